@@ -1,0 +1,144 @@
+// Package fault owns what can go wrong, as the user sees it: the kinds of
+// failure, their names on the wire, their exit codes. It refuses to know who
+// failed; every package above makes its errors here, and the two programs turn
+// them into the same line and the same exit code.
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Kind names one way to fail. Its text is what travels on the wire and stands
+// in the audit log, so it never changes once released.
+type Kind string
+
+// The kinds. The exit codes are those of the documented command line.
+const (
+	Internal       Kind = "internal"        // a defect of the broker itself
+	Failed         Kind = "failed"          // it could not be done; the message says why
+	Config         Kind = "config"          // a file says something that cannot be used
+	Keyring        Kind = "keyring"         // the keyring is absent or answered with an error
+	Network        Kind = "network"         // AWS could not be reached
+	Throttled      Kind = "throttled"       // AWS asked to slow down
+	BadAnswer      Kind = "bad_answer"      // what came back is not an answer of STS
+	Clock          Kind = "clock"           // this machine's clock is wrong
+	Usage          Kind = "usage"           // the command line makes no sense
+	NotFound       Kind = "not_found"       // no such profile or source
+	LoginNeeded    Kind = "login_needed"    // a person has to give an MFA code
+	CodeRejected   Kind = "code_rejected"   // the code given was wrong or spent
+	Unreachable    Kind = "unreachable"     // no daemon, and none could be started
+	Denied         Kind = "denied"          // AWS said no
+	ExpiredSession Kind = "expired_session" // AWS refused a session before its time
+	Locked         Kind = "locked"          // the broker is locked
+	KeyringLocked  Kind = "keyring_locked"  // the keyring wants its passphrase
+	NotConfirmed   Kind = "not_confirmed"   // a person said no
+)
+
+// exitCodes is the one table from failures to exit codes; a kind that is not
+// in it exits with 1.
+var exitCodes = map[Kind]int{
+	Usage:          2,
+	NotFound:       3,
+	LoginNeeded:    4,
+	CodeRejected:   4,
+	Unreachable:    5,
+	Denied:         6,
+	ExpiredSession: 6,
+	Locked:         7,
+	KeyringLocked:  7,
+	NotConfirmed:   8,
+}
+
+// ExitCode is the exit code of a program that ends with this kind of failure.
+func (k Kind) ExitCode() int {
+	if code, ok := exitCodes[k]; ok {
+		return code
+	}
+	return 1
+}
+
+// Error is a failure as it is shown: one line that says what is wrong and
+// whose it is, and a command that mends it where there is one.
+type Error struct {
+	Kind    Kind
+	Message string
+	Hint    string // a command that can be typed, or empty
+	Err     error  // the cause, for errors.Is and errors.As; may be nil
+}
+
+// Error returns the message, on one line and safe for a terminal.
+func (e *Error) Error() string { return Line(e.Message) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// New makes a failure. A %w in the format keeps the cause.
+func New(kind Kind, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Kind: kind, Message: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// WithHint returns the failure with the command that mends it.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	c := *e
+	c.Hint = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// Of returns err as a failure: itself if it is or wraps one (with the whole
+// message of err), otherwise an Internal one. Of(nil) is nil.
+func Of(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return &Error{Kind: Internal, Message: err.Error(), Err: err}
+	}
+	if err == error(e) {
+		return e
+	}
+	return &Error{Kind: e.Kind, Message: err.Error(), Hint: e.Hint, Err: err}
+}
+
+// Is reports whether err is a failure of this kind.
+func Is(err error, kind Kind) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == kind
+}
+
+// maxLine bounds a message: a hostile name or answer must not fill a screen.
+const maxLine = 600
+
+// Line makes one printable line of any text: control characters, line ends and
+// bytes that are not UTF-8 are shown as escapes, and it is cut at 600 bytes.
+// Texts from files, from AWS and from peers pass here before a terminal sees them.
+func Line(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		if b.Len() > maxLine {
+			b.WriteString("…")
+			break
+		}
+		switch {
+		case r == utf8.RuneError:
+			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
+				fmt.Fprintf(&b, `\x%02x`, s[i])
+				continue
+			}
+			b.WriteRune(r)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r == '\n' || r == '\t':
+			b.WriteByte(' ')
+		default:
+			q := fmt.Sprintf("%q", r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,93 @@
+// Package profiles owns the files that name profiles: it reads ~/.aws/config,
+// ~/.aws/credentials and the broker's registry with AWS's meaning, resolves a
+// name to a chain, and edits the registry line by line. It refuses to know the
+// AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
+package profiles
+
+import (
+	"fmt"
+	"time"
+)
+
+// Files says which files a request is about. All paths are absolute.
+type Files struct {
+	Config      string // ~/.aws/config or AWS_CONFIG_FILE
+	Credentials string // ~/.aws/credentials or AWS_SHARED_CREDENTIALS_FILE
+	Registry    string // ~/.config/broker/config or BROKER_CONFIG
+}
+
+// Origin says where a value was written. The zero Origin means that nobody
+// wrote it: it is a default.
+type Origin struct {
+	File string
+	Line int
+}
+
+// String is "file:line", or "default".
+func (o Origin) String() string {
+	if o.File == "" {
+		return "default"
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}
+
+// Endpoint says which STS a step talks to, as far as files say it.
+// Facts: https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
+type Endpoint struct {
+	Region   string // a region, or "aws-global" for the global endpoint; empty means the partition's first region
+	URL      string // replaces the endpoint that the region would give
+	Legacy   bool   // sts_regional_endpoints = legacy
+	FIPS     bool   // use_fips_endpoint = true
+	CABundle string // a PEM file that replaces the system's roots
+}
+
+// Source is an IAM user's long-lived key as the registry knows it: all but the
+// secrets, which are in the keyring under Name.
+type Source struct {
+	Name        string
+	AccessKeyID string
+	MFASerial   string // ARN or hardware number; empty for a user without MFA
+	HasSeed     bool   // the keyring holds the TOTP seed, so that nobody is asked
+	Endpoint    Endpoint
+	Origin      Origin // the line of the section
+}
+
+// Role is one role to assume.
+type Role struct {
+	Profile    string // the profile that names it
+	ARN        string
+	ExternalID string
+	// SessionName is empty where the profile names none; the default is the broker's choice.
+	SessionName string
+	Duration    time.Duration // 0 where the profile says nothing; AWS's default is one hour
+	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
+	Endpoint    Endpoint
+	Origin      Origin // the line of role_arn
+}
+
+// Chain is what a profile resolves to: a source, then zero or more roles, in
+// the order in which they are assumed.
+type Chain struct {
+	Profile string // the exact name, after aliases
+	Region  string // the profile's own region, for the tools that are started with it; may be empty
+	Source  Source
+	Roles   []Role
+	// Values lists every value that took part, in reading order, for `explain`.
+	Values []Value
+}
+
+// Value is one setting that took part in a chain.
+type Value struct {
+	Profile string // the profile or source whose setting it is
+	Key     string
+	Text    string
+	Origin  Origin
+}
+
+// Settings is the [settings] section of the registry, with defaults filled in.
+type Settings struct {
+	KeyringBackend  string        // "" means that none was chosen yet
+	SessionDuration time.Duration // of the MFA session; 15m to 36h, default 12h
+	STSEndpoint     string        // for simulators; plain http on loopback alone
+	Origins         map[string]Origin
+}

@@ -1,0 +1,73 @@
+// Package secret owns the string that cannot be printed. It refuses to be
+// formatted, logged or marshalled; Reveal marks every place where one leaves.
+package secret
+
+import (
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// String holds a secret. The zero value is the empty secret. It is a pointer
+// inside because fmt prints the unexported fields of a struct without asking
+// their methods: an address may be seen that way, the text never.
+type String struct{ p *string }
+
+// New wraps a secret.
+func New(s string) String {
+	if s == "" {
+		return String{}
+	}
+	return String{&s}
+}
+
+// Reveal returns the text. Search for its callers to see where secrets go.
+func (s String) Reveal() string {
+	if s.p == nil {
+		return ""
+	}
+	return *s.p
+}
+
+// IsZero reports whether there is no secret.
+func (s String) IsZero() bool { return s.p == nil }
+
+// Equal compares in constant time.
+func (s String) Equal(t String) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(t.Reveal())) == 1
+}
+
+// String implements fmt.Stringer.
+func (s String) String() string { return redacted }
+
+// Format implements fmt.Formatter: every verb prints the same.
+func (s String) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue implements slog.LogValuer.
+func (s String) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+var errMarshal = errors.New("a secret refuses to be marshalled")
+
+// MarshalText refuses; JSON, XML and text encoders all end here.
+func (s String) MarshalText() ([]byte, error) { return nil, errMarshal }
+
+// MarshalJSON refuses.
+func (s String) MarshalJSON() ([]byte, error) { return nil, errMarshal }
+
+// UnmarshalText takes a secret in.
+func (s *String) UnmarshalText(b []byte) error {
+	*s = New(string(b))
+	return nil
+}
+
+// Tail returns the last four characters of an identifier, for display.
+func Tail(id string) string {
+	if len(id) <= 4 {
+		return id
+	}
+	return "…" + id[len(id)-4:]
+}
