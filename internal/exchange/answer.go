@@ -1,0 +1,163 @@
+package exchange
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// How long AWS lets credentials live, and what a rounded clock may add.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+const (
+	maxSessionToken = 36 * time.Hour
+	maxRoleSession  = 12 * time.Hour
+	slack           = 5 * time.Minute
+)
+
+// Bounds of what an answer may carry. AWS gives the token no maximum ("we
+// strongly recommend that you make no assumptions about the maximum size");
+// those seen have up to some 2 KiB, and the environment of a process and the
+// wire of the broker want one.
+const (
+	maxSecret = 256
+	maxToken  = 16 << 10
+	maxName   = 2048 // an ARN or a unique id
+)
+
+var (
+	accessKeySyntax = regexp.MustCompile(`^[A-Z0-9]{16,128}$`)
+	accountSyntax   = regexp.MustCompile(`^[0-9]{12}$`)
+	partitionSyntax = regexp.MustCompile(`^aws(-[a-z]+)*$`)
+)
+
+// credentials checks what STS handed out. The values of a field that is wrong
+// are never shown: they may be half of a secret.
+func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (session.Credentials, error) {
+	none := session.Credentials{}
+	switch {
+	case a.look == looksEmpty:
+		return none, a.badAnswer("%s answered with nothing", a.host)
+	case out == nil:
+		return none, a.badAnswer("the answer of %s holds no credentials", a.host)
+	case !accessKeySyntax.MatchString(aws.ToString(out.AccessKeyId)):
+		return none, a.badField("AccessKeyId", aws.ToString(out.AccessKeyId))
+	case !graphic(aws.ToString(out.SecretAccessKey), maxSecret):
+		return none, a.badField("SecretAccessKey", aws.ToString(out.SecretAccessKey))
+	case !graphic(aws.ToString(out.SessionToken), maxToken):
+		return none, a.badField("SessionToken", aws.ToString(out.SessionToken))
+	case out.Expiration == nil:
+		return none, a.badField("Expiration", "")
+	}
+	expires := out.Expiration.UTC()
+	if !expires.After(a.issued) {
+		return none, a.badAnswer("the credentials of %s expired before they came, at %s", a.host, expires.Format(time.RFC3339))
+	}
+	if expires.Sub(a.issued) > longest+slack {
+		return none, a.badAnswer("the credentials of %s would last until %s, longer than AWS ever allows", a.host, expires.Format(time.RFC3339))
+	}
+	return session.Credentials{
+		AccessKeyID:     *out.AccessKeyId,
+		SecretAccessKey: secret.New(*out.SecretAccessKey),
+		SessionToken:    secret.New(*out.SessionToken),
+		Expires:         expires,
+		Issued:          a.issued,
+	}, nil
+}
+
+// subject checks that STS answered for the role that was asked, so that a wrong
+// or confused server cannot hand out another account's credentials.
+func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUser) (string, error) {
+	var arn string
+	if user != nil {
+		arn = aws.ToString(user.Arn)
+	}
+	if !graphic(arn, maxName) {
+		return "", a.badField("AssumedRoleUser", arn)
+	}
+	got, ok := parseAssumedRole(arn)
+	// IAM tells role names apart without regard to case.
+	if !ok || got.partition != asked.partition || got.account != asked.account || !strings.EqualFold(got.name, asked.name) {
+		return "", a.badAnswer("asked for role %s, STS answered for %s", askedARN, a.words(arn))
+	}
+	return arn, nil
+}
+
+func (a *attempt) identity(out *sts.GetCallerIdentityOutput) (Identity, error) {
+	id := Identity{Account: aws.ToString(out.Account), ARN: aws.ToString(out.Arn), UserID: aws.ToString(out.UserId)}
+	arn := strings.SplitN(id.ARN, ":", 6)
+	switch {
+	case a.look == looksEmpty:
+		return Identity{}, a.badAnswer("%s answered with nothing", a.host)
+	case !accountSyntax.MatchString(id.Account):
+		return Identity{}, a.badField("Account", id.Account)
+	case !graphic(id.ARN, maxName), len(arn) != 6, arn[0] != "arn", arn[4] != id.Account:
+		return Identity{}, a.badField("Arn", id.ARN)
+	case !graphic(id.UserID, maxName):
+		return Identity{}, a.badField("UserId", id.UserID)
+	}
+	return id, nil
+}
+
+func (a *attempt) badField(name, value string) error {
+	if value == "" {
+		return a.badAnswer("the answer of %s has no %s", a.host, name)
+	}
+	return a.badAnswer("the answer of %s has a %s that cannot be one", a.host, name)
+}
+
+// graphic reports whether s is printable ASCII without spaces, and not too long.
+func graphic(s string, most int) bool {
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// role is what the ARN of a role and of its sessions have in common.
+type role struct{ partition, account, name string }
+
+// parseRole reads arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
+func parseRole(arn string) (role, bool) {
+	r, path, ok := parseARN(arn, "iam", "role/")
+	r.name = path[strings.LastIndexByte(path, '/')+1:]
+	return r, ok && r.name != ""
+}
+
+// parseAssumedRole reads arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION.
+func parseAssumedRole(arn string) (role, bool) {
+	r, path, ok := parseARN(arn, "sts", "assumed-role/")
+	name, sessionName, _ := strings.Cut(path, "/")
+	r.name = name
+	return r, ok && name != "" && sessionName != "" && !strings.Contains(sessionName, "/")
+}
+
+func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
+	f := strings.Split(arn, ":")
+	if len(f) != 6 || !graphic(arn, maxName) {
+		return role{}, "", false
+	}
+	path, ok = strings.CutPrefix(f[5], prefix)
+	ok = ok && f[0] == "arn" && f[2] == service && f[3] == "" &&
+		partitionSyntax.MatchString(f[1]) && accountSyntax.MatchString(f[4])
+	return role{partition: f[1], account: f[4]}, path, ok
+}
+
+// badAnswer makes the fault for what is no answer of STS.
+func (a *attempt) badAnswer(format string, args ...any) *fault.Error {
+	return a.fault(fault.BadAnswer, nil, format, args...)
+}

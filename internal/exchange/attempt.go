@@ -1,0 +1,172 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// maxBody is far above any answer of STS, which has a few kilobytes.
+const maxBody = 1 << 20
+
+// attempt is one request and what came back. It is the SDK's HTTP client and
+// its signer for that one request, so that it knows all about it.
+type attempt struct {
+	client    *Client
+	question  question
+	to        location
+	transport http.RoundTripper
+	api       *sts.Client
+	began     time.Time
+
+	host   string        // of the request, for messages
+	offset time.Duration // what the signature added to our clock
+
+	// connected says that a connection stood: from there on STS may have seen
+	// the request, whatever happens next.
+	connected atomic.Bool
+	// lost is why there is no whole answer; nil where there is one.
+	lost   error
+	status int
+	look   look
+	issued time.Time // the Date header, else our clock, corrected
+	dated  bool      // there was a Date header
+}
+
+// look is what a body seems to be at first sight.
+type look int
+
+const (
+	looksLikeXML look = iota
+	looksEmpty
+	looksLikePage
+	looksOther
+)
+
+var (
+	errRedirect = errors.New("redirect")
+	errSwitched = errors.New("switched protocols")
+	errTooBig   = errors.New("answer too big")
+)
+
+func (c *Client) newAttempt(q question, to location, transport http.RoundTripper) *attempt {
+	a := &attempt{client: c, question: q, to: to, transport: transport, began: time.Now()}
+	o := to.options()
+	o.HTTPClient = a
+	o.HTTPSignerV4 = a
+	o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{
+			AccessKeyID:     q.keys.AccessKeyID,
+			SecretAccessKey: q.keys.Secret.Reveal(),
+			SessionToken:    q.keys.Token.Reveal(),
+		}, nil
+	})
+	a.api = sts.New(o)
+	return a
+}
+
+// SignHTTP implements sts.HTTPSignerV4, the SDK's documented place for a signer
+// of one's own: it is the SDK's signer with the time of AWS's clock instead of
+// ours. The SDK's own correction needs a refused attempt first, which a call
+// with a code cannot spend. A signer is made for each request because it keeps
+// the signing keys that it derives.
+func (a *attempt) SignHTTP(ctx context.Context, keys aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, opts ...func(*v4.SignerOptions)) error {
+	a.offset = a.client.ServerOffset()
+	return v4.NewSigner().SignHTTP(ctx, keys, r, payloadHash, service, region, time.Now().Add(a.offset).UTC(), opts...)
+}
+
+// Do implements sts.HTTPClient: one request, no redirect, the whole body or an
+// error, and the server's clock.
+func (a *attempt) Do(r *http.Request) (*http.Response, error) {
+	a.host = r.URL.Host
+	resp, err := a.roundTrip(r)
+	a.lost = err
+	return resp, err
+}
+
+func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
+	})
+	r = r.Clone(ctx)
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		// With GetBody net/http can take another connection where the idle one
+		// was closed before a byte of the request went out.
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
+	}
+
+	sent := time.Now()
+	resp, err := a.transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	a.status = resp.StatusCode
+	a.readClock(resp.Header.Get("Date"), sent)
+
+	switch {
+	case resp.StatusCode < 200:
+		// Its body is the bare connection, which no context ends: not to be read.
+		return nil, errSwitched
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return nil, errRedirect
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxBody {
+		return nil, errTooBig
+	}
+	a.look = lookOf(body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// readClock learns the offset from a Date header. The header tells whole
+// seconds, and the answer took a while: the truth is between date − now and
+// date + 1s − sent. Where zero is in between, the clocks agree.
+func (a *attempt) readClock(header string, sent time.Time) {
+	now := time.Now()
+	date, err := http.ParseTime(header)
+	if err != nil {
+		a.issued = a.client.now()
+		return
+	}
+	a.issued, a.dated = date.UTC(), true
+	least, most := date.Sub(now), date.Add(time.Second).Sub(sent)
+	if least <= 0 && most >= 0 {
+		a.client.offset.Store(0)
+		return
+	}
+	a.client.offset.Store(int64(least + (most-least)/2))
+}
+
+func lookOf(body []byte) look {
+	head := bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	head = bytes.ToLower(head[:min(len(head), 256)])
+	switch {
+	case len(head) == 0:
+		return looksEmpty
+	case bytes.HasPrefix(head, []byte("<!doctype html")), bytes.Contains(head, []byte("<html")):
+		return looksLikePage
+	case head[0] == '<':
+		return looksLikeXML
+	}
+	return looksOther
+}

@@ -1,0 +1,164 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+// location is where a call goes and which region signs it.
+type location struct {
+	region string // never empty; "aws-global" is the global endpoint
+	url    string // replaces what the region would give; may be empty
+	fips   bool
+	legacy bool
+}
+
+// firstRegions is the region of a partition where a profile names none.
+// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+var firstRegions = map[string]string{
+	"aws":        "us-east-1",
+	"aws-cn":     "cn-north-1",
+	"aws-us-gov": "us-gov-west-1",
+	"aws-iso":    "us-iso-east-1",
+	"aws-iso-b":  "us-isob-east-1",
+	"aws-iso-e":  "eu-isoe-west-1",
+	"aws-iso-f":  "us-isof-south-1",
+	"aws-eusc":   "eusc-de-east-1",
+}
+
+// globalRegion is the name that AWS tools use for the global endpoint.
+const globalRegion = "aws-global"
+
+// regionSyntax keeps a region from becoming another host name.
+var regionSyntax = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
+
+// locate decides where a call goes, from configuration alone. The order is: the
+// settings, the profile's own URL, FIPS, the legacy list, the region.
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
+func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) {
+	to := location{region: e.Region, fips: e.FIPS, legacy: e.Legacy}
+	if to.region == "" {
+		partition := "aws"
+		if fields := strings.Split(resource, ":"); len(fields) > 1 && fields[0] == "arn" {
+			partition = fields[1]
+		}
+		first, ok := firstRegions[partition]
+		if !ok {
+			return location{}, fmt.Errorf("the profile names no region, and partition %q is not known", partition)
+		}
+		to.region = first
+	}
+	if len(to.region) > 64 || !regionSyntax.MatchString(to.region) {
+		return location{}, fmt.Errorf("%q is not a region", to.region)
+	}
+	// The pseudo regions of old configurations. The SDK would take the word off
+	// and then talk to the endpoint that is not FIPS.
+	if r := strings.TrimSuffix(strings.TrimPrefix(to.region, "fips-"), "-fips"); r != to.region {
+		to.region, to.fips = r, true
+	}
+
+	switch {
+	case c.endpoint != "":
+		to.url = c.endpoint
+		if err := checkURL(to.url); err != nil {
+			return location{}, fmt.Errorf("sts_endpoint of the settings: %w", err)
+		}
+	case e.URL != "":
+		to.url = e.URL
+		if err := checkURL(to.url); err != nil {
+			return location{}, fmt.Errorf("endpoint_url of the profile: %w", err)
+		}
+	}
+	if to.url != "" {
+		to.fips, to.legacy = false, false
+	}
+	if to.fips {
+		to.legacy = false
+	}
+	// The global endpoint signs as us-east-1; a URL or FIPS needs a real region.
+	if to.region == globalRegion && (to.url != "" || to.fips) {
+		to.region = firstRegions["aws"]
+	}
+	return to, nil
+}
+
+// checkURL refuses an endpoint that would send keys in the clear, or that
+// carries more than a place.
+func checkURL(raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Hostname() == "":
+		return fmt.Errorf("%q is not the URL of an endpoint", fault.Line(withoutUser(raw)))
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("an endpoint is a scheme, a host, a port and a path, nothing else")
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && loopback(u.Hostname()):
+		return nil
+	case u.Scheme == "http":
+		return fmt.Errorf("%s: plain http is accepted on loopback alone", u.Hostname())
+	}
+	return fmt.Errorf("the scheme of an endpoint is https, not %q", u.Scheme)
+}
+
+// withoutUser cuts what may be a password out of a URL that does not parse.
+func withoutUser(raw string) string {
+	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
+		return raw[i+1:]
+	}
+	return raw
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+// rules are the SDK's own endpoint rules with the one parameter that its
+// configuration cannot set: sts_regional_endpoints = legacy. The rules hold the
+// list of regions that the word is about.
+type rules struct {
+	sdk    sts.EndpointResolverV2
+	legacy bool
+}
+
+func (r rules) ResolveEndpoint(ctx context.Context, p sts.EndpointParameters) (smithyendpoints.Endpoint, error) {
+	p.UseGlobalEndpoint = aws.Bool(r.legacy)
+	return r.sdk.ResolveEndpoint(ctx, p)
+}
+
+// options are all that the SDK is told. Nothing is loaded: sts.New reads no
+// AWS_* variable and no file, unlike config.LoadDefaultConfig.
+func (to location) options() sts.Options {
+	o := sts.Options{
+		AppID:              "broker",
+		Region:             to.region,
+		EndpointResolverV2: rules{sts.NewDefaultEndpointResolverV2(), to.legacy},
+		// Attempts are counted in ask and nowhere else, so that a code goes out once.
+		Retryer: aws.NopRetryer{},
+		// The signer below knows the time; two corrections would add up.
+		DisableClockSkewCorrection: true,
+	}
+	if to.url != "" {
+		o.BaseEndpoint = aws.String(to.url)
+	}
+	if to.fips {
+		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+	}
+	return o
+}

@@ -1,0 +1,327 @@
+// Package exchange owns the conversation with AWS STS: it signs the three calls
+// that the broker makes, checks every field of what comes back, and turns what
+// goes wrong into faults that a person understands. It is the only importer of
+// the AWS SDK. It refuses to read profiles or the AWS_* environment (but for
+// AWS_CA_BUNDLE and the proxy variables), to follow redirects, to send an MFA
+// code twice, and to put a secret or the SDK's own words into an error.
+package exchange
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// Options says how a Client talks to STS. The zero value is right for AWS.
+type Options struct {
+	// STSEndpoint replaces every endpoint, for simulators: a URL, https, or
+	// plain http on loopback. A wrong one fails each call with fault.Config.
+	STSEndpoint string
+	// Timeout bounds one call, all its attempts included; 0 means 10 seconds.
+	Timeout time.Duration
+	// Offset is AWS's clock minus ours as another process learnt it, so that a
+	// call with a code, which has one attempt only, is signed with the right time.
+	Offset time.Duration
+}
+
+// defaultTimeout is what a person waits before he thinks that it hangs.
+const defaultTimeout = 10 * time.Second
+
+// maxAttempts is for calls without a code; the SDK's own default is three too.
+const maxAttempts = 3
+
+// Client talks to STS. It is safe for concurrent use; make it with New.
+type Client struct {
+	endpoint string
+	timeout  time.Duration
+	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
+
+	proxy func(*http.Request) (*url.URL, error)
+	roots systemRoots
+
+	mu    sync.Mutex
+	pools map[string]*pool // by the path of the CA bundle; "" is the system's roots
+}
+
+var _ session.Assumer = (*Client)(nil)
+
+// New makes a Client. It opens nothing and reads nothing.
+func New(o Options) *Client {
+	c := &Client{
+		endpoint: o.STSEndpoint,
+		timeout:  o.Timeout,
+		proxy:    http.ProxyFromEnvironment,
+		pools:    make(map[string]*pool),
+	}
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
+	}
+	c.offset.Store(int64(o.Offset))
+	return c
+}
+
+// Keys sign a call: the long-lived key of an IAM user (no Token), or a session.
+type Keys struct {
+	AccessKeyID string
+	Secret      secret.String
+	Token       secret.String
+}
+
+// Identity is whose keys these are.
+type Identity struct {
+	Account string // twelve digits
+	ARN     string
+	UserID  string // the unique id; for an assumed role, with the session's name
+}
+
+// ServerOffset is AWS's clock minus ours, as the Date header of the last answer
+// told; zero while none did, and zero while the two agree to within the second
+// that the header can tell.
+func (c *Client) ServerOffset() time.Duration { return time.Duration(c.offset.Load()) }
+
+// now is the time by AWS's clock, as far as it is known.
+func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC() }
+
+// Call makes a GetSessionToken or AssumeRole call signed with keys. With a code
+// there is exactly one attempt on the wire, because AWS takes a code once and a
+// second try would spend it for nothing; without, up to three, with backoff,
+// for 5xx, throttling, lost connections and a signature refused for its time.
+//
+// Faults: Denied, Failed, CodeRejected (see ErrWrongDevice), ExpiredSession,
+// Throttled, Clock, Network, BadAnswer, Config, and LoginNeeded for a call that
+// names a device and comes without a code. See also ErrDurationTooLong,
+// ErrUnknownKey and MaybeSeen. A Clock fault means that AWS refused
+// the signature before it looked at the code.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code secret.String) (session.Credentials, error) {
+	q := question{keys: keys, endpoint: call.Endpoint, resource: call.RoleARN, code: code}
+	if q.resource == "" {
+		q.resource = call.MFASerial
+	}
+	serial, tokenCode, err := device(call, code)
+	if err != nil {
+		return session.Credentials{}, err
+	}
+
+	switch call.Operation {
+	case session.GetSessionToken:
+		q.verb = "open a session"
+		if call.MFASerial != "" {
+			q.verb = "open a session with MFA device " + call.MFASerial
+		}
+		in := &sts.GetSessionTokenInput{
+			DurationSeconds: seconds(call.Duration),
+			SerialNumber:    serial,
+			TokenCode:       tokenCode,
+		}
+		var got session.Credentials
+		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
+			out, err := a.api.GetSessionToken(ctx, in)
+			if err != nil {
+				return err
+			}
+			got, err = a.credentials(out.Credentials, maxSessionToken)
+			return err
+		})
+		return got, err
+
+	case session.AssumeRole:
+		q.verb = "assume " + call.RoleARN
+		asked, ok := parseRole(call.RoleARN)
+		if !ok {
+			return session.Credentials{}, fault.New(fault.Config, "assume %q: this is not the ARN of a role", call.RoleARN)
+		}
+		if call.SessionName == "" {
+			return session.Credentials{}, fault.New(fault.Internal, "%s: the call has no session name", q.verb)
+		}
+		in := &sts.AssumeRoleInput{
+			RoleArn:         aws.String(call.RoleARN),
+			RoleSessionName: aws.String(call.SessionName),
+			DurationSeconds: seconds(call.Duration),
+			ExternalId:      text(call.ExternalID),
+			Policy:          text(call.Policy),
+			SerialNumber:    serial,
+			TokenCode:       tokenCode,
+		}
+		for _, t := range call.Tags {
+			in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
+		}
+		var got session.Credentials
+		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
+			out, err := a.api.AssumeRole(ctx, in)
+			if err != nil {
+				return err
+			}
+			got, err = a.credentials(out.Credentials, maxRoleSession)
+			if err != nil {
+				return err
+			}
+			got.Subject, err = a.subject(asked, call.RoleARN, out.AssumedRoleUser)
+			return err
+		})
+		if err != nil {
+			return session.Credentials{}, err
+		}
+		return got, nil
+	}
+	return session.Credentials{}, fault.New(fault.Internal, "ask STS: it has no call %q", call.Operation)
+}
+
+// Assume makes an AssumeRole call signed with a session. It fulfils
+// session.Assumer; its faults are those of Call, without CodeRejected.
+func (c *Client) Assume(ctx context.Context, with session.Credentials, call session.Call) (session.Credentials, error) {
+	if call.Operation != session.AssumeRole || with.SessionToken.IsZero() {
+		return session.Credentials{}, fault.New(fault.Internal, "assume %s: it takes an AssumeRole call and a session to sign it", call.RoleARN)
+	}
+	keys := Keys{AccessKeyID: with.AccessKeyID, Secret: with.SecretAccessKey, Token: with.SessionToken}
+	return c.Call(ctx, keys, call, secret.String{})
+}
+
+// Identity asks AWS whose keys these are. AWS answers it for every working key,
+// whatever it may do otherwise, so it is the check of a new one.
+// Its faults are those of Call, without CodeRejected.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endpoint) (Identity, error) {
+	q := question{verb: "identify key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint}
+	var got Identity
+	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
+		out, err := a.api.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err != nil {
+			return err
+		}
+		got, err = a.identity(out)
+		return err
+	})
+	return got, err
+}
+
+// question is what all attempts of one call have in common.
+type question struct {
+	verb     string // begins every message about it
+	keys     Keys
+	endpoint profiles.Endpoint
+	resource string // an ARN that tells the partition where no region is given
+	code     secret.String
+}
+
+// ask makes the attempts of one call.
+func (c *Client) ask(ctx context.Context, q question, send func(context.Context, *attempt) error) error {
+	to, err := c.locate(q.endpoint, q.resource)
+	if err != nil {
+		return fault.New(fault.Config, "%s: %w", q.verb, err)
+	}
+	transport, err := c.transport(q.endpoint.CABundle)
+	if err != nil {
+		return fault.New(fault.Config, "%s: %w", q.verb, err)
+	}
+	tries := maxAttempts
+	if !q.code.IsZero() {
+		tries = 1
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		a := c.newAttempt(q, to, transport)
+		err := a.run(ctx, try == tries, send)
+		if err == nil {
+			return nil
+		}
+		failure, again := a.failure(ctx, err)
+		if !again || try == tries || !pause(ctx, backoff(try, failure.Kind)) {
+			return failure
+		}
+	}
+}
+
+// run makes one attempt. One that another may follow gets half of the time that
+// is left: a dead connection must not eat the time of the one that would work.
+func (a *attempt) run(ctx context.Context, last bool, send func(context.Context, *attempt) error) error {
+	if end, ok := ctx.Deadline(); ok && !last {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	return send(ctx, a)
+}
+
+// backoff is the wait after a failed attempt: about 0.2 s, then 0.4 s, and four
+// times as long where AWS asked to slow down; half of it is chance, so that many
+// clients do not come back together.
+func backoff(try int, kind fault.Kind) time.Duration {
+	d := 250 * time.Millisecond << (try - 1)
+	if kind == fault.Throttled {
+		d *= 4
+	}
+	return d/2 + rand.N(d/2)
+}
+
+// pause waits, and reports false where the time of the call would not outlast it.
+func pause(ctx context.Context, d time.Duration) bool {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// device checks what a call says of MFA: a device and a code come together, and
+// a code is six digits (AWS counts a malformed one as a wrong one).
+func device(call session.Call, code secret.String) (serial, tokenCode *string, err error) {
+	switch {
+	case call.MFASerial == "" && code.IsZero():
+		return nil, nil, nil
+	case call.MFASerial == "":
+		return nil, nil, fault.New(fault.Internal, "ask STS: there is a code but no MFA device")
+	case code.IsZero():
+		return nil, nil, fault.New(fault.LoginNeeded, "ask STS: it needs a code of MFA device %s", call.MFASerial)
+	}
+	digits := code.Reveal()
+	if len(digits) != 6 {
+		return nil, nil, errNotSixDigits
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return nil, nil, errNotSixDigits
+		}
+	}
+	return aws.String(call.MFASerial), aws.String(digits), nil
+}
+
+var errNotSixDigits = fault.New(fault.CodeRejected, "read the MFA code: it has to be six digits")
+
+// seconds leaves a duration of zero out of the request, so that STS decides.
+func seconds(d time.Duration) *int32 {
+	if d == 0 {
+		return nil
+	}
+	return aws.Int32(int32(d / time.Second))
+}
+
+// text leaves an empty parameter out of the request: STS refuses empty ones.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return aws.String(s)
+}

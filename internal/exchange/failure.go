@@ -1,0 +1,288 @@
+package exchange
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+
+	"broker/internal/fault"
+)
+
+// What a caller may want to tell apart within one kind of fault.
+var (
+	// ErrDurationTooLong: the role, role chaining or the call allows less time than was
+	// asked (fault.Failed). The same call with an hour works.
+	ErrDurationTooLong = errors.New("duration too long")
+	// ErrUnknownKey: AWS does not know the long-lived key (fault.Denied). It was
+	// deleted or deactivated, or is a few seconds old.
+	ErrUnknownKey = errors.New("unknown access key")
+	// ErrWrongDevice: the MFA serial is not of this user's device
+	// (fault.CodeRejected). Another code would not help.
+	ErrWrongDevice = errors.New("wrong MFA device")
+)
+
+// MaybeSeen reports whether STS may have seen the request that failed with err:
+// a connection stood when it failed, so that a code in it counts as spent. It is
+// true for refusals too. False means that nothing left this machine, and for
+// errors that are not of this package. It does not survive another process.
+func MaybeSeen(err error) bool {
+	var c *cause
+	return errors.As(err, &c) && c.seen
+}
+
+// cause is what hangs under every fault of an attempt. The errors of net/http
+// and of the SDK are not kept: their texts hold what servers sent.
+type cause struct {
+	text string
+	seen bool
+	is   error // a sentinel or a context's error; may be nil
+}
+
+func (c *cause) Error() string { return c.text }
+func (c *cause) Unwrap() error { return c.is }
+
+// fault makes the one line for the user. The arguments that came from the
+// network have to be words already.
+func (a *attempt) fault(kind fault.Kind, is error, format string, args ...any) *fault.Error {
+	message := a.question.verb + ": " + fmt.Sprintf(format, args...)
+	seen := a.connected.Load()
+	if seen && !a.question.code.IsZero() && (kind == fault.Network || kind == fault.BadAnswer) {
+		message += "; AWS may have taken the code"
+	}
+	return &fault.Error{Kind: kind, Message: message, Err: &cause{text: message, seen: seen, is: is}}
+}
+
+// failure turns the error of an attempt into a fault, and says whether another
+// attempt may do better.
+func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again bool) {
+	if errors.As(err, &f) {
+		return f, false
+	}
+	if a.lost != nil {
+		return a.failureOfTransport(ctx, a.lost)
+	}
+	if a.status == 0 {
+		if ctx.Err() != nil {
+			return a.failureOfTransport(ctx, ctx.Err())
+		}
+		// The SDK refused to send it: its endpoint rules know no such place.
+		return a.fault(fault.Config, nil, "%s", a.words(innermost(err))), false
+	}
+	var refusal smithy.APIError
+	if errors.As(err, &refusal) && refusal.ErrorCode() != "UnknownError" {
+		return a.failureOfCall(refusal.ErrorCode(), refusal.ErrorMessage())
+	}
+	if a.status >= 500 {
+		return a.fault(fault.Network, nil, "%s is in trouble: it answered %d", a.host, a.status), true
+	}
+	switch a.look {
+	case looksEmpty:
+		return a.badAnswer("%s answered %d with nothing", a.host, a.status), false
+	case looksLikePage:
+		return a.badAnswer("%s answered %d with a web page: a proxy or a captive portal is in the way", a.host, a.status), false
+	}
+	return a.badAnswer("%s answered %d with what is no answer of STS", a.host, a.status), false
+}
+
+// innermost is the text of the error that the SDK wrapped, without its prefixes.
+func innermost(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return strings.TrimPrefix(err.Error(), "endpoint rule error, ")
+		}
+		err = inner
+	}
+}
+
+// Codes that say that the signature is not of AWS's time. Facts:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+// and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+var clockCodes = map[string]bool{
+	"RequestExpired":       true,
+	"RequestTimeTooSkewed": true,
+	"RequestInTheFuture":   true,
+}
+
+// skewed is how far a signature may be off before another attempt with the
+// corrected time is worth it. AWS accepts 5 to 15 minutes.
+const skewed = 2 * time.Minute
+
+// failureOfCall names what AWS refused. The texts that it is recognised by are those
+// of AWS, seen in public issues; AWS documents the codes alone.
+func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again bool) {
+	if message == "" || message == "UnknownError" {
+		message = code
+	}
+	words, lower := a.words(message), strings.ToLower(message)
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+
+	switch {
+	case clockCodes[code], isSignature(code) && (strings.Contains(lower, "signature expired") || strings.Contains(lower, "not yet current")):
+		off := a.client.ServerOffset()
+		wrong := (off - a.offset).Abs() > skewed
+		if !a.dated || off.Abs() <= skewed {
+			return a.fault(fault.Clock, nil, "AWS refused the time of the request: %s", words), wrong
+		}
+		side := "behind"
+		if off < 0 {
+			side = "ahead of"
+		}
+		return a.fault(fault.Clock, nil, "the clock of this machine is %s %s AWS's: %s", off.Abs().Round(time.Second), side, words), wrong
+
+	case throttled, a.status == 429:
+		return a.fault(fault.Throttled, nil, "AWS asks to slow down: %s", words), true
+
+	case a.status >= 500:
+		return a.fault(fault.Network, nil, "%s is in trouble: it answered %d: %s", a.host, a.status, words), true
+
+	case code == "ExpiredToken", code == "ExpiredTokenException":
+		return a.fault(fault.ExpiredSession, nil, "AWS says that the session is over: %s", words), false
+
+	case strings.Contains(lower, "multifactorauthentication failed") && strings.Contains(lower, "pass code") && !strings.Contains(lower, "must provide"):
+		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA code, it is wrong or was used before: %s", words), false
+
+	case strings.Contains(lower, "unable to validate mfa code"):
+		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: %s", words), false
+
+	case code == "AccessDenied", code == "AccessDeniedException":
+		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
+
+	case code == "InvalidClientTokenId", code == "UnrecognizedClientException":
+		if !a.question.keys.Token.IsZero() {
+			return a.fault(fault.ExpiredSession, nil, "AWS does not know the session any more: %s", words), false
+		}
+		return a.fault(fault.Denied, ErrUnknownKey, "AWS does not know access key %s, it was deleted or deactivated or is not visible yet: %s", a.keyTail(), words), false
+
+	case isSignature(code):
+		return a.fault(fault.Denied, nil, "the secret of access key %s is wrong: %s", a.keyTail(), words), false
+
+	case code == "RegionDisabledException":
+		return a.fault(fault.Denied, nil, "STS is not active in region %s, activate it in the account settings of IAM or use another region: %s", a.to.region, words), false
+
+	case strings.HasPrefix(code, "PackedPolicyTooLarge"), strings.HasPrefix(code, "MalformedPolicyDocument"):
+		return a.fault(fault.Denied, nil, "AWS does not accept the session policy or tags: %s", words), false
+
+	case strings.Contains(lower, "durationseconds exceeds"),
+		strings.Contains(lower, "'durationseconds' failed") && strings.Contains(lower, "less than or equal"):
+		return a.fault(fault.Failed, ErrDurationTooLong, "AWS does not allow so long a session: %s", words), false
+
+	case code == "ValidationError", code == "ValidationException":
+		return a.fault(fault.Failed, nil, "AWS does not accept it: %s", words), false
+	}
+	return a.fault(fault.Failed, nil, "AWS refused it: %s: %s", a.words(code), words), false
+}
+
+func isSignature(code string) bool {
+	return code == "SignatureDoesNotMatch" || code == "InvalidSignatureException"
+}
+
+// failureOfTransport says why no whole answer came. Nothing of the error's own
+// text is shown: net/http quotes what the server sent.
+func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.Error, again bool) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return a.fault(fault.Network, context.Canceled, "it was given up before %s answered", a.place()), false
+	}
+	proxy := ""
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "proxyconnect" {
+		proxy = "the proxy for "
+	}
+	place := proxy + a.place()
+
+	var (
+		refused   proxyRefused
+		dns       *net.DNSError
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		roots     x509.SystemRootsError
+		verify    *tls.CertificateVerificationError
+		record    tls.RecordHeaderError
+		alert     tls.AlertError
+		timeout   interface{ Timeout() bool }
+	)
+	switch {
+	case errors.Is(err, errRedirect):
+		return a.badAnswer("%s answered with a redirect (%d), which STS never does: a proxy or a captive portal is in the way", place, a.status), false
+	case errors.Is(err, errSwitched):
+		return a.badAnswer("%s answered %d, which STS never does", place, a.status), false
+	case errors.Is(err, errTooBig):
+		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of STS is", place), false
+	case errors.Is(err, errProxyURL):
+		return a.fault(fault.Config, nil, "%v: see HTTPS_PROXY", errProxyURL), false
+	case errors.As(err, &refused):
+		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
+
+	case errors.As(err, &authority):
+		return a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by nobody that this machine knows (self-signed, or a proxy that reads TLS: ca_bundle names its roots)", place), false
+	case errors.As(err, &name):
+		return a.fault(fault.Network, nil, "do not trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return a.fault(fault.Network, nil, "do not trust %s: by the clock of this machine its certificate is expired or not yet valid", place), false
+	case errors.As(err, &roots):
+		return a.fault(fault.Network, nil, "do not trust %s: this machine has no root certificates", place), false
+	case errors.As(err, &invalid), errors.As(err, &verify):
+		return a.fault(fault.Network, nil, "do not trust %s: its certificate is not valid", place), false
+	case errors.As(err, &record):
+		return a.fault(fault.Network, nil, "%s does not speak TLS: a proxy or a captive portal may be in the way", place), false
+	case errors.As(err, &alert), strings.Contains(err.Error(), "tls: "):
+		return a.fault(fault.Network, nil, "%s and this machine agree on no TLS", place), false
+
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return a.fault(fault.Network, nil, "cannot find %s: there is no such host in the DNS", place), true
+	case errors.As(err, &dns):
+		return a.fault(fault.Network, nil, "cannot find %s: the DNS does not answer", place), true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return a.fault(fault.Network, nil, "cannot reach %s: the connection was refused", place), true
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return a.fault(fault.Network, nil, "cannot reach %s: there is no route to it", place), true
+
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		what := "cannot reach %s: no connection within %s"
+		if a.connected.Load() {
+			what = "no whole answer of %s within %s"
+		}
+		// Another attempt makes sense while the call as a whole has time.
+		return a.fault(fault.Network, context.DeadlineExceeded, what, place, time.Since(a.began).Round(100*time.Millisecond)), ctx.Err() == nil
+
+	case notHTTP(err.Error()):
+		return a.badAnswer("%s does not answer in HTTP", place), false
+	case a.connected.Load():
+		return a.fault(fault.Network, nil, "the connection to %s broke before the answer was whole", place), true
+	}
+	return a.fault(fault.Network, nil, "cannot connect to %s", place), true
+}
+
+// notHTTP recognises what net/http has no types for.
+func notHTTP(text string) bool {
+	for _, part := range []string{"malformed", "headers exceeded", "transfer encoding", "Content-Length", "chunk", "1xx"} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// place is the host for a message; before the SDK chose one, just STS.
+func (a *attempt) place() string {
+	if a.host == "" {
+		return "STS"
+	}
+	return a.host
+}
+
+func (a *attempt) namesOf(cert *x509.Certificate) string {
+	if cert == nil || len(cert.DNSNames) == 0 {
+		return ""
+	}
+	return ", " + a.words(cert.DNSNames[0])
+}

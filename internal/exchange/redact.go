@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// maxWords bounds what is looked at of a text from the network.
+const maxWords = 4 << 10
+
+// signature is a SigV4 signature or payload hash in a text: with the rest of
+// the request, which stands beside it, it could be sent again for 15 minutes.
+var signature = regexp.MustCompile(`[0-9a-fA-F]{64}`)
+
+// words makes a text from the network fit to be shown: AWS's own words on one
+// line, and none of the secrets of this call. That is not for hostile servers
+// alone: AWS itself answers a wrong signature with the canonical request, which
+// holds the session token.
+func (a *attempt) words(s string) string {
+	s = s[:min(len(s), maxWords)]
+	if i := strings.Index(s, "The Canonical String for this request"); i > 0 {
+		s = s[:i]
+	}
+	k := a.question.keys
+	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.question.code.Reveal())
+	s = signature.ReplaceAllString(s, "[redacted]")
+	if k.AccessKeyID != "" {
+		s = strings.ReplaceAll(s, k.AccessKeyID, secret.Tail(k.AccessKeyID))
+	}
+	return strings.TrimSpace(fault.Line(s))
+}
+
+func (a *attempt) keyTail() string { return secret.Tail(a.question.keys.AccessKeyID) }
+
+// grain is the shortest piece of a secret that is taken out of a text: a server
+// may cut or wrap what it echoes.
+const grain = 8
+
+// redact takes the secrets out of s, whole or in pieces, plain or encoded, in
+// any case. Secrets shorter than a grain are taken out where they stand whole.
+func redact(s string, secrets ...string) string {
+	low := lowerASCII(s)
+	at := make(map[string][]int) // where each grain of the text begins
+	for i := 0; i+grain <= len(low); i++ {
+		at[low[i:i+grain]] = append(at[low[i:i+grain]], i)
+	}
+	hidden := make([]bool, len(s))
+	hide := func(from, n int) {
+		for i := from; i < from+n; i++ {
+			hidden[i] = true
+		}
+	}
+	for _, plain := range secrets {
+		for _, form := range forms(plain) {
+			form = lowerASCII(form)
+			if len(form) < grain {
+				for i := 0; i+len(form) <= len(low); i++ {
+					if low[i:i+len(form)] == form {
+						hide(i, len(form))
+					}
+				}
+				continue
+			}
+			for i := 0; i+grain <= len(form); i++ {
+				for _, j := range at[form[i:i+grain]] {
+					hide(j, grain)
+				}
+			}
+		}
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case !hidden[i]:
+			b.WriteByte(s[i])
+		case i == 0 || !hidden[i-1]:
+			b.WriteString("[redacted]")
+		}
+	}
+	return b.String()
+}
+
+// forms are the ways in which an honest server may have written a secret down.
+func forms(plain string) []string {
+	if plain == "" {
+		return nil
+	}
+	return []string{
+		plain,
+		url.QueryEscape(plain),
+		url.PathEscape(plain),
+		base64.StdEncoding.EncodeToString([]byte(plain)),
+		base64.RawURLEncoding.EncodeToString([]byte(plain)),
+		hex.EncodeToString([]byte(plain)),
+	}
+}
+
+// lowerASCII keeps the length, which strings.ToLower does not promise.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
