@@ -1,0 +1,161 @@
+package stssim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+)
+
+// errNotThere is for a key or session that does not exist.
+var errNotThere = errors.New("no such access key id")
+
+// adminPaths is the API by which scripts steer a running simulator. It asks for
+// no signature. Bodies and answers are JSON; a request that changes something is
+// answered with {}, a bad one with 400 or 404 and {"error"}.
+//
+//	GET  /_sim/ping              {}
+//	GET  /_sim/requests          array of Record
+//	GET  /_sim/counts            {"calls": {action: n}, "successes": {action: n}}
+//	GET  /_sim/keys              array of KeyState
+//	GET  /_sim/code?serial=ARN   {"code", "fresh"}: what the device shows; one that is not spent
+//	POST /_sim/reset             forgets records and counts
+//	POST /_sim/faults            one Fault or an array of them
+//	POST /_sim/faults/clear      forgets the waiting ones
+//	POST /_sim/clock             {"offset_seconds": n}
+//	POST /_sim/lifetime          {"seconds": n}, 0 = as asked
+//	POST /_sim/codes/forget      makes spent codes good again
+//	POST /_sim/keys/delay        {"seconds": n, "flaps": bool} for keys made from now on
+//	POST /_sim/keys/disable      {"access_key_id"}
+//	POST /_sim/sessions/revoke   {"access_key_id"}
+func (s *Sim) adminPaths() http.Handler {
+	mux := http.NewServeMux()
+
+	get := func(path string, read func(*http.Request) any) {
+		mux.HandleFunc("GET /_sim/"+path, func(w http.ResponseWriter, r *http.Request) {
+			writeJSON(w, http.StatusOK, read(r))
+		})
+	}
+	get("ping", func(*http.Request) any { return struct{}{} })
+	get("requests", func(*http.Request) any { return s.Requests() })
+	get("counts", func(*http.Request) any { return s.Counts() })
+	get("keys", func(*http.Request) any { return s.Keys() })
+	get("code", func(r *http.Request) any {
+		serial := r.URL.Query().Get("serial")
+		return map[string]string{"code": s.Code(serial), "fresh": s.FreshCode(serial)}
+	})
+
+	post := func(path string, change func(body []byte) error) {
+		mux.HandleFunc("POST /_sim/"+path, func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+			if err == nil {
+				err = change(body)
+			}
+			switch {
+			case errors.Is(err, errNotThere):
+				writeJSON(w, http.StatusNotFound, map[string]string{"error": err.Error()})
+			case err != nil:
+				writeJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+			default:
+				writeJSON(w, http.StatusOK, struct{}{})
+			}
+		})
+	}
+	post("reset", always(s.Reset))
+	post("faults", s.postFaults)
+	post("faults/clear", always(s.ClearFaults))
+	post("codes/forget", always(s.ForgetCodes))
+	post("clock", func(body []byte) error {
+		var b struct {
+			Seconds float64 `json:"offset_seconds"`
+		}
+		err := readJSON(body, &b)
+		if err == nil {
+			s.SetClockOffset(seconds(b.Seconds))
+		}
+		return err
+	})
+	post("lifetime", func(body []byte) error {
+		var b struct {
+			Seconds float64 `json:"seconds"`
+		}
+		err := readJSON(body, &b)
+		if err == nil {
+			s.SetLifetime(seconds(b.Seconds))
+		}
+		return err
+	})
+	post("keys/delay", func(body []byte) error {
+		var b struct {
+			Seconds float64 `json:"seconds"`
+			Flaps   bool    `json:"flaps"`
+		}
+		err := readJSON(body, &b)
+		if err == nil {
+			s.SetKeyDelay(seconds(b.Seconds), b.Flaps)
+		}
+		return err
+	})
+	post("keys/disable", onKey(s.DisableKey))
+	post("sessions/revoke", onKey(s.RevokeSession))
+	return mux
+}
+
+// postFaults takes all faults of the body, or none of them.
+func (s *Sim) postFaults(body []byte) error {
+	var list []Fault
+	if trimmed := bytes.TrimSpace(body); len(trimmed) > 0 && trimmed[0] == '{' {
+		body = slices.Concat([]byte("["), trimmed, []byte("]"))
+	}
+	if err := readJSON(body, &list); err != nil {
+		return err
+	}
+	for _, f := range list {
+		if _, err := f.normal(); err != nil {
+			return err
+		}
+	}
+	for _, f := range list {
+		s.Fault(f)
+	}
+	return nil
+}
+
+// always is a change that asks for no body.
+func always(change func()) func([]byte) error {
+	return func([]byte) error {
+		change()
+		return nil
+	}
+}
+
+// onKey is a change to the access key or session that the body names.
+func onKey(change func(id string) bool) func([]byte) error {
+	return func(body []byte) error {
+		var b struct {
+			AccessKeyID string `json:"access_key_id"`
+		}
+		if err := readJSON(body, &b); err != nil {
+			return err
+		}
+		if !change(b.AccessKeyID) {
+			return errNotThere
+		}
+		return nil
+	}
+}
+
+// readJSON refuses unknown keys: a misspelt order would be no order.
+func readJSON(body []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(value) // a client that left has no use for an error
+}

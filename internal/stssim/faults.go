@@ -1,0 +1,283 @@
+package stssim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// FaultKind says what goes wrong.
+type FaultKind string
+
+// The kinds of faults. Those up to HugeBody come instead of the call, which then has
+// no effect; with the others the call is made, and its code is spent.
+const (
+	DropBefore     FaultKind = "drop-before"     // the connection is closed without an answer
+	Status         FaultKind = "status"          // Fault.Status with Fault.Body
+	Throttle       FaultKind = "throttle"        // 400 Throttling "Rate exceeded"
+	ErrorAnswer    FaultKind = "error"           // Fault.Code and Fault.Message with Fault.Status
+	RegionDisabled FaultKind = "region-disabled" // 403 RegionDisabledException
+	Garbage        FaultKind = "garbage"         // 200 with bytes that are no XML
+	EmptyBody      FaultKind = "empty"           // 200 without a body
+	Redirect       FaultKind = "redirect"        // 307 to Fault.URL
+	HugeBody       FaultKind = "huge"            // 200 with Fault.Megabytes of XML that never ends
+
+	Delay         FaultKind = "delay"      // nothing but Fault.Delay and Fault.Hold
+	DropAfter     FaultKind = "drop-after" // the answer is lost
+	MissingFields FaultKind = "missing"    // the answer lacks Fault.Fields
+	SlowBytes     FaultKind = "slow"       // one byte of the answer each Fault.Pace
+)
+
+// Fault is one thing that is to go wrong, for the next calls that match it.
+type Fault struct {
+	Kind FaultKind
+
+	Action string // which calls: an action; empty or "*" means any
+	Region string // which calls: a region; empty means any
+	Role   string // which calls: an ARN; empty means any
+	Skip   int    // so many matching calls pass before it begins
+	Times  int    // how many calls it hits; 0 means 1, below 0 every one
+
+	Delay     time.Duration // waits before the call has its effect, with any kind
+	Hold      time.Duration // waits after it, before the answer, with any kind
+	Status    int           // HTTP status; default 500 for Status, 400 for ErrorAnswer
+	Code      string
+	Message   string
+	Body      string
+	Fields    []string      // names of XML elements, for example SecretAccessKey
+	Pace      time.Duration // default 100 ms
+	Megabytes int           // default 50
+	URL       string
+}
+
+// faultJSON is a Fault as the admin path takes it.
+type faultJSON struct {
+	Kind         FaultKind `json:"kind"`
+	Action       string    `json:"action"`
+	Region       string    `json:"region"`
+	Role         string    `json:"role_arn"`
+	Skip         int       `json:"skip"`
+	Times        int       `json:"times"`
+	DelaySeconds float64   `json:"delay_seconds"`
+	HoldSeconds  float64   `json:"hold_seconds"`
+	Status       int       `json:"status"`
+	Code         string    `json:"code"`
+	Message      string    `json:"message"`
+	Body         string    `json:"body"`
+	Fields       []string  `json:"fields"`
+	PaceSeconds  float64   `json:"pace_seconds"`
+	Megabytes    int       `json:"megabytes"`
+	URL          string    `json:"url"`
+}
+
+// UnmarshalJSON reads a fault with times in seconds. Unknown keys are errors.
+func (f *Fault) UnmarshalJSON(text []byte) error {
+	var j faultJSON
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&j); err != nil {
+		return err
+	}
+	*f = Fault{
+		Kind: j.Kind, Action: j.Action, Region: j.Region, Role: j.Role, Skip: j.Skip, Times: j.Times,
+		Delay: seconds(j.DelaySeconds), Hold: seconds(j.HoldSeconds), Status: j.Status, Code: j.Code, Message: j.Message,
+		Body: j.Body, Fields: j.Fields, Pace: seconds(j.PaceSeconds), Megabytes: j.Megabytes, URL: j.URL,
+	}
+	return nil
+}
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+// normal fills in the defaults, and refuses a fault that could do nothing.
+func (f Fault) normal() (Fault, error) {
+	kinds := []FaultKind{DropBefore, Status, Throttle, ErrorAnswer, RegionDisabled, Garbage, EmptyBody, Redirect, HugeBody, Delay, DropAfter, MissingFields, SlowBytes}
+	if f.Kind == "" {
+		f.Kind = Delay
+	}
+	if f.Times == 0 {
+		f.Times = 1
+	}
+	if f.Pace == 0 {
+		f.Pace = 100 * time.Millisecond
+	}
+	if f.Megabytes == 0 {
+		f.Megabytes = 50
+	}
+	if f.Status == 0 && f.Kind == Status {
+		f.Status = http.StatusInternalServerError
+	}
+	if f.Status == 0 && f.Kind == ErrorAnswer {
+		f.Status = http.StatusBadRequest
+	}
+	switch {
+	case !slices.Contains(kinds, f.Kind):
+		return f, fmt.Errorf("no such kind of fault: %s", f.Kind)
+	case f.Kind == Delay && f.Delay <= 0 && f.Hold <= 0:
+		return f, fmt.Errorf("a fault of kind delay wants a delay or a hold")
+	case f.Kind == ErrorAnswer && f.Code == "":
+		return f, fmt.Errorf("a fault of kind error wants a code")
+	case f.Kind == MissingFields && len(f.Fields) == 0:
+		return f, fmt.Errorf("a fault of kind missing wants fields")
+	case f.Kind == Redirect && f.URL == "":
+		return f, fmt.Errorf("a fault of kind redirect wants a url")
+	case (f.Kind == Status || f.Kind == ErrorAnswer) && (f.Status < 200 || f.Status > 599):
+		return f, fmt.Errorf("not an HTTP status: %d", f.Status)
+	}
+	return f, nil
+}
+
+// Fault puts a fault in the queue: of those that match a call, the first one
+// hits it. It panics if the fault makes no sense, such as a redirect to nowhere.
+func (s *Sim) Fault(f Fault) {
+	f, err := f.normal()
+	if err != nil {
+		panic("stssim: " + err.Error())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, &f)
+}
+
+// ClearFaults empties the queue.
+func (s *Sim) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// takeFaultLocked is the first fault in the queue that hits this request, or one that does
+// nothing.
+func (s *Sim) takeFaultLocked(x *exchange) Fault {
+	for i, f := range s.faults {
+		if !f.matches(x) {
+			continue
+		}
+		if f.Skip > 0 {
+			f.Skip--
+			continue
+		}
+		if f.Times > 0 {
+			f.Times--
+		}
+		if f.Times == 0 {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+		return *f
+	}
+	return Fault{}
+}
+
+func (f *Fault) matches(x *exchange) bool {
+	return (f.Action == "" || f.Action == "*" || f.Action == x.action) &&
+		(f.Region == "" || f.Region == x.signature.region) &&
+		(f.Role == "" || f.Role == x.params.Get("RoleArn"))
+}
+
+// instead is the answer that comes in place of the call, with its outcome for
+// the record; the outcome is empty if the call is to be made.
+func (f Fault) instead(x *exchange) (answer, string) {
+	refuse := func(e *apiError) (answer, string) {
+		api := apiSTS
+		if op, known := operations[x.action]; known {
+			api = op.api
+		}
+		return failure(api, x.id, e), e.code
+	}
+	switch f.Kind {
+	case Status:
+		return answer{status: f.Status, contentType: "text/html", body: []byte(f.Body)}, string(f.Kind)
+	case Throttle:
+		return refuse(errThrottled)
+	case ErrorAnswer:
+		return refuse(&apiError{f.Status, f.Code, f.Message})
+	case RegionDisabled:
+		return refuse(&apiError{http.StatusForbidden, "RegionDisabledException", "STS is not activated in this region for account:" + x.account() + ". Your account administrator can activate STS in this region using the IAM Console."})
+	case Garbage:
+		return answer{status: http.StatusOK, contentType: xmlType, body: []byte("\x1f\x8b\x00\xff<<< &;&; this is no XML")}, string(f.Kind)
+	case EmptyBody:
+		return answer{status: http.StatusOK, contentType: xmlType}, string(f.Kind)
+	case Redirect:
+		return answer{status: http.StatusTemporaryRedirect, location: f.URL}, string(f.Kind)
+	case DropBefore, HugeBody:
+		return answer{}, string(f.Kind)
+	}
+	return answer{}, ""
+}
+
+// account is the id of the account whose key signed the request, if there is one.
+func (x *exchange) account() string {
+	x.sim.mu.Lock()
+	defer x.sim.mu.Unlock()
+	if key := x.sim.world.keys[x.signature.keyID]; key != nil {
+		return key.owner.account.ID
+	}
+	return "000000000000"
+}
+
+// deliver writes the answer, or what the fault makes of it.
+func (f Fault) deliver(w http.ResponseWriter, r *http.Request, out answer) {
+	switch f.Kind {
+	case DropBefore, DropAfter:
+		panic(http.ErrAbortHandler) // net/http closes the connection without a word
+	case HugeBody:
+		writeHuge(w, f.Megabytes)
+		return
+	case MissingFields:
+		out.body = without(out.body, f.Fields)
+	}
+	if out.contentType != "" {
+		w.Header().Set("Content-Type", out.contentType)
+	}
+	if out.location != "" {
+		w.Header().Set("Location", out.location)
+	}
+	if f.Kind == SlowBytes {
+		writeSlowly(w, r, out, f.Pace)
+		return
+	}
+	w.WriteHeader(out.status)
+	w.Write(out.body) // a client that left has no use for an error
+}
+
+// without cuts elements out of an XML body.
+func without(body []byte, fields []string) []byte {
+	for _, field := range fields {
+		name := regexp.QuoteMeta(field)
+		element := regexp.MustCompile(`(?s)\s*<` + name + `>.*?</` + name + `>`)
+		body = element.ReplaceAll(body, nil)
+	}
+	return body
+}
+
+// writeSlowly writes one byte at each tick, for as long as the client stays.
+func writeSlowly(w http.ResponseWriter, r *http.Request, out answer, pace time.Duration) {
+	w.WriteHeader(out.status)
+	flush := http.NewResponseController(w)
+	flush.Flush()
+	for i := range out.body {
+		if !pause(r, pace) {
+			return
+		}
+		if _, err := w.Write(out.body[i : i+1]); err != nil {
+			return
+		}
+		flush.Flush()
+	}
+}
+
+// writeHuge writes the beginning of an answer, and then a text without end.
+func writeHuge(w http.ResponseWriter, megabytes int) {
+	w.Header().Set("Content-Type", xmlType)
+	w.Write([]byte(`<AssumeRoleResponse xmlns="` + namespaces[apiSTS] + `"><AssumeRoleResult><Credentials><SessionToken>`))
+	megabyte := []byte(strings.Repeat("A", 1<<20))
+	for range megabytes {
+		if _, err := w.Write(megabyte); err != nil {
+			return
+		}
+	}
+}

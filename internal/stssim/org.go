@@ -1,0 +1,326 @@
+package stssim
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/ini.v1"
+)
+
+// Organization is what the simulator knows of the world when it starts. Its
+// text form is an INI file, documented at the top of demo.ini.
+type Organization struct {
+	Accounts []Account
+	Users    []User
+	Devices  []Device
+	Roles    []Role
+	Settings Settings
+}
+
+// Account is an AWS account.
+type Account struct {
+	Name      string // what the other parts of the organisation call it
+	ID        string // 12 digits
+	Partition string // aws, aws-cn or aws-us-gov; empty is aws
+}
+
+// User is an IAM user.
+type User struct {
+	Account string // name of an Account
+	Name    string
+	Keys    []AccessKey // at most two, as in AWS
+	Deny    []string    // "ACTION" or "ACTION RESOURCE" with * as a wildcard; all else is allowed
+}
+
+// AccessKey is a long-lived access key.
+type AccessKey struct {
+	ID       string // 20 characters, starts with AKIA
+	Secret   string // 40 characters
+	Inactive bool
+}
+
+// Device is an MFA device of a user.
+type Device struct {
+	Account string // name of an Account
+	User    string
+	Serial  string // an ARN, or the number of a hardware device
+	Seed    string // base32, as the AWS console shows it
+}
+
+// Role is an IAM role and its trust policy.
+type Role struct {
+	Account            string // name of an Account
+	Name               string
+	Path               string   // empty is /
+	Trust              []string // ARNs: account root, user or role
+	RequireMFA         bool     // trusts only callers with aws:MultiFactorAuthPresent
+	ExternalID         string   // trusts only callers that give it; empty asks for none
+	MaxSessionDuration time.Duration
+	Deny               []string // as of a User
+}
+
+// Settings are the knobs that an organisation file may set; the methods of Sim
+// of the same names change them later.
+type Settings struct {
+	SessionLifetime time.Duration // 0 = as asked
+	NewKeyDelay     time.Duration // 0 = new keys work at once
+	NewKeyFlaps     bool
+}
+
+//go:embed demo.ini
+var demoFile []byte
+
+// Demo is the organisation of demo.ini: accounts security, dev, stage, prod and
+// mgmt, and the user paul with a key and an MFA device in security.
+func Demo() *Organization {
+	org, err := ParseOrganization(demoFile)
+	if err != nil {
+		panic("stssim: demo.ini: " + err.Error()) // it is part of the program
+	}
+	return org
+}
+
+// LoadOrganization reads an organisation file. The name "demo" is the one built in.
+func LoadOrganization(path string) (*Organization, error) {
+	if path == "demo" {
+		return Demo(), nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read organisation: %w", err)
+	}
+	org, err := ParseOrganization(text)
+	if err != nil {
+		return nil, fmt.Errorf("read organisation %s: %w", path, err)
+	}
+	return org, nil
+}
+
+// ParseOrganization reads the text of an organisation file. Unknown sections
+// and keys are errors, since a misspelt rule would be a rule that is not kept.
+func ParseOrganization(text []byte) (*Organization, error) {
+	file, err := ini.LoadSources(ini.LoadOptions{AllowNonUniqueSections: true, IgnoreInlineComment: true}, text)
+	if err != nil {
+		return nil, err
+	}
+	org := new(Organization)
+	for _, section := range file.Sections() {
+		if section.Name() == ini.DefaultSection && len(section.Keys()) == 0 {
+			continue
+		}
+		if err := org.read(section); err != nil {
+			return nil, fmt.Errorf("section [%s]: %w", section.Name(), err)
+		}
+	}
+	// Names resolve only when all sections are read, so that their order is free.
+	for i, device := range org.Devices {
+		if account := org.account(device.Account); account != nil && strings.HasPrefix(device.Serial, "mfa/") {
+			org.Devices[i].Serial = account.arn("iam", device.Serial)
+		}
+	}
+	return org, org.check()
+}
+
+// read takes one section of an organisation file over.
+func (org *Organization) read(section *ini.Section) error {
+	kind, name, _ := strings.Cut(section.Name(), " ")
+	name = strings.TrimSpace(name)
+	if name == "" && kind != "settings" {
+		return fmt.Errorf("want [account NAME], [user NAME], [mfa NAME], [role NAME] or [settings]")
+	}
+	values := valuesOf(section)
+	switch kind {
+	case "account":
+		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition")})
+	case "user":
+		user := User{Account: values.take("account"), Name: name, Deny: values.takeList("deny")}
+		if key := (AccessKey{ID: values.take("access_key_id"), Secret: values.take("secret_access_key")}); key.ID != "" {
+			user.Keys = []AccessKey{key}
+		}
+		org.Users = append(org.Users, user)
+	case "mfa":
+		device := Device{Account: values.take("account"), User: values.take("user"), Serial: values.take("serial"), Seed: values.take("seed")}
+		if device.Serial == "" {
+			device.Serial = "mfa/" + name
+		}
+		org.Devices = append(org.Devices, device)
+	case "role":
+		role := Role{
+			Name:               name,
+			Path:               values.take("path"),
+			Trust:              values.takeList("trust"),
+			RequireMFA:         values.takeBool("require_mfa"),
+			ExternalID:         values.take("external_id"),
+			MaxSessionDuration: values.takeDuration("max_session_duration"),
+			Deny:               values.takeList("deny"),
+		}
+		for _, account := range values.takeList("accounts") {
+			role.Account = account
+			org.Roles = append(org.Roles, role)
+		}
+	case "settings":
+		org.Settings.SessionLifetime = values.takeDuration("session_lifetime")
+		org.Settings.NewKeyDelay = values.takeDuration("new_key_delay")
+		org.Settings.NewKeyFlaps = values.takeBool("new_key_flaps")
+	default:
+		return fmt.Errorf("no such kind of section")
+	}
+	return values.rest()
+}
+
+// values are the keys of a section that nobody asked for yet, and the first
+// value that made no sense.
+type values struct {
+	left map[string]string
+	err  error
+}
+
+func valuesOf(section *ini.Section) *values {
+	return &values{left: section.KeysHash()}
+}
+
+func (v *values) take(key string) string {
+	value := v.left[key]
+	delete(v.left, key)
+	return value
+}
+
+func (v *values) takeList(key string) []string {
+	var list []string
+	for item := range strings.SplitSeq(v.take(key), ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+func (v *values) takeBool(key string) bool {
+	value := v.take(key)
+	yes, err := strconv.ParseBool(value)
+	if err != nil && value != "" {
+		v.fail(fmt.Errorf("%s = %s: want true or false", key, value))
+	}
+	return yes
+}
+
+func (v *values) takeDuration(key string) time.Duration {
+	value := v.take(key)
+	d, err := time.ParseDuration(value)
+	if value != "" && (err != nil || d < 0) {
+		v.fail(fmt.Errorf("%s = %s: want a time such as 30s or 12h", key, value))
+	}
+	return d
+}
+
+func (v *values) fail(err error) {
+	if v.err == nil {
+		v.err = err
+	}
+}
+
+// rest is the first error, of a value or of a key that nobody asked for.
+func (v *values) rest() error {
+	for key := range v.left {
+		v.fail(fmt.Errorf("no such key: %s", key))
+	}
+	return v.err
+}
+
+var (
+	accountIDs   = regexp.MustCompile(`^\d{12}$`)
+	partitions   = regexp.MustCompile(`^(aws|aws-cn|aws-us-gov)?$`)
+	keyIDs       = regexp.MustCompile(`^AKIA[A-Z0-9]{16}$`)
+	principalIDs = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:(root|(user|role)/.+)$`)
+)
+
+// check refuses an organisation that AWS could not have.
+func (org *Organization) check() error {
+	for _, account := range org.Accounts {
+		if !accountIDs.MatchString(account.ID) {
+			return fmt.Errorf("account %s: id %q is not 12 digits", account.Name, account.ID)
+		}
+		if !partitions.MatchString(account.Partition) {
+			return fmt.Errorf("account %s: no such partition: %s", account.Name, account.Partition)
+		}
+	}
+	for _, user := range org.Users {
+		if org.account(user.Account) == nil {
+			return fmt.Errorf("user %s: no such account: %q", user.Name, user.Account)
+		}
+		if len(user.Keys) > keysPerUser {
+			return fmt.Errorf("user %s: more than %d access keys", user.Name, keysPerUser)
+		}
+		for _, key := range user.Keys {
+			if !keyIDs.MatchString(key.ID) || len(key.Secret) != 40 {
+				return fmt.Errorf("user %s: an access key id is AKIA and 16 capitals or digits, its secret 40 characters", user.Name)
+			}
+		}
+	}
+	for _, device := range org.Devices {
+		if org.User(device.Account, device.User) == nil {
+			return fmt.Errorf("mfa device %s: no such user: %s in account %q", device.Serial, device.User, device.Account)
+		}
+		if _, err := decodeSeed(device.Seed); err != nil {
+			return fmt.Errorf("mfa device %s: %w", device.Serial, err)
+		}
+	}
+	for _, role := range org.Roles {
+		if org.account(role.Account) == nil {
+			return fmt.Errorf("role %s: no such account: %q", role.Name, role.Account)
+		}
+		if d := role.MaxSessionDuration; d != 0 && (d < time.Hour || d > 12*time.Hour) {
+			return fmt.Errorf("role %s: max_session_duration %s is not between 1h and 12h", role.Name, d)
+		}
+		for _, arn := range role.Trust {
+			if !principalIDs.MatchString(arn) {
+				return fmt.Errorf("role %s: not the ARN of an account's root, a user or a role: %s", role.Name, arn)
+			}
+		}
+	}
+	return nil
+}
+
+// User finds a user by the name of its account and its own, or nil.
+func (org *Organization) User(account, name string) *User {
+	for i := range org.Users {
+		if org.Users[i].Account == account && org.Users[i].Name == name {
+			return &org.Users[i]
+		}
+	}
+	return nil
+}
+
+// Device finds an MFA device by its serial, or nil.
+func (org *Organization) Device(serial string) *Device {
+	for i := range org.Devices {
+		if org.Devices[i].Serial == serial {
+			return &org.Devices[i]
+		}
+	}
+	return nil
+}
+
+func (org *Organization) account(name string) *Account {
+	for i := range org.Accounts {
+		if org.Accounts[i].Name == name {
+			return &org.Accounts[i]
+		}
+	}
+	return nil
+}
+
+// arn is the ARN of something in the account.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+func (a *Account) arn(api, resource string) string {
+	partition := a.Partition
+	if partition == "" {
+		partition = "aws"
+	}
+	return "arn:" + partition + ":" + api + "::" + a.ID + ":" + resource
+}

@@ -1,0 +1,239 @@
+package stssim
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// This file verifies Signature Version 4 from its public description, and from
+// nothing that the tested program uses.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+
+const (
+	signingAlgorithm = "AWS4-HMAC-SHA256"
+	amzTime          = "20060102T150405Z"
+	amzDate          = "20060102"
+	// maxSkew is how far a signer's clock may be off.
+	maxSkew = 15 * time.Minute
+)
+
+// signature is what a request claims of its signer, and nothing verified.
+type signature struct {
+	keyID   string
+	date    string // of the scope, 20060102
+	region  string
+	api     string // the scope's service: sts or iam
+	headers []string
+	hex     string
+	signed  time.Time
+	stamp   string // signed, as the string to sign has it
+}
+
+// parseSignature reads the Authorization header and the time of a request.
+func parseSignature(r *http.Request) (signature, *apiError) {
+	var sig signature
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return sig, errMissingToken
+	}
+	fields, found := strings.CutPrefix(header, signingAlgorithm+" ")
+	if !found {
+		return sig, incomplete("Unsupported AWS 'algorithm': '" + strings.Fields(header + " -")[0] + "'.")
+	}
+	var scope string
+	for field := range strings.SplitSeq(fields, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		switch name {
+		case "Credential":
+			sig.keyID, scope, _ = strings.Cut(value, "/")
+		case "SignedHeaders":
+			sig.headers = strings.Split(value, ";")
+		case "Signature":
+			sig.hex = value
+		}
+	}
+	parts := strings.Split(scope, "/")
+	switch {
+	case sig.keyID == "":
+		return sig, incomplete("Authorization header requires 'Credential' parameter. Authorization=" + signingAlgorithm)
+	case len(sig.headers) == 0:
+		return sig, incomplete("Authorization header requires 'SignedHeaders' parameter. Authorization=" + signingAlgorithm)
+	case sig.hex == "":
+		return sig, incomplete("Authorization header requires 'Signature' parameter. Authorization=" + signingAlgorithm)
+	case len(parts) != 4 || parts[3] != "aws4_request":
+		return sig, mismatch("Credential should have exactly 5 slash-delimited elements, have " + strconv.Itoa(len(parts)+1) + ".")
+	}
+	sig.date, sig.region, sig.api = parts[0], parts[1], parts[2]
+	return sig, sig.readTime(r)
+}
+
+// readTime takes the time of signing from X-Amz-Date, or else from Date.
+func (sig *signature) readTime(r *http.Request) *apiError {
+	if stamp := r.Header.Get("X-Amz-Date"); stamp != "" {
+		t, err := time.Parse(amzTime, stamp)
+		if err != nil {
+			return incomplete("Date must be in ISO-8601 'basic format'. Got '" + stamp + "'. See http://en.wikipedia.org/wiki/ISO_8601")
+		}
+		sig.signed, sig.stamp = t, stamp
+		return nil
+	}
+	date := r.Header.Get("Date")
+	t, err := http.ParseTime(date)
+	if err != nil {
+		if t, err = time.Parse(amzTime, date); err != nil {
+			return incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=" + signingAlgorithm)
+		}
+	}
+	sig.signed, sig.stamp = t.UTC(), t.UTC().Format(amzTime)
+	return nil
+}
+
+// checkTime refuses a signature that is too old or not yet due, by the clock
+// that says now.
+func (sig *signature) checkTime(now time.Time) *apiError {
+	stated := func(t time.Time) string { return t.UTC().Format(amzTime) }
+	switch {
+	case sig.signed.Before(now.Add(-maxSkew)):
+		return mismatch("Signature expired: " + sig.stamp + " is now earlier than " + stated(now.Add(-maxSkew)) + " (" + stated(now) + " - 15 min.)")
+	case sig.signed.After(now.Add(maxSkew)):
+		return mismatch("Signature not yet current: " + sig.stamp + " is still later than " + stated(now.Add(maxSkew)) + " (" + stated(now) + " + 15 min.)")
+	}
+	return nil
+}
+
+// checkScope refuses a signature made for another day or service. The region
+// cannot be told from a loopback host, so every well-formed one is right.
+func (sig *signature) checkScope(api string) *apiError {
+	switch {
+	case sig.date != sig.stamp[:len(amzDate)]:
+		return mismatch("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" + sig.date + "' != '" + sig.stamp[:len(amzDate)] + "', from '" + sig.stamp + "'.")
+	case sig.api != api:
+		return mismatch("Credential should be scoped to correct service: '" + api + "'. ")
+	case !wellFormedRegion(sig.region):
+		return mismatch("Credential should be scoped to a valid region. ")
+	}
+	return nil
+}
+
+func wellFormedRegion(region string) bool {
+	notAllowed := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	}
+	// The SDKs sign for a region even when the profile says aws-global.
+	return strings.Contains(region, "-") && !strings.ContainsFunc(region, notAllowed) && region != "aws-global"
+}
+
+// checkHeaders refuses a signature that leaves out what an attacker could change.
+func (sig *signature) checkHeaders(r *http.Request) *apiError {
+	if !slices.Contains(sig.headers, "host") {
+		return mismatch("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	for name := range r.Header {
+		lower := strings.ToLower(name)
+		if strings.HasPrefix(lower, "x-amz-") && !slices.Contains(sig.headers, lower) {
+			return mismatch("'" + name + "' must be a 'SignedHeader' in the AWS Authorization.")
+		}
+	}
+	if r.Header.Get("X-Amz-Date") == "" && !slices.Contains(sig.headers, "date") {
+		return mismatch("'Date' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	return nil
+}
+
+// verify compares the signature with the one that secret makes for this
+// request and body.
+func (sig *signature) verify(r *http.Request, body []byte, secret string) *apiError {
+	payload := hexHash(body)
+	if stated := r.Header.Get("X-Amz-Content-Sha256"); stated != "" && stated != payload {
+		return mismatch("The provided 'x-amz-content-sha256' header does not match what was computed.")
+	}
+	scope := sig.date + "/" + sig.region + "/" + sig.api + "/aws4_request"
+	toSign := strings.Join([]string{signingAlgorithm, sig.stamp, scope, hexHash([]byte(sig.canonicalRequest(r, payload)))}, "\n")
+
+	key := []byte("AWS4" + secret)
+	for _, part := range []string{sig.date, sig.region, sig.api, "aws4_request"} {
+		key = hmacSHA256(key, part)
+	}
+	given, err := hex.DecodeString(sig.hex)
+	if err != nil || !hmac.Equal(given, hmacSHA256(key, toSign)) {
+		return errSignature
+	}
+	return nil
+}
+
+// canonicalRequest is the form of the request that both sides hash.
+func (sig *signature) canonicalRequest(r *http.Request, payload string) string {
+	var b strings.Builder
+	b.WriteString(r.Method + "\n")
+	b.WriteString(canonicalPath(r.URL.EscapedPath()) + "\n")
+	b.WriteString(canonicalQuery(r.URL.Query()) + "\n")
+	names := slices.Clone(sig.headers)
+	slices.Sort(names)
+	for _, name := range names {
+		b.WriteString(name + ":" + canonicalHeader(r, name) + "\n")
+	}
+	b.WriteString("\n" + strings.Join(names, ";") + "\n" + payload)
+	return b.String()
+}
+
+// canonicalHeader is the value of a signed header, blanks folded. Go's server
+// takes Host and Content-Length out of the header map.
+func canonicalHeader(r *http.Request, name string) string {
+	switch name {
+	case "host":
+		return r.Host
+	case "content-length":
+		return strconv.FormatInt(r.ContentLength, 10)
+	}
+	values := slices.Clone(r.Header.Values(name))
+	for i, value := range values {
+		values[i] = strings.Join(strings.Fields(value), " ")
+	}
+	return strings.Join(values, ",")
+}
+
+// canonicalPath escapes the escaped path once more, as every service but S3 has it.
+func canonicalPath(escaped string) string {
+	if escaped == "" {
+		return "/"
+	}
+	segments := strings.Split(escaped, "/")
+	for i, segment := range segments {
+		segments[i] = awsEscape(segment)
+	}
+	return strings.Join(segments, "/")
+}
+
+func canonicalQuery(query url.Values) string {
+	var pairs []string
+	for name, values := range query {
+		for _, value := range values {
+			pairs = append(pairs, awsEscape(name)+"="+awsEscape(value))
+		}
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, "&")
+}
+
+// awsEscape is RFC 3986 escaping; url.QueryEscape differs from it in the blank alone.
+func awsEscape(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}
+
+func hexHash(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func hmacSHA256(key []byte, text string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(text))
+	return mac.Sum(nil)
+}

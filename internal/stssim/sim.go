@@ -1,0 +1,322 @@
+// Package stssim owns a simulator of AWS STS and of the part of IAM that key
+// rotation needs: it verifies signatures,
+// keeps AWS's rules word for word, fails on request, and remembers what it was
+// sent. It refuses to share code with what is tested against it: signatures and
+// one-time codes are written here a second time, so that a mistake in one is
+// found by the other. It is for tests and demonstrations; nothing that it hands
+// out opens anything.
+//
+// In a test:
+//
+//	sim, err := stssim.New(stssim.Demo())
+//	server, err := sim.Start()           // or StartTLS
+//	sim.Fault(stssim.Fault{Action: "AssumeRole", Kind: stssim.Throttle})
+//	code := sim.Code("arn:aws:iam::111122223333:mfa/paul")
+//	n := sim.Count("GetSessionToken")
+//
+// As a program: stssim --org demo; see Main for its flags and admin.go for the
+// paths under /_sim/ that do the same over HTTP.
+package stssim
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxBody bounds what is read of a request, in bytes.
+const maxBody = 1 << 20
+
+// Sim is the simulator. It is an http.Handler, safe for concurrent use.
+type Sim struct {
+	admin http.Handler
+
+	mu      sync.Mutex
+	world   *world
+	offset  time.Duration // of the simulator's clock
+	faults  []*Fault
+	journal journal
+}
+
+// New makes a simulator of the organisation. It fails if AWS could not have
+// such an organisation; the error says what is wrong.
+func New(org *Organization) (*Sim, error) {
+	if err := org.check(); err != nil {
+		return nil, fmt.Errorf("check organisation: %w", err)
+	}
+	s := &Sim{world: newWorld(org, time.Now()), journal: newJournal()}
+	s.admin = s.adminPaths()
+	return s, nil
+}
+
+// ServeHTTP answers STS, IAM and the admin paths (/_sim/).
+func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/_sim/"):
+		s.admin.ServeHTTP(w, r)
+	default:
+		s.serve(w, r, (*exchange).query)
+	}
+}
+
+// exchange is one request on its way to its answer.
+type exchange struct {
+	sim       *Sim
+	request   *http.Request
+	body      []byte
+	params    url.Values
+	action    string
+	signature signature
+	unsigned  *apiError // why there is no signature
+	id        string    // of the request
+}
+
+// serve reads a request, lets the next scripted fault have its way, and has
+// answer do the work. Answer returns "ok" or an error code besides.
+func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange) (answer, string)) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, "request too large or cut short", http.StatusRequestEntityTooLarge)
+		return
+	}
+	x := &exchange{sim: s, request: r, body: body, params: r.URL.Query(), id: randomUUID()}
+	if form, err := url.ParseQuery(string(body)); err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		for name, values := range form {
+			x.params[name] = append(x.params[name], values...)
+		}
+	}
+	x.action = x.params.Get("Action")
+	x.signature, x.unsigned = parseSignature(r)
+	w.Header().Set("X-Amzn-Requestid", x.id)
+
+	fault, record := s.arrive(x)
+	if !pause(r, fault.Delay) {
+		s.settle(record, "client-gone")
+		panic(http.ErrAbortHandler)
+	}
+	out, outcome := fault.instead(x)
+	if outcome == "" {
+		out, outcome = work(x)
+	}
+	s.settle(record, outcome)
+	pause(r, fault.Hold)
+	fault.deliver(w, r, out)
+}
+
+// pause waits, and says whether the client was still there at the end.
+func pause(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+// query performs an operation of STS or IAM.
+func (x *exchange) query() (answer, string) {
+	op, api := operations[x.action], apiSTS
+	if op.do != nil {
+		api = op.api
+	} else if x.params.Get("Version") == versions[apiIAM] {
+		api = apiIAM
+	}
+	result, err := x.perform(op)
+	if err != nil {
+		return failure(api, x.id, err), err.code
+	}
+	return success(api, x.action, x.id, result), outcomeOK
+}
+
+func (x *exchange) perform(op operation) (any, *apiError) {
+	if x.unsigned != nil {
+		return nil, x.unsigned
+	}
+	if version := x.params.Get("Version"); op.do == nil || version != versions[op.api] {
+		return nil, &apiError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + x.action + " for version " + version}
+	}
+	key, err := x.sim.authenticate(x, op.api)
+	if err != nil {
+		return nil, err
+	}
+
+	x.sim.mu.Lock()
+	defer x.sim.mu.Unlock()
+	c := &call{api: op.api, action: x.action, caller: key.owner, params: x.params, now: x.sim.nowLocked()}
+	key.lastUsed, key.lastAPI, key.lastPlace = c.now, op.api, x.signature.region
+	if err := permitted(c.caller, op.api); err != nil {
+		return nil, err
+	}
+	return op.do(x.sim.world, c)
+}
+
+// authenticate finds the key that signed the request, and makes sure that it did.
+func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
+	s.mu.Lock()
+	now := s.nowLocked()
+	key, err := s.world.lookUp(x.signature.keyID, x.request.Header.Get("X-Amz-Security-Token"))
+	over := key != nil && key.owner.temporary() && (key.revoked || !now.Before(key.expires))
+	s.mu.Unlock()
+
+	// The hashes are most of the work, so they are made without the mutex; id,
+	// secret and owner of a credential never change.
+	if err != nil {
+		return nil, err
+	}
+	for _, check := range []func() *apiError{
+		func() *apiError { return x.signature.checkTime(now) },
+		func() *apiError { return x.signature.checkScope(api) },
+		func() *apiError { return x.signature.checkHeaders(x.request) },
+		func() *apiError { return x.signature.verify(x.request, x.body, key.secret) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if over {
+		return nil, errExpired
+	}
+	return key, nil
+}
+
+// lookUp finds the credential of an access key id and the session token that came with it.
+func (w *world) lookUp(id, token string) (*credential, *apiError) {
+	key := w.keys[id]
+	if key == nil || key.inactive || key.token != token {
+		return nil, errUnknownKey
+	}
+	if time.Now().Before(key.visibleAt) {
+		key.tries++
+		if !w.settings.NewKeyFlaps || key.tries%2 == 1 {
+			return nil, errUnknownKey
+		}
+	}
+	return key, nil
+}
+
+// Now is the time by the simulator's clock, in UTC.
+func (s *Sim) Now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nowLocked()
+}
+
+func (s *Sim) nowLocked() time.Time { return time.Now().Add(s.offset).UTC() }
+
+// SetClockOffset sets the simulator's clock ahead of this machine's, or behind
+// it if d is negative. Signatures, codes and expiry are judged by it.
+func (s *Sim) SetClockOffset(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset = d
+}
+
+// SetLifetime makes every session opened from now on live for d, whatever is
+// asked; 0 goes back to what is asked. Expiration is stated in whole seconds,
+// rounded down, so the session lives up to a second less.
+func (s *Sim) SetLifetime(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.settings.SessionLifetime = d
+}
+
+// SetKeyDelay makes access keys created from now on unknown for d. With flaps,
+// every second call with such a key works all the same, as when the endpoints
+// of AWS do not agree yet.
+func (s *Sim) SetKeyDelay(d time.Duration, flaps bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.world.settings.NewKeyDelay, s.world.settings.NewKeyFlaps = d, flaps
+}
+
+// Code is the code that the MFA device shows now, by the simulator's clock;
+// empty if there is no such device.
+func (s *Sim) Code(serial string) string {
+	return s.CodeAt(serial, s.Now())
+}
+
+// CodeAt is the code that the MFA device shows at time t; empty if there is no such device.
+func (s *Sim) CodeAt(serial string, t time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.world.devices[serial]
+	if d == nil {
+		return ""
+	}
+	return codeOf(d.key, stepOf(t))
+}
+
+// FreshCode is a code of the device that the next call may use, of the step
+// before, of or after now; empty if all three are spent or there is no such device.
+func (s *Sim) FreshCode(serial string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.world.devices[serial]
+	if d == nil {
+		return ""
+	}
+	return d.fresh(s.nowLocked())
+}
+
+// ForgetCodes makes all spent codes good again, so that a script need not wait
+// for the next step.
+func (s *Sim) ForgetCodes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.world.devices {
+		clear(d.spent)
+	}
+}
+
+// DisableKey makes a long-lived access key inactive. It says whether there is such a key.
+func (s *Sim) DisableKey(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := s.world.keys[id]
+	if key == nil || key.owner.temporary() {
+		return false
+	}
+	key.inactive = true
+	return true
+}
+
+// RevokeSession ends a session before its time: it is ExpiredToken from now on.
+// It says whether there is such a session.
+func (s *Sim) RevokeSession(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session := s.world.keys[id]
+	if session == nil || !session.owner.temporary() {
+		return false
+	}
+	session.revoked = true
+	return true
+}
+
+// Keys are the long-lived access keys of all users as they are now, without secrets.
+func (s *Sim) Keys() []KeyState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []KeyState
+	for _, u := range s.world.users {
+		for _, key := range u.keys {
+			list = append(list, KeyState{User: u.arn, AccessKeyID: key.id, Status: key.status()})
+		}
+	}
+	return list
+}
+
+// KeyState is what Keys tells of an access key.
+type KeyState struct {
+	User        string `json:"user"` // ARN
+	AccessKeyID string `json:"access_key_id"`
+	Status      string `json:"status"` // Active or Inactive
+}

@@ -1,0 +1,314 @@
+package stssim
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The texts of STS. The one of a wrong code ends in a blank, and the one of a
+// wrong serial has two of them in its middle, as the real ones do.
+var (
+	errWrongCode   = accessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code. ")
+	errWrongSerial = accessDenied("MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user.")
+	errHalfMFA     = accessDenied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
+	errChained     = invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
+	errTooLong     = invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+	errBadPolicy   = &apiError{http.StatusBadRequest, "MalformedPolicyDocument", "This policy contains invalid Json"}
+)
+
+// The alphabets of the parameters.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var (
+	nameAlphabet     = newAlphabet(`[\w+=,.@-]*`)
+	externalAlphabet = newAlphabet(`[\w+=,.@:\/-]*`)
+	serialAlphabet   = newAlphabet(`[\w+=/:,.@-]*`)
+	digitAlphabet    = newAlphabet(`[\d]*`)
+	anyAlphabet      = newAlphabet(`.*`)
+)
+
+// packedLimit is how much the session policies and tags of one session may
+// weigh. AWS packs them in a way it does not publish; this weighs bytes.
+const packedLimit = 2048
+
+// credentialsXML is the Credentials element of the STS answers.
+type credentialsXML struct {
+	AccessKeyID     string `xml:"AccessKeyId"`
+	SecretAccessKey string
+	SessionToken    string
+	Expiration      string
+}
+
+func (c *credential) xml() credentialsXML {
+	return credentialsXML{AccessKeyID: c.id, SecretAccessKey: c.secret, SessionToken: c.token, Expiration: xmlTime(c.expires)}
+}
+
+// getSessionToken opens a session of the calling user.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+func (w *world) getSessionToken(c *call) (any, *apiError) {
+	if c.caller.temporary() {
+		return nil, accessDenied("Cannot call GetSessionToken with session credentials")
+	}
+	var cs constraints
+	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 129_600, 43_200)
+	cs.mfa(c)
+	if err := cs.err(); err != nil {
+		return nil, err
+	}
+	mfa, err := w.checkMFA(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.denied("*"); err != nil {
+		return nil, err
+	}
+	owner := *c.caller
+	owner.kind, owner.mfa = userSession, mfa
+	return struct{ Credentials credentialsXML }{w.open(&owner, length, c.now).xml()}, nil
+}
+
+// mfa checks the form of the two MFA parameters, which are both optional.
+func (cs *constraints) mfa(c *call) {
+	if c.params.Has("SerialNumber") {
+		cs.text(c.get("SerialNumber"), "serialNumber", 9, 256, serialAlphabet)
+	}
+	if c.params.Has("TokenCode") {
+		cs.text(c.get("TokenCode"), "tokenCode", 6, 6, digitAlphabet)
+	}
+}
+
+// checkMFA spends the code of the call, if it has one, and says whether it did.
+// A code is spent even if the call is refused later for another reason.
+func (w *world) checkMFA(c *call) (bool, *apiError) {
+	serial, code := c.get("SerialNumber"), c.get("TokenCode")
+	if serial == "" && code == "" {
+		return false, nil
+	}
+	if serial == "" || code == "" {
+		return false, errHalfMFA
+	}
+	device := w.devices[serial]
+	if device == nil || device.user != c.caller.user || c.caller.kind == roleSession {
+		return false, errWrongSerial
+	}
+	if !device.accept(code, c.now) {
+		return false, errWrongCode
+	}
+	return true, nil
+}
+
+// getCallerIdentity says who calls; no policy can deny it.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+func (w *world) getCallerIdentity(c *call) (any, *apiError) {
+	return struct {
+		Arn     string
+		UserID  string `xml:"UserId"`
+		Account string
+	}{c.caller.arn, c.caller.userID, c.caller.account.ID}, nil
+}
+
+var roleARNs = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:role/[\x21-\x7e]+$`)
+
+// assumedRole is the result of AssumeRole.
+type assumedRole struct {
+	Credentials     credentialsXML
+	AssumedRoleUser struct {
+		Arn           string
+		AssumedRoleID string `xml:"AssumedRoleId"`
+	}
+	PackedPolicySize int    `xml:",omitempty"` // percent
+	SourceIdentity   string `xml:",omitempty"`
+}
+
+// assumeRole opens a session of a role. Like AWS it checks the form of the
+// request first, then the MFA code, then the permission, then the length.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+func (w *world) assumeRole(c *call) (any, *apiError) {
+	var cs constraints
+	if cs.required(c.params, "RoleArn", "roleArn") {
+		cs.text(c.get("RoleArn"), "roleArn", 20, 2048, anyAlphabet)
+	}
+	if cs.required(c.params, "RoleSessionName", "roleSessionName") {
+		cs.text(c.get("RoleSessionName"), "roleSessionName", 2, 64, nameAlphabet)
+	}
+	if c.params.Has("ExternalId") {
+		cs.text(c.get("ExternalId"), "externalId", 2, 1224, externalAlphabet)
+	}
+	if c.params.Has("SourceIdentity") {
+		cs.text(c.get("SourceIdentity"), "sourceIdentity", 2, 64, nameAlphabet)
+	}
+	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 43_200, 3_600)
+	cs.mfa(c)
+	cs.policy(c)
+	cs.tags(c)
+	if err := cs.err(); err != nil {
+		return nil, err
+	}
+	arn := c.get("RoleArn")
+	if !roleARNs.MatchString(arn) {
+		return nil, invalid(arn + " is invalid")
+	}
+	packed, err := packedSize(c)
+	if err != nil {
+		return nil, err
+	}
+	mfa, err := w.checkMFA(c)
+	if err != nil {
+		return nil, err
+	}
+	target := w.roles[arn]
+	// AWS does not say whether it was the trust policy, or that there is no such role.
+	if target == nil || !target.trusts(c, mfa || c.caller.mfa) || c.caller.kind == federatedKey {
+		return nil, c.notAuthorized(arn)
+	}
+	if err := c.denied(arn); err != nil {
+		return nil, err
+	}
+	if c.caller.temporary() && length > time.Hour {
+		return nil, errChained
+	}
+	if length > target.maxDuration {
+		return nil, errTooLong
+	}
+
+	session := &principal{
+		kind:    roleSession,
+		account: target.account,
+		role:    target,
+		arn:     target.account.arn("sts", "assumed-role/"+target.Name+"/"+c.get("RoleSessionName")),
+		userID:  target.id + ":" + c.get("RoleSessionName"),
+		chained: c.caller.temporary(),
+		// A source identity, once set, stays for the whole chain.
+		sourceID: c.caller.sourceID,
+	}
+	if given := c.get("SourceIdentity"); given != "" {
+		session.sourceID = given
+	}
+	result := assumedRole{
+		Credentials:      w.open(session, length, c.now).xml(),
+		PackedPolicySize: packed,
+		SourceIdentity:   session.sourceID,
+	}
+	result.AssumedRoleUser.Arn = session.arn
+	result.AssumedRoleUser.AssumedRoleID = session.userID
+	return result, nil
+}
+
+// trusts says whether the role's trust policy lets the caller in.
+func (r *role) trusts(c *call, mfa bool) bool {
+	if r.RequireMFA && !mfa {
+		return false
+	}
+	if r.ExternalID != "" && r.ExternalID != c.get("ExternalId") {
+		return false
+	}
+	caller := c.caller.arn
+	if c.caller.kind == roleSession {
+		caller = c.caller.role.arn
+	}
+	return slices.Contains(r.Trust, caller) || slices.Contains(r.Trust, c.caller.account.arn("iam", "root"))
+}
+
+// policy checks the length of an inline session policy.
+func (cs *constraints) policy(c *call) {
+	if c.params.Has("Policy") {
+		cs.text(c.get("Policy"), "policy", 1, 2048, anyAlphabet)
+	}
+}
+
+// tags checks the session tags: Tags.member.N.Key and .Value.
+func (cs *constraints) tags(c *call) {
+	for n := 1; c.params.Has(member("Tags", n, "Key")); n++ {
+		place := "tags." + strconv.Itoa(n) + ".member."
+		cs.text(c.get(member("Tags", n, "Key")), place+"key", 1, 128, anyAlphabet)
+		cs.text(c.get(member("Tags", n, "Value")), place+"value", 0, 256, anyAlphabet)
+		if n > 50 {
+			cs.fail("'["+strconv.Itoa(n)+" tags]'", "tags", "have length less than or equal to 50")
+			return
+		}
+	}
+}
+
+func member(list string, n int, field string) string {
+	return list + ".member." + strconv.Itoa(n) + "." + field
+}
+
+// packedSize weighs policies and tags against packedLimit, in percent; 0 if there are none.
+func packedSize(c *call) (int, *apiError) {
+	size := 0
+	if policy := c.get("Policy"); policy != "" {
+		var document struct{ Statement json.RawMessage }
+		if json.Unmarshal([]byte(policy), &document) != nil {
+			return 0, errBadPolicy
+		}
+		if document.Statement == nil {
+			return 0, &apiError{http.StatusBadRequest, "MalformedPolicyDocument", "Syntax errors in policy."}
+		}
+		size += len(policy)
+	}
+	for n := 1; c.params.Has(member("PolicyArns", n, "arn")); n++ {
+		size += len(c.get(member("PolicyArns", n, "arn")))
+	}
+	for n := 1; c.params.Has(member("Tags", n, "Key")); n++ {
+		size += len(c.get(member("Tags", n, "Key"))) + len(c.get(member("Tags", n, "Value")))
+	}
+	percent := (size*100 + packedLimit - 1) / packedLimit
+	if percent > 100 {
+		return 0, &apiError{http.StatusBadRequest, "PackedPolicyTooLarge", "Packed policy consumes " + strconv.Itoa(percent) + "% of allotted space, please use smaller policy."}
+	}
+	return percent, nil
+}
+
+// getFederationToken opens a federated session of the calling user. It takes no
+// MFA code, and what it opens can call nothing here but GetCallerIdentity.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
+func (w *world) getFederationToken(c *call) (any, *apiError) {
+	if c.caller.temporary() {
+		return nil, accessDenied("Cannot call GetFederationToken with session credentials")
+	}
+	var cs constraints
+	if cs.required(c.params, "Name", "name") {
+		cs.text(c.get("Name"), "name", 2, 32, nameAlphabet)
+	}
+	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 129_600, 43_200)
+	cs.policy(c)
+	cs.tags(c)
+	if err := cs.err(); err != nil {
+		return nil, err
+	}
+	packed, err := packedSize(c)
+	if err != nil {
+		return nil, err
+	}
+	name := c.get("Name")
+	owner := *c.caller
+	owner.kind = federatedKey
+	owner.arn = owner.account.arn("sts", "federated-user/"+name)
+	owner.userID = owner.account.ID + ":" + name
+	if err := c.denied(owner.arn); err != nil {
+		return nil, err
+	}
+	type federatedUser struct {
+		Arn             string
+		FederatedUserID string `xml:"FederatedUserId"`
+	}
+	return struct {
+		Credentials      credentialsXML
+		FederatedUser    federatedUser
+		PackedPolicySize int `xml:",omitempty"`
+	}{w.open(&owner, length, c.now).xml(), federatedUser{owner.arn, owner.userID}, packed}, nil
+}
+
+// permitted is what AWS lets the kind of credentials call at all, before any
+// policy is looked at: sessions of a user without MFA, and federated ones, know no IAM.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_sts-comparison.html
+func permitted(p *principal, api string) *apiError {
+	limited := p.kind == federatedKey || p.kind == userSession && !p.mfa
+	if limited && api == apiIAM {
+		return errUnknownKey
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package stssim
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/base64"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// keysPerUser is the quota of IAM.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+const keysPerUser = 2
+
+// forgetAfter is how long an ended session is still told apart from one that
+// never was: ExpiredToken instead of InvalidClientTokenId.
+const forgetAfter = time.Hour
+
+// world is the state of the organisation at work. It is not safe for
+// concurrent use: the mutex of Sim guards it.
+type world struct {
+	accounts map[string]*Account // by name
+	users    []*user
+	roles    map[string]*role       // by ARN
+	devices  map[string]*device     // by serial
+	keys     map[string]*credential // long-lived and temporary, by access key id
+	settings Settings
+	issued   int // sessions since the ended ones were last cleared away
+}
+
+// user is an IAM user at work.
+type user struct {
+	account *Account
+	name    string
+	arn     string
+	id      string
+	deny    []string
+	created time.Time
+	keys    []*credential
+}
+
+// role is an IAM role at work.
+type role struct {
+	Role
+	account     *Account
+	arn         string
+	id          string
+	created     time.Time
+	maxDuration time.Duration
+}
+
+// credential is an access key with its secret: of a user for good, or of a session.
+type credential struct {
+	id     string
+	secret string
+	owner  *principal
+
+	// Long-lived keys alone.
+	inactive  bool
+	created   time.Time
+	visibleAt time.Time // real time at which IAM has told everybody of the new key
+	tries     int       // calls with the key before that
+	lastUsed  time.Time
+	lastAPI   string
+	lastPlace string
+
+	// Sessions alone.
+	token   string
+	expires time.Time
+	revoked bool
+}
+
+// kind says how a caller came by its credentials: AWS permits different calls to each.
+type kind string
+
+const (
+	userKey      kind = "user"      // a long-lived key
+	userSession  kind = "session"   // GetSessionToken
+	roleSession  kind = "role"      // AssumeRole
+	federatedKey kind = "federated" // GetFederationToken
+)
+
+// principal is who a credential speaks for.
+type principal struct {
+	kind     kind
+	account  *Account
+	user     *user // nil for a role session
+	role     *role // of a role session
+	arn      string
+	userID   string
+	mfa      bool // aws:MultiFactorAuthPresent
+	sourceID string
+	chained  bool // a role session that was itself assumed with a session
+}
+
+// temporary says whether the caller's credentials are a session.
+func (p *principal) temporary() bool { return p.kind != userKey }
+
+func newWorld(org *Organization, now time.Time) *world {
+	w := &world{
+		accounts: make(map[string]*Account),
+		roles:    make(map[string]*role),
+		devices:  make(map[string]*device),
+		keys:     make(map[string]*credential),
+		settings: org.Settings,
+	}
+	for _, account := range org.Accounts {
+		w.accounts[account.Name] = &account
+	}
+	for _, u := range org.Users {
+		w.addUser(u, now)
+	}
+	for _, d := range org.Devices {
+		key, err := decodeSeed(d.Seed)
+		if err != nil {
+			panic("stssim: unchecked organisation: " + err.Error())
+		}
+		owner := w.userNamed(w.accounts[d.Account], d.User)
+		w.devices[d.Serial] = &device{serial: d.Serial, user: owner, key: key, enabled: now, spent: make(map[int64]bool)}
+	}
+	for _, r := range org.Roles {
+		w.addRole(r, now)
+	}
+	return w
+}
+
+func (w *world) addUser(u User, now time.Time) {
+	account := w.accounts[u.Account]
+	arn := account.arn("iam", "user/"+u.Name)
+	added := &user{account: account, name: u.Name, arn: arn, id: stableID("AIDA", arn), deny: u.Deny, created: now}
+	for _, key := range u.Keys {
+		w.addKey(added, key.ID, key.Secret, now).inactive = key.Inactive
+	}
+	w.users = append(w.users, added)
+}
+
+func (w *world) addKey(u *user, id, secret string, now time.Time) *credential {
+	key := &credential{
+		id:      id,
+		secret:  secret,
+		created: now,
+		owner:   &principal{kind: userKey, account: u.account, user: u, arn: u.arn, userID: u.id},
+	}
+	u.keys = append(u.keys, key)
+	w.keys[id] = key
+	return key
+}
+
+func (w *world) addRole(r Role, now time.Time) {
+	account := w.accounts[r.Account]
+	if r.Path == "" {
+		r.Path = "/"
+	}
+	if r.MaxSessionDuration == 0 {
+		r.MaxSessionDuration = time.Hour
+	}
+	arn := account.arn("iam", "role"+r.Path+r.Name)
+	w.roles[arn] = &role{Role: r, account: account, arn: arn, id: stableID("AROA", arn), created: now, maxDuration: r.MaxSessionDuration}
+}
+
+// userNamed finds a user of an account, or nil.
+func (w *world) userNamed(account *Account, name string) *user {
+	for _, u := range w.users {
+		if u.account == account && u.name == name {
+			return u
+		}
+	}
+	return nil
+}
+
+// open starts a session of the given length for p, who was asked for it at now.
+func (w *world) open(p *principal, length time.Duration, now time.Time) *credential {
+	if w.settings.SessionLifetime > 0 {
+		length = w.settings.SessionLifetime
+	}
+	session := &credential{
+		id:     randomID("ASIA"),
+		secret: randomSecret(),
+		token:  randomToken(),
+		owner:  p,
+		// AWS states whole seconds; what is stated is what is kept.
+		expires: now.Add(length).Truncate(time.Second),
+	}
+	w.keys[session.id] = session
+	if w.issued++; w.issued >= 10_000 {
+		w.issued = 0
+		w.clearEnded(now)
+	}
+	return session
+}
+
+// clearEnded forgets sessions that ended long ago, so that a simulator under
+// load for days does not grow.
+func (w *world) clearEnded(now time.Time) {
+	for id, c := range w.keys {
+		if c.owner.temporary() && now.After(c.expires.Add(forgetAfter)) {
+			delete(w.keys, id)
+		}
+	}
+}
+
+// denied says whether a deny pattern of the caller forbids the action.
+func (p *principal) denied(action, resource string) bool {
+	var patterns []string
+	switch p.kind {
+	case roleSession:
+		patterns = p.role.Deny
+	default:
+		patterns = p.user.deny
+	}
+	for _, pattern := range patterns {
+		onAction, onResource, found := strings.Cut(pattern, " ")
+		if !found {
+			onResource = "*"
+		}
+		if wildcard(onAction, action) && wildcard(strings.TrimSpace(onResource), resource) {
+			return true
+		}
+	}
+	return false
+}
+
+// wildcard matches as a policy does: * stands for anything, slashes too.
+func wildcard(pattern, text string) bool {
+	// path.Match stops * at a slash, so there must not be any.
+	flat := strings.NewReplacer("/", "\x00", "[", "\x01", "\\", "\x02")
+	matched, err := path.Match(flat.Replace(pattern), flat.Replace(text))
+	return err == nil && matched
+}
+
+// stableID makes the unique id that AWS gives a user or role, the same in every run.
+func stableID(prefix, arn string) string {
+	sum := sha256.Sum256([]byte(arn))
+	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
+
+// randomID makes an access key id of 20 characters.
+func randomID(prefix string) string {
+	return prefix + base32.StdEncoding.EncodeToString(randomBytes(10))
+}
+
+// randomSecret makes a secret access key of 40 characters.
+func randomSecret() string { return base64.StdEncoding.EncodeToString(randomBytes(30)) }
+
+// randomToken makes a session token of a length that real ones have, so that
+// buffers and environments meet their like.
+func randomToken() string {
+	return "IQoJb3JpZ2luX2Vj" + base64.StdEncoding.EncodeToString(randomBytes(480))
+}
+
+// randomUUID makes a request id.
+func randomUUID() string {
+	b := randomBytes(16)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails since Go 1.24
+	return b
+}
