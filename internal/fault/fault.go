@@ -142,3 +142,13 @@ func Line(s string) string {
 	}
 	return b.String()
 }
+
+// Report is what a program writes to stderr before it ends: the message on
+// one line, and the hint on a second where there is one.
+func (e *Error) Report(program string) string {
+	s := program + ": " + e.Error() + "\n"
+	if e.Hint != "" {
+		s += "hint: " + Line(e.Hint) + "\n"
+	}
+	return s
+}

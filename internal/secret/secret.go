@@ -3,11 +3,9 @@
 package secret
 
 import (
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 )
 
 const redacted = "[redacted]"
@@ -36,23 +34,16 @@ func (s String) Reveal() string {
 // IsZero reports whether there is no secret.
 func (s String) IsZero() bool { return s.p == nil }
 
-// Equal compares in constant time.
-func (s String) Equal(t String) bool {
-	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(t.Reveal())) == 1
-}
-
 // String implements fmt.Stringer.
 func (s String) String() string { return redacted }
 
 // Format implements fmt.Formatter: every verb prints the same.
 func (s String) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue implements slog.LogValuer.
-func (s String) LogValue() slog.Value { return slog.StringValue(redacted) }
-
 var errMarshal = errors.New("a secret refuses to be marshalled")
 
-// MarshalText refuses; JSON, XML and text encoders all end here.
+// MarshalText refuses; encoders of JSON, XML and text end here, and so does slog,
+// which prints the refusal.
 func (s String) MarshalText() ([]byte, error) { return nil, errMarshal }
 
 // MarshalJSON refuses.

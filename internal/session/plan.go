@@ -5,6 +5,9 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"strconv"
 	"time"
 
 	"broker/internal/profiles"
@@ -60,4 +63,150 @@ type Assumer interface {
 // KeyringLocked, CodeRejected, NotFound and those of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
+}
+
+// Step is one call of a plan and who makes it.
+type Step struct {
+	Call
+	// LongTerm says that the call is signed with the long-lived key, by the
+	// vault; otherwise with the session of the step before, by the daemon.
+	LongTerm bool
+	// Seeded says that a stored seed makes the code, so that nobody is asked.
+	Seeded  bool
+	Profile string // the profile or source that the step is for
+	Origin  profiles.Origin
+}
+
+// NeedsPerson reports whether nobody but a person can give the code of this step.
+func (s Step) NeedsPerson() bool { return s.MFASerial != "" && !s.Seeded }
+
+// Plan is what a chain comes to: at least one step, of which the first alone is LongTerm.
+type Plan struct {
+	Profile string
+	Region  string
+	Source  profiles.Source
+	Steps   []Step
+	Notes   []string // what a person should know about the plan, for `explain`
+	keys    []Key
+}
+
+// Key is what STS is asked, from the source to one step, as a hash. Two
+// profiles with the same key share a session.
+type Key [sha256.Size]byte
+
+// Defaults are what a plan takes where the profile says nothing.
+type Defaults struct {
+	SessionDuration time.Duration // of the MFA session
+	SessionName     string        // role session name, for CloudTrail
+	STSEndpoint     string        // replaces every endpoint; for simulators
+}
+
+// hour is the longest a role lives that was assumed with temporary
+// credentials, and what STS gives when it is not told.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+const hour = time.Hour
+
+// NewPlan decides the calls for a chain. It makes none.
+func NewPlan(chain profiles.Chain, d Defaults) Plan {
+	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
+	serial := chain.Source.MFASerial
+	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
+		serial = chain.Roles[0].MFASerial
+	}
+	// A stored seed belongs to the device of the source and to no other.
+	seeded := chain.Source.HasSeed && serial == chain.Source.MFASerial
+
+	direct := len(chain.Roles) == 1 && chain.Roles[0].Duration > hour
+	if !direct {
+		p.Steps = append(p.Steps, Step{
+			Call: Call{
+				Operation: GetSessionToken,
+				Endpoint:  chain.Source.Endpoint,
+				Duration:  d.SessionDuration,
+				MFASerial: serial,
+			},
+			LongTerm: true,
+			Seeded:   seeded,
+			Profile:  chain.Source.Name,
+			Origin:   chain.Source.Origin,
+		})
+	}
+	for i, role := range chain.Roles {
+		step := Step{
+			Call: Call{
+				Operation:   AssumeRole,
+				Endpoint:    role.Endpoint,
+				Duration:    role.Duration,
+				RoleARN:     role.ARN,
+				SessionName: role.SessionName,
+				ExternalID:  role.ExternalID,
+			},
+			Profile: role.Profile,
+			Origin:  role.Origin,
+		}
+		if step.SessionName == "" {
+			step.SessionName = d.SessionName
+		}
+		if step.Duration == 0 {
+			step.Duration = hour
+		}
+		if direct {
+			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
+			p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
+		} else if step.Duration > hour {
+			step.Duration = hour
+			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %v, but AWS gives a chained role one hour at most", role.Profile, role.Duration))
+		}
+		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
+			p.Notes = append(p.Notes, fmt.Sprintf("%s names the device %s, but a role that is assumed from a role cannot be given a code; the session of %s is used", role.Profile, role.MFASerial, serial))
+		}
+		p.Steps = append(p.Steps, step)
+	}
+	if d.STSEndpoint != "" {
+		for i := range p.Steps {
+			p.Steps[i].Endpoint.URL = d.STSEndpoint
+		}
+	}
+	p.keys = keysOf(p)
+	return p
+}
+
+// Key is the cache key of step i. It covers everything that the steps up to i ask.
+func (p Plan) Key(i int) Key { return p.keys[i] }
+
+// keysOf chains the hashes: a step's key covers the step before it.
+func keysOf(p Plan) []Key {
+	keys := make([]Key, len(p.Steps))
+	// Every field is written with its length, so that no two lists of values look the same.
+	var buf []byte
+	field := func(s string) {
+		buf = strconv.AppendInt(buf, int64(len(s)), 10)
+		buf = append(append(buf, ':'), s...)
+	}
+	field(p.Source.AccessKeyID)
+	for i, s := range p.Steps {
+		for _, v := range []string{
+			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.CABundle,
+			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
+			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy,
+			strconv.Itoa(len(s.Tags)),
+		} {
+			field(v)
+		}
+		for _, t := range s.Tags {
+			field(t.Key)
+			field(t.Value)
+		}
+		keys[i] = sha256.Sum256(buf)
+		buf = append(buf[:0], keys[i][:]...)
+	}
+	return keys
+}
+
+// Subject says in one word what the last step gives: the role's ARN, or the source's name.
+func (p Plan) Subject() string {
+	if last := p.Steps[len(p.Steps)-1]; last.RoleARN != "" {
+		return last.RoleARN
+	}
+	return p.Source.Name
 }

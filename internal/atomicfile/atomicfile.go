@@ -1,0 +1,72 @@
+// Package atomicfile owns the safe replacement of a file: a reader sees the
+// old bytes or the new ones, and a crash leaves one of the two. It refuses to
+// know what is in them.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces the file at path: temporary file in the same directory, sync,
+// rename, sync of the directory. A symlink is followed, so that a file kept in a repository of
+// dotfiles stays there. An existing file keeps its mode; a new one gets perm whatever the umask.
+// The directory must exist.
+func Write(path string, data []byte, perm fs.FileMode) (err error) {
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		target, err = path, nil
+		// A link to nowhere is not replaced: the user meant a file elsewhere.
+		if _, lerr := os.Lstat(path); lerr == nil {
+			return fmt.Errorf("%s is a symbolic link to a file that does not exist", path)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(target); err == nil {
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", target)
+		}
+		perm = info.Mode().Perm()
+	}
+	dir := filepath.Dir(target)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(target)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if err = tmp.Chmod(perm); err != nil {
+		return err
+	}
+	if _, err = tmp.Write(data); err != nil {
+		return err
+	}
+	if err = tmp.Sync(); err != nil {
+		return err
+	}
+	if err = tmp.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), target); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	return d.Sync()
+}

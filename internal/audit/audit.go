@@ -1,0 +1,159 @@
+// Package audit owns the audit log: one JSON line for each credential that
+// was given out and each one that was refused. It refuses secrets: an Event has no field
+// for one. Access key ids are not secret and stand in full, since they are what CloudTrail
+// shows and what one searches for.
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// Event is one line of the log.
+//
+//	field      what
+//	time       RFC 3339 in UTC, with milliseconds
+//	event      "given", "refused", "login", "logout", "lock", "unlock", "start", "stop", "gap"
+//	profile    the profile or source asked for, as it was asked
+//	source     whose long-lived key is at the root
+//	role       ARN of the role, if one was assumed
+//	key_id     access key id of the session that was given
+//	expires    of that session
+//	kind       why it was refused: a fault.Kind
+//	message    the same in words
+//	uid, pid   of the process that asked, from the kernel
+//	program    its name
+//	parent     path of the program that started it: the tool behind credproc
+//	missed     of a gap: how many lines could not be written
+type Event struct {
+	Time    time.Time  `json:"time"`
+	Event   string     `json:"event"`
+	Profile string     `json:"profile,omitempty"`
+	Source  string     `json:"source,omitempty"`
+	Role    string     `json:"role,omitempty"`
+	KeyID   string     `json:"key_id,omitempty"`
+	Expires *time.Time `json:"expires,omitempty"`
+	Kind    fault.Kind `json:"kind,omitempty"`
+	Message string     `json:"message,omitempty"`
+	UID     int        `json:"uid"`
+	PID     int        `json:"pid,omitempty"`
+	Program string     `json:"program,omitempty"`
+	Parent  string     `json:"parent,omitempty"`
+	Missed  int        `json:"missed,omitempty"`
+}
+
+const (
+	// maxSize is where the log is set aside and a new one begun; keep is how
+	// many of those stay.
+	maxSize = 16 << 20
+	keep    = 4
+)
+
+// Log appends to a file. Its zero value is not usable; see Open.
+type Log struct {
+	path string
+	now  func() time.Time
+
+	mu     sync.Mutex
+	file   *os.File
+	size   int64
+	missed int
+	broken bool // said so already
+	warn   func(error)
+}
+
+// Open opens the log for appending and makes it, 0600, where it is missing. The
+// directory must exist. warn is called once for each time that writing starts to fail.
+func Open(path string, warn func(error)) (*Log, error) {
+	l := &Log{path: path, warn: warn, now: time.Now}
+	return l, l.openLocked()
+}
+
+func (l *Log) openLocked() error {
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", l.path)
+	}
+	if err == nil {
+		err = f.Chmod(0o600)
+	}
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	l.file, l.size = f, info.Size()
+	return nil
+}
+
+// Record writes one line. Where that fails (no space) the caller is served all
+// the same; the person is warned once, and a line of the kind "gap" says later how many are missing.
+func (l *Log) Record(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.missed > 0 {
+		if l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed}) != nil {
+			l.missed++
+			return
+		}
+		l.missed, l.broken = 0, false
+	}
+	if err := l.writeLocked(e); err != nil {
+		l.missed++
+		if !l.broken {
+			l.broken = true
+			l.warn(fmt.Errorf("the audit log cannot be written: %w", err))
+		}
+	}
+}
+
+func (l *Log) writeLocked(e Event) error {
+	e.Time = l.now().UTC().Truncate(time.Millisecond)
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if l.size+int64(len(line)) > maxSize {
+		if err := l.turnLocked(); err != nil {
+			return err
+		}
+	}
+	n, err := l.file.Write(line)
+	l.size += int64(n)
+	if err != nil && n > 0 {
+		// Half a line would spoil the next one.
+		if l.file.Truncate(l.size-int64(n)) == nil {
+			l.size -= int64(n)
+		}
+	}
+	return err
+}
+
+// turnLocked sets the full log aside: audit.log.1 is the newest of the old ones.
+func (l *Log) turnLocked() error {
+	for i := keep - 1; i >= 1; i-- {
+		_ = os.Rename(fmt.Sprintf("%s.%d", l.path, i), fmt.Sprintf("%s.%d", l.path, i+1))
+	}
+	if err := os.Rename(l.path, l.path+".1"); err != nil {
+		return err
+	}
+	_ = l.file.Close()
+	return l.openLocked()
+}
+
+// Close ends it.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}

@@ -1,0 +1,124 @@
+package audit
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"broker/internal/fault"
+)
+
+func lines(t *testing.T, path string) []Event {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var list []Event
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var e Event
+		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
+			t.Fatalf("line %d is not JSON: %v", len(list)+1, err)
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+func TestOneLineEach(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, err := Open(path, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile := "a\n{\"event\":\"given\"}\x1b[2J\x00"
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				l.Record(Event{Event: "refused", Profile: hostile, Kind: fault.Denied})
+			}
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := lines(t, path)
+	if len(got) != 400 {
+		t.Fatalf("%d lines, want 400", len(got))
+	}
+	for _, e := range got {
+		if e.Event != "refused" || e.Profile != hostile || e.Time.IsZero() {
+			t.Fatalf("forged or cut: %+v", e)
+		}
+	}
+	raw, _ := os.ReadFile(path)
+	if strings.ContainsAny(string(raw), "\x1b\x00") {
+		t.Error("control characters stand in the log as they are")
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode().Perm())
+	}
+}
+
+func TestGapIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	warned := 0
+	l, err := Open(path, func(error) { warned++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	working := l.file
+	// /dev/full fails every write with "no space left on device".
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full on this system")
+	}
+	l.file = full
+	for range 3 {
+		l.Record(Event{Event: "given"})
+	}
+	l.file = working
+	l.Record(Event{Event: "given", Profile: "after"})
+	got := lines(t, path)
+	if warned != 1 || len(got) != 2 || got[0].Event != "gap" || got[0].Missed != 3 || got[1].Profile != "after" {
+		t.Errorf("warned %d times, log %+v", warned, got)
+	}
+}
+
+func TestTurnsOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, err := Open(path, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range keep + 3 {
+		l.size = maxSize // as if it were full
+		l.Record(Event{Event: "given", PID: i})
+	}
+	files, _ := filepath.Glob(path + "*")
+	if len(files) != keep+1 {
+		t.Errorf("%d files, want %d: %v", len(files), keep+1, files)
+	}
+	if got := lines(t, path); len(got) != 1 || got[0].PID != keep+2 {
+		t.Errorf("the newest line is not in the newest file: %+v", got)
+	}
+}
+
+func TestRefusesLinksAndPipes(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "."} {
+		if _, err := Open(filepath.Join(dir, name), nil); err == nil {
+			t.Errorf("opened %s", name)
+		}
+	}
+}

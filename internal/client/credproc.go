@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/harden"
+	"broker/internal/paths"
+	"broker/internal/version"
+	"broker/internal/wire"
+)
+
+const credprocUsage = "usage: credproc PROFILE\n       credproc --profile PROFILE"
+
+// Credproc is the program credproc. It writes the document of
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
+// in one write, or nothing, and returns the exit code. Failures go to stderr,
+// which SDKs show and may log: one line, a hint, no secret.
+func Credproc(args []string, stdout, stderr io.Writer) int {
+	if err := harden.Process(); err != nil {
+		return complain(stderr, fault.New(fault.Failed, "%w", err))
+	}
+	var profile string
+	switch {
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
+		_, _ = fmt.Fprintln(stdout, credprocUsage)
+		return 0
+	case len(args) == 1 && args[0] == "--version":
+		_, _ = fmt.Fprintln(stdout, "credproc", version.String())
+		return 0
+	case len(args) == 1 && strings.HasPrefix(args[0], "--profile="):
+		profile = strings.TrimPrefix(args[0], "--profile=")
+	case len(args) == 2 && (args[0] == "--profile" || args[0] == "--"):
+		profile = args[1]
+	case len(args) == 1 && !strings.HasPrefix(args[0], "-"):
+		profile = args[0]
+	default:
+		return complain(stderr, fault.New(fault.Usage, "one profile is wanted").WithHint("credproc PROFILE"))
+	}
+	document, err := credential(profile)
+	if err != nil {
+		return complain(stderr, fault.Of(err))
+	}
+	if _, err := stdout.Write(document); err != nil {
+		return complain(stderr, fault.New(fault.Failed, "write the credentials: %w", err))
+	}
+	return 0
+}
+
+// credential asks the daemon and returns the document.
+func credential(profile string) ([]byte, error) {
+	if profile == "" {
+		return nil, fault.New(fault.Usage, "the profile's name is empty").WithHint("credproc PROFILE")
+	}
+	p, err := paths.FromEnv()
+	if err != nil {
+		return nil, fault.New(fault.Failed, "%w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	resp, err := Client{Paths: p, Version: version.String()}.Do(ctx, wire.Request{Verb: wire.Get, Profile: profile})
+	if err != nil {
+		return nil, err
+	}
+	if resp.Credential == nil {
+		return nil, fault.New(fault.Unreachable, "the daemon's answer holds no credential")
+	}
+	return Document(*resp.Credential)
+}
+
+// Document is a credential in the form that credential_process wants.
+// Expiration is never left out: without one the SDKs keep a session for ever.
+func Document(c wire.Credential) ([]byte, error) {
+	b, err := json.Marshal(struct {
+		Version         int
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey string
+		SessionToken    string
+		Expiration      string
+	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expiration.UTC().Format(time.RFC3339)})
+	return append(b, '\n'), err
+}
+
+func complain(stderr io.Writer, f *fault.Error) int {
+	_, _ = io.WriteString(stderr, f.Report("credproc"))
+	return f.Kind.ExitCode()
+}

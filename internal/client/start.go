@@ -1,0 +1,132 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/socket"
+)
+
+// startWait bounds the start of a daemon, waiting for somebody else's start included.
+const startWait = 10 * time.Second
+
+// dial connects, and starts the daemon if there is none.
+func (c Client) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := socket.Dial(ctx, c.Paths.Socket)
+	switch {
+	case err == nil:
+		return conn, nil
+	case !errors.Is(err, socket.ErrNobody):
+		return nil, fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
+	case c.NoStart:
+		return nil, fault.New(fault.Unreachable, "no daemon is running").WithHint("broker daemon")
+	}
+	return c.start(ctx)
+}
+
+// start lets one of all the clients that find no daemon start it; the others
+// wait for that. Where the start just failed for another, they fail with the same
+// words instead of trying themselves one after the other.
+func (c Client) start(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	dir, err := socket.OpenDir(filepath.Dir(c.Paths.Socket))
+	if err != nil {
+		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	turn, err := os.OpenFile(filepath.Join(dir.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
+	}
+	defer func() { _ = turn.Close() }()
+	asked := time.Now()
+	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another start is still under way").WithHint("broker daemon")
+		}
+		if conn, err := socket.Dial(ctx, c.Paths.Socket); err == nil {
+			return conn, nil
+		}
+	}
+	if conn, err := socket.Dial(ctx, c.Paths.Socket); err == nil {
+		return conn, nil
+	}
+	if words := failedSince(turn, asked); words != "" {
+		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+	}
+	words := launch(ctx)
+	_ = turn.Truncate(0)
+	if words == "" {
+		conn, err := socket.Dial(ctx, c.Paths.Socket)
+		if err == nil {
+			return conn, nil
+		}
+		words = err.Error()
+	}
+	_, _ = turn.WriteAt([]byte(words), 0)
+	return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+}
+
+// failedSince returns why a start failed that ended after that moment.
+func failedSince(turn *os.File, moment time.Time) string {
+	info, err := turn.Stat()
+	if err != nil || info.Size() == 0 || info.ModTime().Before(moment) {
+		return ""
+	}
+	b := make([]byte, 512)
+	n, _ := turn.ReadAt(b, 0)
+	return string(b[:n])
+}
+
+// launch runs `broker daemon --background`, which ends when the daemon
+// listens. It returns what went wrong, or nothing.
+func launch(ctx context.Context) string {
+	program, err := brokerProgram()
+	if err != nil {
+		return err.Error()
+	}
+	cmd := exec.CommandContext(ctx, program, "daemon", "--background")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Run()
+	if err == nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+	if line == "" {
+		return err.Error()
+	}
+	return strings.TrimPrefix(line, "broker: ")
+}
+
+// brokerProgram finds the broker beside this program, else on the PATH.
+func brokerProgram() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(self); err == nil {
+			self = real
+		}
+		beside := filepath.Join(filepath.Dir(self), "broker")
+		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+			return beside, nil
+		}
+	}
+	program, err := exec.LookPath("broker")
+	if err != nil {
+		return "", errors.New("the program `broker` is neither beside this one nor on the PATH")
+	}
+	return program, nil
+}

@@ -1,0 +1,272 @@
+// Package daemon owns the listening side of the protocol: connections, the
+// table of verbs, and the daemon's life from binding the socket to the last answer. It
+// refuses to know how a credential is made; that is session.Broker's.
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// Keyring is what the daemon itself wants of the vault: to keep the passphrase of the
+// file backend for it, and to forget it.
+type Keyring interface {
+	// Unlock checks the passphrase and keeps it; with none it checks that the keyring can be read.
+	Unlock(ctx context.Context, passphrase secret.String) error
+	Forget()
+}
+
+// Recorder takes the audit events.
+type Recorder interface{ Record(audit.Event) }
+
+// Config is what a Daemon is made of; all fields must be set.
+type Config struct {
+	Socket  string
+	Files   profiles.Files // for requests that name none
+	Broker  *session.Broker
+	Store   *profiles.Store
+	Keyring Keyring
+	Audit   Recorder
+	Log     *slog.Logger
+	Version string
+}
+
+const (
+	// idleTimeout closes a connection on which nothing is asked.
+	idleTimeout = time.Minute
+	// writeTimeout bounds an answer to a peer that does not read.
+	writeTimeout = 5 * time.Second
+	// drainTimeout is how long requests under way may go on when the daemon is told to end.
+	drainTimeout = 2 * time.Second
+	// watchInterval is how often the daemon looks whether clients can still
+	// find its socket, and whether it is time to lock.
+	watchInterval = time.Second
+)
+
+// Daemon serves one socket.
+type Daemon struct {
+	Config
+	started  time.Time
+	answered atomic.Int64
+	refused  atomic.Int64
+	lastUse  atomic.Int64 // Unix seconds of the last request that gave something
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // true while a request of it is under way
+	done  sync.WaitGroup
+}
+
+// New makes a Daemon.
+func New(cfg Config) *Daemon {
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
+	d.lastUse.Store(time.Now().Unix())
+	return d
+}
+
+// Run serves until ctx ends, then lets requests under way finish for two
+// seconds. ready is called once clients can connect. The error is socket.ErrTaken where another
+// daemon has the socket, at the start or later.
+func (d *Daemon) Run(ctx context.Context, ready func()) error {
+	listener, err := socket.Listen(d.Socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }()
+	d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
+	defer d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()})
+	if ready != nil {
+		ready()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go d.watch(ctx, listener, cancel)
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		d.accept(ctx, listener)
+	}()
+	<-ctx.Done()
+	listener.Stop()
+	<-accepting
+	d.drain()
+	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
+		return cause
+	}
+	return nil
+}
+
+// accept takes connections until the listener is stopped.
+func (d *Daemon) accept(ctx context.Context, listener *socket.Listener) {
+	for ctx.Err() == nil {
+		conn, peer, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: those that are idle make room.
+			d.Log.Warn("accept failed", "err", err)
+			d.closeIdle()
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		d.mu.Lock()
+		d.conns[conn] = false
+		d.mu.Unlock()
+		d.done.Go(func() {
+			defer d.forget(conn)
+			d.serve(ctx, conn, peer)
+		})
+	}
+}
+
+// watch keeps the socket where clients look for it, and locks after long disuse.
+func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		switch err := listener.Restore(); {
+		case errors.Is(err, socket.ErrTaken):
+			cancel(fmt.Errorf("the socket was taken away: %w", err))
+		case err != nil:
+			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
+		}
+	}
+}
+
+// serve answers the requests of one connection.
+func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer socket.Peer) {
+	defer func() {
+		// A panic is this client's failure. The value is not logged: it may hold anything.
+		if r := recover(); r != nil {
+			d.Log.Error("panic in a request", "stack", string(debug.Stack()))
+		}
+	}()
+	reader := bufio.NewReaderSize(conn, 1024)
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		line, err := wire.ReadLine(reader)
+		if errors.Is(err, wire.ErrTooLong) {
+			d.reply(conn, wire.Response{Err: fault.New(fault.Usage, "the request is longer than 64 KiB")})
+			return
+		}
+		if err != nil || !d.begin(conn) {
+			return
+		}
+		req, err := wire.DecodeRequest(line)
+		var resp wire.Response
+		if err != nil {
+			resp.Err = fault.Of(err)
+		} else {
+			resp = d.answer(ctx, req, peer)
+		}
+		ok := d.reply(conn, resp)
+		if !d.end(conn) || !ok {
+			return
+		}
+	}
+}
+
+// reply writes one answer. One that does not fit becomes a failure.
+func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
+	resp.Version = d.Version
+	line, err := wire.EncodeResponse(resp)
+	if err != nil {
+		line, err = wire.EncodeResponse(wire.Response{Err: fault.New(fault.Internal, "the answer cannot be sent: %w", err)})
+	}
+	if err != nil {
+		return false
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err = conn.Write(line)
+	return err == nil
+}
+
+// begin marks a request as under way, unless the connection was closed meanwhile.
+func (d *Daemon) begin(conn net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, open := d.conns[conn]; !open {
+		return false
+	}
+	d.conns[conn] = true
+	return true
+}
+
+func (d *Daemon) end(conn net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, open := d.conns[conn]; !open {
+		return false
+	}
+	d.conns[conn] = false
+	return true
+}
+
+func (d *Daemon) forget(conn net.Conn) {
+	d.mu.Lock()
+	delete(d.conns, conn)
+	d.mu.Unlock()
+	_ = conn.Close()
+}
+
+// closeIdle closes the connections on which no request is under way.
+func (d *Daemon) closeIdle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for conn, busy := range d.conns {
+		if !busy {
+			delete(d.conns, conn)
+			_ = conn.Close()
+		}
+	}
+}
+
+// drain lets requests under way finish, then closes what is left.
+func (d *Daemon) drain() {
+	d.closeIdle()
+	finished := make(chan struct{})
+	go func() {
+		d.done.Wait()
+		close(finished)
+	}()
+	// Those that become idle while draining are closed as well.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(drainTimeout); ; {
+		select {
+		case <-finished:
+			return
+		case <-tick.C:
+			d.closeIdle()
+		case <-limit:
+			d.mu.Lock()
+			for conn := range d.conns {
+				_ = conn.Close()
+			}
+			d.mu.Unlock()
+			return
+		}
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package harden
+
+func process() error { return nil }
+
+// Release has nothing to give back.
+func Release() error { return nil }

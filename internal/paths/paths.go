@@ -1,0 +1,91 @@
+// Package paths owns where files are: the defaults, and the environment
+// variables that move them. It refuses to open or create any of them.
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Paths holds the absolute path of everything the broker reads or writes.
+type Paths struct {
+	Config      string // ~/.aws/config, AWS_CONFIG_FILE
+	Credentials string // ~/.aws/credentials, AWS_SHARED_CREDENTIALS_FILE
+	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
+	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
+	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
+	Runtime     string // directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR
+	Socket      string // Runtime/broker.sock, BROKER_SOCKET
+}
+
+// Audit is the audit log.
+func (p Paths) Audit() string { return filepath.Join(p.State, "audit.log") }
+
+// Log is where a daemon that was started on demand writes its own log.
+func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
+
+// FromEnv reads the environment. It fails only where a path is needed that
+// nothing tells: no HOME, and no variable in its place.
+func FromEnv() (Paths, error) {
+	e := env{home: os.Getenv("HOME")}
+	p := Paths{
+		Config:      e.path("AWS_CONFIG_FILE", "", ".aws/config"),
+		Credentials: e.path("AWS_SHARED_CREDENTIALS_FILE", "", ".aws/credentials"),
+		Registry:    e.path("BROKER_CONFIG", "XDG_CONFIG_HOME/broker/config", ".config/broker/config"),
+		Keyring:     e.path("BROKER_KEYRING_DIR", "XDG_DATA_HOME/broker/keyring", ".local/share/broker/keyring"),
+		State:       e.path("BROKER_STATE_DIR", "XDG_STATE_HOME/broker", ".local/state/broker"),
+	}
+	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
+		p.Runtime = e.absolute(p.Runtime)
+	} else if run := os.Getenv("XDG_RUNTIME_DIR"); usable(run) {
+		p.Runtime = filepath.Join(run, "broker")
+	} else {
+		p.Runtime = filepath.Join(p.State, "run")
+	}
+	if p.Socket = os.Getenv("BROKER_SOCKET"); p.Socket != "" {
+		p.Socket = e.absolute(p.Socket)
+	} else {
+		p.Socket = filepath.Join(p.Runtime, "broker.sock")
+	}
+	return p, e.err
+}
+
+type env struct {
+	home string
+	err  error
+}
+
+// path is the value of a variable, else a place below an XDG base directory
+// ("VARIABLE/rest"), else a place below HOME.
+func (e *env) path(variable, xdg, belowHome string) string {
+	if v := os.Getenv(variable); v != "" {
+		return e.absolute(v)
+	}
+	if base, rest, ok := strings.Cut(xdg, "/"); ok {
+		// The XDG specification: a base directory that is not absolute is to be ignored.
+		if v := os.Getenv(base); filepath.IsAbs(v) {
+			return filepath.Join(v, rest)
+		}
+	}
+	if !filepath.IsAbs(e.home) {
+		e.err = errors.Join(e.err, fmt.Errorf("HOME is not set: set it, or %s", variable))
+		return ""
+	}
+	return filepath.Join(e.home, belowHome)
+}
+
+// absolute expands a leading ~/, as botocore does for these variables, and
+// makes the rest absolute, since the daemon has another working directory.
+func (e *env) absolute(v string) string {
+	if rest, ok := strings.CutPrefix(v, "~/"); ok && filepath.IsAbs(e.home) {
+		return filepath.Join(e.home, rest)
+	}
+	abs, err := filepath.Abs(v)
+	if err != nil {
+		e.err = errors.Join(e.err, err)
+	}
+	return abs
+}

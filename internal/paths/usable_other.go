@@ -1,0 +1,5 @@
+//go:build !unix
+
+package paths
+
+func usable(string) bool { return false }

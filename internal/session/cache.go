@@ -1,0 +1,298 @@
+package session
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"broker/internal/fault"
+)
+
+const (
+	// renewalMargin and a third of the lifetime bound the refresh point from
+	// below: botocore asks its helper again from 15 minutes before the end on, and must
+	// then be given a session with more than that.
+	renewalMargin = 20 * time.Minute
+	// safetyMargin keeps a session from ending between our answer and its use.
+	safetyMargin = 5 * time.Second
+	// flightTimeout bounds one step: the SDKs give a helper about a minute.
+	flightTimeout = 55 * time.Second
+	// failureMemory is how long a refusal is repeated without asking AWS
+	// again, so that a thousand clients do not hammer it.
+	failureMemory = 5 * time.Second
+	// staleWait is how long a caller waits for a renewal while the old session still works.
+	staleWait = 5 * time.Second
+	// useMemory is how long after its last use a session is renewed in the background.
+	useMemory = time.Hour
+)
+
+// instant is one moment on both clocks. Timers and the monotonic clock stop
+// while a laptop sleeps and the wall clock can be set, so validity asks both.
+type instant struct {
+	wall time.Time
+	boot time.Duration // since boot, sleep included
+}
+
+// entry is a session and when it ends.
+type entry struct {
+	creds   Credentials
+	refresh instant // from here on a new one is wanted
+	end     instant // from here on it is not handed out
+}
+
+// newEntry works out the two moments of credentials that were asked for at
+// start. Only the difference of two times told by AWS is used, so a wrong
+// clock on this machine makes no session look longer than it is.
+func newEntry(creds Credentials, start instant) *entry {
+	life := creds.Expires.Sub(creds.Issued)
+	// The clock of AWS comes in whole seconds, so it may be a second later than it says.
+	life -= time.Second
+	life -= min(safetyMargin, life/20)
+	ahead := min(renewalMargin, life/3)
+	// Sessions made at once are not renewed at once.
+	ahead += time.Duration(rand.Int64N(int64(max(life/30, 1))))
+	at := func(d time.Duration) instant {
+		return instant{start.wall.Add(d), start.boot + d}
+	}
+	return &entry{creds: creds, refresh: at(life - ahead), end: at(life)}
+}
+
+// before reports whether neither clock has reached that moment.
+func (now instant) before(then instant) bool {
+	return now.wall.Before(then.wall) && now.boot < then.boot
+}
+
+// fetch gets the credentials of a step from whoever gives them.
+type fetch func(ctx context.Context) (Credentials, error)
+
+// slot is what the cache knows of one key.
+type slot struct {
+	plan Plan
+	step int
+
+	entry     *entry
+	flight    *flight
+	err       error   // of the last fetch, nil after a success
+	errUntil  instant // until then err is repeated
+	lastUse   instant
+	renewal   *time.Timer
+	succeeded time.Time
+}
+
+// flight is one fetch under way; all who want the same key wait for it.
+type flight struct {
+	done  chan struct{}
+	creds Credentials
+	err   error
+}
+
+// cache holds sessions by what STS was asked for them.
+type cache struct {
+	now   func() instant
+	renew func(plan Plan, step int) // called at the refresh point of a session that was used lately
+
+	base  context.Context // of every flight; ends with the daemon
+	mu    sync.Mutex
+	slots map[Key]*slot
+}
+
+func newCache(base context.Context, now func() instant, renew func(Plan, int)) *cache {
+	return &cache{base: base, now: now, renew: renew, slots: make(map[Key]*slot)}
+}
+
+// get returns a session that works now: the cached one before its refresh
+// point; else one fetched now, together with all others who ask; else, where
+// that fails, the cached one to its end. With insist a remembered failure is not repeated.
+//
+// The fetch runs on a context of its own: it outlives the caller that started
+// it, whose going away must not fail the others.
+func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch fetch) (Credentials, error) {
+	key := plan.Key(step)
+	c.mu.Lock()
+	now := c.now()
+	s := c.slotLocked(key, plan, step)
+	s.lastUse = now
+	valid := s.entry != nil && now.before(s.entry.end)
+	failed := s.err != nil && !insist && now.before(s.errUntil)
+	switch {
+	case valid && (failed || now.before(s.entry.refresh)):
+		creds := s.entry.creds
+		c.mu.Unlock()
+		return creds, nil
+	case failed:
+		err := s.err
+		c.mu.Unlock()
+		return Credentials{}, err
+	}
+	f := s.flight
+	if f == nil {
+		f = c.launchLocked(s, key, fetch)
+	}
+	old := s.entry
+	c.mu.Unlock()
+
+	var stale <-chan time.Time
+	if valid {
+		timer := time.NewTimer(staleWait)
+		defer timer.Stop()
+		stale = timer.C
+	}
+	for {
+		select {
+		case <-f.done:
+			if f.err != nil && valid && c.now().before(old.end) {
+				return old.creds, nil
+			}
+			return f.creds, f.err
+		case <-stale:
+			if c.now().before(old.end) {
+				return old.creds, nil
+			}
+			stale = nil
+		case <-ctx.Done():
+			return Credentials{}, fault.New(fault.Failed, "gave up waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
+		}
+	}
+}
+
+// slotLocked finds the slot of a key or makes it.
+func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
+	s := c.slots[key]
+	if s == nil {
+		s = &slot{plan: plan, step: step}
+		c.slots[key] = s
+	}
+	return s
+}
+
+// launchLocked starts the one fetch of a slot.
+func (c *cache) launchLocked(s *slot, key Key, fetch fetch) *flight {
+	f := &flight{done: make(chan struct{})}
+	s.flight = f
+	start := c.now()
+	go func() {
+		ctx, cancel := context.WithTimeout(c.base, flightTimeout)
+		defer cancel()
+		defer close(f.done)
+		defer func() {
+			// A panic is this key's failure, not the end of the daemon.
+			if r := recover(); r != nil {
+				f.err = fault.New(fault.Internal, "panic while fetching %s", s.plan.stepName(s.step))
+			}
+			c.land(s, key, f, start)
+		}()
+		f.creds, f.err = fetch(ctx)
+	}()
+	return f
+}
+
+// land keeps what a flight brought.
+func (c *cache) land(s *slot, key Key, f *flight, start instant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slots[key] != s {
+		// Dropped meanwhile: after a lock or logout nobody may be given it.
+		if f.err == nil {
+			f.creds, f.err = Credentials{}, fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", s.plan.stepName(s.step))
+		}
+		return
+	}
+	s.flight = nil
+	now := c.now()
+	if f.err != nil {
+		s.err = f.err
+		s.errUntil = now
+		if remembered(f.err) {
+			s.errUntil = instant{now.wall.Add(failureMemory), now.boot + failureMemory}
+		}
+		c.sweepLocked(now)
+		return
+	}
+	s.err = nil
+	s.succeeded = now.wall
+	s.entry = newEntry(f.creds, start)
+	if s.renewal != nil {
+		s.renewal.Stop()
+	}
+	wait := max(s.entry.refresh.boot-now.boot, 0)
+	s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
+	c.sweepLocked(now)
+}
+
+// remembered says which failures would only come again at once: those that
+// a person can cure on this machine are asked for anew each time.
+func remembered(err error) bool {
+	switch fault.Of(err).Kind {
+	case fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.Locked, fault.Config, fault.NotFound:
+		return false
+	}
+	return true
+}
+
+// renewIfUsed is called at a refresh point.
+func (c *cache) renewIfUsed(key Key) {
+	c.mu.Lock()
+	s := c.slots[key]
+	now := c.now()
+	wanted := s != nil && s.entry != nil && s.flight == nil && now.boot-s.lastUse.boot < useMemory
+	c.mu.Unlock()
+	if wanted {
+		c.renew(s.plan, s.step)
+	}
+}
+
+// background starts a fetch that nobody waits for; it does not count as a use.
+func (c *cache) background(plan Plan, step int, fetch fetch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := plan.Key(step)
+	if s := c.slots[key]; s != nil && s.flight == nil {
+		c.launchLocked(s, key, fetch)
+	}
+}
+
+// discard forgets a session that AWS refused, unless a newer one took its place.
+func (c *cache) discard(key Key, refused Credentials) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[key]; s != nil && s.entry != nil && s.entry.creds.AccessKeyID == refused.AccessKeyID {
+		s.entry = nil
+	}
+}
+
+// drop forgets the slots that match; what a flight brings for one of them
+// later is not kept either. It returns how many sessions there were.
+func (c *cache) drop(match func(*slot) bool) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for key, s := range c.slots {
+		if !match(s) {
+			continue
+		}
+		if s.entry != nil {
+			n++
+		}
+		c.deleteLocked(key, s)
+	}
+	return n
+}
+
+func (c *cache) deleteLocked(key Key, s *slot) {
+	if s.renewal != nil {
+		s.renewal.Stop()
+	}
+	delete(c.slots, key)
+}
+
+// sweepLocked forgets what has ended and what nobody asked for lately, so
+// that the cache is as large as what is in use.
+func (c *cache) sweepLocked(now instant) {
+	for key, s := range c.slots {
+		ended := s.entry == nil || !now.before(s.entry.end)
+		if ended && s.flight == nil && now.boot-s.lastUse.boot >= useMemory {
+			c.deleteLocked(key, s)
+		}
+	}
+}

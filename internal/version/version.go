@@ -1,0 +1,16 @@
+// Package version owns the version's text, nothing else.
+package version
+
+// number is raised with each release, together with CHANGELOG.md.
+const number = "0.1.0"
+
+// revision is set by the Makefile from git.
+var revision string
+
+// String is "0.1.0", or "0.1.0+abc1234" where the build knows its commit.
+func String() string {
+	if revision == "" {
+		return number
+	}
+	return number + "+" + revision
+}

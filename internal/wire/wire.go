@@ -1,0 +1,244 @@
+// Package wire is the protocol between the programs and the daemon, and nothing else.
+//
+// Over a unix socket whose ends have checked each other's uid, the client
+// writes one line and the daemon answers with one line, as often as the client
+// likes, one request at a time. A line is one JSON object of at most 64 KiB and ends
+// with a newline. Fields that one side does not know are ignored; a verb that the daemon does
+// not know is refused with the kind "usage", a version that it does not speak with "failed".
+//
+//	→ {"v":1,"verb":"get","profile":"product_prod_paul"}
+//	← {"v":1,"credential":{"AccessKeyId":"ASIA…","SecretAccessKey":"…","SessionToken":"…","Expiration":"2026-01-02T15:04:05Z"}}
+//	← {"v":1,"error":{"kind":"denied","message":"…","hint":"…"}}
+//
+// No verb returns a long-lived key, a TOTP seed or an MFA code.
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// Version is the protocol's version.
+const Version = 1
+
+// MaxLine bounds a line, its newline included.
+const MaxLine = 64 << 10
+
+// The verbs.
+const (
+	Ping   = "ping"   // is anybody there, and of what version
+	Get    = "get"    // the credentials of Profile
+	Login  = "login"  // opens the MFA session of Profile, with Code if there is one
+	Logout = "logout" // forgets the sessions of the source Profile; of all, if empty
+	Lock   = "lock"   // drops everything and refuses Get and Login
+	Unlock = "unlock" // ends Lock; Passphrase, if given, is kept for the file keyring
+	State  = "state"  // what the daemon holds
+)
+
+// Request is what a client asks.
+type Request struct {
+	Verb    string
+	Profile string
+	// AWSConfig and AWSCredentials are the AWS files as the caller's
+	// environment names them, absolute, so that the answer does not depend on which
+	// shell started the daemon; empty means the daemon's own.
+	AWSConfig      string
+	AWSCredentials string
+	Client         string // version of the asking program
+	Offset         int    // of State: the first session wanted, since not all may fit into a line
+	Code           secret.String
+	Passphrase     secret.String
+}
+
+// Response is what the daemon answers.
+type Response struct {
+	Err        *fault.Error
+	Credential *Credential
+	Status     *Status
+	Version    string   // of the daemon's program
+	Warnings   []string // one line each; about files, never about secrets
+	Count      int      // of sessions that Logout forgot
+}
+
+// Credential is a session as it is handed out.
+type Credential struct {
+	AccessKeyID     string
+	SecretAccessKey secret.String
+	SessionToken    secret.String
+	Expiration      time.Time
+	Profile         string // exact name
+	Region          string // of the profile; may be empty
+}
+
+// Status is what the daemon holds.
+type Status struct {
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	Version  string    `json:"version"`
+	Locked   bool      `json:"locked"`
+	Keyring  string    `json:"keyring"` // the backend, empty if none was chosen yet
+	Answered int64     `json:"answered"`
+	Refused  int64     `json:"refused"`
+	Total    int       `json:"total"`    // sessions there are
+	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
+	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Session is one session that the daemon holds, or failed to get.
+type Session struct {
+	Source      string     `json:"source"`
+	Role        string     `json:"role,omitempty"` // ARN; empty for the MFA session
+	Profile     string     `json:"profile"`        // that asked for it first
+	AccessKeyID string     `json:"access_key_id,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	Renews      *time.Time `json:"renews,omitempty"`
+	LastUse     time.Time  `json:"last_use"`
+	Error       string     `json:"error,omitempty"`
+}
+
+// The private structs are the only place where a secret becomes JSON.
+type requestJSON struct {
+	V              int    `json:"v"`
+	Verb           string `json:"verb"`
+	Profile        string `json:"profile,omitempty"`
+	AWSConfig      string `json:"aws_config_file,omitempty"`
+	AWSCredentials string `json:"aws_shared_credentials_file,omitempty"`
+	Client         string `json:"client,omitempty"`
+	Offset         int    `json:"offset,omitempty"`
+	Code           string `json:"code,omitempty"`
+	Passphrase     string `json:"passphrase,omitempty"`
+}
+
+type responseJSON struct {
+	V          int             `json:"v"`
+	Error      *errorJSON      `json:"error,omitempty"`
+	Credential *credentialJSON `json:"credential,omitempty"`
+	Status     *Status         `json:"status,omitempty"`
+	Version    string          `json:"version,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"`
+	Count      int             `json:"count,omitempty"`
+}
+
+type errorJSON struct {
+	Kind    fault.Kind `json:"kind"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint,omitempty"`
+}
+
+type credentialJSON struct {
+	AccessKeyID     string `json:"AccessKeyId"`
+	SecretAccessKey string `json:"SecretAccessKey"`
+	SessionToken    string `json:"SessionToken"`
+	Expiration      string `json:"Expiration"`
+	Profile         string `json:"profile,omitempty"`
+	Region          string `json:"region,omitempty"`
+}
+
+// EncodeRequest returns the line of a request.
+func EncodeRequest(r Request) ([]byte, error) {
+	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal()})
+}
+
+// DecodeRequest reads the line of a request.
+func DecodeRequest(b []byte) (Request, error) {
+	var j requestJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return Request{}, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
+	}
+	if j.V != Version {
+		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
+	}
+	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase)}, nil
+}
+
+// EncodeResponse returns the line of a response. One that is too long
+// becomes a failure that says so.
+func EncodeResponse(r Response) ([]byte, error) {
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count}
+	if r.Err != nil {
+		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
+	}
+	if c := r.Credential; c != nil {
+		j.Credential = &credentialJSON{
+			AccessKeyID:     c.AccessKeyID,
+			SecretAccessKey: c.SecretAccessKey.Reveal(),
+			SessionToken:    c.SessionToken.Reveal(),
+			Expiration:      c.Expiration.UTC().Format(time.RFC3339),
+			Profile:         c.Profile,
+			Region:          c.Region,
+		}
+	}
+	return line(j)
+}
+
+// DecodeResponse reads the line of a response. A credential must be whole.
+func DecodeResponse(b []byte) (Response, error) {
+	var j responseJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return Response{}, fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
+	}
+	if j.V != Version {
+		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
+	}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count}
+	if e := j.Error; e != nil {
+		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
+	}
+	if c := j.Credential; c != nil {
+		expires, err := time.Parse(time.RFC3339, c.Expiration)
+		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
+		}
+		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region}
+	}
+	return r, nil
+}
+
+// ErrTooLong is returned for a line over MaxLine.
+var ErrTooLong = errors.New("the line is longer than 64 KiB")
+
+func line(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) >= MaxLine {
+		return nil, ErrTooLong
+	}
+	return append(b, '\n'), nil
+}
+
+// ReadLine reads one line without its newline. Memory is taken as bytes come,
+// so an idle or hostile peer costs little. At the end of input the error is io.EOF, within
+// a line io.ErrUnexpectedEOF. The bytes are valid until the next call.
+func ReadLine(r *bufio.Reader) ([]byte, error) {
+	b, err := r.ReadSlice('\n')
+	if err == nil {
+		return bytes.TrimSuffix(b, []byte("\n")), nil
+	}
+	var all []byte
+	for errors.Is(err, bufio.ErrBufferFull) {
+		if all = append(all, b...); len(all) >= MaxLine {
+			return nil, ErrTooLong
+		}
+		b, err = r.ReadSlice('\n')
+	}
+	all = append(all, b...)
+	switch {
+	case err == nil && len(all) > MaxLine:
+		return nil, ErrTooLong
+	case err == nil:
+		return bytes.TrimSuffix(all, []byte("\n")), nil
+	case errors.Is(err, io.EOF) && len(all) > 0:
+		return nil, io.ErrUnexpectedEOF
+	}
+	return nil, fmt.Errorf("read a line: %w", err)
+}
