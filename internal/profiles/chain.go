@@ -89,5 +89,7 @@ type Settings struct {
 	KeyringBackend  string        // "" means that none was chosen yet
 	SessionDuration time.Duration // of the MFA session; 15m to 36h, default 12h
 	STSEndpoint     string        // for simulators; plain http on loopback alone
+	LockAfter       time.Duration // of no use; 0 = never, which is the default
+	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
 	Origins         map[string]Origin
 }

@@ -1,0 +1,292 @@
+package profiles
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"broker/internal/fault"
+)
+
+// KeyValue is one setting to write.
+type KeyValue struct{ Key, Value string }
+
+// SetSection returns src with these keys set in a section. The section is made
+// at the end if there is none, an existing key keeps its place, its spelling
+// and the comment behind it, a new one stands after the last. Every other byte
+// stays: comments, order, line ends, byte order mark, other keys. Doing it twice
+// is doing it once.
+//
+// The kind is one of the Section constants; SectionSettings and SectionAlias
+// have no name. It returns bytes and writes nothing. Errors: fault.Usage for a
+// key, name or value that could not be read back as given (control characters,
+// line ends, comment signs); fault.Config, with the line, if src is not text.
+func SetSection(src []byte, kind, name string, keys []KeyValue) ([]byte, error) {
+	if err := checkSection(kind, name); err != nil {
+		return nil, err
+	}
+	for _, kv := range keys {
+		if err := checkKeyValue(kv); err != nil {
+			return nil, err
+		}
+	}
+	for _, kv := range keys {
+		d, err := scanForEdit(src, kind)
+		if err != nil {
+			return nil, err
+		}
+		secs := d.sectionsOf(kind, name)
+		if len(secs) == 0 {
+			src = appendSection(src, kind, name, kv)
+			continue
+		}
+		src = setKey(src, secs, kv)
+	}
+	return src, nil
+}
+
+// RemoveSection returns src without the section and the comments within it. A
+// comment after its last key stays: it may belong to what follows. Errors are
+// those of SetSection.
+func RemoveSection(src []byte, kind, name string) ([]byte, error) {
+	if err := checkSection(kind, name); err != nil {
+		return nil, err
+	}
+	d, err := scanForEdit(src, kind)
+	if err != nil {
+		return nil, err
+	}
+	var cuts []cut
+	for i := range d.sections {
+		s := &d.sections[i]
+		if s.kind != kind || s.name != name {
+			continue
+		}
+		c := cut{from: s.start, to: s.bodyEnd}
+		rest := src[c.to:]
+		// the blank lines that set it off from the next section go with it
+		c.to += blankPrefix(rest)
+		if c.to == len(src) {
+			c.from -= blankSuffix(src[:c.from])
+		}
+		cuts = append(cuts, c)
+	}
+	return apply(src, cuts), nil
+}
+
+// RemoveKeys returns src without these keys of a section, wherever they stand
+// in it, with the lines that continue their values. Keys are compared without
+// regard to case. Errors are those of SetSection.
+func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
+	if err := checkSection(kind, name); err != nil {
+		return nil, err
+	}
+	d, err := scanForEdit(src, kind)
+	if err != nil {
+		return nil, err
+	}
+	var cuts []cut
+	for i := range d.sections {
+		s := &d.sections[i]
+		if s.kind != kind || s.name != name {
+			continue
+		}
+		for _, e := range s.entries {
+			if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, string(e.key)) }) {
+				cuts = append(cuts, cut{from: e.start, to: e.end})
+			}
+		}
+	}
+	return apply(src, cuts), nil
+}
+
+// A cut replaces src[from:to].
+type cut struct {
+	from, to int
+	with     []byte
+}
+
+func apply(src []byte, cuts []cut) []byte {
+	slices.SortFunc(cuts, func(a, b cut) int { return cmp.Compare(a.from, b.from) })
+	var out []byte
+	at := 0
+	for _, c := range cuts {
+		out = append(append(out, src[at:max(at, c.from)]...), c.with...)
+		at = max(at, c.to)
+	}
+	return append(out, src[at:]...)
+}
+
+func scanForEdit(src []byte, kind string) (*document, error) {
+	d, bad := scan(src, kind == SectionCredentials)
+	if bad != nil {
+		return nil, fault.New(fault.Config, "line %d %s", bad.line, bad.text)
+	}
+	return d, nil
+}
+
+// setKey sets a key where it counts: its last entry in the last section.
+func setKey(src []byte, secs []*section, kv KeyValue) []byte {
+	for _, s := range slices.Backward(secs) {
+		for _, e := range slices.Backward(s.entries) {
+			if strings.EqualFold(string(e.key), kv.Key) {
+				return setValue(src, e, kv.Value)
+			}
+		}
+	}
+	last := secs[len(secs)-1]
+	at := last.bodyEnd
+	line := slices.Concat(indentOf(src, last), []byte(kv.Key+" = "+kv.Value), eol(src))
+	if at > 0 && src[at-1] != '\n' {
+		line = append(eol(src), line...)
+	}
+	return apply(src, []cut{{at, at, line}})
+}
+
+// setValue replaces a value: its text on the first line, and the lines that
+// continue it.
+func setValue(src []byte, e entry, value string) []byte {
+	if string(e.value) == value && !e.multiline {
+		return src
+	}
+	with := []byte(value)
+	if e.valueAt == e.valTo && e.valueAt-2 >= e.start && src[e.valueAt-2] == ' ' && src[e.valueAt-1] != ' ' {
+		with = append([]byte(" "), with...) // "key =" has nothing behind it
+	}
+	cuts := []cut{{e.valueAt, e.valTo, with}}
+	if e.valueAt == e.valTo && e.valTo < len(src) && (src[e.valTo] == '#' || src[e.valTo] == ';') {
+		cuts[0].with = append(with, ' ') // before the comment
+	}
+	if e.multiline {
+		first := e.start + bytes.IndexByte(src[e.start:], '\n') + 1
+		cuts = append(cuts, cut{from: first, to: e.end})
+	}
+	return apply(src, cuts)
+}
+
+// appendSection writes a new section at the end, set off by a blank line.
+func appendSection(src []byte, kind, name string, kv KeyValue) []byte {
+	nl := eol(src)
+	var b bytes.Buffer
+	b.Write(src)
+	body := bytes.TrimPrefix(src, byteOrderMark)
+	if len(body) > 0 && body[len(body)-1] != '\n' {
+		b.Write(nl)
+	}
+	if len(bytes.TrimSpace(body)) > 0 && blankSuffix(body) == 0 {
+		b.Write(nl)
+	}
+	b.WriteString(header(kind, name))
+	b.Write(nl)
+	b.WriteString(kv.Key + " = " + kv.Value)
+	b.Write(nl)
+	return b.Bytes()
+}
+
+func header(kind, name string) string {
+	switch {
+	case kind == SectionCredentials, kind == SectionProfile && name == "default":
+		return "[" + name + "]"
+	case name == "":
+		return "[" + kind + "]"
+	}
+	return "[" + kind + " " + quoteName(name) + "]"
+}
+
+// eol is the line end that the file uses.
+func eol(src []byte) []byte {
+	if i := bytes.IndexByte(src, '\n'); i > 0 && src[i-1] == '\r' {
+		return []byte("\r\n")
+	}
+	return []byte("\n")
+}
+
+// indentOf is the white space before the last key of a section. A new key must
+// not be indented more, or it would continue the one above.
+func indentOf(src []byte, s *section) []byte {
+	from, n := s.start, s.indent
+	if k := len(s.entries); k > 0 {
+		from, n = s.entries[k-1].start, s.entries[k-1].indent
+	}
+	line := src[from:]
+	end := 0
+	for range n {
+		_, size := utf8.DecodeRune(line[end:])
+		end += size
+	}
+	return bytes.Clone(line[:end])
+}
+
+// blankPrefix is the length of the blank lines at the start.
+func blankPrefix(b []byte) int {
+	n := 0
+	for n < len(b) {
+		end := len(b)
+		if i := bytes.IndexByte(b[n:], '\n'); i >= 0 {
+			end = n + i + 1
+		}
+		if len(bytes.TrimSpace(b[n:end])) > 0 {
+			break
+		}
+		n = end
+	}
+	return n
+}
+
+// blankSuffix is the length of the last line, if it is blank and ends.
+func blankSuffix(b []byte) int {
+	if len(b) == 0 || b[len(b)-1] != '\n' {
+		return 0
+	}
+	from := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
+	if len(bytes.TrimSpace(b[from:])) > 0 || bytes.HasPrefix(b[from:], byteOrderMark) {
+		return 0
+	}
+	return len(b) - from
+}
+
+func checkSection(kind, name string) error {
+	switch kind {
+	case SectionSettings, SectionAlias:
+		if name != "" {
+			return fault.New(fault.Usage, "a section [%s] has no name", kind)
+		}
+		return nil
+	case SectionProfile, SectionSource, SectionServices, SectionSSO:
+		if err := checkName(name); err != nil {
+			return err
+		}
+	case SectionCredentials:
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if strings.TrimSpace(name) != name {
+			return fault.New(fault.Usage, "a name in the credentials file cannot start or end with a space")
+		}
+	default:
+		return fault.New(fault.Usage, "there are no sections of kind %q", kind)
+	}
+	return nil
+}
+
+func checkKeyValue(kv KeyValue) error {
+	k, v := kv.Key, kv.Value
+	bad := func(what string) error {
+		return fault.New(fault.Usage, "the key %.40q cannot be written: %s", k, what)
+	}
+	unprintable := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+	switch {
+	case k == "" || strings.TrimSpace(k) != k || strings.ContainsAny(k, "=:#;[]") || strings.ContainsFunc(k, unprintable):
+		return bad("a key has no spaces around it and none of =:#;[]")
+	case v == "" || strings.TrimSpace(v) != v:
+		return bad("its value is empty or has spaces around it")
+	case strings.ContainsFunc(v, unprintable):
+		return bad("its value has control characters")
+	case v[0] == '#' || v[0] == ';' || strings.Contains(v, " #") || strings.Contains(v, " ;"):
+		return bad("its value would be read as a comment")
+	}
+	return nil
+}

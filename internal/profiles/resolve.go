@@ -1,0 +1,245 @@
+package profiles
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"broker/internal/fault"
+)
+
+// maxRoles bounds the roles of a chain. AWS has no such limit; more than this
+// many is a mistake, and each one costs a call.
+const maxRoles = 10
+
+// resolution is a chain as it is remembered, or why there is none.
+type resolution struct {
+	chain Chain
+	err   error
+}
+
+// Resolve returns the chain of a profile, a source or an alias, by its exact
+// name. A profile is looked up in the registry first, then in the AWS files; as
+// a source_profile, a name that is both a source and a profile is the source.
+// Nothing is inherited from [default].
+//
+// Errors: fault.Usage for what cannot be a name, fault.NotFound for a name that
+// nobody has, with up to three near ones, and fault.Config, naming file and
+// line, for a profile that says something wrong or that the broker does not
+// serve: long-lived keys in plain text, SSO, web identity, other helpers.
+//
+// The rules between the keys of one profile are botocore's:
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html
+func (s *Set) Resolve(name string) (Chain, error) {
+	if err := checkName(name); err != nil {
+		return Chain{}, err
+	}
+	if _, ok := s.known[name]; !ok {
+		a, ok := s.aliases[name]
+		if !ok {
+			return Chain{}, s.notFound(name)
+		}
+		if _, ok := s.known[a.target]; !ok {
+			return Chain{}, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
+				WithHint("broker profiles list")
+		}
+		name = a.target
+	}
+	if r, ok := s.chains.Load(name); ok {
+		r := r.(*resolution)
+		return r.chain, r.err
+	}
+	r := &resolution{}
+	r.chain, r.err = s.resolve(name)
+	s.chains.Store(name, r)
+	return r.chain, r.err
+}
+
+func (s *Set) resolve(name string) (Chain, error) {
+	hops, src, err := s.walk(name)
+	if err != nil {
+		return Chain{}, err
+	}
+	asked, _ := s.lookup(name)
+	r := &reading{}
+	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
+	for _, p := range hops {
+		r.take(p.own, keyConfirm, checkConfirm)
+		if p.own.has(keyRoleARN) {
+			c.Roles = append(c.Roles, s.role(r, p, asked))
+		}
+		r.take(p.own, keySourceProfile, checkName)
+	}
+	if r.err != nil {
+		return Chain{}, r.err
+	}
+	if len(c.Roles) > maxRoles {
+		return Chain{}, fault.New(fault.Config, "profile %q needs %d roles, one after the other; at most %d are allowed", name, len(c.Roles), maxRoles)
+	}
+	slices.Reverse(c.Roles)
+	if c.Source.MFASerial == "" && len(c.Roles) > 0 {
+		c.Source.MFASerial = c.Roles[0].MFASerial
+	}
+	if len(c.Roles) == 0 && c.Region == "" {
+		c.Region = src.Endpoint.Region
+	}
+	c.Roles = slices.Clip(c.Roles)
+	c.Values = slices.Clip(append(r.values, src.values...))
+	return c, nil
+}
+
+// role reads one role. Only the region falls back on the profile asked for:
+// the tools that are started with it work there.
+func (s *Set) role(r *reading, p, asked profile) Role {
+	role := Role{
+		Profile:     p.name,
+		ARN:         r.take(p.own, keyRoleARN, checkRoleARN),
+		ExternalID:  r.take(p.own, keyExternalID, checkExternalID),
+		SessionName: r.take(p.own, keySessionName, checkSessionName),
+		Duration:    seconds(r.take(p.own, keyDuration, checkDuration)),
+		MFASerial:   r.take(p.own, keyMFASerial, checkMFASerial),
+		Endpoint:    r.endpoint(p.all, s.services),
+		Origin:      p.own.origin(keyRoleARN),
+	}
+	if role.Endpoint.Region == "" {
+		role.Endpoint.Region = r.take(asked.all, keyRegion, checkRegion)
+	}
+	return role
+}
+
+// walk follows source_profile from a name to the source that it ends in.
+func (s *Set) walk(name string) ([]profile, *registered, error) {
+	var hops []profile
+	seen := map[string]int{}
+	for {
+		p, found := s.lookup(name)
+		src := s.sources[name]
+		if src != nil && (len(hops) > 0 || !p.own.has(keyRoleARN)) {
+			return hops, src, src.err
+		}
+		if !found { // the first name is a known one
+			last := hops[len(hops)-1]
+			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is neither a source nor a profile",
+				last.own.origin(keySourceProfile), name).WithHint("broker add %s", shellWord(name))
+		}
+		// botocore takes the keys of a source_profile even where it has a role of
+		// its own: serving the role instead would be another account's credentials
+		if o, ok := p.plainKey(); ok && len(hops) > 0 && (!p.ours || hops[len(hops)-1].name == name) {
+			return nil, nil, plainKeyError(name, o)
+		}
+		if first, again := seen[name]; again {
+			return nil, nil, fault.New(fault.Config, "%s: source_profile goes round in a circle: %s",
+				hops[first].own.origin(keySourceProfile), circle(hops[first:]))
+		}
+		if err := servable(p); err != nil {
+			return nil, nil, err
+		}
+		seen[name] = len(hops)
+		hops = append(hops, p)
+		name = p.own.text(keySourceProfile)
+	}
+}
+
+func circle(hops []profile) string {
+	var b strings.Builder
+	for _, p := range hops {
+		b.WriteString(p.name + " -> ")
+	}
+	return b.String() + hops[0].name
+}
+
+// servable says why a profile does not lead on to a source. The order is the
+// one in which botocore looks at the keys.
+func servable(p profile) error {
+	v := p.own
+	for _, key := range []string{keyWebIdentity, keyCredentialSource} {
+		if v.has(key) {
+			return notServed(p, key)
+		}
+	}
+	if p.ours && v.has(keySourceProfile) {
+		return nil
+	}
+	if v.has(keyRoleARN) {
+		if v.has(keySourceProfile) {
+			return nil
+		}
+		return fault.New(fault.Config, "%s: profile %q has a role_arn but no source_profile", v.origin(keyRoleARN), p.name)
+	}
+	for _, key := range []string{keySSOSession, keySSOStartURL, keyLoginSession} {
+		if v.has(key) {
+			return notServed(p, key)
+		}
+	}
+	if o, ok := p.plainKey(); ok && !p.ours {
+		return plainKeyError(p.name, o)
+	}
+	if command := v.text(keyCredentialProcess); isOurs(command) {
+		return fault.New(fault.Config, "%s: profile %q asks credproc, but the registry has no definition of it",
+			v.origin(keyCredentialProcess), p.name).WithHint("broker profiles list")
+	} else if command != "" {
+		return notServed(p, keyCredentialProcess)
+	}
+	if v.has(keyAccessKeyID) {
+		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
+	}
+	return fault.New(fault.Config, "%s: profile %q has no role_arn, and no source has that name", p.origin(), p.name).
+		WithHint("broker add %s", shellWord(p.name))
+}
+
+func notServed(p profile, key string) error {
+	return fault.New(fault.Config, "%s: profile %q has a %s; the broker does not serve this kind of profile", p.own.origin(key), p.name, key)
+}
+
+func plainKeyError(name string, o Origin) error {
+	w := shellWord(name)
+	return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; the broker never uses such keys", o, name).
+		WithHint("broker add %s --from-profile %s", w, w)
+}
+
+// isOurs reports whether a credential_process starts our helper. The value is
+// split as the SDKs do it: no shell, double quotes around words with spaces.
+func isOurs(command string) bool {
+	program := command
+	if rest, ok := strings.CutPrefix(command, `"`); ok {
+		program, _, _ = strings.Cut(rest, `"`)
+	} else if f := strings.Fields(command); len(f) > 0 {
+		program = f[0]
+	}
+	base := path.Base(strings.ReplaceAll(program, `\`, "/"))
+	return strings.TrimSuffix(base, ".exe") == "credproc"
+}
+
+// readSource reads a [source NAME] section of the registry.
+func readSource(b *block) *registered {
+	r := &reading{}
+	v := view{b}
+	src := &registered{Source: Source{
+		Name:        b.name,
+		AccessKeyID: r.take(v, keySourceKeyID, checkAccessKeyID),
+		MFASerial:   r.take(v, keyMFASerial, checkMFASerial),
+		HasSeed:     r.take(v, keyMFASeed, oneOf("keyring")) != "",
+		Endpoint:    r.endpoint(v, func(string) *block { return nil }),
+		Origin:      b.origin,
+	}}
+	r.take(v, keyConfirm, checkConfirm)
+	if r.err == nil && src.AccessKeyID == "" {
+		r.err = fault.New(fault.Config, "%s: source %q has no access_key_id", b.origin, b.name).
+			WithHint("broker add %s", shellWord(b.name))
+	}
+	src.values, src.err = r.values, r.err
+	return src
+}
+
+// notFound names up to three names that could have been meant.
+func (s *Set) notFound(name string) error {
+	message := fmt.Sprintf("no profile, source or alias is called %q", name)
+	if near := s.near(name, 3); len(near) > 0 {
+		for i := range near {
+			near[i] = fmt.Sprintf("%q", near[i])
+		}
+		message += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fault.New(fault.NotFound, "%s", message).WithHint("broker profiles list")
+}

@@ -1,0 +1,199 @@
+package profiles
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Set is what the files said at one moment. It never changes and is safe for
+// concurrent use; so are the chains that it returns, which must not be changed.
+type Set struct {
+	files    Files
+	states   [3]state
+	warnings []Warning
+	sources  map[string]*registered
+	aliases  map[string]alias
+	names    []string // of all profiles and sources, sorted
+	known    map[string]struct{}
+	chains   sync.Map // name → resolution
+}
+
+// registered is a [source NAME] section, read once.
+type registered struct {
+	Source
+	values []Value
+	err    error
+}
+
+type alias struct {
+	target string
+	origin Origin
+}
+
+func newSet(files Files, states [3]state) *Set {
+	s := &Set{
+		files:   files,
+		states:  states,
+		sources: map[string]*registered{},
+		aliases: map[string]alias{},
+		known:   make(map[string]struct{}, len(states[configFile].table.blocks)),
+	}
+	for i := range states {
+		st := &states[i]
+		if st.trouble != nil {
+			s.warnings = append(s.warnings, *st.trouble)
+		}
+		s.warnings = append(s.warnings, st.notices...)
+		s.warnings = append(s.warnings, st.table.warnings...)
+		for id, b := range st.table.blocks {
+			switch id.kind {
+			case SectionProfile, SectionCredentials:
+				s.known[id.name] = struct{}{}
+			case SectionSource:
+				s.known[id.name] = struct{}{}
+				s.sources[id.name] = readSource(b)
+			}
+		}
+	}
+	for name := range s.known {
+		s.names = append(s.names, name)
+	}
+	slices.Sort(s.names)
+	for _, src := range s.sources {
+		if src.err != nil {
+			s.warnings = append(s.warnings, Warning{src.Origin, "source " + src.Name + " cannot be used: " + src.err.Error()})
+		}
+	}
+	s.readAliases()
+	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
+		return cmp.Or(strings.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line))
+	})
+	return s
+}
+
+func (s *Set) readAliases() {
+	b := s.block(registryFile, SectionAlias, "")
+	if b == nil {
+		return
+	}
+	for _, set := range b.settings {
+		o := Origin{b.origin.File, set.line}
+		switch _, taken := s.known[set.key]; {
+		case checkName(set.key) != nil || checkName(set.value) != nil:
+			s.warnings = append(s.warnings, Warning{o, "is not an alias such as: short = profile"})
+		case taken:
+			s.warnings = append(s.warnings, Warning{o, "alias " + set.key + " is never used, because a profile has that name"})
+		default:
+			s.aliases[set.key] = alias{set.value, o}
+		}
+	}
+}
+
+func (s *Set) block(file fileKind, kind, name string) *block {
+	return s.states[file].table.blocks[blockID{kind, name}]
+}
+
+// fresh reports whether the files are still what the set was made of.
+func (s *Set) fresh() bool {
+	for i := range s.states {
+		if !s.states[i].fresh() {
+			return false
+		}
+	}
+	return true
+}
+
+// Warnings lists what is odd about the files, by file and line: a file whose
+// last good state is used, lines that were skipped, keys that nobody knows,
+// modes that let others write.
+func (s *Set) Warnings() []Warning { return slices.Clone(s.warnings) }
+
+// A view is the sections in which a key is looked up, the first one first.
+type view []*block
+
+func (v view) find(key string) (*setting, *block) {
+	for _, b := range v {
+		if s := b.find(key); s != nil {
+			return s, b
+		}
+	}
+	return nil, nil
+}
+
+func (v view) has(key string) bool {
+	s, _ := v.find(key)
+	return s != nil
+}
+
+func (v view) text(key string) string {
+	if s, _ := v.find(key); s != nil {
+		return s.value
+	}
+	return ""
+}
+
+// origin is the line of a key.
+func (v view) origin(key string) Origin {
+	if s, b := v.find(key); s != nil {
+		return Origin{b.origin.File, s.line}
+	}
+	return Origin{}
+}
+
+// A profile is what the files say under one name.
+type profile struct {
+	name string
+	ours bool // defined in the registry
+	aws  view // credentials before config, as in every SDK
+	own  view // what defines it: the registry's section alone, or aws
+	all  view // own, then aws: for the region and the endpoint
+}
+
+// lookup finds a profile; one without any section is not found.
+func (s *Set) lookup(name string) (profile, bool) {
+	p := profile{name: name}
+	for _, b := range []*block{
+		s.block(credentialsFile, SectionCredentials, name),
+		s.block(configFile, SectionProfile, name),
+	} {
+		if b != nil {
+			p.aws = append(p.aws, b)
+		}
+	}
+	p.own, p.all = p.aws, p.aws
+	if b := s.block(registryFile, SectionProfile, name); b != nil {
+		p.ours = true
+		p.own = view{b}
+		p.all = append(view{b}, p.aws...)
+	}
+	return p, len(p.all) > 0
+}
+
+// origin is the line of the section that defines the profile.
+func (p profile) origin() Origin {
+	if p.ours || len(p.own) == 1 {
+		return p.own[0].origin
+	}
+	return p.own[1].origin // config, rather than credentials
+}
+
+// plainKey is the line of a long-lived key in plain text in the AWS files.
+// A session that was published there is none.
+func (p profile) plainKey() (Origin, bool) {
+	for _, b := range p.aws {
+		if v := (view{b}); v.has(keyAccessKeyID) && !v.has(keySessionToken) {
+			return v.origin(keyAccessKeyID), true
+		}
+	}
+	return Origin{}, false
+}
+
+// services returns the [services NAME] section that a profile refers to.
+func (s *Set) services(name string) *block {
+	if b := s.block(registryFile, SectionServices, name); b != nil {
+		return b
+	}
+	return s.block(configFile, SectionServices, name)
+}

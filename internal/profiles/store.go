@@ -1,0 +1,317 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// Store keeps what the files say and reads a file again when it has changed.
+// The zero value is ready, and safe for concurrent use.
+type Store struct {
+	mu    sync.Mutex
+	slots map[Files]*slot
+	uses  int64
+}
+
+// maxSlots bounds how many combinations of files are kept: which files a
+// request is about is said by the caller.
+const maxSlots = 16
+
+// A slot holds the state of one combination of files.
+type slot struct {
+	used    int64 // under Store.mu
+	current atomic.Pointer[Set]
+	mu      sync.Mutex // held while files are read
+	states  [3]state   // under mu; by fileKind
+}
+
+// state is what is known of one file. A Set carries a copy of the three that it
+// was made of.
+type state struct {
+	path    string
+	stamp   stamp
+	settled bool      // false: look into the file again, whatever its stamp says
+	rest    time.Time // no look before this: the file is being rewritten without a pause
+	table   *table    // the last good content; nil if there never was one
+	trouble *Warning  // why table is not what the file holds now
+	notices []Warning // about the file itself: who may write to it
+}
+
+// stamp tells one content of a file from another, as far as that can be told
+// without reading it. The zero stamp is a missing file.
+type stamp struct {
+	size          int64
+	modified      int64 // Unix time in nanoseconds
+	changed       int64 // the same; never set back by a program, where the system has such a time
+	device, inode uint64
+	mode          fs.FileMode
+	owner         int // -1 where the system does not say
+}
+
+const (
+	// quiet is how long a file must have been left alone before it is taken to be whole.
+	quiet = 50 * time.Millisecond
+	// longQuiet is the same for a file that looks cut off: empty, or without
+	// a final newline, as it is between truncation and the last write.
+	longQuiet = 400 * time.Millisecond
+	// maxWait bounds the wait for both.
+	maxWait = 500 * time.Millisecond
+	// restTime is how long the last good state is served after a wait in vain.
+	restTime = 100 * time.Millisecond
+	// coarse is the resolution of time stamps on file systems that only know whole seconds.
+	coarse = 2 * time.Second
+)
+
+// Load returns what the files say now. If none has changed since the last call
+// that costs three stats. A file that was changed within the last 50 ms is
+// waited for, half a second at most; while a file is half written, broken or
+// refused, its last good state is served and Set.Warnings says so.
+//
+// A missing file is an empty one. Errors are fault.Config, naming file and
+// line, for a file that cannot be used when there is no last good state, and
+// fault.Usage for a relative path.
+func (s *Store) Load(files Files) (*Set, error) {
+	for _, path := range []string{files.Config, files.Credentials, files.Registry} {
+		if path != "" && !filepath.IsAbs(path) {
+			return nil, fault.New(fault.Usage, "the path %q is not absolute", path)
+		}
+	}
+	slot := s.slot(files)
+	if set := slot.current.Load(); set != nil && set.fresh() {
+		return set, nil
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	// whoever held the lock may have done the work
+	if set := slot.current.Load(); set != nil && set.fresh() {
+		return set, nil
+	}
+	deadline := time.Now().Add(maxWait)
+	for i, path := range []string{files.Config, files.Credentials, files.Registry} {
+		st := &slot.states[i]
+		st.path = path
+		if st.fresh() {
+			continue
+		}
+		if err := st.read(fileKind(i), deadline); err != nil {
+			return nil, err
+		}
+	}
+	set := newSet(files, slot.states)
+	slot.current.Store(set)
+	return set, nil
+}
+
+func (s *Store) slot(files Files) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses++
+	sl := s.slots[files]
+	if sl == nil {
+		if s.slots == nil {
+			s.slots = make(map[Files]*slot)
+		}
+		if len(s.slots) >= maxSlots {
+			oldest := Files{}
+			for f, other := range s.slots {
+				if o := s.slots[oldest]; o == nil || other.used < o.used {
+					oldest = f
+				}
+			}
+			delete(s.slots, oldest)
+		}
+		sl = &slot{}
+		s.slots[files] = sl
+	}
+	sl.used = s.uses
+	return sl
+}
+
+// fresh reports whether the file is still what it was when it was read.
+func (st *state) fresh() bool {
+	if st.table == nil {
+		return false
+	}
+	if !st.settled {
+		return time.Now().Before(st.rest)
+	}
+	now, err := statFile(st.path)
+	return err == nil && now == st.stamp
+}
+
+// read brings the state up to date, or keeps the last good one.
+func (st *state) read(file fileKind, deadline time.Time) error {
+	src, stable, err := st.settle(deadline)
+	defer clear(src) // the credentials file may hold secrets
+	if err == nil && !stable && st.table != nil {
+		st.rest = time.Now().Add(restTime)
+		st.trouble = &Warning{Origin{st.path, 0}, "is being rewritten without a pause; its last state is used"}
+		return nil
+	}
+	var t *table
+	if err == nil {
+		st.notices, err = st.stamp.refuse(st.path, file)
+	}
+	if err == nil {
+		t, err = newTable(st.path, src, file)
+	}
+	switch {
+	case err == nil:
+		st.table, st.trouble = t, nil
+		return nil
+	case st.table == nil:
+		return err
+	default:
+		st.trouble = &Warning{Origin{st.path, 0}, "its last good state is used, because " + err.Error()}
+		return nil
+	}
+}
+
+// settle reads the file once it has been left alone for long enough, or when
+// the deadline has come, and reports which. It sets stamp and settled.
+func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error) {
+	start := time.Now()
+	for {
+		src, now, err := readFile(st.path)
+		st.stamp, st.settled = now, true
+		if err != nil {
+			return nil, true, err
+		}
+		age, need := time.Since(time.Unix(0, now.changed)), quiet
+		switch {
+		case now == stamp{}:
+			age, need = time.Since(start), 0
+			if st.table != nil && len(st.table.blocks) > 0 {
+				need = longQuiet // an editor may be between unlink and rename
+			}
+		case len(src) == 0 || src[len(src)-1] != '\n':
+			need = longQuiet
+		}
+		if age < -coarse {
+			age = coarse // from the future: its age tells nothing
+		}
+		if age >= need {
+			st.settled = now == stamp{} || age >= coarse || now.changed%int64(time.Second) != 0
+			return src, true, nil
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			st.settled = false
+			return src, false, nil
+		}
+		clear(src)
+		time.Sleep(min(need-age, quiet, left))
+	}
+}
+
+// statFile returns the stamp of a file, following links.
+func statFile(path string) (stamp, error) {
+	if path == "" || path == os.DevNull { // AWS_CONFIG_FILE=/dev/null is how people say "none"
+		return stamp{}, nil
+	}
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stamp{}, nil
+	}
+	if err != nil {
+		return stamp{}, err
+	}
+	return stampOf(fi), nil
+}
+
+func stampOf(fi fs.FileInfo) stamp {
+	s := stamp{size: fi.Size(), modified: fi.ModTime().UnixNano(), changed: fi.ModTime().UnixNano(), mode: fi.Mode(), owner: -1}
+	s.identify(fi)
+	return s
+}
+
+// readFile reads a regular file of bounded size; it never blocks on a fifo or a
+// device. The stamp is the one of the bytes returned. A missing file is empty.
+func readFile(path string) ([]byte, stamp, error) {
+	if path == "" || path == os.DevNull {
+		return nil, stamp{}, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, stamp{}, nil
+	}
+	if err != nil {
+		return nil, stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
+	}
+	defer func() { _ = f.Close() }()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
+	}
+	before := stampOf(fi)
+	if !fi.Mode().IsRegular() {
+		return nil, before, fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
+	}
+	if fi.Size() > maxFile {
+		return nil, before, fault.New(fault.Config, "%s has %d MB; at most %d MB are read", path, fi.Size()>>20, maxFile>>20)
+	}
+	src := make([]byte, fi.Size()+1) // one more, to see it grow
+	n, err := io.ReadFull(io.NewSectionReader(f, 0, int64(len(src))), src)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, before, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
+	}
+	if fi, err = f.Stat(); err == nil && stampOf(fi) == before && int64(n) == before.size {
+		return src[:n], before, nil
+	}
+	// changed in our hands: a change time of now makes the caller wait and look again
+	before.changed, before.size = time.Now().UnixNano(), -1
+	return src[:n], before, nil
+}
+
+// reason is the cause without the path, which the message already names.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+func modeName(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "directory"
+	case mode&fs.ModeNamedPipe != 0:
+		return "fifo"
+	case mode&fs.ModeSocket != 0:
+		return "socket"
+	case mode&fs.ModeDevice != 0:
+		return "device"
+	}
+	return "special file"
+}
+
+// refuse says who else could have written the file: one of another user, or a
+// registry that anyone may write to, is an error; the rest is worth a warning.
+func (s stamp) refuse(path string, file fileKind) ([]Warning, error) {
+	if s.owner < 0 || s == (stamp{}) {
+		return nil, nil
+	}
+	me := os.Geteuid()
+	perm := s.mode.Perm()
+	switch {
+	case s.owner != 0 && s.owner != me:
+		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.owner)
+	case file == registryFile && perm&0o002 != 0:
+		return nil, fault.New(fault.Config, "%s may be written by anyone (mode %04o)", path, perm).
+			WithHint("chmod 600 %s", shellWord(path))
+	case s.owner == me && perm&0o022 != 0:
+		return []Warning{{Origin{path, 0}, fmt.Sprintf("may be written by others (mode %04o); chmod 600 mends it", perm)}}, nil
+	}
+	return nil, nil
+}

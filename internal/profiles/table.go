@@ -1,0 +1,249 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"broker/internal/fault"
+)
+
+// The keys that the broker knows. AWS's own:
+// https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
+const (
+	keyRoleARN           = "role_arn"
+	keySourceProfile     = "source_profile"
+	keyCredentialSource  = "credential_source"
+	keyMFASerial         = "mfa_serial"
+	keyExternalID        = "external_id"
+	keySessionName       = "role_session_name"
+	keyDuration          = "duration_seconds"
+	keyRegion            = "region"
+	keySTSRegional       = "sts_regional_endpoints"
+	keyEndpointURL       = "endpoint_url"
+	keyIgnoreEndpoints   = "ignore_configured_endpoint_urls"
+	keyServices          = "services"
+	keyCABundle          = "ca_bundle"
+	keyFIPS              = "use_fips_endpoint"
+	keyCredentialProcess = "credential_process"
+	keyWebIdentity       = "web_identity_token_file"
+	keySSOSession        = "sso_session"
+	keySSOStartURL       = "sso_start_url"
+	keyLoginSession      = "login_session"
+	keyAccessKeyID       = "aws_access_key_id"
+	keySecretKey         = "aws_secret_access_key"
+	keySessionToken      = "aws_session_token"
+	keySTS               = "sts" // within [services NAME]
+
+	// the broker's own
+	keyConfirm         = "confirm"
+	keySourceKeyID     = "access_key_id"
+	keyMFASeed         = "mfa_seed"
+	keyKeyringBackend  = "keyring_backend"
+	keySessionDuration = "session_duration"
+	keySTSEndpoint     = "sts_endpoint"
+	keyLockAfter       = "lock_after"
+	keyMFAPrompt       = "mfa_prompt"
+)
+
+// awsKeys are the keys that are kept of the AWS files; the rest of a profile is
+// none of our business. A secret is remembered as being there, without its text.
+var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASerial, keyExternalID, keySessionName, keyDuration,
+	keyRegion, keySTSRegional, keyEndpointURL, keyIgnoreEndpoints, keyServices, keyCABundle, keyFIPS, keyCredentialProcess,
+	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS)
+
+// registryKeys are the keys that a section of the registry may have. Keys of
+// profiles that the broker does not serve are among them: they are refused by
+// name when the profile is asked for, which says more than "unknown".
+var registryKeys = map[string]map[string]string{
+	SectionProfile:  merged(awsKeys, set(keyConfirm, "output")),
+	SectionServices: nil,
+	SectionAlias:    nil,
+	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
+		keyConfirm),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt),
+}
+
+// set maps each key to itself, so that a look-up also gives one shared string.
+func set(keys ...string) map[string]string {
+	m := make(map[string]string, len(keys))
+	for _, k := range keys {
+		m[k] = k
+	}
+	return m
+}
+
+func merged(a, b map[string]string) map[string]string {
+	m := make(map[string]string, len(a)+len(b))
+	for _, part := range []map[string]string{a, b} {
+		for k, v := range part {
+			m[k] = v
+		}
+	}
+	return m
+}
+
+// A table is what one file says, without the bytes of the file.
+type table struct {
+	blocks   map[blockID]*block
+	warnings []Warning
+}
+
+type blockID struct{ kind, name string }
+
+// A block is one section, or several of the same name in one file.
+type block struct {
+	name     string
+	origin   Origin
+	prefixed bool
+	settings []setting
+}
+
+type setting struct {
+	key, value string
+	line       int
+	nested     []setting
+}
+
+// find returns the setting of a key, or nil. A nil block has none.
+func (b *block) find(key string) *setting {
+	if b == nil {
+		return nil
+	}
+	for i := range b.settings {
+		if b.settings[i].key == key {
+			return &b.settings[i]
+		}
+	}
+	return nil
+}
+
+func (b *block) put(s setting) {
+	if old := b.find(s.key); old != nil {
+		*old = s
+		return
+	}
+	b.settings = append(b.settings, s)
+}
+
+// Warning is something about a file that the user should know and that stops
+// nobody.
+type Warning struct {
+	Origin Origin
+	Text   string
+}
+
+// String is "file:line: text".
+func (w Warning) String() string { return w.Origin.String() + ": " + w.Text }
+
+// fileKind says which of the three files a path is.
+type fileKind int
+
+const (
+	configFile fileKind = iota
+	credentialsFile
+	registryFile
+)
+
+// newTable reads the content of one file. Nothing of the table points into src,
+// which the caller may wipe. In the registry a line that cannot be read is an
+// error, since the broker wrote it; in the AWS files it is a warning.
+func newTable(path string, src []byte, file fileKind) (*table, error) {
+	doc, bad := scan(src, file == credentialsFile)
+	if bad == nil && file == registryFile && len(doc.problems) > 0 {
+		bad = &doc.problems[0]
+	}
+	if bad != nil {
+		return nil, fault.New(fault.Config, "%s: this line %s", Origin{path, bad.line}, bad.text)
+	}
+	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
+	for _, p := range doc.problems {
+		t.warn(path, p.line, "this line %s", p.text)
+	}
+	for i := range doc.sections {
+		t.add(path, &doc.sections[i], file)
+	}
+	return t, nil
+}
+
+func (t *table) warn(path string, line int, format string, args ...any) {
+	if len(t.warnings) < maxProblems {
+		t.warnings = append(t.warnings, Warning{Origin{path, line}, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (t *table) add(path string, sec *section, file fileKind) {
+	known, isKnown := registryKeys[sec.kind]
+	switch {
+	case sec.kind == "": // reported by scan
+		return
+	case file == registryFile && !isKnown:
+		t.warn(path, sec.line, "unknown section [%s]", strings.TrimSpace(sec.kind+" "+sec.name))
+		return
+	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices:
+		return
+	}
+	id := blockID{sec.kind, sec.name}
+	b := t.blocks[id]
+	switch {
+	case b != nil && b.prefixed != sec.prefixed:
+		// [profile default] replaces [default], wherever it stands
+		if b.prefixed {
+			return
+		}
+		b = nil
+	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
+		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
+	}
+	if b == nil {
+		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed}
+		t.blocks[id] = b
+	}
+	b.settings = grow(b.settings, len(sec.entries))
+	for i := range sec.entries {
+		e := &sec.entries[i]
+		switch key := intern(known, e.key); {
+		case file != registryFile:
+			if key = intern(awsKeys, e.key); key != "" {
+				b.put(newSetting(key, e))
+			}
+		case key != "":
+			b.put(newSetting(key, e))
+		case sec.kind == SectionAlias || sec.kind == SectionServices:
+			b.put(newSetting(string(e.key), e))
+		default:
+			t.warn(path, e.line, "unknown key %q in [%s]", e.key, strings.TrimSpace(sec.kind+" "+sec.name))
+		}
+	}
+}
+
+func grow(s []setting, n int) []setting {
+	if s == nil {
+		return make([]setting, 0, n)
+	}
+	return s
+}
+
+// intern returns the known key in its own spelling, or "".
+func intern(known map[string]string, key []byte) string {
+	if k, ok := known[string(key)]; ok {
+		return k
+	}
+	return known[string(bytes.ToLower(key))]
+}
+
+func newSetting(key string, e *entry) setting {
+	s := setting{key: key, line: e.line}
+	if key != keySecretKey && key != keySessionToken {
+		s.value = string(e.value)
+	}
+	if key == keySTS {
+		for i := range e.nested {
+			n := &e.nested[i]
+			if intern(awsKeys, n.key) == keyEndpointURL {
+				s.nested = append(s.nested, setting{key: keyEndpointURL, value: string(n.value), line: n.line})
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,208 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// What a value has to look like. Patterns and bounds are those of AWS:
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+var (
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
+	deviceARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(mfa|u2f)/[!-~]+$`)
+	deviceID    = regexp.MustCompile(`^[A-Za-z0-9_+=/:,.@-]+$`)
+	sessionName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
+	externalID  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
+	regionName  = regexp.MustCompile(`^[a-z0-9-]+$`)
+	accessKeyID = regexp.MustCompile(`^[A-Z0-9]+$`)
+)
+
+// A check says what is wrong with a value, without quoting it: a secret may
+// have been pasted into the wrong line.
+type check func(string) error
+
+// matches takes the bounds apart from the pattern: a counted repetition costs
+// a regular expression one state for each.
+func matches(re *regexp.Regexp, least, most int, want string) check {
+	return func(s string) error {
+		if len(s) >= least && len(s) <= most && re.MatchString(s) {
+			return nil
+		}
+		return errors.New("is not " + want)
+	}
+}
+
+func oneOf(words ...string) check {
+	return func(s string) error {
+		for _, w := range words {
+			if strings.EqualFold(s, w) {
+				return nil
+			}
+		}
+		return errors.New("is not " + strings.Join(words, " or "))
+	}
+}
+
+var (
+	checkRoleARN     = matches(roleARN, 20, 2048, "arn:aws:iam::ACCOUNT:role/NAME")
+	checkSessionName = matches(sessionName, 2, 64, "2 to 64 letters, digits and characters of _+=,.@-")
+	checkExternalID  = matches(externalID, 2, 1224, "2 to 1224 letters, digits and characters of _+=,.@:/-")
+	checkRegion      = matches(regionName, 1, 32, "the name of a region")
+	checkAccessKeyID = matches(accessKeyID, 16, 128, "an access key id")
+	checkBool        = oneOf("true", "false")
+	checkSTSRegional = oneOf("legacy", "regional")
+)
+
+func checkMFASerial(s string) error {
+	form := deviceID
+	if strings.HasPrefix(s, "arn:") {
+		form = deviceARN
+	}
+	if len(s) >= 9 && len(s) <= 256 && form.MatchString(s) {
+		return nil
+	}
+	return errors.New("is neither arn:aws:iam::ACCOUNT:mfa/NAME nor the number of a device")
+}
+
+func checkDuration(s string) error {
+	if n, err := strconv.Atoi(s); err != nil || n < 900 || n > 43200 {
+		return errors.New("is not a whole number of seconds from 900 to 43200")
+	}
+	return nil
+}
+
+// checkConfirm refuses the guards that are not built yet: one that is written
+// down and not kept would be worse than none.
+func checkConfirm(s string) error {
+	if s == "never" {
+		return nil
+	}
+	return fmt.Errorf("= %.20s is not supported by this version", s)
+}
+
+// checkEndpoint takes https anywhere and http on the loopback alone, without
+// asking a resolver. A session key must not travel in plain text.
+func checkEndpoint(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("is not a plain URL such as https://HOST")
+	}
+	switch u.Scheme {
+	case "https":
+		return nil
+	case "http":
+		if u.Hostname() == "localhost" {
+			return nil
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Unmap().IsLoopback() {
+			return nil
+		}
+		return errors.New("uses plain http, which is accepted on the loopback address alone")
+	}
+	return errors.New("is not a URL of https")
+}
+
+func checkCABundle(s string) error {
+	if filepath.IsAbs(s) || strings.HasPrefix(s, "~/") {
+		return nil
+	}
+	return errors.New("is neither an absolute path nor one that starts with ~/")
+}
+
+func expandHome(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return path
+}
+
+// A reading takes values out of views: it remembers each one for `explain`,
+// and the first that is wrong.
+type reading struct {
+	values []Value
+	err    error
+}
+
+// take returns a value, or "" where the view has none.
+func (r *reading) take(v view, key string, check check) string {
+	s, b := v.find(key)
+	if s == nil {
+		return ""
+	}
+	return r.keep(b, key, s, check)
+}
+
+func (r *reading) keep(b *block, key string, s *setting, check check) string {
+	o := Origin{b.origin.File, s.line}
+	if err := check(s.value); err != nil {
+		if r.err == nil {
+			r.err = fault.New(fault.Config, "%s: %s %w", o, key, err)
+		}
+		return ""
+	}
+	if v := (Value{Profile: b.name, Key: key, Text: s.value, Origin: o}); !slices.Contains(r.values, v) {
+		r.values = append(r.values, v)
+	}
+	return s.value
+}
+
+// endpoint reads the keys that say which STS is asked.
+func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
+	e := Endpoint{
+		Region:   r.take(v, keyRegion, checkRegion),
+		Legacy:   strings.EqualFold(r.take(v, keySTSRegional, checkSTSRegional), "legacy"),
+		FIPS:     strings.EqualFold(r.take(v, keyFIPS, checkBool), "true"),
+		CABundle: expandHome(r.take(v, keyCABundle, checkCABundle)),
+	}
+	if strings.EqualFold(r.take(v, keyIgnoreEndpoints, checkBool), "true") {
+		return e
+	}
+	// https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+	if name := r.take(v, keyServices, checkName); name != "" {
+		b := services(name)
+		if b == nil && r.err == nil {
+			s, def := v.find(keyServices)
+			r.err = fault.New(fault.Config, "%s: there is no [services %s]", Origin{def.origin.File, s.line}, name)
+		}
+		if sts := b.find(keySTS); sts != nil {
+			for i := range sts.nested {
+				e.URL = r.keep(b, "sts.endpoint_url", &sts.nested[i], checkEndpoint)
+			}
+		}
+	}
+	if e.URL == "" {
+		e.URL = r.take(v, keyEndpointURL, checkEndpoint)
+	}
+	return e
+}
+
+func seconds(s string) time.Duration {
+	n, _ := strconv.Atoi(s) // checked
+	return time.Duration(n) * time.Second
+}
+
+// shellWord quotes a word for a command that is shown to be typed.
+func shellWord(s string) string {
+	plain := s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("_-./@+=:,%", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
