@@ -1,0 +1,342 @@
+package mfa
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"broker/internal/atomicfile"
+	"broker/internal/secret"
+)
+
+const (
+	ledgerFile = "mfa-ledger"
+	ledgerLock = "mfa-ledger.lock"
+
+	ledgerVersion = 1
+	maxLedger     = 1 << 20
+	saltBytes     = 16
+
+	// keep is how long a claim is remembered. AWS takes a code for its own step and
+	// some around it; five minutes is well beyond, and two codes that are equal by
+	// chance within them cost one step of waiting.
+	keep = 5 * time.Minute
+
+	// farFuture bounds claims that a wrong clock has dated ahead. They are kept, since
+	// the clock set back makes the same codes again, but not for ever.
+	farFuture = 48 * time.Hour
+
+	lockPatience = 5 * time.Second
+)
+
+// Ledger is the list of MFA codes that were used, in a file of the state directory that all
+// processes share. A code is claimed, and the claim is on the disk, before the code is
+// sent; so neither a crash nor a second process can use it again. The zero value
+// needs a Dir.
+//
+// The file holds a salted hash of serial and code, and the time; no serial and no code.
+type Ledger struct {
+	// Dir is the state directory; it is created with mode 0700 if missing.
+	Dir string
+	// Waiting, if not nil, is told before Next waits for another step.
+	Waiting func(*SpentError)
+}
+
+// SpentError says that a code was used before, or that it may have been.
+type SpentError struct {
+	Next time.Time // when the next step begins, by the clock that was given
+	// Damaged is the file that a damaged ledger was put aside as. It is empty unless the claim
+	// was refused because nobody can tell which codes of this step were used.
+	Damaged string
+}
+
+// Error implements error.
+func (e *SpentError) Error() string {
+	at := e.Next.Local().Format(time.TimeOnly)
+	if e.Damaged != "" {
+		return fmt.Sprintf("the list of used MFA codes was damaged (put aside as %s), so no code of this step can be used; the next comes at %s", e.Damaged, at)
+	}
+	return fmt.Sprintf("this MFA code was used already; the next comes at %s", at)
+}
+
+type ledgerEntry struct {
+	Hash string `json:"hash"`
+	At   int64  `json:"at"` // seconds since 1970
+}
+
+type ledgerContents struct {
+	Version int           `json:"version"`
+	Salt    []byte        `json:"salt"`
+	Claims  []ledgerEntry `json:"claims"`
+	// Before this second no code can be claimed; set when a damaged ledger was replaced.
+	BlockedUntil int64  `json:"blocked_until,omitempty"`
+	Damaged      string `json:"damaged,omitempty"`
+}
+
+// Claim records the use of a code of a device at a time. Only after it returned nil may the code be
+// sent. A *SpentError means that the code was claimed before; any other error
+// that the claim could not be written.
+func (l Ledger) Claim(serial string, code secret.String, now time.Time) error {
+	if code.IsZero() {
+		return errors.New("claim: no code")
+	}
+	if err := l.prepare(); err != nil {
+		return fmt.Errorf("record the use of the MFA code: %w", err)
+	}
+	unlock, err := l.lock()
+	if err != nil {
+		return fmt.Errorf("record the use of the MFA code: %w", err)
+	}
+	defer unlock()
+	err = l.claimLocked(serial, code, now)
+	var spent *SpentError
+	if err != nil && !errors.As(err, &spent) {
+		return fmt.Errorf("record the use of the MFA code: %w", err)
+	}
+	return err
+}
+
+// Next claims and returns the first code of the seed at or after the clock's time that was not
+// used: it waits for the next step, within ctx, while the present one is spent. Where ctx ends
+// before that step it returns the *SpentError at once.
+func (l Ledger) Next(ctx context.Context, serial string, seed Seed, clock func() time.Time) (secret.String, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return secret.String{}, err
+		}
+		now := clock()
+		code, _ := seed.Code(now)
+		if code.IsZero() {
+			return secret.String{}, errors.New("the seed makes no code")
+		}
+		err := l.Claim(serial, code, now)
+		if err == nil {
+			return code, nil
+		}
+		var spent *SpentError
+		if !errors.As(err, &spent) {
+			return secret.String{}, err
+		}
+		wait := spent.Next.Sub(now)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+			return secret.String{}, err
+		}
+		if l.Waiting != nil {
+			l.Waiting(spent)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return secret.String{}, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+func (l Ledger) claimLocked(serial string, code secret.String, now time.Time) error {
+	book, err := l.read()
+	var damage *damageError
+	if errors.As(err, &damage) {
+		return l.replaceLocked(now)
+	}
+	if err != nil {
+		return err
+	}
+	// A barrier further away than one step was written by a wrong clock.
+	if until := time.Unix(book.BlockedUntil, 0); now.Before(until) && until.Sub(now) <= Period {
+		return &SpentError{Next: until, Damaged: book.Damaged}
+	}
+	hash := book.hash(serial, code)
+	for _, c := range book.Claims {
+		if hmac.Equal([]byte(c.Hash), []byte(hash)) && now.Sub(time.Unix(c.At, 0)) < keep {
+			return &SpentError{Next: nextStep(now)}
+		}
+	}
+	book.BlockedUntil, book.Damaged = 0, ""
+	book.Claims = slices.DeleteFunc(book.Claims, func(c ledgerEntry) bool {
+		age := now.Sub(time.Unix(c.At, 0))
+		return age >= keep || age < -farFuture
+	})
+	book.Claims = append(book.Claims, ledgerEntry{Hash: hash, At: now.Unix()})
+	return l.writeLocked(book)
+}
+
+// replaceLocked puts a damaged ledger aside and starts one in which every code of the present step counts as used.
+func (l Ledger) replaceLocked(now time.Time) error {
+	path := filepath.Join(l.Dir, ledgerFile)
+	aside := fmt.Sprintf("%s.damaged-%s-%d", path, now.UTC().Format("20060102T150405"), os.Getpid())
+	// A second name rather than a rename: a crash here must not leave the directory without a
+	// ledger, which would look like a first start. Only what cannot be linked is renamed.
+	renamed := false
+	if err := os.Link(path, aside); err != nil {
+		if err := os.Rename(path, aside); err != nil {
+			return fmt.Errorf("put the damaged %s aside: %w", path, err)
+		}
+		renamed = true
+	}
+	if !renamed {
+		// atomicfile follows a symlink; the ledger never is one.
+		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	book := newLedger()
+	until := nextStep(now)
+	book.BlockedUntil, book.Damaged = until.Unix(), filepath.Base(aside)
+	if err := l.writeLocked(book); err != nil {
+		return err
+	}
+	return &SpentError{Next: until, Damaged: book.Damaged}
+}
+
+// damageError says that the ledger is not one. It stays inside the package: the answer is a SpentError.
+type damageError struct{ why string }
+
+func (e *damageError) Error() string { return e.why }
+
+// read returns the ledger, a fresh one if there is no file, or a *damageError.
+func (l Ledger) read() (ledgerContents, error) {
+	path := filepath.Join(l.Dir, ledgerFile)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return newLedger(), nil
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
+		return ledgerContents{}, &damageError{"not a regular file"}
+	case err != nil:
+		return ledgerContents{}, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return ledgerContents{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return ledgerContents{}, &damageError{"not a regular file"}
+	}
+	if info.Mode().Perm() != 0o600 {
+		if err := f.Chmod(0o600); err != nil {
+			return ledgerContents{}, err
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxLedger+1))
+	if err != nil {
+		return ledgerContents{}, err
+	}
+	return decodeLedger(data)
+}
+
+func decodeLedger(data []byte) (ledgerContents, error) {
+	if len(data) > maxLedger {
+		return ledgerContents{}, &damageError{"too large"}
+	}
+	var book ledgerContents
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&book); err != nil {
+		return ledgerContents{}, &damageError{"not JSON of a ledger"}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return ledgerContents{}, &damageError{"text after its end"}
+	}
+	if book.Version != ledgerVersion || len(book.Salt) != saltBytes || book.Claims == nil {
+		return ledgerContents{}, &damageError{"not a ledger of this version"}
+	}
+	return book, nil
+}
+
+func newLedger() ledgerContents {
+	salt := make([]byte, saltBytes)
+	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
+	return ledgerContents{Version: ledgerVersion, Salt: salt, Claims: []ledgerEntry{}}
+}
+
+func (b ledgerContents) hash(serial string, code secret.String) string {
+	mac := hmac.New(sha256.New, b.Salt)
+	_, _ = fmt.Fprintf(mac, "%d:%s:%s", len(serial), serial, code.Reveal())
+	return base64.RawStdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func (l Ledger) writeLocked(book ledgerContents) error {
+	// What a killed process left; under the lock nobody else is writing.
+	if left, err := filepath.Glob(filepath.Join(escapeGlob(l.Dir), "."+ledgerFile+".*")); err == nil {
+		for _, name := range left {
+			_ = os.Remove(name)
+		}
+	}
+	data, err := json.Marshal(book)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(l.Dir, ledgerFile), append(data, '\n'), 0o600)
+}
+
+// escapeGlob makes a directory's name stand for itself in a pattern.
+func escapeGlob(dir string) string {
+	var b bytes.Buffer
+	for i := range len(dir) {
+		if c := dir[i]; c == '*' || c == '?' || c == '[' || c == '\\' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(dir[i])
+	}
+	return b.String()
+}
+
+// prepare makes the directory, or checks that the one that is there is ours alone to write.
+func (l Ledger) prepare() error {
+	if !filepath.IsAbs(l.Dir) {
+		return fmt.Errorf("the state directory %q is not an absolute path", l.Dir)
+	}
+	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(l.Dir, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: l.Dir, Err: err}
+	}
+	if int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user", l.Dir)
+	}
+	if st.Mode&0o022 != 0 {
+		return fmt.Errorf("%s can be written by others (mode %04o)", l.Dir, st.Mode&0o7777)
+	}
+	return nil
+}
+
+// lock takes the ledger for this process. The kernel gives it back when the process ends, however it ends.
+func (l Ledger) lock() (unlock func(), err error) {
+	path := filepath.Join(l.Dir, ledgerLock)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for waited := time.Duration(0); ; waited += 10 * time.Millisecond {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || waited >= lockPatience {
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,188 @@
+// Package mfa owns MFA codes: it reads what people and authenticator exports call a
+// seed or a code, computes codes, and keeps the ledger that makes a second use of
+// one impossible. It refuses to send a code anywhere, to store a seed, and to write
+// either of them to a file.
+package mfa
+
+import (
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/hotp"
+
+	"broker/internal/secret"
+)
+
+// Period is how long one code lasts. AWS virtual MFA devices follow RFC 6238 with 30
+// seconds and 6 digits, and nothing else.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_enable_virtual.html
+const Period = 30 * time.Second
+
+const (
+	minSeedBytes = 10   // 80 bits; AWS gives 320
+	maxSeedBytes = 128  // more is not a seed but a mistake
+	maxSeedText  = 4096 // an otpauth URI with long labels
+)
+
+var base32NoPadding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// Seed is the secret of a virtual MFA device. The zero Seed makes no codes.
+type Seed struct {
+	text      secret.String
+	key       secret.String // base32, upper case, no padding
+	algorithm otp.Algorithm
+}
+
+// ParseSeed reads a seed: base32 as AWS shows it (blanks, dashes, lower case and missing
+// padding accepted), or an otpauth://totp/ URI with SHA-1, SHA-256 or SHA-512, 6 digits
+// and a period of 30 seconds. Its errors say what is wrong and never repeat any of the text.
+func ParseSeed(s string) (Seed, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return Seed{}, errors.New("the seed is empty")
+	}
+	if len(s) > maxSeedText {
+		return Seed{}, fmt.Errorf("the seed is longer than %d characters", maxSeedText)
+	}
+	seed := Seed{text: secret.New(s), algorithm: otp.AlgorithmSHA1}
+	key := s
+	if strings.Contains(s, ":") {
+		var err error
+		if key, seed.algorithm, err = parseURI(s); err != nil {
+			return Seed{}, err
+		}
+	}
+	key, err := cleanBase32(key)
+	if err != nil {
+		return Seed{}, err
+	}
+	seed.key = secret.New(key)
+	return seed, nil
+}
+
+// parseURI takes the key out of an otpauth URI. The library takes every value that it does not
+// understand for the default, so the parameters are checked here first.
+func parseURI(s string) (string, otp.Algorithm, error) {
+	// The errors of net/url repeat the text, so none of them is passed on.
+	key, err := otp.NewKeyFromURL(s)
+	if err != nil {
+		return "", 0, errors.New("the seed is not a valid otpauth URI")
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "", 0, errors.New("the seed is not a valid otpauth URI")
+	}
+	switch {
+	case u.Scheme == "otpauth-migration":
+		return "", 0, errors.New("the seed is an export of several accounts; export this one alone, as an otpauth://totp/ URI")
+	case u.Scheme != "otpauth":
+		return "", 0, errors.New("the seed is neither base32 nor an otpauth:// URI")
+	case strings.EqualFold(key.Type(), "hotp"):
+		return "", 0, errors.New("the seed is counter-based (HOTP); AWS takes time-based codes (TOTP) only")
+	case !strings.EqualFold(key.Type(), "totp"):
+		return "", 0, errors.New("the seed's URI is not of the form otpauth://totp/…")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "", 0, errors.New("the seed's URI has parameters that cannot be read")
+	}
+	for _, name := range []string{"secret", "digits", "period", "algorithm", "encoder"} {
+		if len(query[name]) > 1 {
+			return "", 0, fmt.Errorf("the seed's URI has %q twice", name)
+		}
+	}
+	if query.Has("digits") && query.Get("digits") != "6" {
+		return "", 0, errors.New("the seed makes codes that are not 6 digits; AWS takes exactly 6")
+	}
+	if query.Has("period") && query.Get("period") != "30" {
+		return "", 0, errors.New("the seed's period is not 30 seconds; AWS takes 30 only")
+	}
+	if query.Has("encoder") {
+		return "", 0, errors.New("the seed's URI asks for an encoder; AWS takes plain digits only")
+	}
+	algorithm := otp.AlgorithmSHA1
+	if query.Has("algorithm") {
+		switch strings.ReplaceAll(strings.ToUpper(query.Get("algorithm")), "-", "") {
+		case "SHA1":
+		case "SHA256":
+			algorithm = otp.AlgorithmSHA256
+		case "SHA512":
+			algorithm = otp.AlgorithmSHA512
+		default:
+			return "", 0, errors.New("the seed's algorithm is not SHA1, SHA256 or SHA512")
+		}
+	}
+	if key.Secret() == "" {
+		return "", 0, errors.New("the seed's URI has no secret")
+	}
+	return key.Secret(), algorithm, nil
+}
+
+// cleanBase32 returns the key in the one form that is computed with.
+func cleanBase32(s string) (string, error) {
+	s = strings.Map(func(r rune) rune {
+		if r == ' ' || r == '\t' || r == '-' {
+			return -1
+		}
+		return r
+	}, s)
+	s = strings.ToUpper(strings.TrimRight(s, "="))
+	// The decoder skips line ends; a seed that has them was pasted with something else.
+	if strings.ContainsAny(s, "\r\n") {
+		return "", errors.New("the seed has more than one line")
+	}
+	raw, err := base32NoPadding.DecodeString(s)
+	switch {
+	case err != nil:
+		return "", errors.New("the seed is not base32 (letters A to Z and digits 2 to 7)")
+	case len(raw) < minSeedBytes:
+		return "", errors.New("the seed is too short: it is the long text behind the QR code, not a code")
+	case len(raw) > maxSeedBytes:
+		return "", errors.New("the seed is too long")
+	}
+	return base32NoPadding.EncodeToString(raw), nil
+}
+
+// IsZero reports whether there is no seed.
+func (s Seed) IsZero() bool { return s.key.IsZero() }
+
+// Text is what ParseSeed was given, trimmed: the form to store.
+func (s Seed) Text() secret.String { return s.text }
+
+// Code is the code at a time, and the number of its 30-second step since 1970.
+// The zero Seed returns the empty secret.
+func (s Seed) Code(t time.Time) (secret.String, int64) {
+	step := stepOf(t)
+	if s.IsZero() || step < 0 {
+		return secret.String{}, step
+	}
+	code, err := hotp.GenerateCodeCustom(s.key.Reveal(), uint64(step), hotp.ValidateOpts{
+		Digits:    otp.DigitsSix,
+		Algorithm: s.algorithm,
+	})
+	if err != nil { // not base32, which ParseSeed has ruled out
+		return secret.String{}, step
+	}
+	return secret.New(code), step
+}
+
+// stepOf is the number of the 30-second step that t is in.
+func stepOf(t time.Time) int64 {
+	const seconds = int64(Period / time.Second)
+	unix := t.Unix()
+	step := unix / seconds
+	if unix%seconds < 0 {
+		step--
+	}
+	return step
+}
+
+// nextStep is when the step after the one of t begins.
+func nextStep(t time.Time) time.Time {
+	return time.Unix((stepOf(t)+1)*int64(Period/time.Second), 0)
+}

@@ -1,0 +1,433 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/mfa"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/vault/nodbus"
+)
+
+const (
+	// DefaultTimeout is the deadline of one vault process: a whole step of waiting for an unused code, and the calls.
+	DefaultTimeout = 45 * time.Second
+
+	probeTimeout = 8 * time.Second
+	// maxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
+	maxProcesses = 4
+	// pipeDelay is how long a grandchild may hold the vault's stdout after the vault ended.
+	pipeDelay    = time.Second
+	maxStderr    = 4 << 10
+	noticePrefix = "notice: "
+)
+
+var slots = make(chan struct{}, maxProcesses)
+
+// Caller starts vault processes, one for each call, and is the only way to the keyring for the rest of
+// the program. It is safe for concurrent use; the fields are not to be changed after the first call.
+//
+// All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
+// ErrNotCreated, ErrNoPassphrase, ErrWrongPassphrase), Usage, and Internal.
+type Caller struct {
+	// Exe is the program that runs Main for the argument "vault". The default is this very program, even if its
+	// file was replaced since.
+	Exe string
+	// Backend says which keyring was chosen: SecretService, File, or "" for the first that works,
+	// which is then kept. Nil is "". See InUse.
+	Backend func() string
+	// Dir is the directory of the file keyring, absolute.
+	Dir string
+	// StateDir is where the ledger of used codes is, absolute.
+	StateDir string
+	// Timeout bounds each call; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Notice, if not nil, is told in one line why a call of a source takes long.
+	Notice func(source, line string)
+
+	mu         sync.Mutex
+	passphrase secret.String
+	probed     string
+	offset     time.Duration // AWS's clock minus ours, as the last answer told
+}
+
+var _ session.Opener = (*Caller)(nil)
+
+// Key is a long-lived access key to store.
+type Key struct {
+	Name        string // of the source
+	AccessKeyID string
+	Secret      secret.String
+	Seed        secret.String // of the MFA device; may be empty
+	Replace     bool          // an item of that name may be replaced; otherwise it is ErrExists
+	KeepSeed    bool          // a replaced item's seed stays where Seed is empty
+}
+
+// Info is what may be known of a stored key.
+type Info struct {
+	AccessKeyID string    `json:"access_key_id"`
+	HasSeed     bool      `json:"has_seed"`
+	Created     time.Time `json:"created"` // when it was stored, UTC
+}
+
+// Trial is what Probe found out about one backend.
+type Trial struct {
+	Backend string
+	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked
+}
+
+// Works reports whether the backend is there, be it locked.
+func (t Trial) Works() bool { return t.Err == nil || fault.Is(t.Err, fault.KeyringLocked) }
+
+// SetPassphrase keeps the passphrase of the file keyring for the calls that follow.
+func (c *Caller) SetPassphrase(p secret.String) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.passphrase = p
+}
+
+// Forget forgets the passphrase.
+func (c *Caller) Forget() { c.SetPassphrase(secret.String{}) }
+
+// Open fulfils session.Opener.
+func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
+	a, err := c.run(ctx, openRequest(source, call, code))
+	if err != nil {
+		return session.Credentials{}, err
+	}
+	if a.Credentials == nil {
+		return session.Credentials{}, fault.New(fault.Internal, "the vault process answered without credentials")
+	}
+	return a.Credentials.sealed(), nil
+}
+
+// Put stores a key. With verify, GetCallerIdentity is asked first: the identity is returned, and anything but
+// an IAM user is Failed. Further faults: Denied, Network and the others of an STS call.
+func (c *Caller) Put(ctx context.Context, key Key, endpoint profiles.Endpoint, verify bool) (Identity, error) {
+	a, err := c.run(ctx, putRequest(key, endpoint, verify))
+	if err != nil {
+		return Identity{}, err
+	}
+	if a.Identity == nil {
+		return Identity{}, nil
+	}
+	return *a.Identity, nil
+}
+
+// SetSeed stores the TOTP seed of a source, in a form that mfa.ParseSeed takes. NotFound if the source is not there.
+func (c *Caller) SetSeed(ctx context.Context, source string, seed secret.String) error {
+	_, err := c.run(ctx, seedRequest(source, seed))
+	return err
+}
+
+// RemoveSeed forgets the seed of a source, if it has one.
+func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
+	_, err := c.run(ctx, &request{Op: opRemoveSeed, Source: source})
+	return err
+}
+
+// Remove deletes the key and the seed of a source. NotFound if it is not there.
+func (c *Caller) Remove(ctx context.Context, source string) error {
+	_, err := c.run(ctx, &request{Op: opRemove, Source: source})
+	return err
+}
+
+// Describe tells what is stored for a source. NotFound if it is not there.
+func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
+	a, err := c.run(ctx, &request{Op: opDescribe, Source: source})
+	if err != nil {
+		return Info{}, err
+	}
+	if a.Info == nil {
+		return Info{}, fault.New(fault.Internal, "the vault process answered without a description")
+	}
+	return *a.Info, nil
+}
+
+// Check proves that the chosen keyring can be used now: reachable, unlocked, the passphrase right. It asks nobody.
+func (c *Caller) Check(ctx context.Context) error {
+	_, err := c.run(ctx, &request{Op: opCheck})
+	return err
+}
+
+// Create makes the file keyring with its first passphrase, which becomes that of the Caller. ErrExists if it was made before.
+func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
+	q := &request{Op: opCreate, Backend: File}
+	q.withPassphrase(passphrase)
+	if _, err := c.run(ctx, q); err != nil {
+		return err
+	}
+	if !passphrase.IsZero() {
+		c.SetPassphrase(passphrase)
+	}
+	return nil
+}
+
+// Probe tries each backend, and says of each whether it can be used or why not. It writes nothing and asks nobody.
+func (c *Caller) Probe(ctx context.Context) []Trial {
+	var trials []Trial
+	for _, backend := range Backends() {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		_, err := c.run(ctx, &request{Op: opProbe, Backend: backend})
+		cancel()
+		trials = append(trials, Trial{backend, err})
+	}
+	return trials
+}
+
+// InUse is the backend that the calls use: the chosen one, or the first of Probe that works, which stays
+// the one until this Caller is gone. Whoever stores the first key should write it to the settings.
+// Keyring with all reasons if none works.
+func (c *Caller) InUse(ctx context.Context) (string, error) {
+	if c.Backend != nil {
+		if chosen := c.Backend(); chosen != "" {
+			return chosen, nil
+		}
+	}
+	c.mu.Lock()
+	known := c.probed
+	c.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	var reasons []string
+	for _, t := range c.Probe(ctx) {
+		if t.Works() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.probed == "" {
+				c.probed = t.Backend
+			}
+			return c.probed, nil
+		}
+		reasons = append(reasons, t.Backend+": "+t.Err.Error())
+	}
+	return "", fault.New(fault.Keyring, "no keyring can be used (%s)", strings.Join(reasons, "; ")).
+		WithHint("set keyring_backend in [settings] to one of: %s", strings.Join(Backends(), ", "))
+}
+
+// run is one vault process.
+func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
+	if q.Backend == "" {
+		var err error
+		if q.Backend, err = c.InUse(ctx); err != nil {
+			return nil, err
+		}
+	}
+	timeout := c.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return nil, fault.New(fault.Keyring, "gave up while %d other calls waited for the keyring: %w", maxProcesses, ctx.Err())
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	if timeout < time.Millisecond {
+		return nil, fault.New(fault.Keyring, "no time is left to ask the keyring: %w", context.DeadlineExceeded)
+	}
+	c.mu.Lock()
+	if q.Passphrase == "" {
+		q.withPassphrase(c.passphrase)
+	}
+	q.OffsetMS = c.offset.Milliseconds()
+	c.mu.Unlock()
+	if q.Backend != File {
+		q.Passphrase = ""
+	}
+	q.Dir, q.StateDir, q.TimeoutMS = c.Dir, c.StateDir, timeout.Milliseconds()
+	data, err := json.Marshal(q)
+	if err != nil {
+		return nil, fault.New(fault.Internal, "the request to the vault cannot be written")
+	}
+	if len(data) > maxMessage {
+		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", maxMessage)
+	}
+	a, err := c.exchange(ctx, q, data, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if a.OffsetKnown {
+		c.mu.Lock()
+		c.offset = time.Duration(a.OffsetMS) * time.Millisecond
+		c.mu.Unlock()
+	}
+	if a.Fault != nil {
+		return nil, a.Fault.unpack()
+	}
+	return a, nil
+}
+
+// exchange starts the process, gives it the request and takes its answer.
+func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	exe, err := c.program()
+	if err != nil {
+		return nil, err
+	}
+	stdout := &bounded{limit: maxMessage + 1, fail: true}
+	stderr := &lines{bounded: bounded{limit: maxStderr}, notice: func(line string) {
+		if c.Notice != nil {
+			c.Notice(q.Source, fault.Line(line))
+		}
+	}}
+	cmd := exec.CommandContext(ctx, exe)
+	cmd.Args = []string{"broker", "vault"}
+	cmd.Env = environment(os.Environ(), q.Backend)
+	cmd.Dir = "/"
+	cmd.Stdin = bytes.NewReader(data)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	// A group of its own: the terminal's Ctrl-C is not for it, and what it started dies with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = pipeDelay
+	if err := cmd.Start(); err != nil {
+		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
+	}
+	err = cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		// Somebody of its group still holds the pipe, so the group's number cannot be another's by now.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	var a answer
+	switch {
+	case stdout.over:
+		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", maxMessage)
+	case strictJSON(stdout.data.Bytes(), &a) == nil:
+		return &a, nil
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, fault.New(fault.Keyring, "the vault process was ended before it answered: %w", ctx.Err())
+	case ctx.Err() != nil:
+		return nil, fault.New(fault.Keyring, "the vault process was ended after %s without an answer: %w", timeout.Round(time.Second), ctx.Err())
+	}
+	return nil, ended(cmd.ProcessState, stderr)
+}
+
+// ended says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot hold
+// a value is shown.
+func ended(state *os.ProcessState, stderr *lines) error {
+	if state.ExitCode() == nodbus.BusSilent {
+		return fault.New(fault.Keyring, "the session bus takes connections but does not answer").
+			WithHint("set keyring_backend = file in [settings], or log in again")
+	}
+	how := state.String() // "exit status 2", "signal: killed"
+	for line := range strings.Lines(stderr.data.String()) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "fatal error: ") {
+			how += " (" + fault.Line(line) + ")"
+			break
+		}
+	}
+	return fault.New(fault.Keyring, "the vault process ended with %s and gave no answer", how)
+}
+
+// unpack makes the error that the vault process had.
+func (f *answerFault) unpack() error {
+	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: f.Hint, Err: reasons[f.Reason]}
+	if !f.Next.IsZero() {
+		e.Err = &mfa.SpentError{Next: f.Next, Damaged: f.Damaged}
+	}
+	return e
+}
+
+func (c *Caller) program() (string, error) {
+	if c.Exe != "" {
+		return c.Exe, nil
+	}
+	if runtime.GOOS == "linux" {
+		return "/proc/self/exe", nil // the running program, though its file may be another by now
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fault.New(fault.Internal, "find this program: %w", err)
+	}
+	return exe, nil
+}
+
+// environment is what a vault process needs to find the user's keyring and AWS. Above all no AWS_* credentials.
+func environment(from []string, backend string) []string {
+	var env []string
+	for _, kv := range from {
+		name, _, _ := strings.Cut(kv, "=")
+		switch strings.ToUpper(name) {
+		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY":
+			env = append(env, kv)
+			continue
+		}
+		switch name {
+		case "PATH", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "AWS_CA_BUNDLE":
+			env = append(env, kv)
+			continue
+		}
+		for _, prefix := range []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"} {
+			if strings.HasPrefix(name, prefix) {
+				env = append(env, kv)
+			}
+		}
+	}
+	if backend != SecretService {
+		// The library dials the bus when the process starts; a bus in trouble must not touch another backend.
+		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+nodbus.Disabled)
+	}
+	return env
+}
+
+// bounded keeps the first bytes of a stream. With fail, more is an error, which ends the stream.
+type bounded struct {
+	data  bytes.Buffer
+	limit int
+	fail  bool
+	over  bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if room := b.limit - b.data.Len(); len(p) > room {
+		b.over = true
+		b.data.Write(p[:max(room, 0)])
+		if b.fail {
+			return 0, fmt.Errorf("more than %d bytes: %w", b.limit, io.ErrShortWrite)
+		}
+		return len(p), nil
+	}
+	return b.data.Write(p)
+}
+
+// lines is the stderr of a vault process: bounded, and its notices passed on as they come.
+type lines struct {
+	bounded
+	seen   int // of data, as far as it was looked through for notices
+	notice func(string)
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	n, err := l.bounded.Write(p)
+	for {
+		rest := l.data.Bytes()[l.seen:]
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			return n, err
+		}
+		l.seen += end + 1
+		if line, ok := strings.CutPrefix(string(rest[:end]), noticePrefix); ok {
+			l.notice(line)
+		}
+	}
+}

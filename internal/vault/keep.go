@@ -1,0 +1,111 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// put stores a key, after AWS has said whose it is.
+func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
+	it := item{Name: e.Source, AccessKeyID: e.KeyID, Secret: secret.New(e.SecretKey), Seed: secret.New(e.Seed),
+		Created: time.Now().UTC().Truncate(time.Second)}
+	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
+		return nil, err
+	}
+	if !it.Seed.IsZero() {
+		if _, err := parsedSeed(it.Seed); err != nil {
+			return nil, fault.New(fault.Usage, "%w", err)
+		}
+	}
+	// The keyring first: a call to AWS is in vain where nothing can be stored.
+	if err := r.check(ctx); err != nil {
+		return nil, err
+	}
+	a := &answer{}
+	if e.Verify {
+		identity, err := e.verify(ctx, it)
+		if err != nil {
+			return nil, err
+		}
+		a.Identity = identity
+	}
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	old, err := e.load(ctx, r)
+	switch {
+	case fault.Is(err, fault.NotFound):
+	case err != nil:
+		return nil, err
+	case !e.Replace:
+		return nil, because(fault.Failed, ErrExists, fmt.Sprintf("source %q is in the keyring already, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
+			"broker remove "+shellWord(e.Source))
+	case e.KeepSeed && it.Seed.IsZero():
+		it.Seed = old.Seed
+	}
+	return a, store(ctx, r, it)
+}
+
+// change rewrites an item under the lock.
+func (e *errand) change(ctx context.Context, r ring, edit func(*item)) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	edit(&it)
+	return &answer{}, store(ctx, r, it)
+}
+
+func (e *errand) setSeed(ctx context.Context, r ring) (*answer, error) {
+	seed, err := parsedSeed(secret.New(e.Seed))
+	if err != nil {
+		return nil, fault.New(fault.Usage, "%w", err)
+	}
+	return e.change(ctx, r, func(it *item) { it.Seed = seed.Text() })
+}
+
+func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
+	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
+}
+
+// remove deletes an item, a damaged one too: whoever asks for it by name has decided.
+func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	err = r.remove(ctx, itemKey(e.Source))
+	if errors.Is(err, errNoItem) {
+		return nil, fault.New(fault.NotFound, "no key is stored for source %q", e.Source)
+	}
+	return &answer{}, err
+}
+
+func (e *errand) describe(ctx context.Context, r ring) (*answer, error) {
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{Info: &Info{AccessKeyID: it.AccessKeyID, HasSeed: !it.Seed.IsZero(), Created: it.Created}}, nil
+}
+
+func (e *errand) create(ctx context.Context, r ring) (*answer, error) {
+	f, ok := r.(*fileRing)
+	if !ok {
+		return nil, fault.New(fault.Usage, "only the file keyring has a passphrase of its own")
+	}
+	return &answer{}, f.create(ctx)
+}

@@ -1,0 +1,172 @@
+package vault
+
+import (
+	"encoding/json"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/mfa"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// This file is the only one of the package in which secrets are plain text: the
+// request on the vault's stdin, the answer on its stdout, and the item in the keyring.
+
+const maxMessage = 64 << 10
+
+type operation string
+
+const (
+	opOpen       operation = "open"
+	opPut        operation = "put"
+	opSetSeed    operation = "set-seed"
+	opRemoveSeed operation = "remove-seed"
+	opRemove     operation = "remove"
+	opDescribe   operation = "describe"
+	opCheck      operation = "check"
+	opProbe      operation = "probe"
+	opCreate     operation = "create"
+)
+
+// request is what the caller writes.
+type request struct {
+	Op         operation         `json:"op"`
+	Backend    string            `json:"backend"`
+	Dir        string            `json:"dir,omitempty"`
+	StateDir   string            `json:"state_dir,omitempty"`
+	TimeoutMS  int64             `json:"timeout_ms"`
+	Passphrase string            `json:"passphrase,omitempty"`
+	Source     string            `json:"source,omitempty"`
+	KeyID      string            `json:"access_key_id,omitempty"`
+	SecretKey  string            `json:"secret_access_key,omitempty"`
+	Seed       string            `json:"seed,omitempty"`
+	Code       string            `json:"code,omitempty"`
+	Replace    bool              `json:"replace,omitempty"`
+	KeepSeed   bool              `json:"keep_seed,omitempty"`
+	Verify     bool              `json:"verify,omitempty"`
+	Endpoint   profiles.Endpoint `json:"endpoint"`
+	Call       *session.Call     `json:"call,omitempty"`
+	// UseSeed says that the stored seed is of the device that the call names.
+	UseSeed bool `json:"use_seed,omitempty"`
+	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
+	OffsetMS int64 `json:"offset_ms,omitempty"`
+}
+
+// answer is what the vault process writes: a failure, or what the operation gives.
+type answer struct {
+	Fault       *answerFault       `json:"fault,omitempty"`
+	Credentials *answerCredentials `json:"credentials,omitempty"`
+	Identity    *Identity          `json:"identity,omitempty"`
+	Info        *Info              `json:"info,omitempty"`
+	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
+	OffsetMS    int64 `json:"offset_ms,omitempty"`
+	OffsetKnown bool  `json:"offset_known,omitempty"`
+}
+
+type answerFault struct {
+	Kind    fault.Kind `json:"kind"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint,omitempty"`
+	Reason  string     `json:"reason,omitempty"`  // see reasons
+	Next    time.Time  `json:"next,omitzero"`     // of an mfa.SpentError
+	Damaged string     `json:"damaged,omitempty"` // of an mfa.SpentError
+}
+
+type answerCredentials struct {
+	AccessKeyID     string    `json:"access_key_id"`
+	SecretAccessKey string    `json:"secret_access_key"`
+	SessionToken    string    `json:"session_token"`
+	Expires         time.Time `json:"expires"`
+	Issued          time.Time `json:"issued,omitzero"`
+	Subject         string    `json:"subject,omitempty"`
+}
+
+func revealCredentials(c session.Credentials) *answerCredentials {
+	return &answerCredentials{
+		AccessKeyID:     c.AccessKeyID,
+		SecretAccessKey: c.SecretAccessKey.Reveal(),
+		SessionToken:    c.SessionToken.Reveal(),
+		Expires:         c.Expires,
+		Issued:          c.Issued,
+		Subject:         c.Subject,
+	}
+}
+
+func (c *answerCredentials) sealed() session.Credentials {
+	return session.Credentials{
+		AccessKeyID:     c.AccessKeyID,
+		SecretAccessKey: secret.New(c.SecretAccessKey),
+		SessionToken:    secret.New(c.SessionToken),
+		Expires:         c.Expires,
+		Issued:          c.Issued,
+		Subject:         c.Subject,
+	}
+}
+
+// putRequest, seedRequest, openRequest and withPassphrase are where the caller's secrets enter a request.
+
+func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *request {
+	return &request{Op: opPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
+		Seed: key.Seed.Reveal(), Replace: key.Replace, KeepSeed: key.KeepSeed, Verify: verify, Endpoint: endpoint}
+}
+
+func seedRequest(name string, seed secret.String) *request {
+	return &request{Op: opSetSeed, Source: name, Seed: seed.Reveal()}
+}
+
+func openRequest(source profiles.Source, call session.Call, code secret.String) *request {
+	return &request{Op: opOpen, Source: source.Name, KeyID: source.AccessKeyID, Call: &call, Code: code.Reveal(),
+		UseSeed: source.MFASerial == call.MFASerial}
+}
+
+func (q *request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
+
+// parsedSeed reads the seed that a request or an item holds.
+func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
+
+// secrets are the texts of a request that no message may repeat.
+func (q *request) secrets() []string {
+	return []string{q.Passphrase, q.SecretKey, q.Seed, q.Code}
+}
+
+func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
+
+func credentialSecrets(c session.Credentials) []string {
+	return []string{c.SecretAccessKey.Reveal(), c.SessionToken.Reveal()}
+}
+
+// itemJSON is the stored form of an item, version 1.
+type itemJSON struct {
+	Version         int       `json:"version"`
+	Name            string    `json:"name"`
+	AccessKeyID     string    `json:"access_key_id"`
+	SecretAccessKey string    `json:"secret_access_key"`
+	Seed            string    `json:"seed,omitempty"`
+	Created         time.Time `json:"created"`
+}
+
+func encodeItem(it item) ([]byte, error) {
+	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created})
+}
+
+func decodeItem(data []byte) (item, error) {
+	var j itemJSON
+	if err := strictJSON(data, &j); err != nil {
+		return item{}, err
+	}
+	if j.Version != itemVersion {
+		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
+	}
+	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created}
+	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
+		return item{}, err
+	}
+	if !it.Seed.IsZero() {
+		if _, err := parsedSeed(it.Seed); err != nil {
+			return item{}, err
+		}
+	}
+	return it, nil
+}

@@ -1,0 +1,67 @@
+package vault
+
+import (
+	"errors"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+)
+
+// Reasons that a caller may want to tell apart beyond the kind of a fault. Errors of a Caller wrap
+// them, so errors.Is finds them on this side of the process boundary too; an *mfa.SpentError likewise.
+var (
+	// ErrNotCreated: the file keyring has no passphrase yet; ask for one twice and call Create. KeyringLocked.
+	ErrNotCreated = errors.New("the file keyring was not created yet")
+	// ErrNoPassphrase: the file keyring needs its passphrase; ask once and call SetPassphrase. KeyringLocked.
+	ErrNoPassphrase = errors.New("the file keyring needs its passphrase")
+	// ErrWrongPassphrase: the passphrase is not that of the keyring; nothing was read or written. KeyringLocked.
+	ErrWrongPassphrase = errors.New("wrong passphrase")
+	// ErrExists: the source, or the keyring, is there already. Failed.
+	ErrExists = errors.New("exists already")
+	// ErrKeyChanged: the keyring holds another key for the source than the registry says; read the
+	// registry again. Config.
+	ErrKeyChanged = errors.New("the key in the keyring is another one")
+)
+
+// reasons are the names in an answer of these errors, and of those of package exchange.
+var reasons = map[string]error{
+	"not_created":      ErrNotCreated,
+	"no_passphrase":    ErrNoPassphrase,
+	"wrong_passphrase": ErrWrongPassphrase,
+	"exists":           ErrExists,
+	"key_changed":      ErrKeyChanged,
+
+	"duration_too_long": exchange.ErrDurationTooLong,
+	"unknown_key":       exchange.ErrUnknownKey,
+	"wrong_device":      exchange.ErrWrongDevice,
+}
+
+func reasonOf(err error) string {
+	for name, reason := range reasons {
+		if errors.Is(err, reason) {
+			return name
+		}
+	}
+	return ""
+}
+
+func because(kind fault.Kind, reason error, message, hint string) error {
+	return &fault.Error{Kind: kind, Message: message, Hint: hint, Err: reason}
+}
+
+func notCreated(dir string) error {
+	return because(fault.KeyringLocked, ErrNotCreated, "the file keyring in "+dir+" has no passphrase yet", "broker add SOURCE")
+}
+
+func noPassphrase() error {
+	return because(fault.KeyringLocked, ErrNoPassphrase, "the file keyring wants its passphrase", "broker unlock")
+}
+
+func wrongPassphrase() error {
+	return because(fault.KeyringLocked, ErrWrongPassphrase, "wrong passphrase for the file keyring", "broker unlock")
+}
+
+func collectionIsLocked() error {
+	return fault.New(fault.KeyringLocked, "the login keyring is locked, and there is no display to ask for its password").
+		WithHint("gnome-keyring-daemon --unlock --components=secrets   (reads the password from stdin), or log in to the desktop")
+}

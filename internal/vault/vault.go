@@ -1,0 +1,203 @@
+// Package vault owns the long-lived keys and TOTP seeds: the keyring they are
+// stored in, the short-lived process that alone sees them, and the caller that
+// starts it. It alone imports the keyring library. It refuses to hand out a key, a
+// seed or a code, to take a secret from argv or the environment, to fall back to another
+// keyring than the chosen one, and to live on after its one answer.
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/mfa"
+)
+
+const (
+	// readTimeout bounds the reading of the request; its own deadline is not known before.
+	readTimeout = 10 * time.Second
+	maxTimeout  = 10 * time.Minute
+	// answerMargin is left to write the answer before the caller kills the process.
+	answerMargin = 500 * time.Millisecond
+)
+
+// Main is the vault process: it reads one JSON request from stdin, does what it says within the
+// deadline that it names, writes one JSON answer to stdout, and returns the exit code: 0 if an answer was
+// written, be it a failure. The process has to end then: what missed the deadline may still be running.
+// The process is hardened by whoever calls this.
+func Main(stdin io.Reader, stdout io.Writer) int {
+	syscall.Umask(0o077) // no file of ours depends on the user's
+	closeInherited()
+	return serve(stdin, stdout, newSTS, os.Stderr)
+}
+
+// serve is Main with what it talks to.
+func serve(stdin io.Reader, stdout io.Writer, client func(*request) sts, notices io.Writer) int {
+	q, err := readRequest(stdin)
+	var a *answer
+	if err != nil {
+		a = failed(err, nil)
+	} else {
+		a = q.serve(client, notices)
+	}
+	data, err := json.Marshal(a)
+	if err != nil || len(data) > maxMessage {
+		data, _ = json.Marshal(failed(fault.New(fault.Internal, "the vault's answer cannot be written"), nil))
+	}
+	if _, err := stdout.Write(append(data, '\n')); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// readRequest reads the one request. Its errors repeat nothing of it.
+func readRequest(stdin io.Reader) (*request, error) {
+	type result struct {
+		q   *request
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(stdin, maxMessage+1))
+		if err != nil {
+			done <- result{nil, fault.New(fault.Internal, "the vault cannot read its request")}
+			return
+		}
+		q, err := decodeRequest(data)
+		done <- result{q, err}
+	}()
+	select {
+	case r := <-done:
+		return r.q, r.err
+	case <-time.After(readTimeout):
+		return nil, fault.New(fault.Internal, "the vault was given no request")
+	}
+}
+
+func decodeRequest(data []byte) (*request, error) {
+	if len(data) > maxMessage {
+		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", maxMessage)
+	}
+	var q request
+	if err := strictJSON(data, &q); err != nil {
+		return nil, fault.New(fault.Internal, "the request to the vault cannot be read: %w", err)
+	}
+	if q.TimeoutMS <= 0 || q.TimeoutMS > maxTimeout.Milliseconds() {
+		return nil, fault.New(fault.Internal, "the request to the vault has no usable deadline")
+	}
+	return &q, nil
+}
+
+// errand is one request under way.
+type errand struct {
+	*request
+	sts     sts
+	ledger  mfa.Ledger
+	hide    []string     // secrets that no message may repeat
+	calling atomic.Bool  // the keyring is behind us, AWS is being asked
+	offset  atomic.Int64 // see answer.OffsetMS
+}
+
+// serve runs the request within its deadline. The keyring library takes no context and may wait on a prompt for
+// ever, so its goroutine is left behind: the process ends after the answer.
+func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
+	timeout := time.Duration(q.TimeoutMS) * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-min(2*answerMargin, timeout/2))
+	defer cancel()
+	e := &errand{request: q, sts: client(q), hide: q.secrets()}
+	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: func(s *mfa.SpentError) { _, _ = io.WriteString(notices, noticePrefix+s.Error()+"\n") }}
+
+	done := make(chan *answer, 1)
+	go func() {
+		defer func() {
+			if recover() != nil { // its value may hold anything: not shown
+				done <- failed(fault.New(fault.Internal, "the vault met a defect of its own"), nil)
+			}
+		}()
+		a, err := e.do(ctx)
+		if err != nil {
+			a = failed(err, e.hide)
+		}
+		a.OffsetMS, a.OffsetKnown = e.sts.ServerOffset().Milliseconds(), e.calling.Load()
+		done <- a
+	}()
+	select {
+	case a := <-done:
+		return a
+	case <-time.After(timeout - min(answerMargin, timeout/4)):
+	}
+	if e.calling.Load() {
+		return failed(fault.New(fault.Network, "AWS did not answer within %s", timeout.Round(time.Second)), nil)
+	}
+	return failed(fault.New(fault.Keyring, "the keyring did not answer within %s; a prompt may be waiting for you", timeout.Round(time.Second)), nil)
+}
+
+// do is the table of operations.
+func (e *errand) do(ctx context.Context) (*answer, error) {
+	switch e.Op {
+	case opProbe, opCheck, opCreate:
+	default:
+		if err := checkName(e.Source); err != nil {
+			return nil, err
+		}
+	}
+	if e.Backend == File && e.Passphrase == "" {
+		pass, err := passphraseFromFile()
+		if err != nil {
+			return nil, err
+		}
+		e.withPassphrase(pass)
+		e.hide = append(e.hide, e.secrets()...)
+	}
+	r, err := openRing(ctx, e.request)
+	if err != nil {
+		return nil, err
+	}
+	switch e.Op {
+	case opOpen:
+		return e.open(ctx, r)
+	case opPut:
+		return e.put(ctx, r)
+	case opSetSeed:
+		return e.setSeed(ctx, r)
+	case opRemoveSeed:
+		return e.removeSeed(ctx, r)
+	case opRemove:
+		return e.remove(ctx, r)
+	case opDescribe:
+		return e.describe(ctx, r)
+	case opCheck, opProbe:
+		return &answer{}, r.check(ctx)
+	case opCreate:
+		return e.create(ctx, r)
+	}
+	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
+}
+
+// failed is the answer for an error, with every secret taken out of its text.
+func failed(err error, hide []string) *answer {
+	f := fault.Of(err)
+	a := &answerFault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: scrub(f.Hint, hide), Reason: reasonOf(err)}
+	var spent *mfa.SpentError
+	if errors.As(err, &spent) {
+		a.Next, a.Damaged = spent.Next, spent.Damaged
+	}
+	return &answer{Fault: a}
+}
+
+// scrub is the last line: no message should hold a secret, and none does after this.
+func scrub(message string, hide []string) string {
+	for _, s := range hide {
+		if len(s) >= 4 {
+			message = strings.ReplaceAll(message, s, "[redacted]")
+		}
+	}
+	return message
+}
