@@ -44,8 +44,8 @@ var (
 func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (session.Credentials, error) {
 	none := session.Credentials{}
 	switch {
-	case a.look == looksEmpty:
-		return none, a.badAnswer("%s answered with nothing", a.host)
+	case a.look != looksLikeXML:
+		return none, a.noAnswer()
 	case out == nil:
 		return none, a.badAnswer("the answer of %s holds no credentials", a.host)
 	case !accessKeySyntax.MatchString(aws.ToString(out.AccessKeyId)):
@@ -64,13 +64,14 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 	if expires.Sub(a.issued) > longest+slack {
 		return none, a.badAnswer("the credentials of %s would last until %s, longer than AWS ever allows", a.host, expires.Format(time.RFC3339))
 	}
-	return session.Credentials{
+	a.handedOut = session.Credentials{
 		AccessKeyID:     *out.AccessKeyId,
 		SecretAccessKey: secret.New(*out.SecretAccessKey),
 		SessionToken:    secret.New(*out.SessionToken),
 		Expires:         expires,
 		Issued:          a.issued,
-	}, nil
+	}
+	return a.handedOut, nil
 }
 
 // subject checks that STS answered for the role that was asked, so that a wrong
@@ -95,8 +96,8 @@ func (a *attempt) identity(out *sts.GetCallerIdentityOutput) (Identity, error) {
 	id := Identity{Account: aws.ToString(out.Account), ARN: aws.ToString(out.Arn), UserID: aws.ToString(out.UserId)}
 	arn := strings.SplitN(id.ARN, ":", 6)
 	switch {
-	case a.look == looksEmpty:
-		return Identity{}, a.badAnswer("%s answered with nothing", a.host)
+	case a.look != looksLikeXML:
+		return Identity{}, a.noAnswer()
 	case !accountSyntax.MatchString(id.Account):
 		return Identity{}, a.badField("Account", id.Account)
 	case !graphic(id.ARN, maxName), len(arn) != 6, arn[0] != "arn", arn[4] != id.Account:

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"broker/internal/session"
 )
 
 // maxBody is far above any answer of STS, which has a few kilobytes.
@@ -40,6 +42,8 @@ type attempt struct {
 	look   look
 	issued time.Time // the Date header, else our clock, corrected
 	dated  bool      // there was a Date header
+
+	handedOut session.Credentials // once they are checked
 }
 
 // look is what a body seems to be at first sight.

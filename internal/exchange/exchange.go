@@ -8,6 +8,7 @@ package exchange
 
 import (
 	"context"
+	"crypto/x509"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -49,8 +50,8 @@ type Client struct {
 	timeout  time.Duration
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
 
-	proxy func(*http.Request) (*url.URL, error)
-	roots systemRoots
+	proxy   func(*http.Request) (*url.URL, error)
+	connect func(roots *x509.CertPool) http.RoundTripper // of one pool; nil roots are the system's
 
 	mu    sync.Mutex
 	pools map[string]*pool // by the path of the CA bundle; "" is the system's roots
@@ -69,6 +70,7 @@ func New(o Options) *Client {
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
+	c.connect = func(roots *x509.CertPool) http.RoundTripper { return c.newTransport(roots) }
 	c.offset.Store(int64(o.Offset))
 	return c
 }

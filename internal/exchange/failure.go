@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -81,16 +82,24 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 	if errors.As(err, &refusal) && refusal.ErrorCode() != "UnknownError" {
 		return a.failureOfCall(refusal.ErrorCode(), refusal.ErrorMessage())
 	}
-	if a.status >= 500 {
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		return a.fault(fault.Throttled, nil, "%s asks to slow down", a.host), true
+	case a.status >= 500:
 		return a.fault(fault.Network, nil, "%s is in trouble: it answered %d", a.host, a.status), true
 	}
+	return a.noAnswer(), false
+}
+
+// noAnswer says what came instead of an answer.
+func (a *attempt) noAnswer() *fault.Error {
 	switch a.look {
 	case looksEmpty:
-		return a.badAnswer("%s answered %d with nothing", a.host, a.status), false
+		return a.badAnswer("%s answered %d with nothing", a.host, a.status)
 	case looksLikePage:
-		return a.badAnswer("%s answered %d with a web page: a proxy or a captive portal is in the way", a.host, a.status), false
+		return a.badAnswer("%s answered %d with a web page: a proxy or a captive portal is in the way", a.host, a.status)
 	}
-	return a.badAnswer("%s answered %d with what is no answer of STS", a.host, a.status), false
+	return a.badAnswer("%s answered %d with what is no answer of STS", a.host, a.status)
 }
 
 // innermost is the text of the error that the SDK wrapped, without its prefixes.
@@ -139,7 +148,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		}
 		return a.fault(fault.Clock, nil, "the clock of this machine is %s %s AWS's: %s", off.Abs().Round(time.Second), side, words), wrong
 
-	case throttled, a.status == 429:
+	case throttled, a.status == http.StatusTooManyRequests:
 		return a.fault(fault.Throttled, nil, "AWS asks to slow down: %s", words), true
 
 	case a.status >= 500:
@@ -148,7 +157,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case code == "ExpiredToken", code == "ExpiredTokenException":
 		return a.fault(fault.ExpiredSession, nil, "AWS says that the session is over: %s", words), false
 
-	case strings.Contains(lower, "multifactorauthentication failed") && strings.Contains(lower, "pass code") && !strings.Contains(lower, "must provide"):
+	case strings.Contains(lower, "invalid mfa one time pass code"):
 		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA code, it is wrong or was used before: %s", words), false
 
 	case strings.Contains(lower, "unable to validate mfa code"):
@@ -167,7 +176,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		return a.fault(fault.Denied, nil, "the secret of access key %s is wrong: %s", a.keyTail(), words), false
 
 	case code == "RegionDisabledException":
-		return a.fault(fault.Denied, nil, "STS is not active in region %s, activate it in the account settings of IAM or use another region: %s", a.to.region, words), false
+		return a.fault(fault.Denied, nil, "STS is not active in region %s for that account, activate it in the account settings of IAM or use another region: %s", a.to.region, words), false
 
 	case strings.HasPrefix(code, "PackedPolicyTooLarge"), strings.HasPrefix(code, "MalformedPolicyDocument"):
 		return a.fault(fault.Denied, nil, "AWS does not accept the session policy or tags: %s", words), false

@@ -28,7 +28,8 @@ func (a *attempt) words(s string) string {
 		s = s[:i]
 	}
 	k := a.question.keys
-	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.question.code.Reveal())
+	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.question.code.Reveal(),
+		a.handedOut.SecretAccessKey.Reveal(), a.handedOut.SessionToken.Reveal())
 	s = signature.ReplaceAllString(s, "[redacted]")
 	if k.AccessKeyID != "" {
 		s = strings.ReplaceAll(s, k.AccessKeyID, secret.Tail(k.AccessKeyID))

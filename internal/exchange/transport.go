@@ -21,10 +21,6 @@ type pool struct {
 	transport http.RoundTripper
 }
 
-// systemRoots makes the transport of a pool; nil roots are the system's.
-// Tests put a recorder here.
-type systemRoots func(roots *x509.CertPool) http.RoundTripper
-
 // maxBundle is some twenty times what the public web trusts.
 const maxBundle = 4 << 20
 
@@ -59,16 +55,12 @@ func (c *Client) transport(bundle string) (http.RoundTripper, error) {
 		}
 	}
 	if old != nil {
-		if t, ok := old.transport.(*http.Transport); ok {
+		// Those in use end with their call.
+		if t, ok := old.transport.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
 	}
-	p := &pool{sum: sum}
-	if c.roots != nil {
-		p.transport = c.roots(roots)
-	} else {
-		p.transport = c.newTransport(roots)
-	}
+	p := &pool{sum: sum, transport: c.connect(roots)}
 	c.pools[bundle] = p
 	return p.transport, nil
 }
