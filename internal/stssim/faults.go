@@ -261,7 +261,7 @@ func writeSlowly(w http.ResponseWriter, r *http.Request, out answer, pace time.D
 	flush.Flush()
 	for i := range out.body {
 		if !pause(r, pace) {
-			return
+			panic(http.ErrAbortHandler)
 		}
 		if _, err := w.Write(out.body[i : i+1]); err != nil {
 			return

@@ -1,15 +1,15 @@
-// Package stssim owns a simulator of AWS STS and of the part of IAM that key
-// rotation needs: it verifies signatures,
-// keeps AWS's rules word for word, fails on request, and remembers what it was
-// sent. It refuses to share code with what is tested against it: signatures and
-// one-time codes are written here a second time, so that a mistake in one is
-// found by the other. It is for tests and demonstrations; nothing that it hands
-// out opens anything.
+// Package stssim owns a simulator of AWS STS, of the part of IAM that key
+// rotation needs, and of the sign-in endpoint of the console: it verifies
+// signatures, keeps AWS's rules word for word, fails on request, and remembers
+// what it was sent. It refuses to share code with what is tested against it:
+// signatures and one-time codes are written here a second time, so that a
+// mistake in one is found by the other. It is for tests and demonstrations;
+// nothing that it hands out opens anything.
 //
 // In a test:
 //
 //	sim, err := stssim.New(stssim.Demo())
-//	server, err := sim.Start()           // or StartTLS
+//	server, err := sim.Start() // or StartTLS, or http.Client{Transport: sim}
 //	sim.Fault(stssim.Fault{Action: "AssumeRole", Kind: stssim.Throttle})
 //	code := sim.Code("arn:aws:iam::111122223333:mfa/paul")
 //	n := sim.Count("GetSessionToken")
@@ -31,7 +31,8 @@ import (
 // maxBody bounds what is read of a request, in bytes.
 const maxBody = 1 << 20
 
-// Sim is the simulator. It is an http.Handler, safe for concurrent use.
+// Sim is the simulator. It is an http.Handler, and an http.RoundTripper for
+// tests without a network. It is safe for concurrent use.
 type Sim struct {
 	admin http.Handler
 
@@ -53,12 +54,15 @@ func New(org *Organization) (*Sim, error) {
 	return s, nil
 }
 
-// ServeHTTP answers STS, IAM and the admin paths (/_sim/).
+// ServeHTTP answers STS, IAM, the sign-in endpoint (/federation) and the admin
+// paths (/_sim/).
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/_sim/"):
 		s.admin.ServeHTTP(w, r)
+	case r.URL.Path == "/federation":
+		s.serve(w, r, (*exchange).signIn)
 	default:
 		s.serve(w, r, (*exchange).query)
 	}
@@ -77,7 +81,7 @@ type exchange struct {
 }
 
 // serve reads a request, lets the next scripted fault have its way, and has
-// answer do the work. Answer returns "ok" or an error code besides.
+// work make the answer. Work returns "ok" or an error code besides.
 func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange) (answer, string)) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -163,7 +167,7 @@ func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
 	s.mu.Lock()
 	now := s.nowLocked()
 	key, err := s.world.lookUp(x.signature.keyID, x.request.Header.Get("X-Amz-Security-Token"))
-	over := key != nil && key.owner.temporary() && (key.revoked || !now.Before(key.expires))
+	over := key != nil && key.ended(now)
 	s.mu.Unlock()
 
 	// The hashes are most of the work, so they are made without the mutex; id,

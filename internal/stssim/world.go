@@ -28,7 +28,8 @@ type world struct {
 	devices  map[string]*device     // by serial
 	keys     map[string]*credential // long-lived and temporary, by access key id
 	settings Settings
-	issued   int // sessions since the ended ones were last cleared away
+	signIns  map[string]time.Time // until when each sign-in token works
+	issued   int                  // sessions since the ended ones were last cleared away
 }
 
 // user is an IAM user at work.
@@ -99,12 +100,18 @@ type principal struct {
 // temporary says whether the caller's credentials are a session.
 func (p *principal) temporary() bool { return p.kind != userKey }
 
+// ended says whether a session is over; a long-lived key never is.
+func (c *credential) ended(now time.Time) bool {
+	return c.owner.temporary() && (c.revoked || !now.Before(c.expires))
+}
+
 func newWorld(org *Organization, now time.Time) *world {
 	w := &world{
 		accounts: make(map[string]*Account),
 		roles:    make(map[string]*role),
 		devices:  make(map[string]*device),
 		keys:     make(map[string]*credential),
+		signIns:  make(map[string]time.Time),
 		settings: org.Settings,
 	}
 	for _, account := range org.Accounts {
