@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -17,7 +16,7 @@ import (
 
 // pool is the connections that trust one set of roots.
 type pool struct {
-	sum       [sha256.Size]byte // of the CA bundle as it was read
+	bundle    os.FileInfo // of the CA bundle as it was read; nil without one
 	transport http.RoundTripper
 }
 
@@ -25,33 +24,32 @@ type pool struct {
 const maxBundle = 4 << 20
 
 // transport returns the connections for a CA bundle: the profile's, else
-// AWS_CA_BUNDLE, else the system's roots. The file is read again for each call,
-// so that a changed one counts at once; the connections stay while it is the same.
-func (c *Client) transport(bundle string) (http.RoundTripper, error) {
+// AWS_CA_BUNDLE, else the system's roots. A bundle that changed counts at once;
+// the connections stay while it is the same. Its errors name the file.
+func (c *Client) transport(path string) (http.RoundTripper, error) {
 	name := "ca_bundle"
-	if bundle == "" {
-		bundle, name = os.Getenv("AWS_CA_BUNDLE"), "AWS_CA_BUNDLE"
+	if path == "" {
+		path, name = os.Getenv("AWS_CA_BUNDLE"), "AWS_CA_BUNDLE"
 	}
-	var pem []byte
-	if bundle != "" {
+	var bundle os.FileInfo
+	if path != "" {
 		var err error
-		if pem, err = readBundle(bundle); err != nil {
+		if bundle, err = os.Stat(path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sum := sha256.Sum256(pem)
-	old := c.pools[bundle]
-	if old != nil && old.sum == sum {
+	old := c.pools[path]
+	if old != nil && same(old.bundle, bundle) {
 		return old.transport, nil
 	}
 	var roots *x509.CertPool
-	if bundle != "" {
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read %s: %s holds no certificate in PEM form", name, bundle)
+	if path != "" {
+		var err error
+		if roots, err = readRoots(path, bundle); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
 	if old != nil {
@@ -60,17 +58,20 @@ func (c *Client) transport(bundle string) (http.RoundTripper, error) {
 			t.CloseIdleConnections()
 		}
 	}
-	p := &pool{sum: sum, transport: c.connect(roots)}
-	c.pools[bundle] = p
+	p := &pool{bundle: bundle, transport: c.connect(roots)}
+	c.pools[path] = p
 	return p.transport, nil
 }
 
-// readBundle reads a regular file; its errors name it.
-func readBundle(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+// same reports whether a file is as it was.
+func same(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
 	}
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+func readRoots(path string, info os.FileInfo) (*x509.CertPool, error) {
 	// A fifo would hold the call for ever.
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", path)
@@ -80,14 +81,18 @@ func readBundle(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
+	pem, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxBundle {
+	if len(pem) > maxBundle {
 		return nil, fmt.Errorf("%s has more than 4 MiB", path)
 	}
-	return b, nil
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
+	}
+	return roots, nil
 }
 
 // newTransport makes connections that verify, wait a bounded time and rest

@@ -1,0 +1,21 @@
+package exchange
+
+import (
+	"net/http"
+	"testing"
+)
+
+// BenchmarkAssume is what a call costs this machine, the network taken away.
+func BenchmarkAssume(b *testing.B) {
+	body := answer{}.xml("AssumeRole")
+	r := &recorder{answer: func(*http.Request) (*http.Response, error) { return response(200, body), nil }}
+	c := New(Options{})
+	c.connect = r.connect
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Assume(b.Context(), aSession(), assumeRole()); err != nil {
+			b.Fatal(err)
+		}
+		r.requests = r.requests[:0]
+	}
+}
