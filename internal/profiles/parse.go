@@ -173,10 +173,7 @@ func splitEntry(src []byte, from, to int, comments bool) (entry, bool) {
 	if len(key) == 0 {
 		return entry{}, false
 	}
-	at := from + i + 1
-	for at < to && (src[at] == ' ' || src[at] == '\t') {
-		at++
-	}
+	at := to - len(bytes.TrimLeftFunc(text[i+1:], unicode.IsSpace))
 	if comments {
 		for j := at; j < to; j++ {
 			if (src[j] == '#' || src[j] == ';') && (src[j-1] == ' ' || src[j-1] == '\t') {

@@ -3,6 +3,7 @@ package profiles
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"broker/internal/fault"
@@ -57,7 +58,7 @@ var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASeria
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
 	SectionProfile:  merged(awsKeys, set(keyConfirm, "output")),
-	SectionServices: nil,
+	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm),
@@ -204,14 +205,19 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		e := &sec.entries[i]
 		switch key := intern(known, e.key); {
 		case file != registryFile:
-			if key = intern(awsKeys, e.key); key != "" {
-				b.put(newSetting(key, e))
+			if key = intern(awsKeys, e.key); key == "" {
+				continue
 			}
+			if len(e.value) == 0 && len(e.nested) == 0 { // the SDKs take "region =" for no region
+				b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.key == key })
+				continue
+			}
+			b.put(newSetting(key, e))
 		case key != "":
 			b.put(newSetting(key, e))
-		case sec.kind == SectionAlias || sec.kind == SectionServices:
-			b.put(newSetting(string(e.key), e))
-		default:
+		case sec.kind == SectionAlias: // any key; readAliases lets the last one win
+			b.settings = append(b.settings, newSetting(string(e.key), e))
+		case sec.kind != SectionServices: // which has a key for each service of AWS
 			t.warn(path, e.line, "unknown key %q in [%s]", e.key, strings.TrimSpace(sec.kind+" "+sec.name))
 		}
 	}

@@ -1,0 +1,245 @@
+package profiles
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
+	"gopkg.in/ini.v1"
+)
+
+// The corpus as other readers see it. Where they differ from us, or from each
+// other, the reason stands here: this table is the documentation of it.
+var (
+	botocoreDiffers = map[string]string{
+		"bom":                "takes the byte order mark for text before the first section and refuses the file",
+		"inline-comments":    "has no inline comments: they are part of the value",
+		"odd-names":          "ignores names that a shell would not split in one word, and headers with space inside the bracket",
+		"not-profiles":       "takes every section whose name starts with \"profile\" and has two words for a profile",
+		"default-twice":      "takes the last of [default] and [profile default], not the one with the prefix",
+		"duplicate-sections": "refuses the file",
+		"duplicate-keys":     "refuses the file",
+		"garbage":            "refuses the file",
+		"continued-blank":    "keeps the blank lines within a value",
+		"indented-header":    "takes a header that is indented more than the keys above for a continuation",
+	}
+	goDiffers = map[string]string{
+		"bom":             "loses the first section",
+		"indent-promoted": "takes an indented line under a value for a key of its own, not for a continuation",
+		"odd-names":       "takes # for a comment even within brackets",
+		"quoted-names":    "keeps the quotes in names",
+		"wrapped-quotes":  "strips the quotes around a value",
+		"garbage":         "skips a broken header and gives its keys to the section above; ignores a header with text behind",
+		"merged":          "does not take a quoted section of the credentials file",
+	}
+)
+
+// comparedKeys are the values that all readers know under one name.
+var comparedKeys = []string{keyRegion, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyDuration, keySessionName, keyCABundle, keyCredentialProcess}
+
+type profileValues map[string]map[string]string
+
+func corpus(t *testing.T) []string {
+	files, err := filepath.Glob("testdata/corpus/*.config")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no corpus", err)
+	}
+	return files
+}
+
+// ours reads one case of the corpus the way the store does.
+func ours(t *testing.T, configPath string) profileValues {
+	var states [3]state
+	paths := []string{configPath, credentialsOf(configPath), ""}
+	for i, path := range paths {
+		src, _, err := readFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states[i].table, err = newTable(path, src, fileKind(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := newSet(Files{}, states)
+	got := profileValues{}
+	for _, name := range set.names {
+		p, _ := set.lookup(name)
+		got[name] = map[string]string{}
+		for _, key := range comparedKeys {
+			if v := p.aws.text(key); v != "" {
+				got[name][key] = v
+			}
+		}
+	}
+	return got
+}
+
+func credentialsOf(configPath string) string {
+	path := strings.TrimSuffix(configPath, ".config") + ".credentials"
+	if _, err := os.Stat(path); err != nil {
+		return os.DevNull
+	}
+	return path
+}
+
+func caseName(configPath string) string {
+	return strings.TrimSuffix(filepath.Base(configPath), ".config")
+}
+
+// compare fails the test if two readings differ where they should not, or
+// agree where the table says that they differ.
+func compare(t *testing.T, got, other profileValues, reason string) {
+	t.Helper()
+	same := maps.EqualFunc(got, other, func(a, b map[string]string) bool { return maps.Equal(a, b) })
+	switch {
+	case !same && reason == "":
+		t.Errorf("we read\n%v\nthe other reads\n%v", got, other)
+	case same && reason != "":
+		t.Errorf("no difference, although it is said to be there: %s", reason)
+	}
+}
+
+const botocoreScript = `
+import json, os, sys
+import botocore.session, botocore.exceptions
+out = {}
+for config, credentials in json.load(sys.stdin):
+    os.environ["AWS_CONFIG_FILE"] = config
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = credentials
+    os.environ.pop("AWS_PROFILE", None)
+    try:
+        out[config] = botocore.session.Session().full_config["profiles"]
+    except botocore.exceptions.BotoCoreError as e:
+        out[config] = None
+json.dump(out, sys.stdout)
+`
+
+func TestSameAsBotocore(t *testing.T) {
+	needPython(t)
+	files := corpus(t)
+	var pairs [][2]string
+	for _, f := range files {
+		config, _ := filepath.Abs(f)
+		credentials := credentialsOf(config)
+		pairs = append(pairs, [2]string{config, credentials})
+	}
+	in, _ := json.Marshal(pairs)
+	cmd := exec.Command("python3", "-c", botocoreScript)
+	cmd.Stdin = bytes.NewReader(in)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]map[string]map[string]any
+	if err := json.Unmarshal(out, &all); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range files {
+		t.Run(caseName(f), func(t *testing.T) {
+			other := profileValues{}
+			for name, values := range all[pairs[i][0]] {
+				other[name] = map[string]string{}
+				for key, v := range values {
+					if s, ok := v.(string); ok && s != "" && slices.Contains(comparedKeys, key) {
+						other[name][key] = s
+					}
+				}
+			}
+			compare(t, ours(t, f), other, botocoreDiffers[caseName(f)])
+		})
+	}
+}
+
+func needPython(t *testing.T) {
+	if err := exec.Command("python3", "-c", "import botocore").Run(); err != nil {
+		missing(t, "python3 with botocore")
+	}
+}
+
+// missing skips a test that needs a tool; where everything has to be tested it fails.
+func missing(t *testing.T, tool string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI needs %s", tool)
+	}
+	t.Skipf("NOT TESTED: there is no %s on this machine", tool)
+}
+
+func TestSameAsGoSDK(t *testing.T) {
+	for _, f := range corpus(t) {
+		t.Run(caseName(f), func(t *testing.T) {
+			got, other := ours(t, f), profileValues{}
+			for name := range got {
+				sdk, err := config.LoadSharedConfigProfile(context.Background(), name, func(o *config.LoadSharedConfigOptions) {
+					o.ConfigFiles = []string{f}
+					o.CredentialsFiles = []string{credentialsOf(f)}
+					o.Logger = logging.NewStandardLogger(io.Discard)
+				})
+				var none config.SharedConfigProfileNotExistError
+				if errors.As(err, &none) {
+					continue
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				values := map[string]string{
+					keyRegion: sdk.Region, keyRoleARN: sdk.RoleARN, keySourceProfile: sdk.SourceProfileName, keyExternalID: sdk.ExternalID,
+					keyMFASerial: sdk.MFASerial, keySessionName: sdk.RoleSessionName, keyCABundle: sdk.CustomCABundle,
+					keyCredentialProcess: sdk.CredentialProcess,
+				}
+				if sdk.RoleDurationSeconds != nil {
+					values[keyDuration] = strconv.Itoa(int(sdk.RoleDurationSeconds.Seconds()))
+				}
+				maps.DeleteFunc(values, func(_, v string) bool { return v == "" })
+				other[name] = values
+			}
+			compare(t, got, other, goDiffers[caseName(f)])
+		})
+	}
+}
+
+// TestSameAsINI compares with gopkg.in/ini.v1 on the subset that both know:
+// no nesting, no quotes, no continuation.
+func TestSameAsINI(t *testing.T) {
+	for _, name := range []string{"plain", "crlf", "bom", "no-final-newline", "comments", "trailing-space", "unicode"} {
+		t.Run(name, func(t *testing.T) {
+			src, err := os.ReadFile("testdata/corpus/" + name + ".config")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, bad := scan(src, false)
+			if bad != nil {
+				t.Fatal(bad.text)
+			}
+			file, err := ini.LoadSources(ini.LoadOptions{SpaceBeforeInlineComment: true}, src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range d.sections {
+				header := strings.TrimPrefix(s.kind+" "+s.name, "profile default")
+				if header == "" {
+					header = "default"
+				}
+				for _, e := range s.entries {
+					if got := file.Section(header).Key(string(e.key)).String(); got != string(e.value) {
+						t.Errorf("[%s] %s: we read %q, ini.v1 %q", header, e.key, e.value, got)
+					}
+				}
+			}
+		})
+	}
+}
