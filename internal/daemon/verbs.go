@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -57,7 +59,7 @@ func (d *Daemon) get(ctx context.Context, req wire.Request, peer socket.Peer) (w
 			Profile:         answer.Profile,
 			Region:          answer.Region,
 		},
-		Warnings: answer.Warnings,
+		Warnings: lines(answer.Warnings),
 	}, nil
 }
 
@@ -73,7 +75,7 @@ func (d *Daemon) login(ctx context.Context, req wire.Request, peer socket.Peer) 
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{
 		Status:   &wire.Status{Sessions: []wire.Session{{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &expires}}},
-		Warnings: answer.Warnings,
+		Warnings: lines(answer.Warnings),
 	}, nil
 }
 
@@ -119,15 +121,12 @@ func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings = []string{err.Error()}
 	} else {
-		status.Warnings = set.Warnings()
+		status.Warnings = lines(set.Warnings())
 		if settings, err := set.Settings(); err != nil {
 			status.Warnings = append(status.Warnings, err.Error())
 		} else {
 			status.Keyring = settings.KeyringBackend
 		}
-	}
-	if len(status.Warnings) > 20 {
-		status.Warnings = append(status.Warnings[:20:20], "and more")
 	}
 	from := min(max(req.Offset, 0), len(held))
 	for _, h := range held[from:min(from+pageOfSessions, len(held))] {
@@ -141,6 +140,20 @@ func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire
 		status.Sessions = append(status.Sessions, s)
 	}
 	return wire.Response{Status: status}, nil
+}
+
+// maxWarnings bounds what is said of files in one answer.
+const maxWarnings = 20
+
+func lines(warnings []profiles.Warning) []string {
+	var list []string
+	for i, w := range warnings {
+		if i == maxWarnings {
+			return append(list, fmt.Sprintf("and %d more", len(warnings)-i))
+		}
+		list = append(list, fault.Line(w.String()))
+	}
+	return list
 }
 
 // request is what a client asks of the broker, for the files that the client means.

@@ -66,8 +66,8 @@ type Answer struct {
 	Profile  string // exact name
 	Source   string
 	Region   string
-	Role     string   // ARN of the last role; empty for a source
-	Warnings []string // about files that had to be served from their last good state
+	Role     string             // ARN of the last role; empty for a source
+	Warnings []profiles.Warning // about the files, and what was served from their last good state
 }
 
 // Credentials returns working credentials for a profile: of the account and
@@ -109,7 +109,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 
 // Plan returns what would be done for a profile, without doing any of it, and
 // what is wrong with the files that it was read from.
-func (b *Broker) Plan(name string, files profiles.Files) (Plan, []string, error) {
+func (b *Broker) Plan(name string, files profiles.Files) (Plan, []profiles.Warning, error) {
 	set, err := b.cfg.Profiles.Load(files)
 	if err != nil {
 		return Plan{}, nil, err

@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/vault"
+)
+
+func (p *program) addCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "add",
+		Usage:     "store an IAM user's access key in the keyring",
+		ArgsUsage: "SOURCE",
+		Description: "Asks for the key on the terminal, unless one of the flags says where it is. The key is\n" +
+			"checked with GetCallerIdentity before it is stored. It is never taken from an argument.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "csv", Usage: "the `FILE` that the AWS console offers (accessKeys.csv)"},
+			&cli.BoolFlag{Name: "stdin", Usage: `JSON {"AccessKeyId":"…","SecretAccessKey":"…"} from stdin`},
+			&cli.StringFlag{Name: "from-profile", Usage: "the plain-text key of the AWS profile `NAME`"},
+			&cli.BoolFlag{Name: "from-env", Usage: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+			&cli.StringFlag{Name: "mfa-serial", Usage: "`ARN` of the user's MFA device"},
+			&cli.BoolFlag{Name: "no-verify", Usage: "store the key without asking AWS whose it is"},
+		},
+		Action: func(c *cli.Context) error {
+			name, err := one(c, "source")
+			if err != nil {
+				return err
+			}
+			return p.add(c, name)
+		},
+	}
+}
+
+// longTermKey is a key on its way into the keyring.
+type longTermKey struct {
+	id     string
+	secret secret.String
+	from   string // where it still lies in plain text, or empty
+}
+
+func (p *program) add(c *cli.Context, name string) error {
+	ctx := c.Context
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return err
+	}
+	// The section is written after the key is stored; that it can be is
+	// found out before.
+	section := []profiles.KeyValue{}
+	if serial := c.String("mfa-serial"); serial != "" {
+		section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: serial})
+	}
+	if err := profiles.CheckSource(name, c.String("mfa-serial")); err != nil {
+		return err
+	}
+	known, exists := set.Source(name)
+	key, err := p.readKey(c, ctx)
+	if err != nil {
+		return err
+	}
+	if exists && known.AccessKeyID != key.id {
+		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
+			WithHint("broker remove %s", name)
+	}
+	ring, err := p.openKeyring(ctx, set)
+	if err != nil {
+		return err
+	}
+	var who vault.Identity
+	err = ring.with(ctx, func() error {
+		who, err = ring.Put(ctx, vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
+			endpointOf(known, settings), !c.Bool("no-verify"))
+		return err
+	})
+	if errors.Is(err, vault.ErrExists) {
+		return fault.New(fault.Failed, "the keyring holds a key for %s already; a key is never overwritten", name).WithHint("broker remove %s", name)
+	}
+	if err != nil {
+		return err
+	}
+	if err := ring.keep(); err != nil {
+		return err
+	}
+	section = append([]profiles.KeyValue{{Key: "access_key_id", Value: key.id}}, section...)
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSource, name, section)
+	})
+	if err != nil {
+		return err
+	}
+	p.say("stored the key %s as %s in %s", secret.Tail(key.id), name, ring.backend)
+	if who.ARN != "" {
+		p.say("it belongs to %s", fault.Line(who.ARN))
+	}
+	if key.from != "" {
+		p.say("it still stands in plain text in %s; remove it there", key.from)
+	}
+	if c.String("mfa-serial") == "" && known.MFASerial == "" {
+		p.say("roles that want MFA need its device: broker mfa set %s --serial ARN", name)
+	}
+	return nil
+}
+
+// endpointOf is where a source's own calls go.
+func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
+	e := source.Endpoint
+	if settings.STSEndpoint != "" {
+		e.URL = settings.STSEndpoint
+	}
+	return e
+}
+
+// readKey takes the key from the one place that the flags name.
+func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, error) {
+	var given []string
+	for _, flag := range []string{"csv", "stdin", "from-profile", "from-env"} {
+		if c.IsSet(flag) {
+			given = append(given, "--"+flag)
+		}
+	}
+	if len(given) > 1 {
+		return longTermKey{}, fault.New(fault.Usage, "%s cannot be given together", strings.Join(given, " and ")).WithHint("broker add --help")
+	}
+	key := longTermKey{}
+	var err error
+	switch {
+	case c.IsSet("csv"):
+		key, err = keyFromCSV(c.String("csv"))
+	case c.Bool("stdin"):
+		key, err = keyFromJSON(p.stdin)
+	case c.IsSet("from-profile"):
+		var at profiles.Origin
+		key.id, key.secret, at, err = profiles.PlainKey(p.files(), c.String("from-profile"))
+		key.from = at.String()
+	case c.Bool("from-env"):
+		if os.Getenv("AWS_SESSION_TOKEN") != "" {
+			return longTermKey{}, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
+		}
+		key = longTermKey{os.Getenv("AWS_ACCESS_KEY_ID"), secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), "the environment"}
+	default:
+		key, err = p.askKey(ctx)
+	}
+	if err != nil {
+		return longTermKey{}, err
+	}
+	return key, profiles.CheckKey(key.id, key.secret)
+}
+
+func (p *program) askKey(ctx context.Context) (longTermKey, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
+	}
+	defer func() { _ = t.Close() }()
+	id, err := t.line(ctx, "Access key ID: ")
+	if err != nil {
+		return longTermKey{}, err
+	}
+	key, err := t.hidden(ctx, "Secret access key: ")
+	return longTermKey{id: id, secret: key}, err
+}
+
+// maxKeyFile bounds a file that holds one key.
+const maxKeyFile = 64 << 10
+
+// keyFromCSV reads the file that the AWS console offers: a header with
+// "Access key ID" and "Secret access key", and one line. Excel and the console put a BOM before it.
+func keyFromCSV(path string) (longTermKey, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return longTermKey{}, fault.New(fault.Failed, "read the key: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return longTermKey{}, fault.New(fault.Failed, "%s is not a regular file", path)
+	}
+	rows := csv.NewReader(io.LimitReader(f, maxKeyFile))
+	rows.TrimLeadingSpace = true
+	rows.FieldsPerRecord = -1
+	table, err := rows.ReadAll()
+	if err != nil || len(table) < 2 {
+		return longTermKey{}, fault.New(fault.Failed, "%s is not the accessKeys.csv of the AWS console", path)
+	}
+	if len(table) > 2 {
+		return longTermKey{}, fault.New(fault.Failed, "%s holds %d keys; leave one", path, len(table)-1)
+	}
+	key := longTermKey{from: path}
+	for i, title := range table[0] {
+		if i >= len(table[1]) {
+			break
+		}
+		switch strings.ToLower(strings.TrimSpace(strings.TrimPrefix(title, "\ufeff"))) {
+		case "access key id":
+			key.id = strings.TrimSpace(table[1][i])
+		case "secret access key":
+			key.secret = secret.New(strings.TrimSpace(table[1][i]))
+		}
+	}
+	if key.id == "" || key.secret.IsZero() {
+		return longTermKey{}, fault.New(fault.Failed, "%s has no columns `Access key ID` and `Secret access key`", path)
+	}
+	return key, nil
+}
+
+// keyFromJSON reads what `aws iam create-access-key` prints, or its inner object.
+func keyFromJSON(r io.Reader) (longTermKey, error) {
+	type pair struct {
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey secret.String
+	}
+	var j struct {
+		pair
+		AccessKey pair
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxKeyFile))
+	if err != nil {
+		return longTermKey{}, fault.New(fault.Failed, "read the key from stdin: %w", err)
+	}
+	// The decoder's own words would repeat what it read.
+	if json.Unmarshal(data, &j) != nil {
+		return longTermKey{}, fault.New(fault.Failed, `stdin is not JSON of the form {"AccessKeyId":"…","SecretAccessKey":"…"}`)
+	}
+	if j.AccessKeyID == "" {
+		j.pair = j.AccessKey
+	}
+	if j.AccessKeyID == "" || j.SecretAccessKey.IsZero() {
+		return longTermKey{}, fault.New(fault.Failed, `stdin holds no "AccessKeyId" with "SecretAccessKey"`)
+	}
+	return longTermKey{id: j.AccessKeyID, secret: j.SecretAccessKey}, nil
+}
+
+// readSeed reads a TOTP seed from stdin.
+func readSeed(r io.Reader) (secret.String, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err != nil {
+		return secret.String{}, fault.New(fault.Failed, "read the seed from stdin: %w", err)
+	}
+	if len(data) > maxAnswer {
+		return secret.String{}, fault.New(fault.Usage, "the seed on stdin is longer than %d bytes", maxAnswer)
+	}
+	text := strings.TrimSpace(string(data))
+	if text == "" {
+		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").WithHint("broker mfa set SOURCE --seed-stdin < FILE")
+	}
+	return secret.New(text), nil
+}
+

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// terminal is the controlling terminal: questions go there, whatever stdin and stdout are.
+type terminal struct{ *os.File }
+
+func openTerminal() (terminal, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
+	}
+	return terminal{tty}, nil
+}
+
+// maxAnswer bounds what is read for one question.
+const maxAnswer = 4096
+
+// line asks a question and returns the answer without blanks around it.
+func (t terminal) line(ctx context.Context, question string) (string, error) {
+	return t.read(ctx, question, func() (string, error) {
+		return bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
+	})
+}
+
+// hidden asks for a secret: nothing is shown of it.
+func (t terminal) hidden(ctx context.Context, question string) (secret.String, error) {
+	state, err := term.GetState(int(t.Fd()))
+	if err != nil {
+		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is typed: %w", err)
+	}
+	// Whatever ends the question, the terminal shows again what is typed.
+	defer func() { _ = term.Restore(int(t.Fd()), state) }()
+	s, err := t.read(ctx, question, func() (string, error) {
+		b, err := term.ReadPassword(int(t.Fd()))
+		_, _ = fmt.Fprintln(t)
+		return string(b), err
+	})
+	return secret.New(s), err
+}
+
+// read waits for an answer, or for Ctrl-C.
+func (t terminal) read(ctx context.Context, question string, read func() (string, error)) (string, error) {
+	if _, err := fmt.Fprint(t, question); err != nil {
+		return "", fault.New(fault.Failed, "write to the terminal: %w", err)
+	}
+	type result struct {
+		text string
+		err  error
+	}
+	answered := make(chan result, 1)
+	go func() {
+		text, err := read()
+		answered <- result{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		_, _ = fmt.Fprintln(t)
+		return "", fault.New(fault.NotConfirmed, "interrupted")
+	case r := <-answered:
+		if r.err != nil && !(errors.Is(r.err, io.EOF) && r.text != "") {
+			return "", fault.New(fault.NotConfirmed, "no answer was given")
+		}
+		return strings.TrimSpace(r.text), nil
+	}
+}
+
+// confirm asks a question that yes alone answers.
+func (p *program) confirm(ctx context.Context, question string) error {
+	t, err := openTerminal()
+	if err != nil {
+		return fault.New(fault.NotConfirmed, "this wants a yes, and there is no terminal to ask on; give --yes")
+	}
+	defer func() { _ = t.Close() }()
+	answer, err := t.line(ctx, question+" [y/N] ")
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(answer) {
+	case "y", "yes":
+		return nil
+	}
+	return fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+}

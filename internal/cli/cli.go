@@ -1,0 +1,220 @@
+// Package cli owns the command line of broker: one file for each command, and
+// the one way in which all of them read arguments, ask questions and fail. It refuses to decide
+// anything about credentials; it asks the daemon, the vault and the files.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/client"
+	"broker/internal/fault"
+	"broker/internal/harden"
+	"broker/internal/paths"
+	"broker/internal/profiles"
+	"broker/internal/version"
+	"broker/internal/wire"
+)
+
+// program is what every command works with.
+type program struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	paths  paths.Paths
+	client client.Client
+	// names is how many arguments stood before "--"; exec takes the rest as a command.
+	names int
+}
+
+// Main is the program broker: it returns the exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
+	if err := p.run(args); err != nil {
+		var exit exitError
+		if errors.As(err, &exit) {
+			return int(exit)
+		}
+		f := fault.Of(err)
+		_, _ = io.WriteString(stderr, f.Report("broker"))
+		return f.Kind.ExitCode()
+	}
+	return 0
+}
+
+// exitError ends the program with a code and no message: all was said before.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func (p *program) run(args []string) error {
+	if err := harden.Process(); err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	var err error
+	if p.paths, err = paths.FromEnv(); err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	p.client = client.Client{Paths: p.paths, Version: version.String()}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+
+	app := p.app()
+	ordered, names := reorder(app, args[1:])
+	p.names = names
+	return app.RunContext(ctx, append(args[:1:1], ordered...))
+}
+
+// app is the table of commands.
+func (p *program) app() *cli.App {
+	app := &cli.App{
+		Name:                   "broker",
+		Usage:                  "keeps AWS keys in the OS keyring and hands out role sessions",
+		UsageText:              "broker COMMAND [ARGUMENTS]",
+		HideVersion:            true,
+		HideHelpCommand:        true,
+		Reader:                 p.stdin,
+		Writer:                 p.stdout,
+		ErrWriter:              p.stderr,
+		EnableBashCompletion:   true,
+		UseShortOptionHandling: false,
+		ExitErrHandler:         func(*cli.Context, error) {},
+		OnUsageError:           usageError,
+		CommandNotFound:        nil,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return fault.New(fault.Usage, "there is no command %q", c.Args().First()).WithHint("broker help")
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{
+			p.addCommand(),
+			p.mfaCommand(),
+			p.removeCommand(),
+			p.loginCommand(),
+			p.logoutCommand(),
+			p.lockCommand(),
+			p.unlockCommand(),
+			p.execCommand(),
+			p.explainCommand(),
+			p.profilesCommand(),
+			p.statusCommand(),
+			p.daemonCommand(),
+			p.completionCommand(),
+			p.versionCommand(),
+			p.helpCommand(),
+			p.vaultCommand(),
+		},
+	}
+	for _, c := range app.Commands {
+		finish(c)
+	}
+	return app
+}
+
+// finish gives a command and those below it what all have in common.
+func finish(c *cli.Command) {
+	c.OnUsageError = usageError
+	c.HideHelpCommand = true
+	for _, sub := range c.Subcommands {
+		finish(sub)
+	}
+	if len(c.Subcommands) > 0 && c.Action == nil {
+		c.Action = func(ctx *cli.Context) error {
+			if ctx.Args().Present() {
+				return fault.New(fault.Usage, "there is no command %q", c.Name+" "+ctx.Args().First()).WithHint("broker %s --help", c.Name)
+			}
+			return cli.ShowSubcommandHelp(ctx)
+		}
+	}
+}
+
+func usageError(c *cli.Context, err error, _ bool) error {
+	name := "help"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
+		name = strings.TrimPrefix(c.Command.HelpName, "broker ") + " --help"
+	}
+	return fault.New(fault.Usage, "%s", err).WithHint("broker %s", name)
+}
+
+// one returns the only argument of a command.
+func one(c *cli.Context, what string) (string, error) {
+	if c.Args().Len() != 1 || c.Args().First() == "" {
+		return "", fault.New(fault.Usage, "%s wants one %s", c.Command.Name, what).WithHint("%s %s", c.Command.HelpName, strings.ToUpper(what))
+	}
+	return c.Args().First(), nil
+}
+
+// none refuses arguments.
+func none(c *cli.Context) error {
+	if c.Args().Present() {
+		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).WithHint("%s", c.Command.HelpName)
+	}
+	return nil
+}
+
+func (p *program) files() profiles.Files {
+	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry}
+}
+
+// set reads the files as they are now, and says on stderr what is wrong with them.
+func (p *program) set() (*profiles.Set, error) {
+	set, err := new(profiles.Store).Load(p.files())
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range set.Warnings() {
+		p.warn([]string{w.String()})
+	}
+	return set, nil
+}
+
+// find turns what a person typed into the exact name of a profile or source.
+func (p *program) find(typed string) (string, error) {
+	set, err := p.set()
+	if err != nil {
+		return "", err
+	}
+	return set.Find(typed)
+}
+
+func (p *program) warn(warnings []string) {
+	for _, w := range warnings {
+		_, _ = fmt.Fprintf(p.stderr, "warning: %s\n", fault.Line(w))
+	}
+}
+
+func (p *program) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.stdout, format+"\n", args...)
+}
+
+// ask sends a request that may find the keyring locked: where a person is at
+// the terminal it asks for the passphrase, gives it to the daemon, and asks again.
+func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, error) {
+	resp, err := p.client.Do(ctx, req)
+	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
+		return resp, err
+	}
+	if err := p.unlockDaemon(ctx); err != nil {
+		return wire.Response{}, err
+	}
+	return p.client.Do(ctx, req)
+}
+
+// hasTerminal reports whether a person can be asked.
+func hasTerminal() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = tty.Close()
+	return true
+}

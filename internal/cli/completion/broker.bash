@@ -1,0 +1,16 @@
+# bash completion for broker: source it, or put it into bash-completion's directory.
+_broker() {
+	local current="${COMP_WORDS[COMP_CWORD]}" words=("${COMP_WORDS[@]:1:COMP_CWORD-1}") word
+	# Behind "--" stands a command of the user's.
+	for word in "${words[@]}"; do
+		if [[ $word == -- ]]; then
+			COMPREPLY=($(compgen -c -f -- "$current"))
+			return
+		fi
+	done
+	if [[ $current == -* ]]; then
+		words+=("$current")
+	fi
+	COMPREPLY=($(compgen -W "$(broker "${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$current"))
+}
+complete -o bashdefault -o default -F _broker broker

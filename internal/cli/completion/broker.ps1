@@ -1,0 +1,11 @@
+# PowerShell completion for broker: dot-source it from your profile.
+Register-ArgumentCompleter -Native -CommandName broker -ScriptBlock {
+	param($wordToComplete, $commandAst, $cursorPosition)
+	$words = @($commandAst.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })
+	if ($wordToComplete -ne '' -and $words.Count -gt 0 -and -not $wordToComplete.StartsWith('-')) {
+		$words = @($words | Select-Object -SkipLast 1)
+	}
+	& broker @words --generate-bash-completion 2>$null |
+		Where-Object { $_ -like "$wordToComplete*" } |
+		ForEach-Object { [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_) }
+}

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/audit"
+	"broker/internal/daemon"
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/socket"
+	"broker/internal/vault"
+	"broker/internal/version"
+)
+
+func (p *program) daemonCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "daemon",
+		Usage: "run the daemon in the foreground; credproc and the commands start one by themselves",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running", Hidden: true},
+			&cli.BoolFlag{Name: "ready-on-stdout", Hidden: true},
+		},
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
+			}
+			if c.Bool("background") {
+				return p.background(c.Context)
+			}
+			return p.daemon(c.Context, c.Bool("ready-on-stdout"))
+		},
+	}
+}
+
+// daemon is where everything is wired together.
+func (p *program) daemon(ctx context.Context, background bool) error {
+	// No file of ours depends on the user's umask.
+	syscall.Umask(0o077)
+	if err := os.MkdirAll(p.paths.State, 0o700); err != nil {
+		return fault.New(fault.Failed, "make the state directory: %w", err)
+	}
+	logs := p.stderr
+	if background {
+		file, err := openLog(p.paths.Log())
+		if err != nil {
+			return fault.New(fault.Failed, "open the log: %w", err)
+		}
+		defer func() { _ = file.Close() }()
+		logs = file
+	}
+	log := slog.New(slog.NewTextHandler(logs, nil))
+	trail, err := audit.Open(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	defer func() { _ = trail.Close() }()
+
+	store := new(profiles.Store)
+	files := p.files()
+	backend := func() string {
+		set, err := store.Load(files)
+		if err != nil {
+			return ""
+		}
+		settings, err := set.Settings()
+		if err != nil {
+			return ""
+		}
+		return settings.KeyringBackend
+	}
+	caller := p.newCaller(backend)
+	caller.Notice = func(source, line string) { log.Info("vault", "source", source, "notice", line) }
+	flights, end := context.WithCancel(context.Background())
+	defer end()
+	broker := session.New(flights, session.Config{
+		Profiles:    store,
+		Vault:       caller,
+		STS:         exchange.New(exchange.Options{}),
+		SessionName: sessionName(),
+		BootTime:    bootTime(),
+		Log:         log,
+	})
+	d := daemon.New(daemon.Config{
+		Socket:  p.paths.Socket,
+		Files:   files,
+		Broker:  broker,
+		Store:   store,
+		Keyring: fileKeyring{caller},
+		Audit:   trail,
+		Log:     log,
+		Version: version.String(),
+	})
+	ready := func() {
+		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
+		if background {
+			// Whoever waits for us reads to the end of these two.
+			_, _ = io.WriteString(p.stdout, readyLine)
+			detach()
+		}
+	}
+	err = d.Run(ctx, ready)
+	switch {
+	case errors.Is(err, socket.ErrTaken):
+		p.say("a daemon is running already")
+		return nil
+	case errors.Is(err, socket.ErrDirectory):
+		return fault.New(fault.Failed, "%w", err).WithHint("chmod 700 %s", filepath.Dir(p.paths.Socket))
+	case err != nil:
+		return fault.New(fault.Failed, "%w", err)
+	}
+	return nil
+}
+
+// fileKeyring keeps the passphrase for the daemon.
+type fileKeyring struct{ *vault.Caller }
+
+// Unlock fulfils daemon.Keyring.
+func (k fileKeyring) Unlock(ctx context.Context, passphrase secret.String) error {
+	if !passphrase.IsZero() {
+		k.SetPassphrase(passphrase)
+	}
+	err := k.Check(ctx)
+	if errors.Is(err, vault.ErrNotCreated) {
+		// Nothing is stored yet, so there is nothing to unlock.
+		return nil
+	}
+	if err != nil {
+		k.Forget()
+	}
+	return err
+}
+
+const readyLine = "ready\n"
+
+// background starts the daemon as a process of its own and returns when it
+// listens. It ends itself at once, so that the daemon is nobody's child: neither of the tool
+// that ran credproc nor of the command that takes the place of `broker exec`.
+func (p *program) background(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fault.New(fault.Failed, "find the broker's own program: %w", err)
+	}
+	cmd := exec.Command(self, "daemon", "--ready-on-stdout")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return fault.New(fault.Failed, "start the daemon: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fault.New(fault.Failed, "start the daemon: %w", err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(io.LimitReader(stdout, 4096))
+		said <- string(b)
+	}()
+	select {
+	case words := <-said:
+		if words == readyLine {
+			return nil
+		}
+		// It ended: another daemon was quicker, or it could not start.
+		if err := cmd.Wait(); err == nil {
+			return nil
+		}
+		line, hint, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "broker: "))
+		f.Hint = strings.TrimPrefix(hint, "hint: ")
+		return f
+	case <-ctx.Done():
+		return fault.New(fault.Failed, "interrupted while the daemon was starting")
+	case <-time.After(10 * time.Second):
+		_ = cmd.Process.Kill()
+		return fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
+	}
+}
+
+// detach lets go of the pipes to whoever started us.
+func detach() {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	for fd := 0; fd <= 2; fd++ {
+		_ = dup2(int(null.Fd()), fd)
+	}
+	_ = null.Close()
+}
+
+// maxLog is where a daemon's log is begun anew at its start.
+const maxLog = 4 << 20
+
+func openLog(path string) (*os.File, error) {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | syscall.O_NOFOLLOW
+	if info, err := os.Lstat(path); err == nil && info.Size() > maxLog {
+		flags |= os.O_TRUNC
+	}
+	return os.OpenFile(path, flags, 0o600)
+}
+
+// notInSessionName is what a role session name may not hold.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]+`)
+
+// sessionName is USER@HOST, so that CloudTrail shows who it was.
+func sessionName() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	name = notInSessionName.ReplaceAllString(name+"@"+host, "-")
+	return name[:min(len(name), 64)]
+}

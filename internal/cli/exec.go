@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/harden"
+	"broker/internal/wire"
+)
+
+func (p *program) execCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "run a command with the credentials of a profile",
+		ArgsUsage: "PROFILE -- COMMAND [ARGUMENTS]",
+		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
+			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
+			"or profile variable.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
+		},
+		BashComplete: p.completeProfiles,
+		Action: func(c *cli.Context) error {
+			args := c.Args().Slice()
+			switch {
+			case len(args) == 0 || p.names == 0:
+				return fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
+			case len(args) == 1:
+				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", args[0])
+			case c.String("mode") != "env":
+				return fault.New(fault.Usage, "there is no mode %q, only env", c.String("mode")).WithHint("broker exec %s --mode env -- COMMAND", args[0])
+			}
+			if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+				return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
+					WithHint("env -u BROKER_PROFILE broker exec %s -- %s", args[0], args[1])
+			}
+			// Looked for before any credential is asked for.
+			program, err := lookPath(args[1])
+			if err != nil {
+				return err
+			}
+			name, err := p.find(args[0])
+			if err != nil {
+				return err
+			}
+			cred, err := p.credential(c.Context, name)
+			if err != nil {
+				return err
+			}
+			if err := harden.Release(); err != nil {
+				return fault.New(fault.Failed, "exec: %w", err)
+			}
+			err = syscall.Exec(program, args[1:], childEnv(os.Environ(), cred))
+			_, _ = p.stderr.Write([]byte(fault.New(fault.Failed, "%s: %w", args[1], err).Report("broker")))
+			return exitError(126)
+		},
+	}
+}
+
+// credential gets the credentials of a profile by its exact name.
+func (p *program) credential(ctx context.Context, name string) (wire.Credential, error) {
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Get, Profile: name})
+	if err != nil {
+		return wire.Credential{}, err
+	}
+	if resp.Credential == nil {
+		return wire.Credential{}, fault.New(fault.Unreachable, "the daemon's answer holds no credential")
+	}
+	p.warn(resp.Warnings)
+	return *resp.Credential, nil
+}
+
+// lookPath finds a command as a shell does, with the shell's exit codes: 127
+// where there is none, 126 where it cannot be run.
+func lookPath(name string) (string, error) {
+	program, err := exec.LookPath(name)
+	if err == nil || errors.Is(err, exec.ErrDot) {
+		return program, nil
+	}
+	code, what := 127, "command not found"
+	if errors.Is(err, fs.ErrPermission) {
+		code, what = 126, "permission denied"
+	}
+	_, _ = os.Stderr.WriteString(fault.New(fault.Failed, "%q: %s", name, what).Report("broker"))
+	return "", exitError(code)
+}
+
+// removed are the variables that exec takes out of the environment: whatever
+// is a credential, names one, or says where to get one. Tools disagree on which of two
+// wins, so only ours may be there.
+// https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
+var removed = map[string]bool{
+	"AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true, "AWS_SESSION_TOKEN": true,
+	"AWS_ACCESS_KEY": true, "AWS_SECRET_KEY": true, "AWS_SECURITY_TOKEN": true, "AWS_DELEGATION_TOKEN": true,
+	"AWS_CREDENTIAL_EXPIRATION": true, "AWS_CREDENTIAL_FILE": true, "AWS_ACCOUNT_ID": true,
+	"AWS_PROFILE": true, "AWS_DEFAULT_PROFILE": true,
+	"AWS_ROLE_ARN": true, "AWS_ROLE_SESSION_NAME": true, "AWS_WEB_IDENTITY_TOKEN_FILE": true,
+	"AWS_CONTAINER_CREDENTIALS_FULL_URI": true, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": true,
+	"AWS_CONTAINER_AUTHORIZATION_TOKEN": true, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": true,
+	"BROKER_PROFILE": true, "BROKER_EXPIRATION": true,
+}
+
+// childEnv is the environment of the command.
+func childEnv(environ []string, cred wire.Credential) []string {
+	expires := cred.Expiration.UTC().Format(time.RFC3339)
+	set := []string{
+		"AWS_ACCESS_KEY_ID=" + cred.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + cred.SecretAccessKey.Reveal(),
+		"AWS_SESSION_TOKEN=" + cred.SessionToken.Reveal(),
+		"AWS_CREDENTIAL_EXPIRATION=" + expires,
+		"BROKER_PROFILE=" + cred.Profile,
+		"BROKER_EXPIRATION=" + expires,
+	}
+	drop := func(name string) bool { return removed[name] }
+	if cred.Region != "" {
+		set = append(set, "AWS_REGION="+cred.Region, "AWS_DEFAULT_REGION="+cred.Region)
+		drop = func(name string) bool { return removed[name] || name == "AWS_REGION" || name == "AWS_DEFAULT_REGION" }
+	}
+	var env []string
+	for _, kv := range environ {
+		if name, _, _ := strings.Cut(kv, "="); !drop(name) {
+			env = append(env, kv)
+		}
+	}
+	return append(env, set...)
+}

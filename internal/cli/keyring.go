@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/vault"
+	"broker/internal/wire"
+)
+
+// newCaller makes the way to the keyring, for the daemon and for the commands that
+// change what is stored: those bring a secret that the daemon must never see, so
+// they start the vault themselves.
+func (p *program) newCaller(backend func() string) *vault.Caller {
+	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State}
+}
+
+// keyring is the vault as a command uses it.
+type keyring struct {
+	*vault.Caller
+	p       *program
+	chosen  bool // the settings name the backend
+	backend string
+}
+
+// openKeyring takes the backend that the settings name, else the first that
+// works; it says which. A first file keyring is made here, with a passphrase
+// that is asked for twice.
+func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring, error) {
+	settings, err := set.Settings()
+	if err != nil {
+		return nil, err
+	}
+	k := &keyring{p: p, chosen: settings.KeyringBackend != "", backend: settings.KeyringBackend}
+	k.Caller = p.newCaller(func() string { return k.backend })
+	if k.backend, err = k.InUse(ctx); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// with runs a call to the keyring. A file keyring that wants its passphrase is
+// asked for on the terminal, at most three times; one that does not exist yet is made.
+func (k *keyring) with(ctx context.Context, call func() error) error {
+	err := call()
+	if errors.Is(err, vault.ErrNotCreated) && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
+		// A machine without a person: the file says the passphrase.
+		if err := k.Create(ctx, secret.String{}); err != nil {
+			return err
+		}
+		err = call()
+	}
+	for try := 1; k.backend == vault.File && fault.Is(err, fault.KeyringLocked) && hasTerminal() && try <= passphraseTries; try++ {
+		if errors.Is(err, vault.ErrWrongPassphrase) {
+			k.p.warn([]string{err.Error()})
+		}
+		pass, aerr := k.askPassphrase(ctx, errors.Is(err, vault.ErrNotCreated))
+		if aerr != nil {
+			return aerr
+		}
+		if errors.Is(err, vault.ErrNotCreated) {
+			if cerr := k.Create(ctx, pass); cerr != nil {
+				return cerr
+			}
+		} else {
+			k.SetPassphrase(pass)
+		}
+		if err = call(); err == nil {
+			// The daemon keeps it from here on, so that it is not asked for
+			// again; one that is not running asks when it has to.
+			_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass})
+		}
+	}
+	return err
+}
+
+// askPassphrase asks for the passphrase, twice where it is a new one.
+func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return secret.String{}, err
+	}
+	defer func() { _ = t.Close() }()
+	if !fresh {
+		return t.hidden(ctx, "Passphrase of the keyring: ")
+	}
+	_, _ = fmt.Fprintf(t, "A new file keyring is made in %s.\n", k.Dir)
+	for {
+		first, err := t.hidden(ctx, "New passphrase: ")
+		if err != nil {
+			return secret.String{}, err
+		}
+		again, err := t.hidden(ctx, "The same again: ")
+		switch {
+		case err != nil:
+			return secret.String{}, err
+		case first.IsZero():
+			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
+		case first.Reveal() != again.Reveal():
+			_, _ = fmt.Fprintln(t, "The two are not the same.")
+		default:
+			return first, nil
+		}
+	}
+}
+
+// keep writes the backend into the settings, so that it is never another one
+// tomorrow because this one did not answer.
+func (k *keyring) keep() error {
+	if k.chosen {
+		return nil
+	}
+	return k.p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: k.backend}})
+	})
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/session"
+)
+
+func (p *program) profilesCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "profiles",
+		Usage: "list and show the profiles",
+		Subcommands: []*cli.Command{
+			{
+				Name:   "list",
+				Usage:  "list all profiles and sources",
+				Flags:  []cli.Flag{jsonFlag()},
+				Action: p.profilesList,
+			},
+			{
+				Name:         "show",
+				Usage:        "show what a profile resolves to",
+				ArgsUsage:    "NAME",
+				Flags:        []cli.Flag{jsonFlag()},
+				BashComplete: p.completeProfiles,
+				Action:       p.profilesShow,
+			},
+		},
+	}
+}
+
+func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+
+// printJSON prints one indented document.
+func (p *program) printJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	p.say("%s", b)
+	return nil
+}
+
+// profileJSON is one profile in `broker profiles list --json`.
+type profileJSON struct {
+	Name      string   `json:"name"`
+	Kind      string   `json:"kind"` // role, source or other
+	AccountID string   `json:"account_id,omitempty"`
+	RoleARN   string   `json:"role_arn,omitempty"`
+	Source    string   `json:"source,omitempty"`
+	Region    string   `json:"region,omitempty"`
+	Linked    bool     `json:"linked"`
+	Aliases   []string `json:"aliases,omitempty"`
+	Origin    string   `json:"origin"`
+	Problem   string   `json:"problem,omitempty"`
+}
+
+func (p *program) profilesList(c *cli.Context) error {
+	if err := none(c); err != nil {
+		return err
+	}
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	list := set.List()
+	if c.Bool("json") {
+		out := make([]profileJSON, 0, len(list))
+		for _, s := range list {
+			out = append(out, profileJSON{s.Name, s.Kind, s.AccountID, s.RoleARN, s.Source, s.Region, s.Linked, s.Aliases, s.Origin.String(), s.Problem})
+		}
+		return p.printJSON(out)
+	}
+	if len(list) == 0 {
+		p.warn([]string{"there is no profile and no source yet"})
+		return nil
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")
+	for _, s := range list {
+		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+		if s.Kind == profiles.KindSource {
+			role = "(source)"
+		}
+		_, _ = fmt.Fprintln(w, strings.Join([]string{
+			dash(s.Name), dash(s.AccountID), dash(role), dash(s.Source), dash(s.Region), dash(strings.Join(s.Aliases, ",")), fault.Line(s.Problem),
+		}, "\t"))
+	}
+	return w.Flush()
+}
+
+// dash makes a cell of a table.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return fault.Line(s)
+}
+
+// planJSON is `broker explain --json` and `broker profiles show --json`.
+type planJSON struct {
+	Profile string      `json:"profile"`
+	Region  string      `json:"region,omitempty"`
+	Source  string      `json:"source"`
+	Steps   []stepJSON  `json:"steps"`
+	Values  []valueJSON `json:"values"`
+	Notes   []string    `json:"notes,omitempty"`
+}
+
+type stepJSON struct {
+	Operation   string `json:"operation"`
+	For         string `json:"for"` // the profile or source
+	RoleARN     string `json:"role_arn,omitempty"`
+	SessionName string `json:"role_session_name,omitempty"`
+	ExternalID  string `json:"external_id,omitempty"`
+	MFASerial   string `json:"mfa_serial,omitempty"`
+	Seconds     int    `json:"duration_seconds"`
+	Endpoint    string `json:"endpoint"`
+	SignedWith  string `json:"signed_with"` // "long-lived key" or "session"
+	Code        string `json:"code"`        // "none", "seed" or "person"
+	Origin      string `json:"origin"`
+}
+
+type valueJSON struct {
+	Profile string `json:"profile"`
+	Key     string `json:"key"`
+	Value   string `json:"value"`
+	Origin  string `json:"origin"`
+}
+
+// describe is a plan with the values that it came from.
+func (p *program) describe(typed string) (planJSON, error) {
+	set, err := p.set()
+	if err != nil {
+		return planJSON{}, err
+	}
+	name, err := set.Find(typed)
+	if err != nil {
+		return planJSON{}, err
+	}
+	chain, err := set.Resolve(name)
+	if err != nil {
+		return planJSON{}, err
+	}
+	plan, err := session.PlanFor(set, name, sessionName())
+	if err != nil {
+		return planJSON{}, err
+	}
+	out := planJSON{Profile: plan.Profile, Region: plan.Region, Source: plan.Source.Name, Notes: plan.Notes, Values: []valueJSON{}}
+	for _, s := range plan.Steps {
+		step := stepJSON{
+			Operation: string(s.Operation), For: s.Profile, RoleARN: s.RoleARN, SessionName: s.SessionName, ExternalID: s.ExternalID,
+			MFASerial: s.MFASerial, Seconds: int(s.Duration.Seconds()), Endpoint: s.Endpoint.String(),
+			SignedWith: "session", Code: "none", Origin: s.Origin.String(),
+		}
+		if s.LongTerm {
+			step.SignedWith = "long-lived key"
+		}
+		if s.Seeded && s.MFASerial != "" {
+			step.Code = "seed"
+		} else if s.NeedsPerson() {
+			step.Code = "person"
+		}
+		out.Steps = append(out.Steps, step)
+	}
+	for _, v := range chain.Values {
+		out.Values = append(out.Values, valueJSON{v.Profile, v.Key, v.Text, v.Origin.String()})
+	}
+	return out, nil
+}
+
+func (p *program) profilesShow(c *cli.Context) error {
+	typed, err := one(c, "name")
+	if err != nil {
+		return err
+	}
+	plan, err := p.describe(typed)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return p.printJSON(plan)
+	}
+	last := plan.Steps[len(plan.Steps)-1]
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
+		{"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
+	} {
+		if row[1] != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], fault.Line(row[1]))
+		}
+	}
+	for i, v := range plan.Values {
+		title := ""
+		if i == 0 {
+			title = "from"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s = %s\n", title, fault.Line(v.Origin), v.Key, fault.Line(v.Value))
+	}
+	return w.Flush()
+}

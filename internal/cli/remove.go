@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+func (p *program) removeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "remove",
+		Usage:     "delete a source from the keyring, and its sessions",
+		ArgsUsage: "SOURCE",
+		Flags:     []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
+		Action: func(c *cli.Context) error {
+			name, set, source, err := p.sourceArg(c)
+			if err != nil {
+				return err
+			}
+			if !c.Bool("yes") {
+				if err := p.confirm(c.Context, "Delete "+name+" ("+secret.Tail(source.AccessKeyID)+") from the keyring? The secret key cannot be got back."); err != nil {
+					return err
+				}
+			}
+			ring, err := p.openKeyring(c.Context, set)
+			if err != nil {
+				return err
+			}
+			err = ring.with(c.Context, func() error { return ring.Remove(c.Context, name) })
+			// One that an interrupted remove took out of the keyring already is removed to its end.
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+			err = p.editRegistry(func(src []byte) ([]byte, error) {
+				return profiles.RemoveSection(src, profiles.SectionSource, name)
+			})
+			if err != nil {
+				return err
+			}
+			quiet := p.client
+			quiet.NoStart = true
+			_, _ = quiet.Do(c.Context, wire.Request{Verb: wire.Logout, Profile: name})
+			p.say("removed %s; its access key is still active in AWS", name)
+			return nil
+		},
+	}
+}

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+func (p *program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show the daemon, the keyring and the sessions with the time they have left",
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "show it anew every two seconds, until Ctrl-C"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
+			}
+			for {
+				if c.Bool("watch") && !c.Bool("json") {
+					// Home, and clear to the end: no flicker.
+					_, _ = fmt.Fprint(p.stdout, "\x1b[H\x1b[J")
+				}
+				err := p.status(c.Context, c.Bool("json"))
+				if !c.Bool("watch") {
+					return err
+				}
+				select {
+				case <-c.Context.Done():
+					return nil
+				case <-time.After(2 * time.Second):
+				}
+			}
+		},
+	}
+}
+
+// status prints what the daemon tells. It starts none: to look is not to use.
+func (p *program) status(ctx context.Context, asJSON bool) error {
+	status, err := p.allStatus(ctx)
+	if fault.Is(err, fault.Unreachable) {
+		if asJSON {
+			if jerr := p.printJSON(map[string]any{"running": false}); jerr != nil {
+				return jerr
+			}
+		} else {
+			p.say("daemon    not running; it is started when it is needed")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return p.printJSON(struct {
+			Running bool `json:"running"`
+			wire.Status
+		}{true, status})
+	}
+	p.say("daemon    running since %s, pid %d, version %s", status.Started.Local().Format(time.DateTime), status.PID, status.Version)
+	keyring := status.Keyring
+	if keyring == "" {
+		keyring = "none chosen yet"
+	}
+	p.say("keyring   %s", keyring)
+	locked := "no"
+	if status.Locked {
+		locked = "yes; broker unlock"
+	}
+	p.say("locked    %s", locked)
+	p.say("requests  %d answered, %d refused", status.Answered, status.Refused)
+	if len(status.Sessions) > 0 {
+		p.say("")
+		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintln(w, "SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
+		for _, s := range status.Sessions {
+			what, left := "MFA session", "-"
+			if s.Role != "" {
+				what = s.Role
+			}
+			if s.Expires != nil {
+				left = time.Until(*s.Expires).Round(time.Second).String()
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", dash(s.Source), dash(what), dash(secret.Tail(s.AccessKeyID)), left, fault.Line(s.Error))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	p.warn(status.Warnings)
+	return nil
+}
+
+// allStatus asks for as many pages as there are.
+func (p *program) allStatus(ctx context.Context) (wire.Status, error) {
+	quiet := p.client
+	quiet.NoStart = true
+	var all wire.Status
+	for {
+		resp, err := quiet.Do(ctx, wire.Request{Verb: wire.State, Offset: len(all.Sessions)})
+		if err != nil {
+			return wire.Status{}, err
+		}
+		if resp.Status == nil {
+			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer holds no status")
+		}
+		sessions := append(all.Sessions, resp.Status.Sessions...)
+		all = *resp.Status
+		all.Sessions = sessions
+		if len(resp.Status.Sessions) == 0 || len(sessions) >= all.Total {
+			return all, nil
+		}
+	}
+}

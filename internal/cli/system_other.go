@@ -1,0 +1,14 @@
+//go:build unix && !linux
+
+package cli
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bootTime is nil where the monotonic clock has to do.
+func bootTime() func() time.Duration { return nil }
+
+func dup2(from, to int) error { return unix.Dup2(from, to) }

@@ -1,0 +1,43 @@
+package profiles
+
+import (
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// CheckSource says whether a source may be called so and have this MFA serial
+// (which may be empty), before anything is stored for it. The error is a fault.Usage.
+func CheckSource(name, mfaSerial string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if mfaSerial == "" {
+		return nil
+	}
+	if err := checkMFASerial(mfaSerial); err != nil {
+		return fault.New(fault.Usage, "the MFA serial %w", err)
+	}
+	return nil
+}
+
+// CheckKey says whether these can be a long-lived access key of IAM. What is
+// wrong is said without repeating any of it. The error is a fault.Usage.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+func CheckKey(id string, key secret.String) error {
+	if err := checkAccessKeyID(id); err != nil {
+		return fault.New(fault.Usage, "the access key id %w", err)
+	}
+	if len(id) > 4 && id[:4] == "ASIA" {
+		return fault.New(fault.Usage, "the access key id is one of a temporary session (ASIA…); a long-lived key is wanted")
+	}
+	text := key.Reveal()
+	if len(text) < 16 || len(text) > 256 {
+		return fault.New(fault.Usage, "the secret access key has %d characters, which no key of AWS has", len(text))
+	}
+	for _, r := range text {
+		if r <= ' ' || r > '~' {
+			return fault.New(fault.Usage, "the secret access key holds a character that no key of AWS has")
+		}
+	}
+	return nil
+}
