@@ -30,6 +30,13 @@ var errNotThere = errors.New("no such access key id")
 //	POST /_sim/keys/delay        {"seconds": n, "flaps": bool} for keys made from now on
 //	POST /_sim/keys/disable      {"access_key_id"}
 //	POST /_sim/sessions/revoke   {"access_key_id"}
+//
+// A Fault has the keys kind; action, region, role_arn, skip, times for the calls that it
+// hits; delay_seconds, hold_seconds; and by kind status, code, message, body,
+// fields, pace_seconds, megabytes, url. For example:
+//
+//	{"kind": "error", "action": "AssumeRole", "code": "AccessDenied", "status": 403, "times": 2}
+//	{"kind": "drop-after", "action": "GetSessionToken"}
 func (s *Sim) adminPaths() http.Handler {
 	mux := http.NewServeMux()
 

@@ -3,6 +3,7 @@ package stssim
 import (
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -71,12 +72,17 @@ func (s *Sim) arrive(x *exchange) (Fault, *Record) {
 	defer s.mu.Unlock()
 	fault := s.takeFaultLocked(x)
 	record.Fault = fault.Kind
-	s.journal.records = append(s.journal.records, record)
-	if n := len(s.journal.records); n >= 2*keptRecords {
-		s.journal.records = append([]*Record(nil), s.journal.records[n-keptRecords:]...)
-	}
-	s.journal.counts.Calls[x.action]++
+	s.journal.add(record)
 	return fault, record
+}
+
+// add takes a record in, and lets the oldest go once there are twice as many as are kept.
+func (j *journal) add(record *Record) {
+	j.records = append(j.records, record)
+	if n := len(j.records); n >= 2*keptRecords {
+		j.records = slices.Clone(j.records[n-keptRecords:])
+	}
+	j.counts.Calls[record.Action]++
 }
 
 func plain(params url.Values) map[string]string {

@@ -3,6 +3,7 @@ package stssim
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -55,17 +56,23 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if flags.NArg() > 0 {
-		err := fmt.Errorf("unexpected argument: %s", flags.Arg(0))
-		fmt.Fprintln(stderr, "stssim:", err)
-		return o, err
+	var err error
+	switch {
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument: %s", flags.Arg(0))
+	case !o.listener.TLS && (o.caOut != "" || o.listener.WrongHost):
+		err = errors.New("--ca-out and --wrong-host want --tls")
 	}
-	return o, nil
+	if err != nil {
+		fmt.Fprintln(stderr, "stssim:", err)
+	}
+	return o, err
 }
 
 // Main is the program stssim: it serves the organisation until SIGTERM or
 // SIGINT, or prints one thing of it. It returns the exit code: 0 done, 1 failed,
-// 2 wrong usage. When it listens it prints one line, "listening on URL".
+// 2 wrong usage. When it listens it prints one line, "listening on URL"; --help
+// lists the flags.
 func Main(args []string, stdout, stderr io.Writer) int {
 	o, err := parseOptions(args, stderr)
 	if err == flag.ErrHelp {

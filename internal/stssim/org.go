@@ -241,47 +241,96 @@ var (
 
 // check refuses an organisation that AWS could not have.
 func (org *Organization) check() error {
+	seen := make(unique)
 	for _, account := range org.Accounts {
-		if !accountIDs.MatchString(account.ID) {
-			return fmt.Errorf("account %s: id %q is not 12 digits", account.Name, account.ID)
-		}
-		if !partitions.MatchString(account.Partition) {
-			return fmt.Errorf("account %s: no such partition: %s", account.Name, account.Partition)
+		if err := account.check(seen); err != nil {
+			return fmt.Errorf("account %s: %w", account.Name, err)
 		}
 	}
 	for _, user := range org.Users {
-		if org.account(user.Account) == nil {
-			return fmt.Errorf("user %s: no such account: %q", user.Name, user.Account)
-		}
-		if len(user.Keys) > keysPerUser {
-			return fmt.Errorf("user %s: more than %d access keys", user.Name, keysPerUser)
-		}
-		for _, key := range user.Keys {
-			if !keyIDs.MatchString(key.ID) || len(key.Secret) != 40 {
-				return fmt.Errorf("user %s: an access key id is AKIA and 16 capitals or digits, its secret 40 characters", user.Name)
-			}
+		if err := org.checkUser(user, seen); err != nil {
+			return fmt.Errorf("user %s: %w", user.Name, err)
 		}
 	}
 	for _, device := range org.Devices {
-		if org.User(device.Account, device.User) == nil {
-			return fmt.Errorf("mfa device %s: no such user: %s in account %q", device.Serial, device.User, device.Account)
-		}
-		if _, err := decodeSeed(device.Seed); err != nil {
+		if err := org.checkDevice(device, seen); err != nil {
 			return fmt.Errorf("mfa device %s: %w", device.Serial, err)
 		}
 	}
 	for _, role := range org.Roles {
-		if org.account(role.Account) == nil {
-			return fmt.Errorf("role %s: no such account: %q", role.Name, role.Account)
+		if err := org.checkRole(role, seen); err != nil {
+			return fmt.Errorf("role %s: %w", role.Name, err)
 		}
-		if d := role.MaxSessionDuration; d != 0 && (d < time.Hour || d > 12*time.Hour) {
-			return fmt.Errorf("role %s: max_session_duration %s is not between 1h and 12h", role.Name, d)
+	}
+	return nil
+}
+
+func (a *Account) check(seen unique) error {
+	switch {
+	case !accountIDs.MatchString(a.ID):
+		return fmt.Errorf("id %q is not 12 digits", a.ID)
+	case !partitions.MatchString(a.Partition):
+		return fmt.Errorf("no such partition: %s", a.Partition)
+	}
+	return seen.add("account "+a.Name, "id "+a.ID)
+}
+
+func (org *Organization) checkUser(user User, seen unique) error {
+	switch {
+	case org.account(user.Account) == nil:
+		return fmt.Errorf("no such account: %q", user.Account)
+	case len(user.Keys) > keysPerUser:
+		return fmt.Errorf("more than %d access keys", keysPerUser)
+	}
+	for _, key := range user.Keys {
+		if !keyIDs.MatchString(key.ID) || len(key.Secret) != 40 {
+			return fmt.Errorf("an access key id is AKIA and 16 capitals or digits, its secret 40 characters")
 		}
-		for _, arn := range role.Trust {
-			if !principalIDs.MatchString(arn) {
-				return fmt.Errorf("role %s: not the ARN of an account's root, a user or a role: %s", role.Name, arn)
-			}
+		if err := seen.add("access key " + key.ID); err != nil {
+			return err
 		}
+	}
+	return seen.add("user " + user.Account + "/" + user.Name)
+}
+
+func (org *Organization) checkDevice(device Device, seen unique) error {
+	if org.User(device.Account, device.User) == nil {
+		return fmt.Errorf("no such user: %q in account %q", device.User, device.Account)
+	}
+	if _, err := decodeSeed(device.Seed); err != nil {
+		return err
+	}
+	return seen.add("serial " + device.Serial)
+}
+
+func (org *Organization) checkRole(role Role, seen unique) error {
+	if org.account(role.Account) == nil {
+		return fmt.Errorf("no such account: %q", role.Account)
+	}
+	if d := role.MaxSessionDuration; d != 0 && (d < time.Hour || d > 12*time.Hour) {
+		return fmt.Errorf("max_session_duration %s is not between 1h and 12h", d)
+	}
+	if path := role.Path; path != "" && (path[0] != '/' || path[len(path)-1] != '/') {
+		return fmt.Errorf("path %s does not begin and end with a slash", path)
+	}
+	for _, arn := range role.Trust {
+		if !principalIDs.MatchString(arn) {
+			return fmt.Errorf("not the ARN of an account's root, a user or a role: %s", arn)
+		}
+	}
+	// IAM wants names to be unique in an account whatever their paths are.
+	return seen.add("role " + role.Account + "/" + role.Name)
+}
+
+// unique holds what may be there only once.
+type unique map[string]bool
+
+func (u unique) add(names ...string) error {
+	for _, name := range names {
+		if u[name] {
+			return fmt.Errorf("%s is there twice", name)
+		}
+		u[name] = true
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package stssim
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strconv"
@@ -18,70 +19,123 @@ func (s *Sim) RoundTrip(request *http.Request) (*http.Response, error) {
 	if arrived.Body == nil {
 		arrived.Body = http.NoBody
 	}
-	body, write := io.Pipe()
-	w := &pipeWriter{header: make(http.Header), body: write, begun: make(chan struct{})}
-	broken := make(chan struct{})
+	f := newFlow()
 	go func() {
 		defer arrived.Body.Close()
 		defer func() {
 			switch recovered := recover(); recovered {
 			case nil:
-				w.WriteHeader(http.StatusOK)
-				write.Close()
+				f.WriteHeader(http.StatusOK)
+				f.end(io.EOF)
 			case http.ErrAbortHandler:
-				write.CloseWithError(io.ErrUnexpectedEOF)
-				close(broken)
+				f.end(io.ErrUnexpectedEOF)
 			default:
 				panic(recovered)
 			}
 		}()
-		s.ServeHTTP(w, arrived)
+		s.ServeHTTP(f, arrived)
 	}()
 
 	select {
-	case <-w.begun:
-	case <-broken:
-		return nil, io.ErrUnexpectedEOF
+	case <-f.begun:
 	case <-request.Context().Done():
-		body.Close()
+		f.Close()
 		return nil, request.Context().Err()
 	}
+	if f.status == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
 	return &http.Response{
-		Status:        strconv.Itoa(w.status) + " " + http.StatusText(w.status),
-		StatusCode:    w.status,
+		Status:        strconv.Itoa(f.status) + " " + http.StatusText(f.status),
+		StatusCode:    f.status,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        w.sent,
-		Body:          body,
+		Header:        f.sent,
+		Body:          f,
 		ContentLength: -1,
 		Request:       request,
 	}, nil
 }
 
-// pipeWriter hands an answer over as it is written.
-type pipeWriter struct {
+// flow is an answer on its way: the handler writes it, the client reads it. A
+// client that does not read holds nobody up.
+type flow struct {
 	header http.Header
-	body   *io.PipeWriter
-	once   sync.Once
-	begun  chan struct{} // closed when status and sent are set
-	status int
+
+	begun  chan struct{} // closed when the next two are set, or the connection is lost
+	status int           // 0: lost
 	sent   http.Header
+
+	mu   sync.Mutex
+	more *sync.Cond // something was written, or it is over
+	text bytes.Buffer
+	over error // io.EOF, or why there will be no more; nil while there may be
 }
 
-func (w *pipeWriter) Header() http.Header { return w.header }
-
-func (w *pipeWriter) WriteHeader(status int) {
-	w.once.Do(func() {
-		w.status, w.sent = status, w.header.Clone()
-		close(w.begun)
-	})
+func newFlow() *flow {
+	f := &flow{header: make(http.Header), begun: make(chan struct{})}
+	f.more = sync.NewCond(&f.mu)
+	return f
 }
 
-func (w *pipeWriter) Write(b []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.body.Write(b)
+// Header, WriteHeader, Write and Flush are for the handler, one goroutine.
+
+func (f *flow) Header() http.Header { return f.header }
+
+func (f *flow) WriteHeader(status int) {
+	if f.status == 0 {
+		f.status, f.sent = status, f.header.Clone()
+		close(f.begun)
+	}
 }
 
-// Flush is for slow answers: what is written here is never held back.
-func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
+func (f *flow) Write(b []byte) (int, error) {
+	f.WriteHeader(http.StatusOK)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over != nil {
+		return 0, f.over
+	}
+	f.more.Signal()
+	return f.text.Write(b)
+}
+
+// Flush has nothing to do, since nothing is held back.
+func (f *flow) Flush() {}
+
+// end says that there is no more to come: io.EOF, or the error of a broken connection.
+func (f *flow) end(why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over == nil {
+		f.over = why
+	}
+	f.more.Signal()
+	if f.status == 0 {
+		close(f.begun)
+	}
+}
+
+// Read and Close are for the client.
+
+func (f *flow) Read(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.text.Len() == 0 && f.over == nil {
+		f.more.Wait()
+	}
+	if f.text.Len() == 0 {
+		return 0, f.over
+	}
+	return f.text.Read(b)
+}
+
+func (f *flow) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.text.Reset()
+	f.over = http.ErrBodyReadAfterClose
+	f.more.Signal()
+	return nil
+}

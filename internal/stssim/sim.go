@@ -258,8 +258,8 @@ func (s *Sim) CodeAt(serial string, t time.Time) string {
 	return codeOf(d.key, stepOf(t))
 }
 
-// FreshCode is a code of the device that the next call may use, of the step
-// before, of or after now; empty if all three are spent or there is no such device.
+// FreshCode is a code of the device that the next call may use: of this step,
+// the next or the last one; empty if all three are spent or there is no such device.
 func (s *Sim) FreshCode(serial string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -95,24 +95,26 @@ func checkSession(t *testing.T, r reply, before time.Time, seconds int) {
 }
 
 func TestCodeWorksOnceOverAllCalls(t *testing.T) {
-	sim := newDemo(t)
-	now := sim.Now()
-	denied := "MultiFactorAuthentication failed with invalid MFA one time pass code."
-	for _, near := range []time.Duration{0, -codeStep, codeStep} {
-		code := sim.CodeAt(paulSerial, now.Add(near))
-		paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "", "")
-		paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
-		paul(sim).call("AssumeRole", "RoleArn", devAdmin, "RoleSessionName", "test", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
-	}
-	for _, far := range []time.Duration{-2 * codeStep, 3 * codeStep} {
-		code := sim.CodeAt(paulSerial, now.Add(far))
-		paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
-	}
-	if code := sim.FreshCode(paulSerial); code != "" {
-		t.Errorf("fresh code %s after all three", code)
-	}
-	sim.ForgetCodes()
-	paul(sim).session(t)
+	synctest.Test(t, func(t *testing.T) {
+		sim := newDemo(t)
+		now := sim.Now()
+		denied := "MultiFactorAuthentication failed with invalid MFA one time pass code."
+		for _, near := range []time.Duration{0, -codeStep, codeStep} {
+			code := sim.CodeAt(paulSerial, now.Add(near))
+			paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "", "")
+			paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
+			paul(sim).call("AssumeRole", "RoleArn", devAdmin, "RoleSessionName", "test", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
+		}
+		for _, far := range []time.Duration{-2 * codeStep, 3 * codeStep} {
+			code := sim.CodeAt(paulSerial, now.Add(far))
+			paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "AccessDenied", denied)
+		}
+		if code := sim.FreshCode(paulSerial); code != "" {
+			t.Errorf("fresh code %s after all three", code)
+		}
+		sim.ForgetCodes()
+		paul(sim).session(t)
+	})
 }
 
 func TestRefusedCallSpendsItsCode(t *testing.T) {

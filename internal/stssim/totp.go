@@ -70,11 +70,11 @@ func (d *device) accept(code string, now time.Time) bool {
 	return false
 }
 
-// fresh is a code that accept would take now, the earliest if there are
-// several; empty if all three are spent.
+// fresh is a code that accept would take now, empty if all three are spent.
+// That of the step before now comes last: it may be too old by the time it is used.
 func (d *device) fresh(now time.Time) string {
 	current := stepOf(now)
-	for step := current - 1; step <= current+1; step++ {
+	for _, step := range []int64{current, current + 1, current - 1} {
 		if !d.spent[step] {
 			return codeOf(d.key, step)
 		}
