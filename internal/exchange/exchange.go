@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,8 +49,8 @@ type Client struct {
 	timeout  time.Duration
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
 
-	proxy   func(*http.Request) (*url.URL, error)
-	connect func(roots *x509.CertPool) http.RoundTripper // of one pool; nil roots are the system's
+	// connect makes the connections of a pool; nil roots are the system's.
+	connect func(roots *x509.CertPool) http.RoundTripper
 
 	mu    sync.Mutex
 	pools map[string]*pool // by the path of the CA bundle; "" is the system's roots
@@ -64,7 +63,6 @@ func New(o Options) *Client {
 	c := &Client{
 		endpoint: o.STSEndpoint,
 		timeout:  o.Timeout,
-		proxy:    http.ProxyFromEnvironment,
 		pools:    make(map[string]*pool),
 	}
 	if c.timeout <= 0 {

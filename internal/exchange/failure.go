@@ -226,8 +226,6 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 		return a.badAnswer("%s answered %d, which STS never does", place, a.status), false
 	case errors.Is(err, errTooBig):
 		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of STS is", place), false
-	case errors.Is(err, errProxyURL):
-		return a.fault(fault.Config, nil, "%v: see HTTPS_PROXY", errProxyURL), false
 	case errors.As(err, &refused):
 		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
 

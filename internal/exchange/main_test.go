@@ -9,6 +9,9 @@ import (
 // TestMain takes away what the machine that runs the tests has in its
 // environment: the tests that are about the environment set it themselves.
 func TestMain(m *testing.M) {
+	if os.Getenv("EXCHANGE_TEST_BUNDLE") != "" { // the other process of TestProxies
+		proxiedCall()
+	}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		if strings.HasPrefix(name, "AWS_") || strings.HasSuffix(strings.ToUpper(name), "_PROXY") {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -103,13 +102,7 @@ func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
 	half := c.timeout / 2
 	dialer := &net.Dialer{Timeout: half, KeepAlive: 15 * time.Second}
 	return &http.Transport{
-		Proxy: func(r *http.Request) (*url.URL, error) {
-			u, err := c.proxy(r)
-			if err != nil {
-				return nil, errProxyURL // net/http's own text holds the proxy's password
-			}
-			return u, nil
-		},
+		Proxy: http.ProxyFromEnvironment, // it ignores a variable that is no URL
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
 				return proxyRefused(resp.StatusCode)
@@ -126,8 +119,6 @@ func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        30 * time.Second,
 	}
 }
-
-var errProxyURL = errors.New("the proxy of the environment is not a URL")
 
 // proxyRefused is the status with which a proxy refused to connect us.
 type proxyRefused int

@@ -1,0 +1,182 @@
+package exchange
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// skewedSTS is an STS whose clock is off from ours, and that refuses signatures
+// that are not of its time.
+func skewedSTS(t *testing.T, offset *atomic.Int64) *fake {
+	return serve(t, func(w http.ResponseWriter, r *http.Request) {
+		now := time.Now().Add(time.Duration(offset.Load())).UTC()
+		w.Header().Set("Date", now.Format(http.TimeFormat))
+		const layout = "20060102T150405Z"
+		signed, err := time.Parse(layout, r.Header.Get("X-Amz-Date"))
+		scope := fmt.Sprintf("/%s/us-east-1/sts/aws4_request", signed.Format("20060102"))
+		switch {
+		case err != nil || !strings.Contains(r.Header.Get("Authorization"), scope):
+			say(403, refusal("IncompleteSignature", "date and scope do not agree"))(w, r)
+		case signed.Before(now.Add(-15 * time.Minute)):
+			say(403, refusal("SignatureDoesNotMatch", "Signature expired: "+r.Header.Get("X-Amz-Date")+" is now earlier than "+now.Add(-15*time.Minute).Format(layout)+" ("+now.Format(layout)+" - 15 min.)"))(w, r)
+		case signed.After(now.Add(15 * time.Minute)):
+			say(403, refusal("SignatureDoesNotMatch", "Signature not yet current: "+r.Header.Get("X-Amz-Date")+" is still later than "+now.Add(15*time.Minute).Format(layout)+" ("+now.Format(layout)+" + 15 min.)"))(w, r)
+		default:
+			answerWith(answer{expiration: now.Add(time.Hour).Format(time.RFC3339)})(w, r)
+		}
+	})
+}
+
+func TestClocks(t *testing.T) {
+	for _, tt := range []struct {
+		offset time.Duration
+		bare   int    // requests that a call without a code takes
+		text   string // of the fault of a first call with a code; empty if it works
+	}{
+		{0, 1, ""},
+		{10 * time.Minute, 1, ""},
+		{-10 * time.Minute, 1, ""},
+		{16 * time.Minute, 2, "the clock of this machine is 16m0s behind AWS's: Signature expired"},
+		{-16 * time.Minute, 2, "the clock of this machine is 16m0s ahead of AWS's: Signature not yet current"},
+		{24 * time.Hour, 2, "the clock of this machine is 24h0m0s behind AWS's"},
+		{-24 * time.Hour, 2, "the clock of this machine is 24h0m0s ahead of AWS's"},
+	} {
+		t.Run(tt.offset.String(), func(t *testing.T) {
+			t.Parallel()
+			var offset atomic.Int64
+			offset.Store(int64(tt.offset))
+			f := skewedSTS(t, &offset)
+
+			c := client(f)
+			got, err := c.Assume(background(t), aSession(), assumeRole())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.count() != tt.bare {
+				t.Errorf("%d requests, want %d", f.count(), tt.bare)
+			}
+			if d := (c.ServerOffset() - tt.offset).Abs(); d > 2*time.Second {
+				t.Errorf("offset %s, want %s", c.ServerOffset(), tt.offset)
+			}
+			if d := got.Issued.Sub(time.Now().Add(tt.offset)).Abs(); d > 5*time.Second {
+				t.Errorf("issued %s off AWS's clock", d)
+			}
+
+			// One attempt is all that a code has: what is known must be used.
+			before := f.count()
+			if _, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
+				t.Errorf("with a code and a known offset: %v", err)
+			}
+			told := New(Options{STSEndpoint: f.URL, Offset: tt.offset})
+			if _, err := told.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
+				t.Errorf("with a code and an offset from elsewhere: %v", err)
+			}
+			if f.count() != before+2 {
+				t.Errorf("%d requests, want 2", f.count()-before)
+			}
+
+			fresh := client(f)
+			_, err = fresh.Call(background(t), userKeys(), openSession(), secret.New(aCode))
+			if tt.text == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantFault(t, err, fault.Clock, tt.text)
+			if f.count() != before+3 {
+				t.Errorf("a call with a code made %d requests", f.count()-before-2)
+			}
+			if _, err := fresh.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
+				t.Errorf("the call after a Clock fault: %v", err)
+			}
+		})
+	}
+}
+
+// The clock is set right, or jumps, while we run.
+func TestClockHeals(t *testing.T) {
+	var offset atomic.Int64
+	f := skewedSTS(t, &offset)
+	c := client(f)
+	for _, d := range []time.Duration{time.Hour, 0, -3 * time.Hour, 0} {
+		offset.Store(int64(d))
+		if _, err := c.Assume(background(t), aSession(), assumeRole()); err != nil {
+			t.Fatalf("offset %s: %v", d, err)
+		}
+		if (c.ServerOffset() - d).Abs() > 2*time.Second {
+			t.Errorf("offset %s, want %s", c.ServerOffset(), d)
+		}
+	}
+	if c.ServerOffset() != 0 {
+		t.Errorf("the clocks agree, and the offset is %s", c.ServerOffset())
+	}
+}
+
+// A server that always refuses the time is asked no more than once again.
+func TestClockRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(http.ResponseWriter, *http.Request)
+		want int
+		text string
+	}{
+		{"our clock is right", say(403, refusal("SignatureDoesNotMatch", "Signature expired: x")), 1, "AWS refused the time of the request: Signature expired: x"},
+		{"another code", say(403, refusal("RequestExpired", "Request has expired.")), 1, "AWS refused the time of the request: Request has expired."},
+		{"and another", say(403, refusal("RequestTimeTooSkewed", "too far")), 1, "AWS refused the time"},
+		{"no Date", func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Date"] = nil
+			say(403, refusal("SignatureDoesNotMatch", "Signature expired: x"))(w, r)
+		}, 1, "AWS refused the time"},
+		{"a Date that is none", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", "yesterday")
+			say(403, refusal("SignatureDoesNotMatch", "Signature expired: x"))(w, r)
+		}, 1, "AWS refused the time"},
+		{"a clock that runs away", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+			say(403, refusal("SignatureDoesNotMatch", "Signature expired: x"))(w, r)
+		}, 2, "1h0m0s behind AWS's"},
+		{"the year 9999", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", "Fri, 31 Dec 9999 23:59:59 GMT")
+			good(w, r)
+		}, 1, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := serve(t, tt.do)
+			_, err := client(f).Assume(background(t), aSession(), assumeRole())
+			if tt.text == "" {
+				wantFault(t, err, fault.BadAnswer, "expired before they came")
+			} else {
+				wantFault(t, err, fault.Clock, tt.text)
+			}
+			if f.count() != tt.want {
+				t.Errorf("%d requests, want %d", f.count(), tt.want)
+			}
+		})
+	}
+}
+
+func TestReadClockIsQuietWhereClocksAgree(t *testing.T) {
+	c := New(Options{})
+	a := c.newAttempt(question{}, location{region: "us-east-1"}, nil)
+	for range 50 {
+		sent := time.Now()
+		time.Sleep(time.Millisecond)
+		a.readClock(time.Now().UTC().Format(http.TimeFormat), sent)
+		if c.ServerOffset() != 0 {
+			t.Fatalf("offset %s", c.ServerOffset())
+		}
+	}
+	// An answer that took a minute tells less than one that took a second.
+	a.readClock(time.Now().Add(-30*time.Second).UTC().Format(http.TimeFormat), time.Now().Add(-time.Minute))
+	if c.ServerOffset() != 0 {
+		t.Errorf("offset %s", c.ServerOffset())
+	}
+}

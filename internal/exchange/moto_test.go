@@ -1,0 +1,86 @@
+package exchange
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// TestMoto talks to a server that somebody else wrote. It is no proof of a
+// signature, since moto checks none, but of the form of requests and answers.
+// https://docs.getmoto.org/en/latest/docs/server_mode.html
+func TestMoto(t *testing.T) {
+	program, err := exec.LookPath("moto_server")
+	if err != nil {
+		t.Skip("SKIPPED: moto_server is not on the PATH, so STS as others understand it was not tried (pip install 'moto[server]')")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+
+	moto := exec.Command(program, "-H", "127.0.0.1", "-p", port)
+	moto.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the program may be a script that starts it
+	moto.Env = append(os.Environ(), "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
+	if err := moto.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-moto.Process.Pid, syscall.SIGKILL)
+		moto.Wait()
+	})
+	endpoint := "http://127.0.0.1:" + port
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		resp, err := http.Get(endpoint + "/moto-api/")
+		if err == nil {
+			resp.Body.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("moto_server does not come up: %v", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	c := New(Options{STSEndpoint: endpoint})
+	ctx := background(t)
+	keys := Keys{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New(longSecret)}
+	if who, err := c.Identity(ctx, keys, profiles.Endpoint{}); err != nil {
+		t.Error(err)
+	} else if who.Account == "" {
+		t.Error("no account")
+	}
+	opened, err := c.Call(ctx, keys, session.Call{Operation: session.GetSessionToken, Duration: 12 * time.Hour, MFASerial: aSerial}, secret.New(aCode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := opened
+	for i, account := range []string{"444455556666", "555566667777"} {
+		call := session.Call{
+			Operation: session.AssumeRole, RoleARN: fmt.Sprintf("arn:aws:iam::%s:role/path/step%d", account, i), SessionName: "paul",
+			Endpoint: profiles.Endpoint{Region: "eu-west-1"}, Duration: time.Hour, Tags: []session.Tag{{Key: "a", Value: "b"}},
+		}
+		if last, err = c.Assume(ctx, last, call); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("arn:aws:sts::%s:assumed-role/step%d/paul", account, i)
+		if last.Subject != want {
+			t.Errorf("subject %q, want %q", last.Subject, want)
+		}
+		if d := time.Until(last.Expires); d < 55*time.Minute || d > 65*time.Minute {
+			t.Errorf("expires in %s", d)
+		}
+	}
+}

@@ -1,0 +1,575 @@
+package exchange
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// authority is a CA made for a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	file string // PEM
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
+		NotBefore: time.Now().Add(-100 * time.Hour), NotAfter: time.Now().Add(100 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &authority{cert: cert, key: key, file: filepath.Join(t.TempDir(), "ca.pem")}
+	if err := os.WriteFile(ca.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+// sign makes a server certificate for a name or an address.
+func (ca *authority) sign(t *testing.T, name string, from, to time.Duration) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		leaf.IPAddresses = []net.IP{ip}
+	} else {
+		leaf.DNSNames = []string{name}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// serveTLS starts an https server that counts requests.
+func serveTLS(t *testing.T, config *tls.Config) *fake {
+	f := &fake{}
+	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.keep(r)
+		good(w, r)
+	}))
+	f.TLS = config
+	f.Config.ErrorLog = log.New(io.Discard, "", 0)
+	f.StartTLS()
+	t.Cleanup(f.Close)
+	return f
+}
+
+func TestTLS(t *testing.T) {
+	ca, stranger := newAuthority(t), newAuthority(t)
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name   string
+		config *tls.Config
+		text   string // empty if it works
+	}{
+		{"right", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}}, ""},
+		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}}, "its certificate is signed by nobody that this machine knows (self-signed"},
+		{"wrong host", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "other.example", -day, day)}}, "its certificate is for another host, other.example"},
+		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -3*day, -2*day)}}, "by the clock of this machine its certificate is expired or not yet valid"},
+		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", day, 2*day)}}, "by the clock of this machine"},
+		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "agree on no TLS"},
+		{"a client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, "agree on no TLS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := serveTLS(t, tt.config)
+			c := client(f)
+			call := openSession()
+			call.Endpoint.CABundle = ca.file
+			_, err := c.Call(background(t), userKeys(), call, secret.New(aCode))
+			if tt.text == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v := f.count(); v != 1 {
+					t.Errorf("%d requests", v)
+				}
+				return
+			}
+			wantFault(t, err, fault.Network, tt.text)
+			if MaybeSeen(err) {
+				t.Error("no connection stood, and MaybeSeen says yes")
+			}
+			if f.count() != 0 {
+				t.Error("the request was sent")
+			}
+		})
+	}
+
+	t.Run("plain http where https should be", func(t *testing.T) {
+		f := serve(t, good)
+		c := New(Options{STSEndpoint: strings.Replace(f.URL, "http:", "https:", 1)})
+		_, err := c.Assume(background(t), aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "does not speak TLS")
+	})
+}
+
+func TestBundles(t *testing.T) {
+	const day = 24 * time.Hour
+	ca := newAuthority(t)
+	f := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}})
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, err := os.ReadFile(ca.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call := func(c *Client, bundle string) error {
+		_, err := c.Identity(background(t), userKeys(), profiles.Endpoint{CABundle: bundle})
+		if fault.Is(err, fault.BadAnswer) { // the fake knows no identity: TLS stood
+			return nil
+		}
+		return err
+	}
+
+	for _, path := range []string{
+		filepath.Join(dir, "missing.pem"), dir, fifo,
+		write("empty.pem", ""), write("text.pem", "no certificate"), write("key.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		write("huge.pem", strings.Repeat("x", maxBundle+1)),
+	} {
+		wantFault(t, call(client(f), path), fault.Config, "read ca_bundle: ", path)
+		t.Setenv("AWS_CA_BUNDLE", path)
+		wantFault(t, call(client(f), ""), fault.Config, "read AWS_CA_BUNDLE: ", path)
+	}
+
+	t.Setenv("AWS_CA_BUNDLE", "")
+	c := client(f)
+	wantFault(t, call(c, ""), fault.Network, "signed by nobody")
+	if err := call(c, ca.file); err != nil {
+		t.Errorf("ca_bundle: %v", err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", ca.file)
+	if err := call(c, ""); err != nil {
+		t.Errorf("AWS_CA_BUNDLE: %v", err)
+	}
+	stranger, err := os.ReadFile(newAuthority(t).file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := write("other.pem", string(stranger))
+	wantFault(t, call(c, other), fault.Network, "signed by nobody") // the profile's wins
+
+	// A bundle that is mended counts at once, and a broken one too.
+	write("other.pem", string(stranger)+string(good))
+	if err := call(c, other); err != nil {
+		t.Errorf("a changed bundle: %v", err)
+	}
+	write("other.pem", "")
+	wantFault(t, call(c, other), fault.Config, other)
+}
+
+func TestAnswersThatNeverEnd(t *testing.T) {
+	var sent atomic.Int64
+	flood := func(piece string, megabytes int64) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			sent.Store(0)
+			for sent.Load() < megabytes<<20 {
+				n, err := io.WriteString(w, piece)
+				sent.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(http.ResponseWriter, *http.Request)
+		kind fault.Kind
+		text string
+	}{
+		{"50 MB", flood(strings.Repeat("x", 64<<10), 50), fault.BadAnswer, "larger than 1 MiB"},
+		{"endless XML", flood("<AssumeRoleResponse>"+strings.Repeat("<Credentials>", 1000), 1<<30), fault.BadAnswer, "larger than 1 MiB"},
+		{"endless refusal", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(403)
+			flood(strings.Repeat("x", 64<<10), 1<<30)(w, r)
+		}, fault.BadAnswer, "larger than 1 MiB"},
+		{"endless headers", func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\n")
+			for {
+				if _, err := fmt.Fprintf(conn, "X-%s: y\r\n", strings.Repeat("a", 1000)); err != nil {
+					return
+				}
+			}
+		}, fault.BadAnswer, "does not answer in HTTP"},
+		{"endless 1xx", func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			for {
+				if _, err := fmt.Fprint(conn, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"); err != nil {
+					return
+				}
+			}
+		}, fault.BadAnswer, "does not answer in HTTP"},
+		{"an answer cut short", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "5000")
+			io.WriteString(w, "<AssumeRoleResponse>")
+		}, fault.Network, "broke before the answer was whole"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, fault.BadAnswer, "answered with a redirect (307)"},
+		{"redirect without a place", say(302, ""), fault.BadAnswer, "answered with a redirect (302)"},
+		{"not modified", say(304, ""), fault.BadAnswer, "answered with a redirect (304)"},
+		{"another protocol", func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			time.Sleep(2 * time.Second) // a body that no context ends
+			conn.Close()
+		}, fault.BadAnswer, "answered 101"},
+		{"slow bytes", func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				io.WriteString(w, "<")
+				w.(http.Flusher).Flush()
+				time.Sleep(10 * time.Millisecond)
+			}
+		}, fault.Network, "no whole answer of"},
+		{"slow headers", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Network, "no whole answer of"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := serve(t, tt.do)
+			c := New(Options{STSEndpoint: f.URL, Timeout: time.Second})
+			start := time.Now()
+			_, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode))
+			wantFault(t, err, tt.kind, tt.text, "AWS may have taken the code")
+			if d := time.Since(start); d > 1500*time.Millisecond {
+				t.Errorf("it took %s", d)
+			}
+			if f.count() != 1 {
+				t.Errorf("%d requests, want 1", f.count())
+			}
+			if !MaybeSeen(err) {
+				t.Error("MaybeSeen says no")
+			}
+			if n := sent.Swap(0); n > 16<<20 {
+				t.Errorf("it took %d MiB in", n>>20)
+			}
+		})
+	}
+}
+
+func TestTimes(t *testing.T) {
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+	t.Run("all attempts together", func(t *testing.T) {
+		t.Parallel()
+		f := serve(t, hang)
+		start := time.Now()
+		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Second}).Assume(background(t), aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "no whole answer of")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error("it is no context.DeadlineExceeded")
+		}
+		if d := time.Since(start); d > 1500*time.Millisecond {
+			t.Errorf("it took %s", d)
+		}
+	})
+	t.Run("one attempt hangs, the next works", func(t *testing.T) {
+		t.Parallel()
+		var n atomic.Int64
+		f := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1) == 1 {
+				hang(w, r)
+			} else {
+				good(w, r)
+			}
+		})
+		if _, err := New(Options{STSEndpoint: f.URL, Timeout: 4 * time.Second}).Assume(background(t), aSession(), assumeRole()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the caller leaves", func(t *testing.T) {
+		t.Parallel()
+		f := serve(t, hang)
+		ctx, cancel := context.WithCancel(background(t))
+		time.AfterFunc(100*time.Millisecond, cancel)
+		start := time.Now()
+		_, err := client(f).Assume(ctx, aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "it was given up before 127.0.0.1")
+		if !errors.Is(err, context.Canceled) {
+			t.Error("it is no context.Canceled")
+		}
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("it took %s", d)
+		}
+	})
+	t.Run("the caller has left", func(t *testing.T) {
+		t.Parallel()
+		f := serve(t, good)
+		ctx, cancel := context.WithCancel(background(t))
+		cancel()
+		_, err := client(f).Assume(ctx, aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "it was given up before STS answered")
+		if f.count() != 0 || MaybeSeen(err) {
+			t.Error("something was sent")
+		}
+	})
+	t.Run("the caller's deadline is nearer", func(t *testing.T) {
+		t.Parallel()
+		f := serve(t, hang)
+		ctx, cancel := context.WithTimeout(background(t), 200*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := client(f).Assume(ctx, aSession(), assumeRole())
+		wantFault(t, err, fault.Network)
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("it took %s", d)
+		}
+	})
+	t.Run("nobody speaks TLS", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String(), Timeout: 500 * time.Millisecond}).Assume(background(t), aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "no connection within")
+		if MaybeSeen(err) {
+			t.Error("MaybeSeen says yes")
+		}
+	})
+	t.Run("nobody listens", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String()}).Call(background(t), userKeys(), openSession(), secret.New(aCode))
+		wantFault(t, err, fault.Network, "cannot reach 127.0.0.1", "the connection was refused")
+		if MaybeSeen(err) {
+			t.Error("MaybeSeen says yes")
+		}
+	})
+}
+
+func TestConnections(t *testing.T) {
+	var opened atomic.Int64
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	f := &fake{}
+	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.keep(r)
+		good(w, r)
+	}))
+	f.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch s {
+		case http.StateNew:
+			opened.Add(1)
+			open[c] = true
+		case http.StateClosed:
+			delete(open, c)
+		}
+	}
+	f.Start()
+	t.Cleanup(f.Close)
+
+	c := client(f)
+	for range 10 {
+		if _, err := c.Assume(background(t), aSession(), assumeRole()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if opened.Load() != 1 {
+		t.Errorf("ten calls opened %d connections, want 1", opened.Load())
+	}
+
+	// Fifty roles at once may open fifty; at rest few stay.
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if _, err := c.Assume(background(t), aSession(), assumeRole()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		mu.Lock()
+		n := len(open)
+		mu.Unlock()
+		if n <= 8 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections stay", n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	// A server that closed an idle connection costs a call with a code nothing.
+	f.CloseClientConnections()
+	time.Sleep(50 * time.Millisecond)
+	if _, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
+		t.Errorf("after idle connections died: %v", err)
+	}
+}
+
+// tunnel is a proxy that connects every CONNECT to one server, whatever its name.
+func tunnel(t *testing.T, to string, status int) (proxyURL string, asked func() []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	var mu sync.Mutex
+	var hosts []string
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		hosts = append(hosts, r.Method+" "+r.Host)
+		mu.Unlock()
+		if status != 200 {
+			http.Error(w, "no", status)
+			return
+		}
+		far, err := net.Dial("tcp", to)
+		if err != nil {
+			http.Error(w, "no", 502)
+			return
+		}
+		defer far.Close()
+		near, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer near.Close()
+		fmt.Fprint(near, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() {
+			io.Copy(far, near)
+			far.Close()
+		}()
+		io.Copy(near, far)
+	})}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return "http://" + l.Addr().String(), func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string(nil), hosts...)
+	}
+}
+
+// net/http reads the proxy variables once for a process, so each case is one:
+// TestMain calls proxiedCall in it.
+func TestProxies(t *testing.T) {
+	const day = 24 * time.Hour
+	ca := newAuthority(t)
+	f := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "sts.eu-west-1.amazonaws.com", -day, day)}})
+	proxy, asked := tunnel(t, f.Listener.Addr().String(), 200)
+	closed, askedClosed := tunnel(t, "", 407)
+
+	run := func(env ...string) string {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), append(env, "EXCHANGE_TEST_BUNDLE="+ca.file)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	if out := run("HTTPS_PROXY=" + proxy); out != "ok" {
+		t.Errorf("through the proxy: %s", out)
+	}
+	if got := asked(); len(got) != 1 || got[0] != "CONNECT sts.eu-west-1.amazonaws.com:443" {
+		t.Errorf("the proxy was asked %q", got)
+	}
+	if f.count() != 1 {
+		t.Errorf("%d requests, want 1", f.count())
+	}
+	if out := run("https_proxy="+closed, "AWS_ENDPOINT_URL=http://127.0.0.1:1"); !strings.Contains(out, "network: ") || !strings.Contains(out, "the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407") {
+		t.Errorf("a proxy that refuses: %s", out)
+	}
+	if got := askedClosed(); len(got) != 1 {
+		t.Errorf("a proxy that refuses was asked %d times", len(got))
+	}
+	if out := run("HTTPS_PROXY=http://127.0.0.1:1"); !strings.Contains(out, "cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused") {
+		t.Errorf("a proxy that is not there: %s", out)
+	}
+	if out := run("HTTPS_PROXY="+proxy, "NO_PROXY=.amazonaws.com", "EXCHANGE_TEST_DIRECT=1"); out != "direct" {
+		t.Errorf("NO_PROXY: %s", out)
+	}
+}
+
+// proxiedCall is the other process of TestProxies. It does not return.
+func proxiedCall() {
+	c := New(Options{Timeout: 3 * time.Second})
+	if os.Getenv("EXCHANGE_TEST_DIRECT") != "" {
+		// Without a proxy the call would leave the machine: ask for the decision only.
+		u, err := c.newTransport(nil).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
+		if u == nil && err == nil {
+			fmt.Print("direct")
+		}
+		os.Exit(0)
+	}
+	call := openSession()
+	call.Endpoint = profiles.Endpoint{Region: "eu-west-1", CABundle: os.Getenv("EXCHANGE_TEST_BUNDLE")}
+	_, err := c.Call(context.Background(), userKeys(), call, secret.New(aCode))
+	if err != nil {
+		fmt.Printf("%s: %v", fault.Of(err).Kind, err)
+	} else {
+		fmt.Print("ok")
+	}
+	os.Exit(0)
+}
