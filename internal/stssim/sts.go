@@ -123,8 +123,9 @@ type assumedRole struct {
 	SourceIdentity   string `xml:",omitempty"`
 }
 
-// assumeRole opens a session of a role. Like AWS it checks the form of the
-// request first, then the MFA code, then the permission, then the length.
+// assumeRole opens a session of a role. AWS does not say in which order it
+// checks; here it is the form of the request, the MFA code, the permission, the
+// length: the order that leaves a caller with the fewest codes.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func (w *world) assumeRole(c *call) (any, *apiError) {
 	var cs constraints
