@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -63,9 +61,8 @@ func credential(profile string) ([]byte, error) {
 	if err != nil {
 		return nil, fault.New(fault.Failed, "%w", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	resp, err := Client{Paths: p, Version: version.String()}.Do(ctx, wire.Request{Verb: wire.Get, Profile: profile})
+	// Signals keep their default: there is nothing to clean up, and nothing half printed.
+	resp, err := Client{Paths: p, Version: version.String()}.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: profile})
 	if err != nil {
 		return nil, err
 	}
