@@ -72,6 +72,8 @@ func redact(s string, secrets ...string) string {
 				for _, j := range at[form[i:i+grain]] {
 					hide(j, grain)
 				}
+				// Once is enough: a token of one letter must not cost seconds.
+				delete(at, form[i:i+grain])
 			}
 		}
 	}
