@@ -3,13 +3,17 @@ package stssim
 import (
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -34,6 +38,7 @@ type options struct {
 	printCode string
 	printSeed string
 	printCSV  string
+	counts    string
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -53,6 +58,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.printCode, "print-code", "", "print the code that the MFA device with this `serial` shows, and end")
 	flags.StringVar(&o.printSeed, "print-seed", "", "print the seed of the MFA device with this `serial`, and end")
 	flags.StringVar(&o.printCSV, "print-csv", "", "print accessKeys.csv of this `user` as the AWS console offers it, and end")
+	flags.StringVar(&o.counts, "print-counts", "", "print how often each action succeeded at the simulator with this `URL`, and end")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -91,6 +97,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 }
 
 func run(ctx context.Context, o options, stdout io.Writer) error {
+	if o.counts != "" {
+		return printCounts(ctx, o.counts, stdout)
+	}
 	org, err := LoadOrganization(o.org)
 	if err != nil {
 		return err
@@ -201,4 +210,28 @@ func printCSV(org *Organization, name string, stdout io.Writer) error {
 		return w.Error()
 	}
 	return fmt.Errorf("no such user, or a user without a key: %s", name)
+}
+
+// printCounts asks a running simulator, for machines without a client for HTTP.
+func printCounts(ctx context.Context, base string, stdout io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/_sim/counts", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var counts struct{ Successes map[string]int }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&counts); err != nil {
+		return fmt.Errorf("%s does not answer as a simulator: %w", base, err)
+	}
+	for _, action := range slices.Sorted(maps.Keys(counts.Successes)) {
+		if _, err := fmt.Fprintln(stdout, action, counts.Successes[action]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

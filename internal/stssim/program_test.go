@@ -109,6 +109,28 @@ func TestProgramPrints(t *testing.T) {
 	}
 }
 
+func TestProgramPrintsCounts(t *testing.T) {
+	cmd, url := running(t)
+	defer cmd.Process.Kill()
+	paul := Demo().User("security", "paul").Keys[0]
+	client := sts.New(sts.Options{
+		BaseEndpoint: aws.String(url), Region: "eu-west-1",
+		Credentials: credentials.NewStaticCredentialsProvider(paul.ID, paul.Secret, ""),
+	})
+	for range 2 {
+		if _, err := client.GetCallerIdentity(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := program("--print-counts", url).Output()
+	if want := "GetCallerIdentity 2\n"; err != nil || string(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+	if err := program("--print-counts", "http://127.0.0.1:1").Run(); err == nil {
+		t.Error("asked nobody and ended well")
+	}
+}
+
 func TestProgramFails(t *testing.T) {
 	tests := []struct {
 		args []string
