@@ -260,4 +260,3 @@ func readSeed(r io.Reader) (secret.String, error) {
 	}
 	return secret.New(text), nil
 }
-

@@ -1,0 +1,71 @@
+# The one place for what is done to this tree. `make help` lists it.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+GO      ?= go
+
+revision := $(shell git rev-parse --short HEAD 2>/dev/null)
+ldflags  := -s -w $(if $(revision),-X broker/internal/version.revision=$(revision))
+build     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(ldflags)'
+
+# How long each fuzz target runs in `make fuzz`.
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check race bench fuzz test-clients deps-clients install clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## build broker, credproc and stssim into bin/
+	@mkdir -p bin
+	$(build) -o bin/broker ./cmd/broker
+	$(build) -o bin/credproc ./cmd/credproc
+	$(build) -o bin/stssim ./cmd/stssim
+
+demo: build ## show it all against a simulated AWS; KEEP=1 ends in a shell
+	@KEEP=$(KEEP) demo/demo.sh
+
+test: ## run the tests; needs nothing but Go
+	$(GO) test ./...
+
+check: ## what CI runs first: format, vet, tests with the race detector
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags clients ./e2e
+	$(MAKE) race
+
+race: ## run the tests with the race detector
+	$(GO) test -race -short ./...
+
+bench: ## measure; docs/benchmarks.md says what the figures mean
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./e2e ./internal/daemon ./internal/profiles
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+test-clients: ## run the tests with software that is not ours; see deps-clients
+	$(GO) test -tags clients -count 1 -run 'Client' ./e2e ./internal/...
+
+deps-clients: ## install what test-clients needs, on Debian, as root
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		awscli python3-boto3 dbus gnome-keyring bash zsh fish
+
+install: build ## install broker, credproc and completion below PREFIX (/usr/local)
+	install -d '$(DESTDIR)$(PREFIX)/bin' \
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' \
+		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
+	install -m 755 bin/broker bin/credproc '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 internal/cli/completion/broker.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker'
+	install -m 644 internal/cli/completion/broker.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker'
+	install -m 644 internal/cli/completion/broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish'
+
+clean: ## remove what was built
+	rm -rf bin

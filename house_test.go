@@ -1,0 +1,280 @@
+// Package house holds the rules of this tree as tests: which package may know
+// which, that each says what it owns, and that what the README prints is true.
+package house
+
+import (
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Standard   bool
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, patterns ...string) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,Standard,GoFiles,Imports,Deps"}, patterns...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+		var p pkg
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		t.Fatal("go list found no package: the test is void")
+	}
+	return all
+}
+
+// TestForbiddenImports: each row names what a package must not reach, directly
+// or through others, and why.
+func TestForbiddenImports(t *testing.T) {
+	const (
+		sdk     = "github.com/aws/aws-sdk-go-v2"
+		keyring = "github.com/99designs/keyring"
+	)
+	rows := []struct{ from, to, why string }{
+		{"broker/cmd/credproc", "net/http", "credproc starts at every call of a tool: it has to be small and quick"},
+		{"broker/cmd/credproc", "github.com/", "credproc is the standard library only"},
+		{"broker/cmd/credproc", "golang.org/", "credproc is the standard library only"},
+		{"broker/cmd/credproc", "gopkg.in/", "credproc is the standard library only"},
+		{"broker/internal/fault", "broker/", "a leaf: everything makes its errors there"},
+		{"broker/internal/secret", "broker/", "a leaf: everything holds its secrets there"},
+		{"broker/internal/paths", "broker/", "a leaf"},
+		{"broker/internal/atomicfile", "broker/", "a leaf"},
+		{"broker/internal/socket", "broker/", "a leaf: it knows nothing of what is said"},
+		{"broker/internal/harden", "broker/", "a leaf"},
+		{"broker/internal/vault/nodbus", "broker/", "must be initialised before anything of github.com"},
+		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing of how a credential is made"},
+		{"broker/internal/profiles", sdk, "profiles are read by our own rules, with file and line"},
+		{"broker/internal/session", sdk, "the heart declares what it needs; exchange fulfils it"},
+		{"broker/internal/session", keyring, "the heart declares what it needs; the vault fulfils it"},
+		{"broker/internal/session", "net", "the heart knows no socket"},
+		{"broker/internal/daemon", sdk, "the daemon asks session.Broker; there is no second path to STS"},
+		{"broker/internal/daemon", keyring, "long-lived keys never enter the daemon"},
+		{"broker/internal/exchange", keyring, "exchange signs with what it is given"},
+		{"broker/internal/mfa", sdk, "codes are made and remembered here, not sent"},
+		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
+		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
+		{"broker/internal/stssim", "github.com/pquerna/otp", "the simulator makes its own codes"},
+	}
+	deps := map[string][]string{}
+	for _, p := range list(t, "./...") {
+		deps[p.ImportPath] = p.Deps
+	}
+	for _, row := range rows {
+		reached, ok := deps[row.from]
+		if !ok {
+			t.Errorf("there is no package %s; the row about it checks nothing", row.from)
+		}
+		for _, dep := range reached {
+			if dep == row.to || strings.HasPrefix(dep, strings.TrimSuffix(row.to, "/")+"/") {
+				t.Errorf("%s reaches %s: %s", row.from, dep, row.why)
+				break
+			}
+		}
+	}
+}
+
+// TestOnlyImporters: some libraries have one door.
+func TestOnlyImporters(t *testing.T) {
+	rows := []struct{ library, door string }{
+		{"github.com/aws/aws-sdk-go-v2", "broker/internal/exchange"},
+		{"github.com/99designs/keyring", "broker/internal/vault"},
+		{"github.com/godbus/dbus", "broker/internal/vault"},
+		{"github.com/pquerna/otp", "broker/internal/mfa"},
+		{"github.com/urfave/cli/v2", "broker/internal/cli"},
+		{"gopkg.in/ini.v1", "broker/internal/stssim"},
+	}
+	all := list(t, "./...")
+	for _, row := range rows {
+		used := false
+		for _, p := range all {
+			for _, imp := range p.Imports {
+				if imp != row.library && !strings.HasPrefix(imp, row.library+"/") {
+					continue
+				}
+				if p.ImportPath != row.door {
+					t.Errorf("%s imports %s; only %s may", p.ImportPath, imp, row.door)
+				}
+				used = true
+			}
+		}
+		if !used {
+			t.Errorf("nobody imports %s; the row about it checks nothing", row.library)
+		}
+	}
+}
+
+// TestPackageComments: each package says once what it owns.
+func TestPackageComments(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		comments := 0
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				comments++
+				if !strings.HasPrefix(f.Doc.Text(), "Package ") && !strings.HasPrefix(f.Doc.Text(), "Command ") {
+					t.Errorf("%s/%s: the comment does not begin with Package or Command", p.ImportPath, name)
+				}
+			}
+		}
+		if len(p.GoFiles) > 0 && comments != 1 {
+			t.Errorf("%s has %d package comments, want 1", p.ImportPath, comments)
+		}
+	}
+}
+
+// TestMainsHaveNoLogic: a main function hands over and nothing else.
+func TestMainsHaveNoLogic(t *testing.T) {
+	mains, err := filepath.Glob("cmd/*/main.go")
+	if err != nil || len(mains) != 3 {
+		t.Fatalf("want three programs, got %v, %v", mains, err)
+	}
+	for _, main := range mains {
+		src, err := os.ReadFile(main)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body, _ := strings.Cut(string(src), "func main()")
+		if lines := strings.Count(body, "\n"); lines > 4 {
+			t.Errorf("%s: main has %d lines", main, lines)
+		}
+	}
+}
+
+func TestGoMod(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(mod), "module broker\n") {
+		t.Error("the module is not named broker")
+	}
+	if regexp.MustCompile(`(?m)^\s*replace\b`).Match(mod) {
+		t.Error("go.mod replaces a module: what is built would not be what is named")
+	}
+	// jose2go up to 1.5.0 can be made to use all memory or time by an encrypted file
+	// (CVE-2023-50658, CVE-2025-63811); the keyring library still asks for 1.5.0.
+	version := regexp.MustCompile(`github\.com/dvsekhvalnov/jose2go v1\.(\d+)\.`).FindSubmatch(mod)
+	if version == nil || len(version[1]) < 2 && version[1][0] < '8' {
+		t.Errorf("jose2go is not raised to a fixed version: %s", version)
+	}
+}
+
+// TestDependenciesAreNamed: each direct dependency has its line of reasons.
+func TestDependenciesAreNamed(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllSubmatch(mod, -1)
+	if len(direct) < 5 {
+		t.Fatalf("found only %d direct dependencies: the test is void", len(direct))
+	}
+	for _, m := range direct {
+		if !strings.Contains(string(doc), "`"+string(m[1])+"`") {
+			t.Errorf("docs/dependencies.md has no line for %s", m[1])
+		}
+	}
+}
+
+// TestMakeTargets: each target has its help text, and CI calls those that the README names.
+func TestMakeTargets(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range strings.Fields("help build demo test check race bench fuzz test-clients deps-clients install clean") {
+		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
+			t.Errorf("the Makefile has no target %s with a help text", target)
+		}
+	}
+}
+
+// TestChangelog: the version that is built has its entry.
+func TestChangelog(t *testing.T) {
+	src, err := os.ReadFile("internal/version/version.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := regexp.MustCompile(`number = "([^"]+)"`).FindSubmatch(src)
+	log, err := os.ReadFile("CHANGELOG.md")
+	if err != nil || number == nil {
+		t.Fatal(err, number)
+	}
+	if !strings.Contains(string(log), "## "+string(number[1])) {
+		t.Errorf("CHANGELOG.md has no entry for %s", number[1])
+	}
+}
+
+// TestCommandsInDocsAreRun: what README and docs print as typed (`$ …` in a console
+// block) is run by e2e, or it is a command of make that CI runs.
+func TestCommandsInDocsAreRun(t *testing.T) {
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ci, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := os.ReadFile("e2e/docs_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```")
+	for _, doc := range append(docs, "README.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
+			lang, body := block[1], block[2]
+			if slices.Contains([]string{"sh", "bash", "shell", ""}, lang) {
+				t.Errorf("%s: a block of commands is ```console with `$ ` before each, so that it is run; text is ```text", doc)
+			}
+			if lang != "console" {
+				continue
+			}
+			if !strings.Contains(string(runs), `"`+filepath.ToSlash(doc)+`"`) && strings.Contains(body, "$ broker") {
+				t.Errorf("%s: its commands are not run: e2e/docs_test.go does not name it", doc)
+			}
+			for _, line := range strings.Split(body, "\n") {
+				if rest, ok := strings.CutPrefix(line, "$ make "); ok {
+					if target := strings.Fields(rest)[0]; !strings.Contains(string(ci), "make "+target) {
+						t.Errorf("%s prints `make %s`, which .ci/run does not run", doc, target)
+					}
+				}
+			}
+		}
+	}
+}
