@@ -277,14 +277,14 @@ func checkKeyValue(kv KeyValue) error {
 	bad := func(what string) error {
 		return fault.New(fault.Usage, "the key %.40q cannot be written: %s", k, what)
 	}
-	unprintable := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 	switch {
 	case k == "" || strings.TrimSpace(k) != k || strings.ContainsAny(k, "=:#;[]") || strings.ContainsFunc(k, unprintable):
 		return bad("a key has no spaces around it and none of =:#;[]")
 	case v == "" || strings.TrimSpace(v) != v:
 		return bad("its value is empty or has spaces around it")
 	case strings.ContainsFunc(v, unprintable):
-		return bad("its value has control characters")
+		return bad("its value has characters that cannot be printed")
 	case v[0] == '#' || v[0] == ';' || strings.Contains(v, " #") || strings.Contains(v, " ;"):
 		return bad("its value would be read as a comment")
 	}

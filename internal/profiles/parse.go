@@ -102,7 +102,7 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 		indent := utf8.RuneCount(src[start:at])
 		continues := cur != nil && indent > cur.indent
 
-		if text[0] == '[' && (!continues || bytes.IndexByte(text, ']') > 0) {
+		if text[0] == '[' { // at any indentation, as in the Go SDK
 			s := section{line: line, start: start, end: end, bodyEnd: end, indent: indent}
 			if why := s.readHeader(text, credentials); why != "" {
 				d.report(line, why)
