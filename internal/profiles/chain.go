@@ -23,10 +23,13 @@ type Origin struct {
 	Line int
 }
 
-// String is "file:line", or "default".
+// String is "file:line", the file alone where no line is meant, or "default".
 func (o Origin) String() string {
-	if o.File == "" {
+	switch {
+	case o.File == "":
 		return "default"
+	case o.Line == 0:
+		return o.File
 	}
 	return fmt.Sprintf("%s:%d", o.File, o.Line)
 }
@@ -92,4 +95,24 @@ type Settings struct {
 	LockAfter       time.Duration // of no use; 0 = never, which is the default
 	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
 	Origins         map[string]Origin
+}
+
+// String says where a step talks to, for people.
+func (e Endpoint) String() string {
+	switch {
+	case e.URL != "":
+		return e.URL
+	case e.Region == "":
+		return "STS of the partition's first region"
+	case e.Region == "aws-global":
+		return "the global STS"
+	}
+	s := "STS of " + e.Region
+	if e.FIPS {
+		s += ", FIPS"
+	}
+	if e.Legacy {
+		s += ", or the global one where that is the legacy way"
+	}
+	return s
 }

@@ -35,7 +35,7 @@ func (s *Set) Find(short string) (string, error) {
 		if !strings.Contains(name, short) {
 			continue
 		}
-		if s.kind(name) == KindOther {
+		if p, _ := s.lookup(name); s.kindOf(p) == KindOther {
 			other = append(other, name)
 		} else {
 			served = append(served, name)
@@ -73,7 +73,7 @@ func (s *Set) Aliases(name string) []string {
 
 // near returns up to n names that differ from name by little, the nearest first.
 func (s *Set) near(name string, n int) []string {
-	limit := min(3, 1+utf8.RuneCountInString(name)/4)
+	limit := min(3, 1+utf8.RuneCountInString(name)/3)
 	type candidate struct {
 		name     string
 		distance int

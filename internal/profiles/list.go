@@ -48,10 +48,13 @@ func (s *Set) List() []Summary {
 
 func (s *Set) summary(name string) Summary {
 	p, found := s.lookup(name)
-	sum := Summary{Name: name, Kind: s.kind(name)}
+	sum := Summary{Name: name, Kind: s.kindOf(p)}
 	if found {
 		sum.Origin = p.origin()
 		sum.RoleARN = p.own.text(keyRoleARN)
+		if m := roleARN.FindStringSubmatch(sum.RoleARN); m != nil {
+			sum.AccountID = m[1]
+		}
 		sum.Region = p.all.text(keyRegion)
 		sum.Linked = p.ours && isOurs(p.aws.text(keyCredentialProcess))
 		sum.PlainKey, _ = p.plainKey()
@@ -65,19 +68,15 @@ func (s *Set) summary(name string) Summary {
 		return sum
 	}
 	sum.Source, sum.Region = chain.Source.Name, chain.Region
-	if m := roleARN.FindStringSubmatch(sum.RoleARN); m != nil {
-		sum.AccountID = m[1]
-	}
 	return sum
 }
 
-// kind says what a name is, whether or not it can be used.
-func (s *Set) kind(name string) string {
-	p, _ := s.lookup(name)
+// kindOf says what a name is, whether or not it can be used.
+func (s *Set) kindOf(p profile) string {
 	switch {
 	case p.own.has(keyRoleARN):
 		return KindRole
-	case s.sources[name] != nil, p.ours && p.own.has(keySourceProfile):
+	case s.sources[p.name] != nil, p.ours && p.own.has(keySourceProfile):
 		return KindSource
 	}
 	return KindOther

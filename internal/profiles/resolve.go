@@ -9,9 +9,9 @@ import (
 	"broker/internal/fault"
 )
 
-// maxRoles bounds the roles of a chain. AWS has no such limit; more than this
-// many is a mistake, and each one costs a call.
-const maxRoles = 10
+// maxHops bounds the profiles from a name to its source. AWS has no such limit;
+// more than this many is a mistake, and each role costs a call.
+const maxHops = 10
 
 // resolution is a chain as it is remembered, or why there is none.
 type resolution struct {
@@ -61,8 +61,12 @@ func (s *Set) resolve(name string) (Chain, error) {
 	if err != nil {
 		return Chain{}, err
 	}
+	if len(hops) > maxHops {
+		return Chain{}, fault.New(fault.Config, "%s: profile %q leads to its source over %d profiles; at most %d are followed",
+			hops[0].origin(), name, len(hops), maxHops)
+	}
 	asked, _ := s.lookup(name)
-	r := &reading{}
+	r := &reading{values: make([]Value, 0, 8)}
 	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
 	for _, p := range hops {
 		r.take(p.own, keyConfirm, checkConfirm)
@@ -73,9 +77,6 @@ func (s *Set) resolve(name string) (Chain, error) {
 	}
 	if r.err != nil {
 		return Chain{}, r.err
-	}
-	if len(c.Roles) > maxRoles {
-		return Chain{}, fault.New(fault.Config, "profile %q needs %d roles, one after the other; at most %d are allowed", name, len(c.Roles), maxRoles)
 	}
 	slices.Reverse(c.Roles)
 	if c.Source.MFASerial == "" && len(c.Roles) > 0 {

@@ -153,30 +153,28 @@ type profile struct {
 
 // lookup finds a profile; one without any section is not found.
 func (s *Set) lookup(name string) (profile, bool) {
-	p := profile{name: name}
-	for _, b := range []*block{
-		s.block(credentialsFile, SectionCredentials, name),
-		s.block(configFile, SectionProfile, name),
-	} {
-		if b != nil {
-			p.aws = append(p.aws, b)
-		}
-	}
-	p.own, p.all = p.aws, p.aws
+	p := profile{name: name, all: make(view, 0, 3)}
 	if b := s.block(registryFile, SectionProfile, name); b != nil {
 		p.ours = true
-		p.own = view{b}
-		p.all = append(view{b}, p.aws...)
+		p.all = append(p.all, b)
+	}
+	ours := len(p.all)
+	if b := s.block(credentialsFile, SectionCredentials, name); b != nil {
+		p.all = append(p.all, b)
+	}
+	if b := s.block(configFile, SectionProfile, name); b != nil {
+		p.all = append(p.all, b)
+	}
+	p.aws, p.own = p.all[ours:], p.all[ours:]
+	if p.ours {
+		p.own = p.all[:1]
 	}
 	return p, len(p.all) > 0
 }
 
 // origin is the line of the section that defines the profile.
 func (p profile) origin() Origin {
-	if p.ours || len(p.own) == 1 {
-		return p.own[0].origin
-	}
-	return p.own[1].origin // config, rather than credentials
+	return p.own[len(p.own)-1].origin // config, rather than credentials
 }
 
 // plainKey is the line of a long-lived key in plain text in the AWS files.
