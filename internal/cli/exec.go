@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -59,6 +60,8 @@ func (p *program) execCommand() *cli.Command {
 			if err := harden.Release(); err != nil {
 				return fault.New(fault.Failed, "exec: %w", err)
 			}
+			// What was ignored before us stays so: `nohup broker exec …` means the command.
+			signal.Reset()
 			err = syscall.Exec(program, args[1:], childEnv(os.Environ(), cred))
 			_, _ = p.stderr.Write([]byte(fault.New(fault.Failed, "%s: %w", args[1], err).Report("broker")))
 			return exitError(126)
