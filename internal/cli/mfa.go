@@ -62,7 +62,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 			return err
 		}
 		if _, err := mfa.ParseSeed(seed.Reveal()); err != nil {
-			return err
+			return fault.New(fault.Usage, "%w", err).WithHint("broker mfa set %s --seed-stdin < FILE", name)
 		}
 		if err := p.changeSeed(c, set, name, seed); err != nil {
 			return err
