@@ -1,10 +1,11 @@
 package session
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"sort"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -86,10 +87,6 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		last = 0
 	}
 	creds, err := b.step(ctx, plan, last, req)
-	if fault.Is(err, fault.LoginNeeded) && !req.Code.IsZero() {
-		// We had joined the fetch of somebody without a code; now with ours.
-		creds, err = b.step(ctx, plan, last, req)
-	}
 	// Asked again: it may have been locked while we waited.
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
@@ -261,8 +258,8 @@ func (b *Broker) Held() []Held {
 		}
 		list = append(list, h)
 	}
-	sort.Slice(list, func(i, j int) bool {
-		return fmt.Sprint(list[i].Source, "\x00", list[i].Role, list[i].Profile) < fmt.Sprint(list[j].Source, "\x00", list[j].Role, list[j].Profile)
+	slices.SortFunc(list, func(a, b Held) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Role, b.Role), strings.Compare(a.Profile, b.Profile))
 	})
 	return list
 }

@@ -71,19 +71,18 @@ type slot struct {
 	plan Plan
 	step int
 
-	entry     *entry
-	flight    *flight
-	err       error   // of the last fetch, nil after a success
-	errUntil  instant // until then err is repeated
-	lastUse   instant
-	renewal   *time.Timer
-	succeeded time.Time
+	entry    *entry
+	flight   *flight
+	err      error   // of the last fetch, nil after a success
+	errUntil instant // until then err is repeated
+	lastUse  instant
+	renewal  *time.Timer
 }
 
 // flight is one fetch under way; all who want the same key wait for it.
 type flight struct {
 	done  chan struct{}
-	creds Credentials
+	entry *entry
 	err   error
 }
 
@@ -103,57 +102,76 @@ func newCache(base context.Context, now func() instant, renew func(Plan, int)) *
 
 // get returns a session that works now: the cached one before its refresh
 // point; else one fetched now, together with all others who ask; else, where
-// that fails, the cached one to its end. With insist a remembered failure is not repeated.
+// that fails, the cached one to its end. With insist a remembered failure is not
+// repeated, and that somebody else could give no code is not the last word.
 //
 // The fetch runs on a context of its own: it outlives the caller that started
 // it, whose going away must not fail the others.
 func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch fetch) (Credentials, error) {
 	key := plan.Key(step)
-	c.mu.Lock()
-	now := c.now()
-	s := c.slotLocked(key, plan, step)
-	s.lastUse = now
-	valid := s.entry != nil && now.before(s.entry.end)
-	failed := s.err != nil && !insist && now.before(s.errUntil)
-	switch {
-	case valid && (failed || now.before(s.entry.refresh)):
-		creds := s.entry.creds
+	for slept := false; ; {
+		c.mu.Lock()
+		now := c.now()
+		s := c.slotLocked(key, plan, step)
+		s.lastUse = now
+		old := s.entry
+		valid := old != nil && now.before(old.end)
+		failed := s.err != nil && !insist && now.before(s.errUntil)
+		switch {
+		case valid && (failed || now.before(old.refresh)):
+			c.mu.Unlock()
+			return old.creds, nil
+		case failed:
+			err := s.err
+			c.mu.Unlock()
+			return Credentials{}, err
+		}
+		f := s.flight
+		joined := f != nil
+		if !joined {
+			f = c.launchLocked(s, key, fetch)
+		}
 		c.mu.Unlock()
-		return creds, nil
-	case failed:
-		err := s.err
-		c.mu.Unlock()
-		return Credentials{}, err
-	}
-	f := s.flight
-	if f == nil {
-		f = c.launchLocked(s, key, fetch)
-	}
-	old := s.entry
-	c.mu.Unlock()
 
-	var stale <-chan time.Time
-	if valid {
-		timer := time.NewTimer(staleWait)
-		defer timer.Stop()
-		stale = timer.C
-	}
-	for {
+		var stale <-chan time.Time
+		if valid {
+			stale = time.After(staleWait)
+		}
 		select {
 		case <-f.done:
-			if f.err != nil && valid && c.now().before(old.end) {
-				return old.creds, nil
-			}
-			return f.creds, f.err
 		case <-stale:
-			if c.now().before(old.end) {
+			if c.holds(key, old) {
 				return old.creds, nil
 			}
-			stale = nil
+			continue
 		case <-ctx.Done():
 			return Credentials{}, fault.New(fault.Failed, "gave up waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
 		}
+		switch {
+		case f.err == nil && c.now().before(f.entry.end):
+			return f.entry.creds, nil
+		case f.err == nil && slept:
+			return Credentials{}, fault.New(fault.Failed, "%s: the session had ended before it could be given out", plan.stepName(step))
+		case f.err == nil:
+			// The machine slept in the middle: once more.
+			slept = true
+		case insist && joined && fault.Is(f.err, fault.LoginNeeded):
+			// Whoever started it had no code; perhaps we have.
+		case valid && c.holds(key, old):
+			return old.creds, nil
+		default:
+			return Credentials{}, f.err
+		}
 	}
+}
+
+// holds reports whether an entry still is the one to serve: it was neither
+// dropped nor discarded nor did it end while we waited for a newer one.
+func (c *cache) holds(key Key, e *entry) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.slots[key]
+	return s != nil && s.entry == e && c.now().before(e.end)
 }
 
 // slotLocked finds the slot of a key or makes it.
@@ -175,26 +193,30 @@ func (c *cache) launchLocked(s *slot, key Key, fetch fetch) *flight {
 		ctx, cancel := context.WithTimeout(c.base, flightTimeout)
 		defer cancel()
 		defer close(f.done)
+		var creds Credentials
 		defer func() {
 			// A panic is this key's failure, not the end of the daemon.
 			if r := recover(); r != nil {
 				f.err = fault.New(fault.Internal, "panic while fetching %s", s.plan.stepName(s.step))
 			}
-			c.land(s, key, f, start)
+			if f.err == nil {
+				f.entry = newEntry(creds, start)
+			}
+			c.land(s, key, f)
 		}()
-		f.creds, f.err = fetch(ctx)
+		creds, f.err = fetch(ctx)
 	}()
 	return f
 }
 
 // land keeps what a flight brought.
-func (c *cache) land(s *slot, key Key, f *flight, start instant) {
+func (c *cache) land(s *slot, key Key, f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.slots[key] != s {
 		// Dropped meanwhile: after a lock or logout nobody may be given it.
 		if f.err == nil {
-			f.creds, f.err = Credentials{}, fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", s.plan.stepName(s.step))
+			f.entry, f.err = nil, fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", s.plan.stepName(s.step))
 		}
 		return
 	}
@@ -210,8 +232,7 @@ func (c *cache) land(s *slot, key Key, f *flight, start instant) {
 		return
 	}
 	s.err = nil
-	s.succeeded = now.wall
-	s.entry = newEntry(f.creds, start)
+	s.entry = f.entry
 	if s.renewal != nil {
 		s.renewal.Stop()
 	}

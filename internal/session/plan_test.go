@@ -1,0 +1,233 @@
+package session
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"broker/internal/profiles"
+)
+
+const (
+	ownDevice   = "arn:aws:iam::111122223333:mfa/paul"
+	otherDevice = "arn:aws:iam::111122223333:mfa/other"
+)
+
+// words is a plan as one line per step: who signs, the call, for how long, with whose code.
+func words(p Plan) string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		by := "session"
+		if s.LongTerm {
+			by = "key"
+		}
+		fmt.Fprintf(&b, "%s: %s", by, s.Operation)
+		if s.RoleARN != "" {
+			fmt.Fprintf(&b, " %s as %s", s.RoleARN, s.SessionName)
+		}
+		fmt.Fprintf(&b, " for %v", s.Duration)
+		switch {
+		case s.NeedsPerson():
+			fmt.Fprintf(&b, ", asks for %s", s.MFASerial)
+		case s.MFASerial != "":
+			fmt.Fprintf(&b, ", seed of %s", s.MFASerial)
+		}
+		if s.Endpoint.URL != "" {
+			fmt.Fprintf(&b, " at %s", s.Endpoint.URL)
+		}
+		b.WriteString("\n")
+	}
+	for _, n := range p.Notes {
+		b.WriteString("note: " + n + "\n")
+	}
+	return b.String()
+}
+
+func TestPlan(t *testing.T) {
+	role := func(name string, d time.Duration, serial string) profiles.Role {
+		return profiles.Role{Profile: name, ARN: "role/" + name, Duration: d, MFASerial: serial}
+	}
+	const h = time.Hour
+	tests := []struct {
+		name   string
+		seeded bool
+		serial string // of the source
+		roles  []profiles.Role
+		url    string
+		want   string
+	}{
+		{"source alone", true, ownDevice, nil, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n"},
+		{"source without a device", false, "", nil, "",
+			"key: GetSessionToken for 12h0m0s\n"},
+		{"source whose code is typed", false, ownDevice, nil, "",
+			"key: GetSessionToken for 12h0m0s, asks for " + ownDevice + "\n"},
+		{"one role", true, ownDevice, []profiles.Role{role("a", 0, "")}, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n"},
+		{"one role that names the source's own device", true, ownDevice, []profiles.Role{role("a", h/4, ownDevice)}, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
+				"session: AssumeRole role/a as me for 15m0s\n"},
+		{"the seed is the source's device's alone", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
+			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n"},
+		{"an hour is not over an hour", true, ownDevice, []profiles.Role{role("a", h, "")}, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n"},
+		{"over an hour is direct", true, ownDevice, []profiles.Role{role("a", h+time.Second, "")}, "",
+			"key: AssumeRole role/a as me for 1h0m1s, seed of " + ownDevice + "\n" +
+				"note: more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own\n"},
+		{"direct with another device has no seed", true, ownDevice, []profiles.Role{role("a", 12*h, otherDevice)}, "",
+			"key: AssumeRole role/a as me for 12h0m0s, asks for " + otherDevice + "\n" +
+				"note: more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own\n"},
+		{"over an hour through a role is cut", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n" +
+				"session: AssumeRole role/b as me for 1h0m0s\n" +
+				"note: b asks for 2h0m0s, but AWS gives a chained role one hour at most\n"},
+		{"three roles, each cut, a device in the middle is not asked", true, ownDevice,
+			[]profiles.Role{role("a", 2*h, ""), role("b", 0, otherDevice), role("c", h/2, "")}, "",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n" +
+				"session: AssumeRole role/b as me for 1h0m0s\n" +
+				"session: AssumeRole role/c as me for 30m0s\n" +
+				"note: a asks for 2h0m0s, but AWS gives a chained role one hour at most\n" +
+				"note: b names the device " + otherDevice + ", but a role that is assumed from a role cannot be given a code; the session of " + ownDevice + " is used\n"},
+		{"the simulator's endpoint is everybody's", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
+			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + " at http://127.0.0.1:1\n" +
+				"session: AssumeRole role/a as me for 1h0m0s at http://127.0.0.1:1\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := NewPlan(profiles.Chain{
+				Profile: "p",
+				Source:  profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: tt.serial, HasSeed: tt.seeded},
+				Roles:   tt.roles,
+			}, Defaults{SessionDuration: 12 * h, SessionName: "me", STSEndpoint: tt.url})
+			if got := words(p); got != tt.want {
+				t.Errorf("got\n%swant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
+	p := NewPlan(profiles.Chain{Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{SessionName: "default"})
+	if got := p.Steps[1].SessionName; got != "mine" {
+		t.Errorf("session name %q, want the profile's own", got)
+	}
+}
+
+// leaves calls f with every settable field below v, and its name.
+func leaves(name string, v reflect.Value, f func(string, reflect.Value)) {
+	if v.Kind() != reflect.Struct {
+		f(name, v)
+		return
+	}
+	for i := range v.NumField() {
+		leaves(name+"."+v.Type().Field(i).Name, v.Field(i), f)
+	}
+}
+
+// change gives a field another value than it has.
+func change(t *testing.T, name string, v reflect.Value) {
+	switch x := v.Addr().Interface().(type) {
+	case *string:
+		*x += "x"
+	case *Operation:
+		*x += "x"
+	case *bool:
+		*x = !*x
+	case *time.Duration:
+		*x += time.Second
+	case *[]Tag:
+		*x = append(slices.Clone(*x), Tag{"k", "v"})
+	default:
+		t.Fatalf("%s: teach this test to change a %s", name, v.Type())
+	}
+}
+
+// Every field of a call is in the key, those too that somebody adds later.
+// Seen to fail with any one line taken out of keysOf.
+func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
+	plan := func() Plan {
+		return NewPlan(profiles.Chain{
+			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
+			Roles:  []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}},
+		}, Defaults{SessionDuration: time.Hour, SessionName: "me"})
+	}
+	base := keysOf(plan())
+	fields := 0
+	for step := range base {
+		probe := plan()
+		leaves("Call", reflect.ValueOf(&probe.Steps[step].Call).Elem(), func(name string, v reflect.Value) {
+			fields++
+			old := reflect.New(v.Type()).Elem()
+			old.Set(v)
+			change(t, name, v)
+			got := keysOf(probe)
+			v.Set(old)
+			for i := range base {
+				// A step's key covers the steps before it, not those after.
+				if changed := got[i] != base[i]; changed != (i >= step) {
+					t.Errorf("step %d, %s: key %d changed: %v", step, name, i, changed)
+				}
+			}
+		})
+	}
+	if fields != 3*13 {
+		t.Errorf("%d fields looked at; Call has grown or shrunk, see to the key and then to this number", fields)
+	}
+	other := plan()
+	other.Source.AccessKeyID = "AKIB"
+	for i, k := range keysOf(other) {
+		if k == base[i] {
+			t.Errorf("key %d does not depend on the access key of the source", i)
+		}
+	}
+}
+
+// What STS is not asked is not in the key: names alone make no second session.
+func TestNamesDoNotChangeTheKey(t *testing.T) {
+	chain := profiles.Chain{
+		Profile: "one", Region: "eu-west-1",
+		Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
+		Roles:  []profiles.Role{{Profile: "one", ARN: "role/a"}},
+	}
+	d := Defaults{SessionDuration: time.Hour, SessionName: "me"}
+	base := NewPlan(chain, d)
+	chain.Profile, chain.Region, chain.Source.Name = "two", "us-east-1", "t"
+	chain.Source.Origin.Line, chain.Source.HasSeed = 7, true
+	chain.Roles = []profiles.Role{{Profile: "two", ARN: "role/a", Origin: profiles.Origin{File: "f", Line: 9}}}
+	other := NewPlan(chain, d)
+	for i := range base.Steps {
+		if base.Key(i) != other.Key(i) {
+			t.Errorf("key %d depends on something that STS is not asked", i)
+		}
+	}
+}
+
+// No two lists of values are written alike. Seen to fail with field() writing the text alone.
+func TestKeyFieldsDoNotRunTogether(t *testing.T) {
+	key := func(name, external string, tags ...Tag) Key {
+		return keysOf(Plan{Steps: []Step{{Call: Call{SessionName: name, ExternalID: external, Tags: tags}}}})[0]
+	}
+	seen := map[Key]string{}
+	for what, k := range map[string]Key{
+		"ab,c":     key("ab", "c"),
+		"a,bc":     key("a", "bc"),
+		"abc,":     key("abc", ""),
+		",abc":     key("", "abc"),
+		"tags k=v": key("", "", Tag{"k", "v"}),
+		"tags kv=": key("", "", Tag{"kv", ""}),
+		"two tags": key("", "", Tag{"k", ""}, Tag{"v", ""}),
+	} {
+		if seen[k] != "" {
+			t.Errorf("%q and %q have one key", what, seen[k])
+		}
+		seen[k] = what
+	}
+}
