@@ -2,6 +2,7 @@ package cli
 
 import (
 	_ "embed"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -49,8 +50,13 @@ func (p *program) completionCommand() *cli.Command {
 	}
 }
 
-// completeProfiles prints the names and aliases that a command takes first.
+// completeProfiles prints the names and aliases that a command takes first,
+// or its flags where one is begun.
 func (p *program) completeProfiles(c *cli.Context) {
+	if n := len(os.Args) - 2; n > 0 && strings.HasPrefix(os.Args[n], "-") {
+		cli.DefaultCompleteWithFlags(c.Command)(c)
+		return
+	}
 	if c.NArg() > 0 {
 		return
 	}
