@@ -52,8 +52,8 @@ func (s *Set) summary(name string) Summary {
 	if found {
 		sum.Origin = p.origin()
 		sum.RoleARN = p.own.text(keyRoleARN)
-		if m := roleARN.FindStringSubmatch(sum.RoleARN); m != nil {
-			sum.AccountID = m[1]
+		if part := strings.SplitN(sum.RoleARN, ":", 6); len(part) == 6 {
+			sum.AccountID = part[4]
 		}
 		sum.Region = p.all.text(keyRegion)
 		sum.Linked = p.ours && isOurs(p.aws.text(keyCredentialProcess))

@@ -106,12 +106,14 @@ func TestScanNeverQuotesALine(t *testing.T) {
 }
 
 func TestScanIsBounded(t *testing.T) {
+	config, _ := manyProfiles(100_000)
 	for name, src := range map[string][]byte{
 		"a line of 1 MB":       append([]byte("[profile a]\nregion = "), bytes.Repeat([]byte("x"), 1<<20)...),
+		"100,000 profiles":     []byte(config),
 		"garbage":              bytes.Repeat([]byte("x\n"), 1<<20),
 		"continuation":         append([]byte("[a]\nb = c\n"), bytes.Repeat([]byte(" d\n"), 1<<20)...),
 		"nested":               append([]byte("[a]\nb =\n"), bytes.Repeat([]byte(" d=e\n"), 1<<19)...),
-		"brackets":             bytes.Repeat([]byte("[\n"), 1<<20),
+		"brackets":             bytes.Repeat([]byte("[\n"), 1<<17),
 		"one section, 1M keys": append([]byte("[profile a]\n"), bytes.Repeat([]byte("region = eu-west-1\n"), 1<<18)...),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +128,7 @@ func TestScanIsBounded(t *testing.T) {
 			if _, err := newTable("/f", src, configFile); err != nil {
 				t.Fatal(err)
 			}
-			if d := time.Since(start); d > 5*time.Second {
+			if d := time.Since(start); d > 5*time.Second && !raceEnabled {
 				t.Errorf("took %v", d)
 			}
 		})

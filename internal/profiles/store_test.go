@@ -374,6 +374,25 @@ func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
 	writer.Wait()
 }
 
+// TestWarmLoadDoesNotGrow holds the promise that a config of 10,000 profiles
+// costs a warm request what one of 10 does.
+func TestWarmLoadDoesNotGrow(t *testing.T) {
+	allocs := func(n int) float64 {
+		config, registry := manyProfiles(n)
+		files := tempFiles(t, config, "", registry)
+		var s Store
+		mustLoad(t, &s, files)
+		return testing.AllocsPerRun(100, func() {
+			if _, err := mustLoad(t, &s, files).Resolve("product7_prod_paul"); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := allocs(10), allocs(10_000); many > few {
+		t.Errorf("%v allocations with 10 profiles, %v with 10,000", few, many)
+	}
+}
+
 func TestStoreIsBounded(t *testing.T) {
 	var s Store
 	dir := t.TempDir()

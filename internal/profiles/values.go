@@ -21,7 +21,7 @@ import (
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 var (
-	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
 	deviceARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(mfa|u2f)/[!-~]+$`)
 	deviceID    = regexp.MustCompile(`^[A-Za-z0-9_+=/:,.@-]+$`)
 	sessionName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
