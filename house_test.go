@@ -89,7 +89,9 @@ func TestForbiddenImports(t *testing.T) {
 			t.Errorf("there is no package %s; the row about it checks nothing", row.from)
 		}
 		for _, dep := range reached {
-			if dep == row.to || strings.HasPrefix(dep, strings.TrimSuffix(row.to, "/")+"/") {
+			below := strings.HasPrefix(dep, strings.TrimSuffix(row.to, "/")+"/")
+			if dep == row.to || below && row.to != "net" { // net/netip is no socket
+
 				t.Errorf("%s reaches %s: %s", row.from, dep, row.why)
 				break
 			}
