@@ -68,6 +68,13 @@ func (s *Set) summary(name string) Summary {
 		return sum
 	}
 	sum.Source, sum.Region = chain.Source.Name, chain.Region
+	if sum.Kind == KindOther { // it asks our helper for another profile
+		sum.Kind = KindSource
+		if n := len(chain.Roles); n > 0 {
+			sum.Kind, sum.RoleARN = KindRole, chain.Roles[n-1].ARN
+			sum.AccountID = strings.SplitN(sum.RoleARN, ":", 6)[4]
+		}
+	}
 	return sum
 }
 

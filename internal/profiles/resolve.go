@@ -121,7 +121,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		}
 		if !found { // the first name is a known one
 			last := hops[len(hops)-1]
-			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is neither a source nor a profile",
+			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile",
 				last.own.origin(keySourceProfile), name).WithHint("broker add %s", shellWord(name))
 		}
 		// botocore takes the keys of a source_profile even where it has a role of
@@ -130,14 +130,21 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			return nil, nil, plainKeyError(name, o)
 		}
 		if first, again := seen[name]; again {
-			return nil, nil, fault.New(fault.Config, "%s: source_profile goes round in a circle: %s",
-				hops[first].own.origin(keySourceProfile), circle(hops[first:]))
+			at := hops[first].own.origin(keySourceProfile)
+			if at == (Origin{}) {
+				at = hops[first].own.origin(keyCredentialProcess)
+			}
+			return nil, nil, fault.New(fault.Config, "%s: source_profile goes round in a circle: %s", at, circle(hops[first:]))
+		}
+		seen[name] = len(hops)
+		hops = append(hops, p)
+		if other, ok := s.asksFor(p); ok {
+			name = other
+			continue
 		}
 		if err := servable(p); err != nil {
 			return nil, nil, err
 		}
-		seen[name] = len(hops)
-		hops = append(hops, p)
 		name = p.own.text(keySourceProfile)
 	}
 }
@@ -199,17 +206,68 @@ func plainKeyError(name string, o Origin) error {
 		WithHint("broker add %s --from-profile %s", w, w)
 }
 
-// isOurs reports whether a credential_process starts our helper. The value is
-// split as the SDKs do it: no shell, double quotes around words with spaces.
-func isOurs(command string) bool {
-	program := command
-	if rest, ok := strings.CutPrefix(command, `"`); ok {
-		program, _, _ = strings.Cut(rest, `"`)
-	} else if f := strings.Fields(command); len(f) > 0 {
-		program = f[0]
+// asksFor returns the other profile for which a profile that is defined nowhere
+// else asks our helper: that one is then what it stands for.
+func (s *Set) asksFor(p profile) (other string, ok bool) {
+	for _, key := range []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession} {
+		if p.own.has(key) {
+			return "", false
+		}
 	}
-	base := path.Base(strings.ReplaceAll(program, `\`, "/"))
+	if _, plain := p.plainKey(); plain || p.ours {
+		return "", false
+	}
+	words := splitCommand(p.own.text(keyCredentialProcess))
+	if !isCredproc(words) {
+		return "", false
+	}
+	for _, word := range words[1:] {
+		other = strings.TrimPrefix(word, "--profile=") // the last one is the name in every form that credproc takes
+	}
+	_, known := s.known[other]
+	if a, alias := s.aliases[other]; alias && !known {
+		other = a.target
+		_, known = s.known[other]
+	}
+	return other, known && other != p.name
+}
+
+// isOurs reports whether a credential_process starts our helper.
+func isOurs(command string) bool { return isCredproc(splitCommand(command)) }
+
+func isCredproc(words []string) bool {
+	if len(words) == 0 {
+		return false
+	}
+	base := path.Base(strings.ReplaceAll(words[0], `\`, "/"))
 	return strings.TrimSuffix(base, ".exe") == "credproc"
+}
+
+// splitCommand splits a command as the SDKs do it: no shell, double quotes
+// around words with spaces.
+func splitCommand(command string) []string {
+	var words []string
+	var word strings.Builder
+	quoted, open := false, false
+	for _, r := range command {
+		switch {
+		case r == '"':
+			quoted, open = !quoted, true
+		case !quoted && (r == ' ' || r == '\t'):
+			if open {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			open = false
+		default:
+			word.WriteRune(r)
+			open = true
+		}
+	}
+	if open {
+		words = append(words, word.String())
+	}
+	return words
 }
 
 // readSource reads a [source NAME] section of the registry.

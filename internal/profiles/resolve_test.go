@@ -205,7 +205,11 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "a circle", config: "[profile z]\nrole_arn = " + account + "z\nsource_profile = a\n[profile a]\nrole_arn = " + account + "a\nsource_profile = b\n" +
 			"[profile b]\nrole_arn = " + account + "b\nsource_profile = c\n[profile c]\nrole_arn = " + account + "c\nsource_profile = a\n",
 			name: "z", kind: fault.Config, want: "/config:6: source_profile goes round in a circle: a -> b -> c -> a"},
-		{what: "no such source_profile", config: role, name: "dev", kind: fault.Config,
+		{what: "helpers that ask for each other", config: "[profile a]\ncredential_process = credproc b\n[profile b]\ncredential_process = credproc --profile a\n", name: "a",
+			kind: fault.Config, want: "/config:2: source_profile goes round in a circle: a -> b -> a"},
+		{what: "our helper for a name that nobody has", config: "[profile a]\ncredential_process = credproc nobody\n", name: "a",
+			kind: fault.Config, want: "/config:2: profile \"a\" asks credproc, but the registry has no definition"},
+		{what: "no such source_profile", config: role, name: "dev", kind: fault.NotFound,
 			want: `/config:3: source_profile names "security", which is neither a source nor a profile`, hint: "broker add security"},
 		{what: "no source_profile", config: "[profile dev]\nrole_arn = " + account + "dev\n", name: "dev", kind: fault.Config,
 			want: "/config:2: profile \"dev\" has a role_arn but no source_profile"},
@@ -423,6 +427,26 @@ func TestDistance(t *testing.T) {
 		}
 		if got := distance(tt.b, tt.a, 3); got != tt.want {
 			t.Errorf("%q %q: %d, want %d", tt.b, tt.a, got, tt.want)
+		}
+	}
+}
+
+// TestResolveThroughTheHelper: a profile that asks credproc for another one
+// stands for that one.
+func TestResolveThroughTheHelper(t *testing.T) {
+	registry := sourceSection + "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nregion = eu-west-1\n[alias]\nd = dev\n"
+	for what, command := range map[string]string{
+		"plain": "credproc dev", "quoted": `"/opt/my tools/credproc" "dev"`, "flag": "/x/credproc --profile dev", "flag with =": "/x/credproc --profile=dev", "alias": "credproc d",
+	} {
+		set := load(t, "[profile other]\nregion = us-west-2\ncredential_process = "+command+"\n", "", registry)
+		chain, err := set.Resolve("other")
+		if err != nil || chain.Profile != "other" || chain.Region != "us-west-2" || len(chain.Roles) != 1 || chain.Roles[0].ARN != account+"dev" {
+			t.Errorf("%s: %+v, %v", what, chain, err)
+		}
+		for _, sum := range set.List() {
+			if sum.Name == "other" && (sum.Kind != KindRole || sum.RoleARN != account+"dev" || sum.AccountID != "444455556666" || sum.Problem != "") {
+				t.Errorf("%s: listed as %+v", what, sum)
+			}
 		}
 	}
 }
