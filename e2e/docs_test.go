@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDocs types what README and docs print: the `$ …` lines of console blocks
+// are run in order in a fresh home, and the ini blocks between them are written where the
+// text says that they belong. A page is named here or its commands are not run;
+// a test at the root sees to that.
+func TestDocs(t *testing.T) {
+	for _, page := range []string{"README.md"} {
+		t.Run(page, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("..", page))
+			must(t, err)
+			h := newHouse(t)
+			must(t, h.startSim())
+			must(t, h.settings(""))
+			downloads := filepath.Join(h.home, "Downloads")
+			must(t, os.MkdirAll(downloads, 0o755))
+			must(t, os.WriteFile(filepath.Join(downloads, "accessKeys.csv"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-csv", "paul")), 0o600))
+			must(t, os.WriteFile(filepath.Join(h.home, "seed.txt"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-seed", serial)), 0o600))
+			hasAWS := awsOnPath(t, h)
+
+			commands := 0
+			block := regexp.MustCompile("(?ms)^ *```(console|ini)\n(.*?)^ *```")
+			for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+				if m[1] == "ini" {
+					writeExample(t, h, m[2])
+					continue
+				}
+				for _, line := range strings.Split(m[2], "\n") {
+					typed, ok := strings.CutPrefix(strings.TrimSpace(line), "$ ")
+					if !ok || strings.HasPrefix(typed, "make ") {
+						continue // .ci/run runs those
+					}
+					if strings.Contains(typed, "aws ") && !hasAWS {
+						t.Logf("NOT RUN, there is no AWS CLI here: %s", typed)
+						continue
+					}
+					commands++
+					if r := h.run("/bin/bash", "-c", typed); r.code != 0 {
+						t.Errorf("$ %s\n%v", typed, r)
+					}
+				}
+			}
+			if commands == 0 {
+				t.Error("found no command: the test is void")
+			}
+		})
+	}
+}
+
+// writeExample puts an ini block where it belongs: definitions into the
+// registry, helpers into the AWS config.
+func writeExample(t *testing.T, h *house, text string) {
+	t.Helper()
+	text = regexp.MustCompile(`(?m)^ +`).ReplaceAllString(text, "")
+	file := h.registry()
+	if strings.Contains(text, "credential_process") {
+		file = h.awsConfig()
+		text = regexp.MustCompile(`"/[^"]*/credproc"`).ReplaceAllString(text, fmt.Sprintf("%q", filepath.Join(h.bin, "credproc")))
+	}
+	old, _ := os.ReadFile(file)
+	must(t, h.write(file, string(old)+"\n"+text))
+}
+
+// awsOnPath puts an `aws` before the real one that sends everything to the
+// simulator, which the real one can be told by a flag alone (AWS CLI 2.9 and older).
+func awsOnPath(t *testing.T, h *house) bool {
+	t.Helper()
+	aws, err := exec.LookPath("aws")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Error("there is no AWS CLI on the PATH: make deps-clients")
+		}
+		return false
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec %q \"$@\" --endpoint-url %s\n", aws, h.sim.url)
+	must(t, os.WriteFile(filepath.Join(h.bin, "aws"), []byte(script), 0o755))
+	return true
+}

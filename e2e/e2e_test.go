@@ -1,0 +1,580 @@
+// Package e2e runs the programs as a person and the AWS tools run them: the real binaries, a
+// HOME of their own, the simulator in the place of AWS. It links nothing of the daemon's side, so what it
+// proves it proves of the programs, not of packages.
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binaries is the directory of the programs, built once for all tests.
+var binaries string
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv("E2E_ROLE"); role != "" {
+		os.Exit(playRole(role))
+	}
+	// Modes in the tests are those of a usual account.
+	syscall.Umask(0o022)
+	os.Exit(runAll(m))
+}
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "broker-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	// Another uid has to reach the programs in one of the tests.
+	if err := errors.Join(os.Chmod(dir, 0o755), build(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	binaries = dir
+	return m.Run()
+}
+
+// build makes the programs as the Makefile does.
+func build(dir string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "broker/cmd/broker", "broker/cmd/credproc", "broker/cmd/stssim")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// What the demo organisation of the simulator holds.
+const (
+	serial     = "arn:aws:iam::111122223333:mfa/paul"
+	keyID      = "AKIADEMOPAULFAKE2222"
+	keySecret  = "fake/demo+secret/of+paul/fake/demo+22222"
+	robotKeyID = "AKIADEMOROBOTFAKE333"
+	seed       = "BROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDE"
+	passphrase = "the-passphrase-of-the-tests-7261"
+
+	prodRole = "arn:aws:iam::444455556666:role/allow-admin-from-security-account"
+	devRole  = "arn:aws:iam::222233334444:role/allow-admin-from-security-account"
+)
+
+// house is one person's machine: a HOME, programs of its own, and a simulator if there is one.
+type house struct {
+	dir  string // everything is below
+	bin  string
+	home string
+	env  []string
+	sim  *simulator
+}
+
+// newHouse makes a house for a test, and looks at the end that nothing is left of it.
+func newHouse(t testing.TB) *house {
+	t.Helper()
+	h, err := openHouse(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			log, _ := os.ReadFile(h.state("daemon.log"))
+			t.Logf("daemon.log:\n%s", tail(log, 4000))
+		}
+	})
+	return h
+}
+
+func openHouse(dir string) (*house, error) {
+	h := &house{dir: dir, bin: filepath.Join(dir, "bin"), home: filepath.Join(dir, "home")}
+	tmp := filepath.Join(dir, "tmp")
+	for _, d := range []string{h.bin, h.home, tmp} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	// Programs of its own, so that a process tells by its name whose it is.
+	for _, name := range []string{"broker", "credproc", "stssim"} {
+		if err := linkOrCopy(filepath.Join(binaries, name), filepath.Join(h.bin, name)); err != nil {
+			return nil, err
+		}
+	}
+	words := filepath.Join(dir, "passphrase")
+	if err := os.WriteFile(words, []byte(passphrase+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	h.env = []string{
+		"PATH=" + h.bin + ":" + os.Getenv("PATH"),
+		"HOME=" + h.home,
+		"TMPDIR=" + tmp,
+		"BROKER_KEYRING_PASSPHRASE_FILE=" + words,
+	}
+	return h, nil
+}
+
+func linkOrCopy(from, to string) error {
+	if err := os.Link(from, to); err == nil || errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}
+
+// close ends what runs in the house. What does not end by itself is an error.
+func (h *house) close() error {
+	err := h.stopDaemon()
+	if h.sim != nil {
+		err = errors.Join(err, h.sim.stop())
+	}
+	var left []process
+	for limit := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if left = h.processes(); len(left) == 0 || time.Now().After(limit) {
+			break
+		}
+	}
+	for _, p := range left {
+		err = errors.Join(err, fmt.Errorf("process %d was left behind: %s", p.pid, p.line))
+		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+	return err
+}
+
+func (h *house) state(name string) string { return filepath.Join(h.home, ".local/state/broker", name) }
+
+func (h *house) socket() string { return h.state("run/broker.sock") }
+
+func (h *house) registry() string { return filepath.Join(h.home, ".config/broker/config") }
+
+func (h *house) awsConfig() string { return filepath.Join(h.home, ".aws/config") }
+
+// write replaces a file at once, as editors do.
+func (h *house) write(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// settings writes a registry: the simulator, the file keyring, and the rest.
+func (h *house) settings(rest string) error {
+	text := "[settings]\nkeyring_backend = file\n"
+	if h.sim != nil {
+		text += "sts_endpoint = " + h.sim.url + "\n"
+	}
+	return h.write(h.registry(), text+"\n"+rest)
+}
+
+// startSim starts the simulator.
+func (h *house) startSim(args ...string) error {
+	sim, err := startSimulator(h, args...)
+	if err == nil {
+		h.sim = sim
+	}
+	return err
+}
+
+// furnish does what a person does first: the key and, unless told otherwise, the seed.
+func (h *house) furnish(withSeed bool) error {
+	csv := fmt.Sprintf("Access key ID,Secret access key\n%s,%s\n", keyID, keySecret)
+	file := filepath.Join(h.dir, "accessKeys.csv")
+	if err := os.WriteFile(file, []byte(csv), 0o600); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file) }()
+	if r := h.run("broker", "add", "security", "--csv", file, "--mfa-serial", serial); r.code != 0 {
+		return fmt.Errorf("add the key: %v", r)
+	}
+	if !withSeed {
+		return nil
+	}
+	if r := h.runWith(seed+"\n", "broker", "mfa", "set", "security", "--seed-stdin"); r.code != 0 {
+		return fmt.Errorf("store the seed: %v", r)
+	}
+	return nil
+}
+
+// demoConfig names the profiles that most tests use.
+const demoConfig = `[profile product_prod_paul]
+role_arn = ` + prodRole + `
+source_profile = security
+region = eu-west-1
+
+[profile product_dev_paul]
+role_arn = ` + devRole + `
+source_profile = security
+region = eu-central-1
+`
+
+// demo is a furnished house with a simulator and two profiles.
+func demo(t testing.TB, simArgs ...string) *house {
+	t.Helper()
+	h := newHouse(t)
+	must(t, h.startSim(simArgs...))
+	must(t, h.settings(""))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	must(t, h.furnish(true))
+	return h
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// result is how a program ended.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
+}
+
+// command makes a program of the house ready to start.
+func (h *house) command(name string, args ...string) *exec.Cmd {
+	if !strings.Contains(name, "/") {
+		if own := filepath.Join(h.bin, name); isFile(own) {
+			name = own
+		}
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env, cmd.Dir = h.env, h.dir
+	return cmd
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func (h *house) run(name string, args ...string) result { return h.runWith("", name, args...) }
+
+func (h *house) runWith(stdin, name string, args ...string) result {
+	cmd := h.command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	return finish(cmd)
+}
+
+// finish runs a command to its end.
+func finish(cmd *exec.Cmd) result {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		return result{stderr: err.Error(), code: -1}
+	}
+	watchdog := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Kill() })
+	_ = cmd.Wait()
+	watchdog.Stop()
+	return result{stdout.String(), stderr.String(), exitCode(cmd.ProcessState)}
+}
+
+// exitCode is what a shell would call the exit code.
+func exitCode(state *os.ProcessState) int {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
+}
+
+// ok runs a program that has to succeed, and returns what it prints.
+func (h *house) ok(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	r := h.run(name, args...)
+	if r.code != 0 {
+		t.Fatalf("%s %s: %v", name, strings.Join(args, " "), r)
+	}
+	return r.stdout
+}
+
+// document is what credproc prints.
+type document struct {
+	Version         int
+	AccessKeyID     string `json:"AccessKeyId"`
+	SecretAccessKey string
+	SessionToken    string
+	Expiration      time.Time
+}
+
+func parseDocument(text string) (document, error) {
+	var d document
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d); err != nil {
+		return d, fmt.Errorf("not a credential_process document: %w", err)
+	}
+	if d.Version != 1 || !strings.HasPrefix(d.AccessKeyID, "ASIA") || d.SecretAccessKey == "" || d.SessionToken == "" || d.Expiration.IsZero() {
+		return d, fmt.Errorf("not a whole credential_process document: version %d, key %s, expires %v", d.Version, d.AccessKeyID, d.Expiration)
+	}
+	return d, nil
+}
+
+// credentials asks credproc for a profile.
+func (h *house) credentials(t testing.TB, profile string) document {
+	t.Helper()
+	d, err := parseDocument(h.ok(t, "credproc", profile))
+	must(t, err)
+	return d
+}
+
+// status is what `broker status --json` tells, as far as the tests want it.
+type status struct {
+	Running  bool  `json:"running"`
+	PID      int   `json:"pid"`
+	Locked   bool  `json:"locked"`
+	Answered int64 `json:"answered"`
+}
+
+func (h *house) status() (status, error) {
+	var s status
+	r := h.run("broker", "status", "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil {
+		return s, fmt.Errorf("broker status --json: %w: %v", err, r)
+	}
+	return s, nil
+}
+
+func (h *house) daemonPID(t testing.TB) int {
+	t.Helper()
+	s, err := h.status()
+	must(t, err)
+	if !s.Running {
+		t.Fatal("no daemon is running")
+	}
+	return s.PID
+}
+
+// stopDaemon ends the daemon, if there is one, as a service manager does.
+func (h *house) stopDaemon() error {
+	if _, err := os.Lstat(h.socket()); err != nil {
+		return nil
+	}
+	s, err := h.status()
+	if err != nil || !s.Running {
+		return err
+	}
+	if err := syscall.Kill(s.PID, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the daemon: %w", err)
+	}
+	for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		if !alive(s.PID) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the daemon %d did not end within 5 seconds of SIGTERM", s.PID)
+}
+
+func alive(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	// A zombie waits for whoever adopts orphans here; it is not our daemon any more.
+	after := stat[bytes.LastIndexByte(stat, ')')+1:]
+	return !bytes.HasPrefix(bytes.TrimSpace(after), []byte("Z"))
+}
+
+type process struct {
+	pid  int
+	line string
+}
+
+// processes lists what runs of this house. The programs are not dumpable, so only root can
+// read their environment; their command line can always be read.
+func (h *house) processes() []process {
+	var list []process
+	for _, p := range allProcesses() {
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+		if (strings.HasPrefix(p.line, h.bin+"/") || bytes.Contains(environ, []byte("HOME="+h.home+"\x00"))) && alive(p.pid) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func allProcesses() []process {
+	names, _ := filepath.Glob("/proc/[0-9]*")
+	var list []process
+	for _, name := range names {
+		pid, err := strconv.Atoi(filepath.Base(name))
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(name + "/cmdline")
+		if err != nil || len(line) == 0 {
+			continue
+		}
+		list = append(list, process{pid, strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " "))})
+	}
+	return list
+}
+
+// simulator is a running stssim.
+type simulator struct {
+	url string
+	ca  string // file of the CA, with --tls
+	cmd *exec.Cmd
+}
+
+func startSimulator(h *house, args ...string) (*simulator, error) {
+	ready := filepath.Join(h.dir, "sim.ready")
+	_ = os.Remove(ready)
+	s := &simulator{}
+	args = append([]string{"--listen", "127.0.0.1:0", "--ready-file", ready}, args...)
+	if slices.Contains(args, "--tls") {
+		s.ca = filepath.Join(h.dir, "ca.pem")
+		args = append(args, "--ca-out", s.ca)
+	}
+	s.cmd = h.command("stssim", args...)
+	var stderr bytes.Buffer
+	s.cmd.Stderr = &stderr
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the simulator: %w", err)
+	}
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if text, err := os.ReadFile(ready); err == nil {
+			s.url = strings.TrimSpace(string(text))
+			return s, nil
+		}
+		if time.Now().After(limit) {
+			_ = s.stop()
+			return nil, fmt.Errorf("the simulator did not start: %s", stderr.String())
+		}
+	}
+}
+
+func (s *simulator) stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	err := s.cmd.Wait()
+	s.cmd = nil
+	if err != nil {
+		return fmt.Errorf("the simulator: %w", err)
+	}
+	return nil
+}
+
+// record is one request as the simulator remembers it.
+type record struct {
+	Time        time.Time         `json:"time"`
+	Action      string            `json:"action"`
+	Params      map[string]string `json:"params"`
+	AccessKeyID string            `json:"access_key_id"`
+	Region      string            `json:"region"`
+	RoleARN     string            `json:"role_arn"`
+	SessionName string            `json:"session_name"`
+	TokenCode   string            `json:"token_code"`
+	Outcome     string            `json:"outcome"`
+}
+
+func (s *simulator) call(method, path, body string, into any) error {
+	req, err := http.NewRequest(method, s.url+"/_sim/"+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(data, into)
+}
+
+// client trusts the CA of the simulator.
+func (s *simulator) client() (*http.Client, error) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if s.ca != "" {
+		pem, err := os.ReadFile(s.ca)
+		if err != nil {
+			return nil, err
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second}, nil
+}
+
+func (s *simulator) post(path, body string) error { return s.call(http.MethodPost, path, body, nil) }
+
+// fault scripts what goes wrong next.
+func (s *simulator) fault(text string) error { return s.post("faults", text) }
+
+func (s *simulator) requests() ([]record, error) {
+	var list []record
+	err := s.call(http.MethodGet, "requests", "", &list)
+	return list, err
+}
+
+// count is the number of calls of an action.
+func (s *simulator) count(action string) (int, error) {
+	var counts struct {
+		Calls map[string]int `json:"calls"`
+	}
+	err := s.call(http.MethodGet, "counts", "", &counts)
+	return counts.Calls[action], err
+}
+
+// counted fails the test unless an action was called so often.
+func (h *house) counted(t testing.TB, action string, want int) {
+	t.Helper()
+	got, err := h.sim.count(action)
+	must(t, err)
+	if got != want {
+		t.Errorf("%s was called %d times, want %d", action, got, want)
+	}
+}
+
+// freshCodes makes the codes of this moment good once more, on both sides, so
+// that a test that is not about codes need not wait for the next step.
+func (h *house) freshCodes() error {
+	err := os.Remove(h.state("mfa-ledger"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, h.sim.post("codes/forget", ""))
+}
+
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// playRole is the test program in another part: a process of another uid, with nothing of ours in its hands.
+func playRole(role string) int {
+	switch role {
+	case "stranger":
+		// Says what comes back from the socket, for each line that it sends.
+		path := os.Getenv("E2E_SOCKET")
+		for _, line := range []string{"", `{"v":1,"verb":"ping"}`, `{"v":1,"verb":"state"}`, `{"v":1,"verb":"get","profile":"product_prod_paul"}`} {
+			n, how := tryLine(path, line)
+			fmt.Printf("%d bytes %s\n", n, how)
+		}
+		return 0
+	}
+	return 2
+}
+
+func tryLine(path, line string) (int, string) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return 0, "not connected: " + err.Error()
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	if line != "" {
+		_, _ = conn.Write([]byte(line + "\n"))
+	}
+	n, err := conn.Read(make([]byte, 4096))
+	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		return n, "left open"
+	}
+	return n, "connected"
+}
