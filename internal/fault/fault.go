@@ -120,25 +120,23 @@ const maxLine = 600
 func Line(s string) string {
 	var b strings.Builder
 	for i, r := range s {
-		if b.Len() > maxLine {
-			b.WriteString("…")
-			break
-		}
+		shown := string(r)
 		switch {
 		case r == utf8.RuneError:
 			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				fmt.Fprintf(&b, `\x%02x`, s[i])
-				continue
+				shown = fmt.Sprintf(`\x%02x`, s[i])
 			}
-			b.WriteRune(r)
 		case unicode.IsPrint(r):
-			b.WriteRune(r)
 		case r == '\n' || r == '\t':
-			b.WriteByte(' ')
+			shown = " "
 		default:
 			q := fmt.Sprintf("%q", r)
-			b.WriteString(q[1 : len(q)-1])
+			shown = q[1 : len(q)-1]
 		}
+		if b.Len()+len(shown) > maxLine {
+			return b.String() + "…"
+		}
+		b.WriteString(shown)
 	}
 	return b.String()
 }

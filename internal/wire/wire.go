@@ -147,10 +147,11 @@ func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal()})
 }
 
-// DecodeRequest reads the line of a request.
+// DecodeRequest reads the line of a request. One of another version is told
+// so even where its fields are of other types.
 func DecodeRequest(b []byte) (Request, error) {
 	var j requestJSON
-	if err := json.Unmarshal(b, &j); err != nil {
+	if err := json.Unmarshal(b, &j); err != nil && (j.V == 0 || j.V == Version) {
 		return Request{}, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
 	}
 	if j.V != Version {
@@ -179,10 +180,11 @@ func EncodeResponse(r Response) ([]byte, error) {
 	return line(j)
 }
 
-// DecodeResponse reads the line of a response. A credential must be whole.
+// DecodeResponse reads the line of a response, with the same care for the
+// version. A credential must be whole.
 func DecodeResponse(b []byte) (Response, error) {
 	var j responseJSON
-	if err := json.Unmarshal(b, &j); err != nil {
+	if err := json.Unmarshal(b, &j); err != nil && (j.V == 0 || j.V == Version) {
 		return Response{}, fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
 	}
 	if j.V != Version {
@@ -221,23 +223,20 @@ func line(v any) ([]byte, error) {
 // a line io.ErrUnexpectedEOF. The bytes are valid until the next call.
 func ReadLine(r *bufio.Reader) ([]byte, error) {
 	b, err := r.ReadSlice('\n')
-	if err == nil {
-		return bytes.TrimSuffix(b, []byte("\n")), nil
-	}
 	var all []byte
-	for errors.Is(err, bufio.ErrBufferFull) {
-		if all = append(all, b...); len(all) >= MaxLine {
-			return nil, ErrTooLong
-		}
+	for errors.Is(err, bufio.ErrBufferFull) && len(all) < MaxLine {
+		all = append(all, b...)
 		b, err = r.ReadSlice('\n')
 	}
-	all = append(all, b...)
+	if all != nil {
+		b = append(all, b...)
+	}
 	switch {
-	case err == nil && len(all) > MaxLine:
+	case len(b) > MaxLine, len(b) == MaxLine && err != nil:
 		return nil, ErrTooLong
 	case err == nil:
-		return bytes.TrimSuffix(all, []byte("\n")), nil
-	case errors.Is(err, io.EOF) && len(all) > 0:
+		return bytes.TrimSuffix(b, []byte("\n")), nil
+	case errors.Is(err, io.EOF) && len(b) > 0:
 		return nil, io.ErrUnexpectedEOF
 	}
 	return nil, fmt.Errorf("read a line: %w", err)

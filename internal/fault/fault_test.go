@@ -1,0 +1,137 @@
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestLine(t *testing.T) {
+	tests := []struct{ name, in, want string }{
+		{"empty", "", ""},
+		{"plain", "no such profile \"x\"", "no such profile \"x\""},
+		{"other scripts", "профиль 本番 é", "профиль 本番 é"},
+		{"line ends and tabs", "a\nb\tc", "a b c"},
+		{"carriage return", "good\rbad", `good\rbad`},
+		{"terminal escape", "\x1b[2Jgone", `\x1b[2Jgone`},
+		{"C1 control", "a\u009bb", `a\u009bb`},
+		{"NUL", "a\x00b", `a\x00b`},
+		{"DEL", "a\x7fb", `a\x7fb`},
+		{"not UTF-8", "a\xffb\xc3", `a\xffb\xc3`},
+		{"a real replacement character", "a\uFFFDb", "a\uFFFDb"},
+		{"right to left override", "a\u202eb", `a\u202eb`},
+		{"line separator", "a\u2028b", `a\u2028b`},
+		{"zero width space", "a\u200bb", `a\u200bb`},
+		{"no-break space", "a\u00a0b", `a\u00a0b`},
+		{"tag character", "a\U000e0041b", `a\U000e0041b`},
+		{"just fits", strings.Repeat("x", maxLine), strings.Repeat("x", maxLine)},
+		{"one too many", strings.Repeat("x", maxLine+1), strings.Repeat("x", maxLine) + "…"},
+		{"a megabyte", strings.Repeat("é", 1<<20), strings.Repeat("é", maxLine/2) + "…"},
+	}
+	for _, tt := range tests {
+		if got := Line(tt.in); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// checkLine is what holds for the line of any text.
+func checkLine(t *testing.T, in string) {
+	t.Helper()
+	got := Line(in)
+	if n := len(got); n > maxLine+len("…") {
+		t.Errorf("%d bytes of %q", n, in)
+	}
+	if !utf8.ValidString(got) {
+		t.Errorf("%q became %q, which is not UTF-8", in, got)
+	}
+	for _, r := range got {
+		if !unicode.IsPrint(r) && r != utf8.RuneError {
+			t.Errorf("%q became %q, which holds %U", in, got, r)
+		}
+	}
+	if again := Line(got); again != got && !strings.HasSuffix(got, "…") {
+		t.Errorf("the line of %q is not one: %q", got, again)
+	}
+}
+
+func FuzzLine(f *testing.F) {
+	for _, s := range []string{"", "a\nb", "\xff\xfe", "\x1b]0;title\a", "\u202e", strings.Repeat("\x00", 700)} {
+		f.Add(s)
+	}
+	f.Fuzz(checkLine)
+}
+
+func TestExitCodes(t *testing.T) {
+	// As documented: 1 failed, 2 usage, 3 no such name, 4 a code or login, 5
+	// unreachable, 6 denied, 7 locked, 8 not confirmed.
+	want := map[Kind]int{
+		Internal: 1, Failed: 1, Config: 1, Keyring: 1, Network: 1, Throttled: 1, BadAnswer: 1, Clock: 1,
+		Usage: 2, NotFound: 3, LoginNeeded: 4, CodeRejected: 4, Unreachable: 5, Denied: 6, ExpiredSession: 6,
+		Locked: 7, KeyringLocked: 7, NotConfirmed: 8, "of_a_newer_version": 1,
+	}
+	for kind, code := range want {
+		if got := kind.ExitCode(); got != code {
+			t.Errorf("%s exits with %d, want %d", kind, got, code)
+		}
+	}
+	for kind := range exitCodes {
+		if _, ok := want[kind]; !ok {
+			t.Errorf("%s has an exit code that no test knows", kind)
+		}
+	}
+}
+
+func TestOfAndIs(t *testing.T) {
+	denied := New(Denied, "no: %w", fs.ErrPermission).WithHint("ask %s", "him")
+	plain := errors.New("boom")
+	tests := []struct {
+		name string
+		err  error
+		want Error // without Err
+	}{
+		{"a failure", denied, Error{Kind: Denied, Message: "no: permission denied", Hint: "ask him"}},
+		{"wrapped", fmt.Errorf("assume x: %w", denied), Error{Kind: Denied, Message: "assume x: no: permission denied", Hint: "ask him"}},
+		{"joined", errors.Join(plain, denied), Error{Kind: Denied, Message: "boom\nno: permission denied", Hint: "ask him"}},
+		{"the outer kind counts", New(Config, "file: %w", denied), Error{Kind: Config, Message: "file: no: permission denied"}},
+		{"none of ours", plain, Error{Kind: Internal, Message: "boom"}},
+	}
+	for _, tt := range tests {
+		got := Of(tt.err)
+		if got.Kind != tt.want.Kind || got.Message != tt.want.Message || got.Hint != tt.want.Hint {
+			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		}
+		if fault := tt.want.Kind != Internal; Is(tt.err, tt.want.Kind) != fault {
+			t.Errorf("%s: Is(%s) = %v", tt.name, tt.want.Kind, !fault)
+		}
+		if Is(tt.err, Throttled) {
+			t.Errorf("%s: is of any kind", tt.name)
+		}
+		if tt.err != plain && !errors.Is(got, fs.ErrPermission) {
+			t.Errorf("%s: the cause is lost", tt.name)
+		}
+		if Of(got) != got {
+			t.Errorf("%s: Of(Of(err)) is another", tt.name)
+		}
+	}
+	if Of(nil) != nil || Is(nil, Internal) {
+		t.Error("nil is a failure")
+	}
+	if bare := New(Denied, "no"); bare.WithHint("x") == bare || bare.Hint != "" {
+		t.Error("WithHint changed the failure that it was called on")
+	}
+}
+
+func TestReport(t *testing.T) {
+	e := New(Denied, "AWS said\nno\x1b[0m")
+	if got, want := e.Report("broker"), "broker: AWS said no\\x1b[0m\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := e.WithHint("broker login %s", "a\nb").Report("credproc"), "credproc: AWS said no\\x1b[0m\nhint: broker login a b\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
