@@ -245,7 +245,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 		return nil, fault.New(fault.Keyring, "no time is left to ask the keyring: %w", context.DeadlineExceeded)
 	}
 	c.mu.Lock()
-	if q.Passphrase == "" {
+	if q.Op != opCreate { // that one brings the new passphrase
 		q.withPassphrase(c.passphrase)
 	}
 	q.OffsetMS = c.offset.Milliseconds()

@@ -27,6 +27,7 @@ type fileRing struct {
 	pass secret.String
 	// missing is set where the directory or the check item is not there yet.
 	missing bool
+	proved  bool // see prove
 }
 
 const (
@@ -168,6 +169,15 @@ var errWrongKey = errors.New("it is encrypted with another passphrase")
 // written with it. Where the check item was lost or damaged, any item that opens is proof enough:
 // a key that works must stay within reach.
 func (r *fileRing) prove() error {
+	if r.proved {
+		return nil
+	}
+	err := r.tryPassphrase()
+	r.proved = err == nil
+	return err
+}
+
+func (r *fileRing) tryPassphrase() error {
 	if r.missing {
 		return notCreated(r.dir)
 	}
@@ -297,6 +307,7 @@ func (r *fileRing) create(ctx context.Context) error {
 	if err := r.write(checkKey, "broker: proof of the passphrase", []byte(checkText)); err != nil {
 		return fault.New(fault.Keyring, "create the keyring: %w", err)
 	}
+	r.proved = false
 	return r.prove()
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,9 +24,23 @@ import (
 // The test binary is the vault process too, as the shipped binary is.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "vault" {
-		os.Exit(vaultProcess())
+		// Not os.Exit, with which a binary of the race detector sleeps for a second.
+		syscall.Exit(vaultProcess())
 	}
+	if len(os.Args) == 2 && os.Args[1] == "print-bus" {
+		syscall.Exit(printBus())
+	}
+	lost = loseAnswer()
 	os.Exit(m.Run())
+}
+
+func printBus() int {
+	if address, ok := os.LookupEnv("DBUS_SESSION_BUS_ADDRESS"); ok {
+		fmt.Println("set:" + address)
+	} else {
+		fmt.Println("unset")
+	}
+	return 0
 }
 
 // vaultProcess is Main with a scripted STS, or one of the ways to be a bad vault.
@@ -37,6 +53,8 @@ func vaultProcess() int {
 	switch name {
 	case "main":
 		return Main(os.Stdin, os.Stdout)
+	case "bus":
+		return printBus()
 	case "hang":
 		time.Sleep(time.Hour)
 	case "silent":
@@ -55,7 +73,7 @@ func vaultProcess() int {
 		panic("the seed is " + arg)
 	case "exit":
 		fmt.Fprint(os.Stderr, "wJalrXUtnFEMI\n")
-		os.Exit(3)
+		return 3
 	case "grandchild":
 		// It holds stdout and outlives the vault.
 		cmd := exec.Command("sleep", "3600")
@@ -172,4 +190,20 @@ func mfaCall() session.Call {
 
 func plainCall() session.Call {
 	return session.Call{Operation: session.GetSessionToken, Duration: time.Hour}
+}
+
+// lost is what package exchange says where the server went away before it answered.
+var lost error
+
+func loseAnswer() error {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	call := mfaCall()
+	call.Endpoint.URL = server.URL
+	_, err := exchange.New(exchange.Options{}).Call(context.Background(),
+		exchange.Keys{AccessKeyID: testKeyID, Secret: secret.New(testSecret)}, call, secret.New("123456"))
+	if !answerLost(err) {
+		panic(fmt.Sprintf("exchange does not call a lost answer one: %v", err))
+	}
+	return err
 }

@@ -126,9 +126,14 @@ func (q *request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
 // parsedSeed reads the seed that a request or an item holds.
 func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
 
-// secrets are the texts of a request that no message may repeat.
+// secrets are the texts of a request that no message may repeat. A short passphrase is not among them: it may be a
+// word of the message, and the gap would tell it.
 func (q *request) secrets() []string {
-	return []string{q.Passphrase, q.SecretKey, q.Seed, q.Code}
+	hide := []string{q.SecretKey, q.Seed, q.Code}
+	if len(q.Passphrase) >= 16 {
+		hide = append(hide, q.Passphrase)
+	}
+	return hide
 }
 
 func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }

@@ -1,0 +1,568 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+func TestPassphrase(t *testing.T) {
+	c, ctx := freshCaller(t), t.Context()
+	put := func() error {
+		_, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false)
+		return err
+	}
+	// Nothing there yet: whatever is tried, it is told apart from a wrong passphrase, and nothing is made.
+	for _, pass := range []string{"", "anything"} {
+		c.SetPassphrase(secret.New(pass))
+		for what, err := range map[string]error{"check": c.Check(ctx), "put": put(), "remove": c.Remove(ctx, "security")} {
+			if !errors.Is(err, ErrNotCreated) || !fault.Is(err, fault.KeyringLocked) {
+				t.Errorf("%s with passphrase %q before creation: %v", what, pass, err)
+			}
+		}
+	}
+	if _, err := os.Stat(c.Dir); err == nil {
+		t.Fatal("the directory was made before Create")
+	}
+	if err := c.Create(ctx, secret.String{}); !errors.Is(err, ErrNoPassphrase) {
+		t.Errorf("create without a passphrase: %v", err)
+	}
+	c.Forget()
+	if err := c.Create(ctx, secret.New(testPassphrase)); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(ctx, secret.New("another one")); !errors.Is(err, ErrExists) {
+		t.Errorf("second create: %v", err)
+	}
+
+	before := snapshot(t, c.Dir)
+	for pass, want := range map[string]error{"wrong": ErrWrongPassphrase, testPassphrase + " ": ErrWrongPassphrase, "": ErrNoPassphrase} {
+		c.SetPassphrase(secret.New(pass))
+		key := testKey("security")
+		key.Replace = true
+		_, replace := c.Put(ctx, key, profiles.Endpoint{}, false)
+		_, open := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
+		for what, err := range map[string]error{
+			"check": c.Check(ctx), "put": put(), "replace": replace, "open": open, "remove": c.Remove(ctx, "security"),
+			"seed": c.SetSeed(ctx, "security", secret.New(testSeed)), "unseed": c.RemoveSeed(ctx, "security"),
+		} {
+			if !errors.Is(err, want) || !fault.Is(err, fault.KeyringLocked) || strings.Contains(err.Error(), "correct horse") {
+				t.Errorf("%s with passphrase %q: %v", what, pass, err)
+			}
+		}
+	}
+	if after := snapshot(t, c.Dir); after != before {
+		t.Errorf("a wrong passphrase changed something:\n%s\n%s", before, after)
+	}
+	c.SetPassphrase(secret.New(testPassphrase))
+	if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
+		t.Errorf("the right passphrase: %v", err)
+	}
+}
+
+// snapshot is every file of a directory with its mode and content.
+func snapshot(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s %s", e.Name(), info.Mode())
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %x", data)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestPassphraseFile(t *testing.T) {
+	c, ctx := fileCaller(t), t.Context()
+	c.Forget()
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good", testPassphrase+"\nsecond line\n", 0o600)
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(good, link); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	foreign := write("foreign", testPassphrase, 0o600)
+	if os.Getuid() == 0 {
+		if err := os.Chown(foreign, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		foreign = "/etc/hostname"
+	}
+	for path, want := range map[string]string{
+		good: "", write("crlf", testPassphrase+"\r\n", 0o400): "", write("bare", testPassphrase, 0o600): "",
+		write("open", testPassphrase, 0o644): "open to others", link: "symbolic link", fifo: "not a regular file", dir: "not a regular file",
+		foreign: "belongs to another user", write("empty", "\n"+testPassphrase, 0o600): "empty", filepath.Join(dir, "none"): "no such file",
+		write("wrong", "wrong\n", 0o600): "wrong passphrase", write("huge", strings.Repeat("x", 70000), 0o600): "larger",
+	} {
+		t.Setenv(passphraseFile, path)
+		err := c.Check(ctx)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", filepath.Base(path), err, want)
+		}
+	}
+	// A passphrase that was given goes first.
+	t.Setenv(passphraseFile, filepath.Join(dir, "wrong"))
+	c.SetPassphrase(secret.New(testPassphrase))
+	if err := c.Check(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDirectoryRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		text  string
+		root  bool
+	}{
+		"0777":     {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777)) }, "mode 0777", false},
+		"0750":     {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o750)) }, "mode 0750", false},
+		"sticky":   {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777|os.ModeSticky)) }, "open to others", false},
+		"foreign":  {func(t *testing.T, dir string) { must(t, os.Chown(dir, 65534, 65534)) }, "belongs to another user", true},
+		"file":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, os.WriteFile(dir, nil, 0o600)) }, "not a directory", false},
+		"fifo":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, syscall.Mkfifo(dir, 0o600)) }, "not a directory", false},
+		"symlink":  {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "symbolic link", false},
+		"relative": {nil, "not an absolute path", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.root && os.Getuid() != 0 {
+				t.Skip("NOT TESTED: needs root to give a directory away")
+			}
+			c := fileCaller(t)
+			if _, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false); err != nil {
+				t.Fatal(err)
+			}
+			if tc.spoil == nil {
+				c.Dir = "keyring"
+			} else {
+				tc.spoil(t, c.Dir)
+			}
+			for what, err := range map[string]error{
+				"check": c.Check(t.Context()), "remove": c.Remove(t.Context(), "security"), "create": c.Create(t.Context(), secret.New("x")),
+			} {
+				if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), tc.text) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedItem(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, path string){
+		"cut":     func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) },
+		"empty":   func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) },
+		"flipped": func(t *testing.T, path string) { edit(t, path, func(b []byte) []byte { b[len(b)-30] ^= 1; return b }) },
+		"text":    func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("a.b.c.d.e"), 0o600)) },
+		"no alg":  func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("e30.e30.e30.e30.e30"), 0o600)) },
+		"huge":    func(t *testing.T, path string) { must(t, os.Truncate(path, 1<<20)) },
+		"symlink": func(t *testing.T, path string) {
+			must(t, os.Rename(path, path+"2"))
+			must(t, os.Symlink(path+"2", path))
+		},
+		"fifo":      func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, syscall.Mkfifo(path, 0o600)) },
+		"directory": func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
+		"open":      func(t *testing.T, path string) { must(t, os.Chmod(path, 0o644)) },
+		"another's": func(t *testing.T, path string) {
+			data, err := os.ReadFile(filepath.Join(filepath.Dir(path), itemKey("other")))
+			must(t, err)
+			must(t, os.WriteFile(path, data, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, ctx := fileCaller(t), t.Context()
+			for _, source := range []string{"security", "other"} {
+				if _, err := c.Put(ctx, testKey(source), profiles.Endpoint{}, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := filepath.Join(c.Dir, itemKey("security"))
+			spoil(t, path)
+			before := snapshot(t, c.Dir)
+			key := testKey("security")
+			key.Replace = true
+			_, put := c.Put(ctx, key, profiles.Endpoint{}, false)
+			_, open := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
+			for what, err := range map[string]error{"open": open, "put": put, "seed": c.SetSeed(ctx, "security", secret.New(testSeed))} {
+				if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey("security")) || !strings.Contains(err.Error(), "left as it is") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if after := snapshot(t, c.Dir); before != after {
+				t.Errorf("something was changed:\n%s\n%s", before, after)
+			}
+			if _, err := c.Open(ctx, testSource("other"), plainCall(), secret.String{}); err != nil {
+				t.Errorf("the other source: %v", err)
+			}
+		})
+	}
+}
+
+func edit(t *testing.T, path string, change func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, change(data), 0o600))
+}
+
+// TestCheckItemLost: a key that works stays within reach where the proof of the passphrase is gone.
+func TestCheckItemLost(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, path string){
+		"removed": func(t *testing.T, path string) { must(t, os.Remove(path)) },
+		"cut":     func(t *testing.T, path string) { must(t, os.Truncate(path, 40)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, ctx := fileCaller(t), t.Context()
+			if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
+				t.Fatal(err)
+			}
+			spoil(t, filepath.Join(c.Dir, checkKey))
+			if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
+				t.Errorf("open: %v", err)
+			}
+			if err := c.Create(ctx, secret.New("another")); !errors.Is(err, ErrExists) {
+				t.Errorf("create over stored keys: %v", err)
+			}
+			c.SetPassphrase(secret.New("wrong"))
+			if _, err := c.Put(ctx, testKey("two"), profiles.Endpoint{}, false); !errors.Is(err, ErrWrongPassphrase) {
+				t.Errorf("put with a wrong passphrase: %v", err)
+			}
+			c.Forget()
+			if err := c.Check(ctx); !errors.Is(err, ErrNoPassphrase) {
+				t.Errorf("no passphrase: %v", err)
+			}
+		})
+	}
+	c := fileCaller(t)
+	must(t, os.Truncate(filepath.Join(c.Dir, checkKey), 40))
+	if err := c.Check(t.Context()); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "check item") {
+		t.Errorf("nothing but a damaged check item: %v", err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	t.Setenv("BROKER_TEST_VAULT", "main")
+	for _, mask := range []int{0, 0o077, 0o777} {
+		old := syscall.Umask(mask)
+		exe := testExe(t)
+		home, err := os.MkdirTemp("/tmp", "modes")
+		must(t, err)
+		must(t, os.Chmod(home, 0o700))
+		c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: home + "/a/keyring", StateDir: home + "/state"}
+		err = c.Create(t.Context(), secret.New(testPassphrase))
+		if err == nil {
+			_, err = c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)
+		}
+		syscall.Umask(old)
+		must(t, err)
+		for path, want := range map[string]os.FileMode{
+			"a": 0o700, "a/keyring": 0o700, "a/keyring/" + itemKey("security"): 0o600, "a/keyring/" + checkKey: 0o600, "a/keyring/" + lockName: 0o600,
+		} {
+			if info, err := os.Stat(filepath.Join(home, path)); err != nil || info.Mode().Perm() != want {
+				t.Errorf("umask %03o: %s: %v, %v", mask, path, info.Mode(), err)
+			}
+		}
+		_ = os.RemoveAll(home)
+	}
+}
+
+func TestWritersAtOnce(t *testing.T) {
+	c, ctx := fileCaller(t), t.Context()
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			name := fmt.Sprint("source", i)
+			if _, err := c.Put(ctx, testKey(name), profiles.Endpoint{}, false); err != nil {
+				t.Error(err)
+			}
+			if err := c.SetSeed(ctx, name, secret.New(testSeed)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 12 {
+		if info, err := c.Describe(ctx, fmt.Sprint("source", i)); err != nil || !info.HasSeed {
+			t.Errorf("source%d: %+v, %v", i, info, err)
+		}
+	}
+
+	// Somebody who holds the lock is waited for, until the deadline, and readers do not mind him.
+	f, err := os.OpenFile(filepath.Join(c.Dir, lockName), os.O_RDWR, 0)
+	must(t, err)
+	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	c.Timeout = 2 * time.Second
+	if err := c.RemoveSeed(ctx, "source1"); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "another process holds") {
+		t.Errorf("while locked: %v", err)
+	}
+	if info, err := c.Describe(ctx, "source1"); err != nil || !info.HasSeed {
+		t.Errorf("read while locked: %+v, %v", info, err)
+	}
+	_ = f.Close()
+	if err := c.RemoveSeed(ctx, "source1"); err != nil {
+		t.Errorf("lock given back: %v", err)
+	}
+}
+
+// request of a Caller, as it would be written; for tests that start the process themselves.
+func written(t *testing.T, c *Caller, q *request) []byte {
+	t.Helper()
+	q.Backend, q.Dir, q.StateDir, q.TimeoutMS = File, c.Dir, c.StateDir, 20000
+	q.withPassphrase(secret.New(testPassphrase))
+	data, err := json.Marshal(q)
+	must(t, err)
+	return data
+}
+
+// TestKilledWriter kills a writer at every moment of a write: first at each system call that
+// touches a file, then at random. There is the old key or the new one, and the next write cleans up.
+func TestKilledWriter(t *testing.T) {
+	c, ctx := fileCaller(t), t.Context()
+	ids := []string{"AKIAAAAAAAAAAAAAAAAA", "AKIABBBBBBBBBBBBBBBB"}
+	key := func(i int) Key {
+		return Key{Name: "security", AccessKeyID: ids[i%2], Secret: secret.New(fmt.Sprint("secret", i)), Replace: true}
+	}
+	if _, err := c.Put(ctx, key(0), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	holds := func(round int, allowed ...string) string {
+		t.Helper()
+		info, err := c.Describe(ctx, "security")
+		if err != nil {
+			t.Fatalf("round %d: the key is lost: %v", round, err)
+		}
+		for _, id := range allowed {
+			if info.AccessKeyID == id {
+				return id
+			}
+		}
+		t.Fatalf("round %d: holds %s, want one of %v", round, info.AccessKeyID, allowed)
+		return ""
+	}
+	outcomes := map[bool]int{}
+	leftovers := 0
+
+	calls := []string{"openat", "mkdirat", "write", "pwrite64", "fsync", "rename", "renameat", "unlinkat", "fchmodat"}
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("strace is not installed, and CI is set")
+		}
+		t.Log("NOT TESTED: strace is not installed, so only random moments are tried")
+		calls = nil
+	}
+	rounds := 0
+	for _, call := range calls {
+		for when := 1; when <= 60; when++ {
+			old := holds(rounds, ids...)
+			next := key(1)
+			if old == ids[1] {
+				next = key(0)
+			}
+			cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+				"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, when), c.Exe, "vault")
+			cmd.Stdin = bytes.NewReader(written(t, c, putRequest(next, profiles.Endpoint{}, false)))
+			out, _ := cmd.Output()
+			rounds++
+			outcomes[holds(rounds, ids...) != old]++
+			if left, _ := filepath.Glob(filepath.Join(c.Dir, stagingPattern)); len(left) > 0 {
+				leftovers++
+			}
+			if len(out) > 0 && call != "write" { // it came to its end: no such call is left to be killed at
+				break
+			}
+		}
+	}
+	for round := range 60 {
+		old := holds(round, ids...)
+		next := key(1)
+		if old == ids[1] {
+			next = key(0)
+		}
+		// Cancelling is kill -9 for the whole process group.
+		cut, cancel := context.WithTimeout(ctx, time.Hour)
+		time.AfterFunc(time.Duration(round)*time.Millisecond/2, cancel)
+		_, _ = c.Put(cut, next, profiles.Endpoint{}, false)
+		cancel()
+		outcomes[holds(round, ids...) != old]++
+		if left, _ := filepath.Glob(filepath.Join(c.Dir, stagingPattern)); len(left) > 0 {
+			leftovers++
+		}
+	}
+	t.Logf("%d old, %d new, %d with leftovers", outcomes[false], outcomes[true], leftovers)
+	if calls != nil && (outcomes[false] == 0 || outcomes[true] == 0 || leftovers == 0) {
+		t.Errorf("no crash before, after or within a write: the test is void")
+	}
+	if _, err := c.Put(ctx, key(0), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	if entries, _ := os.ReadDir(c.Dir); len(entries) != 3 { // lock, check, security
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// TestWriteFails: no space, or no right to write. The old item stays.
+func TestWriteFails(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: needs root to mount a full file system and to become another user")
+	}
+	t.Run("no space", func(t *testing.T) {
+		c, ctx := freshCaller(t), t.Context()
+		must(t, os.MkdirAll(c.Dir, 0o700))
+		if err := syscall.Mount("tmpfs", c.Dir, "tmpfs", 0, "size=32k,mode=0700"); err != nil {
+			t.Skipf("NOT TESTED: cannot mount: %v", err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(c.Dir, syscall.MNT_DETACH) })
+		must(t, c.Create(ctx, secret.New(testPassphrase)))
+		if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.WriteFile(filepath.Join(c.Dir, "filler"), make([]byte, 64<<10), 0o600) // as much as there is room for
+		err := c.SetSeed(ctx, "security", secret.New(testSeed))
+		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "no space") || !strings.Contains(err.Error(), "old item stays") {
+			t.Errorf("got %v", err)
+		}
+		if info, err := c.Describe(ctx, "security"); err != nil || info.HasSeed {
+			t.Errorf("after: %+v, %v", info, err)
+		}
+	})
+	t.Run("read-only directory", func(t *testing.T) {
+		home, err := os.MkdirTemp("/tmp", "nobody")
+		must(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(home) })
+		must(t, os.Chmod(home, 0o711))
+		exe := filepath.Join(home, "exe")
+		data, err := os.ReadFile(testExe(t))
+		must(t, err)
+		must(t, os.WriteFile(exe, data, 0o755))
+		must(t, os.Mkdir(home+"/his", 0o700))
+		must(t, os.Chown(home+"/his", 65534, 65534))
+		c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state"}
+		as := func(uid uint32, q *request) *answerFault {
+			t.Helper()
+			cmd := exec.Command(exe, "vault")
+			cmd.Stdin = bytes.NewReader(written(t, c, q))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			out, err := cmd.Output()
+			must(t, err)
+			var a answer
+			must(t, json.Unmarshal(out, &a))
+			return a.Fault
+		}
+		for _, q := range []*request{{Op: opCreate}, putRequest(testKey("security"), profiles.Endpoint{}, false)} {
+			if f := as(65534, q); f != nil {
+				t.Fatal(f.Message)
+			}
+		}
+		must(t, os.Chmod(c.Dir, 0o500))
+		before := snapshot(t, c.Dir)
+		seed := seedRequest("security", secret.New(testSeed))
+		if f := as(65534, seed); f == nil || f.Kind != fault.Keyring || !strings.Contains(f.Message, "permission denied") {
+			t.Errorf("write: %+v", f)
+		}
+		if f := as(65534, &request{Op: opRemove, Source: "security"}); f == nil || f.Kind != fault.Keyring {
+			t.Errorf("remove: %+v", f)
+		}
+		if f := as(65534, &request{Op: opDescribe, Source: "security"}); f != nil {
+			t.Errorf("read: %+v", f)
+		}
+		if after := snapshot(t, c.Dir); after != before {
+			t.Errorf("changed:\n%s\n%s", before, after)
+		}
+		// Another user, root included, is not served from it.
+		if f := as(0, &request{Op: opDescribe, Source: "security"}); f == nil || !strings.Contains(f.Message, "belongs to another user") {
+			t.Errorf("root: %+v", f)
+		}
+		must(t, os.Chmod(c.Dir, 0o700))
+		if f := as(65534, seed); f != nil {
+			t.Errorf("writable again: %+v", f)
+		}
+	})
+}
+
+// TestNothingInPlainText looks for the secrets in every file that was made.
+func TestNothingInPlainText(t *testing.T) {
+	c, ctx := fileCaller(t), t.Context()
+	key := testKey("security")
+	key.Seed = secret.New(testSeed)
+	if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Open(ctx, testSource("security"), mfaCall(), secret.New("918273")); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	err := filepath.WalkDir(filepath.Dir(c.Dir), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files++
+		data, err := os.ReadFile(path)
+		for _, s := range []string{testSecret, testSeed, testPassphrase, "918273", testKeyID, testSerial} {
+			if bytes.Contains(data, []byte(s)) {
+				t.Errorf("%s holds %q", path, s)
+			}
+		}
+		return err
+	})
+	if err != nil || files < 4 {
+		t.Errorf("%d files, %v", files, err)
+	}
+}

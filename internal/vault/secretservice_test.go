@@ -1,0 +1,421 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// desktop is a session bus and a gnome-keyring of a test's own.
+type desktop struct {
+	t    *testing.T
+	home string
+	bus  *exec.Cmd
+	ring *exec.Cmd
+}
+
+func newDesktop(t *testing.T) *desktop {
+	t.Helper()
+	for _, program := range []string{"dbus-daemon", "gnome-keyring-daemon"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%s is not installed, and CI is set: the Secret Service must be tested", program)
+			}
+			t.Skipf("NOT TESTED: %s is not installed (Debian: apt install dbus gnome-keyring)", program)
+		}
+	}
+	home, err := os.MkdirTemp("", "desktop") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desktop{t: t, home: home}
+	t.Cleanup(func() {
+		d.stop(&d.ring)
+		d.stop(&d.bus)
+		_ = os.RemoveAll(home)
+	})
+	for name, value := range map[string]string{
+		"HOME": home, "XDG_DATA_HOME": home + "/share", "XDG_RUNTIME_DIR": home, "XDG_CONFIG_HOME": home + "/config",
+		"XDG_CACHE_HOME": home + "/cache", "DBUS_SESSION_BUS_ADDRESS": d.address(), "DISPLAY": "", "WAYLAND_DISPLAY": "",
+	} {
+		t.Setenv(name, value)
+	}
+	d.startBus()
+	return d
+}
+
+func (d *desktop) address() string { return "unix:path=" + d.home + "/bus" }
+
+// startBus starts a bus that starts no services by itself.
+func (d *desktop) startBus() {
+	d.t.Helper()
+	config := `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>` + d.address() + `</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
+	file := filepath.Join(d.home, "bus.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	_ = os.Remove(filepath.Join(d.home, "bus"))
+	d.bus = exec.Command("dbus-daemon", "--nofork", "--config-file="+file)
+	if err := d.bus.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.wait("the session bus", func() bool {
+		conn, err := net.Dial("unix", filepath.Join(d.home, "bus"))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// startRing starts gnome-keyring; a password opens the login keyring, and makes it if there is none.
+func (d *desktop) startRing(password string) {
+	d.t.Helper()
+	args := []string{"--foreground", "--components=secrets"}
+	if password != "" {
+		args = append(args, "--unlock")
+	}
+	d.ring = exec.Command("gnome-keyring-daemon", args...)
+	d.ring.Stdin = strings.NewReader(password)
+	if err := d.ring.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.wait("gnome-keyring", func() bool {
+		bus := d.dial()
+		defer func() { _ = bus.Close() }()
+		v, err := bus.Object(secretsName, secretsPath).GetProperty("org.freedesktop.Secret.Service.Collections")
+		if err != nil {
+			return false
+		}
+		return password == "" || strings.Contains(fmt.Sprint(v.Value()), string(loginPath))
+	})
+}
+
+// dial connects the test itself to the bus.
+func (d *desktop) dial() *dbus.Conn {
+	d.t.Helper()
+	bus, err := dbus.Dial(d.address())
+	if err == nil {
+		if err = bus.Auth(nil); err == nil {
+			err = bus.Hello()
+		}
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return bus
+}
+
+func (d *desktop) wait(what string, ready func() bool) {
+	d.t.Helper()
+	for range 500 {
+		if ready() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	d.t.Fatalf("%s did not start", what)
+}
+
+func (d *desktop) stop(cmd **exec.Cmd) {
+	if *cmd != nil {
+		_ = (*cmd).Process.Kill()
+		_ = (*cmd).Wait()
+		*cmd = nil
+	}
+}
+
+func (d *desktop) caller() *Caller {
+	c := freshCaller(d.t)
+	c.Backend = func() string { return SecretService }
+	return c
+}
+
+// within fails if the call took longer.
+func within(t *testing.T, limit time.Duration, call func() error) error {
+	t.Helper()
+	start := time.Now()
+	err := call()
+	if took := time.Since(start); took > limit {
+		t.Errorf("took %s, more than %s: %v", took, limit, err)
+	}
+	return err
+}
+
+func TestSecretService(t *testing.T) {
+	d := newDesktop(t)
+	d.startRing("the right one")
+	c, ctx := d.caller(), t.Context()
+	if err := c.Check(ctx); err != nil {
+		t.Fatal(err)
+	}
+	name := "security $(x)\n'\""
+	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("open of what is not there: %v", err)
+	}
+	if _, err := c.Put(ctx, testKey(name), profiles.Endpoint{}, true); err != nil {
+		t.Fatal(err)
+	}
+	if creds, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil || creds.Subject != testKeyID+"/wJal/0" {
+		t.Errorf("open: %v", err)
+	}
+	if err := c.SetSeed(ctx, name, secret.New(testSeed)); err != nil {
+		t.Fatal(err)
+	}
+	key := testKey(name)
+	key.AccessKeyID, key.Replace, key.KeepSeed = "AKIAIOSFODNN7REPLACE", true, true
+	if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := c.Describe(ctx, name); err != nil || info.AccessKeyID != "AKIAIOSFODNN7REPLACE" || !info.HasSeed {
+		t.Errorf("after replace: %+v, %v", info, err)
+	}
+
+	// One item, with a label that a person can read.
+	bus := d.dial()
+	defer func() { _ = bus.Close() }()
+	v, err := bus.Object(secretsName, loginPath).GetProperty("org.freedesktop.Secret.Collection.Items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := v.Value().([]dbus.ObjectPath)
+	if len(items) != 1 {
+		t.Fatalf("%d items, want 1", len(items))
+	}
+	label, err := bus.Object(secretsName, items[0]).GetProperty("org.freedesktop.Secret.Item.Label")
+	if err != nil || label.Value().(string) != `broker: security $(x) '"` {
+		t.Errorf("label %v, %v", label, err)
+	}
+
+	if err := c.Remove(ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Remove(ctx, name); !fault.Is(err, fault.NotFound) {
+		t.Errorf("second remove: %v", err)
+	}
+
+	// FAULTS 23: the bus dies and comes back, the caller stays.
+	d.stop(&d.ring)
+	d.stop(&d.bus)
+	if err := within(t, 2*time.Second, func() error { return c.Check(ctx) }); !fault.Is(err, fault.Keyring) {
+		t.Errorf("without a bus: %v", err)
+	}
+	d.startBus()
+	d.startRing("the right one")
+	if err := c.Check(ctx); err != nil {
+		t.Errorf("the bus is back: %v", err)
+	}
+}
+
+func TestSecretServiceLocked(t *testing.T) {
+	d := newDesktop(t)
+	d.startRing("the right one")
+	c, ctx := d.caller(), t.Context()
+	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	d.stop(&d.ring)
+	d.startRing("a wrong one")
+	for what, call := range map[string]func() error{
+		"check": func() error { return c.Check(ctx) },
+		"open": func() error {
+			_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
+			return err
+		},
+		"put": func() error {
+			_, err := c.Put(ctx, testKey("other"), profiles.Endpoint{}, false)
+			return err
+		},
+		"remove": func() error { return c.Remove(ctx, "security") },
+	} {
+		err := within(t, 2*time.Second, call)
+		if !fault.Is(err, fault.KeyringLocked) || !strings.Contains(fault.Of(err).Hint, "--unlock") {
+			t.Errorf("%s: %v, hint %q", what, err, fault.Of(err).Hint)
+		}
+	}
+	trials := c.Probe(ctx)
+	if trials[0].Backend != SecretService || !trials[0].Works() || trials[0].Err == nil {
+		t.Errorf("a locked keyring is there all the same: %+v", trials)
+	}
+
+	// With a display a prompt may come; here nobody shows it, and the deadline ends the vault.
+	t.Setenv("DISPLAY", ":4711")
+	c.Timeout = 3 * time.Second
+	err := within(t, 4*time.Second, func() error {
+		_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
+		return err
+	})
+	if !fault.Is(err, fault.Keyring) && !fault.Is(err, fault.KeyringLocked) {
+		t.Errorf("with a display: %v", err)
+	}
+	t.Setenv("DISPLAY", "")
+
+	// Nothing was harmed.
+	d.stop(&d.ring)
+	d.startRing("the right one")
+	if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
+		t.Errorf("unlocked again: %v", err)
+	}
+}
+
+func TestSecretServiceAbsent(t *testing.T) {
+	d := newDesktop(t)
+	c, ctx := d.caller(), t.Context()
+	err := within(t, 2*time.Second, func() error { return c.Check(ctx) })
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "no Secret Service (org.freedesktop.secrets)") {
+		t.Errorf("a bus without the service: %v", err)
+	}
+
+	d.startRing("")
+	err = within(t, 2*time.Second, func() error { return c.Check(ctx) })
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), `no collection "login"`) {
+		t.Errorf("a service without the login collection: %v", err)
+	}
+	// The library would ask a GUI to make the collection.
+	err = within(t, 2*time.Second, func() error {
+		_, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false)
+		return err
+	})
+	if !fault.Is(err, fault.Keyring) {
+		t.Errorf("put without the login collection: %v", err)
+	}
+	d.stop(&d.ring)
+
+	d.startRing("the right one")
+	_ = d.ring.Process.Signal(syscall.SIGSTOP)
+	err = within(t, 3*time.Second, func() error { return c.Check(ctx) })
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a stopped service: %v", err)
+	}
+	_ = d.ring.Process.Signal(syscall.SIGCONT)
+
+	// No bus at all: first none, then one that is gone; then the one of XDG_RUNTIME_DIR, without the variable.
+	for _, address := range []string{"", "autolaunch:", "unix:path=" + d.home + "/gone"} {
+		t.Setenv("XDG_RUNTIME_DIR", "")
+		t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
+		err = within(t, 2*time.Second, func() error { return c.Check(ctx) })
+		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "no session bus") {
+			t.Errorf("address %q: %v", address, err)
+		}
+	}
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("XDG_RUNTIME_DIR", d.home)
+	if err := c.Check(ctx); err != nil {
+		t.Errorf("the bus of XDG_RUNTIME_DIR: %v", err)
+	}
+}
+
+// TestSilentBus: a bus that takes connections and says nothing stops the library in its init, before Main.
+func TestSilentBus(t *testing.T) {
+	dir, err := os.MkdirTemp("", "bus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	listener, err := net.Listen("unix", filepath.Join(dir, "bus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+dir+"/bus")
+	c := fileCaller(t)
+	if err := within(t, 2*time.Second, func() error { return c.Check(t.Context()) }); err != nil {
+		t.Errorf("the file keyring needs no bus: %v", err)
+	}
+	c.Backend = func() string { return SecretService }
+	err = within(t, 8*time.Second, func() error { return c.Check(t.Context()) })
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSecretServiceDamagedItem(t *testing.T) {
+	d := newDesktop(t)
+	d.startRing("the right one")
+	c, ctx := d.caller(), t.Context()
+	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	bus := d.dial()
+	defer func() { _ = bus.Close() }()
+	var output dbus.Variant
+	var talk dbus.ObjectPath
+	if err := bus.Object(secretsName, secretsPath).Call("org.freedesktop.Secret.Service.OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&output, &talk); err != nil {
+		t.Fatal(err)
+	}
+	type raw struct {
+		Session    dbus.ObjectPath
+		Parameters []byte
+		Value      []byte
+		Type       string
+	}
+	for _, value := range []string{"", "not json", `{"Data":5}`, `{"Key":"x","Data":"e30="}`, `null`} {
+		properties := map[string]dbus.Variant{
+			"org.freedesktop.Secret.Item.Label":      dbus.MakeVariant("damaged"),
+			"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"profile": itemKey("security")}),
+		}
+		if err := bus.Object(secretsName, loginPath).Call("org.freedesktop.Secret.Collection.CreateItem", 0, properties, raw{talk, nil, []byte(value), "text/plain"}, true).Err; err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
+		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey("security")) || !strings.Contains(err.Error(), "left as it is") {
+			t.Errorf("%q: %v", value, err)
+		}
+		key := testKey("security")
+		key.Replace = true
+		if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); !fault.Is(err, fault.Keyring) {
+			t.Errorf("%q: a damaged item was replaced unasked: %v", value, err)
+		}
+	}
+	if err := c.Remove(ctx, "security"); err != nil {
+		t.Errorf("remove a damaged item: %v", err)
+	}
+	if _, err := c.Describe(ctx, "security"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("after remove: %v", err)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	c := freshCaller(t)
+	c.Backend = nil
+	trials := c.Probe(t.Context())
+	if len(trials) != 2 || trials[0].Works() || trials[1].Backend != File || !trials[1].Works() || !errors.Is(trials[1].Err, ErrNotCreated) {
+		t.Fatalf("%+v", trials)
+	}
+	if _, err := os.Stat(c.Dir); err == nil {
+		t.Error("a probe made the directory")
+	}
+	if got, err := c.InUse(t.Context()); got != File || err != nil {
+		t.Errorf("InUse: %q, %v", got, err)
+	}
+
+	c = freshCaller(t)
+	c.Backend = nil
+	if err := os.Mkdir(c.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(c.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.InUse(t.Context())
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "secret-service: ") || !strings.Contains(err.Error(), "file: ") || !strings.Contains(err.Error(), "0777") {
+		t.Errorf("no keyring at all: %v", err)
+	}
+}
