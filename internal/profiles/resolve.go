@@ -217,7 +217,7 @@ func (s *Set) asksFor(p profile) (other string, ok bool) {
 	if _, plain := p.plainKey(); plain || p.ours {
 		return "", false
 	}
-	words := splitCommand(p.own.text(keyCredentialProcess))
+	words := SplitCommand(p.own.text(keyCredentialProcess))
 	if !isCredproc(words) {
 		return "", false
 	}
@@ -233,7 +233,7 @@ func (s *Set) asksFor(p profile) (other string, ok bool) {
 }
 
 // isOurs reports whether a credential_process starts our helper.
-func isOurs(command string) bool { return isCredproc(splitCommand(command)) }
+func isOurs(command string) bool { return isCredproc(SplitCommand(command)) }
 
 func isCredproc(words []string) bool {
 	if len(words) == 0 {
@@ -243,9 +243,9 @@ func isCredproc(words []string) bool {
 	return strings.TrimSuffix(base, ".exe") == "credproc"
 }
 
-// splitCommand splits a command as the SDKs do it: no shell, double quotes
+// SplitCommand splits a command as the SDKs do it: no shell, double quotes
 // around words with spaces.
-func splitCommand(command string) []string {
+func SplitCommand(command string) []string {
 	var words []string
 	var word strings.Builder
 	quoted, open := false, false
