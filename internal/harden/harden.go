@@ -16,11 +16,18 @@ var ErrPrivileges = errors.New("runs with the rights of another user")
 // /proc/PID/mem by other processes of the same user (Linux: PR_SET_DUMPABLE,
 // prctl(2)). It refuses setuid and sudo, where files and sessions of one user would be served to another.
 func Process() error {
+	if err := refuse(); err != nil {
+		return err
+	}
+	return process()
+}
+
+func refuse() error {
 	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
 		return fmt.Errorf("setuid: %w", ErrPrivileges)
 	}
 	if sudo, err := strconv.Atoi(os.Getenv("SUDO_UID")); err == nil && sudo != os.Getuid() {
 		return fmt.Errorf("sudo: %w", ErrPrivileges)
 	}
-	return process()
+	return nil
 }

@@ -47,13 +47,19 @@ func OpenDir(dir string) (*os.File, error) {
 	} else if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	fd, err := openDir(dir)
+	if created && errors.Is(err, fs.ErrPermission) {
+		// The umask took away that we may read it. Were it swapped just now
+		// for a link, something of ours would become private; nothing worse.
+		_ = os.Chmod(dir, 0o700)
+		fd, err = openDir(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", dir, ErrDirectory, err)
 	}
 	f := os.NewFile(uintptr(fd), dir)
 	if created {
-		// Whatever the umask took away.
+		// Whatever else the umask took away.
 		if err := f.Chmod(0o700); err != nil {
 			_ = f.Close()
 			return nil, err
@@ -71,11 +77,21 @@ func OpenDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+func openDir(dir string) (int, error) {
+	return syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+}
+
 // Listener accepts connections of our own uid.
 type Listener struct {
 	path string
 
-	mu    sync.Mutex // guards the rest, which Restore replaces
+	mu      sync.Mutex // guards the rest
+	place              // Restore replaces it
+	stopped bool
+}
+
+// A place is where a Listener can be found.
+type place struct {
 	dir   *os.File
 	lock  *os.File
 	unix  *net.UnixListener
@@ -87,72 +103,73 @@ type Listener struct {
 // removed, which is safe because the lock is held. The lock file stays for ever: to
 // remove it would let two processes hold locks on two files of one name.
 func Listen(path string) (*Listener, error) {
-	l := &Listener{path: path}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.openLocked(); err != nil {
+	p, err := take(path)
+	if err != nil {
 		return nil, err
 	}
-	return l, nil
+	return &Listener{path: path, place: p}, nil
 }
 
-func (l *Listener) openLocked() error {
-	dir, err := OpenDir(filepath.Dir(l.path))
-	if err != nil {
-		return err
+// take makes the place of the socket at path.
+func take(path string) (p place, err error) {
+	if p.dir, err = OpenDir(filepath.Dir(path)); err != nil {
+		return place{}, err
 	}
-	l.dir = dir
-	if err := l.takeLockLocked(); err != nil {
-		_ = dir.Close()
-		return err
+	if p.lock, err = takeLock(p.dir, path); err != nil {
+		_ = p.dir.Close()
+		return place{}, err
 	}
-	if err := l.bindLocked(); err != nil {
-		_ = l.lock.Close()
-		_ = dir.Close()
-		return err
+	if p.unix, p.bound, err = bind(p.dir, path); err != nil {
+		_ = p.lock.Close()
+		_ = p.dir.Close()
+		return place{}, err
 	}
-	return nil
+	return p, nil
 }
 
-func (l *Listener) takeLockLocked() error {
-	name := inDir(l.dir, filepath.Base(l.path)+".lock")
+func takeLock(dir *os.File, path string) (*os.File, error) {
+	name := inDir(dir, filepath.Base(path)+".lock")
 	fd, err := syscall.Open(name, syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return fmt.Errorf("open %s.lock: %w", l.path, err)
+		return nil, fmt.Errorf("open %s.lock: %w", path, err)
 	}
-	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = syscall.Close(fd)
+	lock := os.NewFile(uintptr(fd), name)
+	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		// Whatever the umask took away: the next one must be able to open it.
+		err = lock.Chmod(0o600)
+	}
+	if err != nil {
+		_ = lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return ErrTaken
+			return nil, ErrTaken
 		}
-		return fmt.Errorf("lock %s.lock: %w", l.path, err)
+		return nil, fmt.Errorf("lock %s.lock: %w", path, err)
 	}
-	l.lock = os.NewFile(uintptr(fd), name)
-	return nil
+	return lock, nil
 }
 
-func (l *Listener) bindLocked() error {
-	name := inDir(l.dir, filepath.Base(l.path))
+// bind makes the socket. It is for who holds the lock.
+func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
+	name := inDir(dir, filepath.Base(path))
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the old socket: %w", err)
+		return nil, nil, fmt.Errorf("remove the old socket: %w", err)
 	}
 	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", l.path, err)
+		return nil, nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	// Removed by Close alone, which holds the lock; not by whoever comes later.
+	// Removed by Stop alone, which holds the lock; not by whoever comes later.
 	unix.SetUnlinkOnClose(false)
-	if err := os.Chmod(name, 0o600); err != nil {
-		_ = unix.Close()
-		return err
+	err = os.Chmod(name, 0o600)
+	if err == nil {
+		var bound fs.FileInfo
+		if bound, err = os.Lstat(name); err == nil {
+			return unix, bound, nil
+		}
 	}
-	bound, err := os.Lstat(name)
-	if err != nil {
-		_ = unix.Close()
-		return err
-	}
-	l.unix, l.bound = unix, bound
-	return nil
+	_ = unix.Close()
+	return nil, nil, err
 }
 
 // Accept waits for the next connection of our uid. Strangers, root among
@@ -182,22 +199,30 @@ func (l *Listener) Accept() (net.Conn, Peer, error) {
 
 // Restore binds the socket anew where the file or its directory was removed or
 // replaced behind our back, and does nothing where all is in place. The error is ErrTaken
-// where another daemon has the place now: then this one has to go.
+// where another daemon has the place now: then this one has to go. After any other error
+// Accept goes on waiting, and Restore can be tried again.
 func (l *Listener) Restore() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lockInPlace := l.lockInPlaceLocked()
-	if lockInPlace && l.socketInPlaceLocked() {
+	if l.stopped || lockInPlace && l.socketInPlaceLocked() {
 		return nil
 	}
-	old := l.unix
-	defer func() { _ = old.Close() }()
+	old := l.place
 	if lockInPlace {
-		return l.bindLocked()
+		unix, bound, err := bind(l.dir, l.path)
+		if err != nil {
+			return err
+		}
+		l.unix, l.bound = unix, bound
+		return old.unix.Close()
 	}
-	_ = l.lock.Close()
-	_ = l.dir.Close()
-	return l.openLocked()
+	p, err := take(l.path)
+	if err != nil {
+		return err
+	}
+	l.place = p
+	return errors.Join(old.unix.Close(), old.lock.Close(), old.dir.Close())
 }
 
 func (l *Listener) lockInPlaceLocked() bool {
@@ -219,6 +244,7 @@ func (l *Listener) socketInPlaceLocked() bool {
 func (l *Listener) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.stopped = true
 	_ = l.unix.Close()
 	if l.socketInPlaceLocked() {
 		_ = os.Remove(l.path)
