@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -26,14 +28,23 @@ type Client struct {
 	Version string // of the asking program
 	// NoStart asks a running daemon only; without one the error is Unreachable.
 	NoStart bool
+	// Wait is how long a request may take in all; 0 means Deadline.
+	Wait time.Duration
 }
 
-// Do sends one request and returns the answer. A failure that the daemon
+// Do sends one request and returns the answer. Where a person sits at the
+// controlling terminal, the daemon's questions are asked there. A failure that the daemon
 // reports is returned as the error, a *fault.Error; so is everything else.
 func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, Deadline)
+	if c.Wait == 0 {
+		c.Wait = Deadline
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	req.Client, req.AWSConfig, req.AWSCredentials = c.Version, c.Paths.Config, c.Paths.Credentials
+	// A second less, so that the daemon's clear words come before our own.
+	req.Timeout = c.Wait - time.Second
+	req.CanAsk, req.TTY, req.Desktop = foreground(), ttyName(), desktop()
 	line, err := wire.EncodeRequest(req)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
@@ -53,6 +64,17 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	return resp, nil
 }
 
+// desktop is what a window needs to come up where the person sits.
+func desktop() string {
+	var lines []string
+	for _, name := range []string{"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG"} {
+		if v := os.Getenv(name); v != "" && !strings.Contains(v, "\n") {
+			lines = append(lines, name+"="+v)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 var errLost = errors.New("the daemon went away before it answered")
 
 func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error) {
@@ -65,23 +87,79 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 		_ = conn.SetDeadline(deadline)
 	}
 	// A caller that gives up (Ctrl-C) must not sit out the deadline.
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 
 	if _, err := conn.Write(line); err != nil {
-		return wire.Response{}, lost(ctx, err)
+		return wire.Response{}, c.lost(ctx, err)
 	}
-	answer, err := wire.ReadLine(bufio.NewReader(conn))
+	reader := bufio.NewReader(conn)
+	read := func() (wire.Response, error) {
+		answer, err := wire.ReadLine(reader)
+		if err != nil {
+			return wire.Response{}, c.lost(ctx, err)
+		}
+		return wire.DecodeResponse(answer)
+	}
+	resp, err := read()
+	for err == nil && resp.Ask != nil {
+		resp, err = ask(conn, *resp.Ask, read)
+	}
+	return resp, err
+}
+
+// ask puts the daemon's question on the terminal, and returns the daemon's next
+// line, which ends the question whether it was answered here or elsewhere.
+func ask(conn net.Conn, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
+	type line struct {
+		resp wire.Response
+		err  error
+	}
+	next := make(chan line, 1)
+	go func() {
+		resp, err := read()
+		next <- line{resp, err}
+	}()
+	reply := func(req wire.Request) {
+		req.ID = question.ID
+		if b, err := wire.EncodeRequest(req); err == nil {
+			_, _ = conn.Write(b) // a daemon that is gone is seen by read
+		}
+	}
+	t, err := askTerminal(question)
 	if err != nil {
-		return wire.Response{}, lost(ctx, err)
+		reply(wire.Request{Verb: wire.Gone})
+		l := <-next
+		return l.resp, l.err
 	}
-	return wire.DecodeResponse(answer)
+	defer t.close()
+	answered := t.answer
+	for {
+		select {
+		case l := <-next:
+			if l.err != nil {
+				// Ctrl-C among others: who is asked says no by it.
+				reply(wire.Request{Verb: wire.Cancel})
+			}
+			if answered != nil {
+				t.endLine() // behind what was not typed
+			}
+			return l.resp, l.err
+		case code, ok := <-answered:
+			answered = nil
+			if !ok || code.IsZero() {
+				reply(wire.Request{Verb: wire.Cancel})
+			} else {
+				reply(wire.Request{Verb: wire.Answer, Code: code})
+			}
+		}
+	}
 }
 
 // lost says why there is no answer.
-func lost(ctx context.Context, err error) error {
+func (c Client) lost(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
-		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", Deadline).WithHint("broker status")
+		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).WithHint("broker status")
 	case errors.Is(err, wire.ErrTooLong):
 		return fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

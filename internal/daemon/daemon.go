@@ -4,7 +4,6 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +35,10 @@ type Keyring interface {
 // Recorder takes the audit events.
 type Recorder interface{ Record(audit.Event) }
 
-// Config is what a Daemon is made of; all fields must be set.
+// Window asks for a code at a window of the desktop. Its errors are those of session.Asker.
+type Window func(ctx context.Context, q session.Question, asker, tty string, desktop []string) (secret.String, error)
+
+// Config is what a Daemon is made of; all fields but Window must be set.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name none
@@ -46,6 +48,7 @@ type Config struct {
 	Audit   Recorder
 	Log     *slog.Logger
 	Version string
+	Window  Window
 }
 
 const (
@@ -163,23 +166,23 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer socket.Peer) {
 			d.Log.Error("panic in a request", "stack", string(debug.Stack()))
 		}
 	}()
-	reader := bufio.NewReaderSize(conn, 1024)
+	c := newConversation(conn)
+	defer close(c.over)
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
-		line, err := wire.ReadLine(reader)
+		req, err := c.next()
 		if errors.Is(err, wire.ErrTooLong) {
 			d.reply(conn, wire.Response{Err: fault.New(fault.Usage, "the request is longer than 64 KiB")})
 			return
 		}
-		if err != nil || !d.begin(conn) {
+		var wrong *fault.Error
+		if err != nil && !errors.As(err, &wrong) || !d.begin(conn) {
 			return
 		}
-		req, err := wire.DecodeRequest(line)
 		var resp wire.Response
-		if err != nil {
-			resp.Err = fault.Of(err)
+		if wrong != nil {
+			resp.Err = wrong
 		} else {
-			resp = d.answer(ctx, req, peer)
+			resp = d.answer(ctx, call{req, peer, c})
 		}
 		ok := d.reply(conn, resp)
 		if !d.end(conn) || !ok {

@@ -15,7 +15,7 @@ import (
 
 // verbs is all that the daemon can be asked. None of them returns a
 // long-lived key, a seed or a code.
-var verbs = map[string]func(*Daemon, context.Context, wire.Request, socket.Peer) (wire.Response, error){
+var verbs = map[string]func(*Daemon, context.Context, call) (wire.Response, error){
 	wire.Ping:   (*Daemon).ping,
 	wire.Get:    (*Daemon).get,
 	wire.Login:  (*Daemon).login,
@@ -25,13 +25,25 @@ var verbs = map[string]func(*Daemon, context.Context, wire.Request, socket.Peer)
 	wire.State:  (*Daemon).state,
 }
 
+// call is one request: what is asked, by whom, and how to ask back.
+type call struct {
+	req  wire.Request
+	peer socket.Peer
+	talk *conversation
+}
+
 // answer does what a request asks.
-func (d *Daemon) answer(ctx context.Context, req wire.Request, peer socket.Peer) wire.Response {
-	verb, known := verbs[req.Verb]
+func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
+	verb, known := verbs[c.req.Verb]
 	if !known {
-		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", req.Verb, d.Version)}
+		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version)}
 	}
-	resp, err := verb(d, ctx, req, peer)
+	if c.req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.req.Timeout)
+		defer cancel()
+	}
+	resp, err := verb(d, ctx, c)
 	if err != nil {
 		d.refused.Add(1)
 		return wire.Response{Err: fault.Of(err)}
@@ -39,13 +51,13 @@ func (d *Daemon) answer(ctx context.Context, req wire.Request, peer socket.Peer)
 	return resp
 }
 
-func (d *Daemon) ping(context.Context, wire.Request, socket.Peer) (wire.Response, error) {
+func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
 	return wire.Response{}, nil
 }
 
-func (d *Daemon) get(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
-	answer, err := d.Broker.Credentials(ctx, d.request(req))
-	d.record("given", req, answer, err, peer)
+func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
+	answer, err := d.Broker.Credentials(ctx, d.request(c))
+	d.record("given", c, answer, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -63,11 +75,11 @@ func (d *Daemon) get(ctx context.Context, req wire.Request, peer socket.Peer) (w
 	}, nil
 }
 
-func (d *Daemon) login(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
-	r := d.request(req)
+func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
+	r := d.request(c)
 	r.Login = true
 	answer, err := d.Broker.Credentials(ctx, r)
-	d.record("login", req, answer, err, peer)
+	d.record("login", c, answer, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -79,22 +91,22 @@ func (d *Daemon) login(ctx context.Context, req wire.Request, peer socket.Peer) 
 	}, nil
 }
 
-func (d *Daemon) logout(_ context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
-	n := d.Broker.Logout(req.Profile)
-	d.record("logout", req, session.Answer{Source: req.Profile}, nil, peer)
+func (d *Daemon) logout(_ context.Context, c call) (wire.Response, error) {
+	n := d.Broker.Logout(c.req.Profile)
+	d.record("logout", c, session.Answer{Source: c.req.Profile}, nil)
 	return wire.Response{Count: n}, nil
 }
 
-func (d *Daemon) lock(_ context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
 	d.Broker.Lock()
 	d.Keyring.Forget()
-	d.record("lock", req, session.Answer{}, nil, peer)
+	d.record("lock", c, session.Answer{}, nil)
 	return wire.Response{}, nil
 }
 
-func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
-	err := d.Keyring.Unlock(ctx, req.Passphrase)
-	d.record("unlock", req, session.Answer{}, err, peer)
+func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
+	err := d.Keyring.Unlock(ctx, c.req.Passphrase)
+	d.record("unlock", c, session.Answer{}, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -105,7 +117,7 @@ func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer socket.Peer)
 // pageOfSessions is how many sessions surely fit into one line.
 const pageOfSessions = 64
 
-func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire.Response, error) {
+func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	held := d.Broker.Held()
 	status := &wire.Status{
 		PID:      os.Getpid(),
@@ -128,7 +140,7 @@ func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire
 			status.Keyring = settings.KeyringBackend
 		}
 	}
-	from := min(max(req.Offset, 0), len(held))
+	from := min(max(c.req.Offset, 0), len(held))
 	for _, h := range held[from:min(from+pageOfSessions, len(held))] {
 		s := wire.Session{Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
@@ -157,29 +169,36 @@ func lines(warnings []profiles.Warning) []string {
 }
 
 // request is what a client asks of the broker, for the files that the client means.
-func (d *Daemon) request(req wire.Request) session.Request {
+func (d *Daemon) request(c call) session.Request {
 	files := d.Files
-	if req.AWSConfig != "" {
-		files.Config = req.AWSConfig
+	if c.req.AWSConfig != "" {
+		files.Config = c.req.AWSConfig
 	}
-	if req.AWSCredentials != "" {
-		files.Credentials = req.AWSCredentials
+	if c.req.AWSCredentials != "" {
+		files.Credentials = c.req.AWSCredentials
 	}
-	return session.Request{Profile: req.Profile, Files: files, Code: req.Code}
+	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
+	if c.req.CanAsk {
+		r.Terminal = &terminal{c.talk, c.peer}
+	}
+	if d.Window != nil {
+		r.Window = &window{d.Window, c.req, c.peer}
+	}
+	return r
 }
 
 // record writes the audit line of a decision.
-func (d *Daemon) record(event string, req wire.Request, answer session.Answer, err error, peer socket.Peer) {
+func (d *Daemon) record(event string, c call, answer session.Answer, err error) {
 	e := audit.Event{
 		Event:   event,
-		Profile: fault.Line(req.Profile),
+		Profile: fault.Line(c.req.Profile),
 		Source:  answer.Source,
 		Role:    answer.Role,
 		KeyID:   answer.AccessKeyID,
-		UID:     peer.UID,
-		PID:     peer.PID,
+		UID:     c.peer.UID,
+		PID:     c.peer.PID,
 	}
-	e.Program, e.Parent = processOf(peer.PID)
+	e.Program, e.Parent = processOf(c.peer.PID)
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -16,19 +16,16 @@ import (
 	"github.com/aws/smithy-go"
 
 	"broker/internal/fault"
+	"broker/internal/session"
 )
 
 // What a caller may want to tell apart within one kind of fault.
 var (
-	// ErrDurationTooLong: the role, role chaining or the call allows less time than was
-	// asked (fault.Failed). The same call with an hour works.
-	ErrDurationTooLong = errors.New("duration too long")
+	ErrDurationTooLong = session.ErrDurationTooLong
 	// ErrUnknownKey: AWS does not know the long-lived key (fault.Denied). It was
 	// deleted or deactivated, or is a few seconds old.
-	ErrUnknownKey = errors.New("unknown access key")
-	// ErrWrongDevice: the MFA serial is not of this user's device
-	// (fault.CodeRejected). Another code would not help.
-	ErrWrongDevice = errors.New("wrong MFA device")
+	ErrUnknownKey  = errors.New("unknown access key")
+	ErrWrongDevice = session.ErrWrongDevice
 )
 
 // MaybeSeen reports whether STS may have seen the request that failed with err:

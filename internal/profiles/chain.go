@@ -50,6 +50,7 @@ type Source struct {
 	Name        string
 	AccessKeyID string
 	MFASerial   string // ARN or hardware number; empty for a user without MFA
+	MFAProcess  string // command that prints a code of the device; empty for none
 	HasSeed     bool   // the keyring holds the TOTP seed, so that nobody is asked
 	Endpoint    Endpoint
 	Origin      Origin // the line of the section
@@ -64,6 +65,7 @@ type Role struct {
 	SessionName string
 	Duration    time.Duration // 0 where the profile says nothing; AWS's default is one hour
 	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
+	FreshMFA    bool          // mfa = each: every session of this role wants a code of its own
 	Endpoint    Endpoint
 	Origin      Origin // the line of role_arn
 }
@@ -75,6 +77,8 @@ type Chain struct {
 	Region  string // the profile's own region, for the tools that are started with it; may be empty
 	Source  Source
 	Roles   []Role
+	// MFAProcess is the command that prints a code of the source's device; empty for none.
+	MFAProcess string
 	// Values lists every value that took part, in reading order, for `explain`.
 	Values []Value
 }

@@ -72,6 +72,8 @@ func (s *Set) resolve(name string) (Chain, error) {
 		r.take(p.own, keyConfirm, checkConfirm)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked))
+			// The last one that is read is the first that is assumed: with the key, and with a code.
+			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
 		}
 		r.take(p.own, keySourceProfile, checkName)
 	}
@@ -79,6 +81,9 @@ func (s *Set) resolve(name string) (Chain, error) {
 		return Chain{}, r.err
 	}
 	slices.Reverse(c.Roles)
+	if c.MFAProcess == "" {
+		c.MFAProcess = src.MFAProcess
+	}
 	if c.Source.MFASerial == "" && len(c.Roles) > 0 {
 		c.Source.MFASerial = c.Roles[0].MFASerial
 	}
@@ -100,6 +105,7 @@ func (s *Set) role(r *reading, p, asked profile) Role {
 		SessionName: r.take(p.own, keySessionName, checkSessionName),
 		Duration:    seconds(r.take(p.own, keyDuration, checkDuration)),
 		MFASerial:   r.take(p.own, keyMFASerial, checkMFASerial),
+		FreshMFA:    r.take(p.own, keyMFA, oneOf("each")) != "",
 		Endpoint:    r.endpoint(p.all, s.services),
 		Origin:      p.own.origin(keyRoleARN),
 	}
@@ -278,6 +284,7 @@ func readSource(b *block) *registered {
 		Name:        b.name,
 		AccessKeyID: r.take(v, keySourceKeyID, checkAccessKeyID),
 		MFASerial:   r.take(v, keyMFASerial, checkMFASerial),
+		MFAProcess:  r.take(v, keyMFAProcess, checkCommand),
 		HasSeed:     r.take(v, keyMFASeed, oneOf("keyring")) != "",
 		Endpoint:    r.endpoint(v, func(string) *block { return nil }),
 		Origin:      b.origin,

@@ -40,6 +40,8 @@ const (
 	keyConfirm         = "confirm"
 	keySourceKeyID     = "access_key_id"
 	keyMFASeed         = "mfa_seed"
+	keyMFAProcess      = "mfa_process" // also of role profiles in ~/.aws/config, as aws-vault has it
+	keyMFA             = "mfa"
 	keyKeyringBackend  = "keyring_backend"
 	keySessionDuration = "session_duration"
 	keySTSEndpoint     = "sts_endpoint"
@@ -51,16 +53,16 @@ const (
 // none of our business. A secret is remembered as being there, without its text.
 var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASerial, keyExternalID, keySessionName, keyDuration,
 	keyRegion, keySTSRegional, keyEndpointURL, keyIgnoreEndpoints, keyServices, keyCABundle, keyFIPS, keyCredentialProcess,
-	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS)
+	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS, keyMFAProcess)
 
 // registryKeys are the keys that a section of the registry may have. Keys of
 // profiles that the broker does not serve are among them: they are refused by
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, "output")),
+	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, "output")),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
-	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
+	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm),
 	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt),
 }

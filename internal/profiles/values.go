@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -80,6 +81,18 @@ func checkMFASerial(s string) error {
 func checkDuration(s string) error {
 	if n, err := strconv.Atoi(s); err != nil || n < 900 || n > 43200 {
 		return errors.New("is not a whole number of seconds from 900 to 43200")
+	}
+	return nil
+}
+
+// checkCommand takes a command whose program is absolute or looked for on the PATH.
+func checkCommand(s string) error {
+	words := SplitCommand(s)
+	if len(words) == 0 {
+		return errors.New("is no command")
+	}
+	if strings.Contains(words[0], "/") && !path.IsAbs(words[0]) {
+		return errors.New("names a program by a path that is not absolute")
 	}
 	return nil
 }

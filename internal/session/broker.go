@@ -3,9 +3,11 @@ package session
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,8 @@ type Config struct {
 	Vault       Opener
 	STS         Assumer
 	SessionName string // role session name where a profile has none
+	// Process runs the mfa_process of a source; nil where there is none.
+	Process func(ctx context.Context, command string) (secret.String, error)
 	// BootTime is the time since boot, sleep included; nil means the
 	// monotonic clock, which on most systems stops in sleep.
 	BootTime func() time.Duration
@@ -31,6 +35,9 @@ type Config struct {
 type Broker struct {
 	cfg    Config
 	cache  *cache
+	desk   desk
+	short  sync.Map // ARNs of roles that AWS gives for one hour at most
+	looked sync.Map // devices for which the vault keeps no session
 	locked atomic.Bool
 }
 
@@ -55,10 +62,16 @@ func New(ctx context.Context, cfg Config) *Broker {
 type Request struct {
 	Profile string // exact name of a profile or source, or an alias
 	Files   profiles.Files
-	Code    secret.String // an MFA code from a person; may be empty
+	Code    secret.String // an MFA code that the request brings; may be empty
+	// Terminal and Window are where somebody can be asked for a code; nil for nowhere.
+	Terminal, Window Asker
+	// MinTTL is how long the credentials have to last at least; 0 for any time.
+	MinTTL time.Duration
 	// Login opens the MFA session alone, whatever roles the profile has, and
 	// asks AWS again where it failed a moment ago.
 	Login bool
+
+	background bool // nobody waits, so nobody may be asked
 }
 
 // Answer is what a profile's definition says now.
@@ -78,15 +91,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
 	}
-	plan, warnings, err := b.Plan(req.Profile, req.Files)
-	if err != nil {
-		return Answer{}, err
-	}
-	last := len(plan.Steps) - 1
-	if req.Login {
-		last = 0
-	}
-	creds, err := b.step(ctx, plan, last, req)
+	creds, plan, last, warnings, err := b.credentials(ctx, req)
 	// Asked again: it may have been locked while we waited.
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
@@ -104,19 +109,83 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	}, nil
 }
 
-// Plan returns what would be done for a profile, without doing any of it, and
-// what is wrong with the files that it was read from.
-func (b *Broker) Plan(name string, files profiles.Files) (Plan, []profiles.Warning, error) {
-	set, err := b.cfg.Profiles.Load(files)
+// credentials plans and fetches. A plan that AWS refuses for its length is made
+// once more, of what AWS gives.
+func (b *Broker) credentials(ctx context.Context, req Request) (Credentials, Plan, int, []profiles.Warning, error) {
+	for second := false; ; second = true {
+		plan, warnings, err := b.plan(req)
+		if err != nil {
+			return Credentials{}, plan, 0, warnings, err
+		}
+		last := len(plan.Steps) - 1
+		if req.Login {
+			last = 0
+		}
+		creds, err := b.wait(ctx, plan, last, req)
+		if first := plan.Steps[0]; errors.Is(err, ErrDurationTooLong) && first.Operation == AssumeRole && !second && req.MinTTL <= hour {
+			if _, known := b.short.Swap(first.RoleARN, true); !known {
+				b.cfg.Log.Warn("the role allows less than its profile asks for; it is assumed for one hour from here on", "role", first.RoleARN, "asked", first.Duration)
+			}
+			continue
+		}
+		return creds, plan, last, warnings, err
+	}
+}
+
+// wait gets one step for a request that stands at the desk meanwhile.
+func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Credentials, error) {
+	first := plan.Steps[0]
+	dev := device{plan.Source.AccessKeyID, first.MFASerial}
+	if first.NeedsPerson() || !req.Code.IsZero() {
+		defer b.desk.wait(dev, &guest{req.Terminal, req.Window, req.Code})()
+	}
+	creds, err := b.step(ctx, plan, last, req)
+	if err == nil && req.MinTTL > 0 && time.Until(creds.Expires) < req.MinTTL {
+		// The one at hand ends too soon; a new one may not.
+		b.cache.discard(plan.Key(last), creds)
+		creds, err = b.step(ctx, plan, last, req)
+		if err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute {
+			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted", plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
+		}
+	}
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev) {
+		err = needCode(plan, first, "nobody gave a code of the MFA device %s in time", first.MFASerial)
+	}
+	return creds, err
+}
+
+// needCode says that a person has to give a code, and how.
+func needCode(plan Plan, first Step, format string, args ...any) error {
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
+}
+
+// plan is Plan for a request.
+func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
+	set, err := b.cfg.Profiles.Load(req.Files)
 	if err != nil {
 		return Plan{}, nil, err
 	}
-	plan, err := PlanFor(set, name, b.cfg.SessionName)
+	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort})
 	return plan, set.Warnings(), err
 }
 
-// PlanFor resolves a name in a set and plans its chain.
-func PlanFor(set *profiles.Set, name, sessionName string) (Plan, error) {
+// isShort reports whether AWS refused to give this role more than an hour.
+func (b *Broker) isShort(roleARN string) bool {
+	_, short := b.short.Load(roleARN)
+	return short
+}
+
+// Wish is what a plan is made for, beyond the profile.
+type Wish struct {
+	SessionName string        // role session name where the profile has none
+	MinTTL      time.Duration // how long the credentials have to last at least; 0 for any time
+	// Short says of which roles AWS is known to give one hour at most; nil for none.
+	Short func(roleARN string) bool
+}
+
+// PlanFor resolves a name in a set and plans its chain. Where no plan can last as
+// long as is wished, the error says why.
+func PlanFor(set *profiles.Set, name string, wish Wish) (Plan, error) {
 	settings, err := set.Settings()
 	if err != nil {
 		return Plan{}, err
@@ -127,20 +196,22 @@ func PlanFor(set *profiles.Set, name, sessionName string) (Plan, error) {
 	}
 	return NewPlan(chain, Defaults{
 		SessionDuration: settings.SessionDuration,
-		SessionName:     sessionName,
 		STSEndpoint:     settings.STSEndpoint,
-	}), nil
+		MFAPrompt:       settings.MFAPrompt,
+		Wish:            wish,
+	})
 }
 
 // step returns the session of one step, which it gets from the cache or from the step before.
 func (b *Broker) step(ctx context.Context, plan Plan, i int, req Request) (Credentials, error) {
-	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), func(ctx context.Context) (Credentials, error) {
-		return b.fetch(ctx, plan, i, req)
+	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), func(ctx context.Context, spare bool) (Credentials, error) {
+		// In the background nobody waits for the steps before either.
+		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
 	})
 }
 
-// fetch makes the call of one step.
-func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request) (Credentials, error) {
+// fetch makes the call of one step; quietly, it asks no person for it.
+func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet bool) (Credentials, error) {
 	// Asked in the fetch itself: a lock that came after the request drops the
 	// slots, and nothing may fill them again.
 	if err := b.refuseLocked(); err != nil {
@@ -148,11 +219,7 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request) (Cred
 	}
 	step := plan.Steps[i]
 	if step.LongTerm {
-		if step.NeedsPerson() && req.Code.IsZero() {
-			return Credentials{}, fault.New(fault.LoginNeeded, "%s wants a code of the MFA device %s", plan.Source.Name, step.MFASerial).
-				WithHint("broker login %s --code 123456", plan.Source.Name)
-		}
-		creds, err := b.cfg.Vault.Open(ctx, plan.Source, step.Call, req.Code)
+		creds, err := b.open(ctx, plan, step, quiet)
 		b.logStep(plan, i, creds, err)
 		return creds, err
 	}
@@ -170,6 +237,96 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request) (Cred
 		b.cache.discard(plan.Key(i-1), parent)
 	}
 }
+
+// codeTries is how often a person is asked for a code before we give up.
+const codeTries = 3
+
+// open makes a call with the long-lived key. Without a code the vault has a kept
+// session or a seed, or else somebody gives a code: one that a request brought, the
+// source's program, a person. A rejected code is asked for again, with the reason.
+func (b *Broker) open(ctx context.Context, plan Plan, step Step, quiet bool) (creds Credentials, err error) {
+	dev := device{plan.Source.AccessKeyID, step.MFASerial}
+	creds, err = b.openUnasked(ctx, plan, step, dev)
+	if !fault.Is(err, fault.LoginNeeded) || quiet && !b.desk.brought(dev) {
+		return creds, err
+	}
+	question := Question{Device: step.MFASerial, Source: plan.Source.Name}
+	for try := 1; ; try++ {
+		code, askErr := b.desk.code(ctx, dev, question, b.order(plan))
+		switch {
+		case errors.Is(askErr, ErrGone):
+			return Credentials{}, err
+		case errors.Is(askErr, ErrCancelled):
+			return Credentials{}, needCode(plan, step, "%s: no code of the MFA device %s was given: %w", plan.Source.Name, step.MFASerial, ErrCancelled)
+		case ctx.Err() != nil:
+			return Credentials{}, needCode(plan, step, "nobody gave a code of the MFA device %s in time", step.MFASerial)
+		case askErr != nil:
+			return Credentials{}, askErr
+		}
+		creds, err = b.cfg.Vault.Open(ctx, plan.Source, step.Call, code)
+		if !fault.Is(err, fault.CodeRejected) || errors.Is(err, ErrWrongDevice) || try == codeTries {
+			return creds, err
+		}
+		question.Reason = err.Error()
+	}
+}
+
+// openUnasked opens what needs nobody: without a device, with a seed, or with a
+// session that the vault kept. That last is looked for once, since later ones were all made here;
+// and not where somebody brought a code, who wants a new one.
+func (b *Broker) openUnasked(ctx context.Context, plan Plan, step Step, dev device) (Credentials, error) {
+	if step.NeedsPerson() {
+		if _, looked := b.looked.Load(dev); looked || b.desk.brought(dev) {
+			return Credentials{}, needCode(plan, step, "%s wants a code of the MFA device %s", plan.Source.Name, step.MFASerial)
+		}
+	}
+	creds, err := b.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
+	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
+		b.looked.Store(dev, true)
+	}
+	return creds, err
+}
+
+// order is where a code of a plan's device may be had: of its program, then of
+// persons as the settings say.
+func (b *Broker) order(plan Plan) []place {
+	var order []place
+	if plan.MFAProcess != "" && b.cfg.Process != nil {
+		order = append(order, place{program: &program{run: b.cfg.Process, command: plan.MFAProcess}})
+	}
+	for _, where := range plan.MFAPrompt {
+		switch where {
+		case "tty":
+			order = append(order, place{of: (*guest).atTerminal})
+		case "gui":
+			order = append(order, place{of: (*guest).atWindow})
+		}
+	}
+	return order
+}
+
+// program is a source's mfa_process as somebody who can be asked.
+type program struct {
+	run     func(ctx context.Context, command string) (secret.String, error)
+	command string
+}
+
+// Ask runs the program. After a code that was rejected the next one comes with
+// the next step of 30 seconds, so that is waited for.
+func (p *program) Ask(ctx context.Context, q Question) (secret.String, error) {
+	if q.Reason != "" {
+		now := time.Now()
+		select {
+		case <-time.After(now.Truncate(codeStep).Add(codeStep).Sub(now)):
+		case <-ctx.Done():
+			return secret.String{}, ctx.Err()
+		}
+	}
+	return p.run(ctx, p.command)
+}
+
+// codeStep is how long a device shows a code (RFC 6238).
+const codeStep = 30 * time.Second
 
 func (b *Broker) logStep(plan Plan, i int, creds Credentials, err error) {
 	if err != nil {
@@ -194,8 +351,8 @@ func (b *Broker) renew(plan Plan, i int) {
 	if b.locked.Load() {
 		return
 	}
-	b.cache.background(plan, i, func(ctx context.Context) (Credentials, error) {
-		return b.fetch(ctx, plan, i, Request{})
+	b.cache.background(plan, i, func(ctx context.Context, _ bool) (Credentials, error) {
+		return b.fetch(ctx, plan, i, Request{background: true}, true)
 	})
 }
 

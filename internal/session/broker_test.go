@@ -138,6 +138,7 @@ func TestUnusedSessionsAreNotRenewed(t *testing.T) {
 func TestNoRenewalNeedsAPerson(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
+		w.aws.onEachOpen(withoutSeed)
 		login := Request{Profile: "typed", Files: w.files, Login: true, Code: secret.New("123456")}
 		a, err := w.Credentials(t.Context(), login)
 		if err != nil {
@@ -151,7 +152,7 @@ func TestNoRenewalNeedsAPerson(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		w.fail("typed", fault.LoginNeeded)
-		w.aws.wantCalls(t, 1, 0)
+		w.aws.wantCalls(t, 2, 0) // the login, and one look for a kept session
 	})
 }
 
@@ -258,13 +259,15 @@ func TestCurableFailuresAreNotRemembered(t *testing.T) {
 	}
 }
 
-func TestLoginNeededMakesNoCall(t *testing.T) {
+// The vault is asked once whether it kept a session; after that, nobody is.
+func TestLoginNeededMakesOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
+		w.aws.onEachOpen(withoutSeed)
 		for range 10 {
 			w.fail("typed-dev", fault.LoginNeeded)
 		}
-		w.aws.wantCalls(t, 0, 0)
+		w.aws.wantCalls(t, 1, 0)
 		if _, err := w.ask("typed-dev"); fault.Of(err).Hint != "broker login typed --code 123456" {
 			t.Errorf("hint %q", fault.Of(err).Hint)
 		}
@@ -272,9 +275,9 @@ func TestLoginNeededMakesNoCall(t *testing.T) {
 		if _, err := w.Credentials(t.Context(), Request{Profile: "typed-dev", Files: w.files, Login: true, Code: secret.New("123456")}); err != nil {
 			t.Fatal(err)
 		}
-		w.aws.wantCalls(t, 1, 0)
+		w.aws.wantCalls(t, 2, 0)
 		w.get("typed-dev")
-		w.aws.wantCalls(t, 1, 1)
+		w.aws.wantCalls(t, 2, 1)
 	})
 }
 
@@ -301,10 +304,7 @@ func TestLoginWithACodeAmongThoseWithout(t *testing.T) {
 		// The registry says that there is a seed; the keyring has none.
 		w := newWorld(t, registry)
 		w.aws.onEachOpen(func(o open) error {
-			if o.code == "" {
-				return fault.New(fault.LoginNeeded, "no seed")
-			}
-			return nil
+			return withoutSeed(o)
 		})
 		var in atomic.Bool
 		var wg sync.WaitGroup
@@ -518,6 +518,7 @@ func TestLogoutIsOfOneSource(t *testing.T) {
 		if n := w.Logout(""); n != 4 {
 			t.Errorf("forgot %d sessions, want all 4", n)
 		}
+		w.aws.onEachOpen(withoutSeed)
 		w.fail("typed-dev", fault.LoginNeeded)
 	})
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -16,8 +17,8 @@ const (
 	renewalMargin = 20 * time.Minute
 	// safetyMargin keeps a session from ending between our answer and its use.
 	safetyMargin = 5 * time.Second
-	// flightTimeout bounds one step: the SDKs give a helper about a minute.
-	flightTimeout = 55 * time.Second
+	// flightTimeout bounds one step, with a person in it: the calls themselves have bounds of their own.
+	flightTimeout = 3 * time.Minute
 	// failureMemory is how long a refusal is repeated without asking AWS
 	// again, so that a thousand clients do not hammer it.
 	failureMemory = 5 * time.Second
@@ -63,8 +64,9 @@ func (now instant) before(then instant) bool {
 	return now.wall.Before(then.wall) && now.boot < then.boot
 }
 
-// fetch gets the credentials of a step from whoever gives them.
-type fetch func(ctx context.Context) (Credentials, error)
+// fetch gets the credentials of a step from whoever gives them. With spare the
+// old ones still work, so that no person is to be asked yet.
+type fetch func(ctx context.Context, spare bool) (Credentials, error)
 
 // slot is what the cache knows of one key.
 type slot struct {
@@ -129,7 +131,7 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		f := s.flight
 		joined := f != nil
 		if !joined {
-			f = c.launchLocked(s, key, fetch)
+			f = c.launchLocked(s, key, valid, fetch)
 		}
 		c.mu.Unlock()
 
@@ -185,7 +187,7 @@ func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
 }
 
 // launchLocked starts the one fetch of a slot.
-func (c *cache) launchLocked(s *slot, key Key, fetch fetch) *flight {
+func (c *cache) launchLocked(s *slot, key Key, spare bool, fetch fetch) *flight {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
 	start := c.now()
@@ -204,7 +206,7 @@ func (c *cache) launchLocked(s *slot, key Key, fetch fetch) *flight {
 			}
 			c.land(s, key, f)
 		}()
-		creds, f.err = fetch(ctx)
+		creds, f.err = fetch(ctx, spare)
 	}()
 	return f
 }
@@ -236,14 +238,20 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	if s.renewal != nil {
 		s.renewal.Stop()
 	}
-	wait := max(s.entry.refresh.boot-now.boot, 0)
-	s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
+	if now.before(s.entry.end) { // one that was born dead would be renewed without end
+		wait := max(s.entry.refresh.boot-now.boot, 0)
+		s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
+	}
 	c.sweepLocked(now)
 }
 
 // remembered says which failures would only come again at once: those that
 // a person can cure on this machine are asked for anew each time.
 func remembered(err error) bool {
+	// Who has just said no is not asked again at once, for whichever tool.
+	if errors.Is(err, ErrCancelled) {
+		return true
+	}
 	switch fault.Of(err).Kind {
 	case fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.Locked, fault.Config, fault.NotFound:
 		return false
@@ -269,7 +277,7 @@ func (c *cache) background(plan Plan, step int, fetch fetch) {
 	defer c.mu.Unlock()
 	key := plan.Key(step)
 	if s := c.slots[key]; s != nil && s.flight == nil {
-		c.launchLocked(s, key, fetch)
+		c.launchLocked(s, key, true, fetch)
 	}
 }
 

@@ -55,7 +55,7 @@ func TestSessionThatIsBornDead(t *testing.T) {
 		w := newWorld(t, registry)
 		w.aws.now = func() time.Time { return time.Now().Truncate(time.Hour) } // what it tells jumps; the calls take longer
 		w.aws.take(50 * time.Second)
-		plan, _, err := w.Plan("security", w.files)
+		plan, _, err := w.plan(Request{Profile: "security", Files: w.files})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestCacheDoesNotGrow(t *testing.T) {
 		w.aws.take(0)
 		fill := func(round int) {
 			for i := range 1000 {
-				p := NewPlan(profiles.Chain{
+				p := mustPlan(t, profiles.Chain{
 					Source: profiles.Source{Name: "s", AccessKeyID: "AKIA"},
 					Roles:  []profiles.Role{{ARN: fmt.Sprintf("role/%d/%d", round, i), Duration: 15 * time.Minute}},
 				}, Defaults{SessionDuration: time.Hour})
@@ -219,7 +219,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	for i := range r.IntN(3) {
 		roles = append(roles, profiles.Role{ARN: fmt.Sprint("role/", i), Duration: []time.Duration{15 * time.Minute, time.Hour, 3 * time.Hour}[r.IntN(3)]})
 	}
-	plan := NewPlan(profiles.Chain{Source: profiles.Source{Name: "s", AccessKeyID: "AKIA"}, Roles: roles},
+	plan := mustPlan(t, profiles.Chain{Source: profiles.Source{Name: "s", AccessKeyID: "AKIA"}, Roles: roles},
 		Defaults{SessionDuration: []time.Duration{15 * time.Minute, time.Hour, 12 * time.Hour}[r.IntN(3)]})
 
 	ask := func() bool {

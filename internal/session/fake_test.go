@@ -159,6 +159,14 @@ func (a *aws) onEachOpen(f func(open) error) {
 	a.onOpen = f
 }
 
+// withoutSeed is a vault that keeps neither seed nor session.
+func withoutSeed(o open) error {
+	if o.code == "" {
+		return fault.New(fault.LoginNeeded, "a code is needed").WithHint("broker login %s --code 123456", o.source)
+	}
+	return nil
+}
+
 // calls are how many GetSessionToken (or other calls of the vault) and AssumeRole there were.
 func (a *aws) calls() (opened, assumed int) {
 	a.mu.Lock()

@@ -6,10 +6,12 @@ package session
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 )
@@ -57,6 +59,16 @@ type Assumer interface {
 	Assume(ctx context.Context, with Credentials, call Call) (Credentials, error)
 }
 
+// What a caller of Opener or Assumer tells apart within one kind of fault.
+var (
+	// ErrDurationTooLong: the role, role chaining or the call allows less time than
+	// was asked (fault.Failed). The same call with an hour works.
+	ErrDurationTooLong = errors.New("duration too long")
+	// ErrWrongDevice: the MFA serial is not of this user's device
+	// (fault.CodeRejected). Another code would not help.
+	ErrWrongDevice = errors.New("wrong MFA device")
+)
+
 // Opener makes the calls that must be signed with the long-lived key of a
 // source: it alone can reach the keyring. The code may be empty: then the
 // stored seed makes one, or the error is LoginNeeded. Further faults: Keyring,
@@ -87,18 +99,22 @@ type Plan struct {
 	Source  profiles.Source
 	Steps   []Step
 	Notes   []string // what a person should know about the plan, for `explain`
-	keys    []Key
+	// MFAProcess is the program that gives the codes, and MFAPrompt the persons who are asked.
+	MFAProcess string
+	MFAPrompt  []string
+	keys       []Key
 }
 
 // Key is what STS is asked, from the source to one step, as a hash. Two
 // profiles with the same key share a session.
 type Key [sha256.Size]byte
 
-// Defaults are what a plan takes where the profile says nothing.
+// Defaults are what a plan takes where the profile says nothing, and what is wished of it.
 type Defaults struct {
 	SessionDuration time.Duration // of the MFA session
-	SessionName     string        // role session name, for CloudTrail
 	STSEndpoint     string        // replaces every endpoint; for simulators
+	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
+	Wish
 }
 
 // hour is the longest a role lives that was assumed with temporary
@@ -106,17 +122,31 @@ type Defaults struct {
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const hour = time.Hour
 
-// NewPlan decides the calls for a chain. It makes none.
-func NewPlan(chain profiles.Chain, d Defaults) Plan {
-	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
+// longest is how long a role and a session of GetSessionToken can live at most.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+const (
+	longestRole    = 12 * time.Hour
+	longestSession = 36 * time.Hour
+)
+
+// NewPlan decides the calls for a chain. It makes none. The error says why no
+// plan can last as long as is wished.
+func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
+	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt, MFAProcess: chain.MFAProcess}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
 		serial = chain.Roles[0].MFASerial
 	}
 	// A stored seed belongs to the device of the source and to no other.
 	seeded := chain.Source.HasSeed && serial == chain.Source.MFASerial
-
-	direct := len(chain.Roles) == 1 && chain.Roles[0].Duration > hour
+	direct, err := d.fit(&chain)
+	if err != nil {
+		return Plan{}, err
+	}
+	if direct && serial == "" && chain.Roles[0].FreshMFA {
+		return Plan{}, fault.New(fault.Config, "%s: %q wants a code for each session (mfa = each), but its source has no MFA device", chain.Roles[0].Origin, chain.Profile).
+			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
+	}
 	if !direct {
 		p.Steps = append(p.Steps, Step{
 			Call: Call{
@@ -152,7 +182,11 @@ func NewPlan(chain profiles.Chain, d Defaults) Plan {
 		}
 		if direct {
 			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
-			p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
+			if role.FreshMFA {
+				p.Notes = append(p.Notes, "mfa = each: every session of this role wants a code of its own")
+			} else {
+				p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
+			}
 		} else if step.Duration > hour {
 			step.Duration = hour
 			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %v, but AWS gives a chained role one hour at most", role.Profile, role.Duration))
@@ -168,7 +202,48 @@ func NewPlan(chain profiles.Chain, d Defaults) Plan {
 		}
 	}
 	p.keys = keysOf(p)
-	return p
+	return p, nil
+}
+
+// fit makes the chain's durations those that are wished, and reports whether its
+// one role is to be assumed with the long-lived key.
+func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
+	tooLong := func(what string, most time.Duration) error {
+		return fault.New(fault.Failed, "%s lives for %v at most, so nothing can last %v", what, most, d.MinTTL).WithHint("broker explain %s", chain.Profile)
+	}
+	switch n := len(chain.Roles); {
+	case n == 0:
+		if d.MinTTL > longestSession {
+			return false, tooLong("the session of a source", longestSession)
+		}
+		d.SessionDuration = max(d.SessionDuration, d.MinTTL)
+		return false, nil
+	case n > 1:
+		if d.MinTTL > hour {
+			return false, tooLong("a role that is assumed from a role", hour)
+		}
+		for _, role := range chain.Roles {
+			if role.FreshMFA {
+				return false, fault.New(fault.Config, "%s: mfa = each is for a role that is assumed with the key itself; in a chain of roles AWS takes no code", role.Origin)
+			}
+		}
+		return false, nil
+	}
+	role := chain.Roles[0]
+	short := d.Short != nil && d.Short(role.ARN)
+	switch {
+	case d.MinTTL > longestRole:
+		return false, tooLong("a role", longestRole)
+	case d.MinTTL > hour && short:
+		return false, tooLong("the role "+role.ARN, hour)
+	}
+	role.Duration = max(role.Duration, d.MinTTL)
+	if short {
+		role.Duration = min(role.Duration, hour)
+	}
+	// The chain is shared with whoever resolved it.
+	chain.Roles = []profiles.Role{role}
+	return role.Duration > hour || role.FreshMFA, nil
 }
 
 // Key is the cache key of step i. It covers everything that the steps up to i ask.

@@ -102,11 +102,11 @@ func TestPlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := NewPlan(profiles.Chain{
+			p := mustPlan(t, profiles.Chain{
 				Profile: "p",
 				Source:  profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: tt.serial, HasSeed: tt.seeded},
 				Roles:   tt.roles,
-			}, Defaults{SessionDuration: 12 * h, SessionName: "me", STSEndpoint: tt.url})
+			}, Defaults{SessionDuration: 12 * h, Wish: Wish{SessionName: "me"}, STSEndpoint: tt.url})
 			if got := words(p); got != tt.want {
 				t.Errorf("got\n%swant\n%s", got, tt.want)
 			}
@@ -114,8 +114,18 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// mustPlan is a plan that can be made.
+func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) Plan {
+	t.Helper()
+	p, err := NewPlan(chain, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
-	p := NewPlan(profiles.Chain{Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{SessionName: "default"})
+	p := mustPlan(t, profiles.Chain{Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{Wish: Wish{SessionName: "default"}})
 	if got := p.Steps[1].SessionName; got != "mine" {
 		t.Errorf("session name %q, want the profile's own", got)
 	}
@@ -154,10 +164,10 @@ func change(t *testing.T, name string, v reflect.Value) {
 // Seen to fail with any one line taken out of keysOf.
 func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 	plan := func() Plan {
-		return NewPlan(profiles.Chain{
+		return mustPlan(t, profiles.Chain{
 			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
 			Roles:  []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}},
-		}, Defaults{SessionDuration: time.Hour, SessionName: "me"})
+		}, Defaults{SessionDuration: time.Hour, Wish: Wish{SessionName: "me"}})
 	}
 	base := keysOf(plan())
 	fields := 0
@@ -197,12 +207,12 @@ func TestNamesDoNotChangeTheKey(t *testing.T) {
 		Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
 		Roles:  []profiles.Role{{Profile: "one", ARN: "role/a"}},
 	}
-	d := Defaults{SessionDuration: time.Hour, SessionName: "me"}
-	base := NewPlan(chain, d)
+	d := Defaults{SessionDuration: time.Hour, Wish: Wish{SessionName: "me"}}
+	base := mustPlan(t, chain, d)
 	chain.Profile, chain.Region, chain.Source.Name = "two", "us-east-1", "t"
 	chain.Source.Origin.Line, chain.Source.HasSeed = 7, true
 	chain.Roles = []profiles.Role{{Profile: "two", ARN: "role/a", Origin: profiles.Origin{File: "f", Line: 9}}}
-	other := NewPlan(chain, d)
+	other := mustPlan(t, chain, d)
 	for i := range base.Steps {
 		if base.Key(i) != other.Key(i) {
 			t.Errorf("key %d depends on something that STS is not asked", i)

@@ -10,6 +10,15 @@
 //	← {"v":1,"credential":{"AccessKeyId":"ASIA…","SecretAccessKey":"…","SessionToken":"…","Expiration":"2026-01-02T15:04:05Z"}}
 //	← {"v":1,"error":{"kind":"denied","message":"…","hint":"…"}}
 //
+// A client with a person at its terminal says so ("can_ask"). The daemon may
+// then put questions before its answer; the client sends what the person says, and
+// whatever line comes next ends the question, answered or not:
+//
+//	→ {"v":1,"verb":"get","profile":"product_prod_paul","can_ask":true,"timeout_ms":50000}
+//	← {"v":1,"ask":{"id":1,"text":"MFA code for security (…): "}}
+//	→ {"v":1,"verb":"answer","id":1,"code":"123456"}      or {"v":1,"verb":"cancel","id":1}
+//	← {"v":1,"credential":{…}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -41,6 +50,11 @@ const (
 	Lock   = "lock"   // drops everything and refuses Get and Login
 	Unlock = "unlock" // ends Lock; Passphrase, if given, is kept for the file keyring
 	State  = "state"  // what the daemon holds
+
+	// What a client says to a question, within a request.
+	Answer = "answer" // Code is what the person typed
+	Cancel = "cancel" // the person said no
+	Gone   = "gone"   // there is nobody after all
 )
 
 // Request is what a client asks.
@@ -56,6 +70,14 @@ type Request struct {
 	Offset         int    // of State: the first session wanted, since not all may fit into a line
 	Code           secret.String
 	Passphrase     secret.String
+
+	// Timeout is how long the client waits; the daemon answers before. 0 is for ever.
+	Timeout time.Duration
+	MinTTL  time.Duration // of Get: how long the credentials have to last at least
+	CanAsk  bool          // a person is at the client's terminal
+	TTY     string        // that terminal's device; may be empty
+	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
+	ID      int           // of the question that is answered
 }
 
 // Response is what the daemon answers.
@@ -66,6 +88,14 @@ type Response struct {
 	Version    string   // of the daemon's program
 	Warnings   []string // one line each; about files, never about secrets
 	Count      int      // of sessions that Logout forgot
+	Ask        *Ask     // not the answer yet: a question
+}
+
+// Ask is a question for the person at the client's terminal.
+type Ask struct {
+	ID     int    `json:"id"`
+	Text   string `json:"text"`
+	Reason string `json:"reason,omitempty"` // why it is asked again
 }
 
 // Credential is a session as it is handed out.
@@ -115,6 +145,13 @@ type requestJSON struct {
 	Offset         int    `json:"offset,omitempty"`
 	Code           string `json:"code,omitempty"`
 	Passphrase     string `json:"passphrase,omitempty"`
+
+	TimeoutMS int64  `json:"timeout_ms,omitempty"`
+	MinTTLMS  int64  `json:"min_ttl_ms,omitempty"`
+	CanAsk    bool   `json:"can_ask,omitempty"`
+	TTY       string `json:"tty,omitempty"`
+	Desktop   string `json:"desktop,omitempty"`
+	ID        int    `json:"id,omitempty"`
 }
 
 type responseJSON struct {
@@ -125,6 +162,7 @@ type responseJSON struct {
 	Version    string          `json:"version,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
 	Count      int             `json:"count,omitempty"`
+	Ask        *Ask            `json:"ask,omitempty"`
 }
 
 type errorJSON struct {
@@ -144,7 +182,8 @@ type credentialJSON struct {
 
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
-	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal()})
+	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -157,13 +196,14 @@ func DecodeRequest(b []byte) (Request, error) {
 	if j.V != Version {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
-	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase)}, nil
+	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -190,7 +230,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}

@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// conversation reads the lines of one connection: requests, and within a
+// request the answers to questions. Only where a question was put does a goroutine of its own read.
+type conversation struct {
+	conn   net.Conn
+	reader *bufio.Reader
+
+	mu    sync.Mutex    // held while a question is open: one at a time
+	asked int           // the id of the last question
+	lines chan line     // nil until the first question
+	over  chan struct{} // closed when the connection's handler ends
+}
+
+func newConversation(conn net.Conn) *conversation {
+	return &conversation{conn: conn, reader: bufio.NewReaderSize(conn, 1024), over: make(chan struct{})}
+}
+
+type line struct {
+	req wire.Request
+	err error
+}
+
+func (c *conversation) read() (wire.Request, error) {
+	b, err := wire.ReadLine(c.reader)
+	if err != nil {
+		return wire.Request{}, err
+	}
+	return wire.DecodeRequest(b)
+}
+
+// next reads the next request. What comes late to a question that was over is not one.
+func (c *conversation) next() (wire.Request, error) {
+	for {
+		_ = c.conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		var l line
+		if c.lines == nil {
+			l.req, l.err = c.read()
+		} else {
+			var open bool
+			if l, open = <-c.lines; !open {
+				return wire.Request{}, io.EOF
+			}
+		}
+		switch l.req.Verb {
+		case wire.Answer, wire.Cancel, wire.Gone:
+			continue
+		}
+		return l.req, l.err
+	}
+}
+
+// ask puts one question to the client and waits for what the person says.
+func (c *conversation) ask(ctx context.Context, text, reason string) (secret.String, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx.Err() != nil {
+		return secret.String{}, ctx.Err()
+	}
+	_ = c.conn.SetReadDeadline(time.Time{})
+	if c.lines == nil {
+		c.lines = make(chan line)
+		go c.readAll()
+	}
+	c.asked++
+	b, err := wire.EncodeResponse(wire.Response{Ask: &wire.Ask{ID: c.asked, Text: text, Reason: reason}})
+	if err != nil {
+		return secret.String{}, err
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := c.conn.Write(b); err != nil {
+		return secret.String{}, session.ErrGone
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return secret.String{}, ctx.Err()
+		case l, open := <-c.lines:
+			switch {
+			case !open || l.err != nil:
+				return secret.String{}, session.ErrGone
+			case l.req.ID != c.asked:
+				continue
+			case l.req.Verb == wire.Answer && !l.req.Code.IsZero():
+				return l.req.Code, nil
+			case l.req.Verb == wire.Gone:
+				return secret.String{}, session.ErrGone
+			case l.req.Verb == wire.Cancel, l.req.Verb == wire.Answer:
+				return secret.String{}, session.ErrCancelled
+			}
+		}
+	}
+}
+
+// readAll reads until the connection or its handler ends.
+func (c *conversation) readAll() {
+	defer close(c.lines)
+	for {
+		req, err := c.read()
+		select {
+		case c.lines <- line{req, err}:
+		case <-c.over:
+			return
+		}
+		if err != nil && !isFault(err) {
+			return
+		}
+	}
+}
+
+// isFault tells a line that is no request from a connection that is gone.
+func isFault(err error) bool { return fault.Of(err).Kind != fault.Internal }
+
+// terminal is the person at a client's terminal.
+type terminal struct {
+	talk *conversation
+	peer socket.Peer
+}
+
+// Ask implements session.Asker.
+func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+	return t.talk.ask(ctx, questionText(q, t.peer), q.Reason)
+}
+
+// questionText is the question as a person reads it.
+func questionText(q session.Question, peer socket.Peer) string {
+	return "MFA code for " + fault.Line(q.Source) + " (" + fault.Line(q.Device) + "), asked by " + askerName(peer) + ":"
+}
+
+// askerName says who wants the code: the tool behind credproc, else the program itself.
+func askerName(peer socket.Peer) string {
+	name, parent := processOf(peer.PID)
+	if name == "credproc" && parent != "" {
+		return fault.Line(filepath.Base(parent))
+	}
+	if name == "" {
+		return "an unknown program"
+	}
+	return fault.Line(name)
+}
+
+// window is the person at the desktop of a client.
+type window struct {
+	ask  Window
+	req  wire.Request
+	peer socket.Peer
+}
+
+// Ask implements session.Asker.
+func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+	var desktop []string
+	if w.req.Desktop != "" {
+		desktop = strings.Split(w.req.Desktop, "\n")
+	}
+	return w.ask(ctx, q, askerName(w.peer), w.req.TTY, desktop)
+}

@@ -1,0 +1,446 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// person answers questions after a while.
+type person struct {
+	after   time.Duration
+	answers []string // "" cancels; "gone" is the terminal going away; none left: never answers
+	mu      sync.Mutex
+	asked   []Question
+	open    int
+}
+
+func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
+	p.mu.Lock()
+	n := len(p.asked)
+	p.asked = append(p.asked, q)
+	p.open++
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.open--
+		p.mu.Unlock()
+	}()
+	var answered <-chan time.Time
+	if n < len(p.answers) {
+		answered = time.After(p.after)
+	}
+	select {
+	case <-ctx.Done():
+		return secret.String{}, ctx.Err()
+	case <-answered:
+	}
+	switch a := p.answers[n]; a {
+	case "":
+		return secret.String{}, ErrCancelled
+	case "gone":
+		return secret.String{}, ErrGone
+	default:
+		return secret.New(a), nil
+	}
+}
+
+func (p *person) questions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.asked)
+}
+
+// oneUse is a vault without a seed that takes each of these codes once.
+func oneUse(codes ...string) func(open) error {
+	var mu sync.Mutex
+	good := map[string]bool{}
+	for _, c := range codes {
+		good[c] = true
+	}
+	return func(o open) error {
+		if err := withoutSeed(o); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !good[o.code] {
+			return fault.New(fault.CodeRejected, "the code is wrong")
+		}
+		good[o.code] = false
+		return nil
+	}
+}
+
+const threeRoles = `
+[source typed]
+access_key_id = AKIAI44QH8DHBEXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paula
+[source other]
+access_key_id = AKIAIOSFODNN7EXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paul
+[profile a]
+role_arn = arn:aws:iam::444455556666:role/a
+source_profile = typed
+[profile b]
+role_arn = arn:aws:iam::444455556666:role/b
+source_profile = typed
+[profile c]
+role_arn = arn:aws:iam::444455556666:role/c
+source_profile = other
+[profile long]
+role_arn = arn:aws:iam::444455556666:role/long
+source_profile = typed
+duration_seconds = 7200
+[profile each]
+role_arn = arn:aws:iam::444455556666:role/each
+source_profile = typed
+mfa = each
+`
+
+// as asks for a profile with somebody at the terminal.
+func (w *world) as(profile string, who Asker) (Answer, error) {
+	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files, Terminal: who})
+}
+
+func TestOneQuestionForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		people := make([]*person, 50)
+		var wg sync.WaitGroup
+		for i := range people {
+			people[i] = &person{after: 5 * time.Second, answers: []string{"111111"}}
+			wg.Go(func() {
+				if _, err := w.as([]string{"a", "b"}[i%2], people[i]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		asked := 0
+		for _, p := range people {
+			asked += p.questions()
+		}
+		if asked != 1 {
+			t.Errorf("%d questions, want 1", asked)
+		}
+		w.aws.wantCalls(t, 2, 2) // a look for a kept session, the session; two roles
+	})
+}
+
+func TestTwoDevicesAreIndependent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111", "222222"))
+		slow, quick := &person{after: 30 * time.Second, answers: []string{"111111"}}, &person{after: time.Second, answers: []string{"222222"}}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.as("a", slow); err != nil {
+				t.Error(err)
+			}
+		})
+		start := time.Now()
+		if _, err := w.as("c", quick); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(start); waited > 10*time.Second {
+			t.Errorf("waited %v behind another device's question", waited)
+		}
+		wg.Wait()
+	})
+}
+
+func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("333333"))
+		p := &person{after: time.Second, answers: []string{"111111", "222222", "333333"}}
+		if _, err := w.as("a", &again{p}); err != nil {
+			t.Fatal(err)
+		}
+		if p.questions() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
+			t.Errorf("asked %+v", p.asked)
+		}
+		// And at most three times.
+		w.Logout("")
+		p = &person{after: time.Second, answers: []string{"1", "2", "3", "4"}}
+		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.questions() != 3 {
+			t.Errorf("asked %d times: %v", p.questions(), err)
+		}
+	})
+}
+
+// again is a person who is asked at one terminal more than once.
+type again struct{ *person }
+
+func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(func(o open) error {
+			if err := withoutSeed(o); err != nil {
+				return err
+			}
+			return fault.New(fault.CodeRejected, "no such device: %w", ErrWrongDevice)
+		})
+		p := &person{after: time.Second, answers: []string{"111111", "222222"}}
+		if _, err := w.as("a", p); !errors.Is(err, ErrWrongDevice) || p.questions() != 1 {
+			t.Errorf("asked %d times: %v", p.questions(), err)
+		}
+	})
+}
+
+func TestCancelIsForAllAndNotAskedAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		p := &person{after: 2 * time.Second, answers: []string{""}}
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				if _, err := w.as([]string{"a", "b"}[i%2], p); !errors.Is(err, ErrCancelled) || !fault.Is(err, fault.LoginNeeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		q := &person{answers: []string{"111111"}}
+		if _, err := w.as("a", q); !errors.Is(err, ErrCancelled) || q.questions() != 0 {
+			t.Errorf("asked again at once: %v", err)
+		}
+		if p.questions() != 1 {
+			t.Errorf("%d questions, want 1", p.questions())
+		}
+		time.Sleep(failureMemory + time.Second)
+		if _, err := w.as("a", q); err != nil {
+			t.Errorf("a little later: %v", err)
+		}
+	})
+}
+
+func TestNextTerminalWhereTheFirstGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		gone, stays := &person{after: 3 * time.Second, answers: []string{"gone"}}, &person{after: time.Second, answers: []string{"111111"}}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.as("a", gone); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(2 * time.Second)
+		if _, err := w.as("a", stays); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		if gone.questions() != 1 || stays.questions() != 1 {
+			t.Errorf("asked %d and %d times", gone.questions(), stays.questions())
+		}
+	})
+}
+
+// A login with a code answers the question that is open elsewhere, and takes it off that screen.
+func TestLoginSatisfiesEveryWaiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		p := &person{} // never answers
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() {
+				if _, err := w.as([]string{"a", "b"}[i%2], p); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(10 * time.Second)
+		_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Login: true, Code: secret.New("111111")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if p.questions() != 1 || p.open != 0 {
+			t.Errorf("%d questions, %d still open", p.questions(), p.open)
+		}
+	})
+}
+
+func TestNobodyAnswersInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse())
+		ctx, cancel := context.WithTimeout(t.Context(), 49*time.Second)
+		defer cancel()
+		_, err := w.Credentials(ctx, Request{Profile: "a", Files: w.files, Terminal: &person{}})
+		f := fault.Of(err)
+		if f.Kind != fault.LoginNeeded || f.Hint != "broker login typed --code 123456" {
+			t.Errorf("got %v, hint %q", err, f.Hint)
+		}
+		time.Sleep(flightTimeout) // so that nothing is left in the bubble
+	})
+}
+
+// A window is asked after the terminals, once, and by nobody for nobody.
+func TestOrder(t *testing.T) {
+	for _, tt := range []struct {
+		prompt           string
+		terminal, window []string
+		wantT, wantW     int
+		wantErr          bool
+	}{
+		{"tty,gui", []string{"111111"}, []string{"111111"}, 1, 0, false},
+		{"gui,tty", []string{"111111"}, []string{"111111"}, 0, 1, false},
+		{"tty,gui", []string{"gone"}, []string{"111111"}, 1, 1, false},
+		{"gui", []string{"111111"}, []string{"gone"}, 0, 1, true},
+		{"tty", []string{"gone"}, []string{"111111"}, 1, 0, true},
+	} {
+		t.Run(fmt.Sprint(tt.prompt, tt.terminal, tt.window), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "[settings]\nmfa_prompt = "+tt.prompt+"\n"+threeRoles)
+				w.aws.onEachOpen(oneUse("111111"))
+				terminal, window := &person{answers: tt.terminal}, &person{answers: tt.window}
+				_, err := w.Credentials(t.Context(), Request{Profile: "a", Files: w.files, Terminal: terminal, Window: window})
+				if (err != nil) != tt.wantErr || err != nil && !fault.Is(err, fault.LoginNeeded) {
+					t.Errorf("got %v", err)
+				}
+				if terminal.questions() != tt.wantT || window.questions() != tt.wantW {
+					t.Errorf("terminal %d, window %d", terminal.questions(), window.questions())
+				}
+			})
+		})
+	}
+}
+
+// The source's program is asked before persons; a rejected code of it is followed
+// by that of the next step.
+func TestProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles+"[source dongle]\naccess_key_id = AKIAZZZZZZZZZZZZZZZZ\nmfa_serial = arn:aws:iam::111122223333:mfa/d\nmfa_process = ykman code\n")
+		w.aws.onEachOpen(oneUse("222222"))
+		var at []time.Time
+		w.cfg.Process = func(_ context.Context, command string) (secret.String, error) {
+			at = append(at, time.Now())
+			return secret.New([]string{"111111", "222222"}[len(at)-1]), nil
+		}
+		p := &person{answers: []string{"333333"}}
+		if _, err := w.as("dongle", p); err != nil {
+			t.Fatal(err)
+		}
+		if len(at) != 2 || p.questions() != 0 || !at[1].After(at[0].Truncate(codeStep).Add(codeStep-1)) {
+			t.Errorf("ran at %v, asked %d times", at, p.questions())
+		}
+	})
+}
+
+// While the old session still works nobody is asked for the next one, unless he logs in.
+func TestNobodyIsAskedEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111", "222222"))
+		if _, err := w.as("typed", &person{answers: []string{"111111"}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(11*time.Hour + 50*time.Minute)
+		p := &person{answers: []string{"222222"}}
+		if _, err := w.as("typed", p); err != nil || p.questions() != 0 {
+			t.Errorf("asked %d times: %v", p.questions(), err)
+		}
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.questions() != 1 {
+			t.Errorf("a login: asked %d times: %v", p.questions(), err)
+		}
+	})
+}
+
+// A role over an hour, and one with mfa = each, have a code of their own each.
+func TestCodesOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111", "222222", "333333"))
+		for i, profile := range []string{"a", "long", "each"} {
+			code := []string{"111111", "222222", "333333"}[i]
+			p := &person{answers: []string{code}}
+			a, err := w.as(profile, p)
+			if err != nil || p.questions() != 1 || a.Subject == "" {
+				t.Errorf("%s: asked %d times: %v", profile, p.questions(), err)
+			}
+		}
+	})
+}
+
+// The maximum of a role is learnt from the refusal, and remembered.
+func TestRoleThatAllowsLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(func(o open) error {
+			if err := withoutSeed(o); err != nil {
+				return err
+			}
+			if o.call.Operation == AssumeRole {
+				return fault.New(fault.Failed, "too long: %w", ErrDurationTooLong)
+			}
+			return nil
+		})
+		p := &again{&person{answers: []string{"111111", "222222", "333333"}}}
+		a, err := w.as("long", p)
+		if err != nil || p.questions() != 2 { // one for the refused call, one for the session
+			t.Fatalf("asked %d times: %v", p.questions(), err)
+		}
+		if life := a.Expires.Sub(a.Issued); life != time.Hour {
+			t.Errorf("lives %v", life)
+		}
+		w.Logout("")
+		if _, err := w.as("long", p); err != nil || p.questions() != 3 {
+			t.Errorf("not remembered: asked %d times in all: %v", p.questions(), err)
+		}
+		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(err, fault.Failed) {
+			t.Errorf("two hours of a role that has one: %v", err)
+		}
+	})
+}
+
+func TestMinTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registry)
+		min := func(profile string, ttl time.Duration) (Answer, error) {
+			return w.Credentials(t.Context(), Request{Profile: profile, Files: w.files, MinTTL: ttl})
+		}
+		first, err := min("dev", 30*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(35 * time.Minute)
+		second, err := min("dev", 30*time.Minute)
+		if err != nil || second.AccessKeyID == first.AccessKeyID {
+			t.Errorf("got the one that ends too soon: %v", err)
+		}
+		long, err := min("dev", 2*time.Hour)
+		if err != nil || long.Expires.Sub(long.Issued) != 2*time.Hour {
+			t.Errorf("two hours: %v, %v", long.Expires.Sub(long.Issued), err)
+		}
+		for profile, ttl := range map[string]time.Duration{"deep": 2 * time.Hour, "dev": 13 * time.Hour, "security": 37 * time.Hour} {
+			if _, err := min(profile, ttl); !fault.Is(err, fault.Failed) {
+				t.Errorf("%s for %v: %v", profile, ttl, err)
+			}
+		}
+	})
+}
+
+func TestFreshMFANeedsADevice(t *testing.T) {
+	for what, chain := range map[string]profiles.Chain{
+		"no device": {Roles: []profiles.Role{{ARN: "role/a", FreshMFA: true}}},
+		"a chain":   {Roles: []profiles.Role{{ARN: "role/a"}, {ARN: "role/b", FreshMFA: true}}},
+	} {
+		if _, err := NewPlan(chain, Defaults{}); !fault.Is(err, fault.Config) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
