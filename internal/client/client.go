@@ -80,6 +80,8 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 // lost says why there is no answer.
 func lost(ctx context.Context, err error) error {
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fault.New(fault.Failed, "interrupted before the daemon answered")
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", Deadline).WithHint("broker status")
 	case errors.Is(err, wire.ErrTooLong):
