@@ -18,6 +18,11 @@ func playRole(role string) int {
 			fmt.Printf("%d bytes %s\n", n, how)
 		}
 		return 0
+	case "server":
+		if err := listenAsStranger(os.Getenv("E2E_SOCKET"), os.Getenv("E2E_OUT")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return 2
 }
@@ -37,4 +42,30 @@ func tryLine(path, line string) (int, string) {
 		return n, "left open"
 	}
 	return n, "connected"
+}
+
+// listenAsStranger writes down how much it is sent.
+func listenAsStranger(path, out string) error {
+	note, err := os.OpenFile(out, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		return err
+	}
+	_, _ = note.WriteString("listening\n")
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+		n, _ := conn.Read(make([]byte, 4096))
+		_, _ = fmt.Fprintf(note, "received %d\n", n)
+		_ = conn.Close()
+	}
 }

@@ -157,22 +157,18 @@ func execute(ts *testscript.TestScript, name string, args ...string) (result, er
 	case err != nil:
 		return r, err
 	}
-	return r, examine(ts.Name(), r)
+	keepHints(ts.Name(), r)
+	return r, examine(r)
 }
 
 // secretTexts are what no program may ever show.
 var secretTexts = []string{keySecret, seed, passphrase}
 
 // examine is what holds for every run of every program.
-func examine(script string, r result) error {
+func examine(r result) error {
 	for _, s := range secretTexts {
 		if strings.Contains(r.stdout, s) || strings.Contains(r.stderr, s) {
 			return fmt.Errorf("a secret is shown: %v", r)
-		}
-	}
-	for l := range strings.Lines(r.stderr) {
-		if hint, ok := strings.CutPrefix(l, "hint: "); ok {
-			keepHint(script, strings.TrimSpace(hint))
 		}
 	}
 	return nil
@@ -292,7 +288,8 @@ func cmdDialog(ts *testscript.TestScript, h *house, args []string) error {
 	if strconv.Itoa(r.code) != args[1] {
 		return fmt.Errorf("exit code %d, want %s; the terminal showed:\n%s", r.code, args[1], shown)
 	}
-	return examine(ts.Name(), r)
+	keepHints(ts.Name(), r)
+	return examine(r)
 }
 
 func cmdSimCount(_ *testscript.TestScript, h *house, args []string) error {
@@ -374,11 +371,13 @@ var (
 	hints   = map[string]string{}
 )
 
-func keepHint(test, hint string) {
+func keepHints(test string, r result) {
 	hintsMu.Lock()
 	defer hintsMu.Unlock()
-	if hints[hint] == "" {
-		hints[hint] = test
+	for l := range strings.Lines(r.stderr) {
+		if hint, ok := strings.CutPrefix(l, "hint: "); ok && hints[strings.TrimSpace(hint)] == "" {
+			hints[strings.TrimSpace(hint)] = test
+		}
 	}
 }
 

@@ -158,6 +158,8 @@ func ask(conn net.Conn, question wire.Ask, read func() (wire.Response, error)) (
 // lost says why there is no answer.
 func (c Client) lost(ctx context.Context, err error) error {
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fault.New(fault.Failed, "interrupted before the daemon answered")
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).WithHint("broker status")
 	case errors.Is(err, wire.ErrTooLong):

@@ -19,6 +19,10 @@ import (
 // startWait bounds the start of a daemon, waiting for somebody else's start included.
 const startWait = 10 * time.Second
 
+// startMemory is how long a start that failed is not tried again, so that a
+// storm of clients is not one of daemons.
+const startMemory = time.Second
+
 // dial connects, and starts the daemon if there is none.
 func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := socket.Dial(ctx, c.Paths.Socket)
@@ -34,8 +38,8 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 }
 
 // start lets one of all the clients that find no daemon start it; the others
-// wait for that. Where the start just failed for another, they fail with the same
-// words instead of trying themselves one after the other.
+// wait for that. Where the start failed for another meanwhile or just before, they
+// fail with the same words instead of trying themselves one after the other.
 func (c Client) start(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
@@ -49,6 +53,8 @@ func (c Client) start(ctx context.Context) (net.Conn, error) {
 		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
 	}
 	defer func() { _ = turn.Close() }()
+	// Whatever the umask took away: the next client must be able to open it.
+	_ = turn.Chmod(0o600)
 	asked := time.Now()
 	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		select {
@@ -63,7 +69,7 @@ func (c Client) start(ctx context.Context) (net.Conn, error) {
 	if conn, err := socket.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	if words := failedSince(turn, asked); words != "" {
+	if words := failedSince(turn, asked.Add(-startMemory)); words != "" {
 		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
 	}
 	words := launch(ctx)
@@ -82,7 +88,8 @@ func (c Client) start(ctx context.Context) (net.Conn, error) {
 // failedSince returns why a start failed that ended after that moment.
 func failedSince(turn *os.File, moment time.Time) string {
 	info, err := turn.Stat()
-	if err != nil || info.Size() == 0 || info.ModTime().Before(moment) {
+	// One from the future is of a clock that was set back since.
+	if err != nil || info.ModTime().Before(moment) || info.ModTime().After(time.Now()) {
 		return ""
 	}
 	b := make([]byte, 512)

@@ -1,0 +1,276 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestBadInput is the table of the issue: each has its exit code, one line and a hint, nothing on stdout, no
+// secret, and a daemon that goes on.
+func TestBadInput(t *testing.T) {
+	long := strings.Repeat("a", 120<<10) // what Linux takes for one argument
+	rows := []struct {
+		name string
+		prep func(t *testing.T, h *house) // on a furnished house
+		args []string                     // default: credproc product_prod_paul
+		code string
+		says string
+	}{
+		{name: "unknown profile", args: []string{"credproc", "nobody"}, code: "3", says: `"nobody"`},
+		{name: "empty name", args: []string{"credproc", ""}, code: "2", says: "empty"},
+		{name: "empty name, exec", args: []string{"broker", "exec", "", "--", "env"}, code: "2"},
+		{name: "huge name", args: []string{"credproc", long}, code: "2"},
+		{name: "huge name, exec", args: []string{"broker", "exec", long, "--", "env"}, code: "2"},
+		{name: "huge name, explain", args: []string{"broker", "explain", long}, code: "2"},
+		{name: "newline", args: []string{"credproc", "prod\nuct"}, code: "2"},
+		{name: "escape", args: []string{"credproc", "\x1b[2Jprod"}, code: "2"},
+		{name: "not utf-8", args: []string{"credproc", "\xff\xfe"}, code: "3"},
+		{name: "path", args: []string{"credproc", "../../etc/passwd"}, code: "3"},
+		{name: "shell", args: []string{"credproc", "$(touch hacked)"}, code: "3"},
+		{name: "source with a newline", args: []string{"broker", "add", "a\nb", "--from-env"}, code: "2"},
+		{name: "login of a name with an escape", args: []string{"broker", "login", "\x1b]0;x\x07"}, code: "2"},
+		{name: "logout of nobody", args: []string{"broker", "logout", "no\nbody"}, code: "3"},
+
+		{name: "no AWS files", prep: func(t *testing.T, h *house) { must(t, os.RemoveAll(filepath.Join(h.home, ".aws"))) }, code: "3"},
+		{name: "config is a directory", prep: func(t *testing.T, h *house) {
+			must(t, os.Remove(h.awsConfig()))
+			must(t, os.Mkdir(h.awsConfig(), 0o755))
+		}, code: "1", says: "is not a file but a directory"},
+		{name: "config is a fifo", prep: func(t *testing.T, h *house) {
+			must(t, os.Remove(h.awsConfig()))
+			must(t, syscall.Mkfifo(h.awsConfig(), 0o600))
+		}, code: "1", says: "is not a file but a fifo"},
+		{name: "config is a device", prep: func(t *testing.T, h *house) {
+			must(t, os.Remove(h.awsConfig()))
+			must(t, os.Symlink("/dev/zero", h.awsConfig()))
+		}, code: "1", says: "is not a file but a device"},
+		{name: "config is a link to itself", prep: func(t *testing.T, h *house) {
+			must(t, os.Remove(h.awsConfig()))
+			must(t, os.Symlink("config", h.awsConfig()))
+		}, code: "1", says: "cannot be read"},
+		{name: "config is binary", prep: func(t *testing.T, h *house) {
+			data, err := os.ReadFile(filepath.Join(h.bin, "credproc"))
+			must(t, err)
+			must(t, h.write(h.awsConfig(), string(data)))
+		}, code: "1", says: "config:1: this line "},
+		{name: "config of 50 MB", prep: func(t *testing.T, h *house) {
+			must(t, h.write(h.awsConfig(), demoConfig+strings.Repeat("# "+strings.Repeat("x", 1022)+"\n", 50<<10)))
+		}, code: "1", says: "MB"},
+		{name: "a line of 1 MB", prep: func(t *testing.T, h *house) {
+			must(t, h.write(h.awsConfig(), "[profile product_prod_paul]\nrole_arn = "+strings.Repeat("x", 1<<20)+"\nsource_profile = security\n"))
+		}, code: "1", says: "config:2: "},
+		{name: "registry is a directory", prep: func(t *testing.T, h *house) {
+			must(t, os.Remove(h.registry()))
+			must(t, os.Mkdir(h.registry(), 0o755))
+		}, code: "1", says: "is not a file but a directory"},
+		{name: "registry that others may write", prep: func(t *testing.T, h *house) { must(t, os.Chmod(h.registry(), 0o666)) }, code: "1", says: "may be written by anyone"},
+		{name: "number that is none", prep: edit("source_profile = security", "source_profile = security\nduration_seconds = abc"), code: "1", says: "config:4: duration_seconds"},
+
+		{name: "wrong secret", prep: func(t *testing.T, h *house) {
+			h.ok(t, "broker", "remove", "security", "--yes")
+			storeKey(t, h, keyID, "wrong/"+keySecret[6:])
+		}, code: "6", says: "secret of access key …2222 is wrong"},
+		{name: "deleted key", prep: func(t *testing.T, h *house) {
+			must(t, h.sim.post("keys/disable", `{"access_key_id":"`+keyID+`"}`))
+		}, code: "6", says: "does not know access key …2222"},
+		{name: "wrong seed", prep: func(t *testing.T, h *house) {
+			if r := h.runWith("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "broker", "mfa", "set", "security", "--seed-stdin"); r.code != 0 {
+				t.Fatal(r)
+			}
+		}, code: "4", says: "MFA code"},
+		{name: "wrong serial", prep: func(t *testing.T, h *house) {
+			if r := h.runWith(seed, "broker", "mfa", "set", "security", "--seed-stdin", "--serial", serial+"x"); r.code != 0 {
+				t.Fatal(r)
+			}
+		}, code: "4", says: "MFA device"},
+		{name: "denied role", prep: edit("allow-admin-from", "nobody-trusts"), code: "6", says: "AWS denied it"},
+
+		{name: "no daemon and none startable", prep: func(t *testing.T, h *house) {
+			// credproc takes the broker beside it, else one on the PATH.
+			broker := filepath.Join(h.bin, "broker")
+			must(t, os.Rename(broker, broker+".away"))
+			t.Cleanup(func() { must(t, os.Rename(broker+".away", broker)) })
+			h.env = append(h.env, "PATH=/nowhere")
+		}, code: "5", says: "neither beside this one nor on the PATH"},
+		{name: "a daemon that cannot start", prep: func(t *testing.T, h *house) {
+			must(t, os.WriteFile(filepath.Join(h.dir, "file"), nil, 0o600))
+			h.env = append(h.env, "BROKER_STATE_DIR="+filepath.Join(h.dir, "file"), "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
+		}, code: "5", says: "cannot start the daemon: "},
+		{name: "runtime directory that is open to others", prep: func(t *testing.T, h *house) {
+			must(t, os.Mkdir(filepath.Join(h.dir, "run"), 0o777))
+			must(t, os.Chmod(filepath.Join(h.dir, "run"), 0o777))
+			h.env = append(h.env, "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
+		}, code: "5", says: "not private"},
+
+		{name: "keyring locked", prep: func(t *testing.T, h *house) {
+			must(t, os.WriteFile(filepath.Join(h.dir, "passphrase"), []byte("not the passphrase\n"), 0o600))
+		}, code: "7", says: "passphrase"},
+		{name: "keyring without a passphrase", prep: func(t *testing.T, h *house) {
+			h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+		}, code: "7", says: "passphrase"},
+		{name: "passphrase file open to others", prep: func(t *testing.T, h *house) {
+			must(t, os.Chmod(filepath.Join(h.dir, "passphrase"), 0o644))
+		}, code: "1", says: "is open to others"},
+		{name: "keyring absent", prep: func(t *testing.T, h *house) {
+			h.env = append(h.env, "DBUS_SESSION_BUS_ADDRESS=unix:path="+h.dir+"/nowhere")
+			registry("keyring_backend = file", "keyring_backend = secret-service")(t, h)
+		}, code: "1", says: "secret-service cannot be used: no session bus"},
+		{name: "keyring unknown", prep: registry("keyring_backend = file", "keyring_backend = shoebox"), code: "1", says: "shoebox"},
+		{name: "keyring gone", prep: func(t *testing.T, h *house) {
+			must(t, os.RemoveAll(filepath.Join(h.home, ".local/share/broker/keyring")))
+		}, code: "7"},
+
+		{name: "garbage for a role", prep: faulty(`{"kind":"garbage","action":"AssumeRole"}`), code: "1", says: "no answer of STS"},
+		{name: "empty 200 for a role", prep: faulty(`{"kind":"empty","action":"AssumeRole"}`), code: "1", says: "answered 200 with nothing"},
+		{name: "web page for a role", prep: faulty(`{"kind":"status","status":200,"body":"<html>hotel</html>","action":"AssumeRole"}`), code: "1", says: "captive portal"},
+		{name: "huge answer for a role", prep: faulty(`{"kind":"huge","action":"AssumeRole"}`), code: "1", says: "1 MiB"},
+		{name: "half an answer for a role", prep: faulty(`{"kind":"missing","fields":["SessionToken"],"action":"AssumeRole"}`), code: "1", says: "SessionToken"},
+		{name: "STS down", prep: func(t *testing.T, h *house) { must(t, h.sim.stop()) }, code: "1", says: "cannot reach"},
+		{name: "plain http beyond this machine", prep: registry("sts_endpoint = http://127.0.0.1", "sts_endpoint = http://192.0.2.1"), code: "1", says: "sts_endpoint"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			h := demo(t)
+			if row.prep != nil {
+				row.prep(t, h)
+			}
+			args := row.args
+			if args == nil {
+				args = []string{"credproc", "product_prod_paul"}
+			}
+			began := time.Now()
+			r := h.run(args[0], args[1:]...)
+			if took := time.Since(began); took > 40*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if err := checkFailure(r, row.code, args[0], args[1:]); err != nil {
+				t.Error(err)
+			}
+			if len(r.stderr) > 2000 {
+				t.Errorf("%d bytes on stderr", len(r.stderr))
+			}
+			if !strings.Contains(r.stderr, row.says) {
+				t.Errorf("stderr does not say %q: %s", row.says, r.stderr)
+			}
+			if err := examine(r); err != nil {
+				t.Error(err)
+			}
+			if code := h.run("broker", "status").code; row.code != "5" && code != 0 && code != 5 {
+				t.Errorf("broker status exits with %d afterwards", code)
+			}
+		})
+	}
+}
+
+func edit(from, to string) func(*testing.T, *house) {
+	return func(t *testing.T, h *house) {
+		must(t, h.write(h.awsConfig(), strings.ReplaceAll(demoConfig, from, to)))
+	}
+}
+
+func registry(from, to string) func(*testing.T, *house) {
+	return func(t *testing.T, h *house) {
+		text, err := os.ReadFile(h.registry())
+		must(t, err)
+		must(t, h.write(h.registry(), strings.Replace(string(text), from, to, 1)))
+	}
+}
+
+func faulty(fault string) func(*testing.T, *house) {
+	return func(t *testing.T, h *house) { must(t, h.sim.fault(fault)) }
+}
+
+func storeKey(t *testing.T, h *house, id, secret string) {
+	t.Helper()
+	if r := h.runWith(fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, id, secret), "broker", "add", "security", "--stdin", "--no-verify", "--mfa-serial", serial); r.code != 0 {
+		t.Fatal(r)
+	}
+	if r := h.runWith(seed, "broker", "mfa", "set", "security", "--seed-stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+}
+
+// TestBadWire says to the daemon's socket what no client of ours would.
+func TestBadWire(t *testing.T) {
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	name := func(s string) string {
+		b, err := json.Marshal(map[string]any{"v": 1, "verb": "get", "profile": s})
+		must(t, err)
+		return string(b)
+	}
+	rows := []struct{ name, line, kind string }{
+		{"a name of 1 MB", name(strings.Repeat("a", 1<<20)), "usage"},
+		{"a name of 60 KB", name(strings.Repeat("a", 60<<10)), "usage"},
+		{"NUL", name("a\x00b"), "usage"},
+		{"newline", name("a\nb"), "usage"},
+		{"escape", name("\x1b[31ma"), "usage"},
+		{"empty", name(""), "usage"},
+		{"no JSON", "hello", "usage"},
+		{"nothing", "", "usage"},
+		{"a list", "[1,2,3]", "usage"},
+		{"deep", strings.Repeat("[", 30000), "usage"},
+		{"an unknown verb", `{"v":1,"verb":"give-me-the-key"}`, "usage"},
+		{"no verb", `{"v":1}`, "usage"},
+		{"another version", `{"v":99,"verb":"get","profile":"product_prod_paul"}`, "failed"},
+		{"a code that is none", `{"v":1,"verb":"login","profile":"security","code":"123 456; DROP"}`, ""},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			conn, err := net.Dial("unix", h.socket())
+			must(t, err)
+			defer func() { _ = conn.Close() }()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			// The daemon may refuse before all is written.
+			_, _ = conn.Write([]byte(row.line + "\n"))
+			answer, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil {
+				// Closed while we still wrote: the answer was lost on the way, which only a
+				// line that is too long may cause.
+				if len(row.line) < 64<<10 {
+					t.Fatalf("no answer: %v", err)
+				}
+				return
+			}
+			var a struct {
+				Error      *struct{ Kind, Message string }
+				Credential any
+			}
+			must(t, json.Unmarshal([]byte(answer), &a))
+			if a.Error == nil && row.kind != "" || a.Credential != nil || a.Error != nil && row.kind != "" && a.Error.Kind != row.kind {
+				t.Errorf("answered with %.300s", answer)
+			}
+			if bytes.ContainsAny([]byte(answer), "\x1b\x00") {
+				t.Errorf("a control character came back: %.300q", answer)
+			}
+		})
+	}
+	began := time.Now()
+	h.credentials(t, "product_prod_paul")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("afterwards a request took %v", took)
+	}
+	h.counted(t, "AssumeRole", 1)
+}
+
+// TestNoHome: without HOME there is one line that says so.
+func TestNoHome(t *testing.T) {
+	h := newHouse(t)
+	for _, name := range []string{"broker", "credproc"} {
+		cmd := exec.Command(filepath.Join(h.bin, name), map[string]string{"broker": "status", "credproc": "x"}[name])
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+		if err := checkFailure(finish(cmd), "1", name, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

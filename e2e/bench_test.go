@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// yardstick is a Go program that does nothing, built as ours are.
+const yardstick = "package main\n\nfunc main() {}\n"
+
+// scale runs a program and prints the most memory that it had. It is small itself: a process counts what its
+// parent had when it was started, and this test program has more than any of ours.
+const scale = `package main
+
+import (
+	"os"
+	"syscall"
+)
+
+func main() {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	p, err := os.StartProcess(os.Args[1], os.Args[1:], &os.ProcAttr{Files: []*os.File{null, null, os.Stderr}})
+	if err != nil {
+		panic(err)
+	}
+	state, err := p.Wait()
+	if err != nil || !state.Success() {
+		panic("it failed")
+	}
+	println(state.SysUsage().(*syscall.Rusage).Maxrss)
+}
+`
+
+// compile builds one file as the Makefile builds ours.
+func compile(b *testing.B, h *house, name, source string) string {
+	b.Helper()
+	dir := filepath.Join(h.dir, name)
+	must(b, os.MkdirAll(dir, 0o755))
+	must(b, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600))
+	program := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, filepath.Join(dir, "main.go"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("build %s: %v\n%s", name, err, out)
+	}
+	return program
+}
+
+// memory is the largest resident set of a program, in MiB, over some runs.
+func (h *house) memory(b *testing.B, scale, program string, args ...string) float64 {
+	b.Helper()
+	most := 0
+	for range 20 {
+		r := h.run(scale, append([]string{program}, args...)...)
+		n, err := strconv.Atoi(strings.TrimSpace(r.stderr))
+		if err != nil {
+			b.Fatalf("the scale: %v", r)
+		}
+		most = max(most, n)
+	}
+	return float64(most) / (1 << 10)
+}
+
+// once runs a program to its end.
+func (h *house) once(b *testing.B, program string, args ...string) time.Duration {
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Dir = h.env, h.dir
+	began := time.Now()
+	if err := cmd.Run(); err != nil {
+		b.Fatalf("%s: %v", program, err)
+	}
+	return time.Since(began)
+}
+
+// against runs a program of ours and the yardstick in turns, and reports the
+// ratio of their times, so that a noisy machine disturbs both alike.
+func against(b *testing.B, name string, args ...string) {
+	h := demo(b)
+	h.credentials(b, "product_prod_paul")
+	empty, program := compile(b, h, "empty", yardstick), filepath.Join(h.bin, name)
+	h.once(b, empty)
+	h.once(b, program, args...)
+	var ours, theirs time.Duration
+	b.ResetTimer()
+	for b.Loop() {
+		ours += h.once(b, program, args...)
+		b.StopTimer()
+		theirs += h.once(b, empty)
+		b.StartTimer()
+	}
+	b.StopTimer()
+	info, err := os.Stat(program)
+	must(b, err)
+	b.ReportMetric(float64(ours)/float64(theirs), "x-empty")
+	b.ReportMetric(float64(theirs.Microseconds())/float64(b.N), "empty-µs/op")
+	b.ReportMetric(float64(info.Size())/1e6, "binary-MB")
+	weigh := compile(b, h, "scale", scale)
+	b.ReportMetric(h.memory(b, weigh, program, args...), "max-RSS-MiB")
+	b.ReportMetric(h.memory(b, weigh, empty), "empty-max-RSS-MiB")
+}
+
+// BenchmarkCredproc is the whole process on a warm daemon.
+func BenchmarkCredproc(b *testing.B) { against(b, "credproc", "product_prod_paul") }
+
+// BenchmarkStatus is the larger program, for comparison.
+func BenchmarkStatus(b *testing.B) { against(b, "broker", "status") }

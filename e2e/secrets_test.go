@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+)
+
+// forms are the ways in which a secret could lie in a file or in memory.
+func forms(secret string) map[string][]byte {
+	escaped, _ := json.Marshal(secret)
+	wide := utf16.Encode([]rune(secret))
+	little, big := make([]byte, 0, 2*len(wide)), make([]byte, 0, 2*len(wide))
+	for _, u := range wide {
+		little = append(little, byte(u), byte(u>>8))
+		big = append(big, byte(u>>8), byte(u))
+	}
+	m := map[string][]byte{
+		"raw":       []byte(secret),
+		"hex":       []byte(hex.EncodeToString([]byte(secret))),
+		"HEX":       []byte(strings.ToUpper(hex.EncodeToString([]byte(secret)))),
+		"query":     []byte(url.QueryEscape(secret)),
+		"path":      []byte(url.PathEscape(secret)),
+		"json":      bytes.Trim(escaped, `"`),
+		"slashes":   []byte(strings.ReplaceAll(secret, "/", `\/`)),
+		"utf-16":    little,
+		"utf-16 be": big,
+	}
+	// Within a longer text base64 depends on where the secret begins: of each of
+	// the three alignments the part that is the secret's alone.
+	for shift := range 3 {
+		padded := append(make([]byte, shift), secret...)
+		text := base64.StdEncoding.EncodeToString(padded)
+		from := (shift*8 + 5) / 6
+		to := len(padded) * 8 / 6
+		m[fmt.Sprintf("base64+%d", shift)] = []byte(text[from:to])
+		web := base64.URLEncoding.EncodeToString(padded)
+		m[fmt.Sprintf("base64url+%d", shift)] = []byte(web[from:to])
+	}
+	return m
+}
+
+// wanted is a set of secrets in all forms, ready to be looked for.
+type wanted map[string][]byte
+
+func lookFor(secrets map[string]string) wanted {
+	w := wanted{}
+	for name, secret := range secrets {
+		for form, text := range forms(secret) {
+			w[name+" ("+form+")"] = text
+		}
+	}
+	return w
+}
+
+// in names what it finds, without showing it.
+func (w wanted) in(data []byte) []string {
+	var found []string
+	for name, text := range w {
+		if bytes.Contains(data, text) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// TestFormsAreFound: the search finds what is planted, or the tests below mean nothing.
+func TestFormsAreFound(t *testing.T) {
+	w := lookFor(map[string]string{"key": keySecret})
+	for _, planted := range []string{
+		"a" + keySecret + "b",
+		base64.StdEncoding.EncodeToString([]byte("x" + keySecret + "yz")),
+		base64.URLEncoding.EncodeToString([]byte(`{"k":"` + keySecret + `"}`)),
+		hex.EncodeToString([]byte(keySecret)),
+		"?k=" + url.QueryEscape(keySecret),
+		strings.Join(strings.Split(keySecret, ""), "\x00") + "\x00",
+	} {
+		if len(w.in([]byte(planted))) == 0 {
+			t.Errorf("not found in %q", planted)
+		}
+	}
+	if found := w.in([]byte("fake/demo+secret/of+somebody/else")); found != nil {
+		t.Errorf("found where there is none: %v", found)
+	}
+}
+
+// TestSecretsStayInTheirPlace: after a whole scenario, no secret is in any file of HOME, of the state, the
+// runtime or the temporary directory, but encrypted in the keyring.
+func TestSecretsStayInTheirPlace(t *testing.T) {
+	h := demo(t)
+	h.env = append(h.env, "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
+	given := h.scenario(t)
+	must(t, h.stopDaemon())
+	given["key secret"], given["seed"], given["passphrase"] = keySecret, seed, passphrase
+	for name, secret := range given { // cut in two is no better
+		given["first half of "+name], given["second half of "+name] = secret[:len(secret)/2], secret[len(secret)/2:]
+	}
+	w := lookFor(given)
+	files := 0
+	must(t, filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		// Names can leak too.
+		if found := w.in([]byte(path)); found != nil {
+			t.Errorf("the name of a file holds %v", found)
+		}
+		if !d.Type().IsRegular() || filepath.Dir(path) == h.bin || path == filepath.Join(h.dir, "passphrase") {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, name := range w.in(data) {
+			t.Errorf("%s holds: %s", strings.TrimPrefix(path, h.dir), name)
+		}
+		return nil
+	}))
+	if files < 6 {
+		t.Errorf("only %d files were looked at", files)
+	}
+	// The search sees the passphrase where it may be.
+	if data, err := os.ReadFile(filepath.Join(h.dir, "passphrase")); err != nil || w.in(data) == nil {
+		t.Errorf("the passphrase was not found in its own file: %v", err)
+	}
+	t.Logf("%d files, %d texts", files, len(w))
+}
+
+// scenario uses everything once, failures included, and returns the secrets that were given out.
+func (h *house) scenario(t *testing.T) map[string]string {
+	t.Helper()
+	given := map[string]string{}
+	keep := func(name string) {
+		d := h.credentials(t, name)
+		given["secret of "+name], given["token of "+name] = d.SecretAccessKey, d.SessionToken
+	}
+	keep("product_prod_paul")
+	keep("product_dev_paul")
+	keep("security")
+	h.ok(t, "broker", "exec", "product_prod_paul", "--", "true")
+	h.ok(t, "broker", "status", "--json")
+	h.ok(t, "broker", "explain", "product_prod_paul")
+	h.ok(t, "broker", "profiles", "list", "--json")
+	h.run("credproc", "nobody")
+	h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`x"}`, "broker", "add", "other", "--stdin")
+	h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "other", "--stdin")
+	h.runWith(seed+"1", "broker", "mfa", "set", "security", "--seed-stdin")
+	// AWS, or who plays it, repeats what it was sent.
+	must(t, h.write(h.awsConfig(), demoConfig+"[profile third]\nrole_arn = "+devRole+"\nsource_profile = security\nrole_session_name = third\n"))
+	must(t, h.sim.fault(`{"kind":"error","action":"AssumeRole","code":"AccessDenied","message":"no: `+given["token of security"]+` and `+given["secret of security"]+`"}`))
+	if r := h.run("credproc", "third"); r.code != 6 || strings.Contains(r.stderr, given["token of security"]) {
+		t.Errorf("denied with a token in the text: %v", r)
+	}
+	h.ok(t, "broker", "logout")
+	h.ok(t, "broker", "lock")
+	h.run("credproc", "product_prod_paul")
+	h.ok(t, "broker", "unlock")
+	if pid := h.daemonProcess(); pid != 0 { // a crash as well
+		_ = kill(pid)
+	}
+	must(t, h.freshCodes())
+	keep("product_prod_paul")
+	h.runWith(seed, "broker", "mfa", "set", "security", "--seed-stdin")
+	return given
+}
+
+// TestMemory: the daemon's memory, read as root while it works, never holds the long-lived secret or the
+// seed; it does hold the session that it gives out, so the reading sees what is there.
+func TestMemory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: the daemon's memory can be read by root alone")
+	}
+	h := demo(t)
+	first := h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	secrets := lookFor(map[string]string{"key secret": keySecret, "seed": seed})
+	token, name := wanted{"token": []byte(first.SessionToken)}, wanted{"name": []byte("product_prod_paul")}
+
+	stop := make(chan struct{})
+	worked := make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				worked <- n
+				return
+			default:
+			}
+			h.run("credproc", "product_prod_paul")
+			if n%5 == 0 { // a login is a vault process, with key, seed and code
+				h.run("broker", "logout")
+				_ = h.freshCodes()
+				h.run("broker", "login", "security")
+			}
+			n++
+		}
+	}()
+	tokens, reads := 0, 0
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); reads++ {
+		memory, err := readMemory(pid)
+		must(t, err)
+		for _, part := range memory {
+			for _, name := range secrets.in(part) {
+				t.Errorf("the daemon's memory holds the %s", name)
+			}
+		}
+		if !inAny(memory, name) {
+			t.Fatal("void: the name of the profile was not found in the memory")
+		}
+		if inAny(memory, token) {
+			tokens++
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	close(stop)
+	n := <-worked
+	if tokens == 0 {
+		t.Error("void: not even the session's token was ever found in the memory")
+	}
+	t.Logf("%d readings during %d requests; the first token was found in %d", reads, n, tokens)
+}
+
+func inAny(memory [][]byte, w wanted) bool {
+	return slices.ContainsFunc(memory, func(part []byte) bool { return w.in(part) != nil })
+}
+
+// readMemory reads all that is mapped and writable, as far as it can be read.
+func readMemory(pid int) ([][]byte, error) {
+	maps, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/maps")
+	if err != nil {
+		return nil, err
+	}
+	mem, err := os.Open("/proc/" + strconv.Itoa(pid) + "/mem")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = mem.Close() }()
+	var memory [][]byte
+	for l := range strings.Lines(string(maps)) {
+		var from, to int64
+		var mode string
+		if _, err := fmt.Sscanf(l, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || to-from > 256<<20 {
+			continue // what is larger is reserved, not used
+		}
+		part := make([]byte, to-from)
+		if n, _ := mem.ReadAt(part, from); n > 0 {
+			memory = append(memory, part[:n])
+		}
+	}
+	return memory, nil
+}
