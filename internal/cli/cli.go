@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,6 +51,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// patience is how long a command waits for an answer: unlike credproc it has no
+// SDK behind it that gives up after a minute, and a person may have to find his device.
+const patience = 150 * time.Second
+
 // exitError ends the program with a code and no message: all was said before.
 type exitError int
 
@@ -63,7 +68,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	p.client = client.Client{Paths: p.paths, Version: version.String()}
+	p.client = client.Client{Paths: p.paths, Version: version.String(), Wait: patience}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 

@@ -28,6 +28,7 @@ func (p *program) execCommand() *cli.Command {
 			"or profile variable.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
+			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
 		},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
@@ -39,6 +40,9 @@ func (p *program) execCommand() *cli.Command {
 				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", args[0])
 			case c.String("mode") != "env":
 				return fault.New(fault.Usage, "there is no mode %q, only env", c.String("mode")).WithHint("broker exec %s --mode env -- COMMAND", args[0])
+			}
+			if c.Duration("min-ttl") < 0 {
+				return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
 			}
 			if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
 				return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
@@ -53,7 +57,7 @@ func (p *program) execCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cred, err := p.credential(c.Context, name)
+			cred, err := p.credential(c.Context, name, c.Duration("min-ttl"))
 			if err != nil {
 				return err
 			}
@@ -69,9 +73,9 @@ func (p *program) execCommand() *cli.Command {
 	}
 }
 
-// credential gets the credentials of a profile by its exact name.
-func (p *program) credential(ctx context.Context, name string) (wire.Credential, error) {
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Get, Profile: name})
+// credential gets the credentials of a profile by its exact name, which last so long at least.
+func (p *program) credential(ctx context.Context, name string, minTTL time.Duration) (wire.Credential, error) {
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Get, Profile: name, MinTTL: minTTL})
 	if err != nil {
 		return wire.Credential{}, err
 	}

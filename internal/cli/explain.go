@@ -52,6 +52,8 @@ func (p *program) explain(plan planJSON) {
 		switch s.Code {
 		case "seed":
 			detail("code", "made from the stored seed; nobody is asked")
+		case "program":
+			detail("code", "printed by the source's mfa_process, unless the session is still open")
 		case "person":
 			detail("code", "a person has to give one, unless the session is still open")
 		}

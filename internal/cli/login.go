@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -13,20 +18,35 @@ import (
 func (p *program) loginCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "login",
-		Usage:     "open the MFA session of a profile or source now",
-		ArgsUsage: "PROFILE|SOURCE",
+		Usage:     "open the MFA session now, asking for a code if one is needed",
+		ArgsUsage: "[PROFILE|SOURCE…]",
+		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
+			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
+			"satisfied too.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "code", Usage: "the six digits that the MFA device shows", DefaultText: "none"},
+			&cli.StringFlag{Name: "code", Usage: "the six `DIGITS` that the MFA device shows, for scripts"},
 		},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
-			typed, err := one(c, "profile")
+			set, err := p.set()
 			if err != nil {
 				return err
 			}
-			name, err := p.find(typed)
-			if err != nil {
-				return err
+			var names []string
+			for _, typed := range c.Args().Slice() {
+				name, err := set.Find(typed)
+				if err != nil {
+					return err
+				}
+				names = append(names, name)
+			}
+			if len(names) == 0 {
+				for _, source := range set.Sources() {
+					names = append(names, source.Name)
+				}
+			}
+			if len(names) == 0 {
+				return fault.New(fault.NotFound, "there is no source yet").WithHint("broker add SOURCE")
 			}
 			var code secret.String
 			if c.IsSet("code") {
@@ -34,15 +54,78 @@ func (p *program) loginCommand() *cli.Command {
 					return err
 				}
 			}
-			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Login, Profile: name, Code: code})
-			if err != nil {
-				return err
-			}
-			p.warn(resp.Warnings)
-			for _, s := range resp.Status.Sessions {
-				p.say("%s: logged in until %s", s.Source, s.Expires.Local().Format(time.DateTime))
-			}
-			return nil
+			return p.login(c.Context, set, names, code)
 		},
 	}
+}
+
+// login opens one session for each source, in turn, and where several profiles
+// were named assumes their roles, all at once.
+func (p *program) login(ctx context.Context, set *profiles.Set, names []string, code secret.String) error {
+	sources := map[string]bool{}
+	var first []string // one name of each source, in the order given
+	for _, name := range names {
+		chain, err := set.Resolve(name)
+		if err != nil {
+			return err
+		}
+		if !sources[chain.Source.Name] {
+			sources[chain.Source.Name] = true
+			first = append(first, name)
+		}
+	}
+	if len(first) > 1 && !code.IsZero() {
+		return fault.New(fault.Usage, "these are %d devices, and a code is of one", len(first)).WithHint("broker login %s --code 123456", first[0])
+	}
+	var failed []error
+	for _, name := range first {
+		resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: name, Code: code})
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		p.warn(resp.Warnings)
+		for _, s := range resp.Status.Sessions {
+			p.say("%s: logged in until %s", s.Source, s.Expires.Local().Format(time.DateTime))
+		}
+	}
+	if len(names) > 1 && len(failed) == 0 {
+		failed = p.assumeAll(ctx, names)
+	}
+	return p.first(failed)
+}
+
+// assumeAll gets the sessions of all profiles at once, so that they are there when they are wanted.
+func (p *program) assumeAll(ctx context.Context, names []string) []error {
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			_, errs[i] = p.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
+		})
+	}
+	wg.Wait()
+	var failed []error
+	for i, err := range errs {
+		if err == nil {
+			p.say("%s: ready", names[i])
+		} else {
+			f := fault.Of(err)
+			failed = append(failed, fault.New(f.Kind, "%s: %w", names[i], err).WithHint("%s", f.Hint))
+		}
+	}
+	return failed
+}
+
+// first reports all failures but one on stderr, and returns that one.
+func (p *program) first(failed []error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	for _, err := range failed[1:] {
+		if !errors.Is(err, context.Canceled) {
+			p.warn([]string{err.Error()})
+		}
+	}
+	return failed[0]
 }

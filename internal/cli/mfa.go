@@ -18,10 +18,12 @@ func (p *program) mfaCommand() *cli.Command {
 				Name:      "set",
 				Usage:     "name the device of a source, and store its TOTP seed",
 				ArgsUsage: "SOURCE",
-				Description: "With a stored seed nobody is asked for a code. Key and seed then lie in one keyring:\n" +
+				Description: "A code is made from the stored seed, else printed by the program of --process, else asked\n" +
+					"for. With a stored seed nobody is asked for a code. Key and seed then lie in one keyring:\n" +
 					"whoever opens it has both factors.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "serial", Usage: "`ARN` of the device"},
+					&cli.StringFlag{Name: "process", Usage: "`COMMAND` that prints a code, such as 'ykman oath accounts code -s aws'"},
 					&cli.BoolFlag{Name: "seed-stdin", Usage: "the seed from stdin: base32, or an otpauth:// URI"},
 				},
 				Action: p.mfaSet,
@@ -43,10 +45,10 @@ func (p *program) mfaSet(c *cli.Context) error {
 	}
 	serial := c.String("serial")
 	switch {
-	case serial == "" && !c.Bool("seed-stdin"):
-		return fault.New(fault.Usage, "mfa set wants --serial, --seed-stdin or both").WithHint("broker mfa set %s --serial ARN", name)
+	case serial == "" && !c.Bool("seed-stdin") && !c.IsSet("process"):
+		return fault.New(fault.Usage, "mfa set wants --serial, --seed-stdin or --process").WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "" && source.MFASerial == "":
-		return fault.New(fault.Usage, "source %s has no device yet; a seed alone is of no use", name).WithHint("broker mfa set %s --serial ARN --seed-stdin", name)
+		return fault.New(fault.Usage, "source %s has no device yet; a way to its codes alone is of no use", name).WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "":
 		serial = source.MFASerial
 	}
@@ -55,6 +57,12 @@ func (p *program) mfaSet(c *cli.Context) error {
 	}
 	section := []profiles.KeyValue{{Key: "mfa_serial", Value: serial}}
 	drop := []string{}
+	if c.IsSet("process") {
+		if err := profiles.CheckCommand(c.String("process")); err != nil {
+			return err
+		}
+		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: c.String("process")})
+	}
 	switch {
 	case c.Bool("seed-stdin"):
 		seed, err := readSeed(p.stdin)
@@ -85,9 +93,12 @@ func (p *program) mfaSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("seed-stdin") {
+	switch {
+	case c.Bool("seed-stdin"):
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
-	} else {
+	case c.IsSet("process"):
+		p.say("%s: device %s, whose codes %q prints", name, serial, c.String("process"))
+	default:
 		p.say("%s: device %s", name, serial)
 	}
 	return nil
@@ -104,7 +115,7 @@ func (p *program) mfaRemove(c *cli.Context) error {
 		}
 	}
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.RemoveKeys(src, profiles.SectionSource, name, "mfa_serial", "mfa_seed")
+		return profiles.RemoveKeys(src, profiles.SectionSource, name, "mfa_serial", "mfa_seed", "mfa_process")
 	})
 	if err != nil {
 		return err

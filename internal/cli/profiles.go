@@ -124,7 +124,7 @@ type stepJSON struct {
 	Seconds     int    `json:"duration_seconds"`
 	Endpoint    string `json:"endpoint"`
 	SignedWith  string `json:"signed_with"` // "long-lived key" or "session"
-	Code        string `json:"code"`        // "none", "seed" or "person"
+	Code        string `json:"code"`        // "none", "seed", "program" or "person"
 	Origin      string `json:"origin"`
 }
 
@@ -149,7 +149,7 @@ func (p *program) describe(typed string) (planJSON, error) {
 	if err != nil {
 		return planJSON{}, err
 	}
-	plan, err := session.PlanFor(set, name, sessionName())
+	plan, err := session.PlanFor(set, name, session.Wish{SessionName: sessionName()})
 	if err != nil {
 		return planJSON{}, err
 	}
@@ -163,9 +163,13 @@ func (p *program) describe(typed string) (planJSON, error) {
 		if s.LongTerm {
 			step.SignedWith = "long-lived key"
 		}
-		if s.Seeded && s.MFASerial != "" {
+		switch {
+		case s.MFASerial == "":
+		case s.Seeded:
 			step.Code = "seed"
-		} else if s.NeedsPerson() {
+		case plan.MFAProcess != "":
+			step.Code = "program"
+		default:
 			step.Code = "person"
 		}
 		out.Steps = append(out.Steps, step)

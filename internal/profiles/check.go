@@ -20,6 +20,14 @@ func CheckSource(name, mfaSerial string) error {
 	return nil
 }
 
+// CheckCommand says whether a command can be an mfa_process. The error is a fault.Usage.
+func CheckCommand(command string) error {
+	if err := checkCommand(command); err != nil {
+		return fault.New(fault.Usage, "the command %w", err)
+	}
+	return nil
+}
+
 // CheckKey says whether these can be a long-lived access key of IAM. What is
 // wrong is said without repeating any of it. The error is a fault.Usage.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
