@@ -56,7 +56,8 @@ type Caller struct {
 	StateDir string
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
-	// Notice, if not nil, is told in one line why a call of a source takes long.
+	// Notice, if not nil, is told in one line why a call of a source takes long, or what it could not do beside
+	// its answer.
 	Notice func(source, line string)
 
 	mu         sync.Mutex
@@ -103,7 +104,8 @@ func (c *Caller) SetPassphrase(p secret.String) {
 // Forget forgets the passphrase.
 func (c *Caller) Forget() { c.SetPassphrase(secret.String{}) }
 
-// Open fulfils session.Opener.
+// Open fulfils session.Opener. Sessions of a source with an MFA device are kept in the keyring; without a code, a
+// kept one that was asked the same with the same key is the answer while enough of it is left, as issued now.
 func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
 	a, err := c.run(ctx, openRequest(source, call, code))
 	if err != nil {
@@ -140,7 +142,13 @@ func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
 	return err
 }
 
-// Remove deletes the key and the seed of a source. NotFound if it is not there.
+// Drop fulfils session.Opener: it deletes the kept session of a source. None is fine.
+func (c *Caller) Drop(ctx context.Context, source string) error {
+	_, err := c.run(ctx, &request{Op: opDrop, Source: source})
+	return err
+}
+
+// Remove deletes the key, the seed and the kept session of a source. NotFound if it is not there.
 func (c *Caller) Remove(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &request{Op: opRemove, Source: source})
 	return err

@@ -50,7 +50,16 @@ func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
 	case e.KeepSeed && it.Seed.IsZero():
 		it.Seed = old.Seed
 	}
-	return a, store(ctx, r, it)
+	if err := store(ctx, r, it); err != nil {
+		return nil, err
+	}
+	if old.AccessKeyID != it.AccessKeyID {
+		// It would not be used; it is not left lying about either.
+		if err := dropKept(ctx, r, e.Source); err != nil {
+			e.tell("the session of the old key could not be deleted from the keyring: " + err.Error())
+		}
+	}
+	return a, nil
 }
 
 // change rewrites an item under the lock.
@@ -80,13 +89,17 @@ func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
 	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
 }
 
-// remove deletes an item, a damaged one too: whoever asks for it by name has decided.
+// remove deletes an item, a damaged one too: whoever asks for it by name has decided. The kept session goes first,
+// so that none is left of a source that is not there.
 func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	if err := dropKept(ctx, r, e.Source); err != nil {
+		return nil, err
+	}
 	err = r.remove(ctx, itemKey(e.Source))
 	if errors.Is(err, errNoItem) {
 		return nil, fault.New(fault.NotFound, "no key is stored for source %q", e.Source)

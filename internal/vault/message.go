@@ -2,6 +2,7 @@ package vault
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"broker/internal/fault"
@@ -12,7 +13,7 @@ import (
 )
 
 // This file is the only one of the package in which secrets are plain text: the
-// request on the vault's stdin, the answer on its stdout, and the item in the keyring.
+// request on the vault's stdin, the answer on its stdout, and the items in the keyring.
 
 const maxMessage = 64 << 10
 
@@ -24,6 +25,7 @@ const (
 	opSetSeed    operation = "set-seed"
 	opRemoveSeed operation = "remove-seed"
 	opRemove     operation = "remove"
+	opDrop       operation = "drop"
 	opDescribe   operation = "describe"
 	opCheck      operation = "check"
 	opProbe      operation = "probe"
@@ -174,4 +176,34 @@ func decodeItem(data []byte) (item, error) {
 		}
 	}
 	return it, nil
+}
+
+// keptJSON is the stored form of a kept session, version 1.
+type keptJSON struct {
+	Version  int               `json:"version"`
+	Source   string            `json:"source"`
+	Asked    string            `json:"asked"`
+	OffsetMS int64             `json:"offset_ms,omitempty"`
+	Session  answerCredentials `json:"session"`
+}
+
+func encodeKept(k kept) ([]byte, error) {
+	data, err := json.Marshal(keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)})
+	if err != nil || len(data) > maxMessage/2 {
+		return nil, fault.New(fault.Internal, "the session is too large to keep, or cannot be written down")
+	}
+	return data, nil
+}
+
+// decodeKept reads a kept session. Its errors repeat nothing of it.
+func decodeKept(data []byte) (kept, error) {
+	var j keptJSON
+	if err := strictJSON(data, &j); err != nil {
+		return kept{}, err
+	}
+	if j.Version != keptVersion {
+		return kept{}, errors.New("it is of another version")
+	}
+	k := kept{j.Source, j.Asked, time.Duration(j.OffsetMS) * time.Millisecond, j.Session.sealed()}
+	return k, k.check()
 }

@@ -17,7 +17,7 @@ import (
 // clockSkew is from where on a clock is called wrong: one step of a code.
 const clockSkew = mfa.Period
 
-// open makes the call that the long-lived key of a source signs.
+// open makes the call that the long-lived key of a source signs, or finds the session that an earlier such call gave.
 func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	if e.Call == nil {
 		return nil, fault.New(fault.Internal, "the request to the vault has no call")
@@ -30,10 +30,19 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 		return nil, because(fault.Config, ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but its section names %s",
 			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), "broker add "+shellWord(e.Source))
 	}
+	keeps := isKept(*e.Call)
+	if keeps && e.Code == "" {
+		if creds, ok := e.findKept(ctx, r, it); ok {
+			return &answer{Credentials: revealCredentials(creds)}, nil
+		}
+	}
 	e.calling.Store(true)
 	creds, err := e.call(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, it.Seed)
 	if err != nil {
 		return nil, err
+	}
+	if keeps {
+		e.keep(ctx, r, it, creds)
 	}
 	return &answer{Credentials: revealCredentials(creds)}, nil
 }

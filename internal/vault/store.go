@@ -58,9 +58,11 @@ type ring interface {
 var errNoItem = errors.New("no such item in the keyring")
 
 // itemKey is the name of a source's item. Names may hold anything, keys of keyrings may not.
-func itemKey(name string) string {
+func itemKey(name string) string { return hashedKey(itemPrefix, name) }
+
+func hashedKey(prefix, name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return itemPrefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
 func itemLabel(name string) string { return fault.Line("broker: " + name) }

@@ -1,6 +1,6 @@
 // Package vault owns the long-lived keys and TOTP seeds: the keyring they are
 // stored in, the short-lived process that alone sees them, and the caller that
-// starts it. It alone imports the keyring library. It refuses to hand out a key, a
+// starts it. MFA sessions are kept in the same keyring. It alone imports the keyring library. It refuses to hand out a key, a
 // seed or a code, to take a secret from argv or the environment, to fall back to another
 // keyring than the chosen one, and to live on after its one answer.
 package vault
@@ -100,6 +100,7 @@ type errand struct {
 	*request
 	sts     sts
 	ledger  mfa.Ledger
+	notices io.Writer
 	hide    []string     // secrets that no message may repeat
 	calling atomic.Bool  // the keyring is behind us, AWS is being asked
 	offset  atomic.Int64 // see answer.OffsetMS
@@ -111,8 +112,8 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 	timeout := time.Duration(q.TimeoutMS) * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-min(2*answerMargin, timeout/2))
 	defer cancel()
-	e := &errand{request: q, sts: client(q), hide: q.secrets()}
-	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: func(s *mfa.SpentError) { _, _ = io.WriteString(notices, noticePrefix+s.Error()+"\n") }}
+	e := &errand{request: q, sts: client(q), notices: notices, hide: q.secrets()}
+	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: func(s *mfa.SpentError) { e.tell(s.Error()) }}
 
 	done := make(chan *answer, 1)
 	go func() {
@@ -171,6 +172,8 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.removeSeed(ctx, r)
 	case opRemove:
 		return e.remove(ctx, r)
+	case opDrop:
+		return e.drop(ctx, r)
 	case opDescribe:
 		return e.describe(ctx, r)
 	case opCheck, opProbe:
