@@ -91,10 +91,10 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	}, nil
 }
 
-func (d *Daemon) logout(_ context.Context, c call) (wire.Response, error) {
-	n := d.Broker.Logout(c.req.Profile)
-	d.record("logout", c, session.Answer{Source: c.req.Profile}, nil)
-	return wire.Response{Count: n}, nil
+func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
+	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
+	d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
+	return wire.Response{Count: n}, err
 }
 
 func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {

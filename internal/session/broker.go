@@ -37,8 +37,10 @@ type Broker struct {
 	cache  *cache
 	desk   desk
 	short  sync.Map // ARNs of roles that AWS gives for one hour at most
-	looked sync.Map // devices for which the vault keeps no session
+	looked sync.Map // keys of the calls for which the vault had neither session nor seed
 	locked atomic.Bool
+	logout atomic.Int64  // counts the beginnings and ends of Logout
+	forget chan struct{} // holds one while discard is at work
 }
 
 // New makes a Broker whose work under way ends with ctx.
@@ -50,7 +52,7 @@ func New(ctx context.Context, cfg Config) *Broker {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{cfg: cfg}
+	b := &Broker{cfg: cfg, forget: make(chan struct{}, 1)}
 	b.cache = newCache(ctx, func() instant {
 		// Round(0) drops the monotonic part: the wall clock is asked on its own.
 		return instant{time.Now().Round(0), cfg.BootTime()}
@@ -142,7 +144,7 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 	creds, err := b.step(ctx, plan, last, req)
 	if err == nil && req.MinTTL > 0 && time.Until(creds.Expires) < req.MinTTL {
 		// The one at hand ends too soon; a new one may not.
-		b.cache.discard(plan.Key(last), creds)
+		b.discard(ctx, plan, last, creds)
 		creds, err = b.step(ctx, plan, last, req)
 		if err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute {
 			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted", plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
@@ -219,8 +221,13 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet
 	}
 	step := plan.Steps[i]
 	if step.LongTerm {
-		creds, err := b.open(ctx, plan, step, quiet)
+		before := b.logout.Load()
+		creds, err := b.open(ctx, plan, i, quiet)
 		b.logStep(plan, i, creds, err)
+		if step.keeps() && b.logout.Load() != before {
+			// The vault may have kept it after Logout had cleared the keyring.
+			b.drop(ctx, plan.Source.Name)
+		}
 		return creds, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -234,8 +241,43 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet
 			return creds, err
 		}
 		// Revoked, or ended early: a new one, and one more try.
-		b.cache.discard(plan.Key(i-1), parent)
+		b.discard(ctx, plan, i-1, parent)
 	}
+}
+
+// discard forgets a session that is of no use any more, in the vault too: first
+// there, else whoever asks next would be given it again. One does it for all who were refused with it.
+func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credentials) {
+	if plan.Steps[i].keeps() {
+		select {
+		case b.forget <- struct{}{}:
+			defer func() { <-b.forget }()
+		case <-ctx.Done():
+			return
+		}
+		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID {
+			b.drop(ctx, plan.Source.Name)
+		}
+	}
+	b.cache.discard(plan.Key(i), refused)
+}
+
+// dropTimeout bounds how long the keyring is waited for to forget a session.
+const dropTimeout = 5 * time.Second
+
+// drop is Drop where nobody can be told of a failure.
+func (b *Broker) drop(ctx context.Context, source string) {
+	// The one who asked may be gone; the session is to go all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+	defer cancel()
+	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
+		b.cfg.Log.Warn("the session that was kept could not be deleted", "source", source, "err", err)
+	}
+}
+
+// keeps reports whether the vault keeps the session of this step.
+func (s Step) keeps() bool {
+	return s.LongTerm && s.Operation == GetSessionToken && s.MFASerial != ""
 }
 
 // codeTries is how often a person is asked for a code before we give up.
@@ -244,9 +286,10 @@ const codeTries = 3
 // open makes a call with the long-lived key. Without a code the vault has a kept
 // session or a seed, or else somebody gives a code: one that a request brought, the
 // source's program, a person. A rejected code is asked for again, with the reason.
-func (b *Broker) open(ctx context.Context, plan Plan, step Step, quiet bool) (creds Credentials, err error) {
+func (b *Broker) open(ctx context.Context, plan Plan, i int, quiet bool) (creds Credentials, err error) {
+	step := plan.Steps[i]
 	dev := device{plan.Source.AccessKeyID, step.MFASerial}
-	creds, err = b.openUnasked(ctx, plan, step, dev)
+	creds, err = b.openUnasked(ctx, plan, i, dev)
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !b.desk.brought(dev) {
 		return creds, err
 	}
@@ -272,17 +315,20 @@ func (b *Broker) open(ctx context.Context, plan Plan, step Step, quiet bool) (cr
 }
 
 // openUnasked opens what needs nobody: without a device, with a seed, or with a
-// session that the vault kept. That last is looked for once, since later ones were all made here;
-// and not where somebody brought a code, who wants a new one.
-func (b *Broker) openUnasked(ctx context.Context, plan Plan, step Step, dev device) (Credentials, error) {
+// session that the vault kept. That last is looked for once, since later ones were all made here,
+// and not while we hold it ourselves; nor where somebody brought a code, who wants a new one.
+func (b *Broker) openUnasked(ctx context.Context, plan Plan, i int, dev device) (Credentials, error) {
+	step := plan.Steps[i]
 	if step.NeedsPerson() {
-		if _, looked := b.looked.Load(dev); looked || b.desk.brought(dev) {
+		_, looked := b.looked.Load(plan.Key(i))
+		_, held := b.cache.current(plan.Key(i))
+		if looked || held || b.desk.brought(dev) {
 			return Credentials{}, needCode(plan, step, "%s wants a code of the MFA device %s", plan.Source.Name, step.MFASerial)
 		}
 	}
 	creds, err := b.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
-		b.looked.Store(dev, true)
+		b.looked.Store(plan.Key(i), true)
 	}
 	return creds, err
 }
@@ -356,10 +402,12 @@ func (b *Broker) renew(plan Plan, i int) {
 	})
 }
 
-// Lock drops every session and refuses everything until Unlock.
+// Lock drops every session and refuses everything until Unlock. What the vault
+// keeps stays in the keyring, and is looked for after Unlock.
 func (b *Broker) Lock() {
 	b.locked.Store(true)
 	b.cache.drop(func(*slot) bool { return true })
+	b.looked.Clear()
 }
 
 // Unlock ends Lock.
@@ -375,10 +423,45 @@ func (b *Broker) refuseLocked() error {
 	return nil
 }
 
-// Logout forgets the sessions of a source, or of all where source is empty,
-// and returns how many there were.
-func (b *Broker) Logout(source string) int {
-	return b.cache.drop(func(s *slot) bool { return source == "" || s.plan.Source.Name == source })
+// Logout forgets the sessions of a source, or of all sources of the registry
+// where source is empty, and returns how many were held here. Those that the vault
+// keeps go too; the error says where that failed, and then nothing is held here either.
+func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files) (int, error) {
+	// At both ends, so that a fetch that overlaps with it in any way notices.
+	b.logout.Add(1)
+	kept := map[string]bool{}
+	match := func(s *slot) bool {
+		if source != "" && s.plan.Source.Name != source {
+			return false
+		}
+		kept[s.plan.Source.Name] = true
+		return true
+	}
+	n := b.cache.drop(match)
+	var failed error
+	if source != "" {
+		kept[source] = true
+	} else if set, err := b.cfg.Profiles.Load(files); err != nil {
+		failed = err
+	} else {
+		for _, s := range set.Sources() {
+			kept[s.Name] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	errs := make(chan error)
+	for name := range kept {
+		go func() { errs <- b.cfg.Vault.Drop(ctx, name) }()
+	}
+	for range len(kept) {
+		if err := <-errs; err != nil {
+			failed = err
+		}
+	}
+	b.logout.Add(1)
+	b.cache.drop(match) // what was found in the vault meanwhile
+	return n, failed
 }
 
 // Held describes one session that the broker holds, or failed to get.

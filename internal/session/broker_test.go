@@ -454,7 +454,7 @@ func TestLockDuringAFlight(t *testing.T) {
 	}{
 		{"lock", func(w *world) { w.Lock() }, fault.Locked, [2]int{2, 1}},
 		{"lock, unlock", func(w *world) { w.Lock(); w.Unlock() }, fault.Failed, [2]int{2, 2}},
-		{"logout", func(w *world) { w.Logout("security") }, fault.Failed, [2]int{2, 2}},
+		{"logout", func(w *world) { w.logout("security") }, fault.Failed, [2]int{2, 2}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -493,7 +493,7 @@ func TestDropDuringARenewal(t *testing.T) {
 				}
 			})
 			time.Sleep(500 * time.Millisecond)
-			w.Logout("security")
+			w.logout("security")
 			wg.Wait()
 		})
 	}
@@ -508,14 +508,14 @@ func TestLogoutIsOfOneSource(t *testing.T) {
 		w.get("dev")
 		w.get("prod")
 		w.aws.wantCalls(t, 2, 3)
-		if n := w.Logout("security"); n != 3 {
+		if n := w.logout("security"); n != 3 {
 			t.Errorf("forgot %d sessions, want 3", n)
 		}
 		w.get("typed-dev")
 		w.aws.wantCalls(t, 2, 3)
 		w.get("dev")
 		w.aws.wantCalls(t, 3, 4)
-		if n := w.Logout(""); n != 4 {
+		if n := w.logout(""); n != 4 {
 			t.Errorf("forgot %d sessions, want all 4", n)
 		}
 		w.aws.onEachOpen(withoutSeed)

@@ -281,6 +281,17 @@ func (c *cache) background(plan Plan, step int, fetch fetch) {
 	}
 }
 
+// current returns the session of a key that is good now.
+func (c *cache) current(key Key) (Credentials, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.slots[key]
+	if s == nil || s.entry == nil || !c.now().before(s.entry.end) {
+		return Credentials{}, false
+	}
+	return s.entry.creds, true
+}
+
 // discard forgets a session that AWS refused, unless a newer one took its place.
 func (c *cache) discard(key Key, refused Credentials) {
 	c.mu.Lock()

@@ -254,7 +254,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 		}
 	}
 	end()
-	b.Logout("")
+	_, _ = b.Logout(context.Background(), "s", profiles.Files{})
 	time.Sleep(time.Minute) // flights under way end
 	return served, failed
 }

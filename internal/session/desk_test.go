@@ -171,7 +171,7 @@ func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
 			t.Errorf("asked %+v", p.asked)
 		}
 		// And at most three times.
-		w.Logout("")
+		w.logout("")
 		p = &person{after: time.Second, answers: []string{"1", "2", "3", "4"}}
 		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.questions() != 3 {
 			t.Errorf("asked %d times: %v", p.questions(), err)
@@ -397,7 +397,7 @@ func TestRoleThatAllowsLess(t *testing.T) {
 		if life := a.Expires.Sub(a.Issued); life != time.Hour {
 			t.Errorf("lives %v", life)
 		}
-		w.Logout("")
+		w.logout("")
 		if _, err := w.as("long", p); err != nil || p.questions() != 3 {
 			t.Errorf("not remembered: asked %d times in all: %v", p.questions(), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,8 @@ type aws struct {
 	assumes  map[string]int // calls by role
 	inside   int            // calls under way
 	most     int            // the most calls under way at once
+	drops    []string       // the sources of Drop
+	onDrop   func(source string) error
 	onOpen   func(open) error
 	onAssume func(Call) error
 }
@@ -76,6 +79,35 @@ func (a *aws) Open(ctx context.Context, source profiles.Source, call Call, code 
 		}
 	}
 	return a.issue(call), nil
+}
+
+// Drop takes as long as a vault process.
+func (a *aws) Drop(ctx context.Context, source string) error {
+	if err := wait(ctx, 50*time.Millisecond); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.drops = append(a.drops, source)
+	hook := a.onDrop
+	a.mu.Unlock()
+	if hook != nil {
+		return hook(source)
+	}
+	return nil
+}
+
+// dropped are the sources of Drop so far.
+func (a *aws) dropped() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	slices.Sort(a.drops)
+	return strings.Join(a.drops, " ")
+}
+
+func (a *aws) onEachDrop(f func(source string) error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.onDrop = f
 }
 
 func (a *aws) Assume(ctx context.Context, with Credentials, call Call) (Credentials, error) {
@@ -249,6 +281,16 @@ func (w *world) write(text string) {
 	if err := os.Rename(w.files.Registry+".new", w.files.Registry); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// logout is Logout where the vault obeys.
+func (w *world) logout(source string) int {
+	w.t.Helper()
+	n, err := w.Logout(w.t.Context(), source, w.files)
+	if err != nil {
+		w.t.Errorf("logout of %q: %v", source, err)
+	}
+	return n
 }
 
 func (w *world) ask(profile string) (Answer, error) {

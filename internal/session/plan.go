@@ -70,11 +70,14 @@ var (
 )
 
 // Opener makes the calls that must be signed with the long-lived key of a
-// source: it alone can reach the keyring. The code may be empty: then the
-// stored seed makes one, or the error is LoginNeeded. Further faults: Keyring,
-// KeyringLocked, CodeRejected, NotFound and those of Assumer.
+// source: it alone can reach the keyring. The code may be empty: then a
+// session that was kept of the source answers, or the stored seed makes a code,
+// or the error is LoginNeeded. Further faults: Keyring, KeyringLocked,
+// CodeRejected, NotFound and those of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
+	// Drop forgets the session that was kept of a source.
+	Drop(ctx context.Context, source string) error
 }
 
 // Step is one call of a plan and who makes it.
