@@ -96,11 +96,14 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// Requests under way go on when the daemon is told to end, until drain cuts them.
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	go d.watch(ctx, listener, cancel)
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
-		d.accept(ctx, listener)
+		d.accept(ctx, requests, listener)
 	}()
 	<-ctx.Done()
 	listener.Stop()
@@ -113,7 +116,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 }
 
 // accept takes connections until the listener is stopped.
-func (d *Daemon) accept(ctx context.Context, listener *socket.Listener) {
+func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener) {
 	for ctx.Err() == nil {
 		conn, peer, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -131,7 +134,7 @@ func (d *Daemon) accept(ctx context.Context, listener *socket.Listener) {
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(ctx, conn, peer)
+			d.serve(requests, conn, peer)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 
@@ -102,8 +103,9 @@ func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer socket.Peer)
 	return wire.Response{}, nil
 }
 
-// pageOfSessions is how many sessions surely fit into one line.
-const pageOfSessions = 64
+// pageOfSessions is how many bytes of a line the sessions may take. The rest is
+// for the warnings: at most 20 of 600 bytes, each of which may take two in JSON.
+const pageOfSessions = wire.MaxLine / 2
 
 func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire.Response, error) {
 	held := d.Broker.Held()
@@ -129,13 +131,21 @@ func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire
 		}
 	}
 	from := min(max(req.Offset, 0), len(held))
-	for _, h := range held[from:min(from+pageOfSessions, len(held))] {
+	for size := 0; from < len(held); from++ {
+		h := held[from]
 		s := wire.Session{Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}
 		if h.Err != nil {
 			s.Error = fault.Line(h.Err.Error())
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			return wire.Response{}, err
+		}
+		if size += len(b) + 1; size > pageOfSessions {
+			break
 		}
 		status.Sessions = append(status.Sessions, s)
 	}
