@@ -221,7 +221,10 @@ func (h *house) run(t testing.TB) *house {
 
 func start(t testing.TB) *house {
 	t.Helper()
-	return build(t, t.TempDir(), registry).run(t)
+	h := build(t, t.TempDir(), registry).run(t)
+	// Once it has answered, all goroutines of its own are there, for calm.
+	h.ask(t, wire.Request{Verb: wire.Ping})
+	return h
 }
 
 // line is a client with a connection of its own.
