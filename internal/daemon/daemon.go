@@ -134,7 +134,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, peer)
+			d.serve(requests, conn, caller{peer, sync.OnceValues(func() (name, parent string) { return processOf(peer.PID) })})
 		})
 	}
 }
@@ -159,7 +159,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 }
 
 // serve answers the requests of one connection.
-func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer socket.Peer) {
+func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 	defer func() {
 		// A panic is this client's failure. The value is not logged: it may hold anything.
 		if r := recover(); r != nil {

@@ -16,7 +16,7 @@ import (
 
 // verbs is all that the daemon can be asked. None of them returns a
 // long-lived key, a seed or a code.
-var verbs = map[string]func(*Daemon, context.Context, wire.Request, socket.Peer) (wire.Response, error){
+var verbs = map[string]func(*Daemon, context.Context, wire.Request, caller) (wire.Response, error){
 	wire.Ping:   (*Daemon).ping,
 	wire.Get:    (*Daemon).get,
 	wire.Login:  (*Daemon).login,
@@ -26,8 +26,16 @@ var verbs = map[string]func(*Daemon, context.Context, wire.Request, socket.Peer)
 	wire.State:  (*Daemon).state,
 }
 
+// caller is who is at the other end of a connection.
+type caller struct {
+	socket.Peer
+	// process is its name and the program that started it, as they are when
+	// the first decision about it is recorded.
+	process func() (name, parent string)
+}
+
 // answer does what a request asks.
-func (d *Daemon) answer(ctx context.Context, req wire.Request, peer socket.Peer) wire.Response {
+func (d *Daemon) answer(ctx context.Context, req wire.Request, peer caller) wire.Response {
 	verb, known := verbs[req.Verb]
 	if !known {
 		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", req.Verb, d.Version)}
@@ -40,11 +48,11 @@ func (d *Daemon) answer(ctx context.Context, req wire.Request, peer socket.Peer)
 	return resp
 }
 
-func (d *Daemon) ping(context.Context, wire.Request, socket.Peer) (wire.Response, error) {
+func (d *Daemon) ping(context.Context, wire.Request, caller) (wire.Response, error) {
 	return wire.Response{}, nil
 }
 
-func (d *Daemon) get(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) get(ctx context.Context, req wire.Request, peer caller) (wire.Response, error) {
 	answer, err := d.Broker.Credentials(ctx, d.request(req))
 	d.record("given", req, answer, err, peer)
 	if err != nil {
@@ -64,7 +72,7 @@ func (d *Daemon) get(ctx context.Context, req wire.Request, peer socket.Peer) (w
 	}, nil
 }
 
-func (d *Daemon) login(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) login(ctx context.Context, req wire.Request, peer caller) (wire.Response, error) {
 	r := d.request(req)
 	r.Login = true
 	answer, err := d.Broker.Credentials(ctx, r)
@@ -80,20 +88,20 @@ func (d *Daemon) login(ctx context.Context, req wire.Request, peer socket.Peer) 
 	}, nil
 }
 
-func (d *Daemon) logout(_ context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) logout(_ context.Context, req wire.Request, peer caller) (wire.Response, error) {
 	n := d.Broker.Logout(req.Profile)
 	d.record("logout", req, session.Answer{Source: req.Profile}, nil, peer)
 	return wire.Response{Count: n}, nil
 }
 
-func (d *Daemon) lock(_ context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) lock(_ context.Context, req wire.Request, peer caller) (wire.Response, error) {
 	d.Broker.Lock()
 	d.Keyring.Forget()
 	d.record("lock", req, session.Answer{}, nil, peer)
 	return wire.Response{}, nil
 }
 
-func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer socket.Peer) (wire.Response, error) {
+func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer caller) (wire.Response, error) {
 	err := d.Keyring.Unlock(ctx, req.Passphrase)
 	d.record("unlock", req, session.Answer{}, err, peer)
 	if err != nil {
@@ -107,7 +115,7 @@ func (d *Daemon) unlock(ctx context.Context, req wire.Request, peer socket.Peer)
 // for the warnings: at most 20 of 600 bytes, each of which may take two in JSON.
 const pageOfSessions = wire.MaxLine / 2
 
-func (d *Daemon) state(_ context.Context, req wire.Request, _ socket.Peer) (wire.Response, error) {
+func (d *Daemon) state(_ context.Context, req wire.Request, _ caller) (wire.Response, error) {
 	held := d.Broker.Held()
 	status := &wire.Status{
 		PID:      os.Getpid(),
@@ -179,7 +187,7 @@ func (d *Daemon) request(req wire.Request) session.Request {
 }
 
 // record writes the audit line of a decision.
-func (d *Daemon) record(event string, req wire.Request, answer session.Answer, err error, peer socket.Peer) {
+func (d *Daemon) record(event string, req wire.Request, answer session.Answer, err error, peer caller) {
 	e := audit.Event{
 		Event:   event,
 		Profile: fault.Line(req.Profile),
@@ -189,7 +197,7 @@ func (d *Daemon) record(event string, req wire.Request, answer session.Answer, e
 		UID:     peer.UID,
 		PID:     peer.PID,
 	}
-	e.Program, e.Parent = processOf(peer.PID)
+	e.Program, e.Parent = peer.process()
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,13 @@ type Broker struct {
 	cfg    Config
 	cache  *cache
 	locked atomic.Bool
+	plans  atomic.Pointer[plans]
+}
+
+// plans are those of one state of the files; they must not be changed.
+type plans struct {
+	set    *profiles.Set
+	byName sync.Map // string → Plan
 }
 
 // New makes a Broker whose work under way ends with ctx.
@@ -111,7 +119,19 @@ func (b *Broker) Plan(name string, files profiles.Files) (Plan, []profiles.Warni
 	if err != nil {
 		return Plan{}, nil, err
 	}
+	// A warm request would spend most of its time on planning the same again.
+	p := b.plans.Load()
+	if p == nil || p.set != set {
+		p = &plans{set: set}
+		b.plans.Store(p)
+	}
+	if plan, ok := p.byName.Load(name); ok {
+		return plan.(Plan), set.Warnings(), nil
+	}
 	plan, err := PlanFor(set, name, b.cfg.SessionName)
+	if err == nil {
+		p.byName.Store(name, plan)
+	}
 	return plan, set.Warnings(), err
 }
 
