@@ -157,6 +157,18 @@ func (p *program) background(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Failed, "find the broker's own program: %w", err)
 	}
+	for try := 1; ; try++ {
+		killed, err := startDaemon(ctx, self)
+		// One that was killed says nothing against the next.
+		if !killed || try == 3 {
+			return err
+		}
+	}
+}
+
+// startDaemon starts one daemon and waits until it listens, or ends; killed
+// reports whether a signal ended it.
+func startDaemon(ctx context.Context, self string) (killed bool, err error) {
 	cmd := exec.Command(self, "daemon", "--ready-on-stdout")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -164,10 +176,10 @@ func (p *program) background(ctx context.Context) error {
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fault.New(fault.Failed, "start the daemon: %w", err)
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return fault.New(fault.Failed, "start the daemon: %w", err)
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
 	}
 	said := make(chan string, 1)
 	go func() {
@@ -177,21 +189,25 @@ func (p *program) background(ctx context.Context) error {
 	select {
 	case words := <-said:
 		if words == readyLine {
-			return nil
+			return false, nil
 		}
 		// It ended: another daemon was quicker, or it could not start.
-		if err := cmd.Wait(); err == nil {
-			return nil
+		err := cmd.Wait()
+		if err == nil {
+			return false, nil
 		}
 		line, hint, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		if line == "" {
+			line = "it ended before it listened: " + err.Error()
+		}
 		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "broker: "))
 		f.Hint = strings.TrimPrefix(hint, "hint: ")
-		return f
+		return cmd.ProcessState.ExitCode() < 0, f
 	case <-ctx.Done():
-		return fault.New(fault.Failed, "interrupted while the daemon was starting")
+		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")
 	case <-time.After(10 * time.Second):
 		_ = cmd.Process.Kill()
-		return fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
+		return false, fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
 	}
 }
 
