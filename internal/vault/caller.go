@@ -217,7 +217,7 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 		reasons = append(reasons, t.Backend+": "+t.Err.Error())
 	}
 	return "", fault.New(fault.Keyring, "no keyring can be used (%s)", strings.Join(reasons, "; ")).
-		WithHint("set keyring_backend in [settings] to one of: %s", strings.Join(Backends(), ", "))
+		WithHint("broker status")
 }
 
 // run is one vault process.
@@ -326,8 +326,8 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 // a value is shown.
 func ended(state *os.ProcessState, stderr *lines) error {
 	if state.ExitCode() == nodbus.BusSilent {
-		return fault.New(fault.Keyring, "the session bus takes connections but does not answer").
-			WithHint("set keyring_backend = file in [settings], or log in again")
+		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
+			WithHint("broker status")
 	}
 	how := state.String() // "exit status 2", "signal: killed"
 	for line := range strings.Lines(stderr.data.String()) {

@@ -34,13 +34,21 @@ const (
 var (
 	original string
 	wasSet   bool
+	hidden   bool
 	restored atomic.Bool
 )
 
+// Hidden reports whether the library was shown no bus. It must not be asked for
+// one later either: it would look again, and run dbus-launch then.
+func Hidden() bool { return hidden }
+
 func init() {
 	original, wasSet = os.LookupEnv(variable)
-	_ = os.Setenv(variable, visible(original, len(os.Args) > 1 && os.Args[1] == "vault"))
-	if len(os.Args) > 1 && os.Args[1] == "vault" {
+	vault := len(os.Args) > 1 && os.Args[1] == "vault"
+	address := visible(original, vault)
+	hidden = address == Disabled
+	_ = os.Setenv(variable, address)
+	if vault {
 		go watch()
 	}
 }
