@@ -461,14 +461,14 @@ func TestCredproc(t *testing.T) {
 		{"an empty --profile=", []string{"--profile="}, good, 2, "", "credproc: the profile's name is empty\nhint: credproc PROFILE\n"},
 		{"--help", []string{"--help"}, good, 0, credprocUsage + "\n", ""},
 		{"denied", []string{"p"}, denied, 6, "", "credproc: AWS says no\nhint: ask\n"},
-		{"no such profile", []string{"p"}, says(`{"v":1,"error":{"kind":"not_found","message":"m"}}` + "\n"), 3, "", "credproc: m\n"},
-		{"login needed", []string{"p"}, says(`{"v":1,"error":{"kind":"login_needed","message":"m"}}` + "\n"), 4, "", "credproc: m\n"},
-		{"locked", []string{"p"}, says(`{"v":1,"error":{"kind":"locked","message":"m"}}` + "\n"), 7, "", "credproc: m\n"},
+		{"no such profile", []string{"p"}, says(`{"v":1,"error":{"kind":"not_found","message":"m"}}` + "\n"), 3, "", "credproc: m\nhint: broker profiles list\n"},
+		{"login needed", []string{"p"}, says(`{"v":1,"error":{"kind":"login_needed","message":"m"}}` + "\n"), 4, "", "credproc: m\nhint: broker login\n"},
+		{"locked", []string{"p"}, says(`{"v":1,"error":{"kind":"locked","message":"m"}}` + "\n"), 7, "", "credproc: m\nhint: broker unlock\n"},
 		{"a kind of a newer daemon", []string{"p"}, says(`{"v":1,"error":{"kind":"novel","message":"m"}}` + "\n"), 1, "", "credproc: m\n"},
-		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer holds no credential\n"},
-		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a whole credential\n"},
+		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer holds no credential\nhint: broker daemon\n"},
+		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a whole credential\nhint: broker daemon\n"},
 		{"an error and a credential", []string{"p"},
-			says(`{"v":1,"error":{"kind":"denied","message":"m"},"credential":{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2026-01-02T15:04:05Z"}}` + "\n"), 6, "", "credproc: m\n"},
+			says(`{"v":1,"error":{"kind":"denied","message":"m"},"credential":{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2026-01-02T15:04:05Z"}}` + "\n"), 6, "", "credproc: m\nhint: broker status\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -509,7 +509,7 @@ func TestCredprocThatCannotWrite(t *testing.T) {
 	serve(t, filepath.Join(dir, "d", "s"), good)
 	stdout := counting{err: syscall.ENOSPC}
 	var stderr counting
-	if code := Credproc([]string{"p"}, &stdout, &stderr); code != 1 || stderr.text.String() != "credproc: write the credentials: no space left on device\n" {
+	if code := Credproc([]string{"p"}, &stdout, &stderr); code != 1 || stderr.text.String() != "credproc: write the credentials: no space left on device\nhint: broker status\n" {
 		t.Errorf("exit %d, %q", code, stderr.text.String())
 	}
 }
