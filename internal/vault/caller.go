@@ -73,8 +73,10 @@ type Key struct {
 	AccessKeyID string
 	Secret      secret.String
 	Seed        secret.String // of the MFA device; may be empty
-	Replace     bool          // an item of that name may be replaced; otherwise it is ErrExists
-	KeepSeed    bool          // a replaced item's seed stays where Seed is empty
+	// Replace allows another key to take the place of one of that name; otherwise that is ErrExists.
+	// The same key once more is stored without it.
+	Replace  bool
+	KeepSeed bool // a replaced item's seed stays where Seed is empty
 }
 
 // Info is what may be known of a stored key.

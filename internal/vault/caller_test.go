@@ -67,6 +67,9 @@ func TestLifeOfASource(t *testing.T) {
 	if err := c.SetSeed(ctx, "security", secret.New(testSeed)); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, true); err != nil {
+		t.Fatalf("put the same once more: %v", err)
+	}
 	if info, err := c.Describe(ctx, "security"); err != nil || info.AccessKeyID != testKeyID || !info.HasSeed || time.Since(info.Created) > time.Minute {
 		t.Errorf("describe: %+v, %v", info, err)
 	}

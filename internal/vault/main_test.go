@@ -56,8 +56,6 @@ func vaultProcess() int {
 	switch name {
 	case "main":
 		return Main(os.Stdin, os.Stdout)
-	case "bus":
-		return printBus()
 	case "hang":
 		time.Sleep(time.Hour)
 	case "silent":

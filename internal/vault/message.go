@@ -138,9 +138,7 @@ func (q *request) secrets() []string {
 
 func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
 
-func credentialSecrets(c session.Credentials) []string {
-	return []string{c.SecretAccessKey.Reveal(), c.SessionToken.Reveal()}
-}
+func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
 
 // itemJSON is the stored form of an item, version 1.
 type itemJSON struct {
