@@ -98,6 +98,12 @@ func (p *program) add(c *cli.Context, name string) error {
 		return err
 	}
 	section = append([]profiles.KeyValue{{Key: "access_key_id", Value: key.id}}, section...)
+	if !exists && c.String("mfa-serial") != "" {
+		// A key whose section was lost may have its seed in the keyring still.
+		if info, err := ring.Describe(ctx, name); err == nil && info.HasSeed {
+			section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
+		}
+	}
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
 		return profiles.SetSection(src, profiles.SectionSource, name, section)
 	})

@@ -21,6 +21,7 @@ import (
 	"broker/internal/daemon"
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -95,6 +96,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		STS:         exchange.New(exchange.Options{}),
 		SessionName: sessionName(),
 		BootTime:    bootTime(),
+		Process:     mfa.FromProcess,
 		Log:         log,
 	})
 	d := daemon.New(daemon.Config{
@@ -106,6 +108,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		Audit:   trail,
 		Log:     log,
 		Version: version.String(),
+		Window:  mfa.AskGUI,
 	})
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
@@ -157,6 +160,18 @@ func (p *program) background(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Failed, "find the broker's own program: %w", err)
 	}
+	for try := 1; ; try++ {
+		killed, err := startDaemon(ctx, self)
+		// One that was killed says nothing against the next.
+		if !killed || try == 3 {
+			return err
+		}
+	}
+}
+
+// startDaemon starts one daemon and waits until it listens, or ends; killed
+// reports whether a signal ended it.
+func startDaemon(ctx context.Context, self string) (killed bool, err error) {
 	cmd := exec.Command(self, "daemon", "--ready-on-stdout")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -164,10 +179,10 @@ func (p *program) background(ctx context.Context) error {
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fault.New(fault.Failed, "start the daemon: %w", err)
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return fault.New(fault.Failed, "start the daemon: %w", err)
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
 	}
 	said := make(chan string, 1)
 	go func() {
@@ -177,21 +192,25 @@ func (p *program) background(ctx context.Context) error {
 	select {
 	case words := <-said:
 		if words == readyLine {
-			return nil
+			return false, nil
 		}
 		// It ended: another daemon was quicker, or it could not start.
-		if err := cmd.Wait(); err == nil {
-			return nil
+		err := cmd.Wait()
+		if err == nil {
+			return false, nil
 		}
 		line, hint, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		if line == "" {
+			line = "it ended before it listened: " + err.Error()
+		}
 		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "broker: "))
 		f.Hint = strings.TrimPrefix(hint, "hint: ")
-		return f
+		return cmd.ProcessState.ExitCode() < 0, f
 	case <-ctx.Done():
-		return fault.New(fault.Failed, "interrupted while the daemon was starting")
+		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")
 	case <-time.After(10 * time.Second):
 		_ = cmd.Process.Kill()
-		return fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
+		return false, fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
 	}
 }
 

@@ -16,18 +16,35 @@ func (p *program) removeCommand() *cli.Command {
 		ArgsUsage: "SOURCE",
 		Flags:     []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {
-			name, set, source, err := p.sourceArg(c)
+			name, err := one(c, "source")
 			if err != nil {
 				return err
 			}
-			if !c.Bool("yes") {
-				if err := p.confirm(c.Context, "Delete "+name+" ("+secret.Tail(source.AccessKeyID)+") from the keyring? The secret key cannot be got back."); err != nil {
-					return err
-				}
+			set, err := p.set()
+			if err != nil {
+				return err
+			}
+			// One whose section is lost or broken may still be in the keyring.
+			source, registered := set.Source(name)
+			what := name
+			if registered {
+				what += " (" + secret.Tail(source.AccessKeyID) + ")"
 			}
 			ring, err := p.openKeyring(c.Context, set)
 			if err != nil {
 				return err
+			}
+			if !registered {
+				if err := ring.with(c.Context, func() error { _, err := ring.Describe(c.Context, name); return err }); fault.Is(err, fault.NotFound) {
+					return noSource(name)
+				} else if err != nil {
+					return err
+				}
+			}
+			if !c.Bool("yes") {
+				if err := p.confirm(c.Context, "Delete "+what+" from the keyring? The secret key cannot be got back."); err != nil {
+					return err
+				}
 			}
 			err = ring.with(c.Context, func() error { return ring.Remove(c.Context, name) })
 			// One that an interrupted remove took out of the keyring already is removed to its end.

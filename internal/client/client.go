@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -50,9 +51,14 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
 	}
 	resp, err := c.exchange(ctx, line)
-	if errors.Is(err, errLost) {
+	for again := range asksAgain {
+		if !errors.Is(err, errLost) {
+			break
+		}
 		// The daemon went away in the middle: it is started once more and asked
-		// again. It keeps a ledger of codes, so asking twice uses none twice.
+		// again. It keeps a ledger of codes, so asking twice uses none twice. One that is
+		// just being killed may still take a connection, hence more than once.
+		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
 		resp, err = c.exchange(ctx, line)
 	}
 	if err != nil {
@@ -74,6 +80,9 @@ func desktop() string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// asksAgain is how often a request is repeated whose daemon went away.
+const asksAgain = 3
 
 var errLost = errors.New("the daemon went away before it answered")
 
@@ -167,5 +176,9 @@ func (c Client) lost(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.New(fault.Unreachable, "%w", errLost).WithHint("broker status")
 	}
-	return fault.New(fault.Unreachable, "%w: %v", errLost, err).WithHint("broker status")
+	var cause syscall.Errno
+	if errors.As(err, &cause) {
+		return fault.New(fault.Unreachable, "%w: "+cause.Error(), errLost).WithHint("broker status")
+	}
+	return fault.New(fault.Unreachable, "%w", errLost).WithHint("broker status")
 }

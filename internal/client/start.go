@@ -72,17 +72,41 @@ func (c Client) start(ctx context.Context) (net.Conn, error) {
 	if words := failedSince(turn, asked.Add(-startMemory)); words != "" {
 		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
 	}
-	words := launch(ctx)
-	_ = turn.Truncate(0)
-	if words == "" {
-		conn, err := socket.Dial(ctx, c.Paths.Socket)
+	words := ""
+	for range launches {
+		if words = launch(ctx); words != "" {
+			break
+		}
+		conn, err := c.await(ctx)
 		if err == nil {
+			_ = turn.Truncate(0)
 			return conn, nil
 		}
 		words = err.Error()
 	}
+	_ = turn.Truncate(0)
 	_, _ = turn.WriteAt([]byte(words), 0)
 	return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+}
+
+// launches is how often a daemon is started that is gone before it can be reached.
+const launches = 3
+
+// await dials until somebody listens. A daemon was started, so that is at once,
+// unless it was killed meanwhile; or unless an older one holds the lock whose socket was removed, and
+// which binds it anew within a second.
+func (c Client) await(ctx context.Context) (net.Conn, error) {
+	for limit := time.Now().Add(1500 * time.Millisecond); ; {
+		conn, err := socket.Dial(ctx, c.Paths.Socket)
+		if !errors.Is(err, socket.ErrNobody) || time.Now().After(limit) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // failedSince returns why a start failed that ended after that moment.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -11,9 +12,9 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/mfa"
 	"broker/internal/secret"
 	"broker/internal/session"
-	"broker/internal/socket"
 	"broker/internal/wire"
 )
 
@@ -25,7 +26,7 @@ type conversation struct {
 
 	mu    sync.Mutex    // held while a question is open: one at a time
 	asked int           // the id of the last question
-	lines chan line     // nil until the first question
+	lines chan heard    // nil until the first question
 	over  chan struct{} // closed when the connection's handler ends
 }
 
@@ -33,7 +34,7 @@ func newConversation(conn net.Conn) *conversation {
 	return &conversation{conn: conn, reader: bufio.NewReaderSize(conn, 1024), over: make(chan struct{})}
 }
 
-type line struct {
+type heard struct {
 	req wire.Request
 	err error
 }
@@ -50,7 +51,7 @@ func (c *conversation) read() (wire.Request, error) {
 func (c *conversation) next() (wire.Request, error) {
 	for {
 		_ = c.conn.SetReadDeadline(time.Now().Add(idleTimeout))
-		var l line
+		var l heard
 		if c.lines == nil {
 			l.req, l.err = c.read()
 		} else {
@@ -76,7 +77,7 @@ func (c *conversation) ask(ctx context.Context, text, reason string) (secret.Str
 	}
 	_ = c.conn.SetReadDeadline(time.Time{})
 	if c.lines == nil {
-		c.lines = make(chan line)
+		c.lines = make(chan heard)
 		go c.readAll()
 	}
 	c.asked++
@@ -115,7 +116,7 @@ func (c *conversation) readAll() {
 	for {
 		req, err := c.read()
 		select {
-		case c.lines <- line{req, err}:
+		case c.lines <- heard{req, err}:
 		case <-c.over:
 			return
 		}
@@ -129,45 +130,45 @@ func (c *conversation) readAll() {
 func isFault(err error) bool { return fault.Of(err).Kind != fault.Internal }
 
 // terminal is the person at a client's terminal.
-type terminal struct {
-	talk *conversation
-	peer socket.Peer
-}
+type terminal struct{ call }
 
 // Ask implements session.Asker.
 func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
-	return t.talk.ask(ctx, questionText(q, t.peer), q.Reason)
-}
-
-// questionText is the question as a person reads it.
-func questionText(q session.Question, peer socket.Peer) string {
-	return "MFA code for " + fault.Line(q.Source) + " (" + fault.Line(q.Device) + "), asked by " + askerName(peer) + ":"
-}
-
-// askerName says who wants the code: the tool behind credproc, else the program itself.
-func askerName(peer socket.Peer) string {
-	name, parent := processOf(peer.PID)
-	if name == "credproc" && parent != "" {
-		return fault.Line(filepath.Base(parent))
-	}
-	if name == "" {
-		return "an unknown program"
-	}
-	return fault.Line(name)
+	return t.talk.ask(ctx, t.question(q).Text(), q.Reason)
 }
 
 // window is the person at the desktop of a client.
 type window struct {
-	ask  Window
-	req  wire.Request
-	peer socket.Peer
+	call
+	ask Window
 }
 
 // Ask implements session.Asker.
 func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
-	var desktop []string
-	if w.req.Desktop != "" {
-		desktop = strings.Split(w.req.Desktop, "\n")
+	code, err := w.ask(ctx, w.question(q))
+	switch {
+	case errors.Is(err, mfa.ErrNobody):
+		return code, session.ErrGone
+	case errors.Is(err, mfa.ErrCancelled):
+		return code, session.ErrCancelled
 	}
-	return w.ask(ctx, q, askerName(w.peer), w.req.TTY, desktop)
+	return code, err
+}
+
+// question is what the person reads: whose code, of which device, and who wants it.
+func (c call) question(q session.Question) mfa.Question {
+	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason}
+	// The tool behind credproc is who wants it, else the program itself.
+	name, parent := c.peer.process()
+	if name == "credproc" && parent != "" {
+		name = filepath.Base(parent)
+	}
+	question.Asker = name
+	if c.req.CanAsk {
+		question.TTY = c.req.TTY
+	}
+	if c.req.Desktop != "" {
+		question.Env = strings.Split(c.req.Desktop, "\n")
+	}
+	return question
 }

@@ -17,6 +17,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -35,8 +36,8 @@ type Keyring interface {
 // Recorder takes the audit events.
 type Recorder interface{ Record(audit.Event) }
 
-// Window asks for a code at a window of the desktop. Its errors are those of session.Asker.
-type Window func(ctx context.Context, q session.Question, asker, tty string, desktop []string) (secret.String, error)
+// Window asks for a code at a window of the desktop: mfa.AskGUI.
+type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
 
 // Config is what a Daemon is made of; all fields but Window must be set.
 type Config struct {
@@ -99,11 +100,14 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// Requests under way go on when the daemon is told to end, until drain cuts them.
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	go d.watch(ctx, listener, cancel)
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
-		d.accept(ctx, listener)
+		d.accept(ctx, requests, listener)
 	}()
 	<-ctx.Done()
 	listener.Stop()
@@ -116,7 +120,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 }
 
 // accept takes connections until the listener is stopped.
-func (d *Daemon) accept(ctx context.Context, listener *socket.Listener) {
+func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener) {
 	for ctx.Err() == nil {
 		conn, peer, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -134,7 +138,7 @@ func (d *Daemon) accept(ctx context.Context, listener *socket.Listener) {
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(ctx, conn, peer)
+			d.serve(requests, conn, caller{peer, sync.OnceValues(func() (name, parent string) { return processOf(peer.PID) })})
 		})
 	}
 }
@@ -159,7 +163,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 }
 
 // serve answers the requests of one connection.
-func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer socket.Peer) {
+func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 	defer func() {
 		// A panic is this client's failure. The value is not logged: it may hold anything.
 		if r := recover(); r != nil {

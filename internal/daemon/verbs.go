@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 
@@ -25,10 +26,18 @@ var verbs = map[string]func(*Daemon, context.Context, call) (wire.Response, erro
 	wire.State:  (*Daemon).state,
 }
 
+// caller is who is at the other end of a connection.
+type caller struct {
+	socket.Peer
+	// process is its name and the program that started it, as they are when
+	// the first decision about it is recorded.
+	process func() (name, parent string)
+}
+
 // call is one request: what is asked, by whom, and how to ask back.
 type call struct {
 	req  wire.Request
-	peer socket.Peer
+	peer caller
 	talk *conversation
 }
 
@@ -114,8 +123,9 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	return wire.Response{}, nil
 }
 
-// pageOfSessions is how many sessions surely fit into one line.
-const pageOfSessions = 64
+// pageOfSessions is how many bytes of a line the sessions may take. The rest is
+// for the warnings: at most 20 of 600 bytes, each of which may take two in JSON.
+const pageOfSessions = wire.MaxLine / 2
 
 func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	held := d.Broker.Held()
@@ -141,13 +151,21 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 	}
 	from := min(max(c.req.Offset, 0), len(held))
-	for _, h := range held[from:min(from+pageOfSessions, len(held))] {
+	for size := 0; from < len(held); from++ {
+		h := held[from]
 		s := wire.Session{Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}
 		if h.Err != nil {
 			s.Error = fault.Line(h.Err.Error())
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			return wire.Response{}, err
+		}
+		if size += len(b) + 1; size > pageOfSessions {
+			break
 		}
 		status.Sessions = append(status.Sessions, s)
 	}
@@ -179,10 +197,10 @@ func (d *Daemon) request(c call) session.Request {
 	}
 	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
 	if c.req.CanAsk {
-		r.Terminal = &terminal{c.talk, c.peer}
+		r.Terminal = &terminal{c}
 	}
 	if d.Window != nil {
-		r.Window = &window{d.Window, c.req, c.peer}
+		r.Window = &window{c, d.Window}
 	}
 	return r
 }
@@ -198,7 +216,7 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 		UID:     c.peer.UID,
 		PID:     c.peer.PID,
 	}
-	e.Program, e.Parent = processOf(c.peer.PID)
+	e.Program, e.Parent = c.peer.process()
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -53,6 +53,27 @@ var exitCodes = map[Kind]int{
 	NotConfirmed:   8,
 }
 
+// hints say what to type where the failure itself knows nothing better.
+var hints = map[Kind]string{
+	Internal:       "broker status",
+	Failed:         "broker status",
+	Config:         "broker profiles list",
+	Keyring:        "broker status",
+	Network:        "broker status",
+	Throttled:      "broker status",
+	BadAnswer:      "broker status",
+	Clock:          "date -u",
+	Usage:          "broker help",
+	NotFound:       "broker profiles list",
+	LoginNeeded:    "broker login",
+	CodeRejected:   "broker status",
+	Unreachable:    "broker daemon",
+	Denied:         "broker status",
+	ExpiredSession: "broker logout",
+	Locked:         "broker unlock",
+	KeyringLocked:  "broker unlock",
+}
+
 // ExitCode is the exit code of a program that ends with this kind of failure.
 func (k Kind) ExitCode() int {
 	if code, ok := exitCodes[k]; ok {
@@ -142,11 +163,26 @@ func Line(s string) string {
 }
 
 // Report is what a program writes to stderr before it ends: the message on
-// one line, and the hint on a second where there is one.
+// one line, and on a second the command that mends it, or where to look.
 func (e *Error) Report(program string) string {
 	s := program + ": " + e.Error() + "\n"
-	if e.Hint != "" {
-		s += "hint: " + Line(e.Hint) + "\n"
+	hint := e.Hint
+	if hint == "" {
+		hint = hints[e.Kind]
+	}
+	if hint != "" {
+		s += "hint: " + Line(hint) + "\n"
 	}
 	return s
+}
+
+// Word writes a word as a shell reads it, for a hint that is typed.
+func Word(s string) string {
+	plain := s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.@%+=:,/-", r)
+	})
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(Line(s), "'", `'\''`) + "'"
 }

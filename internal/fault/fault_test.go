@@ -128,10 +128,33 @@ func TestOfAndIs(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	e := New(Denied, "AWS said\nno\x1b[0m")
-	if got, want := e.Report("broker"), "broker: AWS said no\\x1b[0m\n"; got != want {
+	if got, want := e.Report("broker"), "broker: AWS said no\\x1b[0m\nhint: broker status\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got, want := e.WithHint("broker login %s", "a\nb").Report("credproc"), "credproc: AWS said no\\x1b[0m\nhint: broker login a b\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Whatever fails says where to look, but for a person who said no.
+func TestEveryKindHasAHint(t *testing.T) {
+	for _, kind := range []Kind{Internal, Failed, Config, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound, LoginNeeded, CodeRejected,
+		Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {
+		if !strings.Contains(New(kind, "x").Report("broker"), "\nhint: ") {
+			t.Errorf("%s has no hint", kind)
+		}
+	}
+	if got := New(NotConfirmed, "no").Report("broker"); got != "broker: no\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWord(t *testing.T) {
+	for in, want := range map[string]string{
+		"prod": "prod", "a b": "'a b'", "": "''", "it's": `'it'\''s'`, "-x": "'-x'", "$(x)": "'$(x)'", "product_prod-1.x/y@z": "product_prod-1.x/y@z",
+	} {
+		if got := Word(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
 	}
 }

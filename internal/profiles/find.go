@@ -14,8 +14,10 @@ import (
 const maxCandidates = 10
 
 // Find returns the profile or source that a person means: the exact name, else
-// an alias, else the only name that has short in it. Profiles that the broker
-// does not serve are considered only where no other matches. Programs use
+// an alias, else the only name that has short as a whole word between its
+// separators (so that "prod" is product_prod_paul, though every name of the
+// product has it), else the only name that has it anywhere. Profiles that the
+// broker does not serve are considered only where no other matches. Programs use
 // Resolve, which does not guess.
 //
 // Errors: fault.NotFound if nothing or more than one thing is meant,
@@ -30,20 +32,26 @@ func (s *Set) Find(short string) (string, error) {
 	if a, ok := s.aliases[short]; ok {
 		return a.target, nil
 	}
-	var served, other []string
+	var words, served, other []string
 	for _, name := range s.names {
 		if !strings.Contains(name, short) {
 			continue
 		}
 		if p, _ := s.lookup(name); s.kindOf(p) == KindOther {
 			other = append(other, name)
-		} else {
-			served = append(served, name)
+			continue
+		}
+		served = append(served, name)
+		if hasWord(name, short) {
+			words = append(words, name)
 		}
 	}
-	found := served
-	if len(found) == 0 {
-		found = other
+	found := other
+	if len(served) > 0 {
+		found = served
+	}
+	if len(words) > 0 {
+		found = words
 	}
 	switch {
 	case len(found) == 0:
@@ -57,6 +65,22 @@ func (s *Set) Find(short string) (string, error) {
 	}
 	return "", fault.New(fault.NotFound, "%q could be %s%s", short, strings.Join(found, ", "), more).
 		WithHint("broker profiles list")
+}
+
+// hasWord reports whether name has word between separators, or between one and an end.
+func hasWord(name, word string) bool {
+	const separators = "_-./:@ "
+	return strings.Contains(boundaries(name, separators), boundaries(word, separators))
+}
+
+// boundaries is s with every separator, and both ends, written alike.
+func boundaries(s, separators string) string {
+	return "\x00" + strings.Map(func(r rune) rune {
+		if strings.ContainsRune(separators, r) {
+			return 0
+		}
+		return r
+	}, s) + "\x00"
 }
 
 // Aliases returns the aliases of a profile or source, sorted.

@@ -401,6 +401,15 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %q, %v", short, got, err)
 		}
 	}
+	words := load(t, role("product_prod_paul")+role("product_dev_paul")+role("product-nonprod"), "", sourceSection)
+	for short, want := range map[string]string{"prod": "product_prod_paul", "nonprod": "product-nonprod", "prod_paul": "product_prod_paul", "nonp": "product-nonprod"} {
+		if got, err := words.Find(short); err != nil || got != want {
+			t.Errorf("%s: %q, %v", short, got, err)
+		}
+	}
+	if _, err := words.Find("product"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "product-nonprod, product_dev_paul, product_prod_paul") {
+		t.Errorf("a word that all have: %v", err)
+	}
 	for short, want := range map[string]string{
 		"product": `"product" could be product_dev_paul, product_prod_paul`, "many": "many0, many1, many10, many11, many2, many3, many4, many5, many6, many7 and 2 more",
 		"nothing": "no profile", "pord": `did you mean "prod"?`,

@@ -208,14 +208,3 @@ func seconds(s string) time.Duration {
 	n, _ := strconv.Atoi(s) // checked
 	return time.Duration(n) * time.Second
 }
-
-// shellWord quotes a word for a command that is shown to be typed.
-func shellWord(s string) string {
-	plain := s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("_-./@+=:,%", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	})
-	if plain {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}

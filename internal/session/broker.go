@@ -41,6 +41,13 @@ type Broker struct {
 	locked atomic.Bool
 	logout atomic.Int64  // counts the beginnings and ends of Logout
 	forget chan struct{} // holds one while discard is at work
+	plans  atomic.Pointer[plans]
+}
+
+// plans are those of one state of the files; they must not be changed.
+type plans struct {
+	set    *profiles.Set
+	byName sync.Map // string → Plan
 }
 
 // New makes a Broker whose work under way ends with ctx.
@@ -128,6 +135,7 @@ func (b *Broker) credentials(ctx context.Context, req Request) (Credentials, Pla
 			if _, known := b.short.Swap(first.RoleARN, true); !known {
 				b.cfg.Log.Warn("the role allows less than its profile asks for; it is assumed for one hour from here on", "role", first.RoleARN, "asked", first.Duration)
 			}
+			b.plans.Store(nil) // made without knowing it
 			continue
 		}
 		return creds, plan, last, warnings, err
@@ -167,7 +175,19 @@ func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
 	if err != nil {
 		return Plan{}, nil, err
 	}
+	// A warm request would spend most of its time on planning the same again.
+	p := b.plans.Load()
+	if p == nil || p.set != set {
+		p = &plans{set: set}
+		b.plans.Store(p)
+	}
+	if plan, ok := p.byName.Load(req.Profile); ok && req.MinTTL == 0 {
+		return plan.(Plan), set.Warnings(), nil
+	}
 	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort})
+	if err == nil && req.MinTTL == 0 {
+		p.byName.Store(req.Profile, plan)
+	}
 	return plan, set.Warnings(), err
 }
 

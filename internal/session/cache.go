@@ -238,8 +238,8 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	if s.renewal != nil {
 		s.renewal.Stop()
 	}
-	if now.before(s.entry.end) { // one that was born dead would be renewed without end
-		wait := max(s.entry.refresh.boot-now.boot, 0)
+	// One that is to be renewed already would be renewed again and again.
+	if wait := s.entry.refresh.boot - now.boot; wait > 0 {
 		s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
 	}
 	c.sweepLocked(now)

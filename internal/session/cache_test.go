@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -59,11 +60,13 @@ func TestSessionThatIsBornDead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		plan.Steps = slices.Clone(plan.Steps)
 		plan.Steps[0].Duration = 30 * time.Second
 		plan.keys = keysOf(plan)
 		if c, err := w.step(t.Context(), plan, 0, Request{}); !fault.Is(err, fault.Failed) {
 			t.Errorf("got %s, %v", c.AccessKeyID, err)
 		}
+		time.Sleep(30 * time.Minute) // nor renewed without end
 		w.aws.wantCalls(t, 2, 0)
 	})
 }

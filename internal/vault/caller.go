@@ -74,8 +74,10 @@ type Key struct {
 	AccessKeyID string
 	Secret      secret.String
 	Seed        secret.String // of the MFA device; may be empty
-	Replace     bool          // an item of that name may be replaced; otherwise it is ErrExists
-	KeepSeed    bool          // a replaced item's seed stays where Seed is empty
+	// Replace allows another key to take the place of one of that name; otherwise that is ErrExists.
+	// The same key once more is stored without it.
+	Replace  bool
+	KeepSeed bool // a replaced item's seed stays where Seed is empty
 }
 
 // Info is what may be known of a stored key.
@@ -225,7 +227,7 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 		reasons = append(reasons, t.Backend+": "+t.Err.Error())
 	}
 	return "", fault.New(fault.Keyring, "no keyring can be used (%s)", strings.Join(reasons, "; ")).
-		WithHint("set keyring_backend in [settings] to one of: %s", strings.Join(Backends(), ", "))
+		WithHint("broker status")
 }
 
 // run is one vault process.
@@ -334,8 +336,8 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 // a value is shown.
 func ended(state *os.ProcessState, stderr *lines) error {
 	if state.ExitCode() == nodbus.BusSilent {
-		return fault.New(fault.Keyring, "the session bus takes connections but does not answer").
-			WithHint("set keyring_backend = file in [settings], or log in again")
+		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
+			WithHint("broker status")
 	}
 	how := state.String() // "exit status 2", "signal: killed"
 	for line := range strings.Lines(stderr.data.String()) {

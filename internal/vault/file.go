@@ -74,7 +74,7 @@ func checkKeyringDir(dir string) error {
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return fault.New(fault.Keyring, "the keyring directory %s is open to others (mode %04o)", dir, perm).
-			WithHint("chmod 700 %s", shellWord(dir))
+			WithHint("chmod 700 %s", fault.Word(dir))
 	}
 	return nil
 }
@@ -84,6 +84,9 @@ func passphraseFromFile() (secret.String, error) {
 	path := os.Getenv(passphraseFile)
 	if path == "" {
 		return secret.String{}, nil
+	}
+	if !filepath.IsAbs(path) { // the vault does not run where the user stands
+		return secret.String{}, fault.New(fault.Keyring, "%s: %q is not an absolute path", passphraseFile, path)
 	}
 	data, err := readOwn(path, 64<<10)
 	if err == nil {

@@ -144,6 +144,7 @@ func TestPassphraseFile(t *testing.T) {
 		good: "", write("crlf", testPassphrase+"\r\n", 0o400): "", write("bare", testPassphrase, 0o600): "",
 		write("open", testPassphrase, 0o644): "open to others", link: "symbolic link", fifo: "not a regular file", dir: "not a regular file",
 		foreign: "belongs to another user", write("empty", "\n"+testPassphrase, 0o600): "empty", filepath.Join(dir, "none"): "no such file",
+		"relative":                       "not an absolute path",
 		write("wrong", "wrong\n", 0o600): "wrong passphrase", write("huge", strings.Repeat("x", 70000), 0o600): "larger",
 	} {
 		t.Setenv(passphraseFile, path)
@@ -400,7 +401,7 @@ func TestKilledWriter(t *testing.T) {
 	outcomes := map[bool]int{}
 	leftovers := 0
 
-	calls := []string{"openat", "mkdirat", "write", "pwrite64", "fsync", "rename", "renameat", "unlinkat", "fchmodat"}
+	calls := []string{"mkdirat", "write", "fsync", "renameat", "unlinkat", "fchmodat"} // those by which Go changes files
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("strace is not installed, and CI is set")
@@ -425,12 +426,12 @@ func TestKilledWriter(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(c.Dir, stagingPattern)); len(left) > 0 {
 				leftovers++
 			}
-			if len(out) > 0 && call != "write" { // it came to its end: no such call is left to be killed at
+			if len(out) > 0 { // it came to its end: no such call is left to be killed at
 				break
 			}
 		}
 	}
-	for round := range 60 {
+	for round := range 40 {
 		old := holds(round, ids...)
 		next := key(1)
 		if old == ids[1] {
@@ -466,10 +467,10 @@ func TestWriteFails(t *testing.T) {
 	t.Run("no space", func(t *testing.T) {
 		c, ctx := freshCaller(t), t.Context()
 		must(t, os.MkdirAll(c.Dir, 0o700))
-		if err := syscall.Mount("tmpfs", c.Dir, "tmpfs", 0, "size=32k,mode=0700"); err != nil {
-			t.Skipf("NOT TESTED: cannot mount: %v", err)
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=32k,mode=0700", "tmpfs", c.Dir).CombinedOutput(); err != nil {
+			t.Skipf("NOT TESTED: cannot mount: %v %s", err, out)
 		}
-		t.Cleanup(func() { _ = syscall.Unmount(c.Dir, syscall.MNT_DETACH) })
+		t.Cleanup(func() { _ = exec.Command("umount", "-l", c.Dir).Run() })
 		must(t, c.Create(ctx, secret.New(testPassphrase)))
 		if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
 			t.Fatal(err)

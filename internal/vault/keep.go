@@ -44,9 +44,15 @@ func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
 	case fault.Is(err, fault.NotFound):
 	case err != nil:
 		return nil, err
+	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
+		// Its section in the registry was lost, or it is added once more. A secret that AWS did
+		// not confirm never takes the place of one that may work, and the seed is not lost either.
+		if it.Seed.IsZero() {
+			it.Seed = old.Seed
+		}
 	case !e.Replace:
 		return nil, because(fault.Failed, ErrExists, fmt.Sprintf("source %q is in the keyring already, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
-			"broker remove "+shellWord(e.Source))
+			"broker remove "+fault.Word(e.Source))
 	case e.KeepSeed && it.Seed.IsZero():
 		it.Seed = old.Seed
 	}

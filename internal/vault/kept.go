@@ -127,7 +127,7 @@ func (e *errand) usable(data []byte, it item) (session.Credentials, bool) {
 	if err != nil {
 		return session.Credentials{}, false
 	}
-	e.hide = append(e.hide, credentialSecrets(k.Credentials)...)
+	e.hideCredentials(k.Credentials)
 	asked, err := digest(it.AccessKeyID, *e.Call)
 	if err != nil || k.Source != e.Source || k.Asked != asked {
 		return session.Credentials{}, false
@@ -153,7 +153,7 @@ func (e *errand) discardKept(ctx context.Context, r ring, data []byte) {
 // keep stores a new session. It neither fails the call nor holds up its answer; the keyring library may hang, so
 // its goroutine is left behind.
 func (e *errand) keep(ctx context.Context, r ring, it item, creds session.Credentials) {
-	e.hide = append(e.hide, credentialSecrets(creds)...)
+	e.hideCredentials(creds)
 	k := kept{Source: e.Source, Offset: e.sts.ServerOffset(), Credentials: creds}
 	if k.check() != nil {
 		return

@@ -140,8 +140,11 @@ func (q *request) secrets() []string {
 
 func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
 
-func credentialSecrets(c session.Credentials) []string {
-	return []string{c.SecretAccessKey.Reveal(), c.SessionToken.Reveal()}
+func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
+
+// hideCredentials makes sure that no message repeats the secrets of a session.
+func (e *errand) hideCredentials(c session.Credentials) {
+	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
 }
 
 // itemJSON is the stored form of an item, version 1.

@@ -28,7 +28,7 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	}
 	if e.KeyID != "" && e.KeyID != it.AccessKeyID {
 		return nil, because(fault.Config, ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but its section names %s",
-			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), "broker add "+shellWord(e.Source))
+			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), "broker add "+fault.Word(e.Source))
 	}
 	keeps := isKept(*e.Call)
 	if keeps && e.Code == "" {
@@ -59,14 +59,14 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 	switch {
 	case call.MFASerial == "" && e.Code != "":
 		return session.Credentials{}, fault.New(fault.Usage, "source %q has no MFA device, so there is nothing to use a code for", e.Source).
-			WithHint("broker mfa set %s --serial ARN", shellWord(e.Source))
+			WithHint("broker mfa set %s --serial ARN", fault.Word(e.Source))
 	case call.MFASerial == "":
 		return e.sts.Call(ctx, keys, call, secret.String{})
 	case e.Code != "":
 		return e.callWithCode(ctx, keys, call)
 	case seed.IsZero() || !e.UseSeed:
 		return session.Credentials{}, fault.New(fault.LoginNeeded, "a code of MFA device %s is needed for source %q", call.MFASerial, e.Source).
-			WithHint("broker login %s --code 123456", shellWord(e.Source))
+			WithHint("broker login %s --code 123456", fault.Word(e.Source))
 	}
 	parsed, err := parsedSeed(seed)
 	if err != nil {
@@ -114,11 +114,8 @@ func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call sess
 		switch {
 		case fault.Is(err, fault.CodeRejected) && skewed && !wrongDevice(err), fault.Is(err, fault.Clock) && learnt != offset:
 			offset = learnt
-		case answerLost(err):
+		case answerLost(err) && e.timeForNext(ctx, offset):
 		default:
-			return creds, err
-		}
-		if !e.timeForNext(ctx, offset) {
 			return creds, err
 		}
 	}
@@ -133,7 +130,7 @@ func (e *errand) knownOffset() time.Duration {
 	return offset
 }
 
-// timeForNext reports whether a whole step fits before the deadline, so that the first error is what is
+// timeForNext reports whether the next step begins before the deadline, so that a lost answer is what is
 // shown where a second try cannot be made.
 func (e *errand) timeForNext(ctx context.Context, offset time.Duration) bool {
 	deadline, ok := ctx.Deadline()
@@ -153,7 +150,7 @@ func (e *errand) claimFault(err error) error {
 	case errors.As(err, &spent):
 		wait := max(time.Until(spent.Next).Round(time.Second), time.Second)
 		f := fault.New(fault.CodeRejected, "%w (in %s)", err, wait)
-		return f.WithHint("broker login %s --code 123456", shellWord(e.Source))
+		return f.WithHint("broker login %s --code 123456", fault.Word(e.Source))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
 	}

@@ -71,8 +71,11 @@ func newErrand(t *testing.T, aws *fakeAWS) *errand {
 
 var keys = exchange.Keys{AccessKeyID: testKeyID, Secret: secret.New(testSecret)}
 
-func codeAt(t *testing.T, at time.Time) string {
-	seed, err := mfa.ParseSeed(testSeed)
+func codeAt(t *testing.T, at time.Time) string { return codeOf(t, testSeed, at) }
+
+func codeOf(t *testing.T, text string, at time.Time) string {
+	t.Helper()
+	seed, err := mfa.ParseSeed(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,6 +174,18 @@ func TestNoTimeForAnother(t *testing.T) {
 		_, err := newErrand(t, aws).call(ctx, keys, secret.New(testSeed))
 		if !fault.Is(err, fault.Network) || len(aws.codes) != 1 || time.Since(start) > 0 {
 			t.Errorf("%d calls, %s: %v", len(aws.codes), time.Since(start), err)
+		}
+	})
+}
+
+// TestSkewNeedsNoWait: the code of the corrected time is another one already, however little time is left.
+func TestSkewNeedsNoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		aws := &fakeAWS{t: t, answers: []func(*fakeAWS) error{tells(10*time.Minute, fault.CodeRejected)}}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := newErrand(t, aws).call(ctx, keys, secret.New(testSeed)); err != nil || len(aws.codes) != 2 {
+			t.Errorf("%d calls: %v", len(aws.codes), err)
 		}
 	})
 }
@@ -302,7 +317,7 @@ func FuzzItem(f *testing.F) {
 
 func TestShellWord(t *testing.T) {
 	for in, want := range map[string]string{"security": "security", "a b": "'a b'", "": "''", "-x": "'-x'", "a'b": `'a'\''b'`, "$(x)": "'$(x)'", "a\nb": "'a b'"} {
-		if got := shellWord(in); got != want {
+		if got := fault.Word(in); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}

@@ -62,6 +62,6 @@ func wrongPassphrase() error {
 }
 
 func collectionIsLocked() error {
-	return fault.New(fault.KeyringLocked, "the login keyring is locked, and there is no display to ask for its password").
-		WithHint("gnome-keyring-daemon --unlock --components=secrets   (reads the password from stdin), or log in to the desktop")
+	return fault.New(fault.KeyringLocked, "the login keyring is locked, and there is no display to ask for its password; log in to the desktop, or give it to the keyring on stdin").
+		WithHint("gnome-keyring-daemon --unlock --components=secrets")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/godbus/dbus" // the import path that the library uses, to share its connection
 
 	"broker/internal/fault"
+	"broker/internal/vault/nodbus"
 )
 
 // The Secret Service on the session bus, which gnome-keyring and others offer.
@@ -39,10 +40,12 @@ type secretServiceRing struct {
 // openSecretService looks before the library does, which has no time-outs: is the service there, does it
 // have the login collection, is that open or is there somebody to ask?
 func openSecretService(ctx context.Context, stateDir string) (*secretServiceRing, error) {
+	if nodbus.Hidden() {
+		return nil, noBus(errors.New("DBUS_SESSION_BUS_ADDRESS is not set, and there is no socket $XDG_RUNTIME_DIR/bus"))
+	}
 	bus, err := dbus.SessionBus() // the library's own connection, made in its init
 	if err != nil {
-		return nil, fault.New(fault.Keyring, "the keyring backend secret-service cannot be used: no session bus (%w)", busProblem(err)).
-			WithHint("log in to a desktop session, or set keyring_backend = file in [settings]")
+		return nil, noBus(errors.New("DBUS_SESSION_BUS_ADDRESS is set, but: " + fault.Line(err.Error())))
 	}
 	r := &secretServiceRing{bus: bus, stateDir: stateDir}
 	locked, err := r.locked(ctx)
@@ -59,12 +62,9 @@ func openSecretService(ctx context.Context, stateDir string) (*secretServiceRing
 	return r, nil
 }
 
-// busProblem says what was tried.
-func busProblem(err error) error {
-	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") == "" {
-		return errors.New("DBUS_SESSION_BUS_ADDRESS is not set, and there is no socket $XDG_RUNTIME_DIR/bus")
-	}
-	return errors.New("DBUS_SESSION_BUS_ADDRESS is set, but: " + fault.Line(err.Error()))
+func noBus(tried error) error {
+	return fault.New(fault.Keyring, "the keyring backend secret-service cannot be used: no session bus (%w); log in to a desktop, or set keyring_backend = file", tried).
+		WithHint("broker status")
 }
 
 // display reports whether a prompt of the keyring could be seen by somebody.
@@ -90,8 +90,8 @@ func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
 	var answered dbus.Error
 	switch {
 	case errors.As(err, &answered) && (answered.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || answered.Name == "org.freedesktop.DBus.Error.NameHasNoOwner"):
-		return false, fault.New(fault.Keyring, "the session bus has no Secret Service (%s): no keyring such as gnome-keyring is running", secretsName).
-			WithHint("start gnome-keyring-daemon, or set keyring_backend = file in [settings]")
+		return false, fault.New(fault.Keyring, "the session bus has no Secret Service (%s): no keyring such as gnome-keyring is running; start one, or set keyring_backend = file", secretsName).
+			WithHint("gnome-keyring-daemon --start --components=secrets")
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, fault.New(fault.Keyring, "the Secret Service (%s) does not answer", secretsName)
 	case err != nil:
@@ -106,8 +106,8 @@ func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
 		there = there || path == loginPath
 	}
 	if !there {
-		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made", loginCollection).
-			WithHint("log in to the desktop with a password once, or set keyring_backend = file in [settings]")
+		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
+			WithHint("broker status")
 	}
 	v, err = r.property(ctx, askTimeout, loginPath, collectionLocked)
 	if err != nil {

@@ -101,7 +101,7 @@ func checkKeyPair(id string, key secret.String) error {
 func load(ctx context.Context, r ring, name string) (item, error) {
 	data, err := r.get(ctx, itemKey(name))
 	if errors.Is(err, errNoItem) {
-		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", shellWord(name))
+		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", fault.Word(name))
 	}
 	if err != nil {
 		return item{}, err
@@ -158,17 +158,6 @@ func openLibrary(cfg keyring.Config, backend keyring.BackendType) (keyring.Keyri
 	return guard(func() (keyring.Keyring, error) { return keyring.Open(cfg) })
 }
 
-// shellWord quotes a name for a hint that can be typed.
-func shellWord(name string) string {
-	plain := name != "" && name[0] != '-' && !strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.@%+=:,/-", r)
-	})
-	if plain {
-		return name
-	}
-	return "'" + strings.ReplaceAll(fault.Line(name), "'", `'\''`) + "'"
-}
-
 // strictJSON decodes one JSON value, all of it, with no field that is not known. Its errors never
 // repeat the text.
 func strictJSON(data []byte, into any) error {
@@ -184,8 +173,8 @@ func strictJSON(data []byte, into any) error {
 }
 
 func unsupported(backend string) error {
-	return fault.New(fault.Keyring, "the keyring backend %q is not supported by this version; %s are", backend, strings.Join(Backends(), " and ")).
-		WithHint("set keyring_backend in [settings] to one of them")
+	return fault.New(fault.Keyring, "the keyring backend %q is not supported by this version; keyring_backend in [settings] can be %s", backend, strings.Join(Backends(), " or ")).
+		WithHint("broker status")
 }
 
 // Backends are the keyring backends of this version, in the order in which Probe tries them.
@@ -205,7 +194,7 @@ func openRing(ctx context.Context, q *request) (ring, error) {
 	case File:
 		return openFile(q.Dir, secret.New(q.Passphrase))
 	case "":
-		return nil, fault.New(fault.Keyring, "no keyring backend was chosen; %s are there", strings.Join(Backends(), " and "))
+		return nil, fault.New(fault.Keyring, "no keyring backend was chosen; %s are there", strings.Join(Backends(), " or "))
 	}
 	return nil, unsupported(q.Backend)
 }

@@ -55,7 +55,7 @@ func TestResponseLines(t *testing.T) {
 		{Response{Version: "0.1.0"}, `{"v":1,"version":"0.1.0"}`},
 		{Response{Count: 3}, `{"v":1,"count":3}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},
-			`{"v":1,"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the\u003csecret\u003e\u0026key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1"},"warnings":["w"]}`},
+			`{"v":1,"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1"},"warnings":["w"]}`},
 		{Response{Err: fault.New(fault.Denied, "no").WithHint("ask")}, `{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`},
 		{Response{Status: &Status{PID: 1, Started: expires, Sessions: []Session{{Source: "s", Profile: "p", Expires: &expires, LastUse: expires}}}},
 			`{"v":1,"status":{"pid":1,"started":"2026-01-02T15:04:05Z","version":"","locked":false,"keyring":"","answered":0,"refused":0,"total":0,"sessions":[{"source":"s","profile":"p","expires":"2026-01-02T15:04:05Z","last_use":"2026-01-02T15:04:05Z"}]}}`},

@@ -34,13 +34,21 @@ const (
 var (
 	original string
 	wasSet   bool
-	restored atomic.Bool
+	vault    bool
+	hidden   bool
+	over     atomic.Bool
 )
+
+// Hidden reports whether the library was shown no bus.
+func Hidden() bool { return hidden }
 
 func init() {
 	original, wasSet = os.LookupEnv(variable)
-	_ = os.Setenv(variable, visible(original, len(os.Args) > 1 && os.Args[1] == "vault"))
-	if len(os.Args) > 1 && os.Args[1] == "vault" {
+	vault = len(os.Args) > 1 && os.Args[1] == "vault"
+	address := visible(original, vault)
+	hidden = address == Disabled
+	_ = os.Setenv(variable, address)
+	if vault {
 		go watch()
 	}
 }
@@ -70,18 +78,22 @@ func visible(address string, vault bool) string {
 // stopped takes connections for ever and answers none.
 func watch() {
 	time.Sleep(patience)
-	if !restored.Load() {
+	if !over.Load() {
 		os.Exit(BusSilent)
 	}
 }
 
-// Restore puts the variable back as the process was given it, unset included, so
-// that children get the user's own. Called once the library's init is over.
+// Restore is called once the library's init is over. It puts the variable back as the process was
+// given it, unset included, so that children get the user's own. The vault has no children, and
+// keeps what the library was shown: asked for a bus later, the library looks again where it
+// has none, and would run dbus-launch then.
 func Restore() {
-	restored.Store(true)
-	if wasSet {
+	over.Store(true)
+	switch {
+	case vault:
+	case wasSet:
 		_ = os.Setenv(variable, original)
-		return
+	default:
+		_ = os.Unsetenv(variable)
 	}
-	_ = os.Unsetenv(variable)
 }

@@ -1,0 +1,162 @@
+//go:build linux
+
+package daemon
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/profiles"
+	"broker/internal/wire"
+)
+
+// echo is what the daemon is measured against: a Go server on a unix socket
+// that reads a line and writes one as long as a real answer, and checks nothing.
+func echo(b *testing.B, answer []byte) (path string) {
+	b.Helper()
+	path = filepath.Join(b.TempDir(), "echo")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				r := bufio.NewReaderSize(conn, 1024)
+				for {
+					if _, err := r.ReadSlice('\n'); err != nil {
+						return
+					}
+					if _, err := conn.Write(answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return path
+}
+
+const clients = 64
+
+// load lets 64 clients make n requests in all and returns how long it took.
+func load(b *testing.B, path string, request, answer []byte, n int, keep bool) time.Duration {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range clients {
+		wg.Go(func() {
+			var conn net.Conn
+			reader := bufio.NewReaderSize(nil, 4096)
+			for left.Add(-1) >= 0 {
+				if conn == nil {
+					var err error
+					if conn, err = net.Dial("unix", path); err != nil {
+						b.Error(err)
+						return
+					}
+					reader.Reset(conn)
+				}
+				if _, err := conn.Write(request); err != nil {
+					b.Error(err)
+					return
+				}
+				got, err := reader.ReadSlice('\n')
+				if err != nil || len(got) != len(answer) {
+					b.Errorf("got %q, %v", got, err)
+					return
+				}
+				if !keep {
+					_ = conn.Close()
+					conn = nil
+				}
+			}
+			if conn != nil {
+				_ = conn.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(start)
+}
+
+// many is the registry and so many roles more in an AWS config.
+func many(b *testing.B, dir string, n int) (h *house) {
+	b.Helper()
+	h = build(b, dir, registry)
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "[profile p%d]\nrole_arn = arn:aws:iam::444455556666:role/p%d\nsource_profile = security\nregion = eu-west-1\n\n", i, i)
+	}
+	h.Files = profiles.Files{Registry: h.Files.Registry, Config: filepath.Join(dir, "aws-config"), Credentials: filepath.Join(dir, "aws-credentials")}
+	if err := os.WriteFile(h.Files.Config, []byte(text.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	log, err := audit.Open(filepath.Join(dir, "audit.log"), func(err error) { b.Error(err) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = log.Close() })
+	h.Audit = log
+	return h.run(b)
+}
+
+// BenchmarkWarm is a warm request as 64 clients make it, with the real audit
+// log; x-echo is how much of the throughput of the echo server is left. The two
+// take turns, so that what else the machine does hits both.
+func BenchmarkWarm(b *testing.B) {
+	for _, n := range []int{10, 10000} {
+		for how, keep := range map[string]bool{"dial": false, "keep": true} {
+			b.Run(fmt.Sprintf("%d/%s", n, how), func(b *testing.B) {
+				h := many(b, b.TempDir(), n)
+				request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: fmt.Sprintf("p%d", n-1),
+					AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				l := dial(b, h.path)
+				if _, err := l.Write(request); err != nil {
+					b.Fatal(err)
+				}
+				answer, err := wire.ReadLine(l.r)
+				if err != nil || !strings.Contains(string(answer), "SecretAccessKey") {
+					b.Fatalf("got %q, %v", answer, err)
+				}
+				answer = append(answer, '\n')
+				bare := echo(b, answer)
+
+				var ours, theirs time.Duration
+				done := 0
+				b.ResetTimer()
+				for left := b.N; left > 0; {
+					turn := min(left, 2000)
+					left -= turn
+					ours += load(b, h.path, request, answer, turn, keep)
+					b.StopTimer()
+					theirs += load(b, bare, request, answer, turn, keep)
+					b.StartTimer()
+					done += turn
+				}
+				b.ReportMetric(theirs.Seconds()/ours.Seconds(), "x-echo")
+				b.ReportMetric(float64(theirs.Nanoseconds())/float64(done), "echo-ns/op")
+			})
+		}
+	}
+}

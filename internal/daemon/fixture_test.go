@@ -1,0 +1,345 @@
+//go:build linux
+
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// The secrets that are about; none may turn up but where it belongs.
+const (
+	secretKey    = `wJalr/XUtn<FEMI>&K7MDENG+"bPx"RfiCY`
+	sessionToken = "FwoGZXIvYXdzEJr//////////wEaDH+token=="
+	code         = "314159"
+	passphrase   = "correct horse battery staple"
+)
+
+// aws is STS and the vault in one.
+type aws struct {
+	mu      sync.Mutex
+	opened  int
+	assumed int
+	made    int
+	gate    chan struct{} // if not nil, AssumeRole waits until it is closed
+	fail    func(session.Call) error
+}
+
+func (a *aws) Drop(context.Context, string) error { return nil }
+
+func (a *aws) Open(_ context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
+	a.mu.Lock()
+	a.opened++
+	a.mu.Unlock()
+	return a.issue(call), nil
+}
+
+func (a *aws) Assume(ctx context.Context, _ session.Credentials, call session.Call) (session.Credentials, error) {
+	a.mu.Lock()
+	a.assumed++
+	gate, fail := a.gate, a.fail
+	a.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return session.Credentials{}, fault.New(fault.Network, "%w", ctx.Err())
+		}
+	}
+	if fail != nil {
+		if err := fail(call); err != nil {
+			return session.Credentials{}, err
+		}
+	}
+	return a.issue(call), nil
+}
+
+func (a *aws) issue(call session.Call) session.Credentials {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.made++
+	now := time.Now().Truncate(time.Second)
+	return session.Credentials{
+		AccessKeyID:     fmt.Sprintf("ASIA%016d", a.made),
+		SecretAccessKey: secret.New(secretKey),
+		SessionToken:    secret.New(sessionToken),
+		Issued:          now,
+		Expires:         now.Add(call.Duration),
+	}
+}
+
+func (a *aws) set(f func(*aws)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f(a)
+}
+
+func (a *aws) calls() (opened, assumed int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.opened, a.assumed
+}
+
+// keyring takes one passphrase.
+type keyring struct{ forgotten atomic.Int32 }
+
+func (k *keyring) Unlock(_ context.Context, p secret.String) error {
+	switch p.Reveal() {
+	case "panic":
+		panic("with a secret: " + secretKey)
+	case "", passphrase:
+		return nil
+	}
+	return fault.New(fault.KeyringLocked, "the passphrase is wrong")
+}
+
+func (k *keyring) Forget() { k.forgotten.Add(1) }
+
+// trail keeps the audit events.
+type trail struct {
+	mu     sync.Mutex
+	events []audit.Event
+}
+
+func (r *trail) Record(e audit.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+func (r *trail) all() []audit.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]audit.Event(nil), r.events...)
+}
+
+const registry = `[source security]
+access_key_id = AKIAIOSFODNN7EXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paul
+mfa_seed = keyring
+
+[source typed]
+access_key_id = AKIAI44QH8DHBEXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paula
+
+[profile dev]
+role_arn = arn:aws:iam::444455556666:role/dev
+source_profile = security
+region = eu-west-1
+
+[profile denied]
+role_arn = arn:aws:iam::444455556666:role/denied
+source_profile = security
+`
+
+// denies is the STS that refuses the roles called "denied…".
+func denies(c session.Call) error {
+	if strings.Contains(c.RoleARN, ":role/denied") {
+		return fault.New(fault.Denied, "not authorized to perform: sts:AssumeRole on resource: %s", c.RoleARN)
+	}
+	return nil
+}
+
+// house is a daemon in this process.
+type house struct {
+	*Daemon
+	path    string
+	aws     *aws
+	keyring *keyring
+	trail   *trail
+	stop    context.CancelFunc
+	ended   chan error
+}
+
+func build(t testing.TB, dir, registry string) *house {
+	t.Helper()
+	h := &house{path: filepath.Join(dir, "run", "s"), aws: &aws{fail: denies}, keyring: new(keyring), trail: new(trail), ended: make(chan error, 1)}
+	files := profiles.Files{Registry: filepath.Join(dir, "registry")}
+	if err := os.WriteFile(files.Registry, []byte(registry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := new(profiles.Store)
+	flights, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	h.Daemon = New(Config{
+		Socket:  h.path,
+		Files:   files,
+		Broker:  session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws, SessionName: "paul@host"}),
+		Store:   store,
+		Keyring: h.keyring,
+		Audit:   h.trail,
+		Log:     slog.New(slog.DiscardHandler),
+		Version: "test",
+	})
+	return h
+}
+
+// run starts it, and ends it with the test.
+func (h *house) run(t testing.TB) *house {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
+	ready := make(chan struct{})
+	go func() { h.ended <- h.Run(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-h.ended:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-h.ended:
+			if err != nil {
+				t.Errorf("it ended with %v", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("it does not end")
+		}
+	})
+	return h
+}
+
+func start(t testing.TB) *house {
+	t.Helper()
+	h := build(t, t.TempDir(), registry).run(t)
+	// Once it has answered, all goroutines of its own are there, for calm.
+	h.ask(t, wire.Request{Verb: wire.Ping})
+	return h
+}
+
+// line is a client with a connection of its own.
+type line struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t testing.TB, path string) line {
+	t.Helper()
+	conn, err := socket.Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return line{conn, bufio.NewReader(conn)}
+}
+
+func (l line) send(t testing.TB, req wire.Request) {
+	t.Helper()
+	b, err := wire.EncodeRequest(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l line) read(t testing.TB) wire.Response {
+	t.Helper()
+	b, err := wire.ReadLine(l.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := wire.DecodeResponse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// ended reports whether the daemon closed the connection without another word.
+func (l line) ended() error {
+	if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
+		return fmt.Errorf("%q, %w", b, err)
+	}
+	return nil
+}
+
+// ask is one request on a connection of its own.
+func (h *house) ask(t testing.TB, req wire.Request) wire.Response {
+	t.Helper()
+	l := dial(t, h.path)
+	defer l.Close()
+	l.send(t, req)
+	return l.read(t)
+}
+
+func (h *house) get(t testing.TB, profile string) wire.Response {
+	t.Helper()
+	return h.ask(t, wire.Request{Verb: wire.Get, Profile: profile})
+}
+
+// alive says that the daemon answers a ping within 100 ms.
+func (h *house) alive(t testing.TB) {
+	t.Helper()
+	before := time.Now()
+	resp := h.ask(t, wire.Request{Verb: wire.Ping})
+	if took := time.Since(before); resp.Err != nil || resp.Version != "test" || took > 100*time.Millisecond {
+		t.Errorf("ping: %+v after %v", resp, took)
+	}
+}
+
+func descriptors(t testing.TB, pid int) int {
+	t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
+// calm waits until goroutines and descriptors are back where they were.
+func calm(t testing.TB) (check func()) {
+	t.Helper()
+	routines, files := runtime.NumGoroutine(), descriptors(t, os.Getpid())
+	return func() {
+		t.Helper()
+		var r, f int
+		for range 500 {
+			if r, f = runtime.NumGoroutine(), descriptors(t, os.Getpid()); r <= routines && f <= files {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%d goroutines and %d descriptors, %d and %d at the start", r, f, routines, files)
+	}
+}
+
+// raise makes room for so many descriptors.
+func raise(t testing.TB, n uint64) {
+	t.Helper()
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	if l.Cur >= n {
+		return
+	}
+	l.Cur, l.Max = n, max(n, l.Max)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Skipf("SKIPPED, NOT PROVEN: needs %d descriptors: %v", n, err)
+	}
+}

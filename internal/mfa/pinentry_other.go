@@ -1,0 +1,29 @@
+//go:build !linux
+
+package mfa
+
+import (
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// terminal is one that a program is about to change.
+type terminal struct{ fd int }
+
+// openTerminal opens a terminal without making it ours; nil if it is none.
+func openTerminal(path string) *terminal {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	if !term.IsTerminal(fd) {
+		_ = unix.Close(fd)
+		return nil
+	}
+	return &terminal{fd}
+}
+
+// restore is left to pinentry here.
+func (t *terminal) restore() {}
+
+func (t *terminal) close() { _ = unix.Close(t.fd) }
