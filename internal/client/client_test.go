@@ -272,7 +272,7 @@ func crowd(c Client) (errs []error) {
 }
 
 // FAULTS 1, 3 and 20: one of all that find no daemon starts it. Seen to fail
-// (up to 100 runs) without the flock.
+// (it never came to an end) without the flock.
 func TestStartedOnce(t *testing.T) {
 	c := place(t)
 	self, err := os.Executable()

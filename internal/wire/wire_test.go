@@ -242,7 +242,7 @@ func TestReadLineGivesUp(t *testing.T) {
 	}
 }
 
-// Seen to fail with the fields of Request and Credential as plain strings.
+// Seen to fail with a secret.String whose Format writes what it holds.
 func TestNoSecretIsPrinted(t *testing.T) {
 	const text = "hush-hush-0123456789"
 	req := Request{Verb: Login, Code: secret.New(text), Passphrase: secret.New(text)}
