@@ -130,7 +130,8 @@ func TestDo(t *testing.T) {
 	if err != nil || resp.Credential == nil || resp.Credential.SecretAccessKey.Reveal() != "hush/key" || resp.Version != "test" {
 		t.Errorf("got %+v, %v", resp, err)
 	}
-	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test"}); got != want {
+	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test",
+		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop()}); got != want {
 		t.Errorf("sent %+v, want %+v", got, want)
 	}
 }

@@ -49,6 +49,9 @@ type aws struct {
 func (a *aws) Drop(context.Context, string) error { return nil }
 
 func (a *aws) Open(_ context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
+	if call.MFASerial != "" && !source.HasSeed && code.IsZero() {
+		return session.Credentials{}, fault.New(fault.LoginNeeded, "a code is needed").WithHint("broker login %s --code 123456", source.Name)
+	}
 	a.mu.Lock()
 	a.opened++
 	a.mu.Unlock()

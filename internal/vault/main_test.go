@@ -50,7 +50,7 @@ func printBus() int {
 func vaultProcess() int {
 	script := os.Getenv("BROKER_TEST_VAULT")
 	if script == "" {
-		return serve(os.Stdin, os.Stdout, func(*request) sts { return &scriptedSTS{} }, os.Stderr)
+		return serve(os.Stdin, os.Stdout, newScriptedSTS, os.Stderr)
 	}
 	name, arg, _ := strings.Cut(script, "=")
 	switch name {
@@ -110,8 +110,13 @@ func vaultProcess() int {
 	return 0
 }
 
-// scriptedSTS is AWS in a vault process. The name of the role decides what happens.
-type scriptedSTS struct{}
+// scriptedSTS is AWS in a vault process. The name of the role decides what happens. Where BROKER_TEST_CALLS names a
+// file, a line is added to it for each call, and the sessions are issued now, by a clock that is BROKER_TEST_OFFSET ahead.
+type scriptedSTS struct{ offset time.Duration }
+
+func newScriptedSTS(q *request) sts {
+	return &scriptedSTS{time.Duration(q.OffsetMS) * time.Millisecond}
+}
 
 func (s *scriptedSTS) Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error) {
 	switch call.RoleARN {
@@ -121,6 +126,20 @@ func (s *scriptedSTS) Call(ctx context.Context, keys exchange.Keys, call session
 		return session.Credentials{}, &fault.Error{Kind: fault.Failed, Message: "too long", Err: exchange.ErrDurationTooLong}
 	case "hang":
 		select {}
+	}
+	if path := os.Getenv("BROKER_TEST_CALLS"); path != "" {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return session.Credentials{}, err
+		}
+		defer func() { _ = f.Close() }()
+		_, _ = fmt.Fprintln(f, call.Operation, len(code.Reveal()))
+		s.offset, _ = time.ParseDuration(os.Getenv("BROKER_TEST_OFFSET"))
+		issued := time.Now().Add(s.offset).UTC().Truncate(time.Second)
+		return session.Credentials{
+			AccessKeyID: "ASIAKEPTEXAMPLE", SecretAccessKey: secret.New(keptSecret), SessionToken: secret.New(keptToken),
+			Expires: issued.Add(call.Duration), Issued: issued,
+		}, nil
 	}
 	return session.Credentials{
 		AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: secret.New("session-secret"), SessionToken: secret.New("session-token"),
@@ -137,7 +156,7 @@ func (s *scriptedSTS) Identity(ctx context.Context, keys exchange.Keys, endpoint
 	return exchange.Identity{Account: "111122223333", ARN: arn, UserID: "AIDAEXAMPLE"}, nil
 }
 
-func (s *scriptedSTS) ServerOffset() time.Duration { return 0 }
+func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
 // fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.
 func fileCaller(t *testing.T) *Caller {
@@ -175,6 +194,8 @@ const (
 	testSecret     = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 	testSeed       = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 	testSerial     = "arn:aws:iam::111122223333:mfa/paul"
+	keptSecret     = "kJ3sKEPTSECRETxLq0vExAmPlE"
+	keptToken      = "FwoGZXIvYXdzKEPTTOKENExAmPlE"
 )
 
 func testKey(name string) Key {

@@ -222,6 +222,7 @@ func TestSecretService(t *testing.T) {
 	if err := c.Remove(ctx, name); !fault.Is(err, fault.NotFound) {
 		t.Errorf("second remove: %v", err)
 	}
+	t.Run("kept session", func(t *testing.T) { keptInSecretService(t, d, bus) })
 
 	// FAULTS 23: the bus dies and comes back, the caller stays.
 	d.stop(&d.ring)
@@ -233,6 +234,51 @@ func TestSecretService(t *testing.T) {
 	d.startRing("the right one")
 	if err := c.Check(ctx); err != nil {
 		t.Errorf("the bus is back: %v", err)
+	}
+}
+
+// keptInSecretService: what is kept serves another caller, is labelled, and goes when it is told to or with its source.
+func keptInSecretService(t *testing.T, d *desktop, bus *dbus.Conn) {
+	calls := filepath.Join(t.TempDir(), "calls")
+	t.Setenv("BROKER_TEST_CALLS", calls)
+	c, ctx := d.caller(), t.Context()
+	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	find := func() []dbus.ObjectPath {
+		var items []dbus.ObjectPath
+		if err := bus.Object(secretsName, loginPath).Call("org.freedesktop.Secret.Collection.SearchItems", 0, map[string]string{"profile": sessionKey("security")}).Store(&items); err != nil {
+			t.Fatal(err)
+		}
+		return items
+	}
+	login := func(code string) {
+		t.Helper()
+		if _, err := c.Open(ctx, testSource("security"), dayCall(), secret.New(code)); err != nil {
+			t.Fatal(err)
+		}
+		if items := find(); len(items) != 1 {
+			t.Fatalf("%d items are kept, want 1", len(items))
+		}
+	}
+	login("123456")
+	label, err := bus.Object(secretsName, find()[0]).GetProperty("org.freedesktop.Secret.Item.Label")
+	if err != nil || label.Value().(string) != "broker: session of security" {
+		t.Errorf("label %v, %v", label, err)
+	}
+	c = d.caller()
+	creds, err := c.Open(ctx, testSource("security"), dayCall(), secret.String{})
+	if data, _ := os.ReadFile(calls); err != nil || creds.SessionToken.Reveal() != keptToken || strings.Count(string(data), "\n") != 1 {
+		t.Errorf("another caller: %v, calls %q", err, data)
+	}
+	for _, again := range []string{"first", "second"} {
+		if err := c.Drop(ctx, "security"); err != nil || len(find()) != 0 {
+			t.Errorf("%s drop: %v", again, err)
+		}
+	}
+	login("123457")
+	if err := c.Remove(ctx, "security"); err != nil || len(find()) != 0 {
+		t.Errorf("remove: %v", err)
 	}
 }
 
