@@ -303,6 +303,7 @@ func TestSecretServiceLocked(t *testing.T) {
 			return err
 		},
 		"remove": func() error { return c.Remove(ctx, "security") },
+		"drop":   func() error { return c.Drop(ctx, "security") },
 	} {
 		err := within(t, 2*time.Second, call)
 		if !fault.Is(err, fault.KeyringLocked) || !strings.Contains(fault.Of(err).Hint, "--unlock") {
