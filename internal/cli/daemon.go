@@ -19,6 +19,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/daemon"
+	"broker/internal/dial"
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
@@ -123,7 +124,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 	case errors.Is(err, socket.ErrTaken):
 		p.say("a daemon is running already")
 		return nil
-	case errors.Is(err, socket.ErrDirectory):
+	case errors.Is(err, dial.ErrDirectory):
 		return fault.New(fault.Failed, "%w", err).WithHint("chmod 700 %s", filepath.Dir(p.paths.Socket))
 	case err != nil:
 		return fault.New(fault.Failed, "%w", err)

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -92,11 +91,11 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 		return wire.Response{}, err
 	}
 	defer func() { _ = conn.Close() }()
+	// The end of ctx ends the reading: the deadline, and a caller that gives up (Ctrl-C).
+	defer context.AfterFunc(ctx, conn.Abort)()
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
+		_ = conn.SetTimeout(time.Until(deadline))
 	}
-	// A caller that gives up (Ctrl-C) must not sit out the deadline.
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 
 	if _, err := conn.Write(line); err != nil {
 		return wire.Response{}, c.lost(ctx, err)
@@ -118,7 +117,7 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 
 // ask puts the daemon's question on the terminal, and returns the daemon's next
 // line, which ends the question whether it was answered here or elsewhere.
-func ask(conn net.Conn, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
+func ask(conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
 	type line struct {
 		resp wire.Response
 		err  error

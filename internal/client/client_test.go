@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/paths"
 	"broker/internal/secret"
@@ -411,7 +412,7 @@ func TestNoStartInADirectoryOfOthers(t *testing.T) {
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !errors.Is(err, socket.ErrDirectory) || !fault.Is(err, fault.Unreachable) {
+	if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !errors.Is(err, dial.ErrDirectory) || !fault.Is(err, fault.Unreachable) {
 		t.Errorf("got %v", err)
 	}
 	if n := runs(); n != 0 {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"broker/internal/dial"
 	"broker/internal/fault"
-	"broker/internal/socket"
 )
 
 // startWait bounds the start of a daemon, waiting for somebody else's start included.
@@ -24,12 +23,12 @@ const startWait = 10 * time.Second
 const startMemory = time.Second
 
 // dial connects, and starts the daemon if there is none.
-func (c Client) dial(ctx context.Context) (net.Conn, error) {
-	conn, err := socket.Dial(ctx, c.Paths.Socket)
+func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
+	conn, err := dial.Dial(ctx, c.Paths.Socket)
 	switch {
 	case err == nil:
 		return conn, nil
-	case !errors.Is(err, socket.ErrNobody):
+	case !errors.Is(err, dial.ErrNobody):
 		return nil, fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
 	case c.NoStart:
 		return nil, fault.New(fault.Unreachable, "no daemon is running").WithHint("broker daemon")
@@ -40,10 +39,10 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 // start lets one of all the clients that find no daemon start it; the others
 // wait for that. Where the start failed for another meanwhile or just before, they
 // fail with the same words instead of trying themselves one after the other.
-func (c Client) start(ctx context.Context) (net.Conn, error) {
+func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	dir, err := socket.OpenDir(filepath.Dir(c.Paths.Socket))
+	dir, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
 	if err != nil {
 		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
 	}
@@ -62,11 +61,11 @@ func (c Client) start(ctx context.Context) (net.Conn, error) {
 		case <-ctx.Done():
 			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another start is still under way").WithHint("broker daemon")
 		}
-		if conn, err := socket.Dial(ctx, c.Paths.Socket); err == nil {
+		if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 			return conn, nil
 		}
 	}
-	if conn, err := socket.Dial(ctx, c.Paths.Socket); err == nil {
+	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
 	if words := failedSince(turn, asked.Add(-startMemory)); words != "" {
@@ -95,10 +94,10 @@ const launches = 3
 // await dials until somebody listens. A daemon was started, so that is at once,
 // unless it was killed meanwhile; or unless an older one holds the lock whose socket was removed, and
 // which binds it anew within a second.
-func (c Client) await(ctx context.Context) (net.Conn, error) {
+func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 	for limit := time.Now().Add(1500 * time.Millisecond); ; {
-		conn, err := socket.Dial(ctx, c.Paths.Socket)
-		if !errors.Is(err, socket.ErrNobody) || time.Now().After(limit) {
+		conn, err := dial.Dial(ctx, c.Paths.Socket)
+		if !errors.Is(err, dial.ErrNobody) || time.Now().After(limit) {
 			return conn, err
 		}
 		select {

@@ -131,7 +131,7 @@ func BenchmarkWarm(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				l := dial(b, h.path)
+				l := connect(b, h.path)
 				if _, err := l.Write(request); err != nil {
 					b.Fatal(err)
 				}

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"broker/internal/audit"
+	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -79,7 +80,7 @@ func TestVerbs(t *testing.T) {
 // One connection serves one request after the other.
 func TestOneConnection(t *testing.T) {
 	h := start(t)
-	l := dial(t, h.path)
+	l := connect(t, h.path)
 	for range 100 {
 		l.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 		if r := l.read(t); r.Credential == nil {
@@ -158,7 +159,7 @@ func TestBadFrames(t *testing.T) {
 	}
 	for name, frame := range frames {
 		for range 3 {
-			l := dial(t, h.path)
+			l := connect(t, h.path)
 			_, _ = io.WriteString(l, frame)
 			_ = l.Conn.(*net.UnixConn).CloseWrite()
 			answer, _ := io.ReadAll(l.r)
@@ -188,7 +189,7 @@ func TestClientLeaves(t *testing.T) {
 	check := calm(t)
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })
-	leaver, stayer := dial(t, h.path), dial(t, h.path)
+	leaver, stayer := connect(t, h.path), connect(t, h.path)
 	leaver.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
 	stayer.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
@@ -226,7 +227,7 @@ func TestIdleConnections(t *testing.T) {
 	check := calm(t)
 	var idle []line
 	for range 2000 {
-		idle = append(idle, dial(t, h.path))
+		idle = append(idle, connect(t, h.path))
 	}
 	until(t, "all are accepted", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.conns) == 2000 })
 	h.get(t, "dev")
@@ -259,7 +260,7 @@ func TestFiveThousandAtOnce(t *testing.T) {
 	const n = 5000
 	lines := make([]line, n)
 	for i := range lines {
-		lines[i] = dial(t, h.path)
+		lines[i] = connect(t, h.path)
 		lines[i].send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	}
 	until(t, "all are under way", func() bool {
@@ -292,9 +293,9 @@ func TestFiveThousandAtOnce(t *testing.T) {
 func TestPanicInAVerb(t *testing.T) {
 	h := start(t)
 	check := calm(t)
-	other := dial(t, h.path)
+	other := connect(t, h.path)
 	for range 10 {
-		l := dial(t, h.path)
+		l := connect(t, h.path)
 		l.send(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New("panic")})
 		if err := l.ended(); err != nil {
 			t.Errorf("the client of the panic: %v", err)
@@ -316,14 +317,14 @@ func TestDrain(t *testing.T) {
 	h := start(t)
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })
-	slow, idle := dial(t, h.path), dial(t, h.path)
+	slow, idle := connect(t, h.path), connect(t, h.path)
 	slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
 	h.stop()
 	if err := idle.ended(); err != nil {
 		t.Errorf("an idle connection: %v", err)
 	}
-	if _, err := socket.Dial(t.Context(), h.path); !errors.Is(err, socket.ErrNobody) {
+	if _, err := dial.Dial(t.Context(), h.path); !errors.Is(err, dial.ErrNobody) {
 		t.Errorf("a new one: %v", err)
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -348,7 +349,7 @@ func TestDrainHasAnEnd(t *testing.T) {
 	check := calm(t)
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })
-	slow := dial(t, h.path)
+	slow := connect(t, h.path)
 	slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
 	before := time.Now()
@@ -374,7 +375,7 @@ func TestSocketRemovedWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "clients find it again", func() bool {
-		conn, err := socket.Dial(t.Context(), h.path)
+		conn, err := net.Dial("unix", h.path)
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -448,7 +449,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	before := descriptors(t, cmd.Process.Pid)
 	var idle []net.Conn
 	for range 300 {
-		conn, err := socket.Dial(t.Context(), h.path)
+		conn, err := net.Dial("unix", h.path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -474,12 +475,12 @@ func TestOutOfDescriptors(t *testing.T) {
 }
 
 func tryPing(path string) error {
-	conn, err := socket.Dial(context.Background(), path)
+	conn, err := dial.Dial(context.Background(), path)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetTimeout(2 * time.Second)
 	if _, err := io.WriteString(conn, "{\"v\":1,\"verb\":\"ping\"}\n"); err != nil {
 		return err
 	}
@@ -531,7 +532,7 @@ func TestStatusPages(t *testing.T) {
 		return nil
 	}
 	h.run(t)
-	l := dial(t, h.path)
+	l := connect(t, h.path)
 	for i := range n {
 		l.send(t, wire.Request{Verb: wire.Get, Profile: fmt.Sprint("p", i)})
 		l.read(t)

@@ -24,7 +24,6 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
-	"broker/internal/socket"
 	"broker/internal/wire"
 )
 
@@ -238,9 +237,9 @@ type line struct {
 	r *bufio.Reader
 }
 
-func dial(t testing.TB, path string) line {
+func connect(t testing.TB, path string) line {
 	t.Helper()
-	conn, err := socket.Dial(t.Context(), path)
+	conn, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +283,7 @@ func (l line) ended() error {
 // ask is one request on a connection of its own.
 func (h *house) ask(t testing.TB, req wire.Request) wire.Response {
 	t.Helper()
-	l := dial(t, h.path)
+	l := connect(t, h.path)
 	defer l.Close()
 	l.send(t, req)
 	return l.read(t)

@@ -7,10 +7,10 @@ import (
 	"os"
 
 	"broker/internal/audit"
+	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
-	"broker/internal/socket"
 	"broker/internal/wire"
 )
 
@@ -28,7 +28,7 @@ var verbs = map[string]func(*Daemon, context.Context, call) (wire.Response, erro
 
 // caller is who is at the other end of a connection.
 type caller struct {
-	socket.Peer
+	dial.Peer
 	// process is its name and the program that started it, as they are when
 	// the first decision about it is recorded.
 	process func() (name, parent string)

@@ -1,85 +1,25 @@
 //go:build unix
 
-// Package socket owns where client and daemon meet: a unix socket in a
-// directory that is ours alone, a lock that decides who listens on it, and the identity of
-// whoever is at the other end. It refuses directories of others and peers of another
+// Package socket owns where the daemon listens: a unix socket, a lock that
+// decides who has it, and the check of everyone who connects. It refuses peers of another
 // uid, and knows nothing of what is said.
 package socket
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
-	"time"
+
+	"broker/internal/dial"
 )
 
-// The ways to fail that callers tell apart.
-var (
-	ErrTaken     = errors.New("another daemon listens on this socket")
-	ErrNobody    = errors.New("no daemon listens on this socket")
-	ErrStranger  = errors.New("the other end of the socket belongs to another user")
-	ErrDirectory = errors.New("the socket's directory is not private")
-)
-
-// Peer is who connected, as the kernel said at that moment.
-type Peer struct {
-	UID int
-	PID int
-}
-
-// OpenDir opens the directory of a socket and makes it where it is missing. It
-// must be a directory, not a link to one, owned by us, with mode 0700: whoever can
-// write to it could put his own socket there.
-func OpenDir(dir string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, err
-	}
-	created := false
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		created = true
-	} else if !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	fd, err := openDir(dir)
-	if created && errors.Is(err, fs.ErrPermission) {
-		// The umask took away that we may read it. Were it swapped just now
-		// for a link, something of ours would become private; nothing worse.
-		_ = os.Chmod(dir, 0o700)
-		fd, err = openDir(dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir, ErrDirectory, err)
-	}
-	f := os.NewFile(uintptr(fd), dir)
-	if created {
-		// Whatever else the umask took away.
-		if err := f.Chmod(0o700); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
-	}
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	if int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s: %w: owner %d, mode %#o; it must be yours with mode 0700", dir, ErrDirectory, st.Uid, st.Mode&0o777)
-	}
-	return f, nil
-}
-
-func openDir(dir string) (int, error) {
-	return syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
-}
+// ErrTaken: another process has the socket.
+var ErrTaken = errors.New("another daemon listens on this socket")
 
 // Listener accepts connections of our own uid.
 type Listener struct {
@@ -112,7 +52,7 @@ func Listen(path string) (*Listener, error) {
 
 // take makes the place of the socket at path.
 func take(path string) (p place, err error) {
-	if p.dir, err = OpenDir(filepath.Dir(path)); err != nil {
+	if p.dir, err = dial.OpenDir(filepath.Dir(path)); err != nil {
 		return place{}, err
 	}
 	if p.lock, err = takeLock(p.dir, path); err != nil {
@@ -128,7 +68,7 @@ func take(path string) (p place, err error) {
 }
 
 func takeLock(dir *os.File, path string) (*os.File, error) {
-	name := inDir(dir, filepath.Base(path)+".lock")
+	name := dial.InDir(dir, filepath.Base(path)+".lock")
 	fd, err := syscall.Open(name, syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open %s.lock: %w", path, err)
@@ -151,7 +91,7 @@ func takeLock(dir *os.File, path string) (*os.File, error) {
 
 // bind makes the socket. It is for who holds the lock.
 func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
-	name := inDir(dir, filepath.Base(path))
+	name := dial.InDir(dir, filepath.Base(path))
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("remove the old socket: %w", err)
 	}
@@ -174,7 +114,7 @@ func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
 
 // Accept waits for the next connection of our uid. Strangers, root among
 // them, are closed without a byte being read or written.
-func (l *Listener) Accept() (net.Conn, Peer, error) {
+func (l *Listener) Accept() (net.Conn, dial.Peer, error) {
 	for {
 		l.mu.Lock()
 		unix := l.unix
@@ -187,7 +127,7 @@ func (l *Listener) Accept() (net.Conn, Peer, error) {
 			if restored {
 				continue
 			}
-			return nil, Peer{}, err
+			return nil, dial.Peer{}, err
 		}
 		peer, err := peerOf(conn)
 		if err == nil && peer.UID == os.Getuid() {
@@ -259,63 +199,14 @@ func (l *Listener) Close() error {
 	return errors.Join(l.lock.Close(), l.dir.Close())
 }
 
-// backlogWait is how long a client knocks again where the daemon's queue is
-// full; the kernel says EAGAIN at once instead of waiting.
-const backlogWait = 2 * time.Second
-
-// Dial connects to the daemon at path and makes sure that it is ours. With
-// no daemon there the error is ErrNobody.
-func Dial(ctx context.Context, path string) (net.Conn, error) {
-	name, done, err := short(path)
+// peerOf asks who connected.
+func peerOf(conn *net.UnixConn) (peer dial.Peer, err error) {
+	raw, err := conn.SyscallConn()
 	if err != nil {
-		return nil, err
+		return dial.Peer{}, err
 	}
-	defer done()
-	give := time.Now().Add(backlogWait)
-	for {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", name)
-		switch {
-		case err == nil:
-			peer, err := peerOf(conn.(*net.UnixConn))
-			if err != nil {
-				_ = conn.Close()
-				return nil, err
-			}
-			if peer.UID != os.Getuid() {
-				_ = conn.Close()
-				return nil, fmt.Errorf("%s: %w (uid %d)", path, ErrStranger, peer.UID)
-			}
-			return conn, nil
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-			return nil, fmt.Errorf("%s: %w", path, ErrNobody)
-		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(give) && ctx.Err() == nil:
-			time.Sleep(5 * time.Millisecond)
-		default:
-			return nil, fmt.Errorf("connect to %s: %w", path, err)
-		}
+	if cerr := raw.Control(func(fd uintptr) { peer, err = dial.PeerOf(int(fd)) }); cerr != nil {
+		return dial.Peer{}, cerr
 	}
-}
-
-// maxPath is the longest path that fits into a socket address, sun_path of
-// unix(7) on the smallest of our systems less the final NUL.
-const maxPath = 103
-
-// short returns a name for path that fits into a socket address.
-func short(path string) (name string, done func(), err error) {
-	if strings.ContainsRune(path, 0) {
-		return "", nil, fmt.Errorf("the socket's path holds a NUL byte")
-	}
-	if len(path) <= maxPath {
-		return path, func() {}, nil
-	}
-	fd, err := syscall.Open(filepath.Dir(path), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fmt.Errorf("%s: %w", path, ErrNobody)
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("open the directory of %s: %w", path, err)
-	}
-	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
-	return inDir(dir, filepath.Base(path)), func() { _ = dir.Close() }, nil
+	return peer, err
 }

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"broker/internal/dial"
 )
 
 // The test binary plays other processes too: of another user, or another daemon.
@@ -183,12 +185,12 @@ func greet(l *Listener) {
 }
 
 func greeted(path string) error {
-	conn, err := Dial(context.Background(), path)
+	conn, err := dial.Dial(context.Background(), path)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetTimeout(5 * time.Second)
 	if got, err := io.ReadAll(conn); string(got) != "hello\n" {
 		return fmt.Errorf("got %q, %w", got, err)
 	}
@@ -198,13 +200,13 @@ func greeted(path string) error {
 func TestPeer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)
-	conn, err := Dial(t.Context(), path)
+	conn, err := dial.Dial(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	_, peer, err := l.Accept()
-	if want := (Peer{os.Getuid(), os.Getpid()}); err != nil || peer != want {
+	if want := (dial.Peer{UID: os.Getuid(), PID: os.Getpid()}); err != nil || peer != want {
 		t.Errorf("got %+v, %v; want %+v", peer, err, want)
 	}
 }
@@ -359,12 +361,12 @@ func TestForeignServer(t *testing.T) {
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatal(line)
 	}
-	conn, err := Dial(t.Context(), path)
+	conn, err := dial.Dial(t.Context(), path)
 	if err == nil {
 		conn.Close()
 		t.Fatal("connected")
 	}
-	if !errors.Is(err, ErrStranger) || !strings.Contains(err.Error(), "uid 65534") {
+	if !errors.Is(err, dial.ErrStranger) || !strings.Contains(err.Error(), "uid 65534") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -411,8 +413,8 @@ func TestDirectory(t *testing.T) {
 				_ = l.Close()
 				return
 			}
-			if !errors.Is(err, ErrDirectory) {
-				t.Errorf("got %v, want ErrDirectory", err)
+			if !errors.Is(err, dial.ErrDirectory) {
+				t.Errorf("got %v, want dial.ErrDirectory", err)
 			}
 			if after, err := os.Lstat(dir); err != nil || after.Mode() != before.Mode() {
 				t.Errorf("it was changed to %v, %v", after.Mode(), err)
@@ -476,7 +478,7 @@ func TestLongPath(t *testing.T) {
 		if len(path) != n {
 			t.Logf("a path of %d bytes for %d", len(path), n)
 		}
-		if _, err := Dial(t.Context(), path); !errors.Is(err, ErrNobody) {
+		if _, err := dial.Dial(t.Context(), path); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("%d bytes, no daemon: %v", n, err)
 		}
 		l, err := Listen(path)
@@ -494,11 +496,11 @@ func TestLongPath(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := Dial(t.Context(), path); !errors.Is(err, ErrNobody) {
+		if _, err := dial.Dial(t.Context(), path); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("%d bytes, afterwards: %v", n, err)
 		}
 	}
-	if _, err := Dial(t.Context(), "a\x00b"); err == nil || errors.Is(err, ErrNobody) {
+	if _, err := dial.Dial(t.Context(), "a\x00b"); err == nil || errors.Is(err, dial.ErrNobody) {
 		t.Errorf("a path with NUL: %v", err)
 	}
 }
@@ -537,11 +539,11 @@ func TestDialNobody(t *testing.T) {
 		if err := make(path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Dial(t.Context(), path); !errors.Is(err, ErrNobody) {
+		if _, err := dial.Dial(t.Context(), path); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Dial(t.Context(), filepath.Join(dir, "no", "such", "dir", "s")); !errors.Is(err, ErrNobody) {
+	if _, err := dial.Dial(t.Context(), filepath.Join(dir, "no", "such", "dir", "s")); !errors.Is(err, dial.ErrNobody) {
 		t.Errorf("no directory: %v", err)
 	}
 }
@@ -650,8 +652,8 @@ func TestRestoreLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := l.Restore(); !errors.Is(err, ErrDirectory) {
-			t.Fatalf("got %v, want ErrDirectory", err)
+		if err := l.Restore(); !errors.Is(err, dial.ErrDirectory) {
+			t.Fatalf("got %v, want dial.ErrDirectory", err)
 		}
 	}
 	if err := os.Remove(dir); err != nil {
@@ -713,11 +715,11 @@ func TestFullBacklog(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := Dial(ctx, path); err == nil || errors.Is(err, ErrNobody) || time.Since(start) > time.Second {
+	if _, err := dial.Dial(ctx, path); err == nil || errors.Is(err, dial.ErrNobody) || time.Since(start) > time.Second {
 		t.Errorf("with a deadline: %v after %v", err, time.Since(start))
 	}
 	start = time.Now()
-	if _, err := Dial(t.Context(), path); !errors.Is(err, syscall.EAGAIN) || time.Since(start) < backlogWait {
+	if _, err := dial.Dial(t.Context(), path); !errors.Is(err, syscall.EAGAIN) || time.Since(start) < (2*time.Second) {
 		t.Errorf("a queue that stays full: %v after %v", err, time.Since(start))
 	}
 	timer := time.AfterFunc(300*time.Millisecond, func() {
@@ -728,7 +730,7 @@ func TestFullBacklog(t *testing.T) {
 		}
 	})
 	defer timer.Stop()
-	conn, err := Dial(t.Context(), path)
+	conn, err := dial.Dial(t.Context(), path)
 	if err != nil {
 		t.Fatalf("the queue was emptied in time, and yet: %v", err)
 	}
