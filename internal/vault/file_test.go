@@ -402,6 +402,9 @@ func TestKilledWriter(t *testing.T) {
 	leftovers := 0
 
 	calls := []string{"mkdirat", "write", "fsync", "renameat", "unlinkat", "fchmodat"} // those by which Go changes files
+	if testing.Short() {
+		calls = []string{"renameat", "unlinkat"} // before and after the one that counts
+	}
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("strace is not installed, and CI is set")
