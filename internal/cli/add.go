@@ -48,6 +48,7 @@ type longTermKey struct {
 	id     string
 	secret secret.String
 	from   string // where it still lies in plain text, or empty
+	device string // MFA serial that was typed with it, or empty
 }
 
 func (p *program) add(c *cli.Context, name string) error {
@@ -60,12 +61,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	// The section is written after the key is stored; that it can be is
-	// found out before.
-	section := []profiles.KeyValue{}
-	if serial := c.String("mfa-serial"); serial != "" {
-		section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: serial})
-	}
+	// The section is written after the key is stored; that it can be is found out before.
 	if err := profiles.CheckSource(name, c.String("mfa-serial")); err != nil {
 		return err
 	}
@@ -73,6 +69,13 @@ func (p *program) add(c *cli.Context, name string) error {
 	key, err := p.readKey(c, ctx)
 	if err != nil {
 		return err
+	}
+	device := c.String("mfa-serial")
+	if key.device != "" {
+		device = key.device
+		if err := profiles.CheckSource(name, device); err != nil {
+			return err
+		}
 	}
 	if exists && known.AccessKeyID != key.id {
 		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
@@ -97,8 +100,11 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err := ring.keep(); err != nil {
 		return err
 	}
-	section = append([]profiles.KeyValue{{Key: "access_key_id", Value: key.id}}, section...)
-	if !exists && c.String("mfa-serial") != "" {
+	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.id}}
+	if device != "" {
+		section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
+	}
+	if !exists && device != "" {
 		// A key whose section was lost may have its seed in the keyring still.
 		if info, err := ring.Describe(ctx, name); err == nil && info.HasSeed {
 			section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
@@ -117,7 +123,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	if key.from != "" {
 		p.say("it still stands in plain text in %s; remove it there", key.from)
 	}
-	if c.String("mfa-serial") == "" && known.MFASerial == "" {
+	if device == "" && known.MFASerial == "" {
 		p.say("roles that want MFA need its device: broker mfa set %s --serial ARN", name)
 	}
 	return nil
@@ -158,9 +164,9 @@ func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, err
 		if os.Getenv("AWS_SESSION_TOKEN") != "" {
 			return longTermKey{}, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
 		}
-		key = longTermKey{os.Getenv("AWS_ACCESS_KEY_ID"), secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), "the environment"}
+		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:
-		key, err = p.askKey(ctx)
+		key, err = p.askKey(ctx, c)
 	}
 	if err != nil {
 		return longTermKey{}, err
@@ -168,7 +174,7 @@ func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, err
 	return key, profiles.CheckKey(key.id, key.secret)
 }
 
-func (p *program) askKey(ctx context.Context) (longTermKey, error) {
+func (p *program) askKey(ctx context.Context, c *cli.Context) (longTermKey, error) {
 	t, err := openTerminal()
 	if err != nil {
 		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
@@ -179,7 +185,11 @@ func (p *program) askKey(ctx context.Context) (longTermKey, error) {
 		return longTermKey{}, err
 	}
 	key, err := t.hidden(ctx, "Secret access key: ")
-	return longTermKey{id: id, secret: key}, err
+	if err != nil || c.IsSet("mfa-serial") {
+		return longTermKey{id: id, secret: key}, err
+	}
+	device, err := t.line(ctx, "ARN of the MFA device (empty for none): ")
+	return longTermKey{id: id, secret: key, device: device}, err
 }
 
 // maxKeyFile bounds a file that holds one key.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/audit"
+	"broker/internal/child"
 	"broker/internal/daemon"
 	"broker/internal/dial"
 	"broker/internal/exchange"
@@ -98,6 +101,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		SessionName: sessionName(),
 		BootTime:    bootTime(),
 		Process:     mfa.FromProcess,
+		Remind:      remind(log),
 		Log:         log,
 	})
 	d := daemon.New(daemon.Config{
@@ -130,6 +134,24 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		return fault.New(fault.Failed, "%w", err)
 	}
 	return nil
+}
+
+// remind shows a notification on the desktop of the session that the daemon
+// belongs to, as far as there is one.
+func remind(log *slog.Logger) func(source string, end time.Time) {
+	return func(source string, end time.Time) {
+		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: broker login %s", fault.Line(source), end.Local().Format(time.TimeOnly), fault.Word(source))
+		log.Info("session ends soon", "source", source, "ends", end)
+		notify := child.Command{Program: "notify-send", Args: []string{"--app-name=broker", "AWS session", text}, Env: os.Environ()}
+		if runtime.GOOS == "darwin" {
+			// The text is not part of the script, so that nothing in it can be one.
+			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),
+				Args: []string{"-e", `display notification (system attribute "BROKER_TEXT") with title "AWS session"`}}
+		}
+		if _, err := notify.Run(context.Background()); err != nil {
+			log.Info("no notification", "err", err)
+		}
+	}
 }
 
 // fileKeyring keeps the passphrase for the daemon.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -159,11 +158,12 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 func (c call) question(q session.Question) mfa.Question {
 	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason}
 	// The tool behind credproc is who wants it, else the program itself.
-	name, parent := c.peer.process()
-	if name == "credproc" && parent != "" {
-		name = filepath.Base(parent)
+	question.Asker, _ = c.peer.process()
+	if question.Asker == "credproc" {
+		if tool := toolOf(c.peer.PID); tool != "" {
+			question.Asker = tool
+		}
 	}
-	question.Asker = name
 	if c.req.CanAsk {
 		question.TTY = c.req.TTY
 	}

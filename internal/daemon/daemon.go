@@ -159,7 +159,26 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		case err != nil:
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
 		}
+		d.lockIfUnused()
 	}
+}
+
+// lockIfUnused locks after as long without use as lock_after of the settings says.
+func (d *Daemon) lockIfUnused() {
+	set, err := d.Store.Load(d.Files)
+	if err != nil || d.Broker.Locked() {
+		return
+	}
+	settings, err := set.Settings()
+	// The wall clock, so that the time in which the machine sleeps counts.
+	unused := time.Since(time.Unix(d.lastUse.Load(), 0))
+	if err != nil || settings.LockAfter == 0 || unused < settings.LockAfter {
+		return
+	}
+	d.Broker.Lock()
+	d.Keyring.Forget()
+	d.Log.Info("locked", "unused", unused.Round(time.Second))
+	d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
 }
 
 // serve answers the requests of one connection.

@@ -670,3 +670,25 @@ func TestAuditCountsACrowd(t *testing.T) {
 		t.Errorf("answered %d, refused %d", s.Answered, s.Refused)
 	}
 }
+
+// After as long without use as lock_after says, nothing is given out any more.
+func TestLockAfter(t *testing.T) {
+	h := build(t, t.TempDir(), "[settings]\nlock_after = 1s\n"+registry).run(t)
+	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	until(t, "it locks", func() bool {
+		r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"})
+		if r.Err != nil {
+			return r.Err.Kind == fault.Locked
+		}
+		time.Sleep(2500 * time.Millisecond) // longer than lock_after, and the daemon's look each second
+		return false
+	})
+	if r := h.ask(t, wire.Request{Verb: wire.Unlock}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
+		t.Errorf("after unlock: %v", r.Err)
+	}
+}

@@ -3,7 +3,10 @@ package daemon
 import (
 	"bytes"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -36,4 +39,31 @@ func processOf(pid int) (name, parent string) {
 	}
 	parent, _ = os.Readlink("/proc/" + string(fields[2]) + "/exe")
 	return name, parent
+}
+
+// interpreters run a script whose name says more than theirs.
+var interpreters = regexp.MustCompile(`^(python|node|ruby|perl|bash|dash|sh|zsh)[0-9.]*$`)
+
+// toolOf is the name by which a person knows the program that started a
+// process: the script's, where an interpreter runs one. It is what proc(5) says: a
+// courtesy to the reader of a question, not a proof.
+func toolOf(pid int) string {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return ""
+	}
+	line, err := os.ReadFile("/proc/" + string(fields[1]) + "/cmdline")
+	if err != nil {
+		return ""
+	}
+	words := strings.Split(string(line), "\x00")
+	name := filepath.Base(words[0])
+	if interpreters.MatchString(name) && len(words) > 1 && words[1] != "" && words[1][0] != '-' {
+		name = filepath.Base(words[1])
+	}
+	return strings.TrimPrefix(name, "-") // of a login shell
 }

@@ -4,3 +4,5 @@ package daemon
 
 // processOf tells nothing where there is no proc(5).
 func processOf(int) (name, parent string) { return "", "" }
+
+func toolOf(int) string { return "" }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"time"
 
 	"broker/internal/audit"
 	"broker/internal/dial"
@@ -71,6 +72,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, err
 	}
 	d.answered.Add(1)
+	d.lastUse.Store(time.Now().Unix())
 	return wire.Response{
 		Credential: &wire.Credential{
 			AccessKeyID:     answer.AccessKeyID,
@@ -92,6 +94,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
+	d.lastUse.Store(time.Now().Unix())
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{
@@ -119,6 +122,7 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
+	d.lastUse.Store(time.Now().Unix())
 	d.Broker.Unlock()
 	return wire.Response{}, nil
 }

@@ -22,6 +22,8 @@ type Config struct {
 	Vault       Opener
 	STS         Assumer
 	SessionName string // role session name where a profile has none
+	// Remind tells the person that a session ends soon which only a code can renew; nil for nobody.
+	Remind func(source string, end time.Time)
 	// Process runs the mfa_process of a source; nil where there is none.
 	Process func(ctx context.Context, command string) (secret.String, error)
 	// BootTime is the time since boot, sleep included; nil means the
@@ -106,7 +108,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, withPlanHint(err, req.Profile)
 	}
 	return Answer{
 		Credentials: creds,
@@ -116,6 +118,20 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Role:        plan.Steps[last].RoleARN,
 		Warnings:    warnings,
 	}, nil
+}
+
+// withPlanHint points to the plan where AWS or the way to it failed: it shows
+// device, role and endpoint with the lines that they came from.
+func withPlanHint(err error, profile string) error {
+	f := fault.Of(err)
+	if f.Hint != "" {
+		return err
+	}
+	switch f.Kind {
+	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network, fault.Throttled:
+		return f.WithHint("broker explain %s", fault.Word(profile))
+	}
+	return err
 }
 
 // credentials plans and fetches. A plan that AWS refuses for its length is made
@@ -166,7 +182,7 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 
 // needCode says that a person has to give a code, and how.
 func needCode(plan Plan, first Step, format string, args ...any) error {
-	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", fault.Word(plan.Source.Name))
 }
 
 // plan is Plan for a request.
@@ -410,11 +426,24 @@ func (p Plan) stepName(i int) string {
 	return "open the session of " + p.Source.Name
 }
 
-// renew fetches a session anew before its end, so that nobody waits for it.
-// It never asks a person: a step that needs one fails at once, and is tried
-// again when somebody asks for it.
+// remindBefore is how long before its end a person is told of a session that
+// only a code can renew.
+const remindBefore = 10 * time.Minute
+
+// renew fetches a session anew before its end, so that nobody waits for it. It
+// never asks a person: where one is needed he is reminded, once, if the session is still in use.
 func (b *Broker) renew(plan Plan, i int) {
 	if b.locked.Load() {
+		return
+	}
+	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {
+		if end, ok := b.cache.end(plan.Key(i)); ok && b.cfg.Remind != nil {
+			time.AfterFunc(time.Until(end)-remindBefore, func() {
+				if now, ok := b.cache.end(plan.Key(i)); ok && now.Equal(end) && !b.locked.Load() {
+					b.cfg.Remind(plan.Source.Name, end)
+				}
+			})
+		}
 		return
 	}
 	b.cache.background(plan, i, func(ctx context.Context, _ bool) (Credentials, error) {

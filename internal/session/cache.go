@@ -22,7 +22,8 @@ const (
 	// failureMemory is how long a refusal is repeated without asking AWS
 	// again, so that a thousand clients do not hammer it.
 	failureMemory = 5 * time.Second
-	// staleWait is how long a caller waits for a renewal while the old session still works.
+	// staleWait is how long a caller waits at most for a renewal while the old session still
+	// works, and half of what that has left.
 	staleWait = 5 * time.Second
 	// useMemory is how long after its last use a session is renewed in the background.
 	useMemory = time.Hour
@@ -137,7 +138,7 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 
 		var stale <-chan time.Time
 		if valid {
-			stale = time.After(staleWait)
+			stale = time.After(min(staleWait, max(old.end.boot-now.boot, 0)/2))
 		}
 		select {
 		case <-f.done:
@@ -269,6 +270,16 @@ func (c *cache) renewIfUsed(key Key) {
 	if wanted {
 		c.renew(s.plan, s.step)
 	}
+}
+
+// end is when the session of a key ends, by the wall clock; false if there is none.
+func (c *cache) end(key Key) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[key]; s != nil && s.entry != nil && c.now().before(s.entry.end) {
+		return s.entry.creds.Expires, true
+	}
+	return time.Time{}, false
 }
 
 // background starts a fetch that nobody waits for; it does not count as a use.

@@ -444,3 +444,46 @@ func TestFreshMFANeedsADevice(t *testing.T) {
 		}
 	}
 }
+
+// Ten minutes before the end, and once; not for a session that nobody uses or that a seed renews.
+func TestReminder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111", "222222"))
+		var told []time.Time
+		w.cfg.Remind = func(source string, end time.Time) {
+			if left := time.Until(end); source != "typed" || left < 9*time.Minute || left > 10*time.Minute {
+				t.Errorf("%s, %v before the end", source, left)
+			}
+			told = append(told, end)
+		}
+		if _, err := w.as("typed", &person{answers: []string{"111111"}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 13 {
+			time.Sleep(time.Hour - time.Minute)
+			_, _ = w.ask("typed")
+		}
+		if len(told) != 1 {
+			t.Errorf("told %d times", len(told))
+		}
+		if _, err := w.as("typed", &person{answers: []string{"222222"}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(13 * time.Hour)
+		if len(told) != 1 {
+			t.Errorf("told of a session that nobody used")
+		}
+	})
+}
+
+// A failure points to the plan, unless it knows better.
+func TestFailuresPointToThePlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registry)
+		w.aws.onEachAssume(func(Call) error { return fault.New(fault.Denied, "no") })
+		if _, err := w.ask("dev"); fault.Of(err).Hint != "broker explain dev" {
+			t.Errorf("hint %q", fault.Of(err).Hint)
+		}
+	})
+}
