@@ -185,6 +185,9 @@ func (p *program) askKey(ctx context.Context, c *cli.Context) (longTermKey, erro
 		return longTermKey{}, err
 	}
 	key, err := t.hidden(ctx, "Secret access key: ")
+	if err == nil {
+		err = profiles.CheckKey(id, key)
+	}
 	if err != nil || c.IsSet("mfa-serial") {
 		return longTermKey{id: id, secret: key}, err
 	}

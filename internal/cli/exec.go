@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -67,7 +68,7 @@ func (p *program) execCommand() *cli.Command {
 			// What was ignored before us stays so: `nohup broker exec …` means the command.
 			signal.Reset()
 			err = syscall.Exec(program, args[1:], childEnv(os.Environ(), cred))
-			_, _ = p.stderr.Write([]byte(fault.New(fault.Failed, "%s: %w", args[1], err).Report("broker")))
+			_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(args[1]), err)
 			return exitError(126)
 		},
 	}
@@ -97,7 +98,7 @@ func lookPath(name string) (string, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		code, what = 126, "permission denied"
 	}
-	_, _ = os.Stderr.WriteString(fault.New(fault.Failed, "%q: %s", name, what).Report("broker"))
+	_, _ = fmt.Fprintf(os.Stderr, "broker: %q: %s\n", name, what)
 	return "", exitError(code)
 }
 

@@ -26,11 +26,9 @@ func (p *program) logoutCommand() *cli.Command {
 					return noSource(source)
 				}
 			}
-			// Without a daemon there is no session to forget.
-			quiet := p.client
-			quiet.NoStart = true
-			resp, err := quiet.Do(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
-			if err != nil && !fault.Is(err, fault.Unreachable) {
+			// With no daemon running one is started: the keyring may keep a session.
+			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
+			if err != nil {
 				return err
 			}
 			p.say("forgot %d sessions; AWS honours those given out until they end", resp.Count)
