@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -228,8 +229,12 @@ func (d desktop) window(ctx context.Context, program string, cancelled int, stdi
 	if !d.display() {
 		return "", errNoDisplay
 	}
+	env := d.env
+	if !d.hasBus() {
+		env = append(slices.Clip(env), "DBUS_SESSION_BUS_ADDRESS="+noBus)
+	}
 	out, err := child.Command{
-		Program: program, Args: args, Env: d.env, Stdin: stdin,
+		Program: program, Args: args, Env: env, Stdin: stdin,
 		Timeout: 2 * dialogTimeout, // ctx is shorter
 		Limit:   maxAnswer,
 	}.Run(ctx)
@@ -243,6 +248,18 @@ func (d desktop) window(ctx context.Context, program string, cancelled int, stdi
 		return "", err
 	}
 	return string(out), nil
+}
+
+// noBus is an address that every D-Bus library refuses at once. Without any, and without the user's bus at its usual place, GTK
+// and Qt start a bus that nobody ever ends.
+const noBus = "disabled:"
+
+func (d desktop) hasBus() bool {
+	if d.system == "darwin" || d.value("DBUS_SESSION_BUS_ADDRESS") != "" {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(d.value("XDG_RUNTIME_DIR"), "bus"))
+	return err == nil && d.value("XDG_RUNTIME_DIR") != ""
 }
 
 // dialogScript is what osascript runs. The texts are its arguments, so that none of them is ever read as AppleScript.

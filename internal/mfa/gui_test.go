@@ -327,6 +327,28 @@ func TestPinentryOnATerminal(t *testing.T) {
 	}
 }
 
+// TestTerminalThatGoesAway: pinentry may not notice, and must not go on for ever.
+func TestTerminalThatGoesAway(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("is not noticed here")
+	}
+	person, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFakes(t)
+	f.add(t, "pinentry", `trap '' HUP TERM; echo OK; while read x; do case $x in GETPIN) while :; do /bin/sleep 1; done;; *) echo OK;; esac; done`)
+	q := question()
+	q.TTY = tty.Name()
+	time.AfterFunc(500*time.Millisecond, func() {
+		tty.Close()
+		person.Close()
+	})
+	if _, err := ask(t, f, q, "linux"); !errors.Is(err, ErrCancelled) {
+		t.Error(err)
+	}
+}
+
 func TestNobody(t *testing.T) {
 	f := newFakes(t)
 	_, err := ask(t, f, question(), "linux")
@@ -473,6 +495,41 @@ func TestWindowEnvironment(t *testing.T) {
 	for _, kv := range env {
 		if strings.Contains(kv, "evil") || strings.HasPrefix(kv, "AWS_") || strings.HasPrefix(kv, "WAYLAND_DISPLAY") || strings.HasPrefix(kv, "LD_") {
 			t.Errorf("the window got %s", kv)
+		}
+	}
+}
+
+func TestWindowStartsNoBus(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, "DBUS_SESSION_BUS_ADDRESS=disabled:"},
+		{[]string{"XDG_RUNTIME_DIR=/no/such"}, "DBUS_SESSION_BUS_ADDRESS=disabled:"},
+		{[]string{"XDG_RUNTIME_DIR=" + dir}, ""},
+		{[]string{"DBUS_SESSION_BUS_ADDRESS=unix:path=/b"}, "DBUS_SESSION_BUS_ADDRESS=unix:path=/b"},
+	} {
+		f := newFakes(t)
+		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+		t.Setenv("XDG_RUNTIME_DIR", "")
+		if err := os.WriteFile(filepath.Join(dir, "bus"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.add(t, "kdialog", "echo 123456")
+		q := question()
+		q.Env = append(q.Env, tt.env...)
+		if code, err := ask(t, f, q, "linux"); code != "123456" {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, kv := range strings.Split(f.read(t, "kdialog.env"), "\n") {
+			if strings.HasPrefix(kv, "DBUS_") && kv != "DBUS_SESSION_BUS_ADDRESS=" {
+				got = kv
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.env, got, tt.want)
 		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 	// maxAssuan is how long a line of the Assuan protocol may be, without its end.
 	maxAssuan = 1000
 	maxTalk   = 64 << 10
+	// glance is how often a terminal is looked at, whether it is still there.
+	glance = 250 * time.Millisecond
 
 	defaultTerm   = "vt100" // the least that every terminal can do
 	defaultLocale = "C.UTF-8"
@@ -40,6 +42,7 @@ func (e pinentryError) Error() string { return fmt.Sprintf("answered with error 
 
 var (
 	errWantsTerminal = errors.New("can ask on a terminal only, and knows none")
+	errTerminalGone  = errors.New("was on a terminal that has gone")
 	errNotAssuan     = errors.New("does not speak the Assuan protocol")
 )
 
@@ -53,15 +56,17 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if d.tty != "" {
-		if t := openTerminal(d.tty); t != nil {
-			defer t.close()
-			defer func() {
-				if ctx.Err() != nil {
-					t.restore() // killed in the middle, it could not do so itself
-				}
-			}()
-		}
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if t := openTerminal(d.tty); d.tty != "" && t != nil {
+		defer t.close()
+		defer func() {
+			if outer.Err() != nil {
+				t.restore() // killed in the middle, it could not do so itself
+			}
+		}()
+		defer watch(t, func() { cancel(errTerminalGone) })()
 	}
 	var answer string
 	err = child.Command{
@@ -77,6 +82,8 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 	switch {
 	case err == nil:
 		return answer, nil
+	case errors.Is(err, errTerminalGone):
+		return "", ErrCancelled
 	case errors.As(err, &refused):
 		switch int(refused) & 0xffff {
 		case gpgCanceled, gpgFullyCancelled:
@@ -88,6 +95,31 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 		return "", ErrCancelled // Ctrl-C on the terminal, or the terminal has gone
 	}
 	return "", err
+}
+
+// watch calls gone when the terminal is, until it is stopped. pinentry-curses 1.2.1 does not notice, and spins.
+func watch(t *terminal, gone func()) (stop func()) {
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(glance)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if t.gone() {
+					gone()
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-stopped
+	}
 }
 
 // findPinentry looks on the PATH, then asks GnuPG which one it uses.

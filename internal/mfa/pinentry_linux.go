@@ -35,4 +35,11 @@ func (t *terminal) restore() {
 	_ = unix.IoctlSetTermios(t.fd, unix.TCSETS, t.before)
 }
 
+// gone reports whether nobody is at the other end any more.
+func (t *terminal) gone() bool {
+	fds := []unix.PollFd{{Fd: int32(t.fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
 func (t *terminal) close() { _ = unix.Close(t.fd) }

@@ -26,4 +26,7 @@ func openTerminal(path string) *terminal {
 // restore is left to pinentry here.
 func (t *terminal) restore() {}
 
+// gone is not to be known here.
+func (t *terminal) gone() bool { return false }
+
 func (t *terminal) close() { _ = unix.Close(t.fd) }

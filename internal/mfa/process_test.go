@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -277,6 +278,62 @@ func TestProcessEndsWithItsContext(t *testing.T) {
 		t.Errorf("the caller's deadline: %v", err)
 	}
 	allGone(t, mark, goroutines, fds)
+}
+
+// recipes are the programs of docs/mfa.md, as they print: on stdout and stderr, with their line ends.
+var recipes = map[string]string{
+	// -s prints the code alone; the request for a touch is for stderr.
+	"ykman oath accounts code -s aws": `[ "$*" = "oath accounts code -s aws" ] || exit 2
+echo "Touch your YubiKey..." >&2; sleep 0.3; echo 123456`,
+	// The code is that of oathtool, once more by echo.
+	"pass otp aws": `[ "$*" = "otp aws" ] || { echo "Error: aws is not in the password store."; exit 1; }
+code=$(echo 123456); echo "$code"`,
+	"op item get AWS --otp": `[ "$*" = "item get AWS --otp" ] || { echo "[ERROR] 2026/01/02 03:04:05 unknown" >&2; exit 1; }
+echo 123456`,
+	"oathtool --totp --base32 @/home/paul/.config/aws-mfa-seed": `[ "$*" = "--totp --base32 @/home/paul/.config/aws-mfa-seed" ] && echo 123456`,
+}
+
+// TestRecipes runs what docs/mfa.md recommends, all of it.
+func TestRecipes(t *testing.T) {
+	text, err := os.ReadFile("../../docs/mfa.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^mfa_process = (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		found[m[1]] = true
+	}
+	for command := range found {
+		fake, ok := recipes[command]
+		if !ok {
+			t.Errorf("docs/mfa.md recommends %q, which no test runs", command)
+			continue
+		}
+		program, _, _ := strings.Cut(command, " ")
+		t.Setenv("PATH", filepath.Dir(script(t, program, fake))+":/usr/bin:/bin")
+		if code, err := FromProcess(context.Background(), command); code.Reveal() != "123456" {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+	if len(found) != len(recipes) {
+		t.Errorf("docs/mfa.md has %d recipes, want %d", len(found), len(recipes))
+	}
+}
+
+// TestRecipesGoneWrong: the same programs when something is amiss.
+func TestRecipesGoneWrong(t *testing.T) {
+	for _, tt := range []struct{ command, fake, want string }{
+		{"ykman oath accounts code aws", "echo 'aws:paul  123456'", "mfa_process ykman: printed something else than a code of 6 digits"},
+		{"ykman oath accounts code -s aws", "echo 'ERROR: No YubiKey detected!' >&2; exit 1", "mfa_process ykman: ended with exit code 1"},
+		{"pass otp aws", "echo 'Error: aws is not in the password store.'; exit 1", "mfa_process pass: ended with exit code 1"},
+		{"op item get AWS --otp", "echo '[ERROR] 2026/01/02 03:04:05 You are not currently signed in.' >&2; exit 1", "mfa_process op: ended with exit code 1"},
+		{"oathtool --totp x", "echo 'oathtool: base32 decoding failed' >&2; exit 1", "mfa_process oathtool: ended with exit code 1"},
+	} {
+		program, _, _ := strings.Cut(tt.command, " ")
+		t.Setenv("PATH", filepath.Dir(script(t, program, tt.fake))+":/usr/bin:/bin")
+		_, err := FromProcess(context.Background(), tt.command)
+		checkRefusal(t, err, fault.Failed, tt.want)
+	}
 }
 
 func FuzzProcessOutput(f *testing.F) {

@@ -1,0 +1,367 @@
+//go:build clients
+
+package mfa
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// needs is the path of a program that is not ours. Without it the test is skipped loudly, and fails in CI.
+func needs(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING, NOT PROVEN: %s; see `make deps-clients`", program)
+		}
+		t.Skipf("SKIPPED, NOT PROVEN: %s is not here; see `make deps-clients`", program)
+	}
+	return path
+}
+
+// alone makes a PATH with one program, under this name.
+func alone(t *testing.T, path, name string) *fakes {
+	t.Helper()
+	f := newFakes(t)
+	if err := os.Symlink(path, filepath.Join(f.dir, name)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir())
+	return f
+}
+
+// person is who sits at a terminal, and what is on it.
+type person struct {
+	file *os.File
+	tty  *os.File
+
+	mu   sync.Mutex
+	seen bytes.Buffer
+}
+
+// newPerson opens a terminal in whose foreground another program runs, as the one that wants credentials does.
+func newPerson(t *testing.T) *person {
+	t.Helper()
+	file, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pty.Setsize(file, &pty.Winsize{Rows: 24, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	// Once more, non-blocking, so that it can be closed while it is read.
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	file = os.NewFile(uintptr(fd), "terminal")
+	requester := exec.Command("/bin/sleep", "1000")
+	requester.Stdin = tty
+	requester.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := requester.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &person{file: file, tty: tty}
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := file.Read(buf)
+			p.mu.Lock()
+			p.seen.Write(buf[:n])
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = requester.Process.Kill()
+		_ = requester.Wait()
+		tty.Close()
+		file.Close()
+	})
+	return p
+}
+
+// sees waits for a text, and takes what was seen off the screen.
+func (p *person) sees(t *testing.T, text string) string {
+	t.Helper()
+	for range 500 {
+		p.mu.Lock()
+		screen := p.seen.String()
+		if strings.Contains(screen, text) {
+			p.seen.Reset()
+			p.mu.Unlock()
+			return screen
+		}
+		p.mu.Unlock()
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("never saw %q, but %q", text, p.screen())
+	return ""
+}
+
+func (p *person) screen() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen.String()
+}
+
+func (p *person) types(t *testing.T, keys string) {
+	t.Helper()
+	time.Sleep(200 * time.Millisecond) // the program asks first and then drops what was typed before
+	if _, err := p.file.WriteString(keys); err != nil {
+		t.Error(err)
+	}
+}
+
+func (p *person) echoes(t *testing.T) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(p.tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0 && state.Lflag&unix.ICANON != 0
+}
+
+type outcome struct {
+	code string
+	err  error
+}
+
+func askSoon(ctx context.Context, q Question) <-chan outcome {
+	c := make(chan outcome, 1)
+	go func() {
+		code, err := AskGUI(ctx, q)
+		c <- outcome{code.Reveal(), err}
+	}()
+	return c
+}
+
+// TestClientPinentry is a person at a terminal and Debian's pinentries.
+func TestClientPinentry(t *testing.T) {
+	for _, flavor := range []string{"pinentry-tty", "pinentry-curses"} {
+		t.Run(flavor, func(t *testing.T) {
+			path := needs(t, flavor)
+			f := alone(t, path, "pinentry")
+			p := newPerson(t)
+			q := question()
+			q.TTY, q.Env = p.tty.Name(), []string{"TERM=xterm", "LC_ALL=C.UTF-8"}
+			goroutines, fds := runtime.NumGoroutine(), descriptors()
+			for _, tt := range []struct {
+				name string
+				keys []string
+				code string
+				err  error
+			}{
+				{"right", []string{"123456\r"}, "123456", nil},
+				{"with a blank", []string{"123 456\r"}, "123456", nil},
+				{"wrong, then right", []string{"12345\r", "654321\r"}, "654321", nil},
+				{"letters twice, then right", []string{"paul\r", "123456x\r", "654321\r"}, "654321", nil},
+				{"empty", []string{"\r"}, "", ErrCancelled},
+				{"wrong, then empty", []string{"1\r", "\r"}, "", ErrCancelled},
+			} {
+				result := askSoon(t.Context(), q)
+				for i, keys := range tt.keys {
+					screen := p.sees(t, "MFA code: ")
+					for _, want := range []string{"security", "mfa/paul", "aws (pid 4711)"} {
+						if !strings.Contains(screen, want) {
+							t.Errorf("%s: the question %q does not name %s", tt.name, screen, want)
+						}
+					}
+					if again := strings.Contains(screen, "6 digits"); again != (i > 0) {
+						t.Errorf("%s: answer %d was asked for by %q", tt.name, i, screen)
+					}
+					p.types(t, keys)
+				}
+				got := <-result
+				if got.code != tt.code || !errors.Is(got.err, tt.err) {
+					t.Errorf("%s: got %q, %v", tt.name, got.code, got.err)
+				}
+				if screen := p.screen(); strings.Contains(screen, "12345") || strings.Contains(screen, "65432") {
+					t.Errorf("%s: the code is on the screen: %q", tt.name, screen)
+				}
+				if !p.echoes(t) {
+					t.Errorf("%s: the terminal does not echo lines any more", tt.name)
+				}
+			}
+
+			ctx, cancel := context.WithCancel(t.Context())
+			result := askSoon(ctx, q)
+			p.sees(t, "MFA code: ")
+			time.Sleep(200 * time.Millisecond)
+			if p.echoes(t) {
+				t.Error("the terminal echoes a code: what follows proves nothing")
+			}
+			cancel()
+			if got := <-result; !errors.Is(got.err, context.Canceled) {
+				t.Error(got)
+			}
+			if !p.echoes(t) {
+				t.Error("withdrawn: the terminal does not echo lines any more")
+			}
+
+			ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			if got := <-askSoon(ctx, q); !errors.Is(got.err, context.DeadlineExceeded) {
+				t.Error(got)
+			}
+			if !p.echoes(t) {
+				t.Error("timed out: the terminal does not echo lines any more")
+			}
+
+			result = askSoon(t.Context(), q)
+			p.sees(t, "MFA code: ")
+			time.Sleep(200 * time.Millisecond)
+			p.file.Close() // the window of the terminal is closed
+			if got := <-result; !errors.Is(got.err, ErrCancelled) {
+				t.Errorf("the terminal has gone: %v", got.err)
+			}
+			allGone(t, f.mark, goroutines, fds)
+
+			q.TTY, q.Env = "", []string{"DISPLAY=:99999"}
+			if got := <-askSoon(t.Context(), q); !errors.Is(got.err, ErrNobody) {
+				t.Errorf("without a terminal: %v", got)
+			}
+		})
+	}
+}
+
+// newDisplay starts a virtual one and returns its name.
+func newDisplay(t *testing.T) string {
+	t.Helper()
+	xvfb := needs(t, "Xvfb")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(xvfb, "-displayfd", "3", "-screen", "0", "1024x600x24", "-noreset", "-nolisten", "tcp")
+	cmd.ExtraFiles = []*os.File{w}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	number, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the virtual display does not start: %v", err)
+	}
+	return ":" + strings.TrimSpace(number)
+}
+
+// TestClientWindows is a person in front of zenity and kdialog.
+func TestClientWindows(t *testing.T) {
+	for _, program := range []string{"zenity", "kdialog"} {
+		t.Run(program, func(t *testing.T) {
+			path, xdotool := needs(t, program), needs(t, "xdotool")
+			display := newDisplay(t)
+			f := alone(t, path, program)
+			q := question()
+			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + display}
+
+			do := func(args ...string) string {
+				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, xdotool, args...)
+				cmd.Env = []string{"DISPLAY=" + display}
+				out, _ := cmd.Output()
+				return strings.TrimSpace(string(out))
+			}
+			window := func() string { return do("search", "--onlyvisible", "--name", "^"+title+"$") }
+			// one waits for a window that is not of the process before, turns to it and returns its process.
+			one := func(before string) string {
+				for range 500 {
+					id, _, _ := strings.Cut(window(), "\n")
+					if pid := do("getwindowpid", id); id != "" && pid != "" && pid != before {
+						do("windowfocus", "--sync", id)
+						time.Sleep(300 * time.Millisecond)
+						return pid
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				t.Fatalf("no window was opened on %s; there is %q", display, do("search", "--name", ""))
+				return ""
+			}
+			gone := func() {
+				for range 100 {
+					if window() == "" {
+						return
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				t.Error("a window was left behind")
+			}
+
+			goroutines, fds := runtime.NumGoroutine(), descriptors()
+			result := askSoon(t.Context(), q)
+			first := one("")
+			do("type", "12345")
+			do("key", "Return")
+			one(first)
+			do("type", "123 456")
+			do("key", "Return")
+			if got := <-result; got.code != "123456" || got.err != nil {
+				t.Errorf("wrong, then right: %v", got.err)
+			}
+			gone()
+
+			result = askSoon(t.Context(), q)
+			one("")
+			do("key", "Escape")
+			if got := <-result; !errors.Is(got.err, ErrCancelled) {
+				t.Errorf("Escape: %v", got.err)
+			}
+			gone()
+
+			result = askSoon(t.Context(), q)
+			one("")
+			do("key", "Return")
+			if got := <-result; !errors.Is(got.err, ErrCancelled) {
+				t.Errorf("an empty answer: %v", got.err)
+			}
+			gone()
+
+			ctx, cancel := context.WithCancel(t.Context())
+			result = askSoon(ctx, q)
+			one("")
+			do("type", "1234")
+			cancel()
+			if got := <-result; !errors.Is(got.err, context.Canceled) {
+				t.Errorf("withdrawn: %v", got.err)
+			}
+			gone()
+			allGone(t, f.mark, goroutines, fds)
+
+			q.Env = []string{"DISPLAY=:99999"}
+			if got := <-askSoon(t.Context(), q); !errors.Is(got.err, ErrNobody) {
+				t.Errorf("no such display: %v", got.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,36 @@
+//go:build clients
+
+package mfa
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestClientOathtool: the recipe for real, and our codes against another's.
+func TestClientOathtool(t *testing.T) {
+	needs(t, "oathtool")
+	file := filepath.Join(t.TempDir(), "seed")
+	if err := os.WriteFile(file, []byte(seedText+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seed, err := ParseSeed(seedText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // a step may end in between
+		before, _ := seed.Code(time.Now())
+		code, err := FromProcess(context.Background(), "oathtool --totp --base32 @"+file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, _ := seed.Code(time.Now())
+		if code.Reveal() == before.Reveal() || code.Reveal() == after.Reveal() {
+			return
+		}
+	}
+	t.Error("oathtool makes other codes than we do")
+}
