@@ -55,7 +55,8 @@ test-clients: ## run the tests with software that is not ours; see deps-clients
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		awscli python3-boto3 dbus gnome-keyring bash zsh fish
+		awscli python3-boto3 dbus gnome-keyring bash zsh fish less tmux strace oathtool \
+		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool
 
 install: build ## install broker, credproc and completion below PREFIX (/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin' \
