@@ -32,7 +32,7 @@ test: ## run the tests; needs nothing but Go
 check: ## what CI runs first: format, vet, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags clients ./e2e
+	$(GO) vet -tags clients ./...
 	$(MAKE) race
 
 race: ## run the tests with the race detector

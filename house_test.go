@@ -77,6 +77,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/daemon", sdk, "the daemon asks session.Broker; there is no second path to STS"},
 		{"broker/internal/daemon", keyring, "long-lived keys never enter the daemon"},
 		{"broker/internal/exchange", keyring, "exchange signs with what it is given"},
+		{"broker/internal/mfa", "broker/internal/vault", "the vault asks mfa, not the other way"},
 		{"broker/internal/mfa", sdk, "codes are made and remembered here, not sent"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
 		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
