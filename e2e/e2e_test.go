@@ -256,7 +256,7 @@ func (r result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
 }
 
-// command makes a program of the house ready to start.
+// command makes a program of the house ready to start, as cron starts it: nobody can be asked.
 func (h *house) command(name string, args ...string) *exec.Cmd {
 	if !strings.Contains(name, "/") {
 		if own := filepath.Join(h.bin, name); isFile(own) {
@@ -265,6 +265,8 @@ func (h *house) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Dir = h.env, h.dir
+	// Without a terminal, so that whoever runs the tests on one is not asked for codes there.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
 
