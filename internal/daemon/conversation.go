@@ -131,9 +131,23 @@ func isFault(err error) bool { return fault.Of(err).Kind != fault.Internal }
 // terminal is the person at a client's terminal.
 type terminal struct{ call }
 
-// Ask implements session.Asker.
+// slips is how often what was typed may be no code at all before we give up.
+const slips = 3
+
+// Ask implements session.Asker. What cannot be a code is asked for again here:
+// it is nobody else's business, and none of AWS's.
 func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
-	return t.talk.ask(ctx, t.question(q).Text(), q.Reason)
+	for try := 1; ; try++ {
+		typed, err := t.talk.ask(ctx, t.question(q).Text(), q.Reason)
+		if err != nil {
+			return secret.String{}, err
+		}
+		code, err := mfa.ParseCode(typed.Reveal())
+		if err == nil || try == slips {
+			return code, err
+		}
+		q.Reason = err.Error()
+	}
 }
 
 // window is the person at the desktop of a client.

@@ -158,8 +158,8 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		case f.err == nil:
 			// The machine slept in the middle: once more.
 			slept = true
-		case insist && joined && fault.Is(f.err, fault.LoginNeeded):
-			// Whoever started it had no code; perhaps we have.
+		case insist && joined && fault.Is(f.err, fault.LoginNeeded) && !errors.Is(f.err, ErrCancelled):
+			// Whoever started it had no code; perhaps we have. Who said no said it for all.
 		case valid && c.holds(key, old):
 			return old.creds, nil
 		default:

@@ -212,6 +212,14 @@ func TestCancelIsForAllAndNotAskedAgainAtOnce(t *testing.T) {
 				}
 			})
 		}
+		time.Sleep(1500 * time.Millisecond) // the question is open
+		login := &person{answers: []string{"111111"}}
+		wg.Go(func() {
+			_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: login, Login: true})
+			if !errors.Is(err, ErrCancelled) || login.questions() != 0 {
+				t.Errorf("a login that waited: asked %d times, %v", login.questions(), err)
+			}
+		})
 		wg.Wait()
 		q := &person{answers: []string{"111111"}}
 		if _, err := w.as("a", q); !errors.Is(err, ErrCancelled) || q.questions() != 0 {
