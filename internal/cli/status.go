@@ -77,6 +77,9 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	p.say("locked    %s", locked)
 	p.say("requests  %d answered, %d refused", status.Answered, status.Refused)
+	for _, w := range status.Waiting {
+		p.say("waiting   %d requests for a code of %s, for %s; broker login %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source), fault.Word(w.Source))
+	}
 	if len(status.Sessions) > 0 {
 		p.say("")
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)

@@ -143,6 +143,9 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Total:    len(held),
 		Sessions: []wire.Session{},
 	}
+	for _, w := range d.Broker.Waiting() {
+		status.Waiting = append(status.Waiting, wire.Waiting(w))
+	}
 	// A broken file is told, and does not keep the rest from being told.
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings = []string{err.Error()}

@@ -163,14 +163,17 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 	first := plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() {
-		defer b.desk.wait(dev, &guest{req.Terminal, req.Window, req.Code})()
+		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code, first: req.Login && req.Terminal != nil}
+		defer b.desk.wait(dev, g)()
 	}
 	creds, err := b.step(ctx, plan, last, req)
-	if err == nil && req.MinTTL > 0 && time.Until(creds.Expires) < req.MinTTL {
+	// A session that was asked for so long is a little shorter when it is here.
+	tooShort := func() bool { return err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute }
+	if req.MinTTL > 0 && tooShort() {
 		// The one at hand ends too soon; a new one may not.
 		b.discard(ctx, plan, last, creds)
 		creds, err = b.step(ctx, plan, last, req)
-		if err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute {
+		if tooShort() {
 			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted", plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
 		}
 	}
@@ -512,6 +515,16 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	b.cache.drop(match) // what was found in the vault meanwhile
 	return n, failed
 }
+
+// Waiting describes a device of which somebody is being asked for a code.
+type Waiting struct {
+	Source   string
+	Device   string // MFA serial
+	Requests int    // that wait for the code
+}
+
+// Waiting lists the questions that are open.
+func (b *Broker) Waiting() []Waiting { return b.desk.waiting() }
 
 // Held describes one session that the broker holds, or failed to get.
 type Held struct {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -38,6 +39,7 @@ type guest struct {
 	terminal Asker         // nil for none
 	window   Asker         // nil for none
 	code     secret.String // emptied when it is taken: a code is for one call
+	first    bool          // a login that was just typed: the person sits there, so he is asked there
 }
 
 // place is where a code may be had: of a program, or of one of those who wait.
@@ -60,7 +62,8 @@ type desk struct {
 // queue is one device that somebody waits for.
 type queue struct {
 	guests  []*guest
-	arrived chan struct{} // signalled when a code was brought
+	arrived chan struct{} // signalled when a code was brought, or a login was typed
+	source  string        // of the question; empty while none is open
 	turn    chan struct{} // holds one token: who has it may ask
 	asking  int           // fetches that have it, or wait for it
 }
@@ -71,7 +74,7 @@ func (d *desk) wait(dev device, g *guest) (leave func()) {
 	defer d.mu.Unlock()
 	q := d.queueLocked(dev)
 	q.guests = append(q.guests, g)
-	if !g.code.IsZero() {
+	if !g.code.IsZero() || g.first {
 		select {
 		case q.arrived <- struct{}{}:
 		default:
@@ -138,6 +141,7 @@ func (d *desk) code(ctx context.Context, dev device, question Question, order []
 	d.mu.Lock()
 	q := d.queueLocked(dev)
 	q.asking++
+	q.source = question.Source
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -158,7 +162,15 @@ func (d *desk) code(ctx context.Context, dev device, question Question, order []
 	for _, at := range order {
 		for who := d.next(q, at, asked); who != nil; who = d.next(q, at, asked) {
 			asked[who] = true
-			code, err := d.put(ctx, q, who, question)
+			code, err := d.put(ctx, q, who, question, asked)
+			for errors.Is(err, errMoved) {
+				if who = d.login(q, asked); who == nil {
+					err = ErrGone // it left at once
+					break
+				}
+				asked[who] = true
+				code, err = d.put(ctx, q, who, question, asked)
+			}
 			if !errors.Is(err, ErrGone) {
 				return code, err
 			}
@@ -171,8 +183,11 @@ func (d *desk) code(ctx context.Context, dev device, question Question, order []
 	return secret.String{}, ErrGone
 }
 
-// put asks one person, unless somebody brings the code meanwhile.
-func (d *desk) put(ctx context.Context, q *queue, who Asker, question Question) (secret.String, error) {
+// errMoved: the question goes to a terminal at which somebody has just typed a login.
+var errMoved = errors.New("the question moves")
+
+// put asks one person, unless somebody brings the code meanwhile, or types a login elsewhere.
+func (d *desk) put(ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool) (secret.String, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -189,13 +204,44 @@ func (d *desk) put(ctx context.Context, q *queue, who Asker, question Question) 
 		case a := <-answered:
 			return a.code, a.err
 		case <-q.arrived:
-			if code, ok := d.take(q); ok {
-				cancel()
-				<-answered // so that the question is off the screen
-				return code, nil
+			code, ok := d.take(q)
+			if !ok && d.login(q, asked) == nil {
+				continue
 			}
+			cancel()
+			<-answered // so that the question is off the screen
+			if !ok {
+				return secret.String{}, errMoved
+			}
+			return code, nil
 		}
 	}
+}
+
+// login is the terminal of a login that was typed and not asked yet.
+func (d *desk) login(q *queue, asked map[Asker]bool) Asker {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range q.guests {
+		if g.first && !asked[g.terminal] {
+			return g.terminal
+		}
+	}
+	return nil
+}
+
+// waiting lists the devices of which a code is being waited for, by source.
+func (d *desk) waiting() []Waiting {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []Waiting
+	for dev, q := range d.queues {
+		if q.asking > 0 {
+			list = append(list, Waiting{Source: q.source, Device: dev.serial, Requests: len(q.guests)})
+		}
+	}
+	slices.SortFunc(list, func(a, b Waiting) int { return cmp.Compare(a.Source, b.Source) })
+	return list
 }
 
 // brought reports whether somebody stands there with a code.

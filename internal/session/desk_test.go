@@ -213,11 +213,10 @@ func TestCancelIsForAllAndNotAskedAgainAtOnce(t *testing.T) {
 			})
 		}
 		time.Sleep(1500 * time.Millisecond) // the question is open
-		login := &person{answers: []string{"111111"}}
 		wg.Go(func() {
-			_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: login, Login: true})
-			if !errors.Is(err, ErrCancelled) || login.questions() != 0 {
-				t.Errorf("a login that waited: asked %d times, %v", login.questions(), err)
+			_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Login: true})
+			if !errors.Is(err, ErrCancelled) {
+				t.Errorf("a login that waited: %v", err)
 			}
 		})
 		wg.Wait()
@@ -279,6 +278,37 @@ func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 		wg.Wait()
 		if p.questions() != 1 || p.open != 0 {
 			t.Errorf("%d questions, %d still open", p.questions(), p.open)
+		}
+	})
+}
+
+// A login that is typed while a question is open elsewhere is asked where it was
+// typed; the other question goes off its screen, and its answer serves both.
+func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		elsewhere := &person{} // has left
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.as("a", elsewhere); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(5 * time.Second)
+		if got := w.Waiting(); len(got) != 1 || got[0] != (Waiting{"typed", "arn:aws:iam::111122223333:mfa/paula", 1}) {
+			t.Errorf("waiting: %+v", got)
+		}
+		here := &person{after: time.Second, answers: []string{"111111"}}
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: here, Login: true}); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if elsewhere.questions() != 1 || elsewhere.open != 0 || here.questions() != 1 {
+			t.Errorf("asked %d (%d open) and %d times", elsewhere.questions(), elsewhere.open, here.questions())
+		}
+		if got := w.Waiting(); len(got) != 0 {
+			t.Errorf("still waiting: %+v", got)
 		}
 	})
 }
@@ -431,7 +461,11 @@ func TestMinTTL(t *testing.T) {
 		if err != nil || second.AccessKeyID == first.AccessKeyID {
 			t.Errorf("got the one that ends too soon: %v", err)
 		}
+		calls, _ := w.aws.calls()
 		long, err := min("dev", 2*time.Hour)
+		if n, _ := w.aws.calls(); n != calls+1 {
+			t.Errorf("two hours took %d calls with the key", n-calls)
+		}
 		if err != nil || long.Expires.Sub(long.Issued) != 2*time.Hour {
 			t.Errorf("two hours: %v, %v", long.Expires.Sub(long.Issued), err)
 		}

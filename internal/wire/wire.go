@@ -119,7 +119,15 @@ type Status struct {
 	Refused  int64     `json:"refused"`
 	Total    int       `json:"total"`    // sessions there are
 	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
+	Waiting  []Waiting `json:"waiting,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Waiting is a device of which somebody is being asked for a code.
+type Waiting struct {
+	Source   string `json:"source"`
+	Device   string `json:"mfa_serial"`
+	Requests int    `json:"requests"` // that wait for it
 }
 
 // Session is one session that the daemon holds, or failed to get.
