@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,14 +14,10 @@ import (
 // question stands on the terminal all the same: whose code, of which device, who wants it. The terminal is left as it was.
 func TestAskedThroughPipes(t *testing.T) {
 	t.Parallel()
-	sh, err := exec.LookPath("sh")
-	must(t, err)
-	sh, err = filepath.EvalSymlinks(sh)
-	must(t, err)
 	for _, how := range []string{"", "set -m; "} { // a script, and a shell with job control
 		h := seedless(t, "")
 		s := h.shell(t, "sh", "-c", how+`credproc product_prod_paul </dev/null 2>err | cat >out; echo ended`)
-		s.waits("MFA code for security (" + serial + "), asked by " + filepath.Base(sh) + ": ")
+		s.waits("MFA code for security (" + serial + "), asked by sh: ")
 		s.types(h.code(t, serial))
 		s.waits("ended")
 		if r := s.ends(); r.code != 0 {
@@ -411,9 +406,7 @@ func TestLoginAsks(t *testing.T) {
 		t.Errorf("three roles of 1.5 s each took %v", took)
 	}
 	for _, name := range []string{"product_prod_paul: ready", "stage: ready", "product_dev_paul: ready"} {
-		if !strings.Contains(s.shown(), name) {
-			t.Errorf("%q is missing:\n%s", name, s.shown())
-		}
+		s.waits(name)
 	}
 	s.asked(1)
 	s.asItWas()

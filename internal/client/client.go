@@ -110,14 +110,14 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 	}
 	resp, err := read()
 	for err == nil && resp.Ask != nil {
-		resp, err = ask(conn, *resp.Ask, read)
+		resp, err = ask(ctx, conn, *resp.Ask, read)
 	}
 	return resp, err
 }
 
 // ask puts the daemon's question on the terminal, and returns the daemon's next
 // line, which ends the question whether it was answered here or elsewhere.
-func ask(conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
+func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
 	type line struct {
 		resp wire.Response
 		err  error
@@ -140,25 +140,22 @@ func ask(conn io.Writer, question wire.Ask, read func() (wire.Response, error)) 
 		return l.resp, l.err
 	}
 	defer t.close()
-	answered := t.answer
+	answered, given := t.answer, false
 	for {
 		select {
 		case l := <-next:
-			if l.err != nil {
-				// Ctrl-C among others: who is asked says no by it.
+			if !given && errors.Is(ctx.Err(), context.Canceled) {
+				// Ctrl-C: who is asked says no by it, for all who wait.
 				reply(wire.Request{Verb: wire.Cancel})
+				l.err = fault.New(fault.LoginNeeded, "no code was given: interrupted")
 			}
 			if answered != nil {
 				t.endLine() // behind what was not typed
 			}
 			return l.resp, l.err
-		case code, ok := <-answered:
-			answered = nil
-			if !ok || code.IsZero() {
-				reply(wire.Request{Verb: wire.Cancel})
-			} else {
-				reply(wire.Request{Verb: wire.Answer, Code: code})
-			}
+		case said := <-answered:
+			answered, given = nil, said.Verb == wire.Answer
+			reply(said)
 		}
 	}
 }

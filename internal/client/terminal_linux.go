@@ -45,10 +45,9 @@ func ttyName() string {
 
 // terminal is a question on the controlling terminal.
 type terminal struct {
-	file   *os.File
-	before syscall.Termios
-	// answer gives what was typed, or is closed without: Ctrl-C, Ctrl-D, the terminal went away.
-	answer  chan secret.String
+	file    *os.File
+	before  syscall.Termios
+	answer  chan wire.Request // what the person says: one of wire's verbs for it
 	signals chan os.Signal
 }
 
@@ -61,7 +60,7 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &terminal{file: file, answer: make(chan secret.String, 1), signals: make(chan os.Signal, 1)}
+	t := &terminal{file: file, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1)}
 	if !inForeground(file) {
 		_ = file.Close()
 		return nil, os.ErrPermission
@@ -85,24 +84,26 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 		return nil, err
 	}
 	signal.Notify(t.signals, os.Interrupt)
-	typed := make(chan secret.String, 1)
+	typed := make(chan wire.Request, 1)
 	go func() {
 		line := make([]byte, maxAnswer)
 		n, err := file.Read(line)
-		if err != nil {
-			n = 0
+		said := wire.Request{Verb: wire.Cancel} // an empty line, Ctrl-D
+		if code := strings.TrimSpace(string(line[:max(n, 0)])); code != "" {
+			said = wire.Request{Verb: wire.Answer, Code: secret.New(code)}
+		} else if (err != nil || n == 0) && !inForeground(file) {
+			// A terminal that was hung up reads as an end too, but nobody typed that.
+			said = wire.Request{Verb: wire.Gone}
 		}
-		typed <- secret.New(strings.TrimSpace(string(line[:n])))
 		clear(line)
+		typed <- said
 	}()
 	go func() {
-		defer close(t.answer)
 		select {
-		case code := <-typed:
-			if !code.IsZero() {
-				t.answer <- code
-			}
+		case said := <-typed:
+			t.answer <- said
 		case <-t.signals:
+			t.answer <- wire.Request{Verb: wire.Cancel}
 		}
 	}()
 	return t, nil

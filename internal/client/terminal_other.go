@@ -5,7 +5,6 @@ package client
 import (
 	"errors"
 
-	"broker/internal/secret"
 	"broker/internal/wire"
 )
 
@@ -15,7 +14,7 @@ func foreground() bool { return false }
 
 func ttyName() string { return "" }
 
-type terminal struct{ answer chan secret.String }
+type terminal struct{ answer chan wire.Request }
 
 func askTerminal(wire.Ask) (*terminal, error) {
 	return nil, errors.New("this version cannot ask on a terminal on this system")

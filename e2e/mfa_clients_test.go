@@ -1,0 +1,131 @@
+//go:build clients
+
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tmux is a terminal with a person before it: a tmux server of its own with a shell.
+type tmux struct {
+	t      *testing.T
+	socket string
+	h      *house
+}
+
+func (h *house) tmux(t *testing.T) *tmux {
+	t.Helper()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		missing(t, "tmux")
+	}
+	m := &tmux{t, filepath.Join(h.dir, "tmux"), h}
+	m.run("-f", "/dev/null", "new-session", "-d", "-x", "150", "-y", "40", "bash --norc --noprofile")
+	t.Cleanup(func() { m.run("kill-server") })
+	m.types("PS1='ready> '")
+	m.waits("ready> ")
+	return m
+}
+
+func (m *tmux) run(args ...string) string {
+	m.t.Helper()
+	r := m.h.run("tmux", append([]string{"-S", m.socket}, args...)...)
+	if r.code != 0 {
+		m.t.Fatalf("tmux %v: %v", args, r)
+	}
+	return r.stdout
+}
+
+func (m *tmux) types(line string) { m.run("send-keys", "-l", line); m.run("send-keys", "Enter") }
+
+func (m *tmux) screen() string { return m.run("capture-pane", "-p", "-J") }
+
+// waits waits until the screen shows a text.
+func (m *tmux) waits(text string) string {
+	m.t.Helper()
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		screen := m.screen()
+		if strings.Contains(screen, text) {
+			return screen
+		}
+		if time.Now().After(limit) {
+			m.t.Fatalf("%q does not come; the screen is\n%s", text, screen)
+		}
+	}
+}
+
+// clean empties the screen for the next scene.
+func (m *tmux) clean() {
+	m.types("clear; tput reset 2>/dev/null; printf '\\033[3J'; true")
+	m.waits("ready> ")
+	time.Sleep(200 * time.Millisecond)
+}
+
+// TestClientsPrompt: the AWS CLI in a terminal, whose helper asks there: with a
+// wrong code and a right one, with Ctrl-C, and not from the background. A pager is
+// tried in TestPagerInThePipeline alone: less 590 and later reads the keyboard
+// while it waits for the pipe, and may take what is typed before us (docs/mfa.md).
+func TestClientsPrompt(t *testing.T) {
+	tools := installed("aws")
+	if len(tools) == 0 {
+		missing(t, "the AWS CLI")
+	}
+	for _, tool := range tools {
+		t.Run(strings.Trim(strings.ReplaceAll(tool, "/", "_"), "_"), func(t *testing.T) {
+			h := seedless(t, "[profile prod]\nrole_arn = "+prodRole+"\nsource_profile = security\n")
+			must(t, h.write(h.awsConfig(), fmt.Sprintf("[profile prod]\nregion = eu-west-1\ncredential_process = %q prod\n", filepath.Join(h.bin, "credproc"))))
+			m := h.tmux(t)
+			ask := tool + " sts get-caller-identity --profile prod --output text --endpoint-url " + h.sim.url
+			const who, question = "assumed-role/allow-admin-from-security-account", "MFA code for security"
+
+			m.types(ask)
+			if screen := m.waits(question); !strings.Contains(screen, serial) || !strings.Contains(screen, "asked by aws:") {
+				t.Errorf("it does not say of which device, and who asks:\n%s", screen)
+			}
+			m.types("000000")
+			m.waits("AWS rejected the MFA code")
+			m.types(h.code(t, serial))
+			m.waits(who)
+
+			h.ok(t, "broker", "logout")
+			must(t, h.freshCodes())
+			m.clean()
+			m.types(ask)
+			m.waits(question)
+			m.run("send-keys", "C-c")
+			m.waits("ready> ")
+			if n := strings.Count(m.screen(), question); n != 1 {
+				t.Errorf("asked %d times, want once:\n%s", n, m.screen())
+			}
+
+			time.Sleep(5100 * time.Millisecond) // who said no is not asked again at once
+			m.clean()
+			m.types("(" + ask + "; echo ended: $((40+2))) &")
+			if screen := m.waits("ended: 42"); strings.Contains(screen, question) || !strings.Contains(screen, "broker login security") {
+				t.Errorf("a background job:\n%s", screen)
+			}
+		})
+	}
+}
+
+// TestClientsMotoTyped: the whole path against an STS that is not ours, with a code that a person types.
+func TestClientsMotoTyped(t *testing.T) {
+	url := startMoto(t)
+	h := newHouse(t)
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n\n[profile one]\nrole_arn = "+devRole+
+		"\nsource_profile = security\n[profile two]\nrole_arn = "+prodRole+"\nsource_profile = one\n"))
+	storeKey(t, h, keyID, keySecret)
+	h.ok(t, "broker", "mfa", "remove", "security")
+	h.ok(t, "broker", "mfa", "set", "security", "--serial", serial)
+	s := h.sit(t, "credproc", "two")
+	s.waits("MFA code for security")
+	s.types("123456")
+	if r := s.ends(); r.code != 0 || !strings.Contains(r.stdout, `"SessionToken"`) {
+		t.Error(r)
+	}
+	s.asked(1)
+}
