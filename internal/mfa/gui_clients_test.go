@@ -47,8 +47,9 @@ func alone(t *testing.T, path, name string) *fakes {
 
 // person is who sits at a terminal, and what is on it.
 type person struct {
-	file *os.File
-	tty  *os.File
+	requester *exec.Cmd // whose terminal it is
+	file      *os.File
+	tty       *os.File
 
 	mu   sync.Mutex
 	seen bytes.Buffer
@@ -80,7 +81,7 @@ func newPerson(t *testing.T) *person {
 	if err := requester.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &person{file: file, tty: tty}
+	p := &person{file: file, tty: tty, requester: requester}
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -236,6 +237,9 @@ func TestClientPinentry(t *testing.T) {
 			if got := <-result; !errors.Is(got.err, ErrCancelled) {
 				t.Errorf("the terminal has gone: %v", got.err)
 			}
+			// It ends with its terminal, unless the tests run under nohup.
+			_ = p.requester.Process.Kill()
+			_ = p.requester.Wait()
 			allGone(t, f.mark, goroutines, fds)
 
 			q.TTY, q.Env = "", []string{"DISPLAY=:99999"}
