@@ -63,7 +63,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/secret", "broker/", "a leaf: everything holds its secrets there"},
 		{"broker/internal/paths", "broker/", "a leaf"},
 		{"broker/internal/atomicfile", "broker/", "a leaf"},
-		{"broker/cmd/credproc", "net", "the poller and the resolver would be half of its life"},
+		{"broker/cmd/credproc", "net", "the poller and the resolver would be a good part of its life"},
 		{"broker/internal/dial", "broker/", "a leaf: it knows nothing of what is said"},
 		{"broker/internal/child", "broker/", "a leaf: it runs what it is given"},
 		{"broker/internal/socket", "broker/internal/wire", "it knows nothing of what is said"},
