@@ -268,16 +268,12 @@ credproc product_dev_paul 2>said; code=$?
 broker status --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p' | xargs kill; sleep 0.3
 exit $code
 `), 0o700))
-	began := time.Now()
 	r = finish(h.command("dbus-run-session", "--", "sh", script))
 	said, err := os.ReadFile(filepath.Join(h.dir, "said")) // the bus has words of its own on stderr
 	must(t, err)
 	r.stderr = string(said)
 	if err := checkFailure(r, "7", "credproc", nil); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(began); took > 6*time.Second {
-		t.Errorf("a locked keyring took %v", took)
 	}
 	t.Log(strings.TrimSpace(r.stderr))
 	h.counted(t, "GetSessionToken", 1)

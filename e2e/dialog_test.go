@@ -94,7 +94,7 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 			}
 			continue
 		}
-		for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			if at := strings.Index(text()[seen:], l.text); at >= 0 {
 				seen += at + len(l.text)
 				break
@@ -108,7 +108,7 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 	}
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		_ = cmd.Process.Kill()
 		<-ended
 		return result{}, text(), fmt.Errorf("the program did not end after the dialogue; the terminal showed:\n%s", text())

@@ -147,7 +147,7 @@ func (h *house) close() error {
 		err = errors.Join(err, h.sim.stop())
 	}
 	var left []process
-	for limit := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if left = h.processes(); len(left) == 0 || time.Now().After(limit) {
 			break
 		}
@@ -380,12 +380,12 @@ func (h *house) stopDaemon() error {
 	if err := syscall.Kill(s.PID, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop the daemon: %w", err)
 	}
-	for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		if !alive(s.PID) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the daemon %d did not end within 5 seconds of SIGTERM", s.PID)
+	return fmt.Errorf("the daemon %d did not end after SIGTERM", s.PID)
 }
 
 func alive(pid int) bool {
@@ -455,7 +455,7 @@ func startSimulator(h *house, args ...string) (*simulator, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the simulator: %w", err)
 	}
-	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if text, err := os.ReadFile(ready); err == nil {
 			s.url = strings.TrimSpace(string(text))
 			return s, nil
@@ -563,6 +563,21 @@ func (h *house) counted(t testing.TB, action string, want int) {
 	must(t, err)
 	if got != want {
 		t.Errorf("%s was called %d times, want %d", action, got, want)
+	}
+}
+
+// reaches waits until AWS was asked so often.
+func (h *house) reaches(t testing.TB, action string, want int) {
+	t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		got, err := h.sim.count(action)
+		must(t, err)
+		if got >= want {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%s was called %d times, want %d", action, got, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -47,7 +48,7 @@ func (m *tmux) screen() string { return m.run("capture-pane", "-p", "-J") }
 // waits waits until the screen shows a text.
 func (m *tmux) waits(text string) string {
 	m.t.Helper()
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		screen := m.screen()
 		if strings.Contains(screen, text) {
 			return screen
@@ -66,9 +67,8 @@ func (m *tmux) clean() {
 }
 
 // TestClientsPrompt: the AWS CLI in a terminal, whose helper asks there: with a
-// wrong code and a right one, with Ctrl-C, and not from the background. A pager is
-// tried in TestPagerInThePipeline alone: less 590 and later reads the keyboard
-// while it waits for the pipe, and may take what is typed before us (docs/mfa.md).
+// wrong code and a right one, with Ctrl-C, not from the background, before a pager that waits for the
+// keyboard too, from one of two panes, and not at all under cron.
 func TestClientsPrompt(t *testing.T) {
 	tools := installed("aws")
 	if len(tools) == 0 {
@@ -107,6 +107,54 @@ func TestClientsPrompt(t *testing.T) {
 			m.types("(" + ask + "; echo ended: $((40+2))) &")
 			if screen := m.waits("ended: 42"); strings.Contains(screen, question) || !strings.Contains(screen, "broker login security") {
 				t.Errorf("a background job:\n%s", screen)
+			}
+
+			// less has the terminal in its own mode by the time that the question comes, and waits for keys.
+			must(t, h.freshCodes())
+			m.clean()
+			told := len(h.codes(t))
+			m.types("{ sleep 2; " + ask + "; } | less")
+			m.waits(question)
+			m.types(h.code(t, serial))
+			m.waits(who)
+			m.run("send-keys", "q")
+			m.waits("ready> ")
+			if n := len(h.codes(t)) - told; n != 1 {
+				t.Errorf("before a pager: %d codes were sent, want 1", n)
+			}
+
+			// Two panes at once.
+			h.ok(t, "broker", "logout")
+			must(t, h.freshCodes())
+			m.clean()
+			told = len(h.codes(t))
+			m.types(ask)
+			m.waits(question)
+			m.run("split-window", "-h", "bash --norc --noprofile")
+			m.types("PS1='second> '")
+			m.waits("second> ")
+			m.types(ask)
+			time.Sleep(2 * time.Second)
+			if screen := m.screen(); strings.Contains(screen, question) || strings.Contains(screen, who) {
+				t.Errorf("the second pane did not wait for the first one's answer:\n%s", screen)
+			}
+			m.run("select-pane", "-t", ":.0")
+			m.types(h.code(t, serial))
+			m.waits(who)
+			m.run("select-pane", "-t", ":.1")
+			if screen := m.waits(who); strings.Contains(screen, question) {
+				t.Errorf("the second pane was asked too:\n%s", screen)
+			}
+			if n := len(h.codes(t)) - told; n != 1 {
+				t.Errorf("two panes: %d codes were sent, want 1", n)
+			}
+
+			// As cron starts a script: no terminal.
+			h.ok(t, "broker", "logout")
+			script := filepath.Join(h.dir, "nightly")
+			must(t, os.WriteFile(script, []byte("#!/bin/sh\n"+ask+"\n"), 0o755))
+			if r := h.run("setsid", "--wait", script); r.code == 0 || !strings.Contains(r.stderr, "broker login security") {
+				t.Errorf("under cron: %v", r)
 			}
 		})
 	}

@@ -200,16 +200,12 @@ func TestNobodyToAsk(t *testing.T) {
 	h := seedless(t, "")
 	h.run("broker", "status")
 	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "true"}, {"broker", "login", "security"}} {
-		began := time.Now()
 		r := h.run(argv[0], argv[1:]...)
 		if err := checkFailure(r, "4", argv[0], argv[1:]); err != nil {
 			t.Errorf("%v: %v", argv, err)
 		}
 		if !strings.HasSuffix(r.stderr, loginHint) {
 			t.Errorf("%v: the hint is missing: %q", argv, r.stderr)
-		}
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%v: it took %v", argv, took)
 		}
 	}
 	h.toldCodes(t, 0)
@@ -246,6 +242,41 @@ func TestPagerInThePipeline(t *testing.T) {
 	}
 	if !strings.Contains(s.shown(), code) {
 		t.Errorf("what was typed was not shown:\n%s", s.shown())
+	}
+	s.asItWas()
+}
+
+// TestQuestionIsEdited: a typing error can be mended, what was typed before the question is no answer to it, and what is typed behind
+// the answer is for the next program.
+func TestQuestionIsEdited(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.shell(t, "sh", "-c", `until [ -e typed ]; do sleep 0.02; done; credproc product_prod_paul >out; read -r next; echo "next: $next"`)
+	s.types("too early")
+	must(t, os.WriteFile(filepath.Join(h.dir, "typed"), nil, 0o600))
+	s.waits(question)
+	code := h.code(t, serial)
+	s.keys("wrong\x15" + code[:5] + "x\x7f" + code[5:] + "\rfor the next\r")
+	s.waits("next: for the next")
+	s.ends()
+	s.asked(1)
+	s.asItWas()
+	h.toldCodes(t, 1)
+}
+
+// TestKilledInMidQuestion: who is told to end gives the terminal back as it was.
+func TestKilledInMidQuestion(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.sit(t, "credproc", "product_prod_paul")
+	s.waits(question)
+	if s.modes() == s.before {
+		t.Error("void: the question did not change the terminal's mode")
+	}
+	must(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	<-s.ended
+	if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
+		t.Errorf("it ended with %v, want by the signal", s.cmd.ProcessState)
 	}
 	s.asItWas()
 }
@@ -393,17 +424,18 @@ func TestLoginAsks(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "[alias]\nprod = product_prod_paul\ndev = product_dev_paul\n")
 	must(t, h.write(h.awsConfig(), demoConfig+"[profile stage]\nrole_arn = "+strings.Replace(prodRole, "444455556666", "333344445555", 1)+"\nsource_profile = security\n"))
-	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":1.5,"times":-1}`))
+	// None is answered before all three were asked for.
+	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":4,"times":-1}`))
 	s := h.shell(t, "broker", "login", "prod", "stage", "dev")
 	s.waits("MFA code for security (" + serial + "), asked by broker: ")
 	s.types(h.code(t, serial))
-	began := time.Now()
 	s.waits("security: logged in until ")
+	h.reaches(t, "AssumeRole", 3)
+	if strings.Contains(s.shown(), ": ready") {
+		t.Errorf("the roles were assumed one after the other:\n%s", s.shown())
+	}
 	if r := s.ends(); r.code != 0 {
 		t.Errorf("exit code %d:\n%s", r.code, s.shown())
-	}
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("three roles of 1.5 s each took %v", took)
 	}
 	for _, name := range []string{"product_prod_paul: ready", "stage: ready", "product_dev_paul: ready"} {
 		s.waits(name)
@@ -484,32 +516,27 @@ func TestTwoDevices(t *testing.T) {
 	h.toldCodes(t, 4)
 }
 
-// killRounds is how long the daemon is killed again and again.
-const killRounds = 20 * time.Second
-
 // TestNoCodeTwiceAfterKill: the daemon is killed while STS has the code and the answer is not there, and the same code is
 // given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it once.
 func TestNoCodeTwiceAfterKill(t *testing.T) {
 	t.Parallel()
-	const sources, each = 20, 4
+	// A device has three codes at the start and one more each 30 s: so many devices as the rounds want.
+	rounds, sources := 12, 6
+	if os.Getenv("CI") == "true" {
+		rounds, sources = 200, 60
+	}
 	h, serials := many(t, sources)
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":0.3,"times":-1}`))
 	kills, lost := 0, 0
-	for began := time.Now(); time.Since(began) < killRounds; {
-		// The next ones that have a code left.
-		var logins [][]string
-		for i := 0; i < sources && len(logins) < each; i++ {
-			n := (kills*each + i) % sources
-			var answer struct{ Fresh string }
-			must(t, h.sim.call("GET", "code?serial="+serials[n], "", &answer))
-			if answer.Fresh != "" {
-				logins = append(logins, []string{"broker", "login", fmt.Sprintf("u%d", n), "--code", answer.Fresh})
-			}
-		}
-		if len(logins) == 0 {
-			time.Sleep(time.Second)
+	for round := 0; kills < rounds && !t.Failed(); round++ {
+		source := round % sources
+		var answer struct{ Fresh string }
+		must(t, h.sim.call("GET", "code?serial="+serials[source], "", &answer))
+		if answer.Fresh == "" {
+			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		login := []string{"login", fmt.Sprintf("u%d", source), "--code", answer.Fresh}
 		before, err := h.sim.count("GetSessionToken")
 		must(t, err)
 		stop := make(chan struct{})
@@ -518,7 +545,7 @@ func TestNoCodeTwiceAfterKill(t *testing.T) {
 			defer close(killed)
 			for !isStopped(stop) {
 				n, err := h.sim.count("GetSessionToken")
-				if pid := h.daemonProcess(); err == nil && pid != 0 && n >= before+len(logins) {
+				if pid := h.daemonProcess(); err == nil && pid != 0 && n > before {
 					time.Sleep(time.Duration(kills%8) * 40 * time.Millisecond)
 					killed <- kill(pid) == nil
 					return
@@ -526,35 +553,28 @@ func TestNoCodeTwiceAfterKill(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 		}()
-		results := together(t, h, len(logins), func(i int) []string { return logins[i] })
+		first := h.run("broker", login...)
 		close(stop)
 		if <-killed {
 			kills++
 		}
-		for i, r := range results {
-			if r.code != 0 {
-				lost++
-				if r.code != 4 || !strings.Contains(r.stdout, "used already") {
-					t.Errorf("%v: %v", logins[i][:3], r)
-				}
+		if first.code != 0 {
+			lost++
+			if first.code != 4 || !strings.Contains(first.stderr, "used already") {
+				t.Errorf("%v: %v", login[:2], first)
 			}
 		}
 		// The person types it once more.
-		for i, r := range together(t, h, len(logins), func(i int) []string { return logins[i] }) {
-			if r.code == 0 && results[i].code != 0 {
-				t.Errorf("%v: a code whose answer was lost was taken: %v", logins[i][:3], r)
-			}
+		if again := h.run("broker", login...); again.code == 0 && first.code != 0 {
+			t.Errorf("%v: a code whose answer was lost was taken: %v", login[:2], again)
 		}
-		h.run("broker", "logout")
-		if t.Failed() {
-			break
-		}
+		h.run("broker", "logout", login[1])
 	}
 	codes := h.codes(t)
 	h.toldCodes(t, len(codes))
 	t.Logf("%d kills, %d codes, %d of them with their answer lost", kills, len(codes), lost)
-	if kills < 5 || lost < kills {
-		t.Errorf("only %d kills, and %d answers lost: nothing is proven", kills, lost)
+	if lost < kills/2 {
+		t.Errorf("%d kills, and %d answers lost: nothing is proven", kills, lost)
 	}
 }
 

@@ -73,7 +73,7 @@ func TestSocketRemoved(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		h.credentials(t, "product_prod_paul")
 		var daemons []process
-		for limit := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 			daemons = nil
 			for _, p := range h.processes() {
 				if strings.Contains(p.line, "broker daemon") {

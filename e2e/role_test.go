@@ -47,7 +47,7 @@ func tryLine(path, line string) (int, string) {
 		return 0, "not connected: " + err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if line != "" {
 		_, _ = conn.Write([]byte(line + "\n"))
 	}
@@ -77,7 +77,7 @@ func listenAsStranger(path, out string) error {
 		if err != nil {
 			return err
 		}
-		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(patience))
 		n, _ := conn.Read(make([]byte, 4096))
 		_, _ = fmt.Fprintf(note, "received %d\n", n)
 		_ = conn.Close()

@@ -246,7 +246,7 @@ func cmdEventually(ts *testscript.TestScript, _ *house, args []string) error {
 	if err != nil {
 		return err
 	}
-	for limit := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		r, err := execute(ts, "broker", args[1:]...)
 		if err != nil {
 			return err
@@ -350,7 +350,7 @@ func cmdSignal(_ *testscript.TestScript, h *house, args []string) error {
 	if err := syscall.Kill(s.PID, sig); err != nil || sig == syscall.SIGSTOP || sig == syscall.SIGCONT {
 		return err
 	}
-	for limit := time.Now().Add(5 * time.Second); alive(s.PID); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); alive(s.PID); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
 			return fmt.Errorf("the daemon %d did not end", s.PID)
 		}

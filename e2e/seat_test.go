@@ -33,7 +33,7 @@ type seat struct {
 }
 
 // patience is how long a person waits for something to appear.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // sit starts a program with a terminal as its controlling one and its stdin, stdout and stderr elsewhere:
 // as credproc is started by an AWS tool.
@@ -112,7 +112,7 @@ func (s *seat) leave() {
 	_ = s.master.Close()
 	select {
 	case <-s.readerEnded:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		s.t.Error("the terminal could not be taken away")
 	}
 }
@@ -169,7 +169,7 @@ func (s *seat) ends() result {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(50 * time.Second):
+	case <-time.After(2 * time.Minute):
 		s.t.Fatalf("the program did not end; its terminal showed:\n%s", s.shown())
 	}
 	return result{s.stdout.String(), s.err.String(), exitCode(s.cmd.ProcessState)}

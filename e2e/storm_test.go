@@ -86,10 +86,9 @@ func TestFiftyRoles(t *testing.T) {
 	}
 	must(t, h.write(h.awsConfig(), config.String()))
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","delay_seconds":1}`))
-	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":1,"times":-1}`))
-	began := time.Now()
+	// One after the other they would need longer than a helper may.
+	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":3,"times":-1}`))
 	results := together(t, h, 50, func(i int) []string { return []string{"credproc", fmt.Sprintf("r%d", i)} })
-	took := time.Since(began)
 	seen := map[string]bool{}
 	for i, r := range results {
 		d, err := parseDocument(r.stdout)
@@ -103,10 +102,6 @@ func TestFiftyRoles(t *testing.T) {
 	}
 	h.counted(t, "GetSessionToken", 1)
 	h.counted(t, "AssumeRole", 50)
-	if took > 20*time.Second {
-		t.Errorf("it took %v: the roles were assumed one after the other", took)
-	}
-	t.Logf("50 roles in %v, with 1 s for each call", took.Round(10*time.Millisecond))
 }
 
 // daemonProcess finds the daemon without asking it.
@@ -151,7 +146,7 @@ func TestSixteenDaemons(t *testing.T) {
 					t.Fatalf("round %d: a daemon that lost: exit code %d, %q", round, code, outs[i].String())
 				}
 				procs[i] = nil
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("round %d: more than one daemon is running", round)
 			}
 		}
