@@ -226,6 +226,11 @@ func dropKept(ctx context.Context, r ring, source string) error {
 	return err
 }
 
+// waits tells why a code is not made at once, and how long that takes.
+func (e *errand) waits(s *mfa.SpentError) {
+	e.tell(fmt.Sprintf("waiting %v for the next code: %v", time.Until(s.Next).Round(time.Second), s))
+}
+
 // tell says a line to the caller's Notice.
 func (e *errand) tell(line string) {
 	_, _ = e.notices.Write([]byte(noticePrefix + strings.TrimSpace(fault.Line(line)) + "\n"))

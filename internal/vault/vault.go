@@ -113,7 +113,7 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-min(2*answerMargin, timeout/2))
 	defer cancel()
 	e := &errand{request: q, sts: client(q), notices: notices, hide: q.secrets()}
-	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: func(s *mfa.SpentError) { e.tell(s.Error()) }}
+	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: e.waits}
 
 	done := make(chan *answer, 1)
 	go func() {
