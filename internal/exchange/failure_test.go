@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
@@ -103,6 +102,7 @@ func TestRefusals(t *testing.T) {
 
 // Servers that put what they were sent where an error message comes from.
 func TestNoSecretComesBack(t *testing.T) {
+	t.Parallel()
 	encodings := map[string]func(string) string{
 		"plain":     func(s string) string { return s },
 		"query":     url.QueryEscape,
@@ -178,7 +178,7 @@ func TestNoSecretComesBack(t *testing.T) {
 				keys.Token = secret.New(sessionText)
 				call := assumeRole()
 				call.MFASerial = aSerial
-				_, err := New(Options{STSEndpoint: server.URL, Timeout: 2 * time.Second}).Call(background(t), keys, call, secret.New(aCode))
+				_, err := client(server).Call(background(t), keys, call, secret.New(aCode))
 				if err == nil {
 					t.Fatal("no error")
 				}
@@ -210,13 +210,10 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// Were each grain of the secret looked for at each place of the text, these would take hours.
 func TestRedactTakesNoTime(t *testing.T) {
-	start := time.Now()
-	if got := redact(strings.Repeat("a", maxWords), strings.Repeat("a", maxToken)); got != "[redacted]" {
+	if got := redact(strings.Repeat("a", 64*maxWords), strings.Repeat("a", 16*maxToken)); got != "[redacted]" {
 		t.Errorf("%.40q is left", got)
-	}
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("it took %s", d)
 	}
 }
 

@@ -156,9 +156,12 @@ func say(status int, body string) func(http.ResponseWriter, *http.Request) {
 	}
 }
 
-// client is one for a fake, with a time-out that suits a test.
+// patience is for what takes no time on a machine that has nothing else to do.
+const patience = time.Minute
+
+// client is one for a fake, with a time-out that no test waits for.
 func client(f *fake) *Client {
-	return New(Options{STSEndpoint: f.URL, Timeout: 5 * time.Second})
+	return New(Options{STSEndpoint: f.URL, Timeout: patience})
 }
 
 // wantFault checks the kind of an error, that its text holds what it should, and
@@ -206,7 +209,7 @@ func wantClean(t *testing.T, err error) {
 }
 
 func background(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	return ctx
 }

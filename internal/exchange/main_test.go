@@ -1,8 +1,10 @@
 package exchange
 
 import (
+	"flag"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -11,6 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("EXCHANGE_TEST_BUNDLE") != "" { // the other process of TestProxies
 		proxiedCall()
+		syscall.Exit(0) // not os.Exit, with which a binary of the race detector sleeps for a second
 	}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -18,5 +21,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // most of it is waiting
 	os.Exit(m.Run())
 }

@@ -105,6 +105,7 @@ func serveTLS(t *testing.T, config *tls.Config) *fake {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, stranger := newAuthority(t), newAuthority(t)
 	const day = 24 * time.Hour
 	for _, tt := range []struct {
@@ -218,10 +219,16 @@ func TestBundles(t *testing.T) {
 }
 
 func TestAnswersThatNeverEnd(t *testing.T) {
-	var sent atomic.Int64
+	t.Parallel()
+	over := make(chan struct{}) // the end of the test, which is when the last of these servers lets go
+	t.Cleanup(func() { close(over) })
+	type counter struct {
+		http.ResponseWriter
+		sent *atomic.Int64
+	}
 	flood := func(piece string, megabytes int64) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {
-			sent.Store(0)
+			sent := w.(counter).sent
 			for sent.Load() < megabytes<<20 {
 				n, err := io.WriteString(w, piece)
 				sent.Add(int64(n))
@@ -230,6 +237,10 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 				}
 			}
 		}
+	}
+	hijack := func(w http.ResponseWriter) net.Conn {
+		conn, _, _ := w.(counter).ResponseWriter.(http.Hijacker).Hijack()
+		return conn
 	}
 	for _, tt := range []struct {
 		name string
@@ -244,7 +255,7 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 			flood(strings.Repeat("x", 64<<10), 1<<30)(w, r)
 		}, fault.BadAnswer, "larger than 1 MiB"},
 		{"endless headers", func(w http.ResponseWriter, r *http.Request) {
-			conn, _, _ := w.(http.Hijacker).Hijack()
+			conn := hijack(w)
 			defer conn.Close()
 			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\n")
 			for {
@@ -254,7 +265,7 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 			}
 		}, fault.BadAnswer, "does not answer in HTTP"},
 		{"endless 1xx", func(w http.ResponseWriter, r *http.Request) {
-			conn, _, _ := w.(http.Hijacker).Hijack()
+			conn := hijack(w)
 			defer conn.Close()
 			for {
 				if _, err := fmt.Fprint(conn, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"); err != nil {
@@ -270,56 +281,55 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 		{"redirect without a place", say(302, ""), fault.BadAnswer, "answered with a redirect (302)"},
 		{"not modified", say(304, ""), fault.BadAnswer, "answered with a redirect (304)"},
 		{"another protocol", func(w http.ResponseWriter, r *http.Request) {
-			conn, _, _ := w.(http.Hijacker).Hijack()
+			conn := hijack(w)
 			fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-			time.Sleep(2 * time.Second) // a body that no context ends
+			<-over // a body that no context ends
 			conn.Close()
 		}, fault.BadAnswer, "answered 101"},
 		{"slow bytes", func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				io.WriteString(w, "<")
-				w.(http.Flusher).Flush()
+				w.(counter).ResponseWriter.(http.Flusher).Flush()
 				time.Sleep(10 * time.Millisecond)
 			}
 		}, fault.Network, "no whole answer of"},
 		{"slow headers", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Network, "no whole answer of"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := serve(t, tt.do)
-			c := New(Options{STSEndpoint: f.URL, Timeout: time.Second})
-			start := time.Now()
+			t.Parallel()
+			var sent atomic.Int64
+			f := serve(t, func(w http.ResponseWriter, r *http.Request) { tt.do(counter{w, &sent}, r) })
+			c := client(f)
+			if tt.kind == fault.Network { // the others end by what comes, long before their time is up
+				c = New(Options{STSEndpoint: f.URL, Timeout: 3 * time.Second})
+			}
 			_, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode))
 			wantFault(t, err, tt.kind, tt.text, "AWS may have taken the code")
-			if d := time.Since(start); d > 1500*time.Millisecond {
-				t.Errorf("it took %s", d)
-			}
 			if f.count() != 1 {
 				t.Errorf("%d requests, want 1", f.count())
 			}
 			if !MaybeSeen(err) {
 				t.Error("MaybeSeen says no")
 			}
-			if n := sent.Swap(0); n > 16<<20 {
+			if n := sent.Load(); n > 16<<20 {
 				t.Errorf("it took %d MiB in", n>>20)
 			}
 		})
 	}
 }
 
+// That all attempts together keep to the time is TestHowLongItTakes; here the servers hang for ever.
 func TestTimes(t *testing.T) {
+	t.Parallel()
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 	t.Run("all attempts together", func(t *testing.T) {
 		t.Parallel()
 		f := serve(t, hang)
-		start := time.Now()
-		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Second}).Assume(background(t), aSession(), assumeRole())
+		_, err := New(Options{STSEndpoint: f.URL, Timeout: 3 * time.Second}).Assume(background(t), aSession(), assumeRole())
 		wantFault(t, err, fault.Network, "no whole answer of")
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error("it is no context.DeadlineExceeded")
-		}
-		if d := time.Since(start); d > 1500*time.Millisecond {
-			t.Errorf("it took %s", d)
 		}
 	})
 	t.Run("one attempt hangs, the next works", func(t *testing.T) {
@@ -332,23 +342,21 @@ func TestTimes(t *testing.T) {
 				good(w, r)
 			}
 		})
-		if _, err := New(Options{STSEndpoint: f.URL, Timeout: 4 * time.Second}).Assume(background(t), aSession(), assumeRole()); err != nil {
+		if _, err := New(Options{STSEndpoint: f.URL, Timeout: 8 * time.Second}).Assume(background(t), aSession(), assumeRole()); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("the caller leaves", func(t *testing.T) {
 		t.Parallel()
-		f := serve(t, hang)
 		ctx, cancel := context.WithCancel(background(t))
-		time.AfterFunc(100*time.Millisecond, cancel)
-		start := time.Now()
-		_, err := client(f).Assume(ctx, aSession(), assumeRole())
+		f := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			cancel()
+			hang(w, r)
+		})
+		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Hour}).Assume(ctx, aSession(), assumeRole())
 		wantFault(t, err, fault.Network, "it was given up before 127.0.0.1")
 		if !errors.Is(err, context.Canceled) {
 			t.Error("it is no context.Canceled")
-		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("it took %s", d)
 		}
 	})
 	t.Run("the caller has left", func(t *testing.T) {
@@ -367,11 +375,10 @@ func TestTimes(t *testing.T) {
 		f := serve(t, hang)
 		ctx, cancel := context.WithTimeout(background(t), 200*time.Millisecond)
 		defer cancel()
-		start := time.Now()
-		_, err := client(f).Assume(ctx, aSession(), assumeRole())
+		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Hour}).Assume(ctx, aSession(), assumeRole())
 		wantFault(t, err, fault.Network)
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("it took %s", d)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error("it is no context.DeadlineExceeded")
 		}
 	})
 	t.Run("nobody speaks TLS", func(t *testing.T) {
@@ -425,7 +432,22 @@ func TestConnections(t *testing.T) {
 	f.Start()
 	t.Cleanup(f.Close)
 
+	// The client's ends too: how many it has, those that it has not noticed to be dead included.
+	var ours atomic.Int64
 	c := client(f)
+	c.connect = func(roots *x509.CertPool) http.RoundTripper {
+		transport := c.newTransport(roots)
+		dial := transport.DialContext
+		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			ours.Add(1)
+			return &counted{Conn: conn, left: func() { ours.Add(-1) }}, nil
+		}
+		return transport
+	}
 	for range 10 {
 		if _, err := c.Assume(background(t), aSession(), assumeRole()); err != nil {
 			t.Fatal(err)
@@ -445,7 +467,7 @@ func TestConnections(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		mu.Lock()
 		n := len(open)
@@ -461,10 +483,26 @@ func TestConnections(t *testing.T) {
 
 	// A server that closed an idle connection costs a call with a code nothing.
 	f.CloseClientConnections()
-	time.Sleep(50 * time.Millisecond)
+	for deadline := time.Now().Add(patience); ours.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d dead connections are kept", ours.Load())
+		}
+	}
 	if _, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
 		t.Errorf("after idle connections died: %v", err)
 	}
+}
+
+// counted is a connection that tells when it is closed.
+type counted struct {
+	net.Conn
+	once sync.Once
+	left func()
+}
+
+func (c *counted) Close() error {
+	c.once.Do(c.left)
+	return c.Conn.Close()
 }
 
 // tunnel is a proxy that connects every CONNECT to one server, whatever its name.
@@ -552,16 +590,16 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// proxiedCall is the other process of TestProxies. It does not return.
+// proxiedCall is the other process of TestProxies.
 func proxiedCall() {
-	c := New(Options{Timeout: 3 * time.Second})
+	c := New(Options{Timeout: patience})
 	if os.Getenv("EXCHANGE_TEST_DIRECT") != "" {
 		// Without a proxy the call would leave the machine: ask for the decision only.
 		u, err := c.newTransport(nil).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
 		if u == nil && err == nil {
 			fmt.Print("direct")
 		}
-		os.Exit(0)
+		return
 	}
 	call := openSession()
 	call.Endpoint = profiles.Endpoint{Region: "eu-west-1", CABundle: os.Getenv("EXCHANGE_TEST_BUNDLE")}
@@ -571,5 +609,4 @@ func proxiedCall() {
 	} else {
 		fmt.Print("ok")
 	}
-	os.Exit(0)
 }
