@@ -106,7 +106,7 @@ func newPerson(t *testing.T) *person {
 // sees waits for a text, and takes what was seen off the screen.
 func (p *person) sees(t *testing.T, text string) string {
 	t.Helper()
-	for range 500 {
+	for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
 		p.mu.Lock()
 		screen := p.seen.String()
 		if strings.Contains(screen, text) {
@@ -115,7 +115,6 @@ func (p *person) sees(t *testing.T, text string) string {
 			return screen
 		}
 		p.mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("never saw %q, but %q", text, p.screen())
 	return ""
@@ -129,6 +128,7 @@ func (p *person) screen() string {
 
 func (p *person) types(t *testing.T, keys string) {
 	t.Helper()
+	p.isHidden(t)
 	time.Sleep(200 * time.Millisecond) // the program asks first and then drops what was typed before
 	if _, err := p.file.WriteString(keys); err != nil {
 		t.Error(err)
@@ -142,6 +142,12 @@ func (p *person) echoes(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	return state.Lflag&unix.ECHO != 0 && state.Lflag&unix.ICANON != 0
+}
+
+// isHidden waits until what is typed is not echoed.
+func (p *person) isHidden(t *testing.T) {
+	t.Helper()
+	poll(t, "the terminal echoes no code", func() bool { return !p.echoes(t) })
 }
 
 type outcome struct {
@@ -209,10 +215,7 @@ func TestClientPinentry(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			result := askSoon(ctx, q)
 			p.sees(t, "MFA code: ")
-			time.Sleep(200 * time.Millisecond)
-			if p.echoes(t) {
-				t.Error("the terminal echoes a code: what follows proves nothing")
-			}
+			p.isHidden(t)
 			cancel()
 			if got := <-result; !errors.Is(got.err, context.Canceled) {
 				t.Error(got)
@@ -232,7 +235,7 @@ func TestClientPinentry(t *testing.T) {
 
 			result = askSoon(t.Context(), q)
 			p.sees(t, "MFA code: ")
-			time.Sleep(200 * time.Millisecond)
+			p.isHidden(t)
 			p.file.Close() // the window of the terminal is closed
 			if got := <-result; !errors.Is(got.err, ErrCancelled) {
 				t.Errorf("the terminal has gone: %v", got.err)
@@ -269,7 +272,7 @@ func newDisplay(t *testing.T) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	number, err := bufio.NewReader(r).ReadString('\n')
@@ -290,7 +293,7 @@ func TestClientWindows(t *testing.T) {
 			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + display}
 
 			do := func(args ...string) string {
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				defer cancel()
 				cmd := exec.CommandContext(ctx, xdotool, args...)
 				cmd.Env = []string{"DISPLAY=" + display}
@@ -300,26 +303,20 @@ func TestClientWindows(t *testing.T) {
 			window := func() string { return do("search", "--onlyvisible", "--name", "^"+title+"$") }
 			// one waits for a window that is not of the process before, turns to it and returns its process.
 			one := func(before string) string {
-				for range 500 {
+				for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
 					id, _, _ := strings.Cut(window(), "\n")
 					if pid := do("getwindowpid", id); id != "" && pid != "" && pid != before {
 						do("windowfocus", "--sync", id)
 						time.Sleep(300 * time.Millisecond)
 						return pid
 					}
-					time.Sleep(20 * time.Millisecond)
 				}
 				t.Fatalf("no window was opened on %s; there is %q", display, do("search", "--name", ""))
 				return ""
 			}
 			gone := func() {
-				for range 100 {
-					if window() == "" {
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				t.Error("a window was left behind")
+				t.Helper()
+				poll(t, "no window is left behind", func() bool { return window() == "" })
 			}
 
 			goroutines, fds := runtime.NumGoroutine(), descriptors()

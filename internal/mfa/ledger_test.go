@@ -240,7 +240,11 @@ func TestProcessesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for round := range 10 {
+	rounds := 10
+	if testing.Short() {
+		rounds = 4
+	}
+	for round := range rounds {
 		dir := t.TempDir()
 		var (
 			wg   sync.WaitGroup
@@ -289,9 +293,16 @@ func TestKilledBetweenClaimAndUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for round := range 200 {
+	var whole time.Duration // from the start of a process to its claim, on this machine
+	rounds, cuts := 200, 60
+	if testing.Short() {
+		rounds, cuts = 20, 15
+	}
+	for round := range rounds {
 		c := fmt.Sprintf("%06d", round)
+		begin := time.Now()
 		line, stop := startClaim(t, exe, dir, c)
+		whole = time.Since(begin)
 		stop()
 		if line != "sent" {
 			t.Fatalf("round %d: %q", round, line)
@@ -302,7 +313,7 @@ func TestKilledBetweenClaimAndUse(t *testing.T) {
 		}
 	}
 	cut := 0
-	for round := range 60 {
+	for round := range cuts {
 		c := fmt.Sprintf("9%05d", round)
 		cmd := exec.Command(exe, "claim", dir, serial, c)
 		var out bytes.Buffer
@@ -310,7 +321,7 @@ func TestKilledBetweenClaimAndUse(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(round) * 200 * time.Microsecond)
+		time.Sleep(whole * time.Duration(round) / time.Duration(cuts)) // any moment between start and claim
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		err := Ledger{Dir: dir}.Claim(serial, code(c), time.Now())

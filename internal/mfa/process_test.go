@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +19,25 @@ import (
 
 // told is what bad helpers print besides: it must turn up nowhere.
 const told = "s3cr3t-of-the-helper"
+
+// patience is for what takes no time on a machine that has nothing else to do.
+const patience = time.Minute
+
+// poll waits until it is so.
+func poll(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for give := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(give) {
+			t.Errorf("it never happens that %s", what)
+			return
+		}
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // script writes a program for /bin/sh and returns its path.
 func script(t testing.TB, name, text string) string {
@@ -59,20 +79,19 @@ func descriptors() int {
 func allGone(t testing.TB, mark string, goroutines, fds int) {
 	t.Helper()
 	var left []string
-	for range 100 {
+	for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
 		left = leftovers(t, mark)
 		if len(left) == 0 && runtime.NumGoroutine() <= goroutines && descriptors() <= fds {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("left: processes %q, %d goroutines (were %d), %d descriptors (were %d)", left, runtime.NumGoroutine(), goroutines, descriptors(), fds)
 }
 
 // TestBadHelpers: whatever a program does, there is one line that says so, none of its output, and nothing left of it.
 func TestBadHelpers(t *testing.T) {
-	const short, ok, no = 500 * time.Millisecond, "", "printed something else than a code of 6 digits"
-	const late, much, two = "did not end within 500ms", "printed more than 64 KiB", "printed more than one line"
+	const short, ok, no = 250 * time.Millisecond, "", "printed something else than a code of 6 digits"
+	const late, much, two = "did not end within 250ms", "printed more than 64 KiB", "printed more than one line"
 	tests := []struct {
 		name, script, want string // want "" is the code 123456
 		timeout            time.Duration
@@ -95,8 +114,8 @@ func TestBadHelpers(t *testing.T) {
 		{name: "double fork", script: "( (sleep 1000) & ); echo 123456", want: ok},
 		{name: "double fork, then hangs", script: "( (sleep 1000) & ); sleep 1000", want: late, timeout: short},
 		{name: "100 children", script: "for i in $(seq 100); do sleep 1000 & done; echo 123456", want: ok},
-		{name: "a daemon holds stdout", script: "setsid sleep 4 & sleep 0.3; echo 123456", want: ok, escapes: true},
-		{name: "a daemon holds stdout, and it hangs", script: "setsid sleep 4 & sleep 1000", want: late, timeout: short, escapes: true},
+		{name: "a daemon holds stdout", script: "setsid sleep 1000 & sleep 0.3; echo 123456", want: ok, escapes: true},
+		{name: "a daemon holds stdout, and it hangs", script: "setsid sleep 1000 & sleep 1000", want: late, timeout: short, escapes: true},
 		{name: "a gigabyte in one line", script: "head -c 1000000000 /dev/zero", want: much},
 		{name: "a gigabyte of lines", script: "yes " + told + " | head -c 1000000000", want: much},
 		{name: "without end, deaf to SIGPIPE", script: "trap '' PIPE; while :; do echo " + told + "; done", want: much},
@@ -144,13 +163,9 @@ func TestBadHelpers(t *testing.T) {
 			goroutines, fds := runtime.NumGoroutine(), descriptors()
 			timeout := tt.timeout
 			if timeout == 0 {
-				timeout = processTimeout
+				timeout = patience
 			}
-			begin := time.Now()
 			code, err := fromProcess(context.Background(), path, timeout)
-			if took := time.Since(begin); took > timeout+5*time.Second {
-				t.Errorf("took %s", took)
-			}
 			if tt.want == ok {
 				if err != nil || code.Reveal() != "123456" {
 					t.Errorf("got %d digits, %v", len(code.Reveal()), err)
@@ -161,9 +176,14 @@ func TestBadHelpers(t *testing.T) {
 					t.Error("a code came with the error")
 				}
 			}
-			if !tt.escapes {
-				allGone(t, mark, goroutines, fds)
+			if tt.escapes { // it lives, and nobody waited for it
+				for _, process := range leftovers(t, mark) {
+					var pid int
+					_, _ = fmt.Sscan(process, &pid)
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
 			}
+			allGone(t, mark, goroutines, fds)
 		})
 	}
 	if bad < 40 {
@@ -260,11 +280,15 @@ func TestProcessEnvironment(t *testing.T) {
 func TestProcessEndsWithItsContext(t *testing.T) {
 	mark := fmt.Sprintf("%d-ctx-", os.Getpid())
 	t.Setenv("MFA_TEST_MARK", mark)
-	path := script(t, "ykman", "sleep 1000")
+	running := filepath.Join(t.TempDir(), "running")
+	path := script(t, "ykman", ": >'"+running+"'; sleep 1000")
 	goroutines, fds := runtime.NumGoroutine(), descriptors()
 	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(200*time.Millisecond, cancel)
-	_, err := FromProcess(ctx, path)
+	go func() {
+		poll(t, "it runs", func() bool { return there(running) })
+		cancel()
+	}()
+	_, err := fromProcess(ctx, path, patience)
 	checkRefusal(t, err, fault.Failed, "mfa_process ykman: was ended before it answered")
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v does not wrap the end of the context", err)
