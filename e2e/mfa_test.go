@@ -516,6 +516,37 @@ func TestTwoDevices(t *testing.T) {
 	h.toldCodes(t, 4)
 }
 
+// TestSecondCodeIsAwaited: two profiles that want a code of one device each, within the same 30 s, and a seed that makes the codes: the
+// second waits for the next one, the person is told how long, and both succeed.
+func TestSecondCodeIsAwaited(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	var config strings.Builder
+	for _, name := range []string{"one", "two"} {
+		// Longer than an hour is a call with key and code of its own.
+		fmt.Fprintf(&config, "[profile %s]\nrole_arn = %s\nsource_profile = security\nrole_session_name = %s\nduration_seconds = 7200\n", name, "arn:aws:iam::222233334444:role/long-work", name)
+	}
+	must(t, h.write(h.awsConfig(), config.String()))
+	if left := 30*time.Second - time.Duration(time.Now().UnixNano())%(30*time.Second); left < 15*time.Second {
+		time.Sleep(left) // so that both ask within one step
+	}
+	var seats []*seat
+	for _, name := range []string{"one", "two"} {
+		seats = append(seats, h.sit(t, "credproc", name))
+	}
+	told := 0
+	for _, s := range seats {
+		s.succeeds()
+		s.asked(0)
+		told += strings.Count(s.shown(), " for the next code: this MFA code was used already; the next comes at ")
+	}
+	if told != 1 {
+		t.Errorf("%d were told why it takes long, want the second one", told)
+	}
+	h.counted(t, "AssumeRole", 2)
+	h.toldCodes(t, 2)
+}
+
 // TestNoCodeTwiceAfterKill: the daemon is killed while STS has the code and the answer is not there, and the same code is
 // given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it once.
 func TestNoCodeTwiceAfterKill(t *testing.T) {

@@ -91,7 +91,6 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		return settings.KeyringBackend
 	}
 	caller := p.newCaller(backend)
-	caller.Notice = func(source, line string) { log.Info("vault", "source", source, "notice", line) }
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	broker := session.New(flights, session.Config{
@@ -104,6 +103,10 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		Remind:      remind(log),
 		Log:         log,
 	})
+	caller.Notice = func(source, line string) {
+		log.Info("vault", "source", source, "notice", line)
+		broker.Tell(source, line)
+	}
 	d := daemon.New(daemon.Config{
 		Socket:  p.paths.Socket,
 		Files:   files,

@@ -109,8 +109,13 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 		return wire.DecodeResponse(answer)
 	}
 	resp, err := read()
-	for err == nil && resp.Ask != nil {
-		resp, err = ask(ctx, conn, *resp.Ask, read)
+	for err == nil && (resp.Ask != nil || resp.Notice != "") {
+		if resp.Ask != nil {
+			resp, err = ask(ctx, conn, *resp.Ask, read)
+			continue
+		}
+		tellTerminal(resp.Notice)
+		resp, err = read()
 	}
 	return resp, err
 }

@@ -106,6 +106,18 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	return t, nil
 }
 
+// tellTerminal shows a line to the person there, if it is for us to do.
+func tellTerminal(line string) {
+	tty, err := openTTY()
+	if err != nil {
+		return
+	}
+	defer func() { _ = syscall.Close(tty) }()
+	if inForeground(tty) {
+		_, _ = syscall.Write(tty, []byte("\r"+fault.Line(line)+"\r\n"))
+	}
+}
+
 // listen returns what the person says.
 func (t *terminal) listen() wire.Request {
 	line := make([]byte, 0, maxAnswer)

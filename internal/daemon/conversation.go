@@ -109,6 +109,18 @@ func (c *conversation) ask(ctx context.Context, text, reason string) (secret.Str
 	}
 }
 
+// tell tells the client why its answer takes long. Before an open question that is not said: the person is busy.
+func (c *conversation) tell(line string) {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	if b, err := wire.EncodeResponse(wire.Response{Notice: fault.Line(line)}); err == nil {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, _ = c.conn.Write(b)
+	}
+}
+
 // readAll reads until the connection or its handler ends.
 func (c *conversation) readAll() {
 	defer close(c.lines)

@@ -204,7 +204,7 @@ func (d *Daemon) request(c call) session.Request {
 	}
 	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
 	if c.req.CanAsk {
-		r.Terminal = &terminal{c}
+		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
 	}
 	if d.Window != nil {
 		r.Window = &window{c, d.Window}

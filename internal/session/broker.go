@@ -76,6 +76,8 @@ type Request struct {
 	Code    secret.String // an MFA code that the request brings; may be empty
 	// Terminal and Window are where somebody can be asked for a code; nil for nowhere.
 	Terminal, Window Asker
+	// Tell tells whoever waits, in one line, why it takes so long; nil for nobody. It must not block.
+	Tell func(line string)
 	// MinTTL is how long the credentials have to last at least; 0 for any time.
 	MinTTL time.Duration
 	// Login opens the MFA session alone, whatever roles the profile has, and
@@ -162,8 +164,8 @@ func (b *Broker) credentials(ctx context.Context, req Request) (Credentials, Pla
 func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Credentials, error) {
 	first := plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
-	if first.NeedsPerson() || !req.Code.IsZero() {
-		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code, first: req.Login && req.Terminal != nil}
+	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
+		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code, first: req.Login && req.Terminal != nil, source: plan.Source.Name, tell: req.Tell}
 		defer b.desk.wait(dev, g)()
 	}
 	creds, err := b.step(ctx, plan, last, req)
@@ -514,6 +516,13 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	b.logout.Add(1)
 	b.cache.drop(match) // what was found in the vault meanwhile
 	return n, failed
+}
+
+// Tell tells all who wait for a source why it takes so long, in one line.
+func (b *Broker) Tell(source, line string) {
+	for _, tell := range b.desk.listeners(source) {
+		tell(line)
+	}
 }
 
 // Waiting describes a device of which somebody is being asked for a code.

@@ -40,6 +40,8 @@ type guest struct {
 	window   Asker         // nil for none
 	code     secret.String // emptied when it is taken: a code is for one call
 	first    bool          // a login that was just typed: the person sits there, so he is asked there
+	source   string
+	tell     func(line string) // nil for nobody
 }
 
 // place is where a code may be had: of a program, or of one of those who wait.
@@ -242,6 +244,21 @@ func (d *desk) waiting() []Waiting {
 	}
 	slices.SortFunc(list, func(a, b Waiting) int { return cmp.Compare(a.Source, b.Source) })
 	return list
+}
+
+// listeners are those who wait for a source and can be told why.
+func (d *desk) listeners(source string) []func(string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []func(string)
+	for _, q := range d.queues {
+		for _, g := range q.guests {
+			if g.source == source && g.tell != nil {
+				all = append(all, g.tell)
+			}
+		}
+	}
+	return all
 }
 
 // brought reports whether somebody stands there with a code.

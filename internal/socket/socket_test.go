@@ -41,7 +41,7 @@ func play(part string, args []string) int {
 			fmt.Println("no connection:", err)
 			return 1
 		}
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = io.WriteString(conn, "{\"v\":1,\"verb\":\"ping\"}\n")
 		got, err := io.ReadAll(conn)
 		fmt.Printf("%d bytes, closed %v\n", len(got), err == nil || errors.Is(err, syscall.ECONNRESET))
@@ -76,7 +76,7 @@ func play(part string, args []string) int {
 		default:
 			fmt.Println(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Minute)
 		runtime.KeepAlive(l)
 		return 0
 	case "modes": // listen under a umask and print the modes of what was made
@@ -712,17 +712,28 @@ func TestFullBacklog(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	start := time.Now()
-	if _, err := dial.Dial(ctx, path); err == nil || errors.Is(err, dial.ErrNobody) || time.Since(start) > time.Second {
-		t.Errorf("with a deadline: %v after %v", err, time.Since(start))
+	// A deadline that is nearer than the patience of Dial, 2 s, counts. The machine may be slow once, and not ten times.
+	var took time.Duration
+	for range 10 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		start := time.Now()
+		_, err := dial.Dial(ctx, path)
+		cancel()
+		if err == nil || errors.Is(err, dial.ErrNobody) {
+			t.Errorf("with a deadline: %v", err)
+		}
+		if took = time.Since(start); took < 2*time.Second {
+			break
+		}
 	}
-	start = time.Now()
+	if took >= 2*time.Second {
+		t.Errorf("a deadline of 100ms does not count: it took %v", took)
+	}
+	start := time.Now()
 	if _, err := dial.Dial(t.Context(), path); !errors.Is(err, syscall.EAGAIN) || time.Since(start) < (2*time.Second) {
 		t.Errorf("a queue that stays full: %v after %v", err, time.Since(start))
 	}
-	timer := time.AfterFunc(300*time.Millisecond, func() {
+	timer := time.AfterFunc(50*time.Millisecond, func() {
 		for range 3 {
 			if c, _, err := syscall.Accept(fd); err == nil {
 				defer syscall.Close(c)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -224,14 +223,4 @@ func dropKept(ctx context.Context, r ring, source string) error {
 		return nil
 	}
 	return err
-}
-
-// waits tells why a code is not made at once, and how long that takes.
-func (e *errand) waits(s *mfa.SpentError) {
-	e.tell(fmt.Sprintf("waiting %v for the next code: %v", time.Until(s.Next).Round(time.Second), s))
-}
-
-// tell says a line to the caller's Notice.
-func (e *errand) tell(line string) {
-	_, _ = e.notices.Write([]byte(noticePrefix + strings.TrimSpace(fault.Line(line)) + "\n"))
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -203,4 +204,14 @@ func scrub(message string, hide []string) string {
 		}
 	}
 	return message
+}
+
+// tell says a line to the caller's Notice.
+func (e *errand) tell(line string) {
+	_, _ = e.notices.Write([]byte(noticePrefix + strings.TrimSpace(fault.Line(line)) + "\n"))
+}
+
+// waits tells why a code is not made at once, and how long that takes.
+func (e *errand) waits(s *mfa.SpentError) {
+	e.tell(fmt.Sprintf("waiting %v for the next code: %v", time.Until(s.Next).Round(time.Second), s))
 }

@@ -11,8 +11,8 @@
 //	← {"v":1,"error":{"kind":"denied","message":"…","hint":"…"}}
 //
 // A client with a person at its terminal says so ("can_ask"). The daemon may
-// then put questions before its answer; the client sends what the person says, and
-// whatever line comes next ends the question, answered or not:
+// then tell why it takes long ("notice") and put questions before its answer; the client sends what the
+// person says, and whatever line comes next ends the question, answered or not:
 //
 //	→ {"v":1,"verb":"get","profile":"product_prod_paul","can_ask":true,"timeout_ms":50000}
 //	← {"v":1,"ask":{"id":1,"text":"MFA code for security (…): "}}
@@ -89,6 +89,7 @@ type Response struct {
 	Warnings   []string // one line each; about files, never about secrets
 	Count      int      // of sessions that Logout forgot
 	Ask        *Ask     // not the answer yet: a question
+	Notice     string   // not the answer yet: why it takes long
 }
 
 // Ask is a question for the person at the client's terminal.
@@ -171,6 +172,7 @@ type responseJSON struct {
 	Warnings   []string        `json:"warnings,omitempty"`
 	Count      int             `json:"count,omitempty"`
 	Ask        *Ask            `json:"ask,omitempty"`
+	Notice     string          `json:"notice,omitempty"`
 }
 
 type errorJSON struct {
@@ -211,7 +213,7 @@ func DecodeRequest(b []byte) (Request, error) {
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -238,7 +240,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}
