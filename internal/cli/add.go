@@ -157,9 +157,9 @@ func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, err
 	case c.Bool("stdin"):
 		key, err = keyFromJSON(p.stdin)
 	case c.IsSet("from-profile"):
-		var at profiles.Origin
-		key.id, key.secret, at, err = profiles.PlainKey(p.files(), c.String("from-profile"))
-		key.from = at.String()
+		var plain profiles.Plain
+		plain, err = profiles.PlainKey(p.files(), c.String("from-profile"))
+		key = longTermKey{id: plain.AccessKeyID, secret: plain.Secret, from: plain.Origin.String()}
 	case c.Bool("from-env"):
 		if os.Getenv("AWS_SESSION_TOKEN") != "" {
 			return longTermKey{}, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")

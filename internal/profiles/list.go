@@ -2,9 +2,6 @@ package profiles
 
 import (
 	"strings"
-
-	"broker/internal/fault"
-	"broker/internal/secret"
 )
 
 // The kinds of a Summary.
@@ -107,64 +104,4 @@ func (s *Set) Source(name string) (Source, bool) {
 		return src.Source, true
 	}
 	return Source{}, false
-}
-
-// PlainKey reads a long-lived key out of the AWS files, so that it can be put
-// into the keyring. It is the one exception to the rule of this package never to
-// return such a key, and exists for `broker add --from-profile` and `broker
-// import`; no Set ever holds one. The credentials file wins over the config.
-//
-// Errors: fault.NotFound if the profile has no key there, fault.Config if it
-// has half a key, a temporary one, or the file cannot be read.
-func PlainKey(files Files, profile string) (accessKeyID string, secretKey secret.String, origin Origin, err error) {
-	if err := checkName(profile); err != nil {
-		return "", secret.String{}, Origin{}, err
-	}
-	for _, f := range []struct {
-		path, kind string
-	}{{files.Credentials, SectionCredentials}, {files.Config, SectionProfile}} {
-		id, key, origin, err := plainKeyIn(f.path, f.kind, profile)
-		if err != nil || id != "" {
-			return id, key, origin, err
-		}
-	}
-	return "", secret.String{}, Origin{}, fault.New(fault.NotFound, "profile %q has no %s in the AWS files", profile, keyAccessKeyID).
-		WithHint("broker profiles list")
-}
-
-func plainKeyIn(path, kind, name string) (string, secret.String, Origin, error) {
-	none := secret.String{}
-	src, _, err := readFile(path)
-	defer clear(src)
-	if err != nil {
-		return "", none, Origin{}, err
-	}
-	doc, bad := scan(src, kind == SectionCredentials)
-	if bad != nil {
-		return "", none, Origin{}, fault.New(fault.Config, "%s: this line %s", Origin{path, bad.line}, bad.text)
-	}
-	var id, token string
-	var key secret.String
-	var origin Origin
-	for _, e := range doc.entriesOf(kind, name) {
-		switch strings.ToLower(string(e.key)) {
-		case keyAccessKeyID:
-			id, origin = string(e.value), Origin{path, e.line}
-		case keySecretKey:
-			key = secret.New(string(e.value))
-		case keySessionToken:
-			token = "there is one"
-		}
-	}
-	switch {
-	case id == "" && key.IsZero():
-		return "", none, Origin{}, nil
-	case id == "" || key.IsZero():
-		return "", none, Origin{}, fault.New(fault.Config, "%s: profile %q has only one half of a key", path, name)
-	case token != "":
-		return "", none, Origin{}, fault.New(fault.Config, "%s: the key of profile %q is a temporary one, which cannot be a source", origin, name)
-	case checkAccessKeyID(id) != nil:
-		return "", none, Origin{}, fault.New(fault.Config, "%s: %s is not an access key id", origin, keyAccessKeyID)
-	}
-	return id, key, origin, nil
 }

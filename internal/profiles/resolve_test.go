@@ -532,13 +532,13 @@ func TestPlainKey(t *testing.T) {
 		{"nobody", "", "", Origin{}, fault.NotFound},
 		{"a]", "", "", Origin{}, fault.Usage},
 	} {
-		id, key, origin, err := PlainKey(files, tt.name)
-		if id != tt.id || key.Reveal() != tt.key || origin != tt.origin || (tt.kind == "") != (err == nil) || err != nil && !fault.Is(err, tt.kind) {
-			t.Errorf("%s: %q %v %v", tt.name, id, origin, err)
+		key, err := PlainKey(files, tt.name)
+		if key.AccessKeyID != tt.id || key.Secret.Reveal() != tt.key || key.Origin != tt.origin || (tt.kind == "") != (err == nil) || err != nil && !fault.Is(err, tt.kind) {
+			t.Errorf("%s: %q %v %v", tt.name, key.AccessKeyID, key.Origin, err)
 		}
 	}
 	files.Credentials = dir
-	if _, _, _, err := PlainKey(files, "a"); !fault.Is(err, fault.Config) {
+	if _, err := PlainKey(files, "a"); !fault.Is(err, fault.Config) {
 		t.Error(err)
 	}
 }

@@ -30,6 +30,9 @@ const (
 	opCheck      operation = "check"
 	opProbe      operation = "probe"
 	opCreate     operation = "create"
+	opSeal       operation = "seal"
+	opUnseal     operation = "unseal"
+	opForget     operation = "forget-sealed"
 )
 
 // request is what the caller writes.
@@ -50,6 +53,7 @@ type request struct {
 	Verify     bool              `json:"verify,omitempty"`
 	Endpoint   profiles.Endpoint `json:"endpoint"`
 	Call       *session.Call     `json:"call,omitempty"`
+	Sealed     string            `json:"sealed,omitempty"`
 	// UseSeed says that the stored seed is of the device that the call names.
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
@@ -62,6 +66,7 @@ type answer struct {
 	Credentials *answerCredentials `json:"credentials,omitempty"`
 	Identity    *Identity          `json:"identity,omitempty"`
 	Info        *Info              `json:"info,omitempty"`
+	Sealed      string             `json:"sealed,omitempty"`
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
@@ -107,7 +112,7 @@ func (c *answerCredentials) sealed() session.Credentials {
 	}
 }
 
-// putRequest, seedRequest, openRequest and withPassphrase are where the caller's secrets enter a request.
+// putRequest, seedRequest, openRequest, sealRequest and withPassphrase are where the caller's secrets enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *request {
 	return &request{Op: opPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
@@ -122,6 +127,12 @@ func openRequest(source profiles.Source, call session.Call, code secret.String) 
 	return &request{Op: opOpen, Source: source.Name, KeyID: source.AccessKeyID, Call: &call, Code: code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
 }
+
+func sealRequest(name string, data secret.String) *request {
+	return &request{Op: opSeal, Source: name, Sealed: data.Reveal()}
+}
+
+func (a *answer) sealed() secret.String { return secret.New(a.Sealed) }
 
 func (q *request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
 

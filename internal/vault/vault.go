@@ -177,6 +177,12 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.drop(ctx, r)
 	case opDescribe:
 		return e.describe(ctx, r)
+	case opSeal:
+		return e.seal(ctx, r)
+	case opUnseal:
+		return e.unseal(ctx, r)
+	case opForget:
+		return e.forget(ctx, r)
 	case opCheck, opProbe:
 		return &answer{}, r.check(ctx)
 	case opCreate:

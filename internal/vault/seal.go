@@ -1,0 +1,77 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// What `broker import` takes out of a file is sealed in the keyring until it is forgotten, in items of their own
+// that nothing else reads.
+
+const sealedPrefix = "broker-sealed-"
+
+// Seal stores bytes under a name, in place of what was there, and reads them back. At most 48 KiB.
+func (c *Caller) Seal(ctx context.Context, name string, data secret.String) error {
+	_, err := c.run(ctx, sealRequest(name, data))
+	return err
+}
+
+// Unseal returns what Seal stored. NotFound if there is nothing.
+func (c *Caller) Unseal(ctx context.Context, name string) (secret.String, error) {
+	a, err := c.run(ctx, &request{Op: opUnseal, Source: name})
+	if err != nil {
+		return secret.String{}, err
+	}
+	return a.sealed(), nil
+}
+
+// ForgetSealed deletes what Seal stored. NotFound if there is nothing.
+func (c *Caller) ForgetSealed(ctx context.Context, name string) error {
+	_, err := c.run(ctx, &request{Op: opForget, Source: name})
+	return err
+}
+
+func nothingSealed(name string) error {
+	return fault.New(fault.NotFound, "the keyring holds nothing of %q", name)
+}
+
+func (e *errand) seal(ctx context.Context, r ring) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, data := hashedKey(sealedPrefix, e.Source), []byte(e.Sealed)
+	if err := r.set(ctx, key, fault.Line("broker: before the "+e.Source), data); err != nil {
+		return nil, err
+	}
+	if back, err := r.get(ctx, key); err != nil || !bytes.Equal(back, data) {
+		return nil, fault.New(fault.Keyring, "the keyring did not give back what was written")
+	}
+	return &answer{}, nil
+}
+
+func (e *errand) unseal(ctx context.Context, r ring) (*answer, error) {
+	data, err := r.get(ctx, hashedKey(sealedPrefix, e.Source))
+	if errors.Is(err, errNoItem) {
+		return nil, nothingSealed(e.Source)
+	}
+	return &answer{Sealed: string(data)}, err
+}
+
+func (e *errand) forget(ctx context.Context, r ring) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	err = r.remove(ctx, hashedKey(sealedPrefix, e.Source))
+	if errors.Is(err, errNoItem) {
+		return nil, nothingSealed(e.Source)
+	}
+	return &answer{}, err
+}
