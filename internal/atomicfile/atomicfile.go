@@ -1,6 +1,6 @@
 // Package atomicfile owns the safe replacement of a file: a reader sees the
-// old bytes or the new ones, and a crash leaves one of the two. It refuses to
-// know what is in them.
+// old bytes or the new ones, a crash leaves one of the two, and an edit loses nothing
+// that others write meanwhile. It refuses to know what is in them.
 package atomicfile
 
 import (

@@ -1,46 +1,33 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"syscall"
 
 	"broker/internal/atomicfile"
 	"broker/internal/fault"
 )
 
-// editRegistry changes the registry: read, edit, replace, while no other
-// command of ours does the same. An edit that changes nothing writes nothing.
+// editRegistry changes the registry. An edit that changes nothing writes nothing.
 func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
-	path := p.paths.Registry
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fault.New(fault.Failed, "make the directory of the registry: %w", err)
-	}
-	held, err := os.Open(dir)
-	if err != nil {
-		return fault.New(fault.Failed, "open the directory of the registry: %w", err)
-	}
-	defer func() { _ = held.Close() }()
-	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
-		return fault.New(fault.Failed, "lock %s: %w", dir, err)
-	}
-	src, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.Config, "read the registry: %w", err)
-	}
-	dst, err := edit(src)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(src, dst) {
+	return editFile(p.paths.Registry, "", edit)
+}
+
+// editFile changes a file of the user's so that nothing is lost which others write at
+// the same time. Edit may be called more than once.
+func editFile(path, backup string, edit func(src []byte) ([]byte, error)) error {
+	var refused error
+	err := atomicfile.Edit(path, 0o600, backup, func(src []byte) ([]byte, error) {
+		var dst []byte
+		dst, refused = edit(src)
+		return dst, refused
+	})
+	switch {
+	case err == nil:
 		return nil
+	case refused != nil:
+		return refused
+	case errors.Is(err, atomicfile.ErrReadOnly):
+		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", fault.Word(path))
 	}
-	if err := atomicfile.Write(path, dst, 0o600); err != nil {
-		return fault.New(fault.Failed, "write the registry: %w", err)
-	}
-	return nil
+	return fault.New(fault.Failed, "write %s: %w", path, err)
 }

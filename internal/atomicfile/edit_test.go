@@ -1,0 +1,355 @@
+package atomicfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// set is an edit that knows nothing of what was there.
+func set(text string) func([]byte) ([]byte, error) {
+	return func([]byte) ([]byte, error) { return []byte(text), nil }
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// alone fails the test if anything but these names is in a directory.
+func alone(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if strings.Join(got, " ") != strings.Join(names, " ") {
+		t.Errorf("in the directory: %v, want %v", got, names)
+	}
+}
+
+func TestEdit(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o777))
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	file := filepath.Join(dir, "config")
+
+	if err := Edit(file, 0o600, "", set("")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing to write, but a directory was made: %v", err)
+	}
+	if err := Edit(file, 0o600, file+".backup", set("one\n")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]fs.FileMode{dir: 0o700, file: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	alone(t, dir, "config") // there was nothing to keep a backup of
+	if err := os.Chmod(file, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("config", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := Edit(link, 0o600, file+".backup", func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
+		t.Fatal(err)
+	}
+	if content(t, file) != "one\ntwo\n" || content(t, file+".backup") != "one\n" {
+		t.Errorf("%q, backup %q", content(t, file), content(t, file+".backup"))
+	}
+	if info, _ := os.Lstat(link); info.Mode()&fs.ModeSymlink == 0 {
+		t.Error("the link was replaced")
+	}
+	for path, want := range map[string]fs.FileMode{file: 0o640, file + ".backup": 0o600} {
+		if info, _ := os.Stat(path); info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+	}
+	before, _ := os.Stat(file)
+	if err := Edit(file, 0o600, file+".backup", func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := os.Stat(file); !os.SameFile(before, after) || content(t, file+".backup") != "one\n" {
+		t.Error("nothing changed, but it was written")
+	}
+	mine := errors.New("mine")
+	if err := Edit(file, 0o600, "", func([]byte) ([]byte, error) { return []byte("x"), mine }); err != mine {
+		t.Error(err)
+	}
+	alone(t, dir, "config", "config.backup", "link")
+}
+
+func TestEditRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	_ = os.Symlink("nowhere", path("dangling"))
+	_ = os.Symlink("loop", path("loop"))
+	_ = os.WriteFile(path("readonly"), []byte("x"), 0o400)
+	_ = os.Mkdir(path("dir"), 0o700)
+	_ = syscall.Mkfifo(path("fifo"), 0o600)
+	for _, name := range []string{"dangling", "loop", "dir", "fifo", "readonly/below"} {
+		if err := Edit(path(name), 0o600, "", set("new")); err == nil {
+			t.Errorf("%s was edited", name)
+		}
+	}
+	if err := Edit(path("readonly"), 0o600, "", set("new")); !errors.Is(err, ErrReadOnly) {
+		t.Error(err)
+	}
+	if err := Edit(path("f"), 0o600, path("dir"), set("new")); err != nil {
+		t.Error(err)
+	}
+	if err := Edit(path("f"), 0o600, path("dir"), set("newer")); err == nil || content(t, path("f")) != "new" {
+		t.Error("edited without the backup that was wanted:", err)
+	}
+	alone(t, dir, "dangling", "dir", "f", "fifo", "loop", "readonly")
+}
+
+func TestEditTakesTurns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) { return append(src, 'x'), nil })
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := content(t, file); got != strings.Repeat("x", 80) {
+		t.Errorf("%d edits of 80 are there", len(got))
+	}
+}
+
+// TestEditLosesNothingOfOthers: somebody writes the same file without a lock, in each
+// of the ways in which editors and shells do it. What he wrote is there in the end.
+func TestEditLosesNothingOfOthers(t *testing.T) {
+	const lines = 300
+	inPlace := func(path, line string) error { // echo line >> file
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(line)
+		return errors.Join(err, f.Close())
+	}
+	for name, add := range map[string]func(path, line string) error{
+		"appended": inPlace,
+		"appended slowly": func(path, line string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString(line[:3])
+			time.Sleep(500 * time.Microsecond)
+			_, err2 := f.WriteString(line[3:])
+			return errors.Join(err, err2, f.Close())
+		},
+		"renamed": func(path, line string) error {
+			old, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(path+".theirs", append(old, line...), 0o600); err != nil {
+				return err
+			}
+			return os.Rename(path+".theirs", path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "f")
+			if err := os.WriteFile(file, []byte("0\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			var over atomic.Bool
+			wg.Go(func() {
+				defer over.Store(true)
+				for i := range lines {
+					if err := add(file, fmt.Sprintf("line %d\n", i)); err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(200 * time.Microsecond)
+				}
+			})
+			edits, busy := 0, 0
+			for !over.Load() {
+				err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) {
+					_, rest, _ := bytes.Cut(src, []byte("\n"))
+					return append([]byte(fmt.Sprintf("%d\n", edits)), rest...), nil
+				})
+				switch {
+				case errors.Is(err, ErrBusy):
+					busy++
+				case err != nil:
+					t.Fatal(err)
+				}
+				edits++
+			}
+			wg.Wait()
+			got := strings.Split(content(t, file), "\n")[1:]
+			for i := range lines {
+				if len(got) <= i || got[i] != fmt.Sprintf("line %d", i) {
+					t.Fatalf("line %d is lost or stands elsewhere, after %d edits (%d busy)", i, edits, busy)
+				}
+			}
+			if edits-busy < 5 {
+				t.Errorf("only %d edits succeeded, %d did not: the test is void", edits-busy, busy)
+			}
+			alone(t, dir, "f")
+			t.Logf("%d edits, %d of them gave up", edits, busy)
+		})
+	}
+}
+
+func TestEditWaitsForAnOpenWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(file, 0o600, "", set("b\n")); !errors.Is(err, ErrBusy) {
+		t.Errorf("edited what somebody had open for writing: %v", err)
+	}
+	if _, err := f.WriteString("late\n"); err != nil || content(t, file) != "a\nlate\n" {
+		t.Errorf("%v %q", err, content(t, file))
+	}
+	_ = f.Close()
+	if err := Edit(file, 0o600, "", set("b\n")); err != nil || content(t, file) != "b\n" {
+		t.Error(err)
+	}
+}
+
+// TestEditAfterACrash: what a killed edit leaves is removed, and what is of others is kept.
+func TestEditAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	put := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("f", "old")
+	put(".f.broker-draft-123", "ne")
+	put(".f.broker-swap-"+digest([]byte("older"))+"-"+digest([]byte("old")), "older")
+	put(".f.broker-swap-"+digest([]byte("old"))+"-"+digest([]byte("new")), "new")
+	put(".f2.broker-draft-1", "of another file")
+	if err := Edit(file, 0o600, "", set("new")); err != nil || content(t, file) != "new" {
+		t.Fatal(err)
+	}
+	alone(t, dir, ".f2.broker-draft-1", "f")
+	put(".f.broker-swap-"+digest([]byte("x"))+"-"+digest([]byte("y")), "precious")
+	err := Edit(file, 0o600, "", set("newer"))
+	saved, _ := filepath.Glob(filepath.Join(dir, "f.broker-saved-*", "f"))
+	if len(saved) != 1 || content(t, saved[0]) != "precious" {
+		t.Errorf("what somebody else wrote is gone: %v, %v", saved, err)
+	}
+	if err := Edit(file, 0o600, "", set("newer")); err != nil || content(t, file) != "newer" {
+		t.Error(err)
+	}
+}
+
+// TestEditKilled runs edits in a process that is killed at any moment.
+func TestEditKilled(t *testing.T) {
+	if path := os.Getenv("ATOMICFILE_EDIT"); path != "" {
+		for i := 0; ; i++ {
+			if err := Edit(path, 0o600, path+".backup", set(strings.Repeat(fmt.Sprint(i%10), 100_000))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	for i := range 25 {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestEditKilled$")
+		cmd.Env = append(os.Environ(), "ATOMICFILE_EDIT="+file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(20+3*i) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		got, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || len(got) != 100_000 || strings.Trim(string(got), string(got[:1])) != "" {
+			t.Fatalf("half a file: %d bytes, %v", len(got), err)
+		}
+	}
+	if err := Edit(file, 0o600, "", set("done")); err != nil {
+		t.Fatal(err)
+	}
+	alone(t, dir, leftOf(t, dir)...)
+}
+
+// leftOf is what may be there after a kill: the file, its backup, and a draft of the backup.
+func leftOf(t *testing.T, dir string) []string {
+	names := []string{}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if n := e.Name(); n == "f" || n == "f.backup" || strings.HasPrefix(n, ".f.backup.") {
+			names = append(names, n)
+		} else {
+			t.Errorf("left behind: %s", n)
+		}
+	}
+	return names
+}
+
+func TestEditWithoutSpace(t *testing.T) {
+	if path := os.Getenv("ATOMICFILE_FULL"); path != "" {
+		// A write beyond this fails, as on a full disk.
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10, Max: 10}); err != nil {
+			t.Fatal(err)
+		}
+		err := Edit(path, 0o600, "", set(strings.Repeat("x", 1000)))
+		if !errors.Is(err, syscall.EFBIG) {
+			os.Exit(3)
+		}
+		os.Exit(7)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	if err := os.WriteFile(file, []byte("the old one, of more than ten bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestEditWithoutSpace$")
+	cmd.Env = append(os.Environ(), "ATOMICFILE_FULL="+file)
+	if _ = cmd.Run(); cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("exit code %d", cmd.ProcessState.ExitCode())
+	}
+	if got := content(t, file); got != "the old one, of more than ten bytes" {
+		t.Errorf("the file is now %q", got)
+	}
+	alone(t, dir, "f")
+}
