@@ -99,6 +99,7 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 		Arn             string
 		Name            string
 		Email           string
+		State           string // took the place of Status, which AWS takes away in September 2026
 		Status          string
 		JoinedMethod    string
 		JoinedTimestamp float64
@@ -110,7 +111,7 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 	for _, a := range w.listed[from:min(from+size, len(w.listed))] {
 		out.Accounts = append(out.Accounts, accountJSON{
 			ID: a.ID, Arn: management.arn("organizations", "account/o-simulated1/"+a.ID), Name: a.Name, Email: "aws+" + a.ID + "@example.com",
-			Status: a.status(), JoinedMethod: "CREATED", JoinedTimestamp: 1.7e9,
+			State: a.status(), Status: a.status(), JoinedMethod: "CREATED", JoinedTimestamp: 1.7e9,
 		})
 	}
 	if next := from + size; next < len(w.listed) {

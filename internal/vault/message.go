@@ -30,6 +30,7 @@ const (
 	opCheck      operation = "check"
 	opProbe      operation = "probe"
 	opCreate     operation = "create"
+	opDevices    operation = "devices"
 )
 
 // request is what the caller writes.
@@ -62,6 +63,7 @@ type answer struct {
 	Credentials *answerCredentials `json:"credentials,omitempty"`
 	Identity    *Identity          `json:"identity,omitempty"`
 	Info        *Info              `json:"info,omitempty"`
+	Serials     []string           `json:"serials,omitempty"` // of MFA devices
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
