@@ -20,14 +20,13 @@ import (
 // maxBody is far above any answer of STS, which has a few kilobytes.
 const maxBody = 1 << 20
 
-// attempt is one request and what came back. It is the SDK's HTTP client and
-// its signer for that one request, so that it knows all about it.
+// attempt is one request and what came back. It is the SDK's HTTP client, its
+// signer and its credentials for that one request, so that it knows all about it.
 type attempt struct {
 	client    *Client
 	question  question
 	to        location
 	transport http.RoundTripper
-	api       *sts.Client
 	began     time.Time
 
 	host   string        // of the request, for messages
@@ -51,6 +50,7 @@ type look int
 
 const (
 	looksLikeXML look = iota
+	looksLikeJSON
 	looksEmpty
 	looksLikePage
 	looksOther
@@ -63,19 +63,28 @@ var (
 )
 
 func (c *Client) newAttempt(q question, to location, transport http.RoundTripper) *attempt {
-	a := &attempt{client: c, question: q, to: to, transport: transport, began: time.Now()}
-	o := to.options()
-	o.HTTPClient = a
-	o.HTTPSignerV4 = a
-	o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{
-			AccessKeyID:     q.keys.AccessKeyID,
-			SecretAccessKey: q.keys.Secret.Reveal(),
-			SessionToken:    q.keys.Token.Reveal(),
-		}, nil
-	})
-	a.api = sts.New(o)
-	return a
+	return &attempt{client: c, question: q, to: to, transport: transport, began: time.Now()}
+}
+
+// sts is STS as the SDK knows it, for this one request.
+func (a *attempt) sts() *sts.Client {
+	o := a.to.options()
+	o.HTTPClient, o.HTTPSignerV4, o.Credentials = a, a, a
+	return sts.New(o)
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (a *attempt) Retrieve(context.Context) (aws.Credentials, error) {
+	k := a.question.keys
+	return aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.Secret.Reveal(), SessionToken: k.Token.Reveal()}, nil
+}
+
+// service is who is asked, for messages.
+func (a *attempt) service() string {
+	if a.question.service == "" {
+		return "STS"
+	}
+	return a.question.service
 }
 
 // SignHTTP implements sts.HTTPSignerV4, the SDK's documented place for a signer
@@ -171,6 +180,8 @@ func lookOf(body []byte) look {
 		return looksLikePage
 	case head[0] == '<':
 		return looksLikeXML
+	case head[0] == '{':
+		return looksLikeJSON
 	}
 	return looksOther
 }

@@ -1,5 +1,6 @@
-// Package exchange owns the conversation with AWS STS: it signs the three calls
-// that the broker makes, checks every field of what comes back, and turns what
+// Package exchange owns the conversation with AWS STS, and the two questions that
+// the broker has for IAM and Organizations: it signs the calls,
+// checks every field of what comes back, and turns what
 // goes wrong into faults that a person understands. It is the only importer of
 // the AWS SDK. It refuses to read profiles or the AWS_* environment (but for
 // AWS_CA_BUNDLE and the proxy variables), to follow redirects, to send an MFA
@@ -130,7 +131,7 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 		}
 		var got session.Credentials
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
-			out, err := a.api.GetSessionToken(ctx, in)
+			out, err := a.sts().GetSessionToken(ctx, in)
 			if err != nil {
 				return err
 			}
@@ -162,7 +163,7 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 		}
 		var got session.Credentials
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
-			out, err := a.api.AssumeRole(ctx, in)
+			out, err := a.sts().AssumeRole(ctx, in)
 			if err != nil {
 				return err
 			}
@@ -199,7 +200,7 @@ func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endp
 	q := question{verb: "identify key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint}
 	var got Identity
 	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
-		out, err := a.api.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		out, err := a.sts().GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 		if err != nil {
 			return err
 		}
@@ -216,6 +217,7 @@ type question struct {
 	endpoint profiles.Endpoint
 	resource string // an ARN that tells the partition where no region is given
 	code     secret.String
+	service  string // as messages name it; empty is STS
 }
 
 // ask makes the attempts of one call.

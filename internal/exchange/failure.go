@@ -96,7 +96,7 @@ func (a *attempt) noAnswer() *fault.Error {
 	case looksLikePage:
 		return a.badAnswer("%s answered %d with a web page: a proxy or a captive portal is in the way", a.host, a.status)
 	}
-	return a.badAnswer("%s answered %d with what is no answer of STS", a.host, a.status)
+	return a.badAnswer("%s answered %d with what is no answer of %s", a.host, a.status, a.service())
 }
 
 // innermost is the text of the error that the SDK wrapped, without its prefixes.
@@ -160,7 +160,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case strings.Contains(lower, "unable to validate mfa code"):
 		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: %s", words), false
 
-	case code == "AccessDenied", code == "AccessDeniedException":
+	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
 
 	case code == "InvalidClientTokenId", code == "UnrecognizedClientException":
@@ -218,11 +218,11 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	)
 	switch {
 	case errors.Is(err, errRedirect):
-		return a.badAnswer("%s answered with a redirect (%d), which STS never does: a proxy or a captive portal is in the way", place, a.status), false
+		return a.badAnswer("%s answered with a redirect (%d), which %s never does: a proxy or a captive portal is in the way", place, a.status, a.service()), false
 	case errors.Is(err, errSwitched):
-		return a.badAnswer("%s answered %d, which STS never does", place, a.status), false
+		return a.badAnswer("%s answered %d, which %s never does", place, a.status, a.service()), false
 	case errors.Is(err, errTooBig):
-		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of STS is", place), false
+		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of %s is", place, a.service()), false
 	case errors.As(err, &refused):
 		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
 
@@ -276,10 +276,10 @@ func notHTTP(text string) bool {
 	return false
 }
 
-// place is the host for a message; before the SDK chose one, just STS.
+// place is the host for a message; before the SDK chose one, just the service.
 func (a *attempt) place() string {
 	if a.host == "" {
-		return "STS"
+		return a.service()
 	}
 	return a.host
 }

@@ -186,6 +186,9 @@ func (f Fault) instead(x *exchange) (answer, string) {
 		if op, known := operations[x.action]; known {
 			api = op.api
 		}
+		if x.json {
+			return jsonFailure(e), e.code
+		}
 		return failure(api, x.id, e), e.code
 	}
 	switch f.Kind {

@@ -58,6 +58,7 @@ type caller struct {
 	client *http.Client                    // default: no network
 	url    string                          // default: a name that nobody resolves
 	form   func(url.Values, []byte) []byte // changes the body after it was signed
+	raw    []byte                          // the body; default: the form
 }
 
 func paul(sim *Sim) caller {
@@ -125,6 +126,9 @@ func (c caller) send(form url.Values) reply {
 		c.url = "https://sts.eu-west-1.simulated.invalid"
 	}
 	body := []byte(form.Encode())
+	if c.raw != nil {
+		body = c.raw
+	}
 	request, err := http.NewRequest("POST", c.url+"/", bytes.NewReader(body))
 	if err != nil {
 		return reply{err: err}

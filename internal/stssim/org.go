@@ -27,6 +27,9 @@ type Account struct {
 	Name      string // what the other parts of the organisation call it
 	ID        string // 12 digits
 	Partition string // aws, aws-cn or aws-us-gov; empty is aws
+
+	Management bool // the organisation belongs to it: it alone may list the accounts
+	Suspended  bool // it is closed, and listed all the same
 }
 
 // User is an IAM user.
@@ -35,6 +38,9 @@ type User struct {
 	Name    string
 	Keys    []AccessKey // at most two, as in AWS
 	Deny    []string    // "ACTION" or "ACTION RESOURCE" with * as a wildcard; all else is allowed
+	// DenyWithoutMFA is Deny for calls without MFA, as in AWS's example policy:
+	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage.html
+	DenyWithoutMFA []string
 }
 
 // AccessKey is a long-lived access key.
@@ -70,6 +76,7 @@ type Settings struct {
 	SessionLifetime time.Duration // 0 = as asked
 	NewKeyDelay     time.Duration // 0 = new keys work at once
 	NewKeyFlaps     bool
+	AccountsPerPage int // of ListAccounts at most; 0 = as AWS does
 }
 
 //go:embed demo.ini
@@ -136,9 +143,10 @@ func (org *Organization) read(section *ini.Section) error {
 	values := valuesOf(section)
 	switch kind {
 	case "account":
-		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition")})
+		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition"),
+			Management: values.takeBool("management"), Suspended: values.takeBool("suspended")})
 	case "user":
-		user := User{Account: values.take("account"), Name: name, Deny: values.takeList("deny")}
+		user := User{Account: values.take("account"), Name: name, Deny: values.takeList("deny"), DenyWithoutMFA: values.takeList("deny_without_mfa")}
 		if key := (AccessKey{ID: values.take("access_key_id"), Secret: values.take("secret_access_key")}); key.ID != "" {
 			user.Keys = []AccessKey{key}
 		}
@@ -167,6 +175,7 @@ func (org *Organization) read(section *ini.Section) error {
 		org.Settings.SessionLifetime = values.takeDuration("session_lifetime")
 		org.Settings.NewKeyDelay = values.takeDuration("new_key_delay")
 		org.Settings.NewKeyFlaps = values.takeBool("new_key_flaps")
+		org.Settings.AccountsPerPage = values.takeInt("accounts_per_page")
 	default:
 		return fmt.Errorf("no such kind of section")
 	}
@@ -218,6 +227,15 @@ func (v *values) takeDuration(key string) time.Duration {
 	return d
 }
 
+func (v *values) takeInt(key string) int {
+	value := v.take(key)
+	n, err := strconv.Atoi(value)
+	if value != "" && (err != nil || n < 1) {
+		v.fail(fmt.Errorf("%s = %s: want a number from 1 on", key, value))
+	}
+	return n
+}
+
 func (v *values) fail(err error) {
 	if v.err == nil {
 		v.err = err
@@ -245,6 +263,11 @@ func (org *Organization) check() error {
 	for _, account := range org.Accounts {
 		if err := account.check(seen); err != nil {
 			return fmt.Errorf("account %s: %w", account.Name, err)
+		}
+		if account.Management {
+			if err := seen.add("management account"); err != nil {
+				return err
+			}
 		}
 	}
 	for _, user := range org.Users {

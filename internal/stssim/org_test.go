@@ -31,6 +31,7 @@ func TestOrganizationFile(t *testing.T) {
 session_lifetime = 3s
 new_key_delay    = 10s
 new_key_flaps    = true
+accounts_per_page = 2
 [mfa token]
 account = cn
 user    = li
@@ -66,7 +67,7 @@ external_id = 42
 	if err != nil {
 		t.Fatal(err)
 	}
-	if org.Settings != (Settings{3 * time.Second, 10 * time.Second, true}) {
+	if org.Settings != (Settings{3 * time.Second, 10 * time.Second, true, 2}) {
 		t.Errorf("settings %+v", org.Settings)
 	}
 	if org.Device("GAHT12345678") == nil || org.Device("arn:aws-cn:iam::123456789012:mfa/phone") == nil {

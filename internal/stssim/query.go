@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The two query APIs, as credential scopes name them.
+// The query APIs, as credential scopes name them.
 const (
 	apiSTS = "sts"
 	apiIAM = "iam"
@@ -24,7 +24,7 @@ var (
 	namespaces = map[string]string{apiSTS: "https://sts.amazonaws.com/doc/2011-06-15/", apiIAM: "https://iam.amazonaws.com/doc/2010-05-08/"}
 )
 
-// operation is one call of a query API.
+// operation is one call of an API.
 type operation struct {
 	api string
 	// do runs with the mutex of Sim held. Its result is marshalled as the Result
@@ -48,6 +48,8 @@ var operations = map[string]operation{
 	"ListMFADevices":       {apiIAM, (*world).listMFADevices},
 	"ListRoles":            {apiIAM, (*world).listRoles},
 	"UpdateAccessKey":      {apiIAM, (*world).updateAccessKey},
+
+	"ListAccounts": {apiOrganizations, (*world).listAccounts},
 }
 
 // call is one authenticated request.

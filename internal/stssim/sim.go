@@ -1,5 +1,6 @@
 // Package stssim owns a simulator of AWS STS, of the part of IAM that key
-// rotation needs, and of the sign-in endpoint of the console: it verifies
+// rotation needs, of the list of accounts of AWS Organizations, and of the
+// sign-in endpoint of the console: it verifies
 // signatures, keeps AWS's rules word for word, fails on request, and remembers
 // what it was sent. It refuses to share code with what is tested against it:
 // signatures and one-time codes are written here a second time, so that a
@@ -54,7 +55,7 @@ func New(org *Organization) (*Sim, error) {
 	return s, nil
 }
 
-// ServeHTTP answers STS, IAM, the sign-in endpoint (/federation) and the admin
+// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation) and the admin
 // paths (/_sim/).
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
@@ -78,6 +79,7 @@ type exchange struct {
 	signature signature
 	unsigned  *apiError // why there is no signature
 	id        string    // of the request
+	json      bool      // it is a call of Organizations
 }
 
 // serve reads a request, lets the next scripted fault have its way, and has
@@ -95,6 +97,7 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange)
 		}
 	}
 	x.action = x.params.Get("Action")
+	x.readJSONCall()
 	x.signature, x.unsigned = parseSignature(r)
 	w.Header().Set("X-Amzn-Requestid", x.id)
 
@@ -125,7 +128,7 @@ func pause(r *http.Request, d time.Duration) bool {
 	}
 }
 
-// query performs an operation of STS or IAM.
+// query performs an operation of STS, IAM or Organizations.
 func (x *exchange) query() (answer, string) {
 	op, api := operations[x.action], apiSTS
 	if op.do != nil {
@@ -134,8 +137,13 @@ func (x *exchange) query() (answer, string) {
 		api = apiIAM
 	}
 	result, err := x.perform(op)
-	if err != nil {
+	switch {
+	case err != nil && x.json:
+		return jsonFailure(err), err.code
+	case err != nil:
 		return failure(api, x.id, err), err.code
+	case x.json:
+		return jsonSuccess(result), outcomeOK
 	}
 	return success(api, x.action, x.id, result), outcomeOK
 }
@@ -144,7 +152,7 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 	if x.unsigned != nil {
 		return nil, x.unsigned
 	}
-	if version := x.params.Get("Version"); op.do == nil || version != versions[op.api] {
+	if version := x.params.Get("Version"); op.do == nil || version != versions[op.api] || x.json != (op.api == apiOrganizations) {
 		return nil, &apiError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + x.action + " for version " + version}
 	}
 	key, err := x.sim.authenticate(x, op.api)

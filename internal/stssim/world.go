@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ const forgetAfter = time.Hour
 // concurrent use: the mutex of Sim guards it.
 type world struct {
 	accounts map[string]*Account // by name
+	listed   []*Account          // the same, as the file has them
 	users    []*user
 	roles    map[string]*role       // by ARN
 	devices  map[string]*device     // by serial
@@ -39,6 +41,7 @@ type user struct {
 	arn     string
 	id      string
 	deny    []string
+	plain   []string // denied without MFA
 	created time.Time
 	keys    []*credential
 }
@@ -116,6 +119,7 @@ func newWorld(org *Organization, now time.Time) *world {
 	}
 	for _, account := range org.Accounts {
 		w.accounts[account.Name] = &account
+		w.listed = append(w.listed, &account)
 	}
 	for _, u := range org.Users {
 		w.addUser(u, now)
@@ -137,7 +141,7 @@ func newWorld(org *Organization, now time.Time) *world {
 func (w *world) addUser(u User, now time.Time) {
 	account := w.accounts[u.Account]
 	arn := account.arn("iam", "user/"+u.Name)
-	added := &user{account: account, name: u.Name, arn: arn, id: stableID("AIDA", arn), deny: u.Deny, created: now}
+	added := &user{account: account, name: u.Name, arn: arn, id: stableID("AIDA", arn), deny: u.Deny, plain: u.DenyWithoutMFA, created: now}
 	for _, key := range u.Keys {
 		w.addKey(added, key.ID, key.Secret, now).inactive = key.Inactive
 	}
@@ -217,6 +221,9 @@ func (p *principal) denied(action, resource string) bool {
 		patterns = p.role.Deny
 	default:
 		patterns = p.user.deny
+		if !p.mfa {
+			patterns = slices.Concat(patterns, p.user.plain)
+		}
 	}
 	for _, pattern := range patterns {
 		onAction, onResource, found := strings.Cut(pattern, " ")

@@ -168,6 +168,17 @@ func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
 	return *a.Info, nil
 }
 
+// Devices asks AWS for the serials of the MFA devices of the user whose key a source is. Where the user may not
+// ask that without a code, as AWS's example policies have it, the fault is Denied. NotFound if the source is not there;
+// further faults: Network and the others of a call. The endpoint's URL, if it has one, is asked for IAM.
+func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.Endpoint) ([]string, error) {
+	a, err := c.run(ctx, &request{Op: opDevices, Source: source, Endpoint: endpoint})
+	if err != nil {
+		return nil, err
+	}
+	return a.Serials, nil
+}
+
 // Check proves that the chosen keyring can be used now: reachable, unlocked, the passphrase right. It asks nobody.
 func (c *Caller) Check(ctx context.Context) error {
 	_, err := c.run(ctx, &request{Op: opCheck})

@@ -186,6 +186,10 @@ func (s *scriptedSTS) Identity(ctx context.Context, keys exchange.Keys, endpoint
 	return exchange.Identity{Account: "111122223333", ARN: arn, UserID: "AIDAEXAMPLE"}, nil
 }
 
+func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint) ([]string, error) {
+	return []string{"arn:aws:iam::111122223333:mfa/paul"}, nil
+}
+
 func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
 // fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.

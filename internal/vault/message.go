@@ -33,6 +33,7 @@ const (
 	opSeal       operation = "seal"
 	opUnseal     operation = "unseal"
 	opForget     operation = "forget-sealed"
+	opDevices    operation = "devices"
 )
 
 // request is what the caller writes.
@@ -67,6 +68,7 @@ type answer struct {
 	Identity    *Identity          `json:"identity,omitempty"`
 	Info        *Info              `json:"info,omitempty"`
 	Sealed      string             `json:"sealed,omitempty"`
+	Serials     []string           `json:"serials,omitempty"` // of MFA devices
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`

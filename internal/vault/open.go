@@ -157,6 +157,17 @@ func (e *errand) claimFault(err error) error {
 	return fault.New(fault.Failed, "the MFA code was not sent: %w", err)
 }
 
+// devices asks AWS for the MFA devices of the user whose key a source is.
+func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	e.calling.Store(true)
+	serials, err := e.sts.Devices(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, e.Endpoint)
+	return &answer{Serials: serials}, err
+}
+
 // verify asks AWS whose a key is, and refuses all but an IAM user's.
 func (e *errand) verify(ctx context.Context, it item) (*Identity, error) {
 	e.calling.Store(true)

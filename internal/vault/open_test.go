@@ -44,6 +44,11 @@ func (f *fakeAWS) Identity(context.Context, exchange.Keys, profiles.Endpoint) (e
 	return exchange.Identity{}, nil
 }
 
+func (f *fakeAWS) Devices(context.Context, exchange.Keys, profiles.Endpoint) ([]string, error) {
+	f.t.Error("nobody asked for devices")
+	return nil, nil
+}
+
 func (f *fakeAWS) ServerOffset() time.Duration { return f.offset }
 
 func says(kind fault.Kind, cause error) func(*fakeAWS) error {

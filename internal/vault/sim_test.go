@@ -107,6 +107,37 @@ func TestSimulatedAWS(t *testing.T) {
 	})
 }
 
+// TestDevices: the vault process tells the devices, or that it may not ask.
+func TestDevices(t *testing.T) {
+	t.Setenv("BROKER_TEST_VAULT", "main")
+	t.Setenv("NO_PROXY", "*")
+	ctx := t.Context()
+	org := stssim.Demo()
+	org.User("security", "robot").DenyWithoutMFA = []string{"iam:ListMFADevices"}
+	sim, err := stssim.New(org)
+	must(t, err)
+	server, err := sim.Start()
+	must(t, err)
+	t.Cleanup(server.Close)
+	endpoint := profiles.Endpoint{URL: server.URL}
+	c := fileCaller(t)
+	for _, user := range []string{"paul", "robot"} {
+		key := org.User("security", user).Keys[0]
+		_, err := c.Put(ctx, Key{Name: user, AccessKeyID: key.ID, Secret: secret.New(key.Secret)}, endpoint, false)
+		must(t, err)
+	}
+	serials, err := c.Devices(ctx, "paul", endpoint)
+	if err != nil || len(serials) != 1 || serials[0] != testSerial {
+		t.Errorf("devices %v, %v", serials, err)
+	}
+	if _, err := c.Devices(ctx, "robot", endpoint); !fault.Is(err, fault.Denied) {
+		t.Errorf("denied: %v", err)
+	}
+	if _, err := c.Devices(ctx, "nobody", endpoint); !fault.Is(err, fault.NotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
 // nextCode is the code of the coming step, which AWS takes a little early and the ledger has not seen.
 func nextCode(t *testing.T, sim *stssim.Sim) string {
 	return codeOf(t, simSeed, sim.Now().Add(30*time.Second))

@@ -24,6 +24,7 @@ type Identity struct {
 type sts interface {
 	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
+	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
 	// ServerOffset is AWS's clock minus ours, as the last answer told; 0 if none did.
 	ServerOffset() time.Duration
 }

@@ -187,6 +187,8 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return &answer{}, r.check(ctx)
 	case opCreate:
 		return e.create(ctx, r)
+	case opDevices:
+		return e.devices(ctx, r)
 	}
 	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
 }

@@ -1,0 +1,148 @@
+package exchange
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/organizations"
+	"github.com/aws/aws-sdk-go-v2/service/organizations/types"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// This file is what the broker asks of other services than STS. Both are global:
+// the SDK's rules make the one endpoint of the partition out of any of its regions.
+// https://docs.aws.amazon.com/general/latest/gr/iam-service.html
+// https://docs.aws.amazon.com/general/latest/gr/ao.html
+
+// maxPages bounds how often a service may say that there is more.
+const maxPages = 100
+
+// Account is one account of an organisation.
+type Account struct {
+	ID   string // twelve digits
+	Name string // what a person called it: any text, at most 250 bytes of valid UTF-8
+}
+
+// Accounts lists the active accounts of the organisation whose management account
+// (or a delegated administrator) the keys are of, as AWS orders them. Its faults are those of
+// Call, without CodeRejected: Denied where the keys are of any other account, BadAnswer
+// after 100 pages.
+// https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
+func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
+	q := question{verb: "list the accounts of the organisation", keys: keys, endpoint: endpoint, service: "Organizations"}
+	var all []Account
+	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
+		out, err := a.organizations().ListAccounts(ctx, &organizations.ListAccountsInput{NextToken: token})
+		if err != nil {
+			return nil, err
+		}
+		if a.look != looksLikeJSON {
+			return nil, a.noAnswer()
+		}
+		for _, found := range out.Accounts {
+			switch id, name := aws.ToString(found.Id), aws.ToString(found.Name); {
+			case !accountSyntax.MatchString(id):
+				return nil, a.badField("Id", id)
+			case len(name) > maxAccountName || !utf8.ValidString(name):
+				return nil, a.badField("Name", name)
+			// State took the place of Status, which AWS takes away in September 2026.
+			case found.State == types.AccountStateActive || found.State == "" && found.Status == types.AccountStatusActive:
+				all = append(all, Account{ID: id, Name: name})
+			}
+		}
+		return out.NextToken, nil
+	})
+	return all, err
+}
+
+// maxAccountName is five times what AWS allows, in case it changes its mind.
+const maxAccountName = 250
+
+// Devices lists the serials of the MFA devices of the IAM user whose keys these
+// are: ARNs, or numbers of hardware devices. Many users are not allowed to ask
+// that without a code; that is a fault.Denied. The others are those of Call, without CodeRejected.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
+func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]string, error) {
+	q := question{verb: "list the MFA devices of key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint, service: "IAM"}
+	var all []string
+	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
+		out, err := a.iam().ListMFADevices(ctx, &iam.ListMFADevicesInput{Marker: token})
+		if err != nil {
+			return nil, err
+		}
+		if a.look != looksLikeXML {
+			return nil, a.noAnswer()
+		}
+		for _, device := range out.MFADevices {
+			serial := aws.ToString(device.SerialNumber)
+			if !serialSyntax.MatchString(serial) || len(serial) > maxSerial {
+				return nil, a.badField("SerialNumber", serial)
+			}
+			all = append(all, serial)
+		}
+		if !out.IsTruncated {
+			return nil, nil
+		}
+		return out.Marker, nil
+	})
+	return all, err
+}
+
+// maxSerial and serialSyntax are AWS's own bounds of a serial number.
+const maxSerial = 256
+
+var serialSyntax = regexp.MustCompile(`^[\w+=/:,.@-]{9,}$`)
+
+// pages asks one page after the other, each with attempts and time of its own.
+func (c *Client) pages(ctx context.Context, q question, page func(context.Context, *attempt, *string) (next *string, err error)) error {
+	var token *string
+	for range maxPages {
+		var next *string
+		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
+			var err error
+			next, err = page(ctx, a, token)
+			return err
+		})
+		if err != nil || aws.ToString(next) == "" {
+			return err
+		}
+		if token != nil && *token == *next {
+			break
+		}
+		token = next
+	}
+	return fault.New(fault.BadAnswer, "%s: %s has pages without end", q.verb, strings.TrimSpace(q.service))
+}
+
+// iam is IAM as the SDK knows it, for this one request; see location.options.
+func (a *attempt) iam() *iam.Client {
+	o := iam.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
+		HTTPClient: a, HTTPSignerV4: a, Credentials: a}
+	if a.to.url != "" {
+		o.BaseEndpoint = aws.String(a.to.url)
+	}
+	if a.to.fips {
+		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+	}
+	return iam.New(o)
+}
+
+// organizations is AWS Organizations as the SDK knows it, for this one request.
+func (a *attempt) organizations() *organizations.Client {
+	o := organizations.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
+		HTTPClient: a, HTTPSignerV4: a, Credentials: a}
+	if a.to.url != "" {
+		o.BaseEndpoint = aws.String(a.to.url)
+	}
+	if a.to.fips {
+		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+	}
+	return organizations.New(o)
+}
