@@ -102,6 +102,7 @@ func (p *program) app() *cli.App {
 		},
 		Commands: []*cli.Command{
 			p.addCommand(),
+			p.importCommand(),
 			p.mfaCommand(),
 			p.removeCommand(),
 			p.loginCommand(),

@@ -14,7 +14,7 @@ import (
 
 const sealedPrefix = "broker-sealed-"
 
-// Seal stores bytes under a name, in place of what was there, and reads them back. At most 48 KiB.
+// Seal stores bytes under a name, in place of what was there, and reads them back. Faults: Usage for more than about 60 KiB.
 func (c *Caller) Seal(ctx context.Context, name string, data secret.String) error {
 	_, err := c.run(ctx, sealRequest(name, data))
 	return err

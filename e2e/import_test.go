@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const plainKeys = "# mine\n[robot]\naws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n\n" +
+	"[security]\nregion = eu-west-1\naws_access_key_id=" + keyID + "\naws_secret_access_key=" + keySecret + "\n# the end"
+
+// toImport is a house whose keys stand in the credentials file.
+func toImport(t *testing.T) (h *house, credentials string) {
+	t.Helper()
+	h = newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	credentials = filepath.Join(filepath.Dir(h.awsConfig()), "credentials")
+	must(t, h.write(credentials, plainKeys))
+	return h, credentials
+}
+
+// TestImportKilled: however far an import came when it is killed, no key is lost: the next one ends what it began, and an undo gives
+// back every byte.
+func TestImportKilled(t *testing.T) {
+	t.Parallel()
+	h, credentials := toImport(t)
+	h.ok(t, "broker", "import", "--yes") // makes the keyring
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	rounds, killed := 15, 0
+	if os.Getenv("CI") == "true" {
+		rounds = 60
+	}
+	began := time.Now()
+	h.ok(t, "broker", "import", "--yes")
+	takes := time.Since(began)
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	for range rounds {
+		cmd := h.command("broker", "import", "--yes")
+		must(t, cmd.Start())
+		time.Sleep(rand.N(takes))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+			killed++
+		}
+		text, err := os.ReadFile(credentials)
+		must(t, err)
+		if whole := string(text); whole != plainKeys && strings.Contains(whole, "aws_") {
+			t.Fatalf("the file is neither the old nor the new one: %q", text)
+		}
+		h.ok(t, "broker", "import", "--yes")
+		h.credentials(t, "robot")
+		for _, source := range []string{"robot", "security"} {
+			h.ok(t, "broker", "explain", source)
+		}
+		text, err = os.ReadFile(credentials)
+		must(t, err)
+		if strings.Contains(string(text), "fake/demo") {
+			t.Fatalf("a key stands in the file after the import: %q", text)
+		}
+		h.ok(t, "broker", "import", "--undo", "--yes")
+		text, err = os.ReadFile(credentials)
+		must(t, err)
+		if string(text) != plainKeys {
+			t.Fatalf("the file came back as %q", text)
+		}
+	}
+	t.Logf("%d rounds, %d killed", rounds, killed)
+	if killed == 0 {
+		t.Error("void: no import was killed")
+	}
+}
+
+// TestImportNoSpace: where nothing can be written, nothing is changed.
+func TestImportNoSpace(t *testing.T) {
+	t.Parallel()
+	h, credentials := toImport(t)
+	h.ok(t, "broker", "import", "--yes")
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	if r := h.run("sh", "-c", "ulimit -f 0; broker import --yes"); r.code == 0 || strings.Contains(r.stderr, "fake/demo") {
+		t.Errorf("without room for one byte: %v", r)
+	}
+	text, err := os.ReadFile(credentials)
+	must(t, err)
+	if string(text) != plainKeys {
+		t.Errorf("the file was changed: %q", text)
+	}
+	h.ok(t, "broker", "import", "--yes")
+}
+
+// TestImportWhileEdited: the user adds lines while keys are moved out and back again: none of them is lost.
+func TestImportWhileEdited(t *testing.T) {
+	t.Parallel()
+	h, credentials := toImport(t)
+	h.ok(t, "broker", "import", "--yes")
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	stop, lines := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for ; !isStopped(stop); n++ {
+			f, err := os.OpenFile(credentials, os.O_APPEND|os.O_WRONLY, 0)
+			if err == nil {
+				_, err = fmt.Fprintf(f, "\n# line %d;", n)
+				_ = f.Close()
+			}
+			if err != nil {
+				t.Error(err)
+				break
+			}
+			time.Sleep(250 * time.Millisecond)
+		}
+		lines <- n
+	}()
+	for range 3 {
+		h.run("broker", "import", "--yes")
+		h.run("broker", "import", "--undo", "--yes")
+	}
+	close(stop)
+	written := <-lines
+	text, err := os.ReadFile(credentials)
+	must(t, err)
+	for n := range written {
+		if !strings.Contains(string(text), fmt.Sprintf("# line %d;", n)) {
+			t.Fatalf("line %d of %d was lost", n, written)
+		}
+	}
+	h.ok(t, "broker", "import", "--yes")
+	h.credentials(t, "robot")
+}

@@ -1,0 +1,516 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/vault"
+)
+
+func (p *program) importCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "move the long-lived keys out of the AWS files into the keyring",
+		ArgsUsage: "[PROFILE…]",
+		Description: "Shows every key that it found, stores each in the keyring, checks it with GetCallerIdentity, finds\n" +
+			"its MFA device, and only then takes it out of the file. What was taken out stays sealed in the\n" +
+			"keyring: --undo gives it back, until --forget. It can be stopped and run again at any point.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "keep", Usage: "leave the files as they are"},
+			&cli.StringFlag{Name: "as", Usage: "store the one named key as the source `NAME`"},
+			&cli.BoolFlag{Name: "undo", Usage: "put the keys back into the files"},
+			&cli.BoolFlag{Name: "forget", Usage: "delete what --undo would give back"},
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
+		},
+		Action: func(c *cli.Context) error {
+			undo, forget := c.Bool("undo"), c.Bool("forget")
+			switch {
+			case undo && forget, (undo || forget) && (c.Bool("keep") || c.IsSet("as") || c.Args().Present()):
+				return fault.New(fault.Usage, "--undo and --forget go with --yes alone").WithHint("broker import --help")
+			case c.IsSet("as") && c.Args().Len() != 1:
+				return fault.New(fault.Usage, "--as is the name for one key").WithHint("broker import PROFILE --as NAME")
+			}
+			set, err := p.set()
+			if err != nil {
+				return err
+			}
+			i := &importing{p: p, set: set, keep: c.Bool("keep"), yes: c.Bool("yes")}
+			if i.settings, err = set.Settings(); err != nil {
+				return err
+			}
+			switch {
+			case undo:
+				return i.undo(c.Context)
+			case forget:
+				return i.forget(c.Context)
+			}
+			return i.run(c.Context, c.Args().Slice(), c.String("as"))
+		},
+	}
+}
+
+// importing is one run of `broker import`.
+type importing struct {
+	p        *program
+	set      *profiles.Set
+	settings profiles.Settings
+	ring     *keyring
+	keep     bool
+	yes      bool
+}
+
+// found is a key with the source that it becomes.
+type found struct {
+	profiles.Plain
+	source string          // its name
+	taken  profiles.Source // that has a name of it already, and another key
+}
+
+func (i *importing) run(ctx context.Context, names []string, as string) error {
+	plain, left, err := profiles.PlainKeys(i.p.files())
+	if err != nil {
+		return err
+	}
+	for _, w := range left {
+		i.p.warn([]string{w.String() + "; it was left alone"})
+	}
+	plain, err = chosen(plain, names)
+	if err != nil {
+		return err
+	}
+	if len(plain) == 0 {
+		i.p.say("no long-lived key stands in %s or %s", i.p.paths.Credentials, i.p.paths.Config)
+		i.others(nil)
+		return nil
+	}
+	keys := i.sources(plain, as)
+	if err := i.show(ctx, keys); err != nil {
+		return err
+	}
+	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
+		return err
+	}
+	var stored []found
+	var failed []error
+	for _, key := range keys {
+		if err := i.store(ctx, key); err != nil {
+			f := fault.Of(err)
+			if f.Hint == "" {
+				f = f.WithHint("broker import %s", fault.Word(key.Profile))
+			}
+			failed = append(failed, fault.New(f.Kind, "%s was left in %s: %w", key.Profile, key.Origin.File, err).WithHint("%s", f.Hint))
+			if ctx.Err() != nil || f.Kind == fault.NotConfirmed {
+				break
+			}
+			continue
+		}
+		stored = append(stored, key)
+	}
+	if !i.keep {
+		failed = append(failed, i.takeOut(ctx, stored)...)
+	}
+	i.others(stored)
+	if len(stored) > 0 {
+		i.p.say("next: broker profiles link --all")
+	}
+	return i.p.first(failed)
+}
+
+// chosen are the keys of the profiles that were named, or all.
+func chosen(plain []profiles.Plain, names []string) ([]profiles.Plain, error) {
+	if len(names) == 0 {
+		return plain, nil
+	}
+	var some []profiles.Plain
+	for _, name := range names {
+		before := len(some)
+		for _, key := range plain {
+			if key.Profile == name {
+				some = append(some, key)
+			}
+		}
+		if len(some) == before {
+			return nil, fault.New(fault.NotFound, "profile %q has no long-lived key in the AWS files", name).WithHint("broker import")
+		}
+	}
+	return some, nil
+}
+
+// sources names the source of each key: the profile, or where one key stands under several names, the one that
+// is not "default", or what the registry calls it already.
+func (i *importing) sources(plain []profiles.Plain, as string) []found {
+	names := map[string]string{} // by key id
+	for _, src := range i.set.Sources() {
+		names[src.AccessKeyID] = src.Name
+	}
+	for _, key := range plain {
+		switch name := names[key.AccessKeyID]; {
+		case as != "":
+			names[key.AccessKeyID] = as
+		case name == "", name == "default":
+			names[key.AccessKeyID] = key.Profile
+		}
+	}
+	var keys []found
+	for _, key := range plain {
+		f := found{Plain: key, source: names[key.AccessKeyID]}
+		for _, name := range []string{f.source, f.Profile} {
+			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
+				f.taken = src
+			}
+		}
+		keys = append(keys, f)
+	}
+	return keys
+}
+
+// show lists what was found, and asks.
+func (i *importing) show(ctx context.Context, keys []found) error {
+	if i.yes {
+		return nil
+	}
+	t, err := openTerminal()
+	if err != nil {
+		return fault.New(fault.NotConfirmed, "moving %s wants a yes, and there is no terminal to ask on; give --yes", plural(len(keys), "key"))
+	}
+	defer func() { _ = t.Close() }()
+	w := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PROFILE\tKEY\tSOURCE\tSTANDS IN")
+	for _, key := range keys {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", fault.Line(key.Profile), secret.Tail(key.AccessKeyID), fault.Line(key.source), fault.Line(key.Origin.String()))
+	}
+	if err := w.Flush(); err != nil {
+		return fault.New(fault.Failed, "write to the terminal: %w", err)
+	}
+	what := "Move them into the keyring, and out of the files?"
+	if i.keep {
+		what = "Store them in the keyring? The files stay as they are."
+	}
+	return i.p.confirm(ctx, what)
+}
+
+// store puts one key into the keyring, and its section into the registry.
+func (i *importing) store(ctx context.Context, key found) error {
+	if err := profiles.CheckSource(key.source, ""); err != nil {
+		return err
+	}
+	if key.taken.Name != "" {
+		return fault.New(fault.Failed, "source %s holds the key %s, and this one is %s; a key is never overwritten", key.taken.Name, secret.Tail(key.taken.AccessKeyID), secret.Tail(key.AccessKeyID)).
+			WithHint("broker remove %s", fault.Word(key.taken.Name))
+	}
+	if err := profiles.CheckKey(key.AccessKeyID, key.Secret); err != nil {
+		return err
+	}
+	known, exists := i.set.Source(key.source)
+	endpoint := endpointOf(known, i.settings)
+	var who vault.Identity
+	err := i.ring.with(ctx, func() (err error) {
+		who, err = i.ring.Put(ctx, vault.Key{Name: key.source, AccessKeyID: key.AccessKeyID, Secret: key.Secret, Replace: exists, KeepSeed: true}, endpoint, true)
+		return err
+	})
+	if errors.Is(err, vault.ErrExists) {
+		return fault.New(fault.Failed, "the keyring holds another key for %s already; a key is never overwritten", key.source).
+			WithHint("broker import %s --as NAME", fault.Word(key.Profile))
+	}
+	if err != nil {
+		return err
+	}
+	if err := i.ring.keep(); err != nil {
+		return err
+	}
+	i.p.say("stored the key %s as %s in %s; it belongs to %s", secret.Tail(key.AccessKeyID), key.source, i.ring.backend, fault.Line(who.ARN))
+	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
+	if known.MFASerial == "" {
+		device, err := i.device(ctx, key, endpoint)
+		if err != nil {
+			return err
+		}
+		if device != "" {
+			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
+			i.p.say("its MFA device is %s", device)
+		} else {
+			i.p.say("it has no MFA device; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
+		}
+	}
+	return i.p.editRegistry(func(src []byte) ([]byte, error) {
+		if src, err = profiles.SetSection(src, profiles.SectionSource, key.source, section); err != nil || key.source == key.Profile {
+			return src, err
+		}
+		// The profile that had the key keeps working under its own name.
+		return profiles.SetSection(src, profiles.SectionProfile, key.Profile, []profiles.KeyValue{{Key: "source_profile", Value: key.source}})
+	})
+}
+
+// device finds the MFA serial of a key's user: AWS is asked, then the profiles that use the key, then the person.
+func (i *importing) device(ctx context.Context, key found, endpoint profiles.Endpoint) (string, error) {
+	serials, err := i.ring.Devices(ctx, key.source, endpoint)
+	switch {
+	case err == nil && len(serials) == 0:
+		return "", nil
+	case err == nil && len(serials) == 1:
+		return serials[0], nil
+	case ctx.Err() != nil:
+		return "", err
+	}
+	// Many users may not list their devices without a code.
+	named := key.MFASerial
+	if named == "" {
+		named = i.set.DeviceOf(key.Profile)
+	}
+	if named != "" && profiles.CheckSource(key.source, named) == nil {
+		return named, nil
+	}
+	if !hasTerminal() {
+		return "", nil
+	}
+	t, err := openTerminal()
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = t.Close() }()
+	for {
+		if len(serials) > 1 {
+			_, _ = fmt.Fprintf(t, "%s has %d devices: %s\n", key.source, len(serials), fault.Line(strings.Join(serials, ", ")))
+		}
+		serial, err := t.line(ctx, fmt.Sprintf("ARN of the MFA device of %s (empty for none): ", key.source))
+		if err != nil || serial == "" {
+			return "", err
+		}
+		if err := profiles.CheckSource(key.source, serial); err == nil {
+			return serial, nil
+		} else {
+			_, _ = fmt.Fprintln(t, fault.Line(err.Error()))
+		}
+	}
+}
+
+// sealedName is the item of the keyring that holds what was taken out of the files.
+const sealedName = "import"
+
+// taken is what one run took out of one file. It holds secrets, and is in the keyring alone.
+type taken struct {
+	File   string           `json:"file"`
+	At     time.Time        `json:"at"`
+	Before string           `json:"before_sha256"`
+	After  string           `json:"after_sha256"`
+	Pieces []profiles.Piece `json:"pieces"`
+	Keys   []takenKey       `json:"keys"`
+}
+
+type takenKey struct {
+	Profile string `json:"profile"`
+	Kind    string `json:"kind"`
+	ID      string `json:"id"`
+	Secret  string `json:"secret"`
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// takeOut takes the stored keys out of their files, after what is taken was sealed in the keyring.
+func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error) {
+	var files []string
+	for _, key := range stored {
+		if !slices.Contains(files, key.Origin.File) {
+			files = append(files, key.Origin.File)
+		}
+	}
+	for _, file := range files {
+		count := 0
+		// No backup beside the file: it would be the very thing that is to go.
+		err := editFile(file, "", func(src []byte) ([]byte, error) {
+			t := taken{File: file, At: time.Now().UTC().Truncate(time.Second), Before: digest(src)}
+			dst := src
+			for _, key := range stored {
+				if key.Origin.File != file {
+					continue
+				}
+				var err error
+				if dst, err = profiles.RemovePlainKey(dst, key.Kind, key.Profile); err != nil {
+					return nil, err
+				}
+				t.Keys = append(t.Keys, takenKey{key.Profile, key.Kind, key.AccessKeyID, key.Secret.Reveal()})
+			}
+			count = len(t.Keys)
+			if bytes.Equal(src, dst) {
+				return src, nil
+			}
+			var err error
+			if t.Pieces, err = profiles.Pieces(src, dst); err != nil {
+				return nil, err
+			}
+			t.After = digest(dst)
+			if !holdsAll(t) {
+				// The user replaced a key meanwhile: his is not thrown away.
+				return nil, fault.New(fault.Failed, "%s was changed meanwhile", file).WithHint("broker import")
+			}
+			return dst, i.seal(ctx, t)
+		})
+		if err != nil {
+			f := fault.Of(err)
+			failed = append(failed, fault.New(f.Kind, "the keys are stored, and still stand in %s: %w", file, err).WithHint("%s", f.Hint))
+			continue
+		}
+		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(count, "key"), file)
+	}
+	return failed
+}
+
+// holdsAll reports whether what is taken out is the keys that were stored, and no others.
+func holdsAll(t taken) bool {
+	var out []byte
+	for _, piece := range t.Pieces {
+		out = append(out, piece.Text...)
+	}
+	for _, key := range t.Keys {
+		if !bytes.Contains(out, []byte(key.ID)) || !bytes.Contains(out, []byte(key.Secret)) {
+			return false
+		}
+	}
+	return true
+}
+
+// sealed is all that was taken out, oldest first.
+func (i *importing) sealed(ctx context.Context) ([]taken, error) {
+	var text secret.String
+	err := i.ring.with(ctx, func() (err error) {
+		text, err = i.ring.Unseal(ctx, sealedName)
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []taken
+	if json.Unmarshal([]byte(text.Reveal()), &all) != nil {
+		return nil, fault.New(fault.Keyring, "what the keyring holds of earlier imports cannot be read; it was left as it is")
+	}
+	return all, nil
+}
+
+// seal adds to what was taken out. An attempt on the same bytes that came to nothing is replaced.
+func (i *importing) seal(ctx context.Context, t taken) error {
+	all, err := i.sealed(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(old taken) bool { return old.File == t.File && old.Before == t.Before })
+	return i.write(ctx, append(all, t))
+}
+
+func (i *importing) write(ctx context.Context, all []taken) error {
+	text, err := json.Marshal(all)
+	if err != nil {
+		return fault.New(fault.Internal, "what was taken out cannot be written down")
+	}
+	return i.ring.Seal(ctx, sealedName, secret.New(string(text)))
+}
+
+// undo puts back what was taken out, the latest first: byte for byte where the file is as import left it, else
+// the keys alone.
+func (i *importing) undo(ctx context.Context) error {
+	all, err := i.begin(ctx, "there is no import to undo")
+	if err != nil {
+		return err
+	}
+	if !i.yes {
+		var keys []string
+		for _, t := range all {
+			for _, key := range t.Keys {
+				keys = append(keys, key.Profile+" ("+secret.Tail(key.ID)+")")
+			}
+		}
+		if err := i.p.confirm(ctx, "Write these long-lived keys into the files again, in plain text: "+fault.Line(strings.Join(keys, ", "))+"?"); err != nil {
+			return err
+		}
+	}
+	for len(all) > 0 {
+		t := all[len(all)-1]
+		exact := true
+		err := editFile(t.File, "", func(src []byte) (dst []byte, err error) {
+			if digest(src) == t.Before {
+				return src, nil // this far an undo, or an import, came before
+			}
+			if dst = profiles.Restore(src, t.Pieces); digest(src) == t.After && digest(dst) == t.Before {
+				return dst, nil
+			}
+			exact, dst = false, src
+			for _, key := range t.Keys {
+				if dst, err = profiles.SetPlainKey(dst, profiles.Plain{Profile: key.Profile, Kind: key.Kind, AccessKeyID: key.ID, Secret: secret.New(key.Secret)}); err != nil {
+					return nil, err
+				}
+			}
+			return dst, nil
+		})
+		if err != nil {
+			return err
+		}
+		all = all[:len(all)-1]
+		if err := i.write(ctx, all); err != nil {
+			return err
+		}
+		if exact {
+			i.p.say("%s is what it was before the import", t.File)
+		} else {
+			i.p.say("%s has its keys again; it was changed since the import, so they stand where there was room", t.File)
+		}
+	}
+	i.p.say("the keys are in the keyring too; broker remove SOURCE deletes one there")
+	return i.ring.ForgetSealed(ctx, sealedName)
+}
+
+// begin opens the keyring and returns what was taken out.
+func (i *importing) begin(ctx context.Context, nothing string) ([]taken, error) {
+	var err error
+	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
+		return nil, err
+	}
+	all, err := i.sealed(ctx)
+	if err == nil && len(all) == 0 {
+		err = fault.New(fault.NotFound, "%s", nothing).WithHint("broker import")
+	}
+	return all, err
+}
+
+// forget deletes what undo would give back.
+func (i *importing) forget(ctx context.Context) error {
+	all, err := i.begin(ctx, "there is no import to forget")
+	if err != nil {
+		return err
+	}
+	if !i.yes {
+		if err := i.p.confirm(ctx, fmt.Sprintf("Delete what %s took out of the files? The keys themselves stay in the keyring.", plural(len(all), "import"))); err != nil {
+			return err
+		}
+	}
+	if err := i.ring.ForgetSealed(ctx, sealedName); err != nil {
+		return err
+	}
+	i.p.say("forgotten; the keys themselves are in the keyring")
+	return nil
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
