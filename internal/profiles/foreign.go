@@ -71,15 +71,19 @@ func Translate(from Elsewhere) (Translation, error) {
 			t.helper(name)
 			t.leave(name, "is of IAM Identity Center, which the broker does not serve", "granted_sso_start_url", "granted_sso_account_id")
 		case Awsume:
+			if t.leave(name, "is of SAML, which the broker does not serve", "principal_arn") {
+				continue
+			}
 			t.inherit(name, keyRegion)
 			t.duration(name, "role_duration")
-			t.leave(name, "is of SAML, which the broker does not serve", "principal_arn")
 		case AWSRunas:
-			t.inherit(name, keyRegion, keyMFASerial)
+			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry", "session_token_duration")
+			if t.leave(name, "is of SAML or web identity, which the broker does not serve", samlKeys...) {
+				continue
+			}
 			t.duration(name, "credentials_duration", t.text(name, keySourceProfile), "default")
 			t.jump(name)
-			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry", "session_token_duration")
-			t.leave(name, "is of SAML or web identity, which the broker does not serve", samlKeys...)
+			t.inherit(name, keyRegion, keyMFASerial)
 		}
 	}
 	return t.result, t.err
@@ -164,14 +168,15 @@ func (t *translating) left(name, key, text string) {
 	t.result.Left = append(t.result.Left, Warning{Origin{t.Files.Config, max(t.own[name][key].line, t.lines[name])}, text})
 }
 
-// leave names keys that have no translation.
-func (t *translating) leave(name, why string, keys ...string) {
+// leave names a key that has no translation, the first of those that a profile has.
+func (t *translating) leave(name, why string, keys ...string) bool {
 	for _, key := range keys {
 		if t.text(name, key) != "" {
 			t.left(name, key, fmt.Sprintf("%s of profile %q %s", key, name, why))
-			return // one line for each profile
+			return true
 		}
 	}
+	return false
 }
 
 // inherited are the keys that aws-vault takes from an included profile; inheritedDefault are those that make sense from
@@ -232,9 +237,13 @@ func (t *translating) include(name string) {
 	}
 }
 
-// copy gives a profile the keys of another that it lacks.
+// copy gives a profile the keys of another that it lacks. A role that is assumed from a role has no use for an MFA
+// device: the code was given before, in all of these tools.
 func (t *translating) copy(to, from string, keys ...string) (took []string) {
 	for _, key := range keys {
+		if source := t.text(to, keySourceProfile); key == keyMFASerial && source != to && t.text(source, keyRoleARN) != "" {
+			continue
+		}
 		if value := t.text(from, key); value != "" && t.text(to, key) == "" && !(key == keySourceProfile && value == to) {
 			t.set(to, key, value)
 			took = append(took, key)
@@ -302,8 +311,9 @@ func (t *translating) jump(name string) {
 	case t.text(name, keyRoleARN) == "" || source == "":
 		t.left(name, key, fmt.Sprintf("%s of profile %q, which has no role_arn with a source_profile", key, name))
 		return
-	case t.any([]string{name, source, "default"}, samlKeys...):
-		return // leave says why
+	case t.any([]string{source, "default"}, samlKeys...):
+		t.left(name, key, fmt.Sprintf("%s of profile %q is of SAML or web identity, which the broker does not serve", key, name))
+		return
 	case t.own[hop] != nil:
 		t.left(name, key, fmt.Sprintf("%s of profile %q would make a profile %q, which is there already", key, name, hop))
 		return
@@ -313,11 +323,9 @@ func (t *translating) jump(name string) {
 	}
 	t.set(hop, keyRoleARN, at.text)
 	t.set(hop, keySourceProfile, source)
-	for _, k := range []string{keyRegion, keyMFASerial} {
-		if v := t.text(name, k); v != "" {
-			t.set(hop, k, v)
-		}
-	}
+	t.set(hop, keyDuration, "3600") // more is not to be had for a role on the way to another
+	t.copy(hop, name, keyRegion, keyMFASerial)
+	t.inherit(hop, keyRegion, keyMFASerial)
 	t.set(name, keySourceProfile, hop)
 	t.remove(name, key)
 	t.changed(at.line, "profile %q goes over the new profile %q in place of its %s", name, hop, key)
