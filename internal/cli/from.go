@@ -19,10 +19,10 @@ import (
 	"broker/internal/vault"
 )
 
-// foreignKey is a key in the keyring of another tool.
+// foreignKey is a key that the other tool has.
 type foreignKey struct {
-	name  string
-	place vault.Foreign
+	name  string        // of the source that it becomes
+	place vault.Foreign // its keyring; none where it stands in a file
 }
 
 // from is `broker import --from TOOL`: the keys of the tool, and then its settings in the AWS config.
@@ -40,21 +40,22 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 	if i.tool == profiles.AWSVault || i.tool == profiles.Granted {
 		keys, err = i.foreignKeys(ctx, names)
 	} else if dryRun {
-		err = i.plainNames(names)
+		keys, err = i.plainNames(names)
 	} else {
 		err = i.run(ctx, names, "")
-		keys = nil
 	}
 	switch {
 	case dryRun && err == nil:
 		for _, key := range keys {
-			i.p.say("would copy the key %s out of %s", fault.Line(key.name), fault.Line(key.place.String()))
+			if key.place.Backend != "" {
+				i.p.say("would copy the key %s out of %s", fault.Line(key.name), fault.Line(key.place.String()))
+			}
 		}
 	case err == nil && len(keys) > 0:
 		err = i.adoptAll(ctx, keys)
 	}
 	// A key that could not be had does not keep the settings of the others.
-	if err != nil && (ctx.Err() != nil || dryRun || fault.Is(err, fault.NotConfirmed)) {
+	if err != nil && (ctx.Err() != nil || dryRun || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.NotFound)) {
 		return err
 	}
 	changed, configErr := i.translate(ctx, credentials, keys, dryRun)
@@ -79,19 +80,20 @@ func readFile(path string) ([]byte, error) {
 	return src, nil
 }
 
-// plainNames says which keys the plain import would move.
-func (i *importing) plainNames(names []string) error {
+// plainNames says which keys the plain import would move, and what they would be called.
+func (i *importing) plainNames(names []string) (keys []foreignKey, err error) {
 	plain, _, err := profiles.PlainKeys(i.p.files())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if plain, err = chosen(plain, names); err != nil {
-		return err
+		return nil, err
 	}
 	for _, key := range i.sources(plain, "") {
 		i.p.say("would move the key %s of %s into the keyring as %s", secret.Tail(key.AccessKeyID), fault.Line(key.Profile), fault.Line(key.source))
+		keys = append(keys, foreignKey{name: key.source})
 	}
-	return nil
+	return keys, nil
 }
 
 // places are where the tool keeps its keys, as far as we can read them. The names are those of cli/global.go of

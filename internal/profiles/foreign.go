@@ -37,7 +37,7 @@ type Elsewhere struct {
 	Files       Files
 	Config      []byte   // of Files.Config
 	Credentials []byte   // of Files.Credentials; aws-mfa alone keeps its settings there
-	Keys        []string // the names of the keys that the tool keeps in a keyring of its own
+	Keys        []string // the names of the sources that there are, or will be
 	Credproc    string   // the program that takes the place of the tool's helper
 }
 
@@ -463,8 +463,12 @@ func (t *translating) longTerm() {
 			t.result.Left = append(t.result.Left, Warning{origin, fmt.Sprintf("assume_role of %q, which is another role in %s", name, t.Files.Config)})
 			continue
 		}
+		source := name
+		if !slices.Contains(t.Keys, name) { // one key under several names is one source, which the others lead to
+			source = name + longTermSuffix
+		}
 		t.set(name, keyRoleARN, role.text)
-		t.set(name, keySourceProfile, name)
+		t.set(name, keySourceProfile, source)
 		if checkMFASerial(device.text) == nil {
 			t.set(name, keyMFASerial, device.text)
 		}

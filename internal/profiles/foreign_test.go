@@ -17,7 +17,7 @@ import (
 // elsewhere is one of the cases in testdata/foreign.
 func elsewhere(t *testing.T, tool string) Elsewhere {
 	t.Helper()
-	from := Elsewhere{Tool: tool, Files: Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam"}, Credproc: "/usr/local/bin/credproc"}
+	from := Elsewhere{Tool: tool, Files: Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam", "deploy"}, Credproc: "/usr/local/bin/credproc"}
 	var err error
 	if from.Config, err = os.ReadFile("testdata/foreign/" + tool + ".before"); err != nil {
 		t.Fatal(err)
