@@ -55,7 +55,7 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 		err = i.adoptAll(ctx, keys)
 	}
 	// A key that could not be had does not keep the settings of the others.
-	if err != nil && (ctx.Err() != nil || dryRun || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.NotFound)) {
+	if err != nil && (ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.NotFound)) {
 		return err
 	}
 	changed, configErr := i.translate(ctx, credentials, keys, dryRun)

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -252,5 +255,76 @@ func TestWithoutSecrets(t *testing.T) {
 	want := "[a]\r\naws_secret_access_key = [redacted]\n# aws_session_token= [redacted]\nregion = x=secret\nno value\n"
 	if got := string(WithoutSecrets([]byte(src))); got != want {
 		t.Errorf("%q", got)
+	}
+}
+
+// FuzzTranslate: whatever a config holds, what comes out is text that is read again, a second time changes nothing, and no
+// profile goes.
+func FuzzTranslate(f *testing.F) {
+	for _, tool := range Tools() {
+		src, err := os.ReadFile("testdata/foreign/" + tool + ".before")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(src))
+	}
+	f.Add("[profile a]\ninclude_profile=a\n[profile b]\nrole_arn=x\nsource_profile=b\ninclude_profile=default\n[default]\nsource_profile=b\n")
+	f.Add("[profile a]\ncredential_process = aws-vault exec a\n[profile a]\nregion=b\ncredentials_duration=1h\nrole_arn=c\n")
+	f.Fuzz(func(t *testing.T, src string) {
+		translateTwice(t, src)
+	})
+}
+
+// translateTwice is what holds for every config.
+func translateTwice(t *testing.T, src string) {
+	t.Helper()
+	for _, tool := range Tools() {
+		from := Elsewhere{Tool: tool, Config: []byte(src), Credentials: []byte(src), Keys: []string{"a", "b", "work"}, Credproc: "/bin/credproc"}
+		once, err := Translate(from)
+		if err != nil {
+			continue
+		}
+		from.Config = once.Config
+		twice, err := Translate(from)
+		if err != nil || !bytes.Equal(once.Config, twice.Config) || len(twice.Changed) > 0 {
+			t.Fatalf("%s: %v %v\n%s\nbecame\n%s\nand then\n%s", tool, err, twice.Changed, src, once.Config, twice.Config)
+		}
+		before, _ := scan([]byte(src), false)
+		after, bad := scan(once.Config, false)
+		if bad != nil {
+			t.Fatalf("%s: line %d %s", tool, bad.line, bad.text)
+		}
+		if len(after.sections) < len(before.sections) {
+			t.Fatalf("%s: %d sections of %d are left", tool, len(after.sections), len(before.sections))
+		}
+	}
+}
+
+// TestTranslateAnything: the same for configs of random profiles that include, source and ask each other.
+func TestTranslateAnything(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	names := []string{"default", "a", "b", "c", "a-jump"}
+	values := map[string][]string{
+		"include_profile": names, "parent_profile": names, keySourceProfile: append(names, "work", "gone"),
+		keyRoleARN: {"arn:aws:iam::444455556666:role/r", "arn:aws:iam::444455556666:role/s"}, "jump_role_arn": {"arn:aws:iam::444455556666:role/j", "x"},
+		keyRegion: {"eu-west-1", "us-east-1"}, keyMFASerial: {"arn:aws:iam::111122223333:mfa/paul"}, keyMFAProcess: {"ykman x"}, keyDuration: {"900"},
+		"credentials_duration": {"1h", "30h", ""}, "role_duration": {"900", "x"}, "session_token_duration": {"8h"}, keySSOStartURL: {"https://x"},
+		"saml_auth_url": {"https://x"}, "principal_arn": {"x"}, "granted_sso_start_url": {"https://x"},
+		keyCredentialProcess: {"aws-vault exec a --json", "aws-vault exec work", "granted credential-process --profile b", "granted credential-process --profile=work", "other a"},
+	}
+	keys := slices.Sorted(maps.Keys(values))
+	for range 3000 {
+		var src strings.Builder
+		for _, name := range names[:1+random.IntN(len(names))] {
+			if random.IntN(4) == 0 {
+				continue
+			}
+			src.WriteString(header(SectionProfile, name) + "\n")
+			for range random.IntN(7) {
+				key := keys[random.IntN(len(keys))]
+				src.WriteString(key + " = " + values[key][random.IntN(len(values[key]))] + "\n")
+			}
+		}
+		translateTwice(t, src.String())
 	}
 }
