@@ -54,7 +54,7 @@ func Translate(from Elsewhere) (Translation, error) {
 	if !slices.Contains(Tools(), from.Tool) {
 		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, strings.Join(Tools(), ", "))
 	}
-	t := &translating{Elsewhere: from, result: Translation{Config: from.Config}}
+	t := &translating{Elsewhere: from}
 	if err := t.read(); err != nil {
 		return Translation{}, err
 	}
@@ -86,6 +86,7 @@ func Translate(from Elsewhere) (Translation, error) {
 			t.inherit(name, keyRegion, keyMFASerial)
 		}
 	}
+	t.result.Config = bytes.Join(t.parts, nil)
 	return t.result, t.err
 }
 
@@ -95,9 +96,12 @@ var samlKeys = []string{"saml_auth_url", "saml_metadata_url", "web_identity_auth
 // translating is one call of Translate.
 type translating struct {
 	Elsewhere
-	names  []string // of the profiles, in file order
-	own    map[string]map[string]foreignValue
-	lines  map[string]int // of their headers
+	names []string // of the profiles, in file order
+	own   map[string]map[string]foreignValue
+	lines map[string]int // of their headers
+	// parts are the config, one for each section, so that an edit does not read all of a large file; at says which is whose.
+	parts  [][]byte
+	at     map[string]int
 	result Translation
 	err    error // the first
 }
@@ -113,19 +117,41 @@ func (t *translating) read() error {
 	if bad != nil {
 		return fault.New(fault.Config, "%s: this line %s", Origin{t.Files.Config, bad.line}, bad.text)
 	}
-	t.own, t.lines = map[string]map[string]foreignValue{}, map[string]int{}
+	t.own, t.lines, t.at = map[string]map[string]foreignValue{}, map[string]int{}, map[string]int{}
+	from, twice := 0, false
 	for i := range doc.sections {
 		s := &doc.sections[i]
-		if s.kind != SectionProfile || t.own[s.name] != nil {
+		if i > 0 {
+			t.parts = append(t.parts, bytes.Clone(t.Config[from:s.start]))
+			from = s.start
+		}
+		if s.kind != SectionProfile {
 			continue
 		}
+		if t.own[s.name] != nil {
+			twice = true
+			continue
+		}
+		t.at[s.name] = i
 		t.names, t.lines[s.name] = append(t.names, s.name), s.line
 		t.own[s.name] = map[string]foreignValue{}
 		for _, e := range doc.entriesOf(SectionProfile, s.name) {
 			t.own[s.name][strings.ToLower(string(e.key))] = foreignValue{string(e.value), e.line}
 		}
 	}
+	t.parts = append(t.parts, bytes.Clone(t.Config[from:]))
+	if twice {
+		t.parts, t.at = [][]byte{bytes.Clone(t.Config)}, nil
+	}
 	return nil
+}
+
+// part is the text that has the section of a profile, or that it is appended to.
+func (t *translating) part(name string) *[]byte {
+	if i, ok := t.at[name]; ok {
+		return &t.parts[i]
+	}
+	return &t.parts[len(t.parts)-1]
 }
 
 func (t *translating) text(name, key string) string { return t.own[name][key].text }
@@ -135,7 +161,8 @@ func (t *translating) set(name, key, value string) {
 	if t.err != nil || t.text(name, key) == value {
 		return
 	}
-	dst, err := SetSection(t.result.Config, SectionProfile, name, []KeyValue{{key, value}})
+	part := t.part(name)
+	dst, err := SetSection(*part, SectionProfile, name, []KeyValue{{key, value}})
 	if err != nil {
 		// What was to be replaced by it must not go.
 		t.err = fault.New(fault.Config, "%s: %s for profile %q: %w", Origin{t.Files.Config, t.lines[name]}, key, name, err)
@@ -144,7 +171,7 @@ func (t *translating) set(name, key, value string) {
 	if t.own[name] == nil {
 		t.own[name] = map[string]foreignValue{}
 	}
-	t.result.Config = dst
+	*part = dst
 	t.own[name][key] = foreignValue{text: value}
 }
 
@@ -153,7 +180,8 @@ func (t *translating) remove(name string, keys ...string) {
 	if t.err != nil {
 		return
 	}
-	t.result.Config, t.err = RemoveKeys(t.result.Config, SectionProfile, name, keys...)
+	part := t.part(name)
+	*part, t.err = RemoveKeys(*part, SectionProfile, name, keys...)
 	for _, key := range keys {
 		delete(t.own[name], key)
 	}
