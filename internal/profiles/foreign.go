@@ -388,6 +388,9 @@ func (t *translating) helper(name string) {
 		why = "names no profile that could be read"
 	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity, "web_identity_token_process"):
 		why = "is of IAM Identity Center or web identity, which the broker does not serve"
+	case !slices.Contains(t.Keys, t.root(of)):
+		// The tool still serves it; the broker would not.
+		why = fmt.Sprintf("is of %q, and no source is called %q", of, t.root(of))
 	case hasRole && of != name:
 		why = fmt.Sprintf("is of %q, and the profile has a role_arn of its own", of)
 	case hasRole:
@@ -399,8 +402,6 @@ func (t *translating) helper(name string) {
 		t.remove(name, keyCredentialProcess)
 		t.changed(at.line, "profile %q is the role of %q, in place of a credential_process of %s", name, of, t.Tool)
 		return
-	case !slices.Contains(t.Keys, of):
-		why = fmt.Sprintf("is of %q, and no source has that name", of)
 	case fault.Word(of) != of || t.Credproc == "" || strings.ContainsAny(t.Credproc, "\"\\\n'$`"):
 		why = "names a profile, or our program has a path, that cannot be written there safely"
 	default:
@@ -413,6 +414,18 @@ func (t *translating) helper(name string) {
 		return
 	}
 	t.left(name, keyCredentialProcess, fmt.Sprintf("credential_process of profile %q %s", name, why))
+}
+
+// root is where the roles of a profile begin.
+func (t *translating) root(name string) string {
+	for range maxHops {
+		source := t.text(name, keySourceProfile)
+		if t.text(name, keyRoleARN) == "" || source == "" || source == name {
+			break
+		}
+		name = source
+	}
+	return name
 }
 
 // isTool reports whether a program is the tool.
