@@ -110,11 +110,11 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	// Nothing of the person's own options of fzf: they may run programs. A number stands before each line,
 	// which is neither shown nor searched, and is what comes back.
 	opts, err := fzf.ParseOptions(false, []string{
-		"--no-multi", "--layout=reverse", "--info=hidden", "--color=base16", "--no-mouse", "--tiebreak=index", "--prompt=" + title + "> ",
+		"--no-multi", "--layout=reverse", "--info=hidden", "--no-separator", "--color=16", "--no-mouse", "--tiebreak=index", "--prompt=" + title + "> ",
 		"--delimiter=\t", "--with-nth=2", "--accept-nth=1", "--header=type a part; Enter takes it, Esc leaves",
 	})
 	if err != nil {
-		return 0, fault.New(fault.Internal, "the picker: %w", err)
+		return 0, fault.New(fault.Internal, "the list to choose from: %w", err)
 	}
 	input := make(chan string, len(lines))
 	for i, line := range lines {
@@ -131,11 +131,11 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	i, wrong := strconv.Atoi(chosen)
 	switch {
 	case err != nil:
-		return 0, fault.New(fault.Failed, "the picker: %w", err)
+		return 0, fault.New(fault.Failed, "the list to choose from: %w", err)
 	case code != fzf.ExitOk || ctx.Err() != nil:
 		return 0, fault.New(fault.NotConfirmed, "nothing was chosen")
 	case wrong != nil || i < 0 || i >= len(lines):
-		return 0, fault.New(fault.Internal, "the picker answered %q", chosen)
+		return 0, fault.New(fault.Internal, "the list to choose from answered %q", chosen)
 	}
 	return i, nil
 }
