@@ -29,6 +29,8 @@ type tool struct {
 	order []way
 	// only is a condition under which it reads ~/.aws/config: this variable is set to something.
 	only string
+	// plain says that it takes a source_profile with keys or a role alone.
+	plain bool
 	// refuses says that one section that stands twice is an error of the whole file.
 	refuses bool
 	// instead says what to do where it cannot read credential_process; empty where it can.
@@ -58,7 +60,8 @@ var tools = func() []tool {
 	js3 := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO}
 	// auth/credentials/internal/ProfileCredentialsUtils.java: the one that takes the helper before keys.
 	java := []way{wayWebIdentity, waySSO, wayRole, wayProcess, waySharedKeys, wayConfigKeys}
-	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials. The config counts only with
+	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials; the first follows a source_profile to
+	// keys and roles alone. The config counts only with
 	// AWS_SDK_LOAD_CONFIG (run).
 	js2 := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess, wayWebIdentity}
 	// serverless@3 gives --aws-profile and AWS_PROFILE to SharedIniFileCredentials alone, over the environment;
@@ -69,9 +72,9 @@ var tools = func() []tool {
 		{name: "boto3", order: botocore, refuses: true},
 		{name: "Terraform", order: golang},
 		{name: "CDK", order: js3},
-		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG"},
+		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true},
 		{name: "JS SDK 3", order: js3},
-		{name: "Serverless 3", order: serverless, instead: "broker exec %s -- sls deploy, without --aws-profile"},
+		{name: "Serverless 3", order: serverless, plain: true, instead: "broker exec %s -- sls deploy, without --aws-profile"},
 		{name: "osls 4", order: js3},
 		{name: "Java SDK", order: java},
 		{name: "Go SDK", order: golang},
@@ -173,9 +176,9 @@ func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 		return FromNobody, fmt.Sprintf("reads the role_arn first (%s), which has no source_profile", at) + linkIt
 	case len(source.aws) == 0:
 		return FromNobody, fmt.Sprintf("reads the role_arn first (%s), whose source_profile %q is in no AWS file", at, name) + linkIt
-	case isCredproc(words) && t.instead == "" && t.only == "":
+	case isCredproc(words) && !t.plain:
 		return FromBroker, fmt.Sprintf("assumes the role itself, with the session that credproc gives for %s", helperProfile(words))
-	case source.aws.has(keyRoleARN), source.aws.has(keySSOSession), source.aws.has(keySSOStartURL), source.aws.has(keyCredentialProcess):
+	case source.aws.has(keyRoleARN), !t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) || len(words) > 0):
 		return FromElse, fmt.Sprintf("assumes the role itself, with what it gets for %s (%s)", name, source.aws[0].origin)
 	}
 	return FromNobody, fmt.Sprintf("reads the role_arn first (%s), whose source_profile %q has no keys", at, name) + linkIt
