@@ -22,6 +22,7 @@ func (p *program) aliasCommand() *cli.Command {
 			jsonFlag(),
 			&cli.BoolFlag{Name: "remove", Usage: "remove the alias SHORT"},
 		},
+		BashComplete: p.completeAlias,
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
 			switch {
