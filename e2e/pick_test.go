@@ -37,7 +37,7 @@ func TestPick(t *testing.T) {
 	s.waits("profile>")
 	s.waits("allow-admin-from-security-account")
 	s.keys("pdprd")
-	s.waits("pdprd")
+	s.waits("1/3")
 	s.types("")
 	s.waits(question)
 	s.types(h.code(t, serial))
@@ -62,12 +62,28 @@ func TestPick(t *testing.T) {
 	}
 	s.leftAlone()
 
+	// Another than the best of what fits is asked about: it may have been on top by chance when Enter came.
+	for answer, want := range map[string]int{"n": 8, "y": 0} {
+		s = h.sit(t, "broker", "exec", "--", "sh", "-c", "echo $BROKER_PROFILE")
+		s.waits("3/3")
+		s.keys("product_")
+		s.waits("2/3")
+		s.types("\x1b[B")
+		s.waits("Take product_prod_paul 444455556666 allow-admin-from-security-account eu-west-1? [y/N] ")
+		s.types(answer)
+		if r := s.ends(); r.code != want || want == 0 && r.stdout != "product_prod_paul\n" {
+			t.Errorf("%s: %v", answer, r)
+		}
+		s.leftAlone()
+		h.credentials(t, "product_dev_paul") // the latest again
+	}
+
 	// Without any argument it is a shell.
-	h.env = append(h.env, "SHELL=/bin/sh")
+	h.env = append(h.env, "SHELL=/bin/sh", "PS1=ready> ")
 	s = h.shell(t, "broker", "exec")
 	s.waits("profile>")
 	s.types("")
-	s.waits(sameScreen)
+	s.waits("ready> ")
 	s.types("echo in:$BROKER_PROFILE; exit 7")
 	s.waits("in:product_dev_paul")
 	if r := s.ends(); r.code != 7 {
@@ -85,11 +101,8 @@ func TestPickNothing(t *testing.T) {
 		"Ctrl-D":  func(s *seat) { s.keys("\x04") },
 		"SIGTERM": func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGTERM) },
 		"SIGHUP":  func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGHUP) },
-		"no such profile": func(s *seat) {
-			s.keys("zzzz")
-			s.waits("zzzz")
-			s.types("")
-		},
+		// With the Return at once: what stood on top before is not taken.
+		"no such profile": func(s *seat) { s.types("zzzz") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := h.sit(t, "broker", "exec", "--", "true")
@@ -103,6 +116,14 @@ func TestPickNothing(t *testing.T) {
 		})
 	}
 	h.counted(t, "AssumeRole", 0)
+
+	// The window is closed: it ends, and does not turn round and round.
+	gone := h.sit(t, "broker", "exec", "--", "true")
+	gone.waits("security")
+	gone.leave()
+	if r := gone.ends(); r.code == 0 {
+		t.Errorf("chosen by nobody: %v", r)
+	}
 
 	// The person's own fzf options are not taken: they may run programs.
 	h.env = append(h.env, "FZF_DEFAULT_OPTS=--bind=start:become(touch ran)", "FZF_DEFAULT_COMMAND=touch ran")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,6 +97,10 @@ func rows(list []profiles.Summary) []string {
 // of it, whatever stdin and stdout are; the first line is offered first. It takes
 // the whole screen, which is given back, as it was, however this ends.
 //
+// The list follows what is typed with a little delay, so a quick Enter may take a line
+// that was on top a moment before. What was chosen is therefore held against what was
+// typed: one that does not fit it is not taken, one that is not the best is asked about.
+//
 // Errors: fault.NotConfirmed where nothing was chosen (Esc, Ctrl-C, the end of
 // ctx), fault.Failed where the terminal cannot be used.
 func pick(ctx context.Context, title string, lines []string) (int, error) {
@@ -107,34 +112,68 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	if state, err := term.GetState(int(tty.Fd())); err == nil {
 		defer func() { _ = term.Restore(int(tty.Fd()), state) }()
 	}
-	// Nothing of the person's own options of fzf: they may run programs. A number stands before each line,
-	// which is neither shown nor searched, and is what comes back.
-	opts, err := fzf.ParseOptions(false, []string{
-		"--no-multi", "--layout=reverse", "--info=hidden", "--no-separator", "--color=16", "--no-mouse", "--tiebreak=index", "--prompt=" + title + "> ",
-		"--delimiter=\t", "--with-nth=2", "--accept-nth=1", "--header=type a part; Enter takes it, Esc leaves",
-	})
+	ended := make(chan struct{})
+	go endOnSignal(ctx, ended)
+	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right", "--no-separator", "--color=16", "--no-mouse",
+		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+	close(ended)
 	if err != nil {
-		return 0, fault.New(fault.Internal, "the list to choose from: %w", err)
+		return 0, err
+	}
+	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
+	if len(said) != 2 || ctx.Err() != nil {
+		return 0, nothing
+	}
+	query, chosen := said[0], said[1]
+	if query == "" {
+		return index(chosen, lines)
+	}
+	fit, err := list(lines, &query)
+	switch {
+	case err != nil:
+		return 0, err
+	case !slices.Contains(fit, chosen):
+		return 0, nothing
+	case chosen != fit[0]:
+		_, line, _ := strings.Cut(chosen, "\t")
+		answer, err := tty.line(ctx, "Take "+strings.Join(strings.Fields(line), " ")+"? [y/N] ")
+		if err != nil {
+			return 0, err
+		}
+		if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+			return 0, nothing
+		}
+	}
+	return index(chosen, lines)
+}
+
+// list runs fzf over some lines and returns what it prints. With a query it shows
+// nothing and prints all lines that fit, the best first. A number stands before
+// each line, which is neither shown nor searched.
+func list(lines []string, query *string, options ...string) ([]string, error) {
+	// Nothing of the person's own options of fzf: they may run programs.
+	opts, err := fzf.ParseOptions(false, append(options, "--delimiter=\t", "--with-nth=2", "--tiebreak=index"))
+	if err != nil {
+		return nil, fault.New(fault.Internal, "the list to choose from: %w", err)
 	}
 	input := make(chan string, len(lines))
 	for i, line := range lines {
 		input <- strconv.Itoa(i) + "\t" + line
 	}
 	close(input)
-	chosen := ""
-	opts.Input, opts.Printer = input, func(line string) { chosen = line }
+	var printed []string
+	opts.Input, opts.Filter, opts.Printer = input, query, func(line string) { printed = append(printed, line) }
+	if code, err := fzf.Run(opts); err != nil || code == fzf.ExitError {
+		return nil, fault.New(fault.Failed, "the list to choose from: %w", err)
+	}
+	return printed, nil
+}
 
-	ended := make(chan struct{})
-	defer close(ended)
-	go endOnSignal(ctx, ended)
-	code, err := fzf.Run(opts)
-	i, wrong := strconv.Atoi(chosen)
-	switch {
-	case err != nil:
-		return 0, fault.New(fault.Failed, "the list to choose from: %w", err)
-	case code != fzf.ExitOk || ctx.Err() != nil:
-		return 0, fault.New(fault.NotConfirmed, "nothing was chosen")
-	case wrong != nil || i < 0 || i >= len(lines):
+// index is the number that list put before a line.
+func index(chosen string, lines []string) (int, error) {
+	number, _, _ := strings.Cut(chosen, "\t")
+	i, err := strconv.Atoi(number)
+	if err != nil || i < 0 || i >= len(lines) {
 		return 0, fault.New(fault.Internal, "the list to choose from answered %q", chosen)
 	}
 	return i, nil
