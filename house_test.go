@@ -111,6 +111,7 @@ func TestOnlyImporters(t *testing.T) {
 		{"github.com/godbus/dbus", "broker/internal/vault"},
 		{"github.com/pquerna/otp", "broker/internal/mfa"},
 		{"github.com/urfave/cli/v2", "broker/internal/cli"},
+		{"github.com/junegunn/fzf", "broker/internal/cli"},
 		{"gopkg.in/ini.v1", "broker/internal/stssim"},
 	}
 	all := list(t, "./...")

@@ -23,38 +23,55 @@ func (p *program) execCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
 		Usage:     "run a command with the credentials of a profile",
-		ArgsUsage: "PROFILE -- COMMAND [ARGUMENTS]",
+		ArgsUsage: "[PROFILE] -- COMMAND [ARGUMENTS]",
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
 			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
-			"or profile variable.",
+			"or profile variable. Without a profile one is chosen on the terminal; without any argument\n" +
+			"the command is your shell.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
 			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
 		},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
-			args := c.Args().Slice()
+			var profile string
+			command := c.Args().Slice()
+			if p.names > 0 {
+				profile, command = command[0], command[1:]
+			}
+			shown := profile // in hints
+			if shown == "" {
+				shown = "PROFILE"
+			}
+			noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
 			switch {
-			case len(args) == 0 || p.names == 0:
-				return fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
-			case len(args) == 1:
-				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", args[0])
+			case profile == "" && !hasTerminal():
+				return noProfile
+			case profile == "" && len(command) == 0:
+				command = []string{shell()}
+			case len(command) == 0:
+				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", shown)
 			case c.String("mode") != "env":
-				return fault.New(fault.Usage, "there is no mode %q, only env", c.String("mode")).WithHint("broker exec %s --mode env -- COMMAND", args[0])
+				return fault.New(fault.Usage, "there is no mode %q, only env", c.String("mode")).WithHint("broker exec %s --mode env -- COMMAND", shown)
 			}
 			if c.Duration("min-ttl") < 0 {
 				return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
 			}
 			if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
 				return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
-					WithHint("env -u BROKER_PROFILE broker exec %s -- %s", args[0], args[1])
+					WithHint("env -u BROKER_PROFILE broker exec %s -- %s", shown, command[0])
 			}
 			// Looked for before any credential is asked for.
-			program, err := lookPath(args[1])
+			program, err := lookPath(command[0])
 			if err != nil {
 				return err
 			}
-			name, err := p.find(args[0])
+			var name string
+			if profile == "" {
+				name, err = p.pickProfile(c.Context, noProfile)
+			} else {
+				name, err = p.find(profile)
+			}
 			if err != nil {
 				return err
 			}
@@ -67,11 +84,19 @@ func (p *program) execCommand() *cli.Command {
 			}
 			// What was ignored before us stays so: `nohup broker exec …` means the command.
 			signal.Reset()
-			err = syscall.Exec(program, args[1:], childEnv(os.Environ(), cred))
-			_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(args[1]), err)
+			err = syscall.Exec(program, command, childEnv(os.Environ(), cred))
+			_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
 			return exitError(126)
 		},
 	}
+}
+
+// shell is the person's own.
+func shell() string {
+	if sh := os.Getenv("SHELL"); sh != "" {
+		return sh
+	}
+	return "/bin/sh"
 }
 
 // credential gets the credentials of a profile by its exact name, which last so long at least.

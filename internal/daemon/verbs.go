@@ -160,7 +160,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	from := min(max(c.req.Offset, 0), len(held))
 	for size := 0; from < len(held); from++ {
 		h := held[from]
-		s := wire.Session{Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}

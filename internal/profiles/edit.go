@@ -18,7 +18,8 @@ type KeyValue struct{ Key, Value string }
 // at the end if there is none, an existing key keeps its place, its spelling
 // and the comment behind it, a new one stands after the last. Every other byte
 // stays: comments, order, line ends, byte order mark, other keys. Doing it twice
-// is doing it once.
+// is doing it once. Keys are compared without regard to case, but those of
+// SectionAlias, which are names.
 //
 // The kind is one of the Section constants; SectionSettings and SectionAlias
 // have no name. It returns bytes and writes nothing. Errors: fault.Usage for a
@@ -78,8 +79,7 @@ func RemoveSection(src []byte, kind, name string) ([]byte, error) {
 }
 
 // RemoveKeys returns src without these keys of a section, wherever they stand
-// in it, with the lines that continue their values. Keys are compared without
-// regard to case. Errors are those of SetSection.
+// in it, with the lines that continue their values. Errors are those of SetSection.
 func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	if err := checkSection(kind, name); err != nil {
 		return nil, err
@@ -95,12 +95,18 @@ func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 			continue
 		}
 		for _, e := range s.entries {
-			if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, string(e.key)) }) {
+			if slices.ContainsFunc(keys, func(k string) bool { return sameKey(kind, k, string(e.key)) }) {
 				cuts = append(cuts, cut{from: e.start, to: e.end})
 			}
 		}
 	}
 	return apply(src, cuts), nil
+}
+
+// sameKey reports whether two keys of a section mean the same: AWS takes keys
+// without regard to case, but an alias is a name, and names are taken as written.
+func sameKey(kind, a, b string) bool {
+	return a == b || kind != SectionAlias && strings.EqualFold(a, b)
 }
 
 // A cut replaces src[from:to].
@@ -132,7 +138,7 @@ func scanForEdit(src []byte, kind string) (*document, error) {
 func setKey(src []byte, secs []*section, kv KeyValue) []byte {
 	for _, s := range slices.Backward(secs) {
 		for _, e := range slices.Backward(s.entries) {
-			if strings.EqualFold(string(e.key), kv.Key) {
+			if sameKey(s.kind, string(e.key), kv.Key) {
 				return setValue(src, e, kv.Value)
 			}
 		}

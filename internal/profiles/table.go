@@ -89,6 +89,7 @@ func merged(a, b map[string]string) map[string]string {
 // A table is what one file says, without the bytes of the file.
 type table struct {
 	blocks   map[blockID]*block
+	twice    Origin // of a section that stands twice, which botocore takes for no file at all
 	warnings []Warning
 }
 
@@ -99,6 +100,7 @@ type block struct {
 	name     string
 	origin   Origin
 	prefixed bool
+	shared   bool // it stands in the credentials file
 	settings []setting
 }
 
@@ -196,10 +198,11 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		}
 		b = nil
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
+		t.twice = Origin{path, sec.line}
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed}
+		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))

@@ -537,6 +537,7 @@ func (b *Broker) Waiting() []Waiting { return b.desk.waiting() }
 
 // Held describes one session that the broker holds, or failed to get.
 type Held struct {
+	Key         Key
 	Source      string
 	Role        string // ARN; empty for the MFA session of the source itself
 	Profile     string // the profile that asked for it first
@@ -554,8 +555,9 @@ func (b *Broker) Held() []Held {
 	defer c.mu.Unlock()
 	now := c.now()
 	var list []Held
-	for _, s := range c.slots {
+	for key, s := range c.slots {
 		h := Held{
+			Key:     key,
 			Source:  s.plan.Source.Name,
 			Role:    s.plan.Steps[s.step].RoleARN,
 			Profile: s.plan.Steps[s.step].Profile,

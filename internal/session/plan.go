@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -111,6 +112,10 @@ type Plan struct {
 // Key is what STS is asked, from the source to one step, as a hash. Two
 // profiles with the same key share a session.
 type Key [sha256.Size]byte
+
+// String is short and tells keys apart for people and programs; nothing can be
+// learned from it, since nothing that goes into a key is secret.
+func (k Key) String() string { return hex.EncodeToString(k[:8]) }
 
 // Defaults are what a plan takes where the profile says nothing, and what is wished of it.
 type Defaults struct {

@@ -133,6 +133,7 @@ type Waiting struct {
 
 // Session is one session that the daemon holds, or failed to get.
 type Session struct {
+	ID          string     `json:"id,omitempty"` // the same for all who ask STS the same
 	Source      string     `json:"source"`
 	Role        string     `json:"role,omitempty"` // ARN; empty for the MFA session
 	Profile     string     `json:"profile"`        // that asked for it first
