@@ -60,6 +60,20 @@ func (p *program) completeProfiles(c *cli.Context) {
 	if c.NArg() > 0 {
 		return
 	}
+	p.sayNames()
+}
+
+// completeManyProfiles is the same for a command that takes any number of names.
+func (p *program) completeManyProfiles(c *cli.Context) {
+	if n := len(os.Args) - 2; n > 0 && strings.HasPrefix(os.Args[n], "-") {
+		cli.DefaultCompleteWithFlags(c.Command)(c)
+		return
+	}
+	p.sayNames()
+}
+
+// sayNames prints the names that can be typed.
+func (p *program) sayNames() {
 	set, err := new(profiles.Store).Load(p.files())
 	if err != nil {
 		return
