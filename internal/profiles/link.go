@@ -98,6 +98,7 @@ type linker struct {
 	records *records
 	cuts    [3][]cut
 	drops   [3][]drop
+	glued   [3][]*passage
 	added   [3][]addition
 }
 
@@ -348,6 +349,7 @@ type passage struct {
 	base     []byte
 	entries  []entry // of base
 	record   *record // that base was restored from, or nil
+	glue     int     // bytes at the end of base that belong to what is behind
 
 	after  []byte  // what link makes of base
 	pieces []piece // what undoes that
@@ -362,8 +364,8 @@ func (l *linker) original(doc Document, name string) *passage {
 	}
 	r := &passage{doc: doc, file: l.path(doc), from: s.start, to: s.bodyEnd, base: l.docs[doc][s.start:s.bodyEnd]}
 	if rec := l.records.find(l.path(doc), name); rec != nil && !rec.Created {
-		if base, ok := rec.restore(l.docs[doc], s); ok {
-			r.to, r.base, r.record = s.start+rec.Length, base, rec
+		if base, glue, ok := rec.restore(l.docs[doc], s); ok {
+			r.to, r.base, r.record, r.glue = s.start+rec.Length, base, rec, glue
 		}
 	}
 	d, _ := scan(r.base, doc == CredentialsDocument)

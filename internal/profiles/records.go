@@ -106,47 +106,49 @@ func (rec *record) describes(text []byte) bool {
 	return 0 <= rec.Length && rec.Length <= len(text) && digest(text[:rec.Length]) == rec.SHA256
 }
 
-// restore returns the section as it was before link, if it is still as link left it.
-func (rec *record) restore(src []byte, s *section) ([]byte, bool) {
+// restore returns the section as it was before link, if it is still as link left
+// it. What was the end of the file and is no more gets a line end, of glue bytes.
+func (rec *record) restore(src []byte, s *section) (base []byte, glue int, ok bool) {
 	if !rec.describes(src[s.start:]) {
-		return nil, false
+		return nil, 0, false
 	}
 	text, rest := src[s.start:s.start+rec.Length], src[s.start+rec.Length:]
 	atLine := bytes.HasSuffix(text, []byte("\n")) || len(rest) == 0 || rest[0] == '\n' || bytes.HasPrefix(rest, []byte("\r\n"))
 	if !atLine {
-		return nil, false
+		return nil, 0, false
 	}
 	var out []byte
 	at := 0
 	for _, p := range rec.Pieces {
 		if p.At < at || p.Length < 0 || p.At+p.Length > len(text) {
-			return nil, false
+			return nil, 0, false
 		}
 		out = append(append(out, text[at:p.At]...), p.Text...)
 		at = p.At + p.Length
 	}
 	out = append(out, text[at:]...)
 	if len(rest) > 0 && bytes.HasSuffix(text, []byte("\n")) && !bytes.HasSuffix(out, []byte("\n")) {
-		out = append(out, eol(text)...) // it was the end of the file and is no more
+		glue = len(eol(text))
+		out = append(out, eol(text)...)
 	}
 	// A key that was added behind must not become a part of the last one. One that
 	// link takes out stands there before link was done.
 	d, bad := scan(out, true)
 	if bad != nil || len(d.sections) != 1 {
-		return nil, false
+		return nil, 0, false
 	}
 	last := -1
 	if n := len(d.sections[0].entries); n > 0 {
 		last = d.sections[0].entries[n-1].indent
 	}
 	for _, e := range s.entries {
-		inside := e.end <= s.start+rec.Length
+		inside := e.end-len(eolOf(src[e.start:e.end])) <= s.start+rec.Length
 		if inside {
 			continue
 		}
 		if e.start < s.start+rec.Length || last >= 0 && e.indent > last || isRoleKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
-			return nil, false
+			return nil, 0, false
 		}
 	}
-	return out, true
+	return out, glue, true
 }

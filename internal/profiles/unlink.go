@@ -100,6 +100,9 @@ func (l *linker) unlink(name string) Outcome {
 	for _, r := range []*passage{config, credentials} {
 		if asItWas && r != nil && r.record != nil {
 			l.cuts[r.doc] = append(l.cuts[r.doc], cut{r.from, r.to, r.base})
+			if r.glue > 0 {
+				l.glued[r.doc] = append(l.glued[r.doc], r)
+			}
 		}
 	}
 	switch {
@@ -119,7 +122,7 @@ func cutKeys(rec *record) bool {
 // asCreated reports whether a section that link made is as it was made.
 func (l *linker) asCreated(rec *record, name string) bool {
 	s := l.section(ConfigDocument, name)
-	_, same := rec.restore(l.docs[ConfigDocument], s)
+	_, _, same := rec.restore(l.docs[ConfigDocument], s)
 	return same && s.bodyEnd <= s.start+rec.Length
 }
 
@@ -236,6 +239,15 @@ func (l *linker) dropSections(doc Document) {
 			c.from, end = lead, lead
 		}
 		l.cuts[doc] = append(l.cuts[doc], c)
+	}
+	for _, r := range l.glued[doc] {
+		if r.to == end { // it is the end of the file again
+			for i := range l.cuts[doc] {
+				if c := &l.cuts[doc][i]; c.from == r.from && c.to == r.to {
+					c.with = c.with[:len(c.with)-r.glue]
+				}
+			}
+		}
 	}
 }
 
