@@ -117,6 +117,11 @@ func TestEditRefuses(t *testing.T) {
 	if err := Edit(path("readonly"), 0o600, "", set("new")); !errors.Is(err, ErrReadOnly) {
 		t.Error(err)
 	}
+	for name, ok := range map[string]bool{"dangling": false, "loop": false, "dir": false, "fifo": false, "readonly": false, "new": true, "new/dir/f": true} {
+		if err := Check(path(name)); (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if err := Edit(path("f"), 0o600, path("dir"), set("new")); err != nil {
 		t.Error(err)
 	}

@@ -86,6 +86,13 @@ func (p *program) completeFlags(c *cli.Context) bool {
 	return begun
 }
 
+// completeManyProfiles is completeProfiles for a command that takes any number of names.
+func (p *program) completeManyProfiles(c *cli.Context) {
+	if !p.completeFlags(c) {
+		p.completeNames(true)
+	}
+}
+
 // completeNames prints what the broker serves.
 func (p *program) completeNames(withAliases bool) {
 	set, err := new(profiles.Store).Load(p.files())

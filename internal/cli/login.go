@@ -27,7 +27,7 @@ func (p *program) loginCommand() *cli.Command {
 			&cli.StringFlag{Name: "code", Usage: "the six `DIGITS` that the MFA device shows, for scripts"},
 			&cli.BoolFlag{Name: "pick", Usage: "choose the profile on the terminal"},
 		},
-		BashComplete: p.completeProfiles,
+		BashComplete: p.completeManyProfiles,
 		Action: func(c *cli.Context) error {
 			set, err := p.set()
 			if err != nil {

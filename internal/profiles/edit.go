@@ -173,23 +173,36 @@ func setValue(src []byte, e entry, value string) []byte {
 	return apply(src, cuts)
 }
 
-// appendSection writes a new section at the end, set off by a blank line.
+// appendSection writes a new section at the end.
 func appendSection(src []byte, kind, name string, kv KeyValue) []byte {
-	nl := eol(src)
-	var b bytes.Buffer
-	b.Write(src)
+	b := bytes.NewBuffer(slices.Clip(src))
+	appendLines(b, header(kind, name), []string{kv.Key + " = " + kv.Value})
+	return b.Bytes()
+}
+
+// appendLines writes a section behind what is there, set off by a blank line.
+// It returns how many bytes were written before the header.
+func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
+	src := b.Bytes()
+	nl, from := eol(src), len(src)
 	body := bytes.TrimPrefix(src, byteOrderMark)
 	if len(body) > 0 && body[len(body)-1] != '\n' {
 		b.Write(nl)
 	}
-	if len(bytes.TrimSpace(body)) > 0 && blankSuffix(body) == 0 {
+	if !isBlank(body) && blankSuffix(body) == 0 {
 		b.Write(nl)
 	}
-	b.WriteString(header(kind, name))
-	b.Write(nl)
-	b.WriteString(kv.Key + " = " + kv.Value)
-	b.Write(nl)
-	return b.Bytes()
+	lead = b.Len() - from
+	for _, line := range append([]string{header}, lines...) {
+		b.WriteString(line)
+		b.Write(nl)
+	}
+	return lead
+}
+
+// isBlank reports whether there is nothing but white space; it looks no further than needed.
+func isBlank(b []byte) bool {
+	return bytes.IndexFunc(b, func(r rune) bool { return !unicode.IsSpace(r) }) < 0
 }
 
 func header(kind, name string) string {

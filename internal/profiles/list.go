@@ -51,7 +51,7 @@ func (s *Set) summary(name string) Summary {
 			sum.AccountID = part[4]
 		}
 		sum.Region = p.all.text(keyRegion)
-		sum.Linked = p.ours && isOurs(p.aws.text(keyCredentialProcess))
+		sum.Linked = (p.ours || s.sources[name] != nil) && isOurs(p.aws.text(keyCredentialProcess))
 		sum.PlainKey, _ = p.plainKey()
 	}
 	if src := s.sources[name]; src != nil && sum.Kind == KindSource {

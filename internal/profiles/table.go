@@ -34,7 +34,8 @@ const (
 	keyAccessKeyID       = "aws_access_key_id"
 	keySecretKey         = "aws_secret_access_key"
 	keySessionToken      = "aws_session_token"
-	keySTS               = "sts" // within [services NAME]
+	keySTS               = "sts"    // within [services NAME]
+	keyOutput            = "output" // of no meaning to the broker
 
 	// the broker's own
 	keyConfirm         = "confirm"
@@ -59,7 +60,7 @@ var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASeria
 // profiles that the broker does not serve are among them: they are refused by
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, "output")),
+	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
