@@ -16,7 +16,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list and show the profiles",
+		Usage: "list, show and generate profiles",
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
@@ -32,6 +32,8 @@ func (p *program) profilesCommand() *cli.Command {
 				BashComplete: p.completeProfiles,
 				Action:       p.profilesShow,
 			},
+			p.generateCommand(),
+			p.syncCommand(),
 		},
 	}
 }
