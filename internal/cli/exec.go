@@ -27,15 +27,28 @@ func (p *program) execCommand() *cli.Command {
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
 			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
 			"or profile variable.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
 			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
-		},
+		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
+			role, err := p.adHoc(c)
+			if err != nil {
+				return err
+			}
+			byARN := role != nil && role.ARN != ""
+			if byARN {
+				if p.names > 0 || len(args) == 0 {
+					return fault.New(fault.Usage, "with --role-arn, exec wants no profile and a command behind --").
+						WithHint("broker exec --role-arn %s -- COMMAND", fault.Word(role.ARN))
+				}
+				// The place of the profile, so that the rest is the same for both.
+				args = append([]string{role.ARN}, args...)
+			}
 			switch {
-			case len(args) == 0 || p.names == 0:
+			case len(args) == 0 || p.names == 0 && !byARN:
 				return fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
 			case len(args) == 1:
 				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", args[0])
@@ -54,11 +67,16 @@ func (p *program) execCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			name, err := p.find(args[0])
+			var name string
+			if byARN {
+				name, err = p.roleSource(c.String("source"), role)
+			} else {
+				name, err = p.find(args[0])
+			}
 			if err != nil {
 				return err
 			}
-			cred, err := p.credential(c.Context, name, c.Duration("min-ttl"))
+			cred, err := p.roleCredential(c.Context, name, role, c.Duration("min-ttl"))
 			if err != nil {
 				return err
 			}

@@ -168,14 +168,12 @@ func (g *generation) fromOrganization(typed string) error {
 	if err != nil {
 		return err
 	}
-	endpoint, partition := profiles.Endpoint{Region: asks.Region, FIPS: asks.Source.Endpoint.FIPS, CABundle: asks.Source.Endpoint.CABundle}, "aws"
+	// The endpoint of the profile, but for a URL, which would be that of its STS.
+	of := asks.Source.Endpoint
 	if n := len(asks.Roles); n > 0 {
-		last := asks.Roles[n-1]
-		endpoint.FIPS, endpoint.CABundle = last.Endpoint.FIPS, last.Endpoint.CABundle
-		partition = strings.Split(last.ARN, ":")[1]
-	} else if f := strings.Split(asks.Source.MFASerial, ":"); len(f) == 6 {
-		partition = f[1]
+		of = asks.Roles[n-1].Endpoint
 	}
+	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
 	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint})
 	found, err := client.Accounts(g.c.Context, exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}, endpoint)
 	if fault.Is(err, fault.Denied) {
@@ -193,7 +191,7 @@ func (g *generation) fromOrganization(typed string) error {
 		}
 		list = append(list, accounts.Listed{ID: a.ID, Name: a.Name})
 	}
-	m := accounts.OfOrganization(profile, partition, list)
+	m := accounts.OfOrganization(profile, partitionOf(asks), list)
 	if byDefault {
 		for i := range m.Accounts {
 			m.Accounts[i].Roles = []string{accounts.OrganizationRole}

@@ -82,9 +82,5 @@ func (g *generation) tryRole(ctx context.Context, w accounts.Profile) error {
 	if err != nil {
 		return err
 	}
-	if resp.Credential == nil || resp.Credential.Role != w.RoleARN {
-		return fault.New(fault.Unreachable, "the daemon is older than this program and cannot try roles; stop it, and the next request starts one").
-			WithHint("broker status")
-	}
-	return nil
+	return ofRole(resp, w.RoleARN)
 }
