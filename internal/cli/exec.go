@@ -28,10 +28,10 @@ func (p *program) execCommand() *cli.Command {
 			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
 			"or profile variable. Without a profile one is chosen on the terminal; without any argument\n" +
 			"the command is your shell.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
 			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
-		},
+		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
 			var profile string
@@ -39,15 +39,25 @@ func (p *program) execCommand() *cli.Command {
 			if p.names > 0 {
 				profile, command = command[0], command[1:]
 			}
+			role, err := p.adHoc(c)
+			if err != nil {
+				return err
+			}
+			byARN := role != nil && role.ARN != ""
 			shown := profile // in hints
-			if shown == "" {
+			switch {
+			case byARN && profile != "":
+				return fault.New(fault.Usage, "with --role-arn, exec wants no profile").WithHint("broker exec --role-arn %s -- COMMAND", fault.Word(role.ARN))
+			case byARN:
+				shown = "--role-arn " + fault.Word(role.ARN)
+			case profile == "":
 				shown = "PROFILE"
 			}
 			noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
 			switch {
-			case profile == "" && !hasTerminal():
+			case profile == "" && !byARN && !hasTerminal():
 				return noProfile
-			case profile == "" && len(command) == 0:
+			case profile == "" && !byARN && len(command) == 0:
 				command = []string{shell()}
 			case len(command) == 0:
 				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", shown)
@@ -67,15 +77,18 @@ func (p *program) execCommand() *cli.Command {
 				return err
 			}
 			var name string
-			if profile == "" {
+			switch {
+			case byARN:
+				name, err = p.roleSource(c.String("source"), role)
+			case profile == "":
 				name, err = p.pickProfile(c.Context, noProfile)
-			} else {
+			default:
 				name, err = p.find(profile)
 			}
 			if err != nil {
 				return err
 			}
-			cred, err := p.credential(c.Context, name, c.Duration("min-ttl"))
+			cred, err := p.roleCredential(c.Context, name, role, c.Duration("min-ttl"))
 			if err != nil {
 				return err
 			}

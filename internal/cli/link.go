@@ -218,15 +218,17 @@ func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome)
 		}
 	}
 	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument, profiles.RegistryDocument} {
-		if bytes.Equal(docs[d], next[d]) {
-			continue
-		}
-		name := p.document(d)
-		for line := range strings.Lines(string(diff.Diff(name, profiles.Redact(d, docs[d]), name, profiles.Redact(d, next[d])))) {
-			p.say("%s", printable(line))
-		}
+		p.showChange(d, docs[d], next[d])
 	}
 	return nil
+}
+
+// showChange prints the unified diff of one of the files, without secrets.
+func (p *program) showChange(d profiles.Document, src, dst []byte) {
+	name := p.document(d)
+	for line := range strings.Lines(string(diff.Diff(name, profiles.Redact(d, src), name, profiles.Redact(d, dst)))) {
+		p.say("%s", printable(line))
+	}
 }
 
 // printable is a line that cannot steer a terminal.

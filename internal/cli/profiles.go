@@ -16,7 +16,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list, show, link and name the profiles",
+		Usage: "list, show, link, name and generate profiles",
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
@@ -35,6 +35,8 @@ func (p *program) profilesCommand() *cli.Command {
 			p.profilesLinkCommand(),
 			p.profilesUnlinkCommand(),
 			p.aliasCommand(),
+			p.generateCommand(),
+			p.syncCommand(),
 		},
 	}
 }

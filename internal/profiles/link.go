@@ -199,7 +199,7 @@ func (l *linker) link(name, credproc string) Outcome {
 	if _, ok := l.set.asksFor(p); ok && l.set.sources[name] == nil {
 		want = helpersName(SplitCommand(p.aws.text(keyCredentialProcess)))
 	}
-	value, err := command(credproc, want)
+	value, err := Command(credproc, want)
 	if err != nil {
 		return refused(err)
 	}
@@ -445,11 +445,11 @@ func asks(a, b string) bool {
 	return form && x[0] == y[0] && helpersName(x) == helpersName(y)
 }
 
-// command is the value of credential_process that asks for a profile. botocore
+// Command is the value of credential_process that asks for a profile. botocore
 // splits it as a shell would (shlex), the SDKs for Go and JavaScript give it to a
 // shell, and the Go SDK takes away quotes that stand around the whole value. Each
-// has to read the same two words. https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html
-func command(credproc, name string) (string, error) {
+// has to read the same two words; what cannot be written so is fault.Failed. https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html
+func Command(credproc, name string) (string, error) {
 	words := []string{credproc, name}
 	if strings.HasPrefix(name, "-") {
 		words = []string{credproc, "--profile", name}

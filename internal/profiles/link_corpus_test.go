@@ -453,7 +453,7 @@ func TestCommandIsReadAlike(t *testing.T) {
 	}
 	var commands []string
 	for _, v := range values {
-		c, err := command(v[0], v[1])
+		c, err := Command(v[0], v[1])
 		if err != nil {
 			t.Fatal(v, err)
 		}
@@ -498,7 +498,7 @@ func TestCommandIsReadAlike(t *testing.T) {
 	}
 	for _, bad := range []string{"$a", "`a`", `a\b`, `a"b`, "a!", "a\nb", "a\tb", "a #b", "a ;b", "%a%", "a\x1b"} {
 		for _, v := range [][2]string{{"/x/" + bad + "/credproc", "dev"}, {"/x/credproc", bad}} {
-			if c, err := command(v[0], v[1]); err == nil {
+			if c, err := Command(v[0], v[1]); err == nil {
 				t.Errorf("%q was written as %q", v, c)
 			}
 		}

@@ -48,6 +48,8 @@ const (
 	keySTSEndpoint     = "sts_endpoint"
 	keyLockAfter       = "lock_after"
 	keyMFAPrompt       = "mfa_prompt"
+	keyCatalog         = "catalog"
+	keyCatalogPath     = "catalog_path"
 )
 
 // awsKeys are the keys that are kept of the AWS files; the rest of a profile is
@@ -65,7 +67,7 @@ var registryKeys = map[string]map[string]string{
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt, keyCatalog, keyCatalogPath),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.

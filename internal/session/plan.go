@@ -204,6 +204,10 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 		}
 		p.Steps = append(p.Steps, step)
 	}
+	if d.AdHoc != nil {
+		last := &p.Steps[len(p.Steps)-1]
+		last.Policy, last.Tags = d.AdHoc.Policy, d.AdHoc.Tags
+	}
 	if d.STSEndpoint != "" {
 		for i := range p.Steps {
 			p.Steps[i].Endpoint.URL = d.STSEndpoint
