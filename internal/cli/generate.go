@@ -475,34 +475,29 @@ func (g *generation) write() error {
 			both = append(both, s)
 		}
 	}
-	final := registry.new
-	registry.new = both
-	if err := g.editRegistry(g.replace(registry)); err != nil {
+	if err := g.replace(profiles.RegistryDocument, registry, both); err != nil {
 		return err
 	}
-	if err := g.editDocument(profiles.ConfigDocument, g.replace(config)); err != nil {
+	if err := g.replace(profiles.ConfigDocument, config, config.new); err != nil {
 		return err
 	}
-	if len(both) > len(final) {
-		registry.new = final
-		return g.editRegistry(g.replace(registry))
-	}
-	return nil
+	return g.replace(profiles.RegistryDocument, registry, registry.new)
 }
 
-// replace is an edit of a file that has to be as it was when the change was shown.
-func (g *generation) replace(f *blockFile) func([]byte) ([]byte, error) {
-	return func(src []byte) ([]byte, error) {
+// replace writes the block of a file that has to be as it was when the change was shown.
+func (g *generation) replace(d profiles.Document, f *blockFile, sections []profiles.BlockSection) error {
+	dst, err := profiles.SetBlock(f.src, g.label, sections)
+	if err != nil {
+		return inFile(f.path, err)
+	}
+	err = g.editDocument(d, func(src []byte) ([]byte, error) {
 		if !bytes.Equal(src, f.src) {
 			return nil, fault.New(fault.Failed, "%s was changed meanwhile", f.path).WithHint("%s", g.again)
 		}
-		dst, err := profiles.SetBlock(src, g.label, f.new)
-		if err != nil {
-			return nil, inFile(f.path, err)
-		}
-		f.src = dst
 		return dst, nil
-	}
+	})
+	f.src = dst
+	return err
 }
 
 // probe keeps the profiles whose roles AWS gives to this user.
