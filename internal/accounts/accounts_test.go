@@ -177,7 +177,7 @@ func TestHostileMaps(t *testing.T) {
 	}
 }
 
-// TestLargeMaps: as large as they may be, of the kinds on which gopkg.in/ini.v1 took minutes and more.
+// TestLargeMaps: as large as they may be, each is read in time that grows with it alone; "lines" kept gopkg.in/ini.v1 busy for minutes.
 func TestLargeMaps(t *testing.T) {
 	for what, src := range map[string]string{
 		"sections": strings.Repeat("[a]\n", MaxSize/4), "keys": "[a]\n" + strings.Repeat("id=\n", MaxSize/4-1), "roles": "[a]\n" + goodID + "roles=" + strings.Repeat("a,", MaxSize/2-20),
