@@ -15,8 +15,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"gopkg.in/ini.v1"
-
 	"broker/internal/fault"
 )
 
@@ -82,23 +80,19 @@ func Parse(file string, src []byte) (Map, error) {
 	if len(src) > MaxSize {
 		return Map{}, fault.New(fault.Config, "%s: an account map has at most %d bytes", file, MaxSize)
 	}
-	r := &reader{file: file, at: placesOf(src)}
+	r := &reader{file: file}
 	if line := notText(src); line > 0 {
 		return Map{}, r.wrong(line, "holds a character that is no text")
 	}
-	f, err := ini.LoadSources(ini.LoadOptions{
-		AllowNonUniqueSections: true, AllowShadows: true, AllowDuplicateShadowValues: true, // so that they can be refused
-		IgnoreContinuation: true, SpaceBeforeInlineComment: true, PreserveSurroundedQuote: true, UnescapeValueDoubleQuotes: false,
-	}, src)
+	sections, err := r.scan(src)
 	if err != nil {
-		return Map{}, fault.New(fault.Config, "%s: %s", file, fault.Line(err.Error()))
+		return Map{}, err
 	}
-	sections := f.Sections()
-	if len(sections) != len(r.at) || len(sections) < 2 {
+	if len(sections) < 2 {
 		return Map{}, fault.New(fault.Config, "%s: an account map has a section for each account, such as [dev]", file)
 	}
 	m := Map{Label: labelOf(file)}
-	top := r.values(0, "before the first section", sections[0], topKeys)
+	top := r.values("before the first section", sections[0], topKeys)
 	m.Product = top.take("product", word, "is not a word such as product")
 	m.Source = top.take("source", word, "is not the name of a source or profile")
 	if m.Template, _ = top.get("template"); m.Template != "" {
@@ -110,8 +104,8 @@ func Parse(file string, src []byte) (Map, error) {
 		m.Label = labelOf(m.Product)
 	}
 	seen := map[string]string{}
-	for i, section := range sections[1:] {
-		a := r.account(i+1, section, top)
+	for _, s := range sections[1:] {
+		a := r.account(s, top)
 		for _, key := range []string{"account " + strconv.Quote(a.Name), "id " + a.ID} {
 			if first, again := seen[key]; again && r.err == nil {
 				r.err = fault.New(fault.Config, "%s: %s is there twice, first at %s", a.origin, key, first)
@@ -126,12 +120,12 @@ func Parse(file string, src []byte) (Map, error) {
 	return m, nil
 }
 
-func (r *reader) account(i int, section *ini.Section, top *values) Account {
-	a := Account{Name: section.Name(), origin: r.origin(r.at[i].line)}
+func (r *reader) account(s section, top *values) Account {
+	a := Account{Name: s.name, origin: r.origin(s.line)}
 	if !word.MatchString(a.Name) || strings.EqualFold(a.Name, "default") {
 		r.fail(a.origin, "an account cannot be called %.70q: a name is a word of letters, digits and _.@+=,- and not default", a.Name)
 	}
-	v := r.values(i, "in ["+a.Name+"]", section, accountKeys)
+	v := r.values("in ["+a.Name+"]", s, accountKeys)
 	a.ID = v.take("id", accountID, "is not the twelve digits of an account")
 	if a.ID == "" {
 		r.fail(a.origin, "account %q has no id", a.Name)
@@ -258,7 +252,6 @@ func OfOrganization(profile, partition string, list []Listed) Map {
 // reader remembers the first thing that is wrong with a map.
 type reader struct {
 	file string
-	at   []place // of the sections; the first one is what stands before them
 	err  error
 }
 
@@ -279,31 +272,80 @@ func (r *reader) fail(origin, format string, args ...any) {
 	}
 }
 
+// section is one section as it stands there.
+type section struct {
+	name string
+	line int // 0 for what stands before the first one
+	keys []keyLine
+}
+
+type keyLine struct {
+	key, value string
+	line       int
+}
+
+// scan reads lines: [name], key = value, comments. There is nothing else: no
+// quotes, no continued lines, nothing that is put in for anything.
+func (r *reader) scan(src []byte) ([]section, error) {
+	all := []section{{}}
+	n := 0
+	for text := range bytes.Lines(bytes.TrimPrefix(src, []byte("\ufeff"))) {
+		n++
+		line := strings.TrimSpace(withoutComment(string(text)))
+		if line == "" {
+			continue
+		}
+		if line[0] == '[' {
+			if line[len(line)-1] != ']' {
+				return nil, r.wrong(n, `begins a section without "]"`)
+			}
+			all = append(all, section{name: strings.TrimSpace(line[1 : len(line)-1]), line: n})
+			continue
+		}
+		i := strings.IndexAny(line, "=:")
+		if i < 1 {
+			return nil, r.wrong(n, `is not "key = value"`)
+		}
+		last := &all[len(all)-1]
+		last.keys = append(last.keys, keyLine{strings.TrimSpace(line[:i]), strings.TrimSpace(line[i+1:]), n})
+	}
+	return all, nil
+}
+
+// withoutComment cuts a comment off: a # or ; at the start, or behind white space.
+func withoutComment(line string) string {
+	for i := range len(line) {
+		if (line[i] == '#' || line[i] == ';') && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			return line[:i]
+		}
+	}
+	return line
+}
+
 // values are the keys of one section.
 type values struct {
 	*reader
-	place place
+	line  int // of the section
+	lines map[string]int
 	keys  map[string]string
 }
 
 // values reads a section, and refuses what it may not say.
-func (r *reader) values(i int, where string, section *ini.Section, known []string) *values {
-	v := &values{r, r.at[i], map[string]string{}}
-	for _, key := range section.Keys() {
-		name := key.Name()
-		all := key.ValueWithShadows()
+func (r *reader) values(where string, s section, known []string) *values {
+	v := &values{r, s.line, map[string]int{}, map[string]string{}}
+	for _, k := range s.keys {
+		_, again := v.lines[k.key]
+		v.lines[k.key] = k.line
 		switch {
-		case !contains(known, name) && dangerous(name):
-			v.fail(name, "has no place in an account map: no code, no endpoint and no secret is taken from one")
-		case !contains(known, name):
-			v.fail(name, "is not known %s; known are %s", where, strings.Join(known, ", "))
-		case len(all) > 1:
-			v.fail(name, "stands twice %s", where)
-		case strings.ContainsFunc(key.Value(), unicode.IsControl):
-			v.fail(name, "has more than one line")
+		case !contains(known, k.key) && dangerous(k.key):
+			v.fail(k.key, "has no place in an account map: no code, no endpoint and no secret is taken from one")
+		case !contains(known, k.key):
+			v.fail(k.key, "is not known %s; known are %s", where, strings.Join(known, ", "))
+		case again:
+			v.fail(k.key, "stands twice %s", where)
 		}
-		if value := key.Value(); value != "" {
-			v.keys[name] = value
+		if k.value != "" {
+			v.keys[k.key] = k.value
 		}
 	}
 	return v
@@ -339,9 +381,9 @@ func (v *values) get(key string) (string, bool) {
 // fail says what is wrong with a key, without its value: a secret may have been
 // pasted into the wrong line.
 func (v *values) fail(key, format string, args ...any) {
-	line, ok := v.place.keys[key]
+	line, ok := v.lines[key]
 	if !ok {
-		line = v.place.line
+		line = v.line
 	}
 	v.reader.fail(v.origin(line), "%.60q "+format, append([]any{key}, args...)...)
 }
@@ -363,36 +405,6 @@ func (v *values) or(top *values, key string, form *regexp.Regexp, otherwise stri
 		return v.take(key, form, otherwise)
 	}
 	return top.take(key, form, otherwise)
-}
-
-// place is where a section and its keys stand.
-type place struct {
-	line int
-	keys map[string]int
-}
-
-// placesOf finds the lines of sections and keys, for messages alone: ini.v1,
-// which reads the values, tells none.
-func placesOf(src []byte) []place {
-	all := []place{{keys: map[string]int{}}}
-	line := 0
-	for text := range bytes.Lines(bytes.TrimPrefix(src, []byte("\ufeff"))) {
-		line++
-		text = bytes.TrimSpace(text)
-		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
-			continue
-		}
-		if text[0] == '[' {
-			all = append(all, place{line, map[string]int{}})
-			continue
-		}
-		key, _, _ := bytes.Cut(text, []byte("="))
-		key, _, _ = bytes.Cut(key, []byte(":"))
-		if name := string(bytes.TrimSpace(key)); name != "" {
-			all[len(all)-1].keys[name] = line
-		}
-	}
-	return all
 }
 
 // notText is the first line with a byte that is no text, or 0.

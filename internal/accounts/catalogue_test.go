@@ -58,7 +58,7 @@ func repository(t *testing.T, files map[string]string) string {
 }
 
 func TestFetch(t *testing.T) {
-	const text = "[dev]\nid = 222233334444\r\nroles = admin\n"
+	const text = "[dev]\nid = 222233334444\nroles = admin\n"
 	repo := repository(t, map[string]string{"accounts.ini": text, "team/other.ini": "[x]\n", ".gitattributes": "*.ini filter=evil text eol=lf diff=evil\n", "big.ini": strings.Repeat("# x\n", MaxSize)})
 	state := filepath.Join(t.TempDir(), "state")
 	for _, place := range []string{repo, "file://" + repo} {
