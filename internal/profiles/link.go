@@ -2,7 +2,7 @@ package profiles
 
 import (
 	"bytes"
-	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -30,7 +30,7 @@ type Documents [4][]byte
 // what is needed to restore the bytes is written before they change.
 var (
 	LinkOrder   = []Document{RecordsDocument, RegistryDocument, ConfigDocument, CredentialsDocument}
-	UnlinkOrder = []Document{CredentialsDocument, ConfigDocument, RegistryDocument, RecordsDocument}
+	UnlinkOrder = []Document{RecordsDocument, CredentialsDocument, ConfigDocument, RegistryDocument}
 )
 
 // The states of an Outcome.
@@ -188,6 +188,10 @@ func (l *linker) link(name, credproc string) Outcome {
 			return Outcome{Name: name, State: Left, Err: err}
 		}
 		return refused(err)
+	}
+	if b := l.set.block(credentialsFile, SectionCredentials, name); b.find(keyCredentialProcess) != nil {
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: %q asks credproc from the credentials file; the broker edits that in the config alone",
+			view{b}.origin(keyCredentialProcess), name)}
 	}
 	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile)
 	if moving && p.ours {
@@ -390,10 +394,10 @@ func (r *passage) link(moved bool, value string) error {
 		e := &r.entries[i]
 		helper := strings.EqualFold(string(e.key), keyCredentialProcess)
 		switch {
-		case !helper && !(moved && isRoleKey(e.key)):
+		case !helper && !(moved && isRoleKey(e.key)), helper && r.doc == CredentialsDocument:
 		case e.multiline:
 			return fault.New(fault.Config, "%s: the value of %s goes over several lines", r.file, bytes.ToLower(e.key))
-		case !helper || r.doc == CredentialsDocument:
+		case !helper:
 			cuts = append(cuts, cut{from: e.start, to: e.end})
 		case !asks(string(e.value), value):
 			cuts = append(cuts, cut{e.valueAt, e.valTo, []byte(value)})
@@ -512,13 +516,13 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 
 // sameChain compares all of two chains but the lines that they came from.
 func sameChain(a, b Chain) bool {
-	text := func(c Chain) string {
+	plain := func(c Chain) Chain {
 		c.Values, c.Source.Origin = nil, Origin{}
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}
 		}
-		return fmt.Sprintf("%+v", c)
+		return c
 	}
-	return text(a) == text(b)
+	return reflect.DeepEqual(plain(a), plain(b))
 }
