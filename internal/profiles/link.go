@@ -95,6 +95,7 @@ type linker struct {
 	docs    Documents
 	set     *Set
 	index   [3]map[string][]*section // profiles by document and name
+	bare    map[string]int           // lines of [NAME] in the config, which are no profiles
 	records *records
 	cuts    [3][]cut
 	drops   [3][]drop
@@ -113,7 +114,7 @@ type addition struct {
 var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
 
 func newLinker(files Files, docs Documents) (*linker, error) {
-	l := &linker{files: files, docs: docs, records: readRecords(docs[RecordsDocument])}
+	l := &linker{files: files, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
 	var err error
 	if l.set, err = docs.set(files); err != nil {
 		return nil, err
@@ -122,8 +123,11 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 		d, _ := scan(docs[i], i == int(CredentialsDocument)) // it was read once already
 		l.index[i] = map[string][]*section{}
 		for j := range d.sections {
-			if s := &d.sections[j]; s.kind == kindIn[i] {
+			switch s := &d.sections[j]; {
+			case s.kind == kindIn[i]:
 				l.index[i][s.name] = append(l.index[i][s.name], s)
+			case i == int(ConfigDocument) && s.name == "":
+				l.bare[s.kind] = s.line
 			}
 		}
 	}
@@ -234,6 +238,11 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	}
 	if config == nil && quoteName(p.name) != p.name {
 		return refused(fault.New(fault.Failed, "AWS tools do not agree on how to write the name %q in a config file", p.name))
+	}
+	if line, ok := l.bare[p.name]; ok && config == nil {
+		// "Cannot redefine property": version 2 of the SDK for JavaScript takes the two for one
+		return Outcome{Name: p.name, State: Left, Err: fault.New(fault.Config, "%s: beside this section of another tool, some AWS tools cannot read a [profile %s]",
+			Origin{l.files.Config, line}, p.name)}
 	}
 	for _, r := range there {
 		if bytes.Equal(r.after, l.docs[r.doc][r.from:r.to]) {
