@@ -60,8 +60,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// writeExample puts an ini block where it belongs: definitions into the
-// registry, helpers into the AWS config, and account maps beside.
+// writeExample puts an ini block where it belongs: profiles into the AWS config, account maps
+// beside, the rest into the registry.
 func writeExample(t *testing.T, h *house, text string) {
 	t.Helper()
 	text = regexp.MustCompile(`(?m)^ +`).ReplaceAllString(text, "")
@@ -70,9 +70,8 @@ func writeExample(t *testing.T, h *house, text string) {
 		must(t, h.write(filepath.Join(h.dir, "accounts.ini"), text))
 		return
 	}
-	if strings.Contains(text, "credential_process") {
+	if strings.HasPrefix(text, "[profile ") {
 		file = h.awsConfig()
-		text = regexp.MustCompile(`"/[^"]*/credproc"`).ReplaceAllString(text, fmt.Sprintf("%q", filepath.Join(h.bin, "credproc")))
 	}
 	old, _ := os.ReadFile(file)
 	must(t, h.write(file, string(old)+"\n"+text))

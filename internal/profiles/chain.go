@@ -1,7 +1,7 @@
 // Package profiles owns the files that name profiles: it reads ~/.aws/config,
 // ~/.aws/credentials and the broker's registry with AWS's meaning, resolves a
-// name to a chain, and edits the registry line by line. It refuses to know the
-// AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
+// name to a chain, edits these files line by line, and links profiles to the helper. It refuses
+// to know the AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
 package profiles
 
 import (

@@ -2,7 +2,7 @@ package profiles
 
 import (
 	"bytes"
-	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -30,7 +30,7 @@ type Documents [4][]byte
 // what is needed to restore the bytes is written before they change.
 var (
 	LinkOrder   = []Document{RecordsDocument, RegistryDocument, ConfigDocument, CredentialsDocument}
-	UnlinkOrder = []Document{CredentialsDocument, ConfigDocument, RegistryDocument, RecordsDocument}
+	UnlinkOrder = []Document{RecordsDocument, CredentialsDocument, ConfigDocument, RegistryDocument}
 )
 
 // The states of an Outcome.
@@ -95,6 +95,7 @@ type linker struct {
 	docs    Documents
 	set     *Set
 	index   [3]map[string][]*section // profiles by document and name
+	bare    map[string]int           // lines of [NAME] in the config, which are no profiles
 	records *records
 	cuts    [3][]cut
 	drops   [3][]drop
@@ -113,7 +114,7 @@ type addition struct {
 var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
 
 func newLinker(files Files, docs Documents) (*linker, error) {
-	l := &linker{files: files, docs: docs, records: readRecords(docs[RecordsDocument])}
+	l := &linker{files: files, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
 	var err error
 	if l.set, err = docs.set(files); err != nil {
 		return nil, err
@@ -122,8 +123,11 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 		d, _ := scan(docs[i], i == int(CredentialsDocument)) // it was read once already
 		l.index[i] = map[string][]*section{}
 		for j := range d.sections {
-			if s := &d.sections[j]; s.kind == kindIn[i] {
+			switch s := &d.sections[j]; {
+			case s.kind == kindIn[i]:
 				l.index[i][s.name] = append(l.index[i][s.name], s)
+			case i == int(ConfigDocument) && s.name == "":
+				l.bare[s.kind] = s.line
 			}
 		}
 	}
@@ -189,6 +193,10 @@ func (l *linker) link(name, credproc string) Outcome {
 		}
 		return refused(err)
 	}
+	if b := l.set.block(credentialsFile, SectionCredentials, name); b.find(keyCredentialProcess) != nil {
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: %q asks credproc from the credentials file; the broker edits that in the config alone",
+			view{b}.origin(keyCredentialProcess), name)}
+	}
 	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile)
 	if moving && p.ours {
 		if err := contradiction(p, chain); err != nil {
@@ -230,6 +238,11 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	}
 	if config == nil && quoteName(p.name) != p.name {
 		return refused(fault.New(fault.Failed, "AWS tools do not agree on how to write the name %q in a config file", p.name))
+	}
+	if line, ok := l.bare[p.name]; ok && config == nil {
+		// "Cannot redefine property": version 2 of the SDK for JavaScript takes the two for one
+		return Outcome{Name: p.name, State: Left, Err: fault.New(fault.Config, "%s: beside this section of another tool, some AWS tools cannot read a [profile %s]",
+			Origin{l.files.Config, line}, p.name)}
 	}
 	for _, r := range there {
 		if bytes.Equal(r.after, l.docs[r.doc][r.from:r.to]) {
@@ -390,10 +403,10 @@ func (r *passage) link(moved bool, value string) error {
 		e := &r.entries[i]
 		helper := strings.EqualFold(string(e.key), keyCredentialProcess)
 		switch {
-		case !helper && !(moved && isRoleKey(e.key)):
+		case !helper && !(moved && isRoleKey(e.key)), helper && r.doc == CredentialsDocument:
 		case e.multiline:
 			return fault.New(fault.Config, "%s: the value of %s goes over several lines", r.file, bytes.ToLower(e.key))
-		case !helper || r.doc == CredentialsDocument:
+		case !helper:
 			cuts = append(cuts, cut{from: e.start, to: e.end})
 		case !asks(string(e.value), value):
 			cuts = append(cuts, cut{e.valueAt, e.valTo, []byte(value)})
@@ -512,13 +525,13 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 
 // sameChain compares all of two chains but the lines that they came from.
 func sameChain(a, b Chain) bool {
-	text := func(c Chain) string {
+	plain := func(c Chain) Chain {
 		c.Values, c.Source.Origin = nil, Origin{}
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}
 		}
-		return fmt.Sprintf("%+v", c)
+		return c
 	}
-	return text(a) == text(b)
+	return reflect.DeepEqual(plain(a), plain(b))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,8 +86,12 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 			}
 		}
 	}
-	left := bytes.SplitAfter(after, []byte("\n"))
-	at := 0
+	if bytes.HasPrefix(before, byteOrderMark) != bytes.HasPrefix(after, byteOrderMark) {
+		t.Fatal("the byte order mark changed")
+	}
+	at := len(before) - len(bytes.TrimPrefix(before, byteOrderMark))
+	before, after = before[at:], bytes.TrimPrefix(after, byteOrderMark)
+	left, size := bytes.SplitAfter(after, []byte("\n")), at+len(before)
 	for line := range bytes.Lines(before) {
 		start := at
 		at += len(line)
@@ -95,7 +100,7 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 		}
 		switch {
 		case len(left) > 0 && bytes.Equal(trimEOL(left[0]), trimEOL(line)):
-			if !bytes.Equal(left[0], line) && at != len(before) {
+			if !bytes.Equal(left[0], line) && at != size {
 				t.Errorf("the line end of %q changed", line)
 			}
 			left = left[1:]
@@ -512,41 +517,94 @@ func FuzzLink(f *testing.F) {
 		f.Add(docs[RegistryDocument], docs[ConfigDocument], docs[CredentialsDocument])
 	}
 	f.Fuzz(func(t *testing.T, registry, config, credentials []byte) {
-		start := documents(string(registry), string(config), string(credentials))
-		if _, err := start.set(linkFiles); err != nil {
-			return
-		}
-		chains := chainsOf(t, start)
-		docs := start
-		out := mustRun(t, &docs, LinkOrder, linkPlan())
-		for i, credentials := range []bool{false, true} {
-			untouchedLines(t, start[ConfigDocument+Document(i)], docs[ConfigDocument+Document(i)], credentials)
-			before, _ := scan(start[ConfigDocument+Document(i)], credentials)
-			after, _ := scan(docs[ConfigDocument+Document(i)], credentials)
-			want, have := effective(before), effective(after)
-			for _, m := range []map[string]string{want, have} {
-				maps.DeleteFunc(m, func(id, _ string) bool {
-					key := id[strings.LastIndexByte(id, 0)+1:]
-					return isRoleKey([]byte(key)) || key == keyCredentialProcess
-				})
-			}
-			if !maps.Equal(want, have) {
-				t.Fatalf("before %v\nafter %v\n%s", want, have, docs.show())
-			}
-		}
-		sameChains(t, chains, chainsOf(t, docs))
-		again := docs
-		mustRun(t, &again, LinkOrder, linkPlan())
-		if !same(docs, again) {
-			t.Fatalf("twice is not once:\n%s\nonce\n%s", again.show(), docs.show())
-		}
-		byHand := slices.ContainsFunc(out, func(o Outcome) bool { return o.State == Unchanged }) || bytes.Contains(bytes.ToLower(start[ConfigDocument]), []byte("credproc")) ||
-			bytes.Contains(bytes.ToLower(start[CredentialsDocument]), []byte("credproc"))
-		mustRun(t, &docs, UnlinkOrder, unlinkPlan())
-		docs[RecordsDocument] = nil
-		if !byHand && (!bytes.Equal(docs[ConfigDocument], start[ConfigDocument]) || !bytes.Equal(docs[CredentialsDocument], start[CredentialsDocument])) {
-			t.Fatalf("unlink gave\n%s\nwant\n%s", docs.show(), start.show())
-		}
-		sameChains(t, chains, chainsOf(t, docs))
+		roundTrip(t, documents(string(registry), string(config), string(credentials)))
 	})
+}
+
+// TestLinkRandomFiles is FuzzLink with files that are put together of what such
+// files are made of.
+func TestLinkRandomFiles(t *testing.T) {
+	lines := []string{"[profile a]", "[profile a]", "[profile b]", " [profile b]", "[profile c d]", "[default]", "[profile default]", "[a]", "[b]", "[default]", "[services x]", "[profile security]", "[security]",
+		"role_arn = arn:aws:iam::444455556666:role/x", "role_arn=arn:aws:iam::444455556666:role/y # c", "source_profile = security", "source_profile = security", "source_profile: a", "SOURCE_PROFILE=security ; d",
+		"mfa_serial = GAHT12345678", "external_id = abc", "duration_seconds = 900", "region = eu-west-1", "region =", "s3 =", "  max = 1", "\toutput = json", "  role_arn = arn:aws:iam::444455556666:role/z",
+		"# comment", "  ; comment", "", " ", "garbage", "credential_process = /old/credproc a", "credential_process = credproc b", "credential_process = other", "aws_session_token = x", "sso_session = x"}
+	seeds := 4_000
+	if testing.Short() {
+		seeds = 500
+	}
+	changed := 0
+	for seed := range seeds {
+		rnd := rand.New(rand.NewPCG(uint64(seed), 7))
+		file := func(most int) string {
+			var b strings.Builder
+			if rnd.IntN(10) == 0 {
+				b.Write(byteOrderMark)
+			}
+			nl := []string{"\n", "\n", "\r\n"}[rnd.IntN(3)]
+			for range rnd.IntN(most) {
+				b.WriteString(lines[rnd.IntN(len(lines))] + nl)
+			}
+			text := b.String()
+			if rnd.IntN(3) == 0 {
+				text = strings.TrimSuffix(text, nl)
+			}
+			return text
+		}
+		registry := linkRegistry
+		if rnd.IntN(4) == 0 {
+			registry += "[profile a]\nrole_arn = arn:aws:iam::444455556666:role/x\nsource_profile = security\n"
+		}
+		if roundTrip(t, documents(registry, file(14), file(6))) {
+			changed++
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	if changed < seeds/10 {
+		t.Errorf("only %d of %d files were changed: the test is void", changed, seeds)
+	}
+}
+
+// roundTrip links and unlinks everything and holds what comes out against what
+// was there. It reports whether there was anything to link.
+func roundTrip(t *testing.T, start Documents) bool {
+	t.Helper()
+	if _, err := start.set(linkFiles); err != nil {
+		return false
+	}
+	show := func(docs Documents) string { return docs.show() + "\nstart\n" + start.show() }
+	chains := chainsOf(t, start)
+	docs := start
+	mustRun(t, &docs, LinkOrder, linkPlan())
+	for i, credentials := range []bool{false, true} {
+		untouchedLines(t, start[ConfigDocument+Document(i)], docs[ConfigDocument+Document(i)], credentials)
+		before, _ := scan(start[ConfigDocument+Document(i)], credentials)
+		after, _ := scan(docs[ConfigDocument+Document(i)], credentials)
+		want, have := effective(before), effective(after)
+		for _, m := range []map[string]string{want, have} {
+			maps.DeleteFunc(m, func(id, _ string) bool {
+				key := id[strings.LastIndexByte(id, 0)+1:]
+				return isRoleKey([]byte(key)) || key == keyCredentialProcess
+			})
+		}
+		if !maps.Equal(want, have) {
+			t.Fatalf("before %v\nafter %v\n%s", want, have, show(docs))
+		}
+	}
+	sameChains(t, chains, chainsOf(t, docs))
+	again := docs
+	mustRun(t, &again, LinkOrder, linkPlan())
+	if !same(docs, again) {
+		t.Fatalf("twice is not once:\n%s\nonce\n%s", again.show(), show(docs))
+	}
+	changed := !same(docs, start)
+	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+	// what was linked by hand has no original
+	byHand := bytes.Contains(bytes.ToLower(slices.Concat(start[ConfigDocument], start[CredentialsDocument])), []byte("credproc"))
+	if !byHand && (!bytes.Equal(docs[ConfigDocument], start[ConfigDocument]) || !bytes.Equal(docs[CredentialsDocument], start[CredentialsDocument])) {
+		t.Fatalf("unlink gave\n%s", show(docs))
+	}
+	sameChains(t, chains, chainsOf(t, docs))
+	return changed
 }

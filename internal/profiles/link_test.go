@@ -162,6 +162,7 @@ func TestLinkRefuses(t *testing.T) {
 		{"dollar in the name", "a$b", linkRegistry, "[profile a$b]\n" + role, "", Refused, "read it alike"},
 		{"percent in the name", "100%", linkRegistry, "[profile 100%]\n" + role, "", Refused, "read it alike"},
 		{"comment in the name", "a #b", linkRegistry, "[profile \"a #b\"]\n" + role, "", Refused, "read it alike"},
+		{"a section of another tool", "security", linkRegistry, "[default]\n[security]\nx = y\n", "", Left, "config:2: beside this section"},
 		{"no section, and a name with a space", "a b", linkRegistry + "[profile \"a b\"]\n" + role, "", "", Refused, "how to write the name"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

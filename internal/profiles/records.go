@@ -82,6 +82,21 @@ func (r *records) drop(file, profile string) {
 	}
 }
 
+// done notes that the registry's section is gone or was never made. The record stays: an
+// editor that had the linked file open may write it once more.
+func (r *records) done(file, profile string) {
+	if rec := r.all[recordID{file, profile}]; rec != nil && rec.Made {
+		r.changed = true
+		if rec.SHA256 == "" {
+			delete(r.all, recordID{file, profile})
+			return
+		}
+		copied := *rec
+		copied.Made = false
+		r.all[recordID{file, profile}] = &copied
+	}
+}
+
 // put keeps a record. One that takes the place of another for the same bytes, or of the
 // one that the original was restored from, keeps what that knew of the registry:
 // the second half of a link that was cut short finds the definition there already.

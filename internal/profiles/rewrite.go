@@ -48,6 +48,9 @@ func Rewrite(order []Document, read func(Document) ([]byte, error),
 				place[o.Name] = len(all)
 				all = append(all, o)
 			case o.State != Unchanged: // else it was done by an earlier round
+				if o.Note == "" {
+					o.Note = all[i].Note
+				}
 				all[i] = o
 			}
 		}

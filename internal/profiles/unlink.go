@@ -37,7 +37,8 @@ func Unlink(files Files, docs Documents, names []string) (Documents, []Outcome, 
 
 // isLinked reports whether there may be something to give back.
 func (l *linker) isLinked(name string) bool {
-	return l.helper(name) != nil || l.records.find(l.files.Config, name) != nil
+	rec := l.records.find(l.files.Config, name)
+	return l.helper(name) != nil || rec != nil && rec.Made
 }
 
 // helper returns the line of a profile's config that asks credproc, or nil.
@@ -64,17 +65,18 @@ func (l *linker) unlink(name string) Outcome {
 	}
 	rec := l.records.find(l.files.Config, name)
 	helper := l.helper(name)
-	if helper == nil && rec == nil {
+	if helper == nil && (rec == nil || !rec.Made) {
 		return Outcome{Name: name, State: Unchanged}
 	}
 	config, credentials := l.original(ConfigDocument, name), l.original(CredentialsDocument, name)
 	m := l.compare(p, config, credentials)
-	l.records.drop(l.files.Config, name)
-	l.records.drop(l.files.Credentials, name)
 	o := Outcome{Name: name, State: Changed}
 	if helper == nil { // it was taken out before: only the registry is left to do
-		if p.ours && rec.Made && len(m.lines)+len(m.differ) == 0 {
+		if p.ours && len(m.lines)+len(m.differ) == 0 {
 			l.dropRegistered(name)
+		} else {
+			l.records.done(l.files.Config, name)
+			l.records.done(l.files.Credentials, name)
 		}
 		return o
 	}
@@ -107,9 +109,14 @@ func (l *linker) unlink(name string) Outcome {
 	}
 	switch {
 	case !p.ours || rec != nil && !rec.Made:
+		l.records.done(l.files.Config, name)
+		l.records.done(l.files.Credentials, name)
 	case len(m.differ) > 0:
 		o.Note = fmt.Sprintf("the registry keeps its definition, by which the broker goes: the AWS files do not have the same %s", strings.Join(m.differ, ", "))
 	default:
+		if rec == nil { // that the registry is next must be known once the helper is gone
+			l.records.put(&record{File: l.files.Config, Profile: name, Made: true}, nil)
+		}
 		l.dropRegistered(name)
 	}
 	return o
