@@ -153,7 +153,7 @@ func TestEditTakesTurns(t *testing.T) {
 // TestEditLosesNothingOfOthers: somebody writes the same file without a lock, in each
 // of the ways in which editors and shells do it. What he wrote is there in the end.
 func TestEditLosesNothingOfOthers(t *testing.T) {
-	const lines, enough = 300, 5 // lines at least, and until so many edits went well beside them
+	const lines, enough = 300, 5               // lines at least, and until so many edits went well beside them
 	inPlace := func(path, line string) error { // echo line >> file
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
