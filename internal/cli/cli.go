@@ -110,6 +110,7 @@ func (p *program) app() *cli.App {
 			p.lockCommand(),
 			p.unlockCommand(),
 			p.execCommand(),
+			p.exportCommand(),
 			p.explainCommand(),
 			p.profilesCommand(),
 			p.statusCommand(),

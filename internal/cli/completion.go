@@ -22,7 +22,23 @@ var (
 	fishScript string
 	//go:embed completion/broker.ps1
 	powershellScript string
+
+	// The commands of other tools, as functions that ask broker.
+	//go:embed completion/awsume.sh
+	awsumeShim string
+	//go:embed completion/awsume.fish
+	awsumeFishShim string
+	//go:embed completion/assume.sh
+	assumeShim string
+	//go:embed completion/assume.fish
+	assumeFishShim string
 )
+
+// shims are by name and shell.
+var shims = map[string]map[string]string{
+	"awsume": {"bash": awsumeShim, "zsh": awsumeShim, "fish": awsumeFishShim},
+	"assume": {"bash": assumeShim, "zsh": assumeShim, "fish": assumeFishShim},
+}
 
 func (p *program) completionCommand() *cli.Command {
 	scripts := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript, "powershell": powershellScript}
@@ -30,12 +46,19 @@ func (p *program) completionCommand() *cli.Command {
 		Name:      "completion",
 		Usage:     "print the completion script for a shell",
 		ArgsUsage: "bash|zsh|fish|powershell",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "shim", Usage: "print `COMMAND` instead, as a function that asks broker: awsume or assume"},
+			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "the `SHELL` that --shim is for: bash, zsh or fish"},
+		},
 		BashComplete: func(*cli.Context) {
 			for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 				p.say("%s", shell)
 			}
 		},
 		Action: func(c *cli.Context) error {
+			if c.IsSet("shim") {
+				return p.shim(c)
+			}
 			shell, err := one(c, "shell")
 			if err != nil {
 				return err
@@ -48,6 +71,22 @@ func (p *program) completionCommand() *cli.Command {
 			return err
 		},
 	}
+}
+
+func (p *program) shim(c *cli.Context) error {
+	if err := none(c); err != nil {
+		return err
+	}
+	name, shell := c.String("shim"), c.String("shell")
+	text, ok := shims[name][shell]
+	switch {
+	case shims[name] == nil:
+		return fault.New(fault.Usage, "there is no shim %q, only awsume and assume", name).WithHint("broker completion --shim awsume")
+	case !ok:
+		return fault.New(fault.Usage, "there is no shim for %q, only for bash, zsh and fish", shell).WithHint("broker completion --shim %s", name)
+	}
+	_, err := p.stdout.Write([]byte(text))
+	return err
 }
 
 // completeProfiles prints the names and aliases that a command takes first,

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -155,27 +157,46 @@ var removed = map[string]bool{
 	"BROKER_PROFILE": true, "BROKER_EXPIRATION": true,
 }
 
+// regionNames are removed only where the profile has a region to put there.
+var regionNames = []string{"AWS_REGION", "AWS_DEFAULT_REGION"}
+
+// credentialNames are the removed variables, in order.
+func credentialNames() []string { return slices.Sorted(maps.Keys(removed)) }
+
+// variable is one of the environment.
+type variable struct{ name, value string }
+
+// credentialEnv are the variables that hand a credential over, in `exec` and in `export`.
+func credentialEnv(cred wire.Credential) []variable {
+	expires := cred.Expiration.UTC().Format(time.RFC3339)
+	set := []variable{
+		{"BROKER_PROFILE", cred.Profile},
+		{"BROKER_EXPIRATION", expires},
+		{"AWS_ACCESS_KEY_ID", cred.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", cred.SecretAccessKey.Reveal()},
+		{"AWS_SESSION_TOKEN", cred.SessionToken.Reveal()},
+		{"AWS_CREDENTIAL_EXPIRATION", expires},
+	}
+	if cred.Region != "" {
+		for _, name := range regionNames {
+			set = append(set, variable{name, cred.Region})
+		}
+	}
+	return set
+}
+
 // childEnv is the environment of the command.
 func childEnv(environ []string, cred wire.Credential) []string {
-	expires := cred.Expiration.UTC().Format(time.RFC3339)
-	set := []string{
-		"AWS_ACCESS_KEY_ID=" + cred.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY=" + cred.SecretAccessKey.Reveal(),
-		"AWS_SESSION_TOKEN=" + cred.SessionToken.Reveal(),
-		"AWS_CREDENTIAL_EXPIRATION=" + expires,
-		"BROKER_PROFILE=" + cred.Profile,
-		"BROKER_EXPIRATION=" + expires,
-	}
-	drop := func(name string) bool { return removed[name] }
-	if cred.Region != "" {
-		set = append(set, "AWS_REGION="+cred.Region, "AWS_DEFAULT_REGION="+cred.Region)
-		drop = func(name string) bool { return removed[name] || name == "AWS_REGION" || name == "AWS_DEFAULT_REGION" }
-	}
+	set := credentialEnv(cred)
 	var env []string
 	for _, kv := range environ {
-		if name, _, _ := strings.Cut(kv, "="); !drop(name) {
+		name, _, _ := strings.Cut(kv, "=")
+		if !removed[name] && !slices.ContainsFunc(set, func(v variable) bool { return v.name == name }) {
 			env = append(env, kv)
 		}
 	}
-	return append(env, set...)
+	for _, v := range set {
+		env = append(env, v.name+"="+v.value)
+	}
+	return env
 }

@@ -313,7 +313,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	}}
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Args = []string{"broker", "vault"}
-	cmd.Env = environment(os.Environ(), q.Backend)
+	cmd.Env = environment(os.Environ(), q.Backend == SecretService || q.Foreign != nil && q.Foreign.Backend == SecretService)
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -384,7 +384,7 @@ func (c *Caller) program() (string, error) {
 }
 
 // environment is what a vault process needs to find the user's keyring and AWS. Above all no AWS_* credentials.
-func environment(from []string, backend string) []string {
+func environment(from []string, bus bool) []string {
 	var env []string
 	for _, kv := range from {
 		name, _, _ := strings.Cut(kv, "=")
@@ -404,7 +404,7 @@ func environment(from []string, backend string) []string {
 			}
 		}
 	}
-	if backend != SecretService {
+	if !bus {
 		// The library dials the bus when the process starts; a bus in trouble must not touch another backend.
 		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+nodbus.Disabled)
 	}

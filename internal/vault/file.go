@@ -159,12 +159,14 @@ func (r *fileRing) decrypt(dir, key string) ([]byte, error) {
 		return found.Data, nil
 	case errors.Is(err, keyring.ErrKeyNotFound):
 		return nil, errNoItem
-	case err != nil && strings.Contains(err.Error(), "KeyUnwrap(): integrity check failed"):
-		// The AES key wrap of the JWE: another passphrase, or damage within the wrapped key.
+	case err != nil && strings.Contains(err.Error(), keyUnwrapFailed):
 		return nil, errWrongKey
 	}
 	return nil, errDamaged
 }
+
+// keyUnwrapFailed is of the AES key wrap of the JWE: another passphrase, or damage within the wrapped key.
+const keyUnwrapFailed = "KeyUnwrap(): integrity check failed"
 
 var errWrongKey = errors.New("it is encrypted with another passphrase")
 

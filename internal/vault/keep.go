@@ -22,6 +22,11 @@ func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
 			return nil, fault.New(fault.Usage, "%w", err)
 		}
 	}
+	return e.putItem(ctx, r, it)
+}
+
+// putItem stores a key that was checked for its form.
+func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) {
 	// The keyring first: a call to AWS is in vain where nothing can be stored.
 	if err := r.check(ctx); err != nil {
 		return nil, err

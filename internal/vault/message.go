@@ -34,6 +34,9 @@ const (
 	opUnseal     operation = "unseal"
 	opForget     operation = "forget-sealed"
 	opDevices    operation = "devices"
+
+	opForeignKeys operation = "foreign-keys"
+	opAdopt       operation = "adopt"
 )
 
 // request is what the caller writes.
@@ -55,6 +58,10 @@ type request struct {
 	Endpoint   profiles.Endpoint `json:"endpoint"`
 	Call       *session.Call     `json:"call,omitempty"`
 	Sealed     string            `json:"sealed,omitempty"`
+	// Foreign is the keyring of another program, ForeignKey the name of an item in it.
+	Foreign       *Foreign `json:"foreign,omitempty"`
+	ForeignKey    string   `json:"foreign_key,omitempty"`
+	ForeignPhrase string   `json:"foreign_passphrase,omitempty"`
 	// UseSeed says that the stored seed is of the device that the call names.
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
@@ -69,6 +76,7 @@ type answer struct {
 	Info        *Info              `json:"info,omitempty"`
 	Sealed      string             `json:"sealed,omitempty"`
 	Serials     []string           `json:"serials,omitempty"` // of MFA devices
+	Names       []string           `json:"names,omitempty"`   // of keys in a foreign keyring
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
@@ -114,11 +122,37 @@ func (c *answerCredentials) sealed() session.Credentials {
 	}
 }
 
-// putRequest, seedRequest, openRequest, sealRequest and withPassphrase are where the caller's secrets enter a request.
+// putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase are where the caller's secrets enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *request {
 	return &request{Op: opPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
 		Seed: key.Seed.Reveal(), Replace: key.Replace, KeepSeed: key.KeepSeed, Verify: verify, Endpoint: endpoint}
+}
+
+func adoptRequest(from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) *request {
+	return &request{Op: opAdopt, Foreign: &from, ForeignPhrase: passphrase.Reveal(), ForeignKey: key, Source: source, KeyID: keyID,
+		Verify: true, KeepSeed: true, Endpoint: endpoint}
+}
+
+func (q *request) foreignPassphrase() secret.String { return secret.New(q.ForeignPhrase) }
+
+// decodeForeign reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON, of
+// which only the key counts. Its errors repeat nothing of it.
+func decodeForeign(data []byte) (id string, key secret.String, err error) {
+	var j struct {
+		AccessKeyID     string
+		SecretAccessKey string
+		SessionToken    string
+	}
+	switch {
+	case json.Unmarshal(data, &j) != nil:
+		return "", secret.String{}, errors.New("it is not the JSON that was expected")
+	case j.SessionToken != "":
+		return "", secret.String{}, errors.New("it is a temporary session")
+	case j.AccessKeyID == "" || j.SecretAccessKey == "":
+		return "", secret.String{}, errors.New("it has only one half of a key, or none")
+	}
+	return j.AccessKeyID, secret.New(j.SecretAccessKey), nil
 }
 
 func seedRequest(name string, seed secret.String) *request {
@@ -145,8 +179,10 @@ func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reve
 // word of the message, and the gap would tell it.
 func (q *request) secrets() []string {
 	hide := []string{q.SecretKey, q.Seed, q.Code}
-	if len(q.Passphrase) >= 16 {
-		hide = append(hide, q.Passphrase)
+	for _, passphrase := range []string{q.Passphrase, q.ForeignPhrase} {
+		if len(passphrase) >= 16 {
+			hide = append(hide, passphrase)
+		}
 	}
 	return hide
 }

@@ -21,6 +21,8 @@ var (
 	// ErrKeyChanged: the keyring holds another key for the source than the registry says; read the
 	// registry again. Config.
 	ErrKeyChanged = errors.New("the key in the keyring is another one")
+	// ErrForeignPassphrase: the file keyring of another program wants its passphrase, or has another one. KeyringLocked.
+	ErrForeignPassphrase = errors.New("the passphrase of the other program's keyring is wanted")
 )
 
 // reasons are the names in an answer of these errors, and of those of package exchange.
@@ -30,6 +32,8 @@ var reasons = map[string]error{
 	"wrong_passphrase": ErrWrongPassphrase,
 	"exists":           ErrExists,
 	"key_changed":      ErrKeyChanged,
+
+	"foreign_passphrase": ErrForeignPassphrase,
 
 	"duration_too_long": exchange.ErrDurationTooLong,
 	"unknown_key":       exchange.ErrUnknownKey,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,40 +85,53 @@ func (r *secretServiceRing) property(ctx context.Context, timeout time.Duration,
 	return v, err
 }
 
-// locked reports whether the login collection is locked; a fault where there is none.
-func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
+// errNoService: nobody on the bus keeps secrets.
+var errNoService = errors.New("no Secret Service")
+
+// collections are the paths of all collections.
+func (r *secretServiceRing) collections(ctx context.Context) ([]dbus.ObjectPath, error) {
 	v, err := r.property(ctx, startTimeout, secretsPath, "org.freedesktop.Secret.Service.Collections")
 	var answered dbus.Error
 	switch {
 	case errors.As(err, &answered) && (answered.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || answered.Name == "org.freedesktop.DBus.Error.NameHasNoOwner"):
-		return false, fault.New(fault.Keyring, "the session bus has no Secret Service (%s): no keyring such as gnome-keyring is running; start one, or set keyring_backend = file", secretsName).
-			WithHint("gnome-keyring-daemon --start --components=secrets")
+		return nil, &fault.Error{Kind: fault.Keyring, Err: errNoService, Hint: "gnome-keyring-daemon --start --components=secrets",
+			Message: "the session bus has no Secret Service (" + secretsName + "): no keyring such as gnome-keyring is running; start one, or set keyring_backend = file"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return false, fault.New(fault.Keyring, "the Secret Service (%s) does not answer", secretsName)
+		return nil, fault.New(fault.Keyring, "the Secret Service (%s) does not answer", secretsName)
 	case err != nil:
-		return false, libraryError("ask the Secret Service for its collections", err)
+		return nil, libraryError("ask the Secret Service for its collections", err)
 	}
 	paths, ok := v.Value().([]dbus.ObjectPath)
 	if !ok {
-		return false, fault.New(fault.Keyring, "the Secret Service gave no list of collections")
+		return nil, fault.New(fault.Keyring, "the Secret Service gave no list of collections")
 	}
-	there := false
-	for _, path := range paths {
-		there = there || path == loginPath
-	}
-	if !there {
-		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
-			WithHint("broker status")
-	}
-	v, err = r.property(ctx, askTimeout, loginPath, collectionLocked)
+	return paths, nil
+}
+
+// isLocked reports whether a collection is locked.
+func (r *secretServiceRing) isLocked(ctx context.Context, path dbus.ObjectPath) (bool, error) {
+	v, err := r.property(ctx, askTimeout, path, collectionLocked)
 	if err != nil {
-		return false, libraryError("ask the Secret Service whether the login keyring is locked", err)
+		return false, libraryError("ask the Secret Service whether a keyring is locked", err)
 	}
 	locked, ok := v.Value().(bool)
 	if !ok {
-		return false, fault.New(fault.Keyring, "the Secret Service did not say whether the login keyring is locked")
+		return false, fault.New(fault.Keyring, "the Secret Service did not say whether the keyring is locked")
 	}
 	return locked, nil
+}
+
+// locked reports whether the login collection is locked; a fault where there is none.
+func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
+	paths, err := r.collections(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !slices.Contains(paths, loginPath) {
+		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
+			WithHint("broker status")
+	}
+	return r.isLocked(ctx, loginPath)
 }
 
 func (r *secretServiceRing) check(ctx context.Context) error {

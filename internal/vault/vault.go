@@ -144,11 +144,14 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 // do is the table of operations.
 func (e *errand) do(ctx context.Context) (*answer, error) {
 	switch e.Op {
-	case opProbe, opCheck, opCreate:
+	case opProbe, opCheck, opCreate, opForeignKeys:
 	default:
 		if err := checkName(e.Source); err != nil {
 			return nil, err
 		}
+	}
+	if e.Op == opForeignKeys { // it has nothing to do with our own keyring
+		return e.foreignKeys(ctx)
 	}
 	if e.Backend == File && e.Passphrase == "" {
 		pass, err := passphraseFromFile()
@@ -189,6 +192,8 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.create(ctx, r)
 	case opDevices:
 		return e.devices(ctx, r)
+	case opAdopt:
+		return e.adopt(ctx, r)
 	}
 	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
 }

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"broker/internal/client"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/wire"
+)
+
+func (p *program) exportCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "export",
+		Usage:     "print the credentials of a profile for eval and scripts",
+		ArgsUsage: "PROFILE",
+		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
+			"variables that would get in its way:  eval \"$(broker export prod)\"",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Value: "env", Usage: "`FORM`: " + strings.Join(exportFormats, ", ")},
+			&cli.BoolFlag{Name: "unset", Usage: "print what undoes it"},
+		},
+		BashComplete: p.completeProfiles,
+		Action:       p.export,
+	}
+}
+
+// exportFormats are the forms of `broker export`; env is that of every POSIX shell.
+var exportFormats = []string{"env", "fish", "powershell", "dotenv", "json", "ini"}
+
+func (p *program) export(c *cli.Context) error {
+	format := c.String("format")
+	shell, isShell := shells[format]
+	switch {
+	case !slices.Contains(exportFormats, format):
+		return fault.New(fault.Usage, "there is no format %q", format).WithHint("broker export --help")
+	case c.Bool("unset") && !isShell:
+		return fault.New(fault.Usage, "--unset goes with the formats env, fish and powershell").WithHint("broker export --unset")
+	case c.Bool("unset"):
+		if err := none(c); err != nil {
+			return err
+		}
+		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
+		return err
+	}
+	typed, err := one(c, "profile")
+	if err != nil {
+		return err
+	}
+	name, err := p.find(typed)
+	if err != nil {
+		return err
+	}
+	cred, err := p.credential(c.Context, name, 0)
+	if err != nil {
+		return err
+	}
+	text, err := exportText(format, cred)
+	if err != nil {
+		return err
+	}
+	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		p.warn([]string{"these are secrets, and your terminal keeps what it shows"})
+	}
+	_, err = p.stdout.Write(text) // all of it or nothing
+	return err
+}
+
+// exportText is a credential in one of the formats.
+func exportText(format string, cred wire.Credential) ([]byte, error) {
+	set := credentialEnv(cred)
+	for _, v := range set {
+		// No profile, region or token has one, and no format has room for it.
+		if strings.ContainsAny(v.value, "\x00\r\n") {
+			return nil, fault.New(fault.Failed, "the value of %s has a line end or a NUL byte, and was not printed", v.name)
+		}
+	}
+	if shell, ok := shells[format]; ok {
+		var b bytes.Buffer
+		b.WriteString(shell.unset(slices.DeleteFunc(credentialNames(), func(name string) bool {
+			return slices.ContainsFunc(set, func(v variable) bool { return v.name == name })
+		})))
+		for _, v := range set {
+			b.WriteString(shell.set(v))
+		}
+		return b.Bytes(), nil
+	}
+	switch format {
+	case "json":
+		return client.Document(cred)
+	case "ini":
+		return iniSection(cred)
+	}
+	return dotenv(set)
+}
+
+// shell is how one family of shells sets and removes variables of the environment.
+type shell struct {
+	set   func(variable) string
+	unset func(names []string) string
+}
+
+var shells = map[string]shell{
+	"env": {
+		set:   func(v variable) string { return "export " + v.name + "=" + quotePOSIX(v.value) + "\n" },
+		unset: func(names []string) string { return "unset " + strings.Join(names, " ") + "\n" },
+	},
+	"fish": {
+		set:   func(v variable) string { return "set -gx " + v.name + " " + quoteFish(v.value) + "\n" },
+		unset: func(names []string) string { return "set -e " + strings.Join(names, " ") + "; or true\n" },
+	},
+	"powershell": {
+		set:   func(v variable) string { return "$env:" + v.name + " = " + quotePowerShell(v.value) + "\n" },
+		unset: func(names []string) string { return "$env:" + strings.Join(names, " = $null\n$env:") + " = $null\n" },
+	},
+}
+
+// quotePOSIX quotes a word: nothing but the quote ends what stands in single quotes.
+// https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02
+func quotePOSIX(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// quoteFish quotes a word: within single quotes fish knows \' and \\.
+// https://fishshell.com/docs/current/language.html#quotes
+func quoteFish(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
+}
+
+// quotePowerShell quotes a word. PowerShell takes the four typographic single quotes for the plain one, and two in a row for
+// one: https://learn.microsoft.com/en-us/powershell/scripting/lang-spec/chapter-02 (2.3.5.2, single-quote-character)
+func quotePowerShell(s string) string {
+	return "'" + powershellQuotes.Replace(s) + "'"
+}
+
+var powershellQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019", "\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
+
+// dotenv is the file that many tools read. They agree on bare words and on single quotes with nothing
+// special in them, and on no way to write a quote or a backslash.
+func dotenv(set []variable) ([]byte, error) {
+	var b bytes.Buffer
+	for _, v := range set {
+		value := v.value
+		if strings.ContainsAny(value, `'\`) {
+			return nil, fault.New(fault.Failed, "the value of %s has a quote or a backslash, which .env files have no common way to write", v.name).
+				WithHint("broker export %s --format env", fault.Word(set[0].value))
+		}
+		if strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:+=") != "" {
+			value = "'" + value + "'"
+		}
+		b.WriteString(v.name + "=" + value + "\n")
+	}
+	return b.Bytes(), nil
+}
+
+// iniSection is a section of the shared credentials file.
+func iniSection(cred wire.Credential) ([]byte, error) {
+	keys := []profiles.KeyValue{
+		{Key: "aws_access_key_id", Value: cred.AccessKeyID},
+		{Key: "aws_secret_access_key", Value: cred.SecretAccessKey.Reveal()},
+		{Key: "aws_session_token", Value: cred.SessionToken.Reveal()},
+	}
+	if cred.Region != "" {
+		keys = append(keys, profiles.KeyValue{Key: "region", Value: cred.Region})
+	}
+	return profiles.SetSection(nil, profiles.SectionCredentials, cred.Profile, keys)
+}
