@@ -261,7 +261,12 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	}
 	if config == nil {
 		o.State = Changed
-		l.added[ConfigDocument] = append(l.added[ConfigDocument], addition{p.name, []string{keyCredentialProcess + " = " + value}, len(definition) > 0})
+		lines := []string{keyCredentialProcess + " = " + value}
+		// AWS tools look for it nowhere else.
+		if chain, err := l.set.Resolve(p.name); err == nil && chain.Region != "" && !p.aws.has(keyRegion) {
+			lines = append(lines, keyRegion+" = "+chain.Region)
+		}
+		l.added[ConfigDocument] = append(l.added[ConfigDocument], addition{p.name, lines, len(definition) > 0})
 	}
 	if len(definition) > 0 {
 		o.State = Changed
