@@ -79,6 +79,9 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/exchange", keyring, "exchange signs with what it is given"},
 		{"broker/internal/mfa", "broker/internal/vault", "the vault asks mfa, not the other way"},
 		{"broker/internal/mfa", sdk, "codes are made and remembered here, not sent"},
+		{"broker/internal/accounts", "broker/internal/profiles", "a map says which roles there are, and nothing of the files"},
+		{"broker/internal/accounts", sdk, "what AWS Organizations lists is handed to it"},
+		{"broker/internal/accounts", "net", "what it fetches, git fetches"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
 		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
 		{"broker/internal/stssim", "github.com/pquerna/otp", "the simulator makes its own codes"},
@@ -111,6 +114,7 @@ func TestOnlyImporters(t *testing.T) {
 		{"github.com/godbus/dbus", "broker/internal/vault"},
 		{"github.com/pquerna/otp", "broker/internal/mfa"},
 		{"github.com/urfave/cli/v2", "broker/internal/cli"},
+		{"github.com/junegunn/fzf", "broker/internal/cli"},
 		{"gopkg.in/ini.v1", "broker/internal/stssim"},
 	}
 	all := list(t, "./...")

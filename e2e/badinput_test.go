@@ -39,7 +39,7 @@ func TestBadInput(t *testing.T) {
 		{name: "shell", args: []string{"credproc", "$(touch hacked)"}, code: "3"},
 		{name: "source with a newline", args: []string{"broker", "add", "a\nb", "--from-env"}, code: "2"},
 		{name: "login of a name with an escape", args: []string{"broker", "login", "\x1b]0;x\x07"}, code: "2"},
-		{name: "logout of nobody", args: []string{"broker", "logout", "no\nbody"}, code: "3"},
+		{name: "logout of nobody", args: []string{"broker", "logout", "no\nbody"}, code: "2"},
 
 		{name: "no AWS files", prep: func(t *testing.T, h *house) { must(t, os.RemoveAll(filepath.Join(h.home, ".aws"))) }, code: "3"},
 		{name: "config is a directory", prep: func(t *testing.T, h *house) {

@@ -15,7 +15,8 @@ import (
 // text says that they belong. A page is named here or its commands are not run;
 // a test at the root sees to that.
 func TestDocs(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
+	for _, page := range []string{"README.md", "docs/accounts.md",
+		"docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
 		t.Run(page, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", page))
 			must(t, err)
@@ -26,6 +27,9 @@ func TestDocs(t *testing.T) {
 			must(t, os.MkdirAll(downloads, 0o755))
 			must(t, os.WriteFile(filepath.Join(downloads, "accessKeys.csv"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-csv", "paul")), 0o600))
 			must(t, os.WriteFile(filepath.Join(h.home, "seed.txt"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-seed", serial)), 0o600))
+			if page != "README.md" { // that one begins with it
+				must(t, h.furnish(true))
+			}
 			hasAWS := awsOnPath(t, h)
 
 			commands := 0
@@ -57,15 +61,18 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// writeExample puts an ini block where it belongs: definitions into the
-// registry, helpers into the AWS config.
+// writeExample puts an ini block where it belongs: profiles into the AWS config, account maps
+// beside, the rest into the registry.
 func writeExample(t *testing.T, h *house, text string) {
 	t.Helper()
 	text = regexp.MustCompile(`(?m)^ +`).ReplaceAllString(text, "")
 	file := h.registry()
-	if strings.Contains(text, "credential_process") {
+	if strings.HasPrefix(text, "# accounts.ini\n") {
+		must(t, h.write(filepath.Join(h.dir, "accounts.ini"), text))
+		return
+	}
+	if strings.HasPrefix(text, "[profile ") {
 		file = h.awsConfig()
-		text = regexp.MustCompile(`"/[^"]*/credproc"`).ReplaceAllString(text, fmt.Sprintf("%q", filepath.Join(h.bin, "credproc")))
 	}
 	old, _ := os.ReadFile(file)
 	must(t, h.write(file, string(old)+"\n"+text))

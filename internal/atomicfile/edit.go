@@ -86,6 +86,40 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	return e.settle(false, fmt.Errorf("%s was not changed: %w", target, ErrBusy))
 }
 
+// Check says beforehand whether Edit would refuse the file: for the mode, for what
+// it is, or for its directory. It is for whoever has several files to write, or none.
+func Check(path string) error {
+	target, err := follow(path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", target)
+	default:
+		if err := writable(target, info); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Dir(target)
+	err = syscall.Access(dir, 2) // W_OK
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "write in", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func writable(target string, info fs.FileInfo) error {
+	if perm := info.Mode().Perm(); perm&0o200 == 0 {
+		return fmt.Errorf("%s was not changed: %w (mode %04o)", target, ErrReadOnly, perm)
+	}
+	return nil
+}
+
 // follow returns the file that a path stands for, which may not exist yet.
 func follow(path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
@@ -182,8 +216,8 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 	perm := e.perm
 	if info != nil {
 		perm = info.Mode().Perm()
-		if perm&0o200 == 0 {
-			return false, fmt.Errorf("%s was not changed: %w (mode %04o)", e.target, ErrReadOnly, perm)
+		if err := writable(e.target, info); err != nil {
+			return false, err
 		}
 		if e.backup != "" {
 			if err := Write(e.backup, src, 0o600); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,5 +121,30 @@ func TestRefusesLinksAndPipes(t *testing.T) {
 		if _, err := Open(filepath.Join(dir, name), nil); err == nil {
 			t.Errorf("opened %s", name)
 		}
+	}
+}
+
+// TestRecent: each name once, the latest first, over a log that was set aside; what is no line is skipped.
+func TestRecent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if got := Recent(path); len(got) != 0 {
+		t.Errorf("no log: %v", got)
+	}
+	write := func(path string, lines ...string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given := func(name string) string { return `{"event":"given","profile":"` + name + `"}` }
+	write(path+".1", given("older"), given("prod"))
+	write(path, given("prod"), given("dev"), `{"event":"refused","profile":"stage"}`, `{"event":"given","profile":`, given("prod"), `half a li`)
+	if got := Recent(path); !slices.Equal(got, []string{"prod", "dev", "older"}) {
+		t.Error(got)
+	}
+	// Of a long log the end alone.
+	write(path, given("gone"), strings.Repeat(given("many")+"\n", recentTail/20), given("last"))
+	if got := Recent(path); !slices.Equal(got, []string{"last", "many"}) {
+		t.Error(got)
 	}
 }

@@ -92,13 +92,48 @@ func (p *program) shim(c *cli.Context) error {
 // completeProfiles prints the names and aliases that a command takes first,
 // or its flags where one is begun.
 func (p *program) completeProfiles(c *cli.Context) {
-	if n := len(os.Args) - 2; n > 0 && strings.HasPrefix(os.Args[n], "-") {
+	if p.completeFlags(c) || c.NArg() > 0 {
+		return
+	}
+	p.completeNames(true)
+}
+
+// completeAlias prints the aliases there are, and behind one what it could stand for.
+func (p *program) completeAlias(c *cli.Context) {
+	if p.completeFlags(c) {
+		return
+	}
+	switch c.NArg() {
+	case 0:
+		if set, err := new(profiles.Store).Load(p.files()); err == nil {
+			for _, a := range set.Aliases() {
+				p.complete(a.Name)
+			}
+		}
+	case 1:
+		p.completeNames(false)
+	}
+}
+
+// completeFlags prints the flags of a command where one is begun.
+func (p *program) completeFlags(c *cli.Context) bool {
+	n := len(os.Args) - 2
+	begun := n > 0 && strings.HasPrefix(os.Args[n], "-")
+	if begun {
 		cli.DefaultCompleteWithFlags(c.Command)(c)
-		return
 	}
-	if c.NArg() > 0 {
-		return
+	return begun
+}
+
+// completeManyProfiles is completeProfiles for a command that takes any number of names.
+func (p *program) completeManyProfiles(c *cli.Context) {
+	if !p.completeFlags(c) {
+		p.completeNames(true)
 	}
+}
+
+// completeNames prints what the broker serves.
+func (p *program) completeNames(withAliases bool) {
 	set, err := new(profiles.Store).Load(p.files())
 	if err != nil {
 		return
@@ -107,11 +142,18 @@ func (p *program) completeProfiles(c *cli.Context) {
 		if s.Kind == profiles.KindOther {
 			continue
 		}
-		for _, name := range append([]string{s.Name}, s.Aliases...) {
-			// A name that a shell would split cannot be completed safely.
-			if !strings.ContainsFunc(name, func(r rune) bool { return strings.ContainsRune(" \t\"'\\$`;&|<>(){}*?[]!#~:", r) }) {
-				p.say("%s", name)
+		p.complete(s.Name)
+		if withAliases {
+			for _, short := range s.Aliases {
+				p.complete(short)
 			}
 		}
+	}
+}
+
+// complete prints a name, unless a shell would split it: that cannot be completed safely.
+func (p *program) complete(name string) {
+	if !strings.ContainsFunc(name, func(r rune) bool { return strings.ContainsRune(" \t\"'\\$`;&|<>(){}*?[]!#~:", r) }) {
+		p.say("%s", name)
 	}
 }

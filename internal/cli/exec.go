@@ -25,55 +25,117 @@ func (p *program) execCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
 		Usage:     "run a command with the credentials of a profile",
-		ArgsUsage: "PROFILE -- COMMAND [ARGUMENTS]",
+		ArgsUsage: "[PROFILE] -- COMMAND [ARGUMENTS]",
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
 			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
-			"or profile variable.",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: env"},
+			"or profile variable. Without a profile one is chosen on the terminal; without any argument\n" +
+			"the command is your shell.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
 			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
-		},
+		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
-		Action: func(c *cli.Context) error {
-			args := c.Args().Slice()
-			switch {
-			case len(args) == 0 || p.names == 0:
-				return fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
-			case len(args) == 1:
-				return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", args[0])
-			case c.String("mode") != "env":
-				return fault.New(fault.Usage, "there is no mode %q, only env", c.String("mode")).WithHint("broker exec %s --mode env -- COMMAND", args[0])
-			}
-			if c.Duration("min-ttl") < 0 {
-				return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
-			}
-			if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
-				return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
-					WithHint("env -u BROKER_PROFILE broker exec %s -- %s", args[0], args[1])
-			}
-			// Looked for before any credential is asked for.
-			program, err := lookPath(args[1])
-			if err != nil {
-				return err
-			}
-			name, err := p.find(args[0])
-			if err != nil {
-				return err
-			}
-			cred, err := p.credential(c.Context, name, c.Duration("min-ttl"))
-			if err != nil {
-				return err
-			}
-			if err := harden.Release(); err != nil {
-				return fault.New(fault.Failed, "exec: %w", err)
-			}
-			// What was ignored before us stays so: `nohup broker exec …` means the command.
-			signal.Reset()
-			err = syscall.Exec(program, args[1:], childEnv(os.Environ(), cred))
-			_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(args[1]), err)
-			return exitError(126)
-		},
+		Action:       p.exec,
 	}
+}
+
+// A handover is how the command gets its credentials.
+type handover struct {
+	name   string // exact name of the profile or source
+	role   *wire.Role
+	minTTL time.Duration
+}
+
+// modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
+var modes = map[string]func(p *program, ctx context.Context, h handover) ([]string, error){
+	"env": (*program).byEnvironment,
+}
+
+func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), ", ") }
+
+func (p *program) exec(c *cli.Context) error {
+	var profile string
+	command := c.Args().Slice()
+	if p.names > 0 {
+		profile, command = command[0], command[1:]
+	}
+	role, err := p.adHoc(c)
+	if err != nil {
+		return err
+	}
+	byARN := role != nil && role.ARN != ""
+	shown := profile // in hints
+	switch {
+	case byARN && profile != "":
+		return fault.New(fault.Usage, "with --role-arn, exec wants no profile").WithHint("broker exec --role-arn %s -- COMMAND", fault.Word(role.ARN))
+	case byARN:
+		shown = "--role-arn " + fault.Word(role.ARN)
+	case profile == "":
+		shown = "PROFILE"
+	}
+	noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
+	switch {
+	case profile == "" && !byARN && !hasTerminal():
+		return noProfile
+	case profile == "" && !byARN && len(command) == 0:
+		command = []string{userShell()}
+	case len(command) == 0:
+		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", shown)
+	case modes[c.String("mode")] == nil:
+		return fault.New(fault.Usage, "there is no mode %q, only %s", c.String("mode"), modeNames()).WithHint("broker exec %s --mode env -- COMMAND", shown)
+	case c.Duration("min-ttl") < 0:
+		return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
+	}
+	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+		return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
+			WithHint("env -u BROKER_PROFILE broker exec %s -- %s", shown, command[0])
+	}
+	// Looked for before any credential is asked for.
+	program, err := lookPath(command[0])
+	if err != nil {
+		return err
+	}
+	h := handover{role: role, minTTL: c.Duration("min-ttl")}
+	switch {
+	case byARN:
+		h.name, err = p.roleSource(c.String("source"), role)
+	case profile == "":
+		h.name, err = p.pickProfile(c.Context, noProfile)
+	default:
+		h.name, err = p.find(profile)
+	}
+	if err != nil {
+		return err
+	}
+	env, err := modes[c.String("mode")](p, c.Context, h)
+	if err != nil {
+		return err
+	}
+	if err := harden.Release(); err != nil {
+		return fault.New(fault.Failed, "exec: %w", err)
+	}
+	// What was ignored before us stays so: `nohup broker exec …` means the command.
+	signal.Reset()
+	err = syscall.Exec(program, command, env)
+	_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
+	return exitError(126)
+}
+
+// byEnvironment gives the session in the environment: for one command, and as long as it lasts.
+func (p *program) byEnvironment(ctx context.Context, h handover) ([]string, error) {
+	cred, err := p.roleCredential(ctx, h.name, h.role, h.minTTL)
+	if err != nil {
+		return nil, err
+	}
+	return childEnv(os.Environ(), cred), nil
+}
+
+// userShell is the person's own.
+func userShell() string {
+	if sh := os.Getenv("SHELL"); sh != "" {
+		return sh
+	}
+	return "/bin/sh"
 }
 
 // credential gets the credentials of a profile by its exact name, which last so long at least.

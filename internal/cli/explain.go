@@ -1,19 +1,28 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/session"
+	"broker/internal/wire"
 )
 
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "explain",
-		Usage:        "show step by step what a profile would do; makes no call",
-		ArgsUsage:    "PROFILE",
+		Name:      "explain",
+		Usage:     "show step by step what a profile would do; makes no call",
+		ArgsUsage: "PROFILE",
+		Description: "Where each value comes from, what a running daemon holds of it, what you would be asked, what\n" +
+			"each tool makes of a profile of that name, and which variables of this shell change that.",
 		Flags:        []cli.Flag{jsonFlag()},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
@@ -21,7 +30,7 @@ func (p *program) explainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			plan, err := p.describe(typed)
+			plan, err := p.explanation(c.Context, typed)
 			if err != nil {
 				return err
 			}
@@ -34,7 +43,129 @@ func (p *program) explainCommand() *cli.Command {
 	}
 }
 
-func (p *program) explain(plan planJSON) {
+// explainJSON is `broker explain --json`.
+type explainJSON struct {
+	planJSON
+	Daemon      string         `json:"daemon"` // "running", "locked", "not running" or "not answering"
+	Asked       askedJSON      `json:"asked"`
+	Tools       []toolJSON     `json:"tools"`
+	Environment []variableJSON `json:"environment"`
+}
+
+// askedJSON is who would give a code now.
+type askedJSON struct {
+	Whom   string `json:"whom"` // "nobody", "program" or "person"
+	Device string `json:"mfa_serial,omitempty"`
+	Text   string `json:"text"`
+}
+
+type toolJSON struct {
+	Tool string `json:"tool"`
+	From string `json:"from"` // "broker", "else" or "nobody"
+	Text string `json:"text"`
+}
+
+type variableJSON struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// The words for what the daemon is.
+const (
+	daemonRunning = "running"
+	daemonLocked  = "locked"
+	daemonNone    = "not running"
+	daemonHangs   = "not answering"
+)
+
+// statusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.
+const statusWait = 3 * time.Second
+
+func (p *program) explanation(ctx context.Context, typed string) (explainJSON, error) {
+	described, plan, set, err := p.describe(typed)
+	if err != nil {
+		return explainJSON{}, err
+	}
+	out := explainJSON{planJSON: described, Daemon: daemonRunning, Tools: []toolJSON{}, Environment: []variableJSON{}}
+	// A running one alone: to look is not to use.
+	short, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
+	status, err := p.allStatus(short)
+	switch {
+	case short.Err() != nil:
+		out.Daemon = daemonHangs
+	case err != nil:
+		out.Daemon = daemonNone
+	case status.Locked:
+		out.Daemon = daemonLocked
+	}
+	held := heldUntil(plan, status.Sessions)
+	for i, until := range held {
+		if until != nil {
+			out.Steps[i].HeldUntil = until.UTC().Format(time.RFC3339)
+		}
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return explainJSON{}, err
+	}
+	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
+	for _, v := range set.Tools(plan.Profile, os.Getenv) {
+		out.Tools = append(out.Tools, toolJSON(v))
+	}
+	for _, v := range profiles.Environment(plan.Profile, plan.Region, os.Environ()) {
+		out.Environment = append(out.Environment, variableJSON(v))
+	}
+	return out, nil
+}
+
+// heldUntil is until when the daemon holds a session of each step, or nil. A
+// session counts where it was got by asking STS the very same.
+func heldUntil(plan session.Plan, sessions []wire.Session) []*time.Time {
+	held := make([]*time.Time, len(plan.Steps))
+	for i := range plan.Steps {
+		id := plan.Key(i).String()
+		if at := slices.IndexFunc(sessions, func(s wire.Session) bool { return s.ID == id }); at >= 0 {
+			held[i] = sessions[at].Expires
+		}
+	}
+	return held
+}
+
+// asked says who would have to give a code, if the profile were asked for now.
+func asked(daemon string, plan session.Plan, held []*time.Time, keyring string) askedJSON {
+	first, last := plan.Steps[0], len(held)-1
+	passphrase := ""
+	if keyring == "file" {
+		passphrase = ", but for the passphrase of the keyring, unless the daemon has it"
+	}
+	nobody := func(why string) askedJSON { return askedJSON{Whom: "nobody", Text: "nobody: " + why} }
+	unless := ", unless the keyring has kept an open session"
+	if first.Operation == session.AssumeRole {
+		unless = ""
+	}
+	switch {
+	case daemon == daemonLocked:
+		return nobody("it is locked, and nothing is given out")
+	case held[last] != nil:
+		return nobody("the session is held")
+	case held[0] != nil:
+		return nobody("the session of step 1 is held")
+	case first.MFASerial == "":
+		return nobody("no code is needed" + passphrase)
+	case first.Seeded:
+		return nobody("the stored seed makes the code" + passphrase)
+	case plan.MFAProcess != "":
+		return askedJSON{"program", first.MFASerial, "the source's mfa_process, for one code of " + first.MFASerial + unless}
+	}
+	var where []string
+	for _, w := range plan.MFAPrompt {
+		where = append(where, map[string]string{"tty": "on the terminal", "gui": "in a window"}[w])
+	}
+	return askedJSON{"person", first.MFASerial, "you, for one code of " + first.MFASerial + ", " + strings.Join(where, " or else ") + unless}
+}
+
+func (p *program) explain(plan explainJSON) {
 	p.say("%s", fault.Line(plan.Profile))
 	for i, s := range plan.Steps {
 		p.say("%d. %s for %s, for %v", i+1, s.Operation, fault.Line(s.For), time.Duration(s.Seconds)*time.Second)
@@ -57,8 +188,10 @@ func (p *program) explain(plan planJSON) {
 		case "person":
 			detail("code", "a person has to give one, unless the session is still open")
 		}
+		detail("cache", cached(plan.Daemon, s.HeldUntil))
 		detail("from", s.Origin)
 	}
+	p.say("asked now: %s", fault.Line(plan.Asked.Text))
 	p.say("values")
 	for _, v := range plan.Values {
 		p.say("   %s: %s = %s", fault.Line(v.Origin), v.Key, fault.Line(v.Value))
@@ -66,4 +199,31 @@ func (p *program) explain(plan planJSON) {
 	for _, n := range plan.Notes {
 		p.say("note: %s", fault.Line(n))
 	}
+	p.say("tools, given the profile %s", fault.Line(plan.Profile))
+	for _, t := range plan.Tools {
+		word := map[string]string{profiles.FromBroker: "works", profiles.FromElse: "not the broker", profiles.FromNobody: "fails"}[t.From]
+		p.say("   %-12s %s: %s", t.Tool, word, fault.Line(t.Text))
+	}
+	if len(plan.Environment) > 0 {
+		p.say("variables of this shell")
+	}
+	for _, v := range plan.Environment {
+		p.say("   %s: %s", fault.Line(v.Name), fault.Line(v.Text))
+	}
+}
+
+// cached says what the daemon has of a step.
+func cached(daemon, until string) string {
+	t, err := time.Parse(time.RFC3339, until)
+	switch {
+	case daemon == daemonNone:
+		return "no daemon is running, so nothing is held"
+	case daemon == daemonHangs:
+		return "the daemon does not answer"
+	case err != nil:
+		return "not held"
+	case time.Until(t) > 20*time.Hour:
+		return "held until " + t.Local().Format(time.DateTime)
+	}
+	return "held until " + t.Local().Format("15:04")
 }

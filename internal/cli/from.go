@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -275,7 +274,11 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if err != nil {
 		return false, err
 	}
-	where := profiles.Elsewhere{Tool: i.tool, Files: i.p.files(), Credentials: credentials, Credproc: helperProgram()}
+	credproc, err := credprocProgram()
+	if err != nil {
+		return false, err
+	}
+	where := profiles.Elsewhere{Tool: i.tool, Files: i.p.files(), Credentials: credentials, Credproc: credproc}
 	for _, source := range set.Sources() {
 		where.Keys = append(where.Keys, source.Name)
 	}
@@ -300,7 +303,10 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 		return false, nil
 	}
 	if dryRun {
-		i.p.say("%s", configDiff(path, where.Config, result.Config))
+		hidden := func(src []byte) []byte { return profiles.Redact(profiles.ConfigDocument, src) }
+		for line := range strings.Lines(string(diff.Diff(path, hidden(where.Config), path, hidden(result.Config)))) {
+			i.p.say("%s", printable(line))
+		}
 		return true, nil
 	}
 	for _, change := range result.Changed {
@@ -312,7 +318,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 		}
 	}
 	backup := path + ".broker-backup"
-	if strings.Contains(strings.ToLower(string(where.Config)), "aws_secret_access_key") {
+	if profiles.HoldsSecret(where.Config) {
 		// A copy of a key is what import is there to end.
 		i.p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
 		backup = ""
@@ -330,27 +336,4 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 		i.p.say("changed %s; what it was is in %s", path, backup)
 	}
 	return true, nil
-}
-
-// configDiff is what would change, without secrets and with nothing in it that steers a terminal.
-func configDiff(name string, before, after []byte) string {
-	var lines []string
-	for line := range strings.Lines(string(diff.Diff(name, profiles.WithoutSecrets(before), name, profiles.WithoutSecrets(after)))) {
-		lines = append(lines, fault.Line(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", "  ")))
-	}
-	return strings.Join(lines, "\n")
-}
-
-// helperProgram is the credproc beside this program, else on the PATH; empty where there is none.
-func helperProgram() string {
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), "credproc")
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return beside
-		}
-	}
-	if found, err := exec.LookPath("credproc"); err == nil && filepath.IsAbs(found) {
-		return found
-	}
-	return ""
 }

@@ -261,7 +261,10 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 	i.p.say("stored the key %s as %s in %s; it belongs to %s", secret.Tail(key.AccessKeyID), key.source, i.ring.backend, fault.Line(who.ARN))
 	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
 	if known, _ := i.set.Source(key.source); known.MFASerial == "" {
-		device, err := i.device(ctx, key, endpointOf(known, i.settings))
+		endpoint := endpointOf(known, i.settings)
+		// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
+		endpoint.URL = i.settings.STSEndpoint
+		device, err := i.device(ctx, key, endpoint)
 		if err != nil {
 			return err
 		}

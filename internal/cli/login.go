@@ -22,11 +22,12 @@ func (p *program) loginCommand() *cli.Command {
 		ArgsUsage: "[PROFILE|SOURCE…]",
 		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
 			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
-			"satisfied too.",
+			"satisfied too. --pick lets you choose one on the terminal.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "code", Usage: "the six `DIGITS` that the MFA device shows, for scripts"},
+			&cli.BoolFlag{Name: "pick", Usage: "choose the profile on the terminal"},
 		},
-		BashComplete: p.completeProfiles,
+		BashComplete: p.completeManyProfiles,
 		Action: func(c *cli.Context) error {
 			set, err := p.set()
 			if err != nil {
@@ -40,7 +41,16 @@ func (p *program) loginCommand() *cli.Command {
 				}
 				names = append(names, name)
 			}
-			if len(names) == 0 {
+			switch {
+			case c.Bool("pick") && len(names) > 0:
+				return fault.New(fault.Usage, "login takes names or --pick, not both").WithHint("broker login --pick")
+			case c.Bool("pick"):
+				name, err := p.pickProfile(c.Context, fault.New(fault.Usage, "there is no terminal to choose on").WithHint("broker login PROFILE"))
+				if err != nil {
+					return err
+				}
+				names = append(names, name)
+			case len(names) == 0:
 				for _, source := range set.Sources() {
 					names = append(names, source.Name)
 				}

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/wire"
 )
 
@@ -22,9 +25,11 @@ func (p *program) logoutCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				if _, ok := set.Source(source); !ok {
-					return noSource(source)
+				found, err := set.FindSource(source)
+				if err != nil {
+					return err
 				}
+				source = found.Name
 			}
 			// With no daemon running one is started: the keyring may keep a session.
 			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
@@ -37,6 +42,12 @@ func (p *program) logoutCommand() *cli.Command {
 	}
 }
 
-func noSource(name string) error {
-	return fault.New(fault.NotFound, "there is no source %q", name).WithHint("broker profiles list")
+// exactSource finds a source for a command that deletes something of it without
+// asking: by its whole name alone, or an alias.
+func exactSource(set *profiles.Set, typed string) (profiles.Source, error) {
+	source, err := set.FindSource(typed)
+	if err != nil || source.Name == typed || slices.ContainsFunc(set.Aliases(), func(a profiles.Alias) bool { return a.Name == typed }) {
+		return source, err
+	}
+	return profiles.Source{}, fault.New(fault.NotFound, "there is no source %q; did you mean %q?", typed, source.Name).WithHint("broker profiles list")
 }

@@ -140,7 +140,7 @@ func (p *program) changeSeed(c *cli.Context, set *profiles.Set, name string, see
 
 // sourceArg reads the one argument of a command about a source that exists.
 func (p *program) sourceArg(c *cli.Context) (string, *profiles.Set, profiles.Source, error) {
-	name, err := one(c, "source")
+	typed, err := one(c, "source")
 	if err != nil {
 		return "", nil, profiles.Source{}, err
 	}
@@ -148,9 +148,6 @@ func (p *program) sourceArg(c *cli.Context) (string, *profiles.Set, profiles.Sou
 	if err != nil {
 		return "", nil, profiles.Source{}, err
 	}
-	source, ok := set.Source(name)
-	if !ok {
-		return "", nil, profiles.Source{}, noSource(name)
-	}
-	return name, set, source, nil
+	source, err := exactSource(set, typed)
+	return source.Name, set, source, err
 }

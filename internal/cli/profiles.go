@@ -16,7 +16,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list and show the profiles",
+		Usage: "list, show, link, name and generate profiles",
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
@@ -32,6 +32,11 @@ func (p *program) profilesCommand() *cli.Command {
 				BashComplete: p.completeProfiles,
 				Action:       p.profilesShow,
 			},
+			p.profilesLinkCommand(),
+			p.profilesUnlinkCommand(),
+			p.aliasCommand(),
+			p.generateCommand(),
+			p.syncCommand(),
 		},
 	}
 }
@@ -123,8 +128,9 @@ type stepJSON struct {
 	MFASerial   string `json:"mfa_serial,omitempty"`
 	Seconds     int    `json:"duration_seconds"`
 	Endpoint    string `json:"endpoint"`
-	SignedWith  string `json:"signed_with"` // "long-lived key" or "session"
-	Code        string `json:"code"`        // "none", "seed", "program" or "person"
+	SignedWith  string `json:"signed_with"`          // "long-lived key" or "session"
+	Code        string `json:"code"`                 // "none", "seed", "program" or "person"
+	HeldUntil   string `json:"held_until,omitempty"` // of explain: until when the daemon has a session of it
 	Origin      string `json:"origin"`
 }
 
@@ -135,23 +141,26 @@ type valueJSON struct {
 	Origin  string `json:"origin"`
 }
 
-// describe is a plan with the values that it came from.
-func (p *program) describe(typed string) (planJSON, error) {
+// describe is a plan with the values that it came from, and what it was made of.
+func (p *program) describe(typed string) (planJSON, session.Plan, *profiles.Set, error) {
+	fail := func(err error) (planJSON, session.Plan, *profiles.Set, error) {
+		return planJSON{}, session.Plan{}, nil, err
+	}
 	set, err := p.set()
 	if err != nil {
-		return planJSON{}, err
+		return fail(err)
 	}
 	name, err := set.Find(typed)
 	if err != nil {
-		return planJSON{}, err
+		return fail(err)
 	}
 	chain, err := set.Resolve(name)
 	if err != nil {
-		return planJSON{}, err
+		return fail(err)
 	}
 	plan, err := session.PlanFor(set, name, session.Wish{SessionName: sessionName()})
 	if err != nil {
-		return planJSON{}, err
+		return fail(err)
 	}
 	out := planJSON{Profile: plan.Profile, Region: plan.Region, Source: plan.Source.Name, Notes: plan.Notes, Values: []valueJSON{}}
 	for _, s := range plan.Steps {
@@ -177,7 +186,7 @@ func (p *program) describe(typed string) (planJSON, error) {
 	for _, v := range chain.Values {
 		out.Values = append(out.Values, valueJSON{v.Profile, v.Key, v.Text, v.Origin.String()})
 	}
-	return out, nil
+	return out, plan, set, nil
 }
 
 func (p *program) profilesShow(c *cli.Context) error {
@@ -185,7 +194,7 @@ func (p *program) profilesShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plan, err := p.describe(typed)
+	plan, _, _, err := p.describe(typed)
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,17 @@ func editFile(path, backup string, edit func(src []byte) ([]byte, error)) error 
 		dst, refused = edit(src)
 		return dst, refused
 	})
+	if err == nil || refused != nil {
+		return err
+	}
+	return writeFault(path, err)
+}
+
+// writeFault is why a file was not written.
+func writeFault(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case refused != nil:
-		return refused
 	case errors.Is(err, atomicfile.ErrReadOnly):
 		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", fault.Word(path))
 	}

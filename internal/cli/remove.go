@@ -24,8 +24,17 @@ func (p *program) removeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			// A part of the name will do where the whole one is asked about before anything is done.
+			find := set.FindSource
+			if c.Bool("yes") {
+				find = func(typed string) (profiles.Source, error) { return exactSource(set, typed) }
+			}
+			source, notFound := find(name)
+			registered := notFound == nil
+			if registered {
+				name = source.Name
+			}
 			// One whose section is lost or broken may still be in the keyring.
-			source, registered := set.Source(name)
 			what := name
 			if registered {
 				what += " (" + secret.Tail(source.AccessKeyID) + ")"
@@ -36,7 +45,7 @@ func (p *program) removeCommand() *cli.Command {
 			}
 			if !registered {
 				if err := ring.with(c.Context, func() error { _, err := ring.Describe(c.Context, name); return err }); fault.Is(err, fault.NotFound) {
-					return noSource(name)
+					return notFound
 				} else if err != nil {
 					return err
 				}

@@ -105,7 +105,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 // allStatus asks for as many pages as there are.
 func (p *program) allStatus(ctx context.Context) (wire.Status, error) {
 	quiet := p.client
-	quiet.NoStart = true
+	quiet.NoStart, quiet.Wait = true, statusWait
 	var all wire.Status
 	for {
 		resp, err := quiet.Do(ctx, wire.Request{Verb: wire.State, Offset: len(all.Sessions)})

@@ -693,3 +693,34 @@ func TestLockAfter(t *testing.T) {
 		t.Errorf("after unlock: %v", r.Err)
 	}
 }
+
+func refusedAs(r wire.Response, kind fault.Kind) bool { return r.Err != nil && r.Err.Kind == kind }
+
+// TestRoleOfNoProfile: a role by its ARN is assumed from a source, checked as a profile is, and recorded.
+func TestRoleOfNoProfile(t *testing.T) {
+	h := start(t)
+	const role = "arn:aws:iam::444455556666:role/audit"
+	r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "security", Role: &wire.Role{ARN: role, SessionName: "probe", Seconds: 900}})
+	if r.Err != nil || r.Credential.Role != role {
+		t.Fatalf("%+v", r)
+	}
+	if r := h.get(t, "dev"); r.Err != nil || r.Credential.Role != "" {
+		t.Errorf("%+v", r)
+	}
+	denied := strings.Replace(role, "role/", "role/denied-", 1)
+	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "security", Role: &wire.Role{ARN: denied}}); !refusedAs(r, fault.Denied) {
+		t.Errorf("%+v", r)
+	}
+	for _, bad := range []wire.Role{{}, {ARN: "admin"}, {ARN: role, Policy: "{"}, {ARN: role, Seconds: 1}, {ARN: role, Region: "evil.example/"}} {
+		if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "security", Role: &bad}); !refusedAs(r, fault.Usage) || r.Credential != nil {
+			t.Errorf("%+v: %+v", bad, r)
+		}
+	}
+	events := h.trail.all()
+	if e := events[1]; e.Event != "given" || e.Role != role || e.Profile != "security" {
+		t.Errorf("%+v", e)
+	}
+	if e := events[3]; e.Event != "refused" || e.Role != denied {
+		t.Errorf("%+v", e)
+	}
+}

@@ -66,13 +66,19 @@ func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
 }
 
 func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
-	answer, err := d.Broker.Credentials(ctx, d.request(c))
+	r := d.request(c)
+	r.AdHoc = adHoc(c.req.Role)
+	answer, err := d.Broker.Credentials(ctx, r)
 	d.record("given", c, answer, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())
+	role := ""
+	if c.req.Role != nil {
+		role = answer.Role
+	}
 	return wire.Response{
 		Credential: &wire.Credential{
 			AccessKeyID:     answer.AccessKeyID,
@@ -81,6 +87,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 			Expiration:      answer.Expires,
 			Profile:         answer.Profile,
 			Region:          answer.Region,
+			Role:            role,
 		},
 		Warnings: lines(answer.Warnings),
 	}, nil
@@ -160,7 +167,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	from := min(max(c.req.Offset, 0), len(held))
 	for size := 0; from < len(held); from++ {
 		h := held[from]
-		s := wire.Session{Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}
@@ -212,6 +219,25 @@ func (d *Daemon) request(c call) session.Request {
 	return r
 }
 
+// adHoc is a role that no profile names, as a client asks for it; what it says
+// is checked where it is planned.
+func adHoc(role *wire.Role) *session.AdHoc {
+	if role == nil {
+		return nil
+	}
+	a := &session.AdHoc{
+		Role: profiles.Role{
+			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName, Duration: time.Duration(role.Seconds) * time.Second,
+			MFASerial: role.MFASerial, Endpoint: profiles.Endpoint{Region: role.Region},
+		},
+		Policy: role.Policy,
+	}
+	for _, t := range role.Tags {
+		a.Tags = append(a.Tags, session.Tag(t))
+	}
+	return a
+}
+
 // record writes the audit line of a decision.
 func (d *Daemon) record(event string, c call, answer session.Answer, err error) {
 	e := audit.Event{
@@ -222,6 +248,9 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 		KeyID:   answer.AccessKeyID,
 		UID:     c.peer.UID,
 		PID:     c.peer.PID,
+	}
+	if r := c.req.Role; r != nil && e.Role == "" {
+		e.Role = fault.Line(r.ARN) // what was asked for and refused
 	}
 	e.Program, e.Parent = c.peer.process()
 	if err != nil {

@@ -28,6 +28,8 @@ const maxPages = 100
 type Account struct {
 	ID   string // twelve digits
 	Name string // what a person called it: any text, at most 250 bytes of valid UTF-8
+	// Management says that the organisation belongs to it.
+	Management bool
 }
 
 // Accounts lists the active accounts of the organisation whose management account
@@ -54,7 +56,9 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 				return nil, a.badField("Name", name)
 			// State took the place of Status, which AWS takes away in September 2026.
 			case found.State == types.AccountStateActive || found.State == "" && found.Status == types.AccountStatusActive:
-				all = append(all, Account{ID: id, Name: name})
+				// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
+				arn := strings.Split(aws.ToString(found.Arn), ":")
+				all = append(all, Account{ID: id, Name: name, Management: len(arn) == 6 && arn[4] == id})
 			}
 		}
 		return out.NextToken, nil

@@ -41,7 +41,7 @@ func TestSimulatedAccounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	accounts, err := c.Accounts(ctx, Keys{mgmt.AccessKeyID, mgmt.SecretAccessKey, mgmt.SessionToken}, profiles.Endpoint{Region: "eu-west-1"})
-	if err != nil || fmt.Sprint(accounts) != "[{111122223333 security} {222233334444 dev} {333344445555 stage} {555566667777 mgmt}]" {
+	if err != nil || fmt.Sprint(accounts) != "[{111122223333 security false} {222233334444 dev false} {333344445555 stage false} {555566667777 mgmt true}]" {
 		t.Errorf("accounts %v, %v", accounts, err)
 	}
 	if n := sim.Count("ListAccounts"); n != 3 {

@@ -27,6 +27,9 @@ func (p Paths) Audit() string { return filepath.Join(p.State, "audit.log") }
 // Log is where a daemon that was started on demand writes its own log.
 func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
 
+// Linked is what `broker profiles link` has to remember.
+func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
+
 // FromEnv reads the environment. It fails only where a path is needed that
 // nothing tells: no HOME, and no variable in its place.
 func FromEnv() (Paths, error) {

@@ -1,7 +1,7 @@
 // Package profiles owns the files that name profiles: it reads ~/.aws/config,
 // ~/.aws/credentials and the broker's registry with AWS's meaning, resolves a
-// name to a chain, and edits the registry line by line. It refuses to know the
-// AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
+// name to a chain, edits these files line by line, and links profiles to the helper. It refuses
+// to know the AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
 package profiles
 
 import (
@@ -98,6 +98,8 @@ type Settings struct {
 	STSEndpoint     string        // for simulators; plain http on loopback alone
 	LockAfter       time.Duration // of no use; 0 = never, which is the default
 	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
+	Catalog         string        // where the team's account map is: a file, or a git repository; unchecked, may be empty
+	CatalogPath     string        // of the map within the repository; unchecked, may be empty
 	Origins         map[string]Origin
 }
 

@@ -1,6 +1,9 @@
 package profiles
 
 import (
+	"strconv"
+	"time"
+
 	"broker/internal/fault"
 	"broker/internal/secret"
 )
@@ -16,6 +19,31 @@ func CheckSource(name, mfaSerial string) error {
 	}
 	if err := checkMFASerial(mfaSerial); err != nil {
 		return fault.New(fault.Usage, "the MFA serial %w", err)
+	}
+	return nil
+}
+
+// CheckRole says whether a role that no profile names can be asked for: what a
+// profile would be refused for, it is refused for too. Empty fields say nothing. The error is a fault.Usage.
+func CheckRole(r Role) error {
+	for _, field := range []struct {
+		name, value string
+		check       check
+	}{
+		{"role", r.ARN, checkRoleARN}, {"external id", r.ExternalID, checkExternalID}, {"session name", r.SessionName, checkSessionName},
+		{"MFA serial", r.MFASerial, checkMFASerial}, {"region", r.Endpoint.Region, checkRegion},
+	} {
+		if field.value == "" {
+			continue
+		}
+		if err := field.check(field.value); err != nil {
+			return fault.New(fault.Usage, "the %s %w", field.name, err)
+		}
+	}
+	if r.Duration != 0 {
+		if err := checkDuration(strconv.Itoa(int(r.Duration / time.Second))); err != nil {
+			return fault.New(fault.Usage, "the duration %w", err)
+		}
 	}
 	return nil
 }

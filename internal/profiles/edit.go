@@ -18,7 +18,8 @@ type KeyValue struct{ Key, Value string }
 // at the end if there is none, an existing key keeps its place, its spelling
 // and the comment behind it, a new one stands after the last. Every other byte
 // stays: comments, order, line ends, byte order mark, other keys. Doing it twice
-// is doing it once.
+// is doing it once. Keys are compared without regard to case, but those of
+// SectionAlias, which are names.
 //
 // The kind is one of the Section constants; SectionSettings and SectionAlias
 // have no name. It returns bytes and writes nothing. Errors: fault.Usage for a
@@ -78,8 +79,7 @@ func RemoveSection(src []byte, kind, name string) ([]byte, error) {
 }
 
 // RemoveKeys returns src without these keys of a section, wherever they stand
-// in it, with the lines that continue their values. Keys are compared without
-// regard to case. Errors are those of SetSection.
+// in it, with the lines that continue their values. Errors are those of SetSection.
 func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	if err := checkSection(kind, name); err != nil {
 		return nil, err
@@ -95,12 +95,18 @@ func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 			continue
 		}
 		for _, e := range s.entries {
-			if slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, string(e.key)) }) {
+			if slices.ContainsFunc(keys, func(k string) bool { return sameKey(kind, k, string(e.key)) }) {
 				cuts = append(cuts, cut{from: e.start, to: e.end})
 			}
 		}
 	}
 	return apply(src, cuts), nil
+}
+
+// sameKey reports whether two keys of a section mean the same: AWS takes keys
+// without regard to case, but an alias is a name, and names are taken as written.
+func sameKey(kind, a, b string) bool {
+	return a == b || kind != SectionAlias && strings.EqualFold(a, b)
 }
 
 // A cut replaces src[from:to].
@@ -132,7 +138,7 @@ func scanForEdit(src []byte, kind string) (*document, error) {
 func setKey(src []byte, secs []*section, kv KeyValue) []byte {
 	for _, s := range slices.Backward(secs) {
 		for _, e := range slices.Backward(s.entries) {
-			if strings.EqualFold(string(e.key), kv.Key) {
+			if sameKey(s.kind, string(e.key), kv.Key) {
 				return setValue(src, e, kv.Value)
 			}
 		}
@@ -167,23 +173,36 @@ func setValue(src []byte, e entry, value string) []byte {
 	return apply(src, cuts)
 }
 
-// appendSection writes a new section at the end, set off by a blank line.
+// appendSection writes a new section at the end.
 func appendSection(src []byte, kind, name string, kv KeyValue) []byte {
-	nl := eol(src)
-	var b bytes.Buffer
-	b.Write(src)
+	b := bytes.NewBuffer(slices.Clip(src))
+	appendLines(b, header(kind, name), []string{kv.Key + " = " + kv.Value})
+	return b.Bytes()
+}
+
+// appendLines writes a section behind what is there, set off by a blank line.
+// It returns how many bytes were written before the header.
+func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
+	src := b.Bytes()
+	nl, from := eol(src), len(src)
 	body := bytes.TrimPrefix(src, byteOrderMark)
 	if len(body) > 0 && body[len(body)-1] != '\n' {
 		b.Write(nl)
 	}
-	if len(bytes.TrimSpace(body)) > 0 && blankSuffix(body) == 0 {
+	if !isBlank(body) && blankSuffix(body) == 0 {
 		b.Write(nl)
 	}
-	b.WriteString(header(kind, name))
-	b.Write(nl)
-	b.WriteString(kv.Key + " = " + kv.Value)
-	b.Write(nl)
-	return b.Bytes()
+	lead = b.Len() - from
+	for _, line := range append([]string{header}, lines...) {
+		b.WriteString(line)
+		b.Write(nl)
+	}
+	return lead
+}
+
+// isBlank reports whether there is nothing but white space; it looks no further than needed.
+func isBlank(b []byte) bool {
+	return bytes.IndexFunc(b, func(r rune) bool { return !unicode.IsSpace(r) }) < 0
 }
 
 func header(kind, name string) string {

@@ -17,98 +17,196 @@ const maxCandidates = 10
 // an alias, else the only name that has short as a whole word between its
 // separators (so that "prod" is product_prod_paul, though every name of the
 // product has it), else the only name that has it anywhere. Profiles that the
-// broker does not serve are considered only where no other matches. Programs use
-// Resolve, which does not guess.
+// broker does not serve are considered only where no other matches. A typing
+// error is answered with what is near, never with a guess. Programs use
+// Resolve, which takes exact names and aliases alone.
 //
-// Errors: fault.NotFound if nothing or more than one thing is meant,
-// fault.Usage for what cannot be a name.
+// Errors: fault.NotFound if nothing or more than one thing is meant, or an alias
+// stands for what is not there; fault.Usage for what cannot be a name.
 func (s *Set) Find(short string) (string, error) {
 	if err := checkName(short); err != nil {
 		return "", err
 	}
-	if _, ok := s.known[short]; ok {
-		return short, nil
+	if name, ok, err := s.exact(short); ok || err != nil {
+		return name, err
 	}
-	if a, ok := s.aliases[short]; ok {
-		return a.target, nil
-	}
-	var words, served, other []string
+	var served, other []string
 	for _, name := range s.names {
 		if !strings.Contains(name, short) {
 			continue
 		}
 		if p, _ := s.lookup(name); s.kindOf(p) == KindOther {
 			other = append(other, name)
-			continue
+		} else {
+			served = append(served, name)
 		}
-		served = append(served, name)
+	}
+	if len(served) > 0 {
+		return s.only(short, served)
+	}
+	return s.only(short, other)
+}
+
+// FindSource returns the source that a person means, by the rules of Find among
+// the sources alone: its exact name, an alias of it, else the only one with that
+// word or that part in its name. One whose section cannot be used is none.
+// Errors are those of Find.
+func (s *Set) FindSource(short string) (Source, error) {
+	if err := checkName(short); err != nil {
+		return Source{}, err
+	}
+	name, _, _ := s.exact(short)
+	if src, ok := s.Source(name); ok {
+		return src, nil
+	}
+	var names []string
+	for _, src := range s.Sources() {
+		if strings.Contains(src.Name, short) {
+			names = append(names, src.Name)
+		}
+	}
+	if name == short || len(names) == 0 {
+		return Source{}, fault.New(fault.NotFound, "there is no source %q", short).WithHint("broker profiles list")
+	}
+	name, err := s.only(short, names)
+	src, _ := s.Source(name)
+	return src, err
+}
+
+// exact returns what has this name or this alias.
+func (s *Set) exact(name string) (string, bool, error) {
+	if _, ok := s.known[name]; ok {
+		return name, true, nil
+	}
+	a, ok := s.aliases[name]
+	if !ok {
+		return "", false, nil
+	}
+	if _, ok := s.known[a.target]; !ok {
+		return "", false, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
+			WithHint("broker profiles alias --remove %s", fault.Word(name))
+	}
+	return a.target, true, nil
+}
+
+// only chooses among the names that have short in them: the one that has it as
+// a word, or the one that there is.
+func (s *Set) only(short string, names []string) (string, error) {
+	var words []string
+	for _, name := range names {
 		if hasWord(name, short) {
 			words = append(words, name)
 		}
 	}
-	found := other
-	if len(served) > 0 {
-		found = served
-	}
 	if len(words) > 0 {
-		found = words
+		names = words
 	}
-	switch {
-	case len(found) == 0:
+	switch len(names) {
+	case 0:
 		return "", s.notFound(short)
-	case len(found) == 1:
-		return found[0], nil
+	case 1:
+		return names[0], nil
 	}
 	more := ""
-	if n := len(found) - maxCandidates; n > 0 {
-		found, more = found[:maxCandidates], fmt.Sprintf(" and %d more", n)
+	if n := len(names) - maxCandidates; n > 0 {
+		names, more = names[:maxCandidates], fmt.Sprintf(" and %d more", n)
 	}
-	return "", fault.New(fault.NotFound, "%q could be %s%s", short, strings.Join(found, ", "), more).
+	return "", fault.New(fault.NotFound, "%q could be %s%s", short, strings.Join(names, ", "), more).
 		WithHint("broker profiles list")
 }
 
 // hasWord reports whether name has word between separators, or between one and an end.
 func hasWord(name, word string) bool {
-	const separators = "_-./:@ "
-	return strings.Contains(boundaries(name, separators), boundaries(word, separators))
+	return strings.Contains(boundaries(name), boundaries(word))
 }
 
+// isSeparator reports whether a character stands between the words of a name.
+func isSeparator(r rune) bool { return strings.ContainsRune("_-./:@ ", r) }
+
 // boundaries is s with every separator, and both ends, written alike.
-func boundaries(s, separators string) string {
+func boundaries(s string) string {
 	return "\x00" + strings.Map(func(r rune) rune {
-		if strings.ContainsRune(separators, r) {
+		if isSeparator(r) {
 			return 0
 		}
 		return r
 	}, s) + "\x00"
 }
 
-// Aliases returns the aliases of a profile or source, sorted.
-func (s *Set) Aliases(name string) []string {
-	var names []string
-	for short, a := range s.aliases {
-		if a.target == name {
-			names = append(names, short)
-		}
-	}
-	slices.Sort(names)
-	return names
+// An Alias is a short name for a profile or source.
+type Alias struct {
+	Name    string
+	Target  string
+	Origin  Origin
+	Problem string // why it means nothing, or empty
 }
 
-// near returns up to n names that differ from name by little, the nearest first.
+// Aliases returns all aliases, by name. One that a profile or source has as its
+// own name is never used, and not among them.
+func (s *Set) Aliases() []Alias {
+	list := make([]Alias, 0, len(s.aliases))
+	for name, a := range s.aliases {
+		entry := Alias{Name: name, Target: a.target, Origin: a.origin}
+		if _, _, err := s.exact(name); err != nil {
+			entry.Problem = err.Error()
+		}
+		list = append(list, entry)
+	}
+	slices.SortFunc(list, func(a, b Alias) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// CheckAlias says whether a name may become an alias: it must not be one that a
+// profile or source has, since that would always win. The error is a fault.Usage.
+func (s *Set) CheckAlias(short string) error {
+	if err := checkName(short); err != nil {
+		return err
+	}
+	_, known := s.known[short]
+	switch {
+	case known:
+		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).WithHint("broker profiles show %s", fault.Word(short))
+	case short == "default":
+		return fault.New(fault.Usage, "default is what AWS tools take when no profile is named, and cannot be an alias")
+	case strings.HasPrefix(short, "-"):
+		return fault.New(fault.Usage, "%q would be read as a flag", short)
+	}
+	return nil
+}
+
+// near returns up to n names and aliases that differ from name by little, or
+// have a word that does, the nearest first.
 func (s *Set) near(name string, n int) []string {
 	limit := min(3, 1+utf8.RuneCountInString(name)/3)
+	wordLimit := min(2, utf8.RuneCountInString(name)/3)
+	folded := strings.ToLower(name)
 	type candidate struct {
 		name     string
 		distance int
 	}
 	var found []candidate
-	for _, other := range s.names {
-		if d := distance(name, other, limit); d <= limit {
+	consider := func(other string) {
+		lower := strings.ToLower(other)
+		if d := distance(folded, lower, limit); d <= limit {
 			found = append(found, candidate{other, d})
+			return
+		}
+		for _, word := range strings.FieldsFunc(lower, isSeparator) {
+			if d := distance(folded, word, wordLimit); d <= wordLimit {
+				found = append(found, candidate{other, limit + d})
+				return
+			}
 		}
 	}
-	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.distance, b.distance) })
+	for _, other := range s.names {
+		consider(other)
+	}
+	for short := range s.aliases {
+		consider(short)
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), strings.Compare(a.name, b.name))
+	})
 	var names []string
 	for _, c := range found[:min(n, len(found))] {
 		names = append(names, c.name)
@@ -116,25 +214,30 @@ func (s *Set) near(name string, n int) []string {
 	return names
 }
 
-// distance is the number of bytes to insert, delete or replace between a and b
-// (Levenshtein), or limit+1 if it is more than limit.
+// distance is the number of bytes to insert, delete, replace or swap with the
+// next one between a and b (optimal string alignment), or limit+1 if it is more
+// than limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
 	}
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal, least := row[0], i+1
+		before, last, row = last, row, before
 		row[0] = i + 1
+		least := row[0]
 		for j := range len(b) {
-			d := diagonal
+			d := last[j]
 			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
+				d = 1 + min(last[j], last[j+1], row[j])
+				if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+					d = min(d, 1+before[j-1])
+				}
 			}
-			diagonal, row[j+1] = row[j+1], d
+			row[j+1] = d
 			least = min(least, d)
 		}
 		if least > limit {

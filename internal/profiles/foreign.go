@@ -380,7 +380,7 @@ func (t *translating) helper(name string) {
 	if len(words) == 0 || !t.isTool(words[0]) {
 		return
 	}
-	of := helperProfile(words[1:])
+	of := foreignProfile(words[1:])
 	hasRole := t.text(name, keyRoleARN) != ""
 	why := ""
 	switch {
@@ -439,9 +439,9 @@ func (t *translating) isTool(program string) bool {
 var helperFlags = []string{"--duration", "-d", "--region", "--mfa-token", "-t", "--prompt", "--backend", "--keychain", "--secret-service-collection",
 	"--pass-dir", "--pass-cmd", "--pass-prefix", "--file-dir", "--format", "--aws-config-file", "--url", "--window"}
 
-// helperProfile is the profile that a helper of aws-vault or Granted is asked for: `exec NAME --json`, `export
+// foreignProfile is the profile that a helper of aws-vault or Granted is asked for: `exec NAME --json`, `export
 // --format=json NAME`, `credential-process --profile NAME`. Empty where that is not clear.
-func helperProfile(words []string) string {
+func foreignProfile(words []string) string {
 	var rest []string
 	profile := ""
 	for i := 0; i < len(words); i++ {
@@ -556,18 +556,4 @@ func RemoveTemporary(src []byte, tool string, longTerm []string) (dst []byte, na
 		}
 	}
 	return dst, names, nil
-}
-
-// WithoutSecrets returns the config with the value of every secret key replaced, for a diff that is shown.
-func WithoutSecrets(config []byte) []byte {
-	var out []byte
-	for line := range bytes.Lines(config) {
-		key, _, ok := bytes.Cut(line, []byte("="))
-		name := strings.ToLower(string(bytes.TrimSpace(bytes.TrimLeft(key, " \t#;"))))
-		if ok && (strings.Contains(name, "secret") || strings.Contains(name, "token") || strings.Contains(name, "password")) {
-			line = append(append(bytes.Clone(key), "= [redacted]"...), '\n')
-		}
-		out = append(out, line...)
-	}
-	return out
 }

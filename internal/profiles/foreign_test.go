@@ -204,7 +204,7 @@ func TestTranslateRefuses(t *testing.T) {
 	}
 }
 
-func TestHelperProfile(t *testing.T) {
+func TestForeignProfile(t *testing.T) {
 	for command, want := range map[string]string{
 		"exec work --json":                                   "work",
 		"exec --json work":                                   "work",
@@ -220,7 +220,7 @@ func TestHelperProfile(t *testing.T) {
 		"login work":                                         "",
 		"":                                                   "",
 	} {
-		if got := helperProfile(SplitCommand(command)); got != want {
+		if got := foreignProfile(SplitCommand(command)); got != want {
 			t.Errorf("%q: %q, want %q", command, got, want)
 		}
 	}
@@ -247,14 +247,6 @@ func TestRemoveTemporary(t *testing.T) {
 	dst, names, err = RemoveTemporary(src, Awsume, nil)
 	if err != nil || strings.Join(names, " ") != "autoawsume-user" || bytes.Contains(dst, []byte("autoawsume")) || !bytes.Contains(dst, []byte("[mine]")) {
 		t.Errorf("%v %v\n%s", err, names, dst)
-	}
-}
-
-func TestWithoutSecrets(t *testing.T) {
-	src := "[a]\r\naws_secret_access_key = hush\n# aws_session_token=hush\nregion = x=secret\nno value\n"
-	want := "[a]\r\naws_secret_access_key = [redacted]\n# aws_session_token= [redacted]\nregion = x=secret\nno value\n"
-	if got := string(WithoutSecrets([]byte(src))); got != want {
-		t.Errorf("%q", got)
 	}
 }
 

@@ -29,10 +29,8 @@ type Summary struct {
 // List returns all profiles and sources, by name.
 func (s *Set) List() []Summary {
 	aliases := map[string][]string{}
-	for _, a := range s.aliases {
-		if aliases[a.target] == nil {
-			aliases[a.target] = s.Aliases(a.target)
-		}
+	for _, a := range s.Aliases() {
+		aliases[a.Target] = append(aliases[a.Target], a.Name)
 	}
 	list := make([]Summary, 0, len(s.names))
 	for _, name := range s.names {
@@ -53,7 +51,7 @@ func (s *Set) summary(name string) Summary {
 			sum.AccountID = part[4]
 		}
 		sum.Region = p.all.text(keyRegion)
-		sum.Linked = p.ours && isOurs(p.aws.text(keyCredentialProcess))
+		sum.Linked = (p.ours || s.sources[name] != nil) && isOurs(p.aws.text(keyCredentialProcess))
 		sum.PlainKey, _ = p.plainKey()
 	}
 	if src := s.sources[name]; src != nil && sum.Kind == KindSource {

@@ -48,10 +48,3 @@ func Restore(after []byte, pieces []Piece) []byte {
 	}
 	return append(all, after[at:]...)
 }
-
-func firstLine(b []byte) []byte {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i+1]
-	}
-	return b
-}

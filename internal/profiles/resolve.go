@@ -35,17 +35,14 @@ func (s *Set) Resolve(name string) (Chain, error) {
 	if err := checkName(name); err != nil {
 		return Chain{}, err
 	}
-	if _, ok := s.known[name]; !ok {
-		a, ok := s.aliases[name]
-		if !ok {
-			return Chain{}, s.notFound(name)
-		}
-		if _, ok := s.known[a.target]; !ok {
-			return Chain{}, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
-				WithHint("broker profiles list")
-		}
-		name = a.target
+	exact, ok, err := s.exact(name)
+	switch {
+	case err != nil:
+		return Chain{}, err
+	case !ok:
+		return Chain{}, s.notFound(name)
 	}
+	name = exact
 	if r, ok := s.chains.Load(name); ok {
 		r := r.(*resolution)
 		return r.chain, r.err
@@ -202,8 +199,18 @@ func servable(p profile) error {
 		WithHint("broker add %s", fault.Word(p.name))
 }
 
+// notServed says whose a profile is that the broker neither serves nor changes.
 func notServed(p profile, key string) error {
-	return fault.New(fault.Config, "%s: profile %q has a %s; the broker does not serve this kind of profile", p.own.origin(key), p.name, key)
+	whose := map[string]string{
+		keySSOSession:       "it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone",
+		keySSOStartURL:      "it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone",
+		keyLoginSession:     "it uses a console login, which `aws login` serves; the broker leaves it alone",
+		keyWebIdentity:      "the AWS tools exchange that token themselves; the broker leaves it alone",
+		keyCredentialSource: "the AWS tools ask the machine that they run on; the broker leaves it alone",
+		// Not as a source either: what any program may write into a file would run with the rights of the daemon.
+		keyCredentialProcess: "the AWS tools run that program, which is not ours; the broker runs none of others, as a source neither",
+	}[key]
+	return fault.New(fault.Config, "%s: profile %q has a %s: %s", p.own.origin(key), p.name, key, whose)
 }
 
 func plainKeyError(name string, o Origin) error {
@@ -227,15 +234,21 @@ func (s *Set) asksFor(p profile) (other string, ok bool) {
 	if !isCredproc(words) {
 		return "", false
 	}
-	for _, word := range words[1:] {
-		other = strings.TrimPrefix(word, "--profile=") // the last one is the name in every form that credproc takes
-	}
+	other = helperProfile(words)
 	_, known := s.known[other]
 	if a, alias := s.aliases[other]; alias && !known {
 		other = a.target
 		_, known = s.known[other]
 	}
 	return other, known && other != p.name
+}
+
+// helperProfile is the profile that a command of credproc asks for.
+func helperProfile(words []string) (name string) {
+	for _, word := range words[1:] {
+		name = strings.TrimPrefix(word, "--profile=") // the last one is the name in every form that credproc takes
+	}
+	return name
 }
 
 // isOurs reports whether a credential_process starts our helper.

@@ -219,11 +219,15 @@ func TestResolveRefuses(t *testing.T) {
 			want: `/config:5: profile "security" asks credproc`},
 		{what: "our helper on Windows", config: "[profile dev]\ncredential_process = C:\\tools\\credproc.exe dev\n", name: "dev", kind: fault.Config, want: "asks credproc"},
 		{what: "another helper", config: "[profile dev]\nregion = eu-west-1\ncredential_process = /usr/bin/other credproc\n", name: "dev", kind: fault.Config,
-			want: `/config:3: profile "dev" has a credential_process; the broker does not serve this kind`},
-		{what: "sso_session", config: "[profile dev]\nsso_session = corp\n", name: "dev", kind: fault.Config, want: "/config:2: profile \"dev\" has a sso_session"},
+			want: `/config:3: profile "dev" has a credential_process: the AWS tools run that program, which is not ours; the broker runs none of others, as a source neither`},
+		{what: "another helper as source", config: role + "[profile security]\ncredential_process = /usr/bin/other\n", name: "dev", kind: fault.Config,
+			want: `/config:5: profile "security" has a credential_process: the AWS tools run that program`},
+		{what: "SSO as source", config: role + "[profile security]\nsso_session = corp\n", name: "dev", kind: fault.Config,
+			want: `/config:5: profile "security" has a sso_session: it uses IAM Identity Center`},
+		{what: "sso_session", config: "[profile dev]\nsso_session = corp\n", name: "dev", kind: fault.Config, want: "/config:2: profile \"dev\" has a sso_session: it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone"},
 		{what: "sso_start_url", config: "[profile dev]\nsso_start_url = https://x\n", name: "dev", kind: fault.Config, want: "has a sso_start_url"},
 		{what: "login_session", config: "[profile dev]\nlogin_session = x\n", name: "dev", kind: fault.Config, want: "has a login_session"},
-		{what: "web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /x\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a web_identity_token_file"},
+		{what: "web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /x\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a web_identity_token_file: the AWS tools exchange that token themselves; the broker leaves it alone"},
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
 		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" holds temporary keys"},
 		{what: "a region and no more", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
@@ -237,7 +241,7 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "a seed elsewhere", registry: sourceSection + "mfa_seed = file\n", name: "security", kind: fault.Config, want: "/registry:5: mfa_seed is not keyring"},
 		{what: "services that are not there", config: role + "services = local\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: there is no [services local]"},
 		{what: "a plain http endpoint of services", config: role + "services = l\n[services l]\nsts =\n endpoint_url = http://sts.example\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:7: sts.endpoint_url uses plain http"},
-		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles list"},
+		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias --remove d"},
 		{what: "an unknown name", config: role, name: "dve", kind: fault.NotFound, want: `no profile, source or alias is called "dve"; did you mean "dev"?`, hint: "broker profiles list"},
 		{what: "an unknown name, nothing near", config: role, name: "production", kind: fault.NotFound, want: `no profile, source or alias is called "production"`, hint: "broker profiles list"},
 		{what: "a part of a name", config: role, name: "de", kind: fault.NotFound, want: "no profile"},
@@ -412,7 +416,7 @@ func TestFind(t *testing.T) {
 	}
 	for short, want := range map[string]string{
 		"product": `"product" could be product_dev_paul, product_prod_paul`, "many": "many0, many1, many10, many11, many2, many3, many4, many5, many6, many7 and 2 more",
-		"nothing": "no profile", "pord": `did you mean "prod"?`,
+		"nothing": "no profile", "pord": `did you mean "prod" or "product_prod_paul"?`,
 	} {
 		if got, err := set.Find(short); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v", short, got, err)
@@ -421,7 +425,7 @@ func TestFind(t *testing.T) {
 	if _, err := set.Find(""); !fault.Is(err, fault.Usage) {
 		t.Error(err)
 	}
-	if got := set.Aliases("product_prod_paul"); len(got) != 1 || got[0] != "pp" {
+	if got := set.Aliases(); len(got) != 2 || got[0] != (Alias{"pp", "product_prod_paul", got[0].Origin, ""}) || got[1].Name != "secret" {
 		t.Error(got)
 	}
 }
@@ -430,7 +434,7 @@ func TestDistance(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"a", "", 1}, {"abc", "abc", 0}, {"abc", "acb", 2}, {"kitten", "sitting", 3}, {"abcdef", "x", 4}, {"aaaa", "bbbb", 4}} {
+	}{{"", "", 0}, {"a", "", 1}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"abcd", "cabd", 2}, {"kitten", "sitting", 3}, {"abcdef", "x", 4}, {"aaaa", "bbbb", 4}} {
 		if got := distance(tt.a, tt.b, 3); got != tt.want {
 			t.Errorf("%q %q: %d, want %d", tt.a, tt.b, got, tt.want)
 		}

@@ -44,6 +44,10 @@ func (s *Set) Settings() (Settings, error) {
 			out.LockAfter, err = duration(set.value)
 		case keyMFAPrompt:
 			out.MFAPrompt, err = prompts(set.value)
+		case keyCatalog:
+			out.Catalog = expandHome(set.value)
+		case keyCatalogPath:
+			out.CatalogPath = set.value
 		}
 		if err != nil {
 			return Settings{}, fault.New(fault.Config, "%s: %s %w", o, set.key, err)

@@ -34,7 +34,8 @@ const (
 	keyAccessKeyID       = "aws_access_key_id"
 	keySecretKey         = "aws_secret_access_key"
 	keySessionToken      = "aws_session_token"
-	keySTS               = "sts" // within [services NAME]
+	keySTS               = "sts"    // within [services NAME]
+	keyOutput            = "output" // of no meaning to the broker
 
 	// the broker's own
 	keyConfirm         = "confirm"
@@ -47,6 +48,8 @@ const (
 	keySTSEndpoint     = "sts_endpoint"
 	keyLockAfter       = "lock_after"
 	keyMFAPrompt       = "mfa_prompt"
+	keyCatalog         = "catalog"
+	keyCatalogPath     = "catalog_path"
 )
 
 // awsKeys are the keys that are kept of the AWS files; the rest of a profile is
@@ -59,12 +62,12 @@ var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASeria
 // profiles that the broker does not serve are among them: they are refused by
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, "output")),
+	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt, keyCatalog, keyCatalogPath),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.
@@ -89,6 +92,7 @@ func merged(a, b map[string]string) map[string]string {
 // A table is what one file says, without the bytes of the file.
 type table struct {
 	blocks   map[blockID]*block
+	twice    Origin // of a section that stands twice, which botocore takes for no file at all
 	warnings []Warning
 }
 
@@ -99,6 +103,7 @@ type block struct {
 	name     string
 	origin   Origin
 	prefixed bool
+	shared   bool // it stands in the credentials file
 	settings []setting
 }
 
@@ -196,10 +201,11 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		}
 		b = nil
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
+		t.twice = Origin{path, sec.line}
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed}
+		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))

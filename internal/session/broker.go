@@ -83,6 +83,8 @@ type Request struct {
 	// Login opens the MFA session alone, whatever roles the profile has, and
 	// asks AWS again where it failed a moment ago.
 	Login bool
+	// AdHoc is a role that no profile names; nil for the profile as it is.
+	AdHoc *AdHoc
 
 	background bool // nobody waits, so nobody may be asked
 }
@@ -202,11 +204,12 @@ func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
 		p = &plans{set: set}
 		b.plans.Store(p)
 	}
-	if plan, ok := p.byName.Load(req.Profile); ok && req.MinTTL == 0 {
+	plain := req.MinTTL == 0 && req.AdHoc == nil
+	if plan, ok := p.byName.Load(req.Profile); ok && plain {
 		return plan.(Plan), set.Warnings(), nil
 	}
-	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort})
-	if err == nil && req.MinTTL == 0 {
+	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc})
+	if err == nil && plain {
 		p.byName.Store(req.Profile, plan)
 	}
 	return plan, set.Warnings(), err
@@ -224,6 +227,8 @@ type Wish struct {
 	MinTTL      time.Duration // how long the credentials have to last at least; 0 for any time
 	// Short says of which roles AWS is known to give one hour at most; nil for none.
 	Short func(roleARN string) bool
+	// AdHoc is a role that no profile names; nil for the profile as it is.
+	AdHoc *AdHoc
 }
 
 // PlanFor resolves a name in a set and plans its chain. Where no plan can last as
@@ -235,6 +240,9 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (Plan, error) {
 	}
 	chain, err := set.Resolve(name)
 	if err != nil {
+		return Plan{}, err
+	}
+	if chain, err = wish.AdHoc.extend(chain); err != nil {
 		return Plan{}, err
 	}
 	return NewPlan(chain, Defaults{
@@ -537,6 +545,7 @@ func (b *Broker) Waiting() []Waiting { return b.desk.waiting() }
 
 // Held describes one session that the broker holds, or failed to get.
 type Held struct {
+	Key         Key
 	Source      string
 	Role        string // ARN; empty for the MFA session of the source itself
 	Profile     string // the profile that asked for it first
@@ -554,8 +563,9 @@ func (b *Broker) Held() []Held {
 	defer c.mu.Unlock()
 	now := c.now()
 	var list []Held
-	for _, s := range c.slots {
+	for key, s := range c.slots {
 		h := Held{
+			Key:     key,
 			Source:  s.plan.Source.Name,
 			Role:    s.plan.Steps[s.step].RoleARN,
 			Profile: s.plan.Steps[s.step].Profile,

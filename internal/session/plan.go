@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -112,6 +113,10 @@ type Plan struct {
 // profiles with the same key share a session.
 type Key [sha256.Size]byte
 
+// String is short and tells keys apart for people and programs; nothing can be
+// learned from it, since nothing that goes into a key is secret.
+func (k Key) String() string { return hex.EncodeToString(k[:8]) }
+
 // Defaults are what a plan takes where the profile says nothing, and what is wished of it.
 type Defaults struct {
 	SessionDuration time.Duration // of the MFA session
@@ -198,6 +203,10 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s names the device %s, but a role that is assumed from a role cannot be given a code; the session of %s is used", role.Profile, role.MFASerial, serial))
 		}
 		p.Steps = append(p.Steps, step)
+	}
+	if d.AdHoc != nil {
+		last := &p.Steps[len(p.Steps)-1]
+		last.Policy, last.Tags = d.AdHoc.Policy, d.AdHoc.Tags
 	}
 	if d.STSEndpoint != "" {
 		for i := range p.Steps {

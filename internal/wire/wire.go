@@ -19,6 +19,12 @@
 //	→ {"v":1,"verb":"answer","id":1,"code":"123456"}      or {"v":1,"verb":"cancel","id":1}
 //	← {"v":1,"credential":{…}}
 //
+// "get" may name a role that no profile has; it is then assumed from what "profile" gives. Without an arn, the
+// other fields say what is asked otherwise of the profile's own last role. This is for the local socket alone:
+// whatever answers for others refuses a request that has a role.
+//
+//	→ {"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","duration_seconds":900}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -78,6 +84,27 @@ type Request struct {
 	TTY     string        // that terminal's device; may be empty
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
+
+	Role *Role // of Get: a role that no profile names; nil for the profile as it is
+}
+
+// Role is a role that no profile names, or with an empty ARN what is asked
+// otherwise of a profile's last role. Empty fields ask for nothing.
+type Role struct {
+	ARN         string `json:"arn,omitempty"`
+	ExternalID  string `json:"external_id,omitempty"`
+	Seconds     int    `json:"duration_seconds,omitempty"`
+	SessionName string `json:"session_name,omitempty"`
+	MFASerial   string `json:"mfa_serial,omitempty"`
+	Region      string `json:"region,omitempty"`
+	Policy      string `json:"policy,omitempty"` // session policy, JSON
+	Tags        []Tag  `json:"tags,omitempty"`   // session tags
+}
+
+// Tag is one session tag.
+type Tag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
 // Response is what the daemon answers.
@@ -107,6 +134,9 @@ type Credential struct {
 	Expiration      time.Time
 	Profile         string // exact name
 	Region          string // of the profile; may be empty
+	// Role is the ARN of the role that the request named. A daemon that is too old to know such requests leaves it
+	// empty, and the session is not of that role.
+	Role string
 }
 
 // Status is what the daemon holds.
@@ -133,6 +163,7 @@ type Waiting struct {
 
 // Session is one session that the daemon holds, or failed to get.
 type Session struct {
+	ID          string     `json:"id,omitempty"` // the same for all who ask STS the same
 	Source      string     `json:"source"`
 	Role        string     `json:"role,omitempty"` // ARN; empty for the MFA session
 	Profile     string     `json:"profile"`        // that asked for it first
@@ -161,6 +192,7 @@ type requestJSON struct {
 	TTY       string `json:"tty,omitempty"`
 	Desktop   string `json:"desktop,omitempty"`
 	ID        int    `json:"id,omitempty"`
+	Role      *Role  `json:"role,omitempty"`
 }
 
 type responseJSON struct {
@@ -188,12 +220,13 @@ type credentialJSON struct {
 	Expiration      string `json:"Expiration"`
 	Profile         string `json:"profile,omitempty"`
 	Region          string `json:"region,omitempty"`
+	Role            string `json:"role,omitempty"`
 }
 
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID})
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -207,7 +240,7 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID}, nil
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
@@ -225,6 +258,7 @@ func EncodeResponse(r Response) ([]byte, error) {
 			Expiration:      c.Expiration.UTC().Format(time.RFC3339),
 			Profile:         c.Profile,
 			Region:          c.Region,
+			Role:            c.Role,
 		}
 	}
 	return line(j)
@@ -249,7 +283,7 @@ func DecodeResponse(b []byte) (Response, error) {
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
 		}
-		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region}
+		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role}
 	}
 	return r, nil
 }

@@ -18,7 +18,7 @@ import (
 
 var (
 	expires = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1"}
+	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", ""}
 )
 
 // The lines as they travel. A change here is a change of the protocol.
@@ -33,6 +33,8 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"get","profile":"p","aws_config_file":"/a/config","aws_shared_credentials_file":"/a/credentials","client":"0.1.0"}`},
 		{Request{Verb: Login, Profile: "security", Code: secret.New("123456")}, `{"v":1,"verb":"login","profile":"security","code":"123456"}`},
 		{Request{Verb: Unlock, Passphrase: secret.New("a \"b\"\n")}, `{"v":1,"verb":"unlock","passphrase":"a \"b\"\n"}`},
+		{Request{Verb: Get, Profile: "security", Role: &Role{ARN: "arn:aws:iam::444455556666:role/audit", ExternalID: "e", Seconds: 900, SessionName: "s", Policy: "{}", Tags: []Tag{{"a", ""}}}},
+			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The screen that the list stands on, and the one that it gives back.
+const otherScreen, sameScreen = "\x1b[?1049h", "\x1b[?1049l"
+
+// leftAlone is that the terminal is as it was, modes and screen.
+func (s *seat) leftAlone() {
+	s.t.Helper()
+	s.asItWas()
+	for _, pair := range [][2]string{{otherScreen, sameScreen}, {"\x1b[?2004h", "\x1b[?2004l"}, {"\x1b[?25l", "\x1b[?25h"}, {"\x1b[?7l", "\x1b[?7h"}} {
+		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			shown := s.shown() // which may come after the end of the program
+			if on, off := strings.LastIndex(shown, pair[0]), strings.LastIndex(shown, pair[1]); 0 <= on && on < off {
+				break
+			}
+			if time.Now().After(limit) {
+				s.t.Errorf("%q was not taken back", pair[0])
+				break
+			}
+		}
+	}
+}
+
+// TestPick: part of a name, Enter, and the command runs with that profile; stdin, stdout and stderr are elsewhere. The code
+// that is asked for next is typed into the question and not into the list.
+func TestPick(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.sit(t, "broker", "exec", "--", "sh", "-c", "echo $BROKER_PROFILE")
+	s.waits("profile>")
+	s.waits("allow-admin-from-security-account")
+	s.keys("pdprd")
+	s.waits("1/3")
+	s.types("")
+	s.waits(question)
+	s.types(h.code(t, serial))
+	if r := s.ends(); r.code != 0 || r.stdout != "product_prod_paul\n" || r.stderr != "" {
+		t.Errorf("%v\n%s", r, s.shown())
+	}
+	s.leftAlone()
+	h.toldCodes(t, 1)
+
+	// What was used latest comes first, and login takes what is chosen.
+	h.credentials(t, "security")
+	h.credentials(t, "product_dev_paul")
+	s = h.sit(t, "broker", "login", "--pick")
+	s.waits("(source)")
+	shown := s.shown()
+	if dev, source, prod := strings.Index(shown, "product_dev_paul"), strings.Index(shown, "(source)"), strings.Index(shown, "product_prod_paul"); !(0 <= dev && dev < source) || prod >= 0 && prod < source {
+		t.Errorf("not the latest first: dev at %d, the source at %d, prod at %d", dev, source, prod)
+	}
+	s.types("")
+	if r := s.ends(); r.code != 0 || !strings.HasPrefix(r.stdout, "security: logged in until ") {
+		t.Errorf("%v\n%s", r, s.shown())
+	}
+	s.leftAlone()
+
+	// Another than the best of what fits is asked about: it may have been on top by chance when Enter came.
+	for answer, want := range map[string]int{"n": 8, "y": 0} {
+		s = h.sit(t, "broker", "exec", "--", "sh", "-c", "echo $BROKER_PROFILE")
+		s.waits("3/3")
+		s.keys("product_")
+		s.waits("2/3")
+		s.types("\x1b[B")
+		s.waits("Take product_prod_paul 444455556666 allow-admin-from-security-account eu-west-1? [y/N] ")
+		s.types(answer)
+		if r := s.ends(); r.code != want || want == 0 && r.stdout != "product_prod_paul\n" {
+			t.Errorf("%s: %v", answer, r)
+		}
+		s.leftAlone()
+		h.credentials(t, "product_dev_paul") // the latest again
+	}
+
+	// Without any argument it is a shell.
+	h.env = append(h.env, "SHELL=/bin/sh", "PS1=ready> ")
+	s = h.shell(t, "broker", "exec")
+	s.waits("profile>")
+	s.types("")
+	s.waits("ready> ")
+	s.types("echo in:$BROKER_PROFILE; exit 7")
+	s.waits("in:product_dev_paul")
+	if r := s.ends(); r.code != 7 {
+		t.Errorf("%v\n%s", r, s.shown())
+	}
+}
+
+// TestPickNothing: whoever leaves the list chose nothing, and no credential was asked for.
+func TestPickNothing(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	for name, leave := range map[string]func(*seat){
+		"Esc":     func(s *seat) { s.keys("\x1b") },
+		"Ctrl-C":  func(s *seat) { s.keys("\x03") },
+		"Ctrl-D":  func(s *seat) { s.keys("\x04") },
+		"SIGTERM": func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGTERM) },
+		"SIGHUP":  func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGHUP) },
+		// With the Return at once: what stood on top before is not taken.
+		"no such profile": func(s *seat) { s.types("zzzz") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := h.sit(t, "broker", "exec", "--", "true")
+			s.waits("profile>")
+			s.waits("security")
+			leave(s)
+			if said := s.fails("8"); !strings.Contains(said, "nothing was chosen") {
+				t.Error(said)
+			}
+			s.leftAlone()
+		})
+	}
+	h.counted(t, "AssumeRole", 0)
+
+	// The window is closed: it ends, and does not turn round and round.
+	gone := h.sit(t, "broker", "exec", "--", "true")
+	gone.waits("security")
+	gone.leave()
+	if r := gone.ends(); r.code == 0 {
+		t.Errorf("chosen by nobody: %v", r)
+	}
+
+	// The person's own fzf options are not taken: they may run programs.
+	h.env = append(h.env, "FZF_DEFAULT_OPTS=--bind=start:become(touch ran)", "FZF_DEFAULT_COMMAND=touch ran")
+	s := h.sit(t, "broker", "exec", "--", "true")
+	s.waits("profile>")
+	s.keys("\x1b")
+	s.fails("8")
+	if isFile(h.dir + "/ran") {
+		t.Error("an option from the environment ran a program")
+	}
+}
+
+// TestPickWithoutTerminal: there is nobody to choose.
+func TestPickWithoutTerminal(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	for _, args := range [][]string{{"exec"}, {"exec", "--", "true"}, {"login", "--pick"}} {
+		r := h.run("broker", args...)
+		if err := checkFailure(r, "2", "broker", args); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}

@@ -1,0 +1,424 @@
+// Package accounts owns the account map: a small INI file that a team keeps in
+// git, or what AWS Organizations lists, and the names and roles of the profiles that come
+// of it. A map is written by others, so it says which roles there are and nothing
+// else: it refuses code, endpoints and secrets, and every value that is not of
+// the form that AWS gives it. It knows neither the files of profiles nor AWS.
+package accounts
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"broker/internal/fault"
+)
+
+// MaxSize bounds the file of a map: 10,000 accounts, AWS's own limit of an
+// organisation, fit into it.
+// https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
+const MaxSize = 2 << 20
+
+// maxRoles bounds the roles of one account; more is a mistake.
+const maxRoles = 100
+
+// Map is the accounts that a team has.
+type Map struct {
+	Label    string // of the block in which its profiles are written
+	Product  string // for {product}; may be empty
+	Source   string // the source or profile from which its roles are assumed; may be empty
+	Template string // of the names; may be empty
+	Accounts []Account
+}
+
+// Account is one account of a map.
+type Account struct {
+	Name        string
+	ID          string // twelve digits
+	Environment string // for {env}
+	Partition   string
+	Roles       []string // name, path and name, or ARN
+	Region      string   // may be empty
+	ExternalID  string
+	Duration    string // seconds; empty where the map says nothing
+	MFASerial   string
+
+	origin string // file:line, for messages
+}
+
+// The keys of a map, before the first section and in a section.
+var (
+	topKeys     = []string{"product", "source", "region", "partition", "roles", "template"}
+	accountKeys = []string{"id", "environment", "partition", "roles", "region", "external_id", "duration_seconds", "mfa_serial"}
+)
+
+// What a value has to look like. The patterns are AWS's, but for paths of roles:
+// AWS allows them every character, and a file from elsewhere has no use for all of them.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var (
+	word       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,63}$`)
+	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
+	partition  = regexp.MustCompile(`^aws(-cn|-us-gov)?$`)
+	region     = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
+	rolePath   = regexp.MustCompile(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
+	roleARN    = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::([0-9]{12}):role/(.+)$`)
+	externalID = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
+	device     = regexp.MustCompile(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
+)
+
+// Parse reads a map. The file's name is for messages, and for the label where the map names no product.
+//
+// The error is a fault.Config that names file and line: for what is not INI or not
+// text, for keys that are unknown, stand twice or have no place in a map, for a value of the
+// wrong form, for an account that is there twice.
+func Parse(file string, src []byte) (Map, error) {
+	if len(src) > MaxSize {
+		return Map{}, fault.New(fault.Config, "%s: an account map has at most %d bytes", file, MaxSize)
+	}
+	r := &reader{file: file}
+	if line := notText(src); line > 0 {
+		return Map{}, r.wrong(line, "holds a character that is no text")
+	}
+	sections, err := r.scan(src)
+	if err != nil {
+		return Map{}, err
+	}
+	if len(sections) < 2 {
+		return Map{}, fault.New(fault.Config, "%s: an account map has a section for each account, such as [dev]", file)
+	}
+	m := Map{Label: labelOf(file)}
+	top := r.values("before the first section", sections[0], topKeys)
+	m.Product = top.take("product", word, "is not a word such as product")
+	m.Source = top.take("source", word, "is not the name of a source or profile")
+	if m.Template, _ = top.get("template"); m.Template != "" {
+		if _, err := parseTemplate(m.Template); err != nil {
+			top.fail("template", "%s", fault.Of(err).Message)
+		}
+	}
+	if m.Product != "" {
+		m.Label = labelOf(m.Product)
+	}
+	seen := map[string]string{}
+	for _, s := range sections[1:] {
+		a := r.account(s, top)
+		for _, key := range []string{"account " + strconv.Quote(a.Name), "id " + a.ID} {
+			if first, again := seen[key]; again && r.err == nil {
+				r.err = fault.New(fault.Config, "%s: %s is there twice, first at %s", a.origin, key, first)
+			}
+			seen[key] = a.origin
+		}
+		m.Accounts = append(m.Accounts, a)
+	}
+	if r.err != nil {
+		return Map{}, r.err
+	}
+	return m, nil
+}
+
+func (r *reader) account(s section, top *values) Account {
+	a := Account{Name: s.name, origin: r.origin(s.line)}
+	if !word.MatchString(a.Name) || strings.EqualFold(a.Name, "default") {
+		r.fail(a.origin, "an account cannot be called %.70q: a name is a word of letters, digits and _.@+=,- and not default", a.Name)
+	}
+	v := r.values("in ["+a.Name+"]", s, accountKeys)
+	a.ID = v.take("id", accountID, "is not the twelve digits of an account")
+	if a.ID == "" {
+		r.fail(a.origin, "account %q has no id", a.Name)
+	}
+	if a.Environment = v.take("environment", word, "is not a word such as dev"); a.Environment == "" {
+		a.Environment = a.Name
+	}
+	a.Region = v.or(top, "region", region, "is not the name of a region")
+	a.Partition = v.or(top, "partition", partition, "is not aws, aws-cn or aws-us-gov")
+	if of := partitionOf(a.Region); a.Partition == "" {
+		a.Partition = of
+	} else if a.Region != "" && of != a.Partition {
+		r.fail(a.origin, "account %q is in partition %s, and its region %s is in another", a.Name, a.Partition, a.Region)
+	}
+	roles, from := v, "roles"
+	if _, own := v.get(from); !own {
+		roles = top
+	}
+	list, _ := roles.get(from)
+	for role := range strings.SplitSeq(list, ",") {
+		if role = strings.TrimSpace(role); role == "" {
+			continue
+		}
+		if _, err := a.RoleARN(role); err != nil {
+			roles.fail(from, "%s", err)
+		}
+		a.Roles = append(a.Roles, role)
+	}
+	if len(a.Roles) > maxRoles {
+		roles.fail(from, "names more than %d roles", maxRoles)
+	}
+	a.ExternalID = v.take("external_id", externalID, "is not 2 to 1224 letters, digits and characters of _+=,.@:/-")
+	a.MFASerial = v.take("mfa_serial", device, "is not the serial of an MFA device")
+	if seconds, ok := v.get("duration_seconds"); ok {
+		if n, err := strconv.Atoi(seconds); err != nil || n < 900 || n > 43200 || strconv.Itoa(n) != seconds {
+			v.fail("duration_seconds", "is not a whole number of seconds from 900 to 43200")
+		}
+		a.Duration = seconds
+	}
+	return a
+}
+
+// What AWS allows of the name of a role and of all that stands behind "role/".
+const (
+	maxRoleName = 64
+	maxPath     = 512 + maxRoleName
+)
+
+// RoleARN is the ARN of a role of the account that is given by name, by path and
+// name, or by ARN. The error says what is wrong, without a prefix.
+func (a Account) RoleARN(role string) (string, error) {
+	if m := roleARN.FindStringSubmatch(role); m != nil {
+		if m[1] != a.Partition || m[2] != a.ID {
+			return "", fmt.Errorf("names a role of another account or partition than %s of %s", a.ID, a.Partition)
+		}
+		role = m[3]
+	}
+	path := strings.TrimPrefix(role, "/")
+	if name := path[strings.LastIndexByte(path, '/')+1:]; !rolePath.MatchString(path) || len(path) > maxPath || len(name) > maxRoleName {
+		return "", fmt.Errorf("names a role %.80q that cannot be one", role)
+	}
+	return "arn:" + a.Partition + ":iam::" + a.ID + ":role/" + path, nil
+}
+
+// partitionOf is the partition of a region; no region is one of aws.
+// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
+func partitionOf(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+// labelOf makes the label of a block of a file's name or a product.
+func labelOf(name string) string {
+	base := filepath.Base(name)
+	return toWord(strings.TrimSuffix(base, filepath.Ext(base)), "accounts")
+}
+
+// toWord makes one word of any text: small letters and digits, with a dash for all else.
+func toWord(text, otherwise string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(text) {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_':
+			b.WriteRune(r)
+		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-"):
+			b.WriteByte('-')
+		}
+		if b.Len() >= 60 {
+			break
+		}
+	}
+	if w := strings.Trim(b.String(), "-"); w != "" {
+		return w
+	}
+	return otherwise
+}
+
+// Listed is an account as AWS Organizations lists it.
+type Listed struct{ ID, Name string }
+
+// OfOrganization is the map of an organisation that the management account of a
+// profile listed. Names become words; where two become the same one, each gets its id behind it.
+func OfOrganization(profile, partition string, list []Listed) Map {
+	m := Map{Label: "org-" + toWord(profile, "profile"), Source: profile}
+	count := map[string]int{}
+	for _, l := range list {
+		count[toWord(l.Name, l.ID)]++
+	}
+	for _, l := range list {
+		name := toWord(l.Name, l.ID)
+		if count[name] > 1 || name == "default" {
+			name += "-" + l.ID
+		}
+		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition, origin: "the organisation"})
+	}
+	return m
+}
+
+// reader remembers the first thing that is wrong with a map.
+type reader struct {
+	file string
+	err  error
+}
+
+func (r *reader) origin(line int) string {
+	if line == 0 {
+		return r.file
+	}
+	return r.file + ":" + strconv.Itoa(line)
+}
+
+func (r *reader) wrong(line int, text string) error {
+	return fault.New(fault.Config, "%s: this line %s", r.origin(line), text)
+}
+
+func (r *reader) fail(origin, format string, args ...any) {
+	if r.err == nil {
+		r.err = fault.New(fault.Config, "%s: "+format, append([]any{origin}, args...)...)
+	}
+}
+
+// section is one section as it stands there.
+type section struct {
+	name string
+	line int // 0 for what stands before the first one
+	keys []keyLine
+}
+
+type keyLine struct {
+	key, value string
+	line       int
+}
+
+// scan reads lines: [name], key = value, comments. There is nothing else: no
+// quotes, no continued lines, nothing that is put in for anything.
+func (r *reader) scan(src []byte) ([]section, error) {
+	all := []section{{}}
+	n := 0
+	for text := range bytes.Lines(bytes.TrimPrefix(src, []byte("\ufeff"))) {
+		n++
+		line := strings.TrimSpace(withoutComment(string(text)))
+		if line == "" {
+			continue
+		}
+		if line[0] == '[' {
+			if line[len(line)-1] != ']' {
+				return nil, r.wrong(n, `begins a section without "]"`)
+			}
+			all = append(all, section{name: strings.TrimSpace(line[1 : len(line)-1]), line: n})
+			continue
+		}
+		i := strings.IndexAny(line, "=:")
+		if i < 1 {
+			return nil, r.wrong(n, `is not "key = value"`)
+		}
+		last := &all[len(all)-1]
+		last.keys = append(last.keys, keyLine{strings.TrimSpace(line[:i]), strings.TrimSpace(line[i+1:]), n})
+	}
+	return all, nil
+}
+
+// withoutComment cuts a comment off: a # or ; at the start, or behind white space.
+func withoutComment(line string) string {
+	for i := range len(line) {
+		if (line[i] == '#' || line[i] == ';') && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			return line[:i]
+		}
+	}
+	return line
+}
+
+// values are the keys of one section.
+type values struct {
+	*reader
+	line  int // of the section
+	lines map[string]int
+	keys  map[string]string
+}
+
+// values reads a section, and refuses what it may not say.
+func (r *reader) values(where string, s section, known []string) *values {
+	v := &values{r, s.line, map[string]int{}, map[string]string{}}
+	for _, k := range s.keys {
+		_, again := v.lines[k.key]
+		v.lines[k.key] = k.line
+		switch {
+		case !contains(known, k.key) && dangerous(k.key):
+			v.fail(k.key, "has no place in an account map: no code, no endpoint and no secret is taken from one")
+		case !contains(known, k.key):
+			v.fail(k.key, "is not known %s; known are %s", where, strings.Join(known, ", "))
+		case again:
+			v.fail(k.key, "stands twice %s", where)
+		}
+		if k.value != "" {
+			v.keys[k.key] = k.value
+		}
+	}
+	return v
+}
+
+// dangerous are the keys by which a file of AWS or of the broker could run a
+// program, choose whom keys are shown to, or carry a secret.
+func dangerous(key string) bool {
+	key = strings.ToLower(key)
+	for _, part := range []string{"process", "command", "endpoint", "service", "ca_bundle", "proxy", "secret", "access_key", "token", "seed", "password",
+		"credential", "source_profile", "sso_", "login_", "web_identity", "keyring", "include", "catalog", "confirm", "sts_"} {
+		if strings.Contains(key, part) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *values) get(key string) (string, bool) {
+	s, ok := v.keys[key]
+	return s, ok
+}
+
+// fail says what is wrong with a key, without its value: a secret may have been
+// pasted into the wrong line.
+func (v *values) fail(key, format string, args ...any) {
+	line, ok := v.lines[key]
+	if !ok {
+		line = v.line
+	}
+	v.reader.fail(v.origin(line), "%.60q "+format, append([]any{key}, args...)...)
+}
+
+// maxValue bounds a value; AWS's longest, the external id, has 1,224 characters.
+const maxValue = 1224
+
+func (v *values) take(key string, form *regexp.Regexp, otherwise string) string {
+	value, ok := v.get(key)
+	if ok && (!form.MatchString(value) || len(value) > maxValue) {
+		v.fail(key, "%s", otherwise)
+	}
+	return value
+}
+
+// or takes a value of the section, or else the one that stands before the sections.
+func (v *values) or(top *values, key string, form *regexp.Regexp, otherwise string) string {
+	if _, own := v.get(key); own {
+		return v.take(key, form, otherwise)
+	}
+	return top.take(key, form, otherwise)
+}
+
+// notText is the first line with a byte that is no text, or 0.
+func notText(src []byte) int {
+	line := 1
+	for len(src) > 0 {
+		r, n := utf8.DecodeRune(src)
+		switch {
+		case r == '\n':
+			line++
+		case r == utf8.RuneError && n == 1, unicode.IsControl(r) && r != '\t' && r != '\r':
+			return line
+		}
+		src = src[n:]
+	}
+	return 0
+}

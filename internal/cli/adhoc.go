@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/wire"
+)
+
+// adHocFlags are the flags of a role that no profile names, and of what one use
+// of a profile asks otherwise of its role.
+func adHocFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
+		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
+		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role wants"},
+		&cli.DurationFlag{Name: "duration", Usage: "how long the session is to last, such as `30m`"},
+		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
+		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
+		&cli.StringSliceFlag{Name: "session-tag", Usage: "`KEY=VALUE`, may be repeated"},
+	}
+}
+
+// adHoc is what the flags ask for; nil where they ask for nothing.
+func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
+	usage := func(format string, args ...any) error {
+		return fault.New(fault.Usage, format, args...).WithHint("%s --help", c.Command.HelpName)
+	}
+	given := false
+	for _, f := range adHocFlags() {
+		given = given || c.IsSet(f.Names()[0])
+	}
+	switch {
+	case !given:
+		return nil, nil
+	case c.IsSet("source") && !c.IsSet("role-arn"):
+		return nil, usage("--source goes with --role-arn; a profile says itself where it comes from")
+	case c.IsSet("role-arn") && c.String("role-arn") == "":
+		return nil, usage("--role-arn is empty")
+	case c.Duration("duration") < 0 || c.Duration("duration")%time.Second != 0:
+		return nil, usage("--duration is how long, such as 30m")
+	}
+	role := &wire.Role{
+		ARN: c.String("role-arn"), ExternalID: c.String("external-id"), SessionName: c.String("session-name"),
+		Seconds: int(c.Duration("duration") / time.Second), Policy: c.String("session-policy"),
+	}
+	if role.Policy != "" && !strings.HasPrefix(strings.TrimSpace(role.Policy), "{") {
+		text, err := os.ReadFile(role.Policy)
+		if err != nil {
+			return nil, fault.New(fault.Failed, "read the session policy: %w", err)
+		}
+		role.Policy = string(text)
+	}
+	for _, tag := range c.StringSlice("session-tag") {
+		key, value, ok := strings.Cut(tag, "=")
+		if !ok {
+			return nil, usage("a session tag is KEY=VALUE, unlike %.60q", tag)
+		}
+		role.Tags = append(role.Tags, wire.Tag{Key: key, Value: value})
+	}
+	return role, nil
+}
+
+// accountRole is a role by the number of its account.
+var accountRole = regexp.MustCompile(`^([0-9]{12}):([^:]+)$`)
+
+// roleSource is the name of the source from which a role is assumed, and makes
+// the ARN whole, in the source's partition. Where there is one source alone, it need not be named.
+func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
+	set, err := p.set()
+	if err != nil {
+		return "", err
+	}
+	if sources := set.Sources(); typed == "" && len(sources) == 1 {
+		typed = sources[0].Name
+	}
+	if typed == "" {
+		return "", fault.New(fault.Usage, "--role-arn wants --source, since there is not one source alone").WithHint("broker profiles list")
+	}
+	name, err := set.Find(typed)
+	if err != nil {
+		return "", err
+	}
+	chain, err := set.Resolve(name)
+	if err != nil {
+		return "", err
+	}
+	if m := accountRole.FindStringSubmatch(role.ARN); m != nil {
+		role.ARN = "arn:" + partitionOf(chain) + ":iam::" + m[1] + ":role/" + m[2]
+	}
+	return name, nil
+}
+
+// partitionOf is the partition in which a chain ends, as far as its ARNs tell it.
+func partitionOf(chain profiles.Chain) string {
+	arn := chain.Source.MFASerial
+	if n := len(chain.Roles); n > 0 {
+		arn = chain.Roles[n-1].ARN
+	}
+	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
+		return f[1]
+	}
+	return "aws"
+}
+
+// roleCredential is credential for a role that no profile names; with a nil role it is credential.
+func (p *program) roleCredential(ctx context.Context, name string, role *wire.Role, minTTL time.Duration) (wire.Credential, error) {
+	if role == nil {
+		return p.credential(ctx, name, minTTL)
+	}
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Get, Profile: name, MinTTL: minTTL, Role: role})
+	if err != nil {
+		return wire.Credential{}, err
+	}
+	if err := ofRole(resp, role.ARN); err != nil {
+		return wire.Credential{}, err
+	}
+	p.warn(resp.Warnings)
+	if role.ARN != "" {
+		resp.Credential.Profile = role.ARN
+	}
+	return *resp.Credential, nil
+}
+
+// ofRole refuses the answer of a daemon that does not know of such requests, and gave
+// the session of the source or profile as it is.
+func ofRole(resp wire.Response, arn string) error {
+	if c := resp.Credential; c == nil || c.Role == "" || arn != "" && c.Role != arn {
+		return fault.New(fault.Unreachable, "the daemon is older than this program, and did not assume the role; stop it, and the next request starts a new one").
+			WithHint("broker status")
+	}
+	return nil
+}

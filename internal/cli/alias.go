@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+func (p *program) aliasCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "alias",
+		Usage:     "list the short names of profiles, or make one",
+		ArgsUsage: "[SHORT NAME]",
+		Description: "SHORT is what you want to type, NAME a profile or source, or a part of its name that is\n" +
+			"unique. Without arguments all aliases are listed.",
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "remove", Usage: "remove the alias SHORT"},
+		},
+		BashComplete: p.completeAlias,
+		Action: func(c *cli.Context) error {
+			args := c.Args().Slice()
+			switch {
+			case c.Bool("remove") && len(args) == 1:
+				return p.removeAlias(args[0])
+			case c.Bool("remove"):
+				return fault.New(fault.Usage, "alias --remove wants the one alias to remove").WithHint("broker profiles alias --remove SHORT")
+			case len(args) == 0:
+				return p.listAliases(c.Bool("json"))
+			case len(args) == 2:
+				return p.setAlias(args[0], args[1])
+			}
+			return fault.New(fault.Usage, "alias wants the short name and what it stands for").WithHint("broker profiles alias SHORT NAME")
+		},
+	}
+}
+
+// aliasJSON is one alias in `broker profiles alias --json`.
+type aliasJSON struct {
+	Alias   string `json:"alias"`
+	Profile string `json:"profile"`
+	Origin  string `json:"origin"`
+	Problem string `json:"problem,omitempty"`
+}
+
+func (p *program) listAliases(asJSON bool) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	list := set.Aliases()
+	if asJSON {
+		out := make([]aliasJSON, 0, len(list))
+		for _, a := range list {
+			out = append(out, aliasJSON{a.Name, a.Target, a.Origin.String(), a.Problem})
+		}
+		return p.printJSON(out)
+	}
+	if len(list) == 0 {
+		p.warn([]string{"there is no alias yet; broker profiles alias SHORT NAME"})
+		return nil
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "ALIAS\tPROFILE\tPROBLEM")
+	for _, a := range list {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", dash(a.Name), dash(a.Target), fault.Line(a.Problem))
+	}
+	return w.Flush()
+}
+
+// setAlias makes an alias, or lets one stand for something else, and says so before.
+func (p *program) setAlias(short, typed string) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	if err := set.CheckAlias(short); err != nil {
+		return err
+	}
+	name, err := set.Find(typed)
+	if err != nil {
+		return err
+	}
+	was := ""
+	for _, a := range set.Aliases() {
+		if a.Name == short && a.Target != name {
+			was = ", no longer for " + fault.Line(a.Target)
+		}
+	}
+	return p.editRegistry(func(src []byte) ([]byte, error) {
+		dst, err := profiles.SetSection(src, profiles.SectionAlias, "", []profiles.KeyValue{{Key: short, Value: name}})
+		if err == nil {
+			p.say("%s stands for %s%s", fault.Line(short), fault.Line(name), was)
+		}
+		return dst, err
+	})
+}
+
+func (p *program) removeAlias(short string) error {
+	removed := false
+	err := p.editRegistry(func(src []byte) ([]byte, error) {
+		dst, err := profiles.RemoveKeys(src, profiles.SectionAlias, "", short)
+		removed = err == nil && !bytes.Equal(src, dst)
+		return dst, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !removed:
+		return fault.New(fault.NotFound, "there is no alias %q", short).WithHint("broker profiles alias")
+	}
+	p.say("%s: no alias any more", fault.Line(short))
+	return nil
+}

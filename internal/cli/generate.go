@@ -1,0 +1,516 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/accounts"
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+func (p *program) generateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "generate",
+		Usage: "write a profile for each role of an account map, or of an organisation",
+		Description: "The profiles stand in a marked block of the registry and of the AWS config. That block alone\n" +
+			"is changed; a name that you have elsewhere is left alone. What changes is shown first.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
+			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
+			&cli.StringFlag{Name: "product", Usage: "`NAME` for {product}; default: the map's"},
+		}, generationFlags()...),
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
+			}
+			g := generation{program: p, c: c}
+			file, org := c.String("map"), c.String("from-org")
+			switch {
+			case (file == "") == (org == ""):
+				return fault.New(fault.Usage, "generate wants either --map or --from-org").WithHint("broker profiles generate --map accounts.ini")
+			case org != "":
+				g.again = "broker profiles generate --from-org " + fault.Word(org)
+				return g.fromOrganization(org)
+			}
+			g.again = "broker profiles generate --map " + fault.Word(file)
+			src, err := accounts.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			return g.fromMap(file, src)
+		},
+	}
+}
+
+func (p *program) syncCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "sync",
+		Usage: "update the profiles of the team's account map",
+		Description: "The map is where the setting catalog says: a file, or a git repository, in which the setting\n" +
+			"catalog_path names the file (accounts.ini). From there on it is generate --map.",
+		Flags: generationFlags(),
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
+			}
+			set, err := p.set()
+			if err != nil {
+				return err
+			}
+			settings, err := set.Settings()
+			if err != nil {
+				return err
+			}
+			if settings.Catalog == "" {
+				return fault.New(fault.Config, "%s: [settings] has no catalog to take the account map from", p.paths.Registry).
+					WithHint("broker profiles generate --map accounts.ini")
+			}
+			name, src, err := accounts.Fetch(c.Context, p.paths.State, settings.Catalog, settings.CatalogPath)
+			if err != nil {
+				return err
+			}
+			g := generation{program: p, c: c, again: "broker profiles sync"}
+			return g.fromMap(name, src)
+		},
+	}
+}
+
+func generationFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "template", Usage: "how profiles are called; default: `" + accounts.DefaultTemplate + "`"},
+		&cli.StringFlag{Name: "user", Usage: "`NAME` for {user}; default: the one of the MFA device, else of this system"},
+		&cli.StringFlag{Name: "source", Usage: "`NAME` of the source, or profile, from which the roles are assumed"},
+		&cli.StringSliceFlag{Name: "role", Usage: "these `ROLES` instead of those that the map names"},
+		&cli.BoolFlag{Name: "probe", Usage: "only roles that AWS lets you assume"},
+		&cli.BoolFlag{Name: "prune", Value: true, Usage: "remove what is not in the map any more; --prune=false keeps it"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show the change of both files, and change nothing"},
+		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
+	}
+}
+
+// generation is one run of generate or sync.
+type generation struct {
+	*program
+	c     *cli.Context
+	again string // the command, for a hint
+
+	set    *profiles.Set
+	source profiles.Chain // from which the roles are assumed
+	label  string
+	left   []leftOut
+	files  [2]blockFile // registry, config
+}
+
+// leftOut is a role or account for which there will be no profile, and why.
+type leftOut struct{ what, why string }
+
+// blockFile is one of the two files as it was read, and the sections of its block.
+type blockFile struct {
+	path     string
+	src      []byte
+	old, new []profiles.BlockSection
+}
+
+func (g *generation) fromMap(file string, src []byte) error {
+	m, err := accounts.Parse(file, src)
+	if err != nil {
+		return err
+	}
+	if err := g.open(cmp.Or(g.c.String("source"), m.Source)); err != nil {
+		return err
+	}
+	if product := g.c.String("product"); product != "" {
+		m.Product = product
+	}
+	return g.run(m)
+}
+
+// fromOrganization makes a map of what AWS Organizations lists. Who controls an
+// organisation reaches its accounts from the management account, so the roles are assumed from there.
+func (g *generation) fromOrganization(typed string) error {
+	profile, err := g.find(typed)
+	if err != nil {
+		return err
+	}
+	source := g.c.String("source")
+	if source == "" {
+		source = profile
+	}
+	if err := g.open(source); err != nil {
+		return err
+	}
+	asks, err := g.set.Resolve(profile)
+	if err != nil {
+		return err
+	}
+	settings, err := g.set.Settings()
+	if err != nil {
+		return err
+	}
+	cred, err := g.credential(g.c.Context, profile, 0)
+	if err != nil {
+		return err
+	}
+	// The endpoint of the profile, but for a URL, which would be that of its STS.
+	of := asks.Source.Endpoint
+	if n := len(asks.Roles); n > 0 {
+		of = asks.Roles[n-1].Endpoint
+	}
+	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
+	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint})
+	found, err := client.Accounts(g.c.Context, exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}, endpoint)
+	if fault.Is(err, fault.Denied) {
+		return fault.Of(err).WithHint("broker explain %s", fault.Word(profile))
+	}
+	if err != nil {
+		return err
+	}
+	byDefault := len(g.c.StringSlice("role")) == 0
+	var list []accounts.Listed
+	for _, a := range found {
+		if a.Management && byDefault {
+			g.left = append(g.left, leftOut{a.ID, "the management account has no " + accounts.OrganizationRole})
+			continue
+		}
+		list = append(list, accounts.Listed{ID: a.ID, Name: a.Name})
+	}
+	m := accounts.OfOrganization(profile, partitionOf(asks), list)
+	if byDefault {
+		for i := range m.Accounts {
+			m.Accounts[i].Roles = []string{accounts.OrganizationRole}
+		}
+	}
+	if m.Product = g.c.String("product"); m.Product == "" {
+		// product_mgmt_paul is called so by the default template.
+		if rest, ok := strings.CutSuffix(profile, "_"+g.user()); ok {
+			m.Product = rest[:max(strings.LastIndexByte(rest, '_'), 0)]
+		}
+	}
+	return g.run(m)
+}
+
+// open resolves the source from which the roles are assumed. Where nobody
+// names one and there is one alone, that is meant.
+func (g *generation) open(name string) error {
+	set, err := g.program.set()
+	if err != nil {
+		return err
+	}
+	g.set = set
+	if sources := set.Sources(); name == "" && len(sources) == 1 {
+		name = sources[0].Name
+	}
+	if name == "" {
+		return fault.New(fault.Usage, "nobody says from which source the roles are assumed").WithHint("%s --source SOURCE", g.again)
+	}
+	g.source, err = set.Resolve(name)
+	return err
+}
+
+// user is the word for {user}.
+func (g *generation) user() string {
+	return cmp.Or(g.c.String("user"), accounts.UserOf(g.source.Source.MFASerial), os.Getenv("USER"))
+}
+
+// run writes the profiles of a map: plan, show, ask, write.
+func (g *generation) run(m accounts.Map) error {
+	g.label = m.Label
+	for _, w := range [][2]string{{"--user", g.user()}, {"--product", m.Product}} {
+		if w[1] != "" && !accounts.Word(w[1]) {
+			return fault.New(fault.Usage, "%.60q cannot be part of a name; %s gives another", w[1], w[0]).WithHint("%s %s NAME", g.again, w[0])
+		}
+	}
+	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.c.StringSlice("role")})
+	if err != nil {
+		return err
+	}
+	taken, err := g.read()
+	if err != nil {
+		return err
+	}
+	want = slices.DeleteFunc(want, func(w accounts.Profile) bool {
+		why := taken[w.Name]
+		if why != "" {
+			g.left = append(g.left, leftOut{w.Name, why})
+		}
+		return why != ""
+	})
+	if g.c.Bool("probe") {
+		if want, err = g.probe(want); err != nil {
+			return err
+		}
+	}
+	if err := g.sections(want); err != nil {
+		return err
+	}
+	changes := g.changes()
+	if g.c.Bool("dry-run") {
+		return g.showDiff()
+	}
+	if len(changes) > 0 && !g.c.Bool("yes") && !hasTerminal() {
+		return fault.New(fault.NotConfirmed, "%s; this wants a yes, and there is no terminal to ask on", count(changes)).WithHint("%s --yes", g.again)
+	}
+	if err := g.show(changes); err != nil || len(changes) == 0 {
+		return err
+	}
+	if !g.c.Bool("yes") {
+		if err := g.confirm(g.c.Context, count(changes)+"; write this?"); err != nil {
+			return err
+		}
+	}
+	return g.write()
+}
+
+// read takes both files in, and returns the names that are the user's with where they stand.
+func (g *generation) read() (taken map[string]string, err error) {
+	taken = map[string]string{"default": "[default] is never written", g.source.Profile: "its roles are assumed from it"}
+	inBlock := map[string]bool{}
+	for i, path := range []string{g.paths.Registry, g.paths.Config} {
+		f := blockFile{path: path}
+		if f.src, err = readIfThere(path); err != nil {
+			return nil, err
+		}
+		if f.old, err = profiles.Block(f.src, g.label); err != nil {
+			return nil, inFile(path, err)
+		}
+		for _, s := range f.old {
+			inBlock[s.Name] = true
+		}
+		g.files[i] = f
+	}
+	credentials, err := readIfThere(g.paths.Credentials)
+	defer clear(credentials)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		path        string
+		src         []byte
+		credentials bool
+	}{{g.paths.Registry, g.files[0].src, false}, {g.paths.Config, g.files[1].src, false}, {g.paths.Credentials, credentials, true}} {
+		rest := f.src
+		if !f.credentials {
+			if rest, err = profiles.WithoutBlock(f.src, g.label); err != nil {
+				return nil, inFile(f.path, err)
+			}
+		}
+		names, err := profiles.Names(rest, f.credentials)
+		if err != nil {
+			return nil, inFile(f.path, err)
+		}
+		for _, n := range names {
+			// A session that was published under one of our names is no profile of the user's.
+			if !(n.Session && inBlock[n.Name]) && taken[n.Name] == "" {
+				taken[n.Name] = "you have that name in " + f.path
+			}
+		}
+	}
+	return taken, nil
+}
+
+func readIfThere(path string) ([]byte, error) {
+	src, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Config, "read %s: %w", path, err)
+	}
+	return src, nil
+}
+
+func inFile(path string, err error) error {
+	return fault.New(fault.Of(err).Kind, "%s: %w", path, err)
+}
+
+// sections makes the blocks of both files.
+func (g *generation) sections(want []accounts.Profile) error {
+	wanted := map[string]bool{}
+	program, err := credprocProgram()
+	if err != nil {
+		return err
+	}
+	for _, w := range want {
+		wanted[w.Name] = true
+		own := []profiles.KeyValue{{Key: "role_arn", Value: w.RoleARN}, {Key: "source_profile", Value: g.source.Profile}}
+		for _, kv := range []profiles.KeyValue{
+			{Key: "region", Value: w.Region}, {Key: "external_id", Value: w.ExternalID}, {Key: "duration_seconds", Value: w.Duration}, {Key: "mfa_serial", Value: w.MFASerial},
+		} {
+			if kv.Value != "" {
+				own = append(own, kv)
+			}
+		}
+		var aws []profiles.KeyValue
+		if w.Region != "" {
+			aws = append(aws, profiles.KeyValue{Key: "region", Value: w.Region})
+		}
+		command, err := profiles.Command(program, w.Name)
+		if err != nil {
+			return err
+		}
+		aws = append(aws, profiles.KeyValue{Key: "credential_process", Value: command})
+		g.files[0].new = append(g.files[0].new, profiles.BlockSection{Name: w.Name, Keys: own})
+		g.files[1].new = append(g.files[1].new, profiles.BlockSection{Name: w.Name, Keys: aws})
+	}
+	if !g.c.Bool("prune") {
+		for i := range g.files {
+			for _, s := range g.files[i].old {
+				if !wanted[s.Name] {
+					g.files[i].new = append(g.files[i].new, s)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// change is one line of what is shown.
+type change struct {
+	mark    string // "+", "~" or "-"
+	section profiles.BlockSection
+}
+
+// changes compares the blocks, by name.
+func (g *generation) changes() []change {
+	var list []change
+	seen := map[string]bool{}
+	find := func(sections []profiles.BlockSection, name string) *profiles.BlockSection {
+		i := slices.IndexFunc(sections, func(s profiles.BlockSection) bool { return s.Name == name })
+		if i < 0 {
+			return nil
+		}
+		return &sections[i]
+	}
+	same := func(f blockFile, name string) bool {
+		a, b := find(f.old, name), find(f.new, name)
+		return a != nil && b != nil && slices.Equal(a.Keys, b.Keys)
+	}
+	for _, s := range g.files[0].new {
+		seen[s.Name] = true
+		switch {
+		case find(g.files[0].old, s.Name) == nil:
+			list = append(list, change{"+", s})
+		case !same(g.files[0], s.Name) || !same(g.files[1], s.Name):
+			list = append(list, change{"~", s})
+		}
+	}
+	for i := range g.files {
+		for _, s := range g.files[i].old {
+			if !seen[s.Name] {
+				seen[s.Name] = true
+				list = append(list, change{"-", s})
+			}
+		}
+	}
+	return list
+}
+
+func count(changes []change) string {
+	n := map[string]int{}
+	for _, c := range changes {
+		n[c.mark]++
+	}
+	return fmt.Sprintf("%d profiles to add, %d to change, %d to remove", n["+"], n["~"], n["-"])
+}
+
+// show prints what changes, and what is left alone.
+func (g *generation) show(changes []change) error {
+	w := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
+	for _, c := range changes {
+		var arn string
+		for _, kv := range c.section.Keys {
+			if kv.Key == "role_arn" {
+				arn = kv.Value
+			}
+		}
+		account := ""
+		if f := strings.Split(arn, ":"); len(f) == 6 {
+			account = f[4]
+		}
+		_, _ = fmt.Fprintf(w, "%s %s\t%s\t%s\n", c.mark, fault.Line(c.section.Name), dash(account), dash(arn[strings.LastIndexByte(arn, '/')+1:]))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range g.left {
+		g.say("left out: %s: %s", fault.Line(l.what), fault.Line(l.why))
+	}
+	if len(changes) == 0 {
+		g.say("nothing to change; %d profiles in the block %s", len(g.files[0].new), g.label)
+	}
+	return nil
+}
+
+// showDiff prints the change of both files.
+func (g *generation) showDiff() error {
+	for i, d := range []profiles.Document{profiles.RegistryDocument, profiles.ConfigDocument} {
+		f := g.files[i]
+		dst, err := profiles.SetBlock(f.src, g.label, f.new)
+		if err != nil {
+			return inFile(f.path, err)
+		}
+		g.showChange(d, f.src, dst)
+	}
+	for _, l := range g.left {
+		g.warn([]string{"left out: " + l.what + ": " + l.why})
+	}
+	return nil
+}
+
+// write replaces the blocks. The registry comes first, with what goes still in
+// it, so that there is no moment at which the AWS config asks for what nobody defines.
+func (g *generation) write() error {
+	registry, config := &g.files[0], &g.files[1]
+	both := slices.Clone(registry.new)
+	for _, s := range registry.old {
+		if !slices.ContainsFunc(both, func(b profiles.BlockSection) bool { return b.Name == s.Name }) {
+			both = append(both, s)
+		}
+	}
+	if err := g.replace(profiles.RegistryDocument, registry, both); err != nil {
+		return err
+	}
+	if err := g.replace(profiles.ConfigDocument, config, config.new); err != nil {
+		return err
+	}
+	return g.replace(profiles.RegistryDocument, registry, registry.new)
+}
+
+// replace writes the block of a file that has to be as it was when the change was shown.
+func (g *generation) replace(d profiles.Document, f *blockFile, sections []profiles.BlockSection) error {
+	dst, err := profiles.SetBlock(f.src, g.label, sections)
+	if err != nil {
+		return inFile(f.path, err)
+	}
+	err = g.editDocument(d, func(src []byte) ([]byte, error) {
+		if !bytes.Equal(src, f.src) {
+			return nil, fault.New(fault.Failed, "%s was changed meanwhile", f.path).WithHint("%s", g.again)
+		}
+		return dst, nil
+	})
+	f.src = dst
+	return err
+}
+
+// probe keeps the profiles whose roles AWS gives to this user.
+func (g *generation) probe(want []accounts.Profile) ([]accounts.Profile, error) {
+	refused, err := g.tryRoles(g.c.Context, want)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(want, func(w accounts.Profile) bool {
+		why, no := refused[w.RoleARN]
+		if no {
+			g.left = append(g.left, leftOut{w.Name, why})
+		}
+		return no
+	}), nil
+}

@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/atomicfile"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+func (p *program) profilesLinkCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "link",
+		Usage:     "make AWS tools ask the broker for a profile",
+		ArgsUsage: "NAME…",
+		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
+			"in its place. All else stays. `broker profiles unlink` undoes it.",
+		Flags:        linkFlags("link all profiles that can be linked"),
+		BashComplete: p.completeManyProfiles,
+		Action:       p.profilesLink,
+	}
+}
+
+func (p *program) profilesUnlinkCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "unlink",
+		Usage:        "give the definition of a linked profile back to the AWS files",
+		ArgsUsage:    "NAME…",
+		Flags:        linkFlags("unlink all that are linked"),
+		BashComplete: p.completeManyProfiles,
+		Action:       p.profilesUnlink,
+	}
+}
+
+func linkFlags(all string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "all", Usage: all},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and change nothing"},
+	}
+}
+
+func (p *program) profilesLink(c *cli.Context) error {
+	names, err := p.linkNames(c)
+	if err != nil {
+		return err
+	}
+	credproc, err := credprocProgram()
+	if err != nil {
+		return err
+	}
+	return p.rewrite(c, linking{"linked", "is linked already", profiles.LinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		return profiles.Link(p.files(), docs, names, credproc)
+	}})
+}
+
+func (p *program) profilesUnlink(c *cli.Context) error {
+	names, err := p.linkNames(c)
+	if err != nil {
+		return err
+	}
+	return p.rewrite(c, linking{"unlinked", "is not linked", profiles.UnlinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		return profiles.Unlink(p.files(), docs, names)
+	}})
+}
+
+// linkNames are the exact names of what was typed, or nil for --all.
+func (p *program) linkNames(c *cli.Context) ([]string, error) {
+	if c.Bool("all") == c.Args().Present() {
+		return nil, fault.New(fault.Usage, "%s wants names, or --all", c.Command.Name).WithHint("%s --all --dry-run", c.Command.HelpName)
+	}
+	set, err := p.set()
+	if err != nil || c.Bool("all") {
+		return nil, err
+	}
+	var names []string
+	for _, typed := range c.Args().Slice() {
+		name, err := set.Find(typed)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// linking is what link and unlink do not have in common.
+type linking struct {
+	done, already string
+	order         []profiles.Document
+	plan          profiles.Plan
+}
+
+func (p *program) rewrite(c *cli.Context, what linking) error {
+	all := c.Bool("all")
+	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		next, out, err := what.plan(docs)
+		for _, o := range out {
+			if err == nil && !all && o.Err != nil { // who names profiles gets all of them or nothing
+				err = o.Err
+			}
+		}
+		return next, out, err
+	}
+	docs, next, first, err := p.planned(plan)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return p.preview(docs, next, first)
+	}
+	// Before the first file is written: the others can be.
+	for _, d := range what.order {
+		if !bytes.Equal(docs[d], next[d]) {
+			if err := writeFault(p.document(d), atomicfile.Check(p.document(d))); err != nil {
+				return err
+			}
+		}
+	}
+	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, plan)
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, o := range out {
+		name := fault.Line(o.Name)
+		switch {
+		case o.State == profiles.Changed:
+			p.say("%s %s", what.done, name)
+		case o.State == profiles.Unchanged && !all:
+			p.say("%s %s", name, what.already)
+		case o.State == profiles.Left:
+			p.say("left %s: %s", name, fault.Line(o.Err.Error()))
+		case o.State == profiles.Refused:
+			p.warn([]string{o.Name + " was not " + what.done + ": " + o.Err.Error()})
+			failed++
+		}
+		if o.Note != "" {
+			p.warn([]string{o.Name + ": " + o.Note})
+		}
+	}
+	if failed > 0 {
+		return fault.New(fault.Failed, "%d of %d profiles could not be %s", failed, len(out), what.done).WithHint("broker profiles list")
+	}
+	return nil
+}
+
+// document is where one of the files is.
+func (p *program) document(d profiles.Document) string {
+	switch d {
+	case profiles.ConfigDocument:
+		return p.paths.Config
+	case profiles.CredentialsDocument:
+		return p.paths.Credentials
+	case profiles.RegistryDocument:
+		return p.paths.Registry
+	}
+	return p.paths.Linked()
+}
+
+func (p *program) readDocument(d profiles.Document) ([]byte, error) {
+	src, err := os.ReadFile(p.document(d))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Config, "%w", err)
+	}
+	return src, nil
+}
+
+// editDocument writes one of the files. The config is the user's work of years, so that a
+// backup is kept of it; never of a file with a key in it.
+func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, error)) error {
+	backup := ""
+	if d == profiles.ConfigDocument {
+		src, err := p.readDocument(d)
+		if err != nil {
+			return err
+		}
+		if profiles.HoldsSecret(src) {
+			p.warn([]string{"no backup is made of " + p.paths.Config + ", because it holds a secret in plain text"})
+		} else {
+			backup = p.paths.Config + ".broker-backup"
+		}
+	}
+	return editFile(p.document(d), backup, edit)
+}
+
+// planned reads the files and asks what they are to become.
+func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, out []profiles.Outcome, err error) {
+	for d := range profiles.Document(len(docs)) {
+		if docs[d], err = p.readDocument(d); err != nil {
+			return docs, next, nil, err
+		}
+	}
+	next, out, err = plan(docs)
+	return docs, next, out, err
+}
+
+// preview prints what a plan would change, without secrets.
+func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome) error {
+	for _, o := range out {
+		if o.Err != nil {
+			p.warn([]string{o.Name + " stays as it is: " + o.Err.Error()})
+		}
+		if o.Note != "" {
+			p.warn([]string{o.Name + ": " + o.Note})
+		}
+	}
+	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument, profiles.RegistryDocument} {
+		p.showChange(d, docs[d], next[d])
+	}
+	return nil
+}
+
+// showChange prints the unified diff of one of the files, without secrets.
+func (p *program) showChange(d profiles.Document, src, dst []byte) {
+	name := p.document(d)
+	for line := range strings.Lines(string(diff.Diff(name, profiles.Redact(d, src), name, profiles.Redact(d, dst)))) {
+		p.say("%s", printable(line))
+	}
+}
+
+// printable is a line that cannot steer a terminal.
+func printable(line string) string {
+	line = strings.TrimRight(line, "\r\n")
+	if !strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }) {
+		return line
+	}
+	return fault.Line(line)
+}
+
+// credprocProgram finds the credproc beside this program, else on the PATH. Its path
+// is written into files that outlive an upgrade: where the PATH has another name for the same
+// program, a link to a directory with a version in it, that name is taken.
+func credprocProgram() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fault.New(fault.Failed, "where this program is: %w", err)
+	}
+	names := []string{}
+	if found, err := exec.LookPath("credproc"); err == nil {
+		names = append(names, found)
+	}
+	if strings.Contains(os.Args[0], "/") {
+		names = append(names, filepath.Join(filepath.Dir(os.Args[0]), "credproc"))
+	}
+	names = append(names, filepath.Join(filepath.Dir(self), "credproc"))
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		self = real
+	}
+	beside, err := os.Stat(filepath.Join(filepath.Dir(self), "credproc"))
+	for _, name := range names {
+		info, statErr := os.Stat(name)
+		switch {
+		case statErr != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+		case err == nil && !os.SameFile(beside, info):
+		default:
+			return filepath.Abs(name)
+		}
+	}
+	return "", fault.New(fault.Failed, "the program `credproc` is neither beside this one nor on the PATH")
+}

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	fzf "github.com/junegunn/fzf/src"
+	"golang.org/x/term"
+
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+// pickProfile lets the person at the terminal choose a profile, those used
+// latest first. Without a terminal the error is usage.
+func (p *program) pickProfile(ctx context.Context, usage error) (string, error) {
+	if !hasTerminal() {
+		return "", usage
+	}
+	set, err := p.set()
+	if err != nil {
+		return "", err
+	}
+	list := byUse(set, audit.Recent(p.paths.Audit()))
+	if len(list) == 0 {
+		return "", fault.New(fault.NotFound, "there is no profile yet that could be used").WithHint("broker profiles list")
+	}
+	i, err := pick(ctx, "profile", rows(list))
+	if err != nil {
+		return "", err
+	}
+	return list[i].Name, nil
+}
+
+// byUse is what can be used: first what was given lately, then the rest by name.
+func byUse(set *profiles.Set, recent []string) []profiles.Summary {
+	usable := map[string]profiles.Summary{}
+	var names []string
+	for _, s := range set.List() {
+		if s.Problem == "" {
+			usable[s.Name] = s
+			names = append(names, s.Name)
+		}
+	}
+	var list []profiles.Summary
+	add := func(name string) {
+		if s, ok := usable[name]; ok {
+			delete(usable, name)
+			list = append(list, s)
+		}
+	}
+	for _, asked := range recent {
+		if chain, err := set.Resolve(asked); err == nil { // asked for by an alias, perhaps
+			add(chain.Profile)
+		}
+	}
+	for _, name := range names {
+		add(name)
+	}
+	return list
+}
+
+// rows are the lines of a list: name, account, role and region, in columns.
+func rows(list []profiles.Summary) []string {
+	cells := make([][]string, 0, len(list))
+	var widths [3]int
+	for _, s := range list {
+		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+		if s.Kind == profiles.KindSource {
+			role = "(source)"
+		}
+		name := s.Name
+		if len(s.Aliases) > 0 {
+			name += " (" + strings.Join(s.Aliases, ", ") + ")"
+		}
+		row := []string{dash(name), dash(s.AccountID), dash(role), dash(s.Region)}
+		for i := range widths {
+			widths[i] = max(widths[i], len([]rune(row[i])))
+		}
+		cells = append(cells, row)
+	}
+	lines := make([]string, 0, len(cells))
+	for _, row := range cells {
+		lines = append(lines, fmt.Sprintf("%-*s  %-*s  %-*s  %s", widths[0], row[0], widths[1], row[1], widths[2], row[2], row[3]))
+	}
+	return lines
+}
+
+// pick lets the person at the terminal choose one of some lines by typing parts
+// of it, whatever stdin and stdout are; the first line is offered first. It takes
+// the whole screen, which is given back, as it was, however this ends.
+//
+// The list follows what is typed with a little delay, so a quick Enter may take a line
+// that was on top a moment before. What was chosen is therefore held against what was
+// typed: one that does not fit it is not taken, one that is not the best is asked about.
+//
+// Errors: fault.NotConfirmed where nothing was chosen (Esc, Ctrl-C, the end of
+// ctx), fault.Failed where the terminal cannot be used.
+func pick(ctx context.Context, title string, lines []string) (int, error) {
+	tty, err := openTerminal()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tty.Close() }()
+	if state, err := term.GetState(int(tty.Fd())); err == nil {
+		defer func() { _ = term.Restore(int(tty.Fd()), state) }()
+	}
+	ended := make(chan struct{})
+	go endOnSignal(ctx, ended)
+	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right", "--no-separator", "--color=16", "--no-mouse",
+		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+	close(ended)
+	if err != nil {
+		return 0, err
+	}
+	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
+	if len(said) != 2 || ctx.Err() != nil {
+		return 0, nothing
+	}
+	query, chosen := said[0], said[1]
+	if query == "" {
+		return index(chosen, lines)
+	}
+	fit, err := list(lines, &query)
+	switch {
+	case err != nil:
+		return 0, err
+	case !slices.Contains(fit, chosen):
+		return 0, nothing
+	case chosen != fit[0]:
+		_, line, _ := strings.Cut(chosen, "\t")
+		answer, err := tty.line(ctx, "Take "+strings.Join(strings.Fields(line), " ")+"? [y/N] ")
+		if err != nil {
+			return 0, err
+		}
+		if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+			return 0, nothing
+		}
+	}
+	return index(chosen, lines)
+}
+
+// list runs fzf over some lines and returns what it prints. With a query it shows
+// nothing and prints all lines that fit, the best first. A number stands before
+// each line, which is neither shown nor searched.
+func list(lines []string, query *string, options ...string) ([]string, error) {
+	// Nothing of the person's own options of fzf: they may run programs.
+	opts, err := fzf.ParseOptions(false, append(options, "--delimiter=\t", "--with-nth=2", "--tiebreak=index"))
+	if err != nil {
+		return nil, fault.New(fault.Internal, "the list to choose from: %w", err)
+	}
+	input := make(chan string, len(lines))
+	for i, line := range lines {
+		input <- strconv.Itoa(i) + "\t" + line
+	}
+	close(input)
+	var printed []string
+	opts.Input, opts.Filter, opts.Printer = input, query, func(line string) { printed = append(printed, line) }
+	if code, err := fzf.Run(opts); err != nil || code == fzf.ExitError {
+		return nil, fault.New(fault.Failed, "the list to choose from: %w", err)
+	}
+	return printed, nil
+}
+
+// index is the number that list put before a line.
+func index(chosen string, lines []string) (int, error) {
+	number, _, _ := strings.Cut(chosen, "\t")
+	i, err := strconv.Atoi(number)
+	if err != nil || i < 0 || i >= len(lines) {
+		return 0, fault.New(fault.Internal, "the list to choose from answered %q", chosen)
+	}
+	return i, nil
+}
+
+// endOnSignal ends fzf when ctx ends. It knows no context, but gives the terminal
+// back on SIGTERM, which it may not listen to yet.
+func endOnSignal(ctx context.Context, ended <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-ended:
+		return
+	}
+	for {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ended:
+			return
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"sync"
+
+	"broker/internal/accounts"
+	"broker/internal/fault"
+	"broker/internal/wire"
+)
+
+// probesAtOnce is how many roles are tried at a time: AWS counts the calls of an account.
+const probesAtOnce = 4
+
+// tryRoles asks the daemon for each role once, and returns why those were refused
+// that AWS denies. One code serves all of them. Any other failure ends it, since then nothing
+// is known of the roles that are left; so does AWS where it asks to slow down.
+func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (refused map[string]string, err error) {
+	if len(want) == 0 {
+		return nil, nil
+	}
+	if _, err := g.ask(ctx, wire.Request{Verb: wire.Login, Profile: g.source.Profile}); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		mu      sync.Mutex
+		wg      sync.WaitGroup
+		failed  error
+		tried   int
+		queue   = make(chan accounts.Profile)
+		asked   = map[string]bool{}
+		denials = map[string]string{}
+	)
+	for range min(probesAtOnce, len(want)) {
+		wg.Go(func() {
+			for w := range queue {
+				err := g.tryRole(ctx, w)
+				mu.Lock()
+				switch {
+				case err == nil:
+					tried++
+				case fault.Is(err, fault.Denied):
+					tried++
+					denials[w.RoleARN] = err.Error()
+				case failed == nil:
+					failed = err
+					cancel()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, w := range want {
+		if asked[w.RoleARN] {
+			continue
+		}
+		asked[w.RoleARN] = true
+		select {
+		case queue <- w:
+		case <-ctx.Done():
+		}
+	}
+	close(queue)
+	wg.Wait()
+	if failed == nil {
+		return denials, nil
+	}
+	f := fault.Of(failed)
+	if f.Kind == fault.Throttled {
+		return nil, fault.New(f.Kind, "AWS asks to slow down after %d of %d roles, so nothing was changed; try again later", tried, len(want)).WithHint("%s", g.again)
+	}
+	return nil, failed
+}
+
+// tryRole asks for what the profile would ask for, but for its duration: more
+// than an hour would want a code for each role.
+func (g *generation) tryRole(ctx context.Context, w accounts.Profile) error {
+	resp, err := g.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: g.source.Profile,
+		Role: &wire.Role{ARN: w.RoleARN, ExternalID: w.ExternalID, MFASerial: w.MFASerial, Region: w.Region}})
+	if err != nil {
+		return err
+	}
+	return ofRole(resp, w.RoleARN)
+}

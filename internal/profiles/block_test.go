@@ -1,0 +1,151 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+)
+
+const (
+	beginTeam = "# broker generate team: begin" + beginNote + "\n"
+	endTeam   = "# broker generate team: end\n"
+	beginTwo  = "# broker generate two: begin" + beginNote + "\n"
+	endTwo    = "# broker generate two: end\n"
+)
+
+var devBlock = []BlockSection{{"dev", []KeyValue{{"region", "eu-west-1"}}}}
+
+func TestSetBlock(t *testing.T) {
+	const dev = beginTeam + "[profile dev]\nregion = eu-west-1\n" + endTeam
+	for _, tt := range []struct {
+		what, src string
+		sections  []BlockSection
+		want      string
+	}{
+		{"empty file", "", devBlock, dev},
+		{"nothing in nothing", "", nil, ""},
+		{"at the end", "[profile mine]\nregion = x\n", devBlock, "[profile mine]\nregion = x\n\n" + dev},
+		{"no final newline", "[profile mine]\nregion = x", devBlock, "[profile mine]\nregion = x\n\n" + dev},
+		{"behind a blank line", "[a]\n\n", devBlock, "[a]\n\n" + dev},
+		{"BOM alone", "\xef\xbb\xbf", devBlock, "\xef\xbb\xbf" + dev},
+		{"BOM before the block", "\xef\xbb\xbf" + dev + "[profile mine]\n", nil, "\xef\xbb\xbf[profile mine]\n"},
+		{"CRLF", "[profile mine]\r\nregion = x\r\n", devBlock, "[profile mine]\r\nregion = x\r\n\r\n" + strings.ReplaceAll(dev, "\n", "\r\n")},
+		{"in its place", "# top\n" + beginTeam + "[profile old]\nregion = x\n# lost\n" + endTeam + "\n# mine\n[profile mine]\n", devBlock,
+			"# top\n" + dev + "\n# mine\n[profile mine]\n"},
+		{"goes", "# top\n\n" + dev + "\n# mine\n[profile mine]\n", nil, "# top\n\n\n# mine\n[profile mine]\n"},
+		{"beside another", dev + beginTwo + "[profile x]\na = b\n" + endTwo, nil, beginTwo + "[profile x]\na = b\n" + endTwo},
+		{"after another", beginTwo + "[profile x]\na = b\n" + endTwo, devBlock, beginTwo + "[profile x]\na = b\n" + endTwo + "\n" + dev},
+		{"marker without a note, indented", "  ; broker generate team: begin\n[profile old]\n ;broker generate team: end", devBlock, dev},
+		{"what only looks like one", "# broker generates team: begin\n# broker generate: end\n# see broker generate team: end\n", devBlock,
+			"# broker generates team: begin\n# broker generate: end\n# see broker generate team: end\n\n" + dev},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			got, err := SetBlock([]byte(tt.src), "team", tt.sections)
+			if err != nil || string(got) != tt.want {
+				t.Fatalf("%v, got %q\nwant %q", err, got, tt.want)
+			}
+			if again, err := SetBlock(got, "team", tt.sections); err != nil || !bytes.Equal(again, got) {
+				t.Errorf("twice: %v, %q", err, again)
+			}
+			if back, err := Block(got, "team"); err != nil || !reflect.DeepEqual(back, tt.sections) {
+				t.Errorf("read back: %v, %v", err, back)
+			}
+		})
+	}
+}
+
+func TestSetBlockRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		what, src string
+		line      int
+		want      string
+	}{
+		{"no end", "[a]\n" + beginTeam + "[profile x]\n", 2, "has no end"},
+		{"no begin", "[a]\n" + endTeam, 2, "was not begun"},
+		{"another's end", beginTeam + endTwo, 2, "was not begun"},
+		{"nested", beginTeam + beginTwo + endTwo + endTeam, 2, "within another"},
+		{"begun again", beginTeam + beginTeam + endTeam, 2, "within another"},
+		{"twice", beginTeam + endTeam + "# x\n" + beginTeam + endTeam, 4, "a second time"},
+		{"ended twice", beginTeam + endTeam + endTeam, 3, "was not begun"},
+		{"keys behind it", beginTeam + "[profile x]\n" + endTeam + "\n# mine\noutput = json\n", 6, "no section of its own"},
+		{"a continued line behind it", beginTeam + "[profile x]\ns3 =\n" + endTeam + "  a = b\n", 5, "no section of its own"},
+		{"keys at its head", "[profile mine]\n" + beginTeam + "output = json\n" + endTeam, 3, "no section of its own"},
+		{"no text", "[a]\n\xff\n", 2, "UTF-8"},
+	} {
+		_, err := SetBlock([]byte(tt.src), "team", devBlock)
+		if f := fault.Of(err); f == nil || f.Kind != fault.Config || !strings.HasPrefix(f.Message, fmt.Sprintf("line %d ", tt.line)) || !strings.Contains(f.Message, tt.want) {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+		if _, err := Block([]byte(tt.src), "team"); err == nil {
+			t.Errorf("%s: it was read", tt.what)
+		}
+	}
+	for _, tt := range []struct {
+		label, name, key, value string
+	}{
+		{"a b", "x", "region", "y"}, {"", "x", "region", "y"}, {"x\n", "x", "region", "y"}, {"team", "default", "region", "y"}, {"team", "a]b", "region", "y"},
+		{"team", "", "region", "y"}, {"team", "x\ny", "region", "y"}, {"team", "x", "re=gion", "y"}, {"team", "x", "region", "y\n[profile z]"}, {"team", "x", "region", ""},
+		{"team", "x", "region", "y # z"},
+	} {
+		_, err := SetBlock(nil, tt.label, []BlockSection{{tt.name, []KeyValue{{tt.key, tt.value}}}})
+		if !fault.Is(err, fault.Usage) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+func TestNamesInFiles(t *testing.T) {
+	src := "[default]\n[profile a]\n[alias]\nb = a\n[source c]\n[settings]\nx = y\n" + beginTeam + "[profile d]\n" + endTeam + "[services e]\n"
+	got, err := Names([]byte(src), false)
+	if want := "[{default 1 false} {a 2 false} {b 4 false} {c 5 false} {d 9 false}]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%v, %v", got, err)
+	}
+	got, err = Names([]byte("[a]\naws_access_key_id = x\n[b c]\nAWS_Session_Token = y\n"), true)
+	if want := "[{a 1 false} {b c 3 true}]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// FuzzBlock: every byte outside of a block stays, twice is once, and what was
+// written is read back.
+func FuzzBlock(f *testing.F) {
+	for _, src := range []string{"", "[profile a]\r\nregion = x\r\n", beginTeam + "[profile x]\n" + endTeam, "\xef\xbb\xbf" + beginTwo + endTwo + "# x", beginTeam} {
+		f.Add([]byte(src), "dev", "eu-west-1")
+	}
+	f.Fuzz(func(t *testing.T, src []byte, name, value string) {
+		before := bytes.Clone(src)
+		sections := []BlockSection{{name, []KeyValue{{"region", value}}}, {"second", []KeyValue{{"output", "json"}}}}
+		if name == "second" {
+			return
+		}
+		with, err := SetBlock(src, "team", sections)
+		if !bytes.Equal(src, before) {
+			t.Fatal("the source was changed")
+		}
+		if err != nil {
+			return
+		}
+		if again, err := SetBlock(with, "team", sections); err != nil || !bytes.Equal(again, with) {
+			t.Fatalf("twice: %v, %q and %q", err, with, again)
+		}
+		if back, err := Block(with, "team"); err != nil || !reflect.DeepEqual(back, sections) {
+			t.Fatalf("read back: %v, %v from %q", err, back, with)
+		}
+		without, err := WithoutBlock(with, "team")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outside, err := WithoutBlock(src, "team")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A new block may have brought the end of the last line and one that is blank.
+		if !bytes.HasPrefix(without, outside) || len(bytes.TrimSpace(without[len(outside):])) > 0 {
+			t.Fatalf("outside of the block: %q became %q", outside, without)
+		}
+	})
+}

@@ -1,0 +1,542 @@
+package profiles
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+
+	"broker/internal/fault"
+)
+
+// Document is one of the files that linking changes.
+type Document int
+
+// The documents. Records is a file of the broker's own: what link took out of
+// the AWS files, so that unlink gives back the same bytes.
+const (
+	RegistryDocument Document = iota
+	ConfigDocument
+	CredentialsDocument
+	RecordsDocument
+)
+
+// Documents are the bytes of these files; a missing one is empty.
+type Documents [4][]byte
+
+// In which order the files are written. In between, each profile works in one
+// way at least: a definition is written in its new place before it is taken out of the old one, and
+// what is needed to restore the bytes is written before they change.
+var (
+	LinkOrder   = []Document{RecordsDocument, RegistryDocument, ConfigDocument, CredentialsDocument}
+	UnlinkOrder = []Document{RecordsDocument, CredentialsDocument, ConfigDocument, RegistryDocument}
+)
+
+// The states of an Outcome.
+const (
+	Changed   = "changed"
+	Unchanged = "unchanged" // it is already as it was asked to be
+	Left      = "left"      // not the broker's business
+	Refused   = "refused"
+)
+
+// Outcome says what became of one profile.
+type Outcome struct {
+	Name  string
+	State string
+	Err   error  // why it was left or refused
+	Note  string // what else there is to know, or empty
+}
+
+// roleKeys are the keys that move: the definition of a role. A profile that has
+// none of the first two is no role for any AWS tool, and keeps the others.
+var roleKeys = []string{keyRoleARN, keySourceProfile, keyMFASerial, keyExternalID, keySessionName, keyDuration, keyMFAProcess}
+
+// shadows are the keys, beside keys in plain text, that some AWS tool prefers to a credential_process.
+var shadows = []string{keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession}
+
+// Link makes AWS tools ask credproc, an absolute path, for these profiles, or
+// for all that can be linked where names is nil: the definition of the role moves from the
+// AWS files into the registry, and a credential_process takes its place. A name that
+// only the registry knows gets a section with nothing else. What shadows the
+// helper in some tool (AWS-FACTS 15) is moved if it is part of a role's definition, and
+// refused otherwise. All other bytes stay. Linking twice is linking once.
+//
+// It returns the new documents and writes nothing. The error is a fault.Config
+// for a file that cannot be read; what is wrong with one profile stands in its Outcome.
+func Link(files Files, docs Documents, names []string, credproc string) (Documents, []Outcome, error) {
+	l, err := newLinker(files, docs)
+	if err != nil {
+		return docs, nil, err
+	}
+	if names == nil {
+		names = l.all()
+	}
+	var out []Outcome
+	for _, name := range names {
+		out = append(out, l.link(name, credproc))
+	}
+	return l.finish(out)
+}
+
+// all are the names that `link --all` is about. A [default] is never made: it
+// would change what tools do that name no profile.
+func (l *linker) all() []string {
+	names := slices.Clone(l.set.names)
+	return slices.DeleteFunc(names, func(name string) bool {
+		return name == "default" && len(l.sections(ConfigDocument, name)) == 0 && len(l.sections(CredentialsDocument, name)) == 0
+	})
+}
+
+// A linker collects the changes of one call.
+type linker struct {
+	files   Files
+	docs    Documents
+	set     *Set
+	index   [3]map[string][]*section // profiles by document and name
+	bare    map[string]int           // lines of [NAME] in the config, which are no profiles
+	records *records
+	cuts    [3][]cut
+	drops   [3][]drop
+	glued   [3][]*passage
+	added   [3][]addition
+}
+
+// An addition is a new section.
+type addition struct {
+	name  string
+	lines []string
+	made  bool // the registry gets one too
+}
+
+// kindIn is the kind of a profile's section in each document.
+var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
+
+func newLinker(files Files, docs Documents) (*linker, error) {
+	l := &linker{files: files, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
+	var err error
+	if l.set, err = docs.set(files); err != nil {
+		return nil, err
+	}
+	for i := range l.index {
+		d, _ := scan(docs[i], i == int(CredentialsDocument)) // it was read once already
+		l.index[i] = map[string][]*section{}
+		for j := range d.sections {
+			switch s := &d.sections[j]; {
+			case s.kind == kindIn[i]:
+				l.index[i][s.name] = append(l.index[i][s.name], s)
+			case i == int(ConfigDocument) && s.name == "":
+				l.bare[s.kind] = s.line
+			}
+		}
+	}
+	return l, nil
+}
+
+// set reads the documents as a Store reads files.
+func (docs Documents) set(files Files) (*Set, error) {
+	var states [3]state
+	for _, f := range []struct {
+		doc  Document
+		path string
+		kind fileKind
+	}{{ConfigDocument, files.Config, configFile}, {CredentialsDocument, files.Credentials, credentialsFile}, {RegistryDocument, files.Registry, registryFile}} {
+		t, err := newTable(f.path, docs[f.doc], f.kind)
+		if err != nil {
+			return nil, err
+		}
+		states[f.kind] = state{path: f.path, table: t}
+	}
+	return newSet(files, states), nil
+}
+
+func (l *linker) path(doc Document) string {
+	return [3]string{l.files.Registry, l.files.Config, l.files.Credentials}[doc]
+}
+
+func (l *linker) sections(doc Document, name string) []*section { return l.index[doc][name] }
+
+// section returns the only section of a profile, or nil.
+func (l *linker) section(doc Document, name string) *section {
+	if all := l.sections(doc, name); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// unique refuses a profile that one file has twice: botocore reads no such file
+// at all, and which of [default] and [profile default] counts depends on the tool.
+func (l *linker) unique(name string) error {
+	for doc := range Document(3) {
+		if s := l.sections(doc, name); len(s) > 1 {
+			return fault.New(fault.Config, "%s: %q has a second section here, the first is at line %d; AWS tools do not agree on what that means",
+				Origin{l.path(doc), s[1].line}, name, s[0].line)
+		}
+	}
+	return nil
+}
+
+func (l *linker) link(name, credproc string) Outcome {
+	refused := func(err error) Outcome { return Outcome{Name: name, State: Refused, Err: err} }
+	if err := l.unique(name); err != nil {
+		return refused(err)
+	}
+	p, found := l.set.lookup(name)
+	chain, err := l.set.Resolve(name)
+	if err == nil {
+		err = l.shadowed(p)
+	}
+	if err != nil {
+		if found && l.isForeign(p) {
+			return Outcome{Name: name, State: Left, Err: err}
+		}
+		return refused(err)
+	}
+	if b := l.set.block(credentialsFile, SectionCredentials, name); b.find(keyCredentialProcess) != nil {
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: %q asks credproc from the credentials file; the broker edits that in the config alone",
+			view{b}.origin(keyCredentialProcess), name)}
+	}
+	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile)
+	if moving && p.ours {
+		if err := contradiction(p, chain); err != nil {
+			return refused(err)
+		}
+	}
+	want := name
+	if _, ok := l.set.asksFor(p); ok && l.set.sources[name] == nil {
+		want = helpersName(SplitCommand(p.aws.text(keyCredentialProcess)))
+	}
+	value, err := Command(credproc, want)
+	if err != nil {
+		return refused(err)
+	}
+	var definition []string
+	if moving && !p.ours {
+		if definition, err = l.definition(p); err != nil {
+			return refused(err)
+		}
+	}
+	return l.rewrite(p, definition, value)
+}
+
+// rewrite changes the sections of a profile that can be linked.
+func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
+	refused := func(err error) Outcome { return Outcome{Name: p.name, State: Refused, Err: err} }
+	o := Outcome{Name: p.name, State: Unchanged}
+	config, credentials := l.original(ConfigDocument, p.name), l.original(CredentialsDocument, p.name)
+	moved := definesRole(config) || definesRole(credentials)
+	var there []*passage
+	for _, r := range []*passage{config, credentials} {
+		if r == nil {
+			continue
+		}
+		if err := r.link(moved, value); err != nil {
+			return refused(err)
+		}
+		there = append(there, r)
+	}
+	if config == nil && quoteName(p.name) != p.name {
+		return refused(fault.New(fault.Failed, "AWS tools do not agree on how to write the name %q in a config file", p.name))
+	}
+	if line, ok := l.bare[p.name]; ok && config == nil {
+		// "Cannot redefine property": version 2 of the SDK for JavaScript takes the two for one
+		return Outcome{Name: p.name, State: Left, Err: fault.New(fault.Config, "%s: beside this section of another tool, some AWS tools cannot read a [profile %s]",
+			Origin{l.files.Config, line}, p.name)}
+	}
+	for _, r := range there {
+		if bytes.Equal(r.after, l.docs[r.doc][r.from:r.to]) {
+			continue
+		}
+		o.State = Changed
+		l.cuts[r.doc] = append(l.cuts[r.doc], cut{r.from, r.to, r.after})
+		if r.has(keyCredentialProcess) {
+			rec := l.records.find(l.path(r.doc), p.name)
+			if rec == nil || !rec.describes(slices.Concat(r.after, l.docs[r.doc][r.to:])) {
+				l.records.drop(l.path(r.doc), p.name) // it was linked by hand: there is no other original
+			}
+			continue
+		}
+		l.records.put(&record{File: l.path(r.doc), Profile: p.name, Made: len(definition) > 0, Length: len(r.after), SHA256: digest(r.after), Pieces: r.pieces}, r.record)
+	}
+	if config == nil {
+		o.State = Changed
+		lines := []string{keyCredentialProcess + " = " + value}
+		// AWS tools look for it nowhere else.
+		if chain, err := l.set.Resolve(p.name); err == nil && chain.Region != "" && !p.aws.has(keyRegion) {
+			lines = append(lines, keyRegion+" = "+chain.Region)
+		}
+		l.added[ConfigDocument] = append(l.added[ConfigDocument], addition{p.name, lines, len(definition) > 0})
+	}
+	if len(definition) > 0 {
+		o.State = Changed
+		l.added[RegistryDocument] = append(l.added[RegistryDocument], addition{name: p.name, lines: definition})
+	}
+	return o
+}
+
+// isForeign reports whether a profile that cannot be linked was never meant to be:
+// nothing in it says that the broker should serve it.
+func (l *linker) isForeign(p profile) bool {
+	if p.ours || isOurs(p.aws.text(keyCredentialProcess)) {
+		return false
+	}
+	return !p.aws.has(keyRoleARN) || slices.ContainsFunc([]string{keyWebIdentity, keyCredentialSource}, p.aws.has)
+}
+
+// shadowed says what would keep AWS tools from asking the helper and is not ours
+// to move.
+func (l *linker) shadowed(p profile) error {
+	for _, b := range p.aws {
+		v := view{b}
+		if v.has(keySessionToken) {
+			return fault.New(fault.Config, "%s: temporary keys of %q stand here, written by another tool; AWS tools take them before they ask the helper, so they have to go",
+				v.origin(keySessionToken), p.name)
+		}
+		for _, key := range []string{keyAccessKeyID, keySecretKey} {
+			if v.has(key) {
+				return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; AWS tools take it before they ask the helper",
+					v.origin(key), p.name).WithHint("broker import")
+			}
+		}
+		for _, key := range shadows {
+			if v.has(key) {
+				return fault.New(fault.Config, "%s: profile %q has a %s, which AWS tools take before they ask the helper", v.origin(key), p.name, key)
+			}
+		}
+		if command := v.text(keyCredentialProcess); command != "" && !isOurs(command) {
+			return fault.New(fault.Config, "%s: profile %q asks another helper; it stays as it is", v.origin(keyCredentialProcess), p.name)
+		}
+	}
+	return nil
+}
+
+// contradiction refuses a profile that the registry and the AWS files define in
+// different ways. The broker goes by the registry, so that linking it would
+// change the credentials that AWS tools get.
+func contradiction(p profile, chain Chain) error {
+	for _, key := range roleKeys {
+		theirs, ours := p.aws.text(key), p.own.text(key)
+		if theirs == "" || theirs == ours || key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
+			continue
+		}
+		return fault.New(fault.Config, "%s: profile %q has another %s here than in the registry (%s)", p.aws.origin(key), p.name, key, p.origin()).
+			WithHint("broker profiles show %s", fault.Word(p.name))
+	}
+	return nil
+}
+
+// definition is the body of the registry's section for a role that the AWS files
+// define, with the comments behind the values.
+func (l *linker) definition(p profile) ([]string, error) {
+	var lines []string
+	for _, key := range roleKeys {
+		set, block := p.aws.find(key)
+		if set == nil {
+			continue
+		}
+		if err := checkKeyValue(KeyValue{key, set.value}); err != nil {
+			return nil, fault.New(fault.Config, "%s: %w", Origin{block.origin.File, set.line}, err)
+		}
+		doc := ConfigDocument
+		if block == l.set.block(credentialsFile, SectionCredentials, p.name) {
+			doc = CredentialsDocument
+		}
+		lines = append(lines, key+" = "+set.value+l.comment(doc, p.name, set.line))
+	}
+	return lines, nil
+}
+
+// comment is the comment behind the value in a line, with a space before it.
+func (l *linker) comment(doc Document, name string, line int) string {
+	for _, e := range l.section(doc, name).entries {
+		if e.line == line && !e.multiline {
+			if c := strings.TrimSpace(string(l.docs[doc][e.valTo:e.end])); c != "" {
+				return " " + c
+			}
+		}
+	}
+	return ""
+}
+
+// A passage is the bytes of one section as they were before link changed them.
+type passage struct {
+	doc      Document
+	file     string
+	from, to int // in the document as it is now
+	base     []byte
+	entries  []entry // of base
+	record   *record // that base was restored from, or nil
+	glue     int     // bytes at the end of base that belong to what is behind
+
+	after  []byte  // what link makes of base
+	pieces []piece // what undoes that
+}
+
+// original returns the section of a profile as it was before it was linked, as
+// far as a record says and nobody changed it since; else as it is. It is nil where there is none.
+func (l *linker) original(doc Document, name string) *passage {
+	s := l.section(doc, name)
+	if s == nil {
+		return nil
+	}
+	r := &passage{doc: doc, file: l.path(doc), from: s.start, to: s.bodyEnd, base: l.docs[doc][s.start:s.bodyEnd]}
+	if rec := l.records.find(l.path(doc), name); rec != nil && !rec.Created {
+		if base, glue, ok := rec.restore(l.docs[doc], s); ok {
+			r.to, r.base, r.record, r.glue = s.start+rec.Length, base, rec, glue
+		}
+	}
+	d, _ := scan(r.base, doc == CredentialsDocument)
+	if len(d.sections) == 1 {
+		r.entries = d.sections[0].entries
+	}
+	return r
+}
+
+func (r *passage) has(key string) bool {
+	return r != nil && slices.ContainsFunc(r.entries, func(e entry) bool { return strings.EqualFold(string(e.key), key) })
+}
+
+// definesRole reports whether some AWS tool takes the section for a role.
+func definesRole(r *passage) bool { return r.has(keyRoleARN) || r.has(keySourceProfile) }
+
+// link puts the helper into the place of the role. It stands in the config alone.
+func (r *passage) link(moved bool, value string) error {
+	var cuts []cut
+	placed := r.doc == CredentialsDocument || r.has(keyCredentialProcess)
+	for i := range r.entries {
+		e := &r.entries[i]
+		helper := strings.EqualFold(string(e.key), keyCredentialProcess)
+		switch {
+		case !helper && !(moved && isRoleKey(e.key)), helper && r.doc == CredentialsDocument:
+		case e.multiline:
+			return fault.New(fault.Config, "%s: the value of %s goes over several lines", r.file, bytes.ToLower(e.key))
+		case !helper:
+			cuts = append(cuts, cut{from: e.start, to: e.end})
+		case !asks(string(e.value), value):
+			cuts = append(cuts, cut{e.valueAt, e.valTo, []byte(value)})
+		}
+	}
+	switch {
+	case placed:
+	case len(cuts) > 0:
+		c := &cuts[0]
+		line := r.base[c.from:c.to]
+		c.with = slices.Concat(leading(line), []byte(keyCredentialProcess+" = "+value), eolOf(line))
+	default:
+		d, _ := scan(r.base, false)
+		with := slices.Concat(indentOf(r.base, &d.sections[0]), []byte(keyCredentialProcess+" = "+value), eol(r.base))
+		if r.base[len(r.base)-1] != '\n' {
+			with = append(eol(r.base), with...)
+		}
+		cuts = append(cuts, cut{len(r.base), len(r.base), with})
+	}
+	shift := 0
+	for _, c := range cuts {
+		r.pieces = append(r.pieces, piece{At: c.from + shift, Length: len(c.with), Text: string(r.base[c.from:c.to])})
+		shift += len(c.with) - (c.to - c.from)
+	}
+	r.after = apply(r.base, cuts)
+	return nil
+}
+
+// leading is the white space before a line.
+func leading(line []byte) []byte {
+	return line[:len(line)-len(bytes.TrimLeftFunc(line, unicode.IsSpace))]
+}
+
+// eolOf is how a line ends, which is with nothing at the end of some files.
+func eolOf(line []byte) []byte { return line[len(bytes.TrimRight(line, "\r\n")):] }
+
+func isRoleKey(key []byte) bool { return slices.Contains(roleKeys, strings.ToLower(string(key))) }
+
+// helpersName is the profile that a command of credproc is asked for, in each
+// of the forms that it takes.
+func helpersName(words []string) string {
+	return strings.TrimPrefix(words[len(words)-1], "--profile=")
+}
+
+// asks reports whether two commands start the same program for the same profile.
+func asks(a, b string) bool {
+	x, y := SplitCommand(a), SplitCommand(b)
+	form := len(x) == 2 || len(x) == 3 && (x[1] == "--profile" || x[1] == "--")
+	return form && x[0] == y[0] && helpersName(x) == helpersName(y)
+}
+
+// Command is the value of credential_process that asks for a profile. botocore
+// splits it as a shell would (shlex), the SDKs for Go and JavaScript give it to a
+// shell, and the Go SDK takes away quotes that stand around the whole value. Each
+// has to read the same two words; what cannot be written so is fault.Failed. https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html
+func Command(credproc, name string) (string, error) {
+	words := []string{credproc, name}
+	if strings.HasPrefix(name, "-") {
+		words = []string{credproc, "--profile", name}
+	}
+	for i, w := range words {
+		if strings.ContainsAny(w, "$`\\\"!%") || strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }) ||
+			strings.Contains(w, " #") || strings.Contains(w, " ;") {
+			return "", fault.New(fault.Failed, "%.300q cannot be written so that all AWS tools read it alike", w)
+		}
+		if strings.ContainsFunc(w, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.@+=:,/-", r)
+		}) {
+			words[i] = `"` + w + `"`
+		}
+	}
+	if last := words[len(words)-1]; words[0][0] == '"' && last[len(last)-1] == '"' {
+		words[0] = words[0][1:2] + `"` + words[0][2:] // /"opt/my tools/credproc" "my profile"
+	}
+	return strings.Join(words, " "), nil
+}
+
+// finish applies the changes and looks at what came out: whoever was linked or
+// unlinked must get the same credentials as before.
+func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
+	next := l.docs
+	for doc := range Document(3) {
+		if len(l.cuts[doc])+len(l.added[doc]) == 0 {
+			continue
+		}
+		b := bytes.NewBuffer(apply(l.docs[doc], l.cuts[doc]))
+		for _, a := range l.added[doc] {
+			from := b.Len()
+			lead := appendLines(b, header(kindIn[doc], a.name), a.lines)
+			if doc == ConfigDocument {
+				body := b.Bytes()[from+lead:]
+				l.records.put(&record{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead, Length: len(body), SHA256: digest(body)}, nil)
+			}
+		}
+		next[doc] = b.Bytes()
+	}
+	next[RecordsDocument] = l.records.bytes(l.docs[RecordsDocument])
+	after, err := next.set(l.files)
+	if err != nil {
+		return l.docs, nil, fault.New(fault.Internal, "the files could not be read any more; nothing was changed: %w", err)
+	}
+	for _, o := range out {
+		if o.State != Changed {
+			continue
+		}
+		was, err := l.set.Resolve(o.Name)
+		if err != nil {
+			continue // it gets better
+		}
+		if is, err := after.Resolve(o.Name); err != nil || !sameChain(was, is) {
+			return l.docs, nil, fault.New(fault.Internal, "%q would not be the same any more; nothing was changed", o.Name)
+		}
+	}
+	return next, out, nil
+}
+
+// sameChain compares all of two chains but the lines that they came from.
+func sameChain(a, b Chain) bool {
+	plain := func(c Chain) Chain {
+		c.Values, c.Source.Origin = nil, Origin{}
+		c.Roles = slices.Clone(c.Roles)
+		for i := range c.Roles {
+			c.Roles[i].Origin = Origin{}
+		}
+		return c
+	}
+	return reflect.DeepEqual(plain(a), plain(b))
+}

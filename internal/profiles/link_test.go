@@ -1,0 +1,331 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+)
+
+const credprocPath = "/usr/local/bin/credproc"
+
+var linkFiles = Files{Config: "/home/paul/.aws/config", Credentials: "/home/paul/.aws/credentials", Registry: "/home/paul/.config/broker/config"}
+
+const linkRegistry = "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\n"
+
+// documents makes the documents of a test.
+func documents(registry, config, credentials string) Documents {
+	var d Documents
+	d[RegistryDocument], d[ConfigDocument], d[CredentialsDocument] = []byte(registry), []byte(config), []byte(credentials)
+	return d
+}
+
+// show is what a failed test prints.
+func (docs Documents) show() string {
+	var b strings.Builder
+	for i, name := range []string{"registry", "config", "credentials", "records"} {
+		fmt.Fprintf(&b, "-- %s --\n%s", name, docs[i])
+	}
+	return b.String()
+}
+
+// memory runs a plan as Rewrite does, over bytes.
+func memory(docs *Documents, order []Document, plan Plan) ([]Outcome, error) {
+	read := func(d Document) ([]byte, error) { return docs[d], nil }
+	edit := func(d Document, edit func([]byte) ([]byte, error)) error {
+		b, err := edit(docs[d])
+		if err == nil {
+			docs[d] = b
+		}
+		return err
+	}
+	return Rewrite(order, read, edit, plan)
+}
+
+func linkPlan(names ...string) Plan {
+	return func(d Documents) (Documents, []Outcome, error) { return Link(linkFiles, d, names, credprocPath) }
+}
+
+func unlinkPlan(names ...string) Plan {
+	return func(d Documents) (Documents, []Outcome, error) { return Unlink(linkFiles, d, names) }
+}
+
+func mustRun(t *testing.T, docs *Documents, order []Document, plan Plan) []Outcome {
+	t.Helper()
+	out, err := memory(docs, order, plan)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, docs.show())
+	}
+	return out
+}
+
+// TestLink: what link writes, that twice is once, and that unlink gives the original back.
+func TestLink(t *testing.T) {
+	const role = "arn:aws:iam::444455556666:role/dev"
+	made := linkRegistry + "\n[profile dev]\nrole_arn = " + role + "\nsource_profile = security\n"
+	for _, tt := range []struct {
+		what, name                       string
+		registry, config, credentials    string
+		registry2, config2, credentials2 string
+	}{
+		{"usual", "dev", linkRegistry, "[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nregion = eu-west-1\n", "",
+			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\nregion = eu-west-1\n", ""},
+		{"comments, blocks, order, tabs", "dev", linkRegistry,
+			"# top\n[default]\nregion = x\n\n[profile dev] ; mine\n\tregion = eu-west-1\n\t# the role\n\tRole_ARN=" + role + " # of dev\n\t# and its source\n\tsource_profile: security\n\ts3 =\n\t\tmax = 1\n\t# last\n[profile z]\n", "",
+			strings.Replace(made, "role/dev\n", "role/dev # of dev\n", 1),
+			"# top\n[default]\nregion = x\n\n[profile dev] ; mine\n\tregion = eu-west-1\n\t# the role\n\tcredential_process = /usr/local/bin/credproc dev\n\t# and its source\n\ts3 =\n\t\tmax = 1\n\t# last\n[profile z]\n", ""},
+		{"CRLF, BOM, no final newline", "dev", linkRegistry, "\xef\xbb\xbf[profile dev]\r\nregion = x\r\nrole_arn = " + role + "\r\nsource_profile = security", "",
+			made, "\xef\xbb\xbf[profile dev]\r\nregion = x\r\ncredential_process = /usr/local/bin/credproc dev\r\n", ""},
+		{"all keys", "dev", linkRegistry, "[profile dev]\nsource_profile=security\nduration_seconds=900\nrole_session_name=me\nexternal_id=abc\nmfa_serial=GAHT12345678\nmfa_process=/bin/code\nrole_arn=" + role + "\noutput=json\n", "",
+			linkRegistry + "\n[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nmfa_serial = GAHT12345678\nexternal_id = abc\nrole_session_name = me\nduration_seconds = 900\nmfa_process = /bin/code\n",
+			"[profile dev]\ncredential_process = /usr/local/bin/credproc dev\noutput=json\n", ""},
+		{"a part in the credentials file", "dev", linkRegistry, "[profile dev]\nregion = x\n", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n# c\n[other]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n",
+			made, "[profile dev]\nregion = x\ncredential_process = /usr/local/bin/credproc dev\n", "[dev]\n# c\n[other]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n"},
+		{"in the credentials file alone, which wins", "dev", linkRegistry, "", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n",
+			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\n", "[dev]\n"},
+		{"in the registry alone", "dev", made, "[default]\nregion = x", "", made, "[default]\nregion = x\n\n[profile dev]\ncredential_process = /usr/local/bin/credproc dev\n", ""},
+		{"in both, alike", "dev", made, "[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\n", "",
+			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\n", ""},
+		{"a source", "security", linkRegistry, "[profile security]\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\nregion = x\n", "",
+			linkRegistry, "[profile security]\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\nregion = x\ncredential_process = /usr/local/bin/credproc security\n", ""},
+		{"a profile that the registry alone has", "dev", linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = eu-west-1\n", "", "",
+			linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = eu-west-1\n",
+			"[profile dev]\ncredential_process = /usr/local/bin/credproc dev\nregion = eu-west-1\n", ""},
+		{"a source that has no section", "security", linkRegistry, "", "", linkRegistry, "[profile security]\ncredential_process = /usr/local/bin/credproc security\n", ""},
+		{"default", "default", linkRegistry, "[default]\nrole_arn = " + role + "\nsource_profile = security\n", "",
+			linkRegistry + "\n[default]\nrole_arn = " + role + "\nsource_profile = security\n", "[default]\ncredential_process = /usr/local/bin/credproc default\n", ""},
+		{"profile default", "default", linkRegistry, "[profile default]\nrole_arn = " + role + "\nsource_profile = security\n", "",
+			linkRegistry + "\n[default]\nrole_arn = " + role + "\nsource_profile = security\n", "[profile default]\ncredential_process = /usr/local/bin/credproc default\n", ""},
+		{"duplicate keys", "dev", linkRegistry, "[profile dev]\nrole_arn = x\nsource_profile = security\nregion = a\nrole_arn = " + role + "\n", "",
+			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\nregion = a\n", ""},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			start := documents(tt.registry, tt.config, tt.credentials)
+			docs := start
+			out := mustRun(t, &docs, LinkOrder, linkPlan(tt.name))
+			if len(out) != 1 || out[0].State != Changed {
+				t.Fatalf("%+v", out)
+			}
+			want := documents(tt.registry2, tt.config2, tt.credentials2)
+			want[RecordsDocument] = docs[RecordsDocument]
+			if !same(docs, want) {
+				t.Fatalf("got\n%s\nwant\n%s", docs.show(), want.show())
+			}
+			again := docs
+			if out := mustRun(t, &again, LinkOrder, linkPlan(tt.name)); out[0].State != Unchanged || !same(docs, again) {
+				t.Errorf("twice is not once: %+v\n%s", out, again.show())
+			}
+			out = mustRun(t, &docs, UnlinkOrder, unlinkPlan(tt.name))
+			if out[0].State != Changed || out[0].Note != "" {
+				t.Errorf("%+v", out)
+			}
+			docs[RecordsDocument] = nil
+			if !same(docs, start) {
+				t.Errorf("unlink gave\n%s\nwant\n%s", docs.show(), start.show())
+			}
+			if out := mustRun(t, &docs, UnlinkOrder, unlinkPlan(tt.name)); out[0].State != Unchanged || !same(docs, start) {
+				t.Errorf("unlinking twice: %+v", out)
+			}
+		})
+	}
+}
+
+func TestLinkRefuses(t *testing.T) {
+	const role = "role_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
+	for _, tt := range []struct {
+		what, name, registry, config, credentials string
+		state, text                               string
+	}{
+		{"nobody", "nobody", "", "", "", Refused, "no profile"},
+		{"SSO", "corp", "", "[profile corp]\nsso_session = x\n", "", Left, "has a sso_session"},
+		{"web identity", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nweb_identity_token_file = /x\n", "", Left, "web_identity_token_file"},
+		{"credential_source", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\ncredential_source = Environment\n", "", Left, "credential_source"},
+		{"another helper", "w", "", "[profile w]\ncredential_process = aws-vault exec x\n", "", Left, "config:2: "},
+		{"plain keys", "w", "", "", "[w]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n", Left, "credentials:2: the long-lived key"},
+		{"region alone", "w", "", "[profile w]\nregion = x\n", "", Left, "no role_arn"},
+		{"a source with its plain keys", "security", linkRegistry, "", "[security]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n", Left, "plain text"},
+		{"role of plain keys", "w", "", "[profile w]\n" + role, "[security]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n", Refused, "credentials:2: the long-lived key"},
+		{"role with keys beside", "w", linkRegistry, "[profile w]\n" + role, "[w]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n", Refused, "credentials:2: the long-lived key"},
+		{"half a key beside", "w", linkRegistry, "[profile w]\n" + role + "aws_secret_access_key = x\n", "", Refused, "config:4: the long-lived key"},
+		{"session keys beside", "w", linkRegistry, "[profile w]\n" + role, "[w]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_session_token = x\n", Refused, "another tool"},
+		{"SSO beside", "w", linkRegistry, "[profile w]\n" + role + "sso_start_url = x\n", "", Refused, "sso_start_url"},
+		{"another helper beside", "w", linkRegistry, "[profile w]\n" + role + "credential_process = /x\n", "", Refused, "config:4: "},
+		{"another helper in the credentials file", "w", linkRegistry, "[profile w]\n" + role, "[w]\ncredential_process = /x\n", Refused, "credentials:2: "},
+		{"no source", "w", "", "[profile w]\n" + role, "", Refused, "neither a source"},
+		{"a cycle", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = w\n", "", Refused, "circle"},
+		{"not an ARN", "w", linkRegistry, "[profile w]\nrole_arn = x\nsource_profile = security\n", "", Refused, "config:2: role_arn"},
+		{"two sections", "w", linkRegistry, "[profile w]\n" + role + "[profile w]\nregion = x\n", "", Refused, `config:4: "w" has a second section here, the first is at line 1`},
+		{"two defaults", "default", linkRegistry, "[default]\n" + role + "[profile default]\nregion = x\n", "", Refused, "config:4: "},
+		{"two in the credentials file", "w", linkRegistry, "[profile w]\n" + role, "[w]\n[w]\n", Refused, "credentials:2: "},
+		{"another role in the registry", "w", linkRegistry + "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/prod\nsource_profile = security\n", "[profile w]\n" + role, "", Refused, "config:2: profile \"w\" has another role_arn here than in the registry (/home/paul/.config/broker/config:4)"},
+		{"more in the config", "w", linkRegistry + "[profile w]\n" + role, "[profile w]\n" + role + "external_id = abc\n", "", Refused, "another external_id"},
+		{"ours without a definition", "w", "", "[profile w]\ncredential_process = credproc w\n", "", Refused, "no definition"},
+		{"dollar in the name", "a$b", linkRegistry, "[profile a$b]\n" + role, "", Refused, "read it alike"},
+		{"percent in the name", "100%", linkRegistry, "[profile 100%]\n" + role, "", Refused, "read it alike"},
+		{"comment in the name", "a #b", linkRegistry, "[profile \"a #b\"]\n" + role, "", Refused, "read it alike"},
+		{"a section of another tool", "security", linkRegistry, "[default]\n[security]\nx = y\n", "", Left, "config:2: beside this section"},
+		{"no section, and a name with a space", "a b", linkRegistry + "[profile \"a b\"]\n" + role, "", "", Refused, "how to write the name"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			docs := documents(tt.registry, tt.config, tt.credentials)
+			next, out, err := Link(linkFiles, docs, []string{tt.name}, credprocPath)
+			if err != nil || len(out) != 1 {
+				t.Fatal(out, err)
+			}
+			if out[0].State != tt.state || !strings.Contains(fmt.Sprint(out[0].Err), tt.text) {
+				t.Errorf("%s: %v; want %s: …%s…", out[0].State, out[0].Err, tt.state, tt.text)
+			}
+			if !same(docs, next) {
+				t.Errorf("refused, but changed:\n%s", next.show())
+			}
+		})
+	}
+	docs := documents("", "[a]\n\x00", "")
+	if _, _, err := Link(linkFiles, docs, nil, credprocPath); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "config:2") {
+		t.Error(err)
+	}
+}
+
+// TestUnlinkAfterChanges: what unlink gives back where the original bytes cannot be.
+func TestUnlinkAfterChanges(t *testing.T) {
+	const role = "role_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
+	replace := func(doc Document, old, text string) func(*Documents) {
+		return func(d *Documents) {
+			if !bytes.Contains(d[doc], []byte(old)) {
+				panic(old)
+			}
+			d[doc] = bytes.Replace(d[doc], []byte(old), []byte(text), 1)
+		}
+	}
+	for _, tt := range []struct {
+		what           string
+		config         string
+		change         func(*Documents)
+		want, registry string // "" for the one without the profile
+		note           string
+	}{
+		{"no records", "[profile dev]\n  region = x\n  " + strings.Replace(role, "\n", "\n  ", 1) + "# c\n", func(d *Documents) { d[RecordsDocument] = nil },
+			"[profile dev]\n  region = x\n  " + strings.Replace(role, "\n", "\n  ", 1) + "# c\n", "", ""},
+		{"records that are no JSON", "[profile dev]\nregion = x\n" + role, func(d *Documents) { d[RecordsDocument] = []byte("{") }, "[profile dev]\nregion = x\n" + role, "", ""},
+		{"a key was added", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev", replace(ConfigDocument, "dev\n", "dev\noutput = json\n"),
+			"[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\noutput = json\n", "", ""},
+		{"a key was changed", "[profile dev]\nregion = x\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", replace(ConfigDocument, "= x", "= y"),
+			"[profile dev]\nregion = y\n" + role, "", ""},
+		{"the last line went on", "[profile dev]\n" + role + "region = eu-west", replace(ConfigDocument, "eu-west", "eu-west-1"), "[profile dev]\n" + role + "region = eu-west-1", "", ""},
+		{"another role in the registry", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\nregion = x\n", replace(RegistryDocument, "role/dev", "role/other"),
+			"[profile dev]\n" + strings.Replace(role, "role/dev", "role/other", 1) + "region = x\n", "", ""},
+		{"a region in the registry", "[profile dev]\n" + role, replace(RegistryDocument, "role/dev\n", "role/dev\nregion = y # here\n"),
+			"[profile dev]\n" + strings.Replace(role, "dev\n", "dev\nregion = y # here\n", 1), "", ""},
+		{"a key of the broker's", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", replace(RegistryDocument, "role/dev\n", "role/dev\nmfa = each\n"),
+			"[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", linkRegistry + "\n[profile dev]\n" + strings.Replace(role, "dev\n", "dev\nmfa = each\n", 1), "mfa"},
+		{"the definition is gone", "[profile dev]\n" + role, func(d *Documents) { d[RegistryDocument] = []byte(linkRegistry) }, "[profile dev]\n" + role, "", ""},
+		{"a comment in the registry", "[profile dev]\n" + role, replace(RegistryDocument, "role/dev\n", "role/dev\n# mine\n"), "[profile dev]\n" + role, linkRegistry + "\n# mine\n", ""},
+		{"something behind", "[profile dev]\nregion = x\n" + role[:len(role)-1], func(d *Documents) { d[ConfigDocument] = append(d[ConfigDocument], "\n[profile new]\nregion = z\n"...) },
+			"[profile dev]\nregion = x\n" + role + "\n[profile new]\nregion = z\n", "", ""},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			docs := documents(linkRegistry, tt.config, "")
+			mustRun(t, &docs, LinkOrder, linkPlan("dev"))
+			tt.change(&docs)
+			out := mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+			if len(out) != 1 || out[0].State != Changed || (out[0].Note == "") != (tt.note == "") || !strings.Contains(out[0].Note, tt.note) {
+				t.Errorf("%+v", out)
+			}
+			if string(docs[ConfigDocument]) != tt.want {
+				t.Errorf("config\n%s\nwant\n%s", docs[ConfigDocument], tt.want)
+			}
+			if tt.registry == "" {
+				tt.registry = linkRegistry
+			}
+			if string(docs[RegistryDocument]) != tt.registry {
+				t.Errorf("registry\n%s\nwant\n%s", docs[RegistryDocument], tt.registry)
+			}
+		})
+	}
+}
+
+// TestUnlinkCreated: sections that link made go, whatever stands around them now.
+func TestUnlinkCreated(t *testing.T) {
+	registry := linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
+	for _, config := range []string{"", "\n", "[default]\nregion = x", "[default]\nregion = x\n", "[default]\r\nregion = x\r\n\r\n", "# c", "\xef\xbb\xbf", "\xef\xbb\xbf# c\n\n\n"} {
+		docs := documents(registry, config, "")
+		mustRun(t, &docs, LinkOrder, linkPlan())
+		if n := bytes.Count(docs[ConfigDocument], []byte("credproc")); n != 2 {
+			t.Fatalf("%d linked\n%s", n, docs.show())
+		}
+		linked := docs
+		mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+		if string(docs[ConfigDocument]) != config || string(docs[RegistryDocument]) != registry {
+			t.Errorf("%q: unlink gave %q, registry %q", config, docs[ConfigDocument], docs[RegistryDocument])
+		}
+		docs = linked
+		docs[ConfigDocument] = append(bytes.Clone(docs[ConfigDocument]), "\n[profile later]\nregion = y\n"...)
+		mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+		got, want := nonBlank(docs[ConfigDocument]), nonBlank([]byte(config+"\n[profile later]\nregion = y\n"))
+		if got != want {
+			t.Errorf("%q: with a section behind, unlink gave %q", config, docs[ConfigDocument])
+		}
+	}
+}
+
+// nonBlank is the lines that are not blank.
+func nonBlank(b []byte) string {
+	var out []string
+	for line := range strings.Lines(string(bytes.TrimPrefix(b, byteOrderMark))) {
+		if line = strings.TrimRight(line, "\r\n"); strings.TrimSpace(line) != "" {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// TestLinkCorrectsItsOwn: an old path or name of the helper is mended, and the original is still known.
+func TestLinkCorrectsItsOwn(t *testing.T) {
+	const config = "[profile dev]\nregion = x\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n# c\n"
+	docs := documents(linkRegistry, config, "")
+	old := func(d Documents) (Documents, []Outcome, error) { return Link(linkFiles, d, nil, "/old place/credproc") }
+	mustRun(t, &docs, LinkOrder, old)
+	if !bytes.Contains(docs[ConfigDocument], []byte("credential_process = \"/old place/credproc\" dev\n")) {
+		t.Fatal(docs.show())
+	}
+	if out := mustRun(t, &docs, LinkOrder, linkPlan("dev")); out[0].State != Changed {
+		t.Errorf("%+v", out)
+	}
+	if !bytes.Contains(docs[ConfigDocument], []byte("credential_process = /usr/local/bin/credproc dev\n")) {
+		t.Fatal(docs.show())
+	}
+	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+	if string(docs[ConfigDocument]) != config {
+		t.Error(docs.show())
+	}
+
+	byHand := linkRegistry + "[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
+	for _, tt := range [][2]string{
+		{`"/usr/local/bin/credproc" dev`, `"/usr/local/bin/credproc" dev`}, // quotes that are not needed are no reason
+		{`/usr/local/bin/credproc --profile dev`, `/usr/local/bin/credproc --profile dev`},
+		{`credproc dev # mine`, `/usr/local/bin/credproc dev # mine`},
+		{`/usr/local/bin/credproc other`, `/usr/local/bin/credproc dev`},
+	} {
+		docs := documents(byHand, "[profile dev]\ncredential_process = "+tt[0]+"\nregion = x\n", "")
+		mustRun(t, &docs, LinkOrder, linkPlan("dev"))
+		if want := "[profile dev]\ncredential_process = " + tt[1] + "\nregion = x\n"; string(docs[ConfigDocument]) != want {
+			t.Errorf("%q: got\n%s\nwant\n%s", tt[0], docs[ConfigDocument], want)
+		}
+		mustRun(t, &docs, UnlinkOrder, unlinkPlan("dev"))
+		if want := "[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = x\n"; string(docs[ConfigDocument]) != want && tt[1][len(tt[1])-1] != 'e' {
+			t.Errorf("%q: unlink gave\n%s", tt[0], docs[ConfigDocument])
+		}
+	}
+
+	// a profile that was pointed at another one by hand stays so
+	docs = documents(byHand+"[alias]\nd = dev\n", "[profile short]\ncredential_process = /old/credproc d\n", "")
+	mustRun(t, &docs, LinkOrder, linkPlan("short"))
+	if string(docs[ConfigDocument]) != "[profile short]\ncredential_process = /usr/local/bin/credproc d\n" {
+		t.Error(docs.show())
+	}
+	if _, out, _ := Unlink(linkFiles, docs, []string{"short"}); out[0].State != Left {
+		t.Errorf("%+v", out)
+	}
+}

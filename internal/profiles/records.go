@@ -1,0 +1,169 @@
+package profiles
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// records are the sections that link has changed. Losing them costs the exact
+// bytes of the original and nothing else: a definition is in the registry. No
+// line is kept but those that define a role, so there is no secret among them.
+type records struct {
+	all     map[recordID]*record
+	changed bool
+}
+
+type recordID struct{ file, profile string }
+
+// A record says how one section was before link changed it, and how to tell that
+// it is as link left it.
+type record struct {
+	File    string  `json:"file"`
+	Profile string  `json:"profile"`
+	Made    bool    `json:"made,omitempty"`    // link wrote the registry's section too
+	Created bool    `json:"created,omitempty"` // link made the whole section
+	Lead    int     `json:"lead,omitempty"`    // bytes that set a created section off from what was there
+	Length  int     `json:"length"`            // of the section as link left it
+	SHA256  string  `json:"sha256"`
+	Pieces  []piece `json:"pieces,omitempty"`
+}
+
+// A piece of the section as link left it, and the text that was there before.
+type piece struct {
+	At     int    `json:"at"`
+	Length int    `json:"length"`
+	Text   string `json:"text"`
+}
+
+func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+
+// readRecords takes a file that it cannot read for an empty one.
+func readRecords(src []byte) *records {
+	r := &records{all: map[recordID]*record{}}
+	var list []*record
+	if json.Unmarshal(src, &list) == nil {
+		for _, rec := range list {
+			if rec != nil {
+				r.all[recordID{rec.File, rec.Profile}] = rec
+			}
+		}
+	}
+	return r
+}
+
+// bytes is the file: the old one if nothing changed.
+func (r *records) bytes(old []byte) []byte {
+	if !r.changed {
+		return old
+	}
+	list := make([]*record, 0, len(r.all))
+	for _, rec := range r.all {
+		list = append(list, rec)
+	}
+	slices.SortFunc(list, func(a, b *record) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Profile, b.Profile)) })
+	b, err := json.MarshalIndent(list, "", " ")
+	if err != nil {
+		return old // strings and numbers can be marshalled
+	}
+	return append(b, '\n')
+}
+
+func (r *records) find(file, profile string) *record { return r.all[recordID{file, profile}] }
+
+func (r *records) drop(file, profile string) {
+	if id := (recordID{file, profile}); r.all[id] != nil {
+		delete(r.all, id)
+		r.changed = true
+	}
+}
+
+// done notes that the registry's section is gone or was never made. The record stays: an
+// editor that had the linked file open may write it once more.
+func (r *records) done(file, profile string) {
+	if rec := r.all[recordID{file, profile}]; rec != nil && rec.Made {
+		r.changed = true
+		if rec.SHA256 == "" {
+			delete(r.all, recordID{file, profile})
+			return
+		}
+		copied := *rec
+		copied.Made = false
+		r.all[recordID{file, profile}] = &copied
+	}
+}
+
+// put keeps a record. One that takes the place of another for the same bytes, or of the
+// one that the original was restored from, keeps what that knew of the registry:
+// the second half of a link that was cut short finds the definition there already.
+func (r *records) put(rec, restored *record) {
+	id := recordID{rec.File, rec.Profile}
+	old := r.all[id]
+	if restored != nil {
+		rec.Made = restored.Made
+	} else if old != nil && old.SHA256 == rec.SHA256 && slices.Equal(old.Pieces, rec.Pieces) {
+		rec.Made = rec.Made || old.Made
+	}
+	if old != nil && old.Made == rec.Made && old.Created == rec.Created && old.Lead == rec.Lead && old.Length == rec.Length &&
+		old.SHA256 == rec.SHA256 && slices.Equal(old.Pieces, rec.Pieces) {
+		return
+	}
+	r.all[id] = rec
+	r.changed = true
+}
+
+// describes reports whether text begins with the section as link left it.
+func (rec *record) describes(text []byte) bool {
+	return 0 <= rec.Length && rec.Length <= len(text) && digest(text[:rec.Length]) == rec.SHA256
+}
+
+// restore returns the section as it was before link, if it is still as link left
+// it. What was the end of the file and is no more gets a line end, of glue bytes.
+func (rec *record) restore(src []byte, s *section) (base []byte, glue int, ok bool) {
+	if !rec.describes(src[s.start:]) {
+		return nil, 0, false
+	}
+	text, rest := src[s.start:s.start+rec.Length], src[s.start+rec.Length:]
+	atLine := bytes.HasSuffix(text, []byte("\n")) || len(rest) == 0 || rest[0] == '\n' || bytes.HasPrefix(rest, []byte("\r\n"))
+	if !atLine {
+		return nil, 0, false
+	}
+	var out []byte
+	at := 0
+	for _, p := range rec.Pieces {
+		if p.At < at || p.Length < 0 || p.At+p.Length > len(text) {
+			return nil, 0, false
+		}
+		out = append(append(out, text[at:p.At]...), p.Text...)
+		at = p.At + p.Length
+	}
+	out = append(out, text[at:]...)
+	if len(rest) > 0 && bytes.HasSuffix(text, []byte("\n")) && !bytes.HasSuffix(out, []byte("\n")) {
+		glue = len(eol(text))
+		out = append(out, eol(text)...)
+	}
+	// A key that was added behind must not become a part of the last one. One that
+	// link takes out stands there before link was done.
+	d, bad := scan(out, true)
+	if bad != nil || len(d.sections) != 1 {
+		return nil, 0, false
+	}
+	last := -1
+	if n := len(d.sections[0].entries); n > 0 {
+		last = d.sections[0].entries[n-1].indent
+	}
+	for _, e := range s.entries {
+		inside := e.end-len(eolOf(src[e.start:e.end])) <= s.start+rec.Length
+		if inside {
+			continue
+		}
+		if e.start < s.start+rec.Length || last >= 0 && e.indent > last || isRoleKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
+			return nil, 0, false
+		}
+	}
+	return out, glue, true
+}

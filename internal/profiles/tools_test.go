@@ -1,0 +1,103 @@
+package profiles
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTools: what each tool does with a profile named dev, by what the files say of it.
+func TestTools(t *testing.T) {
+	const (
+		linked   = "[profile dev]\nregion = eu-west-1\ncredential_process = /bin/credproc dev\n"
+		role     = "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n"
+		keys     = "aws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n"
+		registry = sourceSection + "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n"
+	)
+	every := func(want string) map[string]string { return map[string]string{"": want} }
+	for _, tt := range []struct {
+		what, config, credentials string
+		env                       map[string]string
+		want                      map[string]string // by tool; "" for the others; the start of "from: text"
+	}{
+		{what: "linked", config: linked, want: map[string]string{"": "broker: asks credproc",
+			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it asks credproc", "Serverless 3": "nobody: cannot read credential_process; broker exec dev -- sls deploy, without --aws-profile"}},
+		{what: "linked, and JS SDK 2 is told to look", config: linked, env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": "broker: asks credproc", "Serverless 3": "nobody: "}},
+		{what: "linked by another name", config: strings.Replace(linked, "credproc dev", "credproc security", 1), env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": "broker: asks credproc for security", "Serverless 3": "nobody: "}},
+		{what: "linked to a name that is gone", config: strings.Replace(linked, "credproc dev", "credproc gone", 1), env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": `nobody: asks credproc for "gone", which it cannot have (/config:3)`, "Serverless 3": "nobody: cannot"}},
+		{what: "in no file", want: every("nobody: does not know this profile; broker profiles link dev")},
+		{what: "a region alone", config: "[profile dev]\nregion = eu-west-1\n", want: every("nobody: finds no credentials in /config:1; broker profiles link dev")},
+		{what: "a role whose source is in the keyring alone", config: role,
+			want: every(`nobody: reads the role_arn first (/config:2), whose source_profile "security" is in no AWS file; broker profiles link dev`)},
+		{what: "a role whose source has no keys", config: role + "[profile security]\nregion = eu-west-1\n",
+			want: every(`nobody: reads the role_arn first (/config:2), whose source_profile "security" has no keys`)},
+		{what: "a role whose source has its plain key yet", config: role, credentials: "[security]\n" + keys,
+			want: map[string]string{"": "else: assumes the role with the plain key at /credentials:2", "JS SDK 2": "nobody: reads the config only"}},
+		{what: "a role whose source is linked", config: role + "[profile security]\ncredential_process = credproc security\n",
+			want: map[string]string{"": "broker: assumes the role itself, with the session that credproc gives for security", "JS SDK 2": "nobody: ", "Serverless 3": "nobody: "}},
+		{what: "a role without a source", config: "[profile dev]\nrole_arn = " + account + "dev\n", want: every("nobody: reads the role_arn first (/config:2), which has no source_profile")},
+		{what: "linked, but the role is there still", config: linked + "role_arn = " + account + "dev\nsource_profile = security\n", want: every("nobody: reads the role_arn first (/config:4)")},
+		{what: "keys in the credentials file win", config: linked, credentials: "[dev]\n" + keys,
+			want: map[string]string{"": "else: uses the keys at /credentials:2 instead", "Java SDK": "broker: asks credproc"}},
+		{what: "keys in the config win for some", config: linked + keys, env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": "else: uses the keys at /config:4 instead", "AWS CLI": "broker: ", "boto3": "broker: ", "Java SDK": "broker: "}},
+		{what: "another helper", config: "[profile dev]\ncredential_process = /bin/other\n", want: map[string]string{"": "else: runs another program (/config:2)",
+			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it runs", "Serverless 3": "nobody: "}},
+		{what: "IAM Identity Center", config: linked + "sso_session = corp\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"}, want: map[string]string{"": "else: uses IAM Identity Center (/config:4)",
+			"JS SDK 2": "broker: ", "JS SDK 3": "broker: ", "CDK": "broker: ", "osls 4": "broker: ", "Serverless 3": "nobody: "}},
+		{what: "a web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /token\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": "else: exchanges a web identity token (/config:3)", "Serverless 3": "nobody: finds no credentials"}},
+		{what: "a section that stands twice", config: linked + "[profile x]\nregion = a\n[profile x]\nregion = b\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+			want: map[string]string{"": "broker: asks credproc", "AWS CLI": "nobody: refuses the whole file, since a section stands twice (/config:6)", "boto3": "nobody: refuses", "Serverless 3": "nobody: "}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			set := load(t, tt.config, tt.credentials, registry)
+			verdicts := set.Tools("dev", func(name string) string { return tt.env[name] })
+			if len(verdicts) != len(tools) {
+				t.Fatalf("%d verdicts", len(verdicts))
+			}
+			for _, v := range verdicts {
+				want, ok := tt.want[v.Tool]
+				if !ok {
+					want = tt.want[""]
+				}
+				if got := v.From + ": " + v.Text; !strings.HasPrefix(got, want) {
+					t.Errorf("%s: %s\nwant %s", v.Tool, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestEnvironment: what wins over a profile is named, what does not is not, and no secret is shown.
+func TestEnvironment(t *testing.T) {
+	got := map[string]string{}
+	for _, v := range Environment("dev", "eu-west-1", []string{
+		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=wJalr/hidden", "AWS_SESSION_TOKEN=hidden", "AWS_PROFILE=other", "AWS_DEFAULT_PROFILE=dev",
+		"AWS_CONFIG_FILE=/c", "AWS_SHARED_CREDENTIALS_FILE=/s", "AWS_WEB_IDENTITY_TOKEN_FILE=/t", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://hidden@x",
+		"AWS_ENDPOINT_URL=http://hidden@x", "AWS_ENDPOINT_URL_STS=http://x", "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=eu-west-1", "AWS_PAGER=", "HOME=/h", "AWS_ROLE_ARN=",
+	}) {
+		got[v.Name] = v.Text
+		if strings.Contains(v.Text, "hidden") || strings.Contains(v.Text, "AKIA") {
+			t.Errorf("%s: a value is shown: %s", v.Name, v.Text)
+		}
+	}
+	for name, want := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "wins over AWS_PROFILE in the AWS CLI", "AWS_PROFILE": `"other"`, "AWS_CONFIG_FILE": "instead of", "AWS_SHARED_CREDENTIALS_FILE": "instead of",
+		"AWS_WEB_IDENTITY_TOKEN_FILE": "token", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "JS SDK 2", "AWS_ENDPOINT_URL": "not to AWS", "AWS_ENDPOINT_URL_STS": "not to AWS",
+		"AWS_REGION": "work in us-east-1, not in the profile's eu-west-1",
+	} {
+		if !strings.Contains(got[name], want) {
+			t.Errorf("%s: %q, want %q in it", name, got[name], want)
+		}
+		delete(got, name)
+	}
+	if len(got) > 0 {
+		t.Errorf("named without need: %v", got)
+	}
+	if v := Environment("dev", "", []string{"AWS_DEFAULT_PROFILE=x", "AWS_REGION=us-east-1"}); len(v) != 2 || !strings.Contains(v[0].Text, "before AWS_PROFILE") || !strings.Contains(v[1].Text, "has no region") {
+		t.Error(v)
+	}
+}

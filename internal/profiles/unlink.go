@@ -1,0 +1,274 @@
+package profiles
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"broker/internal/fault"
+)
+
+// Unlink gives back what Link took, for these profiles or for all that are
+// linked where names is nil: the very bytes of the section where neither it nor the registry's
+// definition was changed since; else what the registry says now stands where
+// credential_process stood. The registry keeps a definition that it had before, and one with keys that
+// AWS files do not have; a Note says so. A section that link made goes.
+//
+// It returns the new documents and writes nothing. The error is that of Link.
+func Unlink(files Files, docs Documents, names []string) (Documents, []Outcome, error) {
+	l, err := newLinker(files, docs)
+	if err != nil {
+		return docs, nil, err
+	}
+	if names == nil {
+		names = slices.DeleteFunc(slices.Clone(l.set.names), func(name string) bool { return !l.isLinked(name) })
+	}
+	var out []Outcome
+	for _, name := range names {
+		out = append(out, l.unlink(name))
+	}
+	for doc := range Document(3) {
+		l.dropSections(doc)
+	}
+	return l.finish(out)
+}
+
+// isLinked reports whether there may be something to give back.
+func (l *linker) isLinked(name string) bool {
+	rec := l.records.find(l.files.Config, name)
+	return l.helper(name) != nil || rec != nil && rec.Made
+}
+
+// helper returns the line of a profile's config that asks credproc, or nil.
+func (l *linker) helper(name string) *entry {
+	s := l.section(ConfigDocument, name)
+	if s == nil {
+		return nil
+	}
+	for i := range s.entries {
+		if e := &s.entries[i]; strings.EqualFold(string(e.key), keyCredentialProcess) && isOurs(string(e.value)) {
+			return e
+		}
+	}
+	return nil
+}
+
+func (l *linker) unlink(name string) Outcome {
+	if err := l.unique(name); err != nil {
+		return Outcome{Name: name, State: Refused, Err: err}
+	}
+	p, found := l.set.lookup(name)
+	if !found && l.set.sources[name] == nil {
+		return Outcome{Name: name, State: Refused, Err: l.set.notFound(name)}
+	}
+	rec := l.records.find(l.files.Config, name)
+	helper := l.helper(name)
+	if helper == nil && (rec == nil || !rec.Made) {
+		return Outcome{Name: name, State: Unchanged}
+	}
+	config, credentials := l.original(ConfigDocument, name), l.original(CredentialsDocument, name)
+	m := l.compare(p, config, credentials)
+	o := Outcome{Name: name, State: Changed}
+	if helper == nil { // it was taken out before: only the registry is left to do
+		if p.ours && len(m.lines)+len(m.differ) == 0 {
+			l.dropRegistered(name)
+		} else {
+			l.records.done(l.files.Config, name)
+			l.records.done(l.files.Credentials, name)
+		}
+		return o
+	}
+	if _, ok := l.set.asksFor(p); ok && rec == nil && l.set.sources[name] == nil {
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: profile %q asks for %q; it has no definition of its own to give back",
+			Origin{l.files.Config, helper.line}, name, helpersName(SplitCommand(string(helper.value))))}
+	}
+	created := rec != nil && rec.Created && l.asCreated(rec, name)
+	asItWas := created || config.record != nil
+	if asItWas && rec.Made && p.ours {
+		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, func(key string) bool { return isRoleKey([]byte(key)) })
+	}
+	switch {
+	case !asItWas:
+		m = l.compare(p, l.current(ConfigDocument, name), l.current(CredentialsDocument, name))
+		if rec != nil && !rec.Made && !cutKeys(rec) {
+			m.lines = nil // what the registry says never stood here
+		}
+		l.putBack(name, helper, m.lines)
+	case created:
+		l.drop(ConfigDocument, name, rec.Lead)
+	}
+	for _, r := range []*passage{config, credentials} {
+		if asItWas && r != nil && r.record != nil {
+			l.cuts[r.doc] = append(l.cuts[r.doc], cut{r.from, r.to, r.base})
+			if r.glue > 0 {
+				l.glued[r.doc] = append(l.glued[r.doc], r)
+			}
+		}
+	}
+	switch {
+	case !p.ours || rec != nil && !rec.Made:
+		l.records.done(l.files.Config, name)
+		l.records.done(l.files.Credentials, name)
+	case len(m.differ) > 0:
+		o.Note = fmt.Sprintf("the registry keeps its definition, by which the broker goes: the AWS files do not have the same %s", strings.Join(m.differ, ", "))
+	default:
+		if rec == nil { // that the registry is next must be known once the helper is gone
+			l.records.put(&record{File: l.files.Config, Profile: name, Made: true}, nil)
+		}
+		l.dropRegistered(name)
+	}
+	return o
+}
+
+func cutKeys(rec *record) bool {
+	return slices.ContainsFunc(rec.Pieces, func(p piece) bool { return p.Text != "" })
+}
+
+// asCreated reports whether a section that link made is as it was made.
+func (l *linker) asCreated(rec *record, name string) bool {
+	s := l.section(ConfigDocument, name)
+	_, _, same := rec.restore(l.docs[ConfigDocument], s)
+	return same && s.bodyEnd <= s.start+rec.Length
+}
+
+// A comparison is what would be missing if the AWS files alone defined a profile.
+type comparison struct {
+	lines  []string // of the registry's definition, that can be written there
+	differ []string // keys that would have another value, or cannot stand there
+}
+
+// compare holds the registry's definition against sections of the AWS files.
+func (l *linker) compare(p profile, config, credentials *passage) comparison {
+	var c comparison
+	s := l.section(RegistryDocument, p.name)
+	if s == nil {
+		return c
+	}
+	there := valuesOf(config)
+	for key, value := range valuesOf(credentials) {
+		there[key] = value
+	}
+	defined := map[string]*entry{}
+	for i := range s.entries {
+		defined[strings.ToLower(string(s.entries[i].key))] = &s.entries[i]
+	}
+	for i := range s.entries {
+		e := &s.entries[i]
+		key := strings.ToLower(string(e.key))
+		value, has := there[key]
+		_, known := awsKeys[key]
+		switch {
+		case defined[key] != e: // a later one counts
+		case has && value == string(e.value):
+		case has, e.multiline, len(e.value) == 0, !known && key != keyOutput:
+			c.differ = append(c.differ, key)
+		default:
+			c.lines = append(c.lines, key+" = "+string(e.value)+l.comment(RegistryDocument, p.name, e.line))
+		}
+	}
+	for _, key := range roleKeys {
+		if _, has := there[key]; has && defined[key] == nil {
+			c.differ = append(c.differ, key)
+		}
+	}
+	return c
+}
+
+// current is the section of a profile as it stands.
+func (l *linker) current(doc Document, name string) *passage {
+	s := l.section(doc, name)
+	if s == nil {
+		return nil
+	}
+	return &passage{doc: doc, entries: s.entries}
+}
+
+// putBack writes lines in the place of the one that asks the helper. A section in which
+// nothing else stood goes with it.
+func (l *linker) putBack(name string, helper *entry, lines []string) {
+	s, src := l.section(ConfigDocument, name), l.docs[ConfigDocument]
+	if len(lines) == 0 && len(bytes.TrimSpace(src[s.end:helper.start]))+len(bytes.TrimSpace(src[helper.end:s.bodyEnd])) == 0 {
+		l.drop(ConfigDocument, name, blankSuffix(src[:s.start]))
+		return
+	}
+	old := src[helper.start:helper.end]
+	end, between := eolOf(old), eol(src)
+	var with []byte
+	for i, line := range lines {
+		if i > 0 {
+			with = append(with, between...)
+		}
+		with = append(append(with, leading(old)...), line...)
+	}
+	if len(lines) > 0 {
+		with = append(with, end...)
+	}
+	l.cuts[ConfigDocument] = append(l.cuts[ConfigDocument], cut{helper.start, helper.end, with})
+}
+
+// dropRegistered takes a definition out of the registry, but no comment that stands
+// on a line of its own.
+func (l *linker) dropRegistered(name string) {
+	s, src := l.section(RegistryDocument, name), l.docs[RegistryDocument]
+	lines := []cut{{from: s.start, to: s.end}}
+	at, comments := s.end, false
+	for _, e := range s.entries {
+		comments = comments || len(bytes.TrimSpace(src[at:e.start])) > 0
+		lines = append(lines, cut{from: e.start, to: e.end})
+		at = e.end
+	}
+	if comments {
+		l.cuts[RegistryDocument] = append(l.cuts[RegistryDocument], lines...)
+		return
+	}
+	l.drop(RegistryDocument, name, blankSuffix(src[:s.start]))
+}
+
+// A drop is a section that goes, with the blank lines behind it. The lead before
+// it goes too where nothing is left behind it.
+type drop struct{ from, to, lead int }
+
+func (l *linker) drop(doc Document, name string, lead int) {
+	s := l.section(doc, name)
+	l.drops[doc] = append(l.drops[doc], drop{s.start, s.bodyEnd + blankPrefix(l.docs[doc][s.bodyEnd:]), lead})
+}
+
+// dropSections makes cuts of the drops, the last one first: what is behind decides.
+func (l *linker) dropSections(doc Document) {
+	src := l.docs[doc]
+	slices.SortFunc(l.drops[doc], func(a, b drop) int { return cmp.Compare(b.from, a.from) })
+	end := len(src)
+	for _, d := range l.drops[doc] {
+		c := cut{from: d.from, to: d.to}
+		if lead := max(0, d.from-d.lead); len(bytes.TrimSpace(src[lead:d.from])) == 0 && d.to >= end {
+			c.from, end = lead, lead
+		}
+		l.cuts[doc] = append(l.cuts[doc], c)
+	}
+	for _, r := range l.glued[doc] {
+		if r.to == end { // it is the end of the file again
+			for i := range l.cuts[doc] {
+				if c := &l.cuts[doc][i]; c.from == r.from && c.to == r.to {
+					c.with = c.with[:len(c.with)-r.glue]
+				}
+			}
+		}
+	}
+}
+
+// valuesOf are the values of a section by key, as the tools read them.
+func valuesOf(r *passage) map[string]string {
+	m := map[string]string{}
+	if r == nil {
+		return m
+	}
+	for _, e := range r.entries {
+		key := strings.ToLower(string(e.key))
+		if delete(m, key); len(e.value) > 0 {
+			m[key] = string(e.value)
+		}
+	}
+	return m
+}
