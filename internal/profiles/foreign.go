@@ -402,14 +402,13 @@ func (t *translating) helper(name string) {
 		t.remove(name, keyCredentialProcess)
 		t.changed(at.line, "profile %q is the role of %q, in place of a credential_process of %s", name, of, t.Tool)
 		return
-	case fault.Word(of) != of || t.Credproc == "" || strings.ContainsAny(t.Credproc, "\"\\\n'$`"):
-		why = "names a profile, or our program has a path, that cannot be written there safely"
 	default:
-		program := t.Credproc
-		if fault.Word(program) != program {
-			program = `"` + program + `"`
+		command, err := Command(t.Credproc, of)
+		if err != nil {
+			why = "cannot be replaced: " + err.Error()
+			break
 		}
-		t.set(name, keyCredentialProcess, program+" "+of)
+		t.set(name, keyCredentialProcess, command)
 		t.changed(at.line, "profile %q asks the broker for %q, in place of %s", name, of, t.Tool)
 		return
 	}
