@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godbus/dbus"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -32,6 +34,12 @@ func playRole(role string) int {
 		return herdRole(os.Args[1:])
 	case "pager":
 		return pagerRole()
+	case "aws-vault":
+		if err := keepAsAWSVault("work", os.Getenv("E2E_ITEM")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "server":
 		if err := listenAsStranger(os.Getenv("E2E_SOCKET"), os.Getenv("E2E_OUT")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -147,4 +155,34 @@ func pagerRole() int {
 		return 1
 	}
 	return 0
+}
+
+// awsVaultItem is a key as aws-vault writes it.
+const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keySecret + `","SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
+
+// keepAsAWSVault puts an item into the login collection of the Secret Service in the way of aws-vault's library.
+func keepAsAWSVault(name, data string) error {
+	bus, err := dbus.SessionBus()
+	if err != nil {
+		return err
+	}
+	const service, collection = "org.freedesktop.secrets", "/org/freedesktop/secrets/collection/login"
+	var none dbus.Variant
+	var session dbus.ObjectPath
+	if err := bus.Object(service, "/org/freedesktop/secrets").Call("org.freedesktop.Secret.Service.OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&none, &session); err != nil {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{"Key": name, "Data": []byte(data), "Label": "aws-vault (" + name + ")"})
+	if err != nil {
+		return err
+	}
+	return bus.Object(service, collection).Call("org.freedesktop.Secret.Collection.CreateItem", 0, map[string]dbus.Variant{
+		"org.freedesktop.Secret.Item.Label":      dbus.MakeVariant(name),
+		"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"profile": name}),
+	}, struct {
+		Session     dbus.ObjectPath
+		Parameters  []byte
+		Value       []byte
+		ContentType string
+	}{session, []byte{}, text, "application/json"}, true).Err
 }
