@@ -272,7 +272,7 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
 			i.p.say("its MFA device is %s", device)
 		} else {
-			i.p.say("it has no MFA device; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
+			i.p.say("no MFA device of it is known; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
 		}
 	}
 	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {
