@@ -261,8 +261,8 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 	i.p.say("stored the key %s as %s in %s; it belongs to %s", secret.Tail(key.AccessKeyID), key.source, i.ring.backend, fault.Line(who.ARN))
 	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
 	if known, _ := i.set.Source(key.source); known.MFASerial == "" {
-		endpoint := endpointOf(known, i.settings)
 		// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
+		endpoint := known.Endpoint
 		endpoint.URL = i.settings.STSEndpoint
 		device, err := i.device(ctx, key, endpoint)
 		if err != nil {
@@ -272,7 +272,7 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
 			i.p.say("its MFA device is %s", device)
 		} else {
-			i.p.say("it has no MFA device; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
+			i.p.say("no MFA device of it is known; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
 		}
 	}
 	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {
