@@ -98,15 +98,15 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	defer func() { _ = listener.Close() }()
 	d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
 	defer d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()})
-	if ready != nil {
-		ready()
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.endpoints.open(requests)
+	if ready != nil {
+		ready()
+	}
 	go d.watch(ctx, listener, cancel)
 	accepting := make(chan struct{})
 	go func() {

@@ -284,8 +284,11 @@ func readLeases(path string) ([]*lease, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return slices.DeleteFunc(list, func(l *lease) bool {
+		if l == nil {
+			return true
+		}
 		id, err := hex.DecodeString(l.ID)
-		return l == nil || err != nil || len(id) != 16 || len(l.Token) != 2*sha256.Size || l.Port < 1024 || l.Port > 65535 || l.PID <= 0 || l.Started == ""
+		return err != nil || len(id) != 16 || len(l.Token) != 2*sha256.Size || l.Port < 1024 || l.Port > 65535 || l.PID <= 0 || l.Started == ""
 	}), nil
 }
 
