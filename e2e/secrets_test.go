@@ -152,6 +152,8 @@ func (h *house) scenario(t *testing.T) map[string]string {
 	keep("product_dev_paul")
 	keep("security")
 	h.ok(t, "broker", "exec", "product_prod_paul", "--", "true")
+	_, env, _ := strings.Cut(h.ok(t, "broker", "exec", "product_prod_paul", "--mode", "server", "--", "env"), endpointToken+"=")
+	given["token of an endpoint"], _, _ = strings.Cut(env, "\n")
 	h.ok(t, "broker", "status", "--json")
 	h.ok(t, "broker", "explain", "product_prod_paul")
 	h.ok(t, "broker", "profiles", "list", "--json")
