@@ -48,7 +48,8 @@ type handover struct {
 
 // modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
 var modes = map[string]func(p *program, ctx context.Context, h handover) ([]string, error){
-	"env": (*program).byEnvironment,
+	"env":  (*program).byEnvironment,
+	"file": (*program).byFile,
 }
 
 func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), ", ") }
@@ -211,7 +212,11 @@ func credentialEnv(cred wire.Credential) []variable {
 
 // childEnv is the environment of the command.
 func childEnv(environ []string, cred wire.Credential) []string {
-	set := credentialEnv(cred)
+	return replaceEnv(environ, credentialEnv(cred))
+}
+
+// replaceEnv is an environment with these variables, and without any other way to credentials.
+func replaceEnv(environ []string, set []variable) []string {
 	var env []string
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")

@@ -50,6 +50,9 @@ type Config struct {
 	Log     *slog.Logger
 	Version string
 	Window  Window
+
+	Overlays  string // directory of the files that are made for commands
+	Published string // file that says which sessions stand in the shared credentials file
 }
 
 const (
@@ -72,6 +75,10 @@ type Daemon struct {
 	refused  atomic.Int64
 	lastUse  atomic.Int64 // Unix seconds of the last request that gave something
 
+	overlays   *overlays
+	publishing *publishing
+	life       context.Context // ends after the last request
+
 	mu    sync.Mutex
 	conns map[net.Conn]bool // true while a request of it is under way
 	done  sync.WaitGroup
@@ -81,6 +88,8 @@ type Daemon struct {
 func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
 	d.lastUse.Store(time.Now().Unix())
+	d.overlays = newOverlays(cfg.Overlays, cfg.Log)
+	d.publishing = newPublishing(d, cfg.Published)
 	return d
 }
 
@@ -95,15 +104,23 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	defer func() { _ = listener.Close() }()
 	d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
 	defer d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()})
-	if ready != nil {
-		ready()
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	d.life = requests
+	d.overlays.adopt(requests)
+	d.publishing.recover()
+	if ready != nil {
+		ready()
+	}
 	go d.watch(ctx, listener, cancel)
+	renewing := make(chan struct{})
+	go func() {
+		defer close(renewing)
+		d.publishing.run(ctx)
+	}()
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
@@ -113,6 +130,10 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	listener.Stop()
 	<-accepting
 	d.drain()
+	<-renewing
+	if err := d.publishing.endAll(); err != nil {
+		d.Log.Error("stop", "err", err)
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
 		return cause
 	}
@@ -160,6 +181,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
 		}
 		d.lockIfUnused()
+		d.overlays.look()
 	}
 }
 
@@ -175,10 +197,18 @@ func (d *Daemon) lockIfUnused() {
 	if err != nil || settings.LockAfter == 0 || unused < settings.LockAfter {
 		return
 	}
-	d.Broker.Lock()
-	d.Keyring.Forget()
+	if err := d.lockAll(); err != nil {
+		d.Log.Error("lock", "err", err)
+	}
 	d.Log.Info("locked", "unused", unused.Round(time.Second))
 	d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
+}
+
+// lockAll drops all sessions, published ones too. It is locked even where the error says that one of those is still in its file.
+func (d *Daemon) lockAll() error {
+	d.Broker.Lock()
+	d.Keyring.Forget()
+	return d.publishing.endAll()
 }
 
 // serve answers the requests of one connection.

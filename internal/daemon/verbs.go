@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -25,6 +26,10 @@ var verbs = map[string]func(*Daemon, context.Context, call) (wire.Response, erro
 	wire.Lock:   (*Daemon).lock,
 	wire.Unlock: (*Daemon).unlock,
 	wire.State:  (*Daemon).state,
+
+	wire.Overlay:   (*Daemon).overlay,
+	wire.Publish:   (*Daemon).publish,
+	wire.Unpublish: (*Daemon).unpublish,
 }
 
 // caller is who is at the other end of a connection.
@@ -75,6 +80,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())
+	d.publishing.used(answer.Source)
 	role := ""
 	if c.req.Role != nil {
 		role = answer.Role
@@ -102,6 +108,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, err
 	}
 	d.lastUse.Store(time.Now().Unix())
+	d.publishing.used(answer.Source)
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{
@@ -111,16 +118,17 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 }
 
 func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
+	still := d.publishing.logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
+	err = errors.Join(err, still)
 	d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
 }
 
 func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
-	d.Broker.Lock()
-	d.Keyring.Forget()
+	err := d.lockAll()
 	d.record("lock", c, session.Answer{}, nil)
-	return wire.Response{}, nil
+	return wire.Response{}, err
 }
 
 func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
@@ -131,6 +139,7 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.lastUse.Store(time.Now().Unix())
 	d.Broker.Unlock()
+	d.publishing.nudge()
 	return wire.Response{}, nil
 }
 
@@ -149,6 +158,8 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Refused:  d.refused.Load(),
 		Total:    len(held),
 		Sessions: []wire.Session{},
+
+		Published: d.publishing.state(),
 	}
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))
@@ -209,6 +220,7 @@ func (d *Daemon) request(c call) session.Request {
 	if c.req.AWSCredentials != "" {
 		files.Credentials = c.req.AWSCredentials
 	}
+	files = d.overlays.original(files)
 	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
