@@ -175,8 +175,12 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 			status.Keyring = settings.KeyringBackend
 		}
 	}
+	published, err := json.Marshal(status.Published)
+	if err != nil {
+		return wire.Response{}, err
+	}
 	from := min(max(c.req.Offset, 0), len(held))
-	for size := 0; from < len(held); from++ {
+	for size := len(published); from < len(held); from++ {
 		h := held[from]
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
