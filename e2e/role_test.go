@@ -61,7 +61,7 @@ func tryLine(path, line string) (int, string) {
 		return 0, "not connected: " + err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if line != "" {
 		_, _ = conn.Write([]byte(line + "\n"))
 	}
