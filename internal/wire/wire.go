@@ -99,6 +99,8 @@ type Role struct {
 	Region      string `json:"region,omitempty"`
 	Policy      string `json:"policy,omitempty"` // session policy, JSON
 	Tags        []Tag  `json:"tags,omitempty"`   // session tags
+	// Federate asks for a session of GetFederationToken of a source, narrowed by Policy or else to looking: for the console.
+	Federate bool `json:"federate,omitempty"`
 }
 
 // Tag is one session tag.
@@ -137,6 +139,8 @@ type Credential struct {
 	// Role is the ARN of the role that the request named. A daemon that is too old to know such requests leaves it
 	// empty, and the session is not of that role.
 	Role string
+	// Direct says that the role was assumed with the long-lived key itself: the console may then be told how long it lasts.
+	Direct bool
 }
 
 // Status is what the daemon holds.
@@ -221,6 +225,7 @@ type credentialJSON struct {
 	Profile         string `json:"profile,omitempty"`
 	Region          string `json:"region,omitempty"`
 	Role            string `json:"role,omitempty"`
+	Direct          bool   `json:"direct,omitempty"`
 }
 
 // EncodeRequest returns the line of a request.
@@ -259,6 +264,7 @@ func EncodeResponse(r Response) ([]byte, error) {
 			Profile:         c.Profile,
 			Region:          c.Region,
 			Role:            c.Role,
+			Direct:          c.Direct,
 		}
 	}
 	return line(j)
@@ -283,7 +289,7 @@ func DecodeResponse(b []byte) (Response, error) {
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
 		}
-		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role}
+		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role, c.Direct}
 	}
 	return r, nil
 }
