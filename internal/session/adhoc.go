@@ -47,6 +47,9 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 		if len(chain.Roles) > 0 || a.ARN != "" {
 			return chain, fault.New(fault.Usage, "%q is no source: only its user can be federated", chain.Profile)
 		}
+		if a.ExternalID != "" || a.MFASerial != "" {
+			return chain, fault.New(fault.Usage, "%q is a source; an external id and a device are for a role", chain.Profile)
+		}
 		return chain, nil
 	}
 	if a.ARN != "" {
