@@ -25,6 +25,10 @@
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","duration_seconds":900}}
 //
+// Of a source it may ask for a session of GetFederationToken instead, since the AWS console takes no other of a user; it is given where the source's own is open:
+//
+//	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
