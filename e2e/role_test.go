@@ -1,15 +1,18 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +41,12 @@ func playRole(role string) int {
 		return pollerRole()
 	case "herd":
 		return herdRole(os.Args[1:])
+	case "browser":
+		if err := browserRole(os.Args[len(os.Args)-1], os.Getenv("E2E_OUT")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "pager":
 		return pagerRole()
 	case "aws-vault":
@@ -191,4 +200,68 @@ func keepAsAWSVault(name, data string) error {
 		Value       []byte
 		ContentType string
 	}{session, []byte{}, text, "application/json"}, true).Err
+}
+
+// browserRole follows an address to the page behind the sign-in as a browser does, tries beside it what it must not get, and
+// writes down what it saw.
+func browserRole(address, out string) error {
+	var said strings.Builder
+	client := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	ask := func(method, to, host string) (*http.Response, error) {
+		req, err := http.NewRequest(method, to, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Host = host
+		resp, err := client.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return resp, err
+	}
+	for _, bad := range []struct{ what, method, to, host string }{
+		{"wrong path", "GET", address + "x", ""},
+		{"wrong host", "GET", address, "localhost"},
+		{"posted", "POST", address, ""},
+	} {
+		resp, err := ask(bad.method, bad.to, bad.host)
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(&said, "%s: %d\n", bad.what, resp.StatusCode)
+	}
+	for to := address; strings.HasPrefix(to, "http://"); {
+		resp, err := ask("GET", to, "")
+		if err != nil {
+			return err
+		}
+		if to == address {
+			_, _ = fmt.Fprintf(&said, "%s %s\n", resp.Header.Get("Referrer-Policy"), resp.Header.Get("Cache-Control"))
+		}
+		to = resp.Header.Get("Location")
+		_, _ = fmt.Fprintf(&said, "%d %s\n", resp.StatusCode, to)
+	}
+	if _, token, ok := strings.Cut(said.String(), "SigninToken="); ok {
+		_, _ = fmt.Fprintf(&said, "in arguments: %v\n", inArguments(token[:40]))
+	}
+	if resp, err := ask("GET", address, ""); err == nil {
+		_, _ = fmt.Fprintf(&said, "again: %d\n", resp.StatusCode)
+	} else {
+		said.WriteString("again: gone\n")
+	}
+	if err := os.WriteFile(out+".part", []byte(said.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(out+".part", out) // whoever waits for it finds it whole
+}
+
+// inArguments reports whether a text is in the arguments of any process.
+func inArguments(text string) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(text)) {
+			return true
+		}
+	}
+	return false
 }

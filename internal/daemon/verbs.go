@@ -117,6 +117,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 			Profile:         answer.Profile,
 			Region:          answer.Region,
 			Role:            role,
+			Direct:          answer.Direct,
 		},
 		Warnings: lines(answer.Warnings),
 	}, nil
@@ -272,7 +273,8 @@ func adHoc(role *wire.Role) *session.AdHoc {
 			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName, Duration: time.Duration(role.Seconds) * time.Second,
 			MFASerial: role.MFASerial, Endpoint: profiles.Endpoint{Region: role.Region},
 		},
-		Policy: role.Policy,
+		Policy:   role.Policy,
+		Federate: role.Federate,
 	}
 	for _, t := range role.Tags {
 		a.Tags = append(a.Tags, session.Tag(t))
