@@ -63,6 +63,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/secret", "broker/", "a leaf: everything holds its secrets there"},
 		{"broker/internal/paths", "broker/", "a leaf"},
 		{"broker/internal/atomicfile", "broker/", "a leaf"},
+		{"broker/internal/lazyregexp", "broker/", "a leaf"},
 		{"broker/cmd/credproc", "net", "the poller and the resolver would be a good part of its life"},
 		{"broker/internal/dial", "broker/", "a leaf: it knows nothing of what is said"},
 		{"broker/internal/child", "broker/", "a leaf: it runs what it is given"},
@@ -158,6 +159,42 @@ func TestPackageComments(t *testing.T) {
 		if len(p.GoFiles) > 0 && comments != 1 {
 			t.Errorf("%s has %d package comments, want 1", p.ImportPath, comments)
 		}
+	}
+}
+
+// TestPatterns: every pattern is a good one, and none is compiled at the start of a program that starts often.
+func TestPatterns(t *testing.T) {
+	literal := regexp.MustCompile("(lazyregexp\\.New|regexp\\.MustCompile)\\(([^)\n]*)")
+	checked := 0
+	for _, p := range list(t, "./cmd/broker/...", "./internal/...") {
+		if p.ImportPath == "broker/internal/stssim" || p.ImportPath == "broker/internal/lazyregexp" {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			src, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range literal.FindAllStringSubmatch(string(src), -1) {
+				pattern, _, quoted := strings.Cut(strings.TrimPrefix(m[2], "`"), "`")
+				switch {
+				case m[1] != "lazyregexp.New":
+					t.Errorf("%s/%s: use lazyregexp: %s", p.ImportPath, name, m[0])
+				case !strings.HasPrefix(m[2], "`"):
+					t.Errorf("%s/%s: a pattern is a raw string: %s", p.ImportPath, name, m[0])
+				case !quoted: // it goes on behind a parenthesis
+					whole := string(src)[strings.Index(string(src), m[0])+len(m[1])+2:]
+					pattern = whole[:strings.IndexByte(whole, '`')]
+				}
+				if _, err := regexp.Compile(pattern); err != nil {
+					t.Errorf("%s/%s: %v", p.ImportPath, name, err)
+				}
+				checked++
+			}
+		}
+	}
+	if checked < 20 {
+		t.Errorf("only %d patterns were found: the test is void", checked)
 	}
 }
 

@@ -9,13 +9,13 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 )
 
 // MaxSize bounds the file of a map: 10,000 accounts, AWS's own limit of an
@@ -61,14 +61,14 @@ var (
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var (
-	word       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,63}$`)
-	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
-	partition  = regexp.MustCompile(`^aws(-cn|-us-gov)?$`)
-	region     = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
-	rolePath   = regexp.MustCompile(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
-	roleARN    = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::([0-9]{12}):role/(.+)$`)
-	externalID = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
-	device     = regexp.MustCompile(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
+	word       = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,63}$`)
+	accountID  = lazyregexp.New(`^[0-9]{12}$`)
+	partition  = lazyregexp.New(`^aws(-cn|-us-gov)?$`)
+	region     = lazyregexp.New(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
+	rolePath   = lazyregexp.New(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
+	roleARN    = lazyregexp.New(`^arn:(aws|aws-cn|aws-us-gov):iam::([0-9]{12}):role/(.+)$`)
+	externalID = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
+	device     = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
 )
 
 // Parse reads a map. The file's name is for messages, and for the label where the map names no product.
@@ -391,7 +391,7 @@ func (v *values) fail(key, format string, args ...any) {
 // maxValue bounds a value; AWS's longest, the external id, has 1,224 characters.
 const maxValue = 1224
 
-func (v *values) take(key string, form *regexp.Regexp, otherwise string) string {
+func (v *values) take(key string, form *lazyregexp.Regexp, otherwise string) string {
 	value, ok := v.get(key)
 	if ok && (!form.MatchString(value) || len(value) > maxValue) {
 		v.fail(key, "%s", otherwise)
@@ -400,7 +400,7 @@ func (v *values) take(key string, form *regexp.Regexp, otherwise string) string 
 }
 
 // or takes a value of the section, or else the one that stands before the sections.
-func (v *values) or(top *values, key string, form *regexp.Regexp, otherwise string) string {
+func (v *values) or(top *values, key string, form *lazyregexp.Regexp, otherwise string) string {
 	if _, own := v.get(key); own {
 		return v.take(key, form, otherwise)
 	}

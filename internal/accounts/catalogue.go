@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
 	"broker/internal/child"
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 )
 
 // gitTimeout bounds one call of git. A passphrase or password is not asked for, so
@@ -24,11 +24,11 @@ const gitTimeout = 60 * time.Second
 const DefaultPath = "accounts.ini"
 
 var (
-	gitURL = regexp.MustCompile(`^(https|ssh|file)://[!-~]+$`)
+	gitURL = lazyregexp.New(`^(https|ssh|file)://[!-~]+$`)
 	// user@host:path, as git has it for ssh. The host may not begin with a dash: ssh would take it for a flag.
-	scpURL  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[!-~]+$`)
-	anyURL  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
-	gitPath = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
+	scpURL  = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[!-~]+$`)
+	anyURL  = lazyregexp.New(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+	gitPath = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
 )
 
 // CheckCatalogue says whether a place can be a catalogue: a git repository by https, ssh or

@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 )
 
@@ -66,7 +66,7 @@ func checkRegion(region string) error {
 // maxEnvFile is far above what a program may be started with.
 const maxEnvFile = 1 << 20
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // readVariables reads a file as `docker run --env-file` does: a line is KEY=VALUE and the value is the rest of it as it stands,
 // quotes included; an empty line, or one that begins with #, is nothing; a KEY alone is the variable

@@ -3,13 +3,13 @@ package cli
 import (
 	"context"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/wire"
 )
 
@@ -122,7 +122,7 @@ func (p *program) exactName(ctx context.Context, w wanted, noProfile error) (str
 }
 
 // accountRole is a role by the number of its account.
-var accountRole = regexp.MustCompile(`^([0-9]{12}):([^:]+)$`)
+var accountRole = lazyregexp.New(`^([0-9]{12}):([^:]+)$`)
 
 // roleSource is the name of the source from which a role is assumed, and makes
 // the ARN whole, in the source's partition. Where there is one source alone, it need not be named.

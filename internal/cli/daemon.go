@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -25,6 +24,7 @@ import (
 	"broker/internal/dial"
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -268,7 +268,7 @@ func openLog(path string) (*os.File, error) {
 
 // notInSessionName is what a role session name may not hold.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]+`)
+var notInSessionName = lazyregexp.New(`[^\w+=,.@-]+`)
 
 // sessionName is USER@HOST, so that CloudTrail shows who it was.
 func sessionName() string {

@@ -6,10 +6,10 @@ package console
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/secret"
 )
 
@@ -56,8 +56,8 @@ func hostsOf(partition string) (hosts, error) {
 
 var (
 	// A service is a part of the path, a region one of the host.
-	serviceSyntax = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
-	regionSyntax  = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
+	serviceSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
+	regionSyntax  = lazyregexp.New(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 )
 
 // paths are those of services whose page is not called as the AWS CLI calls them, and short names that people type.
@@ -154,7 +154,7 @@ func (h hosts) own(destination string) (string, error) {
 const maxDestination = 4 << 10
 
 // hostSyntax is a host name without a port.
-var hostSyntax = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]+$`)
+var hostSyntax = lazyregexp.New(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]+$`)
 
 // SignIn is the address that signs a browser in and leads it on to the destination. Whoever has it within 15 minutes
 // is signed in, so it is a secret.

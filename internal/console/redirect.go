@@ -84,8 +84,9 @@ func (r *Redirect) Wait(ctx context.Context, ended <-chan error) error {
 func (r *Redirect) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	err := r.server.Shutdown(ctx)
 	_ = r.listener.Close() // the server may not have taken it up yet
-	return r.server.Shutdown(ctx)
+	return err
 }
 
 // ServeHTTP answers the first good request. A page that the browser shows can make it ask anything of loopback under

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"broker/internal/lazyregexp"
 )
 
 // processOf returns the name of a process and the path of the program that
@@ -42,7 +43,7 @@ func processOf(pid int) (name, parent string) {
 }
 
 // interpreters run a script whose name says more than theirs.
-var interpreters = regexp.MustCompile(`^(python|node|ruby|perl|bash|dash|sh|zsh)[0-9.]*$`)
+var interpreters = lazyregexp.New(`^(python|node|ruby|perl|bash|dash|sh|zsh)[0-9.]*$`)
 
 // toolOf is the name by which a person knows the program that started a
 // process: the script's, where an interpreter runs one. It is what proc(5) says: a

@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"regexp"
 	"strings"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/secret"
 	"broker/internal/session"
 )
@@ -34,9 +34,9 @@ const (
 )
 
 var (
-	accessKeySyntax = regexp.MustCompile(`^[A-Z0-9]{16,128}$`)
-	accountSyntax   = regexp.MustCompile(`^[0-9]{12}$`)
-	partitionSyntax = regexp.MustCompile(`^aws(-[a-z]+)*$`)
+	accessKeySyntax = lazyregexp.New(`^[A-Z0-9]{16,128}$`)
+	accountSyntax   = lazyregexp.New(`^[0-9]{12}$`)
+	partitionSyntax = lazyregexp.New(`^aws(-[a-z]+)*$`)
 )
 
 // credentials checks what STS handed out. The values of a field that is wrong

@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/organizations/types"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 )
@@ -102,7 +102,7 @@ func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpo
 // maxSerial and serialSyntax are AWS's own bounds of a serial number.
 const maxSerial = 256
 
-var serialSyntax = regexp.MustCompile(`^[\w+=/:,.@-]{9,}$`)
+var serialSyntax = lazyregexp.New(`^[\w+=/:,.@-]{9,}$`)
 
 // pages asks one page after the other, each with attempts and time of its own.
 func (c *Client) pages(ctx context.Context, q question, page func(context.Context, *attempt, *string) (next *string, err error)) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,7 @@ import (
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 )
 
@@ -42,7 +42,7 @@ var firstRegions = map[string]string{
 const globalRegion = "aws-global"
 
 // regionSyntax keeps a region from becoming another host name.
-var regionSyntax = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
+var regionSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
 
 // locate decides where a call goes, from configuration alone. The order is: the
 // settings, the profile's own URL, FIPS, the legacy list, the region.

@@ -4,10 +4,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/secret"
 )
 
@@ -16,7 +16,7 @@ const maxWords = 4 << 10
 
 // signature is a SigV4 signature or payload hash in a text: with the rest of
 // the request, which stands beside it, it could be sent again for 15 minutes.
-var signature = regexp.MustCompile(`[0-9a-fA-F]{64}`)
+var signature = lazyregexp.New(`[0-9a-fA-F]{64}`)
 
 // words makes a text from the network fit to be shown: AWS's own words on one
 // line, and none of the secrets of this call. That is not for hostile servers

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"broker/internal/child"
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/secret"
 )
 
@@ -305,7 +305,7 @@ func secondsLeft(ctx context.Context) int {
 }
 
 // ttyName is a name that pinentry's protocol, which has no quoting for it, can be told.
-var ttyName = regexp.MustCompile(`^/dev/[A-Za-z0-9/_-]+$`)
+var ttyName = lazyregexp.New(`^/dev/[A-Za-z0-9/_-]+$`)
 
 func usableTTY(path string) string {
 	if !ttyName.MatchString(path) {

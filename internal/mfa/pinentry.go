@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 
 	"broker/internal/child"
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 )
 
 const (
@@ -156,7 +156,7 @@ type command struct {
 	needed bool
 }
 
-var localeName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
+var localeName = lazyregexp.New(`^[A-Za-z0-9_.@-]{1,64}$`)
 
 func pinentryCommands(d desktop, q Question, seconds int) []command {
 	var c []command

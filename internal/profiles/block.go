@@ -2,11 +2,11 @@ package profiles
 
 import (
 	"bytes"
-	"regexp"
 	"slices"
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 )
 
 // A marked block is the part of a file that belongs to the broker: two comment
@@ -25,7 +25,7 @@ type BlockSection struct {
 }
 
 // marker recognises both lines. A label keeps the blocks of two account maps apart.
-var marker = regexp.MustCompile(`^[#;][ \t]*broker generate ([A-Za-z0-9_.@+=,-]{1,64}): (begin|end)(?:[ \t].*)?$`)
+var marker = lazyregexp.New(`^[#;][ \t]*broker generate ([A-Za-z0-9_.@+=,-]{1,64}): (begin|end)(?:[ \t].*)?$`)
 
 const beginNote = " (written by broker profiles generate; edits between these lines are lost)"
 
@@ -158,7 +158,7 @@ func blocksOf(src []byte) ([]blockAt, error) {
 			start = pos - len(text)
 		}
 		text = bytes.TrimSpace(text)
-		m := marker.FindSubmatch(text)
+		m := marker.FindStringSubmatch(string(text))
 		switch {
 		case m == nil && (len(text) == 0 || text[0] == '#' || text[0] == ';'):
 		case m == nil && text[0] == '[':
@@ -166,11 +166,11 @@ func blocksOf(src []byte) ([]blockAt, error) {
 		case m == nil && loose:
 			return nil, bad(line, "stands behind the block of the broker, and belongs to no section of its own")
 		case m == nil:
-		case string(m[2]) == "begin":
+		case m[2] == "begin":
 			if open != nil {
 				return nil, bad(line, "begins a block within another")
 			}
-			label := string(m[1])
+			label := m[1]
 			for _, b := range blocks {
 				if b.label == label {
 					return nil, bad(line, "begins the block of "+label+" a second time")
@@ -179,7 +179,7 @@ func blocksOf(src []byte) ([]blockAt, error) {
 			open = &blockAt{label: label, from: start, contentFrom: pos, line: line}
 			loose = true // the content has to begin with a section, too
 		default:
-			if open == nil || open.label != string(m[1]) {
+			if open == nil || open.label != m[1] {
 				return nil, bad(line, "ends a block that was not begun")
 			}
 			open.content, open.to = start, pos

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 )
 
 // What a value has to look like. Patterns and bounds are those of AWS:
@@ -22,13 +22,13 @@ import (
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 var (
-	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
-	deviceARN   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(mfa|u2f)/[!-~]+$`)
-	deviceID    = regexp.MustCompile(`^[A-Za-z0-9_+=/:,.@-]+$`)
-	sessionName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]+$`)
-	externalID  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
-	regionName  = regexp.MustCompile(`^[a-z0-9-]+$`)
-	accessKeyID = regexp.MustCompile(`^[A-Z0-9]+$`)
+	roleARN     = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
+	deviceARN   = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9]{12}:(mfa|u2f)/[!-~]+$`)
+	deviceID    = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]+$`)
+	sessionName = lazyregexp.New(`^[A-Za-z0-9_+=,.@-]+$`)
+	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]+$`)
+	regionName  = lazyregexp.New(`^[a-z0-9-]+$`)
+	accessKeyID = lazyregexp.New(`^[A-Z0-9]+$`)
 )
 
 // A check says what is wrong with a value, without quoting it: a secret may
@@ -37,7 +37,7 @@ type check func(string) error
 
 // matches takes the bounds apart from the pattern: a counted repetition costs
 // a regular expression one state for each.
-func matches(re *regexp.Regexp, least, most int, want string) check {
+func matches(re *lazyregexp.Regexp, least, most int, want string) check {
 	return func(s string) error {
 		if len(s) >= least && len(s) <= most && re.MatchString(s) {
 			return nil

@@ -3,10 +3,10 @@ package session
 import (
 	"cmp"
 	"encoding/json"
-	"regexp"
 	"slices"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 )
 
@@ -31,7 +31,7 @@ const (
 	maxRoles    = 10
 )
 
-var tagSyntax = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
+var tagSyntax = lazyregexp.New(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
 
 // extend is a chain with the role at its end, or with its last role changed. It
 // leaves the chain that it is given alone. The error is a fault.Usage.

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/godbus/dbus"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/vault/nodbus"
@@ -79,7 +79,7 @@ func (e *errand) foreignKeys(ctx context.Context) (*answer, error) {
 
 // sessionNames are what aws-vault calls its sessions and tokens in the same keyring:
 // vault/sessionkeyring.go and vault/oidctokenkeyring.go of github.com/99designs/aws-vault.
-var sessionNames = regexp.MustCompile(`^[^,]+,[^,]+,[^,]*,[0-9]+$|^session:[^ ]+:[^ ]*:[^:]+$|^.+ session \([0-9]+\)$|^oidc:`)
+var sessionNames = lazyregexp.New(`^[^,]+,[^,]+,[^,]*,[0-9]+$|^session:[^ ]+:[^ ]*:[^:]+$|^.+ session \([0-9]+\)$|^oidc:`)
 
 // isForeignKey reports whether a name can be that of a key. What is too long or not text cannot be a source's
 // either; in a collection that is shared, our own items go by their label.
