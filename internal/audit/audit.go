@@ -19,7 +19,8 @@ import (
 //
 //	field      what
 //	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "refused", "login", "logout", "lock", "unlock", "start", "stop", "gap"
+//	event      "given", "refused", "login", "logout", "lock", "unlock", "start", "stop", "gap";
+//	           of an endpoint: "lease" (a program was given one), "served" (it gave a session), "revoked" (closed for wrong tokens)
 //	profile    the profile or source asked for, as it was asked
 //	source     whose long-lived key is at the root
 //	role       ARN of the role, if one was assumed
@@ -27,7 +28,8 @@ import (
 //	expires    of that session
 //	kind       why it was refused: a fault.Kind
 //	message    the same in words
-//	uid, pid   of the process that asked, from the kernel
+//	uid, pid   of the process that asked, from the kernel; at an endpoint of the process that it was given to
+//	endpoint   id of the endpoint at which it was asked
 //	program    its name
 //	parent     path of the program that started it: the tool behind credproc
 //	missed     of a gap: how many lines could not be written
@@ -46,6 +48,8 @@ type Event struct {
 	Program string     `json:"program,omitempty"`
 	Parent  string     `json:"parent,omitempty"`
 	Missed  int        `json:"missed,omitempty"`
+	// Endpoint is its id, which is no secret.
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 const (

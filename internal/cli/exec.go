@@ -27,12 +27,14 @@ func (p *program) execCommand() *cli.Command {
 		Usage:     "run a command with the credentials of a profile",
 		ArgsUsage: "[PROFILE] -- COMMAND [ARGUMENTS]",
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
-			"exit code. Its environment holds the session of the profile and no other AWS credential\n" +
-			"or profile variable. Without a profile one is chosen on the terminal; without any argument\n" +
+			"exit code. Its environment holds the session of the profile (--mode env), or where to get a\n" +
+			"fresh one as long as it runs (--mode server), and no other AWS credential or profile\n" +
+			"variable. Without a profile one is chosen on the terminal; without any argument\n" +
 			"the command is your shell.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
 			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
+			&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
 		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.exec,
@@ -44,11 +46,14 @@ type handover struct {
 	name   string // exact name of the profile or source
 	role   *wire.Role
 	minTTL time.Duration
+	// tokenFile wants the token of mode server in a file.
+	tokenFile bool
 }
 
 // modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
 var modes = map[string]func(p *program, ctx context.Context, h handover) ([]string, error){
-	"env": (*program).byEnvironment,
+	"env":    (*program).byEnvironment,
+	"server": (*program).byServer,
 }
 
 func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), ", ") }
@@ -83,6 +88,8 @@ func (p *program) exec(c *cli.Context) error {
 		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", shown)
 	case modes[c.String("mode")] == nil:
 		return fault.New(fault.Usage, "there is no mode %q, only %s", c.String("mode"), modeNames()).WithHint("broker exec %s --mode env -- COMMAND", shown)
+	case c.Bool("token-file") && c.String("mode") != "server":
+		return fault.New(fault.Usage, "--token-file goes with --mode server").WithHint("broker exec %s --mode server --token-file -- COMMAND", shown)
 	case c.Duration("min-ttl") < 0:
 		return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
 	}
@@ -95,7 +102,7 @@ func (p *program) exec(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	h := handover{role: role, minTTL: c.Duration("min-ttl")}
+	h := handover{role: role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
 	switch {
 	case byARN:
 		h.name, err = p.roleSource(c.String("source"), role)
@@ -127,7 +134,7 @@ func (p *program) byEnvironment(ctx context.Context, h handover) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	return childEnv(os.Environ(), cred), nil
+	return childEnv(os.Environ(), credentialEnv(cred)), nil
 }
 
 // userShell is the person's own.
@@ -201,17 +208,22 @@ func credentialEnv(cred wire.Credential) []variable {
 		{"AWS_SESSION_TOKEN", cred.SessionToken.Reveal()},
 		{"AWS_CREDENTIAL_EXPIRATION", expires},
 	}
-	if cred.Region != "" {
+	return append(set, regionEnv(cred.Region)...)
+}
+
+// regionEnv are the variables of a profile's region.
+func regionEnv(region string) []variable {
+	var set []variable
+	if region != "" {
 		for _, name := range regionNames {
-			set = append(set, variable{name, cred.Region})
+			set = append(set, variable{name, region})
 		}
 	}
 	return set
 }
 
-// childEnv is the environment of the command.
-func childEnv(environ []string, cred wire.Credential) []string {
-	set := credentialEnv(cred)
+// childEnv is the environment of the command: with these variables, and without any other way to credentials.
+func childEnv(environ []string, set []variable) []string {
 	var env []string
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")

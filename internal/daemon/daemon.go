@@ -72,6 +72,8 @@ type Daemon struct {
 	refused  atomic.Int64
 	lastUse  atomic.Int64 // Unix seconds of the last request that gave something
 
+	endpoints *endpoints
+
 	mu    sync.Mutex
 	conns map[net.Conn]bool // true while a request of it is under way
 	done  sync.WaitGroup
@@ -81,6 +83,7 @@ type Daemon struct {
 func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
 	d.lastUse.Store(time.Now().Unix())
+	d.endpoints = newEndpoints(d)
 	return d
 }
 
@@ -95,14 +98,15 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	defer func() { _ = listener.Close() }()
 	d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
 	defer d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()})
-	if ready != nil {
-		ready()
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	d.endpoints.open(requests)
+	if ready != nil {
+		ready()
+	}
 	go d.watch(ctx, listener, cancel)
 	accepting := make(chan struct{})
 	go func() {
@@ -112,7 +116,10 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	<-ctx.Done()
 	listener.Stop()
 	<-accepting
+	var endpoints sync.WaitGroup
+	endpoints.Go(d.endpoints.stop)
 	d.drain()
+	endpoints.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
 		return cause
 	}
@@ -158,6 +165,8 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 			cancel(fmt.Errorf("the socket was taken away: %w", err))
 		case err != nil:
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
+		default:
+			d.endpoints.keep()
 		}
 		d.lockIfUnused()
 	}
@@ -205,7 +214,7 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 		if wrong != nil {
 			resp.Err = wrong
 		} else {
-			resp = d.answer(ctx, call{req, peer, c})
+			resp = d.answer(ctx, call{req: req, peer: peer, talk: c})
 		}
 		ok := d.reply(conn, resp)
 		if !d.end(conn) || !ok {

@@ -17,14 +17,35 @@ import (
 
 // verbs is all that the daemon can be asked. None of them returns a
 // long-lived key, a seed or a code.
-var verbs = map[string]func(*Daemon, context.Context, call) (wire.Response, error){
-	wire.Ping:   (*Daemon).ping,
-	wire.Get:    (*Daemon).get,
-	wire.Login:  (*Daemon).login,
-	wire.Logout: (*Daemon).logout,
-	wire.Lock:   (*Daemon).lock,
-	wire.Unlock: (*Daemon).unlock,
-	wire.State:  (*Daemon).state,
+var verbs = map[string]verb{
+	wire.Ping:   {anywhere, (*Daemon).ping},
+	wire.Get:    {anywhere, (*Daemon).get},
+	wire.Serve:  {here, (*Daemon).lease},
+	wire.Login:  {here, (*Daemon).login},
+	wire.Logout: {here, (*Daemon).logout},
+	wire.Lock:   {here, (*Daemon).lock},
+	wire.Unlock: {here, (*Daemon).unlock},
+	wire.State:  {here, (*Daemon).state},
+}
+
+// A verb is who may ask for it, and what it does.
+type verb struct {
+	class class
+	do    func(*Daemon, context.Context, call) (wire.Response, error)
+}
+
+// class says from where a verb may be asked for. Its zero value is nowhere, so
+// that a verb without a class is refused.
+type class int
+
+const (
+	anywhere class = 1 + iota // also on behalf of somebody who is not on this machine
+	here                      // by a process of our uid on this machine alone
+)
+
+// admits reports whether a caller may ask for a verb of this class.
+func (k class) admits(c caller) bool {
+	return k == anywhere || k == here && c.UID == os.Getuid() && c.PID > 0
 }
 
 // caller is who is at the other end of a connection.
@@ -40,12 +61,14 @@ type call struct {
 	req  wire.Request
 	peer caller
 	talk *conversation
+	// endpoint is the id of the lease where it is asked, or that it was given; empty for all else.
+	endpoint string
 }
 
 // answer does what a request asks.
 func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 	verb, known := verbs[c.req.Verb]
-	if !known {
+	if !known || !verb.class.admits(c.peer) {
 		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version)}
 	}
 	if c.req.Timeout > 0 {
@@ -53,7 +76,7 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 		ctx, cancel = context.WithTimeout(ctx, c.req.Timeout)
 		defer cancel()
 	}
-	resp, err := verb(d, ctx, c)
+	resp, err := verb.do(d, ctx, c)
 	if err != nil {
 		d.refused.Add(1)
 		return wire.Response{Err: fault.Of(err)}
@@ -101,6 +124,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
+	d.endpoints.loggedIn(answer.Source)
 	d.lastUse.Store(time.Now().Unix())
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
@@ -111,6 +135,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 }
 
 func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
+	d.endpoints.loggedOut(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
 	d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
@@ -164,6 +189,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 			status.Keyring = settings.KeyringBackend
 		}
 	}
+	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
 	from := min(max(c.req.Offset, 0), len(held))
 	for size := 0; from < len(held); from++ {
 		h := held[from]
@@ -248,6 +274,8 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 		KeyID:   answer.AccessKeyID,
 		UID:     c.peer.UID,
 		PID:     c.peer.PID,
+
+		Endpoint: c.endpoint,
 	}
 	if r := c.req.Role; r != nil && e.Role == "" {
 		e.Role = fault.Line(r.ARN) // what was asked for and refused

@@ -148,6 +148,9 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 			}
 			continue
 		case <-ctx.Done():
+			if valid && c.holds(key, old) {
+				return old.creds, nil // of less patience than that
+			}
 			return Credentials{}, fault.New(fault.Failed, "gave up waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
 		}
 		switch {

@@ -25,6 +25,13 @@
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","duration_seconds":900}}
 //
+// "serve" gives no credential but a loopback endpoint, where the asking process and those that it starts get
+// the profile's session for as long as that process lives, fresh each time, in the format of the AWS container credentials. It takes what
+// "get" takes; the token is what a request there has to bring.
+//
+//	→ {"v":1,"verb":"serve","profile":"product_prod_paul","token_file":true}
+//	← {"v":1,"endpoint":{"url":"http://127.0.0.1:20123/credentials/…","token":"…","token_file":"…","profile":"product_prod_paul","region":"eu-west-1"}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -51,6 +58,7 @@ const MaxLine = 64 << 10
 const (
 	Ping   = "ping"   // is anybody there, and of what version
 	Get    = "get"    // the credentials of Profile
+	Serve  = "serve"  // an endpoint with the credentials of Profile, as long as the asking process lives
 	Login  = "login"  // opens the MFA session of Profile, with Code if there is one
 	Logout = "logout" // forgets the sessions of the source Profile; of all, if empty
 	Lock   = "lock"   // drops everything and refuses Get and Login
@@ -85,7 +93,9 @@ type Request struct {
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
 
-	Role *Role // of Get: a role that no profile names; nil for the profile as it is
+	Role *Role // of Get and Serve: a role that no profile names; nil for the profile as it is
+
+	TokenFile bool // of Serve: the token is wanted in a file too
 }
 
 // Role is a role that no profile names, or with an empty ARN what is asked
@@ -111,6 +121,7 @@ type Tag struct {
 type Response struct {
 	Err        *fault.Error
 	Credential *Credential
+	Endpoint   *Endpoint
 	Status     *Status
 	Version    string   // of the daemon's program
 	Warnings   []string // one line each; about files, never about secrets
@@ -137,6 +148,16 @@ type Credential struct {
 	// Role is the ARN of the role that the request named. A daemon that is too old to know such requests leaves it
 	// empty, and the session is not of that role.
 	Role string
+}
+
+// Endpoint is where a process gets its credentials over HTTP.
+type Endpoint struct {
+	URL       string
+	Token     secret.String // what a request has to bring as Authorization
+	TokenFile string        // that holds Token and goes with the process; empty if none was wanted
+	Profile   string        // exact name
+	Region    string        // of the profile; may be empty
+	Role      string        // as in Credential
 }
 
 // Status is what the daemon holds.
@@ -193,12 +214,14 @@ type requestJSON struct {
 	Desktop   string `json:"desktop,omitempty"`
 	ID        int    `json:"id,omitempty"`
 	Role      *Role  `json:"role,omitempty"`
+	TokenFile bool   `json:"token_file,omitempty"`
 }
 
 type responseJSON struct {
 	V          int             `json:"v"`
 	Error      *errorJSON      `json:"error,omitempty"`
 	Credential *credentialJSON `json:"credential,omitempty"`
+	Endpoint   *endpointJSON   `json:"endpoint,omitempty"`
 	Status     *Status         `json:"status,omitempty"`
 	Version    string          `json:"version,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty"`
@@ -223,10 +246,19 @@ type credentialJSON struct {
 	Role            string `json:"role,omitempty"`
 }
 
+type endpointJSON struct {
+	URL       string `json:"url"`
+	Token     string `json:"token"`
+	TokenFile string `json:"token_file,omitempty"`
+	Profile   string `json:"profile"`
+	Region    string `json:"region,omitempty"`
+	Role      string `json:"role,omitempty"`
+}
+
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role})
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -240,7 +272,7 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role}, nil
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
@@ -260,6 +292,9 @@ func EncodeResponse(r Response) ([]byte, error) {
 			Region:          c.Region,
 			Role:            c.Role,
 		}
+	}
+	if e := r.Endpoint; e != nil {
+		j.Endpoint = &endpointJSON{e.URL, e.Token.Reveal(), e.TokenFile, e.Profile, e.Region, e.Role}
 	}
 	return line(j)
 }
@@ -284,6 +319,12 @@ func DecodeResponse(b []byte) (Response, error) {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
 		}
 		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role}
+	}
+	if e := j.Endpoint; e != nil {
+		if e.URL == "" || e.Token == "" {
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole endpoint")
+		}
+		r.Endpoint = &Endpoint{e.URL, secret.New(e.Token), e.TokenFile, e.Profile, e.Region, e.Role}
 	}
 	return r, nil
 }
