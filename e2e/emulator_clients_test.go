@@ -21,9 +21,8 @@ import (
 // emulator is what deploying tools find in the place of AWS: as much of CloudFormation, S3 and Lambda as
 // lets them go on, and the simulator for STS. It remembers who signed what.
 type emulator struct {
-	url   string
-	sim   http.Handler
-	owner string // the account
+	url string
+	sim http.Handler
 
 	mu       sync.Mutex
 	arrivals []arrival
@@ -32,6 +31,8 @@ type emulator struct {
 
 // arrival is one request: what it wanted and whose session signed it.
 type arrival struct{ what, keyID, token string }
+
+func (a arrival) String() string { return a.what + " of " + a.keyID }
 
 func startEmulator(t *testing.T, h *house) *emulator {
 	t.Helper()
@@ -92,6 +93,9 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.arrivals = append(e.arrivals, a)
 	e.mu.Unlock()
 	switch {
+	case a.keyID == "":
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
 	case action == "GetCallerIdentity" || action == "AssumeRole":
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		e.sim.ServeHTTP(w, r)

@@ -39,6 +39,7 @@ import (
 //	freshcodes                makes the codes of this moment good once more, on both sides
 //	signal NAME               to the daemon; with KILL or TERM waits for its end
 //	differ A B                two files that must not be equal
+//	until COMMAND             waits until `sh -c COMMAND` succeeds
 //
 // At the end of a script the daemon is stopped; a process that is left fails the test.
 func TestScripts(t *testing.T) {
@@ -67,6 +68,7 @@ func TestScripts(t *testing.T) {
 				"freshcodes":  script(cmdFreshCodes),
 				"signal":      script(cmdSignal),
 				"differ":      script(cmdDiffer),
+				"until":       script(cmdUntil),
 			},
 		})
 	})
@@ -363,6 +365,17 @@ func cmdDiffer(ts *testscript.TestScript, _ *house, args []string) error {
 		return fmt.Errorf("%s and %s are equal", args[0], args[1])
 	}
 	return nil
+}
+
+func cmdUntil(ts *testscript.TestScript, _ *house, args []string) error {
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if ts.Exec("sh", "-c", args[0]) == nil {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("never true: %s", args[0])
+		}
+	}
 }
 
 // hints are what was printed after "hint: ", with the test that saw it.

@@ -152,7 +152,7 @@ var toolTable = []client{
 		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
 	},
 	{
-		name: "Serverless 3 package", program: fromNPM("serverless/bin/serverless.js"), args: sls("package"), says: "",
+		name: "Serverless 3 package", program: fromNPM("serverless/bin/serverless.js"), args: sls("package"), asks: []string{"GetCallerIdentity"},
 		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
 	},
 	{
@@ -169,7 +169,7 @@ var toolTable = []client{
 	{
 		name: "rclone", program: onPath("rclone"), asks: []string{"GET 127.0.0.1"},
 		args: func(h *house, e *emulator, profile, _ string) []string {
-			return append(variable("AWS_PROFILE", profile), "--config", filepath.Join(h.dir, "no-rclone.conf"), "lsf", "--retries", "1", "--s3-provider", "AWS", "--s3-env-auth", "--s3-region", "eu-west-1", "--s3-endpoint", e.url, ":s3:product-deployments")
+			return append(variable("AWS_PROFILE", profile), "--config", filepath.Join(h.dir, "no-rclone.conf"), "lsf", "--retries", "1", "--s3-provider", "Other", "--s3-env-auth", "--s3-region", "eu-west-1", "--s3-endpoint", e.url, ":s3:product-deployments")
 		},
 	},
 	{
@@ -210,6 +210,8 @@ func TestClientsWays(t *testing.T) {
 	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir(), "node_modules"), "NODE_NO_WARNINGS=1",
 		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
 		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
+	// The last of a name counts.
+	h.env = append(h.env, "AWS_ENDPOINT_URL_STS="+e.url)
 	role := h.credentials(t, typed)
 
 	for _, c := range toolTable {

@@ -111,6 +111,8 @@ func (p *program) app() *cli.App {
 			p.unlockCommand(),
 			p.execCommand(),
 			p.exportCommand(),
+			p.publishCommand(),
+			p.unpublishCommand(),
 			p.explainCommand(),
 			p.profilesCommand(),
 			p.statusCommand(),

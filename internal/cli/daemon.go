@@ -117,6 +117,9 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		Log:     log,
 		Version: version.String(),
 		Window:  mfa.AskGUI,
+
+		Overlays:  p.paths.Overlays(),
+		Published: p.paths.Published(),
 	})
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())

@@ -53,6 +53,7 @@ type handover struct {
 // modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
 var modes = map[string]func(p *program, ctx context.Context, h handover) ([]string, error){
 	"env":    (*program).byEnvironment,
+	"file":   (*program).byFile,
 	"server": (*program).byServer,
 }
 

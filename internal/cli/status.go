@@ -98,8 +98,32 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			return err
 		}
 	}
+	if err := p.printPublished(status.Published); err != nil {
+		return err
+	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// printPublished shows which profiles have a session in a shared credentials file.
+func (p *program) printPublished(list []wire.Published) error {
+	if len(list) == 0 {
+		return nil
+	}
+	p.say("")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
+	for _, e := range list {
+		left, until := "not there", "always"
+		if e.Expires != nil {
+			left = time.Until(*e.Expires).Round(time.Second).String()
+		}
+		if e.Until != nil {
+			until = e.Until.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", fault.Line(e.Profile), fault.Line(e.File), dash(secret.Tail(e.AccessKeyID)), left, until, fault.Line(e.Error))
+	}
+	return w.Flush()
 }
 
 // allStatus asks for as many pages as there are.

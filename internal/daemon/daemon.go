@@ -50,6 +50,9 @@ type Config struct {
 	Log     *slog.Logger
 	Version string
 	Window  Window
+
+	Overlays  string // directory of the files that are made for commands
+	Published string // file that says which sessions stand in the shared credentials file
 }
 
 const (
@@ -72,7 +75,10 @@ type Daemon struct {
 	refused  atomic.Int64
 	lastUse  atomic.Int64 // Unix seconds of the last request that gave something
 
-	endpoints *endpoints
+	endpoints  *endpoints
+	overlays   *overlays
+	publishing *publishing
+	life       context.Context // ends after the last request
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // true while a request of it is under way
@@ -84,6 +90,8 @@ func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
 	d.lastUse.Store(time.Now().Unix())
 	d.endpoints = newEndpoints(d)
+	d.overlays = newOverlays(cfg.Overlays, cfg.Log)
+	d.publishing = newPublishing(d, cfg.Published)
 	return d
 }
 
@@ -104,10 +112,18 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.endpoints.open(requests)
+	d.life = requests
+	d.overlays.adopt(requests)
+	d.publishing.recover()
 	if ready != nil {
 		ready()
 	}
 	go d.watch(ctx, listener, cancel)
+	renewing := make(chan struct{})
+	go func() {
+		defer close(renewing)
+		d.publishing.run(ctx)
+	}()
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
@@ -120,6 +136,10 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	endpoints.Go(d.endpoints.stop)
 	d.drain()
 	endpoints.Wait()
+	<-renewing
+	if err := d.publishing.endAll(); err != nil {
+		d.Log.Error("stop", "err", err)
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
 		return cause
 	}
@@ -169,6 +189,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 			d.endpoints.keep()
 		}
 		d.lockIfUnused()
+		d.overlays.look()
 	}
 }
 
@@ -184,10 +205,18 @@ func (d *Daemon) lockIfUnused() {
 	if err != nil || settings.LockAfter == 0 || unused < settings.LockAfter {
 		return
 	}
-	d.Broker.Lock()
-	d.Keyring.Forget()
+	if err := d.lockAll(); err != nil {
+		d.Log.Error("lock", "err", err)
+	}
 	d.Log.Info("locked", "unused", unused.Round(time.Second))
 	d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
+}
+
+// lockAll drops all sessions, published ones too. It is locked even where the error says that one of those is still in its file.
+func (d *Daemon) lockAll() error {
+	d.Broker.Lock()
+	d.Keyring.Forget()
+	return d.publishing.endAll()
 }
 
 // serve answers the requests of one connection.

@@ -104,7 +104,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.d.record("served", e.call(l), answer, err)
 	if err != nil {
 		e.d.refused.Add(1)
-		refuse(w, failure(err))
+		refuse(w, refusalOf(err))
 		return
 	}
 	e.d.answered.Add(1)
@@ -210,8 +210,8 @@ var statuses = map[fault.Kind]int{
 	fault.Throttled:      http.StatusTooManyRequests,
 }
 
-// failure is what a program is told, and shows to its user.
-func failure(err error) refusal {
+// refusalOf is what a program is told, and shows to its user.
+func refusalOf(err error) refusal {
 	f := fault.Of(err)
 	status, ok := statuses[f.Kind]
 	if !ok {

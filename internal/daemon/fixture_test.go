@@ -196,6 +196,9 @@ func build(t testing.TB, dir, registry string) *house {
 		Audit:   h.trail,
 		Log:     slog.New(slog.DiscardHandler),
 		Version: "test",
+
+		Overlays:  filepath.Join(dir, "run", "overlays"),
+		Published: filepath.Join(dir, "published.json"),
 	})
 	return h
 }

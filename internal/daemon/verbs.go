@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -26,6 +27,10 @@ var verbs = map[string]verb{
 	wire.Lock:   {here, (*Daemon).lock},
 	wire.Unlock: {here, (*Daemon).unlock},
 	wire.State:  {here, (*Daemon).state},
+
+	wire.Overlay:   {here, (*Daemon).overlay},
+	wire.Publish:   {here, (*Daemon).publish},
+	wire.Unpublish: {here, (*Daemon).unpublish},
 }
 
 // A verb is who may ask for it, and what it does.
@@ -98,6 +103,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())
+	d.publishing.used(answer.Source)
 	role := ""
 	if c.req.Role != nil {
 		role = answer.Role
@@ -126,6 +132,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.endpoints.loggedIn(answer.Source)
 	d.lastUse.Store(time.Now().Unix())
+	d.publishing.used(answer.Source)
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{
@@ -136,16 +143,17 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 
 func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
 	d.endpoints.loggedOut(c.req.Profile)
+	still := d.publishing.logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
+	err = errors.Join(err, still)
 	d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
 }
 
 func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
-	d.Broker.Lock()
-	d.Keyring.Forget()
+	err := d.lockAll()
 	d.record("lock", c, session.Answer{}, nil)
-	return wire.Response{}, nil
+	return wire.Response{}, err
 }
 
 func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
@@ -156,6 +164,7 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.lastUse.Store(time.Now().Unix())
 	d.Broker.Unlock()
+	d.publishing.nudge()
 	return wire.Response{}, nil
 }
 
@@ -174,6 +183,8 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Refused:  d.refused.Load(),
 		Total:    len(held),
 		Sessions: []wire.Session{},
+
+		Published: d.publishing.state(),
 	}
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))
@@ -235,6 +246,7 @@ func (d *Daemon) request(c call) session.Request {
 	if c.req.AWSCredentials != "" {
 		files.Credentials = c.req.AWSCredentials
 	}
+	files = d.overlays.original(files)
 	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &terminal{c}, c.talk.tell

@@ -30,6 +30,12 @@ func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
 // Linked is what `broker profiles link` has to remember.
 func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 
+// Published says which sessions stand in the shared credentials file.
+func (p Paths) Published() string { return filepath.Join(p.State, "published.json") }
+
+// Overlays is the directory of the files that `exec --mode file` makes.
+func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }
+
 // FromEnv reads the environment. It fails only where a path is needed that
 // nothing tells: no HOME, and no variable in its place.
 func FromEnv() (Paths, error) {

@@ -284,6 +284,9 @@ func (l *linker) isForeign(p profile) bool {
 func (l *linker) shadowed(p profile) error {
 	for _, b := range p.aws {
 		v := view{b}
+		if v.has(keySessionToken) && b.ours {
+			continue // `broker publish` put it there, and takes it out again
+		}
 		if v.has(keySessionToken) {
 			return fault.New(fault.Config, "%s: temporary keys of %q stand here, written by another tool; AWS tools take them before they ask the helper, so they have to go",
 				v.origin(keySessionToken), p.name)

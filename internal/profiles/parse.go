@@ -39,6 +39,7 @@ type section struct {
 	start, end int // offsets of the header line
 	bodyEnd    int // offset behind its last line that is neither blank nor a comment
 	indent     int
+	published  bool // it stands between the marks of `broker publish`
 	entries    []entry
 }
 
@@ -84,6 +85,7 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 	d := &document{}
 	var sec *section // the last of d.sections
 	var cur *entry   // the last of sec.entries, while lines may still continue it
+	published := false
 	pos := 0
 	if bytes.HasPrefix(src, byteOrderMark) {
 		pos = len(byteOrderMark)
@@ -96,6 +98,9 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 		pos = end
 		text := bytes.TrimSpace(src[start:end])
 		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
+			if mark := publishMark(text); credentials && mark != "" {
+				published = mark == markBegin
+			}
 			continue
 		}
 		at := start + bytes.Index(src[start:end], text)
@@ -103,7 +108,7 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 		continues := cur != nil && indent > cur.indent
 
 		if text[0] == '[' { // at any indentation, as in the Go SDK
-			s := section{line: line, start: start, end: end, bodyEnd: end, indent: indent}
+			s := section{line: line, start: start, end: end, bodyEnd: end, indent: indent, published: published}
 			if why := s.readHeader(text, credentials); why != "" {
 				d.report(line, why)
 			}

@@ -122,6 +122,9 @@ func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
 		if s.kind != f.kind || slices.Contains(seen, s.name) {
 			continue
 		}
+		if s.isSession() {
+			continue
+		}
 		seen = append(seen, s.name)
 		key, err := f.key(doc, s.name)
 		switch {

@@ -65,6 +65,7 @@ func (s *Set) resolve(name string) (Chain, error) {
 	asked, _ := s.lookup(name)
 	r := &reading{values: make([]Value, 0, 8)}
 	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
+	r.take(asked.own, keyPublish, oneOf("true", "false"))
 	for _, p := range hops {
 		r.take(p.own, keyConfirm, checkConfirm)
 		if p.own.has(keyRoleARN) {

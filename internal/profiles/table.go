@@ -39,6 +39,7 @@ const (
 
 	// the broker's own
 	keyConfirm         = "confirm"
+	keyPublish         = "publish"
 	keySourceKeyID     = "access_key_id"
 	keyMFASeed         = "mfa_seed"
 	keyMFAProcess      = "mfa_process" // also of role profiles in ~/.aws/config, as aws-vault has it
@@ -62,7 +63,7 @@ var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASeria
 // profiles that the broker does not serve are among them: they are refused by
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput)),
+	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
@@ -104,6 +105,7 @@ type block struct {
 	origin   Origin
 	prefixed bool
 	shared   bool // it stands in the credentials file
+	ours     bool // it is a session that `broker publish` keeps there
 	settings []setting
 }
 
@@ -205,7 +207,7 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile}
+		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile, ours: sec.isSession()}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))

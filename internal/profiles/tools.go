@@ -74,7 +74,7 @@ var tools = func() []tool {
 		{name: "CDK", order: js3},
 		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true},
 		{name: "JS SDK 3", order: js3},
-		{name: "Serverless 3", order: serverless, plain: true, instead: "broker exec %s -- sls deploy, without --aws-profile"},
+		{name: "Serverless 3", order: serverless, plain: true, instead: "broker exec --mode file %[1]s -- sls deploy --aws-profile %[1]s, or broker publish %[1]s"},
 		{name: "osls 4", order: js3},
 		{name: "Java SDK", order: java},
 		{name: "Go SDK", order: golang},
@@ -133,6 +133,9 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		case waySSO:
 			return FromElse, fmt.Sprintf("uses IAM Identity Center (%s)", at)
 		case waySharedKeys, wayConfigKeys:
+			if b := s.block(credentialsFile, SectionCredentials, name); w == waySharedKeys && b != nil && b.ours {
+				return FromBroker, fmt.Sprintf("reads the session that broker publish keeps at %s", at)
+			}
 			return FromElse, fmt.Sprintf("uses the keys at %s instead", at)
 		}
 		if t.instead != "" {

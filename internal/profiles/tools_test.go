@@ -20,7 +20,7 @@ func TestTools(t *testing.T) {
 		want                      map[string]string // by tool; "" for the others; the start of "from: text"
 	}{
 		{what: "linked", config: linked, want: map[string]string{"": "broker: asks credproc",
-			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it asks credproc", "Serverless 3": "nobody: cannot read credential_process; broker exec dev -- sls deploy, without --aws-profile"}},
+			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it asks credproc", "Serverless 3": "nobody: cannot read credential_process; broker exec --mode file dev -- sls deploy --aws-profile dev, or broker publish dev"}},
 		{what: "linked, and JS SDK 2 is told to look", config: linked, env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "broker: asks credproc", "Serverless 3": "nobody: "}},
 		{what: "linked by another name", config: strings.Replace(linked, "credproc dev", "credproc security", 1), env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},

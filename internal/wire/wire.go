@@ -32,6 +32,12 @@
 //	→ {"v":1,"verb":"serve","profile":"product_prod_paul","token_file":true}
 //	← {"v":1,"endpoint":{"url":"http://127.0.0.1:20123/credentials/…","token":"…","token_file":"…","profile":"product_prod_paul","region":"eu-west-1"}}
 //
+// "overlay" puts the session into AWS files of the asking process's own, which go when it ends; "publish" and
+// "unpublish" keep one in the shared credentials file and take it out. Their answers hold no secret.
+//
+//	→ {"v":1,"verb":"overlay","profile":"product_prod_paul"}
+//	← {"v":1,"overlay":{"profile":"product_prod_paul","aws_shared_credentials_file":"…","expires":"…"}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -65,6 +71,10 @@ const (
 	Unlock = "unlock" // ends Lock; Passphrase, if given, is kept for the file keyring
 	State  = "state"  // what the daemon holds
 
+	Overlay   = "overlay"   // files with the session of Profile, for the process that asks
+	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
+	Unpublish = "unpublish" // takes it out again; all, if Profile is empty
+
 	// What a client says to a question, within a request.
 	Answer = "answer" // Code is what the person typed
 	Cancel = "cancel" // the person said no
@@ -87,13 +97,14 @@ type Request struct {
 
 	// Timeout is how long the client waits; the daemon answers before. 0 is for ever.
 	Timeout time.Duration
-	MinTTL  time.Duration // of Get: how long the credentials have to last at least
+	MinTTL  time.Duration // of Get and Overlay: how long the credentials have to last at least
+	For     time.Duration // of Publish: when it is taken out; 0 means the daemon's default
 	CanAsk  bool          // a person is at the client's terminal
 	TTY     string        // that terminal's device; may be empty
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
 
-	Role *Role // of Get and Serve: a role that no profile names; nil for the profile as it is
+	Role *Role // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
 
 	TokenFile bool // of Serve: the token is wanted in a file too
 }
@@ -128,6 +139,16 @@ type Response struct {
 	Count      int      // of sessions that Logout forgot
 	Ask        *Ask     // not the answer yet: a question
 	Notice     string   // not the answer yet: why it takes long
+	Files      *Files   // of Overlay
+}
+
+// Files are the AWS files that Overlay made for the process that asked.
+type Files struct {
+	Profile     string    `json:"profile"` // exact name, under which the session stands
+	Region      string    `json:"region,omitempty"`
+	Expires     time.Time `json:"expires"`
+	Credentials string    `json:"aws_shared_credentials_file"`
+	Config      string    `json:"aws_config_file,omitempty"` // empty where the caller's own serves
 }
 
 // Ask is a question for the person at the client's terminal.
@@ -173,6 +194,18 @@ type Status struct {
 	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
 	Waiting  []Waiting `json:"waiting,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
+
+	Published []Published `json:"published,omitempty"`
+}
+
+// Published is a profile whose session is kept in a shared credentials file, or should be.
+type Published struct {
+	Profile     string     `json:"profile"`
+	File        string     `json:"file"`
+	AccessKeyID string     `json:"access_key_id,omitempty"` // empty while it is not in the file
+	Expires     *time.Time `json:"expires,omitempty"`       // of the session in the file, which is renewed before
+	Until       *time.Time `json:"until,omitempty"`         // nil for as long as the daemon runs unlocked
+	Error       string     `json:"error,omitempty"`         // why it is not there, or not renewed
 }
 
 // Waiting is a device of which somebody is being asked for a code.
@@ -209,6 +242,7 @@ type requestJSON struct {
 
 	TimeoutMS int64  `json:"timeout_ms,omitempty"`
 	MinTTLMS  int64  `json:"min_ttl_ms,omitempty"`
+	ForMS     int64  `json:"for_ms,omitempty"`
 	CanAsk    bool   `json:"can_ask,omitempty"`
 	TTY       string `json:"tty,omitempty"`
 	Desktop   string `json:"desktop,omitempty"`
@@ -228,6 +262,7 @@ type responseJSON struct {
 	Count      int             `json:"count,omitempty"`
 	Ask        *Ask            `json:"ask,omitempty"`
 	Notice     string          `json:"notice,omitempty"`
+	Files      *Files          `json:"overlay,omitempty"`
 }
 
 type errorJSON struct {
@@ -258,7 +293,7 @@ type endpointJSON struct {
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile})
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -272,13 +307,13 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile}, nil
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -309,7 +344,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}

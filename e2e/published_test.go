@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// The person's own credentials file.
+const ownSection = "# mine\n[mine]\naws_access_key_id = ASIAMINE\naws_secret_access_key = x\naws_session_token = y\n"
+
+func (h *house) awsCredentials() string { return filepath.Join(h.home, ".aws/credentials") }
+
+// publishedBlock is what stands before the person's own bytes while one profile is published.
+var publishedBlock = regexp.MustCompile(`^# broker publish: begin .*\n\[build\]\naws_access_key_id = (ASIA[A-Z0-9]{16})\naws_secret_access_key = \S{40}\naws_session_token = \S+\n# broker publish: end\n`)
+
+// publishingHouse publishes a profile whose sessions are of so few seconds that they are renewed all the time.
+func publishingHouse(t *testing.T) *house {
+	t.Helper()
+	h := robotHouse(t, "3s")
+	must(t, h.write(h.awsCredentials(), ownSection))
+	h.ok(t, "broker", "profiles", "link", "build")
+	h.ok(t, "broker", "publish", "build")
+	return h
+}
+
+// TestPublishedReads: whoever reads the file at any moment reads a whole one, through many renewals.
+func TestPublishedReads(t *testing.T) {
+	t.Parallel()
+	h := publishingHouse(t)
+	reads, sessions := 10_000, 6
+	if testing.Short() {
+		reads, sessions = 2_000, 3
+	}
+	seen := map[string]bool{}
+	bare, done := 0, 0
+	for limit := time.Now().Add(2 * patience); (done < reads || len(seen) < sessions) && time.Now().Before(limit); done++ {
+		text, err := os.ReadFile(h.awsCredentials())
+		must(t, err)
+		m := publishedBlock.FindSubmatch(text)
+		switch {
+		case m != nil && string(text[len(m[0]):]) == ownSection:
+			seen[string(m[1])] = true
+		case string(text) == ownSection:
+			bare++ // the machine was so slow that a session ended before the next was there
+		default:
+			t.Fatalf("read %d is of a file that nobody wrote:\n%s", done, text)
+		}
+		if done%20 == 0 { // as a Go program reads it
+			cfg, err := config.LoadSharedConfigProfile(t.Context(), "build", func(o *config.LoadSharedConfigOptions) {
+				o.ConfigFiles, o.CredentialsFiles = []string{h.awsConfig()}, []string{h.awsCredentials()}
+			})
+			must(t, err)
+			if c := cfg.Credentials; c.HasKeys() && (c.SessionToken == "" || !strings.HasPrefix(c.AccessKeyID, "ASIA")) {
+				t.Fatalf("the SDK reads half a session: %s", c.AccessKeyID)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("%d reads, %d sessions, %d without one", done, len(seen), bare)
+	if done < reads || len(seen) < sessions {
+		t.Errorf("only %d reads of %d sessions", done, len(seen))
+	}
+	h.ok(t, "broker", "unpublish")
+	h.credentialsAre(t, ownSection)
+}
+
+// credentialsAre fails unless the file has these bytes, and nothing of ours lies beside it.
+func (h *house) credentialsAre(t *testing.T, want string) {
+	t.Helper()
+	text, err := os.ReadFile(h.awsCredentials())
+	must(t, err)
+	if string(text) != want {
+		t.Errorf("the credentials file is\n%s\nwant\n%s", text, want)
+	}
+	names, err := os.ReadDir(filepath.Dir(h.awsCredentials()))
+	must(t, err)
+	for _, n := range names {
+		if n.Name() != "config" && n.Name() != "credentials" && !strings.HasPrefix(n.Name(), "config.") {
+			t.Errorf("%s was left behind", n.Name())
+		}
+	}
+}
+
+// TestPublishedEdits: what the person writes at the same time, by appending and by replacing the file, is all there in the end.
+func TestPublishedEdits(t *testing.T) {
+	t.Parallel()
+	h := publishingHouse(t)
+	edits := 150
+	if testing.Short() {
+		edits = 50
+	}
+	want := ownSection
+	for i := range edits {
+		line := fmt.Sprintf("[mine%d]\nregion = eu-west-1\n", i)
+		if i%2 == 0 {
+			f, err := os.OpenFile(h.awsCredentials(), os.O_WRONLY|os.O_APPEND, 0)
+			must(t, err)
+			_, err = f.WriteString(line)
+			must(t, err)
+			must(t, f.Close())
+		} else {
+			// An editor that asks before it overwrites what changed on the disk.
+			for {
+				text, err := os.ReadFile(h.awsCredentials())
+				must(t, err)
+				must(t, os.WriteFile(h.awsCredentials()+".new", append(bytes.Clone(text), line...), 0o600))
+				if now, err := os.ReadFile(h.awsCredentials()); err == nil && bytes.Equal(now, text) {
+					must(t, os.Rename(h.awsCredentials()+".new", h.awsCredentials()))
+					break
+				}
+			}
+		}
+		want += line
+		time.Sleep(40 * time.Millisecond)
+	}
+	h.ok(t, "broker", "unpublish")
+	h.credentialsAre(t, want)
+}
+
+// TestPublishedCrash: killed at any moment of a renewal, the next start gives the file back as it was.
+func TestPublishedCrash(t *testing.T) {
+	t.Parallel()
+	h := publishingHouse(t)
+	rounds := 20
+	if testing.Short() {
+		rounds = 6
+	}
+	for i := range rounds {
+		pid := h.daemonPID(t)
+		before, err := os.ReadFile(h.awsCredentials())
+		must(t, err)
+		// Just when it writes, or some moments after.
+		for limit := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+			now, err := os.ReadDir(filepath.Dir(h.awsCredentials()))
+			must(t, err)
+			text, err := os.ReadFile(h.awsCredentials())
+			must(t, err)
+			writing := false
+			for _, n := range now {
+				writing = writing || strings.Contains(n.Name(), ".broker-")
+			}
+			if writing || !bytes.Equal(text, before) {
+				break
+			}
+			if time.Now().After(limit) {
+				t.Fatal("it is never renewed")
+			}
+		}
+		time.Sleep(time.Duration(i%4) * 200 * time.Microsecond)
+		must(t, syscall.Kill(pid, syscall.SIGKILL))
+		for limit := time.Now().Add(patience); alive(pid) && time.Now().Before(limit); {
+			time.Sleep(time.Millisecond)
+		}
+		h.ok(t, "broker", "unpublish") // starts the next one
+		h.credentialsAre(t, ownSection)
+		h.ok(t, "broker", "publish", "build")
+	}
+}
+
+// TestFilesForManyCommands: each command has files of its own, and none is left.
+func TestFilesForManyCommands(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	var failed atomic.Int32
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			r := h.run("broker", "exec", "--mode", "file", "product_prod_paul", "--", "sh", "-c", `cat "$AWS_SHARED_CREDENTIALS_FILE"`)
+			if r.code != 0 || !strings.Contains(r.stdout, "[product_prod_paul]\naws_access_key_id = ASIA") {
+				failed.Add(1)
+				t.Error(r)
+			}
+		})
+	}
+	all.Wait()
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		names, err := os.ReadDir(h.state("run/overlays"))
+		must(t, err)
+		if len(names) == 0 {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d directories are left", len(names))
+		}
+	}
+	h.counted(t, "AssumeRole", 1)
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/wire"
+)
+
+func (p *program) publishCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "publish",
+		Usage:     "keep the session of a profile in the AWS credentials file, for tools that read nothing else",
+		ArgsUsage: "PROFILE…",
+		Description: "The daemon renews it before it ends, and takes it out on unpublish, lock, logout and stop, and\n" +
+			"when the time is over. With `publish = true` in the registry's [profile NAME] it is there\n" +
+			"whenever the daemon runs unlocked.",
+		Flags:        []cli.Flag{&cli.DurationFlag{Name: "for", Value: 8 * time.Hour, Usage: "how long it is kept there, such as `8h`"}},
+		BashComplete: p.completeManyProfiles,
+		Action:       p.publish,
+	}
+}
+
+func (p *program) publish(c *cli.Context) error {
+	switch {
+	case !c.Args().Present():
+		return fault.New(fault.Usage, "publish wants a profile").WithHint("broker publish PROFILE")
+	case c.Duration("for") <= 0:
+		return fault.New(fault.Usage, "--for is how long, such as 8h").WithHint("broker publish --help")
+	}
+	names, err := p.findAll(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range names {
+		resp, err := p.ask(c.Context, wire.Request{Verb: wire.Publish, Profile: name, For: c.Duration("for")})
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		p.warn(resp.Warnings)
+		if resp.Status == nil {
+			return fault.New(fault.Unreachable, "the daemon's answer does not say what is published")
+		}
+		for _, e := range resp.Status.Published {
+			until, long := "the daemon ends or is locked", "until then"
+			if e.Until != nil {
+				until, long = e.Until.Local().Format(time.DateTime), "for "+time.Until(*e.Until).Round(time.Minute).String()
+			}
+			p.say("%s: published until %s", fault.Line(e.Profile), until)
+			p.warn([]string{"credentials of " + e.Profile + " lie in " + e.File + " " + long + ", where every program of yours can read them; `broker unpublish` takes them out"})
+		}
+	}
+	return p.first(failed)
+}
+
+// findAll turns what a person typed into exact names.
+func (p *program) findAll(typed []string) ([]string, error) {
+	set, err := p.set()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, t := range typed {
+		name, err := set.Find(t)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/wire"
+)
+
+func (p *program) unpublishCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "unpublish",
+		Usage:        "take sessions out of the AWS credentials file; all of them without a name",
+		ArgsUsage:    "[PROFILE…]",
+		BashComplete: p.completeManyProfiles,
+		Action:       p.unpublish,
+	}
+}
+
+func (p *program) unpublish(c *cli.Context) error {
+	names := []string{""} // all
+	if c.Args().Present() {
+		var err error
+		if names, err = p.findAll(c.Args().Slice()); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		// With no daemon running one is started: it takes out what one before it left.
+		resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
+		if err != nil {
+			return err
+		}
+		p.warn(resp.Warnings)
+		switch {
+		case name != "":
+			p.say("%s: no longer published", fault.Line(name))
+		case resp.Count == 0:
+			p.say("nothing was published")
+		default:
+			p.say("took out %d sessions; AWS honours them until they end", resp.Count)
+		}
+	}
+	return nil
+}
