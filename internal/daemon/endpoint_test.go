@@ -36,8 +36,8 @@ func (h *house) lend(t testing.TB, req wire.Request) wire.Endpoint {
 	return *r.Endpoint
 }
 
-// place is host and path of an endpoint.
-func place(e wire.Endpoint) (host, path string) {
+// partsOf are host and path of an endpoint.
+func partsOf(e wire.Endpoint) (host, path string) {
 	host, path, _ = strings.Cut(strings.TrimPrefix(e.URL, "http://"), "/")
 	return host, "/" + path
 }
@@ -59,14 +59,14 @@ func raw(t testing.TB, host, text string) string {
 
 // request is one that is answered.
 func request(e wire.Endpoint) string {
-	host, path := place(e)
+	host, path := partsOf(e)
 	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nAuthorization: " + e.Token.Reveal() + "\r\n\r\n"
 }
 
 // call asks an endpoint as an SDK does.
 func (h *house) call(t testing.TB, e wire.Endpoint) (status int, body string) {
 	t.Helper()
-	host, _ := place(e)
+	host, _ := partsOf(e)
 	return parts(raw(t, host, request(e)))
 }
 
@@ -149,7 +149,7 @@ func TestEndpoint(t *testing.T) {
 func TestEndpointRefuses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
-	host, path := place(e)
+	host, path := partsOf(e)
 	_, port, _ := strings.Cut(host, ":")
 	token := e.Token.Reveal()
 	auth := "Authorization: " + token + "\r\n"
@@ -236,7 +236,7 @@ func TestEndpointRefuses(t *testing.T) {
 func TestEndpointSlow(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
-	host, _ := place(e)
+	host, _ := partsOf(e)
 	back := calm(t)
 	for range 50 {
 		conn, err := net.Dial("tcp", host)
@@ -436,7 +436,7 @@ func TestEndpointRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := first.lendTo(t, gone.Process.Pid)
-	host, _ := place(e)
+	host, _ := partsOf(e)
 	stray := first.path + ".token-" + strings.Repeat("0", 32)
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
 		t.Fatal(err)
