@@ -27,6 +27,7 @@ type emulator struct {
 	mu       sync.Mutex
 	arrivals []arrival
 	objects  map[string][]byte // bucket/key
+	changes  bool              // there is a change set
 }
 
 // arrival is one request: what it wanted and whose session signed it.
@@ -52,7 +53,7 @@ func startEmulator(t *testing.T, h *house) *emulator {
 func (e *emulator) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.arrivals, e.objects = nil, map[string][]byte{}
+	e.arrivals, e.objects, e.changes = nil, map[string][]byte{}, false
 }
 
 func (e *emulator) arrived() []arrival {
@@ -124,8 +125,12 @@ func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url
 		return fmt.Sprintf("<member><EventId>%s-%d</EventId><StackId>%s</StackId><StackName>%s</StackName><LogicalResourceId>%s</LogicalResourceId><PhysicalResourceId>%s</PhysicalResourceId><ResourceType>AWS::CloudFormation::Stack</ResourceType><Timestamp>%s</Timestamp><ResourceStatus>%s</ResourceStatus></member>",
 			now, n, id, name, name, id, now, status)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	var out string
 	switch action {
+	case "DeleteChangeSet":
+		e.changes = false
 	case "DescribeStacks":
 		out = fmt.Sprintf("<Stacks><member><StackId>%s</StackId><StackName>%s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>UPDATE_COMPLETE</StackStatus><Outputs><member><OutputKey>ServerlessDeploymentBucketName</OutputKey><OutputValue>product-deployments</OutputValue></member></Outputs></member></Stacks>", id, name)
 	case "DescribeStackResource":
@@ -135,8 +140,14 @@ func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url
 	case "DescribeStackEvents":
 		out = "<StackEvents>" + event(2, "UPDATE_COMPLETE") + event(1, "UPDATE_IN_PROGRESS") + "</StackEvents>"
 	case "CreateChangeSet":
+		e.changes = true
 		out = "<Id>" + change + "</Id><StackId>" + id + "</StackId>"
 	case "DescribeChangeSet":
+		if !e.changes {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, "<ErrorResponse><Error><Type>Sender</Type><Code>ChangeSetNotFound</Code><Message>ChangeSet does not exist</Message></Error></ErrorResponse>")
+			return
+		}
 		out = fmt.Sprintf("<ChangeSetId>%s</ChangeSetId><ChangeSetName>%s</ChangeSetName><StackId>%s</StackId><StackName>%s</StackName><Status>CREATE_COMPLETE</Status><ExecutionStatus>AVAILABLE</ExecutionStatus><Changes><member><Type>Resource</Type><ResourceChange><Action>Modify</Action><LogicalResourceId>Topic</LogicalResourceId><ResourceType>AWS::SNS::Topic</ResourceType><Replacement>False</Replacement></ResourceChange></member></Changes>",
 			change, form.Get("ChangeSetName"), id, name)
 	case "GetTemplate":

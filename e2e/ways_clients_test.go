@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -33,6 +34,9 @@ type way struct {
 var ways = []way{
 	{name: "credential_process", named: true},
 	{name: "env", exec: []string{"broker", "exec", typed, "--"}},
+	{name: "server", exec: []string{"broker", "exec", "--mode", "server", typed, "--"}},
+	{name: "file", exec: []string{"broker", "exec", "--mode", "file", typed, "--"}, named: true},
+	{name: "publish", named: true, before: []string{"broker", "publish", typed}, after: []string{"broker", "unpublish", typed}},
 }
 
 // A client is one tool, and how it is started.
@@ -46,6 +50,8 @@ type client struct {
 	says string
 	// asks are requests that have to arrive.
 	asks []string
+	// tried are the ways that it is run in; nil is all.
+	tried []string
 	// cannot has the ways that do not work, and what the tool says then.
 	cannot map[string]string
 }
@@ -131,7 +137,7 @@ var toolTable = []client{
 	{
 		name: "JS SDK 2", program: ours("js2.js", "aws-sdk"), says: prodARN, asks: []string{"GetCallerIdentity"},
 		args: func(_ *house, _ *emulator, profile, way string) []string {
-			if way == "credential_process" {
+			if way == "credential_process" || way == "file" { // else it reads neither the config nor the variables that name files
 				return []string{"AWS_SDK_LOAD_CONFIG=1", "AWS_PROFILE=" + profile}
 			}
 			return variable("AWS_PROFILE", profile)
@@ -149,19 +155,20 @@ var toolTable = []client{
 	},
 	{
 		name: "Serverless 3 info", program: fromNPM("serverless/bin/serverless.js"), args: sls("info"), says: "product", asks: []string{" DescribeStacks"},
-		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
+		tried: []string{"file", "publish"},
 	},
 	{
 		name: "Serverless 3 package", program: fromNPM("serverless/bin/serverless.js"), args: sls("package"), asks: []string{"GetCallerIdentity"},
-		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
+		tried: []string{"file", "publish"},
 	},
 	{
 		name: "Serverless 3 deploy", program: fromNPM("serverless/bin/serverless.js"), args: sls("deploy"), asks: deployed,
 		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
 	},
-	{name: "osls 4 deploy", program: fromNPM("osls/bin/serverless.js"), args: sls("deploy"), asks: deployed},
+	{name: "osls 4 deploy", program: fromNPM("osls/bin/serverless.js"), args: sls("deploy"), asks: deployed, tried: []string{"credential_process", "env"}},
 	{
 		name: "CDK 2 deploy", program: fromNPM("aws-cdk/bin/cdk"), asks: []string{" CreateChangeSet", " ExecuteChangeSet", "GetCallerIdentity"},
+		tried: []string{"credential_process", "env"},
 		args: func(h *house, _ *emulator, profile, _ string) []string {
 			return append([]string{"deploy", "--app", filepath.Join(h.dir, "cdk.out"), "--require-approval", "never", "--ci", "--no-notices", "--no-version-reporting", "--no-color"}, naming("--profile", profile)...)
 		},
@@ -178,12 +185,18 @@ var toolTable = []client{
 			host := strings.TrimPrefix(e.url, "http://")
 			return append(variable("AWS_PROFILE", profile), "-c", filepath.Join(h.dir, "no-s3cfg"), "--no-ssl", "--host", host, "--host-bucket", host, "--region", "eu-west-1", "ls", "s3://product-deployments")
 		},
+		cannot: map[string]string{
+			"credential_process": "Configuration file not available",
+			"server":             "Configuration file not available",
+			"file":               "Couldn't find AWS Profile", // it knows ~/.aws/credentials and a variable of its own
+		},
 	},
 	{
 		name: "restic", program: onPath("restic"), asks: []string{"PUT 127.0.0.1"},
 		args: func(h *house, e *emulator, profile, _ string) []string {
 			return append(variable("AWS_PROFILE", profile), "RESTIC_PASSWORD=x", "AWS_DEFAULT_REGION=eu-west-1", "--no-cache", "-r", "s3:"+e.url+"/product-deployments/restic", "init")
 		},
+		cannot: map[string]string{"credential_process": "Access Denied"}, // what it sends is not signed
 	},
 }
 
@@ -221,6 +234,9 @@ func TestClientsWays(t *testing.T) {
 				missing(t, c.name)
 			}
 			for _, w := range ways {
+				if c.tried != nil && !slices.Contains(c.tried, w.name) {
+					continue
+				}
 				t.Run(w.name, func(t *testing.T) { tryWay(t, h, e, c, w, program, role) })
 			}
 		})
@@ -235,9 +251,16 @@ func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string
 	if w.named {
 		profile = typed
 	}
+	if w.named && w.name != "credential_process" {
+		// What the tool finds is what it finds in the credentials file.
+		linked, err := os.ReadFile(h.awsConfig())
+		must(t, err)
+		must(t, h.write(h.awsConfig(), strings.ReplaceAll(string(linked), filepath.Join(h.bin, "credproc"), "/nowhere/credproc")))
+		defer func() { must(t, h.write(h.awsConfig(), string(linked))) }()
+	}
 	if len(w.before) > 0 {
 		h.ok(t, w.before[0], w.before[1:]...)
-		defer h.ok(t, w.after[0], w.after[1:]...)
+		defer func() { h.ok(t, w.after[0], w.after[1:]...) }()
 	}
 	e.forget()
 	args := c.args(h, e, profile, w.name)
@@ -251,7 +274,9 @@ func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string
 	words = append(append(words, program), args...)
 	cmd := h.command(words[0], words[1:]...)
 	cmd.Dir = filepath.Join(h.dir, "sls")
+	start := time.Now()
 	r := finish(cmd)
+	t.Logf("%.1f s, %d requests", time.Since(start).Seconds(), len(e.arrived()))
 
 	reason, fails := c.cannot[w.name]
 	for _, a := range e.arrived() {
