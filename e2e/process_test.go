@@ -67,14 +67,9 @@ func openToAll(t *testing.T, dir string) {
 }
 
 // other is this test program as another uid, with a role to play.
-func other(t *testing.T, uid uint32, role string, env ...string) *exec.Cmd {
+func other(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	must(t, err)
-	program := filepath.Join(binaries, "e2e.test")
-	must(t, linkOrCopy(self, program))
-	must(t, os.Chmod(program, 0o755))
-	cmd := exec.Command(program)
+	cmd := exec.Command(selfProgram(t))
 	cmd.Env = append(env, "E2E_ROLE="+role)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

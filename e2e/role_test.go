@@ -34,6 +34,12 @@ func playRole(role string) int {
 			fmt.Printf("%d bytes %s\n", n, how)
 		}
 		return 0
+	case "asker":
+		n, status := askEndpoint()
+		fmt.Printf("%d bytes, status %d\n", n, status)
+		return 0
+	case "poller":
+		return pollerRole()
 	case "herd":
 		return herdRole(os.Args[1:])
 	case "pager":

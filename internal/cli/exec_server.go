@@ -57,11 +57,8 @@ func (p *program) nothingBefore(h handover) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range set.Tools("default", os.Getenv) {
-		if v.From == profiles.FromNobody {
-			continue
-		}
-		return fault.New(fault.Config, "with --mode server tools would take the default profile of the AWS files before they ask the endpoint: %s %s", v.Tool, v.Text).
+	if at, ok := set.WayOf("default"); ok {
+		return fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint of --mode server", at).
 			WithHint("broker exec %s --mode env -- COMMAND", h.words())
 	}
 	return nil

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/mfa"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -348,7 +350,12 @@ func (h *house) lendTo(t testing.TB, pid int) wire.Endpoint {
 
 // A program never waits for a person, nor longer than SDKs do; what it asked for goes on without it.
 func TestEndpointWaits(t *testing.T) {
-	h := start(t)
+	h := build(t, t.TempDir(), registry)
+	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+		t.Error("a person was asked")
+		return secret.String{}, mfa.ErrNobody
+	}
+	h.run(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)}); r.Err != nil {
 		t.Fatal(r.Err)
 	}

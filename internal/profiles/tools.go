@@ -95,6 +95,18 @@ func (s *Set) Tools(name string, getenv func(string) string) []Verdict {
 	return list
 }
 
+// WayOf says where the AWS files give a profile a way to credentials, whether or not that leads to any: a tool that
+// finds one looks no further.
+func (s *Set) WayOf(name string) (Origin, bool) {
+	p, _ := s.lookup(name)
+	for w := wayRole; w <= wayProcess; w++ {
+		if at, ok := p.way(p.aws, w); ok {
+			return at, true
+		}
+	}
+	return Origin{}, false
+}
+
 func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, text string) {
 	p, _ := s.lookup(name)
 	if t.refuses {

@@ -71,6 +71,30 @@ func TestTools(t *testing.T) {
 	}
 }
 
+// TestWayOf: whatever a tool would follow, be it to nowhere, and nothing else.
+func TestWayOf(t *testing.T) {
+	const keys = "aws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n"
+	for _, tt := range []struct{ config, credentials, want string }{
+		{"", "", ""},
+		{"[default]\nregion = eu-west-1\noutput = json\n", "", ""},
+		{"[profile dev]\nrole_arn = x\n", "[dev]\n" + keys, ""},
+		{"", "[default]\n" + keys, "/credentials:2"},
+		{"[default]\n" + keys, "", "/config:2"},
+		{"[default]\nregion = x\nrole_arn = " + account + "dev\nsource_profile = gone\n", "", "/config:3"},
+		{"[profile default]\ncredential_process = /bin/credproc dev\n", "", "/config:2"},
+		{"[default]\nsso_session = corp\n", "", "/config:2"},
+		{"[default]\nrole_arn = x\nweb_identity_token_file = /t\n", "", "/config:3"},
+	} {
+		got := ""
+		if at, ok := load(t, tt.config, tt.credentials, "").WayOf("default"); ok {
+			got = at.String()
+		}
+		if !strings.HasSuffix(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%q, %q: %q, want %q", tt.config, tt.credentials, got, tt.want)
+		}
+	}
+}
+
 // TestEnvironment: what wins over a profile is named, what does not is not, and no secret is shown.
 func TestEnvironment(t *testing.T) {
 	got := map[string]string{}

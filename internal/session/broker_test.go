@@ -204,6 +204,28 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 	}
 }
 
+// A caller who cannot wait for a renewal is given the old session, and who comes later the new one. Seen to fail
+// without that case in cache.get.
+func TestWhoCannotWaitIsServedTheOldSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registry)
+		old := w.get("dev")
+		w.aws.onEachAssume(func(Call) error { time.Sleep(150 * time.Second); return nil })
+		time.Sleep(time.Until(old.Expires) - renewalMargin) // its renewal began up to two minutes ago
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		before := time.Now()
+		a, err := w.Credentials(ctx, Request{Profile: "dev", Files: w.files})
+		if err != nil || a.AccessKeyID != old.AccessKeyID || time.Since(before) > time.Second {
+			t.Errorf("after %v: %s, %v", time.Since(before), a.AccessKeyID, err)
+		}
+		time.Sleep(3 * time.Minute)
+		if a := w.get("dev"); a.AccessKeyID == old.AccessKeyID {
+			t.Error("void: it was not being renewed")
+		}
+	})
+}
+
 // A refusal is remembered for 5 seconds, so a storm of clients makes a call
 // per 5 seconds and no more. Seen to fail (4 to 9 calls) with failureMemory = 0.
 func TestFailuresAreRemembered(t *testing.T) {

@@ -35,6 +35,7 @@ func TestRequestLines(t *testing.T) {
 		{Request{Verb: Unlock, Passphrase: secret.New("a \"b\"\n")}, `{"v":1,"verb":"unlock","passphrase":"a \"b\"\n"}`},
 		{Request{Verb: Get, Profile: "security", Role: &Role{ARN: "arn:aws:iam::444455556666:role/audit", ExternalID: "e", Seconds: 900, SessionName: "s", Policy: "{}", Tags: []Tag{{"a", ""}}}},
 			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`},
+		{Request{Verb: Serve, Profile: "p", TokenFile: true}, `{"v":1,"verb":"serve","profile":"p","token_file":true}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 	}
 	for _, tt := range tests {
@@ -58,6 +59,8 @@ func TestResponseLines(t *testing.T) {
 		{Response{Count: 3}, `{"v":1,"count":3}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},
 			`{"v":1,"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1"},"warnings":["w"]}`},
+		{Response{Endpoint: &Endpoint{"http://127.0.0.1:20000/x", secret.New("t"), "/run/t", "p", "eu-west-1", "arn"}},
+			`{"v":1,"endpoint":{"url":"http://127.0.0.1:20000/x","token":"t","token_file":"/run/t","profile":"p","region":"eu-west-1","role":"arn"}}`},
 		{Response{Err: fault.New(fault.Denied, "no").WithHint("ask")}, `{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`},
 		{Response{Status: &Status{PID: 1, Started: expires, Sessions: []Session{{Source: "s", Profile: "p", Expires: &expires, LastUse: expires}}}},
 			`{"v":1,"status":{"pid":1,"started":"2026-01-02T15:04:05Z","version":"","locked":false,"keyring":"","answered":0,"refused":0,"total":0,"sessions":[{"source":"s","profile":"p","expires":"2026-01-02T15:04:05Z","last_use":"2026-01-02T15:04:05Z"}]}}`},

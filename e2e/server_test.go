@@ -1,0 +1,237 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// The variables of an endpoint.
+const (
+	endpointURI   = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+	endpointToken = "AWS_CONTAINER_AUTHORIZATION_TOKEN"
+)
+
+// askEndpoint asks the endpoint of the environment; status 0 is no answer.
+func askEndpoint() (bytes, status int) {
+	req, err := http.NewRequest(http.MethodGet, os.Getenv(endpointURI), nil)
+	if err != nil {
+		return 0, 0
+	}
+	req.Header.Set("Authorization", os.Getenv(endpointToken))
+	resp, err := (&http.Client{Timeout: patience}).Do(req)
+	if err != nil {
+		return 0, 0
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+	return len(body), resp.StatusCode
+}
+
+// pollerRole is a program with the Go SDK that works for E2E_FOR, and says how that went.
+func pollerRole() int {
+	length, err := time.ParseDuration(os.Getenv("E2E_FOR"))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	ctx := context.Background()
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	client := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(os.Getenv("E2E_STS")) })
+	calls, keys := 0, map[string]bool{}
+	for end := time.Now().Add(length); calls == 0 || time.Now().Before(end); calls++ {
+		out, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err != nil {
+			fmt.Printf("call %d failed: %v\n", calls, err)
+			return 1
+		}
+		if arn := aws.ToString(out.Arn); !strings.HasPrefix(arn, os.Getenv("E2E_ARN")) {
+			fmt.Printf("call %d is of %s\n", calls, arn)
+			return 1
+		}
+		if creds, err := cfg.Credentials.Retrieve(ctx); err == nil {
+			keys[creds.AccessKeyID] = true
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	fmt.Printf("%d calls, %d sessions, none failed\n", calls, len(keys))
+	return 0
+}
+
+// selfProgram is this test program at a place where every uid can run it.
+func selfProgram(t testing.TB) string {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	program := filepath.Join(binaries, "e2e.test")
+	must(t, linkOrCopy(self, program))
+	must(t, os.Chmod(program, 0o755))
+	return program
+}
+
+// holder is a program under `broker exec --mode server` that holds on until the test ends.
+type holder struct {
+	env []string // of its endpoint
+	cmd *exec.Cmd
+}
+
+func (h *house) holder(t testing.TB, profile string) *holder {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "env")
+	cmd := h.command("broker", "exec", profile, "--mode", "server", "--", "sh", "-c", `env | grep ^AWS_CONTAINER >"$0.new" && mv "$0.new" "$0" && exec sleep 1000`, file)
+	must(t, cmd.Start())
+	o := &holder{cmd: cmd}
+	t.Cleanup(o.end)
+	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if text, err := os.ReadFile(file); err == nil {
+			o.env = strings.Fields(string(text))
+			return o
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the program does not start")
+		}
+	}
+}
+
+// end ends the program, if it is still there.
+func (o *holder) end() {
+	if o.cmd.ProcessState == nil {
+		_ = o.cmd.Process.Kill()
+		_ = o.cmd.Wait()
+	}
+}
+
+// ask asks its endpoint as a process of some uid.
+func (o *holder) ask(t testing.TB, uid uint32) string {
+	t.Helper()
+	r := finish(other(t, uid, "asker", o.env...))
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	return strings.TrimSpace(r.stdout)
+}
+
+// answered reports whether an asker was given something.
+func answered(said string) bool { return strings.HasSuffix(said, "status 200") }
+
+const noAnswer = "0 bytes, status 0"
+
+// TestServerForOthers, T6: another uid with the right token is answered not one byte; we are, with the same program,
+// until the program has ended that the token was for.
+func TestServerForOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
+	}
+	h := demo(t)
+	o := h.holder(t, "product_prod_paul")
+	for range 3 {
+		if said := o.ask(t, 65534); said != noAnswer {
+			t.Errorf("another uid: %s", said)
+		}
+		if said := o.ask(t, uint32(os.Getuid())); !answered(said) {
+			t.Errorf("ourselves: %s", said)
+		}
+	}
+	log, err := os.ReadFile(h.state("audit.log"))
+	must(t, err)
+	if n := strings.Count(string(log), "a connection of another uid"); n != 1 || !strings.Contains(string(log), `"uid":65534`) {
+		t.Errorf("recorded %d times within a minute, want once:\n%s", n, log)
+	}
+	o.end()
+	if said := o.ask(t, uint32(os.Getuid())); answered(said) {
+		t.Errorf("after its end: %s", said)
+	}
+}
+
+// TestServerRestart: whoever holds on to an address is answered there again, however the daemon ended and whoever
+// started the next.
+func TestServerRestart(t *testing.T) {
+	h := demo(t)
+	o := h.holder(t, "product_prod_paul")
+	uid := uint32(os.Getuid())
+	next := map[string]func(){
+		"credproc": func() { h.credentials(t, "product_prod_paul") },
+		"login":    func() { h.ok(t, "broker", "login", "security") },
+		"exec":     func() { h.ok(t, "broker", "exec", "product_dev_paul", "--", "true") },
+	}
+	for name, start := range next {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+			pid := h.daemonPID(t)
+			must(t, syscall.Kill(pid, sig))
+			for limit := time.Now().Add(patience); alive(pid); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(limit) {
+					t.Fatal("the daemon does not end")
+				}
+			}
+			if said := o.ask(t, uid); said != noAnswer {
+				t.Errorf("without a daemon: %s", said)
+			}
+			must(t, h.freshCodes())
+			start()
+			// What needs more than a second is fetched for the next try, as the SDKs do it.
+			for limit := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+				said := o.ask(t, uid)
+				if answered(said) {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("after %v and %s: %s", sig, name, said)
+				}
+			}
+		}
+	}
+}
+
+// TestServerOutlives: a program with the Go SDK works over more than five lifetimes of its sessions, without one failed call.
+func TestServerOutlives(t *testing.T) {
+	t.Parallel()
+	h := robotHouse(t, "3s")
+	h.env = append(h.env, "E2E_ROLE=poller", "E2E_FOR=17s", "E2E_STS="+h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/", "AWS_EC2_METADATA_DISABLED=true")
+	out := h.ok(t, "broker", "exec", "build", "--mode", "server", "--", selfProgram(t))
+	var calls, sessions int
+	if _, err := fmt.Sscanf(out, "%d calls, %d sessions, none failed", &calls, &sessions); err != nil || sessions < 5 {
+		t.Errorf("want at least 5 sessions: %s", out)
+	}
+	t.Log(strings.TrimSpace(out))
+}
+
+// TestServerAsksNobody: a program whose profile needs a code is told what to type, at once and each time.
+func TestServerAsksNobody(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	must(t, h.furnish(false))
+	code := strings.TrimSpace(h.ok(t, "stssim", "--org", "demo", "--print-code", serial))
+	h.ok(t, "broker", "login", "security", "--code", code)
+	o := h.holder(t, "product_prod_paul")
+	h.ok(t, "broker", "logout")
+	uid := uint32(os.Getuid())
+	for range 3 {
+		if said := o.ask(t, uid); !strings.HasSuffix(said, "status 403") {
+			t.Errorf("got %s", said)
+		}
+	}
+	must(t, h.freshCodes())
+	code = strings.TrimSpace(h.ok(t, "stssim", "--org", "demo", "--print-code", serial))
+	h.ok(t, "broker", "login", "security", "--code", code)
+	if said := o.ask(t, uid); !answered(said) {
+		t.Errorf("after login: %s", said)
+	}
+}
