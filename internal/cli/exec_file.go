@@ -37,6 +37,9 @@ func fileEnv(environ []string, files wire.Files) []string {
 		{"BROKER_EXPIRATION", files.Expires.UTC().Format(time.RFC3339)},
 		{"AWS_PROFILE", files.Profile},
 		{"AWS_SHARED_CREDENTIALS_FILE", files.Credentials},
+		// Without it the SDK for JavaScript 2 leaves AWS_SHARED_CREDENTIALS_FILE out of account (lib/util.js,
+		// getProfilesFromSharedConfig).
+		{"AWS_SDK_LOAD_CONFIG", "1"},
 	}
 	if files.Config != "" {
 		set = append(set, variable{"AWS_CONFIG_FILE", files.Config})

@@ -185,7 +185,8 @@ func (v *overlay) now() [2]stamp {
 	return [2]stamp{stampOf(v.owner.Config), stampOf(v.owner.Credentials)}
 }
 
-// write makes the copies. One of the config is made only where tools would take something of it before the session.
+// write makes the copies. One of the config is made only where tools would take something of it before the session, or
+// where there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
 func (v *overlay) write() error {
 	v.stamps = v.now()
 	src, err := readOriginal(v.owner.Credentials)
@@ -203,8 +204,11 @@ func (v *overlay) write() error {
 	if src, err = readOriginal(v.owner.Config); err != nil {
 		return err
 	}
-	if dst, err = profiles.OverlayConfig(src, v.names); err != nil || len(dst) == len(src) && v.config() == "" {
+	if dst, err = profiles.OverlayConfig(src, v.names); err != nil {
 		return err
+	}
+	if len(dst) == len(src) && v.stamps[0] != (stamp{}) && v.config() == "" {
+		return nil
 	}
 	return atomicfile.Write(filepath.Join(v.dir, configFile), dst, 0o600)
 }

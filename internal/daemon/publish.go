@@ -66,10 +66,10 @@ type entry struct {
 	profile  string
 	files    profiles.Files
 	until    time.Time // zero for one that the registry names
-	source   string
-	paused   bool // its source was logged out: until somebody uses it again
-	off      bool // it was unpublished: until the daemon ends
-	waits    bool // for a person to do something
+	source   string    // empty until it is known
+	paused   bool      // its source was logged out: until somebody uses it again
+	off      bool      // it was unpublished: until the daemon ends
+	waits    bool      // for a person to do something
 	session  *session.Answer
 	err      error
 	next     time.Time // no look before this
@@ -129,7 +129,7 @@ func (p *publishing) used(source string) {
 	p.mu.Lock()
 	found := false
 	for _, e := range p.entries {
-		if e.source == source && (e.paused || e.waits) {
+		if (e.source == source || e.source == "") && (e.paused || e.waits) {
 			e.paused, e.next, found = false, time.Time{}, true
 		}
 	}

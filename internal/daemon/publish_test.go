@@ -1,0 +1,227 @@
+//go:build linux
+
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+// publishingHouse is a daemon whose registry names profiles to keep published, and its credentials file.
+func publishingHouse(t *testing.T, more string) (h *house, file string) {
+	t.Helper()
+	dir := t.TempDir()
+	h = build(t, dir, registry+more)
+	file = filepath.Join(dir, "credentials")
+	h.Files.Credentials = file
+	return h, file
+}
+
+const standing = "publish = true\n" // of the last profile
+
+func (h *house) publishes(t *testing.T, profile, file string) wire.Response {
+	t.Helper()
+	return h.ask(t, wire.Request{Verb: wire.Publish, Profile: profile, AWSCredentials: file})
+}
+
+// becomes waits until a file has a text, or has it no more.
+func becomes(t *testing.T, file, text string, want bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		got, err := os.ReadFile(file)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(got), text) == want {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%q in the file is not %v:\n%s", text, want, got)
+		}
+	}
+}
+
+// TestNothingIsPublishedAfter: what was on its way when the broker was locked, or the source logged out, never arrives.
+func TestNothingIsPublishedAfter(t *testing.T) {
+	for _, verb := range []string{wire.Lock, wire.Logout} {
+		t.Run(verb, func(t *testing.T) {
+			h, file := publishingHouse(t, "\n[profile always]\nrole_arn = arn:aws:iam::444455556666:role/always\nsource_profile = security\n"+standing)
+			gate := make(chan struct{})
+			h.aws.set(func(a *aws) { a.gate = gate })
+			h.run(t)
+			for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+				if _, assumed := h.aws.calls(); assumed > 0 {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatal("it was never tried")
+				}
+			}
+			if resp := h.ask(t, wire.Request{Verb: verb}); resp.Err != nil {
+				t.Fatal(resp.Err)
+			}
+			h.aws.set(func(a *aws) { a.gate = nil })
+			close(gate)
+			time.Sleep(3 * publishLook / 2) // it would be there by now
+			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
+				t.Errorf("published all the same:\n%s", text)
+			}
+			// Until somebody wants it again.
+			h.ask(t, wire.Request{Verb: wire.Unlock})
+			if resp := h.get(t, "dev"); resp.Err != nil {
+				t.Fatal(resp.Err)
+			}
+			becomes(t, file, "[always]", true)
+			h.stop()
+			becomes(t, file, "[always]", false)
+		})
+	}
+}
+
+// TestPublishedStaysBehind: where a session cannot be taken out that is said, it is locked all the same, and it is tried until it can.
+func TestPublishedStaysBehind(t *testing.T) {
+	h, file := publishingHouse(t, "")
+	h.run(t)
+	if err := os.WriteFile(file, []byte("[mine]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if resp := h.publishes(t, "dev", file); resp.Err != nil || len(resp.Status.Published) != 1 {
+		t.Fatalf("%+v", resp)
+	}
+	becomes(t, file, sessionToken, true)
+	if err := os.Chmod(file, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	resp := h.ask(t, wire.Request{Verb: wire.Lock})
+	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") || resp.Err.Hint != "chmod u+w "+file || !h.Broker.Locked() {
+		t.Errorf("%+v", resp)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, file, sessionToken, false)
+	if text, _ := os.ReadFile(file); string(text) != "[mine]\n" {
+		t.Errorf("%q", text)
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.Lock}); resp.Err != nil {
+		t.Errorf("once more: %+v", resp)
+	}
+}
+
+// TestPublishedWantsACode: nobody is asked for one in the background; it is published when somebody logged in.
+func TestPublishedWantsACode(t *testing.T) {
+	h, file := publishingHouse(t, "\n[profile always]\nrole_arn = arn:aws:iam::444455556666:role/always\nsource_profile = typed\n"+standing)
+	h.run(t)
+	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		list := h.ask(t, wire.Request{Verb: wire.State}).Status.Published
+		if len(list) == 1 && strings.Contains(list[0].Error, "wants a code") || len(list) == 1 && strings.Contains(list[0].Error, "a code is needed") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%+v", list)
+		}
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)}); resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	becomes(t, file, "[always]", true)
+}
+
+// TestOverlays: files of a process that lives are kept and stand for the originals; all others go, at the start too.
+func TestOverlays(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry+"\n[alias]\nd = dev\n")
+	mine, err := startOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left := func(name string, text string) string {
+		d := filepath.Join(h.Overlays, name)
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{ownerFile: text, credentialsFile: "[dev]\n"} {
+			if err := os.WriteFile(filepath.Join(d, file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return d
+	}
+	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
+	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{PID: 1 << 30, Start: mine})), left("exec-3", ""), left("exec-4", as(owner{PID: -1}))}
+	own := filepath.Join(dir, "own")
+	kept := left("exec-5", as(owner{PID: os.Getpid(), Start: mine, Credentials: own}))
+	h.run(t)
+	for _, d := range gone {
+		if _, err := os.Stat(d); err == nil {
+			t.Errorf("%s is still there", d)
+		}
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev", AWSCredentials: filepath.Join(kept, credentialsFile)}); resp.Err != nil {
+		t.Error(resp.Err)
+	}
+
+	defer syscall.Umask(syscall.Umask(0))
+	if err := os.WriteFile(own, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", AWSCredentials: own})
+	if resp.Err != nil || resp.Files.Profile != "dev" || resp.Credential != nil {
+		t.Fatalf("%+v", resp)
+	}
+	text, err := os.ReadFile(resp.Files.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"[mine]\nregion = x\n", "[dev]\naws_access_key_id = ASIA", "[d]\naws_access_key_id = ASIA", sessionToken} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for path, want := range map[string]os.FileMode{resp.Files.Credentials: 0o600, filepath.Dir(resp.Files.Credentials): 0o700 | os.ModeDir, h.Overlays: 0o700 | os.ModeDir} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	// What the person changes meanwhile is there, too.
+	if err := os.WriteFile(own, []byte("[later]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, resp.Files.Credentials, "[later]", true)
+	becomes(t, resp.Files.Credentials, "[dev]", true)
+	for _, refused := range []wire.Request{
+		{Verb: wire.Overlay, Profile: "denied"},
+		{Verb: wire.Overlay, Profile: "nobody"},
+		{Verb: wire.Overlay, Profile: "security", Role: &wire.Role{ARN: "arn:aws:iam::444455556666:role/x"}},
+	} {
+		if resp := h.ask(t, refused); resp.Err == nil || resp.Err.Kind == fault.Internal {
+			t.Errorf("%+v: %+v", refused, resp)
+		}
+	}
+	// A directory that others can enter is no place for it.
+	if err := os.Chmod(h.Overlays, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"}); resp.Err == nil {
+		t.Error("made in a directory that others can read")
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {
+		t.Error("a token in the status")
+	}
+}
