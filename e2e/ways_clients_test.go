@@ -137,7 +137,7 @@ var toolTable = []client{
 	{
 		name: "JS SDK 2", program: ours("js2.js", "aws-sdk"), says: prodARN, asks: []string{"GetCallerIdentity"},
 		args: func(_ *house, _ *emulator, profile, way string) []string {
-			if way == "credential_process" || way == "file" { // else it reads neither the config nor the variables that name files
+			if way == "credential_process" { // exec --mode file sets it, and the credentials file needs none
 				return []string{"AWS_SDK_LOAD_CONFIG=1", "AWS_PROFILE=" + profile}
 			}
 			return variable("AWS_PROFILE", profile)
@@ -244,6 +244,28 @@ func TestClientsWays(t *testing.T) {
 	// All of them, in all ways.
 	h.counted(t, "GetSessionToken", 1)
 	h.counted(t, "AssumeRole", 1)
+}
+
+// TestClientsPage holds docs/tools.md to the table.
+func TestClientsPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/tools.md")
+	must(t, err)
+	for _, c := range toolTable {
+		row := "| " + c.name + " |"
+		for _, w := range ways {
+			switch {
+			case c.tried != nil && !slices.Contains(c.tried, w.name):
+				row += " – |"
+			case c.cannot[w.name] != "":
+				row += " cannot |"
+			default:
+				row += " works |"
+			}
+		}
+		if !strings.Contains(string(page), "\n"+row+"\n") {
+			t.Errorf("docs/tools.md has no row %s", row)
+		}
+	}
 }
 
 func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string, role document) {
