@@ -55,7 +55,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	done
 
 test-clients: ## run the tests with software that is not ours; see deps-clients
-	$(GO) test -tags clients -count 1 -run 'Client' ./e2e ./internal/...
+	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
 
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq

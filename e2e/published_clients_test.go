@@ -37,7 +37,7 @@ func fileReaders(t *testing.T, h *house) map[string]func(profile string) []strin
 	if len(readers) == 0 {
 		missing(t, "the AWS CLI, or a python3 with boto3")
 	}
-	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir(), "node_modules"))
+	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"))
 	for _, node := range installed("node") {
 		if h.run(node, "-e", `require("aws-sdk")`).code == 0 {
 			readers["JS SDK 2"] = func(profile string) []string { return []string{node, "-e", javaScript2, profile, h.sim.url} }

@@ -63,7 +63,7 @@ func onPath(name string) func(*testing.T, *house) string {
 // fromNPM finds a file of the npm packages that `make deps-clients` installs.
 func fromNPM(path string) func(*testing.T, *house) string {
 	return func(*testing.T, *house) string {
-		file := filepath.Join(clientsDir(), "node_modules", path)
+		file := filepath.Join(clientsDir, "node_modules", path)
 		if _, err := os.Stat(file); err != nil {
 			return ""
 		}
@@ -83,7 +83,8 @@ func ours(file, library string) func(*testing.T, *house) string {
 	}
 }
 
-func clientsDir() string {
+// clientsDir is where they are. It is found before a test changes HOME.
+var clientsDir = func() string {
 	if dir := os.Getenv("BROKER_CLIENTS"); dir != "" {
 		return dir
 	}
@@ -92,7 +93,7 @@ func clientsDir() string {
 		return ""
 	}
 	return filepath.Join(cache, "broker-clients")
-}
+}()
 
 func naming(name, profile string) []string {
 	if profile == "" {
@@ -220,7 +221,7 @@ func TestClientsWays(t *testing.T) {
 	testdata, err := filepath.Abs("testdata/clients")
 	must(t, err)
 	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write beside what they deploy
-	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir(), "node_modules"), "NODE_NO_WARNINGS=1",
+	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1",
 		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
 		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
 	// The last of a name counts.
