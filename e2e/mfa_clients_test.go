@@ -17,6 +17,7 @@ type tmux struct {
 	t      *testing.T
 	socket string
 	h      *house
+	scenes int
 }
 
 func (h *house) tmux(t *testing.T) *tmux {
@@ -24,7 +25,7 @@ func (h *house) tmux(t *testing.T) *tmux {
 	if _, err := exec.LookPath("tmux"); err != nil {
 		missing(t, "tmux")
 	}
-	m := &tmux{t, filepath.Join(h.dir, "tmux"), h}
+	m := &tmux{t: t, socket: filepath.Join(h.dir, "tmux"), h: h}
 	m.run("-f", "/dev/null", "new-session", "-d", "-x", "150", "-y", "40", "bash --norc --noprofile")
 	t.Cleanup(func() { m.run("kill-server") })
 	m.types("PS1='ready> '")
@@ -59,11 +60,13 @@ func (m *tmux) waits(text string) string {
 	}
 }
 
-// clean empties the screen for the next scene.
+// clean empties the screen for the next scene. What it writes then is not in what was typed for it, so it is not seen too early.
 func (m *tmux) clean() {
-	m.types("clear; tput reset 2>/dev/null; printf '\\033[3J'; true")
+	m.t.Helper()
+	m.scenes++
+	m.types(fmt.Sprintf("clear; printf '\\033[3Jscene %%d\\n' $((%d+1))", m.scenes-1))
+	m.waits(fmt.Sprintf("scene %d\n", m.scenes))
 	m.waits("ready> ")
-	time.Sleep(200 * time.Millisecond)
 }
 
 // TestClientsPrompt: the AWS CLI in a terminal, whose helper asks there: with a
@@ -97,7 +100,8 @@ func TestClientsPrompt(t *testing.T) {
 			m.types(ask)
 			m.waits(question)
 			m.run("send-keys", "C-c")
-			m.waits("ready> ")
+			m.types("echo over: $((40+1))")
+			m.waits("over: 41")
 			if n := strings.Count(m.screen(), question); n != 1 {
 				t.Errorf("asked %d times, want once:\n%s", n, m.screen())
 			}
@@ -118,7 +122,8 @@ func TestClientsPrompt(t *testing.T) {
 			m.types(h.code(t, serial))
 			m.waits(who)
 			m.run("send-keys", "q")
-			m.waits("ready> ")
+			m.types("echo read: $((42+1))")
+			m.waits("read: 43")
 			if n := len(h.codes(t)) - told; n != 1 {
 				t.Errorf("before a pager: %d codes were sent, want 1", n)
 			}

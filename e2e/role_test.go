@@ -1,17 +1,22 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/godbus/dbus"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -42,8 +47,20 @@ func playRole(role string) int {
 		return pollerRole()
 	case "herd":
 		return herdRole(os.Args[1:])
+	case "browser":
+		if err := browserRole(os.Args[len(os.Args)-1], os.Getenv("E2E_OUT")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "pager":
 		return pagerRole()
+	case "aws-vault":
+		if err := keepAsAWSVault("work", os.Getenv("E2E_ITEM")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "server":
 		if err := listenAsStranger(os.Getenv("E2E_SOCKET"), os.Getenv("E2E_OUT")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -59,7 +76,7 @@ func tryLine(path, line string) (int, string) {
 		return 0, "not connected: " + err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if line != "" {
 		_, _ = conn.Write([]byte(line + "\n"))
 	}
@@ -159,4 +176,98 @@ func pagerRole() int {
 		return 1
 	}
 	return 0
+}
+
+// awsVaultItem is a key as aws-vault writes it.
+const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keySecret + `","SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
+
+// keepAsAWSVault puts an item into the login collection of the Secret Service in the way of aws-vault's library.
+func keepAsAWSVault(name, data string) error {
+	bus, err := dbus.SessionBus()
+	if err != nil {
+		return err
+	}
+	const service, collection = "org.freedesktop.secrets", "/org/freedesktop/secrets/collection/login"
+	var none dbus.Variant
+	var session dbus.ObjectPath
+	if err := bus.Object(service, "/org/freedesktop/secrets").Call("org.freedesktop.Secret.Service.OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&none, &session); err != nil {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{"Key": name, "Data": []byte(data), "Label": "aws-vault (" + name + ")"})
+	if err != nil {
+		return err
+	}
+	return bus.Object(service, collection).Call("org.freedesktop.Secret.Collection.CreateItem", 0, map[string]dbus.Variant{
+		"org.freedesktop.Secret.Item.Label":      dbus.MakeVariant(name),
+		"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"profile": name}),
+	}, struct {
+		Session     dbus.ObjectPath
+		Parameters  []byte
+		Value       []byte
+		ContentType string
+	}{session, []byte{}, text, "application/json"}, true).Err
+}
+
+// browserRole follows an address to the page behind the sign-in as a browser does, tries beside it what it must not get, and
+// writes down what it saw.
+func browserRole(address, out string) error {
+	var said strings.Builder
+	client := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	ask := func(method, to, host string) (*http.Response, error) {
+		req, err := http.NewRequest(method, to, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Host = host
+		resp, err := client.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return resp, err
+	}
+	for _, bad := range []struct{ what, method, to, host string }{
+		{"wrong path", "GET", address + "x", ""},
+		{"wrong host", "GET", address, "localhost"},
+		{"posted", "POST", address, ""},
+	} {
+		resp, err := ask(bad.method, bad.to, bad.host)
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(&said, "%s: %d\n", bad.what, resp.StatusCode)
+	}
+	for to := address; strings.HasPrefix(to, "http://"); {
+		resp, err := ask("GET", to, "")
+		if err != nil {
+			return err
+		}
+		if to == address {
+			_, _ = fmt.Fprintf(&said, "%s %s\n", resp.Header.Get("Referrer-Policy"), resp.Header.Get("Cache-Control"))
+		}
+		to = resp.Header.Get("Location")
+		_, _ = fmt.Fprintf(&said, "%d %s\n", resp.StatusCode, to)
+	}
+	if _, token, ok := strings.Cut(said.String(), "SigninToken="); ok {
+		_, _ = fmt.Fprintf(&said, "in arguments: %v\n", inArguments(token[:40]))
+	}
+	if resp, err := ask("GET", address, ""); err == nil {
+		_, _ = fmt.Fprintf(&said, "again: %d\n", resp.StatusCode)
+	} else {
+		said.WriteString("again: gone\n")
+	}
+	if err := os.WriteFile(out+".part", []byte(said.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(out+".part", out) // whoever waits for it finds it whole
+}
+
+// inArguments reports whether a text is in the arguments of any process.
+func inArguments(text string) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(text)) {
+			return true
+		}
+	}
+	return false
 }

@@ -91,6 +91,7 @@ func setupScript(env *testscript.Env) error {
 	})
 	env.Vars = append(env.Vars, h.env...)
 	env.Setenv("BIN", h.bin)
+	env.Setenv("SELF", os.Args[0]) // with E2E_ROLE one of the parts that it plays
 	env.Setenv("SERIAL", serial)
 	env.Setenv("PROD", prodRole)
 	env.Setenv("DEV", devRole)

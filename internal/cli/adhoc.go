@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
-	"broker/internal/profiles"
 	"broker/internal/wire"
 )
 
@@ -68,6 +67,60 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	return role, nil
 }
 
+// wanted is whose credentials a command is to use, as it was typed.
+type wanted struct {
+	profile string     // a profile or source; empty for none
+	role    *wire.Role // see adHoc
+	source  string     // of a role by its ARN; empty where it was not named
+}
+
+// byARN reports whether a role is wanted that no profile names.
+func (w wanted) byARN() bool { return w.role != nil && w.role.ARN != "" }
+
+// none reports whether nothing was named, so that a person may choose.
+func (w wanted) none() bool { return w.profile == "" && !w.byARN() }
+
+// shown is what was named, for a hint.
+func (w wanted) shown() string {
+	switch {
+	case w.byARN():
+		return "--role-arn " + fault.Word(w.role.ARN)
+	case w.profile == "":
+		return "PROFILE"
+	}
+	return w.profile
+}
+
+// wanted reads the flags that go with a profile, or instead of one.
+func (p *program) wanted(c *cli.Context, profile string) (wanted, error) {
+	role, err := p.adHoc(c)
+	w := wanted{profile, role, c.String("source")}
+	if err == nil && w.byARN() && profile != "" {
+		err = fault.New(fault.Usage, "with --role-arn, %s wants no profile", c.Command.Name).WithHint("%s --help", c.Command.HelpName)
+	}
+	return w, err
+}
+
+// wantedArgument is wanted for a command whose one argument, if it has any, is the profile.
+func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
+	if c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() == "" {
+		return wanted{}, fault.New(fault.Usage, "%s wants one profile", c.Command.Name).WithHint("%s PROFILE", c.Command.HelpName)
+	}
+	return p.wanted(c, c.Args().First())
+}
+
+// exactName is the profile or source that is asked for. Where nothing was named, the person at
+// the terminal chooses; without one the error is noProfile.
+func (p *program) exactName(ctx context.Context, w wanted, noProfile error) (string, error) {
+	switch {
+	case w.byARN():
+		return p.roleSource(w.source, w.role)
+	case w.profile == "":
+		return p.pickProfile(ctx, noProfile)
+	}
+	return p.find(w.profile)
+}
+
 // accountRole is a role by the number of its account.
 var accountRole = regexp.MustCompile(`^([0-9]{12}):([^:]+)$`)
 
@@ -93,21 +146,10 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 		return "", err
 	}
 	if m := accountRole.FindStringSubmatch(role.ARN); m != nil {
-		role.ARN = "arn:" + partitionOf(chain) + ":iam::" + m[1] + ":role/" + m[2]
+		partition, _ := chain.Account()
+		role.ARN = "arn:" + partition + ":iam::" + m[1] + ":role/" + m[2]
 	}
 	return name, nil
-}
-
-// partitionOf is the partition in which a chain ends, as far as its ARNs tell it.
-func partitionOf(chain profiles.Chain) string {
-	arn := chain.Source.MFASerial
-	if n := len(chain.Roles); n > 0 {
-		arn = chain.Roles[n-1].ARN
-	}
-	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
-		return f[1]
-	}
-	return "aws"
 }
 
 // roleCredential is credential for a role that no profile names; with a nil role it is credential.

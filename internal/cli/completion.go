@@ -23,6 +23,16 @@ var (
 	//go:embed completion/broker.ps1
 	powershellScript string
 
+	// The prompts of shells, with what `broker status --short` says.
+	//go:embed completion/prompt.bash
+	bashPrompt string
+	//go:embed completion/prompt.zsh
+	zshPrompt string
+	//go:embed completion/prompt.fish
+	fishPrompt string
+	//go:embed completion/prompt.ps1
+	powershellPrompt string
+
 	// The commands of other tools, as functions that ask broker.
 	//go:embed completion/awsume.sh
 	awsumeShim string
@@ -42,11 +52,13 @@ var shims = map[string]map[string]string{
 
 func (p *program) completionCommand() *cli.Command {
 	scripts := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript, "powershell": powershellScript}
+	prompts := map[string]string{"bash": bashPrompt, "zsh": zshPrompt, "fish": fishPrompt, "powershell": powershellPrompt}
 	return &cli.Command{
 		Name:      "completion",
 		Usage:     "print the completion script for a shell",
 		ArgsUsage: "bash|zsh|fish|powershell",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "prompt", Usage: "print what shows in the prompt of a `SHELL` whose session it has: bash, zsh, fish or powershell"},
 			&cli.StringFlag{Name: "shim", Usage: "print `COMMAND` instead, as a function that asks broker: awsume or assume"},
 			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "the `SHELL` that --shim is for: bash, zsh or fish"},
 		},
@@ -56,8 +68,19 @@ func (p *program) completionCommand() *cli.Command {
 			}
 		},
 		Action: func(c *cli.Context) error {
-			if c.IsSet("shim") {
+			switch {
+			case c.IsSet("shim"):
 				return p.shim(c)
+			case c.IsSet("prompt"):
+				if err := none(c); err != nil {
+					return err
+				}
+				script, ok := prompts[c.String("prompt")]
+				if !ok {
+					return fault.New(fault.Usage, "there is no prompt for %q", c.String("prompt")).WithHint("broker completion --prompt bash")
+				}
+				_, err := p.stdout.Write([]byte(script))
+				return err
 			}
 			shell, err := one(c, "shell")
 			if err != nil {

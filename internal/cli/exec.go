@@ -31,14 +31,31 @@ func (p *program) execCommand() *cli.Command {
 			"fresh one as long as it runs (--mode server), and no other AWS credential or profile\n" +
 			"variable. Without a profile one is chosen on the terminal; without any argument\n" +
 			"the command is your shell.",
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
-			&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
-			&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
-		}, adHocFlags()...),
+		Flags:        execFlags(),
 		BashComplete: p.completeProfiles,
 		Action:       p.exec,
 	}
+}
+
+func (p *program) shellCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "shell",
+		Usage:     "start your shell with the credentials of a profile",
+		ArgsUsage: "[PROFILE]",
+		Description: "exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a prompt whose session it is and\n" +
+			"until when; `broker completion --prompt bash` prints a function that shows them.",
+		Flags:        execFlags(),
+		BashComplete: p.completeProfiles,
+		Action:       p.shell,
+	}
+}
+
+func execFlags() []cli.Flag {
+	return slices.Concat([]cli.Flag{
+		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
+		&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
+		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
+	}, additionFlags(), adHocFlags())
 }
 
 // A handover is how the command gets its credentials.
@@ -62,69 +79,111 @@ func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), "
 func (p *program) exec(c *cli.Context) error {
 	var profile string
 	command := c.Args().Slice()
+	if p.names > 1 && len(command) > p.names {
+		return fault.New(fault.Usage, "exec takes one profile before --, got %s; tools that need several take linked profiles by their names", strings.Join(command[:p.names], ", ")).
+			WithHint("broker exec %s -- %s", fault.Word(command[0]), fault.Word(command[p.names]))
+	}
 	if p.names > 0 {
 		profile, command = command[0], command[1:]
 	}
-	role, err := p.adHoc(c)
+	w, err := p.wanted(c, profile)
 	if err != nil {
 		return err
-	}
-	byARN := role != nil && role.ARN != ""
-	shown := profile // in hints
-	switch {
-	case byARN && profile != "":
-		return fault.New(fault.Usage, "with --role-arn, exec wants no profile").WithHint("broker exec --role-arn %s -- COMMAND", fault.Word(role.ARN))
-	case byARN:
-		shown = "--role-arn " + fault.Word(role.ARN)
-	case profile == "":
-		shown = "PROFILE"
 	}
 	noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
 	switch {
-	case profile == "" && !byARN && !hasTerminal():
+	case w.none() && !hasTerminal():
 		return noProfile
-	case profile == "" && !byARN && len(command) == 0:
+	case w.none() && len(command) == 0:
 		command = []string{userShell()}
 	case len(command) == 0:
-		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", shown)
-	case modes[c.String("mode")] == nil:
-		return fault.New(fault.Usage, "there is no mode %q, only %s", c.String("mode"), modeNames()).WithHint("broker exec %s --mode env -- COMMAND", shown)
+		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", w.shown())
+	}
+	env, program, err := p.handOver(c, w, command, noProfile)
+	if err != nil {
+		return err
+	}
+	return p.become(program, command, env)
+}
+
+func (p *program) shell(c *cli.Context) error {
+	w, err := p.wantedArgument(c)
+	if err != nil {
+		return err
+	}
+	command := []string{userShell()}
+	env, program, err := p.handOver(c, w, command, fault.New(fault.Usage, "shell wants a profile").WithHint("broker shell PROFILE"))
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(p.stderr, "%s%s; exit leaves it\n", fault.Line(lookUp(env, "BROKER_PROFILE")), until(lookUp(env, "BROKER_EXPIRATION")))
+	return p.become(program, command, env)
+}
+
+// until says when a session ends, in the person's own time.
+func until(expiration string) string {
+	end, err := time.Parse(time.RFC3339, expiration)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), timeLeft(time.Until(end)))
+}
+
+// handOver finds the program of a command and makes its environment, in the way that the flags say.
+func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
+	again := "broker " + c.Command.Name + " " + w.shown()
+	rest := ""
+	if c.Command.Name == "exec" {
+		rest = " -- "
+	}
+	mode := modes[c.String("mode")]
+	switch {
+	case mode == nil:
+		if rest != "" {
+			rest += "COMMAND"
+		}
+		return nil, "", fault.New(fault.Usage, "there is no mode %q, only %s", c.String("mode"), modeNames()).WithHint("%s --mode env%s", again, rest)
 	case c.Bool("token-file") && c.String("mode") != "server":
-		return fault.New(fault.Usage, "--token-file goes with --mode server").WithHint("broker exec %s --mode server --token-file -- COMMAND", shown)
+		if rest != "" {
+			rest += "COMMAND"
+		}
+		return nil, "", fault.New(fault.Usage, "--token-file goes with --mode server").WithHint("%s --mode server --token-file%s", again, rest)
 	case c.Duration("min-ttl") < 0:
-		return fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker exec --help")
+		return nil, "", fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker %s --help", c.Command.Name)
+	}
+	add, err := readAdditions(c)
+	if err != nil {
+		return nil, "", err
 	}
 	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
-		return fault.New(fault.Failed, "this shell already runs with the credentials of %s; leave it, or unset BROKER_PROFILE to nest on purpose", outer).
-			WithHint("env -u BROKER_PROFILE broker exec %s -- %s", shown, command[0])
+		if rest != "" {
+			rest += fault.Word(command[0])
+		}
+		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, or unset BROKER_PROFILE to nest on purpose", outer, until(os.Getenv("BROKER_EXPIRATION"))).
+			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
 	// Looked for before any credential is asked for.
-	program, err := lookPath(command[0])
-	if err != nil {
-		return err
+	if program, err = lookPath(command[0]); err != nil {
+		return nil, "", err
 	}
-	h := handover{role: role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
-	switch {
-	case byARN:
-		h.name, err = p.roleSource(c.String("source"), role)
-	case profile == "":
-		h.name, err = p.pickProfile(c.Context, noProfile)
-	default:
-		h.name, err = p.find(profile)
+	h := handover{role: w.role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
+	if h.name, err = p.exactName(c.Context, w, noProfile); err != nil {
+		return nil, "", err
 	}
-	if err != nil {
-		return err
+	if env, err = mode(p, c.Context, h); err != nil {
+		return nil, "", err
 	}
-	env, err := modes[c.String("mode")](p, c.Context, h)
-	if err != nil {
-		return err
-	}
+	return add.to(env, os.Environ()), program, nil
+}
+
+// become puts a program into the place of this one. It returns only where that failed.
+func (p *program) become(program string, command, env []string) error {
 	if err := harden.Release(); err != nil {
-		return fault.New(fault.Failed, "exec: %w", err)
+		return fault.New(fault.Failed, "%s: %w", command[0], err)
 	}
 	// What was ignored before us stays so: `nohup broker exec …` means the command.
 	signal.Reset()
-	err = syscall.Exec(program, command, env)
+	err := syscall.Exec(program, command, env)
 	_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
 	return exitError(126)
 }
@@ -225,15 +284,41 @@ func regionEnv(region string) []variable {
 
 // childEnv is the environment of the command: with these variables, and without any other way to credentials.
 func childEnv(environ []string, set []variable) []string {
-	var env []string
-	for _, kv := range environ {
-		name, _, _ := strings.Cut(kv, "=")
-		if !removed[name] && !slices.ContainsFunc(set, func(v variable) bool { return v.name == name }) {
-			env = append(env, kv)
-		}
-	}
+	return withVariables(withoutCredentials(environ), set)
+}
+
+// withoutCredentials is an environment without what is a credential or leads to one.
+func withoutCredentials(environ []string) []string {
+	return without(environ, func(name string) bool { return removed[name] })
+}
+
+// withVariables is an environment in which these stand, once each.
+func withVariables(environ []string, set []variable) []string {
+	env := without(environ, func(name string) bool {
+		return slices.ContainsFunc(set, func(v variable) bool { return v.name == name })
+	})
 	for _, v := range set {
 		env = append(env, v.name+"="+v.value)
 	}
 	return env
+}
+
+func without(environ []string, drop func(name string) bool) []string {
+	var env []string
+	for _, kv := range environ {
+		if name, _, _ := strings.Cut(kv, "="); !drop(name) {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// lookUp is the value of a variable in an environment; empty if it is not there.
+func lookUp(environ []string, name string) string {
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }

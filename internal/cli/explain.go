@@ -78,7 +78,7 @@ const (
 	daemonHangs   = "not answering"
 )
 
-// statusWait is how long explain waits for what a daemon holds: the rest can be told without it.
+// statusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.
 const statusWait = 3 * time.Second
 
 func (p *program) explanation(ctx context.Context, typed string) (explainJSON, error) {

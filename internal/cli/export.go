@@ -23,10 +23,10 @@ func (p *program) exportCommand() *cli.Command {
 		ArgsUsage: "PROFILE",
 		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
 			"variables that would get in its way:  eval \"$(broker export prod)\"",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: "env", Usage: "`FORM`: " + strings.Join(exportFormats, ", ")},
 			&cli.BoolFlag{Name: "unset", Usage: "print what undoes it"},
-		},
+		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.export,
 	}
@@ -50,15 +50,19 @@ func (p *program) export(c *cli.Context) error {
 		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
 		return err
 	}
-	typed, err := one(c, "profile")
+	w, err := p.wantedArgument(c)
 	if err != nil {
 		return err
 	}
-	name, err := p.find(typed)
+	noProfile := fault.New(fault.Usage, "export wants one profile").WithHint("broker export PROFILE")
+	if w.none() {
+		return noProfile
+	}
+	name, err := p.exactName(c.Context, w, noProfile)
 	if err != nil {
 		return err
 	}
-	cred, err := p.credential(c.Context, name, 0)
+	cred, err := p.roleCredential(c.Context, name, w.role, 0)
 	if err != nil {
 		return err
 	}

@@ -185,7 +185,8 @@ func (g *generation) fromOrganization(typed string) error {
 		}
 		list = append(list, accounts.Listed{ID: a.ID, Name: a.Name})
 	}
-	m := accounts.OfOrganization(profile, partitionOf(asks), list)
+	partition, _ := asks.Account()
+	m := accounts.OfOrganization(profile, partition, list)
 	if byDefault {
 		for i := range m.Accounts {
 			m.Accounts[i].Roles = []string{accounts.OrganizationRole}

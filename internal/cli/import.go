@@ -31,6 +31,8 @@ func (p *program) importCommand() *cli.Command {
 			"keyring: --undo gives it back, until --forget. It can be stopped and run again at any point.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "keep", Usage: "leave the files as they are"},
+			&cli.StringFlag{Name: "from", Usage: "come from `TOOL`: its keys, and its settings in the AWS config; " + strings.Join(profiles.Tools(), ", ")},
+			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and change nothing"},
 			&cli.StringFlag{Name: "as", Usage: "store the one named key as the source `NAME`"},
 			&cli.BoolFlag{Name: "undo", Usage: "put the keys back into the files"},
 			&cli.BoolFlag{Name: "forget", Usage: "delete what --undo would give back"},
@@ -43,12 +45,16 @@ func (p *program) importCommand() *cli.Command {
 				return fault.New(fault.Usage, "--undo and --forget go with --yes alone").WithHint("broker import --help")
 			case c.IsSet("as") && c.Args().Len() != 1:
 				return fault.New(fault.Usage, "--as is the name for one key").WithHint("broker import PROFILE --as NAME")
+			case c.IsSet("from") && (undo || forget || c.IsSet("as")):
+				return fault.New(fault.Usage, "--from goes with names, --keep, --dry-run and --yes alone").WithHint("broker import --help")
+			case c.Bool("dry-run") && !c.IsSet("from"):
+				return fault.New(fault.Usage, "--dry-run goes with --from").WithHint("broker import --from aws-vault --dry-run")
 			}
 			set, err := p.set()
 			if err != nil {
 				return err
 			}
-			i := &importing{p: p, set: set, keep: c.Bool("keep"), yes: c.Bool("yes")}
+			i := &importing{p: p, set: set, tool: c.String("from"), keep: c.Bool("keep"), yes: c.Bool("yes")}
 			if i.settings, err = set.Settings(); err != nil {
 				return err
 			}
@@ -57,6 +63,8 @@ func (p *program) importCommand() *cli.Command {
 				return i.undo(c.Context)
 			case forget:
 				return i.forget(c.Context)
+			case c.IsSet("from"):
+				return i.from(c.Context, c.Args().Slice(), c.Bool("dry-run"))
 			}
 			return i.run(c.Context, c.Args().Slice(), c.String("as"))
 		},
@@ -69,6 +77,7 @@ type importing struct {
 	set      *profiles.Set
 	settings profiles.Settings
 	ring     *keyring
+	tool     string // of --from, or empty
 	keep     bool
 	yes      bool
 }
@@ -86,6 +95,10 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		return err
 	}
 	for _, w := range left {
+		if i.tool != "" { // what is temporary may be taken out below
+			i.p.warn([]string{w.String()})
+			continue
+		}
 		i.p.warn([]string{w.String() + "; it was left alone"})
 	}
 	plain, err = chosen(plain, names)
@@ -124,7 +137,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		failed = append(failed, i.takeOut(ctx, stored)...)
 	}
 	i.others(stored)
-	if len(stored) > 0 {
+	if len(stored) > 0 && i.tool == "" {
 		i.p.say("next: broker profiles link --all")
 	}
 	return i.p.first(failed)
@@ -162,13 +175,13 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 		case as != "":
 			names[key.AccessKeyID] = as
 		case name == "", name == "default":
-			names[key.AccessKeyID] = key.Profile
+			names[key.AccessKeyID] = i.sourceName(key.Profile)
 		}
 	}
 	var keys []found
 	for _, key := range plain {
 		f := found{Plain: key, source: names[key.AccessKeyID]}
-		for _, name := range []string{f.source, f.Profile} {
+		for _, name := range []string{f.source, i.sourceName(f.Profile)} {
 			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
 				f.taken = src
 			}
@@ -176,6 +189,15 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 		keys = append(keys, f)
 	}
 	return keys
+}
+
+// sourceName is what the key of a profile is called. aws-mfa keeps that of NAME in [NAME-long-term], as NAME is its
+// temporary one.
+func (i *importing) sourceName(profile string) string {
+	if name, ok := profiles.LongTerm(profile); ok && i.tool == profiles.AWSMFA {
+		return name
+	}
+	return profile
 }
 
 // show lists what was found, and asks.
@@ -216,10 +238,9 @@ func (i *importing) store(ctx context.Context, key found) error {
 		return err
 	}
 	known, exists := i.set.Source(key.source)
-	endpoint := endpointOf(known, i.settings)
 	var who vault.Identity
 	err := i.ring.with(ctx, func() (err error) {
-		who, err = i.ring.Put(ctx, vault.Key{Name: key.source, AccessKeyID: key.AccessKeyID, Secret: key.Secret, Replace: exists, KeepSeed: true}, endpoint, true)
+		who, err = i.ring.Put(ctx, vault.Key{Name: key.source, AccessKeyID: key.AccessKeyID, Secret: key.Secret, Replace: exists, KeepSeed: true}, endpointOf(known, i.settings), true)
 		return err
 	})
 	if errors.Is(err, vault.ErrExists) {
@@ -229,13 +250,19 @@ func (i *importing) store(ctx context.Context, key found) error {
 	if err != nil {
 		return err
 	}
+	return i.register(ctx, key, who)
+}
+
+// register writes the section of a key that is in the keyring now into the registry.
+func (i *importing) register(ctx context.Context, key found, who vault.Identity) error {
 	if err := i.ring.keep(); err != nil {
 		return err
 	}
 	i.p.say("stored the key %s as %s in %s; it belongs to %s", secret.Tail(key.AccessKeyID), key.source, i.ring.backend, fault.Line(who.ARN))
 	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
-	if known.MFASerial == "" {
+	if known, _ := i.set.Source(key.source); known.MFASerial == "" {
 		// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
+		endpoint := known.Endpoint
 		endpoint.URL = i.settings.STSEndpoint
 		device, err := i.device(ctx, key, endpoint)
 		if err != nil {
@@ -245,10 +272,10 @@ func (i *importing) store(ctx context.Context, key found) error {
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
 			i.p.say("its MFA device is %s", device)
 		} else {
-			i.p.say("it has no MFA device; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
+			i.p.say("no MFA device of it is known; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
 		}
 	}
-	return i.p.editRegistry(func(src []byte) ([]byte, error) {
+	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {
 		if src, err = profiles.SetSection(src, profiles.SectionSource, key.source, section); err != nil || key.source == key.Profile {
 			return src, err
 		}
@@ -335,6 +362,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 	}
 	for _, file := range files {
 		count := 0
+		var temporary []string
 		// No backup beside the file: it would be the very thing that is to go.
 		err := editFile(file, "", func(src []byte) ([]byte, error) {
 			t := taken{File: file, At: time.Now().UTC().Truncate(time.Second), Before: digest(src)}
@@ -350,6 +378,12 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 				t.Keys = append(t.Keys, takenKey{key.Profile, key.Kind, key.AccessKeyID, key.Secret.Reveal()})
 			}
 			count = len(t.Keys)
+			if file == i.p.paths.Credentials {
+				var err error
+				if dst, temporary, err = profiles.RemoveTemporary(dst, i.tool, i.sourceNames(stored)); err != nil {
+					return nil, err
+				}
+			}
 			if bytes.Equal(src, dst) {
 				return src, nil
 			}
@@ -370,8 +404,19 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 			continue
 		}
 		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(count, "key"), file)
+		for _, name := range temporary {
+			i.p.say("took the temporary keys of %s out of it too", fault.Line(name))
+		}
 	}
 	return failed
+}
+
+// sourceNames are the names under which the profiles' keys were stored.
+func (i *importing) sourceNames(stored []found) (names []string) {
+	for _, key := range stored {
+		names = append(names, i.sourceName(key.Profile))
+	}
+	return names
 }
 
 // holdsAll reports whether what is taken out is the keys that were stored, and no others.

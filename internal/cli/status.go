@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -19,11 +21,15 @@ func (p *program) statusCommand() *cli.Command {
 		Usage: "show the daemon, the keyring and the sessions with the time they have left",
 		Flags: []cli.Flag{
 			jsonFlag(),
+			&cli.BoolFlag{Name: "short", Usage: "one line for a prompt: whose session this is, and how long it lasts"},
 			&cli.BoolFlag{Name: "watch", Usage: "show it anew every two seconds, until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
 				return err
+			}
+			if c.Bool("short") {
+				return p.statusShort(c)
 			}
 			for {
 				if c.Bool("watch") && !c.Bool("json") {
@@ -126,10 +132,63 @@ func (p *program) printPublished(list []wire.Published) error {
 	return w.Flush()
 }
 
+// promptPatience is how long a prompt waits for a daemon that does not answer.
+const promptPatience = 100 * time.Millisecond
+
+// statusShort says for a prompt whose session this shell has and how long it lasts; in any other shell, of which sources
+// the daemon holds one. Where there is nothing to say it says nothing: a prompt is no place for failures.
+func (p *program) statusShort(c *cli.Context) error {
+	if c.Bool("json") || c.Bool("watch") {
+		return fault.New(fault.Usage, "--short goes alone").WithHint("broker status --short")
+	}
+	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
+		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
+		if err != nil {
+			p.say("%s", fault.Line(profile))
+			return nil
+		}
+		p.say("%s %s", fault.Line(profile), timeLeft(time.Until(end)))
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.Context, promptPatience)
+	defer cancel()
+	status, err := p.allStatus(ctx)
+	if err != nil {
+		return nil
+	}
+	if status.Locked {
+		p.say("locked")
+		return nil
+	}
+	var words []string
+	for _, s := range status.Sessions {
+		if s.Role == "" && s.Expires != nil {
+			words = append(words, fault.Line(s.Source)+" "+timeLeft(time.Until(*s.Expires)))
+		}
+	}
+	if len(words) > 0 {
+		p.say("%s", strings.Join(words, ", "))
+	}
+	return nil
+}
+
+// timeLeft is a short word for a time: 11h, 47m, 30s or expired.
+func timeLeft(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "expired"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(d/time.Second, 1))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return fmt.Sprintf("%dh", d/time.Hour)
+}
+
 // allStatus asks for as many pages as there are.
 func (p *program) allStatus(ctx context.Context) (wire.Status, error) {
 	quiet := p.client
-	quiet.NoStart = true
+	quiet.NoStart, quiet.Wait = true, statusWait
 	var all wire.Status
 	for {
 		resp, err := quiet.Do(ctx, wire.Request{Verb: wire.State, Offset: len(all.Sessions)})

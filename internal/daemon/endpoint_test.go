@@ -38,8 +38,8 @@ func (h *house) lend(t testing.TB, req wire.Request) wire.Endpoint {
 	return *r.Endpoint
 }
 
-// partsOf are host and path of an endpoint.
-func partsOf(e wire.Endpoint) (host, path string) {
+// home is host and path of an endpoint.
+func home(e wire.Endpoint) (host, path string) {
 	host, path, _ = strings.Cut(strings.TrimPrefix(e.URL, "http://"), "/")
 	return host, "/" + path
 }
@@ -61,14 +61,14 @@ func raw(t testing.TB, host, text string) string {
 
 // request is one that is answered.
 func request(e wire.Endpoint) string {
-	host, path := partsOf(e)
+	host, path := home(e)
 	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nAuthorization: " + e.Token.Reveal() + "\r\n\r\n"
 }
 
 // call asks an endpoint as an SDK does.
 func (h *house) call(t testing.TB, e wire.Endpoint) (status int, body string) {
 	t.Helper()
-	host, _ := partsOf(e)
+	host, _ := home(e)
 	return parts(raw(t, host, request(e)))
 }
 
@@ -151,7 +151,7 @@ func TestEndpoint(t *testing.T) {
 func TestEndpointRefuses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
-	host, path := partsOf(e)
+	host, path := home(e)
 	_, port, _ := strings.Cut(host, ":")
 	token := e.Token.Reveal()
 	auth := "Authorization: " + token + "\r\n"
@@ -238,7 +238,7 @@ func TestEndpointRefuses(t *testing.T) {
 func TestEndpointSlow(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
-	host, _ := partsOf(e)
+	host, _ := home(e)
 	back := calm(t)
 	for range 50 {
 		conn, err := net.Dial("tcp", host)
@@ -443,7 +443,7 @@ func TestEndpointRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := first.lendTo(t, gone.Process.Pid)
-	host, _ := partsOf(e)
+	host, _ := home(e)
 	stray := first.path + ".token-" + strings.Repeat("0", 32)
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
 		t.Fatal(err)

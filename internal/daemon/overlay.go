@@ -239,7 +239,7 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if c.req.Role != nil && c.req.Role.ARN != "" {
 		return wire.Response{}, fault.New(fault.Usage, "a role that no profile names has no name in a file")
 	}
-	start, err := beganAt(c.peer.PID)
+	start, err := startOf(c.peer.PID)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "the process %d cannot be watched: %w", c.peer.PID, err)
 	}
@@ -285,6 +285,3 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 func published(a session.Answer) profiles.Published {
 	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey, Token: a.SessionToken}
 }
-
-// errNoProcess is of a process that is not there, or not in sight.
-var errNoProcess = errors.New("it is not there")

@@ -1,31 +1,15 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// beganAt returns when a process began, in the kernel's clock ticks: with the pid it names one process, and no
-// later one of that number. It stays the same over exec. proc(5), stat, fields 3 and 22.
-func beganAt(pid int) (string, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil || pid <= 0 {
-		return "", errNoProcess
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
-		return "", errNoProcess
-	}
-	return string(fields[19]), nil
-}
-
 // isRunning reports whether the process of that number still is the one that began then.
 func isRunning(pid int, start string) bool {
-	now, err := beganAt(pid)
+	now, err := startOf(pid)
 	return err == nil && now == start
 }
 

@@ -8,14 +8,6 @@ import (
 	"syscall"
 )
 
-// beganAt knows no more than that the process is there.
-func beganAt(pid int) (string, error) {
-	if !isRunning(pid, "") {
-		return "", errNoProcess
-	}
-	return "", nil
-}
-
 func isRunning(pid int, _ string) bool {
 	return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }

@@ -117,6 +117,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 			Profile:         answer.Profile,
 			Region:          answer.Region,
 			Role:            role,
+			Direct:          answer.Direct,
 		},
 		Warnings: lines(answer.Warnings),
 	}, nil
@@ -201,8 +202,12 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 	}
 	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
+	published, err := json.Marshal(status.Published)
+	if err != nil {
+		return wire.Response{}, err
+	}
 	from := min(max(c.req.Offset, 0), len(held))
-	for size := 0; from < len(held); from++ {
+	for size := len(published); from < len(held); from++ {
 		h := held[from]
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {
@@ -268,7 +273,8 @@ func adHoc(role *wire.Role) *session.AdHoc {
 			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName, Duration: time.Duration(role.Seconds) * time.Second,
 			MFASerial: role.MFASerial, Endpoint: profiles.Endpoint{Region: role.Region},
 		},
-		Policy: role.Policy,
+		Policy:   role.Policy,
+		Federate: role.Federate,
 	}
 	for _, t := range role.Tags {
 		a.Tags = append(a.Tags, session.Tag(t))

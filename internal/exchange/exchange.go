@@ -1,5 +1,5 @@
-// Package exchange owns the conversation with AWS STS, and the two questions that
-// the broker has for IAM and Organizations: it signs the calls,
+// Package exchange owns the conversation with AWS STS, the two questions that
+// the broker has for IAM and Organizations, and the one for the sign-in endpoint of the console: it signs the calls,
 // checks every field of what comes back, and turns what
 // goes wrong into faults that a person understands. It is the only importer of
 // the AWS SDK. It refuses to read profiles or the AWS_* environment (but for
@@ -96,7 +96,7 @@ func (c *Client) ServerOffset() time.Duration { return time.Duration(c.offset.Lo
 // now is the time by AWS's clock, as far as it is known.
 func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC() }
 
-// Call makes a GetSessionToken or AssumeRole call signed with keys. With a code
+// Call makes a GetSessionToken, AssumeRole or GetFederationToken call signed with keys. With a code
 // there is exactly one attempt on the wire, because AWS takes a code once and a
 // second try would spend it for nothing; without, up to three, with backoff,
 // for 5xx, throttling, lost connections and a signature refused for its time.
@@ -108,6 +108,7 @@ func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC()
 // the signature before it looked at the code.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
 func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code secret.String) (session.Credentials, error) {
 	q := question{keys: keys, endpoint: call.Endpoint, resource: call.RoleARN, code: code}
 	if q.resource == "" {
@@ -178,6 +179,9 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 			return session.Credentials{}, err
 		}
 		return got, nil
+	}
+	if call.Operation == session.GetFederationToken {
+		return c.federate(ctx, q, call)
 	}
 	return session.Credentials{}, fault.New(fault.Internal, "ask STS: it has no call %q", call.Operation)
 }

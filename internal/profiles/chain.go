@@ -6,6 +6,7 @@ package profiles
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -81,6 +82,19 @@ type Chain struct {
 	MFAProcess string
 	// Values lists every value that took part, in reading order, for `explain`.
 	Values []Value
+}
+
+// Account is the partition and the account in which a chain ends, as far as its ARNs tell them; else
+// they are aws, and empty.
+func (c Chain) Account() (partition, id string) {
+	arn := c.Source.MFASerial
+	if n := len(c.Roles); n > 0 {
+		arn = c.Roles[n-1].ARN
+	}
+	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
+		return f[1], f[4]
+	}
+	return "aws", ""
 }
 
 // Value is one setting that took part in a chain.

@@ -205,7 +205,7 @@ func (l *linker) link(name, credproc string) Outcome {
 	}
 	want := name
 	if _, ok := l.set.asksFor(p); ok && l.set.sources[name] == nil {
-		want = helpersName(SplitCommand(p.aws.text(keyCredentialProcess)))
+		want = helperProfile(SplitCommand(p.aws.text(keyCredentialProcess)))
 	}
 	value, err := Command(credproc, want)
 	if err != nil {
@@ -261,7 +261,12 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	}
 	if config == nil {
 		o.State = Changed
-		l.added[ConfigDocument] = append(l.added[ConfigDocument], addition{p.name, []string{keyCredentialProcess + " = " + value}, len(definition) > 0})
+		lines := []string{keyCredentialProcess + " = " + value}
+		// AWS tools look for it nowhere else.
+		if chain, err := l.set.Resolve(p.name); err == nil && chain.Region != "" && !p.aws.has(keyRegion) {
+			lines = append(lines, keyRegion+" = "+chain.Region)
+		}
+		l.added[ConfigDocument] = append(l.added[ConfigDocument], addition{p.name, lines, len(definition) > 0})
 	}
 	if len(definition) > 0 {
 		o.State = Changed
@@ -448,17 +453,11 @@ func eolOf(line []byte) []byte { return line[len(bytes.TrimRight(line, "\r\n")):
 
 func isRoleKey(key []byte) bool { return slices.Contains(roleKeys, strings.ToLower(string(key))) }
 
-// helpersName is the profile that a command of credproc is asked for, in each
-// of the forms that it takes.
-func helpersName(words []string) string {
-	return strings.TrimPrefix(words[len(words)-1], "--profile=")
-}
-
 // asks reports whether two commands start the same program for the same profile.
 func asks(a, b string) bool {
 	x, y := SplitCommand(a), SplitCommand(b)
 	form := len(x) == 2 || len(x) == 3 && (x[1] == "--profile" || x[1] == "--")
-	return form && x[0] == y[0] && helpersName(x) == helpersName(y)
+	return form && x[0] == y[0] && helperProfile(x) == helperProfile(y)
 }
 
 // Command is the value of credential_process that asks for a profile. botocore

@@ -469,7 +469,7 @@ func TestCommandIsReadAlike(t *testing.T) {
 	}
 	check := func(who, command string, words []string, v [2]string) {
 		t.Helper()
-		if len(words) < 2 || words[0] != v[0] || helpersName(words) != v[1] {
+		if len(words) < 2 || words[0] != v[0] || helperProfile(words) != v[1] {
 			t.Errorf("%s splits %q into %q, want %q", who, command, words, v)
 		}
 	}

@@ -48,8 +48,12 @@ func PlainKey(files Files, profile string) (Plain, error) {
 		if err != nil {
 			return Plain{}, err
 		}
-		if key, err := f.key(doc, profile); err != nil || key.AccessKeyID != "" {
-			return key, err
+		key, bad := f.key(doc, profile)
+		if bad != nil {
+			return Plain{}, fault.New(fault.Config, "%s", bad)
+		}
+		if key.AccessKeyID != "" {
+			return key, nil
 		}
 	}
 	return Plain{}, fault.New(fault.NotFound, "profile %q has no %s in the AWS files", profile, keyAccessKeyID).
@@ -126,10 +130,10 @@ func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
 			continue
 		}
 		seen = append(seen, s.name)
-		key, err := f.key(doc, s.name)
+		key, bad := f.key(doc, s.name)
 		switch {
-		case err != nil:
-			left = append(left, Warning{Origin{f.path, s.line}, err.Error()})
+		case bad != nil:
+			left = append(left, *bad)
 		case key.AccessKeyID != "":
 			found = append(found, key)
 		}
@@ -137,8 +141,8 @@ func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
 	return found, left, nil
 }
 
-// key reads the key of one section; an empty one is none.
-func (f plainPlace) key(doc *document, name string) (Plain, error) {
+// key reads the key of one section, and says what is there instead of a whole long-lived one; an empty key is none.
+func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 	key := Plain{Profile: name, Kind: f.kind}
 	temporary := false
 	for _, e := range doc.entriesOf(f.kind, name) {
@@ -159,7 +163,7 @@ func (f plainPlace) key(doc *document, name string) (Plain, error) {
 	case key.AccessKeyID == "" && key.Secret.IsZero():
 		return Plain{}, nil
 	case key.AccessKeyID == "" || key.Secret.IsZero():
-		return Plain{}, fault.New(fault.Config, "%s: profile %q has only one half of a key", f.path, name)
+		return Plain{}, &Warning{Origin{File: f.path}, fmt.Sprintf("profile %q has only one half of a key", name)}
 	case temporary:
 		why = fmt.Sprintf("the key of profile %q is a temporary one, which cannot be a source", name)
 	case checkAccessKeyID(key.AccessKeyID) != nil:
@@ -167,7 +171,7 @@ func (f plainPlace) key(doc *document, name string) (Plain, error) {
 	default:
 		return key, nil
 	}
-	return Plain{}, fault.New(fault.Config, "%s: %s", key.Origin, why)
+	return Plain{}, &Warning{key.Origin, why}
 }
 
 // DeviceOf is the MFA serial that the profiles name which take a source or profile as their source_profile; empty

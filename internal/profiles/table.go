@@ -51,6 +51,7 @@ const (
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
+	keyBrowser         = "browser"
 )
 
 // awsKeys are the keys that are kept of the AWS files; the rest of a profile is
@@ -63,12 +64,12 @@ var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASeria
 // profiles that the broker does not serve are among them: they are refused by
 // name when the profile is asked for, which says more than "unknown".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish)),
+	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish, keyBrowser)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
-		keyConfirm),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt, keyCatalog, keyCatalogPath),
+		keyConfirm, keyBrowser),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.

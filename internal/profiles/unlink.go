@@ -82,7 +82,7 @@ func (l *linker) unlink(name string) Outcome {
 	}
 	if _, ok := l.set.asksFor(p); ok && rec == nil && l.set.sources[name] == nil {
 		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: profile %q asks for %q; it has no definition of its own to give back",
-			Origin{l.files.Config, helper.line}, name, helpersName(SplitCommand(string(helper.value))))}
+			Origin{l.files.Config, helper.line}, name, helperProfile(SplitCommand(string(helper.value))))}
 	}
 	created := rec != nil && rec.Created && l.asCreated(rec, name)
 	asItWas := created || config.record != nil

@@ -17,6 +17,8 @@ type AdHoc struct {
 	profiles.Role
 	Policy string // session policy, JSON
 	Tags   []Tag  // session tags
+	// Federate asks for a session of GetFederationToken, of a source: the console takes no other of a user.
+	Federate bool
 }
 
 // AWS's bounds of a session policy and of tags.
@@ -41,6 +43,15 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 		return chain, err
 	}
 	chain.Roles = slices.Clone(chain.Roles)
+	if a.Federate {
+		if len(chain.Roles) > 0 || a.ARN != "" {
+			return chain, fault.New(fault.Usage, "%q is no source: only its user can be federated", chain.Profile)
+		}
+		if a.ExternalID != "" || a.MFASerial != "" {
+			return chain, fault.New(fault.Usage, "%q is a source; an external id and a device are for a role", chain.Profile)
+		}
+		return chain, nil
+	}
 	if a.ARN != "" {
 		role := a.Role
 		role.Profile, role.Origin = chain.Profile, chain.Source.Origin

@@ -95,7 +95,8 @@ type Answer struct {
 	Profile  string // exact name
 	Source   string
 	Region   string
-	Role     string             // ARN of the last role; empty for a source
+	Role     string             // ARN of the last role, or of the federated user; empty for a source
+	Direct   bool               // the role was assumed with the long-lived key itself
 	Warnings []profiles.Warning // about the files, and what was served from their last good state
 }
 
@@ -106,6 +107,15 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
 	}
+	if req.AdHoc != nil && req.AdHoc.Federate {
+		// AWS takes no code for it, so the person has to have given one for the session of the user.
+		user := req
+		user.AdHoc, user.MinTTL = nil, 0
+		if _, _, _, _, err := b.credentials(ctx, user); err != nil {
+			return Answer{}, withPlanHint(err, req.Profile)
+		}
+		req.Code = secret.String{}
+	}
 	creds, plan, last, warnings, err := b.credentials(ctx, req)
 	// Asked again: it may have been locked while we waited.
 	if err := b.refuseLocked(); err != nil {
@@ -114,14 +124,24 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, withPlanHint(err, req.Profile)
 	}
+	step := plan.Steps[last]
 	return Answer{
 		Credentials: creds,
 		Profile:     plan.Profile,
 		Source:      plan.Source.Name,
 		Region:      plan.Region,
-		Role:        plan.Steps[last].RoleARN,
+		Role:        step.subject(creds),
+		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		Warnings:    warnings,
 	}, nil
+}
+
+// subject is whose credentials a step gave: a role's, a federated user's, or with "" the source's own.
+func (s Step) subject(creds Credentials) string {
+	if s.Operation == GetFederationToken {
+		return creds.Subject
+	}
+	return s.RoleARN
 }
 
 // withPlanHint points to the plan where AWS or the way to it failed: it shows
@@ -436,6 +456,9 @@ func (p Plan) stepName(i int) string {
 	if arn := p.Steps[i].RoleARN; arn != "" {
 		return "assume " + arn
 	}
+	if p.Steps[i].Operation == GetFederationToken {
+		return "federate " + p.Source.Name
+	}
 	return "open the session of " + p.Source.Name
 }
 
@@ -446,7 +469,7 @@ const remindBefore = 10 * time.Minute
 // renew fetches a session anew before its end, so that nobody waits for it. It
 // never asks a person: where one is needed he is reminded, once, if the session is still in use.
 func (b *Broker) renew(plan Plan, i int) {
-	if b.locked.Load() {
+	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken { // a console was opened with it: nobody asks again
 		return
 	}
 	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {
@@ -573,6 +596,7 @@ func (b *Broker) Held() []Held {
 			Err:     s.err,
 		}
 		if s.entry != nil && now.before(s.entry.end) {
+			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)
 			h.AccessKeyID, h.Expires, h.Renews = s.entry.creds.AccessKeyID, s.entry.creds.Expires, s.entry.refresh.wall
 		} else if s.err == nil {
 			continue

@@ -20,11 +20,14 @@ import (
 // Operation is a call of the STS API.
 type Operation string
 
-// The two calls that a plan is made of.
+// The calls that a plan is made of. GetFederationToken is for the console alone, which takes no
+// session of GetSessionToken.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_Operations.html
 const (
 	GetSessionToken Operation = "GetSessionToken"
 	AssumeRole      Operation = "AssumeRole"
+
+	GetFederationToken Operation = "GetFederationToken"
 )
 
 // Tag is one session tag.
@@ -41,6 +44,7 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
+	PolicyARN   string `json:",omitempty"` // of a managed policy; of GetFederationToken alone
 	Tags        []Tag
 }
 
@@ -51,7 +55,7 @@ type Credentials struct {
 	SessionToken    secret.String
 	Expires         time.Time // by the clock of AWS
 	Issued          time.Time // what the clock of AWS said when it answered
-	Subject         string    // ARN of the assumed role session; empty for GetSessionToken
+	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
 }
 
 // Assumer makes AssumeRole calls that are signed with temporary credentials.
@@ -140,6 +144,9 @@ const (
 // NewPlan decides the calls for a chain. It makes none. The error says why no
 // plan can last as long as is wished.
 func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
+	if d.AdHoc != nil && d.AdHoc.Federate {
+		return federationPlan(chain, d)
+	}
 	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt, MFAProcess: chain.MFAProcess}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
@@ -275,7 +282,7 @@ func keysOf(p Plan) []Key {
 		for _, v := range []string{
 			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.CABundle,
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
-			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy,
+			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
 			strconv.Itoa(len(s.Tags)),
 		} {
 			field(v)

@@ -75,6 +75,13 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 
+		// A form in the body is as good as one in the URL.
+		given, _ := json.Marshal(federated{role.keys.AccessKeyID, role.keys.SecretAccessKey, role.keys.SessionToken})
+		client := http.Client{Transport: sim}
+		if r, err := client.PostForm("https://signin.simulated.invalid/federation", url.Values{"Action": {"getSigninToken"}, "Session": {string(given)}}); err != nil || r.StatusCode != 200 {
+			t.Errorf("posted: %v, %v", r, err)
+		}
+
 		token, _ := signinToken(t, sim, role, "")
 		login := url.Values{"Action": {"login"}, "Issuer": {"broker"}, "Destination": {"https://console.aws.amazon.com/"}, "SigninToken": {token}}
 		if r := federation(t, sim, login); r.StatusCode != 302 || r.Header.Get("Location") != "https://console.aws.amazon.com/" {

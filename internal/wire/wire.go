@@ -38,6 +38,10 @@
 //	→ {"v":1,"verb":"overlay","profile":"product_prod_paul"}
 //	← {"v":1,"overlay":{"profile":"product_prod_paul","aws_shared_credentials_file":"…","expires":"…"}}
 //
+// Of a source it may ask for a session of GetFederationToken instead, since the AWS console takes no other of a user; it is given where the source's own is open:
+//
+//	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -104,9 +108,8 @@ type Request struct {
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
 
-	Role *Role // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
-
-	TokenFile bool // of Serve: the token is wanted in a file too
+	Role      *Role // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
+	TokenFile bool  // of Serve: the token is wanted in a file too
 }
 
 // Role is a role that no profile names, or with an empty ARN what is asked
@@ -120,6 +123,8 @@ type Role struct {
 	Region      string `json:"region,omitempty"`
 	Policy      string `json:"policy,omitempty"` // session policy, JSON
 	Tags        []Tag  `json:"tags,omitempty"`   // session tags
+	// Federate asks for a session of GetFederationToken of a source, narrowed by Policy or else to looking: for the console.
+	Federate bool `json:"federate,omitempty"`
 }
 
 // Tag is one session tag.
@@ -169,6 +174,8 @@ type Credential struct {
 	// Role is the ARN of the role that the request named. A daemon that is too old to know such requests leaves it
 	// empty, and the session is not of that role.
 	Role string
+	// Direct says that the role was assumed with the long-lived key itself: the console may then be told how long it lasts.
+	Direct bool
 }
 
 // Endpoint is where a process gets its credentials over HTTP.
@@ -279,6 +286,7 @@ type credentialJSON struct {
 	Profile         string `json:"profile,omitempty"`
 	Region          string `json:"region,omitempty"`
 	Role            string `json:"role,omitempty"`
+	Direct          bool   `json:"direct,omitempty"`
 }
 
 type endpointJSON struct {
@@ -326,6 +334,7 @@ func EncodeResponse(r Response) ([]byte, error) {
 			Profile:         c.Profile,
 			Region:          c.Region,
 			Role:            c.Role,
+			Direct:          c.Direct,
 		}
 	}
 	if e := r.Endpoint; e != nil {
@@ -353,7 +362,7 @@ func DecodeResponse(b []byte) (Response, error) {
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
 		}
-		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role}
+		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role, c.Direct}
 	}
 	if e := j.Endpoint; e != nil {
 		if e.URL == "" || e.Token == "" {

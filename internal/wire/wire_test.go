@@ -18,7 +18,7 @@ import (
 
 var (
 	expires = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", ""}
+	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", "", false}
 )
 
 // The lines as they travel. A change here is a change of the protocol.

@@ -2,8 +2,10 @@
 function assume
     set -l profile
     set -l region
-    set -l service
+    set -l options
     set -l console
+    set -l terminal
+    set -l command
     while set -q argv[1]
         switch $argv[1]
             case -un --unset
@@ -11,22 +13,30 @@ function assume
                 return 0
             case -c --console
                 set console yes
+            case -t --terminal
+                set terminal yes
+            case -u --url
+                set console yes
+                set -a options --print
+            case -x --export-all-env-vars # they always are
             case -r --region
                 set region $argv[2]
                 set -e argv[1]
             case -s --service
                 set console yes
-                set service --service $argv[2]
+                set -a options --service $argv[2]
                 set -e argv[1]
-            case -t --terminal
-                set -e console[1]
+            case -cd --console-destination
+                set console yes
+                set -a options --destination $argv[2]
+                set -e argv[1]
             case --exec
-                set -e argv[1]
-                if test "$argv[1]" = --
-                    set -e argv[1]
+                if test "$argv[2]" = --
+                    env -u BROKER_PROFILE broker exec $profile -- $argv[3..-1]
+                    return
                 end
-                env -u BROKER_PROFILE broker exec $profile -- $argv
-                return
+                set command $argv[2]
+                set -e argv[1]
             case '-*'
                 printf 'assume: broker has nothing for %s; see broker export --help\n' $argv[1] >&2
                 return 2
@@ -35,9 +45,15 @@ function assume
         end
         set -e argv[1]
     end
-    if set -q console[1]
-        broker console $profile $service
+    if set -q command[1]
+        env -u BROKER_PROFILE broker exec $profile -- sh -c $command
         return
+    end
+    if set -q console[1]
+        broker console $profile $options
+        or return
+        set -q terminal[1]
+        or return 0
     end
     set -l text (broker export --format fish $profile)
     or return

@@ -1,7 +1,7 @@
 # Granted's assume by way of broker, for bash and zsh: eval "$(broker completion --shim assume)"
 unalias assume 2>/dev/null || true
 function assume {
-	local profile='' region='' service='' console='' text=''
+	local profile='' region='' service='' destination='' url='' console='' terminal='' command='' text=''
 	while [ $# -gt 0 ]; do
 		case "$1" in
 		-un | --unset)
@@ -9,18 +9,26 @@ function assume {
 			eval "$text"
 			return ;;
 		-c | --console) console=yes ;;
+		-t | --terminal) terminal=yes ;;
+		-u | --url) console=yes url=yes ;;
+		-x | --export-all-env-vars) ;; # they always are
 		-r | --region)
 			region=${2-}
 			[ $# -gt 1 ] && shift ;;
 		-s | --service)
 			console=yes service=${2-}
 			[ $# -gt 1 ] && shift ;;
-		-t | --terminal) console='' ;;
+		-cd | --console-destination)
+			console=yes destination=${2-}
+			[ $# -gt 1 ] && shift ;;
 		--exec)
-			shift
-			if [ "${1-}" = -- ]; then shift; fi
-			env -u BROKER_PROFILE broker exec "$profile" -- "$@"
-			return ;;
+			if [ "${2-}" = -- ]; then
+				shift 2
+				env -u BROKER_PROFILE broker exec ${profile:+"$profile"} -- "$@"
+				return
+			fi
+			command=${2-}
+			[ $# -gt 1 ] && shift ;;
 		-*)
 			printf 'assume: broker has nothing for %s; see broker export --help\n' "$1" >&2
 			return 2 ;;
@@ -28,9 +36,13 @@ function assume {
 		esac
 		shift
 	done
-	if [ -n "$console" ]; then
-		broker console ${profile:+"$profile"} ${service:+--service "$service"}
+	if [ -n "$command" ]; then
+		env -u BROKER_PROFILE broker exec ${profile:+"$profile"} -- sh -c "$command"
 		return
+	fi
+	if [ -n "$console" ]; then
+		broker console ${profile:+"$profile"} ${service:+--service "$service"} ${destination:+--destination "$destination"} ${url:+--print} || return
+		[ -n "$terminal" ] || return 0
 	fi
 	text=$(broker export ${profile:+"$profile"}) || return
 	eval "$text"

@@ -1,0 +1,20 @@
+# A prompt that shows whose AWS session a shell of broker has, and how long it lasts: broker completion --prompt fish | source
+# in ~/.config/fish/config.fish.
+function broker_prompt
+    if set -q BROKER_PROFILE
+        printf '(%s) ' (broker status --short 2>/dev/null)
+    end
+end
+function __broker_status
+    return $argv[1]
+end
+if not functions -q __broker_before_prompt
+    functions -c fish_prompt __broker_before_prompt
+    function fish_prompt
+        # What the prompt shows of the last command's status has to stay.
+        set -l last $status
+        broker_prompt
+        __broker_status $last
+        __broker_before_prompt
+    end
+end

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"broker/internal/console"
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+func (p *program) consoleCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "console",
+		Usage:     "open the AWS console in a browser, signed in",
+		ArgsUsage: "[PROFILE]",
+		Description: "Of a source it is its user, who sees what AWS's policy ViewOnlyAccess lets him see of what he may;\n" +
+			"--session-policy gives another policy. Which browser is opened is said by `browser` in the registry, for\n" +
+			"each profile if you like: browser = firefox -P {profile}",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in whoever has it, and open nothing"},
+			&cli.StringFlag{Name: "service", Usage: "the page of a `SERVICE`, such as ec2"},
+			&cli.StringFlag{Name: "destination", Usage: "the page with this `URL`, of the same console"},
+			&cli.StringFlag{Name: "region", Usage: "the `REGION` of the page, instead of the profile's"},
+			&cli.StringFlag{Name: "browser", Usage: "the `COMMAND` that opens it, with {profile}, {account} and {url}"},
+		}, adHocFlags()...),
+		BashComplete: p.completeProfiles,
+		Action:       p.console,
+	}
+}
+
+func (p *program) console(c *cli.Context) error {
+	w, err := p.wantedArgument(c)
+	if err != nil {
+		return err
+	}
+	name, err := p.exactName(c.Context, w, fault.New(fault.Usage, "console wants a profile").WithHint("broker console PROFILE"))
+	if err != nil {
+		return err
+	}
+	v, err := p.newVisit(c, name, w)
+	if err != nil {
+		return err
+	}
+	cred, err := p.roleCredential(c.Context, name, v.role, 0)
+	if err != nil {
+		return err
+	}
+	if v.role != nil && v.role.Federate && v.role.Policy == "" {
+		p.warn([]string{"the console of a source is for looking (ViewOnlyAccess), within what its user may; --session-policy gives another policy"})
+	}
+	address, err := v.signIn(c.Context, cred)
+	if err != nil {
+		return err
+	}
+	if c.Bool("print") {
+		if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+			p.warn([]string{"for 15 minutes this address signs in whoever has it, and your terminal keeps what it shows"})
+		}
+		_, err := p.stdout.Write([]byte(address.Reveal() + "\n"))
+		return err
+	}
+	if err := v.open(c.Context, address); err != nil {
+		return err
+	}
+	p.say("%s: the console opens in the browser, signed in%s", fault.Line(cred.Profile), until(cred.Expiration.Format(time.RFC3339)))
+	return nil
+}
+
+// visit is one way into the console.
+type visit struct {
+	role        *wire.Role // of the request for credentials
+	federation  profiles.Endpoint
+	destination string
+	browser     console.Browser
+	printed     string // the command that prints the address instead, for hints
+}
+
+// newVisit finds out all that can be wrong before anybody is asked for a code.
+func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error) {
+	set, err := p.set()
+	if err != nil {
+		return visit{}, err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return visit{}, err
+	}
+	chain, err := set.Resolve(name)
+	if err != nil {
+		return visit{}, err
+	}
+	v := visit{role: w.role, printed: "broker console " + fault.Word(name) + " --print"}
+	v.browser.Profile = name
+	v.federation.CABundle = chain.Source.Endpoint.CABundle
+	asked := name
+	switch n := len(chain.Roles); {
+	case w.byARN():
+		chain.Roles = []profiles.Role{{ARN: w.role.ARN}} // the last one, which is all that counts here
+		v.browser.Profile = w.role.ARN[strings.LastIndexByte(w.role.ARN, '/')+1:]
+		v.printed = "broker console " + w.shown() + " --print"
+		asked = "" // the window of the source is not the role's
+	case n > 0:
+		v.federation.CABundle = chain.Roles[n-1].Endpoint.CABundle
+	default:
+		v.role = &wire.Role{}
+		if w.role != nil {
+			*v.role = *w.role
+		}
+		v.role.Federate = true
+	}
+	var partition string
+	partition, v.browser.Account = chain.Account()
+	if v.federation.URL, err = console.Federation(partition, settings.STSEndpoint); err != nil {
+		return visit{}, err
+	}
+	page := console.Page{Partition: partition, Service: c.String("service"), Destination: c.String("destination"), Region: c.String("region")}
+	for _, flag := range []string{"service", "destination", "region"} {
+		if c.IsSet(flag) && c.String(flag) == "" {
+			return visit{}, fault.New(fault.Usage, "--%s is empty", flag).WithHint("broker console --help")
+		}
+	}
+	if page.Region == "" && (console.Page{Partition: partition, Region: chain.Region}).Valid() {
+		page.Region = chain.Region
+	}
+	if v.destination, err = page.URL(); err != nil {
+		return visit{}, fault.Of(err).WithHint("broker console --help")
+	}
+	if c.Bool("print") {
+		return v, nil
+	}
+	if v.browser.Words, err = set.Browser(asked); err != nil {
+		return visit{}, err
+	}
+	if c.IsSet("browser") {
+		if v.browser.Words = profiles.SplitCommand(c.String("browser")); len(v.browser.Words) == 0 {
+			return visit{}, fault.New(fault.Usage, "--browser is empty").WithHint("%s", v.printed)
+		}
+	}
+	if _, err := v.browser.Command(""); err != nil {
+		return visit{}, fault.Of(err).WithHint("%s", v.printed)
+	}
+	return v, nil
+}
+
+// signIn turns a session into the address that signs in.
+func (v visit) signIn(ctx context.Context, cred wire.Credential) (secret.String, error) {
+	var life time.Duration
+	if cred.Direct {
+		life = time.Until(cred.Expiration)
+	}
+	keys := exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}
+	token, err := exchange.New(exchange.Options{}).SigninToken(ctx, keys, v.federation, life)
+	if err != nil {
+		return secret.String{}, err
+	}
+	return console.SignIn(v.federation.URL, v.destination, token), nil
+}
+
+// open has a browser go to the address, which is in nobody's arguments.
+func (v visit) open(ctx context.Context, address secret.String) error {
+	redirect, err := console.NewRedirect(address)
+	if err != nil {
+		return fault.New(fault.Failed, "listen on loopback for the browser: %w", err).WithHint("%s", v.printed)
+	}
+	command, err := v.browser.Command(redirect.URL())
+	if err != nil {
+		return fault.Of(err).WithHint("%s", v.printed)
+	}
+	ended, err := console.Start(command, withoutCredentials(os.Environ()))
+	if err == nil {
+		err = redirect.Wait(ctx, ended)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, console.ErrNobody):
+		return fault.New(fault.Failed, "%s was started, but no browser came for the address within %v", command[0], console.Patience).WithHint("%s", v.printed)
+	case ctx.Err() != nil:
+		return fault.New(fault.Failed, "interrupted before the browser came").WithHint("%s", v.printed)
+	}
+	return fault.Of(err).WithHint("%s", v.printed)
+}

@@ -1,0 +1,339 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/vault"
+)
+
+// foreignKey is a key that the other tool has.
+type foreignKey struct {
+	name  string        // of the source that it becomes
+	place vault.Foreign // its keyring; none where it stands in a file
+}
+
+// from is `broker import --from TOOL`: the keys of the tool, and then its settings in the AWS config.
+func (i *importing) from(ctx context.Context, names []string, dryRun bool) error {
+	if !slices.Contains(profiles.Tools(), i.tool) {
+		return fault.New(fault.Usage, "there is no tool %q to import from; it can be %s", i.tool, strings.Join(profiles.Tools(), ", ")).
+			WithHint("broker import --help")
+	}
+	// aws-mfa has settings beside the keys, which go with them.
+	credentials, err := readFile(i.p.paths.Credentials)
+	if err != nil {
+		return err
+	}
+	var keys []foreignKey
+	if i.tool == profiles.AWSVault || i.tool == profiles.Granted {
+		keys, err = i.foreignKeys(ctx, names)
+	} else if dryRun {
+		keys, err = i.plainNames(names)
+	} else {
+		err = i.run(ctx, names, "")
+	}
+	switch {
+	case dryRun && err == nil:
+		for _, key := range keys {
+			if key.place.Backend != "" {
+				i.p.say("would copy the key %s out of %s", fault.Line(key.name), fault.Line(key.place.String()))
+			}
+		}
+	case err == nil && len(keys) > 0:
+		err = i.adoptAll(ctx, keys)
+	}
+	// A key that could not be had does not keep the settings of the others.
+	if err != nil && (ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.NotFound)) {
+		return err
+	}
+	changed, configErr := i.translate(ctx, credentials, keys, dryRun)
+	if !dryRun && (changed || err == nil) && configErr == nil {
+		i.p.say("next: broker profiles link --all")
+	}
+	if err == nil {
+		return configErr
+	}
+	if configErr != nil {
+		i.p.warn([]string{configErr.Error()})
+	}
+	return err
+}
+
+// readFile reads a file that may be missing.
+func readFile(path string) ([]byte, error) {
+	src, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Config, "%w", err)
+	}
+	return src, nil
+}
+
+// plainNames says which keys the plain import would move, and what they would be called.
+func (i *importing) plainNames(names []string) (keys []foreignKey, err error) {
+	plain, _, err := profiles.PlainKeys(i.p.files())
+	if err != nil {
+		return nil, err
+	}
+	if plain, err = chosen(plain, names); err != nil {
+		return nil, err
+	}
+	for _, key := range i.sources(plain, "") {
+		i.p.say("would move the key %s of %s into the keyring as %s", secret.Tail(key.AccessKeyID), fault.Line(key.Profile), fault.Line(key.source))
+		keys = append(keys, foreignKey{name: key.source})
+	}
+	return keys, nil
+}
+
+// places are where the tool keeps its keys, as far as we can read them. The names are those of cli/global.go of
+// github.com/99designs/aws-vault, and of pkg/securestorage and pkg/config of github.com/common-fate/granted.
+func (i *importing) places() ([]vault.Foreign, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, fault.New(fault.Failed, "%w", err)
+	}
+	if i.tool == profiles.Granted {
+		dir := filepath.Join(home, ".granted")
+		if xdg := os.Getenv("XDG_CONFIG_HOME"); xdg != "" {
+			if _, err := os.Stat(dir); err != nil {
+				dir = filepath.Join(xdg, "granted")
+			}
+		}
+		const name = "aws-iam-credentials"
+		return []vault.Foreign{
+			{Backend: vault.SecretService, Collection: "granted-" + name},
+			{Backend: vault.File, Dir: filepath.Join(dir, "secure-storage-"+name)},
+		}, nil
+	}
+	service := vault.Foreign{Backend: vault.SecretService, Collection: "awsvault"}
+	if name := os.Getenv("AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"); name != "" {
+		service.Collection = name
+	}
+	files := vault.Foreign{Backend: vault.File, Dir: filepath.Join(home, ".awsvault/keys")}
+	if dir := os.Getenv("AWS_VAULT_FILE_DIR"); dir != "" {
+		if rest, ok := strings.CutPrefix(dir, "~/"); ok {
+			dir = filepath.Join(home, rest)
+		}
+		if files.Dir, err = filepath.Abs(dir); err != nil {
+			return nil, fault.New(fault.Failed, "%w", err)
+		}
+	}
+	switch backend := os.Getenv("AWS_VAULT_BACKEND"); backend {
+	case "":
+		return []vault.Foreign{service, files}, nil
+	case "secret-service":
+		return []vault.Foreign{service}, nil
+	case "file":
+		return []vault.Foreign{files}, nil
+	default:
+		return nil, fault.New(fault.Failed, "the keys in aws-vault's keyring of the kind %q cannot be read; aws-vault itself can hand them over: aws-vault exec NAME --no-session -- broker add NAME --from-env", backend).
+			WithHint("broker add --help")
+	}
+}
+
+// foreignKeys are the keys in the tool's own keyrings, all or those that were named.
+func (i *importing) foreignKeys(ctx context.Context, names []string) ([]foreignKey, error) {
+	places, err := i.places()
+	if err != nil {
+		return nil, err
+	}
+	caller := i.p.newCaller(func() string { return "" })
+	var keys []foreignKey
+	var looked []string
+	for _, place := range places {
+		looked = append(looked, place.String())
+		found, err := caller.ForeignKeys(ctx, place)
+		if err != nil {
+			i.p.warn([]string{err.Error()})
+			continue
+		}
+		for _, name := range found {
+			switch {
+			case len(names) > 0 && !slices.Contains(names, name):
+			case slices.ContainsFunc(keys, func(k foreignKey) bool { return k.name == name }):
+				i.p.warn([]string{"a second key " + name + " in " + place.String() + " was left there"})
+			case profiles.CheckSource(name, "") != nil:
+				i.p.warn([]string{"the key " + name + " in " + place.String() + " was left there: no source can be called so"})
+			default:
+				keys = append(keys, foreignKey{name, place})
+			}
+		}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(keys, func(k foreignKey) bool { return k.name == name }) {
+			return nil, fault.New(fault.NotFound, "%s keeps no key %q in %s", i.tool, name, strings.Join(looked, " or ")).
+				WithHint("broker import --from %s --dry-run", i.tool)
+		}
+	}
+	if len(keys) == 0 {
+		i.p.say("%s keeps no key in %s", i.tool, strings.Join(looked, " or "))
+	}
+	return keys, nil
+}
+
+// adoptAll copies the keys after a yes.
+func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
+	if !i.yes {
+		var list []string
+		for _, key := range keys {
+			list = append(list, key.name)
+		}
+		if err := i.p.confirm(ctx, "Copy these keys of "+i.tool+" into the keyring: "+fault.Line(strings.Join(list, ", "))+"? They stay in its own too."); err != nil {
+			return err
+		}
+	}
+	var err error
+	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
+		return err
+	}
+	phrase := secret.New(os.Getenv("AWS_VAULT_FILE_PASSPHRASE"))
+	if i.tool != profiles.AWSVault {
+		phrase = secret.String{}
+	}
+	var failed []error
+	stored := 0
+	for _, key := range keys {
+		err := i.adopt(ctx, key, &phrase)
+		if err == nil {
+			stored++
+			continue
+		}
+		failed = append(failed, fault.New(fault.Of(err).Kind, "%s was left in %s: %w", key.name, key.place, err).WithHint("%s", fault.Of(err).Hint))
+		if ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || errors.Is(err, vault.ErrForeignPassphrase) {
+			break
+		}
+	}
+	if stored > 0 {
+		remove := "aws-vault remove NAME"
+		if i.tool == profiles.Granted {
+			remove = "granted credentials remove NAME"
+		}
+		i.p.say("the keys are in the keyring of %s too; this deletes one there: %s", i.tool, remove)
+	}
+	return i.p.first(failed)
+}
+
+// adopt copies one key. The passphrase is asked for where it is wanted, and kept for the next key.
+func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.String) error {
+	known, _ := i.set.Source(key.name)
+	endpoint := endpointOf(known, i.settings)
+	var id string
+	var who vault.Identity
+	err := i.ring.with(ctx, func() (err error) {
+		for try := 0; ; try++ {
+			id, who, err = i.ring.Adopt(ctx, key.place, *phrase, key.name, key.name, known.AccessKeyID, endpoint)
+			if !errors.Is(err, vault.ErrForeignPassphrase) {
+				return err
+			}
+			// It is not our own keyring that is locked.
+			wanted := fault.New(fault.Failed, "%w", err).WithHint("broker import --help")
+			if i.tool == profiles.AWSVault && !hasTerminal() {
+				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in AWS_VAULT_FILE_PASSPHRASE", err).WithHint("broker import --help")
+			}
+			if try == passphraseTries || !hasTerminal() {
+				return wanted
+			}
+			if *phrase, err = i.askForeign(ctx, key.place, wanted); err != nil {
+				return err
+			}
+		}
+	})
+	if errors.Is(err, vault.ErrExists) {
+		f := fault.Of(err)
+		return fault.New(fault.Failed, "%s; a key is never overwritten", f.Error()).WithHint("broker remove %s", fault.Word(key.name))
+	}
+	if err != nil {
+		return err
+	}
+	return i.register(ctx, found{Plain: profiles.Plain{Profile: key.name, AccessKeyID: id}, source: key.name}, who)
+}
+
+func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why error) (secret.String, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return secret.String{}, err
+	}
+	defer func() { _ = t.Close() }()
+	i.p.warn([]string{why.Error()})
+	return t.hidden(ctx, "Passphrase of "+i.tool+" for "+fault.Line(place.Dir)+": ")
+}
+
+// translate puts AWS's own keys in the place of the tool's in the AWS config.
+func (i *importing) translate(ctx context.Context, credentials []byte, listed []foreignKey, dryRun bool) (changed bool, err error) {
+	set, err := new(profiles.Store).Load(i.p.files())
+	if err != nil {
+		return false, err
+	}
+	credproc, err := credprocProgram()
+	if err != nil {
+		return false, err
+	}
+	where := profiles.Elsewhere{Tool: i.tool, Files: i.p.files(), Credentials: credentials, Credproc: credproc}
+	for _, source := range set.Sources() {
+		where.Keys = append(where.Keys, source.Name)
+	}
+	if dryRun {
+		for _, key := range listed {
+			where.Keys = append(where.Keys, key.name)
+		}
+	}
+	path := i.p.paths.Config
+	if where.Config, err = readFile(path); err != nil {
+		return false, err
+	}
+	result, err := profiles.Translate(where)
+	if err != nil {
+		return false, err
+	}
+	for _, left := range result.Left {
+		i.p.warn([]string{left.String() + "; it was left as it is"})
+	}
+	if bytes.Equal(where.Config, result.Config) {
+		i.p.say("nothing in %s has to be changed", path)
+		return false, nil
+	}
+	if dryRun {
+		hidden := func(src []byte) []byte { return profiles.Redact(profiles.ConfigDocument, src) }
+		for line := range strings.Lines(string(diff.Diff(path, hidden(where.Config), path, hidden(result.Config)))) {
+			i.p.say("%s", printable(line))
+		}
+		return true, nil
+	}
+	for _, change := range result.Changed {
+		i.p.say("%s", fault.Line(change.String()))
+	}
+	if !i.yes {
+		if err := i.p.confirm(ctx, "Write that into "+path+"?"); err != nil {
+			return false, err
+		}
+	}
+	backup := path + ".broker-backup"
+	if profiles.HoldsSecret(where.Config) {
+		// A copy of a key is what import is there to end.
+		i.p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
+		backup = ""
+	}
+	err = editFile(path, backup, func(src []byte) ([]byte, error) {
+		now := where
+		now.Config = src
+		again, err := profiles.Translate(now)
+		return again.Config, err
+	})
+	if err != nil {
+		return false, err
+	}
+	if backup != "" {
+		i.p.say("changed %s; what it was is in %s", path, backup)
+	}
+	return true, nil
+}

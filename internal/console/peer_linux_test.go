@@ -1,0 +1,91 @@
+package console
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"broker/internal/secret"
+)
+
+// The test binary also plays another user, who has read the address in the browser's arguments.
+func TestMain(m *testing.M) {
+	if address := os.Getenv("CONSOLE_TEST_ADDRESS"); address != "" {
+		os.Exit(stranger(address))
+	}
+	os.Exit(m.Run())
+}
+
+// stranger prints the status of one request.
+func stranger(address string) int {
+	host, path, _ := strings.Cut(strings.TrimPrefix(address, "http://"), "/")
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		return 1
+	}
+	_, _ = conn.Write([]byte("GET /" + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n"))
+	answer := make([]byte, 1024)
+	n, _ := conn.Read(answer)
+	_, _ = os.Stdout.Write(answer[:n])
+	return 0
+}
+
+func TestAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	r, err := NewRedirect(secret.New(signedIn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "console-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/stranger", self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(uid uint32) string {
+		cmd := exec.Command(dir + "/stranger")
+		cmd.Dir = "/"
+		cmd.Env = []string{"CONSOLE_TEST_ADDRESS=" + r.URL()}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	if answer := ask(65534); !strings.HasPrefix(answer, "HTTP/1.1 404 ") {
+		t.Errorf("another user got %q", answer)
+	}
+	// And it was not spent.
+	if answer := ask(0); !strings.HasPrefix(answer, "HTTP/1.1 302 ") {
+		t.Errorf("this user got %q", answer)
+	}
+	_ = r.close()
+}
+
+func TestTableAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:80": "0100007F:0050", "127.0.0.1:65535": "0100007F:FFFF", "[::1]:80": "", "localhost:80": "", "": "",
+	} {
+		if got := tableAddress(address); got != want {
+			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+	if ours("127.0.0.1:1", "127.0.0.1:2") {
+		t.Error("a connection that does not exist is ours")
+	}
+}

@@ -1,0 +1,57 @@
+package exchange
+
+import (
+	"context"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+
+	"broker/internal/fault"
+	"broker/internal/session"
+)
+
+// federate is Call for GetFederationToken. Without a policy the session could do nothing.
+func (c *Client) federate(ctx context.Context, q question, call session.Call) (session.Credentials, error) {
+	q.verb = "federate as " + call.SessionName
+	q.resource = call.PolicyARN
+	if call.MFASerial != "" || call.Policy == "" && call.PolicyARN == "" {
+		return session.Credentials{}, fault.New(fault.Internal, "%s: the call has a device, or no policy", q.verb)
+	}
+	in := &sts.GetFederationTokenInput{
+		Name:            aws.String(call.SessionName),
+		DurationSeconds: seconds(call.Duration),
+		Policy:          text(call.Policy),
+	}
+	if call.PolicyARN != "" {
+		in.PolicyArns = []types.PolicyDescriptorType{{Arn: aws.String(call.PolicyARN)}}
+	}
+	for _, t := range call.Tags {
+		in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
+	}
+	var got session.Credentials
+	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
+		out, err := a.sts().GetFederationToken(ctx, in)
+		if err != nil {
+			return err
+		}
+		if got, err = a.credentials(out.Credentials, maxSessionToken); err != nil {
+			return err
+		}
+		var arn string
+		if out.FederatedUser != nil {
+			arn = aws.ToString(out.FederatedUser.Arn)
+		}
+		// arn:PARTITION:sts::ACCOUNT:federated-user/NAME
+		if _, name, ok := parseARN(arn, "sts", "federated-user/"); !ok || !strings.EqualFold(name, call.SessionName) {
+			return a.badField("FederatedUser", arn)
+		}
+		got.Subject = arn
+		return nil
+	})
+	if err != nil {
+		return session.Credentials{}, err
+	}
+	return got, nil
+}

@@ -1,0 +1,558 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// The tools that Translate knows.
+const (
+	AWSVault = "aws-vault"
+	Granted  = "granted"
+	Awsume   = "awsume"
+	AWSRunas = "aws-runas"
+	AWSMFA   = "aws-mfa"
+)
+
+// Tools are the tools that Translate knows.
+func Tools() []string { return []string{AWSVault, Granted, Awsume, AWSRunas, AWSMFA} }
+
+// Translation is what Translate made of a config.
+type Translation struct {
+	Config  []byte
+	Changed []Warning // what was changed, with the line where it stood
+	Left    []Warning // what has no translation and stays, with the reason
+}
+
+// Elsewhere is what another tool left in the AWS files.
+type Elsewhere struct {
+	Tool        string
+	Files       Files
+	Config      []byte   // of Files.Config
+	Credentials []byte   // of Files.Credentials; aws-mfa alone keeps its settings there
+	Keys        []string // the names of the sources that there are, or will be
+	Credproc    string   // the program that takes the place of the tool's helper
+}
+
+// Translate puts AWS's own keys in the place of those that only the other tool reads, so that the profiles mean to us, and
+// to every AWS tool, what they meant to that one. It is line-exact as SetSection is, reads and writes no
+// file, and of its own result it changes nothing. Errors: fault.Usage for another tool, fault.Config, with the line, for a
+// file that is not text.
+//
+// What the keys mean is from the sources and pages of the tools:
+// vault/config.go and USAGE.md of github.com/99designs/aws-vault, awsume/awsumepy/lib/profile.py of
+// github.com/trek10inc/awsume, docs/iam_config.md and docs/saml_client_config.md of github.com/mmmorris1975/aws-runas,
+// awsmfa/__init__.py of github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted.
+func Translate(from Elsewhere) (Translation, error) {
+	if !slices.Contains(Tools(), from.Tool) {
+		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, strings.Join(Tools(), ", "))
+	}
+	t := &translating{Elsewhere: from}
+	if err := t.read(); err != nil {
+		return Translation{}, err
+	}
+	if from.Tool == AWSMFA {
+		t.longTerm()
+	}
+	for _, name := range t.names {
+		switch from.Tool {
+		case AWSVault:
+			t.include(name)
+			t.helper(name)
+			t.leave(name, "is nothing that the broker sends", "session_tags", "source_identity")
+		case Granted:
+			t.helper(name)
+			t.leave(name, "is of IAM Identity Center, which the broker does not serve", "granted_sso_start_url", "granted_sso_account_id")
+		case Awsume:
+			if t.leave(name, "is of SAML, which the broker does not serve", "principal_arn") {
+				continue
+			}
+			t.inherit(name, keyRegion)
+			t.duration(name, "role_duration")
+		case AWSRunas:
+			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry", "session_token_duration")
+			if t.leave(name, "is of SAML or web identity, which the broker does not serve", samlKeys...) {
+				continue
+			}
+			t.duration(name, "credentials_duration", t.text(name, keySourceProfile), "default")
+			t.jump(name)
+			t.inherit(name, keyRegion, keyMFASerial)
+		}
+	}
+	t.result.Config = bytes.Join(t.parts, nil)
+	return t.result, t.err
+}
+
+// samlKeys are those of aws-runas for logins that are no IAM user's.
+var samlKeys = []string{"saml_auth_url", "saml_metadata_url", "web_identity_auth_url", "auth_url"}
+
+// translating is one call of Translate.
+type translating struct {
+	Elsewhere
+	names []string // of the profiles, in file order
+	own   map[string]map[string]foreignValue
+	lines map[string]int // of their headers
+	// parts are the config, one for each section, so that an edit does not read all of a large file; at says which is whose.
+	parts  [][]byte
+	at     map[string]int
+	result Translation
+	err    error // the first
+}
+
+// foreignValue is a value with its line; line 0 is that of one that was written here.
+type foreignValue struct {
+	text string
+	line int
+}
+
+func (t *translating) read() error {
+	doc, bad := scan(t.Config, false)
+	if bad != nil {
+		return fault.New(fault.Config, "%s: this line %s", Origin{t.Files.Config, bad.line}, bad.text)
+	}
+	t.own, t.lines, t.at = map[string]map[string]foreignValue{}, map[string]int{}, map[string]int{}
+	from, twice := 0, false
+	for i := range doc.sections {
+		s := &doc.sections[i]
+		if i > 0 {
+			t.parts = append(t.parts, bytes.Clone(t.Config[from:s.start]))
+			from = s.start
+		}
+		if s.kind != SectionProfile {
+			continue
+		}
+		if t.own[s.name] != nil {
+			twice = true
+			continue
+		}
+		t.at[s.name] = i
+		t.names, t.lines[s.name] = append(t.names, s.name), s.line
+		t.own[s.name] = map[string]foreignValue{}
+		for _, e := range doc.entriesOf(SectionProfile, s.name) {
+			t.own[s.name][strings.ToLower(string(e.key))] = foreignValue{string(e.value), e.line}
+		}
+	}
+	t.parts = append(t.parts, bytes.Clone(t.Config[from:]))
+	if twice {
+		t.parts, t.at = [][]byte{bytes.Clone(t.Config)}, nil
+	}
+	return nil
+}
+
+// part is the text that has the section of a profile, or that it is appended to.
+func (t *translating) part(name string) *[]byte {
+	if i, ok := t.at[name]; ok {
+		return &t.parts[i]
+	}
+	return &t.parts[len(t.parts)-1]
+}
+
+func (t *translating) text(name, key string) string { return t.own[name][key].text }
+
+// set writes a key, unless it has that value.
+func (t *translating) set(name, key, value string) {
+	if t.err != nil || t.text(name, key) == value {
+		return
+	}
+	part := t.part(name)
+	dst, err := SetSection(*part, SectionProfile, name, []KeyValue{{key, value}})
+	if err != nil {
+		// What was to be replaced by it must not go.
+		t.err = fault.New(fault.Config, "%s: %s for profile %q: %w", Origin{t.Files.Config, t.lines[name]}, key, name, err)
+		return
+	}
+	if t.own[name] == nil {
+		t.own[name] = map[string]foreignValue{}
+	}
+	*part = dst
+	t.own[name][key] = foreignValue{text: value}
+}
+
+// remove takes keys out.
+func (t *translating) remove(name string, keys ...string) {
+	if t.err != nil {
+		return
+	}
+	part := t.part(name)
+	*part, t.err = RemoveKeys(*part, SectionProfile, name, keys...)
+	for _, key := range keys {
+		delete(t.own[name], key)
+	}
+}
+
+func (t *translating) changed(line int, format string, args ...any) {
+	t.result.Changed = append(t.result.Changed, Warning{Origin{t.Files.Config, line}, fmt.Sprintf(format, args...)})
+}
+
+// left says of a key, or of a profile, why it stays.
+func (t *translating) left(name, key, text string) {
+	t.result.Left = append(t.result.Left, Warning{Origin{t.Files.Config, max(t.own[name][key].line, t.lines[name])}, text})
+}
+
+// leave names a key that has no translation, the first of those that a profile has.
+func (t *translating) leave(name, why string, keys ...string) bool {
+	for _, key := range keys {
+		if t.text(name, key) != "" {
+			t.left(name, key, fmt.Sprintf("%s of profile %q %s", key, name, why))
+			return true
+		}
+	}
+	return false
+}
+
+// inherited are the keys that aws-vault takes from an included profile; inheritedDefault are those that make sense from
+// [default] too, from which it takes all.
+var (
+	inherited = []string{keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion,
+		keySSOSession, keySSOStartURL, "sso_region", "sso_account_id", "sso_role_name", keyWebIdentity}
+	inheritedDefault = []string{keySourceProfile, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion}
+)
+
+// include copies what a profile has from its include_profile, and what a role has from [default], and takes
+// aws-vault's own keys out.
+func (t *translating) include(name string) {
+	const include, parent = "include_profile", "parent_profile"
+	key := include
+	if t.text(name, include) == "" {
+		key = parent
+	}
+	at := t.own[name][key]
+	chain := []string{name}
+	for next := at.text; next != ""; {
+		if slices.Contains(chain, next) || t.own[next] == nil {
+			t.left(name, key, fmt.Sprintf("%s of profile %q leads to %q, which is missing or goes round in a circle", key, name, next))
+			return
+		}
+		chain = append(chain, next)
+		last := next
+		if next = t.text(last, include); next == "" {
+			next = t.text(last, parent)
+		}
+	}
+	// One that was translated already names nothing any more, and has what it took.
+	for _, from := range chain[1:] {
+		t.copy(name, from, inherited...)
+	}
+	if at.text != "" {
+		t.remove(name, include, parent)
+		t.changed(at.line, "profile %q has the settings of %q itself, in place of its %s", name, at.text, key)
+	}
+	if t.text(name, keyRoleARN) == "" || name == "default" {
+		return
+	}
+	if took := t.copy(name, "default", inheritedDefault...); len(took) > 0 {
+		t.changed(t.lines[name], "profile %q has %s of [default] itself: AWS tools inherit nothing", name, strings.Join(took, ", "))
+	}
+	switch {
+	case t.text(name, keySourceProfile) != "" || t.text(name, keyWebIdentity) != "" || t.text(name, keyCredentialSource) != "":
+	case slices.Contains(t.Keys, name):
+		t.set(name, keySourceProfile, name)
+		t.changed(t.lines[name], "profile %q has source_profile = %s: aws-vault used the key of that name", name, name)
+	default:
+		t.left(name, keyRoleARN, fmt.Sprintf("profile %q has a role_arn and no source_profile, and no key has its name", name))
+	}
+	if source := t.text(name, keySourceProfile); source != name && t.text(source, keyRoleARN) == "" {
+		if took := t.copy(name, source, keyMFASerial, keyMFAProcess); len(took) > 0 {
+			t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing", name, strings.Join(took, ", "), source)
+		}
+	}
+}
+
+// copy gives a profile the keys of another that it lacks. A role that is assumed from a role has no use for an MFA
+// device: the code was given before, in all of these tools.
+func (t *translating) copy(to, from string, keys ...string) (took []string) {
+	for _, key := range keys {
+		if source := t.text(to, keySourceProfile); key == keyMFASerial && source != to && t.text(source, keyRoleARN) != "" {
+			continue
+		}
+		if value := t.text(from, key); value != "" && t.text(to, key) == "" && !(key == keySourceProfile && value == to) {
+			t.set(to, key, value)
+			took = append(took, key)
+		}
+	}
+	return took
+}
+
+// inherit gives a role what the tool takes from the section of its source_profile, then from [default].
+func (t *translating) inherit(name string, keys ...string) {
+	if t.text(name, keyRoleARN) == "" {
+		return
+	}
+	for _, from := range []string{t.text(name, keySourceProfile), "default"} {
+		if from == name {
+			continue
+		}
+		if took := t.copy(name, from, keys...); len(took) > 0 {
+			t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing", name, strings.Join(took, ", "), from)
+		}
+	}
+}
+
+// duration makes duration_seconds of a key of the tool, of the profile itself or of those that it inherits it from.
+func (t *translating) duration(name, key string, from ...string) {
+	if t.text(name, keyRoleARN) == "" {
+		return // roles inherit it; here it means nothing
+	}
+	at, own := t.own[name][key]
+	for _, other := range from {
+		if at.text == "" && t.text(name, keyDuration) == "" {
+			at = t.own[other][key]
+		}
+	}
+	if at.text == "" {
+		return
+	}
+	d, err := time.ParseDuration(at.text)
+	if n, atoi := strconv.Atoi(at.text); atoi == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 15*time.Minute || d > 12*time.Hour || d%time.Second != 0 {
+		t.left(name, key, fmt.Sprintf("%s of profile %q is no duration from 15m to 12h", key, name))
+		return
+	}
+	if t.text(name, keyDuration) == "" {
+		t.set(name, keyDuration, strconv.Itoa(int(d.Seconds())))
+	}
+	if own {
+		t.remove(name, key)
+	}
+	t.changed(max(at.line, 1), "profile %q has duration_seconds = %s for %s", name, t.text(name, keyDuration), key)
+}
+
+// jump makes a chain of two roles of a role with a jump_role_arn.
+func (t *translating) jump(name string) {
+	const key = "jump_role_arn"
+	at, ok := t.own[name][key]
+	if !ok {
+		return
+	}
+	source := t.text(name, keySourceProfile)
+	hop := name + "-jump"
+	switch {
+	case t.text(name, keyRoleARN) == "" || source == "":
+		t.left(name, key, fmt.Sprintf("%s of profile %q, which has no role_arn with a source_profile", key, name))
+		return
+	case t.any([]string{source, "default"}, samlKeys...):
+		t.left(name, key, fmt.Sprintf("%s of profile %q is of SAML or web identity, which the broker does not serve", key, name))
+		return
+	case t.own[hop] != nil:
+		t.left(name, key, fmt.Sprintf("%s of profile %q would make a profile %q, which is there already", key, name, hop))
+		return
+	case checkRoleARN(at.text) != nil:
+		t.left(name, key, fmt.Sprintf("%s of profile %q is not the ARN of a role", key, name))
+		return
+	}
+	t.set(hop, keyRoleARN, at.text)
+	t.set(hop, keySourceProfile, source)
+	t.set(hop, keyDuration, "3600") // more is not to be had for a role on the way to another
+	t.copy(hop, name, keyRegion, keyMFASerial)
+	t.inherit(hop, keyRegion, keyMFASerial)
+	t.set(name, keySourceProfile, hop)
+	t.remove(name, key)
+	t.changed(at.line, "profile %q goes over the new profile %q in place of its %s", name, hop, key)
+}
+
+func (t *translating) any(names []string, keys ...string) bool {
+	for _, name := range names {
+		for _, key := range keys {
+			if t.text(name, key) != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// helper replaces a credential_process that starts the other tool.
+func (t *translating) helper(name string) {
+	at, ok := t.own[name][keyCredentialProcess]
+	if !ok {
+		return
+	}
+	words := SplitCommand(at.text)
+	if len(words) == 0 || !t.isTool(words[0]) {
+		return
+	}
+	of := foreignProfile(words[1:])
+	hasRole := t.text(name, keyRoleARN) != ""
+	why := ""
+	switch {
+	case of == "":
+		why = "names no profile that could be read"
+	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity, "web_identity_token_process"):
+		why = "is of IAM Identity Center or web identity, which the broker does not serve"
+	case !slices.Contains(t.Keys, t.root(of)):
+		// The tool still serves it; the broker would not.
+		why = fmt.Sprintf("is of %q, and no source is called %q", of, t.root(of))
+	case hasRole && of != name:
+		why = fmt.Sprintf("is of %q, and the profile has a role_arn of its own", of)
+	case hasRole:
+		t.remove(name, keyCredentialProcess)
+		t.changed(at.line, "profile %q is its role_arn, without the credential_process of %s", name, t.Tool)
+		return
+	case t.text(of, keyRoleARN) != "":
+		t.copy(name, of, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion)
+		t.remove(name, keyCredentialProcess)
+		t.changed(at.line, "profile %q is the role of %q, in place of a credential_process of %s", name, of, t.Tool)
+		return
+	default:
+		command, err := Command(t.Credproc, of)
+		if err != nil {
+			why = "cannot be replaced: " + err.Error()
+			break
+		}
+		t.set(name, keyCredentialProcess, command)
+		t.changed(at.line, "profile %q asks the broker for %q, in place of %s", name, of, t.Tool)
+		return
+	}
+	t.left(name, keyCredentialProcess, fmt.Sprintf("credential_process of profile %q %s", name, why))
+}
+
+// root is where the roles of a profile begin.
+func (t *translating) root(name string) string {
+	for range maxHops {
+		source := t.text(name, keySourceProfile)
+		if t.text(name, keyRoleARN) == "" || source == "" || source == name {
+			break
+		}
+		name = source
+	}
+	return name
+}
+
+// isTool reports whether a program is the tool.
+func (t *translating) isTool(program string) bool {
+	base := strings.TrimSuffix(path.Base(strings.ReplaceAll(program, `\`, "/")), ".exe")
+	return base == t.Tool
+}
+
+// helperFlags are the flags of aws-vault and Granted that take the next word, cli/exec.go, cli/export.go and cli/global.go of
+// aws-vault and pkg/granted/credential_process.go.
+var helperFlags = []string{"--duration", "-d", "--region", "--mfa-token", "-t", "--prompt", "--backend", "--keychain", "--secret-service-collection",
+	"--pass-dir", "--pass-cmd", "--pass-prefix", "--file-dir", "--format", "--aws-config-file", "--url", "--window"}
+
+// foreignProfile is the profile that a helper of aws-vault or Granted is asked for: `exec NAME --json`, `export
+// --format=json NAME`, `credential-process --profile NAME`. Empty where that is not clear.
+func foreignProfile(words []string) string {
+	var rest []string
+	profile := ""
+	for i := 0; i < len(words); i++ {
+		switch word := words[i]; {
+		case word == "--profile" && i+1 < len(words):
+			i++
+			profile = words[i]
+		case strings.HasPrefix(word, "--profile="):
+			profile = strings.TrimPrefix(word, "--profile=")
+		case slices.Contains(helperFlags, word):
+			i++
+		case strings.HasPrefix(word, "-"):
+		default:
+			rest = append(rest, word)
+		}
+	}
+	switch {
+	case len(rest) == 1 && rest[0] == "credential-process":
+		return profile
+	case len(rest) == 2 && (rest[0] == "exec" || rest[0] == "export"):
+		return rest[1]
+	}
+	return ""
+}
+
+// longTermSuffix is what aws-mfa puts behind the name of a section with a long-lived key.
+const longTermSuffix = "-long-term"
+
+// longTerm makes a profile of the role that aws-mfa assumes for a name.
+func (t *translating) longTerm() {
+	doc, bad := scan(t.Credentials, true)
+	if bad != nil {
+		t.err = fault.New(fault.Config, "%s: this line %s", Origin{t.Files.Credentials, bad.line}, bad.text)
+		return
+	}
+	for i := range doc.sections {
+		name, ok := strings.CutSuffix(doc.sections[i].name, longTermSuffix)
+		if !ok || name == "" {
+			continue
+		}
+		var role, device foreignValue
+		for _, e := range doc.sections[i].entries {
+			switch strings.ToLower(string(e.key)) {
+			case "assume_role":
+				role = foreignValue{string(e.value), e.line}
+			case "aws_mfa_device":
+				device = foreignValue{string(e.value), e.line}
+			}
+		}
+		origin := Origin{t.Files.Credentials, role.line}
+		switch {
+		case role.text == "":
+			continue
+		case checkRoleARN(role.text) != nil:
+			t.result.Left = append(t.result.Left, Warning{origin, fmt.Sprintf("assume_role of %q is not the ARN of a role", name)})
+			continue
+		case t.text(name, keyRoleARN) == role.text:
+			continue
+		case t.text(name, keyRoleARN) != "":
+			t.result.Left = append(t.result.Left, Warning{origin, fmt.Sprintf("assume_role of %q, which is another role in %s", name, t.Files.Config)})
+			continue
+		}
+		source := name
+		if !slices.Contains(t.Keys, name) { // one key under several names is one source, which the others lead to
+			source = name + longTermSuffix
+		}
+		t.set(name, keyRoleARN, role.text)
+		t.set(name, keySourceProfile, source)
+		if checkMFASerial(device.text) == nil {
+			t.set(name, keyMFASerial, device.text)
+		}
+		t.result.Changed = append(t.result.Changed, Warning{origin, fmt.Sprintf("profile %q is the role that aws-mfa assumed for it", name)})
+	}
+}
+
+// LongTerm is the name for which aws-mfa keeps a long-lived key in a section: NAME of [NAME-long-term].
+func LongTerm(section string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(section, longTermSuffix)
+	return name, ok && name != ""
+}
+
+// RemoveTemporary returns a credentials file without the sections of temporary keys that aws-mfa or awsume keep there, which
+// would come before every credential_process: aws-mfa's [NAME] beside [NAME-long-term], for the names whose key was
+// taken out, with the settings of the long-term section; and awsume's sections that say so. It answers the names that
+// went. Errors are those of SetSection.
+func RemoveTemporary(src []byte, tool string, longTerm []string) (dst []byte, names []string, err error) {
+	doc, err := scanForEdit(src, SectionCredentials)
+	if err != nil {
+		return nil, nil, err
+	}
+	dst = src
+	for i := range doc.sections {
+		s := &doc.sections[i]
+		has := func(key string) bool {
+			return slices.ContainsFunc(s.entries, func(e entry) bool { return strings.EqualFold(string(e.key), key) && len(e.value) > 0 })
+		}
+		name, isLong := LongTerm(s.name)
+		switch {
+		case s.kind != SectionCredentials || slices.Contains(names, s.name):
+			continue
+		case tool == AWSMFA && isLong && slices.Contains(longTerm, name):
+			if dst, err = RemoveKeys(dst, SectionCredentials, s.name, "aws_mfa_device", "assume_role"); err == nil {
+				dst, err = RemovePlainKey(dst, SectionCredentials, s.name) // the rest of it, where nothing is left
+			}
+		case tool == AWSMFA && slices.Contains(longTerm, s.name) && has(keySessionToken) && has("expiration"),
+			tool == Awsume && has(keySessionToken) && (has("autoawsume") || has("manager")):
+			dst, err = RemoveSection(dst, SectionCredentials, s.name)
+			names = append(names, s.name)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return dst, names, nil
+}

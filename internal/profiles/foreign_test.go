@@ -1,0 +1,322 @@
+package profiles
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+)
+
+// elsewhere is one of the cases in testdata/foreign.
+func elsewhere(t *testing.T, tool string) Elsewhere {
+	t.Helper()
+	from := Elsewhere{Tool: tool, Files: Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam", "deploy"}, Credproc: "/usr/local/bin/credproc"}
+	var err error
+	if from.Config, err = os.ReadFile("testdata/foreign/" + tool + ".before"); err != nil {
+		t.Fatal(err)
+	}
+	if from.Credentials, err = os.ReadFile("testdata/foreign/" + tool + ".credentials"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return from
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata/foreign", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s: %v\ngot:\n%s\nwant:\n%s", name, err, got, want)
+	}
+}
+
+// TestTranslate: what a realistic config of each tool becomes, and what is said of it. Done twice is done once, and lines
+// that are not meant to change stay, whatever ends them.
+func TestTranslate(t *testing.T) {
+	for _, tool := range Tools() {
+		t.Run(tool, func(t *testing.T) {
+			from := elsewhere(t, tool)
+			before := bytes.Clone(from.Config)
+			got, err := Translate(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(from.Config, before) {
+				t.Error("the source was changed")
+			}
+			golden(t, tool+".after", got.Config)
+			var said strings.Builder
+			for _, w := range got.Changed {
+				said.WriteString(w.String() + "\n")
+			}
+			for _, w := range got.Left {
+				said.WriteString("left: " + w.String() + "\n")
+			}
+			golden(t, tool+".said", []byte(said.String()))
+
+			from.Config = got.Config
+			again, err := Translate(from)
+			if err != nil || !bytes.Equal(again.Config, got.Config) || len(again.Changed) > 0 || len(again.Left) != len(got.Left) {
+				t.Errorf("once more: %v, %v\n%v\n%s", err, again.Changed, again.Left, again.Config)
+			}
+			from.Config = bytes.ReplaceAll(before, []byte("\n"), []byte("\r\n"))
+			crlf, err := Translate(from)
+			if err != nil || !bytes.Equal(crlf.Config, bytes.ReplaceAll(got.Config, []byte("\n"), []byte("\r\n"))) {
+				t.Errorf("with CRLF: %v\n%q", err, crlf.Config)
+			}
+		})
+	}
+}
+
+// TestTranslatedForBotocore: AWS tools read of the result what the other tool meant.
+func TestTranslatedForBotocore(t *testing.T) {
+	needPython(t)
+	var pairs [][2]string
+	paths := map[string]string{}
+	for _, tool := range Tools() {
+		path, _ := filepath.Abs("testdata/foreign/" + tool + ".after")
+		paths[tool] = path
+		pairs = append(pairs, [2]string{path, os.DevNull})
+	}
+	in, _ := json.Marshal(pairs)
+	cmd := exec.Command("python3", "-c", botocoreScript)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]map[string]map[string]any
+	if err := json.Unmarshal(out, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		tool, profile string
+		values        map[string]string // "" is that there is none
+	}{
+		{AWSVault, "prod", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "role_session_name": "paul", "region": "eu-west-1",
+			"mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "include_profile": ""}},
+		{AWSVault, "dev", map[string]string{"source_profile": "work", "role_session_name": "paul", "region": "eu-central-1", "duration_seconds": "900", "parent_profile": ""}},
+		{AWSVault, "prod-process", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "output": "text", "credential_process": ""}},
+		{AWSVault, "home", map[string]string{"source_profile": "home", "region": "us-west-1"}},
+		{AWSVault, "work", map[string]string{"credential_process": "/usr/local/bin/credproc work"}},
+		{AWSVault, "sso", map[string]string{"sso_start_url": "https://example.awsapps.com/start", "sso_region": "eu-west-1", "sso_role_name": "Admin"}},
+		{Granted, "iam2", map[string]string{"credential_process": "/usr/local/bin/credproc iam"}},
+		{Awsume, "admin", map[string]string{"duration_seconds": "3600", "region": "eu-west-1", "role_duration": ""}},
+		{AWSRunas, "one", map[string]string{"duration_seconds": "7200", "region": "us-east-1", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
+		{AWSRunas, "two", map[string]string{"duration_seconds": "1800", "region": "eu-west-1", "credentials_duration": ""}},
+		{AWSRunas, "far", map[string]string{"source_profile": "far-jump", "jump_role_arn": "", "mfa_serial": "", "role_arn": "arn:aws:iam::222233334444:role/far"}},
+		{AWSRunas, "far-jump", map[string]string{"source_profile": "user", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "role_arn": "arn:aws:iam::444455556666:role/jump"}},
+		{AWSMFA, "deploy", map[string]string{"source_profile": "deploy", "role_arn": "arn:aws:iam::444455556666:role/deploy", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
+	} {
+		got, ok := all[paths[want.tool]][want.profile]
+		if !ok {
+			t.Errorf("%s: botocore finds no profile %s", want.tool, want.profile)
+		}
+		for key, value := range want.values {
+			if s, _ := got[key].(string); s != value {
+				t.Errorf("%s: %s of %s is %q, want %q", want.tool, key, want.profile, s, value)
+			}
+		}
+	}
+}
+
+// TestTranslatedIsResolved: the chains that we make of it.
+func TestTranslatedIsResolved(t *testing.T) {
+	registry := ""
+	for _, name := range []string{"work", "home", "iam", "user", "default", "deploy"} {
+		registry += "[source " + name + "]\naccess_key_id = AKIAEXAMPLEEXAMPLE12\n"
+	}
+	for tool, profiles := range map[string]map[string][]string{
+		AWSVault: {"prod": {"admin"}, "dev": {"admin"}, "prod-process": {"admin"}, "home": {"own"}, "work": nil, "spaced": nil},
+		Granted:  {"iam": nil, "iam2": nil, "role": {"admin"}},
+		Awsume:   {"admin": {"admin"}, "user": nil, "ops": {"admin", "ops"}},
+		AWSRunas: {"one": {"one"}, "two": {"two"}, "far": {"jump", "far"}},
+		AWSMFA:   {"work": nil, "deploy": {"deploy"}},
+	} {
+		config, err := os.ReadFile("testdata/foreign/" + tool + ".after")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
+		for path, text := range map[string][]byte{files.Config: config, files.Registry: []byte(registry)} {
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set, err := new(Store).Load(files)
+		if err != nil {
+			t.Fatal(tool, err)
+		}
+		for name, roles := range profiles {
+			chain, err := set.Resolve(name)
+			var got []string
+			for _, r := range chain.Roles {
+				got = append(got, r.ARN[strings.LastIndexByte(r.ARN, '/')+1:])
+			}
+			if err != nil || strings.Join(got, " ") != strings.Join(roles, " ") {
+				t.Errorf("%s: %s is %v, %v", tool, name, got, err)
+			}
+		}
+	}
+}
+
+func TestTranslateRefuses(t *testing.T) {
+	if _, err := Translate(Elsewhere{Tool: "other"}); !fault.Is(err, fault.Usage) {
+		t.Errorf("another tool: %v", err)
+	}
+	for _, bad := range []string{"[profile a]\x00", "[profile a]\nregion = \xff\n"} {
+		if got, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(bad)}); !fault.Is(err, fault.Config) || got.Config != nil && string(got.Config) != bad {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	// A value that cannot be written elsewhere keeps the key that names it.
+	src := "[profile a]\ninclude_profile = b\nrole_arn = arn:aws:iam::444455556666:role/a\n[profile b]\nsource_profile = x\n  y\n"
+	if _, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(src)}); !fault.Is(err, fault.Config) {
+		t.Errorf("%v", err)
+	}
+	// Names that a shell or an SDK would take apart stay out of a command.
+	src = "[profile \"$(x)\"]\ncredential_process = aws-vault exec $(x)\n"
+	got, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(src), Keys: []string{"$(x)"}, Credproc: "/bin/credproc"})
+	if err != nil || string(got.Config) != src || len(got.Left) != 1 {
+		t.Errorf("%v %v\n%s", err, got.Left, got.Config)
+	}
+	// A program in a place with a space is quoted, and so is a name.
+	src = "[profile a]\ncredential_process = aws-vault exec a\n"
+	got, err = Translate(Elsewhere{Tool: AWSVault, Config: []byte(src), Keys: []string{"a"}, Credproc: "/my bin/credproc"})
+	if want := "[profile a]\ncredential_process = \"/my bin/credproc\" a\n"; err != nil || string(got.Config) != want {
+		t.Errorf("%v\n%s", err, got.Config)
+	}
+}
+
+func TestForeignProfile(t *testing.T) {
+	for command, want := range map[string]string{
+		"exec work --json":                                   "work",
+		"exec --json work":                                   "work",
+		"exec --json --prompt=ykman work":                    "work",
+		"--backend file exec -d 1h work -j":                  "work",
+		"export --format=json work":                          "work",
+		"export --format json -- work":                       "work",
+		"credential-process --profile work":                  "work",
+		"credential-process --profile=work --auto-login":     "work",
+		"--aws-config-file x credential-process --profile a": "a",
+		"exec work -- sh -c env":                             "",
+		"exec":                                               "",
+		"login work":                                         "",
+		"":                                                   "",
+	} {
+		if got := foreignProfile(SplitCommand(command)); got != want {
+			t.Errorf("%q: %q, want %q", command, got, want)
+		}
+	}
+}
+
+func TestRemoveTemporary(t *testing.T) {
+	src, err := os.ReadFile("testdata/foreign/aws-mfa.credentials")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A key that was not taken out is not touched, nor what belongs to it.
+	dst, names, err := RemoveTemporary(src, AWSMFA, nil)
+	if err != nil || !bytes.Equal(src, dst) || len(names) > 0 {
+		t.Errorf("%v %v\n%s", err, names, dst)
+	}
+	if src, err = RemovePlainKey(src, SectionCredentials, "work-long-term"); err != nil {
+		t.Fatal(err)
+	}
+	dst, names, err = RemoveTemporary(src, AWSMFA, []string{"work"})
+	if err != nil || strings.Join(names, " ") != "work" || bytes.Contains(dst, []byte("[work")) || !bytes.HasPrefix(dst, []byte("[deploy-long-term]\naws_access_key_id")) {
+		t.Errorf("%v %v\n%s", err, names, dst)
+	}
+	src = []byte("[user]\naws_access_key_id = AKIA\naws_secret_access_key = s\n[autoawsume-user]\naws_access_key_id = ASIA\naws_session_token = t\nautoawsume = true\n[mine]\naws_access_key_id = ASIA\naws_session_token = t\n")
+	dst, names, err = RemoveTemporary(src, Awsume, nil)
+	if err != nil || strings.Join(names, " ") != "autoawsume-user" || bytes.Contains(dst, []byte("autoawsume")) || !bytes.Contains(dst, []byte("[mine]")) {
+		t.Errorf("%v %v\n%s", err, names, dst)
+	}
+}
+
+// FuzzTranslate: whatever a config holds, what comes out is text that is read again, a second time changes nothing, and no
+// profile goes.
+func FuzzTranslate(f *testing.F) {
+	for _, tool := range Tools() {
+		src, err := os.ReadFile("testdata/foreign/" + tool + ".before")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(src))
+	}
+	f.Add("[profile a]\ninclude_profile=a\n[profile b]\nrole_arn=x\nsource_profile=b\ninclude_profile=default\n[default]\nsource_profile=b\n")
+	f.Add("[profile a]\ncredential_process = aws-vault exec a\n[profile a]\nregion=b\ncredentials_duration=1h\nrole_arn=c\n")
+	f.Fuzz(func(t *testing.T, src string) {
+		translateTwice(t, src)
+	})
+}
+
+// translateTwice is what holds for every config.
+func translateTwice(t *testing.T, src string) {
+	t.Helper()
+	for _, tool := range Tools() {
+		from := Elsewhere{Tool: tool, Config: []byte(src), Credentials: []byte(src), Keys: []string{"a", "b", "work"}, Credproc: "/bin/credproc"}
+		once, err := Translate(from)
+		if err != nil {
+			continue
+		}
+		from.Config = once.Config
+		twice, err := Translate(from)
+		if err != nil || !bytes.Equal(once.Config, twice.Config) || len(twice.Changed) > 0 {
+			t.Fatalf("%s: %v %v\n%s\nbecame\n%s\nand then\n%s", tool, err, twice.Changed, src, once.Config, twice.Config)
+		}
+		before, _ := scan([]byte(src), false)
+		after, bad := scan(once.Config, false)
+		if bad != nil {
+			t.Fatalf("%s: line %d %s", tool, bad.line, bad.text)
+		}
+		if len(after.sections) < len(before.sections) {
+			t.Fatalf("%s: %d sections of %d are left", tool, len(after.sections), len(before.sections))
+		}
+	}
+}
+
+// TestTranslateAnything: the same for configs of random profiles that include, source and ask each other.
+func TestTranslateAnything(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	names := []string{"default", "a", "b", "c", "a-jump"}
+	values := map[string][]string{
+		"include_profile": names, "parent_profile": names, keySourceProfile: append(names, "work", "gone"),
+		keyRoleARN: {"arn:aws:iam::444455556666:role/r", "arn:aws:iam::444455556666:role/s"}, "jump_role_arn": {"arn:aws:iam::444455556666:role/j", "x"},
+		keyRegion: {"eu-west-1", "us-east-1"}, keyMFASerial: {"arn:aws:iam::111122223333:mfa/paul"}, keyMFAProcess: {"ykman x"}, keyDuration: {"900"},
+		"credentials_duration": {"1h", "30h", ""}, "role_duration": {"900", "x"}, "session_token_duration": {"8h"}, keySSOStartURL: {"https://x"},
+		"saml_auth_url": {"https://x"}, "principal_arn": {"x"}, "granted_sso_start_url": {"https://x"},
+		keyCredentialProcess: {"aws-vault exec a --json", "aws-vault exec work", "granted credential-process --profile b", "granted credential-process --profile=work", "other a"},
+	}
+	keys := slices.Sorted(maps.Keys(values))
+	for range 3000 {
+		var src strings.Builder
+		for _, name := range names[:1+random.IntN(len(names))] {
+			if random.IntN(4) == 0 {
+				continue
+			}
+			src.WriteString(header(SectionProfile, name) + "\n")
+			for range random.IntN(7) {
+				key := keys[random.IntN(len(keys))]
+				src.WriteString(key + " = " + values[key][random.IntN(len(values[key]))] + "\n")
+			}
+		}
+		translateTwice(t, src.String())
+	}
+}

@@ -1,0 +1,52 @@
+package session
+
+import (
+	"cmp"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+// longestFederation is the longest that the broker asks for: a console for a day's work. AWS would give 36 hours.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
+const longestFederation = 12 * time.Hour
+
+// maxFederatedName is how long the name of a federated user may be.
+const maxFederatedName = 32
+
+// viewOnly is the policy of a federated session that was given none: AWS's own of those that see what there
+// is in an account, and neither change it nor read what is in it.
+// https://docs.aws.amazon.com/aws-managed-policy/latest/reference/ViewOnlyAccess.html
+const viewOnly = "policy/job-function/ViewOnlyAccess"
+
+// federationPlan is one call, made with the long-lived key: what the user of a source may do, and of that what
+// a policy leaves. AWS takes no code with it, so whoever carries out the plan has the source's MFA session
+// opened before: see Broker.Credentials.
+func federationPlan(chain profiles.Chain, d Defaults) (Plan, error) {
+	a := d.AdHoc
+	call := Call{
+		Operation:   GetFederationToken,
+		Endpoint:    chain.Source.Endpoint,
+		Duration:    cmp.Or(a.Duration, hour),
+		SessionName: cmp.Or(a.SessionName, d.SessionName[:min(len(d.SessionName), maxFederatedName)]),
+		Policy:      a.Policy,
+		Tags:        a.Tags,
+	}
+	switch {
+	case len(call.SessionName) > maxFederatedName:
+		return Plan{}, fault.New(fault.Usage, "the name of a federated session has at most %d characters", maxFederatedName)
+	case call.Duration > longestFederation || d.MinTTL > call.Duration:
+		return Plan{}, fault.New(fault.Usage, "a federated session lasts %v at most, and as long as was asked", longestFederation)
+	case call.Policy == "":
+		partition, _ := chain.Account()
+		call.PolicyARN = "arn:" + partition + ":iam::aws:" + viewOnly
+	}
+	if d.STSEndpoint != "" {
+		call.Endpoint.URL = d.STSEndpoint
+	}
+	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
+	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}
+	p.keys = keysOf(p)
+	return p, nil
+}
