@@ -171,7 +171,7 @@ var toolTable = []client{
 		name: "CDK 2 deploy", program: fromNPM("aws-cdk/bin/cdk"), asks: []string{" CreateChangeSet", " ExecuteChangeSet", "GetCallerIdentity"},
 		tried: []string{"credential_process", "env"},
 		args: func(h *house, _ *emulator, profile, _ string) []string {
-			return append([]string{"deploy", "--app", filepath.Join(h.dir, "cdk.out"), "--require-approval", "never", "--ci", "--no-notices", "--no-version-reporting", "--no-color"}, naming("--profile", profile)...)
+			return append([]string{"deploy", "--app", filepath.Join(h.dir, "cdk"), "--require-approval", "never", "--ci", "--no-notices", "--no-version-reporting", "--no-color"}, naming("--profile", profile)...)
 		},
 	},
 	{
