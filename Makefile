@@ -8,6 +8,11 @@ revision := $(shell git rev-parse --short HEAD 2>/dev/null)
 ldflags  := -s -w $(if $(revision),-X broker/internal/version.revision=$(revision))
 build     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(ldflags)'
 
+# Where the tools from npm are that `make test-clients` runs, outside of this tree, and which.
+export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
+npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
+	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0
+
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 10s
 
@@ -50,13 +55,21 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	done
 
 test-clients: ## run the tests with software that is not ours; see deps-clients
-	$(GO) test -tags clients -count 1 -run 'Client' ./e2e ./internal/...
+	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
 
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		awscli python3-boto3 dbus gnome-keyring bash zsh fish less tmux strace oathtool \
-		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool
+		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
+		rclone s3cmd restic
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
+		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \
+		$$install || { echo 'npm install failed; once more' >&2; sleep 5; $$install; }; \
+	else \
+		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
+	fi
 
 install: build ## install broker, credproc and completion below PREFIX (/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin' \

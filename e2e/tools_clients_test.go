@@ -14,12 +14,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// TestClientsExplain holds what explain says of the AWS CLI, boto3 and the Go SDK to what they do with the same files: an
+// TestClientsExplain holds what explain says of the AWS CLI, boto3, the JS SDKs and the Go SDK to what they do with the same files: an
 // answer from the broker is a role of prod, one from elsewhere is another's, a failure is one.
 func TestClientsExplain(t *testing.T) {
 	const robot = "aws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
 	h := clientHouse(t)
-	h.env = append(h.env, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1")
+	h.env = append(h.env, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1", "AWS_SDK_LOAD_CONFIG=1")
 	credproc := fmt.Sprintf("credential_process = %q prod\n", filepath.Join(h.bin, "credproc"))
 	role := "role_arn = " + prodRole + "\nsource_profile = security\n"
 	const region = "region = eu-west-1\n"
@@ -65,6 +65,18 @@ func TestClientsExplain(t *testing.T) {
 	must(t, h.write(filepath.Join(h.home, ".aws/credentials"), ""))
 	h.env = append(h.env, "AWS_ACCESS_KEY_ID=AKIADEMOROBOTFAKE333", "AWS_SECRET_ACCESS_KEY=fake/demo+secret/of+robot/fake/demo+3333", "AWS_PROFILE=prod", "AWS_REGION=eu-west-1")
 	for tool, ask := range askers(t, h) {
+		switch {
+		case tool == "JS SDK 3":
+			if arn := ask(""); !strings.HasPrefix(arn, clientRoles[1].arn) {
+				t.Errorf("%s, with AWS_PROFILE: %q", tool, arn)
+			}
+			continue
+		case tool == "JS SDK 2":
+			if arn := ask("prod"); !strings.Contains(arn, "robot") {
+				t.Errorf("%s, with AWS_PROFILE: %q", tool, arn)
+			}
+			continue
+		}
 		if arn := ask("prod"); !strings.HasPrefix(arn, clientRoles[1].arn) {
 			t.Errorf("%s, given the profile: %q", tool, arn)
 		}
@@ -94,6 +106,21 @@ func askers(t *testing.T, h *house) map[string]func(profile string) string {
 		// One that knows AWS_ENDPOINT_URL_STS: its own AssumeRole must not leave the machine.
 		if r := h.run(python, "-c", "import boto3; from botocore.configprovider import ConfiguredEndpointProvider"); r.code == 0 {
 			all["boto3"] = func(profile string) string { return succeeded(h.run(python, "-c", botoProgram, profile, h.sim.url)) }
+		}
+	}
+	for tool, file := range map[string]string{"JS SDK 2": "js2.js", "JS SDK 3": "js3.js"} {
+		program := ours(file, "aws-sdk")(t, h)
+		if program == "" {
+			missing(t, tool)
+		}
+		redirect, err := filepath.Abs("testdata/clients/redirect.js")
+		must(t, err)
+		all[tool] = func(profile string) string {
+			words := []string{"EMULATOR=" + h.sim.url, "NODE_PATH=" + filepath.Join(clientsDir, "node_modules")}
+			if profile != "" && tool == "JS SDK 2" {
+				words = append(words, "AWS_PROFILE="+profile)
+			}
+			return succeeded(h.run("env", append(words, "node", "--require", redirect, program, profile)...))
 		}
 	}
 	if all["boto3"] == nil {

@@ -33,6 +33,8 @@ type tool struct {
 	plain bool
 	// refuses says that one section that stands twice is an error of the whole file.
 	refuses bool
+	// goesOn says that it tries credential_process where the role of the profile leads nowhere.
+	goesOn bool
 	// instead says what to do where it cannot read credential_process; empty where it can.
 	instead string
 }
@@ -72,8 +74,8 @@ var tools = func() []tool {
 		{name: "boto3", order: botocore, refuses: true},
 		{name: "Terraform", order: golang},
 		{name: "CDK", order: js3},
-		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true},
-		{name: "JS SDK 3", order: js3},
+		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true, goesOn: true},
+		{name: "JS SDK 3", order: js3, goesOn: true}, // fromNodeProviderChain (run); CDK and osls build their own chains
 		{name: "Serverless 3", order: serverless, plain: true, instead: "broker exec --mode file %[1]s -- sls deploy --aws-profile %[1]s, or broker publish %[1]s"},
 		{name: "osls 4", order: js3},
 		{name: "Java SDK", order: java},
@@ -139,7 +141,11 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		}
 		switch w {
 		case wayRole:
-			return s.roleVerdict(t, p, at)
+			from, text := s.roleVerdict(t, p, at)
+			if process, ok := p.way(p.aws, wayProcess); ok && from == FromNobody && t.goesOn {
+				return s.processVerdict(p, process)
+			}
+			return from, text
 		case wayWebIdentity:
 			return FromElse, fmt.Sprintf("exchanges a web identity token (%s)", at)
 		case waySSO:
