@@ -118,7 +118,11 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
-	go d.watch(ctx, listener, cancel)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		d.watch(ctx, listener, cancel)
+	}()
 	renewing := make(chan struct{})
 	go func() {
 		defer close(renewing)
@@ -137,6 +141,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	d.drain()
 	endpoints.Wait()
 	<-renewing
+	<-watching
 	if err := d.publishing.endAll(); err != nil {
 		d.Log.Error("stop", "err", err)
 	}
