@@ -123,8 +123,8 @@ func askers(t *testing.T, h *house) map[string]func(profile string) string {
 			return succeeded(h.run("env", append(words, "node", "--require", redirect, program, profile)...))
 		}
 	}
-	if all["boto3"] == nil {
-		missing(t, "a python3 with boto3 1.28 or later")
+	if all["boto3"] == nil { // newer than Debian's
+		t.Log("SKIPPED, NOT PROVEN: a python3 with boto3 1.28 or later")
 	}
 	return all
 }

@@ -85,7 +85,7 @@ func TestTranslate(t *testing.T) {
 
 // TestTranslatedForBotocore: AWS tools read of the result what the other tool meant.
 func TestTranslatedForBotocore(t *testing.T) {
-	needPython(t)
+	python := python(t)
 	var pairs [][2]string
 	paths := map[string]string{}
 	for _, tool := range Tools() {
@@ -94,7 +94,7 @@ func TestTranslatedForBotocore(t *testing.T) {
 		pairs = append(pairs, [2]string{path, os.DevNull})
 	}
 	in, _ := json.Marshal(pairs)
-	cmd := exec.Command("python3", "-c", botocoreScript)
+	cmd := exec.Command(python, "-c", botocoreScript)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

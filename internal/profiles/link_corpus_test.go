@@ -337,14 +337,14 @@ func withoutRoles(profiles map[string]any) map[string]any {
 }
 
 func TestBotocoreReadsTheSameAfterLink(t *testing.T) {
-	needPython(t)
+	python := python(t)
 	pairs := beforeAndAfter(t)
 	var in [][2]string
 	for _, both := range pairs {
 		in = append(in, [2]string{both[0].Config, both[0].Credentials}, [2]string{both[1].Config, both[1].Credentials})
 	}
 	raw, _ := json.Marshal(in)
-	cmd := exec.Command("python3", "-c", botocoreFullConfig)
+	cmd := exec.Command(python, "-c", botocoreFullConfig)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(raw), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -489,9 +489,9 @@ func TestCommandIsReadAlike(t *testing.T) {
 			t.Errorf("the Go SDK reads %q as %q, %v", c, sdk.CredentialProcess, err)
 		}
 	}
-	needPython(t)
+	python := python(t)
 	in, _ := json.Marshal(commands)
-	cmd := exec.Command("python3", "-c", "import json,sys; from botocore.compat import compat_shell_split as s; json.dump([s(c) for c in json.load(sys.stdin)], sys.stdout)")
+	cmd := exec.Command(python, "-c", "import json,sys; from botocore.compat import compat_shell_split as s; json.dump([s(c) for c in json.load(sys.stdin)], sys.stdout)")
 	cmd.Stdin = bytes.NewReader(in)
 	out, err := cmd.Output()
 	var split [][]string
