@@ -20,7 +20,7 @@ func (p *program) logoutCommand() *cli.Command {
 				return fault.New(fault.Usage, "logout wants one source or none").WithHint("broker logout SOURCE")
 			}
 			source := c.Args().First()
-			if source != "" {
+			if c.Args().Present() { // an empty name is a mistake in a script, and not all
 				set, err := p.set()
 				if err != nil {
 					return err
