@@ -145,6 +145,9 @@ func (s *seat) waits(text string) {
 			s.seen += at + len(text)
 			return
 		}
+		if isClosed(s.ended) {
+			s.drain()
+		}
 		if time.Now().After(limit) || isClosed(s.ended) && !strings.Contains(s.shown()[s.seen:], text) {
 			s.t.Fatalf("the terminal never showed %q; it showed:\n%s\nstdout: %s\nstderr: %s", text, s.shown(), s.stdout.String(), s.err.String())
 		}
@@ -172,7 +175,19 @@ func (s *seat) ends() result {
 	case <-time.After(2 * time.Minute):
 		s.t.Fatalf("the program did not end; its terminal showed:\n%s", s.shown())
 	}
+	s.drain()
 	return result{s.stdout.String(), s.err.String(), exitCode(s.cmd.ProcessState)}
+}
+
+// drain waits until all that a program wrote before it ended was read.
+func (s *seat) drain() {
+	if s.terminalGone {
+		return
+	}
+	raw, err := s.master.SyscallConn()
+	for left := 1; err == nil && left > 0; time.Sleep(20 * time.Millisecond) {
+		err = raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
 }
 
 // running reports whether the program still runs after a while.
