@@ -16,6 +16,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/loopback"
 	"broker/internal/session"
 )
 
@@ -60,7 +61,7 @@ func (l ownListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		uid, err := ownerOf(conn.RemoteAddr(), conn.LocalAddr())
+		uid, err := loopback.OwnerOf(conn.RemoteAddr(), conn.LocalAddr())
 		if err == nil && uid == os.Getuid() {
 			return conn, nil
 		}

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -596,52 +594,6 @@ func TestEndpointWarm(t *testing.T) {
 	h.endpoints.keep()
 	if _, n := h.aws.calls(); n != 3 {
 		t.Errorf("%d calls, want 3", n)
-	}
-}
-
-// TestOwner: whose a connection is, over IPv4 and over an IPv6 socket as Java uses them, and nobody's once it is closed.
-func TestOwner(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	accept := func() net.Conn {
-		t.Helper()
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	client, err := net.Dial("tcp4", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn := accept()
-	if uid, err := ownerOf(conn.RemoteAddr(), conn.LocalAddr()); err != nil || uid != os.Getuid() {
-		t.Errorf("ours: %d, %v", uid, err)
-	}
-	_ = client.Close()
-	if uid, err := ownerOf(conn.RemoteAddr(), conn.LocalAddr()); err == nil {
-		t.Errorf("closed: %d", uid)
-	}
-	if _, err := ownerOf(l.Addr(), l.Addr()); err == nil {
-		t.Error("a socket that listens is no connection")
-	}
-	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("SKIPPED: there is no IPv6 here")
-	}
-	defer func() { _ = syscall.Close(fd) }()
-	mapped := netip.MustParseAddr("::ffff:127.0.0.1").As16()
-	if err := syscall.Connect(fd, &syscall.SockaddrInet6{Addr: mapped, Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
-		t.Fatal(err)
-	}
-	conn = accept()
-	if uid, err := ownerOf(conn.RemoteAddr(), conn.LocalAddr()); err != nil || uid != os.Getuid() {
-		t.Errorf("over an IPv6 socket: %d, %v", uid, err)
 	}
 }
 

@@ -2,15 +2,9 @@
 
 package daemon
 
-import (
-	"errors"
-	"net"
-)
+import "errors"
 
 var errNoProc = errors.New("this version cannot tell processes apart on this system")
 
 // startOf fails closed: an endpoint that cannot be tied to a process is not made.
 func startOf(int) (string, error) { return "", errNoProc }
-
-// ownerOf fails closed.
-func ownerOf(_, _ net.Addr) (int, error) { return 0, errNoProc }
