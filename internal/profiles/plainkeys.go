@@ -44,11 +44,12 @@ func PlainKey(files Files, profile string) (Plain, error) {
 		return Plain{}, err
 	}
 	for _, f := range plainPlaces(files) {
-		doc, err := f.read()
+		doc, src, err := f.read()
 		if err != nil {
 			return Plain{}, err
 		}
 		key, bad := f.key(doc, profile)
+		clear(src)
 		if bad != nil {
 			return Plain{}, fault.New(fault.Config, "%s", bad)
 		}
@@ -103,23 +104,26 @@ func plainPlaces(files Files) []plainPlace {
 	return []plainPlace{{files.Credentials, SectionCredentials}, {files.Config, SectionProfile}}
 }
 
-func (f plainPlace) read() (*document, error) {
+// read scans the file. The document is slices of the bytes, which the caller wipes behind it.
+func (f plainPlace) read() (*document, []byte, error) {
 	src, _, err := readFile(f.path)
-	if err != nil {
-		return nil, err
-	}
-	doc, bad := scan(src, f.kind == SectionCredentials)
-	if bad != nil {
-		return nil, fault.New(fault.Config, "%s: this line %s", Origin{f.path, bad.line}, bad.text)
-	}
-	return doc, nil
-}
-
-func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
-	doc, err := f.read()
 	if err != nil {
 		return nil, nil, err
 	}
+	doc, bad := scan(src, f.kind == SectionCredentials)
+	if bad != nil {
+		clear(src)
+		return nil, nil, fault.New(fault.Config, "%s: this line %s", Origin{f.path, bad.line}, bad.text)
+	}
+	return doc, src, nil
+}
+
+func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
+	doc, src, err := f.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(src)
 	var seen []string
 	for i := range doc.sections {
 		s := &doc.sections[i]
