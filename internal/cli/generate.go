@@ -3,9 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -318,14 +316,6 @@ func (g *generation) read() (taken map[string]string, err error) {
 		}
 	}
 	return taken, nil
-}
-
-func readIfThere(path string) ([]byte, error) {
-	src, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Config, "read %s: %w", path, err)
-	}
-	return src, nil
 }
 
 func inFile(path string, err error) error {

@@ -171,7 +171,12 @@ func (p *program) document(d profiles.Document) string {
 }
 
 func (p *program) readDocument(d profiles.Document) ([]byte, error) {
-	src, err := os.ReadFile(p.document(d))
+	return readIfThere(p.document(d))
+}
+
+// readIfThere reads a file; a missing one is empty.
+func readIfThere(path string) ([]byte, error) {
+	src, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.Config, "%w", err)
 	}
