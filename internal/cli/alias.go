@@ -73,7 +73,7 @@ func (p *program) listAliases(asJSON bool) error {
 	return w.Flush()
 }
 
-// setAlias makes an alias, or lets one stand for something else, and says so before.
+// setAlias makes an alias, or lets one stand for something else.
 func (p *program) setAlias(short, typed string) error {
 	set, err := p.set()
 	if err != nil {
@@ -92,13 +92,14 @@ func (p *program) setAlias(short, typed string) error {
 			was = ", no longer for " + fault.Line(a.Target)
 		}
 	}
-	return p.editRegistry(func(src []byte) ([]byte, error) {
-		dst, err := profiles.SetSection(src, profiles.SectionAlias, "", []profiles.KeyValue{{Key: short, Value: name}})
-		if err == nil {
-			p.say("%s stands for %s%s", fault.Line(short), fault.Line(name), was)
-		}
-		return dst, err
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionAlias, "", []profiles.KeyValue{{Key: short, Value: name}})
 	})
+	if err != nil {
+		return err
+	}
+	p.say("%s stands for %s%s", fault.Line(short), fault.Line(name), was)
+	return nil
 }
 
 func (p *program) removeAlias(short string) error {
