@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,18 +43,15 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	dir, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
+	turn, err := openTurn(filepath.Dir(c.Paths.Socket))
 	if err != nil {
-		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
-	}
-	defer func() { _ = dir.Close() }()
-	turn, err := os.OpenFile(filepath.Join(dir.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
+		f := fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
+		if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
+			f = f.WithHint("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
+		}
+		return nil, f
 	}
 	defer func() { _ = turn.Close() }()
-	// Whatever the umask took away: the next client must be able to open it.
-	_ = turn.Chmod(0o600)
 	asked := time.Now()
 	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		select {
@@ -86,6 +84,23 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	_ = turn.Truncate(0)
 	_, _ = turn.WriteAt([]byte(words), 0)
 	return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+}
+
+// umask is held by whoever changes that of the process.
+var umask sync.Mutex
+
+// openTurn opens the file whose lock says who starts the daemon, and makes it and the directories above it.
+func openTurn(dir string) (*os.File, error) {
+	// A umask such as 777 would lock ourselves out.
+	umask.Lock()
+	defer umask.Unlock()
+	defer syscall.Umask(syscall.Umask(0o077))
+	d, err := dial.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }()
+	return os.OpenFile(filepath.Join(d.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 }
 
 // launches is how often a daemon is started that is gone before it can be reached.
