@@ -59,30 +59,29 @@ const (
 	keep    = 4
 )
 
-// Log appends to a file. Its zero value is not usable; see Open.
+// Log appends to a file. Its zero value is not usable; see New.
 type Log struct {
 	path string
 	now  func() time.Time
 
 	mu     sync.Mutex
-	file   *os.File
+	file   *os.File // nil until the first line, and while it cannot be opened
 	size   int64
 	missed int
-	broken bool // said so already
+	failed error // why nothing can be written just now, which was said
 	warn   func(error)
 }
 
-// Open opens the log for appending and makes it, 0600, where it is missing. The
-// directory must exist. warn is called once for each time that writing starts to fail.
-func Open(path string, warn func(error)) (*Log, error) {
-	l := &Log{path: path, warn: warn, now: time.Now}
-	return l, l.openLocked()
+// New makes a Log. The file is made, 0600, with its first line where it is missing;
+// the directory must exist. warn is called once for each time that writing starts to fail.
+func New(path string, warn func(error)) *Log {
+	return &Log{path: path, warn: warn, now: time.Now}
 }
 
 func (l *Log) openLocked() error {
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
+		return err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -93,31 +92,51 @@ func (l *Log) openLocked() error {
 	}
 	if err != nil {
 		_ = f.Close()
-		return fmt.Errorf("open the audit log: %w", err)
+		return err
 	}
 	l.file, l.size = f, info.Size()
 	return nil
 }
 
-// Record writes one line. Where that fails (no space) the caller is served all
-// the same; the person is warned once, and a line of the kind "gap" says later how many are missing.
-func (l *Log) Record(e Event) {
+// Record writes one line. Where that fails (no space) a line of the kind "gap" says
+// later how many are missing.
+func (l *Log) Record(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.missed > 0 {
-		if l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed}) != nil {
-			l.missed++
-			return
-		}
-		l.missed, l.broken = 0, false
+	err := l.gapLocked()
+	if err == nil {
+		err = l.writeLocked(e)
 	}
-	if err := l.writeLocked(e); err != nil {
-		l.missed++
-		if !l.broken {
-			l.broken = true
-			l.warn(fmt.Errorf("the audit log cannot be written: %w", err))
-		}
+	if err == nil {
+		l.failed = nil
+		return nil
 	}
+	l.missed++
+	first := l.failed == nil
+	l.failed = fmt.Errorf("the audit log cannot be written: %w", err)
+	if first {
+		l.warn(l.failed)
+	}
+	return l.failed
+}
+
+// Failing is why the last line could not be written; nil where it could.
+func (l *Log) Failing() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// gapLocked says how many lines are missing, if any are.
+func (l *Log) gapLocked() error {
+	if l.missed == 0 {
+		return nil
+	}
+	if err := l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed}); err != nil {
+		return err
+	}
+	l.missed = 0
+	return nil
 }
 
 func (l *Log) writeLocked(e Event) error {
@@ -127,6 +146,11 @@ func (l *Log) writeLocked(e Event) error {
 		return err
 	}
 	line = append(line, '\n')
+	if l.file == nil {
+		if err := l.openLocked(); err != nil {
+			return err
+		}
+	}
 	if l.size+int64(len(line)) > maxSize {
 		if err := l.turnLocked(); err != nil {
 			return err
@@ -152,6 +176,7 @@ func (l *Log) turnLocked() error {
 		return err
 	}
 	_ = l.file.Close()
+	l.file = nil
 	return l.openLocked()
 }
 
@@ -159,5 +184,8 @@ func (l *Log) turnLocked() error {
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
 	return l.file.Close()
 }

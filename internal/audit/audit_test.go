@@ -3,11 +3,13 @@ package audit
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"broker/internal/fault"
@@ -33,10 +35,7 @@ func lines(t *testing.T, path string) []Event {
 
 func TestOneLineEach(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	l, err := Open(path, func(err error) { t.Error(err) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := New(path, func(err error) { t.Error(err) })
 	hostile := "a\n{\"event\":\"given\"}\x1b[2J\x00"
 	var wg sync.WaitGroup
 	for range 8 {
@@ -71,9 +70,9 @@ func TestOneLineEach(t *testing.T) {
 func TestGapIsTold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	warned := 0
-	l, err := Open(path, func(error) { warned++ })
-	if err != nil {
-		t.Fatal(err)
+	l := New(path, func(error) { warned++ })
+	if err := l.Record(Event{Event: "given", Profile: "before"}); err != nil || l.Failing() != nil {
+		t.Fatal(err, l.Failing())
 	}
 	working := l.file
 	// /dev/full fails every write with "no space left on device".
@@ -83,22 +82,23 @@ func TestGapIsTold(t *testing.T) {
 	}
 	l.file = full
 	for range 3 {
-		l.Record(Event{Event: "given"})
+		if err := l.Record(Event{Event: "given"}); !errors.Is(err, syscall.ENOSPC) || !errors.Is(l.Failing(), syscall.ENOSPC) {
+			t.Errorf("a full disk: %v, %v", err, l.Failing())
+		}
 	}
 	l.file = working
-	l.Record(Event{Event: "given", Profile: "after"})
+	if err := l.Record(Event{Event: "given", Profile: "after"}); err != nil || l.Failing() != nil {
+		t.Error(err, l.Failing())
+	}
 	got := lines(t, path)
-	if warned != 1 || len(got) != 2 || got[0].Event != "gap" || got[0].Missed != 3 || got[1].Profile != "after" {
+	if warned != 1 || len(got) != 3 || got[1].Event != "gap" || got[1].Missed != 3 || got[2].Profile != "after" {
 		t.Errorf("warned %d times, log %+v", warned, got)
 	}
 }
 
 func TestTurnsOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	l, err := Open(path, func(err error) { t.Error(err) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := New(path, func(err error) { t.Error(err) })
 	for i := range keep + 3 {
 		l.size = maxSize // as if it were full
 		l.Record(Event{Event: "given", PID: i})
@@ -114,12 +114,19 @@ func TestTurnsOver(t *testing.T) {
 
 func TestRefusesLinksAndPipes(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")); err != nil {
+	if err := errors.Join(os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")), syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"link", "."} {
-		if _, err := Open(filepath.Join(dir, name), nil); err == nil {
-			t.Errorf("opened %s", name)
+	for _, name := range []string{"link", ".", "fifo", "missing/audit.log"} {
+		warned := 0
+		l := New(filepath.Join(dir, name), func(error) { warned++ })
+		for range 2 {
+			if l.Record(Event{Event: "given"}) == nil {
+				t.Errorf("wrote to %s", name)
+			}
+		}
+		if err := l.Close(); err != nil || warned != 1 {
+			t.Errorf("%s: warned %d times, %v", name, warned, err)
 		}
 	}
 }

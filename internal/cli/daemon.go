@@ -71,10 +71,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		logs = file
 	}
 	log := slog.New(slog.NewTextHandler(logs, nil))
-	trail, err := audit.Open(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
-	if err != nil {
-		return fault.New(fault.Failed, "%w", err)
-	}
+	trail := audit.New(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
 	defer func() { _ = trail.Close() }()
 
 	store := new(profiles.Store)
@@ -129,7 +126,7 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 			detach()
 		}
 	}
-	err = d.Run(ctx, ready)
+	err := d.Run(ctx, ready)
 	switch {
 	case errors.Is(err, socket.ErrTaken):
 		p.say("a daemon is running already")

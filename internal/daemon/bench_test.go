@@ -109,10 +109,7 @@ func many(b *testing.B, dir string, n int) (h *house) {
 	if err := os.WriteFile(h.Files.Config, []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	log, err := audit.Open(filepath.Join(dir, "audit.log"), func(err error) { b.Error(err) })
-	if err != nil {
-		b.Fatal(err)
-	}
+	log := audit.New(filepath.Join(dir, "audit.log"), func(err error) { b.Error(err) })
 	b.Cleanup(func() { _ = log.Close() })
 	h.Audit = log
 	return h.run(b)

@@ -33,8 +33,12 @@ type Keyring interface {
 	Forget()
 }
 
-// Recorder takes the audit events.
-type Recorder interface{ Record(audit.Event) }
+// Recorder takes the audit events: audit.Log.
+type Recorder interface {
+	Record(audit.Event) error
+	// Failing is why the last one could not be recorded, or nil.
+	Failing() error
+}
 
 // Window asks for a code at a window of the desktop: mfa.AskGUI.
 type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
@@ -104,8 +108,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
-	defer d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()})
+	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
+	defer func() { _ = d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()}) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
@@ -214,7 +218,7 @@ func (d *Daemon) lockIfUnused() {
 		d.Log.Error("lock", "err", err)
 	}
 	d.Log.Info("locked", "unused", unused.Round(time.Second))
-	d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
+	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
 }
 
 // lockAll drops all sessions, published ones too. It is locked even where the error says that one of those is still in its file.

@@ -576,10 +576,7 @@ func forms(s string) map[string]string {
 func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
-	log, err := audit.Open(path, func(err error) { t.Error(err) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := audit.New(path, func(err error) { t.Error(err) })
 	t.Cleanup(func() { _ = log.Close() })
 	h := build(t, dir, registry)
 	h.Audit = log

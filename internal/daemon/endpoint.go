@@ -133,7 +133,7 @@ func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
 		c.endpoint = l.ID
 	}
 	// The session itself was given to nobody yet.
-	d.record("lease", c, session.Answer{Source: answer.Source, Role: answer.Role}, err)
+	_ = d.record("lease", c, session.Answer{Source: answer.Source, Role: answer.Role}, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -477,7 +477,7 @@ func (e *endpoints) guessed(id string) {
 	}
 	e.removeLocked(l)
 	e.save()
-	e.d.Audit.Record(audit.Event{Event: "revoked", Profile: fault.Line(l.Profile), Source: l.Source, UID: os.Getuid(), PID: l.PID, Endpoint: l.ID,
+	_ = e.d.Audit.Record(audit.Event{Event: "revoked", Profile: fault.Line(l.Profile), Source: l.Source, UID: os.Getuid(), PID: l.PID, Endpoint: l.ID,
 		Message: fmt.Sprintf("%d wrong tokens", l.wrong)})
 }
 

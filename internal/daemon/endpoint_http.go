@@ -70,7 +70,7 @@ func (l ownListener) Accept() (net.Conn, error) {
 			uid = -1
 		}
 		if text := "a connection of another uid, or of a program that has gone, to an endpoint"; l.e.sayable(text) {
-			l.e.d.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
+			_ = l.e.d.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
 		}
 	}
 }
@@ -96,14 +96,13 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.d.refused.Add(1)
 		// Whoever it is that asks, it has not shown the token.
 		if e.sayable(no.text) {
-			e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text, Endpoint: l.ID, Profile: fault.Line(l.Profile)})
+			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text, Endpoint: l.ID, Profile: fault.Line(l.Profile)})
 		}
 		refuse(w, *no)
 		return
 	}
 	answer, err := e.answer(r.Context(), l)
-	e.d.record("served", e.call(l), answer, err)
-	if err != nil {
+	if err := e.d.giving("served", e.call(l), answer, err); err != nil {
 		e.d.refused.Add(1)
 		refuse(w, refusalOf(err))
 		return

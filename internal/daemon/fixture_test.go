@@ -124,13 +124,29 @@ func (k *keyring) Forget() { k.forgotten.Add(1) }
 // trail keeps the audit events.
 type trail struct {
 	mu     sync.Mutex
+	full   error // if not nil, nothing can be recorded
 	events []audit.Event
 }
 
-func (r *trail) Record(e audit.Event) {
+func (r *trail) Record(e audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, e)
+	if r.full == nil {
+		r.events = append(r.events, e)
+	}
+	return r.full
+}
+
+func (r *trail) Failing() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full
+}
+
+func (r *trail) fill(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = err
 }
 
 func (r *trail) all() []audit.Event {

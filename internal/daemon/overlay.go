@@ -244,8 +244,7 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, fault.New(fault.Failed, "the process %d cannot be watched: %w", c.peer.PID, err)
 	}
 	answer, err := d.Broker.Credentials(ctx, r)
-	d.record("given", c, answer, err)
-	if err != nil {
+	if err := d.giving("given", c, answer, err); err != nil {
 		return wire.Response{}, err
 	}
 	set, err := d.Store.Load(r.Files)

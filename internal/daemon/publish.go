@@ -15,6 +15,7 @@ import (
 
 	"broker/internal/atomicfile"
 	"broker/internal/audit"
+	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -181,6 +182,9 @@ func (p *publishing) round(ctx context.Context) time.Duration {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.entries[t.at] == t.entry && t.entry.revision == t.revision && ctx.Err() == nil {
+				if err == nil && (t.entry.session == nil || t.entry.session.AccessKeyID != answer.AccessKeyID) {
+					err = p.d.giving("given", p.call(t.request), answer, nil)
+				}
 				t.entry.took(answer, err)
 			}
 		})
@@ -200,6 +204,14 @@ func (p *publishing) round(ctx context.Context) time.Duration {
 	}
 	p.behind.Store(behind)
 	return max(wait, 50*time.Millisecond)
+}
+
+// call is a request of ours: no client asks for a renewal.
+func (p *publishing) call(r session.Request) call {
+	return call{
+		req:  wire.Request{Profile: r.Profile},
+		peer: caller{dial.Peer{UID: os.Getuid(), PID: os.Getpid()}, func() (name, parent string) { return processOf(os.Getpid()) }},
+	}
 }
 
 // get is the session of a profile, if it is one that tools would read in the credentials file.
@@ -365,7 +377,7 @@ func (p *publishing) writeLocked(file string, sessions []profiles.Published) {
 }
 
 func (p *publishing) audit(event, name, keyID string) {
-	p.d.Audit.Record(audit.Event{Event: event, Profile: name, KeyID: keyID, UID: os.Getuid(), PID: os.Getpid()})
+	_ = p.d.Audit.Record(audit.Event{Event: event, Profile: name, KeyID: keyID, UID: os.Getuid(), PID: os.Getpid()})
 }
 
 // setErrLocked says of each of these sessions why it is not in the file; one that is there keeps the error of its renewal.
@@ -518,8 +530,7 @@ func (d *Daemon) publish(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, err
 	}
 	answer, err := p.get(ctx, r)
-	d.record("given", c, answer, err)
-	if err != nil {
+	if err := d.giving("given", c, answer, err); err != nil {
 		return wire.Response{}, err
 	}
 	d.answered.Add(1)
@@ -609,7 +620,7 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 			comeBack = append(comeBack, e.profile+" is back when the daemon starts anew, since the registry says publish = true")
 		}
 	})
-	d.record("unpublish", c, session.Answer{}, err)
+	_ = d.record("unpublish", c, session.Answer{}, err)
 	switch {
 	case err != nil:
 		return wire.Response{}, err

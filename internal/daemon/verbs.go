@@ -97,8 +97,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 	r := d.request(c)
 	r.AdHoc = adHoc(c.req.Role)
 	answer, err := d.Broker.Credentials(ctx, r)
-	d.record("given", c, answer, err)
-	if err != nil {
+	if err := d.giving("given", c, answer, err); err != nil {
 		return wire.Response{}, err
 	}
 	d.answered.Add(1)
@@ -127,7 +126,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	r := d.request(c)
 	r.Login = true
 	answer, err := d.Broker.Credentials(ctx, r)
-	d.record("login", c, answer, err)
+	_ = d.record("login", c, answer, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -147,19 +146,19 @@ func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
 	still := d.publishing.logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
 	err = errors.Join(err, still)
-	d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
+	_ = d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
 }
 
 func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
 	err := d.lockAll()
-	d.record("lock", c, session.Answer{}, nil)
+	_ = d.record("lock", c, session.Answer{}, nil)
 	return wire.Response{}, err
 }
 
 func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	err := d.Keyring.Unlock(ctx, c.req.Passphrase)
-	d.record("unlock", c, session.Answer{}, err)
+	_ = d.record("unlock", c, session.Answer{}, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -202,6 +201,9 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 	}
 	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
+	if err := d.Audit.Failing(); err != nil {
+		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
+	}
 	published, err := json.Marshal(status.Published)
 	if err != nil {
 		return wire.Response{}, err
@@ -283,7 +285,7 @@ func adHoc(role *wire.Role) *session.AdHoc {
 }
 
 // record writes the audit line of a decision.
-func (d *Daemon) record(event string, c call, answer session.Answer, err error) {
+func (d *Daemon) record(event string, c call, answer session.Answer, err error) error {
 	e := audit.Event{
 		Event:   event,
 		Profile: fault.Line(c.req.Profile),
@@ -306,5 +308,26 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 		expires := answer.Expires.UTC()
 		e.Expires = &expires
 	}
-	d.Audit.Record(e)
+	return d.Audit.Record(e)
+}
+
+// giving writes the line of a session that is about to be given out, unless err is why it is not. Where the line
+// cannot be written and the settings say `audit = required`, that is a reason not to.
+func (d *Daemon) giving(event string, c call, answer session.Answer, err error) error {
+	unwritten := d.record(event, c, answer, err)
+	if err != nil || unwritten == nil || !d.auditRequired() {
+		return err
+	}
+	return fault.New(fault.Failed, "nothing is given out without its line in the audit log (audit = required), and %w", unwritten).
+		WithHint("broker status")
+}
+
+// auditRequired reports whether the settings say so, or cannot be read.
+func (d *Daemon) auditRequired() bool {
+	set, err := d.Store.Load(d.Files)
+	if err != nil {
+		return true
+	}
+	settings, err := set.Settings()
+	return err != nil || settings.AuditRequired
 }

@@ -508,7 +508,7 @@ func TestSettings(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty"} {
+	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit ="} {
 		if _, err := load(t, "", "", "[settings]\n"+line+"\n").Settings(); !fault.Is(err, fault.Config) || !strings.HasPrefix(err.Error(), "/registry:2: ") {
 			t.Errorf("%s: %v", line, err)
 		}

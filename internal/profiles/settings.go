@@ -42,6 +42,14 @@ func (s *Set) Settings() (Settings, error) {
 			out.STSEndpoint, err = set.value, checkEndpoint(set.value)
 		case keyLockAfter:
 			out.LockAfter, err = duration(set.value)
+		case keyAudit:
+			switch set.value {
+			case "required":
+				out.AuditRequired = true
+			case "optional":
+			default:
+				err = errors.New(`is neither "optional" nor "required"`)
+			}
 		case keyMFAPrompt:
 			out.MFAPrompt, err = prompts(set.value)
 		case keyCatalog:

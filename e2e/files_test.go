@@ -1,0 +1,311 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes forbid.
+func (h *house) asOther(t *testing.T, uid int, name string, args ...string) result {
+	t.Helper()
+	cmd := h.command(name, args...)
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	cmd.Dir = h.home
+	return finish(cmd)
+}
+
+const nobody = 65534
+
+// give makes all of a house another uid's.
+func (h *house) give(t *testing.T, uid int) {
+	t.Helper()
+	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
+	must(t, os.Chmod(h.dir, 0o755))
+	must(t, filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != h.bin && filepath.Dir(path) != h.bin { // those are links to what others run as well
+			err = os.Lchown(path, uid, uid)
+		}
+		return err
+	}))
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
+	}
+}
+
+// TestReadOnlyHome: nothing can be written below HOME. With a state directory elsewhere the broker serves what is
+// there; without one it says what to do; what would change a file says why it cannot, and changes nothing.
+func TestReadOnlyHome(t *testing.T) {
+	needsRoot(t)
+	h := demo(t)
+	must(t, h.stopDaemon())
+	h.give(t, nobody)
+	must(t, filepath.WalkDir(h.home, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, info.Mode().Perm()&^0o222)
+	}))
+	// The state of before is not to be written either.
+	r := h.asOther(t, nobody, "credproc", "product_prod_paul")
+	if err := checkFailure(r, "5", "credproc", nil); err != nil || !strings.Contains(r.stderr, "permission denied") || !strings.Contains(r.stderr, "hint: export BROKER_STATE_DIR=") {
+		t.Errorf("%v: %v", err, r)
+	}
+	elsewhere := filepath.Join(h.dir, "elsewhere")
+	must(t, os.Mkdir(elsewhere, 0o700))
+	must(t, os.Chown(elsewhere, nobody, nobody))
+	plain := h.env
+	h.env = append(plain, "BROKER_STATE_DIR="+filepath.Join(elsewhere, "state"))
+	t.Cleanup(func() {
+		h.asOther(t, nobody, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+	})
+	for range 2 {
+		r := h.asOther(t, nobody, "credproc", "product_prod_paul")
+		if _, err := parseDocument(r.stdout); err != nil || r.code != 0 {
+			t.Errorf("%v: %v", err, r)
+		}
+	}
+	before, err := os.ReadFile(h.registry())
+	must(t, err)
+	for _, args := range [][]string{{"profiles", "alias", "live", "product_prod_paul"}, {"profiles", "link", "--all"}, {"mfa", "remove", "security"}} {
+		r := h.asOther(t, nobody, "broker", args...)
+		if err := checkFailure(r, "1", "broker", args); err != nil || !strings.Contains(r.stderr, "denied") && !strings.Contains(r.stderr, "read-only") {
+			t.Errorf("broker %v: %v: %v", args, err, r)
+		}
+	}
+	if after, _ := os.ReadFile(h.registry()); string(after) != string(before) {
+		t.Errorf("the registry was changed: %s", after)
+	}
+	if r := h.asOther(t, nobody, "broker", "exec", "product_prod_paul", "--", "true"); r.code != 0 {
+		t.Error(r)
+	}
+}
+
+// TestOneHomeOfTwo: the second user of a HOME gets nothing of the first, and is told why.
+func TestOneHomeOfTwo(t *testing.T) {
+	needsRoot(t)
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
+	for _, open := range []bool{false, true} {
+		if open { // as careless as can be
+			openToAll(t, filepath.Dir(h.socket()))
+			must(t, os.Chmod(h.socket(), 0o777))
+		}
+		for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "export", "product_prod_paul"}} {
+			r := h.asOther(t, nobody, args[0], args[1:]...)
+			if r.code == 0 || r.stdout != "" || strings.Count(r.stderr, "\n") > 2 || examine(r) != nil {
+				t.Errorf("open %v, %v: %v", open, args, r)
+			}
+		}
+		if !open {
+			continue
+		}
+		// Nor may it become the daemon of the first, whatever it did to its files.
+		if r := h.asOther(t, nobody, "broker", "daemon"); r.code != 1 || r.stdout != "" {
+			t.Errorf("a daemon in another's directory: %v", r)
+		}
+	}
+}
+
+// TestUmasks: whatever the umask, the same files with the same modes, and all of it works.
+func TestUmasks(t *testing.T) {
+	needsRoot(t)
+	var want string
+	for _, mask := range []string{"022", "000", "077", "777"} {
+		h := newHouse(t)
+		must(t, h.startSim())
+		must(t, h.settings(""))
+		must(t, h.write(h.awsConfig(), demoConfig))
+		h.give(t, nobody)
+		key := fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, keyID, keySecret)
+		script := "umask " + mask + `
+printf '%s' "$KEY" | broker add security --stdin --mfa-serial "$SERIAL" &&
+printf '%s' "$SEED" | broker mfa set security --seed-stdin &&
+credproc product_prod_paul >/dev/null &&
+broker profiles link --all &&
+broker profiles alias live product_prod_paul &&
+broker publish live &&
+broker exec --mode file live -- sh -c 'cat "$AWS_SHARED_CREDENTIALS_FILE" >/dev/null' &&
+broker status --json >status.json`
+		h.env = append(h.env, "KEY="+key, "SEED="+seed, "SERIAL="+serial)
+		if r := h.asOther(t, nobody, "sh", "-c", script); r.code != 0 {
+			t.Fatalf("umask %s: %v", mask, r)
+		}
+		var s status
+		text, err := os.ReadFile(filepath.Join(h.home, "status.json"))
+		must(t, errors.Join(err, json.Unmarshal(text, &s), os.Remove(filepath.Join(h.home, "status.json"))))
+		must(t, syscall.Kill(s.PID, syscall.SIGTERM))
+		for limit := time.Now().Add(patience); alive(s.PID) && time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		}
+		var modes strings.Builder
+		must(t, filepath.WalkDir(h.home, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.Name() == "published.json" || strings.Contains(path, "overlays") || strings.HasSuffix(path, ".sock") {
+				return err // they come and go
+			}
+			info, err := d.Info()
+			if err == nil {
+				rel, _ := filepath.Rel(h.home, path)
+				fmt.Fprintf(&modes, "%v %s\n", info.Mode(), rel)
+			}
+			return err
+		}))
+		if want == "" {
+			want = modes.String()
+			if !strings.Contains(want, "-rw------- .local/state/broker/audit.log") {
+				t.Fatalf("not what was expected:\n%s", want)
+			}
+		}
+		if modes.String() != want {
+			t.Errorf("umask %s:\n%s\nwith 022:\n%s", mask, modes.String(), want)
+		}
+	}
+}
+
+// TestRuntimeDirectories: where the socket is, if XDG_RUNTIME_DIR is missing, another's, too long, a link, a file.
+func TestRuntimeDirectories(t *testing.T) {
+	needsRoot(t)
+	h := demo(t)
+	must(t, h.stopDaemon())
+	plain := h.env
+	dir := func(name string) string { return filepath.Join(h.dir, name) }
+	long := dir(strings.Repeat("l", 150))
+	for _, d := range []string{dir("mine"), dir("foreign"), dir("open"), long} {
+		must(t, os.Mkdir(d, 0o700))
+	}
+	must(t, os.Chown(dir("foreign"), nobody, nobody))
+	must(t, os.Chmod(dir("open"), 0o777))
+	must(t, os.Symlink(dir("mine"), dir("link")))
+	must(t, os.WriteFile(dir("file"), nil, 0o600))
+	inState := h.socket()
+	for _, row := range []struct{ name, env, socket string }{
+		{"none", "", inState},
+		{"mine", "XDG_RUNTIME_DIR=" + dir("mine"), dir("mine/broker/broker.sock")},
+		{"too long for a socket", "XDG_RUNTIME_DIR=" + long, filepath.Join(long, "broker/broker.sock")},
+		{"relative", "XDG_RUNTIME_DIR=mine", inState},
+		{"missing", "XDG_RUNTIME_DIR=" + dir("missing"), inState},
+		{"another's", "XDG_RUNTIME_DIR=" + dir("foreign"), inState},
+		{"a file", "XDG_RUNTIME_DIR=" + dir("file"), inState},
+		{"named, and not there yet", "BROKER_RUNTIME_DIR=" + dir("new/below"), dir("new/below/broker.sock")},
+		{"named, and open to all", "BROKER_RUNTIME_DIR=" + dir("open"), ""},
+		{"named, and another's", "BROKER_RUNTIME_DIR=" + dir("foreign"), ""},
+		{"named, and a link", "BROKER_RUNTIME_DIR=" + dir("link"), ""},
+		{"named, and a file", "BROKER_RUNTIME_DIR=" + dir("file"), ""},
+		{"named, and too long", "BROKER_RUNTIME_DIR=" + long + "/" + strings.Repeat("m", 100), long + "/" + strings.Repeat("m", 100) + "/broker.sock"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			h.env = plain
+			if row.env != "" {
+				h.env = append(plain[:len(plain):len(plain)], row.env)
+			}
+			r := h.run("credproc", "product_prod_paul")
+			if row.socket == "" {
+				if err := checkFailure(r, "5", "credproc", nil); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if _, err := parseDocument(r.stdout); err != nil {
+				t.Fatalf("%v: %v", err, r)
+			}
+			if info, err := os.Lstat(row.socket); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+				t.Errorf("%s: %v %v", row.socket, info, err)
+			}
+			must(t, h.stopDaemon())
+		})
+	}
+	h.env = plain
+}
+
+// TestConfigRewritten: while an editor rewrites the config without pause, by rename and in place, each answer is of
+// what one whole version of it says.
+func TestConfigRewritten(t *testing.T) {
+	h := demo(t)
+	other := strings.ReplaceAll(demoConfig, prodRole, devRole)
+	h.credentials(t, "product_prod_paul")
+	rounds := 10000
+	if testing.Short() {
+		rounds = 500
+	}
+	var asked atomic.Int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for !isStopped(stop) {
+			r := h.run("credproc", "product_prod_paul")
+			if _, err := parseDocument(r.stdout); err != nil {
+				t.Errorf("%v: %v", err, r)
+				return
+			}
+			asked.Add(1)
+		}
+	}()
+	for i := range rounds {
+		text := demoConfig
+		if i%2 == 1 {
+			text = other
+		}
+		if i%4 < 2 {
+			must(t, h.write(h.awsConfig(), text))
+		} else {
+			must(t, os.WriteFile(h.awsConfig(), []byte(text), 0o600))
+		}
+	}
+	close(stop)
+	<-done
+	if asked.Load() == 0 {
+		t.Error("nothing was asked meanwhile")
+	}
+	// What stands there in the end is what holds.
+	must(t, h.write(h.awsConfig(), strings.ReplaceAll(demoConfig, "allow-admin-from", "nobody-trusts")))
+	if r := h.run("credproc", "product_prod_paul"); r.code != 6 {
+		t.Error(r)
+	}
+}
+
+// TestAuditLogStuck: a log that cannot be written does not stop the day's work, status tells, and what is missing is
+// told in the log once it can be written again. With `audit = required` nothing leaves.
+func TestAuditLogStuck(t *testing.T) {
+	h := demo(t)
+	must(t, h.stopDaemon())
+	trail := h.state("audit.log")
+	must(t, os.MkdirAll(trail, 0o700))
+	h.credentials(t, "product_prod_paul")
+	if r := h.run("broker", "status"); r.code != 0 || !strings.Contains(r.stderr, "warning: the audit log cannot be written: ") {
+		t.Error(r)
+	}
+	registry("[settings]", "[settings]\naudit = required")(t, h)
+	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "exec", "--mode", "file", "product_prod_paul", "--", "env"},
+		{"broker", "export", "product_prod_paul"}, {"broker", "console", "--print", "product_prod_paul"}} {
+		r := h.run(args[0], args[1:]...)
+		if err := checkFailure(r, "1", args[0], args[1:]); err != nil || !strings.Contains(r.stderr, "audit = required") {
+			t.Errorf("%v: %v: %v", args, err, r)
+		}
+	}
+	must(t, os.Remove(trail))
+	h.credentials(t, "product_prod_paul")
+	text, err := os.ReadFile(trail)
+	must(t, err)
+	if !strings.HasPrefix(string(text[strings.Index(string(text), `"event"`):]), `"event":"gap"`) || !strings.Contains(string(text), `"missed":`) {
+		t.Errorf("the gap is not told first: %s", text)
+	}
+	if r := h.run("broker", "status"); r.code != 0 || strings.Contains(r.stderr, "audit") {
+		t.Error(r)
+	}
+}
