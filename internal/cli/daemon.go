@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -267,11 +268,14 @@ func openLog(path string) (*os.File, error) {
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var notInSessionName = lazyregexp.New(`[^\w+=,.@-]+`)
 
-// sessionName is USER@HOST, so that CloudTrail shows who it was.
+// sessionName is USER@HOST, so that CloudTrail shows who it was. In a container the uid may have no name.
 func sessionName() string {
 	name := os.Getenv("USER")
-	if u, err := user.Current(); err == nil {
+	if u, err := user.Current(); err == nil && u.Username != "" {
 		name = u.Username
+	}
+	if name == "" {
+		name = "uid-" + strconv.Itoa(os.Getuid())
 	}
 	host, err := os.Hostname()
 	if err != nil {
