@@ -13,11 +13,14 @@ export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache
 npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
 	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0
 
+# How long `make soak` takes.
+SOAK ?= 1h
+
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check race bench fuzz test-clients deps-clients install clean
+.PHONY: help build demo test check race bench fuzz soak test-clients deps-clients install clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,7 +40,7 @@ test: ## run the tests; needs nothing but Go
 check: ## what CI runs first: format, vet, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags clients ./...
+	$(GO) vet -tags clients,soak ./...
 	$(MAKE) race
 
 race: ## run the tests with the race detector; e2e runs other processes, which it cannot watch
@@ -53,6 +56,9 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 		done; \
 	done
+
+soak: ## every way of delivery under mixed load for SOAK (1h), with something broken every few seconds: nothing may grow
+	SOAK=$(SOAK) $(GO) test -tags soak -count 1 -timeout 0 -v -run TestSoak ./e2e
 
 test-clients: ## run the tests with software that is not ours; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"broker/internal/audit"
@@ -185,6 +186,8 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Sessions: []wire.Session{},
 
 		Published: d.publishing.state(),
+
+		Goroutines: runtime.NumGoroutine(),
 	}
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))

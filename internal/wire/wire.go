@@ -203,6 +203,8 @@ type Status struct {
 	Warnings []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
+
+	Goroutines int `json:"goroutines,omitempty"` // of the daemon; steady, or something in it is not given back
 }
 
 // Published is a profile whose session is kept in a shared credentials file, or should be.
