@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -37,11 +39,9 @@ type overlay struct {
 	dir   string
 	owner owner
 
-	// What the copies are made of; a nil names is one that was taken over from a daemon before us.
-	names   []string
-	session profiles.Published
-	region  string
-	stamps  [2]stamp // of the originals
+	// What the copies are made of; nil in one that was taken over from a daemon before us.
+	sessions []profiles.Overlaid
+	stamps   [2]stamp // of the originals
 }
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
@@ -116,7 +116,7 @@ func (o *overlays) look() {
 	for _, v := range all {
 		if !isRunning(v.owner.PID, v.owner.Start) {
 			o.remove(v)
-		} else if v.names != nil && v.stamps != v.now() {
+		} else if v.sessions != nil && v.stamps != v.now() {
 			if err := v.write(); err != nil {
 				o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
 			}
@@ -194,7 +194,7 @@ func (v *overlay) write() error {
 		return err
 	}
 	defer clear(src)
-	dst, err := profiles.OverlayCredentials(src, v.names, v.session, v.region)
+	dst, err := profiles.OverlayCredentials(src, v.sessions)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (v *overlay) write() error {
 	if src, err = readOriginal(v.owner.Config); err != nil {
 		return err
 	}
-	if dst, err = profiles.OverlayConfig(src, v.names); err != nil {
+	if dst, err = profiles.OverlayConfig(src, v.sessions); err != nil {
 		return err
 	}
 	if len(dst) == len(src) && v.stamps[0] != (stamp{}) && v.config() == "" {
@@ -231,11 +231,9 @@ func readOriginal(path string) ([]byte, error) {
 	return src, err
 }
 
-// overlay gives a process files with the session of a profile. They are its own from its start to its end,
-// whichever program it becomes.
+// overlay gives a process files with the sessions of one profile or more: of all that it asks for, or none. They are its
+// own from its start to its end, whichever program it becomes.
 func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
-	r := d.request(c)
-	r.AdHoc = adHoc(c.req.Role)
 	if c.req.Role != nil && c.req.Role.ARN != "" {
 		return wire.Response{}, fault.New(fault.Usage, "a role that no profile names has no name in a file")
 	}
@@ -243,24 +241,25 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "the process %d cannot be watched: %w", c.peer.PID, err)
 	}
-	answer, err := d.Broker.Credentials(ctx, r)
-	d.record("given", c, answer, err)
+	answers, err := d.answers(ctx, c)
 	if err != nil {
 		return wire.Response{}, err
 	}
-	set, err := d.Store.Load(r.Files)
+	files := d.request(c).Files
+	set, err := d.Store.Load(files)
 	if err != nil {
 		return wire.Response{}, err
 	}
-	v := &overlay{
-		owner:   owner{c.peer.PID, start, r.Files.Config, r.Files.Credentials},
-		names:   []string{answer.Profile},
-		session: published(answer),
-		region:  answer.Region,
-	}
-	for _, a := range set.Aliases() {
-		if a.Target == answer.Profile && a.Problem == "" {
-			v.names = append(v.names, a.Name)
+	v := &overlay{owner: owner{c.peer.PID, start, files.Config, files.Credentials}}
+	made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
+	for _, a := range answers {
+		v.sessions = append(v.sessions, profiles.Overlaid{Names: namesOf(set, a.Profile), Session: published(a), Region: a.Region})
+		made.Region = cmp.Or(made.Region, a.Region)
+		if a.Expires.Before(made.Expires) {
+			made.Expires = a.Expires
+		}
+		if len(c.req.Also) > 0 {
+			made.Profiles = append(made.Profiles, a.Profile)
 		}
 	}
 	if err := d.overlays.add(d.life, v); err != nil {
@@ -272,13 +271,45 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())
-	return wire.Response{
-		Files: &wire.Files{
-			Profile: answer.Profile, Region: answer.Region, Expires: answer.Expires,
-			Credentials: filepath.Join(v.dir, credentialsFile), Config: v.config(),
-		},
-		Warnings: lines(answer.Warnings),
-	}, nil
+	made.Credentials, made.Config = filepath.Join(v.dir, credentialsFile), v.config()
+	return wire.Response{Files: made, Warnings: lines(answers[0].Warnings)}, nil // which are of the files, and so the same for all
+}
+
+// answers are the sessions of all profiles that a request names, one after the other: what a person is asked for the first
+// serves the rest, where they share the device. Where one is refused the error says which, and none is given.
+func (d *Daemon) answers(ctx context.Context, c call) ([]session.Answer, error) {
+	var calls []call
+	var answers []session.Answer
+	for _, name := range append([]string{c.req.Profile}, c.req.Also...) {
+		one := c
+		one.req.Profile = name
+		r := d.request(one)
+		r.AdHoc = adHoc(c.req.Role)
+		answer, err := d.Broker.Credentials(ctx, r)
+		if err != nil {
+			d.record("given", one, answer, err)
+			if len(c.req.Also) > 0 {
+				err = fmt.Errorf("%s: %w", fault.Line(name), err)
+			}
+			return nil, err
+		}
+		calls, answers = append(calls, one), append(answers, answer)
+	}
+	for i, answer := range answers {
+		d.record("given", calls[i], answer, nil)
+	}
+	return answers, nil
+}
+
+// namesOf are the exact name of a profile and its aliases.
+func namesOf(set *profiles.Set, profile string) []string {
+	names := []string{profile}
+	for _, a := range set.Aliases() {
+		if a.Target == profile && a.Problem == "" {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // published is a session as it stands in a credentials file.
