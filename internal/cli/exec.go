@@ -18,6 +18,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/harden"
+	"broker/internal/prompt"
 	"broker/internal/wire"
 )
 
@@ -125,7 +126,7 @@ func until(expiration string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), timeLeft(time.Until(end)))
+	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), prompt.Left(time.Until(end)))
 }
 
 // handOver finds the program of a command and makes its environment, in the way that the flags say.
