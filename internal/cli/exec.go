@@ -237,8 +237,11 @@ func lookPath(name string) (string, error) {
 		return program, nil
 	}
 	code, what := 127, "command not found"
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		code, what = 126, "permission denied"
+	case errors.Is(err, syscall.EISDIR):
+		code, what = 126, "is a directory"
 	}
 	_, _ = fmt.Fprintf(os.Stderr, "broker: %q: %s\n", name, what)
 	return "", exitError(code)

@@ -42,6 +42,9 @@ type overlay struct {
 	// What the copies are made of; nil in one that was taken over from a daemon before us.
 	sessions []profiles.Overlaid
 	stamps   [2]stamp // of the originals
+
+	mu   sync.Mutex // nothing is written while it is removed, nor afterwards: it would stay
+	gone bool
 }
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
@@ -128,6 +131,9 @@ func (o *overlays) remove(v *overlay) {
 	o.mu.Lock()
 	delete(o.live, v.dir)
 	o.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.gone = true
 	if err := os.RemoveAll(v.dir); err != nil {
 		o.log.Error("the AWS files of a command that ended were not removed", "dir", v.dir, "err", err)
 	}
@@ -188,6 +194,11 @@ func (v *overlay) now() [2]stamp {
 // write makes the copies. One of the config is made only where tools would take something of it before the session, or
 // where there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
 func (v *overlay) write() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.gone {
+		return nil
+	}
 	v.stamps = v.now()
 	src, err := readOriginal(v.owner.Credentials)
 	if err != nil {

@@ -5,14 +5,17 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -252,5 +255,40 @@ func TestOverlays(t *testing.T) {
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {
 		t.Error("a token in the status")
+	}
+}
+
+// TestOverlayRemovedWhileWritten: the copies may be brought up to date at the moment in which their command ends. Seen to leave
+// directories behind without the mutex.
+func TestOverlayRemovedWhileWritten(t *testing.T) {
+	dir := t.TempDir()
+	original := filepath.Join(dir, "original")
+	if err := os.WriteFile(original, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := newOverlays(dir, slog.New(slog.DiscardHandler))
+	for i := range 50 {
+		v := &overlay{dir: filepath.Join(dir, fmt.Sprint("exec-", i)), owner: owner{Credentials: original},
+			sessions: []profiles.Overlaid{{Names: []string{"dev"}, Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
+		if err := os.Mkdir(v.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		var writing sync.WaitGroup
+		begun := make(chan struct{})
+		writing.Go(func() {
+			for n := range 20 {
+				if err := v.write(); n == 0 {
+					close(begun)
+				} else if err != nil {
+					return
+				}
+			}
+		})
+		<-begun
+		o.remove(v)
+		writing.Wait()
+		if _, err := os.Lstat(v.dir); err == nil {
+			t.Fatalf("round %d: the directory is still there", i)
+		}
 	}
 }
