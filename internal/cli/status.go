@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -112,8 +113,29 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if err := p.printPublished(status.Published); err != nil {
 		return err
 	}
+	if err := p.printCommands(status.Commands); err != nil {
+		return err
+	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// printCommands shows which programs have files or an endpoint of their own.
+func (p *program) printCommands(list []wire.Command) error {
+	if len(list) == 0 {
+		return nil
+	}
+	p.say("")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "COMMAND\tPID\tPROFILE\tMODE\tSINCE")
+	for _, c := range list {
+		since := "-"
+		if !c.Since.IsZero() {
+			since = c.Since.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", dash(fault.Line(c.Program)), c.PID, dash(fault.Line(strings.Join(c.Profiles, ", "))), fault.Line(c.Mode), since)
+	}
+	return w.Flush()
 }
 
 // printPublished shows which profiles have a session in a shared credentials file.

@@ -53,6 +53,9 @@ type owner struct {
 	Start       string `json:"start"` // of the process, in the kernel's words
 	Config      string `json:"aws_config_file"`
 	Credentials string `json:"aws_shared_credentials_file"`
+
+	Profiles []string  `json:"profiles,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
 }
 
 const (
@@ -261,17 +264,18 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
-	v := &overlay{owner: owner{c.peer.PID, start, files.Config, files.Credentials}}
+	v := &overlay{owner: owner{PID: c.peer.PID, Start: start, Config: files.Config, Credentials: files.Credentials, Since: time.Now().Truncate(time.Second)}}
 	made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
 	for _, a := range answers {
 		v.sessions = append(v.sessions, profiles.Overlaid{Names: namesOf(set, a.Profile), Session: published(a), Region: a.Region})
+		v.owner.Profiles = append(v.owner.Profiles, a.Profile)
 		made.Region = cmp.Or(made.Region, a.Region)
 		if a.Expires.Before(made.Expires) {
 			made.Expires = a.Expires
 		}
-		if len(c.req.Also) > 0 {
-			made.Profiles = append(made.Profiles, a.Profile)
-		}
+	}
+	if len(c.req.Also) > 0 {
+		made.Profiles = v.owner.Profiles
 	}
 	if err := d.overlays.add(d.life, v); err != nil {
 		return wire.Response{}, err

@@ -213,6 +213,16 @@ type Status struct {
 	Warnings []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
+	Commands  []Command   `json:"commands,omitempty"`
+}
+
+// Command is a program that was started with files or an endpoint of its own.
+type Command struct {
+	Mode     string    `json:"mode"`     // of exec: "file" or "server"
+	Profiles []string  `json:"profiles"` // whose sessions it has; the ARN of a role that no profile names
+	PID      int       `json:"pid"`
+	Program  string    `json:"program,omitempty"` // its name, where that can be told
+	Since    time.Time `json:"since,omitzero"`
 }
 
 // Published is a profile whose session is kept in a shared credentials file, or should be.
