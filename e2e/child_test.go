@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -172,6 +174,39 @@ func livesOn(t *testing.T, h *house, name string, way []string) {
 		file := value("AWS_SHARED_CREDENTIALS_FILE")
 		if _, err := os.Stat(file); !strings.HasPrefix(file, h.state("run/overlays/")) || err == nil {
 			t.Errorf("%s after the command's end: %v", file, err)
+		}
+	}
+}
+
+// TestExecNested: within any way of exec another one is refused, with the way to nest on purpose; the inner one is then alone.
+func TestExecNested(t *testing.T) {
+	h := demo(t)
+	// What a command has of each way, and of no other.
+	marks := map[string]string{
+		"env": "AWS_ACCESS_KEY_ID=ASIA", "server": endpointURI + "=", "file": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"), "several": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"),
+	}
+	said := regexp.MustCompile(`^broker: this shell already runs with the credentials of (\S+?)( until \d\d:\d\d \(\d+m\))?; leave it, or unset BROKER_PROFILE to nest on purpose\nhint: (env -u BROKER_PROFILE broker exec [a-z_ -]+ -- env)\n$`)
+	for outer, before := range execWays {
+		for inner, way := range execWays {
+			r := h.run("broker", append(append(slices.Clone(before), "broker"), append(way, "env")...)...)
+			_, r.stderr, _ = strings.Cut("\n"+r.stderr, "\nbroker: ") // behind what the outer one warns of
+			m := said.FindStringSubmatch("broker: " + r.stderr)
+			if r.code != 1 || r.stdout != "" || m == nil || (m[2] == "") != (outer == "server") {
+				t.Errorf("%s in %s: %v", inner, outer, r)
+				continue
+			}
+			// The hint, as it stands.
+			r = h.run("broker", append(slices.Clone(before), "sh", "-c", m[3])...)
+			if r.code != 0 || strings.Count(r.stdout, "BROKER_PROFILE=product_prod_paul") != 1 {
+				t.Errorf("%s: %v", m[3], r)
+			}
+			for name, mark := range marks {
+				// The files of the outer one stay where the inner one makes none: the helper finds the originals by them.
+				kept := (outer == "file" || outer == "several") && marks[outer] == mark
+				if strings.Contains(r.stdout, "\n"+mark) != (mark == marks[inner]) && !kept {
+					t.Errorf("%s in %s: of %s there is\n%s", inner, outer, name, r.stdout)
+				}
+			}
 		}
 	}
 }

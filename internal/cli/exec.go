@@ -165,6 +165,9 @@ func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile
 		return nil, "", err
 	}
 	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+		if c.IsSet("mode") {
+			again += " --mode " + way
+		}
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
