@@ -40,3 +40,20 @@ func TestSeveralOfAnOlderDaemon(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// TestSeveralAskOnce: one code serves all profiles of a device, and is asked for where the command was typed.
+func TestSeveralAskOnce(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.shell(t, "broker", "exec", "product_dev_paul", "product_prod_paul", "--", "sh", "-c", `grep -c ASIA "$AWS_SHARED_CREDENTIALS_FILE"`)
+	s.waits("MFA code for security (" + serial + "), asked by broker: ")
+	s.types(h.code(t, serial))
+	s.waits("2")
+	if r := s.ends(); r.code != 0 {
+		t.Errorf("exit code %d:\n%s", r.code, s.shown())
+	}
+	s.asked(1)
+	s.asItWas()
+	h.counted(t, "GetSessionToken", 1)
+	h.counted(t, "AssumeRole", 2)
+}
