@@ -54,7 +54,7 @@ func (p *program) shellCommand() *cli.Command {
 
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
+		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
 		&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
 		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
