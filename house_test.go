@@ -71,6 +71,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/socket", "broker/internal/wire", "it knows nothing of what is said"},
 		{"broker/internal/harden", "broker/", "a leaf"},
 		{"broker/internal/vault/nodbus", "broker/", "must be initialised before anything of github.com"},
+		{"broker/internal/prompt", "github.com/", "must be initialised before anything of github.com"},
+		{"broker/internal/prompt", "golang.org/", "those are initialised after what is of github.com"},
 		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing of how a credential is made"},
 		{"broker/internal/profiles", sdk, "profiles are read by our own rules, with file and line"},
 		{"broker/internal/session", sdk, "the heart declares what it needs; exchange fulfils it"},

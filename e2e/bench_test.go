@@ -112,3 +112,9 @@ func BenchmarkCredproc(b *testing.B) { against(b, "credproc", "product_prod_paul
 
 // BenchmarkStatus is the larger program, for comparison.
 func BenchmarkStatus(b *testing.B) { against(b, "broker", "status") }
+
+// BenchmarkPrompt is what a prompt waits for: elsewhere, where the daemon is asked.
+func BenchmarkPrompt(b *testing.B) { against(b, "broker", "status", "--short") }
+
+// BenchmarkVersion is broker without anything to do, for comparison.
+func BenchmarkVersion(b *testing.B) { against(b, "broker", "version") }

@@ -28,6 +28,7 @@ type emulator struct {
 	arrivals []arrival
 	objects  map[string][]byte // bucket/key
 	changes  bool              // there is a change set
+	stack    string            // what was done last to the stack: "UPDATE", "CREATE", or nothing where there is none
 }
 
 // arrival is one request: what it wanted and whose session signed it.
@@ -46,14 +47,18 @@ func startEmulator(t *testing.T, h *house) *emulator {
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	e.url = server.URL
-	e.forget()
+	e.forget(false)
 	return e
 }
 
-func (e *emulator) forget() {
+// forget is the beginning: without a stack, or with one that somebody deployed before.
+func (e *emulator) forget(fresh bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.arrivals, e.objects, e.changes = nil, map[string][]byte{}, false
+	e.arrivals, e.objects, e.changes, e.stack = nil, map[string][]byte{}, false, "UPDATE"
+	if fresh {
+		e.stack = ""
+	}
 }
 
 func (e *emulator) arrived() []arrival {
@@ -86,7 +91,7 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			action = form.Get("Action")
 		}
 	}
-	a := arrival{what: strings.TrimSpace(fmt.Sprintf("%s %s%s %s", r.Method, r.Host, r.URL.Path, action)), token: r.Header.Get("X-Amz-Security-Token")}
+	a := arrival{what: strings.TrimSpace(fmt.Sprintf("%s %s%s %s %s", r.Method, r.Host, r.URL.Path, action, form.Get("ChangeSetType"))), token: r.Header.Get("X-Amz-Security-Token")}
 	if m := credentialScope.FindStringSubmatch(r.Header.Get("Authorization")); m != nil {
 		a.keyID = m[1]
 	}
@@ -112,7 +117,7 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// cloudFormation has any stack that is asked for, and every change is done at once.
+// cloudFormation has one stack, whatever it is called, and every change is done at once.
 func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url.Values) {
 	name := form.Get("StackName")
 	if i := strings.Index(name, ":stack/"); i >= 0 {
@@ -131,14 +136,25 @@ func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url
 	switch action {
 	case "DeleteChangeSet":
 		e.changes = false
+	case "ExecuteChangeSet":
+		if e.changes = false; e.stack == "" {
+			e.stack = "CREATE"
+		} else {
+			e.stack = "UPDATE"
+		}
 	case "DescribeStacks":
-		out = fmt.Sprintf("<Stacks><member><StackId>%s</StackId><StackName>%s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>UPDATE_COMPLETE</StackStatus><Outputs><member><OutputKey>ServerlessDeploymentBucketName</OutputKey><OutputValue>product-deployments</OutputValue></member></Outputs></member></Stacks>", id, name)
+		if e.stack == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = fmt.Fprintf(w, "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack with id %s does not exist</Message></Error></ErrorResponse>", name)
+			return
+		}
+		out = fmt.Sprintf("<Stacks><member><StackId>%s</StackId><StackName>%s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>%s_COMPLETE</StackStatus><Outputs><member><OutputKey>ServerlessDeploymentBucketName</OutputKey><OutputValue>product-deployments</OutputValue></member></Outputs></member></Stacks>", id, name, e.stack)
 	case "DescribeStackResource":
 		out = fmt.Sprintf("<StackResourceDetail><StackId>%s</StackId><StackName>%s</StackName><LogicalResourceId>ServerlessDeploymentBucket</LogicalResourceId><PhysicalResourceId>product-deployments</PhysicalResourceId><ResourceType>AWS::S3::Bucket</ResourceType><LastUpdatedTimestamp>2026-01-01T00:00:00Z</LastUpdatedTimestamp><ResourceStatus>CREATE_COMPLETE</ResourceStatus></StackResourceDetail>", id, name)
 	case "ListStackResources":
 		out = "<StackResourceSummaries></StackResourceSummaries>"
 	case "DescribeStackEvents":
-		out = "<StackEvents>" + event(2, "UPDATE_COMPLETE") + event(1, "UPDATE_IN_PROGRESS") + "</StackEvents>"
+		out = "<StackEvents>" + event(2, e.stack+"_COMPLETE") + event(1, e.stack+"_IN_PROGRESS") + "</StackEvents>"
 	case "CreateChangeSet":
 		e.changes = true
 		out = "<Id>" + change + "</Id><StackId>" + id + "</StackId>"

@@ -52,6 +52,8 @@ type client struct {
 	asks []string
 	// tried are the ways that it is run in; nil is all.
 	tried []string
+	// fresh is where what it deploys was never deployed before.
+	fresh bool
 	// cannot has the ways that do not work, and what the tool says then.
 	cannot map[string]string
 }
@@ -118,8 +120,8 @@ func sls(words ...string) func(*house, *emulator, string, string) []string {
 
 const prodARN = "assumed-role/allow-admin-from-security-account/"
 
-// deployed is what a deployment asks for, at least.
-var deployed = []string{"PUT product-deployments.s3.", " CreateChangeSet", " ExecuteChangeSet", " DescribeStackEvents"}
+// deployed is what a first deployment asks for, at least: a stack, and what goes into it.
+var deployed = []string{"PUT product-deployments.s3.", " CreateChangeSet CREATE", " CreateChangeSet UPDATE", " ExecuteChangeSet", " DescribeStackEvents"}
 
 // toolTable is the page docs/tools.md: what works, and what cannot.
 var toolTable = []client{
@@ -163,10 +165,10 @@ var toolTable = []client{
 		tried: []string{"file", "publish"},
 	},
 	{
-		name: "Serverless 3 deploy", program: fromNPM("serverless/bin/serverless.js"), args: sls("deploy"), asks: deployed,
+		name: "Serverless 3 deploy", program: fromNPM("serverless/bin/serverless.js"), args: sls("deploy"), asks: deployed, fresh: true,
 		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
 	},
-	{name: "osls 4 deploy", program: fromNPM("osls/bin/serverless.js"), args: sls("deploy"), asks: deployed, tried: []string{"credential_process", "env"}},
+	{name: "osls 4 deploy", program: fromNPM("osls/bin/serverless.js"), args: sls("deploy"), asks: deployed, fresh: true, tried: []string{"credential_process", "env"}},
 	{
 		name: "CDK 2 deploy", program: fromNPM("aws-cdk/bin/cdk"), asks: []string{" CreateChangeSet", " ExecuteChangeSet", "GetCallerIdentity"},
 		tried: []string{"credential_process", "env"},
@@ -245,6 +247,16 @@ func TestClientsWays(t *testing.T) {
 	// All of them, in all ways.
 	h.counted(t, "GetSessionToken", 1)
 	h.counted(t, "AssumeRole", 1)
+
+	// The second of several profiles.
+	t.Run("Serverless 3 among several", func(t *testing.T) {
+		c := toolTable[slices.IndexFunc(toolTable, func(c client) bool { return c.name == "Serverless 3 info" })]
+		program := c.program(t, h)
+		if program == "" {
+			missing(t, c.name)
+		}
+		tryWay(t, h, e, c, way{name: "several", exec: []string{"broker", "exec", "product_dev_paul", typed, "--"}, named: true}, program, role)
+	})
 }
 
 // TestClientsPage holds docs/tools.md to the table.
@@ -285,7 +297,7 @@ func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string
 		h.ok(t, w.before[0], w.before[1:]...)
 		defer func() { h.ok(t, w.after[0], w.after[1:]...) }()
 	}
-	e.forget()
+	e.forget(c.fresh)
 	args := c.args(h, e, profile, w.name)
 	words := append(slices.Clone(w.exec), "env")
 	for len(args) > 0 && strings.Contains(args[0], "=") && !strings.HasPrefix(args[0], "-") {

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestReadVariables(t *testing.T) {
@@ -37,16 +36,6 @@ func TestAdditions(t *testing.T) {
 	} {
 		if got := strings.Join(test.add.to(slices.Clone(made), outer), " "); got != test.want {
 			t.Errorf("%+v: %s", test.add, got)
-		}
-	}
-}
-
-func TestTimeLeft(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second: "expired", 0: "expired", time.Millisecond: "1s", 59 * time.Second: "59s", time.Minute: "1m", 119 * time.Minute: "119m", 2 * time.Hour: "2h", 36 * time.Hour: "36h",
-	} {
-		if got := timeLeft(d); got != want {
-			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}
 }

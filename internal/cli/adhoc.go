@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,7 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 // wanted is whose credentials a command is to use, as it was typed.
 type wanted struct {
 	profile string     // a profile or source; empty for none
+	also    []string   // more of them; for exec and shell alone
 	role    *wire.Role // see adHoc
 	source  string     // of a role by its ARN; empty where it was not named
 }
@@ -88,15 +90,34 @@ func (w wanted) shown() string {
 	case w.profile == "":
 		return "PROFILE"
 	}
-	return w.profile
+	var words []string
+	for _, name := range w.names() {
+		words = append(words, fault.Word(name))
+	}
+	return strings.Join(words, " ")
 }
 
-// wanted reads the flags that go with a profile, or instead of one.
-func (p *program) wanted(c *cli.Context, profile string) (wanted, error) {
+// names are all profiles that were named, if any was.
+func (w wanted) names() []string { return append([]string{w.profile}, w.also...) }
+
+// wanted reads the flags that go with the profiles that were named, or instead of one.
+func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 	role, err := p.adHoc(c)
-	w := wanted{profile, role, c.String("source")}
-	if err == nil && w.byARN() && profile != "" {
-		err = fault.New(fault.Usage, "with --role-arn, %s wants no profile", c.Command.Name).WithHint("%s --help", c.Command.HelpName)
+	w := wanted{role: role, source: c.String("source")}
+	if len(names) > 0 {
+		w.profile, w.also = names[0], names[1:]
+	}
+	usage := func(format string, args ...any) error {
+		return fault.New(fault.Usage, format, args...).WithHint("%s --help", c.Command.HelpName)
+	}
+	switch {
+	case err != nil:
+	case w.byARN() && strings.Join(w.names(), "") != "":
+		err = usage("with --role-arn, %s wants no profile", c.Command.Name)
+	case len(w.also) > 0 && slices.Contains(w.names(), ""):
+		err = usage("the name of a profile is empty")
+	case len(w.also) > 0 && c.IsSet("external-id"):
+		err = usage("--external-id is of one role, and %s are several profiles; each may have an external_id of its own", strings.Join(w.names(), ", "))
 	}
 	return w, err
 }
@@ -119,6 +140,30 @@ func (p *program) exactName(ctx context.Context, w wanted, noProfile error) (str
 		return p.pickProfile(ctx, noProfile)
 	}
 	return p.find(w.profile)
+}
+
+// exactNames is exactName for a command that takes several profiles.
+func (p *program) exactNames(ctx context.Context, w wanted, noProfile error) ([]string, error) {
+	if len(w.also) == 0 {
+		name, err := p.exactName(ctx, w, noProfile)
+		return []string{name}, err
+	}
+	set, err := p.set()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, typed := range w.names() {
+		name, err := set.Find(typed)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(names, name) {
+			return nil, fault.New(fault.Usage, "%s is named twice", name).WithHint("broker profiles show %s", fault.Word(typed))
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 // accountRole is a role by the number of its account.

@@ -18,6 +18,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/harden"
+	"broker/internal/prompt"
 	"broker/internal/wire"
 )
 
@@ -25,14 +26,15 @@ func (p *program) execCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
 		Usage:     "run a command with the credentials of a profile",
-		ArgsUsage: "[PROFILE] -- COMMAND [ARGUMENTS]",
+		ArgsUsage: "[PROFILE…] -- COMMAND [ARGUMENTS]",
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
 			"exit code. Its environment holds the session of the profile (--mode env), or where to get a\n" +
 			"fresh one as long as it runs (--mode server), and no other AWS credential or profile\n" +
 			"variable. Without a profile one is chosen on the terminal; without any argument\n" +
-			"the command is your shell.",
+			"the command is your shell. With several profiles each stands under its own name, and its aliases,\n" +
+			"in AWS files of the command's own (--mode file); AWS_PROFILE is the first.",
 		Flags:        execFlags(),
-		BashComplete: p.completeProfiles,
+		BashComplete: p.completeManyProfiles,
 		Action:       p.exec,
 	}
 }
@@ -41,18 +43,18 @@ func (p *program) shellCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "shell",
 		Usage:     "start your shell with the credentials of a profile",
-		ArgsUsage: "[PROFILE]",
+		ArgsUsage: "[PROFILE…]",
 		Description: "exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a prompt whose session it is and\n" +
 			"until when; `broker completion --prompt bash` prints a function that shows them.",
 		Flags:        execFlags(),
-		BashComplete: p.completeProfiles,
+		BashComplete: p.completeManyProfiles,
 		Action:       p.shell,
 	}
 }
 
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames()},
+		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
 		&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
 		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
@@ -60,7 +62,8 @@ func execFlags() []cli.Flag {
 
 // A handover is how the command gets its credentials.
 type handover struct {
-	name   string // exact name of the profile or source
+	name   string   // exact name of the profile or source
+	also   []string // those of the others; in mode file alone
 	role   *wire.Role
 	minTTL time.Duration
 	// tokenFile wants the token of mode server in a file.
@@ -77,19 +80,16 @@ var modes = map[string]func(p *program, ctx context.Context, h handover) ([]stri
 func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), ", ") }
 
 func (p *program) exec(c *cli.Context) error {
-	var profile string
 	command := c.Args().Slice()
-	if p.names > 1 && len(command) > p.names {
-		return fault.New(fault.Usage, "exec takes one profile before --, got %s; tools that need several take linked profiles by their names", strings.Join(command[:p.names], ", ")).
-			WithHint("broker exec %s -- %s", fault.Word(command[0]), fault.Word(command[p.names]))
+	names := min(p.names, 1) // without a "--" the command begins behind the first
+	if len(command) > p.names {
+		names = p.names
 	}
-	if p.names > 0 {
-		profile, command = command[0], command[1:]
-	}
-	w, err := p.wanted(c, profile)
+	w, err := p.wanted(c, command[:names]...)
 	if err != nil {
 		return err
 	}
+	command = command[names:]
 	noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
 	switch {
 	case w.none() && !hasTerminal():
@@ -107,7 +107,7 @@ func (p *program) exec(c *cli.Context) error {
 }
 
 func (p *program) shell(c *cli.Context) error {
-	w, err := p.wantedArgument(c)
+	w, err := p.wanted(c, c.Args().Slice()...)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func until(expiration string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), timeLeft(time.Until(end)))
+	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), prompt.Left(time.Until(end)))
 }
 
 // handOver finds the program of a command and makes its environment, in the way that the flags say.
@@ -136,14 +136,23 @@ func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile
 	if c.Command.Name == "exec" {
 		rest = " -- "
 	}
-	mode := modes[c.String("mode")]
+	way := c.String("mode")
+	if len(w.also) > 0 && !c.IsSet("mode") {
+		way = "file"
+	}
+	mode := modes[way]
 	switch {
 	case mode == nil:
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "there is no mode %q, only %s", c.String("mode"), modeNames()).WithHint("%s --mode env%s", again, rest)
-	case c.Bool("token-file") && c.String("mode") != "server":
+		return nil, "", fault.New(fault.Usage, "there is no mode %q, only %s", way, modeNames()).WithHint("%s --mode env%s", again, rest)
+	case len(w.also) > 0 && way != "file":
+		if rest != "" {
+			rest += "COMMAND"
+		}
+		return nil, "", fault.New(fault.Usage, "--mode %s gives one session; of several profiles each stands under its name in a file", way).WithHint("%s --mode file%s", again, rest)
+	case c.Bool("token-file") && way != "server":
 		if rest != "" {
 			rest += "COMMAND"
 		}
@@ -156,6 +165,9 @@ func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile
 		return nil, "", err
 	}
 	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+		if c.IsSet("mode") {
+			again += " --mode " + way
+		}
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
@@ -167,9 +179,11 @@ func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile
 		return nil, "", err
 	}
 	h := handover{role: w.role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
-	if h.name, err = p.exactName(c.Context, w, noProfile); err != nil {
+	names, err := p.exactNames(c.Context, w, noProfile)
+	if err != nil {
 		return nil, "", err
 	}
+	h.name, h.also = names[0], names[1:]
 	if env, err = mode(p, c.Context, h); err != nil {
 		return nil, "", err
 	}
@@ -226,8 +240,11 @@ func lookPath(name string) (string, error) {
 		return program, nil
 	}
 	code, what := 127, "command not found"
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		code, what = 126, "permission denied"
+	case errors.Is(err, syscall.EISDIR):
+		code, what = 126, "is a directory"
 	}
 	_, _ = fmt.Fprintf(os.Stderr, "broker: %q: %s\n", name, what)
 	return "", exitError(code)

@@ -2,39 +2,53 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
 	"broker/internal/wire"
 )
 
-// byFile gives the session in a credentials file that is the command's own, for tools that read nothing else: under
-// the profile's name and its aliases, behind all that the person's own file has. The daemon makes it, and
+// byFile gives the sessions in a credentials file that is the command's own, for tools that read nothing else, or need
+// several: each under its profile's name and aliases, behind all that the person's own file has. The daemon makes it, and
 // removes it when this process ends, which by then is the command.
 func (p *program) byFile(ctx context.Context, h handover) ([]string, error) {
 	if h.role != nil && h.role.ARN != "" {
 		return nil, fault.New(fault.Usage, "--mode file wants a profile: a role that none names has no name in a file").
 			WithHint("broker exec --mode env --role-arn %s -- COMMAND", fault.Word(h.role.ARN))
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: h.name, Role: h.role, MinTTL: h.minTTL})
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: h.name, Also: h.also, Role: h.role, MinTTL: h.minTTL})
 	if err != nil {
 		return nil, err
 	}
 	if resp.Files == nil {
 		return nil, fault.New(fault.Unreachable, "the daemon's answer names no file")
 	}
+	names := []string{resp.Files.Profile}
+	whose, ends := "session of %s is", "it"
+	if len(h.also) > 0 {
+		if names = resp.Files.Profiles; len(names) != 1+len(h.also) {
+			// What it made goes when we end, which is now.
+			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone; stop it, and the next request starts a new one").
+				WithHint("broker status")
+		}
+		whose, ends = "sessions of %s are", "the first"
+	}
 	p.warn(resp.Warnings)
-	p.warn([]string{"the session of " + resp.Files.Profile + " is not renewed in the file; it ends at " +
-		resp.Files.Expires.Local().Format(time.TimeOnly) + ", in " + time.Until(resp.Files.Expires).Round(time.Second).String()})
-	return fileEnv(os.Environ(), *resp.Files), nil
+	p.warn([]string{fmt.Sprintf("the "+whose+" not renewed in the file; "+ends+" ends at %s, in %s",
+		strings.Join(names, " and "), resp.Files.Expires.Local().Format(time.TimeOnly), time.Until(resp.Files.Expires).Round(time.Second))})
+	return fileEnv(os.Environ(), *resp.Files, names), nil
 }
 
-// fileEnv is the environment of a command with files of its own.
-func fileEnv(environ []string, files wire.Files) []string {
+// fileEnv is the environment of a command with files of its own, in which the sessions of these profiles stand.
+func fileEnv(environ []string, files wire.Files, names []string) []string {
 	set := []variable{
-		{"BROKER_PROFILE", files.Profile},
+		{"BROKER_PROFILE", strings.Join(names, ",")},
 		{"BROKER_EXPIRATION", files.Expires.UTC().Format(time.RFC3339)},
+		// A command that names no profile gets the first, and never what else is the default on this machine.
 		{"AWS_PROFILE", files.Profile},
 		{"AWS_SHARED_CREDENTIALS_FILE", files.Credentials},
 		// Without it the SDK for JavaScript 2 leaves AWS_SHARED_CREDENTIALS_FILE out of account (lib/util.js,
@@ -44,10 +58,13 @@ func fileEnv(environ []string, files wire.Files) []string {
 	if files.Config != "" {
 		set = append(set, variable{"AWS_CONFIG_FILE", files.Config})
 	}
-	if files.Region != "" {
-		for _, name := range regionNames {
-			set = append(set, variable{name, files.Region})
-		}
+	switch {
+	case files.Region == "":
+	case len(names) == 1:
+		set = append(set, regionEnv(files.Region)...)
+	default:
+		// Each profile has its own, over which the variables would win.
+		environ = without(environ, func(name string) bool { return slices.Contains(regionNames, name) })
 	}
 	return childEnv(environ, set)
 }

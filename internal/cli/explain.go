@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -78,9 +79,6 @@ const (
 	daemonHangs   = "not answering"
 )
 
-// statusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.
-const statusWait = 3 * time.Second
-
 func (p *program) explanation(ctx context.Context, typed string) (explainJSON, error) {
 	described, plan, set, err := p.describe(typed)
 	if err != nil {
@@ -88,9 +86,9 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	}
 	out := explainJSON{planJSON: described, Daemon: daemonRunning, Tools: []toolJSON{}, Environment: []variableJSON{}}
 	// A running one alone: to look is not to use.
-	short, cancel := context.WithTimeout(ctx, statusWait)
+	short, cancel := context.WithTimeout(ctx, client.StatusWait)
 	defer cancel()
-	status, err := p.allStatus(short)
+	status, err := p.client.Status(short)
 	switch {
 	case short.Err() != nil:
 		out.Daemon = daemonHangs

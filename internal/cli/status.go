@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/prompt"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -29,7 +29,13 @@ func (p *program) statusCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("short") {
-				return p.statusShort(c)
+				if c.Bool("json") || c.Bool("watch") {
+					return fault.New(fault.Usage, "--short goes alone").WithHint("broker status --short")
+				}
+				if line := prompt.Line(c.Context, p.client); line != "" {
+					p.say("%s", line)
+				}
+				return nil
 			}
 			for {
 				if c.Bool("watch") && !c.Bool("json") {
@@ -52,7 +58,7 @@ func (p *program) statusCommand() *cli.Command {
 
 // status prints what the daemon tells. It starts none: to look is not to use.
 func (p *program) status(ctx context.Context, asJSON bool) error {
-	status, err := p.allStatus(ctx)
+	status, err := p.client.Status(ctx)
 	if fault.Is(err, fault.Unreachable) {
 		if asJSON {
 			if jerr := p.printJSON(map[string]any{"running": false}); jerr != nil {
@@ -107,8 +113,29 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if err := p.printPublished(status.Published); err != nil {
 		return err
 	}
+	if err := p.printCommands(status.Commands); err != nil {
+		return err
+	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// printCommands shows which programs have files or an endpoint of their own.
+func (p *program) printCommands(list []wire.Command) error {
+	if len(list) == 0 {
+		return nil
+	}
+	p.say("")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "COMMAND\tPID\tPROFILE\tMODE\tSINCE")
+	for _, c := range list {
+		since := "-"
+		if !c.Since.IsZero() {
+			since = c.Since.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", dash(fault.Line(c.Program)), c.PID, dash(fault.Line(strings.Join(c.Profiles, ", "))), fault.Line(c.Mode), since)
+	}
+	return w.Flush()
 }
 
 // printPublished shows which profiles have a session in a shared credentials file.
@@ -130,79 +157,4 @@ func (p *program) printPublished(list []wire.Published) error {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", fault.Line(e.Profile), fault.Line(e.File), dash(secret.Tail(e.AccessKeyID)), left, until, fault.Line(e.Error))
 	}
 	return w.Flush()
-}
-
-// promptPatience is how long a prompt waits for a daemon that does not answer.
-const promptPatience = 100 * time.Millisecond
-
-// statusShort says for a prompt whose session this shell has and how long it lasts; in any other shell, of which sources
-// the daemon holds one. Where there is nothing to say it says nothing: a prompt is no place for failures.
-func (p *program) statusShort(c *cli.Context) error {
-	if c.Bool("json") || c.Bool("watch") {
-		return fault.New(fault.Usage, "--short goes alone").WithHint("broker status --short")
-	}
-	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
-		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
-		if err != nil {
-			p.say("%s", fault.Line(profile))
-			return nil
-		}
-		p.say("%s %s", fault.Line(profile), timeLeft(time.Until(end)))
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(c.Context, promptPatience)
-	defer cancel()
-	status, err := p.allStatus(ctx)
-	if err != nil {
-		return nil
-	}
-	if status.Locked {
-		p.say("locked")
-		return nil
-	}
-	var words []string
-	for _, s := range status.Sessions {
-		if s.Role == "" && s.Expires != nil {
-			words = append(words, fault.Line(s.Source)+" "+timeLeft(time.Until(*s.Expires)))
-		}
-	}
-	if len(words) > 0 {
-		p.say("%s", strings.Join(words, ", "))
-	}
-	return nil
-}
-
-// timeLeft is a short word for a time: 11h, 47m, 30s or expired.
-func timeLeft(d time.Duration) string {
-	switch {
-	case d <= 0:
-		return "expired"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(d/time.Second, 1))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	}
-	return fmt.Sprintf("%dh", d/time.Hour)
-}
-
-// allStatus asks for as many pages as there are.
-func (p *program) allStatus(ctx context.Context) (wire.Status, error) {
-	quiet := p.client
-	quiet.NoStart, quiet.Wait = true, statusWait
-	var all wire.Status
-	for {
-		resp, err := quiet.Do(ctx, wire.Request{Verb: wire.State, Offset: len(all.Sessions)})
-		if err != nil {
-			return wire.Status{}, err
-		}
-		if resp.Status == nil {
-			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer holds no status")
-		}
-		sessions := append(all.Sessions, resp.Status.Sessions...)
-		all = *resp.Status
-		all.Sessions = sessions
-		if len(resp.Status.Sessions) == 0 || len(sessions) >= all.Total {
-			return all, nil
-		}
-	}
 }

@@ -69,6 +69,30 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	return resp, nil
 }
 
+// StatusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.
+const StatusWait = 3 * time.Second
+
+// Status asks what a running daemon holds, for as many pages as there are. It starts none: to look is not to use.
+func (c Client) Status(ctx context.Context) (wire.Status, error) {
+	c.NoStart, c.Wait = true, StatusWait
+	var all wire.Status
+	for {
+		resp, err := c.Do(ctx, wire.Request{Verb: wire.State, Offset: len(all.Sessions)})
+		if err != nil {
+			return wire.Status{}, err
+		}
+		if resp.Status == nil {
+			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer holds no status")
+		}
+		sessions := append(all.Sessions, resp.Status.Sessions...)
+		all = *resp.Status
+		all.Sessions = sessions
+		if len(resp.Status.Sessions) == 0 || len(sessions) >= all.Total {
+			return all, nil
+		}
+	}
+}
+
 // desktop is what a window needs to come up where the person sits.
 func desktop() string {
 	var lines []string

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,7 +133,7 @@ func TestDo(t *testing.T) {
 		t.Errorf("got %+v, %v", resp, err)
 	}
 	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test",
-		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop()}); got != want {
+		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop()}); !reflect.DeepEqual(got, want) {
 		t.Errorf("sent %+v, want %+v", got, want)
 	}
 }

@@ -43,6 +43,7 @@ type lease struct {
 	Profile string     `json:"profile"`
 	Role    *wire.Role `json:"role,omitempty"`
 	Source  string     `json:"source"`
+	Since   time.Time  `json:"since,omitzero"`
 	// The AWS files as the process named them.
 	AWSConfig      string `json:"aws_config_file,omitempty"`
 	AWSCredentials string `json:"aws_shared_credentials_file,omitempty"`
@@ -154,7 +155,7 @@ func (e *endpoints) add(c call, started string, answer session.Answer) (*lease, 
 	sum := sha256.Sum256([]byte(token))
 	l := &lease{
 		ID: id, Token: hex.EncodeToString(sum[:]), PID: c.peer.PID, Started: started,
-		Profile: c.req.Profile, Role: c.req.Role, Source: answer.Source,
+		Profile: c.req.Profile, Role: c.req.Role, Source: answer.Source, Since: time.Now().Truncate(time.Second),
 		AWSConfig: c.req.AWSConfig, AWSCredentials: c.req.AWSCredentials,
 		warm: true, touched: time.Now(),
 	}

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -37,11 +39,12 @@ type overlay struct {
 	dir   string
 	owner owner
 
-	// What the copies are made of; a nil names is one that was taken over from a daemon before us.
-	names   []string
-	session profiles.Published
-	region  string
-	stamps  [2]stamp // of the originals
+	// What the copies are made of; nil in one that was taken over from a daemon before us.
+	sessions []profiles.Overlaid
+	stamps   [2]stamp // of the originals
+
+	mu   sync.Mutex // nothing is written while it is removed, nor afterwards: it would stay
+	gone bool
 }
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
@@ -50,6 +53,9 @@ type owner struct {
 	Start       string `json:"start"` // of the process, in the kernel's words
 	Config      string `json:"aws_config_file"`
 	Credentials string `json:"aws_shared_credentials_file"`
+
+	Profiles []string  `json:"profiles,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
 }
 
 const (
@@ -116,7 +122,7 @@ func (o *overlays) look() {
 	for _, v := range all {
 		if !isRunning(v.owner.PID, v.owner.Start) {
 			o.remove(v)
-		} else if v.names != nil && v.stamps != v.now() {
+		} else if v.sessions != nil && v.stamps != v.now() {
 			if err := v.write(); err != nil {
 				o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
 			}
@@ -128,6 +134,9 @@ func (o *overlays) remove(v *overlay) {
 	o.mu.Lock()
 	delete(o.live, v.dir)
 	o.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.gone = true
 	if err := os.RemoveAll(v.dir); err != nil {
 		o.log.Error("the AWS files of a command that ended were not removed", "dir", v.dir, "err", err)
 	}
@@ -188,13 +197,18 @@ func (v *overlay) now() [2]stamp {
 // write makes the copies. One of the config is made only where tools would take something of it before the session, or
 // where there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
 func (v *overlay) write() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.gone {
+		return nil
+	}
 	v.stamps = v.now()
 	src, err := readOriginal(v.owner.Credentials)
 	if err != nil {
 		return err
 	}
 	defer clear(src)
-	dst, err := profiles.OverlayCredentials(src, v.names, v.session, v.region)
+	dst, err := profiles.OverlayCredentials(src, v.sessions)
 	if err != nil {
 		return err
 	}
@@ -204,7 +218,7 @@ func (v *overlay) write() error {
 	if src, err = readOriginal(v.owner.Config); err != nil {
 		return err
 	}
-	if dst, err = profiles.OverlayConfig(src, v.names); err != nil {
+	if dst, err = profiles.OverlayConfig(src, v.sessions); err != nil {
 		return err
 	}
 	if len(dst) == len(src) && v.stamps[0] != (stamp{}) && v.config() == "" {
@@ -231,11 +245,9 @@ func readOriginal(path string) ([]byte, error) {
 	return src, err
 }
 
-// overlay gives a process files with the session of a profile. They are its own from its start to its end,
-// whichever program it becomes.
+// overlay gives a process files with the sessions of one profile or more: of all that it asks for, or none. They are its
+// own from its start to its end, whichever program it becomes.
 func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
-	r := d.request(c)
-	r.AdHoc = adHoc(c.req.Role)
 	if c.req.Role != nil && c.req.Role.ARN != "" {
 		return wire.Response{}, fault.New(fault.Usage, "a role that no profile names has no name in a file")
 	}
@@ -243,24 +255,27 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "the process %d cannot be watched: %w", c.peer.PID, err)
 	}
-	answer, err := d.Broker.Credentials(ctx, r)
-	if err := d.giving("given", c, answer, err); err != nil {
-		return wire.Response{}, err
-	}
-	set, err := d.Store.Load(r.Files)
+	answers, err := d.answers(ctx, c)
 	if err != nil {
 		return wire.Response{}, err
 	}
-	v := &overlay{
-		owner:   owner{c.peer.PID, start, r.Files.Config, r.Files.Credentials},
-		names:   []string{answer.Profile},
-		session: published(answer),
-		region:  answer.Region,
+	files := d.request(c).Files
+	set, err := d.Store.Load(files)
+	if err != nil {
+		return wire.Response{}, err
 	}
-	for _, a := range set.Aliases() {
-		if a.Target == answer.Profile && a.Problem == "" {
-			v.names = append(v.names, a.Name)
+	v := &overlay{owner: owner{PID: c.peer.PID, Start: start, Config: files.Config, Credentials: files.Credentials, Since: time.Now().Truncate(time.Second)}}
+	made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
+	for _, a := range answers {
+		v.sessions = append(v.sessions, profiles.Overlaid{Names: namesOf(set, a.Profile), Session: published(a), Region: a.Region})
+		v.owner.Profiles = append(v.owner.Profiles, a.Profile)
+		made.Region = cmp.Or(made.Region, a.Region)
+		if a.Expires.Before(made.Expires) {
+			made.Expires = a.Expires
 		}
+	}
+	if len(c.req.Also) > 0 {
+		made.Profiles = v.owner.Profiles
 	}
 	if err := d.overlays.add(d.life, v); err != nil {
 		return wire.Response{}, err
@@ -271,13 +286,47 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())
-	return wire.Response{
-		Files: &wire.Files{
-			Profile: answer.Profile, Region: answer.Region, Expires: answer.Expires,
-			Credentials: filepath.Join(v.dir, credentialsFile), Config: v.config(),
-		},
-		Warnings: lines(answer.Warnings),
-	}, nil
+	made.Credentials, made.Config = filepath.Join(v.dir, credentialsFile), v.config()
+	return wire.Response{Files: made, Warnings: lines(answers[0].Warnings)}, nil // which are of the files, and so the same for all
+}
+
+// answers are the sessions of all profiles that a request names, one after the other: what a person is asked for the first
+// serves the rest, where they share the device. Where one is refused the error says which, and none is given.
+func (d *Daemon) answers(ctx context.Context, c call) ([]session.Answer, error) {
+	var calls []call
+	var answers []session.Answer
+	for _, name := range append([]string{c.req.Profile}, c.req.Also...) {
+		one := c
+		one.req.Profile = name
+		r := d.request(one)
+		r.AdHoc = adHoc(c.req.Role)
+		answer, err := d.Broker.Credentials(ctx, r)
+		if err != nil {
+			_ = d.record("given", one, answer, err)
+			if len(c.req.Also) > 0 {
+				err = fmt.Errorf("%s: %w", fault.Line(name), err)
+			}
+			return nil, err
+		}
+		calls, answers = append(calls, one), append(answers, answer)
+	}
+	for i, answer := range answers {
+		if err := d.giving("given", calls[i], answer, nil); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// namesOf are the exact name of a profile and its aliases.
+func namesOf(set *profiles.Set, profile string) []string {
+	names := []string{profile}
+	for _, a := range set.Aliases() {
+		if a.Target == profile && a.Problem == "" {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // published is a session as it stands in a credentials file.

@@ -5,14 +5,17 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -199,6 +202,35 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
+	// Several: each under its own name and with its own session; it ends when the first of them does.
+	both := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", Also: []string{"security"}, AWSCredentials: own})
+	if both.Err != nil || strings.Join(both.Files.Profiles, " ") != "dev security" || both.Files.Profile != "dev" || !both.Files.Expires.Equal(resp.Files.Expires) {
+		t.Fatalf("%+v", both)
+	}
+	text, err = os.ReadFile(both.Files.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"[mine]\nregion = x\n", "[dev]\naws_access_key_id = ASIA", "[d]\naws_access_key_id = ASIA", "[security]\naws_access_key_id = ASIA"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	// One that is refused: nothing is made, nothing counts as given, and the error says which.
+	made, err := os.ReadDir(h.Overlays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := len(h.trail.all())
+	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil || resp.Files != nil || !strings.HasPrefix(resp.Err.Message, "denied: ") {
+		t.Errorf("%+v", resp)
+	}
+	if after, err := os.ReadDir(h.Overlays); err != nil || len(after) != len(made) {
+		t.Errorf("%d directories, %d before, %v", len(after), len(made), err)
+	}
+	if events := h.trail.all()[given:]; len(events) != 1 || events[0].Event != "refused" || events[0].Profile != "denied" {
+		t.Errorf("%+v", events)
+	}
 	// What the person changes meanwhile is there, too.
 	if err := os.WriteFile(own, []byte("[later]\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -223,5 +255,40 @@ func TestOverlays(t *testing.T) {
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {
 		t.Error("a token in the status")
+	}
+}
+
+// TestOverlayRemovedWhileWritten: the copies may be brought up to date at the moment in which their command ends. Seen to leave
+// directories behind without the mutex.
+func TestOverlayRemovedWhileWritten(t *testing.T) {
+	dir := t.TempDir()
+	original := filepath.Join(dir, "original")
+	if err := os.WriteFile(original, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := newOverlays(dir, slog.New(slog.DiscardHandler))
+	for i := range 50 {
+		v := &overlay{dir: filepath.Join(dir, fmt.Sprint("exec-", i)), owner: owner{Credentials: original},
+			sessions: []profiles.Overlaid{{Names: []string{"dev"}, Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
+		if err := os.Mkdir(v.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		var writing sync.WaitGroup
+		begun := make(chan struct{})
+		writing.Go(func() {
+			for n := range 20 {
+				if err := v.write(); n == 0 {
+					close(begun)
+				} else if err != nil {
+					return
+				}
+			}
+		})
+		<-begun
+		o.remove(v)
+		writing.Wait()
+		if _, err := os.Lstat(v.dir); err == nil {
+			t.Fatalf("round %d: the directory is still there", i)
+		}
 	}
 }

@@ -207,12 +207,16 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
-	published, err := json.Marshal(status.Published)
+	var left int
+	if status.Commands, left = d.commands(pageOfSessions / 2); left > 0 {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint of their own", left))
+	}
+	others, err := json.Marshal([]any{status.Published, status.Commands})
 	if err != nil {
 		return wire.Response{}, err
 	}
 	from := min(max(c.req.Offset, 0), len(held))
-	for size := len(published); from < len(held); from++ {
+	for size := len(others); from < len(held); from++ {
 		h := held[from]
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
 		if !h.Expires.IsZero() {

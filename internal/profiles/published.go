@@ -213,33 +213,44 @@ func (s *Set) Standing() []string {
 	return names
 }
 
+// Overlaid is one session in the files of a command, under the profile's name and its aliases.
+type Overlaid struct {
+	Names   []string
+	Session Published
+	Region  string // may be empty
+}
+
 // OverlayCredentials returns a credentials file for one command: src without the sections of these names, and
-// behind it the session and the region under each of them. Errors are those of SetSection.
-func OverlayCredentials(src []byte, names []string, session Published, region string) ([]byte, error) {
-	keys := session.keys()
-	if region != "" {
-		keys = append(keys, KeyValue{keyRegion, region})
-	}
+// behind it each session with its region under each of its names. Errors are those of SetSection.
+func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 	src = bytes.Clone(src)
-	for _, name := range names {
-		var err error
-		if src, err = RemoveSection(src, SectionCredentials, name); err != nil {
-			return nil, err
+	for _, s := range sessions {
+		keys := s.Session.keys()
+		if s.Region != "" {
+			keys = append(keys, KeyValue{keyRegion, s.Region})
 		}
-		if src, err = SetSection(src, SectionCredentials, name, keys); err != nil {
-			return nil, err
+		for _, name := range s.Names {
+			var err error
+			if src, err = RemoveSection(src, SectionCredentials, name); err != nil {
+				return nil, err
+			}
+			if src, err = SetSection(src, SectionCredentials, name, keys); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return src, nil
 }
 
-// OverlayConfig returns a config for one command: src without what AWS tools take, for a profile of these names,
-// before its keys in the credentials file. Errors are those of SetSection.
-func OverlayConfig(src []byte, names []string) ([]byte, error) {
-	for _, name := range names {
-		var err error
-		if src, err = RemoveKeys(src, SectionProfile, name, slices.Concat(roleKeys, preferred, []string{keyCredentialSource})...); err != nil {
-			return nil, err
+// OverlayConfig returns a config for one command: src without what AWS tools take, for the profiles of these names,
+// before their keys in the credentials file. Errors are those of SetSection.
+func OverlayConfig(src []byte, sessions []Overlaid) ([]byte, error) {
+	for _, s := range sessions {
+		for _, name := range s.Names {
+			var err error
+			if src, err = RemoveKeys(src, SectionProfile, name, slices.Concat(roleKeys, preferred, []string{keyCredentialSource})...); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return src, nil

@@ -149,19 +149,25 @@ func TestStanding(t *testing.T) {
 
 func TestOverlay(t *testing.T) {
 	const src = "[product_prod_paul]\naws_access_key_id = ASIAOLD\n[mine]\nk = v\n[product_prod_paul]\nx = y"
-	got, err := OverlayCredentials([]byte(src), []string{"product_prod_paul", "live"}, firstSession, "eu-west-1")
+	other := Published{Profile: "b", AccessKeyID: "ASIAOTHER", Secret: firstSession.Secret, Token: firstSession.Token}
+	both := []Overlaid{{[]string{"product_prod_paul", "live"}, firstSession, "eu-west-1"}, {[]string{"b"}, other, ""}}
+	got, err := OverlayCredentials([]byte(src), both)
 	if err != nil {
 		t.Fatal(err)
 	}
 	section := "aws_access_key_id = ASIAFIRST\naws_secret_access_key = s3cret/+=\naws_session_token = tok//en+==\nregion = eu-west-1\n"
-	if want := "[mine]\nk = v\n\n[product_prod_paul]\n" + section + "\n[live]\n" + section; string(got) != want {
+	second := "aws_access_key_id = ASIAOTHER\naws_secret_access_key = s3cret/+=\naws_session_token = tok//en+==\n"
+	if want := "[mine]\nk = v\n\n[product_prod_paul]\n" + section + "\n[live]\n" + section + "\n[b]\n" + second; string(got) != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	config := "[profile product_prod_paul]\nrole_arn = a\nregion = r\nSSO_start_url = x\ns3 =\n  y = z\n[profile b]\nrole_arn = c\n"
-	if got, err = OverlayConfig([]byte(config), []string{"product_prod_paul", "live"}); err != nil {
+	if got, err = OverlayConfig([]byte(config), both[:1]); err != nil {
 		t.Fatal(err)
 	}
 	if want := "[profile product_prod_paul]\nregion = r\ns3 =\n  y = z\n[profile b]\nrole_arn = c\n"; string(got) != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+	if got, err = OverlayConfig([]byte(config), both); err != nil || strings.Contains(string(got), "role_arn") {
+		t.Errorf("of both: %q, %v", got, err)
 	}
 }

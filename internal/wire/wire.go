@@ -38,6 +38,12 @@
 //	→ {"v":1,"verb":"overlay","profile":"product_prod_paul"}
 //	← {"v":1,"overlay":{"profile":"product_prod_paul","aws_shared_credentials_file":"…","expires":"…"}}
 //
+// It may want more profiles ("also") in the same files: all of them, or the request fails. The answer names all that it
+// served ("profiles"), since an older daemon knows nothing of the others.
+//
+//	→ {"v":1,"verb":"overlay","profile":"product_dev_paul","also":["product_prod_paul"]}
+//	← {"v":1,"overlay":{"profile":"product_dev_paul","profiles":["product_dev_paul","product_prod_paul"],"aws_shared_credentials_file":"…","expires":"…"}}
+//
 // Of a source it may ask for a session of GetFederationToken instead, since the AWS console takes no other of a user; it is given where the source's own is open:
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
@@ -108,8 +114,9 @@ type Request struct {
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
 
-	Role      *Role // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
-	TokenFile bool  // of Serve: the token is wanted in a file too
+	Role      *Role    // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
+	TokenFile bool     // of Serve: the token is wanted in a file too
+	Also      []string // of Overlay: the profiles beside Profile
 }
 
 // Role is a role that no profile names, or with an empty ARN what is asked
@@ -149,11 +156,14 @@ type Response struct {
 
 // Files are the AWS files that Overlay made for the process that asked.
 type Files struct {
-	Profile     string    `json:"profile"` // exact name, under which the session stands
-	Region      string    `json:"region,omitempty"`
-	Expires     time.Time `json:"expires"`
-	Credentials string    `json:"aws_shared_credentials_file"`
-	Config      string    `json:"aws_config_file,omitempty"` // empty where the caller's own serves
+	Profile string    `json:"profile"`          // exact name, under which the session stands
+	Region  string    `json:"region,omitempty"` // of several the first that there is
+	Expires time.Time `json:"expires"`          // of several the first
+	// Profiles are the exact names of all, Profile first, where several were asked for. A daemon that is too old to know
+	// such requests leaves it empty, and served Profile alone.
+	Profiles    []string `json:"profiles,omitempty"`
+	Credentials string   `json:"aws_shared_credentials_file"`
+	Config      string   `json:"aws_config_file,omitempty"` // empty where the caller's own serves
 }
 
 // Ask is a question for the person at the client's terminal.
@@ -203,8 +213,18 @@ type Status struct {
 	Warnings []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
+	Commands  []Command   `json:"commands,omitempty"`
 
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; steady, or something in it is not given back
+}
+
+// Command is a program that was started with files or an endpoint of its own.
+type Command struct {
+	Mode     string    `json:"mode"`     // of exec: "file" or "server"
+	Profiles []string  `json:"profiles"` // whose sessions it has; the ARN of a role that no profile names
+	PID      int       `json:"pid"`
+	Program  string    `json:"program,omitempty"` // its name, where that can be told
+	Since    time.Time `json:"since,omitzero"`
 }
 
 // Published is a profile whose session is kept in a shared credentials file, or should be.
@@ -258,6 +278,8 @@ type requestJSON struct {
 	ID        int    `json:"id,omitempty"`
 	Role      *Role  `json:"role,omitempty"`
 	TokenFile bool   `json:"token_file,omitempty"`
+
+	Also []string `json:"also,omitempty"`
 }
 
 type responseJSON struct {
@@ -303,7 +325,7 @@ type endpointJSON struct {
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile})
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile, r.Also})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -317,7 +339,7 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile}, nil
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile, j.Also}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long

@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// execWays are all ways of exec, as they stand before the command.
+var execWays = map[string][]string{
+	"env":     {"exec", "product_prod_paul", "--"},
+	"server":  {"exec", "--mode", "server", "product_prod_paul", "--"},
+	"file":    {"exec", "--mode", "file", "product_prod_paul", "--"},
+	"several": {"exec", "product_prod_paul", "product_dev_paul", "--"},
+}
+
+// handedOut is how many files and endpoints of commands there are.
+func (h *house) handedOut(t testing.TB) int {
+	t.Helper()
+	files, err := filepath.Glob(h.state("run/overlays/*"))
+	must(t, err)
+	leases, err := os.ReadFile(h.socket() + ".endpoints")
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return len(files) + strings.Count(string(leases), `"token_sha256"`)
+}
+
+// comesDown waits until nothing is handed out any more.
+func (h *house) comesDown(t testing.TB) {
+	t.Helper()
+	for limit := time.Now().Add(patience); h.handedOut(t) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d files and endpoints are left", h.handedOut(t))
+		}
+	}
+}
+
+// TestExecChildren: however the command ends, or does not, in each way of exec.
+func TestExecChildren(t *testing.T) {
+	h := demo(t)
+	program := filepath.Join(h.dir, "program")
+	must(t, os.WriteFile(program, []byte("this is no program\n"), 0o755))
+	plain := filepath.Join(h.dir, "plain")
+	must(t, os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644))
+	for name, way := range execWays {
+		t.Run(name, func(t *testing.T) {
+			// Found out before anything is asked for.
+			h.ok(t, "broker", "logout")
+			must(t, h.sim.post("reset", ""))
+			must(t, h.freshCodes())
+			for _, row := range []struct {
+				code    int
+				says    string
+				command string
+			}{
+				{127, `broker: "no-such-command": command not found` + "\n", "no-such-command"},
+				{127, `command not found`, "/no/such/command"},
+				{126, `permission denied`, plain},
+				{126, `is a directory`, h.dir},
+			} {
+				r := h.run("broker", append(way, row.command)...)
+				if r.code != row.code || !strings.Contains(r.stderr, row.says) || r.stdout != "" {
+					t.Errorf("%s: %v, want %d", row.command, r, row.code)
+				}
+			}
+			h.counted(t, "GetSessionToken", 0)
+			if n := h.handedOut(t); n > 0 {
+				t.Errorf("%d files and endpoints of commands that never were", n)
+			}
+			// What only the kernel can tell, and a signal.
+			for _, row := range []struct {
+				code    int
+				command []string
+			}{
+				{126, []string{program}},
+				{42, []string{"sh", "-c", "exit 42"}},
+				{137, []string{"sh", "-c", "kill -KILL $$"}},
+				{143, []string{"sh", "-c", "kill -TERM $$"}},
+				{139, []string{"sh", "-c", "kill -SEGV $$"}},
+			} {
+				if r := h.run("broker", append(way, row.command...)...); r.code != row.code {
+					t.Errorf("%v: %v, want %d", row.command, r, row.code)
+				}
+			}
+			h.comesDown(t)
+			ignoresTerm(t, h, name, way)
+			h.comesDown(t)
+			livesOn(t, h, name, way)
+		})
+	}
+}
+
+// ignoresTerm: the signal reaches the command, which goes on with all that it has.
+func ignoresTerm(t *testing.T, h *house, name string, way []string) {
+	t.Helper()
+	cmd := h.command("broker", append(way, "sh", "-c", `trap "" TERM; echo ready; read line; echo "got $line"; exit 7`)...)
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer watchdog.Stop()
+	said := bufio.NewReader(stdout)
+	if line, err := said.ReadString('\n'); line != "ready\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if n := h.handedOut(t); (n == 0) != (name == "env") {
+		t.Errorf("%d files and endpoints while it ignores the signal", n)
+	}
+	_, err = stdin.Write([]byte("on\n"))
+	must(t, err)
+	if line, err := said.ReadString('\n'); line != "got on\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = cmd.Wait()
+	if code := exitCode(cmd.ProcessState); code != 7 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// livesOn: what the command leaves behind keeps what stands in its environment, and loses files and endpoint with the command.
+func livesOn(t *testing.T, h *house, name string, way []string) {
+	t.Helper()
+	left := filepath.Join(t.TempDir(), "left")
+	// A session of its own, and an orphan: the double fork of a daemon.
+	script := `(setsid sh -c 'env | grep ^AWS_ >"$0.env"; echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 1000' "$0" </dev/null >/dev/null 2>&1 &) ; while ! test -s "$0"; do sleep 0.05; done`
+	if r := h.run("broker", append(way, "sh", "-c", script, left)...); r.code != 0 {
+		t.Fatal(r)
+	}
+	text, err := os.ReadFile(left)
+	must(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	must(t, err)
+	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	h.comesDown(t)
+	if !alive(pid) {
+		t.Error("it does not live on")
+	}
+	text, err = os.ReadFile(left + ".env")
+	must(t, err)
+	env := strings.Fields(string(text))
+	value := func(name string) string {
+		for _, kv := range env {
+			if v, ok := strings.CutPrefix(kv, name+"="); ok {
+				return v
+			}
+		}
+		return ""
+	}
+	switch name {
+	case "env":
+		if !strings.HasPrefix(value("AWS_ACCESS_KEY_ID"), "ASIA") {
+			t.Errorf("%q", env)
+		}
+	case "server":
+		if value(endpointURI) == "" {
+			t.Errorf("%q", env)
+		}
+		if r := finish(other(t, uint32(os.Getuid()), "asker", env...)); answered(strings.TrimSpace(r.stdout)) {
+			t.Errorf("the endpoint answers after the command's end: %v", r)
+		}
+	default:
+		file := value("AWS_SHARED_CREDENTIALS_FILE")
+		if _, err := os.Stat(file); !strings.HasPrefix(file, h.state("run/overlays/")) || err == nil {
+			t.Errorf("%s after the command's end: %v", file, err)
+		}
+	}
+}
+
+// TestExecNested: within any way of exec another one is refused, with the way to nest on purpose; the inner one is then alone.
+func TestExecNested(t *testing.T) {
+	h := demo(t)
+	// What a command has of each way, and of no other.
+	marks := map[string]string{
+		"env": "AWS_ACCESS_KEY_ID=ASIA", "server": endpointURI + "=", "file": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"), "several": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"),
+	}
+	said := regexp.MustCompile(`^broker: this shell already runs with the credentials of (\S+?)( until \d\d:\d\d \(\d+m\))?; leave it, or unset BROKER_PROFILE to nest on purpose\nhint: (env -u BROKER_PROFILE broker exec [a-z_ -]+ -- env)\n$`)
+	for outer, before := range execWays {
+		for inner, way := range execWays {
+			r := h.run("broker", append(append(slices.Clone(before), "broker"), append(way, "env")...)...)
+			_, r.stderr, _ = strings.Cut("\n"+r.stderr, "\nbroker: ") // behind what the outer one warns of
+			m := said.FindStringSubmatch("broker: " + r.stderr)
+			if r.code != 1 || r.stdout != "" || m == nil || (m[2] == "") != (outer == "server") {
+				t.Errorf("%s in %s: %v", inner, outer, r)
+				continue
+			}
+			// The hint, as it stands.
+			r = h.run("broker", append(slices.Clone(before), "sh", "-c", m[3])...)
+			if r.code != 0 || strings.Count(r.stdout, "BROKER_PROFILE=product_prod_paul") != 1 {
+				t.Errorf("%s: %v", m[3], r)
+			}
+			for name, mark := range marks {
+				// The files of the outer one stay where the inner one makes none: the helper finds the originals by them.
+				kept := (outer == "file" || outer == "several") && marks[outer] == mark
+				if strings.Contains(r.stdout, "\n"+mark) != (mark == marks[inner]) && !kept {
+					t.Errorf("%s in %s: of %s there is\n%s", inner, outer, name, r.stdout)
+				}
+			}
+		}
+	}
+}
+
+// TestExecCredentialsFile: what is wrong with the person's own credentials file, in each way of exec. It is read and never changed.
+func TestExecCredentialsFile(t *testing.T) {
+	const half = "[mine]\naws_access_key_id = ASIAMINE\n[product_pr"
+	rows := []struct {
+		name string
+		prep func(t *testing.T, path string)
+		code int
+		says string
+	}{
+		{"read-only", func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(ownSection), 0o400)) }, 0, ""},
+		{"a section of that name that is the person's", func(t *testing.T, path string) {
+			must(t, os.WriteFile(path, []byte(strings.Replace(ownSection, "[mine]", "[product_prod_paul]", 1)), 0o600))
+		}, 0, ""},
+		{"a link to nowhere", func(t *testing.T, path string) { must(t, os.Symlink("nowhere", path)) }, 0, ""},
+		{"a directory", func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o700)) }, 1, "credentials is not a file but a directory"},
+		{"half written", func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(half), 0o600)) }, 0, "credentials:3: "},
+		{"no text", func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("\x00\x01[mine]\n"), 0o600)) }, 1, "credentials:1: "},
+	}
+	h := demo(t)
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			must(t, os.RemoveAll(h.awsCredentials()))
+			row.prep(t, h.awsCredentials())
+			before, _ := os.ReadFile(h.awsCredentials())
+			for name, way := range execWays {
+				args := append(way, "sh", "-c", `cat "${AWS_SHARED_CREDENTIALS_FILE:-/dev/null}"; env`)
+				r := h.run("broker", args...)
+				if row.code != 0 {
+					if err := checkFailure(r, fmt.Sprint(row.code), "broker", args); err != nil || !strings.Contains(r.stderr, row.says) {
+						t.Errorf("%s: %v; %v", name, err, r)
+					}
+					continue
+				}
+				if r.code != 0 || !strings.Contains(r.stderr, row.says) || !strings.Contains(r.stdout, "BROKER_PROFILE=product_prod_paul") {
+					t.Errorf("%s: %v", name, r)
+				}
+				if (name == "file" || name == "several") && strings.Count(r.stdout, "[product_prod_paul]\naws_access_key_id = ASIA") != 1 || strings.Contains(r.stdout, "[product_prod_paul]\naws_access_key_id = ASIAMINE") {
+					t.Errorf("%s: %v", name, r)
+				}
+			}
+			h.comesDown(t)
+			if after, _ := os.ReadFile(h.awsCredentials()); string(after) != string(before) {
+				t.Errorf("the file is now %q", after)
+			}
+		})
+	}
+	// Half written while a command runs: it keeps what it had, and has the new when that is whole.
+	must(t, os.RemoveAll(h.awsCredentials()))
+	must(t, os.WriteFile(h.awsCredentials(), []byte(ownSection), 0o600))
+	for _, name := range []string{"file", "several"} {
+		cmd := h.command("broker", append(execWays[name], "sh", "-c", `echo "$AWS_SHARED_CREDENTIALS_FILE"; read line`)...)
+		stdin, err := cmd.StdinPipe()
+		must(t, err)
+		stdout, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		line, err := bufio.NewReader(stdout).ReadString('\n')
+		must(t, err)
+		copied := strings.TrimSpace(line)
+		for _, text := range []string{half, "[later" + name + "]\naws_access_key_id = ASIALATER\n"} {
+			must(t, h.write(h.awsCredentials(), text))
+			for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+				now, err := os.ReadFile(copied)
+				if err != nil || !strings.Contains(string(now), "[product_prod_paul]\naws_access_key_id = ASIA") {
+					t.Fatalf("%s: without its session: %v\n%s", name, err, now)
+				}
+				if text == half || strings.Contains(string(now), "[later"+name+"]") {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("%s: what was written is not there:\n%s", name, now)
+				}
+			}
+		}
+		must(t, stdin.Close())
+		_ = cmd.Wait()
+	}
+	h.comesDown(t)
+}
