@@ -21,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -199,6 +200,7 @@ func build(t testing.TB, dir, registry string) *house {
 
 		Overlays:  filepath.Join(dir, "run", "overlays"),
 		Published: filepath.Join(dir, "published.json"),
+		Latch:     latch.New(filepath.Join(dir, "lock.json")),
 	})
 	return h
 }

@@ -116,10 +116,8 @@ func (o *overlays) look() {
 	for _, v := range all {
 		if !isRunning(v.owner.PID, v.owner.Start) {
 			o.remove(v)
-		} else if v.names != nil && v.stamps != v.now() {
-			if err := v.write(); err != nil {
-				o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
-			}
+		} else if err := o.refresh(v); err != nil {
+			o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
 		}
 	}
 }

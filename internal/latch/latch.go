@@ -23,8 +23,8 @@ import (
 
 // What is wrapped by the faults of kind locked that Try returns.
 var (
-	ErrWanted = errors.New("unlock wants its passphrase")
-	ErrWrong  = errors.New("the unlock passphrase is wrong")
+	ErrWanted = errors.New("this wants the passphrase for unlock")
+	ErrWrong  = errors.New("the passphrase for unlock is wrong")
 )
 
 // version is that of the file.
@@ -262,7 +262,7 @@ func (l *Latch) tryLocked(proof secret.String) error {
 		return tooSoon("too many wrong passphrases", wait)
 	}
 	if proof.IsZero() {
-		return fault.New(fault.Locked, "the broker is locked, and %w", ErrWanted)
+		return fault.New(fault.Locked, "%w", ErrWanted)
 	}
 	l.now.Wrong++
 	l.now.Boot, l.now.Since = l.clock()

@@ -48,6 +48,7 @@ const (
 	keySessionDuration = "session_duration"
 	keySTSEndpoint     = "sts_endpoint"
 	keyLockAfter       = "lock_after"
+	keyLockOn          = "lock_on"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
@@ -69,7 +70,7 @@ var registryKeys = map[string]map[string]string{
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm, keyBrowser),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyLockOn, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.
