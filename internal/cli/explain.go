@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -94,6 +95,8 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	switch {
 	case short.Err() != nil:
 		out.Daemon = daemonHangs
+	case err != nil && latch.Peek(p.paths.Latch()): // as the next one will be
+		out.Daemon = daemonLocked
 	case err != nil:
 		out.Daemon = daemonNone
 	case status.Locked:

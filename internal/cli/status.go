@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -55,11 +56,14 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.allStatus(ctx)
 	if fault.Is(err, fault.Unreachable) {
 		if asJSON {
-			if jerr := p.printJSON(map[string]any{"running": false}); jerr != nil {
+			if jerr := p.printJSON(map[string]any{"running": false, "locked": latch.Peek(p.paths.Latch())}); jerr != nil {
 				return jerr
 			}
 		} else {
 			p.say("daemon    not running; it is started when it is needed")
+			if latch.Peek(p.paths.Latch()) {
+				p.say("locked    yes; broker unlock")
+			}
 		}
 	}
 	if err != nil {

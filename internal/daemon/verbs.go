@@ -210,7 +210,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 		status.Sessions = append(status.Sessions, s)
 	}
-	return wire.Response{Status: status}, nil
+	return wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())}, nil
 }
 
 // maxWarnings bounds what is said of files in one answer.
