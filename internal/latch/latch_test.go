@@ -243,7 +243,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// Who asks a hundred times at once has had three tries. Seen to fail with the count after the look, and without the mutex.
+// Who asks a hundred times at once has had three tries. Seen to fail without the mutex.
 func TestParallelGuesses(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	l, _ := set(t, path, c)
@@ -270,7 +270,7 @@ func TestParallelGuesses(t *testing.T) {
 	}
 }
 
-// A try that cannot be counted is none: filling the disk opens nothing.
+// A try that cannot be counted is none: filling the disk opens nothing. Seen to fail with the count after the look.
 func TestUncountedTry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
