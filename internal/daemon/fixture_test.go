@@ -126,9 +126,13 @@ func (k *keyring) Forget() { k.forgotten.Add(1) }
 type trail struct {
 	mu     sync.Mutex
 	events []audit.Event
+	before func(audit.Event) // each record, if not nil
 }
 
 func (r *trail) Record(e audit.Event) {
+	if r.before != nil {
+		r.before(e)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
