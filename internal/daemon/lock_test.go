@@ -323,6 +323,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	select {
 	case r := <-answered:
 		t.Errorf("answered before all had left: %+v", r)
+		answered <- r
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(left)
