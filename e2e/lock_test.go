@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// ways are all commands that give something that is secret, or put it somewhere.
-func ways() [][]string {
+// giving are all commands that give something that is secret, or put it somewhere.
+func giving() [][]string {
 	const prod = "product_prod_paul"
 	list := [][]string{
 		{"credproc", prod}, {"credproc", "--profile", prod}, {"credproc", "product_dev_paul"}, {"credproc", "security"},
@@ -86,7 +86,7 @@ func TestLockedGivesNothing(t *testing.T) {
 	h.ok(t, "broker", "profiles", "link", "product_prod_paul")
 
 	// It is all served before, so what is refused is refused for the lock.
-	for _, way := range ways() {
+	for _, way := range giving() {
 		must(t, h.freshCodes())
 		if r := h.run(way[0], way[1:]...); r.code != 0 {
 			t.Fatalf("%v, unlocked: %v", way, r)
@@ -118,7 +118,7 @@ func TestLockedGivesNothing(t *testing.T) {
 				t.Errorf("%s holds %v", what, found)
 			}
 		}
-		for _, way := range append(ways(), []string{"broker", "login", "security", "--code", "123456"}) {
+		for _, way := range append(giving(), []string{"broker", "login", "security", "--code", "123456"}) {
 			r := h.run(way[0], way[1:]...)
 			if err := checkFailure(r, "7", way[0], way[1:]); err != nil {
 				t.Errorf("%v: %v", way, err)
