@@ -76,7 +76,7 @@ func (h *house) overlaid(t testing.TB, profile string) string {
 }
 
 // TestLockedGivesNothing, I6: by every way of delivery there is, new and running, cached or not; and still so after the
-// daemon was stopped, killed, or killed in the moment of the lock.
+// daemon was killed or stopped, and with a file that does not say any more whether it is.
 func TestLockedGivesNothing(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
