@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -327,4 +328,43 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%q was taken", b)
 		}
 	})
+}
+
+// TestReadOnlyHome: to somebody who is not root a directory can be read-only.
+func TestReadOnlyHome(t *testing.T) {
+	if dir := os.Getenv("LATCH_DIR"); dir != "" {
+		path := filepath.Join(dir, "lock.json")
+		l := New(path)
+		if err := l.Load(); err != nil || l.Locked() {
+			t.Fatalf("%v", err)
+		}
+		if err := l.Lock(); !fault.Is(err, fault.Failed) || !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), path) || !l.Locked() {
+			t.Errorf("got %v", err)
+		}
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: needs root to become somebody else")
+	}
+	dir, err := os.MkdirTemp("", "latch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	home := filepath.Join(dir, "home")
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "latch.test"), program, 0o755), os.Chmod(filepath.Join(dir, "latch.test"), 0o755),
+		os.Mkdir(home, 0o500), os.Chown(home, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(dir, "latch.test"), "-test.run=^TestReadOnlyHome$", "-test.v")
+	cmd.Dir, cmd.Env = "/", []string{"LATCH_DIR=" + home}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestReadOnlyHome")) {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
