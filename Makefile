@@ -67,7 +67,7 @@ test-clients: ## run the tests with software that is not ours; see deps-clients
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		awscli python3-boto3 dbus gnome-keyring bash zsh fish less tmux strace oathtool \
+		awscli python3-boto3 dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
 		rclone s3cmd restic
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \

@@ -19,7 +19,7 @@ import (
 //
 //	field      what
 //	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "refused", "login", "logout", "lock", "unlock", "published", "unpublished", "unpublish", "start", "stop", "gap";
+//	event      "given", "refused", "login", "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop", "gap";
 //	           of an endpoint: "lease" (a program was given one), "served" (it gave a session), "revoked" (closed for wrong tokens)
 //	profile    the profile or source asked for, as it was asked
 //	source     whose long-lived key is at the root
@@ -28,6 +28,7 @@ import (
 //	expires    of that session
 //	kind       why it was refused: a fault.Kind
 //	message    the same in words
+//	reason     of a lock: "asked", "unused", "suspend" or "screen"; of a passphrase for unlock: "set" or "removed"
 //	uid, pid   of the process that asked, from the kernel; at an endpoint of the process that it was given to
 //	endpoint   id of the endpoint at which it was asked
 //	program    its name
@@ -43,6 +44,7 @@ type Event struct {
 	Expires *time.Time `json:"expires,omitempty"`
 	Kind    fault.Kind `json:"kind,omitempty"`
 	Message string     `json:"message,omitempty"`
+	Reason  string     `json:"reason,omitempty"`
 	UID     int        `json:"uid"`
 	PID     int        `json:"pid,omitempty"`
 	Program string     `json:"program,omitempty"`

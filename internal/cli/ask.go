@@ -52,6 +52,27 @@ func (t terminal) hidden(ctx context.Context, question string) (secret.String, e
 	return secret.New(s), err
 }
 
+// fresh asks for a new passphrase, twice.
+func (t terminal) fresh(ctx context.Context) (secret.String, error) {
+	for {
+		first, err := t.hidden(ctx, "New passphrase: ")
+		if err != nil {
+			return secret.String{}, err
+		}
+		again, err := t.hidden(ctx, "The same again: ")
+		switch {
+		case err != nil:
+			return secret.String{}, err
+		case first.IsZero():
+			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
+		case first.Reveal() != again.Reveal():
+			_, _ = fmt.Fprintln(t, "The two are not the same.")
+		default:
+			return first, nil
+		}
+	}
+}
+
 // read waits for an answer, or for Ctrl-C.
 func (t terminal) read(ctx context.Context, question string, read func() (string, error)) (string, error) {
 	if _, err := fmt.Fprint(t, question); err != nil {

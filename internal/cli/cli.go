@@ -214,7 +214,7 @@ func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, err
 	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
 		return resp, err
 	}
-	if err := p.unlockDaemon(ctx); err != nil {
+	if err := p.unlockDaemon(ctx, err); err != nil {
 		return wire.Response{}, err
 	}
 	return p.client.Do(ctx, req)

@@ -25,7 +25,9 @@ import (
 	"broker/internal/dial"
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/lazyregexp"
+	"broker/internal/logind"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -118,6 +120,10 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 
 		Overlays:  p.paths.Overlays(),
 		Published: p.paths.Published(),
+
+		Latch:    latch.New(p.paths.Latch()),
+		Events:   logind.Watch,
+		BootTime: bootTime(),
 	})
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())

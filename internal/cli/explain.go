@@ -12,6 +12,7 @@ import (
 
 	"broker/internal/client"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -92,6 +93,8 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	switch {
 	case short.Err() != nil:
 		out.Daemon = daemonHangs
+	case err != nil && latch.Peek(p.paths.Latch()): // as the next one will be
+		out.Daemon = daemonLocked
 	case err != nil:
 		out.Daemon = daemonNone
 	case status.Locked:

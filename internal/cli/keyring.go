@@ -73,7 +73,7 @@ func (k *keyring) with(ctx context.Context, call func() error) error {
 		if err = call(); err == nil {
 			// The daemon keeps it from here on, so that it is not asked for
 			// again; one that is not running asks when it has to.
-			_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass})
+			_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass, StayLocked: true})
 		}
 	}
 	return err
@@ -87,26 +87,10 @@ func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String,
 	}
 	defer func() { _ = t.Close() }()
 	if !fresh {
-		return t.hidden(ctx, "Passphrase of the keyring: ")
+		return t.hidden(ctx, keyringQuestion)
 	}
 	_, _ = fmt.Fprintf(t, "A new file keyring is made in %s.\n", k.Dir)
-	for {
-		first, err := t.hidden(ctx, "New passphrase: ")
-		if err != nil {
-			return secret.String{}, err
-		}
-		again, err := t.hidden(ctx, "The same again: ")
-		switch {
-		case err != nil:
-			return secret.String{}, err
-		case first.IsZero():
-			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
-		case first.Reveal() != again.Reveal():
-			_, _ = fmt.Fprintln(t, "The two are not the same.")
-		default:
-			return first, nil
-		}
-	}
+	return t.fresh(ctx)
 }
 
 // keep writes the backend into the settings, so that it is never another one

@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/secret"
 	"broker/internal/wire"
 )
 
@@ -13,11 +18,29 @@ func (p *program) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
 		Usage: "drop every session and give out nothing until unlocked",
+		Description: "It stays locked over a restart of the daemon and of the machine. With one of the two flags it does not\n" +
+			"lock, but sets or removes the passphrase that unlock asks for.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "set-passphrase", Usage: "set a passphrase that unlock asks for from now on"},
+			&cli.BoolFlag{Name: "remove-passphrase", Usage: "let unlock ask for none any more"},
+			&cli.BoolFlag{Name: "stdin", Usage: "read passphrases from stdin, each on a line: the one there is, then the new one"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
 				return err
 			}
-			if _, err := p.client.Do(c.Context, wire.Request{Verb: wire.Lock}); err != nil {
+			set, remove := c.Bool("set-passphrase"), c.Bool("remove-passphrase")
+			switch {
+			case set && remove:
+				return fault.New(fault.Usage, "--set-passphrase and --remove-passphrase exclude each other").WithHint("broker lock --help")
+			case set || remove:
+				return p.changePassphrase(c.Context, set, c.Bool("stdin"))
+			case c.Bool("stdin"):
+				return fault.New(fault.Usage, "to lock nothing is read; --stdin goes with --set-passphrase or --remove-passphrase").WithHint("broker lock")
+			}
+			resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Lock})
+			p.warn(resp.Warnings)
+			if err != nil {
 				return err
 			}
 			p.say("locked")
@@ -28,17 +51,19 @@ func (p *program) lockCommand() *cli.Command {
 
 func (p *program) unlockCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "unlock",
-		Usage: "end lock; asks for the passphrase of a file keyring",
+		Name:        "unlock",
+		Usage:       "end lock",
+		Description: "It asks for the passphrase that `broker lock --set-passphrase` set, then for that of a file keyring.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, each on a line, in the order in which they are asked for"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
 				return err
 			}
-			_, err := p.client.Do(c.Context, wire.Request{Verb: wire.Unlock})
-			if fault.Is(err, fault.KeyringLocked) && hasTerminal() {
-				err = p.unlockDaemon(c.Context)
-			}
-			if err != nil {
+			req := wire.Request{Verb: wire.Unlock}
+			resp, err := p.client.Do(c.Context, req)
+			if err := p.unlock(c.Context, p.prompter(c.Bool("stdin")), req, resp, err); err != nil {
 				return err
 			}
 			p.say("unlocked")
@@ -50,22 +75,166 @@ func (p *program) unlockCommand() *cli.Command {
 // passphraseTries is how often a passphrase is asked for before we give up.
 const passphraseTries = 3
 
+// The two passphrases, which are not the same.
+const (
+	unlockQuestion  = "Passphrase for unlock: "
+	keyringQuestion = "Passphrase of the keyring: "
+)
+
 // unlockDaemon asks for the passphrase of the file keyring and gives it to the daemon, which keeps it until lock.
-func (p *program) unlockDaemon(ctx context.Context) error {
-	t, err := openTerminal()
+func (p *program) unlockDaemon(ctx context.Context, refused error) error {
+	return p.unlock(ctx, p.prompter(false), wire.Request{Verb: wire.Unlock, StayLocked: true}, wire.Response{}, refused)
+}
+
+// unlock asks for what the daemon's last answer wants until it wants no more: at most three times for each.
+func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, resp wire.Response, err error) error {
+	if from == nil && resp.Challenge != nil {
+		return fault.Of(err).WithHint("broker unlock --stdin")
+	}
+	for proofs, passphrases := 0, 0; from != nil; {
+		var typed secret.String
+		var aerr error
+		switch {
+		case resp.Challenge != nil && proofs < from.tries():
+			if proofs++; proofs > 1 {
+				p.warn([]string{err.Error()})
+			}
+			req.Proof, aerr = proofOf(ctx, from, *resp.Challenge)
+		case fault.Is(err, fault.KeyringLocked) && passphrases < from.tries():
+			if passphrases++; passphrases > 1 {
+				p.warn([]string{err.Error()})
+			}
+			typed, aerr = from.hidden(ctx, keyringQuestion)
+			req.Passphrase = typed
+		default:
+			p.warn(resp.Warnings)
+			return err
+		}
+		if aerr != nil {
+			return aerr
+		}
+		resp, err = p.client.Do(ctx, req)
+	}
+	p.warn(resp.Warnings)
+	return err
+}
+
+// proofOf asks for the passphrase for unlock and makes the proof of it, here: the daemon need not know it, nor spend the memory.
+func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret.String, error) {
+	stretch := latch.Stretch(challenge)
+	if err := stretch.Check(); err != nil {
+		return secret.String{}, fault.New(fault.Failed, "%w", err)
+	}
+	typed, err := from.hidden(ctx, unlockQuestion)
+	if err != nil || typed.IsZero() {
+		return secret.String{}, err
+	}
+	return stretch.Proof(typed), nil
+}
+
+// changePassphrase sets the passphrase for unlock, or removes it; the one there is has to be given first.
+func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
+	from := p.prompter(stdin)
+	if from == nil {
+		return fault.New(fault.Failed, "there is no terminal to ask on; --stdin reads it from stdin").WithHint("broker lock --help")
+	}
+	req := wire.Request{Verb: wire.Passphrase}
+	state, err := p.client.Do(ctx, wire.Request{Verb: wire.State})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = t.Close() }()
 	for try := 1; ; try++ {
-		pass, err := t.hidden(ctx, "Passphrase of the keyring: ")
-		if err != nil {
-			return err
+		if state.Challenge != nil {
+			if req.Proof, err = proofOf(ctx, from, *state.Challenge); err != nil {
+				return err
+			}
 		}
-		_, err = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass})
-		if !fault.Is(err, fault.KeyringLocked) || try == passphraseTries {
+		if set && req.Verifier == nil {
+			fresh, err := from.fresh(ctx)
+			if err != nil {
+				return err
+			}
+			stretch := latch.NewStretch()
+			v := stretch.Verifier(stretch.Proof(fresh))
+			req.Verifier = &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}
+		}
+		resp, err := p.client.Do(ctx, req)
+		if err == nil {
+			break
+		}
+		if resp.Challenge == nil || try >= from.tries() {
 			return err
 		}
 		p.warn([]string{err.Error()})
+		state.Challenge = resp.Challenge
 	}
+	if !set {
+		p.say("unlock asks for no passphrase any more")
+		return nil
+	}
+	p.say("unlock asks for this passphrase from now on; broker lock locks")
+	return nil
 }
+
+// prompter is where passphrases come from.
+type prompter interface {
+	// hidden asks for one that there is, fresh for a new one.
+	hidden(ctx context.Context, question string) (secret.String, error)
+	fresh(ctx context.Context) (secret.String, error)
+	// tries is how often it makes sense to ask for the same.
+	tries() int
+}
+
+// prompter is the terminal, or stdin where that is wished; nil where nobody can be asked.
+func (p *program) prompter(stdin bool) prompter {
+	switch {
+	case stdin:
+		return script{bufio.NewReader(io.LimitReader(p.stdin, 3*maxAnswer))}
+	case hasTerminal():
+		return person{}
+	}
+	return nil
+}
+
+// person is somebody at the terminal, which is opened for each question alone.
+type person struct{}
+
+func (person) hidden(ctx context.Context, question string) (secret.String, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return secret.String{}, err
+	}
+	defer func() { _ = t.Close() }()
+	return t.hidden(ctx, question)
+}
+
+func (person) fresh(ctx context.Context) (secret.String, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return secret.String{}, err
+	}
+	defer func() { _ = t.Close() }()
+	return t.fresh(ctx)
+}
+
+func (person) tries() int { return passphraseTries }
+
+// script is stdin, a line for each answer.
+type script struct{ lines *bufio.Reader }
+
+func (s script) hidden(context.Context, string) (secret.String, error) {
+	line, err := s.lines.ReadString('\n')
+	// As on the terminal, where nobody sees the blanks around it.
+	typed := secret.New(strings.TrimSpace(line))
+	if typed.IsZero() {
+		return typed, fault.New(fault.Usage, "stdin has no line with the passphrase that is wanted")
+	}
+	if err != nil && err != io.EOF {
+		return secret.String{}, fault.New(fault.Failed, "read stdin: %w", err)
+	}
+	return typed, nil
+}
+
+func (s script) fresh(ctx context.Context) (secret.String, error) { return s.hidden(ctx, "") }
+
+func (script) tries() int { return 1 }

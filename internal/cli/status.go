@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/prompt"
 	"broker/internal/secret"
 	"broker/internal/wire"
@@ -61,11 +62,14 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	if fault.Is(err, fault.Unreachable) {
 		if asJSON {
-			if jerr := p.printJSON(map[string]any{"running": false}); jerr != nil {
+			if jerr := p.printJSON(map[string]any{"running": false, "locked": latch.Peek(p.paths.Latch())}); jerr != nil {
 				return jerr
 			}
 		} else {
 			p.say("daemon    not running; it is started when it is needed")
+			if latch.Peek(p.paths.Latch()) {
+				p.say("locked    yes; broker unlock")
+			}
 		}
 	}
 	if err != nil {

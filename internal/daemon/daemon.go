@@ -17,6 +17,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -43,7 +44,7 @@ type Recorder interface {
 // Window asks for a code at a window of the desktop: mfa.AskGUI.
 type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
 
-// Config is what a Daemon is made of; all fields but Window must be set.
+// Config is what a Daemon is made of; all fields but Window, Events and BootTime must be set.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name none
@@ -57,6 +58,10 @@ type Config struct {
 
 	Overlays  string // directory of the files that are made for commands
 	Published string // file that says which sessions stand in the shared credentials file
+
+	Latch    *latch.Latch         // not loaded yet
+	Events   Events               // what lock_on names; nil for nothing
+	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
 }
 
 const (
@@ -82,6 +87,7 @@ type Daemon struct {
 	endpoints  *endpoints
 	overlays   *overlays
 	publishing *publishing
+	locking    locking
 	life       context.Context // ends after the last request
 
 	mu    sync.Mutex
@@ -92,6 +98,9 @@ type Daemon struct {
 // New makes a Daemon.
 func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
+	if d.BootTime == nil {
+		d.BootTime = func() time.Duration { return time.Since(d.started) }
+	}
 	d.lastUse.Store(time.Now().Unix())
 	d.endpoints = newEndpoints(d)
 	d.overlays = newOverlays(cfg.Overlays, cfg.Log)
@@ -115,10 +124,17 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	d.comeUp()
 	d.endpoints.open(requests)
 	d.life = requests
 	d.overlays.adopt(requests)
+	if d.Broker.Locked() {
+		if err := d.overlays.empty(); err != nil {
+			d.Log.Error("locked", "err", err)
+		}
+	}
 	d.publishing.recover()
+	d.followSettings(ctx)
 	if ready != nil {
 		ready()
 	}
@@ -183,6 +199,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	defer d.locking.watches.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,35 +214,11 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		default:
 			d.endpoints.keep()
 		}
+		d.followSettings(ctx)
 		d.lockIfUnused()
+		d.saveLatch()
 		d.overlays.look()
 	}
-}
-
-// lockIfUnused locks after as long without use as lock_after of the settings says.
-func (d *Daemon) lockIfUnused() {
-	set, err := d.Store.Load(d.Files)
-	if err != nil || d.Broker.Locked() {
-		return
-	}
-	settings, err := set.Settings()
-	// The wall clock, so that the time in which the machine sleeps counts.
-	unused := time.Since(time.Unix(d.lastUse.Load(), 0))
-	if err != nil || settings.LockAfter == 0 || unused < settings.LockAfter {
-		return
-	}
-	if err := d.lockAll(); err != nil {
-		d.Log.Error("lock", "err", err)
-	}
-	d.Log.Info("locked", "unused", unused.Round(time.Second))
-	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Message: "unused for " + unused.Round(time.Second).String()})
-}
-
-// lockAll drops all sessions, published ones too. It is locked even where the error says that one of those is still in its file.
-func (d *Daemon) lockAll() error {
-	d.Broker.Lock()
-	d.Keyring.Forget()
-	return d.publishing.endAll()
 }
 
 // serve answers the requests of one connection.
@@ -249,12 +242,13 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 			return
 		}
 		var resp wire.Response
+		asked := call{req: req, peer: peer, talk: c}
 		if wrong != nil {
 			resp.Err = wrong
 		} else {
-			resp = d.answer(ctx, call{req: req, peer: peer, talk: c})
+			resp = d.answer(ctx, asked)
 		}
-		ok := d.reply(conn, resp)
+		ok := d.hand(asked, resp)
 		if !d.end(conn) || !ok {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,12 +110,20 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.d.answered.Add(1)
 	e.d.lastUse.Store(time.Now().Unix())
-	write(w, http.StatusOK, credentialJSON{
-		AccessKeyID:     answer.AccessKeyID,
-		SecretAccessKey: answer.SecretAccessKey.Reveal(),
-		Token:           answer.SessionToken.Reveal(),
-		Expiration:      answer.Expires.UTC().Format(time.RFC3339),
+	locked := e.d.handOut(func() {
+		write(w, http.StatusOK, credentialJSON{
+			AccessKeyID:     answer.AccessKeyID,
+			SecretAccessKey: answer.SecretAccessKey.Reveal(),
+			Token:           answer.SessionToken.Reveal(),
+			Expiration:      answer.Expires.UTC().Format(time.RFC3339),
+		})
+		_ = http.NewResponseController(w).Flush() // else it leaves once this has returned
 	})
+	if locked {
+		e.d.refused.Add(1)
+		_ = e.d.record("refused", e.call(l), session.Answer{}, lockedFault())
+		refuse(w, refusalOf(lockedFault()))
+	}
 }
 
 // admit decides whether a request is one of a program to which a lease was given. Browsers, and proxies that
@@ -245,6 +254,8 @@ func refuse(w http.ResponseWriter, no refusal) {
 func write(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	b, _ := json.Marshal(body) // strings alone
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that is gone needs no answer
+	_, _ = w.Write(append(b, '\n')) // a client that is gone needs no answer
 }

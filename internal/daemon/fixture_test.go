@@ -21,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -126,9 +127,13 @@ type trail struct {
 	mu     sync.Mutex
 	full   error // if not nil, nothing can be recorded
 	events []audit.Event
+	before func(audit.Event) // each record, if not nil
 }
 
 func (r *trail) Record(e audit.Event) error {
+	if r.before != nil {
+		r.before(e)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full == nil {
@@ -215,6 +220,7 @@ func build(t testing.TB, dir, registry string) *house {
 
 		Overlays:  filepath.Join(dir, "run", "overlays"),
 		Published: filepath.Join(dir, "published.json"),
+		Latch:     latch.New(filepath.Join(dir, "lock.json")),
 	})
 	return h
 }

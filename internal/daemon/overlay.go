@@ -39,12 +39,11 @@ type overlay struct {
 	dir   string
 	owner owner
 
-	// What the copies are made of; nil in one that was taken over from a daemon before us.
+	mu sync.Mutex // nothing is written while it is removed or emptied, nor afterwards: it would stay
+	// What the copies are made of; nil in one that was emptied, or taken over from a daemon before us.
 	sessions []profiles.Overlaid
 	stamps   [2]stamp // of the originals
-
-	mu   sync.Mutex // nothing is written while it is removed, nor afterwards: it would stay
-	gone bool
+	gone     bool
 }
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
@@ -116,18 +115,20 @@ func (o *overlays) watch(ctx context.Context, v *overlay) {
 
 // look removes the overlays of processes that ended, and brings copies up to date whose originals changed.
 func (o *overlays) look() {
-	o.mu.Lock()
-	all := slices.Collect(maps.Values(o.live))
-	o.mu.Unlock()
-	for _, v := range all {
+	for _, v := range o.all() {
 		if !isRunning(v.owner.PID, v.owner.Start) {
 			o.remove(v)
-		} else if v.sessions != nil && v.stamps != v.now() {
-			if err := v.write(); err != nil {
-				o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
-			}
+		} else if err := v.refresh(); err != nil {
+			o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
 		}
 	}
+}
+
+// all are those that there are now.
+func (o *overlays) all() []*overlay {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.live))
 }
 
 func (o *overlays) remove(v *overlay) {
@@ -194,12 +195,27 @@ func (v *overlay) now() [2]stamp {
 	return [2]stamp{stampOf(v.owner.Config), stampOf(v.owner.Credentials)}
 }
 
-// write makes the copies. One of the config is made only where tools would take something of it before the session, or
-// where there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
+// write makes the copies.
 func (v *overlay) write() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.gone {
+	return v.writeLocked()
+}
+
+// refresh brings the copies up to date where an original changed. Those that an earlier daemon made stay as they are.
+func (v *overlay) refresh() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sessions == nil || v.stamps == v.now() {
+		return nil
+	}
+	return v.writeLocked()
+}
+
+// writeLocked makes the copies, unless the command ended or they were emptied. One of the config is made only where tools would take something of it before the session, or
+// where there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
+func (v *overlay) writeLocked() error {
+	if v.gone || v.sessions == nil {
 		return nil
 	}
 	v.stamps = v.now()

@@ -29,6 +29,8 @@ var verbs = map[string]verb{
 	wire.Unlock: {here, (*Daemon).unlock},
 	wire.State:  {here, (*Daemon).state},
 
+	wire.Passphrase: {here, (*Daemon).passphrase},
+
 	wire.Overlay:   {here, (*Daemon).overlay},
 	wire.Publish:   {here, (*Daemon).publish},
 	wire.Unpublish: {here, (*Daemon).unpublish},
@@ -85,7 +87,7 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 	resp, err := verb.do(d, ctx, c)
 	if err != nil {
 		d.refused.Add(1)
-		return wire.Response{Err: fault.Of(err)}
+		return wire.Response{Err: fault.Of(err), Challenge: resp.Challenge}
 	}
 	return resp
 }
@@ -151,24 +153,6 @@ func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
 	return wire.Response{Count: n}, err
 }
 
-func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
-	err := d.lockAll()
-	_ = d.record("lock", c, session.Answer{}, nil)
-	return wire.Response{}, err
-}
-
-func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
-	err := d.Keyring.Unlock(ctx, c.req.Passphrase)
-	_ = d.record("unlock", c, session.Answer{}, err)
-	if err != nil {
-		return wire.Response{}, err
-	}
-	d.lastUse.Store(time.Now().Unix())
-	d.Broker.Unlock()
-	d.publishing.nudge()
-	return wire.Response{}, nil
-}
-
 // pageOfSessions is how many bytes of a line the sessions may take. The rest is
 // for the warnings: at most 20 of 600 bytes, each of which may take two in JSON.
 const pageOfSessions = wire.MaxLine / 2
@@ -204,6 +188,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 	}
 	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
+	status.Warnings = append(status.Warnings, d.lockWarnings()...)
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
@@ -234,7 +219,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 		status.Sessions = append(status.Sessions, s)
 	}
-	return wire.Response{Status: status}, nil
+	return wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())}, nil
 }
 
 // maxWarnings bounds what is said of files in one answer.
@@ -251,8 +236,10 @@ func lines(warnings []profiles.Warning) []string {
 	return list
 }
 
-// request is what a client asks of the broker, for the files that the client means.
+// request is what a client asks of the broker, for the files that the client means. It may be the first after a
+// long sleep, so the time without use is looked at here too.
 func (d *Daemon) request(c call) session.Request {
+	d.lockIfUnused()
 	files := d.Files
 	if c.req.AWSConfig != "" {
 		files.Config = c.req.AWSConfig
@@ -293,6 +280,10 @@ func adHoc(role *wire.Role) *session.AdHoc {
 
 // record writes the audit line of a decision.
 func (d *Daemon) record(event string, c call, answer session.Answer, err error) error {
+	return d.Audit.Record(d.event(event, c, answer, err))
+}
+
+func (d *Daemon) event(event string, c call, answer session.Answer, err error) audit.Event {
 	e := audit.Event{
 		Event:   event,
 		Profile: fault.Line(c.req.Profile),
@@ -315,7 +306,7 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 		expires := answer.Expires.UTC()
 		e.Expires = &expires
 	}
-	return d.Audit.Record(e)
+	return e
 }
 
 // giving writes the line of a session that is about to be given out, unless err is why it is not. Where the line

@@ -33,6 +33,9 @@ func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 // Published says which sessions stand in the shared credentials file.
 func (p Paths) Published() string { return filepath.Join(p.State, "published.json") }
 
+// Latch says whether it is locked, and holds the verifier of the passphrase for unlock.
+func (p Paths) Latch() string { return filepath.Join(p.State, "lock.json") }
+
 // Overlays is the directory of the files that `exec --mode file` makes.
 func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }
 

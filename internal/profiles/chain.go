@@ -111,6 +111,7 @@ type Settings struct {
 	SessionDuration time.Duration // of the MFA session; 15m to 36h, default 12h
 	STSEndpoint     string        // for simulators; plain http on loopback alone
 	LockAfter       time.Duration // of no use; 0 = never, which is the default
+	LockOn          []string      // what locks: "suspend", "screen"; nil for neither, which is the default
 	AuditRequired   bool          // nothing is given out that cannot be written into the audit log
 	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
 	Catalog         string        // where the team's account map is: a file, or a git repository; unchecked, may be empty

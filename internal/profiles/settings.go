@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,8 +51,10 @@ func (s *Set) Settings() (Settings, error) {
 			default:
 				err = errors.New(`is neither "optional" nor "required"`)
 			}
+		case keyLockOn:
+			out.LockOn, err = words(set.value, "suspend", "screen")
 		case keyMFAPrompt:
-			out.MFAPrompt, err = prompts(set.value)
+			out.MFAPrompt, err = words(set.value, "tty", "gui")
 		case keyCatalog:
 			out.Catalog = expandHome(set.value)
 		case keyCatalogPath:
@@ -77,13 +80,13 @@ func duration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// prompts reads a list such as "tty,gui".
-func prompts(s string) ([]string, error) {
+// words reads a list such as "tty,gui", of two words that there are, each at most once.
+func words(s, one, other string) ([]string, error) {
 	var list []string
 	for word := range strings.SplitSeq(s, ",") {
 		word = strings.TrimSpace(word)
-		if word != "tty" && word != "gui" || slices.Contains(list, word) {
-			return nil, errors.New(`is not a list of "tty" and "gui"`)
+		if word != one && word != other || slices.Contains(list, word) {
+			return nil, fmt.Errorf("is not a list of %q and %q", one, other)
 		}
 		list = append(list, word)
 	}

@@ -49,6 +49,7 @@ const (
 	keySTSEndpoint     = "sts_endpoint"
 	keyLockAfter       = "lock_after"
 	keyAudit           = "audit"
+	keyLockOn          = "lock_on"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
@@ -70,7 +71,7 @@ var registryKeys = map[string]map[string]string{
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm, keyBrowser),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyAudit, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
+	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.

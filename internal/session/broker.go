@@ -41,6 +41,7 @@ type Broker struct {
 	short  sync.Map // ARNs of roles that AWS gives for one hour at most
 	looked sync.Map // keys of the calls for which the vault had neither session nor seed
 	locked atomic.Bool
+	asking atomic.Pointer[asking]
 	logout atomic.Int64  // counts the beginnings and ends of Logout
 	forget chan struct{} // holds one while discard is at work
 	plans  atomic.Pointer[plans]
@@ -62,6 +63,7 @@ func New(ctx context.Context, cfg Config) *Broker {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{cfg: cfg, forget: make(chan struct{}, 1)}
+	b.asking.Store(newAsking())
 	b.cache = newCache(ctx, func() instant {
 		// Round(0) drops the monotonic part: the wall clock is asked on its own.
 		return instant{time.Now().Round(0), cfg.BootTime()}
@@ -364,7 +366,10 @@ func (b *Broker) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 	}
 	question := Question{Device: step.MFASerial, Source: plan.Source.Name}
 	for try := 1; ; try++ {
-		code, askErr := b.desk.code(ctx, dev, question, b.order(plan))
+		code, askErr := b.ask(ctx, dev, question, b.order(plan))
+		if err := b.refuseLocked(); err != nil {
+			return Credentials{}, err // a code that was given is not spent
+		}
 		switch {
 		case errors.Is(askErr, ErrGone):
 			return Credentials{}, err
@@ -487,16 +492,40 @@ func (b *Broker) renew(plan Plan, i int) {
 	})
 }
 
-// Lock drops every session and refuses everything until Unlock. What the vault
+// asking is the time from an Unlock to the next Lock, in which persons may be asked for codes.
+type asking struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func newAsking() *asking {
+	ctx, end := context.WithCancel(context.Background())
+	return &asking{ctx, end}
+}
+
+// ask gets a code of the desk, unless it is locked before there is one. What goes on without a person goes on:
+// a call that AWS has taken ends best by itself, and nobody is given what it brings.
+func (b *Broker) ask(ctx context.Context, dev device, question Question, order []place) (secret.String, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.asking.Load().ctx, cancel)()
+	return b.desk.code(ctx, dev, question, order)
+}
+
+// Lock drops every session, ends every question and refuses everything until Unlock. What the vault
 // keeps stays in the keyring, and is looked for after Unlock.
 func (b *Broker) Lock() {
 	b.locked.Store(true)
+	b.asking.Load().end()
 	b.cache.drop(func(*slot) bool { return true })
 	b.looked.Clear()
 }
 
-// Unlock ends Lock.
-func (b *Broker) Unlock() { b.locked.Store(false) }
+// Unlock ends Lock. The two must not be called at the same time.
+func (b *Broker) Unlock() {
+	b.asking.Store(newAsking())
+	b.locked.Store(false)
+}
 
 // Locked reports whether it is locked.
 func (b *Broker) Locked() bool { return b.locked.Load() }

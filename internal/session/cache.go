@@ -84,9 +84,10 @@ type slot struct {
 
 // flight is one fetch under way; all who want the same key wait for it.
 type flight struct {
-	done  chan struct{}
-	entry *entry
-	err   error
+	done    chan struct{}
+	dropped chan struct{} // closed by drop: nobody waits for it any more
+	entry   *entry
+	err     error
 }
 
 // cache holds sessions by what STS was asked for them.
@@ -142,6 +143,8 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		}
 		select {
 		case <-f.done:
+		case <-f.dropped:
+			return Credentials{}, dropped(plan, step)
 		case <-stale:
 			if c.holds(key, old) {
 				return old.creds, nil
@@ -192,7 +195,7 @@ func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
 
 // launchLocked starts the one fetch of a slot.
 func (c *cache) launchLocked(s *slot, key Key, spare bool, fetch fetch) *flight {
-	f := &flight{done: make(chan struct{})}
+	f := &flight{done: make(chan struct{}), dropped: make(chan struct{})}
 	s.flight = f
 	start := c.now()
 	go func() {
@@ -222,7 +225,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	if c.slots[key] != s {
 		// Dropped meanwhile: after a lock or logout nobody may be given it.
 		if f.err == nil {
-			f.entry, f.err = nil, fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", s.plan.stepName(s.step))
+			f.entry, f.err = nil, dropped(s.plan, s.step)
 		}
 		return
 	}
@@ -247,6 +250,10 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 		s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
 	}
 	c.sweepLocked(now)
+}
+
+func dropped(plan Plan, step int) error {
+	return fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", plan.stepName(step))
 }
 
 // remembered says which failures would only come again at once: those that
@@ -316,7 +323,7 @@ func (c *cache) discard(key Key, refused Credentials) {
 }
 
 // drop forgets the slots that match; what a flight brings for one of them
-// later is not kept either. It returns how many sessions there were.
+// later is not kept either, and whoever waits for it is told at once. It returns how many sessions there were.
 func (c *cache) drop(match func(*slot) bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -327,6 +334,9 @@ func (c *cache) drop(match func(*slot) bool) int {
 		}
 		if s.entry != nil {
 			n++
+		}
+		if s.flight != nil {
+			close(s.flight.dropped)
 		}
 		c.deleteLocked(key, s)
 	}

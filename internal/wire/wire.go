@@ -48,6 +48,13 @@
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
 //
+// "unlock" may want a passphrase of its own. What is sent is not that but its proof, which the client makes as the
+// refusal says ("challenge": argon2id). "passphrase" sets another one; the first time without a proof.
+//
+//	→ {"v":1,"verb":"unlock"}
+//	← {"v":1,"error":{"kind":"locked",…},"challenge":{"salt":"…","passes":3,"memory_kib":65536,"lanes":4}}
+//	→ {"v":1,"verb":"unlock","proof":"…"}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -78,8 +85,10 @@ const (
 	Login  = "login"  // opens the MFA session of Profile, with Code if there is one
 	Logout = "logout" // forgets the sessions of the source Profile; of all, if empty
 	Lock   = "lock"   // drops everything and refuses Get and Login
-	Unlock = "unlock" // ends Lock; Passphrase, if given, is kept for the file keyring
+	Unlock = "unlock" // ends Lock, with Proof where that is wanted; Passphrase, if given, is kept for the file keyring
 	State  = "state"  // what the daemon holds
+
+	Passphrase = "passphrase" // sets the passphrase that Unlock wants to Verifier, none if that is nil; Proof of the one before
 
 	Overlay   = "overlay"   // files with the session of Profile, for the process that asks
 	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
@@ -103,7 +112,7 @@ type Request struct {
 	Client         string // version of the asking program
 	Offset         int    // of State: the first session wanted, since not all may fit into a line
 	Code           secret.String
-	Passphrase     secret.String
+	Passphrase     secret.String // of the file keyring
 
 	// Timeout is how long the client waits; the daemon answers before. 0 is for ever.
 	Timeout time.Duration
@@ -117,6 +126,24 @@ type Request struct {
 	Role      *Role    // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
 	TokenFile bool     // of Serve: the token is wanted in a file too
 	Also      []string // of Overlay: the profiles beside Profile
+
+	Proof      secret.String // of the passphrase that Unlock wants, which is not the keyring's
+	Verifier   *Verifier     // of Passphrase
+	StayLocked bool          // of Unlock: it is for the keyring alone, and does not end Lock
+}
+
+// Stretch says how the passphrase that Unlock wants is made into its proof: argon2id, 32 bytes, in hex.
+type Stretch struct {
+	Salt      []byte `json:"salt"`
+	Passes    uint32 `json:"passes"`
+	MemoryKiB uint32 `json:"memory_kib"`
+	Lanes     uint8  `json:"lanes"`
+}
+
+// Verifier tells a right proof from a wrong one.
+type Verifier struct {
+	Stretch
+	Sum []byte `json:"sha256"` // of the 32 bytes
 }
 
 // Role is a role that no profile names, or with an empty ARN what is asked
@@ -152,6 +179,7 @@ type Response struct {
 	Ask        *Ask     // not the answer yet: a question
 	Notice     string   // not the answer yet: why it takes long
 	Files      *Files   // of Overlay
+	Challenge  *Stretch // of an Unlock that was refused: how to make the proof that it wants
 }
 
 // Files are the AWS files that Overlay made for the process that asked.
@@ -280,6 +308,10 @@ type requestJSON struct {
 	TokenFile bool   `json:"token_file,omitempty"`
 
 	Also []string `json:"also,omitempty"`
+
+	Proof      string    `json:"proof,omitempty"`
+	Verifier   *Verifier `json:"verifier,omitempty"`
+	StayLocked bool      `json:"stay_locked,omitempty"`
 }
 
 type responseJSON struct {
@@ -294,6 +326,7 @@ type responseJSON struct {
 	Ask        *Ask            `json:"ask,omitempty"`
 	Notice     string          `json:"notice,omitempty"`
 	Files      *Files          `json:"overlay,omitempty"`
+	Challenge  *Stretch        `json:"challenge,omitempty"`
 }
 
 type errorJSON struct {
@@ -325,7 +358,8 @@ type endpointJSON struct {
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile, r.Also})
+		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile,
+		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -339,13 +373,14 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile, j.Also}, nil
+		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile,
+		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files, Challenge: r.Challenge}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -377,7 +412,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files, Challenge: j.Challenge}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}

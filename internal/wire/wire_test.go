@@ -37,6 +37,9 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`},
 		{Request{Verb: Serve, Profile: "p", TokenFile: true}, `{"v":1,"verb":"serve","profile":"p","token_file":true}`},
 		{Request{Verb: Overlay, Profile: "a", Also: []string{"b", "c"}}, `{"v":1,"verb":"overlay","profile":"a","also":["b","c"]}`},
+		{Request{Verb: Unlock, Proof: secret.New("ab"), StayLocked: true}, `{"v":1,"verb":"unlock","proof":"ab","stay_locked":true}`},
+		{Request{Verb: Passphrase, Verifier: &Verifier{Stretch{[]byte("salt"), 3, 65536, 4}, []byte("sum")}},
+			`{"v":1,"verb":"passphrase","verifier":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4,"sha256":"c3Vt"}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 	}
 	for _, tt := range tests {
@@ -58,6 +61,8 @@ func TestResponseLines(t *testing.T) {
 	}{
 		{Response{Version: "0.1.0"}, `{"v":1,"version":"0.1.0"}`},
 		{Response{Count: 3}, `{"v":1,"count":3}`},
+		{Response{Err: fault.New(fault.Locked, "no"), Challenge: &Stretch{[]byte("salt"), 3, 65536, 4}},
+			`{"v":1,"error":{"kind":"locked","message":"no"},"challenge":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4}}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},
 			`{"v":1,"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1"},"warnings":["w"]}`},
 		{Response{Endpoint: &Endpoint{"http://127.0.0.1:20000/x", secret.New("t"), "/run/t", "p", "eu-west-1", "arn"}},
@@ -253,7 +258,7 @@ func TestReadLineGivesUp(t *testing.T) {
 // Seen to fail with a secret.String whose Format writes what it holds.
 func TestNoSecretIsPrinted(t *testing.T) {
 	const text = "hush-hush-0123456789"
-	req := Request{Verb: Login, Code: secret.New(text), Passphrase: secret.New(text)}
+	req := Request{Verb: Login, Code: secret.New(text), Passphrase: secret.New(text), Proof: secret.New(text)}
 	cred := Credential{AccessKeyID: "A", SecretAccessKey: secret.New(text), SessionToken: secret.New(text)}
 	resp := Response{Credential: &cred}
 	for _, v := range []any{req, &req, cred, &cred, resp, &resp, []Request{req}, map[string]Credential{"a": cred}} {

@@ -1,0 +1,170 @@
+//go:build clients
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// logind is a system bus with the logind of python-dbusmock on it.
+type logind struct {
+	t    *testing.T
+	conn *dbus.Conn
+}
+
+const (
+	login1  = "org.freedesktop.login1"
+	mock    = "org.freedesktop.DBus.Mock"
+	manager = dbus.ObjectPath("/org/freedesktop/login1")
+)
+
+func startLogind(t *testing.T) (l *logind, address string) {
+	t.Helper()
+	if _, err := os.Stat("/usr/lib/python3/dist-packages/dbusmock"); err != nil {
+		missing(t, "python3-dbusmock")
+	}
+	dir, err := os.MkdirTemp("", "bus") // t.TempDir is too long for a socket
+	must(t, err)
+	address = "unix:path=" + dir + "/bus"
+	config := filepath.Join(dir, "bus.conf")
+	must(t, os.WriteFile(config, []byte(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>`+address+`</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`), 0o600))
+	run := func(name string, args ...string) {
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+address)
+		must(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	run("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+config)
+	l = &logind{t: t}
+	l.until("the bus answers", func() bool {
+		l.conn, err = dbus.Connect(address)
+		return err == nil
+	})
+	t.Cleanup(func() { _ = l.conn.Close() })
+	run("/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "logind")
+	l.until("logind is there", func() bool {
+		return l.conn.Object(login1, manager).Call("org.freedesktop.DBus.Peer.Ping", 0).Err == nil
+	})
+	return l, address
+}
+
+func (l *logind) until(what string, ok func() bool) {
+	l.t.Helper()
+	for limit := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(limit) {
+			l.t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+func (l *logind) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	l.t.Helper()
+	c := l.conn.Object(login1, path).Call(method, 0, args...)
+	must(l.t, c.Err)
+	return c
+}
+
+// inhibitors are those who want to be waited for before a sleep.
+func (l *logind) inhibitors() (list []string) {
+	l.t.Helper()
+	var all []struct {
+		What, Who, Why, Mode string
+		UID, PID             uint32
+	}
+	must(l.t, l.call(manager, login1+".Manager.ListInhibitors").Store(&all))
+	for _, i := range all {
+		list = append(list, i.What+" "+i.Who+" "+i.Mode)
+	}
+	return list
+}
+
+// TestClientsLogind: the real daemon on a real bus: suspend and a locked screen lock it, in time, and the next daemon is locked too.
+func TestClientsLogind(t *testing.T) {
+	h := demo(t)
+	l, address := startLogind(t)
+	must(t, h.stopDaemon())
+	h.env = append(h.env, "DBUS_SYSTEM_BUS_ADDRESS="+address)
+	h.credentials(t, "product_prod_paul")
+	if got := l.inhibitors(); len(got) > 0 {
+		t.Errorf("without lock_on it asks logind for %v", got)
+	}
+	setting := func(line string) {
+		t.Helper()
+		text, err := os.ReadFile(h.registry())
+		must(t, err)
+		kept := strings.Join(strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' }), "\n")
+		var lines []string
+		for _, l := range strings.Split(kept, "\n") {
+			if !strings.HasPrefix(l, "lock_on") {
+				lines = append(lines, l)
+			}
+			if l == "[settings]" && line != "" {
+				lines = append(lines, line)
+			}
+		}
+		must(t, h.write(h.registry(), strings.Join(lines, "\n")+"\n"))
+	}
+	locked := func() bool {
+		s, err := h.status()
+		must(t, err)
+		return s.Locked
+	}
+	refused := func() {
+		t.Helper()
+		l.until("it is locked", locked)
+		if r := h.run("credproc", "product_prod_paul"); r.code != 7 || r.stdout != "" {
+			t.Error(r)
+		}
+		h.ok(t, "broker", "unlock")
+		must(t, h.freshCodes())
+		h.credentials(t, "product_prod_paul")
+	}
+	sleep := func(about bool) {
+		l.call(manager, mock+".EmitSignal", login1+".Manager", "PrepareForSleep", "b", []dbus.Variant{dbus.MakeVariant(about)})
+	}
+
+	setting("lock_on = suspend, screen")
+	l.until("a moment before the sleep is asked for", func() bool { return strings.Join(l.inhibitors(), ", ") == "sleep broker delay" })
+	sleep(true)
+	l.until("the machine may sleep", func() bool { return len(l.inhibitors()) == 0 })
+	if !locked() {
+		t.Error("the machine sleeps, and it is not locked")
+	}
+	sleep(false)
+	l.until("the next sleep is waited for", func() bool { return len(l.inhibitors()) == 1 })
+	refused()
+
+	uid := uint32(os.Getuid())
+	l.call(manager, mock+".AddSession", "c1", "seat0", uid, "paul", true)
+	l.call(manager, mock+".AddSession", "c2", "seat1", uid+1, "eve", true)
+	session := func(id string) dbus.ObjectPath { return manager + "/session/" + dbus.ObjectPath(id) }
+	l.call(session("c2"), mock+".EmitSignal", login1+".Session", "Lock", "", []dbus.Variant{})
+	l.call(session("c1"), mock+".EmitSignal", login1+".Session", "Lock", "", []dbus.Variant{})
+	refused()
+
+	setting("")
+	l.until("nothing is asked of logind any more", func() bool { return len(l.inhibitors()) == 0 })
+	setting("lock_on = suspend")
+	l.until("it is again", func() bool { return len(l.inhibitors()) == 1 })
+	must(t, h.stopDaemon())
+	l.until("nothing is left of the daemon", func() bool { return len(l.inhibitors()) == 0 })
+
+	audit, err := os.ReadFile(h.state("audit.log"))
+	must(t, err)
+	if a, b := strings.Count(string(audit), `"reason":"suspend"`), strings.Count(string(audit), `"reason":"screen"`); a != 1 || b != 1 {
+		t.Errorf("the audit log has %d locks for a suspend and %d for a screen", a, b)
+	}
+}

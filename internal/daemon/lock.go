@@ -1,0 +1,343 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// Why it was locked, as the audit log has it. What Events tells has reasons of its own.
+const (
+	reasonAsked  = "asked"
+	reasonUnused = "unused"
+)
+
+// Events calls lock, with the reason, for each of the events in on until ctx ends, and trouble with why it cannot tell
+// of them now, nil once it can: logind.Watch.
+type Events func(ctx context.Context, on []string, lock func(reason string), trouble func(error))
+
+// locking is what lock and unlock have to know of each other, and of what is being handed out.
+type locking struct {
+	mu    sync.Mutex   // one lock or unlock at a time
+	count atomic.Int64 // of locks, so that an unlock notices one that came while it asked the keyring
+	gate  sync.RWMutex // held for reading while something is handed out
+
+	after  atomic.Int64 // lock_after, in nanoseconds
+	unused struct {
+		sync.Mutex
+		since int64         // the last use, as lastUse has it
+		boot  time.Duration // when that was seen first, by the clock since boot
+	}
+	on      []string // what is watched; of the watch loop alone
+	stop    context.CancelFunc
+	watches sync.WaitGroup
+	trouble atomic.Pointer[string] // why it cannot be; nil for none
+	unsaved atomic.Pointer[string] // why the latch could not be written; nil for none
+}
+
+// comeUp is locked again if the daemon before was. It is called before anything is served.
+func (d *Daemon) comeUp() {
+	if err := d.Latch.Load(); err != nil {
+		d.Log.Error("locked", "err", err)
+	}
+	if d.Latch.Locked() {
+		d.Broker.Lock()
+		d.Log.Info("locked, as it was before")
+	}
+}
+
+// lockLocked drops all that was got, and takes back what can be. When it returns nothing more leaves. It is locked even
+// where left says that a session is still in its file; kept is why a daemon that starts anew would not be.
+func (d *Daemon) lockLocked() (kept, left error) {
+	d.locking.count.Add(1)
+	d.Broker.Lock()
+	d.Keyring.Forget()
+	kept = d.Latch.Lock()
+	left = errors.Join(d.publishing.endAll(), d.overlays.empty())
+	// What is being handed out had passed the last look before the lock.
+	d.locking.gate.Lock()
+	d.locking.gate.Unlock() //nolint:staticcheck // waiting is all
+	return kept, left
+}
+
+// lockItself locks without being asked.
+func (d *Daemon) lockItself(reason, message string) {
+	d.locking.mu.Lock()
+	defer d.locking.mu.Unlock()
+	if d.Broker.Locked() {
+		return
+	}
+	kept, left := d.lockLocked()
+	if err := errors.Join(kept, left); err != nil {
+		d.Log.Error("lock", "err", err)
+	}
+	d.Log.Info("locked", "reason", reason)
+	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Reason: reason, Message: message})
+}
+
+// lock is the verb.
+func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
+	d.locking.mu.Lock()
+	defer d.locking.mu.Unlock()
+	kept, left := d.lockLocked()
+	d.recordReason("lock", reasonAsked, c, nil)
+	var resp wire.Response
+	if kept != nil {
+		resp.Warnings = []string{"it is locked, but a daemon that starts anew will not be: " + fault.Line(kept.Error())}
+	}
+	return resp, left
+}
+
+// unlock is the verb. What it asks for is asked in this order: the passphrase of unlock, where one is set, then what the keyring wants.
+func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
+	resp, err := d.tryUnlock(ctx, c)
+	_ = d.record("unlock", c, session.Answer{}, err)
+	return resp, err
+}
+
+func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
+	before := d.locking.count.Load()
+	switch {
+	case !d.Broker.Locked():
+	case c.req.StayLocked:
+		return wire.Response{}, lockedFault()
+	default:
+		if err := d.Latch.Try(c.req.Proof); err != nil {
+			return d.challenge(err), err
+		}
+	}
+	if err := d.Keyring.Unlock(ctx, c.req.Passphrase); err != nil {
+		return wire.Response{}, err
+	}
+	d.locking.mu.Lock()
+	defer d.locking.mu.Unlock()
+	if d.locking.count.Load() != before {
+		d.Keyring.Forget() // it may have been kept after the lock had it forgotten
+		return wire.Response{}, fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
+	}
+	if c.req.StayLocked {
+		return wire.Response{}, nil
+	}
+	var resp wire.Response
+	if err := d.Latch.Unlock(); err != nil {
+		resp.Warnings = []string{"it is unlocked, but a daemon that starts anew will be locked: " + fault.Line(err.Error())}
+	}
+	d.lastUse.Store(time.Now().Unix())
+	d.Broker.Unlock()
+	d.publishing.nudge()
+	return resp, nil
+}
+
+// challenge says how to make the proof, where another try makes sense now.
+func (d *Daemon) challenge(err error) wire.Response {
+	if errors.Is(err, latch.ErrWanted) || errors.Is(err, latch.ErrWrong) {
+		return wire.Response{Challenge: (*wire.Stretch)(d.Latch.Challenge())}
+	}
+	return wire.Response{}
+}
+
+// passphrase sets or removes the passphrase that unlock wants.
+func (d *Daemon) passphrase(_ context.Context, c call) (wire.Response, error) {
+	d.locking.mu.Lock()
+	defer d.locking.mu.Unlock()
+	reason := "removed"
+	if c.req.Verifier != nil {
+		reason = "set"
+	}
+	err := d.setPassphrase(c.req.Proof, c.req.Verifier)
+	d.recordReason("passphrase", reason, c, err)
+	if err != nil {
+		return d.challenge(err), err
+	}
+	return wire.Response{}, nil
+}
+
+func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
+	set := d.Latch.Challenge() != nil
+	if w == nil {
+		if !set {
+			return fault.New(fault.Failed, "no passphrase is set for unlock").WithHint("broker lock --set-passphrase")
+		}
+		return d.Latch.SetPassphrase(proof, nil)
+	}
+	v := &latch.Verifier{Stretch: latch.Stretch(w.Stretch), Sum: w.Sum}
+	if err := v.Check(); err != nil {
+		return fault.New(fault.Usage, "%w", err)
+	}
+	if d.Broker.Locked() && !set {
+		// Else whoever comes by could lock the owner out.
+		return fault.New(fault.Locked, "a first passphrase is set while it is unlocked").WithHint("broker unlock")
+	}
+	return d.Latch.SetPassphrase(proof, v)
+}
+
+// recordReason is record of an event that has a reason.
+func (d *Daemon) recordReason(event, reason string, c call, err error) {
+	e := d.event(event, c, session.Answer{}, err)
+	e.Reason = reason
+	_ = d.Audit.Record(e)
+}
+
+func lockedFault() error {
+	return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+}
+
+// handOut runs write, which lets something leave that is secret, unless it is locked: before a lock that comes now
+// is answered, or not at all.
+func (d *Daemon) handOut(write func()) (locked bool) {
+	d.locking.gate.RLock()
+	defer d.locking.gate.RUnlock()
+	if d.Broker.Locked() {
+		return true
+	}
+	write()
+	return false
+}
+
+// hand writes an answer.
+func (d *Daemon) hand(c call, resp wire.Response) (ok bool) {
+	if resp.Credential == nil && resp.Endpoint == nil && resp.Files == nil {
+		return d.reply(c.talk.conn, resp)
+	}
+	if !d.handOut(func() { ok = d.reply(c.talk.conn, resp) }) {
+		return ok
+	}
+	err := lockedFault()
+	d.refused.Add(1)
+	_ = d.record("refused", c, session.Answer{}, err)
+	return d.reply(c.talk.conn, wire.Response{Err: fault.Of(err)})
+}
+
+// lockIfUnused locks after as long without use as lock_after says. Both clocks are asked, as for sessions: neither sleep nor a clock that
+// is set back makes it later.
+func (d *Daemon) lockIfUnused() {
+	after := time.Duration(d.locking.after.Load())
+	if after == 0 || d.Broker.Locked() {
+		return
+	}
+	last, boot := d.lastUse.Load(), d.BootTime()
+	u := &d.locking.unused
+	u.Lock()
+	if u.since != last {
+		u.since, u.boot = last, boot
+	}
+	unused := max(boot-u.boot, time.Since(time.Unix(last, 0))) // time.Unix has the wall clock alone
+	u.Unlock()
+	if unused >= after {
+		d.lockItself(reasonUnused, "unused for "+unused.Round(time.Second).String())
+	}
+}
+
+// followSettings takes lock_after and lock_on as they are now; while they cannot be read, as they were.
+func (d *Daemon) followSettings(ctx context.Context) {
+	set, err := d.Store.Load(d.Files)
+	var settings profiles.Settings
+	if err == nil {
+		settings, err = set.Settings()
+	}
+	if err != nil {
+		return // status tells of it
+	}
+	l := &d.locking
+	l.after.Store(int64(settings.LockAfter))
+	if d.Events == nil || slices.Equal(settings.LockOn, l.on) {
+		return
+	}
+	if l.stop != nil {
+		l.stop()
+	}
+	l.on, l.stop = settings.LockOn, nil
+	l.trouble.Store(nil)
+	if len(l.on) == 0 {
+		return
+	}
+	watch, stop := context.WithCancel(ctx)
+	l.stop = stop
+	l.watches.Go(func() {
+		d.Events(watch, settings.LockOn, func(reason string) { d.lockItself(reason, "") }, func(err error) {
+			if watch.Err() == nil {
+				d.note(&l.trouble, "lock_on", err)
+			}
+		})
+	})
+}
+
+// saveLatch writes what could not be written before.
+func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "lock", d.Latch.Save()) }
+
+// note keeps a trouble for status, and logs it where it is another than before.
+func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
+	var now *string
+	if err != nil {
+		line := fault.Line(err.Error())
+		now = &line
+	}
+	before := at.Swap(now)
+	switch {
+	case now != nil && (before == nil || *before != *now):
+		d.Log.Warn(what, "err", err)
+	case now == nil && before != nil:
+		d.Log.Info(what + " works again")
+	}
+}
+
+// lockWarnings tell what status has to say of it.
+func (d *Daemon) lockWarnings() []string {
+	var list []string
+	if err := d.Latch.Damaged(); err != nil {
+		list = append(list, fault.Line(err.Error()))
+	}
+	if why := d.locking.unsaved.Load(); why != nil {
+		list = append(list, "whether it is locked is not written down: "+*why)
+	}
+	if why := d.locking.trouble.Load(); why != nil {
+		list = append(list, "lock_on does not work: "+*why)
+	}
+	return list
+}
+
+// empty takes the sessions out of all overlays. What tells whose they are stays, so that credproc and broker still know their way within a
+// command; its tools get nothing until it is started anew.
+func (o *overlays) empty() error {
+	var failed error
+	for _, v := range o.all() {
+		if err := v.empty(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("a session is still in the files of a command: %w", err))
+		}
+	}
+	if failed != nil {
+		return fault.New(fault.Failed, "%w", failed)
+	}
+	return nil
+}
+
+func (v *overlay) empty() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sessions = nil
+	files, err := os.ReadDir(v.dir)
+	if errors.Is(err, fs.ErrNotExist) { // the command ended
+		return nil
+	}
+	for _, f := range files {
+		if f.Name() != ownerFile && f.Name() != configFile {
+			err = errors.Join(err, os.Remove(filepath.Join(v.dir, f.Name())))
+		}
+	}
+	return err
+}

@@ -1,0 +1,317 @@
+// Package latch owns what of the lock outlives the daemon: whether it is locked, and the verifier of the passphrase
+// that unlock wants, with the wrong tries at it. It refuses to guess: a file that cannot be trusted means locked. A
+// passphrase is known to Stretch alone, which the program that asked for it calls.
+package latch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"broker/internal/atomicfile"
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// What is wrapped by the faults of kind locked that Try returns.
+var (
+	ErrWanted = errors.New("this wants the passphrase for unlock")
+	ErrWrong  = errors.New("the passphrase for unlock is wrong")
+)
+
+// version is that of the file.
+const version = 1
+
+// maxFile bounds what is read of it.
+const maxFile = 16 << 10
+
+// After freeTries wrong ones in a row each further try has to wait: firstWait, and twice as long each time, up to maxWait.
+const (
+	freeTries = 3
+	firstWait = 10 * time.Second
+	maxWait   = 15 * time.Minute
+)
+
+// state is what stands in the file. Nothing in it is a secret that opens anything, but who has it can guess.
+type state struct {
+	Version  int       `json:"version"`
+	Locked   bool      `json:"locked"`
+	Verifier *Verifier `json:"verifier,omitempty"`
+	Wrong    int       `json:"wrong_tries,omitempty"` // in a row
+	// When the last of them was, on a clock that nobody sets: which boot, and how long after it.
+	Boot  string        `json:"boot,omitempty"`
+	Since time.Duration `json:"since_boot_ns,omitempty"`
+}
+
+// Latch is the file, as one daemon knows it. It is safe for concurrent use.
+type Latch struct {
+	path  string
+	clock func() (boot string, since time.Duration)
+
+	mu      sync.Mutex
+	now     state
+	damaged error // why the file cannot be trusted
+	behind  bool  // the file does not say yet what now says
+}
+
+// New makes the Latch of a file, which Load reads.
+func New(path string) *Latch {
+	return &Latch{path: path, clock: sinceBoot, now: state{Version: version}}
+}
+
+// Load reads the file. The error, a fault.Locked that names the file and what to type, means that it is locked; so may no error.
+func (l *Latch) Load() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loadLocked()
+}
+
+func (l *Latch) loadLocked() error {
+	l.now, l.damaged = state{Version: version}, nil
+	s, err := read(l.path)
+	if err != nil {
+		l.damaged = err
+		return err
+	}
+	if s == nil {
+		return nil
+	}
+	l.now = *s
+	if boot, since := l.clock(); l.now.Wrong > 0 && (l.now.Boot != boot || l.now.Since > since) {
+		// How long ago that was cannot be told: the wait begins anew. It is written down, so that it does not with each daemon.
+		l.now.Boot, l.now.Since = boot, since
+		_ = l.saveLocked()
+	}
+	return nil
+}
+
+// read returns what the file says, nil where there is none.
+func read(path string) (*state, error) {
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Locked, "it stays locked: %s %w", path, fmt.Errorf(format, args...)).
+			WithHint("rm %s && broker unlock", fault.Word(path))
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, bad("is a symbolic link")
+	}
+	if err != nil {
+		return nil, bad("cannot be opened: %w", errors.Unwrap(err))
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, bad("cannot be read: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, bad("is not a regular file")
+	case !ok || int(stat.Uid) != os.Getuid():
+		return nil, bad("belongs to another user")
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, bad("may be written by others (mode %04o)", info.Mode().Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return nil, bad("cannot be read: %w", err)
+	}
+	s, err := decode(text)
+	if err != nil {
+		return nil, bad("is damaged: %w", err)
+	}
+	return s, nil
+}
+
+func decode(text []byte) (*state, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	s := new(state)
+	if err := d.Decode(s); err != nil {
+		return nil, errors.New("it is not the JSON that the broker writes")
+	}
+	switch _, err := d.Token(); {
+	case !errors.Is(err, io.EOF):
+		return nil, errors.New("there is more in it than the broker writes")
+	case s.Version != version:
+		return nil, fmt.Errorf("it is of version %d, this program knows %d", s.Version, version)
+	case s.Wrong < 0 || s.Since < 0:
+		return nil, errors.New("its count of wrong tries is none")
+	case s.Verifier != nil:
+		return s, s.Verifier.Check()
+	}
+	return s, nil
+}
+
+// Peek reports whether the file says that a daemon which starts now is locked.
+func Peek(path string) bool {
+	s, err := read(path)
+	return err != nil || s != nil && s.Locked
+}
+
+// Locked reports whether it is locked.
+func (l *Latch) Locked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.damaged != nil || l.now.Locked
+}
+
+// Damaged is why the file cannot be trusted, nil where it can.
+func (l *Latch) Damaged() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.damaged
+}
+
+// Lock writes down that it is locked. The error says that the file does not say so (yet: see Save).
+func (l *Latch) Lock() error { return l.set(true) }
+
+// Unlock writes down that it is not. Whether that is right was asked of Try before.
+func (l *Latch) Unlock() error { return l.set(false) }
+
+func (l *Latch) set(locked bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.damaged != nil {
+		if locked {
+			return nil // as it stands it says so, and it is not ours to replace
+		}
+		return l.damaged
+	}
+	if l.now.Locked == locked && !l.behind {
+		return nil
+	}
+	l.now.Locked = locked
+	return l.saveLocked()
+}
+
+// Save writes what could not be written before. With nothing to write it does nothing.
+func (l *Latch) Save() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.behind {
+		return nil
+	}
+	return l.saveLocked()
+}
+
+func (l *Latch) saveLocked() error {
+	err := l.writeLocked()
+	if l.behind = err != nil; err != nil {
+		return fault.New(fault.Failed, "write %s: %w", l.path, err).WithHint("df -h %s", fault.Word(filepath.Dir(l.path)))
+	}
+	return nil
+}
+
+func (l *Latch) writeLocked() error {
+	if !l.now.Locked && l.now.Verifier == nil {
+		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	text, err := json.Marshal(l.now)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(l.path, append(text, '\n'), 0o600)
+}
+
+// Challenge says how the passphrase has to be stretched; nil where none is set.
+func (l *Latch) Challenge() *Stretch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now.Verifier == nil {
+		return nil
+	}
+	s := l.now.Verifier.Stretch
+	return &s
+}
+
+// Try reports with nil that this may unlock: the passphrase is right, or none is set. A wrong one is counted in the
+// file before it is looked at, so that neither killing the daemon nor asking twice at once makes a try free.
+func (l *Latch) Try(proof secret.String) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tryLocked(proof)
+}
+
+func (l *Latch) tryLocked(proof secret.String) error {
+	if l.damaged != nil {
+		// It may have been mended, or taken away, which is what its error says to do.
+		if err := l.loadLocked(); err != nil {
+			return err
+		}
+	}
+	v := l.now.Verifier
+	if v == nil {
+		return nil
+	}
+	if wait := l.waitLocked(); wait > 0 {
+		return tooSoon("too many wrong passphrases", wait)
+	}
+	if proof.IsZero() {
+		return fault.New(fault.Locked, "%w", ErrWanted)
+	}
+	l.now.Wrong++
+	l.now.Boot, l.now.Since = l.clock()
+	if err := l.saveLocked(); err != nil {
+		l.now.Wrong--
+		return fault.New(fault.Failed, "a try cannot be counted, so none is taken: %w", err).WithHint("%s", fault.Of(err).Hint)
+	}
+	if !v.opens(proof) {
+		if wait := l.waitLocked(); wait > 0 {
+			return tooSoon(ErrWrong.Error(), wait)
+		}
+		return fault.New(fault.Locked, "%w", ErrWrong)
+	}
+	l.now.Wrong, l.now.Boot, l.now.Since = 0, "", 0
+	_ = l.saveLocked() // else Save does it
+	return nil
+}
+
+func tooSoon(why string, wait time.Duration) error {
+	seconds := int((wait + time.Second - 1) / time.Second)
+	return fault.New(fault.Locked, "%s; the next try is taken in %v", why, time.Duration(seconds)*time.Second).
+		WithHint("sleep %d; broker unlock", seconds)
+}
+
+// waitLocked is how long no try is taken.
+func (l *Latch) waitLocked() time.Duration {
+	if l.now.Wrong < freeTries {
+		return 0
+	}
+	wait := maxWait
+	if n := l.now.Wrong - freeTries; n < 16 {
+		wait = min(firstWait<<n, maxWait)
+	}
+	_, since := l.clock()
+	return wait - (since - l.now.Since)
+}
+
+// SetPassphrase sets the passphrase that unlock wants from now on, or removes it with nil. Where one is set already, it has to be proven.
+func (l *Latch) SetPassphrase(proof secret.String, v *Verifier) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.tryLocked(proof); err != nil {
+		return err
+	}
+	old := l.now.Verifier
+	l.now.Verifier = v
+	if err := l.saveLocked(); err != nil {
+		l.now.Verifier = old
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,414 @@
+//go:build linux
+
+package logind
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// patience is for what takes no time on a machine that has nothing else to do.
+const patience = time.Minute
+
+// machine is a system bus with a logind, as far as we ask it.
+type machine struct {
+	t    *testing.T
+	dir  string
+	bus  *exec.Cmd
+	conn *dbus.Conn // logind's
+
+	mu       sync.Mutex
+	inhibits []*os.File // ours of the inhibitors that were given
+	files    []*os.File // to be closed at the end
+	users    map[dbus.ObjectPath]uint32
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	if _, err := exec.LookPath("dbus-daemon"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("dbus-daemon is not installed, and CI is set: logind must be tested")
+		}
+		t.Skip("NOT TESTED: dbus-daemon is not installed (Debian: apt install dbus)")
+	}
+	dir, err := os.MkdirTemp("", "bus") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, dir: dir, users: map[dbus.ObjectPath]uint32{}}
+	t.Cleanup(func() {
+		m.stopBus()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, f := range m.files {
+			_ = f.Close()
+		}
+		_ = os.RemoveAll(dir)
+	})
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", m.address())
+	return m
+}
+
+func (m *machine) address() string { return "unix:path=" + m.dir + "/bus" }
+
+func (m *machine) startBus() {
+	m.t.Helper()
+	config := `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>` + m.address() + `</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
+	file := filepath.Join(m.dir, "bus.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	_ = os.Remove(filepath.Join(m.dir, "bus"))
+	m.bus = exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+file)
+	if err := m.bus.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	until(m.t, "the bus listens", func() bool {
+		conn, err := net.Dial("unix", filepath.Join(m.dir, "bus"))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+func (m *machine) stopBus() {
+	if m.conn != nil {
+		_ = m.conn.Close()
+		m.conn = nil
+	}
+	if m.bus != nil {
+		_ = m.bus.Process.Kill()
+		_ = m.bus.Wait()
+		m.bus = nil
+	}
+}
+
+// Inhibit is logind's method. The inhibitor is an end of a pipe, which is given back when it is closed.
+func (m *machine) Inhibit(what, who, why, mode string) (dbus.UnixFD, *dbus.Error) {
+	if what != "sleep" || who != "broker" || why == "" || mode != "delay" {
+		return 0, dbus.MakeFailedError(fmt.Errorf("asked for %s %s %s %s", what, who, why, mode))
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, dbus.MakeFailedError(err)
+	}
+	fd := dbus.UnixFD(w.Fd())
+	m.mu.Lock()
+	m.inhibits = append(m.inhibits, w)
+	m.files = append(m.files, r, w)
+	m.mu.Unlock()
+	return fd, nil
+}
+
+// sessions answers for the properties of sessions.
+type sessions struct {
+	m    *machine
+	path dbus.ObjectPath
+}
+
+func (s sessions) Get(iface, property string) (dbus.Variant, *dbus.Error) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	uid, ok := s.m.users[s.path]
+	if !ok || iface != session || property != "User" {
+		return dbus.Variant{}, dbus.MakeFailedError(fmt.Errorf("no %s of %s", property, s.path))
+	}
+	return dbus.MakeVariant(struct {
+		UID  uint32
+		Path dbus.ObjectPath
+	}{uid, "/org/freedesktop/login1/user/_1"}), nil
+}
+
+// startLogind puts logind on the bus.
+func (m *machine) startLogind() {
+	m.t.Helper()
+	conn, err := dbus.Connect(m.address())
+	if err == nil {
+		err = conn.Export(m, managerPath, manager)
+	}
+	if err == nil {
+		_, err = conn.RequestName(name, dbus.NameFlagDoNotQueue)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.conn = conn
+}
+
+// session is a session of a user; uid < 0 is one that cannot be asked.
+func (m *machine) session(id string, uid int) dbus.ObjectPath {
+	path := dbus.ObjectPath(sessionPaths + "/" + id)
+	if uid >= 0 {
+		m.mu.Lock()
+		m.users[path] = uint32(uid)
+		m.mu.Unlock()
+		if err := m.conn.Export(sessions{m, path}, path, properties); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return path
+}
+
+func (m *machine) emit(path dbus.ObjectPath, signal string, args ...any) {
+	m.t.Helper()
+	if err := m.conn.Emit(path, signal, args...); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// inhibited is how many inhibitors are held: Watch is in this process, so there are three descriptors of such a pipe.
+func (m *machine) inhibited() (held int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	count := map[string]int{}
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil {
+			count[to]++
+		}
+	}
+	for _, w := range m.inhibits {
+		to, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+		if count[to] == 3 {
+			held++
+		}
+	}
+	return held
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+// watcher is Watch under way.
+type watcher struct {
+	locks    chan string
+	troubles chan error
+	end      context.CancelFunc
+	ended    chan struct{}
+}
+
+func watch(t *testing.T, m *machine, on ...string) *watcher {
+	t.Helper()
+	ctx, end := context.WithCancel(context.Background())
+	w := &watcher{make(chan string, 100), make(chan error, 1000), end, make(chan struct{})}
+	go func() {
+		defer close(w.ended)
+		Watch(ctx, on, func(reason string) {
+			if reason == Suspend && m.inhibited() != 1 {
+				reason = "suspend, too late: the machine may sleep already"
+			}
+			w.locks <- reason
+		}, func(err error) { w.troubles <- err })
+	}()
+	t.Cleanup(func() {
+		end()
+		select {
+		case <-w.ended:
+		case <-time.After(patience):
+			t.Error("it does not end")
+		}
+	})
+	return w
+}
+
+func (w *watcher) trouble(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-w.troubles:
+		return err
+	case <-time.After(patience):
+		t.Fatal("it says nothing")
+		return nil
+	}
+}
+
+// works waits until it listens.
+func (w *watcher) works(t *testing.T) {
+	t.Helper()
+	for w.trouble(t) != nil {
+	}
+}
+
+func (w *watcher) locked(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got := <-w.locks:
+		if got != want {
+			t.Fatalf("locked for %q, want %q", got, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("it is not locked")
+	}
+}
+
+func TestSuspend(t *testing.T) {
+	m := newMachine(t)
+	m.startBus()
+	m.startLogind()
+	mine := m.session("_31", os.Getuid())
+	w := watch(t, m, Suspend)
+	w.works(t)
+	until(t, "a moment before the sleep is granted", func() bool { return m.inhibited() == 1 })
+	for range 3 {
+		m.emit(mine, lockSignal) // not asked for
+		m.emit(managerPath, sleepSignal, true)
+		w.locked(t, Suspend)
+		until(t, "the machine may sleep", func() bool { return m.inhibited() == 0 })
+		m.emit(managerPath, sleepSignal, false)
+		until(t, "the next sleep is waited for", func() bool { return m.inhibited() == 1 })
+	}
+	w.end()
+	<-w.ended
+	until(t, "nothing is held at the end", func() bool { return m.inhibited() == 0 })
+}
+
+// The screen of a session of ours, however it was locked; nobody else's, and not by whoever says so on the bus.
+func TestScreen(t *testing.T) {
+	m := newMachine(t)
+	m.startBus()
+	m.startLogind()
+	mine, other := m.session("_31", os.Getuid()), m.session("_32", os.Getuid()+1)
+	w := watch(t, m, Screen)
+	w.works(t)
+	if m.inhibited() != 0 {
+		t.Error("the sleep is kept waiting for nothing")
+	}
+	hint := func(path dbus.ObjectPath, iface, property string, locked bool) {
+		m.emit(path, changedSignal, iface, map[string]dbus.Variant{property: dbus.MakeVariant(locked)}, []string{})
+	}
+	forger, err := dbus.Connect(m.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = forger.Close() }()
+	// None of these.
+	m.emit(other, lockSignal)
+	hint(other, session, "LockedHint", true)
+	hint(mine, session, "LockedHint", false)
+	hint(mine, session, "IdleHint", true)
+	hint(mine, session+".Other", "LockedHint", true)
+	m.emit(mine, session+".Unlock")
+	m.emit(managerPath, sleepSignal, true)
+	m.emit("/org/freedesktop/login1/seat/seat0", lockSignal)
+	if err := forger.Emit(mine, lockSignal); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range w.names(m) { // straight to us, where no match is asked
+		msg := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldPath: dbus.MakeVariant(mine), dbus.FieldInterface: dbus.MakeVariant(session),
+			dbus.FieldMember: dbus.MakeVariant("Lock"), dbus.FieldDestination: dbus.MakeVariant(name),
+		}}
+		if call := forger.Send(msg, nil); call != nil && call.Err != nil {
+			t.Fatal(call.Err)
+		}
+	}
+	// The bus keeps the order of what one connection sends; what the forger sent is there before its next call is answered.
+	if err := forger.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err; err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-w.locks:
+		t.Fatalf("locked for %q", got)
+	default:
+	}
+	// These.
+	m.emit(mine, lockSignal)
+	w.locked(t, Screen)
+	hint(mine, session, "LockedHint", true)
+	w.locked(t, Screen)
+	m.emit(m.session("gone", -1), lockSignal) // in doubt it is ours
+	w.locked(t, Screen)
+	select {
+	case got := <-w.locks:
+		t.Errorf("once too often: %q", got)
+	default:
+	}
+}
+
+// names are those of the connections on the bus that are neither logind's nor the bus itself.
+func (w *watcher) names(m *machine) (list []string) {
+	var all []string
+	if err := m.conn.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Store(&all); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, n := range all {
+		if strings.HasPrefix(n, ":") && n != m.conn.Names()[0] {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// No bus, no logind, one that ends, a bus that ends: it says so, and works once they are there.
+func TestBusComesAndGoes(t *testing.T) {
+	m := newMachine(t)
+	w := watch(t, m, Suspend, Screen)
+	says := func(text string) {
+		t.Helper()
+		if err := w.trouble(t); err == nil || !strings.Contains(err.Error(), text) {
+			t.Fatalf("said %v, want %q", err, text)
+		}
+	}
+	says("system bus cannot be reached")
+	m.startBus()
+	for err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "logind cannot be asked"); err = w.trouble(t) {
+	}
+	m.startLogind()
+	w.works(t)
+	m.emit(managerPath, sleepSignal, true)
+	w.locked(t, Suspend)
+
+	_ = m.conn.Close()
+	says("logind ended")
+	m.startLogind()
+	mine := m.session("_31", os.Getuid())
+	w.works(t)
+	m.emit(mine, lockSignal)
+	w.locked(t, Screen)
+
+	m.stopBus()
+	says("closed the connection")
+	m.startBus()
+	m.startLogind()
+	w.works(t)
+	m.emit(managerPath, sleepSignal, true)
+	w.locked(t, Suspend)
+}
+
+// A bus that takes connections and answers none is not waited for when it is to end.
+func TestSilentBus(t *testing.T) {
+	m := newMachine(t)
+	l, err := net.Listen("unix", filepath.Join(m.dir, "bus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	w := watch(t, m, Suspend)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("said %v", err)
+	}
+}
