@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package socket owns where the daemon listens: a unix socket, a lock that
 // decides who has it, and the check of everyone who connects. It refuses peers of another
 // uid, and knows nothing of what is said.
@@ -13,9 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"broker/internal/dial"
+	"broker/internal/system"
 )
 
 // ErrTaken: another process has the socket.
@@ -69,19 +67,18 @@ func take(path string) (p place, err error) {
 
 func takeLock(dir *os.File, path string) (*os.File, error) {
 	name := dial.InDir(dir, filepath.Base(path)+".lock")
-	fd, err := syscall.Open(name, syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open %s.lock: %w", path, err)
+		return nil, fmt.Errorf("open %s.lock: %w", path, errors.Unwrap(err))
 	}
-	lock := os.NewFile(uintptr(fd), name)
-	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	err = system.TryLock(lock)
 	if err == nil {
 		// Whatever the umask took away: the next one must be able to open it.
 		err = lock.Chmod(0o600)
 	}
 	if err != nil {
 		_ = lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, system.ErrLocked) {
 			return nil, ErrTaken
 		}
 		return nil, fmt.Errorf("lock %s.lock: %w", path, err)
