@@ -1,6 +1,7 @@
 package atomicfile
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ func openLock(dir string) (*os.File, error) {
 func mayWrite(dir string) error {
 	probe, err := os.CreateTemp(dir, ".broker-*.tmp")
 	if err != nil {
-		return err
+		return errors.Unwrap(err) // the caller names the directory
 	}
 	_ = probe.Close()
 	return os.Remove(probe.Name())
