@@ -6,9 +6,9 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // Browser is how a person wants an address opened.
@@ -88,7 +88,7 @@ func standard(address string) ([]string, error) {
 func Start(words, environ []string) (<-chan error, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = environ
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = system.Session()
 	if err := cmd.Start(); err != nil {
 		return nil, fault.New(fault.Failed, "the browser %q cannot be run", words[0])
 	}

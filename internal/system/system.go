@@ -7,7 +7,6 @@ package system
 import (
 	"errors"
 	"io/fs"
-	"os"
 )
 
 // ErrLocked says that another open file holds the lock.
@@ -21,14 +20,4 @@ type Access struct {
 	// r, w and x for group and others where anybody may read, write or do more beside us, SYSTEM and the
 	// Administrators.
 	Perm fs.FileMode
-}
-
-// AccessOfPath is AccessOf for a file that is not open. A symbolic link is not followed.
-func AccessOfPath(path string) (Access, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|NoFollow|NonBlock, 0)
-	if err != nil {
-		return Access{}, err
-	}
-	defer func() { _ = f.Close() }()
-	return AccessOf(f)
 }

@@ -44,12 +44,29 @@ func flock(f *os.File, how int) error {
 
 // AccessOf is who may use an open file.
 func AccessOf(f *os.File) (Access, error) {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return Access{}, err
 	}
-	return Access{Ours: int(st.Uid) == os.Geteuid(), Perm: fs.FileMode(st.Mode & 0o777)}, nil
+	return accessOf(info), nil
 }
+
+// AccessOfPath is who may use a file. A symbolic link is followed.
+func AccessOfPath(path string) (Access, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Access{}, err
+	}
+	return accessOf(info), nil
+}
+
+func accessOf(info fs.FileInfo) Access {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return Access{Ours: ok && int(st.Uid) == os.Geteuid(), Perm: info.Mode().Perm()}
+}
+
+// CloseToOthers is the command that leaves a file to us alone, with a mode such as 600.
+func CloseToOthers(file, mode string) string { return "chmod " + mode + " " + file }
 
 // MakePrivate makes a directory that only we can use, but for the umask.
 func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }

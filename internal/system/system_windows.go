@@ -192,6 +192,16 @@ func AccessOf(f *os.File) (Access, error) {
 	return a, nil
 }
 
+// AccessOfPath is who may use a file. A symbolic link is followed.
+func AccessOfPath(path string) (Access, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Access{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return AccessOf(f)
+}
+
 // describe makes a security descriptor of its text. LocalFree is for the caller.
 func describe(text string) (syscall.Handle, error) {
 	p, err := syscall.UTF16PtrFromString(text)
@@ -203,6 +213,16 @@ func describe(text string) (syscall.Handle, error) {
 		return 0, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
 	}
 	return descriptor, nil
+}
+
+// CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
+func CloseToOthers(file, mode string) string {
+	me, _ := Me()
+	inherit := ""
+	if mode == "700" { // a directory, with what will be in it
+		inherit = "(OI)(CI)"
+	}
+	return fmt.Sprintf(`icacls %s /inheritance:r /grant:r "*%s:%sF"`, file, me, inherit)
 }
 
 // MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in
