@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"broker/internal/system"
 )
@@ -19,7 +20,20 @@ var (
 	ErrNobody    = errors.New("no daemon listens on this socket")
 	ErrStranger  = errors.New("the other end of the socket belongs to another user")
 	ErrDirectory = errors.New("the socket's directory is not private")
+	// ErrNoSockets comes on Windows alone.
+	ErrNoSockets = errors.New("this Windows has no unix sockets: Windows 10 version 1803 or later is needed")
 )
+
+// wsaNoSupport is WSAEAFNOSUPPORT, which no other system has.
+const wsaNoSupport = syscall.Errno(10047)
+
+// WhyNot is an error of making a socket, in words that can be understood.
+func WhyNot(err error) error {
+	if errors.Is(err, wsaNoSupport) {
+		return ErrNoSockets
+	}
+	return err
+}
 
 // Peer is who is at the other end, as the kernel said when the connection was made. On Windows, where
 // users have no numbers, the UID is that of os.Getuid, -1, for our own processes; PeerOf fails for others.

@@ -76,15 +76,15 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	switch {
-	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, wsaNoSupport):
-		return nil, fmt.Errorf("this Windows has no unix sockets: Windows 10 version 1803 or later is needed")
+	case errors.Is(err, wsaNoSupport):
+		return nil, ErrNoSockets
 	case errors.Is(err, wsaRefused), errors.Is(err, fs.ErrNotExist), errors.Is(err, wsaInvalid):
 		return nil, fmt.Errorf("%s: %w", path, ErrNobody)
 	case err != nil:
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}
 	c := &Conn{conn.(*net.UnixConn)}
-	if err := c.ours(); err != nil {
+	if _, err := c.Peer(); err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -93,20 +93,20 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 
 // What Winsock says in the place of the errors that Go has names for.
 const (
-	wsaInvalid   = syscall.Errno(10022) // WSAEINVAL, of a file that is no socket
-	wsaNoSupport = syscall.Errno(10047) // WSAEAFNOSUPPORT
-	wsaRefused   = syscall.Errno(10061) // WSAECONNREFUSED
+	wsaInvalid = syscall.Errno(10022) // WSAEINVAL, of a file that is no socket
+	wsaRefused = syscall.Errno(10061) // WSAECONNREFUSED
 )
 
-func (c *Conn) ours() error {
+// Peer is who listens at the other end.
+func (c *Conn) Peer() (peer Peer, err error) {
 	raw, err := c.unix.SyscallConn()
 	if err != nil {
-		return err
+		return Peer{}, err
 	}
-	if cerr := raw.Control(func(fd uintptr) { _, err = PeerOf(int(fd)) }); cerr != nil {
-		return cerr
+	if cerr := raw.Control(func(fd uintptr) { peer, err = PeerOf(int(fd)) }); cerr != nil {
+		return Peer{}, cerr
 	}
-	return err
+	return peer, err
 }
 
 // Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.

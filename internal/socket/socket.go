@@ -94,7 +94,7 @@ func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
 	}
 	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, nil, fmt.Errorf("listen on %s: %w", path, dial.WhyNot(err))
 	}
 	// Removed by Stop alone, which holds the lock; not by whoever comes later.
 	unix.SetUnlinkOnClose(false)

@@ -31,10 +31,8 @@ var (
 
 	lockFileEx      = kernel32.NewProc("LockFileEx")
 	getSecurityInfo = advapi32.NewProc("GetSecurityInfo")
-	setSecurityInfo = advapi32.NewProc("SetSecurityInfo")
 	getACE          = advapi32.NewProc("GetAce")
 	parseDescriptor = advapi32.NewProc("ConvertStringSecurityDescriptorToSecurityDescriptorW")
-	getDACL         = advapi32.NewProc("GetSecurityDescriptorDacl")
 )
 
 // systemDLL is the path of a library, so that none beside the program or in the working directory is loaded.
@@ -98,12 +96,10 @@ func userOf(token syscall.Token) (string, error) {
 }
 
 const (
-	fileObject   = 1 // SE_FILE_OBJECT
-	kernelObject = 6 // SE_KERNEL_OBJECT
+	fileObject = 1 // SE_FILE_OBJECT
 
-	ownerInformation         = 1
-	daclInformation          = 4
-	protectedDACLInformation = 0x80000000
+	ownerInformation = 1
+	daclInformation  = 4
 )
 
 // accessList is ACL of winnt.h, without its entries.
@@ -160,36 +156,41 @@ func AccessOf(f *os.File) (Access, error) {
 	}
 	// An elevated process of ours makes files that belong to the Administrators.
 	a.Ours = holder == me || holder == sidAdministrators
+	others, err := othersIn(list, me)
+	a.Perm |= others
+	return a, err
+}
+
+// othersIn is what a list allows to others than us, SYSTEM and the Administrators, as the bits of a mode.
+func othersIn(list *accessList, me string) (perm fs.FileMode, err error) {
 	if list == nil { // no list at all lets everybody do everything
-		a.Perm |= 0o077
-		return a, nil
+		return 0o077, nil
 	}
 	for i := range list.Count {
 		var e *entry
 		if ok, _, err := getACE.Call(uintptr(unsafe.Pointer(list)), uintptr(i), uintptr(unsafe.Pointer(&e))); ok == 0 {
-			return Access{}, os.NewSyscallError("GetAce", err)
+			return 0, os.NewSyscallError("GetAce", err)
 		}
 		if e.Type == entryDenies || e.Mask == 0 {
 			continue
 		}
 		if e.Type != entryAllows { // with conditions, for objects, or of a later Windows: not weighed
-			a.Perm |= 0o077
-			continue
+			return 0o077, nil
 		}
 		who, err := (*syscall.SID)(unsafe.Pointer(&e.SID)).String()
 		if err != nil {
-			return Access{}, err
+			return 0, err
 		}
 		switch who {
 		case me, sidSystem, sidAdministrators, sidCreatorOwner, sidOwnerRights:
 			continue
 		}
-		a.Perm |= 0o055
+		perm |= 0o055
 		if e.Mask&maskWrites != 0 {
-			a.Perm |= 0o022
+			perm |= 0o022
 		}
 	}
-	return a, nil
+	return perm, nil
 }
 
 // AccessOfPath is who may use a file. A symbolic link is followed.
