@@ -114,6 +114,46 @@ func TestForbiddenImports(t *testing.T) {
 	}
 }
 
+// TestEverySystem: `make build-all`, which CI runs, builds for six targets; here it is that on each of them
+// credproc is the standard library and ours alone, and without net where the start of a process is quick.
+func TestEverySystem(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ci, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(ci), "make build-all") {
+		t.Error(".ci/run does not run make build-all")
+	}
+	line := regexp.MustCompile(`(?m)^targets := (.*)$`).FindSubmatch(makefile)
+	if line == nil {
+		t.Fatal("the Makefile has no targets")
+	}
+	targets := strings.Fields(string(line[1]))
+	for _, want := range []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"} {
+		if !slices.Contains(targets, want) {
+			t.Errorf("make build-all does not build for %s", want)
+		}
+	}
+	for _, target := range targets {
+		system, arch, _ := strings.Cut(target, "/")
+		t.Setenv("GOOS", system)
+		t.Setenv("GOARCH", arch)
+		t.Setenv("CGO_ENABLED", "0")
+		for _, p := range list(t, "-deps", "./cmd/credproc") {
+			if !p.Standard && !strings.HasPrefix(p.ImportPath, "broker/") {
+				t.Errorf("%s: credproc reaches %s, which is not of the standard library", target, p.ImportPath)
+			}
+			if p.ImportPath == "net/http" || p.ImportPath == "net" && system != "windows" {
+				t.Errorf("%s: credproc reaches %s: see TestForbiddenImports", target, p.ImportPath)
+			}
+		}
+	}
+}
+
 // TestOnlyImporters: some libraries have one door.
 func TestOnlyImporters(t *testing.T) {
 	rows := []struct{ library, door string }{
@@ -267,7 +307,7 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build demo test check race bench fuzz test-clients deps-clients install clean") {
+	for _, target := range strings.Fields("help build build-all vet-all demo test check race bench fuzz test-clients deps-clients install clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}

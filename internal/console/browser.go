@@ -58,7 +58,7 @@ func plainName(s string) bool {
 
 // standard is the browser of the machine.
 func standard(address string) ([]string, error) {
-	for _, entry := range strings.Split(os.Getenv("BROWSER"), ":") {
+	for _, entry := range strings.Split(os.Getenv("BROWSER"), string(os.PathListSeparator)) {
 		words := strings.Fields(entry)
 		if len(words) == 0 {
 			continue
@@ -74,12 +74,15 @@ func standard(address string) ([]string, error) {
 			return words, nil
 		}
 	}
-	opener := "xdg-open"
-	if runtime.GOOS == "darwin" {
-		opener = "open"
+	opener := []string{"xdg-open"}
+	switch runtime.GOOS {
+	case "darwin":
+		opener = []string{"open"}
+	case "windows": // unlike start, no shell reads the address
+		opener = []string{"rundll32", "url.dll,FileProtocolHandler"}
 	}
-	if program, err := exec.LookPath(opener); err == nil {
-		return []string{program, address}, nil
+	if program, err := exec.LookPath(opener[0]); err == nil {
+		return append([]string{program}, append(opener[1:], address)...), nil
 	}
 	return nil, ErrNoBrowser
 }
