@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"broker/internal/dial"
@@ -98,7 +99,9 @@ func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
 	}
 	// Removed by Stop alone, which holds the lock; not by whoever comes later.
 	unix.SetUnlinkOnClose(false)
-	err = os.Chmod(name, 0o600)
+	if runtime.GOOS != "windows" { // there it has the access list of the directory
+		err = os.Chmod(name, 0o600)
+	}
 	if err == nil {
 		var bound fs.FileInfo
 		if bound, err = os.Lstat(name); err == nil {
