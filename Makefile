@@ -40,7 +40,7 @@ build-all: ## build broker and credproc for Linux, macOS and Windows into bin/OS
 
 vet-all: ## vet what only macOS and Windows compile; e2e runs on Linux alone
 	@for os in darwin windows; do \
-		echo GOOS=$$os && GOOS=$$os CGO_ENABLED=0 $(GO) vet $$($(GO) list ./... | grep -v /e2e) || exit 1; \
+		echo GOOS=$$os && GOOS=$$os GOARCH=amd64 CGO_ENABLED=0 $(GO) vet -trimpath $$($(GO) list ./... | grep -v /e2e) || exit 1; \
 	done
 
 demo: build ## show it all against a simulated AWS; KEEP=1 ends in a shell
