@@ -273,7 +273,7 @@ func (r *fileRing) remove(_ context.Context, key string) error {
 		return errNoItem
 	}
 	if err == nil {
-		err = system.SyncDir(r.dir)
+		err = syncPath(r.dir)
 	}
 	if err != nil {
 		return fault.New(fault.Keyring, "remove from the keyring: %w", err)
@@ -299,7 +299,7 @@ func (r *fileRing) create(ctx context.Context) error {
 		if err := checkKeyringDir(r.dir); err != nil {
 			return err
 		}
-		if err := system.SyncDir(filepath.Dir(r.dir)); err != nil {
+		if err := syncPath(filepath.Dir(r.dir)); err != nil {
 			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
 		}
 		r.missing = false
@@ -351,7 +351,7 @@ func (r *fileRing) write(key, label string, data []byte) (err error) {
 	if err = os.Chmod(staged, 0o600); err != nil {
 		return err
 	}
-	if err = syncFile(staged); err != nil {
+	if err = syncPath(staged); err != nil {
 		return err
 	}
 	back, err := r.decrypt(staging, key)
@@ -364,10 +364,14 @@ func (r *fileRing) write(key, label string, data []byte) (err error) {
 	if err = os.Rename(staged, filepath.Join(r.dir, key)); err != nil {
 		return err
 	}
-	return system.SyncDir(r.dir)
+	return syncPath(r.dir)
 }
 
-func syncFile(path string) error {
+// syncPath makes a file, or the names in a directory, last.
+func syncPath(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return system.SyncDir(path)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0) // Windows flushes only what may be written
 	if err != nil {
 		return err
