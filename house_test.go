@@ -62,6 +62,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/fault", "broker/", "a leaf: everything makes its errors there"},
 		{"broker/internal/secret", "broker/", "a leaf: everything holds its secrets there"},
 		{"broker/internal/paths", "broker/", "a leaf"},
+		{"broker/internal/system", "broker/", "below the leaves"},
 		{"broker/internal/atomicfile", "broker/", "a leaf"},
 		{"broker/internal/lazyregexp", "broker/", "a leaf"},
 		{"broker/internal/loopback", "broker/", "a leaf: it knows nothing of what is said"},
@@ -106,11 +107,54 @@ func TestForbiddenImports(t *testing.T) {
 			t.Errorf("there is no package %s; the row about it checks nothing", row.from)
 		}
 		for _, dep := range reached {
+			if row.to == "broker/" && dep == "broker/internal/system" && row.from != dep {
+				continue // below the leaves: what the systems do differently
+			}
 			below := strings.HasPrefix(dep, strings.TrimSuffix(row.to, "/")+"/")
 			if dep == row.to || below && row.to != "net" { // net/netip is no socket
 
 				t.Errorf("%s reaches %s: %s", row.from, dep, row.why)
 				break
+			}
+		}
+	}
+}
+
+// TestEverySystem: `make build-all`, which CI runs, builds for six targets; here it is that on each of them
+// credproc is the standard library and ours alone, and without net where the start of a process is quick.
+func TestEverySystem(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ci, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(ci), "make build-all") {
+		t.Error(".ci/run does not run make build-all")
+	}
+	line := regexp.MustCompile(`(?m)^targets := (.*)$`).FindSubmatch(makefile)
+	if line == nil {
+		t.Fatal("the Makefile has no targets")
+	}
+	targets := strings.Fields(string(line[1]))
+	for _, want := range []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"} {
+		if !slices.Contains(targets, want) {
+			t.Errorf("make build-all does not build for %s", want)
+		}
+	}
+	for _, target := range targets {
+		system, arch, _ := strings.Cut(target, "/")
+		t.Setenv("GOOS", system)
+		t.Setenv("GOARCH", arch)
+		t.Setenv("CGO_ENABLED", "0")
+		for _, p := range list(t, "-deps", "./cmd/credproc") {
+			if !p.Standard && !strings.HasPrefix(p.ImportPath, "broker/") {
+				t.Errorf("%s: credproc reaches %s, which is not of the standard library", target, p.ImportPath)
+			}
+			if p.ImportPath == "net/http" || p.ImportPath == "net" && system != "windows" {
+				t.Errorf("%s: credproc reaches %s: see TestForbiddenImports", target, p.ImportPath)
 			}
 		}
 	}
@@ -272,7 +316,7 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build demo test check race bench fuzz test-clients deps-clients install clean") {
+	for _, target := range strings.Fields("help build build-all vet-all demo test check race bench fuzz test-clients deps-clients install clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}

@@ -8,12 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"broker/internal/child"
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/system"
 )
 
 // gitTimeout bounds one call of git. A passphrase or password is not asked for, so
@@ -101,7 +101,7 @@ func Fetch(ctx context.Context, dir, place, path string) (name string, src []byt
 // ReadFile reads a map from a regular file.
 func ReadFile(path string) ([]byte, error) {
 	// A fifo would hold us for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}

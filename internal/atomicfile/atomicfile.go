@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"broker/internal/system"
 )
 
 // Write replaces the file at path: temporary file in the same directory, sync,
@@ -59,14 +61,5 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 	if err = os.Rename(tmp.Name(), target); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Sync()
+	return system.SyncDir(dir)
 }

@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"broker/internal/system"
 )
 
 // ErrBusy is wrapped by Edit's error when another program did not stop writing
@@ -30,7 +31,8 @@ const tries = 40
 // Edit replaces the file at path by what edit makes of its bytes, so that
 // nothing is lost that the user or another program writes at the same time:
 //
-//   - Edits by this package, in all processes, take turns (flock on the directory).
+//   - Edits by this package, in all processes, take turns (flock on the directory; on Windows
+//     a lock file in it).
 //   - On Linux the new file is exchanged with the old one, and then the old one is
 //     looked at. If it is not what edit was given, or somebody has it open for
 //     writing, they are exchanged back and it starts over with what is there
@@ -64,15 +66,15 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 			return err
 		}
 	}
-	held, err := os.Open(dir)
+	held, err := openLock(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = held.Close() }()
-	if err := lock(held); err != nil {
+	if err := system.Lock(held); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}
-	e := &editing{target: target, perm: perm, backup: backup, dir: held}
+	e := &editing{target: target, perm: perm, backup: backup, dir: dir}
 	if err := e.tidy(); err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func Check(path string) error {
 		}
 	}
 	dir := filepath.Dir(target)
-	err = syscall.Access(dir, 2) // W_OK
+	err = mayWrite(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "write in", Path: dir, Err: err}
 	}
@@ -155,21 +157,12 @@ func makeDirs(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-func lock(dir *os.File) error {
-	for {
-		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
-}
-
 // editing is one call of Edit.
 type editing struct {
 	target string
 	perm   fs.FileMode
 	backup string
-	dir    *os.File // locked
+	dir    string // locked
 	// late is what others appended to a draft of ours while it stood in the
 	// place of their own file. It belongs behind what is there now; until it is
 	// there, the drafts with it are kept.
@@ -235,7 +228,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 		done, err = e.replace(draft, info, src, dst)
 	}
 	if done {
-		err = e.dir.Sync()
+		err = system.SyncDir(e.dir)
 	}
 	return done, err
 }
@@ -243,7 +236,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 // read returns the bytes of a regular file, without waiting on a fifo. A
 // missing one has no bytes and no info.
 func read(path string) ([]byte, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -276,7 +269,7 @@ func digest(b []byte) string {
 
 // write makes the new file beside the target, whole and synced.
 func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (name string, err error) {
-	dir := e.dir.Name()
+	dir := e.dir
 	tmp, err := os.CreateTemp(dir, e.prefix("draft")+"*")
 	if err != nil {
 		return "", err
@@ -288,9 +281,7 @@ func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (na
 		}
 	}()
 	if like != nil {
-		if st, ok := like.Sys().(*syscall.Stat_t); ok {
-			_ = tmp.Chown(int(st.Uid), int(st.Gid)) // as far as we may
-		}
+		keepOwner(tmp, like)
 	}
 	if err = tmp.Chmod(perm); err != nil {
 		return "", err
@@ -378,7 +369,7 @@ func (e *editing) rescue(draft string, dst []byte) error {
 		return e.save(draft)
 	}
 	// Not under its old name, which the next draft could have.
-	name, err := os.CreateTemp(e.dir.Name(), e.prefix("swap")+"late-*")
+	name, err := os.CreateTemp(e.dir, e.prefix("swap")+"late-*")
 	if err != nil {
 		return errors.Join(err, e.save(draft))
 	}
@@ -390,7 +381,7 @@ func (e *editing) rescue(draft string, dst []byte) error {
 
 // save gives a file that others wrote a name that the user sees.
 func (e *editing) save(name string) error {
-	saved, err := os.MkdirTemp(e.dir.Name(), filepath.Base(e.target)+".broker-saved-*")
+	saved, err := os.MkdirTemp(e.dir, filepath.Base(e.target)+".broker-saved-*")
 	if err == nil {
 		saved = filepath.Join(saved, filepath.Base(e.target))
 		err = os.Rename(name, saved)
@@ -411,7 +402,7 @@ func untouched(path string, want []byte) bool {
 // quiet returns the bytes of a file, nil if it cannot be read, and whether
 // somebody has it open for writing.
 func quiet(path string) (got []byte, writing bool) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if err != nil {
 		return nil, false
 	}
@@ -432,12 +423,12 @@ func quiet(path string) (got []byte, writing bool) {
 
 // tidy removes what earlier edits of this file left when they were killed.
 func (e *editing) tidy() error {
-	names, err := os.ReadDir(e.dir.Name())
+	names, err := os.ReadDir(e.dir)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		path := filepath.Join(e.dir.Name(), n.Name())
+		path := filepath.Join(e.dir, n.Name())
 		if strings.HasPrefix(n.Name(), e.prefix("draft")) && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err

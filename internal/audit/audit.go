@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // Event is one line of the log.
@@ -81,7 +81,7 @@ func New(path string, warn func(error)) *Log {
 }
 
 func (l *Log) openLocked() error {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|system.NoFollow|system.NonBlock, 0o600)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
+
+	"broker/internal/system"
 )
 
 // recentTail is how much of the log Recent looks at: some thousand answers.
@@ -39,7 +40,7 @@ func Recent(path string) []string {
 
 // tail reads the last n bytes of a file.
 func tail(path string, n int64) []byte {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
 	if err != nil {
 		return nil
 	}

@@ -20,6 +20,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
+
+	"broker/internal/system"
 )
 
 const (
@@ -261,11 +264,11 @@ func (c Command) prepare() (*exec.Cmd, error) {
 	}
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {
-		cmd.Dir = "/"
+		cmd.Dir = "/" // on Windows the root of this drive
 	}
 	// A session is a group that the program cannot leave, and has no terminal: neither Ctrl-C nor job
 	// control reaches it, and it cannot ask behind our back.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = system.Session()
 	cmd.WaitDelay = pipeDelay
 	return cmd, nil
 }
@@ -273,7 +276,7 @@ func (c Command) prepare() (*exec.Cmd, error) {
 // Find is the path of a program: an absolute one, or a name on the PATH. Its errors are ErrNotFound, ErrRelative
 // and ErrNotStarted; they do not repeat the name.
 func Find(program string) (string, error) {
-	if strings.ContainsRune(program, '/') && !filepath.IsAbs(program) {
+	if strings.ContainsFunc(program, isSeparator) && !filepath.IsAbs(program) {
 		return "", ErrRelative
 	}
 	path, err := exec.LookPath(program)
@@ -288,6 +291,8 @@ func Find(program string) (string, error) {
 	// Also a program found by a relative entry of the PATH: what it is depends on where we stand.
 	return "", ErrNotFound
 }
+
+func isSeparator(r rune) bool { return r < utf8.RuneSelf && os.IsPathSeparator(uint8(r)) }
 
 func exitError(cmd *exec.Cmd) error {
 	if cmd.ProcessState.Success() {

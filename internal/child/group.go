@@ -3,9 +3,7 @@ package child
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -16,26 +14,11 @@ import (
 type group struct {
 	cmd  *exec.Cmd
 	dead chan struct{} // closed when the program has ended, reaped or not
+	fence
 
 	mu   sync.Mutex
 	gone bool // the group was killed for good
 }
-
-// seal keeps from our children what our own parent left open in us by mistake, such as somebody's pipe. All that Go opens
-// is kept from them anyway, so once is enough.
-var seal = sync.OnceFunc(func() {
-	dir, err := os.Open("/dev/fd")
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		if fd, err := strconv.Atoi(name); err == nil && fd > 2 {
-			syscall.CloseOnExec(fd)
-		}
-	}
-})
 
 func start(cmd *exec.Cmd) (*group, error) {
 	seal()
@@ -47,6 +30,11 @@ func start(cmd *exec.Cmd) (*group, error) {
 		return nil, ErrNotStarted
 	}
 	g := &group{cmd: cmd, dead: make(chan struct{})}
+	if err := g.enclose(); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("%w: %w", ErrNotStarted, err)
+	}
 	go func() {
 		g.await()
 		close(g.dead)
@@ -82,7 +70,7 @@ func (g *group) signal(s syscall.Signal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.gone {
-		_ = syscall.Kill(-g.cmd.Process.Pid, s)
+		g.send(s)
 	}
 }
 

@@ -8,13 +8,13 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/system"
 	"broker/internal/vault"
 )
 
@@ -201,7 +201,7 @@ const maxKeyFile = 64 << 10
 // keyFromCSV reads the file that the AWS console offers: a header with
 // "Access key ID" and "Secret access key", and one line. Excel and the console put a BOM before it.
 func keyFromCSV(path string) (longTermKey, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if err != nil {
 		return longTermKey{}, fault.New(fault.Failed, "read the key: %w", err)
 	}

@@ -15,15 +15,34 @@ import (
 	"broker/internal/secret"
 )
 
-// terminal is the controlling terminal: questions go there, whatever stdin and stdout are.
-type terminal struct{ *os.File }
+// terminal is the controlling terminal: questions go there, whatever stdin and stdout are. It is the file
+// that is read; on Windows another one is written.
+type terminal struct {
+	*os.File
+	out *os.File
+}
 
 func openTerminal() (terminal, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	in, out, err := openTTY()
 	if err != nil {
 		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
 	}
-	return terminal{tty}, nil
+	return terminal{in, out}, nil
+}
+
+// Write implements io.Writer.
+func (t terminal) Write(b []byte) (int, error) { return t.out.Write(b) }
+
+// WriteString implements io.StringWriter.
+func (t terminal) WriteString(s string) (int, error) { return t.out.WriteString(s) }
+
+// Close implements io.Closer.
+func (t terminal) Close() error {
+	err := t.File.Close()
+	if t.out != t.File {
+		_ = t.out.Close()
+	}
+	return err
 }
 
 // maxAnswer bounds what is read for one question.

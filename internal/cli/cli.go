@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -222,7 +221,7 @@ func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, err
 
 // hasTerminal reports whether a person can be asked.
 func hasTerminal() bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := openTerminal()
 	if err != nil {
 		return false
 	}

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 const (
@@ -59,7 +59,7 @@ func (i *importing) others(stored []found) {
 
 // keyIn says which long-lived key a small file holds: one of those that were stored, or one that looks like it.
 func keyIn(path string, stored []found) string {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if err != nil {
 		return ""
 	}

@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,6 +32,7 @@ import (
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
+	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/version"
 )
@@ -60,7 +60,7 @@ func (p *program) daemonCommand() *cli.Command {
 // daemon is where everything is wired together.
 func (p *program) daemon(ctx context.Context, background bool) error {
 	// No file of ours depends on the user's umask.
-	syscall.Umask(0o077)
+	system.Umask(0o077)
 	if err := os.MkdirAll(p.paths.State, 0o700); err != nil {
 		return fault.New(fault.Failed, "make the state directory: %w", err)
 	}
@@ -207,7 +207,7 @@ func (p *program) background(ctx context.Context) error {
 func startDaemon(ctx context.Context, self string) (killed bool, err error) {
 	cmd := exec.Command(self, "daemon", "--ready-on-stdout")
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = system.Session()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -263,7 +263,7 @@ func detach() {
 const maxLog = 4 << 20
 
 func openLog(path string) (*os.File, error) {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | syscall.O_NOFOLLOW
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | system.NoFollow
 	if info, err := os.Lstat(path); err == nil && info.Size() > maxLog {
 		flags |= os.O_TRUNC
 	}

@@ -197,7 +197,7 @@ func (p *program) become(program string, command, env []string) error {
 	}
 	// What was ignored before us stays so: `nohup broker exec …` means the command.
 	signal.Reset()
-	err := syscall.Exec(program, command, env)
+	err := replace(program, command, env)
 	_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
 	return exitError(126)
 }
@@ -216,7 +216,7 @@ func userShell() string {
 	if sh := os.Getenv("SHELL"); sh != "" {
 		return sh
 	}
-	return "/bin/sh"
+	return defaultShell
 }
 
 // credential gets the credentials of a profile by its exact name, which last so long at least.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"unicode"
@@ -249,6 +250,10 @@ func printable(line string) string {
 // is written into files that outlive an upgrade: where the PATH has another name for the same
 // program, a link to a directory with a version in it, that name is taken.
 func credprocProgram() (string, error) {
+	if runtime.GOOS == "windows" {
+		// cmd.exe, botocore and a shell each split a path with backslashes or slashes in another way, and nobody has tried them.
+		return "", fault.New(fault.Failed, "this version does not write AWS's files on Windows: put `credential_process = credproc NAME` into the profile, with credproc on the PATH, and its role into the registry")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return "", fault.New(fault.Failed, "where this program is: %w", err)

@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	fzf "github.com/junegunn/fzf/src"
@@ -188,7 +186,7 @@ func endOnSignal(ctx context.Context, ended <-chan struct{}) {
 		return
 	}
 	for {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		endList()
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ended:

@@ -14,6 +14,7 @@ import (
 
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // startWait bounds the start of a daemon, waiting for somebody else's start included.
@@ -53,7 +54,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	}
 	defer func() { _ = turn.Close() }()
 	asked := time.Now()
-	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	for system.TryLock(turn) != nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
@@ -94,13 +95,13 @@ func openTurn(dir string) (*os.File, error) {
 	// A umask such as 777 would lock ourselves out.
 	umask.Lock()
 	defer umask.Unlock()
-	defer syscall.Umask(syscall.Umask(0o077))
+	defer system.Umask(system.Umask(0o077))
 	d, err := dial.OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	return os.OpenFile(filepath.Join(d.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	return os.OpenFile(filepath.Join(d.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
 }
 
 // launches is how often a daemon is started that is gone before it can be reached.
@@ -146,7 +147,7 @@ func launch(ctx context.Context) string {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = system.Session()
 	err = cmd.Run()
 	if err == nil {
 		return ""
@@ -164,7 +165,7 @@ func brokerProgram() (string, error) {
 		if real, err := filepath.EvalSymlinks(self); err == nil {
 			self = real
 		}
-		beside := filepath.Join(filepath.Dir(self), "broker")
+		beside := filepath.Join(filepath.Dir(self), "broker"+system.Exe)
 		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
 			return beside, nil
 		}

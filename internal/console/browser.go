@@ -6,9 +6,9 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // Browser is how a person wants an address opened.
@@ -58,7 +58,7 @@ func plainName(s string) bool {
 
 // standard is the browser of the machine.
 func standard(address string) ([]string, error) {
-	for _, entry := range strings.Split(os.Getenv("BROWSER"), ":") {
+	for _, entry := range strings.Split(os.Getenv("BROWSER"), string(os.PathListSeparator)) {
 		words := strings.Fields(entry)
 		if len(words) == 0 {
 			continue
@@ -74,12 +74,15 @@ func standard(address string) ([]string, error) {
 			return words, nil
 		}
 	}
-	opener := "xdg-open"
-	if runtime.GOOS == "darwin" {
-		opener = "open"
+	opener := []string{"xdg-open"}
+	switch runtime.GOOS {
+	case "darwin":
+		opener = []string{"open"}
+	case "windows": // unlike start, no shell reads the address
+		opener = []string{"rundll32", "url.dll,FileProtocolHandler"}
 	}
-	if program, err := exec.LookPath(opener); err == nil {
-		return []string{program, address}, nil
+	if program, err := exec.LookPath(opener[0]); err == nil {
+		return append([]string{program}, append(opener[1:], address)...), nil
 	}
 	return nil, ErrNoBrowser
 }
@@ -88,7 +91,7 @@ func standard(address string) ([]string, error) {
 func Start(words, environ []string) (<-chan error, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = environ
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = system.Session()
 	if err := cmd.Start(); err != nil {
 		return nil, fault.New(fault.Failed, "the browser %q cannot be run", words[0])
 	}

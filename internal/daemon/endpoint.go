@@ -16,19 +16,21 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"broker/internal/atomicfile"
 	"broker/internal/audit"
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/loopback"
 	"broker/internal/secret"
 	"broker/internal/session"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -118,6 +120,10 @@ func (e *endpoints) tokenFile(id string) string { return e.d.Socket + ".token-" 
 
 // lease fetches the session of a profile, asking a person if need be, and gives the asking process an endpoint for it.
 func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
+	if !loopback.Tells {
+		return wire.Response{}, fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is", runtime.GOOS).
+			WithHint("broker exec --mode file %s -- COMMAND", fault.Word(c.req.Profile))
+	}
 	started, err := startOf(c.peer.PID)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "an endpoint belongs to a process, and %w", err)
@@ -197,7 +203,7 @@ func random(n int) string {
 
 // writeNew makes a file that only we can read.
 func writeNew(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|system.NoFollow, 0o600)
 	if err != nil {
 		return err
 	}
@@ -264,7 +270,7 @@ func globEscape(path string) string {
 
 // readLeases reads the file, which must be ours alone.
 func readLeases(path string) ([]*lease, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +279,7 @@ func readLeases(path string) ([]*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Getuid() {
+	if access, err := system.AccessOf(f); err != nil || !info.Mode().IsRegular() || access.Perm&0o077 != 0 || !access.Ours {
 		return nil, fmt.Errorf("%s is not a file of yours with mode 0600", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxLeases))

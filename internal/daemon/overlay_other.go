@@ -5,11 +5,12 @@ package daemon
 import (
 	"context"
 	"errors"
-	"syscall"
 )
 
-func isRunning(pid int, _ string) bool {
-	return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+// isRunning reports whether the process of that number still is the one that began then.
+func isRunning(pid int, start string) bool {
+	now, err := startOf(pid)
+	return err == nil && now == start
 }
 
 // processEnds cannot wait here; the daemon looks each second.

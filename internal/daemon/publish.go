@@ -19,6 +19,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -431,10 +432,16 @@ func (p *publishing) edit(file string, ids map[string][]string, sessions []profi
 
 // private refuses a file that others may read: an edit keeps its mode.
 func private(file string) error {
-	info, err := os.Stat(file)
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return fault.New(fault.Config, "%s may be read by others (mode %04o); no session is put there", file, info.Mode().Perm()).
-			WithHint("chmod 600 %s", fault.Word(file))
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	access, err := system.AccessOfPath(file)
+	if err != nil {
+		return fault.New(fault.Config, "%s: %w; no session is put there", file, err)
+	}
+	if access.Perm&0o077 != 0 {
+		return fault.New(fault.Config, "%s may be read by others (mode %04o); no session is put there", file, access.Perm).
+			WithHint("%s", system.CloseToOthers(fault.Word(file), "600"))
 	}
 	return nil
 }

@@ -1,23 +1,18 @@
-//go:build unix
-
 // Package dial owns a client's way to the daemon: the directory of the socket,
 // which has to be ours alone, a connection, and the proof that who listens there is of our own uid. It
-// refuses directories of others and strangers. It does without net and the poller of
+// refuses directories of others and strangers. But for Windows it does without net and the poller of
 // the runtime, which would be a third of credproc's life.
 package dial
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"syscall"
-	"time"
+
+	"broker/internal/system"
 )
 
 // The ways to fail that callers tell apart.
@@ -25,9 +20,23 @@ var (
 	ErrNobody    = errors.New("no daemon listens on this socket")
 	ErrStranger  = errors.New("the other end of the socket belongs to another user")
 	ErrDirectory = errors.New("the socket's directory is not private")
+	// ErrNoSockets comes on Windows alone.
+	ErrNoSockets = errors.New("this Windows has no unix sockets: Windows 10 version 1803 or later is needed")
 )
 
-// Peer is who is at the other end, as the kernel said when the connection was made.
+// wsaNoSupport is WSAEAFNOSUPPORT, which no other system has.
+const wsaNoSupport = syscall.Errno(10047)
+
+// WhyNot is an error of making a socket, in words that can be understood.
+func WhyNot(err error) error {
+	if errors.Is(err, wsaNoSupport) {
+		return ErrNoSockets
+	}
+	return err
+}
+
+// Peer is who is at the other end, as the kernel said when the connection was made. On Windows, where
+// users have no numbers, the UID is that of os.Getuid, -1, for our own processes; PeerOf fails for others.
 type Peer struct {
 	UID int
 	PID int
@@ -35,208 +44,37 @@ type Peer struct {
 
 // OpenDir opens the directory of a socket and makes it where it is missing. It
 // must be a directory, not a link to one, owned by us, with mode 0700: whoever can
-// write to it could put his own socket there.
+// write to it could put his own socket there. On Windows the access list is looked at instead of the mode.
 func OpenDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
 	}
 	created := false
-	if err := os.Mkdir(dir, 0o700); err == nil {
+	if err := system.MakePrivate(dir); err == nil {
 		created = true
 	} else if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	fd, err := openDir(dir)
+	f, err := openDir(dir)
 	if created && errors.Is(err, fs.ErrPermission) {
 		// The umask took away that we may read it. Were it swapped just now
 		// for a link, something of ours would become private; nothing worse.
 		_ = os.Chmod(dir, 0o700)
-		fd, err = openDir(dir)
+		f, err = openDir(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", dir, ErrDirectory, err)
 	}
-	f := os.NewFile(uintptr(fd), dir)
 	if created {
 		// Whatever else the umask took away.
-		if err := f.Chmod(0o700); err != nil {
+		if err := makePrivate(f); err != nil {
 			_ = f.Close()
 			return nil, err
 		}
 	}
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
+	if err := private(f); err != nil {
 		_ = f.Close()
-		return nil, err
-	}
-	if int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s: %w: owner %d, mode %#o; it must be yours with mode 0700", dir, ErrDirectory, st.Uid, st.Mode&0o777)
+		return nil, fmt.Errorf("%s: %w: %w", dir, ErrDirectory, err)
 	}
 	return f, nil
-}
-
-func openDir(dir string) (int, error) {
-	return syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
-}
-
-// Conn is a connection to the daemon. Its calls block; Abort ends those of
-// other goroutines.
-type Conn struct {
-	fd     int
-	mu     sync.Mutex
-	closed bool
-}
-
-// backlogWait is how long a client knocks again where the daemon's queue is
-// full; the kernel says EAGAIN at once instead of waiting.
-const backlogWait = 2 * time.Second
-
-// Dial connects to the daemon at path and makes sure that it is ours. With
-// no daemon there the error is ErrNobody.
-func Dial(ctx context.Context, path string) (*Conn, error) {
-	name, done, err := short(path)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	for give := time.Now().Add(backlogWait); ; {
-		conn, err := connect(name)
-		switch {
-		case err == nil:
-			peer, err := PeerOf(conn.fd)
-			if err == nil && peer.UID != os.Getuid() {
-				err = fmt.Errorf("%s: %w (uid %d)", path, ErrStranger, peer.UID)
-			}
-			if err != nil {
-				_ = conn.Close()
-				return nil, err
-			}
-			return conn, nil
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
-			return nil, fmt.Errorf("%s: %w", path, ErrNobody)
-		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(give) && ctx.Err() == nil:
-			time.Sleep(5 * time.Millisecond)
-		default:
-			return nil, fmt.Errorf("connect to %s: %w", path, err)
-		}
-	}
-}
-
-// connect makes one attempt. A full queue is EAGAIN only for a socket that does not block.
-func connect(name string) (*Conn, error) {
-	syscall.ForkLock.RLock()
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fd)
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, err
-	}
-	c := &Conn{fd: fd}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	if err := again(func() error { return syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}) }); err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	if err := syscall.SetNonblock(fd, false); err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-// again repeats a system call that a signal interrupted.
-func again(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
-}
-
-// Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
-func (c *Conn) Read(b []byte) (n int, err error) {
-	err = again(func() error { n, err = syscall.Read(c.fd, b); return err })
-	switch {
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, os.ErrDeadlineExceeded
-	case err != nil:
-		return 0, err
-	case n == 0 && len(b) > 0:
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-// Write implements io.Writer. SIGPIPE is the runtime's to ignore: it ends the
-// program only for descriptors 1 and 2.
-func (c *Conn) Write(b []byte) (int, error) {
-	for sent := 0; sent < len(b); {
-		var n int
-		err := again(func() (err error) { n, err = syscall.Write(c.fd, b[sent:]); return err })
-		switch {
-		case errors.Is(err, syscall.EAGAIN):
-			return sent, os.ErrDeadlineExceeded
-		case err != nil:
-			return sent, err
-		}
-		sent += n
-	}
-	return len(b), nil
-}
-
-// SetTimeout bounds each Read and Write that follows; 0 or less is a microsecond.
-func (c *Conn) SetTimeout(d time.Duration) error {
-	tv := syscall.NsecToTimeval(int64(max(d, time.Microsecond)))
-	return errors.Join(
-		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv),
-		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv))
-}
-
-// Abort ends reading, in other goroutines too. What was read is read; writing goes on.
-func (c *Conn) Abort() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		_ = syscall.Shutdown(c.fd, syscall.SHUT_RD)
-	}
-}
-
-// Close ends the connection. No Read or Write may be under way.
-func (c *Conn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return os.ErrClosed
-	}
-	c.closed = true
-	return syscall.Close(c.fd)
-}
-
-// maxPath is the longest path that fits into a socket address, sun_path of
-// unix(7) on the smallest of our systems less the final NUL.
-const maxPath = 103
-
-// short returns a name for path that fits into a socket address.
-func short(path string) (name string, done func(), err error) {
-	if strings.ContainsRune(path, 0) {
-		return "", nil, fmt.Errorf("the socket's path holds a NUL byte")
-	}
-	if len(path) <= maxPath {
-		return path, func() {}, nil
-	}
-	fd, err := syscall.Open(filepath.Dir(path), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fmt.Errorf("%s: %w", path, ErrNobody)
-	}
-	if err != nil {
-		return "", nil, fmt.Errorf("open the directory of %s: %w", path, err)
-	}
-	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
-	return InDir(dir, filepath.Base(path)), func() { _ = dir.Close() }, nil
 }

@@ -14,7 +14,7 @@ var ErrPrivileges = errors.New("runs with the rights of another user")
 
 // Process makes the process not dumpable: no core file, no ptrace and no
 // /proc/PID/mem by other processes of the same user (Linux: PR_SET_DUMPABLE,
-// prctl(2)). It refuses setuid and sudo, where files and sessions of one user would be served to another.
+// prctl(2)). On macOS it leaves no core file; on Windows there is nothing to be had. It refuses setuid and sudo, where files and sessions of one user would be served to another.
 func Process() error {
 	if err := refuse(); err != nil {
 		return err

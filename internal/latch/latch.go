@@ -19,6 +19,7 @@ import (
 	"broker/internal/atomicfile"
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 // What is wrapped by the faults of kind locked that Try returns.
@@ -99,7 +100,7 @@ func read(path string) (*state, error) {
 		return fault.New(fault.Locked, "it stays locked: %s %w", path, fmt.Errorf(format, args...)).
 			WithHint("rm %s && broker unlock", fault.Word(path))
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -114,14 +115,17 @@ func read(path string) (*state, error) {
 	if err != nil {
 		return nil, bad("cannot be read: %w", err)
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.Mode().IsRegular():
+	if !info.Mode().IsRegular() {
 		return nil, bad("is not a regular file")
-	case !ok || int(stat.Uid) != os.Getuid():
+	}
+	access, err := system.AccessOf(f)
+	switch {
+	case err != nil:
+		return nil, bad("cannot be read: %w", err)
+	case !access.Ours:
 		return nil, bad("belongs to another user")
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, bad("may be written by others (mode %04o)", info.Mode().Perm())
+	case access.Perm&0o022 != 0:
+		return nil, bad("may be written by others (mode %04o)", access.Perm)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {

@@ -15,6 +15,9 @@ import (
 // and one that moves meanwhile can be missed.
 const tries = 3
 
+// Tells reports whether the system tells whose a connection is.
+const Tells = true
+
 func ownerOf(remote, local net.Addr) (int, error) {
 	far, ok := remote.(*net.TCPAddr)
 	near, ok2 := local.(*net.TCPAddr)

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package loopback
 
@@ -6,5 +6,8 @@ import (
 	"errors"
 	"net"
 )
+
+// Tells reports whether the system tells whose a connection is.
+const Tells = false
 
 func ownerOf(_, _ net.Addr) (int, error) { return 0, errors.ErrUnsupported }

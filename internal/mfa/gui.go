@@ -89,6 +89,9 @@ func AskGUI(ctx context.Context, q Question) (secret.String, error) {
 }
 
 func askGUI(ctx context.Context, q Question, system string) (secret.String, error) {
+	if system == "windows" {
+		return secret.String{}, fault.New(fault.LoginNeeded, "%w: this version opens none on Windows", ErrNobody)
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialogTimeout)
 	defer cancel()
 	d := desktop{system: system, tty: usableTTY(q.TTY), env: desktopEnvironment(os.Environ(), q.Env)}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package mfa
 
 import (
@@ -580,4 +582,12 @@ func FuzzEscape(f *testing.F) {
 		}
 		_ = unescape(s)
 	})
+}
+
+// TestNoWindowOnWindows: nothing is tried there, and it is said.
+func TestNoWindowOnWindows(t *testing.T) {
+	_, err := askGUI(t.Context(), Question{}, "windows")
+	if !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "on Windows") {
+		t.Error(err)
+	}
 }

@@ -15,12 +15,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"broker/internal/atomicfile"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 const (
@@ -214,11 +214,11 @@ func (e *damageError) Error() string { return e.why }
 // read returns the ledger, a fresh one if there is no file, or a *damageError.
 func (l Ledger) read() (ledgerContents, error) {
 	path := filepath.Join(l.Dir, ledgerFile)
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return newLedger(), nil
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENXIO):
 		return ledgerContents{}, &damageError{"not a regular file"}
 	case err != nil:
 		return ledgerContents{}, err
@@ -231,7 +231,9 @@ func (l Ledger) read() (ledgerContents, error) {
 	if !info.Mode().IsRegular() {
 		return ledgerContents{}, &damageError{"not a regular file"}
 	}
-	if info.Mode().Perm() != 0o600 {
+	if access, err := system.AccessOf(f); err != nil {
+		return ledgerContents{}, err
+	} else if access.Perm != 0o600 {
 		if err := f.Chmod(0o600); err != nil {
 			return ledgerContents{}, err
 		}
@@ -308,15 +310,14 @@ func (l Ledger) prepare() error {
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(l.Dir, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: l.Dir, Err: err}
-	}
-	if int(st.Uid) != os.Geteuid() {
+	access, err := system.AccessOfPath(l.Dir)
+	switch {
+	case err != nil:
+		return err
+	case !access.Ours:
 		return fmt.Errorf("%s belongs to another user", l.Dir)
-	}
-	if st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s can be written by others (mode %04o)", l.Dir, st.Mode&0o7777)
+	case access.Perm&0o022 != 0:
+		return fmt.Errorf("%s can be written by others (mode %04o)", l.Dir, access.Perm)
 	}
 	return nil
 }
@@ -324,16 +325,16 @@ func (l Ledger) prepare() error {
 // lock takes the ledger for this process. The kernel gives it back when the process ends, however it ends.
 func (l Ledger) lock() (unlock func(), err error) {
 	path := filepath.Join(l.Dir, ledgerLock)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|system.NoFollow|system.NonBlock, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for waited := time.Duration(0); ; waited += 10 * time.Millisecond {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = system.TryLock(f)
 		if err == nil {
 			return func() { _ = f.Close() }, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || waited >= lockPatience {
+		if !errors.Is(err, system.ErrLocked) || waited >= lockPatience {
 			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}

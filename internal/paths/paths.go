@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
-// Paths holds the absolute path of everything the broker reads or writes.
+// Paths holds the absolute path of everything the broker reads or writes. The defaults are those of
+// Unix; paths_windows.go has the others.
 type Paths struct {
 	Config      string // ~/.aws/config, AWS_CONFIG_FILE
 	Credentials string // ~/.aws/credentials, AWS_SHARED_CREDENTIALS_FILE
@@ -42,13 +42,13 @@ func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }
 // FromEnv reads the environment. It fails only where a path is needed that
 // nothing tells: no HOME, and no variable in its place.
 func FromEnv() (Paths, error) {
-	e := env{home: os.Getenv("HOME")}
+	e := env{home: os.Getenv(homeVariable)}
 	p := Paths{
-		Config:      e.path("AWS_CONFIG_FILE", "", ".aws/config"),
-		Credentials: e.path("AWS_SHARED_CREDENTIALS_FILE", "", ".aws/credentials"),
-		Registry:    e.path("BROKER_CONFIG", "XDG_CONFIG_HOME/broker/config", ".config/broker/config"),
-		Keyring:     e.path("BROKER_KEYRING_DIR", "XDG_DATA_HOME/broker/keyring", ".local/share/broker/keyring"),
-		State:       e.path("BROKER_STATE_DIR", "XDG_STATE_HOME/broker", ".local/state/broker"),
+		Config:      e.path("AWS_CONFIG_FILE", place{belowHome: ".aws/config"}),
+		Credentials: e.path("AWS_SHARED_CREDENTIALS_FILE", place{belowHome: ".aws/credentials"}),
+		Registry:    e.path("BROKER_CONFIG", registry),
+		Keyring:     e.path("BROKER_KEYRING_DIR", keyring),
+		State:       e.path("BROKER_STATE_DIR", state),
 	}
 	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
 		p.Runtime = e.absolute(p.Runtime)
@@ -70,30 +70,31 @@ type env struct {
 	err  error
 }
 
-// path is the value of a variable, else a place below an XDG base directory
-// ("VARIABLE/rest"), else a place below HOME.
-func (e *env) path(variable, xdg, belowHome string) string {
+// A place is where something lies by default: below the base directory that a variable of the system
+// names, else below the home.
+type place struct{ base, belowBase, belowHome string }
+
+// path is the value of a variable, else the default place.
+func (e *env) path(variable string, p place) string {
 	if v := os.Getenv(variable); v != "" {
 		return e.absolute(v)
 	}
-	if base, rest, ok := strings.Cut(xdg, "/"); ok {
-		// The XDG specification: a base directory that is not absolute is to be ignored.
-		if v := os.Getenv(base); filepath.IsAbs(v) {
-			return filepath.Join(v, rest)
-		}
+	// The XDG specification: a base directory that is not absolute is to be ignored.
+	if v := os.Getenv(p.base); filepath.IsAbs(v) {
+		return filepath.Join(v, p.belowBase)
 	}
 	if !filepath.IsAbs(e.home) {
-		e.err = errors.Join(e.err, fmt.Errorf("HOME is not set: set it, or %s", variable))
+		e.err = errors.Join(e.err, fmt.Errorf("%s is not set: set it, or %s", homeVariable, variable))
 		return ""
 	}
-	return filepath.Join(e.home, belowHome)
+	return filepath.Join(e.home, p.belowHome)
 }
 
 // absolute expands a leading ~/, as botocore does for these variables, and
 // makes the rest absolute, since the daemon has another working directory.
 func (e *env) absolute(v string) string {
-	if rest, ok := strings.CutPrefix(v, "~/"); ok && filepath.IsAbs(e.home) {
-		return filepath.Join(e.home, rest)
+	if v[0] == '~' && len(v) > 1 && os.IsPathSeparator(v[1]) && filepath.IsAbs(e.home) {
+		return filepath.Join(e.home, v[2:])
 	}
 	abs, err := filepath.Abs(v)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // Store keeps what the files say and reads a file again when it has changed.
@@ -241,7 +241,7 @@ func readFile(path string) ([]byte, stamp, error) {
 	if path == "" || path == os.DevNull {
 		return nil, stamp{}, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, stamp{}, nil
 	}

@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package socket owns where the daemon listens: a unix socket, a lock that
 // decides who has it, and the check of everyone who connects. It refuses peers of another
 // uid, and knows nothing of what is said.
@@ -12,10 +10,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
-	"syscall"
 
 	"broker/internal/dial"
+	"broker/internal/system"
 )
 
 // ErrTaken: another process has the socket.
@@ -69,19 +68,18 @@ func take(path string) (p place, err error) {
 
 func takeLock(dir *os.File, path string) (*os.File, error) {
 	name := dial.InDir(dir, filepath.Base(path)+".lock")
-	fd, err := syscall.Open(name, syscall.O_RDWR|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open %s.lock: %w", path, err)
+		return nil, fmt.Errorf("open %s.lock: %w", path, errors.Unwrap(err))
 	}
-	lock := os.NewFile(uintptr(fd), name)
-	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	err = system.TryLock(lock)
 	if err == nil {
 		// Whatever the umask took away: the next one must be able to open it.
 		err = lock.Chmod(0o600)
 	}
 	if err != nil {
 		_ = lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, system.ErrLocked) {
 			return nil, ErrTaken
 		}
 		return nil, fmt.Errorf("lock %s.lock: %w", path, err)
@@ -97,11 +95,13 @@ func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
 	}
 	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, nil, fmt.Errorf("listen on %s: %w", path, dial.WhyNot(err))
 	}
 	// Removed by Stop alone, which holds the lock; not by whoever comes later.
 	unix.SetUnlinkOnClose(false)
-	err = os.Chmod(name, 0o600)
+	if runtime.GOOS != "windows" { // there it has the access list of the directory
+		err = os.Chmod(name, 0o600)
+	}
 	if err == nil {
 		var bound fs.FileInfo
 		if bound, err = os.Lstat(name); err == nil {

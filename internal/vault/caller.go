@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -317,9 +316,8 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	// A group of its own: the terminal's Ctrl-C is not for it, and what it started dies with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	// The terminal's Ctrl-C is not for it, and what it started dies with it.
+	ownGroup(cmd)
 	cmd.WaitDelay = pipeDelay
 	if err := cmd.Start(); err != nil {
 		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
@@ -327,7 +325,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	err = cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		// Somebody of its group still holds the pipe, so the group's number cannot be another's by now.
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = endGroup(cmd)
 	}
 	var a answer
 	switch {
@@ -389,12 +387,13 @@ func environment(from []string, bus bool) []string {
 	for _, kv := range from {
 		name, _, _ := strings.Cut(kv, "=")
 		switch strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY":
+		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+			"SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
 			env = append(env, kv)
 			continue
 		}
 		switch name {
-		case "PATH", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "AWS_CA_BUNDLE":
+		case "PATH", "Path", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "AWS_CA_BUNDLE":
 			env = append(env, kv)
 			continue
 		}

@@ -8,13 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/99designs/keyring"
-	"golang.org/x/sys/unix"
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 // fileRing wraps the library's file backend, which alone would memorise a wrong passphrase
@@ -65,16 +66,15 @@ func checkKeyringDir(dir string) error {
 	if info.Mode()&os.ModeSymlink != 0 || !info.IsDir() {
 		return fault.New(fault.Keyring, "the keyring directory %s is not a directory (a symbolic link is not followed)", dir)
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
+	access, err := system.AccessOfPath(dir)
+	switch {
+	case err != nil:
 		return fault.New(fault.Keyring, "the keyring directory %s cannot be used: %w", dir, err)
-	}
-	if int(st.Uid) != os.Geteuid() {
+	case !access.Ours:
 		return fault.New(fault.Keyring, "the keyring directory %s belongs to another user", dir)
-	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
-		return fault.New(fault.Keyring, "the keyring directory %s is open to others (mode %04o)", dir, perm).
-			WithHint("chmod 700 %s", fault.Word(dir))
+	case access.Perm&0o077 != 0:
+		return fault.New(fault.Keyring, "the keyring directory %s is open to others (mode %04o)", dir, access.Perm).
+			WithHint("%s", system.CloseToOthers(fault.Word(dir), "700"))
 	}
 	return nil
 }
@@ -102,29 +102,32 @@ func passphraseFromFile() (secret.String, error) {
 
 // readOwn reads a regular file of ours with mode 0600 or less, of at most limit bytes, through no symlink.
 func readOwn(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
+	if errors.Is(err, syscall.ELOOP) {
 		return nil, fmt.Errorf("%s is a symbolic link", path)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, err
 	}
+	access, err := system.AccessOf(f)
 	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
-	case int(st.Uid) != os.Geteuid():
+	case !access.Ours:
 		return nil, fmt.Errorf("%s belongs to another user", path)
-	case st.Mode&0o077 != 0:
-		return nil, fmt.Errorf("%s is open to others (mode %04o; chmod 600 it)", path, st.Mode&0o777)
-	case st.Size > limit:
+	case access.Perm&0o077 != 0:
+		return nil, fmt.Errorf("%s is open to others (mode %04o; %s)", path, access.Perm, system.CloseToOthers("it", "600"))
+	case info.Size() > limit:
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
-	data := make([]byte, st.Size)
+	data := make([]byte, info.Size())
 	n, err := f.ReadAt(data, 0)
 	if n < len(data) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
@@ -290,7 +293,7 @@ func (r *fileRing) create(ctx context.Context) error {
 		if err := os.MkdirAll(filepath.Dir(r.dir), 0o700); err != nil {
 			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
 		}
-		if err := os.Mkdir(r.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := system.MakePrivate(r.dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
 		}
 		if err := checkKeyringDir(r.dir); err != nil {
@@ -364,8 +367,12 @@ func (r *fileRing) write(key, label string, data []byte) (err error) {
 	return syncPath(r.dir)
 }
 
+// syncPath makes a file, or the names in a directory, last.
 func syncPath(path string) error {
-	f, err := os.Open(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return system.SyncDir(path)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // Windows flushes only what may be written
 	if err != nil {
 		return err
 	}
@@ -382,16 +389,16 @@ func (r *fileRing) lock(ctx context.Context) (func(), error) {
 
 // lockFile takes a lock file for this process. The kernel gives it back however the process ends.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|system.NoFollow|system.NonBlock, 0o600)
 	if err != nil {
 		return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = system.TryLock(f)
 		if err == nil {
 			return func() { _ = f.Close() }, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if !errors.Is(err, system.ErrLocked) {
 			_ = f.Close()
 			return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
 		}

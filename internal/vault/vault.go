@@ -14,11 +14,11 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/system"
 )
 
 const (
@@ -34,7 +34,7 @@ const (
 // written, be it a failure. The process has to end then: what missed the deadline may still be running.
 // The process is hardened by whoever calls this.
 func Main(stdin io.Reader, stdout io.Writer) int {
-	syscall.Umask(0o077) // no file of ours depends on the user's
+	system.Umask(0o077) // no file of ours depends on the user's
 	closeInherited()
 	return serve(stdin, stdout, newSTS, os.Stderr)
 }

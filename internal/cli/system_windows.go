@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// bootTime reads the clock that goes on while the machine sleeps.
+func bootTime() func() time.Duration { return windows.DurationSinceBoot }
+
+// dup2 lets go of one of the three standard files, which is what it is for; see detach.
+func dup2(_, to int) error { return []*os.File{os.Stdin, os.Stdout, os.Stderr}[to].Close() }
+
+// replace runs a program to its end and then ends with its exit code: no process can take the place of another
+// here. This one waits, so what belongs to its pid (an endpoint, a file of credentials) lives as long. Ctrl-C
+// goes to both, and is the program's to answer. It returns only where the program did not start.
+func replace(program string, command, env []string) error {
+	signal.Ignore(os.Interrupt)
+	cmd := exec.Command(program)
+	cmd.Args, cmd.Env = command, env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
+	return nil
+}
+
+// endList has no signal to send: fzf sees Ctrl-C as a key.
+func endList() {}
+
+// openTTY opens the console, which has a file to read and another to write.
+func openTTY() (in, out *os.File, err error) {
+	if in, err = os.OpenFile("CONIN$", os.O_RDWR, 0); err != nil {
+		return nil, nil, err
+	}
+	if out, err = os.OpenFile("CONOUT$", os.O_RDWR, 0); err != nil {
+		_ = in.Close()
+		return nil, nil, err
+	}
+	return in, out, nil
+}
+
+var defaultShell = os.Getenv("ComSpec")

@@ -1,0 +1,148 @@
+package client
+
+import (
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+// foreground reports whether a person at the controlling terminal can be asked:
+// whatever stdin, stdout and stderr are, and not from a background job, which must neither write there
+// nor read what is typed for others.
+func foreground() bool {
+	c, err := openConsole()
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	return c.foreground()
+}
+
+// terminal is a question on the controlling terminal.
+type terminal struct {
+	console                   // of terminal_unix.go and terminal_windows.go
+	answer  chan wire.Request // what the person says: one of wire's verbs for it
+	signals chan os.Signal
+	done    chan struct{} // closed when the question is taken off
+	ended   chan struct{} // closed when nobody reads or writes there any more
+}
+
+const (
+	// maxAnswer bounds what is read for a code.
+	maxAnswer = 256
+	// glance is how often the terminal is looked at while a question stands there.
+	glance = 20 * time.Millisecond
+)
+
+// askTerminal puts a question; the answer comes on the channel. The line is edited here, and looked for by a
+// clock; console.ask says why. What was typed before the question is not its answer, and thrown away.
+func askTerminal(question wire.Ask) (*terminal, error) {
+	c, err := openConsole()
+	if err != nil {
+		return nil, err
+	}
+	t := &terminal{console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1), done: make(chan struct{}), ended: make(chan struct{})}
+	err = os.ErrPermission
+	if t.foreground() {
+		err = t.remember()
+	}
+	if err != nil {
+		t.console.close()
+		return nil, err
+	}
+	signal.Notify(t.signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	t.ask()
+
+	text := fault.Line(question.Text)
+	if question.Reason != "" {
+		text = fault.Line(question.Reason) + "\r\n" + text
+	}
+	t.show("\r" + text + " ")
+	go func() {
+		defer close(t.ended)
+		t.answer <- t.listen()
+	}()
+	return t, nil
+}
+
+// tellTerminal shows a line to the person there, if it is for us to do.
+func tellTerminal(line string) {
+	c, err := openConsole()
+	if err != nil {
+		return
+	}
+	defer c.close()
+	if c.foreground() {
+		c.show("\r" + fault.Line(line) + "\r\n")
+	}
+}
+
+// listen returns what the person says.
+func (t *terminal) listen() wire.Request {
+	line := make([]byte, 0, maxAnswer)
+	defer func() { clear(line[:cap(line)]) }()
+	look := time.NewTicker(glance)
+	defer look.Stop()
+	for {
+		select {
+		case <-t.done:
+			return wire.Request{Verb: wire.Gone}
+		case s := <-t.signals:
+			if s == os.Interrupt {
+				t.endLine()
+				return wire.Request{Verb: wire.Cancel}
+			}
+			// As if it had never been caught, but for the terminal's mode.
+			t.restore()
+			signal.Reset(s)
+			dieOf(s)
+			return wire.Request{Verb: wire.Gone}
+		case <-look.C:
+		}
+		for {
+			k, typed, err := t.key() // no more than the line: what follows is for others
+			if err != nil {          // hung up: nobody said that
+				return wire.Request{Verb: wire.Gone}
+			}
+			if !typed {
+				break
+			}
+			eof, erase, kill := t.special()
+			switch {
+			case k == '\n' || k == '\r' || k == eof:
+				t.show("\r\n")
+				if code := strings.TrimSpace(string(line)); code != "" {
+					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
+				}
+				return wire.Request{Verb: wire.Cancel}
+			case (k == '\b' || k == 0x7f || k == erase) && len(line) > 0:
+				line = line[:len(line)-1]
+				t.show("\b \b")
+			case k == kill:
+				t.show(strings.Repeat("\b \b", len(line)))
+				line = line[:0]
+			case k >= ' ' && k <= '~' && len(line) < maxAnswer:
+				line = append(line, k)
+				t.show(string(k))
+			}
+		}
+	}
+}
+
+// endLine ends the line of a question that was answered elsewhere, or not at all.
+func (t *terminal) endLine() { t.show("\r\n") }
+
+// close takes the question off the terminal and leaves it as it was.
+func (t *terminal) close() {
+	signal.Stop(t.signals)
+	close(t.done)
+	<-t.ended
+	t.restore()
+	t.console.close()
+}

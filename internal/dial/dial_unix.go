@@ -1,0 +1,203 @@
+//go:build unix
+
+package dial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+func openDir(dir string) (*os.File, error) {
+	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+func makePrivate(dir *os.File) error { return dir.Chmod(0o700) }
+
+func private(dir *os.File) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(dir.Fd()), &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("owner %d, mode %#o; it must be yours with mode 0700", st.Uid, st.Mode&0o777)
+	}
+	return nil
+}
+
+// Conn is a connection to the daemon. Its calls block; Abort ends those of
+// other goroutines.
+type Conn struct {
+	fd     int
+	mu     sync.Mutex
+	closed bool
+}
+
+// backlogWait is how long a client knocks again where the daemon's queue is
+// full; the kernel says EAGAIN at once instead of waiting.
+const backlogWait = 2 * time.Second
+
+// Dial connects to the daemon at path and makes sure that it is ours. With
+// no daemon there the error is ErrNobody.
+func Dial(ctx context.Context, path string) (*Conn, error) {
+	name, done, err := short(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for give := time.Now().Add(backlogWait); ; {
+		conn, err := connect(name)
+		switch {
+		case err == nil:
+			peer, err := PeerOf(conn.fd)
+			if err == nil && peer.UID != os.Getuid() {
+				err = fmt.Errorf("%s: %w (uid %d)", path, ErrStranger, peer.UID)
+			}
+			if err != nil {
+				_ = conn.Close()
+				return nil, err
+			}
+			return conn, nil
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
+			return nil, fmt.Errorf("%s: %w", path, ErrNobody)
+		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(give) && ctx.Err() == nil:
+			time.Sleep(5 * time.Millisecond)
+		default:
+			return nil, fmt.Errorf("connect to %s: %w", path, err)
+		}
+	}
+}
+
+// connect makes one attempt. A full queue is EAGAIN only for a socket that does not block.
+func connect(name string) (*Conn, error) {
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{fd: fd}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	if err := again(func() error { return syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}) }); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	if err := syscall.SetNonblock(fd, false); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// again repeats a system call that a signal interrupted.
+func again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
+func (c *Conn) Read(b []byte) (n int, err error) {
+	err = again(func() error { n, err = syscall.Read(c.fd, b); return err })
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return 0, os.ErrDeadlineExceeded
+	case err != nil:
+		return 0, err
+	case n == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Write implements io.Writer. SIGPIPE is the runtime's to ignore: it ends the
+// program only for descriptors 1 and 2.
+func (c *Conn) Write(b []byte) (int, error) {
+	for sent := 0; sent < len(b); {
+		var n int
+		err := again(func() (err error) { n, err = syscall.Write(c.fd, b[sent:]); return err })
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			return sent, os.ErrDeadlineExceeded
+		case err != nil:
+			return sent, err
+		}
+		sent += n
+	}
+	return len(b), nil
+}
+
+// SetTimeout bounds each Read and Write that follows; 0 or less is a microsecond.
+func (c *Conn) SetTimeout(d time.Duration) error {
+	tv := syscall.NsecToTimeval(int64(max(d, time.Microsecond)))
+	return errors.Join(
+		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv),
+		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv))
+}
+
+// Abort ends reading, in other goroutines too. What was read is read; writing goes on.
+func (c *Conn) Abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		_ = syscall.Shutdown(c.fd, syscall.SHUT_RD)
+	}
+}
+
+// Close ends the connection. No Read or Write may be under way.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return os.ErrClosed
+	}
+	c.closed = true
+	return syscall.Close(c.fd)
+}
+
+// maxPath is the longest path that fits into a socket address, sun_path of
+// unix(7) on the smallest of our systems less the final NUL.
+const maxPath = 103
+
+// short returns a name for path that fits into a socket address.
+func short(path string) (name string, done func(), err error) {
+	if strings.ContainsRune(path, 0) {
+		return "", nil, fmt.Errorf("the socket's path holds a NUL byte")
+	}
+	if len(path) <= maxPath {
+		return path, func() {}, nil
+	}
+	fd, err := syscall.Open(filepath.Dir(path), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fmt.Errorf("%s: %w", path, ErrNobody)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("open the directory of %s: %w", path, err)
+	}
+	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
+	if name = InDir(dir, filepath.Base(path)); len(name) > maxPath { // there is no short name without /proc
+		_ = dir.Close()
+		return "", nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
+	}
+	return name, func() { _ = dir.Close() }, nil
+}

@@ -1,0 +1,151 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"broker/internal/system"
+)
+
+func openDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|system.NoFollow, 0)
+	if err != nil {
+		return nil, err
+	}
+	// A link or a junction, opened itself, is no directory to Go.
+	if info, err := f.Stat(); err != nil || !info.IsDir() {
+		_ = f.Close()
+		return nil, errors.Join(err, errors.New("it is not a directory"))
+	}
+	return f, nil
+}
+
+// makePrivate has nothing to mend: the directory was made with its access list.
+func makePrivate(*os.File) error { return nil }
+
+func private(dir *os.File) error {
+	access, err := system.AccessOf(dir)
+	switch {
+	case err != nil:
+		return err
+	case !access.Ours:
+		return errors.New("it belongs to another user; remove it, and it is made anew")
+	case access.Perm&0o077 != 0:
+		return errors.New("its access list lets others in; remove it, and it is made anew")
+	}
+	return nil
+}
+
+// InDir names a file in a directory.
+func InDir(dir *os.File, name string) string { return filepath.Join(dir.Name(), name) }
+
+// maxPath is the longest path that fits into a socket address (UNIX_PATH_MAX less the final NUL).
+const maxPath = 107
+
+// Conn is a connection to the daemon. Its calls block; Abort ends those of
+// other goroutines. It is one of package net here: waiting with a deadline takes what net has and syscall
+// has not, and the start of a process, which on Linux is what doing without net shortens, takes ten times as long.
+type Conn struct{ unix *net.UnixConn }
+
+// Dial connects to the daemon at path and makes sure that it is ours. With
+// no daemon there the error is ErrNobody.
+func Dial(ctx context.Context, path string) (*Conn, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
+	}
+	// The directory is the first fence here: whoever can write to it could put his own socket there.
+	dir, err := openDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", path, ErrNobody)
+	}
+	if err == nil {
+		err = private(dir)
+		_ = dir.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", filepath.Dir(path), ErrDirectory, err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	switch {
+	case errors.Is(err, wsaNoSupport):
+		return nil, ErrNoSockets
+	case errors.Is(err, wsaRefused), errors.Is(err, fs.ErrNotExist), errors.Is(err, wsaInvalid):
+		return nil, fmt.Errorf("%s: %w", path, ErrNobody)
+	case err != nil:
+		return nil, fmt.Errorf("connect to %s: %w", path, err)
+	}
+	c := &Conn{conn.(*net.UnixConn)}
+	if _, err := c.Peer(); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// What Winsock says in the place of the errors that Go has names for.
+const (
+	wsaInvalid = syscall.Errno(10022) // WSAEINVAL, of a file that is no socket
+	wsaRefused = syscall.Errno(10061) // WSAECONNREFUSED
+)
+
+// Peer is who listens at the other end.
+func (c *Conn) Peer() (peer Peer, err error) {
+	raw, err := c.unix.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	if cerr := raw.Control(func(fd uintptr) { peer, err = PeerOf(int(fd)) }); cerr != nil {
+		return Peer{}, cerr
+	}
+	return peer, err
+}
+
+// Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
+func (c *Conn) Read(b []byte) (int, error) { return c.unix.Read(b) }
+
+// Write implements io.Writer.
+func (c *Conn) Write(b []byte) (int, error) { return c.unix.Write(b) }
+
+// SetTimeout bounds all that follows; 0 or less is a microsecond.
+func (c *Conn) SetTimeout(d time.Duration) error {
+	return c.unix.SetDeadline(time.Now().Add(max(d, time.Microsecond)))
+}
+
+// Abort ends reading, in other goroutines too. What was read is read; writing goes on.
+func (c *Conn) Abort() { _ = c.unix.SetReadDeadline(time.Unix(1, 0)) }
+
+// Close ends the connection.
+func (c *Conn) Close() error { return c.unix.Close() }
+
+// getPeerPID is SIO_AF_UNIX_GETPEERPID of afunix.h.
+const getPeerPID = 0x58000100
+
+// PeerOf asks the system which process is at the other end of a socket, and whose it is. A process of
+// another user, one that has gone and one that may not be looked at are all ErrStranger.
+func PeerOf(fd int) (Peer, error) {
+	var pid, n uint32
+	err := syscall.WSAIoctl(syscall.Handle(fd), getPeerPID, nil, 0, (*byte)(unsafe.Pointer(&pid)), uint32(unsafe.Sizeof(pid)), &n, nil, 0)
+	if err == nil && pid == 0 {
+		err = ErrStranger
+	}
+	if err != nil {
+		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+	}
+	ours, err := system.RunsForUs(int(pid))
+	if err != nil {
+		return Peer{}, fmt.Errorf("%w: %w", ErrStranger, err)
+	}
+	if !ours {
+		return Peer{}, fmt.Errorf("%w (process %d)", ErrStranger, pid)
+	}
+	return Peer{UID: os.Getuid(), PID: int(pid)}, nil
+}

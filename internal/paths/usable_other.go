@@ -1,5 +1,0 @@
-//go:build !unix
-
-package paths
-
-func usable(string) bool { return false }

@@ -1,0 +1,23 @@
+// Package system owns what the systems we run on do differently and several packages
+// need: locks of files, who owns a file and who else may use it, the umask, processes that
+// outlive a terminal. It is below everything, credproc too, and so the standard library alone;
+// it refuses to know what any of it is for.
+package system
+
+import (
+	"errors"
+	"io/fs"
+)
+
+// ErrLocked says that another open file holds the lock.
+var ErrLocked = errors.New("another process holds the lock")
+
+// Access is who may use a file.
+type Access struct {
+	// Ours: it belongs to the user of this process.
+	Ours bool
+	// Perm is its mode. On Windows it is what the access list comes to: 0700 for us, and
+	// r, w and x for group and others where anybody may read, write or do more beside us, SYSTEM and the
+	// Administrators.
+	Perm fs.FileMode
+}

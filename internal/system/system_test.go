@@ -1,0 +1,71 @@
+package system
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestLock: one open file has it, the other does not, and gets it once the first is closed.
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	open := func() *os.File {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|NoFollow|NonBlock, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	first, second := open(), open()
+	if err := TryLock(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := TryLock(second); !errors.Is(err, ErrLocked) {
+		t.Fatalf("while another holds it: %v", err)
+	}
+	// What is in the file can be read all the same.
+	if _, err := first.WriteString("words"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "words" {
+		t.Errorf("read while it is locked: %q, %v", b, err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Lock(second); err != nil {
+		t.Errorf("after it was given back: %v", err)
+	}
+}
+
+// TestMakePrivate: what is made is ours alone, and so is what is made in it.
+func TestMakePrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "private")
+	if err := MakePrivate(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakePrivate(dir); !errors.Is(err, os.ErrExist) {
+		t.Errorf("once more: %v", err)
+	}
+	if a, err := AccessOfPath(dir); err != nil || !a.Ours || a.Perm != 0o700 {
+		t.Errorf("the directory: %+v, %v", a, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if a, err := AccessOf(f); err != nil || !a.Ours || a.Perm != 0o600 {
+		t.Errorf("a file in it: %+v, %v", a, err)
+	}
+	if err := SyncDir(dir); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,85 @@
+//go:build unix
+
+package system
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// The flags for os.OpenFile that keep it from following a symbolic link in the last
+// place, and from waiting on a fifo.
+const (
+	NoFollow = syscall.O_NOFOLLOW
+	NonBlock = syscall.O_NONBLOCK
+)
+
+// Exe is what the name of a program ends in.
+const Exe = ""
+
+// Umask sets the umask and returns the old one.
+func Umask(mask int) int { return syscall.Umask(mask) }
+
+// Lock waits for the lock of a file or directory. It is given back when the file is closed.
+func Lock(f *os.File) error { return flock(f, syscall.LOCK_EX) }
+
+// TryLock takes the lock if it is free. The error is ErrLocked where another has it.
+func TryLock(f *os.File) error {
+	err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// AccessOf is who may use an open file.
+func AccessOf(f *os.File) (Access, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Access{}, err
+	}
+	return accessOf(info), nil
+}
+
+// AccessOfPath is who may use a file. A symbolic link is followed.
+func AccessOfPath(path string) (Access, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Access{}, err
+	}
+	return accessOf(info), nil
+}
+
+func accessOf(info fs.FileInfo) Access {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return Access{Ours: ok && int(st.Uid) == os.Geteuid(), Perm: info.Mode().Perm()}
+}
+
+// CloseToOthers is the command that leaves a file to us alone, with a mode such as 600.
+func CloseToOthers(file, mode string) string { return "chmod " + mode + " " + file }
+
+// MakePrivate makes a directory that only we can use, but for the umask.
+func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }
+
+// SyncDir makes the names in a directory last.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	return d.Sync()
+}
+
+// Session starts a process in a session of its own: no terminal, and no signal from one.
+func Session() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

@@ -1,0 +1,312 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// The flags for os.OpenFile. A link is opened itself, and is no regular file then; and there are no fifos
+// among the files.
+const (
+	NoFollow = syscall.FILE_FLAG_OPEN_REPARSE_POINT
+	NonBlock = 0
+)
+
+// Exe is what the name of a program ends in.
+const Exe = ".exe"
+
+// Umask does nothing: a new file has the access list of its directory.
+func Umask(int) int { return 0 }
+
+var (
+	kernel32 = syscall.NewLazyDLL("kernel32.dll") // it is one that the loader takes from the system's directory alone
+	advapi32 = syscall.NewLazyDLL(systemDLL("advapi32.dll"))
+
+	lockFileEx      = kernel32.NewProc("LockFileEx")
+	getSecurityInfo = advapi32.NewProc("GetSecurityInfo")
+	getACE          = advapi32.NewProc("GetAce")
+	parseDescriptor = advapi32.NewProc("ConvertStringSecurityDescriptorToSecurityDescriptorW")
+)
+
+// systemDLL is the path of a library, so that none beside the program or in the working directory is loaded.
+func systemDLL(name string) string {
+	if root := os.Getenv("SystemRoot"); filepath.IsAbs(root) {
+		return filepath.Join(root, "System32", name)
+	}
+	return filepath.Join(`C:\Windows\System32`, name)
+}
+
+const (
+	lockExclusive = 2 // LOCKFILE_EXCLUSIVE_LOCK
+	lockAtOnce    = 1 // LOCKFILE_FAIL_IMMEDIATELY
+
+	errLockViolation = syscall.Errno(33)
+)
+
+// Lock waits for the lock of a file. It is given back when the file is closed.
+func Lock(f *os.File) error { return lockFile(f, lockExclusive) }
+
+// TryLock takes the lock if it is free. The error is ErrLocked where another has it.
+func TryLock(f *os.File) error { return lockFile(f, lockExclusive|lockAtOnce) }
+
+// lockFile locks a byte that no file has: locks are mandatory here, and others are to read it.
+func lockFile(f *os.File, flags uintptr) error {
+	at := syscall.Overlapped{OffsetHigh: 1<<31 - 1}
+	ok, _, err := lockFileEx.Call(f.Fd(), flags, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
+	switch {
+	case ok != 0:
+		return nil
+	case errors.Is(err, errLockViolation), errors.Is(err, syscall.ERROR_IO_PENDING):
+		return ErrLocked
+	}
+	return os.NewSyscallError("LockFileEx", err)
+}
+
+// Well-known identifiers, https://learn.microsoft.com/windows-server/identity/ad-ds/manage/understand-security-identifiers
+const (
+	sidSystem         = "S-1-5-18"
+	sidAdministrators = "S-1-5-32-544"
+	sidCreatorOwner   = "S-1-3-0" // of what is made in a directory
+	sidOwnerRights    = "S-1-3-4" // of the owner, who is looked at anyway
+)
+
+// Me is the identifier (SID) of the user of this process.
+var Me = sync.OnceValues(func() (string, error) {
+	token, err := syscall.OpenCurrentProcessToken()
+	if err != nil {
+		return "", os.NewSyscallError("OpenProcessToken", err)
+	}
+	defer func() { _ = token.Close() }()
+	return userOf(token)
+})
+
+func userOf(token syscall.Token) (string, error) {
+	user, err := token.GetTokenUser()
+	if err != nil {
+		return "", os.NewSyscallError("GetTokenInformation", err)
+	}
+	return user.User.Sid.String()
+}
+
+const (
+	fileObject = 1 // SE_FILE_OBJECT
+
+	ownerInformation = 1
+	daclInformation  = 4
+)
+
+// accessList is ACL of winnt.h, without its entries.
+type accessList struct {
+	Revision, _ byte
+	Size        uint16
+	Count       uint16
+	_           uint16
+}
+
+// entry is ACCESS_ALLOWED_ACE of winnt.h.
+type entry struct {
+	Type, Flags byte
+	Size        uint16
+	Mask        uint32
+	SID         uint32 // its beginning
+}
+
+const (
+	entryAllows = 0
+	entryDenies = 1
+
+	// What is more than to read: data, attributes, children, the list itself, and the generic bits for them.
+	maskWrites = 0x2 | 0x4 | 0x10 | 0x40 | 0x100 | 0x10000 | 0x40000 | 0x80000 | 0x10000000 | 0x40000000
+)
+
+// AccessOf is who may use an open file.
+func AccessOf(f *os.File) (Access, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Access{}, err
+	}
+	me, err := Me()
+	if err != nil {
+		return Access{}, err
+	}
+	var owner *syscall.SID
+	var list *accessList
+	var descriptor syscall.Handle
+	// Through the handle, so that nobody can swap the file for another meanwhile.
+	code, _, _ := getSecurityInfo.Call(f.Fd(), fileObject, ownerInformation|daclInformation,
+		uintptr(unsafe.Pointer(&owner)), 0, uintptr(unsafe.Pointer(&list)), 0, uintptr(unsafe.Pointer(&descriptor)))
+	if code != 0 {
+		return Access{}, &fs.PathError{Op: "ask who may use", Path: f.Name(), Err: syscall.Errno(code)}
+	}
+	defer func() { _, _ = syscall.LocalFree(descriptor) }()
+	a := Access{Perm: 0o600}
+	if info.IsDir() {
+		a.Perm = 0o700
+	}
+	holder, err := owner.String()
+	if err != nil {
+		return Access{}, err
+	}
+	// An elevated process of ours makes files that belong to the Administrators.
+	a.Ours = holder == me || holder == sidAdministrators
+	others, err := othersIn(list, me)
+	a.Perm |= others
+	return a, err
+}
+
+// othersIn is what a list allows to others than us, SYSTEM and the Administrators, as the bits of a mode.
+func othersIn(list *accessList, me string) (perm fs.FileMode, err error) {
+	if list == nil { // no list at all lets everybody do everything
+		return 0o077, nil
+	}
+	for i := range list.Count {
+		var e *entry
+		if ok, _, err := getACE.Call(uintptr(unsafe.Pointer(list)), uintptr(i), uintptr(unsafe.Pointer(&e))); ok == 0 {
+			return 0, os.NewSyscallError("GetAce", err)
+		}
+		if e.Type == entryDenies || e.Mask == 0 {
+			continue
+		}
+		if e.Type != entryAllows { // with conditions, for objects, or of a later Windows: not weighed
+			return 0o077, nil
+		}
+		who, err := (*syscall.SID)(unsafe.Pointer(&e.SID)).String()
+		if err != nil {
+			return 0, err
+		}
+		switch who {
+		case me, sidSystem, sidAdministrators, sidCreatorOwner, sidOwnerRights:
+			continue
+		}
+		perm |= 0o055
+		if e.Mask&maskWrites != 0 {
+			perm |= 0o022
+		}
+	}
+	return perm, nil
+}
+
+// AccessOfPath is who may use a file. A symbolic link is followed.
+func AccessOfPath(path string) (Access, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Access{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return AccessOf(f)
+}
+
+// describe makes a security descriptor of its text. LocalFree is for the caller.
+func describe(text string) (syscall.Handle, error) {
+	p, err := syscall.UTF16PtrFromString(text)
+	if err != nil {
+		return 0, err
+	}
+	var descriptor syscall.Handle
+	if ok, _, err := parseDescriptor.Call(uintptr(unsafe.Pointer(p)), 1, uintptr(unsafe.Pointer(&descriptor)), 0); ok == 0 {
+		return 0, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
+	}
+	return descriptor, nil
+}
+
+// CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
+func CloseToOthers(file, mode string) string {
+	me, _ := Me()
+	inherit := ""
+	if mode == "700" { // a directory, with what will be in it
+		inherit = "(OI)(CI)"
+	}
+	return fmt.Sprintf(`icacls %s /inheritance:r /grant:r "*%s:%sF"`, file, me, inherit)
+}
+
+// MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in
+// it: its access list is protected from what the directory above would add.
+func MakePrivate(dir string) error {
+	me, err := Me()
+	if err != nil {
+		return err
+	}
+	descriptor, err := describe(fmt.Sprintf("O:%sD:P(A;OICI;FA;;;%s)(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)", me, me))
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = syscall.LocalFree(descriptor) }()
+	name, err := syscall.UTF16PtrFromString(dir)
+	if err != nil {
+		return err
+	}
+	attributes := syscall.SecurityAttributes{SecurityDescriptor: uintptr(descriptor)}
+	attributes.Length = uint32(unsafe.Sizeof(attributes))
+	if err := syscall.CreateDirectory(name, &attributes); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// SyncDir does nothing: a directory cannot be flushed here, and NTFS writes a journal of its names.
+func SyncDir(string) error { return nil }
+
+const (
+	createNewGroup = 0x200      // CREATE_NEW_PROCESS_GROUP: no Ctrl-C of ours
+	createNoWindow = 0x08000000 // CREATE_NO_WINDOW: a console of its own, which nobody sees
+)
+
+// Session starts a process without our console, and without its signals.
+func Session() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: createNewGroup | createNoWindow}
+}
+
+const processQuery = 0x1000 // PROCESS_QUERY_LIMITED_INFORMATION
+
+func openProcess(pid int, rights uint32) (syscall.Handle, error) {
+	h, err := syscall.OpenProcess(rights, false, uint32(pid))
+	if err != nil {
+		return 0, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	return h, nil
+}
+
+// RunsForUs reports whether a process belongs to the user of this one.
+func RunsForUs(pid int) (bool, error) {
+	me, err := Me()
+	if err != nil {
+		return false, err
+	}
+	h, err := openProcess(pid, processQuery)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = syscall.CloseHandle(h) }()
+	var token syscall.Token
+	if err := syscall.OpenProcessToken(h, syscall.TOKEN_QUERY, &token); err != nil {
+		return false, fmt.Errorf("look at the user of process %d: %w", pid, err)
+	}
+	defer func() { _ = token.Close() }()
+	who, err := userOf(token)
+	return err == nil && who == me, err
+}
+
+// StartOf identifies a process beyond its pid, which comes again: by the moment at which it started.
+func StartOf(pid int) (string, error) {
+	h, err := openProcess(pid, processQuery|syscall.SYNCHRONIZE)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = syscall.CloseHandle(h) }()
+	// A process that has ended is there as long as anybody holds a handle.
+	if state, err := syscall.WaitForSingleObject(h, 0); err != nil || state != syscall.WAIT_TIMEOUT {
+		return "", fmt.Errorf("process %d has ended", pid)
+	}
+	var made, ended, kernel, user syscall.Filetime
+	if err := syscall.GetProcessTimes(h, &made, &ended, &kernel, &user); err != nil {
+		return "", fmt.Errorf("look at the start of process %d: %w", pid, err)
+	}
+	return strconv.FormatInt(made.Nanoseconds(), 10), nil
+}

@@ -1,0 +1,78 @@
+package system
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"unsafe"
+)
+
+var getDACL = advapi32.NewProc("GetSecurityDescriptorDacl")
+
+// listOf is the access list of a descriptor. It is of the system's own making, whatever a file system keeps.
+func listOf(t *testing.T, descriptor string) *accessList {
+	t.Helper()
+	d, err := describe(descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var present, defaulted int32
+	var list *accessList
+	if ok, _, err := getDACL.Call(uintptr(d), uintptr(unsafe.Pointer(&present)), uintptr(unsafe.Pointer(&list)), uintptr(unsafe.Pointer(&defaulted))); ok == 0 {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestAccessList: whom a list lets in, and how far.
+func TestAccessList(t *testing.T) {
+	me, err := Me()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := fmt.Sprintf("D:P(A;OICI;FA;;;%s)", me)
+	for _, tt := range []struct {
+		name, list string
+		perm       os.FileMode
+	}{
+		{"ours", mine, 0},
+		{"an empty one", "D:P", 0},
+		{"and SYSTEM and the Administrators", mine + "(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)", 0},
+		{"everybody denied", "D:P(D;;FA;;;WD)(A;;FA;;;" + me + ")", 0},
+		{"and everybody to read", mine + "(A;OICI;FR;;;WD)", 0o055},
+		{"and users to list", mine + "(A;;0x1;;;BU)", 0o055},
+		{"and everybody to write", mine + "(A;OICI;FA;;;WD)", 0o077},
+		{"and users to add files", mine + "(A;;0x2;;;BU)", 0o077},
+		{"and another user, for what will be in it", mine + "(A;OICIIO;FA;;;S-1-5-21-1-2-3-1001)", 0o077},
+		{"and everybody, whom another entry denies", "D:P(D;;FA;;;BG)(A;;GA;;;WD)", 0o077},
+	} {
+		if perm, err := othersIn(listOf(t, tt.list), me); err != nil || perm != tt.perm {
+			t.Errorf("%s: %04o, %v; want %04o", tt.name, perm, err, tt.perm)
+		}
+	}
+	if perm, err := othersIn(nil, me); err != nil || perm != 0o077 {
+		t.Errorf("no list: %04o, %v", perm, err)
+	}
+}
+
+// TestProcess: whose a process is, and when it began.
+func TestProcess(t *testing.T) {
+	if ours, err := RunsForUs(os.Getpid()); err != nil || !ours {
+		t.Errorf("ourselves: %v, %v", ours, err)
+	}
+	began, err := StartOf(os.Getpid())
+	if err != nil || began == "" {
+		t.Errorf("ourselves: %q, %v", began, err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if began, err := StartOf(cmd.Process.Pid); err == nil {
+		t.Errorf("a process that has ended began at %q", began)
+	}
+	if ours, err := RunsForUs(0); err == nil && ours {
+		t.Error("the idle process is ours")
+	}
+}
