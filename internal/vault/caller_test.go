@@ -390,7 +390,7 @@ func TestUnknownBackend(t *testing.T) {
 		c := freshCaller(t)
 		c.Backend = func() string { return backend }
 		err := c.Check(t.Context())
-		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "not supported by this version") || !strings.Contains(err.Error(), "secret-service or file") {
+		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "can be one of") || !strings.Contains(err.Error(), "file") {
 			t.Errorf("%s: %v", backend, err)
 		}
 	}
