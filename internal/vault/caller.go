@@ -95,6 +95,7 @@ type Info struct {
 type Trial struct {
 	Backend string
 	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked
+	ByName  bool  // it is used only where the settings name it
 }
 
 // Works reports whether the backend is there, be it locked.
@@ -205,17 +206,17 @@ func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 // Probe tries each backend, and says of each whether it can be used or why not. It writes nothing and asks nobody.
 func (c *Caller) Probe(ctx context.Context) []Trial {
 	var trials []Trial
-	for _, backend := range Backends() {
-		trials = append(trials, c.try(ctx, backend))
+	for _, b := range platform {
+		trials = append(trials, c.try(ctx, b))
 	}
 	return trials
 }
 
-func (c *Caller) try(ctx context.Context, backend string) Trial {
+func (c *Caller) try(ctx context.Context, b backend) Trial {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, err := c.run(ctx, &request{Op: opProbe, Backend: backend})
-	return Trial{backend, err}
+	_, err := c.run(ctx, &request{Op: opProbe, Backend: b.name})
+	return Trial{b.name, err, b.byName}
 }
 
 // InUse is the backend that the calls use: the chosen one, or the first of Backends that works and may be taken unasked, which stays
@@ -238,7 +239,7 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 		if b.byName {
 			continue
 		}
-		t := c.try(ctx, b.name)
+		t := c.try(ctx, b)
 		if t.Works() {
 			c.mu.Lock()
 			defer c.mu.Unlock()

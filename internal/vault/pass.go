@@ -127,7 +127,7 @@ func (r *passRing) check(ctx context.Context) error {
 
 func passIsLocked() error {
 	return fault.New(fault.KeyringLocked, "the gpg key of the password store is locked, and nobody is here to ask for its passphrase; unlock it on a terminal or a desktop").
-		WithHint("GPG_TTY=$(tty) broker keyring test")
+		WithHint("env GPG_TTY=$(tty) broker keyring test")
 }
 
 // recipients are the keys that pass encrypts our folder to.
