@@ -165,7 +165,7 @@ func runGPG(ctx context.Context, stdin []byte, args ...string) (out []byte, says
 	cmd.Stdin, cmd.Stderr, cmd.WaitDelay = bytes.NewReader(stdin), &stderr, pipeDelay
 	out, err = cmd.Output()
 	if ctx.Err() != nil {
-		return nil, fmt.Sprintf("it did not answer within %s", gpgTimeout), context.DeadlineExceeded
+		return nil, fmt.Sprintf("it did not answer within %s; a prompt may be waiting", gpgTimeout), context.DeadlineExceeded
 	}
 	return out, lastLine(stderr.Bytes()), err
 }

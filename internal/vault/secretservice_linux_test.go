@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,14 +30,7 @@ type desktop struct {
 
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
-	for _, program := range []string{"dbus-daemon", "gnome-keyring-daemon"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("%s is not installed, and CI is set: the Secret Service must be tested", program)
-			}
-			t.Skipf("NOT TESTED: %s is not installed (Debian: apt install dbus gnome-keyring)", program)
-		}
-	}
+	needs(t, "dbus-daemon", "gnome-keyring-daemon")
 	home, err := os.MkdirTemp("", "desktop") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -169,168 +163,34 @@ func itself(t *testing.T, call func() error) error {
 	return err
 }
 
-func TestSecretService(t *testing.T) {
+// TestSecretServiceLabels: one item for a source and one for its session, with labels that a person can read.
+func TestSecretServiceLabels(t *testing.T) {
 	d := newDesktop(t)
 	d.startRing("the right one")
 	c, ctx := d.caller(), t.Context()
-	if err := c.Check(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(callsFile(c.StateDir), nil, 0o600))
 	name := "security $(x)\n'\""
-	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); !fault.Is(err, fault.NotFound) {
-		t.Errorf("open of what is not there: %v", err)
+	for range 2 {
+		key := testKey(name)
+		key.Replace = true
+		_, err := c.Put(ctx, key, profiles.Endpoint{}, false)
+		must(t, err)
 	}
-	if _, err := c.Put(ctx, testKey(name), profiles.Endpoint{}, true); err != nil {
-		t.Fatal(err)
-	}
-	if creds, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil || creds.Subject != testKeyID+"/wJal/0" {
-		t.Errorf("open: %v", err)
-	}
-	if err := c.SetSeed(ctx, name, secret.New(testSeed)); err != nil {
-		t.Fatal(err)
-	}
-	key := testKey(name)
-	key.AccessKeyID, key.Replace, key.KeepSeed = "AKIAIOSFODNN7REPLACE", true, true
-	if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := c.Describe(ctx, name); err != nil || info.AccessKeyID != "AKIAIOSFODNN7REPLACE" || !info.HasSeed {
-		t.Errorf("after replace: %+v, %v", info, err)
-	}
-
-	// One item, with a label that a person can read.
+	_, err := c.Open(ctx, testSource(name), dayCall(), secret.New("123456"))
+	must(t, err)
 	bus := d.dial()
 	defer func() { _ = bus.Close() }()
 	v, err := bus.Object(secretsName, loginPath).GetProperty("org.freedesktop.Secret.Collection.Items")
-	if err != nil {
-		t.Fatal(err)
+	must(t, err)
+	var labels []string
+	for _, item := range v.Value().([]dbus.ObjectPath) {
+		label, err := bus.Object(secretsName, item).GetProperty("org.freedesktop.Secret.Item.Label")
+		must(t, err)
+		labels = append(labels, label.Value().(string))
 	}
-	items := v.Value().([]dbus.ObjectPath)
-	if len(items) != 1 {
-		t.Fatalf("%d items, want 1", len(items))
-	}
-	label, err := bus.Object(secretsName, items[0]).GetProperty("org.freedesktop.Secret.Item.Label")
-	if err != nil || label.Value().(string) != `broker: security $(x) '"` {
-		t.Errorf("label %v, %v", label, err)
-	}
-
-	if err := c.Remove(ctx, name); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Remove(ctx, name); !fault.Is(err, fault.NotFound) {
-		t.Errorf("second remove: %v", err)
-	}
-	t.Run("kept session", func(t *testing.T) { keptInSecretService(t, d, bus) })
-
-	// FAULTS 23: the bus dies and comes back, the caller stays.
-	d.stop(&d.ring)
-	d.stop(&d.bus)
-	if err := itself(t, func() error { return c.Check(ctx) }); !fault.Is(err, fault.Keyring) {
-		t.Errorf("without a bus: %v", err)
-	}
-	d.startBus()
-	d.startRing("the right one")
-	if err := c.Check(ctx); err != nil {
-		t.Errorf("the bus is back: %v", err)
-	}
-}
-
-// keptInSecretService: what is kept serves another caller, is labelled, and goes when it is told to or with its source.
-func keptInSecretService(t *testing.T, d *desktop, bus *dbus.Conn) {
-	c, ctx := d.caller(), t.Context()
-	state := c.StateDir
-	must(t, os.WriteFile(callsFile(state), nil, 0o600))
-	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
-		t.Fatal(err)
-	}
-	find := func() []dbus.ObjectPath {
-		var items []dbus.ObjectPath
-		if err := bus.Object(secretsName, loginPath).Call("org.freedesktop.Secret.Collection.SearchItems", 0, map[string]string{"profile": sessionKey("security")}).Store(&items); err != nil {
-			t.Fatal(err)
-		}
-		return items
-	}
-	login := func(code string) {
-		t.Helper()
-		if _, err := c.Open(ctx, testSource("security"), dayCall(), secret.New(code)); err != nil {
-			t.Fatal(err)
-		}
-		if items := find(); len(items) != 1 {
-			t.Fatalf("%d items are kept, want 1", len(items))
-		}
-	}
-	login("123456")
-	label, err := bus.Object(secretsName, find()[0]).GetProperty("org.freedesktop.Secret.Item.Label")
-	if err != nil || label.Value().(string) != "broker: session of security" {
-		t.Errorf("label %v, %v", label, err)
-	}
-	c = d.caller()
-	c.StateDir = state
-	creds, err := c.Open(ctx, testSource("security"), dayCall(), secret.String{})
-	if data, _ := os.ReadFile(callsFile(state)); err != nil || creds.SessionToken.Reveal() != keptToken || strings.Count(string(data), "\n") != 1 {
-		t.Errorf("another caller: %v, calls %q", err, data)
-	}
-	for _, again := range []string{"first", "second"} {
-		if err := c.Drop(ctx, "security"); err != nil || len(find()) != 0 {
-			t.Errorf("%s drop: %v", again, err)
-		}
-	}
-	login("123457")
-	if err := c.Remove(ctx, "security"); err != nil || len(find()) != 0 {
-		t.Errorf("remove: %v", err)
-	}
-}
-
-func TestSecretServiceLocked(t *testing.T) {
-	d := newDesktop(t)
-	d.startRing("the right one")
-	c, ctx := d.caller(), t.Context()
-	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
-		t.Fatal(err)
-	}
-	d.stop(&d.ring)
-	d.startRing("a wrong one")
-	defer d.startPrompter()()
-	for what, call := range map[string]func() error{
-		"check": func() error { return c.Check(ctx) },
-		"open": func() error {
-			_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
-			return err
-		},
-		"put": func() error {
-			_, err := c.Put(ctx, testKey("other"), profiles.Endpoint{}, false)
-			return err
-		},
-		"remove": func() error { return c.Remove(ctx, "security") },
-		"drop":   func() error { return c.Drop(ctx, "security") },
-	} {
-		err := itself(t, call)
-		if !fault.Is(err, fault.KeyringLocked) || !strings.Contains(fault.Of(err).Hint, "--unlock") {
-			t.Errorf("%s: %v, hint %q", what, err, fault.Of(err).Hint)
-		}
-	}
-	trials := c.Probe(ctx)
-	if trials[0].Backend != SecretService || !trials[0].Works() || trials[0].Err == nil {
-		t.Errorf("a locked keyring is there all the same: %+v", trials)
-	}
-
-	// With a display a prompt may come; here nobody answers it, and the deadline ends the vault.
-	t.Setenv("DISPLAY", ":4711")
-	late := func(err error) bool { return err != nil && strings.Contains(err.Error(), "without an answer") }
-	err := eventually(c, late, func() error {
-		_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
-		return err
-	})
-	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "a prompt may be waiting") {
-		t.Errorf("with a display: %v", err)
-	}
-	t.Setenv("DISPLAY", "")
-
-	// Nothing was harmed.
-	d.stop(&d.ring)
-	d.startRing("the right one")
-	if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
-		t.Errorf("unlocked again: %v", err)
+	slices.Sort(labels)
+	if want := []string{`broker: security $(x) '"`, `broker: session of security $(x) '"`}; !slices.Equal(labels, want) {
+		t.Errorf("labels %q, want %q", labels, want)
 	}
 }
 
@@ -419,59 +279,14 @@ func TestFileNeedsNoBus(t *testing.T) {
 	}
 }
 
-func TestSecretServiceDamagedItem(t *testing.T) {
-	d := newDesktop(t)
-	d.startRing("the right one")
-	c, ctx := d.caller(), t.Context()
-	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
-		t.Fatal(err)
-	}
-	bus := d.dial()
-	defer func() { _ = bus.Close() }()
-	var output dbus.Variant
-	var talk dbus.ObjectPath
-	if err := bus.Object(secretsName, secretsPath).Call("org.freedesktop.Secret.Service.OpenSession", 0, "plain", dbus.MakeVariant("")).Store(&output, &talk); err != nil {
-		t.Fatal(err)
-	}
-	type raw struct {
-		Session    dbus.ObjectPath
-		Parameters []byte
-		Value      []byte
-		Type       string
-	}
-	for _, value := range []string{"", "not json", `{"Data":5}`, `{"Key":"x","Data":"e30="}`, `null`} {
-		properties := map[string]dbus.Variant{
-			"org.freedesktop.Secret.Item.Label":      dbus.MakeVariant("damaged"),
-			"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"profile": itemKey("security")}),
-		}
-		if err := bus.Object(secretsName, loginPath).Call("org.freedesktop.Secret.Collection.CreateItem", 0, properties, raw{talk, nil, []byte(value), "text/plain"}, true).Err; err != nil {
-			t.Fatal(err)
-		}
-		_, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
-		if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey("security")) || !strings.Contains(err.Error(), "left as it is") {
-			t.Errorf("%q: %v", value, err)
-		}
-		key := testKey("security")
-		key.Replace = true
-		if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); !fault.Is(err, fault.Keyring) {
-			t.Errorf("%q: a damaged item was replaced unasked: %v", value, err)
-		}
-	}
-	if err := c.Remove(ctx, "security"); err != nil {
-		t.Errorf("remove a damaged item: %v", err)
-	}
-	if _, err := c.Describe(ctx, "security"); !fault.Is(err, fault.NotFound) {
-		t.Errorf("after remove: %v", err)
-	}
-}
-
 func TestProbe(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
 	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("PASSWORD_STORE_DIR", t.TempDir())
 	c := freshCaller(t)
 	c.Backend = nil
 	trials := c.Probe(t.Context())
-	if len(trials) != 2 || trials[0].Works() || trials[1].Backend != File || !trials[1].Works() || !errors.Is(trials[1].Err, ErrNotCreated) {
+	if len(trials) != 5 || trials[0].Works() || trials[1].Works() || trials[2].Works() || trials[3].Backend != File || !trials[3].Works() || !errors.Is(trials[3].Err, ErrNotCreated) || !trials[4].ByName {
 		t.Fatalf("%+v", trials)
 	}
 	if _, err := os.Stat(c.Dir); err == nil {
