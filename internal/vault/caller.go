@@ -248,9 +248,10 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 			}
 			return c.probed, nil
 		}
-		reasons = append(reasons, t.Backend+": "+t.Err.Error())
+		reason, _, _ := strings.Cut(t.Err.Error(), "; ") // what else to do is the same for all
+		reasons = append(reasons, t.Backend+": "+reason)
 	}
-	return "", fault.New(fault.Keyring, "no keyring can be used (%s); choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
+	return "", fault.New(fault.Keyring, "no keyring can be used (%s); mend one, or choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
 		WithHint("broker keyring list")
 }
 

@@ -45,12 +45,12 @@ func openPass(_ context.Context, q *request) (ring, error) {
 	}
 	for _, program := range []string{"pass", "gpg"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return nil, fault.New(fault.Keyring, "the keyring backend pass cannot be used: there is no program %s on the PATH", program).
+			return nil, fault.New(fault.Keyring, "there is no program %s on the PATH", program).
 				WithHint("broker keyring list")
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".gpg-id")); err != nil {
-		return nil, fault.New(fault.Keyring, "the keyring backend pass cannot be used: there is no password store in %s; make one, or set PASSWORD_STORE_DIR for the daemon too", dir).
+		return nil, fault.New(fault.Keyring, "there is no password store in %s; make one, or set PASSWORD_STORE_DIR for the daemon too", dir).
 			WithHint("pass init GPG-ID")
 	}
 	if nodbus.Hidden() {
@@ -77,7 +77,7 @@ func passDir() (string, error) {
 		dir = filepath.Join(os.Getenv("HOME"), ".password-store")
 	}
 	if !filepath.IsAbs(dir) { // the vault does not run where the user stands
-		return "", fault.New(fault.Keyring, "PASSWORD_STORE_DIR: %q is not an absolute path", dir)
+		return "", fault.New(fault.Keyring, "PASSWORD_STORE_DIR: %q is not an absolute path", dir).WithHint("broker keyring list")
 	}
 	return filepath.Clean(dir), nil
 }

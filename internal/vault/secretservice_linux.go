@@ -71,7 +71,7 @@ func sessionBus(backend string) (*dbus.Conn, error) {
 }
 
 func noBus(backend string, tried error) error {
-	return fault.New(fault.Keyring, "the keyring backend %s cannot be used: no session bus (%w); log in to a desktop, or set keyring_backend = file", backend, tried).
+	return fault.New(fault.Keyring, "no session bus for the keyring %s (%w); log in to a desktop, or set keyring_backend = file", backend, tried).
 		WithHint("broker keyring list")
 }
 

@@ -90,7 +90,7 @@ func put(t *testing.T, c *Caller, key Key) {
 	if _, err := c.Put(t.Context(), key, profiles.Endpoint{}, false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Remove(t.Context(), key.Name) })
+	t.Cleanup(func() { _ = c.Remove(context.Background(), key.Name) })
 }
 
 func contextAfter(ctx context.Context, d time.Duration) (context.Context, func()) {
@@ -190,7 +190,7 @@ func testSealedIn(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "sealed")
 	text := secret.New(strings.Repeat("what import took out\n", 900)) // 18,900 bytes
 	must(t, c.Seal(ctx, name, text))
-	t.Cleanup(func() { _ = c.ForgetSealed(t.Context(), name) })
+	t.Cleanup(func() { _ = c.ForgetSealed(context.Background(), name) })
 	if back, err := c.Unseal(ctx, name); err != nil || back.Reveal() != text.Reveal() {
 		t.Errorf("%d bytes, %v", len(back.Reveal()), err)
 	}

@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// TestKeyctlOtherSession: a process of another session, which possesses nothing of ours, reads and replaces the key.
+func TestKeyctlOtherSession(t *testing.T) {
+	needs(t, "keyctl")
+	c, ctx, name := keyctlBed(t).caller(t), t.Context(), unique(t, "security")
+	put(t, c, testKey(name))
+	other := keyctlBed(t).caller(t)
+	script := filepath.Join(t.TempDir(), "vault")
+	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexec setsid -w keyctl session - '"+c.Exe+"' \"$@\" 2>/dev/null\n"), 0o700))
+	other.Exe = script
+	if info, err := other.Describe(ctx, name); err != nil || info.AccessKeyID != testKeyID {
+		t.Errorf("describe: %+v, %v", info, err)
+	}
+	must(t, other.SetSeed(ctx, name, secret.New(testSeed)))
+	if info, err := c.Describe(ctx, name); err != nil || !info.HasSeed {
+		t.Errorf("after the other's write: %+v, %v", info, err)
+	}
+	// Nothing of it stays in the session of whoever wrote it.
+	if out, err := exec.Command("keyctl", "search", "@s", "user", itemKey(name)).CombinedOutput(); err == nil {
+		parents, _ := exec.Command("keyctl", "show", "@s").CombinedOutput()
+		if !bytes.Contains(parents, []byte("_uid.")) { // the user's keyring may be linked to the session
+			t.Errorf("the session holds %s:\n%s", out, parents)
+		}
+	}
+}
+
+// TestKeyctlExpiry: FAULTS 31. A key that the kernel forgot is said to be one, and can be stored again.
+func TestKeyctlExpiry(t *testing.T) {
+	for what, spoil := range map[string]func(id int) error{
+		"expired": func(id int) error { _, err := unix.KeyctlInt(unix.KEYCTL_SET_TIMEOUT, id, 1, 0, 0); return err },
+		"revoked": func(id int) error { _, err := unix.KeyctlInt(unix.KEYCTL_REVOKE, id, 0, 0, 0); return err },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c, ctx, name := keyctlBed(t).caller(t), t.Context(), unique(t, "security")
+			put(t, c, testKey(name))
+			id, err := unix.KeyctlSearch(unix.KEY_SPEC_USER_KEYRING, "user", itemKey(name), 0)
+			must(t, err)
+			must(t, spoil(id))
+			gone := func(err error) bool { return fault.Is(err, fault.NotFound) }
+			for !gone(err) {
+				if _, err = c.Describe(ctx, name); err != nil && !gone(err) {
+					t.Fatal(err)
+				}
+			}
+			if !strings.Contains(err.Error(), "expired") || fault.Of(err).Hint == "" {
+				t.Errorf("%v", err)
+			}
+			put(t, c, testKey(name))
+			if _, err := c.Describe(ctx, name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestKeyctlQuota: FAULTS 31 and 27, as a user who has the usual quota.
+func TestKeyctlQuota(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: needs root to become a user without keys")
+	}
+	if err := lookKeyctl(); err != nil {
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	home, err := os.MkdirTemp("/tmp", "quota")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	must(t, os.Chmod(home, 0o711))
+	exe := filepath.Join(home, "exe")
+	data, err := os.ReadFile(vaultExe(t))
+	must(t, err)
+	must(t, os.WriteFile(exe, data, 0o755))
+	uid := 3000000 + os.Getpid() // nobody's
+	must(t, os.Mkdir(home+"/his", 0o700))
+	must(t, os.Chown(home+"/his", uid, uid))
+	c := &Caller{StateDir: home + "/his/state"}
+	as := func(q *request) error {
+		t.Helper()
+		cmd := exec.Command(exe, "vault")
+		cmd.Stdin = bytes.NewReader(written(t, Keyctl, c, q))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		out, err := cmd.Output()
+		must(t, err)
+		var a answer
+		must(t, json.Unmarshal(out, &a))
+		if a.Fault == nil {
+			return nil
+		}
+		return a.Fault.unpack()
+	}
+	must(t, as(putRequest(testKey("security"), profiles.Endpoint{}, false)))
+	var full error
+	for i := range 100 {
+		if full = as(sealRequest("filler "+strings.Repeat("x", i), secret.New(strings.Repeat("x", 4000>>min(i/8, 5))))); full != nil {
+			break
+		}
+	}
+	if !fault.Is(full, fault.Keyring) || !strings.Contains(full.Error(), "quota") {
+		t.Fatalf("full: %v", full)
+	}
+	if err := as(&request{Op: opDescribe, Source: "security"}); err != nil {
+		t.Errorf("the key that was there: %v", err)
+	}
+	if err := as(seedRequest("security", secret.New(testSeed))); err != nil && (!strings.Contains(err.Error(), "old item stays") || as(&request{Op: opDescribe, Source: "security"}) != nil) {
+		t.Errorf("a write without room: %v", err)
+	}
+	for i := range 100 {
+		if errors.Is(as(&request{Op: opForget, Source: "filler " + strings.Repeat("x", i)}), nil) {
+			continue
+		}
+		break
+	}
+	must(t, as(&request{Op: opRemove, Source: "security"}))
+}
