@@ -126,7 +126,7 @@ func (r *passRing) check(ctx context.Context) error {
 }
 
 func passIsLocked() error {
-	return fault.New(fault.KeyringLocked, "the gpg key of the password store is locked, and nobody is here to ask for its passphrase; unlock it on a terminal or a desktop").
+	return fault.New(fault.KeyringLocked, "the gpg key of the password store is locked: nobody is here to ask for its passphrase, or the question was refused; unlock it on a terminal or a desktop").
 		WithHint("env GPG_TTY=$(tty) broker keyring test")
 }
 

@@ -62,6 +62,29 @@ func TestPassWithoutTheSecretKey(t *testing.T) {
 	}
 }
 
+// TestPassAsks: somebody is there, and answers the prompt of gpg's agent; to store a key asks too.
+func TestPassAsks(t *testing.T) {
+	b := passBed(t)
+	c, ctx := b.caller(t), t.Context()
+	put(t, c, testKey("security"))
+	must(t, os.WriteFile(filepath.Join(os.Getenv("HOME"), "answer"), nil, 0o600))
+	t.Setenv("DISPLAY", ":4711")
+	b.lock(t)
+	if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
+		t.Errorf("open: %v", err)
+	}
+	b.lock(t)
+	put(t, c, testKey("another"))
+	b.lock(t)
+	if err := c.Try(ctx, Pass); err != nil {
+		t.Errorf("try: %v", err)
+	}
+	b.lock(t)
+	if err := c.Check(ctx); !fault.Is(err, fault.KeyringLocked) {
+		t.Errorf("a check asked: %v", err)
+	}
+}
+
 // TestPassInGit: a store that is a git tree is left clean, with what was done in its history.
 func TestPassInGit(t *testing.T) {
 	needs(t, "git")
