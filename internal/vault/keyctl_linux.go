@@ -2,8 +2,10 @@ package vault
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"runtime"
+	"strings"
 
 	"github.com/99designs/keyring"
 	"golang.org/x/sys/unix"
@@ -55,6 +57,34 @@ func blameKeyctl(doing string, err error) error {
 func (r *keyctlRing) check(context.Context) error { return lookKeyctl() }
 
 func (r *keyctlRing) asks() bool { return false }
+
+// keys asks the kernel itself: the library gives up at a key that has expired, or that another program keeps to itself.
+func (r *keyctlRing) keys(context.Context) ([]string, error) {
+	const doing = "list the keyring"
+	var ids []byte
+	for {
+		n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, unix.KEY_SPEC_USER_KEYRING, ids, 0)
+		if err != nil {
+			return nil, libraryError(doing, err)
+		}
+		if n <= len(ids) {
+			ids = ids[:n]
+			break
+		}
+		ids = make([]byte, n)
+	}
+	var keys []string
+	for ; len(ids) >= 4; ids = ids[4:] {
+		about, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, int(int32(binary.NativeEndian.Uint32(ids))))
+		if err != nil {
+			continue
+		}
+		if fields := strings.Split(about, ";"); fields[0] == "user" { // type;uid;gid;permissions;description
+			keys = append(keys, fields[len(fields)-1])
+		}
+	}
+	return ours(keys), nil
+}
 
 // set runs on a thread with a session keyring of its own, which ends with it: the library makes the key there before it
 // links it to the user's in place of the old one, and would leave it in the desktop's session where it is stopped between.

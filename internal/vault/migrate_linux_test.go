@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -96,6 +98,13 @@ func TestMigrate(t *testing.T) {
 			}
 			if info, err := file.Describe(ctx, names[1]); err != nil || info.AccessKeyID != "AKIAIOSFODNN7MOVE001" {
 				t.Errorf("the only copy: %+v, %v", info, err)
+			}
+			if backend == Keyctl { // another program's key, which nobody can read any more
+				id, err := unix.AddKey("user", unique(t, "foreign"), []byte("x"), unix.KEY_SPEC_USER_KEYRING)
+				must(t, err)
+				_, err = unix.KeyctlInt(unix.KEYCTL_REVOKE, id, 0, 0, 0)
+				must(t, err)
+				t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_USER_KEYRING, 0, 0) })
 			}
 			// And back, over the one that was left.
 			back, err := other.Migrate(ctx, backend, File, true)

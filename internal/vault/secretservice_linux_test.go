@@ -153,16 +153,6 @@ func (d *desktop) caller() *Caller {
 	return c
 }
 
-// itself fails if the call had no answer of its own until the far deadline.
-func itself(t *testing.T, call func() error) error {
-	t.Helper()
-	err := call()
-	if unanswered(err) {
-		t.Errorf("it took all of its time: %v", err)
-	}
-	return err
-}
-
 // TestSecretServiceLabels: one item for a source and one for its session, with labels that a person can read.
 func TestSecretServiceLabels(t *testing.T) {
 	d := newDesktop(t)
