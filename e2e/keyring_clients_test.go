@@ -186,3 +186,40 @@ func TestClientsKeyrings(t *testing.T) {
 		})
 	}
 }
+
+// TestClientsKeyringMigrateTerminal: a person moves to a file keyring that is not there yet. Its passphrase is asked for and given to
+// the daemon, and the old keys are deleted only by a yes.
+func TestClientsKeyringMigrateTerminal(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.startSim())
+	backendHouses["pass"](t, h)
+	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	must(t, h.furnish(true))
+	h.ok(t, "credproc", "product_prod_paul") // a daemon runs
+	ask := func(dialog []line, args ...string) result {
+		t.Helper()
+		r, shown, err := converse(h.command("broker", append([]string{"keyring", "migrate", "--to", "file"}, args...)...), dialog)
+		if err != nil || r.code != 0 || strings.Contains(shown, passphrase) {
+			t.Fatalf("%v: %v\n%s", err, r, shown)
+		}
+		return r
+	}
+	r := ask([]line{{false, "New passphrase: "}, {true, passphrase}, {false, "The same again: "}, {true, passphrase},
+		{false, "Delete the old keys from pass? [y/N] "}, {true, "n"}})
+	if !strings.Contains(r.stdout, "copied 1 keys from pass to file") || !strings.Contains(r.stdout, "still in pass") {
+		t.Error(r)
+	}
+	item := filepath.Join(h.dir, "store", "broker", "broker-source-*.gpg")
+	if left, _ := filepath.Glob(item); len(left) != 1 {
+		t.Errorf("the old keys: %q", left)
+	}
+	r = ask([]line{{false, "Passphrase of the keyring: "}, {true, passphrase}, {false, "Delete the old keys from pass? [y/N] "}, {true, "y"}}, "--from", "pass")
+	if left, _ := filepath.Glob(item); len(left) != 0 || !strings.Contains(r.stdout, "deleted the old keys from pass") {
+		t.Errorf("the old keys: %q, %v", left, r)
+	}
+	must(t, h.freshCodes())
+	h.ok(t, "broker", "logout", "security")
+	h.ok(t, "credproc", "product_prod_paul") // the daemon knows the passphrase, and asks nobody
+}
