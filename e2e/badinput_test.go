@@ -124,7 +124,7 @@ func TestBadInput(t *testing.T) {
 		{name: "keyring absent", prep: func(t *testing.T, h *house) {
 			h.env = append(h.env, "DBUS_SESSION_BUS_ADDRESS=unix:path="+h.dir+"/nowhere")
 			registry("keyring_backend = file", "keyring_backend = secret-service")(t, h)
-		}, code: "1", says: "secret-service cannot be used: no session bus"},
+		}, code: "1", says: "no session bus for the keyring secret-service"},
 		{name: "keyring unknown", prep: registry("keyring_backend = file", "keyring_backend = shoebox"), code: "1", says: "shoebox"},
 		{name: "keyring gone", prep: func(t *testing.T, h *house) {
 			must(t, os.RemoveAll(filepath.Join(h.home, ".local/share/broker/keyring")))

@@ -16,7 +16,7 @@ import (
 // a test at the root sees to that.
 func TestDocs(t *testing.T) {
 	for _, page := range []string{"README.md", "docs/accounts.md",
-		"docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
+		"docs/keyrings.md", "docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
 		t.Run(page, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", page))
 			must(t, err)

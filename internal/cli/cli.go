@@ -117,6 +117,7 @@ func (p *program) app() *cli.App {
 			p.explainCommand(),
 			p.profilesCommand(),
 			p.statusCommand(),
+			p.keyringCommand(),
 			p.daemonCommand(),
 			p.completionCommand(),
 			p.versionCommand(),

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -79,16 +80,19 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 
 	store := new(profiles.Store)
 	files := p.files()
+	var chosen atomic.Pointer[string] // as it was read last: settings that are broken choose no other keyring
 	backend := func() string {
 		set, err := store.Load(files)
-		if err != nil {
-			return ""
+		if err == nil {
+			var settings profiles.Settings
+			if settings, err = set.Settings(); err == nil {
+				chosen.Store(&settings.KeyringBackend)
+			}
 		}
-		settings, err := set.Settings()
-		if err != nil {
-			return ""
+		if last := chosen.Load(); last != nil {
+			return *last
 		}
-		return settings.KeyringBackend
+		return ""
 	}
 	caller := p.newCaller(backend)
 	flights, end := context.WithCancel(context.Background())

@@ -26,6 +26,17 @@ type keyring struct {
 	p       *program
 	chosen  bool // the settings name the backend
 	backend string
+	// file: a file keyring takes part, whose passphrase is asked for on the terminal.
+	file bool
+	// existing: a file keyring that is not there is not made.
+	existing bool
+}
+
+// keyringOf is one keyring, be it in use or not.
+func (p *program) keyringOf(backend string) *keyring {
+	k := &keyring{p: p, backend: backend, file: backend == vault.File}
+	k.Caller = p.newCaller(func() string { return backend })
+	return k
 }
 
 // openKeyring takes the backend that the settings name, else the first that
@@ -41,42 +52,54 @@ func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring,
 	if k.backend, err = k.InUse(ctx); err != nil {
 		return nil, err
 	}
+	k.file = k.backend == vault.File
 	return k, nil
 }
 
-// with runs a call to the keyring. A file keyring that wants its passphrase is
-// asked for on the terminal, at most three times; one that does not exist yet is made.
+// with is attempt with the keyring in use: a passphrase that was right is given to the daemon, which keeps it from here
+// on, so that it is not asked for again; one that is not running asks when it has to.
 func (k *keyring) with(ctx context.Context, call func() error) error {
-	err := call()
-	if errors.Is(err, vault.ErrNotCreated) && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
+	pass, err := k.attempt(ctx, call)
+	if err == nil && !pass.IsZero() {
+		_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass, StayLocked: true})
+	}
+	return err
+}
+
+// attempt runs a call to the keyring. A file keyring that wants its passphrase is
+// asked for on the terminal, at most three times; one that does not exist yet is made. The passphrase that
+// was typed is returned.
+func (k *keyring) attempt(ctx context.Context, call func() error) (pass secret.String, err error) {
+	err = call()
+	if errors.Is(err, vault.ErrNotCreated) && !k.existing && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// A machine without a person: the file says the passphrase.
 		if err := k.Create(ctx, secret.String{}); err != nil {
-			return err
+			return pass, err
 		}
 		err = call()
 	}
-	for try := 1; k.backend == vault.File && fault.Is(err, fault.KeyringLocked) && hasTerminal() && try <= passphraseTries; try++ {
+	for try := 1; k.file && fault.Is(err, fault.KeyringLocked) && hasTerminal() && try <= passphraseTries; try++ {
+		fresh := errors.Is(err, vault.ErrNotCreated)
+		if fresh && k.existing {
+			break
+		}
 		if errors.Is(err, vault.ErrWrongPassphrase) {
 			k.p.warn([]string{err.Error()})
 		}
-		pass, aerr := k.askPassphrase(ctx, errors.Is(err, vault.ErrNotCreated))
-		if aerr != nil {
-			return aerr
+		var aerr error
+		if pass, aerr = k.askPassphrase(ctx, fresh); aerr != nil {
+			return pass, aerr
 		}
-		if errors.Is(err, vault.ErrNotCreated) {
+		if fresh {
 			if cerr := k.Create(ctx, pass); cerr != nil {
-				return cerr
+				return pass, cerr
 			}
 		} else {
 			k.SetPassphrase(pass)
 		}
-		if err = call(); err == nil {
-			// The daemon keeps it from here on, so that it is not asked for
-			// again; one that is not running asks when it has to.
-			_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass, StayLocked: true})
-		}
+		err = call()
 	}
-	return err
+	return pass, err
 }
 
 // askPassphrase asks for the passphrase, twice where it is a new one.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,8 +31,11 @@ const (
 	// maxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
 	maxProcesses = 4
 	// pipeDelay is how long a grandchild may hold the vault's stdout after the vault ended.
-	pipeDelay    = time.Second
-	maxStderr    = 4 << 10
+	pipeDelay = time.Second
+	maxStderr = 4 << 10
+	// outerBus tells the vault of the backend pass the address of the session bus, for the prompts of gpg's agent, while
+	// the library is shown none.
+	outerBus     = "BROKER_OUTER_BUS"
 	noticePrefix = "notice: "
 )
 
@@ -46,7 +50,7 @@ type Caller struct {
 	// Exe is the program that runs Main for the argument "vault". The default is this very program, even if its
 	// file was replaced since.
 	Exe string
-	// Backend says which keyring was chosen: SecretService, File, or "" for the first that works,
+	// Backend says which keyring was chosen: one of Backends, or "" for the first that works,
 	// which is then kept. Nil is "". See InUse.
 	Backend func() string
 	// Dir is the directory of the file keyring, absolute.
@@ -90,6 +94,7 @@ type Info struct {
 type Trial struct {
 	Backend string
 	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked
+	ByName  bool  // it is used only where the settings name it
 }
 
 // Works reports whether the backend is there, be it locked.
@@ -200,16 +205,20 @@ func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 // Probe tries each backend, and says of each whether it can be used or why not. It writes nothing and asks nobody.
 func (c *Caller) Probe(ctx context.Context) []Trial {
 	var trials []Trial
-	for _, backend := range Backends() {
-		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-		_, err := c.run(ctx, &request{Op: opProbe, Backend: backend})
-		cancel()
-		trials = append(trials, Trial{backend, err})
+	for _, b := range platform {
+		trials = append(trials, c.try(ctx, b))
 	}
 	return trials
 }
 
-// InUse is the backend that the calls use: the chosen one, or the first of Probe that works, which stays
+func (c *Caller) try(ctx context.Context, b backend) Trial {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := c.run(ctx, &request{Op: opProbe, Backend: b.name})
+	return Trial{b.name, err, b.byName}
+}
+
+// InUse is the backend that the calls use: the chosen one, or the first of Backends that works and may be taken unasked, which stays
 // the one until this Caller is gone. Whoever stores the first key should write it to the settings.
 // Keyring with all reasons if none works.
 func (c *Caller) InUse(ctx context.Context) (string, error) {
@@ -225,7 +234,11 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 		return known, nil
 	}
 	var reasons []string
-	for _, t := range c.Probe(ctx) {
+	for _, b := range platform {
+		if b.byName {
+			continue
+		}
+		t := c.try(ctx, b)
 		if t.Works() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -234,10 +247,11 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 			}
 			return c.probed, nil
 		}
-		reasons = append(reasons, t.Backend+": "+t.Err.Error())
+		reason, _, _ := strings.Cut(t.Err.Error(), "; ") // what else to do is the same for all
+		reasons = append(reasons, t.Backend+": "+reason)
 	}
-	return "", fault.New(fault.Keyring, "no keyring can be used (%s)", strings.Join(reasons, "; ")).
-		WithHint("broker status")
+	return "", fault.New(fault.Keyring, "no keyring can be used (%s); mend one, or choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
+		WithHint("broker keyring list")
 }
 
 // run is one vault process.
@@ -251,6 +265,9 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
+	}
+	if q.Op == opMigrate || q.Op == opClear {
+		timeout = max(timeout, migrateTimeout)
 	}
 	select {
 	case slots <- struct{}{}:
@@ -270,7 +287,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	}
 	q.OffsetMS = c.offset.Milliseconds()
 	c.mu.Unlock()
-	if q.Backend != File {
+	if !q.ownFile() {
 		q.Passphrase = ""
 	}
 	q.Dir, q.StateDir, q.TimeoutMS = c.Dir, c.StateDir, timeout.Milliseconds()
@@ -312,7 +329,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	}}
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Args = []string{"broker", "vault"}
-	cmd.Env = environment(os.Environ(), q.Backend == SecretService || q.Foreign != nil && q.Foreign.Backend == SecretService)
+	cmd.Env = environment(os.Environ(), q.backends())
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -346,7 +363,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 func ended(state *os.ProcessState, stderr *lines) error {
 	if state.ExitCode() == nodbus.BusSilent {
 		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
-			WithHint("broker status")
+			WithHint("broker keyring list")
 	}
 	how := state.String() // "exit status 2", "signal: killed"
 	for line := range strings.Lines(stderr.data.String()) {
@@ -382,10 +399,12 @@ func (c *Caller) program() (string, error) {
 }
 
 // environment is what a vault process needs to find the user's keyring and AWS. Above all no AWS_* credentials.
-func environment(from []string, bus bool) []string {
+func environment(from []string, backends []string) []string {
+	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
+	pass := slices.Contains(backends, Pass)
 	var env []string
 	for _, kv := range from {
-		name, _, _ := strings.Cut(kv, "=")
+		name, value, _ := strings.Cut(kv, "=")
 		switch strings.ToUpper(name) {
 		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
 			"SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
@@ -396,8 +415,27 @@ func environment(from []string, bus bool) []string {
 		case "PATH", "Path", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "AWS_CA_BUNDLE":
 			env = append(env, kv)
 			continue
+		case "GNUPGHOME":
+			if pass {
+				env = append(env, kv)
+			}
+			continue
+		case "GPG_TTY":
+			// A daemon has no terminal of its own, and must not ask on somebody's.
+			if pass && ownsTerminal() {
+				env = append(env, kv)
+			}
+			continue
+		case "DBUS_SESSION_BUS_ADDRESS":
+			if pass && !bus {
+				env = append(env, outerBus+"="+value)
+			}
 		}
-		for _, prefix := range []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"} {
+		prefixes := []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"}
+		if pass {
+			prefixes = append(prefixes, "PASSWORD_STORE_")
+		}
+		for _, prefix := range prefixes {
 			if strings.HasPrefix(name, prefix) {
 				env = append(env, kv)
 			}
@@ -408,6 +446,16 @@ func environment(from []string, bus bool) []string {
 		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+nodbus.Disabled)
 	}
 	return env
+}
+
+// ownsTerminal reports whether this process has a controlling terminal.
+func ownsTerminal() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = tty.Close()
+	return true
 }
 
 // bounded keeps the first bytes of a stream. With fail, more is an error, which ends the stream.

@@ -239,6 +239,26 @@ func (r *fileRing) items() ([]string, error) {
 
 func (r *fileRing) check(context.Context) error { return r.prove() }
 
+// asks is false: the passphrase comes with the request.
+func (r *fileRing) asks() bool { return false }
+
+func (r *fileRing) keys(context.Context) ([]string, error) {
+	if err := r.prove(); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return nil, libraryError("list the keyring", err)
+	}
+	var keys []string
+	for _, e := range entries {
+		if e.Name() != checkKey {
+			keys = append(keys, e.Name())
+		}
+	}
+	return ours(keys), nil
+}
+
 func (r *fileRing) get(_ context.Context, key string) ([]byte, error) {
 	if err := r.prove(); err != nil {
 		return nil, err

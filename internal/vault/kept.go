@@ -19,7 +19,7 @@ import (
 
 const (
 	keptVersion = 1
-	keptPrefix  = "broker-session-"
+	keptPrefix  = ourPrefix + "session-"
 	// keptMargin and a tenth of its life are left at least of a kept session that is used.
 	keptMargin = 5 * time.Minute
 	// longestKept is the longest that GetSessionToken gives.

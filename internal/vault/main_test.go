@@ -230,6 +230,16 @@ func unanswered(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "the keyring did not answer") || strings.Contains(err.Error(), "without an answer"))
 }
 
+// itself fails if the call had no answer of its own until the far deadline.
+func itself(t *testing.T, call func() error) error {
+	t.Helper()
+	err := call()
+	if unanswered(err) {
+		t.Errorf("it took all of its time: %v", err)
+	}
+	return err
+}
+
 var (
 	instrumented bool // this binary has the race detector
 	plainDir     string

@@ -37,6 +37,10 @@ const (
 
 	opForeignKeys operation = "foreign-keys"
 	opAdopt       operation = "adopt"
+
+	opTry     operation = "try"
+	opMigrate operation = "migrate"
+	opClear   operation = "clear"
 )
 
 // request is what the caller writes.
@@ -62,6 +66,9 @@ type request struct {
 	Foreign       *Foreign `json:"foreign,omitempty"`
 	ForeignKey    string   `json:"foreign_key,omitempty"`
 	ForeignPhrase string   `json:"foreign_passphrase,omitempty"`
+	// To is the backend that items are copied to; Overwrite lets them take the place of others.
+	To        string `json:"to,omitempty"`
+	Overwrite bool   `json:"overwrite,omitempty"`
 	// UseSeed says that the stored seed is of the device that the call names.
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
@@ -76,11 +83,24 @@ type answer struct {
 	Info        *Info              `json:"info,omitempty"`
 	Sealed      string             `json:"sealed,omitempty"`
 	Serials     []string           `json:"serials,omitempty"` // of MFA devices
-	Names       []string           `json:"names,omitempty"`   // of keys in a foreign keyring
+	Names       []string           `json:"names,omitempty"`   // of keys in a foreign keyring, or of sources that stay
+	Copied      *Copied            `json:"copied,omitempty"`
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
 }
+
+// backends are the keyrings that the request is about.
+func (q *request) backends() []string {
+	names := []string{q.Backend, q.To}
+	if q.Foreign != nil {
+		names = append(names, q.Foreign.Backend)
+	}
+	return names
+}
+
+// ownFile reports whether the request is about our own file keyring, whose passphrase it then brings.
+func (q *request) ownFile() bool { return q.Backend == File || q.To == File }
 
 type answerFault struct {
 	Kind    fault.Kind `json:"kind"`

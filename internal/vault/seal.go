@@ -12,7 +12,7 @@ import (
 // What `broker import` takes out of a file is sealed in the keyring until it is forgotten, in items of their own
 // that nothing else reads.
 
-const sealedPrefix = "broker-sealed-"
+const sealedPrefix = ourPrefix + "sealed-"
 
 // Seal stores bytes under a name, in place of what was there, and reads them back. Faults: Usage for more than about 60 KiB.
 func (c *Caller) Seal(ctx context.Context, name string, data secret.String) error {

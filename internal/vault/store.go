@@ -13,22 +13,16 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/99designs/keyring"
-
 	"broker/internal/fault"
 	"broker/internal/secret"
-
-	// Hides the session bus from the keyring library's init; see there.
-	"broker/internal/vault/nodbus"
 )
-
-func init() { nodbus.Restore() } // the library's init ran before this one
 
 const (
 	itemVersion  = 1
 	maxName      = 1024
 	maxSecret    = 4096
-	itemPrefix   = "broker-source-"
+	ourPrefix    = "broker-"
+	itemPrefix   = ourPrefix + "source-"
 	checkKey     = "broker-check" // the file backend's proof of the passphrase
 	checkText    = "broker keyring v1"
 	maxItemBytes = 64 << 10
@@ -51,11 +45,18 @@ type ring interface {
 	get(ctx context.Context, key string) ([]byte, error)
 	set(ctx context.Context, key, label string, data []byte) error
 	remove(ctx context.Context, key string) error
+	// keys are the names of all that is ours in it.
+	keys(ctx context.Context) ([]string, error)
 	// check proves that the keyring can be used now, asking nobody.
 	check(ctx context.Context) error
+	// asks reports whether a locked keyring would ask somebody for its password when it is used.
+	asks() bool
 }
 
-var errNoItem = errors.New("no such item in the keyring")
+var (
+	errNoItem  = errors.New("no such item in the keyring")
+	errExpired = fmt.Errorf("%w: it has expired", errNoItem)
+)
 
 // itemKey is the name of a source's item. Names may hold anything, keys of keyrings may not.
 func itemKey(name string) string { return hashedKey(itemPrefix, name) }
@@ -100,6 +101,9 @@ func checkKeyPair(id string, key secret.String) error {
 // load reads the item of a source.
 func load(ctx context.Context, r ring, name string) (item, error) {
 	data, err := r.get(ctx, itemKey(name))
+	if errors.Is(err, errExpired) {
+		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", fault.Word(name))
+	}
 	if errors.Is(err, errNoItem) {
 		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", fault.Word(name))
 	}
@@ -142,22 +146,6 @@ func store(ctx context.Context, r ring, it item) error {
 	return fault.New(fault.Keyring, "the keyring did not give back what was written for source %q; the old item stays", it.Name)
 }
 
-// guard calls the keyring library, whose type assertions panic on answers that it did not expect.
-func guard[T any](call func() (T, error)) (result T, err error) {
-	defer func() {
-		if recover() != nil { // the value may hold what was being decoded: not shown
-			err = errors.New("the keyring library could not understand what it read")
-		}
-	}()
-	return call()
-}
-
-// openLibrary opens one backend of the library, and no other.
-func openLibrary(cfg keyring.Config, backend keyring.BackendType) (keyring.Keyring, error) {
-	cfg.AllowedBackends = []keyring.BackendType{backend}
-	return guard(func() (keyring.Keyring, error) { return keyring.Open(cfg) })
-}
-
 // strictJSON decodes one JSON value, all of it, with no field that is not known. Its errors never
 // repeat the text.
 func strictJSON(data []byte, into any) error {
@@ -170,36 +158,4 @@ func strictJSON(data []byte, into any) error {
 		return errors.New("there is text after its end")
 	}
 	return nil
-}
-
-func unsupported(backend string) error {
-	return fault.New(fault.Keyring, "the keyring backend %q is not supported by this version; keyring_backend in [settings] can be %s", backend, strings.Join(Backends(), " or ")).
-		WithHint("broker status")
-}
-
-// Backends are the keyring backends of this version, in the order in which Probe tries them.
-func Backends() []string { return []string{SecretService, File} }
-
-// The names of the backends, as keyring_backend in [settings] has them.
-const (
-	SecretService = "secret-service"
-	File          = "file"
-)
-
-// openRing opens the backend that was asked for, and never another one.
-func openRing(ctx context.Context, q *request) (ring, error) {
-	switch q.Backend {
-	case SecretService:
-		return openSecretService(ctx, q.StateDir)
-	case File:
-		return openFile(q.Dir, secret.New(q.Passphrase))
-	case "":
-		return nil, fault.New(fault.Keyring, "no keyring backend was chosen; %s are there", strings.Join(Backends(), " or "))
-	}
-	return nil, unsupported(q.Backend)
-}
-
-// libraryError makes a fault of an error of the keyring library. Its texts hold paths and D-Bus names, no payloads.
-func libraryError(doing string, err error) error {
-	return fault.New(fault.Keyring, "%s: %w", doing, fmt.Errorf("%s", fault.Line(err.Error())))
 }

@@ -3,6 +3,8 @@ package vault
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +20,11 @@ type lossyRing struct {
 
 func (r *lossyRing) lock(context.Context) (func(), error) { return func() {}, nil }
 func (r *lossyRing) check(context.Context) error          { return nil }
+func (r *lossyRing) asks() bool                           { return false }
+
+func (r *lossyRing) keys(context.Context) ([]string, error) {
+	return slices.Collect(maps.Keys(r.items)), nil
+}
 
 func (r *lossyRing) get(_ context.Context, key string) ([]byte, error) {
 	data, ok := r.items[key]

@@ -144,7 +144,7 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 // do is the table of operations.
 func (e *errand) do(ctx context.Context) (*answer, error) {
 	switch e.Op {
-	case opProbe, opCheck, opCreate, opForeignKeys:
+	case opProbe, opCheck, opCreate, opForeignKeys, opTry, opMigrate, opClear:
 	default:
 		if err := checkName(e.Source); err != nil {
 			return nil, err
@@ -153,7 +153,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 	if e.Op == opForeignKeys { // it has nothing to do with our own keyring
 		return e.foreignKeys(ctx)
 	}
-	if e.Backend == File && e.Passphrase == "" {
+	if e.ownFile() && e.Passphrase == "" {
 		pass, err := passphraseFromFile()
 		if err != nil {
 			return nil, err
@@ -194,6 +194,12 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.devices(ctx, r)
 	case opAdopt:
 		return e.adopt(ctx, r)
+	case opTry:
+		return e.try(ctx, r)
+	case opMigrate:
+		return e.migrate(ctx, r)
+	case opClear:
+		return e.clear(ctx, r)
 	}
 	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
 }

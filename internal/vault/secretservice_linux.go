@@ -3,8 +3,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,22 +31,18 @@ const (
 
 // secretServiceRing keeps items in the login collection.
 type secretServiceRing struct {
-	bus      *dbus.Conn
-	lib      keyring.Keyring
-	stateDir string
+	libraryRing
+	bus *dbus.Conn
 }
 
 // openSecretService looks before the library does, which has no time-outs: is the service there, does it
 // have the login collection, is that open or is there somebody to ask?
-func openSecretService(ctx context.Context, stateDir string) (*secretServiceRing, error) {
-	if nodbus.Hidden() {
-		return nil, noBus(errors.New("DBUS_SESSION_BUS_ADDRESS is not set, and there is no socket $XDG_RUNTIME_DIR/bus"))
-	}
-	bus, err := dbus.SessionBus() // the library's own connection, made in its init
+func openSecretService(ctx context.Context, q *request) (ring, error) {
+	bus, err := sessionBus(SecretService)
 	if err != nil {
-		return nil, noBus(errors.New("DBUS_SESSION_BUS_ADDRESS is set, but: " + fault.Line(err.Error())))
+		return nil, err
 	}
-	r := &secretServiceRing{bus: bus, stateDir: stateDir}
+	r := &secretServiceRing{bus: bus}
 	locked, err := r.locked(ctx)
 	if err != nil {
 		return nil, err
@@ -56,20 +50,30 @@ func openSecretService(ctx context.Context, stateDir string) (*secretServiceRing
 	if locked && !display() {
 		return nil, collectionIsLocked()
 	}
-	r.lib, err = openLibrary(keyring.Config{LibSecretCollectionName: loginCollection}, keyring.SecretServiceBackend)
+	lib, err := openLibrary(keyring.Config{LibSecretCollectionName: loginCollection}, keyring.SecretServiceBackend)
 	if err != nil {
 		return nil, libraryError("open the Secret Service", err)
 	}
+	r.libraryRing = libraryRing{writerLock{q.StateDir}, lib, blameSecretService}
 	return r, nil
 }
 
-func noBus(tried error) error {
-	return fault.New(fault.Keyring, "the keyring backend secret-service cannot be used: no session bus (%w); log in to a desktop, or set keyring_backend = file", tried).
-		WithHint("broker status")
+// sessionBus is the library's own connection, made in its init.
+func sessionBus(backend string) (*dbus.Conn, error) {
+	if nodbus.Hidden() {
+		return nil, noBus(backend, errors.New("DBUS_SESSION_BUS_ADDRESS is not set, and there is no socket $XDG_RUNTIME_DIR/bus"))
+	}
+	bus, err := dbus.SessionBus()
+	if err != nil {
+		return nil, noBus(backend, errors.New("DBUS_SESSION_BUS_ADDRESS is set, but: "+fault.Line(err.Error())))
+	}
+	return bus, nil
 }
 
-// display reports whether a prompt of the keyring could be seen by somebody.
-func display() bool { return os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "" }
+func noBus(backend string, tried error) error {
+	return fault.New(fault.Keyring, "no session bus for the keyring %s (%w); log in to a desktop, or set keyring_backend = file", backend, tried).
+		WithHint("broker keyring list")
+}
 
 // property reads one property, bounded in time. The old D-Bus library has no call for that.
 func (r *secretServiceRing) property(ctx context.Context, timeout time.Duration, path dbus.ObjectPath, name string) (dbus.Variant, error) {
@@ -129,7 +133,7 @@ func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
 	}
 	if !slices.Contains(paths, loginPath) {
 		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
-			WithHint("broker status")
+			WithHint("broker keyring list")
 	}
 	return r.isLocked(ctx, loginPath)
 }
@@ -142,48 +146,26 @@ func (r *secretServiceRing) check(ctx context.Context) error {
 	return err
 }
 
-// lock serialises our own writers; the service itself has no such thing.
-func (r *secretServiceRing) lock(ctx context.Context) (func(), error) {
-	if !filepath.IsAbs(r.stateDir) {
-		return nil, fault.New(fault.Keyring, "the state directory %q is not an absolute path", r.stateDir)
-	}
-	if err := os.MkdirAll(r.stateDir, 0o700); err != nil {
-		return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
-	}
-	return lockFile(ctx, filepath.Join(r.stateDir, "keyring.lock"))
-}
+func (r *secretServiceRing) asks() bool { return display() }
 
-func (r *secretServiceRing) get(_ context.Context, key string) ([]byte, error) {
-	found, err := guard(func() (keyring.Item, error) { return r.lib.Get(key) })
-	switch {
-	case err == nil:
-		return found.Data, nil
-	case errors.Is(err, keyring.ErrKeyNotFound):
-		return nil, errNoItem
-	}
-	if isLocked(err) {
-		return nil, collectionIsLocked()
-	}
+// blameSecretService makes a fault of an error of the library.
+func blameSecretService(doing string, err error) error {
 	var answered dbus.Error
-	if errors.As(err, &answered) {
-		return nil, libraryError("read the keyring", err)
+	switch {
+	case !errors.As(err, &answered):
+		return nil
+	case answered.Name == "org.freedesktop.Secret.Error.IsLocked": // nobody unlocked it, or the prompt was dismissed
+		return collectionIsLocked()
 	}
-	// The library wraps the item in its own JSON; that is what cannot be decoded here.
-	return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is", key)
+	return libraryError(doing, err)
 }
 
 func (r *secretServiceRing) set(ctx context.Context, key, label string, data []byte) error {
-	_, err := guard(func() (struct{}, error) {
-		return struct{}{}, r.lib.Set(keyring.Item{Key: key, Label: label, Data: data})
-	})
-	if isLocked(err) {
-		return collectionIsLocked()
+	err := r.libraryRing.set(ctx, key, label, data)
+	if err == nil {
+		r.label(ctx, key, label)
 	}
-	if err != nil {
-		return libraryError("write the keyring; the old item stays", err)
-	}
-	r.label(ctx, key, label)
-	return nil
+	return err
 }
 
 // label gives the item a name that people can read in their keyring's window, where the
@@ -201,27 +183,25 @@ func (r *secretServiceRing) label(ctx context.Context, key, label string) {
 		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, "org.freedesktop.Secret.Item", "Label", dbus.MakeVariant(label))
 }
 
-func (r *secretServiceRing) remove(ctx context.Context, key string) error {
-	if _, err := r.get(ctx, key); errors.Is(err, errNoItem) {
-		return err // the library takes a missing item for success
-	} else if fault.Is(err, fault.KeyringLocked) {
-		return err
+// keys asks the service itself: the library would give the labels.
+func (r *secretServiceRing) keys(ctx context.Context) ([]string, error) {
+	v, err := r.property(ctx, startTimeout, loginPath, "org.freedesktop.Secret.Collection.Items")
+	if err != nil {
+		return nil, libraryError("list the keyring", err)
 	}
-	_, err := guard(func() (struct{}, error) { return struct{}{}, r.lib.Remove(key) })
-	switch {
-	case isLocked(err):
-		return collectionIsLocked()
-	case err != nil:
-		return libraryError("remove from the keyring", err)
+	items, ok := v.Value().([]dbus.ObjectPath)
+	if !ok {
+		return nil, fault.New(fault.Keyring, "the Secret Service gave no list of items")
 	}
-	if _, err := r.get(ctx, key); !errors.Is(err, errNoItem) {
-		return fault.New(fault.Keyring, "the keyring did not remove %s", key)
+	var keys []string
+	for _, item := range items {
+		v, err := r.property(ctx, askTimeout, item, "org.freedesktop.Secret.Item.Attributes")
+		if err != nil {
+			return nil, libraryError("list the keyring", err)
+		}
+		if attributes, ok := v.Value().(map[string]string); ok {
+			keys = append(keys, attributes["profile"])
+		}
 	}
-	return nil
-}
-
-// isLocked reports whether the service refused because nobody unlocked it, or because a prompt was dismissed.
-func isLocked(err error) bool {
-	var answered dbus.Error
-	return errors.As(err, &answered) && answered.Name == "org.freedesktop.Secret.Error.IsLocked"
+	return ours(keys), nil
 }

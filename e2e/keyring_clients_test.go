@@ -1,0 +1,225 @@
+//go:build clients
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// backendHouses make a house with a keyring of each kind, open, as a login leaves it.
+var backendHouses = map[string]func(*testing.T, *house){
+	"file": func(*testing.T, *house) {},
+	"secret-service": func(t *testing.T, h *house) {
+		h.startBus(t)
+		h.serve(t, "login-password", []string{"gnome-keyring-daemon", "--foreground", "--components=secrets", "--unlock"},
+			"org.freedesktop.secrets", "/org/freedesktop/secrets/collection/login", "org.freedesktop.DBus.Properties.Get", "string:org.freedesktop.Secret.Collection", "string:Locked")
+	},
+	"kwallet": func(t *testing.T, h *house) {
+		h.startBus(t)
+		h.env = append(h.env, "QT_QPA_PLATFORM=offscreen")
+		hash := "array:byte:" + strings.TrimSuffix(strings.Repeat("7,", 56), ",") // of a password, as PAM gives it
+		h.serve(t, "", []string{"kwalletd5"}, "org.kde.kwalletd5", "/modules/kwalletd5", "org.kde.KWallet.pamOpen", "string:kdewallet", hash, "int32:0")
+	},
+	"pass": func(t *testing.T, h *house) {
+		for _, name := range []string{"pass", "gpg"} {
+			if len(installed(name)) == 0 {
+				missing(t, name)
+			}
+		}
+		dir, err := os.MkdirTemp("", "gpg") // the agent's socket wants a short path
+		must(t, err)
+		t.Cleanup(func() {
+			_ = exec.Command("gpgconf", "--homedir", dir, "--kill", "all").Run()
+			_ = os.RemoveAll(dir)
+		})
+		h.env = append(h.env, "GNUPGHOME="+dir, "PASSWORD_STORE_DIR="+filepath.Join(h.dir, "store"))
+		h.ok(t, "gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "paul@example.com", "future-default", "default", "never")
+		h.ok(t, "pass", "init", "paul@example.com")
+	},
+	"keyctl": func(t *testing.T, h *house) {
+		if len(installed("keyctl")) == 0 {
+			missing(t, "keyctl")
+		}
+		if out, err := exec.Command("keyctl", "describe", "@u").CombinedOutput(); err != nil {
+			missing(t, "the kernel's keyring: "+string(out))
+		}
+	},
+}
+
+// startBus gives the house a session bus.
+func (h *house) startBus(t *testing.T) {
+	for _, name := range []string{"dbus-daemon", "dbus-send"} {
+		if len(installed(name)) == 0 {
+			missing(t, name)
+		}
+	}
+	runtime, err := os.MkdirTemp("", "bus")
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, h.stopDaemon()) // its socket is there too
+		_ = os.RemoveAll(runtime)
+	})
+	address := "unix:path=" + runtime + "/bus"
+	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime, "DBUS_SESSION_BUS_ADDRESS="+address)
+	h.start(t, "", "dbus-daemon", "--session", "--nofork", "--address="+address)
+	h.until(t, "the bus", func() bool { return isSocket(runtime + "/bus") })
+}
+
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&os.ModeSocket != 0
+}
+
+// start starts a program that runs until the test ends.
+func (h *house) start(t *testing.T, stdin, name string, args ...string) {
+	t.Helper()
+	if len(installed(name)) == 0 {
+		missing(t, name)
+	}
+	cmd := h.command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGKILL)
+		_ = cmd.Wait()
+	})
+}
+
+// serve starts a keyring and asks it something over the bus until it answers.
+func (h *house) serve(t *testing.T, stdin string, command []string, service, object, method string, args ...string) {
+	t.Helper()
+	h.start(t, stdin, command[0], command[1:]...)
+	h.until(t, command[0], func() bool {
+		return h.run("dbus-send", append([]string{"--session", "--print-reply", "--dest=" + service, object, method}, args...)...).code == 0
+	})
+}
+
+func (h *house) until(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !ready(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%s did not start", what)
+		}
+	}
+}
+
+// keyringRow is what `broker keyring list --json` says of a keyring.
+func (h *house) keyringRow(t *testing.T, backend string) (row struct {
+	Backend, State string
+	InUse          bool `json:"in_use"`
+}) {
+	t.Helper()
+	var rows []json.RawMessage
+	must(t, json.Unmarshal([]byte(h.ok(t, "broker", "keyring", "list", "--json")), &rows))
+	for _, raw := range rows {
+		must(t, json.Unmarshal(raw, &row))
+		if row.Backend == backend {
+			return row
+		}
+	}
+	t.Fatalf("no %s in %s", backend, rows)
+	return row
+}
+
+// TestClientsKeyrings runs the programs with each keyring, headless: add, use, rotate the item, move it, remove it.
+func TestClientsKeyrings(t *testing.T) {
+	for backend, furnish := range backendHouses {
+		t.Run(backend, func(t *testing.T) {
+			h := newHouse(t)
+			must(t, h.startSim())
+			furnish(t, h)
+			must(t, h.write(h.registry(), "[settings]\nkeyring_backend = "+backend+"\nsts_endpoint = "+h.sim.url+"\n"))
+			must(t, h.write(h.awsConfig(), demoConfig))
+			credentials := func(profile string) {
+				t.Helper()
+				if _, err := parseDocument(h.ok(t, "credproc", profile)); err != nil {
+					t.Error(err)
+				}
+			}
+			t.Cleanup(func() { h.run("broker", "remove", "security", "--yes") }) // the kernel's is one for all tests
+
+			h.run("broker", "remove", "security", "--yes")
+			must(t, h.furnish(true))
+			if row := h.keyringRow(t, backend); row.State != "works" && backend != "file" || !row.InUse {
+				t.Errorf("%+v", row)
+			}
+			h.ok(t, "broker", "keyring", "test")
+			credentials("product_prod_paul")
+			h.counted(t, "GetSessionToken", 1)
+
+			// The item anew, with its seed.
+			csv := filepath.Join(h.dir, "again.csv")
+			must(t, os.WriteFile(csv, fmt.Appendf(nil, "Access key ID,Secret access key\n%s,%s\n", keyID, keySecret), 0o600))
+			h.ok(t, "broker", "add", "security", "--csv", csv)
+			must(t, h.freshCodes())
+			h.ok(t, "broker", "logout", "security")
+			credentials("product_dev_paul")
+			h.counted(t, "GetSessionToken", 2)
+
+			// A new daemon finds the session that was kept.
+			must(t, h.stopDaemon())
+			credentials("product_prod_paul")
+			h.counted(t, "GetSessionToken", 2)
+
+			// Somewhere else and back, under a daemon that stays. It asks the new keyring, since the old one is empty.
+			if backend != "file" {
+				for _, to := range []string{"file", backend} {
+					h.ok(t, "broker", "keyring", "migrate", "--to", to, "--delete-old")
+					must(t, h.freshCodes())
+					h.ok(t, "broker", "logout", "security")
+					credentials("product_prod_paul")
+				}
+				h.counted(t, "GetSessionToken", 4)
+			}
+			h.ok(t, "broker", "remove", "security", "--yes")
+			if err := checkFailure(h.run("credproc", "product_prod_paul"), "3", "credproc", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestClientsKeyringMigrateTerminal: a person moves to a file keyring that is not there yet. Its passphrase is asked for and given to
+// the daemon, and the old keys are deleted only by a yes.
+func TestClientsKeyringMigrateTerminal(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.startSim())
+	backendHouses["pass"](t, h)
+	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	must(t, h.furnish(true))
+	h.ok(t, "credproc", "product_prod_paul") // a daemon runs
+	ask := func(dialog []line, args ...string) result {
+		t.Helper()
+		r, shown, err := converse(h.command("broker", append([]string{"keyring", "migrate", "--to", "file"}, args...)...), dialog)
+		if err != nil || r.code != 0 || strings.Contains(shown, passphrase) {
+			t.Fatalf("%v: %v\n%s", err, r, shown)
+		}
+		return r
+	}
+	r := ask([]line{{false, "New passphrase: "}, {true, passphrase}, {false, "The same again: "}, {true, passphrase},
+		{false, "Delete the old keys from pass? [y/N] "}, {true, "n"}})
+	if !strings.Contains(r.stdout, "copied 1 keys from pass to file") || !strings.Contains(r.stdout, "still in pass") {
+		t.Error(r)
+	}
+	item := filepath.Join(h.dir, "store", "broker", "broker-source-*.gpg")
+	if left, _ := filepath.Glob(item); len(left) != 1 {
+		t.Errorf("the old keys: %q", left)
+	}
+	r = ask([]line{{false, "Passphrase of the keyring: "}, {true, passphrase}, {false, "Delete the old keys from pass? [y/N] "}, {true, "y"}}, "--from", "pass")
+	if left, _ := filepath.Glob(item); len(left) != 0 || !strings.Contains(r.stdout, "deleted the old keys from pass") {
+		t.Errorf("the old keys: %q, %v", left, r)
+	}
+	must(t, h.freshCodes())
+	h.ok(t, "broker", "logout", "security")
+	h.ok(t, "credproc", "product_prod_paul") // the daemon knows the passphrase, and asks nobody
+}

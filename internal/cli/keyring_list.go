@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/vault"
+)
+
+func (p *program) keyringListCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "say which keyrings can be used here, which one is, and why others cannot",
+		Description: "The first in the list that works is chosen when the first key is stored, and written to the settings.\n" +
+			"From then on it is the only one. Nothing is written, and nobody is asked.",
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
+			}
+			return p.keyringList(c)
+		},
+	}
+}
+
+// keyringJSON is one keyring in `broker keyring list --json`.
+type keyringJSON struct {
+	Backend string `json:"backend"`
+	State   string `json:"state"`   // works, new, locked, unusable
+	InUse   bool   `json:"in_use"`  // the settings name it
+	Default bool   `json:"default"` // the settings name none, and the first key goes here
+	Reason  string `json:"reason,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Note    string `json:"note,omitempty"`
+}
+
+func (p *program) keyringList(c *cli.Context) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return err
+	}
+	chosen := settings.KeyringBackend
+	rows := []keyringJSON{}
+	known, defaulted := false, false
+	for _, t := range p.newCaller(nil).Probe(c.Context) {
+		row := keyringRow(t)
+		row.InUse = t.Backend == chosen
+		row.Default = chosen == "" && !defaulted && t.Works() && !t.ByName
+		known, defaulted = known || row.InUse, defaulted || row.Default
+		rows = append(rows, row)
+	}
+	if chosen != "" && !known {
+		row := keyringRow(vault.Trial{Backend: chosen, Err: vault.CheckBackend(chosen)})
+		row.InUse = true
+		rows = append(rows, row)
+	}
+	if c.Bool("json") {
+		return p.printJSON(rows)
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "KEYRING\tSTATE\tUSE\tREMARK")
+	for _, row := range rows {
+		use := "-"
+		switch {
+		case row.InUse:
+			use = "in use"
+		case row.Default:
+			use = "for the first key"
+		}
+		remark := row.Reason
+		if row.Note != "" {
+			remark = row.Note
+			if row.Reason != "" {
+				remark += "; " + row.Reason
+			}
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", fault.Line(row.Backend), row.State, use, dash(fault.Line(remark)))
+	}
+	return w.Flush()
+}
+
+func keyringRow(t vault.Trial) keyringJSON {
+	row := keyringJSON{Backend: t.Backend, State: "works", Note: vault.Note(t.Backend)}
+	if t.Err == nil {
+		return row
+	}
+	row.State, row.Reason, row.Hint = "unusable", t.Err.Error(), fault.Of(t.Err).Hint
+	switch {
+	case errors.Is(t.Err, vault.ErrNotCreated):
+		row.State = "new" // the first key makes it
+	case t.Works():
+		row.State = "locked"
+	}
+	return row
+}

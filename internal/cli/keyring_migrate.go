@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/vault"
+	"broker/internal/wire"
+)
+
+func (p *program) keyringMigrateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "migrate",
+		Usage: "copy all keys to another keyring, and use that one from then on",
+		Description: "Each key is copied and read back; then the settings are changed; then you are asked whether the old\n" +
+			"ones are to be deleted. Wherever it is interrupted, the keyring in use holds every key, and the same\n" +
+			"command may be typed again.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "to", Usage: "the `BACKEND` to copy to"},
+			&cli.StringFlag{Name: "from", Usage: "the `BACKEND` to copy from; default: the one in use"},
+			&cli.BoolFlag{Name: "overwrite", Usage: "replace keys of the same sources that the other keyring holds already"},
+			&cli.BoolFlag{Name: "delete-old", Usage: "delete the old keys without asking"},
+			&cli.BoolFlag{Name: "keep-old", Usage: "keep the old keys without asking"},
+		},
+		BashComplete: p.completeBackends(false, "--to", "--from"),
+		Action:       p.keyringMigrate,
+	}
+}
+
+func (p *program) keyringMigrate(c *cli.Context) error {
+	ctx, to := c.Context, c.String("to")
+	if err := none(c); err != nil {
+		return err
+	}
+	switch {
+	case to == "":
+		return fault.New(fault.Usage, "migrate wants the keyring to copy to, one of %s", strings.Join(vault.Backends(), ", ")).WithHint("broker keyring migrate --to BACKEND")
+	case c.Bool("delete-old") && c.Bool("keep-old"):
+		return fault.New(fault.Usage, "--delete-old and --keep-old cannot be given together").WithHint("broker keyring migrate --help")
+	}
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	from := c.String("from")
+	if from == "" {
+		ring, err := p.openKeyring(ctx, set)
+		if err != nil {
+			return err
+		}
+		from = ring.backend
+	}
+	for _, name := range []string{from, to} {
+		if err := vault.CheckBackend(name); err != nil {
+			return err
+		}
+	}
+	if from == to {
+		return fault.New(fault.Usage, "the keys are in the keyring %s already", to).WithHint("broker keyring list")
+	}
+	if note := vault.Note(to); note != "" {
+		p.warn([]string{to + " is " + note})
+	}
+
+	ring := p.keyringOf(to)
+	ring.file = from == vault.File || to == vault.File
+	var copied vault.Copied
+	passphrase, err := ring.attempt(ctx, func() error {
+		copied, err = ring.Migrate(ctx, from, to, c.Bool("overwrite"))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, source := range set.Sources() {
+		if !slices.Contains(copied.Sources, source.Name) {
+			p.warn([]string{"there is no key of source " + source.Name + " in " + from})
+		}
+	}
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: to}})
+	})
+	if err != nil {
+		return err
+	}
+	if !passphrase.IsZero() && to == vault.File {
+		_, _ = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: passphrase, StayLocked: true})
+	}
+	// Once more, for what another command stored while the settings named the old one. What is there by now is newer.
+	if _, err := ring.Migrate(ctx, from, to, false); err != nil && !errors.Is(err, vault.ErrExists) {
+		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).
+			WithHint("broker keyring migrate --from %s --to %s", from, to)
+	}
+	p.say("copied %d keys from %s to %s, which is in use now", len(copied.Sources), from, to)
+	return p.offerToDelete(ctx, c, ring, from, to)
+}
+
+// offerToDelete deletes the old keys if somebody says so.
+func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyring, from, to string) error {
+	again := "broker keyring migrate --from " + from + " --to " + to + " --delete-old"
+	if !c.Bool("delete-old") {
+		if c.Bool("keep-old") || !hasTerminal() {
+			p.say("the old keys are still in %s; to delete them: %s", from, again)
+			return nil
+		}
+		if err := p.confirm(ctx, "Delete the old keys from "+from+"?"); err != nil {
+			p.say("the old keys are still in %s; to delete them: %s", from, again)
+			return nil
+		}
+	}
+	left, err := ring.Clear(ctx, from, to)
+	if err != nil {
+		return fault.New(fault.Of(err).Kind, "%s is in use, but the old keys in %s were not all deleted: %w", to, from, err).WithHint("%s", again)
+	}
+	for _, name := range left {
+		p.warn([]string{from + " holds another key of " + name + " than " + to + ", which was kept"})
+	}
+	p.say("deleted the old keys from %s", from)
+	return nil
+}

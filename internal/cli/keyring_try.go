@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/vault"
+)
+
+func (p *program) keyringTryCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "test",
+		Usage:     "write an item to a keyring, read it back, replace it and remove it",
+		ArgsUsage: "[BACKEND]",
+		Description: "Tests the keyring in use, or the one that is named. It may ask for the password of a keyring that\n" +
+			"is locked. No key is touched.",
+		BashComplete: p.completeBackends(true),
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return fault.New(fault.Usage, "test wants at most one keyring").WithHint("broker keyring test BACKEND")
+			}
+			set, err := p.set()
+			if err != nil {
+				return err
+			}
+			backend := c.Args().First()
+			if backend == "" {
+				ring, err := p.openKeyring(c.Context, set)
+				if err != nil {
+					return err
+				}
+				backend = ring.backend
+			}
+			if err := vault.CheckBackend(backend); err != nil {
+				return err
+			}
+			ring := p.keyringOf(backend)
+			ring.existing = true
+			if _, err := ring.attempt(c.Context, func() error { return ring.Try(c.Context, backend) }); err != nil {
+				return err
+			}
+			p.say("%s works: an item was written, read back, replaced and removed", backend)
+			if note := vault.Note(backend); note != "" {
+				p.warn([]string{backend + " is " + note})
+			}
+			return nil
+		},
+	}
+}

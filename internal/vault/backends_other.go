@@ -1,0 +1,8 @@
+//go:build !linux && !darwin && !windows
+
+package vault
+
+var platform = []backend{
+	{name: Pass, open: openPass},
+	fileBackend,
+}

@@ -1,0 +1,6 @@
+package vault
+
+var platform = []backend{
+	{name: WinCred, open: openWinCred},
+	fileBackend,
+}
