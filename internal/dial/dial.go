@@ -80,6 +80,9 @@ func openDir(dir string) (int, error) {
 	return syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 }
 
+// MaxFiles is how many open files may come with one line; see ReadFiles.
+const MaxFiles = 64
+
 // Conn is a connection to the daemon. Its calls block; Abort ends those of
 // other goroutines.
 type Conn struct {
