@@ -119,6 +119,7 @@ func (p *program) app() *cli.App {
 			p.profilesCommand(),
 			p.statusCommand(),
 			p.daemonCommand(),
+			p.serviceCommand(),
 			p.completionCommand(),
 			p.versionCommand(),
 			p.helpCommand(),

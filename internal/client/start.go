@@ -42,18 +42,11 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	dir, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
-	if err != nil {
-		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
-	}
-	defer func() { _ = dir.Close() }()
-	turn, err := os.OpenFile(filepath.Join(dir.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	turn, err := c.openTurn()
 	if err != nil {
 		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
 	}
 	defer func() { _ = turn.Close() }()
-	// Whatever the umask took away: the next client must be able to open it.
-	_ = turn.Chmod(0o600)
 	asked := time.Now()
 	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		select {
@@ -86,6 +79,39 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	_ = turn.Truncate(0)
 	_, _ = turn.WriteAt([]byte(words), 0)
 	return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+}
+
+// openTurn opens the file whose lock says who starts a daemon.
+func (c Client) openTurn() (*os.File, error) {
+	dir, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	turn, err := os.OpenFile(filepath.Join(dir.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err == nil {
+		// Whatever the umask took away: the next client must be able to open it.
+		_ = turn.Chmod(0o600)
+	}
+	return turn, err
+}
+
+// Hold keeps clients from starting a daemon until release is called. Those that find
+// none wait for that, for as long as they would for a start.
+func (c Client) Hold(ctx context.Context) (release func(), err error) {
+	turn, err := c.openTurn()
+	if err != nil {
+		return nil, err
+	}
+	for syscall.Flock(int(turn.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			_ = turn.Close()
+			return nil, ctx.Err()
+		}
+	}
+	return func() { _ = turn.Close() }, nil
 }
 
 // launches is how often a daemon is started that is gone before it can be reached.

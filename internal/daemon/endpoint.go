@@ -100,6 +100,7 @@ type endpoints struct {
 	stopped   bool
 	leases    map[string]*lease
 	listeners map[int]net.Listener
+	inherited map[int]net.Listener // of the daemon before, until they are listened on
 	taken     map[int]bool         // ports of ours that others listen on
 	said      map[string]time.Time // what was refused to nobody in particular, and when that was recorded
 }
@@ -222,9 +223,12 @@ func (e *endpoints) portLocked() (int, error) {
 
 // listenLocked begins to serve on a port.
 func (e *endpoints) listenLocked(port int) error {
-	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port))
-	if err != nil {
-		return err
+	l := e.inherited[port]
+	if delete(e.inherited, port); l == nil {
+		var err error
+		if l, err = net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port)); err != nil {
+			return err
+		}
 	}
 	e.listeners[port] = l
 	go func() { _ = e.server.Serve(ownListener{l, e}) }()
@@ -249,6 +253,10 @@ func (e *endpoints) open(ctx context.Context) {
 	files, _ := filepath.Glob(globEscape(e.tokenFile("")) + "*")
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for port, l := range e.inherited {
+		_ = l.Close() // of a program that has ended meanwhile
+		delete(e.inherited, port)
+	}
 	for _, file := range files {
 		if e.leases[strings.TrimPrefix(file, e.tokenFile(""))] == nil {
 			_ = os.Remove(file)

@@ -243,3 +243,6 @@ func short(path string) (name string, done func(), err error) {
 	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
 	return InDir(dir, filepath.Base(path)), func() { _ = dir.Close() }, nil
 }
+
+// Peer is who listens at the other end.
+func (c *Conn) Peer() (Peer, error) { return PeerOf(c.fd) }

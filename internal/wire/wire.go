@@ -42,6 +42,12 @@
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
 //
+// "handover" ends the daemon in favour of the process that asks. The line of its answer brings open files
+// (SCM_RIGHTS of unix(7)): the lock, the listening socket, and one for each of the ports of its endpoints, in that order. No session is in it.
+//
+//	→ {"v":1,"verb":"handover"}
+//	← {"v":1,"heritage":{"ports":[20123],"locked":false}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -78,6 +84,8 @@ const (
 	Overlay   = "overlay"   // files with the session of Profile, for the process that asks
 	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
 	Unpublish = "unpublish" // takes it out again; all, if Profile is empty
+
+	Handover = "handover" // ends the daemon; its sockets go to the process that asks
 
 	// What a client says to a question, within a request.
 	Answer = "answer" // Code is what the person typed
@@ -145,6 +153,25 @@ type Response struct {
 	Ask        *Ask     // not the answer yet: a question
 	Notice     string   // not the answer yet: why it takes long
 	Files      *Files   // of Overlay
+	Heritage   *Heritage
+}
+
+// Heritage is what one daemon leaves to the next beside its sockets.
+type Heritage struct {
+	Ports  []int  `json:"ports"` // of the endpoints, in the order of the sockets that come with it
+	Locked bool   `json:"locked"`
+	Kept   []Kept `json:"kept,omitempty"`
+}
+
+// Kept is a profile that is kept published, or is not although the registry says so.
+type Kept struct {
+	Profile        string     `json:"profile"` // exact name
+	Source         string     `json:"source,omitempty"`
+	AWSConfig      string     `json:"aws_config_file"`
+	AWSCredentials string     `json:"aws_shared_credentials_file"`
+	Until          *time.Time `json:"until,omitempty"` // nil for one that the registry names
+	LoggedOut      bool       `json:"logged_out,omitempty"`
+	Off            bool       `json:"off,omitempty"`
 }
 
 // Files are the AWS files that Overlay made for the process that asked.
@@ -190,17 +217,19 @@ type Endpoint struct {
 
 // Status is what the daemon holds.
 type Status struct {
-	PID      int       `json:"pid"`
-	Started  time.Time `json:"started"`
-	Version  string    `json:"version"`
-	Locked   bool      `json:"locked"`
-	Keyring  string    `json:"keyring"` // the backend, empty if none was chosen yet
-	Answered int64     `json:"answered"`
-	Refused  int64     `json:"refused"`
-	Total    int       `json:"total"`    // sessions there are
-	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
-	Waiting  []Waiting `json:"waiting,omitempty"`
-	Warnings []string  `json:"warnings,omitempty"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Version string    `json:"version"`
+	// StartedBy says who started it: one of the words of daemon.Config. Empty of one that is too old to say.
+	StartedBy string    `json:"started_by,omitempty"`
+	Locked    bool      `json:"locked"`
+	Keyring   string    `json:"keyring"` // the backend, empty if none was chosen yet
+	Answered  int64     `json:"answered"`
+	Refused   int64     `json:"refused"`
+	Total     int       `json:"total"`    // sessions there are
+	Sessions  []Session `json:"sessions"` // from the request's offset on, as many as fit
+	Waiting   []Waiting `json:"waiting,omitempty"`
+	Warnings  []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
 }
@@ -270,6 +299,7 @@ type responseJSON struct {
 	Ask        *Ask            `json:"ask,omitempty"`
 	Notice     string          `json:"notice,omitempty"`
 	Files      *Files          `json:"overlay,omitempty"`
+	Heritage   *Heritage       `json:"heritage,omitempty"`
 }
 
 type errorJSON struct {
@@ -312,7 +342,7 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
 	}
 	if j.V != Version {
-		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
+		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version).WithHint("broker service restart")
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
 		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile}, nil
@@ -321,7 +351,7 @@ func DecodeRequest(b []byte) (Request, error) {
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files, Heritage: r.Heritage}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -351,9 +381,9 @@ func DecodeResponse(b []byte) (Response, error) {
 		return Response{}, fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
 	}
 	if j.V != Version {
-		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
+		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files, Heritage: j.Heritage}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}
