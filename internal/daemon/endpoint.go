@@ -96,6 +96,8 @@ type endpoints struct {
 	server *http.Server
 	ctx    context.Context // of every request; set by open
 
+	serving sync.WaitGroup // one for each socket
+
 	mu        sync.Mutex
 	stopped   bool
 	leases    map[string]*lease
@@ -231,7 +233,7 @@ func (e *endpoints) listenLocked(port int) error {
 		}
 	}
 	e.listeners[port] = l
-	go func() { _ = e.server.Serve(ownListener{l, e}) }()
+	e.serving.Go(func() { _ = e.server.Serve(ownListener{l, e}) })
 	return nil
 }
 
@@ -508,7 +510,12 @@ func (e *endpoints) sayable(text string) bool {
 func (e *endpoints) stop() {
 	e.mu.Lock()
 	e.stopped = true
+	for _, l := range e.listeners {
+		_ = l.Close()
+	}
 	e.mu.Unlock()
+	// Until whoever was let in is known to the server: it waits for no others.
+	e.serving.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if e.server.Shutdown(ctx) != nil {

@@ -29,6 +29,9 @@ func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
+	if strings.ContainsAny(d.Program, `"'\`) {
+		return nil, fmt.Errorf("systemd starts no program with a quote or a backslash in its path: %s", d.Program)
+	}
 	if len(d.Socket) > maxSocket {
 		return nil, fmt.Errorf("%s is longer than the %d bytes that systemd can listen on", d.Socket, maxSocket)
 	}

@@ -57,10 +57,11 @@ const makeWayTimeout = 8 * time.Second
 // manager came has to make way: whoever connects now ends up here.
 func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 	defer func() { _ = file.Close() }()
-	if err := listens(file); err != nil {
-		return nil, fmt.Errorf("the socket that the service manager passed: %w", err)
+	err := listens(file)
+	if err == nil {
+		err = boundTo(file, path)
 	}
-	if err := boundTo(file, path); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("the socket that the service manager passed: %w", err)
 	}
 	dir, err := dial.OpenDir(filepath.Dir(path))
@@ -251,7 +252,7 @@ func (l *Listener) Hold() error {
 	if err != nil {
 		return err
 	}
-	l.held, l.stopped = held, true
+	l.held, l.stopped, l.kept = held, true, true
 	return l.unix.Close()
 }
 
@@ -260,6 +261,5 @@ func (l *Listener) Hold() error {
 func (l *Listener) Give() (lock, file *os.File) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.kept = true
 	return l.lock, l.held
 }

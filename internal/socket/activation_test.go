@@ -358,6 +358,7 @@ func TestInherit(t *testing.T) {
 		if err := l.Hold(); err != nil {
 			t.Fatal(err)
 		}
+		l.Stop()
 		lock, file := l.Give()
 		dup := func(f *os.File) *os.File {
 			fd, err := syscall.Dup(int(f.Fd()))

@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// replacements is how often the daemon is replaced under load.
+const replacements = 20
+
+// TestReplace: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked for once more, a
+// published section stays in its file, and the port of a program that holds on to an endpoint is never closed.
+func TestReplace(t *testing.T) {
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	h.ok(t, "broker", "profiles", "link", "product_dev_paul")
+	h.ok(t, "broker", "publish", "product_dev_paul", "--for", "1h")
+	o := h.holder(t, "product_prod_paul")
+
+	stop := make(chan struct{})
+	var asked, reads, knocks atomic.Int64
+	var crowd sync.WaitGroup
+	loop := func(once func() error, count *atomic.Int64) {
+		crowd.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := once(); err != nil {
+					t.Error(err)
+					return
+				}
+				count.Add(1)
+			}
+		})
+	}
+	for i := range 64 {
+		// A looker starts no daemon: it must find one at every moment.
+		argv := [][]string{{"credproc", "product_prod_paul"}, {"credproc", "product_dev_paul"}, {"broker", "status", "--json"}}[i%3]
+		loop(func() error {
+			if r := h.run(argv[0], argv[1:]...); r.code != 0 {
+				return fmt.Errorf("%v: %v", argv, r)
+			}
+			return nil
+		}, &asked)
+	}
+	credentials := filepath.Join(h.home, ".aws/credentials")
+	loop(func() error {
+		text, err := os.ReadFile(credentials)
+		if err == nil && !strings.Contains(string(text), "[product_dev_paul]") {
+			err = fmt.Errorf("the published section is gone:\n%s", text)
+		}
+		time.Sleep(time.Millisecond)
+		return err
+	}, &reads)
+	env := map[string]string{}
+	for _, kv := range o.env {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	web := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	loop(func() error {
+		req, err := http.NewRequest(http.MethodGet, env[endpointURI], nil)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", env[endpointToken])
+		resp, err := web.Do(req)
+		if err != nil {
+			return fmt.Errorf("the endpoint: %w", err)
+		}
+		_ = resp.Body.Close()
+		// 5xx is "not within a second", which the SDKs ask again.
+		if resp.StatusCode != http.StatusOK && resp.StatusCode < 500 {
+			return fmt.Errorf("the endpoint: %s", resp.Status)
+		}
+		time.Sleep(5 * time.Millisecond)
+		return nil
+	}, &knocks)
+
+	pids := map[int]bool{h.daemonPID(t): true}
+	for range replacements {
+		if r := h.run("broker", "daemon", "--replace", "--background"); r.code != 0 {
+			t.Errorf("replace: %v", r)
+			break
+		}
+		pids[h.daemonPID(t)] = true
+	}
+	close(stop)
+	crowd.Wait()
+	if len(pids) != replacements+1 {
+		t.Errorf("%d daemons, want %d", len(pids), replacements+1)
+	}
+	for pid := range pids {
+		if alive(pid) && pid != h.daemonPID(t) {
+			t.Errorf("the daemon %d is still there", pid)
+		}
+	}
+	h.counted(t, "GetSessionToken", 1)
+	if log, err := os.ReadFile(h.state("audit.log")); err == nil && strings.Contains(string(log), "another uid") {
+		t.Error("a connection of ours was taken for another uid's")
+	}
+	t.Logf("%d requests, %d reads of the file, %d requests to the endpoint", asked.Load(), reads.Load(), knocks.Load())
+	if asked.Load() < replacements*10 || knocks.Load() < 5 {
+		t.Error("there was no load: the test is void")
+	}
+	h.ok(t, "broker", "unpublish")
+}
+
+// TestReplaceStopped: a daemon that does not answer is left as it is, and is the daemon once it goes on.
+func TestReplaceStopped(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	for _, args := range [][]string{{"--replace"}, {"--replace", "--background"}} {
+		r := h.run("broker", append([]string{"daemon"}, args...)...)
+		if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, "was left as it is: no answer within") {
+			t.Errorf("%v: %v: %v", args, err, r)
+		}
+	}
+	must(t, syscall.Kill(pid, syscall.SIGCONT))
+	h.credentials(t, "product_prod_paul")
+	if now := h.daemonPID(t); now != pid {
+		t.Errorf("the daemon is %d, want %d", now, pid)
+	}
+}
+
+// TestServiceRestart puts a daemon of another build in the place of the one that runs, whoever started it.
+func TestServiceRestart(t *testing.T) {
+	h := demo(t)
+	if out := h.ok(t, "broker", "service", "restart"); !strings.Contains(out, "no daemon is running") {
+		t.Errorf("without a daemon: %s", out)
+	}
+	h.credentials(t, "product_prod_paul")
+	for range 3 {
+		pid := h.daemonPID(t)
+		h.ok(t, "broker", "service", "restart")
+		if now := h.daemonPID(t); now == pid {
+			t.Error("it is the same daemon")
+		}
+		h.credentials(t, "product_prod_paul")
+	}
+	// One in the foreground ends with 0 when it is replaced.
+	must(t, h.stopDaemon())
+	cmd := h.command("broker", "daemon")
+	must(t, cmd.Start())
+	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if s, err := h.status(); err == nil && s.PID == cmd.Process.Pid {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the daemon does not start")
+		}
+	}
+	h.ok(t, "broker", "service", "restart")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the one in the foreground: %v", err)
+	}
+	h.credentials(t, "product_prod_paul")
+	h.counted(t, "GetSessionToken", 1)
+}
