@@ -159,7 +159,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	leaving := make(chan struct{})
 	go func() {
 		defer close(leaving)
-		d.exitWhenIdle(ctx, cancel)
+		d.exitWhenIdle(ctx, d.ExitAfter, cancel)
 	}()
 	var heir *estate
 	for heir == nil && ctx.Err() == nil {

@@ -9,13 +9,13 @@ import (
 // errIdle ends a daemon that nobody needs.
 var errIdle = errors.New("nobody needs the daemon")
 
-// exitWhenIdle ends the daemon when it was locked and of no use for ExitAfter. Who connects at that very moment is
+// exitWhenIdle ends the daemon when it was locked and of no use for as long as after says. Who connects at that very moment is
 // closed unanswered, and asks the daemon that it starts.
-func (d *Daemon) exitWhenIdle(ctx context.Context, cancel context.CancelCauseFunc) {
-	if d.ExitAfter <= 0 {
+func (d *Daemon) exitWhenIdle(ctx context.Context, after time.Duration, cancel context.CancelCauseFunc) {
+	if after <= 0 {
 		return
 	}
-	ticker := time.NewTicker(min(max(d.ExitAfter/4, time.Millisecond), watchInterval))
+	ticker := time.NewTicker(min(max(after/4, time.Millisecond), watchInterval))
 	defer ticker.Stop()
 	// By the wall clock, so that the time in which the machine sleeps counts.
 	since, seen := time.Now().Round(0), d.accepted.Load()
@@ -29,8 +29,8 @@ func (d *Daemon) exitWhenIdle(ctx context.Context, cancel context.CancelCauseFun
 		switch {
 		case accepted != seen || d.needed():
 			since, seen = time.Now().Round(0), accepted
-		case time.Since(since) >= d.ExitAfter:
-			d.Log.Info("ends: locked, and nobody asks", "for", d.ExitAfter)
+		case time.Since(since) >= after:
+			d.Log.Info("ends: locked, and nobody asks", "for", after)
 			cancel(errIdle)
 			return
 		}
