@@ -222,6 +222,12 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	if changed {
 		what = "were written"
 	}
+	end := "the daemon is started by " + host.name
+	if !host.answers(ctx) {
+		end = fmt.Sprintf("no %s of this user answers here; where one does, type: %s", host.name, host.byHand)
+	} else if err := p.load(ctx, host, changed); err != nil {
+		return err
+	}
 	for _, f := range files {
 		p.say("%s", f.Path)
 	}
@@ -229,17 +235,20 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	if len(d.Env) > 0 {
 		p.say("they keep what moves files here: %s", fault.Line(strings.Join(d.Env, " ")))
 	}
-	if !host.answers(ctx) {
-		p.say("no %s of this user answers here; where one does, type: %s", host.name, host.byHand)
-		return nil
-	}
-	if host.name == "launchd" && !changed {
-		if _, err := supervise(ctx, host.runs); err == nil {
-			p.say("the service is loaded already")
+	p.say("%s", end)
+	return nil
+}
+
+// load tells the service manager of files that were written.
+func (p *program) load(ctx context.Context, host serviceHost, changed bool) error {
+	if host.name == "launchd" { // which refuses to load what is loaded
+		_, err := supervise(ctx, host.runs)
+		if err == nil && !changed {
 			return nil
 		}
-	} else if host.name == "launchd" {
-		_, _ = supervise(ctx, host.unload[0]) // the old one, if there is one
+		if err == nil {
+			_ = superviseAll(ctx, host.unload)
+		}
 	}
 	if err := superviseAll(ctx, host.load); err != nil {
 		return err
@@ -248,7 +257,6 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	quiet := p.client
 	quiet.NoStart, quiet.Wait = true, statusWait
 	_, _ = quiet.Do(ctx, wire.Request{Verb: wire.Ping})
-	p.say("the daemon is started by %s", host.name)
 	return nil
 }
 
@@ -285,14 +293,16 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 		}
 	}
 	removed, err := service.Remove(host.names)
-	for _, path := range removed {
-		p.say("removed %s", path)
-	}
 	if err != nil {
 		return foreign(err)
 	}
 	if answers {
-		return superviseAll(ctx, host.reload)
+		if err := superviseAll(ctx, host.reload); err != nil {
+			return err
+		}
+	}
+	for _, path := range removed {
+		p.say("removed %s", path)
 	}
 	return nil
 }
