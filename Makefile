@@ -62,7 +62,7 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		awscli python3-boto3 dbus gnome-keyring bash zsh fish less tmux strace oathtool \
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
-		rclone s3cmd restic
+		rclone s3cmd restic systemd
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \

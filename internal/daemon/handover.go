@@ -13,6 +13,7 @@ import (
 	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/session"
 	"broker/internal/socket"
 	"broker/internal/wire"
 )
@@ -37,30 +38,37 @@ type Heritage struct {
 
 // handover begins to end the daemon in favour of who asks.
 func (d *Daemon) handover(_ context.Context, c call) (wire.Response, error) {
+	err := d.invite(c)
+	d.record("handover", c, session.Answer{}, err)
+	return wire.Response{}, err
+}
+
+// invite passes the connection of an heir on to Run.
+func (d *Daemon) invite(c call) error {
 	if d.StartedBy == ByService || d.StartedBy == ByActivity {
-		return wire.Response{}, fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
+		return fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
 	}
 	unix, ok := c.talk.conn.(*net.UnixConn)
 	if !ok || gone(unix) {
-		return wire.Response{}, fault.New(fault.Failed, "the connection cannot take sockets")
+		return fault.New(fault.Failed, "the connection cannot take sockets")
 	}
 	// A connection of its own, which is none of those that are drained.
 	file, err := unix.File()
 	if err != nil {
-		return wire.Response{}, fault.New(fault.Failed, "hand over: %w", err)
+		return fault.New(fault.Failed, "hand over: %w", err)
 	}
 	conn, err := net.FileConn(file)
 	_ = file.Close()
 	if err != nil {
-		return wire.Response{}, fault.New(fault.Failed, "hand over: %w", err)
+		return fault.New(fault.Failed, "hand over: %w", err)
 	}
 	select {
 	case d.heirs <- conn:
 		c.talk.bequeathed = true
-		return wire.Response{}, nil
+		return nil
 	default:
 		_ = conn.Close()
-		return wire.Response{}, fault.New(fault.Failed, "another process is taking over already").WithHint("broker status")
+		return fault.New(fault.Failed, "another process is taking over already").WithHint("broker status")
 	}
 }
 
