@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -171,4 +174,77 @@ func TestServiceRestart(t *testing.T) {
 	}
 	h.credentials(t, "product_prod_paul")
 	h.counted(t, "GetSessionToken", 1)
+}
+
+func init() { otherRoles["older"] = olderRole }
+
+// olderRole is a daemon from before there was a handover: it holds the lock, knows no verb, and ends on SIGTERM, or does not.
+func olderRole() int {
+	path := os.Getenv("E2E_SOCKET")
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil || syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return 3
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return 4
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = fmt.Fprintln(conn, `{"v":1,"version":"0.0.9","error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.0.9"}}`)
+			_ = conn.Close()
+		}
+	}()
+	fmt.Println("ready")
+	<-told
+	if os.Getenv("E2E_DEAF") != "" {
+		select {}
+	}
+	_ = l.Close()
+	return 0
+}
+
+// TestReplaceOlder: a daemon that is too old to hand over is told to end; clients wait meanwhile. One that does not end is named.
+func TestReplaceOlder(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	start := func(deaf string) *exec.Cmd {
+		must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
+		_ = os.Remove(h.socket())
+		cmd := exec.Command(selfProgram(t))
+		cmd.Env = append(h.env, "E2E_ROLE=older", "E2E_SOCKET="+h.socket(), "E2E_DEAF="+deaf)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		_, err = out.Read(make([]byte, 10))
+		must(t, err)
+		return cmd
+	}
+	for round := range 5 {
+		cmd := start("")
+		if r := h.run("broker", "service", "restart"); r.code != 0 {
+			t.Fatalf("round %d: %v", round, r)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("round %d: the older one ended with %v", round, err)
+		}
+		h.credentials(t, "product_prod_paul")
+		must(t, h.stopDaemon())
+	}
+	cmd := start("yes")
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	r := h.run("broker", "daemon", "--replace")
+	if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, fmt.Sprintf("(pid %d) was told to end, and has not within", cmd.Process.Pid)) {
+		t.Errorf("%v: %v", err, r)
+	}
+	if !alive(cmd.Process.Pid) {
+		t.Error("it was killed")
+	}
 }
