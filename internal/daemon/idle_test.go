@@ -122,8 +122,8 @@ func TestNoExit(t *testing.T) {
 	}
 }
 
-// shortLife is long enough for a client to find the daemon that it has started, on a busy machine too.
-const shortLife = 400 * time.Millisecond
+// shortLife is after how long without a client these end, once one was there.
+const shortLife = 5 * time.Millisecond
 
 // playShortLived is a daemon that ends as soon as nobody asks; it is started as the real one is.
 func playShortLived(args []string) int {
@@ -144,9 +144,16 @@ func playShortLived(args []string) int {
 		return 0
 	}
 	h := build(new(testing.B), filepath.Dir(filepath.Dir(path)), registry)
-	h.Socket, h.ExitAfter, h.Log = path, shortLife, slog.New(slog.DiscardHandler)
+	h.Socket, h.Log = path, slog.New(slog.DiscardHandler)
 	h.Broker.Lock()
-	err := h.Run(context.Background(), func() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		for h.accepted.Load() == 0 { // whoever started it has to find it
+			time.Sleep(time.Millisecond)
+		}
+		h.exitWhenIdle(ctx, shortLife, cancel)
+	}()
+	err := h.Run(ctx, func() {
 		if f, err := os.OpenFile(os.Getenv("TEST_STARTS"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
 			_, _ = fmt.Fprintln(f, os.Getpid())
 			_ = f.Close()
@@ -184,21 +191,19 @@ func TestNobodyMeetsTheEnd(t *testing.T) {
 	t.Setenv("TEST_STARTS", starts)
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each of these processes stays for a second
 	c := client.Client{Paths: paths.Paths{Socket: path}, Version: "test"}
-	const rounds, crowd = 25, 20
+	const crowd, requests = 20, 50
 	var all sync.WaitGroup
-	for range rounds {
-		// Somewhere around the moment at which it ends.
-		time.Sleep(shortLife + rand.N(shortLife/2))
-		for range crowd {
-			all.Go(func() {
-				time.Sleep(rand.N(shortLife / 20))
+	for range crowd {
+		all.Go(func() {
+			for range requests {
 				if resp, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); err != nil || resp.Version != "test" {
-					t.Errorf("%+v, %v", resp, err)
+					t.Errorf("%q, %v", resp.Version, err)
 				}
-			})
-		}
-		all.Wait()
+				time.Sleep(rand.N(20 * shortLife)) // so that there are gaps in which it ends
+			}
+		})
 	}
+	all.Wait()
 	list, err := os.ReadFile(starts)
 	if err != nil {
 		t.Fatal(err)
@@ -209,8 +214,8 @@ func TestNobodyMeetsTheEnd(t *testing.T) {
 			n++
 		}
 	}
-	t.Logf("%d daemons for %d requests", n, rounds*crowd)
-	if n < 3 {
+	t.Logf("%d daemons for %d requests", n, crowd*requests)
+	if n < 10 {
 		t.Error("hardly a daemon ended: the test is void")
 	}
 	until(t, "the last one has ended", func() bool {
