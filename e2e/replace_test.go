@@ -51,10 +51,7 @@ func TestReplace(t *testing.T) {
 		// A looker starts no daemon: it must find one at every moment.
 		argv := [][]string{{"credproc", "product_prod_paul"}, {"credproc", "product_dev_paul"}, {"broker", "status", "--json"}}[i%3]
 		loop(func() error {
-			if r := h.run(argv[0], argv[1:]...); r.code != 0 {
-				return fmt.Errorf("%v: %v", argv, r)
-			}
-			return nil
+			return h.failed(argv)
 		}, &asked)
 	}
 	credentials := filepath.Join(h.home, ".aws/credentials")
@@ -91,13 +88,13 @@ func TestReplace(t *testing.T) {
 		return nil
 	}, &knocks)
 
-	pids := map[int]bool{h.daemonPID(t): true}
+	pids := map[int]bool{h.running(t, 0): true}
 	for range replacements {
 		if r := h.run("broker", "daemon", "--replace", "--background"); r.code != 0 {
 			t.Errorf("replace: %v", r)
 			break
 		}
-		pids[h.daemonPID(t)] = true
+		pids[h.running(t, 0)] = true
 	}
 	close(stop)
 	crowd.Wait()
@@ -118,6 +115,16 @@ func TestReplace(t *testing.T) {
 		t.Error("there was no load: the test is void")
 	}
 	h.ok(t, "broker", "unpublish")
+}
+
+// failed runs a program that has to succeed. A look at the daemon has three seconds, and on a busy machine that may be too
+// little; what it must never say is that there is none.
+func (h *house) failed(argv []string) error {
+	r := h.run(argv[0], argv[1:]...)
+	if r.code == 0 || argv[1] == "status" && strings.Contains(r.stderr, "did not answer within") {
+		return nil
+	}
+	return fmt.Errorf("%v: %v", argv, r)
 }
 
 // TestReplaceStopped: a daemon that does not answer is left as it is, and is the daemon once it goes on.

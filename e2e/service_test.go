@@ -124,8 +124,8 @@ func TestActivation(t *testing.T) {
 					return
 				default:
 				}
-				if r := h.run(argv[0], argv[1:]...); r.code != 0 {
-					t.Errorf("%v: %v", argv, r)
+				if err := h.failed(argv); err != nil {
+					t.Error(err)
 					return
 				}
 				asked.Add(1)
