@@ -75,9 +75,10 @@ func TestReplace(t *testing.T) {
 			return err
 		}
 		req.Header.Set("Authorization", env[endpointToken])
+		began := time.Now()
 		resp, err := web.Do(req)
 		if err != nil {
-			return fmt.Errorf("the endpoint: %w", err)
+			return fmt.Errorf("the endpoint: %w %v %v", err, began.UTC(), time.Since(began))
 		}
 		_ = resp.Body.Close()
 		// 5xx is "not within a second", which the SDKs ask again.

@@ -134,7 +134,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.inherit()
-	d.endpoints.open(requests)
+	d.endpoints.adopt(requests)
 	d.life = requests
 	d.overlays.adopt(requests)
 	d.publishing.recover(d.Heritage)

@@ -94,9 +94,10 @@ const (
 type endpoints struct {
 	d      *Daemon
 	server *http.Server
-	ctx    context.Context // of every request; set by open
+	ctx    context.Context // of every request; set by adopt
 
 	serving sync.WaitGroup // one for each socket
+	open    sync.WaitGroup // one for each connection, which has one request
 
 	mu        sync.Mutex
 	stopped   bool
@@ -237,8 +238,8 @@ func (e *endpoints) listenLocked(port int) error {
 	return nil
 }
 
-// open takes over the leases that an earlier daemon left, on their ports. Requests are answered under ctx.
-func (e *endpoints) open(ctx context.Context) {
+// adopt takes over the leases that an earlier daemon left, on their ports. Requests are answered under ctx.
+func (e *endpoints) adopt(ctx context.Context) {
 	e.mu.Lock()
 	e.ctx = ctx
 	left, err := readLeases(e.file())
@@ -514,11 +515,16 @@ func (e *endpoints) stop() {
 		_ = l.Close()
 	}
 	e.mu.Unlock()
-	// Until whoever was let in is known to the server: it waits for no others.
+	// Not by Shutdown, which closes unanswered whose request it has not read yet.
 	e.serving.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if e.server.Shutdown(ctx) != nil {
-		_ = e.server.Close()
+	answered := make(chan struct{})
+	go func() {
+		e.open.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(drainTimeout):
 	}
+	_ = e.server.Close()
 }
