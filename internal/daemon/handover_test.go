@@ -4,6 +4,8 @@ package daemon
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -226,4 +228,35 @@ func (e *endpoints) isStopped() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.stopped
+}
+
+// A program whose connection to its endpoint was accepted before the end is answered, although it asks after: 20 times. Seen to be closed
+// unanswered with http.Server.Shutdown.
+func TestEndpointAskedLate(t *testing.T) {
+	for range 20 {
+		h := start(t)
+		e := h.lend(t, wire.Request{Profile: "dev"})
+		host, _ := home(e)
+		early, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = early.SetDeadline(time.Now().Add(patience))
+		// Connections are accepted in turn, so that one was once this is answered.
+		if status, _ := h.call(t, e); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		h.stop()
+		until(t, "it stops accepting", h.endpoints.isStopped)
+		time.Sleep(5 * time.Millisecond) // for whatever would close it now
+		if _, err := early.Write([]byte(request(e))); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(early)
+		if status, _ := parts(string(answer)); status != 200 {
+			t.Errorf("status %d: %q", status, answer)
+		}
+		_ = early.Close()
+		h.ends(t)
+	}
 }
