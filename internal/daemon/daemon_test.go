@@ -290,7 +290,7 @@ func TestPanicInAVerb(t *testing.T) {
 	h := start(t)
 	check := calm(t)
 	other := connect(t, h.path)
-	for range 10 {
+	for range 20 {
 		l := connect(t, h.path)
 		l.send(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New("panic")})
 		if err := l.ended(); err != nil {
