@@ -71,6 +71,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/child", "broker/", "a leaf: it runs what it is given"},
 		{"broker/internal/socket", "broker/internal/wire", "it knows nothing of what is said"},
 		{"broker/internal/harden", "broker/", "a leaf"},
+		{"broker/internal/service", "broker/internal/daemon", "it writes what starts the daemon, and knows nothing of it"},
+		{"broker/internal/service", "os/exec", "it runs nothing; the command line does"},
 		{"broker/internal/vault/nodbus", "broker/", "must be initialised before anything of github.com"},
 		{"broker/internal/prompt", "github.com/", "must be initialised before anything of github.com"},
 		{"broker/internal/prompt", "golang.org/", "those are initialised after what is of github.com"},

@@ -15,8 +15,8 @@ import (
 // text says that they belong. A page is named here or its commands are not run;
 // a test at the root sees to that.
 func TestDocs(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/accounts.md",
-		"docs/keyrings.md", "docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
+	for _, page := range []string{"README.md", "docs/accounts.md", "docs/keyrings.md", "docs/service.md",
+		"docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
 		t.Run(page, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", page))
 			must(t, err)

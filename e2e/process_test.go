@@ -125,7 +125,8 @@ func TestForeignServer(t *testing.T) {
 			t.Fatal("the foreign server did not start")
 		}
 	}
-	for _, open := range []os.FileMode{0o777, 0o700} {
+	for round := range rounds {
+		open := []os.FileMode{0o777, 0o700}[round%2]
 		must(t, os.Chmod(dir, open))
 		r := h.run("credproc", "product_prod_paul")
 		if err := checkFailure(r, "5", "credproc", nil); err != nil {

@@ -19,7 +19,8 @@ import (
 //
 //	field      what
 //	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "refused", "login", "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop", "gap";
+//	event      "given", "refused", "login", "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
+//	           "handover" (to the process of that pid), "gap";
 //	           of an endpoint: "lease" (a program was given one), "served" (it gave a session), "revoked" (closed for wrong tokens)
 //	profile    the profile or source asked for, as it was asked
 //	source     whose long-lived key is at the root

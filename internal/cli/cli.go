@@ -119,6 +119,7 @@ func (p *program) app() *cli.App {
 			p.statusCommand(),
 			p.keyringCommand(),
 			p.daemonCommand(),
+			p.serviceCommand(),
 			p.completionCommand(),
 			p.versionCommand(),
 			p.helpCommand(),

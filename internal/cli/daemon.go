@@ -43,6 +43,7 @@ func (p *program) daemonCommand() *cli.Command {
 		Name:  "daemon",
 		Usage: "run the daemon in the foreground; credproc and the commands start one by themselves",
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "replace", Usage: "take over from the daemon that runs, if one does"},
 			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running", Hidden: true},
 			&cli.BoolFlag{Name: "ready-on-stdout", Hidden: true},
 		},
@@ -51,15 +52,20 @@ func (p *program) daemonCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("background") {
-				return p.background(c.Context)
+				return p.background(c.Context, c.Bool("replace"))
 			}
-			return p.daemon(c.Context, c.Bool("ready-on-stdout"))
+			return p.daemon(c.Context, c.Bool("ready-on-stdout"), c.Bool("replace"))
 		},
 	}
 }
 
 // daemon is where everything is wired together.
-func (p *program) daemon(ctx context.Context, background bool) error {
+func (p *program) daemon(ctx context.Context, background, replace bool) error {
+	// First of all: no child may take the service manager's variables for its own.
+	activated, err := socket.Activated()
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
 	// No file of ours depends on the user's umask.
 	system.Umask(0o077)
 	if err := os.MkdirAll(p.paths.State, 0o700); err != nil {
@@ -111,6 +117,10 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		log.Info("vault", "source", source, "notice", line)
 		broker.Tell(source, line)
 	}
+	place, err := p.takePlace(ctx, activated, background, replace)
+	if err != nil {
+		return daemonError(p, err)
+	}
 	d := daemon.New(daemon.Config{
 		Socket:  p.paths.Socket,
 		Files:   files,
@@ -125,9 +135,13 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 		Overlays:  p.paths.Overlays(),
 		Published: p.paths.Published(),
 
-		Latch:    latch.New(p.paths.Latch()),
-		Events:   logind.Watch,
-		BootTime: bootTime(),
+		Latch:     latch.New(p.paths.Latch()),
+		Events:    logind.Watch,
+		BootTime:  bootTime(),
+		StartedBy: place.startedBy,
+		Listener:  place.listener,
+		Heritage:  place.heritage,
+		ExitAfter: place.exitAfter,
 	})
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
@@ -137,8 +151,15 @@ func (p *program) daemon(ctx context.Context, background bool) error {
 			detach()
 		}
 	}
-	err := d.Run(ctx, ready)
+	return daemonError(p, d.Run(ctx, ready))
+}
+
+// daemonError is what is said of the end of a daemon.
+func daemonError(p *program, err error) error {
+	var f *fault.Error
 	switch {
+	case errors.As(err, &f):
+		return err
 	case errors.Is(err, socket.ErrTaken):
 		p.say("a daemon is running already")
 		return nil
@@ -192,13 +213,13 @@ const readyLine = "ready\n"
 // background starts the daemon as a process of its own and returns when it
 // listens. It ends itself at once, so that the daemon is nobody's child: neither of the tool
 // that ran credproc nor of the command that takes the place of `broker exec`.
-func (p *program) background(ctx context.Context) error {
+func (p *program) background(ctx context.Context, replace bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fault.New(fault.Failed, "find the broker's own program: %w", err)
 	}
 	for try := 1; ; try++ {
-		killed, err := startDaemon(ctx, self)
+		killed, err := startDaemon(ctx, self, replace)
 		// One that was killed says nothing against the next.
 		if !killed || try == 3 {
 			return err
@@ -208,8 +229,12 @@ func (p *program) background(ctx context.Context) error {
 
 // startDaemon starts one daemon and waits until it listens, or ends; killed
 // reports whether a signal ended it.
-func startDaemon(ctx context.Context, self string) (killed bool, err error) {
-	cmd := exec.Command(self, "daemon", "--ready-on-stdout")
+func startDaemon(ctx context.Context, self string, replace bool) (killed bool, err error) {
+	args, wait := []string{"daemon", "--ready-on-stdout"}, 10*time.Second
+	if replace { // the one before drains
+		args, wait = append(args, "--replace"), 25*time.Second
+	}
+	cmd := exec.Command(self, args...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = system.Session()
 	var stderr bytes.Buffer
@@ -245,9 +270,9 @@ func startDaemon(ctx context.Context, self string) (killed bool, err error) {
 		return cmd.ProcessState.ExitCode() < 0, f
 	case <-ctx.Done():
 		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")
-	case <-time.After(10 * time.Second):
+	case <-time.After(wait):
 		_ = cmd.Process.Kill()
-		return false, fault.New(fault.Failed, "the daemon did not start within 10 seconds").WithHint("broker daemon")
+		return false, fault.New(fault.Failed, "the daemon did not start within %v", wait).WithHint("broker daemon")
 	}
 }
 

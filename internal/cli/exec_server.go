@@ -25,7 +25,7 @@ func (p *program) byServer(ctx context.Context, h handover) ([]string, error) {
 	}
 	e := resp.Endpoint
 	if e == nil || h.tokenFile && e.TokenFile == "" || h.role != nil && (e.Role == "" || h.role.ARN != "" && e.Role != h.role.ARN) {
-		return nil, fault.New(fault.Unreachable, "the daemon is not of this program's version, and did not give the endpoint that was asked for").WithHint("broker status")
+		return nil, fault.New(fault.Unreachable, "the daemon is not of this program's version, and did not give the endpoint that was asked for").WithHint("broker service restart")
 	}
 	p.warn(resp.Warnings)
 	profile := e.Profile

@@ -13,6 +13,7 @@ import (
 	"broker/internal/latch"
 	"broker/internal/prompt"
 	"broker/internal/secret"
+	"broker/internal/version"
 	"broker/internal/wire"
 )
 
@@ -79,9 +80,13 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		return p.printJSON(struct {
 			Running bool `json:"running"`
 			wire.Status
-		}{true, status})
+			Program string `json:"program_version"` // this program's; version is the daemon's
+		}{true, status, version.String()})
 	}
 	p.say("daemon    running since %s, pid %d, version %s", status.Started.Local().Format(time.DateTime), status.PID, status.Version)
+	if status.Version != version.String() {
+		p.sayVersions(status.Version)
+	}
 	keyring := status.Keyring
 	if keyring == "" {
 		keyring = "none chosen yet"

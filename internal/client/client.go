@@ -64,9 +64,18 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 		return wire.Response{}, fault.Of(err)
 	}
 	if resp.Err != nil {
-		return resp, resp.Err
+		return resp, c.otherVersion(resp)
 	}
 	return resp, nil
+}
+
+// otherVersion is what the daemon refused. Where it is of another version, and knew nothing to type, that is
+// most likely why; daemons of 0.1.0 say nothing to type where they do not know a verb.
+func (c Client) otherVersion(resp wire.Response) *fault.Error {
+	if resp.Err.Kind == fault.Usage && resp.Err.Hint == "" && resp.Version != c.Version {
+		return resp.Err.WithHint("broker service restart")
+	}
+	return resp.Err
 }
 
 // StatusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.

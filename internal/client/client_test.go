@@ -158,7 +158,7 @@ func TestOddAnswers(t *testing.T) {
 		{"an empty line", []func(net.Conn){says("\n")}, 1, foreign},
 		{"a line without end", []func(net.Conn){says(strings.Repeat("x", 2*wire.MaxLine))}, 1, foreign},
 		{"a line too long", []func(net.Conn){says(strings.Repeat("x", 2*wire.MaxLine) + "\n")}, 1, foreign},
-		{"a newer protocol", []func(net.Conn){says("{\"v\":2}\n")}, 1, "the daemon speaks protocol version 2, this program 1: stop the older of the two"},
+		{"a newer protocol", []func(net.Conn){says("{\"v\":2}\n")}, 1, "the daemon speaks protocol version 2, this program 1"},
 		{"half a credential", []func(net.Conn){says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n")}, 1, "the daemon's answer is not a whole credential"},
 	}
 	for _, tt := range tests {

@@ -44,7 +44,7 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	turn, err := openTurn(filepath.Dir(c.Paths.Socket))
+	turn, err := c.openTurn()
 	if err != nil {
 		f := fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
 		if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
@@ -90,18 +90,36 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 // umask is held by whoever changes that of the process.
 var umask sync.Mutex
 
-// openTurn opens the file whose lock says who starts the daemon, and makes it and the directories above it.
-func openTurn(dir string) (*os.File, error) {
+// openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.
+func (c Client) openTurn() (*os.File, error) {
 	// A umask such as 777 would lock ourselves out.
 	umask.Lock()
 	defer umask.Unlock()
 	defer system.Umask(system.Umask(0o077))
-	d, err := dial.OpenDir(dir)
+	d, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
 	return os.OpenFile(filepath.Join(d.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
+}
+
+// Hold keeps clients from starting a daemon until release is called. Those that find
+// none wait for that, for as long as they would for a start.
+func (c Client) Hold(ctx context.Context) (release func(), err error) {
+	turn, err := c.openTurn()
+	if err != nil {
+		return nil, err
+	}
+	for system.TryLock(turn) != nil {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			_ = turn.Close()
+			return nil, ctx.Err()
+		}
+	}
+	return func() { _ = turn.Close() }, nil
 }
 
 // launches is how often a daemon is started that is gone before it can be reached.

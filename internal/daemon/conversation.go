@@ -27,6 +27,8 @@ type conversation struct {
 	asked int           // the id of the last question
 	lines chan heard    // nil until the first question
 	over  chan struct{} // closed when the connection's handler ends
+
+	bequeathed bool // the connection is an heir's: who answers is Run
 }
 
 func newConversation(conn net.Conn) *conversation {

@@ -44,7 +44,7 @@ type Recorder interface {
 // Window asks for a code at a window of the desktop: mfa.AskGUI.
 type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
 
-// Config is what a Daemon is made of; all fields but Window, Events and BootTime must be set.
+// Config is what a Daemon is made of; all fields down to Latch must be set, but for Window.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name none
@@ -62,7 +62,24 @@ type Config struct {
 	Latch    *latch.Latch         // not loaded yet
 	Events   Events               // what lock_on names; nil for nothing
 	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
+
+	// StartedBy says who started it, for people; see the constants.
+	StartedBy string
+	// Listener is the socket where it is there already; nil: Run binds one.
+	Listener *socket.Listener
+	// Heritage is what the daemon before left, where that was taken over; may be nil.
+	Heritage *Heritage
+	// ExitAfter is after how long without use a locked daemon ends by itself; 0 is never.
+	ExitAfter time.Duration
 }
+
+// Who starts daemons.
+const (
+	OnDemand   = "on demand"         // a client, which found none
+	ByPerson   = "hand"              // in the foreground
+	ByService  = "service"           // a service manager
+	ByActivity = "socket activation" // a service manager, for a client
+)
 
 const (
 	// idleTimeout closes a connection on which nothing is asked.
@@ -89,6 +106,8 @@ type Daemon struct {
 	publishing *publishing
 	locking    locking
 	life       context.Context // ends after the last request
+	heirs      chan net.Conn   // who asked to take over
+	accepted   atomic.Int64    // connections
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // true while a request of it is under way
@@ -97,7 +116,7 @@ type Daemon struct {
 
 // New makes a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool)}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool), heirs: make(chan net.Conn, 1)}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -112,9 +131,12 @@ func New(cfg Config) *Daemon {
 // seconds. ready is called once clients can connect. The error is socket.ErrTaken where another
 // daemon has the socket, at the start or later.
 func (d *Daemon) Run(ctx context.Context, ready func()) error {
-	listener, err := socket.Listen(d.Socket)
-	if err != nil {
-		return err
+	listener := d.Listener
+	if listener == nil {
+		var err error
+		if listener, err = socket.Listen(d.Socket); err != nil {
+			return err
+		}
 	}
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
@@ -125,7 +147,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.comeUp()
-	d.endpoints.open(requests)
+	d.inherit()
+	d.endpoints.adopt(requests)
 	d.life = requests
 	d.overlays.adopt(requests)
 	if d.Broker.Locked() {
@@ -133,7 +156,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 			d.Log.Error("locked", "err", err)
 		}
 	}
-	d.publishing.recover()
+	d.publishing.recover(d.Heritage)
 	d.followSettings(ctx)
 	if ready != nil {
 		ready()
@@ -153,16 +176,37 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		defer close(accepting)
 		d.accept(ctx, requests, listener)
 	}()
-	<-ctx.Done()
+	leaving := make(chan struct{})
+	go func() {
+		defer close(leaving)
+		d.exitWhenIdle(ctx, d.ExitAfter, cancel)
+	}()
+	var heir *estate
+	for heir == nil && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case conn := <-d.heirs:
+			heir = d.bequeath(conn, listener)
+		}
+	}
+	cancel(nil)
 	listener.Stop()
 	<-accepting
+	<-leaving
 	var endpoints sync.WaitGroup
 	endpoints.Go(d.endpoints.stop)
 	d.drain()
 	endpoints.Wait()
 	<-renewing
 	<-watching
-	if err := d.publishing.endAll(); err != nil {
+	select {
+	case second := <-d.heirs:
+		_ = second.Close()
+	default:
+	}
+	if heir != nil {
+		heir.give(d, listener)
+	} else if err := d.publishing.endAll(); err != nil {
 		d.Log.Error("stop", "err", err)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
@@ -185,6 +229,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
+		d.accepted.Add(1)
 		d.mu.Lock()
 		d.conns[conn] = false
 		d.mu.Unlock()
@@ -247,6 +292,9 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 			resp.Err = wrong
 		} else {
 			resp = d.answer(ctx, asked)
+		}
+		if c.bequeathed {
+			return // it is answered last of all
 		}
 		ok := d.hand(asked, resp)
 		if !d.end(conn) || !ok {

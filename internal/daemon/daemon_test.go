@@ -290,7 +290,7 @@ func TestPanicInAVerb(t *testing.T) {
 	h := start(t)
 	check := calm(t)
 	other := connect(t, h.path)
-	for range 10 {
+	for range 20 {
 		l := connect(t, h.path)
 		l.send(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New("panic")})
 		if err := l.ended(); err != nil {
@@ -488,6 +488,9 @@ const limit = 64
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "play-daemon" {
 		os.Exit(playDaemon(os.Args[2]))
+	}
+	if len(os.Args) >= 2 && os.Args[1] == "play-short-lived" {
+		os.Exit(playShortLived(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }

@@ -97,12 +97,16 @@ const (
 type endpoints struct {
 	d      *Daemon
 	server *http.Server
-	ctx    context.Context // of every request; set by open
+	ctx    context.Context // of every request; set by adopt
+
+	serving sync.WaitGroup // one for each socket
+	open    sync.WaitGroup // one for each connection, which has one request
 
 	mu        sync.Mutex
 	stopped   bool
 	leases    map[string]*lease
 	listeners map[int]net.Listener
+	inherited map[int]net.Listener // of the daemon before, until they are listened on
 	taken     map[int]bool         // ports of ours that others listen on
 	said      map[string]time.Time // what was refused to nobody in particular, and when that was recorded
 }
@@ -229,17 +233,20 @@ func (e *endpoints) portLocked() (int, error) {
 
 // listenLocked begins to serve on a port.
 func (e *endpoints) listenLocked(port int) error {
-	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port))
-	if err != nil {
-		return err
+	l := e.inherited[port]
+	if delete(e.inherited, port); l == nil {
+		var err error
+		if l, err = net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port)); err != nil {
+			return err
+		}
 	}
 	e.listeners[port] = l
-	go func() { _ = e.server.Serve(ownListener{l, e}) }()
+	e.serving.Go(func() { _ = e.server.Serve(ownListener{l, e}) })
 	return nil
 }
 
-// open takes over the leases that an earlier daemon left, on their ports. Requests are answered under ctx.
-func (e *endpoints) open(ctx context.Context) {
+// adopt takes over the leases that an earlier daemon left, on their ports. Requests are answered under ctx.
+func (e *endpoints) adopt(ctx context.Context) {
 	e.mu.Lock()
 	e.ctx = ctx
 	left, err := readLeases(e.file())
@@ -256,6 +263,10 @@ func (e *endpoints) open(ctx context.Context) {
 	files, _ := filepath.Glob(globEscape(e.tokenFile("")) + "*")
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for port, l := range e.inherited {
+		_ = l.Close() // of a program that has ended meanwhile
+		delete(e.inherited, port)
+	}
 	for _, file := range files {
 		if e.leases[strings.TrimPrefix(file, e.tokenFile(""))] == nil {
 			_ = os.Remove(file)
@@ -507,10 +518,20 @@ func (e *endpoints) sayable(text string) bool {
 func (e *endpoints) stop() {
 	e.mu.Lock()
 	e.stopped = true
-	e.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if e.server.Shutdown(ctx) != nil {
-		_ = e.server.Close()
+	for _, l := range e.listeners {
+		_ = l.Close()
 	}
+	e.mu.Unlock()
+	// Not by Shutdown, which closes unanswered whose request it has not read yet.
+	e.serving.Wait()
+	answered := make(chan struct{})
+	go func() {
+		e.open.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(drainTimeout):
+	}
+	_ = e.server.Close()
 }

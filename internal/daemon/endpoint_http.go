@@ -41,6 +41,14 @@ func newServer(e *endpoints) *http.Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          log.New(io.Discard, "", 0), // it quotes what was sent
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				e.open.Add(1)
+			case http.StateClosed:
+				e.open.Done()
+			}
+		},
 		// It would answer to anybody: OPTIONS * is no request to a lease.
 		DisableGeneralOptionsHandler: true,
 	}

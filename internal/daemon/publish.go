@@ -82,19 +82,26 @@ func newPublishing(d *Daemon, path string) *publishing {
 	return &publishing{d: d, path: path, wake: make(chan struct{}, 1), entries: map[place]*entry{}, wrote: notes{}, failed: map[string]failure{}}
 }
 
-// recover takes out what a daemon before us left.
-func (p *publishing) recover() {
+// recover takes out what a daemon before us left, unless it was left to us.
+func (p *publishing) recover(left *Heritage) {
 	text, err := os.ReadFile(p.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && left == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	} else if err == nil {
 		err = json.Unmarshal(text, &p.wrote)
 	}
 	if err != nil {
 		p.d.Log.Error("what was published before is not known", "err", err)
+		return
+	}
+	if left != nil {
+		// What is in the files stays there until the first round has something newer.
+		p.keptLocked(left.Kept)
 		return
 	}
 	p.flushLocked()

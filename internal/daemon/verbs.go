@@ -34,6 +34,8 @@ var verbs = map[string]verb{
 	wire.Overlay:   {here, (*Daemon).overlay},
 	wire.Publish:   {here, (*Daemon).publish},
 	wire.Unpublish: {here, (*Daemon).unpublish},
+
+	wire.Handover: {here, (*Daemon).handover},
 }
 
 // A verb is who may ask for it, and what it does.
@@ -77,7 +79,7 @@ type call struct {
 func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 	verb, known := verbs[c.req.Verb]
 	if !known || !verb.class.admits(c.peer) {
-		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version)}
+		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version).WithHint("broker service restart")}
 	}
 	if c.req.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -160,14 +162,15 @@ const pageOfSessions = wire.MaxLine / 2
 func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	held := d.Broker.Held()
 	status := &wire.Status{
-		PID:      os.Getpid(),
-		Started:  d.started,
-		Version:  d.Version,
-		Locked:   d.Broker.Locked(),
-		Answered: d.answered.Load(),
-		Refused:  d.refused.Load(),
-		Total:    len(held),
-		Sessions: []wire.Session{},
+		PID:       os.Getpid(),
+		Started:   d.started,
+		Version:   d.Version,
+		StartedBy: d.StartedBy,
+		Locked:    d.Broker.Locked(),
+		Answered:  d.answered.Load(),
+		Refused:   d.refused.Load(),
+		Total:     len(held),
+		Sessions:  []wire.Session{},
 
 		Published: d.publishing.state(),
 

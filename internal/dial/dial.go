@@ -78,3 +78,6 @@ func OpenDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// MaxFiles is how many open files may come with one line; see ReadFiles.
+const MaxFiles = 64

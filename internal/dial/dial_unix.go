@@ -201,3 +201,6 @@ func short(path string) (name string, done func(), err error) {
 	}
 	return name, func() { _ = dir.Close() }, nil
 }
+
+// Peer is who listens at the other end.
+func (c *Conn) Peer() (Peer, error) { return PeerOf(c.fd) }

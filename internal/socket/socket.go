@@ -4,6 +4,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
+	"time"
 
 	"broker/internal/dial"
 	"broker/internal/system"
@@ -27,6 +30,7 @@ type Listener struct {
 	mu      sync.Mutex // guards the rest
 	place              // Restore replaces it
 	stopped bool
+	knocked int // how often another socket in our place was left there
 }
 
 // A place is where a Listener can be found.
@@ -35,6 +39,8 @@ type place struct {
 	lock  *os.File
 	unix  *net.UnixListener
 	bound fs.FileInfo // the socket file as we made it
+	kept  bool        // it stays when we end: a service manager's, or handed over
+	held  *os.File    // the socket itself, after Hold
 }
 
 // Listen takes the lock of the socket at path and binds it. While another
@@ -42,15 +48,15 @@ type place struct {
 // removed, which is safe because the lock is held. The lock file stays for ever: to
 // remove it would let two processes hold locks on two files of one name.
 func Listen(path string) (*Listener, error) {
-	p, err := take(path)
+	p, err := take(path, false)
 	if err != nil {
 		return nil, err
 	}
 	return &Listener{path: path, place: p}, nil
 }
 
-// take makes the place of the socket at path.
-func take(path string) (p place, err error) {
+// take makes the place of the socket at path; ours says that who listens there is ourselves.
+func take(path string, ours bool) (p place, err error) {
 	if p.dir, err = dial.OpenDir(filepath.Dir(path)); err != nil {
 		return place{}, err
 	}
@@ -58,7 +64,12 @@ func take(path string) (p place, err error) {
 		_ = p.dir.Close()
 		return place{}, err
 	}
-	if p.unix, p.bound, err = bind(p.dir, path); err != nil {
+	if !ours && occupied(path) {
+		err = ErrTaken
+	} else {
+		p.unix, p.bound, err = bind(p.dir, path)
+	}
+	if err != nil {
 		_ = p.lock.Close()
 		_ = p.dir.Close()
 		return place{}, err
@@ -74,6 +85,7 @@ func takeLock(dir *os.File, path string) (*os.File, error) {
 	}
 	err = system.TryLock(lock)
 	if err == nil {
+		signLock(lock)
 		// Whatever the umask took away: the next one must be able to open it.
 		err = lock.Chmod(0o600)
 	}
@@ -148,21 +160,49 @@ func (l *Listener) Restore() error {
 	if l.stopped || lockInPlace && l.socketInPlaceLocked() {
 		return nil
 	}
+	if lockInPlace && l.knocked < knocks && occupied(l.path) {
+		l.knocked++
+		return nil
+	}
+	l.knocked = 0
 	old := l.place
 	if lockInPlace {
 		unix, bound, err := bind(l.dir, l.path)
 		if err != nil {
 			return err
 		}
-		l.unix, l.bound = unix, bound
+		l.unix, l.bound, l.kept = unix, bound, false
 		return old.unix.Close()
 	}
-	p, err := take(l.path)
+	p, err := take(l.path, l.socketInPlaceLocked())
 	if err != nil {
 		return err
 	}
 	l.place = p
 	return errors.Join(old.unix.Close(), old.lock.Close(), old.dir.Close())
+}
+
+// signLock writes into the lock file who holds it.
+func signLock(lock *os.File) {
+	_ = lock.Truncate(0)
+	_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+}
+
+// knocks is how often Restore leaves another socket alone at which somebody of ours listens.
+const knocks = 5
+
+// occupied reports whether somebody of our uid listens at path. Where we hold the
+// lock that is no daemon but a service manager, which starts one for this very connection, and that one
+// tells us to end (Adopt).
+func occupied(path string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	conn, err := dial.Dial(ctx, path)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 func (l *Listener) lockInPlaceLocked() bool {
@@ -186,7 +226,7 @@ func (l *Listener) Stop() {
 	defer l.mu.Unlock()
 	l.stopped = true
 	_ = l.unix.Close()
-	if l.socketInPlaceLocked() {
+	if !l.kept && l.socketInPlaceLocked() {
 		_ = os.Remove(l.path)
 	}
 }
@@ -196,6 +236,11 @@ func (l *Listener) Close() error {
 	l.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.held != nil {
+		_ = l.held.Close()
+	} else {
+		_ = l.lock.Truncate(0) // it is nobody's now
+	}
 	return errors.Join(l.lock.Close(), l.dir.Close())
 }
 

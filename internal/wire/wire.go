@@ -55,6 +55,12 @@
 //	← {"v":1,"error":{"kind":"locked",…},"challenge":{"salt":"…","passes":3,"memory_kib":65536,"lanes":4}}
 //	→ {"v":1,"verb":"unlock","proof":"…"}
 //
+// "handover" ends the daemon in favour of the process that asks. The line of its answer brings open files
+// (SCM_RIGHTS of unix(7)): the lock, the listening socket, and one for each of the ports of its endpoints, in that order. No session is in it.
+//
+//	→ {"v":1,"verb":"handover"}
+//	← {"v":1,"heritage":{"ports":[20123],"locked":false}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -93,6 +99,8 @@ const (
 	Overlay   = "overlay"   // files with the session of Profile, for the process that asks
 	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
 	Unpublish = "unpublish" // takes it out again; all, if Profile is empty
+
+	Handover = "handover" // ends the daemon; its sockets go to the process that asks
 
 	// What a client says to a question, within a request.
 	Answer = "answer" // Code is what the person typed
@@ -180,6 +188,25 @@ type Response struct {
 	Notice     string   // not the answer yet: why it takes long
 	Files      *Files   // of Overlay
 	Challenge  *Stretch // of an Unlock that was refused: how to make the proof that it wants
+	Heritage   *Heritage
+}
+
+// Heritage is what one daemon leaves to the next beside its sockets.
+type Heritage struct {
+	Ports  []int  `json:"ports"` // of the endpoints, in the order of the sockets that come with it
+	Locked bool   `json:"locked"`
+	Kept   []Kept `json:"kept,omitempty"`
+}
+
+// Kept is a profile that is kept published, or is not although the registry says so.
+type Kept struct {
+	Profile        string     `json:"profile"` // exact name
+	Source         string     `json:"source,omitempty"`
+	AWSConfig      string     `json:"aws_config_file"`
+	AWSCredentials string     `json:"aws_shared_credentials_file"`
+	Until          *time.Time `json:"until,omitempty"` // nil for one that the registry names
+	LoggedOut      bool       `json:"logged_out,omitempty"`
+	Off            bool       `json:"off,omitempty"`
 }
 
 // Files are the AWS files that Overlay made for the process that asked.
@@ -228,17 +255,19 @@ type Endpoint struct {
 
 // Status is what the daemon holds.
 type Status struct {
-	PID      int       `json:"pid"`
-	Started  time.Time `json:"started"`
-	Version  string    `json:"version"`
-	Locked   bool      `json:"locked"`
-	Keyring  string    `json:"keyring"` // the backend, empty if none was chosen yet
-	Answered int64     `json:"answered"`
-	Refused  int64     `json:"refused"`
-	Total    int       `json:"total"`    // sessions there are
-	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
-	Waiting  []Waiting `json:"waiting,omitempty"`
-	Warnings []string  `json:"warnings,omitempty"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Version string    `json:"version"`
+	// StartedBy says who started it: one of the words of daemon.Config. Empty of one that is too old to say.
+	StartedBy string    `json:"started_by,omitempty"`
+	Locked    bool      `json:"locked"`
+	Keyring   string    `json:"keyring"` // the backend, empty if none was chosen yet
+	Answered  int64     `json:"answered"`
+	Refused   int64     `json:"refused"`
+	Total     int       `json:"total"`    // sessions there are
+	Sessions  []Session `json:"sessions"` // from the request's offset on, as many as fit
+	Waiting   []Waiting `json:"waiting,omitempty"`
+	Warnings  []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
 	Commands  []Command   `json:"commands,omitempty"`
@@ -327,6 +356,7 @@ type responseJSON struct {
 	Notice     string          `json:"notice,omitempty"`
 	Files      *Files          `json:"overlay,omitempty"`
 	Challenge  *Stretch        `json:"challenge,omitempty"`
+	Heritage   *Heritage       `json:"heritage,omitempty"`
 }
 
 type errorJSON struct {
@@ -370,7 +400,7 @@ func DecodeRequest(b []byte) (Request, error) {
 		return Request{}, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
 	}
 	if j.V != Version {
-		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version)
+		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version).WithHint("broker service restart")
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
 		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile,
@@ -380,7 +410,8 @@ func DecodeRequest(b []byte) (Request, error) {
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files, Challenge: r.Challenge}
+	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files,
+		Challenge: r.Challenge, Heritage: r.Heritage}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
 	}
@@ -410,9 +441,10 @@ func DecodeResponse(b []byte) (Response, error) {
 		return Response{}, fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
 	}
 	if j.V != Version {
-		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d: stop the older of the two", j.V, Version)
+		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files, Challenge: j.Challenge}
+	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files,
+		Challenge: j.Challenge, Heritage: j.Heritage}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
 	}

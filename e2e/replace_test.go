@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// replacements is how often the daemon is replaced under load.
+const replacements = 20
+
+// TestReplace: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked for once more, a
+// published section stays in its file, and the port of a program that holds on to an endpoint is never closed.
+func TestReplace(t *testing.T) {
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	h.ok(t, "broker", "profiles", "link", "product_dev_paul")
+	h.ok(t, "broker", "publish", "product_dev_paul", "--for", "1h")
+	o := h.holder(t, "product_prod_paul")
+
+	stop := make(chan struct{})
+	var asked, reads, knocks atomic.Int64
+	var crowd sync.WaitGroup
+	loop := func(once func() error, count *atomic.Int64) {
+		crowd.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := once(); err != nil {
+					t.Error(err)
+					return
+				}
+				count.Add(1)
+			}
+		})
+	}
+	for i := range 64 {
+		// A looker starts no daemon: it must find one at every moment.
+		argv := [][]string{{"credproc", "product_prod_paul"}, {"credproc", "product_dev_paul"}, {"broker", "status", "--json"}}[i%3]
+		loop(func() error {
+			return h.failed(argv)
+		}, &asked)
+	}
+	credentials := filepath.Join(h.home, ".aws/credentials")
+	loop(func() error {
+		text, err := os.ReadFile(credentials)
+		if err == nil && !strings.Contains(string(text), "[product_dev_paul]") {
+			err = fmt.Errorf("the published section is gone:\n%s", text)
+		}
+		time.Sleep(time.Millisecond)
+		return err
+	}, &reads)
+	env := map[string]string{}
+	for _, kv := range o.env {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	web := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	loop(func() error {
+		req, err := http.NewRequest(http.MethodGet, env[endpointURI], nil)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", env[endpointToken])
+		began := time.Now()
+		resp, err := web.Do(req)
+		if err != nil {
+			return fmt.Errorf("the endpoint: %w %v %v", err, began.UTC(), time.Since(began))
+		}
+		_ = resp.Body.Close()
+		// 5xx is "not within a second", which the SDKs ask again.
+		if resp.StatusCode != http.StatusOK && resp.StatusCode < 500 {
+			return fmt.Errorf("the endpoint: %s", resp.Status)
+		}
+		time.Sleep(5 * time.Millisecond)
+		return nil
+	}, &knocks)
+
+	pids := map[int]bool{h.running(t, 0): true}
+	for range replacements {
+		if r := h.run("broker", "daemon", "--replace", "--background"); r.code != 0 {
+			t.Errorf("replace: %v", r)
+			break
+		}
+		pids[h.running(t, 0)] = true
+	}
+	close(stop)
+	crowd.Wait()
+	if len(pids) != replacements+1 {
+		t.Errorf("%d daemons, want %d", len(pids), replacements+1)
+	}
+	for pid := range pids {
+		if alive(pid) && pid != h.daemonPID(t) {
+			t.Errorf("the daemon %d is still there", pid)
+		}
+	}
+	h.counted(t, "GetSessionToken", 1)
+	if log, err := os.ReadFile(h.state("audit.log")); err == nil && strings.Contains(string(log), "another uid") {
+		t.Error("a connection of ours was taken for another uid's")
+	}
+	t.Logf("%d requests, %d reads of the file, %d requests to the endpoint", asked.Load(), reads.Load(), knocks.Load())
+	if asked.Load() < replacements*10 || knocks.Load() < 5 {
+		t.Error("there was no load: the test is void")
+	}
+	h.ok(t, "broker", "unpublish")
+}
+
+// failed runs a program that has to succeed. A look at the daemon has three seconds, and on a busy machine that may be too
+// little; what it must never say is that there is none.
+func (h *house) failed(argv []string) error {
+	r := h.run(argv[0], argv[1:]...)
+	if r.code == 0 || argv[1] == "status" && strings.Contains(r.stderr, "did not answer within") {
+		return nil
+	}
+	return fmt.Errorf("%v: %v", argv, r)
+}
+
+// TestReplaceStopped: a daemon that does not answer is left as it is, and is the daemon once it goes on.
+func TestReplaceStopped(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	for _, args := range [][]string{{"--replace"}, {"--replace", "--background"}} {
+		r := h.run("broker", append([]string{"daemon"}, args...)...)
+		if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, "was left as it is: no answer within") {
+			t.Errorf("%v: %v: %v", args, err, r)
+		}
+	}
+	must(t, syscall.Kill(pid, syscall.SIGCONT))
+	h.credentials(t, "product_prod_paul")
+	if now := h.daemonPID(t); now != pid {
+		t.Errorf("the daemon is %d, want %d", now, pid)
+	}
+}
+
+// TestServiceRestart puts a daemon of another build in the place of the one that runs, whoever started it.
+func TestServiceRestart(t *testing.T) {
+	h := demo(t)
+	if out := h.ok(t, "broker", "service", "restart"); !strings.Contains(out, "no daemon is running") {
+		t.Errorf("without a daemon: %s", out)
+	}
+	h.credentials(t, "product_prod_paul")
+	for range 3 {
+		pid := h.daemonPID(t)
+		h.ok(t, "broker", "service", "restart")
+		if now := h.daemonPID(t); now == pid {
+			t.Error("it is the same daemon")
+		}
+		h.credentials(t, "product_prod_paul")
+	}
+	// One in the foreground ends with 0 when it is replaced.
+	must(t, h.stopDaemon())
+	cmd := h.command("broker", "daemon")
+	must(t, cmd.Start())
+	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if s, err := h.status(); err == nil && s.PID == cmd.Process.Pid {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the daemon does not start")
+		}
+	}
+	h.ok(t, "broker", "service", "restart")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the one in the foreground: %v", err)
+	}
+	h.credentials(t, "product_prod_paul")
+	h.counted(t, "GetSessionToken", 1)
+}
+
+func init() { otherRoles["older"] = olderRole }
+
+// olderRole is a daemon from before there was a handover: it holds the lock, knows no verb, and ends on SIGTERM, or does not.
+func olderRole() int {
+	path := os.Getenv("E2E_SOCKET")
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil || syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return 3
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return 4
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = fmt.Fprintln(conn, `{"v":1,"version":"0.0.9","error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.0.9"}}`)
+			_ = conn.Close()
+		}
+	}()
+	fmt.Println("ready")
+	<-told
+	if os.Getenv("E2E_DEAF") != "" {
+		select {}
+	}
+	_ = l.Close()
+	return 0
+}
+
+// TestReplaceOlder: a daemon that is too old to hand over is told to end; clients wait meanwhile. One that does not end is named.
+func TestReplaceOlder(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	start := func(deaf string) *exec.Cmd {
+		must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
+		_ = os.Remove(h.socket())
+		cmd := exec.Command(selfProgram(t))
+		cmd.Env = append(h.env, "E2E_ROLE=older", "E2E_SOCKET="+h.socket(), "E2E_DEAF="+deaf)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		_, err = out.Read(make([]byte, 10))
+		must(t, err)
+		return cmd
+	}
+	for round := range 5 {
+		cmd := start("")
+		if r := h.run("broker", "service", "restart"); r.code != 0 {
+			t.Fatalf("round %d: %v", round, r)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("round %d: the older one ended with %v", round, err)
+		}
+		h.credentials(t, "product_prod_paul")
+		must(t, h.stopDaemon())
+	}
+	cmd := start("yes")
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	r := h.run("broker", "daemon", "--replace")
+	if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, fmt.Sprintf("(pid %d) was told to end, and has not within", cmd.Process.Pid)) {
+		t.Errorf("%v: %v", err, r)
+	}
+	if !alive(cmd.Process.Pid) {
+		t.Error("it was killed")
+	}
+}

@@ -1,0 +1,368 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// serviceManager does for one socket what systemd does: it listens, starts the daemon for who comes, and again for
+// whoever comes after that one's end.
+type serviceManager struct {
+	h      *house
+	socket *os.File
+	stop   chan struct{}
+	done   sync.WaitGroup
+	pid    atomic.Int64 // of the daemon; 0 while there is none
+	starts atomic.Int64
+	codes  chan int // with which they ended
+}
+
+// manage makes the socket, in the place of what is there, as systemd does.
+func (h *house) manage(t *testing.T) *serviceManager {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
+	if err := os.Remove(h.socket()); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.socket(), Net: "unix"})
+	must(t, err)
+	l.SetUnlinkOnClose(false)
+	must(t, os.Chmod(h.socket(), 0o600))
+	f, err := l.File()
+	must(t, err)
+	must(t, l.Close())
+	m := &serviceManager{h: h, socket: f, stop: make(chan struct{}), codes: make(chan int, 1000)}
+	m.done.Go(m.run)
+	t.Cleanup(m.end)
+	return m
+}
+
+func (m *serviceManager) run() {
+	for {
+		select {
+		case <-m.stop:
+			return
+		default:
+		}
+		fds := []unix.PollFd{{Fd: int32(m.socket.Fd()), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(fds, 20); n != 1 {
+			continue
+		}
+		cmd := m.h.command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=broker.socket exec "$0" daemon`, filepath.Join(m.h.bin, "broker"))
+		cmd.ExtraFiles = []*os.File{m.socket}
+		if cmd.Start() != nil {
+			return
+		}
+		m.starts.Add(1)
+		m.pid.Store(int64(cmd.Process.Pid))
+		_ = cmd.Wait()
+		m.pid.Store(0)
+		m.codes <- exitCode(cmd.ProcessState)
+	}
+}
+
+// end stops the unit: first the socket, then the service.
+func (m *serviceManager) end() {
+	select {
+	case <-m.stop:
+		return
+	default:
+	}
+	close(m.stop)
+	if pid := m.pid.Load(); pid != 0 {
+		_ = syscall.Kill(int(pid), syscall.SIGTERM)
+	}
+	m.done.Wait()
+	_ = m.socket.Close()
+}
+
+// startedBy is what `service status` says of the daemon that runs.
+func (h *house) startedBy(t testing.TB) (by string, pid int) {
+	t.Helper()
+	var s struct {
+		PID       int    `json:"pid"`
+		StartedBy string `json:"started_by"`
+	}
+	must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &s))
+	return s.StartedBy, s.PID
+}
+
+// TestActivation: who connects starts the daemon by way of the service manager's socket, and by no other; it ends with 0, and whoever
+// is there at that moment gets his answer of the next.
+func TestActivation(t *testing.T) {
+	h := demo(t)
+	m := h.manage(t)
+	h.credentials(t, "product_prod_paul")
+	if by, pid := h.startedBy(t); by != "socket activation" || int64(pid) != m.pid.Load() {
+		t.Fatalf("started by %q, pid %d, want %d", by, pid, m.pid.Load())
+	}
+	// The service manager would start it again: this is its business.
+	if r := h.run("broker", "daemon", "--replace", "--background"); r.code != 1 || !strings.Contains(r.stderr, "hint: broker service restart") {
+		t.Errorf("replace: %v", r)
+	}
+	stop := make(chan struct{})
+	var crowd sync.WaitGroup
+	var asked atomic.Int64
+	for i := range 32 {
+		argv := [][]string{{"credproc", "product_prod_paul"}, {"broker", "status", "--json"}}[i%2]
+		crowd.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := h.failed(argv); err != nil {
+					t.Error(err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	for round := range 20 {
+		var pid int64
+		for limit := time.Now().Add(patience); pid == 0; time.Sleep(time.Millisecond) {
+			if pid = m.pid.Load(); time.Now().After(limit) {
+				t.Fatal("no daemon is started")
+			}
+		}
+		before := asked.Load()
+		for limit := time.Now().Add(patience); asked.Load() < before+40 && !t.Failed(); time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatal("nobody is answered")
+			}
+		}
+		must(t, syscall.Kill(int(pid), syscall.SIGTERM))
+		select {
+		case code := <-m.codes:
+			if code != 0 {
+				t.Errorf("round %d: a stopped daemon ended with %d", round, code)
+			}
+		case <-time.After(patience):
+			t.Fatal("the daemon does not end")
+		}
+	}
+	close(stop)
+	crowd.Wait()
+	t.Logf("%d requests, %d daemons", asked.Load(), m.starts.Load())
+	h.counted(t, "GetSessionToken", 1)
+	for _, p := range h.processes() {
+		if strings.Contains(p.line, "--ready-on-stdout") {
+			t.Errorf("a client started a daemon of its own: %s", p.line)
+		}
+	}
+
+	// The socket removed: bound anew by the daemon.
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	must(t, os.Remove(h.socket()))
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if s, err := h.status(); err == nil && s.Running && s.PID == pid {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the socket is not bound anew")
+		}
+	}
+	// Without the service manager the next command starts one.
+	m.end()
+	h.credentials(t, "product_prod_paul")
+	if by, _ := h.startedBy(t); by != "on demand" {
+		t.Errorf("started by %q", by)
+	}
+}
+
+// TestActivationAfter: a daemon was started on demand before the service manager's socket came up. It leaves that one where it is,
+// and makes way for the daemon that is started by it; nobody's request fails.
+func TestActivationAfter(t *testing.T) {
+	h := demo(t)
+	for round := range 20 {
+		h.credentials(t, "product_prod_paul")
+		by, before := h.startedBy(t)
+		if by != "on demand" {
+			t.Fatalf("round %d: started by %q", round, by)
+		}
+		m := h.manage(t)
+		if round%2 == 0 { // else the daemon itself is who connects first
+			h.credentials(t, "product_prod_paul")
+		}
+		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			if by, pid := h.startedBy(t); by == "socket activation" && int64(pid) == m.pid.Load() {
+				break
+			}
+			if time.Now().After(limit) {
+				t.Fatal("the service does not take over")
+			}
+		}
+		h.credentials(t, "product_prod_paul")
+		if alive(before) {
+			t.Errorf("round %d: the daemon that was there before is still there", round)
+		}
+		m.end()
+	}
+	h.counted(t, "GetSessionToken", 1)
+}
+
+// TestActivationRefused: a socket that others could use is not served, and that is said.
+func TestActivationRefused(t *testing.T) {
+	h := demo(t)
+	m := h.manage(t)
+	m.end()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.socket() + "2", Net: "unix"})
+	must(t, err)
+	defer l.Close()
+	f, err := l.File()
+	must(t, err)
+	defer f.Close()
+	try := func(f *os.File) result {
+		cmd := h.command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" daemon`, filepath.Join(h.bin, "broker"))
+		cmd.ExtraFiles = []*os.File{f}
+		return finish(cmd)
+	}
+	if r := try(f); r.code != 1 || !strings.Contains(r.stderr, "it is bound to ") || !strings.Contains(r.stderr, "hint: broker service install") {
+		t.Errorf("bound elsewhere: %v", r)
+	}
+	must(t, os.Chmod(filepath.Dir(h.socket()), 0o755))
+	defer func() { _ = os.Chmod(filepath.Dir(h.socket()), 0o700) }()
+	if r := try(f); r.code != 1 {
+		t.Errorf("in a directory of all: %v", r)
+	}
+}
+
+// otherBuild makes the program once more, with another version.
+func otherBuild(t testing.TB, revision string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "broker")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X broker/internal/version.revision="+revision, "-o", program, "broker/cmd/broker")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestUpgrade, FAULTS 10 and 19: the program's file is replaced by another version's while requests run, back and forth. None fails, nor
+// does the vault, which the running daemon starts from a file that has gone; status tells both versions.
+func TestUpgrade(t *testing.T) {
+	h := demo(t)
+	// A source whose sessions may be dropped while the crowd uses the other.
+	must(t, h.write(h.awsConfig(), demoConfig+"\n[profile build]\nrole_arn = arn:aws:iam::222233334444:role/build\nsource_profile = robot\n"))
+	if r := h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"fake/demo+secret/of+robot/fake/demo+3333"}`, "broker", "add", "robot", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	h.credentials(t, "product_prod_paul")
+	own := filepath.Join(h.bin, "broker")
+	builds := []string{otherBuild(t, "new1234"), filepath.Join(binaries, "broker")}
+	put := func(from string) {
+		data, err := os.ReadFile(from)
+		must(t, err)
+		must(t, os.WriteFile(own+".new", data, 0o755))
+		must(t, os.Rename(own+".new", own))
+	}
+	stop := make(chan struct{})
+	var crowd sync.WaitGroup
+	for i := range 8 {
+		crowd.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				argv := []string{"credproc", "product_prod_paul"}
+				if i == 0 { // also by the newer of the two programs, and to the keyring
+					argv = []string{"broker", "export", "product_dev_paul", "--format", "json"}
+				}
+				if r := h.run(argv[0], argv[1:]...); r.code != 0 {
+					t.Errorf("%v: %v", argv, r)
+					return
+				}
+			}
+		})
+	}
+	for round := range 20 {
+		pid := h.daemonPID(t)
+		put(builds[round%2])
+		// The old daemon needs its vault. What a logout overlaps with is dropped too, so nothing may be under way.
+		h.credentials(t, "product_prod_paul")
+		h.credentials(t, "product_dev_paul")
+		h.ok(t, "broker", "logout", "robot")
+		h.credentials(t, "build")
+		if now := h.daemonPID(t); now != pid {
+			t.Fatalf("round %d: another daemon", round)
+		}
+		out := h.ok(t, "broker", "status")
+		if !strings.Contains(out, "\nversion   daemon ") || !strings.Contains(out, "+new1234") || !strings.Contains(out, "; broker service restart\n") {
+			t.Fatalf("round %d: the versions are not told:\n%s", round, out)
+		}
+		h.ok(t, "broker", "service", "restart")
+		if out := h.ok(t, "broker", "status"); strings.Contains(out, "broker service restart") {
+			t.Fatalf("round %d: after the restart:\n%s", round, out)
+		}
+	}
+	close(stop)
+	crowd.Wait()
+}
+
+// TestOtherVersions: daemons and clients that are strange to each other say what to type.
+func TestOtherVersions(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.settings(""))
+	for name, answer := range map[string]string{
+		"an older daemon without the verb": `{"v":1,"version":"0.0.9","error":{"kind":"usage","message":"the daemon knows no verb \"get\"; it is version 0.0.9"}}`,
+		"a newer protocol":                 `{"v":2,"answer":["of","another","shape"]}`,
+		"a newer protocol's refusal":       `{"v":2,"error":7}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
+			_ = os.Remove(h.socket())
+			l, err := net.Listen("unix", h.socket())
+			must(t, err)
+			defer l.Close()
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = conn.Read(make([]byte, 4096))
+					_, _ = fmt.Fprintln(conn, answer)
+					_ = conn.Close()
+				}
+			}()
+			r := h.run("credproc", "product_prod_paul")
+			if r.code == 0 || !strings.Contains(r.stderr, "\nhint: broker service restart\n") {
+				t.Error(r)
+			}
+		})
+	}
+	// A client of another protocol, or with a verb of another time.
+	h.run("broker", "logout") // starts one
+	for _, line := range []string{`{"v":2,"verb":["get"]}`, `{"v":1,"verb":"from-the-future"}`} {
+		conn, err := net.Dial("unix", h.socket())
+		must(t, err)
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = fmt.Fprintln(conn, line)
+		must(t, err)
+		b := make([]byte, 4096)
+		n, err := conn.Read(b)
+		must(t, err)
+		_ = conn.Close()
+		if !strings.Contains(string(b[:n]), `"hint":"broker service restart"`) {
+			t.Errorf("%s: %s", line, b[:n])
+		}
+	}
+}

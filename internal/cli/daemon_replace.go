@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"broker/internal/daemon"
+	"broker/internal/dial"
+	"broker/internal/fault"
+	"broker/internal/service"
+	"broker/internal/socket"
+	"broker/internal/version"
+)
+
+// idleExit is how long a daemon that nobody started by hand stays when it is locked and nobody asks.
+const idleExit = 15 * time.Minute
+
+// seat is where a daemon serves, and for whom.
+type seat struct {
+	listener  *socket.Listener
+	heritage  *daemon.Heritage
+	startedBy string
+	exitAfter time.Duration
+}
+
+// takePlace finds the socket for a daemon: that of the service manager, that of a daemon that makes room for it, or
+// none, which Run then binds.
+func (p *program) takePlace(ctx context.Context, activated *os.File, background, replace bool) (seat, error) {
+	s := seat{startedBy: daemon.ByPerson}
+	switch {
+	case activated != nil:
+		s.startedBy, s.exitAfter = daemon.ByActivity, idleExit
+	case background:
+		s.startedBy, s.exitAfter = daemon.OnDemand, idleExit
+	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || os.Getenv("XPC_SERVICE_NAME") == service.Label:
+		s.startedBy = daemon.ByService
+	}
+	var err error
+	switch {
+	case activated != nil:
+		if s.listener, err = socket.Adopt(ctx, p.paths.Socket, activated); err != nil {
+			return seat{}, fault.New(fault.Failed, "%w", err).WithHint("broker service install")
+		}
+	case replace:
+		s.heritage, s.listener, err = p.takeOver(ctx)
+	}
+	return s, err
+}
+
+// takeOver gets the socket of the running daemon; all is nil where none runs.
+func (p *program) takeOver(ctx context.Context) (*daemon.Heritage, *socket.Listener, error) {
+	left, pid, err := daemon.TakeOver(ctx, p.paths.Socket, version.String())
+	switch {
+	case errors.Is(err, dial.ErrNobody):
+		return nil, nil, nil
+	case errors.Is(err, daemon.ErrNotAsked):
+		listener, err := p.endOlder(ctx, pid)
+		return nil, listener, err
+	case err != nil:
+		return nil, nil, err
+	}
+	return left, left.Listener, nil
+}
+
+// endTimeout is how long a daemon that was told to end may take.
+const endTimeout = 8 * time.Second
+
+// endOlder ends a daemon that is too old to hand over, and binds its socket. Clients that come in between wait.
+func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	release, err := p.client.Hold(ctx)
+	if err != nil {
+		return nil, fault.New(fault.Failed, "the running daemon was left as it is: another start is under way: %w", err).WithHint("broker status")
+	}
+	defer release()
+	if pid < 2 {
+		return nil, fault.New(fault.Failed, "the running daemon was left as it is: its pid is not known").WithHint("broker status")
+	}
+	older, err := os.FindProcess(pid) // never fails where signals can be sent
+	if err == nil {
+		err = older.Signal(syscall.SIGTERM)
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return nil, fault.New(fault.Failed, "the running daemon (pid %d) was left as it is: %w", pid, err).WithHint("broker status")
+	}
+	for {
+		listener, err := socket.Listen(p.paths.Socket)
+		if !errors.Is(err, socket.ErrTaken) {
+			return listener, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fault.New(fault.Failed, "the running daemon (pid %d) was told to end, and has not within %v", pid, endTimeout).WithHint("broker status")
+		}
+	}
+}

@@ -1,0 +1,272 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"broker/internal/dial"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/session"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// A daemon that is replaced hands over its sockets while they listen: who connects between the two waits in their
+// queues, and nobody finds nobody. The order is what makes it safe: the old one stops accepting, lets requests under way
+// finish, and ends everything that it does by itself; only then it sends the sockets, and the lock with them, which so is held
+// without a break. It sends no session and no passphrase: the new one gets those as any daemon does.
+
+// heirTimeout is how long an heir waits for a daemon that drains, and is more than that may take.
+const heirTimeout = 4 * drainTimeout
+
+// ErrNotAsked is returned by TakeOver where the running daemon cannot hand over: it is of a version that does not know how.
+var ErrNotAsked = errors.New("the running daemon is of a version that cannot hand over")
+
+// Heritage is what TakeOver brings.
+type Heritage struct {
+	wire.Heritage
+	Listener  *socket.Listener
+	listeners map[int]net.Listener // by port
+}
+
+// handover begins to end the daemon in favour of who asks.
+func (d *Daemon) handover(_ context.Context, c call) (wire.Response, error) {
+	err := d.invite(c)
+	_ = d.record("handover", c, session.Answer{}, err)
+	return wire.Response{}, err
+}
+
+// invite passes the connection of an heir on to Run.
+func (d *Daemon) invite(c call) error {
+	if d.StartedBy == ByService || d.StartedBy == ByActivity {
+		return fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
+	}
+	unix, ok := c.talk.conn.(*net.UnixConn)
+	if !ok || gone(unix) {
+		return fault.New(fault.Failed, "the connection cannot take sockets")
+	}
+	// A connection of its own, which is none of those that are drained.
+	file, err := unix.File()
+	if err != nil {
+		return fault.New(fault.Failed, "hand over: %w", err)
+	}
+	conn, err := net.FileConn(file)
+	_ = file.Close()
+	if err != nil {
+		return fault.New(fault.Failed, "hand over: %w", err)
+	}
+	select {
+	case d.heirs <- conn:
+		c.talk.bequeathed = true
+		return nil
+	default:
+		_ = conn.Close()
+		return fault.New(fault.Failed, "another process is taking over already").WithHint("broker status")
+	}
+}
+
+// estate is what is handed over at the end.
+type estate struct {
+	conn  *net.UnixConn
+	ports []int
+	files []*os.File // the ports' sockets
+}
+
+// bequeath holds the sockets for the heir, from where on the daemon has to end. It returns nil where that cannot be
+// done, and the daemon goes on.
+func (d *Daemon) bequeath(conn net.Conn, listener *socket.Listener) *estate {
+	unix, ok := conn.(*net.UnixConn)
+	if !ok || gone(unix) {
+		_ = conn.Close()
+		return nil
+	}
+	ports, files, err := d.endpoints.hold()
+	if err == nil {
+		err = listener.Hold()
+	}
+	if err != nil {
+		for _, f := range files {
+			_ = f.Close()
+		}
+		d.Log.Error("hand over", "err", err)
+		d.reply(conn, wire.Response{Err: fault.New(fault.Failed, "the running daemon cannot hand over: %w", err)})
+		_ = conn.Close()
+		return nil
+	}
+	return &estate{unix, ports, files}
+}
+
+// give sends all of it. Nothing is done here any more; where it fails the sockets close, and the next client starts a daemon.
+func (e *estate) give(d *Daemon, listener *socket.Listener) {
+	defer func() { _ = e.conn.Close() }()
+	lock, file := listener.Give()
+	files := append([]*os.File{lock, file}, e.files...)
+	defer func() {
+		for _, f := range e.files {
+			_ = f.Close()
+		}
+	}()
+	line, err := wire.EncodeResponse(wire.Response{Version: d.Version, Heritage: &wire.Heritage{Ports: e.ports, Locked: d.Broker.Locked(), Kept: d.publishing.kept()}})
+	if err == nil {
+		_ = e.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		err = writeFiles(e.conn, line, files)
+	}
+	if err != nil {
+		d.Log.Error("hand over", "err", err)
+		return
+	}
+	d.Log.Info("handed over")
+}
+
+// TakeOver asks the daemon at path to end, and returns what it leaves, for a Config. With no
+// daemon there the error is dial.ErrNobody; where it is too old it is ErrNotAsked, and pid says whose socket it is. Until the
+// daemon has answered it goes on as if nothing had been asked.
+func TakeOver(ctx context.Context, path, version string) (left *Heritage, pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, heirTimeout)
+	defer cancel()
+	conn, err := dial.Dial(ctx, path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, conn.Abort)()
+	peer, err := conn.Peer()
+	if err != nil {
+		return nil, 0, err
+	}
+	stays := func(err error) error {
+		return fault.New(fault.Failed, "the running daemon (pid %d) does not hand over, and was left as it is: %w", peer.PID, err).WithHint("broker status")
+	}
+	_ = conn.SetTimeout(heirTimeout)
+	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version})
+	if err != nil {
+		return nil, peer.PID, err
+	}
+	if _, err := conn.Write(line); err != nil {
+		return nil, peer.PID, stays(err)
+	}
+	answer, files, err := readLine(conn)
+	closeAll := func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}
+	if err != nil {
+		closeAll()
+		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("no answer within %v; is it stopped?", heirTimeout)
+		}
+		return nil, peer.PID, stays(err)
+	}
+	resp, err := wire.DecodeResponse(answer)
+	switch {
+	case err != nil, resp.Err != nil && resp.Err.Kind == fault.Usage:
+		closeAll()
+		return nil, peer.PID, ErrNotAsked
+	case resp.Err != nil:
+		closeAll()
+		return nil, peer.PID, resp.Err
+	case resp.Heritage == nil, len(files) != 2+len(resp.Heritage.Ports):
+		closeAll()
+		return nil, peer.PID, fault.New(fault.Failed, "what the running daemon handed over is not whole")
+	}
+	left = &Heritage{Heritage: *resp.Heritage, listeners: map[int]net.Listener{}}
+	for i, f := range files[2:] {
+		// One that is none is bound anew, as after any other end.
+		if l, err := net.FileListener(f); err == nil {
+			left.listeners[left.Ports[i]] = l
+		}
+		_ = f.Close()
+	}
+	if left.Listener, err = socket.Inherit(path, files[0], files[1]); err != nil {
+		return nil, peer.PID, err
+	}
+	return left, peer.PID, nil
+}
+
+// readLine reads one line and the files that come with it.
+func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
+	b := make([]byte, wire.MaxLine)
+	for len(line) < wire.MaxLine {
+		n, more, err := conn.ReadFiles(b[:wire.MaxLine-len(line)])
+		files = append(files, more...)
+		line = append(line, b[:n]...)
+		if before, _, whole := bytes.Cut(line, []byte("\n")); whole {
+			return before, files, nil
+		}
+		if err == nil && n == 0 {
+			err = errors.New("it ended without an answer")
+		}
+		if err != nil {
+			return nil, files, err
+		}
+	}
+	return nil, files, wire.ErrTooLong
+}
+
+// inherit makes what was taken over ours, before anybody is answered.
+func (d *Daemon) inherit() {
+	if d.Heritage == nil {
+		return
+	}
+	if d.Heritage.Locked {
+		d.Broker.Lock()
+	}
+	d.endpoints.mu.Lock()
+	d.endpoints.inherited = d.Heritage.listeners
+	d.endpoints.mu.Unlock()
+}
+
+// hold returns the sockets of the endpoints, which stay open when the server ends.
+func (e *endpoints) hold() (ports []int, files []*os.File, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for port, l := range e.listeners {
+		tcp, ok := l.(*net.TCPListener)
+		if !ok || len(ports) == dial.MaxFiles-2 {
+			continue
+		}
+		f, err := tcp.File()
+		if err != nil {
+			return nil, files, err
+		}
+		ports, files = append(ports, port), append(files, f)
+	}
+	return ports, files, nil
+}
+
+// maxKept is how many published profiles are told to an heir; its line is 64 KiB, and each may take a few hundred bytes.
+const maxKept = 100
+
+// kept is what the heir has to keep published.
+func (p *publishing) kept() []wire.Kept {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []wire.Kept
+	for _, e := range p.entries {
+		k := wire.Kept{Profile: e.profile, Source: e.source, AWSConfig: e.files.Config, AWSCredentials: e.files.Credentials, LoggedOut: e.paused, Off: e.off}
+		if !e.until.IsZero() {
+			k.Until = &e.until
+		}
+		list = append(list, k)
+	}
+	return list[:min(len(list), maxKept)]
+}
+
+// keptLocked goes on with what the daemon before kept published.
+func (p *publishing) keptLocked(list []wire.Kept) {
+	for _, k := range list {
+		files := profiles.Files{Config: k.AWSConfig, Credentials: k.AWSCredentials, Registry: p.d.Files.Registry}
+		e := &entry{profile: k.Profile, source: k.Source, files: files, paused: k.LoggedOut, off: k.Off}
+		if k.Until != nil {
+			e.until = *k.Until
+		}
+		p.entries[place{k.AWSCredentials, k.Profile}] = e
+	}
+}

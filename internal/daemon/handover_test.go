@@ -1,0 +1,262 @@
+//go:build linux
+
+package daemon
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"broker/internal/client"
+	"broker/internal/dial"
+	"broker/internal/fault"
+	"broker/internal/paths"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// next is a daemon that takes over from the one at h's socket.
+func (h *house) next(t testing.TB, dir string) *house {
+	t.Helper()
+	left, pid, err := TakeOver(t.Context(), h.path, "test")
+	if err != nil || pid != os.Getpid() {
+		t.Fatalf("take over: pid %d, %v", pid, err)
+	}
+	n := build(t, dir, registry)
+	n.Listener, n.Heritage = left.Listener, left
+	return n.run(t)
+}
+
+// ends waits for the end of one that was replaced.
+func (h *house) ends(t testing.TB) {
+	t.Helper()
+	select {
+	case err := <-h.ended:
+		if err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+		h.ended <- nil
+	case <-time.After(patience):
+		t.Fatal("it does not end")
+	}
+}
+
+// A daemon takes over from another again and again, under clients of which none starts one. The lock is never free.
+func TestTakeOver(t *testing.T) {
+	check := calm(t)
+	dir := t.TempDir()
+	h := build(t, dir, registry).run(t)
+	c := client.Client{Paths: paths.Paths{Socket: h.path}, Version: "test", NoStart: true}
+	stop := make(chan struct{})
+	var crowd sync.WaitGroup
+	for range 16 {
+		crowd.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Get, Profile: "dev"}); err != nil {
+					t.Errorf("%v (%v)", err, fault.Of(err).Kind)
+					return
+				}
+			}
+		})
+	}
+	for round := range 20 {
+		n := h.next(t, dir)
+		h.ends(t)
+		if _, err := socket.Listen(h.path); !errors.Is(err, socket.ErrTaken) {
+			t.Fatalf("round %d: the lock is free: %v", round, err)
+		}
+		h = n
+	}
+	close(stop)
+	crowd.Wait()
+	h.stop()
+	h.ends(t)
+	if _, err := os.Lstat(h.path); err == nil {
+		t.Error("the last one left its socket")
+	}
+	check()
+}
+
+// What is locked stays locked: nothing may leave because a daemon was replaced.
+func TestTakeOverLocked(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry).run(t)
+	h.get(t, "dev")
+	h.ask(t, wire.Request{Verb: wire.Lock})
+	n := h.next(t, dir)
+	if r := n.get(t, "dev"); r.Err == nil || r.Err.Kind != fault.Locked {
+		t.Errorf("got %+v", r)
+	}
+	if r := n.ask(t, wire.Request{Verb: wire.State}); r.Status == nil || !r.Status.Locked {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// A request under way is answered by the one that took it.
+func TestTakeOverDrains(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry).run(t)
+	gate := make(chan struct{})
+	h.aws.set(func(a *aws) { a.gate = gate })
+	slow := connect(t, h.path)
+	slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
+	until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
+	taken := make(chan *house)
+	go func() { taken <- h.next(t, dir) }()
+	until(t, "it stops accepting", h.endpoints.isStopped)
+	late := connect(t, h.path) // waits for the next
+	late.send(t, wire.Request{Verb: wire.Ping})
+	close(gate)
+	if r := slow.read(t); r.Credential == nil {
+		t.Errorf("the request under way: %+v", r)
+	}
+	n := <-taken
+	h.ends(t)
+	if r := late.read(t); r.Version != "test" {
+		t.Errorf("one that came in between: %+v", r)
+	}
+	n.alive(t)
+}
+
+func TestTakeOverRefused(t *testing.T) {
+	t.Run("nobody", func(t *testing.T) {
+		if _, _, err := TakeOver(t.Context(), filepath.Join(t.TempDir(), "s"), "test"); !errors.Is(err, dial.ErrNobody) {
+			t.Errorf("got %v", err)
+		}
+	})
+	for _, by := range []string{ByService, ByActivity} {
+		t.Run(by, func(t *testing.T) {
+			h := build(t, t.TempDir(), registry)
+			h.StartedBy = by
+			h.run(t)
+			_, _, err := TakeOver(t.Context(), h.path, "test")
+			if err == nil || fault.Of(err).Hint != "broker service restart" {
+				t.Errorf("got %v", err)
+			}
+			h.alive(t)
+		})
+	}
+	// Whatever else answers: an older daemon, another protocol. Its pid is told, so that it can be ended.
+	for name, answer := range map[string]string{
+		"older":          `{"v":1,"error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.1.0"},"version":"0.1.0"}`,
+		"newer protocol": `{"v":2,"whatever":[1]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := play(t, answer+"\n")
+			_, pid, err := TakeOver(t.Context(), path, "test")
+			if !errors.Is(err, ErrNotAsked) || pid != os.Getpid() {
+				t.Errorf("pid %d, %v", pid, err)
+			}
+		})
+	}
+	for name, answer := range map[string]string{
+		"no word":        "",
+		"no files":       `{"v":1,"heritage":{"ports":[]}}` + "\n",
+		"no heritage":    `{"v":1}` + "\n",
+		"half a line":    `{"v":1,"heri`,
+		"an endless one": strings.Repeat("x", wire.MaxLine+1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, _, err := TakeOver(t.Context(), play(t, answer), "test"); err == nil || errors.Is(err, ErrNotAsked) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// play is a daemon that says one thing.
+func play(t *testing.T, answer string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "d", "s")
+	l, err := socket.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, _, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1024))
+			_, _ = conn.Write([]byte(answer))
+			_ = conn.Close()
+		}
+	}()
+	return path
+}
+
+// An heir that dies before it has anything: the daemon ends, and its place is free for the next.
+func TestHeirDies(t *testing.T) {
+	for range 20 {
+		h := start(t)
+		gate := make(chan struct{})
+		h.aws.set(func(a *aws) { a.gate = gate })
+		slow := connect(t, h.path)
+		slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
+		until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
+		heir := connect(t, h.path)
+		heir.send(t, wire.Request{Verb: wire.Handover})
+		until(t, "it stops accepting", func() bool { return h.endpoints.isStopped() })
+		_ = heir.Close()
+		close(gate)
+		if r := slow.read(t); r.Credential == nil {
+			t.Errorf("the request under way: %+v", r)
+		}
+		h.ends(t)
+		n, err := socket.Listen(h.path)
+		if err != nil {
+			t.Fatalf("the socket is not free: %v", err)
+		}
+		_ = n.Close()
+	}
+}
+
+func (e *endpoints) isStopped() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stopped
+}
+
+// A program whose connection to its endpoint was accepted before the end is answered, although it asks after: 20 times. Seen to be closed
+// unanswered with http.Server.Shutdown.
+func TestEndpointAskedLate(t *testing.T) {
+	for range 20 {
+		h := start(t)
+		e := h.lend(t, wire.Request{Profile: "dev"})
+		host, _ := home(e)
+		early, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = early.SetDeadline(time.Now().Add(patience))
+		// Connections are accepted in turn, so that one was once this is answered.
+		if status, _ := h.call(t, e); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		h.stop()
+		until(t, "it stops accepting", h.endpoints.isStopped)
+		time.Sleep(5 * time.Millisecond) // for whatever would close it now
+		if _, err := early.Write([]byte(request(e))); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(early)
+		if status, _ := parts(string(answer)); status != 200 {
+			t.Errorf("status %d: %q", status, answer)
+		}
+		_ = early.Close()
+		h.ends(t)
+	}
+}

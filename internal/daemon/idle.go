@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// errIdle ends a daemon that nobody needs.
+var errIdle = errors.New("nobody needs the daemon")
+
+// exitWhenIdle ends the daemon when it was locked and of no use for as long as after says. Who connects at that very moment is
+// closed unanswered, and asks the daemon that it starts.
+func (d *Daemon) exitWhenIdle(ctx context.Context, after time.Duration, cancel context.CancelCauseFunc) {
+	if after <= 0 {
+		return
+	}
+	ticker := time.NewTicker(min(max(after/4, time.Millisecond), watchInterval))
+	defer ticker.Stop()
+	// By the wall clock, so that the time in which the machine sleeps counts.
+	since, seen := time.Now().Round(0), d.accepted.Load()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		accepted := d.accepted.Load()
+		switch {
+		case accepted != seen || d.needed():
+			since, seen = time.Now().Round(0), accepted
+		case time.Since(since) >= after:
+			d.Log.Info("ends: locked, and nobody asks", "for", after)
+			cancel(errIdle)
+			return
+		}
+	}
+}
+
+// needed reports whether there is something that would be lost or missed.
+func (d *Daemon) needed() bool {
+	d.mu.Lock()
+	connected := len(d.conns)
+	d.mu.Unlock()
+	// Unlocked it may hold sessions, and the passphrase of the keyring.
+	if connected > 0 || !d.Broker.Locked() || len(d.Broker.Held()) > 0 || len(d.Broker.Waiting()) > 0 {
+		return true
+	}
+	return d.endpoints.any() || d.overlays.any() || d.publishing.any()
+}
+
+func (e *endpoints) any() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.leases) > 0
+}
+
+func (o *overlays) any() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.live) > 0
+}
+
+// any reports whether something is published, is to be taken out still, or would be published once unlocked.
+func (p *publishing) any() bool {
+	p.mu.Lock()
+	has := len(p.entries) > 0 || len(p.wrote) > 0
+	p.mu.Unlock()
+	if has {
+		return true
+	}
+	set, err := p.d.Store.Load(p.d.Files)
+	return err != nil || len(set.Standing()) > 0
+}

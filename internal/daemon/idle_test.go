@@ -1,0 +1,228 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/client"
+	"broker/internal/paths"
+	"broker/internal/socket"
+	"broker/internal/wire"
+)
+
+// tiny is a time without use after which a daemon ends in these tests.
+const tiny = 20 * time.Millisecond
+
+// A locked daemon that nobody asks ends by itself.
+func TestExitWhenIdle(t *testing.T) {
+	h := build(t, t.TempDir(), registry)
+	h.ExitAfter = tiny
+	h.Broker.Lock()
+	h.run(t)
+	h.ends(t)
+	if _, err := os.Lstat(h.path); err == nil {
+		t.Error("it left its socket")
+	}
+}
+
+// One that is of use stays. Each case is seen to end once its reason is gone, or the test would prove nothing.
+func TestNoExit(t *testing.T) {
+	tests := []struct {
+		name, registry string
+		hold           func(t *testing.T, h *house) (release func())
+	}{
+		{"not locked", registry, func(t *testing.T, h *house) func() {
+			h.Broker.Unlock()
+			return h.Broker.Lock
+		}},
+		{"somebody is connected", registry, func(t *testing.T, h *house) func() {
+			l := connect(t, h.path)
+			until(t, "it is accepted", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.conns) > 0 })
+			return func() { _ = l.Close() }
+		}},
+		{"a program has an endpoint", registry, func(t *testing.T, h *house) func() {
+			h.endpoints.mu.Lock()
+			defer h.endpoints.mu.Unlock()
+			started, err := startOf(os.Getpid())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.endpoints.leases["x"] = &lease{ID: "x", PID: os.Getpid(), Started: started, Profile: "dev"}
+			return func() { h.endpoints.end("x") }
+		}},
+		{"a command has files", registry, func(t *testing.T, h *house) func() {
+			start, err := startOf(os.Getpid())
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{PID: os.Getpid(), Start: start}}
+			h.overlays.mu.Lock()
+			h.overlays.live[v.dir] = v
+			h.overlays.mu.Unlock()
+			return func() { h.overlays.remove(v) }
+		}},
+		{"something is published", registry, func(t *testing.T, h *house) func() {
+			at := place{"f", "dev"}
+			h.publishing.mu.Lock()
+			defer h.publishing.mu.Unlock()
+			h.publishing.entries[at] = &entry{profile: "dev", until: time.Now().Add(time.Hour), paused: true}
+			return func() {
+				h.publishing.mu.Lock()
+				defer h.publishing.mu.Unlock()
+				delete(h.publishing.entries, at)
+			}
+		}},
+		{"something is to be kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
+			func(t *testing.T, h *house) func() {
+				return func() {
+					if err := os.WriteFile(h.Files.Registry, []byte(registry), 0o600); err != nil {
+						t.Error(err)
+					}
+				}
+			}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := build(t, t.TempDir(), tt.registry)
+			h.Broker.Lock()
+			h.run(t)
+			release := tt.hold(t, h)
+			// Only now, so that it cannot end before.
+			idle, ended := context.WithCancelCause(t.Context())
+			over := make(chan struct{})
+			go func() { defer close(over); h.exitWhenIdle(idle, tiny, ended) }()
+			select {
+			case <-over:
+				t.Error("it ended")
+			case <-time.After(10 * tiny):
+			}
+			release()
+			select {
+			case <-over:
+			case <-time.After(patience):
+				t.Error("it does not end although nothing holds it")
+			}
+			if !errors.Is(context.Cause(idle), errIdle) {
+				t.Errorf("got %v", context.Cause(idle))
+			}
+		})
+	}
+}
+
+// shortLife is after how long without a client these end, once one was there.
+const shortLife = 5 * time.Millisecond
+
+// playShortLived is a daemon that ends as soon as nobody asks; it is started as the real one is.
+func playShortLived(args []string) int {
+	path := os.Getenv("TEST_SOCKET")
+	signal.Ignore(syscall.SIGHUP)
+	if len(args) == 0 { // broker daemon --background
+		self, err := os.Executable()
+		if err != nil {
+			return 1
+		}
+		cmd := exec.Command(self, "play-short-lived", "serve")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		out, err := cmd.StdoutPipe()
+		if err != nil || cmd.Start() != nil {
+			return 1
+		}
+		_, _ = out.Read(make([]byte, 10)) // ready, or over
+		return 0
+	}
+	h := build(new(testing.B), filepath.Dir(filepath.Dir(path)), registry)
+	h.Socket, h.Log = path, slog.New(slog.DiscardHandler)
+	h.Broker.Lock()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		for h.accepted.Load() == 0 { // whoever started it has to find it
+			time.Sleep(time.Millisecond)
+		}
+		h.exitWhenIdle(ctx, shortLife, cancel)
+	}()
+	err := h.Run(ctx, func() {
+		if f, err := os.OpenFile(os.Getenv("TEST_STARTS"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+			_, _ = fmt.Fprintln(f, os.Getpid())
+			_ = f.Close()
+		}
+		fmt.Println("ready")
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err == nil {
+			_ = syscall.Dup3(int(null.Fd()), 1, 0)
+		}
+	})
+	if err != nil && !errors.Is(err, socket.ErrTaken) {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// Daemons end again and again just when clients come: each of these is answered.
+func TestNobodyMeetsTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "bin")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path, starts := filepath.Join(dir, "run", "s"), filepath.Join(dir, "starts")
+	if err := os.WriteFile(filepath.Join(bin, "broker"), fmt.Appendf(nil, "#!/bin/sh\nexec %q play-short-lived\n", self), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Setenv("TEST_SOCKET", path)
+	t.Setenv("TEST_STARTS", starts)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each of these processes stays for a second
+	c := client.Client{Paths: paths.Paths{Socket: path}, Version: "test"}
+	const crowd, requests = 20, 50
+	var all sync.WaitGroup
+	for range crowd {
+		all.Go(func() {
+			for range requests {
+				if resp, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); err != nil || resp.Version != "test" {
+					t.Errorf("%q, %v", resp.Version, err)
+				}
+				time.Sleep(rand.N(20 * shortLife)) // so that there are gaps in which it ends
+			}
+		})
+	}
+	all.Wait()
+	list, err := os.ReadFile(starts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, b := range list {
+		if b == '\n' {
+			n++
+		}
+	}
+	t.Logf("%d daemons for %d requests", n, crowd*requests)
+	if n < 10 {
+		t.Error("hardly a daemon ended: the test is void")
+	}
+	until(t, "the last one has ended", func() bool {
+		l, err := socket.Listen(path)
+		if err == nil {
+			_ = l.Close()
+		}
+		return err == nil
+	})
+}

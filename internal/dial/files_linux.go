@@ -1,0 +1,38 @@
+package dial
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// ReadFiles is Read for a line that brings open files with it (SCM_RIGHTS, unix(7)). They are
+// closed on exec, and the caller's to close.
+func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
+	oob := make([]byte, syscall.CmsgSpace(MaxFiles*4))
+	var oobn int
+	err = again(func() error {
+		n, oobn, _, _, err = syscall.Recvmsg(c.fd, b, oob, syscall.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if errors.Is(err, syscall.EAGAIN) {
+		return 0, nil, os.ErrDeadlineExceeded
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, m := range messages {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			continue // another kind of message
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return n, files, nil
+}

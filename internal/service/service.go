@@ -1,0 +1,152 @@
+// Package service owns the files that make a service manager start the daemon: systemd's units for a
+// user, and launchd's agent. It writes, removes and describes them; it refuses to touch a file of that name that it has
+// not written, and it runs nothing.
+package service
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"broker/internal/atomicfile"
+)
+
+// ErrForeign is returned for a file of our name that somebody else has written.
+var ErrForeign = errors.New("is not one that `broker service install` wrote")
+
+// marker is the line by which a file is known as ours.
+const marker = "Written by `broker service install`"
+
+// markedWithin is how many lines at the beginning may hold it.
+const markedWithin = 5
+
+// File is one file of a service.
+type File struct {
+	Path string
+	Text string
+}
+
+// Daemon is what a service runs.
+type Daemon struct {
+	Program string   // absolute path of broker
+	Socket  string   // where it listens
+	Env     []string // NAME=value
+	Log     string   // file for what it says; launchd alone wants one
+}
+
+// Kept are the variables that move files. A service manager does not read a shell's profile, so those that are set when
+// the service is installed are written into it. None of them is a secret.
+var Kept = []string{
+	"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+	"BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_KEYRING_PASSPHRASE_FILE", "BROKER_RUNTIME_DIR", "BROKER_SOCKET", "BROKER_STATE_DIR",
+	"GNUPGHOME", "PASSWORD_STORE_DIR",
+	"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+}
+
+// check refuses what no service file can hold.
+func (d Daemon) check() error {
+	for _, text := range append([]string{d.Program, d.Socket, d.Log}, d.Env...) {
+		if strings.ContainsFunc(text, unicode.IsControl) || strings.ToValidUTF8(text, "") != text {
+			return fmt.Errorf("a service file cannot hold %q", text)
+		}
+	}
+	if !filepath.IsAbs(d.Program) || !filepath.IsAbs(d.Socket) {
+		return fmt.Errorf("not absolute: %q, %q", d.Program, d.Socket)
+	}
+	return nil
+}
+
+// Ours reports whether there is a file at path, and the error ErrForeign where it is not ours.
+func Ours(path string) (bool, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !info.Mode().IsRegular() {
+		return true, fmt.Errorf("%s %w", path, ErrForeign)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return true, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 0; n < markedWithin && lines.Scan(); n++ {
+		if strings.Contains(lines.Text(), marker) {
+			return true, nil
+		}
+	}
+	return true, fmt.Errorf("%s %w", path, ErrForeign)
+}
+
+// Write writes the files, and reports whether one of them was another before. All
+// are looked at before the first is written.
+func Write(files []File) (changed bool, err error) {
+	for _, f := range files {
+		if _, err := Ours(f.Path); err != nil {
+			return false, err
+		}
+	}
+	for _, f := range files {
+		if old, err := os.ReadFile(f.Path); err == nil && string(old) == f.Text {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+			return changed, err
+		}
+		if err := atomicfile.Write(f.Path, []byte(f.Text), 0o644); err != nil {
+			return changed, err
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+// Remove removes the files that are there, and returns their paths. All are looked at before the first is removed.
+func Remove(files []File) (removed []string, err error) {
+	for _, f := range files {
+		there, err := Ours(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			removed = append(removed, f.Path)
+		}
+	}
+	for i, path := range removed {
+		if err := os.Remove(path); err != nil {
+			return removed[:i], err
+		}
+	}
+	return removed, nil
+}
+
+// StablePath returns the name of this program that stays when a package is upgraded: invoked, as the shell found it,
+// or that of the PATH, as long as it leads to the same file. A link such as /usr/local/bin/broker is so not followed to a place
+// with a version in its name. Where there is none it is real, the file itself.
+func StablePath(real string, candidates ...string) (string, error) {
+	if strings.HasSuffix(real, " (deleted)") {
+		return "", errors.New("this program was removed or replaced while it ran")
+	}
+	self, err := os.Stat(real)
+	if err != nil {
+		return "", fmt.Errorf("find the broker's own program: %w", err)
+	}
+	for _, c := range candidates {
+		if c == "" || !filepath.IsAbs(c) {
+			continue
+		}
+		if info, err := os.Stat(c); err == nil && os.SameFile(info, self) {
+			return filepath.Clean(c), nil
+		}
+	}
+	return real, nil
+}

@@ -1,0 +1,133 @@
+package service
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The names of the units.
+const (
+	ServiceUnit = "broker.service"
+	SocketUnit  = "broker.socket"
+)
+
+// SystemdDir is where a user's own units are, systemd.unit(5).
+func SystemdDir(home string) string {
+	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "systemd/user")
+	}
+	return filepath.Join(home, ".config/systemd/user")
+}
+
+// maxSocket is the longest path that systemd binds: sun_path of unix(7) less the final NUL.
+const maxSocket = 107
+
+// Systemd returns the two units in dir. runtime is XDG_RUNTIME_DIR, which systemd calls %t; it may be empty.
+func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(d.Program, `"'\`) {
+		return nil, fmt.Errorf("systemd starts no program with a quote or a backslash in its path: %s", d.Program)
+	}
+	if len(d.Socket) > maxSocket {
+		return nil, fmt.Errorf("%s is longer than the %d bytes that systemd can listen on", d.Socket, maxSocket)
+	}
+	if last := d.Socket[len(d.Socket)-1]; last == ' ' || last == '\\' {
+		return nil, fmt.Errorf("a unit cannot hold a path with this end: %q", d.Socket)
+	}
+	socket := specifiers(d.Socket)
+	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
+		socket = "%t/" + specifiers(rest)
+	}
+	var env strings.Builder
+	for _, kv := range d.Env {
+		fmt.Fprintf(&env, "Environment=%s\n", quoted(kv))
+	}
+	return []File{
+		{filepath.Join(dir, ServiceUnit), fmt.Sprintf(serviceUnit, quoted(d.Program), env.String())},
+		{filepath.Join(dir, SocketUnit), fmt.Sprintf(socketUnit, socket)},
+	}, nil
+}
+
+// specifiers keeps systemd from reading a per cent sign as the beginning of a name of its own.
+func specifiers(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// quoted writes one word as systemd.syntax(7) reads it. A dollar sign means something in the arguments of a
+// command, and nothing in its path or in Environment=.
+func quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`).Replace(s) + `"`
+}
+
+// unquoted undoes quoted.
+func unquoted(s string) string {
+	s = strings.TrimSuffix(strings.TrimPrefix(s, `"`), `"`)
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `%%`, `%`).Replace(s)
+}
+
+const execBegin, execEnd = "ExecStart=", " daemon"
+
+// SystemdProgram is what the service unit in dir starts; empty where there is none, or none of ours.
+func SystemdProgram(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, ServiceUnit))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), execBegin); ok {
+			return unquoted(strings.TrimSuffix(rest, execEnd))
+		}
+	}
+	return ""
+}
+
+// The restrictions are those that a user's own systemd can set without privileges, by seccomp, prctl and limits, and that the
+// programs stand which the daemon starts on the user's desktop (pinentry, zenity, notify-send, gpg, a mfa_process).
+// Left out are those that need a mount or user namespace (ProtectSystem=, PrivateTmp=, PrivateDevices= and the like): in user
+// mode older systemd ignores them or fails, and newer ones map every other uid to "nobody", of which the audit log is to
+// tell; /tmp also holds sockets of X11, gpg and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that
+// compile at run time (Python's ctypes, software GL) or have a sandbox of their own (GTK's image loaders).
+const serviceUnit = `# ` + marker + `, which also changes it; ` + "`broker service uninstall`" + ` removes it.
+[Unit]
+Description=Broker, which hands out AWS role sessions
+Requires=broker.socket
+After=broker.socket
+
+[Service]
+Type=exec
+` + execBegin + `%s` + execEnd + `
+%sRestart=on-failure
+RestartSec=1
+TimeoutStopSec=10
+KillMode=mixed
+UMask=0077
+LimitCORE=0
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+SystemCallErrorNumber=EPERM
+
+[Install]
+Also=broker.socket
+`
+
+const socketUnit = `# ` + marker + `, which also changes it; ` + "`broker service uninstall`" + ` removes it.
+[Unit]
+Description=Socket of Broker
+
+[Socket]
+ListenStream=%s
+SocketMode=0600
+DirectoryMode=0700
+# The daemon counts on nobody but its own user being let in, and drops others itself.
+Backlog=4096
+
+[Install]
+WantedBy=sockets.target
+`
