@@ -39,10 +39,10 @@ type Broker struct {
 	cache  *cache
 	desk   desk
 	short  sync.Map // ARNs of roles that AWS gives for one hour at most
+	logout logouts
 	looked sync.Map // keys of the calls for which the vault had neither session nor seed
 	locked atomic.Bool
 	asking atomic.Pointer[asking]
-	logout atomic.Int64  // counts the beginnings and ends of Logout
 	forget chan struct{} // holds one while discard is at work
 	plans  atomic.Pointer[plans]
 }
@@ -292,10 +292,10 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet
 	}
 	step := plan.Steps[i]
 	if step.LongTerm {
-		before := b.logout.Load()
+		before := b.logout.of(plan.Source.Name)
 		creds, err := b.open(ctx, plan, i, quiet)
 		b.logStep(plan, i, creds, err)
-		if step.keeps() && b.logout.Load() != before {
+		if step.keeps() && b.logout.of(plan.Source.Name) != before {
 			// The vault may have kept it after Logout had cleared the keyring.
 			b.drop(ctx, plan.Source.Name)
 		}
@@ -542,7 +542,7 @@ func (b *Broker) refuseLocked() error {
 // keeps go too; the error says where that failed, and then nothing is held here either.
 func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files) (int, error) {
 	// At both ends, so that a fetch that overlaps with it in any way notices.
-	b.logout.Add(1)
+	b.logout.count(source)
 	kept := map[string]bool{}
 	match := func(s *slot) bool {
 		if source != "" && s.plan.Source.Name != source {
@@ -573,9 +573,28 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 			failed = err
 		}
 	}
-	b.logout.Add(1)
+	b.logout.count(source)
 	b.cache.drop(match) // what was found in the vault meanwhile
 	return n, failed
+}
+
+// logouts counts the beginnings and ends of Logout, for each source and, under the empty name, of all at once.
+type logouts struct{ counts sync.Map }
+
+func (l *logouts) count(source string) {
+	n, _ := l.counts.LoadOrStore(source, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
+}
+
+// of is another number after each logout that concerned a source.
+func (l *logouts) of(source string) int64 {
+	var sum int64
+	for _, name := range []string{source, ""} {
+		if n, ok := l.counts.Load(name); ok {
+			sum += n.(*atomic.Int64).Load()
+		}
+	}
+	return sum
 }
 
 // Tell tells all who wait for a source why it takes so long, in one line.

@@ -262,3 +262,20 @@ func TestLogoutDuringAnOpen(t *testing.T) {
 		}
 	})
 }
+
+// A logout of another source takes nothing of the session that is being opened.
+func TestLogoutOfAnotherDuringAnOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, k := newKept(t)
+		k.slow = time.Second
+		w.aws.onEachOpen(nil)
+		var wg sync.WaitGroup
+		wg.Go(func() { w.get("dev") })
+		time.Sleep(1500 * time.Millisecond)
+		w.logout("typed")
+		wg.Wait()
+		if kept, _ := k.count(); kept != 1 || w.aws.dropped() != "typed" {
+			t.Errorf("%d are kept, dropped %q", kept, w.aws.dropped())
+		}
+	})
+}
