@@ -46,7 +46,8 @@ func (d *Daemon) needed() bool {
 	if connected > 0 || !d.Broker.Locked() || len(d.Broker.Held()) > 0 || len(d.Broker.Waiting()) > 0 {
 		return true
 	}
-	return d.endpoints.any() || d.overlays.any() || d.publishing.any()
+	// The next one is to come up locked.
+	return d.Latch.Save() != nil || d.endpoints.any() || d.overlays.any() || d.publishing.any()
 }
 
 func (e *endpoints) any() bool {

@@ -85,6 +85,20 @@ func TestNoExit(t *testing.T) {
 				delete(h.publishing.entries, at)
 			}
 		}},
+		{"that it is locked is not written down", registry, func(t *testing.T, h *house) func() {
+			file := filepath.Join(filepath.Dir(filepath.Dir(h.path)), "lock.json")
+			if err := os.Mkdir(file, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if h.Latch.Lock() == nil {
+				t.Fatal("it was")
+			}
+			return func() {
+				if err := os.Remove(file); err != nil {
+					t.Error(err)
+				}
+			}
+		}},
 		{"something is to be kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
 			func(t *testing.T, h *house) func() {
 				return func() {
