@@ -1,17 +1,21 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What may happen to a daemon, each 20 times: once proves little of what depends on the moment.
@@ -227,4 +231,56 @@ func descriptorsOf(t testing.TB, pid int) int {
 	}
 	must(t, err)
 	return len(list)
+}
+
+// TestLittleMemory, FAULTS 15: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is served by
+// the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that died.
+func TestLittleMemory(t *testing.T) {
+	h := demo(t)
+	died := 0
+	for round := range rounds {
+		h.credentials(t, "product_prod_paul")
+		pid := h.daemonPID(t)
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		must(t, err)
+		var pages uint64
+		_, err = fmt.Sscan(string(text), &pages)
+		must(t, err)
+		limit := pages*uint64(os.Getpagesize()) + uint64(round)<<16
+		must(t, unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: limit, Max: unix.RLIM_INFINITY}, nil))
+		var crowd sync.WaitGroup
+		for i := range 32 {
+			crowd.Go(func() {
+				if i%2 == 0 { // each takes its share of memory and goes
+					if conn, err := net.Dial("unix", h.socket()); err == nil {
+						_, _ = conn.Write(bytes.Repeat([]byte("x"), 64<<10-1))
+						time.Sleep(50 * time.Millisecond)
+						_ = conn.Close()
+					}
+					return
+				}
+				r := h.run("credproc", []string{"product_prod_paul", "product_dev_paul"}[i/2%2])
+				if r.code == 0 {
+					if _, err := parseDocument(r.stdout); err != nil {
+						t.Errorf("round %d: %v", round, err)
+					}
+				} else if err := checkFailure(r, strconv.Itoa(r.code), "credproc", nil); err != nil || r.code > 7 {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		crowd.Wait()
+		if !alive(pid) {
+			died++
+			continue
+		}
+		must(t, unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil))
+	}
+	t.Logf("it died in %d of %d rounds", died, rounds)
+	h.credentials(t, "product_prod_paul")
+	log, err := os.ReadFile(h.state("daemon.log"))
+	must(t, err)
+	if err := examine(result{stderr: string(log)}); err != nil {
+		t.Error("a secret is in daemon.log")
+	}
 }
