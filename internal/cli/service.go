@@ -16,6 +16,7 @@ import (
 
 	"broker/internal/child"
 	"broker/internal/client"
+	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/service"
 	"broker/internal/version"
@@ -414,18 +415,22 @@ func (p *program) sayService(r serviceReport) {
 		p.say("daemon    not running; it is started when it is needed")
 		return
 	}
-	by := r.StartedBy
-	if by == "" {
-		by = "a version that does not say how"
+	how := ""
+	switch r.StartedBy {
+	case "": // it is too old to say
+	case daemon.OnDemand:
+		how = ", started on demand"
+	default:
+		how = ", started by " + fault.Line(r.StartedBy)
 	}
-	p.say("daemon    running, pid %d, started by %s", r.PID, fault.Line(by))
+	p.say("daemon    running, pid %d%s", r.PID, how)
 	p.sayVersions(r.DaemonVersion)
 }
 
 // sayVersions shows the daemon's version where it is not this program's.
-func (p *program) sayVersions(daemon string) {
-	line := fmt.Sprintf("version   daemon %s, this program %s", dash(daemon), version.String())
-	if daemon != version.String() {
+func (p *program) sayVersions(theirs string) {
+	line := fmt.Sprintf("version   daemon %s, this program %s", dash(theirs), version.String())
+	if theirs != version.String() {
 		line += "; broker service restart"
 	}
 	p.say("%s", line)
