@@ -88,6 +88,8 @@ const (
 	writeTimeout = 5 * time.Second
 	// drainTimeout is how long requests under way may go on when the daemon is told to end.
 	drainTimeout = 2 * time.Second
+	// greeting is how long a client may take from connecting to asking when the daemon is told to end.
+	greeting = 250 * time.Millisecond
 	// watchInterval is how often the daemon looks whether clients can still
 	// find its socket, and whether it is time to lock.
 	watchInterval = time.Second
@@ -110,13 +112,19 @@ type Daemon struct {
 	accepted   atomic.Int64    // connections
 
 	mu    sync.Mutex
-	conns map[net.Conn]bool // true while a request of it is under way
+	conns map[net.Conn]*visit
 	done  sync.WaitGroup
+}
+
+// visit is one connection.
+type visit struct {
+	busy bool      // a request is under way
+	came time.Time // zero once it has asked something
 }
 
 // New makes a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]bool), heirs: make(chan net.Conn, 1)}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), heirs: make(chan net.Conn, 1)}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -225,13 +233,13 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		if err != nil {
 			// Out of descriptors, most likely: those that are idle make room.
 			d.Log.Warn("accept failed", "err", err)
-			d.closeIdle()
+			d.closeIdle(0)
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		d.accepted.Add(1)
 		d.mu.Lock()
-		d.conns[conn] = false
+		d.conns[conn] = &visit{came: time.Now()}
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
@@ -322,20 +330,22 @@ func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
 func (d *Daemon) begin(conn net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, open := d.conns[conn]; !open {
+	v := d.conns[conn]
+	if v == nil {
 		return false
 	}
-	d.conns[conn] = true
+	*v = visit{busy: true}
 	return true
 }
 
 func (d *Daemon) end(conn net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, open := d.conns[conn]; !open {
+	v := d.conns[conn]
+	if v == nil {
 		return false
 	}
-	d.conns[conn] = false
+	v.busy = false
 	return true
 }
 
@@ -346,12 +356,12 @@ func (d *Daemon) forget(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// closeIdle closes the connections on which no request is under way.
-func (d *Daemon) closeIdle() {
+// closeIdle closes the connections on which no request is under way. Who has just come may take as long as grace to ask.
+func (d *Daemon) closeIdle(grace time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for conn, busy := range d.conns {
-		if !busy {
+	for conn, v := range d.conns {
+		if !v.busy && time.Since(v.came) >= grace {
 			delete(d.conns, conn)
 			_ = conn.Close()
 		}
@@ -360,7 +370,7 @@ func (d *Daemon) closeIdle() {
 
 // drain lets requests under way finish, then closes what is left.
 func (d *Daemon) drain() {
-	d.closeIdle()
+	d.closeIdle(greeting)
 	finished := make(chan struct{})
 	go func() {
 		d.done.Wait()
@@ -374,7 +384,7 @@ func (d *Daemon) drain() {
 		case <-finished:
 			return
 		case <-tick.C:
-			d.closeIdle()
+			d.closeIdle(greeting)
 		case <-limit:
 			d.mu.Lock()
 			for conn := range d.conns {

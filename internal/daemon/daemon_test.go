@@ -263,8 +263,8 @@ func TestFiveThousandAtOnce(t *testing.T) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		busy := 0
-		for _, b := range h.conns {
-			if b {
+		for _, v := range h.conns {
+			if v.busy {
 				busy++
 			}
 		}
