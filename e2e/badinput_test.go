@@ -18,6 +18,7 @@ import (
 // TestBadInput is the table of the issue: each has its exit code, one line and a hint, nothing on stdout, no
 // secret, and a daemon that goes on.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("a", 120<<10) // what Linux takes for one argument
 	rows := []struct {
 		name string
@@ -140,6 +141,7 @@ func TestBadInput(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			h := demo(t)
 			if row.prep != nil {
 				row.prep(t, h)
@@ -198,6 +200,7 @@ func storeKey(t *testing.T, h *house, id, secret string) {
 
 // TestBadWire says to the daemon's socket what no client of ours would.
 func TestBadWire(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	name := func(s string) string {

@@ -46,6 +46,7 @@ func (h *house) comesDown(t testing.TB) {
 
 // TestExecChildren: however the command ends, or does not, in each way of exec.
 func TestExecChildren(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	program := filepath.Join(h.dir, "program")
 	must(t, os.WriteFile(program, []byte("this is no program\n"), 0o755))
@@ -180,6 +181,7 @@ func livesOn(t *testing.T, h *house, name string, way []string) {
 
 // TestExecNested: within any way of exec another one is refused, with the way to nest on purpose; the inner one is then alone.
 func TestExecNested(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	// What a command has of each way, and of no other.
 	marks := map[string]string{
@@ -213,6 +215,7 @@ func TestExecNested(t *testing.T) {
 
 // TestExecCredentialsFile: what is wrong with the person's own credentials file, in each way of exec. It is read and never changed.
 func TestExecCredentialsFile(t *testing.T) {
+	t.Parallel()
 	const half = "[mine]\naws_access_key_id = ASIAMINE\n[product_pr"
 	rows := []struct {
 		name string

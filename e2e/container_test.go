@@ -12,6 +12,7 @@ import (
 // TestContainer: a system without D-Bus, XDG_RUNTIME_DIR, a terminal or a desktop, whose root is read-only and whose
 // uid has no name: what docs/containers.md says is all that is needed.
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	for _, tool := range []string{"unshare", "mount", "chroot"} {
 		if _, err := exec.LookPath(tool); err != nil {

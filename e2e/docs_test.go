@@ -15,9 +15,11 @@ import (
 // text says that they belong. A page is named here or its commands are not run;
 // a test at the root sees to that.
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	for _, page := range []string{"README.md", "docs/accounts.md", "docs/keyrings.md", "docs/service.md",
 		"docs/from-aws-vault.md", "docs/from-granted.md", "docs/from-awsume.md", "docs/from-aws-runas.md", "docs/from-aws-mfa.md"} {
 		t.Run(page, func(t *testing.T) {
+			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("..", page))
 			must(t, err)
 			h := newHouse(t)

@@ -48,6 +48,7 @@ func needsRoot(t *testing.T) {
 // TestReadOnlyHome: nothing can be written below HOME. With a state directory elsewhere the broker serves what is
 // there; without one it says what to do; what would change a file says why it cannot, and changes nothing.
 func TestReadOnlyHome(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
@@ -99,6 +100,7 @@ func TestReadOnlyHome(t *testing.T) {
 
 // TestOneHomeOfTwo: the second user of a HOME gets nothing of the first, and is told why.
 func TestOneHomeOfTwo(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -126,6 +128,7 @@ func TestOneHomeOfTwo(t *testing.T) {
 
 // TestUmasks: whatever the umask, the same files with the same modes, and all of it works.
 func TestUmasks(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	var want string
 	for _, mask := range []string{"022", "000", "077", "777"} {
@@ -180,6 +183,7 @@ broker status --json >status.json`
 
 // TestRuntimeDirectories: where the socket is, if XDG_RUNTIME_DIR is missing, another's, too long, a link, a file.
 func TestRuntimeDirectories(t *testing.T) {
+	t.Parallel()
 	needsRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
@@ -236,6 +240,7 @@ func TestRuntimeDirectories(t *testing.T) {
 // TestConfigRewritten: while an editor rewrites the config without pause, by rename and in place, each answer is of
 // what one whole version of it says.
 func TestConfigRewritten(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	other := strings.ReplaceAll(demoConfig, prodRole, devRole)
 	h.credentials(t, "product_prod_paul")
@@ -282,6 +287,7 @@ func TestConfigRewritten(t *testing.T) {
 // TestAuditLogStuck: a log that cannot be written does not stop the day's work, status tells, and what is missing is
 // told in the log once it can be written again. With `audit = required` nothing leaves.
 func TestAuditLogStuck(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	must(t, h.stopDaemon())
 	trail := h.state("audit.log")

@@ -130,6 +130,7 @@ done
 
 // TestWindow: ten processes without a terminal, on a desktop: one window, and what it says is for all of them.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, answer, code string }{
 		{"a code", `echo "D $(stssim --print-code ` + serial + `)"; echo OK`, "0"},
 		{"cancelled", `echo "ERR 83886179 Operation cancelled <Pinentry>"`, "4"},
@@ -160,6 +161,7 @@ func TestWindow(t *testing.T) {
 
 // TestBadProgram: an mfa_process that is no good is said so, at once or within its ten seconds, and AWS is told nothing.
 func TestBadProgram(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, script, says string }{
 		{"hangs", "sleep 600", "did not end within 10s"},
 		{"prints 1 GB", "head -c 1073741824 /dev/zero", "printed more than 64 KiB"},

@@ -26,6 +26,7 @@ func TestNotACode(t *testing.T) {
 // TestSayingNoToALogin: a login is asked where it is typed. Ctrl-C or an empty line there is the answer for all who wait, wherever they are. Who comes
 // right after is told the same without a question; who comes later is asked.
 func TestSayingNoToALogin(t *testing.T) {
+	t.Parallel()
 	for name, keys := range map[string]string{"Ctrl-C": "\x03", "an empty line": "\r", "Ctrl-D": "\x04"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -63,6 +63,7 @@ func TestTwoTerminals(t *testing.T) {
 // TestSayingNo: Ctrl-C or an empty line at one terminal is the answer for all who wait, wherever they are. Who comes
 // right after is told the same without a question; who comes later is asked.
 func TestSayingNo(t *testing.T) {
+	t.Parallel()
 	for name, keys := range map[string]string{"Ctrl-C": "\x03", "an empty line": "\r", "Ctrl-D": "\x04"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

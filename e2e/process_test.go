@@ -16,6 +16,7 @@ func kill(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
 // TestNothingStaysBehind: 100 starts of each program, with no session bus, leave no new process. The keyring
 // library would start a bus of its own at each.
 func TestNothingStaysBehind(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	var env []string
@@ -78,6 +79,7 @@ func other(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 
 // TestStranger: another uid gets nothing, although the socket and all directories above are open to all.
 func TestStranger(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
 	}
@@ -99,6 +101,7 @@ func TestStranger(t *testing.T) {
 
 // TestForeignServer: a client sends nothing to a socket that another uid listens on.
 func TestForeignServer(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
 	}

@@ -9,6 +9,7 @@ import (
 // TestPromptIsEarly: a prompt is answered before the libraries of broker's other commands are initialised, which take most of the
 // time of so short a life. What is counted is what Go says that it initialises (GODEBUG=inittrace=1), since time depends on the machine.
 func TestPromptIsEarly(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	libraries := regexp.MustCompile(`(?m)^init github\.com/(junegunn/fzf|urfave/cli|99designs|aws/aws-sdk-go-v2/service/sts)`)

@@ -14,6 +14,7 @@ import (
 // TestKilledInTheMiddle: the daemon is killed at some moment while ten clients ask. Each is
 // answered in the end, and no code was sent twice. One that comes after the code was spent waits for the next.
 func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for round := range 5 {
 		moment := time.Duration(rand.IntN(5+20*round*round)) * time.Millisecond
 		t.Run(fmt.Sprint(moment), func(t *testing.T) {
@@ -64,6 +65,7 @@ func (h *house) noCodeTwice(t *testing.T) {
 
 // TestSocketRemoved: a socket, or its directory, that somebody removes is bound anew; nobody waits long.
 func TestSocketRemoved(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	first := h.credentials(t, "product_prod_paul")
 	for _, gone := range []string{h.socket(), filepath.Dir(h.socket())} {
@@ -94,6 +96,7 @@ func TestSocketRemoved(t *testing.T) {
 // TestNoBusIsStarted: a keyring that needs a session bus, where there is none, is absent; no bus is started for it, and
 // none for trying which keyring works.
 func TestNoBusIsStarted(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []string{"keyring_backend = secret-service", ""} {
 		t.Run(backend, func(t *testing.T) {
 			h := newHouse(t)
@@ -107,6 +110,7 @@ func TestNoBusIsStarted(t *testing.T) {
 
 // TestLostRegistry: a key whose section was lost from the registry can be taken up again or removed, as the hint says.
 func TestLostRegistry(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	must(t, h.settings(""))
 	r := h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "security", "--stdin")

@@ -22,6 +22,7 @@ const replacements = 20
 // TestReplace: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked for once more, a
 // published section stays in its file, and the port of a program that holds on to an endpoint is never closed.
 func TestReplace(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	h.ok(t, "broker", "profiles", "link", "product_dev_paul")
@@ -151,6 +152,7 @@ func TestReplaceStopped(t *testing.T) {
 
 // TestServiceRestart puts a daemon of another build in the place of the one that runs, whoever started it.
 func TestServiceRestart(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	if out := h.ok(t, "broker", "service", "restart"); !strings.Contains(out, "no daemon is running") {
 		t.Errorf("without a daemon: %s", out)

@@ -66,6 +66,7 @@ func (h *house) running(t testing.TB, not int) int {
 // TestEnds, FAULTS 1, 2 and 16: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session that
 // the keyring keeps is asked for once.
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	end := h.crowd(t, 16, "credproc", "product_prod_paul")
@@ -85,6 +86,7 @@ func TestEnds(t *testing.T) {
 
 // TestLeavers, FAULTS 7 and 17: clients that leave before the answer or while it is written harm nobody.
 func TestLeavers(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
@@ -175,6 +177,7 @@ func TestStoppedAgain(t *testing.T) {
 // TestIdleCrowd, FAULTS 8 and 14: 2,000 connections on which nothing is said, and a daemon that has no descriptors left for those that are; the good
 // client is answered each time.
 func TestIdleCrowd(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct{ connections, descriptors int }{
 		"2000 idle":          {2000, 8192},
 		"out of descriptors": {200, 64},
@@ -236,6 +239,7 @@ func descriptorsOf(t testing.TB, pid int) int {
 // TestLittleMemory, FAULTS 15: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is served by
 // the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that died.
 func TestLittleMemory(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	died := 0
 	for round := range rounds {

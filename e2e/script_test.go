@@ -43,6 +43,7 @@ import (
 //
 // At the end of a script the daemon is stopped; a process that is left fails the test.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:                 "testdata/script",

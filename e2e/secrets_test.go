@@ -100,6 +100,7 @@ func TestFormsAreFound(t *testing.T) {
 // TestSecretsStayInTheirPlace: after a whole scenario, no secret is in any file of HOME, of the state, the
 // runtime or the temporary directory, but encrypted in the keyring.
 func TestSecretsStayInTheirPlace(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	h.env = append(h.env, "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
 	given := h.scenario(t)

@@ -135,6 +135,7 @@ const noAnswer = "0 bytes, status 0"
 // TestServerForOthers, T6: another uid with the right token is answered not one byte; we are, with the same program,
 // until the program has ended that the token was for.
 func TestServerForOthers(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
 	}
@@ -162,6 +163,7 @@ func TestServerForOthers(t *testing.T) {
 // TestServerRestart: whoever holds on to an address is answered there again, however the daemon ended and whoever
 // started the next.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	o := h.holder(t, "product_prod_paul")
 	uid := uint32(os.Getuid())
@@ -213,6 +215,7 @@ func TestServerOutlives(t *testing.T) {
 
 // TestServerAsksNobody: a program whose profile needs a code is told what to type, at once and each time.
 func TestServerAsksNobody(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	must(t, h.startSim())
 	must(t, h.settings(""))

@@ -102,6 +102,7 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 // TestActivation: who connects starts the daemon by way of the service manager's socket, and by no other; it ends with 0, and whoever
 // is there at that moment gets his answer of the next.
 func TestActivation(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	m := h.manage(t)
 	h.credentials(t, "product_prod_paul")
@@ -188,6 +189,7 @@ func TestActivation(t *testing.T) {
 // TestActivationAfter: a daemon was started on demand before the service manager's socket came up. It leaves that one where it is,
 // and makes way for the daemon that is started by it; nobody's request fails.
 func TestActivationAfter(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	for round := range 20 {
 		h.credentials(t, "product_prod_paul")
@@ -218,6 +220,7 @@ func TestActivationAfter(t *testing.T) {
 
 // TestActivationRefused: a socket that others could use is not served, and that is said.
 func TestActivationRefused(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	m := h.manage(t)
 	m.end()
@@ -257,6 +260,7 @@ func otherBuild(t testing.TB, revision string) string {
 // TestUpgrade, FAULTS 10 and 19: the program's file is replaced by another version's while requests run, back and forth. None fails, nor
 // does the vault, which the running daemon starts from a file that has gone; status tells both versions.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	h := demo(t)
 	// A source whose sessions may be dropped while the crowd uses the other.
 	must(t, h.write(h.awsConfig(), demoConfig+"\n[profile build]\nrole_arn = arn:aws:iam::222233334444:role/build\nsource_profile = robot\n"))
@@ -319,6 +323,7 @@ func TestUpgrade(t *testing.T) {
 
 // TestOtherVersions: daemons and clients that are strange to each other say what to type.
 func TestOtherVersions(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	must(t, h.settings(""))
 	for name, answer := range map[string]string{

@@ -11,6 +11,7 @@ import (
 
 // TestSeveralOfAnOlderDaemon: one that knows nothing of several profiles serves the first alone; that is not taken for all.
 func TestSeveralOfAnOlderDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t)
 	must(t, h.settings(""))
 	must(t, h.write(h.awsConfig(), demoConfig))

@@ -55,6 +55,9 @@ func TestKeyrings(t *testing.T) {
 			continue
 		}
 		t.Run(backend, func(t *testing.T) {
+			if testing.Short() && backend != File {
+				t.Skip("for its service and its programs take `make test`")
+			}
 			for _, behaviour := range []struct {
 				name string
 				test func(*testing.T, *bed)
