@@ -111,9 +111,12 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 }
 
 func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
-	before := d.locking.count.Load()
+	// Not within a lock that is counted and has not locked yet: that would look like one that needs no passphrase.
+	d.locking.mu.Lock()
+	before, locked := d.locking.count.Load(), d.Broker.Locked()
+	d.locking.mu.Unlock()
 	switch {
-	case !d.Broker.Locked():
+	case !locked:
 	case c.req.StayLocked:
 		return wire.Response{}, lockedFault()
 	default:

@@ -249,6 +249,35 @@ func TestLockOvertakesUnlock(t *testing.T) {
 	}
 }
 
+// TestUnlockWithinLock: an unlock that comes while a lock has begun, and has not locked yet, does not pass for one that needs
+// no passphrase. Seen to fail without the mutex around the first look in tryUnlock.
+func TestUnlockWithinLock(t *testing.T) {
+	h := build(t, t.TempDir(), registry)
+	k := &slowKeyring{asked: make(chan struct{}), answer: make(chan struct{})}
+	close(k.answer)
+	h.Keyring = k
+	stretch := cheap()
+	if err := h.Latch.SetPassphrase(secret.String{}, stretch.Verifier(stretch.Proof(secret.New("open sesame")))); err != nil {
+		t.Fatal(err)
+	}
+	h.locking.mu.Lock()
+	h.locking.count.Add(1)
+	answered := make(chan error)
+	go func() {
+		_, err := h.tryUnlock(t.Context(), call{req: wire.Request{Verb: wire.Unlock}})
+		answered <- err
+	}()
+	select {
+	case <-k.asked: // it has gone past the passphrase
+	case <-time.After(200 * time.Millisecond):
+	}
+	h.Broker.Lock()
+	h.locking.mu.Unlock()
+	if err := <-answered; !fault.Is(err, fault.Locked) || !h.Broker.Locked() {
+		t.Errorf("unlocked without the passphrase: %v", err)
+	}
+}
+
 // TestAnswerOvertakenByLock: what had been got, and was not handed out yet when a lock was answered, is not any more.
 // Seen to fail without the look in handOut.
 func TestAnswerOvertakenByLock(t *testing.T) {
