@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -511,6 +512,46 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	}
 	build(t, dir, registry).run(t)
 	gone()
+}
+
+// TestLockBesideFifo: a lock empties the files of a command whose original became something that nobody writes to. Seen to fail, for
+// ever, where the original is opened as any file.
+func TestLockBesideFifo(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry)
+	own := filepath.Join(dir, "credentials")
+	h.Files.Credentials = own
+	h.run(t)
+	if err := os.WriteFile(own, []byte("[mine]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", AWSCredentials: own})
+	if resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	if err := errors.Join(os.Remove(own), syscall.Mkfifo(own, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan struct{})
+	go func() {
+		h.overlays.look()
+		close(looked)
+	}()
+	select {
+	case <-looked:
+	case <-time.After(patience):
+		t.Error("it waits for somebody who writes")
+		f, err := os.OpenFile(own, os.O_WRONLY, 0) // so that the test ends
+		if err == nil {
+			_ = f.Close()
+		}
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
+		t.Error(r.Err)
+	}
+	if _, err := os.Lstat(resp.Files.Credentials); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the session is still there: %v", err)
+	}
 }
 
 // TestLockAfterSleep: time in which the machine slept counts, whatever the wall clock was set to, and the first request after it is refused.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -252,13 +254,27 @@ func (v *overlay) config() string {
 	return path
 }
 
-// readOriginal reads a file that the store has read just before, so that it is a regular one of bounded size.
+// maxOriginal is more than the store takes.
+const maxOriginal = 64 << 20
+
+// readOriginal reads a file that may be another than the one that the store has read: it waits on no fifo, since
+// a lock has to wait for us.
 func readOriginal(path string) ([]byte, error) {
-	src, err := os.ReadFile(path)
+	if path == os.DevNull {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return src, err
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxOriginal {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file of at most %d MB", path, maxOriginal>>20))
+	}
+	return io.ReadAll(io.LimitReader(f, maxOriginal))
 }
 
 // overlay gives a process files with the sessions of one profile or more: of all that it asks for, or none. They are its
