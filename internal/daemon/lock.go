@@ -68,7 +68,8 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	d.Broker.Lock()
 	d.Keyring.Forget()
 	kept = d.Latch.Lock()
-	left = errors.Join(d.publishing.endAll(), d.overlays.empty())
+	left = d.overlays.empty() // first: others may keep us waiting in their directory
+	left = errors.Join(d.publishing.endAll(), left)
 	// What is being handed out had passed the last look before the lock.
 	d.locking.gate.Lock()
 	d.locking.gate.Unlock() //nolint:staticcheck // waiting is all

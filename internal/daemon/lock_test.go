@@ -514,6 +514,31 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	gone()
 }
 
+// TestOverlaysDoNotWaitForPublishing: a published file that cannot be written at once keeps no session in the files of a
+// command. Seen to fail with the two the other way round.
+func TestOverlaysDoNotWaitForPublishing(t *testing.T) {
+	h := start(t)
+	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
+	if resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	l := connect(t, h.path)
+	h.publishing.mu.Lock() // as while a file is written
+	l.send(t, wire.Request{Verb: wire.Lock})
+	gone := false
+	for give := time.Now().Add(patience); !gone && time.Now().Before(give); time.Sleep(time.Millisecond) {
+		_, err := os.Lstat(resp.Files.Credentials)
+		gone = errors.Is(err, os.ErrNotExist)
+	}
+	h.publishing.mu.Unlock()
+	if !gone {
+		t.Error("the session waits for publishing")
+	}
+	if r := l.read(t); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
 // TestLockBesideFifo: a lock empties the files of a command whose original became something that nobody writes to. Seen to fail, for
 // ever, where the original is opened as any file.
 func TestLockBesideFifo(t *testing.T) {
