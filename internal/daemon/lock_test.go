@@ -19,6 +19,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/latch"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -512,6 +513,35 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	}
 	build(t, dir, registry).run(t)
 	gone()
+}
+
+// TestOverlayMadeBesideLock: once it is locked no session is in the files of a command, not even for the moment in which
+// these are being made. Seen to fail where they are written before a lock can know of them.
+func TestOverlayMadeBesideLock(t *testing.T) {
+	h := start(t)
+	start, err := startOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &overlay{owner: owner{PID: os.Getpid(), Start: start}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
+		Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
+	sessions := func() []string {
+		found, _ := filepath.Glob(filepath.Join(h.Overlays, "*", credentialsFile))
+		return found
+	}
+	h.overlays.mu.Lock() // it cannot be known yet
+	made := make(chan error)
+	go func() { made <- h.overlays.add(h.life, v, h.Broker.Locked) }()
+	for give := time.Now().Add(200 * time.Millisecond); len(sessions()) == 0 && time.Now().Before(give); time.Sleep(time.Millisecond) {
+	}
+	h.Broker.Lock()
+	if left := sessions(); len(left) > 0 { // and none is known that a lock could empty
+		t.Errorf("locked, and there is %s", left)
+	}
+	h.overlays.mu.Unlock()
+	if err := <-made; !fault.Is(err, fault.Locked) || len(sessions()) > 0 {
+		t.Errorf("%v, %s", err, sessions())
+	}
 }
 
 // TestOverlaysDoNotWaitForPublishing: a published file that cannot be written at once keeps no session in the files of a
