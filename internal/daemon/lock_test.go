@@ -465,6 +465,24 @@ func TestQuestionsEndWithLock(t *testing.T) {
 	}
 }
 
+// TestQuestionsEndWithLockAfterUnlock: an unlock of what is unlocked does not hide the open questions from the next lock. Seen
+// to fail where Unlock does something then.
+func TestQuestionsEndWithLockAfterUnlock(t *testing.T) {
+	h := start(t)
+	l := connect(t, h.path)
+	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
+	if r := l.read(t); r.Ask == nil {
+		t.Fatalf("no question: %+v", r)
+	}
+	for _, verb := range []string{wire.Unlock, wire.Lock} {
+		if r := h.ask(t, wire.Request{Verb: verb}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	refused(t, "get", l.read(t))
+	until(t, "nobody is asked any more", func() bool { return len(h.Broker.Waiting()) == 0 })
+}
+
 // TestOverlaysAreEmptied: the session goes from the files of a running command, for good, and what tells whose they are stays.
 func TestOverlaysAreEmptied(t *testing.T) {
 	dir := t.TempDir()
