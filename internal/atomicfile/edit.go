@@ -90,7 +90,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 
 // turnWait bounds how long an edit waits for its turn. Whoever may read a directory can hold its lock, another user
 // too, and neither a person nor `broker lock` waits for that.
-const turnWait = 10 * time.Second
+const turnWait = 20 * time.Second
 
 func takeTurn(held *os.File, dir string) error {
 	for give := time.Now().Add(turnWait); ; time.Sleep(2 * time.Millisecond) {
