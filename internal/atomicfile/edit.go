@@ -17,7 +17,7 @@ import (
 )
 
 // ErrBusy is wrapped by Edit's error when another program did not stop writing
-// the file. Nothing was changed then.
+// the file, or held the lock of its directory. Nothing was changed then.
 var ErrBusy = errors.New("another program keeps writing it")
 
 // ErrReadOnly is wrapped by Edit's error for a file without write permission
@@ -71,8 +71,8 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 		return err
 	}
 	defer func() { _ = held.Close() }()
-	if err := system.Lock(held); err != nil {
-		return fmt.Errorf("lock %s: %w", dir, err)
+	if err := takeTurn(held, dir); err != nil {
+		return err
 	}
 	e := &editing{target: target, perm: perm, backup: backup, dir: dir}
 	if err := e.tidy(); err != nil {
@@ -86,6 +86,24 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 		time.Sleep(time.Duration(i+1) * time.Millisecond)
 	}
 	return e.settle(false, fmt.Errorf("%s was not changed: %w", target, ErrBusy))
+}
+
+// turnWait bounds how long an edit waits for its turn. Whoever may read a directory can hold its lock, another user
+// too, and neither a person nor `broker lock` waits for that.
+const turnWait = 20 * time.Second
+
+func takeTurn(held *os.File, dir string) error {
+	for give := time.Now().Add(turnWait); ; time.Sleep(2 * time.Millisecond) {
+		err := system.TryLock(held)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, system.ErrLocked):
+			return fmt.Errorf("lock %s: %w", dir, err)
+		case time.Now().After(give):
+			return fmt.Errorf("nothing in %s was changed: %w (a lock, for more than %v)", dir, ErrBusy, turnWait)
+		}
+	}
 }
 
 // Check says beforehand whether Edit would refuse the file: for the mode, for what

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -149,6 +150,32 @@ func TestEditTakesTurns(t *testing.T) {
 	wg.Wait()
 	if got := content(t, file); got != strings.Repeat("x", 80) {
 		t.Errorf("%d edits of 80 are there", len(got))
+	}
+}
+
+// TestEditBesideAHeldLock: an edit does not wait for ever for a lock that anybody may take who can read the directory.
+func TestEditBesideAHeldLock(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	held, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := Edit(file, 0o600, "", set("new")); !errors.Is(err, ErrBusy) {
+			t.Errorf("got %v", err)
+		}
+	})
+	alone(t, dir)
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(file, 0o600, "", set("new")); err != nil || content(t, file) != "new" {
+		t.Error(err)
 	}
 }
 

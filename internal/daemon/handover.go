@@ -217,6 +217,10 @@ func (d *Daemon) inherit() {
 	}
 	if d.Heritage.Locked {
 		d.Broker.Lock()
+		// The one before may not have been able to write it down. What we cannot either, saveLatch does later.
+		if err := d.Latch.Lock(); err != nil {
+			d.Log.Error("lock", "err", err)
+		}
 	}
 	d.endpoints.mu.Lock()
 	d.endpoints.inherited = d.Heritage.listeners

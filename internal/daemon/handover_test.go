@@ -16,6 +16,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/paths"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -101,6 +102,31 @@ func TestTakeOverLocked(t *testing.T) {
 	if r := n.ask(t, wire.Request{Verb: wire.State}); r.Status == nil || !r.Status.Locked {
 		t.Errorf("got %+v", r)
 	}
+}
+
+// A lock that could not be written down is not forgotten with the daemon that knew of it: the next one writes it.
+func TestTakeOverLockedUnwritten(t *testing.T) {
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	file := filepath.Join(state, "lock.json")
+	h := build(t, dir, registry)
+	h.Latch = latch.New(file)
+	h.run(t)
+	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil || len(r.Warnings) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	left, _, err := TakeOver(t.Context(), h.path, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := build(t, dir, registry)
+	n.Listener, n.Heritage, n.Latch = left.Listener, left, latch.New(file)
+	n.run(t)
+	refused(t, "get", n.get(t, "dev"))
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is written", func() bool { return latch.Peek(file) })
 }
 
 // A request under way is answered by the one that took it.

@@ -68,7 +68,8 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	d.Broker.Lock()
 	d.Keyring.Forget()
 	kept = d.Latch.Lock()
-	left = errors.Join(d.publishing.endAll(), d.overlays.empty())
+	left = d.overlays.empty() // first: others may keep us waiting in their directory
+	left = errors.Join(d.publishing.endAll(), left)
 	// What is being handed out had passed the last look before the lock.
 	d.locking.gate.Lock()
 	d.locking.gate.Unlock() //nolint:staticcheck // waiting is all
@@ -111,9 +112,12 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 }
 
 func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
-	before := d.locking.count.Load()
+	// Not within a lock that is counted and has not locked yet: that would look like one that needs no passphrase.
+	d.locking.mu.Lock()
+	before, locked := d.locking.count.Load(), d.Broker.Locked()
+	d.locking.mu.Unlock()
 	switch {
-	case !d.Broker.Locked():
+	case !locked:
 	case c.req.StayLocked:
 		return wire.Response{}, lockedFault()
 	default:

@@ -12,12 +12,14 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/latch"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -249,6 +251,35 @@ func TestLockOvertakesUnlock(t *testing.T) {
 	}
 }
 
+// TestUnlockWithinLock: an unlock that comes while a lock has begun, and has not locked yet, does not pass for one that needs
+// no passphrase. Seen to fail without the mutex around the first look in tryUnlock.
+func TestUnlockWithinLock(t *testing.T) {
+	h := build(t, t.TempDir(), registry)
+	k := &slowKeyring{asked: make(chan struct{}), answer: make(chan struct{})}
+	close(k.answer)
+	h.Keyring = k
+	stretch := cheap()
+	if err := h.Latch.SetPassphrase(secret.String{}, stretch.Verifier(stretch.Proof(secret.New("open sesame")))); err != nil {
+		t.Fatal(err)
+	}
+	h.locking.mu.Lock()
+	h.locking.count.Add(1)
+	answered := make(chan error)
+	go func() {
+		_, err := h.tryUnlock(t.Context(), call{req: wire.Request{Verb: wire.Unlock}})
+		answered <- err
+	}()
+	select {
+	case <-k.asked: // it has gone past the passphrase
+	case <-time.After(200 * time.Millisecond):
+	}
+	h.Broker.Lock()
+	h.locking.mu.Unlock()
+	if err := <-answered; !fault.Is(err, fault.Locked) || !h.Broker.Locked() {
+		t.Errorf("unlocked without the passphrase: %v", err)
+	}
+}
+
 // TestAnswerOvertakenByLock: what had been got, and was not handed out yet when a lock was answered, is not any more.
 // Seen to fail without the look in handOut.
 func TestAnswerOvertakenByLock(t *testing.T) {
@@ -434,6 +465,24 @@ func TestQuestionsEndWithLock(t *testing.T) {
 	}
 }
 
+// TestQuestionsEndWithLockAfterUnlock: an unlock of what is unlocked does not hide the open questions from the next lock. Seen
+// to fail where Unlock does something then.
+func TestQuestionsEndWithLockAfterUnlock(t *testing.T) {
+	h := start(t)
+	l := connect(t, h.path)
+	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
+	if r := l.read(t); r.Ask == nil {
+		t.Fatalf("no question: %+v", r)
+	}
+	for _, verb := range []string{wire.Unlock, wire.Lock} {
+		if r := h.ask(t, wire.Request{Verb: verb}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	refused(t, "get", l.read(t))
+	until(t, "nobody is asked any more", func() bool { return len(h.Broker.Waiting()) == 0 })
+}
+
 // TestOverlaysAreEmptied: the session goes from the files of a running command, for good, and what tells whose they are stays.
 func TestOverlaysAreEmptied(t *testing.T) {
 	dir := t.TempDir()
@@ -482,6 +531,100 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	}
 	build(t, dir, registry).run(t)
 	gone()
+}
+
+// TestOverlayMadeBesideLock: once it is locked no session is in the files of a command, not even for the moment in which
+// these are being made. Seen to fail where they are written before a lock can know of them.
+func TestOverlayMadeBesideLock(t *testing.T) {
+	h := start(t)
+	start, err := startOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &overlay{owner: owner{PID: os.Getpid(), Start: start}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
+		Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
+	sessions := func() []string {
+		found, _ := filepath.Glob(filepath.Join(h.Overlays, "*", credentialsFile))
+		return found
+	}
+	h.overlays.mu.Lock() // it cannot be known yet
+	made := make(chan error)
+	go func() { made <- h.overlays.add(h.life, v, h.Broker.Locked) }()
+	for give := time.Now().Add(200 * time.Millisecond); len(sessions()) == 0 && time.Now().Before(give); time.Sleep(time.Millisecond) {
+	}
+	h.Broker.Lock()
+	if left := sessions(); len(left) > 0 { // and none is known that a lock could empty
+		t.Errorf("locked, and there is %s", left)
+	}
+	h.overlays.mu.Unlock()
+	if err := <-made; !fault.Is(err, fault.Locked) || len(sessions()) > 0 {
+		t.Errorf("%v, %s", err, sessions())
+	}
+}
+
+// TestOverlaysDoNotWaitForPublishing: a published file that cannot be written at once keeps no session in the files of a
+// command. Seen to fail with the two the other way round.
+func TestOverlaysDoNotWaitForPublishing(t *testing.T) {
+	h := start(t)
+	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
+	if resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	l := connect(t, h.path)
+	h.publishing.mu.Lock() // as while a file is written
+	l.send(t, wire.Request{Verb: wire.Lock})
+	gone := false
+	for give := time.Now().Add(patience); !gone && time.Now().Before(give); time.Sleep(time.Millisecond) {
+		_, err := os.Lstat(resp.Files.Credentials)
+		gone = errors.Is(err, os.ErrNotExist)
+	}
+	h.publishing.mu.Unlock()
+	if !gone {
+		t.Error("the session waits for publishing")
+	}
+	if r := l.read(t); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// TestLockBesideFifo: a lock empties the files of a command whose original became something that nobody writes to. Seen to fail, for
+// ever, where the original is opened as any file.
+func TestLockBesideFifo(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry)
+	own := filepath.Join(dir, "credentials")
+	h.Files.Credentials = own
+	h.run(t)
+	if err := os.WriteFile(own, []byte("[mine]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", AWSCredentials: own})
+	if resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	if err := errors.Join(os.Remove(own), syscall.Mkfifo(own, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan struct{})
+	go func() {
+		h.overlays.look()
+		close(looked)
+	}()
+	select {
+	case <-looked:
+	case <-time.After(patience):
+		t.Error("it waits for somebody who writes")
+		f, err := os.OpenFile(own, os.O_WRONLY, 0) // so that the test ends
+		if err == nil {
+			_ = f.Close()
+		}
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
+		t.Error(r.Err)
+	}
+	if _, err := os.Lstat(resp.Files.Credentials); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the session is still there: %v", err)
+	}
 }
 
 // TestLockAfterSleep: time in which the machine slept counts, whatever the wall clock was set to, and the first request after it is refused.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -159,8 +161,8 @@ func (o *overlays) original(files profiles.Files) profiles.Files {
 	return files
 }
 
-// add makes the files for a process. The error is of the kind failed.
-func (o *overlays) add(ctx context.Context, v *overlay) error {
+// add makes the files for a process, unless it is locked. The error is of the kind failed or locked.
+func (o *overlays) add(ctx context.Context, v *overlay, locked func() bool) error {
 	bad := func(err error) error { return fault.New(fault.Failed, "make files for the command: %w", err) }
 	for _, dir := range []string{filepath.Dir(o.dir), o.dir} {
 		f, err := dial.OpenDir(dir)
@@ -180,15 +182,31 @@ func (o *overlays) add(ctx context.Context, v *overlay) error {
 			err = atomicfile.Write(filepath.Join(v.dir, ownerFile), text, 0o600)
 		}
 	}
-	if err == nil {
+	if err != nil {
+		o.remove(v)
+		return bad(err)
+	}
+	// A lock that comes from here on finds it, and one that came before is seen: none is answered while a session is here.
+	o.watch(ctx, v)
+	if !locked() {
 		err = v.write()
+	}
+	if err == nil && (locked() || v.emptied()) {
+		o.remove(v)
+		return lockedFault()
 	}
 	if err != nil {
 		o.remove(v)
 		return bad(err)
 	}
-	o.watch(ctx, v)
 	return nil
+}
+
+// emptied reports whether a lock took the sessions out.
+func (v *overlay) emptied() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.sessions == nil
 }
 
 func (v *overlay) now() [2]stamp {
@@ -252,13 +270,27 @@ func (v *overlay) config() string {
 	return path
 }
 
-// readOriginal reads a file that the store has read just before, so that it is a regular one of bounded size.
+// maxOriginal is more than the store takes.
+const maxOriginal = 64 << 20
+
+// readOriginal reads a file that may be another than the one that the store has read: it waits on no fifo, since
+// a lock has to wait for us.
 func readOriginal(path string) ([]byte, error) {
-	src, err := os.ReadFile(path)
+	if path == os.DevNull {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return src, err
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxOriginal {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file of at most %d MB", path, maxOriginal>>20))
+	}
+	return io.ReadAll(io.LimitReader(f, maxOriginal))
 }
 
 // overlay gives a process files with the sessions of one profile or more: of all that it asks for, or none. They are its
@@ -293,12 +325,8 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if len(c.req.Also) > 0 {
 		made.Profiles = v.owner.Profiles
 	}
-	if err := d.overlays.add(d.life, v); err != nil {
+	if err := d.overlays.add(d.life, v, d.Broker.Locked); err != nil {
 		return wire.Response{}, err
-	}
-	if d.Broker.Locked() { // it may have been locked while we wrote
-		d.overlays.remove(v)
-		return wire.Response{}, fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
 	}
 	d.answered.Add(1)
 	d.lastUse.Store(time.Now().Unix())

@@ -603,8 +603,8 @@ func (p *publishing) check(file string, r session.Request) error {
 	case err != nil:
 		return fault.New(fault.Failed, "%w", err)
 	}
-	src, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	src, err := readOriginal(file)
+	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
 	defer clear(src)

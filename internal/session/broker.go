@@ -523,6 +523,9 @@ func (b *Broker) Lock() {
 
 // Unlock ends Lock. The two must not be called at the same time.
 func (b *Broker) Unlock() {
+	if !b.locked.Load() {
+		return // the next Lock has to end the questions that are open now
+	}
 	b.asking.Store(newAsking())
 	b.locked.Store(false)
 }

@@ -36,7 +36,7 @@ func TestLock(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Lock(second); err != nil {
+	if err := TryLock(second); err != nil {
 		t.Errorf("after it was given back: %v", err)
 	}
 }

@@ -22,10 +22,7 @@ const Exe = ""
 // Umask sets the umask and returns the old one.
 func Umask(mask int) int { return syscall.Umask(mask) }
 
-// Lock waits for the lock of a file or directory. It is given back when the file is closed.
-func Lock(f *os.File) error { return flock(f, syscall.LOCK_EX) }
-
-// TryLock takes the lock if it is free. The error is ErrLocked where another has it.
+// TryLock takes the lock of a file or directory if it is free, until the file is closed. The error is ErrLocked where another has it.
 func TryLock(f *os.File) error {
 	err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

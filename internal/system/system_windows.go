@@ -50,10 +50,7 @@ const (
 	errLockViolation = syscall.Errno(33)
 )
 
-// Lock waits for the lock of a file. It is given back when the file is closed.
-func Lock(f *os.File) error { return lockFile(f, lockExclusive) }
-
-// TryLock takes the lock if it is free. The error is ErrLocked where another has it.
+// TryLock takes the lock of a file if it is free, until that is closed. The error is ErrLocked where another has it.
 func TryLock(f *os.File) error { return lockFile(f, lockExclusive|lockAtOnce) }
 
 // lockFile locks a byte that no file has: locks are mandatory here, and others are to read it.

@@ -131,6 +131,32 @@ func changeKey(t *testing.T, c *Caller, name string) error {
 	return err
 }
 
+// TestMigrateLocked: a keyring that is locked, and tells nothing of what is in it, is not taken for an empty one, after which
+// another one would be in use without a key. Seen to fail, with nothing copied and no error, without the look in keys.
+func TestMigrateLocked(t *testing.T) {
+	for _, backend := range []string{SecretService, KWallet} {
+		t.Run(backend, func(t *testing.T) {
+			b := beds[backend](t)
+			if b.lock == nil || b.mute == nil {
+				t.Skip("it cannot be locked")
+			}
+			c, name := pair(t, b), unique(t, "security")
+			put(t, on(c, backend), testKey(name))
+			b.lock(t)
+			stop := b.mute(t)
+			t.Setenv("DISPLAY", ":4711")
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if done, err := on(c, File).Migrate(ctx, backend, File, false); err == nil {
+				t.Errorf("nobody unlocked it, and it copied %+v", done)
+			}
+			t.Setenv("DISPLAY", "")
+			stop()
+			b.unlock(t)
+		})
+	}
+}
+
 // TestMigrateDamaged: a key that cannot be read is not left behind unsaid.
 func TestMigrateDamaged(t *testing.T) {
 	b := keyctlBed(t)

@@ -183,8 +183,18 @@ func (r *secretServiceRing) label(ctx context.Context, key, label string) {
 		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, "org.freedesktop.Secret.Item", "Label", dbus.MakeVariant(label))
 }
 
-// keys asks the service itself: the library would give the labels.
+// keys asks the service itself: the library would give the labels. While it is locked the service keeps its attributes to
+// itself, so that there would seem to be nothing; the library has it opened.
 func (r *secretServiceRing) keys(ctx context.Context) ([]string, error) {
+	locked, err := r.locked(ctx)
+	if err == nil && locked {
+		if _, err = r.libraryRing.keys(ctx); err == nil {
+			err = r.check(ctx)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
 	v, err := r.property(ctx, startTimeout, loginPath, "org.freedesktop.Secret.Collection.Items")
 	if err != nil {
 		return nil, libraryError("list the keyring", err)
