@@ -322,7 +322,7 @@ func (p *program) serviceRestart(ctx context.Context) error {
 	}
 	quiet := p.client
 	quiet.NoStart, quiet.Wait = true, client.StatusWait
-	if _, err := quiet.Do(ctx, wire.Request{Verb: wire.Ping}); fault.Is(err, fault.Unreachable) && fault.Of(err).Hint == "broker daemon" {
+	if _, err := quiet.Do(ctx, wire.Request{Verb: wire.Ping}); errors.Is(err, client.ErrNone) {
 		p.say("no daemon is running; the next command starts one")
 		return nil
 	}
@@ -379,7 +379,7 @@ func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
 	switch {
 	case err == nil:
 		r.Running, r.PID, r.StartedBy, r.DaemonVersion = true, status.PID, status.StartedBy, status.Version
-	case !fault.Is(err, fault.Unreachable) || fault.Of(err).Hint != "broker daemon":
+	case !errors.Is(err, client.ErrNone):
 		return err
 	}
 	if asJSON {

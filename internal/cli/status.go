@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/latch"
 	"broker/internal/prompt"
@@ -61,7 +63,7 @@ func (p *program) statusCommand() *cli.Command {
 // status prints what the daemon tells. It starts none: to look is not to use.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
-	if fault.Is(err, fault.Unreachable) {
+	if errors.Is(err, client.ErrNone) {
 		if asJSON {
 			if jerr := p.printJSON(map[string]any{"running": false, "locked": latch.Peek(p.paths.Latch())}); jerr != nil {
 				return jerr
