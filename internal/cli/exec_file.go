@@ -32,8 +32,7 @@ func (p *program) byFile(ctx context.Context, h handover) ([]string, error) {
 	if len(h.also) > 0 {
 		if names = resp.Files.Profiles; len(names) != 1+len(h.also) {
 			// What it made goes when we end, which is now.
-			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone; stop it, and the next request starts a new one").
-				WithHint("broker status")
+			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone").WithHint("broker service restart")
 		}
 		whose, ends = "sessions of %s are", "the first"
 	}
