@@ -114,13 +114,9 @@ func (c Client) Hold(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for system.TryLock(turn) != nil {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			_ = turn.Close()
-			return nil, ctx.Err()
-		}
+	if err := system.LockUntil(ctx, turn); err != nil {
+		_ = turn.Close()
+		return nil, err
 	}
 	return func() { _ = turn.Close() }, nil
 }
