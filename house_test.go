@@ -312,13 +312,38 @@ func TestDependenciesAreNamed(t *testing.T) {
 	}
 }
 
+// TestMapOfTheHouse: docs/design.md has each package, and no other.
+func TestMapOfTheHouse(t *testing.T) {
+	doc, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, house, found := strings.Cut(string(doc), "\n## The house\n")
+	if !found {
+		t.Fatal("docs/design.md has no map of the house")
+	}
+	house, _, _ = strings.Cut(house, "\n## ")
+	var got, want []string
+	for _, m := range regexp.MustCompile("`((?:cmd|internal)/[a-z/]+)`").FindAllStringSubmatch(house, -1) {
+		got = append(got, "broker/"+m[1])
+	}
+	for _, p := range list(t, "./cmd/...", "./internal/...") {
+		want = append(want, p.ImportPath)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the map in docs/design.md has\n%s, want\n%s", got, want)
+	}
+}
+
 // TestMakeTargets: each target has its help text, and CI calls those that the README names.
 func TestMakeTargets(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build build-all vet-all demo test check race bench fuzz test-clients deps-clients install clean") {
+	for _, target := range strings.Fields("help build build-all vet-all demo test check race bench fuzz soak test-clients deps-clients install clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}

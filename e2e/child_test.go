@@ -37,11 +37,7 @@ func (h *house) handedOut(t testing.TB) int {
 // comesDown waits until nothing is handed out any more.
 func (h *house) comesDown(t testing.TB) {
 	t.Helper()
-	for limit := time.Now().Add(patience); h.handedOut(t) > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("%d files and endpoints are left", h.handedOut(t))
-		}
-	}
+	until(t, "no files and endpoints are left", func() bool { return h.handedOut(t) == 0 })
 }
 
 // TestExecChildren: however the command ends, or does not, in each way of exec.

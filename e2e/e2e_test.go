@@ -388,6 +388,22 @@ func (h *house) stopDaemon() error {
 	return fmt.Errorf("the daemon %d did not end after SIGTERM", s.PID)
 }
 
+// until waits until something is so.
+func until(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("it never comes that %s", what)
+		}
+	}
+}
+
+// ended waits for the end of a process.
+func ended(t testing.TB, pid int) {
+	t.Helper()
+	until(t, fmt.Sprintf("process %d ends", pid), func() bool { return !alive(pid) })
+}
+
 func alive(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

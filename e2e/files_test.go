@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes forbid.
@@ -155,8 +154,7 @@ broker status --json >status.json`
 		text, err := os.ReadFile(filepath.Join(h.home, "status.json"))
 		must(t, errors.Join(err, json.Unmarshal(text, &s), os.Remove(filepath.Join(h.home, "status.json"))))
 		must(t, syscall.Kill(s.PID, syscall.SIGTERM))
-		for limit := time.Now().Add(patience); alive(s.PID) && time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		}
+		ended(t, s.PID)
 		var modes strings.Builder
 		must(t, filepath.WalkDir(h.home, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.Name() == "published.json" || strings.Contains(path, "overlays") || strings.HasSuffix(path, ".sock") {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // backendHouses make a house with a keyring of each kind, open, as a login leaves it.
@@ -70,7 +69,7 @@ func (h *house) startBus(t *testing.T) {
 	address := "unix:path=" + runtime + "/bus"
 	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime, "DBUS_SESSION_BUS_ADDRESS="+address)
 	h.start(t, "", "dbus-daemon", "--session", "--nofork", "--address="+address)
-	h.until(t, "the bus", func() bool { return isSocket(runtime + "/bus") })
+	until(t, "the bus listens", func() bool { return isSocket(runtime + "/bus") })
 }
 
 func isSocket(path string) bool {
@@ -97,18 +96,9 @@ func (h *house) start(t *testing.T, stdin, name string, args ...string) {
 func (h *house) serve(t *testing.T, stdin string, command []string, service, object, method string, args ...string) {
 	t.Helper()
 	h.start(t, stdin, command[0], command[1:]...)
-	h.until(t, command[0], func() bool {
+	until(t, command[0]+" answers", func() bool {
 		return h.run("dbus-send", append([]string{"--session", "--print-reply", "--dest=" + service, object, method}, args...)...).code == 0
 	})
-}
-
-func (h *house) until(t *testing.T, what string, ready func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(patience); !ready(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("%s did not start", what)
-		}
-	}
 }
 
 // keyringRow is what `broker keyring list --json` says of a keyring.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -49,25 +48,16 @@ func startLogind(t *testing.T) (l *logind, address string) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	run("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+config)
 	l = &logind{t: t}
-	l.until("the bus answers", func() bool {
+	until(t, "the bus answers", func() bool {
 		l.conn, err = dbus.Connect(address)
 		return err == nil
 	})
 	t.Cleanup(func() { _ = l.conn.Close() })
 	run("/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "logind")
-	l.until("logind is there", func() bool {
+	until(t, "logind is there", func() bool {
 		return l.conn.Object(login1, manager).Call("org.freedesktop.DBus.Peer.Ping", 0).Err == nil
 	})
 	return l, address
-}
-
-func (l *logind) until(what string, ok func() bool) {
-	l.t.Helper()
-	for limit := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(limit) {
-			l.t.Fatalf("it never came that %s", what)
-		}
-	}
 }
 
 func (l *logind) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
@@ -124,7 +114,7 @@ func TestClientsLogind(t *testing.T) {
 	}
 	refused := func() {
 		t.Helper()
-		l.until("it is locked", locked)
+		until(t, "it is locked", locked)
 		if r := h.run("credproc", "product_prod_paul"); r.code != 7 || r.stdout != "" {
 			t.Error(r)
 		}
@@ -137,14 +127,14 @@ func TestClientsLogind(t *testing.T) {
 	}
 
 	setting("lock_on = suspend, screen")
-	l.until("a moment before the sleep is asked for", func() bool { return strings.Join(l.inhibitors(), ", ") == "sleep broker delay" })
+	until(t, "a moment before the sleep is asked for", func() bool { return strings.Join(l.inhibitors(), ", ") == "sleep broker delay" })
 	sleep(true)
-	l.until("the machine may sleep", func() bool { return len(l.inhibitors()) == 0 })
+	until(t, "the machine may sleep", func() bool { return len(l.inhibitors()) == 0 })
 	if !locked() {
 		t.Error("the machine sleeps, and it is not locked")
 	}
 	sleep(false)
-	l.until("the next sleep is waited for", func() bool { return len(l.inhibitors()) == 1 })
+	until(t, "the next sleep is waited for", func() bool { return len(l.inhibitors()) == 1 })
 	refused()
 
 	uid := uint32(os.Getuid())
@@ -156,11 +146,11 @@ func TestClientsLogind(t *testing.T) {
 	refused()
 
 	setting("")
-	l.until("nothing is asked of logind any more", func() bool { return len(l.inhibitors()) == 0 })
+	until(t, "nothing is asked of logind any more", func() bool { return len(l.inhibitors()) == 0 })
 	setting("lock_on = suspend")
-	l.until("it is again", func() bool { return len(l.inhibitors()) == 1 })
+	until(t, "it is again", func() bool { return len(l.inhibitors()) == 1 })
 	must(t, h.stopDaemon())
-	l.until("nothing is left of the daemon", func() bool { return len(l.inhibitors()) == 0 })
+	until(t, "nothing is left of the daemon", func() bool { return len(l.inhibitors()) == 0 })
 
 	audit, err := os.ReadFile(h.state("audit.log"))
 	must(t, err)

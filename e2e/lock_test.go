@@ -61,18 +61,8 @@ func endpointAnswers(t testing.TB, o *holder) (status int, body string) {
 // overlaid is a program under `broker exec --mode file`: its credentials file.
 func (h *house) overlaid(t testing.TB, profile string) string {
 	t.Helper()
-	where := filepath.Join(t.TempDir(), "where")
-	cmd := h.command("broker", "exec", "--mode", "file", profile, "--", "sh", "-c", `echo "$AWS_SHARED_CREDENTIALS_FILE" >"$0.new" && mv "$0.new" "$0" && exec sleep 1000`, where)
-	must(t, cmd.Start())
-	t.Cleanup((&holder{cmd: cmd}).end)
-	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if text, err := os.ReadFile(where); err == nil {
-			return strings.TrimSpace(string(text))
-		}
-		if time.Now().After(limit) {
-			t.Fatal("the program does not start")
-		}
-	}
+	_, file := h.hold(t, "file", profile, `echo "$AWS_SHARED_CREDENTIALS_FILE"`)
+	return file
 }
 
 // TestLockedGivesNothing, I6: by every way of delivery there is, new and running, cached or not; and still so after the
@@ -162,11 +152,7 @@ func TestLockedGivesNothing(t *testing.T) {
 		t.Helper()
 		pid := h.daemonPID(t)
 		must(t, syscall.Kill(pid, signal))
-		for limit := time.Now().Add(patience); alive(pid); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatal("the daemon does not end")
-			}
-		}
+		ended(t, pid)
 		if out := h.run("broker", "status"); out.code != 5 || !strings.Contains(out.stdout, "locked    yes; broker unlock\n") {
 			t.Errorf("status without a daemon: %v", out)
 		}

@@ -170,14 +170,10 @@ func TestServiceRestart(t *testing.T) {
 	must(t, h.stopDaemon())
 	cmd := h.command("broker", "daemon")
 	must(t, cmd.Start())
-	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if s, err := h.status(); err == nil && s.PID == cmd.Process.Pid {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatal("the daemon does not start")
-		}
-	}
+	until(t, "the daemon answers", func() bool {
+		s, err := h.status()
+		return err == nil && s.PID == cmd.Process.Pid
+	})
 	h.ok(t, "broker", "service", "restart")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the one in the foreground: %v", err)

@@ -53,14 +53,13 @@ func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
 // running waits for a daemon that is not the one with this pid.
 func (h *house) running(t testing.TB, not int) int {
 	t.Helper()
-	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if s, err := h.status(); err == nil && s.Running && s.PID != not {
-			return s.PID
-		}
-		if time.Now().After(limit) {
-			t.Fatal("there is no daemon")
-		}
-	}
+	var s status
+	until(t, "a daemon runs", func() (running bool) {
+		var err error
+		s, err = h.status()
+		return err == nil && s.Running && s.PID != not
+	})
+	return s.PID
 }
 
 // TestEnds, FAULTS 1, 2 and 16: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session that
@@ -213,15 +212,7 @@ func TestIdleCrowd(t *testing.T) {
 			if now := h.daemonPID(t); now != cmd.Process.Pid {
 				t.Errorf("the daemon is %d, want %d", now, cmd.Process.Pid)
 			}
-			for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-				after := descriptorsOf(t, cmd.Process.Pid)
-				if after <= before {
-					break
-				}
-				if time.Now().After(limit) {
-					t.Fatalf("%d descriptors, %d before", after, before)
-				}
-			}
+			until(t, fmt.Sprintf("no more than %d descriptors are left", before), func() bool { return descriptorsOf(t, cmd.Process.Pid) <= before })
 		})
 	}
 }

@@ -85,28 +85,33 @@ func selfProgram(t testing.TB) string {
 	return program
 }
 
-// holder is a program under `broker exec --mode server` that holds on until the test ends.
+// holder is a program under `broker exec` that holds on until the test ends.
 type holder struct {
-	env []string // of its endpoint
+	env []string // of its endpoint, with --mode server
 	cmd *exec.Cmd
 }
 
+// holder starts one with an endpoint.
 func (h *house) holder(t testing.TB, profile string) *holder {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "env")
-	cmd := h.command("broker", "exec", profile, "--mode", "server", "--", "sh", "-c", `env | grep ^AWS_CONTAINER >"$0.new" && mv "$0.new" "$0" && exec sleep 1000`, file)
-	must(t, cmd.Start())
-	o := &holder{cmd: cmd}
+	o, told := h.hold(t, "server", profile, "env | grep ^AWS_CONTAINER")
+	o.env = strings.Fields(told)
+	return o
+}
+
+// hold starts one, and waits for what the command of a shell tells of its environment.
+func (h *house) hold(t testing.TB, mode, profile, command string) (o *holder, told string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "told")
+	o = &holder{cmd: h.command("broker", "exec", profile, "--mode", mode, "--", "sh", "-c", command+` >"$0.new" && mv "$0.new" "$0" && exec sleep 1000`, file)}
+	must(t, o.cmd.Start())
 	t.Cleanup(o.end)
-	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if text, err := os.ReadFile(file); err == nil {
-			o.env = strings.Fields(string(text))
-			return o
-		}
-		if time.Now().After(limit) {
-			t.Fatal("the program does not start")
-		}
-	}
+	until(t, "the program runs", func() bool {
+		text, err := os.ReadFile(file)
+		told = strings.TrimSpace(string(text))
+		return err == nil
+	})
+	return o, told
 }
 
 // end ends the program, if it is still there.
@@ -176,11 +181,7 @@ func TestServerRestart(t *testing.T) {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 			pid := h.daemonPID(t)
 			must(t, syscall.Kill(pid, sig))
-			for limit := time.Now().Add(patience); alive(pid); time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(limit) {
-					t.Fatal("the daemon does not end")
-				}
-			}
+			ended(t, pid)
 			if said := o.ask(t, uid); said != noAnswer {
 				t.Errorf("without a daemon: %s", said)
 			}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // TestClientsSystemdVerify: systemd itself takes the units, also with a program's path of odd letters, and finds the program there: once that
@@ -82,14 +81,10 @@ func TestClientsSocketActivate(t *testing.T) {
 		}
 		cmd := h.command(activate, append(argv, filepath.Join(h.bin, "broker"), "daemon")...)
 		must(t, cmd.Start())
-		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			if now, err := os.Lstat(h.socket()); err == nil && (old == nil || !os.SameFile(old, now) || !old.ModTime().Equal(now.ModTime())) {
-				break
-			}
-			if time.Now().After(limit) {
-				t.Fatal("systemd-socket-activate does not listen")
-			}
-		}
+		until(t, "systemd-socket-activate listens", func() bool {
+			now, err := os.Lstat(h.socket())
+			return err == nil && (old == nil || !os.SameFile(old, now) || !old.ModTime().Equal(now.ModTime()))
+		})
 		must(t, os.Chmod(h.socket(), 0o600)) // SocketMode= is the unit's
 		h.credentials(t, "product_prod_paul")
 		if by, pid := h.startedBy(t); by != "socket activation" || pid != cmd.Process.Pid {
@@ -118,14 +113,10 @@ func TestClientsSocketActivate(t *testing.T) {
 	var said strings.Builder
 	cmd.Stderr = &said
 	must(t, cmd.Start())
-	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Lstat(h.socket()); err == nil {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatal("systemd-socket-activate does not listen")
-		}
-	}
+	until(t, "systemd-socket-activate listens", func() bool {
+		_, err := os.Lstat(h.socket())
+		return err == nil
+	})
 	h.run("broker", "status")
 	if err := cmd.Wait(); fmt.Sprint(err) != "exit status 1" || !strings.Contains(said.String(), "is not a socket of yours with mode 0600") {
 		t.Errorf("%v: %s", err, said.String())

@@ -135,17 +135,12 @@ func TestActivation(t *testing.T) {
 	}
 	for round := range 20 {
 		var pid int64
-		for limit := time.Now().Add(patience); pid == 0; time.Sleep(time.Millisecond) {
-			if pid = m.pid.Load(); time.Now().After(limit) {
-				t.Fatal("no daemon is started")
-			}
-		}
+		until(t, "a daemon is started", func() bool {
+			pid = m.pid.Load()
+			return pid != 0
+		})
 		before := asked.Load()
-		for limit := time.Now().Add(patience); asked.Load() < before+40 && !t.Failed(); time.Sleep(time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatal("nobody is answered")
-			}
-		}
+		until(t, "everybody is answered", func() bool { return asked.Load() >= before+40 || t.Failed() })
 		must(t, syscall.Kill(int(pid), syscall.SIGTERM))
 		select {
 		case code := <-m.codes:
@@ -170,14 +165,10 @@ func TestActivation(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
 	must(t, os.Remove(h.socket()))
-	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if s, err := h.status(); err == nil && s.Running && s.PID == pid {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatal("the socket is not bound anew")
-		}
-	}
+	until(t, "the socket is bound anew", func() bool {
+		s, err := h.status()
+		return err == nil && s.Running && s.PID == pid
+	})
 	// Without the service manager the next command starts one.
 	m.end()
 	h.credentials(t, "product_prod_paul")
@@ -201,14 +192,10 @@ func TestActivationAfter(t *testing.T) {
 		if round%2 == 0 { // else the daemon itself is who connects first
 			h.credentials(t, "product_prod_paul")
 		}
-		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			if by, pid := h.startedBy(t); by == "socket activation" && int64(pid) == m.pid.Load() {
-				break
-			}
-			if time.Now().After(limit) {
-				t.Fatal("the service does not take over")
-			}
-		}
+		until(t, "the service takes over", func() bool {
+			by, pid := h.startedBy(t)
+			return by == "socket activation" && int64(pid) == m.pid.Load()
+		})
 		h.credentials(t, "product_prod_paul")
 		if alive(before) {
 			t.Errorf("round %d: the daemon that was there before is still there", round)

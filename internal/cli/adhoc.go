@@ -220,8 +220,7 @@ func (p *program) roleCredential(ctx context.Context, name string, role *wire.Ro
 // the session of the source or profile as it is.
 func ofRole(resp wire.Response, arn string) error {
 	if c := resp.Credential; c == nil || c.Role == "" || arn != "" && c.Role != arn {
-		return fault.New(fault.Unreachable, "the daemon is older than this program, and did not assume the role; stop it, and the next request starts a new one").
-			WithHint("broker status")
+		return fault.New(fault.Unreachable, "the daemon is older than this program, and did not assume the role").WithHint("broker service restart")
 	}
 	return nil
 }

@@ -60,8 +60,8 @@ func execFlags() []cli.Flag {
 	}, additionFlags(), adHocFlags())
 }
 
-// A handover is how the command gets its credentials.
-type handover struct {
+// A delivery is how the command gets its credentials.
+type delivery struct {
 	name   string   // exact name of the profile or source
 	also   []string // those of the others; in mode file alone
 	role   *wire.Role
@@ -71,7 +71,7 @@ type handover struct {
 }
 
 // modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
-var modes = map[string]func(p *program, ctx context.Context, h handover) ([]string, error){
+var modes = map[string]func(p *program, ctx context.Context, d delivery) ([]string, error){
 	"env":    (*program).byEnvironment,
 	"file":   (*program).byFile,
 	"server": (*program).byServer,
@@ -99,7 +99,7 @@ func (p *program) exec(c *cli.Context) error {
 	case len(command) == 0:
 		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", w.shown())
 	}
-	env, program, err := p.handOver(c, w, command, noProfile)
+	env, program, err := p.deliver(c, w, command, noProfile)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (p *program) shell(c *cli.Context) error {
 		return err
 	}
 	command := []string{userShell()}
-	env, program, err := p.handOver(c, w, command, fault.New(fault.Usage, "shell wants a profile").WithHint("broker shell PROFILE"))
+	env, program, err := p.deliver(c, w, command, fault.New(fault.Usage, "shell wants a profile").WithHint("broker shell PROFILE"))
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,8 @@ func until(expiration string) string {
 	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), prompt.Left(time.Until(end)))
 }
 
-// handOver finds the program of a command and makes its environment, in the way that the flags say.
-func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
+// deliver finds the program of a command and makes its environment, in the way that the flags say.
+func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
 	again := "broker " + c.Command.Name + " " + w.shown()
 	rest := ""
 	if c.Command.Name == "exec" {
@@ -178,13 +178,13 @@ func (p *program) handOver(c *cli.Context, w wanted, command []string, noProfile
 	if program, err = lookPath(command[0]); err != nil {
 		return nil, "", err
 	}
-	h := handover{role: w.role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
+	d := delivery{role: w.role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
 	names, err := p.exactNames(c.Context, w, noProfile)
 	if err != nil {
 		return nil, "", err
 	}
-	h.name, h.also = names[0], names[1:]
-	if env, err = mode(p, c.Context, h); err != nil {
+	d.name, d.also = names[0], names[1:]
+	if env, err = mode(p, c.Context, d); err != nil {
 		return nil, "", err
 	}
 	return add.to(env, os.Environ()), program, nil
@@ -203,8 +203,8 @@ func (p *program) become(program string, command, env []string) error {
 }
 
 // byEnvironment gives the session in the environment: for one command, and as long as it lasts.
-func (p *program) byEnvironment(ctx context.Context, h handover) ([]string, error) {
-	cred, err := p.roleCredential(ctx, h.name, h.role, h.minTTL)
+func (p *program) byEnvironment(ctx context.Context, d delivery) ([]string, error) {
+	cred, err := p.roleCredential(ctx, d.name, d.role, d.minTTL)
 	if err != nil {
 		return nil, err
 	}

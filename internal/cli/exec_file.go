@@ -15,12 +15,12 @@ import (
 // byFile gives the sessions in a credentials file that is the command's own, for tools that read nothing else, or need
 // several: each under its profile's name and aliases, behind all that the person's own file has. The daemon makes it, and
 // removes it when this process ends, which by then is the command.
-func (p *program) byFile(ctx context.Context, h handover) ([]string, error) {
-	if h.role != nil && h.role.ARN != "" {
+func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
+	if d.role != nil && d.role.ARN != "" {
 		return nil, fault.New(fault.Usage, "--mode file wants a profile: a role that none names has no name in a file").
-			WithHint("broker exec --mode env --role-arn %s -- COMMAND", fault.Word(h.role.ARN))
+			WithHint("broker exec --mode env --role-arn %s -- COMMAND", fault.Word(d.role.ARN))
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: h.name, Also: h.also, Role: h.role, MinTTL: h.minTTL})
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL})
 	if err != nil {
 		return nil, err
 	}
@@ -29,11 +29,10 @@ func (p *program) byFile(ctx context.Context, h handover) ([]string, error) {
 	}
 	names := []string{resp.Files.Profile}
 	whose, ends := "session of %s is", "it"
-	if len(h.also) > 0 {
-		if names = resp.Files.Profiles; len(names) != 1+len(h.also) {
+	if len(d.also) > 0 {
+		if names = resp.Files.Profiles; len(names) != 1+len(d.also) {
 			// What it made goes when we end, which is now.
-			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone; stop it, and the next request starts a new one").
-				WithHint("broker status")
+			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone").WithHint("broker service restart")
 		}
 		whose, ends = "sessions of %s are", "the first"
 	}

@@ -60,10 +60,17 @@ func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring,
 // on, so that it is not asked for again; one that is not running asks when it has to.
 func (k *keyring) with(ctx context.Context, call func() error) error {
 	pass, err := k.attempt(ctx, call)
-	if err == nil && !pass.IsZero() {
-		_, _ = k.p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: pass, StayLocked: true})
+	if err == nil {
+		k.p.tellPassphrase(ctx, pass)
 	}
 	return err
+}
+
+// tellPassphrase gives the daemon the passphrase of the file keyring, if one was typed.
+func (p *program) tellPassphrase(ctx context.Context, typed secret.String) {
+	if !typed.IsZero() {
+		_, _ = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: typed, StayLocked: true})
+	}
 }
 
 // attempt runs a call to the keyring. A file keyring that wants its passphrase is
@@ -122,7 +129,12 @@ func (k *keyring) keep() error {
 	if k.chosen {
 		return nil
 	}
-	return k.p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: k.backend}})
+	return k.p.chooseKeyring(k.backend)
+}
+
+// chooseKeyring writes into the settings which keyring is in use.
+func (p *program) chooseKeyring(backend string) error {
+	return p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: backend}})
 	})
 }

@@ -9,9 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
-	"broker/internal/profiles"
 	"broker/internal/vault"
-	"broker/internal/wire"
 )
 
 func (p *program) keyringMigrateCommand() *cli.Command {
@@ -83,14 +81,11 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 			p.warn([]string{"there is no key of source " + source.Name + " in " + from})
 		}
 	}
-	err = p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: to}})
-	})
-	if err != nil {
+	if err := p.chooseKeyring(to); err != nil {
 		return err
 	}
-	if !passphrase.IsZero() && to == vault.File {
-		_, _ = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: passphrase, StayLocked: true})
+	if to == vault.File {
+		p.tellPassphrase(ctx, passphrase)
 	}
 	// Once more, for what another command stored while the settings named the old one. What is there by now is newer.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil && !errors.Is(err, vault.ErrExists) {

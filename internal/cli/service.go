@@ -1,22 +1,17 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"broker/internal/child"
 	"broker/internal/client"
-	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/service"
 	"broker/internal/version"
@@ -71,94 +66,6 @@ func (p *program) noArguments(do func(context.Context) error) cli.ActionFunc {
 		}
 		return do(c.Context)
 	}
-}
-
-// serviceHost is the service manager of a system, as the commands need it.
-type serviceHost struct {
-	name    string
-	files   func(service.Daemon) ([]service.File, error)
-	names   []service.File // without text: what uninstall looks for
-	program func() string  // that the installed files start
-	// answers reports whether one runs for this user.
-	answers func(context.Context) bool
-	load    [][]string // after files were written
-	unload  [][]string // before they are removed
-	reload  [][]string // after they were removed
-	runs    []string   // succeeds where the daemon is run by it
-	restart [][]string
-	byHand  string // what to type where none answers
-}
-
-func (p *program) serviceHost() (serviceHost, error) {
-	home := os.Getenv("HOME")
-	switch runtime.GOOS {
-	case "linux":
-		dir := service.SystemdDir(home)
-		ctl := func(args ...string) []string { return append([]string{"systemctl", "--user"}, args...) }
-		return serviceHost{
-			name:    "systemd",
-			files:   func(d service.Daemon) ([]service.File, error) { return service.Systemd(dir, d, runtimeDir()) },
-			names:   []service.File{{Path: filepath.Join(dir, service.ServiceUnit)}, {Path: filepath.Join(dir, service.SocketUnit)}},
-			program: func() string { return service.SystemdProgram(dir) },
-			answers: func(ctx context.Context) bool { _, err := supervise(ctx, ctl("show-environment")); return err == nil },
-			load:    [][]string{ctl("daemon-reload"), ctl("enable", "--now", service.SocketUnit)},
-			unload:  [][]string{ctl("disable", "--now", service.SocketUnit, service.ServiceUnit)},
-			reload:  [][]string{ctl("daemon-reload")},
-			runs:    ctl("is-active", "--quiet", service.ServiceUnit),
-			restart: [][]string{ctl("restart", service.ServiceUnit)},
-			byHand:  "systemctl --user daemon-reload && systemctl --user enable --now " + service.SocketUnit,
-		}, nil
-	case "darwin":
-		domain := fmt.Sprintf("gui/%d", os.Getuid())
-		path := service.LaunchdPath(home)
-		return serviceHost{
-			name:    "launchd",
-			files:   func(d service.Daemon) ([]service.File, error) { return service.Launchd(home, d) },
-			names:   []service.File{{Path: path}},
-			program: func() string { return service.LaunchdProgram(home) },
-			answers: func(ctx context.Context) bool {
-				_, err := supervise(ctx, []string{"launchctl", "print", domain})
-				return err == nil
-			},
-			load:    [][]string{{"launchctl", "bootstrap", domain, path}},
-			unload:  [][]string{{"launchctl", "bootout", domain + "/" + service.Label}},
-			runs:    []string{"launchctl", "print", domain + "/" + service.Label},
-			restart: [][]string{{"launchctl", "kickstart", "-k", domain + "/" + service.Label}},
-			byHand:  "launchctl bootstrap " + domain + " " + fault.Word(path),
-		}, nil
-	}
-	return serviceHost{}, fault.New(fault.Failed, "this version has no service for %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")
-}
-
-// runtimeDir is what systemd calls %t, where the socket's path was taken from it.
-func runtimeDir() string {
-	if os.Getenv("BROKER_RUNTIME_DIR") != "" || os.Getenv("BROKER_SOCKET") != "" {
-		return ""
-	}
-	return os.Getenv("XDG_RUNTIME_DIR")
-}
-
-// superviseTimeout bounds one command of the service manager, the daemon's draining included.
-const superviseTimeout = 30 * time.Second
-
-// supervise runs one command of the service manager and returns what it printed.
-func supervise(ctx context.Context, argv []string) (string, error) {
-	var stderr bytes.Buffer
-	out, err := child.Command{Program: argv[0], Args: argv[1:], Env: os.Environ(), Stderr: &stderr, Timeout: superviseTimeout}.Run(ctx)
-	if err != nil {
-		line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return strings.TrimSpace(string(out)), fault.New(fault.Failed, "%s: %w: %s", strings.Join(argv, " "), err, line).WithHint("broker service status")
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-func superviseAll(ctx context.Context, commands [][]string) error {
-	for _, argv := range commands {
-		if _, err := supervise(ctx, argv); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // serviceDaemon is what a service would run.
@@ -256,10 +163,16 @@ func (p *program) load(ctx context.Context, host serviceHost, changed bool) erro
 		return err
 	}
 	// A daemon that was here before makes way for the one that this starts.
+	_ = p.ping(ctx)
+	return nil
+}
+
+// ping asks the daemon that runs, and starts none.
+func (p *program) ping(ctx context.Context) error {
 	quiet := p.client
 	quiet.NoStart, quiet.Wait = true, client.StatusWait
-	_, _ = quiet.Do(ctx, wire.Request{Verb: wire.Ping})
-	return nil
+	_, err := quiet.Do(ctx, wire.Request{Verb: wire.Ping})
+	return err
 }
 
 // foreign says what to do about a file that is not ours.
@@ -320,9 +233,7 @@ func (p *program) serviceRestart(ctx context.Context) error {
 			return nil
 		}
 	}
-	quiet := p.client
-	quiet.NoStart, quiet.Wait = true, client.StatusWait
-	if _, err := quiet.Do(ctx, wire.Request{Verb: wire.Ping}); fault.Is(err, fault.Unreachable) && fault.Of(err).Hint == "broker daemon" {
+	if errors.Is(p.ping(ctx), client.ErrNone) {
 		p.say("no daemon is running; the next command starts one")
 		return nil
 	}
@@ -331,107 +242,4 @@ func (p *program) serviceRestart(ctx context.Context) error {
 	}
 	p.say("replaced by a daemon of version %s", version.String())
 	return nil
-}
-
-// serviceReport is what `service status` tells.
-type serviceReport struct {
-	Host          string   `json:"service_manager"`
-	Answers       bool     `json:"service_manager_answers"`
-	Installed     bool     `json:"installed"`
-	Files         []string `json:"files"`
-	Program       string   `json:"program,omitempty"` // that they start
-	ProgramExists bool     `json:"program_exists"`
-	Enabled       string   `json:"enabled,omitempty"`
-	Active        string   `json:"active,omitempty"`
-
-	Running       bool   `json:"running"`
-	PID           int    `json:"pid,omitempty"`
-	StartedBy     string `json:"started_by,omitempty"`
-	DaemonVersion string `json:"daemon_version,omitempty"`
-	Version       string `json:"version"` // of this program
-}
-
-func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
-	host, err := p.serviceHost()
-	if err != nil {
-		return err
-	}
-	r := serviceReport{Host: host.name, Answers: host.answers(ctx), Files: []string{}, Version: version.String()}
-	for _, f := range host.names {
-		there, err := service.Ours(f.Path)
-		if err != nil {
-			p.warn([]string{err.Error()})
-		} else if there {
-			r.Files = append(r.Files, f.Path)
-		}
-	}
-	if r.Installed = len(r.Files) == len(host.names); r.Installed {
-		r.Program = host.program()
-		info, err := os.Stat(r.Program)
-		r.ProgramExists = err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-	}
-	if r.Answers && host.name == "systemd" {
-		// Their exit codes say the same once more.
-		r.Enabled, _ = supervise(ctx, []string{"systemctl", "--user", "is-enabled", service.SocketUnit})
-		r.Active, _ = supervise(ctx, []string{"systemctl", "--user", "is-active", service.SocketUnit})
-	}
-	status, err := p.client.Status(ctx)
-	switch {
-	case err == nil:
-		r.Running, r.PID, r.StartedBy, r.DaemonVersion = true, status.PID, status.StartedBy, status.Version
-	case !fault.Is(err, fault.Unreachable) || fault.Of(err).Hint != "broker daemon":
-		return err
-	}
-	if asJSON {
-		return p.printJSON(r)
-	}
-	p.sayService(r)
-	return nil
-}
-
-func (p *program) sayService(r serviceReport) {
-	switch {
-	case r.Installed && r.Answers:
-		state := "loaded by launchd"
-		if r.Host == "systemd" {
-			state = fmt.Sprintf("socket %s, %s", dash(r.Enabled), dash(r.Active))
-		}
-		p.say("service   installed, %s", state)
-	case r.Installed:
-		p.say("service   installed; no %s of this user answers here", r.Host)
-	case len(r.Files) > 0:
-		p.say("service   installed in part; broker service install")
-	default:
-		p.say("service   not installed; commands start the daemon by themselves")
-	}
-	switch {
-	case !r.Installed:
-	case r.ProgramExists:
-		p.say("program   %s", fault.Line(r.Program))
-	default:
-		p.say("program   %s is not there any more; broker service install", fault.Line(r.Program))
-	}
-	if !r.Running {
-		p.say("daemon    not running; it is started when it is needed")
-		return
-	}
-	how := ""
-	switch r.StartedBy {
-	case "": // it is too old to say
-	case daemon.OnDemand:
-		how = ", started on demand"
-	default:
-		how = ", started by " + fault.Line(r.StartedBy)
-	}
-	p.say("daemon    running, pid %d%s", r.PID, how)
-	p.sayVersions(r.DaemonVersion)
-}
-
-// sayVersions shows the daemon's version where it is not this program's.
-func (p *program) sayVersions(theirs string) {
-	line := fmt.Sprintf("version   daemon %s, this program %s", dash(theirs), version.String())
-	if theirs != version.String() {
-		line += "; broker service restart"
-	}
-	p.say("%s", line)
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/latch"
 	"broker/internal/prompt"
@@ -61,7 +63,7 @@ func (p *program) statusCommand() *cli.Command {
 // status prints what the daemon tells. It starts none: to look is not to use.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
-	if fault.Is(err, fault.Unreachable) {
+	if errors.Is(err, client.ErrNone) {
 		if asJSON {
 			if jerr := p.printJSON(map[string]any{"running": false, "locked": latch.Peek(p.paths.Latch())}); jerr != nil {
 				return jerr
@@ -101,23 +103,8 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	for _, w := range status.Waiting {
 		p.say("waiting   %d requests for a code of %s, for %s; broker login %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source), fault.Word(w.Source))
 	}
-	if len(status.Sessions) > 0 {
-		p.say("")
-		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
-		for _, s := range status.Sessions {
-			what, left := "MFA session", "-"
-			if s.Role != "" {
-				what = s.Role
-			}
-			if s.Expires != nil {
-				left = time.Until(*s.Expires).Round(time.Second).String()
-			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", dash(s.Source), dash(what), dash(secret.Tail(s.AccessKeyID)), left, fault.Line(s.Error))
-		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
+	if err := p.printSessions(status.Sessions); err != nil {
+		return err
 	}
 	if err := p.printPublished(status.Published); err != nil {
 		return err
@@ -127,6 +114,27 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// printSessions shows which sessions the daemon holds.
+func (p *program) printSessions(list []wire.Session) error {
+	if len(list) == 0 {
+		return nil
+	}
+	p.say("")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
+	for _, s := range list {
+		what, left := "MFA session", "-"
+		if s.Role != "" {
+			what = s.Role
+		}
+		if s.Expires != nil {
+			left = time.Until(*s.Expires).Round(time.Second).String()
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", dash(s.Source), dash(what), dash(secret.Tail(s.AccessKeyID)), left, fault.Line(s.Error))
+	}
+	return w.Flush()
 }
 
 // printCommands shows which programs have files or an endpoint of their own.

@@ -26,7 +26,7 @@ const Deadline = 50 * time.Second
 type Client struct {
 	Paths   paths.Paths
 	Version string // of the asking program
-	// NoStart asks a running daemon only; without one the error is Unreachable.
+	// NoStart asks a running daemon only; without one the error is ErrNone, of the kind Unreachable.
 	NoStart bool
 	// Wait is how long a request may take in all; 0 means Deadline.
 	Wait time.Duration

@@ -17,6 +17,9 @@ import (
 	"broker/internal/system"
 )
 
+// ErrNone is wrapped by the failure of a client with NoStart that finds no daemon.
+var ErrNone = errors.New("no daemon is running")
+
 // startWait bounds the start of a daemon, waiting for somebody else's start included.
 const startWait = 10 * time.Second
 
@@ -33,7 +36,7 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	case !errors.Is(err, dial.ErrNobody):
 		return nil, fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
 	case c.NoStart:
-		return nil, fault.New(fault.Unreachable, "no daemon is running").WithHint("broker daemon")
+		return nil, fault.New(fault.Unreachable, "%w", ErrNone).WithHint("broker daemon")
 	}
 	return c.start(ctx)
 }
@@ -111,13 +114,9 @@ func (c Client) Hold(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for system.TryLock(turn) != nil {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			_ = turn.Close()
-			return nil, ctx.Err()
-		}
+	if err := system.LockUntil(ctx, turn); err != nil {
+		_ = turn.Close()
+		return nil, err
 	}
 	return func() { _ = turn.Close() }, nil
 }

@@ -248,7 +248,8 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 	}
 }
 
-// watch keeps the socket where clients look for it, and locks after long disuse.
+// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse, a latch that could
+// not be written, and the originals of the files of commands.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()

@@ -216,7 +216,6 @@ func TestUnlockPassphrase(t *testing.T) {
 
 // slowKeyring answers an unlock when it is told to.
 type slowKeyring struct {
-	keyring
 	asked, answer chan struct{}
 	kept          atomic.Bool
 }

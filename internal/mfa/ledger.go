@@ -329,15 +329,11 @@ func (l Ledger) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for waited := time.Duration(0); ; waited += 10 * time.Millisecond {
-		err = system.TryLock(f)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, system.ErrLocked) || waited >= lockPatience {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		time.Sleep(10 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	if err := system.LockUntil(ctx, f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
+	return func() { _ = f.Close() }, nil
 }

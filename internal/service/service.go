@@ -129,9 +129,9 @@ func Remove(files []File) (removed []string, err error) {
 	return removed, nil
 }
 
-// StablePath returns the name of this program that stays when a package is upgraded: invoked, as the shell found it,
-// or that of the PATH, as long as it leads to the same file. A link such as /usr/local/bin/broker is so not followed to a place
-// with a version in its name. Where there is none it is real, the file itself.
+// StablePath returns the name of this program that stays when a package is upgraded: the first of the candidates that leads
+// to the same file as real. A link such as /usr/local/bin/broker is so not followed to a place with a version in its name. Where there is
+// none it is real itself.
 func StablePath(real string, candidates ...string) (string, error) {
 	if strings.HasSuffix(real, " (deleted)") {
 		return "", errors.New("this program was removed or replaced while it ran")

@@ -5,12 +5,29 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"time"
 )
 
 // ErrLocked says that another open file holds the lock.
 var ErrLocked = errors.New("another process holds the lock")
+
+// LockUntil takes the lock as soon as it is free, where Lock could not be given up: the error is ErrLocked where ctx ends before.
+func LockUntil(ctx context.Context, f *os.File) error {
+	for {
+		if err := TryLock(f); !errors.Is(err, ErrLocked) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ErrLocked
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
 
 // Access is who may use a file.
 type Access struct {

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -26,6 +27,11 @@ func TestLock(t *testing.T) {
 	if err := TryLock(second); !errors.Is(err, ErrLocked) {
 		t.Fatalf("while another holds it: %v", err)
 	}
+	given, give := context.WithCancel(context.Background())
+	give()
+	if err := LockUntil(given, second); !errors.Is(err, ErrLocked) {
+		t.Fatalf("until nobody waits any more: %v", err)
+	}
 	// What is in the file can be read all the same.
 	if _, err := first.WriteString("words"); err != nil {
 		t.Fatal(err)
@@ -33,7 +39,16 @@ func TestLock(t *testing.T) {
 	if b, err := os.ReadFile(path); err != nil || string(b) != "words" {
 		t.Errorf("read while it is locked: %q, %v", b, err)
 	}
+	third := open()
+	waiting := make(chan error, 1)
+	go func() { waiting <- LockUntil(context.Background(), third) }()
 	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("as soon as it was given back: %v", err)
+	}
+	if err := third.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := TryLock(second); err != nil {

@@ -74,8 +74,8 @@ const (
 	sidOwnerRights    = "S-1-3-4" // of the owner, who is looked at anyway
 )
 
-// Me is the identifier (SID) of the user of this process.
-var Me = sync.OnceValues(func() (string, error) {
+// self is the identifier (SID) of the user of this process.
+var self = sync.OnceValues(func() (string, error) {
 	token, err := syscall.OpenCurrentProcessToken()
 	if err != nil {
 		return "", os.NewSyscallError("OpenProcessToken", err)
@@ -129,7 +129,7 @@ func AccessOf(f *os.File) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
-	me, err := Me()
+	me, err := self()
 	if err != nil {
 		return Access{}, err
 	}
@@ -215,7 +215,7 @@ func describe(text string) (syscall.Handle, error) {
 
 // CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
 func CloseToOthers(file, mode string) string {
-	me, _ := Me()
+	me, _ := self()
 	inherit := ""
 	if mode == "700" { // a directory, with what will be in it
 		inherit = "(OI)(CI)"
@@ -226,7 +226,7 @@ func CloseToOthers(file, mode string) string {
 // MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in
 // it: its access list is protected from what the directory above would add.
 func MakePrivate(dir string) error {
-	me, err := Me()
+	me, err := self()
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func openProcess(pid int, rights uint32) (syscall.Handle, error) {
 
 // RunsForUs reports whether a process belongs to the user of this one.
 func RunsForUs(pid int) (bool, error) {
-	me, err := Me()
+	me, err := self()
 	if err != nil {
 		return false, err
 	}

@@ -27,7 +27,7 @@ func listOf(t *testing.T, descriptor string) *accessList {
 
 // TestAccessList: whom a list lets in, and how far.
 func TestAccessList(t *testing.T) {
-	me, err := Me()
+	me, err := self()
 	if err != nil {
 		t.Fatal(err)
 	}

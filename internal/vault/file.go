@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/99designs/keyring"
 
@@ -413,20 +412,14 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
 	}
-	for {
-		err = system.TryLock(f)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, system.ErrLocked) {
-			_ = f.Close()
-			return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fault.New(fault.Keyring, "another process holds the keyring: %s did not become free", path)
-		case <-time.After(10 * time.Millisecond):
-		}
+	switch err = system.LockUntil(ctx, f); {
+	case err == nil:
+		return func() { _ = f.Close() }, nil
+	case errors.Is(err, system.ErrLocked):
+		err = fault.New(fault.Keyring, "another process holds the keyring: %s did not become free", path)
+	default:
+		err = fault.New(fault.Keyring, "lock the keyring: %w", err)
 	}
+	_ = f.Close()
+	return nil, err
 }

@@ -64,8 +64,3 @@ func noPassphrase() error {
 func wrongPassphrase() error {
 	return because(fault.KeyringLocked, ErrWrongPassphrase, "wrong passphrase for the file keyring", "broker unlock")
 }
-
-func collectionIsLocked() error {
-	return fault.New(fault.KeyringLocked, "the login keyring is locked, and there is no display to ask for its password; log in to the desktop, or give it to the keyring on stdin").
-		WithHint("gnome-keyring-daemon --unlock --components=secrets")
-}

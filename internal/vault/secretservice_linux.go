@@ -58,6 +58,11 @@ func openSecretService(ctx context.Context, q *request) (ring, error) {
 	return r, nil
 }
 
+func collectionIsLocked() error {
+	return fault.New(fault.KeyringLocked, "the login keyring is locked, and there is no display to ask for its password; log in to the desktop, or give it to the keyring on stdin").
+		WithHint("gnome-keyring-daemon --unlock --components=secrets")
+}
+
 // sessionBus is the library's own connection, made in its init.
 func sessionBus(backend string) (*dbus.Conn, error) {
 	if nodbus.Hidden() {

@@ -102,9 +102,8 @@ type errand struct {
 	sts     sts
 	ledger  mfa.Ledger
 	notices io.Writer
-	hide    []string     // secrets that no message may repeat
-	calling atomic.Bool  // the keyring is behind us, AWS is being asked
-	offset  atomic.Int64 // see answer.OffsetMS
+	hide    []string    // secrets that no message may repeat
+	calling atomic.Bool // the keyring is behind us, AWS is being asked
 }
 
 // serve runs the request within its deadline. The keyring library takes no context and may wait on a prompt for

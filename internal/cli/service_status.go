@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"broker/internal/client"
+	"broker/internal/daemon"
+	"broker/internal/fault"
+	"broker/internal/service"
+	"broker/internal/version"
+)
+
+// serviceReport is what `service status` tells.
+type serviceReport struct {
+	Host          string   `json:"service_manager"`
+	Answers       bool     `json:"service_manager_answers"`
+	Installed     bool     `json:"installed"`
+	Files         []string `json:"files"`
+	Program       string   `json:"program,omitempty"` // that they start
+	ProgramExists bool     `json:"program_exists"`
+	Enabled       string   `json:"enabled,omitempty"`
+	Active        string   `json:"active,omitempty"`
+
+	Running       bool   `json:"running"`
+	PID           int    `json:"pid,omitempty"`
+	StartedBy     string `json:"started_by,omitempty"`
+	DaemonVersion string `json:"daemon_version,omitempty"`
+	Version       string `json:"version"` // of this program
+}
+
+func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
+	host, err := p.serviceHost()
+	if err != nil {
+		return err
+	}
+	r := serviceReport{Host: host.name, Answers: host.answers(ctx), Files: []string{}, Version: version.String()}
+	for _, f := range host.names {
+		there, err := service.Ours(f.Path)
+		if err != nil {
+			p.warn([]string{err.Error()})
+		} else if there {
+			r.Files = append(r.Files, f.Path)
+		}
+	}
+	if r.Installed = len(r.Files) == len(host.names); r.Installed {
+		r.Program = host.program()
+		info, err := os.Stat(r.Program)
+		r.ProgramExists = err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+	}
+	if r.Answers && host.name == "systemd" {
+		// Their exit codes say the same once more.
+		r.Enabled, _ = supervise(ctx, []string{"systemctl", "--user", "is-enabled", service.SocketUnit})
+		r.Active, _ = supervise(ctx, []string{"systemctl", "--user", "is-active", service.SocketUnit})
+	}
+	status, err := p.client.Status(ctx)
+	switch {
+	case err == nil:
+		r.Running, r.PID, r.StartedBy, r.DaemonVersion = true, status.PID, status.StartedBy, status.Version
+	case !errors.Is(err, client.ErrNone):
+		return err
+	}
+	if asJSON {
+		return p.printJSON(r)
+	}
+	p.sayService(r)
+	return nil
+}
+
+func (p *program) sayService(r serviceReport) {
+	switch {
+	case r.Installed && r.Answers:
+		state := "loaded by launchd"
+		if r.Host == "systemd" {
+			state = fmt.Sprintf("socket %s, %s", dash(r.Enabled), dash(r.Active))
+		}
+		p.say("service   installed, %s", state)
+	case r.Installed:
+		p.say("service   installed; no %s of this user answers here", r.Host)
+	case len(r.Files) > 0:
+		p.say("service   installed in part; broker service install")
+	default:
+		p.say("service   not installed; commands start the daemon by themselves")
+	}
+	switch {
+	case !r.Installed:
+	case r.ProgramExists:
+		p.say("program   %s", fault.Line(r.Program))
+	default:
+		p.say("program   %s is not there any more; broker service install", fault.Line(r.Program))
+	}
+	if !r.Running {
+		p.say("daemon    not running; it is started when it is needed")
+		return
+	}
+	how := ""
+	switch r.StartedBy {
+	case "": // it is too old to say
+	case daemon.OnDemand:
+		how = ", started on demand"
+	default:
+		how = ", started by " + fault.Line(r.StartedBy)
+	}
+	p.say("daemon    running, pid %d%s", r.PID, how)
+	p.sayVersions(r.DaemonVersion)
+}
+
+// sayVersions shows the daemon's version where it is not this program's.
+func (p *program) sayVersions(theirs string) {
+	line := fmt.Sprintf("version   daemon %s, this program %s", dash(theirs), version.String())
+	if theirs != version.String() {
+		line += "; broker service restart"
+	}
+	p.say("%s", line)
+}
