@@ -3,10 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -313,35 +310,4 @@ func (d *Daemon) lockWarnings() []string {
 		list = append(list, "lock_on does not work: "+*why)
 	}
 	return list
-}
-
-// empty takes the sessions out of all overlays. What tells whose they are stays, so that credproc and broker still know their way within a
-// command; its tools get nothing until it is started anew.
-func (o *overlays) empty() error {
-	var failed error
-	for _, v := range o.all() {
-		if err := v.empty(); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("a session is still in the files of a command: %w", err))
-		}
-	}
-	if failed != nil {
-		return fault.New(fault.Failed, "%w", failed)
-	}
-	return nil
-}
-
-func (v *overlay) empty() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.sessions = nil
-	files, err := os.ReadDir(v.dir)
-	if errors.Is(err, fs.ErrNotExist) { // the command ended
-		return nil
-	}
-	for _, f := range files {
-		if f.Name() != ownerFile && f.Name() != configFile {
-			err = errors.Join(err, os.Remove(filepath.Join(v.dir, f.Name())))
-		}
-	}
-	return err
 }

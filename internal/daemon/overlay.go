@@ -145,6 +145,37 @@ func (o *overlays) remove(v *overlay) {
 	}
 }
 
+// empty takes the sessions out of all overlays. What tells whose they are stays, so that credproc and broker still know their way within a
+// command; its tools get nothing until it is started anew.
+func (o *overlays) empty() error {
+	var failed error
+	for _, v := range o.all() {
+		if err := v.empty(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("a session is still in the files of a command: %w", err))
+		}
+	}
+	if failed != nil {
+		return fault.New(fault.Failed, "%w", failed)
+	}
+	return nil
+}
+
+func (v *overlay) empty() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sessions = nil
+	files, err := os.ReadDir(v.dir)
+	if errors.Is(err, fs.ErrNotExist) { // the command ended
+		return nil
+	}
+	for _, f := range files {
+		if f.Name() != ownerFile && f.Name() != configFile {
+			err = errors.Join(err, os.Remove(filepath.Join(v.dir, f.Name())))
+		}
+	}
+	return err
+}
+
 // original returns the files that a request is about: those that an overlay was made of, where it names an
 // overlay's, so that credproc and broker know every profile within a command as they do without.
 func (o *overlays) original(files profiles.Files) profiles.Files {
