@@ -200,6 +200,7 @@ func (p *publishing) round(ctx context.Context) time.Duration {
 	renewals.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.keepNoteLocked()
 	if ctx.Err() == nil && !p.d.Broker.Locked() {
 		p.flushLocked()
 	}
@@ -261,6 +262,16 @@ func (e *entry) took(answer session.Answer, err error) {
 		e.waits, e.next = true, time.Now().Add(publishFor)
 	case fault.Config, fault.NotFound:
 		e.next = time.Now().Add(publishLook) // a file may be mended at any moment
+	}
+}
+
+// keepNoteLocked writes the note anew where somebody removed it: a daemon whose directory was taken away did, as its last act.
+func (p *publishing) keepNoteLocked() {
+	if _, err := os.Lstat(p.path); len(p.wrote) == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err := p.note(); err != nil {
+		p.d.Log.Warn("the note of what is published was not written again", "err", err)
 	}
 }
 

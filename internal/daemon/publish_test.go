@@ -292,3 +292,21 @@ func TestOverlayRemovedWhileWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestNoteIsKept: without its note the next daemon would take a session that we left for the user's.
+func TestNoteIsKept(t *testing.T) {
+	h, file := publishingHouse(t, "")
+	h.run(t)
+	if resp := h.publishes(t, "dev", file); resp.Err != nil {
+		t.Fatal(resp.Err)
+	}
+	becomes(t, file, sessionToken, true)
+	before, err := os.ReadFile(h.Published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(h.Published); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, h.Published, string(before), true)
+}
