@@ -614,14 +614,15 @@ func (p *publishing) check(file string, r session.Request) error {
 	case err != nil:
 		return fault.New(fault.Failed, "%w", err)
 	}
+	// Both at one moment: what others have taken out between the two would look like the user's.
+	p.mu.Lock()
 	src, err := readOriginal(file)
+	ids := p.wrote[file]
+	p.mu.Unlock()
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
 	defer clear(src)
-	p.mu.Lock()
-	ids := p.wrote[file]
-	p.mu.Unlock()
 	_, taken, err := profiles.SetPublished(src, func(name, id string) bool { return slices.Contains(ids[name], id) }, nil)
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", file, err)

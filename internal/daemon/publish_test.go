@@ -17,6 +17,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/session"
 	"broker/internal/wire"
 )
 
@@ -309,4 +310,46 @@ func TestNoteIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	becomes(t, h.Published, string(before), true)
+}
+
+// TestPublishBesideUnpublish: what another client just had taken out is not the user's own section.
+func TestPublishBesideUnpublish(t *testing.T) {
+	h, file := publishingHouse(t, "")
+	p := h.publishing
+	one := profiles.Published{Profile: "dev", AccessKeyID: "ASIAIOSFODNN7EXAMPLE", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}
+	section, _, err := profiles.SetPublished(nil, func(string, string) bool { return true }, []profiles.Published{one})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // in and out, as flushLocked has it
+		defer close(stopped)
+		for {
+			for _, text := range [][]byte{section, nil} {
+				p.mu.Lock()
+				if err := os.WriteFile(file, text, 0o600); err != nil {
+					t.Error(err)
+				}
+				if delete(p.wrote, file); text != nil {
+					p.wrote[file] = map[string][]string{"dev": {one.AccessKeyID}}
+				}
+				p.mu.Unlock()
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	files := h.Files
+	files.Credentials = file
+	for range 2000 {
+		if err := p.check(file, session.Request{Profile: "dev", Files: files}); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
 }
