@@ -363,6 +363,22 @@ func TestLoadNeverSeesHalfAFile(t *testing.T) {
 }
 
 func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
+	// Where the machine lets the writer starve, the file is at rest; once in five it does not.
+	for try := 1; ; try++ {
+		set := loadWhileWritten(t)
+		said := strings.Contains(fmt.Sprint(set.Warnings()), "being rewritten")
+		if len(set.List()) == 40 && said {
+			return
+		}
+		if try == 5 || said {
+			t.Fatalf("%d profiles, warnings %v", len(set.List()), set.Warnings())
+		}
+	}
+}
+
+// loadWhileWritten is what a store says of a file that is written every few milliseconds.
+func loadWhileWritten(t *testing.T) *Set {
+	t.Helper()
 	var s Store
 	files := tempFiles(t, halves[0], "", "")
 	mustLoad(t, &s, files)
@@ -384,11 +400,9 @@ func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
 	if d := time.Since(start); d > maxWait+time.Second {
 		t.Errorf("took %v", d)
 	}
-	if len(set.List()) != 40 || !strings.Contains(fmt.Sprint(set.Warnings()), "being rewritten") {
-		t.Errorf("%d profiles, warnings %v", len(set.List()), set.Warnings())
-	}
 	close(stop)
 	writer.Wait()
+	return set
 }
 
 // TestWarmLoadDoesNotGrow holds the promise that a config of 10,000 profiles
