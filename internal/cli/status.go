@@ -116,14 +116,20 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
+// table begins a table of status below what stands there already. Flush prints it.
+func (p *program) table(header string) *tabwriter.Writer {
+	p.say("")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, header)
+	return w
+}
+
 // printSessions shows which sessions the daemon holds.
 func (p *program) printSessions(list []wire.Session) error {
 	if len(list) == 0 {
 		return nil
 	}
-	p.say("")
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
+	w := p.table("SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
 	for _, s := range list {
 		what, left := "MFA session", "-"
 		if s.Role != "" {
@@ -142,9 +148,7 @@ func (p *program) printCommands(list []wire.Command) error {
 	if len(list) == 0 {
 		return nil
 	}
-	p.say("")
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "COMMAND\tPID\tPROFILE\tMODE\tSINCE")
+	w := p.table("COMMAND\tPID\tPROFILE\tMODE\tSINCE")
 	for _, c := range list {
 		since := "-"
 		if !c.Since.IsZero() {
@@ -160,9 +164,7 @@ func (p *program) printPublished(list []wire.Published) error {
 	if len(list) == 0 {
 		return nil
 	}
-	p.say("")
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
+	w := p.table("PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
 	for _, e := range list {
 		left, until := "not there", "always"
 		if e.Expires != nil {

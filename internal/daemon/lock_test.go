@@ -445,14 +445,21 @@ func TestFetchOvertakenByLock(t *testing.T) {
 	}
 }
 
-// TestQuestionsEndWithLock: a question that waits for a code is taken back, and its request refused.
-func TestQuestionsEndWithLock(t *testing.T) {
-	h := start(t)
+// asking is a request that waits for a code, and whose client was asked for it.
+func (h *house) asking(t *testing.T) line {
+	t.Helper()
 	l := connect(t, h.path)
 	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
 	if r := l.read(t); r.Ask == nil {
 		t.Fatalf("no question: %+v", r)
 	}
+	return l
+}
+
+// TestQuestionsEndWithLock: a question that waits for a code is taken back, and its request refused.
+func TestQuestionsEndWithLock(t *testing.T) {
+	h := start(t)
+	l := h.asking(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -468,11 +475,7 @@ func TestQuestionsEndWithLock(t *testing.T) {
 // to fail where Unlock does something then.
 func TestQuestionsEndWithLockAfterUnlock(t *testing.T) {
 	h := start(t)
-	l := connect(t, h.path)
-	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
-	if r := l.read(t); r.Ask == nil {
-		t.Fatalf("no question: %+v", r)
-	}
+	l := h.asking(t)
 	for _, verb := range []string{wire.Unlock, wire.Lock} {
 		if r := h.ask(t, wire.Request{Verb: verb}); r.Err != nil {
 			t.Fatal(r.Err)
