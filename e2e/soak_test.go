@@ -26,8 +26,10 @@ import (
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("SOAK"))
 	must(t, err)
+	s := &soak{t: t, self: selfProgram(t)}
+	t.Cleanup(s.last) // registered before the house, so it runs after the house has shown its log
 	h := soakHouse(t)
-	s := &soak{h: h, t: t, self: selfProgram(t)}
+	s.h = h
 	h.credentials(t, "build1") // starts the daemon
 	ways := s.ways()
 	for name, use := range ways {
@@ -48,7 +50,7 @@ func TestSoak(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	faults := s.faults()
 	var samples []sample
-	for until := time.Now().Add(length); time.Now().Before(until); {
+	for until := time.Now().Add(length); time.Now().Before(until) && !t.Failed(); {
 		f := faults[dice.IntN(len(faults))]
 		s.broken.Store(true)
 		mend := f.cause()
@@ -56,7 +58,8 @@ func TestSoak(t *testing.T) {
 		mend()
 		for name, use := range ways {
 			if err := s.well(name, use); err != nil {
-				t.Fatalf("after %s: %v", f.name, err)
+				s.errorf("after %s: %v", f.name, err)
+				return
 			}
 		}
 		time.Sleep(failureMemory)
@@ -104,6 +107,26 @@ type soak struct {
 	working       sync.RWMutex // held for writing while all are quiet
 	broken        atomic.Bool
 	done, refused atomic.Int64
+
+	mu       sync.Mutex // guards failures
+	failures []string
+}
+
+// errorf is t.Errorf, and is repeated by last.
+func (s *soak) errorf(format string, args ...any) {
+	s.t.Helper()
+	message := time.Now().UTC().Format("15:04:05.000 ") + fmt.Sprintf(format, args...)
+	s.t.Error(message)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, message)
+}
+
+// last says what went wrong where a reader of the end of a long log finds it.
+func (s *soak) last() {
+	for _, message := range s.failures {
+		s.t.Log("FAILED:", message)
+	}
 }
 
 func profileOf(i int) string { return "build" + strconv.Itoa(i) }
@@ -186,7 +209,7 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 		s.working.RUnlock()
 		s.done.Add(1)
 		if err := examine(r); err != nil {
-			s.t.Error(err)
+			s.errorf("%v", err)
 		}
 		if r.code == 0 {
 			continue
@@ -194,11 +217,11 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 		s.refused.Add(1)
 		switch {
 		case !before && !after:
-			s.t.Errorf("%s failed while nothing was broken: %v", name, r)
+			s.errorf("%s failed while nothing was broken: %v", name, r)
 		case r.code < 0 || r.code > 7:
-			s.t.Errorf("%s: not a documented code: %v", name, r)
+			s.errorf("%s: not a documented code: %v", name, r)
 		case r.stdout != "":
-			s.t.Errorf("%s failed, and something is on stdout: %v", name, r)
+			s.errorf("%s failed, and something is on stdout: %v", name, r)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
