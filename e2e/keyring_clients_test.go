@@ -213,3 +213,44 @@ func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	h.ok(t, "broker", "logout", "security")
 	h.ok(t, "credproc", "product_prod_paul") // the daemon knows the passphrase, and asks nobody
 }
+
+// TestClientsKeyringMigrateOvertaken: a key that is replaced in the old keyring in the moment before the settings name the new one. The old
+// keyring keeps it, and the person is told.
+func TestClientsKeyringMigrateOvertaken(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.startSim())
+	backendHouses["pass"](t, h)
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	store := func(withSeed bool) string {
+		t.Helper()
+		must(t, h.furnish(withSeed))
+		items, err := filepath.Glob(filepath.Join(h.dir, "store", "broker", "broker-source-*.gpg"))
+		if must(t, err); len(items) != 1 {
+			t.Fatalf("the items: %q", items)
+		}
+		return items[0]
+	}
+	newer := filepath.Join(h.dir, "newer")
+	must(t, os.Rename(store(false), newer))
+	item := store(true)
+	gpg, err := exec.LookPath("gpg")
+	must(t, err)
+	bin := filepath.Join(h.dir, "bin")
+	must(t, os.MkdirAll(bin, 0o700))
+	must(t, os.WriteFile(filepath.Join(bin, "gpg"), fmt.Appendf(nil, "#!/bin/sh\nif grep -q 'keyring_backend = file' %q; then mv %q %q 2>/dev/null; fi\nexec %q \"$@\"\n",
+		h.registry(), newer, item, gpg), 0o700))
+	h.env = append(h.env, "PATH="+bin+":"+h.bin+":"+os.Getenv("PATH"))
+
+	r := h.run("broker", "keyring", "migrate", "--to", "file", "--delete-old")
+	if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, `file holds another key for source "security"`) {
+		t.Errorf("%v: %v", err, r)
+	}
+	if _, err := os.Stat(item); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(newer); err == nil {
+		t.Error("nothing was replaced meanwhile")
+	}
+	h.ok(t, "credproc", "product_prod_paul")
+}

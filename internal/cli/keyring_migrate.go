@@ -87,10 +87,13 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	if to == vault.File {
 		p.tellPassphrase(ctx, passphrase)
 	}
-	// Once more, for what another command stored while the settings named the old one. What is there by now is newer.
-	if _, err := ring.Migrate(ctx, from, to, false); err != nil && !errors.Is(err, vault.ErrExists) {
-		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).
-			WithHint("broker keyring migrate --from %s --to %s", from, to)
+	// Once more, for what another command stored while the settings named the old one.
+	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
+		again := "broker keyring migrate --from " + from + " --to " + to
+		if errors.Is(err, vault.ErrExists) {
+			again += " --overwrite"
+		}
+		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).WithHint("%s", again)
 	}
 	p.say("copied %d keys from %s to %s, which is in use now", len(copied.Sources), from, to)
 	return p.offerToDelete(ctx, c, ring, from, to)
