@@ -100,16 +100,11 @@ func Fetch(ctx context.Context, dir, place, path string) (name string, src []byt
 
 // ReadFile reads a map from a regular file.
 func ReadFile(path string) ([]byte, error) {
-	// A fifo would hold us for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, fault.New(fault.Failed, "%s is not a regular file", path)
-	}
 	src, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // Parse says that it is too long
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)

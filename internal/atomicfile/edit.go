@@ -254,7 +254,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 // read returns the bytes of a regular file, without waiting on a fifo. A
 // missing one has no bytes and no info.
 func read(path string) ([]byte, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, info, err := system.OpenRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -262,13 +262,6 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
 	src, err := io.ReadAll(f)
 	return src, info, err
 }
@@ -420,7 +413,7 @@ func untouched(path string, want []byte) bool {
 // quiet returns the bytes of a file, nil if it cannot be read, and whether
 // somebody has it open for writing.
 func quiet(path string) (got []byte, writing bool) {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return nil, false
 	}

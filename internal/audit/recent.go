@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"broker/internal/system"
 )
@@ -40,15 +39,11 @@ func Recent(path string) []string {
 
 // tail reads the last n bytes of a file.
 func tail(path string, n int64) []byte {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
+	f, info, err := system.OpenRegular(path, system.NoFollow)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
 	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
 	if err != nil {
 		return nil

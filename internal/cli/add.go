@@ -201,14 +201,11 @@ const maxKeyFile = 64 << 10
 // keyFromCSV reads the file that the AWS console offers: a header with
 // "Access key ID" and "Secret access key", and one line. Excel and the console put a BOM before it.
 func keyFromCSV(path string) (longTermKey, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return longTermKey{}, fault.New(fault.Failed, "read the key: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return longTermKey{}, fault.New(fault.Failed, "%s is not a regular file", path)
-	}
 	rows := csv.NewReader(io.LimitReader(f, maxKeyFile))
 	rows.TrimLeadingSpace = true
 	rows.FieldsPerRecord = -1

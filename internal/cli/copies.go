@@ -59,14 +59,11 @@ func (i *importing) others(stored []found) {
 
 // keyIn says which long-lived key a small file holds: one of those that were stored, or one that looks like it.
 func keyIn(path string, stored []found) string {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCopy))
 	if err != nil {
 		return ""

@@ -281,16 +281,12 @@ func globEscape(path string) string {
 
 // readLeases reads the file, which must be ours alone.
 func readLeases(path string) ([]*lease, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, system.NoFollow)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if access, err := system.AccessOf(f); err != nil || !info.Mode().IsRegular() || access.Perm&0o077 != 0 || !access.Ours {
+	if access, err := system.AccessOf(f); err != nil || access.Perm&0o077 != 0 || !access.Ours {
 		return nil, fmt.Errorf("%s is not a file of yours with mode 0600", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxLeases))

@@ -310,7 +310,7 @@ func readOriginal(path string) ([]byte, error) {
 	if path == os.DevNull {
 		return nil, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
+	f, info, err := system.OpenRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -318,8 +318,8 @@ func readOriginal(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxOriginal {
-		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file of at most %d MB", path, maxOriginal>>20))
+	if info.Size() > maxOriginal {
+		return nil, fmt.Errorf("%s is larger than %d MB", path, maxOriginal>>20)
 	}
 	return io.ReadAll(io.LimitReader(f, maxOriginal))
 }

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"time"
+
+	"broker/internal/system"
 )
 
 // pool is the connections that trust one set of roots.
@@ -47,7 +49,7 @@ func (c *Client) transport(path string) (http.RoundTripper, error) {
 	var roots *x509.CertPool
 	if path != "" {
 		var err error
-		if roots, err = readRoots(path, bundle); err != nil {
+		if roots, err = readRoots(path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
@@ -70,16 +72,12 @@ func same(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
-func readRoots(path string, info os.FileInfo) (*x509.CertPool, error) {
-	// A fifo would hold the call for ever.
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
-	f, err := os.Open(path)
+func readRoots(path string) (*x509.CertPool, error) {
+	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	pem, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
 	if err != nil {
 		return nil, err

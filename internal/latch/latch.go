@@ -100,24 +100,18 @@ func read(path string) (*state, error) {
 		return fault.New(fault.Locked, "it stays locked: %s %w", path, fmt.Errorf(format, args...)).
 			WithHint("rm %s && broker unlock", fault.Word(path))
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, _, err := system.OpenRegular(path, system.NoFollow)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if errors.Is(err, syscall.ELOOP) {
+	case errors.Is(err, syscall.ELOOP):
 		return nil, bad("is a symbolic link")
-	}
-	if err != nil {
+	case errors.Is(err, system.ErrNotRegular):
+		return nil, bad("is %w", system.ErrNotRegular)
+	case err != nil:
 		return nil, bad("cannot be opened: %w", errors.Unwrap(err))
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, bad("cannot be read: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, bad("is not a regular file")
-	}
 	access, err := system.AccessOf(f)
 	switch {
 	case err != nil:

@@ -214,23 +214,16 @@ func (e *damageError) Error() string { return e.why }
 // read returns the ledger, a fresh one if there is no file, or a *damageError.
 func (l Ledger) read() (ledgerContents, error) {
 	path := filepath.Join(l.Dir, ledgerFile)
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
+	f, _, err := system.OpenRegular(path, system.NoFollow)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return newLedger(), nil
-	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENXIO):
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, system.ErrNotRegular):
 		return ledgerContents{}, &damageError{"not a regular file"}
 	case err != nil:
 		return ledgerContents{}, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return ledgerContents{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return ledgerContents{}, &damageError{"not a regular file"}
-	}
 	if access, err := system.AccessOf(f); err != nil {
 		return ledgerContents{}, err
 	} else if access.Perm != 0o600 {

@@ -241,22 +241,17 @@ func readFile(path string) ([]byte, stamp, error) {
 	if path == "" || path == os.DevNull {
 		return nil, stamp{}, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NonBlock, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, fi, err := system.OpenRegular(path, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, stamp{}, nil
-	}
-	if err != nil {
+	case errors.Is(err, system.ErrNotRegular) && fi != nil:
+		return nil, stampOf(fi), fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
+	case err != nil:
 		return nil, stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
 	}
 	defer func() { _ = f.Close() }()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
-	}
 	before := stampOf(fi)
-	if !fi.Mode().IsRegular() {
-		return nil, before, fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
-	}
 	if fi.Size() > maxFile {
 		return nil, before, fault.New(fault.Config, "%s has %d MB; at most %d MB are read", path, fi.Size()>>20, maxFile>>20)
 	}

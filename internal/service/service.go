@@ -5,16 +5,17 @@ package service
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"broker/internal/atomicfile"
+	"broker/internal/system"
 )
 
 // ErrForeign is returned for a file of our name that somebody else has written.
@@ -64,21 +65,17 @@ func (d Daemon) check() error {
 
 // Ours reports whether there is a file at path, and the error ErrForeign where it is not ours.
 func Ours(path string) (bool, error) {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, _, err := system.OpenRegular(path, system.NoFollow)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if !info.Mode().IsRegular() {
+	case errors.Is(err, system.ErrNotRegular), errors.Is(err, syscall.ELOOP):
 		return true, fmt.Errorf("%s %w", path, ErrForeign)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
+	case err != nil:
 		return true, err
 	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
+	defer func() { _ = f.Close() }()
+	lines := bufio.NewScanner(f)
 	for n := 0; n < markedWithin && lines.Scan(); n++ {
 		if strings.Contains(lines.Text(), marker) {
 			return true, nil

@@ -7,8 +7,10 @@ package system
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -27,6 +29,30 @@ func LockUntil(ctx context.Context, f *os.File) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// ErrNotRegular says that a path leads to something else than a regular file.
+var ErrNotRegular = errors.New("not a regular file")
+
+// OpenRegular opens a file for reading and never waits for it, as opening a fifo would. The flags are 0 or NoFollow. The info is that of the
+// opened file, also beside ErrNotRegular where it was to be had; other errors are those of os.OpenFile.
+func OpenRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|NonBlock|flags, 0)
+	if errors.Is(err, syscall.ENXIO) { // a socket
+		return nil, nil, fmt.Errorf("%s is %w", path, ErrNotRegular)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is %w", path, ErrNotRegular)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, info, err
+	}
+	return f, info, nil
 }
 
 // Access is who may use a file.

@@ -101,7 +101,7 @@ func passphraseFromFile() (secret.String, error) {
 
 // readOwn reads a regular file of ours with mode 0600 or less, of at most limit bytes, through no symlink.
 func readOwn(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|system.NoFollow|system.NonBlock, 0)
+	f, info, err := system.OpenRegular(path, system.NoFollow)
 	if errors.Is(err, syscall.ELOOP) {
 		return nil, fmt.Errorf("%s is a symbolic link", path)
 	}
@@ -109,16 +109,10 @@ func readOwn(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	access, err := system.AccessOf(f)
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
 	case !access.Ours:
 		return nil, fmt.Errorf("%s belongs to another user", path)
 	case access.Perm&0o077 != 0:
