@@ -161,6 +161,9 @@ func TestStoppedDaemon(t *testing.T) {
 	pid := h.daemonPID(t)
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	if out := h.ok(t, "broker", "explain", "product_prod_paul"); !strings.Contains(out, "the daemon does not answer") {
+		t.Errorf("explain: %s", out)
+	}
 	r := h.run("credproc", "product_prod_paul")
 	if err := checkFailure(r, "5", "credproc", nil); err != nil || !strings.Contains(r.stderr, "did not answer within 50s; is it stopped?") {
 		t.Errorf("%v: %v", err, r)

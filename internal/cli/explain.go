@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -87,16 +88,14 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	}
 	out := explainJSON{planJSON: described, Daemon: daemonRunning, Tools: []toolJSON{}, Environment: []variableJSON{}}
 	// A running one alone: to look is not to use.
-	short, cancel := context.WithTimeout(ctx, client.StatusWait)
-	defer cancel()
-	status, err := p.client.Status(short)
+	status, err := p.client.Status(ctx)
 	switch {
-	case short.Err() != nil:
-		out.Daemon = daemonHangs
-	case err != nil && latch.Peek(p.paths.Latch()): // as the next one will be
+	case errors.Is(err, client.ErrNone) && latch.Peek(p.paths.Latch()): // as the next one will be
 		out.Daemon = daemonLocked
-	case err != nil:
+	case errors.Is(err, client.ErrNone):
 		out.Daemon = daemonNone
+	case err != nil:
+		out.Daemon = daemonHangs
 	case status.Locked:
 		out.Daemon = daemonLocked
 	}
