@@ -53,6 +53,7 @@ func TestSoak(t *testing.T) {
 	for until := time.Now().Add(length); time.Now().Before(until) && !t.Failed(); {
 		f := faults[dice.IntN(len(faults))]
 		s.broken.Store(true)
+		s.troubles.Add(1)
 		mend := f.cause()
 		time.Sleep(time.Duration(dice.IntN(1500)+500) * time.Millisecond)
 		mend()
@@ -66,6 +67,7 @@ func TestSoak(t *testing.T) {
 		s.broken.Store(false)
 		time.Sleep(time.Second)
 		samples = append(samples, s.quiet(f.name))
+		t.Logf("%s %v", time.Now().UTC().Format("15:04:05"), samples[len(samples)-1])
 	}
 	end()
 	if t.Failed() {
@@ -106,6 +108,7 @@ type soak struct {
 
 	working       sync.RWMutex // held for writing while all are quiet
 	broken        atomic.Bool
+	troubles      atomic.Int64 // so far
 	done, refused atomic.Int64
 
 	mu       sync.Mutex // guards failures
@@ -157,8 +160,8 @@ func (s *soak) ways() map[string]func(profile string) result {
 			cmd := s.h.command("broker", "exec", "--mode", "server", profile, "--", s.self)
 			cmd.Env = append(slices.Clone(s.h.env), "E2E_ROLE=poller", "E2E_FOR=0s", "E2E_STS="+s.h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/")
 			r := finish(cmd)
-			if r.code != 0 && strings.HasPrefix(r.stdout, "call ") {
-				r.stdout = "" // what the program says of it
+			if r.code != 0 && strings.HasPrefix(r.stdout, "call ") { // the program's own words, not ours
+				r.stdout, r.stderr = "", r.stdout+r.stderr
 			}
 			return r
 		},
@@ -203,9 +206,10 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 	for !isStopped(stop) {
 		name := names[rand.IntN(len(names))]
 		s.working.RLock()
+		began, troubles := time.Now(), s.troubles.Load() // in this order: one that begins in between is seen in either
 		before := s.broken.Load()
 		r := ways[name](profileOf(rand.IntN(20)))
-		after := s.broken.Load()
+		sound := !before && s.troubles.Load() == troubles
 		s.working.RUnlock()
 		s.done.Add(1)
 		if err := examine(r); err != nil {
@@ -216,8 +220,8 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 		}
 		s.refused.Add(1)
 		switch {
-		case !before && !after:
-			s.errorf("%s failed while nothing was broken: %v", name, r)
+		case sound:
+			s.errorf("%s failed within %v while nothing was broken: %v", name, time.Since(began), r)
 		case r.code < 0 || r.code > 7:
 			s.errorf("%s: not a documented code: %v", name, r)
 		case r.stdout != "":
@@ -415,9 +419,6 @@ func (s *soak) measure(after string) sample {
 
 // judge compares the least of the last third with the least of the second: the first is warming up.
 func judge(t *testing.T, samples []sample) {
-	for _, v := range samples {
-		t.Log(v)
-	}
 	if len(samples) < 9 {
 		t.Fatalf("only %d samples: too short to say anything", len(samples))
 	}
