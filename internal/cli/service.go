@@ -232,6 +232,14 @@ func (p *program) serviceRestart(ctx context.Context) error {
 			p.say("restarted by %s", host.name)
 			return nil
 		}
+		// After too many ends in too short a time systemd gives up, the socket too, until somebody says otherwise.
+		if _, err := supervise(ctx, host.listens); host.listens != nil && err != nil {
+			if err := superviseAll(ctx, host.listen); err != nil {
+				return err
+			}
+			p.say("%s listens again; the next command starts the daemon", host.name)
+			return nil
+		}
 	}
 	if errors.Is(p.ping(ctx), client.ErrNone) {
 		p.say("no daemon is running; the next command starts one")

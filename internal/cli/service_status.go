@@ -75,6 +75,9 @@ func (p *program) sayService(r serviceReport) {
 		state := "loaded by launchd"
 		if r.Host == "systemd" {
 			state = fmt.Sprintf("socket %s, %s", dash(r.Enabled), dash(r.Active))
+			if r.Active != "active" {
+				state += "; broker service restart"
+			}
 		}
 		p.say("service   installed, %s", state)
 	case r.Installed:

@@ -94,6 +94,9 @@ const serviceUnit = `# ` + marker + `, which also changes it; ` + "`broker servi
 Description=Broker, which hands out AWS role sessions
 Requires=broker.socket
 After=broker.socket
+# Five ends in ten seconds, as systemd has it, would close the socket for good; one that never comes up is given up all the same.
+StartLimitIntervalSec=60
+StartLimitBurst=30
 
 [Service]
 Type=exec

@@ -1,0 +1,227 @@
+//go:build clients
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// systemd runs a user's manager of its own for the house: the real one, which believes that the system was booted with systemd, since /run says so
+// in its mount namespace. It returns the manager's pid.
+func (h *house) systemd(t *testing.T) int {
+	t.Helper()
+	needsRoot(t)
+	const manager = "/usr/lib/systemd/systemd"
+	systemctl, err := exec.LookPath("systemctl")
+	if err != nil {
+		missing(t, "systemctl")
+	}
+	if _, err := os.Stat(manager); err != nil {
+		missing(t, manager)
+	}
+	runtime, err := os.MkdirTemp("", "sd") // its sockets want a short path
+	must(t, err)
+	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime)
+	cmd := h.command("unshare", "--mount", "sh", "-c", `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user`, manager)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(h.run("systemctl", "--user", "status", "broker.socket", "broker.service"))
+		}
+		must(t, h.stopDaemon())                 // its socket is there too
+		_ = cmd.Process.Signal(syscall.SIGTERM) // ends all its units
+		_ = cmd.Wait()
+		_ = os.RemoveAll(runtime)
+	})
+	wrapper := fmt.Sprintf("#!/bin/sh\nexec nsenter --mount=/proc/%d/ns/mnt -- %s \"$@\"\n", cmd.Process.Pid, systemctl)
+	must(t, os.WriteFile(filepath.Join(h.bin, "systemctl"), []byte(wrapper), 0o755))
+	for limit := time.Now().Add(patience); h.run("systemctl", "--user", "is-system-running").stdout != "running\n"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(limit) || !alive(cmd.Process.Pid) {
+			missing(t, "what a systemd user manager needs (cgroups that can be written)")
+		}
+	}
+	return cmd.Process.Pid
+}
+
+// unit is a property of a unit.
+func (h *house) unit(t testing.TB, unit, property string) string {
+	t.Helper()
+	return strings.TrimSpace(h.ok(t, "systemctl", "--user", "show", "--value", "--property="+property, unit))
+}
+
+// TestClientsSystemd: the units under systemd itself: installed, started by who asks, killed, restarted under load, stopped and removed.
+func TestClientsSystemd(t *testing.T) {
+	h := demo(t)
+	manager := h.systemd(t)
+	h.credentials(t, "product_prod_paul")
+	before := h.daemonPID(t)
+	if out := h.ok(t, "broker", "service", "install"); !strings.Contains(out, "broker.socket") {
+		t.Error(out)
+	}
+	until(t, "the daemon that was there makes room", func() bool { return !alive(before) })
+
+	var status struct {
+		Installed, Running bool
+		Enabled, Active    string
+		PID                int    `json:"pid"`
+		StartedBy          string `json:"started_by"`
+	}
+	look := func() {
+		t.Helper()
+		must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &status))
+	}
+	// Whoever comes starts it, and it is systemd's.
+	serves := func() {
+		t.Helper()
+		h.credentials(t, "product_prod_paul")
+		look()
+		if status.PID != h.daemonPID(t) || strconv.Itoa(status.PID) != h.unit(t, "broker.service", "MainPID") || status.StartedBy != "socket activation" {
+			t.Fatalf("%+v, and systemd's is %s", status, h.unit(t, "broker.service", "MainPID"))
+		}
+	}
+	serves()
+	if !status.Installed || status.Enabled != "enabled" || status.Active != "active" {
+		t.Errorf("%+v", status)
+	}
+	if parent := parentOf(t, status.PID); parent != manager {
+		t.Errorf("the daemon's parent is %d, systemd is %d", parent, manager)
+	}
+	hardened(t, status.PID)
+
+	// Killed, it is there again, and nobody sees more than one failure.
+	for range 20 {
+		pid := h.daemonPID(t)
+		must(t, kill(pid))
+		serves()
+		if status.PID == pid {
+			t.Error("it was not killed")
+		}
+	}
+
+	// Restarted under load: the socket stays, and nobody fails.
+	stop := make(chan struct{})
+	var crowd sync.WaitGroup
+	var asked atomic.Int64
+	for i := range 16 {
+		argv := [][]string{{"credproc", "product_prod_paul"}, {"broker", "status", "--json"}}[i%2]
+		crowd.Go(func() {
+			for !isStopped(stop) {
+				if err := h.failed(argv); err != nil {
+					t.Error(err)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	for range 5 {
+		old := h.daemonPID(t)
+		h.ok(t, "broker", "service", "restart")
+		serves()
+		if status.PID == old {
+			t.Errorf("it is still the daemon %d", old)
+		}
+	}
+	close(stop)
+	crowd.Wait()
+	t.Logf("%d requests while it was restarted", asked.Load())
+	if asked.Load() < 50 {
+		t.Error("there was no load: the test is void")
+	}
+	h.counted(t, "GetSessionToken", 1)
+
+	// The lock outlives it.
+	h.ok(t, "broker", "lock")
+	h.ok(t, "broker", "service", "restart")
+	if err := checkFailure(h.run("credproc", "product_prod_paul"), "7", "credproc", nil); err != nil {
+		t.Error(err)
+	}
+	h.ok(t, "broker", "unlock")
+
+	// Stopped by hand, it comes back for who asks.
+	h.ok(t, "systemctl", "--user", "stop", "broker.service")
+	until(t, "it ends", func() bool { return h.unit(t, "broker.service", "ActiveState") == "inactive" })
+	if result := h.unit(t, "broker.service", "Result"); result != "success" {
+		t.Errorf("it ended with %s", result)
+	}
+	serves()
+	// Of the failures that systemd counts there is none but the kills.
+	if state := h.unit(t, "broker.socket", "Result"); state != "success" {
+		t.Errorf("the socket: %s", state)
+	}
+
+	// One that dies whenever it is started: systemd gives up, and closes the socket. Commands help themselves, and restart puts it right.
+	real := filepath.Join(h.bin, "broker")
+	must(t, os.Rename(real, real+".away"))
+	must(t, os.WriteFile(real, []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	h.ok(t, "systemctl", "--user", "kill", "--signal=KILL", "broker.service")
+	for h.unit(t, "broker.socket", "ActiveState") != "failed" {
+		h.run("credproc", "product_prod_paul")
+	}
+	must(t, os.Rename(real+".away", real))
+	until(t, "a failed start is forgotten", func() bool { return h.run("credproc", "product_prod_paul").code == 0 })
+	if by, _ := h.startedBy(t); by != "on demand" {
+		t.Errorf("after systemd gave up it was started by %q", by)
+	}
+	if out := h.ok(t, "broker", "service", "status"); !strings.Contains(out, "socket enabled, failed; broker service restart\n") {
+		t.Error(out)
+	}
+	h.ok(t, "broker", "service", "restart")
+	until(t, "systemd's daemon serves", func() bool {
+		h.credentials(t, "product_prod_paul")
+		by, _ := h.startedBy(t)
+		return by == "socket activation"
+	})
+	serves()
+
+	h.ok(t, "broker", "service", "uninstall")
+	until(t, "it ends", func() bool { return !alive(status.PID) })
+	if left := h.run("systemctl", "--user", "list-unit-files", "--no-legend", "broker.*"); left.stdout != "" {
+		t.Errorf("left: %v", left)
+	}
+	h.credentials(t, "product_prod_paul")
+	if by, _ := h.startedBy(t); by != "on demand" {
+		t.Errorf("after uninstall it was started by %q", by)
+	}
+}
+
+// hardened looks at what the kernel knows of a process that the unit restricts.
+func hardened(t *testing.T, pid int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Umask:\t0077\n"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in the daemon's status:\n%s", want, text)
+		}
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	must(t, err)
+	if !slices.ContainsFunc(strings.Split(string(limits), "\n"), func(line string) bool {
+		return slices.Equal(strings.Fields(line), []string{"Max", "core", "file", "size", "0", "0", "bytes"})
+	}) {
+		t.Errorf("cores are allowed:\n%s", limits)
+	}
+}
+
+func parentOf(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(text), "\nPPid:")
+	parent, err := strconv.Atoi(strings.Fields(rest)[0])
+	must(t, err)
+	return parent
+}
