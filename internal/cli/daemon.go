@@ -86,21 +86,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 
 	store := new(profiles.Store)
 	files := p.files()
-	var chosen atomic.Pointer[string] // as it was read last: settings that are broken choose no other keyring
-	backend := func() string {
-		set, err := store.Load(files)
-		if err == nil {
-			var settings profiles.Settings
-			if settings, err = set.Settings(); err == nil {
-				chosen.Store(&settings.KeyringBackend)
-			}
-		}
-		if last := chosen.Load(); last != nil {
-			return *last
-		}
-		return ""
-	}
-	caller := p.newCaller(backend)
+	caller := p.newCaller(backendOf(store, files))
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	broker := session.New(flights, session.Config{
@@ -152,6 +138,22 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		}
 	}
 	return daemonError(p, d.Run(ctx, ready))
+}
+
+// backendOf tells the keyring that the settings choose, as they were read last: settings that are broken choose no other.
+func backendOf(store *profiles.Store, files profiles.Files) func() string {
+	var chosen atomic.Pointer[string]
+	return func() string {
+		if set, err := store.Load(files); err == nil {
+			if settings, err := set.Settings(); err == nil {
+				chosen.Store(&settings.KeyringBackend)
+			}
+		}
+		if last := chosen.Load(); last != nil {
+			return *last
+		}
+		return ""
+	}
 }
 
 // daemonError is what is said of the end of a daemon.

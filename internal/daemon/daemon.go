@@ -169,26 +169,11 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		d.watch(ctx, listener, cancel)
-	}()
-	renewing := make(chan struct{})
-	go func() {
-		defer close(renewing)
-		d.publishing.run(ctx)
-	}()
-	accepting := make(chan struct{})
-	go func() {
-		defer close(accepting)
-		d.accept(ctx, requests, listener)
-	}()
-	leaving := make(chan struct{})
-	go func() {
-		defer close(leaving)
-		d.exitWhenIdle(ctx, d.ExitAfter, cancel)
-	}()
+	var first, last, endpoints sync.WaitGroup // what has to have ended before requests are drained, and after
+	first.Go(func() { d.accept(ctx, requests, listener) })
+	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
+	last.Go(func() { d.watch(ctx, listener, cancel) })
+	last.Go(func() { d.publishing.run(ctx) })
 	var heir *estate
 	for heir == nil && ctx.Err() == nil {
 		select {
@@ -199,14 +184,11 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	}
 	cancel(nil)
 	listener.Stop()
-	<-accepting
-	<-leaving
-	var endpoints sync.WaitGroup
+	first.Wait()
 	endpoints.Go(d.endpoints.stop)
 	d.drain()
 	endpoints.Wait()
-	<-renewing
-	<-watching
+	last.Wait()
 	select {
 	case second := <-d.heirs:
 		_ = second.Close()
