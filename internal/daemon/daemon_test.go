@@ -492,6 +492,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) >= 2 && os.Args[1] == "play-short-lived" {
 		os.Exit(playShortLived(os.Args[2:]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == "play-exec" {
+		os.Exit(playExec(os.Args[2]))
+	}
 	os.Exit(m.Run())
 }
 

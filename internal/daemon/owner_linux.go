@@ -16,16 +16,26 @@ func startOf(pid int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return "", fmt.Errorf("process %d is not there", pid)
+	for {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			return "", fmt.Errorf("process %d is not there", pid)
+		}
+		// "pid (name) state …", where name may hold anything; field 20 counts the threads, 22 is the start.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 20 {
+			return "", fmt.Errorf("process %d cannot be read", pid)
+		}
+		switch state, threads, start := fields[0][0], string(fields[17]), fields[19]; {
+		case state == 'X' || state == 'x' || threads == "0":
+			// Collected since it was opened: gone, unless another thread has taken its place, see below.
+		case state == 'Z' && threads == "1":
+			return "", fmt.Errorf("process %d has ended", pid)
+		default:
+			// A first thread that ended is no end of the process, and one that execve is about to replace has ended for a moment.
+			return boot + "/" + string(start), nil
+		}
 	}
-	// "pid (name) state …", where name may hold anything; the start is field 22.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 || bytes.ContainsAny(fields[0], "ZXx") {
-		return "", fmt.Errorf("process %d has ended", pid)
-	}
-	return boot + "/" + string(fields[19]), nil
 }
 
 var bootID = sync.OnceValues(func() (string, error) {
