@@ -30,7 +30,7 @@ type serviceHost struct {
 	restart [][]string
 	listens []string   // succeeds where its socket does; nil where it has none
 	listen  [][]string // has it listen again
-	byHand  string // what to type where none answers
+	byHand  string     // what to type where none answers
 }
 
 func (p *program) serviceHost() (serviceHost, error) {

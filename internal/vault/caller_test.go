@@ -258,7 +258,7 @@ func TestGrandchild(t *testing.T) {
 		}
 		if !gone {
 			t.Errorf("linger %q: the grandchild lives", linger)
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+			killProcess(pid)
 		}
 	}
 }

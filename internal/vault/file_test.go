@@ -10,12 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 func TestPassphrase(t *testing.T) {
@@ -125,9 +125,7 @@ func TestPassphraseFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, mkfifo(fifo))
 	foreign := write("foreign", testPassphrase, 0o600)
 	if os.Getuid() == 0 {
 		if err := os.Chown(foreign, 65534, 65534); err != nil {
@@ -169,7 +167,7 @@ func TestDirectoryRefused(t *testing.T) {
 		"sticky":   {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777|os.ModeSticky)) }, "open to others", false},
 		"foreign":  {func(t *testing.T, dir string) { must(t, os.Chown(dir, 65534, 65534)) }, "belongs to another user", true},
 		"file":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, os.WriteFile(dir, nil, 0o600)) }, "not a directory", false},
-		"fifo":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, syscall.Mkfifo(dir, 0o600)) }, "not a directory", false},
+		"fifo":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, mkfifo(dir)) }, "not a directory", false},
 		"symlink":  {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "symbolic link", false},
 		"relative": {nil, "not an absolute path", false},
 	} {
@@ -218,7 +216,7 @@ func TestDamagedItem(t *testing.T) {
 			must(t, os.Rename(path, path+"2"))
 			must(t, os.Symlink(path+"2", path))
 		},
-		"fifo":      func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, syscall.Mkfifo(path, 0o600)) },
+		"fifo":      func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, mkfifo(path)) },
 		"directory": func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
 		"open":      func(t *testing.T, path string) { must(t, os.Chmod(path, 0o644)) },
 		"another's": func(t *testing.T, path string) {
@@ -305,7 +303,7 @@ func TestModes(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "main")
 	for _, mask := range []int{0, 0o077, 0o777} {
 		exe := vaultExe(t)
-		old := syscall.Umask(mask)
+		old := system.Umask(mask)
 		home, err := os.MkdirTemp("/tmp", "modes")
 		must(t, err)
 		must(t, os.Chmod(home, 0o700))
@@ -314,7 +312,7 @@ func TestModes(t *testing.T) {
 		if err == nil {
 			_, err = c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)
 		}
-		syscall.Umask(old)
+		system.Umask(old)
 		must(t, err)
 		for path, want := range map[string]os.FileMode{
 			"a": 0o700, "a/keyring": 0o700, "a/keyring/" + itemKey("security"): 0o600, "a/keyring/" + checkKey: 0o600, "a/keyring/" + lockName: 0o600,
@@ -358,7 +356,7 @@ func TestReadOnly(t *testing.T) {
 			t.Helper()
 			cmd := exec.Command(exe, "vault")
 			cmd.Stdin = bytes.NewReader(written(t, File, c, q))
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			cmd.SysProcAttr = asUser(uid)
 			out, err := cmd.Output()
 			must(t, err)
 			var a answer

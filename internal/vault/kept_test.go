@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -384,7 +383,7 @@ func TestKeptDamaged(t *testing.T) {
 		"huge": func(t *testing.T, _ *keptWorld, path string) { must(t, os.Truncate(path, 1<<20)) },
 		"fifo": func(t *testing.T, _ *keptWorld, path string) {
 			must(t, os.Remove(path))
-			must(t, syscall.Mkfifo(path, 0o600))
+			must(t, mkfifo(path))
 		},
 		"symlink": func(t *testing.T, _ *keptWorld, path string) {
 			must(t, os.Rename(path, path+"2"))

@@ -78,7 +78,7 @@ func vaultProcess() int {
 	case "huge":
 		fmt.Print(`{"fault":{"kind":"` + strings.Repeat("x", 2*maxMessage) + `"}}`)
 	case "kill":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		killProcess(os.Getpid())
 	case "panic":
 		panic("the seed is " + arg)
 	case "exit":
@@ -104,7 +104,7 @@ func vaultProcess() int {
 			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
 			fds = append(fds, to)
 		}
-		data, _ := json.Marshal(map[string]any{"env": os.Environ(), "args": os.Args, "fds": fds, "pgid": syscall.Getpgrp(), "pid": os.Getpid()})
+		data, _ := json.Marshal(map[string]any{"env": os.Environ(), "args": os.Args, "fds": fds, "pgid": processGroup(), "pid": os.Getpid()})
 		_ = os.WriteFile(arg, data, 0o600)
 		fmt.Print("{}\n")
 	case "count":

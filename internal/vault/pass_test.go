@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,82 @@ import (
 	"broker/internal/fault"
 	"broker/internal/secret"
 )
+
+func init() { beds[Pass] = passBed }
+
+const gpgPassphrase = "the passphrase of the gpg key"
+
+// passBed is a password store with a key that has a passphrase, which gpg's agent knows.
+func passBed(t *testing.T) *bed {
+	needs(t, "pass", "gpg", "gpgconf", "gpg-connect-agent")
+	home, err := os.MkdirTemp("", "pass") // t.TempDir is too long for a socket
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	store := filepath.Join(home, "store")
+	for _, dir := range []string{home + "/gnupg", store} {
+		must(t, os.Mkdir(dir, 0o700))
+	}
+	full := smallDisk(t, store)
+	for name, value := range map[string]string{
+		"HOME": home, "GNUPGHOME": home + "/gnupg", "PASSWORD_STORE_DIR": store, "DISPLAY": "", "WAYLAND_DISPLAY": "", "GPG_TTY": "", "XDG_RUNTIME_DIR": home,
+	} {
+		t.Setenv(name, value)
+	}
+	// A prompt that nobody sees; where there is a file `answer`, somebody who knows the passphrase.
+	must(t, os.WriteFile(home+"/pinentry", []byte("#!/bin/sh\necho $$ >>"+home+"/prompts\necho OK\nwhile read -r line; do\n"+
+		"case $line in\nGETPIN*) if [ -e '"+home+"/answer' ]; then echo 'D "+gpgPassphrase+"'; echo OK; else exec sleep 3600; fi ;;\n*) echo OK ;;\nesac\ndone\n"), 0o700))
+	t.Cleanup(func() {
+		data, _ := os.ReadFile(home + "/prompts")
+		for _, pid := range strings.Fields(string(data)) {
+			_ = exec.Command("kill", "-KILL", pid).Run()
+		}
+	})
+	must(t, os.WriteFile(home+"/gnupg/gpg-agent.conf", []byte("pinentry-program "+home+"/pinentry\nallow-loopback-pinentry\ns2k-count 65536\n"), 0o600))
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+	}
+	t.Cleanup(func() { _ = exec.Command("gpgconf", "--homedir", home+"/gnupg", "--kill", "all").Run() })
+	loopback := []string{"--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", gpgPassphrase}
+	run("gpg", append(loopback, "--quick-gen-key", "paul@example.com", "future-default", "default", "never")...)
+	run("pass", "init", "paul@example.com")
+	sealed := home + "/word.gpg"
+	must(t, os.WriteFile(home+"/word", []byte("word"), 0o600))
+	run("gpg", "--batch", "--quiet", "-r", "paul@example.com", "-o", sealed, "--encrypt", home+"/word")
+	open := func(t *testing.T) { run("gpg", append(loopback, "-o", "/dev/null", "--yes", "--decrypt", sealed)...) }
+	kill := func(t *testing.T) { run("gpgconf", "--kill", "gpg-agent") }
+	open(t)
+
+	b := &bed{backend: Pass, lock: kill, unlock: open, stop: kill, start: open, full: full}
+	state := filepath.Join(home, "broker/state")
+	b.caller = func(t *testing.T) *Caller {
+		return &Caller{Exe: vaultExe(t), Backend: func() string { return Pass }, StateDir: state, Timeout: patience}
+	}
+	b.mute = func(t *testing.T) func() { return func() { kill(t) } }
+	b.freeze = func(t *testing.T) func() {
+		out, err := exec.Command("gpg-connect-agent", "getinfo pid", "/bye").Output()
+		must(t, err)
+		var pid int
+		if _, err := fmt.Sscanf(string(out), "D %d", &pid); err != nil {
+			t.Fatalf("%v: %q", err, out)
+		}
+		run("kill", "-STOP", fmt.Sprint(pid))
+		return func() { run("kill", "-CONT", fmt.Sprint(pid)) }
+	}
+	b.spoil = func(t *testing.T, key string, data []byte) {
+		file := filepath.Join(home, "spoilt")
+		must(t, os.WriteFile(file, data, 0o600))
+		run("gpg", "--batch", "--quiet", "--yes", "-r", "paul@example.com", "-o", filepath.Join(store, passFolder, key+".gpg"), "--encrypt", file)
+	}
+	b.crash = map[string]int{"/^rename": 12, "/^unlink": 12, "/^mkdir": 6, "write": 40, "fsync": 6, "ftruncate": 6, "execve": 3, "/^wait": 12}
+	b.left = func() int {
+		left, _ := filepath.Glob(filepath.Join(store, passFolder, stagingPattern))
+		return len(left)
+	}
+	return b
+}
 
 // TestPassAbsent: what is missing is named, and nothing is made.
 func TestPassAbsent(t *testing.T) {

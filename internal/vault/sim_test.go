@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -157,7 +156,7 @@ func TestHardened(t *testing.T) {
 	cmd := exec.Command(exe, "hardened", home+"/his/keyring")
 	if os.Getuid() == 0 {
 		must(t, os.Chown(home+"/his", 65534, 65534))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.SysProcAttr = asUser(65534)
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Equal(out, []byte("made\n")) {

@@ -1,0 +1,31 @@
+package vault
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func init() { beds[WinCred] = winCredBed }
+
+// winCredBed is the Credential Manager of whoever runs the tests.
+func winCredBed(t *testing.T) *bed {
+	state := filepath.Join(t.TempDir(), "broker", "state")
+	return &bed{backend: WinCred, room: maxWinCred, caller: func(t *testing.T) *Caller {
+		return &Caller{Exe: vaultExe(t), Backend: func() string { return WinCred }, StateDir: state, Timeout: patience}
+	}}
+}
+
+func killProcess(pid int) {
+	if p, err := os.FindProcess(pid); err == nil {
+		_ = p.Kill()
+	}
+}
+
+func processGroup() int { return 0 }
+
+func mkfifo(string) error { return errors.ErrUnsupported }
+
+func asUser(uint32) *syscall.SysProcAttr { return nil }
