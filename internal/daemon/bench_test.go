@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,4 +157,65 @@ func BenchmarkWarm(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkIdle is one client at a time beside 2,000 connections that say nothing (FAULTS 8): p99-ms is the slowest of each hundred of its
+// requests, x-alone how many times that is without them. The two take turns.
+func BenchmarkIdle(b *testing.B) {
+	h := many(b, b.TempDir(), 10)
+	request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: "p0", AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	once := func() time.Duration {
+		start := time.Now()
+		l := connect(b, h.path)
+		defer func() { _ = l.Close() }()
+		if _, err := l.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		if answer, err := wire.ReadLine(l.r); err != nil || !strings.Contains(string(answer), "SecretAccessKey") {
+			b.Fatalf("got %q, %v", answer, err)
+		}
+		return time.Since(start)
+	}
+	once()
+	const crowd, turn = 2000, 500
+	idle := make([]net.Conn, 0, crowd)
+	leave := func() {
+		for _, conn := range idle {
+			_ = conn.Close()
+		}
+		idle = idle[:0]
+	}
+	defer leave()
+	var alone, beside []time.Duration
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= turn {
+		n := min(left, turn)
+		b.StopTimer()
+		for range n {
+			alone = append(alone, once())
+		}
+		for range crowd {
+			conn, err := net.Dial("unix", h.path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			idle = append(idle, conn)
+		}
+		b.StartTimer()
+		for range n {
+			beside = append(beside, once())
+		}
+		b.StopTimer()
+		leave()
+		b.StartTimer()
+	}
+	p99 := func(of []time.Duration) float64 {
+		slices.Sort(of)
+		return of[(len(of)-1)*99/100].Seconds()
+	}
+	b.ReportMetric(1000*p99(beside), "p99-ms")
+	b.ReportMetric(p99(beside)/p99(alone), "x-alone")
 }
