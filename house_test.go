@@ -95,6 +95,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/accounts", "net", "what it fetches, git fetches"},
 		{"broker/internal/console", sdk, "it leads a browser on; exchange asks for the token"},
 		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
+		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
+		{"broker/cmd/broker", "testing", "what is for tests alone is in no program"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
 		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
 		{"broker/internal/stssim", "github.com/pquerna/otp", "the simulator makes its own codes"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"broker/internal/testbus"
 )
 
 // backendHouses make a house with a keyring of each kind, open, as a login leaves it.
@@ -55,10 +57,8 @@ var backendHouses = map[string]func(*testing.T, *house){
 
 // startBus gives the house a session bus.
 func (h *house) startBus(t *testing.T) {
-	for _, name := range []string{"dbus-daemon", "dbus-send"} {
-		if len(installed(name)) == 0 {
-			missing(t, name)
-		}
+	if len(installed("dbus-send")) == 0 {
+		missing(t, "dbus-send")
 	}
 	runtime, err := os.MkdirTemp("", "bus")
 	must(t, err)
@@ -66,15 +66,12 @@ func (h *house) startBus(t *testing.T) {
 		must(t, h.stopDaemon()) // its socket is there too
 		_ = os.RemoveAll(runtime)
 	})
-	address := "unix:path=" + runtime + "/bus"
-	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime, "DBUS_SESSION_BUS_ADDRESS="+address)
-	h.start(t, "", "dbus-daemon", "--session", "--nofork", "--address="+address)
-	until(t, "the bus listens", func() bool { return isSocket(runtime + "/bus") })
-}
-
-func isSocket(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&os.ModeSocket != 0
+	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime, "DBUS_SESSION_BUS_ADDRESS="+testbus.Address(runtime))
+	bus := testbus.Start(t, runtime)
+	t.Cleanup(func() {
+		_ = bus.Process.Kill()
+		_ = bus.Wait()
+	})
 }
 
 // start starts a program that runs until the test ends.

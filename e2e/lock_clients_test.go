@@ -5,11 +5,12 @@ package e2e
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"broker/internal/testbus"
 )
 
 // logind is a system bus with the logind of python-dbusmock on it.
@@ -31,11 +32,13 @@ func startLogind(t *testing.T) (l *logind, address string) {
 	}
 	dir, err := os.MkdirTemp("", "bus") // t.TempDir is too long for a socket
 	must(t, err)
-	address = "unix:path=" + dir + "/bus"
-	config := filepath.Join(dir, "bus.conf")
-	must(t, os.WriteFile(config, []byte(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>system</type><listen>`+address+`</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`), 0o600))
+	address = testbus.Address(dir)
+	bus := testbus.Start(t, dir)
+	t.Cleanup(func() {
+		_ = bus.Process.Kill()
+		_ = bus.Wait()
+		_ = os.RemoveAll(dir)
+	})
 	run := func(name string, args ...string) {
 		cmd := exec.Command(name, args...)
 		cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+address)
@@ -45,8 +48,6 @@ func startLogind(t *testing.T) (l *logind, address string) {
 			_ = cmd.Wait()
 		})
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	run("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+config)
 	l = &logind{t: t}
 	until(t, "the bus answers", func() bool {
 		l.conn, err = dbus.Connect(address)

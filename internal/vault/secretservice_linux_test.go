@@ -18,6 +18,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/testbus"
 )
 
 // desktop is a session bus and a gnome-keyring of a test's own.
@@ -30,7 +31,7 @@ type desktop struct {
 
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
-	needs(t, "dbus-daemon", "gnome-keyring-daemon")
+	needs(t, "gnome-keyring-daemon")
 	home, err := os.MkdirTemp("", "desktop") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func newDesktop(t *testing.T) *desktop {
 	})
 	for name, value := range map[string]string{
 		"HOME": home, "XDG_DATA_HOME": home + "/share", "XDG_RUNTIME_DIR": home, "XDG_CONFIG_HOME": home + "/config",
-		"XDG_CACHE_HOME": home + "/cache", "DBUS_SESSION_BUS_ADDRESS": d.address(), "DISPLAY": "", "WAYLAND_DISPLAY": "",
+		"XDG_CACHE_HOME": home + "/cache", "DBUS_SESSION_BUS_ADDRESS": testbus.Address(d.home), "DISPLAY": "", "WAYLAND_DISPLAY": "",
 	} {
 		t.Setenv(name, value)
 	}
@@ -51,31 +52,7 @@ func newDesktop(t *testing.T) *desktop {
 	return d
 }
 
-func (d *desktop) address() string { return "unix:path=" + d.home + "/bus" }
-
-// startBus starts a bus that starts no services by itself.
-func (d *desktop) startBus() {
-	d.t.Helper()
-	config := `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>` + d.address() + `</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
-	file := filepath.Join(d.home, "bus.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
-	_ = os.Remove(filepath.Join(d.home, "bus"))
-	d.bus = exec.Command("dbus-daemon", "--nofork", "--config-file="+file)
-	if err := d.bus.Start(); err != nil {
-		d.t.Fatal(err)
-	}
-	d.wait("the session bus", func() bool {
-		conn, err := net.Dial("unix", filepath.Join(d.home, "bus"))
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-}
+func (d *desktop) startBus() { d.bus = testbus.Start(d.t, d.home) }
 
 // startRing starts gnome-keyring; a password opens the login keyring, and makes it if there is none.
 func (d *desktop) startRing(password string) {
@@ -103,7 +80,7 @@ func (d *desktop) startRing(password string) {
 // dial connects the test itself to the bus.
 func (d *desktop) dial() *dbus.Conn {
 	d.t.Helper()
-	bus, err := dbus.Dial(d.address())
+	bus, err := dbus.Dial(testbus.Address(d.home))
 	if err == nil {
 		if err = bus.Auth(nil); err == nil {
 			err = bus.Hello()
