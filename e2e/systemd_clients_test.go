@@ -100,6 +100,17 @@ func TestClientsSystemd(t *testing.T) {
 	}
 	hardened(t, status.PID)
 
+	// Two programs that live through all that follows: their endpoint and their files stay theirs.
+	server := h.holder(t, "product_prod_paul")
+	_, file := h.hold(t, "file", "product_dev_paul", `echo "$AWS_SHARED_CREDENTIALS_FILE"`)
+	still := func() {
+		t.Helper()
+		until(t, "the endpoint answers", func() bool { return answered(server.ask(t, uint32(os.Getuid()))) })
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "aws_session_token") {
+			t.Errorf("the file of a command: %v", err)
+		}
+	}
+
 	// Killed, it is there again, and nobody sees more than one failure.
 	for range 20 {
 		pid := h.daemonPID(t)
@@ -109,6 +120,7 @@ func TestClientsSystemd(t *testing.T) {
 			t.Error("it was not killed")
 		}
 	}
+	still()
 
 	// Restarted under load: the socket stays, and nobody fails.
 	stop := make(chan struct{})
@@ -136,6 +148,7 @@ func TestClientsSystemd(t *testing.T) {
 	}
 	close(stop)
 	crowd.Wait()
+	still()
 	t.Logf("%d requests while it was restarted", asked.Load())
 	if asked.Load() < 50 {
 		t.Error("there was no load: the test is void")
