@@ -30,8 +30,9 @@ const (
 	DefaultTimeout = 10 * time.Second
 	DefaultLimit   = 64 << 10
 
-	// pipeDelay is how long a process that left the group may hold a pipe after the program ended.
-	pipeDelay = 250 * time.Millisecond
+	// pipeDelay is how long a process that left the group may hold a pipe after the program ended. What is in the pipe is read
+	// at once, but on a machine that has much else to do that is not soon.
+	pipeDelay = 2 * time.Second
 	// grace is what the program of a conversation gets to restore a terminal before it is killed.
 	grace = 500 * time.Millisecond
 )

@@ -232,12 +232,12 @@ func (p *program) serviceRestart(ctx context.Context) error {
 			p.say("restarted by %s", host.name)
 			return nil
 		}
-		// After too many ends in too short a time systemd gives up, the socket too, until somebody says otherwise.
-		if _, err := supervise(ctx, host.listens); host.listens != nil && err != nil {
+		// It may have given up after too many ends, or its socket's file may be another's by now. A daemon that runs makes way.
+		if host.listen != nil {
 			if err := superviseAll(ctx, host.listen); err != nil {
 				return err
 			}
-			p.say("%s listens again; the next command starts the daemon", host.name)
+			p.say("%s listens anew, and starts the daemon for the next command", host.name)
 			return nil
 		}
 	}

@@ -28,8 +28,7 @@ type serviceHost struct {
 	reload  [][]string // after they were removed
 	runs    []string   // succeeds where the daemon is run by it
 	restart [][]string
-	listens []string   // succeeds where its socket does; nil where it has none
-	listen  [][]string // has it listen again
+	listen  [][]string // has its socket listen anew, where it has one and does not run the daemon
 	byHand  string     // what to type where none answers
 }
 
@@ -50,8 +49,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			reload:  [][]string{ctl("daemon-reload")},
 			runs:    ctl("is-active", "--quiet", service.ServiceUnit),
 			restart: [][]string{ctl("restart", service.ServiceUnit)},
-			listens: ctl("is-active", "--quiet", service.SocketUnit),
-			listen:  [][]string{ctl("reset-failed", service.ServiceUnit, service.SocketUnit), ctl("start", service.SocketUnit)},
+			listen:  [][]string{ctl("reset-failed", service.ServiceUnit, service.SocketUnit), ctl("restart", service.SocketUnit)},
 			byHand:  "systemctl --user daemon-reload && systemctl --user enable --now " + service.SocketUnit,
 		}, nil
 	case "darwin":

@@ -130,7 +130,8 @@ func TestScanIsBounded(t *testing.T) {
 			if _, err := newTable("/f", src, configFile); err != nil {
 				t.Fatal(err)
 			}
-			if d := time.Since(start); d > 5*time.Second && !raceEnabled {
+			// Whatever grew with the square would take an hour.
+			if d := time.Since(start); d > time.Minute {
 				t.Errorf("took %v", d)
 			}
 		})

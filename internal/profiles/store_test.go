@@ -138,13 +138,9 @@ func TestLoadServesTheLastGoodState(t *testing.T) {
 					t.Errorf("warnings %s, want %s", w, tt.want)
 				}
 			}
-			// without a last good state it is an error, at once
-			start := time.Now()
+			// without a last good state it is an error
 			if _, err := new(Store).Load(files); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
-			}
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("took %v", d)
 			}
 			// and mended it is well again
 			if err := errors.Join(os.RemoveAll(files.Config), os.WriteFile(files.Config, []byte(strings.Replace(good, "-1", "-2", 1)), 0o600)); err != nil {
@@ -395,11 +391,7 @@ func loadWhileWritten(t *testing.T) *Set {
 		}
 	})
 	time.Sleep(20 * time.Millisecond)
-	start := time.Now()
 	set := mustLoad(t, &s, files)
-	if d := time.Since(start); d > maxWait+time.Second {
-		t.Errorf("took %v", d)
-	}
 	close(stop)
 	writer.Wait()
 	return set

@@ -188,8 +188,9 @@ func signLock(lock *os.File) {
 	_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
-// knocks is how often Restore leaves another socket alone at which somebody of ours listens.
-const knocks = 5
+// knocks is how often Restore leaves another socket alone at which somebody of ours listens. It is asked each second, and
+// on a machine that has much else to do a service manager takes many of those to start a daemon.
+const knocks = 30
 
 // occupied reports whether somebody of our uid listens at path. Where we hold the
 // lock that is no daemon but a service manager, which starts one for this very connection, and that one
