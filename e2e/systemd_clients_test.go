@@ -18,6 +18,15 @@ import (
 	"time"
 )
 
+// startSystemd becomes the manager in a control group of its own: it takes all processes of the one where it is for its own, and bounds them.
+const startSystemd = `
+for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do
+	[ -w "$dir/cgroup.procs" ] && mkdir "$dir/$1" && echo $$ >"$dir/$1/cgroup.procs"
+done 2>/dev/null
+grep -Eq "^(0:|[0-9]+:name=systemd):/$1\$" /proc/self/cgroup || exit 1
+! grep -E "^(0:|[0-9]+:name=systemd):" /proc/self/cgroup | grep -v "/$1\$" || exit 1
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user`
+
 // systemd runs a user's manager of its own for the house: the real one, which believes that the system was booted with systemd, since /run says so
 // in its mount namespace. It returns the manager's pid.
 func (h *house) systemd(t *testing.T) int {
@@ -34,7 +43,8 @@ func (h *house) systemd(t *testing.T) int {
 	runtime, err := os.MkdirTemp("", "sd") // its sockets want a short path
 	must(t, err)
 	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime)
-	cmd := h.command("unshare", "--mount", "sh", "-c", `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user`, manager)
+	group := filepath.Base(runtime)
+	cmd := h.command("unshare", "--mount", "sh", "-c", startSystemd, manager, group)
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -44,6 +54,12 @@ func (h *house) systemd(t *testing.T) int {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // ends all its units
 		_ = cmd.Wait()
 		_ = os.RemoveAll(runtime)
+		for _, pattern := range []string{"/sys/fs/cgroup/" + group, "/sys/fs/cgroup/*/" + group} {
+			groups, _ := filepath.Glob(pattern)
+			for _, dir := range groups {
+				_ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run()
+			}
+		}
 	})
 	wrapper := fmt.Sprintf("#!/bin/sh\nexec nsenter --mount=/proc/%d/ns/mnt -- %s \"$@\"\n", cmd.Process.Pid, systemctl)
 	must(t, os.WriteFile(filepath.Join(h.bin, "systemctl"), []byte(wrapper), 0o755))
