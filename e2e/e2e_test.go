@@ -284,13 +284,16 @@ func (h *house) runWith(stdin, name string, args ...string) result {
 }
 
 // finish runs a command to its end.
-func finish(cmd *exec.Cmd) result {
+func finish(cmd *exec.Cmd) result { return finishWithin(90*time.Second, cmd) }
+
+// finishWithin is finish for what takes longer; after limit it is killed.
+func finishWithin(limit time.Duration, cmd *exec.Cmd) result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		return result{stderr: err.Error(), code: -1}
 	}
-	watchdog := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Kill() })
+	watchdog := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	_ = cmd.Wait()
 	watchdog.Stop()
 	return result{stdout.String(), stderr.String(), exitCode(cmd.ProcessState)}

@@ -1,0 +1,100 @@
+//go:build clients
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// awsProvider is a directory in which Terraform finds its AWS provider without the registry, one of those that it looks into by itself or a
+// package's; empty where there is none.
+func awsProvider() string {
+	places, _ := filepath.Glob("/opt/*")
+	places = append(places, "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins")
+	if home, err := os.UserHomeDir(); err == nil {
+		places = append(places, filepath.Join(home, ".terraform.d/plugins"))
+	}
+	for _, dir := range places {
+		if found, _ := filepath.Glob(filepath.Join(dir, "registry.terraform.io/hashicorp/aws/*/"+runtime.GOOS+"_"+runtime.GOARCH)); len(found) > 0 {
+			return dir
+		}
+	}
+	return ""
+}
+
+// TestClientsTerraform: plan and apply with ten aliases of the AWS provider, each a process of its own that asks a helper of its own. The
+// provider is in no distribution, so where it is not TestClientsTenAliases alone stands for it.
+func TestClientsTerraform(t *testing.T) {
+	terraform, err := exec.LookPath("terraform")
+	mirror := awsProvider()
+	if err != nil || mirror == "" {
+		t.Skip("SKIPPED, NOT PROVEN: Terraform with its AWS provider is not here, and cannot be installed from a distribution; see TestClientsTenAliases")
+	}
+	h := clientHouse(t)
+	dir := filepath.Join(h.dir, "terraform")
+	must(t, os.Mkdir(dir, 0o755))
+	text := "terraform {\n  required_providers {\n    aws = { source = \"hashicorp/aws\" }\n  }\n}\n"
+	text += "resource \"terraform_data\" \"first\" {}\n"
+	const aliases = 10
+	for i := range aliases {
+		when := "" // in the plan
+		if i%2 == 1 {
+			when = "depends_on = [terraform_data.first]" // in the apply
+		}
+		text += fmt.Sprintf(`
+provider "aws" {
+  alias                       = "p%[1]d"
+  profile                     = %[2]q
+  region                      = "eu-west-1"
+  skip_requesting_account_id  = true
+  endpoints { sts = %[3]q }
+}
+data "aws_caller_identity" "p%[1]d" {
+  provider = aws.p%[1]d
+  %[4]s
+}
+output "p%[1]d" { value = data.aws_caller_identity.p%[1]d.arn }
+`, i, clientRoles[i%len(clientRoles)].profile, h.sim.url, when)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(text), 0o600))
+	config := filepath.Join(dir, "cli.tfrc")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, "provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\ndisable_checkpoint = true\n", mirror), 0o600))
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := h.command(terraform, args...)
+		cmd.Dir = dir
+		cmd.Env = append(slices.Clone(h.env), "TF_CLI_CONFIG_FILE="+config, "TF_IN_AUTOMATION=1", "TF_INPUT=0")
+		r := finishWithin(5*time.Minute, cmd) // the provider is 700 MB, and ten of it start
+		if r.code != 0 {
+			t.Fatalf("terraform %v: %v", args, r)
+		}
+		return r.stdout
+	}
+	run("init", "-no-color")
+	run("plan", "-no-color", "-out=plan")
+	run("apply", "-no-color", "plan")
+	var outputs map[string]struct{ Value string }
+	must(t, json.Unmarshal([]byte(run("output", "-json")), &outputs))
+	for i := range aliases {
+		want := clientRoles[i%len(clientRoles)].arn
+		if got := outputs[fmt.Sprint("p", i)].Value; !strings.HasPrefix(got, want) {
+			t.Errorf("alias p%d is %q, want %s", i, got, want)
+		}
+	}
+	h.counted(t, "GetSessionToken", 1)
+	h.counted(t, "AssumeRole", 3)
+	calls, err := h.sim.count("GetCallerIdentity")
+	must(t, err)
+	if calls < aliases {
+		t.Errorf("%d calls of the providers arrived, want %d at least: the test is void", calls, aliases)
+	}
+}
