@@ -42,7 +42,7 @@ build-all: ## build broker and credproc for Linux, macOS and Windows into bin/OS
 		GOOS=$${target%/*} GOARCH=$${target#*/} $(build) -o $$out ./cmd/broker ./cmd/credproc || exit 1; \
 	done
 
-# Neither e2e nor the tests of vault are for other systems.
+# e2e is not for other systems.
 vet-all: ## vet what only macOS and Windows compile
 	@for os in darwin windows; do \
 		echo GOOS=$$os && GOOS=$$os GOARCH=amd64 CGO_ENABLED=0 $(GO) vet -trimpath $$($(GO) list ./... | grep -v /e2e) || exit 1; \

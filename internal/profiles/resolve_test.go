@@ -330,7 +330,7 @@ func chainOf(n int, last string) string {
 	return b.String()
 }
 
-func TestResolveIsQuickOnDeepChains(t *testing.T) {
+func TestResolveDeepChains(t *testing.T) {
 	for _, tt := range []struct {
 		what, config, want string
 	}{
