@@ -95,7 +95,7 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 				}
 				return nil, fault.New(fault.Usage, "%s of account %q and %s of account %q would both be called %s; a template with %s tells them apart",
 					other.Role(), other.Account, p.Role(), p.Account, p.Name, missing).
-					WithHint("broker profiles generate --template %s", fault.Word(text+"_"+missing))
+					WithHint("broker profiles generate --template %s", text+"_"+missing)
 			}
 			first[p.Name] = p
 			all = append(all, p)
@@ -111,7 +111,7 @@ var placeholders = []string{"product", "env", "account", "id", "role", "user", "
 
 func parseTemplate(text string) (template, error) {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Usage, format, args...).WithHint("broker profiles generate --template '%s'", DefaultTemplate)
+		return fault.New(fault.Usage, format, args...).WithHint("broker profiles generate --template %s", DefaultTemplate)
 	}
 	if len(text) > maxName {
 		return nil, bad("a template has at most %d characters", maxName)
@@ -153,7 +153,7 @@ func (t template) has(placeholder string) bool {
 }
 
 // flags are what says a word that a map does not.
-var flags = map[string]string{"product": "--product NAME", "user": "--user NAME"}
+var flags = map[string]fault.Hint{"product": "--product NAME", "user": "--user NAME"}
 
 func (t template) fill(words map[string]string) (string, error) {
 	var b strings.Builder

@@ -33,7 +33,7 @@ type additions struct {
 func readAdditions(c *cli.Context) (additions, error) {
 	a := additions{region: c.String("region"), noRegion: c.Bool("no-region")}
 	usage := func(format string, args ...any) error {
-		return fault.New(fault.Usage, format, args...).WithHint("%s --help", c.Command.HelpName)
+		return fault.New(fault.Usage, format, args...).WithHint("%s --help", typed(c))
 	}
 	if c.IsSet("region") {
 		if a.noRegion {

@@ -31,7 +31,7 @@ func adHocFlags() []cli.Flag {
 // adHoc is what the flags ask for; nil where they ask for nothing.
 func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	usage := func(format string, args ...any) error {
-		return fault.New(fault.Usage, format, args...).WithHint("%s --help", c.Command.HelpName)
+		return fault.New(fault.Usage, format, args...).WithHint("%s --help", typed(c))
 	}
 	given := false
 	for _, f := range adHocFlags() {
@@ -83,18 +83,14 @@ func (w wanted) byARN() bool { return w.role != nil && w.role.ARN != "" }
 func (w wanted) none() bool { return w.profile == "" && !w.byARN() }
 
 // shown is what was named, for a hint.
-func (w wanted) shown() string {
+func (w wanted) shown() fault.Hint {
 	switch {
 	case w.byARN():
-		return "--role-arn " + fault.Word(w.role.ARN)
+		return fault.Hintf("--role-arn %s", w.role.ARN)
 	case w.profile == "":
 		return "PROFILE"
 	}
-	var words []string
-	for _, name := range w.names() {
-		words = append(words, fault.Word(name))
-	}
-	return strings.Join(words, " ")
+	return fault.Hintf("%s", w.names())
 }
 
 // names are all profiles that were named, if any was.
@@ -108,7 +104,7 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 		w.profile, w.also = names[0], names[1:]
 	}
 	usage := func(format string, args ...any) error {
-		return fault.New(fault.Usage, format, args...).WithHint("%s --help", c.Command.HelpName)
+		return fault.New(fault.Usage, format, args...).WithHint("%s --help", typed(c))
 	}
 	switch {
 	case err != nil:
@@ -125,7 +121,7 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 // wantedArgument is wanted for a command whose one argument, if it has any, is the profile.
 func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
 	if c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() == "" {
-		return wanted{}, fault.New(fault.Usage, "%s wants one profile", c.Command.Name).WithHint("%s PROFILE", c.Command.HelpName)
+		return wanted{}, fault.New(fault.Usage, "%s wants one profile", c.Command.Name).WithHint("%s PROFILE", typed(c))
 	}
 	return p.wanted(c, c.Args().First())
 }
@@ -159,7 +155,7 @@ func (p *program) exactNames(ctx context.Context, w wanted, noProfile error) ([]
 			return nil, err
 		}
 		if slices.Contains(names, name) {
-			return nil, fault.New(fault.Usage, "%s is named twice", name).WithHint("broker profiles show %s", fault.Word(typed))
+			return nil, fault.New(fault.Usage, "%s is named twice", name).WithHint("broker profiles show %s", typed)
 		}
 		names = append(names, name)
 	}

@@ -150,17 +150,20 @@ func finish(c *cli.Command) {
 }
 
 func usageError(c *cli.Context, err error, _ bool) error {
-	name := "help"
+	f := fault.New(fault.Usage, "%s", err)
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
-		name = strings.TrimPrefix(c.Command.HelpName, "broker ") + " --help"
+		return f.WithHint("%s --help", typed(c))
 	}
-	return fault.New(fault.Usage, "%s", err).WithHint("broker %s", name)
+	return f.WithHint("broker help")
 }
+
+// typed is a command as it is typed, such as "broker profiles list".
+func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(c.Command.HelpName)) }
 
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
 	if c.Args().Len() != 1 || c.Args().First() == "" {
-		return "", fault.New(fault.Usage, "%s wants one %s", c.Command.Name, what).WithHint("%s %s", c.Command.HelpName, strings.ToUpper(what))
+		return "", fault.New(fault.Usage, "%s wants one %s", c.Command.Name, what).WithHint("%s %s", typed(c), strings.ToUpper(what))
 	}
 	return c.Args().First(), nil
 }
@@ -168,7 +171,7 @@ func one(c *cli.Context, what string) (string, error) {
 // none refuses arguments.
 func none(c *cli.Context) error {
 	if c.Args().Present() {
-		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).WithHint("%s", c.Command.HelpName)
+		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).WithHint("%s", typed(c))
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ type visit struct {
 	federation  profiles.Endpoint
 	destination string
 	browser     console.Browser
-	printed     string // the command that prints the address instead, for hints
+	printed     fault.Hint // the command that prints the address instead, for hints
 }
 
 // newVisit finds out all that can be wrong before anybody is asked for a code.
@@ -99,7 +99,7 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	if err != nil {
 		return visit{}, err
 	}
-	v := visit{role: w.role, printed: "broker console " + fault.Word(name) + " --print"}
+	v := visit{role: w.role, printed: fault.Hintf("broker console %s --print", name)}
 	v.browser.Profile = name
 	v.federation.CABundle = chain.Source.Endpoint.CABundle
 	asked := name
@@ -107,7 +107,7 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	case w.byARN():
 		chain.Roles = []profiles.Role{{ARN: w.role.ARN}} // the last one, which is all that counts here
 		v.browser.Profile = w.role.ARN[strings.LastIndexByte(w.role.ARN, '/')+1:]
-		v.printed = "broker console " + w.shown() + " --print"
+		v.printed = fault.Hintf("broker console %s --print", w.shown())
 		asked = "" // the window of the source is not the role's
 	case n > 0:
 		v.federation.CABundle = chain.Roles[n-1].Endpoint.CABundle

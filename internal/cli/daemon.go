@@ -177,7 +177,8 @@ func daemonError(p *program, err error) error {
 // belongs to, as far as there is one.
 func remind(log *slog.Logger) func(source string, end time.Time) {
 	return func(source string, end time.Time) {
-		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: broker login %s", fault.Line(source), end.Local().Format(time.TimeOnly), fault.Word(source))
+		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: %s", fault.Line(source),
+			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
 		log.Info("session ends soon", "source", source, "ends", end)
 		notify := child.Command{Program: "notify-send", Args: []string{"--app-name=broker", "AWS session", text}, Env: os.Environ()}
 		if runtime.GOOS == "darwin" {
@@ -268,7 +269,7 @@ func startDaemon(ctx context.Context, self string, replace bool) (killed bool, e
 			line = "it ended before it listened: " + err.Error()
 		}
 		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "broker: "))
-		f.Hint = strings.TrimPrefix(hint, "hint: ")
+		f.Hint = fault.Hint(strings.TrimPrefix(hint, "hint: "))
 		return cmd.ProcessState.ExitCode() < 0, f
 	case <-ctx.Done():
 		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")

@@ -131,8 +131,8 @@ func until(expiration string) string {
 
 // deliver finds the program of a command and makes its environment, in the way that the flags say.
 func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
-	again := "broker " + c.Command.Name + " " + w.shown()
-	rest := ""
+	again := fault.Hintf("%s %s", typed(c), w.shown())
+	rest := fault.Hint("")
 	if c.Command.Name == "exec" {
 		rest = " -- "
 	}
@@ -166,7 +166,7 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	}
 	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
 		if c.IsSet("mode") {
-			again += " --mode " + way
+			again += fault.Hintf(" --mode %s", way)
 		}
 		if rest != "" {
 			rest += fault.Word(command[0])

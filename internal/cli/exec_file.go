@@ -18,7 +18,7 @@ import (
 func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	if d.role != nil && d.role.ARN != "" {
 		return nil, fault.New(fault.Usage, "--mode file wants a profile: a role that none names has no name in a file").
-			WithHint("broker exec --mode env --role-arn %s -- COMMAND", fault.Word(d.role.ARN))
+			WithHint("broker exec --mode env --role-arn %s -- COMMAND", d.role.ARN)
 	}
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL})
 	if err != nil {

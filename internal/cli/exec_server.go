@@ -42,9 +42,9 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 }
 
 // words are how the profile or role was asked for, in hints.
-func (d delivery) words() string {
+func (d delivery) words() fault.Hint {
 	if d.role != nil && d.role.ARN != "" {
-		return "--role-arn " + fault.Word(d.role.ARN)
+		return fault.Hintf("--role-arn %s", d.role.ARN)
 	}
 	return fault.Word(d.name)
 }

@@ -152,7 +152,7 @@ func dotenv(set []variable) ([]byte, error) {
 		value := v.value
 		if strings.ContainsAny(value, `'\`) {
 			return nil, fault.New(fault.Failed, "the value of %s has a quote or a backslash, which .env files have no common way to write", v.name).
-				WithHint("broker export %s --format env", fault.Word(set[0].value))
+				WithHint("broker export %s --format env", set[0].value)
 		}
 		if strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:+=") != "" {
 			value = "'" + value + "'"

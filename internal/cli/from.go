@@ -250,7 +250,7 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 	})
 	if errors.Is(err, vault.ErrExists) {
 		f := fault.Of(err)
-		return fault.New(fault.Failed, "%s; a key is never overwritten", f.Error()).WithHint("broker remove %s", fault.Word(key.name))
+		return fault.New(fault.Failed, "%s; a key is never overwritten", f.Error()).WithHint("broker remove %s", key.name)
 	}
 	if err != nil {
 		return err

@@ -38,10 +38,10 @@ func (p *program) generateCommand() *cli.Command {
 			case (file == "") == (org == ""):
 				return fault.New(fault.Usage, "generate wants either --map or --from-org").WithHint("broker profiles generate --map accounts.ini")
 			case org != "":
-				g.again = "broker profiles generate --from-org " + fault.Word(org)
+				g.again = fault.Hintf("broker profiles generate --from-org %s", org)
 				return g.fromOrganization(org)
 			}
-			g.again = "broker profiles generate --map " + fault.Word(file)
+			g.again = fault.Hintf("broker profiles generate --map %s", file)
 			src, err := accounts.ReadFile(file)
 			if err != nil {
 				return err
@@ -101,7 +101,7 @@ func generationFlags() []cli.Flag {
 type generation struct {
 	*program
 	c     *cli.Context
-	again string // the command, for a hint
+	again fault.Hint // the command, for a hint
 
 	set    *profiles.Set
 	source profiles.Chain // from which the roles are assumed
@@ -169,7 +169,7 @@ func (g *generation) fromOrganization(typed string) error {
 	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint})
 	found, err := client.Accounts(g.c.Context, exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}, endpoint)
 	if fault.Is(err, fault.Denied) {
-		return fault.Of(err).WithHint("broker explain %s", fault.Word(profile))
+		return fault.Of(err).WithHint("broker explain %s", profile)
 	}
 	if err != nil {
 		return err

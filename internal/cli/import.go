@@ -123,7 +123,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		if err := i.store(ctx, key); err != nil {
 			f := fault.Of(err)
 			if f.Hint == "" {
-				f = f.WithHint("broker import %s", fault.Word(key.Profile))
+				f = f.WithHint("broker import %s", key.Profile)
 			}
 			failed = append(failed, fault.New(f.Kind, "%s was left in %s: %w", key.Profile, key.Origin.File, err).WithHint("%s", f.Hint))
 			if ctx.Err() != nil || f.Kind == fault.NotConfirmed {
@@ -232,7 +232,7 @@ func (i *importing) store(ctx context.Context, key found) error {
 	}
 	if key.taken.Name != "" {
 		return fault.New(fault.Failed, "source %s holds the key %s, and this one is %s; a key is never overwritten", key.taken.Name, secret.Tail(key.taken.AccessKeyID), secret.Tail(key.AccessKeyID)).
-			WithHint("broker remove %s", fault.Word(key.taken.Name))
+			WithHint("broker remove %s", key.taken.Name)
 	}
 	if err := profiles.CheckKey(key.AccessKeyID, key.Secret); err != nil {
 		return err
@@ -245,7 +245,7 @@ func (i *importing) store(ctx context.Context, key found) error {
 	})
 	if errors.Is(err, vault.ErrExists) {
 		return fault.New(fault.Failed, "the keyring holds another key for %s already; a key is never overwritten", key.source).
-			WithHint("broker import %s --as NAME", fault.Word(key.Profile))
+			WithHint("broker import %s --as NAME", key.Profile)
 	}
 	if err != nil {
 		return err
@@ -272,7 +272,8 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
 			i.p.say("its MFA device is %s", device)
 		} else {
-			i.p.say("no MFA device of it is known; roles that want one: broker mfa set %s --serial ARN", fault.Word(key.source))
+			hint := fault.Hintf("broker mfa set %s --serial ARN", key.source)
+			i.p.say("no MFA device of it is known; roles that want one: %s", hint)
 		}
 	}
 	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {

@@ -92,7 +92,7 @@ func keyringRow(t vault.Trial) keyringJSON {
 	if t.Err == nil {
 		return row
 	}
-	row.State, row.Reason, row.Hint = "unusable", t.Err.Error(), fault.Of(t.Err).Hint
+	row.State, row.Reason, row.Hint = "unusable", t.Err.Error(), fault.Of(t.Err).Hint.Shown()
 	switch {
 	case errors.Is(t.Err, vault.ErrNotCreated):
 		row.State = "new" // the first key makes it

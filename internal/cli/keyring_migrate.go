@@ -89,7 +89,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	}
 	// Once more, for what another command stored while the settings named the old one.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
-		again := "broker keyring migrate --from " + from + " --to " + to
+		again := fault.Hintf("broker keyring migrate --from %s --to %s", from, to)
 		if errors.Is(err, vault.ErrExists) {
 			again += " --overwrite"
 		}
@@ -101,7 +101,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 
 // offerToDelete deletes the old keys if somebody says so.
 func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyring, from, to string) error {
-	again := "broker keyring migrate --from " + from + " --to " + to + " --delete-old"
+	again := fault.Hintf("broker keyring migrate --from %s --to %s --delete-old", from, to)
 	if !c.Bool("delete-old") {
 		if c.Bool("keep-old") || !hasTerminal() {
 			p.say("the old keys are still in %s; to delete them: %s", from, again)

@@ -33,7 +33,7 @@ func writeFault(path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, atomicfile.ErrReadOnly):
-		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", fault.Word(path))
+		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", path)
 	}
 	return fault.New(fault.Failed, "write %s: %w", path, err)
 }

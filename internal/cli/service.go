@@ -179,7 +179,7 @@ func (p *program) ping(ctx context.Context) error {
 func foreign(err error) error {
 	if errors.Is(err, service.ErrForeign) {
 		path, _, _ := strings.Cut(err.Error(), " "+service.ErrForeign.Error())
-		return fault.New(fault.Failed, "%w; it was left as it is", err).WithHint("mv %s %s", fault.Word(path), fault.Word(path+".mine"))
+		return fault.New(fault.Failed, "%w; it was left as it is", err).WithHint("mv %s %s", path, path+".mine")
 	}
 	return fault.New(fault.Failed, "%w", err)
 }

@@ -29,7 +29,7 @@ type serviceHost struct {
 	runs    []string   // succeeds where the daemon is run by it
 	restart [][]string
 	listen  [][]string // has its socket listen anew, where it has one and does not run the daemon
-	byHand  string     // what to type where none answers
+	byHand  fault.Hint // what to type where none answers
 }
 
 func (p *program) serviceHost() (serviceHost, error) {
@@ -50,7 +50,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			runs:    ctl("is-active", "--quiet", service.ServiceUnit),
 			restart: [][]string{ctl("restart", service.ServiceUnit)},
 			listen:  [][]string{ctl("reset-failed", service.ServiceUnit, service.SocketUnit), ctl("restart", service.SocketUnit)},
-			byHand:  "systemctl --user daemon-reload && systemctl --user enable --now " + service.SocketUnit,
+			byHand:  fault.Hintf("systemctl --user daemon-reload && systemctl --user enable --now %s", service.SocketUnit),
 		}, nil
 	case "darwin":
 		domain := fmt.Sprintf("gui/%d", os.Getuid())
@@ -68,7 +68,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			unload:  [][]string{{"launchctl", "bootout", domain + "/" + service.Label}},
 			runs:    []string{"launchctl", "print", domain + "/" + service.Label},
 			restart: [][]string{{"launchctl", "kickstart", "-k", domain + "/" + service.Label}},
-			byHand:  "launchctl bootstrap " + domain + " " + fault.Word(path),
+			byHand:  fault.Hintf("launchctl bootstrap %s %s", domain, path),
 		}, nil
 	}
 	return serviceHost{}, fault.New(fault.Failed, "this version has no service for %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")

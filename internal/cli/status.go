@@ -101,7 +101,8 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	p.say("locked    %s", locked)
 	p.say("requests  %d answered, %d refused", status.Answered, status.Refused)
 	for _, w := range status.Waiting {
-		p.say("waiting   %d requests for a code of %s, for %s; broker login %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source), fault.Word(w.Source))
+		p.say("waiting   %d requests for a code of %s, for %s; %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source),
+			fault.Hintf("broker login %s", w.Source))
 	}
 	if err := p.printSessions(status.Sessions); err != nil {
 		return err

@@ -126,7 +126,7 @@ func (e *endpoints) tokenFile(id string) string { return e.d.Socket + ".token-" 
 func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
 	if !loopback.Tells {
 		return wire.Response{}, fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is", runtime.GOOS).
-			WithHint("broker exec --mode file %s -- COMMAND", fault.Word(c.req.Profile))
+			WithHint("broker exec --mode file %s -- COMMAND", c.req.Profile)
 	}
 	started, err := startOf(c.peer.PID)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -188,7 +187,7 @@ func throughOthers(h http.Header) bool {
 
 // answer gets the session of a lease in the time that an SDK waits. What takes longer goes on, for the next request.
 func (e *endpoints) answer(ctx context.Context, l lease) (session.Answer, error) {
-	loggedOut := fault.New(fault.LoginNeeded, "%s was logged out; log in again", l.Source).WithHint("broker login %s", fault.Word(l.Source))
+	loggedOut := fault.New(fault.LoginNeeded, "%s was logged out; log in again", l.Source).WithHint("broker login %s", l.Source)
 	if l.LoggedOut {
 		return session.Answer{}, loggedOut
 	}
@@ -238,8 +237,8 @@ func refusalOf(err error) refusal {
 		return refusal{status, string(f.Kind), "the session is still being fetched; ask again"}
 	}
 	text := f.Error()
-	if f.Hint != "" {
-		text += fmt.Sprintf("; type: %s", fault.Line(f.Hint))
+	if hint := f.Hint.Shown(); hint != "" {
+		text += "; type: " + hint
 	}
 	return refusal{status, string(f.Kind), text}
 }

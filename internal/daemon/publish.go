@@ -413,7 +413,7 @@ func (p *publishing) setErrLocked(file string, sessions []profiles.Published, wh
 
 func takenError(file, name string, line int) error {
 	return fault.New(fault.Config, "%s: a section [%s] that is not the broker's stands here already", profiles.Origin{File: file, Line: line}, name).
-		WithHint("broker profiles show %s", fault.Word(name))
+		WithHint("broker profiles show %s", name)
 }
 
 // edit changes one file, after it has been noted which keys may stand there.
@@ -441,7 +441,7 @@ func (p *publishing) edit(file string, ids map[string][]string, sessions []profi
 	case refused != nil:
 		return nil, fault.New(fault.Config, "%s: %w", file, refused)
 	case errors.Is(err, atomicfile.ErrReadOnly):
-		return nil, fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", fault.Word(file))
+		return nil, fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", file)
 	case err != nil:
 		return nil, fault.New(fault.Failed, "write %s: %w", file, err)
 	}
@@ -610,7 +610,7 @@ func (p *publishing) check(file string, r session.Request) error {
 	}
 	switch err := atomicfile.Check(file); {
 	case errors.Is(err, atomicfile.ErrReadOnly):
-		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", fault.Word(file))
+		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", file)
 	case err != nil:
 		return fault.New(fault.Failed, "%w", err)
 	}

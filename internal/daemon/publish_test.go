@@ -107,7 +107,7 @@ func TestPublishedStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Lock})
-	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") || resp.Err.Hint != "chmod u+w "+file || !h.Broker.Locked() {
+	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") || string(resp.Err.Hint) != "chmod u+w "+file || !h.Broker.Locked() {
 		t.Errorf("%+v", resp)
 	}
 	if err := os.Chmod(file, 0o600); err != nil {

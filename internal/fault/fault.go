@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,7 +55,7 @@ var exitCodes = map[Kind]int{
 }
 
 // hints say what to type where the failure itself knows nothing better.
-var hints = map[Kind]string{
+var hints = map[Kind]Hint{
 	Internal:       "broker status",
 	Failed:         "broker status",
 	Config:         "broker profiles list",
@@ -87,8 +88,8 @@ func (k Kind) ExitCode() int {
 type Error struct {
 	Kind    Kind
 	Message string
-	Hint    string // a command that can be typed, or empty
-	Err     error  // the cause, for errors.Is and errors.As; may be nil
+	Hint    Hint  // empty where the failure knows no command of its own
+	Err     error // the cause, for errors.Is and errors.As; may be nil
 }
 
 // Error returns the message, on one line and safe for a terminal.
@@ -103,10 +104,10 @@ func New(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: err.Error(), Err: errors.Unwrap(err)}
 }
 
-// WithHint returns the failure with the command that mends it.
-func (e *Error) WithHint(format string, args ...any) *Error {
+// WithHint returns the failure with the command that mends it, made by Hintf.
+func (e *Error) WithHint(format constant, args ...any) *Error {
 	c := *e
-	c.Hint = fmt.Sprintf(format, args...)
+	c.Hint = Hintf(format, args...)
 	return &c
 }
 
@@ -135,26 +136,27 @@ func Is(err error, kind Kind) bool {
 // maxLine bounds a message: a hostile name or answer must not fill a screen.
 const maxLine = 600
 
-// Line makes one printable line of any text: control characters, line ends and
-// bytes that are not UTF-8 are shown as escapes, and it is cut at 600 bytes.
-// Texts from files, from AWS and from peers pass here before a terminal sees them.
+// Line makes one printable line of any text: line ends and tabs are shown as spaces, everything else that
+// Printable refuses as an escape of Go. It is at most 600 bytes and "…". The line of a line is itself.
+// Texts from files, from AWS and from peers pass here before a terminal or a log sees them.
 func Line(s string) string {
+	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), maxLine)
+}
+
+// escape shows what is not printable as an escape, and cuts what is longer than a number of bytes.
+func escape(s string, most int) string {
 	var b strings.Builder
 	for i, r := range s {
 		shown := string(r)
-		switch {
-		case r == utf8.RuneError:
+		if r == utf8.RuneError {
 			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
 				shown = fmt.Sprintf(`\x%02x`, s[i])
 			}
-		case unicode.IsPrint(r):
-		case r == '\n' || r == '\t':
-			shown = " "
-		default:
-			q := fmt.Sprintf("%q", r)
+		} else if !Printable(r) {
+			q := strconv.QuoteRuneToASCII(r)
 			shown = q[1 : len(q)-1]
 		}
-		if b.Len()+len(shown) > maxLine {
+		if b.Len()+len(shown) > most {
 			return b.String() + "…"
 		}
 		b.WriteString(shown)
@@ -162,27 +164,24 @@ func Line(s string) string {
 	return b.String()
 }
 
+// Printable reports whether a terminal shows a character, in its place and in the order of the text:
+// controls, line ends, bidi marks and other format characters are not printable, nor is what looks like
+// nothing (variation selectors, fillers, the blank of Braille), nor any space but the common one.
+func Printable(r rune) bool {
+	return unicode.IsPrint(r) && r != '\u2800' &&
+		!unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}
+
 // Report is what a program writes to stderr before it ends: the message on
 // one line, and on a second the command that mends it, or where to look.
 func (e *Error) Report(program string) string {
 	s := program + ": " + e.Error() + "\n"
-	hint := e.Hint
+	hint := e.Hint.Shown()
 	if hint == "" {
-		hint = hints[e.Kind]
+		hint = string(hints[e.Kind])
 	}
 	if hint != "" {
-		s += "hint: " + Line(hint) + "\n"
+		s += "hint: " + hint + "\n"
 	}
 	return s
-}
-
-// Word writes a word as a shell reads it, for a hint that is typed.
-func Word(s string) string {
-	plain := s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.@%+=:,/-", r)
-	})
-	if plain {
-		return s
-	}
-	return "'" + strings.ReplaceAll(Line(s), "'", `'\''`) + "'"
 }

@@ -98,7 +98,7 @@ func (l *Latch) loadLocked() error {
 func read(path string) (*state, error) {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Locked, "it stays locked: %s %w", path, fmt.Errorf(format, args...)).
-			WithHint("rm %s && broker unlock", fault.Word(path))
+			WithHint("rm %s && broker unlock", path)
 	}
 	f, _, err := system.OpenRegular(path, system.NoFollow)
 	switch {
@@ -207,7 +207,7 @@ func (l *Latch) Save() error {
 func (l *Latch) saveLocked() error {
 	err := l.writeLocked()
 	if l.behind = err != nil; err != nil {
-		return fault.New(fault.Failed, "write %s: %w", l.path, err).WithHint("df -h %s", fault.Word(filepath.Dir(l.path)))
+		return fault.New(fault.Failed, "write %s: %w", l.path, err).WithHint("df -h %s", filepath.Dir(l.path))
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (s *Set) exact(name string) (string, bool, error) {
 	}
 	if _, ok := s.known[a.target]; !ok {
 		return "", false, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
-			WithHint("broker profiles alias --remove %s", fault.Word(name))
+			WithHint("broker profiles alias --remove %s", name)
 	}
 	return a.target, true, nil
 }
@@ -165,7 +165,7 @@ func (s *Set) CheckAlias(short string) error {
 	_, known := s.known[short]
 	switch {
 	case known:
-		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).WithHint("broker profiles show %s", fault.Word(short))
+		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).WithHint("broker profiles show %s", short)
 	case short == "default":
 		return fault.New(fault.Usage, "default is what AWS tools take when no profile is named, and cannot be an alias")
 	case strings.HasPrefix(short, "-"):

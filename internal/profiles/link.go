@@ -324,7 +324,7 @@ func contradiction(p profile, chain Chain) error {
 			continue
 		}
 		return fault.New(fault.Config, "%s: profile %q has another %s here than in the registry (%s)", p.aws.origin(key), p.name, key, p.origin()).
-			WithHint("broker profiles show %s", fault.Word(p.name))
+			WithHint("broker profiles show %s", p.name)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (s *Set) Preferred(name string) error {
 		}
 		err := fault.New(fault.Config, "%s: profile %q has a %s here, which AWS tools take before its session in the credentials file", v.origin(key), name, key)
 		if key == keyRoleARN {
-			return err.WithHint("broker profiles link %s", fault.Word(name))
+			return err.WithHint("broker profiles link %s", name)
 		}
 		return err
 	}

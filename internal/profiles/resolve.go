@@ -126,7 +126,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		if !found { // the first name is a known one
 			last := hops[len(hops)-1]
 			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile",
-				last.own.origin(keySourceProfile), name).WithHint("broker add %s", fault.Word(name))
+				last.own.origin(keySourceProfile), name).WithHint("broker add %s", name)
 		}
 		// botocore takes the keys of a source_profile even where it has a role of
 		// its own: serving the role instead would be another account's credentials
@@ -197,7 +197,7 @@ func servable(p profile) error {
 		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
 	}
 	return fault.New(fault.Config, "%s: profile %q has no role_arn, and no source has that name", p.origin(), p.name).
-		WithHint("broker add %s", fault.Word(p.name))
+		WithHint("broker add %s", p.name)
 }
 
 // notServed says whose a profile is that the broker neither serves nor changes.
@@ -215,9 +215,8 @@ func notServed(p profile, key string) error {
 }
 
 func plainKeyError(name string, o Origin) error {
-	w := fault.Word(name)
 	return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; the broker never uses such keys", o, name).
-		WithHint("broker add %s --from-profile %s", w, w)
+		WithHint("broker add %s --from-profile %s", name, name)
 }
 
 // asksFor returns the other profile for which a profile that is defined nowhere
@@ -306,7 +305,7 @@ func readSource(b *block) *registered {
 	r.take(v, keyConfirm, checkConfirm)
 	if r.err == nil && src.AccessKeyID == "" {
 		r.err = fault.New(fault.Config, "%s: source %q has no access_key_id", b.origin, b.name).
-			WithHint("broker add %s", fault.Word(b.name))
+			WithHint("broker add %s", b.name)
 	}
 	src.values, src.err = r.values, r.err
 	return src

@@ -259,7 +259,7 @@ func TestResolveRefuses(t *testing.T) {
 				if !fault.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 700 {
 					t.Fatalf("got %v, want %s: %s", err, tt.kind, tt.want)
 				}
-				if f := fault.Of(err); tt.hint != "" && f.Hint != tt.hint {
+				if f := fault.Of(err); tt.hint != "" && string(f.Hint) != tt.hint {
 					t.Errorf("hint %q, want %q", f.Hint, tt.hint)
 				}
 				if strings.Contains(err.Error(), "\n") {

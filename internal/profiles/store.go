@@ -304,7 +304,7 @@ func (s stamp) refuse(path string, file fileKind) ([]Warning, error) {
 		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.owner)
 	case file == registryFile && perm&0o002 != 0:
 		return nil, fault.New(fault.Config, "%s may be written by anyone (mode %04o)", path, perm).
-			WithHint("chmod 600 %s", fault.Word(path))
+			WithHint("chmod 600 %s", path)
 	case s.owner == me && perm&0o022 != 0:
 		return []Warning{{Origin{path, 0}, fmt.Sprintf("may be written by others (mode %04o); chmod 600 mends it", perm)}}, nil
 	}

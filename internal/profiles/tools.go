@@ -35,8 +35,8 @@ type tool struct {
 	refuses bool
 	// goesOn says that it tries credential_process where the role of the profile leads nowhere.
 	goesOn bool
-	// instead says what to do where it cannot read credential_process; empty where it can.
-	instead string
+	// instead says what to do where it cannot read credential_process; nil where it can.
+	instead func(profile string) string
 }
 
 // A way is one way to credentials that a profile can name.
@@ -76,7 +76,7 @@ var tools = func() []tool {
 		{name: "CDK", order: js3},
 		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true, goesOn: true},
 		{name: "JS SDK 3", order: js3, goesOn: true}, // fromNodeProviderChain (run); CDK and osls build their own chains
-		{name: "Serverless 3", order: serverless, plain: true, instead: "broker exec --mode file %[1]s -- sls deploy --aws-profile %[1]s, or broker publish %[1]s"},
+		{name: "Serverless 3", order: serverless, plain: true, instead: deployOrPublish},
 		{name: "osls 4", order: js3},
 		{name: "Java SDK", order: java},
 		{name: "Go SDK", order: golang},
@@ -84,7 +84,12 @@ var tools = func() []tool {
 }()
 
 // link is how a profile is made one that the AWS tools ask credproc for.
-const link = "broker profiles link %s"
+func link(profile string) fault.Hint { return fault.Hintf("broker profiles link %s", profile) }
+
+func deployOrPublish(profile string) string {
+	return string(fault.Hintf("broker exec --mode file %s -- sls deploy --aws-profile %s", profile, profile)) +
+		", or " + string(fault.Hintf("broker publish %s", profile))
+}
 
 // Tools says for each tool what it does when it is given this profile by its
 // exact name, from what the AWS files say. getenv is the environment of the tool.
@@ -130,9 +135,8 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		}
 		p.aws = view{shared}
 	}
-	word := fault.Word(name)
 	if len(p.aws) == 0 {
-		return FromNobody, "does not know this profile; " + fmt.Sprintf(link, word)
+		return FromNobody, "does not know this profile; " + string(link(name))
 	}
 	for _, w := range t.order {
 		at, ok := p.way(p.aws, w)
@@ -156,12 +160,12 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 			}
 			return FromElse, fmt.Sprintf("uses the keys at %s instead", at)
 		}
-		if t.instead != "" {
-			return FromNobody, "cannot read credential_process; " + fmt.Sprintf(t.instead, word)
+		if t.instead != nil {
+			return FromNobody, "cannot read credential_process; " + t.instead(name)
 		}
 		return s.processVerdict(p, at)
 	}
-	return FromNobody, fmt.Sprintf("finds no credentials in %s; ", p.aws[len(p.aws)-1].origin) + fmt.Sprintf(link, word)
+	return FromNobody, fmt.Sprintf("finds no credentials in %s; %s", p.aws[len(p.aws)-1].origin, link(name))
 }
 
 // processVerdict is for a tool that starts the credential_process.
@@ -187,7 +191,7 @@ func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 	}
 	name := p.aws.text(keySourceProfile)
 	source, _ := s.lookup(name)
-	linkIt := "; " + fmt.Sprintf(link, fault.Word(p.name))
+	linkIt := "; " + string(link(p.name))
 	if o, ok := source.plainKey(); ok {
 		return FromElse, fmt.Sprintf("assumes the role with the plain key at %s, and asks for a code of its own", o)
 	}

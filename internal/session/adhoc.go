@@ -64,7 +64,7 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 	}
 	if len(chain.Roles) == 0 {
 		return chain, fault.New(fault.Usage, "%q is a source, and has no role that could be asked for otherwise", chain.Profile).
-			WithHint("broker explain %s", fault.Word(chain.Profile))
+			WithHint("broker explain %s", chain.Profile)
 	}
 	last := &chain.Roles[len(chain.Roles)-1]
 	last.ExternalID = cmp.Or(a.ExternalID, last.ExternalID)

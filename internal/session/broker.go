@@ -155,7 +155,7 @@ func withPlanHint(err error, profile string) error {
 	}
 	switch f.Kind {
 	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network, fault.Throttled:
-		return f.WithHint("broker explain %s", fault.Word(profile))
+		return f.WithHint("broker explain %s", profile)
 	}
 	return err
 }
@@ -211,7 +211,7 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 
 // needCode says that a person has to give a code, and how.
 func needCode(plan Plan, first Step, format string, args ...any) error {
-	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", fault.Word(plan.Source.Name))
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
 }
 
 // plan is Plan for a request.

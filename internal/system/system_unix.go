@@ -63,7 +63,7 @@ func accessOf(info fs.FileInfo) Access {
 }
 
 // CloseToOthers is the command that leaves a file to us alone, with a mode such as 600.
-func CloseToOthers(file, mode string) string { return "chmod " + mode + " " + file }
+func CloseToOthers[S ~string](file, mode S) S { return "chmod " + mode + " " + file }
 
 // MakePrivate makes a directory that only we can use, but for the umask.
 func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }

@@ -214,13 +214,13 @@ func describe(text string) (syscall.Handle, error) {
 }
 
 // CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
-func CloseToOthers(file, mode string) string {
+func CloseToOthers[S ~string](file, mode S) S {
 	me, _ := self()
 	inherit := ""
 	if mode == "700" { // a directory, with what will be in it
 		inherit = "(OI)(CI)"
 	}
-	return fmt.Sprintf(`icacls %s /inheritance:r /grant:r "*%s:%sF"`, file, me, inherit)
+	return S(fmt.Sprintf(`icacls %s /inheritance:r /grant:r "*%s:%sF"`, file, me, inherit))
 }
 
 // MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in

@@ -377,7 +377,7 @@ func ended(state *os.ProcessState, stderr *lines) error {
 
 // unpack makes the error that the vault process had.
 func (f *answerFault) unpack() error {
-	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: f.Hint, Err: reasons[f.Reason]}
+	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: fault.Hint(f.Hint), Err: reasons[f.Reason]}
 	if !f.Next.IsZero() {
 		e.Err = &mfa.SpentError{Next: f.Next, Damaged: f.Damaged}
 	}

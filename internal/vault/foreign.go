@@ -112,7 +112,7 @@ func (e *errand) adopt(ctx context.Context, own ring) (*answer, error) {
 	}
 	if e.KeyID != "" && e.KeyID != id {
 		return nil, because(fault.Failed, ErrExists, fmt.Sprintf("source %q is the key %s, and the item in %s is %s", e.Source, secret.Tail(e.KeyID), *e.Foreign, secret.Tail(id)),
-			"broker remove "+fault.Word(e.Source))
+			fault.Hintf("broker remove %s", e.Source))
 	}
 	a, err := e.putItem(ctx, own, it)
 	if err != nil {

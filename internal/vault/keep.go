@@ -57,7 +57,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 		}
 	case !e.Replace:
 		return nil, because(fault.Failed, ErrExists, fmt.Sprintf("source %q is in the keyring already, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
-			"broker remove "+fault.Word(e.Source))
+			fault.Hintf("broker remove %s", e.Source))
 	case e.KeepSeed && it.Seed.IsZero():
 		it.Seed = old.Seed
 	}

@@ -142,7 +142,7 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 			return nil, err
 		case err == nil && it.source != "" && !e.Overwrite && !bytes.Equal(data, it.data):
 			return nil, because(fault.Failed, ErrExists, fmt.Sprintf("the keyring %s holds another key for source %q; nothing was copied", e.To, it.source),
-				fmt.Sprintf("broker keyring migrate --to %s --overwrite", e.To))
+				fault.Hintf("broker keyring migrate --to %s --overwrite", e.To))
 		case err == nil:
 			there[it.key] = data
 		}

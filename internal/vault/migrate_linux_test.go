@@ -82,7 +82,7 @@ func TestMigrate(t *testing.T) {
 
 			// Another key over there: refused, and named; then as told.
 			must(t, changeKey(t, other, names[1]))
-			if _, err := file.Migrate(ctx, File, backend, false); !errors.Is(err, ErrExists) || !strings.Contains(fault.Of(err).Hint, "--overwrite") {
+			if _, err := file.Migrate(ctx, File, backend, false); !errors.Is(err, ErrExists) || !strings.Contains(string(fault.Of(err).Hint), "--overwrite") {
 				t.Errorf("over another key: %v", err)
 			}
 			if info, err := other.Describe(ctx, names[1]); err != nil || info.AccessKeyID != otherKeyID {

@@ -28,7 +28,7 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	}
 	if e.KeyID != "" && e.KeyID != it.AccessKeyID {
 		return nil, because(fault.Config, ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but its section names %s",
-			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), "broker add "+fault.Word(e.Source))
+			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), fault.Hintf("broker add %s", e.Source))
 	}
 	keeps := isKept(*e.Call)
 	if keeps && e.Code == "" {
@@ -66,14 +66,14 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 	switch {
 	case call.MFASerial == "" && e.Code != "":
 		return session.Credentials{}, fault.New(fault.Usage, "source %q has no MFA device, so there is nothing to use a code for", e.Source).
-			WithHint("broker mfa set %s --serial ARN", fault.Word(e.Source))
+			WithHint("broker mfa set %s --serial ARN", e.Source)
 	case call.MFASerial == "":
 		return e.sts.Call(ctx, keys, call, secret.String{})
 	case e.Code != "":
 		return e.callWithCode(ctx, keys, call)
 	case seed.IsZero() || !e.UseSeed:
 		return session.Credentials{}, fault.New(fault.LoginNeeded, "%s wants a code of the MFA device %s", e.Source, call.MFASerial).
-			WithHint("broker login %s --code 123456", fault.Word(e.Source))
+			WithHint("broker login %s --code 123456", e.Source)
 	}
 	parsed, err := parsedSeed(seed)
 	if err != nil {
@@ -157,7 +157,7 @@ func (e *errand) claimFault(err error) error {
 	case errors.As(err, &spent):
 		wait := max(time.Until(spent.Next).Round(time.Second), time.Second)
 		f := fault.New(fault.CodeRejected, "%w (in %s)", err, wait)
-		return f.WithHint("broker login %s --code 123456", fault.Word(e.Source))
+		return f.WithHint("broker login %s --code 123456", e.Source)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
 	}

@@ -320,14 +320,6 @@ func FuzzItem(f *testing.F) {
 	})
 }
 
-func TestShellWord(t *testing.T) {
-	for in, want := range map[string]string{"security": "security", "a b": "'a b'", "": "''", "-x": "'-x'", "a'b": `'a'\''b'`, "$(x)": "'$(x)'", "a\nb": "'a b'"} {
-		if got := fault.Word(in); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
-		}
-	}
-}
-
 func TestItemKey(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range []string{"a", "A", "a ", "../a", "a\x00", strings.Repeat("a", 1<<20)} {

@@ -49,7 +49,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-func because(kind fault.Kind, reason error, message, hint string) error {
+func because(kind fault.Kind, reason error, message string, hint fault.Hint) error {
 	return &fault.Error{Kind: kind, Message: message, Hint: hint, Err: reason}
 }
 

@@ -102,10 +102,10 @@ func checkKeyPair(id string, key secret.String) error {
 func load(ctx context.Context, r ring, name string) (item, error) {
 	data, err := r.get(ctx, itemKey(name))
 	if errors.Is(err, errExpired) {
-		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", fault.Word(name))
+		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", name)
 	}
 	if errors.Is(err, errNoItem) {
-		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", fault.Word(name))
+		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", name)
 	}
 	if err != nil {
 		return item{}, err

@@ -236,7 +236,7 @@ func testHostileNames(t *testing.T, b *bed) {
 		source := testSource(name)
 		source.AccessKeyID = ""
 		_, err := c.Open(ctx, source, mfaCall(), secret.String{})
-		if !fault.Is(err, fault.LoginNeeded) || strings.ContainsAny(err.Error()+fault.Of(err).Hint, "\n\x00\x1b") {
+		if !fault.Is(err, fault.LoginNeeded) || strings.ContainsAny(err.Error()+string(fault.Of(err).Hint), "\n\x00\x1b") {
 			t.Errorf("open %q: %v", name, err)
 		}
 		if err := c.Remove(ctx, name); err != nil {

@@ -206,7 +206,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 // failed is the answer for an error, with every secret taken out of its text.
 func failed(err error, hide []string) *answer {
 	f := fault.Of(err)
-	a := &answerFault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: f.Hint, Reason: reasonOf(err)}
+	a := &answerFault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: string(f.Hint), Reason: reasonOf(err)}
 	var spent *mfa.SpentError
 	if errors.As(err, &spent) {
 		a.Next, a.Damaged = spent.Next, spent.Damaged

@@ -413,7 +413,7 @@ func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files,
 		Challenge: r.Challenge, Heritage: r.Heritage}
 	if r.Err != nil {
-		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), fault.Line(r.Err.Hint)}
+		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
 	if c := r.Credential; c != nil {
 		j.Credential = &credentialJSON{
@@ -446,7 +446,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files,
 		Challenge: j.Challenge, Heritage: j.Heritage}
 	if e := j.Error; e != nil {
-		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: e.Hint}
+		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}
 	if c := j.Credential; c != nil {
 		expires, err := time.Parse(time.RFC3339, c.Expiration)
