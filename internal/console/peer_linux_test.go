@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"broker/internal/loopback"
 	"broker/internal/secret"
 )
 
@@ -67,7 +69,7 @@ func TestAnotherUser(t *testing.T) {
 		}
 		return string(out)
 	}
-	if answer := ask(65534); !strings.HasPrefix(answer, "HTTP/1.1 404 ") {
+	if answer := ask(65534); answer != "" {
 		t.Errorf("another user got %q", answer)
 	}
 	// And it was not spent.
@@ -78,9 +80,16 @@ func TestAnotherUser(t *testing.T) {
 }
 
 func TestOurs(t *testing.T) {
-	for _, pair := range [][2]string{{"127.0.0.1:1", "127.0.0.1:2"}, {"[::1]:80", "127.0.0.1:2"}, {"localhost:80", "127.0.0.1:2"}, {"", "127.0.0.1:2"}, {"127.0.0.1:1", ""}} {
-		if ours(pair[0], pair[1]) {
-			t.Errorf("a connection that does not exist is ours: %q", pair)
+	for _, row := range []struct {
+		uid  int
+		err  error
+		want bool
+	}{
+		{os.Getuid(), nil, true}, {0, nil, true}, {os.Getuid() + 1, nil, false},
+		{os.Getuid(), loopback.ErrNobody, false}, {0, loopback.ErrNobody, false}, {0, errors.ErrUnsupported, true},
+	} {
+		if got := ours(row.uid, row.err); got != row.want {
+			t.Errorf("%d, %v: %v", row.uid, row.err, got)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"broker/internal/loopback"
 	"broker/internal/secret"
 )
 
@@ -42,7 +43,7 @@ func NewRedirect(to secret.String) (*Redirect, error) {
 		WriteTimeout:      5 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 	}
-	go func() { _ = r.server.Serve(listener) }()
+	go func() { _ = r.server.Serve(loopback.Listen(listener, ours)) }()
 	return r, nil
 }
 
@@ -90,12 +91,12 @@ func (r *Redirect) close() error {
 }
 
 // ServeHTTP answers the first good request. A page that the browser shows can make it ask anything of loopback under
-// any name, so the host has to be ours; another user can read the path in the browser's arguments, so
-// the connection has to be of this user.
+// any name, so the host has to be ours. Another user can read the path in the browser's arguments, but does
+// not get so far: see ours.
 func (r *Redirect) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	good := req.Method == http.MethodGet && req.Host == r.listener.Addr().String() && req.RequestURI == r.path && ours(req.RemoteAddr, r.listener.Addr().String())
+	good := req.Method == http.MethodGet && req.Host == r.listener.Addr().String() && req.RequestURI == r.path
 	first := false
 	if good {
 		r.once.Do(func() { first = true })

@@ -108,7 +108,9 @@ type endpoints struct {
 	listeners map[int]net.Listener
 	inherited map[int]net.Listener // of the daemon before, until they are listened on
 	taken     map[int]bool         // ports of ours that others listen on
-	said      map[string]time.Time // what was refused to nobody in particular, and when that was recorded
+
+	saying sync.Mutex           // protects said, for which no refusal waits until leases are written
+	said   map[string]time.Time // what was refused to nobody in particular, and when that was recorded
 }
 
 func newEndpoints(d *Daemon) *endpoints {
@@ -241,7 +243,7 @@ func (e *endpoints) listenLocked(port int) error {
 		}
 	}
 	e.listeners[port] = l
-	e.serving.Go(func() { _ = e.server.Serve(ownListener{l, e}) })
+	e.serving.Go(func() { _ = e.server.Serve(loopback.Listen(l, e.own)) })
 	return nil
 }
 
@@ -501,8 +503,8 @@ const sayInterval = time.Minute
 
 // sayable reports whether it is time to record a refusal again.
 func (e *endpoints) sayable(text string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.saying.Lock()
+	defer e.saying.Unlock()
 	if last, ok := e.said[text]; ok && time.Since(last) < sayInterval {
 		return false
 	}

@@ -16,7 +16,6 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
-	"broker/internal/loopback"
 	"broker/internal/session"
 )
 
@@ -56,31 +55,18 @@ func newServer(e *endpoints) *http.Server {
 	return server
 }
 
-// ownListener accepts connections of our own uid. All others are closed without a byte being read or written.
-type ownListener struct {
-	net.Listener
-	e *endpoints
-}
-
-// Accept implements net.Listener.
-func (l ownListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		uid, err := loopback.OwnerOf(conn.RemoteAddr(), conn.LocalAddr())
-		if err == nil && uid == os.Getuid() {
-			return conn, nil
-		}
-		_ = conn.Close()
-		if err != nil {
-			uid = -1
-		}
-		if text := "a connection of another uid, or of a program that has gone, to an endpoint"; l.e.sayable(text) {
-			_ = l.e.d.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
-		}
+// own admits the connections of our own uid. It is asked by several at a time.
+func (e *endpoints) own(uid int, err error) bool {
+	if err == nil && uid == os.Getuid() {
+		return true
 	}
+	if err != nil {
+		uid = -1
+	}
+	if text := "a connection of another uid, or of a program that has gone, to an endpoint"; e.sayable(text) {
+		_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
+	}
+	return false
 }
 
 // A refusal is an answer without credentials.

@@ -1,18 +1,44 @@
-// Package loopback owns the question who is at the other end of a TCP connection
-// over 127.0.0.1, to which any user of the machine can connect. It refuses to guess.
+// Package loopback owns the question whose a socket of loopback is: any user of the machine can connect to
+// 127.0.0.1, and listen there. It refuses to guess.
 package loopback
 
 import (
 	"errors"
 	"net"
+	"net/netip"
 )
 
-// ErrNobody says that no user is known to hold the other end.
-var ErrNobody = errors.New("nobody is known to own the other end of the connection")
+// ErrNobody says that no user is known to hold the socket.
+var ErrNobody = errors.New("nobody is known to own the socket")
 
-// OwnerOf is the uid of whoever holds the other end of a connection over 127.0.0.1,
-// by the list of sockets in proc_net_tcp (Documentation/networking of Linux), or of GetExtendedTcpTable
-// of Windows, where our own is that of os.Getuid, -1, and all others are ErrNobody. A
-// socket that its program has closed is nobody's: the list calls those root's. The error is ErrNobody, or
-// errors.ErrUnsupported where the system does not tell.
-func OwnerOf(remote, local net.Addr) (uid int, err error) { return ownerOf(remote, local) }
+// OwnerOf returns the uid of the user who holds the other end of a connection over loopback, in time that
+// does not grow with the number of sockets of the machine, where the kernel allows that. On Windows our own uid is that of
+// os.Getuid, -1, and all others are ErrNobody. A socket that its program has closed is nobody's: the kernel
+// calls those root's. The error is ErrNobody, or errors.ErrUnsupported where the system does not tell.
+func OwnerOf(conn *net.TCPConn) (uid int, err error) {
+	remote, ok := addrPort(conn.RemoteAddr())
+	local, ok2 := addrPort(conn.LocalAddr())
+	if !ok || !ok2 {
+		return 0, ErrNobody
+	}
+	if uid, err = ownerOf(remote, local); err == nil && !open(conn) {
+		return 0, ErrNobody // what was found may be the next connection from there
+	}
+	return uid, err
+}
+
+// ListenerUID returns the uid of the user whose socket takes connections to an address of loopback: one that
+// listens there, or on all addresses. Whether it still is that user a moment later, it cannot know.
+// The error is ErrNobody where nothing listens, or errors.ErrUnsupported where the system does not tell.
+func ListenerUID(at netip.AddrPort) (uid int, err error) {
+	return listenerUID(netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()))
+}
+
+func addrPort(a net.Addr) (netip.AddrPort, bool) {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()), at.IsValid()
+}

@@ -2,7 +2,9 @@ package loopback
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"unsafe"
 
@@ -34,19 +36,14 @@ type row struct {
 }
 
 // ownerOf is our own uid or an error. A socket of IPv6, as Java has them, is in another list, and nobody's.
-func ownerOf(remote, local net.Addr) (int, error) {
-	far, ok := remote.(*net.TCPAddr)
-	near, ok2 := local.(*net.TCPAddr)
-	if !ok || !ok2 || far.IP.To4() == nil || near.IP.To4() == nil {
-		return 0, ErrNobody
-	}
+func ownerOf(remote, local netip.AddrPort) (int, error) {
 	rows, err := table()
 	if err != nil {
 		return 0, err
 	}
 	for _, r := range rows {
 		// The far end's own entry has its address first.
-		if r.State != established || !is(far, r.Local, r.LocalPort) || !is(near, r.Remote, r.RemotePort) {
+		if r.State != established || end(r.Local, r.LocalPort) != remote || end(r.Remote, r.RemotePort) != local {
 			continue
 		}
 		if ours, err := system.RunsForUs(int(r.PID)); err != nil || !ours {
@@ -57,9 +54,13 @@ func ownerOf(remote, local net.Addr) (int, error) {
 	return 0, ErrNobody
 }
 
-func is(a *net.TCPAddr, ip, port [4]byte) bool {
-	return a.IP.Equal(net.IP(ip[:])) && a.Port == int(binary.BigEndian.Uint16(port[:2]))
+func end(ip, port [4]byte) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4(ip), binary.BigEndian.Uint16(port[:2]))
 }
+
+func listenerUID(netip.AddrPort) (int, error) { return 0, errors.ErrUnsupported }
+
+func open(*net.TCPConn) bool { return true }
 
 // table is the list of all TCP connections over IPv4.
 func table() ([]row, error) {

@@ -1,0 +1,154 @@
+package loopback
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// The kernel is asked about one socket by sock_diag(7), with the structures of linux/inet_diag.h. The answer
+// takes as long among a hundred thousand sockets as among ten.
+const (
+	byFamily    = 20 // SOCK_DIAG_BY_FAMILY
+	established = 1  // TCP_ESTABLISHED of net/tcp_states.h
+	listening   = 10 // TCP_LISTEN
+	lo          = 1  // the interface lo, in every network namespace: LOOPBACK_IFINDEX of net/flow.h
+
+	requestSize = syscall.NLMSG_HDRLEN + 56 // nlmsghdr, inet_diag_req_v2
+	answerSize  = syscall.NLMSG_HDRLEN + 72 // nlmsghdr, inet_diag_msg
+)
+
+// A socket is what the kernel says of one: its two ends, and whose it is.
+type socket struct {
+	state       int
+	local, peer netip.AddrPort
+	uid, inode  int
+}
+
+// works remembers that the kernel has answered. Where it lacks sock_diag it says ENOENT, as it does
+// where there is no such socket.
+var works atomic.Bool
+
+// ask returns the socket that a packet of loopback from peer to local would go to: the one end of a connection, or one that
+// listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
+func ask(local, peer netip.AddrPort) (socket, error) {
+	if !works.Load() {
+		if err := probe(); err != nil {
+			return socket{}, err
+		}
+		works.Store(true)
+	}
+	s, err := query(local, peer)
+	if errors.Is(err, syscall.ENOENT) {
+		err = ErrNobody
+	}
+	return s, err
+}
+
+// probe asks about a socket that is there.
+func probe() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := syscall.Listen(fd, 1); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	here, ok := name.(*syscall.SockaddrInet4)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	_, err = query(netip.AddrPortFrom(netip.AddrFrom4(here.Addr), uint16(here.Port)), netip.AddrPort{})
+	return err
+}
+
+// query sends one request, and reads the answer, which is there when the request has been sent.
+func query(local, peer netip.AddrPort) (socket, error) {
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
+	if err != nil {
+		return socket{}, os.NewSyscallError("socket", err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Sendto(fd, request(local, peer), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return socket{}, os.NewSyscallError("sendto", err)
+	}
+	answer := make([]byte, 4<<10)
+	n, from, err := syscall.Recvfrom(fd, answer, syscall.MSG_DONTWAIT)
+	if err != nil {
+		return socket{}, os.NewSyscallError("recvfrom", err)
+	}
+	if sender, ok := from.(*syscall.SockaddrNetlink); !ok || sender.Pid != 0 {
+		return socket{}, errors.New("sock_diag: not an answer of the kernel")
+	}
+	return parse(answer[:n])
+}
+
+// request writes the question for one socket.
+func request(local, peer netip.AddrPort) []byte {
+	b := make([]byte, requestSize)
+	binary.NativeEndian.PutUint32(b[0:], requestSize)
+	binary.NativeEndian.PutUint16(b[4:], byFamily)
+	binary.NativeEndian.PutUint16(b[6:], syscall.NLM_F_REQUEST)
+	q := b[syscall.NLMSG_HDRLEN:]
+	q[0], q[1] = syscall.AF_INET6, syscall.IPPROTO_TCP
+	put := func(at []byte, a netip.Addr) {
+		if !a.IsValid() {
+			return
+		}
+		long := a.As16()
+		copy(at, long[:])
+	}
+	if local.Addr().Unmap().Is4() {
+		q[0] = syscall.AF_INET
+		put = func(at []byte, a netip.Addr) {
+			if !a.IsValid() {
+				return
+			}
+			short := a.Unmap().As4()
+			copy(at, short[:])
+		}
+	}
+	binary.NativeEndian.PutUint32(q[4:], ^uint32(0)) // any state
+	binary.BigEndian.PutUint16(q[8:], local.Port())
+	binary.BigEndian.PutUint16(q[10:], peer.Port())
+	put(q[12:28], local.Addr())
+	put(q[28:44], peer.Addr())
+	binary.NativeEndian.PutUint32(q[44:], lo)
+	binary.NativeEndian.PutUint64(q[48:], ^uint64(0)) // INET_DIAG_NOCOOKIE
+	return b
+}
+
+// parse reads the answer.
+func parse(b []byte) (socket, error) {
+	if len(b) < syscall.NLMSG_HDRLEN+4 {
+		return socket{}, errors.New("sock_diag: a short answer")
+	}
+	if kind := binary.NativeEndian.Uint16(b[4:]); kind == syscall.NLMSG_ERROR {
+		return socket{}, os.NewSyscallError("sock_diag", syscall.Errno(-int32(binary.NativeEndian.Uint32(b[syscall.NLMSG_HDRLEN:]))))
+	} else if kind != byFamily || len(b) < answerSize {
+		return socket{}, errors.New("sock_diag: an unknown answer")
+	}
+	m := b[syscall.NLMSG_HDRLEN:]
+	end := func(port, at []byte) netip.AddrPort {
+		a := netip.AddrFrom4([4]byte(at[:4]))
+		if m[0] != syscall.AF_INET {
+			a = netip.AddrFrom16([16]byte(at)).Unmap()
+		}
+		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
+	}
+	return socket{
+		state: int(m[1]), local: end(m[4:6], m[8:24]), peer: end(m[6:8], m[24:40]),
+		uid: int(binary.NativeEndian.Uint32(m[64:])), inode: int(binary.NativeEndian.Uint32(m[68:])),
+	}, nil
+}
