@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,4 +221,129 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	b.ReportMetric(1000*p99(beside), "p99-ms")
 	b.ReportMetric(p99(beside)/p99(alone), "x-alone")
+}
+
+// BenchmarkFlood is one request at a time to an endpoint while another user connects to it as often as the
+// name says, each second, or as fast as two clients can. p99-ms is the slowest of each hundred, x-alone how
+// many times that is before and after the flood.
+func BenchmarkFlood(b *testing.B) {
+	if os.Getuid() != 0 {
+		b.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
+	}
+	self := filepath.Join(shared(b), "self")
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(self, program, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	h := many(b, b.TempDir(), 10)
+	e := h.lend(b, wire.Request{Profile: "p0", AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials})
+	host, _ := home(e)
+	once := func() time.Duration {
+		start := time.Now()
+		if status, body := h.call(b, e); status != 200 {
+			b.Fatalf("%d %s", status, body)
+		}
+		return time.Since(start)
+	}
+	p99 := func(of []time.Duration) float64 {
+		slices.Sort(of)
+		return of[(len(of)-1)*99/100].Seconds()
+	}
+	for _, rate := range []int{100, 1000, 0} {
+		name := strconv.Itoa(rate)
+		if rate == 0 {
+			name = "max"
+		}
+		b.Run(name, func(b *testing.B) {
+			var alone, beside []time.Duration
+			for range 500 {
+				alone = append(alone, once())
+			}
+			flood := exec.Command(self, "play-flood", host, strconv.Itoa(rate))
+			flood.Dir = "/"
+			flood.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
+			out, err := flood.StdoutPipe()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := flood.Start(); err != nil {
+				b.Fatal(err)
+			}
+			// It says that it has been going on for some seconds, by when its first connections have left what they leave.
+			line := make([]byte, 100)
+			n, err := out.Read(line)
+			if err != nil {
+				b.Fatal(err)
+			}
+			reached, err := strconv.ParseFloat(strings.TrimSpace(string(line[:n])), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				beside = append(beside, once())
+			}
+			_ = flood.Process.Kill()
+			_ = flood.Wait()
+			for range 500 {
+				alone = append(alone, once())
+			}
+			b.ReportMetric(reached, "connections/s")
+			b.ReportMetric(1000*p99(beside), "p99-ms")
+			b.ReportMetric(p99(beside)/p99(alone), "x-alone")
+		})
+	}
+}
+
+// shared is a directory that other users can look into.
+func shared(b *testing.B) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "broker-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	return dir
+}
+
+// playFlood connects so many times a second until it is killed, as fast as it can if rate is 0, and says after ten seconds
+// how often it did.
+func playFlood(host string, rate int) {
+	var done atomic.Int64
+	connect := func() {
+		conn, err := net.Dial("tcp", host)
+		done.Add(1) // one that was reset at once too
+		if err == nil {
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_, _ = conn.Read(make([]byte, 1)) // until it is closed
+			_ = conn.Close()
+		}
+	}
+	if rate == 0 {
+		for range 2 {
+			go func() {
+				for {
+					connect()
+				}
+			}()
+		}
+	} else {
+		go func() {
+			const turns = 100 // a second
+			for range time.Tick(time.Second / turns) {
+				for range rate / turns {
+					go connect()
+				}
+			}
+		}()
+	}
+	const warm = 10
+	time.Sleep(warm * time.Second)
+	fmt.Println(float64(done.Load()) / warm)
+	select {}
 }

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -491,6 +492,10 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) >= 2 && os.Args[1] == "play-short-lived" {
 		os.Exit(playShortLived(os.Args[2:]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "play-flood" {
+		rate, _ := strconv.Atoi(os.Args[3])
+		playFlood(os.Args[2], rate)
 	}
 	if len(os.Args) == 3 && os.Args[1] == "play-exec" {
 		os.Exit(playExec(os.Args[2]))

@@ -10,7 +10,7 @@ import (
 const (
 	// maxLookups is how many connections may wait for the answer whose they are. The next is accepted when one of
 	// them has it: a flood fills the kernel's queue of connections, and not our descriptors.
-	maxLookups = 256
+	maxLookups = 64
 	// acceptPause is the pause after a failure to accept, such as too many open files.
 	acceptPause = 5 * time.Millisecond
 )

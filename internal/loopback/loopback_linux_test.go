@@ -156,9 +156,11 @@ func TestOwner(t *testing.T) {
 	checkOwner(t, "over an IPv6 socket", accept(), os.Getuid())
 
 	l6, accept6 := listen(t, "tcp6", "[::1]:0")
-	if _, err := net.Dial("tcp6", l6.Addr().String()); err != nil {
+	client6, err := net.Dial("tcp6", l6.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = client6.Close() }()
 	checkOwner(t, "over IPv6", accept6(), os.Getuid())
 }
 
@@ -176,7 +178,8 @@ func TestOwnerOfAnother(t *testing.T) {
 // TestOwnerOfTheNextConnection: one that was reset is nobody's, although a connection of ours has its addresses now.
 func TestOwnerOfTheNextConnection(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
-	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+	// An address that nothing else on the machine connects from, so that the port is free for the next one too.
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77)}, Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return errors.Join(raw.Control(func(fd uintptr) {
 			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
@@ -190,9 +193,11 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 	_ = first.(*net.TCPConn).SetLinger(0) // a reset, so that the port is free at once
 	_ = first.Close()
 	dialer.LocalAddr = first.LocalAddr()
-	if _, err = dialer.Dial("tcp4", l.Addr().String()); err != nil {
+	second, err := dialer.Dial("tcp4", l.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = second.Close() }()
 	next := accept()
 	checkOwner(t, "the next one", next, os.Getuid())
 	if remote, local := ends(dead); next.RemoteAddr().String() != remote.String() {

@@ -1,0 +1,180 @@
+//go:build linux
+
+package loopback
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// guarded is a Listener, and how to connect to it.
+func guarded(t *testing.T, admit func(int, error) bool) (*Listener, func() net.Conn) {
+	t.Helper()
+	inner, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Listen(inner, admit)
+	t.Cleanup(func() { _ = l.Close() })
+	return l, func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+}
+
+// TestListenerDoesNotWait: those whose owner is still looked for do not hold up the one whose owner is known.
+func TestListenerDoesNotWait(t *testing.T) {
+	asked, hold := make(chan bool), make(chan struct{})
+	first := make(chan struct{}, maxLookups-1)
+	for range maxLookups - 1 {
+		first <- struct{}{}
+	}
+	l, dial := guarded(t, func(int, error) bool {
+		select {
+		case <-first:
+			asked <- true
+			<-hold
+			return false
+		default:
+			return true
+		}
+	})
+	defer close(hold)
+	for range maxLookups - 1 {
+		dial()
+		<-asked
+	}
+	mine := dial()
+	conn, err := l.Accept()
+	if err != nil || conn.RemoteAddr().String() != mine.LocalAddr().String() {
+		t.Errorf("got %v, %v", conn, err)
+	}
+}
+
+// TestListenerIsBounded: a flood waits in the kernel, not in descriptors of ours.
+func TestListenerIsBounded(t *testing.T) {
+	asked, hold := make(chan bool, 10*maxLookups), make(chan struct{})
+	l, dial := guarded(t, func(int, error) bool {
+		asked <- true
+		<-hold
+		return true
+	})
+	const flood = 3 * maxLookups
+	for range flood {
+		dial()
+	}
+	for range maxLookups {
+		<-asked
+	}
+	// One more has been accepted at most, and waits for a slot.
+	if n := accepted(t, l.Addr().String()); n > maxLookups+1 {
+		t.Errorf("%d connections are open", n)
+	}
+	close(hold)
+	for range flood { // and each is served in the end
+		if _, err := l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// accepted counts our descriptors of connections that were accepted at an address.
+func accepted(t *testing.T, address string) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		var number int
+		for _, c := range fd.Name() {
+			number = 10*number + int(c-'0')
+		}
+		name, err := syscall.Getsockname(number)
+		here, ok := name.(*syscall.SockaddrInet4)
+		if err != nil || !ok || here.Port != port(t, address) {
+			continue
+		}
+		if _, err := syscall.Getpeername(number); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func port(t *testing.T, address string) int {
+	t.Helper()
+	at, err := net.ResolveTCPAddr("tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.Port
+}
+
+// TestListenerResets: one that is not admitted gets nothing, and leaves nothing in the kernel.
+func TestListenerResets(t *testing.T) {
+	hold := make(chan struct{})
+	l, dial := guarded(t, func(int, error) bool {
+		<-hold
+		return false
+	})
+	conn := dial()
+	close(hold)
+	b, err := io.ReadAll(conn)
+	if len(b) > 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %q, %v", b, err)
+	}
+	remote, local := ends(conn.(*net.TCPConn))
+	if s, err := ask(remote, local); err == nil && s.state != listening {
+		t.Errorf("left behind: %+v", s)
+	}
+	_ = l.Close()
+	if conn, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, %v", conn, err)
+	}
+}
+
+// TestListenerDrains: what was accepted before the end comes out, and then the end.
+func TestListenerDrains(t *testing.T) {
+	asked, hold := make(chan bool), make(chan struct{})
+	l, dial := guarded(t, func(uid int, err error) bool {
+		asked <- true
+		<-hold
+		return err == nil && uid == os.Getuid()
+	})
+	dial()
+	<-asked
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	close(hold)
+	if _, err := l.Accept(); err != nil {
+		t.Error(err)
+	}
+	if conn, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, %v", conn, err)
+	}
+}
+
+// TestListIsNotRead: where the kernel answers about one socket, no connection waits for the list of all.
+func TestListIsNotRead(t *testing.T) {
+	if err := probe(); err != nil {
+		t.Skipf("SKIPPED, NOT PROVEN: there is no sock_diag here: %v", err)
+	}
+	reading.Lock() // which would never come
+	defer reading.Unlock()
+	l, dial := guarded(t, func(uid int, err error) bool { return err == nil && uid == os.Getuid() })
+	dial()
+	if _, err := l.Accept(); err != nil {
+		t.Error(err)
+	}
+}
