@@ -1,24 +1,17 @@
 package latch
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 
-	"golang.org/x/crypto/argon2"
-
 	"broker/internal/secret"
+	"broker/internal/stretch"
 )
 
 // Stretch says how a passphrase is made into a key that takes long to guess: argon2id (RFC 9106).
-type Stretch struct {
-	Salt      []byte `json:"salt"`
-	Passes    uint32 `json:"passes"`
-	MemoryKiB uint32 `json:"memory_kib"`
-	Lanes     uint8  `json:"lanes"`
-}
+type Stretch stretch.Params
 
 // Verifier tells a right proof from a wrong one, and does not hold it: who reads the file has to stretch each guess.
 type Verifier struct {
@@ -26,34 +19,16 @@ type Verifier struct {
 	Sum []byte `json:"sha256"` // of the stretched key
 }
 
-const (
-	saltLength = 16
-	keyLength  = 32
-	// What is taken of others: enough for any sane choice, and no more memory than a program may take.
-	maxPasses = 64
-	maxMemory = 1 << 20
-)
-
-// NewStretch is the second recommended choice of RFC 9106, section 4: 64 MiB, three passes, four lanes.
-func NewStretch() Stretch {
-	salt := make([]byte, saltLength)
-	_, _ = rand.Read(salt) // it never fails: crypto/rand
-	return Stretch{Salt: salt, Passes: 3, MemoryKiB: 64 << 10, Lanes: 4}
-}
+// NewStretch has the parameters of stretch.New.
+func NewStretch() Stretch { return Stretch(stretch.New()) }
 
 // Check refuses what nobody would choose.
-func (s Stretch) Check() error {
-	if len(s.Salt) < 8 || len(s.Salt) > 64 || s.Passes < 1 || s.Passes > maxPasses || s.Lanes < 1 || s.MemoryKiB < 8*uint32(s.Lanes) || s.MemoryKiB > maxMemory {
-		return errors.New("the passphrase cannot be stretched that way")
-	}
-	return nil
-}
+func (s Stretch) Check() error { return stretch.Params(s).Check() }
 
 // Proof stretches a passphrase. It takes the memory and a good part of a second, so it is never called in the daemon:
 // that is given the proof alone, stays small, and never knows the passphrase.
 func (s Stretch) Proof(passphrase secret.String) secret.String {
-	key := argon2.IDKey([]byte(passphrase.Reveal()), s.Salt, s.Passes, s.MemoryKiB, s.Lanes, keyLength)
-	return secret.New(hex.EncodeToString(key))
+	return secret.New(hex.EncodeToString(stretch.Params(s).Key(passphrase.Reveal())))
 }
 
 // Verifier makes the verifier of a proof.
@@ -75,5 +50,5 @@ func (v Verifier) Check() error {
 func (v Verifier) opens(proof secret.String) bool {
 	key, err := hex.DecodeString(proof.Reveal())
 	sum := sha256.Sum256(key)
-	return subtle.ConstantTimeCompare(sum[:], v.Sum) == 1 && err == nil && len(key) == keyLength
+	return subtle.ConstantTimeCompare(sum[:], v.Sum) == 1 && err == nil && len(key) == stretch.KeyLength
 }
