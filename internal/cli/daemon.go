@@ -192,13 +192,13 @@ func remind(log *slog.Logger) func(source string, end time.Time) {
 	}
 }
 
-// fileKeyring keeps the passphrase for the daemon.
+// fileKeyring keeps the key of the file keyring for the daemon.
 type fileKeyring struct{ *vault.Caller }
 
 // Unlock fulfils daemon.Keyring.
-func (k fileKeyring) Unlock(ctx context.Context, passphrase secret.String) error {
-	if !passphrase.IsZero() {
-		k.SetPassphrase(passphrase)
+func (k fileKeyring) Unlock(ctx context.Context, key secret.String) error {
+	if !key.IsZero() {
+		k.SetPassphrase(key)
 	}
 	err := k.Check(ctx)
 	if errors.Is(err, vault.ErrNotCreated) {

@@ -17,7 +17,8 @@ import (
 // change what is stored: those bring a secret that the daemon must never see, so
 // they start the vault themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
-	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State}
+	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State,
+		Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 
 // keyring is the vault as a command uses it.
@@ -56,35 +57,35 @@ func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring,
 	return k, nil
 }
 
-// with is attempt with the keyring in use: a passphrase that was right is given to the daemon, which keeps it from here
-// on, so that it is not asked for again; one that is not running asks when it has to.
+// with is attempt with the keyring in use. The daemon is given the key that a typed passphrase opened, so that nobody is
+// asked again. A daemon that is not running asks when it has to.
 func (k *keyring) with(ctx context.Context, call func() error) error {
-	pass, err := k.attempt(ctx, call)
+	key, err := k.attempt(ctx, call)
 	if err == nil {
-		k.p.tellPassphrase(ctx, pass)
+		k.p.tellKey(ctx, key)
 	}
 	return err
 }
 
-// tellPassphrase gives the daemon the passphrase of the file keyring, if one was typed.
-func (p *program) tellPassphrase(ctx context.Context, typed secret.String) {
-	if !typed.IsZero() {
-		_, _ = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: typed, StayLocked: true})
+// tellKey gives the daemon the key of the file keyring, if a passphrase was typed for it.
+func (p *program) tellKey(ctx context.Context, key secret.String) {
+	if !key.IsZero() {
+		_, _ = p.client.Do(ctx, wire.Request{Verb: wire.Unlock, Passphrase: key, StayLocked: true})
 	}
 }
 
-// attempt runs a call to the keyring. A file keyring that wants its passphrase is
-// asked for on the terminal, at most three times; one that does not exist yet is made. The passphrase that
-// was typed is returned.
-func (k *keyring) attempt(ctx context.Context, call func() error) (pass secret.String, err error) {
+// attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at most
+// three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was typed.
+func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && !k.existing && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// A machine without a person: the file says the passphrase.
 		if err := k.Create(ctx, secret.String{}); err != nil {
-			return pass, err
+			return key, err
 		}
 		err = call()
 	}
+	typed := false
 	for try := 1; k.file && fault.Is(err, fault.KeyringLocked) && hasTerminal() && try <= passphraseTries; try++ {
 		fresh := errors.Is(err, vault.ErrNotCreated)
 		if fresh && k.existing {
@@ -93,20 +94,38 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (pass secret.S
 		if errors.Is(err, vault.ErrWrongPassphrase) {
 			k.p.warn([]string{err.Error()})
 		}
-		var aerr error
-		if pass, aerr = k.askPassphrase(ctx, fresh); aerr != nil {
-			return pass, aerr
+		pass, aerr := k.askPassphrase(ctx, fresh)
+		if aerr != nil {
+			return key, aerr
 		}
+		typed = true
 		if fresh {
 			if cerr := k.Create(ctx, pass); cerr != nil {
-				return pass, cerr
+				return key, cerr
 			}
 		} else {
 			k.SetPassphrase(pass)
 		}
 		err = call()
 	}
-	return pass, err
+	if typed && err == nil {
+		key = k.Key()
+	}
+	return key, err
+}
+
+// keyringKey proves the passphrase of the file keyring, in a vault process, and returns the key that it opens; none if
+// there is no file keyring.
+func (p *program) keyringKey(ctx context.Context, passphrase secret.String) (secret.String, error) {
+	k := p.keyringOf(vault.File)
+	k.SetPassphrase(passphrase)
+	switch err := k.Check(ctx); {
+	case errors.Is(err, vault.ErrNotCreated):
+		return secret.String{}, nil // it is another keyring that is locked; the daemon says so
+	case err != nil:
+		return secret.String{}, err
+	}
+	return k.Key(), nil
 }
 
 // askPassphrase asks for the passphrase, twice where it is a new one.

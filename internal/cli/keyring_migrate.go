@@ -69,7 +69,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	ring := p.keyringOf(to)
 	ring.file = from == vault.File || to == vault.File
 	var copied vault.Copied
-	passphrase, err := ring.attempt(ctx, func() error {
+	key, err := ring.attempt(ctx, func() error {
 		copied, err = ring.Migrate(ctx, from, to, c.Bool("overwrite"))
 		return err
 	})
@@ -85,7 +85,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 		return err
 	}
 	if to == vault.File {
-		p.tellPassphrase(ctx, passphrase)
+		p.tellKey(ctx, key)
 	}
 	// Once more, for what another command stored while the settings named the old one.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {

@@ -11,6 +11,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/latch"
 	"broker/internal/secret"
+	"broker/internal/stretch"
 	"broker/internal/wire"
 )
 
@@ -81,7 +82,8 @@ const (
 	keyringQuestion = "Passphrase of the keyring: "
 )
 
-// unlockDaemon asks for the passphrase of the file keyring and gives it to the daemon, which keeps it until lock.
+// unlockDaemon asks for the passphrase of the file keyring and gives the daemon the key that it opens, which the daemon
+// keeps until lock.
 func (p *program) unlockDaemon(ctx context.Context, refused error) error {
 	return p.unlock(ctx, p.prompter(false), wire.Request{Verb: wire.Unlock, StayLocked: true}, wire.Response{}, refused)
 }
@@ -92,7 +94,7 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 		return fault.Of(err).WithHint("broker unlock --stdin")
 	}
 	for proofs, passphrases := 0, 0; from != nil; {
-		var typed secret.String
+		var typed secret.String // the daemon is never told
 		var aerr error
 		switch {
 		case resp.Challenge != nil && proofs < from.tries():
@@ -104,8 +106,12 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 			if passphrases++; passphrases > 1 {
 				p.warn([]string{err.Error()})
 			}
-			typed, aerr = from.hidden(ctx, keyringQuestion)
-			req.Passphrase = typed
+			if typed, aerr = from.hidden(ctx, keyringQuestion); aerr != nil {
+				return aerr
+			}
+			if req.Passphrase, err = p.keyringKey(ctx, typed); err != nil {
+				continue
+			}
 		default:
 			p.warn(resp.Warnings)
 			return err
@@ -121,15 +127,15 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 
 // proofOf asks for the passphrase for unlock and makes the proof of it, here: the daemon need not know it, nor spend the memory.
 func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret.String, error) {
-	stretch := latch.Stretch(challenge)
-	if err := stretch.Check(); err != nil {
+	s := latch.Stretch(challenge)
+	if err := s.Check(); err != nil {
 		return secret.String{}, fault.New(fault.Failed, "%w", err)
 	}
 	typed, err := from.hidden(ctx, unlockQuestion)
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
-	return stretch.Proof(typed), nil
+	return s.Proof(typed), nil
 }
 
 // changePassphrase sets the passphrase for unlock, or removes it; the one there is has to be given first.
@@ -154,8 +160,11 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 			if err != nil {
 				return err
 			}
-			stretch := latch.NewStretch()
-			v := stretch.Verifier(stretch.Proof(fresh))
+			if why := stretch.Weak(fresh.Reveal()); why != "" {
+				p.warn([]string{"the passphrase for unlock is weak: " + why})
+			}
+			s := latch.NewStretch()
+			v := s.Verifier(s.Proof(fresh))
 			req.Verifier = &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}
 		}
 		resp, err := p.client.Do(ctx, req)

@@ -26,11 +26,11 @@ import (
 	"broker/internal/wire"
 )
 
-// Keyring is what the daemon itself wants of the vault: to keep the passphrase of the
+// Keyring is what the daemon itself wants of the vault: to keep the key of the
 // file backend for it, and to forget it.
 type Keyring interface {
-	// Unlock checks the passphrase and keeps it; with none it checks that the keyring can be read.
-	Unlock(ctx context.Context, passphrase secret.String) error
+	// Unlock checks what opens the file keyring and keeps its key; with nothing it checks that the keyring can be read.
+	Unlock(ctx context.Context, key secret.String) error
 	Forget()
 }
 

@@ -41,7 +41,12 @@ var elsewhere = map[string]string{
 }
 
 var fileBackend = backend{name: File, open: func(_ context.Context, q *request) (ring, error) {
-	return openFile(q.Dir, secret.New(q.Passphrase))
+	r, err := openFile(q.Dir, secret.New(q.Passphrase))
+	if err != nil {
+		return nil, err
+	}
+	r.readOnly = q.Op == opProbe
+	return r, nil
 }}
 
 // Backends are the keyring backends of this platform, in the order in which Probe tries them.

@@ -63,10 +63,11 @@ type Caller struct {
 	// its answer.
 	Notice func(source, line string)
 
-	mu         sync.Mutex
-	passphrase secret.String
-	probed     string
-	offset     time.Duration // AWS's clock minus ours, as the last answer told
+	mu     sync.Mutex
+	opens  secret.String // the file keyring: its passphrase, or the key that an answer gave for it
+	said   int           // how often SetPassphrase was called, see run
+	probed string
+	offset time.Duration // AWS's clock minus ours, as the last answer told
 }
 
 var _ session.Opener = (*Caller)(nil)
@@ -100,14 +101,24 @@ type Trial struct {
 // Works reports whether the backend is there, be it locked.
 func (t Trial) Works() bool { return t.Err == nil || fault.Is(t.Err, fault.KeyringLocked) }
 
-// SetPassphrase keeps the passphrase of the file keyring for the calls that follow.
+// SetPassphrase keeps the passphrase of the file keyring, or what Key returned, for the calls that follow. The first
+// call that a passphrase opens the keyring for replaces it by the key.
 func (c *Caller) SetPassphrase(p secret.String) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.passphrase = p
+	c.opens = p
+	c.said++
 }
 
-// Forget forgets the passphrase.
+// Key is what opens the file keyring for SetPassphrase of another Caller, in this version or an older one: once a call
+// has opened the keyring its key; the passphrase of an old keyring that could not be given a key; empty if neither is known.
+func (c *Caller) Key() secret.String {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opens
+}
+
+// Forget forgets the passphrase and the key.
 func (c *Caller) Forget() { c.SetPassphrase(secret.String{}) }
 
 // Open fulfils session.Opener. Sessions of a source with an MFA device are kept in the keyring; without a code, a
@@ -189,17 +200,13 @@ func (c *Caller) Check(ctx context.Context) error {
 	return err
 }
 
-// Create makes the file keyring with its first passphrase, which becomes that of the Caller. ErrExists if it was made before.
+// Create makes the file keyring with its first passphrase and keeps the key. Notice is told if the passphrase is weak.
+// ErrExists if it was made before.
 func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 	q := &request{Op: opCreate, Backend: File}
 	q.withPassphrase(passphrase)
-	if _, err := c.run(ctx, q); err != nil {
-		return err
-	}
-	if !passphrase.IsZero() {
-		c.SetPassphrase(passphrase)
-	}
-	return nil
+	_, err := c.run(ctx, q)
+	return err
 }
 
 // Probe tries each backend, and says of each whether it can be used or why not. It writes nothing and asks nobody.
@@ -283,8 +290,9 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	}
 	c.mu.Lock()
 	if q.Op != opCreate { // that one brings the new passphrase
-		q.withPassphrase(c.passphrase)
+		q.withPassphrase(c.opens)
 	}
+	said := c.said
 	q.OffsetMS = c.offset.Milliseconds()
 	c.mu.Unlock()
 	if !q.ownFile() {
@@ -302,11 +310,14 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
 	if a.OffsetKnown {
-		c.mu.Lock()
 		c.offset = time.Duration(a.OffsetMS) * time.Millisecond
-		c.mu.Unlock()
 	}
+	if a.Key != "" && c.said == said { // else it was forgotten meanwhile, or another passphrase given
+		c.opens = a.key()
+	}
+	c.mu.Unlock()
 	if a.Fault != nil {
 		return nil, a.Fault.unpack()
 	}

@@ -140,7 +140,7 @@ func TestPutRefuses(t *testing.T) {
 			}
 		})
 	}
-	if entries, _ := os.ReadDir(c.Dir); len(entries) != 2 { // lock and check item
+	if entries, _ := os.ReadDir(c.Dir); len(entries) != 4 { // lock, check item and the key, twice
 		t.Errorf("something was stored: %v", entries)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -14,20 +15,32 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/stretch"
 	"broker/internal/system"
 )
 
 // fileRing wraps the library's file backend, which alone would memorise a wrong passphrase
 // before checking it, truncate files in place and take a directory that is open to others.
 //
-// The directory holds one encrypted file (JWE, PBES2) for each item, the check item that
-// proves the passphrase, a lock file, and a staging directory while a write is under way.
+// The directory holds one encrypted file (JWE) for each item, the key that opens them, sealed with the passphrase (see
+// filekey.go), a lock file, and a staging directory while a write is under way. The check item, which is always there,
+// shows a program that knows nothing of the key that its passphrase is the wrong one.
 type fileRing struct {
-	dir  string
-	pass secret.String
-	// missing is set where the directory or the check item is not there yet.
+	dir   string
+	given secret.String // what came with the request: the passphrase, the key of an earlier answer, or nothing
+	// missing is set where the directory is not there yet.
 	missing bool
-	proved  bool // see prove
+	// readOnly: nothing is sealed with another key than it is.
+	readOnly bool
+
+	proved bool          // see prove, which sets the next four
+	key    secret.String // what opens the items: the key; of an old keyring that cannot be written, the passphrase
+	plain  bool          // there was no key file
+	old    secret.String // the passphrase, which opens items that are not sealed with the key yet
+	found  secret.String // the key, where it was not given and opens every item: the caller may keep it
+
+	held bool              // the lock is ours
+	tell func(line string) // says what does not stop the request
 }
 
 const (
@@ -41,13 +54,13 @@ const (
 var errDamaged = errors.New("it cannot be decrypted or is cut short")
 
 // openFile opens the file backend. It touches nothing; every operation proves the passphrase first.
-func openFile(dir string, pass secret.String) (*fileRing, error) {
-	if err := checkKeyringDir(dir); errors.Is(err, fs.ErrNotExist) {
-		return &fileRing{dir: dir, pass: pass, missing: true}, nil
-	} else if err != nil {
+func openFile(dir string, given secret.String) (*fileRing, error) {
+	err := checkKeyringDir(dir)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
 		return nil, err
 	}
-	return &fileRing{dir: dir, pass: pass}, nil
+	return &fileRing{dir: dir, given: given, missing: missing, tell: func(string) {}}, nil
 }
 
 // checkKeyringDir refuses a directory that others could read or change, or that is not one.
@@ -129,36 +142,42 @@ func readOwn(path string, limit int64) ([]byte, error) {
 }
 
 // library opens the library's backend on a directory. Each use has its own, so that no passphrase is memorised.
-func (r *fileRing) library(dir string) (keyring.Keyring, error) {
+func library(dir string, passphrase secret.String) (keyring.Keyring, error) {
 	return openLibrary(keyring.Config{
 		FileDir:          dir,
-		FilePasswordFunc: func(string) (string, error) { return r.pass.Reveal(), nil },
+		FilePasswordFunc: func(string) (string, error) { return passphrase.Reveal(), nil },
 	}, keyring.FileBackend)
 }
 
-// decrypt reads one item of a directory of ours; errNoItem, errWrongPassphrase or errDamaged say why not.
-func (r *fileRing) decrypt(dir, key string) ([]byte, error) {
+// decrypt reads one item of a directory of ours with the key.
+func (r *fileRing) decrypt(dir, name string) ([]byte, error) {
+	it, err := decryptWith(r.key, dir, name)
+	return it.Data, err
+}
+
+// decryptWith reads one item of a directory of ours; errNoItem, errWrongKey or errDamaged say why not.
+func decryptWith(key secret.String, dir, name string) (keyring.Item, error) {
 	// The library follows symlinks and waits on a fifo, so the file is looked at first; nobody
 	// else can change it, since the directory is ours alone.
-	if _, err := readOwn(filepath.Join(dir, key), maxItemBytes); errors.Is(err, fs.ErrNotExist) {
-		return nil, errNoItem
+	if _, err := readOwn(filepath.Join(dir, name), maxItemBytes); errors.Is(err, fs.ErrNotExist) {
+		return keyring.Item{}, errNoItem
 	} else if err != nil {
-		return nil, err
+		return keyring.Item{}, err
 	}
-	lib, err := r.library(dir)
+	lib, err := library(dir, key)
 	if err != nil {
-		return nil, err
+		return keyring.Item{}, err
 	}
-	found, err := guard(func() (keyring.Item, error) { return lib.Get(key) })
+	found, err := guard(func() (keyring.Item, error) { return lib.Get(name) })
 	switch {
-	case err == nil && found.Key == key:
-		return found.Data, nil
+	case err == nil && found.Key == name:
+		return found, nil
 	case errors.Is(err, keyring.ErrKeyNotFound):
-		return nil, errNoItem
+		return keyring.Item{}, errNoItem
 	case err != nil && strings.Contains(err.Error(), keyUnwrapFailed):
-		return nil, errWrongKey
+		return keyring.Item{}, errWrongKey
 	}
-	return nil, errDamaged
+	return keyring.Item{}, errDamaged
 }
 
 // keyUnwrapFailed is of the AES key wrap of the JWE: another passphrase, or damage within the wrapped key.
@@ -166,105 +185,104 @@ const keyUnwrapFailed = "KeyUnwrap(): integrity check failed"
 
 var errWrongKey = errors.New("it is encrypted with another passphrase")
 
-// prove makes sure that the passphrase is the one of this keyring, before anything is read or
-// written with it. Where the check item was lost or damaged, any item that opens is proof enough:
-// a key that works must stay within reach.
-func (r *fileRing) prove() error {
+// prove makes sure that what came with the request opens this keyring, before anything is read or
+// written with it.
+func (r *fileRing) prove(ctx context.Context) error {
 	if r.proved {
 		return nil
 	}
-	err := r.tryPassphrase()
+	err := r.findKey(ctx)
+	if errors.Is(err, ErrWrongPassphrase) && r.plain {
+		// Another process may have given the keyring its key meanwhile.
+		if f, ferr := readKeyFile(r.dir); ferr == nil && f != nil {
+			err = r.findKey(ctx)
+		}
+	}
 	r.proved = err == nil
 	return err
 }
 
-func (r *fileRing) tryPassphrase() error {
-	if r.missing {
-		return notCreated(r.dir)
-	}
-	data, err := []byte(nil), errNoItem
-	if !r.pass.IsZero() {
-		data, err = r.decrypt(r.dir, checkKey)
-	} else if _, statErr := os.Lstat(filepath.Join(r.dir, checkKey)); statErr == nil {
-		return noPassphrase()
-	}
-	if err == nil && string(data) == checkText {
+// tryPassphrase proves the passphrase of an old keyring, which has no key file. Where the check item was lost or
+// damaged, any item that opens is proof enough: a key that works must stay within reach.
+func (r *fileRing) tryPassphrase(items []string) error {
+	data, err := r.decrypt(r.dir, checkKey)
+	switch {
+	case err == nil && string(data) == checkText:
 		return nil
-	}
-	keys, listErr := r.items()
-	if listErr != nil {
-		return libraryError("list the keyring", listErr)
-	}
-	if len(keys) == 0 && errors.Is(err, errNoItem) {
-		return notCreated(r.dir)
-	}
-	if r.pass.IsZero() {
-		return noPassphrase()
-	}
-	if errors.Is(err, errWrongKey) {
+	case errors.Is(err, errWrongKey):
 		return wrongPassphrase()
 	}
-	for _, key := range keys {
-		if _, err := r.decrypt(r.dir, key); err == nil {
+	items = slices.DeleteFunc(items, func(name string) bool { return name == checkKey })
+	for _, name := range items {
+		if _, err := r.decrypt(r.dir, name); err == nil {
 			return nil
 		}
 	}
-	if len(keys) > 0 {
+	if len(items) > 0 {
 		return wrongPassphrase()
 	}
 	return fault.New(fault.Keyring, "the check item %s of the keyring is damaged: %w", filepath.Join(r.dir, checkKey), err)
 }
 
-// items are the keys of the sources that are stored.
+// items are the names of all that is sealed in the keyring.
 func (r *fileRing) items() ([]string, error) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		return nil, err
 	}
-	var keys []string
+	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), itemPrefix) {
-			keys = append(keys, e.Name())
-		}
+		names = append(names, e.Name())
 	}
-	return keys, nil
+	return ours(names), nil
 }
 
-func (r *fileRing) check(context.Context) error { return r.prove() }
+func (r *fileRing) check(ctx context.Context) error { return r.prove(ctx) }
 
 // asks is false: the passphrase comes with the request.
 func (r *fileRing) asks() bool { return false }
 
-func (r *fileRing) keys(context.Context) ([]string, error) {
-	if err := r.prove(); err != nil {
+func (r *fileRing) keys(ctx context.Context) ([]string, error) {
+	if err := r.prove(ctx); err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(r.dir)
+	items, err := r.items()
 	if err != nil {
 		return nil, libraryError("list the keyring", err)
 	}
-	var keys []string
-	for _, e := range entries {
-		if e.Name() != checkKey {
-			keys = append(keys, e.Name())
-		}
-	}
-	return ours(keys), nil
+	return slices.DeleteFunc(items, func(name string) bool { return name == checkKey }), nil
 }
 
-func (r *fileRing) get(_ context.Context, key string) ([]byte, error) {
-	if err := r.prove(); err != nil {
+func (r *fileRing) get(ctx context.Context, key string) ([]byte, error) {
+	if err := r.prove(ctx); err != nil {
 		return nil, err
 	}
 	data, err := r.decrypt(r.dir, key)
+	if errors.Is(err, errWrongKey) && r.plain {
+		// Another process may have given the keyring its key meanwhile.
+		if err := r.proveAgain(ctx); err != nil {
+			return nil, err
+		}
+		data, err = r.decrypt(r.dir, key)
+	}
+	if errors.Is(err, errWrongKey) && !r.old.IsZero() {
+		var it keyring.Item
+		it, err = decryptWith(r.old, r.dir, key)
+		data = it.Data
+	}
 	if err == nil || errors.Is(err, errNoItem) {
 		return data, err
 	}
 	return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is: %w", filepath.Join(r.dir, key), err)
 }
 
-func (r *fileRing) set(_ context.Context, key, label string, data []byte) error {
-	if err := r.prove(); err != nil {
+func (r *fileRing) proveAgain(ctx context.Context) error {
+	r.proved = false
+	return r.prove(ctx)
+}
+
+func (r *fileRing) set(ctx context.Context, key, label string, data []byte) error {
+	if err := r.prove(ctx); err != nil {
 		return err
 	}
 	if err := r.write(key, label, data); err != nil {
@@ -273,12 +291,12 @@ func (r *fileRing) set(_ context.Context, key, label string, data []byte) error 
 	return nil
 }
 
-func (r *fileRing) remove(_ context.Context, key string) error {
+func (r *fileRing) remove(ctx context.Context, key string) error {
 	// What is not there needs no passphrase to be gone.
 	if _, err := os.Lstat(filepath.Join(r.dir, key)); errors.Is(err, fs.ErrNotExist) && !r.missing && strings.HasPrefix(key, keptPrefix) {
 		return errNoItem
 	}
-	if err := r.prove(); err != nil {
+	if err := r.prove(ctx); err != nil {
 		return err
 	}
 	err := os.Remove(filepath.Join(r.dir, key))
@@ -296,10 +314,11 @@ func (r *fileRing) remove(_ context.Context, key string) error {
 
 // create makes the keyring with its first passphrase. An existing one is refused.
 func (r *fileRing) create(ctx context.Context) error {
-	switch n := len(r.pass.Reveal()); {
-	case n == 0:
-		return noPassphrase()
-	case n > maxPassphrase:
+	passphrase, err := r.passphrase()
+	if err != nil {
+		return err
+	}
+	if len(passphrase.Reveal()) > maxPassphrase {
 		return fault.New(fault.Usage, "the passphrase is longer than %d bytes", maxPassphrase)
 	}
 	if r.missing {
@@ -322,24 +341,79 @@ func (r *fileRing) create(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	keys, err := r.items()
+	items, err := r.items()
 	if err != nil {
 		return libraryError("list the keyring", err)
 	}
-	if _, err := os.Lstat(filepath.Join(r.dir, checkKey)); err == nil || len(keys) > 0 {
+	if len(items) > 0 {
 		return &fault.Error{Kind: fault.Failed, Message: fmt.Sprintf("the keyring in %s has a passphrase already", r.dir), Err: ErrExists}
+	}
+	if r.key, err = r.firstKey(passphrase); err != nil {
+		return fault.New(fault.Keyring, "create the keyring: %w", err)
 	}
 	if err := r.write(checkKey, "broker: proof of the passphrase", []byte(checkText)); err != nil {
 		return fault.New(fault.Keyring, "create the keyring: %w", err)
 	}
-	r.proved = false
-	return r.prove()
+	r.proved, r.found = true, r.key
+	if why := stretch.Weak(passphrase.Reveal()); why != "" {
+		r.tell("the passphrase of the keyring is weak: " + why)
+	}
+	return nil
+}
+
+// firstKey makes the key of a keyring that holds nothing. What an interrupted create left is used if the passphrase
+// opens it, and replaced if not: nothing is sealed with it.
+func (r *fileRing) firstKey(passphrase secret.String) (secret.String, error) {
+	if f, err := readKeyFile(r.dir); err == nil && f != nil {
+		if key, ok := f.open(passphrase); ok {
+			return key, r.placeKeyFile(f)
+		}
+	} else if errors.Is(err, errNewerKeyFile) {
+		return secret.String{}, err
+	}
+	for _, name := range keyFileNames {
+		if err := os.Remove(filepath.Join(r.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return secret.String{}, err
+		}
+	}
+	f, key, err := newKeyFile(passphrase)
+	if err != nil {
+		return secret.String{}, err
+	}
+	return key, r.placeKeyFile(f)
 }
 
 // write lets the library write into a staging directory, reads that back, syncs it and renames it over
 // the old item: a crash at any moment leaves the old item or the new one.
-func (r *fileRing) write(key, label string, data []byte) (err error) {
-	if left, globErr := os.ReadDir(r.dir); globErr == nil { // of a crash; the lock is ours
+func (r *fileRing) write(name, label string, data []byte) error {
+	return r.place(name, func(path string) error {
+		staging := filepath.Dir(path)
+		lib, err := library(staging, r.key)
+		if err != nil {
+			return err
+		}
+		if _, err = guard(func() (struct{}, error) {
+			return struct{}{}, lib.Set(keyring.Item{Key: name, Label: label, Data: data})
+		}); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+		back, err := r.decrypt(staging, name)
+		if err != nil {
+			return fmt.Errorf("read back what was written: %w", err)
+		}
+		if string(back) != string(data) {
+			return errors.New("what was written does not read back the same")
+		}
+		return nil
+	})
+}
+
+// place lets make write a file in a staging directory, syncs it and renames it over the one of that name. The lock is held.
+func (r *fileRing) place(name string, make func(path string) error) error {
+	if left, err := os.ReadDir(r.dir); err == nil { // of a crash; the lock is ours
 		for _, e := range left {
 			if ok, _ := filepath.Match(stagingPattern, e.Name()); ok {
 				_ = os.RemoveAll(filepath.Join(r.dir, e.Name()))
@@ -351,30 +425,14 @@ func (r *fileRing) write(key, label string, data []byte) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(staging) }()
-	lib, err := r.library(staging)
-	if err != nil {
+	staged := filepath.Join(staging, name)
+	if err := make(staged); err != nil {
 		return err
 	}
-	if _, err = guard(func() (struct{}, error) {
-		return struct{}{}, lib.Set(keyring.Item{Key: key, Label: label, Data: data})
-	}); err != nil {
+	if err := syncPath(staged); err != nil {
 		return err
 	}
-	staged := filepath.Join(staging, key)
-	if err = os.Chmod(staged, 0o600); err != nil {
-		return err
-	}
-	if err = syncPath(staged); err != nil {
-		return err
-	}
-	back, err := r.decrypt(staging, key)
-	if err != nil {
-		return fmt.Errorf("read back what was written: %w", err)
-	}
-	if string(back) != string(data) {
-		return errors.New("what was written does not read back the same")
-	}
-	if err = os.Rename(staged, filepath.Join(r.dir, key)); err != nil {
+	if err := os.Rename(staged, filepath.Join(r.dir, name)); err != nil {
 		return err
 	}
 	return syncPath(r.dir)
@@ -397,7 +455,15 @@ func (r *fileRing) lock(ctx context.Context) (func(), error) {
 	if r.missing {
 		return nil, notCreated(r.dir)
 	}
-	return lockFile(ctx, filepath.Join(r.dir, lockName))
+	if r.held { // by the same request
+		return func() {}, nil
+	}
+	free, err := lockFile(ctx, filepath.Join(r.dir, lockName))
+	if err != nil {
+		return nil, err
+	}
+	r.held = true
+	return func() { r.held = false; free() }, nil
 }
 
 // lockFile takes a lock file for this process. The kernel gives it back however the process ends.

@@ -142,10 +142,22 @@ func TestPassphraseFile(t *testing.T) {
 		write("wrong", "wrong\n", 0o600): "wrong passphrase", write("huge", strings.Repeat("x", 70000), 0o600): "larger",
 	} {
 		t.Setenv(passphraseFile, path)
+		c.Forget()
 		err := c.Check(ctx)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v, want %q", filepath.Base(path), err, want)
 		}
+	}
+	// The key that it opened is kept: the file is not read for each call. Lock forgets it.
+	t.Setenv(passphraseFile, good)
+	c.Forget()
+	must(t, c.Check(ctx))
+	t.Setenv(passphraseFile, filepath.Join(dir, "none"))
+	if err := c.Check(ctx); err != nil || !isKey(c.Key()) {
+		t.Errorf("with the key of before: %v", err)
+	}
+	if c.Forget(); c.Check(ctx) == nil {
+		t.Error("the key was not forgotten")
 	}
 	// A passphrase that was given goes first.
 	t.Setenv(passphraseFile, filepath.Join(dir, "wrong"))
@@ -271,10 +283,7 @@ func TestCheckItemLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, ctx := fileCaller(t), t.Context()
-			if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
-				t.Fatal(err)
-			}
+			c, ctx := oldCaller(t, "security"), t.Context()
 			spoil(t, filepath.Join(c.Dir, checkKey))
 			if _, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{}); err != nil {
 				t.Errorf("open: %v", err)
@@ -292,7 +301,7 @@ func TestCheckItemLost(t *testing.T) {
 			}
 		})
 	}
-	c := fileCaller(t)
+	c := oldCaller(t)
 	must(t, os.Truncate(filepath.Join(c.Dir, checkKey), 40))
 	if err := c.Check(t.Context()); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "check item") {
 		t.Errorf("nothing but a damaged check item: %v", err)
@@ -316,6 +325,7 @@ func TestModes(t *testing.T) {
 		must(t, err)
 		for path, want := range map[string]os.FileMode{
 			"a": 0o700, "a/keyring": 0o700, "a/keyring/" + itemKey("security"): 0o600, "a/keyring/" + checkKey: 0o600, "a/keyring/" + lockName: 0o600,
+			"a/keyring/" + keyFileNames[0]: 0o600, "a/keyring/" + keyFileNames[1]: 0o600,
 		} {
 			if info, err := os.Stat(filepath.Join(home, path)); err != nil || info.Mode().Perm() != want {
 				t.Errorf("umask %03o: %s: %v, %v", mask, path, info.Mode(), err)

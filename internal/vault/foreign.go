@@ -149,7 +149,8 @@ func openForeign(ctx context.Context, q *request) (foreignRing, error) {
 // foreignDir is a directory of the library's file backend: one encrypted file for each item, whose name is that
 // of the item with "/" and "%" as %2F and %25.
 type foreignDir struct {
-	fileRing
+	dir   string
+	pass  secret.String
 	files map[string]string // by name
 }
 
@@ -165,7 +166,7 @@ func openForeignDir(dir string, pass secret.String) (foreignRing, error) {
 	if err != nil {
 		return nil, libraryError("list the keyring", err)
 	}
-	r := &foreignDir{fileRing{dir: dir, pass: pass}, map[string]string{}}
+	r := &foreignDir{dir, pass, map[string]string{}}
 	for _, e := range entries {
 		if name, err := url.PathUnescape(e.Name()); err == nil && e.Type().IsRegular() {
 			r.files[name] = e.Name()
@@ -193,7 +194,7 @@ func (r *foreignDir) get(key string) ([]byte, error) {
 	if r.pass.IsZero() {
 		return nil, foreignPassphrase(r.dir, "wants its passphrase")
 	}
-	lib, err := r.library(r.dir)
+	lib, err := library(r.dir, r.pass)
 	if err != nil {
 		return nil, libraryError("open "+r.dir, err)
 	}

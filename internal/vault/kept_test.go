@@ -424,7 +424,7 @@ func TestKeptGoesWithItsSource(t *testing.T) {
 	w.login(dayCall())
 	must(t, w.Remove(t.Context(), "security"))
 	entries, err := os.ReadDir(w.Dir)
-	if err != nil || len(entries) != 2 { // lock and check item
+	if err != nil || len(entries) != 4 { // lock, check item and the key, twice
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 	// And a leftover of a source that is not there.

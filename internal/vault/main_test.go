@@ -21,10 +21,18 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
+	"broker/internal/stretch"
 )
 
 // The test binary is the vault process too, as the shipped binary is.
 func TestMain(m *testing.M) {
+	if os.Getenv("BROKER_TEST_STRETCH") != "real" {
+		newStretch = func() stretch.Params {
+			p := stretch.New()
+			p.Passes, p.MemoryKiB, p.Lanes = 1, 8, 1
+			return p
+		}
+	}
 	if len(os.Args) == 2 && os.Args[1] == "vault" {
 		// Not os.Exit, with which a binary of the race detector sleeps for a second.
 		syscall.Exit(vaultProcess())

@@ -3,6 +3,7 @@ package vault
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"broker/internal/fault"
@@ -50,7 +51,7 @@ type request struct {
 	Dir        string            `json:"dir,omitempty"`
 	StateDir   string            `json:"state_dir,omitempty"`
 	TimeoutMS  int64             `json:"timeout_ms"`
-	Passphrase string            `json:"passphrase,omitempty"`
+	Passphrase string            `json:"passphrase,omitempty"` // of the file keyring, or the key of an earlier answer
 	Source     string            `json:"source,omitempty"`
 	KeyID      string            `json:"access_key_id,omitempty"`
 	SecretKey  string            `json:"secret_access_key,omitempty"`
@@ -85,6 +86,8 @@ type answer struct {
 	Serials     []string           `json:"serials,omitempty"` // of MFA devices
 	Names       []string           `json:"names,omitempty"`   // of keys in a foreign keyring, or of sources that stay
 	Copied      *Copied            `json:"copied,omitempty"`
+	// Key opens the file keyring from then on, in place of the passphrase; empty where that is still needed.
+	Key string `json:"key,omitempty"`
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
@@ -192,20 +195,25 @@ func (a *answer) sealed() secret.String { return secret.New(a.Sealed) }
 
 func (q *request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
 
+func (a *answer) withKey(key secret.String) { a.Key = key.Reveal() }
+
+func (a *answer) key() secret.String { return secret.New(a.Key) }
+
 // parsedSeed reads the seed that a request or an item holds.
 func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
 
 // secrets are the texts of a request that no message may repeat. A short passphrase is not among them: it may be a
 // word of the message, and the gap would tell it.
 func (q *request) secrets() []string {
-	hide := []string{q.SecretKey, q.Seed, q.Code}
-	for _, passphrase := range []string{q.Passphrase, q.ForeignPhrase} {
-		if len(passphrase) >= 16 {
-			hide = append(hide, passphrase)
-		}
-	}
-	return hide
+	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
 }
+
+func long(passphrases ...string) []string {
+	return slices.DeleteFunc(passphrases, func(p string) bool { return len(p) < 16 })
+}
+
+// secrets are the passphrase and the key, as far as they are known.
+func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
 
 func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
 

@@ -95,7 +95,7 @@ func (e *errand) bothRings(ctx context.Context, from ring) (to ring, unlock func
 	}
 	q := *e.request
 	q.Backend = e.To
-	if to, err = openRing(ctx, &q); err != nil {
+	if to, err = e.openRing(ctx, &q); err != nil {
 		return nil, nil, err
 	}
 	locks := []ring{from}

@@ -104,6 +104,7 @@ type errand struct {
 	notices io.Writer
 	hide    []string    // secrets that no message may repeat
 	calling atomic.Bool // the keyring is behind us, AWS is being asked
+	file    *fileRing   // our own file keyring, where the request is about it
 }
 
 // serve runs the request within its deadline. The keyring library takes no context and may wait on a prompt for
@@ -123,8 +124,14 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 			}
 		}()
 		a, err := e.do(ctx)
+		if e.file != nil {
+			e.hide = append(e.hide, e.file.secrets()...)
+		}
 		if err != nil {
 			a = failed(err, e.hide)
+		}
+		if e.file != nil {
+			a.withKey(e.file.found)
 		}
 		a.OffsetMS, a.OffsetKnown = e.sts.ServerOffset().Milliseconds(), e.calling.Load()
 		done <- a
@@ -152,15 +159,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 	if e.Op == opForeignKeys { // it has nothing to do with our own keyring
 		return e.foreignKeys(ctx)
 	}
-	if e.ownFile() && e.Passphrase == "" {
-		pass, err := passphraseFromFile()
-		if err != nil {
-			return nil, err
-		}
-		e.withPassphrase(pass)
-		e.hide = append(e.hide, e.secrets()...)
-	}
-	r, err := openRing(ctx, e.request)
+	r, err := e.openRing(ctx, e.request)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +200,16 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.clear(ctx, r)
 	}
 	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
+}
+
+// openRing is openRing, which also keeps the file keyring for what it finds out.
+func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
+	r, err := openRing(ctx, q)
+	if f, ok := r.(*fileRing); ok {
+		f.tell = e.tell
+		e.file = f
+	}
+	return r, err
 }
 
 // failed is the answer for an error, with every secret taken out of its text.

@@ -91,7 +91,7 @@ const (
 	Login  = "login"  // opens the MFA session of Profile, with Code if there is one
 	Logout = "logout" // forgets the sessions of the source Profile; of all, if empty
 	Lock   = "lock"   // drops everything and refuses Get and Login
-	Unlock = "unlock" // ends Lock, with Proof where that is wanted; Passphrase, if given, is kept for the file keyring
+	Unlock = "unlock" // ends Lock, with Proof where that is wanted; Passphrase, if given, opens the file keyring and its key is kept
 	State  = "state"  // what the daemon holds
 
 	Passphrase = "passphrase" // sets the passphrase that Unlock wants to Verifier, none if that is nil; Proof of the one before
@@ -120,7 +120,9 @@ type Request struct {
 	Client         string // version of the asking program
 	Offset         int    // of State: the first session wanted, since not all may fit into a line
 	Code           secret.String
-	Passphrase     secret.String // of the file keyring
+	// Passphrase opens the file keyring: its key, which the client got for the passphrase. Older clients send the
+	// passphrase itself; an older daemon takes the key for one.
+	Passphrase secret.String
 
 	// Timeout is how long the client waits; the daemon answers before. 0 is for ever.
 	Timeout time.Duration
