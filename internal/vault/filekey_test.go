@@ -1,9 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -604,4 +607,107 @@ func BenchmarkGuess(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/item.Seconds(), "old-guesses/s")
 	b.ReportMetric(float64(b.N)/key.Seconds(), "new-guesses/s")
+}
+
+// TestResealKilled kills the process that seals an old keyring with a key at each system call that changes a file. At any
+// moment the passphrase opens every key, also for a program that cannot write, and the next one ends the work.
+func TestResealKilled(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("strace is not installed, and CI is set")
+		}
+		t.Skip("NOT TESTED: strace is not installed")
+	}
+	calls := []string{"/^rename", "/^unlink", "mkdirat", "write", "fsync", "fchmodat"}
+	if testing.Short() {
+		calls = calls[:1]
+	}
+	stages := map[string]int{}
+	for _, call := range calls {
+		for when, ended := 1, false; !ended; when++ {
+			if when > 200 {
+				t.Fatalf("%s never ends", call)
+			}
+			c := builtKeyring(t)
+			cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+				"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, when), c.Exe, "vault")
+			cmd.Env = environment(os.Environ(), []string{File})
+			cmd.Stdin = bytes.NewReader(written(t, File, c, &request{Op: opCheck}))
+			out, _ := cmd.Output()
+			var a answer
+			ended = json.Unmarshal(out, &a) == nil && a.Fault == nil
+			if ended && a.Key == "" {
+				t.Errorf("%s %d: it came to its end without a key", call, when)
+			}
+			opened, all := sealedWith(t, c.Dir, secret.New(testPassphrase))
+			_, err := os.Stat(filepath.Join(c.Dir, keyFileNames[0]))
+			stages[fmt.Sprintf("%d of %d sealed with the passphrase, key %v", len(opened), len(all), err == nil)]++
+			reader, err := openFile(c.Dir, secret.New(testPassphrase))
+			must(t, err)
+			reader.readOnly = true
+			for _, name := range []string{"security", "other one"} {
+				if _, err := load(t.Context(), reader, name); err != nil {
+					t.Errorf("%s %d: the key of %s is lost: %v", call, when, name, err)
+				}
+			}
+			must(t, c.Check(t.Context()))
+			wantResealed(t, c, 3)
+			must(t, c.SetSeed(t.Context(), "other one", secret.New(testSeed)))
+			if left, _ := filepath.Glob(filepath.Join(c.Dir, stagingPattern)); len(left) > 0 {
+				t.Errorf("%s %d: left behind: %v", call, when, left)
+			}
+		}
+	}
+	t.Log(stages)
+	if len(stages) < 5 {
+		t.Errorf("it was not killed at every stage: %v", stages)
+	}
+}
+
+// TestResealReadOnly: another user's directory that he may only read works as before, with his passphrase.
+func TestResealReadOnly(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: needs root to become another user")
+	}
+	home, err := os.MkdirTemp("/tmp", "nobody")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	must(t, os.Chmod(home, 0o711))
+	exe := filepath.Join(home, "exe")
+	data, err := os.ReadFile(vaultExe(t))
+	must(t, err)
+	must(t, os.WriteFile(exe, data, 0o755))
+	c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state"}
+	copyDir(t, "testdata/old-keyring", c.Dir)
+	must(t, os.WriteFile(filepath.Join(c.Dir, lockName), nil, 0o600))
+	must(t, filepath.WalkDir(home+"/his", func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, 65534, 65534))
+	}))
+	must(t, os.Chmod(c.Dir, 0o500))
+	before := snapshot(t, c.Dir)
+	ask := func() answer {
+		t.Helper()
+		cmd := exec.Command(exe, "vault")
+		cmd.Stdin = bytes.NewReader(written(t, File, c, &request{Op: opDescribe, Source: "security"}))
+		cmd.SysProcAttr = asUser(65534)
+		out, err := cmd.Output()
+		must(t, err)
+		var a answer
+		must(t, json.Unmarshal(out, &a))
+		if a.Fault != nil {
+			t.Errorf("read: %+v", a.Fault)
+		}
+		return a
+	}
+	if a := ask(); a.Key != "" {
+		t.Error("a key was given away that opens nothing")
+	}
+	if after := snapshot(t, c.Dir); after != before {
+		t.Errorf("changed:\n%s\n%s", before, after)
+	}
+	must(t, os.Chmod(c.Dir, 0o700))
+	if a := ask(); a.Key == "" {
+		t.Error("it can be written again, and was not sealed with a key")
+	}
 }
