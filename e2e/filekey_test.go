@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestKeyringPassphraseStaysOut: the daemon keeps the key of the file keyring until it is locked. It is never told the
+// passphrase, be that typed or in a file.
+func TestKeyringPassphraseStaysOut(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: the daemon's memory can be read by root alone")
+	}
+	for what, file := range map[string]bool{"typed": false, "in a file": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			h := demo(t)
+			if pid := h.daemonProcess(); pid != 0 {
+				must(t, kill(pid))
+			}
+			if !file {
+				h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+				if r := h.run("credproc", "product_prod_paul"); r.code != 7 {
+					t.Fatalf("void: nobody was asked for the passphrase: %v", r)
+				}
+				if r := h.runWith("not-the-passphrase-8812\n", "broker", "unlock", "--stdin"); r.code != 7 {
+					t.Errorf("a wrong passphrase: %v", r)
+				}
+				if r := h.runWith(passphrase+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
+					t.Fatal(r)
+				}
+			}
+			holds := func() (key bool) {
+				memory, err := readMemory(h.daemonPID(t))
+				must(t, err)
+				for _, p := range []string{passphrase, "not-the-passphrase-8812"} {
+					if inAny(memory, lookFor(map[string]string{"passphrase": p})) {
+						t.Error("the daemon's memory holds a passphrase")
+					}
+				}
+				return inAny(memory, wanted{"key": []byte("broker-key-1.")})
+			}
+			h.credentials(t, "product_prod_paul")
+			if !holds() {
+				t.Error("void: not even the key was found in the daemon's memory")
+			}
+			// The key is enough: nobody is asked, and no file is read.
+			must(t, os.Rename(filepath.Join(h.dir, "passphrase"), filepath.Join(h.dir, "passphrase.away")))
+			h.ok(t, "broker", "logout")
+			must(t, h.freshCodes())
+			h.credentials(t, "product_prod_paul")
+			// Lock forgets it.
+			h.ok(t, "broker", "lock")
+			if r := h.run("broker", "unlock"); r.code == 0 {
+				t.Errorf("unlocked without the passphrase: %v", r)
+			}
+			holds()
+		})
+	}
+}
+
+// TestOlderClientUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same, and
+// what the daemon keeps is the key.
+func TestOlderClientUnlocks(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	if pid := h.daemonProcess(); pid != 0 {
+		must(t, kill(pid))
+	}
+	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+	if r := h.run("credproc", "product_prod_paul"); r.code != 7 { // starts it
+		t.Fatalf("void: nobody was asked for the passphrase: %v", r)
+	}
+	ask := func(pass string) string {
+		t.Helper()
+		conn, err := net.Dial("unix", h.socket())
+		must(t, err)
+		defer func() { _ = conn.Close() }()
+		_, err = fmt.Fprintf(conn, `{"v":1,"verb":"unlock","passphrase":%q}`+"\n", pass)
+		must(t, err)
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		must(t, err)
+		return line
+	}
+	if answer := ask("wrong-one"); !strings.Contains(answer, "wrong passphrase for the file keyring") {
+		t.Errorf("a wrong passphrase: %s", answer)
+	}
+	if r := h.run("credproc", "product_prod_paul"); r.code != 7 {
+		t.Errorf("unlocked by a wrong passphrase: %v", r)
+	}
+	if answer := ask(passphrase); strings.Contains(answer, "error") {
+		t.Errorf("the right one: %s", answer)
+	}
+	h.credentials(t, "product_prod_paul")
+}
