@@ -13,7 +13,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"broker/internal/testproc"
 )
+
+func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
 // pkg is what `go list -json` says of a package.
 type pkg struct {
@@ -45,6 +49,38 @@ func list(t *testing.T, patterns ...string) []pkg {
 		t.Fatal("go list found no package: the test is void")
 	}
 	return all
+}
+
+// TestTestsLeaveTheTerminal: tests that can start a process run in testproc, so that none of what they start asks on
+// the terminal of the person who runs them. What can start one reaches os/exec, itself or through its package.
+func TestTestsLeaveTheTerminal(t *testing.T) {
+	main := regexp.MustCompile(`(?s)\nfunc TestMain\(m \*testing\.M\) \{.*\bRun\(m\)`)
+	checked := 0
+	for _, p := range list(t, "-test", "./...") {
+		path, _, variant := strings.Cut(p.ImportPath, " [")
+		if !variant || !slices.Contains(p.Deps, "os/exec") {
+			continue
+		}
+		tests, err := filepath.Glob(filepath.Join(p.Dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, name := range tests {
+			src, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || main.Match(src)
+		}
+		if !found {
+			t.Errorf("the tests of %s can start a process: their TestMain has to call testproc.Run", path)
+		}
+		checked++
+	}
+	if checked < 10 {
+		t.Errorf("only %d packages were found: the test is void", checked)
+	}
 }
 
 // TestForbiddenImports: each row names what a package must not reach, directly
@@ -97,6 +133,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/console", sdk, "it leads a browser on; exchange asks for the token"},
 		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
 		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
+		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
 		{"broker/cmd/broker", "testing", "what is for tests alone is in no program"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
 		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},

@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"broker/internal/testproc"
 )
 
 // binaries is the directory of the programs, built once for all tests.
@@ -37,6 +39,9 @@ func TestMain(m *testing.M) {
 }
 
 func runAll(m *testing.M) int {
+	if binaries = os.Getenv("E2E_BINARIES"); binaries != "" { // a run within a test
+		return testproc.Run(m)
+	}
 	dir, err := os.MkdirTemp("", "broker-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -49,7 +54,7 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	binaries = dir
-	return m.Run()
+	return testproc.Run(m)
 }
 
 // build makes the programs as the Makefile does.

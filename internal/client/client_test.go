@@ -25,6 +25,7 @@ import (
 	"broker/internal/paths"
 	"broker/internal/secret"
 	"broker/internal/socket"
+	"broker/internal/testproc"
 	"broker/internal/wire"
 )
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 			_ = os.Unsetenv(name)
 		}
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 func playDaemon(path string) int {

@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/loopback"
 	"broker/internal/secret"
+	"broker/internal/testproc"
 )
 
 // The test binary also plays another user, who has read the address in the browser's arguments.
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) {
 	if address := os.Getenv("CONSOLE_TEST_ADDRESS"); address != "" {
 		os.Exit(stranger(address))
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 // stranger prints the status of one request.

@@ -32,6 +32,7 @@ import (
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
+	"broker/internal/testproc"
 	"broker/internal/wire"
 )
 
@@ -500,7 +501,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "play-exec" {
 		os.Exit(playExec(os.Args[2]))
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 // playDaemon is a daemon with few descriptors, until stdin ends.

@@ -3,11 +3,12 @@
 package exchange
 
 import (
-	"flag"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"broker/internal/testproc"
 )
 
 // TestMain takes away what the machine that runs the tests has in its
@@ -23,7 +24,5 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
-	flag.Parse()
-	_ = flag.Set("test.parallel", "8") // most of it is waiting
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"broker/internal/testproc"
 )
 
 // The test binary also plays the process that holds a secret, and the one of
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 			os.Exit(probe(os.Args[3]))
 		}
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 var jewel = []byte("the crown jewels")

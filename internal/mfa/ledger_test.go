@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"broker/internal/secret"
+	"broker/internal/testproc"
 )
 
 // The test binary is also the process that claims and is killed.
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "claim" {
 		os.Exit(claimProcess(os.Args[2], os.Args[3], os.Args[4]))
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 // claimProcess claims a code and says so, as a vault would send it.

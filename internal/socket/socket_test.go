@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"broker/internal/dial"
+	"broker/internal/testproc"
 )
 
 // The test binary plays other processes too: of another user, or another daemon.
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "play" {
 		os.Exit(play(os.Args[2], os.Args[3:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 // parts are what further files have to play.

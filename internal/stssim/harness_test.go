@@ -16,6 +16,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"broker/internal/testproc"
 )
 
 // The names of the demo organisation that tests use.
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("STSSIM_AS_PROGRAM") == "1" {
 		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 func newDemo(t testing.TB) *Sim {

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +21,7 @@ import (
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/stretch"
+	"broker/internal/testproc"
 )
 
 // The test binary is the vault process too, as the shipped binary is.
@@ -44,9 +44,7 @@ func TestMain(m *testing.M) {
 		syscall.Exit(hardened(os.Args[2]))
 	}
 	lost = loseAnswer()
-	flag.Parse()
-	_ = flag.Set("test.parallel", "4") // much of it is waiting
-	code := m.Run()
+	code := testproc.Run(m)
 	_ = os.RemoveAll(plainDir)
 	os.Exit(code)
 }
