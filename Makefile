@@ -21,7 +21,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test check race bench fuzz soak test-clients deps-clients install clean
+.PHONY: help build build-all vet-all demo test test-long check race bench fuzz soak test-clients deps-clients install clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,8 +51,13 @@ vet-all: ## vet what only macOS and Windows compile
 demo: build ## show it all against a simulated AWS; KEEP=1 ends in a shell
 	@KEEP=$(KEEP) demo/demo.sh
 
-test: ## run the tests; needs nothing but Go
-	$(GO) test ./...
+# docs/testing.md says which test belongs where. Most packages wait more than they compute, so more of them than there
+# are processors run side by side.
+test: ## run the quick tests; needs nothing but Go
+	$(GO) test -p 4 -skip 'Long$$' ./...
+
+test-long: ## run the tests whose names end in Long: rounds, storms, kills, deadlines, every keyring
+	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
 
 check: ## what CI runs first: format, vet, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
@@ -60,8 +65,8 @@ check: ## what CI runs first: format, vet, tests with the race detector
 	$(GO) vet -tags clients,soak ./...
 	$(MAKE) race
 
-race: ## run the tests with the race detector; e2e runs other processes, which it cannot watch
-	$(GO) test -race -short $$($(GO) list ./... | grep -v /e2e)
+race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
+	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)
 
 bench: ## measure; docs/benchmarks.md says what the figures mean
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./e2e ./internal/daemon ./internal/profiles

@@ -83,6 +83,73 @@ func TestTestsLeaveTheTerminal(t *testing.T) {
 	}
 }
 
+// TestEveryTestHasItsTarget: each test belongs to exactly one of `make test`, test-long, test-clients and soak, by the
+// tag of its file and its name, and .ci/run makes each of them. Nothing else leaves a test out: see docs/testing.md.
+func TestEveryTestHasItsTarget(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ci, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, selects := range map[string]string{
+		"check":        "$(MAKE) race",
+		"race":         "-skip 'Long$$'",
+		"test":         "-skip 'Long$$' ./...",
+		"test-long":    "-run 'Long$$' ./...",
+		"test-clients": "-tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...",
+		"soak":         "-tags soak -count 1 -timeout 0 -v -run TestSoak ./e2e",
+	} {
+		rule := regexp.MustCompile(`(?m)^` + target + `:.*\n(\t.*\n)+`).Find(makefile)
+		if !strings.Contains(string(rule), selects) {
+			t.Errorf("make %s does not select its tests by %s", target, selects)
+		}
+		if target != "race" && !regexp.MustCompile(`(?m)^[^#\n]*\bmake `+target+`(\s|$)`).Match(ci) {
+			t.Errorf(".ci/run does not run make %s", target)
+		}
+	}
+	tag, test := regexp.MustCompile(`(?m)^//go:build (.*)$`), regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(t \*testing\.T\)`)
+	long := 0
+	err = filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		tags := ""
+		if m := tag.FindSubmatch(src); m != nil {
+			tags = string(m[1])
+		}
+		clients, soak := strings.Contains(tags, "clients"), strings.Contains(tags, "soak")
+		for _, m := range test.FindAllSubmatch(src, -1) {
+			name := string(m[1])
+			if strings.HasSuffix(name, "Long") {
+				long++
+			}
+			if clients != strings.Contains(name, "Client") {
+				t.Errorf("%s: %s: a name has Client where the file has the tag clients, and nowhere else", path, name)
+			}
+			if soak != strings.HasPrefix(name, "TestSoak") {
+				t.Errorf("%s: %s: a name begins with TestSoak where the file has the tag soak, and nowhere else", path, name)
+			}
+		}
+		if call := "testing." + "Short()"; strings.Contains(string(src), call) {
+			t.Errorf("%s: %s is false everywhere: what takes long has a name that ends in Long", path, call)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if long < 10 {
+		t.Errorf("only %d long tests were found: the test is void", long)
+	}
+}
+
 // TestForbiddenImports: each row names what a package must not reach, directly
 // or through others, and why.
 func TestForbiddenImports(t *testing.T) {
@@ -383,7 +450,7 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build build-all vet-all demo test check race bench fuzz soak test-clients deps-clients install clean") {
+	for _, target := range strings.Fields("help build build-all vet-all demo test test-long check race bench fuzz soak test-clients deps-clients install clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}

@@ -242,10 +242,7 @@ func TestConfigRewritten(t *testing.T) {
 	h := demo(t)
 	other := strings.ReplaceAll(demoConfig, prodRole, devRole)
 	h.credentials(t, "product_prod_paul")
-	rounds := 10000
-	if testing.Short() {
-		rounds = 500
-	}
+	const rounds = 10_000
 	var asked atomic.Int64
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {

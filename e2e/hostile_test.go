@@ -17,8 +17,9 @@ var hostile = []string{
 	strings.Repeat("a", 300), strings.Repeat("é", 200), strings.Repeat("../", 100), "con", "NUL", "default\n", " default", "default ",
 }
 
-// TestHostileNames: whatever a name is, no command runs anything, writes beside its files, or steers the terminal with it.
-func TestHostileNames(t *testing.T) {
+// TestHostileNamesLong: whatever a name is, no command runs anything, writes beside its files, or steers the terminal
+// with it.
+func TestHostileNamesLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	before := tree(t, h)

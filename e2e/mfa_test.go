@@ -517,9 +517,9 @@ func TestTwoDevices(t *testing.T) {
 	h.toldCodes(t, 4)
 }
 
-// TestSecondCodeIsAwaited: two profiles that want a code of one device each, within the same 30 s, and a seed that makes the codes: the
-// second waits for the next one, the person is told how long, and both succeed.
-func TestSecondCodeIsAwaited(t *testing.T) {
+// TestSecondCodeIsAwaitedLong: two profiles that want a code of one device each, within the same 30 s, and a seed that
+// makes the codes: the second waits for the next one, the person is told how long, and both succeed.
+func TestSecondCodeIsAwaitedLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	var config strings.Builder
@@ -548,15 +548,13 @@ func TestSecondCodeIsAwaited(t *testing.T) {
 	h.toldCodes(t, 2)
 }
 
-// TestNoCodeTwiceAfterKill: the daemon is killed while STS has the code and the answer is not there, and the same code is
-// given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it once.
-func TestNoCodeTwiceAfterKill(t *testing.T) {
+// TestNoCodeTwiceAfterKillLong: the daemon is killed while STS has the code and the answer is not there, and the same
+// code is given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it
+// once.
+func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 	t.Parallel()
-	// A device has three codes at the start and one more each 30 s: so many devices as the rounds want.
-	rounds, sources := 12, 6
-	if os.Getenv("CI") == "true" {
-		rounds, sources = 200, 60
-	}
+	// A device has three codes at the start and one more each 30 s: as many devices as the rounds need.
+	const rounds, sources = 200, 60
 	h, serials := many(t, sources)
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":0.3,"times":-1}`))
 	kills, lost := 0, 0

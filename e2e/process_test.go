@@ -30,10 +30,7 @@ func TestNothingStaysBehind(t *testing.T) {
 	for _, p := range allProcesses() {
 		before[p.pid] = true
 	}
-	n := 100
-	if testing.Short() {
-		n = 20
-	}
+	const n = 20
 	for _, argv := range [][]string{{"broker", "version"}, {"broker", "status"}, {"credproc", "--version"}, {"credproc", "product_prod_paul"}, {"broker", "vault"}} {
 		for range n {
 			if r := h.run(argv[0], argv[1:]...); r.code != 0 {
@@ -149,12 +146,9 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
-// TestStoppedDaemon: while the daemon is stopped, a client gives up after its deadline, which is short of the
+// TestStoppedDaemonLong: while the daemon is stopped, a client gives up after its deadline, which is short of the
 // minute that the SDKs give a helper, and says why.
-func TestStoppedDaemon(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 50 s")
-	}
+func TestStoppedDaemonLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")

@@ -34,14 +34,11 @@ func publishingHouse(t *testing.T) *house {
 	return h
 }
 
-// TestPublishedReads: whoever reads the file at any moment reads a whole one, through many renewals.
-func TestPublishedReads(t *testing.T) {
+// TestPublishedReadsLong: whoever reads the file at any moment reads a whole one, through many renewals.
+func TestPublishedReadsLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
-	reads, sessions := 10_000, 6
-	if testing.Short() {
-		reads, sessions = 2_000, 3
-	}
+	const reads, sessions = 10_000, 6
 	seen := map[string]bool{}
 	bare, done := 0, 0
 	for limit := time.Now().Add(2 * patience); (done < reads || len(seen) < sessions) && time.Now().Before(limit); done++ {
@@ -92,14 +89,12 @@ func (h *house) credentialsAre(t *testing.T, want string) {
 	}
 }
 
-// TestPublishedEdits: what the person writes at the same time, by appending and by replacing the file, is all there in the end.
-func TestPublishedEdits(t *testing.T) {
+// TestPublishedEditsLong: what the person writes at the same time, by appending and by replacing the file, is all there
+// in the end.
+func TestPublishedEditsLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
-	edits := 150
-	if testing.Short() {
-		edits = 50
-	}
+	const edits = 150
 	want := ownSection
 	for i := range edits {
 		line := fmt.Sprintf("[mine%d]\nregion = eu-west-1\n", i)
@@ -128,14 +123,11 @@ func TestPublishedEdits(t *testing.T) {
 	h.credentialsAre(t, want)
 }
 
-// TestPublishedCrash: killed at any moment of a renewal, the next start gives the file back as it was.
-func TestPublishedCrash(t *testing.T) {
+// TestPublishedCrashLong: killed at any moment of a renewal, the next start gives the file back as it was.
+func TestPublishedCrashLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
-	rounds := 20
-	if testing.Short() {
-		rounds = 6
-	}
+	const rounds = 20
 	for i := range rounds {
 		pid := h.daemonPID(t)
 		before, err := os.ReadFile(h.awsCredentials())

@@ -19,9 +19,10 @@ import (
 // replacements is how often the daemon is replaced under load.
 const replacements = 20
 
-// TestReplace: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked for once more, a
-// published section stays in its file, and the port of a program that holds on to an endpoint is never closed.
-func TestReplace(t *testing.T) {
+// TestReplaceLong: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked
+// for once more, a published section stays in its file, and the port of a program that holds on to an endpoint is never
+// closed.
+func TestReplaceLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -129,8 +130,8 @@ func (h *house) failed(argv []string) error {
 	return fmt.Errorf("%v: %v", argv, r)
 }
 
-// TestReplaceStopped: a daemon that does not answer is left as it is, and is the daemon once it goes on.
-func TestReplaceStopped(t *testing.T) {
+// TestReplaceStoppedLong: a daemon that does not answer is left as it is, and is the daemon once it goes on.
+func TestReplaceStoppedLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -217,8 +218,9 @@ func olderRole() int {
 	return 0
 }
 
-// TestReplaceOlder: a daemon that is too old to hand over is told to end; clients wait meanwhile. One that does not end is named.
-func TestReplaceOlder(t *testing.T) {
+// TestReplaceOlderLong: a daemon that is too old to hand over is told to end; clients wait meanwhile. One that does not
+// end is named.
+func TestReplaceOlderLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	start := func(deaf string) *exec.Cmd {

@@ -62,9 +62,9 @@ func (h *house) running(t testing.TB, not int) int {
 	return s.PID
 }
 
-// TestEnds, FAULTS 1, 2 and 16: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session that
-// the keyring keeps is asked for once.
-func TestEnds(t *testing.T) {
+// TestEndsLong: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session
+// that the keyring keeps is asked for once.
+func TestEndsLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -83,8 +83,8 @@ func TestEnds(t *testing.T) {
 	h.counted(t, "GetSessionToken", 1)
 }
 
-// TestLeavers, FAULTS 7 and 17: clients that leave before the answer or while it is written harm nobody.
-func TestLeavers(t *testing.T) {
+// TestLeaversLong: clients that leave before the answer or while it is written harm nobody.
+func TestLeaversLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -106,9 +106,9 @@ func TestLeavers(t *testing.T) {
 	}
 }
 
-// TestRemovedAgain, FAULTS 5: the socket, the lock or their directory is removed under the daemon; nobody's request fails, and one
-// daemon is left.
-func TestRemovedAgain(t *testing.T) {
+// TestRemovedAgainLong: the socket, the lock or their directory is removed under the daemon; nobody's request fails,
+// and one daemon is left.
+func TestRemovedAgainLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -143,9 +143,9 @@ func TestRemovedAgain(t *testing.T) {
 	h.counted(t, "GetSessionToken", 1)
 }
 
-// TestStoppedAgain, FAULTS 4: who asks while the daemon is stopped waits, and is answered when it goes on; `status --short` says
-// nothing, as a prompt has to. TestStoppedDaemon is about the deadline of credproc.
-func TestStoppedAgain(t *testing.T) {
+// TestStoppedAgainLong: who asks while the daemon is stopped waits, and is answered when it goes on; `status --short`
+// says nothing, as a prompt has to. TestStoppedDaemonLong is about the deadline of credproc.
+func TestStoppedAgainLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
@@ -173,9 +173,9 @@ func TestStoppedAgain(t *testing.T) {
 	}
 }
 
-// TestIdleCrowd, FAULTS 8 and 14: 2,000 connections on which nothing is said, and a daemon that has no descriptors left for those that are; the good
-// client is answered each time.
-func TestIdleCrowd(t *testing.T) {
+// TestIdleCrowdLong: 2,000 connections on which nothing is said, and a daemon that has no descriptors left for those
+// that are; the good client is answered each time.
+func TestIdleCrowdLong(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ connections, descriptors int }{
 		"2000 idle":          {2000, 8192},
@@ -227,9 +227,10 @@ func descriptorsOf(t testing.TB, pid int) int {
 	return len(list)
 }
 
-// TestLittleMemory, FAULTS 15: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is served by
-// the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that died.
-func TestLittleMemory(t *testing.T) {
+// TestLittleMemoryLong: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is
+// served by the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that
+// died.
+func TestLittleMemoryLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	died := 0

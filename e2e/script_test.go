@@ -18,7 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs testdata/script. Beyond the commands of testscript there are:
+// TestScripts runs testdata/script, and TestScriptsLong testdata/script/long. Beyond the commands of testscript there are:
 //
 //	sim [FLAG…]               starts the simulator; $STS is its URL, $CA its CA with --tls
 //	simstop                   ends it
@@ -42,11 +42,16 @@ import (
 //	until COMMAND             waits until `sh -c COMMAND` succeeds
 //
 // At the end of a script the daemon is stopped; a process that is left fails the test.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+func TestScriptsLong(t *testing.T) { runScripts(t, "testdata/script/long") }
+
+func runScripts(t *testing.T, dir string) {
+	t.Helper()
 	t.Parallel()
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
-			Dir:                 "testdata/script",
+			Dir:                 dir,
 			RequireExplicitExec: true,
 			RequireUniqueNames:  true,
 			Setup:               setupScript,

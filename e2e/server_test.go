@@ -201,8 +201,9 @@ func TestServerRestart(t *testing.T) {
 	}
 }
 
-// TestServerOutlives: a program with the Go SDK works over more than five lifetimes of its sessions, without one failed call.
-func TestServerOutlives(t *testing.T) {
+// TestServerOutlivesLong: a program with the Go SDK works over more than five lifetimes of its sessions, without one
+// failed call.
+func TestServerOutlivesLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "3s")
 	h.env = append(h.env, "E2E_ROLE=poller", "E2E_FOR=17s", "E2E_STS="+h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/", "AWS_EC2_METADATA_DISABLED=true")

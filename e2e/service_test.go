@@ -99,9 +99,9 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 	return s.StartedBy, s.PID
 }
 
-// TestActivation: who connects starts the daemon by way of the service manager's socket, and by no other; it ends with 0, and whoever
-// is there at that moment gets his answer of the next.
-func TestActivation(t *testing.T) {
+// TestActivationLong: who connects starts the daemon by way of the service manager's socket, and by no other; it ends
+// with 0, and whoever is there at that moment gets his answer of the next.
+func TestActivationLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	m := h.manage(t)
@@ -177,9 +177,9 @@ func TestActivation(t *testing.T) {
 	}
 }
 
-// TestActivationAfter: a daemon was started on demand before the service manager's socket came up. It leaves that one where it is,
-// and makes way for the daemon that is started by it; nobody's request fails.
-func TestActivationAfter(t *testing.T) {
+// TestActivationAfterLong: a daemon was started on demand before the service manager's socket came up. It leaves that
+// one where it is, and makes way for the daemon that is started by it; nobody's request fails.
+func TestActivationAfterLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	for round := range 20 {
@@ -244,9 +244,9 @@ func otherBuild(t testing.TB, revision string) string {
 	return program
 }
 
-// TestUpgrade, FAULTS 10 and 19: the program's file is replaced by another version's while requests run, back and forth. None fails, nor
-// does the vault, which the running daemon starts from a file that has gone; status tells both versions.
-func TestUpgrade(t *testing.T) {
+// TestUpgradeLong: the program's file is replaced by another version's while requests run, back and forth. None fails,
+// nor does the vault, which the running daemon starts from a file that has gone; status tells both versions.
+func TestUpgradeLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	// A source whose sessions may be dropped while the crowd uses the other.

@@ -45,14 +45,11 @@ func robotHouse(t *testing.T, lifetime string) *house {
 	return h
 }
 
-// TestShortSessions: with sessions of a few seconds, whoever asks at any moment gets one that works.
-func TestShortSessions(t *testing.T) {
+// TestShortSessionsLong: with sessions of a few seconds, whoever asks at any moment gets one that works.
+func TestShortSessionsLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "3s")
-	length := 30 * time.Second
-	if testing.Short() {
-		length = 10 * time.Second
-	}
+	const length = 30 * time.Second
 	seen := map[string]bool{}
 	calls := 0
 	for end := time.Now().Add(length); time.Now().Before(end); calls++ {
@@ -75,8 +72,8 @@ func TestShortSessions(t *testing.T) {
 	}
 }
 
-// TestOutage: while STS is down, what is valid is served to its end, and not beyond.
-func TestOutage(t *testing.T) {
+// TestOutageLong: while STS is down, what is valid is served to its end, and not beyond.
+func TestOutageLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "12s")
 	first := h.credentials(t, "build")

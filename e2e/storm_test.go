@@ -43,14 +43,11 @@ func together(t *testing.T, h *house, n int, args func(i int) []string) []result
 	return results
 }
 
-// TestThousandAtOnce: 1,000 processes on an empty cache and no daemon are one daemon, one
+// TestThousandAtOnceLong: 1,000 processes on an empty cache and no daemon are one daemon, one
 // GetSessionToken, one AssumeRole and 1,000 equal answers.
-func TestThousandAtOnce(t *testing.T) {
+func TestThousandAtOnceLong(t *testing.T) {
 	h := demo(t)
-	n := 1000
-	if testing.Short() {
-		n = 200
-	}
+	const n = 1000
 	// Long enough that all have asked before the first is answered; short of the
 	// ten seconds that AWS is waited for.
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","delay_seconds":8}`))
@@ -114,14 +111,11 @@ func (h *house) daemonProcess() int {
 	return 0
 }
 
-// TestSixteenDaemons: of 16 started at once on what a crash left behind, one owns the socket; the others
+// TestSixteenDaemonsLong: of 16 started at once on what a crash left behind, one owns the socket; the others
 // say so and exit 0.
-func TestSixteenDaemons(t *testing.T) {
+func TestSixteenDaemonsLong(t *testing.T) {
 	h := newHouse(t)
-	rounds := 20
-	if testing.Short() {
-		rounds = 5
-	}
+	const rounds = 20
 	for round := range rounds {
 		var procs []*exec.Cmd
 		var outs []*bytes.Buffer

@@ -187,7 +187,7 @@ func TestBadFrames(t *testing.T) {
 
 // FAULTS 7: a client that leaves in mid-request harms nobody, and what was
 // fetched for it is there for the next.
-func TestClientLeaves(t *testing.T) {
+func TestCallerLeaves(t *testing.T) {
 	h := start(t)
 	check := calm(t)
 	gate := make(chan struct{})

@@ -186,7 +186,7 @@ func playShortLived(args []string) int {
 }
 
 // Daemons end again and again just when clients come: each of these is answered.
-func TestNobodyMeetsTheEnd(t *testing.T) {
+func TestNobodyMeetsTheEndLong(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "bin")
 	self, err := os.Executable()

@@ -243,10 +243,7 @@ func TestProcessesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rounds := 10
-	if testing.Short() {
-		rounds = 4
-	}
+	const rounds = 10
 	for round := range rounds {
 		dir := t.TempDir()
 		var (
@@ -290,17 +287,18 @@ func startClaim(t *testing.T, exe, dir, c string) (line string, stop func()) {
 }
 
 // TestKilledBetweenClaimAndUse: kill -9 right after the claim, and at any moment of it, never gives a code a second time.
-func TestKilledBetweenClaimAndUse(t *testing.T) {
+func TestKilledBetweenClaimAndUse(t *testing.T) { testKilledClaims(t, 20, 15) }
+
+func TestKilledBetweenClaimAndUseLong(t *testing.T) { testKilledClaims(t, 200, 60) }
+
+func testKilledClaims(t *testing.T, rounds, cuts int) {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	var whole time.Duration // from the start of a process to its claim, on this machine
-	rounds, cuts := 200, 60
-	if testing.Short() {
-		rounds, cuts = 20, 15
-	}
 	for round := range rounds {
 		c := fmt.Sprintf("%06d", round)
 		begin := time.Now()

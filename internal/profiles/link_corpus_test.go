@@ -530,10 +530,7 @@ func TestLinkRandomFiles(t *testing.T) {
 		"role_arn = arn:aws:iam::444455556666:role/x", "role_arn=arn:aws:iam::444455556666:role/y # c", "source_profile = security", "source_profile = security", "source_profile: a", "SOURCE_PROFILE=security ; d",
 		"mfa_serial = GAHT12345678", "external_id = abc", "duration_seconds = 900", "region = eu-west-1", "region =", "s3 =", "  max = 1", "\toutput = json", "  role_arn = arn:aws:iam::444455556666:role/z",
 		"# comment", "  ; comment", "", " ", "garbage", "credential_process = /old/credproc a", "credential_process = credproc b", "credential_process = other", "aws_session_token = x", "sso_session = x"}
-	seeds := 4_000
-	if testing.Short() {
-		seeds = 500
-	}
+	const seeds = 4_000
 	changed := 0
 	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 7))

@@ -33,8 +33,8 @@ func on(c *Caller, backend string) *Caller {
 	return other
 }
 
-// TestMigrate: from the file to each other keyring, and back.
-func TestMigrate(t *testing.T) {
+// TestMigrateLong: from the file to each other keyring, and back.
+func TestMigrateLong(t *testing.T) {
 	for _, backend := range Backends() {
 		if backend == File {
 			continue
@@ -131,9 +131,10 @@ func changeKey(t *testing.T, c *Caller, name string) error {
 	return err
 }
 
-// TestMigrateLocked: a keyring that is locked, and tells nothing of what is in it, is not taken for an empty one, after which
-// another one would be in use without a key. Seen to fail, with nothing copied and no error, without the look in keys.
-func TestMigrateLocked(t *testing.T) {
+// TestMigrateLockedLong: a keyring that is locked, and tells nothing of what is in it, is not taken for an empty one,
+// after which another one would be in use without a key. Seen to fail, with nothing copied and no error, without the
+// look in keys.
+func TestMigrateLockedLong(t *testing.T) {
 	for _, backend := range []string{SecretService, KWallet} {
 		t.Run(backend, func(t *testing.T) {
 			b := beds[backend](t)
@@ -180,9 +181,9 @@ func TestMigrateDamaged(t *testing.T) {
 	}
 }
 
-// TestMigrateKilled: whenever it is killed, the old keyring holds everything, and the same once more ends well; to clear the
-// old one leaves each key in one of the two at least.
-func TestMigrateKilled(t *testing.T) {
+// TestMigrateKilledLong: whenever it is killed, the old keyring holds everything, and the same once more ends well; to
+// clear the old one leaves each key in one of the two at least.
+func TestMigrateKilledLong(t *testing.T) {
 	c, ctx := pair(t, passBed(t)), t.Context()
 	file, other := on(c, File), on(c, Pass)
 	names := []string{"one", "two", "three"}
@@ -197,15 +198,12 @@ func TestMigrateKilled(t *testing.T) {
 	}
 	migrate := func(c *Caller) error { _, err := c.Migrate(ctx, File, Pass, false); return err }
 	whole := run(migrate)
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
+	const rounds = 12
 	for i := range rounds {
 		for _, name := range names {
 			must(t, other.Remove(ctx, name))
 		}
-		cut, cancel := contextAfter(ctx, whole*time.Duration(i)/time.Duration(rounds))
+		cut, cancel := contextAfter(ctx, whole*time.Duration(i)/rounds)
 		_, _ = file.Migrate(cut, File, Pass, false)
 		cancel()
 		if after := snapshot(t, c.Dir); after != before {
@@ -219,7 +217,7 @@ func TestMigrateKilled(t *testing.T) {
 		}
 	}
 	for i := range rounds {
-		cut, cancel := contextAfter(ctx, whole*time.Duration(i)/time.Duration(rounds))
+		cut, cancel := contextAfter(ctx, whole*time.Duration(i)/rounds)
 		_, _ = file.Clear(cut, File, Pass)
 		cancel()
 		for _, name := range names {

@@ -23,6 +23,8 @@ import (
 // bed is a keyring of a test's own, unlocked. What is nil a keyring does not have, or not in a way that a test can bring about.
 type bed struct {
 	backend string
+	// thorough tests try every moment and every name, others a few.
+	thorough bool
 	// caller is a new way to it.
 	caller func(t *testing.T) *Caller
 	// lock closes it, with nobody there to open it; unlock opens it again.
@@ -48,18 +50,20 @@ type bed struct {
 // beds are how to make the keyrings that can be tested here; those of one system are in files of it.
 var beds = map[string]func(*testing.T) *bed{File: fileBed}
 
-// TestKeyrings is the one suite of behaviour, over every keyring.
-func TestKeyrings(t *testing.T) {
-	for _, backend := range Backends() {
+// TestKeyrings is the one suite of behaviour, over the keyring that needs nothing but us.
+func TestKeyrings(t *testing.T) { testKeyrings(t, false, File) }
+
+// TestKeyringsLong is the suite over every keyring, with writers killed at every moment.
+func TestKeyringsLong(t *testing.T) { testKeyrings(t, true, Backends()...) }
+
+func testKeyrings(t *testing.T, thorough bool, backends ...string) {
+	for _, backend := range backends {
 		make := beds[backend]
 		if make == nil {
 			t.Logf("NOT TESTED: %s has no bed", backend)
 			continue
 		}
 		t.Run(backend, func(t *testing.T) {
-			if testing.Short() && backend != File {
-				t.Skip("for its service and its programs take `make test`")
-			}
 			for _, behaviour := range []struct {
 				name string
 				test func(*testing.T, *bed)
@@ -79,7 +83,11 @@ func TestKeyrings(t *testing.T) {
 				{"slow", testSlow},
 				{"try", testTry},
 			} {
-				t.Run(behaviour.name, func(t *testing.T) { behaviour.test(t, make(t)) })
+				t.Run(behaviour.name, func(t *testing.T) {
+					b := make(t)
+					b.thorough = thorough
+					behaviour.test(t, b)
+				})
 			}
 		})
 	}
@@ -218,7 +226,7 @@ func testSealedIn(t *testing.T, b *bed) {
 func testHostileNames(t *testing.T, b *bed) {
 	c, ctx := b.caller(t), t.Context()
 	names := []string{"../../etc/passwd", "a/b", "$(touch /tmp/x)", "-rf", "a\nb", "a\x00b", "\x1b[31m", "'; rm", "ü", strings.Repeat("n", 900), ".", "CON", "a b"}
-	if testing.Short() {
+	if !b.thorough {
 		names = names[:6]
 	}
 	for i, name := range names {
@@ -393,7 +401,7 @@ func testKilled(t *testing.T, b *bed) {
 	}
 
 	crash := b.crash
-	if testing.Short() && len(crash) > 0 {
+	if !b.thorough && len(crash) > 0 {
 		crash = map[string]int{"/^rename": crash["/^rename"], "/^unlink": min(crash["/^unlink"], 3), "/^wait": crash["/^wait"]} // before and after the one that counts
 	}
 	if _, err := exec.LookPath("strace"); err != nil && len(crash) > 0 {
@@ -425,9 +433,9 @@ func testKilled(t *testing.T, b *bed) {
 	start := time.Now()
 	put(t, c, key(0))
 	whole := time.Since(start)
-	random := 40
-	if testing.Short() {
-		random = 8
+	random := 8
+	if b.thorough {
+		random = 40
 	}
 	for i := range random {
 		round(fmt.Sprintf("random %d", i), func(next Key) {
