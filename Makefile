@@ -91,7 +91,7 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 		awscli python3-boto3 dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
 		rclone s3cmd restic \
-		pass gnupg git keyutils libkf5wallet-bin systemd
+		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \

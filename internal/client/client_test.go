@@ -214,7 +214,7 @@ func TestNoAnswerAtAll(t *testing.T) {
 		before, start := asked.Load(), time.Now()
 		_, err := c.Do(ctx, wire.Request{Verb: wire.Ping})
 		cancel()
-		if took := time.Since(start); took < 150*time.Millisecond || took > 5*time.Second {
+		if took := time.Since(start); took < 150*time.Millisecond || took > 40*time.Second { // its own deadline is 50 s
 			t.Errorf("%s: gave up after %v", name, took)
 		}
 		if f := fault.Of(err); f == nil || f.Kind != tt.kind || f.Message != tt.message {
