@@ -128,6 +128,7 @@ func (p *program) app() *cli.App {
 	}
 	for _, c := range app.Commands {
 		finish(c)
+		p.guard(c, c.Name)
 	}
 	return app
 }

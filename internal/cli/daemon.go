@@ -107,6 +107,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	if err != nil {
 		return daemonError(p, err)
 	}
+	lock := p.lockPlaces()
 	d := daemon.New(daemon.Config{
 		Socket:  p.paths.Socket,
 		Files:   files,
@@ -121,7 +122,8 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Overlays:  p.paths.Overlays(),
 		Published: p.paths.Published(),
 
-		Latch:     latch.New(p.paths.Latch()),
+		Latch:     latch.New(lock.File),
+		Places:    lock,
 		Events:    logind.Watch,
 		BootTime:  bootTime(),
 		StartedBy: place.startedBy,

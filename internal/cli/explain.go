@@ -13,7 +13,6 @@ import (
 
 	"broker/internal/client"
 	"broker/internal/fault"
-	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -90,7 +89,7 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	// A running one alone: to look is not to use.
 	status, err := p.client.Status(ctx)
 	switch {
-	case errors.Is(err, client.ErrNone) && latch.Peek(p.paths.Latch()): // as the next one will be
+	case errors.Is(err, client.ErrNone) && p.lockWritten() != nil: // as the next one will be
 		out.Daemon = daemonLocked
 	case errors.Is(err, client.ErrNone):
 		out.Daemon = daemonNone

@@ -126,7 +126,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 				f = f.WithHint("broker import %s", key.Profile)
 			}
 			failed = append(failed, fault.New(f.Kind, "%s was left in %s: %w", key.Profile, key.Origin.File, err).WithHint("%s", f.Hint))
-			if ctx.Err() != nil || f.Kind == fault.NotConfirmed {
+			if ctx.Err() != nil || f.Kind == fault.NotConfirmed || f.Kind == fault.Locked {
 				break
 			}
 			continue
@@ -293,7 +293,7 @@ func (i *importing) device(ctx context.Context, key found, endpoint profiles.End
 		return "", nil
 	case err == nil && len(serials) == 1:
 		return serials[0], nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, fault.Is(err, fault.Locked):
 		return "", err
 	}
 	// Many users may not list their devices without a code.
@@ -494,6 +494,10 @@ func (i *importing) undo(ctx context.Context) error {
 		t := all[len(all)-1]
 		exact := true
 		err := editFile(t.File, "", func(src []byte) (dst []byte, err error) {
+			// The answer may have taken long, and so may another program that holds the file.
+			if err := i.p.refuseLocked(ctx); err != nil {
+				return nil, err
+			}
 			if digest(src) == t.Before {
 				return src, nil // this far an undo, or an import, came before
 			}

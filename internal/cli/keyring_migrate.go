@@ -90,8 +90,11 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	// Once more, for what another command stored while the settings named the old one.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
 		again := fault.Hintf("broker keyring migrate --from %s --to %s", from, to)
-		if errors.Is(err, vault.ErrExists) {
+		switch {
+		case errors.Is(err, vault.ErrExists):
 			again += " --overwrite"
+		case fault.Is(err, fault.Locked):
+			again = "broker unlock && " + again
 		}
 		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).WithHint("%s", again)
 	}
@@ -113,6 +116,9 @@ func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyri
 		}
 	}
 	left, err := ring.Clear(ctx, from, to)
+	if fault.Is(err, fault.Locked) {
+		again = "broker unlock && " + again
+	}
 	if err != nil {
 		return fault.New(fault.Of(err).Kind, "%s is in use, but the old keys in %s were not all deleted: %w", to, from, err).WithHint("%s", again)
 	}

@@ -22,6 +22,9 @@ func (p *program) pickProfile(ctx context.Context, usage error) (string, error) 
 	if !hasTerminal() {
 		return "", usage
 	}
+	if err := p.refuseLocked(ctx); err != nil {
+		return "", err
+	}
 	set, err := p.set()
 	if err != nil {
 		return "", err

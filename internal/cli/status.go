@@ -12,7 +12,6 @@ import (
 
 	"broker/internal/client"
 	"broker/internal/fault"
-	"broker/internal/latch"
 	"broker/internal/prompt"
 	"broker/internal/secret"
 	"broker/internal/version"
@@ -65,13 +64,13 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	if errors.Is(err, client.ErrNone) {
 		if asJSON {
-			if jerr := p.printJSON(map[string]any{"running": false, "locked": latch.Peek(p.paths.Latch())}); jerr != nil {
+			if jerr := p.printJSON(map[string]any{"running": false, "locked": p.lockWritten() != nil}); jerr != nil {
 				return jerr
 			}
 		} else {
 			p.say("daemon    not running; it is started when it is needed")
-			if latch.Peek(p.paths.Latch()) {
-				p.say("locked    yes; broker unlock")
+			if err := p.lockWritten(); err != nil {
+				p.say("locked    yes; %s", fault.Of(err).Hint)
 			}
 		}
 	}

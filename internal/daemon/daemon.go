@@ -60,6 +60,7 @@ type Config struct {
 	Published string // file that says which sessions stand in the shared credentials file
 
 	Latch    *latch.Latch         // not loaded yet
+	Places   latch.Places         // of the Latch; Moved is taken over by it
 	Events   Events               // what lock_on names; nil for nothing
 	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
 
@@ -155,6 +156,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.comeUp()
+	defer d.leave()
 	d.inherit()
 	d.endpoints.adopt(requests)
 	d.life = requests
@@ -230,7 +232,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 	}
 }
 
-// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse, a latch that could
+// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse, another daemon's lock, a latch that could
 // not be written, and the originals of the files of commands.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
@@ -252,6 +254,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		}
 		d.followSettings(ctx)
 		d.lockIfUnused()
+		d.lockAsOthers()
 		d.saveLatch()
 		d.overlays.look()
 	}

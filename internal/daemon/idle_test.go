@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"broker/internal/client"
+	"broker/internal/latch"
 	"broker/internal/paths"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -86,15 +87,15 @@ func TestNoExit(t *testing.T) {
 			}
 		}},
 		{"that it is locked is not written down", registry, func(t *testing.T, h *house) func() {
-			file := filepath.Join(filepath.Dir(filepath.Dir(h.path)), "lock.json")
-			if err := os.Mkdir(file, 0o700); err != nil {
+			dir := filepath.Dir(h.Latch.Path())
+			if err := os.Rename(dir, dir+".away"); err != nil {
 				t.Fatal(err)
 			}
 			if h.Latch.Lock() == nil {
 				t.Fatal("it was")
 			}
 			return func() {
-				if err := os.Remove(file); err != nil {
+				if err := os.Rename(dir+".away", dir); err != nil {
 					t.Error(err)
 				}
 			}
@@ -111,6 +112,7 @@ func TestNoExit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := build(t, t.TempDir(), tt.registry)
+			h.Latch = latch.New(filepath.Join(t.TempDir(), "lock.json"))
 			h.Broker.Lock()
 			h.run(t)
 			release := tt.hold(t, h)

@@ -22,7 +22,11 @@ import (
 const (
 	reasonAsked  = "asked"
 	reasonUnused = "unused"
+	reasonOther  = "elsewhere" // another daemon of this home was locked
 )
+
+// awaitTimeout is how long `broker lock` waits for the other daemons of this home. Each looks once in a watchInterval.
+const awaitTimeout = 5 * time.Second
 
 // Events calls lock, with the reason, for each of the events in on until ctx ends, and trouble with why it cannot tell
 // of them now, nil once it can: logind.Watch.
@@ -33,6 +37,9 @@ type locking struct {
 	mu    sync.Mutex   // one lock or unlock at a time
 	count atomic.Int64 // of locks, so that an unlock notices one that came while it asked the keyring
 	gate  sync.RWMutex // held for reading while something is handed out
+
+	watch   *latch.Watch            // of every file that can say that it is locked
+	attends atomic.Pointer[os.File] // held while something may be handed out, see latch.Attend
 
 	after  atomic.Int64 // lock_after, in nanoseconds
 	unused struct {
@@ -49,12 +56,49 @@ type locking struct {
 
 // comeUp is locked again if the daemon before was. It is called before anything is served.
 func (d *Daemon) comeUp() {
+	d.locking.watch = latch.NewWatch(append([]string{d.Latch.Path()}, d.Places.Others()...)...)
 	if err := d.Latch.Load(); err != nil {
 		d.Log.Error("locked", "err", err)
 	}
-	if d.Latch.Locked() {
+	if err := d.adopt(); err != nil {
+		d.Log.Error("lock", "err", err)
+	}
+	d.attend()
+	if d.Latch.Locked() || d.locking.watch.Locked() != "" {
 		d.Broker.Lock()
+		d.leave()
 		d.Log.Info("locked, as it was before")
+	}
+}
+
+// adopt takes over what an earlier version wrote.
+func (d *Daemon) adopt() error {
+	if d.Places.Moved == "" {
+		return nil
+	}
+	return d.Latch.Adopt(d.Places.Moved)
+}
+
+// attend tells the other daemons of this home that something may be handed out here, until leave.
+func (d *Daemon) attend() {
+	if old := d.locking.attends.Swap(d.Latch.Attend()); old != nil {
+		_ = old.Close()
+	}
+}
+
+func (d *Daemon) leave() {
+	if f := d.locking.attends.Swap(nil); f != nil {
+		_ = f.Close()
+	}
+}
+
+// lockAsOthers locks if another daemon of this home was told to.
+func (d *Daemon) lockAsOthers() {
+	if d.Broker.Locked() {
+		return
+	}
+	if path := d.locking.watch.Locked(); path != "" {
+		d.lockItself(reasonOther, path+" says so")
 	}
 }
 
@@ -70,6 +114,9 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	// What is being handed out had passed the last look before the lock.
 	d.locking.gate.Lock()
 	d.locking.gate.Unlock() //nolint:staticcheck // waiting is all
+	if left == nil {
+		d.leave() // else those who wait for us are told that something is left
+	}
 	return kept, left
 }
 
@@ -89,10 +136,14 @@ func (d *Daemon) lockItself(reason, message string) {
 }
 
 // lock is the verb.
-func (d *Daemon) lock(_ context.Context, c call) (wire.Response, error) {
+func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
 	kept, left := d.lockLocked()
+	d.leave()
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	defer cancel()
+	left = errors.Join(left, d.Latch.AwaitOthers(ctx))
 	d.recordReason("lock", reasonAsked, c, nil)
 	var resp wire.Response
 	if kept != nil {
@@ -109,6 +160,7 @@ func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 }
 
 func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
+	d.lockAsOthers()
 	// Not within a lock that is counted and has not locked yet: that would look like one that needs no passphrase.
 	d.locking.mu.Lock()
 	before, locked := d.locking.count.Load(), d.Broker.Locked()
@@ -118,9 +170,16 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 	case c.req.StayLocked:
 		return wire.Response{}, lockedFault()
 	default:
+		if err := d.adopt(); err != nil {
+			return wire.Response{}, err
+		}
 		if err := d.Latch.Try(c.req.Proof); err != nil {
 			return d.challenge(err), err
 		}
+	}
+	// Of another home: that one's passphrase, if it has one, was not asked for.
+	if err := d.Places.RefuseKnown(); err != nil {
+		return wire.Response{}, err
 	}
 	if err := d.Keyring.Unlock(ctx, c.req.Passphrase); err != nil {
 		return wire.Response{}, err
@@ -129,19 +188,30 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 	defer d.locking.mu.Unlock()
 	if d.locking.count.Load() != before {
 		d.Keyring.Forget() // it may have been kept after the lock had it forgotten
-		return wire.Response{}, fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
+		return wire.Response{}, lockedAgain()
 	}
 	if c.req.StayLocked {
 		return wire.Response{}, nil
 	}
-	var resp wire.Response
-	if err := d.Latch.Unlock(); err != nil {
-		resp.Warnings = []string{"it is unlocked, but a daemon that starts anew will be locked: " + fault.Line(err.Error())}
+	if locked {
+		// The file counts for every vault process, so it comes first, and an unlock that cannot be written is none.
+		if err := d.Latch.Unlock(); err != nil {
+			return wire.Response{}, err
+		}
+		d.attend()
+		if d.locking.watch.Locked() != "" {
+			d.leave()
+			return wire.Response{}, lockedAgain()
+		}
+		d.Broker.Unlock()
 	}
 	d.lastUse.Store(time.Now().Unix())
-	d.Broker.Unlock()
 	d.publishing.nudge()
-	return resp, nil
+	return wire.Response{}, nil
+}
+
+func lockedAgain() error {
+	return fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
 }
 
 // challenge says how to make the proof, where another try makes sense now.
@@ -154,6 +224,7 @@ func (d *Daemon) challenge(err error) wire.Response {
 
 // passphrase sets or removes the passphrase that unlock wants.
 func (d *Daemon) passphrase(_ context.Context, c call) (wire.Response, error) {
+	d.lockAsOthers()
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
 	reason := "removed"
@@ -203,7 +274,8 @@ func lockedFault() error {
 func (d *Daemon) handOut(write func()) (locked bool) {
 	d.locking.gate.RLock()
 	defer d.locking.gate.RUnlock()
-	if d.Broker.Locked() {
+	// The file too: this process may have been stopped since another daemon was locked.
+	if d.Broker.Locked() || d.locking.watch.Locked() != "" {
 		return true
 	}
 	write()

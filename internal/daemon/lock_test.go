@@ -254,6 +254,8 @@ func TestLockOvertakesUnlock(t *testing.T) {
 // no passphrase. Seen to fail without the mutex around the first look in tryUnlock.
 func TestUnlockWithinLock(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
+	h.comeUp()
+	defer h.leave()
 	k := &slowKeyring{asked: make(chan struct{}), answer: make(chan struct{})}
 	close(k.answer)
 	h.Keyring = k

@@ -550,6 +550,9 @@ func (p *publishing) state() []wire.Published {
 // publish puts the session of a profile into the shared credentials file, and keeps it there.
 func (d *Daemon) publish(ctx context.Context, c call) (wire.Response, error) {
 	p, r := d.publishing, d.request(c)
+	if d.Broker.Locked() {
+		return wire.Response{}, d.giving("given", c, session.Answer{}, lockedFault())
+	}
 	// Before anybody is asked for a code.
 	if err := p.check(r.Files.Credentials, r); err != nil {
 		return wire.Response{}, err
@@ -568,7 +571,7 @@ func (d *Daemon) publish(ctx context.Context, c call) (wire.Response, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if d.Broker.Locked() {
-		return wire.Response{}, fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+		return wire.Response{}, lockedFault()
 	}
 	e := p.entries[at]
 	if e == nil {

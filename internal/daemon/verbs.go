@@ -243,6 +243,7 @@ func lines(warnings []profiles.Warning) []string {
 // long sleep, so the time without use is looked at here too.
 func (d *Daemon) request(c call) session.Request {
 	d.lockIfUnused()
+	d.lockAsOthers()
 	files := d.Files
 	if c.req.AWSConfig != "" {
 		files.Config = c.req.AWSConfig

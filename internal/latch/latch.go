@@ -160,27 +160,24 @@ func Peek(path string) bool {
 
 // Locked reports whether it is locked.
 func (l *Latch) Locked() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	return l.damaged != nil || l.now.Locked
 }
 
 // Damaged is why the file cannot be trusted, nil where it can.
 func (l *Latch) Damaged() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	return l.damaged
 }
 
 // Lock writes down that it is locked. The error says that the file does not say so (yet: see Save).
 func (l *Latch) Lock() error { return l.set(true) }
 
-// Unlock writes down that it is not. Whether that is right was asked of Try before.
+// Unlock writes down that it is not. Whether that is right was asked of Try before. With an error it stays locked.
 func (l *Latch) Unlock() error { return l.set(false) }
 
 func (l *Latch) set(locked bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	if l.damaged != nil {
 		if locked {
 			return nil // as it stands it says so, and it is not ours to replace
@@ -191,13 +188,16 @@ func (l *Latch) set(locked bool) error {
 		return nil
 	}
 	l.now.Locked = locked
-	return l.saveLocked()
+	err := l.saveLocked()
+	if err != nil && !locked {
+		l.now.Locked, l.behind = true, false // it stays locked, here as in the file
+	}
+	return err
 }
 
 // Save writes what could not be written before. With nothing to write it does nothing.
 func (l *Latch) Save() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	if !l.behind {
 		return nil
 	}
@@ -228,8 +228,7 @@ func (l *Latch) writeLocked() error {
 
 // Challenge says how the passphrase has to be stretched; nil where none is set.
 func (l *Latch) Challenge() *Stretch {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	if l.now.Verifier == nil {
 		return nil
 	}
@@ -240,8 +239,7 @@ func (l *Latch) Challenge() *Stretch {
 // Try reports with nil that this may unlock: the passphrase is right, or none is set. A wrong one is counted in the
 // file before it is looked at, so that neither killing the daemon nor asking twice at once makes a try free.
 func (l *Latch) Try(proof secret.String) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	return l.tryLocked(proof)
 }
 
@@ -300,8 +298,7 @@ func (l *Latch) waitLocked() time.Duration {
 
 // SetPassphrase sets the passphrase that unlock wants from now on, or removes it with nil. Where one is set already, it has to be proven.
 func (l *Latch) SetPassphrase(proof secret.String, v *Verifier) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.begin()()
 	if err := l.tryLocked(proof); err != nil {
 		return err
 	}

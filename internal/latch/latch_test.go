@@ -172,6 +172,9 @@ func TestPassphrase(t *testing.T) {
 			t.Error("opened with a wrong one")
 		}
 		l.now.Wrong = 0
+		if err := l.saveLocked(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := l.Try(proof); err != nil {
 		t.Error(err)

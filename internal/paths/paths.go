@@ -33,8 +33,19 @@ func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 // Published says which sessions stand in the shared credentials file.
 func (p Paths) Published() string { return filepath.Join(p.State, "published.json") }
 
-// Latch says whether it is locked, and holds the verifier of the passphrase for unlock.
-func (p Paths) Latch() string { return filepath.Join(p.State, "lock.json") }
+// LatchIn is the file in a state directory that says whether the broker is locked. Which one counts package latch knows.
+func LatchIn(state string) string { return filepath.Join(state, "lock.json") }
+
+// StateBelow is the state directory below a home, wherever variables moved it.
+func StateBelow(home string) string { return filepath.Join(home, state.belowHome) }
+
+// Home is the home directory that the environment names, absolute, or empty.
+func Home() string {
+	if home := os.Getenv(homeVariable); filepath.IsAbs(home) {
+		return home
+	}
+	return ""
+}
 
 // Overlays is the directory of the files that `exec --mode file` makes.
 func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }

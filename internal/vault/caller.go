@@ -44,7 +44,8 @@ var slots = make(chan struct{}, maxProcesses)
 // Caller starts vault processes, one for each call, and is the only way to the keyring for the rest of
 // the program. It is safe for concurrent use; the fields are not to be changed after the first call.
 //
-// All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
+// While the broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a process
+// starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
 // ErrNotCreated, ErrNoPassphrase, ErrWrongPassphrase), Usage, and Internal.
 type Caller struct {
 	// Exe is the program that runs Main for the argument "vault". The default is this very program, even if its
@@ -263,6 +264,9 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 
 // run is one vault process.
 func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
+	if err := refuseLocked(q.Op, c.StateDir); err != nil {
+		return nil, err
+	}
 	if q.Backend == "" {
 		var err error
 		if q.Backend, err = c.InUse(ctx); err != nil {

@@ -112,6 +112,10 @@ func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call sess
 			return session.Credentials{}, e.claimFault(err)
 		}
 		e.hide = append(e.hide, code.Reveal())
+		// The wait for the code may have been long.
+		if err := refuseLocked(e.Op, e.StateDir); err != nil {
+			return session.Credentials{}, err
+		}
 		creds, err := e.sts.Call(ctx, keys, call, code)
 		if err == nil || !first {
 			return creds, err

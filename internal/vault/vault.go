@@ -127,6 +127,9 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 		if e.file != nil {
 			e.hide = append(e.hide, e.file.secrets()...)
 		}
+		if err == nil && (a.Credentials != nil || a.Sealed != "") {
+			err = refuseLocked(e.Op, e.StateDir) // it may have waited for a prompt of the keyring
+		}
 		if err != nil {
 			a = failed(err, e.hide)
 		}
@@ -149,6 +152,10 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 
 // do is the table of operations.
 func (e *errand) do(ctx context.Context) (*answer, error) {
+	// Any program of the user can start this process, so what the caller looked at counts for nothing here.
+	if err := refuseLocked(e.Op, e.StateDir); err != nil {
+		return nil, err
+	}
 	switch e.Op {
 	case opProbe, opCheck, opCreate, opForeignKeys, opTry, opMigrate, opClear:
 	default:

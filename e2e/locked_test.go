@@ -1,0 +1,386 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// unlockWords are the passphrase for unlock of these tests.
+const unlockWords = "a-passphrase-for-unlock-8812"
+
+// imported is a demo house whose key was taken out of the credentials file, so that the keyring holds a sealed copy.
+func imported(t *testing.T) *house {
+	t.Helper()
+	h := demo(t)
+	must(t, h.write(h.awsCredentials(), plainKey))
+	h.ok(t, "broker", "import", "--yes")
+	if text, err := os.ReadFile(h.awsCredentials()); err != nil || strings.Contains(string(text), keySecret) {
+		t.Fatalf("import left the key in its file: %v", err)
+	}
+	return h
+}
+
+const plainKey = "[paul]\naws_access_key_id = " + keyID + "\naws_secret_access_key = " + keySecret + "\n"
+
+// locked is an imported house that is locked, with a passphrase for unlock.
+func locked(t *testing.T) *house {
+	t.Helper()
+	h := imported(t)
+	h.credentials(t, "product_prod_paul")
+	if r := h.runWith(unlockWords+"\n", "broker", "lock", "--set-passphrase", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	h.ok(t, "broker", "lock")
+	return h
+}
+
+// with is the house as a shell with more variables sees it. Its daemon, if one is started, ends with the test.
+func (h *house) with(t *testing.T, env ...string) *house {
+	t.Helper()
+	other := *h
+	other.env = append(slices.Clone(h.env), env...)
+	t.Cleanup(func() {
+		if err := other.stopDaemon(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &other
+}
+
+// elsewhere are the variables that move the daemon's directories.
+func (h *house) elsewhere(name string) []string {
+	dir := filepath.Join(h.dir, name)
+	return []string{"BROKER_STATE_DIR=" + dir, "BROKER_RUNTIME_DIR=" + dir + "/run"}
+}
+
+// vaultRequest is a request to the vault process as any program of the uid can write it.
+func (h *house) vaultRequest(op, source string, more map[string]any) string {
+	q := map[string]any{"op": op, "backend": "file", "dir": filepath.Join(h.home, ".local/share/broker/keyring"),
+		"timeout_ms": 30000, "endpoint": map[string]any{}, "passphrase": passphrase, "source": source}
+	for k, v := range more {
+		q[k] = v
+	}
+	text, err := json.Marshal(q)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// unharmed fails where the keyring, the registry or the AWS files are not what they were.
+func (h *house) unharmed(t *testing.T, before map[string]string) {
+	t.Helper()
+	for path, was := range before {
+		now, err := os.ReadFile(path)
+		if err != nil || string(now) != was {
+			t.Errorf("%s was changed: %v", path, err)
+		}
+	}
+	if now := h.precious(t); len(now) != len(before) {
+		t.Errorf("there were %d files, and are %d", len(before), len(now))
+	}
+}
+
+// precious are the files of the keyring, the registry and the AWS files, with what stands in them.
+func (h *house) precious(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, dir := range []string{".local/share/broker", ".config/broker", ".aws"} {
+		must(t, filepath.WalkDir(filepath.Join(h.home, dir), func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || d.Name() == "lock" || strings.HasSuffix(d.Name(), ".lock") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			files[path] = string(text)
+			return err
+		}))
+	}
+	return files
+}
+
+// TestLockMeansLock: whatever a program of the uid types while it is locked, and whatever directories its environment
+// names, no key is written in plain text, no item of the keyring changes, nothing is signed and no session is given.
+func TestLockMeansLock(t *testing.T) {
+	t.Parallel()
+	h := locked(t)
+	// A program that knows where everything is, and says so.
+	known := []string{
+		"BROKER_CONFIG=" + h.registry(), "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring"),
+		"AWS_CONFIG_FILE=" + h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE=" + h.awsCredentials(),
+	}
+	csv := filepath.Join(h.dir, "robot.csv")
+	must(t, os.WriteFile(csv, []byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
+	call := map[string]any{"call": map[string]any{"Operation": "AssumeRole", "RoleARN": devRole, "SessionName": "x", "Duration": 3600e9,
+		"Endpoint": map[string]any{"URL": h.sim.url}}}
+	for _, attack := range []struct {
+		name  string
+		env   []string
+		stdin string
+		argv  []string
+	}{
+		{"session, elsewhere", h.elsewhere("get"), "", []string{"credproc", "product_prod_paul"}},
+		{"session, XDG", []string{"XDG_STATE_HOME=" + h.dir + "/xdg", "XDG_RUNTIME_DIR=" + h.dir}, "", []string{"credproc", "product_prod_paul"}},
+		{"exec, elsewhere", h.elsewhere("exec"), "", []string{"broker", "exec", "product_prod_paul", "--", "env"}},
+		{"login, elsewhere", h.elsewhere("login"), "", []string{"broker", "login", "security"}},
+		{"vault unseals", nil, h.vaultRequest("unseal", "import", nil), []string{"broker", "vault"}},
+		{"vault signs", nil, h.vaultRequest("open", "security", call), []string{"broker", "vault"}},
+		{"vault describes", h.elsewhere("vault"), h.vaultRequest("describe", "security", nil), []string{"broker", "vault"}},
+		{"test", nil, "", []string{"broker", "keyring", "test"}},
+		{"undo", nil, "", []string{"broker", "import", "--undo", "--yes"}},
+		{"undo without a file that says it", h.elsewhere("undo"), "", []string{"broker", "import", "--undo", "--yes"}},
+		{"undo, XDG", []string{"XDG_STATE_HOME=" + h.dir + "/xdg"}, "", []string{"broker", "import", "--undo", "--yes"}},
+		{"forget", nil, "", []string{"broker", "import", "--forget", "--yes"}},
+		{"seed", nil, seed + "\n", []string{"broker", "mfa", "set", "security", "--seed-stdin"}},
+		{"device", nil, "", []string{"broker", "mfa", "set", "security", "--serial", serial + "2"}},
+		{"program", nil, "", []string{"broker", "mfa", "set", "security", "--process", "true"}},
+		{"no device", nil, "", []string{"broker", "mfa", "remove", "security"}},
+		{"add", nil, "", []string{"broker", "add", "robot", "--csv", csv}},
+		{"add, elsewhere", h.elsewhere("add"), "", []string{"broker", "add", "robot", "--csv", csv}},
+		{"vault removes", known, h.vaultRequest("remove", "security", nil), []string{"broker", "vault"}},
+		{"remove", nil, "", []string{"broker", "remove", "security", "--yes"}},
+		{"remove, elsewhere", h.elsewhere("remove"), "", []string{"broker", "remove", "security", "--yes"}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			must(t, h.freshCodes())
+			before := h.precious(t)
+			calls, err := h.sim.requests()
+			must(t, err)
+			r := h.with(t, attack.env...).runWith(attack.stdin, attack.argv[0], attack.argv[1:]...)
+			if attack.argv[1] == "vault" {
+				if !strings.Contains(r.stdout, `"kind":"locked"`) {
+					t.Errorf("the vault process did it: %v", r)
+				}
+			} else if err := checkFailure(r, "7", attack.argv[0], attack.argv[1:]); err != nil {
+				t.Errorf("%v: %v", err, r)
+			} else if !strings.Contains(r.stderr, "broker is locked") || !strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
+				t.Errorf("it does not say why: %v", r)
+			}
+			if strings.Contains(r.stdout+r.stderr, "ASIA") || strings.Contains(r.stdout+r.stderr, keySecret) {
+				t.Error("something is given")
+			}
+			h.unharmed(t, before)
+			if after, err := h.sim.requests(); err != nil || len(after) != len(calls) {
+				t.Errorf("AWS was asked %d times, %v", len(after)-len(calls), err)
+			}
+		})
+	}
+	// What forgets sessions works, and unlock makes all of it work again.
+	h.ok(t, "broker", "logout")
+	if r := h.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	must(t, h.freshCodes())
+	h.credentials(t, "product_prod_paul")
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	if text, err := os.ReadFile(h.awsCredentials()); err != nil || string(text) != plainKey {
+		t.Errorf("the undo after unlock: %v", err)
+	}
+}
+
+// TestLockHoldsForAnotherHome: a HOME of its own does not get around the lock in the home that the system knows for the user.
+func TestLockHoldsForAnotherHome(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	if _, err := exec.LookPath("unshare"); err != nil {
+		t.Fatal("unshare is missing; util-linux has it")
+	}
+	h := locked(t)
+	passwd := filepath.Join(h.dir, "passwd")
+	must(t, os.WriteFile(passwd, []byte(fmt.Sprintf("root:x:%d:0::%s:/bin/sh\n", os.Getuid(), h.home)), 0o644))
+	other := filepath.Join(h.dir, "other")
+	must(t, os.Mkdir(other, 0o700))
+	env := []string{
+		"BROKER_CONFIG=" + h.registry(), "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring"),
+		"AWS_CONFIG_FILE=" + h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE=" + h.awsCredentials(), "HOME=" + other,
+	}
+	// Its own table of users, and its own processes, so that a daemon which it starts ends with it.
+	inside := func(env []string, argv ...string) result {
+		args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
+			"mount --bind " + passwd + ` /etc/passwd && "$@"`, "sh"}, argv...)
+		cmd := h.command("unshare", args...)
+		cmd.Env = append(slices.Clone(h.env), env...)
+		return finish(cmd)
+	}
+	before := h.precious(t)
+	for _, argv := range [][]string{
+		{"broker", "import", "--undo", "--yes"},
+		{"broker", "remove", "security", "--yes"},
+		{"credproc", "product_prod_paul"},
+		{"env", "-u", "HOME", "BROKER_STATE_DIR=" + other, "broker", "import", "--undo", "--yes"},
+	} {
+		r := inside(env, argv...)
+		if r.code != 7 || !strings.Contains(r.stderr, "broker is locked") || strings.Contains(r.stdout, "ASIA") {
+			t.Errorf("%v: %v", argv, r)
+		}
+	}
+	h.unharmed(t, before)
+	// Told by both homes, so that the person finds the one that locks.
+	if r := inside(env, "broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "HOME="+h.home+" broker unlock") {
+		t.Errorf("unlock in another home: %v", r)
+	}
+	if r := inside(env, "broker", "status"); !strings.Contains(r.stdout, "locked    yes") {
+		t.Errorf("status in another home: %v", r)
+	}
+}
+
+// TestSecondDaemonObeysLock: of two daemons of one HOME neither gives what it holds once the other was told to lock, and what it
+// had put into files is gone.
+func TestSecondDaemonObeysLock(t *testing.T) {
+	t.Parallel()
+	h := imported(t)
+	second := h.with(t, h.elsewhere("second")...)
+	h.credentials(t, "product_prod_paul")
+	second.credentials(t, "product_prod_paul")
+	second.credentials(t, "product_dev_paul")
+	h.ok(t, "broker", "profiles", "link", "product_dev_paul")
+	second.ok(t, "broker", "publish", "product_dev_paul")
+	endpoint, overlay := second.holder(t, "product_dev_paul"), second.overlaid(t, "product_prod_paul")
+	if h.daemonPID(t) == second.daemonPID(t) {
+		t.Fatal("it is one daemon")
+	}
+	if r := h.runWith(unlockWords+"\n", "broker", "lock", "--set-passphrase", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	h.ok(t, "broker", "lock")
+	// At once: before this returned the other has taken back what it gave.
+	if _, err := os.Lstat(overlay); !os.IsNotExist(err) {
+		t.Errorf("the file of a command of the other daemon: %v", err)
+	}
+	if text, err := os.ReadFile(h.awsCredentials()); err != nil || strings.Contains(string(text), "ASIA") {
+		t.Errorf("a session that the other daemon published is still there: %v", err)
+	}
+	if code, body := endpointAnswers(t, endpoint); code != 403 || !strings.Contains(body, `"code":"locked"`) {
+		t.Errorf("the endpoint of the other daemon: %d %s", code, body)
+	}
+	calls, err := h.sim.requests()
+	must(t, err)
+	for _, way := range giving() {
+		if r := second.run(way[0], way[1:]...); r.code != 7 || strings.Contains(r.stdout, "ASIA") {
+			t.Errorf("%v: %v", way, r)
+		}
+	}
+	if after, err := h.sim.requests(); err != nil || len(after) != len(calls) {
+		t.Errorf("AWS was asked %d times, %v", len(after)-len(calls), err)
+	}
+	// Neither by its own unlock, which knows of the passphrase though it was set elsewhere.
+	if r := second.run("broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "passphrase for unlock") {
+		t.Errorf("the other daemon unlocks: %v", r)
+	}
+	if !isFile(h.state("lock.json")) {
+		t.Fatal("the lock is gone")
+	}
+	if r := second.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	must(t, h.freshCodes())
+	second.credentials(t, "product_prod_paul")
+}
+
+// TestStoppedDaemonObeysLock: one that does not run when it is locked is told of, and gives nothing when it goes on.
+func TestStoppedDaemonObeysLock(t *testing.T) {
+	t.Parallel()
+	h := imported(t)
+	second := h.with(t, h.elsewhere("second")...)
+	h.credentials(t, "product_prod_paul")
+	second.credentials(t, "product_prod_paul")
+	pid := second.daemonPID(t)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	cmd := second.command("credproc", "product_prod_paul") // asked before the lock, answered after
+	asked := make(chan result, 1)
+	go func() { asked <- finish(cmd) }()
+	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "it is locked, but another daemon") {
+		t.Errorf("lock beside a daemon that is stopped: %v", r)
+	}
+	must(t, syscall.Kill(pid, syscall.SIGCONT))
+	if r := <-asked; r.code != 7 || strings.Contains(r.stdout, "ASIA") {
+		t.Errorf("it gave what it held: %v", r)
+	}
+}
+
+// TestOldLockIsFound: a lock.json that an earlier version wrote into a state directory that variables moved counts, and is moved.
+func TestOldLockIsFound(t *testing.T) {
+	t.Parallel()
+	h := imported(t)
+	moved := h.with(t, h.elsewhere("moved")...)
+	if r := moved.runWith(unlockWords+"\n", "broker", "lock", "--set-passphrase", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	moved.ok(t, "broker", "lock")
+	must(t, moved.stopDaemon())
+	old := filepath.Join(h.dir, "moved/lock.json")
+	if _, err := os.Lstat(old); os.IsNotExist(err) {
+		must(t, os.Rename(h.state("lock.json"), old)) // as the version before had it
+	}
+	before := h.precious(t)
+	if r := moved.run("broker", "import", "--undo", "--yes"); r.code != 7 {
+		t.Errorf("it does not count: %v", r)
+	}
+	h.unharmed(t, before)
+	if r := moved.run("credproc", "product_prod_paul"); r.code != 7 {
+		t.Error(r)
+	}
+	if _, err := os.Lstat(old); !os.IsNotExist(err) {
+		t.Errorf("it was not moved: %v", err)
+	}
+	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 7 {
+		t.Errorf("it does not count for the shells without those variables: %v", r)
+	}
+	if r := h.run("broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "passphrase for unlock") {
+		t.Errorf("its passphrase is lost: %v", r)
+	}
+	if r := h.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
+		t.Error(r)
+	}
+}
+
+// TestRemoveForgetsSealedCopy: what import sealed of a key goes with the key, and nothing else does.
+func TestRemoveForgetsSealedCopy(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	text := plainKey + "# robot's\n[robot]\naws_access_key_id = " + robotKeyID + "\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
+	must(t, h.write(h.awsCredentials(), text))
+	h.ok(t, "broker", "import", "--yes")
+
+	// Asked about, by name; a no changes nothing.
+	if r := h.run("broker", "remove", "paul"); r.code != 8 {
+		t.Fatal(r)
+	}
+	r := h.run("broker", "remove", "paul", "--yes")
+	if r.code != 0 || !strings.Contains(r.stdout, "sealed copy") || !strings.Contains(r.stdout, h.awsCredentials()) {
+		t.Errorf("it does not say that the copy is gone: %v", r)
+	}
+	// The other key of that import is still given back, and this one is not.
+	h.ok(t, "broker", "import", "--undo", "--yes")
+	now, err := os.ReadFile(h.awsCredentials())
+	must(t, err)
+	if strings.Contains(string(now), keySecret) || strings.Contains(string(now), keyID) {
+		t.Errorf("the removed key is back:\n%s", now)
+	}
+	if !strings.Contains(string(now), "[robot]\naws_access_key_id = "+robotKeyID) {
+		t.Errorf("the other key is lost:\n%s", now)
+	}
+	h.ok(t, "broker", "import", "--yes")
+	if r := h.run("broker", "remove", "robot", "--yes"); r.code != 0 || !strings.Contains(r.stdout, "sealed copy") {
+		t.Errorf("the last one: %v", r)
+	}
+	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 3 || !strings.Contains(r.stderr, "there is no import to undo") {
+		t.Errorf("undo has something left: %v", r)
+	}
+	// The removed source may be imported again, and a key without a copy is removed as before.
+	must(t, h.write(h.awsCredentials(), plainKey))
+	h.ok(t, "broker", "import", "--yes")
+	h.ok(t, "broker", "import", "--forget", "--yes")
+	if r := h.run("broker", "remove", "paul", "--yes"); r.code != 0 || strings.Contains(r.stdout, "sealed copy") {
+		t.Errorf("without a copy: %v", r)
+	}
+}

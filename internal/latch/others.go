@@ -1,0 +1,106 @@
+package latch
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/system"
+)
+
+// Several daemons may run in one home, each with directories of its own. They share the lock, so each reads the file
+// before it changes it, and each holds a file beside it open, with a shared lock, for as long as it may give something
+// out. A daemon that was told to lock knows by that when the others have taken back what they gave.
+
+// Path is the file.
+func (l *Latch) Path() string { return l.path }
+
+// begin begins one operation: it knows what other daemons wrote since. What could not be written here counts more, and a
+// file that is gone takes back nothing: it is written again.
+func (l *Latch) begin() (end func()) {
+	l.mu.Lock()
+	if l.behind || l.damaged != nil {
+		return l.mu.Unlock
+	}
+	switch s, err := read(l.path); {
+	case err != nil:
+		l.damaged = err
+	case s == nil:
+		l.behind = l.now.Locked || l.now.Verifier != nil
+	default:
+		l.now = *s
+	}
+	return l.mu.Unlock
+}
+
+// Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked if
+// one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays where it is.
+func (l *Latch) Adopt(old string) error {
+	defer l.begin()()
+	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, err := read(old)
+	if err != nil || l.damaged != nil {
+		return errors.Join(err, l.damaged)
+	}
+	if s == nil {
+		return nil
+	}
+	before := l.now
+	if l.now.Verifier == nil {
+		l.now = *s
+	}
+	l.now.Locked = before.Locked || s.Locked
+	if err := l.saveLocked(); err != nil {
+		l.now, l.behind = before, false
+		return err
+	}
+	return os.Remove(old)
+}
+
+// attendance is the file that daemons hold while they may give something out.
+func (l *Latch) attendance() (*os.File, error) {
+	return os.OpenFile(filepath.Join(filepath.Dir(l.path), "lock.daemons"), os.O_RDWR|os.O_CREATE|system.NoFollow|system.NonBlock, 0o600)
+}
+
+// attendTime is how long a daemon waits that wants to give something out while another locks.
+const attendTime = time.Second
+
+// Attend says that this daemon may give something out, until the returned file is closed. It is nil where that cannot be said.
+func (l *Latch) Attend() *os.File {
+	f, err := l.attendance()
+	if err != nil {
+		return nil
+	}
+	for limit := time.Now().Add(attendTime); ; time.Sleep(5 * time.Millisecond) {
+		err := system.TryLockShared(f)
+		if err == nil {
+			return f
+		}
+		if !errors.Is(err, system.ErrLocked) || time.Now().After(limit) {
+			_ = f.Close()
+			return nil
+		}
+	}
+}
+
+// AwaitOthers waits until no other daemon gives anything out, which each notices by itself. The caller does not attend any more. When it
+// returns nil, the file still says that the broker is locked.
+func (l *Latch) AwaitOthers(ctx context.Context) error {
+	f, err := l.attendance()
+	if err != nil {
+		return nil // as none of them could
+	}
+	defer func() { _ = f.Close() }()
+	if err := system.LockUntil(ctx, f); errors.Is(err, system.ErrLocked) {
+		return fault.New(fault.Failed, "it is locked, but another daemon of yours has not taken note; what it put into files may still be there").
+			WithHint("pgrep -a broker")
+	}
+	// One of them may have written the file between reading and writing it.
+	return l.Lock()
+}

@@ -1,0 +1,146 @@
+package latch
+
+import (
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"sync/atomic"
+
+	"broker/internal/fault"
+	"broker/internal/paths"
+)
+
+// Places are the files that can say that the broker is locked. If one does, or cannot be trusted, it is locked. All but
+// File may be empty.
+type Places struct {
+	// File is the one that a daemon writes: below HOME, wherever variables move the state directory.
+	File string
+	// Known is the one in the home that the system knows for the user, where HOME names another home.
+	Known string
+	// Moved is the one in a state directory that variables moved: earlier versions wrote it there, and so does a
+	// daemon whose home cannot be written.
+	Moved string
+}
+
+// Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor the
+// system names a home, the file in the state directory is all there is.
+func Find(state string) Places {
+	known := ""
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
+		known = filepath.Clean(u.HomeDir)
+	}
+	return places(paths.Home(), known, state)
+}
+
+func places(home, known, state string) Places {
+	if home == "" {
+		home = known
+	}
+	if home == "" {
+		return Places{File: paths.LatchIn(state)}
+	}
+	p := Places{File: paths.LatchIn(paths.StateBelow(home))}
+	if known != "" {
+		p.Known = paths.LatchIn(paths.StateBelow(known))
+	}
+	if p.Known == p.File {
+		p.Known = ""
+	}
+	if state != "" {
+		p.Moved = paths.LatchIn(state)
+	}
+	if p.Moved == p.File || p.Moved == p.Known {
+		p.Moved = ""
+	}
+	return p
+}
+
+// Others are the places beside File.
+func (p Places) Others() []string {
+	var list []string
+	for _, path := range []string{p.Known, p.Moved} {
+		if path != "" {
+			list = append(list, path)
+		}
+	}
+	return list
+}
+
+// Refuse returns nil unless the broker is locked. The error is a fault.Locked with the command that unlocks.
+func (p Places) Refuse() error {
+	switch {
+	case Peek(p.File), p.Moved != "" && Peek(p.Moved):
+		return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+	}
+	return p.RefuseKnown()
+}
+
+// RefuseKnown is Refuse for the home that the system knows alone, which a daemon with another HOME cannot unlock.
+func (p Places) RefuseKnown() error {
+	if p.Known == "" || !Peek(p.Known) {
+		return nil
+	}
+	home := p.Known[:len(p.Known)-len(paths.LatchIn(paths.StateBelow(string(filepath.Separator))))]
+	return fault.New(fault.Locked, "the broker is locked: %s says so", p.Known).WithHint("HOME=%s broker unlock", fault.Word(home))
+}
+
+// Watch tells again and again whether one of some files says that the broker is locked. As long as none of them changes that
+// costs one stat for each. It is safe for concurrent use.
+type Watch struct{ files []*watched }
+
+type watched struct {
+	path string
+	last atomic.Pointer[look]
+}
+
+// look is what a file said, and the file that said it, nil for none.
+type look struct {
+	info   fs.FileInfo
+	locked bool
+}
+
+// NewWatch makes the Watch of some files.
+func NewWatch(files ...string) *Watch {
+	w := &Watch{}
+	for _, path := range files {
+		w.files = append(w.files, &watched{path: path})
+	}
+	return w
+}
+
+// Locked returns the first file that says so now, or "".
+func (w *Watch) Locked() string {
+	for _, f := range w.files {
+		if f.locked() {
+			return f.path
+		}
+	}
+	return ""
+}
+
+func (f *watched) locked() bool {
+	// First the stat: what changes after it is seen the next time.
+	info, err := os.Lstat(f.path)
+	if err != nil {
+		info = nil
+		if !os.IsNotExist(err) {
+			return Peek(f.path)
+		}
+	}
+	if last := f.last.Load(); last != nil && last.same(info) {
+		return last.locked
+	}
+	now := &look{info, Peek(f.path)}
+	f.last.Store(now)
+	return now.locked
+}
+
+// same reports whether a file is the one that was looked at, and was not written since: it is replaced, never written over.
+func (l *look) same(info fs.FileInfo) bool {
+	if l.info == nil || info == nil {
+		return l.info == nil && info == nil
+	}
+	return os.SameFile(l.info, info) && l.info.ModTime().Equal(info.ModTime()) && l.info.Size() == info.Size() &&
+		l.info.Mode() == info.Mode()
+}

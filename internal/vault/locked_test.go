@@ -1,0 +1,109 @@
+package vault
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/paths"
+)
+
+// operations are all constants of the type operation in the package, by what they say.
+func operations(t *testing.T) map[operation]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[operation]string{}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != 1 {
+				return true
+			}
+			if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "operation" {
+				return true
+			}
+			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[operation(text)] = spec.Names[0].Name
+			return true
+		})
+	}
+	return all
+}
+
+// TestWhileLocked: every operation says whether it may run while the broker is locked, and three may.
+func TestWhileLocked(t *testing.T) {
+	all := operations(t)
+	if len(all) < 19 {
+		t.Fatalf("found %d operations: the test is void", len(all))
+	}
+	may := map[operation]bool{opDrop: true, opCheck: true, opProbe: true}
+	for op, name := range all {
+		if runs, ok := whileLocked[op]; !ok || runs != may[op] {
+			t.Errorf("%s: in the table %v, may run %v; the test says %v", name, ok, runs, may[op])
+		}
+	}
+	for op := range whileLocked {
+		if all[op] == "" {
+			t.Errorf("there is no operation %q", op)
+		}
+	}
+}
+
+// TestLockedCaller: what may not run while the broker is locked is refused before a process is started, and by the process
+// itself, wherever the lock is written; a file that says nothing readable is a lock.
+func TestLockedCaller(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	state := paths.StateBelow(home)
+	moved := t.TempDir()
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{state, moved} {
+		for _, text := range []string{`{"version":1,"locked":true}`, "{"} {
+			file := paths.LatchIn(dir)
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for op, name := range operations(t) {
+				may := whileLocked[op]
+				// A program that would tell of being started.
+				c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
+				_, err := c.run(t.Context(), &request{Op: op, Backend: File, Source: "s"})
+				if fault.Is(err, fault.Locked) == may {
+					t.Errorf("%s, %s in %s: the caller says %v", name, text, dir, err)
+				}
+				e := &errand{request: &request{Op: op, Backend: "none", Source: "s", StateDir: moved}}
+				if _, err := e.do(t.Context()); fault.Is(err, fault.Locked) == may {
+					t.Errorf("%s, %s in %s: the process says %v", name, text, dir, err)
+				}
+			}
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := latch.Find(moved).Refuse(); err != nil {
+		t.Fatalf("it is locked still: %v", err)
+	}
+	c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
+	if err := c.Remove(t.Context(), "s"); err == nil || fault.Is(err, fault.Locked) {
+		t.Errorf("unlocked: %v", err)
+	}
+}
