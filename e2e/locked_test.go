@@ -384,3 +384,129 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 		t.Errorf("without a copy: %v", r)
 	}
 }
+
+// commandTree are all commands that the completion knows, such as "mfa set".
+func (h *house) commandTree(t *testing.T) []string {
+	t.Helper()
+	var leaves []string
+	var walk func(path []string)
+	walk = func(path []string) {
+		var below []string
+		for line := range strings.Lines(h.ok(t, "broker", append(slices.Clone(path), "--generate-bash-completion")...)) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+			below = append(below, word)
+		}
+		groups := []string{"mfa", "profiles", "keyring", "service"}
+		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
+			leaves = append(leaves, strings.Join(path, " "))
+			return
+		}
+		if len(below) < 2 {
+			t.Fatalf("broker %v has no commands: the test is void", path)
+		}
+		for _, word := range below {
+			walk(append(slices.Clone(path), word))
+		}
+	}
+	walk(nil)
+	return leaves
+}
+
+// TestEveryCommandWhileLocked: of the command tree each command is refused, and changes nothing, or is one that
+// neither gives nor changes anything that is locked up.
+func TestEveryCommandWhileLocked(t *testing.T) {
+	t.Parallel()
+	h := locked(t)
+	const prod = "product_prod_paul"
+	csv := filepath.Join(h.dir, "robot.csv")
+	must(t, os.WriteFile(csv, []byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
+	refused := map[string][]string{
+		"add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
+		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"},
+		"keyring test": nil, "keyring migrate": {"--to", "pass"},
+		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
+		"console": {prod, "--print"},
+	}
+	harmless := map[string][]string{
+		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {}, "completion": {"bash"},
+		"keyring list": {}, "profiles list": {}, "profiles show": {prod}, "profiles link": {"--all", "--dry-run"},
+		"service status": {},
+		// With nothing to run: they would ask, wait or leave something behind.
+		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil, "profiles sync": nil,
+		"service install": nil, "service uninstall": nil, "service restart": nil,
+	}
+	before := h.precious(t)
+	for _, name := range h.commandTree(t) {
+		args, stops := refused[name]
+		argv := append(strings.Fields(name), args...)
+		if stops {
+			if r := h.run("broker", argv...); checkFailure(r, "7", "broker", argv) != nil || !strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
+				t.Errorf("broker %v: %v", argv, r)
+			}
+			continue
+		}
+		args, ok := harmless[name]
+		if !ok {
+			t.Errorf("broker %s: nothing says what it does while the broker is locked", name)
+			continue
+		}
+		if args == nil {
+			continue
+		}
+		if r := h.run("broker", append(strings.Fields(name), args...)...); r.code == 7 {
+			t.Errorf("broker %s is refused: %v", name, r)
+		}
+	}
+	h.ok(t, "broker", "lock") // logout deletes the kept session, and nothing else
+	for path := range before {
+		if strings.Contains(path, "/broker-session-") {
+			delete(before, path)
+		}
+	}
+	h.unharmed(t, before)
+}
+
+// TestLockInTheMiddle: a lock that comes while a command asks, or between two of its vault processes, ends it with nothing lost
+// and nothing written; unlocked, the same command goes on.
+func TestLockInTheMiddle(t *testing.T) {
+	t.Parallel()
+	t.Run("import", func(t *testing.T) {
+		h, credentials := toImport(t)
+		h.run("broker", "status") // the daemon is started by lock
+		must(t, h.sim.fault(`{"kind":"delay","action":"GetCallerIdentity","delay_seconds":2}`))
+		cmd := h.command("broker", "import", "--yes")
+		done := make(chan result, 1)
+		go func() { done <- finish(cmd) }()
+		h.reaches(t, "GetCallerIdentity", 1)
+		h.ok(t, "broker", "lock")
+		if r := <-done; r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+			t.Error(r)
+		}
+		if text, err := os.ReadFile(credentials); err != nil || string(text) != plainKeys {
+			t.Errorf("the file was changed: %v", err)
+		}
+		h.ok(t, "broker", "unlock")
+		h.ok(t, "broker", "import", "--yes")
+		h.credentials(t, "robot")
+		h.ok(t, "broker", "import", "--undo", "--yes")
+		if text, err := os.ReadFile(credentials); err != nil || string(text) != plainKeys {
+			t.Errorf("a key is lost: %v", err)
+		}
+	})
+	for _, argv := range [][]string{{"import", "--undo"}, {"import", "--forget"}, {"remove", "security"}} {
+		t.Run(strings.Join(argv, " "), func(t *testing.T) {
+			h := imported(t)
+			before := h.precious(t)
+			s := h.sit(t, "broker", argv...)
+			s.waits("[y/N] ")
+			h.ok(t, "broker", "lock")
+			s.types("y")
+			if r := s.ends(); r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+				t.Error(r)
+			}
+			h.unharmed(t, before)
+			h.ok(t, "broker", "unlock")
+			h.ok(t, "broker", append(argv, "--yes")...)
+		})
+	}
+}

@@ -449,9 +449,31 @@ func (i *importing) sealed(ctx context.Context) ([]taken, error) {
 	}
 	var all []taken
 	if json.Unmarshal([]byte(text.Reveal()), &all) != nil {
-		return nil, fault.New(fault.Keyring, "what the keyring holds of earlier imports cannot be read; it was left as it is")
+		return nil, errSealed
 	}
 	return all, nil
+}
+
+// errSealed is what is sealed and is not what seal wrote.
+var errSealed = fault.New(fault.Keyring, "what the keyring holds of earlier imports cannot be read; it was left as it is").
+	WithHint("broker import --forget")
+
+// withoutKeys is what is left of all once the keys with these ids are taken out of it, and the files that would have
+// got one of them back. An import of other keys too gives those back, and no longer every byte around them.
+func withoutKeys(all []taken, ids []string) (left []taken, files []string) {
+	for _, t := range all {
+		keys := slices.DeleteFunc(slices.Clone(t.Keys), func(key takenKey) bool { return slices.Contains(ids, key.ID) })
+		if len(keys) < len(t.Keys) {
+			t.Keys, t.Pieces = keys, nil
+			if !slices.Contains(files, t.File) {
+				files = append(files, t.File)
+			}
+		}
+		if len(t.Keys) > 0 {
+			left = append(left, t)
+		}
+	}
+	return left, files
 }
 
 // seal adds to what was taken out. An attempt on the same bytes that came to nothing is replaced.
@@ -464,7 +486,11 @@ func (i *importing) seal(ctx context.Context, t taken) error {
 	return i.write(ctx, append(all, t))
 }
 
+// write stores what was taken out, in place of what was stored before.
 func (i *importing) write(ctx context.Context, all []taken) error {
+	if len(all) == 0 {
+		return i.ring.ForgetSealed(ctx, sealedName)
+	}
 	text, err := json.Marshal(all)
 	if err != nil {
 		return fault.New(fault.Internal, "what was taken out cannot be written down")
@@ -526,7 +552,7 @@ func (i *importing) undo(ctx context.Context) error {
 		}
 	}
 	i.p.say("the keys are in the keyring too; broker remove SOURCE deletes one there")
-	return i.ring.ForgetSealed(ctx, sealedName)
+	return nil
 }
 
 // begin opens the keyring and returns what was taken out.
@@ -545,11 +571,15 @@ func (i *importing) begin(ctx context.Context, nothing string) ([]taken, error) 
 // forget deletes what undo would give back.
 func (i *importing) forget(ctx context.Context) error {
 	all, err := i.begin(ctx, "there is no import to forget")
+	imports := plural(len(all), "import")
+	if errors.Is(err, errSealed) {
+		imports, err = "earlier imports", nil
+	}
 	if err != nil {
 		return err
 	}
 	if !i.yes {
-		if err := i.p.confirm(ctx, fmt.Sprintf("Delete what %s took out of the files? The keys themselves stay in the keyring.", plural(len(all), "import"))); err != nil {
+		if err := i.p.confirm(ctx, fmt.Sprintf("Delete what %s took out of the files? The keys themselves stay in the keyring.", imports)); err != nil {
 			return err
 		}
 	}

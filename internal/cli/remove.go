@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"context"
+	"slices"
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
@@ -12,7 +16,7 @@ import (
 func (p *program) removeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "remove",
-		Usage:     "delete a source from the keyring, and its sessions",
+		Usage:     "delete a source from the keyring, with its sessions and what import sealed of its key",
 		ArgsUsage: "SOURCE",
 		Flags:     []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {
@@ -20,57 +24,85 @@ func (p *program) removeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			set, err := p.set()
-			if err != nil {
-				return err
-			}
-			// A part of the name will do where the whole one is asked about before anything is done.
-			find := set.FindSource
-			if c.Bool("yes") {
-				find = func(typed string) (profiles.Source, error) { return exactSource(set, typed) }
-			}
-			source, notFound := find(name)
-			registered := notFound == nil
-			if registered {
-				name = source.Name
-			}
-			// One whose section is lost or broken may still be in the keyring.
-			what := name
-			if registered {
-				what += " (" + secret.Tail(source.AccessKeyID) + ")"
-			}
-			ring, err := p.openKeyring(c.Context, set)
-			if err != nil {
-				return err
-			}
-			if !registered {
-				if err := ring.with(c.Context, func() error { _, err := ring.Describe(c.Context, name); return err }); fault.Is(err, fault.NotFound) {
-					return notFound
-				} else if err != nil {
-					return err
-				}
-			}
-			if !c.Bool("yes") {
-				if err := p.confirm(c.Context, "Delete "+what+" from the keyring? The secret key cannot be got back."); err != nil {
-					return err
-				}
-			}
-			err = ring.with(c.Context, func() error { return ring.Remove(c.Context, name) })
-			// One that an interrupted remove took out of the keyring already is removed to its end.
-			if err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
-			err = p.editRegistry(func(src []byte) ([]byte, error) {
-				return profiles.RemoveSection(src, profiles.SectionSource, name)
-			})
-			if err != nil {
-				return err
-			}
-			quiet := p.client
-			quiet.NoStart = true
-			_, _ = quiet.Do(c.Context, wire.Request{Verb: wire.Logout, Profile: name})
-			p.say("removed %s; its access key is still active in AWS", name)
-			return nil
+			return p.remove(c.Context, name, c.Bool("yes"))
 		},
 	}
+}
+
+func (p *program) remove(ctx context.Context, name string, yes bool) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	// A part of the name will do where the whole one is asked about before anything is done.
+	find := set.FindSource
+	if yes {
+		find = func(typed string) (profiles.Source, error) { return exactSource(set, typed) }
+	}
+	source, notFound := find(name)
+	registered := notFound == nil
+	what := name
+	var ids []string // of the key, as the registry and the keyring know it
+	if registered {
+		name = source.Name
+		what = name + " (" + secret.Tail(source.AccessKeyID) + ")"
+		ids = append(ids, source.AccessKeyID)
+	}
+	ring, err := p.openKeyring(ctx, set)
+	if err != nil {
+		return err
+	}
+	err = ring.with(ctx, func() error {
+		info, err := ring.Describe(ctx, name)
+		ids = append(ids, info.AccessKeyID)
+		return err
+	})
+	switch {
+	case err == nil:
+	case fault.Is(err, fault.NotFound) && !registered:
+		return notFound
+	case fault.Is(err, fault.NotFound), registered && fault.Is(err, fault.Keyring):
+		// An interrupted remove took it out of the keyring already, or it is damaged: it is removed to its end.
+	default:
+		return err
+	}
+	sealed := &importing{p: p, set: set, ring: ring}
+	all, err := sealed.sealed(ctx)
+	if err != nil {
+		return err
+	}
+	left, files := withoutKeys(all, slices.DeleteFunc(ids, func(id string) bool { return id == "" }))
+	if !yes {
+		question := "Delete " + what + " from the keyring?"
+		if len(files) > 0 {
+			question = "Delete " + what + " from the keyring, and the sealed copy that broker import --undo would write into " +
+				fault.Line(strings.Join(files, ", ")) + "?"
+		}
+		if err := p.confirm(ctx, question+" The secret key cannot be got back."); err != nil {
+			return err
+		}
+	}
+	// The copy first: where this is interrupted, the source is still there and can be removed again.
+	if len(files) > 0 {
+		if err := sealed.write(ctx, left); err != nil {
+			return err
+		}
+		p.say("deleted the sealed copy of its key; broker import --undo does not write it into %s any more",
+			fault.Line(strings.Join(files, ", ")))
+	}
+	err = ring.with(ctx, func() error { return ring.Remove(ctx, name) })
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.RemoveSection(src, profiles.SectionSource, name)
+	})
+	if err != nil {
+		return err
+	}
+	quiet := p.client
+	quiet.NoStart = true
+	_, _ = quiet.Do(ctx, wire.Request{Verb: wire.Logout, Profile: name})
+	p.say("removed %s; its access key is still active in AWS", name)
+	return nil
 }

@@ -736,3 +736,106 @@ func TestLockOn(t *testing.T) {
 		t.Errorf("locked for %q", got)
 	}
 }
+
+// TestOthersLock: a daemon obeys the lock of another of its home, and the other waits until it has; an unlock at one is not one at
+// the other, and a passphrase that the other set is asked for.
+func TestOthersLock(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lock.json")
+	first, second := build(t, t.TempDir(), registry), build(t, t.TempDir(), registry)
+	first.Latch, second.Latch = latch.New(file), latch.New(file)
+	first.run(t)
+	second.run(t)
+	if r := second.get(t, "dev"); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	stretch := cheap()
+	proof := stretch.Proof(secret.New("open sesame"))
+	v := stretch.Verifier(proof)
+	if r := first.ask(t, wire.Request{Verb: wire.Passphrase, Verifier: &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if r := first.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if !second.Broker.Locked() || len(second.Broker.Held()) > 0 {
+		t.Error("the lock was answered before the other daemon had locked")
+	}
+	refused(t, "get", second.get(t, "dev"))
+	refused(t, "unlock", second.ask(t, wire.Request{Verb: wire.Unlock}))
+	if r := second.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if r := second.get(t, "dev"); r.Err != nil {
+		t.Error(r.Err)
+	}
+	refused(t, "get of the first", first.get(t, "dev"))
+	if r := first.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	// What is asked of one that has not noticed yet, unlock too, is refused by the file.
+	if err := os.WriteFile(file, []byte(`{"version":1,"locked":true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "get beside the file", first.get(t, "dev"))
+	if err := second.Latch.SetPassphrase(proof, v); err != nil || !latch.Peek(file) {
+		t.Errorf("it forgot the lock that another wrote: %v", err)
+	}
+}
+
+// TestOtherThatDoesNotLock: who asked is told of a daemon that does not take note in time.
+func TestOtherThatDoesNotLock(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lock.json")
+	h := build(t, t.TempDir(), registry)
+	h.Latch = latch.New(file)
+	h.run(t)
+	attends := latch.New(file).Attend()
+	if attends == nil {
+		t.Fatal("it cannot attend")
+	}
+	defer func() { _ = attends.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "another daemon") {
+		t.Errorf("got %v", err)
+	}
+	r := h.ask(t, wire.Request{Verb: wire.Lock})
+	if r.Err == nil || !strings.Contains(r.Err.Message, "it is locked, but another daemon") {
+		t.Errorf("%+v", r)
+	}
+	refused(t, "get", h.get(t, "dev"))
+}
+
+// TestUnlockThatCannotBeKept: an unlock that cannot be written is refused, and it stays locked.
+func TestUnlockThatCannotBeKept(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h := build(t, t.TempDir(), registry)
+	h.Latch = latch.New(filepath.Join(state, "lock.json"))
+	h.run(t)
+	stretch := cheap()
+	proof := stretch.Proof(secret.New("open sesame"))
+	if err := h.Latch.SetPassphrase(secret.String{}, stretch.Verifier(proof)); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if err := os.Rename(state, state+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof}); r.Err == nil {
+		t.Errorf("%+v", r)
+	}
+	refused(t, "get", h.get(t, "dev"))
+	if err := os.Rename(state+".away", state); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof}); r.Err != nil {
+		t.Error(r.Err)
+	}
+	if r := h.get(t, "dev"); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
