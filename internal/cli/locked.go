@@ -73,7 +73,8 @@ func (p *program) refuseLocked(ctx context.Context) error {
 	return nil
 }
 
-// lockPlaces are the files that lock the daemon. In a home that cannot be written its state directory holds the one that it writes.
+// lockPlaces are the files that lock the daemon. If the home cannot be written, the one that it writes is in its state
+// directory.
 func (p *program) lockPlaces() latch.Places {
 	places := latch.Find(p.paths.State)
 	if places.Moved == "" {

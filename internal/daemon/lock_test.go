@@ -839,3 +839,17 @@ func TestUnlockThatCannotBeKept(t *testing.T) {
 		t.Error(r.Err)
 	}
 }
+
+// TestAnswerOvertakenByOthersLock: the file is looked at after all else, so what another daemon's lock overtakes does not leave.
+func TestAnswerOvertakenByOthersLock(t *testing.T) {
+	h := build(t, t.TempDir(), registry)
+	h.run(t)
+	h.trail.before = func(e audit.Event) {
+		if e.Event == "given" {
+			if err := os.WriteFile(h.Latch.Path(), []byte(`{"version":1,"locked":true}`), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	refused(t, "get", h.get(t, "dev"))
+}

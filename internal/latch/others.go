@@ -38,7 +38,8 @@ func (l *Latch) begin() (end func()) {
 }
 
 // Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked if
-// one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays where it is.
+// one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays where
+// it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
 	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
@@ -65,13 +66,15 @@ func (l *Latch) Adopt(old string) error {
 
 // attendance is the file that daemons hold while they may give something out.
 func (l *Latch) attendance() (*os.File, error) {
-	return os.OpenFile(filepath.Join(filepath.Dir(l.path), "lock.daemons"), os.O_RDWR|os.O_CREATE|system.NoFollow|system.NonBlock, 0o600)
+	const flags = os.O_RDWR | os.O_CREATE | system.NoFollow | system.NonBlock
+	return os.OpenFile(filepath.Join(filepath.Dir(l.path), "lock.daemons"), flags, 0o600)
 }
 
 // attendTime is how long a daemon waits that wants to give something out while another locks.
 const attendTime = time.Second
 
-// Attend says that this daemon may give something out, until the returned file is closed. It is nil where that cannot be said.
+// Attend says that this daemon may give something out, until the returned file is closed. It is nil if that cannot be
+// said, as in a home that cannot be written.
 func (l *Latch) Attend() *os.File {
 	f, err := l.attendance()
 	if err != nil {
@@ -89,8 +92,8 @@ func (l *Latch) Attend() *os.File {
 	}
 }
 
-// AwaitOthers waits until no other daemon gives anything out, which each notices by itself. The caller does not attend any more. When it
-// returns nil, the file still says that the broker is locked.
+// AwaitOthers waits until no other daemon may give anything out. Each reads the file by itself. The caller must not
+// attend any more. When it returns nil, the file still says that the broker is locked.
 func (l *Latch) AwaitOthers(ctx context.Context) error {
 	f, err := l.attendance()
 	if err != nil {
@@ -98,8 +101,8 @@ func (l *Latch) AwaitOthers(ctx context.Context) error {
 	}
 	defer func() { _ = f.Close() }()
 	if err := system.LockUntil(ctx, f); errors.Is(err, system.ErrLocked) {
-		return fault.New(fault.Failed, "it is locked, but another daemon of yours has not taken note; what it put into files may still be there").
-			WithHint("pgrep -a broker")
+		return fault.New(fault.Failed, "it is locked, but another daemon of yours has not taken note, "+
+			"and what it put into files may still be there").WithHint("pgrep -a broker")
 	}
 	// One of them may have written the file between reading and writing it.
 	return l.Lock()

@@ -82,10 +82,11 @@ func (p Places) RefuseKnown() error {
 		return nil
 	}
 	home := p.Known[:len(p.Known)-len(paths.LatchIn(paths.StateBelow(string(filepath.Separator))))]
-	return fault.New(fault.Locked, "the broker is locked: %s says so", p.Known).WithHint("HOME=%s broker unlock", fault.Word(home))
+	return fault.New(fault.Locked, "the broker is locked: %s says so", p.Known).
+		WithHint("HOME=%s broker unlock", fault.Word(home))
 }
 
-// Watch tells again and again whether one of some files says that the broker is locked. As long as none of them changes that
+// Watch tells again and again whether one of some files says that the broker is locked. While none of them changes, that
 // costs one stat for each. It is safe for concurrent use.
 type Watch struct{ files []*watched }
 
@@ -136,7 +137,8 @@ func (f *watched) locked() bool {
 	return now.locked
 }
 
-// same reports whether a file is the one that was looked at, and was not written since: it is replaced, never written over.
+// same reports whether a file is the one that was looked at. A change is seen, since lock.json is replaced and never
+// written over.
 func (l *look) same(info fs.FileInfo) bool {
 	if l.info == nil || info == nil {
 		return l.info == nil && info == nil
