@@ -3,7 +3,9 @@ package profiles
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -174,35 +176,45 @@ func (s *Set) CheckAlias(short string) error {
 	return nil
 }
 
-// near returns up to n names and aliases that differ from name by little, or
-// have a word that does, the nearest first.
+// near returns up to n names and aliases that could have been meant, the nearest first.
 func (s *Set) near(name string, n int) []string {
+	return nearest(name, func(yield func(string) bool) {
+		for _, other := range s.names {
+			if !yield(other) {
+				return
+			}
+		}
+		for short := range s.aliases {
+			if !yield(short) {
+				return
+			}
+		}
+	}, n)
+}
+
+// nearest returns up to n of the words that differ from name by little, or
+// have a part that does, the nearest first.
+func nearest(name string, words iter.Seq[string], n int) []string {
 	limit := min(3, 1+utf8.RuneCountInString(name)/3)
-	wordLimit := min(2, utf8.RuneCountInString(name)/3)
+	partLimit := min(2, utf8.RuneCountInString(name)/3)
 	folded := strings.ToLower(name)
 	type candidate struct {
 		name     string
 		distance int
 	}
 	var found []candidate
-	consider := func(other string) {
+	for other := range words {
 		lower := strings.ToLower(other)
 		if d := distance(folded, lower, limit); d <= limit {
 			found = append(found, candidate{other, d})
-			return
+			continue
 		}
-		for _, word := range strings.FieldsFunc(lower, isSeparator) {
-			if d := distance(folded, word, wordLimit); d <= wordLimit {
+		for _, part := range strings.FieldsFunc(lower, isSeparator) {
+			if d := distance(folded, part, partLimit); d <= partLimit {
 				found = append(found, candidate{other, limit + d})
-				return
+				break
 			}
 		}
-	}
-	for _, other := range s.names {
-		consider(other)
-	}
-	for short := range s.aliases {
-		consider(short)
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.distance, b.distance), strings.Compare(a.name, b.name))
@@ -212,6 +224,15 @@ func (s *Set) near(name string, n int) []string {
 		names = append(names, c.name)
 	}
 	return names
+}
+
+// orList is "a" or "b" or "c".
+func orList(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
+	}
+	return strings.Join(quoted, " or ")
 }
 
 // distance is the number of bytes to insert, delete, replace or swap with the

@@ -315,10 +315,7 @@ func readSource(b *block) *registered {
 func (s *Set) notFound(name string) error {
 	message := fmt.Sprintf("no profile, source or alias is called %q", name)
 	if near := s.near(name, 3); len(near) > 0 {
-		for i := range near {
-			near[i] = fmt.Sprintf("%q", near[i])
-		}
-		message += "; did you mean " + strings.Join(near, " or ") + "?"
+		message += "; did you mean " + orList(near) + "?"
 	}
 	return fault.New(fault.NotFound, "%s", message).WithHint("broker profiles list")
 }

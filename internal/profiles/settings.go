@@ -14,58 +14,146 @@ import (
 // Bounds of session_duration. AWS allows GetSessionToken 15 minutes to 36 hours.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 const (
-	minSession     = 15 * time.Minute
-	maxSession     = 36 * time.Hour
-	defaultSession = 12 * time.Hour
+	minSession = 15 * time.Minute
+	maxSession = 36 * time.Hour
 )
+
+// A settingKey is one key that [settings] may have.
+type settingKey struct {
+	name     string
+	fallback string // the default, as it would be written; empty where there is none
+	// read checks a value and puts it into the settings. Its error follows the key's name in a message
+	// and never quotes the value.
+	read func(*Settings, string) error
+	// apart says that another function reads the key, so that a wrong value does not stop Settings.
+	apart bool
+}
+
+// settingKeys are all keys of [settings]. A new one is one row here, and its line in docs/configuration.md.
+var settingKeys = []settingKey{
+	{name: keyKeyringBackend, read: func(s *Settings, v string) error {
+		s.KeyringBackend = v
+		return nil
+	}},
+	{name: keySessionDuration, fallback: "12h", read: func(s *Settings, v string) (err error) {
+		s.SessionDuration, err = duration(v)
+		if err == nil && (s.SessionDuration < minSession || s.SessionDuration > maxSession) {
+			err = errors.New("is not between 15m and 36h")
+		}
+		return err
+	}},
+	{name: keyLockAfter, fallback: "0", read: func(s *Settings, v string) (err error) {
+		s.LockAfter, err = duration(v)
+		return err
+	}},
+	{name: keyLockOn, read: func(s *Settings, v string) (err error) {
+		s.LockOn, err = words(v, "suspend", "screen")
+		return err
+	}},
+	{name: keyMFAPrompt, fallback: "tty,gui", read: func(s *Settings, v string) (err error) {
+		s.MFAPrompt, err = words(v, "tty", "gui")
+		return err
+	}},
+	{name: keyAudit, fallback: "optional", read: func(s *Settings, v string) error {
+		if v != "required" && v != "optional" {
+			return errors.New(`is neither "optional" nor "required"`)
+		}
+		s.AuditRequired = v == "required"
+		return nil
+	}},
+	{name: keySTSEndpoint, read: func(s *Settings, v string) error {
+		s.STSEndpoint = v
+		return checkEndpoint(v)
+	}},
+	{name: keyCatalog, read: func(s *Settings, v string) error {
+		s.Catalog = expandHome(v)
+		return nil
+	}},
+	{name: keyCatalogPath, read: func(s *Settings, v string) error {
+		s.CatalogPath = v
+		return nil
+	}},
+	{name: keyBrowser, apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser
+}
+
+// settingNames are the keys of [settings], for the parser.
+func settingNames() map[string]string {
+	m := make(map[string]string, len(settingKeys))
+	for _, k := range settingKeys {
+		m[k.name] = k.name
+	}
+	return m
+}
 
 // Settings returns the [settings] of the registry, with defaults where it says
 // nothing. Durations are written as 12h, 90m or a number of seconds. The error
 // is a fault.Config that names file and line.
 func (s *Set) Settings() (Settings, error) {
-	out := Settings{SessionDuration: defaultSession, MFAPrompt: []string{"tty", "gui"}, Origins: map[string]Origin{}}
+	out := Settings{Origins: map[string]Origin{}}
 	b := s.block(registryFile, SectionSettings, "")
-	if b == nil {
-		return out, nil
-	}
-	for _, set := range b.settings {
-		o := Origin{b.origin.File, set.line}
-		var err error
-		switch set.key {
-		case keyKeyringBackend:
-			out.KeyringBackend = set.value
-		case keySessionDuration:
-			out.SessionDuration, err = duration(set.value)
-			if err == nil && (out.SessionDuration < minSession || out.SessionDuration > maxSession) {
-				err = errors.New("is not between 15m and 36h")
+	for i := range settingKeys {
+		k := &settingKeys[i]
+		if set := b.find(k.name); set != nil {
+			o := Origin{b.origin.File, set.line}
+			if err := k.read(&out, set.value); err != nil && !k.apart {
+				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err)
 			}
-		case keySTSEndpoint:
-			out.STSEndpoint, err = set.value, checkEndpoint(set.value)
-		case keyLockAfter:
-			out.LockAfter, err = duration(set.value)
-		case keyAudit:
-			switch set.value {
-			case "required":
-				out.AuditRequired = true
-			case "optional":
-			default:
-				err = errors.New(`is neither "optional" nor "required"`)
+			out.Origins[k.name] = o
+		} else if k.fallback != "" {
+			if err := k.read(&out, k.fallback); err != nil {
+				return Settings{}, fault.New(fault.Internal, "the default of %s %w", k.name, err)
 			}
-		case keyLockOn:
-			out.LockOn, err = words(set.value, "suspend", "screen")
-		case keyMFAPrompt:
-			out.MFAPrompt, err = words(set.value, "tty", "gui")
-		case keyCatalog:
-			out.Catalog = expandHome(set.value)
-		case keyCatalogPath:
-			out.CatalogPath = set.value
 		}
-		if err != nil {
-			return Settings{}, fault.New(fault.Config, "%s: %s %w", o, set.key, err)
-		}
-		out.Origins[set.key] = o
 	}
 	return out, nil
+}
+
+// Setting is one key of [settings] as the registry has it.
+type Setting struct {
+	Key     string
+	Value   string // as it is written; empty where the registry does not say
+	Default string // as it would be written; empty where there is none
+	Origin  Origin // the line of the value; the zero Origin where the registry does not say
+}
+
+// AllSettings lists the keys of [settings], in the order of the documentation, whether or not the registry has them.
+// It checks no value.
+func (s *Set) AllSettings() []Setting {
+	b := s.block(registryFile, SectionSettings, "")
+	all := make([]Setting, 0, len(settingKeys))
+	for _, k := range settingKeys {
+		one := Setting{Key: k.name, Default: k.fallback}
+		if set := b.find(k.name); set != nil {
+			one.Value, one.Origin = set.value, Origin{b.origin.File, set.line}
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// CheckSetting says whether [settings] may have this key with this value, by the rules of Settings, and returns the
+// key in its own spelling. An empty value checks the key alone. The error is a fault.Usage; of an unknown key it
+// names up to three near ones.
+func CheckSetting(key, value string) (string, error) {
+	var names []string
+	for _, k := range settingKeys {
+		names = append(names, k.name)
+		if !strings.EqualFold(k.name, key) {
+			continue
+		}
+		if value == "" {
+			return k.name, nil
+		}
+		if err := k.read(new(Settings), value); err != nil {
+			return "", fault.New(fault.Usage, "%s %w", k.name, err)
+		}
+		return k.name, nil
+	}
+	message := fmt.Sprintf("%.40q is not a setting", key)
+	if near := nearest(key, slices.Values(names), 3); len(near) > 0 {
+		message += "; did you mean " + orList(near) + "?"
+	}
+	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")
 }
 
 // duration reads 12h, 90m or a number of seconds.

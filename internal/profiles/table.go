@@ -71,7 +71,7 @@ var registryKeys = map[string]map[string]string{
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm, keyBrowser),
-	SectionSettings: set(keyKeyringBackend, keySessionDuration, keySTSEndpoint, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyCatalog, keyCatalogPath, keyBrowser),
+	SectionSettings: settingNames(),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.
