@@ -32,6 +32,7 @@ import (
 //	reason     of a lock: "asked", "unused", "suspend" or "screen"; of a passphrase for unlock: "set" or "removed"
 //	uid, pid   of the process that asked, from the kernel; at an endpoint of the process that it was given to
 //	endpoint   id of the endpoint at which it was asked
+//	sts_endpoint  where the calls went or would go, if that is not AWS's own place of the region
 //	program    its name
 //	parent     path of the program that started it: the tool behind credproc
 //	missed     of a gap: how many lines could not be written
@@ -53,6 +54,8 @@ type Event struct {
 	Missed  int        `json:"missed,omitempty"`
 	// Endpoint is its id, which is no secret.
 	Endpoint string `json:"endpoint,omitempty"`
+	// STSEndpoint is one URL, or several with ", " between.
+	STSEndpoint string `json:"sts_endpoint,omitempty"`
 }
 
 const (

@@ -133,7 +133,7 @@ func (p *program) add(c *cli.Context, name string) error {
 func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
 	e := source.Endpoint
 	if settings.STSEndpoint != "" {
-		e.URL = settings.STSEndpoint
+		e.URL, e.Listener = settings.STSEndpoint, profiles.AnyListener
 	}
 	return e
 }

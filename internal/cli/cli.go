@@ -116,6 +116,7 @@ func (p *program) app() *cli.App {
 			p.consoleCommand(),
 			p.explainCommand(),
 			p.profilesCommand(),
+			p.configCommand(),
 			p.statusCommand(),
 			p.keyringCommand(),
 			p.daemonCommand(),
@@ -178,7 +179,7 @@ func none(c *cli.Context) error {
 }
 
 func (p *program) files() profiles.Files {
-	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry}
+	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS}
 }
 
 // set reads the files as they are now, and says on stderr what is wrong with them.

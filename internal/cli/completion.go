@@ -138,6 +138,16 @@ func (p *program) completeAlias(c *cli.Context) {
 	}
 }
 
+// completeSettings prints the keys of the settings.
+func (p *program) completeSettings(c *cli.Context) {
+	if p.completeFlags(c) || c.NArg() > 0 {
+		return
+	}
+	for _, s := range profiles.SettingKeys() {
+		p.complete(s)
+	}
+}
+
 // completeFlags prints the flags of a command where one is begun.
 func (p *program) completeFlags(c *cli.Context) bool {
 	n := len(os.Args) - 2

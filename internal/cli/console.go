@@ -123,6 +123,7 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	if v.federation.URL, err = console.Federation(partition, settings.STSEndpoint); err != nil {
 		return visit{}, err
 	}
+	v.federation.Listener = profiles.AnyListener // the registry names a simulator, or it is AWS's own over https
 	page := console.Page{Partition: partition, Service: c.String("service"), Destination: c.String("destination"), Region: c.String("region")}
 	for _, flag := range []string{"service", "destination", "region"} {
 		if c.IsSet(flag) && c.String(flag) == "" {

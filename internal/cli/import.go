@@ -263,7 +263,7 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 	if known, _ := i.set.Source(key.source); known.MFASerial == "" {
 		// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
 		endpoint := known.Endpoint
-		endpoint.URL = i.settings.STSEndpoint
+		endpoint.URL, endpoint.Listener = i.settings.STSEndpoint, profiles.AnyListener
 		device, err := i.device(ctx, key, endpoint)
 		if err != nil {
 			return err

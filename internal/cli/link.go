@@ -27,7 +27,8 @@ func (p *program) profilesLinkCommand() *cli.Command {
 		ArgsUsage: "NAME…",
 		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
 			"in its place. All else stays. `broker profiles unlink` undoes it.",
-		Flags:        linkFlags("link all profiles that can be linked"),
+		Flags: append(linkFlags("link all profiles that can be linked"),
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask about what counts in the registry alone, such as an mfa_process"}),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesLink,
 	}
@@ -119,8 +120,22 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	if err != nil {
 		return err
 	}
+	asks := asksOf(first)
 	if c.Bool("dry-run") {
+		for _, line := range asks {
+			p.warn([]string{"needs your yes, or --yes: " + line})
+		}
 		return p.preview(docs, next, first)
+	}
+	if len(asks) > 0 {
+		for _, line := range asks {
+			p.say("%s", fault.Line(line))
+		}
+		if !c.Bool("yes") {
+			if err := p.confirm(c.Context, "These lines do not count where they are. Take them over into the registry?"); err != nil {
+				return err
+			}
+		}
 	}
 	// Before the first file is written: the others can be.
 	for _, d := range what.order {
@@ -130,7 +145,15 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			}
 		}
 	}
-	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, plan)
+	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		next, out, err := plan(docs)
+		for _, line := range asksOf(out) {
+			if err == nil && !slices.Contains(asks, line) {
+				err = fault.New(fault.NotConfirmed, "a file was changed while you were asked; nobody said yes to %s", line)
+			}
+		}
+		return next, out, err
+	})
 	if err != nil {
 		return err
 	}
@@ -156,6 +179,15 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		return fault.New(fault.Failed, "%d of %d profiles could not be %s", failed, len(out), what.done).WithHint("broker profiles list")
 	}
 	return nil
+}
+
+// asksOf are the lines that a person has to say yes to.
+func asksOf(out []profiles.Outcome) []string {
+	var lines []string
+	for _, o := range out {
+		lines = append(lines, o.Asks...)
+	}
+	return lines
 }
 
 // document is where one of the files is.

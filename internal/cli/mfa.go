@@ -56,12 +56,12 @@ func (p *program) mfaSet(c *cli.Context) error {
 		return err
 	}
 	section := []profiles.KeyValue{{Key: "mfa_serial", Value: serial}}
-	drop := []string{}
+	drop, process := []string{}, ""
 	if c.IsSet("process") {
-		if err := profiles.CheckCommand(c.String("process")); err != nil {
+		if process, err = profiles.CheckCommand(c.String("process")); err != nil {
 			return err
 		}
-		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: c.String("process")})
+		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: process})
 	}
 	switch {
 	case c.Bool("seed-stdin"):
@@ -97,7 +97,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 	case c.Bool("seed-stdin"):
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
 	case c.IsSet("process"):
-		p.say("%s: device %s, whose codes %q prints", name, serial, c.String("process"))
+		p.say("%s: device %s, whose codes %q prints", name, serial, process)
 	default:
 		p.say("%s: device %s", name, serial)
 	}

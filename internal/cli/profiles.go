@@ -16,7 +16,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list, show, link, name and generate profiles",
+		Usage: "list, show, link, trust, name and generate profiles",
 		Subcommands: []*cli.Command{
 			{
 				Name:   "list",
@@ -34,6 +34,7 @@ func (p *program) profilesCommand() *cli.Command {
 			},
 			p.profilesLinkCommand(),
 			p.profilesUnlinkCommand(),
+			p.trustCommand(),
 			p.aliasCommand(),
 			p.generateCommand(),
 			p.syncCommand(),
@@ -182,6 +183,9 @@ func (p *program) describe(typed string) (planJSON, session.Plan, *profiles.Set,
 			step.Code = "person"
 		}
 		out.Steps = append(out.Steps, step)
+	}
+	for _, w := range chain.Warnings {
+		p.warn([]string{w.String()})
 	}
 	for _, v := range chain.Values {
 		out.Values = append(out.Values, valueJSON{v.Profile, v.Key, v.Text, v.Origin.String()})

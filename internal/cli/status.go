@@ -135,6 +135,9 @@ func (p *program) printSessions(list []wire.Session) error {
 		if s.Role != "" {
 			what = s.Role
 		}
+		if s.Endpoint != "" {
+			what += " of " + s.Endpoint
+		}
 		if s.Expires != nil {
 			left = time.Until(*s.Expires).Round(time.Second).String()
 		}

@@ -184,7 +184,7 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 
 // question is what the person reads: whose code, of which device, and who wants it.
 func (c call) question(q session.Question) mfa.Question {
-	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason}
+	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint}
 	// The tool behind credproc is who wants it, else the program itself.
 	question.Asker, _ = c.peer.process()
 	if question.Asker == "credproc" {

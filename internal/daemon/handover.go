@@ -11,7 +11,6 @@ import (
 
 	"broker/internal/dial"
 	"broker/internal/fault"
-	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -266,7 +265,8 @@ func (p *publishing) kept() []wire.Kept {
 // keptLocked goes on with what the daemon before kept published.
 func (p *publishing) keptLocked(list []wire.Kept) {
 	for _, k := range list {
-		files := profiles.Files{Config: k.AWSConfig, Credentials: k.AWSCredentials, Registry: p.d.Files.Registry}
+		files := p.d.Files
+		files.Config, files.Credentials = k.AWSConfig, k.AWSCredentials
 		e := &entry{profile: k.Profile, source: k.Source, files: files, paused: k.LoggedOut, off: k.Off}
 		if k.Until != nil {
 			e.until = *k.Until

@@ -206,7 +206,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	from := min(max(c.req.Offset, 0), len(held))
 	for size := len(others); from < len(held); from++ {
 		h := held[from]
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse}
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}
@@ -297,7 +297,8 @@ func (d *Daemon) event(event string, c call, answer session.Answer, err error) a
 		UID:     c.peer.UID,
 		PID:     c.peer.PID,
 
-		Endpoint: c.endpoint,
+		Endpoint:    c.endpoint,
+		STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r := c.req.Role; r != nil && e.Role == "" {
 		e.Role = fault.Line(r.ARN) // what was asked for and refused

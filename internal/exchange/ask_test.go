@@ -138,7 +138,7 @@ func TestGlobalEndpoints(t *testing.T) {
 	for _, tt := range tests {
 		var hosts []string
 		c := New(Options{Timeout: 5 * time.Second})
-		c.pools[""] = &pool{transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		c.pools[way{}] = &pool{transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			hosts = append(hosts, r.URL.Host)
 			return &http.Response{StatusCode: 403, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 		})}

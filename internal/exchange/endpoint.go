@@ -23,7 +23,12 @@ type location struct {
 	url    string // replaces what the region would give; may be empty
 	fips   bool
 	legacy bool
+	// listener is who besides the user may listen at a url of plain http.
+	listener string
 }
+
+// isPlain reports whether the url is one of plain http, which checkURL admits on loopback alone.
+func (to location) isPlain() bool { return len(to.url) >= 5 && strings.EqualFold(to.url[:5], "http:") }
 
 // firstRegions is the region of a partition where a profile names none.
 // https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
@@ -71,12 +76,12 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 
 	switch {
 	case c.endpoint != "":
-		to.url = c.endpoint
+		to.url, to.listener = c.endpoint, profiles.AnyListener // the registry names it
 		if err := checkURL(to.url); err != nil {
 			return location{}, fmt.Errorf("sts_endpoint of the settings: %w", err)
 		}
 	case e.URL != "":
-		to.url = e.URL
+		to.url, to.listener = e.URL, e.Listener
 		if err := checkURL(to.url); err != nil {
 			return location{}, fmt.Errorf("endpoint_url of the profile: %w", err)
 		}
@@ -105,7 +110,7 @@ func checkURL(raw string) error {
 		return errors.New("an endpoint is a scheme, a host, a port and a path, nothing else")
 	case u.Scheme == "https":
 		return nil
-	case u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "http" && onLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
 		return fmt.Errorf("%s: plain http is accepted on loopback alone", u.Hostname())
@@ -121,7 +126,7 @@ func withoutUser(raw string) string {
 	return raw
 }
 
-func loopback(host string) bool {
+func onLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}

@@ -51,10 +51,10 @@ type Client struct {
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
 
 	// connect makes the connections of a pool; nil roots are the system's.
-	connect func(roots *x509.CertPool) http.RoundTripper
+	connect func(roots *x509.CertPool, dial dialFunc) http.RoundTripper
 
 	mu    sync.Mutex
-	pools map[string]*pool // by the path of the CA bundle; "" is the system's roots
+	pools map[way]*pool
 }
 
 var _ session.Assumer = (*Client)(nil)
@@ -64,12 +64,12 @@ func New(o Options) *Client {
 	c := &Client{
 		endpoint: o.STSEndpoint,
 		timeout:  o.Timeout,
-		pools:    make(map[string]*pool),
+		pools:    make(map[way]*pool),
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
-	c.connect = func(roots *x509.CertPool) http.RoundTripper { return c.newTransport(roots) }
+	c.connect = func(roots *x509.CertPool, dial dialFunc) http.RoundTripper { return c.newTransport(roots, dial) }
 	c.offset.Store(int64(o.Offset))
 	return c
 }
@@ -230,7 +230,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}
-	transport, err := c.transport(q.endpoint.CABundle)
+	transport, err := c.transport(way{bundle: q.endpoint.CABundle, plain: to.isPlain(), listener: to.listener})
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}

@@ -206,6 +206,7 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 
 	var (
 		refused   proxyRefused
+		stranger  *strangerError
 		dns       *net.DNSError
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
@@ -217,6 +218,8 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 		timeout   interface{ Timeout() bool }
 	)
 	switch {
+	case errors.As(err, &stranger):
+		return a.fault(fault.NotConfirmed, nil, "plain http goes to a program of your own alone: %s", stranger), false
 	case errors.Is(err, errRedirect):
 		return a.badAnswer("%s answered with a redirect (%d), which %s never does: a proxy or a captive portal is in the way", place, a.status, a.service()), false
 	case errors.Is(err, errSwitched):
@@ -227,7 +230,9 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
 
 	case errors.As(err, &authority):
-		return a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by nobody that this machine knows (self-signed, or a proxy that reads TLS: ca_bundle names its roots)", place), false
+		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine does not know; behind a proxy that "+
+			"inspects TLS, name the file with the proxy's root certificate", place)
+		return f.WithHint("broker config set ca_bundle FILE"), false
 	case errors.As(err, &name):
 		return a.fault(fault.Network, nil, "do not trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

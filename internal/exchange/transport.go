@@ -15,7 +15,14 @@ import (
 	"broker/internal/system"
 )
 
-// pool is the connections that trust one set of roots.
+// way is what connections have in common: two calls share them only if it is the same.
+type way struct {
+	bundle   string // path of a CA bundle; "" is the system's roots
+	plain    bool   // plain http
+	listener string // of plain http: see profiles.Endpoint
+}
+
+// pool is the connections of one way.
 type pool struct {
 	bundle    os.FileInfo // of the CA bundle as it was read; nil without one
 	transport http.RoundTripper
@@ -27,10 +34,11 @@ const maxBundle = 4 << 20
 // transport returns the connections for a CA bundle: the profile's, else
 // AWS_CA_BUNDLE, else the system's roots. A bundle that changed counts at once;
 // the connections stay while it is the same. Its errors name the file.
-func (c *Client) transport(path string) (http.RoundTripper, error) {
-	name := "ca_bundle"
+func (c *Client) transport(w way) (http.RoundTripper, error) {
+	path, name := w.bundle, "ca_bundle"
 	if path == "" {
 		path, name = os.Getenv("AWS_CA_BUNDLE"), "AWS_CA_BUNDLE"
+		w.bundle = path
 	}
 	var bundle os.FileInfo
 	if path != "" {
@@ -42,7 +50,7 @@ func (c *Client) transport(path string) (http.RoundTripper, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.pools[path]
+	old := c.pools[w]
 	if old != nil && same(old.bundle, bundle) {
 		return old.transport, nil
 	}
@@ -59,8 +67,13 @@ func (c *Client) transport(path string) (http.RoundTripper, error) {
 			t.CloseIdleConnections()
 		}
 	}
-	p := &pool{bundle: bundle, transport: c.connect(roots)}
-	c.pools[path] = p
+	dialer := &net.Dialer{Timeout: c.timeout / 2, KeepAlive: 15 * time.Second} // a slow one must leave time for another attempt
+	dial := dialer.DialContext
+	if w.plain {
+		dial = guardListener(dial, w.listener)
+	}
+	p := &pool{bundle: bundle, transport: c.connect(roots, dial)}
+	c.pools[w] = p
 	return p.transport, nil
 }
 
@@ -95,10 +108,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 // newTransport makes connections that verify, wait a bounded time and rest
 // cheaply. HTTP/2 stays off: STS does not offer it, and one request on one
 // connection is what MaybeSeen reasons about.
-func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
-	// A slow handshake must leave time for another attempt.
-	half := c.timeout / 2
-	dialer := &net.Dialer{Timeout: half, KeepAlive: 15 * time.Second}
+func (c *Client) newTransport(roots *x509.CertPool, dial dialFunc) *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, // it ignores a variable that is no URL
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
@@ -107,9 +117,9 @@ func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
 			}
 			return nil
 		},
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    half,
+		TLSHandshakeTimeout:    c.timeout / 2,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // a small answer has no use for it, a bomb has
 		MaxIdleConns:           16,

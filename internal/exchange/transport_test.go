@@ -116,7 +116,7 @@ func TestTLS(t *testing.T) {
 		text   string // empty if it works
 	}{
 		{"right", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}}, ""},
-		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}}, "its certificate is signed by nobody that this machine knows (self-signed"},
+		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}}, "its certificate is signed by an authority that this machine does not know"},
 		{"wrong host", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "other.example", -day, day)}}, "its certificate is for another host, other.example"},
 		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -3*day, -2*day)}}, "by the clock of this machine its certificate is expired or not yet valid"},
 		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", day, 2*day)}}, "by the clock of this machine"},
@@ -196,7 +196,7 @@ func TestBundles(t *testing.T) {
 
 	t.Setenv("AWS_CA_BUNDLE", "")
 	c := client(f)
-	wantFault(t, call(c, ""), fault.Network, "signed by nobody")
+	wantFault(t, call(c, ""), fault.Network, "signed by an authority that this machine does not know")
 	if err := call(c, ca.file); err != nil {
 		t.Errorf("ca_bundle: %v", err)
 	}
@@ -209,7 +209,7 @@ func TestBundles(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := write("other.pem", string(stranger))
-	wantFault(t, call(c, other), fault.Network, "signed by nobody") // the profile's wins
+	wantFault(t, call(c, other), fault.Network, "signed by an authority that this machine does not know") // the profile's wins
 
 	// A bundle that is mended counts at once, and a broken one too.
 	write("other.pem", string(stranger)+string(good))
@@ -437,9 +437,8 @@ func TestConnections(t *testing.T) {
 	// The client's ends too: how many it has, those that it has not noticed to be dead included.
 	var ours atomic.Int64
 	c := client(f)
-	c.connect = func(roots *x509.CertPool) http.RoundTripper {
-		transport := c.newTransport(roots)
-		dial := transport.DialContext
+	c.connect = func(roots *x509.CertPool, dial dialFunc) http.RoundTripper {
+		transport := c.newTransport(roots, dial)
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)
 			if err != nil {
@@ -597,7 +596,7 @@ func proxiedCall() {
 	c := New(Options{Timeout: patience})
 	if os.Getenv("EXCHANGE_TEST_DIRECT") != "" {
 		// Without a proxy the call would leave the machine: ask for the decision only.
-		u, err := c.newTransport(nil).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
+		u, err := c.newTransport(nil, nil).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
 		if u == nil && err == nil {
 			fmt.Print("direct")
 		}

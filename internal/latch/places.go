@@ -83,7 +83,7 @@ func (p Places) RefuseKnown() error {
 	}
 	home := p.Known[:len(p.Known)-len(paths.LatchIn(paths.StateBelow(string(filepath.Separator))))]
 	return fault.New(fault.Locked, "the broker is locked: %s says so", p.Known).
-		WithHint("HOME=%s broker unlock", fault.Word(home))
+		WithHint("HOME=%s broker unlock", home)
 }
 
 // Watch tells again and again whether one of some files says that the broker is locked. While none of them changes, that

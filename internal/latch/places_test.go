@@ -41,7 +41,7 @@ func TestPlaces(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(p.Known), 0o700), os.WriteFile(p.Known, []byte("{"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if f := fault.Of(p.Refuse()); f == nil || f.Kind != fault.Locked || f.Hint != "HOME="+home+" broker unlock" {
+	if f := fault.Of(p.Refuse()); f == nil || f.Kind != fault.Locked || f.Hint != fault.Hintf("HOME=%s broker unlock", home) {
 		t.Errorf("got %+v", f)
 	}
 	if got := p.Others(); !slices.Equal(got, []string{p.Known, p.Moved}) {
@@ -190,7 +190,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := at(t, filepath.Join(t.TempDir(), "lock.json"), &clock{})
-	if f := fault.Of(l.Adopt(old)); f == nil || f.Kind != fault.Locked || f.Hint != "rm "+old+" && broker unlock" {
+	if f := fault.Of(l.Adopt(old)); f == nil || f.Kind != fault.Locked || f.Hint != fault.Hintf("rm %s && broker unlock", old) {
 		t.Errorf("got %+v", f)
 	}
 	if !Peek(old) {

@@ -27,6 +27,8 @@ const (
 	maxShown       = 100 // bytes of a name in a question
 	maxShownDevice = 300 // AWS allows 256
 
+	maxShownEndpoint = 100
+
 	title = "AWS MFA"
 	// heading is the first line in each window. Qt takes a text for HTML if there is a tag in its first line, so that
 	// line is ours.
@@ -47,6 +49,8 @@ type Question struct {
 	Source string // the source whose key wants it
 	Asker  string // who asks, such as "aws (pid 4711)"; may be empty
 	Reason string // why it is asked again; empty at first
+	// Endpoint is where the code goes, if that is not AWS's own place; else empty.
+	Endpoint string
 
 	// TTY is the terminal of the requester, if a program may ask there, which is when the requester is in its
 	// foreground; else empty.
@@ -59,6 +63,9 @@ type Question struct {
 // Text is the question in one line, without the reason: safe to print, and short enough to name all three.
 func (q Question) Text() string {
 	text := fmt.Sprintf("MFA code for %s (%s)", short(q.Source, maxShown), short(q.Device, maxShownDevice))
+	if q.Endpoint != "" {
+		text += ", sent to " + short(q.Endpoint, maxShownEndpoint)
+	}
 	if q.Asker != "" {
 		text += ", asked by " + short(q.Asker, maxShown)
 	}

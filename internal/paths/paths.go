@@ -14,6 +14,7 @@ import (
 type Paths struct {
 	Config      string // ~/.aws/config, AWS_CONFIG_FILE
 	Credentials string // ~/.aws/credentials, AWS_SHARED_CREDENTIALS_FILE
+	AWS         string // directory ~/.aws, which no variable moves; empty without a home directory
 	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
 	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
 	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
@@ -60,6 +61,9 @@ func FromEnv() (Paths, error) {
 		Registry:    e.path("BROKER_CONFIG", registry),
 		Keyring:     e.path("BROKER_KEYRING_DIR", keyring),
 		State:       e.path("BROKER_STATE_DIR", state),
+	}
+	if filepath.IsAbs(e.home) {
+		p.AWS = filepath.Join(e.home, ".aws")
 	}
 	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
 		p.Runtime = e.absolute(p.Runtime)

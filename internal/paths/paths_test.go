@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 	want := Paths{
 		Config:      "/home/x/.aws/config",
 		Credentials: "/home/x/.aws/credentials",
+		AWS:         "/home/x/.aws",
 		Registry:    "/home/x/.config/broker/config",
 		Keyring:     "/home/x/.local/share/broker/keyring",
 		State:       "/home/x/.local/state/broker",

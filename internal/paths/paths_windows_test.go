@@ -12,7 +12,7 @@ func TestWindows(t *testing.T) {
 	t.Setenv("HOME", `C:\elsewhere`)
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	want := Paths{
-		Config: `C:\Users\x\.aws\config`, Credentials: `C:\Users\x\.aws\credentials`,
+		Config: `C:\Users\x\.aws\config`, Credentials: `C:\Users\x\.aws\credentials`, AWS: `C:\Users\x\.aws`,
 		Registry: `C:\Users\x\AppData\Roaming\broker\config`, Keyring: `C:\Users\x\AppData\Local\broker\keyring`,
 		State: `C:\Users\x\AppData\Local\broker`, Runtime: `C:\Users\x\AppData\Local\broker\run`, Socket: `C:\Users\x\AppData\Local\broker\run\broker.sock`,
 	}

@@ -15,6 +15,9 @@ type Files struct {
 	Config      string // ~/.aws/config or AWS_CONFIG_FILE
 	Credentials string // ~/.aws/credentials or AWS_SHARED_CREDENTIALS_FILE
 	Registry    string // ~/.config/broker/config or BROKER_CONFIG
+	// AWS is ~/.aws, the directory of the config and credentials file that AWS tools read when no variable moves them.
+	// It tells the default AWS files from others; see Place. If it is empty, all are others.
+	AWS string
 }
 
 // Origin says where a value was written. The zero Origin means that nobody
@@ -43,6 +46,8 @@ type Endpoint struct {
 	Legacy   bool   // sts_regional_endpoints = legacy
 	FIPS     bool   // use_fips_endpoint = true
 	CABundle string // a PEM file that replaces the system's roots
+	// Listener says who besides the user may listen at a URL of plain http: a uid, AnyListener, or nobody if it is empty.
+	Listener string `json:",omitempty"`
 }
 
 // Source is an IAM user's long-lived key as the registry knows it: all but the
@@ -80,6 +85,7 @@ type Chain struct {
 	Roles   []Role
 	// MFAProcess is the command that prints a code of the source's device; empty for none.
 	MFAProcess string
+	Warnings   []Warning // settings of the profile that do not count
 	// Values lists every value that took part, in reading order, for `explain`.
 	Values []Value
 }

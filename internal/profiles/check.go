@@ -48,12 +48,14 @@ func CheckRole(r Role) error {
 	return nil
 }
 
-// CheckCommand says whether a command can be an mfa_process. The error is a fault.Usage.
-func CheckCommand(command string) error {
-	if err := checkCommand(command); err != nil {
-		return fault.New(fault.Usage, "the command %w", err)
+// CheckCommand says whether a command can be an mfa_process, and returns it with the absolute path of its program. The
+// error is a fault.Usage.
+func CheckCommand(command string) (string, error) {
+	absolute, err := AbsoluteCommand(command)
+	if err != nil {
+		return "", fault.New(fault.Usage, "the command %w", err)
 	}
-	return nil
+	return absolute, nil
 }
 
 // CheckKey says whether these can be a long-lived access key of IAM. What is

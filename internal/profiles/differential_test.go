@@ -70,7 +70,7 @@ func ours(t *testing.T, configPath string) profileValues {
 		if err != nil {
 			t.Fatal(err)
 		}
-		states[i].table, err = newTable(path, src, fileKind(i))
+		states[i].table, err = newTable(path, src, fileKind(i), &provenance{place: InDefault})
 		if err != nil {
 			t.Fatal(err)
 		}

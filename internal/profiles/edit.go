@@ -274,7 +274,7 @@ func checkSection(kind, name string) error {
 			return fault.New(fault.Usage, "a section [%s] has no name", kind)
 		}
 		return nil
-	case SectionProfile, SectionSource, SectionServices, SectionSSO:
+	case SectionProfile, SectionSource, SectionServices, SectionSSO, SectionTrust:
 		if err := checkName(name); err != nil {
 			return err
 		}

@@ -45,8 +45,9 @@ const (
 type Outcome struct {
 	Name  string
 	State string
-	Err   error  // why it was left or refused
-	Note  string // what else there is to know, or empty
+	Err   error    // why it was left or refused
+	Note  string   // what else there is to know, or empty
+	Asks  []string // the lines that count once they are moved and do not before: a person has to say yes to them
 }
 
 // roleKeys are the keys that move: the definition of a role. A profile that has
@@ -142,7 +143,8 @@ func (docs Documents) set(files Files) (*Set, error) {
 		path string
 		kind fileKind
 	}{{ConfigDocument, files.Config, configFile}, {CredentialsDocument, files.Credentials, credentialsFile}, {RegistryDocument, files.Registry, registryFile}} {
-		t, err := newTable(f.path, docs[f.doc], f.kind)
+		// Linking moves what a file says. What of it counts is decided when it is used.
+		t, err := newTable(f.path, docs[f.doc], f.kind, &provenance{place: InRegistry})
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +219,32 @@ func (l *linker) link(name, credproc string) Outcome {
 			return refused(err)
 		}
 	}
-	return l.rewrite(p, definition, value)
+	o := l.rewrite(p, definition, value)
+	if o.State == Changed && len(definition) > 0 {
+		o.Asks = l.asks(p)
+	}
+	return o
+}
+
+// asks are the lines of a definition that do not count in their file, or only once they are trusted, and that do in the
+// registry.
+func (l *linker) asks(p profile) []string {
+	var lines []string
+	for _, key := range roleKeys {
+		set, block := p.aws.find(key)
+		if set == nil {
+			continue
+		}
+		kind := configFile
+		if block.shared {
+			kind = credentialsFile
+		}
+		now, _ := statFile(block.origin.File)
+		if d := Decide(key, l.files.provenance(kind, block.origin.File, now).place); d == Ignored || d == OnceTrusted {
+			lines = append(lines, Origin{block.origin.File, set.line}.String()+": "+key+" = "+set.value)
+		}
+	}
+	return lines
 }
 
 // rewrite changes the sections of a profile that can be linked.
@@ -320,7 +347,7 @@ func (l *linker) shadowed(p profile) error {
 func contradiction(p profile, chain Chain) error {
 	for _, key := range roleKeys {
 		theirs, ours := p.aws.text(key), p.own.text(key)
-		if theirs == "" || theirs == ours || key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
+		if theirs == "" || theirs == ours || key == keyMFAProcess && isAbsoluteOf(ours, theirs) || key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
 			continue
 		}
 		return fault.New(fault.Config, "%s: profile %q has another %s here than in the registry (%s)", p.aws.origin(key), p.name, key, p.origin()).
@@ -338,14 +365,21 @@ func (l *linker) definition(p profile) ([]string, error) {
 		if set == nil {
 			continue
 		}
-		if err := checkKeyValue(KeyValue{key, set.value}); err != nil {
+		value := set.value
+		if key == keyMFAProcess {
+			var err error
+			if value, err = AbsoluteCommand(value); err != nil {
+				return nil, fault.New(fault.Config, "%s: %s %w", Origin{block.origin.File, set.line}, key, err)
+			}
+		}
+		if err := checkKeyValue(KeyValue{key, value}); err != nil {
 			return nil, fault.New(fault.Config, "%s: %w", Origin{block.origin.File, set.line}, err)
 		}
 		doc := ConfigDocument
 		if block == l.set.block(credentialsFile, SectionCredentials, p.name) {
 			doc = CredentialsDocument
 		}
-		lines = append(lines, key+" = "+set.value+l.comment(doc, p.name, set.line))
+		lines = append(lines, key+" = "+value+l.comment(doc, p.name, set.line))
 	}
 	return lines, nil
 }
@@ -529,6 +563,9 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 func sameChain(a, b Chain) bool {
 	plain := func(c Chain) Chain {
 		c.Values, c.Source.Origin = nil, Origin{}
+		if command, err := AbsoluteCommand(c.MFAProcess); err == nil {
+			c.MFAProcess = command
+		}
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}

@@ -21,6 +21,7 @@ const (
 	SectionSource      = "source"   // registry only
 	SectionSettings    = "settings" // registry only; has no name
 	SectionAlias       = "alias"    // registry only; has no name
+	SectionTrust       = "trust"    // registry only; see Trust
 )
 
 // A document is a scanned file. Its keys and values are slices of the source,
@@ -211,7 +212,7 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 			s.kind, s.name = SectionProfile, header
 		}
 	}
-	named := s.kind == SectionProfile || s.kind == SectionCredentials || s.kind == SectionSource
+	named := s.kind == SectionProfile || s.kind == SectionCredentials || s.kind == SectionSource || s.kind == SectionTrust
 	if s.kind == "" || (named || s.name != "") && checkName(s.name) != nil {
 		s.kind, s.name = "", ""
 		return "names a section that nothing can be called; the section is ignored"

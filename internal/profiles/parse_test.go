@@ -127,7 +127,7 @@ func TestScanIsBounded(t *testing.T) {
 			if len(d.problems) > maxProblems {
 				t.Errorf("%d problems", len(d.problems))
 			}
-			if _, err := newTable("/f", src, configFile); err != nil {
+			if _, err := newTable("/f", src, configFile, nil); err != nil {
 				t.Fatal(err)
 			}
 			// Whatever grew with the square would take an hour.
@@ -196,9 +196,9 @@ func FuzzScan(f *testing.F) {
 		if credentials {
 			kind = credentialsFile
 		}
-		if _, err := newTable("/f", src, kind); err != nil {
+		if _, err := newTable("/f", src, kind, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = newTable("/f", src, registryFile)
+		_, _ = newTable("/f", src, registryFile, nil)
 	})
 }

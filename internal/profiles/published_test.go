@@ -54,7 +54,7 @@ func TestSetPublishedGivesBack(t *testing.T) {
 		one := setPublished(t, src, wrote(), firstSession)
 		two := setPublished(t, one, wrote(firstSession), devSession, secondSession)
 		for _, in := range []string{one, two} {
-			table, err := newTable("credentials", []byte(in), credentialsFile)
+			table, err := newTable("credentials", []byte(in), credentialsFile, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func TestSetPublishedLeavesOthers(t *testing.T) {
 func TestPublishedIsNobodysKey(t *testing.T) {
 	config := "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/r\nsource_profile = security\n"
 	registry := "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n"
-	files := Files{"/c", "/s", "/r"}
+	files := Files{Config: "/c", Credentials: "/s", Registry: "/r"}
 	docs := Documents{RegistryDocument: []byte(registry), ConfigDocument: []byte(config)}
 	docs[CredentialsDocument] = []byte(setPublished(t, "", wrote(), devSession))
 	next, out, err := Link(files, docs, []string{"dev"}, "/bin/credproc")
@@ -137,7 +137,7 @@ func TestPublishedIsNobodysKey(t *testing.T) {
 
 func TestStanding(t *testing.T) {
 	docs := Documents{RegistryDocument: []byte("[profile b]\npublish = true\n[profile a]\nPublish = true\n[profile c]\npublish = false\n[profile d]\n")}
-	set, err := docs.set(Files{"/c", "/s", "/r"})
+	set, err := docs.set(Files{Config: "/c", Credentials: "/s", Registry: "/r"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,9 +25,10 @@ type resolution struct {
 // Nothing is inherited from [default].
 //
 // Errors: fault.Usage for what cannot be a name, fault.NotFound for a name that
-// nobody has, with up to three near ones, and fault.Config, naming file and
-// line, for a profile that says something wrong or that the broker does not
-// serve: long-lived keys in plain text, SSO, web identity, other helpers.
+// nobody has, with up to three near ones, fault.NotConfirmed for a profile with settings that count only once they are
+// trusted and are not, and fault.Config, naming file and line, for a profile that says something wrong, something that
+// its file may not say (see Rules), or that Broker does not serve: long-lived keys in plain text, SSO, web identity,
+// other helpers.
 //
 // The rules between the keys of one profile are botocore's:
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html
@@ -48,18 +49,22 @@ func (s *Set) Resolve(name string) (Chain, error) {
 		return r.chain, r.err
 	}
 	r := &resolution{}
-	r.chain, r.err = s.resolve(name)
+	t, err := s.build(name)
+	if r.err = err; err == nil {
+		r.chain, r.err = s.admit(t, name)
+	}
 	s.chains.Store(name, r)
 	return r.chain, r.err
 }
 
-func (s *Set) resolve(name string) (Chain, error) {
+// build makes the chain of a name that is known, whether or not all of it is trusted.
+func (s *Set) build(name string) (Trust, error) {
 	hops, src, err := s.walk(name)
 	if err != nil {
-		return Chain{}, err
+		return Trust{}, err
 	}
 	if len(hops) > maxHops {
-		return Chain{}, fault.New(fault.Config, "%s: profile %q leads to its source over %d profiles; at most %d are followed",
+		return Trust{}, fault.New(fault.Config, "%s: profile %q leads to its source over %d profiles; at most %d are followed",
 			hops[0].origin(), name, len(hops), maxHops)
 	}
 	asked, _ := s.lookup(name)
@@ -74,9 +79,12 @@ func (s *Set) resolve(name string) (Chain, error) {
 			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
 		}
 		r.take(p.own, keySourceProfile, checkName)
+		if _, ok := s.asksFor(p); ok {
+			r.take(p.own, keyCredentialProcess, func(string) error { return nil })
+		}
 	}
 	if r.err != nil {
-		return Chain{}, r.err
+		return Trust{}, r.err
 	}
 	slices.Reverse(c.Roles)
 	if c.MFAProcess == "" {
@@ -90,7 +98,12 @@ func (s *Set) resolve(name string) (Chain, error) {
 	}
 	c.Roles = slices.Clip(c.Roles)
 	c.Values = slices.Clip(append(r.values, src.values...))
-	return c, nil
+	c.Warnings = r.warnings
+	t := Trust{Chain: c, Claims: r.claims}
+	if len(t.Claims) > 0 {
+		t.SHA256 = t.digest()
+	}
+	return t, nil
 }
 
 // role reads one role. Only the region falls back on the profile asked for:

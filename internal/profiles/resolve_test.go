@@ -37,13 +37,13 @@ func load(t testing.TB, config, credentials, registry string) *Set {
 func loadErr(texts ...string) (*Set, error) {
 	var states [3]state
 	for i, path := range []string{"/config", "/credentials", "/registry"} {
-		table, err := newTable(path, []byte(texts[i]), fileKind(i))
+		table, err := newTable(path, []byte(texts[i]), fileKind(i), &provenance{place: [...]Place{InDefault, InDefault, InRegistry}[i]})
 		if err != nil {
 			return nil, err
 		}
 		states[i] = state{path: path, settled: true, table: table}
 	}
-	return newSet(Files{"/config", "/credentials", "/registry"}, states), nil
+	return newSet(Files{Config: "/config", Credentials: "/credentials", Registry: "/registry"}, states), nil
 }
 
 func TestResolve(t *testing.T) {
@@ -54,6 +54,7 @@ func TestResolve(t *testing.T) {
 		config, credentials, registry string
 		name                          string
 		want                          Chain // Values are compared where there are any
+		claims                        int   // how many settings count only once they are trusted
 	}{
 		{what: "a source by its own name",
 			registry: sourceSection, name: "security",
@@ -140,14 +141,14 @@ func TestResolve(t *testing.T) {
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n",
 			registry: sourceSection + "[alias]\nd = dev\n", name: "d",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Origin: Origin{"/config", 2}}}}},
-		{what: "endpoint_url", config: "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = http://localhost:4599\n",
+		{what: "endpoint_url", claims: 1, config: "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = http://localhost:4599\n",
 			registry: sourceSection, name: "dev",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "http://localhost:4599"}, Origin: Origin{"/config", 2}}}}},
-		{what: "services win over endpoint_url",
+		{what: "services win over endpoint_url", claims: 2,
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = https://all.example\nservices = local\n[services local]\nsts =\n  endpoint_url = https://sts.example\n",
 			registry: sourceSection, name: "dev",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "https://sts.example"}, Origin: Origin{"/config", 2}}}}},
-		{what: "services without sts",
+		{what: "services without sts", claims: 1,
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = https://all.example\nservices = local\n[services local]\ns3 =\n  endpoint_url = https://s3.example\n",
 			registry: sourceSection, name: "dev",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "https://all.example"}, Origin: Origin{"/config", 2}}}}},
@@ -163,6 +164,13 @@ func TestResolve(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			set := load(t, tt.config, tt.credentials, tt.registry)
 			got, err := set.Resolve(tt.name)
+			if tt.claims > 0 && fault.Is(err, fault.NotConfirmed) {
+				var trust Trust
+				trust, err = set.Trust(tt.name)
+				if got = trust.Chain; len(trust.Claims) != tt.claims {
+					t.Errorf("claims %v, want %d", trust.Claims, tt.claims)
+				}
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,7 +298,7 @@ func TestValues(t *testing.T) {
 			if key == "role_arn" {
 				config = "[profile dev]\nsource_profile = security\n"
 			}
-			if _, err := load(t, config+key+" = "+v+"\n", "", sourceSection).Resolve("dev"); err != nil {
+			if _, err := load(t, config+key+" = "+v+"\n", "", sourceSection).Trust("dev"); err != nil {
 				t.Errorf("%s = %.80s: %v", key, v, err)
 			}
 		}
@@ -514,7 +522,7 @@ func TestSettings(t *testing.T) {
 
 func TestPlainKey(t *testing.T) {
 	dir := t.TempDir()
-	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
+	files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
 	write(t, files.Credentials, "[a]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x/y+z== # mine\n[half]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n"+
 		"[temp]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\naws_session_token = y\n[odd]\naws_access_key_id = x\naws_secret_access_key = x\n[both]\naws_access_key_id = AKIAIOSFODNN7CREDENT\naws_secret_access_key = x\n")
 	write(t, files.Config, "[profile b]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = secret\n[profile none]\nregion = x\n[profile both]\naws_access_key_id = AKIAIOSFODNN7CONFIGX\naws_secret_access_key = x\n")
@@ -557,7 +565,7 @@ func manyProfiles(n int) (config, registry string) {
 
 func benchmarkFiles(b *testing.B, n int) Files {
 	dir := b.TempDir()
-	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
+	files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
 	config, registry := manyProfiles(n)
 	for path, text := range map[string]string{files.Config: config, files.Registry: registry} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

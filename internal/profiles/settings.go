@@ -108,6 +108,15 @@ func (s *Set) Settings() (Settings, error) {
 	return out, nil
 }
 
+// SettingKeys are the keys that [settings] may have.
+func SettingKeys() []string {
+	names := make([]string, len(settingKeys))
+	for i, k := range settingKeys {
+		names[i] = k.name
+	}
+	return names
+}
+
 // Setting is one key of [settings] as the registry has it.
 type Setting struct {
 	Key     string
@@ -135,9 +144,7 @@ func (s *Set) AllSettings() []Setting {
 // key in its own spelling. An empty value checks the key alone. The error is a fault.Usage; of an unknown key it
 // names up to three near ones.
 func CheckSetting(key, value string) (string, error) {
-	var names []string
 	for _, k := range settingKeys {
-		names = append(names, k.name)
 		if !strings.EqualFold(k.name, key) {
 			continue
 		}
@@ -150,7 +157,7 @@ func CheckSetting(key, value string) (string, error) {
 		return k.name, nil
 	}
 	message := fmt.Sprintf("%.40q is not a setting", key)
-	if near := nearest(key, slices.Values(names), 3); len(near) > 0 {
+	if near := nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
 		message += "; did you mean " + orList(near) + "?"
 	}
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")

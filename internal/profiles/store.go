@@ -2,7 +2,6 @@ package profiles
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -103,7 +102,7 @@ func (s *Store) Load(files Files) (*Set, error) {
 		if st.fresh() {
 			continue
 		}
-		if err := st.read(fileKind(i), deadline); err != nil {
+		if err := st.read(files, fileKind(i), deadline); err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +149,7 @@ func (st *state) fresh() bool {
 }
 
 // read brings the state up to date, or keeps the last good one.
-func (st *state) read(file fileKind, deadline time.Time) error {
+func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	src, stable, err := st.settle(deadline)
 	defer clear(src) // the credentials file may hold secrets
 	if err == nil && !stable && st.table != nil {
@@ -163,7 +162,7 @@ func (st *state) read(file fileKind, deadline time.Time) error {
 		st.notices, err = st.stamp.refuse(st.path, file)
 	}
 	if err == nil {
-		t, err = newTable(st.path, src, file)
+		t, err = newTable(st.path, src, file, files.provenance(file, st.path, st.stamp))
 	}
 	switch {
 	case err == nil:
@@ -291,22 +290,29 @@ func modeName(mode fs.FileMode) string {
 	return "special file"
 }
 
-// refuse says who else could have written the file: one of another user, or a
-// registry that anyone may write to, is an error; the rest is worth a warning.
+// refuse says who else could have written the file: one of another user, or a registry that others can change, is an
+// error; an AWS file that others can change is worth a warning.
 func (s stamp) refuse(path string, file fileKind) ([]Warning, error) {
 	if s.owner < 0 || s == (stamp{}) {
 		return nil, nil
 	}
-	me := os.Geteuid()
-	perm := s.mode.Perm()
-	switch {
-	case s.owner != 0 && s.owner != me:
+	if s.owner != 0 && s.owner != os.Geteuid() {
 		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.owner)
-	case file == registryFile && perm&0o002 != 0:
-		return nil, fault.New(fault.Config, "%s may be written by anyone (mode %04o)", path, perm).
-			WithHint("chmod 600 %s", path)
-	case s.owner == me && perm&0o022 != 0:
-		return []Warning{{Origin{path, 0}, fmt.Sprintf("may be written by others (mode %04o); chmod 600 mends it", perm)}}, nil
 	}
-	return nil, nil
+	e := exposed(path)
+	switch {
+	case e == nil:
+		return nil, nil
+	case file == registryFile:
+		err := fault.New(fault.Config, "%s", e.of(path, path))
+		if hint := e.hint(); hint != "" {
+			err = err.WithHint("%s", hint)
+		}
+		return nil, err
+	}
+	text := "counts as a file of others, since " + e.of(path, "it")
+	if hint := e.hint(); hint != "" {
+		text += "; to end that: " + string(hint)
+	}
+	return []Warning{{Origin{path, 0}, text}}, nil
 }

@@ -28,7 +28,7 @@ func write(t *testing.T, path, text string) {
 func tempFiles(t *testing.T, config, credentials, registry string) Files {
 	t.Helper()
 	dir := t.TempDir()
-	files := Files{filepath.Join(dir, "config"), filepath.Join(dir, "credentials"), filepath.Join(dir, "registry")}
+	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry"), AWS: dir}
 	for path, text := range map[string]string{files.Config: config, files.Credentials: credentials, files.Registry: registry} {
 		if text != "" {
 			write(t, path, text)
@@ -191,10 +191,10 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 	}{
 		{"private", 0o600, 0o600, -1, "", ""},
 		{"readable", 0o644, 0o644, -1, "", ""},
-		{"config writable by the group", 0o620, 0o600, -1, "config: may be written by others (mode 0620)", ""},
-		{"config writable by all", 0o666, 0o600, -1, "config: may be written by others (mode 0666)", ""},
-		{"registry writable by the group", 0o600, 0o660, -1, "registry: may be written by others (mode 0660)", ""},
-		{"registry writable by all", 0o600, 0o602, -1, "", "registry may be written by anyone (mode 0602)"},
+		{"config writable by our private group", 0o620, 0o600, -1, "", ""},
+		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it may be written by others (mode 0666); to end that: chmod go-w ", ""},
+		{"registry writable by our private group", 0o600, 0o660, -1, "", ""},
+		{"registry writable by all", 0o600, 0o602, -1, "", "registry may be written by others (mode 0602)"},
 		{"another's registry", 0o600, 0o600, 12345, "", "belongs to another user (uid 12345)"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

@@ -34,8 +34,9 @@ const (
 	keyAccessKeyID       = "aws_access_key_id"
 	keySecretKey         = "aws_secret_access_key"
 	keySessionToken      = "aws_session_token"
-	keySTS               = "sts"    // within [services NAME]
-	keyOutput            = "output" // of no meaning to the broker
+	keySTS               = "sts"              // within [services NAME]
+	keySTSEndpointURL    = "sts.endpoint_url" // endpoint_url below it
+	keyOutput            = "output"           // without a meaning for Broker
 
 	// the broker's own
 	keyConfirm         = "confirm"
@@ -54,6 +55,8 @@ const (
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
 	keyBrowser         = "browser"
+	keyTrustSum        = "sha256"   // within [trust NAME]
+	keyTrustListener   = "listener" // within [trust NAME]
 )
 
 // awsKeys are the keys that are kept of the AWS files; the rest of a profile is
@@ -72,6 +75,7 @@ var registryKeys = map[string]map[string]string{
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
 		keyConfirm, keyBrowser),
 	SectionSettings: settingNames(),
+	SectionTrust:    set(keyTrustSum, keyTrustListener),
 }
 
 // set maps each key to itself, so that a look-up also gives one shared string.
@@ -106,6 +110,7 @@ type blockID struct{ kind, name string }
 type block struct {
 	name     string
 	origin   Origin
+	from     *provenance
 	prefixed bool
 	shared   bool // it stands in the credentials file
 	ours     bool // it is a session that `broker publish` keeps there
@@ -161,7 +166,7 @@ const (
 // newTable reads the content of one file. Nothing of the table points into src,
 // which the caller may wipe. In the registry a line that cannot be read is an
 // error, since the broker wrote it; in the AWS files it is a warning.
-func newTable(path string, src []byte, file fileKind) (*table, error) {
+func newTable(path string, src []byte, file fileKind, from *provenance) (*table, error) {
 	doc, bad := scan(src, file == credentialsFile)
 	if bad == nil && file == registryFile && len(doc.problems) > 0 {
 		bad = &doc.problems[0]
@@ -175,6 +180,9 @@ func newTable(path string, src []byte, file fileKind) (*table, error) {
 	}
 	for i := range doc.sections {
 		t.add(path, &doc.sections[i], file)
+	}
+	for _, b := range t.blocks {
+		b.from = from
 	}
 	return t, nil
 }

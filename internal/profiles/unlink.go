@@ -161,7 +161,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 		_, known := awsKeys[key]
 		switch {
 		case defined[key] != e: // a later one counts
-		case has && value == string(e.value):
+		case has && (value == string(e.value) || key == keyMFAProcess && isAbsoluteOf(string(e.value), value)):
 		case has, e.multiline, len(e.value) == 0, !known && key != keyOutput:
 			c.differ = append(c.differ, key)
 		default:

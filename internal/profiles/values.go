@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -147,8 +148,10 @@ func expandHome(path string) string {
 // A reading takes values out of views: it remembers each one for `explain`,
 // and the first that is wrong.
 type reading struct {
-	values []Value
-	err    error
+	values   []Value
+	claims   []Value // those that count only once they are trusted
+	warnings []Warning
+	err      error
 }
 
 // take returns a value, or "" where the view has none.
@@ -162,14 +165,29 @@ func (r *reading) take(v view, key string, check check) string {
 
 func (r *reading) keep(b *block, key string, s *setting, check check) string {
 	o := Origin{b.origin.File, s.line}
-	if err := check(s.value); err != nil {
+	verdict := Decide(key, b.from.place)
+	err := check(s.value)
+	switch {
+	case verdict == Ignored:
+		r.warnings = append(r.warnings, Warning{o, fmt.Sprintf("%s does not count here; to take it over: %s", key, fault.Hintf("broker profiles link %s", b.name))})
+		return ""
+	case verdict == Rejected:
+		err = rejected(o, key, b)
+	case err != nil:
+		err = fault.New(fault.Config, "%s: %s %w", o, key, err)
+	}
+	if err != nil {
 		if r.err == nil {
-			r.err = fault.New(fault.Config, "%s: %s %w", o, key, err)
+			r.err = err
 		}
 		return ""
 	}
-	if v := (Value{Profile: b.name, Key: key, Text: s.value, Origin: o}); !slices.Contains(r.values, v) {
+	v := Value{Profile: b.name, Key: key, Text: s.value, Origin: o}
+	if !slices.Contains(r.values, v) {
 		r.values = append(r.values, v)
+	}
+	if verdict == OnceTrusted && !slices.Contains(r.claims, v) {
+		r.claims = append(r.claims, v)
 	}
 	return s.value
 }
@@ -186,20 +204,27 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 		return e
 	}
 	// https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-	if name := r.take(v, keyServices, checkName); name != "" {
-		b := services(name)
+	named := true // by the registry alone
+	if choice, def := v.find(keyServices); choice != nil {
+		b := services(choice.value)
 		if b == nil && r.err == nil {
-			s, def := v.find(keyServices)
-			r.err = fault.New(fault.Config, "%s: there is no [services %s]", Origin{def.origin.File, s.line}, name)
+			r.err = fault.New(fault.Config, "%s: there is no [services %.300s]", Origin{def.origin.File, choice.line}, choice.value)
 		}
-		if sts := b.find(keySTS); sts != nil {
+		if sts := b.find(keySTS); sts != nil && len(sts.nested) > 0 {
+			r.keep(def, keyServices, choice, checkName) // without an endpoint of STS it redirects nothing
 			for i := range sts.nested {
-				e.URL = r.keep(b, "sts.endpoint_url", &sts.nested[i], checkEndpoint)
+				e.URL = r.keep(b, keySTSEndpointURL, &sts.nested[i], checkEndpoint)
 			}
+			named = def.from.place == InRegistry && b.from.place == InRegistry
 		}
 	}
 	if e.URL == "" {
-		e.URL = r.take(v, keyEndpointURL, checkEndpoint)
+		if _, b := v.find(keyEndpointURL); b != nil {
+			e.URL, named = r.take(v, keyEndpointURL, checkEndpoint), b.from.place == InRegistry
+		}
+	}
+	if e.URL != "" && named {
+		e.Listener = AnyListener
 	}
 	return e
 }
@@ -207,4 +232,14 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 func seconds(s string) time.Duration {
 	n, _ := strconv.Atoi(s) // checked
 	return time.Duration(n) * time.Second
+}
+
+// rejected says that a setting cannot stand where it does, and what to do.
+func rejected(o Origin, key string, b *block) error {
+	place, hint := "put it into ~/.aws/config", fault.Hintf("broker profiles trust %s", b.name)
+	if key == keyCABundle {
+		place, hint = "put it into the settings", fault.Hintf("broker config set ca_bundle FILE")
+	}
+	return fault.New(fault.Config, "%s: %s does not count in a file that %s; %s", o, key, b.from.why, place).
+		WithHint("%s", cmp.Or(b.from.hint, hint))
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -100,6 +101,8 @@ type Answer struct {
 	Role     string             // ARN of the last role, or of the federated user; empty for a source
 	Direct   bool               // the role was assumed with the long-lived key itself
 	Warnings []profiles.Warning // about the files, and what was served from their last good state
+	// Endpoints are where calls go that is not AWS's own; set with an error too. See Plan.Endpoints.
+	Endpoints string
 }
 
 // Credentials returns working credentials for a profile: of the account and
@@ -124,7 +127,10 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if err != nil {
-		return Answer{}, withPlanHint(err, req.Profile)
+		if fault.Is(err, fault.LoginNeeded) && len(plan.Warnings) > 0 {
+			err = fault.Of(fmt.Errorf("%w; %s", err, plan.Warnings[0]))
+		}
+		return Answer{Endpoints: plan.Endpoints()}, withPlanHint(err, req.Profile)
 	}
 	step := plan.Steps[last]
 	return Answer{
@@ -135,6 +141,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Role:        step.subject(creds),
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		Warnings:    warnings,
+		Endpoints:   plan.Endpoints(),
 	}, nil
 }
 
@@ -156,6 +163,8 @@ func withPlanHint(err error, profile string) error {
 	switch f.Kind {
 	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network, fault.Throttled:
 		return f.WithHint("broker explain %s", profile)
+	case fault.NotConfirmed: // an endpoint at which another uid listens
+		return f.WithHint("broker profiles trust %s", profile)
 	}
 	return err
 }
@@ -228,13 +237,13 @@ func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
 	}
 	plain := req.MinTTL == 0 && req.AdHoc == nil
 	if plan, ok := p.byName.Load(req.Profile); ok && plain {
-		return plan.(Plan), set.Warnings(), nil
+		return plan.(Plan), append(set.Warnings(), plan.(Plan).Warnings...), nil
 	}
 	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc})
 	if err == nil && plain {
 		p.byName.Store(req.Profile, plan)
 	}
-	return plan, set.Warnings(), err
+	return plan, append(set.Warnings(), plan.Warnings...), err
 }
 
 // isShort reports whether AWS refused to give this role more than an hour.
@@ -365,7 +374,10 @@ func (b *Broker) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !b.desk.brought(dev) {
 		return creds, err
 	}
-	question := Question{Device: step.MFASerial, Source: plan.Source.Name}
+	question := Question{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
+	for _, w := range plan.Warnings { // such as an mfa_process that is not run
+		b.Tell(plan.Source.Name, w.String())
+	}
 	for try := 1; ; try++ {
 		code, askErr := b.ask(ctx, dev, question, b.order(plan))
 		if err := b.refuseLocked(); err != nil {
@@ -628,7 +640,8 @@ type Held struct {
 	Expires     time.Time // zero if there is no session
 	Renews      time.Time
 	LastUse     time.Time
-	Err         error // the last failure, if nothing succeeded since
+	Endpoint    string // where it came from, if that is not AWS's own of the region
+	Err         error  // the last failure, if nothing succeeded since
 }
 
 // Held lists what the broker holds, sorted by source and role.
@@ -640,12 +653,13 @@ func (b *Broker) Held() []Held {
 	var list []Held
 	for key, s := range c.slots {
 		h := Held{
-			Key:     key,
-			Source:  s.plan.Source.Name,
-			Role:    s.plan.Steps[s.step].RoleARN,
-			Profile: s.plan.Steps[s.step].Profile,
-			LastUse: s.lastUse.wall,
-			Err:     s.err,
+			Key:      key,
+			Source:   s.plan.Source.Name,
+			Role:     s.plan.Steps[s.step].RoleARN,
+			Profile:  s.plan.Steps[s.step].Profile,
+			LastUse:  s.lastUse.wall,
+			Err:      s.err,
+			Endpoint: s.plan.Steps[s.step].Endpoint.URL,
 		}
 		if s.entry != nil && now.before(s.entry.end) {
 			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)

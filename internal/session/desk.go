@@ -15,6 +15,8 @@ type Question struct {
 	Device string // MFA serial
 	Source string
 	Reason string // why it is asked again; empty at first
+	// Endpoint is where the code goes; empty for AWS's own of the region.
+	Endpoint string
 }
 
 // Asker is a person who can be asked: at the terminal of a request, or at a window.

@@ -43,7 +43,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 		call.PolicyARN = "arn:" + partition + ":iam::aws:" + viewOnly
 	}
 	if d.STSEndpoint != "" {
-		call.Endpoint.URL = d.STSEndpoint
+		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 	}
 	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}

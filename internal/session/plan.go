@@ -9,7 +9,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -110,7 +112,19 @@ type Plan struct {
 	// MFAProcess is the program that gives the codes, and MFAPrompt the persons who are asked.
 	MFAProcess string
 	MFAPrompt  []string
+	Warnings   []profiles.Warning // settings of the profile that do not count
 	keys       []Key
+}
+
+// Endpoints are the endpoints of the plan that are not AWS's by their region, each once, with ", " between.
+func (p Plan) Endpoints() string {
+	var urls []string
+	for _, s := range p.Steps {
+		if url := s.Endpoint.URL; url != "" && !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	return strings.Join(urls, ", ")
 }
 
 // Key is what STS is asked, from the source to one step, as a hash. Two
@@ -147,7 +161,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt, MFAProcess: chain.MFAProcess}
+	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt, MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
 		serial = chain.Roles[0].MFASerial
@@ -217,7 +231,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	}
 	if d.STSEndpoint != "" {
 		for i := range p.Steps {
-			p.Steps[i].Endpoint.URL = d.STSEndpoint
+			p.Steps[i].Endpoint.URL, p.Steps[i].Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 		}
 	}
 	p.keys = keysOf(p)
@@ -280,7 +294,7 @@ func keysOf(p Plan) []Key {
 	field(p.Source.AccessKeyID)
 	for i, s := range p.Steps {
 		for _, v := range []string{
-			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.CABundle,
+			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.Listener, s.Endpoint.CABundle,
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
 			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
 			strconv.Itoa(len(s.Tags)),

@@ -188,7 +188,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 			}
 		})
 	}
-	if fields != 3*14 {
+	if fields != 3*15 {
 		t.Errorf("%d fields looked at; Call has grown or shrunk, see to the key and then to this number", fields)
 	}
 	other := plan()

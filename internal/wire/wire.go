@@ -313,6 +313,7 @@ type Session struct {
 	Expires     *time.Time `json:"expires,omitempty"`
 	Renews      *time.Time `json:"renews,omitempty"`
 	LastUse     time.Time  `json:"last_use"`
+	Endpoint    string     `json:"endpoint,omitempty"` // of STS, where that is not AWS's own of the region
 	Error       string     `json:"error,omitempty"`
 }
 

@@ -1,0 +1,468 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func init() { otherRoles["thief"] = thiefRole }
+
+// thiefRole listens on loopback as an endpoint of STS and writes down all that is sent to it: its address first, then
+// the body of each request.
+func thiefRole() int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 1
+	}
+	note := func(line string) {
+		f, err := os.OpenFile(os.Getenv("E2E_OUT"), os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, _ = fmt.Fprintln(f, line)
+			_ = f.Close()
+		}
+	}
+	note(l.Addr().String())
+	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+		note(fmt.Sprintf("%s %s", body, r.Header.Get("Authorization")))
+		const role = "arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/thief"
+		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><AssumedRoleUser><Arn>%s</Arn>`+
+			`<AssumedRoleId>AROAXXXXXXXXXXXXXXXXX:thief</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>ASIATHIEFTHIEFTHIEF1</AccessKeyId>`+
+			`<SecretAccessKey>thiefthiefthiefthiefthiefthiefthiefthief</SecretAccessKey><SessionToken>thief</SessionToken><Expiration>%s</Expiration>`+
+			`</Credentials></AssumeRoleResult></AssumeRoleResponse>`, role, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	return 0
+}
+
+// thief starts a listener of a uid. stolen returns what it was sent.
+func (h *house) thief(t *testing.T, uid uint32) (url string, stolen func() string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "stolen")
+	must(t, os.WriteFile(out, nil, 0o600))
+	must(t, os.Chown(out, int(uid), int(uid)))
+	reachable(t, filepath.Dir(out))
+	cmd := other(t, uid, "thief", "E2E_OUT="+out)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	text := func() string {
+		b, err := os.ReadFile(out)
+		must(t, err)
+		return string(b)
+	}
+	until(t, "the thief listens", func() bool { return strings.HasSuffix(text(), "\n") })
+	address, _, _ := strings.Cut(text(), "\n")
+	return "http://" + address, func() string {
+		_, rest, _ := strings.Cut(text(), "\n")
+		return rest
+	}
+}
+
+// ownRegistry is a house whose source and profile own_prod go to the simulator, without a setting for all endpoints.
+func ownRegistry(t *testing.T, withSeed bool) *house {
+	t.Helper()
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	must(t, h.furnish(withSeed))
+	text, err := os.ReadFile(h.registry())
+	must(t, err)
+	must(t, h.write(h.registry(), strings.Replace(strings.Replace(string(text), "sts_endpoint = "+h.sim.url+"\n", "", 1),
+		"[source security]\n", "[source security]\nendpoint_url = "+h.sim.url+"\n", 1)+`
+[profile own_prod]
+role_arn = `+prodRole+`
+source_profile = security
+endpoint_url = `+h.sim.url+"\n"))
+	return h
+}
+
+// asStranger changes a file as another uid that may write to it, as a program of that uid would.
+func asStranger(t *testing.T, script string) {
+	t.Helper()
+	cmd := other(t, 65534, "")
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-ec", script}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("as another uid: %v\n%s", err, out)
+	}
+}
+
+// reachable lets other uids into a directory, and write nothing there.
+func reachable(t *testing.T, dir string) {
+	t.Helper()
+	for ; dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("NOT PROVEN: to be another uid one has to be root")
+		}
+		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
+	}
+}
+
+// TestForeignFileSendsNothing: a file that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, or that another uid
+// could write, sends no signed call, code or session to a place of its own.
+func TestForeignFileSendsNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	role := "role_arn = " + prodRole + "\nsource_profile = security\n"
+	for _, row := range []struct {
+		name     string
+		config   string // of AWS_CONFIG_FILE; URL stands for the thief's
+		creds    string // of AWS_SHARED_CREDENTIALS_FILE
+		ask      string // the profile
+		says     string
+		code     string
+		standard func(t *testing.T, h *house, config string)
+	}{
+		{name: "long-lived key and code", config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n", ask: "long", says: "endpoint_url", code: "1"},
+		{name: "MFA session", config: "[profile short]\n" + role + "endpoint_url = URL\n", ask: "short", says: "endpoint_url", code: "1"},
+		{name: "services", config: "[profile svc]\n" + role + "services = s\n[services s]\nsts =\n  endpoint_url = URL\n", ask: "svc", says: "services", code: "1"},
+		{name: "credentials file", creds: "[shared]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n", ask: "shared", says: "endpoint_url", code: "1"},
+		{name: "own profile", config: "[profile own_prod]\nendpoint_url = URL\nservices = s\n[services s]\nsts =\n  endpoint_url = URL\n", ask: "own_prod", code: "1"},
+		{name: "chain to an own profile", config: "[profile far]\nrole_arn = " + devRole + "\nsource_profile = own_prod\nendpoint_url = URL\n", ask: "far", says: "endpoint_url", code: "1"},
+		{name: "ca_bundle", config: "[profile own_prod]\nca_bundle = /tmp/ca.pem\n", ask: "own_prod", says: "ca_bundle", code: "1"},
+		{name: "a role alone", config: "[profile far]\nrole_arn = " + devRole + "\nsource_profile = own_prod\n", ask: "far", says: "broker profiles trust far", code: "8"},
+		{name: "an own profile under another name", config: "[profile staging]\ncredential_process = credproc own_prod\n", ask: "staging", says: "broker profiles trust staging", code: "8"},
+		{name: "a default file that anyone may write", ask: "long", says: "endpoint_url", code: "1", standard: func(t *testing.T, h *house, config string) {
+			must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
+			must(t, os.Chmod(h.awsConfig(), 0o666))
+			reachable(t, filepath.Dir(h.awsConfig()))
+			asStranger(t, "cat >>"+h.awsConfig()+" <<'X'\n"+config+"X\n")
+		}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
+		{name: "a default file in a directory that anyone may write", ask: "long", says: "endpoint_url", code: "1", standard: func(t *testing.T, h *house, config string) {
+			must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
+			reachable(t, h.home)
+			must(t, os.Chmod(filepath.Dir(h.awsConfig()), 0o777))
+			repo := filepath.Join(h.dir, "repo")
+			must(t, h.write(repo, config)) // our own file, which we cloned
+			asStranger(t, "rm -f "+h.awsConfig()+"; ln -s "+repo+" "+h.awsConfig())
+		}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			h := ownRegistry(t, true)
+			url, stolen := h.thief(t, 65534)
+			config := strings.ReplaceAll(row.config, "URL", url)
+			switch {
+			case row.standard != nil:
+				row.standard(t, h, config)
+			case row.creds != "":
+				file := filepath.Join(h.dir, "awscredentials")
+				must(t, h.write(file, strings.ReplaceAll(row.creds, "URL", url)))
+				h.env = append(h.env, "AWS_SHARED_CREDENTIALS_FILE="+file)
+			default:
+				file := filepath.Join(h.dir, "awsconfig")
+				must(t, h.write(file, config))
+				h.env = append(h.env, "AWS_CONFIG_FILE="+file)
+			}
+			r := h.run("credproc", row.ask)
+			if got := stolen(); got != "" {
+				t.Errorf("the other uid was sent %.300s", got)
+			}
+			if err := checkFailure(r, row.code, "credproc", nil); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(r.stderr, row.says) {
+				t.Errorf("it does not say %q: %v", row.says, r)
+			}
+		})
+	}
+}
+
+// TestForeignFileRunsNothing: mfa_process is run from the registry alone.
+func TestForeignFileRunsNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for _, name := range []string{"AWS_CONFIG_FILE", "default", "mode 0666"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := seedless(t, "")
+			ran := filepath.Join(h.dir, "ran")
+			config := strings.Replace(demoConfig, "source_profile = security\n", "source_profile = security\nmfa_process = /bin/sh "+filepath.Join(h.dir, "program")+"\n", 1)
+			must(t, h.write(filepath.Join(h.dir, "program"), "touch "+ran+"; exec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"))
+			switch name {
+			case "AWS_CONFIG_FILE":
+				file := filepath.Join(h.dir, "awsconfig")
+				must(t, h.write(file, config))
+				h.env = append(h.env, "AWS_CONFIG_FILE="+file)
+			case "default":
+				must(t, h.write(h.awsConfig(), config))
+			default:
+				must(t, h.write(h.awsConfig(), ""))
+				must(t, os.Chmod(h.awsConfig(), 0o666))
+				reachable(t, filepath.Dir(h.awsConfig()))
+				asStranger(t, "cat >>"+h.awsConfig()+" <<'X'\n"+config+"X\n")
+			}
+			r := h.run("credproc", "product_prod_paul")
+			if isFile(ran) {
+				t.Error("the program of the file was run")
+			}
+			if r.code == 0 {
+				t.Errorf("without a code: %v", r)
+			}
+		})
+	}
+}
+
+// TestForeignRegistry: a running daemon goes by its own registry, whatever BROKER_CONFIG a client has.
+func TestForeignRegistry(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	h := ownRegistry(t, true)
+	h.credentials(t, "own_prod")
+	must(t, h.stopDaemon())
+	must(t, h.freshCodes())
+	daemon := h.command("broker", "daemon")
+	must(t, daemon.Start())
+	defer func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		_ = daemon.Wait()
+	}()
+	until(t, "the daemon listens", func() bool { return isSocket(h.socket()) })
+	url, stolen := h.thief(t, 65534)
+	file := filepath.Join(h.dir, "registry")
+	must(t, h.write(file, "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n\n[source security]\naccess_key_id = "+keyID+"\nmfa_serial = "+serial+"\nmfa_seed = keyring\n"))
+	h.env = append(h.env, "BROKER_CONFIG="+file)
+	_ = h.run("credproc", "own_prod")
+	_ = h.run("credproc", "security")
+	if got := stolen(); got != "" {
+		t.Errorf("the other uid was sent %.300s", got)
+	}
+}
+
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&os.ModeSocket != 0
+}
+
+// localProfile is what a user of LocalStack has in ~/.aws/config.
+func localProfile(url string) string {
+	return "[profile local]\nrole_arn = " + prodRole + "\nsource_profile = security\nendpoint_url = " + url + "\n"
+}
+
+// TestTrustOnce: an endpoint in the default file counts after one yes, until something of it changes. It is shown
+// wherever the person or an auditor looks.
+func TestTrustOnce(t *testing.T) {
+	t.Parallel()
+	h := ownRegistry(t, true)
+	must(t, h.write(h.awsConfig(), localProfile(h.sim.url)))
+	refused := func(when, says string) {
+		t.Helper()
+		r := h.run("credproc", "local")
+		if err := checkFailure(r, "8", "credproc", nil); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		if !strings.Contains(r.stderr, says) || !strings.Contains(r.stderr, "hint: broker profiles trust local\n") {
+			t.Errorf("%s: %v", when, r)
+		}
+	}
+	refused("before", "is in effect only once you trust it")
+	if r := h.run("broker", "profiles", "trust", "local"); r.code != 8 {
+		t.Errorf("without a terminal and --yes: %v", r)
+	}
+	out := h.ok(t, "broker", "profiles", "trust", "local", "--yes")
+	for _, want := range []string{"security", prodRole, "444455556666", h.sim.url, h.awsConfig() + ":4", "local is trusted"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("trust does not show %q:\n%s", want, out)
+		}
+	}
+	h.credentials(t, "local")
+	if out := h.ok(t, "broker", "explain", "local"); !strings.Contains(out, h.sim.url) {
+		t.Errorf("explain:\n%s", out)
+	}
+	if out := h.ok(t, "broker", "status"); !strings.Contains(out, prodRole+" of "+h.sim.url) {
+		t.Errorf("status:\n%s", out)
+	}
+	log, err := os.ReadFile(h.state("audit.log"))
+	must(t, err)
+	if !strings.Contains(string(log), `"sts_endpoint":"`+h.sim.url+`"`) {
+		t.Errorf("the audit log does not name the endpoint:\n%s", log)
+	}
+	must(t, h.write(h.awsConfig(), "# a comment\n\n"+localProfile(h.sim.url)))
+	h.credentials(t, "local")
+	for _, change := range []string{
+		localProfile(h.sim.url + "/x"), strings.Replace(localProfile(h.sim.url), prodRole, devRole, 1),
+		localProfile(h.sim.url) + "duration_seconds = 7200\n", localProfile(h.sim.url) + "external_id = x1\n",
+		localProfile(h.sim.url) + "services = s\n[services s]\nsts =\n  endpoint_url = " + h.sim.url + "/y\n",
+	} {
+		must(t, h.write(h.awsConfig(), change))
+		refused(change, "changed since you trusted it")
+	}
+	must(t, h.write(h.awsConfig(), strings.Replace(localProfile(h.sim.url), "local]", "other]", 1)+localProfile(h.sim.url)))
+	h.credentials(t, "local")
+	if r := h.run("credproc", "other"); r.code != 8 {
+		t.Errorf("the trust of one profile counts for another: %v", r)
+	}
+	if out := h.ok(t, "broker", "profiles", "trust", "--list"); !strings.Contains(out, "local") || strings.Contains(out, "other") {
+		t.Errorf("list:\n%s", out)
+	}
+	h.ok(t, "broker", "profiles", "trust", "--remove", "local")
+	refused("removed", "is in effect only once you trust it")
+}
+
+// TestListenerOfAnotherUser: plain http goes to a program of our own uid, or of the one that was noted with the yes, as
+// LocalStack under Docker listens as root.
+func TestListenerOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	h := ownRegistry(t, true)
+	url, stolen := h.thief(t, 65534)
+	_, port, _ := strings.Cut(url, "127.0.0.1")
+	url = "http://localhost" + port
+	must(t, h.write(h.awsConfig(), localProfile(url)))
+	out := h.ok(t, "broker", "profiles", "trust", "local", "--yes")
+	if !strings.Contains(out, url+", where uid 65534 listens") {
+		t.Errorf("trust does not say who listens:\n%s", out)
+	}
+	r := h.run("credproc", "local")
+	if r.code != 0 || !strings.Contains(r.stdout, "ASIATHIEF") || !strings.Contains(stolen(), "Action=AssumeRole") {
+		t.Fatalf("with the yes: %v", r)
+	}
+	h.ok(t, "broker", "logout", "security")
+	before := stolen()
+	// The same yes without the note, as it is where nobody listened when it was given.
+	text, err := os.ReadFile(h.registry())
+	must(t, err)
+	must(t, h.write(h.registry(), strings.Replace(string(text), "listener = 65534\n", "", 1)))
+	must(t, h.freshCodes())
+	r = h.run("credproc", "local")
+	if err := checkFailure(r, "8", "credproc", nil); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(r.stderr, "uid 65534 listens at 127.0.0.1"+port) || !strings.Contains(r.stderr, "hint: broker profiles trust local") {
+		t.Errorf("a listener of another uid: %v", r)
+	}
+	if stolen() != before {
+		t.Errorf("it was sent %.300s", stolen())
+	}
+	h.ok(t, "broker", "profiles", "trust", "local", "--yes")
+	must(t, h.freshCodes())
+	h.ok(t, "credproc", "local")
+}
+
+// TestOwnFilesCount: what people do with their own files needs no yes: a home with umask 002, dotfiles behind a link, a
+// config that is also where AWS_CONFIG_FILE says.
+func TestOwnFilesCount(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(t *testing.T, h *house){
+		"umask 002": func(t *testing.T, h *house) {
+			for _, path := range []string{h.home, filepath.Dir(h.awsConfig()), h.awsConfig(), filepath.Dir(h.registry()), h.registry()} {
+				info, err := os.Stat(path)
+				must(t, err)
+				must(t, os.Chmod(path, info.Mode().Perm()|0o020))
+			}
+		},
+		"dotfiles": func(t *testing.T, h *house) {
+			target := filepath.Join(h.home, "src/dotfiles/aws.ini")
+			must(t, os.MkdirAll(filepath.Dir(target), 0o755))
+			must(t, os.Rename(h.awsConfig(), target))
+			must(t, os.Symlink("../src/dotfiles/aws.ini", h.awsConfig()))
+		},
+		"AWS_CONFIG_FILE and a link": func(t *testing.T, h *house) {
+			target := filepath.Join(h.home, ".config/aws/config")
+			must(t, os.MkdirAll(filepath.Dir(target), 0o755))
+			must(t, os.Rename(h.awsConfig(), target))
+			must(t, os.Symlink(target, h.awsConfig()))
+			h.env = append(h.env, "AWS_CONFIG_FILE="+target)
+		},
+		"AWS_CONFIG_FILE and broker profiles link": func(t *testing.T, h *house) {
+			target := filepath.Join(h.home, ".config/aws/config")
+			must(t, os.MkdirAll(filepath.Dir(target), 0o755))
+			must(t, os.Rename(h.awsConfig(), target))
+			h.env = append(h.env, "AWS_CONFIG_FILE="+target)
+			if r := h.run("credproc", "product_prod_paul"); r.code != 8 {
+				t.Errorf("before it is linked: %v", r)
+			}
+			if r := h.run("broker", "profiles", "link", "--all"); r.code != 8 || !strings.Contains(r.stdout, target+":2: role_arn = "+prodRole) {
+				t.Errorf("link without a yes: %v", r)
+			}
+			h.ok(t, "broker", "profiles", "link", "--all", "--yes")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := demo(t)
+			prepare(t, h)
+			r := h.run("broker", "export", "product_prod_paul", "--format", "json")
+			if r.code != 0 || strings.Contains(r.stderr, "warning") {
+				t.Error(r)
+			}
+			h.credentials(t, "product_dev_paul")
+		})
+	}
+}
+
+// TestLinkTakesOver: link asks before it makes an mfa_process count, shows it in a dry run, and writes the absolute path
+// of the program.
+func TestLinkTakesOver(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	program := filepath.Join(h.bin, "device")
+	must(t, os.WriteFile(program, []byte("#!/bin/sh\nexec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"), 0o755))
+	must(t, h.write(h.awsConfig(), strings.Replace(demoConfig, "source_profile = security\n", "source_profile = security\nmfa_process = device -s aws\n", 1)))
+	r := h.run("credproc", "product_prod_paul")
+	if r.code != 4 || !strings.Contains(r.stderr, h.awsConfig()+":4: mfa_process does not count here") || !strings.Contains(r.stderr, "broker profiles link product_prod_paul") {
+		t.Errorf("before: %v", r)
+	}
+	if r := h.run("broker", "profiles", "link", "product_prod_paul"); r.code != 8 || !strings.Contains(r.stdout, "mfa_process = device -s aws") {
+		t.Errorf("without a yes: %v", r)
+	}
+	if r := h.run("broker", "profiles", "link", "--dry-run", "product_prod_paul"); r.code != 0 || !strings.Contains(r.stdout, "+mfa_process = "+program+" -s aws") {
+		t.Errorf("dry run: %v", r)
+	}
+	h.ok(t, "broker", "profiles", "link", "--yes", "product_prod_paul")
+	h.credentials(t, "product_prod_paul")
+	h.ok(t, "broker", "profiles", "unlink", "product_prod_paul")
+	if text, err := os.ReadFile(h.awsConfig()); err != nil || !strings.Contains(string(text), "mfa_process = device -s aws\n") {
+		t.Errorf("unlink: %v\n%s", err, text)
+	}
+}
+
+// TestConfigCommand: each setting can be read and written by a command, with the check of the file.
+func TestConfigCommand(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.write(h.registry(), "[settings]\nlock_after = 8h # a comment\n"))
+	if out := h.ok(t, "broker", "config", "get", "lock_after"); out != "8h\n" {
+		t.Errorf("get: %q", out)
+	}
+	if out := h.ok(t, "broker", "config", "get", "session_duration"); out != "12h\n" {
+		t.Errorf("a default: %q", out)
+	}
+	if r := h.run("broker", "config", "get", "browser"); r.code != 1 || r.stdout+r.stderr != "" {
+		t.Errorf("neither: %v", r)
+	}
+	h.ok(t, "broker", "config", "set", "Lock_After", "90m")
+	h.ok(t, "broker", "config", "set", "mfa_prompt", "gui")
+	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != "[settings]\nlock_after = 90m # a comment\nmfa_prompt = gui\n" {
+		t.Errorf("set: %v\n%s", err, text)
+	}
+	out := h.ok(t, "broker", "config", "list")
+	if !strings.Contains(out, h.registry()+":2") || !strings.Contains(out, "session_duration") {
+		t.Errorf("list:\n%s", out)
+	}
+	for _, bad := range [][]string{{"set", "session_duration", "40h"}, {"set", "lock_afer", "8h"}, {"get", "lock_afer"}, {"set", "sts_endpoint", "http://example.com"}, {"set", "audit"}} {
+		r := h.run("broker", append([]string{"config"}, bad...)...)
+		if r.code != 2 {
+			t.Errorf("%v: %v", bad, r)
+		}
+		if bad[1] == "lock_afer" && !strings.Contains(r.stderr, `did you mean "lock_after"?`) {
+			t.Errorf("%v: %v", bad, r)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+func (p *program) configCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "config",
+		Usage: "show and change the settings",
+		Subcommands: []*cli.Command{
+			{
+				Name:         "get",
+				Usage:        "print the value of a setting, or its default; exit with 1 if it has neither",
+				ArgsUsage:    "KEY",
+				BashComplete: p.completeSettings,
+				Action:       p.configGet,
+			},
+			{
+				Name:         "set",
+				Usage:        "check a value and write it into the registry",
+				ArgsUsage:    "KEY VALUE",
+				BashComplete: p.completeSettings,
+				Action:       p.configSet,
+			},
+			{
+				Name:   "list",
+				Usage:  "list all settings with value, default, and the line that says so",
+				Flags:  []cli.Flag{jsonFlag()},
+				Action: p.configList,
+			},
+		},
+	}
+}
+
+func (p *program) configGet(c *cli.Context) error {
+	typed, err := one(c, "key")
+	if err != nil {
+		return err
+	}
+	key, err := profiles.CheckSetting(typed, "")
+	if err != nil {
+		return err
+	}
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	for _, s := range set.AllSettings() {
+		if value := cmp.Or(s.Value, s.Default); s.Key == key && value != "" {
+			p.say("%s", fault.Line(value))
+			return nil
+		}
+	}
+	return exitError(1)
+}
+
+func (p *program) configSet(c *cli.Context) error {
+	args := c.Args().Slice()
+	if len(args) != 2 || args[1] == "" {
+		return fault.New(fault.Usage, "config set needs a key and its value").WithHint("broker config set KEY VALUE")
+	}
+	key, err := profiles.CheckSetting(args[0], args[1])
+	if err != nil {
+		return err
+	}
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: key, Value: args[1]}})
+	})
+	if err != nil {
+		return err
+	}
+	p.say("%s = %s", key, fault.Line(args[1]))
+	return nil
+}
+
+// settingJSON is one setting in `broker config list --json`.
+type settingJSON struct {
+	Key     string `json:"key"`
+	Value   string `json:"value,omitempty"` // as the registry has it
+	Default string `json:"default,omitempty"`
+	Origin  string `json:"origin,omitempty"`
+}
+
+func (p *program) configList(c *cli.Context) error {
+	if err := none(c); err != nil {
+		return err
+	}
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	out := []settingJSON{}
+	for _, s := range set.AllSettings() {
+		one := settingJSON{Key: s.Key, Value: s.Value, Default: s.Default}
+		if s.Value != "" {
+			one.Origin = s.Origin.String()
+		}
+		out = append(out, one)
+	}
+	if c.Bool("json") {
+		return p.printJSON(out)
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "KEY\tVALUE\tDEFAULT\tFROM")
+	for _, s := range out {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Key, dash(s.Value), dash(s.Default), dash(s.Origin))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+func (p *program) trustCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "trust",
+		Usage:     "let an endpoint or a role count that an AWS file names",
+		ArgsUsage: "PROFILE…",
+		Description: "Shows source, roles and endpoints of the profile with the lines that need your yes, and asks. The\n" +
+			"yes is written into the registry as a hash. It ends when any of what was shown changes.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
+			&cli.BoolFlag{Name: "list", Usage: "list the profiles that were trusted"},
+			&cli.BoolFlag{Name: "remove", Usage: "trust these profiles no longer"},
+			jsonFlag(),
+		},
+		BashComplete: p.completeManyProfiles,
+		Action: func(c *cli.Context) error {
+			names := c.Args().Slice()
+			switch {
+			case c.Bool("list") && !c.Bool("remove"):
+				if err := none(c); err != nil {
+					return err
+				}
+				return p.listTrust(c.Bool("json"))
+			case c.Bool("list") || len(names) == 0:
+				return fault.New(fault.Usage, "trust needs the name of a profile").WithHint("broker profiles trust PROFILE")
+			case c.Bool("remove"):
+				return p.removeTrust(names)
+			}
+			for _, name := range names {
+				if err := p.trust(c.Context, name, c.Bool("yes")); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (p *program) trust(ctx context.Context, typed string, yes bool) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	name, err := set.Find(typed)
+	if err != nil {
+		return err
+	}
+	t, err := set.Trust(name)
+	if err != nil {
+		return err
+	}
+	if t.State == profiles.TrustNotNeeded {
+		p.say("%s: nothing in it needs your trust", fault.Line(name))
+		return nil
+	}
+	listener, err := p.showTrust(ctx, t)
+	if err != nil {
+		return err
+	}
+	section := t.TrustSection(listener)
+	if t.State == profiles.Trusted && slices.Equal(section, set.TrustEntry(name)) {
+		p.say("%s is trusted already", fault.Line(name))
+		return nil
+	}
+	if !yes {
+		if err := p.confirm(ctx, "Trust all of it?"); err != nil {
+			return err
+		}
+	}
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		src, err := profiles.RemoveSection(src, profiles.SectionTrust, name)
+		if err != nil {
+			return nil, err
+		}
+		return profiles.SetSection(src, profiles.SectionTrust, name, section)
+	})
+	if err != nil {
+		return err
+	}
+	p.say("%s is trusted until any of that changes", fault.Line(name))
+	return nil
+}
+
+// showTrust prints what a yes is about. It returns who besides the user listens at the plain-http endpoints.
+func (p *program) showTrust(ctx context.Context, t profiles.Trust) (listener string, err error) {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	row := func(what, value string) {
+		if value != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", what, fault.Line(value))
+		}
+	}
+	row("profile", t.Chain.Profile)
+	row("source", t.Chain.Source.Name)
+	for _, r := range t.Chain.Roles {
+		row("role", r.ARN)
+		row("  account", strings.SplitN(r.ARN, ":", 6)[4])
+		row("  external id", r.ExternalID)
+		row("  mfa device", r.MFASerial)
+		where, who := r.Endpoint.String(), ""
+		if r.Endpoint.URL != "" && r.Endpoint.Listener == "" {
+			who = exchange.Listener(ctx, r.Endpoint.URL)
+		}
+		switch who {
+		case "", strconv.Itoa(os.Geteuid()):
+		case profiles.AnyListener:
+			where += ", where a program listens of which this system does not tell whose it is"
+		case "0":
+			where += ", where root listens"
+		default:
+			where += ", where uid " + who + " listens"
+		}
+		if who == strconv.Itoa(os.Geteuid()) {
+			who = ""
+		}
+		if who != "" && listener != "" && who != listener {
+			return "", fault.New(fault.Failed, "the endpoints of %q belong to programs of two other users", t.Chain.Profile)
+		}
+		listener = max(listener, who)
+		row("  endpoint", where)
+	}
+	for _, v := range t.Claims {
+		row("from "+v.Origin.String(), v.Key+" = "+v.Text)
+	}
+	return listener, w.Flush()
+}
+
+// trustJSON is one profile in `broker profiles trust --list --json`.
+type trustJSON struct {
+	Profile string `json:"profile"`
+	State   string `json:"state"`
+	Origin  string `json:"origin"`
+	Problem string `json:"problem,omitempty"`
+}
+
+func (p *program) listTrust(asJSON bool) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	out := []trustJSON{}
+	for _, name := range set.TrustEntries() {
+		t, err := set.Trust(name)
+		one := trustJSON{Profile: name, State: t.State, Origin: t.Origin.String()}
+		if err != nil {
+			one.State, one.Problem = "unknown", fault.Line(err.Error())
+		}
+		out = append(out, one)
+	}
+	if asJSON {
+		return p.printJSON(out)
+	}
+	if len(out) == 0 {
+		p.warn([]string{"no profile was trusted yet"})
+		return nil
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PROFILE\tSTATE\tFROM\tPROBLEM")
+	for _, t := range out {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", dash(t.Profile), t.State, fault.Line(t.Origin), t.Problem)
+	}
+	return w.Flush()
+}
+
+func (p *program) removeTrust(typed []string) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, name := range typed {
+		if found, err := set.Find(name); err == nil && !slices.Contains(set.TrustEntries(), name) {
+			name = found
+		}
+		if !slices.Contains(set.TrustEntries(), name) {
+			return fault.New(fault.NotFound, "%q was not trusted", name).WithHint("broker profiles trust --list")
+		}
+		names = append(names, name)
+	}
+	err = p.editRegistry(func(src []byte) (dst []byte, err error) {
+		for _, name := range names {
+			if src, err = profiles.RemoveSection(src, profiles.SectionTrust, name); err != nil {
+				return nil, err
+			}
+		}
+		return src, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		p.say("%s is trusted no longer", fault.Line(name))
+	}
+	return nil
+}

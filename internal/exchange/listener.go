@@ -1,0 +1,91 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+
+	"broker/internal/loopback"
+	"broker/internal/profiles"
+)
+
+// dialFunc is http.Transport.DialContext.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// A strangerError says that a plain-http endpoint is not a program of the user.
+type strangerError struct {
+	addr net.Addr
+	uid  int // -1 where nobody is known to listen
+}
+
+func (e *strangerError) Error() string {
+	if e.uid < 0 {
+		return fmt.Sprintf("nobody is known to listen at %s", e.addr)
+	}
+	return fmt.Sprintf("uid %d listens at %s", e.uid, e.addr)
+}
+
+// guardListener makes connections for plain http: over loopback, to a program of our own uid or of the one that allowed
+// names (see profiles.Endpoint.Listener). Who listens is looked up once the connection stands, before a byte is sent.
+func guardListener(dial dialFunc, allowed string) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkListener(conn.RemoteAddr(), allowed); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
+}
+
+func checkListener(far net.Addr, allowed string) error {
+	addr, ok := far.(*net.TCPAddr)
+	if !ok || !addr.IP.IsLoopback() {
+		return &strangerError{far, -1} // localhost need not be loopback
+	}
+	if allowed == profiles.AnyListener {
+		return nil
+	}
+	uid, err := loopback.ListenerUID(addr.AddrPort())
+	switch {
+	case err != nil:
+		return &strangerError{far, -1}
+	case uid != os.Geteuid() && strconv.Itoa(uid) != allowed:
+		return &strangerError{far, uid}
+	}
+	return nil
+}
+
+// Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener where
+// somebody listens and the system does not tell who, or nobody with "".
+func Listener(ctx context.Context, endpoint string) string {
+	var listener string
+	dialer := &net.Dialer{Timeout: defaultTimeout / 10}
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close() }()
+		listener = profiles.AnyListener
+		if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			if uid, err := loopback.ListenerUID(addr.AddrPort()); err == nil {
+				listener = strconv.Itoa(uid)
+			}
+		}
+		return nil, errors.New("nothing is sent")
+	}}
+	if req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil); err == nil && req.URL.Scheme == "http" {
+		if resp, err := t.RoundTrip(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+	return listener
+}

@@ -1,0 +1,131 @@
+package profiles
+
+import "fmt"
+
+// A Place is where a setting can stand.
+type Place int
+
+// The places. A file is the registry only if it is the daemon's own. An AWS file is Default if it is the one below the
+// home directory that AWS tools read when no variable moves it, and nobody but its owner and root can change it; any
+// other is Other: one that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, and one that others may write.
+const (
+	InRegistry  Place = iota
+	InDefault         // a default AWS file
+	InOther           // any other AWS file
+	FromClient        // the environment of the program that asks
+	FromDaemon        // the environment of the daemon, which is that of its service unit if it has one
+	countPlaces int   = iota
+)
+
+// A Decision is what becomes of a setting that stands in a place.
+type Decision int
+
+// The decisions, from the weakest to the strictest.
+const (
+	Unread      Decision = iota // nothing looks for it there
+	Taken                       // it counts
+	OnceTrusted                 // it counts for a profile once `broker profiles trust` was answered with yes
+	Ignored                     // it does not count, and a warning says so
+	Rejected                    // the profile cannot be used, and the error names file and line
+)
+
+// String is the word of the table in docs/configuration.md.
+func (d Decision) String() string {
+	return [...]string{"–", "taken", "once trusted", "ignored", "refused"}[d]
+}
+
+// A Rule says for one setting what becomes of it in each place.
+type Rule struct {
+	Name string // of a key, or of a variable
+	In   [countPlaces]Decision
+}
+
+// Rules is the one table of who may redirect what: each setting that changes where something is sent, what is run or
+// what is trusted. Its words for people are in docs/configuration.md, which a test compares with it.
+var Rules = []Rule{
+	// Where a signed call goes.
+	{keyEndpointURL, files(Taken, OnceTrusted, Rejected)},
+	{keyServices, files(Taken, OnceTrusted, Rejected)},
+	{keySTSEndpointURL, files(Taken, OnceTrusted, Rejected)},
+	{keySTSEndpoint, files(Taken, Unread, Unread)},
+	// Which certificates are trusted.
+	{keyCABundle, files(Taken, Taken, Rejected)},
+	// What is run.
+	{keyMFAProcess, files(Taken, Ignored, Ignored)},
+	{keyBrowser, files(Taken, Unread, Unread)},
+	{keyCatalog, files(Taken, Unread, Unread)},
+	{keyCatalogPath, files(Taken, Unread, Unread)},
+	// Which keyring holds the keys, and where sessions are written.
+	{keyKeyringBackend, files(Taken, Unread, Unread)},
+	{keyPublish, files(Taken, Unread, Unread)},
+	// Which role of which account is assumed, and from which source.
+	{keyRoleARN, files(Taken, Taken, OnceTrusted)},
+	{keySourceProfile, files(Taken, Taken, OnceTrusted)},
+	{keyExternalID, files(Taken, Taken, OnceTrusted)},
+	{keyMFASerial, files(Taken, Taken, OnceTrusted)},
+	{keySessionName, files(Taken, Taken, OnceTrusted)},
+	{keyDuration, files(Taken, Taken, OnceTrusted)},
+	// A helper of others is never run. Ours makes a name stand for another profile.
+	{keyCredentialProcess, files(Taken, Taken, OnceTrusted)},
+
+	// Which files are read. The daemon reads its own registry alone, whatever a client names.
+	{"AWS_CONFIG_FILE", environment(Taken, Taken)},
+	{"AWS_SHARED_CREDENTIALS_FILE", environment(Taken, Taken)},
+	{"BROKER_CONFIG", environment(Unread, Taken)},
+	{"BROKER_KEYRING_DIR", environment(Unread, Taken)},
+	{"BROKER_KEYRING_PASSPHRASE_FILE", environment(Unread, Taken)},
+	{"BROKER_STATE_DIR", environment(Unread, Taken)},
+	{"BROKER_RUNTIME_DIR", environment(Taken, Taken)},
+	{"BROKER_SOCKET", environment(Taken, Taken)},
+	{"HOME", environment(Taken, Taken)},
+	{"XDG_CONFIG_HOME", environment(Unread, Taken)},
+	{"XDG_DATA_HOME", environment(Unread, Taken)},
+	{"XDG_STATE_HOME", environment(Taken, Taken)},
+	{"XDG_RUNTIME_DIR", environment(Taken, Taken)},
+	// How calls travel, and what is run.
+	{"AWS_CA_BUNDLE", environment(Unread, Taken)},
+	{"HTTPS_PROXY", environment(Unread, Taken)},
+	{"HTTP_PROXY", environment(Unread, Taken)},
+	{"NO_PROXY", environment(Unread, Taken)},
+	{"PATH", environment(Unread, Taken)},
+	{"BROWSER", environment(Taken, Unread)},
+	{"PASSWORD_STORE_DIR", environment(Unread, Taken)},
+	{"PASSWORD_STORE_KEY", environment(Unread, Taken)},
+	// The sockets that a service manager hands over.
+	{"LISTEN_FDS", environment(Unread, Taken)},
+	{"LISTEN_PID", environment(Unread, Taken)},
+}
+
+func files(registry, standard, other Decision) [countPlaces]Decision {
+	return [countPlaces]Decision{InRegistry: registry, InDefault: standard, InOther: other}
+}
+
+func environment(client, daemon Decision) [countPlaces]Decision {
+	return [countPlaces]Decision{FromClient: client, FromDaemon: daemon}
+}
+
+// harmless are the keys that redirect nothing: they choose between AWS's own hosts, describe, or make a profile one
+// that Broker does not serve at all.
+var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
+	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keyMFASeed, keyConfirm, keyMFA,
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
+
+var ruleByName = func() map[string]*Rule {
+	m := make(map[string]*Rule, len(Rules))
+	for i := range Rules {
+		m[Rules[i].Name] = &Rules[i]
+	}
+	return m
+}()
+
+// Decide says what becomes of a key in a place. It is the only one that does. A key without a rule is a defect.
+func Decide(key string, place Place) Decision {
+	if rule := ruleByName[key]; rule != nil {
+		return rule.In[place]
+	}
+	if _, ok := harmless[key]; ok {
+		return Taken
+	}
+	panic(fmt.Sprintf("the key %q has no rule", key))
+}

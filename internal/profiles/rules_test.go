@@ -1,0 +1,288 @@
+//go:build unix
+
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+)
+
+// TestEachKeyHasARule: a key that the parser knows redirects something and has its row in Rules, or it is named as
+// harmless. A key that no rule takes from the AWS files is not even kept of them.
+func TestEachKeyHasARule(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "table.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 && strings.HasPrefix(spec.Names[0].Name, "key") {
+			if text, ok := spec.Values[0].(*ast.BasicLit); ok && text.Kind == token.STRING {
+				key, _ := strconv.Unquote(text.Value)
+				keys = append(keys, key)
+			}
+		}
+		return true
+	})
+	if len(keys) < 40 {
+		t.Fatalf("only %d keys were found: the test is void", len(keys))
+	}
+	for _, key := range keys {
+		rule, isHarmless := ruleByName[key], harmless[key] != ""
+		if (rule == nil) != isHarmless {
+			t.Errorf("%s: it has to have a row in Rules or to be harmless, one of the two", key)
+			continue
+		}
+		if rule != nil && rule.In[InDefault] == Unread && rule.In[InOther] == Unread && awsKeys[key] != "" {
+			t.Errorf("%s is kept of the AWS files, and no rule says what becomes of it there", key)
+		}
+	}
+	for section, known := range registryKeys {
+		for key := range known {
+			if !slices.Contains(keys, key) {
+				t.Errorf("[%s] has a key %s that is none of table.go", section, key)
+			}
+		}
+	}
+}
+
+// described are variables that tell what the machine or the session is like, and not where something is.
+var described = []string{"USER", "TERM", "SHELL", "LANG", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY", "SUDO_UID", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
+
+// TestEachVariableHasARule: each variable of the environment by which the programs go has its row, unless it says
+// nothing of where something is.
+func TestEachVariableHasARule(t *testing.T) {
+	reads := regexp.MustCompile(`(?:os\.(?:Getenv|LookupEnv)|e\.path)\("([A-Z][A-Z0-9_]+)"`)
+	found := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		if dir := filepath.Base(filepath.Dir(path)); dir == "stssim" || dir == "testbus" {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		for _, m := range reads.FindAllStringSubmatch(string(src), -1) {
+			found++
+			if ruleByName[m[1]] == nil && !slices.Contains(described, m[1]) && !slices.Contains(clientOnly, m[1]) {
+				t.Errorf("%s reads %s, which has no row in Rules", path, m[1])
+			}
+		}
+		return err
+	})
+	if err != nil || found < 10 {
+		t.Fatalf("%d variables were found, %v: the test is void", found, err)
+	}
+}
+
+// clientOnly are variables of the client alone, which the client itself uses and hands to nobody.
+var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "BROKER_PROFILE", "BROKER_EXPIRATION",
+	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
+
+// TestRulesAreDocumented: docs/configuration.md has the rows of Rules, in their order, with the same words.
+func TestRulesAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(doc), "\n## Who may say what\n")
+	if !found {
+		t.Fatal("docs/configuration.md has no section about it")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var got, want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.*) \\|$").FindAllStringSubmatch(section, -1) {
+		got = append(got, m[1]+" | "+m[2])
+	}
+	for _, r := range Rules {
+		words := []string{r.Name}
+		for _, d := range r.In {
+			words = append(words, d.String())
+		}
+		want = append(want, strings.Join(words, " | "))
+	}
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || got[i] != want[i] {
+			t.Fatalf("row %d of docs/configuration.md is not that of Rules; it has to be\n| `%s |", i+1, strings.Join(want, " |\n| `"))
+		}
+	}
+}
+
+// foreign is a Set whose config and credentials file are in these places.
+func placed(t *testing.T, config Place, texts ...string) *Set {
+	t.Helper()
+	var states [3]state
+	for i, place := range []Place{config, config, InRegistry} {
+		table, err := newTable([]string{"/config", "/credentials", "/registry"}[i], []byte(texts[i]), fileKind(i), &provenance{place: place, why: "is a test's"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		states[i] = state{settled: true, table: table}
+	}
+	return newSet(Files{}, states)
+}
+
+// TestWalkRules: each key of Rules does in a profile what its row says, in each kind of file.
+func TestWalkRules(t *testing.T) {
+	role := "role_arn = " + account + "x\nsource_profile = security\n"
+	walked := 0
+	for _, rule := range Rules {
+		line := map[string]string{
+			keyEndpointURL: "endpoint_url = https://x.example\n", keyServices: "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n",
+			keySTSEndpointURL: "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n", keyCABundle: "ca_bundle = /ca\n",
+			keyMFAProcess: "mfa_process = /bin/code\n", keyExternalID: "external_id = abc\n", keyMFASerial: "mfa_serial = GAHT12345678\n",
+			keySessionName: "role_session_name = paul\n", keyDuration: "duration_seconds = 900\n", keyRoleARN: "\n", keySourceProfile: "\n",
+			keyBrowser: "browser = /bin/evil\n", keyPublish: "publish = true\n", keyKeyringBackend: "keyring_backend = evil\n",
+			keyCatalog: "catalog = evil\n", keyCatalogPath: "catalog_path = evil\n", keySTSEndpoint: "sts_endpoint = https://evil.example\n",
+			keyCredentialProcess: "-",
+		}[rule.Name]
+		if line == "" {
+			if rule.In[InRegistry] != Unread {
+				t.Errorf("%s has no line in this test", rule.Name)
+			}
+			continue
+		}
+		for _, place := range []Place{InDefault, InOther} {
+			text := "[profile dev]\n" + role + line
+			if rule.Name == keyCredentialProcess {
+				text = "[profile dev]\ncredential_process = credproc own\n"
+			}
+			set := placed(t, place, text, "", sourceSection+"[profile own]\nrole_arn = "+account+"own\nsource_profile = security\n")
+			trust, err := set.Trust("dev")
+			has := func(key string, values []Value) bool {
+				return slices.ContainsFunc(values, func(v Value) bool { return v.Key == key })
+			}
+			var got Decision
+			switch {
+			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" does not count") || rule.Name == keySTSEndpointURL):
+				got = Rejected
+			case err != nil:
+				t.Errorf("%s: %v", rule.Name, err)
+				continue
+			case has(rule.Name, trust.Claims):
+				got = OnceTrusted
+			case has(rule.Name, trust.Chain.Values):
+				got = Taken
+			case strings.Contains(fmt.Sprint(trust.Chain.Warnings), rule.Name+" does not count"):
+				got = Ignored
+			}
+			if want := rule.In[place]; got != want {
+				t.Errorf("%s in place %d: %v, want %v", rule.Name, place, got, want)
+			}
+			_, err = set.Resolve("dev")
+			if needs := len(trust.Claims) > 0; got != Rejected && fault.Is(err, fault.NotConfirmed) != needs {
+				t.Errorf("%s in place %d: %v", rule.Name, place, err)
+			}
+			walked++
+		}
+	}
+	if walked < 30 {
+		t.Errorf("only %d cases: the test is void", walked)
+	}
+}
+
+// TestServicesWithoutSTS: a profile that names services for S3 alone redirects nothing of ours.
+func TestServicesWithoutSTS(t *testing.T) {
+	set := placed(t, InDefault, "[profile dev]\nrole_arn = "+account+"x\nsource_profile = security\nservices = s\n[services s]\ns3 =\n endpoint_url = http://x.example\n", "", sourceSection)
+	if _, err := set.Resolve("dev"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestExposed: who else may change a file, by its own mode and by what leads to it.
+func TestExposed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		missing(t, "right to give files away (root)")
+	}
+	for _, tt := range []struct {
+		what string
+		do   func(dir string) error // dir/aws/config is there, dir/real is an empty directory
+		want string                 // what is exposed, below dir; empty for nothing
+	}{
+		{"ours", func(dir string) error { return nil }, ""},
+		{"read-only", func(dir string) error { return os.Chmod(dir+"/aws/config", 0o444) }, ""},
+		{"mode 0666", func(dir string) error { return os.Chmod(dir+"/aws/config", 0o666) }, "/aws/config"},
+		{"mode 0664, our private group", func(dir string) error { return os.Chmod(dir+"/aws/config", 0o664) }, ""},
+		{"mode 0664, another group", func(dir string) error {
+			return errors.Join(os.Chown(dir+"/aws/config", 0, 12345), os.Chmod(dir+"/aws/config", 0o664))
+		}, "/aws/config"},
+		{"another's", func(dir string) error { return os.Chown(dir+"/aws/config", 12345, -1) }, "/aws/config"},
+		{"directory for all", func(dir string) error { return os.Chmod(dir+"/aws", 0o777) }, "/aws"},
+		{"directory above", func(dir string) error { return os.Chmod(dir, 0o777) }, "/"},
+		{"another's directory", func(dir string) error { return os.Chown(dir+"/aws", 12345, -1) }, "/aws"},
+		{"sticky, ours within", func(dir string) error { return os.Chmod(dir+"/aws", 0o777|os.ModeSticky) }, ""},
+		{"sticky, another's link within", func(dir string) error {
+			return errors.Join(os.Chmod(dir+"/aws", 0o777|os.ModeSticky), os.Rename(dir+"/aws/config", dir+"/real/config"),
+				os.Symlink(dir+"/real/config", dir+"/aws/config"), os.Lchown(dir+"/aws/config", 12345, -1))
+		}, "/aws/config"},
+		{"a link", func(dir string) error {
+			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"))
+		}, ""},
+		{"a link into a directory for all", func(dir string) error {
+			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"), os.Chmod(dir+"/real", 0o777))
+		}, "/real"},
+		{"a link to a link", func(dir string) error {
+			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../link", dir+"/aws/config"), os.Symlink("real/config", dir+"/link"), os.Chmod(dir+"/real", 0o777))
+		}, "/real"},
+		{"a link to itself", func(dir string) error {
+			return errors.Join(os.Remove(dir+"/aws/config"), os.Symlink("config", dir+"/aws/config"))
+		}, ""},
+		{"gone", func(dir string) error { return os.Remove(dir + "/aws/config") }, ""},
+	} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Mkdir(dir+"/aws", 0o755), os.Mkdir(dir+"/real", 0o755), os.WriteFile(dir+"/aws/config", []byte("x"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if err := tt.do(dir); err != nil {
+			t.Fatalf("%s: %v", tt.what, err)
+		}
+		got := ""
+		if e := exposed(dir + "/aws/config"); e != nil {
+			got = e.path
+		}
+		if want := map[bool]string{true: strings.TrimSuffix(dir+tt.want, "/")}[tt.want != ""]; got != want {
+			t.Errorf("%s: %q is exposed, want %q", tt.what, got, want)
+		}
+	}
+}
+
+// TestPrivateGroup: a group is private if nobody but us and root is in it.
+func TestPrivateGroup(t *testing.T) {
+	me := strconv.Itoa(os.Geteuid())
+	for _, tt := range []struct {
+		what, users, groups string
+		want                bool
+	}{
+		{"a group of our own", "paul:x:" + me + ":7000::/:\neve:x:9999:9999::/:\n", "paul:x:7000:\n", true},
+		{"we are listed too", "paul:x:" + me + ":7000::/:\n", "paul:x:7000:paul,\n", true},
+		{"another member", "paul:x:" + me + ":7000::/:\n", "paul:x:7000:paul,eve\n", false},
+		{"another's primary group", "paul:x:" + me + ":7000::/:\neve:x:9999:7000::/:\n", "users:x:7000:\n", false},
+		{"not our primary group", "paul:x:" + me + ":7001::/:\n", "docker:x:7000:\n", false},
+		{"a second line of the group", "paul:x:" + me + ":7000::/:\n", "paul:x:7000:\nother:x:7000:eve\n", false},
+		{"we are not listed", "eve:x:9999:9999::/:\n", "paul:x:7000:\n", false},
+		{"the group is not listed", "paul:x:" + me + ":7000::/:\n", "", false},
+	} {
+		dir := t.TempDir()
+		write(t, dir+"/passwd", tt.users)
+		write(t, dir+"/group", tt.groups)
+		if got := isPrivateGroup(dir, 7000); got != tt.want {
+			t.Errorf("%s: %v", tt.what, got)
+		}
+	}
+	if isPrivateGroup(t.TempDir(), 7000) {
+		t.Error("without the lists")
+	}
+}
