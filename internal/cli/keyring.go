@@ -57,8 +57,8 @@ func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring,
 	return k, nil
 }
 
-// with is attempt with the keyring in use. The daemon is given the key that a typed passphrase opened, so that nobody is
-// asked again. A daemon that is not running asks when it has to.
+// with is attempt with the keyring in use. The daemon is given the key that a typed passphrase opened, so that nobody
+// is asked again. A daemon that is not running asks when it has to.
 func (k *keyring) with(ctx context.Context, call func() error) error {
 	key, err := k.attempt(ctx, call)
 	if err == nil {
@@ -74,8 +74,8 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 	}
 }
 
-// attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at most
-// three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was typed.
+// attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
+// most three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was typed.
 func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && !k.existing && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {

@@ -112,7 +112,8 @@ func (c *Caller) SetPassphrase(p secret.String) {
 }
 
 // Key is what opens the file keyring for SetPassphrase of another Caller, in this version or an older one: once a call
-// has opened the keyring its key; the passphrase of an old keyring that could not be given a key; empty if neither is known.
+// has opened the keyring its key; the passphrase of an old keyring that could not be given a key; empty if neither is
+// known.
 func (c *Caller) Key() secret.String {
 	c.mu.Lock()
 	defer c.mu.Unlock()

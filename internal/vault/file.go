@@ -411,7 +411,8 @@ func (r *fileRing) write(name, label string, data []byte) error {
 	})
 }
 
-// place lets make write a file in a staging directory, syncs it and renames it over the one of that name. The lock is held.
+// place lets make write a file in a staging directory, syncs it and renames it over the one of that name. The lock is
+// held.
 func (r *fileRing) place(name string, make func(path string) error) error {
 	if left, err := os.ReadDir(r.dir); err == nil { // of a crash; the lock is ours
 		for _, e := range left {

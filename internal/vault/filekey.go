@@ -110,7 +110,8 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(data, &version); err == nil && version.Version > keyFileVersion {
-		return nil, fmt.Errorf("%w (version %d, this program knows %d)", errNewerKeyFile, version.Version, keyFileVersion)
+		return nil, fmt.Errorf("%w (version %d, this program knows %d)", errNewerKeyFile, version.Version,
+			keyFileVersion)
 	}
 	f := &keyFile{}
 	if err := strictJSON(data, f); err != nil {
@@ -122,8 +123,8 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 	return f, f.Stretch.Check()
 }
 
-// readKeyFile reads the sealed key of a keyring, nil where there is none: an old keyring, or none yet. Where one of
-// the two files is missing or damaged the other one counts.
+// readKeyFile reads the sealed key of a keyring, nil if there is no such file. If one of the two files is missing or
+// damaged, the other one counts.
 func readKeyFile(dir string) (*keyFile, error) {
 	var damage error
 	for _, name := range keyFileNames {
@@ -139,7 +140,8 @@ func readKeyFile(dir string) (*keyFile, error) {
 		if err == nil {
 			return f, nil
 		}
-		err = fault.New(fault.Keyring, "the key of the keyring in %s cannot be used and was left as it is: %w", path, err)
+		err = fault.New(fault.Keyring, "the key of the keyring in %s cannot be used and was left as it is: %w",
+			path, err)
 		if errors.Is(err, errNewerKeyFile) {
 			return nil, err
 		}
@@ -160,7 +162,9 @@ func (r *fileRing) placeKeyFile(f *keyFile) error {
 		if _, err := os.Lstat(filepath.Join(r.dir, name)); err == nil {
 			continue
 		}
-		if err := r.place(name, func(path string) error { return os.WriteFile(path, append(data, '\n'), 0o600) }); err != nil {
+		if err := r.place(name, func(path string) error {
+			return os.WriteFile(path, append(data, '\n'), 0o600)
+		}); err != nil {
 			return err
 		}
 	}
@@ -306,8 +310,8 @@ func (r *fileRing) reseal(ctx context.Context) error {
 	return err
 }
 
-// sealedWithPassphrase are the names of the items that the passphrase opens and the key does not. One that neither opens
-// is damaged, and get says so.
+// sealedWithPassphrase are the names of the items that the passphrase opens and the key does not. An item that neither
+// opens is damaged, and get says so.
 func (r *fileRing) sealedWithPassphrase() ([]string, error) {
 	all, err := r.items()
 	if err != nil {

@@ -350,46 +350,63 @@ func TestResealFullDisk(t *testing.T) {
 	wantResealed(t, c, 3)
 }
 
-// TestKeyFileSpoiled: one of the two files with the key is enough. Both spoiled is an error that names one of them, and
-// nothing is written over them.
-func TestKeyFileSpoiled(t *testing.T) {
-	t.Parallel()
-	again := func(t *testing.T, path string, change func(f *keyFile)) {
-		data, err := os.ReadFile(path)
-		must(t, err)
+// respell changes what a file with the key says.
+func respell(t *testing.T, path string, change func(f *keyFile)) {
+	t.Helper()
+	edit(t, path, func(data []byte) []byte {
 		f, err := decodeKeyFile(data)
 		must(t, err)
 		change(f)
 		data, err = json.Marshal(f)
 		must(t, err)
-		must(t, os.WriteFile(path, data, 0o600))
+		return data
+	})
+}
+
+// TestKeyFileSpoiled: one of the two files with the key is enough. Both spoiled is an error that names one of them, and
+// nothing is written over them.
+func TestKeyFileSpoiled(t *testing.T) {
+	t.Parallel()
+	type spoiler = func(t *testing.T, path string)
+	again := func(change func(f *keyFile)) spoiler {
+		return func(t *testing.T, path string) {
+			t.Helper()
+			respell(t, path, change)
+		}
 	}
 	const same = "same" // the change is within the bounds, so only the authentication tells
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, path string)
 		says  string
 	}{
-		"cut":       {func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) }, "not the JSON"},
-		"empty":     {func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, "not the JSON"},
-		"huge":      {func(t *testing.T, path string) { must(t, os.Truncate(path, 1<<20)) }, "larger than"},
-		"two":       {func(t *testing.T, path string) { edit(t, path, func(b []byte) []byte { return append(b, b...) }) }, "after its end"},
-		"unknown":   {func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`{"version":1,"x":1}`), 0o600)) }, "not the JSON"},
-		"version 0": {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Version = 0 }) }, "not the JSON"},
+		"cut":   {func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) }, "not the JSON"},
+		"empty": {func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, "not the JSON"},
+		"huge":  {func(t *testing.T, path string) { must(t, os.Truncate(path, 1<<20)) }, "larger than"},
+		"two": {func(t *testing.T, path string) {
+			edit(t, path, func(b []byte) []byte { return append(b, b...) })
+		}, "after its end"},
+		"unknown": {func(t *testing.T, path string) {
+			must(t, os.WriteFile(path, []byte(`{"version":1,"x":1}`), 0o600))
+		}, "not the JSON"},
+		"version 0": {again(func(f *keyFile) { f.Version = 0 }), "not the JSON"},
 		"open":      {func(t *testing.T, path string) { must(t, os.Chmod(path, 0o666)) }, "open to others"},
 		"fifo":      {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, mkfifo(path)) }, "not a regular file"},
-		"directory": {func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) }, "not a regular file"},
+		"directory": {func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, os.Mkdir(path, 0o700))
+		}, "not a regular file"},
 		"symlink": {func(t *testing.T, path string) {
 			must(t, os.Rename(path, path+"2"))
 			must(t, os.Symlink(path+"2", path))
 		}, "symbolic link"},
 		// What a hostile file may cost: a gigabyte, hours.
-		"memory": {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Stretch.MemoryKiB = 1 << 20 }) }, "stretched that way"},
-		"passes": {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Stretch.Passes = 1 << 30 }) }, "stretched that way"},
-		"lanes":  {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Stretch.Lanes = 0 }) }, "stretched that way"},
+		"memory": {again(func(f *keyFile) { f.Stretch.MemoryKiB = 1 << 20 }), "stretched that way"},
+		"passes": {again(func(f *keyFile) { f.Stretch.Passes = 1 << 30 }), "stretched that way"},
+		"lanes":  {again(func(f *keyFile) { f.Stretch.Lanes = 0 }), "stretched that way"},
 
-		"cheaper": {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Stretch.MemoryKiB++ }) }, same},
-		"flipped": {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Sealed[20] ^= 1 }) }, same},
-		"sum":     {func(t *testing.T, path string) { again(t, path, func(f *keyFile) { f.Sum[0] ^= 1 }) }, same},
+		"cheaper": {again(func(f *keyFile) { f.Stretch.MemoryKiB++ }), same},
+		"flipped": {again(func(f *keyFile) { f.Sealed[20] ^= 1 }), same},
+		"sum":     {again(func(f *keyFile) { f.Sum[0] ^= 1 }), same},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -660,7 +677,8 @@ func TestResealKilled(t *testing.T) {
 		}
 	}
 	t.Log(stages)
-	if stages["3 of 3 sealed with the passphrase, key false"] == 0 || stages["0 of 3 sealed with the passphrase, key true"] == 0 {
+	before, after := stages["3 of 3 sealed with the passphrase, key false"], stages["0 of 3 sealed with the passphrase, key true"]
+	if before == 0 || after == 0 {
 		t.Errorf("it was not killed before and after: %v", stages)
 	}
 }

@@ -91,7 +91,7 @@ const (
 	Login  = "login"  // opens the MFA session of Profile, with Code if there is one
 	Logout = "logout" // forgets the sessions of the source Profile; of all, if empty
 	Lock   = "lock"   // drops everything and refuses Get and Login
-	Unlock = "unlock" // ends Lock, with Proof where that is wanted; Passphrase, if given, opens the file keyring and its key is kept
+	Unlock = "unlock" // ends Lock, with Proof where that is wanted; Passphrase opens the file keyring, whose key is kept
 	State  = "state"  // what the daemon holds
 
 	Passphrase = "passphrase" // sets the passphrase that Unlock wants to Verifier, none if that is nil; Proof of the one before
