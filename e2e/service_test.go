@@ -33,11 +33,15 @@ type serviceManager struct {
 func (h *house) manage(t *testing.T) *serviceManager {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
-	if err := os.Remove(h.socket()); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.socket(), Net: "unix"})
-	must(t, err)
+	var l *net.UnixListener
+	until(t, "the socket is bound", func() bool { // a daemon that runs may bind its own in between
+		if err := os.Remove(h.socket()); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		var err error
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: h.socket(), Net: "unix"})
+		return err == nil
+	})
 	l.SetUnlinkOnClose(false)
 	must(t, os.Chmod(h.socket(), 0o600))
 	f, err := l.File()
