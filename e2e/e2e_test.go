@@ -86,6 +86,7 @@ type house struct {
 	bin  string
 	home string
 	env  []string
+	more string // settings
 	sim  *simulator
 }
 
@@ -96,6 +97,7 @@ func newHouse(t testing.TB) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.more = "path = " + h.bin + "\n" // programs that a test makes are found there by the daemon, which takes no PATH from a shell
 	t.Cleanup(func() {
 		if err := h.close(); err != nil {
 			t.Error(err)
@@ -186,7 +188,7 @@ func (h *house) write(path, text string) error {
 
 // settings writes a registry: the simulator, the file keyring, and the rest.
 func (h *house) settings(rest string) error {
-	text := "[settings]\nkeyring_backend = file\n"
+	text := "[settings]\nkeyring_backend = file\n" + h.more
 	if h.sim != nil {
 		text += "sts_endpoint = " + h.sim.url + "\n"
 	}

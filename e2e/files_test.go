@@ -119,7 +119,7 @@ func TestOneHomeOfTwo(t *testing.T) {
 			continue
 		}
 		// Nor may it become the daemon of the first, whatever it did to its files.
-		if r := h.asOther(t, nobody, "broker", "daemon"); r.code != 1 || r.stdout != "" {
+		if r := h.asOther(t, nobody, "broker", "daemon"); r.code != 5 || r.stdout != "" {
 			t.Errorf("a daemon in another's directory: %v", r)
 		}
 	}

@@ -42,6 +42,7 @@ var backendHouses = map[string]func(*testing.T, *house){
 			_ = os.RemoveAll(dir)
 		})
 		h.env = append(h.env, "GNUPGHOME="+dir, "PASSWORD_STORE_DIR="+filepath.Join(h.dir, "store"))
+		h.more += "gnupg_home = " + dir + "\npassword_store_dir = " + filepath.Join(h.dir, "store") + "\n"
 		h.ok(t, "gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "paul@example.com", "future-default", "default", "never")
 		h.ok(t, "pass", "init", "paul@example.com")
 	},
@@ -123,7 +124,7 @@ func TestClientsKeyrings(t *testing.T) {
 			h := newHouse(t)
 			must(t, h.startSim())
 			furnish(t, h)
-			must(t, h.write(h.registry(), "[settings]\nkeyring_backend = "+backend+"\nsts_endpoint = "+h.sim.url+"\n"))
+			must(t, h.write(h.registry(), "[settings]\nkeyring_backend = "+backend+"\nsts_endpoint = "+h.sim.url+"\n"+h.more))
 			must(t, h.write(h.awsConfig(), demoConfig))
 			credentials := func(profile string) {
 				t.Helper()
@@ -181,7 +182,7 @@ func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	must(t, h.startSim())
 	backendHouses["pass"](t, h)
 	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
-	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"))
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"+h.more))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	must(t, h.furnish(true))
 	h.ok(t, "credproc", "product_prod_paul") // a daemon runs
@@ -217,7 +218,7 @@ func TestClientsKeyringMigrateOvertaken(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.startSim())
 	backendHouses["pass"](t, h)
-	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"))
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"+h.more))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	store := func(withSeed bool) string {
 		t.Helper()
@@ -237,8 +238,7 @@ func TestClientsKeyringMigrateOvertaken(t *testing.T) {
 	must(t, os.MkdirAll(bin, 0o700))
 	must(t, os.WriteFile(filepath.Join(bin, "gpg"), fmt.Appendf(nil, "#!/bin/sh\nif grep -q 'keyring_backend = file' %q; then mv %q %q 2>/dev/null; fi\nexec %q \"$@\"\n",
 		h.registry(), newer, item, gpg), 0o700))
-	h.env = append(h.env, "PATH="+bin+":"+h.bin+":"+os.Getenv("PATH"))
-
+	registry("[settings]", "[settings]\npath = "+bin)(t, h)
 	r := h.run("broker", "keyring", "migrate", "--to", "file", "--delete-old")
 	if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, `file holds another key for source "security"`) {
 		t.Errorf("%v: %v", err, r)

@@ -87,7 +87,7 @@ func TestClientsLogind(t *testing.T) {
 	h := demo(t)
 	l, address := startLogind(t)
 	must(t, h.stopDaemon())
-	h.env = append(h.env, "DBUS_SYSTEM_BUS_ADDRESS="+address)
+	h.startAsUnit(t, "DBUS_SYSTEM_BUS_ADDRESS="+address) // no shell says which bus is the system's
 	h.credentials(t, "product_prod_paul")
 	if got := l.inhibitors(); len(got) > 0 {
 		t.Errorf("without lock_on it asks logind for %v", got)

@@ -85,11 +85,14 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := p.offerShell(ctx, settings, ring.backend, false); err != nil {
+		return err
+	}
 	var who vault.Identity
 	err = ring.with(ctx, func() error {
 		who, err = ring.Put(ctx, vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
 			endpointOf(known, settings), !c.Bool("no-verify"))
-		return err
+		return p.differs(err)
 	})
 	if errors.Is(err, vault.ErrExists) {
 		return fault.New(fault.Failed, "the keyring holds a key for %s already; a key is never overwritten", name).WithHint("broker remove %s", name)

@@ -81,6 +81,7 @@ type visit struct {
 	role        *wire.Role // of the request for credentials
 	federation  profiles.Endpoint
 	destination string
+	route       func() exchange.Route
 	browser     console.Browser
 	printed     fault.Hint // the command that prints the address instead, for hints
 }
@@ -99,7 +100,7 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	if err != nil {
 		return visit{}, err
 	}
-	v := visit{role: w.role, printed: fault.Hintf("broker console %s --print", name)}
+	v := visit{role: w.role, route: p.route, printed: fault.Hintf("broker console %s --print", name)}
 	v.browser.Profile = name
 	v.federation.CABundle = chain.Source.Endpoint.CABundle
 	asked := name
@@ -160,7 +161,7 @@ func (v visit) signIn(ctx context.Context, cred wire.Credential) (secret.String,
 		life = time.Until(cred.Expiration)
 	}
 	keys := exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}
-	token, err := exchange.New(exchange.Options{}).SigninToken(ctx, keys, v.federation, life)
+	token, err := exchange.New(exchange.Options{Route: v.route}).SigninToken(ctx, keys, v.federation, life)
 	if err != nil {
 		return secret.String{}, err
 	}

@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,6 +22,7 @@ import (
 	"broker/internal/child"
 	"broker/internal/daemon"
 	"broker/internal/dial"
+	"broker/internal/environ"
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/latch"
@@ -36,6 +36,7 @@ import (
 	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 func (p *program) daemonCommand() *cli.Command {
@@ -66,6 +67,14 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
+	// Nor may a pipe of whoever started us stay open, or a lock of theirs held.
+	system.CloseInherited()
+	started := startedBy(activated != nil, background)
+	environ.Apply(environ.Build(os.Environ(), p.paths, started == daemon.ByService || started == daemon.ByActivity))
+	warnings, err := environ.CheckOwners(p.paths)
+	if err != nil {
+		return err
+	}
 	// No file of ours depends on the user's umask.
 	system.Umask(0o077)
 	if err := os.MkdirAll(p.paths.State, 0o700); err != nil {
@@ -86,13 +95,15 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 
 	store := new(profiles.Store)
 	files := p.files()
-	caller := p.newCaller(backendOf(store, files))
+	settings := p.latest(store)
+	route := func() exchange.Route { return routeOf(settings(), os.Getenv) }
+	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring, StateDir: p.paths.State, Route: route}
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	broker := session.New(flights, session.Config{
 		Profiles:    store,
 		Vault:       caller,
-		STS:         exchange.New(exchange.Options{}),
+		STS:         exchange.New(exchange.Options{Route: route}),
 		SessionName: sessionName(),
 		BootTime:    bootTime(),
 		Process:     mfa.FromProcess,
@@ -103,7 +114,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		log.Info("vault", "source", source, "notice", line)
 		broker.Tell(source, line)
 	}
-	place, err := p.takePlace(ctx, activated, background, replace)
+	place, err := p.takePlace(ctx, started, activated, replace)
 	if err != nil {
 		return daemonError(p, err)
 	}
@@ -122,10 +133,16 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Overlays:  p.paths.Overlays(),
 		Published: p.paths.Published(),
 
-		Latch:     latch.New(lock.File),
-		Places:    lock,
-		Events:    logind.Watch,
-		BootTime:  bootTime(),
+		Latch:      latch.New(lock.File),
+		Places:     lock,
+		Events:     logind.Watch,
+		BootTime:   bootTime(),
+		StateDir:   p.paths.State,
+		KeyringDir: p.paths.Keyring,
+		Setup:      func() wire.Setup { return p.setup(settings()) },
+		OnSettings: follow(),
+		Warnings:   warnings,
+
 		StartedBy: place.startedBy,
 		Listener:  place.listener,
 		Heritage:  place.heritage,
@@ -140,22 +157,6 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		}
 	}
 	return daemonError(p, d.Run(ctx, ready))
-}
-
-// backendOf tells the keyring that the settings choose, as they were read last: settings that are broken choose no other.
-func backendOf(store *profiles.Store, files profiles.Files) func() string {
-	var chosen atomic.Pointer[string]
-	return func() string {
-		if set, err := store.Load(files); err == nil {
-			if settings, err := set.Settings(); err == nil {
-				chosen.Store(&settings.KeyringBackend)
-			}
-		}
-		if last := chosen.Load(); last != nil {
-			return *last
-		}
-		return ""
-	}
 }
 
 // daemonError is what is said of the end of a daemon.
@@ -224,7 +225,7 @@ func (p *program) background(ctx context.Context, replace bool) error {
 		return fault.New(fault.Failed, "find the broker's own program: %w", err)
 	}
 	for try := 1; ; try++ {
-		killed, err := startDaemon(ctx, self, replace)
+		killed, err := p.startDaemon(ctx, self, replace)
 		// One that was killed says nothing against the next.
 		if !killed || try == 3 {
 			return err
@@ -234,12 +235,13 @@ func (p *program) background(ctx context.Context, replace bool) error {
 
 // startDaemon starts one daemon and waits until it listens, or ends; killed
 // reports whether a signal ended it.
-func startDaemon(ctx context.Context, self string, replace bool) (killed bool, err error) {
+func (p *program) startDaemon(ctx context.Context, self string, replace bool) (killed bool, err error) {
 	args, wait := []string{"daemon", "--ready-on-stdout"}, 10*time.Second
 	if replace { // the one before drains
 		args, wait = append(args, "--replace"), 25*time.Second
 	}
 	cmd := exec.Command(self, args...)
+	cmd.Env = environ.Build(os.Environ(), p.paths, false)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = system.Session()
 	var stderr bytes.Buffer

@@ -27,17 +27,26 @@ type seat struct {
 	exitAfter time.Duration
 }
 
+// startedBy says who started this daemon. A service manager names our very pid, or is our parent: a variable of a shell
+// that merely says so does not count.
+func startedBy(activated, background bool) string {
+	switch {
+	case activated:
+		return daemon.ByActivity
+	case background:
+		return daemon.OnDemand
+	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || os.Getenv("XPC_SERVICE_NAME") == service.Label && os.Getppid() == 1:
+		return daemon.ByService
+	}
+	return daemon.ByPerson
+}
+
 // takePlace finds the socket for a daemon: that of the service manager, that of a daemon that makes room for it, or
 // none, which Run then binds.
-func (p *program) takePlace(ctx context.Context, activated *os.File, background, replace bool) (seat, error) {
-	s := seat{startedBy: daemon.ByPerson}
-	switch {
-	case activated != nil:
-		s.startedBy, s.exitAfter = daemon.ByActivity, idleExit
-	case background:
-		s.startedBy, s.exitAfter = daemon.OnDemand, idleExit
-	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || os.Getenv("XPC_SERVICE_NAME") == service.Label:
-		s.startedBy = daemon.ByService
+func (p *program) takePlace(ctx context.Context, started string, activated *os.File, replace bool) (seat, error) {
+	s := seat{startedBy: started}
+	if started == daemon.ByActivity || started == daemon.OnDemand {
+		s.exitAfter = idleExit
 	}
 	var err error
 	switch {
@@ -53,7 +62,7 @@ func (p *program) takePlace(ctx context.Context, activated *os.File, background,
 
 // takeOver gets the socket of the running daemon; all is nil where none runs.
 func (p *program) takeOver(ctx context.Context) (*daemon.Heritage, *socket.Listener, error) {
-	left, pid, err := daemon.TakeOver(ctx, p.paths.Socket, version.String())
+	left, pid, err := daemon.TakeOver(ctx, p.paths, version.String())
 	switch {
 	case errors.Is(err, dial.ErrNobody):
 		return nil, nil, nil

@@ -166,7 +166,7 @@ func (g *generation) fromOrganization(typed string) error {
 		of = asks.Roles[n-1].Endpoint
 	}
 	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
-	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint})
+	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint, Route: g.route})
 	found, err := client.Accounts(g.c.Context, exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}, endpoint)
 	if fault.Is(err, fault.Denied) {
 		return fault.Of(err).WithHint("broker explain %s", profile)

@@ -117,10 +117,13 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
 		return err
 	}
+	if err := i.p.offerShell(ctx, i.settings, i.ring.backend, i.yes); err != nil {
+		return err
+	}
 	var stored []found
 	var failed []error
 	for _, key := range keys {
-		if err := i.store(ctx, key); err != nil {
+		if err := i.p.differs(i.store(ctx, key)); err != nil {
 			f := fault.Of(err)
 			if f.Hint == "" {
 				f = f.WithHint("broker import %s", key.Profile)

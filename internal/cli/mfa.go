@@ -1,6 +1,7 @@
 package cli
 
 import (
+
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
@@ -56,12 +57,13 @@ func (p *program) mfaSet(c *cli.Context) error {
 		return err
 	}
 	section := []profiles.KeyValue{{Key: "mfa_serial", Value: serial}}
-	drop, process := []string{}, ""
+	drop := []string{}
+	command := ""
 	if c.IsSet("process") {
-		if process, err = profiles.CheckCommand(c.String("process")); err != nil {
-			return err
+		if command, err = set.AbsoluteCommand(c.String("process")); err != nil {
+			return fault.New(fault.Usage, "--process %w", err)
 		}
-		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: process})
+		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: command})
 	}
 	switch {
 	case c.Bool("seed-stdin"):
@@ -97,7 +99,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 	case c.Bool("seed-stdin"):
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
 	case c.IsSet("process"):
-		p.say("%s: device %s, whose codes %q prints", name, serial, process)
+		p.say("%s: device %s, whose codes %q prints", name, serial, command)
 	default:
 		p.say("%s: device %s", name, serial)
 	}

@@ -87,14 +87,10 @@ func (p *program) serviceDaemon() (service.Daemon, error) {
 		return service.Daemon{}, fault.New(fault.Failed, "%w", err)
 	}
 	d := service.Daemon{Program: program, Socket: p.paths.Socket, Log: p.paths.Log()}
-	// Absolute, as they are understood here.
-	meant := map[string]string{
-		"AWS_CONFIG_FILE": p.paths.Config, "AWS_SHARED_CREDENTIALS_FILE": p.paths.Credentials, "BROKER_CONFIG": p.paths.Registry,
-		"BROKER_KEYRING_DIR": p.paths.Keyring, "BROKER_RUNTIME_DIR": p.paths.Runtime, "BROKER_SOCKET": p.paths.Socket, "BROKER_STATE_DIR": p.paths.State,
-	}
+	moved := p.paths.Moved()
 	for _, name := range service.Kept {
 		value := os.Getenv(name)
-		if path, known := meant[name]; known && value != "" {
+		if path, ok := moved[name]; ok { // absolute, as it is understood here
 			value = path
 		}
 		if filepath.IsAbs(value) {

@@ -98,16 +98,19 @@ func (p *program) sayService(r serviceReport) {
 		p.say("daemon    not running; it is started when it is needed")
 		return
 	}
-	how := ""
-	switch r.StartedBy {
-	case "": // it is too old to say
-	case daemon.OnDemand:
-		how = ", started on demand"
-	default:
-		how = ", started by " + fault.Line(r.StartedBy)
-	}
-	p.say("daemon    running, pid %d%s", r.PID, how)
+	p.say("daemon    running, pid %d%s", r.PID, how(r.StartedBy))
 	p.sayVersions(r.DaemonVersion)
+}
+
+// how says who started a daemon.
+func how(startedBy string) string {
+	switch startedBy {
+	case "": // it is too old to say
+		return ""
+	case daemon.OnDemand:
+		return ", started on demand"
+	}
+	return ", started by " + fault.Line(startedBy)
 }
 
 // sayVersions shows the daemon's version where it is not this program's.

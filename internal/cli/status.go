@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
+	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/prompt"
 	"broker/internal/secret"
@@ -63,6 +65,10 @@ func (p *program) statusCommand() *cli.Command {
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	if errors.Is(err, client.ErrNone) {
+		// Files of another user would be taken for a lock, and no daemon could start.
+		if _, err := environ.CheckOwners(p.paths); err != nil {
+			return err
+		}
 		if asJSON {
 			if jerr := p.printJSON(map[string]any{"running": false, "locked": p.lockWritten() != nil}); jerr != nil {
 				return jerr
@@ -84,7 +90,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			Program string `json:"program_version"` // this program's; version is the daemon's
 		}{true, status, version.String()})
 	}
-	p.say("daemon    running since %s, pid %d, version %s", status.Started.Local().Format(time.DateTime), status.PID, status.Version)
+	p.say("daemon    running since %s, pid %d, version %s%s", status.Started.Local().Format(time.DateTime), status.PID, status.Version, how(status.StartedBy))
 	if status.Version != version.String() {
 		p.sayVersions(status.Version)
 	}
@@ -99,6 +105,9 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	p.say("locked    %s", locked)
 	p.say("requests  %d answered, %d refused", status.Answered, status.Refused)
+	if status.Setup != nil {
+		p.saySetup(*status.Setup)
+	}
 	for _, w := range status.Waiting {
 		p.say("waiting   %d requests for a code of %s, for %s; %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source),
 			fault.Hintf("broker login %s", w.Source))
@@ -114,6 +123,29 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// saySetup shows what the daemon works with.
+func (p *program) saySetup(s wire.Setup) {
+	p.say("registry  %s", fault.Line(s.Registry))
+	p.say("state     %s", fault.Line(s.StateDir))
+	p.say("keys      %s (of the file keyring)", fault.Line(s.KeyringDir))
+	p.say("socket    %s", fault.Line(s.Socket))
+	proxy := "none"
+	if s.HTTPSProxy != "" {
+		proxy = s.HTTPSProxy
+		if s.NoProxy != "" {
+			proxy += ", but not for " + s.NoProxy
+		}
+	}
+	p.say("proxy     %s", fault.Line(proxy))
+	p.say("CAs       %s", fault.Line(cmp.Or(s.CABundle, "the system's")))
+	if len(s.Path) > 0 {
+		p.say("path      %s, beside the system's", fault.Line(strings.Join(s.Path, ", ")))
+	}
+	for _, line := range s.LeftOut {
+		p.say("note      %s", fault.Line(line))
+	}
 }
 
 // table begins a table of status below what stands there already. Flush prints it.

@@ -42,6 +42,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	req.Client, req.AWSConfig, req.AWSCredentials = c.Version, c.Paths.Config, c.Paths.Credentials
+	req.Registry, req.State, req.Keyring = c.Paths.Registry, c.Paths.State, c.Paths.Keyring
 	// A second less, so that the daemon's clear words come before our own.
 	req.Timeout = c.Wait - time.Second
 	req.CanAsk, req.TTY, req.Desktop = foreground(), ttyName(), desktop()
@@ -64,7 +65,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 		return wire.Response{}, fault.Of(err)
 	}
 	if resp.Err != nil {
-		return resp, c.otherVersion(resp)
+		return resp, OtherRoute(c.otherVersion(resp), resp.Route)
 	}
 	return resp, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"broker/internal/dial"
+	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/system"
 )
@@ -34,6 +35,9 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	case err == nil:
 		return conn, nil
 	case !errors.Is(err, dial.ErrNobody):
+		if _, err := environ.CheckOwners(c.Paths); err != nil {
+			return nil, err
+		}
 		return nil, fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
 	case c.NoStart:
 		return nil, fault.New(fault.Unreachable, "%w", ErrNone).WithHint("broker daemon")
@@ -47,6 +51,9 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
+	if _, err := environ.CheckOwners(c.Paths); err != nil {
+		return nil, err
+	}
 	turn, err := c.openTurn()
 	if err != nil {
 		f := fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
@@ -75,7 +82,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	}
 	words := ""
 	for range launches {
-		if words = launch(ctx); words != "" {
+		if words = c.launch(ctx); words != "" {
 			break
 		}
 		conn, err := c.await(ctx)
@@ -155,12 +162,14 @@ func failedSince(turn *os.File, moment time.Time) string {
 
 // launch runs `broker daemon --background`, which ends when the daemon
 // listens. It returns what went wrong, or nothing.
-func launch(ctx context.Context) string {
-	program, err := brokerProgram()
+func (c Client) launch(ctx context.Context) string {
+	env := environ.Build(os.Environ(), c.Paths, false)
+	program, err := brokerProgram(env)
 	if err != nil {
 		return err.Error()
 	}
 	cmd := exec.CommandContext(ctx, program, "daemon", "--background")
+	cmd.Env = env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second
@@ -176,8 +185,9 @@ func launch(ctx context.Context) string {
 	return strings.TrimPrefix(line, "broker: ")
 }
 
-// brokerProgram finds the broker beside this program, else on the PATH.
-func brokerProgram() (string, error) {
+// brokerProgram finds the broker beside this program, else on the PATH of an environment that environ built: what
+// it starts serves other shells too.
+func brokerProgram(env []string) (string, error) {
 	if self, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(self); err == nil {
 			self = real
@@ -187,9 +197,12 @@ func brokerProgram() (string, error) {
 			return beside, nil
 		}
 	}
-	program, err := exec.LookPath("broker")
-	if err != nil {
-		return "", errors.New("the program `broker` is neither beside this one nor on the PATH")
+	for _, kv := range env {
+		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
+			if program := environ.Find("broker", path); program != "" {
+				return program, nil
+			}
+		}
 	}
-	return program, nil
+	return "", errors.New("the program `broker` is neither beside this one nor on the PATH of the daemon")
 }

@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/paths"
 	"broker/internal/session"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -123,13 +124,13 @@ func (e *estate) give(d *Daemon, listener *socket.Listener) {
 	d.Log.Info("handed over")
 }
 
-// TakeOver asks the daemon at path to end, and returns what it leaves, for a Config. With no
+// TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. With no
 // daemon there the error is dial.ErrNobody; where it is too old it is ErrNotAsked, and pid says whose socket it is. Until the
 // daemon has answered it goes on as if nothing had been asked.
-func TakeOver(ctx context.Context, path, version string) (left *Heritage, pid int, err error) {
+func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritage, pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, heirTimeout)
 	defer cancel()
-	conn, err := dial.Dial(ctx, path)
+	conn, err := dial.Dial(ctx, p.Socket)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -143,7 +144,7 @@ func TakeOver(ctx context.Context, path, version string) (left *Heritage, pid in
 		return fault.New(fault.Failed, "the running daemon (pid %d) does not hand over, and was left as it is: %w", peer.PID, err).WithHint("broker status")
 	}
 	_ = conn.SetTimeout(heirTimeout)
-	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version})
+	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry, State: p.State, Keyring: p.Keyring})
 	if err != nil {
 		return nil, peer.PID, err
 	}
@@ -183,7 +184,7 @@ func TakeOver(ctx context.Context, path, version string) (left *Heritage, pid in
 		}
 		_ = f.Close()
 	}
-	if left.Listener, err = socket.Inherit(path, files[0], files[1]); err != nil {
+	if left.Listener, err = socket.Inherit(p.Socket, files[0], files[1]); err != nil {
 		return nil, peer.PID, err
 	}
 	return left, peer.PID, nil

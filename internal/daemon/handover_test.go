@@ -25,7 +25,7 @@ import (
 // next is a daemon that takes over from the one at h's socket.
 func (h *house) next(t testing.TB, dir string) *house {
 	t.Helper()
-	left, pid, err := TakeOver(t.Context(), h.path, "test")
+	left, pid, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
 	if err != nil || pid != os.Getpid() {
 		t.Fatalf("take over: pid %d, %v", pid, err)
 	}
@@ -115,7 +115,7 @@ func TestTakeOverLockedUnwritten(t *testing.T) {
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil || len(r.Warnings) != 1 {
 		t.Fatalf("%+v", r)
 	}
-	left, _, err := TakeOver(t.Context(), h.path, "test")
+	left, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestTakeOverDrains(t *testing.T) {
 
 func TestTakeOverRefused(t *testing.T) {
 	t.Run("nobody", func(t *testing.T) {
-		if _, _, err := TakeOver(t.Context(), filepath.Join(t.TempDir(), "s"), "test"); !errors.Is(err, dial.ErrNobody) {
+		if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: filepath.Join(t.TempDir(), "s")}, "test"); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -166,7 +166,7 @@ func TestTakeOverRefused(t *testing.T) {
 			h := build(t, t.TempDir(), registry)
 			h.StartedBy = by
 			h.run(t)
-			_, _, err := TakeOver(t.Context(), h.path, "test")
+			_, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
 			if err == nil || fault.Of(err).Hint != "broker service restart" {
 				t.Errorf("got %v", err)
 			}
@@ -180,7 +180,7 @@ func TestTakeOverRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := play(t, answer+"\n")
-			_, pid, err := TakeOver(t.Context(), path, "test")
+			_, pid, err := TakeOver(t.Context(), paths.Paths{Socket: path}, "test")
 			if !errors.Is(err, ErrNotAsked) || pid != os.Getpid() {
 				t.Errorf("pid %d, %v", pid, err)
 			}
@@ -194,7 +194,7 @@ func TestTakeOverRefused(t *testing.T) {
 		"an endless one": strings.Repeat("x", wire.MaxLine+1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := TakeOver(t.Context(), play(t, answer), "test"); err == nil || errors.Is(err, ErrNotAsked) {
+			if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil || errors.Is(err, ErrNotAsked) {
 				t.Errorf("got %v", err)
 			}
 		})

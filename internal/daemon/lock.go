@@ -326,6 +326,9 @@ func (d *Daemon) followSettings(ctx context.Context) {
 	if err != nil {
 		return // status tells of it
 	}
+	if d.OnSettings != nil {
+		d.OnSettings(settings)
+	}
 	l := &d.locking
 	l.after.Store(int64(settings.LockAfter))
 	if d.Events == nil || slices.Equal(settings.LockOn, l.on) {

@@ -86,12 +86,48 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 		ctx, cancel = context.WithTimeout(ctx, c.req.Timeout)
 		defer cancel()
 	}
-	resp, err := verb.do(d, ctx, c)
+	err := d.meant(c.req)
+	var resp wire.Response
+	if err == nil {
+		resp, err = verb.do(d, ctx, c)
+	}
 	if err != nil {
 		d.refused.Add(1)
-		return wire.Response{Err: fault.Of(err), Challenge: resp.Challenge}
+		failed := wire.Response{Err: fault.Of(err), Challenge: resp.Challenge}
+		if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
+			setup := d.Setup()
+			failed.Route = &setup.Route
+		}
+		return failed
 	}
 	return resp
+}
+
+// meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be answered from the
+// wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are served.
+func (d *Daemon) meant(req wire.Request) error {
+	if req.Verb == wire.Ping || req.Verb == wire.State || req.Verb == wire.Lock {
+		return nil
+	}
+	for _, row := range []struct{ what, theirs, ours string }{
+		{"registry", req.Registry, d.Files.Registry}, {"state directory", req.State, d.StateDir}, {"keyring directory", req.Keyring, d.KeyringDir},
+	} {
+		if row.theirs != "" && row.ours != "" && !samePath(row.theirs, row.ours) {
+			return fault.New(fault.Failed, "the daemon on this socket uses the %s %s, and this shell means %s", row.what, row.ours, row.theirs).
+				WithHint("unset BROKER_SOCKET BROKER_RUNTIME_DIR")
+		}
+	}
+	return nil
+}
+
+// samePath reports whether two paths lead to the same place, by links too.
+func samePath(a, b string) bool {
+	if a == b {
+		return true
+	}
+	ia, err1 := os.Stat(a)
+	ib, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(ia, ib)
 }
 
 func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
@@ -176,6 +212,10 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 
 		Goroutines: runtime.NumGoroutine(),
 	}
+	if d.Setup != nil {
+		setup := d.Setup()
+		status.Setup = &setup
+	}
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))
 	}
@@ -190,6 +230,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 			status.Keyring = settings.KeyringBackend
 		}
 	}
+	status.Warnings = append(status.Warnings, d.Warnings...)
 	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
 	status.Warnings = append(status.Warnings, d.lockWarnings()...)
 	if err := d.Audit.Failing(); err != nil {

@@ -2,8 +2,7 @@
 // the broker has for IAM and Organizations, and the one for the sign-in endpoint of the console: it signs the calls,
 // checks every field of what comes back, and turns what
 // goes wrong into faults that a person understands. It is the only importer of
-// the AWS SDK. It refuses to read profiles or the AWS_* environment (but for
-// AWS_CA_BUNDLE and the proxy variables), to follow redirects, to send an MFA
+// the AWS SDK. It refuses to read profiles or the environment, to follow redirects, to send an MFA
 // code twice, and to put a secret or the SDK's own words into an error.
 package exchange
 
@@ -36,6 +35,8 @@ type Options struct {
 	// Offset is AWS's clock minus ours as another process learnt it, so that a
 	// call with a code, which has one attempt only, is signed with the right time.
 	Offset time.Duration
+	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
+	Route func() Route
 }
 
 // defaultTimeout is what a person waits before he thinks that it hangs.
@@ -51,7 +52,8 @@ type Client struct {
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
 
 	// connect makes the connections of a pool; nil roots are the system's.
-	connect func(roots *x509.CertPool, dial dialFunc) http.RoundTripper
+	connect func(roots *x509.CertPool, w way) http.RoundTripper
+	route   func() Route
 
 	mu    sync.Mutex
 	pools map[way]*pool
@@ -65,11 +67,12 @@ func New(o Options) *Client {
 		endpoint: o.STSEndpoint,
 		timeout:  o.Timeout,
 		pools:    make(map[way]*pool),
+		route:    o.Route,
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
-	c.connect = func(roots *x509.CertPool, dial dialFunc) http.RoundTripper { return c.newTransport(roots, dial) }
+	c.connect = func(roots *x509.CertPool, w way) http.RoundTripper { return c.newTransport(roots, w) }
 	c.offset.Store(int64(o.Offset))
 	return c
 }
@@ -230,7 +233,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}
-	transport, err := c.transport(way{bundle: q.endpoint.CABundle, plain: to.isPlain(), listener: to.listener})
+	transport, err := c.transport(way{Route: Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(), listener: to.listener})
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}

@@ -241,4 +241,4 @@ func response(status int, body string) *http.Response {
 const callerIdentity = `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/paul</Arn>` +
 	`<UserId>AIDAEXAMPLE</UserId><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`
 
-func (r *recorder) connect(*x509.CertPool, dialFunc) http.RoundTripper { return r }
+func (r *recorder) connect(*x509.CertPool, way) http.RoundTripper { return r }

@@ -5,7 +5,6 @@ package exchange
 import (
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"broker/internal/testproc"
@@ -14,10 +13,6 @@ import (
 // TestMain takes away what the machine that runs the tests has in its
 // environment: the tests that are about the environment set it themselves.
 func TestMain(m *testing.M) {
-	if os.Getenv("EXCHANGE_TEST_BUNDLE") != "" { // the other process of TestProxies
-		proxiedCall()
-		syscall.Exit(0) // not os.Exit, with which a binary of the race detector sleeps for a second
-	}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		if strings.HasPrefix(name, "AWS_") || strings.HasSuffix(strings.ToUpper(name), "_PROXY") {

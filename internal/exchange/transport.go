@@ -12,12 +12,14 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/net/http/httpproxy"
+
 	"broker/internal/system"
 )
 
 // way is what connections have in common: two calls share them only if it is the same.
 type way struct {
-	bundle   string // path of a CA bundle; "" is the system's roots
+	Route
 	plain    bool   // plain http
 	listener string // of plain http: see profiles.Endpoint
 }
@@ -31,15 +33,29 @@ type pool struct {
 // maxBundle is some twenty times what the public web trusts.
 const maxBundle = 4 << 20
 
-// transport returns the connections for a CA bundle: the profile's, else
-// AWS_CA_BUNDLE, else the system's roots. A bundle that changed counts at once;
-// the connections stay while it is the same. Its errors name the file.
+// Route is the way to AWS: a proxy, and the CAs that are trusted.
+type Route struct {
+	HTTPSProxy string `json:"https_proxy,omitempty"` // URL, which may hold a password; "" for none
+	// NoProxy lists the hosts that are reached without the proxy:
+	// https://pkg.go.dev/golang.org/x/net/http/httpproxy
+	NoProxy  string `json:"no_proxy,omitempty"`
+	CABundle string `json:"ca_bundle,omitempty"` // file of CAs in PEM, absolute; "" for the system's
+}
+
+// transport returns the connections for a call: to the CA bundle of its profile, else that of the route, else the
+// system's roots. A bundle that changed counts at once, and so does another route; the connections stay while both
+// are the same. Errors name the file.
 func (c *Client) transport(w way) (http.RoundTripper, error) {
-	path, name := w.bundle, "ca_bundle"
-	if path == "" {
-		path, name = os.Getenv("AWS_CA_BUNDLE"), "AWS_CA_BUNDLE"
-		w.bundle = path
+	name := "ca_bundle"
+	if c.route != nil {
+		bundle := w.CABundle
+		if w.Route = c.route(); bundle != "" {
+			w.CABundle = bundle
+		} else {
+			name = "ca_bundle of [settings]"
+		}
 	}
+	path := w.CABundle
 	var bundle os.FileInfo
 	if path != "" {
 		var err error
@@ -67,12 +83,7 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 			t.CloseIdleConnections()
 		}
 	}
-	dialer := &net.Dialer{Timeout: c.timeout / 2, KeepAlive: 15 * time.Second} // a slow one must leave time for another attempt
-	dial := dialer.DialContext
-	if w.plain {
-		dial = guardListener(dial, w.listener)
-	}
-	p := &pool{bundle: bundle, transport: c.connect(roots, dial)}
+	p := &pool{bundle: bundle, transport: c.connect(roots, w)}
 	c.pools[w] = p
 	return p.transport, nil
 }
@@ -108,9 +119,15 @@ func readRoots(path string) (*x509.CertPool, error) {
 // newTransport makes connections that verify, wait a bounded time and rest
 // cheaply. HTTP/2 stays off: STS does not offer it, and one request on one
 // connection is what MaybeSeen reasons about.
-func (c *Client) newTransport(roots *x509.CertPool, dial dialFunc) *http.Transport {
+func (c *Client) newTransport(roots *x509.CertPool, w way) *http.Transport {
+	// A slow dial must leave time for another attempt.
+	dial := (&net.Dialer{Timeout: c.timeout / 2, KeepAlive: 15 * time.Second}).DialContext
+	if w.plain {
+		dial = guardListener(dial, w.listener)
+	}
+	proxy := (&httpproxy.Config{HTTPSProxy: w.HTTPSProxy, NoProxy: w.NoProxy}).ProxyFunc()
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, // it ignores a variable that is no URL
+		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
 				return proxyRefused(resp.StatusCode)

@@ -21,7 +21,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -190,19 +189,22 @@ func TestBundles(t *testing.T) {
 		write("huge.pem", strings.Repeat("x", maxBundle+1)),
 	} {
 		wantFault(t, call(client(f), path), fault.Config, "read ca_bundle: ", path)
-		t.Setenv("AWS_CA_BUNDLE", path)
-		wantFault(t, call(client(f), ""), fault.Config, "read AWS_CA_BUNDLE: ", path)
+		c := client(f)
+		c.route = func() Route { return Route{CABundle: path} }
+		wantFault(t, call(c, ""), fault.Config, "read ca_bundle of [settings]: ", path)
 	}
 
-	t.Setenv("AWS_CA_BUNDLE", "")
+	// What a shell has is not trusted.
+	t.Setenv("AWS_CA_BUNDLE", ca.file)
+	t.Setenv("SSL_CERT_FILE", "")
 	c := client(f)
 	wantFault(t, call(c, ""), fault.Network, "signed by an authority that this machine does not know")
 	if err := call(c, ca.file); err != nil {
 		t.Errorf("ca_bundle: %v", err)
 	}
-	t.Setenv("AWS_CA_BUNDLE", ca.file)
+	c.route = func() Route { return Route{CABundle: ca.file} }
 	if err := call(c, ""); err != nil {
-		t.Errorf("AWS_CA_BUNDLE: %v", err)
+		t.Errorf("the ca_bundle of the settings: %v", err)
 	}
 	stranger, err := os.ReadFile(newAuthority(t).file)
 	if err != nil {
@@ -437,8 +439,9 @@ func TestConnections(t *testing.T) {
 	// The client's ends too: how many it has, those that it has not noticed to be dead included.
 	var ours atomic.Int64
 	c := client(f)
-	c.connect = func(roots *x509.CertPool, dial dialFunc) http.RoundTripper {
-		transport := c.newTransport(roots, dial)
+	c.connect = func(roots *x509.CertPool, w way) http.RoundTripper {
+		transport := c.newTransport(roots, w)
+		dial := transport.DialContext
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)
 			if err != nil {
@@ -550,26 +553,27 @@ func tunnel(t *testing.T, to string, status int) (proxyURL string, asked func() 
 	}
 }
 
-// net/http reads the proxy variables once for a process, so each case is one:
-// TestMain calls proxiedCall in it.
+// TestProxies: the proxy is the one of the route at the moment of the call; what the environment says means nothing.
 func TestProxies(t *testing.T) {
 	const day = 24 * time.Hour
 	ca := newAuthority(t)
 	f := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "sts.eu-west-1.amazonaws.com", -day, day)}})
 	proxy, asked := tunnel(t, f.Listener.Addr().String(), 200)
 	closed, askedClosed := tunnel(t, "", 407)
-
-	run := func(env ...string) string {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), append(env, "EXCHANGE_TEST_BUNDLE="+ca.file)...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		return string(out)
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"} {
+		t.Setenv(name, "http://127.0.0.1:1")
 	}
-	if out := run("HTTPS_PROXY=" + proxy); out != "ok" {
-		t.Errorf("through the proxy: %s", out)
+	var route Route
+	c := New(Options{Timeout: patience, Route: func() Route { return route }})
+	ask := func(r Route) error {
+		route = r
+		call := openSession()
+		call.Endpoint = profiles.Endpoint{Region: "eu-west-1", CABundle: ca.file}
+		_, err := c.Call(background(t), userKeys(), call, secret.New(aCode))
+		return err
+	}
+	if err := ask(Route{HTTPSProxy: proxy}); err != nil {
+		t.Errorf("through the proxy: %v", err)
 	}
 	if got := asked(); len(got) != 1 || got[0] != "CONNECT sts.eu-west-1.amazonaws.com:443" {
 		t.Errorf("the proxy was asked %q", got)
@@ -577,37 +581,16 @@ func TestProxies(t *testing.T) {
 	if f.count() != 1 {
 		t.Errorf("%d requests, want 1", f.count())
 	}
-	if out := run("https_proxy="+closed, "AWS_ENDPOINT_URL=http://127.0.0.1:1"); !strings.Contains(out, "network: ") || !strings.Contains(out, "the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407") {
-		t.Errorf("a proxy that refuses: %s", out)
-	}
+	wantFault(t, ask(Route{HTTPSProxy: closed}), fault.Network, "the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
 	if got := askedClosed(); len(got) != 1 {
 		t.Errorf("a proxy that refuses was asked %d times", len(got))
 	}
-	if out := run("HTTPS_PROXY=http://127.0.0.1:1"); !strings.Contains(out, "cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused") {
-		t.Errorf("a proxy that is not there: %s", out)
-	}
-	if out := run("HTTPS_PROXY="+proxy, "NO_PROXY=.amazonaws.com", "EXCHANGE_TEST_DIRECT=1"); out != "direct" {
-		t.Errorf("NO_PROXY: %s", out)
-	}
-}
-
-// proxiedCall is the other process of TestProxies.
-func proxiedCall() {
-	c := New(Options{Timeout: patience})
-	if os.Getenv("EXCHANGE_TEST_DIRECT") != "" {
-		// Without a proxy the call would leave the machine: ask for the decision only.
-		u, err := c.newTransport(nil, nil).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
-		if u == nil && err == nil {
-			fmt.Print("direct")
+	wantFault(t, ask(Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network, "cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused")
+	// Without a proxy the call would leave the machine: ask for the decision only.
+	for name, route := range map[string]Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
+		u, err := c.newTransport(nil, way{Route: route}).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
+		if u != nil || err != nil {
+			t.Errorf("%s: %v, %v", name, u, err)
 		}
-		return
-	}
-	call := openSession()
-	call.Endpoint = profiles.Endpoint{Region: "eu-west-1", CABundle: os.Getenv("EXCHANGE_TEST_BUNDLE")}
-	_, err := c.Call(context.Background(), userKeys(), call, secret.New(aCode))
-	if err != nil {
-		fmt.Printf("%s: %v", fault.Of(err).Kind, err)
-	} else {
-		fmt.Print("ok")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"broker/internal/child"
+	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
 	"broker/internal/secret"
@@ -192,13 +193,13 @@ var screenVariables = []string{"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"}
 var sessionVariables = append([]string{
 	"DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION", "KDE_FULL_SESSION", "KDE_SESSION_VERSION",
 	"XDG_CURRENT_DESKTOP", "XDG_RUNTIME_DIR", "XDG_SESSION_DESKTOP", "XDG_SESSION_ID", "XDG_SESSION_TYPE",
-	"LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TERM", "PINENTRY_USER_DATA",
+	"LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TERM",
 }, screenVariables...)
 
 func desktopEnvironment(ours, theirs []string) []string {
 	env := environment(ours, screenVariables...)
 	for _, kv := range theirs {
-		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(sessionVariables, name) && !strings.ContainsRune(kv, 0) {
+		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(sessionVariables, name) && environ.Usable(name, value) {
 			env = append(env, kv)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -86,7 +87,7 @@ func (f *fakes) told(t *testing.T) []string {
 }
 
 func question() Question {
-	return Question{Device: device, Source: "security", Asker: "aws (pid 4711)", Env: []string{"DISPLAY=:theirs"}}
+	return Question{Device: device, Source: "security", Asker: "aws (pid 4711)", Env: []string{"DISPLAY=:4711"}}
 }
 
 func ask(t *testing.T, f *fakes, q Question, system string) (string, error) {
@@ -490,13 +491,18 @@ func TestWindowEnvironment(t *testing.T) {
 	t.Setenv("HOME", "/home/ours")
 	f.add(t, "zenity", "echo 123456")
 	q := question()
-	q.Env = []string{"DISPLAY=:9", "XAUTHORITY=/x", "DBUS_SESSION_BUS_ADDRESS=unix:path=/b", "LANG=de_DE.UTF-8",
+	cookie, bus := filepath.Join(t.TempDir(), "cookie"), listen(t)
+	if err := os.WriteFile(cookie, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q.Env = []string{"DISPLAY=:9", "XAUTHORITY=" + cookie, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus, "LANG=de_DE.UTF-8",
+		"DBUS_SESSION_BUS_ADDRESS=unixexec:path=/evil", "XAUTHORITY=evil", "DISPLAY=evil.example.com:0",
 		"LD_PRELOAD=/evil.so", "PATH=/evil", "GTK_MODULES=evil", "QT_PLUGIN_PATH=/evil", "HOME=/evil", "AWS_PROFILE=x", "LC_ALL", "XDG_SESSION_ID=a\x00b"}
 	if code, err := ask(t, f, q, "linux"); code != "123456" {
 		t.Fatal(err)
 	}
 	env := strings.Split(f.read(t, "zenity.env"), "\n")
-	for _, want := range []string{"DISPLAY=:9", "XAUTHORITY=/x", "DBUS_SESSION_BUS_ADDRESS=unix:path=/b", "LANG=de_DE.UTF-8", "HOME=/home/ours", "PATH=" + f.dir} {
+	for _, want := range []string{"DISPLAY=:9", "XAUTHORITY=" + cookie, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus, "LANG=de_DE.UTF-8", "HOME=/home/ours", "PATH=" + f.dir} {
 		if !slices.Contains(env, want) {
 			t.Errorf("%s is not in %q", want, env)
 		}
@@ -508,8 +514,27 @@ func TestWindowEnvironment(t *testing.T) {
 	}
 }
 
+// listen makes a unix socket of ours.
+func listen(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bus") // whose name is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = l.Close()
+		_ = os.RemoveAll(dir)
+	})
+	return l.Addr().String()
+}
+
 func TestWindowStartsNoBus(t *testing.T) {
 	dir := t.TempDir()
+	bus := "DBUS_SESSION_BUS_ADDRESS=unix:path=" + listen(t)
 	for _, tt := range []struct {
 		env  []string
 		want string
@@ -517,7 +542,7 @@ func TestWindowStartsNoBus(t *testing.T) {
 		{nil, "DBUS_SESSION_BUS_ADDRESS=disabled:"},
 		{[]string{"XDG_RUNTIME_DIR=/no/such"}, "DBUS_SESSION_BUS_ADDRESS=disabled:"},
 		{[]string{"XDG_RUNTIME_DIR=" + dir}, ""},
-		{[]string{"DBUS_SESSION_BUS_ADDRESS=unix:path=/b"}, "DBUS_SESSION_BUS_ADDRESS=unix:path=/b"},
+		{[]string{bus}, bus},
 	} {
 		f := newFakes(t)
 		t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")

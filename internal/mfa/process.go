@@ -14,6 +14,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 const (
@@ -40,6 +41,12 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 	failed := func(kind fault.Kind, cause error, format string, args ...any) (secret.String, error) {
 		message := fmt.Sprintf("mfa_process %s: ", short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
 		return secret.String{}, &fault.Error{Kind: kind, Message: message, Err: cause}
+	}
+	program, err := child.Find(words[0])
+	if err == nil {
+		if bad := system.TrustedProgram(program); bad != nil {
+			return failed(fault.Config, bad, "%v", bad)
+		}
 	}
 	out, err := child.Command{
 		Program: words[0],

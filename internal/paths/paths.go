@@ -3,6 +3,8 @@
 package paths
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -18,8 +20,11 @@ type Paths struct {
 	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
 	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
 	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
-	Runtime     string // directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR
-	Socket      string // Runtime/broker.sock, BROKER_SOCKET
+	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. Where registry, keyring or state are
+	// not the default ones below HOME, the default has a suffix that they give: "broker-1f2e3d4c". So each set of them has a
+	// daemon of its own, and a shell that moves one never starts a daemon where others look for theirs.
+	Runtime string
+	Socket  string // Runtime/broker.sock, BROKER_SOCKET
 }
 
 // Audit is the audit log.
@@ -68,9 +73,10 @@ func FromEnv() (Paths, error) {
 	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
 		p.Runtime = e.absolute(p.Runtime)
 	} else if run := os.Getenv("XDG_RUNTIME_DIR"); usable(run) {
-		p.Runtime = filepath.Join(run, "broker")
+		p.Runtime = filepath.Join(run, "broker"+e.suffix(p, p.State))
 	} else {
-		p.Runtime = filepath.Join(p.State, "run")
+		// Below a state directory of its own, which needs no suffix for itself.
+		p.Runtime = filepath.Join(p.State, "run"+e.suffix(p, filepath.Join(e.home, state.belowHome)))
 	}
 	if p.Socket = os.Getenv("BROKER_SOCKET"); p.Socket != "" {
 		p.Socket = e.absolute(p.Socket)
@@ -78,6 +84,32 @@ func FromEnv() (Paths, error) {
 		p.Socket = filepath.Join(p.Runtime, "broker.sock")
 	}
 	return p, e.err
+}
+
+// suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty for the
+// default ones. stateDir is the state directory as far as it counts.
+func (e *env) suffix(p Paths, stateDir string) string {
+	home := func(at place) string { return filepath.Join(e.home, at.belowHome) }
+	if filepath.Clean(p.Registry) == home(registry) && filepath.Clean(p.Keyring) == home(keyring) && filepath.Clean(stateDir) == home(state) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(p.Registry + "\x00" + p.Keyring + "\x00" + p.State))
+	return "-" + hex.EncodeToString(sum[:4])
+}
+
+// Moved are the paths that variables of this environment name, absolute, by the name of the variable: what a process has to be
+// given that stands elsewhere and is to use the same files.
+func (p Paths) Moved() map[string]string {
+	moved := map[string]string{}
+	for name, path := range map[string]string{
+		"AWS_CONFIG_FILE": p.Config, "AWS_SHARED_CREDENTIALS_FILE": p.Credentials, "BROKER_CONFIG": p.Registry,
+		"BROKER_KEYRING_DIR": p.Keyring, "BROKER_RUNTIME_DIR": p.Runtime, "BROKER_SOCKET": p.Socket, "BROKER_STATE_DIR": p.State,
+	} {
+		if os.Getenv(name) != "" {
+			moved[name] = path
+		}
+	}
+	return moved
 }
 
 type env struct {

@@ -52,25 +52,84 @@ func TestOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runtime := run + "/broker-d25e6c4a" // of its own, as the state directory is not below HOME
 	for name, pair := range map[string][2]string{
 		"tilde":             {got.Config, "/home/x/c"},
 		"relative":          {got.Credentials, filepath.Join(cwd, "rel/creds")},
 		"relative XDG base": {got.Registry, "/home/x/.config/broker/config"},
 		"state":             {got.State, "/s/broker"},
-		"runtime":           {got.Runtime, run + "/broker"},
+		"runtime":           {got.Runtime, runtime},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: got %s, want %s", name, pair[0], pair[1])
 		}
 	}
 	t.Setenv("BROKER_SOCKET", "/q/s")
-	if got, _ := FromEnv(); got.Socket != "/q/s" || got.Runtime != run+"/broker" {
+	if got, _ := FromEnv(); got.Socket != "/q/s" || got.Runtime != runtime {
 		t.Errorf("BROKER_SOCKET moves the socket alone: %+v", got)
 	}
 	t.Setenv("XDG_RUNTIME_DIR", run+"/gone")
 	t.Setenv("BROKER_SOCKET", "")
 	if got, _ := FromEnv(); got.Socket != "/s/broker/run/broker.sock" {
 		t.Errorf("a runtime directory that is not there must not be used: %s", got.Socket)
+	}
+}
+
+// TestRuntimeOfItsOwn: whoever moves registry, state or keyring, in whatever way, has another socket than whoever does not; whoever
+// names the default place has the default one.
+func TestRuntimeOfItsOwn(t *testing.T) {
+	run := t.TempDir()
+	seen := map[string]string{}
+	socket := func(name string, env ...string) string {
+		t.Helper()
+		var got Paths
+		t.Run(name, func(t *testing.T) {
+			clean(t)
+			for i := 0; i < len(env); i += 2 {
+				t.Setenv(env[i], env[i+1])
+			}
+			var err error
+			if got, err = FromEnv(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return got.Socket
+	}
+	for _, with := range [][]string{nil, {"XDG_RUNTIME_DIR", run}} {
+		plain := socket("plain", with...)
+		seen[plain] = "plain"
+		for _, same := range [][]string{{"BROKER_CONFIG", "/home/x/.config/broker/config"}, {"XDG_CONFIG_HOME", "/home/x/.config/"}, {"BROKER_STATE_DIR", "~/.local/state/broker"},
+			{"BROKER_KEYRING_DIR", "/home/x/.local/share/../share/broker/keyring"}, {"XDG_DATA_HOME", "relative"}, {"AWS_CONFIG_FILE", "/elsewhere"}} {
+			if got := socket(same[0], append(same, with...)...); got != plain {
+				t.Errorf("%v: %s, want %s", same, got, plain)
+			}
+		}
+		for _, other := range [][]string{{"BROKER_CONFIG", "evil"}, {"BROKER_CONFIG", "/evil"}, {"XDG_CONFIG_HOME", "/evil"}, {"XDG_STATE_HOME", "/evil"}, {"XDG_DATA_HOME", "/evil"},
+			{"BROKER_STATE_DIR", "/evil"}, {"BROKER_KEYRING_DIR", "/evil"}, {"BROKER_STATE_DIR", "/evil", "BROKER_CONFIG", "/evil"}, {"HOME", "/home/y", "XDG_CONFIG_HOME", "/home/x/.config"}} {
+			got := socket(other[0], append(other, with...)...)
+			if was, twice := seen[got]; twice {
+				t.Errorf("%v: %s, as %s", other, got, was)
+			}
+			seen[got] = strings.Join(other, "=")
+		}
+		if got := socket("named", append([]string{"BROKER_CONFIG", "/evil", "BROKER_RUNTIME_DIR", "/r"}, with...)...); got != "/r/broker.sock" {
+			t.Errorf("a runtime directory that is named: %s", got)
+		}
+	}
+}
+
+// TestSharedRuntimeDir: a directory in which others may write is not taken for the user's own, be it root's.
+func TestSharedRuntimeDir(t *testing.T) {
+	clean(t)
+	run := t.TempDir()
+	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky, 0o775} {
+		if err := os.Chmod(run, mode); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("XDG_RUNTIME_DIR", run)
+		if got, _ := FromEnv(); strings.HasPrefix(got.Socket, run) {
+			t.Errorf("%v: uses it: %s", mode, got.Socket)
+		}
 	}
 }
 

@@ -3,9 +3,9 @@
 package paths
 
 import (
-	"os"
 	"path/filepath"
-	"syscall"
+
+	"broker/internal/system"
 )
 
 const homeVariable = "HOME"
@@ -16,16 +16,6 @@ var (
 	state    = place{"XDG_STATE_HOME", "broker", ".local/state/broker"}
 )
 
-// usable reports whether an XDG_RUNTIME_DIR is a directory of ours. After su
-// or in a container it is often another user's, or not there at all.
-func usable(dir string) bool {
-	if !filepath.IsAbs(dir) {
-		return false
-	}
-	info, err := os.Stat(dir)
-	if err != nil || !info.IsDir() {
-		return false
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Getuid()
-}
+// usable reports whether an XDG_RUNTIME_DIR is a directory of ours that others cannot write to. After su or in a container
+// it is often another user's, or not there at all; /tmp is shared.
+func usable(dir string) bool { return filepath.IsAbs(dir) && system.PrivateDir(dir) }

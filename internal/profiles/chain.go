@@ -122,7 +122,13 @@ type Settings struct {
 	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
 	Catalog         string        // where the team's account map is: a file, or a git repository; unchecked, may be empty
 	CatalogPath     string        // of the map within the repository; unchecked, may be empty
-	Origins         map[string]Origin
+	HTTPSProxy      string        // URL of the proxy for calls to AWS, with a password if it needs one; "" means none
+	NoProxy         string        // hosts that are reached without it, as curl has it
+	CABundle        string        // file with the CAs that are trusted for AWS, absolute; "" means the system's
+	Path            []string      // directories of programs beside the system's, absolute
+	// GnuPGHome and PasswordStoreDir are where gpg and pass keep what is theirs, absolute; "" means their defaults.
+	GnuPGHome, PasswordStoreDir string
+	Origins                     map[string]Origin
 }
 
 // String says where a step talks to, for people.

@@ -48,16 +48,6 @@ func CheckRole(r Role) error {
 	return nil
 }
 
-// CheckCommand says whether a command can be an mfa_process, and returns it with the absolute path of its program. The
-// error is a fault.Usage.
-func CheckCommand(command string) (string, error) {
-	absolute, err := AbsoluteCommand(command)
-	if err != nil {
-		return "", fault.New(fault.Usage, "the command %w", err)
-	}
-	return absolute, nil
-}
-
 // CheckKey says whether these can be a long-lived access key of IAM. What is
 // wrong is said without repeating any of it. The error is a fault.Usage.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html

@@ -368,7 +368,7 @@ func (l *linker) definition(p profile) ([]string, error) {
 		value := set.value
 		if key == keyMFAProcess {
 			var err error
-			if value, err = AbsoluteCommand(value); err != nil {
+			if value, err = l.set.AbsoluteCommand(value); err != nil {
 				return nil, fault.New(fault.Config, "%s: %s %w", Origin{block.origin.File, set.line}, key, err)
 			}
 		}
@@ -563,9 +563,7 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 func sameChain(a, b Chain) bool {
 	plain := func(c Chain) Chain {
 		c.Values, c.Source.Origin = nil, Origin{}
-		if command, err := AbsoluteCommand(c.MFAProcess); err == nil {
-			c.MFAProcess = command
-		}
+		c.MFAProcess = strings.Join(byName(c.MFAProcess), " ")
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}

@@ -3,6 +3,8 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +74,30 @@ var settingKeys = []settingKey{
 	{name: keyCatalogPath, read: func(s *Settings, v string) error {
 		s.CatalogPath = v
 		return nil
+	}},
+	{name: keyHTTPSProxy, read: func(s *Settings, v string) error {
+		s.HTTPSProxy = v
+		return checkProxy(v)
+	}},
+	{name: keyNoProxy, read: func(s *Settings, v string) error {
+		s.NoProxy = v
+		return nil
+	}},
+	{name: keyCABundle, read: func(s *Settings, v string) error {
+		s.CABundle = expandHome(v)
+		return checkHomePath(v)
+	}},
+	{name: keyPath, read: func(s *Settings, v string) (err error) {
+		s.Path, err = directories(v)
+		return err
+	}},
+	{name: keyGnuPGHome, read: func(s *Settings, v string) error {
+		s.GnuPGHome = expandHome(v)
+		return checkHomePath(v)
+	}},
+	{name: keyPasswordStore, read: func(s *Settings, v string) error {
+		s.PasswordStoreDir = expandHome(v)
+		return checkHomePath(v)
 	}},
 	{name: keyBrowser, apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser
 }
@@ -173,6 +199,28 @@ func duration(s string) (time.Duration, error) {
 		return 0, errors.New("is not a duration such as 12h, 90m or 3600")
 	}
 	return d, nil
+}
+
+// checkProxy accepts the URL of a proxy for https. The error does not repeat it: there may be a password in it.
+func checkProxy(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+		return errors.New("is not a URL such as http://proxy.example.com:3128")
+	}
+	return nil
+}
+
+// directories reads a list such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are used.
+func directories(s string) ([]string, error) {
+	var list []string
+	for _, dir := range filepath.SplitList(s) {
+		dir = expandHome(dir)
+		if !filepath.IsAbs(dir) {
+			return nil, fmt.Errorf("holds %q, which is not an absolute path", dir)
+		}
+		list = append(list, dir)
+	}
+	return list, nil
 }
 
 // words reads a list such as "tty,gui", of two words that there are, each at most once.

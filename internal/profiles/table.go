@@ -57,6 +57,11 @@ const (
 	keyBrowser         = "browser"
 	keyTrustSum        = "sha256"   // within [trust NAME]
 	keyTrustListener   = "listener" // within [trust NAME]
+	keyHTTPSProxy      = "https_proxy"
+	keyNoProxy         = "no_proxy"
+	keyPath            = "path"
+	keyGnuPGHome       = "gnupg_home"
+	keyPasswordStore   = "password_store_dir"
 )
 
 // awsKeys are the keys that are kept of the AWS files; the rest of a profile is

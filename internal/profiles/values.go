@@ -129,7 +129,7 @@ func checkEndpoint(s string) error {
 	return errors.New("is not a URL of https")
 }
 
-func checkCABundle(s string) error {
+func checkHomePath(s string) error {
 	if filepath.IsAbs(s) || strings.HasPrefix(s, "~/") {
 		return nil
 	}
@@ -198,7 +198,7 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 		Region:   r.take(v, keyRegion, checkRegion),
 		Legacy:   strings.EqualFold(r.take(v, keySTSRegional, checkSTSRegional), "legacy"),
 		FIPS:     strings.EqualFold(r.take(v, keyFIPS, checkBool), "true"),
-		CABundle: expandHome(r.take(v, keyCABundle, checkCABundle)),
+		CABundle: expandHome(r.take(v, keyCABundle, checkHomePath)),
 	}
 	if strings.EqualFold(r.take(v, keyIgnoreEndpoints, checkBool), "true") {
 		return e

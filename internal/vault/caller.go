@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
@@ -60,6 +61,10 @@ type Caller struct {
 	StateDir string
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
+	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
+	Route func() exchange.Route
+	// Env is the environment of which vault processes get what they need; nil is our own.
+	Env func() []string
 	// Notice, if not nil, is told in one line why a call of a source takes long, or what it could not do beside
 	// its answer.
 	Notice func(source, line string)
@@ -303,6 +308,9 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if !q.ownFile() {
 		q.Passphrase = ""
 	}
+	if c.Route != nil {
+		q.Route = c.Route()
+	}
 	q.Dir, q.StateDir, q.TimeoutMS = c.Dir, c.StateDir, timeout.Milliseconds()
 	data, err := json.Marshal(q)
 	if err != nil {
@@ -345,7 +353,11 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	}}
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Args = []string{"broker", "vault"}
-	cmd.Env = environment(os.Environ(), q.backends())
+	from := os.Environ()
+	if c.Env != nil {
+		from = c.Env()
+	}
+	cmd.Env = environment(from, q.backends())
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -414,7 +426,8 @@ func (c *Caller) program() (string, error) {
 	return exe, nil
 }
 
-// environment is what a vault process needs to find the user's keyring and AWS. Above all no AWS_* credentials.
+// environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request; nothing that AWS tools
+// read is in it.
 func environment(from []string, backends []string) []string {
 	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
 	pass := slices.Contains(backends, Pass)
@@ -422,13 +435,12 @@ func environment(from []string, backends []string) []string {
 	for _, kv := range from {
 		name, value, _ := strings.Cut(kv, "=")
 		switch strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-			"SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
+		case "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
 			env = append(env, kv)
 			continue
 		}
 		switch name {
-		case "PATH", "Path", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "AWS_CA_BUNDLE":
+		case "PATH", "Path", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY":
 			env = append(env, kv)
 			continue
 		case "GNUPGHOME":

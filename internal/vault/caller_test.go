@@ -274,9 +274,9 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "environ="+out)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "must-not-pass")
 	t.Setenv("AWS_PROFILE", "must-not-pass")
-	t.Setenv("AWS_CA_BUNDLE", "/must/pass")
+	t.Setenv("AWS_CA_BUNDLE", "/must-not-pass")
 	t.Setenv("LD_PRELOAD", "")
-	t.Setenv("https_proxy", "http://must.pass")
+	t.Setenv("https_proxy", "http://must-not-pass")
 	t.Setenv("GODEBUG", "")
 	// A descriptor without close-on-exec, as a careless library leaves it.
 	fd, err := syscall.Open("/etc/hostname", syscall.O_RDONLY, 0)
@@ -307,7 +307,7 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%q is in the environment", bad)
 		}
 	}
-	for _, good := range []string{"AWS_CA_BUNDLE=/must/pass", "https_proxy=http://must.pass", "PATH="} {
+	for _, good := range []string{"PATH="} {
 		if !strings.Contains(env, good) {
 			t.Errorf("%q is not in the environment", good)
 		}

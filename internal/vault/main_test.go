@@ -21,6 +21,7 @@ import (
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/stretch"
+	"broker/internal/system"
 	"broker/internal/testproc"
 )
 
@@ -103,7 +104,7 @@ func vaultProcess() int {
 		}
 		fmt.Print("{}\n")
 	case "environ":
-		closeInherited() // as Main does
+		system.CloseInherited() // as Main does
 		open, _ := os.ReadDir("/proc/self/fd")
 		var fds []string
 		for _, e := range open {

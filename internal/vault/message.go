@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
@@ -74,6 +75,8 @@ type request struct {
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
 	OffsetMS int64 `json:"offset_ms,omitempty"`
+	// Route is the way to AWS; a proxy may have a password.
+	Route exchange.Route `json:"route"`
 }
 
 // answer is what the vault process writes: a failure, or what the operation gives.

@@ -33,7 +33,10 @@ var _ sts = (*exchange.Client)(nil)
 
 // newSTS makes the client of one vault process.
 func newSTS(q *request) sts {
-	return exchange.New(exchange.Options{Offset: time.Duration(q.OffsetMS) * time.Millisecond})
+	return exchange.New(exchange.Options{
+		Offset: time.Duration(q.OffsetMS) * time.Millisecond,
+		Route:  func() exchange.Route { return q.Route },
+	})
 }
 
 // answerLost reports whether AWS may have taken the code although there is no answer that says so.

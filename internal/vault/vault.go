@@ -34,8 +34,8 @@ const (
 // written, be it a failure. The process has to end then: what missed the deadline may still be running.
 // The process is hardened by whoever calls this.
 func Main(stdin io.Reader, stdout io.Writer) int {
-	system.Umask(0o077) // no file of ours depends on the user's
-	closeInherited()
+	system.Umask(0o077)     // no file of ours depends on the user's
+	system.CloseInherited() // a vault that waits on a prompt must not keep another program's pipe open
 	return serve(stdin, stdout, newSTS, os.Stderr)
 }
 

@@ -140,6 +140,10 @@ type Request struct {
 	Proof      secret.String // of the passphrase that Unlock wants, which is not the keyring's
 	Verifier   *Verifier     // of Passphrase
 	StayLocked bool          // of Unlock: it is for the keyring alone, and does not end Lock
+
+	// Registry, State and Keyring are the paths that the caller's environment means, absolute. The daemon uses its own and no
+	// others: where these differ the request is refused. Clients that are too old to name them are served.
+	Registry, State, Keyring string
 }
 
 // Stretch says how the passphrase that Unlock wants is made into its proof: argon2id, 32 bytes, in hex.
@@ -191,6 +195,14 @@ type Response struct {
 	Files      *Files   // of Overlay
 	Challenge  *Stretch // of an Unlock that was refused: how to make the proof that it wants
 	Heritage   *Heritage
+	Route      *Route // of a failed call to AWS: the way that it took
+}
+
+// Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in it.
+type Route struct {
+	HTTPSProxy string `json:"https_proxy,omitempty"`
+	NoProxy    string `json:"no_proxy,omitempty"`
+	CABundle   string `json:"ca_bundle,omitempty"`
 }
 
 // Heritage is what one daemon leaves to the next beside its sockets.
@@ -275,6 +287,19 @@ type Status struct {
 	Commands  []Command   `json:"commands,omitempty"`
 
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; steady, or something in it is not given back
+
+	Setup *Setup `json:"setup,omitempty"` // nil of a daemon that is too old to say
+}
+
+// Setup is what a daemon works with: its paths, absolute, and what it has from the settings or from its service unit.
+type Setup struct {
+	Registry   string `json:"registry"`
+	StateDir   string `json:"state_dir"`
+	KeyringDir string `json:"keyring_dir"` // of the file keyring
+	Socket     string `json:"socket"`
+	Route
+	Path    []string `json:"path,omitempty"`     // directories of the setting
+	LeftOut []string `json:"left_out,omitempty"` // of the environment that started it: one sentence each
 }
 
 // Command is a program that was started with files or an endpoint of its own.
@@ -344,6 +369,10 @@ type requestJSON struct {
 	Proof      string    `json:"proof,omitempty"`
 	Verifier   *Verifier `json:"verifier,omitempty"`
 	StayLocked bool      `json:"stay_locked,omitempty"`
+
+	Registry string `json:"registry,omitempty"`
+	State    string `json:"state_dir,omitempty"`
+	Keyring  string `json:"keyring_dir,omitempty"`
 }
 
 type responseJSON struct {
@@ -360,6 +389,7 @@ type responseJSON struct {
 	Files      *Files          `json:"overlay,omitempty"`
 	Challenge  *Stretch        `json:"challenge,omitempty"`
 	Heritage   *Heritage       `json:"heritage,omitempty"`
+	Route      *Route          `json:"route,omitempty"`
 }
 
 type errorJSON struct {
@@ -392,7 +422,7 @@ type endpointJSON struct {
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
 		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile,
-		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked})
+		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked, r.Registry, r.State, r.Keyring})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -407,14 +437,14 @@ func DecodeRequest(b []byte) (Request, error) {
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
 		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile,
-		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked}, nil
+		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked, j.Registry, j.State, j.Keyring}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files,
-		Challenge: r.Challenge, Heritage: r.Heritage}
+		Challenge: r.Challenge, Heritage: r.Heritage, Route: r.Route}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -447,7 +477,7 @@ func DecodeResponse(b []byte) (Response, error) {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
 	}
 	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files,
-		Challenge: j.Challenge, Heritage: j.Heritage}
+		Challenge: j.Challenge, Heritage: j.Heritage, Route: j.Route}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}

@@ -6,9 +6,6 @@ import (
 	"broker/internal/system"
 )
 
-// closeInherited has nothing to do: a process is given the handles that Go lists, and no others.
-func closeInherited() {}
-
 // ownGroup keeps a command from our console. What it starts itself is in a job of its own, see package child.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = system.Session() }
 

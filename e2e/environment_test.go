@@ -1,0 +1,485 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// remoteSTS is an endpoint that no machine has: what reaches it went through a proxy.
+const remoteSTS = "https://sts.broker.invalid"
+
+// listeningProxy is a proxy that answers for remoteSTS itself, with a certificate of its own CA.
+type listeningProxy struct {
+	url, ca  string
+	connects atomic.Int64 // CONNECT requests
+	read     atomic.Int64 // signed requests that it could read
+}
+
+func startProxy(t *testing.T, dir string) *listeningProxy {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "not a CA of yours"}, DNSNames: []string{"sts.broker.invalid"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	p := &listeningProxy{ca: filepath.Join(dir, "proxy-ca.pem")}
+	must(t, os.WriteFile(p.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	p.url = "http://" + l.Addr().String()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(conn, config)
+		}
+	}()
+	return p
+}
+
+func (p *listeningProxy) serve(conn net.Conn, config *tls.Config) {
+	defer func() { _ = conn.Close() }()
+	if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+		return
+	}
+	p.connects.Add(1)
+	if _, err := conn.Write([]byte("HTTP/1.1 200 OK\r\n\r\n")); err != nil {
+		return
+	}
+	inner := tls.Server(conn, config)
+	req, err := http.ReadRequest(bufio.NewReader(inner))
+	if err == nil && req.Header.Get("Authorization") != "" {
+		p.read.Add(1)
+	}
+	_, _ = inner.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+}
+
+// in is a program of the house with more in its environment.
+func (h *house) in(env []string, name string, args ...string) result {
+	cmd := h.command(name, args...)
+	cmd.Env = append(append([]string{}, h.env...), env...)
+	return finish(cmd)
+}
+
+// TestShellLendsNoProxy: the first client starts the daemon in a shell with a proxy and a CA. Neither its own request nor that of a
+// clean shell goes through that proxy, and the error names the difference.
+func TestShellLendsNoProxy(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.stopDaemon())
+	registry(h.sim.url, remoteSTS)(t, h)
+	p := startProxy(t, h.dir)
+	withPassword := strings.Replace(p.url, "http://", "http://paul:proxy-password@", 1)
+	hostile := []string{"HTTPS_PROXY=" + withPassword, "https_proxy=" + withPassword, "AWS_CA_BUNDLE=" + p.ca, "SSL_CERT_FILE=" + p.ca}
+	r := h.in(hostile, "credproc", "product_prod_paul")
+	if r.code == 0 || !strings.Contains(r.stderr, "your shell has HTTPS_PROXY, the daemon uses none") ||
+		!strings.Contains(r.stderr, "\nhint: broker config set https_proxy ") || strings.Contains(r.stderr, "proxy-password") {
+		t.Errorf("in that shell: %v", r)
+	}
+	r = h.run("credproc", "product_prod_paul")
+	if r.code == 0 || strings.Contains(r.stderr, "your shell") {
+		t.Errorf("in a clean shell: %v", r)
+	}
+	if n, m := p.connects.Load(), p.read.Load(); n != 0 || m != 0 {
+		t.Errorf("the proxy of one shell was asked %d times, and read %d signed requests", n, m)
+	}
+}
+
+// TestShellLendsNoRegistry: a shell with a registry of its own starts the daemon; a clean shell is served by its own registry.
+func TestShellLendsNoRegistry(t *testing.T) {
+	t.Parallel()
+	for name, variable := range map[string]string{"registry": "BROKER_CONFIG", "XDG": "XDG_CONFIG_HOME"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := demo(t)
+			must(t, h.stopDaemon())
+			evil := filepath.Join(h.dir, "evil")
+			file := filepath.Join(evil, "broker/config")
+			text, err := os.ReadFile(h.registry())
+			must(t, err)
+			must(t, h.write(file, string(text)+"\n[profile product_prod_paul]\nrole_arn = "+devRole+"\nsource_profile = security\n"))
+			value := file
+			if variable == "XDG_CONFIG_HOME" {
+				value = evil
+			}
+			env := []string{variable + "=" + value}
+			h.in(env, "credproc", "product_prod_paul")
+			t.Cleanup(func() {
+				h.in(env, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+			})
+			served := func(want string) {
+				t.Helper()
+				requests, err := h.sim.requests()
+				must(t, err)
+				if last := requests[len(requests)-1]; last.RoleARN != want {
+					t.Errorf("served %s, want %s", last.RoleARN, want)
+				}
+			}
+			served(devRole)
+			h.ok(t, "credproc", "product_prod_paul")
+			served(prodRole)
+		})
+	}
+}
+
+// dumpEnv is a mfa_process that writes its environment into a file.
+func (h *house) dumpEnv(t *testing.T) (file string) {
+	t.Helper()
+	file = filepath.Join(h.dir, "environ")
+	must(t, os.WriteFile(filepath.Join(h.dir, "code"), []byte("#!/bin/sh\nenv >"+file+"\necho 000000\n"), 0o755))
+	registry("mfa_serial = ", "mfa_process = "+filepath.Join(h.dir, "code")+"\nmfa_serial = ")(t, h)
+	return file
+}
+
+// TestShellLendsNoEnvironment: what the daemon's children get of the shell that started it.
+func TestShellLendsNoEnvironment(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	must(t, h.stopDaemon())
+	file := h.dumpEnv(t)
+	bin := filepath.Join(h.dir, "node_modules/.bin")
+	marker := filepath.Join(h.dir, "ran")
+	must(t, os.MkdirAll(bin, 0o755))
+	for _, name := range []string{"pinentry", "zenity", "kdialog", "notify-send", "gpgconf"} {
+		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho "+name+" >>"+marker+"\nexit 1\n"), 0o755))
+	}
+	hostile := []string{
+		"PATH=node_modules/.bin:" + bin + ":" + os.Getenv("PATH"), "LD_PRELOAD=/tmp/evil.so", "LD_LIBRARY_PATH=" + bin,
+		"DBUS_SESSION_BUS_ADDRESS=unixexec:path=" + bin + "/zenity", "DBUS_SYSTEM_BUS_ADDRESS=tcp:host=127.0.0.1,port=1",
+		"GODEBUG=x509sha1=1", "SSL_CERT_FILE=/tmp/evil.pem", "SSL_CERT_DIR=/tmp", "SSLKEYLOGFILE=/tmp/keys", "PYTHONPATH=" + bin,
+		"GIT_SSH_COMMAND=" + bin, "GTK_MODULES=evil", "GTK_PATH=" + bin, "BASH_ENV=" + bin, "ENV=" + bin, "GNUPGHOME=" + bin,
+		"PASSWORD_STORE_DIR=" + bin, "AWS_PROFILE=evil", "LANG=/tmp/evil", "LC_ALL=../evil", "DISPLAY=evil.example.com:0",
+		"WAYLAND_DISPLAY=../evil", "XAUTHORITY=relative", "ANYTHING=else", "BROKER_OUTER_BUS=evil", "PERL5LIB=" + bin, "NODE_OPTIONS=--require evil",
+	}
+	r := h.in(hostile, "credproc", "product_prod_paul")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(r)
+	}
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch {
+		case name == "PATH" && !strings.Contains(value, "node_modules") && strings.HasPrefix(value, "/"):
+		case name == "HOME" && value == h.home, name == "PWD", name == "_", name == "SHLVL", name == "OLDPWD":
+		default:
+			t.Errorf("a child of the daemon has %s", line)
+		}
+	}
+	// A window for a clean shell.
+	registry("mfa_process = "+filepath.Join(h.dir, "code"), "")(t, h)
+	registry("[settings]", "[settings]\nmfa_prompt = gui")(t, h)
+	h.in([]string{"DISPLAY=:4711"}, "credproc", "product_prod_paul")
+	if names, err := os.ReadFile(marker); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("programs of that shell ran: %s", names)
+	}
+}
+
+// descriptors are what a process has open.
+func descriptors(t *testing.T, pid int) (files []string) {
+	t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must(t, err)
+	for _, name := range names {
+		if file, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, name.Name())); err == nil {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// TestDaemonInheritsNoDescriptor: what the starting client had open is not the daemon's: neither a pipe, whose reader would wait for
+// ever, nor a lock, which would never be free.
+func TestDaemonInheritsNoDescriptor(t *testing.T) {
+	t.Parallel()
+	needsRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
+	h := demo(t)
+	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "true"},
+		{"broker", "daemon", "--background"}} {
+		must(t, h.stopDaemon())
+		locked := filepath.Join(h.dir, "locked")
+		f, err := os.OpenFile(locked, os.O_RDWR|os.O_CREATE, 0o600)
+		must(t, err)
+		must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+		reader, writer, err := os.Pipe()
+		must(t, err)
+		cmd := h.command(argv[0], argv[1:]...)
+		cmd.ExtraFiles = []*os.File{nil, f, writer}
+		if r := finish(cmd); r.code != 0 {
+			t.Fatal(r)
+		}
+		pipe := fmt.Sprintf("pipe:[%d]", inode(t, writer))
+		must(t, errors.Join(f.Close(), writer.Close()))
+		for _, open := range descriptors(t, h.daemonPID(t)) {
+			if open == locked || open == pipe {
+				t.Errorf("%v: the daemon has %s", argv, open)
+			}
+		}
+		again, err := os.OpenFile(locked, os.O_RDWR, 0)
+		must(t, err)
+		if err := syscall.Flock(int(again.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			t.Errorf("%v: the lock is held: %v", argv, err)
+		}
+		must(t, errors.Join(again.Close(), reader.Close()))
+	}
+	// The command of exec has all of them.
+	out := filepath.Join(h.dir, "nine")
+	h.ok(t, "sh", "-c", `broker exec product_prod_paul -- sh -c 'echo hi >&9' 9>`+out)
+	if text, err := os.ReadFile(out); err != nil || string(text) != "hi\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func inode(t *testing.T, f *os.File) uint64 {
+	t.Helper()
+	info, err := f.Stat()
+	must(t, err)
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// TestForeignState: root used the HOME of a user and left directories there. The user is told whose they are and what to type, by
+// whatever comes first; under sudo nothing is made at all.
+func TestForeignState(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	h := newHouse(t)
+	must(t, h.settings(""))
+	h.give(t, nobody)
+	if r := h.in([]string{"SUDO_UID=65534"}, "credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "sudo") {
+		t.Errorf("under sudo: %v", r)
+	}
+	if _, err := os.Stat(filepath.Join(h.home, ".local")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("under sudo something was made: %v", err)
+	}
+	// Elsewhere, as in a container, root may; status tells.
+	h.run("credproc", "product_prod_paul")
+	if r := h.run("broker", "status"); r.code != 0 || !strings.Contains(r.stderr, "which belongs to uid 65534, and this is root") {
+		t.Errorf("as root: %v", r)
+	}
+	must(t, h.stopDaemon())
+	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "status"}, {"broker", "daemon"}, {"broker", "unlock"}} {
+		r := h.asOther(t, nobody, args[0], args[1:]...)
+		if r.code != 5 || r.stdout != "" || !strings.Contains(r.stderr, " belongs to another user (uid 0)") || !strings.Contains(r.stderr, "\nhint: sudo chown -R 65534 "+h.home) {
+			t.Errorf("%v: %v", args, r)
+		}
+	}
+	// A HOME of a third user.
+	must(t, os.Chown(h.home, 12345, 12345))
+	if r := h.asOther(t, nobody, "credproc", "product_prod_paul"); r.code != 5 || !strings.Contains(r.stderr, "HOME is "+h.home+", which belongs to another user (uid 12345)") {
+		t.Errorf("another's HOME: %v", r)
+	}
+}
+
+// TestOtherPaths: a client that reaches a daemon of another registry, state directory or keyring is told so, and is not served from it;
+// nor can it put a daemon of its own in that place.
+func TestOtherPaths(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	for _, variable := range []string{"BROKER_CONFIG", "BROKER_STATE_DIR", "BROKER_KEYRING_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"} {
+		other := filepath.Join(h.dir, "other")
+		env := []string{variable + "=" + other, "BROKER_SOCKET=" + h.socket()}
+		for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "login", "security"}, {"broker", "daemon", "--replace"},
+			{"broker", "logout"}, {"broker", "unlock"}} {
+			r := h.in(env, args[0], args[1:]...)
+			if r.code == 0 || !strings.Contains(r.stderr, "the daemon on this socket uses the ") && !strings.Contains(r.stderr, "is called") || !strings.Contains(r.stderr, "\nhint: ") {
+				t.Errorf("%s, %v: %v", variable, args, r)
+			}
+		}
+		// To look, and to lock, is for everybody.
+		if r := h.in(env, "broker", "status"); r.code != 0 || !strings.Contains(r.stdout, "\nregistry  "+h.registry()+"\n") {
+			t.Errorf("%s: status: %v", variable, r)
+		}
+	}
+	// The same files by another name are the same.
+	must(t, os.Symlink(h.registry(), filepath.Join(h.dir, "name")))
+	if r := h.in([]string{"BROKER_CONFIG=" + filepath.Join(h.dir, "name"), "BROKER_SOCKET=" + h.socket()}, "credproc", "product_prod_paul"); r.code != 0 {
+		t.Error(r)
+	}
+	if now := h.daemonPID(t); now != pid {
+		t.Errorf("another daemon: %d, %d", pid, now)
+	}
+}
+
+// TestSettingsOfTheWay: proxy and CA of the settings serve daemon, vault process and commands, and a change counts at once.
+func TestSettingsOfTheWay(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	registry(h.sim.url, remoteSTS)(t, h)
+	p := startProxy(t, h.dir)
+	withPassword := strings.Replace(p.url, "http://", "http://paul:proxy-password@", 1)
+	registry("[settings]", "[settings]\nhttps_proxy = "+withPassword+"\nca_bundle = "+p.ca)(t, h)
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") || p.read.Load() == 0 {
+		t.Errorf("the vault process: %v, %d requests", r, p.read.Load())
+	}
+	before := p.read.Load()
+	robot := fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, robotKeyID, keySecret)
+	if r := h.runWith(robot, "broker", "add", "robot", "--stdin"); r.code == 0 || p.read.Load() == before {
+		t.Errorf("a command: %v", r)
+	}
+	out := h.ok(t, "broker", "status") + h.ok(t, "broker", "status", "--json")
+	if strings.Contains(out, "proxy-password") || !strings.Contains(out, "\nproxy     "+p.url+"\nCAs       "+p.ca+"\n") || !strings.Contains(out, `"https_proxy": "`+p.url+`"`) {
+		t.Errorf("status: %s", out)
+	}
+	// Another CA: what the proxy shows is not trusted any more, and what is missing or no CA is named.
+	for i, row := range []struct{ ca, says string }{{"/nowhere/ca.pem", "read ca_bundle of [settings]: "}, {h.registry(), "holds no certificate in PEM form"}} {
+		registry("ca_bundle = ", "ca_bundle = "+row.ca+"\n#")(t, h)
+		// Another duration is another question, so that the failure of before is not the answer.
+		registry("[settings]", fmt.Sprintf("[settings]\nsession_duration = %dh\n#", 10+i))(t, h)
+		before := p.connects.Load()
+		for _, r := range []result{h.run("credproc", "product_prod_paul"), h.runWith(robot, "broker", "add", "robot", "--stdin")} {
+			if r.code == 0 || !strings.Contains(r.stderr, row.says) || p.connects.Load() != before {
+				t.Errorf("%s: %v", row.ca, r)
+			}
+		}
+		registry(fmt.Sprintf("session_duration = %dh\n", 10+i), "")(t, h)
+	}
+	registry("https_proxy = "+withPassword, "https_proxy = paul:proxy-password@proxy")(t, h)
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "https_proxy is not a URL") || strings.Contains(r.stderr, "proxy-password") {
+		t.Errorf("no URL: %v", r)
+	}
+}
+
+// TestOfferShell: add offers to keep what its shell has; without a terminal it says what to type. A password is not shown.
+func TestOfferShell(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	ca := startProxy(t, h.dir).ca
+	env := []string{"https_proxy=paul:proxy-password@proxy.example.com:3128", "NO_PROXY=.internal", "AWS_CA_BUNDLE=" + ca}
+	key := fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, keyID, keySecret)
+	cmd := h.command("broker", "add", "security", "--stdin")
+	cmd.Env, cmd.Stdin = append(append([]string{}, h.env...), env...), strings.NewReader(key)
+	r := finish(cmd)
+	for _, want := range []string{"broker config set https_proxy ", "broker config set no_proxy .internal", "broker config set ca_bundle " + ca} {
+		if r.code != 0 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, "proxy-password") {
+			t.Errorf("%s: %v", want, r)
+		}
+	}
+	cmd = h.command("broker", "add", "security")
+	cmd.Env = append(append([]string{}, h.env...), env...)
+	r, shown, err := converse(cmd, []line{{false, "Access key ID: "}, {true, keyID}, {false, "Secret access key: "}, {true, keySecret}, {false, "MFA device"}, {true, ""},
+		{false, "Keep it in the settings, for all calls to AWS? [y/N] "}, {true, "y"}})
+	must(t, err)
+	if r.code != 0 || strings.Contains(shown, "proxy-password") {
+		t.Errorf("%v, shown %s", r, shown)
+	}
+	text, err := os.ReadFile(h.registry())
+	must(t, err)
+	for _, want := range []string{"https_proxy = http://paul:proxy-password@proxy.example.com:3128\n", "no_proxy = .internal\n", "ca_bundle = " + ca + "\n"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
+// TestProcessOnBuiltPath: mfa set stores the whole path of a program, which is looked for where the daemon looks, and refuses one that
+// others may replace.
+func TestProcessOnBuiltPath(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	program := filepath.Join(h.bin, "printcode")
+	must(t, os.WriteFile(program, []byte("#!/bin/sh\nexec stssim --print-code "+serial+"\n"), 0o755))
+	evil := filepath.Join(h.dir, "evil")
+	must(t, os.Mkdir(evil, 0o755))
+	must(t, os.WriteFile(filepath.Join(evil, "printcode"), []byte("#!/bin/sh\necho 000000\n"), 0o755))
+	if r := h.in([]string{"PATH=" + evil + ":" + os.Getenv("PATH")}, "broker", "mfa", "set", "security", "--process", "printcode --now"); r.code != 0 {
+		t.Fatal(r)
+	}
+	text, err := os.ReadFile(h.registry())
+	must(t, err)
+	if !strings.Contains(string(text), "mfa_process = "+program+" --now\n") {
+		t.Errorf("%s", text)
+	}
+	// By its name alone it is found there too, also in the daemon that this shell starts.
+	registry("mfa_process = "+program, "mfa_process = printcode")(t, h)
+	if r := h.in([]string{"PATH=" + evil}, "credproc", "product_prod_paul"); r.code != 0 {
+		t.Error(r)
+	}
+	must(t, os.Chmod(evil, 0o777))
+	for _, argument := range []string{filepath.Join(evil, "printcode"), "nosuchprogram", "./printcode"} {
+		if r := h.run("broker", "mfa", "set", "security", "--process", argument); r.code == 0 {
+			t.Errorf("%s: %v", argument, r)
+		}
+	}
+	registry("mfa_process = printcode", "mfa_process = "+filepath.Join(evil, "printcode"))(t, h)
+	h.ok(t, "broker", "logout")
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, evil+" can be written by others") {
+		t.Error(r)
+	}
+}
+
+// startAsUnit starts the daemon as systemd does, with more in its environment.
+func (h *house) startAsUnit(t *testing.T, env ...string) {
+	t.Helper()
+	cmd := h.command("sh", "-c", `SYSTEMD_EXEC_PID=$$ exec "$0" daemon`, filepath.Join(h.bin, "broker"))
+	cmd.Env = append(append([]string{}, h.env...), env...)
+	must(t, cmd.Start())
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-done
+	})
+	until(t, "the daemon listens", func() bool {
+		s, err := h.status()
+		return err == nil && s.Running
+	})
+}
+
+// TestUnitLends: a unit gives the daemon what a shell does not: the proxy and the CAs, unless the settings name others. Everything else
+// is built there too.
+func TestUnitLends(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.stopDaemon())
+	registry(h.sim.url, remoteSTS)(t, h)
+	p := startProxy(t, h.dir)
+	h.startAsUnit(t, "https_proxy="+p.url, "AWS_CA_BUNDLE="+p.ca, "GODEBUG=x509sha1=1", "PATH=relative:"+os.Getenv("PATH"))
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") || p.read.Load() == 0 {
+		t.Errorf("%v: %d requests", r, p.read.Load())
+	}
+	out := h.ok(t, "broker", "status")
+	for _, want := range []string{", started by service\n", "\nproxy     " + p.url + "\n", "\nCAs       " + p.ca + "\n", "\nnote      GODEBUG was not taken: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing: %s", want, out)
+		}
+	}
+	// Another duration is another question, so that the failure of before is not the answer.
+	registry("[settings]", "[settings]\nsession_duration = 11h\nhttps_proxy = http://127.0.0.1:1")(t, h)
+	before := p.connects.Load()
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "the proxy for sts.broker.invalid") || p.connects.Load() != before {
+		t.Errorf("the settings do not win: %v", r)
+	}
+}

@@ -1,0 +1,66 @@
+package client
+
+import (
+	"os"
+	"strings"
+
+	"broker/internal/fault"
+	"broker/internal/wire"
+)
+
+// OtherRoute adds to a failed call to AWS in what this shell differs from the way that the call took, and what to type to change that
+// way. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
+func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
+	if route == nil {
+		return f
+	}
+	proxy := WithoutPassword(firstSet("HTTPS_PROXY", "https_proxy"))
+	bundle := os.Getenv("AWS_CA_BUNDLE")
+	switch {
+	case proxy != "" && proxy != route.HTTPSProxy:
+		return other(f, "HTTPS_PROXY", "https_proxy", proxy, route.HTTPSProxy)
+	case bundle != "" && bundle != route.CABundle:
+		return other(f, "AWS_CA_BUNDLE", "ca_bundle", bundle, route.CABundle)
+	}
+	return f
+}
+
+func other(f *fault.Error, variable, setting, ours, theirs string) *fault.Error {
+	if theirs == "" {
+		theirs = "none"
+	}
+	g := *f
+	g.Message = fault.Line(f.Error() + "; your shell has " + variable + ", the daemon uses " + theirs)
+	return g.WithHint("broker config set %s %s", setting, fault.Word(ours))
+}
+
+func firstSet(names ...string) string {
+	for _, name := range names {
+		if v := os.Getenv(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// WithoutPassword is the URL of a proxy without the name and password in it.
+func WithoutPassword(proxy string) string {
+	scheme, rest, found := strings.Cut(proxy, "://")
+	if !found {
+		scheme, rest = "", proxy
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		host = host[at+1:]
+	}
+	if strings.Contains(path, "@") { // a password with a slash in it, not escaped
+		host, path = path[strings.LastIndexByte(path, '@')+1:], ""
+	}
+	if path != "" {
+		host += "/" + path
+	}
+	if found {
+		return scheme + "://" + host
+	}
+	return host
+}

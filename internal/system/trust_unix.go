@@ -1,0 +1,112 @@
+//go:build unix
+
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+// trusted looks at one file or directory, which may be a link.
+func trusted(path string, above bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: its owner is not known", path)
+	}
+	if uid := int(st.Uid); uid != 0 && uid != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user (uid %d)", path, uid)
+	}
+	perm := info.Mode().Perm()
+	if above && info.Mode()&fs.ModeSticky != 0 {
+		return nil
+	}
+	if perm&0o002 != 0 || perm&0o020 != 0 && !ownGroup(int(st.Gid)) {
+		return fmt.Errorf("%s can be written by others (mode %#o)", path, perm)
+	}
+	return nil
+}
+
+// ownGroup reports whether nobody is in a group but those who may do all we may do anyway.
+func ownGroup(gid int) bool {
+	const admin = 80 // of macOS; its members become root with their own password
+	return gid == 0 || gid == os.Getegid() && gid == os.Geteuid() || runtime.GOOS == "darwin" && gid == admin
+}
+
+// PrivateDir reports whether a path is a directory of ours that others cannot write to.
+func PrivateDir(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	a := accessOf(info)
+	return a.Ours && a.Perm&0o022 == 0
+}
+
+// OwnerOf is the uid of a file's owner. A symbolic link is followed; known is false where there is no such file.
+func OwnerOf(path string) (uid int, known bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
+// CanWrite reports whether we may read and write what is at a path.
+func CanWrite(path string) bool {
+	const read, write = 4, 2 // R_OK, W_OK
+	return syscall.Access(path, read|write) == nil
+}
+
+// maxSearched bounds the descriptors that are looked at one by one where there is no list of them.
+const maxSearched = 1 << 16
+
+// CloseInherited closes what the parent left open by mistake, above the three standard descriptors. What survived exec has no
+// close-on-exec mark, and all that Go has opened since does have one; so has what is to be kept.
+func CloseInherited() {
+	if dir, err := os.Open("/dev/fd"); err == nil {
+		names, err := dir.Readdirnames(-1)
+		_ = dir.Close()
+		if err == nil {
+			for _, name := range names {
+				if fd, err := strconv.Atoi(name); err == nil {
+					closeUnmarked(fd)
+				}
+			}
+			return
+		}
+	}
+	limit := syscall.Rlimit{Cur: maxSearched} // no /proc is mounted
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	for fd := 3; fd < int(min(limit.Cur, maxSearched)); fd++ {
+		closeUnmarked(fd)
+	}
+}
+
+func closeUnmarked(fd int) {
+	if fd <= 2 {
+		return
+	}
+	for {
+		flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if errors.Is(errno, syscall.EINTR) {
+			continue
+		}
+		if errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
+			_ = syscall.Close(fd)
+		}
+		return
+	}
+}
