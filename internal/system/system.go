@@ -63,4 +63,8 @@ type Access struct {
 	// r, w and x for group and others where anybody may read, write or do more beside us, SYSTEM and the
 	// Administrators.
 	Perm fs.FileMode
+	// Owner names the owner: "uid 1000"; on Windows the SID.
+	Owner string
+	// Links is the number of names that a file has.
+	Links int
 }

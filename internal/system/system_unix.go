@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -69,11 +70,23 @@ func AccessOfPath(path string) (Access, error) {
 
 func accessOf(info fs.FileInfo) Access {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return Access{Ours: ok && int(st.Uid) == os.Geteuid(), Perm: info.Mode().Perm()}
+	if !ok {
+		return Access{Perm: info.Mode().Perm()}
+	}
+	return Access{
+		Ours: int(st.Uid) == os.Geteuid(), Perm: info.Mode().Perm(),
+		Owner: "uid " + strconv.Itoa(int(st.Uid)), Links: int(st.Nlink),
+	}
 }
+
+// AccessOfInfo is who may use a file, as its info says. Windows cannot tell: there ok is false.
+func AccessOfInfo(info fs.FileInfo) (a Access, ok bool) { return accessOf(info), true }
 
 // CloseToOthers is the command that leaves a file to us alone, with a mode such as 600.
 func CloseToOthers[S ~string](file, mode S) S { return "chmod " + mode + " " + file }
+
+// GiveBack is the command that makes everything in a directory ours again.
+func GiveBack(path string) string { return "sudo chown -R " + strconv.Itoa(os.Geteuid()) + " " + path }
 
 // MakePrivate makes a directory that only we can use, but for the umask.
 func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }
@@ -85,8 +98,11 @@ func SyncDir(dir string) error {
 		return err
 	}
 	defer func() { _ = d.Close() }()
-	return d.Sync()
+	return SyncNames(d)
 }
+
+// SyncNames is SyncDir of an open directory.
+func SyncNames(dir *os.File) error { return dir.Sync() }
 
 // Session starts a process in a session of its own: no terminal, and no signal from one.
 func Session() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

@@ -148,6 +148,11 @@ func AccessOf(f *os.File) (Access, error) {
 	}
 	defer func() { _, _ = syscall.LocalFree(descriptor) }()
 	a := Access{Perm: 0o600}
+	var about syscall.ByHandleFileInformation
+	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &about); err != nil {
+		return Access{}, &fs.PathError{Op: "look at", Path: f.Name(), Err: err}
+	}
+	a.Links = int(about.NumberOfLinks)
 	if info.IsDir() {
 		a.Perm = 0o700
 	}
@@ -157,6 +162,7 @@ func AccessOf(f *os.File) (Access, error) {
 	}
 	// An elevated process of ours makes files that belong to the Administrators.
 	a.Ours = holder == me || holder == sidAdministrators
+	a.Owner = holder
 	others, err := othersIn(list, me)
 	a.Perm |= others
 	return a, err
@@ -251,8 +257,17 @@ func MakePrivate(dir string) error {
 	return nil
 }
 
+// AccessOfInfo is who may use a file, as its info says. Windows cannot tell: there ok is false.
+func AccessOfInfo(fs.FileInfo) (a Access, ok bool) { return Access{}, false }
+
+// GiveBack is the command that makes everything in a directory ours again.
+func GiveBack(path string) string { return "takeown /r /f " + path }
+
 // SyncDir does nothing: a directory cannot be flushed here, and NTFS writes a journal of its names.
 func SyncDir(string) error { return nil }
+
+// SyncNames does nothing either.
+func SyncNames(*os.File) error { return nil }
 
 const (
 	createNewGroup = 0x200      // CREATE_NEW_PROCESS_GROUP: no Ctrl-C of ours
