@@ -4,22 +4,17 @@
 package latch
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"broker/internal/atomicfile"
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/secret"
-	"broker/internal/system"
 )
 
 // What is wrapped by the faults of kind locked that Try returns.
@@ -97,55 +92,35 @@ func (l *Latch) loadLocked() error {
 // read returns what the file says, nil where there is none.
 func read(path string) (*state, error) {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Locked, "it stays locked: %s %w", path, fmt.Errorf(format, args...)).
+		return fault.New(fault.Locked, "it stays locked: %w", fmt.Errorf(format, args...)).
 			WithHint("rm %s && broker unlock", path)
 	}
-	f, _, err := system.OpenRegular(path, system.NoFollow)
+	text, err := record.Read(path, maxFile, record.Guarded)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, syscall.ELOOP):
-		return nil, bad("is a symbolic link")
-	case errors.Is(err, system.ErrNotRegular):
-		return nil, bad("is %w", system.ErrNotRegular)
+	case errors.Is(err, record.ErrDirectory): // the file may be fine
+		return nil, fault.New(fault.Locked, "it stays locked: %w", err).WithHint("%s && broker unlock", fault.Of(err).Hint)
+	case errors.Is(err, record.ErrRefused):
+		return nil, bad("%w", err)
 	case err != nil:
-		return nil, bad("cannot be opened: %w", errors.Unwrap(err))
-	}
-	defer func() { _ = f.Close() }()
-	access, err := system.AccessOf(f)
-	switch {
-	case err != nil:
-		return nil, bad("cannot be read: %w", err)
-	case !access.Ours:
-		return nil, bad("belongs to another user")
-	case access.Perm&0o022 != 0:
-		return nil, bad("may be written by others (mode %04o)", access.Perm)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return nil, bad("cannot be read: %w", err)
+		return nil, bad("%s cannot be read: %w", path, err)
 	}
 	s, err := decode(text)
 	if err != nil {
-		return nil, bad("is damaged: %w", err)
+		return nil, bad("%s is damaged: %w", path, err)
 	}
 	return s, nil
 }
 
 func decode(text []byte) (*state, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	s := new(state)
-	if err := d.Decode(s); err != nil {
-		return nil, errors.New("it is not the JSON that the broker writes")
+	if err := record.Decode(text, version, s, nil); err != nil {
+		return nil, err
 	}
-	switch _, err := d.Token(); {
-	case !errors.Is(err, io.EOF):
-		return nil, errors.New("there is more in it than the broker writes")
-	case s.Version != version:
-		return nil, fmt.Errorf("it is of version %d, this program knows %d", s.Version, version)
+	switch {
 	case s.Wrong < 0 || s.Since < 0:
-		return nil, errors.New("its count of wrong tries is none")
+		return nil, errors.New("wrong_tries or since_boot_ns is negative")
 	case s.Verifier != nil:
 		return s, s.Verifier.Check()
 	}
@@ -156,6 +131,12 @@ func decode(text []byte) (*state, error) {
 func Peek(path string) bool {
 	s, err := read(path)
 	return err != nil || s != nil && s.Locked
+}
+
+// Trouble is why the file cannot be trusted, nil if it can.
+func Trouble(path string) error {
+	_, err := read(path)
+	return err
 }
 
 // Locked reports whether it is locked.
@@ -214,16 +195,13 @@ func (l *Latch) saveLocked() error {
 
 func (l *Latch) writeLocked() error {
 	if !l.now.Locked && l.now.Verifier == nil {
-		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return record.Remove(l.path)
 	}
 	text, err := json.Marshal(l.now)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(l.path, append(text, '\n'), 0o600)
+	return record.Replace(l.path, append(text, '\n'))
 }
 
 // Challenge says how the passphrase has to be stretched; nil where none is set.

@@ -1,7 +1,6 @@
 package mfa
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -10,17 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
-	"broker/internal/atomicfile"
+	"broker/internal/record"
 	"broker/internal/secret"
-	"broker/internal/system"
 )
 
 const (
@@ -94,15 +89,12 @@ func (l Ledger) Claim(serial string, code secret.String, now time.Time) error {
 	if code.IsZero() {
 		return errors.New("claim: no code")
 	}
-	if err := l.prepare(); err != nil {
-		return fmt.Errorf("record the use of the MFA code: %w", err)
-	}
-	unlock, err := l.lock()
+	dir, unlock, err := l.open()
 	if err != nil {
 		return fmt.Errorf("record the use of the MFA code: %w", err)
 	}
 	defer unlock()
-	err = l.claimLocked(serial, code, now)
+	err = claimLocked(dir, serial, code, now)
 	var spent *SpentError
 	if err != nil && !errors.As(err, &spent) {
 		return fmt.Errorf("record the use of the MFA code: %w", err)
@@ -148,11 +140,10 @@ func (l Ledger) Next(ctx context.Context, serial string, seed Seed, clock func()
 	}
 }
 
-func (l Ledger) claimLocked(serial string, code secret.String, now time.Time) error {
-	book, err := l.read()
-	var damage *damageError
-	if errors.As(err, &damage) {
-		return l.replaceLocked(now)
+func claimLocked(dir *record.Dir, serial string, code secret.String, now time.Time) error {
+	book, err := readLedger(dir)
+	if errors.Is(err, record.ErrRefused) {
+		return replaceLocked(dir, now)
 	}
 	if err != nil {
 		return err
@@ -173,65 +164,30 @@ func (l Ledger) claimLocked(serial string, code secret.String, now time.Time) er
 		return age >= keep || age < -farFuture
 	})
 	book.Claims = append(book.Claims, ledgerEntry{Hash: hash, At: now.Unix()})
-	return l.writeLocked(book)
+	return writeLocked(dir, book)
 }
 
 // replaceLocked puts a damaged ledger aside and starts one in which every code of the present step counts as used.
-func (l Ledger) replaceLocked(now time.Time) error {
-	path := filepath.Join(l.Dir, ledgerFile)
-	aside := fmt.Sprintf("%s.damaged-%s-%d", path, now.UTC().Format("20060102T150405"), os.Getpid())
-	// A second name rather than a rename: a crash here must not leave the directory without a
-	// ledger, which would look like a first start. Only what cannot be linked is renamed.
-	renamed := false
-	if err := os.Link(path, aside); err != nil {
-		if err := os.Rename(path, aside); err != nil {
-			return fmt.Errorf("put the damaged %s aside: %w", path, err)
-		}
-		renamed = true
-	}
-	if !renamed {
-		// atomicfile follows a symlink; the ledger never is one.
-		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-		}
+func replaceLocked(dir *record.Dir, now time.Time) error {
+	aside, err := dir.SetAside(ledgerFile, true)
+	if err != nil {
+		return fmt.Errorf("put the damaged %s aside: %w", ledgerFile, err)
 	}
 	book := newLedger()
 	until := nextStep(now)
-	book.BlockedUntil, book.Damaged = until.Unix(), filepath.Base(aside)
-	if err := l.writeLocked(book); err != nil {
+	book.BlockedUntil, book.Damaged = until.Unix(), aside
+	if err := writeLocked(dir, book); err != nil {
 		return err
 	}
 	return &SpentError{Next: until, Damaged: book.Damaged}
 }
 
-// damageError says that the ledger is not one. It stays inside the package: the answer is a SpentError.
-type damageError struct{ why string }
-
-func (e *damageError) Error() string { return e.why }
-
-// read returns the ledger, a fresh one if there is no file, or a *damageError.
-func (l Ledger) read() (ledgerContents, error) {
-	path := filepath.Join(l.Dir, ledgerFile)
-	f, _, err := system.OpenRegular(path, system.NoFollow)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+// readLedger returns the ledger, a fresh one if there is no file, or a record.ErrRefused.
+func readLedger(dir *record.Dir) (ledgerContents, error) {
+	data, err := dir.Read(ledgerFile, maxLedger, record.Guarded)
+	if errors.Is(err, fs.ErrNotExist) {
 		return newLedger(), nil
-	case errors.Is(err, syscall.ELOOP), errors.Is(err, system.ErrNotRegular):
-		return ledgerContents{}, &damageError{"not a regular file"}
-	case err != nil:
-		return ledgerContents{}, err
 	}
-	defer func() { _ = f.Close() }()
-	if access, err := system.AccessOf(f); err != nil {
-		return ledgerContents{}, err
-	} else if access.Perm != 0o600 {
-		if err := f.Chmod(0o600); err != nil {
-			return ledgerContents{}, err
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxLedger+1))
 	if err != nil {
 		return ledgerContents{}, err
 	}
@@ -239,20 +195,12 @@ func (l Ledger) read() (ledgerContents, error) {
 }
 
 func decodeLedger(data []byte) (ledgerContents, error) {
-	if len(data) > maxLedger {
-		return ledgerContents{}, &damageError{"too large"}
-	}
 	var book ledgerContents
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&book); err != nil {
-		return ledgerContents{}, &damageError{"not JSON of a ledger"}
+	if err := record.Decode(data, ledgerVersion, &book, nil); err != nil {
+		return ledgerContents{}, fmt.Errorf("%w: %w", record.ErrRefused, err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return ledgerContents{}, &damageError{"text after its end"}
-	}
-	if book.Version != ledgerVersion || len(book.Salt) != saltBytes || book.Claims == nil {
-		return ledgerContents{}, &damageError{"not a ledger of this version"}
+	if len(book.Salt) != saltBytes || book.Claims == nil {
+		return ledgerContents{}, fmt.Errorf("%w: it has no salt", record.ErrRefused)
 	}
 	return book, nil
 }
@@ -269,64 +217,32 @@ func (b ledgerContents) hash(serial string, code secret.String) string {
 	return base64.RawStdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func (l Ledger) writeLocked(book ledgerContents) error {
-	// What a killed process left; under the lock nobody else is writing.
-	if left, err := filepath.Glob(filepath.Join(escapeGlob(l.Dir), "."+ledgerFile+".*")); err == nil {
-		for _, name := range left {
-			_ = os.Remove(name)
-		}
+func writeLocked(dir *record.Dir, book ledgerContents) error {
+	if err := dir.Sweep(); err != nil { // of a process that was killed
+		return err
 	}
 	data, err := json.Marshal(book)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(l.Dir, ledgerFile), append(data, '\n'), 0o600)
+	return dir.Replace(ledgerFile, append(data, '\n'))
 }
 
-// escapeGlob makes a directory's name stand for itself in a pattern.
-func escapeGlob(dir string) string {
-	var b bytes.Buffer
-	for i := range len(dir) {
-		if c := dir[i]; c == '*' || c == '?' || c == '[' || c == '\\' {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(dir[i])
-	}
-	return b.String()
-}
-
-// prepare makes the directory, or checks that the one that is there is ours alone to write.
-func (l Ledger) prepare() error {
+// open opens the state directory, and takes the ledger for this process. The kernel gives it back when the process
+// ends, however it ends.
+func (l Ledger) open() (dir *record.Dir, unlock func(), err error) {
 	if !filepath.IsAbs(l.Dir) {
-		return fmt.Errorf("the state directory %q is not an absolute path", l.Dir)
+		return nil, nil, fmt.Errorf("the state directory %q is not an absolute path", l.Dir)
 	}
-	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
-		return err
-	}
-	access, err := system.AccessOfPath(l.Dir)
-	switch {
-	case err != nil:
-		return err
-	case !access.Ours:
-		return fmt.Errorf("%s belongs to another user", l.Dir)
-	case access.Perm&0o022 != 0:
-		return fmt.Errorf("%s can be written by others (mode %04o)", l.Dir, access.Perm)
-	}
-	return nil
-}
-
-// lock takes the ledger for this process. The kernel gives it back when the process ends, however it ends.
-func (l Ledger) lock() (unlock func(), err error) {
-	path := filepath.Join(l.Dir, ledgerLock)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|system.NoFollow|system.NonBlock, 0o600)
-	if err != nil {
-		return nil, err
+	if dir, err = record.Make(l.Dir, record.Guarded); err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
 	defer cancel()
-	if err := system.LockUntil(ctx, f); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+	lock, err := dir.Lock(ctx, ledgerLock)
+	if err != nil {
+		_ = dir.Close()
+		return nil, nil, err
 	}
-	return func() { _ = f.Close() }, nil
+	return dir, func() { _ = errors.Join(lock.Close(), dir.Close()) }, nil
 }

@@ -189,6 +189,14 @@ func TestDamagedLedger(t *testing.T) {
 		"dangling":  func(p string) error { _ = os.Remove(p); return os.Symlink("/nowhere", p) },
 		"fifo":      func(p string) error { _ = os.Remove(p); return syscall.Mkfifo(p, 0o600) },
 		"directory": func(p string) error { _ = os.Remove(p); return os.Mkdir(p, 0o700) },
+		"hard link": func(p string) error { return os.Link(p, p+".other") },
+		"0777":      func(p string) error { return os.Chmod(p, 0o777) },
+		"another's": func(p string) error {
+			if os.Geteuid() != 0 {
+				return os.Chmod(p, 0o777) // only root can give it away
+			}
+			return os.Chown(p, 65534, 65534)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := Ledger{Dir: t.TempDir()}
@@ -398,7 +406,7 @@ func TestUnwritable(t *testing.T) {
 
 func TestLockHeld(t *testing.T) {
 	l := Ledger{Dir: t.TempDir()}
-	unlock, err := l.lock()
+	_, unlock, err := l.open()
 	if err != nil {
 		t.Fatal(err)
 	}
