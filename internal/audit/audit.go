@@ -6,13 +6,16 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"broker/internal/fault"
-	"broker/internal/system"
+	"broker/internal/record"
 )
 
 // Event is one line of the log.
@@ -35,7 +38,8 @@ import (
 //	sts_endpoint  where the calls went or would go, if that is not AWS's own place of the region
 //	program    its name
 //	parent     path of the program that started it: the tool behind credproc
-//	missed     of a gap: how many lines could not be written
+//	missed     of a gap: how many lines could not be written; its message says if the log was removed, replaced or
+//	           cut short, so that lines before it may be missing
 type Event struct {
 	Time    time.Time  `json:"time"`
 	Event   string     `json:"event"`
@@ -71,37 +75,61 @@ type Log struct {
 	now  func() time.Time
 
 	mu     sync.Mutex
-	file   *os.File // nil until the first line, and while it cannot be opened
+	file   *os.File    // nil until the first line, and while it cannot be opened
+	opened fs.FileInfo // of that file
 	size   int64
+	gone   string // what happened to the log that lines were written to; empty for nothing
 	missed int
 	failed error // why nothing can be written just now, which was said
 	warn   func(error)
 }
 
-// New makes a Log. The file is made, 0600, with its first line where it is missing;
-// the directory must exist. warn is called once for each time that writing starts to fail.
+// New makes a Log. The file is made, 0600, with its first line if it is missing; the directory must exist. Before each
+// line the file is compared with the one that has the name, and opened again if that is another. warn is called once
+// for each time that writing starts to fail.
 func New(path string, warn func(error)) *Log {
 	return &Log{path: path, warn: warn, now: time.Now}
 }
 
 func (l *Log) openLocked() error {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|system.NoFollow|system.NonBlock, 0o600)
+	f, err := record.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, record.Guarded)
 	if err != nil {
 		return err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", l.path)
-	}
-	if err == nil {
-		err = f.Chmod(0o600)
-	}
 	if err != nil {
 		_ = f.Close()
 		return err
 	}
-	l.file, l.size = f, info.Size()
+	l.file, l.opened, l.size = f, info, info.Size()
 	return nil
+}
+
+// lookLocked compares the open log with the file that has its name. If that is another one, or has lost lines, the log
+// is opened again, and gone says what was seen. It costs one system call.
+func (l *Log) lookLocked() {
+	if l.file == nil {
+		return
+	}
+	found, err := os.Lstat(l.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		l.gone = "the log before this line was removed"
+	case err != nil:
+	case !os.SameFile(found, l.opened):
+		l.gone = "the log before this line was replaced"
+		if aside, err := os.Lstat(l.path + ".1"); err == nil && os.SameFile(aside, l.opened) {
+			l.gone = "" // set aside by the daemon before or after this one
+		}
+	case found.Size() < l.size:
+		l.gone = "the log before this line was cut short"
+	case found.Mode() != l.opened.Mode():
+	default:
+		l.size = found.Size()
+		return
+	}
+	_ = l.file.Close()
+	l.file = nil
 }
 
 // Record writes one line. Where that fails (no space) a line of the kind "gap" says
@@ -109,6 +137,7 @@ func (l *Log) openLocked() error {
 func (l *Log) Record(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lookLocked()
 	err := l.gapLocked()
 	if err == nil {
 		err = l.writeLocked(e)
@@ -133,15 +162,15 @@ func (l *Log) Failing() error {
 	return l.failed
 }
 
-// gapLocked says how many lines are missing, if any are.
+// gapLocked says how many lines are missing, if any are, and what happened to the log.
 func (l *Log) gapLocked() error {
-	if l.missed == 0 {
+	if l.missed == 0 && l.gone == "" {
 		return nil
 	}
-	if err := l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed}); err != nil {
+	if err := l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed, Message: l.gone}); err != nil {
 		return err
 	}
-	l.missed = 0
+	l.missed, l.gone = 0, ""
 	return nil
 }
 
@@ -175,10 +204,16 @@ func (l *Log) writeLocked(e Event) error {
 
 // turnLocked sets the full log aside: audit.log.1 is the newest of the old ones.
 func (l *Log) turnLocked() error {
-	for i := keep - 1; i >= 1; i-- {
-		_ = os.Rename(fmt.Sprintf("%s.%d", l.path, i), fmt.Sprintf("%s.%d", l.path, i+1))
+	dir, err := record.Open(filepath.Dir(l.path), record.Guarded)
+	if err != nil {
+		return err
 	}
-	if err := os.Rename(l.path, l.path+".1"); err != nil {
+	defer func() { _ = dir.Close() }()
+	name := filepath.Base(l.path)
+	for i := keep - 1; i >= 1; i-- {
+		_ = dir.Rename(fmt.Sprintf("%s.%d", name, i), fmt.Sprintf("%s.%d", name, i+1))
+	}
+	if err := dir.Rename(name, name+".1"); err != nil {
 		return err
 	}
 	_ = l.file.Close()

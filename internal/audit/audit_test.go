@@ -98,11 +98,54 @@ func TestGapIsTold(t *testing.T) {
 	}
 }
 
+// TestLogIsLookedAt: a line is in the file that has the name, and the first one after something was done to the log
+// says so. A log that was set aside is no gap.
+func TestLogIsLookedAt(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(path string) error
+		gap    string
+	}{
+		"nothing":   {func(string) error { return nil }, ""},
+		"removed":   {os.Remove, "was removed"},
+		"truncated": {func(path string) error { return os.Truncate(path, 0) }, "was cut short"},
+		"replaced": {func(path string) error {
+			return errors.Join(os.Rename(path, path+".x"), os.WriteFile(path, nil, 0o600))
+		}, "was replaced"},
+		"set aside": {func(path string) error {
+			return errors.Join(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o600))
+		}, ""},
+	} {
+		path := filepath.Join(t.TempDir(), "audit.log")
+		l := New(path, func(err error) { t.Error(err) })
+		err := errors.Join(l.Record(Event{Event: "given"}), c.damage(path), l.Record(Event{Event: "given", Profile: "after"}))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := lines(t, path)
+		if len(got) == 0 || got[len(got)-1].Profile != "after" {
+			t.Errorf("%s: the line is not there: %+v", name, got)
+		}
+		gap := slices.IndexFunc(got, func(e Event) bool { return e.Event == "gap" })
+		if (gap >= 0) != (c.gap != "") || gap >= 0 && (gap != 0 || !strings.Contains(got[0].Message, c.gap)) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		_ = l.Close()
+	}
+}
+
+// BenchmarkRecord is one line, with the look at the log before it.
+func BenchmarkRecord(b *testing.B) {
+	l := New(filepath.Join(b.TempDir(), "audit.log"), func(err error) { b.Error(err) })
+	for b.Loop() {
+		_ = l.Record(Event{Event: "given", Profile: "x"})
+	}
+}
+
 func TestTurnsOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	l := New(path, func(err error) { t.Error(err) })
 	for i := range keep + 3 {
-		l.size = maxSize // as if it were full
+		_ = os.Truncate(path, maxSize) // as if it were full; the first is not there yet
 		l.Record(Event{Event: "given", PID: i})
 	}
 	files, _ := filepath.Glob(path + "*")

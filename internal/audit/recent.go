@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
-	"broker/internal/system"
+	"broker/internal/record"
 )
 
 // recentTail is how much of the log Recent looks at: some thousand answers.
@@ -39,11 +40,15 @@ func Recent(path string) []string {
 
 // tail reads the last n bytes of a file.
 func tail(path string, n int64) []byte {
-	f, info, err := system.OpenRegular(path, system.NoFollow)
+	f, err := record.OpenFile(path, os.O_RDONLY, record.Guarded)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
 	b, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
 	if err != nil {
 		return nil
