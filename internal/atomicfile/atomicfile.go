@@ -36,7 +36,7 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 		perm = info.Mode().Perm()
 	}
 	dir := filepath.Dir(target)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(target)+".*")
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(target)+".broker-draft-*")
 	if err != nil {
 		return err
 	}

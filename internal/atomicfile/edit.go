@@ -88,6 +88,42 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	return e.settle(false, fmt.Errorf("%s was not changed: %w", target, ErrBusy))
 }
 
+// Tidy removes what an Edit of the file at path left if it was cut short, as the next Edit would. While an Edit is
+// under way in that directory it does nothing: that one has done so. A missing file or directory is no error.
+func Tidy(path string) error {
+	if path == "" || path == os.DevNull {
+		return nil
+	}
+	target, err := follow(path)
+	if err != nil {
+		return nil // an edit says why
+	}
+	dir := filepath.Dir(target)
+	if !left(target, dir) {
+		return nil
+	}
+	held, err := openLock(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = held.Close() }()
+	switch err := system.TryLock(held); {
+	case errors.Is(err, system.ErrLocked):
+		return nil
+	case err != nil:
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return (&editing{target: target, dir: dir}).tidy()
+}
+
+// left reports whether something of an edit lies beside a file. A directory that cannot be read has nothing of ours.
+func left(target, dir string) bool {
+	names, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(names, func(n fs.DirEntry) bool {
+		return strings.HasPrefix(n.Name(), "."+filepath.Base(target)+".broker-")
+	})
+}
+
 // turnWait bounds how long an edit waits for its turn. Whoever may read a directory can hold its lock, another user
 // too, and neither a person nor `broker lock` waits for that.
 const turnWait = 20 * time.Second
@@ -440,7 +476,9 @@ func (e *editing) tidy() error {
 	}
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
-		if strings.HasPrefix(n.Name(), e.prefix("draft")) && n.Type().IsRegular() {
+		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
+			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.broker-draft-")
+		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err
 			}

@@ -21,7 +21,6 @@ import (
 	"broker/internal/audit"
 	"broker/internal/child"
 	"broker/internal/daemon"
-	"broker/internal/dial"
 	"broker/internal/environ"
 	"broker/internal/exchange"
 	"broker/internal/fault"
@@ -30,6 +29,7 @@ import (
 	"broker/internal/logind"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -71,20 +71,22 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	system.CloseInherited()
 	started := startedBy(activated != nil, background)
 	environ.Apply(environ.Build(os.Environ(), p.paths, started == daemon.ByService || started == daemon.ByActivity))
-	warnings, err := environ.CheckOwners(p.paths)
+	warnings, err := environ.CheckOwners()
 	if err != nil {
 		return err
 	}
 	// No file of ours depends on the user's umask.
 	system.Umask(0o077)
-	if err := os.MkdirAll(p.paths.State, 0o700); err != nil {
-		return fault.New(fault.Failed, "make the state directory: %w", err)
+	state, err := record.Make(p.paths.State, record.Guarded)
+	if err != nil {
+		return fault.New(fault.Failed, "use the state directory: %w", err).WithHint("%s", hintOf(err))
 	}
+	defer func() { _ = state.Close() }()
 	logs := p.stderr
 	if background {
-		file, err := openLog(p.paths.Log())
+		file, err := openLog(state, filepath.Base(p.paths.Log()))
 		if err != nil {
-			return fault.New(fault.Failed, "open the log: %w", err)
+			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", hintOf(err))
 		}
 		defer func() { _ = file.Close() }()
 		logs = file
@@ -168,8 +170,6 @@ func daemonError(p *program, err error) error {
 	case errors.Is(err, socket.ErrTaken):
 		p.say("a daemon is running already")
 		return nil
-	case errors.Is(err, dial.ErrDirectory):
-		return fault.New(fault.Failed, "%w", err).WithHint("chmod 700 %s", filepath.Dir(p.paths.Socket))
 	case err != nil:
 		return fault.New(fault.Failed, "%w", err)
 	}
@@ -298,12 +298,24 @@ func detach() {
 // maxLog is where a daemon's log is begun anew at its start.
 const maxLog = 4 << 20
 
-func openLog(path string) (*os.File, error) {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | system.NoFollow
-	if info, err := os.Lstat(path); err == nil && info.Size() > maxLog {
-		flags |= os.O_TRUNC
+func openLog(state *record.Dir, name string) (*os.File, error) {
+	f, err := state.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, record.Guarded)
+	if err != nil {
+		return nil, err
 	}
-	return os.OpenFile(path, flags, 0o600)
+	if info, err := f.Stat(); err == nil && info.Size() > maxLog {
+		_ = f.Truncate(0)
+	}
+	return f, nil
+}
+
+// hintOf is the hint of an error, empty if it has none.
+func hintOf(err error) fault.Hint {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return f.Hint
+	}
+	return ""
 }
 
 // notInSessionName is what a role session name may not hold.

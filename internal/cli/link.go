@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -18,6 +20,7 @@ import (
 	"broker/internal/atomicfile"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/record"
 )
 
 func (p *program) profilesLinkCommand() *cli.Command {
@@ -204,7 +207,26 @@ func (p *program) document(d profiles.Document) string {
 }
 
 func (p *program) readDocument(d profiles.Document) ([]byte, error) {
+	if d == profiles.RecordsDocument {
+		src, err := record.Read(p.paths.Linked(), maxLinked, record.Guarded)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return src, errors.Join(err, p.checkLinked(src))
+	}
 	return readIfThere(p.document(d))
+}
+
+// maxLinked bounds what link remembers.
+const maxLinked = 16 << 20
+
+// checkLinked refuses what link cannot have written, so that it is not written over.
+func (p *program) checkLinked(src []byte) error {
+	if err := profiles.CheckRecords(src); err != nil {
+		path := fault.Word(p.paths.Linked())
+		return fault.New(fault.Config, "%s is damaged: %w", p.paths.Linked(), err).WithHint("mv %s %s.damaged", path, path)
+	}
+	return nil
 }
 
 // readIfThere reads a file; a missing one is empty.
@@ -215,6 +237,9 @@ func readIfThere(path string) ([]byte, error) {
 	}
 	return src, nil
 }
+
+// linkedWait bounds the wait for another command that writes what link remembers.
+const linkedWait = 20 * time.Second
 
 // editDocument writes one of the files. The config is the user's work of years, so that a
 // backup is kept of it; never of a file with a key in it.
@@ -230,6 +255,16 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 		} else {
 			backup = p.paths.Config + ".broker-backup"
 		}
+	}
+	if d == profiles.RecordsDocument {
+		ctx, cancel := context.WithTimeout(context.Background(), linkedWait)
+		defer cancel()
+		return record.Edit(ctx, p.paths.Linked(), maxLinked, func(src []byte) ([]byte, error) {
+			if err := p.checkLinked(src); err != nil {
+				return nil, err
+			}
+			return edit(src)
+		})
 	}
 	return editFile(p.document(d), backup, edit)
 }

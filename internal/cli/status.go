@@ -14,6 +14,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/prompt"
 	"broker/internal/secret"
 	"broker/internal/version"
@@ -66,7 +67,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	if errors.Is(err, client.ErrNone) {
 		// Files of another user would be taken for a lock, and no daemon could start.
-		if _, err := environ.CheckOwners(p.paths); err != nil {
+		if _, err := environ.CheckOwners(); err != nil {
 			return err
 		}
 		if asJSON {
@@ -77,6 +78,9 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			p.say("daemon    not running; it is started when it is needed")
 			if err := p.lockWritten(); err != nil {
 				p.say("locked    yes; %s", fault.Of(err).Hint)
+			}
+			if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
+				p.warn([]string{err.Error()})
 			}
 		}
 	}

@@ -8,13 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"broker/internal/dial"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/system"
 )
 
@@ -35,10 +35,12 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	case err == nil:
 		return conn, nil
 	case !errors.Is(err, dial.ErrNobody):
-		if _, err := environ.CheckOwners(c.Paths); err != nil {
-			return nil, err
+		err = record.Blame(filepath.Dir(c.Paths.Socket), err)
+		f := fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
+		if errors.Is(err, record.ErrRefused) {
+			f.Hint = fault.Of(err).Hint
 		}
-		return nil, fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
+		return nil, f
 	case c.NoStart:
 		return nil, fault.New(fault.Unreachable, "%w", ErrNone).WithHint("broker daemon")
 	}
@@ -51,13 +53,16 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	if _, err := environ.CheckOwners(c.Paths); err != nil {
+	if _, err := environ.CheckOwners(); err != nil {
 		return nil, err
 	}
 	turn, err := c.openTurn()
 	if err != nil {
 		f := fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
-		if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
+		switch {
+		case errors.Is(err, record.ErrRefused):
+			f.Hint = fault.Of(err).Hint
+		case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES):
 			f = f.WithHint("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
 		}
 		return nil, f
@@ -78,7 +83,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		return conn, nil
 	}
 	if words := failedSince(turn, asked.Add(-startMemory)); words != "" {
-		return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+		return nil, notStarted(words)
 	}
 	words := ""
 	for range launches {
@@ -94,24 +99,26 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	}
 	_ = turn.Truncate(0)
 	_, _ = turn.WriteAt([]byte(words), 0)
-	return nil, fault.New(fault.Unreachable, "cannot start the daemon: %s", words).WithHint("broker daemon")
+	return nil, notStarted(words)
 }
 
-// umask is held by whoever changes that of the process.
-var umask sync.Mutex
+// notStarted is the error of a start that failed with these words: a line, and another one with a hint if there is one.
+func notStarted(words string) error {
+	line, hint, _ := strings.Cut(words, "\nhint: ")
+	if hint == "" || hint == "broker status" { // which asks the daemon
+		hint = "broker daemon"
+	}
+	return fault.New(fault.Unreachable, "cannot start the daemon: %s", line).WithHint("%s", hint)
+}
 
 // openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.
 func (c Client) openTurn() (*os.File, error) {
-	// A umask such as 777 would lock ourselves out.
-	umask.Lock()
-	defer umask.Unlock()
-	defer system.Umask(system.Umask(0o077))
-	d, err := dial.OpenDir(filepath.Dir(c.Paths.Socket))
+	d, err := record.Make(filepath.Dir(c.Paths.Socket), record.Private)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	return os.OpenFile(filepath.Join(d.Name(), "start.lock"), os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
+	return d.OpenFile("start.lock", os.O_RDWR|os.O_CREATE, record.Guarded)
 }
 
 // Hold keeps clients from starting a daemon until release is called. Those that find
@@ -161,7 +168,7 @@ func failedSince(turn *os.File, moment time.Time) string {
 }
 
 // launch runs `broker daemon --background`, which ends when the daemon
-// listens. It returns what went wrong, or nothing.
+// listens. It returns what went wrong, for notStarted, or nothing.
 func (c Client) launch(ctx context.Context) string {
 	env := environ.Build(os.Environ(), c.Paths, false)
 	program, err := brokerProgram(env)
@@ -178,11 +185,11 @@ func (c Client) launch(ctx context.Context) string {
 	if err == nil {
 		return ""
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-	if line == "" {
+	words := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "broker: ")
+	if words == "" {
 		return err.Error()
 	}
-	return strings.TrimPrefix(line, "broker: ")
+	return words
 }
 
 // brokerProgram finds the broker beside this program, else on the PATH of an environment that environ built: what

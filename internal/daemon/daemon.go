@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"broker/internal/latch"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -163,6 +165,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	// Requests under way go on when the daemon is told to end, until drain cuts them.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	d.sweep()
 	d.comeUp()
 	defer d.leave()
 	d.inherit()
@@ -213,6 +216,23 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		return cause
 	}
 	return nil
+}
+
+// setAside names a file that cannot be read, and gives it another name, so that it is not written over.
+func (d *Daemon) setAside(trouble, path string, err error) {
+	aside, aerr := record.SetAside(path)
+	if aerr != nil {
+		d.Log.Error(trouble, "file", path, "err", errors.Join(err, aerr))
+		return
+	}
+	d.Log.Error(trouble, "file", path, "err", err, "set aside as", aside)
+}
+
+// sweep removes what a daemon left that was killed while it wrote a file of the state directory.
+func (d *Daemon) sweep() {
+	if err := record.Sweep(filepath.Dir(d.Published)); err != nil {
+		d.Log.Warn("what a daemon left that was killed was not removed", "err", err)
+	}
 }
 
 // accept takes connections until the listener is stopped.

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/big"
 	"net"
@@ -23,14 +22,13 @@ import (
 	"sync"
 	"time"
 
-	"broker/internal/atomicfile"
 	"broker/internal/audit"
 	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/loopback"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
-	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -209,12 +207,12 @@ func random(n int) string {
 
 // writeNew makes a file that only we can read.
 func writeNew(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|system.NoFollow, 0o600)
+	f, err := record.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, record.Private)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Chmod(0o600), f.Close())
+	return errors.Join(err, f.Close())
 }
 
 // portLocked is a port that we listen on.
@@ -252,8 +250,8 @@ func (e *endpoints) adopt(ctx context.Context) {
 	e.mu.Lock()
 	e.ctx = ctx
 	left, err := readLeases(e.file())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.d.Log.Error("the endpoints of running programs cannot be taken over", "err", err)
+	if err != nil {
+		e.d.setAside("the endpoints of running programs cannot be taken over", e.file(), err)
 	}
 	for _, l := range left {
 		l.warm = !l.LoggedOut
@@ -261,71 +259,80 @@ func (e *endpoints) adopt(ctx context.Context) {
 	}
 	e.mu.Unlock()
 	e.keep()
-	// What a daemon left that was killed.
-	files, _ := filepath.Glob(globEscape(e.tokenFile("")) + "*")
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for port, l := range e.inherited {
 		_ = l.Close() // of a program that has ended meanwhile
 		delete(e.inherited, port)
 	}
-	for _, file := range files {
-		if e.leases[strings.TrimPrefix(file, e.tokenFile(""))] == nil {
-			_ = os.Remove(file)
-		}
+	if err := e.sweepLocked(); err != nil {
+		e.d.Log.Warn("what a daemon left that was killed was not removed", "err", err)
 	}
 }
 
-// globEscape makes a path a pattern that matches it alone.
-func globEscape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+// sweepLocked removes the drafts and tokens that a daemon left which was killed.
+func (e *endpoints) sweepLocked() error {
+	dir, err := record.Open(filepath.Dir(e.d.Socket), record.Private)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Names()
+	for _, name := range names {
+		id, is := strings.CutPrefix(name, filepath.Base(e.tokenFile("")))
+		if is && isID(id) && e.leases[id] == nil {
+			err = errors.Join(err, dir.Remove(name))
+		}
+	}
+	return errors.Join(err, dir.Sweep())
 }
 
-// readLeases reads the file, which must be ours alone.
+// isID reports whether a text may be the id of a lease.
+func isID(text string) bool {
+	id, err := hex.DecodeString(text)
+	return err == nil && len(id) == 16
+}
+
+// leaseFile is what stands in the file of leases. Broker 0.1.0 wrote the list alone.
+type leaseFile struct {
+	Version int      `json:"version"` // 1
+	Leases  []*lease `json:"leases"`
+}
+
+// readLeases reads the file, which must be ours alone. A missing one has no leases.
 func readLeases(path string) ([]*lease, error) {
-	f, _, err := system.OpenRegular(path, system.NoFollow)
+	text, err := record.Read(path, maxLeases, record.Private)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
-	if access, err := system.AccessOf(f); err != nil || access.Perm&0o077 != 0 || !access.Ours {
-		return nil, fmt.Errorf("%s is not a file of yours with mode 0600", path)
+	var file leaseFile
+	if err := record.Decode(text, 1, &file, &file.Leases); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxLeases))
-	if err != nil {
-		return nil, err
-	}
-	var list []*lease
-	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return slices.DeleteFunc(list, func(l *lease) bool {
-		if l == nil {
-			return true
-		}
-		id, err := hex.DecodeString(l.ID)
-		return err != nil || len(id) != 16 || len(l.Token) != 2*sha256.Size || l.Port < 1024 || l.Port > 65535 || l.PID <= 0 || l.Started == ""
+	return slices.DeleteFunc(file.Leases, func(l *lease) bool {
+		return l == nil || !isID(l.ID) || len(l.Token) != 2*sha256.Size ||
+			l.Port < 1024 || l.Port > 65535 || l.PID <= 0 || l.Started == ""
 	}), nil
 }
 
 // saveLocked writes the leases down, or takes the file away where there are none.
 func (e *endpoints) saveLocked() error {
 	if len(e.leases) == 0 {
-		if err := os.Remove(e.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return record.Remove(e.file())
 	}
 	list := make([]*lease, 0, len(e.leases))
 	for _, l := range e.leases {
 		list = append(list, l)
 	}
 	slices.SortFunc(list, func(a, b *lease) int { return strings.Compare(a.ID, b.ID) })
-	b, err := json.Marshal(list)
+	b, err := json.Marshal(leaseFile{Version: 1, Leases: list})
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(e.file(), b, 0o600)
+	return record.Replace(e.file(), b)
 }
 
 // save is saveLocked where nobody can be told.
@@ -338,7 +345,7 @@ func (e *endpoints) save() {
 // removeLocked ends a lease, and the listening on a port that no lease is left of.
 func (e *endpoints) removeLocked(l *lease) {
 	delete(e.leases, l.ID)
-	_ = os.Remove(e.tokenFile(l.ID))
+	_ = record.Remove(e.tokenFile(l.ID))
 	for _, other := range e.leases {
 		if other.Port == l.Port {
 			return

@@ -13,13 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
-	"broker/internal/atomicfile"
-	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/session"
 	"broker/internal/system"
 	"broker/internal/wire"
@@ -50,6 +51,7 @@ type overlay struct {
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
 type owner struct {
+	Version     int    `json:"version"` // 1; Broker 0.1.0 wrote none
 	PID         int    `json:"pid"`
 	Start       string `json:"start"` // of the process, in the kernel's words
 	Config      string `json:"aws_config_file"`
@@ -63,6 +65,8 @@ const (
 	ownerFile       = "owner.json"
 	configFile      = "config"
 	credentialsFile = "credentials"
+
+	maxOwner = 1 << 20 // bytes of the first
 )
 
 // stamp tells one state of a file from another.
@@ -83,24 +87,86 @@ func newOverlays(dir string, log *slog.Logger) *overlays {
 	return &overlays{dir: dir, log: log, live: map[string]*overlay{}}
 }
 
-// adopt takes over what an earlier daemon left: what still runs is watched, the rest removed.
-func (o *overlays) adopt(ctx context.Context) {
-	names, err := os.ReadDir(o.dir)
+// openOverlays opens the directory of all overlays, in a runtime directory that is ours alone.
+func openOverlays(path string) (*record.Dir, error) {
+	run, err := record.Open(filepath.Dir(path), record.Private)
 	if err != nil {
-		return // there is none, most likely
+		return nil, err
 	}
-	for _, n := range names {
-		v := &overlay{dir: filepath.Join(o.dir, n.Name())}
-		text, err := os.ReadFile(filepath.Join(v.dir, ownerFile))
-		if err == nil {
-			err = json.Unmarshal(text, &v.owner)
-		}
-		if err != nil || !isRunning(v.owner.PID, v.owner.Start) {
+	defer func() { _ = run.Close() }()
+	return run.Sub(filepath.Base(path))
+}
+
+// open opens the directory of an overlay.
+func (v *overlay) open() (*record.Dir, error) {
+	all, err := openOverlays(filepath.Dir(v.dir))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = all.Close() }()
+	return all.Sub(filepath.Base(v.dir))
+}
+
+// adopt takes over what an earlier daemon left: what still runs is watched, the rest removed. What is not known to be
+// an overlay stays, and is named.
+func (o *overlays) adopt(ctx context.Context) {
+	dir, err := openOverlays(o.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var names []string
+	if err == nil {
+		defer func() { _ = dir.Close() }()
+		names, err = dir.Names()
+	}
+	if err != nil {
+		o.log.Error("the AWS files of commands cannot be taken over", "err", err)
+		return
+	}
+	for _, name := range names {
+		v := &overlay{dir: filepath.Join(o.dir, name)}
+		switch err := v.adopt(dir); {
+		case err != nil:
+			o.log.Error("it stands among the AWS files of commands, and is left alone", "path", v.dir, "err", err)
+		case v.gone:
+		case isRunning(v.owner.PID, v.owner.Start):
+			o.watch(ctx, v)
+		default:
 			o.remove(v)
-			continue
 		}
-		o.watch(ctx, v)
 	}
+}
+
+// overlayName begins the name of each overlay; a number follows.
+const overlayName = "exec-"
+
+// adopt reads whose an overlay is. One that a daemon had just begun to make is removed.
+func (v *overlay) adopt(all *record.Dir) error {
+	name := filepath.Base(v.dir)
+	number, ours := strings.CutPrefix(name, overlayName)
+	if _, err := strconv.ParseUint(number, 10, 64); !ours || err != nil {
+		return errors.New("Broker makes nothing of this name")
+	}
+	dir, err := all.Sub(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	text, err := dir.Read(ownerFile, maxOwner, record.Private)
+	if errors.Is(err, fs.ErrNotExist) {
+		v.gone = true
+		return errors.Join(dir.Sweep(), all.Remove(name)) // which removes an empty one
+	}
+	if err != nil {
+		return err
+	}
+	if err := record.Decode(text, 1, &v.owner, &v.owner); err != nil {
+		return fmt.Errorf("%s is damaged: %w", ownerFile, err)
+	}
+	if v.owner.PID <= 0 || v.owner.Start == "" {
+		return fmt.Errorf("%s is damaged: it names no process", ownerFile)
+	}
+	return nil
 }
 
 // watch keeps an overlay until its process ends.
@@ -140,7 +206,12 @@ func (o *overlays) remove(v *overlay) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.gone = true
-	if err := os.RemoveAll(v.dir); err != nil {
+	dir, err := openOverlays(o.dir)
+	if err == nil {
+		err = dir.RemoveTree(filepath.Base(v.dir))
+		_ = dir.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		o.log.Error("the AWS files of a command that ended were not removed", "dir", v.dir, "err", err)
 	}
 }
@@ -164,13 +235,18 @@ func (v *overlay) empty() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.sessions = nil
-	files, err := os.ReadDir(v.dir)
+	dir, err := v.open()
 	if errors.Is(err, fs.ErrNotExist) { // the command ended
 		return nil
 	}
-	for _, f := range files {
-		if f.Name() != ownerFile && f.Name() != configFile {
-			err = errors.Join(err, os.Remove(filepath.Join(v.dir, f.Name())))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Names()
+	for _, name := range names {
+		if name != ownerFile && name != configFile {
+			err = errors.Join(err, dir.RemoveTree(name))
 		}
 	}
 	return err
@@ -195,30 +271,15 @@ func (o *overlays) original(files profiles.Files) profiles.Files {
 // add makes the files for a process, unless it is locked. The error is of the kind failed or locked.
 func (o *overlays) add(ctx context.Context, v *overlay, locked func() bool) error {
 	bad := func(err error) error { return fault.New(fault.Failed, "make files for the command: %w", err) }
-	for _, dir := range []string{filepath.Dir(o.dir), o.dir} {
-		f, err := dial.OpenDir(dir)
-		if err != nil {
-			return bad(err)
+	if err := o.make(v); err != nil {
+		if v.dir != "" {
+			o.remove(v)
 		}
-		_ = f.Close()
-	}
-	var err error
-	if v.dir, err = os.MkdirTemp(o.dir, "exec-"); err != nil {
-		return bad(err)
-	}
-	err = os.Chmod(v.dir, 0o700) // whatever the umask
-	if err == nil {
-		var text []byte
-		if text, err = json.Marshal(v.owner); err == nil {
-			err = atomicfile.Write(filepath.Join(v.dir, ownerFile), text, 0o600)
-		}
-	}
-	if err != nil {
-		o.remove(v)
 		return bad(err)
 	}
 	// A lock that comes from here on finds it, and one that came before is seen: none is answered while a session is here.
 	o.watch(ctx, v)
+	var err error
 	if !locked() {
 		err = v.write()
 	}
@@ -231,6 +292,31 @@ func (o *overlays) add(ctx context.Context, v *overlay, locked func() bool) erro
 		return bad(err)
 	}
 	return nil
+}
+
+// make makes the directory, with the file that says whose it is.
+func (o *overlays) make(v *overlay) error {
+	run, err := record.Make(filepath.Dir(o.dir), record.Private)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = run.Close() }()
+	all, err := run.MakeSub(filepath.Base(o.dir))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = all.Close() }()
+	name, dir, err := all.NewSub(overlayName)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	v.dir, v.owner.Version = filepath.Join(o.dir, name), 1
+	text, err := json.Marshal(v.owner)
+	if err != nil {
+		return err
+	}
+	return dir.Replace(ownerFile, text)
 }
 
 // emptied reports whether a lock took the sessions out.
@@ -277,7 +363,12 @@ func (v *overlay) writeLocked() error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(v.dir, credentialsFile), dst, 0o600); err != nil {
+	dir, err := v.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	if err := dir.Replace(credentialsFile, dst); err != nil {
 		return err
 	}
 	if src, err = readOriginal(v.owner.Config); err != nil {
@@ -289,7 +380,7 @@ func (v *overlay) writeLocked() error {
 	if len(dst) == len(src) && v.stamps[0] != (stamp{}) && v.config() == "" {
 		return nil
 	}
-	return atomicfile.Write(filepath.Join(v.dir, configFile), dst, 0o600)
+	return dir.Replace(configFile, dst)
 }
 
 // config is the path of its config, empty where there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"broker/internal/dial"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/session"
 	"broker/internal/system"
 	"broker/internal/wire"
@@ -84,27 +86,57 @@ func newPublishing(d *Daemon, path string) *publishing {
 
 // recover takes out what a daemon before us left, unless it was left to us.
 func (p *publishing) recover(left *Heritage) {
-	text, err := os.ReadFile(p.path)
-	if errors.Is(err, fs.ErrNotExist) && left == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	} else if err == nil {
-		err = json.Unmarshal(text, &p.wrote)
-	}
+	wrote, err := readNotes(p.path)
 	if err != nil {
-		p.d.Log.Error("what was published before is not known", "err", err)
+		p.d.setAside("what was published before is not known", p.path, err)
 		return
 	}
+	p.wrote = wrote
+	p.tidyLocked()
 	if left != nil {
 		// What is in the files stays there until the first round has something newer.
 		p.keptLocked(left.Kept)
 		return
 	}
 	p.flushLocked()
+}
+
+// noteFile is what stands in the note. Broker 0.1.0 wrote the files alone.
+type noteFile struct {
+	Version int   `json:"version"` // 1
+	Files   notes `json:"files"`
+}
+
+// maxNote bounds the note.
+const maxNote = 4 << 20
+
+// readNotes reads the note. A missing one says that nothing is published.
+func readNotes(path string) (notes, error) {
+	text, err := record.Read(path, maxNote, record.Guarded)
+	if errors.Is(err, fs.ErrNotExist) {
+		return notes{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	file := noteFile{Files: notes{}}
+	if err := record.Decode(text, 1, &file, &file.Files); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return file.Files, nil
+}
+
+// tidyLocked removes what an edit of a file of the user left if it was cut short. It may hold other secrets of that
+// file.
+func (p *publishing) tidyLocked() {
+	files := slices.Collect(maps.Keys(p.wrote))
+	for _, file := range append(files, p.d.Files.Config, p.d.Files.Credentials, p.d.Files.Registry) {
+		if err := atomicfile.Tidy(file); err != nil {
+			p.d.Log.Warn("what an edit that was cut short left beside a file was not removed", "file", file, "err", err)
+		}
+	}
 }
 
 // run renews until ctx ends.
@@ -467,16 +499,13 @@ func private(file string) error {
 // note writes down which keys may stand in which files.
 func (p *publishing) note() error {
 	if len(p.wrote) == 0 {
-		if err := os.Remove(p.path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return record.Remove(p.path)
 	}
-	text, err := json.Marshal(p.wrote)
+	text, err := json.Marshal(noteFile{Version: 1, Files: p.wrote})
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(p.path, text, 0o600)
+	return record.Replace(p.path, text)
 }
 
 // end takes out the sessions that match: for good where a person asked for them, else until more says otherwise.
@@ -649,6 +678,9 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 			comeBack = append(comeBack, e.profile+" is back when the daemon starts anew, since the registry says publish = true")
 		}
 	})
+	d.publishing.mu.Lock()
+	d.publishing.tidyLocked()
+	d.publishing.mu.Unlock()
 	_ = d.record("unpublish", c, session.Answer{}, err)
 	switch {
 	case err != nil:

@@ -165,7 +165,9 @@ func TestOverlays(t *testing.T) {
 		return d
 	}
 	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
-	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{PID: 1 << 30, Start: mine})), left("exec-3", ""), left("exec-4", as(owner{PID: -1}))}
+	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{Version: 1, PID: 1 << 30, Start: mine}))}
+	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, PID: -1})), left("exec-6", as(owner{Version: 2, PID: 1 << 30, Start: mine})),
+		left("exec-x", as(owner{Version: 1, PID: 1 << 30, Start: mine}))}
 	own := filepath.Join(dir, "own")
 	kept := left("exec-5", as(owner{PID: os.Getpid(), Start: mine, Credentials: own}))
 	h.run(t)
@@ -174,8 +176,10 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("%s is still there", d)
 		}
 	}
-	if _, err := os.Stat(kept); err != nil {
-		t.Error(err)
+	for _, d := range append(foreign, kept) {
+		if _, err := os.Stat(filepath.Join(d, credentialsFile)); err != nil {
+			t.Error(err)
+		}
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev", AWSCredentials: filepath.Join(kept, credentialsFile)}); resp.Err != nil {
 		t.Error(resp.Err)
@@ -262,7 +266,10 @@ func TestOverlays(t *testing.T) {
 // TestOverlayRemovedWhileWritten: the copies may be brought up to date at the moment in which their command ends. Seen to leave
 // directories behind without the mutex.
 func TestOverlayRemovedWhileWritten(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "run", "overlays")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	original := filepath.Join(dir, "original")
 	if err := os.WriteFile(original, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,27 +16,6 @@ import (
 	"time"
 )
 
-func openDir(dir string) (*os.File, error) {
-	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), dir), nil
-}
-
-func makePrivate(dir *os.File) error { return dir.Chmod(0o700) }
-
-func private(dir *os.File) error {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(dir.Fd()), &st); err != nil {
-		return err
-	}
-	if int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
-		return fmt.Errorf("owner %d, mode %#o; it must be yours with mode 0700", st.Uid, st.Mode&0o777)
-	}
-	return nil
-}
-
 // Conn is a connection to the daemon. Its calls block; Abort ends those of
 // other goroutines.
 type Conn struct {

@@ -28,9 +28,6 @@ func openDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// makePrivate has nothing to mend: the directory was made with its access list.
-func makePrivate(*os.File) error { return nil }
-
 func private(dir *os.File) error {
 	access, err := system.AccessOf(dir)
 	switch {
@@ -71,7 +68,7 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 		_ = dir.Close()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", filepath.Dir(path), ErrDirectory, err)
+		return nil, fmt.Errorf("the directory of the socket, %s, is not private: %w", filepath.Dir(path), err)
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)

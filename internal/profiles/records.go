@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	files "broker/internal/record"
 )
 
 // records are the sections that link has changed. Losing them costs the exact
@@ -42,12 +44,31 @@ type piece struct {
 
 func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
+// recordsFile is what stands in the file. Broker 0.1.0 wrote the list alone.
+type recordsFile struct {
+	Version  int       `json:"version"` // 1
+	Sections []*record `json:"sections"`
+}
+
+// CheckRecords reports why a file is not one that link writes. An empty one is good.
+func CheckRecords(src []byte) error {
+	_, err := decodeRecords(src)
+	return err
+}
+
+func decodeRecords(src []byte) (file recordsFile, err error) {
+	if len(src) == 0 {
+		return file, nil
+	}
+	err = files.Decode(src, 1, &file, &file.Sections)
+	return file, err
+}
+
 // readRecords takes a file that it cannot read for an empty one.
 func readRecords(src []byte) *records {
 	r := &records{all: map[recordID]*record{}}
-	var list []*record
-	if json.Unmarshal(src, &list) == nil {
-		for _, rec := range list {
+	if file, err := decodeRecords(src); err == nil {
+		for _, rec := range file.Sections {
 			if rec != nil {
 				r.all[recordID{rec.File, rec.Profile}] = rec
 			}
@@ -66,7 +87,7 @@ func (r *records) bytes(old []byte) []byte {
 		list = append(list, rec)
 	}
 	slices.SortFunc(list, func(a, b *record) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Profile, b.Profile)) })
-	b, err := json.MarshalIndent(list, "", " ")
+	b, err := json.MarshalIndent(recordsFile{1, list}, "", " ")
 	if err != nil {
 		return old // strings and numbers can be marshalled
 	}

@@ -44,29 +44,29 @@ type Rule struct {
 // what is trusted. Its words for people are in docs/configuration.md, which a test compares with it.
 var Rules = []Rule{
 	// Where a signed call goes.
-	{keyEndpointURL, files(Taken, OnceTrusted, Rejected)},
-	{keyServices, files(Taken, OnceTrusted, Rejected)},
-	{keySTSEndpointURL, files(Taken, OnceTrusted, Rejected)},
-	{keySTSEndpoint, files(Taken, Unread, Unread)},
+	{keyEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
+	{keyServices, inFiles(Taken, OnceTrusted, Rejected)},
+	{keySTSEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
+	{keySTSEndpoint, inFiles(Taken, Unread, Unread)},
 	// Which certificates are trusted.
-	{keyCABundle, files(Taken, Taken, Rejected)},
+	{keyCABundle, inFiles(Taken, Taken, Rejected)},
 	// What is run.
-	{keyMFAProcess, files(Taken, Ignored, Ignored)},
-	{keyBrowser, files(Taken, Unread, Unread)},
-	{keyCatalog, files(Taken, Unread, Unread)},
-	{keyCatalogPath, files(Taken, Unread, Unread)},
+	{keyMFAProcess, inFiles(Taken, Ignored, Ignored)},
+	{keyBrowser, inFiles(Taken, Unread, Unread)},
+	{keyCatalog, inFiles(Taken, Unread, Unread)},
+	{keyCatalogPath, inFiles(Taken, Unread, Unread)},
 	// Which keyring holds the keys, and where sessions are written.
-	{keyKeyringBackend, files(Taken, Unread, Unread)},
-	{keyPublish, files(Taken, Unread, Unread)},
+	{keyKeyringBackend, inFiles(Taken, Unread, Unread)},
+	{keyPublish, inFiles(Taken, Unread, Unread)},
 	// Which role of which account is assumed, and from which source.
-	{keyRoleARN, files(Taken, Taken, OnceTrusted)},
-	{keySourceProfile, files(Taken, Taken, OnceTrusted)},
-	{keyExternalID, files(Taken, Taken, OnceTrusted)},
-	{keyMFASerial, files(Taken, Taken, OnceTrusted)},
-	{keySessionName, files(Taken, Taken, OnceTrusted)},
-	{keyDuration, files(Taken, Taken, OnceTrusted)},
+	{keyRoleARN, inFiles(Taken, Taken, OnceTrusted)},
+	{keySourceProfile, inFiles(Taken, Taken, OnceTrusted)},
+	{keyExternalID, inFiles(Taken, Taken, OnceTrusted)},
+	{keyMFASerial, inFiles(Taken, Taken, OnceTrusted)},
+	{keySessionName, inFiles(Taken, Taken, OnceTrusted)},
+	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
 	// A helper of others is never run. Ours makes a name stand for another profile.
-	{keyCredentialProcess, files(Taken, Taken, OnceTrusted)},
+	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},
 
 	// Which files are read. The daemon reads its own registry alone, whatever a client names.
 	{"AWS_CONFIG_FILE", environment(Taken, Taken)},
@@ -96,7 +96,7 @@ var Rules = []Rule{
 	{"LISTEN_PID", environment(Unread, Taken)},
 }
 
-func files(registry, standard, other Decision) [countPlaces]Decision {
+func inFiles(registry, standard, other Decision) [countPlaces]Decision {
 	return [countPlaces]Decision{InRegistry: registry, InDefault: standard, InOther: other}
 }
 

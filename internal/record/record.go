@@ -39,7 +39,7 @@ var (
 )
 
 // refuse makes the error about a file or directory.
-func refuse(why error, path, hint, format string, args ...any) error {
+func refuse(why error, path string, hint fault.Hint, format string, args ...any) error {
 	return &fault.Error{Kind: fault.Failed, Message: path + " " + fmt.Sprintf(format, args...), Hint: hint, Err: why}
 }
 
@@ -194,19 +194,19 @@ func howOpen(perm fs.FileMode) string {
 }
 
 // removal is the command that removes what stands in the place of a directory or file.
-func removal(path string, info fs.FileInfo) string {
+func removal(path string, info fs.FileInfo) fault.Hint {
 	if info != nil && info.IsDir() {
-		return "rm -r " + fault.Word(path)
+		return fault.Hintf("rm -r %s", path)
 	}
-	return "rm " + fault.Word(path)
+	return fault.Hintf("rm %s", path)
 }
 
 // foreign is the error about a directory of another user.
 func foreign(path string, access system.Access) error {
-	hint := "ls -ld " + fault.Word(path)
+	hint := fault.Hintf("ls -ld %s", path)
 	switch uid, isUID := strings.CutPrefix(access.Owner, "uid "); {
 	case isUID && os.Geteuid() == 0:
-		hint = "sudo -u '#" + uid + "' broker status" // under sudo that is whose HOME it is
+		hint = fault.Hintf("sudo -u %s broker status", "#"+uid) // under sudo that is whose HOME it is
 	case inHome(path):
 		hint = system.GiveBack(fault.Word(path))
 	}
@@ -272,7 +272,7 @@ func (d *Dir) again(name string, f func() error) error {
 	if met.cause != nil {
 		return met.cause
 	}
-	return refuse(ErrRefused, d.at(name), "ls -l "+fault.Word(d.at(name)), "keeps changing")
+	return refuse(ErrRefused, d.at(name), fault.Hintf("ls -l %s", d.at(name)), "keeps changing")
 }
 
 // OpenFile opens a file without waiting for anybody. With os.O_CREATE in flag a missing one is made, mode 0600
@@ -328,7 +328,7 @@ func (d *Dir) checkFile(f *os.File, name string, flag int, deny fs.FileMode, fou
 	case !access.Ours:
 		return d.another(name, access)
 	case access.Links > 1:
-		return refuse(ErrRefused, path, "ls -li "+fault.Word(path),
+		return refuse(ErrRefused, path, fault.Hintf("ls -li %s", path),
 			"has %d names (hard links), and may have one", access.Links)
 	case access.Perm&deny != 0:
 		return refuse(ErrRefused, path, system.CloseToOthers(fault.Word(path), "600"),

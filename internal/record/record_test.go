@@ -114,7 +114,7 @@ func TestMatrix(t *testing.T) {
 				case why != "" && (!errors.Is(err, ErrRefused) || errors.Is(err, ErrDirectory) || f.Kind != fault.Failed ||
 					!strings.HasPrefix(f.Message, path+" "+why)):
 					t.Errorf("%s: %v, want %q", what, err, why)
-				case why != "" && !strings.HasPrefix(f.Hint, c.mend):
+				case why != "" && !strings.HasPrefix(string(f.Hint), c.mend):
 					t.Errorf("%s: hint %q, want %q", what, f.Hint, c.mend)
 				}
 			}
@@ -238,7 +238,7 @@ func TestDirectories(t *testing.T) {
 					}
 					f := fault.Of(err)
 					if d != nil || !errors.Is(err, ErrDirectory) || !errors.Is(err, ErrRefused) ||
-						!strings.HasPrefix(f.Message, dir+" "+c.why) || !strings.HasPrefix(f.Hint, c.hint) {
+						!strings.HasPrefix(f.Message, dir+" "+c.why) || !strings.HasPrefix(string(f.Hint), c.hint) {
 						t.Errorf("%s: %v, hint %v", way, err, f)
 					}
 				})

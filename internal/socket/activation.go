@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"broker/internal/dial"
+	"broker/internal/record"
 )
 
 // firstPassed is the first descriptor of sd_listen_fds(3).
@@ -64,7 +65,7 @@ func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the socket that the service manager passed: %w", err)
 	}
-	dir, err := dial.OpenDir(filepath.Dir(path))
+	dir, err := record.Make(filepath.Dir(path), record.Private)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 // lock, which was held without a break.
 func Inherit(path string, lock, file *os.File) (*Listener, error) {
 	defer func() { _ = file.Close() }()
-	dir, err := dial.OpenDir(filepath.Dir(path))
+	dir, err := record.Make(filepath.Dir(path), record.Private)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -193,7 +194,7 @@ func boundTo(file *os.File, path string) error {
 }
 
 // claimLock takes the lock; who holds it is told to end, and waited for.
-func claimLock(ctx context.Context, dir *os.File, path string) (*os.File, error) {
+func claimLock(ctx context.Context, dir *record.Dir, path string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, makeWayTimeout)
 	defer cancel()
 	told, seen := 0, 0
@@ -219,8 +220,8 @@ func claimLock(ctx context.Context, dir *os.File, path string) (*os.File, error)
 }
 
 // holder is who signed the lock file; 0 if nobody did.
-func holder(dir *os.File, path string) int {
-	f, err := os.OpenFile(dial.InDir(dir, filepath.Base(path)+".lock"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+func holder(dir *record.Dir, path string) int {
+	f, err := dir.OpenFile(filepath.Base(path)+".lock", os.O_RDONLY, record.Guarded)
 	if err != nil {
 		return 0
 	}

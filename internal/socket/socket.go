@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"broker/internal/dial"
+	"broker/internal/record"
 	"broker/internal/system"
 )
 
@@ -35,7 +36,7 @@ type Listener struct {
 
 // A place is where a Listener can be found.
 type place struct {
-	dir   *os.File
+	dir   *record.Dir
 	lock  *os.File
 	unix  *net.UnixListener
 	bound fs.FileInfo // the socket file as we made it
@@ -57,7 +58,7 @@ func Listen(path string) (*Listener, error) {
 
 // take makes the place of the socket at path; ours says that who listens there is ourselves.
 func take(path string, ours bool) (p place, err error) {
-	if p.dir, err = dial.OpenDir(filepath.Dir(path)); err != nil {
+	if p.dir, err = record.Make(filepath.Dir(path), record.Private); err != nil {
 		return place{}, err
 	}
 	if p.lock, err = takeLock(p.dir, path); err != nil {
@@ -77,31 +78,26 @@ func take(path string, ours bool) (p place, err error) {
 	return p, nil
 }
 
-func takeLock(dir *os.File, path string) (*os.File, error) {
-	name := dial.InDir(dir, filepath.Base(path)+".lock")
-	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|system.NoFollow, 0o600)
+func takeLock(dir *record.Dir, path string) (*os.File, error) {
+	lock, err := dir.OpenFile(filepath.Base(path)+".lock", os.O_RDWR|os.O_CREATE, record.Guarded)
 	if err != nil {
-		return nil, fmt.Errorf("open %s.lock: %w", path, errors.Unwrap(err))
+		return nil, fmt.Errorf("open the lock of the socket: %w", err)
 	}
 	err = system.TryLock(lock)
 	if err == nil {
 		signLock(lock)
-		// Whatever the umask took away: the next one must be able to open it.
-		err = lock.Chmod(0o600)
+		return lock, nil
 	}
-	if err != nil {
-		_ = lock.Close()
-		if errors.Is(err, system.ErrLocked) {
-			return nil, ErrTaken
-		}
-		return nil, fmt.Errorf("lock %s.lock: %w", path, err)
+	_ = lock.Close()
+	if errors.Is(err, system.ErrLocked) {
+		return nil, ErrTaken
 	}
-	return lock, nil
+	return nil, fmt.Errorf("lock %s.lock: %w", path, err)
 }
 
 // bind makes the socket. It is for who holds the lock.
-func bind(dir *os.File, path string) (*net.UnixListener, fs.FileInfo, error) {
-	name := dial.InDir(dir, filepath.Base(path))
+func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) {
+	name := dial.InDir(dir.File(), filepath.Base(path))
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("remove the old socket: %w", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"broker/internal/dial"
+	"broker/internal/record"
 	"broker/internal/testproc"
 )
 
@@ -420,8 +421,8 @@ func TestDirectory(t *testing.T) {
 				_ = l.Close()
 				return
 			}
-			if !errors.Is(err, dial.ErrDirectory) {
-				t.Errorf("got %v, want dial.ErrDirectory", err)
+			if !errors.Is(err, record.ErrDirectory) {
+				t.Errorf("got %v, want record.ErrDirectory", err)
 			}
 			if after, err := os.Lstat(dir); err != nil || after.Mode() != before.Mode() {
 				t.Errorf("it was changed to %v, %v", after.Mode(), err)
@@ -659,8 +660,8 @@ func TestRestoreLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := l.Restore(); !errors.Is(err, dial.ErrDirectory) {
-			t.Fatalf("got %v, want dial.ErrDirectory", err)
+		if err := l.Restore(); !errors.Is(err, record.ErrDirectory) {
+			t.Fatalf("got %v, want record.ErrDirectory", err)
 		}
 	}
 	if err := os.Remove(dir); err != nil {

@@ -86,7 +86,7 @@ func AccessOfInfo(info fs.FileInfo) (a Access, ok bool) { return accessOf(info),
 func CloseToOthers[S ~string](file, mode S) S { return "chmod " + mode + " " + file }
 
 // GiveBack is the command that makes everything in a directory ours again.
-func GiveBack(path string) string { return "sudo chown -R " + strconv.Itoa(os.Geteuid()) + " " + path }
+func GiveBack[S ~string](path S) S { return S("sudo chown -R "+strconv.Itoa(os.Geteuid())+" ") + path }
 
 // MakePrivate makes a directory that only we can use, but for the umask.
 func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }

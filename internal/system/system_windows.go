@@ -261,7 +261,7 @@ func MakePrivate(dir string) error {
 func AccessOfInfo(fs.FileInfo) (a Access, ok bool) { return Access{}, false }
 
 // GiveBack is the command that makes everything in a directory ours again.
-func GiveBack(path string) string { return "takeown /r /f " + path }
+func GiveBack[S ~string](path S) S { return "takeown /r /f " + path }
 
 // SyncDir does nothing: a directory cannot be flushed here, and NTFS writes a journal of its names.
 func SyncDir(string) error { return nil }

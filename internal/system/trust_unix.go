@@ -64,12 +64,6 @@ func OwnerOf(path string) (uid int, known bool) {
 	return int(st.Uid), true
 }
 
-// CanWrite reports whether we may read and write what is at a path.
-func CanWrite(path string) bool {
-	const read, write = 4, 2 // R_OK, W_OK
-	return syscall.Access(path, read|write) == nil
-}
-
 // maxSearched bounds the descriptors that are looked at one by one where there is no list of them.
 const maxSearched = 1 << 16
 

@@ -23,8 +23,5 @@ func PrivateDir(path string) bool {
 // OwnerOf knows no uids here.
 func OwnerOf(string) (uid int, known bool) { return 0, false }
 
-// CanWrite is not asked here, where no owner is known.
-func CanWrite(string) bool { return true }
-
 // CloseInherited does nothing: here a handle is inherited only if it is named.
 func CloseInherited() {}

@@ -11,6 +11,8 @@ import (
 	"github.com/99designs/keyring"
 
 	"broker/internal/fault"
+	"broker/internal/record"
+	"broker/internal/system"
 
 	// Hides the session bus from the keyring library's init; see there.
 	"broker/internal/vault/nodbus"
@@ -49,10 +51,15 @@ func (l writerLock) lock(ctx context.Context) (func(), error) {
 	if !filepath.IsAbs(l.stateDir) {
 		return nil, fault.New(fault.Keyring, "the state directory %q is not an absolute path", l.stateDir)
 	}
-	if err := os.MkdirAll(l.stateDir, 0o700); err != nil {
-		return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
+	path := filepath.Join(l.stateDir, "keyring.lock")
+	f, err := record.Lock(ctx, path)
+	switch {
+	case err == nil:
+		return func() { _ = f.Close() }, nil
+	case errors.Is(err, system.ErrLocked):
+		return nil, fault.New(fault.Keyring, "another process holds the keyring: %s did not become free", path)
 	}
-	return lockFile(ctx, filepath.Join(l.stateDir, "keyring.lock"))
+	return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
 }
 
 // libraryRing is what the backends of the library have in common.
