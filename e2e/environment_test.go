@@ -263,9 +263,9 @@ func inode(t *testing.T, f *os.File) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-// TestForeignState: root used the HOME of a user and left directories there. The user is told whose they are and what to type, by
+// TestAnothersHome: root used the HOME of a user and left directories there. The user is told whose they are and what to type, by
 // whatever comes first; under sudo nothing is made at all.
-func TestForeignState(t *testing.T) {
+func TestAnothersHome(t *testing.T) {
 	t.Parallel()
 	needsRoot(t)
 	h := newHouse(t)

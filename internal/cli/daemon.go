@@ -98,6 +98,8 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	store := new(profiles.Store)
 	files := p.files()
 	settings := p.latest(store)
+	onSettings := follow()
+	onSettings(settings())
 	route := func() exchange.Route { return routeOf(settings(), os.Getenv) }
 	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring, StateDir: p.paths.State, Route: route}
 	flights, end := context.WithCancel(context.Background())
@@ -142,7 +144,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		StateDir:   p.paths.State,
 		KeyringDir: p.paths.Keyring,
 		Setup:      func() wire.Setup { return p.setup(settings()) },
-		OnSettings: follow(),
+		OnSettings: onSettings,
 		Warnings:   warnings,
 
 		StartedBy: place.startedBy,

@@ -242,16 +242,20 @@ func TestNoStart(t *testing.T) {
 	}
 }
 
-// fakeBroker puts a script on the PATH and returns how often it ran.
+// fakeBroker puts a script where a daemon's PATH leads, in the nix profile of a HOME, and returns how often it ran.
 func fakeBroker(t *testing.T, script string) (runs func() int) {
 	t.Helper()
-	dir := t.TempDir()
+	home := t.TempDir()
+	dir := filepath.Join(home, ".nix-profile/bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	log := filepath.Join(dir, "runs")
 	text := "#!/bin/sh\necho \"$@\" >> " + log + "\n" + script + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "broker"), []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	t.Setenv("HOME", home)
 	return func() int {
 		b, err := os.ReadFile(log)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -393,7 +397,7 @@ func TestFailureFromTheFuture(t *testing.T) {
 func TestStartUnderAnyUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o077, 0o777} {
 		c := place(t)
-		t.Setenv("PATH", t.TempDir())
+		t.Setenv("HOME", t.TempDir())
 		old := syscall.Umask(mask)
 		_, _ = c.Do(t.Context(), wire.Request{Verb: wire.Ping})
 		syscall.Umask(old)
@@ -406,7 +410,12 @@ func TestStartUnderAnyUmask(t *testing.T) {
 
 func TestNoBrokerOnThePath(t *testing.T) {
 	c := place(t)
-	t.Setenv("PATH", t.TempDir())
+	bin := t.TempDir() // a PATH of a shell, which counts for nothing: what is started serves others too
+	if err := os.WriteFile(filepath.Join(bin, "broker"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("PATH", bin)
 	_, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping})
 	if f := fault.Of(err); f == nil || f.Kind != fault.Unreachable || !strings.Contains(f.Message, "neither beside this one nor on the PATH") {
 		t.Errorf("got %v", err)

@@ -190,22 +190,19 @@ func playShortLived(args []string) int {
 // Daemons end again and again just when clients come: each of these is answered.
 func TestNobodyMeetsTheEndLong(t *testing.T) {
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
+	bin := filepath.Join(dir, ".nix-profile/bin") // where the daemon's PATH leads
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(bin, 0o755); err != nil {
+	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	path, starts := filepath.Join(dir, "run", "s"), filepath.Join(dir, "starts")
-	if err := os.WriteFile(filepath.Join(bin, "broker"), fmt.Appendf(nil, "#!/bin/sh\nexec %q play-short-lived\n", self), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "broker"), fmt.Appendf(nil, "#!/bin/sh\nexport TEST_SOCKET=%q TEST_STARTS=%q GORACE=atexit_sleep_ms=0\nexec %q play-short-lived\n", path, starts, self), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	t.Setenv("TEST_SOCKET", path)
-	t.Setenv("TEST_STARTS", starts)
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each of these processes stays for a second
+	t.Setenv("HOME", dir) // GORACE: else each of these processes stays for a second
 	c := client.Client{Paths: paths.Paths{Socket: path}, Version: "test"}
 	const crowd, requests = 20, 50
 	var all sync.WaitGroup
