@@ -3,10 +3,13 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"unicode"
+
+	"broker/internal/fault"
 )
 
 // hostile are names that somebody may try: for a shell, a terminal, a path, a file of sections, a flag.
@@ -23,6 +26,7 @@ func TestHostileNamesLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	before := tree(t, h)
+	var hints []string
 	for _, words := range [][]string{
 		{"credproc", "@"}, {"credproc", "--profile", "@"},
 		{"broker", "exec", "@", "--", "true"}, {"broker", "exec", "--mode", "file", "@", "--", "true"}, {"broker", "exec", "--mode", "server", "@", "--", "true"},
@@ -41,16 +45,197 @@ func TestHostileNamesLong(t *testing.T) {
 			if r.code != 2 && r.code != 3 && !(r.code == 1 && words[1] == "profiles") && !allowed(words, name, r.code) {
 				t.Errorf("%q: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 			}
-			for _, text := range []string{r.stdout, r.stderr} {
-				if strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && (unicode.IsControl(c) || c == '\u202e') }) {
-					t.Errorf("%q: the terminal is told %q", args, text)
-				}
-			}
+			harmless(t, args, r)
+			hints = append(hints, hintsIn(r.stderr)...)
 		}
 	}
 	for line := range strings.Lines(tree(t, h)) {
 		if !strings.Contains(before, line) {
 			t.Errorf("made or changed: %s", line)
+		}
+	}
+	typed(t, h, hints)
+}
+
+// harmless: whatever a name is, a terminal shows it and does not obey it.
+func harmless(t *testing.T, args []string, r result) {
+	t.Helper()
+	for _, text := range []string{r.stdout, r.stderr} {
+		if strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && !fault.Printable(c) }) {
+			t.Errorf("%q: the terminal is told %q", args, text)
+		}
+	}
+}
+
+// hintsIn are the hints that a program gave.
+func hintsIn(stderr string) (hints []string) {
+	for line := range strings.Lines(stderr) {
+		if hint, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "hint: "); ok {
+			hints = append(hints, hint)
+		}
+	}
+	return hints
+}
+
+// typed has each shell run what hints say, in an empty directory, where our programs and those that hints
+// name do nothing: what is there afterwards, a name has brought about.
+func typed(t *testing.T, h *house, hints []string) {
+	t.Helper()
+	slices.Sort(hints)
+	hints = slices.Compact(hints)
+	if len(hints) < 20 {
+		t.Fatalf("only %d hints: the test is void", len(hints))
+	}
+	stubs := filepath.Join(h.dir, "stubs")
+	must(t, os.Mkdir(stubs, 0o755))
+	for _, name := range []string{"broker", "credproc", "chmod", "rm", "mv", "df", "env", "sleep"} {
+		must(t, os.WriteFile(filepath.Join(stubs, name), []byte("#!/bin/sh\n"), 0o755))
+	}
+	const each = `for hint; do (eval "$hint") </dev/null; done`
+	for _, shell := range [][]string{
+		{"sh", "-c", each, "sh"}, {"dash", "-c", each, "dash"}, {"bash", "--norc", "-c", each, "bash"}, {"zsh", "-f", "-c", each, "zsh"},
+		{"fish", "--no-config", "-c", "for hint in $argv; eval $hint; end"},
+	} {
+		program, err := exec.LookPath(shell[0])
+		if err != nil && os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING, NOT PROVEN: %s", shell[0])
+		} else if err != nil {
+			t.Logf("SKIPPED, NOT PROVEN: %s is not here", shell[0])
+			continue
+		}
+		run := func(hints []string) []os.DirEntry {
+			dir := t.TempDir()
+			cmd := h.command(program, append(shell[1:len(shell):len(shell)], hints...)...)
+			cmd.Dir = dir
+			cmd.Env = []string{"PATH=" + stubs + ":" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CONFIG_HOME=/nowhere", "XDG_DATA_HOME=/nowhere", "XDG_CACHE_HOME=/nowhere", "LC_ALL=C.UTF-8"}
+			r := finish(cmd)
+			if strings.Contains(r.stderr, "syntax") || strings.Contains(r.stderr, "nterminated") || strings.Contains(r.stderr, "not balanced") {
+				t.Errorf("%s does not read a hint: %s", shell[0], r.stderr)
+			}
+			made, err := os.ReadDir(dir)
+			must(t, err)
+			return slices.DeleteFunc(made, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") })
+		}
+		if made := run([]string{"broker explain x$(touch hacked)"}); len(made) != 1 {
+			t.Fatalf("%s made %v of what it was to run: the test is void", shell[0], made)
+		}
+		if made := run(hints); len(made) > 0 {
+			t.Errorf("%s made %v", shell[0], made)
+			for _, hint := range hints {
+				if made := run([]string{hint}); len(made) > 0 {
+					t.Errorf("of: %s", hint)
+				}
+			}
+		}
+	}
+}
+
+// TestHostileProfiles: the same for names that there are, in the files, in a hint, and for who asks.
+func TestHostileProfiles(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	names := []string{
+		"x$(touch${IFS}hacked)", "x`touch hacked`y", "x; touch hacked;", "a|touch hacked", "a & touch hacked &", "it's; touch hacked; '", `\'; touch hacked; '\`,
+		`\\'; touch hacked; '\\`, `"; touch hacked; "`, "x > hacked", "=ls", "%self", "<b>bold</b> &amp; %n%d{}", "$HOME", "~", "-x", "--yes", "a\ufe0fb", "a\u3164b",
+	}
+	var config strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&config, "[profile %s]\nrole_arn = arn:aws:iam::444455556666:role/nobody\nsource_profile = security\n\n", name)
+	}
+	must(t, h.write(h.awsConfig(), demoConfig+config.String()))
+	var hints []string
+	known := 0
+	for _, name := range names {
+		for _, args := range [][]string{
+			{"credproc", "--profile", name}, {"broker", "exec", "--min-ttl", "100h", "--", "true"}, {"broker", "explain"}, {"broker", "publish"},
+			{"broker", "profiles", "show"}, {"broker", "profiles", "link"}, {"broker", "login"}, {"broker", "console", "--print"}, {"broker", "exec", "--mode", "server", "--", "true"},
+		} {
+			if args[0] == "broker" {
+				at := slices.Index(args, "--")
+				switch { // in front of the flags' end a name with "-" is a flag
+				case at >= 0:
+					args = slices.Insert(args, at, name)
+				default:
+					args = append(args, "--", name)
+				}
+			}
+			r := h.run(args[0], args[1:]...)
+			harmless(t, args, r)
+			hints = append(hints, hintsIn(r.stderr)...)
+			if r.code != 2 && r.code != 3 {
+				known++
+			}
+		}
+	}
+	if known < 2*len(names) {
+		t.Errorf("only %d of the names are known: the test is void", known)
+	}
+	for _, args := range [][]string{{"status"}, {"profiles", "list"}, {"profiles", "list", "--json"}, {"status", "--json"}, {"explain", "--json", names[0]}} {
+		r := h.run("broker", args...)
+		harmless(t, args, r)
+	}
+	typed(t, h, hints)
+}
+
+// TestHostileCaller: a program's name and path do not reach a terminal by the audit log, the daemon's log or the
+// list of programs.
+func TestHostileCaller(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	dir := filepath.Join(h.dir, "d\u009b\u202e")
+	must(t, os.Mkdir(dir, 0o755))
+	const name = "s\u009bh\u202e\x1b"
+	shell, err := exec.LookPath("sh")
+	must(t, err)
+	text, err := os.ReadFile(shell)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, name), text, 0o755))
+	credproc, err := os.ReadFile(filepath.Join(h.bin, "credproc"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "c\u009b\u202e"), credproc, 0o755))
+	for _, script := range []string{`"$0" product_prod_paul; true`, `"$0" nobody; true`, `"$0" product_dev_paul; true`} {
+		harmless(t, []string{script}, h.run(filepath.Join(dir, name), "-c", script, filepath.Join(dir, "c\u009b\u202e")))
+	}
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"explain", "product_prod_paul"}} {
+		harmless(t, args, h.run("broker", args...))
+	}
+	for _, file := range []string{"audit.log", "daemon.log"} {
+		text, err := os.ReadFile(h.state(file))
+		must(t, err)
+		if strings.ContainsFunc(string(text), func(c rune) bool { return c != '\n' && !fault.Printable(c) }) {
+			t.Errorf("%s: %q", file, text)
+		}
+		if file == "audit.log" && strings.Count(string(text), `202e`) < 3 {
+			t.Errorf("nobody with that name has asked: the test is void: %s", text)
+		}
+	}
+}
+
+// TestHostilePrompt: what a shell puts into its prompt means nothing there.
+func TestHostilePrompt(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	const name = "%n%{x%}$(touch hacked)`touch hacked`\\[\\u\\]\\$(touch hacked)!"
+	for shell, show := range map[string]string{
+		"bash": `eval "$(broker completion --prompt bash)"; PS1='$(broker_prompt)'; printf '%s' "${PS1@P}"`,
+		"zsh":  `eval "$(broker completion --prompt zsh)"; PROMPT='$(broker_prompt)'; print -rnP -- "$PROMPT"`,
+	} {
+		program, err := exec.LookPath(shell)
+		if err != nil && os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING, NOT PROVEN: %s", shell)
+		} else if err != nil {
+			t.Logf("SKIPPED, NOT PROVEN: %s is not here", shell)
+			continue
+		}
+		cmd := h.command(program, "-c", show)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(cmd.Env, "BROKER_PROFILE="+name, "BROKER_EXPIRATION=2020-01-01T00:00:00Z")
+		r := finish(cmd)
+		if made, err := os.ReadDir(cmd.Dir); err != nil || len(made) > 0 {
+			t.Errorf("%s made %v, %v", shell, made, err)
+		}
+		if want := "(" + name + " expired) "; r.stdout != want {
+			t.Errorf("%s shows %q, want %q; %s", shell, r.stdout, want, r.stderr)
 		}
 	}
 }

@@ -132,7 +132,8 @@ func (l *Log) lookLocked() {
 	l.file = nil
 }
 
-// Record writes one line. Where that fails (no space) a line of the kind "gap" says
+// Record writes one line, each of its texts as fault.Line shows it: names of profiles and of programs are
+// chosen by others. Where that fails (no space) a line of the kind "gap" says
 // later how many are missing.
 func (l *Log) Record(e Event) error {
 	l.mu.Lock()
@@ -176,6 +177,12 @@ func (l *Log) gapLocked() error {
 
 func (l *Log) writeLocked(e Event) error {
 	e.Time = l.now().UTC().Truncate(time.Millisecond)
+	for _, text := range []*string{
+		&e.Profile, &e.Source, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
+	} {
+		*text = fault.Line(*text)
+	}
+	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
 	line, err := json.Marshal(e)
 	if err != nil {
 		return err

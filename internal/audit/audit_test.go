@@ -8,11 +8,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"broker/internal/fault"
 )
@@ -56,7 +58,7 @@ func TestOneLineEach(t *testing.T) {
 		t.Fatalf("%d lines, want 400", len(got))
 	}
 	for _, e := range got {
-		if e.Event != "refused" || e.Profile != hostile || e.Time.IsZero() {
+		if e.Event != "refused" || e.Profile != fault.Line(hostile) || e.Time.IsZero() {
 			t.Fatalf("forged or cut: %+v", e)
 		}
 	}
@@ -66,6 +68,41 @@ func TestOneLineEach(t *testing.T) {
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode().Perm())
+	}
+}
+
+// TestTextsAreEscaped: no text of an event reaches the log, or who decodes the log, as a terminal would obey it.
+func TestTextsAreEscaped(t *testing.T) {
+	const hostile = "a\u009b2J\u202eb\u200b\U000e0041\x7f\xff\nc"
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := New(path, func(err error) { t.Error(err) })
+	e := Event{Event: "given"}
+	fields := 0
+	for _, field := range reflect.ValueOf(&e).Elem().Fields() {
+		if field.Kind() == reflect.String && field.String() == "" {
+			field.SetString(hostile)
+			fields++
+		}
+	}
+	if fields < 9 {
+		t.Fatalf("only %d texts: the test is void", fields)
+	}
+	if err := l.Record(e); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unprintable := func(r rune) bool { return !fault.Printable(r) || r == utf8.RuneError }
+	if line := strings.TrimSuffix(string(text), "\n"); strings.ContainsFunc(line, unprintable) {
+		t.Errorf("in the log: %q", line)
+	}
+	got := reflect.ValueOf(lines(t, path)[0])
+	for f, field := range got.Fields() {
+		if field.Kind() == reflect.String && strings.ContainsFunc(field.String(), unprintable) {
+			t.Errorf("%s is %q", f.Name, field.String())
+		}
 	}
 }
 

@@ -30,11 +30,11 @@ func openTerminal() (terminal, error) {
 	return terminal{in, out}, nil
 }
 
-// Write implements io.Writer.
-func (t terminal) Write(b []byte) (int, error) { return t.out.Write(b) }
+// Write implements io.Writer. Whatever names are in a question, they do not steer the terminal.
+func (t terminal) Write(b []byte) (int, error) { return fault.Writer(t.out).Write(b) }
 
 // WriteString implements io.StringWriter.
-func (t terminal) WriteString(s string) (int, error) { return t.out.WriteString(s) }
+func (t terminal) WriteString(s string) (int, error) { return t.Write([]byte(s)) }
 
 // Close implements io.Closer.
 func (t terminal) Close() error {

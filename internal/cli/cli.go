@@ -29,6 +29,7 @@ type program struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	text   io.Writer // stdout, for what a person reads
 	paths  paths.Paths
 	client client.Client
 	// names is how many arguments stood before "--"; exec takes the rest as a command.
@@ -37,7 +38,7 @@ type program struct {
 
 // Main is the program broker: it returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
+	p := &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr)}
 	if err := p.run(args); err != nil {
 		var exit exitError
 		if errors.As(err, &exit) {
@@ -86,7 +87,7 @@ func (p *program) app() *cli.App {
 		HideVersion:            true,
 		HideHelpCommand:        true,
 		Reader:                 p.stdin,
-		Writer:                 p.stdout,
+		Writer:                 p.text,
 		ErrWriter:              p.stderr,
 		EnableBashCompletion:   true,
 		UseShortOptionHandling: false,
@@ -210,7 +211,7 @@ func (p *program) warn(warnings []string) {
 }
 
 func (p *program) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stdout, format+"\n", args...)
+	_, _ = fmt.Fprintf(p.text, format+"\n", args...)
 }
 
 // ask sends a request that may find the keyring locked: where a person is at

@@ -184,9 +184,12 @@ func (p *program) completeNames(withAliases bool) {
 	}
 }
 
-// complete prints a name, unless a shell would split it: that cannot be completed safely.
+// complete prints a name, unless a shell would split or change it, or a terminal not show it: that cannot be
+// completed safely.
 func (p *program) complete(name string) {
-	if !strings.ContainsFunc(name, func(r rune) bool { return strings.ContainsRune(" \t\"'\\$`;&|<>(){}*?[]!#~:", r) }) {
+	if !strings.ContainsFunc(name, func(r rune) bool {
+		return !fault.Printable(r) || strings.ContainsRune(" \"'\\$`;&|<>(){}*?[]!#~:=%^", r)
+	}) {
 		p.say("%s", name)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"os"
@@ -91,7 +92,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		defer func() { _ = file.Close() }()
 		logs = file
 	}
-	log := slog.New(slog.NewTextHandler(logs, nil))
+	log := slog.New(slog.NewTextHandler(fault.Writer(logs), nil))
 	trail := audit.New(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
 	defer func() { _ = trail.Close() }()
 
@@ -185,7 +186,8 @@ func remind(log *slog.Logger) func(source string, end time.Time) {
 		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: %s", fault.Line(source),
 			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
 		log.Info("session ends soon", "source", source, "ends", end)
-		notify := child.Command{Program: "notify-send", Args: []string{"--app-name=broker", "AWS session", text}, Env: os.Environ()}
+		// Its text may have markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
+		notify := child.Command{Program: "notify-send", Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}, Env: os.Environ()}
 		if runtime.GOOS == "darwin" {
 			// The text is not part of the script, so that nothing in it can be one.
 			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),

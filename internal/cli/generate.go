@@ -414,7 +414,7 @@ func count(changes []change) string {
 
 // show prints what changes, and what is left alone.
 func (g *generation) show(changes []change) error {
-	w := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(g.text, 0, 0, 2, ' ', 0)
 	for _, c := range changes {
 		var arn string
 		for _, kv := range c.section.Keys {

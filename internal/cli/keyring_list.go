@@ -65,7 +65,7 @@ func (p *program) keyringList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(rows)
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "KEYRING\tSTATE\tUSE\tREMARK")
 	for _, row := range rows {
 		use := "-"

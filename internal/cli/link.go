@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/urfave/cli/v2"
@@ -307,7 +306,7 @@ func (p *program) showChange(d profiles.Document, src, dst []byte) {
 // printable is a line that cannot steer a terminal.
 func printable(line string) string {
 	line = strings.TrimRight(line, "\r\n")
-	if !strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }) {
+	if !strings.ContainsFunc(line, func(r rune) bool { return !fault.Printable(r) && r != '\t' }) {
 		return line
 	}
 	return fault.Line(line)

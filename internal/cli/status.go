@@ -155,7 +155,7 @@ func (p *program) saySetup(s wire.Setup) {
 // table begins a table of status below what stands there already. Flush prints it.
 func (p *program) table(header string) *tabwriter.Writer {
 	p.say("")
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, header)
 	return w
 }

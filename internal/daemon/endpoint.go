@@ -500,7 +500,7 @@ func (e *endpoints) guessed(id string) {
 	}
 	e.removeLocked(l)
 	e.save()
-	_ = e.d.Audit.Record(audit.Event{Event: "revoked", Profile: fault.Line(l.Profile), Source: l.Source, UID: os.Getuid(), PID: l.PID, Endpoint: l.ID,
+	_ = e.d.Audit.Record(audit.Event{Event: "revoked", Profile: l.Profile, Source: l.Source, UID: os.Getuid(), PID: l.PID, Endpoint: l.ID,
 		Message: fmt.Sprintf("%d wrong tokens", l.wrong)})
 }
 

@@ -90,7 +90,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.d.refused.Add(1)
 		// Whoever it is that asks, it has not shown the token.
 		if e.sayable(no.text) {
-			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text, Endpoint: l.ID, Profile: fault.Line(l.Profile)})
+			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text, Endpoint: l.ID, Profile: l.Profile})
 		}
 		refuse(w, *no)
 		return
@@ -248,6 +248,7 @@ func write(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	b, _ := json.Marshal(body) // strings alone
+	b = fault.JSON(b)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // a client that is gone needs no answer

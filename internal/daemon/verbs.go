@@ -331,7 +331,7 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 func (d *Daemon) event(event string, c call, answer session.Answer, err error) audit.Event {
 	e := audit.Event{
 		Event:   event,
-		Profile: fault.Line(c.req.Profile),
+		Profile: c.req.Profile,
 		Source:  answer.Source,
 		Role:    answer.Role,
 		KeyID:   answer.AccessKeyID,
@@ -342,7 +342,7 @@ func (d *Daemon) event(event string, c call, answer session.Answer, err error) a
 		STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r := c.req.Role; r != nil && e.Role == "" {
-		e.Role = fault.Line(r.ARN) // what was asked for and refused
+		e.Role = r.ARN // what was asked for and refused
 	}
 	e.Program, e.Parent = c.peer.process()
 	if err != nil {

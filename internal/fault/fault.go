@@ -7,10 +7,6 @@ package fault
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Kind names one way to fail. Its text is what travels on the wire and stands
@@ -131,45 +127,6 @@ func Of(err error) *Error {
 func Is(err error, kind Kind) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind == kind
-}
-
-// maxLine bounds a message: a hostile name or answer must not fill a screen.
-const maxLine = 600
-
-// Line makes one printable line of any text: line ends and tabs are shown as spaces, everything else that
-// Printable refuses as an escape of Go. It is at most 600 bytes and "…". The line of a line is itself.
-// Texts from files, from AWS and from peers pass here before a terminal or a log sees them.
-func Line(s string) string {
-	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), maxLine)
-}
-
-// escape shows what is not printable as an escape, and cuts what is longer than a number of bytes.
-func escape(s string, most int) string {
-	var b strings.Builder
-	for i, r := range s {
-		shown := string(r)
-		if r == utf8.RuneError {
-			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				shown = fmt.Sprintf(`\x%02x`, s[i])
-			}
-		} else if !Printable(r) {
-			q := strconv.QuoteRuneToASCII(r)
-			shown = q[1 : len(q)-1]
-		}
-		if b.Len()+len(shown) > most {
-			return b.String() + "…"
-		}
-		b.WriteString(shown)
-	}
-	return b.String()
-}
-
-// Printable reports whether a terminal shows a character, in its place and in the order of the text:
-// controls, line ends, bidi marks and other format characters are not printable, nor is what looks like
-// nothing (variation selectors, fillers, the blank of Braille), nor any space but the common one.
-func Printable(r rune) bool {
-	return unicode.IsPrint(r) && r != '\u2800' &&
-		!unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 // Report is what a program writes to stderr before it ends: the message on

@@ -56,13 +56,6 @@ func checkLine(t *testing.T, in string) {
 	}
 }
 
-func FuzzLine(f *testing.F) {
-	for _, s := range []string{"", "a\nb", "\xff\xfe", "\x1b]0;title\a", "\u202e", strings.Repeat("\x00", 700)} {
-		f.Add(s)
-	}
-	f.Fuzz(checkLine)
-}
-
 func TestExitCodes(t *testing.T) {
 	// As documented: 1 failed, 2 usage, 3 no such name, 4 a code or login, 5
 	// unreachable, 6 denied, 7 locked, 8 not confirmed.
