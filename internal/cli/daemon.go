@@ -25,6 +25,7 @@ import (
 	"broker/internal/environ"
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/harden"
 	"broker/internal/latch"
 	"broker/internal/lazyregexp"
 	"broker/internal/logind"
@@ -63,7 +64,11 @@ func (p *program) daemonCommand() *cli.Command {
 
 // daemon is where everything is wired together.
 func (p *program) daemon(ctx context.Context, background, replace bool) error {
-	// First of all: no child may take the service manager's variables for its own.
+	// Whoever traces a daemon gets all that it will hold.
+	if err := harden.Untraced(); err != nil {
+		return fault.New(fault.Failed, "the daemon does not start: %w", err).WithHint("broker daemon")
+	}
+	// Before anything is started: no child may take the service manager's variables for its own.
 	activated, err := socket.Activated()
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)

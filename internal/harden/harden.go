@@ -12,9 +12,17 @@ import (
 // ErrPrivileges is returned where the process runs for somebody else than the user who started it.
 var ErrPrivileges = errors.New("runs with the rights of another user")
 
-// Process makes the process not dumpable: no core file, no ptrace and no
-// /proc/PID/mem by other processes of the same user (Linux: PR_SET_DUMPABLE,
-// prctl(2)). On macOS it leaves no core file; on Windows there is nothing to be had. It refuses setuid and sudo, where files and sessions of one user would be served to another.
+var (
+	// ErrTraced is returned where another process traces the one that was looked at.
+	ErrTraced = errors.New("a debugger or tracer is attached")
+	// ErrOpen is returned where other processes of the same user can read the memory of the one that was looked at.
+	ErrOpen = errors.New("other programs can read its memory")
+)
+
+// Process makes the process not dumpable: no core file, no ptrace and no /proc/PID/mem by other processes of the same
+// user (Linux: PR_SET_DUMPABLE, prctl(2)). Package nodump did so before, as the first thing of all; Process reports a
+// failure. On macOS the process leaves no core file; on Windows nothing is done. Process refuses setuid and sudo, where
+// files and sessions of one user would be served to another.
 func Process() error {
 	if err := refuse(); err != nil {
 		return err
@@ -31,3 +39,11 @@ func refuse() error {
 	}
 	return nil
 }
+
+// Untraced returns ErrTraced if a tracer is attached to this process (Linux). After Process none can attach any more.
+func Untraced() error { return untraced("self") }
+
+// Verify looks at another process of the same user from outside, which that process cannot forge: ErrTraced if a tracer
+// is attached, ErrOpen if it is not hardened as this one is (Linux). Root may read all memory, so for root the owner of
+// files in /proc tells nothing; nor does a /proc that is missing or hides processes. Verify returns nil then.
+func Verify(pid int) error { return verify(pid) }

@@ -10,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"broker/internal/testproc"
 )
@@ -25,7 +28,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "play" {
 		switch os.Args[2] {
 		case "target":
-			os.Exit(target(os.Args[3] == "hardened"))
+			os.Exit(target(os.Args[3]))
 		case "probe":
 			os.Exit(probe(os.Args[3]))
 		}
@@ -36,8 +39,9 @@ func TestMain(m *testing.M) {
 var jewel = []byte("the crown jewels")
 
 // target prints where its jewel is, and its limit for core files before, in
-// and after the time that it is hardened; then it waits for the end of stdin.
-func target(hardened bool) int {
+// and after the time that it is hardened; then it waits for the end of stdin. The way "plain" undoes what package
+// nodump did; "initialised" leaves it at that.
+func target(how string) int {
 	limit := func() uint64 {
 		var l syscall.Rlimit
 		_ = syscall.Getrlimit(syscall.RLIMIT_CORE, &l)
@@ -45,7 +49,14 @@ func target(hardened bool) int {
 	}
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 4096, Max: 8192})
 	limits := []uint64{limit()}
-	if hardened {
+	if how != "initialised" {
+		const prSetDumpable = 4
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 1, 0); errno != 0 {
+			fmt.Println(errno)
+			return 1
+		}
+	}
+	if how == "hardened" {
 		if err := Process(); err != nil {
 			fmt.Println(err)
 			return 1
@@ -108,16 +119,75 @@ func probe(how string) int {
 		_, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		return err
 	}
-	trace := func() error {
-		if err := syscall.PtraceAttach(pid); err != nil {
+	inside := func() error { // what Verify says, as a process of the same user that is hardened itself
+		err := Verify(pid)
+		if errors.Is(err, ErrOpen) {
+			return nil
+		}
+		return errors.Join(err, os.ErrPermission)
+	}
+	traced := func() error {
+		if err := Verify(pid); !errors.Is(err, ErrTraced) {
+			return fmt.Errorf("a traced process: %w", err)
+		}
+		return nil
+	}
+	copied := func() error { // the same permission as for ptrace, without a file
+		b := make([]byte, len(jewel))
+		local := syscall.Iovec{Base: &b[0], Len: uint64(len(b))}
+		remote := [2]uintptr{uintptr(at), uintptr(len(b))}
+		_, _, errno := syscall.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid),
+			uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	stdin := func() error {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/fd/0", pid))
+		if err == nil {
+			_ = f.Close()
+		}
+		return err
+	}
+	descriptor := func() error {
+		pidfd, _, errno := syscall.Syscall(unix.SYS_PIDFD_OPEN, uintptr(pid), 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		defer func() { _ = syscall.Close(int(pidfd)) }()
+		fd, _, errno := syscall.Syscall(unix.SYS_PIDFD_GETFD, pidfd, 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		return syscall.Close(int(fd))
+	}
+	trace := func(thread int) error {
+		runtime.LockOSThread() // the tracer is a thread, too
+		defer runtime.UnlockOSThread()
+		if err := syscall.PtraceAttach(thread); err != nil {
 			return err
 		}
-		_, err := syscall.Wait4(pid, nil, 0, nil)
-		return errors.Join(err, syscall.PtraceDetach(pid))
+		_, err := syscall.Wait4(thread, nil, unix.WALL, nil)
+		return errors.Join(err, traced(), syscall.PtraceDetach(thread))
+	}
+	another := func() int {
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		for _, thread := range threads {
+			if id, err := strconv.Atoi(thread.Name()); err == nil && id != pid {
+				return id
+			}
+		}
+		return 0
 	}
 	fmt.Println("memory", outcome(memory()))
 	fmt.Println("environ", outcome(environ()))
-	fmt.Println("trace", outcome(trace()))
+	fmt.Println("copied", outcome(copied()))
+	fmt.Println("stdin", outcome(stdin()))
+	fmt.Println("descriptor", outcome(descriptor()))
+	fmt.Println("trace", outcome(trace(pid)))
+	fmt.Println("thread", outcome(trace(another())))
+	fmt.Println("verified", outcome(inside()))
 	return 0
 }
 
@@ -152,9 +222,17 @@ func TestNotDumpable(t *testing.T) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, b, 0o755), os.Chmod(exe, 0o755)); err != nil {
 		t.Fatal(err)
 	}
+	say := func(limits, outcome string) string {
+		text := "limits " + limits + "\n"
+		for _, what := range []string{"memory", "environ", "copied", "stdin", "descriptor", "trace", "thread", "verified"} {
+			text += what + " " + outcome + "\n"
+		}
+		return text
+	}
 	for how, want := range map[string]string{
-		"plain":    "limits [4096]\nmemory read\nenviron read\ntrace read\n",
-		"hardened": "limits [4096 0 4096]\nmemory refused\nenviron refused\ntrace refused\n",
+		"plain":       say("[4096]", "read"),
+		"initialised": say("[4096]", "refused"),
+		"hardened":    say("[4096 0 4096]", "refused"),
 	} {
 		cmd := exec.Command(exe, "play", "probe", how)
 		cmd.Dir = "/"

@@ -17,11 +17,13 @@ import (
 
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/harden"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/vault/nodbus"
+	"broker/internal/vault/ready"
 )
 
 const (
@@ -337,7 +339,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	return a, nil
 }
 
-// exchange starts the process, gives it the request and takes its answer.
+// exchange starts the process, gives it the request once it is hardened, and takes its answer.
 func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout time.Duration) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -346,7 +348,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 		return nil, err
 	}
 	stdout := &bounded{limit: maxMessage + 1, fail: true}
-	stderr := &lines{bounded: bounded{limit: maxStderr}, notice: func(line string) {
+	stderr := &lines{bounded: bounded{limit: maxStderr}, hardened: make(chan struct{}), notice: func(line string) {
 		if c.Notice != nil {
 			c.Notice(q.Source, fault.Line(line))
 		}
@@ -359,18 +361,53 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	}
 	cmd.Env = environment(from, q.backends())
 	cmd.Dir = "/"
-	cmd.Stdin = bytes.NewReader(data)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stderr = stderr
 	// The terminal's Ctrl-C is not for it, and what it started dies with it.
 	ownGroup(cmd)
 	cmd.WaitDelay = pipeDelay
-	if err := cmd.Start(); err != nil {
+	ends, err := connect(cmd)
+	if err != nil {
 		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
 	}
-	err = cmd.Wait()
+	err = cmd.Start()
+	ends.closeTheirs()
+	if err != nil {
+		ends.closeOurs()
+		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
+	}
+	answered, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, _ = io.Copy(stdout, ends.read)
+		ends.closeOurs()
+		close(answered)
+	}()
+	go func() { ended <- cmd.Wait() }()
+	var open error
+	select {
+	case <-stderr.hardened:
+		if open = harden.Verify(cmd.Process.Pid); open != nil {
+			cancel()
+		} else {
+			_, _ = ends.write.Write(append(data, '\n')) // its failure shows as one of the answer
+		}
+		err = <-ended
+	case err = <-ended:
+	}
+	timer := time.NewTimer(pipeDelay)
+	defer timer.Stop()
+	select {
+	case <-answered:
+	case <-timer.C:
+		err = exec.ErrWaitDelay
+		ends.closeOurs()
+		<-answered
+	}
 	if errors.Is(err, exec.ErrWaitDelay) {
-		// Somebody of its group still holds the pipe, so the group's number cannot be another's by now.
+		// Somebody of its group still holds what it wrote to, so the group's number cannot be another's by now.
 		_ = endGroup(cmd)
+	}
+	if open != nil {
+		return nil, fault.New(fault.Keyring, "the vault process is sent nothing: %w", open)
 	}
 	var a answer
 	switch {
@@ -383,12 +420,26 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	case ctx.Err() != nil:
 		return nil, fault.New(fault.Keyring, "the vault process was ended after %s without an answer: %w", timeout.Round(time.Second), ctx.Err())
 	}
-	return nil, ended(cmd.ProcessState, stderr)
+	return nil, endOf(cmd.ProcessState, stderr)
 }
 
-// ended says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot hold
+// ends are what connect makes: the command's ends of its stdin and stdout, and ours.
+type ends struct {
+	read, write *os.File // may be one file
+	theirs      []*os.File
+}
+
+func (e ends) closeTheirs() {
+	for _, f := range e.theirs {
+		_ = f.Close()
+	}
+}
+
+func (e ends) closeOurs() { _, _ = e.read.Close(), e.write.Close() }
+
+// endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot hold
 // a value is shown.
-func ended(state *os.ProcessState, stderr *lines) error {
+func endOf(state *os.ProcessState, stderr *lines) error {
 	if state.ExitCode() == nodbus.BusSilent {
 		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
 			WithHint("broker keyring list")
@@ -509,8 +560,10 @@ func (b *bounded) Write(p []byte) (int, error) {
 // lines is the stderr of a vault process: bounded, and its notices passed on as they come.
 type lines struct {
 	bounded
-	seen   int // of data, as far as it was looked through for notices
-	notice func(string)
+	seen     int // of data, as far as it was looked through for lines
+	notice   func(string)
+	hardened chan struct{} // closed at ready.Line
+	is       bool          // hardened is closed
 }
 
 func (l *lines) Write(p []byte) (int, error) {
@@ -521,8 +574,13 @@ func (l *lines) Write(p []byte) (int, error) {
 		if end < 0 {
 			return n, err
 		}
+		line := string(rest[:end])
 		l.seen += end + 1
-		if line, ok := strings.CutPrefix(string(rest[:end]), noticePrefix); ok {
+		if line == ready.Line && !l.is {
+			l.is = true
+			close(l.hardened)
+		}
+		if line, ok := strings.CutPrefix(line, noticePrefix); ok {
 			l.notice(line)
 		}
 	}

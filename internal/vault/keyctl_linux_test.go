@@ -25,7 +25,7 @@ func TestKeyctlOtherSession(t *testing.T) {
 	put(t, c, testKey(name))
 	other := keyctlBed(t).caller(t)
 	script := filepath.Join(t.TempDir(), "vault")
-	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexec setsid -w keyctl session - '"+c.Exe+"' \"$@\" 2>/dev/null\n"), 0o700))
+	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexec setsid -w keyctl session - '"+c.Exe+"' \"$@\"\n"), 0o700))
 	other.Exe = script
 	if info, err := other.Describe(ctx, name); err != nil || info.AccessKeyID != testKeyID {
 		t.Errorf("describe: %+v, %v", info, err)

@@ -41,8 +41,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "print-bus" {
 		syscall.Exit(printBus())
 	}
-	if len(os.Args) == 3 && os.Args[1] == "hardened" {
-		syscall.Exit(hardened(os.Args[2]))
+	if len(os.Args) == 4 && os.Args[1] == "hardened" {
+		syscall.Exit(hardened(os.Args[2], os.Args[3]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "play" {
+		syscall.Exit(systemVaults[os.Args[2]](os.Args[3]))
 	}
 	lost = loseAnswer()
 	code := testproc.Run(m)
@@ -62,6 +65,9 @@ func printBus() int {
 	return 0
 }
 
+// systemVaults are the bad vaults of one system.
+var systemVaults = map[string]func(arg string) int{}
+
 // vaultProcess is Main with a scripted STS, or one of the ways to be a bad vault.
 func vaultProcess() int {
 	script := os.Getenv("BROKER_TEST_VAULT")
@@ -69,6 +75,9 @@ func vaultProcess() int {
 		return serve(os.Stdin, os.Stdout, newScriptedSTS, os.Stderr)
 	}
 	name, arg, _ := strings.Cut(script, "=")
+	if play := systemVaults[name]; play != nil {
+		return play(arg)
+	}
 	switch name {
 	case "main":
 		return Main(os.Stdin, os.Stdout)

@@ -153,7 +153,7 @@ func TestHardened(t *testing.T) {
 	data, err := os.ReadFile(testExe(t))
 	must(t, err)
 	must(t, os.WriteFile(exe, data, 0o755))
-	cmd := exec.Command(exe, "hardened", home+"/his/keyring")
+	cmd := exec.Command(exe, "hardened", home+"/his/keyring", "")
 	if os.Getuid() == 0 {
 		must(t, os.Chown(home+"/his", 65534, 65534))
 		cmd.SysProcAttr = asUser(65534)
@@ -164,13 +164,13 @@ func TestHardened(t *testing.T) {
 	}
 }
 
-// hardened is a hardened process with a Caller that starts the same program.
-func hardened(dir string) int {
+// hardened is a hardened process with a Caller that starts the same program, or another.
+func hardened(dir, exe string) int {
 	if err := harden.Process(); err != nil {
 		println(err.Error())
 		return 1
 	}
-	c := &Caller{Backend: func() string { return File }, Dir: dir, StateDir: dir + "-state"}
+	c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: dir, StateDir: dir + "-state"}
 	if err := c.Create(context.Background(), secret.New(testPassphrase)); err != nil {
 		println(err.Error())
 		return 1
