@@ -100,12 +100,18 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
 	fi
 
+# A program that its user may not read is not dumpable from its first instruction on: see docs/platforms.md. Only root can
+# install one for others: an owner may always read, or change the mode. It holds for packages too, whose files are
+# root's in the end (DESTDIR, as root or with fakeroot).
+mode := $(if $(filter 0,$(shell id -u)),711,755)
+
 install: build ## install broker, credproc and completion below PREFIX (/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin' \
 		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' \
 		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
 		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
-	install -m 755 bin/broker bin/credproc '$(DESTDIR)$(PREFIX)/bin'
+	install -m $(mode) bin/broker '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 bin/credproc '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 internal/cli/completion/broker.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker'
 	install -m 644 internal/cli/completion/broker.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker'
 	install -m 644 internal/cli/completion/broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish'
