@@ -110,7 +110,8 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 			t.Errorf(".ci/run does not run make %s", target)
 		}
 	}
-	tag, test := regexp.MustCompile(`(?m)^//go:build (.*)$`), regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(t \*testing\.T\)`)
+	tag := regexp.MustCompile(`(?m)^//go:build (.*)$`)
+	test := regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(t \*testing\.T\)`)
 	long := 0
 	err = filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -131,10 +132,10 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 				long++
 			}
 			if clients != strings.Contains(name, "Client") {
-				t.Errorf("%s: %s: a name has Client where the file has the tag clients, and nowhere else", path, name)
+				t.Errorf("%s: %s: names in a file with the tag clients have Client, others do not", path, name)
 			}
 			if soak != strings.HasPrefix(name, "TestSoak") {
-				t.Errorf("%s: %s: a name begins with TestSoak where the file has the tag soak, and nowhere else", path, name)
+				t.Errorf("%s: %s: only names in a file with the tag soak begin with TestSoak", path, name)
 			}
 		}
 		if call := "testing." + "Short()"; strings.Contains(string(src), call) {
@@ -464,7 +465,8 @@ func TestMakeTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build build-all vet-all demo test test-long check race bench fuzz soak test-clients deps-clients install clean") {
+	for _, target := range strings.Fields("help build build-all vet-all demo test test-long check race bench fuzz soak " +
+		"test-clients deps-clients install clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}

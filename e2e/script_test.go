@@ -18,7 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs testdata/script, and TestScriptsLong testdata/script/long. Beyond the commands of testscript there are:
+// TestScripts runs testdata/script, TestScriptsLong testdata/script/long. Beyond the commands of testscript there are:
 //
 //	sim [FLAG…]               starts the simulator; $STS is its URL, $CA its CA with --tls
 //	simstop                   ends it

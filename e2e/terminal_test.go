@@ -21,7 +21,8 @@ func TestScriptsLeaveTheTerminalAlone(t *testing.T) {
 	const typed = "typed by the person\n"
 	_, err = master.WriteString(typed)
 	must(t, err)
-	cmd := exec.Command("sh", "-c", `"$0" -test.v -test.run '^TestScripts$/^scripts$/^(add|sync)$'; exit $?`, os.Args[0])
+	const line = `"$0" -test.v -test.run '^TestScripts$/^scripts$/^(add|sync)$'; exit $?`
+	cmd := exec.Command("sh", "-c", line, os.Args[0])
 	cmd.Env = append(os.Environ(), "E2E_BINARIES="+binaries)
 	cmd.ExtraFiles = []*os.File{tty}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}

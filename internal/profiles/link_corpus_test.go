@@ -525,12 +525,16 @@ func FuzzLink(f *testing.F) {
 
 // TestLinkRandomFiles is FuzzLink with files that are put together of what such
 // files are made of.
-func TestLinkRandomFiles(t *testing.T) {
+func TestLinkRandomFiles(t *testing.T) { testRandomFiles(t, 500) }
+
+func TestLinkRandomFilesLong(t *testing.T) { testRandomFiles(t, 4_000) }
+
+func testRandomFiles(t *testing.T, seeds int) {
+	t.Helper()
 	lines := []string{"[profile a]", "[profile a]", "[profile b]", " [profile b]", "[profile c d]", "[default]", "[profile default]", "[a]", "[b]", "[default]", "[services x]", "[profile security]", "[security]",
 		"role_arn = arn:aws:iam::444455556666:role/x", "role_arn=arn:aws:iam::444455556666:role/y # c", "source_profile = security", "source_profile = security", "source_profile: a", "SOURCE_PROFILE=security ; d",
 		"mfa_serial = GAHT12345678", "external_id = abc", "duration_seconds = 900", "region = eu-west-1", "region =", "s3 =", "  max = 1", "\toutput = json", "  role_arn = arn:aws:iam::444455556666:role/z",
 		"# comment", "  ; comment", "", " ", "garbage", "credential_process = /old/credproc a", "credential_process = credproc b", "credential_process = other", "aws_session_token = x", "sso_session = x"}
-	const seeds = 4_000
 	changed := 0
 	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 7))

@@ -30,7 +30,8 @@ func play(how string) int {
 		}
 	}
 	// What is said on the terminal comes first, so that the terminal has it when the answer is there.
-	cmd := exec.Command("sh", "-c", `if { echo question >/dev/tty; } 2>/dev/null; then echo asked; else echo no terminal; fi
+	cmd := exec.Command("sh", "-c", `
+		if { echo question >/dev/tty; } 2>/dev/null; then echo asked; else echo no terminal; fi
 		kill -HUP $$; echo survived HUP`)
 	cmd.Stdout = os.Stdout
 	_ = cmd.Run()
