@@ -219,3 +219,21 @@ func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *La
 		}
 	}
 }
+
+// BenchmarkWatch is what each answer of a daemon costs for the look at the file: there is none, and one that is not locked.
+func BenchmarkWatch(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "lock.json")
+	if err := os.WriteFile(path+".open", []byte(`{"version":1,"locked":false}`), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for name, file := range map[string]string{"none": path, "unlocked": path + ".open"} {
+		b.Run(name, func(b *testing.B) {
+			w := NewWatch(file)
+			for b.Loop() {
+				if w.Locked() != "" {
+					b.Fatal("locked")
+				}
+			}
+		})
+	}
+}

@@ -335,8 +335,7 @@ func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credenti
 		case <-ctx.Done():
 			return
 		}
-		// Locked, it waits: what is found in the keyring after Unlock is refused by AWS again.
-		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID && !b.Locked() {
+		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID {
 			b.drop(ctx, plan.Source.Name)
 		}
 	}
