@@ -338,6 +338,14 @@ func FuzzDecode(f *testing.F) {
 // TestReadOnlyHome: to somebody who is not root a directory can be read-only.
 func TestReadOnlyHome(t *testing.T) {
 	if dir := os.Getenv("LATCH_DIR"); dir != "" {
+		// Root's home is closed, and nobody but root can lock there. One of ours that is closed is locked.
+		foreign, closed := filepath.Join(dir, "../root"), filepath.Join(dir, "../closed")
+		if reachable(foreign) != "" || reachable(closed) != closed || reachable(dir) != dir {
+			t.Errorf("reachable are %q, %q and %q", reachable(foreign), reachable(closed), reachable(dir))
+		}
+		if !Peek(filepath.Join(closed, "lock.json")) {
+			t.Error("a closed home of ours is not locked")
+		}
 		path := filepath.Join(dir, "lock.json")
 		l := New(path)
 		if err := l.Load(); err != nil || l.Locked() {
@@ -363,7 +371,8 @@ func TestReadOnlyHome(t *testing.T) {
 	program, err := os.ReadFile(self)
 	home := filepath.Join(dir, "home")
 	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "latch.test"), program, 0o755), os.Chmod(filepath.Join(dir, "latch.test"), 0o755),
-		os.Mkdir(home, 0o500), os.Chown(home, 65534, 65534)); err != nil {
+		os.Mkdir(home, 0o500), os.Chown(home, 65534, 65534), os.Mkdir(filepath.Join(dir, "root"), 0o700),
+		os.Mkdir(filepath.Join(dir, "closed"), 0), os.Chown(filepath.Join(dir, "closed"), 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(dir, "latch.test"), "-test.run=^TestReadOnlyHome$", "-test.v")

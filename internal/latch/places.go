@@ -1,6 +1,7 @@
 package latch
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/user"
@@ -9,6 +10,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/paths"
+	"broker/internal/system"
 )
 
 // Places are the files that can say that the broker is locked. If one does, or cannot be trusted, it is locked. All but
@@ -24,13 +26,28 @@ type Places struct {
 }
 
 // Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor the
-// system names a home, the file in the state directory is all there is.
+// system names a home that is open to us, the file in the state directory is all there is.
 func Find(state string) Places {
 	known := ""
 	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
 		known = filepath.Clean(u.HomeDir)
 	}
-	return places(paths.Home(), known, state)
+	return places(reachable(paths.Home()), reachable(known), state)
+}
+
+// reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container: nobody
+// who runs as we do can lock or unlock there. A home of ours that is closed counts, as locked.
+func reachable(home string) string {
+	if home == "" {
+		return ""
+	}
+	if _, err := os.Lstat(paths.LatchIn(paths.StateBelow(home))); !errors.Is(err, fs.ErrPermission) {
+		return home
+	}
+	if access, err := system.AccessOfPath(home); err != nil || !access.Ours {
+		return ""
+	}
+	return home
 }
 
 func places(home, known, state string) Places {
