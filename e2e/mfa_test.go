@@ -17,7 +17,7 @@ func TestAskedThroughPipes(t *testing.T) {
 	for _, how := range []string{"", "set -m; "} { // a script, and a shell with job control
 		h := seedless(t, "")
 		s := h.shell(t, "sh", "-c", how+`credproc product_prod_paul </dev/null 2>err | cat >out; echo ended`)
-		s.waits("MFA code for security (" + serial + "), asked by sh: ")
+		s.waits("MFA code for security (" + serial + "), sent to " + h.sim.url + ", asked by sh: ")
 		s.types(h.code(t, serial))
 		s.waits("ended")
 		if r := s.ends(); r.code != 0 {
@@ -428,7 +428,7 @@ func TestLoginAsks(t *testing.T) {
 	// None is answered before all three were asked for.
 	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":4,"times":-1}`))
 	s := h.shell(t, "broker", "login", "prod", "stage", "dev")
-	s.waits("MFA code for security (" + serial + "), asked by broker: ")
+	s.waits("MFA code for security (" + serial + "), sent to " + h.sim.url + ", asked by broker: ")
 	s.types(h.code(t, serial))
 	s.waits("security: logged in until ")
 	h.reaches(t, "AssumeRole", 3)

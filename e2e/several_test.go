@@ -47,7 +47,7 @@ func TestSeveralAskOnce(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	s := h.shell(t, "broker", "exec", "product_dev_paul", "product_prod_paul", "--", "sh", "-c", `grep -c ASIA "$AWS_SHARED_CREDENTIALS_FILE"`)
-	s.waits("MFA code for security (" + serial + "), asked by broker: ")
+	s.waits("MFA code for security (" + serial + "), sent to " + h.sim.url + ", asked by broker: ")
 	s.types(h.code(t, serial))
 	s.waits("2")
 	if r := s.ends(); r.code != 0 {

@@ -433,6 +433,14 @@ func TestLinkTakesOver(t *testing.T) {
 	}
 }
 
+// TestTrustWithinACommand: within exec --mode file, whose AWS files are copies, every profile counts as it does without.
+func TestTrustWithinACommand(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.ok(t, "broker", "exec", "--mode", "file", "product_prod_paul", "--", "sh", "-ec",
+		"broker explain product_dev_paul; broker explain product_prod_paul; credproc product_dev_paul >/dev/null")
+}
+
 // TestConfigCommand: each setting can be read and written by a command, with the check of the file.
 func TestConfigCommand(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
+	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/paths"
@@ -180,7 +181,7 @@ func none(c *cli.Context) error {
 }
 
 func (p *program) files() profiles.Files {
-	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS}
+	return daemon.Original(p.paths.Overlays(), profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS})
 }
 
 // set reads the files as they are now, and says on stderr what is wrong with them.

@@ -168,6 +168,8 @@ func (r *reading) keep(b *block, key string, s *setting, check check) string {
 	verdict := Decide(key, b.from.place)
 	err := check(s.value)
 	switch {
+	case verdict == Unread:
+		return ""
 	case verdict == Ignored:
 		r.warnings = append(r.warnings, Warning{o, fmt.Sprintf("%s does not count here; to take it over: %s", key, fault.Hintf("broker profiles link %s", b.name))})
 		return ""
