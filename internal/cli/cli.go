@@ -69,6 +69,8 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
+	files := daemon.Original(p.paths.Overlays(), p.files())
+	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client = client.Client{Paths: p.paths, Version: version.String(), Wait: patience}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -181,7 +183,7 @@ func none(c *cli.Context) error {
 }
 
 func (p *program) files() profiles.Files {
-	return daemon.Original(p.paths.Overlays(), profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS})
+	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS}
 }
 
 // set reads the files as they are now, and says on stderr what is wrong with them.

@@ -199,6 +199,9 @@ func TestBundles(t *testing.T) {
 	t.Setenv("SSL_CERT_FILE", "")
 	c := client(f)
 	wantFault(t, call(c, ""), fault.Network, "signed by an authority that this machine does not know")
+	if hint := fault.Of(call(c, "")).Hint; hint != "broker config set ca_bundle FILE" {
+		t.Errorf("the hint is %q", hint)
+	}
 	if err := call(c, ca.file); err != nil {
 		t.Errorf("ca_bundle: %v", err)
 	}
