@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-func init() { otherRoles["thief"] = thiefRole }
+func init() { otherRoles["fake STS"] = fakeSTSRole }
 
-// thiefRole listens on loopback as an endpoint of STS and writes down all that is sent to it: its address first, then
+// fakeSTSRole listens on loopback as an endpoint of STS and writes down all that is sent to it: its address first, then
 // the body of each request.
-func thiefRole() int {
+func fakeSTSRole() int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 1

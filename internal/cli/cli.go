@@ -183,7 +183,9 @@ func none(c *cli.Context) error {
 }
 
 func (p *program) files() profiles.Files {
-	return profiles.Files{Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS}
+	return profiles.Files{
+		Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS,
+	}
 }
 
 // set reads the files as they are now, and says on stderr what is wrong with them.

@@ -94,7 +94,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 		case errors.Is(err, vault.ErrExists):
 			again += " --overwrite"
 		case fault.Is(err, fault.Locked):
-			again = "broker unlock && " + again
+			again = fault.Hintf("broker unlock && %s", again)
 		}
 		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).WithHint("%s", again)
 	}
@@ -117,7 +117,7 @@ func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyri
 	}
 	left, err := ring.Clear(ctx, from, to)
 	if fault.Is(err, fault.Locked) {
-		again = "broker unlock && " + again
+		again = fault.Hintf("broker unlock && %s", again)
 	}
 	if err != nil {
 		return fault.New(fault.Of(err).Kind, "%s is in use, but the old keys in %s were not all deleted: %w", to, from, err).WithHint("%s", again)

@@ -134,7 +134,8 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			p.say("%s", fault.Line(line))
 		}
 		if !c.Bool("yes") {
-			if err := p.confirm(c.Context, "These lines do not count where they are. Take them over into the registry?"); err != nil {
+			const question = "These lines do not count where they are. Take them over into the registry?"
+			if err := p.confirm(c.Context, question); err != nil {
 				return err
 			}
 		}
@@ -147,7 +148,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			}
 		}
 	}
-	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	asked := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		next, out, err := plan(docs)
 		for _, line := range asksOf(out) {
 			if err == nil && !slices.Contains(asks, line) {
@@ -155,7 +156,8 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			}
 		}
 		return next, out, err
-	})
+	}
+	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, asked)
 	if err != nil {
 		return err
 	}

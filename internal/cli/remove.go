@@ -87,7 +87,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 		if err := sealed.write(ctx, left); err != nil {
 			return err
 		}
-		p.say("deleted the sealed copy of its key; broker import --undo does not write it into %s any more",
+		p.say("deleted the sealed copy of its key, which an undo of the import would have written into %s",
 			fault.Line(strings.Join(files, ", ")))
 	}
 	err = ring.with(ctx, func() error { return ring.Remove(ctx, name) })

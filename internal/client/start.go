@@ -104,11 +104,13 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 
 // notStarted is the error of a start that failed with these words: a line, and another one with a hint if there is one.
 func notStarted(words string) error {
-	line, hint, _ := strings.Cut(words, "\nhint: ")
-	if hint == "" || hint == "broker status" { // which asks the daemon
-		hint = "broker daemon"
+	line, said, _ := strings.Cut(words, "\nhint: ")
+	f := fault.New(fault.Unreachable, "cannot start the daemon: %s", line)
+	if said == "" || said == "broker status" { // which asks the daemon
+		return f.WithHint("broker daemon")
 	}
-	return fault.New(fault.Unreachable, "cannot start the daemon: %s", line).WithHint("%s", hint)
+	f.Hint = fault.Hint(said)
+	return f
 }
 
 // openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.

@@ -247,7 +247,8 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	from := min(max(c.req.Offset, 0), len(held))
 	for size := len(others); from < len(held); from++ {
 		h := held[from]
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID,
+			LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}

@@ -230,8 +230,8 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
 
 	case errors.As(err, &authority):
-		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine does not know; behind a proxy that "+
-			"inspects TLS, name the file with the proxy's root certificate", place)
+		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine "+
+			"does not know; behind a proxy that inspects TLS, name the file with the proxy's root certificate", place)
 		return f.WithHint("broker config set ca_bundle FILE"), false
 	case errors.As(err, &name):
 		return a.fault(fault.Network, nil, "do not trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false

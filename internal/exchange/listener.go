@@ -68,7 +68,7 @@ func checkListener(far net.Addr, allowed string) error {
 func Listener(ctx context.Context, endpoint string) string {
 	var listener string
 	dialer := &net.Dialer{Timeout: defaultTimeout / 10}
-	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -81,7 +81,8 @@ func Listener(ctx context.Context, endpoint string) string {
 			}
 		}
 		return nil, errors.New("nothing is sent")
-	}}
+	}
+	t := &http.Transport{DisableKeepAlives: true, DialContext: dial}
 	if req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil); err == nil && req.URL.Scheme == "http" {
 		if resp, err := t.RoundTrip(req); err == nil {
 			_ = resp.Body.Close()

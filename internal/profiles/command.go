@@ -3,6 +3,7 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +39,7 @@ func (s *Set) AbsoluteCommand(command string) (string, error) {
 		start := strings.Index(command, words[0])
 		command = command[:start] + program + command[start+len(words[0]):]
 	}
-	if err := system.TrustedProgram(program); err != nil {
+	if err := system.TrustedProgram(program); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("is not safe to run: %w", err)
 	}
 	return command, nil

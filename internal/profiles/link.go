@@ -347,7 +347,8 @@ func (l *linker) shadowed(p profile) error {
 func contradiction(p profile, chain Chain) error {
 	for _, key := range roleKeys {
 		theirs, ours := p.aws.text(key), p.own.text(key)
-		if theirs == "" || theirs == ours || key == keyMFAProcess && isAbsoluteOf(ours, theirs) || key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
+		if theirs == "" || theirs == ours || key == keyMFAProcess && isAbsoluteOf(ours, theirs) ||
+			key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
 			continue
 		}
 		return fault.New(fault.Config, "%s: profile %q has another %s here than in the registry (%s)", p.aws.origin(key), p.name, key, p.origin()).

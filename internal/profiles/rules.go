@@ -48,15 +48,20 @@ var Rules = []Rule{
 	{keyServices, inFiles(Taken, OnceTrusted, Rejected)},
 	{keySTSEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
 	{keySTSEndpoint, inFiles(Taken, Unread, Unread)},
+	{keyHTTPSProxy, inFiles(Taken, Unread, Unread)},
+	{keyNoProxy, inFiles(Taken, Unread, Unread)},
 	// Which certificates are trusted.
 	{keyCABundle, inFiles(Taken, Taken, Rejected)},
 	// What is run.
 	{keyMFAProcess, inFiles(Taken, Ignored, Ignored)},
 	{keyBrowser, inFiles(Taken, Unread, Unread)},
+	{keyPath, inFiles(Taken, Unread, Unread)},
 	{keyCatalog, inFiles(Taken, Unread, Unread)},
 	{keyCatalogPath, inFiles(Taken, Unread, Unread)},
 	// Which keyring holds the keys, and where sessions are written.
 	{keyKeyringBackend, inFiles(Taken, Unread, Unread)},
+	{keyGnuPGHome, inFiles(Taken, Unread, Unread)},
+	{keyPasswordStore, inFiles(Taken, Unread, Unread)},
 	{keyPublish, inFiles(Taken, Unread, Unread)},
 	// Which role of which account is assumed, and from which source.
 	{keyRoleARN, inFiles(Taken, Taken, OnceTrusted)},

@@ -147,7 +147,10 @@ func (s *Set) admit(t Trust, name string) (Chain, error) {
 		return t.Chain, nil
 	}
 	first := t.Claims[0]
-	what := map[bool]string{true: "is in effect only once you trust it", false: "or another part of it changed since you trusted it"}[state == Untrusted]
+	what := "is in effect only once you trust it"
+	if state == TrustChanged {
+		what = "or another part of it changed since you trusted it"
+	}
 	return Chain{}, fault.New(fault.NotConfirmed, "%s: %s of profile %q %s", first.Origin, first.Key, first.Profile, what).
 		WithHint("broker profiles trust %s", name)
 }
@@ -177,7 +180,8 @@ func (t Trust) digest() string {
 	c := t.Chain
 	field("trust 1", c.Profile, c.Source.Name)
 	for _, r := range c.Roles {
-		field("role", r.Profile, r.ARN, r.ExternalID, r.SessionName, r.Duration.String(), r.MFASerial, r.Endpoint.URL, r.Endpoint.CABundle)
+		field("role", r.Profile, r.ARN, r.ExternalID, r.SessionName, r.Duration.String(), r.MFASerial,
+			r.Endpoint.URL, r.Endpoint.CABundle)
 	}
 	for _, v := range t.Claims {
 		field("claim", v.Profile, v.Key, v.Text, v.Origin.File)

@@ -171,7 +171,9 @@ func (r *reading) keep(b *block, key string, s *setting, check check) string {
 	case verdict == Unread:
 		return ""
 	case verdict == Ignored:
-		r.warnings = append(r.warnings, Warning{o, fmt.Sprintf("%s does not count here; to take it over: %s", key, fault.Hintf("broker profiles link %s", b.name))})
+		text := fmt.Sprintf("%s does not count here; to take it over: %s", key,
+			fault.Hintf("broker profiles link %s", b.name))
+		r.warnings = append(r.warnings, Warning{o, text})
 		return ""
 	case verdict == Rejected:
 		err = rejected(o, key, b)
