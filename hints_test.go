@@ -15,12 +15,13 @@ import (
 // that fits its arguments and has none of them within quotes. That a format is a constant, and that no
 // string is taken for a hint, the compiler says; what it cannot see is looked for here.
 func TestHintsAreQuoted(t *testing.T) {
+	const programs = `(?:^|[:;,] )(?:broker|credproc|chmod|rm|mv|cp|env|sudo|systemctl|launchctl|icacls) `
 	var (
 		verbs   = regexp.MustCompile(`%%|%(\[\d+\])?.`)
 		known   = regexp.MustCompile(`^(%%|%s|%d)$`)
 		within  = regexp.MustCompile(`['"]%|%.['"]`)
-		command = regexp.MustCompile(`(?:^|[:;,] )(?:broker|credproc|chmod|rm|mv|cp|env|sudo|systemctl|launchctl|icacls) [a-z0-9-][^%]*%`)
-		joined  = regexp.MustCompile(`(?:^|[:;,] )(?:broker|credproc|chmod|rm|mv|cp|env|sudo|systemctl|launchctl|icacls) (?:.* )?$`)
+		command = regexp.MustCompile(programs + `[a-z0-9-][^%]*%`)
+		joined  = regexp.MustCompile(programs + `(?:.* )?$`)
 	)
 	// Hints that another process of Broker made come from the wire or a pipe, and are taken as they are. What
 	// icacls and chmod want is put together below the leaves, around a word that is quoted already.

@@ -93,7 +93,8 @@ func typed(t *testing.T, h *house, hints []string) {
 	}
 	const each = `for hint; do (eval "$hint") </dev/null; done`
 	for _, shell := range [][]string{
-		{"sh", "-c", each, "sh"}, {"dash", "-c", each, "dash"}, {"bash", "--norc", "-c", each, "bash"}, {"zsh", "-f", "-c", each, "zsh"},
+		{"sh", "-c", each, "sh"}, {"dash", "-c", each, "dash"},
+		{"bash", "--norc", "-c", each, "bash"}, {"zsh", "-f", "-c", each, "zsh"},
 		{"fish", "--no-config", "-c", "for hint in $argv; eval $hint; end"},
 	} {
 		program, err := exec.LookPath(shell[0])
@@ -107,10 +108,13 @@ func typed(t *testing.T, h *house, hints []string) {
 			dir := t.TempDir()
 			cmd := h.command(program, append(shell[1:len(shell):len(shell)], hints...)...)
 			cmd.Dir = dir
-			cmd.Env = []string{"PATH=" + stubs + ":" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CONFIG_HOME=/nowhere", "XDG_DATA_HOME=/nowhere", "XDG_CACHE_HOME=/nowhere", "LC_ALL=C.UTF-8"}
+			cmd.Env = []string{"PATH=" + stubs + ":" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8",
+				"XDG_CONFIG_HOME=/nowhere", "XDG_DATA_HOME=/nowhere", "XDG_CACHE_HOME=/nowhere"}
 			r := finish(cmd)
-			if strings.Contains(r.stderr, "syntax") || strings.Contains(r.stderr, "nterminated") || strings.Contains(r.stderr, "not balanced") {
-				t.Errorf("%s does not read a hint: %s", shell[0], r.stderr)
+			for _, complaint := range []string{"syntax", "nterminated", "not balanced"} {
+				if strings.Contains(r.stderr, complaint) {
+					t.Errorf("%s does not read a hint: %s", shell[0], r.stderr)
+				}
 			}
 			made, err := os.ReadDir(dir)
 			must(t, err)
@@ -135,20 +139,23 @@ func TestHostileProfiles(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	names := []string{
-		"x$(touch${IFS}hacked)", "x`touch hacked`y", "x; touch hacked;", "a|touch hacked", "a & touch hacked &", "it's; touch hacked; '", `\'; touch hacked; '\`,
-		`\\'; touch hacked; '\\`, `"; touch hacked; "`, "x > hacked", "=ls", "%self", "<b>bold</b> &amp; %n%d{}", "$HOME", "~", "-x", "--yes", "a\ufe0fb", "a\u3164b",
+		"x$(touch${IFS}hacked)", "x`touch hacked`y", "x; touch hacked;", "a|touch hacked", "a & touch hacked &", "it's; touch hacked; '",
+		`\'; touch hacked; '\`, `\\'; touch hacked; '\\`, `"; touch hacked; "`, "x > hacked", "=ls", "%self",
+		"<b>bold</b> &amp; %n%d{}", "$HOME", "~", "-x", "--yes", "a\ufe0fb", "a\u3164b",
 	}
 	var config strings.Builder
 	for _, name := range names {
-		fmt.Fprintf(&config, "[profile %s]\nrole_arn = arn:aws:iam::444455556666:role/nobody\nsource_profile = security\n\n", name)
+		fmt.Fprintf(&config, "[profile %s]\nrole_arn = arn:aws:iam::444455556666:role/nobody\n", name)
+		config.WriteString("source_profile = security\n\n")
 	}
 	must(t, h.write(h.awsConfig(), demoConfig+config.String()))
 	var hints []string
 	known := 0
 	for _, name := range names {
 		for _, args := range [][]string{
-			{"credproc", "--profile", name}, {"broker", "exec", "--min-ttl", "100h", "--", "true"}, {"broker", "explain"}, {"broker", "publish"},
-			{"broker", "profiles", "show"}, {"broker", "profiles", "link"}, {"broker", "login"}, {"broker", "console", "--print"}, {"broker", "exec", "--mode", "server", "--", "true"},
+			{"credproc", "--profile", name}, {"broker", "explain"}, {"broker", "publish"}, {"broker", "profiles", "show"},
+			{"broker", "profiles", "link"}, {"broker", "login"}, {"broker", "console", "--print"},
+			{"broker", "exec", "--min-ttl", "100h", "--", "true"}, {"broker", "exec", "--mode", "server", "--", "true"},
 		} {
 			if args[0] == "broker" {
 				at := slices.Index(args, "--")
@@ -170,7 +177,9 @@ func TestHostileProfiles(t *testing.T) {
 	if known < 2*len(names) {
 		t.Errorf("only %d of the names are known: the test is void", known)
 	}
-	for _, args := range [][]string{{"status"}, {"profiles", "list"}, {"profiles", "list", "--json"}, {"status", "--json"}, {"explain", "--json", names[0]}} {
+	for _, args := range [][]string{
+		{"status"}, {"status", "--json"}, {"profiles", "list"}, {"profiles", "list", "--json"}, {"explain", "--json", names[0]},
+	} {
 		r := h.run("broker", args...)
 		harmless(t, args, r)
 	}

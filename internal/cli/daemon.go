@@ -192,7 +192,8 @@ func remind(log *slog.Logger) func(source string, end time.Time) {
 			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
 		log.Info("session ends soon", "source", source, "ends", end)
 		// Its text may have markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
-		notify := child.Command{Program: "notify-send", Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}, Env: os.Environ()}
+		notify := child.Command{Program: "notify-send", Env: os.Environ(),
+			Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}}
 		if runtime.GOOS == "darwin" {
 			// The text is not part of the script, so that nothing in it can be one.
 			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),

@@ -264,7 +264,9 @@ func BenchmarkFlood(b *testing.B) {
 			}
 			flood := exec.Command(self, "play-flood", host, strconv.Itoa(rate))
 			flood.Dir = "/"
-			flood.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
+			flood.SysProcAttr = &syscall.SysProcAttr{
+				Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL,
+			}
 			out, err := flood.StdoutPipe()
 			if err != nil {
 				b.Fatal(err)
@@ -272,7 +274,7 @@ func BenchmarkFlood(b *testing.B) {
 			if err := flood.Start(); err != nil {
 				b.Fatal(err)
 			}
-			// It says that it has been going on for some seconds, by when its first connections have left what they leave.
+			// It answers after ten seconds, when its first connections have left what they leave.
 			line := make([]byte, 100)
 			n, err := out.Read(line)
 			if err != nil {
@@ -311,8 +313,8 @@ func shared(b *testing.B) string {
 	return dir
 }
 
-// playFlood connects so many times a second until it is killed, as fast as it can if rate is 0, and says after ten seconds
-// how often it did.
+// playFlood connects rate times a second until it is killed, as fast as it can if rate is 0. After ten seconds it
+// prints how often it did so each second.
 func playFlood(host string, rate int) {
 	var done atomic.Int64
 	connect := func() {

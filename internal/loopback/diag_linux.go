@@ -32,8 +32,8 @@ type socket struct {
 // where there is no such socket.
 var works atomic.Bool
 
-// ask returns the socket that a packet of loopback from peer to local would go to: the one end of a connection, or one that
-// listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
+// ask returns the socket that a packet of loopback from peer to local would go to: the one end of a connection,
+// or one that listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
 func ask(local, peer netip.AddrPort) (socket, error) {
 	if !works.Load() {
 		if err := probe(); err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxLookups is how many connections may wait for the answer whose they are. The next is accepted when one of
-	// them has it: a flood fills the kernel's queue of connections, and not our descriptors.
+	// maxLookups is how many connections may wait to be looked up. The next one is accepted when one of
+	// them is done: a flood fills the kernel's queue of connections, and not our descriptors.
 	maxLookups = 64
 	// acceptPause is the pause after a failure to accept, such as too many open files.
 	acceptPause = 5 * time.Millisecond
@@ -25,7 +25,7 @@ type Listener struct {
 
 // Listen takes connections from a listener of loopback until that is closed. Each goes to admit with what OwnerOf
 // says of it, several at a time: those admitted come out of Accept, all others are reset before a byte
-// of them is read. No connection waits for the answer of another.
+// of them is read. No connection waits for the answer of another, unless 64 wait already.
 func Listen(l net.Listener, admit func(uid int, err error) bool) *Listener {
 	own := &Listener{Listener: l, admit: admit, admitted: make(chan net.Conn)}
 	go own.run()

@@ -1,5 +1,5 @@
-// Package loopback owns the question whose a socket of loopback is: any user of the machine can connect to
-// 127.0.0.1, and listen there. It refuses to guess.
+// Package loopback owns the question which user holds a socket on loopback: any user of the machine can connect
+// to 127.0.0.1, and listen there. It refuses to guess.
 package loopback
 
 import (
@@ -11,10 +11,10 @@ import (
 // ErrNobody says that no user is known to hold the socket.
 var ErrNobody = errors.New("nobody is known to own the socket")
 
-// OwnerOf returns the uid of the user who holds the other end of a connection over loopback, in time that
-// does not grow with the number of sockets of the machine, where the kernel allows that. On Windows our own uid is that of
+// OwnerOf returns the uid of the user who holds the other end of a connection over loopback. Where Linux has
+// sock_diag, the time it takes does not grow with the number of sockets. On Windows our own uid is that of
 // os.Getuid, -1, and all others are ErrNobody. A socket that its program has closed is nobody's: the kernel
-// calls those root's. The error is ErrNobody, or errors.ErrUnsupported where the system does not tell.
+// says that those are root's. The error is ErrNobody, or errors.ErrUnsupported where the system does not tell.
 func OwnerOf(conn *net.TCPConn) (uid int, err error) {
 	remote, ok := addrPort(conn.RemoteAddr())
 	local, ok2 := addrPort(conn.LocalAddr())

@@ -123,7 +123,8 @@ func listenerInTable(at netip.AddrPort) (int, error) {
 			continue
 		}
 		all := map[int]bool{}
-		any4, any6 := netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()), netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
+		any4 := netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())
+		any6 := netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
 		keys := []string{inTable6(at), inTable6(any6)}
 		if at.Addr().Is4() {
 			keys = append(keys, inTable(at), inTable(any4), inTable6(any4))
