@@ -65,9 +65,9 @@ func TestKeyringPassphraseStaysOut(t *testing.T) {
 	}
 }
 
-// TestOlderClientUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same, and
+// TestOlderProgramUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same, and
 // what the daemon keeps is the key.
-func TestOlderClientUnlocks(t *testing.T) {
+func TestOlderProgramUnlocks(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	if pid := h.daemonProcess(); pid != 0 {

@@ -178,7 +178,7 @@ func (l *Log) gapLocked() error {
 func (l *Log) writeLocked(e Event) error {
 	e.Time = l.now().UTC().Truncate(time.Millisecond)
 	for _, text := range []*string{
-		&e.Profile, &e.Source, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
+		&e.Profile, &e.Source, &e.STSEndpoint, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
 	} {
 		*text = fault.Line(*text)
 	}

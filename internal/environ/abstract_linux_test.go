@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"broker/internal/testproc"
 )
 
 // TestMain also plays another user, who listens on an abstract socket.
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Run(m))
 }
 
 // TestAbstractBus: an abstract socket has no owner; who listens there has to be us.

@@ -144,6 +144,20 @@ func LeftOut() []string {
 // Reason is why a variable is not taken from a shell, or what to do instead; empty where nobody would miss it.
 func Reason(name string) string { return cmp.Or(ofUnit[name].reason, refused[name]) }
 
+// Weighty lists the variables that redirect something, and says of each whether a shell and whether a service unit may
+// set it.
+func Weighty() map[string]struct{ Shell, Unit bool } {
+	list := map[string]struct{ Shell, Unit bool }{}
+	for name := range ofUnit {
+		list[name] = struct{ Shell, Unit bool }{false, true}
+	}
+	for name := range refused {
+		_, ok := kept[name]
+		list[name] = struct{ Shell, Unit bool }{ok, ok}
+	}
+	return list
+}
+
 // Usable reports whether a variable of a window's environment may come from the shell of a client.
 func Usable(name, value string) bool {
 	rule, ok := kept[name]

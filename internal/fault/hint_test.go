@@ -8,7 +8,12 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"broker/internal/testproc"
 )
+
+// The tests start no program that could ask on a terminal.
+func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
 // shells read a hint. The options of zsh give characters a meaning that they do not have without.
 var shells = [][]string{

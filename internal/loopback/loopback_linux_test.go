@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"broker/internal/testproc"
 )
 
 // The test binary also plays another user: it listens or connects as it is told, says so, and waits.
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 	what, address, _ := strings.Cut(os.Getenv("LOOPBACK_TEST_PLAY"), " ")
 	switch what {
 	case "":
-		os.Exit(m.Run())
+		os.Exit(testproc.Run(m))
 	case "connect":
 		conn, err := net.Dial("tcp", address)
 		if err != nil {

@@ -12,8 +12,8 @@ const (
 	InRegistry  Place = iota
 	InDefault         // a default AWS file
 	InOther           // any other AWS file
-	FromClient        // the environment of the program that asks
-	FromDaemon        // the environment of the daemon, which is that of its service unit if it has one
+	FromShell         // the environment of a program that asks the daemon, or that starts it
+	FromUnit          // the environment of the daemon's service unit
 	countPlaces int   = iota
 )
 
@@ -73,29 +73,43 @@ var Rules = []Rule{
 	// A helper of others is never run. Ours makes a name stand for another profile.
 	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},
 
-	// Which files are read. The daemon reads its own registry alone, whatever a client names.
+	// Which files are read. A daemon reads its own registry alone, whatever a client names, and one whose registry, state
+	// or keyring directory is not the default one has a socket of its own.
 	{"AWS_CONFIG_FILE", environment(Taken, Taken)},
 	{"AWS_SHARED_CREDENTIALS_FILE", environment(Taken, Taken)},
-	{"BROKER_CONFIG", environment(Unread, Taken)},
-	{"BROKER_KEYRING_DIR", environment(Unread, Taken)},
-	{"BROKER_KEYRING_PASSPHRASE_FILE", environment(Unread, Taken)},
-	{"BROKER_STATE_DIR", environment(Unread, Taken)},
+	{"BROKER_CONFIG", environment(Taken, Taken)},
+	{"BROKER_KEYRING_DIR", environment(Taken, Taken)},
+	{"BROKER_KEYRING_PASSPHRASE_FILE", environment(Taken, Taken)},
+	{"BROKER_STATE_DIR", environment(Taken, Taken)},
 	{"BROKER_RUNTIME_DIR", environment(Taken, Taken)},
 	{"BROKER_SOCKET", environment(Taken, Taken)},
 	{"HOME", environment(Taken, Taken)},
-	{"XDG_CONFIG_HOME", environment(Unread, Taken)},
-	{"XDG_DATA_HOME", environment(Unread, Taken)},
+	{"XDG_CONFIG_HOME", environment(Taken, Taken)},
+	{"XDG_DATA_HOME", environment(Taken, Taken)},
 	{"XDG_STATE_HOME", environment(Taken, Taken)},
 	{"XDG_RUNTIME_DIR", environment(Taken, Taken)},
-	// How calls travel, and what is run.
-	{"AWS_CA_BUNDLE", environment(Unread, Taken)},
-	{"HTTPS_PROXY", environment(Unread, Taken)},
-	{"HTTP_PROXY", environment(Unread, Taken)},
-	{"NO_PROXY", environment(Unread, Taken)},
-	{"PATH", environment(Unread, Taken)},
+	{"PASSWORD_STORE_DIR", environment(Ignored, Taken)},
+	{"GNUPGHOME", environment(Ignored, Taken)},
+	// How calls travel, and whom they trust.
+	{"HTTPS_PROXY", environment(Ignored, Taken)},
+	{"NO_PROXY", environment(Ignored, Taken)},
+	{"AWS_CA_BUNDLE", environment(Ignored, Taken)},
+	{"SSL_CERT_FILE", environment(Ignored, Taken)},
+	{"SSL_CERT_DIR", environment(Ignored, Taken)},
+	// What is run, and whom a window or a keyring is asked of. PATH is built.
+	{"PATH", environment(Unread, Unread)},
 	{"BROWSER", environment(Taken, Unread)},
-	{"PASSWORD_STORE_DIR", environment(Unread, Taken)},
-	{"PASSWORD_STORE_KEY", environment(Unread, Taken)},
+	{"DBUS_SESSION_BUS_ADDRESS", environment(Taken, Taken)},
+	{"DBUS_SYSTEM_BUS_ADDRESS", environment(Ignored, Taken)},
+	{"DISPLAY", environment(Taken, Taken)},
+	{"WAYLAND_DISPLAY", environment(Taken, Taken)},
+	{"XAUTHORITY", environment(Taken, Taken)},
+	{"LD_PRELOAD", environment(Ignored, Ignored)},
+	{"LD_LIBRARY_PATH", environment(Ignored, Ignored)},
+	{"LD_AUDIT", environment(Ignored, Ignored)},
+	{"DYLD_INSERT_LIBRARIES", environment(Ignored, Ignored)},
+	{"GODEBUG", environment(Ignored, Ignored)},
+	{"SSLKEYLOGFILE", environment(Ignored, Ignored)},
 	// The sockets that a service manager hands over.
 	{"LISTEN_FDS", environment(Unread, Taken)},
 	{"LISTEN_PID", environment(Unread, Taken)},
@@ -105,8 +119,8 @@ func inFiles(registry, standard, other Decision) [countPlaces]Decision {
 	return [countPlaces]Decision{InRegistry: registry, InDefault: standard, InOther: other}
 }
 
-func environment(client, daemon Decision) [countPlaces]Decision {
-	return [countPlaces]Decision{FromClient: client, FromDaemon: daemon}
+func environment(shell, unit Decision) [countPlaces]Decision {
+	return [countPlaces]Decision{FromShell: shell, FromUnit: unit}
 }
 
 // harmless are the keys that redirect nothing: they choose between AWS's own hosts, describe, or make a profile one

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"broker/internal/environ"
 	"broker/internal/fault"
 )
 
@@ -92,6 +93,31 @@ func TestEachVariableHasARule(t *testing.T) {
 var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "BROKER_PROFILE", "BROKER_EXPIRATION",
 	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
 
+// TestRulesOfEnvironment: the table says of each variable that redirects something what the builder of the daemon's
+// environment does with it. The AWS files are the exception: a request names its own.
+func TestRulesOfEnvironment(t *testing.T) {
+	weighty := environ.Weighty()
+	if len(weighty) < 15 {
+		t.Fatalf("%d variables: the test is void", len(weighty))
+	}
+	for name, from := range weighty {
+		rule := ruleByName[name]
+		if rule == nil {
+			t.Errorf("%s has no row", name)
+			continue
+		}
+		if strings.HasPrefix(name, "AWS_") && name != "AWS_CA_BUNDLE" {
+			continue
+		}
+		if got := rule.In[FromShell] == Taken; got != from.Shell {
+			t.Errorf("%s: the table says of a shell %v", name, rule.In[FromShell])
+		}
+		if got := rule.In[FromUnit] == Taken; got != from.Unit {
+			t.Errorf("%s: the table says of a unit %v", name, rule.In[FromUnit])
+		}
+	}
+}
+
 // TestRulesAreDocumented: docs/configuration.md has the rows of Rules, in their order, with the same words.
 func TestRulesAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")
@@ -147,6 +173,8 @@ func TestWalkRules(t *testing.T) {
 			keySessionName: "role_session_name = paul\n", keyDuration: "duration_seconds = 900\n", keyRoleARN: "\n", keySourceProfile: "\n",
 			keyBrowser: "browser = /bin/evil\n", keyPublish: "publish = true\n", keyKeyringBackend: "keyring_backend = evil\n",
 			keyCatalog: "catalog = evil\n", keyCatalogPath: "catalog_path = evil\n", keySTSEndpoint: "sts_endpoint = https://evil.example\n",
+			keyHTTPSProxy: "https_proxy = http://evil.example\n", keyNoProxy: "no_proxy = evil.example\n", keyPath: "path = /evil\n",
+			keyGnuPGHome: "gnupg_home = /evil\n", keyPasswordStore: "password_store_dir = /evil\n",
 			keyCredentialProcess: "-",
 		}[rule.Name]
 		if line == "" {

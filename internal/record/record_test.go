@@ -19,7 +19,11 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/system"
+	"broker/internal/testproc"
 )
+
+// The tests start no program that could ask on a terminal.
+func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
 const nobody = 65534
 

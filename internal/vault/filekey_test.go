@@ -626,9 +626,9 @@ func BenchmarkGuess(b *testing.B) {
 	b.ReportMetric(float64(b.N)/key.Seconds(), "new-guesses/s")
 }
 
-// TestResealKilled kills the process that seals an old keyring with a key at each system call that changes a file. At any
+// TestResealKilledLong kills the process that seals an old keyring with a key at each system call that changes a file. At any
 // moment the passphrase opens every key, also for a program that cannot write, and the next one ends the work.
-func TestResealKilled(t *testing.T) {
+func TestResealKilledLong(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -637,9 +637,6 @@ func TestResealKilled(t *testing.T) {
 		t.Skip("NOT TESTED: strace is not installed")
 	}
 	calls := []string{"/^rename", "/^unlink", "mkdirat", "write", "fsync", "fchmodat"}
-	if testing.Short() {
-		calls = calls[:1]
-	}
 	stages := map[string]int{}
 	for _, call := range calls {
 		for when, ended := 1, false; !ended; when++ {

@@ -132,7 +132,7 @@ func passIsLocked() error {
 
 // recipients are the keys that pass encrypts our folder to.
 func (r *passRing) recipients() ([]string, error) {
-	text := strings.ReplaceAll(os.Getenv("PASSWORD_STORE_KEY"), " ", "\n")
+	var text string
 	for _, dir := range []string{filepath.Join(r.dir, passFolder), r.dir} {
 		if text != "" {
 			break
