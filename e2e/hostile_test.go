@@ -202,6 +202,7 @@ func TestHostileCaller(t *testing.T) {
 	credproc, err := os.ReadFile(filepath.Join(h.bin, "credproc"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "c\u009b\u202e"), credproc, 0o755))
+	h.credentials(t, "product_prod_paul") // that copy of credproc has no broker beside it to start
 	for _, script := range []string{`"$0" product_prod_paul; true`, `"$0" nobody; true`, `"$0" product_dev_paul; true`} {
 		harmless(t, []string{script}, h.run(filepath.Join(dir, name), "-c", script, filepath.Join(dir, "c\u009b\u202e")))
 	}

@@ -429,7 +429,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	}
 	harmless := map[string][]string{
 		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {}, "completion": {"bash"},
-		"keyring list": {}, "profiles list": {}, "profiles show": {prod}, "profiles link": {"--all", "--dry-run"},
+		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "profiles list": {}, "profiles show": {prod}, "profiles link": {"--all", "--dry-run"},
 		"service status": {},
 		// With nothing to run: they would ask, wait or leave something behind.
 		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil, "profiles sync": nil,

@@ -49,7 +49,7 @@ func (h *house) thief(t *testing.T, uid uint32) (url string, stolen func() strin
 	must(t, os.WriteFile(out, nil, 0o600))
 	must(t, os.Chown(out, int(uid), int(uid)))
 	reachable(t, filepath.Dir(out))
-	cmd := other(t, uid, "thief", "E2E_OUT="+out)
+	cmd := other(t, uid, "fake STS", "E2E_OUT="+out)
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()

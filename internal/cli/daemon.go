@@ -85,7 +85,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	system.Umask(0o077)
 	state, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
-		return fault.New(fault.Failed, "use the state directory: %w", err).WithHint("%s", hintOf(err))
+		return fault.New(fault.Unreachable, "use the state directory: %w", err).WithHint("%s", hintOf(err))
 	}
 	defer func() { _ = state.Close() }()
 	logs := p.stderr

@@ -35,6 +35,9 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	case err == nil:
 		return conn, nil
 	case !errors.Is(err, dial.ErrNobody):
+		if _, err := environ.CheckOwners(); err != nil {
+			return nil, err
+		}
 		err = record.Blame(filepath.Dir(c.Paths.Socket), err)
 		f := fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
 		if errors.Is(err, record.ErrRefused) {
