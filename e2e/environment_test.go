@@ -129,7 +129,10 @@ func TestShellLendsNoRegistry(t *testing.T) {
 				value = evil
 			}
 			env := []string{variable + "=" + value}
-			h.in(env, "credproc", "product_prod_paul")
+			r := h.in(env, "credproc", "product_prod_paul")
+			if r.code != 8 || !strings.Contains(r.stderr, "hint: env -u BROKER_CONFIG -u XDG_CONFIG_HOME broker config set registry "+file) {
+				t.Errorf("a registry that nobody named: %v", r)
+			}
 			t.Cleanup(func() {
 				h.in(env, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
 			})
@@ -141,9 +144,13 @@ func TestShellLendsNoRegistry(t *testing.T) {
 					t.Errorf("served %s, want %s", last.RoleARN, want)
 				}
 			}
-			served(devRole)
 			h.ok(t, "credproc", "product_prod_paul")
 			served(prodRole)
+			h.ok(t, "broker", "config", "set", "registry", file)
+			if r := h.in(env, "credproc", "product_prod_paul"); r.code != 0 {
+				t.Errorf("a registry that was named: %v", r)
+			}
+			served(devRole)
 		})
 	}
 }

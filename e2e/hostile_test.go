@@ -54,7 +54,7 @@ func TestHostileNamesLong(t *testing.T) {
 			t.Errorf("made or changed: %s", line)
 		}
 	}
-	typed(t, h, hints)
+	typeHints(t, h, hints)
 }
 
 // harmless: whatever a name is, a terminal shows it and does not obey it.
@@ -77,9 +77,9 @@ func hintsIn(stderr string) (hints []string) {
 	return hints
 }
 
-// typed has each shell run what hints say, in an empty directory, where our programs and those that hints
+// typeHints has each shell run what hints say, in an empty directory, where our programs and those that hints
 // name do nothing: what is there afterwards, a name has brought about.
-func typed(t *testing.T, h *house, hints []string) {
+func typeHints(t *testing.T, h *house, hints []string) {
 	t.Helper()
 	slices.Sort(hints)
 	hints = slices.Compact(hints)
@@ -183,7 +183,7 @@ func TestHostileProfiles(t *testing.T) {
 		r := h.run("broker", args...)
 		harmless(t, args, r)
 	}
-	typed(t, h, hints)
+	typeHints(t, h, hints)
 }
 
 // TestHostileCaller: a program's name and path do not reach a terminal by the audit log, the daemon's log or the

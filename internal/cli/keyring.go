@@ -18,7 +18,7 @@ import (
 // they start the vault themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
 	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State, Route: p.route, Env: p.vaultEnv,
-		Notice: func(_, line string) { p.warn([]string{line}) }}
+		Admit: p.admitRegistry, Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 
 // keyring is the vault as a command uses it.

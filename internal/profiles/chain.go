@@ -125,6 +125,7 @@ type Settings struct {
 	HTTPSProxy      string        // URL of the proxy for calls to AWS, with a password if it needs one; "" means none
 	NoProxy         string        // hosts that are reached without it, as curl has it
 	CABundle        string        // file with the CAs that are trusted for AWS, absolute; "" means the system's
+	Registries      []string      // other registries that may use the keyring of this home, absolute
 	Path            []string      // directories of programs beside the system's, absolute
 	// GnuPGHome and PasswordStoreDir are where gpg and pass keep what is theirs, absolute; "" means their defaults.
 	GnuPGHome, PasswordStoreDir string

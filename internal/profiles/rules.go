@@ -56,6 +56,7 @@ var Rules = []Rule{
 	{keyMFAProcess, inFiles(Taken, Ignored, Ignored)},
 	{keyBrowser, inFiles(Taken, Unread, Unread)},
 	{keyPath, inFiles(Taken, Unread, Unread)},
+	{keyRegistry, inFiles(Taken, Unread, Unread)},
 	{keyCatalog, inFiles(Taken, Unread, Unread)},
 	{keyCatalogPath, inFiles(Taken, Unread, Unread)},
 	// Which keyring holds the keys, and where sessions are written.

@@ -173,7 +173,7 @@ func TestWalkRules(t *testing.T) {
 			keySessionName: "role_session_name = paul\n", keyDuration: "duration_seconds = 900\n", keyRoleARN: "\n", keySourceProfile: "\n",
 			keyBrowser: "browser = /bin/evil\n", keyPublish: "publish = true\n", keyKeyringBackend: "keyring_backend = evil\n",
 			keyCatalog: "catalog = evil\n", keyCatalogPath: "catalog_path = evil\n", keySTSEndpoint: "sts_endpoint = https://evil.example\n",
-			keyHTTPSProxy: "https_proxy = http://evil.example\n", keyNoProxy: "no_proxy = evil.example\n", keyPath: "path = /evil\n",
+			keyHTTPSProxy: "https_proxy = http://evil.example\n", keyNoProxy: "no_proxy = evil.example\n", keyPath: "path = /evil\n", keyRegistry: "registry = /evil\n",
 			keyGnuPGHome: "gnupg_home = /evil\n", keyPasswordStore: "password_store_dir = /evil\n",
 			keyCredentialProcess: "-",
 		}[rule.Name]

@@ -87,6 +87,10 @@ var settingKeys = []settingKey{
 		s.CABundle = expandHome(v)
 		return checkHomePath(v)
 	}},
+	{name: keyRegistry, read: func(s *Settings, v string) (err error) {
+		s.Registries, err = directories(v)
+		return err
+	}},
 	{name: keyPath, read: func(s *Settings, v string) (err error) {
 		s.Path, err = directories(v)
 		return err
@@ -210,7 +214,7 @@ func checkProxy(s string) error {
 	return nil
 }
 
-// directories reads a list such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are used.
+// directories reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are used.
 func directories(s string) ([]string, error) {
 	var list []string
 	for _, dir := range filepath.SplitList(s) {

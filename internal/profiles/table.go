@@ -60,6 +60,7 @@ const (
 	keyHTTPSProxy      = "https_proxy"
 	keyNoProxy         = "no_proxy"
 	keyPath            = "path"
+	keyRegistry        = "registry"
 	keyGnuPGHome       = "gnupg_home"
 	keyPasswordStore   = "password_store_dir"
 )

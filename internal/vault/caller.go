@@ -61,6 +61,9 @@ type Caller struct {
 	Dir string
 	// StateDir is where the ledger of used codes is, absolute.
 	StateDir string
+	// Admit, if not nil, may refuse the use of a keyring, a backend of Backends, before a process is started that
+	// reads or changes an item of it or signs.
+	Admit func(backend string) error
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
@@ -278,6 +281,11 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if q.Backend == "" {
 		var err error
 		if q.Backend, err = c.InUse(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if c.Admit != nil && !whileLocked[q.Op] {
+		if err := c.Admit(q.Backend); err != nil {
 			return nil, err
 		}
 	}
