@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -529,5 +530,46 @@ func TestCommandsInDocsAreRun(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestProofsExist: each test that SECURITY.md or a page of docs names is there. A name that ends in "…" begins others.
+func TestProofsExist(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources strings.Builder
+	err = filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			text, rerr := os.ReadFile(path)
+			sources.Write(text)
+			return rerr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z][A-Za-z]*…?`)
+	found := 0
+	for _, page := range append(pages, "SECURITY.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range named.FindAllString(string(text), -1) {
+			found++
+			start, open := strings.CutSuffix(name, "…")
+			if !open {
+				start += "("
+			}
+			if !strings.Contains(sources.String(), "\nfunc "+start) {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d names were found: the test is void", found)
 	}
 }
