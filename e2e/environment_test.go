@@ -98,7 +98,7 @@ func TestShellLendsNoProxy(t *testing.T) {
 	withPassword := strings.Replace(p.url, "http://", "http://paul:proxy-password@", 1)
 	hostile := []string{"HTTPS_PROXY=" + withPassword, "https_proxy=" + withPassword, "AWS_CA_BUNDLE=" + p.ca, "SSL_CERT_FILE=" + p.ca}
 	r := h.in(hostile, "credproc", "product_prod_paul")
-	if r.code == 0 || !strings.Contains(r.stderr, "your shell has HTTPS_PROXY, the daemon uses none") ||
+	if r.code == 0 || !strings.Contains(r.stderr, "your shell has HTTPS_PROXY, Broker uses none") ||
 		!strings.Contains(r.stderr, "\nhint: broker config set https_proxy ") || strings.Contains(r.stderr, "proxy-password") {
 		t.Errorf("in that shell: %v", r)
 	}

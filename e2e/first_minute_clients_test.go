@@ -60,6 +60,7 @@ func TestClientsFirstMinute(t *testing.T) {
 	shown := strings.ReplaceAll(s.shown(), "\r", "")
 	for _, r := range []struct{ pattern, with string }{
 		{`\x1b\[\?2004[hl]`, ""}, {regexp.QuoteMeta(h.home), "~"}, {code, "123456"}, {`paul@[\w.-]+|root@[\w.-]+`, "paul@laptop"},
+		{`, sent to http://127\.0\.0\.1:\d+`, ""}, // the simulator
 		{`(?m)[ \t]+$`, ""},
 	} {
 		shown = regexp.MustCompile(r.pattern).ReplaceAllString(shown, r.with)

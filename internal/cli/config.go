@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 )
@@ -77,8 +78,16 @@ func (p *program) configSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p.say("%s = %s", key, fault.Line(args[1]))
+	p.say("%s = %s", key, fault.Line(shownSetting(key, args[1])))
 	return nil
+}
+
+// shownSetting is the value of a setting without the password that the URL of a proxy may hold. `config get` prints it whole.
+func shownSetting(key, value string) string {
+	if key == "https_proxy" {
+		return client.WithoutPassword(value)
+	}
+	return value
 }
 
 // settingJSON is one setting in `broker config list --json`.
@@ -99,7 +108,7 @@ func (p *program) configList(c *cli.Context) error {
 	}
 	out := []settingJSON{}
 	for _, s := range set.AllSettings() {
-		one := settingJSON{Key: s.Key, Value: s.Value, Default: s.Default}
+		one := settingJSON{Key: s.Key, Value: shownSetting(s.Key, s.Value), Default: s.Default}
 		if s.Value != "" {
 			one.Origin = s.Origin.String()
 		}

@@ -85,14 +85,14 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	system.Umask(0o077)
 	state, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
-		return fault.New(fault.Unreachable, "use the state directory: %w", err).WithHint("%s", hintOf(err))
+		return fault.New(fault.Unreachable, "use the state directory: %w", err).WithHint("%s", fault.Of(err).Hint)
 	}
 	defer func() { _ = state.Close() }()
 	logs := p.stderr
 	if background {
 		file, err := openLog(state, filepath.Base(p.paths.Log()))
 		if err != nil {
-			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", hintOf(err))
+			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", fault.Of(err).Hint)
 		}
 		defer func() { _ = file.Close() }()
 		logs = file
@@ -318,15 +318,6 @@ func openLog(state *record.Dir, name string) (*os.File, error) {
 		_ = f.Truncate(0)
 	}
 	return f, nil
-}
-
-// hintOf is the hint of an error, empty if it has none.
-func hintOf(err error) fault.Hint {
-	var f *fault.Error
-	if errors.As(err, &f) {
-		return f.Hint
-	}
-	return ""
 }
 
 // notInSessionName is what a role session name may not hold.

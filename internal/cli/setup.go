@@ -152,8 +152,8 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	}
 	var say []string
 	for i, l := range list {
-		if l.setting == "https_proxy" && !strings.Contains(l.value, "://") {
-			list[i].value = "http://" + l.value // as curl reads it
+		if l.setting == "https_proxy" {
+			list[i].value = client.ProxyURL(l.value)
 		}
 		say = append(say, l.variable+"="+fault.Line(client.WithoutPassword(list[i].value)))
 	}

@@ -14,7 +14,7 @@ func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
 	if route == nil {
 		return f
 	}
-	proxy := WithoutPassword(firstSet("HTTPS_PROXY", "https_proxy"))
+	proxy := WithoutPassword(ProxyURL(firstSet("HTTPS_PROXY", "https_proxy")))
 	bundle := os.Getenv("AWS_CA_BUNDLE")
 	switch {
 	case proxy != "" && proxy != route.HTTPSProxy:
@@ -30,8 +30,8 @@ func other(f *fault.Error, variable, setting, ours, theirs string) *fault.Error 
 		theirs = "none"
 	}
 	g := *f
-	g.Message = fault.Line(f.Error() + "; your shell has " + variable + ", the daemon uses " + theirs)
-	return g.WithHint("broker config set %s %s", setting, fault.Word(ours))
+	g.Message = fault.Line(f.Error() + "; your shell has " + variable + ", Broker uses " + theirs)
+	return g.WithHint("broker config set %s %s", setting, ours)
 }
 
 func firstSet(names ...string) string {
@@ -41,6 +41,14 @@ func firstSet(names ...string) string {
 		}
 	}
 	return ""
+}
+
+// ProxyURL is the value of a shell's variable for a proxy as a URL: curl and other programs take a host alone for http.
+func ProxyURL(value string) string {
+	if value == "" || strings.Contains(value, "://") {
+		return value
+	}
+	return "http://" + value
 }
 
 // WithoutPassword is the URL of a proxy without the name and password in it.

@@ -37,10 +37,10 @@ func TestOtherRoute(t *testing.T) {
 		route      *wire.Route
 		says, hint string
 	}{
-		{"https_proxy", "http://paul:secret@proxy:1", &wire.Route{}, "; your shell has HTTPS_PROXY, the daemon uses none", "broker config set https_proxy http://proxy:1"},
-		{"HTTPS_PROXY", "http://proxy:1", &wire.Route{HTTPSProxy: "http://other:1"}, "; your shell has HTTPS_PROXY, the daemon uses http://other:1", "broker config set https_proxy http://proxy:1"},
+		{"https_proxy", "http://paul:secret@proxy:1", &wire.Route{}, "; your shell has HTTPS_PROXY, Broker uses none", "broker config set https_proxy http://proxy:1"},
+		{"HTTPS_PROXY", "http://proxy:1", &wire.Route{HTTPSProxy: "http://other:1"}, "; your shell has HTTPS_PROXY, Broker uses http://other:1", "broker config set https_proxy http://proxy:1"},
 		{"HTTPS_PROXY", "http://paul:secret@proxy:1", &wire.Route{HTTPSProxy: "http://proxy:1"}, "", "broker explain prod"},
-		{"AWS_CA_BUNDLE", "/my ca.pem", &wire.Route{}, "; your shell has AWS_CA_BUNDLE, the daemon uses none", "broker config set ca_bundle '/my ca.pem'"},
+		{"AWS_CA_BUNDLE", "/my ca.pem", &wire.Route{}, "; your shell has AWS_CA_BUNDLE, Broker uses none", "broker config set ca_bundle '/my ca.pem'"},
 		{"AWS_CA_BUNDLE", "/ca.pem", &wire.Route{CABundle: "/ca.pem"}, "", "broker explain prod"},
 		{"HTTPS_PROXY", "http://proxy:1", nil, "", "broker explain prod"},
 		{"HTTPS_PROXY", "", &wire.Route{HTTPSProxy: "http://proxy:1"}, "", "broker explain prod"},

@@ -57,7 +57,7 @@ var ofUnit = map[string]struct {
 	"SSL_CERT_DIR":                {filepath.IsAbs, "broker config set ca_bundle FILE"},
 	"GNUPGHOME":                   {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
 	"PASSWORD_STORE_DIR":          {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
-	"DBUS_SYSTEM_BUS_ADDRESS":     {func(v string) bool { return localBus(v, true) }, ""},
+	"DBUS_SYSTEM_BUS_ADDRESS":     {func(v string) bool { return localBus(v, true) }, "the address of the system bus comes from the service unit"},
 	"AWS_CONFIG_FILE":             {filepath.IsAbs, ""},
 	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
 }

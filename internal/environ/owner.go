@@ -3,10 +3,19 @@ package environ
 import (
 	"fmt"
 	"os"
+	"os/user"
 
 	"broker/internal/fault"
 	"broker/internal/system"
 )
+
+// mend is the command that ends the use of another user's directory.
+func mend(variable string) fault.Hint {
+	if u, err := user.Current(); variable == "HOME" && err == nil && u.HomeDir != "" {
+		return fault.Hintf("export HOME=%s", u.HomeDir)
+	}
+	return fault.Hintf("unset %s", variable)
+}
 
 // CheckOwners looks at whose HOME and XDG directories a daemon would use, before anything is made in them. One that
 // belongs to another user is refused, except that root may use another user's HOME, as containers do: that is a
@@ -25,7 +34,7 @@ func CheckOwners() (warnings []string, err error) {
 			}
 		default:
 			return nil, fault.New(fault.Unreachable, "%s is %s, which belongs to another user (uid %d)", name, dir, uid).
-				WithHint("unset %s", name)
+				WithHint("%s", mend(name))
 		}
 	}
 	return warnings, nil

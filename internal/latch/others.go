@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/system"
 )
 
@@ -66,8 +67,8 @@ func (l *Latch) Adopt(old string) error {
 
 // attendance is the file that daemons hold while they may give something out.
 func (l *Latch) attendance() (*os.File, error) {
-	const flags = os.O_RDWR | os.O_CREATE | system.NoFollow | system.NonBlock
-	return os.OpenFile(filepath.Join(filepath.Dir(l.path), "lock.daemons"), flags, 0o600)
+	path := filepath.Join(filepath.Dir(l.path), "lock.daemons")
+	return record.OpenFile(path, os.O_RDWR|os.O_CREATE, record.Guarded)
 }
 
 // attendTime is how long a daemon waits that wants to give something out while another locks.

@@ -44,6 +44,13 @@ func TestTrusted(t *testing.T) {
 		}
 		return path
 	}
+	// Links of another user in a sticky directory, to a file and to a directory of ours.
+	theirs, way := link("sticky/link", filepath.Join(dir, "good")), link("sticky/way", dir)
+	for _, path := range []string{theirs, way} {
+		if err := os.Lchown(path, other, other); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tt := range []struct {
 		path         string
 		file, inside bool // Trusted, TrustedProgram
@@ -60,6 +67,10 @@ func TestTrusted(t *testing.T) {
 		{make("sticky/another's", other, 0, 0o755), false, false},
 		{link("to another's", foreign), false, false},
 		{link("to ours", filepath.Join(dir, "good")), true, true},
+		{link("over one link", link("first link", filepath.Join(dir, "good"))), true, true},
+		{theirs, false, false},
+		{filepath.Join(way, "good"), false, false},
+		{link("over another's link", theirs), false, false},
 		{sticky, false, false},
 		{shared, false, false},
 		{filepath.Join(dir, "gone"), false, false},

@@ -35,6 +35,19 @@ func trusted(path string, above bool) error {
 	return nil
 }
 
+// trustedLink looks at a symbolic link itself: its owner can replace it, also in a sticky directory.
+func trustedLink(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s is a symbolic link of another user", path)
+	}
+	return nil
+}
+
 // ownGroup reports whether nobody is in a group but those who may do all we may do anyway.
 func ownGroup(gid int) bool {
 	const admin = 80 // of macOS; its members become root with their own password
