@@ -16,8 +16,8 @@ import (
 // moved too is not that of the home, and needs no yes.
 func (p *program) admitRegistry(backend string) error {
 	home := paths.Home()
-	if home != "" && sameFile(p.paths.Registry, paths.RegistryBelow(home)) ||
-		backend == vault.File && !sameFile(p.paths.Keyring, paths.KeyringBelow(home)) {
+	if home != "" && (sameFile(p.paths.Registry, paths.RegistryBelow(home)) ||
+		backend == vault.File && !sameFile(p.paths.Keyring, paths.KeyringBelow(home))) {
 		return nil
 	}
 	var admitted []string

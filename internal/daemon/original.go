@@ -2,10 +2,10 @@ package daemon
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 
 	"broker/internal/profiles"
+	"broker/internal/record"
 )
 
 // Original returns the files that those of a command stand for, if they are in a directory that the daemon made below
@@ -16,7 +16,7 @@ func Original(dir string, files profiles.Files) profiles.Files {
 		if filepath.Base(path) != name || filepath.Dir(made) != filepath.Clean(dir) {
 			return o, false
 		}
-		text, err := os.ReadFile(filepath.Join(made, ownerFile))
+		text, err := record.Read(filepath.Join(made, ownerFile), maxOwner, record.Guarded)
 		return o, err == nil && json.Unmarshal(text, &o) == nil
 	}
 	if o, ok := of(files.Config, configFile); ok && o.Config != "" {

@@ -193,10 +193,9 @@ func (l *Latch) saveLocked() error {
 	return nil
 }
 
+// writeLocked writes the file also when it says that nothing is locked: another daemon of this home that is locked
+// would take a missing file for one that was deleted, and write the lock again.
 func (l *Latch) writeLocked() error {
-	if !l.now.Locked && l.now.Verifier == nil {
-		return record.Remove(l.path)
-	}
 	text, err := json.Marshal(l.now)
 	if err != nil {
 		return err

@@ -71,9 +71,6 @@ func TestLockSurvives(t *testing.T) {
 	if err := l.Unlock(); err != nil || at(t, path, c).Locked() || Peek(path) {
 		t.Error("it is still in the file", err)
 	}
-	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("a file that says nothing was left: %v", err)
-	}
 }
 
 // A file that cannot be trusted is a lock, and the error names it and what to type; what that leaves opens.
@@ -380,5 +377,28 @@ func TestReadOnlyHome(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestReadOnlyHome")) {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestUnlockBesideLockedDaemon: a daemon that stays locked does not take the unlock of another for a deleted file.
+func TestUnlockBesideLockedDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock.json")
+	one, other := New(path), New(path)
+	if err := errors.Join(one.Load(), other.Load(), one.Lock()); err != nil || !other.Locked() {
+		t.Fatalf("%v, locked %v", err, other.Locked())
+	}
+	if err := errors.Join(one.Unlock(), other.Save()); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Locked()
+	if err := other.Save(); err != nil || Peek(path) || one.Locked() {
+		t.Errorf("%v, locked again: %v", err, Peek(path))
+	}
+	// A deleted file still takes back nothing.
+	if err := errors.Join(one.Lock(), os.Remove(path)); err != nil || !one.Locked() {
+		t.Fatal(err)
+	}
+	if err := one.Save(); err != nil || !Peek(path) {
+		t.Errorf("%v, locked %v", err, Peek(path))
 	}
 }
