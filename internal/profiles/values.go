@@ -240,7 +240,9 @@ func seconds(s string) time.Duration {
 
 // rejected says that a setting cannot stand where it does, and what to do.
 func rejected(o Origin, key string, b *block) error {
-	place, hint := "put it into ~/.aws/config", fault.Hintf("broker profiles trust %s", b.name)
+	// With the variables set, trust would look into the same file and say the same.
+	place, hint := "put it into ~/.aws/config", fault.Hintf(
+		"env -u AWS_CONFIG_FILE -u AWS_SHARED_CREDENTIALS_FILE broker profiles trust %s", b.name)
 	if key == keyCABundle {
 		place, hint = "put it into the settings", fault.Hintf("broker config set ca_bundle FILE")
 	}
