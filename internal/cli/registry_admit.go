@@ -8,6 +8,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/paths"
 	"broker/internal/profiles"
+	"broker/internal/system"
 	"broker/internal/vault"
 )
 
@@ -16,8 +17,8 @@ import (
 // moved too is not that of the home, and needs no yes.
 func (p *program) admitRegistry(backend string) error {
 	home := paths.Home()
-	if home != "" && (sameFile(p.paths.Registry, paths.RegistryBelow(home)) ||
-		backend == vault.File && !sameFile(p.paths.Keyring, paths.KeyringBelow(home))) {
+	if home != "" && (system.SameFile(p.paths.Registry, paths.RegistryBelow(home)) ||
+		backend == vault.File && !system.SameFile(p.paths.Keyring, paths.KeyringBelow(home))) {
 		return nil
 	}
 	var admitted []string
@@ -32,20 +33,10 @@ func (p *program) admitRegistry(backend string) error {
 		}
 		admitted = settings.Registries
 	}
-	if slices.ContainsFunc(admitted, func(path string) bool { return sameFile(path, p.paths.Registry) }) {
+	if slices.ContainsFunc(admitted, func(path string) bool { return system.SameFile(path, p.paths.Registry) }) {
 		return nil
 	}
 	list := strings.Join(append(admitted, p.paths.Registry), string(os.PathListSeparator))
 	return fault.New(fault.NotConfirmed, "the registry %s may not use the keys of this home yet", p.paths.Registry).
 		WithHint("env -u BROKER_CONFIG -u XDG_CONFIG_HOME broker config set registry %s", list)
-}
-
-// sameFile reports whether two paths are one, or lead to one file.
-func sameFile(a, b string) bool {
-	if a == b {
-		return true
-	}
-	first, err := os.Stat(a)
-	second, err2 := os.Stat(b)
-	return err == nil && err2 == nil && os.SameFile(first, second)
 }

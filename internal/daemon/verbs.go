@@ -14,6 +14,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -112,22 +113,12 @@ func (d *Daemon) meant(req wire.Request) error {
 	for _, row := range []struct{ what, theirs, ours string }{
 		{"registry", req.Registry, d.Files.Registry}, {"state directory", req.State, d.StateDir}, {"keyring directory", req.Keyring, d.KeyringDir},
 	} {
-		if row.theirs != "" && row.ours != "" && !samePath(row.theirs, row.ours) {
+		if row.theirs != "" && row.ours != "" && !system.SameFile(row.theirs, row.ours) {
 			return fault.New(fault.Failed, "the daemon on this socket uses the %s %s, and this shell means %s", row.what, row.ours, row.theirs).
 				WithHint("unset BROKER_SOCKET BROKER_RUNTIME_DIR")
 		}
 	}
 	return nil
-}
-
-// samePath reports whether two paths lead to the same place, by links too.
-func samePath(a, b string) bool {
-	if a == b {
-		return true
-	}
-	ia, err1 := os.Stat(a)
-	ib, err2 := os.Stat(b)
-	return err1 == nil && err2 == nil && os.SameFile(ia, ib)
 }
 
 func (d *Daemon) ping(context.Context, call) (wire.Response, error) {

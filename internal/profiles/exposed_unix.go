@@ -4,6 +4,7 @@ package profiles
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,61 +14,31 @@ import (
 	"syscall"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
-
-// maxLinks is how many symbolic links a path may lead over, as in Linux.
-const maxLinks = 40
 
 // exposed says who besides us and root could change the content of a path: through the file itself, through a
 // directory on the way, or through a symbolic link in a directory that all may write to. It is nil if nobody could, and
 // for a file that is not there. What an access control list adds is seen on Linux alone.
 func exposed(path string) *exposure {
-	dir, rest, links := "/", strings.Split(filepath.Clean(path), "/"), 0
-	way, err := os.Lstat(dir)
-	for len(rest) > 0 && err == nil {
-		name := rest[0]
-		rest = rest[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			dir = filepath.Dir(dir)
-			way, err = os.Lstat(dir)
-			continue
-		}
-		if e := exposes(dir, way); e != nil {
-			return e
-		}
-		next := filepath.Join(dir, name)
-		var info fs.FileInfo
-		if info, err = os.Lstat(next); err != nil {
-			break
-		}
+	var found *exposure
+	err := system.Walk(path, func(at string, info, dir fs.FileInfo) error {
 		// In a directory such as /tmp others cannot replace what is ours, but may have put there what is theirs.
-		if owner := ownerOf(info); way.Mode()&fs.ModeSticky != 0 && writtenByOthers(dir, way) && !isOurUID(owner) {
-			return &exposure{next, fmt.Sprintf("belongs to another user (uid %d)", owner)}
+		if owner := ownerOf(info); dir != nil && dir.Mode()&fs.ModeSticky != 0 && !isOurUID(owner) &&
+			writtenByOthers(filepath.Dir(at), dir) {
+			found = &exposure{at, fmt.Sprintf("belongs to another user (uid %d)", owner)}
+		} else if info.Mode()&fs.ModeSymlink == 0 {
+			found = exposes(at, info)
 		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			dir, way = next, info
-			continue
+		if found != nil {
+			return fs.SkipAll
 		}
-		if links++; links > maxLinks {
-			break
-		}
-		var target string
-		if target, err = os.Readlink(next); err != nil {
-			break
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-		if filepath.IsAbs(target) {
-			dir = "/"
-			way, err = os.Lstat(dir)
-		}
-	}
-	if err != nil {
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.SkipAll) {
 		return nil
 	}
-	return exposes(dir, way)
+	return found
 }
 
 // exposes says why others may change a file, or replace what lies in a directory.

@@ -2,57 +2,97 @@ package system
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// Trusted returns nil where nobody but root and the user of this process can change what stands at a path: it belongs to one of the two,
-// others may not write to it, and the same holds for each directory above it, in which others may write if it is
-// sticky. Each symbolic link on the way belongs to one of the two as well, since its owner can make it lead elsewhere. A group that may write counts as
-// others, but for root's, the one that has the number of our uid (a private group of the user, umask 002), and
-// on macOS admin. On Windows the access list of the file alone counts. The error says which path it is, and why.
+// Trusted returns nil if nobody but root and the user of this process can change what is at a path. It belongs to one
+// of the two, and others may not write to it. The same holds for each directory on the way, in which others may write
+// if it is sticky. Each symbolic link on the way belongs to one of the two as well, since its owner can make it lead
+// elsewhere. A group that may write counts as others, except root's, the one with the number of our uid (a private
+// group, umask 002), and admin on macOS. On Windows only the access list of the file counts. The error says which path
+// it is, and why.
 func Trusted(path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is not an absolute path", path)
 	}
-	if _, err := os.Stat(path); err != nil {
+	last := ""
+	err := Walk(path, func(at string, info, _ fs.FileInfo) error {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return trustedLink(at)
+		}
+		last = at
+		return trusted(at, true)
+	})
+	if err != nil {
 		return err
 	}
-	at, rest := filepath.VolumeName(path)+string(filepath.Separator), parts(path)
-	for links := 0; len(rest) > 0; {
-		if err := trusted(at, true); err != nil {
-			return err
-		}
-		next := filepath.Join(at, rest[0])
+	return trusted(last, false)
+}
+
+// maxLinks is how many symbolic links a path may lead over, as in Linux.
+const maxLinks = 40
+
+// Walk goes from the root to what an absolute path leads to, and calls visit for each directory and each symbolic link
+// on the way and for what is at the end. dir is the directory that at is in, nil for the root. The first error ends it,
+// also that of a file that is not there.
+func Walk(path string, visit func(at string, info, dir fs.FileInfo) error) error {
+	root := filepath.VolumeName(path) + string(filepath.Separator)
+	at, rest := root, parts(path)
+	way, err := os.Lstat(at)
+	if err == nil {
+		err = visit(at, way, nil)
+	}
+	for links := 0; len(rest) > 0 && err == nil; {
+		name := rest[0]
 		rest = rest[1:]
-		target, err := os.Readlink(next)
-		if err != nil { // it is no link
-			at = next
+		if name == ".." {
+			at = filepath.Dir(at)
+			way, err = os.Lstat(at)
+			continue
+		}
+		next := filepath.Join(at, name)
+		var info fs.FileInfo
+		if info, err = os.Lstat(next); err != nil {
+			break
+		}
+		if err = visit(next, info, way); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			at, way = next, info
 			continue
 		}
 		if links++; links > maxLinks {
 			return fmt.Errorf("%s leads over too many symbolic links", path)
 		}
-		if err := trustedLink(next); err != nil {
-			return err
-		}
-		if filepath.IsAbs(target) {
-			at = filepath.VolumeName(target) + string(filepath.Separator)
+		var target string
+		if target, err = os.Readlink(next); err != nil {
+			break
 		}
 		rest = append(parts(target), rest...)
+		if filepath.IsAbs(target) {
+			at = root
+			way, err = os.Lstat(at)
+		}
 	}
-	return trusted(at, false)
+	return err
 }
-
-// maxLinks is how many symbolic links a path may lead over, as in Linux.
-const maxLinks = 40
 
 // parts are the names in a path, from the first directory on.
 func parts(path string) []string {
 	return strings.FieldsFunc(path[len(filepath.VolumeName(path)):], func(r rune) bool {
 		return r == '/' || r == filepath.Separator
 	})
+}
+
+// SameFile reports whether two paths are one, or lead to one file.
+func SameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, err := os.Stat(a)
+	second, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(first, second)
 }
 
 // TrustedProgram is Trusted for a program and for the directory that it is in, which may not be sticky: a library that
