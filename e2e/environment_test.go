@@ -87,8 +87,8 @@ func (h *house) in(env []string, name string, args ...string) result {
 	return finish(cmd)
 }
 
-// TestShellLendsNoProxy: the first client starts the daemon in a shell with a proxy and a CA. Neither its own request nor that of a
-// clean shell goes through that proxy, and the error names the difference.
+// TestShellLendsNoProxy: the first client starts the daemon in a shell with a proxy and a CA. Neither its own request
+// nor that of a clean shell goes through that proxy, and the error names the difference.
 func TestShellLendsNoProxy(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -111,7 +111,8 @@ func TestShellLendsNoProxy(t *testing.T) {
 	}
 }
 
-// TestShellLendsNoRegistry: a shell with a registry of its own starts the daemon; a clean shell is served by its own registry.
+// TestShellLendsNoRegistry: a shell with a registry of its own starts the daemon; a clean shell is served by its own
+// registry.
 func TestShellLendsNoRegistry(t *testing.T) {
 	t.Parallel()
 	for name, variable := range map[string]string{"registry": "BROKER_CONFIG", "XDG": "XDG_CONFIG_HOME"} {
@@ -221,8 +222,8 @@ func descriptors(t *testing.T, pid int) (files []string) {
 	return files
 }
 
-// TestDaemonInheritsNoDescriptor: what the starting client had open is not the daemon's: neither a pipe, whose reader would wait for
-// ever, nor a lock, which would never be free.
+// TestDaemonInheritsNoDescriptor: what the starting client had open is not the daemon's: neither a pipe, whose reader
+// would wait for ever, nor a lock, which would never be free.
 func TestDaemonInheritsNoDescriptor(t *testing.T) {
 	t.Parallel()
 	needsRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
@@ -270,8 +271,8 @@ func inode(t *testing.T, f *os.File) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-// TestAnothersHome: root used the HOME of a user and left directories there. The user is told whose they are and what to type, by
-// whatever comes first; under sudo nothing is made at all.
+// TestAnothersHome: root used the HOME of a user and left directories there. The user is told whose they are and what
+// to type, by whatever comes first; under sudo nothing is made at all.
 func TestAnothersHome(t *testing.T) {
 	t.Parallel()
 	needsRoot(t)
@@ -303,8 +304,8 @@ func TestAnothersHome(t *testing.T) {
 	}
 }
 
-// TestOtherPaths: a client that reaches a daemon of another registry, state directory or keyring is told so, and is not served from it;
-// nor can it put a daemon of its own in that place.
+// TestOtherPaths: a client that reaches a daemon of another registry, state directory or keyring is told so, and is
+// not served from it; nor can it put a daemon of its own in that place.
 func TestOtherPaths(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -335,7 +336,8 @@ func TestOtherPaths(t *testing.T) {
 	}
 }
 
-// TestSettingsOfTheWay: proxy and CA of the settings serve daemon, vault process and commands, and a change counts at once.
+// TestSettingsOfTheWay: proxy and CA of the settings serve daemon, vault process and commands, and a change counts at
+// once.
 func TestSettingsOfTheWay(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -374,7 +376,8 @@ func TestSettingsOfTheWay(t *testing.T) {
 	}
 }
 
-// TestOfferShell: add offers to keep what its shell has; without a terminal it says what to type. A password is not shown.
+// TestOfferShell: add offers to keep what its shell has; without a terminal it says what to type. A password is not
+// shown.
 func TestOfferShell(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -408,8 +411,8 @@ func TestOfferShell(t *testing.T) {
 	}
 }
 
-// TestProcessOnBuiltPath: mfa set stores the whole path of a program, which is looked for where the daemon looks, and refuses one that
-// others may replace.
+// TestProcessOnBuiltPath: mfa set stores the whole path of a program, which is looked for where the daemon looks, and
+// refuses one that others may replace.
 func TestProcessOnBuiltPath(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -465,8 +468,8 @@ func (h *house) startAsUnit(t *testing.T, env ...string) {
 	})
 }
 
-// TestUnitLends: a unit gives the daemon what a shell does not: the proxy and the CAs, unless the settings name others. Everything else
-// is built there too.
+// TestUnitLends: a unit gives the daemon what a shell does not: the proxy and the CAs, unless the settings name
+// others. Everything else is built there too.
 func TestUnitLends(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

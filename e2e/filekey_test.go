@@ -65,8 +65,8 @@ func TestKeyringPassphraseStaysOut(t *testing.T) {
 	}
 }
 
-// TestOlderProgramUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same, and
-// what the daemon keeps is the key.
+// TestOlderProgramUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same,
+// and what the daemon keeps is the key.
 func TestOlderProgramUnlocks(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

@@ -88,7 +88,7 @@ func (h *house) unharmed(t *testing.T, before map[string]string) {
 	}
 }
 
-// precious are the files of the keyring, the registry and the AWS files, with what stands in them.
+// precious are the files of the keyring, the registry and the AWS files, with their contents.
 func (h *house) precious(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -184,7 +184,8 @@ func TestLockMeansLock(t *testing.T) {
 	}
 }
 
-// TestLockHoldsForAnotherHome: a HOME of its own does not get around the lock in the home that the system knows for the user.
+// TestLockHoldsForAnotherHome: a HOME of its own does not get around the lock in the home that the system knows for
+// the user.
 func TestLockHoldsForAnotherHome(t *testing.T) {
 	t.Parallel()
 	needsRoot(t)
@@ -230,8 +231,8 @@ func TestLockHoldsForAnotherHome(t *testing.T) {
 	}
 }
 
-// TestSecondDaemonObeysLock: of two daemons of one HOME neither gives what it holds once the other was told to lock, and what it
-// had put into files is gone.
+// TestSecondDaemonObeysLock: of two daemons of one HOME neither gives what it holds once the other was told to lock,
+// and what it had put into files is gone.
 func TestSecondDaemonObeysLock(t *testing.T) {
 	t.Parallel()
 	h := imported(t)
@@ -305,7 +306,8 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	}
 }
 
-// TestOldLockIsFound: a lock.json that an earlier version wrote into a state directory that variables moved counts, and is moved.
+// TestOldLockIsFound: a lock.json that an earlier version wrote into a state directory that variables moved counts,
+// and is moved.
 func TestOldLockIsFound(t *testing.T) {
 	t.Parallel()
 	h := imported(t)
@@ -466,8 +468,8 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	h.unharmed(t, before)
 }
 
-// TestLockInTheMiddle: a lock that comes while a command asks, or between two of its vault processes, ends it with nothing lost
-// and nothing written; unlocked, the same command goes on.
+// TestLockInTheMiddle: a lock that comes while a command asks, or between two of its vault processes, ends it with
+// nothing lost and nothing written; unlocked, the same command goes on.
 func TestLockInTheMiddle(t *testing.T) {
 	t.Parallel()
 	t.Run("import", func(t *testing.T) {

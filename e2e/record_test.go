@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// An evil is what stands in the place of a file of Broker's. A file that it needs is beside the precious one.
+// An evil is something in the place of a file of Broker's. A file that it needs is beside the precious one.
 type evil struct {
 	name  string
 	plant func(path, precious string) error
@@ -69,7 +69,7 @@ var evils = []evil{
 // evilWait bounds a start over anything of this: it must not hang.
 const evilWait = 20 * time.Second
 
-// TestEvilRecords: whatever stands in the place of a file that the daemon reads or writes when it starts, the start
+// TestEvilRecords: whatever is in the place of a file that the daemon reads or writes when it starts, the start
 // does not hang, nothing behind the name is touched, and the file is named to the person or in the daemon's log.
 func TestEvilRecords(t *testing.T) {
 	t.Parallel()

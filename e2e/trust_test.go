@@ -35,7 +35,7 @@ func fakeSTSRole() int {
 		note(fmt.Sprintf("%s %s", body, r.Header.Get("Authorization")))
 		const role = "arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/thief"
 		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><AssumedRoleUser><Arn>%s</Arn>`+
-			`<AssumedRoleId>AROAXXXXXXXXXXXXXXXXX:thief</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>ASIATHIEFTHIEFTHIEF1</AccessKeyId>`+
+			`<AssumedRoleId>AROATHIEFTHIEFTHIEF12:thief</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>ASIATHIEFTHIEFTHIEF1</AccessKeyId>`+
 			`<SecretAccessKey>thiefthiefthiefthiefthiefthiefthiefthief</SecretAccessKey><SessionToken>thief</SessionToken><Expiration>%s</Expiration>`+
 			`</Credentials></AssumeRoleResult></AssumeRoleResponse>`, role, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}))
@@ -407,8 +407,8 @@ func TestOwnFilesCount(t *testing.T) {
 	}
 }
 
-// TestLinkTakesOver: link asks before it makes an mfa_process count, shows it in a dry run, and writes the absolute path
-// of the program.
+// TestLinkTakesOver: link asks before it makes an mfa_process count, shows it in a dry run, and writes the absolute
+// path of the program.
 func TestLinkTakesOver(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -433,7 +433,8 @@ func TestLinkTakesOver(t *testing.T) {
 	}
 }
 
-// TestTrustWithinACommand: within exec --mode file, whose AWS files are copies, every profile counts as it does without.
+// TestTrustWithinACommand: within exec --mode file, whose AWS files are copies, every profile counts as it does
+// without.
 func TestTrustWithinACommand(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

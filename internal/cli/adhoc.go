@@ -121,7 +121,7 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 // wantedArgument is wanted for a command whose one argument, if it has any, is the profile.
 func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
 	if c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() == "" {
-		return wanted{}, fault.New(fault.Usage, "%s wants one profile", c.Command.Name).WithHint("%s PROFILE", typed(c))
+		return wanted{}, fault.New(fault.Usage, "%s needs one profile", c.Command.Name).WithHint("%s PROFILE", typed(c))
 	}
 	return p.wanted(c, c.Args().First())
 }

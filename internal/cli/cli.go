@@ -169,7 +169,7 @@ func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
 	if c.Args().Len() != 1 || c.Args().First() == "" {
-		return "", fault.New(fault.Usage, "%s wants one %s", c.Command.Name, what).WithHint("%s %s", typed(c), strings.ToUpper(what))
+		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).WithHint("%s %s", typed(c), strings.ToUpper(what))
 	}
 	return c.Args().First(), nil
 }

@@ -82,7 +82,8 @@ func (p *program) configSet(c *cli.Context) error {
 	return nil
 }
 
-// shownSetting is the value of a setting without the password that the URL of a proxy may hold. `config get` prints it whole.
+// shownSetting is the value of a setting without the password that the URL of a proxy may hold. `config get` prints
+// it whole.
 func shownSetting(key, value string) string {
 	if key == "https_proxy" {
 		return client.WithoutPassword(value)

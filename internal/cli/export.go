@@ -54,7 +54,7 @@ func (p *program) export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	noProfile := fault.New(fault.Usage, "export wants one profile").WithHint("broker export PROFILE")
+	noProfile := fault.New(fault.Usage, "export needs one profile").WithHint("broker export PROFILE")
 	if w.none() {
 		return noProfile
 	}

@@ -75,7 +75,8 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 }
 
 // attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
-// most three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was typed.
+// most three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was
+// typed.
 func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && !k.existing && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {

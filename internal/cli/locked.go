@@ -62,8 +62,8 @@ func (p *program) guard(c *cli.Command, name string) {
 // lockWritten returns the fault.Locked of a lock that is written down, or nil.
 func (p *program) lockWritten() error { return latch.Find(p.paths.State).Refuse() }
 
-// refuseLocked returns a fault.Locked while the broker is locked. Where that could not be written down, a running daemon
-// knows.
+// refuseLocked returns a fault.Locked while the broker is locked. Where that could not be written down, a running
+// daemon knows.
 func (p *program) refuseLocked(ctx context.Context) error {
 	if err := p.lockWritten(); err != nil {
 		return err

@@ -17,7 +17,7 @@ func (p *program) logoutCommand() *cli.Command {
 		ArgsUsage: "[SOURCE]",
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
-				return fault.New(fault.Usage, "logout wants one source or none").WithHint("broker logout SOURCE")
+				return fault.New(fault.Usage, "logout needs one source or none").WithHint("broker logout SOURCE")
 			}
 			source := c.Args().First()
 			if c.Args().Present() { // an empty name is a mistake in a script, and not all

@@ -12,9 +12,9 @@ import (
 	"broker/internal/vault"
 )
 
-// admitRegistry refuses the keyring to a registry that a variable of the shell names: it could send the keys' signatures
-// and codes where it likes. The registry of the home admits others by the setting registry. A file keyring that was
-// moved too is not that of the home, and needs no yes.
+// admitRegistry refuses the keyring to a registry that a variable of the shell names: it could send the keys'
+// signatures and codes where it likes. The registry of the home admits others by the setting registry. A file keyring
+// that was moved too is not that of the home, and needs no yes.
 func (p *program) admitRegistry(backend string) error {
 	home := paths.Home()
 	if home != "" && (system.SameFile(p.paths.Registry, paths.RegistryBelow(home)) ||

@@ -32,8 +32,8 @@ func (p *program) latest(store *profiles.Store) func() profiles.Settings {
 	}
 }
 
-// routeOf is the way to AWS: what the settings say, else what a service unit does. env is an environment that environ built, in which
-// the variables are of a unit.
+// routeOf is the way to AWS: what the settings say, else what a service unit does. env is an environment that environ
+// built, in which the variables are of a unit.
 func routeOf(settings profiles.Settings, env func(string) string) exchange.Route {
 	return exchange.Route{
 		HTTPSProxy: cmp.Or(settings.HTTPSProxy, env("HTTPS_PROXY")),
@@ -90,8 +90,8 @@ func (p *program) setup(settings profiles.Settings) wire.Setup {
 	}
 }
 
-// follow takes over from the settings what the daemon's children find in their environment. What a unit says holds where the settings
-// say nothing.
+// follow takes over from the settings what the daemon's children find in their environment. What a unit says holds
+// where the settings say nothing.
 func follow() func(profiles.Settings) {
 	unit := map[string]string{"GNUPGHOME": os.Getenv("GNUPGHOME"), "PASSWORD_STORE_DIR": os.Getenv("PASSWORD_STORE_DIR")}
 	last := ""
@@ -128,8 +128,8 @@ func (p *program) differs(err error) error {
 // lent is one variable of a shell that the settings may keep.
 type lent struct{ variable, setting, value string }
 
-// offerShell offers to keep in the settings what this shell has for the way to AWS, and the settings do not: the daemon takes nothing of
-// that from a shell. Without a terminal, or with yes, it says what to type.
+// offerShell offers to keep in the settings what this shell has for the way to AWS, and the settings do not: the
+// daemon takes nothing of that from a shell. Without a terminal, or with yes, it says what to type.
 func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
 	var list []lent
 	add := func(setting, have string, variables ...string) {

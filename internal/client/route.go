@@ -8,8 +8,8 @@ import (
 	"broker/internal/wire"
 )
 
-// OtherRoute adds to a failed call to AWS in what this shell differs from the way that the call took, and what to type to change that
-// way. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
+// OtherRoute adds to a failed call to AWS in what this shell differs from the way that the call took, and what to
+// type to change that way. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
 func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
 	if route == nil {
 		return f

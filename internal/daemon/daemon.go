@@ -72,7 +72,8 @@ type Config struct {
 	Listener *socket.Listener
 	// Heritage is what the daemon before left, where that was taken over; may be nil.
 	Heritage *Heritage
-	// StateDir and KeyringDir are this daemon's, absolute; with Files.Registry they are what a client has to mean. Empty: any.
+	// StateDir and KeyringDir are this daemon's, absolute; with Files.Registry they are what a client has to mean.
+	// Empty: any.
 	StateDir, KeyringDir string
 	// Setup is what the daemon works with, as the settings are now; nil for nothing to tell.
 	Setup func() wire.Setup
@@ -260,8 +261,8 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 	}
 }
 
-// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse, another daemon's lock, a latch that could
-// not be written, and the originals of the files of commands.
+// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse,
+// another daemon's lock, a latch that could not be written, and the originals of the files of commands.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()

@@ -293,7 +293,7 @@ func isID(text string) bool {
 	return err == nil && len(id) == 16
 }
 
-// leaseFile is what stands in the file of leases. Broker 0.1.0 wrote the list alone.
+// leaseFile is the content of the file of leases. Broker 0.1.0 wrote the list alone.
 type leaseFile struct {
 	Version int      `json:"version"` // 1
 	Leases  []*lease `json:"leases"`

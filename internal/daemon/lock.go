@@ -194,7 +194,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, nil
 	}
 	if locked {
-		// The file counts for every vault process, so it comes first, and an unlock that cannot be written is none.
+		// The file counts for every vault process, so it comes first, and an unlock that cannot be written does not count.
 		if err := d.Latch.Unlock(); err != nil {
 			return wire.Response{}, err
 		}

@@ -737,8 +737,8 @@ func TestLockOn(t *testing.T) {
 	}
 }
 
-// TestOthersLock: a daemon obeys the lock of another of its home, and the other waits until it has; an unlock at one is not one at
-// the other, and a passphrase that the other set is asked for.
+// TestOthersLock: a daemon obeys the lock of another of its home, and the other waits until it has; an unlock at one
+// is not one at the other, and a passphrase that the other set is asked for.
 func TestOthersLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock.json")
 	first, second := build(t, t.TempDir(), registry), build(t, t.TempDir(), registry)
@@ -840,7 +840,8 @@ func TestUnlockThatCannotBeKept(t *testing.T) {
 	}
 }
 
-// TestAnswerOvertakenByOthersLock: the file is looked at after all else, so what another daemon's lock overtakes does not leave.
+// TestAnswerOvertakenByOthersLock: the file is looked at after all else, so what another daemon's lock overtakes does
+// not leave.
 func TestAnswerOvertakenByOthersLock(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.run(t)

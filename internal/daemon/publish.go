@@ -103,7 +103,7 @@ func (p *publishing) recover(left *Heritage) {
 	p.flushLocked()
 }
 
-// noteFile is what stands in the note. Broker 0.1.0 wrote the files alone.
+// noteFile is the content of the note. Broker 0.1.0 wrote the files alone.
 type noteFile struct {
 	Version int   `json:"version"` // 1
 	Files   notes `json:"files"`

@@ -104,8 +104,9 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 	return resp
 }
 
-// meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be answered from the
-// wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are served.
+// meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be
+// answered from the wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are
+// served.
 func (d *Daemon) meant(req wire.Request) error {
 	if req.Verb == wire.Ping || req.Verb == wire.State || req.Verb == wire.Lock {
 		return nil

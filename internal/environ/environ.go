@@ -78,8 +78,8 @@ var refused = map[string]string{
 }
 
 // Build returns the environment for a daemon: what is kept of from, which is in the form of os.Environ, with the paths
-// that p names made absolute, and a PATH of the system's directories (see Path). unit says that from is that of a service manager's unit.
-// Build of what Build returned is the same.
+// that p names made absolute, and a PATH of the system's directories (see Path). unit says that from is that of a
+// service manager's unit. Build of what Build returned is the same.
 func Build(from []string, p paths.Paths, unit bool) []string {
 	env := map[string]string{}
 	var left []string
@@ -164,8 +164,8 @@ func Usable(name, value string) bool {
 	return !strings.ContainsFunc(value, control) && (ok && rule(value) || strings.HasPrefix(name, "LC_") && locale(value))
 }
 
-// canonical is the name under which a variable is known here: curl and Go read proxies in small letters too, and on Windows the case
-// of a name means nothing.
+// canonical is the name under which a variable is known here: curl and Go read proxies in small letters too, and on
+// Windows the case of a name means nothing.
 func canonical(name string) string {
 	upper := strings.ToUpper(name)
 	if name == "https_proxy" || name == "no_proxy" || windows {
@@ -198,7 +198,8 @@ func only(v, more string) bool {
 // ours reports whether a file is there and nobody but us and root can change it.
 func ours(path string) bool { return system.Trusted(path) == nil }
 
-// localDisplay reports whether a DISPLAY is of this machine, or forwarded by ssh: what is typed into a window elsewhere is read there.
+// localDisplay reports whether a DISPLAY is of this machine, or forwarded by ssh: what is typed into a window
+// elsewhere is read there.
 func localDisplay(v string) bool {
 	host, screen, found := strings.Cut(v, ":")
 	if filepath.IsAbs(v) { // macOS: a socket of launchd's
@@ -207,9 +208,9 @@ func localDisplay(v string) bool {
 	return found && (host == "" || host == "unix" || host == "localhost") && strings.Trim(screen, "0123456789.") == "" && screen != ""
 }
 
-// localBus reports whether an address of D-Bus is one unix socket whose owner is us (or root, for the system's bus). Addresses that
-// start programs or leave the machine are not, nor are lists. dbus-launch of older systems has an abstract socket, which has no
-// owner: who listens there is asked.
+// localBus reports whether an address of D-Bus is one unix socket whose owner is us (or root, for the system's bus).
+// Addresses that start programs or leave the machine are not, nor are lists. dbus-launch of older systems has an
+// abstract socket, which has no owner: who listens there is asked.
 // https://dbus.freedesktop.org/doc/dbus-specification.html#addresses
 func localBus(v string, root bool) bool {
 	rest, ok := strings.CutPrefix(v, "unix:")

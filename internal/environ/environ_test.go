@@ -152,8 +152,8 @@ func TestBuildDrops(t *testing.T) {
 	}
 }
 
-// TestBuildPaths: the paths that variables name are absolute for the daemon, which stands elsewhere; files of AWS tools are those of
-// a unit alone.
+// TestBuildPaths: the paths that variables name are absolute for the daemon, which stands elsewhere; files of AWS
+// tools are those of a unit alone.
 func TestBuildPaths(t *testing.T) {
 	plain(t)
 	t.Setenv("HOME", "/home/x")

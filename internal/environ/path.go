@@ -9,10 +9,10 @@ import (
 	"broker/internal/system"
 )
 
-// Path is the PATH of the daemon and its children: the directories of more, which are those of the setting `path`; the system's; those of
-// nix, Homebrew and linuxbrew that exist. Beside the system's own a directory counts only if nobody but root
-// and we can write to it (see system.Trusted). refused says of those of more what is wrong with them; one that
-// is not there is left out without a word.
+// Path is the PATH of the daemon and its children: the directories of more, which are those of the setting `path`;
+// the system's; those of nix, Homebrew and linuxbrew that exist. Beside the system's own a directory counts only if
+// nobody but root and we can write to it (see system.Trusted). refused says of those of more what is wrong with them;
+// one that is not there is left out without a word.
 func Path(home string, more []string) (path string, refused []string) {
 	var list []string
 	for _, dir := range more {

@@ -63,8 +63,8 @@ func checkListener(far net.Addr, allowed string) error {
 	return nil
 }
 
-// Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener where
-// somebody listens and the system does not tell who, or nobody with "".
+// Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener
+// where somebody listens and the system does not tell who, or nobody with "".
 func Listener(ctx context.Context, endpoint string) string {
 	var listener string
 	dialer := &net.Dialer{Timeout: defaultTimeout / 10}

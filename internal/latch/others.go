@@ -20,8 +20,8 @@ import (
 // Path is the file.
 func (l *Latch) Path() string { return l.path }
 
-// begin begins one operation: it knows what other daemons wrote since. What could not be written here counts more, and a
-// file that is gone takes back nothing: it is written again.
+// begin begins one operation: it knows what other daemons wrote since. What could not be written here counts more,
+// and a file that is gone takes back nothing: it is written again.
 func (l *Latch) begin() (end func()) {
 	l.mu.Lock()
 	if l.behind || l.damaged != nil {
@@ -38,9 +38,9 @@ func (l *Latch) begin() (end func()) {
 	return l.mu.Unlock
 }
 
-// Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked if
-// one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays where
-// it is; the error names it.
+// Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked
+// if one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays
+// where it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
 	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {

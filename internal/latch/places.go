@@ -35,8 +35,8 @@ func Find(state string) Places {
 	return places(reachable(paths.Home()), reachable(known), state)
 }
 
-// reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container: nobody
-// who runs as we do can lock or unlock there. A home of ours that is closed counts, as locked.
+// reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container:
+// nobody who runs as we do can lock or unlock there. A home of ours that is closed counts, as locked.
 func reachable(home string) string {
 	if home == "" {
 		return ""
@@ -103,8 +103,8 @@ func (p Places) RefuseKnown() error {
 		WithHint("HOME=%s broker unlock", home)
 }
 
-// Watch tells again and again whether one of some files says that the broker is locked. While none of them changes, that
-// costs one stat for each. It is safe for concurrent use.
+// Watch tells again and again whether one of some files says that the broker is locked. While none of them changes,
+// that costs one stat for each. It is safe for concurrent use.
 type Watch struct{ files []*watched }
 
 type watched struct {

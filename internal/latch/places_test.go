@@ -49,7 +49,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestVariablesMoveNoLock: whatever the environment names but HOME, the file stays, and so does that of the user's own home.
+// TestVariablesMoveNoLock: whatever the environment names but HOME, the file stays, and so does that of the user's
+// own home.
 func TestVariablesMoveNoLock(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -220,7 +221,8 @@ func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *La
 	}
 }
 
-// BenchmarkWatch is what each answer of a daemon costs for the look at the file: there is none, and one that is not locked.
+// BenchmarkWatch is what each answer of a daemon costs for the look at the file: there is none, and one that is not
+// locked.
 func BenchmarkWatch(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "lock.json")
 	if err := os.WriteFile(path+".open", []byte(`{"version":1,"locked":false}`), 0o600); err != nil {

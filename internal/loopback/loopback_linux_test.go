@@ -142,7 +142,8 @@ func connect(t *testing.T, to netip.AddrPort) (fd int) {
 	return fd
 }
 
-// TestOwner: whose a connection is, over IPv4, IPv6, and an IPv6 socket with IPv4 addresses; and nobody's once it is closed.
+// TestOwner: whose a connection is, over IPv4, IPv6, and an IPv6 socket with IPv4 addresses; and nobody's once it is
+// closed.
 func TestOwner(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	client, err := net.Dial("tcp4", l.Addr().String())

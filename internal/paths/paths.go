@@ -20,9 +20,9 @@ type Paths struct {
 	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
 	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
 	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
-	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. Where registry, keyring or state are
-	// not the default ones below HOME, the default has a suffix that they give: "broker-1f2e3d4c". So each set of them has a
-	// daemon of its own, and a shell that moves one never starts a daemon where others look for theirs.
+	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. Where registry, keyring or
+	// state are not the default ones below HOME, the default has a suffix that they give: "broker-1f2e3d4c". So each set
+	// of them has a daemon of its own, and a shell that moves one never starts a daemon where others look for theirs.
 	Runtime string
 	Socket  string // Runtime/broker.sock, BROKER_SOCKET
 }
@@ -39,14 +39,15 @@ func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 // Published says which sessions stand in the shared credentials file.
 func (p Paths) Published() string { return filepath.Join(p.State, "published.json") }
 
-// LatchIn is the file in a state directory that says whether the broker is locked. Which one counts package latch knows.
+// LatchIn is the file in a state directory that says whether the broker is locked. Which one counts package latch
+// knows.
 func LatchIn(state string) string { return filepath.Join(state, "lock.json") }
 
 // StateBelow is the state directory below a home, wherever variables moved it.
 func StateBelow(home string) string { return filepath.Join(home, state.belowHome) }
 
-// RegistryBelow and KeyringBelow are the registry and the directory of the file keyring below a home, wherever variables
-// moved them.
+// RegistryBelow and KeyringBelow are the registry and the directory of the file keyring below a home, wherever
+// variables moved them.
 func RegistryBelow(home string) string { return filepath.Join(home, registry.belowHome) }
 func KeyringBelow(home string) string  { return filepath.Join(home, keyring.belowHome) }
 
@@ -91,8 +92,8 @@ func FromEnv() (Paths, error) {
 	return p, e.err
 }
 
-// suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty for the
-// default ones. stateDir is the state directory as far as it counts.
+// suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty for
+// the default ones. stateDir is the state directory as far as it counts.
 func (e *env) suffix(p Paths, stateDir string) string {
 	home := func(at place) string { return filepath.Join(e.home, at.belowHome) }
 	if filepath.Clean(p.Registry) == home(registry) && filepath.Clean(p.Keyring) == home(keyring) && filepath.Clean(stateDir) == home(state) {
@@ -102,8 +103,8 @@ func (e *env) suffix(p Paths, stateDir string) string {
 	return "-" + hex.EncodeToString(sum[:4])
 }
 
-// Moved are the paths that variables of this environment name, absolute, by the name of the variable: what a process has to be
-// given that stands elsewhere and is to use the same files.
+// Moved are the paths that variables of this environment name, absolute, by the name of the variable: what a process
+// has to be given that stands elsewhere and is to use the same files.
 func (p Paths) Moved() map[string]string {
 	moved := map[string]string{}
 	for name, path := range map[string]string{

@@ -13,10 +13,10 @@ import (
 	"broker/internal/system"
 )
 
-// AbsoluteCommand returns a command with the absolute path of its program, so that what runs does not depend on the PATH
-// of the day. The program is looked for as the daemon would: in the directories of the system and of package managers,
-// and in those that path of [settings] adds. A program that another user could change is refused. The error follows the
-// words "the command" in a message.
+// AbsoluteCommand returns a command with the absolute path of its program, so that what runs does not depend on the
+// PATH of the day. The program is looked for as the daemon would: in the directories of the system and of package
+// managers, and in those that path of [settings] adds. A program that another user could change is refused. The error
+// follows the words "the command" in a message.
 func (s *Set) AbsoluteCommand(command string) (string, error) {
 	if err := checkCommand(command); err != nil {
 		return "", err

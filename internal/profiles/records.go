@@ -44,7 +44,7 @@ type piece struct {
 
 func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-// recordsFile is what stands in the file. Broker 0.1.0 wrote the list alone.
+// recordsFile is the content of the file. Broker 0.1.0 wrote the list alone.
 type recordsFile struct {
 	Version  int       `json:"version"` // 1
 	Sections []*record `json:"sections"`

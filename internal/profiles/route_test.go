@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestRouteSettings: how AWS is reached and where programs are, in the settings. What cannot be meant is refused, without a password.
+// TestRouteSettings: how AWS is reached and where programs are, in the settings. What cannot be meant is refused,
+// without a password.
 func TestRouteSettings(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

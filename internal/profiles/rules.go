@@ -17,7 +17,7 @@ const (
 	countPlaces int   = iota
 )
 
-// A Decision is what becomes of a setting that stands in a place.
+// A Decision is what becomes of a setting in a place.
 type Decision int
 
 // The decisions, from the weakest to the strictest.

@@ -54,7 +54,7 @@ func TestEachKeyHasARule(t *testing.T) {
 	for section, known := range registryKeys {
 		for key := range known {
 			if !slices.Contains(keys, key) {
-				t.Errorf("[%s] has a key %s that is none of table.go", section, key)
+				t.Errorf("[%s] has a key %s that table.go does not have", section, key)
 			}
 		}
 	}

@@ -214,7 +214,8 @@ func checkProxy(s string) error {
 	return nil
 }
 
-// directories reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are used.
+// directories reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are
+// used.
 func directories(s string) ([]string, error) {
 	var list []string
 	for _, dir := range filepath.SplitList(s) {

@@ -193,7 +193,7 @@ func howOpen(perm fs.FileMode) string {
 	return "read"
 }
 
-// removal is the command that removes what stands in the place of a directory or file.
+// removal is the command that removes what is in the place of a directory or file.
 func removal(path string, info fs.FileInfo) fault.Hint {
 	if info != nil && info.IsDir() {
 		return fault.Hintf("rm -r %s", path)

@@ -66,7 +66,7 @@ func dirWithMode(path string, mode fs.FileMode) error {
 	return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, mode))
 }
 
-// TestMatrix: what stands in the place of a file is read, opened and replaced, or refused with its path and a hint.
+// TestMatrix: what is in the place of a file is read, opened and replaced, or refused with its path and a hint.
 // What a name leads to is never touched.
 func TestMatrix(t *testing.T) {
 	for _, c := range []struct {
@@ -360,7 +360,7 @@ func TestDrafts(t *testing.T) {
 		t.Errorf("a draft that is being written was removed: %v", err)
 	}
 	must(t, f.Close())
-	// What has the name of a draft, and is none, stays.
+	// What has the name of a draft and is not a draft stays.
 	must(t, os.Symlink(path, filepath.Join(dir, ".x.broker-draft-1")))
 	must(t, Sweep(dir))
 	if names, _ := filepath.Glob(filepath.Join(dir, ".*")); len(names) != 1 {

@@ -32,8 +32,8 @@ func TryLock(f *os.File) error {
 	return err
 }
 
-// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the error is
-// ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
+// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the
+// error is ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
 func TryLockShared(f *os.File) error {
 	err := flock(f, syscall.LOCK_SH|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

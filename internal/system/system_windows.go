@@ -53,8 +53,8 @@ const (
 // TryLock takes the lock of a file if it is free, until that is closed. The error is ErrLocked where another has it.
 func TryLock(f *os.File) error { return lockFile(f, lockExclusive|lockAtOnce) }
 
-// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the error is
-// ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
+// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the
+// error is ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
 func TryLockShared(f *os.File) error { return lockFile(f, lockAtOnce) }
 
 // lockFile locks a byte that no file has: locks are mandatory here, and others are to read it.

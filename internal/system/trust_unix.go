@@ -80,8 +80,8 @@ func OwnerOf(path string) (uid int, known bool) {
 // maxSearched bounds the descriptors that are looked at one by one where there is no list of them.
 const maxSearched = 1 << 16
 
-// CloseInherited closes what the parent left open by mistake, above the three standard descriptors. What survived exec has no
-// close-on-exec mark, and all that Go has opened since does have one; so has what is to be kept.
+// CloseInherited closes what the parent left open by mistake, above the three standard descriptors. What survived
+// exec has no close-on-exec mark, and all that Go has opened since does have one; so has what is to be kept.
 func CloseInherited() {
 	if dir, err := os.Open("/dev/fd"); err == nil {
 		names, err := dir.Readdirnames(-1)

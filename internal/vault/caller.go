@@ -47,8 +47,8 @@ var slots = make(chan struct{}, maxProcesses)
 // Caller starts vault processes, one for each call, and is the only way to the keyring for the rest of
 // the program. It is safe for concurrent use; the fields are not to be changed after the first call.
 //
-// While the broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a process
-// starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
+// While the broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a
+// process starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
 // ErrNotCreated, ErrNoPassphrase, ErrWrongPassphrase), Usage, and Internal.
 type Caller struct {
 	// Exe is the program that runs Main for the argument "vault". The default is this very program, even if its
@@ -445,8 +445,8 @@ func (e ends) closeTheirs() {
 
 func (e ends) closeOurs() { _, _ = e.read.Close(), e.write.Close() }
 
-// endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot hold
-// a value is shown.
+// endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot
+// hold a value is shown.
 func endOf(state *os.ProcessState, stderr *lines) error {
 	if state.ExitCode() == nodbus.BusSilent {
 		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
@@ -485,8 +485,8 @@ func (c *Caller) program() (string, error) {
 	return exe, nil
 }
 
-// environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request; nothing that AWS tools
-// read is in it.
+// environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request;
+// nothing that AWS tools read is in it.
 func environment(from []string, backends []string) []string {
 	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
 	pass := slices.Contains(backends, Pass)

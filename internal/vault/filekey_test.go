@@ -234,7 +234,8 @@ func TestResealAtOnce(t *testing.T) {
 	}
 }
 
-// TestReadDuringReseal: a process that has proven the passphrase reads on while another one seals the items with the key.
+// TestReadDuringReseal: a process that has proven the passphrase reads on while another one seals the items with the
+// key.
 func TestReadDuringReseal(t *testing.T) {
 	t.Parallel()
 	c := builtKeyring(t)
@@ -626,8 +627,9 @@ func BenchmarkGuess(b *testing.B) {
 	b.ReportMetric(float64(b.N)/key.Seconds(), "new-guesses/s")
 }
 
-// TestResealKilledLong kills the process that seals an old keyring with a key at each system call that changes a file. At any
-// moment the passphrase opens every key, also for a program that cannot write, and the next one ends the work.
+// TestResealKilledLong kills the process that seals an old keyring with a key at each system call that changes a
+// file. At any moment the passphrase opens every key, also for a program that cannot write, and the next one ends the
+// work.
 func TestResealKilledLong(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {

@@ -11,7 +11,8 @@ import (
 	"syscall"
 )
 
-// ownGroup makes a command end with all that it started: a group of its own, which the terminal's Ctrl-C does not reach.
+// ownGroup makes a command end with all that it started: a group of its own, which the terminal's Ctrl-C does not
+// reach.
 func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return endGroup(cmd) }
@@ -20,9 +21,9 @@ func ownGroup(cmd *exec.Cmd) {
 // endGroup kills what is left of the group.
 func endGroup(cmd *exec.Cmd) error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 
-// connect gives a command one socket as stdin and stdout. A pipe would not do: other processes of the same user can open
-// a pipe by its name in /proc/PID/fd in the first moments of the command, and read later what is sent through it. A
-// socket cannot be opened that way (ENXIO).
+// connect gives a command one socket as stdin and stdout. A pipe would not do: other processes of the same user can
+// open a pipe by its name in /proc/PID/fd in the first moments of the command, and read later what is sent through
+// it. A socket cannot be opened that way (ENXIO).
 func connect(cmd *exec.Cmd) (ends, error) {
 	syscall.ForkLock.RLock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -3,8 +3,8 @@ package vault
 import "broker/internal/latch"
 
 // whileLocked says for each operation whether it may run while the broker is locked. It may if it forgets a session, or
-// proves that a keyring can be opened, which unlock needs, and gives nothing out. Whatever else reads, changes or deletes
-// an item of the keyring, or signs, may not; nor may an operation that is not named here.
+// proves that a keyring can be opened, which unlock needs, and gives nothing out. Whatever else reads, changes or
+// deletes an item of the keyring, or signs, may not; nor may an operation that is not named here.
 var whileLocked = map[operation]bool{
 	opDrop:  true,
 	opCheck: true,

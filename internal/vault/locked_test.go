@@ -65,8 +65,8 @@ func TestWhileLocked(t *testing.T) {
 	}
 }
 
-// TestLockedCaller: what may not run while the broker is locked is refused before a process is started, and by the process
-// itself, wherever the lock is written; a file that says nothing readable is a lock.
+// TestLockedCaller: what may not run while the broker is locked is refused before a process is started, and by the
+// process itself, wherever the lock is written; a file that says nothing readable is a lock.
 func TestLockedCaller(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

@@ -181,7 +181,7 @@ func TestMigrateDamaged(t *testing.T) {
 	}
 }
 
-// TestMigrateKilledLong: whenever it is killed, the old keyring holds everything, and the same once more ends well; to
+// TestMigrateKilledLong: whenever it is killed, the old keyring holds everything, and a second run ends well; to
 // clear the old one leaves each key in one of the two at least.
 func TestMigrateKilledLong(t *testing.T) {
 	c, ctx := pair(t, passBed(t)), t.Context()

@@ -30,10 +30,10 @@ const (
 	answerMargin = 500 * time.Millisecond
 )
 
-// Main is the vault process. It reads one JSON request (a line, or all there is) from stdin, does what it says within the
-// deadline that it names, and writes one JSON answer to stdout. It returns the exit code: 0 if an answer was written,
-// also if that is a failure. The process has to end then: what missed the deadline may still be running. Package ready
-// has hardened the process and asked for the request.
+// Main is the vault process. It reads one JSON request (a line, or all there is) from stdin, does what it says within
+// the deadline that it names, and writes one JSON answer to stdout. It returns the exit code: 0 if an answer was
+// written, also if that is a failure. The process has to end then: what missed the deadline may still be running.
+// Package ready has hardened the process and asked for the request.
 func Main(stdin io.Reader, stdout io.Writer) int {
 	system.Umask(0o077)     // no file of ours depends on the user's
 	system.CloseInherited() // a vault that waits on a prompt must not keep another program's pipe open

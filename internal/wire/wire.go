@@ -141,8 +141,8 @@ type Request struct {
 	Verifier   *Verifier     // of Passphrase
 	StayLocked bool          // of Unlock: it is for the keyring alone, and does not end Lock
 
-	// Registry, State and Keyring are the paths that the caller's environment means, absolute. The daemon uses its own and no
-	// others: where these differ the request is refused. Clients that are too old to name them are served.
+	// Registry, State and Keyring are the paths that the caller's environment means, absolute. The daemon uses its own
+	// and no others: where these differ the request is refused. Clients that are too old to name them are served.
 	Registry, State, Keyring string
 }
 
@@ -198,7 +198,8 @@ type Response struct {
 	Route      *Route // of a failed call to AWS: the way that it took
 }
 
-// Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in it.
+// Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in
+// it.
 type Route struct {
 	HTTPSProxy string `json:"https_proxy,omitempty"`
 	NoProxy    string `json:"no_proxy,omitempty"`
