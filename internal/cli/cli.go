@@ -33,6 +33,7 @@ type program struct {
 	text   io.Writer // stdout, for what a person reads
 	paths  paths.Paths
 	client client.Client
+	store  profiles.Store // for what a command asks of the settings alone
 	// names is how many arguments stood before "--"; exec takes the rest as a command.
 	names int
 }

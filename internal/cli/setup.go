@@ -15,10 +15,11 @@ import (
 	"broker/internal/wire"
 )
 
-// latest returns the settings as they were read last: settings that are broken change nothing.
+// latest returns the settings as they were read last: settings that are broken change nothing. It reads the registry
+// alone, so that no AWS file that is broken, or that another program keeps writing, takes part in it.
 func (p *program) latest(store *profiles.Store) func() profiles.Settings {
 	var last atomic.Pointer[profiles.Settings]
-	files := p.files()
+	files := profiles.Files{Registry: p.paths.Registry}
 	return func() profiles.Settings {
 		if set, err := store.Load(files); err == nil {
 			if settings, err := set.Settings(); err == nil {
@@ -52,7 +53,7 @@ func noEnv(string) string { return "" }
 
 // route is the way to AWS for what a command asks itself: that of the settings.
 func (p *program) route() exchange.Route {
-	return routeOf(p.latest(new(profiles.Store))(), noEnv)
+	return routeOf(p.latest(&p.store)(), noEnv)
 }
 
 // fromSettings are the variables that come from the settings.
@@ -71,7 +72,7 @@ func fromSettings(home string, settings profiles.Settings) map[string]string {
 // vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
 func (p *program) vaultEnv() []string {
 	env := environ.Build(os.Environ(), p.paths, false)
-	for name, value := range fromSettings(os.Getenv("HOME"), p.latest(new(profiles.Store))()) {
+	for name, value := range fromSettings(os.Getenv("HOME"), p.latest(&p.store)()) {
 		env = append(env, name+"="+value)
 	}
 	// A person may be asked by gpg on the terminal of this very command.

@@ -1,0 +1,27 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"broker/internal/paths"
+)
+
+// TestRouteNeedsNoAWSFile: an AWS file that cannot be read hides no setting, and none is waited for.
+func TestRouteNeedsNoAWSFile(t *testing.T) {
+	dir := t.TempDir()
+	p := &program{paths: paths.Paths{
+		Registry: filepath.Join(dir, "registry"), Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+	}}
+	const proxy = "http://proxy.example.com:3128"
+	err := errors.Join(os.Mkdir(p.paths.Config, 0o700), os.Mkdir(p.paths.Credentials, 0o700),
+		os.WriteFile(p.paths.Registry, []byte("[settings]\nhttps_proxy = "+proxy+"\n"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.route().HTTPSProxy; got != proxy {
+		t.Errorf("the proxy is %q, want %q", got, proxy)
+	}
+}
