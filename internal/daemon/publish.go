@@ -59,8 +59,12 @@ type failure struct {
 	again time.Time
 }
 
-// notes are the access key ids that may stand in files, by path and profile.
+// notes are the access key ids that may stand in files, by path and profile. The first is the one that was written
+// last. The earlier ones are kept because an editor may write back what it read before a renewal.
 type notes map[string]map[string][]string
+
+// noteIDs bounds how many ids are kept for a profile.
+const noteIDs = 32
 
 // place is one section of one file.
 type place struct{ file, profile string }
@@ -370,7 +374,7 @@ func (n notes) equal(file string, sessions []profiles.Published) bool {
 		return false
 	}
 	for _, s := range sessions {
-		if ids := n[file][s.Profile]; len(ids) != 1 || ids[0] != s.AccessKeyID {
+		if ids := n[file][s.Profile]; len(ids) == 0 || ids[0] != s.AccessKeyID {
 			return false
 		}
 	}
@@ -385,10 +389,9 @@ func (p *publishing) writeLocked(file string, sessions []profiles.Published) {
 		both[name] = slices.Clone(ids)
 	}
 	for _, s := range sessions {
-		after[s.Profile] = []string{s.AccessKeyID}
-		if !slices.Contains(both[s.Profile], s.AccessKeyID) {
-			both[s.Profile] = append(both[s.Profile], s.AccessKeyID)
-		}
+		earlier := slices.DeleteFunc(slices.Clone(before[s.Profile]), func(id string) bool { return id == s.AccessKeyID })
+		both[s.Profile] = append(earlier, s.AccessKeyID)
+		after[s.Profile] = append([]string{s.AccessKeyID}, earlier[:min(len(earlier), noteIDs-1)]...)
 	}
 	taken, err := p.edit(file, both, sessions)
 	if err != nil {

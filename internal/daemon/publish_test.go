@@ -360,3 +360,40 @@ func TestPublishBesideUnpublish(t *testing.T) {
 	close(stop)
 	<-stopped
 }
+
+// TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
+func TestEditorWritesBack(t *testing.T) {
+	h, file := publishingHouse(t, "")
+	p := h.publishing
+	publish := func(id string) {
+		t.Helper()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.writeLocked(file, []profiles.Published{{Profile: "dev", AccessKeyID: id, Secret: secret.New(secretKey), Token: secret.New(sessionToken)}})
+		if f, failed := p.failed[file]; failed {
+			t.Fatal(f.err)
+		}
+	}
+	publish("ASIAIOSFODNN7EXAMPL1")
+	read, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish("ASIAIOSFODNN7EXAMPL2")
+	if err := os.WriteFile(file, append(read, "[mine]\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * noteIDs {
+		publish(fmt.Sprintf("ASIAIOSFODNN7EXAM%03d", i))
+	}
+	becomes(t, file, fmt.Sprintf("ASIAIOSFODNN7EXAM%03d", 2*noteIDs-1), true)
+	if n := len(p.wrote[file]["dev"]); n != noteIDs {
+		t.Errorf("%d ids are noted, not %d", n, noteIDs)
+	}
+	p.mu.Lock()
+	p.writeLocked(file, nil)
+	p.mu.Unlock()
+	if text, err := os.ReadFile(file); err != nil || string(text) != "[mine]\n" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+}
