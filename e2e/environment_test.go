@@ -115,7 +115,7 @@ func TestShellLendsNoProxy(t *testing.T) {
 // registry.
 func TestShellLendsNoRegistry(t *testing.T) {
 	t.Parallel()
-	for name, variable := range map[string]string{"registry": "BROKER_CONFIG", "XDG": "XDG_CONFIG_HOME"} {
+	for _, name := range []string{"registry", "XDG", "HOME", "moved keyring"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := demo(t)
@@ -125,13 +125,25 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			text, err := os.ReadFile(h.registry())
 			must(t, err)
 			must(t, h.write(file, string(text)+"\n[profile product_prod_paul]\nrole_arn = "+devRole+"\nsource_profile = security\n"))
-			value := file
-			if variable == "XDG_CONFIG_HOME" {
-				value = evil
+			var env []string
+			switch name {
+			case "registry":
+				env = []string{"BROKER_CONFIG=" + file}
+			case "XDG":
+				env = []string{"XDG_CONFIG_HOME=" + evil}
+			case "HOME": // and a keyring that does not depend on it
+				must(t, os.MkdirAll(filepath.Join(evil, ".config"), 0o700))
+				must(t, os.Rename(filepath.Join(evil, "broker"), filepath.Join(evil, ".config/broker")))
+				file = filepath.Join(evil, ".config/broker/config")
+				env = []string{"HOME=" + evil, "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring")}
+			case "moved keyring": // by the user, to where he wants it
+				dir := filepath.Join(h.dir, "keyring")
+				must(t, os.Rename(filepath.Join(h.home, ".local/share/broker/keyring"), dir))
+				h.env = append(h.env, "BROKER_KEYRING_DIR="+dir)
+				env = []string{"BROKER_CONFIG=" + file}
 			}
-			env := []string{variable + "=" + value}
 			r := h.in(env, "credproc", "product_prod_paul")
-			if r.code != 8 || !strings.Contains(r.stderr, "hint: env -u BROKER_CONFIG -u XDG_CONFIG_HOME broker config set registry "+file) {
+			if r.code != 8 || !strings.Contains(r.stderr, "hint: env BROKER_CONFIG="+h.registry()+" broker config set registry "+file) {
 				t.Errorf("a registry that nobody named: %v", r)
 			}
 			t.Cleanup(func() {
@@ -147,7 +159,7 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			}
 			h.ok(t, "credproc", "product_prod_paul")
 			served(prodRole)
-			h.ok(t, "broker", "config", "set", "registry", file)
+			h.ok(t, "env", "BROKER_CONFIG="+h.registry(), "broker", "config", "set", "registry", file)
 			if r := h.in(env, "credproc", "product_prod_paul"); r.code != 0 {
 				t.Errorf("a registry that was named: %v", r)
 			}

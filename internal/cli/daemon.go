@@ -107,8 +107,8 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	onSettings := follow()
 	onSettings(settings())
 	route := func() exchange.Route { return routeOf(settings(), os.Getenv) }
-	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring, StateDir: p.paths.State, Route: route,
-		Admit: p.admitRegistry}
+	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
+		StateDir: p.paths.State, Registry: p.paths.Registry, Route: route}
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	broker := session.New(flights, session.Config{

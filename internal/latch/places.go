@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"sync/atomic"
 
@@ -23,16 +22,32 @@ type Places struct {
 	// Moved is the one in a state directory that variables moved: earlier versions wrote it there, and so does a
 	// daemon whose home cannot be written.
 	Moved string
+
+	knownHome string // of Known
 }
 
 // Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor the
 // system names a home that is open to us, the file in the state directory is all there is.
 func Find(state string) Places {
-	known := ""
-	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
-		known = filepath.Clean(u.HomeDir)
+	return places(reachable(paths.Home()), reachable(knownHome()), state)
+}
+
+// OwnHome is the home that the system knows for the user, absolute. If there is none, or it is another user's, that is
+// the one of the environment; it may be empty.
+func OwnHome() string {
+	home := reachable(knownHome())
+	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
+		return paths.Home()
 	}
-	return places(reachable(paths.Home()), reachable(known), state)
+	return home
+}
+
+func knownHome() string {
+	u, err := knownUser()
+	if err != nil || !filepath.IsAbs(u.HomeDir) {
+		return ""
+	}
+	return filepath.Clean(u.HomeDir)
 }
 
 // reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container:
@@ -59,7 +74,7 @@ func places(home, known, state string) Places {
 	}
 	p := Places{File: paths.LatchIn(paths.StateBelow(home))}
 	if known != "" {
-		p.Known = paths.LatchIn(paths.StateBelow(known))
+		p.Known, p.knownHome = paths.LatchIn(paths.StateBelow(known)), known
 	}
 	if p.Known == p.File {
 		p.Known = ""
@@ -98,9 +113,22 @@ func (p Places) RefuseKnown() error {
 	if p.Known == "" || !Peek(p.Known) {
 		return nil
 	}
-	home := p.Known[:len(p.Known)-len(paths.LatchIn(paths.StateBelow(string(filepath.Separator))))]
-	return fault.New(fault.Locked, "the broker is locked: %s says so", p.Known).
-		WithHint("HOME=%s broker unlock", home)
+	return lockedAt(p.Known, p.knownHome)
+}
+
+// RefuseHome is Refuse for the lock of a home directory, absolute. An empty one has none.
+func RefuseHome(home string) error {
+	if home = reachable(home); home == "" {
+		return nil
+	}
+	if file := paths.LatchIn(paths.StateBelow(home)); Peek(file) {
+		return lockedAt(file, home)
+	}
+	return nil
+}
+
+func lockedAt(file, home string) error {
+	return fault.New(fault.Locked, "the broker is locked: %s says so", file).WithHint("HOME=%s broker unlock", home)
 }
 
 // Watch tells again and again whether one of some files says that the broker is locked. While none of them changes,

@@ -88,11 +88,11 @@ var settingKeys = []settingKey{
 		return checkHomePath(v)
 	}},
 	{name: keyRegistry, read: func(s *Settings, v string) (err error) {
-		s.Registries, err = directories(v)
+		s.Registries, err = absolutePaths(v, func(path string) string { return path }) // HOME may be another one
 		return err
 	}},
 	{name: keyPath, read: func(s *Settings, v string) (err error) {
-		s.Path, err = directories(v)
+		s.Path, err = absolutePaths(v, expandHome)
 		return err
 	}},
 	{name: keyGnuPGHome, read: func(s *Settings, v string) error {
@@ -214,16 +214,16 @@ func checkProxy(s string) error {
 	return nil
 }
 
-// directories reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are
+// absolutePaths reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are
 // used.
-func directories(s string) ([]string, error) {
+func absolutePaths(s string, expand func(string) string) ([]string, error) {
 	var list []string
-	for _, dir := range filepath.SplitList(s) {
-		dir = expandHome(dir)
-		if !filepath.IsAbs(dir) {
-			return nil, fmt.Errorf("holds %q, which is not an absolute path", dir)
+	for _, path := range filepath.SplitList(s) {
+		path = expand(path)
+		if !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("holds %q, which is not an absolute path", path)
 		}
-		list = append(list, dir)
+		list = append(list, path)
 	}
 	return list, nil
 }

@@ -61,9 +61,9 @@ type Caller struct {
 	Dir string
 	// StateDir is where the ledger of used codes is, absolute.
 	StateDir string
-	// Admit, if not nil, may refuse the use of a keyring, a backend of Backends, before a process is started that
-	// reads or changes an item of it or signs.
-	Admit func(backend string) error
+	// Registry is the registry that decides where calls go, absolute. A key of another registry can only be used if
+	// that one names this one in its setting registry.
+	Registry string
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
@@ -284,11 +284,6 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 			return nil, err
 		}
 	}
-	if c.Admit != nil && !whileLocked[q.Op] {
-		if err := c.Admit(q.Backend); err != nil {
-			return nil, err
-		}
-	}
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
@@ -321,7 +316,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if c.Route != nil {
 		q.Route = c.Route()
 	}
-	q.Dir, q.StateDir, q.TimeoutMS = c.Dir, c.StateDir, timeout.Milliseconds()
+	q.Dir, q.StateDir, q.Registry, q.TimeoutMS = c.Dir, c.StateDir, c.Registry, timeout.Milliseconds()
 	data, err := json.Marshal(q)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "the request to the vault cannot be written")

@@ -316,7 +316,7 @@ func TestModes(t *testing.T) {
 		home, err := os.MkdirTemp("/tmp", "modes")
 		must(t, err)
 		must(t, os.Chmod(home, 0o700))
-		c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: home + "/a/keyring", StateDir: home + "/state", Timeout: patience}
+		c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: home + "/a/keyring", StateDir: home + "/state", Registry: home + "/config", Timeout: patience}
 		err = c.Create(t.Context(), secret.New(testPassphrase))
 		if err == nil {
 			_, err = c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)
@@ -338,7 +338,7 @@ func TestModes(t *testing.T) {
 // request of a Caller, as it would be written; for tests that start the process themselves.
 func written(t *testing.T, backend string, c *Caller, q *request) []byte {
 	t.Helper()
-	q.Backend, q.Dir, q.StateDir, q.TimeoutMS = backend, c.Dir, c.StateDir, patience.Milliseconds()
+	q.Backend, q.Dir, q.StateDir, q.Registry, q.TimeoutMS = backend, c.Dir, c.StateDir, c.Registry, patience.Milliseconds()
 	q.withPassphrase(secret.New(testPassphrase))
 	data, err := json.Marshal(q)
 	must(t, err)
@@ -361,7 +361,7 @@ func TestReadOnly(t *testing.T) {
 		must(t, os.WriteFile(exe, data, 0o755))
 		must(t, os.Mkdir(home+"/his", 0o700))
 		must(t, os.Chown(home+"/his", 65534, 65534))
-		c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state"}
+		c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state", Registry: home + "/his/config"}
 		as := func(uid uint32, q *request) *answerFault {
 			t.Helper()
 			cmd := exec.Command(exe, "vault")

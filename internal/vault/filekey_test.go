@@ -17,6 +17,8 @@ import (
 	"github.com/99designs/keyring"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/stretch"
@@ -34,10 +36,14 @@ func sealOld(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
+// homeRegistry is the registry to which an item belongs that names none.
+func homeRegistry() string { return paths.RegistryBelow(latch.OwnHome()) }
+
 // oldCaller is a Caller, with the passphrase, on a file keyring as it was before there was a key.
 func oldCaller(t *testing.T, sources ...string) *Caller {
 	t.Helper()
 	c := freshCaller(t)
+	c.Registry = homeRegistry()
 	must(t, os.MkdirAll(c.Dir, 0o700))
 	sealOld(t, c.Dir, checkKey, []byte(checkText))
 	for _, name := range sources {
@@ -53,6 +59,7 @@ func oldCaller(t *testing.T, sources ...string) *Caller {
 func builtKeyring(t *testing.T) *Caller {
 	t.Helper()
 	c := freshCaller(t)
+	c.Registry = homeRegistry()
 	copyDir(t, "testdata/old-keyring", c.Dir)
 	c.SetPassphrase(secret.New(testPassphrase))
 	return c
@@ -73,7 +80,7 @@ func copyDir(t *testing.T, from, to string) {
 
 // another is a Caller on the same keyring that knows nothing but what opens it.
 func another(c *Caller, opens secret.String) *Caller {
-	n := &Caller{Exe: c.Exe, Backend: c.Backend, Dir: c.Dir, StateDir: c.StateDir, Timeout: c.Timeout}
+	n := &Caller{Exe: c.Exe, Backend: c.Backend, Dir: c.Dir, Registry: c.Registry, StateDir: c.StateDir, Timeout: c.Timeout}
 	n.SetPassphrase(opens)
 	return n
 }
@@ -305,6 +312,7 @@ func TestResealFullDisk(t *testing.T) {
 	if full == nil {
 		t.Skip("NOT TESTED: needs root to mount a file system to fill")
 	}
+	c.Registry = homeRegistry()
 	copyDir(t, "testdata/old-keyring", c.Dir)
 	var mu sync.Mutex
 	var notices []string
@@ -687,6 +695,7 @@ func TestResealReadOnly(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root to become another user")
 	}
+	const nameless = 3000001 // no user of the system: HOME is the home
 	home, err := os.MkdirTemp("/tmp", "nobody")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
@@ -695,11 +704,11 @@ func TestResealReadOnly(t *testing.T) {
 	data, err := os.ReadFile(vaultExe(t))
 	must(t, err)
 	must(t, os.WriteFile(exe, data, 0o755))
-	c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state"}
+	c := &Caller{Dir: home + "/his/keyring", StateDir: home + "/his/state", Registry: paths.RegistryBelow(home + "/his")}
 	copyDir(t, "testdata/old-keyring", c.Dir)
 	must(t, os.WriteFile(filepath.Join(c.Dir, lockName), nil, 0o600))
 	must(t, filepath.WalkDir(home+"/his", func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Chown(path, 65534, 65534))
+		return errors.Join(err, os.Chown(path, nameless, nameless))
 	}))
 	must(t, os.Chmod(c.Dir, 0o500))
 	before := snapshot(t, c.Dir)
@@ -707,7 +716,8 @@ func TestResealReadOnly(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(exe, "vault")
 		cmd.Stdin = bytes.NewReader(written(t, File, c, &request{Op: opDescribe, Source: "security"}))
-		cmd.SysProcAttr = asUser(65534)
+		cmd.Env = append(os.Environ(), "HOME="+home+"/his")
+		cmd.SysProcAttr = asUser(nameless)
 		out, err := cmd.Output()
 		must(t, err)
 		var a answer

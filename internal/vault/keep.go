@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/paths"
 	"broker/internal/secret"
 )
 
@@ -45,6 +46,9 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	}
 	defer unlock()
 	old, err := e.load(ctx, r)
+	if it.Registry, it.Home = old.Registry, old.Home; it.Registry == "" {
+		it.Registry, it.Home = e.Registry, paths.Home()
+	}
 	switch {
 	case fault.Is(err, fault.NotFound):
 	case err != nil:
@@ -108,6 +112,11 @@ func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	defer unlock()
+	if it, err := load(ctx, r, e.Source); err == nil {
+		if err := e.admit(it); err != nil {
+			return nil, err
+		}
+	}
 	if err := dropKept(ctx, r, e.Source); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ func TestKeyctlOtherSession(t *testing.T) {
 	c, ctx, name := keyctlBed(t).caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
 	other := keyctlBed(t).caller(t)
+	other.Registry = c.Registry
 	script := filepath.Join(t.TempDir(), "vault")
 	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexec setsid -w keyctl session - '"+c.Exe+"' \"$@\"\n"), 0o700))
 	other.Exe = script
@@ -102,7 +103,7 @@ func TestKeyctlQuota(t *testing.T) {
 	uid := 3000000 + os.Getpid() // nobody's
 	must(t, os.Mkdir(home+"/his", 0o700))
 	must(t, os.Chown(home+"/his", uid, uid))
-	c := &Caller{StateDir: home + "/his/state"}
+	c := &Caller{StateDir: home + "/his/state", Registry: home + "/his/config"}
 	as := func(q *request) error {
 		t.Helper()
 		cmd := exec.Command(exe, "vault")

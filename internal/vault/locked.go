@@ -28,6 +28,14 @@ var whileLocked = map[operation]bool{
 	opClear:       false,
 }
 
+// refuseLocked is refuseLocked for this request. It also goes by the home of the key, once that was read.
+func (e *errand) refuseLocked() error {
+	if err := refuseLocked(e.Op, e.StateDir); err != nil {
+		return err
+	}
+	return latch.RefuseHome(e.home)
+}
+
 // refuseLocked returns a fault.Locked if the broker is locked and the operation may not run then.
 func refuseLocked(op operation, stateDir string) error {
 	if whileLocked[op] {

@@ -226,6 +226,7 @@ func freshCaller(t *testing.T) *Caller {
 		Backend:  func() string { return File },
 		Dir:      filepath.Join(home, "keyring"),
 		StateDir: filepath.Join(home, "state"),
+		Registry: filepath.Join(home, "config"),
 		Timeout:  patience,
 	}
 }

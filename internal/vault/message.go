@@ -51,6 +51,7 @@ type request struct {
 	Backend    string            `json:"backend"`
 	Dir        string            `json:"dir,omitempty"`
 	StateDir   string            `json:"state_dir,omitempty"`
+	Registry   string            `json:"registry,omitempty"`
 	TimeoutMS  int64             `json:"timeout_ms"`
 	Passphrase string            `json:"passphrase,omitempty"` // of the file keyring, or the key of an earlier answer
 	Source     string            `json:"source,omitempty"`
@@ -235,10 +236,12 @@ type itemJSON struct {
 	SecretAccessKey string    `json:"secret_access_key"`
 	Seed            string    `json:"seed,omitempty"`
 	Created         time.Time `json:"created"`
+	Registry        string    `json:"registry,omitempty"`
+	Home            string    `json:"home,omitempty"`
 }
 
 func encodeItem(it item) ([]byte, error) {
-	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created})
+	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created, it.Registry, it.Home})
 }
 
 func decodeItem(data []byte) (item, error) {
@@ -249,7 +252,7 @@ func decodeItem(data []byte) (item, error) {
 	if j.Version != itemVersion {
 		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created}
+	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.Registry, j.Home}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}

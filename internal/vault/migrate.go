@@ -215,6 +215,9 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is; nothing was copied: %w", key, err)
 		}
 		e.hide = append(e.hide, it.secrets()...)
+		if err := e.admit(it); err != nil {
+			return nil, err
+		}
 		c.source, c.label = it.Name, itemLabel(it.Name)
 		sources = append(sources, c)
 	}

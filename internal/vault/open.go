@@ -54,11 +54,14 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	return &answer{Credentials: revealCredentials(creds)}, nil
 }
 
-// load reads the item, and remembers its secrets for scrub.
+// load reads the item if our registry may use it and its home is not locked. It remembers its secrets for scrub.
 func (e *errand) load(ctx context.Context, r ring) (item, error) {
 	it, err := load(ctx, r, e.Source)
 	e.hide = append(e.hide, it.secrets()...)
-	return it, err
+	if err != nil {
+		return item{}, err
+	}
+	return it, e.admit(it)
 }
 
 func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.String) (session.Credentials, error) {
@@ -113,7 +116,7 @@ func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call sess
 		}
 		e.hide = append(e.hide, code.Reveal())
 		// The wait for the code may have been long.
-		if err := refuseLocked(e.Op, e.StateDir); err != nil {
+		if err := e.refuseLocked(); err != nil {
 			return session.Credentials{}, err
 		}
 		creds, err := e.sts.Call(ctx, keys, call, code)

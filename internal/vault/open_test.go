@@ -68,7 +68,7 @@ func newErrand(t *testing.T, aws *fakeAWS) *errand {
 	call := mfaCall()
 	dir := t.TempDir()
 	return &errand{
-		request: &request{Source: "security", Call: &call, UseSeed: true, StateDir: dir},
+		request: &request{Source: "security", Call: &call, UseSeed: true, StateDir: dir, Registry: homeRegistry()},
 		sts:     aws,
 		ledger:  mfa.Ledger{Dir: dir},
 	}

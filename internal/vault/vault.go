@@ -105,6 +105,7 @@ type errand struct {
 	notices io.Writer
 	hide    []string    // secrets that no message may repeat
 	calling atomic.Bool // the keyring is behind us, AWS is being asked
+	home    string      // of the key that was read, see item
 	file    *fileRing   // our own file keyring, where the request is about it
 }
 
@@ -129,7 +130,7 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 			e.hide = append(e.hide, e.file.secrets()...)
 		}
 		if err == nil && (a.Credentials != nil || a.Sealed != "") {
-			err = refuseLocked(e.Op, e.StateDir) // it may have waited for a prompt of the keyring
+			err = e.refuseLocked() // it may have waited for a prompt of the keyring
 		}
 		if err != nil {
 			a = failed(err, e.hide)
@@ -154,7 +155,7 @@ func (q *request) serve(client func(*request) sts, notices io.Writer) *answer {
 // do is the table of operations.
 func (e *errand) do(ctx context.Context) (*answer, error) {
 	// Any program of the user can start this process, so what the caller looked at counts for nothing here.
-	if err := refuseLocked(e.Op, e.StateDir); err != nil {
+	if err := e.refuseLocked(); err != nil {
 		return nil, err
 	}
 	switch e.Op {

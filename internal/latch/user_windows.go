@@ -1,0 +1,5 @@
+package latch
+
+import "os/user"
+
+func knownUser() (*user.User, error) { return user.Current() }

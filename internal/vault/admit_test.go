@@ -1,0 +1,143 @@
+//go:build unix
+
+package vault
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/paths"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// TestKeyBelongsToItsRegistry: a registry at another place cannot use, read, change or remove a key, until that of the
+// key names it.
+func TestKeyBelongsToItsRegistry(t *testing.T) {
+	c := fileCaller(t)
+	home := filepath.Dir(c.Dir)
+	own, other := filepath.Join(home, "config"), filepath.Join(home, "other")
+	say := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(own, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Registry = own
+	if _, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	another := testKey("security")
+	another.AccessKeyID, another.Replace = "AKIAIOSFODNN7EXAMPL2", true
+	uses := []struct {
+		name string
+		use  func() error
+	}{
+		{"open", func() error {
+			_, err := c.Open(t.Context(), profiles.Source{Name: another.Name}, session.Call{}, secret.String{})
+			return err
+		}},
+		{"devices", func() error { _, err := c.Devices(t.Context(), another.Name, profiles.Endpoint{}); return err }},
+		{"describe", func() error { _, err := c.Describe(t.Context(), another.Name); return err }},
+		{"set the seed", func() error { return c.SetSeed(t.Context(), another.Name, secret.New(testSeed)) }},
+		{"remove the seed", func() error { return c.RemoveSeed(t.Context(), another.Name) }},
+		{"replace", func() error { _, err := c.Put(t.Context(), another, profiles.Endpoint{}, false); return err }},
+		{"remove", func() error { return c.Remove(t.Context(), another.Name) }}, // the last: what follows needs it
+	}
+	refused := func(why, registry string) {
+		t.Helper()
+		c.Registry = registry
+		for _, u := range uses {
+			err := u.use()
+			if f := fault.Of(err); !fault.Is(err, fault.NotConfirmed) || !strings.Contains(f.Message, own) {
+				t.Errorf("%s, %s: %v", why, u.name, err)
+			}
+		}
+	}
+	refused("no registry", "")
+	refused("no file", other)
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("another", other)
+	if want := fault.Hintf("env BROKER_CONFIG=%s broker config set registry %s", own, other); fault.Of(uses[0].use()).Hint != want {
+		t.Errorf("the hint is %s", fault.Of(uses[0].use()).Hint)
+	}
+	say("[settings]\nregistry = " + own + "\n")
+	refused("it names another", other)
+	// A path of HOME is one of whoever says where that is.
+	t.Setenv("HOME", home)
+	say("[settings]\nregistry = ~/other\n")
+	for _, u := range uses {
+		if err := u.use(); !fault.Is(err, fault.Config) {
+			t.Errorf("~, %s: %v", u.name, err)
+		}
+	}
+	if err := os.Symlink(own, other+".link"); err != nil {
+		t.Fatal(err)
+	}
+	allowed := func(registry string) {
+		t.Helper()
+		c.Registry = registry
+		for _, u := range uses[:len(uses)-1] {
+			if err := u.use(); err != nil {
+				t.Errorf("%s, %s: %v", registry, u.name, err)
+			}
+		}
+	}
+	say("")
+	allowed(own)
+	allowed(other + ".link")
+	refused("still another", other)
+	refused("a colon", other+":x")
+	if f := fault.Of(uses[0].use()); f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
+		t.Errorf("a colon: %v", f)
+	}
+	say("[settings]\nregistry = " + home + "/third:" + other + "\n")
+	allowed(other)
+	if err := c.Remove(t.Context(), another.Name); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyOfTheFirstVersion: an item that names no registry belongs to the one of the user's home.
+func TestKeyOfTheFirstVersion(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for registry, want := range map[string]bool{homeRegistry(): true, filepath.Join(home, "other"): false} {
+		e := &errand{request: &request{Op: opOpen, Registry: registry, StateDir: filepath.Join(home, "state")}}
+		if err := e.admit(item{Name: "s"}); (err == nil) != want || err != nil && !fault.Is(err, fault.NotConfirmed) {
+			t.Errorf("%s: %v", registry, err)
+		}
+	}
+}
+
+// TestKeyIsLockedWithItsHome: the lock of the home in which a key was stored closes it, whatever HOME says now.
+func TestKeyIsLockedWithItsHome(t *testing.T) {
+	c := fileCaller(t)
+	home := filepath.Dir(c.Dir)
+	t.Setenv("HOME", home)
+	c.Registry = filepath.Join(home, "config")
+	if _, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	file := paths.LatchIn(paths.StateBelow(home))
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(`{"version":1,"locked":true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir())
+	_, err := c.Describe(t.Context(), testKey("security").Name)
+	if f := fault.Of(err); !fault.Is(err, fault.Locked) || f.Hint != fault.Hintf("HOME=%s broker unlock", home) {
+		t.Errorf("got %v", err)
+	}
+	if err := c.Remove(t.Context(), testKey("security").Name); !fault.Is(err, fault.Locked) {
+		t.Errorf("remove: %v", err)
+	}
+}
