@@ -1,0 +1,225 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+)
+
+// Credentials returns working credentials for a profile: of the account and
+// role that its definition says now. The faults are those of profiles, Opener
+// and Assumer, and Locked.
+func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
+	if err := b.refuseLocked(); err != nil {
+		return Answer{}, err
+	}
+	if req.AdHoc != nil && req.AdHoc.Federate {
+		// AWS takes no code for GetFederationToken, so the person must have given one for the MFA session.
+		user := req
+		user.AdHoc, user.MinTTL = nil, 0
+		if _, err := b.serve(ctx, user); err != nil {
+			return Answer{}, withPlanHint(err, req.Profile)
+		}
+		req.Code = secret.String{}
+	}
+	got, err := b.serve(ctx, req)
+	// It may have been locked while we waited.
+	if err := b.refuseLocked(); err != nil {
+		return Answer{}, err
+	}
+	if err != nil {
+		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
+			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))
+		}
+		return Answer{Endpoints: got.plan.Endpoints()}, withPlanHint(err, req.Profile)
+	}
+	step := got.plan.Steps[got.last]
+	return Answer{
+		Credentials: got.creds,
+		Profile:     got.plan.Profile,
+		Source:      got.plan.Source.Name,
+		Region:      got.plan.Region,
+		Role:        step.subject(got.creds),
+		Direct:      step.LongTerm && step.Operation == AssumeRole,
+		Warnings:    got.warnings,
+		Endpoints:   got.plan.Endpoints(),
+	}, nil
+}
+
+// subject is whose credentials a step gave: a role's, a federated user's, or with "" the source's own.
+func (s Step) subject(creds Credentials) string {
+	if s.Operation == GetFederationToken {
+		return creds.Subject
+	}
+	return s.RoleARN
+}
+
+// withPlanHint points to the plan where AWS or the way to it failed: it shows
+// device, role and endpoint with the lines that they came from.
+func withPlanHint(err error, profile string) error {
+	f := fault.Of(err)
+	if f.Hint != "" {
+		return err
+	}
+	switch f.Kind {
+	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network, fault.Throttled:
+		return f.WithHint("broker explain %s", profile)
+	case fault.NotConfirmed: // an endpoint at which another uid listens
+		return f.WithHint("broker profiles trust %s", profile)
+	}
+	return err
+}
+
+// served is what a request came to.
+type served struct {
+	creds    Credentials
+	plan     Plan
+	last     int                // the step whose credentials they are
+	warnings []profiles.Warning // about the files and the plan
+}
+
+// serve plans and fetches. If AWS refuses a plan for its duration, serve plans again with the duration that AWS gives.
+func (b *Broker) serve(ctx context.Context, req Request) (served, error) {
+	for second := false; ; second = true {
+		plan, warnings, err := b.plan(req)
+		got := served{plan: plan, warnings: warnings}
+		if err != nil {
+			return got, err
+		}
+		if !req.Login {
+			got.last = len(plan.Steps) - 1
+		}
+		got.creds, err = b.wait(ctx, plan, got.last, req)
+		first := plan.Steps[0]
+		if errors.Is(err, ErrDurationTooLong) && first.Operation == AssumeRole && !second && req.MinTTL <= hour {
+			b.shorten(first)
+			continue
+		}
+		return got, err
+	}
+}
+
+// wait gets one step for a request that stands at the desk meanwhile.
+func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Credentials, error) {
+	first := plan.Steps[0]
+	dev := device{plan.Source.AccessKeyID, first.MFASerial}
+	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
+		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code, first: req.Login && req.Terminal != nil, source: plan.Source.Name, tell: req.Tell}
+		defer b.desk.wait(dev, g)()
+	}
+	creds, err := b.step(ctx, plan, last, req)
+	// A session that was asked for so long is a little shorter when it is here.
+	tooShort := func() bool { return err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute }
+	if req.MinTTL > 0 && tooShort() {
+		// The one at hand ends too soon; a new one may not.
+		b.discard(ctx, plan, last, creds)
+		creds, err = b.step(ctx, plan, last, req)
+		if tooShort() {
+			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted", plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
+		}
+	}
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev) {
+		err = needCode(plan, first, "nobody gave a code of the MFA device %s in time", first.MFASerial)
+	}
+	return creds, err
+}
+
+// step returns the session of one step, which it gets from the cache or from the step before.
+func (b *Broker) step(ctx context.Context, plan Plan, i int, req Request) (Credentials, error) {
+	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), func(ctx context.Context, spare bool) (Credentials, error) {
+		// In the background nobody waits for the steps before either.
+		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
+	})
+}
+
+// fetch makes the call of one step; quietly, it asks no person for it.
+func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet bool) (Credentials, error) {
+	// Asked in the fetch itself: a lock that came after the request drops the
+	// slots, and nothing may fill them again.
+	if err := b.refuseLocked(); err != nil {
+		return Credentials{}, err
+	}
+	step := plan.Steps[i]
+	if step.LongTerm {
+		before := b.logout.of(plan.Source.Name)
+		creds, err := b.kindOf(plan.Source).open(ctx, plan, i, quiet)
+		b.logStep(plan, i, creds, err)
+		if step.keeps() && b.logout.of(plan.Source.Name) != before {
+			// The vault may have kept it after Logout had cleared the keyring.
+			b.drop(ctx, plan.Source.Name)
+		}
+		return creds, err
+	}
+	for attempt := 1; ; attempt++ {
+		parent, err := b.step(ctx, plan, i-1, req)
+		if err != nil {
+			return Credentials{}, err
+		}
+		creds, err := b.cfg.STS.Assume(ctx, parent, step.Call)
+		b.logStep(plan, i, creds, err)
+		if err == nil || !fault.Is(err, fault.ExpiredSession) || attempt == 2 {
+			return creds, err
+		}
+		// Revoked, or ended early: a new one, and one more try.
+		b.discard(ctx, plan, i-1, parent)
+	}
+}
+
+// discard forgets a session that is of no use any more, in the vault too: first
+// there, else whoever asks next would be given it again. One does it for all who were refused with it.
+func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credentials) {
+	if plan.Steps[i].keeps() {
+		select {
+		case b.forget <- struct{}{}:
+			defer func() { <-b.forget }()
+		case <-ctx.Done():
+			return
+		}
+		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID {
+			b.drop(ctx, plan.Source.Name)
+		}
+	}
+	b.cache.discard(plan.Key(i), refused)
+}
+
+// dropTimeout bounds how long the keyring is waited for to forget a session.
+const dropTimeout = 5 * time.Second
+
+// drop is Drop where nobody can be told of a failure.
+func (b *Broker) drop(ctx context.Context, source string) {
+	// The one who asked may be gone; the session is to go all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+	defer cancel()
+	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
+		b.cfg.Log.Warn("the session that was kept could not be deleted", "source", source, "err", err)
+	}
+}
+
+// keeps reports whether the vault keeps the session of this step.
+func (s Step) keeps() bool {
+	return s.LongTerm && s.Operation == GetSessionToken && s.MFASerial != ""
+}
+
+func (b *Broker) logStep(plan Plan, i int, creds Credentials, err error) {
+	if err != nil {
+		b.cfg.Log.Warn("step failed", "step", plan.stepName(i), "source", plan.Source.Name, "err", err)
+		return
+	}
+	b.cfg.Log.Info("step done", "step", plan.stepName(i), "source", plan.Source.Name, "key", secret.Tail(creds.AccessKeyID), "expires", creds.Expires)
+}
+
+// stepName names a step in messages: what is asked for, not for whom.
+func (p Plan) stepName(i int) string {
+	if arn := p.Steps[i].RoleARN; arn != "" {
+		return "assume " + arn
+	}
+	if p.Steps[i].Operation == GetFederationToken {
+		return "federate " + p.Source.Name
+	}
+	return "open the session of " + p.Source.Name
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Tell tells all who wait for a source why it takes so long, in one line.
+func (b *Broker) Tell(source, line string) {
+	for _, tell := range b.desk.listeners(source) {
+		tell(line)
+	}
+}
+
+// Waiting describes a device of which somebody is being asked for a code.
+type Waiting struct {
+	Source   string
+	Device   string // MFA serial
+	Requests int    // that wait for the code
+}
+
+// Waiting lists the questions that are open.
+func (b *Broker) Waiting() []Waiting { return b.desk.waiting() }
+
+// Held describes one session that the broker holds, or failed to get.
+type Held struct {
+	Key         Key
+	Source      string
+	Role        string // ARN; empty for the MFA session of the source itself
+	Profile     string // the profile that asked for it first
+	AccessKeyID string
+	Expires     time.Time // zero if there is no session
+	Renews      time.Time
+	LastUse     time.Time
+	Endpoint    string // where it came from, if that is not AWS's own of the region
+	Err         error  // the last failure, if nothing succeeded since
+}
+
+// Held lists what the broker holds, sorted by source and role.
+func (b *Broker) Held() []Held {
+	c := b.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	var list []Held
+	for key, s := range c.slots {
+		h := Held{
+			Key:      key,
+			Source:   s.plan.Source.Name,
+			Role:     s.plan.Steps[s.step].RoleARN,
+			Profile:  s.plan.Steps[s.step].Profile,
+			LastUse:  s.lastUse.wall,
+			Err:      s.err,
+			Endpoint: s.plan.Steps[s.step].Endpoint.URL,
+		}
+		if s.entry != nil && now.before(s.entry.end) {
+			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)
+			h.AccessKeyID, h.Expires, h.Renews = s.entry.creds.AccessKeyID, s.entry.creds.Expires, s.entry.refresh.wall
+		} else if s.err == nil {
+			continue
+		}
+		list = append(list, h)
+	}
+	slices.SortFunc(list, func(a, b Held) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Role, b.Role), strings.Compare(a.Profile, b.Profile))
+	})
+	return list
+}

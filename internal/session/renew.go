@@ -1,0 +1,31 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// remindBefore is how long before its end a person is told of a session that
+// only a code can renew.
+const remindBefore = 10 * time.Minute
+
+// renew fetches a session anew before its end, so that nobody waits for it. It
+// never asks a person: where one is needed he is reminded, once, if the session is still in use.
+func (b *Broker) renew(plan Plan, i int) {
+	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken { // a console was opened with it: nobody asks again
+		return
+	}
+	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {
+		if end, ok := b.cache.end(plan.Key(i)); ok && b.cfg.Remind != nil {
+			time.AfterFunc(time.Until(end)-remindBefore, func() {
+				if now, ok := b.cache.end(plan.Key(i)); ok && now.Equal(end) && !b.locked.Load() {
+					b.cfg.Remind(plan.Source.Name, end)
+				}
+			})
+		}
+		return
+	}
+	b.cache.background(plan, i, func(ctx context.Context, _ bool) (Credentials, error) {
+		return b.fetch(ctx, plan, i, Request{background: true}, true)
+	})
+}
