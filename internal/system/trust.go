@@ -11,9 +11,8 @@ import (
 // Trusted returns nil if nobody but root and the user of this process can change what is at a path. It belongs to one
 // of the two, and others may not write to it. The same holds for each directory on the way, in which others may write
 // if it is sticky. Each symbolic link on the way belongs to one of the two as well, since its owner can make it lead
-// elsewhere. A group that may write counts as others, except root's, the one with the number of our uid (a private
-// group, umask 002), and admin on macOS. On Windows only the access list of the file counts. The error says which path
-// it is, and why.
+// elsewhere. WritableByOthers says which groups count as others. On Windows only the access list of the file counts.
+// The error says which path it is, and why.
 func Trusted(path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is not an absolute path", path)

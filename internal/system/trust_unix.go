@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -25,12 +24,11 @@ func trusted(path string, above bool) error {
 	if uid := int(st.Uid); uid != 0 && uid != os.Geteuid() {
 		return fmt.Errorf("%s belongs to another user (uid %d)", path, uid)
 	}
-	perm := info.Mode().Perm()
 	if above && info.Mode()&fs.ModeSticky != 0 {
 		return nil
 	}
-	if perm&0o002 != 0 || perm&0o020 != 0 && !ownGroup(int(st.Gid)) {
-		return fmt.Errorf("%s can be written by others (mode %#o)", path, perm)
+	if WritableByOthers(path, info) {
+		return fmt.Errorf("%s can be written by others (mode %#o)", path, info.Mode().Perm())
 	}
 	return nil
 }
@@ -46,12 +44,6 @@ func trustedLink(path string) error {
 		return fmt.Errorf("%s is a symbolic link of another user", path)
 	}
 	return nil
-}
-
-// ownGroup reports whether nobody is in a group but those who may do all we may do anyway.
-func ownGroup(gid int) bool {
-	const admin = 80 // of macOS; its members become root with their own password
-	return gid == 0 || gid == os.Getegid() && gid == os.Geteuid() || runtime.GOOS == "darwin" && gid == admin
 }
 
 // PrivateDir reports whether a path is a directory of ours that others cannot write to.

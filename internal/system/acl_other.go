@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package profiles
+package system
 
 // hasACL is false: access control lists are looked at on Linux alone.
 func hasACL(string) bool { return false }
