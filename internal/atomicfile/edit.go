@@ -62,7 +62,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 		if dst, err := edit(nil); err != nil || len(dst) == 0 {
 			return err
 		}
-		if err := makeDirs(dir); err != nil {
+		if err := system.MakeDirs(dir); err != nil {
 			return err
 		}
 	}
@@ -191,24 +191,6 @@ func follow(path string) (string, error) {
 		return filepath.Join(dir, filepath.Base(path)), nil
 	}
 	return path, nil
-}
-
-// makeDirs makes a directory and those above it with mode 0700, whatever the umask.
-func makeDirs(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := makeDirs(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	switch {
-	case errors.Is(err, fs.ErrExist): // another process was quicker
-		return nil
-	case err != nil:
-		return err
-	}
-	return os.Chmod(dir, 0o700)
 }
 
 // editing is one call of Edit.

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -65,7 +64,7 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return d, err
 	}
-	if err := makeAll(filepath.Dir(path)); err != nil {
+	if err := system.MakeDirs(filepath.Dir(path)); err != nil {
 		return nil, Blame(path, err)
 	}
 	switch err := system.MakePrivate(path); {
@@ -78,29 +77,6 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 		return nil, Blame(path, err)
 	}
 	return Open(path, deny)
-}
-
-// makeAll makes a directory and those above it, which may be links.
-func makeAll(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && !info.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	if parent := filepath.Dir(path); parent != path {
-		if err := makeAll(parent); err != nil {
-			return err
-		}
-	}
-	switch err := os.Mkdir(path, 0o700); {
-	case errors.Is(err, fs.ErrExist): // another process was quicker
-		return nil
-	case err != nil:
-		return err
-	}
-	return os.Chmod(path, 0o700)
 }
 
 // Sub opens a directory in this one, as Open does.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -67,4 +68,27 @@ type Access struct {
 	Owner string
 	// Links is the number of names that a file has.
 	Links int
+}
+
+// MakeDirs makes a directory and those above it, which may be links. What it makes has mode 0700, whatever the umask.
+func MakeDirs(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
+		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := MakeDirs(parent); err != nil {
+			return err
+		}
+	}
+	switch err := os.Mkdir(path, 0o700); {
+	case errors.Is(err, fs.ErrExist): // another process was quicker
+		return nil
+	case err != nil:
+		return err
+	}
+	return os.Chmod(path, 0o700)
 }
