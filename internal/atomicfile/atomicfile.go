@@ -4,7 +4,6 @@
 package atomicfile
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,14 +17,7 @@ import (
 // dotfiles stays there. An existing file keeps its mode; a new one gets perm whatever the umask.
 // The directory must exist.
 func Write(path string, data []byte, perm fs.FileMode) (err error) {
-	target, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		target, err = path, nil
-		// A link to nowhere is not replaced: the user meant a file elsewhere.
-		if _, lerr := os.Lstat(path); lerr == nil {
-			return fmt.Errorf("%s is a symbolic link to a file that does not exist", path)
-		}
-	}
+	target, err := follow(path)
 	if err != nil {
 		return err
 	}

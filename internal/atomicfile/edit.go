@@ -182,8 +182,8 @@ func follow(path string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return target, err
 	}
-	// A link to nowhere is not replaced: the user meant a file elsewhere.
-	if _, err := os.Lstat(path); err == nil {
+	// A link to nowhere is not replaced: the user meant a file elsewhere. Somebody may just have made the file.
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return "", fmt.Errorf("%s is a symbolic link to a file that does not exist", path)
 	}
 	// The directory may be a link; the lock must be on the real one.
