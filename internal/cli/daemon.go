@@ -30,6 +30,7 @@ import (
 	"broker/internal/lazyregexp"
 	"broker/internal/logind"
 	"broker/internal/mfa"
+	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/secret"
@@ -108,7 +109,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	onSettings(settings())
 	route := func() exchange.Route { return routeOf(settings(), os.Getenv) }
 	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
-		StateDir: p.paths.State, Registry: p.paths.Registry, Route: route}
+		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	broker := session.New(flights, session.Config{
@@ -150,6 +151,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		BootTime:   bootTime(),
 		StateDir:   p.paths.State,
 		KeyringDir: p.paths.Keyring,
+		Home:       paths.Home(),
 		Setup:      func() wire.Setup { return p.setup(settings()) },
 		OnSettings: onSettings,
 		Warnings:   warnings,

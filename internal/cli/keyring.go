@@ -9,6 +9,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/wire"
 )
@@ -17,7 +18,7 @@ import (
 // change what is stored: those bring a secret that the daemon must never see, so
 // they start the vault themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
-	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State, Registry: p.paths.Registry,
+	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State, Registry: system.RealPath(p.paths.Registry),
 		Route: p.route, Env: p.vaultEnv, Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 

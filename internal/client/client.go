@@ -42,7 +42,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	req.Client, req.AWSConfig, req.AWSCredentials = c.Version, c.Paths.Config, c.Paths.Credentials
-	req.Registry, req.State, req.Keyring = c.Paths.Registry, c.Paths.State, c.Paths.Keyring
+	req.Registry, req.State, req.Keyring, req.Home = c.Paths.Registry, c.Paths.State, c.Paths.Keyring, paths.Home()
 	// A second less, so that the daemon's clear words come before our own.
 	req.Timeout = c.Wait - time.Second
 	req.CanAsk, req.TTY, req.Desktop = foreground(), ttyName(), desktop()

@@ -72,9 +72,9 @@ type Config struct {
 	Listener *socket.Listener
 	// Heritage is what the daemon before left, where that was taken over; may be nil.
 	Heritage *Heritage
-	// StateDir and KeyringDir are this daemon's, absolute; with Files.Registry they are what a client has to mean.
+	// StateDir, KeyringDir and Home are this daemon's, absolute; with Files.Registry they are what a client has to mean.
 	// Empty: any.
-	StateDir, KeyringDir string
+	StateDir, KeyringDir, Home string
 	// Setup is what the daemon works with, as the settings are now; nil for nothing to tell.
 	Setup func() wire.Setup
 	// OnSettings is called with the settings at the start and whenever they were read again; may be nil.

@@ -26,7 +26,6 @@ var kept = map[string]rule{
 	"HOME": filepath.IsAbs, "USER": word, "LOGNAME": word, "TZ": timeZone, "TERM": word,
 	"LANG": locale, "LANGUAGE": locale,
 
-	"XDG_CONFIG_HOME": filepath.IsAbs, "XDG_DATA_HOME": filepath.IsAbs, "XDG_STATE_HOME": filepath.IsAbs, "XDG_CACHE_HOME": filepath.IsAbs,
 	"XDG_RUNTIME_DIR": func(v string) bool { return filepath.IsAbs(v) && system.PrivateDir(v) },
 	"XDG_SESSION_ID":  word, "XDG_SESSION_TYPE": word, "XDG_SESSION_DESKTOP": word, "XDG_CURRENT_DESKTOP": locale,
 	"DESKTOP_SESSION": word, "KDE_FULL_SESSION": word, "KDE_SESSION_VERSION": word,
@@ -62,6 +61,10 @@ var ofUnit = map[string]struct {
 	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
 }
 
+// ofUnitXDG are base directories that are taken from a service manager alone: a window loads what the files there name.
+// Broker's own paths below them are passed on by variables of their own, see paths.Moved.
+var ofUnitXDG = []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"}
+
 // refused are the reasons why a variable of weight was not kept, beside those of ofUnit.
 var refused = map[string]string{
 	"DBUS_SESSION_BUS_ADDRESS": "it is not the address of a unix socket of yours",
@@ -96,7 +99,8 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 		case name == leftOut:
 			left = append(left, strings.Split(value, ",")...)
 			continue
-		case isKept && rule(value), isOfUnit && unit && special.ok(value), strings.HasPrefix(name, "LC_") && word(name) && locale(value):
+		case isKept && rule(value), isOfUnit && unit && special.ok(value), unit && slices.Contains(ofUnitXDG, name) && filepath.IsAbs(value),
+			strings.HasPrefix(name, "LC_") && word(name) && locale(value):
 			env[name] = value
 			continue
 		}

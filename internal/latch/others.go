@@ -39,7 +39,7 @@ func (l *Latch) begin() (end func()) {
 }
 
 // Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked
-// if one of the two says so, and the passphrase is the one here, if that has one. A file that cannot be trusted stays
+// if one of the two says so. The passphrase of the old one is not taken over: a variable can name its place. A file that cannot be trusted stays
 // where it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
@@ -54,9 +54,6 @@ func (l *Latch) Adopt(old string) error {
 		return nil
 	}
 	before := l.now
-	if l.now.Verifier == nil {
-		l.now = *s
-	}
 	l.now.Locked = before.Locked || s.Locked
 	if err := l.saveLocked(); err != nil {
 		l.now, l.behind = before, false

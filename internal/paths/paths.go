@@ -104,15 +104,17 @@ func (e *env) suffix(p Paths, stateDir string) string {
 }
 
 // Moved are the paths that variables of this environment name, absolute, by the name of the variable: what a process
-// has to be given that stands elsewhere and is to use the same files.
+// has to be given that stands elsewhere and is to use the same files. It needs no base directory of XDG's beside them,
+// but XDG_RUNTIME_DIR.
 func (p Paths) Moved() map[string]string {
 	moved := map[string]string{}
-	for name, path := range map[string]string{
-		"AWS_CONFIG_FILE": p.Config, "AWS_SHARED_CREDENTIALS_FILE": p.Credentials, "BROKER_CONFIG": p.Registry,
-		"BROKER_KEYRING_DIR": p.Keyring, "BROKER_RUNTIME_DIR": p.Runtime, "BROKER_SOCKET": p.Socket, "BROKER_STATE_DIR": p.State,
+	for name, at := range map[string]struct{ path, base string }{
+		"AWS_CONFIG_FILE": {p.Config, ""}, "AWS_SHARED_CREDENTIALS_FILE": {p.Credentials, ""},
+		"BROKER_CONFIG": {p.Registry, registry.base}, "BROKER_KEYRING_DIR": {p.Keyring, keyring.base},
+		"BROKER_STATE_DIR": {p.State, state.base}, "BROKER_RUNTIME_DIR": {p.Runtime, ""}, "BROKER_SOCKET": {p.Socket, ""},
 	} {
-		if os.Getenv(name) != "" {
-			moved[name] = path
+		if os.Getenv(name) != "" || at.base != "" && filepath.IsAbs(os.Getenv(at.base)) {
+			moved[name] = at.path
 		}
 	}
 	return moved

@@ -60,6 +60,8 @@ type Source struct {
 	HasSeed     bool   // the keyring holds the TOTP seed, so that nobody is asked
 	Endpoint    Endpoint
 	Origin      Origin // the line of the section
+	// Registry is the file that the section was read from, absolute and without symbolic links.
+	Registry string
 }
 
 // Role is one role to assume.

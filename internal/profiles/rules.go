@@ -85,7 +85,7 @@ var Rules = []Rule{
 	{"BROKER_RUNTIME_DIR", environment(Taken, Taken)},
 	{"BROKER_SOCKET", environment(Taken, Taken)},
 	{"HOME", environment(Taken, Taken)},
-	{"XDG_CONFIG_HOME", environment(Taken, Taken)},
+	{"XDG_CONFIG_HOME", environment(Taken, Taken)}, // for Broker's own files; its children see those of the unit alone
 	{"XDG_DATA_HOME", environment(Taken, Taken)},
 	{"XDG_STATE_HOME", environment(Taken, Taken)},
 	{"XDG_RUNTIME_DIR", environment(Taken, Taken)},

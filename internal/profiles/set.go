@@ -53,7 +53,9 @@ func newSet(files Files, states [3]state) *Set {
 				s.known[id.name] = struct{}{}
 			case SectionSource:
 				s.known[id.name] = struct{}{}
-				s.sources[id.name] = readSource(b)
+				src := readSource(b)
+				src.Registry = st.real
+				s.sources[id.name] = src
 			}
 		}
 	}

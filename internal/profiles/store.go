@@ -42,6 +42,7 @@ type state struct {
 	settled bool      // false: look into the file again, whatever its stamp says
 	rest    time.Time // no look before this: the file is being rewritten without a pause
 	table   *table    // the last good content; nil if there never was one
+	real    string    // the path of that content without symbolic links
 	trouble *Warning  // why table is not what the file holds now
 	notices []Warning // about the file itself: who may write to it
 }
@@ -150,6 +151,7 @@ func (st *state) fresh() bool {
 
 // read brings the state up to date, or keeps the last good one.
 func (st *state) read(files Files, file fileKind, deadline time.Time) error {
+	real := system.RealPath(st.path)
 	src, stable, err := st.settle(deadline)
 	defer clear(src) // the credentials file may hold secrets
 	if err == nil && !stable && st.table != nil {
@@ -160,13 +162,17 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	var t *table
 	if err == nil {
 		st.notices, err = st.stamp.refuse(st.path, file)
+		if err != nil && file == registryFile {
+			st.table = nil // others may have led us to the last good one
+			return err
+		}
 	}
 	if err == nil {
 		t, err = newTable(st.path, src, file, files.provenance(file, st.path, st.stamp))
 	}
 	switch {
 	case err == nil:
-		st.table, st.trouble = t, nil
+		st.table, st.real, st.trouble = t, real, nil
 		return nil
 	case st.table == nil:
 		return err

@@ -191,7 +191,11 @@ func foreign(path string, access system.Access) error {
 
 func inHome(path string) bool {
 	home, err := os.UserHomeDir()
-	return err == nil && strings.HasPrefix(path, home+string(filepath.Separator))
+	if err != nil || !strings.HasPrefix(path, home+string(filepath.Separator)) {
+		return false
+	}
+	access, err := system.AccessOfPath(home)
+	return err == nil && access.Ours // HOME may be any directory
 }
 
 // Blame makes of a missing permission the error that names whose directory is in the way: that of path, or of the

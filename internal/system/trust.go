@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -92,6 +93,22 @@ func SameFile(a, b string) bool {
 	first, err := os.Stat(a)
 	second, err2 := os.Stat(b)
 	return err == nil && err2 == nil && os.SameFile(first, second)
+}
+
+// RealPath is an absolute path without symbolic links and without the names that mean something else to each process,
+// such as /proc/self/cwd. What is not there yet keeps its own name. If the path cannot be followed it is "".
+func RealPath(path string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
+		if dir := RealPath(filepath.Dir(path)); dir != "" {
+			return filepath.Join(dir, filepath.Base(path))
+		}
+		return ""
+	}
+	if err != nil {
+		return ""
+	}
+	return real
 }
 
 // TrustedProgram is Trusted for a program and for the directory that it is in, which may not be sticky: a library that

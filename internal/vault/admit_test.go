@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"broker/internal/fault"
+	"broker/internal/latch"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -27,8 +28,13 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Setenv("HOME", home)
+	say("")
 	c.Registry = own
 	if _, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Seal(t.Context(), "import", secret.New("what was in the file")); err != nil {
 		t.Fatal(err)
 	}
 	another := testKey("security")
@@ -46,6 +52,9 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 		{"set the seed", func() error { return c.SetSeed(t.Context(), another.Name, secret.New(testSeed)) }},
 		{"remove the seed", func() error { return c.RemoveSeed(t.Context(), another.Name) }},
 		{"replace", func() error { _, err := c.Put(t.Context(), another, profiles.Endpoint{}, false); return err }},
+		{"seal", func() error { return c.Seal(t.Context(), "import", secret.New("other")) }},
+		{"unseal", func() error { _, err := c.Unseal(t.Context(), "import"); return err }},
+		{"forget", func() error { return c.ForgetSealed(t.Context(), "import") }},
 		{"remove", func() error { return c.Remove(t.Context(), another.Name) }}, // the last: what follows needs it
 	}
 	refused := func(why, registry string) {
@@ -59,6 +68,11 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 		}
 	}
 	refused("no registry", "")
+	// The process that reads a registry says which it is. A path that looks the same from here does not count.
+	if err := os.Symlink(own, other+".link"); err != nil {
+		t.Fatal(err)
+	}
+	refused("a link", other+".link")
 	refused("no file", other)
 	if err := os.WriteFile(other, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -70,20 +84,16 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	say("[settings]\nregistry = " + own + "\n")
 	refused("it names another", other)
 	// A path of HOME is one of whoever says where that is.
-	t.Setenv("HOME", home)
 	say("[settings]\nregistry = ~/other\n")
 	for _, u := range uses {
 		if err := u.use(); !fault.Is(err, fault.Config) {
 			t.Errorf("~, %s: %v", u.name, err)
 		}
 	}
-	if err := os.Symlink(own, other+".link"); err != nil {
-		t.Fatal(err)
-	}
 	allowed := func(registry string) {
 		t.Helper()
 		c.Registry = registry
-		for _, u := range uses[:len(uses)-1] {
+		for _, u := range uses[:len(uses)-2] {
 			if err := u.use(); err != nil {
 				t.Errorf("%s, %s: %v", registry, u.name, err)
 			}
@@ -91,10 +101,13 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	}
 	say("")
 	allowed(own)
-	allowed(other + ".link")
 	refused("still another", other)
-	refused("a colon", other+":x")
-	if f := fault.Of(uses[0].use()); f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
+	// Another home: what "~" means in the registry would be the choice of whoever sets HOME.
+	t.Setenv("HOME", t.TempDir())
+	refused("another home", own)
+	t.Setenv("HOME", home)
+	c.Registry = other + ":x"
+	if f := fault.Of(uses[0].use()); f.Kind != fault.Config || f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
 		t.Errorf("a colon: %v", f)
 	}
 	say("[settings]\nregistry = " + home + "/third:" + other + "\n")
@@ -107,10 +120,10 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 // TestKeyOfTheFirstVersion: an item that names no registry belongs to the one of the user's home.
 func TestKeyOfTheFirstVersion(t *testing.T) {
 	home := t.TempDir()
-	t.Setenv("HOME", home)
+	t.Setenv("HOME", latch.OwnHome())
 	for registry, want := range map[string]bool{homeRegistry(): true, filepath.Join(home, "other"): false} {
 		e := &errand{request: &request{Op: opOpen, Registry: registry, StateDir: filepath.Join(home, "state")}}
-		if err := e.admit(item{Name: "s"}); (err == nil) != want || err != nil && !fault.Is(err, fault.NotConfirmed) {
+		if err := e.admitItem(item{Name: "s"}); (err == nil) != want || err != nil && !fault.Is(err, fault.NotConfirmed) {
 			t.Errorf("%s: %v", registry, err)
 		}
 	}
@@ -139,5 +152,19 @@ func TestKeyIsLockedWithItsHome(t *testing.T) {
 	}
 	if err := c.Remove(t.Context(), testKey("security").Name); !fault.Is(err, fault.Locked) {
 		t.Errorf("remove: %v", err)
+	}
+}
+
+// TestKeyOfAMovedHome: when the registry of a key is gone, the key belongs to the one in the user's home.
+func TestKeyOfAMovedHome(t *testing.T) {
+	e := &errand{request: &request{Op: opOpen, Registry: homeRegistry(), StateDir: t.TempDir()}}
+	t.Setenv("HOME", latch.OwnHome())
+	gone := filepath.Join(t.TempDir(), "gone")
+	if err := e.admitItem(item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}); err != nil {
+		t.Error(err)
+	}
+	e.Registry = filepath.Join(t.TempDir(), "config")
+	if err := e.admitItem(item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}); !fault.Is(err, fault.NotConfirmed) {
+		t.Errorf("another registry: %v", err)
 	}
 }

@@ -61,8 +61,8 @@ type Caller struct {
 	Dir string
 	// StateDir is where the ledger of used codes is, absolute.
 	StateDir string
-	// Registry is the registry that decides where calls go, absolute. A key of another registry can only be used if
-	// that one names this one in its setting registry.
+	// Registry is the registry that decides where calls go, absolute and without symbolic links; Open goes by that of
+	// its source. A key of another registry can only be used if that one names this one in its setting registry.
 	Registry string
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
@@ -316,7 +316,10 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if c.Route != nil {
 		q.Route = c.Route()
 	}
-	q.Dir, q.StateDir, q.Registry, q.TimeoutMS = c.Dir, c.StateDir, c.Registry, timeout.Milliseconds()
+	q.Dir, q.StateDir, q.TimeoutMS = c.Dir, c.StateDir, timeout.Milliseconds()
+	if q.Registry == "" {
+		q.Registry = c.Registry
+	}
 	data, err := json.Marshal(q)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "the request to the vault cannot be written")

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"broker/internal/fault"
-	"broker/internal/paths"
 	"broker/internal/secret"
 )
 
@@ -46,8 +47,9 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	}
 	defer unlock()
 	old, err := e.load(ctx, r)
-	if it.Registry, it.Home = old.Registry, old.Home; it.Registry == "" {
-		it.Registry, it.Home = e.Registry, paths.Home()
+	it.belongs = old.belongs
+	if _, err := os.Lstat(old.Registry); errors.Is(err, fs.ErrNotExist) { // there is no old item, or its registry is gone
+		it.belongs = e.ours()
 	}
 	switch {
 	case fault.Is(err, fault.NotFound):
@@ -113,7 +115,7 @@ func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	}
 	defer unlock()
 	if it, err := load(ctx, r, e.Source); err == nil {
-		if err := e.admit(it); err != nil {
+		if err := e.admitItem(it); err != nil {
 			return nil, err
 		}
 	}

@@ -187,7 +187,7 @@ func seedRequest(name string, seed secret.String) *request {
 }
 
 func openRequest(source profiles.Source, call session.Call, code secret.String) *request {
-	return &request{Op: opOpen, Source: source.Name, KeyID: source.AccessKeyID, Call: &call, Code: code.Reveal(),
+	return &request{Op: opOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call, Code: code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
 }
 
@@ -252,7 +252,7 @@ func decodeItem(data []byte) (item, error) {
 	if j.Version != itemVersion {
 		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.Registry, j.Home}
+	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, belongs{j.Registry, j.Home}}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}

@@ -140,7 +140,9 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 		case errors.Is(err, errNoItem):
 		case fault.Is(err, fault.KeyringLocked), err != nil && it.source != "" && !e.Overwrite:
 			return nil, err
-		case err == nil && it.source != "" && !e.Overwrite && !bytes.Equal(data, it.data):
+		case err == nil && !bytes.Equal(data, it.data) && e.admitStored(it.key, data) != nil:
+			return nil, e.admitStored(it.key, data)
+		case err == nil && !strings.HasPrefix(it.key, keptPrefix) && !e.Overwrite && !bytes.Equal(data, it.data):
 			return nil, because(fault.Failed, ErrExists, fmt.Sprintf("the keyring %s holds another key for source %q; nothing was copied", e.To, it.source),
 				fault.Hintf("broker keyring migrate --to %s --overwrite", e.To))
 		case err == nil:
@@ -163,6 +165,20 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 	}
 	slices.Sort(done.Sources)
 	return &answer{Copied: done}, nil
+}
+
+// admitStored is admit for what stands under a key of a keyring. What is damaged is nobody's.
+func (e *errand) admitStored(key string, data []byte) error {
+	switch {
+	case strings.HasPrefix(key, itemPrefix):
+		if it, err := decodeItem(data); err == nil {
+			return e.admitItem(it)
+		}
+	case strings.HasPrefix(key, sealedPrefix):
+		of, _ := unwrap(data)
+		return e.admit("what was sealed", of)
+	}
+	return nil
 }
 
 func (e *errand) copyItem(ctx context.Context, to ring, it copyable, there []byte) error {
@@ -203,6 +219,9 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			return nil, err
 		}
 		c := copyable{key: key, label: "broker", data: data}
+		if err := e.admitStored(key, data); err != nil {
+			return nil, err
+		}
 		if !isSource {
 			others = append(others, c)
 			continue
@@ -215,9 +234,6 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is; nothing was copied: %w", key, err)
 		}
 		e.hide = append(e.hide, it.secrets()...)
-		if err := e.admit(it); err != nil {
-			return nil, err
-		}
 		c.source, c.label = it.Name, itemLabel(it.Name)
 		sources = append(sources, c)
 	}

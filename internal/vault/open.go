@@ -61,7 +61,7 @@ func (e *errand) load(ctx context.Context, r ring) (item, error) {
 	if err != nil {
 		return item{}, err
 	}
-	return it, e.admit(it)
+	return it, e.admitItem(it)
 }
 
 func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.String) (session.Credentials, error) {

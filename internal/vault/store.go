@@ -35,9 +35,7 @@ type item struct {
 	Secret      secret.String
 	Seed        secret.String // empty where no seed is stored
 	Created     time.Time     // when the key was stored, in UTC, whole seconds
-	// Registry is the registry under which the key was stored, and Home the home directory whose lock closes it. Both
-	// are absolute. They are empty in items of version 0.1.0; Home is also empty where there was no home directory.
-	Registry, Home string
+	belongs
 }
 
 // ring is one backend. Its errors are faults; get and remove return errNoItem where there is no such

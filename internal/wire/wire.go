@@ -141,9 +141,9 @@ type Request struct {
 	Verifier   *Verifier     // of Passphrase
 	StayLocked bool          // of Unlock: it is for the keyring alone, and does not end Lock
 
-	// Registry, State and Keyring are the paths that the caller's environment means, absolute. The daemon uses its own
-	// and no others: where these differ the request is refused. Clients that are too old to name them are served.
-	Registry, State, Keyring string
+	// Registry, State, Keyring and Home are the paths that the caller's environment means, absolute. The daemon uses its
+	// own and no others: where these differ the request is refused. Clients that are too old to name them are served.
+	Registry, State, Keyring, Home string
 }
 
 // Stretch says how the passphrase that Unlock wants is made into its proof: argon2id, 32 bytes, in hex.
@@ -374,6 +374,7 @@ type requestJSON struct {
 	Registry string `json:"registry,omitempty"`
 	State    string `json:"state_dir,omitempty"`
 	Keyring  string `json:"keyring_dir,omitempty"`
+	Home     string `json:"home,omitempty"`
 }
 
 type responseJSON struct {
@@ -423,7 +424,7 @@ type endpointJSON struct {
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
 		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile,
-		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked, r.Registry, r.State, r.Keyring})
+		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked, r.Registry, r.State, r.Keyring, r.Home})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
@@ -438,7 +439,7 @@ func DecodeRequest(b []byte) (Request, error) {
 	}
 	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
 		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile,
-		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked, j.Registry, j.State, j.Keyring}, nil
+		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked, j.Registry, j.State, j.Keyring, j.Home}, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
