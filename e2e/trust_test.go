@@ -315,6 +315,44 @@ func TestTrustOnce(t *testing.T) {
 	refused("removed", "is in effect only once you trust it")
 }
 
+// TestTrustShowsWhereCallsGo: the question names the address of each signed call, the one with the code included, also
+// where the registry puts another in the place of what the file says.
+func TestTrustShowsWhereCallsGo(t *testing.T) {
+	t.Parallel()
+	h := ownRegistry(t, true)
+	file := filepath.Join(h.dir, "awsconfig")
+	h.env = append(h.env, "AWS_CONFIG_FILE="+file)
+	must(t, h.write(file, "[profile far]\nrole_arn = "+prodRole+"\nsource_profile = security\nregion = eu-west-1\n"))
+	endpoints := func(profile string) string {
+		t.Helper()
+		r := h.run("broker", "profiles", "trust", profile) // shows, asks, and fails without a terminal
+		if r.code != 8 {
+			t.Fatalf("%s: %v", profile, r)
+		}
+		var list []string
+		for line := range strings.Lines(r.stdout) {
+			if where, ok := strings.CutPrefix(line, "  endpoint"); ok {
+				list = append(list, strings.TrimSpace(where))
+			}
+		}
+		return strings.Join(list, "; ")
+	}
+	if got, want := endpoints("far"), h.sim.url+"; STS of eu-west-1"; got != want {
+		t.Errorf("the endpoints are %q, want %q", got, want)
+	}
+	h.ok(t, "broker", "config", "set", "sts_endpoint", h.sim.url+"/all")
+	for _, profile := range []string{"far", "local"} {
+		must(t, h.write(h.awsConfig(), localProfile(h.sim.url)))
+		if profile == "local" {
+			h.env = append(h.env, "AWS_CONFIG_FILE=")
+		}
+		line := h.sim.url + "/all, by sts_endpoint in " + h.registry() + ":"
+		if got := endpoints(profile); strings.Count(got, line) != 2 || strings.Contains(got, "STS of") {
+			t.Errorf("%s: the endpoints are %q, want %s… twice", profile, got, line)
+		}
+	}
+}
+
 // TestListenerOfAnotherUser: plain http goes to a program of our own uid, or of the one that was noted with the yes, as
 // LocalStack under Docker listens as root.
 func TestListenerOfAnotherUser(t *testing.T) {

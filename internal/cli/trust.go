@@ -14,6 +14,7 @@ import (
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/session"
 )
 
 func (p *program) trustCommand() *cli.Command {
@@ -70,7 +71,11 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 		p.say("%s: nothing in it needs your trust", fault.Line(name))
 		return nil
 	}
-	listener, err := p.showTrust(ctx, t)
+	settings, err := set.Settings()
+	if err != nil {
+		return err
+	}
+	listener, err := p.showTrust(ctx, t, settings)
 	if err != nil {
 		return err
 	}
@@ -98,8 +103,17 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 	return nil
 }
 
-// showTrust prints what a yes is about. It returns who besides the user listens at the plain-http endpoints.
-func (p *program) showTrust(ctx context.Context, t profiles.Trust) (listener string, err error) {
+// showTrust prints what a yes is about: the calls that the profile comes to, with the address that each goes to now. It
+// returns who besides the user listens at the plain-http endpoints.
+func (p *program) showTrust(
+	ctx context.Context, t profiles.Trust, settings profiles.Settings,
+) (listener string, err error) {
+	plan, err := session.NewPlan(t.Chain, session.Defaults{
+		SessionDuration: settings.SessionDuration, STSEndpoint: settings.STSEndpoint,
+	})
+	if err != nil {
+		return "", err
+	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row := func(what, value string) {
 		if value != "" {
@@ -108,19 +122,24 @@ func (p *program) showTrust(ctx context.Context, t profiles.Trust) (listener str
 	}
 	row("profile", t.Chain.Profile)
 	row("source", t.Chain.Source.Name)
-	for _, r := range t.Chain.Roles {
-		row("role", r.ARN)
-		row("  account", strings.SplitN(r.ARN, ":", 6)[4])
-		row("  external id", r.ExternalID)
-		row("  mfa device", r.MFASerial)
-		where, who := r.Endpoint.String(), ""
-		if r.Endpoint.URL != "" && r.Endpoint.Listener == "" {
-			who = exchange.Listener(ctx, r.Endpoint.URL)
+	for _, s := range plan.Steps {
+		if s.Operation == session.AssumeRole {
+			row("role", s.RoleARN)
+			row("  account", strings.SplitN(s.RoleARN, ":", 6)[4])
+			row("  external id", s.ExternalID)
+		}
+		row("  mfa device", s.MFASerial)
+		where, who := s.Endpoint.String(), ""
+		if settings.STSEndpoint != "" {
+			where += ", by sts_endpoint in " + settings.Origins["sts_endpoint"].String()
+		}
+		if s.Endpoint.URL != "" && s.Endpoint.Listener == "" {
+			who = exchange.Listener(ctx, s.Endpoint.URL)
 		}
 		switch who {
 		case "", strconv.Itoa(os.Geteuid()):
 		case profiles.AnyListener:
-			where += ", where a program listens of which this system does not tell whose it is"
+			where += ", where a program listens whose user this system does not tell"
 		case "0":
 			where += ", where root listens"
 		default:
