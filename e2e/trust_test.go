@@ -513,3 +513,34 @@ func TestConfigCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigUnset: a setting is taken out and nothing else, also one whose value is wrong and one that Broker does not
+// know.
+func TestConfigUnset(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.write(h.registry(), "[settings]\n# mine\nlock_after = 8h # a comment\nmfa_prompt = gui\nlock_after = 9h\n"+
+		"session_duration = forever\nlock_afer = 8h\n\n[alias]\nlock_after = dev\n"))
+	for _, key := range []string{"Lock_After", "session_duration", "lock_afer"} {
+		h.ok(t, "broker", "config", "unset", key)
+	}
+	const want = "[settings]\n# mine\nmfa_prompt = gui\n\n[alias]\nlock_after = dev\n"
+	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != want {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if out := h.ok(t, "broker", "config", "get", "lock_after"); out != "0\n" {
+		t.Errorf("the default does not count: %q", out)
+	}
+	for key, code := range map[string]string{"lock_after": "1", "lock_afer": "2", "": "2"} {
+		r := h.run("broker", "config", "unset", key)
+		if err := checkFailure(r, code, "broker", nil); err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != want {
+		t.Errorf("what failed changed the registry: %v\n%s", err, text)
+	}
+	if out := h.ok(t, "broker", "config", "unset", "--generate-bash-completion"); !strings.Contains(out, "lock_after\n") {
+		t.Errorf("completion: %q", out)
+	}
+}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"text/tabwriter"
@@ -19,7 +20,7 @@ func (p *program) configCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:         "get",
-				Usage:        "print the value of a setting, or its default; exit with 1 if it has neither",
+				Usage:        "print the value of a setting, else its default; without either print nothing and exit with 1",
 				ArgsUsage:    "KEY",
 				BashComplete: p.completeSettings,
 				Action:       p.configGet,
@@ -30,6 +31,13 @@ func (p *program) configCommand() *cli.Command {
 				ArgsUsage:    "KEY VALUE",
 				BashComplete: p.completeSettings,
 				Action:       p.configSet,
+			},
+			{
+				Name:         "unset",
+				Usage:        "take a setting out of the registry, so that its default counts",
+				ArgsUsage:    "KEY",
+				BashComplete: p.completeSettings,
+				Action:       p.configUnset,
 			},
 			{
 				Name:   "list",
@@ -80,6 +88,35 @@ func (p *program) configSet(c *cli.Context) error {
 	}
 	p.say("%s = %s", key, fault.Line(shownSetting(key, args[1])))
 	return nil
+}
+
+// configUnset takes a key out of [settings], wherever it stands there. A value that Settings refuses is no obstacle,
+// nor is a key that Broker does not know, if it is there.
+func (p *program) configUnset(c *cli.Context) error {
+	typed, err := one(c, "key")
+	if err != nil {
+		return err
+	}
+	key, unknown := profiles.CheckSetting(typed, "")
+	if unknown != nil {
+		key = typed
+	}
+	removed := false
+	err = p.editRegistry(func(src []byte) ([]byte, error) {
+		dst, err := profiles.RemoveKeys(src, profiles.SectionSettings, "", key)
+		removed = !bytes.Equal(src, dst)
+		return dst, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case removed:
+		p.say("%s is not set any more", fault.Line(key))
+		return nil
+	case unknown != nil:
+		return unknown
+	}
+	return fault.New(fault.Failed, "%s is not set", key).WithHint("broker config list")
 }
 
 // shownSetting is the value of a setting without the password that the URL of a proxy may hold. `config get` prints
