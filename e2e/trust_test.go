@@ -544,3 +544,36 @@ func TestConfigUnset(t *testing.T) {
 		t.Errorf("completion: %q", out)
 	}
 }
+
+// TestConfigSetBundle: a CA bundle that calls could not be made with, or that others may change, is not written.
+func TestConfigSetBundle(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.write(h.registry(), "[settings]\n"))
+	good, err := os.ReadFile(startProxy(t, h.dir).ca)
+	must(t, err)
+	file := func(name, text string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(h.home, name)
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		must(t, os.Chmod(path, mode))
+		return path
+	}
+	for value, says := range map[string]string{
+		filepath.Join(h.home, "missing.pem"): "no such file",
+		h.home:                               "not a regular file",
+		"ca.pem":                             "is neither an absolute path",
+		file("text.pem", "no certificate", 0o600): "holds no certificate in PEM form",
+		file("open.pem", string(good), 0o666):     "can be written by others (mode 0666)",
+	} {
+		r := h.run("broker", "config", "set", "ca_bundle", value)
+		if err := checkFailure(r, "2", "broker", nil); err != nil || !strings.Contains(r.stderr, says) {
+			t.Errorf("%s: %v, %v", value, r, err)
+		}
+	}
+	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != "[settings]\n" {
+		t.Errorf("%v\n%s", err, text)
+	}
+	file("ca.pem", string(good), 0o644)
+	h.ok(t, "broker", "config", "set", "ca_bundle", "~/ca.pem")
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 )
@@ -76,7 +77,7 @@ func (p *program) configSet(c *cli.Context) error {
 	if len(args) != 2 || args[1] == "" {
 		return fault.New(fault.Usage, "config set needs a key and its value").WithHint("broker config set KEY VALUE")
 	}
-	key, err := profiles.CheckSetting(args[0], args[1])
+	key, err := checkSetting(args[0], args[1])
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,20 @@ func (p *program) configSet(c *cli.Context) error {
 	}
 	p.say("%s = %s", key, fault.Line(shownSetting(key, args[1])))
 	return nil
+}
+
+// checkSetting is profiles.CheckSetting, and looks at what a value names as those do who use it.
+func checkSetting(typed, value string) (key string, err error) {
+	if key, err = profiles.CheckSetting(typed, value); err != nil {
+		return "", err
+	}
+	if key == "ca_bundle" {
+		err = exchange.CheckBundle(profiles.ExpandHome(value))
+	}
+	if err != nil {
+		return "", fault.New(fault.Usage, "%s: %w", key, err).WithHint("broker config list")
+	}
+	return key, nil
 }
 
 // configUnset takes a key out of [settings], wherever it stands there. A value that Settings refuses is no obstacle,

@@ -176,7 +176,7 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	}
 	var keys []profiles.KeyValue
 	for _, l := range list {
-		if _, err := profiles.CheckSetting(l.setting, l.value); err != nil {
+		if _, err := checkSetting(l.setting, l.value); err != nil {
 			return fault.New(fault.Usage, "%s of this shell: %w", l.variable, err).WithHint("broker config set %s VALUE", l.setting)
 		}
 		keys = append(keys, profiles.KeyValue{Key: l.setting, Value: l.value})

@@ -96,7 +96,17 @@ func same(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
+// CheckBundle says whether calls could be made with a CA bundle, an absolute path: it is a regular file of at most
+// 4 MiB with a certificate in PEM form, and nobody but root and the user of this process can change it.
+func CheckBundle(path string) error {
+	_, err := readRoots(path)
+	return err
+}
+
 func readRoots(path string) (*x509.CertPool, error) {
+	if err := system.Trusted(path); err != nil {
+		return nil, err
+	}
 	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
 		return nil, err

@@ -194,6 +194,25 @@ func TestBundles(t *testing.T) {
 		wantFault(t, call(c, ""), fault.Config, "read ca_bundle of [settings]: ", path)
 	}
 
+	// A bundle that others may change would let them choose whom we trust.
+	open := filepath.Join(t.TempDir(), "open")
+	for _, err := range []error{
+		os.Mkdir(open, 0o755), os.WriteFile(filepath.Join(open, "ca.pem"), good, 0o600),
+		os.WriteFile(filepath.Join(dir, "0666.pem"), good, 0o600), os.Chmod(filepath.Join(dir, "0666.pem"), 0o666),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := call(client(f), filepath.Join(open, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, call(client(f), filepath.Join(dir, "0666.pem")), fault.Config, "can be written by others")
+	wantFault(t, call(client(f), filepath.Join(open, "ca.pem")), fault.Config, open+" can be written by others")
+
 	// What a shell has is not trusted.
 	t.Setenv("AWS_CA_BUNDLE", ca.file)
 	t.Setenv("SSL_CERT_FILE", "")

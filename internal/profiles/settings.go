@@ -68,7 +68,7 @@ var settingKeys = []settingKey{
 		return checkEndpoint(v)
 	}},
 	{name: keyCatalog, read: func(s *Settings, v string) error {
-		s.Catalog = expandHome(v)
+		s.Catalog = ExpandHome(v)
 		return nil
 	}},
 	{name: keyCatalogPath, read: func(s *Settings, v string) error {
@@ -84,7 +84,7 @@ var settingKeys = []settingKey{
 		return nil
 	}},
 	{name: keyCABundle, read: func(s *Settings, v string) error {
-		s.CABundle = expandHome(v)
+		s.CABundle = ExpandHome(v)
 		return checkHomePath(v)
 	}},
 	{name: keyRegistry, read: func(s *Settings, v string) (err error) {
@@ -92,15 +92,15 @@ var settingKeys = []settingKey{
 		return err
 	}},
 	{name: keyPath, read: func(s *Settings, v string) (err error) {
-		s.Path, err = absolutePaths(v, expandHome)
+		s.Path, err = absolutePaths(v, ExpandHome)
 		return err
 	}},
 	{name: keyGnuPGHome, read: func(s *Settings, v string) error {
-		s.GnuPGHome = expandHome(v)
+		s.GnuPGHome = ExpandHome(v)
 		return checkHomePath(v)
 	}},
 	{name: keyPasswordStore, read: func(s *Settings, v string) error {
-		s.PasswordStoreDir = expandHome(v)
+		s.PasswordStoreDir = ExpandHome(v)
 		return checkHomePath(v)
 	}},
 	{name: keyBrowser, apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser

@@ -136,7 +136,8 @@ func checkHomePath(s string) error {
 	return errors.New("is neither an absolute path nor one that starts with ~/")
 }
 
-func expandHome(path string) string {
+// ExpandHome puts the home directory in the place of ~ in a path such as ~/ca.pem.
+func ExpandHome(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		if home, err := os.UserHomeDir(); err == nil {
 			return filepath.Join(home, rest)
@@ -202,7 +203,7 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 		Region:   r.take(v, keyRegion, checkRegion),
 		Legacy:   strings.EqualFold(r.take(v, keySTSRegional, checkSTSRegional), "legacy"),
 		FIPS:     strings.EqualFold(r.take(v, keyFIPS, checkBool), "true"),
-		CABundle: expandHome(r.take(v, keyCABundle, checkHomePath)),
+		CABundle: ExpandHome(r.take(v, keyCABundle, checkHomePath)),
 	}
 	if strings.EqualFold(r.take(v, keyIgnoreEndpoints, checkBool), "true") {
 		return e
