@@ -503,14 +503,26 @@ func TestConfigCommand(t *testing.T) {
 	if !strings.Contains(out, h.registry()+":2") || !strings.Contains(out, "session_duration") {
 		t.Errorf("list:\n%s", out)
 	}
-	for _, bad := range [][]string{{"set", "session_duration", "40h"}, {"set", "lock_afer", "8h"}, {"get", "lock_afer"}, {"set", "sts_endpoint", "http://example.com"}, {"set", "audit"}} {
-		r := h.run("broker", append([]string{"config"}, bad...)...)
-		if r.code != 2 {
-			t.Errorf("%v: %v", bad, r)
+	for _, bad := range []struct{ args, says, hint string }{
+		{"set session_duration 40h", "is not between 15m and 36h", "broker config list"},
+		{"set lock_afer 8h", `did you mean "lock_after"?`, "broker config list"},
+		{"get lock_afer", `did you mean "lock_after"?`, "broker config list"},
+		{"set sts_endpoint http://example.com", "uses plain http", "broker config list"},
+		{"set https_proxy ftp://example.com", "is not a URL with http, https, socks5 or socks5h", "broker config list"},
+		{"set keyring_backend chest", "can be one of ", "broker keyring list"},
+		{"set catalog #x", "would be read as a comment", "broker config list"},
+		{"set audit", "a key and its value", "broker config set KEY VALUE"},
+	} {
+		r := h.run("broker", append([]string{"config"}, strings.Fields(bad.args)...)...)
+		if err := checkFailure(r, "2", "broker", nil); err != nil || !strings.Contains(r.stderr, bad.says) {
+			t.Errorf("%s: %v, %v", bad.args, r, err)
 		}
-		if bad[1] == "lock_afer" && !strings.Contains(r.stderr, `did you mean "lock_after"?`) {
-			t.Errorf("%v: %v", bad, r)
+		if !strings.HasSuffix(r.stderr, "\nhint: "+bad.hint+"\n") {
+			t.Errorf("%s: %v, want the hint %s", bad.args, r, bad.hint)
 		}
+	}
+	if !strings.Contains(out, "15m to 36h\n") {
+		t.Errorf("list does not say what is possible:\n%s", out)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/vault"
 )
 
 func (p *program) configCommand() *cli.Command {
@@ -42,7 +43,7 @@ func (p *program) configCommand() *cli.Command {
 			},
 			{
 				Name:   "list",
-				Usage:  "list all settings with value, default, and the line that says so",
+				Usage:  "list all settings with value, default, the line of the value, and what is possible",
 				Flags:  []cli.Flag{jsonFlag()},
 				Action: p.configList,
 			},
@@ -84,6 +85,9 @@ func (p *program) configSet(c *cli.Context) error {
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
 		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: key, Value: args[1]}})
 	})
+	if fault.Is(err, fault.Usage) {
+		return fault.Of(err).WithHint("broker config list")
+	}
 	if err != nil {
 		return err
 	}
@@ -96,8 +100,13 @@ func checkSetting(typed, value string) (key string, err error) {
 	if key, err = profiles.CheckSetting(typed, value); err != nil {
 		return "", err
 	}
-	if key == "ca_bundle" {
+	switch key {
+	case "ca_bundle":
 		err = exchange.CheckBundle(profiles.ExpandHome(value))
+	case "keyring_backend":
+		if err = vault.CheckBackend(value); err != nil {
+			return "", fault.New(fault.Usage, "%w", err).WithHint("broker keyring list")
+		}
 	}
 	if err != nil {
 		return "", fault.New(fault.Usage, "%s: %w", key, err).WithHint("broker config list")
@@ -146,6 +155,7 @@ func shownSetting(key, value string) string {
 // settingJSON is one setting in `broker config list --json`.
 type settingJSON struct {
 	Key     string `json:"key"`
+	Values  string `json:"values"`          // the possible ones, for people
 	Value   string `json:"value,omitempty"` // as the registry has it
 	Default string `json:"default,omitempty"`
 	Origin  string `json:"origin,omitempty"`
@@ -161,7 +171,7 @@ func (p *program) configList(c *cli.Context) error {
 	}
 	out := []settingJSON{}
 	for _, s := range set.AllSettings() {
-		one := settingJSON{Key: s.Key, Value: shownSetting(s.Key, s.Value), Default: s.Default}
+		one := settingJSON{Key: s.Key, Values: s.Values, Value: shownSetting(s.Key, s.Value), Default: s.Default}
 		if s.Value != "" {
 			one.Origin = s.Origin.String()
 		}
@@ -171,9 +181,10 @@ func (p *program) configList(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "KEY\tVALUE\tDEFAULT\tFROM")
+	_, _ = fmt.Fprintln(w, "KEY\tVALUE\tDEFAULT\tFROM\tPOSSIBLE VALUES")
 	for _, s := range out {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Key, dash(s.Value), dash(s.Default), dash(s.Origin))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n",
+			s.Key, dash(s.Value), dash(s.Default), dash(s.Origin), s.Values)
 	}
 	return w.Flush()
 }

@@ -34,7 +34,7 @@ var lockClasses = map[string]whileLocked{
 	// What unlock says of a keyring that does not answer leads here.
 	"keyring list": works,
 	// Files alone; what they need of AWS they ask the daemon for.
-	"config get": works, "config set": works, "config list": works, "profiles trust": works,
+	"config get": works, "config set": works, "config unset": works, "config list": works, "profiles trust": works,
 	"profiles list": works, "profiles show": works, "profiles alias": works,
 	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
 	"service install": works, "service uninstall": works, "service status": works, "service restart": works,

@@ -23,6 +23,7 @@ const (
 // A settingKey is one key that [settings] may have.
 type settingKey struct {
 	name     string
+	values   string // the possible ones, for people
 	fallback string // the default, as it would be written; empty where there is none
 	// read checks a value and puts it into the settings. Its error follows the key's name in a message
 	// and never quotes the value.
@@ -33,77 +34,77 @@ type settingKey struct {
 
 // settingKeys are all keys of [settings]. A new one is one row here, and its line in docs/configuration.md.
 var settingKeys = []settingKey{
-	{name: keyKeyringBackend, read: func(s *Settings, v string) error {
+	{name: keyKeyringBackend, values: "a name of `broker keyring list`", read: func(s *Settings, v string) error {
 		s.KeyringBackend = v
 		return nil
 	}},
-	{name: keySessionDuration, fallback: "12h", read: func(s *Settings, v string) (err error) {
+	{name: keySessionDuration, values: "15m to 36h", fallback: "12h", read: func(s *Settings, v string) (err error) {
 		s.SessionDuration, err = duration(v)
 		if err == nil && (s.SessionDuration < minSession || s.SessionDuration > maxSession) {
 			err = errors.New("is not between 15m and 36h")
 		}
 		return err
 	}},
-	{name: keyLockAfter, fallback: "0", read: func(s *Settings, v string) (err error) {
+	{name: keyLockAfter, values: "a time such as 8h; 0 is never", fallback: "0", read: func(s *Settings, v string) (err error) {
 		s.LockAfter, err = duration(v)
 		return err
 	}},
-	{name: keyLockOn, read: func(s *Settings, v string) (err error) {
+	{name: keyLockOn, values: "suspend, screen", read: func(s *Settings, v string) (err error) {
 		s.LockOn, err = words(v, "suspend", "screen")
 		return err
 	}},
-	{name: keyMFAPrompt, fallback: "tty,gui", read: func(s *Settings, v string) (err error) {
+	{name: keyMFAPrompt, values: "tty, gui", fallback: "tty,gui", read: func(s *Settings, v string) (err error) {
 		s.MFAPrompt, err = words(v, "tty", "gui")
 		return err
 	}},
-	{name: keyAudit, fallback: "optional", read: func(s *Settings, v string) error {
+	{name: keyAudit, values: "optional, required", fallback: "optional", read: func(s *Settings, v string) error {
 		if v != "required" && v != "optional" {
 			return errors.New(`is neither "optional" nor "required"`)
 		}
 		s.AuditRequired = v == "required"
 		return nil
 	}},
-	{name: keySTSEndpoint, read: func(s *Settings, v string) error {
+	{name: keySTSEndpoint, values: "an https URL, or http on loopback", read: func(s *Settings, v string) error {
 		s.STSEndpoint = v
 		return checkEndpoint(v)
 	}},
-	{name: keyCatalog, read: func(s *Settings, v string) error {
+	{name: keyCatalog, values: "a path or a git repository", read: func(s *Settings, v string) error {
 		s.Catalog = ExpandHome(v)
 		return nil
 	}},
-	{name: keyCatalogPath, read: func(s *Settings, v string) error {
+	{name: keyCatalogPath, values: "a path in the repository", read: func(s *Settings, v string) error {
 		s.CatalogPath = v
 		return nil
 	}},
-	{name: keyHTTPSProxy, read: func(s *Settings, v string) error {
+	{name: keyHTTPSProxy, values: "a URL with http, https, socks5 or socks5h", read: func(s *Settings, v string) error {
 		s.HTTPSProxy = v
 		return checkProxy(v)
 	}},
-	{name: keyNoProxy, read: func(s *Settings, v string) error {
+	{name: keyNoProxy, values: "hosts with commas between", read: func(s *Settings, v string) error {
 		s.NoProxy = v
 		return nil
 	}},
-	{name: keyCABundle, read: func(s *Settings, v string) error {
+	{name: keyCABundle, values: "a PEM file of certificates", read: func(s *Settings, v string) error {
 		s.CABundle = ExpandHome(v)
 		return checkHomePath(v)
 	}},
-	{name: keyRegistry, read: func(s *Settings, v string) (err error) {
+	{name: keyRegistry, values: "absolute paths of files, separated as in PATH", read: func(s *Settings, v string) (err error) {
 		s.Registries, err = absolutePaths(v, func(path string) string { return path }) // HOME may be another one
 		return err
 	}},
-	{name: keyPath, read: func(s *Settings, v string) (err error) {
+	{name: keyPath, values: "directories, separated as in PATH", read: func(s *Settings, v string) (err error) {
 		s.Path, err = absolutePaths(v, ExpandHome)
 		return err
 	}},
-	{name: keyGnuPGHome, read: func(s *Settings, v string) error {
+	{name: keyGnuPGHome, values: "a directory", read: func(s *Settings, v string) error {
 		s.GnuPGHome = ExpandHome(v)
 		return checkHomePath(v)
 	}},
-	{name: keyPasswordStore, read: func(s *Settings, v string) error {
+	{name: keyPasswordStore, values: "a directory", read: func(s *Settings, v string) error {
 		s.PasswordStoreDir = ExpandHome(v)
 		return checkHomePath(v)
 	}},
-	{name: keyBrowser, apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser
+	{name: keyBrowser, values: "a command", apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser
 }
 
 // settingNames are the keys of [settings], for the parser.
@@ -126,7 +127,7 @@ func (s *Set) Settings() (Settings, error) {
 		if set := b.find(k.name); set != nil {
 			o := Origin{b.origin.File, set.line}
 			if err := k.read(&out, set.value); err != nil && !k.apart {
-				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err)
+				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).WithHint("broker config list")
 			}
 			out.Origins[k.name] = o
 		} else if k.fallback != "" {
@@ -150,6 +151,7 @@ func SettingKeys() []string {
 // Setting is one key of [settings] as the registry has it.
 type Setting struct {
 	Key     string
+	Values  string // the possible ones, for people
 	Value   string // as it is written; empty where the registry does not say
 	Default string // as it would be written; empty where there is none
 	Origin  Origin // the line of the value; the zero Origin where the registry does not say
@@ -161,7 +163,7 @@ func (s *Set) AllSettings() []Setting {
 	b := s.block(registryFile, SectionSettings, "")
 	all := make([]Setting, 0, len(settingKeys))
 	for _, k := range settingKeys {
-		one := Setting{Key: k.name, Default: k.fallback}
+		one := Setting{Key: k.name, Values: k.values, Default: k.fallback}
 		if set := b.find(k.name); set != nil {
 			one.Value, one.Origin = set.value, Origin{b.origin.File, set.line}
 		}
@@ -182,7 +184,7 @@ func CheckSetting(key, value string) (string, error) {
 			return k.name, nil
 		}
 		if err := k.read(new(Settings), value); err != nil {
-			return "", fault.New(fault.Usage, "%s %w", k.name, err)
+			return "", fault.New(fault.Usage, "%s %w", k.name, err).WithHint("broker config list")
 		}
 		return k.name, nil
 	}
@@ -209,7 +211,7 @@ func duration(s string) (time.Duration, error) {
 func checkProxy(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
-		return errors.New("is not a URL such as http://proxy.example.com:3128")
+		return errors.New("is not a URL with http, https, socks5 or socks5h, such as http://proxy.example.com:3128")
 	}
 	return nil
 }
