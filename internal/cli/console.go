@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"broker/internal/console"
+	"broker/internal/environ"
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
@@ -23,9 +24,9 @@ func (p *program) consoleCommand() *cli.Command {
 		Name:      "console",
 		Usage:     "open the AWS console in a browser, signed in",
 		ArgsUsage: "[PROFILE]",
-		Description: "Of a source it is its user, who sees what AWS's policy ViewOnlyAccess lets him see of what he may;\n" +
-			"--session-policy gives another policy. Which browser is opened is said by `browser` in the registry, for\n" +
-			"each profile if you like: browser = firefox -P {profile}",
+		Description: "For a source, the console is read-only (ViewOnlyAccess), within what the user may do;\n" +
+			"--session-policy gives another policy. The setting browser says which browser is opened, else BROWSER of\n" +
+			"your shell; in the registry each profile can have its own: browser = firefox -P {profile}",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in whoever has it, and open nothing"},
 			&cli.StringFlag{Name: "service", Usage: "the page of a `SERVICE`, such as ec2"},
@@ -148,6 +149,12 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 			return visit{}, fault.New(fault.Usage, "--browser is empty").WithHint("%s", v.printed)
 		}
 	}
+	v.browser.Path, _ = environ.Path(os.Getenv("HOME"), settings.Path)
+	if len(v.browser.Words) == 0 {
+		var warnings []string
+		v.browser.Words, warnings = console.FromShell(os.Getenv("BROWSER"), v.browser.Path)
+		p.warn(warnings)
+	}
 	if _, err := v.browser.Command(""); err != nil {
 		return visit{}, fault.Of(err).WithHint("%s", v.printed)
 	}
@@ -178,7 +185,9 @@ func (v visit) open(ctx context.Context, address secret.String) error {
 	if err != nil {
 		return fault.Of(err).WithHint("%s", v.printed)
 	}
-	ended, err := console.Start(command, withoutCredentials(os.Environ()))
+	// What is started, such as xdg-open, would take BROWSER without looking at it.
+	env := without(os.Environ(), func(name string) bool { return removed[name] || name == "BROWSER" })
+	ended, err := console.Start(command, env)
 	if err == nil {
 		err = redirect.Wait(ctx, ended)
 	}

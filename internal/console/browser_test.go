@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,45 +37,85 @@ func TestBrowserCommands(t *testing.T) {
 		{[]string{"firefox", "ext+container:name={profile}&url={url}"}, []string{dir + "firefox", "ext+container:name=product_prod_paul&url=" + address}},
 		{[]string{"firefox", "$(touch x)", ";"}, []string{dir + "firefox", "$(touch x)", ";", address}},
 	} {
-		got, err := Browser{test.words, "product_prod_paul", "444455556666"}.Command(address)
+		got, err := Browser{test.words, "product_prod_paul", "444455556666", ""}.Command(address)
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%q: %q, %v", test.words, got, err)
 		}
 	}
 	for _, name := range []string{"", "-P", "--no-remote", ".", "../x", "a/b", `a\b`, "a&url=http://example.com", "a\nb", "a?b", "a#b", "a%20b", `a"b`} {
-		if got, err := (Browser{[]string{"firefox", "--dir=/x/{profile}"}, name, ""}).Command(address); err == nil {
+		if got, err := (Browser{[]string{"firefox", "--dir=/x/{profile}"}, name, "", ""}).Command(address); err == nil {
 			t.Errorf("the profile %q: %q", name, got)
 		}
-		if _, err := (Browser{[]string{"firefox"}, name, ""}).Command(address); err != nil {
+		if _, err := (Browser{[]string{"firefox"}, name, "", ""}).Command(address); err != nil {
 			t.Errorf("the profile %q, which is not in the command: %v", name, err)
 		}
 	}
-	if _, err := (Browser{[]string{"firefox", "{account}"}, "a", ""}).Command(address); err == nil {
+	if _, err := (Browser{[]string{"firefox", "{account}"}, "a", "", ""}).Command(address); err == nil {
 		t.Error("there is no account")
 	}
-	if _, err := (Browser{[]string{"netscape"}, "a", ""}).Command(address); err == nil {
+	if _, err := (Browser{[]string{"netscape"}, "a", "", ""}).Command(address); err == nil {
 		t.Error("there is no such program")
 	}
 }
 
 func TestStandardBrowser(t *testing.T) {
-	programs(t)
-	if _, err := (Browser{}).Command(address); !errors.Is(err, ErrNoBrowser) {
-		t.Errorf("without any: %v", err)
-	}
 	dir := programs(t, "w3m", "xdg-open", "open")
-	got, err := Browser{}.Command(address)
+	if _, err := (Browser{Path: t.TempDir()}).Command(address); !errors.Is(err, ErrNoBrowser) {
+		t.Errorf("what is in the shell's PATH alone: %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	got, err := Browser{Path: dir}.Command(address)
 	if err != nil || len(got) != 2 || filepath.Dir(got[0])+"/" != dir || got[1] != address {
 		t.Errorf("what the desktop has: %q, %v", got, err)
 	}
-	for list, want := range map[string][]string{
-		"w3m":                   {dir + "w3m", address},
-		"netscape::w3m -v":      {dir + "w3m", "-v", address},
-		"netscape %s:w3m -u=%s": {dir + "w3m", "-u=" + address},
+	if got, err := (Browser{Words: []string{"w3m"}, Path: dir}).Command(address); err != nil || got[0] != dir+"w3m" {
+		t.Errorf("a name in the settings: %q, %v", got, err)
+	}
+}
+
+// TestBrowserOfTheShell: BROWSER leads to a program of the system or of the user, never into the working directory.
+func TestBrowserOfTheShell(t *testing.T) {
+	evil := programs(t, "evil", "w3m", "open-to-all") // the PATH of the shell, which a repository may have set as well
+	t.Chdir(evil)
+	dir := programs(t, "w3m")
+	t.Setenv("PATH", evil+":.:"+dir)
+	if err := os.Chmod(evil+"open-to-all", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		variable string
+		want     []string // with Command, nil for none
+		warnings []string // parts of them
+	}{
+		{"w3m", []string{dir + "w3m", address}, nil},
+		{"netscape::w3m -v", []string{dir + "w3m", "-v", address}, nil},
+		{"netscape %s:w3m -u=%s", []string{dir + "w3m", "-u=" + address}, nil},
+		{evil + "w3m", []string{evil + "w3m", address}, nil},
+		{"./evil", nil, []string{`"./evil" is not an absolute path`}},
+		{"../x/../evil", nil, []string{"is not an absolute path"}},
+		{"evil", nil, []string{"in Broker's PATH"}},
+		{"./evil:evil:w3m", []string{dir + "w3m", address}, []string{`"./evil"`}},
+		{evil + "open-to-all", nil, []string{"can be written by others"}},
+		{evil + "no-such-program:netscape", nil, []string{"no-such-program", "netscape"}},
+		{".", nil, []string{"in Broker's PATH"}},
+		{"", nil, nil},
 	} {
-		t.Setenv("BROWSER", list)
-		if got, err := (Browser{}).Command(address); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: %q, %v", list, got, err)
+		words, warnings := FromShell(test.variable, dir)
+		var got []string
+		if words != nil {
+			var err error
+			if got, err = (Browser{Words: words, Path: dir}).Command(address); err != nil {
+				t.Errorf("%q: %v", test.variable, err)
+			}
+		}
+		if !slices.Equal(got, test.want) || len(warnings) != len(test.warnings) {
+			t.Errorf("%q: %q, warnings %q", test.variable, got, warnings)
+			continue
+		}
+		for i, part := range test.warnings {
+			if !strings.Contains(warnings[i], part) || !strings.HasSuffix(warnings[i], "; broker config set browser COMMAND") {
+				t.Errorf("%q: %q, want %s in it", test.variable, warnings[i], part)
+			}
 		}
 	}
 }

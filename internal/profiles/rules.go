@@ -97,7 +97,8 @@ var Rules = []Rule{
 	{"AWS_CA_BUNDLE", environment(Ignored, Taken)},
 	{"SSL_CERT_FILE", environment(Ignored, Taken)},
 	{"SSL_CERT_DIR", environment(Ignored, Taken)},
-	// What is run, and whom a window or a keyring is asked of. PATH is built.
+	// What is run, and whom a window or a keyring is asked of. PATH is built. Of BROWSER, which only a command reads,
+	// console.FromShell takes what no file of a repository can bring along.
 	{"PATH", environment(Unread, Unread)},
 	{"BROWSER", environment(Taken, Unread)},
 	{"DBUS_SESSION_BUS_ADDRESS", environment(Taken, Taken)},
