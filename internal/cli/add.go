@@ -92,7 +92,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	err = ring.with(ctx, func() error {
 		who, err = ring.Put(ctx, vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
 			endpointOf(known, settings), !c.Bool("no-verify"))
-		return p.differs(err)
+		return p.explainRoute(err)
 	})
 	if errors.Is(err, vault.ErrExists) {
 		return fault.New(fault.Failed, "the keyring holds a key for %s already; a key is never overwritten", name).WithHint("broker remove %s", name)

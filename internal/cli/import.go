@@ -123,7 +123,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 	var stored []found
 	var failed []error
 	for _, key := range keys {
-		if err := i.p.differs(i.store(ctx, key)); err != nil {
+		if err := i.p.explainRoute(i.store(ctx, key)); err != nil {
 			f := fault.Of(err)
 			if f.Hint == "" {
 				f = f.WithHint("broker import %s", key.Profile)

@@ -43,17 +43,17 @@ func routeOf(settings profiles.Settings, env func(string) string) exchange.Route
 	}
 }
 
-// shown is a way without passwords.
-func shown(r exchange.Route) wire.Route {
+// publicRoute is a route without its passwords, which others may see.
+func publicRoute(r exchange.Route) wire.Route {
 	return wire.Route{HTTPSProxy: client.WithoutPassword(r.HTTPSProxy), NoProxy: r.NoProxy, CABundle: r.CABundle}
 }
 
-// noEnv is the environment of which nothing is taken: that of a shell.
-func noEnv(string) string { return "" }
+// emptyEnv has no variables: a command takes no route from the environment of its shell.
+func emptyEnv(string) string { return "" }
 
 // route is the way to AWS for what a command asks itself: that of the settings.
 func (p *program) route() exchange.Route {
-	return routeOf(p.latest(&p.store)(), noEnv)
+	return routeOf(p.latest(&p.store)(), emptyEnv)
 }
 
 // fromSettings are the variables that come from the settings.
@@ -87,7 +87,7 @@ func (p *program) setup(settings profiles.Settings) wire.Setup {
 	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
 	return wire.Setup{
 		Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
-		Route: shown(routeOf(settings, os.Getenv)), Path: settings.Path, LeftOut: append(environ.LeftOut(), refused...),
+		Route: publicRoute(routeOf(settings, os.Getenv)), Path: settings.Path, LeftOut: append(environ.Dropped(), refused...),
 	}
 }
 
@@ -116,27 +116,27 @@ func follow() func(profiles.Settings) {
 	}
 }
 
-// differs names in a failed call of a command what this shell differs from the way that it took.
-func (p *program) differs(err error) error {
+// explainRoute adds to a failed call where the variables of this shell differ from the route that the call took.
+func (p *program) explainRoute(err error) error {
 	f := fault.Of(err)
 	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
 		return err
 	}
-	way := shown(p.route())
-	return client.OtherRoute(f, &way)
+	route := publicRoute(p.route())
+	return client.OtherRoute(f, &route)
 }
 
-// lent is one variable of a shell that the settings may keep.
-type lent struct{ variable, setting, value string }
+// A shellSetting is a variable of this shell that the settings could keep.
+type shellSetting struct{ variable, setting, value string }
 
 // offerShell offers to keep in the settings what this shell has for the way to AWS, and the settings do not: the
 // daemon takes nothing of that from a shell. Without a terminal, or with yes, it says what to type.
 func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
-	var list []lent
+	var list []shellSetting
 	add := func(setting, have string, variables ...string) {
 		for _, name := range variables {
 			if value := os.Getenv(name); value != "" && have == "" {
-				list = append(list, lent{name, setting, value})
+				list = append(list, shellSetting{name, setting, value})
 				return
 			}
 		}

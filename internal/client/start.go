@@ -38,7 +38,7 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 		if _, err := environ.CheckOwners(); err != nil {
 			return nil, err
 		}
-		err = record.Blame(filepath.Dir(c.Paths.Socket), err)
+		err = record.NameOwner(filepath.Dir(c.Paths.Socket), err)
 		f := fault.New(fault.Unreachable, "cannot reach the daemon: %w", err)
 		if errors.Is(err, record.ErrRefused) {
 			f.Hint = fault.Of(err).Hint

@@ -134,8 +134,8 @@ func Apply(env []string) {
 	}
 }
 
-// LeftOut are the variables of weight that the daemon's environment was built without, one sentence each.
-func LeftOut() []string {
+// Dropped are the variables of weight that the daemon's environment was built without, one sentence each.
+func Dropped() []string {
 	var list []string
 	for name := range strings.SplitSeq(os.Getenv(leftOut), ",") {
 		if why := Reason(name); why != "" {

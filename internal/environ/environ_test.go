@@ -154,7 +154,7 @@ func TestBuildDrops(t *testing.T) {
 	}
 	// What a client left out the daemon tells too.
 	t.Setenv(leftOut, "HTTPS_PROXY,evil\x1b[2J")
-	if got := LeftOut(); len(got) != 1 || got[0] != "HTTPS_PROXY was not taken: broker config set https_proxy URL" {
+	if got := Dropped(); len(got) != 1 || got[0] != "HTTPS_PROXY was not taken: broker config set https_proxy URL" {
 		t.Errorf("%q", got)
 	}
 }

@@ -9,22 +9,22 @@ import (
 	"slices"
 	"strings"
 
-	files "broker/internal/record"
+	"broker/internal/record"
 )
 
 // records are the sections that link has changed. Losing them costs the exact
 // bytes of the original and nothing else: a definition is in the registry. No
 // line is kept but those that define a role, so there is no secret among them.
 type records struct {
-	all     map[recordID]*record
+	all     map[recordID]*linkRecord
 	changed bool
 }
 
 type recordID struct{ file, profile string }
 
-// A record says how one section was before link changed it, and how to tell that
+// A linkRecord says how one section was before link changed it, and how to tell that
 // it is as link left it.
-type record struct {
+type linkRecord struct {
 	File    string  `json:"file"`
 	Profile string  `json:"profile"`
 	Made    bool    `json:"made,omitempty"`    // link wrote the registry's section too
@@ -46,8 +46,8 @@ func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
 // recordsFile is the content of the file. Broker 0.1.0 wrote the list alone.
 type recordsFile struct {
-	Version  int       `json:"version"` // 1
-	Sections []*record `json:"sections"`
+	Version  int           `json:"version"` // 1
+	Sections []*linkRecord `json:"sections"`
 }
 
 // CheckRecords reports why a file is not one that link writes. An empty one is good.
@@ -60,13 +60,13 @@ func decodeRecords(src []byte) (file recordsFile, err error) {
 	if len(src) == 0 {
 		return file, nil
 	}
-	err = files.Decode(src, 1, &file, &file.Sections)
+	err = record.Decode(src, 1, &file, &file.Sections)
 	return file, err
 }
 
 // readRecords takes a file that it cannot read for an empty one.
 func readRecords(src []byte) *records {
-	r := &records{all: map[recordID]*record{}}
+	r := &records{all: map[recordID]*linkRecord{}}
 	if file, err := decodeRecords(src); err == nil {
 		for _, rec := range file.Sections {
 			if rec != nil {
@@ -82,11 +82,13 @@ func (r *records) bytes(old []byte) []byte {
 	if !r.changed {
 		return old
 	}
-	list := make([]*record, 0, len(r.all))
+	list := make([]*linkRecord, 0, len(r.all))
 	for _, rec := range r.all {
 		list = append(list, rec)
 	}
-	slices.SortFunc(list, func(a, b *record) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Profile, b.Profile)) })
+	slices.SortFunc(list, func(a, b *linkRecord) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Profile, b.Profile))
+	})
 	b, err := json.MarshalIndent(recordsFile{1, list}, "", " ")
 	if err != nil {
 		return old // strings and numbers can be marshalled
@@ -94,7 +96,7 @@ func (r *records) bytes(old []byte) []byte {
 	return append(b, '\n')
 }
 
-func (r *records) find(file, profile string) *record { return r.all[recordID{file, profile}] }
+func (r *records) find(file, profile string) *linkRecord { return r.all[recordID{file, profile}] }
 
 func (r *records) drop(file, profile string) {
 	if id := (recordID{file, profile}); r.all[id] != nil {
@@ -121,7 +123,7 @@ func (r *records) done(file, profile string) {
 // put keeps a record. One that takes the place of another for the same bytes, or of the
 // one that the original was restored from, keeps what that knew of the registry:
 // the second half of a link that was cut short finds the definition there already.
-func (r *records) put(rec, restored *record) {
+func (r *records) put(rec, restored *linkRecord) {
 	id := recordID{rec.File, rec.Profile}
 	old := r.all[id]
 	if restored != nil {
@@ -138,13 +140,13 @@ func (r *records) put(rec, restored *record) {
 }
 
 // describes reports whether text begins with the section as link left it.
-func (rec *record) describes(text []byte) bool {
+func (rec *linkRecord) describes(text []byte) bool {
 	return 0 <= rec.Length && rec.Length <= len(text) && digest(text[:rec.Length]) == rec.SHA256
 }
 
 // restore returns the section as it was before link, if it is still as link left
 // it. What was the end of the file and is no more gets a line end, of glue bytes.
-func (rec *record) restore(src []byte, s *section) (base []byte, glue int, ok bool) {
+func (rec *linkRecord) restore(src []byte, s *section) (base []byte, glue int, ok bool) {
 	if !rec.describes(src[s.start:]) {
 		return nil, 0, false
 	}

@@ -115,19 +115,19 @@ func (l *linker) unlink(name string) Outcome {
 		o.Note = fmt.Sprintf("the registry keeps its definition, by which the broker goes: the AWS files do not have the same %s", strings.Join(m.differ, ", "))
 	default:
 		if rec == nil { // that the registry is next must be known once the helper is gone
-			l.records.put(&record{File: l.files.Config, Profile: name, Made: true}, nil)
+			l.records.put(&linkRecord{File: l.files.Config, Profile: name, Made: true}, nil)
 		}
 		l.dropRegistered(name)
 	}
 	return o
 }
 
-func cutKeys(rec *record) bool {
+func cutKeys(rec *linkRecord) bool {
 	return slices.ContainsFunc(rec.Pieces, func(p piece) bool { return p.Text != "" })
 }
 
 // asCreated reports whether a section that link made is as it was made.
-func (l *linker) asCreated(rec *record, name string) bool {
+func (l *linker) asCreated(rec *linkRecord, name string) bool {
 	s := l.section(ConfigDocument, name)
 	_, _, same := rec.restore(l.docs[ConfigDocument], s)
 	return same && s.bodyEnd <= s.start+rec.Length

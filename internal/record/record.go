@@ -65,7 +65,7 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 		return d, err
 	}
 	if err := system.MakeDirs(filepath.Dir(path)); err != nil {
-		return nil, Blame(path, err)
+		return nil, NameOwner(path, err)
 	}
 	switch err := system.MakePrivate(path); {
 	case err == nil:
@@ -74,7 +74,7 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 			return nil, err
 		}
 	case !errors.Is(err, fs.ErrExist):
-		return nil, Blame(path, err)
+		return nil, NameOwner(path, err)
 	}
 	return Open(path, deny)
 }
@@ -128,13 +128,13 @@ func check(path string, deny fs.FileMode, root *os.Root, err error, lstat func()
 	info, lerr := lstat()
 	switch {
 	case lerr != nil:
-		return nil, Blame(path, err)
+		return nil, NameOwner(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
 		return nil, refuse(errDirectory, path, removal(path, info), "is a symbolic link, and has to be a directory")
 	case !info.IsDir():
 		return nil, refuse(errDirectory, path, removal(path, info), "is not a directory")
 	}
-	return nil, Blame(path, err)
+	return nil, NameOwner(path, err)
 }
 
 func (d *Dir) check(deny fs.FileMode, lstat func() (fs.FileInfo, error)) error {
@@ -198,9 +198,9 @@ func inHome(path string) bool {
 	return err == nil && access.Ours // HOME may be any directory
 }
 
-// Blame makes of a missing permission the error that names whose directory is in the way: that of path, or of the
+// NameOwner makes of a missing permission the error that names whose directory is in the way: that of path, or of the
 // nearest one above that is there, if that is in the home. Another error is returned as it is.
-func Blame(path string, err error) error {
+func NameOwner(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}

@@ -74,11 +74,12 @@ type Caller struct {
 	// its answer.
 	Notice func(source, line string)
 
-	mu     sync.Mutex
-	opens  secret.String // the file keyring: its passphrase, or the key that an answer gave for it
-	said   int           // how often SetPassphrase was called, see run
-	probed string
-	offset time.Duration // AWS's clock minus ours, as the last answer told
+	mu    sync.Mutex
+	opens secret.String // the file keyring: its passphrase, or the key that an answer gave for it
+	// generation counts the calls of SetPassphrase, see run.
+	generation int
+	probed     string
+	offset     time.Duration // AWS's clock minus ours, as the last answer told
 }
 
 var _ session.Opener = (*Caller)(nil)
@@ -118,7 +119,7 @@ func (c *Caller) SetPassphrase(p secret.String) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.opens = p
-	c.said++
+	c.generation++
 }
 
 // Key is what opens the file keyring for SetPassphrase of another Caller, in this version or an older one: once a call
@@ -307,7 +308,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if q.Op != opCreate { // that one brings the new passphrase
 		q.withPassphrase(c.opens)
 	}
-	said := c.said
+	generation := c.generation
 	q.OffsetMS = c.offset.Milliseconds()
 	c.mu.Unlock()
 	if !q.ownFile() {
@@ -335,7 +336,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if a.OffsetKnown {
 		c.offset = time.Duration(a.OffsetMS) * time.Millisecond
 	}
-	if a.Key != "" && c.said == said { // else it was forgotten meanwhile, or another passphrase given
+	if a.Key != "" && c.generation == generation { // else it was forgotten meanwhile, or another passphrase given
 		c.opens = a.key()
 	}
 	c.mu.Unlock()
