@@ -501,6 +501,12 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "play-exec" {
 		os.Exit(playExec(os.Args[2]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == "play-owner" {
+		os.Exit(playOwner(os.Args[2]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "play-grant-daemon" {
+		os.Exit(playGrantDaemon(os.Args[2], os.Args[3]))
+	}
 	os.Exit(testproc.Run(m))
 }
 

@@ -1,0 +1,890 @@
+//go:build linux
+
+package daemon
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/paths"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// A fate is what an event makes of a grant.
+type fate int
+
+const (
+	stays   fate = iota // its user sees what it saw before
+	shuts               // its user sees nothing until something opens it; status lists it
+	empties             // its user sees nothing any more; status lists it
+	ends                // its user sees nothing any more; status does not list it
+	begins              // it is as the registry says, whatever was done to it before
+)
+
+// grantRules say what holds for a grant of each delivery. A reply to `get` is no grant: nothing is kept of it.
+var grantRules = map[string]struct {
+	logout  fate   // at a logout of its source
+	opens   string // what opens one that a logout has shut: a "login" of its source, or also any "use" of it by `get`
+	lock    fate   // at a lock; what that shuts an unlock opens
+	restart fate   // when the daemon ends without handing over, by itself or by a crash
+	renews  string // when the user sees a new session in place of one that has ended: at "once", "soon" or "never"
+}{
+	"file":      {logout: stays, opens: "", lock: empties, restart: stays, renews: "never"},
+	"server":    {logout: shuts, opens: "login", lock: shuts, restart: stays, renews: "once"},
+	"published": {logout: ends, opens: "", lock: ends, restart: ends, renews: "soon"},
+	"standing":  {logout: shuts, opens: "use", lock: shuts, restart: begins, renews: "soon"},
+}
+
+// delivery is one way in which a grant reaches its user.
+type delivery interface {
+	put(w *world, g *grantModel) wire.Response // asks the daemon for it
+	see(w *world, g *grantModel) string        // the access key id that its user gets now; empty for nothing
+	take(w *world, g *grantModel)              // ends it
+}
+
+var deliveries = map[string]delivery{
+	"file": inFiles{}, "server": atEndpoint{}, "published": inShared{}, "standing": inShared{},
+}
+
+// grantModel is what the model knows of a grant.
+type grantModel struct {
+	way, profile, source string
+	pid                  int  // of its owner; 0 for none
+	born                 int  // the epoch in which it was made
+	shut                 bool // by a logout
+	emptied, over        bool
+	off                  bool // unpublished, although it is a standing one
+	unread               bool // the daemon does not know yet that the registry names it: it came up locked
+	left                 bool // a session that has ended by the clock of the test may still be published, see wants
+
+	files    wire.Files    // of a file grant
+	endpoint wire.Endpoint // of a server grant
+}
+
+// model says what users and status have to see.
+type model struct {
+	locked bool
+	epoch  int // counts the clock jumps; each is longer than a role's session
+	// typedHours is the age of the MFA session of the source "typed", which needs a person; negative for none.
+	typedHours int
+	grants     []*grantModel
+}
+
+// has reports whether a session of a source can be had without a person.
+func (m *model) has(source string) bool { return source != "typed" || m.typedHours >= 0 }
+
+// wants says whether the user of a grant must see a session, and whether the user may. The two differ where the test
+// cannot know: only the clock since boot can be set, and a published session goes by the wall clock.
+func (m *model) wants(g *grantModel) (must, may bool) {
+	switch {
+	case m.locked || g.shut || g.emptied || g.over || g.off || g.unread:
+		return false, false
+	case grantRules[g.way].renews == "never" || m.has(g.source):
+		return true, true
+	}
+	return false, g.left
+}
+
+// epochOf is the epoch of the session that a user must see.
+func (m *model) epochOf(g *grantModel) int {
+	if grantRules[g.way].renews == "never" {
+		return g.born
+	}
+	return m.epoch
+}
+
+func (m *model) logout(source string) {
+	for _, g := range m.grants {
+		if source != "" && g.source != source || g.unread {
+			continue
+		}
+		switch grantRules[g.way].logout {
+		case shuts:
+			g.shut = true
+		case ends:
+			g.over = true
+		}
+	}
+	if source != "security" {
+		m.typedHours = -1
+	}
+}
+
+// opened is after a login of a source, or another use of it.
+func (m *model) opened(source, by string) {
+	for _, g := range m.grants {
+		if opens := grantRules[g.way].opens; g.source == source && (opens == by || opens == "use") {
+			g.shut = false
+		}
+	}
+	if by == "login" && source == "typed" {
+		m.typedHours = max(m.typedHours, 0)
+	}
+}
+
+func (m *model) lock() {
+	m.locked, m.typedHours = true, -1
+	for _, g := range m.grants {
+		g.left = false
+		switch grantRules[g.way].lock {
+		case empties:
+			g.emptied = true
+		case ends:
+			g.over = true
+		}
+	}
+}
+
+func (m *model) unlock() {
+	m.locked = false
+	for _, g := range m.grants {
+		g.unread = false
+	}
+}
+
+func (m *model) restart(handedOver bool) {
+	m.typedHours = -1
+	for _, g := range m.grants {
+		if handedOver {
+			g.left = grantRules[g.way].renews == "soon"
+			continue
+		}
+		g.left = false
+		switch grantRules[g.way].restart {
+		case ends:
+			g.over = true
+		case begins:
+			g.shut, g.off, g.unread = false, false, m.locked
+		}
+	}
+}
+
+func (m *model) jump(hours int) {
+	m.epoch++
+	if m.typedHours >= 0 {
+		if m.typedHours += hours; m.typedHours >= 12 {
+			m.typedHours = -1
+		}
+	}
+	for _, g := range m.grants {
+		g.left = grantRules[g.way].renews == "soon"
+	}
+}
+
+func (m *model) died(pid int) {
+	for _, g := range m.grants {
+		g.over = g.over || g.pid == pid
+	}
+}
+
+// unpublished takes a profile out, or all where it is empty. It reports whether there was one.
+func (m *model) unpublished(profile string) (found bool) {
+	for _, g := range m.grants {
+		if g.pid != 0 || g.over || g.off || g.unread || profile != "" && g.profile != profile {
+			continue
+		}
+		found = true
+		g.off, g.over = g.way == "standing", g.way == "published"
+	}
+	return found
+}
+
+// added is after a put that was answered.
+func (m *model) added(g *grantModel) {
+	if g.born = m.epoch; g.way == "standing" { // published by hand
+		g.shut, g.off = false, false
+		return
+	}
+	m.grants = slices.DeleteFunc(m.grants, func(old *grantModel) bool {
+		return g.way == "published" && old.way == g.way && old.profile == g.profile // it has the place of the old one
+	})
+	for _, old := range m.grants {
+		old.over = old.over || g.way == "server" && old.way == g.way && old.pid == g.pid // a process has one endpoint
+	}
+	m.grants = append(m.grants, g)
+}
+
+const grantRegistry = `[source security]
+access_key_id = AKIAIOSFODNN7EXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paul
+mfa_seed = keyring
+
+[source typed]
+access_key_id = AKIAI44QH8DHBEXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paula
+
+[profile dev]
+role_arn = arn:aws:iam::444455556666:role/dev
+source_profile = security
+
+[profile work]
+role_arn = arn:aws:iam::444455556666:role/work
+source_profile = typed
+
+[profile dev-always]
+role_arn = arn:aws:iam::444455556666:role/dev-always
+source_profile = security
+publish = true
+
+[profile work-always]
+role_arn = arn:aws:iam::444455556666:role/work-always
+source_profile = typed
+publish = true
+`
+
+// ownSection is what the person has in the shared credentials file.
+const ownSection = "[mine]\nregion = x\n"
+
+// world is a daemon in a process of its own, its users, and the model.
+type world struct {
+	model
+	t      *testing.T
+	dir    string
+	seed   uint64
+	rnd    *rand.Rand
+	daemon *player
+	owners []*player
+	hours  int // by which the clock was set forward
+	trace  []string
+	counts *tally
+}
+
+// tally counts what was seen, so that a test that saw nothing fails.
+type tally struct {
+	sync.Mutex
+	n map[string]int
+}
+
+func (c *tally) add(what string) {
+	c.Lock()
+	defer c.Unlock()
+	c.n[what]++
+}
+
+// player is a process that plays a part.
+type player struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (w *world) play(args ...string) *player {
+	w.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := &player{cmd: exec.Command(exe, args...)}
+	p.cmd.Stderr = os.Stderr
+	p.in, err = p.cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(p.kill)
+	return p
+}
+
+// kill ends a process and waits for that.
+func (p *player) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// ask has a process ask the daemon: the answer is for that process.
+func (p *player) ask(t *testing.T, req wire.Request) wire.Response {
+	t.Helper()
+	b, err := wire.EncodeRequest(req)
+	if err == nil {
+		_, err = p.in.Write(b)
+	}
+	if err == nil {
+		b, err = wire.ReadLine(p.out)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := wire.DecodeResponse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// playOwner passes on the requests of its standard input.
+func playOwner(socket string) int {
+	in := bufio.NewReader(os.Stdin)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return 0
+		}
+		line, err = passOn(socket, line)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		_, _ = os.Stdout.Write(line)
+	}
+}
+
+func passOn(socket string, line []byte) ([]byte, error) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write(line); err != nil {
+		return nil, err
+	}
+	return bufio.NewReader(conn).ReadBytes('\n')
+}
+
+// testClock is the file that holds the epoch and by how many hours the clock since boot was set forward.
+type testClock string
+
+func (c testClock) read() (epoch, hours int) {
+	text, err := os.ReadFile(string(c))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &epoch, &hours)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return epoch, hours
+}
+
+// datedAWS gives sessions whose access key ids tell the epoch and are never given twice.
+type datedAWS struct {
+	*aws
+	clock testClock
+	given atomic.Int64
+}
+
+func (a *datedAWS) date(c session.Credentials, err error) (session.Credentials, error) {
+	epoch, _ := a.clock.read()
+	c.AccessKeyID = fmt.Sprintf("ASIA%04d%07d%05d", epoch, os.Getpid(), a.given.Add(1))
+	return c, err
+}
+
+func (a *datedAWS) Open(ctx context.Context, source profiles.Source, call session.Call, code secret.String) (
+	session.Credentials, error) {
+	return a.date(a.aws.Open(ctx, source, call, code))
+}
+
+func (a *datedAWS) Assume(ctx context.Context, parent session.Credentials, call session.Call) (
+	session.Credentials, error) {
+	return a.date(a.aws.Assume(ctx, parent, call))
+}
+
+// playGrantDaemon is a daemon whose clock is set by a file. It ends when its standard input does.
+func playGrantDaemon(dir, how string) int {
+	h := build(new(testing.B), dir, grantRegistry)
+	h.Files.Credentials = filepath.Join(dir, "credentials")
+	clock := testClock(filepath.Join(dir, "clock"))
+	h.BootTime = func() time.Duration {
+		_, hours := clock.read()
+		return time.Since(h.started) + time.Duration(hours)*time.Hour
+	}
+	a := &datedAWS{aws: h.aws, clock: clock}
+	h.Broker = session.New(context.Background(), session.Config{
+		Profiles: h.Store, Vault: a, STS: a, SessionName: "paul@host", BootTime: h.BootTime,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
+	if how == "take-over" {
+		left, _, err := TakeOver(ctx, paths.Paths{Socket: h.path}, "test")
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		h.Listener, h.Heritage = left.Listener, left
+	}
+	if err := h.Run(ctx, func() { fmt.Println("ready") }); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) socket() string { return w.path("run/s") }
+
+// begin starts a daemon.
+func (w *world) begin(how string) {
+	w.t.Helper()
+	w.daemon = w.play("play-grant-daemon", w.dir, how)
+	if line, _ := w.daemon.out.ReadString('\n'); line != "ready\n" {
+		w.fail("the daemon says %q", line)
+	}
+}
+
+func (w *world) ask(req wire.Request) wire.Response {
+	w.t.Helper()
+	l := connect(w.t, w.socket())
+	defer func() { _ = l.Close() }()
+	l.send(w.t, req)
+	return l.read(w.t)
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("seed %d: %s\nafter these steps:\n%s", w.seed, fmt.Sprintf(format, args...), strings.Join(w.trace, "\n"))
+}
+
+// inFiles is `exec --mode file`.
+type inFiles struct{}
+
+func (inFiles) put(w *world, g *grantModel) wire.Response {
+	p := w.owner()
+	g.pid = p.cmd.Process.Pid
+	r := p.ask(w.t, wire.Request{Verb: wire.Overlay, Profile: g.profile})
+	if r.Err == nil {
+		g.files = *r.Files
+	}
+	return r
+}
+
+func (inFiles) see(w *world, g *grantModel) string { return w.keyIn(g.files.Credentials, g.profile) }
+
+func (inFiles) take(w *world, g *grantModel) { w.end(g.pid) }
+
+// atEndpoint is `exec --mode server`.
+type atEndpoint struct{}
+
+func (atEndpoint) put(w *world, g *grantModel) wire.Response {
+	p := w.owner()
+	g.pid = p.cmd.Process.Pid
+	r := p.ask(w.t, wire.Request{Verb: wire.Serve, Profile: g.profile})
+	if r.Err == nil {
+		g.endpoint = *r.Endpoint
+	}
+	return r
+}
+
+func (atEndpoint) see(w *world, g *grantModel) string {
+	host, _ := home(g.endpoint)
+	status, body := parts(raw(w.t, host, request(g.endpoint)))
+	var got struct{ AccessKeyID string }
+	if status != 200 {
+		if leaks(body) {
+			w.fail("%s: status %d with %s", g.name(), status, body)
+		}
+		return ""
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || got.AccessKeyID == "" {
+		w.fail("%s: %v: %s", g.name(), err, body)
+	}
+	return got.AccessKeyID
+}
+
+func (atEndpoint) take(w *world, g *grantModel) { w.end(g.pid) }
+
+// inShared is `publish`, and publish = true.
+type inShared struct{}
+
+func (inShared) put(w *world, g *grantModel) wire.Response {
+	return w.ask(wire.Request{Verb: wire.Publish, Profile: g.profile})
+}
+
+func (inShared) see(w *world, g *grantModel) string { return w.keyIn(w.path("credentials"), g.profile) }
+
+func (inShared) take(w *world, g *grantModel) {
+	found := w.unpublished(g.profile)
+	if r := w.ask(wire.Request{Verb: wire.Unpublish, Profile: g.profile}); (r.Err == nil) != found {
+		w.fail("unpublish %s: %v", g.profile, r.Err)
+	}
+}
+
+func (g *grantModel) name() string {
+	return strings.TrimSuffix(fmt.Sprint(g.way, " ", g.profile, " ", g.pid), " 0")
+}
+
+// keyIn is the access key id in a section of a file; empty where there is none.
+func (w *world) keyIn(file, profile string) string {
+	text, err := os.ReadFile(file)
+	if err != nil && !os.IsNotExist(err) {
+		w.fail("%v", err)
+	}
+	_, text, _ = bytes.Cut(append([]byte("\n"), text...), []byte("\n["+profile+"]\n"))
+	text, _, _ = bytes.Cut(text, []byte("\n["))
+	_, text, _ = bytes.Cut(text, []byte("aws_access_key_id = "))
+	text, _, _ = bytes.Cut(text, []byte("\n"))
+	return string(text)
+}
+
+// owner is a process that lives: one that there is, or a new one.
+func (w *world) owner() *player {
+	if len(w.owners) > 0 && w.rnd.IntN(2) == 0 {
+		return w.owners[w.rnd.IntN(len(w.owners))]
+	}
+	p := w.play("play-owner", w.socket())
+	w.owners = append(w.owners, p)
+	return p
+}
+
+// end ends an owner.
+func (w *world) end(pid int) {
+	w.died(pid)
+	w.owners = slices.DeleteFunc(w.owners, func(p *player) bool {
+		if p.cmd.Process.Pid == pid {
+			p.kill()
+			return true
+		}
+		return false
+	})
+}
+
+// setClock sets the clock of the daemon forward.
+func (w *world) setClock(hours int) {
+	w.hours += hours
+	draft := w.path("clock.new")
+	if err := os.WriteFile(draft, fmt.Appendln(nil, w.epoch, w.hours), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Rename(draft, w.path("clock")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// wrong compares what there is with the model. What is there and must not be is bad; what is not there yet is late.
+func (w *world) wrong() (bad, late []string) {
+	listed, shown := map[string]int{}, false
+	for _, g := range w.grants {
+		must, may := w.wants(g)
+		key, want := deliveries[g.way].see(w, g), fmt.Sprintf("ASIA%04d", w.epochOf(g))
+		switch now := strings.HasPrefix(key, want); {
+		case key != "" && !may:
+			bad = append(bad, g.name()+" is visible: "+key)
+		case key != "" && !now && grantRules[g.way].renews == "once":
+			bad = append(bad, g.name()+" gives a session that has ended: "+key)
+		case must && !now:
+			late = append(late, fmt.Sprintf("%s has %q, not of %s", g.name(), key, want))
+		}
+		shown = shown || g.pid == 0 && may
+		if !g.over && !g.off && !g.unread {
+			listed[g.name()]++
+		}
+	}
+	status := w.ask(wire.Request{Verb: wire.State}).Status
+	if status.Locked != w.locked {
+		bad = append(bad, fmt.Sprint("status says locked: ", status.Locked))
+	}
+	for _, c := range status.Commands {
+		listed[fmt.Sprint(c.Mode, " ", strings.Join(c.Profiles, ","), " ", c.PID)]--
+	}
+	for _, p := range status.Published {
+		i := slices.IndexFunc(w.grants, func(g *grantModel) bool {
+			return g.pid == 0 && g.profile == p.Profile && !g.over && !g.off && !g.unread
+		})
+		if i < 0 {
+			late = append(late, "status lists "+p.Profile)
+			continue
+		}
+		g := w.grants[i]
+		listed[g.name()]--
+		switch must, may := w.wants(g); {
+		case must && p.AccessKeyID == "", !may && p.AccessKeyID != "", !must && p.Error == "" && !w.locked:
+			late = append(late, fmt.Sprintf("status says of %s: key %q, error %q", g.name(), p.AccessKeyID, p.Error))
+		}
+	}
+	for name, n := range listed {
+		if n != 0 {
+			late = append(late, fmt.Sprintf("status misses %s %d times", name, n))
+		}
+	}
+	text, err := os.ReadFile(w.path("credentials"))
+	if err != nil || !strings.HasSuffix(string(text), ownSection) {
+		bad = append(bad, fmt.Sprintf("the section of the person has changed: %v\n%s", err, text))
+	}
+	if !shown && string(text) != ownSection {
+		late = append(late, fmt.Sprintf("the credentials file is not as it was: %q", text))
+	}
+	if w.locked {
+		bad = append(bad, w.secrets()...)
+	}
+	return bad, late
+}
+
+// secrets are the files that hold a session.
+func (w *world) secrets() (found []string) {
+	_ = filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return nil
+		}
+		if text, _ := os.ReadFile(path); bytes.Contains(text, []byte(sessionToken)) {
+			found = append(found, "a session is in "+path)
+		}
+		return nil
+	})
+	return found
+}
+
+// check waits until all is as the model says. What must not be visible may not be for a moment; soon says that the
+// daemon has to notice something first.
+func (w *world) check(soon bool) {
+	w.t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		bad, late := w.wrong()
+		if len(bad) > 0 && !soon || time.Now().After(limit) {
+			w.fail("%s", strings.Join(append(bad, late...), "\n"))
+		}
+		if len(bad)+len(late) == 0 {
+			return
+		}
+		if !w.locked && len(bad) == 0 {
+			w.ask(wire.Request{Verb: wire.Unlock}) // it looks after what is published at once
+		}
+	}
+}
+
+// sources are the source of each profile.
+var sources = map[string]string{"dev": "security", "work": "typed"}
+
+func (w *world) pick(list ...string) string { return list[w.rnd.IntN(len(list))] }
+
+// expect holds the answer of a request for a session against the model. It reports whether there was one.
+func (w *world) expect(what string, r wire.Response, source string) bool {
+	w.t.Helper()
+	switch want := w.has(source); {
+	case w.locked && refusedAs(r, fault.Locked), !w.locked && !want && refusedAs(r, fault.LoginNeeded):
+		return false
+	case w.locked || !want || r.Err != nil:
+		w.fail("%s: %+v, %v", what, r, r.Err)
+	}
+	return true
+}
+
+// step does one thing at random. soon is for check.
+func (w *world) step() (what string, soon bool) {
+	profile := w.pick("dev", "work")
+	source := sources[profile]
+	n := w.rnd.IntN(40)
+	if w.locked && w.rnd.IntN(3) == 0 {
+		n = 34
+	}
+	switch {
+	case n < 12:
+		way := w.pick("file", "file", "server", "server", "published", "standing")
+		g := &grantModel{way: way, profile: profile, source: source}
+		if g.way == "standing" {
+			g = w.grants[slices.Index([]string{"dev", "work"}, profile)]
+		}
+		r := deliveries[g.way].put(w, g)
+		what = "put " + g.name()
+		if g.unread || !w.expect(what, r, source) {
+			return what + ", refused", false
+		}
+		w.added(g)
+		return what, false
+	case n < 16:
+		r := w.ask(wire.Request{Verb: wire.Get, Profile: profile})
+		if w.expect("get", r, source) {
+			if want := fmt.Sprintf("ASIA%04d", w.epoch); !strings.HasPrefix(r.Credential.AccessKeyID, want) {
+				w.fail("get %s gave %s, not of %s", profile, r.Credential.AccessKeyID, want)
+			}
+			w.opened(source, "use")
+		}
+		return "get " + profile, false
+	case n < 21:
+		live := slices.DeleteFunc(slices.Clone(w.grants), func(g *grantModel) bool { return g.over })
+		g := live[w.rnd.IntN(len(live))]
+		deliveries[g.way].take(w, g)
+		return "take " + g.name(), g.pid != 0
+	case n < 22:
+		w.ask(wire.Request{Verb: wire.Unpublish})
+		w.unpublished("")
+		return "unpublish all", false
+	case n < 23:
+		r := w.ask(wire.Request{Verb: wire.Publish, Profile: profile, For: time.Millisecond})
+		if w.expect("publish", r, source) {
+			w.added(&grantModel{way: "published", profile: profile, source: source, over: true})
+		}
+		return "publish " + profile + " for a millisecond", true
+	case n < 27:
+		source = w.pick("security", "typed", "")
+		if r := w.ask(wire.Request{Verb: wire.Logout, Profile: source}); r.Err != nil {
+			w.fail("logout: %v", r.Err)
+		}
+		w.logout(source)
+		return fmt.Sprintf("logout %q", source), false
+	case n < 31:
+		r := w.ask(wire.Request{Verb: wire.Login, Profile: source, Code: secret.New(code)})
+		if w.locked != refusedAs(r, fault.Locked) || !w.locked && r.Err != nil {
+			w.fail("login: %v", r.Err)
+		}
+		if !w.locked {
+			w.opened(source, "login")
+		}
+		return "login " + source, false
+	case n < 33:
+		if r := w.ask(wire.Request{Verb: wire.Lock}); r.Err != nil {
+			w.fail("lock: %v", r.Err)
+		}
+		w.lock()
+		return "lock", false
+	case n < 35:
+		if r := w.ask(wire.Request{Verb: wire.Unlock}); r.Err != nil {
+			w.fail("unlock: %v", r.Err)
+		}
+		w.unlock()
+		return "unlock", false
+	case n < 38:
+		return w.restart(w.pick("take-over", "stop", "crash")), false
+	default:
+		hours := []int{2, 2, 14}[w.rnd.IntN(3)]
+		w.jump(hours)
+		w.setClock(hours)
+		return fmt.Sprintf("%d hours go by", hours), false
+	}
+}
+
+// restart replaces the daemon. While there is none, owners may end and somebody may lock.
+func (w *world) restart(how string) string {
+	old := w.daemon
+	what := how
+	switch how {
+	case "take-over":
+		w.begin(how)
+		if err := old.cmd.Wait(); err != nil {
+			w.fail("the daemon that was replaced: %v", err)
+		}
+		w.model.restart(true)
+		return what
+	case "stop":
+		_ = old.in.Close()
+		if err := old.cmd.Wait(); err != nil {
+			w.fail("the daemon that was told to end: %v", err)
+		}
+		if text, err := os.ReadFile(w.path("credentials")); err != nil || string(text) != ownSection {
+			w.fail("the daemon ended, and the credentials file is %q, %v", text, err)
+		}
+	case "crash":
+		old.kill()
+	}
+	if len(w.owners) > 0 && w.rnd.IntN(2) == 0 {
+		pid := w.owners[0].cmd.Process.Pid
+		w.end(pid)
+		what += fmt.Sprint(", ", pid, " ends")
+	}
+	if w.rnd.IntN(2) == 0 {
+		l := latch.New(w.path("lock.json"))
+		if err := l.Load(); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := l.Lock(); err != nil {
+			w.t.Fatal(err)
+		}
+		w.lock()
+		what += ", lock"
+	}
+	w.model.restart(false)
+	w.begin("start")
+	return what
+}
+
+// count notes what the model expects now, by delivery.
+func (w *world) count() {
+	for _, g := range w.grants {
+		must, _ := w.wants(g)
+		for what, is := range map[string]bool{
+			"visible": must, "locked": w.locked, "shut": g.shut && !w.locked, "emptied": g.emptied, "over": g.over, "off": g.off,
+			"unread": g.unread, "renewed": must && w.epoch > g.born,
+		} {
+			if is {
+				w.counts.add(g.way + " " + what)
+			}
+		}
+	}
+}
+
+func testGrants(t *testing.T, sequences, steps int) {
+	counts := &tally{n: map[string]int{}}
+	t.Run("sequences", func(t *testing.T) {
+		for seed := range uint64(sequences) {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				t.Logf("seed %d", seed)
+				w := &world{t: t, dir: t.TempDir(), seed: seed, rnd: rand.New(rand.NewPCG(seed, 11)), counts: counts,
+					model: model{typedHours: -1}}
+				for _, p := range []string{"dev", "work"} {
+					w.grants = append(w.grants, &grantModel{way: "standing", profile: p + "-always", source: sources[p]})
+				}
+				if err := os.WriteFile(w.path("credentials"), []byte(ownSection), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				w.setClock(0)
+				w.begin("start")
+				w.check(false)
+				for range steps {
+					what, soon := w.step()
+					w.trace = append(w.trace, what)
+					counts.add(strings.Trim(strings.Fields(what)[0], ","))
+					w.check(soon)
+					w.count()
+				}
+			})
+		}
+	})
+	want := []string{"put", "get", "take", "unpublish", "publish", "logout", "login", "lock", "unlock",
+		"take-over", "stop", "crash", "2", "14"}
+	for way, rule := range grantRules {
+		want = append(want, way+" visible")
+		for _, f := range []fate{rule.logout, rule.lock, rule.restart} {
+			if state := map[fate]string{shuts: "shut", empties: "emptied", ends: "over", begins: "off"}[f]; state != "" {
+				want = append(want, way+" "+state)
+			}
+		}
+		if rule.lock == shuts {
+			want = append(want, way+" locked")
+		}
+		if rule.renews != "never" {
+			want = append(want, way+" renewed")
+		}
+	}
+	for _, what := range want {
+		if counts.n[what] == 0 && !t.Failed() {
+			t.Errorf("%q never happened: the test is void", what)
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(counts.n)) {
+		t.Logf("%5d %s", counts.n[what], what)
+	}
+}
+
+// TestGrants: over random sequences of what persons, programs and the machine do, each grant is visible to its user and
+// listed by status exactly when grantRules says so.
+func TestGrants(t *testing.T) { testGrants(t, 10, 40) }
+
+func TestGrantsLong(t *testing.T) { testGrants(t, 60, 120) }
