@@ -5,9 +5,10 @@ package client
 import (
 	"errors"
 	"os"
-	"strings"
 	"syscall"
 	"unsafe"
+
+	"broker/internal/peer"
 )
 
 // console is the controlling terminal. The descriptor is not an os.File, since waiting for a
@@ -30,16 +31,8 @@ func (c console) foreground() bool {
 	return err == nil && int(group) == syscall.Getpgrp()
 }
 
-// ttyName is the device of the controlling terminal, as far as one of the
-// standard files tells; empty if none does.
-func ttyName() string {
-	for _, fd := range []string{"0", "1", "2"} {
-		if name, err := os.Readlink("/proc/self/fd/" + fd); err == nil && (strings.HasPrefix(name, "/dev/pts/") || strings.HasPrefix(name, "/dev/tty")) {
-			return name
-		}
-	}
-	return ""
-}
+// ttyName is the device of the controlling terminal, empty where there is none or the system does not tell.
+func ttyName() string { return peer.Process{PID: os.Getpid()}.Terminal() }
 
 // remember keeps the mode of the terminal for restore.
 func (c console) remember() error { return ioctl(c.tty, getMode, unsafe.Pointer(c.before)) }

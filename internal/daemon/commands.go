@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/wire"
 )
 
@@ -17,7 +18,7 @@ func (d *Daemon) commands(room int) (list []wire.Command, left int) {
 		return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.PID, b.PID))
 	})
 	for i, c := range all {
-		name, _ := processOf(c.PID)
+		name, _ := peer.Process{PID: c.PID}.Program()
 		c.Program = fault.Line(name)
 		b, err := json.Marshal(c)
 		if room -= len(b); err != nil || room < 0 {

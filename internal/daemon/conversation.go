@@ -186,9 +186,9 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 func (c call) question(q session.Question) mfa.Question {
 	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint}
 	// The tool behind credproc is who wants it, else the program itself.
-	question.Asker, _ = c.peer.process()
+	question.Asker, _ = c.peer.program()
 	if question.Asker == "credproc" {
-		if tool := toolOf(c.peer.PID); tool != "" {
+		if tool := c.peer.Tool(); tool != "" {
 			question.Asker = tool
 		}
 	}

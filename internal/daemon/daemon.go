@@ -239,7 +239,7 @@ func (d *Daemon) sweep() {
 // accept takes connections until the listener is stopped.
 func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener) {
 	for ctx.Err() == nil {
-		conn, peer, err := listener.Accept()
+		conn, who, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -256,7 +256,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, caller{peer, sync.OnceValues(func() (name, parent string) { return processOf(peer.PID) })})
+			d.serve(requests, conn, caller{who, sync.OnceValues(who.Program)})
 		})
 	}
 }

@@ -498,9 +498,6 @@ func TestMain(m *testing.M) {
 		rate, _ := strconv.Atoi(os.Args[3])
 		playFlood(os.Args[2], rate)
 	}
-	if len(os.Args) == 3 && os.Args[1] == "play-exec" {
-		os.Exit(playExec(os.Args[2]))
-	}
 	if len(os.Args) == 3 && os.Args[1] == "play-owner" {
 		os.Exit(playOwner(os.Args[2]))
 	}

@@ -23,12 +23,12 @@ import (
 	"time"
 
 	"broker/internal/audit"
-	"broker/internal/dial"
 	"broker/internal/fault"
-	"broker/internal/loopback"
+	"broker/internal/peer"
 	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
+	"broker/internal/socket"
 	"broker/internal/wire"
 )
 
@@ -39,7 +39,7 @@ type lease struct {
 	Port    int        `json:"port"`
 	Token   string     `json:"token_sha256"` // hex
 	PID     int        `json:"pid"`
-	Started string     `json:"started"` // of that process, see startOf
+	Started string     `json:"started"` // of that process, see peer.Process
 	Profile string     `json:"profile"`
 	Role    *wire.Role `json:"role,omitempty"`
 	Source  string     `json:"source"`
@@ -58,11 +58,8 @@ func (l *lease) host() string { return "127.0.0.1:" + strconv.Itoa(l.Port) }
 
 func (l *lease) path() string { return "/credentials/" + l.ID }
 
-// alive reports whether the process is still the one that was given the lease.
-func (l *lease) alive() bool {
-	started, err := startOf(l.PID)
-	return err == nil && started == l.Started
-}
+// process is the one that was given the lease.
+func (l *lease) process() peer.Process { return peer.Process{PID: l.PID, Start: l.Started} }
 
 // opens reports whether this is the token, in a time that does not tell how much of it was right.
 func (l *lease) opens(token string) bool {
@@ -124,11 +121,11 @@ func (e *endpoints) tokenFile(id string) string { return e.d.Socket + ".token-" 
 
 // lease fetches the session of a profile, asking a person if need be, and gives the asking process an endpoint for it.
 func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
-	if !loopback.Tells {
+	if !peer.TellsLoopback {
 		return wire.Response{}, fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is", runtime.GOOS).
 			WithHint("broker exec --mode file %s -- COMMAND", c.req.Profile)
 	}
-	started, err := startOf(c.peer.PID)
+	owner, err := peer.Find(c.peer.PID)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "an endpoint belongs to a process, and %w", err)
 	}
@@ -138,7 +135,7 @@ func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
 	var l *lease
 	var token secret.String
 	if err == nil {
-		l, token, err = d.endpoints.add(c, started, answer)
+		l, token, err = d.endpoints.add(c, owner, answer)
 	}
 	if l != nil {
 		c.endpoint = l.ID
@@ -160,11 +157,11 @@ func (d *Daemon) lease(ctx context.Context, c call) (wire.Response, error) {
 }
 
 // add makes a lease. One that the same process had before ends: it asks for one to hand over its environment.
-func (e *endpoints) add(c call, started string, answer session.Answer) (*lease, secret.String, error) {
+func (e *endpoints) add(c call, owner peer.Process, answer session.Answer) (*lease, secret.String, error) {
 	token, id := random(32), random(16)
 	sum := sha256.Sum256([]byte(token))
 	l := &lease{
-		ID: id, Token: hex.EncodeToString(sum[:]), PID: c.peer.PID, Started: started,
+		ID: id, Token: hex.EncodeToString(sum[:]), PID: owner.PID, Started: owner.Start,
 		Profile: c.req.Profile, Role: c.req.Role, Source: answer.Source, Since: time.Now().Truncate(time.Second),
 		AWSConfig: c.req.AWSConfig, AWSCredentials: c.req.AWSCredentials,
 		warm: true, touched: time.Now(),
@@ -175,7 +172,7 @@ func (e *endpoints) add(c call, started string, answer session.Answer) (*lease, 
 		return nil, secret.String{}, fault.New(fault.Failed, "the daemon is about to end; try again")
 	}
 	for _, old := range e.leases {
-		if old.PID == l.PID && old.Started == l.Started {
+		if old.process() == owner {
 			e.removeLocked(old)
 		}
 	}
@@ -241,7 +238,7 @@ func (e *endpoints) listenLocked(port int) error {
 		}
 	}
 	e.listeners[port] = l
-	e.serving.Go(func() { _ = e.server.Serve(loopback.Listen(l, e.own)) })
+	e.serving.Go(func() { _ = e.server.Serve(socket.Guard(l, e.own)) })
 	return nil
 }
 
@@ -367,7 +364,7 @@ func (e *endpoints) keep() {
 	}
 	changed := false
 	for _, l := range e.leases {
-		if !l.alive() {
+		if !l.process().Running() {
 			e.removeLocked(l)
 			changed = true
 		}
@@ -439,9 +436,10 @@ func (e *endpoints) request(l lease) session.Request {
 
 // call is a request of a lease, for the audit log.
 func (e *endpoints) call(l lease) call {
+	owner := peer.Peer{UID: os.Getuid(), Process: l.process()}
 	return call{
 		req:      wire.Request{Profile: l.Profile, Role: l.Role, AWSConfig: l.AWSConfig, AWSCredentials: l.AWSCredentials},
-		peer:     caller{dial.Peer{UID: os.Getuid(), PID: l.PID}, func() (name, parent string) { return processOf(l.PID) }},
+		peer:     caller{owner, owner.Program},
 		endpoint: l.ID,
 	}
 }

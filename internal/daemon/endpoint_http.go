@@ -138,7 +138,7 @@ func (e *endpoints) admit(r *http.Request) (lease, *refusal) {
 		return lease{}, no(http.StatusNotFound, "not_found", "there is no such endpoint, or its program has ended, or it was revoked")
 	case r.Host != l.host():
 		return lease{}, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
-	case !l.alive():
+	case !l.process().Running():
 		e.end(l.ID)
 		return lease{}, no(http.StatusForbidden, "ended", "the program that this endpoint was for has ended")
 	}

@@ -20,6 +20,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/peer"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -333,13 +334,13 @@ func TestEndpointEnds(t *testing.T) {
 // lendTo gives an endpoint to another process of ours.
 func (h *house) lendTo(t testing.TB, pid int) wire.Endpoint {
 	t.Helper()
-	started, err := startOf(pid)
+	owner, err := peer.Find(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := call{req: wire.Request{Profile: "dev", TokenFile: true}}
 	c.peer.PID, c.peer.UID = pid, os.Getuid()
-	l, token, err := h.endpoints.add(c, started, session.Answer{Source: "security"})
+	l, token, err := h.endpoints.add(c, owner, session.Answer{Source: "security"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/latch"
 	"broker/internal/paths"
+	"broker/internal/peer"
 	"broker/internal/socket"
 	"broker/internal/wire"
 )
@@ -57,19 +58,19 @@ func TestNoExit(t *testing.T) {
 		{"a program has an endpoint", registry, func(t *testing.T, h *house) func() {
 			h.endpoints.mu.Lock()
 			defer h.endpoints.mu.Unlock()
-			started, err := startOf(os.Getpid())
+			self, err := peer.Find(os.Getpid())
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.endpoints.leases["x"] = &lease{ID: "x", PID: os.Getpid(), Started: started, Profile: "dev"}
+			h.endpoints.leases["x"] = &lease{ID: "x", PID: self.PID, Started: self.Start, Profile: "dev"}
 			return func() { h.endpoints.end("x") }
 		}},
 		{"a command has files", registry, func(t *testing.T, h *house) func() {
-			start, err := startOf(os.Getpid())
+			self, err := peer.Find(os.Getpid())
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{PID: os.Getpid(), Start: start}}
+			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{PID: self.PID, Start: self.Start}}
 			h.overlays.mu.Lock()
 			h.overlays.live[v.dir] = v
 			h.overlays.mu.Unlock()

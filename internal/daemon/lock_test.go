@@ -19,6 +19,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/latch"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/wire"
@@ -541,11 +542,11 @@ func TestOverlaysAreEmptied(t *testing.T) {
 // these are being made. Seen to fail where they are written before a lock can know of them.
 func TestOverlayMadeBesideLock(t *testing.T) {
 	h := start(t)
-	start, err := startOf(os.Getpid())
+	self, err := peer.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &overlay{owner: owner{PID: os.Getpid(), Start: start}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
+	v := &overlay{owner: owner{PID: self.PID, Start: self.Start}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
 		Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
 	sessions := func() []string {
 		found, _ := filepath.Glob(filepath.Join(h.Overlays, "*", credentialsFile))

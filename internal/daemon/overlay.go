@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/session"
@@ -60,6 +61,8 @@ type owner struct {
 	Profiles []string  `json:"profiles,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 }
+
+func (o *owner) process() peer.Process { return peer.Process{PID: o.PID, Start: o.Start} }
 
 const (
 	ownerFile       = "owner.json"
@@ -129,7 +132,7 @@ func (o *overlays) adopt(ctx context.Context) {
 		case err != nil:
 			o.log.Error("it stands among the AWS files of commands, and is left alone", "path", v.dir, "err", err)
 		case v.gone:
-		case isRunning(v.owner.PID, v.owner.Start):
+		case v.owner.process().Running():
 			o.watch(ctx, v)
 		default:
 			o.remove(v)
@@ -175,7 +178,7 @@ func (o *overlays) watch(ctx context.Context, v *overlay) {
 	o.live[v.dir] = v
 	o.mu.Unlock()
 	go func() {
-		if processEnds(ctx, v.owner.PID) == nil && !isRunning(v.owner.PID, v.owner.Start) {
+		if v.owner.process().Ended(ctx) == nil {
 			o.remove(v)
 		} // else look is what notices
 	}()
@@ -184,7 +187,7 @@ func (o *overlays) watch(ctx context.Context, v *overlay) {
 // look removes the overlays of processes that ended, and brings copies up to date whose originals changed.
 func (o *overlays) look() {
 	for _, v := range o.all() {
-		if !isRunning(v.owner.PID, v.owner.Start) {
+		if !v.owner.process().Running() {
 			o.remove(v)
 		} else if err := v.refresh(); err != nil {
 			o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
@@ -421,7 +424,7 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if c.req.Role != nil && c.req.Role.ARN != "" {
 		return wire.Response{}, fault.New(fault.Usage, "a role that no profile names has no name in a file")
 	}
-	start, err := startOf(c.peer.PID)
+	process, err := peer.Find(c.peer.PID)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Failed, "the process %d cannot be watched: %w", c.peer.PID, err)
 	}
@@ -434,7 +437,10 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
-	v := &overlay{owner: owner{PID: c.peer.PID, Start: start, Config: files.Config, Credentials: files.Credentials, Since: time.Now().Truncate(time.Second)}}
+	v := &overlay{owner: owner{
+		PID: process.PID, Start: process.Start, Config: files.Config, Credentials: files.Credentials,
+		Since: time.Now().Truncate(time.Second),
+	}}
 	made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
 	for _, a := range answers {
 		v.sessions = append(v.sessions, profiles.Overlaid{Names: namesOf(set, a.Profile), Session: published(a), Region: a.Region})

@@ -16,8 +16,8 @@ import (
 
 	"broker/internal/atomicfile"
 	"broker/internal/audit"
-	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/session"
@@ -258,10 +258,8 @@ func (p *publishing) round(ctx context.Context) time.Duration {
 
 // call is a request of ours: no client asks for a renewal.
 func (p *publishing) call(r session.Request) call {
-	return call{
-		req:  wire.Request{Profile: r.Profile},
-		peer: caller{dial.Peer{UID: os.Getuid(), PID: os.Getpid()}, func() (name, parent string) { return processOf(os.Getpid()) }},
-	}
+	self := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
+	return call{req: wire.Request{Profile: r.Profile}, peer: caller{self, self.Program}}
 }
 
 // get is the session of a profile, if it is one that tools would read in the credentials file.

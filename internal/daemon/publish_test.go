@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -145,7 +146,7 @@ func TestPublishedWantsACode(t *testing.T) {
 func TestOverlays(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry+"\n[alias]\nd = dev\n")
-	mine, err := startOf(os.Getpid())
+	self, err := peer.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,11 +166,11 @@ func TestOverlays(t *testing.T) {
 		return d
 	}
 	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
-	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{Version: 1, PID: 1 << 30, Start: mine}))}
-	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, PID: -1})), left("exec-6", as(owner{Version: 2, PID: 1 << 30, Start: mine})),
-		left("exec-x", as(owner{Version: 1, PID: 1 << 30, Start: mine}))}
+	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{Version: 1, PID: 1 << 30, Start: self.Start}))}
+	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, PID: -1})), left("exec-6", as(owner{Version: 2, PID: 1 << 30, Start: self.Start})),
+		left("exec-x", as(owner{Version: 1, PID: 1 << 30, Start: self.Start}))}
 	own := filepath.Join(dir, "own")
-	kept := left("exec-5", as(owner{PID: os.Getpid(), Start: mine, Credentials: own}))
+	kept := left("exec-5", as(owner{PID: os.Getpid(), Start: self.Start, Credentials: own}))
 	h.run(t)
 	for _, d := range gone {
 		if _, err := os.Stat(d); err == nil {

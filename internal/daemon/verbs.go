@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"broker/internal/audit"
-	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/system"
@@ -61,10 +61,9 @@ func (k class) admits(c caller) bool {
 
 // caller is who is at the other end of a connection.
 type caller struct {
-	dial.Peer
-	// process is its name and the program that started it, as they are when
-	// the first decision about it is recorded.
-	process func() (name, parent string)
+	peer.Peer
+	// program is what Program says of it when the first decision about it is recorded.
+	program func() (name, parent string)
 }
 
 // call is one request: what is asked, by whom, and how to ask back.
@@ -338,7 +337,7 @@ func (d *Daemon) event(event string, c call, answer session.Answer, err error) a
 	if r := c.req.Role; r != nil && e.Role == "" {
 		e.Role = r.ARN // what was asked for and refused
 	}
-	e.Program, e.Parent = c.peer.process()
+	e.Program, e.Parent = c.peer.program()
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -10,8 +10,7 @@ import (
 
 // The ways to fail that callers tell apart.
 var (
-	ErrNobody   = errors.New("no daemon listens on this socket")
-	ErrStranger = errors.New("the other end of the socket belongs to another user")
+	ErrNobody = errors.New("no daemon listens on this socket")
 	// ErrNoSockets comes on Windows alone.
 	ErrNoSockets = errors.New("this Windows has no unix sockets: Windows 10 version 1803 or later is needed")
 )
@@ -25,13 +24,6 @@ func WhyNot(err error) error {
 		return ErrNoSockets
 	}
 	return err
-}
-
-// Peer is who is at the other end, as the kernel said when the connection was made. On Windows, where
-// users have no numbers, the UID is that of os.Getuid, -1, for our own processes; PeerOf fails for others.
-type Peer struct {
-	UID int
-	PID int
 }
 
 // MaxFiles is how many open files may come with one line; see ReadFiles.

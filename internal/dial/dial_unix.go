@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"broker/internal/peer"
 )
 
 // Conn is a connection to the daemon. Its calls block; Abort ends those of
@@ -40,9 +42,9 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 		conn, err := connect(name)
 		switch {
 		case err == nil:
-			peer, err := PeerOf(conn.fd)
-			if err == nil && peer.UID != os.Getuid() {
-				err = fmt.Errorf("%s: %w (uid %d)", path, ErrStranger, peer.UID)
+			who, err := conn.Peer()
+			if err == nil && who.UID != os.Getuid() {
+				err = fmt.Errorf("%s: %w (uid %d)", path, peer.ErrStranger, who.UID)
 			}
 			if err != nil {
 				_ = conn.Close()
@@ -182,4 +184,4 @@ func short(path string) (name string, done func(), err error) {
 }
 
 // Peer is who listens at the other end.
-func (c *Conn) Peer() (Peer, error) { return PeerOf(c.fd) }
+func (c *Conn) Peer() (peer.Peer, error) { return peer.UnixFD(c.fd) }

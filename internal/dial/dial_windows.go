@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-	"unsafe"
 
+	"broker/internal/peer"
 	"broker/internal/system"
 )
 
@@ -40,9 +40,6 @@ func private(dir *os.File) error {
 	}
 	return nil
 }
-
-// InDir names a file in a directory.
-func InDir(dir *os.File, name string) string { return filepath.Join(dir.Name(), name) }
 
 // maxPath is the longest path that fits into a socket address (UNIX_PATH_MAX less the final NUL).
 const maxPath = 107
@@ -95,16 +92,7 @@ const (
 )
 
 // Peer is who listens at the other end.
-func (c *Conn) Peer() (peer Peer, err error) {
-	raw, err := c.unix.SyscallConn()
-	if err != nil {
-		return Peer{}, err
-	}
-	if cerr := raw.Control(func(fd uintptr) { peer, err = PeerOf(int(fd)) }); cerr != nil {
-		return Peer{}, cerr
-	}
-	return peer, err
-}
+func (c *Conn) Peer() (peer.Peer, error) { return peer.Unix(c.unix) }
 
 // Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
 func (c *Conn) Read(b []byte) (int, error) { return c.unix.Read(b) }
@@ -122,27 +110,3 @@ func (c *Conn) Abort() { _ = c.unix.SetReadDeadline(time.Unix(1, 0)) }
 
 // Close ends the connection.
 func (c *Conn) Close() error { return c.unix.Close() }
-
-// getPeerPID is SIO_AF_UNIX_GETPEERPID of afunix.h.
-const getPeerPID = 0x58000100
-
-// PeerOf asks the system which process is at the other end of a socket, and whose it is. A process of
-// another user, one that has gone and one that may not be looked at are all ErrStranger.
-func PeerOf(fd int) (Peer, error) {
-	var pid, n uint32
-	err := syscall.WSAIoctl(syscall.Handle(fd), getPeerPID, nil, 0, (*byte)(unsafe.Pointer(&pid)), uint32(unsafe.Sizeof(pid)), &n, nil, 0)
-	if err == nil && pid == 0 {
-		err = ErrStranger
-	}
-	if err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
-	}
-	ours, err := system.RunsForUs(int(pid))
-	if err != nil {
-		return Peer{}, fmt.Errorf("%w: %w", ErrStranger, err)
-	}
-	if !ours {
-		return Peer{}, fmt.Errorf("%w (process %d)", ErrStranger, pid)
-	}
-	return Peer{UID: os.Getuid(), PID: int(pid)}, nil
-}

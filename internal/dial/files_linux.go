@@ -2,6 +2,7 @@ package dial
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -35,4 +36,10 @@ func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
 		}
 	}
 	return n, files, nil
+}
+
+// InDir names a file in an open directory, so that neither a swapped parent
+// nor a long path matters.
+func InDir(dir *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }

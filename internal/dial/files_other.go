@@ -5,9 +5,13 @@ package dial
 import (
 	"errors"
 	"os"
+	"path/filepath"
 )
 
 // ReadFiles takes no open files on this system.
 func (c *Conn) ReadFiles([]byte) (int, []*os.File, error) {
 	return 0, nil, errors.ErrUnsupported
 }
+
+// InDir names a file in a directory.
+func InDir(dir *os.File, name string) string { return filepath.Join(dir.Name(), name) }

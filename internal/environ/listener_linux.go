@@ -1,6 +1,10 @@
 package environ
 
-import "syscall"
+import (
+	"syscall"
+
+	"broker/internal/peer"
+)
 
 // listener is the uid of the process that listens on an abstract socket, unix(7).
 func listener(name string) (uid int, known bool) {
@@ -12,9 +16,9 @@ func listener(name string) (uid int, known bool) {
 	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
 		return 0, false
 	}
-	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	who, err := peer.UnixFD(fd)
 	if err != nil {
 		return 0, false
 	}
-	return int(peer.Uid), true
+	return who.UID, true
 }

@@ -8,8 +8,9 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 
-	"broker/internal/loopback"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 )
 
@@ -37,7 +38,7 @@ func guardListener(dial dialFunc, allowed string) dialFunc {
 		if err != nil {
 			return nil, err
 		}
-		if err := checkListener(conn.RemoteAddr(), allowed); err != nil {
+		if err := checkListener(conn, allowed); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}
@@ -45,7 +46,8 @@ func guardListener(dial dialFunc, allowed string) dialFunc {
 	}
 }
 
-func checkListener(far net.Addr, allowed string) error {
+func checkListener(conn net.Conn, allowed string) error {
+	far := conn.RemoteAddr()
 	addr, ok := far.(*net.TCPAddr)
 	if !ok || !addr.IP.IsLoopback() {
 		return &strangerError{far, -1} // localhost need not be loopback
@@ -53,7 +55,7 @@ func checkListener(far net.Addr, allowed string) error {
 	if allowed == profiles.AnyListener {
 		return nil
 	}
-	uid, err := loopback.ListenerUID(addr.AddrPort())
+	uid, err := listenerUID(conn)
 	switch {
 	case err != nil:
 		return &strangerError{far, -1}
@@ -61,6 +63,15 @@ func checkListener(far net.Addr, allowed string) error {
 		return &strangerError{far, uid}
 	}
 	return nil
+}
+
+// listenerUID asks who listens at the far end.
+func listenerUID(conn net.Conn) (int, error) {
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return 0, peer.ErrNobody
+	}
+	return peer.ListenerUID(raw)
 }
 
 // Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener
@@ -75,10 +86,8 @@ func Listener(ctx context.Context, endpoint string) string {
 		}
 		defer func() { _ = conn.Close() }()
 		listener = profiles.AnyListener
-		if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			if uid, err := loopback.ListenerUID(addr.AddrPort()); err == nil {
-				listener = strconv.Itoa(uid)
-			}
+		if uid, err := listenerUID(conn); err == nil {
+			listener = strconv.Itoa(uid)
 		}
 		return nil, errors.New("nothing is sent")
 	}

@@ -1,6 +1,5 @@
-// Package socket owns where the daemon listens: a unix socket, a lock that
-// decides who has it, and the check of everyone who connects. It refuses peers of another
-// uid, and knows nothing of what is said.
+// Package socket owns where Broker listens: a unix socket, a lock that decides who has it, and the check of everyone who
+// connects to it, or over loopback. It refuses peers of another uid, and knows nothing of what is said.
 package socket
 
 import (
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"broker/internal/dial"
+	"broker/internal/peer"
 	"broker/internal/record"
 	"broker/internal/system"
 )
@@ -122,7 +122,7 @@ func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) 
 
 // Accept waits for the next connection of our uid. Strangers, root among
 // them, are closed without a byte being read or written.
-func (l *Listener) Accept() (net.Conn, dial.Peer, error) {
+func (l *Listener) Accept() (net.Conn, peer.Peer, error) {
 	for {
 		l.mu.Lock()
 		unix := l.unix
@@ -135,11 +135,11 @@ func (l *Listener) Accept() (net.Conn, dial.Peer, error) {
 			if restored {
 				continue
 			}
-			return nil, dial.Peer{}, err
+			return nil, peer.Peer{}, err
 		}
-		peer, err := peerOf(conn)
-		if err == nil && peer.UID == os.Getuid() {
-			return conn, peer, nil
+		who, err := peer.Unix(conn)
+		if err == nil && who.UID == os.Getuid() {
+			return conn, who, nil
 		}
 		_ = conn.Close()
 	}
@@ -239,16 +239,4 @@ func (l *Listener) Close() error {
 		_ = l.lock.Truncate(0) // it is nobody's now
 	}
 	return errors.Join(l.lock.Close(), l.dir.Close())
-}
-
-// peerOf asks who connected.
-func peerOf(conn *net.UnixConn) (peer dial.Peer, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return dial.Peer{}, err
-	}
-	if cerr := raw.Control(func(fd uintptr) { peer, err = dial.PeerOf(int(fd)) }); cerr != nil {
-		return dial.Peer{}, cerr
-	}
-	return peer, err
 }

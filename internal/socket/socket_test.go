@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"broker/internal/dial"
+	"broker/internal/peer"
 	"broker/internal/record"
 	"broker/internal/testproc"
 )
@@ -213,9 +214,9 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, peer, err := l.Accept()
-	if want := (dial.Peer{UID: os.Getuid(), PID: os.Getpid()}); err != nil || peer != want {
-		t.Errorf("got %+v, %v; want %+v", peer, err, want)
+	_, who, err := l.Accept()
+	if want := (peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}); err != nil || who != want {
+		t.Errorf("got %+v, %v; want %+v", who, err, want)
 	}
 }
 
@@ -374,7 +375,7 @@ func TestForeignServer(t *testing.T) {
 		conn.Close()
 		t.Fatal("connected")
 	}
-	if !errors.Is(err, dial.ErrStranger) || !strings.Contains(err.Error(), "uid 65534") {
+	if !errors.Is(err, peer.ErrStranger) || !strings.Contains(err.Error(), "uid 65534") {
 		t.Errorf("got %v", err)
 	}
 }

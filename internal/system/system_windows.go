@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -27,7 +26,7 @@ func Umask(int) int { return 0 }
 
 var (
 	kernel32 = syscall.NewLazyDLL("kernel32.dll") // it is one that the loader takes from the system's directory alone
-	advapi32 = syscall.NewLazyDLL(systemDLL("advapi32.dll"))
+	advapi32 = syscall.NewLazyDLL(DLL("advapi32.dll"))
 
 	lockFileEx      = kernel32.NewProc("LockFileEx")
 	getSecurityInfo = advapi32.NewProc("GetSecurityInfo")
@@ -35,8 +34,8 @@ var (
 	parseDescriptor = advapi32.NewProc("ConvertStringSecurityDescriptorToSecurityDescriptorW")
 )
 
-// systemDLL is the path of a library, so that none beside the program or in the working directory is loaded.
-func systemDLL(name string) string {
+// DLL is the path of a library of the system, so that none beside the program or in the working directory is loaded.
+func DLL(name string) string {
 	if root := os.Getenv("SystemRoot"); filepath.IsAbs(root) {
 		return filepath.Join(root, "System32", name)
 	}
@@ -78,17 +77,18 @@ const (
 	sidOwnerRights    = "S-1-3-4" // of the owner, who is looked at anyway
 )
 
-// self is the identifier (SID) of the user of this process.
-var self = sync.OnceValues(func() (string, error) {
+// Self is the identifier (SID) of the user of this process.
+var Self = sync.OnceValues(func() (string, error) {
 	token, err := syscall.OpenCurrentProcessToken()
 	if err != nil {
 		return "", os.NewSyscallError("OpenProcessToken", err)
 	}
 	defer func() { _ = token.Close() }()
-	return userOf(token)
+	return UserOf(token)
 })
 
-func userOf(token syscall.Token) (string, error) {
+// UserOf is the identifier of the user of a token.
+func UserOf(token syscall.Token) (string, error) {
 	user, err := token.GetTokenUser()
 	if err != nil {
 		return "", os.NewSyscallError("GetTokenInformation", err)
@@ -133,7 +133,7 @@ func AccessOf(f *os.File) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		return Access{}, err
 	}
@@ -225,7 +225,7 @@ func describe(text string) (syscall.Handle, error) {
 
 // CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
 func CloseToOthers[S ~string](file, mode S) S {
-	me, _ := self()
+	me, _ := Self()
 	inherit := ""
 	if mode == "700" { // a directory, with what will be in it
 		inherit = "(OI)(CI)"
@@ -236,7 +236,7 @@ func CloseToOthers[S ~string](file, mode S) S {
 // MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in
 // it: its access list is protected from what the directory above would add.
 func MakePrivate(dir string) error {
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		return err
 	}
@@ -277,52 +277,4 @@ const (
 // Session starts a process without our console, and without its signals.
 func Session() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: createNewGroup | createNoWindow}
-}
-
-const processQuery = 0x1000 // PROCESS_QUERY_LIMITED_INFORMATION
-
-func openProcess(pid int, rights uint32) (syscall.Handle, error) {
-	h, err := syscall.OpenProcess(rights, false, uint32(pid))
-	if err != nil {
-		return 0, fmt.Errorf("look at process %d: %w", pid, err)
-	}
-	return h, nil
-}
-
-// RunsForUs reports whether a process belongs to the user of this one.
-func RunsForUs(pid int) (bool, error) {
-	me, err := self()
-	if err != nil {
-		return false, err
-	}
-	h, err := openProcess(pid, processQuery)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = syscall.CloseHandle(h) }()
-	var token syscall.Token
-	if err := syscall.OpenProcessToken(h, syscall.TOKEN_QUERY, &token); err != nil {
-		return false, fmt.Errorf("look at the user of process %d: %w", pid, err)
-	}
-	defer func() { _ = token.Close() }()
-	who, err := userOf(token)
-	return err == nil && who == me, err
-}
-
-// StartOf identifies a process beyond its pid, which comes again: by the moment at which it started.
-func StartOf(pid int) (string, error) {
-	h, err := openProcess(pid, processQuery|syscall.SYNCHRONIZE)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = syscall.CloseHandle(h) }()
-	// A process that has ended is there as long as anybody holds a handle.
-	if state, err := syscall.WaitForSingleObject(h, 0); err != nil || state != syscall.WAIT_TIMEOUT {
-		return "", fmt.Errorf("process %d has ended", pid)
-	}
-	var made, ended, kernel, user syscall.Filetime
-	if err := syscall.GetProcessTimes(h, &made, &ended, &kernel, &user); err != nil {
-		return "", fmt.Errorf("look at the start of process %d: %w", pid, err)
-	}
-	return strconv.FormatInt(made.Nanoseconds(), 10), nil
 }

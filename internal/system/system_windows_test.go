@@ -3,7 +3,6 @@ package system
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"testing"
 	"unsafe"
 )
@@ -27,7 +26,7 @@ func listOf(t *testing.T, descriptor string) *accessList {
 
 // TestAccessList: whom a list lets in, and how far.
 func TestAccessList(t *testing.T) {
-	me, err := self()
+	me, err := Self()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,26 +52,5 @@ func TestAccessList(t *testing.T) {
 	}
 	if perm, err := othersIn(nil, me); err != nil || perm != 0o077 {
 		t.Errorf("no list: %04o, %v", perm, err)
-	}
-}
-
-// TestProcess: whose a process is, and when it began.
-func TestProcess(t *testing.T) {
-	if ours, err := RunsForUs(os.Getpid()); err != nil || !ours {
-		t.Errorf("ourselves: %v, %v", ours, err)
-	}
-	began, err := StartOf(os.Getpid())
-	if err != nil || began == "" {
-		t.Errorf("ourselves: %q, %v", began, err)
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	if err := cmd.Run(); err != nil {
-		t.Fatal(err)
-	}
-	if began, err := StartOf(cmd.Process.Pid); err == nil {
-		t.Errorf("a process that has ended began at %q", began)
-	}
-	if ours, err := RunsForUs(0); err == nil && ours {
-		t.Error("the idle process is ours")
 	}
 }

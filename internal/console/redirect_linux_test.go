@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"broker/internal/loopback"
+	"broker/internal/peer"
 	"broker/internal/secret"
 	"broker/internal/testproc"
 )
@@ -90,7 +90,7 @@ func TestOurs(t *testing.T) {
 		want bool
 	}{
 		{os.Getuid(), nil, true}, {0, nil, true}, {os.Getuid() + 1, nil, false},
-		{os.Getuid(), loopback.ErrNobody, false}, {0, loopback.ErrNobody, false}, {0, errors.ErrUnsupported, true},
+		{os.Getuid(), peer.ErrNobody, false}, {0, peer.ErrNobody, false}, {0, errors.ErrUnsupported, true},
 	} {
 		if got := ours(row.uid, row.err); got != row.want {
 			t.Errorf("%d, %v: %v", row.uid, row.err, got)

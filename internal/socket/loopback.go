@@ -1,10 +1,12 @@
-package loopback
+package socket
 
 import (
 	"errors"
 	"net"
 	"sync"
 	"time"
+
+	"broker/internal/peer"
 )
 
 const (
@@ -15,32 +17,33 @@ const (
 	acceptPause = 5 * time.Millisecond
 )
 
-// Listener accepts the connections of some users over loopback.
-type Listener struct {
+// guarded accepts the connections of some users over loopback.
+type guarded struct {
 	net.Listener
 	admit    func(uid int, err error) bool
 	admitted chan net.Conn // closed when no more come
 	err      error         // why no more come; read after that
 }
 
-// Listen takes connections from a listener of loopback until that is closed. Each goes to admit with what OwnerOf
-// says of it, several at a time: those admitted come out of Accept, all others are reset before a byte
-// of them is read. No connection waits for the answer of another, unless 64 wait already.
-func Listen(l net.Listener, admit func(uid int, err error) bool) *Listener {
-	own := &Listener{Listener: l, admit: admit, admitted: make(chan net.Conn)}
+// Guard takes connections from a listener of loopback until that is closed. Each goes to admit with what
+// peer.LoopbackUID says of it, several at a time: those admitted come out of Accept, all others are reset before a byte
+// of them is read. No connection waits for the answer of another, unless 64 wait already. After Close, Accept returns
+// what was accepted before, and then an error.
+func Guard(l net.Listener, admit func(uid int, err error) bool) net.Listener {
+	own := &guarded{Listener: l, admit: admit, admitted: make(chan net.Conn)}
 	go own.run()
 	return own
 }
 
-// Accept implements net.Listener. After Close it returns what was accepted before, and then an error.
-func (l *Listener) Accept() (net.Conn, error) {
+// Accept implements net.Listener.
+func (l *guarded) Accept() (net.Conn, error) {
 	if conn, ok := <-l.admitted; ok {
 		return conn, nil
 	}
 	return nil, l.err
 }
 
-func (l *Listener) run() {
+func (l *guarded) run() {
 	var lookups sync.WaitGroup
 	slots := make(chan struct{}, maxLookups)
 	for {
@@ -68,9 +71,9 @@ func (l *Listener) run() {
 
 // look reports whether a connection is admitted, and resets it if not: a reset leaves nothing behind in the kernel,
 // where an orderly end would leave a socket for a minute.
-func (l *Listener) look(conn net.Conn) bool {
+func (l *guarded) look(conn net.Conn) bool {
 	tcp, ok := conn.(*net.TCPConn)
-	if ok && l.admit(OwnerOf(tcp)) {
+	if ok && l.admit(peer.LoopbackUID(tcp)) {
 		return true
 	}
 	if ok {

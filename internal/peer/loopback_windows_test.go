@@ -1,4 +1,4 @@
-package loopback
+package peer
 
 import (
 	"net"
@@ -22,11 +22,11 @@ func TestOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if uid, err := OwnerOf(conn.(*net.TCPConn)); err != nil || uid != os.Getuid() {
+	if uid, err := LoopbackUID(conn.(*net.TCPConn)); err != nil || uid != os.Getuid() {
 		t.Errorf("ours: %d, %v", uid, err)
 	}
 	_ = client.Close()
-	if uid, err := OwnerOf(conn.(*net.TCPConn)); err == nil {
+	if uid, err := LoopbackUID(conn.(*net.TCPConn)); err == nil {
 		t.Errorf("closed: %d", uid)
 	}
 }

@@ -1,9 +1,8 @@
-package loopback
+package peer
 
 import (
 	"encoding/binary"
 	"errors"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -23,25 +22,25 @@ const (
 
 // A socket is what the kernel says of one: its two ends, and whose it is.
 type socket struct {
-	state       int
-	local, peer netip.AddrPort
-	uid, inode  int
+	state         int
+	local, remote end
+	uid, inode    int
 }
 
 // works remembers that the kernel has answered. Where it lacks sock_diag it says ENOENT, as it does
 // where there is no such socket.
 var works atomic.Bool
 
-// ask returns the socket that a packet of loopback from peer to local would go to: the one end of a connection,
+// ask returns the socket that a packet of loopback from remote to local would go to: the one end of a connection,
 // or one that listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
-func ask(local, peer netip.AddrPort) (socket, error) {
+func ask(local, remote end) (socket, error) {
 	if !works.Load() {
 		if err := probe(); err != nil {
 			return socket{}, err
 		}
 		works.Store(true)
 	}
-	s, err := query(local, peer)
+	s, err := query(local, remote)
 	if errors.Is(err, syscall.ENOENT) {
 		err = ErrNobody
 	}
@@ -69,18 +68,19 @@ func probe() error {
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	_, err = query(netip.AddrPortFrom(netip.AddrFrom4(here.Addr), uint16(here.Port)), netip.AddrPort{})
+	_, err = query(end4(here.Addr, here.Port), end{})
 	return err
 }
 
 // query sends one request, and reads the answer, which is there when the request has been sent.
-func query(local, peer netip.AddrPort) (socket, error) {
+func query(local, remote end) (socket, error) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
 	if err != nil {
 		return socket{}, os.NewSyscallError("socket", err)
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	if err := syscall.Sendto(fd, request(local, peer), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+	kernel := &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}
+	if err := syscall.Sendto(fd, request(local, remote), 0, kernel); err != nil {
 		return socket{}, os.NewSyscallError("sendto", err)
 	}
 	answer := make([]byte, 4<<10)
@@ -95,35 +95,22 @@ func query(local, peer netip.AddrPort) (socket, error) {
 }
 
 // request writes the question for one socket.
-func request(local, peer netip.AddrPort) []byte {
+func request(local, remote end) []byte {
 	b := make([]byte, requestSize)
 	binary.NativeEndian.PutUint32(b[0:], requestSize)
 	binary.NativeEndian.PutUint16(b[4:], byFamily)
 	binary.NativeEndian.PutUint16(b[6:], syscall.NLM_F_REQUEST)
 	q := b[syscall.NLMSG_HDRLEN:]
 	q[0], q[1] = syscall.AF_INET6, syscall.IPPROTO_TCP
-	put := func(at []byte, a netip.Addr) {
-		if !a.IsValid() {
-			return
-		}
-		long := a.As16()
-		copy(at, long[:])
-	}
-	if local.Addr().Unmap().Is4() {
-		q[0] = syscall.AF_INET
-		put = func(at []byte, a netip.Addr) {
-			if !a.IsValid() {
-				return
-			}
-			short := a.Unmap().As4()
-			copy(at, short[:])
-		}
+	from := 0
+	if local.is4() {
+		q[0], from = syscall.AF_INET, 12
 	}
 	binary.NativeEndian.PutUint32(q[4:], ^uint32(0)) // any state
-	binary.BigEndian.PutUint16(q[8:], local.Port())
-	binary.BigEndian.PutUint16(q[10:], peer.Port())
-	put(q[12:28], local.Addr())
-	put(q[28:44], peer.Addr())
+	binary.BigEndian.PutUint16(q[8:], local.port)
+	binary.BigEndian.PutUint16(q[10:], remote.port)
+	copy(q[12:28], local.ip[from:])
+	copy(q[28:44], remote.ip[from:])
 	binary.NativeEndian.PutUint32(q[44:], lo)
 	binary.NativeEndian.PutUint64(q[48:], ^uint64(0)) // INET_DIAG_NOCOOKIE
 	return b
@@ -135,20 +122,20 @@ func parse(b []byte) (socket, error) {
 		return socket{}, errors.New("sock_diag: a short answer")
 	}
 	if kind := binary.NativeEndian.Uint16(b[4:]); kind == syscall.NLMSG_ERROR {
-		return socket{}, os.NewSyscallError("sock_diag", syscall.Errno(-int32(binary.NativeEndian.Uint32(b[syscall.NLMSG_HDRLEN:]))))
+		code := int32(binary.NativeEndian.Uint32(b[syscall.NLMSG_HDRLEN:]))
+		return socket{}, os.NewSyscallError("sock_diag", syscall.Errno(-code))
 	} else if kind != byFamily || len(b) < answerSize {
 		return socket{}, errors.New("sock_diag: an unknown answer")
 	}
 	m := b[syscall.NLMSG_HDRLEN:]
-	end := func(port, at []byte) netip.AddrPort {
-		a := netip.AddrFrom4([4]byte(at[:4]))
-		if m[0] != syscall.AF_INET {
-			a = netip.AddrFrom16([16]byte(at)).Unmap()
+	address := func(port, ip []byte) end {
+		if m[0] == syscall.AF_INET {
+			return end4([4]byte(ip), int(binary.BigEndian.Uint16(port)))
 		}
-		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
+		return end{[16]byte(ip), binary.BigEndian.Uint16(port)}
 	}
 	return socket{
-		state: int(m[1]), local: end(m[4:6], m[8:24]), peer: end(m[6:8], m[24:40]),
+		state: int(m[1]), local: address(m[4:6], m[8:24]), remote: address(m[6:8], m[24:40]),
 		uid: int(binary.NativeEndian.Uint32(m[64:])), inode: int(binary.NativeEndian.Uint32(m[68:])),
 	}, nil
 }

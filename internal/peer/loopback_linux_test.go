@@ -1,4 +1,4 @@
-package loopback
+package peer
 
 import (
 	"errors"
@@ -6,84 +6,18 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
-
-	"broker/internal/testproc"
 )
-
-// The test binary also plays another user: it listens or connects as it is told, says so, and waits.
-func TestMain(m *testing.M) {
-	what, address, _ := strings.Cut(os.Getenv("LOOPBACK_TEST_PLAY"), " ")
-	switch what {
-	case "":
-		os.Exit(testproc.Run(m))
-	case "connect":
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			panic(err)
-		}
-		fmt.Println(conn.LocalAddr())
-	case "listen":
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			panic(err)
-		}
-		fmt.Println(l.Addr())
-	}
-	_, _ = os.Stdin.Read(make([]byte, 1))
-}
-
-const stranger = 65534
 
 // play starts the test binary as another user, and returns the address that it says.
 func play(t *testing.T, what string) netip.AddrPort {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
-	}
-	dir, err := os.MkdirTemp("", "loopback-")
+	at, err := netip.ParseAddrPort(playAs(t, stranger, what).line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(dir+"/self", self, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(dir + "/self")
-	cmd.Dir, cmd.Env, cmd.Stderr = "/", []string{"LOOPBACK_TEST_PLAY=" + what}, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
-	hold, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = hold.Close()
-		_ = cmd.Wait()
-	})
-	line := make([]byte, 100)
-	n, err := out.Read(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, err := netip.ParseAddrPort(strings.TrimSpace(string(line[:n])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	return at
 }
 
 // listen returns a listener, and how to accept from it.
@@ -105,21 +39,22 @@ func listen(t *testing.T, network, address string) (net.Listener, func() *net.TC
 	}
 }
 
-// ends are the addresses of a connection.
-func ends(conn *net.TCPConn) (remote, local netip.AddrPort) {
-	remote, _ = addrPort(conn.RemoteAddr())
-	local, _ = addrPort(conn.LocalAddr())
-	return remote, local
+// at is an address as the package keeps it.
+func at(address netip.AddrPort) end { return end{address.Addr().As16(), address.Port()} }
+
+// addresses are the ends of a connection, also of one that the kernel has no more.
+func addresses(conn *net.TCPConn) (local, remote end) {
+	return at(conn.LocalAddr().(*net.TCPAddr).AddrPort()), at(conn.RemoteAddr().(*net.TCPAddr).AddrPort())
 }
 
 // checkOwner: whose a connection is, by every way to know.
 func checkOwner(t *testing.T, what string, conn *net.TCPConn, want int) {
 	t.Helper()
-	remote, local := ends(conn)
+	local, remote := addresses(conn)
 	for way, owner := range map[string]func() (int, error){
-		"all":       func() (int, error) { return OwnerOf(conn) },
-		"the list":  func() (int, error) { return ownerInTable(remote, local) },
-		"sock_diag": func() (int, error) { return ownerOf(remote, local) },
+		"all":       func() (int, error) { return LoopbackUID(conn) },
+		"the list":  func() (int, error) { return connectionInTables(remote, local) },
+		"sock_diag": func() (int, error) { return connectionUID(remote, local) },
 	} {
 		uid, err := owner()
 		if want < 0 && !errors.Is(err, ErrNobody) || want >= 0 && (err != nil || uid != want) {
@@ -172,8 +107,8 @@ func TestOwnerOfAnother(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	from := play(t, "connect "+l.Addr().String())
 	conn := accept()
-	if remote, _ := ends(conn); remote != from {
-		t.Fatalf("%s connected, not %s", remote, from)
+	if _, remote := addresses(conn); remote != at(from) {
+		t.Fatalf("%s connected, not %s", conn.RemoteAddr(), from)
 	}
 	checkOwner(t, "another user's", conn, stranger)
 }
@@ -203,12 +138,12 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 	defer func() { _ = second.Close() }()
 	next := accept()
 	checkOwner(t, "the next one", next, os.Getuid())
-	if remote, local := ends(dead); next.RemoteAddr().String() != remote.String() {
+	if local, remote := addresses(dead); next.RemoteAddr().String() != dead.RemoteAddr().String() {
 		t.Fatalf("the next connection is from %s", next.RemoteAddr())
-	} else if uid, err := ownerOf(remote, local); err != nil || uid != os.Getuid() {
+	} else if uid, err := connectionUID(remote, local); err != nil || uid != os.Getuid() {
 		t.Fatalf("the addresses are nobody's, %v: the test is void", err)
 	}
-	if uid, err := OwnerOf(dead); !errors.Is(err, ErrNobody) {
+	if uid, err := LoopbackUID(dead); !errors.Is(err, ErrNobody) {
 		t.Errorf("one that was reset: %d, %v", uid, err)
 	}
 }
@@ -216,9 +151,8 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 func TestListenerUID(t *testing.T) {
 	check := func(what, address string, want int) {
 		t.Helper()
-		at := netip.MustParseAddrPort(address)
-		for way, owner := range map[string]func(netip.AddrPort) (int, error){"all": ListenerUID, "the list": listenerInTable} {
-			uid, err := owner(at)
+		for way, owner := range map[string]func(end) (int, error){"sock_diag": listenerUID, "the list": listenerInTables} {
+			uid, err := owner(at(netip.MustParseAddrPort(address)))
 			if want < 0 && !errors.Is(err, ErrNobody) || want >= 0 && (err != nil || uid != want) {
 				t.Errorf("%s, by %s: %d, %v; want %d", what, way, uid, err, want)
 			}
@@ -241,11 +175,41 @@ func TestListenerUID(t *testing.T) {
 		check("closed", row.asked+":"+port, -1)
 	}
 	for _, listen := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0"} {
-		at := play(t, "listen "+listen)
-		check("another user's on "+listen, fmt.Sprintf("127.0.0.1:%d", at.Port()), stranger)
+		address := fmt.Sprintf("127.0.0.1:%d", play(t, "listen "+listen).Port())
+		check("another user's on "+listen, address, stranger)
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid, err := ListenerUID(conn.(*net.TCPConn)); err != nil || uid != stranger {
+			t.Errorf("another user's on %s, by a connection: %d, %v", listen, uid, err)
+		}
+		_ = conn.Close()
+		if uid, err := ListenerUID(conn.(*net.TCPConn)); !errors.Is(err, ErrNobody) {
+			t.Errorf("by a closed connection: %d, %v", uid, err)
+		}
 	}
-	if uid, err := ListenerUID(netip.MustParseAddrPort("[::ffff:127.0.0.1]:1")); err == nil {
-		t.Errorf("port 1 is of %d", uid)
+	check("no port", "[::ffff:127.0.0.1]:1", -1)
+}
+
+// TestListIsNotRead: where the kernel answers about one socket, no connection waits for the list of all.
+func TestListIsNotRead(t *testing.T) {
+	if err := probe(); err != nil {
+		t.Skipf("SKIPPED, NOT PROVEN: there is no sock_diag here: %v", err)
+	}
+	reading.Lock() // which would never come
+	defer reading.Unlock()
+	l, accept := listen(t, "tcp4", "127.0.0.1:0")
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if uid, err := LoopbackUID(accept()); err != nil || uid != os.Getuid() {
+		t.Errorf("%d, %v", uid, err)
+	}
+	if uid, err := ListenerUID(client.(*net.TCPConn)); err != nil || uid != os.Getuid() {
+		t.Errorf("who listens: %d, %v", uid, err)
 	}
 }
 
@@ -287,17 +251,45 @@ func TestTableIsReadForAll(t *testing.T) {
 	}
 }
 
-func TestInTable(t *testing.T) {
-	for address, want := range map[string]string{"127.0.0.1:80": "0100007F:0050", "127.0.0.1:65535": "0100007F:FFFF", "[::1]:80": ""} {
-		if got := inTable(netip.MustParseAddrPort(address)); got != want {
-			t.Errorf("%q: %q, want %q", address, got, want)
+func TestEndInTable(t *testing.T) {
+	for text, want := range map[string]string{
+		"0100007F:0050": "127.0.0.1:80", "0100007F:FFFF": "127.0.0.1:65535",
+		"0000000000000000FFFF00000100007F:0050": "127.0.0.1:80", "00000000000000000000000001000000:0050": "[::1]:80",
+	} {
+		if got, err := endInTable(text); err != nil || got != at(netip.MustParseAddrPort(want)) {
+			t.Errorf("%q: %v, %v; want %s", text, got, err, want)
 		}
 	}
-	for address, want := range map[string]string{
-		"127.0.0.1:80": "0000000000000000FFFF00000100007F:0050", "[::1]:80": "00000000000000000000000001000000:0050",
+	for _, text := range []string{
+		"", ":", "local_address", "0100007F", "0100007F:", "0100007F:10000", "100007F:0050", "0100007G:0050", "0100007F0100007F:0050",
 	} {
-		if got := inTable6(netip.MustParseAddrPort(address)); got != want {
-			t.Errorf("%q: %q, want %q", address, got, want)
+		if got, err := endInTable(text); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+// TestListenersOfSeveral: where the list does not tell which of several users' sockets is the one, none is named.
+func TestListenersOfSeveral(t *testing.T) {
+	here := at(netip.MustParseAddrPort("127.0.0.1:80"))
+	on4, on6 := end4([4]byte{}, 80), end{port: 80}
+	for _, tt := range []struct {
+		listeners map[end]int
+		uid       int
+		found     bool
+	}{
+		{map[end]int{}, 0, false},
+		{map[end]int{here: 7}, 7, true},
+		{map[end]int{on4: 7}, 7, true},
+		{map[end]int{on6: 7}, 7, true},
+		{map[end]int{here: 7, on6: 7}, 7, true},
+		{map[end]int{here: 7, on4: 8}, 0, false},
+		{map[end]int{here: 7, on6: 0}, 0, false},
+		{map[end]int{here: several}, 0, false},
+		{map[end]int{end4([4]byte{127, 0, 0, 1}, 81): 7}, 0, false},
+	} {
+		if uid, found := (&table{listeners: tt.listeners}).listener(here); uid != tt.uid || found != tt.found {
+			t.Errorf("%v: %d, %v", tt.listeners, uid, found)
 		}
 	}
 }

@@ -1,0 +1,169 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// UnixFD is Unix for a descriptor: SO_PEERCRED of unix(7), the credentials at the time of connect(2) or listen(2).
+func UnixFD(fd int) (Peer, error) {
+	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	if err != nil {
+		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+	}
+	return Peer{int(cred.Uid), Process{PID: int(cred.Pid)}}, nil
+}
+
+func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }
+
+// bootID makes the ticks of proc(5), which count from the boot, a moment.
+var bootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+})
+
+// The fields of /proc/PID/stat after the name, proc_pid_stat(5). execve(2) does not change the start.
+const (
+	fieldState    = 0
+	fieldParent   = 1
+	fieldTerminal = 4
+	fieldThreads  = 17
+	fieldStart    = 19
+)
+
+func look(pid int) (facts, error) {
+	for {
+		stat, err := readStat(pid)
+		if err != nil {
+			return facts{}, fmt.Errorf("process %d is not there", pid)
+		}
+		// "pid (name) state …", where the name may hold anything.
+		from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+		if from < 0 || to+2 > len(stat) || to < from {
+			return facts{}, fmt.Errorf("process %d cannot be read", pid)
+		}
+		fields := strings.SplitN(string(stat[to+2:]), " ", fieldStart+2)
+		if len(fields) < fieldStart+2 {
+			return facts{}, fmt.Errorf("process %d cannot be read", pid)
+		}
+		state, threads := fields[fieldState], fields[fieldThreads]
+		if state == "X" || state == "x" || threads == "0" {
+			continue // collected since it was opened: gone, unless another thread has taken the place of the first
+		}
+		f := facts{name: string(stat[from+1 : to])}
+		f.parent, _ = strconv.Atoi(fields[fieldParent])
+		f.terminal, _ = strconv.Atoi(fields[fieldTerminal])
+		// A process runs on without its first thread, and execve(2) is about to replace one that ended for a moment.
+		f.ended = state == "Z" && threads == "1"
+		if boot := bootID(); boot != "" {
+			f.start = boot + "/" + fields[fieldStart]
+		}
+		return f, nil
+	}
+}
+
+// readStat takes half of the system calls of os.ReadFile: each request that is answered reads it.
+func readStat(pid int) ([]byte, error) {
+	fd, err := syscall.Open(Process{PID: pid}.file("stat"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	b := make([]byte, 1024) // more than the fields up to the start can be
+	n, err := syscall.Read(fd, b)
+	return b[:max(n, 0)], err
+}
+
+// Executable is the path of the program that the process runs. It is empty for a process that is not dumpable.
+func (p Process) Executable() string { return p.link("exe") }
+
+// Dir is the working directory of the process. It is empty for a process that is not dumpable.
+func (p Process) Dir() string { return p.link("cwd") }
+
+func (p Process) link(name string) string {
+	path, err := os.Readlink(p.file(name))
+	if err != nil || p.passed() {
+		return ""
+	}
+	return path
+}
+
+// passed reports that the number of the process has passed to another one, so that what was read may be of that one.
+func (p Process) passed() bool {
+	if p.Start == "" {
+		return false
+	}
+	_, err := p.look()
+	return err != nil
+}
+
+func (p Process) arguments() []string {
+	line, err := os.ReadFile(p.file("cmdline"))
+	if err != nil || p.passed() {
+		return nil
+	}
+	return strings.Split(string(line), "\x00")
+}
+
+// pseudoTerminal is UNIX98_PTY_SLAVE_MAJOR of linux/major.h.
+const pseudoTerminal = 136
+
+// Terminal is the path of the controlling terminal of the process, empty for none. The device at that path must have
+// the terminal's number.
+func (p Process) Terminal() string {
+	f, err := p.look()
+	if err != nil || f.terminal == 0 {
+		return ""
+	}
+	device := uint32(f.terminal) // new_encode_dev of linux/kdev_t.h, as in the st_rdev of stat(2)
+	major, minor := device>>8&0xfff, device&0xff|device>>12&0xfff00
+	path := fmt.Sprintf("/dev/pts/%d", minor)
+	if major != pseudoTerminal {
+		link, err := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d", major, minor))
+		if err != nil {
+			return ""
+		}
+		path = "/dev/" + link[strings.LastIndexByte(link, '/')+1:]
+	}
+	var info syscall.Stat_t
+	if err := syscall.Stat(path, &info); err != nil || info.Mode&syscall.S_IFMT != syscall.S_IFCHR ||
+		uint64(info.Rdev) != uint64(device) {
+		return ""
+	}
+	return path
+}
+
+const (
+	pidfdOpen     = 434 // SYS_PIDFD_OPEN, on every architecture
+	pidfdNonblock = syscall.O_NONBLOCK
+)
+
+// Ended returns nil once the process has ended. An error says that ctx ended before, or that the system cannot tell
+// (Linux before 5.10, other systems). No thread waits meanwhile: the descriptor is watched by the runtime's poller.
+func (p Process) Ended(ctx context.Context) error {
+	fd, _, errno := syscall.Syscall(pidfdOpen, uintptr(p.PID), pidfdNonblock, 0)
+	switch {
+	case errno == syscall.ESRCH:
+		return nil
+	case errno != 0:
+		return os.NewSyscallError("pidfd_open", errno)
+	}
+	f := os.NewFile(fd, "pidfd")
+	defer func() { _ = f.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// It is looked at first, since the number may have passed to another process; and again when that one ends.
+	return raw.Read(func(uintptr) bool { return !p.Running() })
+}

@@ -1,0 +1,321 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+)
+
+var ourselves = uint32(os.Getuid())
+
+func find(t *testing.T, pid int) Process {
+	t.Helper()
+	p, err := Find(pid)
+	if err != nil || p.PID != pid || p.Start == "" {
+		t.Fatalf("process %d: %+v, %v", pid, p, err)
+	}
+	return p
+}
+
+// later is a process that has the number of another one now.
+func later(p Process) Process { return Process{p.PID, p.Start + "1"} }
+
+// TestFind: a process is told from what had its number before, and from a zombie.
+func TestFind(t *testing.T) {
+	me := find(t, os.Getpid())
+	if !me.Running() || me != find(t, os.Getpid()) {
+		t.Errorf("this process does not run: %+v", me)
+	}
+	if later(me).Running() || (Process{PID: os.Getpid()}).Running() || (Process{}).Running() {
+		t.Error("another process runs")
+	}
+	child := playAs(t, ourselves, "sit")
+	p := find(t, child.Process.Pid)
+	if p.Start == me.Start || !p.Running() {
+		t.Errorf("the child is %+v, and this process %+v", p, me)
+	}
+	_ = child.hold.Close()
+	if err := p.Ended(t.Context()); err != nil { // and nobody has waited for it
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.file("stat")); err != nil {
+		t.Fatalf("it is no zombie, so the test is void: %v", err)
+	}
+	if again, err := Find(p.PID); err == nil || p.Running() {
+		t.Errorf("a zombie: %+v", again)
+	}
+	_ = child.Wait()
+	if again, err := Find(p.PID); err == nil || p.Running() {
+		t.Errorf("gone: %+v", again)
+	}
+}
+
+// TestRunningDuringExec: a process that becomes another program has not ended, however it is looked at.
+func TestRunningDuringExec(t *testing.T) {
+	cmd := prepare(t, ourselves, "exec 100")
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var over atomic.Bool
+	var looks, ends atomic.Int64
+	var lookers sync.WaitGroup
+	defer lookers.Wait()
+	defer over.Store(true)
+	watch := func() {
+		p := find(t, cmd.Process.Pid)
+		for range 2 {
+			lookers.Go(func() {
+				for !over.Load() {
+					looks.Add(1)
+					if !p.Running() {
+						ends.Add(1)
+					}
+				}
+			})
+		}
+	}
+	playing := begin(t, cmd, hold, watch)
+	p := find(t, playing.Process.Pid)
+	over.Store(true)
+	lookers.Wait()
+	if ends.Load() > 0 || looks.Load() == 0 {
+		t.Errorf("it ended %d times in %d looks", ends.Load(), looks.Load())
+	}
+	_ = hold.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if p.Running() {
+		t.Error("it has ended")
+	}
+}
+
+// TestEnded: it returns when the process has ended, at once for one that is no more, and with an error before that.
+func TestEnded(t *testing.T) {
+	child := playAs(t, ourselves, "sit")
+	p := find(t, child.Process.Pid)
+	if err := later(p).Ended(t.Context()); err != nil {
+		t.Errorf("its number is another process's: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := make(chan error)
+	go func() { cancelled <- p.Ended(ctx) }()
+	ended := make(chan error)
+	go func() { ended <- p.Ended(t.Context()) }()
+	cancel()
+	if err := <-cancelled; err == nil {
+		t.Error("it has ended, before it has")
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("it has ended, before it has: %v", err)
+	default:
+	}
+	_ = child.hold.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	_ = child.Wait()
+	if err := p.Ended(t.Context()); err != nil {
+		t.Errorf("once it is gone: %v", err)
+	}
+}
+
+// TestParents: each parent comes with its start, up to the first process, and never one that is not a parent any more.
+func TestParents(t *testing.T) {
+	top := playAs(t, ourselves, "tree 2")
+	pid, err := strconv.Atoi(top.line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := find(t, pid)
+	chain := slices.Collect(leaf.Parents())
+	if len(chain) < 3 || chain[1] != find(t, top.Process.Pid) || chain[2] != find(t, os.Getpid()) {
+		t.Fatalf("the parents of %+v are %+v; %d is above it, and then %d", leaf, chain, top.Process.Pid, os.Getpid())
+	}
+	middle := chain[0]
+	if !middle.Running() || middle == leaf || middle == chain[1] {
+		t.Errorf("the parent is %+v", middle)
+	}
+	if last := chain[len(chain)-1]; last != find(t, last.PID) {
+		t.Errorf("the last is %+v", last)
+	}
+	for parent := range later(leaf).Parents() {
+		t.Errorf("a process that is gone has the parent %+v", parent)
+	}
+	if first := slices.Collect((Process{PID: pid}).Parents()); !slices.Equal(first, chain) {
+		t.Errorf("without its start: %+v", first)
+	}
+	// The parent ends, and the kernel gives the child to another one.
+	if err := syscall.Kill(middle.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := middle.Ended(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := slices.Collect(leaf.Parents()); slices.Contains(now, middle) {
+		t.Errorf("%+v has ended, and is a parent in %+v", middle, now)
+	}
+}
+
+// TestProgram: the name of a process and the program of its parent; nothing of one that is gone.
+func TestProgram(t *testing.T) {
+	child := playAs(t, ourselves, "sit")
+	p := find(t, child.Process.Pid)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	comm, err := os.ReadFile(p.file("comm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, parent := p.Program(); name+"\n" != string(comm) || parent != program {
+		t.Errorf("%q, %q; want %q, %q", name, parent, comm, program)
+	}
+	if p.Executable() != program {
+		t.Errorf("it runs %q", p.Executable())
+	}
+	if tool := p.Tool(); tool != filepath.Base(program) {
+		t.Errorf("it was started by %q", tool)
+	}
+	if name, parent := later(p).Program(); name != "" || parent != "" || later(p).Tool() != "" {
+		t.Errorf("a process that is gone: %q, %q, %q", name, parent, later(p).Tool())
+	}
+}
+
+// TestName: a program may have any name.
+func TestName(t *testing.T) {
+	name := ") S 1 (\n) x"
+	path := filepath.Join(t.TempDir(), name)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err := errors.Join(err, os.WriteFile(path, self, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := prepare(t, ourselves, "sit")
+	cmd.Path = path
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := begin(t, cmd, hold)
+	p := find(t, child.Process.Pid)
+	if got, _ := p.Program(); got != name {
+		t.Errorf("got %q", got)
+	}
+	for parent := range p.Parents() {
+		if parent != find(t, os.Getpid()) {
+			t.Errorf("its parent is %+v", parent)
+		}
+		break
+	}
+}
+
+func TestTool(t *testing.T) {
+	for _, tt := range []struct {
+		arguments []string
+		want      string
+	}{
+		{nil, ""},
+		{[]string{""}, "."},
+		{[]string{"/usr/bin/terraform", "plan"}, "terraform"},
+		{[]string{"/usr/bin/python3.12", "/usr/bin/aws", "s3"}, "aws"},
+		{[]string{"python3", "-m", "awscli"}, "python3"},
+		{[]string{"node", ""}, "node"},
+		{[]string{"bash"}, "bash"},
+		{[]string{"-zsh"}, "zsh"},
+		{[]string{"pythonx", "script"}, "pythonx"},
+	} {
+		if got := toolOf(tt.arguments); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.arguments, got, tt.want)
+		}
+	}
+}
+
+// TestTerminal: only the controlling terminal is one, whatever the standard files are.
+func TestTerminal(t *testing.T) {
+	for _, controlling := range []bool{true, false} {
+		ours, theirs, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = ours.Close() }()
+		cmd := prepare(t, ourselves, "sit")
+		cmd.Stdin = theirs
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: controlling}
+		child := begin(t, cmd, ours)
+		want := ""
+		if controlling {
+			want = theirs.Name()
+		}
+		p := find(t, child.Process.Pid)
+		if got := p.Terminal(); got != want {
+			t.Errorf("the terminal is %q, want %q", got, want)
+		}
+		if got := later(p).Terminal(); got != "" {
+			t.Errorf("a process that is gone has the terminal %q", got)
+		}
+		_ = theirs.Close()
+	}
+}
+
+func TestDir(t *testing.T) {
+	cmd := prepare(t, ourselves, "sit")
+	cmd.Dir = t.TempDir()
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := begin(t, cmd, hold)
+	p := find(t, child.Process.Pid)
+	if got := p.Dir(); got != cmd.Dir {
+		t.Errorf("the directory is %q, want %q", got, cmd.Dir)
+	}
+	if got := later(p).Dir(); got != "" {
+		t.Errorf("a process that is gone is in %q", got)
+	}
+}
+
+// TestUnix: who connected, and who listens, ourselves and another user.
+func TestUnix(t *testing.T) {
+	for _, uid := range []uint32{ourselves, stranger} {
+		dir, err := os.MkdirTemp("", "peer-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		path := filepath.Join(dir, "s")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o777)); err != nil {
+			t.Fatal(err)
+		}
+		child := playAs(t, uid, "unix "+path)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Peer{int(uid), Process{PID: child.Process.Pid}}
+		if got, err := Unix(conn.(*net.UnixConn)); err != nil || got != want {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		_ = conn.Close()
+		if got, err := Unix(conn.(*net.UnixConn)); err == nil {
+			t.Errorf("a connection that is closed: %+v", got)
+		}
+	}
+}

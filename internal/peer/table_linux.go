@@ -1,0 +1,169 @@
+package peer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Where the kernel cannot be asked about one socket, as in some containers, the lists of all have to do:
+// proc_net_tcp in Documentation/networking of Linux. A list that many wait for is read once for all of them, so
+// that a flood of connections is not a flood of readings.
+
+// tries is how often a socket is looked for: the kernel writes the list page by page,
+// and a socket that moves meanwhile can be missed.
+const tries = 3
+
+// A table is one reading: whose each connection is, by its own end and the other, and whose each listener is.
+type table struct {
+	done        chan struct{} // closed once it is read
+	err         error
+	connections map[[2]end]int
+	listeners   map[end]int // several where listeners of several users have one address
+}
+
+// several is the uid of nobody.
+const several = -1
+
+var (
+	reading sync.Mutex // held by the one that reads
+	mu      sync.Mutex
+	waiting *table // will be read next; the reading begins after everybody who waits for it has come
+)
+
+// readTable returns a reading that began after the call.
+func readTable() *table {
+	t := join()
+	<-t.done
+	return t
+}
+
+// join is the next reading, for all who come before it begins.
+func join() *table {
+	mu.Lock()
+	defer mu.Unlock()
+	t := waiting
+	if t == nil {
+		t = &table{done: make(chan struct{}), connections: map[[2]end]int{}, listeners: map[end]int{}}
+		waiting = t
+		go func() {
+			reading.Lock()
+			defer reading.Unlock()
+			mu.Lock()
+			waiting = nil
+			mu.Unlock()
+			defer close(t.done)
+			// One of the two may be missing: a kernel without IPv6.
+			err, err6 := t.read("/proc/self/net/tcp"), t.read("/proc/self/net/tcp6")
+			if err != nil && err6 != nil {
+				t.err = errors.Join(err, err6)
+			}
+		}()
+	}
+	return t
+}
+
+// read takes in one list.
+func (t *table) read(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 10 || fields[9] == "0" { // the latter is a socket that its program has closed
+			continue
+		}
+		here, err1 := endInTable(fields[1])
+		there, err2 := endInTable(fields[2])
+		uid, err3 := strconv.Atoi(fields[7])
+		if errors.Join(err1, err2, err3) != nil {
+			continue // the title
+		}
+		switch fields[3] {
+		case "01":
+			t.connections[[2]end{here, there}] = uid
+		case "0A":
+			if other, found := t.listeners[here]; found && other != uid {
+				uid = several
+			}
+			t.listeners[here] = uid
+		}
+	}
+	return lines.Err()
+}
+
+// inTables asks several readings, until one has what is looked for.
+func inTables(find func(*table) (uid int, found bool)) (int, error) {
+	var err error
+	for range tries {
+		t := readTable()
+		if err = t.err; err != nil {
+			continue
+		}
+		if uid, found := find(t); found {
+			return uid, nil
+		}
+	}
+	return 0, errors.Join(ErrNobody, err)
+}
+
+func connectionInTables(here, there end) (int, error) {
+	return inTables(func(t *table) (int, bool) {
+		uid, found := t.connections[[2]end{here, there}]
+		return uid, found
+	})
+}
+
+func listenerInTables(at end) (int, error) {
+	return inTables(func(t *table) (int, bool) { return t.listener(at) })
+}
+
+// listener finds whose socket takes connections at an address. Where sockets of several users might be the one, it
+// finds nothing: the list does not tell which.
+func (t *table) listener(at end) (uid int, found bool) {
+	addresses := [][16]byte{at.ip, all6}
+	if at.is4() {
+		addresses = append(addresses, all4)
+	}
+	for _, ip := range addresses {
+		one, listens := t.listeners[end{ip, at.port}]
+		if !listens {
+			continue
+		}
+		if one == several || found && one != uid {
+			return 0, false
+		}
+		uid, found = one, true
+	}
+	return uid, found
+}
+
+// endInTable reads "0100007F:0050": an address of IPv4 or IPv6 in numbers of 32 bits as the machine keeps them, and a
+// port.
+func endInTable(text string) (end, error) {
+	ip, port, _ := strings.Cut(text, ":")
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil || len(ip) != 8 && len(ip) != 32 {
+		return end{}, errors.New("not an address")
+	}
+	var address [16]byte
+	for i := 0; i < len(ip); i += 8 {
+		n, err := strconv.ParseUint(ip[i:i+8], 16, 32)
+		if err != nil {
+			return end{}, err
+		}
+		binary.NativeEndian.PutUint32(address[i/2:], uint32(n))
+	}
+	if len(ip) == 8 {
+		return end4([4]byte(address[:4]), int(number)), nil
+	}
+	return end{address, uint16(number)}, nil
+}
