@@ -70,7 +70,7 @@ func TestNoExit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{PID: self.PID, Start: self.Start}}
+			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{Process: self}}
 			h.overlays.mu.Lock()
 			h.overlays.live[v.dir] = v
 			h.overlays.mu.Unlock()

@@ -546,7 +546,7 @@ func TestOverlayMadeBesideLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &overlay{owner: owner{PID: self.PID, Start: self.Start}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
+	v := &overlay{owner: owner{Process: self}, sessions: []profiles.Overlaid{{Names: []string{"dev"},
 		Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
 	sessions := func() []string {
 		found, _ := filepath.Glob(filepath.Join(h.Overlays, "*", credentialsFile))

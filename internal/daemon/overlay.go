@@ -52,17 +52,14 @@ type overlay struct {
 
 // owner is what stands in the file of that name: whose it is, and which files it stands for. No secret is in it.
 type owner struct {
-	Version     int    `json:"version"` // 1; Broker 0.1.0 wrote none
-	PID         int    `json:"pid"`
-	Start       string `json:"start"` // of the process, in the kernel's words
+	Version int `json:"version"` // 1; Broker 0.1.0 wrote none
+	peer.Process
 	Config      string `json:"aws_config_file"`
 	Credentials string `json:"aws_shared_credentials_file"`
 
 	Profiles []string  `json:"profiles,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 }
-
-func (o *owner) process() peer.Process { return peer.Process{PID: o.PID, Start: o.Start} }
 
 const (
 	ownerFile       = "owner.json"
@@ -132,7 +129,7 @@ func (o *overlays) adopt(ctx context.Context) {
 		case err != nil:
 			o.log.Error("it stands among the AWS files of commands, and is left alone", "path", v.dir, "err", err)
 		case v.gone:
-		case v.owner.process().Running():
+		case v.owner.Running():
 			o.watch(ctx, v)
 		default:
 			o.remove(v)
@@ -178,7 +175,7 @@ func (o *overlays) watch(ctx context.Context, v *overlay) {
 	o.live[v.dir] = v
 	o.mu.Unlock()
 	go func() {
-		if v.owner.process().Ended(ctx) == nil {
+		if v.owner.Ended(ctx) == nil {
 			o.remove(v)
 		} // else look is what notices
 	}()
@@ -187,7 +184,7 @@ func (o *overlays) watch(ctx context.Context, v *overlay) {
 // look removes the overlays of processes that ended, and brings copies up to date whose originals changed.
 func (o *overlays) look() {
 	for _, v := range o.all() {
-		if !v.owner.process().Running() {
+		if !v.owner.Running() {
 			o.remove(v)
 		} else if err := v.refresh(); err != nil {
 			o.log.Warn("the AWS files of a command were not brought up to date", "err", err)
@@ -437,10 +434,8 @@ func (d *Daemon) overlay(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
-	v := &overlay{owner: owner{
-		PID: process.PID, Start: process.Start, Config: files.Config, Credentials: files.Credentials,
-		Since: time.Now().Truncate(time.Second),
-	}}
+	v := &overlay{owner: owner{Process: process, Config: files.Config, Credentials: files.Credentials,
+		Since: time.Now().Truncate(time.Second)}}
 	made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
 	for _, a := range answers {
 		v.sessions = append(v.sessions, profiles.Overlaid{Names: namesOf(set, a.Profile), Session: published(a), Region: a.Region})

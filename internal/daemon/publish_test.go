@@ -166,11 +166,11 @@ func TestOverlays(t *testing.T) {
 		return d
 	}
 	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
-	gone := []string{left("exec-1", as(owner{PID: os.Getpid(), Start: "1"})), left("exec-2", as(owner{Version: 1, PID: 1 << 30, Start: self.Start}))}
-	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, PID: -1})), left("exec-6", as(owner{Version: 2, PID: 1 << 30, Start: self.Start})),
-		left("exec-x", as(owner{Version: 1, PID: 1 << 30, Start: self.Start}))}
+	gone := []string{left("exec-1", as(owner{Process: peer.Process{PID: self.PID, Start: "1"}})), left("exec-2", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
+	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, Process: peer.Process{PID: -1}})), left("exec-6", as(owner{Version: 2, Process: peer.Process{PID: 1 << 30, Start: self.Start}})),
+		left("exec-x", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
 	own := filepath.Join(dir, "own")
-	kept := left("exec-5", as(owner{PID: os.Getpid(), Start: self.Start, Credentials: own}))
+	kept := left("exec-5", as(owner{Process: self, Credentials: own}))
 	h.run(t)
 	for _, d := range gone {
 		if _, err := os.Stat(d); err == nil {

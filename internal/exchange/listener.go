@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"syscall"
 
 	"broker/internal/peer"
 	"broker/internal/profiles"
@@ -48,14 +47,14 @@ func guardListener(dial dialFunc, allowed string) dialFunc {
 
 func checkListener(conn net.Conn, allowed string) error {
 	far := conn.RemoteAddr()
-	addr, ok := far.(*net.TCPAddr)
-	if !ok || !addr.IP.IsLoopback() {
+	tcp, ok := conn.(*net.TCPConn)
+	if addr, is := far.(*net.TCPAddr); !ok || !is || !addr.IP.IsLoopback() {
 		return &strangerError{far, -1} // localhost need not be loopback
 	}
 	if allowed == profiles.AnyListener {
 		return nil
 	}
-	uid, err := listenerUID(conn)
+	uid, err := peer.ListenerUID(tcp)
 	switch {
 	case err != nil:
 		return &strangerError{far, -1}
@@ -63,15 +62,6 @@ func checkListener(conn net.Conn, allowed string) error {
 		return &strangerError{far, uid}
 	}
 	return nil
-}
-
-// listenerUID asks who listens at the far end.
-func listenerUID(conn net.Conn) (int, error) {
-	raw, ok := conn.(syscall.Conn)
-	if !ok {
-		return 0, peer.ErrNobody
-	}
-	return peer.ListenerUID(raw)
 }
 
 // Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener
@@ -86,8 +76,10 @@ func Listener(ctx context.Context, endpoint string) string {
 		}
 		defer func() { _ = conn.Close() }()
 		listener = profiles.AnyListener
-		if uid, err := listenerUID(conn); err == nil {
-			listener = strconv.Itoa(uid)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			if uid, err := peer.ListenerUID(tcp); err == nil {
+				listener = strconv.Itoa(uid)
+			}
 		}
 		return nil, errors.New("nothing is sent")
 	}

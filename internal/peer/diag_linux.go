@@ -27,49 +27,21 @@ type socket struct {
 	uid, inode    int
 }
 
-// works remembers that the kernel has answered. Where it lacks sock_diag it says ENOENT, as it does
-// where there is no such socket.
-var works atomic.Bool
+// answers remembers that the kernel has answered. Where it lacks sock_diag it says ENOENT, as it does where there is no
+// such socket.
+var answers atomic.Bool
 
 // ask returns the socket that a packet of loopback from remote to local would go to: the one end of a connection,
 // or one that listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
 func ask(local, remote end) (socket, error) {
-	if !works.Load() {
-		if err := probe(); err != nil {
-			return socket{}, err
-		}
-		works.Store(true)
-	}
 	s, err := query(local, remote)
-	if errors.Is(err, syscall.ENOENT) {
+	switch {
+	case err == nil:
+		answers.Store(true)
+	case errors.Is(err, syscall.ENOENT) && answers.Load():
 		err = ErrNobody
 	}
 	return s, err
-}
-
-// probe asks about a socket that is there.
-func probe() error {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer func() { _ = syscall.Close(fd) }()
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if err := syscall.Listen(fd, 1); err != nil {
-		return os.NewSyscallError("listen", err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		return os.NewSyscallError("getsockname", err)
-	}
-	here, ok := name.(*syscall.SockaddrInet4)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	_, err = query(end4(here.Addr, here.Port), end{})
-	return err
 }
 
 // query sends one request, and reads the answer, which is there when the request has been sent.

@@ -2,11 +2,15 @@ package peer
 
 import (
 	"errors"
+	"runtime"
 	"syscall"
 )
 
 // Any user of the machine can connect to 127.0.0.1, and listen there. The functions here say who did. They take a
 // connection of package net, and return the user alone: no system tells the process without a search of all of them.
+
+// TellsLoopback reports whether the system tells whose a connection over loopback is.
+const TellsLoopback = runtime.GOOS == "linux" || runtime.GOOS == "windows"
 
 // LoopbackUID returns the uid of the user who holds the other end of a TCP connection over loopback. Where Linux has
 // sock_diag, the time it takes does not grow with the number of sockets. On Windows our own uid is that of os.Getuid,

@@ -2,21 +2,15 @@ package peer
 
 import "errors"
 
-// TellsLoopback reports whether the system tells whose a connection over loopback is.
-const TellsLoopback = true
-
 type descriptor = int
 
 // connectionUID asks about the socket of a connection that has its own address here, and the other's there.
 func connectionUID(here, there end) (int, error) {
 	s, err := ask(here, there)
-	switch {
-	case err == nil && s.state == established && s.local == here && s.remote == there && s.inode != 0:
-		return s.uid, nil
-	case err == nil, errors.Is(err, ErrNobody):
-		return 0, ErrNobody
-	}
-	return connectionInTables(here, there)
+	return s.holder(err, s.state == established && s.local == here && s.remote == there, func(t *table) (int, bool) {
+		uid, found := t.connections[[2]end{here, there}]
+		return uid, found
+	})
 }
 
 // Addresses of sockets that listen on all.
@@ -27,12 +21,17 @@ var (
 
 func listenerUID(at end) (int, error) {
 	s, err := ask(at, end{})
+	takes := s.local.port == at.port && (s.local.ip == at.ip || s.local.ip == all4 || s.local.ip == all6)
+	return s.holder(err, s.state == listening && takes, func(t *table) (int, bool) { return t.listener(at) })
+}
+
+// holder is the uid of an answer of ask, if that is the socket; where the kernel could not be asked, it is in the lists.
+func (s socket) holder(err error, is bool, find func(*table) (int, bool)) (int, error) {
 	switch {
-	case err == nil && s.state == listening && s.inode != 0 && s.local.port == at.port &&
-		(s.local.ip == at.ip || s.local.ip == all4 || s.local.ip == all6):
+	case err == nil && is && s.inode != 0:
 		return s.uid, nil
 	case err == nil, errors.Is(err, ErrNobody):
 		return 0, ErrNobody
 	}
-	return listenerInTables(at)
+	return inTables(find)
 }

@@ -10,9 +10,6 @@ import (
 	"broker/internal/system"
 )
 
-// TellsLoopback reports whether the system tells whose a connection over loopback is.
-const TellsLoopback = true
-
 type descriptor = syscall.Handle
 
 var getExtendedTCPTable = syscall.NewLazyDLL(system.DLL("iphlpapi.dll")).NewProc("GetExtendedTcpTable")

@@ -21,12 +21,12 @@ var (
 )
 
 // Process is one process of this machine. Its facts are read when they are asked for, as they are then. They are
-// evidence for a reader, not proof, and empty where the system does not tell.
+// evidence for a reader, not proof, and empty where the system does not tell. Records hold it by PID and start.
 type Process struct {
-	PID int
+	PID int `json:"pid"`
 	// Start is when the process started, in the kernel's words; on Linux after the boot id. It tells the process from a
 	// later one with its PID. It is empty until Find has read it.
-	Start string
+	Start string `json:"start"`
 }
 
 // Peer is the process at the other end of a unix connection, with its effective user when it connected or began to

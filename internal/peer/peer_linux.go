@@ -31,41 +31,34 @@ var bootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-// The fields of /proc/PID/stat after the name, proc_pid_stat(5). execve(2) does not change the start.
-const (
-	fieldState    = 0
-	fieldParent   = 1
-	fieldTerminal = 4
-	fieldThreads  = 17
-	fieldStart    = 19
-)
-
+// look reads proc_pid_stat(5). execve(2) does not change the start.
 func look(pid int) (facts, error) {
 	for {
 		stat, err := readStat(pid)
 		if err != nil {
 			return facts{}, fmt.Errorf("process %d is not there", pid)
 		}
-		// "pid (name) state …", where the name may hold anything.
+		// "pid (name) state parent group session terminal …", where the name may hold anything. Of the fields after it,
+		// the one at 17 counts the threads, and the one at 19 is the start.
 		from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 		if from < 0 || to+2 > len(stat) || to < from {
 			return facts{}, fmt.Errorf("process %d cannot be read", pid)
 		}
-		fields := strings.SplitN(string(stat[to+2:]), " ", fieldStart+2)
-		if len(fields) < fieldStart+2 {
+		fields := strings.SplitN(string(stat[to+2:]), " ", 21)
+		if len(fields) < 21 {
 			return facts{}, fmt.Errorf("process %d cannot be read", pid)
 		}
-		state, threads := fields[fieldState], fields[fieldThreads]
+		state, threads := fields[0], fields[17]
 		if state == "X" || state == "x" || threads == "0" {
 			continue // collected since it was opened: gone, unless another thread has taken the place of the first
 		}
 		f := facts{name: string(stat[from+1 : to])}
-		f.parent, _ = strconv.Atoi(fields[fieldParent])
-		f.terminal, _ = strconv.Atoi(fields[fieldTerminal])
+		f.parent, _ = strconv.Atoi(fields[1])
+		f.terminal, _ = strconv.Atoi(fields[4])
 		// A process runs on without its first thread, and execve(2) is about to replace one that ended for a moment.
 		f.ended = state == "Z" && threads == "1"
 		if boot := bootID(); boot != "" {
-			f.start = boot + "/" + fields[fieldStart]
+			f.start = boot + "/" + fields[19]
 		}
 		return f, nil
 	}
@@ -91,24 +84,18 @@ func (p Process) Dir() string { return p.link("cwd") }
 
 func (p Process) link(name string) string {
 	path, err := os.Readlink(p.file(name))
-	if err != nil || p.passed() {
+	if err == nil && p.Start != "" {
+		_, err = p.look() // else it may be that of a later process
+	}
+	if err != nil {
 		return ""
 	}
 	return path
 }
 
-// passed reports that the number of the process has passed to another one, so that what was read may be of that one.
-func (p Process) passed() bool {
-	if p.Start == "" {
-		return false
-	}
-	_, err := p.look()
-	return err != nil
-}
-
 func (p Process) arguments() []string {
 	line, err := os.ReadFile(p.file("cmdline"))
-	if err != nil || p.passed() {
+	if err != nil {
 		return nil
 	}
 	return strings.Split(string(line), "\x00")
@@ -142,15 +129,12 @@ func (p Process) Terminal() string {
 	return path
 }
 
-const (
-	pidfdOpen     = 434 // SYS_PIDFD_OPEN, on every architecture
-	pidfdNonblock = syscall.O_NONBLOCK
-)
+const pidfdOpen = 434 // SYS_PIDFD_OPEN, on every architecture
 
 // Ended returns nil once the process has ended. An error says that ctx ended before, or that the system cannot tell
 // (Linux before 5.10, other systems). No thread waits meanwhile: the descriptor is watched by the runtime's poller.
 func (p Process) Ended(ctx context.Context) error {
-	fd, _, errno := syscall.Syscall(pidfdOpen, uintptr(p.PID), pidfdNonblock, 0)
+	fd, _, errno := syscall.Syscall(pidfdOpen, uintptr(p.PID), syscall.O_NONBLOCK, 0)
 	switch {
 	case errno == syscall.ESRCH:
 		return nil

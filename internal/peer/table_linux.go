@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Where the kernel cannot be asked about one socket, as in some containers, the lists of all have to do:
@@ -20,7 +21,7 @@ const tries = 3
 
 // A table is one reading: whose each connection is, by its own end and the other, and whose each listener is.
 type table struct {
-	done        chan struct{} // closed once it is read
+	began       int64 // for all who had asked by then
 	err         error
 	connections map[[2]end]int
 	listeners   map[end]int // several where listeners of several users have one address
@@ -30,39 +31,28 @@ type table struct {
 const several = -1
 
 var (
-	reading sync.Mutex // held by the one that reads
-	mu      sync.Mutex
-	waiting *table // will be read next; the reading begins after everybody who waits for it has come
+	asked, waiting atomic.Int64
+	reading        sync.Mutex
+	last           *table // nil where nobody waits for it
 )
 
-// readTable returns a reading that began after the call.
+// readTable returns a reading that began after the call. One reading serves all who wait when it begins.
 func readTable() *table {
-	t := join()
-	<-t.done
-	return t
-}
-
-// join is the next reading, for all who come before it begins.
-func join() *table {
-	mu.Lock()
-	defer mu.Unlock()
-	t := waiting
-	if t == nil {
-		t = &table{done: make(chan struct{}), connections: map[[2]end]int{}, listeners: map[end]int{}}
-		waiting = t
-		go func() {
-			reading.Lock()
-			defer reading.Unlock()
-			mu.Lock()
-			waiting = nil
-			mu.Unlock()
-			defer close(t.done)
-			// One of the two may be missing: a kernel without IPv6.
-			err, err6 := t.read("/proc/self/net/tcp"), t.read("/proc/self/net/tcp6")
-			if err != nil && err6 != nil {
-				t.err = errors.Join(err, err6)
-			}
-		}()
+	turn := asked.Add(1)
+	waiting.Add(1)
+	reading.Lock()
+	defer reading.Unlock()
+	t := last
+	if t == nil || t.began < turn {
+		t = &table{began: asked.Load(), connections: map[[2]end]int{}, listeners: map[end]int{}}
+		// One of the two may be missing: a kernel without IPv6.
+		err, err6 := t.read("/proc/self/net/tcp"), t.read("/proc/self/net/tcp6")
+		if err != nil && err6 != nil {
+			t.err = errors.Join(err, err6)
+		}
+	}
+	if last = t; waiting.Add(-1) == 0 {
+		last = nil
 	}
 	return t
 }
@@ -113,17 +103,6 @@ func inTables(find func(*table) (uid int, found bool)) (int, error) {
 		}
 	}
 	return 0, errors.Join(ErrNobody, err)
-}
-
-func connectionInTables(here, there end) (int, error) {
-	return inTables(func(t *table) (int, bool) {
-		uid, found := t.connections[[2]end{here, there}]
-		return uid, found
-	})
-}
-
-func listenerInTables(at end) (int, error) {
-	return inTables(func(t *table) (int, bool) { return t.listener(at) })
 }
 
 // listener finds whose socket takes connections at an address. Where sockets of several users might be the one, it
