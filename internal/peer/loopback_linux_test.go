@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -154,6 +155,50 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 	}
 }
 
+// resetting is a connection that is reset before it is asked for its descriptor again.
+type resetting struct {
+	*net.TCPConn
+	asked bool
+	reset func()
+}
+
+func (r *resetting) SyscallConn() (syscall.RawConn, error) {
+	if r.asked {
+		r.reset()
+	}
+	r.asked = true
+	return r.TCPConn.SyscallConn()
+}
+
+// TestOwnerOfReset: one that is reset while it is looked up is nobody's.
+func TestOwnerOfReset(t *testing.T) {
+	l, accept := listen(t, "tcp4", "127.0.0.1:0")
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &resetting{TCPConn: accept(), reset: func() {
+		_ = client.(*net.TCPConn).SetLinger(0)
+		_ = client.Close()
+	}}
+	if uid, err := LoopbackUID(conn); !errors.Is(err, ErrNobody) {
+		t.Errorf("%d, %v", uid, err)
+	}
+}
+
+// TestOwnerBeforeAccept: a connection that no program has taken yet is nobody's; the kernel says that it is root's.
+func TestOwnerBeforeAccept(t *testing.T) {
+	l, accept := listen(t, "tcp4", "127.0.0.1:0")
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	checkOwner(t, "not taken", client.(*net.TCPConn), -1)
+	accept()
+	checkOwner(t, "taken", client.(*net.TCPConn), os.Getuid())
+}
+
 func TestListenerUID(t *testing.T) {
 	check := func(what, address string, want int) {
 		t.Helper()
@@ -284,8 +329,9 @@ func TestTableIsReadForAll(t *testing.T) {
 		t.Errorf("a reading is kept for %d who wait", waiting.Load())
 	}
 	// One that began before the call is not good enough.
-	last = &table{began: asked.Load()}
-	if readTable() == first || last != nil {
+	old := &table{began: asked.Load()}
+	last = old
+	if readTable() == old || last != nil {
 		t.Error("a reading was given to one who came after it")
 	}
 }
@@ -304,6 +350,34 @@ func TestEndInTable(t *testing.T) {
 	} {
 		if got, err := endInTable(text); err == nil {
 			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+// TestSeveralInTable: where the list has sockets of two users at one address, neither is taken for its owner.
+func TestSeveralInTable(t *testing.T) {
+	const row = "  0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000  %d        0 %d 1 0 100 0 0 10 0\n"
+	file := filepath.Join(t.TempDir(), "tcp")
+	for _, tt := range []struct {
+		rows  string
+		uid   int
+		found bool
+	}{
+		{fmt.Sprintf(row, 7, 100) + fmt.Sprintf(row, 7, 101), 7, true},
+		{fmt.Sprintf(row, 7, 100) + fmt.Sprintf(row, 8, 0), 7, true}, // the other is closed
+		{fmt.Sprintf(row, 7, 100) + fmt.Sprintf(row, 8, 101), 0, false},
+		{fmt.Sprintf(row, 7, 100) + fmt.Sprintf(row, 8, 101) + fmt.Sprintf(row, 7, 102), 0, false},
+	} {
+		if err := os.WriteFile(file, []byte("sl local_address rem_address st …\n"+tt.rows), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list := &table{connections: map[[2]end]int{}, listeners: map[end]int{}}
+		if err := list.read(file); err != nil {
+			t.Fatal(err)
+		}
+		uid, found := list.listener(at(netip.MustParseAddrPort("127.0.0.1:80")))
+		if uid != tt.uid || found != tt.found {
+			t.Errorf("%s%d, %v", tt.rows, uid, found)
 		}
 	}
 }
