@@ -170,7 +170,8 @@ func TestOverlays(t *testing.T) {
 	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, Process: peer.Process{PID: -1}})), left("exec-6", as(owner{Version: 2, Process: peer.Process{PID: 1 << 30, Start: self.Start}})),
 		left("exec-x", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
 	own := filepath.Join(dir, "own")
-	kept := left("exec-5", as(owner{Process: self, Credentials: own}))
+	kept := left("exec-5", fmt.Sprintf(`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q}`,
+		self.PID, self.Start, own)) // as each version has written it
 	h.run(t)
 	for _, d := range gone {
 		if _, err := os.Stat(d); err == nil {

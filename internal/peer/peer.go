@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	// ErrStranger says that the process at the other end belongs to another user. It comes on Windows alone: on other
-	// systems a Peer has the uid.
+	// ErrStranger says that the process at the other end belongs to another user. Unix returns it on Windows alone: on
+	// other systems the caller compares the UID.
 	ErrStranger = errors.New("the other end of the socket belongs to another user")
 	// ErrNobody says that no user is known to hold a socket.
 	ErrNobody = errors.New("nobody is known to own the socket")
