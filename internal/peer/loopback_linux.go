@@ -25,7 +25,7 @@ func listenerUID(at end) (int, error) {
 	return s.holder(err, s.state == listening && takes, func(t *table) (int, bool) { return t.listener(at) })
 }
 
-// holder is the uid of an answer of ask, if that is the socket; where the kernel could not be asked, it is in the lists.
+// holder is the uid of what ask answered, if that is the socket. Where the kernel could not be asked, the lists tell.
 func (s socket) holder(err error, is bool, find func(*table) (int, bool)) (int, error) {
 	switch {
 	case err == nil && is && s.inode != 0:

@@ -202,9 +202,10 @@ func TestOwnerBeforeAccept(t *testing.T) {
 func TestListenerUID(t *testing.T) {
 	check := func(what, address string, want int) {
 		t.Helper()
-		for way, owner := range map[string]func(end) (int, error){"sock_diag": listenerUID, "the list": func(at end) (int, error) {
+		inLists := func(at end) (int, error) {
 			return inTables(func(t *table) (int, bool) { return t.listener(at) })
-		}} {
+		}
+		for way, owner := range map[string]func(end) (int, error){"sock_diag": listenerUID, "the list": inLists} {
 			uid, err := owner(at(netip.MustParseAddrPort(address)))
 			if want < 0 && !errors.Is(err, ErrNobody) || want >= 0 && (err != nil || uid != want) {
 				t.Errorf("%s, by %s: %d, %v; want %d", what, way, uid, err, want)
@@ -346,7 +347,8 @@ func TestEndInTable(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", ":", "local_address", "0100007F", "0100007F:", "0100007F:10000", "100007F:0050", "0100007G:0050", "0100007F0100007F:0050",
+		"", ":", "local_address", "0100007F", "0100007F:", "0100007F:10000", "100007F:0050",
+		"0100007G:0050", "0100007F0100007F:0050",
 	} {
 		if got, err := endInTable(text); err == nil {
 			t.Errorf("%q: %v", text, got)
@@ -356,7 +358,7 @@ func TestEndInTable(t *testing.T) {
 
 // TestSeveralInTable: where the list has sockets of two users at one address, neither is taken for its owner.
 func TestSeveralInTable(t *testing.T) {
-	const row = "  0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000  %d        0 %d 1 0 100 0 0 10 0\n"
+	const row = "0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 %d 0 %d 1 0 100 0 0 10 0\n"
 	file := filepath.Join(t.TempDir(), "tcp")
 	for _, tt := range []struct {
 		rows  string
