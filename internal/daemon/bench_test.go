@@ -109,7 +109,9 @@ func many(b *testing.B, dir string, n int) (h *house) {
 	for i := range n {
 		fmt.Fprintf(&text, "[profile p%d]\nrole_arn = arn:aws:iam::444455556666:role/p%d\nsource_profile = security\nregion = eu-west-1\n\n", i, i)
 	}
-	h.Files = profiles.Files{Registry: h.Files.Registry, Config: filepath.Join(dir, "aws-config"), Credentials: filepath.Join(dir, "aws-credentials")}
+	// The default AWS files, whose roles need no yes.
+	h.Files = profiles.Files{AWS: dir, Registry: h.Files.Registry,
+		Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
 	if err := os.WriteFile(h.Files.Config, []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}

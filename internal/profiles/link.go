@@ -403,9 +403,9 @@ type passage struct {
 	file     string
 	from, to int // in the document as it is now
 	base     []byte
-	entries  []entry // of base
+	entries  []entry     // of base
 	record   *linkRecord // that base was restored from, or nil
-	glue     int     // bytes at the end of base that belong to what is behind
+	glue     int         // bytes at the end of base that belong to what is behind
 
 	after  []byte  // what link makes of base
 	pieces []piece // what undoes that
