@@ -39,7 +39,8 @@ func (l *Latch) begin() (end func()) {
 }
 
 // Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked
-// if one of the two says so. The passphrase of the old one is not taken over: a variable can name its place. A file that cannot be trusted stays
+// if one of the two says so. The passphrase of the old one counts if that is locked and there is none here: a variable can name its place, so a
+// passphrase is not taken over unseen. A file that cannot be trusted stays
 // where it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
@@ -54,6 +55,9 @@ func (l *Latch) Adopt(old string) error {
 		return nil
 	}
 	before := l.now
+	if s.Locked && l.now.Verifier == nil {
+		l.now = *s
+	}
 	l.now.Locked = before.Locked || s.Locked
 	if err := l.saveLocked(); err != nil {
 		l.now, l.behind = before, false

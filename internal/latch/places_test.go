@@ -160,7 +160,7 @@ func TestAdopt(t *testing.T) {
 		locked       bool
 		opens, fails secret.String
 	}{
-		{"alone", protected(s, proof, true), nothing, true, secret.String{}, secret.String{}},
+		{"alone", protected(s, proof, true), nothing, true, proof, other},
 		{"alone, unlocked", protected(s, proof, false), nothing, false, secret.String{}, secret.String{}},
 		{"none", nothing, protected(s, proof, true), true, proof, other},
 		{"beside a lock", protected(s, proof, false), lock, true, secret.String{}, secret.String{}},
