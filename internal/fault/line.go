@@ -16,7 +16,20 @@ const maxLine = 600
 // Printable refuses as an escape of Go. It is at most 600 bytes and "…". The line of a line is itself.
 // Texts from files, from AWS and from peers pass here before a terminal or a log sees them.
 func Line(s string) string {
+	if len(s) <= maxLine && ascii(s) { // as nearly all are, many for each answer
+		return s
+	}
 	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), maxLine)
+}
+
+// ascii reports whether a text is of printable ASCII characters alone.
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // escape shows what is not printable as an escape, and cuts what is longer than a number of bytes.
