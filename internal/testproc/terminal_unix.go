@@ -15,12 +15,14 @@ import (
 // session and its process group, so Ctrl-C still ends the tests. SIGHUP and SIGINT, which nohup and a shell's & have
 // ignored, get their usual effect on what is started from here.
 func leaveTerminal() error {
+	sid, _ := unix.Getsid(0)
+	leads := sid == os.Getpid()
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		// A signal that is caught here is neither ignored nor caught in a process that is started.
 		caught := make(chan os.Signal, 1)
 		ignored := signal.Ignored(sig)
 		signal.Notify(caught, sig) // for a moment also where it was not ignored: see below
-		if !ignored {
+		if !ignored && !(leads && sig == syscall.SIGHUP) { // that one comes from below, and may come late
 			defer signal.Stop(caught)
 		}
 	}
