@@ -64,6 +64,29 @@ var linkProperties = []linkProperty{
 		}
 		return wrong + differs(once, twice, true)
 	}},
+	{"link keeps the line ends of a file that has one kind", func(start Documents, _ uint64) string {
+		docs, wrong := ran(start, LinkOrder, linkPlan())
+		for _, doc := range []Document{ConfigDocument, CredentialsDocument} {
+			if was, is := lineEnds(start[doc]), lineEnds(docs[doc]); was != mixed && was != noLines && is != was {
+				wrong += fmt.Sprintf("%s, and was %s: %q", is, was, docs[doc])
+			}
+		}
+		return wrong
+	}},
+	{"link leaves no key of a role that it moves", func(start Documents, _ uint64) string {
+		docs := start
+		outcomes, err := memory(&docs, LinkOrder, linkPlan())
+		if err != nil {
+			return err.Error()
+		}
+		left := namesWith(docs, roleKeys...)
+		for _, o := range outcomes {
+			if o.State == Changed && isRoleIn(start)(o.Name) && slices.Contains(left, o.Name) {
+				return fmt.Sprintf("%q has a key of a role\n%s", o.Name, docs.show())
+			}
+		}
+		return ""
+	}},
 	{"what link does not touch reads the same", func(start Documents, _ uint64) string {
 		docs, wrong := ran(start, LinkOrder, linkPlan())
 		if wrong != "" {
@@ -142,11 +165,14 @@ var knownFaults = []knownFault{
 		example: documents(linkRegistry+"\n"+roleA, "\n", ""),
 	},
 	{
-		name:       "a role with a key of IAM Identity Center",
+		name:       "a role with a key of IAM Identity Center and no session or start URL",
 		why:        "botocore refuses the profile before it asks the helper",
 		properties: []string{botocoreAsks},
 		kind: func(docs Documents) bool {
-			return slices.ContainsFunc(namesWith(docs, "sso_account_id", "sso_role_name", "sso_region"), isRoleIn(docs))
+			whole := namesWith(docs, keySSOSession, keySSOStartURL) // link knows these
+			return slices.ContainsFunc(namesWith(docs, "sso_account_id", "sso_role_name", "sso_region"), func(name string) bool {
+				return isRoleIn(docs)(name) && !slices.Contains(whole, name)
+			})
 		},
 		example: documents(linkRegistry, roleA+"sso_role_name = Admin\n", ""),
 	},
@@ -172,17 +198,51 @@ var knownFaults = []knownFault{
 		name:       "an indented header below a key",
 		why:        "botocore takes it for a part of that key's value, and link takes it for a profile",
 		properties: []string{botocoreAsks},
-		kind: func(docs Documents) bool {
-			d, _ := scan(docs[ConfigDocument], false)
-			for i, s := range d.sections {
-				if i > 0 && s.indent > 0 && len(d.sections[i-1].entries) > 0 {
-					return true
-				}
-			}
-			return false
-		},
-		example: documents(linkRegistry, "[default]\nregion = x\n "+roleA, ""),
+		kind:       func(docs Documents) bool { return len(aboveIndented(docs)) > 0 },
+		example:    documents(linkRegistry, "[default]\nregion = x\n "+roleA, ""),
 	},
+	{
+		name:       "an indented header below a role with an empty key",
+		why:        "once the last keys of the role are gone it is below the empty key, and botocore refuses the file",
+		properties: []string{botocoreSame},
+		kind: func(docs Documents) bool {
+			return slices.ContainsFunc(aboveIndented(docs), func(s section) bool {
+				return isRoleIn(docs)(s.name) && slices.ContainsFunc(s.entries, func(e entry) bool { return len(e.value) == 0 })
+			})
+		},
+		example: documents(linkRegistry, strings.Replace(roleA, "\ns", "\nregion =\ns", 1)+" [profile b]\noutput = x\n", ""),
+	},
+}
+
+// aboveIndented are the sections of a config with keys, above a header that is indented.
+func aboveIndented(docs Documents) (above []section) {
+	d, _ := scan(docs[ConfigDocument], false)
+	for i, s := range d.sections {
+		if i > 0 && s.indent > 0 && len(d.sections[i-1].entries) > 0 {
+			above = append(above, d.sections[i-1])
+		}
+	}
+	return above
+}
+
+// The kinds of line ends of a file.
+const (
+	noLines = "no lines"
+	mixed   = "mixed"
+)
+
+// lineEnds are the line ends of a file: all LF, all CRLF, mixed or none.
+func lineEnds(src []byte) string {
+	lf, crlf := bytes.Count(src, []byte("\n")), bytes.Count(src, []byte("\r\n"))
+	switch {
+	case lf == 0:
+		return noLines
+	case crlf == 0:
+		return "LF"
+	case crlf == lf:
+		return "CRLF"
+	}
+	return mixed
 }
 
 // namesWith are the profiles that have one of these keys in an AWS file; "KEY =" stands for a key that is empty.
@@ -384,7 +444,10 @@ func (a *author) keys(kind string) [][2]string {
 		if a.one(2) {
 			return append(role, [2]string{"mfa_process", "/usr/bin/code"})
 		}
-		return append(role, sso[1+a.IntN(2)])
+		if a.one(2) {
+			return append(role, sso...)
+		}
+		return append(role, sso[a.IntN(3)])
 	case "source":
 		return [][2]string{{keyCredentialSource, a.pick("Ec2InstanceMetadata", "Environment")}, {keyRoleARN, arn}}
 	case "web identity":
@@ -448,8 +511,8 @@ func (a *author) nested(b *strings.Builder, s style) {
 	}
 }
 
-// lineEnds are those of one file.
-func (a *author) lineEnds() string { return a.pick("\n", "\n", "\n", "\r\n") }
+// lineEnd is that of one file.
+func (a *author) lineEnd() string { return a.pick("\n", "\n", "\n", "\r\n") }
 
 // finish is what editors do to a whole file.
 func (a *author) finish(text, nl string) string {
@@ -476,7 +539,7 @@ func (a *author) finish(text, nl string) string {
 // write makes the three files.
 func (a *author) write() Documents {
 	var config, credentials, registry strings.Builder
-	nl := a.lineEnds()
+	nl := a.lineEnd()
 	plain := style{"", " = ", nl}
 	if a.one(3) {
 		a.filler(&config, plain)
@@ -510,7 +573,7 @@ func (a *author) write() Documents {
 	}
 	text := a.finish(config.String(), nl)
 
-	nl = a.lineEnds()
+	nl = a.lineEnd()
 	for range max(0, a.IntN(6)-2) {
 		name := a.name()
 		if len(a.roles) > 0 && a.one(2) {

@@ -21,7 +21,7 @@ func leaveTerminal() error {
 		// A signal that is caught here is neither ignored nor caught in a process that is started.
 		caught := make(chan os.Signal, 1)
 		ignored := signal.Ignored(sig)
-		signal.Notify(caught, sig) // for a moment also where it was not ignored: see below
+		signal.Notify(caught, sig)                         // for a moment also where it was not ignored: see below
 		if !ignored && !(leads && sig == syscall.SIGHUP) { // that one comes from below, and may come late
 			defer signal.Stop(caught)
 		}
