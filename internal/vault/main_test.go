@@ -208,6 +208,9 @@ func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint)
 
 func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
+// testRegistry is the registry of all callers, so that each may use what another stored. It is not there.
+const testRegistry = "/tmp/broker-test/config"
+
 // fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.
 func fileCaller(t *testing.T) *Caller {
 	t.Helper()
@@ -226,7 +229,7 @@ func freshCaller(t *testing.T) *Caller {
 		Backend:  func() string { return File },
 		Dir:      filepath.Join(home, "keyring"),
 		StateDir: filepath.Join(home, "state"),
-		Registry: filepath.Join(home, "config"),
+		Registry: testRegistry,
 		Timeout:  patience,
 	}
 }

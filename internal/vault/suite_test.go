@@ -580,7 +580,7 @@ func fileBed(t *testing.T) *bed {
 	home := t.TempDir()
 	dir := filepath.Join(home, "keyring")
 	full := smallDisk(t, dir)
-	maker := &Caller{Exe: vaultExe(t), Backend: func() string { return File }, Dir: dir, StateDir: filepath.Join(home, "state"), Registry: filepath.Join(home, "config"), Timeout: patience}
+	maker := &Caller{Exe: vaultExe(t), Backend: func() string { return File }, Dir: dir, StateDir: filepath.Join(home, "state"), Registry: testRegistry, Timeout: patience}
 	must(t, maker.Create(t.Context(), secret.New(testPassphrase)))
 	b := &bed{backend: File, full: full}
 	b.caller = func(t *testing.T) *Caller {
