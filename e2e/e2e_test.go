@@ -97,7 +97,8 @@ func newHouse(t testing.TB) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.more = "path = " + h.bin + "\n" // programs that a test makes are found there by the daemon, which takes no PATH from a shell
+	// programs that a test makes are found there by the daemon, which takes no PATH from a shell
+	h.more = "path = " + h.bin + "\n"
 	t.Cleanup(func() {
 		if err := h.close(); err != nil {
 			t.Error(err)

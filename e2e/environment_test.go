@@ -38,9 +38,11 @@ func startProxy(t *testing.T, dir string) *listeningProxy {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "not a CA of yours"}, DNSNames: []string{"sts.broker.invalid"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "not a CA of yours"},
+		DNSNames:  []string{"sts.broker.invalid"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	must(t, err)
@@ -96,10 +98,12 @@ func TestShellLendsNoProxy(t *testing.T) {
 	registry(h.sim.url, remoteSTS)(t, h)
 	p := startProxy(t, h.dir)
 	withPassword := strings.Replace(p.url, "http://", "http://paul:proxy-password@", 1)
-	hostile := []string{"HTTPS_PROXY=" + withPassword, "https_proxy=" + withPassword, "AWS_CA_BUNDLE=" + p.ca, "SSL_CERT_FILE=" + p.ca}
+	hostile := []string{"HTTPS_PROXY=" + withPassword, "https_proxy=" + withPassword, "AWS_CA_BUNDLE=" + p.ca,
+		"SSL_CERT_FILE=" + p.ca}
 	r := h.in(hostile, "credproc", "product_prod_paul")
 	if r.code == 0 || !strings.Contains(r.stderr, "your shell has HTTPS_PROXY, Broker uses none") ||
-		!strings.Contains(r.stderr, "\nhint: broker config set https_proxy ") || strings.Contains(r.stderr, "proxy-password") {
+		!strings.Contains(r.stderr, "\nhint: broker config set https_proxy ") ||
+		strings.Contains(r.stderr, "proxy-password") {
 		t.Errorf("in that shell: %v", r)
 	}
 	r = h.run("credproc", "product_prod_paul")
@@ -192,10 +196,12 @@ func TestShellLendsNoEnvironment(t *testing.T) {
 	hostile := []string{
 		"PATH=node_modules/.bin:" + bin + ":" + os.Getenv("PATH"), "LD_PRELOAD=/tmp/evil.so", "LD_LIBRARY_PATH=" + bin,
 		"DBUS_SESSION_BUS_ADDRESS=unixexec:path=" + bin + "/zenity", "DBUS_SYSTEM_BUS_ADDRESS=tcp:host=127.0.0.1,port=1",
-		"GODEBUG=x509sha1=1", "SSL_CERT_FILE=/tmp/evil.pem", "SSL_CERT_DIR=/tmp", "SSLKEYLOGFILE=/tmp/keys", "PYTHONPATH=" + bin,
+		"GODEBUG=x509sha1=1", "SSL_CERT_FILE=/tmp/evil.pem", "SSL_CERT_DIR=/tmp", "SSLKEYLOGFILE=/tmp/keys",
+		"PYTHONPATH=" + bin,
 		"GIT_SSH_COMMAND=" + bin, "GTK_MODULES=evil", "GTK_PATH=" + bin, "BASH_ENV=" + bin, "ENV=" + bin, "GNUPGHOME=" + bin,
 		"PASSWORD_STORE_DIR=" + bin, "AWS_PROFILE=evil", "LANG=/tmp/evil", "LC_ALL=../evil", "DISPLAY=evil.example.com:0",
-		"WAYLAND_DISPLAY=../evil", "XAUTHORITY=relative", "ANYTHING=else", "BROKER_OUTER_BUS=evil", "PERL5LIB=" + bin, "NODE_OPTIONS=--require evil",
+		"WAYLAND_DISPLAY=../evil", "XAUTHORITY=relative", "ANYTHING=else", "BROKER_OUTER_BUS=evil", "PERL5LIB=" + bin,
+		"NODE_OPTIONS=--require evil",
 	}
 	r := h.in(hostile, "credproc", "product_prod_paul")
 	text, err := os.ReadFile(file)
@@ -240,7 +246,8 @@ func TestDaemonInheritsNoDescriptor(t *testing.T) {
 	t.Parallel()
 	needsRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
 	h := demo(t)
-	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "true"},
+	for _, argv := range [][]string{{"credproc", "product_prod_paul"},
+		{"broker", "exec", "product_prod_paul", "--", "true"},
 		{"broker", "daemon", "--background"}} {
 		must(t, h.stopDaemon())
 		locked := filepath.Join(h.dir, "locked")
@@ -292,7 +299,8 @@ func TestAnothersHome(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.settings(""))
 	h.give(t, nobody)
-	if r := h.in([]string{"SUDO_UID=65534"}, "credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "sudo") {
+	if r := h.in([]string{"SUDO_UID=65534"}, "credproc", "product_prod_paul"); r.code == 0 ||
+		!strings.Contains(r.stderr, "sudo") {
 		t.Errorf("under sudo: %v", r)
 	}
 	if _, err := os.Stat(filepath.Join(h.home, ".local")); !errors.Is(err, os.ErrNotExist) {
@@ -300,19 +308,23 @@ func TestAnothersHome(t *testing.T) {
 	}
 	// Elsewhere, as in a container, root may; status tells.
 	h.run("credproc", "product_prod_paul")
-	if r := h.run("broker", "status"); r.code != 0 || !strings.Contains(r.stderr, "which belongs to uid 65534, and this is root") {
+	if r := h.run("broker", "status"); r.code != 0 ||
+		!strings.Contains(r.stderr, "which belongs to uid 65534, and this is root") {
 		t.Errorf("as root: %v", r)
 	}
 	must(t, h.stopDaemon())
-	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "status"}, {"broker", "daemon"}, {"broker", "unlock"}} {
+	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "status"}, {"broker", "daemon"},
+		{"broker", "unlock"}} {
 		r := h.asOther(t, nobody, args[0], args[1:]...)
-		if r.code != 5 || r.stdout != "" || !strings.Contains(r.stderr, " belongs to another user (uid 0)") || !strings.Contains(r.stderr, "\nhint: sudo chown -R 65534 "+h.home) {
+		if r.code != 5 || r.stdout != "" || !strings.Contains(r.stderr, " belongs to another user (uid 0)") ||
+			!strings.Contains(r.stderr, "\nhint: sudo chown -R 65534 "+h.home) {
 			t.Errorf("%v: %v", args, r)
 		}
 	}
 	// A HOME of a third user.
 	must(t, os.Chown(h.home, 12345, 12345))
-	if r := h.asOther(t, nobody, "credproc", "product_prod_paul"); r.code != 5 || !strings.Contains(r.stderr, "HOME is "+h.home+", which belongs to another user (uid 12345)") {
+	if r := h.asOther(t, nobody, "credproc", "product_prod_paul"); r.code != 5 ||
+		!strings.Contains(r.stderr, "HOME is "+h.home+", which belongs to another user (uid 12345)") {
 		t.Errorf("another's HOME: %v", r)
 	}
 }
@@ -324,13 +336,18 @@ func TestOtherPaths(t *testing.T) {
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
-	for _, variable := range []string{"BROKER_CONFIG", "BROKER_STATE_DIR", "BROKER_KEYRING_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"} {
+	for _, variable := range []string{"BROKER_CONFIG", "BROKER_STATE_DIR", "BROKER_KEYRING_DIR", "XDG_CONFIG_HOME",
+		"XDG_DATA_HOME"} {
 		other := filepath.Join(h.dir, "other")
 		env := []string{variable + "=" + other, "BROKER_SOCKET=" + h.socket()}
-		for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "login", "security"}, {"broker", "daemon", "--replace"},
+		for _, args := range [][]string{{"credproc", "product_prod_paul"},
+			{"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "login", "security"},
+			{"broker", "daemon", "--replace"},
 			{"broker", "logout"}, {"broker", "unlock"}} {
 			r := h.in(env, args[0], args[1:]...)
-			if r.code == 0 || !strings.Contains(r.stderr, "the daemon on this socket uses the ") && !strings.Contains(r.stderr, "is called") || !strings.Contains(r.stderr, "\nhint: ") {
+			named := strings.Contains(r.stderr, "the daemon on this socket uses the ") ||
+				strings.Contains(r.stderr, "is called")
+			if r.code == 0 || !named || !strings.Contains(r.stderr, "\nhint: ") {
 				t.Errorf("%s, %v: %v", variable, args, r)
 			}
 		}
@@ -341,7 +358,8 @@ func TestOtherPaths(t *testing.T) {
 	}
 	// The same files by another name are the same.
 	must(t, os.Symlink(h.registry(), filepath.Join(h.dir, "name")))
-	if r := h.in([]string{"BROKER_CONFIG=" + filepath.Join(h.dir, "name"), "BROKER_SOCKET=" + h.socket()}, "credproc", "product_prod_paul"); r.code != 0 {
+	same := []string{"BROKER_CONFIG=" + filepath.Join(h.dir, "name"), "BROKER_SOCKET=" + h.socket()}
+	if r := h.in(same, "credproc", "product_prod_paul"); r.code != 0 {
 		t.Error(r)
 	}
 	if now := h.daemonPID(t); now != pid {
@@ -358,7 +376,8 @@ func TestSettingsOfTheWay(t *testing.T) {
 	p := startProxy(t, h.dir)
 	withPassword := strings.Replace(p.url, "http://", "http://paul:proxy-password@", 1)
 	registry("[settings]", "[settings]\nhttps_proxy = "+withPassword+"\nca_bundle = "+p.ca)(t, h)
-	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") || p.read.Load() == 0 {
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") ||
+		p.read.Load() == 0 {
 		t.Errorf("the vault process: %v, %d requests", r, p.read.Load())
 	}
 	before := p.read.Load()
@@ -367,16 +386,19 @@ func TestSettingsOfTheWay(t *testing.T) {
 		t.Errorf("a command: %v", r)
 	}
 	out := h.ok(t, "broker", "status") + h.ok(t, "broker", "status", "--json")
-	if strings.Contains(out, "proxy-password") || !strings.Contains(out, "\nproxy     "+p.url+"\nCAs       "+p.ca+"\n") || !strings.Contains(out, `"https_proxy": "`+p.url+`"`) {
+	if strings.Contains(out, "proxy-password") || !strings.Contains(out, "\nproxy     "+p.url+"\nCAs       "+p.ca+"\n") ||
+		!strings.Contains(out, `"https_proxy": "`+p.url+`"`) {
 		t.Errorf("status: %s", out)
 	}
 	// Another CA: what the proxy shows is not trusted any more, and what is missing or no CA is named.
-	for i, row := range []struct{ ca, says string }{{"/nowhere/ca.pem", "read ca_bundle of [settings]: "}, {h.registry(), "holds no certificate in PEM form"}} {
+	for i, row := range []struct{ ca, says string }{{"/nowhere/ca.pem", "read ca_bundle of [settings]: "},
+		{h.registry(), "holds no certificate in PEM form"}} {
 		registry("ca_bundle = ", "ca_bundle = "+row.ca+"\n#")(t, h)
 		// Another duration is another question, so that the failure of before is not the answer.
 		registry("[settings]", fmt.Sprintf("[settings]\nsession_duration = %dh\n#", 10+i))(t, h)
 		before := p.connects.Load()
-		for _, r := range []result{h.run("credproc", "product_prod_paul"), h.runWith(robot, "broker", "add", "robot", "--stdin")} {
+		for _, r := range []result{h.run("credproc", "product_prod_paul"),
+			h.runWith(robot, "broker", "add", "robot", "--stdin")} {
 			if r.code == 0 || !strings.Contains(r.stderr, row.says) || p.connects.Load() != before {
 				t.Errorf("%s: %v", row.ca, r)
 			}
@@ -384,7 +406,8 @@ func TestSettingsOfTheWay(t *testing.T) {
 		registry(fmt.Sprintf("session_duration = %dh\n", 10+i), "")(t, h)
 	}
 	registry("https_proxy = "+withPassword, "https_proxy = paul:proxy-password@proxy")(t, h)
-	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "https_proxy is not a URL") || strings.Contains(r.stderr, "proxy-password") {
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
+		!strings.Contains(r.stderr, "https_proxy is not a URL") || strings.Contains(r.stderr, "proxy-password") {
 		t.Errorf("no URL: %v", r)
 	}
 }
@@ -402,14 +425,16 @@ func TestOfferShell(t *testing.T) {
 	cmd := h.command("broker", "add", "security", "--stdin")
 	cmd.Env, cmd.Stdin = append(append([]string{}, h.env...), env...), strings.NewReader(key)
 	r := finish(cmd)
-	for _, want := range []string{"broker config set https_proxy ", "broker config set no_proxy .internal", "broker config set ca_bundle " + ca} {
+	for _, want := range []string{"broker config set https_proxy ", "broker config set no_proxy .internal",
+		"broker config set ca_bundle " + ca} {
 		if r.code != 0 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, "proxy-password") {
 			t.Errorf("%s: %v", want, r)
 		}
 	}
 	cmd = h.command("broker", "add", "security")
 	cmd.Env = append(append([]string{}, h.env...), env...)
-	r, shown, err := converse(cmd, []line{{false, "Access key ID: "}, {true, keyID}, {false, "Secret access key: "}, {true, keySecret}, {false, "MFA device"}, {true, ""},
+	r, shown, err := converse(cmd, []line{{false, "Access key ID: "}, {true, keyID}, {false, "Secret access key: "},
+		{true, keySecret}, {false, "MFA device"}, {true, ""},
 		{false, "Keep it in the settings, for all calls to AWS? [y/N] "}, {true, "y"}})
 	must(t, err)
 	if r.code != 0 || strings.Contains(shown, "proxy-password") {
@@ -417,7 +442,8 @@ func TestOfferShell(t *testing.T) {
 	}
 	text, err := os.ReadFile(h.registry())
 	must(t, err)
-	for _, want := range []string{"https_proxy = http://paul:proxy-password@proxy.example.com:3128\n", "no_proxy = .internal\n", "ca_bundle = " + ca + "\n"} {
+	for _, want := range []string{"https_proxy = http://paul:proxy-password@proxy.example.com:3128\n",
+		"no_proxy = .internal\n", "ca_bundle = " + ca + "\n"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
@@ -434,7 +460,8 @@ func TestProcessOnBuiltPath(t *testing.T) {
 	evil := filepath.Join(h.dir, "evil")
 	must(t, os.Mkdir(evil, 0o755))
 	must(t, os.WriteFile(filepath.Join(evil, "printcode"), []byte("#!/bin/sh\necho 000000\n"), 0o755))
-	if r := h.in([]string{"PATH=" + evil + ":" + os.Getenv("PATH")}, "broker", "mfa", "set", "security", "--process", "printcode --now"); r.code != 0 {
+	path := []string{"PATH=" + evil + ":" + os.Getenv("PATH")}
+	if r := h.in(path, "broker", "mfa", "set", "security", "--process", "printcode --now"); r.code != 0 {
 		t.Fatal(r)
 	}
 	text, err := os.ReadFile(h.registry())
@@ -455,7 +482,8 @@ func TestProcessOnBuiltPath(t *testing.T) {
 	}
 	registry("mfa_process = printcode", "mfa_process = "+filepath.Join(evil, "printcode"))(t, h)
 	h.ok(t, "broker", "logout")
-	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, evil+" can be written by others") {
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
+		!strings.Contains(r.stderr, evil+" can be written by others") {
 		t.Error(r)
 	}
 }
@@ -490,11 +518,13 @@ func TestUnitLends(t *testing.T) {
 	registry(h.sim.url, remoteSTS)(t, h)
 	p := startProxy(t, h.dir)
 	h.startAsUnit(t, "https_proxy="+p.url, "AWS_CA_BUNDLE="+p.ca, "GODEBUG=x509sha1=1", "PATH=relative:"+os.Getenv("PATH"))
-	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") || p.read.Load() == 0 {
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "it answered 503") ||
+		p.read.Load() == 0 {
 		t.Errorf("%v: %d requests", r, p.read.Load())
 	}
 	out := h.ok(t, "broker", "status")
-	for _, want := range []string{", started by service\n", "\nproxy     " + p.url + "\n", "\nCAs       " + p.ca + "\n", "\nnote      GODEBUG was not taken: "} {
+	for _, want := range []string{", started by service\n", "\nproxy     " + p.url + "\n", "\nCAs       " + p.ca + "\n",
+		"\nnote      GODEBUG was not taken: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing: %s", want, out)
 		}
@@ -502,7 +532,8 @@ func TestUnitLends(t *testing.T) {
 	// Another duration is another question, so that the failure of before is not the answer.
 	registry("[settings]", "[settings]\nsession_duration = 11h\nhttps_proxy = http://127.0.0.1:1")(t, h)
 	before := p.connects.Load()
-	if r := h.run("credproc", "product_prod_paul"); r.code == 0 || !strings.Contains(r.stderr, "the proxy for sts.broker.invalid") || p.connects.Load() != before {
+	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
+		!strings.Contains(r.stderr, "the proxy for sts.broker.invalid") || p.connects.Load() != before {
 		t.Errorf("the settings do not win: %v", r)
 	}
 }

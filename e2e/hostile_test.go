@@ -139,7 +139,8 @@ func TestHostileProfiles(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	names := []string{
-		"x$(touch${IFS}hacked)", "x`touch hacked`y", "x; touch hacked;", "a|touch hacked", "a & touch hacked &", "it's; touch hacked; '",
+		"x$(touch${IFS}hacked)", "x`touch hacked`y", "x; touch hacked;", "a|touch hacked", "a & touch hacked &",
+		"it's; touch hacked; '",
 		`\'; touch hacked; '\`, `\\'; touch hacked; '\\`, `"; touch hacked; "`, "x > hacked", "=ls", "%self",
 		"<b>bold</b> &amp; %n%d{}", "$HOME", "~", "-x", "--yes", "a\ufe0fb", "a\u3164b",
 	}
@@ -178,7 +179,8 @@ func TestHostileProfiles(t *testing.T) {
 		t.Errorf("only %d of the names are known: the test is void", known)
 	}
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"profiles", "list"}, {"profiles", "list", "--json"}, {"explain", "--json", names[0]},
+		{"status"}, {"status", "--json"}, {"profiles", "list"}, {"profiles", "list", "--json"},
+		{"explain", "--json", names[0]},
 	} {
 		r := h.run("broker", args...)
 		harmless(t, args, r)

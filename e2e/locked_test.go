@@ -116,8 +116,10 @@ func TestLockMeansLock(t *testing.T) {
 		"AWS_CONFIG_FILE=" + h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE=" + h.awsCredentials(),
 	}
 	csv := filepath.Join(h.dir, "robot.csv")
-	must(t, os.WriteFile(csv, []byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
-	call := map[string]any{"call": map[string]any{"Operation": "AssumeRole", "RoleARN": devRole, "SessionName": "x", "Duration": 3600e9,
+	must(t, os.WriteFile(csv,
+		[]byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
+	call := map[string]any{"call": map[string]any{"Operation": "AssumeRole", "RoleARN": devRole, "SessionName": "x",
+		"Duration": 3600e9,
 		"Endpoint": map[string]any{"URL": h.sim.url}}}
 	for _, attack := range []struct {
 		name  string
@@ -126,7 +128,8 @@ func TestLockMeansLock(t *testing.T) {
 		argv  []string
 	}{
 		{"session, elsewhere", h.elsewhere("get"), "", []string{"credproc", "product_prod_paul"}},
-		{"session, XDG", []string{"XDG_STATE_HOME=" + h.dir + "/xdg", "XDG_RUNTIME_DIR=" + h.dir}, "", []string{"credproc", "product_prod_paul"}},
+		{"session, XDG", []string{"XDG_STATE_HOME=" + h.dir + "/xdg", "XDG_RUNTIME_DIR=" + h.dir}, "",
+			[]string{"credproc", "product_prod_paul"}},
 		{"exec, elsewhere", h.elsewhere("exec"), "", []string{"broker", "exec", "product_prod_paul", "--", "env"}},
 		{"login, elsewhere", h.elsewhere("login"), "", []string{"broker", "login", "security"}},
 		{"vault unseals", nil, h.vaultRequest("unseal", "import", nil), []string{"broker", "vault"}},
@@ -159,7 +162,8 @@ func TestLockMeansLock(t *testing.T) {
 				}
 			} else if err := checkFailure(r, "7", attack.argv[0], attack.argv[1:]); err != nil {
 				t.Errorf("%v: %v", err, r)
-			} else if !strings.Contains(r.stderr, "broker is locked") || !strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
+			} else if !strings.Contains(r.stderr, "broker is locked") ||
+				!strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
 				t.Errorf("it does not say why: %v", r)
 			}
 			if strings.Contains(r.stdout+r.stderr, "ASIA") || strings.Contains(r.stdout+r.stderr, keySecret) {
@@ -349,7 +353,8 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.startSim())
 	must(t, h.settings(""))
-	text := plainKey + "# robot's\n[robot]\naws_access_key_id = " + robotKeyID + "\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
+	text := plainKey + "# robot's\n[robot]\naws_access_key_id = " + robotKeyID +
+		"\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
 	must(t, h.write(h.awsCredentials(), text))
 	h.ok(t, "broker", "import", "--yes")
 
@@ -375,7 +380,8 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 	if r := h.run("broker", "remove", "robot", "--yes"); r.code != 0 || !strings.Contains(r.stdout, "sealed copy") {
 		t.Errorf("the last one: %v", r)
 	}
-	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 3 || !strings.Contains(r.stderr, "there is no import to undo") {
+	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 3 ||
+		!strings.Contains(r.stderr, "there is no import to undo") {
 		t.Errorf("undo has something left: %v", r)
 	}
 	// The removed source may be imported again, and a key without a copy is removed as before.
@@ -421,7 +427,8 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	h := locked(t)
 	const prod = "product_prod_paul"
 	csv := filepath.Join(h.dir, "robot.csv")
-	must(t, os.WriteFile(csv, []byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
+	must(t, os.WriteFile(csv,
+		[]byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
 	refused := map[string][]string{
 		"add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
 		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"},
@@ -430,11 +437,14 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"console": {prod, "--print"},
 	}
 	harmless := map[string][]string{
-		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {}, "completion": {"bash"},
-		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "profiles list": {}, "profiles show": {prod}, "profiles link": {"--all", "--dry-run"},
+		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
+		"completion":   {"bash"},
+		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "profiles list": {}, "profiles show": {prod},
+		"profiles link":  {"--all", "--dry-run"},
 		"service status": {},
 		// With nothing to run: they would ask, wait or leave something behind.
-		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil, "profiles sync": nil,
+		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil,
+		"profiles sync":   nil,
 		"service install": nil, "service uninstall": nil, "service restart": nil,
 	}
 	before := h.precious(t)
@@ -442,7 +452,8 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		args, stops := refused[name]
 		argv := append(strings.Fields(name), args...)
 		if stops {
-			if r := h.run("broker", argv...); checkFailure(r, "7", "broker", argv) != nil || !strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
+			if r := h.run("broker", argv...); checkFailure(r, "7", "broker", argv) != nil ||
+				!strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
 				t.Errorf("broker %v: %v", argv, r)
 			}
 			continue

@@ -34,10 +34,12 @@ func fakeSTSRole() int {
 		body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 		note(fmt.Sprintf("%s %s", body, r.Header.Get("Authorization")))
 		const role = "arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/thief"
-		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><AssumedRoleUser><Arn>%s</Arn>`+
-			`<AssumedRoleId>AROATHIEFTHIEFTHIEF12:thief</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>ASIATHIEFTHIEFTHIEF1</AccessKeyId>`+
-			`<SecretAccessKey>thiefthiefthiefthiefthiefthiefthiefthief</SecretAccessKey><SessionToken>thief</SessionToken><Expiration>%s</Expiration>`+
-			`</Credentials></AssumeRoleResult></AssumeRoleResponse>`, role, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		_, _ = fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>`+
+			`<AssumedRoleUser><Arn>%s</Arn><AssumedRoleId>AROATHIEFTHIEFTHIEF12:thief</AssumedRoleId></AssumedRoleUser>`+
+			`<Credentials><AccessKeyId>ASIATHIEFTHIEFTHIEF1</AccessKeyId>`+
+			`<SecretAccessKey>thiefthiefthiefthiefthiefthiefthiefthief</SecretAccessKey><SessionToken>thief</SessionToken>`+
+			`<Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+			role, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}))
 	return 0
 }
@@ -129,29 +131,40 @@ func TestForeignFileSendsNothing(t *testing.T) {
 		code     string
 		standard func(t *testing.T, h *house, config string)
 	}{
-		{name: "long-lived key and code", config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n", ask: "long", says: "endpoint_url", code: "1"},
-		{name: "MFA session", config: "[profile short]\n" + role + "endpoint_url = URL\n", ask: "short", says: "endpoint_url", code: "1"},
-		{name: "services", config: "[profile svc]\n" + role + "services = s\n[services s]\nsts =\n  endpoint_url = URL\n", ask: "svc", says: "services", code: "1"},
-		{name: "credentials file", creds: "[shared]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n", ask: "shared", says: "endpoint_url", code: "1"},
-		{name: "own profile", config: "[profile own_prod]\nendpoint_url = URL\nservices = s\n[services s]\nsts =\n  endpoint_url = URL\n", ask: "own_prod", code: "1"},
-		{name: "chain to an own profile", config: "[profile far]\nrole_arn = " + devRole + "\nsource_profile = own_prod\nendpoint_url = URL\n", ask: "far", says: "endpoint_url", code: "1"},
-		{name: "ca_bundle", config: "[profile own_prod]\nca_bundle = /tmp/ca.pem\n", ask: "own_prod", says: "ca_bundle", code: "1"},
-		{name: "a role alone", config: "[profile far]\nrole_arn = " + devRole + "\nsource_profile = own_prod\n", ask: "far", says: "broker profiles trust far", code: "8"},
-		{name: "an own profile under another name", config: "[profile staging]\ncredential_process = credproc own_prod\n", ask: "staging", says: "broker profiles trust staging", code: "8"},
-		{name: "a default file that anyone may write", ask: "long", says: "endpoint_url", code: "1", standard: func(t *testing.T, h *house, config string) {
-			must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
-			must(t, os.Chmod(h.awsConfig(), 0o666))
-			reachable(t, filepath.Dir(h.awsConfig()))
-			asStranger(t, "cat >>"+h.awsConfig()+" <<'X'\n"+config+"X\n")
-		}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
-		{name: "a default file in a directory that anyone may write", ask: "long", says: "endpoint_url", code: "1", standard: func(t *testing.T, h *house, config string) {
-			must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
-			reachable(t, h.home)
-			must(t, os.Chmod(filepath.Dir(h.awsConfig()), 0o777))
-			repo := filepath.Join(h.dir, "repo")
-			must(t, h.write(repo, config)) // our own file, which we cloned
-			asStranger(t, "rm -f "+h.awsConfig()+"; ln -s "+repo+" "+h.awsConfig())
-		}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
+		{name: "long-lived key and code", config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n",
+			ask: "long", says: "endpoint_url", code: "1"},
+		{name: "MFA session", config: "[profile short]\n" + role + "endpoint_url = URL\n", ask: "short",
+			says: "endpoint_url", code: "1"},
+		{name: "services", config: "[profile svc]\n" + role + "services = s\n[services s]\nsts =\n  endpoint_url = URL\n",
+			ask: "svc", says: "services", code: "1"},
+		{name: "credentials file", creds: "[shared]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n",
+			ask: "shared", says: "endpoint_url", code: "1"},
+		{name: "own profile", config: "[profile own_prod]\nendpoint_url = URL\nservices = s\n[services s]\nsts =\n  " +
+			"endpoint_url = URL\n", ask: "own_prod", code: "1"},
+		{name: "chain to an own profile", config: "[profile far]\nrole_arn = " + devRole +
+			"\nsource_profile = own_prod\nendpoint_url = URL\n", ask: "far", says: "endpoint_url", code: "1"},
+		{name: "ca_bundle", config: "[profile own_prod]\nca_bundle = /tmp/ca.pem\n", ask: "own_prod",
+			says: "ca_bundle", code: "1"},
+		{name: "a role alone", config: "[profile far]\nrole_arn = " + devRole + "\nsource_profile = own_prod\n", ask: "far",
+			says: "broker profiles trust far", code: "8"},
+		{name: "an own profile under another name", config: "[profile staging]\ncredential_process = credproc own_prod\n",
+			ask: "staging", says: "broker profiles trust staging", code: "8"},
+		{name: "a default file that anyone may write", ask: "long", says: "endpoint_url", code: "1",
+			standard: func(t *testing.T, h *house, config string) {
+				must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
+				must(t, os.Chmod(h.awsConfig(), 0o666))
+				reachable(t, filepath.Dir(h.awsConfig()))
+				asStranger(t, "cat >>"+h.awsConfig()+" <<'X'\n"+config+"X\n")
+			}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
+		{name: "a default file in a directory that anyone may write", ask: "long", says: "endpoint_url", code: "1",
+			standard: func(t *testing.T, h *house, config string) {
+				must(t, h.write(h.awsConfig(), "[default]\nregion = eu-west-1\n"))
+				reachable(t, h.home)
+				must(t, os.Chmod(filepath.Dir(h.awsConfig()), 0o777))
+				repo := filepath.Join(h.dir, "repo")
+				must(t, h.write(repo, config)) // our own file, which we cloned
+				asStranger(t, "rm -f "+h.awsConfig()+"; ln -s "+repo+" "+h.awsConfig())
+			}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -193,8 +206,10 @@ func TestForeignFileRunsNothing(t *testing.T) {
 			t.Parallel()
 			h := seedless(t, "")
 			ran := filepath.Join(h.dir, "ran")
-			config := strings.Replace(demoConfig, "source_profile = security\n", "source_profile = security\nmfa_process = /bin/sh "+filepath.Join(h.dir, "program")+"\n", 1)
-			must(t, h.write(filepath.Join(h.dir, "program"), "touch "+ran+"; exec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"))
+			config := strings.Replace(demoConfig, "source_profile = security\n",
+				"source_profile = security\nmfa_process = /bin/sh "+filepath.Join(h.dir, "program")+"\n", 1)
+			must(t, h.write(filepath.Join(h.dir, "program"),
+				"touch "+ran+"; exec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"))
 			switch name {
 			case "AWS_CONFIG_FILE":
 				file := filepath.Join(h.dir, "awsconfig")
@@ -236,7 +251,8 @@ func TestForeignRegistry(t *testing.T) {
 	until(t, "the daemon listens", func() bool { return isSocket(h.socket()) })
 	url, stolen := h.thief(t, 65534)
 	file := filepath.Join(h.dir, "registry")
-	must(t, h.write(file, "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n\n[source security]\naccess_key_id = "+keyID+"\nmfa_serial = "+serial+"\nmfa_seed = keyring\n"))
+	must(t, h.write(file, "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n\n[source security]\n"+
+		"access_key_id = "+keyID+"\nmfa_serial = "+serial+"\nmfa_seed = keyring\n"))
 	h.env = append(h.env, "BROKER_CONFIG="+file)
 	_ = h.run("credproc", "own_prod")
 	_ = h.run("credproc", "security")
@@ -276,7 +292,8 @@ func TestTrustOnce(t *testing.T) {
 		t.Errorf("without a terminal and --yes: %v", r)
 	}
 	out := h.ok(t, "broker", "profiles", "trust", "local", "--yes")
-	for _, want := range []string{"security", prodRole, "444455556666", h.sim.url, h.awsConfig() + ":4", "local is trusted"} {
+	for _, want := range []string{"security", prodRole, "444455556666", h.sim.url, h.awsConfig() + ":4",
+		"local is trusted"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("trust does not show %q:\n%s", want, out)
 		}
@@ -303,12 +320,14 @@ func TestTrustOnce(t *testing.T) {
 		must(t, h.write(h.awsConfig(), change))
 		refused(change, "changed since you trusted it")
 	}
-	must(t, h.write(h.awsConfig(), strings.Replace(localProfile(h.sim.url), "local]", "other]", 1)+localProfile(h.sim.url)))
+	other := strings.Replace(localProfile(h.sim.url), "local]", "other]", 1)
+	must(t, h.write(h.awsConfig(), other+localProfile(h.sim.url)))
 	h.credentials(t, "local")
 	if r := h.run("credproc", "other"); r.code != 8 {
 		t.Errorf("the trust of one profile counts for another: %v", r)
 	}
-	if out := h.ok(t, "broker", "profiles", "trust", "--list"); !strings.Contains(out, "local") || strings.Contains(out, "other") {
+	if out := h.ok(t, "broker", "profiles", "trust", "--list"); !strings.Contains(out, "local") ||
+		strings.Contains(out, "other") {
 		t.Errorf("list:\n%s", out)
 	}
 	h.ok(t, "broker", "profiles", "trust", "--remove", "local")
@@ -382,7 +401,8 @@ func TestListenerOfAnotherUser(t *testing.T) {
 	if err := checkFailure(r, "8", "credproc", nil); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(r.stderr, "uid 65534 listens at 127.0.0.1"+port) || !strings.Contains(r.stderr, "hint: broker profiles trust local") {
+	if !strings.Contains(r.stderr, "uid 65534 listens at 127.0.0.1"+port) ||
+		!strings.Contains(r.stderr, "hint: broker profiles trust local") {
 		t.Errorf("a listener of another uid: %v", r)
 	}
 	if stolen() != before {
@@ -399,7 +419,8 @@ func TestOwnFilesCount(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, h *house){
 		"umask 002": func(t *testing.T, h *house) {
-			for _, path := range []string{h.home, filepath.Dir(h.awsConfig()), h.awsConfig(), filepath.Dir(h.registry()), h.registry()} {
+			for _, path := range []string{h.home, filepath.Dir(h.awsConfig()), h.awsConfig(), filepath.Dir(h.registry()),
+				h.registry()} {
 				info, err := os.Stat(path)
 				must(t, err)
 				must(t, os.Chmod(path, info.Mode().Perm()|0o020))
@@ -426,7 +447,8 @@ func TestOwnFilesCount(t *testing.T) {
 			if r := h.run("credproc", "product_prod_paul"); r.code != 8 {
 				t.Errorf("before it is linked: %v", r)
 			}
-			if r := h.run("broker", "profiles", "link", "--all"); r.code != 8 || !strings.Contains(r.stdout, target+":2: role_arn = "+prodRole) {
+			if r := h.run("broker", "profiles", "link", "--all"); r.code != 8 ||
+				!strings.Contains(r.stdout, target+":2: role_arn = "+prodRole) {
 				t.Errorf("link without a yes: %v", r)
 			}
 			h.ok(t, "broker", "profiles", "link", "--all", "--yes")
@@ -451,22 +473,28 @@ func TestLinkTakesOver(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	program := filepath.Join(h.bin, "device")
-	must(t, os.WriteFile(program, []byte("#!/bin/sh\nexec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"), 0o755))
-	must(t, h.write(h.awsConfig(), strings.Replace(demoConfig, "source_profile = security\n", "source_profile = security\nmfa_process = device -s aws\n", 1)))
+	must(t, os.WriteFile(program, []byte("#!/bin/sh\nexec "+filepath.Join(h.bin, "stssim")+" --print-code "+serial+"\n"),
+		0o755))
+	must(t, h.write(h.awsConfig(), strings.Replace(demoConfig, "source_profile = security\n",
+		"source_profile = security\nmfa_process = device -s aws\n", 1)))
 	r := h.run("credproc", "product_prod_paul")
-	if r.code != 4 || !strings.Contains(r.stderr, h.awsConfig()+":4: mfa_process does not count here") || !strings.Contains(r.stderr, "broker profiles link product_prod_paul") {
+	if r.code != 4 || !strings.Contains(r.stderr, h.awsConfig()+":4: mfa_process does not count here") ||
+		!strings.Contains(r.stderr, "broker profiles link product_prod_paul") {
 		t.Errorf("before: %v", r)
 	}
-	if r := h.run("broker", "profiles", "link", "product_prod_paul"); r.code != 8 || !strings.Contains(r.stdout, "mfa_process = device -s aws") {
+	if r := h.run("broker", "profiles", "link", "product_prod_paul"); r.code != 8 ||
+		!strings.Contains(r.stdout, "mfa_process = device -s aws") {
 		t.Errorf("without a yes: %v", r)
 	}
-	if r := h.run("broker", "profiles", "link", "--dry-run", "product_prod_paul"); r.code != 0 || !strings.Contains(r.stdout, "+mfa_process = "+program+" -s aws") {
+	if r := h.run("broker", "profiles", "link", "--dry-run", "product_prod_paul"); r.code != 0 ||
+		!strings.Contains(r.stdout, "+mfa_process = "+program+" -s aws") {
 		t.Errorf("dry run: %v", r)
 	}
 	h.ok(t, "broker", "profiles", "link", "--yes", "product_prod_paul")
 	h.credentials(t, "product_prod_paul")
 	h.ok(t, "broker", "profiles", "unlink", "product_prod_paul")
-	if text, err := os.ReadFile(h.awsConfig()); err != nil || !strings.Contains(string(text), "mfa_process = device -s aws\n") {
+	if text, err := os.ReadFile(h.awsConfig()); err != nil ||
+		!strings.Contains(string(text), "mfa_process = device -s aws\n") {
 		t.Errorf("unlink: %v\n%s", err, text)
 	}
 }
@@ -496,7 +524,8 @@ func TestConfigCommand(t *testing.T) {
 	}
 	h.ok(t, "broker", "config", "set", "Lock_After", "90m")
 	h.ok(t, "broker", "config", "set", "mfa_prompt", "gui")
-	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != "[settings]\nlock_after = 90m # a comment\nmfa_prompt = gui\n" {
+	if text, err := os.ReadFile(h.registry()); err != nil ||
+		string(text) != "[settings]\nlock_after = 90m # a comment\nmfa_prompt = gui\n" {
 		t.Errorf("set: %v\n%s", err, text)
 	}
 	out := h.ok(t, "broker", "config", "list")

@@ -170,7 +170,8 @@ func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
 	if c.Args().Len() != 1 || c.Args().First() == "" {
-		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).WithHint("%s %s", typed(c), strings.ToUpper(what))
+		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).
+			WithHint("%s %s", typed(c), strings.ToUpper(what))
 	}
 	return c.Args().First(), nil
 }
@@ -178,7 +179,8 @@ func one(c *cli.Context, what string) (string, error) {
 // none refuses arguments.
 func none(c *cli.Context) error {
 	if c.Args().Present() {
-		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).WithHint("%s", typed(c))
+		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).
+			WithHint("%s", typed(c))
 	}
 	return nil
 }

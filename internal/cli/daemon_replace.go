@@ -35,7 +35,8 @@ func startedBy(activated, background bool) string {
 		return daemon.ByActivity
 	case background:
 		return daemon.OnDemand
-	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || os.Getenv("XPC_SERVICE_NAME") == service.Label && os.Getppid() == 1:
+	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) ||
+		os.Getenv("XPC_SERVICE_NAME") == service.Label && os.Getppid() == 1:
 		return daemon.ByService
 	}
 	return daemon.ByPerson

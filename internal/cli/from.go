@@ -209,7 +209,8 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 			continue
 		}
 		failed = append(failed, fault.New(fault.Of(err).Kind, "%s was left in %s: %w", key.name, key.place, err).WithHint("%s", fault.Of(err).Hint))
-		if ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.Locked) || errors.Is(err, vault.ErrForeignPassphrase) {
+		if ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.Locked) ||
+			errors.Is(err, vault.ErrForeignPassphrase) {
 			break
 		}
 	}

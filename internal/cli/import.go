@@ -458,7 +458,8 @@ func (i *importing) sealed(ctx context.Context) ([]taken, error) {
 }
 
 // errSealed is what is sealed and is not what seal wrote.
-var errSealed = fault.New(fault.Keyring, "what the keyring holds of earlier imports cannot be read; it was left as it is").
+var errSealed = fault.New(fault.Keyring,
+	"what the keyring holds of earlier imports cannot be read; it was left as it is").
 	WithHint("broker import --forget")
 
 // withoutKeys is what is left of all once the keys with these ids are taken out of it, and the files that would have
@@ -582,7 +583,8 @@ func (i *importing) forget(ctx context.Context) error {
 		return err
 	}
 	if !i.yes {
-		if err := i.p.confirm(ctx, fmt.Sprintf("Delete what %s took out of the files? The keys themselves stay in the keyring.", imports)); err != nil {
+		question := "Delete what " + imports + " took out of the files? The keys themselves stay in the keyring."
+		if err := i.p.confirm(ctx, question); err != nil {
 			return err
 		}
 	}

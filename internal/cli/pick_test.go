@@ -13,7 +13,8 @@ import (
 // TestByUse: what was used latest first, by whatever name it was asked for; then the rest by name; what cannot be used is not offered.
 func TestByUse(t *testing.T) {
 	dir := t.TempDir()
-	files := profiles.Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
+	files := profiles.Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+		Registry: filepath.Join(dir, "registry")}
 	role := "role_arn = arn:aws:iam::444455556666:role/admin\nsource_profile = security\n"
 	write := func(path, text string) {
 		t.Helper()

@@ -170,14 +170,16 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 		return err
 	}
 	defer func() { _ = t.Close() }()
-	answer, err := t.line(ctx, "Your shell has "+strings.Join(say, ", ")+".\nKeep it in the settings, for all calls to AWS? [y/N] ")
+	question := "Your shell has " + strings.Join(say, ", ") + ".\nKeep it in the settings, for all calls to AWS? [y/N] "
+	answer, err := t.line(ctx, question)
 	if err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
 		return err
 	}
 	var keys []profiles.KeyValue
 	for _, l := range list {
 		if _, err := checkSetting(l.setting, l.value); err != nil {
-			return fault.New(fault.Usage, "%s of this shell: %w", l.variable, err).WithHint("broker config set %s VALUE", l.setting)
+			return fault.New(fault.Usage, "%s of this shell: %w", l.variable, err).
+				WithHint("broker config set %s VALUE", l.setting)
 		}
 		keys = append(keys, profiles.KeyValue{Key: l.setting, Value: l.value})
 	}

@@ -13,7 +13,8 @@ import (
 func TestRouteNeedsNoAWSFile(t *testing.T) {
 	dir := t.TempDir()
 	p := &program{paths: paths.Paths{
-		Registry: filepath.Join(dir, "registry"), Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+		Registry: filepath.Join(dir, "registry"), Config: filepath.Join(dir, "config"),
+		Credentials: filepath.Join(dir, "credentials"),
 	}}
 	const proxy = "http://proxy.example.com:3128"
 	err := errors.Join(os.Mkdir(p.paths.Config, 0o700), os.Mkdir(p.paths.Credentials, 0o700),

@@ -94,7 +94,8 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			Program string `json:"program_version"` // this program's; version is the daemon's
 		}{true, status, version.String()})
 	}
-	p.say("daemon    running since %s, pid %d, version %s%s", status.Started.Local().Format(time.DateTime), status.PID, status.Version, how(status.StartedBy))
+	p.say("daemon    running since %s, pid %d, version %s%s", status.Started.Local().Format(time.DateTime), status.PID,
+		status.Version, how(status.StartedBy))
 	if status.Version != version.String() {
 		p.sayVersions(status.Version)
 	}

@@ -340,7 +340,8 @@ func TestFailingStart(t *testing.T) {
 		runs                  int // for all
 		hint                  string
 	}{
-		{"slowly", "sleep 0.3; echo 'broker: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1", `cannot start the daemon: the keyring\x1b[31m is broken`, 1, "mend it"},
+		{"slowly", "sleep 0.3; echo 'broker: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1",
+			`cannot start the daemon: the keyring\x1b[31m is broken`, 1, "mend it"},
 		{"at once", "echo 'broker: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
 		{"without a word", "exit 3", "cannot start the daemon: exit status 3", 1, "broker daemon"},
 		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // it may have been killed: tried again
@@ -357,7 +358,8 @@ func TestFailingStart(t *testing.T) {
 				if tt.runs > 1 && f != nil && f.Message == "cannot start the daemon: another start is still under way" {
 					continue // three starts took this one more time than it has
 				}
-				if f == nil || f.Kind != fault.Unreachable || f.Kind.ExitCode() != 5 || f.Error() != tt.message || string(f.Hint) != tt.hint {
+				if f == nil || f.Kind != fault.Unreachable || f.Kind.ExitCode() != 5 || f.Error() != tt.message ||
+					string(f.Hint) != tt.hint {
 					t.Fatalf("got %v, hint %v", err, f)
 				}
 			}
@@ -430,7 +432,8 @@ func TestNoStartInADirectoryOfOthers(t *testing.T) {
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !errors.Is(err, record.ErrDirectory) || !fault.Is(err, fault.Unreachable) {
+	if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !errors.Is(err, record.ErrDirectory) ||
+		!fault.Is(err, fault.Unreachable) {
 		t.Errorf("got %v", err)
 	}
 	if n := runs(); n != 0 {

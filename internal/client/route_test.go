@@ -37,10 +37,13 @@ func TestOtherRoute(t *testing.T) {
 		route      *wire.Route
 		says, hint string
 	}{
-		{"https_proxy", "http://paul:secret@proxy:1", &wire.Route{}, "; your shell has HTTPS_PROXY, Broker uses none", "broker config set https_proxy http://proxy:1"},
-		{"HTTPS_PROXY", "http://proxy:1", &wire.Route{HTTPSProxy: "http://other:1"}, "; your shell has HTTPS_PROXY, Broker uses http://other:1", "broker config set https_proxy http://proxy:1"},
+		{"https_proxy", "http://paul:secret@proxy:1", &wire.Route{}, "; your shell has HTTPS_PROXY, Broker uses none",
+			"broker config set https_proxy http://proxy:1"},
+		{"HTTPS_PROXY", "http://proxy:1", &wire.Route{HTTPSProxy: "http://other:1"},
+			"; your shell has HTTPS_PROXY, Broker uses http://other:1", "broker config set https_proxy http://proxy:1"},
 		{"HTTPS_PROXY", "http://paul:secret@proxy:1", &wire.Route{HTTPSProxy: "http://proxy:1"}, "", "broker explain prod"},
-		{"AWS_CA_BUNDLE", "/my ca.pem", &wire.Route{}, "; your shell has AWS_CA_BUNDLE, Broker uses none", "broker config set ca_bundle '/my ca.pem'"},
+		{"AWS_CA_BUNDLE", "/my ca.pem", &wire.Route{}, "; your shell has AWS_CA_BUNDLE, Broker uses none",
+			"broker config set ca_bundle '/my ca.pem'"},
 		{"AWS_CA_BUNDLE", "/ca.pem", &wire.Route{CABundle: "/ca.pem"}, "", "broker explain prod"},
 		{"HTTPS_PROXY", "http://proxy:1", nil, "", "broker explain prod"},
 		{"HTTPS_PROXY", "", &wire.Route{HTTPSProxy: "http://proxy:1"}, "", "broker explain prod"},
@@ -48,7 +51,8 @@ func TestOtherRoute(t *testing.T) {
 		t.Run(tt.env, func(t *testing.T) {
 			t.Setenv(tt.env, tt.value)
 			got := OtherRoute(failed, tt.route)
-			if got.Error() != "cannot reach STS"+tt.says || string(got.Hint) != tt.hint || strings.Contains(got.Report("x"), "secret") || got.Kind != fault.Network {
+			if got.Error() != "cannot reach STS"+tt.says || string(got.Hint) != tt.hint ||
+				strings.Contains(got.Report("x"), "secret") || got.Kind != fault.Network {
 				t.Errorf("%s: %q, %q", tt.value, got.Error(), got.Hint)
 			}
 		})

@@ -114,7 +114,8 @@ func shellProgram(name, path string) (string, error) {
 
 // plainName reports whether a name can be neither an option nor a path.
 func plainName(s string) bool {
-	return s != "" && s[0] != '-' && s[0] != '.' && !strings.ContainsAny(s, `/\&?#%"`) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' })
+	return s != "" && s[0] != '-' && s[0] != '.' && !strings.ContainsAny(s, `/\&?#%"`) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' })
 }
 
 // standard is the browser of the machine.

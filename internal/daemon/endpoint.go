@@ -498,8 +498,8 @@ func (e *endpoints) guessed(id string) {
 	}
 	e.removeLocked(l)
 	e.save()
-	_ = e.d.Audit.Record(audit.Event{Event: "revoked", Profile: l.Profile, Source: l.Source, UID: os.Getuid(), PID: l.PID, Endpoint: l.ID,
-		Message: fmt.Sprintf("%d wrong tokens", l.wrong)})
+	_ = e.d.Audit.Record(audit.Event{Event: "revoked", Profile: l.Profile, Source: l.Source, UID: os.Getuid(), PID: l.PID,
+		Endpoint: l.ID, Message: fmt.Sprintf("%d wrong tokens", l.wrong)})
 }
 
 // sayInterval is how often the same refusal to nobody in particular is recorded: anybody on the machine can

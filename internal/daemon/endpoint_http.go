@@ -90,7 +90,8 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.d.refused.Add(1)
 		// Whoever it is that asks, it has not shown the token.
 		if e.sayable(no.text) {
-			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text, Endpoint: l.ID, Profile: l.Profile})
+			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text,
+				Endpoint: l.ID, Profile: l.Profile})
 		}
 		refuse(w, *no)
 		return
@@ -173,7 +174,8 @@ func throughOthers(h http.Header) bool {
 
 // answer gets the session of a lease in the time that an SDK waits. What takes longer goes on, for the next request.
 func (e *endpoints) answer(ctx context.Context, l lease) (session.Answer, error) {
-	loggedOut := fault.New(fault.LoginNeeded, "%s was logged out; log in again", l.Source).WithHint("broker login %s", l.Source)
+	loggedOut := fault.New(fault.LoginNeeded, "%s was logged out; log in again", l.Source).
+		WithHint("broker login %s", l.Source)
 	if l.LoggedOut {
 		return session.Answer{}, loggedOut
 	}

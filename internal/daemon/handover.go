@@ -144,7 +144,8 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 		return fault.New(fault.Failed, "the running daemon (pid %d) does not hand over, and was left as it is: %w", peer.PID, err).WithHint("broker status")
 	}
 	_ = conn.SetTimeout(heirTimeout)
-	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry, State: p.State, Keyring: p.Keyring})
+	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry,
+		State: p.State, Keyring: p.Keyring})
 	if err != nil {
 		return nil, peer.PID, err
 	}

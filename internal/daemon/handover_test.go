@@ -157,7 +157,8 @@ func TestTakeOverDrains(t *testing.T) {
 
 func TestTakeOverRefused(t *testing.T) {
 	t.Run("nobody", func(t *testing.T) {
-		if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: filepath.Join(t.TempDir(), "s")}, "test"); !errors.Is(err, dial.ErrNobody) {
+		nowhere := paths.Paths{Socket: filepath.Join(t.TempDir(), "s")}
+		if _, _, err := TakeOver(t.Context(), nowhere, "test"); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -194,7 +195,8 @@ func TestTakeOverRefused(t *testing.T) {
 		"an endless one": strings.Repeat("x", wire.MaxLine+1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil || errors.Is(err, ErrNotAsked) {
+			if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil ||
+				errors.Is(err, ErrNotAsked) {
 				t.Errorf("got %v", err)
 			}
 		})

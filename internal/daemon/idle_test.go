@@ -200,7 +200,9 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	path, starts := filepath.Join(dir, "run", "s"), filepath.Join(dir, "starts")
-	if err := os.WriteFile(filepath.Join(bin, "broker"), fmt.Appendf(nil, "#!/bin/sh\nexport TEST_SOCKET=%q TEST_STARTS=%q GORACE=atexit_sleep_ms=0\nexec %q play-short-lived\n", path, starts, self), 0o755); err != nil {
+	script := fmt.Appendf(nil, "#!/bin/sh\nexport TEST_SOCKET=%q TEST_STARTS=%q GORACE=atexit_sleep_ms=0\n"+
+		"exec %q play-short-lived\n", path, starts, self)
+	if err := os.WriteFile(filepath.Join(bin, "broker"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", dir) // GORACE: else each of these processes stays for a second

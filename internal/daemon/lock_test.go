@@ -752,7 +752,8 @@ func TestOthersLock(t *testing.T) {
 	stretch := cheap()
 	proof := stretch.Proof(secret.New("open sesame"))
 	v := stretch.Verifier(proof)
-	if r := first.ask(t, wire.Request{Verb: wire.Passphrase, Verifier: &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}}); r.Err != nil {
+	verifier := &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}
+	if r := first.ask(t, wire.Request{Verb: wire.Passphrase, Verifier: verifier}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if r := first.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
@@ -796,7 +797,8 @@ func TestOtherThatDoesNotLock(t *testing.T) {
 	defer func() { _ = attends.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "another daemon") {
+	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) ||
+		!strings.Contains(err.Error(), "another daemon") {
 		t.Errorf("got %v", err)
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Lock})

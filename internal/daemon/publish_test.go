@@ -108,7 +108,8 @@ func TestPublishedStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Lock})
-	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") || string(resp.Err.Hint) != "chmod u+w "+file || !h.Broker.Locked() {
+	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") ||
+		string(resp.Err.Hint) != "chmod u+w "+file || !h.Broker.Locked() {
 		t.Errorf("%+v", resp)
 	}
 	if err := os.Chmod(file, 0o600); err != nil {
@@ -371,7 +372,8 @@ func TestEditorWritesBack(t *testing.T) {
 		t.Helper()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.writeLocked(file, []profiles.Published{{Profile: "dev", AccessKeyID: id, Secret: secret.New(secretKey), Token: secret.New(sessionToken)}})
+		p.writeLocked(file, []profiles.Published{{Profile: "dev", AccessKeyID: id, Secret: secret.New(secretKey),
+			Token: secret.New(sessionToken)}})
 		if f, failed := p.failed[file]; failed {
 			t.Fatal(f.err)
 		}

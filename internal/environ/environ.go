@@ -39,8 +39,8 @@ var kept = map[string]rule{
 	"BROKER_KEYRING_PASSPHRASE_FILE": printable,
 
 	// of Windows
-	"SYSTEMROOT": filepath.IsAbs, "SYSTEMDRIVE": word, "WINDIR": filepath.IsAbs, "USERPROFILE": filepath.IsAbs, "USERNAME": word,
-	"APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
+	"SYSTEMROOT": filepath.IsAbs, "SYSTEMDRIVE": word, "WINDIR": filepath.IsAbs, "USERPROFILE": filepath.IsAbs,
+	"USERNAME": word, "APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
 }
 
 // ofUnit are the variables that are taken from a service manager alone: whoever writes a unit is the user himself. Each
@@ -56,7 +56,7 @@ var ofUnit = map[string]struct {
 	"SSL_CERT_DIR":                {filepath.IsAbs, "broker config set ca_bundle FILE"},
 	"GNUPGHOME":                   {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
 	"PASSWORD_STORE_DIR":          {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
-	"DBUS_SYSTEM_BUS_ADDRESS":     {func(v string) bool { return localBus(v, true) }, "the address of the system bus comes from the service unit"},
+	"DBUS_SYSTEM_BUS_ADDRESS":     {systemBus, "the address of the system bus comes from the service unit"},
 	"AWS_CONFIG_FILE":             {filepath.IsAbs, ""},
 	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
 }
@@ -209,7 +209,8 @@ func localDisplay(v string) bool {
 	if filepath.IsAbs(v) { // macOS: a socket of launchd's
 		return !strings.Contains(v, "..")
 	}
-	return found && (host == "" || host == "unix" || host == "localhost") && strings.Trim(screen, "0123456789.") == "" && screen != ""
+	return found && (host == "" || host == "unix" || host == "localhost") && strings.Trim(screen, "0123456789.") == "" &&
+		screen != ""
 }
 
 // localBus reports whether an address of D-Bus is one unix socket whose owner is us (or root, for the system's bus).
@@ -241,3 +242,5 @@ func localBus(v string, root bool) bool {
 	}
 	return known && (owner == os.Geteuid() || root && owner == 0)
 }
+
+func systemBus(v string) bool { return localBus(v, true) }

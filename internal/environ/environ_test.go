@@ -39,7 +39,8 @@ func built(t *testing.T, unit bool, vars ...string) []string {
 
 // plain makes the paths of this process's environment the default ones.
 func plain(t *testing.T) {
-	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_STATE_DIR", "BROKER_RUNTIME_DIR", "BROKER_SOCKET"} {
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROKER_CONFIG", "BROKER_KEYRING_DIR",
+		"BROKER_STATE_DIR", "BROKER_RUNTIME_DIR", "BROKER_SOCKET"} {
 		t.Setenv(name, "")
 	}
 }
@@ -120,12 +121,18 @@ func TestBuildDrops(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := []string{
-		"LD_PRELOAD=/evil.so", "LD_LIBRARY_PATH=/evil", "LD_AUDIT=/evil.so", "DYLD_INSERT_LIBRARIES=/evil", "GODEBUG=x509sha1=1", "SSLKEYLOGFILE=/evil",
+		"LD_PRELOAD=/evil.so", "LD_LIBRARY_PATH=/evil", "LD_AUDIT=/evil.so", "DYLD_INSERT_LIBRARIES=/evil",
+		"GODEBUG=x509sha1=1", "SSLKEYLOGFILE=/evil",
 		"XDG_RUNTIME_DIR=/tmp", "XDG_RUNTIME_DIR=evil", "XDG_RUNTIME_DIR=" + open, "XDG_RUNTIME_DIR=/evil/gone",
-		"DBUS_SESSION_BUS_ADDRESS=unixexec:path=/evil", "DBUS_SESSION_BUS_ADDRESS=tcp:host=evil,port=1", "DBUS_SESSION_BUS_ADDRESS=autolaunch:", "DBUS_SESSION_BUS_ADDRESS=unix:path=bus",
-		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ";unixexec:path=/evil", "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ",argv0=evil", "DBUS_SESSION_BUS_ADDRESS=unix:path=" + dir + "/file",
-		"DBUS_SESSION_BUS_ADDRESS=unix:path=/evil/gone", "DBUS_SESSION_BUS_ADDRESS=unix:path=%2Fevil", "DBUS_SESSION_BUS_ADDRESS=unix:abstract=evil-" + filepath.Base(dir), "DBUS_SESSION_BUS_ADDRESS=unix:guid=00",
-		"DISPLAY=evil.example.com:0", "DISPLAY=192.0.2.1:0", "DISPLAY=evil", "DISPLAY=:", "DISPLAY=:0;evil", "WAYLAND_DISPLAY=../evil", "WAYLAND_DISPLAY=/evil/gone", "XAUTHORITY=evil", "XAUTHORITY=/evil/gone",
+		"DBUS_SESSION_BUS_ADDRESS=unixexec:path=/evil", "DBUS_SESSION_BUS_ADDRESS=tcp:host=evil,port=1",
+		"DBUS_SESSION_BUS_ADDRESS=autolaunch:", "DBUS_SESSION_BUS_ADDRESS=unix:path=bus",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ";unixexec:path=/evil",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ",argv0=evil",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + dir + "/file",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=/evil/gone", "DBUS_SESSION_BUS_ADDRESS=unix:path=%2Fevil",
+		"DBUS_SESSION_BUS_ADDRESS=unix:abstract=evil-" + filepath.Base(dir), "DBUS_SESSION_BUS_ADDRESS=unix:guid=00",
+		"DISPLAY=evil.example.com:0", "DISPLAY=192.0.2.1:0", "DISPLAY=evil", "DISPLAY=:", "DISPLAY=:0;evil",
+		"WAYLAND_DISPLAY=../evil", "WAYLAND_DISPLAY=/evil/gone", "XAUTHORITY=evil", "XAUTHORITY=/evil/gone",
 	}
 	for _, kv := range named {
 		name, _, _ := strings.Cut(kv, "=")
@@ -133,23 +140,28 @@ func TestBuildDrops(t *testing.T) {
 			t.Errorf("of %s: %q", kv, got)
 		}
 	}
-	for _, kv := range []string{"HTTPS_PROXY=http://paul:secret@evil", "https_proxy=http://evil", "NO_PROXY=x", "AWS_CA_BUNDLE=/evil", "SSL_CERT_FILE=/evil", "SSL_CERT_DIR=/evil", "GNUPGHOME=/evil", "PASSWORD_STORE_DIR=/evil"} {
+	for _, kv := range []string{"HTTPS_PROXY=http://paul:secret@evil", "https_proxy=http://evil", "NO_PROXY=x",
+		"AWS_CA_BUNDLE=/evil", "SSL_CERT_FILE=/evil", "SSL_CERT_DIR=/evil", "GNUPGHOME=/evil", "PASSWORD_STORE_DIR=/evil"} {
 		name, _, _ := strings.Cut(kv, "=")
 		if got := built(t, false, kv); len(got) != 1 || got[0] != leftOut+"="+strings.ToUpper(name) {
 			t.Errorf("of %s in a shell: %q", kv, got)
 		}
 	}
 	for _, kv := range []string{
-		"HTTP_PROXY=http://evil", "ALL_PROXY=socks5://evil", "AWS_PROFILE=evil", "AWS_SECRET_ACCESS_KEY=secret", "AWS_ENDPOINT_URL=http://evil", "AWS_CONFIG_FILE=/evil", "GOTRACEBACK=crash",
-		"PYTHONPATH=/evil", "GIT_SSH_COMMAND=evil", "GTK_MODULES=evil", "BASH_ENV=/evil", "IFS=x", "LANG=/evil", "LANG=../evil", "LC_ALL=/evil", "LC_/=x", "LANGUAGE=a/b", "TZ=/evil", "TZ=:/evil", "TZ=a/../../evil",
-		"XDG_CONFIG_HOME=evil", "XDG_CONFIG_DIRS=/evil", "XDG_DATA_DIRS=/evil", "USER=a/b", "USER=a\nb", "TERM=../evil", "BROKER_OUTER_BUS=evil", "BROKER_PROFILE=evil", "PINENTRY_USER_DATA=evil",
+		"HTTP_PROXY=http://evil", "ALL_PROXY=socks5://evil", "AWS_PROFILE=evil", "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_ENDPOINT_URL=http://evil", "AWS_CONFIG_FILE=/evil", "GOTRACEBACK=crash",
+		"PYTHONPATH=/evil", "GIT_SSH_COMMAND=evil", "GTK_MODULES=evil", "BASH_ENV=/evil", "IFS=x", "LANG=/evil",
+		"LANG=../evil", "LC_ALL=/evil", "LC_/=x", "LANGUAGE=a/b", "TZ=/evil", "TZ=:/evil", "TZ=a/../../evil",
+		"XDG_CONFIG_HOME=evil", "XDG_CONFIG_DIRS=/evil", "XDG_DATA_DIRS=/evil", "USER=a/b", "USER=a\nb", "TERM=../evil",
+		"BROKER_OUTER_BUS=evil", "BROKER_PROFILE=evil", "PINENTRY_USER_DATA=evil",
 		"LISTEN_FDS=1", "SYSTEMD_EXEC_PID=1", "EMPTY=", "=C:=x", "NOTHING", "BROKER_LEFT_OUT=evil,words",
 	} {
 		if got := built(t, false, kv); len(got) != 0 {
 			t.Errorf("of %q: %q", kv, got)
 		}
 	}
-	if got := built(t, true, "HTTPS_PROXY=a\nb", "AWS_CA_BUNDLE=relative", "GNUPGHOME=relative"); !slices.Equal(got, []string{leftOut + "=AWS_CA_BUNDLE,GNUPGHOME,HTTPS_PROXY"}) {
+	got := built(t, true, "HTTPS_PROXY=a\nb", "AWS_CA_BUNDLE=relative", "GNUPGHOME=relative")
+	if !slices.Equal(got, []string{leftOut + "=AWS_CA_BUNDLE,GNUPGHOME,HTTPS_PROXY"}) {
 		t.Errorf("in a unit: %q", got)
 	}
 	// What a client left out the daemon tells too.
@@ -206,7 +218,8 @@ func TestPath(t *testing.T) {
 		}
 	}
 	nix := mk("home/.nix-profile/bin", 0o755)
-	path, refused := Path(filepath.Join(dir, "home"), []string{good, link, belowSticky, open, sticky, below, far, "relative", filepath.Join(dir, "gone")})
+	path, refused := Path(filepath.Join(dir, "home"), []string{good, link, belowSticky, open, sticky, below, far,
+		"relative", filepath.Join(dir, "gone")})
 	list := filepath.SplitList(path)
 	for _, want := range []string{"/usr/bin", "/bin", nix, good, link, belowSticky} {
 		if !slices.Contains(list, want) {

@@ -233,7 +233,8 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}
-	transport, err := c.transport(way{Route: Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(), listener: to.listener})
+	transport, err := c.transport(way{Route: Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(),
+		listener: to.listener})
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}

@@ -115,7 +115,8 @@ func TestTLS(t *testing.T) {
 		text   string // empty if it works
 	}{
 		{"right", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}}, ""},
-		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}}, "its certificate is signed by an authority that this machine does not know"},
+		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}},
+			"its certificate is signed by an authority that this machine does not know"},
 		{"wrong host", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "other.example", -day, day)}}, "its certificate is for another host, other.example"},
 		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -3*day, -2*day)}}, "by the clock of this machine its certificate is expired or not yet valid"},
 		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", day, 2*day)}}, "by the clock of this machine"},
@@ -233,7 +234,8 @@ func TestBundles(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := write("other.pem", string(stranger))
-	wantFault(t, call(c, other), fault.Network, "signed by an authority that this machine does not know") // the profile's wins
+	// the profile's wins
+	wantFault(t, call(c, other), fault.Network, "signed by an authority that this machine does not know")
 
 	// A bundle that is mended counts at once, and a broken one too.
 	write("other.pem", string(stranger)+string(good))
@@ -603,14 +605,17 @@ func TestProxies(t *testing.T) {
 	if f.count() != 1 {
 		t.Errorf("%d requests, want 1", f.count())
 	}
-	wantFault(t, ask(Route{HTTPSProxy: closed}), fault.Network, "the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
+	wantFault(t, ask(Route{HTTPSProxy: closed}), fault.Network,
+		"the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
 	if got := askedClosed(); len(got) != 1 {
 		t.Errorf("a proxy that refuses was asked %d times", len(got))
 	}
-	wantFault(t, ask(Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network, "cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused")
+	wantFault(t, ask(Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network,
+		"cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused")
 	// Without a proxy the call would leave the machine: ask for the decision only.
 	for name, route := range map[string]Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
-		u, err := c.newTransport(nil, way{Route: route}).Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}})
+		to := &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}
+		u, err := c.newTransport(nil, way{Route: route}).Proxy(&http.Request{URL: to})
 		if u != nil || err != nil {
 			t.Errorf("%s: %v, %v", name, u, err)
 		}

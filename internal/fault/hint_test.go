@@ -44,12 +44,18 @@ func installedShells(t testing.TB) [][]string {
 
 // hostileWords are names that somebody may try.
 var hostileWords = []string{
-	"prod", "", "a b", "it's", "-x", "--", "--yes", "$(touch hacked)", "`touch hacked`", "x;touch hacked", "x|touch hacked",
-	"x&touch hacked", "x>hacked", "x\ntouch hacked", "x\rtouch hacked", "x\x00y", "${IFS}", "$HOME", "~", "~root", "a=~", "=ls", "a==ls",
-	"%self", "%1", "*", "?", "[a-z]", "{a,b}", "{a-z}", "!!", "!touch", "^a^b", "#x", "x#", "(touch hacked)", "@(a)", "+(a)", "<(touch hacked)",
-	"'", "''", "'''", `\`, `\\`, `\\\`, `\'`, `\\'`, `\';touch hacked;'\`, `\\';touch hacked;'\\`, `'\''`, `a\'b`, `a\nb`, `C:\a b\c`,
-	`"`, `";touch hacked;"`, `'";touch hacked;"'`, "\x1b[2J", "\u009b2J", "\u202eabc", "a\u200bb", "a\ufe0fb", "a\u3164b", "\u2800",
-	"\xff\xfe", "\xed\xa0\x80", "é本", "“;touch hacked;”", "‘;touch hacked;’", strings.Repeat("x", maxWord+1), strings.Repeat("'", maxWord+1),
+	"prod", "", "a b", "it's", "-x", "--", "--yes", "$(touch hacked)", "`touch hacked`", "x;touch hacked",
+	"x|touch hacked",
+	"x&touch hacked", "x>hacked", "x\ntouch hacked", "x\rtouch hacked", "x\x00y", "${IFS}", "$HOME", "~", "~root", "a=~",
+	"=ls", "a==ls",
+	"%self", "%1", "*", "?", "[a-z]", "{a,b}", "{a-z}", "!!", "!touch", "^a^b", "#x", "x#", "(touch hacked)", "@(a)",
+	"+(a)", "<(touch hacked)",
+	"'", "''", "'''", `\`, `\\`, `\\\`, `\'`, `\\'`, `\';touch hacked;'\`, `\\';touch hacked;'\\`, `'\''`, `a\'b`,
+	`a\nb`, `C:\a b\c`,
+	`"`, `";touch hacked;"`, `'";touch hacked;"'`, "\x1b[2J", "\u009b2J", "\u202eabc", "a\u200bb", "a\ufe0fb",
+	"a\u3164b", "\u2800",
+	"\xff\xfe", "\xed\xa0\x80", "é本", "“;touch hacked;”", "‘;touch hacked;’", strings.Repeat("x", maxWord+1),
+	strings.Repeat("'", maxWord+1),
 	strings.Repeat(`\`, maxWord+1), strings.Repeat("\x1b", maxWord),
 }
 
@@ -57,7 +63,8 @@ var hostileWords = []string{
 func checkWord(t *testing.T, shells [][]string, s string) {
 	t.Helper()
 	want := escape(s, maxWord)
-	if unprintable := strings.ContainsFunc(s, func(r rune) bool { return !Printable(r) }); !unprintable && utf8.ValidString(s) &&
+	if unprintable := strings.ContainsFunc(s, func(r rune) bool { return !Printable(r) }); !unprintable &&
+		utf8.ValidString(s) &&
 		len(s) <= maxWord && want != s {
 		t.Errorf("%q was changed into %q without a need", s, want)
 	}
@@ -67,7 +74,8 @@ func checkWord(t *testing.T, shells [][]string, s string) {
 		dir := t.TempDir()
 		cmd := exec.Command(shell[0], append(shell[1:len(shell):len(shell)], "-c", "printf '<%s>' "+word)...)
 		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "XDG_DATA_HOME=" + dir, "LC_ALL=C.UTF-8"}
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "XDG_DATA_HOME=" + dir,
+			"LC_ALL=C.UTF-8"}
 		out, err := cmd.CombinedOutput()
 		if got := string(out); err != nil || got != "<"+want+">" {
 			t.Errorf("%v: %q, written %s, was read as %q, %v", shell, s, word, got, err)
@@ -85,7 +93,8 @@ func checkShown(t *testing.T, from, shown string) {
 		t.Errorf("%q became %q, which is not UTF-8", from, shown)
 	}
 	for _, r := range shown {
-		if r != utf8.RuneError && (!Printable(r) || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)) {
+		if r != utf8.RuneError &&
+			(!Printable(r) || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)) {
 			t.Errorf("%q became %q, which holds %U", from, shown, r)
 		}
 	}
@@ -121,8 +130,10 @@ func TestWord(t *testing.T) {
 // TestWindowsWord: nothing between the quotes means anything to cmd or PowerShell.
 func TestWindowsWord(t *testing.T) {
 	for in, want := range map[string]string{
-		"prod": "prod", "a b": `"a b"`, "": `""`, "-x": `"-x"`, "it's": `"it's"`, `C:\Users\me\x`: `C:\Users\me\x`, "a&calc": `"a&calc"`,
-		"$(calc)": `"\u0024(calc)"`, "`calc`": `"\u0060calc\u0060"`, "%PATH%": `"\u0025PATH\u0025"`, "@x": `"@x"`, "a,b": `"a,b"`,
+		"prod": "prod", "a b": `"a b"`, "": `""`, "-x": `"-x"`, "it's": `"it's"`, `C:\Users\me\x`: `C:\Users\me\x`,
+		"a&calc":  `"a&calc"`,
+		"$(calc)": `"\u0024(calc)"`, "`calc`": `"\u0060calc\u0060"`, "%PATH%": `"\u0025PATH\u0025"`, "@x": `"@x"`,
+		"a,b": `"a,b"`,
 	} {
 		if got := windowsWord(in); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
@@ -131,7 +142,8 @@ func TestWindowsWord(t *testing.T) {
 	for _, s := range hostileWords {
 		word := windowsWord(escape(s, maxWord))
 		checkShown(t, s, word)
-		if inner, quoted := strings.CutPrefix(word, `"`); quoted && strings.ContainsAny(strings.TrimSuffix(inner, `"`), "\"$`%!^“”„") {
+		if inner, quoted := strings.CutPrefix(word, `"`); quoted &&
+			strings.ContainsAny(strings.TrimSuffix(inner, `"`), "\"$`%!^“”„") {
 			t.Errorf("%q: %s", s, word)
 		}
 	}

@@ -10,8 +10,10 @@ import (
 
 // hostileTexts are what others may put before a person's eyes.
 var hostileTexts = []string{
-	"", "a\nb", "\xff\xfe", "\x1b]0;title\a", "\u202e", "\u009b31m", strings.Repeat("\x00", 700), "a\x7fb", "\u2028", "\u200b\u2060\ufeff",
-	"\u061c\u2066\u2069", "\ufe0f", "\U000e0101", "\U000e0041", "\u3164\u115f\u1160\uffa0", "\u2800", "\u034f", "\xed\xa0\x80", "\ufffd", "é本",
+	"", "a\nb", "\xff\xfe", "\x1b]0;title\a", "\u202e", "\u009b31m", strings.Repeat("\x00", 700), "a\x7fb", "\u2028",
+	"\u200b\u2060\ufeff",
+	"\u061c\u2066\u2069", "\ufe0f", "\U000e0101", "\U000e0041", "\u3164\u115f\u1160\uffa0", "\u2800", "\u034f",
+	"\xed\xa0\x80", "\ufffd", "é本",
 	"a\tb\rc", "\u00a0\u3000", "\U0001f600", "\ue000", "\u0378",
 }
 

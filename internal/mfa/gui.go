@@ -199,7 +199,8 @@ var sessionVariables = append([]string{
 func desktopEnvironment(ours, theirs []string) []string {
 	env := environment(ours, screenVariables...)
 	for _, kv := range theirs {
-		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(sessionVariables, name) && environ.Usable(name, value) {
+		if name, value, ok := strings.Cut(kv, "="); ok && slices.Contains(sessionVariables, name) &&
+			environ.Usable(name, value) {
 			env = append(env, kv)
 		}
 	}

@@ -116,11 +116,15 @@ func ask(t *testing.T, f *fakes, q Question, system string) (string, error) {
 
 func TestQuestionText(t *testing.T) {
 	for want, q := range map[string]Question{
-		"MFA code for security (arn:aws:iam::111122223333:mfa/paul), asked by aws (pid 4711):":   question(),
-		"MFA code for security (arn:aws:iam::111122223333:mfa/paul):":                            {Device: device, Source: "security", Reason: "wrong"},
-		"MFA code for security (GAHT12345678), sent to https://sts.example/\\x1b, asked by aws:": {Source: "security", Device: "GAHT12345678", Endpoint: "https://sts.example/\x1b", Asker: "aws"},
-		`MFA code for a b (\x1b[2J), asked by \u202egnp.exe:`:                                    {Source: "a\nb", Device: "\x1b[2J", Asker: "\u202egnp.exe"},
-		"MFA code for " + strings.Repeat("é", 48) + "… (" + device + "), asked by aws:":          {Source: strings.Repeat("é", 5000), Device: device, Asker: "aws"},
+		"MFA code for security (arn:aws:iam::111122223333:mfa/paul), asked by aws (pid 4711):": question(),
+		"MFA code for security (arn:aws:iam::111122223333:mfa/paul):": {Device: device,
+			Source: "security", Reason: "wrong"},
+		"MFA code for security (GAHT12345678), sent to https://sts.example/\\x1b, asked by aws:": {Source: "security",
+			Device: "GAHT12345678", Endpoint: "https://sts.example/\x1b", Asker: "aws"},
+		`MFA code for a b (\x1b[2J), asked by \u202egnp.exe:`: {Source: "a\nb",
+			Device: "\x1b[2J", Asker: "\u202egnp.exe"},
+		"MFA code for " + strings.Repeat("é", 48) + "… (" + device +
+			"), asked by aws:": {Source: strings.Repeat("é", 5000), Device: device, Asker: "aws"},
 	} {
 		if got := q.Text(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -503,7 +507,8 @@ func TestWindowEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := strings.Split(f.read(t, "zenity.env"), "\n")
-	for _, want := range []string{"DISPLAY=:9", "XAUTHORITY=" + cookie, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus, "LANG=de_DE.UTF-8", "HOME=/home/ours", "PATH=" + f.dir} {
+	for _, want := range []string{"DISPLAY=:9", "XAUTHORITY=" + cookie, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus,
+		"LANG=de_DE.UTF-8", "HOME=/home/ours", "PATH=" + f.dir} {
 		if !slices.Contains(env, want) {
 			t.Errorf("%s is not in %q", want, env)
 		}

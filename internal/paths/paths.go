@@ -96,7 +96,8 @@ func FromEnv() (Paths, error) {
 // the default ones. stateDir is the state directory as far as it counts.
 func (e *env) suffix(p Paths, stateDir string) string {
 	home := func(at place) string { return filepath.Join(e.home, at.belowHome) }
-	if filepath.Clean(p.Registry) == home(registry) && filepath.Clean(p.Keyring) == home(keyring) && filepath.Clean(stateDir) == home(state) {
+	if filepath.Clean(p.Registry) == home(registry) && filepath.Clean(p.Keyring) == home(keyring) &&
+		filepath.Clean(stateDir) == home(state) {
 		return ""
 	}
 	sum := sha256.Sum256([]byte(p.Registry + "\x00" + p.Keyring + "\x00" + p.State))

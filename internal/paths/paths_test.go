@@ -98,21 +98,26 @@ func TestRuntimeOfItsOwn(t *testing.T) {
 	for _, with := range [][]string{nil, {"XDG_RUNTIME_DIR", run}} {
 		plain := socket("plain", with...)
 		seen[plain] = "plain"
-		for _, same := range [][]string{{"BROKER_CONFIG", "/home/x/.config/broker/config"}, {"XDG_CONFIG_HOME", "/home/x/.config/"}, {"BROKER_STATE_DIR", "~/.local/state/broker"},
-			{"BROKER_KEYRING_DIR", "/home/x/.local/share/../share/broker/keyring"}, {"XDG_DATA_HOME", "relative"}, {"AWS_CONFIG_FILE", "/elsewhere"}} {
+		for _, same := range [][]string{{"BROKER_CONFIG", "/home/x/.config/broker/config"},
+			{"XDG_CONFIG_HOME", "/home/x/.config/"}, {"BROKER_STATE_DIR", "~/.local/state/broker"},
+			{"BROKER_KEYRING_DIR", "/home/x/.local/share/../share/broker/keyring"}, {"XDG_DATA_HOME", "relative"},
+			{"AWS_CONFIG_FILE", "/elsewhere"}} {
 			if got := socket(same[0], append(same, with...)...); got != plain {
 				t.Errorf("%v: %s, want %s", same, got, plain)
 			}
 		}
-		for _, other := range [][]string{{"BROKER_CONFIG", "evil"}, {"BROKER_CONFIG", "/evil"}, {"XDG_CONFIG_HOME", "/evil"}, {"XDG_STATE_HOME", "/evil"}, {"XDG_DATA_HOME", "/evil"},
-			{"BROKER_STATE_DIR", "/evil"}, {"BROKER_KEYRING_DIR", "/evil"}, {"BROKER_STATE_DIR", "/evil", "BROKER_CONFIG", "/evil"}, {"HOME", "/home/y", "XDG_CONFIG_HOME", "/home/x/.config"}} {
+		for _, other := range [][]string{{"BROKER_CONFIG", "evil"}, {"BROKER_CONFIG", "/evil"}, {"XDG_CONFIG_HOME", "/evil"},
+			{"XDG_STATE_HOME", "/evil"}, {"XDG_DATA_HOME", "/evil"},
+			{"BROKER_STATE_DIR", "/evil"}, {"BROKER_KEYRING_DIR", "/evil"},
+			{"BROKER_STATE_DIR", "/evil", "BROKER_CONFIG", "/evil"}, {"HOME", "/home/y", "XDG_CONFIG_HOME", "/home/x/.config"}} {
 			got := socket(other[0], append(other, with...)...)
 			if was, twice := seen[got]; twice {
 				t.Errorf("%v: %s, as %s", other, got, was)
 			}
 			seen[got] = strings.Join(other, "=")
 		}
-		if got := socket("named", append([]string{"BROKER_CONFIG", "/evil", "BROKER_RUNTIME_DIR", "/r"}, with...)...); got != "/r/broker.sock" {
+		moved := append([]string{"BROKER_CONFIG", "/evil", "BROKER_RUNTIME_DIR", "/r"}, with...)
+		if got := socket("named", moved...); got != "/r/broker.sock" {
 			t.Errorf("a runtime directory that is named: %s", got)
 		}
 	}

@@ -27,7 +27,8 @@ func TestWindows(t *testing.T) {
 	t.Setenv("BROKER_SOCKET", `C:\s\b.sock`)
 	want.Registry, want.State, want.Runtime, want.Socket = `D:\roam\broker\config`, `C:\Users\x\state`, "", `C:\s\b.sock`
 	got, err := FromEnv()
-	if !strings.HasPrefix(got.Runtime, `C:\Users\x\state\run-`) { // of its own, as the registry is not below the user's profile
+	// of its own, as the registry is not below the user's profile
+	if !strings.HasPrefix(got.Runtime, `C:\Users\x\state\run-`) {
 		t.Errorf("runtime: %s", got.Runtime)
 	}
 	got.Runtime = ""

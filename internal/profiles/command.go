@@ -30,7 +30,8 @@ func (s *Set) AbsoluteCommand(command string) (string, error) {
 	if !filepath.IsAbs(program) {
 		list, _ := environ.Path(os.Getenv("HOME"), settings.Path)
 		if program = environ.Find(words[0], list); program == "" {
-			return "", fmt.Errorf("names %.100q, which is in none of the directories that the daemon looks in (%s)", words[0], list)
+			return "", fmt.Errorf("names %.100q, which is in none of the directories that the daemon looks in (%s)",
+				words[0], list)
 		}
 		if strings.ContainsAny(program, " \t\"") {
 			return "", errors.New("names a program in a path with spaces; write the path in double quotes yourself")

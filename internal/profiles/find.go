@@ -167,7 +167,8 @@ func (s *Set) CheckAlias(short string) error {
 	_, known := s.known[short]
 	switch {
 	case known:
-		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).WithHint("broker profiles show %s", short)
+		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).
+			WithHint("broker profiles show %s", short)
 	case short == "default":
 		return fault.New(fault.Usage, "default is what AWS tools take when no profile is named, and cannot be an alias")
 	case strings.HasPrefix(short, "-"):

@@ -155,7 +155,8 @@ func TestTranslatedIsResolved(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
+		files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+			Registry: filepath.Join(dir, "registry")}
 		for path, text := range map[string][]byte{files.Config: config, files.Registry: []byte(registry)} {
 			if err := os.WriteFile(path, text, 0o600); err != nil {
 				t.Fatal(err)

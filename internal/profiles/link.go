@@ -284,7 +284,8 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 			}
 			continue
 		}
-		l.records.put(&linkRecord{File: l.path(r.doc), Profile: p.name, Made: len(definition) > 0, Length: len(r.after), SHA256: digest(r.after), Pieces: r.pieces}, r.record)
+		l.records.put(&linkRecord{File: l.path(r.doc), Profile: p.name, Made: len(definition) > 0, Length: len(r.after),
+			SHA256: digest(r.after), Pieces: r.pieces}, r.record)
 	}
 	if config == nil {
 		o.State = Changed
@@ -535,7 +536,8 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 			lead := appendLines(b, header(kindIn[doc], a.name), a.lines)
 			if doc == ConfigDocument {
 				body := b.Bytes()[from+lead:]
-				l.records.put(&linkRecord{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead, Length: len(body), SHA256: digest(body)}, nil)
+				l.records.put(&linkRecord{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead,
+					Length: len(body), SHA256: digest(body)}, nil)
 			}
 		}
 		next[doc] = b.Bytes()

@@ -295,7 +295,8 @@ func beforeAndAfter(t *testing.T) (pairs map[string][2]Files) {
 		var both [2]Files
 		dir := t.TempDir()
 		for i, suffix := range []string{".before", ".after"} {
-			f := Files{AWS: dir, Config: filepath.Join(dir, "config"+suffix), Credentials: filepath.Join(dir, "credentials"+suffix)}
+			f := Files{AWS: dir, Config: filepath.Join(dir, "config"+suffix),
+				Credentials: filepath.Join(dir, "credentials"+suffix)}
 			write(t, f.Config, string(docs[ConfigDocument]))
 			write(t, f.Credentials, string(docs[CredentialsDocument]))
 			both[i] = f

@@ -13,7 +13,8 @@ import (
 
 const credprocPath = "/usr/local/bin/credproc"
 
-var linkFiles = Files{AWS: "/home/paul/.aws", Config: "/home/paul/.aws/config", Credentials: "/home/paul/.aws/credentials", Registry: "/home/paul/.config/broker/config"}
+var linkFiles = Files{AWS: "/home/paul/.aws", Config: "/home/paul/.aws/config",
+	Credentials: "/home/paul/.aws/credentials", Registry: "/home/paul/.config/broker/config"}
 
 const linkRegistry = "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\n"
 

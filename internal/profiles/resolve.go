@@ -64,7 +64,8 @@ func (s *Set) build(name string) (Trust, error) {
 		return Trust{}, err
 	}
 	if len(hops) > maxHops {
-		return Trust{}, fault.New(fault.Config, "%s: profile %q leads to its source over %d profiles; at most %d are followed",
+		return Trust{}, fault.New(fault.Config,
+			"%s: profile %q leads to its source over %d profiles; at most %d are followed",
 			hops[0].origin(), name, len(hops), maxHops)
 	}
 	asked, _ := s.lookup(name)

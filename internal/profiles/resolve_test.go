@@ -37,7 +37,8 @@ func load(t testing.TB, config, credentials, registry string) *Set {
 func loadErr(texts ...string) (*Set, error) {
 	var states [3]state
 	for i, path := range []string{"/config", "/credentials", "/registry"} {
-		table, err := newTable(path, []byte(texts[i]), fileKind(i), &provenance{place: [...]Place{InDefault, InDefault, InRegistry}[i]})
+		table, err := newTable(path, []byte(texts[i]), fileKind(i),
+			&provenance{place: [...]Place{InDefault, InDefault, InRegistry}[i]})
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +142,8 @@ func TestResolve(t *testing.T) {
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n",
 			registry: sourceSection + "[alias]\nd = dev\n", name: "d",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Origin: Origin{"/config", 2}}}}},
-		{what: "endpoint_url", claims: 1, config: "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = http://localhost:4599\n",
+		{what: "endpoint_url", claims: 1, config: "[profile dev]\nrole_arn = " + account +
+			"dev\nsource_profile = security\nendpoint_url = http://localhost:4599\n",
 			registry: sourceSection, name: "dev",
 			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "http://localhost:4599"}, Origin: Origin{"/config", 2}}}}},
 		{what: "services win over endpoint_url", claims: 2,
@@ -565,7 +567,8 @@ func manyProfiles(n int) (config, registry string) {
 
 func benchmarkFiles(b *testing.B, n int) Files {
 	dir := b.TempDir()
-	files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}
+	files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+		Registry: filepath.Join(dir, "registry")}
 	config, registry := manyProfiles(n)
 	for path, text := range map[string]string{files.Config: config, files.Registry: registry} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

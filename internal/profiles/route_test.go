@@ -26,20 +26,24 @@ func TestRouteSettings(t *testing.T) {
 		}
 		return set.Settings()
 	}
-	for _, line := range []string{"https_proxy = http://proxy:3128", "https_proxy = https://paul:secret@proxy", "https_proxy = socks5://127.0.0.1:1080", "no_proxy = .a,10.0.0.0/8,*",
+	for _, line := range []string{"https_proxy = http://proxy:3128", "https_proxy = https://paul:secret@proxy",
+		"https_proxy = socks5://127.0.0.1:1080", "no_proxy = .a,10.0.0.0/8,*",
 		"ca_bundle = ~/ca.pem", "gnupg_home = ~/g", "password_store_dir = ~/p", "path = ~/bin"} {
 		if _, err := read(line); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
-	for _, line := range []string{"https_proxy = proxy:3128", "https_proxy = paul:secret@proxy", "https_proxy = http://", "https_proxy = ftp://proxy", "https_proxy = http://paul:%secret@proxy",
-		"ca_bundle = ca.pem", "gnupg_home = g", "password_store_dir = p", "path = bin", "path = .", "path = ~/bin" + string(os.PathListSeparator) + string(os.PathListSeparator) + "~/b"} {
+	for _, line := range []string{"https_proxy = proxy:3128", "https_proxy = paul:secret@proxy", "https_proxy = http://",
+		"https_proxy = ftp://proxy", "https_proxy = http://paul:%secret@proxy",
+		"ca_bundle = ca.pem", "gnupg_home = g", "password_store_dir = p", "path = bin", "path = .", "path = ~/bin" +
+			string(os.PathListSeparator) + string(os.PathListSeparator) + "~/b"} {
 		if _, err := read(line); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
 	s, err := read("path = ~/bin\nca_bundle = ~/ca.pem")
-	if err != nil || !slices.Equal(s.Path, []string{filepath.Join(home, "bin")}) || s.CABundle != filepath.Join(home, "ca.pem") {
+	if err != nil || !slices.Equal(s.Path, []string{filepath.Join(home, "bin")}) ||
+		s.CABundle != filepath.Join(home, "ca.pem") {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -61,7 +61,8 @@ func TestEachKeyHasARule(t *testing.T) {
 }
 
 // described are variables that tell what the machine or the session is like, and not where something is.
-var described = []string{"USER", "TERM", "SHELL", "LANG", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY", "SUDO_UID", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
+var described = []string{"USER", "TERM", "SHELL", "LANG", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY",
+	"SUDO_UID", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
 
 // TestEachVariableHasARule: each variable of the environment by which the programs go has its row, unless it says
 // nothing of where something is.
@@ -90,7 +91,8 @@ func TestEachVariableHasARule(t *testing.T) {
 }
 
 // clientOnly are variables of the client alone, which the client itself uses and hands to nobody.
-var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "BROKER_PROFILE", "BROKER_EXPIRATION",
+var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+	"BROKER_PROFILE", "BROKER_EXPIRATION",
 	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
 
 // TestRulesOfEnvironment: the table says of each variable that redirects something what the builder of the daemon's
@@ -142,7 +144,8 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
-			t.Fatalf("row %d of docs/configuration.md is not that of Rules; it has to be\n| `%s |", i+1, strings.Join(want, " |\n| `"))
+			t.Fatalf("row %d of docs/configuration.md is not that of Rules; it has to be\n| `%s |", i+1,
+				strings.Join(want, " |\n| `"))
 		}
 	}
 }
@@ -152,7 +155,8 @@ func placed(t *testing.T, config Place, texts ...string) *Set {
 	t.Helper()
 	var states [3]state
 	for i, place := range []Place{config, config, InRegistry} {
-		table, err := newTable([]string{"/config", "/credentials", "/registry"}[i], []byte(texts[i]), fileKind(i), &provenance{place: place, why: "is a test's"})
+		table, err := newTable([]string{"/config", "/credentials", "/registry"}[i], []byte(texts[i]), fileKind(i),
+			&provenance{place: place, why: "is a test's"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,14 +171,28 @@ func TestWalkRules(t *testing.T) {
 	walked := 0
 	for _, rule := range Rules {
 		line := map[string]string{
-			keyEndpointURL: "endpoint_url = https://x.example\n", keyServices: "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n",
-			keySTSEndpointURL: "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n", keyCABundle: "ca_bundle = /ca\n",
-			keyMFAProcess: "mfa_process = /bin/code\n", keyExternalID: "external_id = abc\n", keyMFASerial: "mfa_serial = GAHT12345678\n",
-			keySessionName: "role_session_name = paul\n", keyDuration: "duration_seconds = 900\n", keyRoleARN: "\n", keySourceProfile: "\n",
-			keyBrowser: "browser = /bin/evil\n", keyPublish: "publish = true\n", keyKeyringBackend: "keyring_backend = evil\n",
-			keyCatalog: "catalog = evil\n", keyCatalogPath: "catalog_path = evil\n", keySTSEndpoint: "sts_endpoint = https://evil.example\n",
-			keyHTTPSProxy: "https_proxy = http://evil.example\n", keyNoProxy: "no_proxy = evil.example\n", keyPath: "path = /evil\n", keyRegistry: "registry = /evil\n",
-			keyGnuPGHome: "gnupg_home = /evil\n", keyPasswordStore: "password_store_dir = /evil\n",
+			keyEndpointURL:    "endpoint_url = https://x.example\n",
+			keyServices:       "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n",
+			keySTSEndpointURL: "services = s\n[services s]\nsts =\n endpoint_url = https://x.example\n",
+			keyCABundle:       "ca_bundle = /ca\n",
+			keyMFAProcess:     "mfa_process = /bin/code\n",
+			keyExternalID:     "external_id = abc\n",
+			keyMFASerial:      "mfa_serial = GAHT12345678\n",
+			keySessionName:    "role_session_name = paul\n",
+			keyDuration:       "duration_seconds = 900\n",
+			keyRoleARN:        "\n",
+			keySourceProfile:  "\n",
+			keyBrowser:        "browser = /bin/evil\n",
+			keyPublish:        "publish = true\n",
+			keyKeyringBackend: "keyring_backend = evil\n",
+			keyCatalog:        "catalog = evil\n",
+			keyCatalogPath:    "catalog_path = evil\n",
+			keySTSEndpoint:    "sts_endpoint = https://evil.example\n",
+			keyHTTPSProxy:     "https_proxy = http://evil.example\n",
+			keyNoProxy:        "no_proxy = evil.example\n",
+			keyPath:           "path = /evil\n",
+			keyRegistry:       "registry = /evil\n",
+			keyGnuPGHome:      "gnupg_home = /evil\n", keyPasswordStore: "password_store_dir = /evil\n",
 			keyCredentialProcess: "-",
 		}[rule.Name]
 		if line == "" {
@@ -188,14 +206,16 @@ func TestWalkRules(t *testing.T) {
 			if rule.Name == keyCredentialProcess {
 				text = "[profile dev]\ncredential_process = credproc own\n"
 			}
-			set := placed(t, place, text, "", sourceSection+"[profile own]\nrole_arn = "+account+"own\nsource_profile = security\n")
+			set := placed(t, place, text, "",
+				sourceSection+"[profile own]\nrole_arn = "+account+"own\nsource_profile = security\n")
 			trust, err := set.Trust("dev")
 			has := func(key string, values []Value) bool {
 				return slices.ContainsFunc(values, func(v Value) bool { return v.Key == key })
 			}
 			var got Decision
 			switch {
-			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" does not count") || rule.Name == keySTSEndpointURL):
+			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" does not count") ||
+				rule.Name == keySTSEndpointURL):
 				got = Rejected
 			case err != nil:
 				t.Errorf("%s: %v", rule.Name, err)
@@ -224,7 +244,8 @@ func TestWalkRules(t *testing.T) {
 
 // TestServicesWithoutSTS: a profile that names services for S3 alone redirects nothing of ours.
 func TestServicesWithoutSTS(t *testing.T) {
-	set := placed(t, InDefault, "[profile dev]\nrole_arn = "+account+"x\nsource_profile = security\nservices = s\n[services s]\ns3 =\n endpoint_url = http://x.example\n", "", sourceSection)
+	set := placed(t, InDefault, "[profile dev]\nrole_arn = "+account+"x\nsource_profile = security\nservices = s\n"+
+		"[services s]\ns3 =\n endpoint_url = http://x.example\n", "", sourceSection)
 	if _, err := set.Resolve("dev"); err != nil {
 		t.Error(err)
 	}
@@ -260,10 +281,12 @@ func TestExposed(t *testing.T) {
 			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"))
 		}, ""},
 		{"a link into a directory for all", func(dir string) error {
-			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"), os.Chmod(dir+"/real", 0o777))
+			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"),
+				os.Chmod(dir+"/real", 0o777))
 		}, "/real"},
 		{"a link to a link", func(dir string) error {
-			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../link", dir+"/aws/config"), os.Symlink("real/config", dir+"/link"), os.Chmod(dir+"/real", 0o777))
+			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../link", dir+"/aws/config"),
+				os.Symlink("real/config", dir+"/link"), os.Chmod(dir+"/real", 0o777))
 		}, "/real"},
 		{"a link to itself", func(dir string) error {
 			return errors.Join(os.Remove(dir+"/aws/config"), os.Symlink("config", dir+"/aws/config"))
@@ -271,7 +294,8 @@ func TestExposed(t *testing.T) {
 		{"gone", func(dir string) error { return os.Remove(dir + "/aws/config") }, ""},
 	} {
 		dir := t.TempDir()
-		if err := errors.Join(os.Mkdir(dir+"/aws", 0o755), os.Mkdir(dir+"/real", 0o755), os.WriteFile(dir+"/aws/config", []byte("x"), 0o644)); err != nil {
+		if err := errors.Join(os.Mkdir(dir+"/aws", 0o755), os.Mkdir(dir+"/real", 0o755),
+			os.WriteFile(dir+"/aws/config", []byte("x"), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		if err := tt.do(dir); err != nil {

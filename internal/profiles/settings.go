@@ -45,10 +45,11 @@ var settingKeys = []settingKey{
 		}
 		return err
 	}},
-	{name: keyLockAfter, values: "a time such as 8h; 0 is never", fallback: "0", read: func(s *Settings, v string) (err error) {
-		s.LockAfter, err = duration(v)
-		return err
-	}},
+	{name: keyLockAfter, values: "a time such as 8h; 0 is never", fallback: "0",
+		read: func(s *Settings, v string) (err error) {
+			s.LockAfter, err = duration(v)
+			return err
+		}},
 	{name: keyLockOn, values: "suspend, screen", read: func(s *Settings, v string) (err error) {
 		s.LockOn, err = words(v, "suspend", "screen")
 		return err
@@ -104,7 +105,9 @@ var settingKeys = []settingKey{
 		s.PasswordStoreDir = ExpandHome(v)
 		return checkHomePath(v)
 	}},
-	{name: keyBrowser, values: "a command", apart: true, read: func(_ *Settings, v string) error { return checkCommand(v) }}, // see Browser
+	{name: keyBrowser, values: "a command", apart: true, read: func(_ *Settings, v string) error { // see Browser
+		return checkCommand(v)
+	}},
 }
 
 // settingNames are the keys of [settings], for the parser.
@@ -210,7 +213,8 @@ func duration(s string) (time.Duration, error) {
 // checkProxy accepts the URL of a proxy for https. The error does not repeat it: there may be a password in it.
 func checkProxy(s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" &&
+		u.Scheme != "socks5h" {
 		return errors.New("is not a URL with http, https, socks5 or socks5h, such as http://proxy.example.com:3128")
 	}
 	return nil

@@ -28,7 +28,8 @@ func write(t *testing.T, path, text string) {
 func tempFiles(t *testing.T, config, credentials, registry string) Files {
 	t.Helper()
 	dir := t.TempDir()
-	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry"), AWS: dir}
+	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+		Registry: filepath.Join(dir, "registry"), AWS: dir}
 	for path, text := range map[string]string{files.Config: config, files.Credentials: credentials, files.Registry: registry} {
 		if text != "" {
 			write(t, path, text)
@@ -192,7 +193,8 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 		{"private", 0o600, 0o600, -1, "", ""},
 		{"readable", 0o644, 0o644, -1, "", ""},
 		{"config writable by our private group", 0o620, 0o600, -1, "", ""},
-		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it may be written by others (mode 0666); to end that: chmod go-w ", ""},
+		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it may be written by " +
+			"others (mode 0666); to end that: chmod go-w ", ""},
 		{"registry writable by our private group", 0o600, 0o660, -1, "", ""},
 		{"registry writable by all", 0o600, 0o602, -1, "", "registry may be written by others (mode 0602)"},
 		{"another's registry", 0o600, 0o600, 12345, "", "belongs to another user (uid 12345)"},

@@ -213,7 +213,8 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 	if choice, def := v.find(keyServices); choice != nil {
 		b := services(choice.value)
 		if b == nil && r.err == nil {
-			r.err = fault.New(fault.Config, "%s: there is no [services %.300s]", Origin{def.origin.File, choice.line}, choice.value)
+			r.err = fault.New(fault.Config, "%s: there is no [services %.300s]", Origin{def.origin.File, choice.line},
+				choice.value)
 		}
 		if sts := b.find(keySTS); sts != nil && len(sts.nested) > 0 {
 			r.keep(def, keyServices, choice, checkName) // without an endpoint of STS it redirects nothing

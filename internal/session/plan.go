@@ -161,8 +161,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt, MFAProcess: chain.MFAProcess,
-		Warnings: chain.Warnings}
+	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt,
+		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
 		serial = chain.Roles[0].MFASerial

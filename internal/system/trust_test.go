@@ -36,7 +36,8 @@ func TestTrusted(t *testing.T) {
 		return path
 	}
 	const other = 12345
-	foreign, shared, sticky := make("foreign/", other, 0, 0o755), make("shared/", 0, other, 0o775), make("sticky/", 0, 0, 0o777|os.ModeSticky)
+	foreign, shared, sticky := make("foreign/", other, 0, 0o755), make("shared/", 0, other, 0o775),
+		make("sticky/", 0, 0, 0o777|os.ModeSticky)
 	link := func(name, to string) string {
 		path := filepath.Join(dir, name)
 		if err := os.Symlink(to, path); err != nil {

@@ -92,7 +92,8 @@ func same(a, b any) bool { return reflect.DeepEqual(a, b) }
 // An error is one printable line on the wire already.
 func TestErrorsTravelAsLines(t *testing.T) {
 	line, err := EncodeResponse(Response{Err: &fault.Error{Kind: fault.Denied, Message: "a\nb\x1b[2J", Hint: "c\nd"}})
-	if want := `{"v":1,"error":{"kind":"denied","message":"a b\\x1b[2J","hint":"c\\nd"}}` + "\n"; err != nil || string(line) != want {
+	if want := `{"v":1,"error":{"kind":"denied","message":"a b\\x1b[2J","hint":"c\\nd"}}` + "\n"; err != nil ||
+		string(line) != want {
 		t.Errorf("got %s, %v; want %s", line, err, want)
 	}
 }
