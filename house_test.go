@@ -578,3 +578,37 @@ func TestProofsExist(t *testing.T) {
 		t.Errorf("only %d names were found: the test is void", found)
 	}
 }
+
+// TestNoForeignPages: a comment or a page says a fact itself, and cites no page or number that is not in this tree.
+func TestNoForeignPages(t *testing.T) {
+	cites := regexp.MustCompile(`\b(?:FAULTS|AWS-FACTS|FINDINGS|ANCHORS|DESIGN\.md|STYLE\.md|FIELD\.md)\b` +
+		`|\b[ITSU][0-9]{1,2}\b[:,.;)]`)
+	own := regexp.MustCompile(`\bS3\b`) // of AWS
+	read := 0
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (name == ".git" || name == "bin"):
+			return fs.SkipDir
+		case name == "house_test.go" || strings.HasPrefix(filepath.ToSlash(name), "internal/vault/"),
+			!d.Type().IsRegular(),
+			!slices.Contains([]string{".go", ".md", ".txtar", ""}, filepath.Ext(name)):
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		read++
+		for i, line := range strings.Split(string(text), "\n") {
+			if cited := cites.FindString(own.ReplaceAllString(line, "")); cited != "" {
+				t.Errorf("%s:%d cites %q, which is not here: say what it says", name, i+1, cited)
+			}
+		}
+		return nil
+	})
+	if err != nil || read < 400 {
+		t.Errorf("%d files were read, %v: the test is void", read, err)
+	}
+}

@@ -65,7 +65,7 @@ func (h *house) overlaid(t testing.TB, profile string) string {
 	return file
 }
 
-// TestLockedGivesNothing, I6: by every way of delivery there is, new and running, cached or not; and still so after the
+// TestLockedGivesNothing: by every way of delivery there is, new and running, cached or not; and still so after the
 // daemon was killed or stopped, and with a file that does not say any more whether it is.
 func TestLockedGivesNothing(t *testing.T) {
 	t.Parallel()

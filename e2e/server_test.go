@@ -137,7 +137,7 @@ func answered(said string) bool { return strings.HasSuffix(said, "status 200") }
 
 const noAnswer = "0 bytes, status 0"
 
-// TestServerForOthers, T6: another uid with the right token is answered not one byte; we are, with the same program,
+// TestServerForOthers: another uid with the right token is answered not one byte; we are, with the same program,
 // until the program has ended that the token was for.
 func TestServerForOthers(t *testing.T) {
 	t.Parallel()

@@ -192,7 +192,8 @@ func TestFaultsOfTheDaemonComeThrough(t *testing.T) {
 	}
 }
 
-// FAULTS 4: a daemon that is stopped, as the kernel still takes connections for it.
+// TestNoAnswerAtAll: a client gives up at its deadline on a daemon that was stopped by a signal; the kernel still takes
+// connections for it.
 func TestNoAnswerAtAll(t *testing.T) {
 	c := place(t)
 	asked := serve(t, c.Paths.Socket, silent)
@@ -279,8 +280,8 @@ func crowd(c Client) (errs []error) {
 	return errs
 }
 
-// FAULTS 1, 3 and 20: one of all that find no daemon starts it. Seen to fail
-// (it never came to an end) without the flock.
+// TestStartedOnce: of all clients that find no daemon one starts it, also over a stale socket. Seen to fail (it never
+// came to an end) without the flock.
 func TestStartedOnce(t *testing.T) {
 	c := place(t)
 	self, err := os.Executable()
@@ -395,7 +396,7 @@ func TestFailureFromTheFuture(t *testing.T) {
 	}
 }
 
-// FAULTS 42: what a client makes with an odd umask the next one can still use.
+// TestStartUnderAnyUmask: what a client makes with an odd umask the next one can still use.
 func TestStartUnderAnyUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o077, 0o777} {
 		c := place(t)

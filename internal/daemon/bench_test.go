@@ -164,8 +164,8 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle is one client at a time beside 2,000 connections that say nothing (FAULTS 8): p99-ms is the slowest of each hundred of its
-// requests, x-alone how many times that is without them. The two take turns.
+// BenchmarkIdle is one client at a time beside 2,000 connections that say nothing: p99-ms is the slowest of each
+// hundred of its requests, x-alone how many times that is without them. The two take turns.
 func BenchmarkIdle(b *testing.B) {
 	h := many(b, b.TempDir(), 10)
 	request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: "p0", AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})

@@ -99,7 +99,8 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
-// I6. Seen to fail without refuseLocked at the head of Broker.Credentials.
+// TestLocked: while it is locked no credential leaves, cached or not. Seen to fail without refuseLocked at the head of
+// Broker.Credentials.
 func TestLocked(t *testing.T) {
 	h := start(t)
 	if h.get(t, "dev").Credential == nil {
@@ -136,7 +137,8 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// FAULTS 9: whatever comes in, the next client is served, before who sent it has left.
+// TestBadFrames: after a malformed, huge or deeply nested request the next client is served, while its sender is still
+// connected.
 func TestBadFrames(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -185,8 +187,8 @@ func TestBadFrames(t *testing.T) {
 	check()
 }
 
-// FAULTS 7: a client that leaves in mid-request harms nobody, and what was
-// fetched for it is there for the next.
+// TestCallerLeaves: a client that leaves in mid-request harms no other one, and what was fetched for it is cached for
+// the next.
 func TestCallerLeaves(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -222,7 +224,8 @@ func until(t testing.TB, what string, done func() bool) {
 	t.Fatalf("it never happens that %s", what)
 }
 
-// FAULTS 8: two thousand who ask nothing keep nobody from being served, and are served themselves once they ask.
+// TestIdleConnections: 2,000 connections that ask nothing keep no client from being served, and are served themselves
+// once they ask.
 func TestIdleConnections(t *testing.T) {
 	raise(t, 8192)
 	h := start(t)
@@ -247,8 +250,8 @@ func TestIdleConnections(t *testing.T) {
 	check()
 }
 
-// FAULTS 11: five thousand ask at once, over as many connections, before AWS
-// has answered; they are one call of each kind.
+// TestFiveThousandAtOnce: 5,000 clients that ask before AWS has answered, each over a connection of its own, cost one
+// call of each kind.
 func TestFiveThousandAtOnce(t *testing.T) {
 	raise(t, 16384)
 	h := start(t)
@@ -287,7 +290,8 @@ func TestFiveThousandAtOnce(t *testing.T) {
 	check()
 }
 
-// FAULTS 18: seen to end the test binary without the recover in serve.
+// TestPanicInAVerb: a panic while one client is served ends that connection and no other. Seen to end the test binary
+// without the recover in serve.
 func TestPanicInAVerb(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -309,8 +313,8 @@ func TestPanicInAVerb(t *testing.T) {
 	check()
 }
 
-// FAULTS 16. Seen to fail ("gave up waiting") with requests on the context
-// that ends the daemon.
+// TestDrain: a daemon that is told to end finishes the requests in flight. Seen to fail ("gave up waiting") with
+// requests on the context that ends the daemon.
 func TestDrain(t *testing.T) {
 	h := start(t)
 	gate := make(chan struct{})
@@ -408,7 +412,8 @@ func TestTaken(t *testing.T) {
 	h.ended <- nil
 }
 
-// FAULTS 14, with a real limit in a process of its own.
+// TestOutOfDescriptors: a daemon without free descriptors serves again once it has some. The limit is real, in a
+// process of its own.
 func TestOutOfDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("/proc/self/exe", "play-daemon", dir)

@@ -145,7 +145,7 @@ func TestEndpoint(t *testing.T) {
 	h.alive(t)
 }
 
-// TestEndpointRefuses: what a web page, a proxy or a bad client could send, T5. Each request differs in one thing from
+// TestEndpointRefuses: what a web page, a proxy or a bad client could send. Each request differs in one thing from
 // one that is answered. Seen to fail, row by row, without the check that the row is about.
 func TestEndpointRefuses(t *testing.T) {
 	h := start(t)
@@ -254,7 +254,7 @@ func TestEndpointSlow(t *testing.T) {
 	back()
 }
 
-// T6: twenty wrong tokens, and the right one opens nothing any more.
+// TestEndpointGuesses: after twenty wrong tokens the right one opens nothing any more.
 func TestEndpointGuesses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev", TokenFile: true})
@@ -290,7 +290,7 @@ func TestEndpointGuesses(t *testing.T) {
 	}
 }
 
-// T6: a lease ends with its process, also where the pid is another's now.
+// TestEndpointEnds: a lease ends with its process, also if another process has its pid now.
 func TestEndpointEnds(t *testing.T) {
 	h := start(t)
 	child := exec.Command("sleep", "1000")
@@ -393,7 +393,8 @@ func TestEndpointWaits(t *testing.T) {
 	}
 }
 
-// I6, and the same for logout: a program that runs on would else open a new session at once.
+// TestEndpointLocked: an endpoint gives nothing while Broker is locked, nor after a logout, when a program that runs on
+// would otherwise open a new session at once.
 func TestEndpointLocked(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})

@@ -201,8 +201,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// T3: another process of the same user, which is not root, gets nothing out of
-// a hardened process, and all of it out of a plain one: else the probe is no good.
+// TestNotDumpable: another process of the same user, which is not root, gets nothing out of a hardened process, and all
+// of it out of a plain one, or the probe proves nothing.
 // Seen to fail ("memory read") without the prctl.
 func TestNotDumpable(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -61,8 +61,9 @@ var shadows = []string{keyWebIdentity, keyCredentialSource, keySSOSession, keySS
 // for all that can be linked where names is nil: the definition of the role moves from the
 // AWS files into the registry, and a credential_process takes its place. A name that
 // only the registry knows gets a section with nothing else. What shadows the
-// helper in some tool (AWS-FACTS 15) is moved if it is part of a role's definition, and
-// refused otherwise. All other bytes stay. Linking twice is linking once.
+// helper in some tool is moved if it is part of a role's definition, and
+// refused otherwise: botocore tries credential_process after all else (see Preferred).
+// All other bytes stay. Linking twice is linking once.
 //
 // It returns the new documents and writes nothing. The error is a fault.Config
 // for a file that cannot be read; what is wrong with one profile stands in its Outcome.

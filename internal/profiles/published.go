@@ -178,9 +178,10 @@ func publishedText(src []byte, taken map[string]int, sessions []Published) ([]by
 	return []byte(strings.Join(append(lines, markEnd, ""), string(eol(src)))), nil
 }
 
-// Preferred says what AWS tools take for a profile before they look for its session in the credentials
-// file (AWS-FACTS 15): a role_arn, or another way to credentials. The error is a fault.Config that
-// names it, nil where the session is what they take.
+// Preferred says what AWS tools take for a profile before they look for its session in the credentials file. For one
+// profile name botocore tries a role_arn with its source_profile first, then a web identity, SSO, the credentials file,
+// and credential_process last; other SDKs differ from that. The error is a fault.Config that names it, nil where the
+// session is what they take.
 func (s *Set) Preferred(name string) error {
 	v := view{}
 	if b := s.block(configFile, SectionProfile, name); b != nil {

@@ -414,7 +414,7 @@ func TestChainOfRoles(t *testing.T) {
 	})
 }
 
-// A session that AWS ended early costs one new one and one retry (FAULTS 53).
+// TestRevokedSession: a session that AWS ended early costs one new session and one retry.
 func TestRevokedSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -464,7 +464,7 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// A lock during a fetch: what it brings is neither given out nor kept (I6).
+// A lock during a fetch: what it brings is neither given out nor kept.
 // Seen to fail without the second refuseLocked in Credentials (case "lock")
 // and without the look at the slot in land (case "lock, unlock").
 func TestLockDuringAFlight(t *testing.T) {

@@ -220,8 +220,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// A stale socket and a crowd: one owner each time (FAULTS 2 and 3). The lock
-// belongs to an open file, so goroutines race for it as processes do.
+// TestOneOwner: of a crowd that starts over a stale socket one owns it each time. The lock belongs to an open file, so
+// goroutines race for it as processes do.
 func TestOneOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	const crowd = 16
@@ -313,8 +313,8 @@ func TestOneOwnerOfManyProcesses(t *testing.T) {
 	}
 }
 
-// T1: with the modes out of the way, the uid of the peer still keeps others
-// out. Seen to fail ("6 bytes") with Accept not asking for the peer's uid.
+// TestStrangerGetsNothing: where no mode keeps another uid out, the uid of the peer does. Seen to fail
+// ("6 bytes") with Accept not asking for the peer's uid.
 func TestStrangerGetsNothing(t *testing.T) {
 	exe := part(t)
 	dir := filepath.Join(openTemp(t), "d")
@@ -346,7 +346,8 @@ func TestStrangerIsKeptOutByModes(t *testing.T) {
 	}
 }
 
-// FAULTS 6, T1. Seen to fail ("connected") with Dial not asking for the peer's uid.
+// TestForeignServer: a client sends nothing to a socket on which another uid listens. Seen to fail
+// ("connected") with Dial not asking for the peer's uid.
 func TestForeignServer(t *testing.T) {
 	exe := part(t)
 	dir := openTemp(t)
@@ -380,7 +381,8 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
-// T13: what stands where the directory should be.
+// TestDirectory: whatever stands where the directory should be is refused, unless it is a directory that only we can
+// write to.
 func TestDirectory(t *testing.T) {
 	tests := []struct {
 		name string
@@ -435,8 +437,8 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// T13 once more, swapped in a loop: the directory that was checked is the one
-// that is used, so nothing is ever made in the other's.
+// TestSwappedDirectory: while a link is swapped in a loop, the directory that was checked is the one that is used, so
+// nothing is ever made in the other one.
 func TestSwappedDirectory(t *testing.T) {
 	base := t.TempDir()
 	dir, link, evil := filepath.Join(base, "d"), filepath.Join(base, "link"), filepath.Join(base, "evil")
@@ -475,7 +477,7 @@ func TestSwappedDirectory(t *testing.T) {
 	}
 }
 
-// FAULTS 41.
+// TestLongPath: a socket works under a path of any length, although its address has room for 107 bytes at most.
 func TestLongPath(t *testing.T) {
 	for _, n := range []int{100, 103, 104, 107, 108, 109, 200, 1000} {
 		dir := t.TempDir()
@@ -514,8 +516,8 @@ func TestLongPath(t *testing.T) {
 	}
 }
 
-// FAULTS 42, as a user whom modes bind; root would pass in any case. Seen to
-// fail with 0777 without the two chmods that do not trust the umask.
+// TestUmask: directory and socket get the same modes under every umask. It runs as a user whom modes bind; root would
+// pass in any case. Seen to fail with 0777 without the two chmods that do not trust the umask.
 func TestUmask(t *testing.T) {
 	exe := part(t)
 	for _, mask := range []string{"000", "022", "077", "0377", "777"} {
@@ -557,8 +559,7 @@ func TestDialNobody(t *testing.T) {
 	}
 }
 
-// Restore binds anew whatever was done to the socket (FAULTS 5), and those
-// who wait in Accept are not told.
+// TestRestore: Restore binds the socket again, whatever was done to it, and a pending Accept goes on.
 func TestRestore(t *testing.T) {
 	tests := []struct {
 		name string
@@ -700,7 +701,7 @@ func TestNoRestoreAfterStop(t *testing.T) {
 	}
 }
 
-// FAULTS 13: the kernel says EAGAIN at once where the queue is full.
+// TestFullBacklog: a client tries again while the queue is full, where the kernel says EAGAIN at once.
 func TestFullBacklog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
