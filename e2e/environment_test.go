@@ -128,7 +128,8 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			file := filepath.Join(evil, "broker/config")
 			text, err := os.ReadFile(h.registry())
 			must(t, err)
-			must(t, h.write(file, string(text)+"\n[profile product_prod_paul]\nrole_arn = "+devRole+"\nsource_profile = security\n"))
+			profile := "\n[profile product_prod_paul]\nrole_arn = " + devRole + "\nsource_profile = security\n"
+			must(t, h.write(file, string(text)+profile))
 			var env []string
 			switch name {
 			case "registry":
@@ -147,7 +148,8 @@ func TestShellLendsNoRegistry(t *testing.T) {
 				env = []string{"BROKER_CONFIG=" + file}
 			}
 			r := h.in(env, "credproc", "product_prod_paul")
-			if r.code != 8 || !strings.Contains(r.stderr, "hint: env BROKER_CONFIG="+h.registry()+" broker config set registry "+file) {
+			if r.code != 8 || !strings.Contains(r.stderr, "hint: env BROKER_CONFIG="+h.registry()+" broker config "+
+				"set registry "+file) {
 				t.Errorf("a registry that nobody named: %v", r)
 			}
 			t.Cleanup(func() {

@@ -28,7 +28,8 @@ func TestClientsFirstMinute(t *testing.T) {
 	must(t, h.write(credentials, "[security]\n"+plainPaul))
 	// The page says nothing of the simulator.
 	must(t, os.WriteFile(filepath.Join(h.bin, "aws"), []byte("#!/bin/sh\nexec "+tools[0]+" --endpoint-url "+h.sim.url+" \"$@\"\n"), 0o755))
-	h.env = append(h.env, "PS1=$ ", "HOME="+h.home, "AWS_PAGER=", "PYENV_ROOT="+os.Getenv("PYENV_ROOT"), "BASH_SILENCE_DEPRECATION_WARNING=1",
+	h.env = append(h.env, "PS1=$ ", "HOME="+h.home, "AWS_PAGER=", "PYENV_ROOT="+os.Getenv("PYENV_ROOT"),
+		"BASH_SILENCE_DEPRECATION_WARNING=1",
 		"BROKER_KEYRING_PASSPHRASE_FILE=")
 	s := h.shell(t, "bash", "--norc", "--noprofile", "-i")
 	s.waits("$ ")

@@ -18,8 +18,9 @@ import (
 // change what is stored: those bring a secret that the daemon must never see, so
 // they start the vault themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
-	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State, Registry: system.RealPath(p.paths.Registry),
-		Route: p.route, Env: p.vaultEnv, Notice: func(_, line string) { p.warn([]string{line}) }}
+	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State,
+		Registry: system.RealPath(p.paths.Registry), Route: p.route, Env: p.vaultEnv,
+		Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 
 // keyring is the vault as a command uses it.

@@ -134,7 +134,8 @@ func TestDo(t *testing.T) {
 		t.Errorf("got %+v, %v", resp, err)
 	}
 	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test",
-		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop(), Home: paths.Home()}); !reflect.DeepEqual(got, want) {
+		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop(),
+		Home: paths.Home()}); !reflect.DeepEqual(got, want) {
 		t.Errorf("sent %+v, want %+v", got, want)
 	}
 }

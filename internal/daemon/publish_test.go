@@ -167,11 +167,14 @@ func TestOverlays(t *testing.T) {
 		return d
 	}
 	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
-	gone := []string{left("exec-1", as(owner{Process: peer.Process{PID: self.PID, Start: "1"}})), left("exec-2", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
-	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, Process: peer.Process{PID: -1}})), left("exec-6", as(owner{Version: 2, Process: peer.Process{PID: 1 << 30, Start: self.Start}})),
+	gone := []string{left("exec-1", as(owner{Process: peer.Process{PID: self.PID, Start: "1"}})),
+		left("exec-2", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
+	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, Process: peer.Process{PID: -1}})),
+		left("exec-6", as(owner{Version: 2, Process: peer.Process{PID: 1 << 30, Start: self.Start}})),
 		left("exec-x", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
 	own := filepath.Join(dir, "own")
-	kept := left("exec-5", fmt.Sprintf(`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q}`,
+	kept := left("exec-5", fmt.Sprintf(
+		`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q}`,
 		self.PID, self.Start, own)) // as each version has written it
 	h.run(t)
 	for _, d := range gone {

@@ -111,11 +111,13 @@ func (d *Daemon) meant(req wire.Request) error {
 		return nil
 	}
 	for _, row := range []struct{ what, theirs, ours string }{
-		{"registry", req.Registry, d.Files.Registry}, {"state directory", req.State, d.StateDir}, {"keyring directory", req.Keyring, d.KeyringDir},
+		{"registry", req.Registry, d.Files.Registry}, {"state directory", req.State, d.StateDir},
+		{"keyring directory", req.Keyring, d.KeyringDir},
 		{"home", req.Home, d.Home},
 	} {
 		if row.theirs != "" && row.ours != "" && !system.SameFile(row.theirs, row.ours) {
-			return fault.New(fault.Failed, "the daemon on this socket uses the %s %s, and this shell means %s", row.what, row.ours, row.theirs).
+			return fault.New(fault.Failed, "the daemon on this socket uses the %s %s, and this shell means %s", row.what,
+				row.ours, row.theirs).
 				WithHint("unset BROKER_SOCKET BROKER_RUNTIME_DIR; kill %d", os.Getpid())
 		}
 	}

@@ -99,7 +99,8 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 		case name == leftOut:
 			left = append(left, strings.Split(value, ",")...)
 			continue
-		case isKept && rule(value), isOfUnit && unit && special.ok(value), unit && slices.Contains(ofUnitXDG, name) && filepath.IsAbs(value),
+		case isKept && rule(value), isOfUnit && unit && special.ok(value),
+			unit && slices.Contains(ofUnitXDG, name) && filepath.IsAbs(value),
 			strings.HasPrefix(name, "LC_") && word(name) && locale(value):
 			env[name] = value
 			continue

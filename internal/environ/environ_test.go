@@ -75,11 +75,15 @@ func TestBuildKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kv := range []string{
-		"USER=paul", "LOGNAME=paul.o@example.com", "LANG=de_DE.UTF-8", "LC_TIME=en_DK.UTF-8@euro", "LANGUAGE=de:en", "TZ=Europe/Berlin", "TZ=CET-1CEST,M3.5.0,M10.5.0/3",
+		"USER=paul", "LOGNAME=paul.o@example.com", "LANG=de_DE.UTF-8", "LC_TIME=en_DK.UTF-8@euro", "LANGUAGE=de:en",
+		"TZ=Europe/Berlin", "TZ=CET-1CEST,M3.5.0,M10.5.0/3",
 		"XDG_RUNTIME_DIR=" + dir, "XDG_SESSION_TYPE=wayland", "XDG_CURRENT_DESKTOP=ubuntu:GNOME",
-		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ",guid=0123abcd", "DBUS_SESSION_BUS_ADDRESS=unix:guid=0123abcd,path=" + bus,
-		"DISPLAY=:0", "DISPLAY=:0.0", "DISPLAY=unix:1", "DISPLAY=localhost:10.0", "DISPLAY=/private/tmp/com.apple.launchd.x/org.xquartz:0",
-		"WAYLAND_DISPLAY=wayland-0", "WAYLAND_DISPLAY=" + bus, "XAUTHORITY=" + cookie, "BROKER_KEYRING_PASSPHRASE_FILE=/p", "TERM=xterm-256color",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus, "DBUS_SESSION_BUS_ADDRESS=unix:path=" + bus + ",guid=0123abcd",
+		"DBUS_SESSION_BUS_ADDRESS=unix:guid=0123abcd,path=" + bus,
+		"DISPLAY=:0", "DISPLAY=:0.0", "DISPLAY=unix:1", "DISPLAY=localhost:10.0",
+		"DISPLAY=/private/tmp/com.apple.launchd.x/org.xquartz:0",
+		"WAYLAND_DISPLAY=wayland-0", "WAYLAND_DISPLAY=" + bus, "XAUTHORITY=" + cookie, "BROKER_KEYRING_PASSPHRASE_FILE=/p",
+		"TERM=xterm-256color",
 	} {
 		for _, unit := range []bool{false, true} {
 			if got := built(t, unit, kv); len(got) != 1 || got[0] != kv {
@@ -87,7 +91,8 @@ func TestBuildKeeps(t *testing.T) {
 			}
 		}
 	}
-	for _, kv := range []string{"HTTPS_PROXY=http://paul:secret@proxy:3128", "NO_PROXY=.internal,10.0.0.0/8", "AWS_CA_BUNDLE=/ca.pem", "SSL_CERT_FILE=/ca.pem", "GNUPGHOME=/g", "PASSWORD_STORE_DIR=/p",
+	for _, kv := range []string{"HTTPS_PROXY=http://paul:secret@proxy:3128", "NO_PROXY=.internal,10.0.0.0/8",
+		"AWS_CA_BUNDLE=/ca.pem", "SSL_CERT_FILE=/ca.pem", "GNUPGHOME=/g", "PASSWORD_STORE_DIR=/p",
 		"XDG_CONFIG_HOME=/c", "XDG_DATA_HOME=/d", "XDG_STATE_HOME=/s", "XDG_CACHE_HOME=/x",
 		"AWS_CONFIG_FILE=/c", "AWS_SHARED_CREDENTIALS_FILE=/c", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + bus} {
 		if got := built(t, true, kv); len(got) != 1 || got[0] != kv {
@@ -96,7 +101,8 @@ func TestBuildKeeps(t *testing.T) {
 	}
 	// A shell's base directories are paths of Broker's own, and nothing else.
 	t.Setenv("XDG_CONFIG_HOME", "/c")
-	if got := built(t, false, "XDG_CONFIG_HOME=/c"); !slices.Equal(got, []string{"BROKER_CONFIG="}) { // the empty Paths say so
+	// the empty Paths say so
+	if got := built(t, false, "XDG_CONFIG_HOME=/c"); !slices.Equal(got, []string{"BROKER_CONFIG="}) {
 		t.Errorf("of XDG_CONFIG_HOME in a shell: %q", got)
 	}
 	t.Setenv("XDG_CONFIG_HOME", "")

@@ -89,10 +89,11 @@ var settingKeys = []settingKey{
 		s.CABundle = ExpandHome(v)
 		return checkHomePath(v)
 	}},
-	{name: keyRegistry, values: "absolute paths of files, separated as in PATH", read: func(s *Settings, v string) (err error) {
-		s.Registries, err = absolutePaths(v, func(path string) string { return path }) // HOME may be another one
-		return err
-	}},
+	{name: keyRegistry, values: "absolute paths of files, separated as in PATH",
+		read: func(s *Settings, v string) (err error) {
+			s.Registries, err = absolutePaths(v, func(path string) string { return path }) // HOME may be another one
+			return err
+		}},
 	{name: keyPath, values: "directories, separated as in PATH", read: func(s *Settings, v string) (err error) {
 		s.Path, err = absolutePaths(v, ExpandHome)
 		return err
