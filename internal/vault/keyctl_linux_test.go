@@ -55,7 +55,7 @@ func TestKeyctlLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestKeyctlExpiry: FAULTS 31. A key that the kernel forgot is said to be one, and can be stored again.
+// TestKeyctlExpiry: a key that the kernel forgot is said to be one, and can be stored again.
 func TestKeyctlExpiry(t *testing.T) {
 	for what, spoil := range map[string]func(id int) error{
 		"expired": func(id int) error { _, err := unix.KeyctlInt(unix.KEYCTL_SET_TIMEOUT, id, 1, 0, 0); return err },
@@ -84,7 +84,7 @@ func TestKeyctlExpiry(t *testing.T) {
 	}
 }
 
-// TestKeyctlQuota: FAULTS 31 and 27, as a user who has the usual quota.
+// TestKeyctlQuota: a write over the quota fails and leaves the old key, as a user who has the usual quota.
 func TestKeyctlQuota(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root to become a user without keys")

@@ -294,7 +294,7 @@ func testWriters(t *testing.T, b *bed) {
 	}
 }
 
-// testChanged: FAULTS 30. Another program of ours changed the item; nothing here remembers the old one.
+// testChanged: another program of ours changed the item; nothing here remembers the old one.
 func testChanged(t *testing.T, b *bed) {
 	c, other, ctx, name := b.caller(t), b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
@@ -314,7 +314,7 @@ func testChanged(t *testing.T, b *bed) {
 	}
 }
 
-// testDamagedIn: FAULTS 25. A damaged item is named, not deleted, and not replaced unasked.
+// testDamagedIn: a damaged item is named, not deleted, and not replaced unasked.
 func testDamagedIn(t *testing.T, b *bed) {
 	if b.spoil == nil {
 		t.Skip("its own table is TestDamagedItem")
@@ -343,7 +343,7 @@ func testDamagedIn(t *testing.T, b *bed) {
 	}
 }
 
-// testFull: FAULTS 27.
+// testFull: if a write fails, since the disk is full or read-only, the old item stays.
 func testFull(t *testing.T, b *bed) {
 	if b.full == nil {
 		t.Skip("what it is written to is not ours to fill")
@@ -364,7 +364,7 @@ func testFull(t *testing.T, b *bed) {
 	}
 }
 
-// testKilled kills a writer at every moment of a write: FAULTS 28. First at each system call that touches a file, in whatever
+// testKilled kills a writer at every moment of a write. First at each system call that touches a file, in whatever
 // process of its group, then all at a random moment. There is the old key or the new one, and the next write cleans up.
 func testKilled(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
@@ -455,7 +455,7 @@ func testKilled(t *testing.T, b *bed) {
 	}
 }
 
-// testLocked: FAULTS 21. Locked, and nobody there to unlock it.
+// testLocked: a locked keyring, with nobody there to unlock it, is an error of its own kind.
 func testLocked(t *testing.T, b *bed) {
 	if b.lock == nil {
 		t.Skip("it cannot be locked")
@@ -496,7 +496,7 @@ func testLocked(t *testing.T, b *bed) {
 	}
 }
 
-// testPrompt: FAULTS 22. With a display a prompt may come; here nobody answers it, and the deadline ends the vault.
+// testPrompt: with a display a prompt may come; here nobody answers it, and the deadline ends the vault.
 func testPrompt(t *testing.T, b *bed) {
 	if b.mute == nil {
 		t.Skip("it asks nobody")
@@ -526,7 +526,7 @@ func testPrompt(t *testing.T, b *bed) {
 	}
 }
 
-// testBack: FAULTS 23. What serves the keyring dies and comes back, the caller stays.
+// testBack: what serves the keyring dies and comes back, the caller stays.
 func testBack(t *testing.T, b *bed) {
 	if b.stop == nil {
 		t.Skip("nothing serves it")
@@ -545,7 +545,7 @@ func testBack(t *testing.T, b *bed) {
 	}
 }
 
-// testSlow: FAULTS 29. While one keyring does not answer, another one does.
+// testSlow: while one keyring does not answer, another one does.
 func testSlow(t *testing.T, b *bed) {
 	if b.freeze == nil {
 		t.Skip("nothing serves it")
