@@ -31,7 +31,7 @@ func (c console) foreground() bool {
 	return err == nil && int(group) == syscall.Getpgrp()
 }
 
-// ttyName is the device of the controlling terminal, empty where there is none or the system does not tell.
+// ttyName is the device of the controlling terminal. It is empty without a terminal, or if the system does not tell.
 func ttyName() string { return peer.Process{PID: os.Getpid()}.Terminal() }
 
 // remember keeps the mode of the terminal for restore.

@@ -68,7 +68,7 @@ func find(name, path string) string {
 }
 
 // FromShell returns the words for a Browser from the variable BROWSER of a shell: commands with colons between (on
-// Windows semicolons), of which the first that may be run counts; %s is the address. A file of a repository can set
+// Windows semicolons). The first one that may be run counts; %s is the address. A file of a repository can set
 // that variable. So a name is looked for in path alone, which has the form of environ.Path, and anything else has to be
 // the absolute path of a program that nobody but root and the user of this process can change. The warnings say which
 // commands were passed over, and why.

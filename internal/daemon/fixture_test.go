@@ -160,7 +160,8 @@ func (r *trail) all() []audit.Event {
 	return append([]audit.Event(nil), r.events...)
 }
 
-const registry = `[source security]
+// twoSources are one with a seed, and one whose codes a person types.
+const twoSources = `[source security]
 access_key_id = AKIAIOSFODNN7EXAMPLE
 mfa_serial = arn:aws:iam::111122223333:mfa/paul
 mfa_seed = keyring
@@ -169,7 +170,9 @@ mfa_seed = keyring
 access_key_id = AKIAI44QH8DHBEXAMPLE
 mfa_serial = arn:aws:iam::111122223333:mfa/paula
 
-[profile dev]
+`
+
+const registry = twoSources + `[profile dev]
 role_arn = arn:aws:iam::444455556666:role/dev
 source_profile = security
 region = eu-west-1

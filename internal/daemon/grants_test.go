@@ -227,16 +227,7 @@ func (m *model) added(g *grantModel) {
 	m.grants = append(m.grants, g)
 }
 
-const grantRegistry = `[source security]
-access_key_id = AKIAIOSFODNN7EXAMPLE
-mfa_serial = arn:aws:iam::111122223333:mfa/paul
-mfa_seed = keyring
-
-[source typed]
-access_key_id = AKIAI44QH8DHBEXAMPLE
-mfa_serial = arn:aws:iam::111122223333:mfa/paula
-
-[profile dev]
+const grantRegistry = twoSources + `[profile dev]
 role_arn = arn:aws:iam::444455556666:role/dev
 source_profile = security
 
@@ -463,13 +454,18 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf("seed %d: %s\nafter these steps:\n%s", w.seed, fmt.Sprintf(format, args...), strings.Join(w.trace, "\n"))
 }
 
+// putForOwner has a new process ask for what it owns.
+func (w *world) putForOwner(g *grantModel, verb string) wire.Response {
+	p := w.owner()
+	g.pid = p.cmd.Process.Pid
+	return p.ask(w.t, wire.Request{Verb: verb, Profile: g.profile})
+}
+
 // inFiles is `exec --mode file`.
 type inFiles struct{}
 
 func (inFiles) put(w *world, g *grantModel) wire.Response {
-	p := w.owner()
-	g.pid = p.cmd.Process.Pid
-	r := p.ask(w.t, wire.Request{Verb: wire.Overlay, Profile: g.profile})
+	r := w.putForOwner(g, wire.Overlay)
 	if r.Err == nil {
 		g.files = *r.Files
 	}
@@ -484,9 +480,7 @@ func (inFiles) take(w *world, g *grantModel) { w.end(g.pid) }
 type atEndpoint struct{}
 
 func (atEndpoint) put(w *world, g *grantModel) wire.Response {
-	p := w.owner()
-	g.pid = p.cmd.Process.Pid
-	r := p.ask(w.t, wire.Request{Verb: wire.Serve, Profile: g.profile})
+	r := w.putForOwner(g, wire.Serve)
 	if r.Err == nil {
 		g.endpoint = *r.Endpoint
 	}
@@ -531,7 +525,7 @@ func (g *grantModel) name() string {
 	return strings.TrimSuffix(fmt.Sprint(g.way, " ", g.profile, " ", g.pid), " 0")
 }
 
-// keyIn is the access key id in a section of a file; empty where there is none.
+// keyIn is the access key id in a section of a file, or "".
 func (w *world) keyIn(file, profile string) string {
 	text, err := os.ReadFile(file)
 	if err != nil && !os.IsNotExist(err) {
@@ -770,7 +764,7 @@ func (w *world) step() (what string, soon bool) {
 	}
 }
 
-// restart replaces the daemon. While there is none, owners may end and somebody may lock.
+// restart replaces the daemon. While no daemon runs, owners may end and somebody may lock.
 func (w *world) restart(how string) string {
 	old := w.daemon
 	what := how

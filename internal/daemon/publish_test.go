@@ -130,7 +130,8 @@ func TestPublishedWantsACode(t *testing.T) {
 	h.run(t)
 	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		list := h.ask(t, wire.Request{Verb: wire.State}).Status.Published
-		if len(list) == 1 && strings.Contains(list[0].Error, "wants a code") || len(list) == 1 && strings.Contains(list[0].Error, "a code is needed") {
+		if len(list) == 1 &&
+			(strings.Contains(list[0].Error, "needs a code") || strings.Contains(list[0].Error, "a code is needed")) {
 			break
 		}
 		if time.Now().After(limit) {

@@ -49,21 +49,22 @@ var ofUnit = map[string]struct {
 	ok     rule
 	reason string
 }{
-	"HTTPS_PROXY":                 {printable, "broker config set https_proxy URL"},
-	"NO_PROXY":                    {printable, "broker config set no_proxy HOSTS"},
-	"AWS_CA_BUNDLE":               {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"SSL_CERT_FILE":               {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"SSL_CERT_DIR":                {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"GNUPGHOME":                   {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
-	"PASSWORD_STORE_DIR":          {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
-	"DBUS_SYSTEM_BUS_ADDRESS":     {systemBus, "the address of the system bus comes from the service unit"},
+	"HTTPS_PROXY":             {printable, "broker config set https_proxy URL"},
+	"NO_PROXY":                {printable, "broker config set no_proxy HOSTS"},
+	"AWS_CA_BUNDLE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
+	"SSL_CERT_FILE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
+	"SSL_CERT_DIR":            {filepath.IsAbs, "broker config set ca_bundle FILE"},
+	"GNUPGHOME":               {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
+	"PASSWORD_STORE_DIR":      {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
+	"DBUS_SYSTEM_BUS_ADDRESS": {systemBus, "the address of the system bus comes from the service unit"},
+	// A window loads what the files there name. Broker's own paths below them have their own variables: paths.Moved.
+	"XDG_CONFIG_HOME":             {filepath.IsAbs, ""},
+	"XDG_DATA_HOME":               {filepath.IsAbs, ""},
+	"XDG_STATE_HOME":              {filepath.IsAbs, ""},
+	"XDG_CACHE_HOME":              {filepath.IsAbs, ""},
 	"AWS_CONFIG_FILE":             {filepath.IsAbs, ""},
 	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
 }
-
-// ofUnitXDG are base directories that are taken from a service manager alone: a window loads what the files there name.
-// Broker's own paths below them are passed on by variables of their own, see paths.Moved.
-var ofUnitXDG = []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"}
 
 // refused are the reasons why a variable of weight was not kept, beside those of ofUnit.
 var refused = map[string]string{
@@ -100,7 +101,6 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 			left = append(left, strings.Split(value, ",")...)
 			continue
 		case isKept && rule(value), isOfUnit && unit && special.ok(value),
-			unit && slices.Contains(ofUnitXDG, name) && filepath.IsAbs(value),
 			strings.HasPrefix(name, "LC_") && word(name) && locale(value):
 			env[name] = value
 			continue
@@ -149,12 +149,14 @@ func Dropped() []string {
 // Reason is why a variable is not taken from a shell, or what to do instead; empty where nobody would miss it.
 func Reason(name string) string { return cmp.Or(ofUnit[name].reason, refused[name]) }
 
-// Weighty lists the variables that redirect something, and says of each whether a shell and whether a service unit may
-// set it.
+// Weighty lists the variables that redirect something, beside those of paths that Broker reads itself. It says of each
+// whether a shell and whether a service unit may set it.
 func Weighty() map[string]struct{ Shell, Unit bool } {
 	list := map[string]struct{ Shell, Unit bool }{}
-	for name := range ofUnit {
-		list[name] = struct{ Shell, Unit bool }{false, true}
+	for name, special := range ofUnit {
+		if special.reason != "" {
+			list[name] = struct{ Shell, Unit bool }{false, true}
+		}
 	}
 	for name := range refused {
 		_, ok := kept[name]

@@ -38,10 +38,10 @@ func (l *Latch) begin() (end func()) {
 	return l.mu.Unlock
 }
 
-// Adopt moves the file of an earlier version here, if there is one. If there is a file here too, the broker is locked
-// if one of the two says so. The passphrase of the old one counts if that is locked and there is none here: a variable can name its place, so a
-// passphrase is not taken over unseen. A file that cannot be trusted stays
-// where it is; the error names it.
+// Adopt moves the file of an earlier version here, if it exists. If there is a file here too, the broker is locked if
+// either says so. The passphrase of the old file counts only if that file is locked and no passphrase is set here: a
+// variable can name the place of the old file, so its passphrase is not taken over unseen. A file that cannot be
+// trusted stays where it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
 	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {

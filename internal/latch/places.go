@@ -32,8 +32,8 @@ func Find(state string) Places {
 	return places(reachable(paths.Home()), reachable(knownHome()), state)
 }
 
-// OwnHome is the home that the system knows for the user, absolute. If there is none, or it is another user's, that is
-// the one of the environment; it may be empty.
+// OwnHome is the home that the system knows for the user, absolute. If the system knows no home, or that one belongs to
+// another user, OwnHome is the home that the environment names; it may be empty.
 func OwnHome() string {
 	home := reachable(knownHome())
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
@@ -110,10 +110,10 @@ func (p Places) Refuse() error {
 
 // RefuseKnown is Refuse for the home that the system knows alone, which a daemon with another HOME cannot unlock.
 func (p Places) RefuseKnown() error {
-	if p.Known == "" || !Peek(p.Known) {
+	if p.Known == "" {
 		return nil
 	}
-	return lockedAt(p.Known, p.knownHome)
+	return RefuseHome(p.knownHome)
 }
 
 // RefuseHome is Refuse for the lock of a home directory, absolute. An empty one has none.
@@ -121,13 +121,10 @@ func RefuseHome(home string) error {
 	if home = reachable(home); home == "" {
 		return nil
 	}
-	if file := paths.LatchIn(paths.StateBelow(home)); Peek(file) {
-		return lockedAt(file, home)
+	file := paths.LatchIn(paths.StateBelow(home))
+	if !Peek(file) {
+		return nil
 	}
-	return nil
-}
-
-func lockedAt(file, home string) error {
 	return fault.New(fault.Locked, "the broker is locked: %s says so", file).WithHint("HOME=%s broker unlock", home)
 }
 

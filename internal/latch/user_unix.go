@@ -8,5 +8,5 @@ import (
 	"strconv"
 )
 
-// knownUser is the entry of the user database. user.Current would make one up of HOME where there is none.
+// knownUser is the entry of the user database. If there is no entry, user.Current makes one up from HOME.
 func knownUser() (*user.User, error) { return user.LookupId(strconv.Itoa(os.Getuid())) }

@@ -46,10 +46,8 @@ func LatchIn(state string) string { return filepath.Join(state, "lock.json") }
 // StateBelow is the state directory below a home, wherever variables moved it.
 func StateBelow(home string) string { return filepath.Join(home, state.belowHome) }
 
-// RegistryBelow and KeyringBelow are the registry and the directory of the file keyring below a home, wherever
-// variables moved them.
+// RegistryBelow is the registry below a home, wherever variables moved it.
 func RegistryBelow(home string) string { return filepath.Join(home, registry.belowHome) }
-func KeyringBelow(home string) string  { return filepath.Join(home, keyring.belowHome) }
 
 // Home is the home directory that the environment names, absolute, or empty.
 func Home() string {

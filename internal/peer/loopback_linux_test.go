@@ -124,12 +124,13 @@ func TestOwnerOfAnother(t *testing.T) {
 func TestOwnerOfTheNextConnection(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	// An address that nothing else on the machine connects from, so that the port is free for the next one too.
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77)}, Control: func(_, _ string, raw syscall.RawConn) error {
+	reuse := func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return errors.Join(raw.Control(func(fd uintptr) {
 			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 		}), err)
-	}}
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77)}, Control: reuse}
 	first, err := dialer.Dial("tcp4", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +214,8 @@ func TestListenerUID(t *testing.T) {
 		}
 	}
 	for _, row := range []struct{ listen, asked string }{
-		{"127.0.0.1:0", "127.0.0.1"}, {"127.0.0.2:0", "127.0.0.2"}, {"0.0.0.0:0", "127.0.0.1"}, {"[::]:0", "127.0.0.1"}, {"[::]:0", "[::1]"}, {"[::1]:0", "[::1]"},
+		{"127.0.0.1:0", "127.0.0.1"}, {"127.0.0.2:0", "127.0.0.2"}, {"0.0.0.0:0", "127.0.0.1"},
+		{"[::]:0", "127.0.0.1"}, {"[::]:0", "[::1]"}, {"[::1]:0", "[::1]"},
 	} {
 		network := "tcp"
 		if row.listen == "0.0.0.0:0" {

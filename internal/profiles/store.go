@@ -42,7 +42,7 @@ type state struct {
 	settled bool      // false: look into the file again, whatever its stamp says
 	rest    time.Time // no look before this: the file is being rewritten without a pause
 	table   *table    // the last good content; nil if there never was one
-	real    string    // the path of that content without symbolic links
+	real    string    // of the registry: the path of that content without symbolic links
 	trouble *Warning  // why table is not what the file holds now
 	notices []Warning // about the file itself: who may write to it
 }
@@ -151,7 +151,10 @@ func (st *state) fresh() bool {
 
 // read brings the state up to date, or keeps the last good one.
 func (st *state) read(files Files, file fileKind, deadline time.Time) error {
-	real := system.RealPath(st.path)
+	real := ""
+	if file == registryFile {
+		real = system.RealPath(st.path)
+	}
 	src, stable, err := st.settle(deadline)
 	defer clear(src) // the credentials file may hold secrets
 	if err == nil && !stable && st.table != nil {

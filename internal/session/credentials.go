@@ -67,7 +67,8 @@ func withPlanHint(err error, profile string) error {
 		return err
 	}
 	switch f.Kind {
-	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network, fault.Throttled:
+	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network,
+		fault.Throttled:
 		return f.WithHint("broker explain %s", profile)
 	case fault.NotConfirmed: // an endpoint at which another uid listens
 		return f.WithHint("broker profiles trust %s", profile)
@@ -109,7 +110,8 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 	first := plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
-		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code, first: req.Login && req.Terminal != nil, source: plan.Source.Name, tell: req.Tell}
+		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
+			first: req.Login && req.Terminal != nil, source: plan.Source.Name, tell: req.Tell}
 		defer b.desk.wait(dev, g)()
 	}
 	creds, err := b.step(ctx, plan, last, req)
@@ -120,7 +122,8 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 		b.discard(ctx, plan, last, creds)
 		creds, err = b.step(ctx, plan, last, req)
 		if tooShort() {
-			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted", plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
+			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted",
+				plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
 		}
 	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev) {
@@ -131,13 +134,14 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 
 // step returns the session of one step, which it gets from the cache or from the step before.
 func (b *Broker) step(ctx context.Context, plan Plan, i int, req Request) (Credentials, error) {
-	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), func(ctx context.Context, spare bool) (Credentials, error) {
+	fetch := func(ctx context.Context, spare bool) (Credentials, error) {
 		// In the background nobody waits for the steps before either.
 		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
-	})
+	}
+	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), fetch)
 }
 
-// fetch makes the call of one step; quietly, it asks no person for it.
+// fetch makes the call of one step. If quiet, it asks no person for a code.
 func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet bool) (Credentials, error) {
 	// Asked in the fetch itself: a lock that came after the request drops the
 	// slots, and nothing may fill them again.
@@ -170,8 +174,8 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet
 	}
 }
 
-// discard forgets a session that is of no use any more, in the vault too: first
-// there, else whoever asks next would be given it again. One does it for all who were refused with it.
+// discard forgets a session that AWS refuses. It forgets the kept one in the vault first, since the next request would
+// otherwise get that again. One caller does it for all who were refused.
 func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credentials) {
 	if plan.Steps[i].keeps() {
 		select {
@@ -190,9 +194,9 @@ func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credenti
 // dropTimeout bounds how long the keyring is waited for to forget a session.
 const dropTimeout = 5 * time.Second
 
-// drop is Drop where nobody can be told of a failure.
+// drop is Drop for callers who cannot be told of a failure: it is logged.
 func (b *Broker) drop(ctx context.Context, source string) {
-	// The one who asked may be gone; the session is to go all the same.
+	// The session must go even if the caller is gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
 	defer cancel()
 	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
@@ -210,7 +214,8 @@ func (b *Broker) logStep(plan Plan, i int, creds Credentials, err error) {
 		b.cfg.Log.Warn("step failed", "step", plan.stepName(i), "source", plan.Source.Name, "err", err)
 		return
 	}
-	b.cfg.Log.Info("step done", "step", plan.stepName(i), "source", plan.Source.Name, "key", secret.Tail(creds.AccessKeyID), "expires", creds.Expires)
+	b.cfg.Log.Info("step done", "step", plan.stepName(i), "source", plan.Source.Name,
+		"key", secret.Tail(creds.AccessKeyID), "expires", creds.Expires)
 }
 
 // stepName names a step in messages: what is asked for, not for whom.

@@ -14,7 +14,7 @@ func (b *Broker) Tell(source, line string) {
 	}
 }
 
-// Waiting describes a device of which somebody is being asked for a code.
+// Waiting describes a device whose code a person is being asked for.
 type Waiting struct {
 	Source   string
 	Device   string // MFA serial
@@ -64,7 +64,8 @@ func (b *Broker) Held() []Held {
 		list = append(list, h)
 	}
 	slices.SortFunc(list, func(a, b Held) int {
-		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Role, b.Role), strings.Compare(a.Profile, b.Profile))
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Role, b.Role),
+			strings.Compare(a.Profile, b.Profile))
 	})
 	return list
 }

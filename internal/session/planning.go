@@ -29,7 +29,9 @@ func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
 	if plan, ok := p.byName.Load(req.Profile); ok && plain {
 		return plan.(Plan), append(set.Warnings(), plan.(Plan).Warnings...), nil
 	}
-	plan, err := PlanFor(set, req.Profile, Wish{SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc})
+	plan, err := PlanFor(set, req.Profile, Wish{
+		SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc,
+	})
 	if err == nil && plain {
 		p.byName.Store(req.Profile, plan)
 	}
@@ -55,7 +57,7 @@ func (b *Broker) isShort(roleARN string) bool {
 type Wish struct {
 	SessionName string        // role session name where the profile has none
 	MinTTL      time.Duration // how long the credentials have to last at least; 0 for any time
-	// Short says of which roles AWS is known to give one hour at most; nil for none.
+	// Short reports whether AWS is known to give a role one hour at most; nil if no role is known.
 	Short func(roleARN string) bool
 	// AdHoc is a role that no profile names; nil for the profile as it is.
 	AdHoc *AdHoc

@@ -9,10 +9,11 @@ import (
 // only a code can renew.
 const remindBefore = 10 * time.Minute
 
-// renew fetches a session anew before its end, so that nobody waits for it. It
-// never asks a person: where one is needed he is reminded, once, if the session is still in use.
+// renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code: if a
+// code is needed, the person is reminded once, if the session is still in use.
 func (b *Broker) renew(plan Plan, i int) {
-	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken { // a console was opened with it: nobody asks again
+	// A federated session opened a console: nothing asks for it again.
+	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken {
 		return
 	}
 	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {

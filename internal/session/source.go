@@ -47,7 +47,8 @@ func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 		case errors.Is(askErr, ErrGone):
 			return Credentials{}, err
 		case errors.Is(askErr, ErrCancelled):
-			return Credentials{}, needCode(plan, step, "%s: no code of the MFA device %s was given: %w", plan.Source.Name, step.MFASerial, ErrCancelled)
+			return Credentials{}, needCode(plan, step, "%s: no code of the MFA device %s was given: %w",
+				plan.Source.Name, step.MFASerial, ErrCancelled)
 		case ctx.Err() != nil:
 			return Credentials{}, needCode(plan, step, "nobody gave a code of the MFA device %s in time", step.MFASerial)
 		case askErr != nil:
@@ -61,16 +62,17 @@ func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 	}
 }
 
-// openUnasked opens what needs nobody: without a device, with a seed, or with a
-// session that the vault kept. That last is looked for once, since later ones were all made here,
-// and not while we hold it ourselves; nor where somebody brought a code, who wants a new one.
+// openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or one
+// that the vault kept. It looks for a kept session once, since this Broker made all later ones. It does not look while it
+// holds one itself, nor if a request brought a code, which asks for a new session.
 func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
 		_, looked := u.looked.Load(plan.Key(i))
 		_, held := u.cache.current(plan.Key(i))
 		if looked || held || u.desk.brought(dev) {
-			return Credentials{}, needCode(plan, step, "%s wants a code of the MFA device %s", plan.Source.Name, step.MFASerial)
+			return Credentials{}, needCode(plan, step, "%s needs a code of the MFA device %s",
+				plan.Source.Name, step.MFASerial)
 		}
 	}
 	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})

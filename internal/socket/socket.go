@@ -1,5 +1,5 @@
-// Package socket owns where Broker listens: a unix socket, a lock that decides who has it, and the check of everyone who
-// connects to it, or over loopback. It refuses peers of another uid, and knows nothing of what is said.
+// Package socket owns where Broker listens: a unix socket, a lock that decides who has it, and the check of everyone
+// who connects to it, or over loopback. It refuses peers of another uid, and knows nothing of what is said.
 package socket
 
 import (

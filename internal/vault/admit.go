@@ -19,13 +19,20 @@ import (
 type belongs struct {
 	// Registry is the registry under which it was stored, and Home the home directory whose lock closes it. Both are
 	// absolute. They are empty in items of version 0.1.0; Home is also empty if there was no home directory.
-	Registry, Home string
+	Registry string `json:"registry,omitempty"`
+	Home     string `json:"home,omitempty"`
+}
+
+// gone reports whether the registry is not there. That of an item of version 0.1.0, which names none, is not.
+func (b belongs) gone() bool {
+	_, err := os.Lstat(b.Registry)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // known is what belongs says. For an item of version 0.1.0, and if that registry is gone, as after a home directory was
 // moved, it is the home that the system knows for the user, and the registry there.
 func (b belongs) known() belongs {
-	if _, err := os.Lstat(b.Registry); errors.Is(err, fs.ErrNotExist) {
+	if b.gone() {
 		b.Home = latch.OwnHome()
 		b.Registry = paths.RegistryBelow(b.Home)
 	}
@@ -36,8 +43,9 @@ func (b belongs) known() belongs {
 func (e *errand) ours() belongs { return belongs{e.Registry, paths.Home()} }
 
 // admit refuses the use of what belongs to another registry or to another home, and while that home is locked. A
-// registry says where signed calls go, a home which programs and CAs a "~" means, and variables of a shell move both. The
-// registry of the request is a path as the process that read the file had resolved it: it is compared, never looked at.
+// registry says where signed calls go. A home says which programs and CAs a "~" in the registry means. Variables of a
+// shell can move both. The registry of the request is a path as the process that read the file had resolved it: it is
+// compared, never looked at.
 func (e *errand) admit(what string, of belongs) error {
 	if e.home = of.Home; of.Registry == "" {
 		e.home = of.known().Home
@@ -51,7 +59,7 @@ func (e *errand) admit(what string, of belongs) error {
 	if of = of.known(); e.isOurs(of) {
 		return nil
 	}
-	set, err := new(profiles.Store).Load(profiles.Files{Registry: of.Registry})
+	set, err := e.store.Load(profiles.Files{Registry: of.Registry})
 	if err != nil {
 		return err
 	}
@@ -62,8 +70,9 @@ func (e *errand) admit(what string, of belongs) error {
 	if slices.ContainsFunc(settings.Registries, func(path string) bool { return e.Registry == system.RealPath(path) }) {
 		return nil
 	}
-	f := fault.New(fault.NotConfirmed, "the registry %s may not use %s, which belongs to the registry %s and the home %s; "+
-		"allow it only if nobody else wrote it: it says where signed calls go", e.Registry, what, of.Registry, cmp.Or(of.Home, "(none)"))
+	f := fault.New(fault.NotConfirmed, "the registry %s may not use %s, which belongs to the registry %s and the home %s"+
+		"; allow it only if nobody else wrote it: it says where signed calls go",
+		e.Registry, what, of.Registry, cmp.Or(of.Home, "(none)"))
 	separator := string(os.PathListSeparator)
 	if strings.Contains(e.Registry, separator) {
 		return fault.New(fault.Config, "%w; a path with a %q in it cannot be allowed", f, separator)

@@ -78,12 +78,13 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("another", other)
-	if want := fault.Hintf("env BROKER_CONFIG=%s broker config set registry %s", own, other); fault.Of(uses[0].use()).Hint != want {
-		t.Errorf("the hint is %s", fault.Of(uses[0].use()).Hint)
+	want := fault.Hintf("env BROKER_CONFIG=%s broker config set registry %s", own, other)
+	if got := fault.Of(uses[0].use()).Hint; got != want {
+		t.Errorf("the hint is %s", got)
 	}
 	say("[settings]\nregistry = " + own + "\n")
 	refused("it names another", other)
-	// A path of HOME is one of whoever says where that is.
+	// What ~ means is decided by the one who sets HOME.
 	say("[settings]\nregistry = ~/other\n")
 	for _, u := range uses {
 		if err := u.use(); !fault.Is(err, fault.Config) {
@@ -102,12 +103,13 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	say("")
 	allowed(own)
 	refused("still another", other)
-	// Another home: what "~" means in the registry would be the choice of whoever sets HOME.
+	// Another home: HOME decides what "~" means in the registry.
 	t.Setenv("HOME", t.TempDir())
 	refused("another home", own)
 	t.Setenv("HOME", home)
 	c.Registry = other + ":x"
-	if f := fault.Of(uses[0].use()); f.Kind != fault.Config || f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
+	f := fault.Of(uses[0].use())
+	if f.Kind != fault.Config || f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
 		t.Errorf("a colon: %v", f)
 	}
 	say("[settings]\nregistry = " + home + "/third:" + other + "\n")
@@ -160,11 +162,12 @@ func TestKeyOfAMovedHome(t *testing.T) {
 	e := &errand{request: &request{Op: opOpen, Registry: homeRegistry(), StateDir: t.TempDir()}}
 	t.Setenv("HOME", latch.OwnHome())
 	gone := filepath.Join(t.TempDir(), "gone")
-	if err := e.admitItem(item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}); err != nil {
+	key := item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}
+	if err := e.admitItem(key); err != nil {
 		t.Error(err)
 	}
 	e.Registry = filepath.Join(t.TempDir(), "config")
-	if err := e.admitItem(item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}); !fault.Is(err, fault.NotConfirmed) {
+	if err := e.admitItem(key); !fault.Is(err, fault.NotConfirmed) {
 		t.Errorf("another registry: %v", err)
 	}
 }

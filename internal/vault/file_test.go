@@ -316,7 +316,8 @@ func TestModes(t *testing.T) {
 		home, err := os.MkdirTemp("/tmp", "modes")
 		must(t, err)
 		must(t, os.Chmod(home, 0o700))
-		c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: home + "/a/keyring", StateDir: home + "/state", Registry: home + "/config", Timeout: patience}
+		c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: home + "/a/keyring",
+			StateDir: home + "/state", Registry: home + "/config", Timeout: patience}
 		err = c.Create(t.Context(), secret.New(testPassphrase))
 		if err == nil {
 			_, err = c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)

@@ -80,7 +80,7 @@ func copyDir(t *testing.T, from, to string) {
 
 // another is a Caller on the same keyring that knows nothing but what opens it.
 func another(c *Caller, opens secret.String) *Caller {
-	n := &Caller{Exe: c.Exe, Backend: c.Backend, Dir: c.Dir, Registry: c.Registry, StateDir: c.StateDir, Timeout: c.Timeout}
+	n := sibling(c)
 	n.SetPassphrase(opens)
 	return n
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
 	"broker/internal/fault"
@@ -47,8 +45,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	}
 	defer unlock()
 	old, err := e.load(ctx, r)
-	it.belongs = old.belongs
-	if _, err := os.Lstat(old.Registry); errors.Is(err, fs.ErrNotExist) { // there is no old item, or its registry is gone
+	if it.belongs = old.belongs; old.gone() { // or there is no old item
 		it.belongs = e.ours()
 	}
 	switch {

@@ -54,7 +54,8 @@ func (w *keptWorld) noticed(source, line string) {
 
 // restart is another daemon on the same keyring.
 func (w *keptWorld) restart() {
-	w.Caller = &Caller{Exe: w.Exe, Backend: w.Backend, Dir: w.Dir, StateDir: w.StateDir, Registry: w.Registry, Timeout: w.Timeout, Notice: w.noticed}
+	w.Caller = sibling(w.Caller)
+	w.Notice = w.noticed
 	w.SetPassphrase(secret.New(testPassphrase))
 }
 

@@ -18,6 +18,6 @@ func init() {
 func keychainBed(t *testing.T) *bed {
 	state := filepath.Join(t.TempDir(), "broker", "state")
 	return &bed{backend: Keychain, caller: func(t *testing.T) *Caller {
-		return &Caller{Exe: vaultExe(t), Backend: func() string { return Keychain }, StateDir: state, Registry: testRegistry, Timeout: patience}
+		return callerOn(t, Keychain, state)
 	}}
 }

@@ -211,6 +211,23 @@ func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 // testRegistry is the registry of all callers, so that each may use what another stored. It is not there.
 const testRegistry = "/tmp/broker-test/config"
 
+// callerOn is a Caller on a backend. Dir is left to the caller.
+func callerOn(t *testing.T, backend, state string) *Caller {
+	t.Helper()
+	return &Caller{
+		Exe: vaultExe(t), Backend: func() string { return backend },
+		StateDir: state, Registry: testRegistry, Timeout: patience,
+	}
+}
+
+// sibling is a Caller on the same keyring that knows nothing of what the first one learned.
+func sibling(c *Caller) *Caller {
+	return &Caller{
+		Exe: c.Exe, Backend: c.Backend, Dir: c.Dir,
+		StateDir: c.StateDir, Registry: c.Registry, Timeout: c.Timeout,
+	}
+}
+
 // fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.
 func fileCaller(t *testing.T) *Caller {
 	t.Helper()

@@ -187,7 +187,8 @@ func seedRequest(name string, seed secret.String) *request {
 }
 
 func openRequest(source profiles.Source, call session.Call, code secret.String) *request {
-	return &request{Op: opOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call, Code: code.Reveal(),
+	return &request{Op: opOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call,
+		Code:    code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
 }
 
@@ -236,12 +237,12 @@ type itemJSON struct {
 	SecretAccessKey string    `json:"secret_access_key"`
 	Seed            string    `json:"seed,omitempty"`
 	Created         time.Time `json:"created"`
-	Registry        string    `json:"registry,omitempty"`
-	Home            string    `json:"home,omitempty"`
+	belongs
 }
 
 func encodeItem(it item) ([]byte, error) {
-	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created, it.Registry, it.Home})
+	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created,
+		it.belongs})
 }
 
 func decodeItem(data []byte) (item, error) {
@@ -252,7 +253,7 @@ func decodeItem(data []byte) (item, error) {
 	if j.Version != itemVersion {
 		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, belongs{j.Registry, j.Home}}
+	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}

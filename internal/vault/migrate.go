@@ -140,12 +140,12 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 		case errors.Is(err, errNoItem):
 		case fault.Is(err, fault.KeyringLocked), err != nil && it.source != "" && !e.Overwrite:
 			return nil, err
-		case err == nil && !bytes.Equal(data, it.data) && e.admitStored(it.key, data) != nil:
-			return nil, e.admitStored(it.key, data)
-		case err == nil && !strings.HasPrefix(it.key, keptPrefix) && !e.Overwrite && !bytes.Equal(data, it.data):
-			return nil, because(fault.Failed, ErrExists, fmt.Sprintf("the keyring %s holds another key for source %q; nothing was copied", e.To, it.source),
-				fault.Hintf("broker keyring migrate --to %s --overwrite", e.To))
 		case err == nil:
+			if !bytes.Equal(data, it.data) {
+				if err := e.mayOverwrite(it, data); err != nil {
+					return nil, err
+				}
+			}
 			there[it.key] = data
 		}
 	}
@@ -179,6 +179,23 @@ func (e *errand) admitStored(key string, data []byte) error {
 		return e.admit("what was sealed", of)
 	}
 	return nil
+}
+
+// mayOverwrite refuses to copy an item over what another registry stored, or, unless that was asked for, over anything
+// but a kept session.
+func (e *errand) mayOverwrite(it copyable, there []byte) error {
+	if err := e.admitStored(it.key, there); err != nil {
+		return err
+	}
+	if e.Overwrite || strings.HasPrefix(it.key, keptPrefix) {
+		return nil
+	}
+	what := "copy of what import took out of files"
+	if it.source != "" {
+		what = fmt.Sprintf("key for source %q", it.source)
+	}
+	return because(fault.Failed, ErrExists, fmt.Sprintf("the keyring %s holds another %s; nothing was copied", e.To, what),
+		fault.Hintf("broker keyring migrate --to %s --overwrite", e.To))
 }
 
 func (e *errand) copyItem(ctx context.Context, to ring, it copyable, there []byte) error {
@@ -219,10 +236,10 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			return nil, err
 		}
 		c := copyable{key: key, label: "broker", data: data}
-		if err := e.admitStored(key, data); err != nil {
-			return nil, err
-		}
 		if !isSource {
+			if err := e.admitStored(key, data); err != nil {
+				return nil, err
+			}
 			others = append(others, c)
 			continue
 		}
@@ -234,6 +251,9 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is; nothing was copied: %w", key, err)
 		}
 		e.hide = append(e.hide, it.secrets()...)
+		if err := e.admitItem(it); err != nil {
+			return nil, err
+		}
 		c.source, c.label = it.Name, itemLabel(it.Name)
 		sources = append(sources, c)
 	}

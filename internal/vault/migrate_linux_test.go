@@ -28,7 +28,8 @@ func pair(t *testing.T, with *bed) *Caller {
 
 // on is the caller with another backend.
 func on(c *Caller, backend string) *Caller {
-	other := &Caller{Exe: c.Exe, Backend: func() string { return backend }, Dir: c.Dir, Registry: c.Registry, StateDir: c.StateDir, Timeout: c.Timeout}
+	other := sibling(c)
+	other.Backend = func() string { return backend }
 	other.SetPassphrase(secret.New(testPassphrase))
 	return other
 }

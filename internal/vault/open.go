@@ -75,7 +75,8 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 	case e.Code != "":
 		return e.callWithCode(ctx, keys, call)
 	case seed.IsZero() || !e.UseSeed:
-		return session.Credentials{}, fault.New(fault.LoginNeeded, "%s wants a code of the MFA device %s", e.Source, call.MFASerial).
+		return session.Credentials{}, fault.New(fault.LoginNeeded, "%s needs a code of the MFA device %s",
+			e.Source, call.MFASerial).
 			WithHint("broker login %s --code 123456", e.Source)
 	}
 	parsed, err := parsedSeed(seed)

@@ -64,7 +64,7 @@ func passBed(t *testing.T) *bed {
 	b := &bed{backend: Pass, lock: kill, unlock: open, stop: kill, start: open, full: full}
 	state := filepath.Join(home, "broker/state")
 	b.caller = func(t *testing.T) *Caller {
-		return &Caller{Exe: vaultExe(t), Backend: func() string { return Pass }, StateDir: state, Registry: testRegistry, Timeout: patience}
+		return callerOn(t, Pass, state)
 	}
 	b.mute = func(t *testing.T) func() { return func() { kill(t) } }
 	b.freeze = func(t *testing.T) func() {

@@ -170,7 +170,8 @@ func hardened(dir, exe string) int {
 		println(err.Error())
 		return 1
 	}
-	c := &Caller{Exe: exe, Backend: func() string { return File }, Dir: dir, StateDir: dir + "-state", Registry: dir + "-config"}
+	c := &Caller{Exe: exe, Backend: func() string { return File },
+		Dir: dir, StateDir: dir + "-state", Registry: dir + "-config"}
 	if err := c.Create(context.Background(), secret.New(testPassphrase)); err != nil {
 		println(err.Error())
 		return 1

@@ -130,7 +130,7 @@ func keyctlBed(t *testing.T) *bed {
 	state := t.TempDir()
 	return &bed{backend: Keyctl,
 		caller: func(t *testing.T) *Caller {
-			return &Caller{Exe: vaultExe(t), Backend: func() string { return Keyctl }, StateDir: filepath.Join(state, "state"), Registry: testRegistry, Timeout: patience}
+			return callerOn(t, Keyctl, filepath.Join(state, "state"))
 		},
 		spoil: func(t *testing.T, key string, data []byte) {
 			if len(data) == 0 {

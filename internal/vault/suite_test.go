@@ -580,11 +580,12 @@ func fileBed(t *testing.T) *bed {
 	home := t.TempDir()
 	dir := filepath.Join(home, "keyring")
 	full := smallDisk(t, dir)
-	maker := &Caller{Exe: vaultExe(t), Backend: func() string { return File }, Dir: dir, StateDir: filepath.Join(home, "state"), Registry: testRegistry, Timeout: patience}
+	maker := callerOn(t, File, filepath.Join(home, "state"))
+	maker.Dir = dir
 	must(t, maker.Create(t.Context(), secret.New(testPassphrase)))
 	b := &bed{backend: File, full: full}
 	b.caller = func(t *testing.T) *Caller {
-		c := &Caller{Exe: maker.Exe, Backend: maker.Backend, Dir: dir, StateDir: maker.StateDir, Registry: maker.Registry, Timeout: patience}
+		c := sibling(maker)
 		c.SetPassphrase(secret.New(testPassphrase))
 		return c
 	}

@@ -19,6 +19,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/profiles"
 	"broker/internal/system"
 )
 
@@ -105,8 +106,9 @@ type errand struct {
 	notices io.Writer
 	hide    []string    // secrets that no message may repeat
 	calling atomic.Bool // the keyring is behind us, AWS is being asked
-	home    string      // of the key that was read, see item
-	file    *fileRing   // our own file keyring, where the request is about it
+	home    string      // of the key that was read, see belongs
+	store   profiles.Store
+	file    *fileRing // our own file keyring, where the request is about it
 }
 
 // serve runs the request within its deadline. The keyring library takes no context and may wait on a prompt for

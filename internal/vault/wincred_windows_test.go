@@ -14,7 +14,7 @@ func init() { beds[WinCred] = winCredBed }
 func winCredBed(t *testing.T) *bed {
 	state := filepath.Join(t.TempDir(), "broker", "state")
 	return &bed{backend: WinCred, room: maxWinCred, caller: func(t *testing.T) *Caller {
-		return &Caller{Exe: vaultExe(t), Backend: func() string { return WinCred }, StateDir: state, Registry: testRegistry, Timeout: patience}
+		return callerOn(t, WinCred, state)
 	}}
 }
 
