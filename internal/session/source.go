@@ -63,8 +63,8 @@ func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 }
 
 // openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or one
-// that the vault kept. It looks for a kept session once, since this Broker made all later ones. It does not look while it
-// holds one itself, nor if a request brought a code, which asks for a new session.
+// that the vault kept. It looks for a kept session once, since this Broker made all later ones. It does not look while
+// it holds one itself, nor if a request brought a code, which asks for a new session.
 func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
