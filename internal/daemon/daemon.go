@@ -184,10 +184,10 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		ready()
 	}
 	var first, last, endpoints sync.WaitGroup // what has to have ended before requests are drained, and after
-	first.Go(func() { d.accept(ctx, requests, listener) })
-	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
 	last.Go(func() { d.watch(ctx, listener, cancel) })
 	last.Go(func() { d.publishing.run(ctx) })
+	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
+	first.Go(func() { d.accept(ctx, requests, listener) }) // last: a client that is answered finds the rest running
 	var heir *estate
 	for heir == nil && ctx.Err() == nil {
 		select {
