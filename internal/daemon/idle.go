@@ -65,7 +65,10 @@ func (o *overlays) any() bool {
 // any reports whether something is published, is to be taken out still, or would be published once unlocked.
 func (p *publishing) any() bool {
 	p.mu.Lock()
-	has := len(p.entries) > 0 || len(p.wrote) > 0
+	has := len(p.wrote) > 0
+	for _, e := range p.entries {
+		has = has || !e.gone
+	}
 	p.mu.Unlock()
 	if has {
 		return true

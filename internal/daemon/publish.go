@@ -77,6 +77,7 @@ type entry struct {
 	source   string    // empty until it is known
 	paused   bool      // its source was logged out: until somebody uses it again
 	off      bool      // it was unpublished: until the daemon ends
+	gone     bool      // the registry does not name it now: kept only because it is paused or off
 	waits    bool      // for a person to do something
 	session  *session.Answer
 	err      error
@@ -92,6 +93,9 @@ func newPublishing(d *Daemon, path string) *publishing {
 func (p *publishing) recover(left *Heritage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if left != nil {
+		p.keptLocked(left.Kept) // whatever becomes of the note
+	}
 	wrote, err := readNotes(p.path)
 	if err != nil {
 		p.d.setAside("what was published before is not known", p.path, err)
@@ -99,12 +103,9 @@ func (p *publishing) recover(left *Heritage) {
 	}
 	p.wrote = wrote
 	p.tidyLocked()
-	if left != nil {
-		// What is in the files stays there until the first round has something newer.
-		p.keptLocked(left.Kept)
-		return
+	if left == nil { // else what is in the files stays there until the first round has something newer
+		p.flushLocked()
 	}
-	p.flushLocked()
 }
 
 // noteFile is the content of the note. Broker 0.1.0 wrote the files alone.
@@ -314,7 +315,8 @@ func (p *publishing) keepNoteLocked() {
 	}
 }
 
-// standing brings the entries in line with what the registry says to keep published.
+// standing brings the entries in line with what the registry says to keep published. One that is paused or off is not
+// forgotten with its line: an editor may empty the file before it writes it again.
 func (p *publishing) standing() {
 	set, err := p.d.Store.Load(p.d.Files)
 	if err != nil {
@@ -330,7 +332,8 @@ func (p *publishing) standing() {
 		}
 	}
 	for at, e := range p.entries {
-		if e.until.IsZero() && !slices.Contains(names, e.profile) {
+		e.gone = e.until.IsZero() && !slices.Contains(names, e.profile)
+		if e.gone && !e.paused && !e.off {
 			delete(p.entries, at)
 		}
 	}
@@ -558,7 +561,7 @@ func (p *publishing) state() []wire.Published {
 	defer p.mu.Unlock()
 	var list []wire.Published
 	for at, e := range p.entries {
-		if e.off {
+		if e.off || e.gone {
 			continue
 		}
 		w := wire.Published{Profile: at.profile, File: at.file}
@@ -609,7 +612,7 @@ func (d *Daemon) publish(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, lockedFault()
 	}
 	e := p.entries[at]
-	if e == nil {
+	if e == nil || e.gone {
 		e = &entry{profile: answer.Profile, files: r.Files, until: time.Now().Add(length)}
 	} else if !e.until.IsZero() {
 		e.until = time.Now().Add(length)
@@ -676,7 +679,7 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 	name, found := c.req.Profile, false
 	var comeBack []string
 	n, err := d.publishing.end(func(e *entry) bool {
-		match := !e.off && (name == "" || e.profile == name)
+		match := !e.off && !e.gone && (name == "" || e.profile == name)
 		found = found || match
 		return match
 	}, func(e *entry) {

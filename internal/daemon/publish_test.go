@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/paths"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -31,6 +32,13 @@ func publishingHouse(t *testing.T, more string) (h *house, file string) {
 	h.Files.Credentials = file
 	return h, file
 }
+
+// always is a profile for standing to follow.
+const always = `
+[profile always]
+role_arn = arn:aws:iam::444455556666:role/always
+source_profile = security
+`
 
 const standing = "publish = true\n" // of the last profile
 
@@ -142,6 +150,80 @@ func TestPublishedWantsACode(t *testing.T) {
 		t.Fatal(resp.Err)
 	}
 	becomes(t, file, "[always]", true)
+}
+
+// TestTakenOutOutlivesARewrite: what was unpublished, or whose source was logged out, is not published again because an
+// editor empties the registry before it writes it. Seen to fail where the line takes the entry with it.
+func TestTakenOutOutlivesARewrite(t *testing.T) {
+	for _, verb := range []string{wire.Unpublish, wire.Logout} {
+		t.Run(verb, func(t *testing.T) {
+			h, file := publishingHouse(t, always+standing)
+			h.run(t)
+			becomes(t, file, "[always]", true)
+			if r := h.ask(t, wire.Request{Verb: verb}); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			entry := func() (e entry) {
+				h.publishing.rouse() // need not wait a second
+				h.publishing.mu.Lock()
+				defer h.publishing.mu.Unlock()
+				if p := h.publishing.entries[place{file, "always"}]; p != nil {
+					return *p
+				}
+				return entry{gone: true}
+			}
+			write := func(text string) {
+				if err := os.WriteFile(h.Files.Registry, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("")
+			until(t, "the daemon has seen it empty", func() bool { return entry().gone })
+			if list := h.ask(t, wire.Request{Verb: wire.State}).Status.Published; len(list) > 0 {
+				t.Errorf("status lists %+v", list)
+			}
+			write(registry + always + standing)
+			until(t, "the daemon has seen it whole", func() bool { return !entry().gone })
+			if e := entry(); e.wanted(time.Now()) {
+				t.Errorf("it is to be published: %+v", e)
+			}
+			// It is not forbidden for that: also while no line names it, and then for as long as is said.
+			write(registry + always)
+			until(t, "the daemon has seen it without the line", func() bool { return entry().gone })
+			if r := h.publishes(t, "always", file); r.Err != nil || r.Status.Published[0].Until == nil {
+				t.Errorf("%+v", r)
+			}
+			becomes(t, file, "[always]", true)
+			if e := entry(); e.gone || !e.wanted(time.Now()) {
+				t.Errorf("it was published by hand: %+v", e)
+			}
+		})
+	}
+}
+
+// TestTakeOverBesideDamagedNote: what is not to be published is told by the daemon before, whatever the note says. Seen to
+// fail where a damaged note ends the inheritance.
+func TestTakeOverBesideDamagedNote(t *testing.T) {
+	h, file := publishingHouse(t, always+standing)
+	h.run(t)
+	becomes(t, file, "[always]", true)
+	if r := h.ask(t, wire.Request{Verb: wire.Unpublish}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	left, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := build(t, filepath.Dir(file), registry+always+standing)
+	n.Files.Credentials, n.Listener, n.Heritage = file, left.Listener, left
+	if err := os.WriteFile(n.Published, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.run(t)
+	n.publishing.round(t.Context())
+	if list := n.ask(t, wire.Request{Verb: wire.State}).Status.Published; len(list) > 0 {
+		t.Errorf("published again: %+v", list)
+	}
 }
 
 // TestOverlays: files of a process that lives are kept and stand for the originals; all others go, at the start too.
