@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -205,8 +206,11 @@ func build(t testing.TB, dir, registry string) *house {
 	t.Helper()
 	h := &house{path: filepath.Join(dir, "run", "s"), aws: &aws{fail: denies}, keyring: new(keyring), trail: new(trail), ended: make(chan error, 1)}
 	files := profiles.Files{Registry: filepath.Join(dir, "registry")}
-	if err := os.WriteFile(files.Registry, []byte(registry), 0o600); err != nil {
-		t.Fatal(err)
+	// A daemon that runs here already is not shown an empty registry: in the middle of a write it could take it for whole.
+	if old, err := os.ReadFile(files.Registry); err != nil || string(old) != registry {
+		if err := os.WriteFile(files.Registry, []byte(registry), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	store := new(profiles.Store)
 	flights, end := context.WithCancel(context.Background())
@@ -342,7 +346,7 @@ func descriptors(t testing.TB, pid int) int {
 	return len(names)
 }
 
-// calm waits until goroutines and descriptors are back where they were.
+// calm waits until goroutines and descriptors are back where they were. If they are not, it shows the stacks.
 func calm(t testing.TB) (check func()) {
 	t.Helper()
 	routines, files := runtime.NumGoroutine(), descriptors(t, os.Getpid())
@@ -354,7 +358,9 @@ func calm(t testing.TB) (check func()) {
 				return
 			}
 		}
-		t.Errorf("%d goroutines and %d descriptors, %d and %d at the start", r, f, routines, files)
+		var stacks strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		t.Errorf("%d goroutines and %d descriptors, %d and %d at the start\n%s", r, f, routines, files, &stacks)
 	}
 }
 
