@@ -21,8 +21,8 @@ import (
 // ErrNone is wrapped by the failure of a client with NoStart that finds no daemon.
 var ErrNone = errors.New("no daemon is running")
 
-// startWait bounds the start of a daemon, waiting for somebody else's start included.
-const startWait = 10 * time.Second
+// startWait bounds the start of a daemon, waiting for somebody else's start included. The tests have it longer.
+var startWait = 10 * time.Second
 
 // startMemory is how long a start that failed is not tried again, so that a
 // storm of clients is not one of daemons.
@@ -54,6 +54,7 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 // wait for that. Where the start failed for another meanwhile or just before, they
 // fail with the same words instead of trying themselves one after the other.
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
+	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	if _, err := environ.CheckOwners(); err != nil {
@@ -71,7 +72,6 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		return nil, f
 	}
 	defer func() { _ = turn.Close() }()
-	asked := time.Now()
 	for system.TryLock(turn) != nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
