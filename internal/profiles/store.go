@@ -58,9 +58,10 @@ type stamp struct {
 	owner         int // -1 where the system does not say
 }
 
+// quiet is how long a file must have been left alone before it is taken to be whole. A test has it longer.
+var quiet = 50 * time.Millisecond
+
 const (
-	// quiet is how long a file must have been left alone before it is taken to be whole.
-	quiet = 50 * time.Millisecond
 	// longQuiet is the same for a file that looks cut off: empty, or without
 	// a final newline, as it is between truncation and the last write.
 	longQuiet = 400 * time.Millisecond
@@ -190,15 +191,17 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error) {
 	start := time.Now()
 	for {
+		// How long it had been left alone when it was read counts, however long it takes to get there from here.
+		looked := time.Now()
 		src, now, err := readFile(st.path)
 		st.stamp, st.settled = now, true
 		if err != nil {
 			return nil, true, err
 		}
-		age, need := time.Since(time.Unix(0, now.changed)), quiet
+		age, need := looked.Sub(time.Unix(0, now.changed)), quiet
 		switch {
 		case now == stamp{}:
-			age, need = time.Since(start), 0
+			age, need = looked.Sub(start), 0
 			if st.table != nil && len(st.table.blocks) > 0 {
 				need = longQuiet // an editor may be between unlink and rename
 			}
