@@ -105,8 +105,8 @@ func TestReplaceLong(t *testing.T) {
 		t.Errorf("%d daemons, want %d", len(pids), replacements+1)
 	}
 	for pid := range pids {
-		if alive(pid) && pid != h.daemonPID(t) {
-			t.Errorf("the daemon %d is still there", pid)
+		if pid != h.daemonPID(t) {
+			ended(t, pid)
 		}
 	}
 	h.counted(t, "GetSessionToken", 1)

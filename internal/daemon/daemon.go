@@ -122,6 +122,7 @@ type Daemon struct {
 	life       context.Context // ends after the last request
 	heirs      chan net.Conn   // who asked to take over
 	accepted   atomic.Int64    // connections
+	patience   time.Duration   // drainTimeout; the tests have it longer
 
 	mu    sync.Mutex
 	conns map[net.Conn]*visit
@@ -136,7 +137,8 @@ type visit struct {
 
 // New makes a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), heirs: make(chan net.Conn, 1)}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), heirs: make(chan net.Conn, 1),
+		patience: drainTimeout}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -394,7 +396,7 @@ func (d *Daemon) drain() {
 	// Those that become idle while draining are closed as well.
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(drainTimeout); ; {
+	for limit := time.After(d.patience); ; {
 		select {
 		case <-finished:
 			return

@@ -346,7 +346,10 @@ func TestDrain(t *testing.T) {
 }
 
 func TestDrainHasAnEnd(t *testing.T) {
-	h := start(t)
+	h := build(t, t.TempDir(), registry)
+	h.patience = drainTimeout
+	h.run(t)
+	h.alive(t)
 	check := calm(t)
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })

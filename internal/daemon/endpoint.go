@@ -534,7 +534,7 @@ func (e *endpoints) stop() {
 	}()
 	select {
 	case <-answered:
-	case <-time.After(drainTimeout):
+	case <-time.After(e.d.patience):
 	}
 	_ = e.server.Close()
 }
