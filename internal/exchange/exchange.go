@@ -9,6 +9,7 @@ package exchange
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -245,6 +246,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	var before *fault.Error
 	for try := 1; ; try++ {
 		a := c.newAttempt(q, to, transport)
 		err := a.run(ctx, try == tries, send)
@@ -252,6 +254,10 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 			return nil
 		}
 		failure, again := a.failure(ctx, err)
+		if before != nil && !a.connected.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return before // which had more time to find out why
+		}
+		before = failure
 		if !again || try == tries || !pause(ctx, backoff(try, failure.Kind)) {
 			return failure
 		}

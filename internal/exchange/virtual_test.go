@@ -3,8 +3,10 @@
 package exchange
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"net/http/httptrace"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -64,4 +66,26 @@ func TestHowLongItTakes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLastAttemptWithoutTime: an attempt that the end of the call's time keeps from connecting tells nothing; the one
+// before it had a connection. Seen to fail, with "cannot reach STS", where the last attempt has the word.
+func TestLastAttemptWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		r := &recorder{answer: func(q *http.Request) (*http.Response, error) {
+			if attempts++; attempts < 3 {
+				httptrace.ContextClientTrace(q.Context()).GotConn(httptrace.GotConnInfo{})
+			}
+			<-q.Context().Done()
+			return nil, q.Context().Err()
+		}}
+		c := New(Options{})
+		c.connect = r.connect
+		_, err := c.Assume(t.Context(), aSession(), assumeRole())
+		wantFault(t, err, fault.Network, "no whole answer of")
+		if attempts != 3 || !MaybeSeen(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%d attempts: %v", attempts, err)
+		}
+	})
 }
