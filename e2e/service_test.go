@@ -99,7 +99,11 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 		PID       int    `json:"pid"`
 		StartedBy string `json:"started_by"`
 	}
-	must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &s))
+	r := h.look("broker", "service", "status", "--json")
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	must(t, json.Unmarshal([]byte(r.stdout), &s))
 	return s.StartedBy, s.PID
 }
 
