@@ -138,7 +138,7 @@ func TestMatrix(t *testing.T) {
 						_ = f.Close()
 					}
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				refused("lock", func() error {
 					f, err := Lock(ctx, path)
