@@ -56,7 +56,12 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 		t.console.close()
 		return nil, err
 	}
-	signal.Notify(t.signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	signal.Notify(t.signals, os.Interrupt)
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGQUIT} {
+		if !signal.Ignored(s) { // or nobody would die of it
+			signal.Notify(t.signals, s)
+		}
+	}
 	t.ask()
 
 	text := fault.Line(question.Text)
@@ -102,7 +107,8 @@ func (t *terminal) listen() wire.Request {
 			t.restore()
 			signal.Reset(s)
 			dieOf(s)
-			return wire.Request{Verb: wire.Gone}
+			// Not a word more, or the daemon would still ask at this terminal in another way, before it sees the end.
+			select {}
 		case <-look.C:
 		}
 		for {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"broker/internal/fault"
@@ -27,6 +28,7 @@ type conversation struct {
 	asked int           // the id of the last question
 	lines chan heard    // nil until the first question
 	over  chan struct{} // closed when the connection's handler ends
+	gone  atomic.Bool   // the client has left, as far as a question has shown that
 
 	bequeathed bool // the connection is an heir's: who answers is Run
 }
@@ -128,12 +130,16 @@ func (c *conversation) readAll() {
 	defer close(c.lines)
 	for {
 		req, err := c.read()
+		ends := err != nil && !isFault(err)
+		if ends {
+			c.gone.Store(true) // before a question at the terminal ends by it, and the next place is asked
+		}
 		select {
 		case c.lines <- heard{req, err}:
 		case <-c.over:
 			return
 		}
-		if err != nil && !isFault(err) {
+		if ends {
 			return
 		}
 	}
@@ -172,6 +178,9 @@ type window struct {
 
 // Ask implements session.Asker.
 func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+	if w.talk.gone.Load() { // its terminal is somebody else's by now, and its desktop need not be asked for nobody
+		return secret.String{}, session.ErrGone
+	}
 	code, err := w.ask(ctx, w.question(q))
 	switch {
 	case errors.Is(err, mfa.ErrNobody):

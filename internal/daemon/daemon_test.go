@@ -29,6 +29,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/mfa"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -212,6 +213,21 @@ func TestCallerLeaves(t *testing.T) {
 		t.Errorf("%d opened, %d assumed", opened, assumed)
 	}
 	check()
+}
+
+// TestNobodyIsAskedForTheDead: a client that ends while it is asked at its terminal is asked nowhere else: pinentry would
+// take the terminal, which is the shell's again by then. Seen to fail without the look at gone.
+func TestNobodyIsAskedForTheDead(t *testing.T) {
+	h := build(t, t.TempDir(), registry)
+	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+		t.Error("asked in a window")
+		return secret.String{}, mfa.ErrNobody
+	}
+	h.run(t)
+	_ = h.asking(t).Close()
+	until(t, "the request ends", func() bool {
+		return slices.ContainsFunc(h.trail.all(), func(e audit.Event) bool { return e.Event == "refused" })
+	})
 }
 
 func until(t testing.TB, what string, done func() bool) {
