@@ -76,7 +76,7 @@ func tryLine(path, line string) (int, string) {
 		return 0, "not connected: " + err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if line != "" {
 		_, _ = conn.Write([]byte(line + "\n"))
 	}

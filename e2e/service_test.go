@@ -99,11 +99,7 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 		PID       int    `json:"pid"`
 		StartedBy string `json:"started_by"`
 	}
-	r := h.look("broker", "service", "status", "--json")
-	if r.code != 0 {
-		t.Fatal(r)
-	}
-	must(t, json.Unmarshal([]byte(r.stdout), &s))
+	must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &s))
 	return s.StartedBy, s.PID
 }
 
