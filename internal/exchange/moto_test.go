@@ -43,7 +43,7 @@ func TestMoto(t *testing.T) {
 		moto.Wait()
 	})
 	endpoint := "http://127.0.0.1:" + port
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * patience)
 	for {
 		resp, err := http.Get(endpoint + "/moto-api/")
 		if err == nil {
@@ -56,7 +56,7 @@ func TestMoto(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 
-	c := New(Options{STSEndpoint: endpoint})
+	c := New(Options{STSEndpoint: endpoint, Timeout: patience}) // it loads its modules at the first request
 	ctx := background(t)
 	keys := Keys{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New(longSecret)}
 	if who, err := c.Identity(ctx, keys, profiles.Endpoint{}); err != nil {
