@@ -215,8 +215,8 @@ func TestCallerLeaves(t *testing.T) {
 	check()
 }
 
-// TestNobodyIsAskedForTheDead: a client that ends while it is asked at its terminal is asked nowhere else: pinentry would
-// take the terminal, which is the shell's again by then. Seen to fail without the look at gone.
+// TestNobodyIsAskedForTheDead: a client that ends while it is asked at its terminal is asked nowhere else: pinentry
+// would take the terminal, which is the shell's again by then. Seen to fail without the look at gone.
 func TestNobodyIsAskedForTheDead(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.Window = func(context.Context, mfa.Question) (secret.String, error) {

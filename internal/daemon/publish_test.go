@@ -201,8 +201,8 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 	}
 }
 
-// TestTakeOverBesideDamagedNote: what is not to be published is told by the daemon before, whatever the note says. Seen to
-// fail where a damaged note ends the inheritance.
+// TestTakeOverBesideDamagedNote: what is not to be published is told by the daemon before, whatever the note says. Seen
+// to fail where a damaged note ends the inheritance.
 func TestTakeOverBesideDamagedNote(t *testing.T) {
 	h, file := publishingHouse(t, always+standing)
 	h.run(t)

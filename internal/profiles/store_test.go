@@ -360,8 +360,8 @@ func testHalfFiles(t *testing.T, times int64) {
 	}
 }
 
-// TestLoadSaysThatAFileIsBeingRewritten: a file that was never left alone for long enough, in all the time that a request
-// may wait, is not believed.
+// TestLoadSaysThatAFileIsBeingRewritten: a file that was never left alone for long enough, in all the time that a
+// request may wait, is not believed.
 func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
 	var s Store
 	files := tempFiles(t, halves[0], "", "")
