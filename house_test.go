@@ -188,9 +188,9 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/harden/nodump", "os", "must be initialised before anything that takes time"},
 		{"broker/internal/service", "broker/internal/daemon", "it writes what starts the daemon, and knows nothing of it"},
 		{"broker/internal/service", "os/exec", "it runs nothing; the command line does"},
-		{"broker/internal/vault/nodbus", "broker/", "must be initialised before anything of github.com"},
-		{"broker/internal/vault/ready", "github.com/", "must be initialised before anything of github.com"},
-		{"broker/internal/vault/ready", "golang.org/", "those are initialised after what is of github.com"},
+		{"broker/internal/vault/process/nodbus", "broker/", "must be initialised before anything of github.com"},
+		{"broker/internal/vault/process/ready", "github.com/", "must be initialised before anything of github.com"},
+		{"broker/internal/vault/process/ready", "golang.org/", "those are initialised after what is of github.com"},
 		{"broker/internal/prompt", "github.com/", "must be initialised before anything of github.com"},
 		{"broker/internal/prompt", "golang.org/", "those are initialised after what is of github.com"},
 		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing of how a credential is made"},
@@ -202,6 +202,10 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/daemon", keyring, "long-lived keys never enter the daemon"},
 		{"broker/internal/daemon", "github.com/godbus/", "the daemon is told that the machine sleeps; logind alone dials the bus"},
 		{"broker/internal/logind", "broker/", "a leaf: it tells, and knows nothing of what is locked"},
+		{"broker/internal/vault", sdk, "the command line starts vault processes; the process calls AWS"},
+		{"broker/internal/vault", keyring, "the command line starts vault processes; the process opens the keyring"},
+		{"broker/internal/vault", "github.com/godbus/", "the command line starts vault processes; the process opens the keyring"},
+		{"broker/internal/vault", "broker/internal/vault/process", "what is done as a program starts is for the process alone"},
 		{"broker/internal/latch", "broker/internal/vault", "the passphrase for unlock is not the keyring's"},
 		{"broker/internal/latch", "net", "it is a file"},
 		{"broker/internal/stretch", "broker/", "a leaf: it knows nothing of what the key is for"},
@@ -294,8 +298,8 @@ func TestOnlyImporters(t *testing.T) {
 	const v5 = "github.com/godbus/dbus/v5" // another library, though its path is below the old one's
 	rows := []struct{ library, door string }{
 		{"github.com/aws/aws-sdk-go-v2", "broker/internal/exchange"},
-		{"github.com/99designs/keyring", "broker/internal/vault"},
-		{"github.com/godbus/dbus", "broker/internal/vault"},
+		{"github.com/99designs/keyring", "broker/internal/vault/process"},
+		{"github.com/godbus/dbus", "broker/internal/vault/process"},
 		{v5, "broker/internal/logind"},
 		{"golang.org/x/crypto", "broker/internal/stretch"},
 		{"golang.org/x/net", "broker/internal/exchange"},
@@ -321,6 +325,30 @@ func TestOnlyImporters(t *testing.T) {
 		if !used {
 			t.Errorf("nobody imports %s; the row about it checks nothing", row.library)
 		}
+	}
+}
+
+// TestPlainRequests: what crosses to a vault process and back holds plain secrets; only its two sides name it.
+func TestPlainRequests(t *testing.T) {
+	plain := regexp.MustCompile(`\bvault\.(Request|Answer|Credentials)\b`)
+	found := 0
+	for _, p := range list(t, "./...") {
+		for _, name := range p.GoFiles {
+			src, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch m := plain.Find(src); {
+			case m == nil:
+			case p.ImportPath == "broker/internal/vault/process":
+				found++
+			default:
+				t.Errorf("%s/%s names %s", p.ImportPath, name, m)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("package process does not name them: the test is void")
 	}
 }
 

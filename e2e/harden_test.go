@@ -271,7 +271,7 @@ func TestHardenedFirst(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	late := regexp.MustCompile(`(?m)^init (os|time|net|reflect|broker/\S+|\w+\.\w+/\S+) `)
-	asks := regexp.MustCompile(`(?s)\ninit broker/internal/vault/ready .*\ninit github\.com/99designs/`)
+	asks := regexp.MustCompile(`(?s)\ninit broker/internal/vault/process/ready .*\ninit github\.com/99designs/`)
 	for _, argv := range [][]string{{"broker", "vault"}, {"broker", "version"}, {"credproc", "--version"}} {
 		cmd := h.command(argv[0], argv[1:]...)
 		cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")

@@ -82,7 +82,7 @@ type visit struct {
 	role        *wire.Role // of the request for credentials
 	federation  profiles.Endpoint
 	destination string
-	route       func() exchange.Route
+	route       func() profiles.Route
 	browser     console.Browser
 	printed     fault.Hint // the command that prints the address instead, for hints
 }

@@ -107,7 +107,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	settings := p.latest(store)
 	onSettings := follow()
 	onSettings(settings())
-	route := func() exchange.Route { return routeOf(settings(), os.Getenv) }
+	route := func() profiles.Route { return routeOf(settings(), os.Getenv) }
 	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
 		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
 	flights, end := context.WithCancel(context.Background())

@@ -9,7 +9,6 @@ import (
 
 	"broker/internal/client"
 	"broker/internal/environ"
-	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/wire"
@@ -35,8 +34,8 @@ func (p *program) latest(store *profiles.Store) func() profiles.Settings {
 
 // routeOf is the way to AWS: what the settings say, else what a service unit does. env is an environment that environ
 // built, in which the variables are of a unit.
-func routeOf(settings profiles.Settings, env func(string) string) exchange.Route {
-	return exchange.Route{
+func routeOf(settings profiles.Settings, env func(string) string) profiles.Route {
+	return profiles.Route{
 		HTTPSProxy: cmp.Or(settings.HTTPSProxy, env("HTTPS_PROXY")),
 		NoProxy:    cmp.Or(settings.NoProxy, env("NO_PROXY")),
 		CABundle:   cmp.Or(settings.CABundle, env("AWS_CA_BUNDLE")),
@@ -44,7 +43,7 @@ func routeOf(settings profiles.Settings, env func(string) string) exchange.Route
 }
 
 // publicRoute is a route without its passwords, which others may see.
-func publicRoute(r exchange.Route) wire.Route {
+func publicRoute(r profiles.Route) wire.Route {
 	return wire.Route{HTTPSProxy: client.WithoutPassword(r.HTTPSProxy), NoProxy: r.NoProxy, CABundle: r.CABundle}
 }
 
@@ -52,7 +51,7 @@ func publicRoute(r exchange.Route) wire.Route {
 func emptyEnv(string) string { return "" }
 
 // route is the way to AWS for what a command asks itself: that of the settings.
-func (p *program) route() exchange.Route {
+func (p *program) route() profiles.Route {
 	return routeOf(p.latest(&p.store)(), emptyEnv)
 }
 

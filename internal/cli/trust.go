@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -134,7 +133,7 @@ func (p *program) showTrust(
 			where += ", by sts_endpoint in " + settings.Origins["sts_endpoint"].String()
 		}
 		if s.Endpoint.URL != "" && s.Endpoint.Listener == "" {
-			who = exchange.Listener(ctx, s.Endpoint.URL)
+			who = listenerAt(ctx, s.Endpoint.URL)
 		}
 		switch who {
 		case "", strconv.Itoa(os.Geteuid()):

@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/urfave/cli/v2"
 
-	"broker/internal/vault"
+	"broker/internal/vault/process"
 )
 
 // vaultCommand is the process that reads the keyring; only the broker itself starts it.
@@ -12,7 +12,7 @@ func (p *program) vaultCommand() *cli.Command {
 		Name:   "vault",
 		Hidden: true,
 		Action: func(*cli.Context) error {
-			if code := vault.Main(p.stdin, p.stdout); code != 0 {
+			if code := process.Main(p.stdin, p.stdout); code != 0 {
 				return exitError(code)
 			}
 			return nil

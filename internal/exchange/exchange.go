@@ -37,7 +37,7 @@ type Options struct {
 	// call with a code, which has one attempt only, is signed with the right time.
 	Offset time.Duration
 	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
-	Route func() Route
+	Route func() profiles.Route
 }
 
 // defaultTimeout is what a person waits before he thinks that it hangs.
@@ -54,7 +54,7 @@ type Client struct {
 
 	// connect makes the connections of a pool; nil roots are the system's.
 	connect func(roots *x509.CertPool, w way) http.RoundTripper
-	route   func() Route
+	route   func() profiles.Route
 
 	mu    sync.Mutex
 	pools map[way]*pool
@@ -234,7 +234,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}
-	transport, err := c.transport(way{Route: Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(),
+	transport, err := c.transport(way{Route: profiles.Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(),
 		listener: to.listener})
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)

@@ -22,10 +22,8 @@ import (
 // What a caller may want to tell apart within one kind of fault.
 var (
 	ErrDurationTooLong = session.ErrDurationTooLong
-	// ErrUnknownKey: AWS does not know the long-lived key (fault.Denied). It was
-	// deleted or deactivated, or is a few seconds old.
-	ErrUnknownKey  = errors.New("unknown access key")
-	ErrWrongDevice = session.ErrWrongDevice
+	ErrUnknownKey      = session.ErrUnknownKey
+	ErrWrongDevice     = session.ErrWrongDevice
 )
 
 // MaybeSeen reports whether STS may have seen the request that failed with err:

@@ -2,10 +2,8 @@ package exchange
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 
@@ -62,32 +60,4 @@ func checkListener(conn net.Conn, allowed string) error {
 		return &strangerError{far, uid}
 	}
 	return nil
-}
-
-// Listener says who listens at a plain-http endpoint now, for the question whether to trust it: a uid, AnyListener
-// where somebody listens and the system does not tell who, or nobody with "".
-func Listener(ctx context.Context, endpoint string) string {
-	var listener string
-	dialer := &net.Dialer{Timeout: defaultTimeout / 10}
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = conn.Close() }()
-		listener = profiles.AnyListener
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			if uid, err := peer.ListenerUID(tcp); err == nil {
-				listener = strconv.Itoa(uid)
-			}
-		}
-		return nil, errors.New("nothing is sent")
-	}
-	t := &http.Transport{DisableKeepAlives: true, DialContext: dial}
-	if req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil); err == nil && req.URL.Scheme == "http" {
-		if resp, err := t.RoundTrip(req); err == nil {
-			_ = resp.Body.Close()
-		}
-	}
-	return listener
 }

@@ -14,12 +14,13 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
+	"broker/internal/profiles"
 	"broker/internal/system"
 )
 
 // way is what connections have in common: two calls share them only if it is the same.
 type way struct {
-	Route
+	profiles.Route
 	plain    bool   // plain http
 	listener string // of plain http: see profiles.Endpoint
 }
@@ -32,15 +33,6 @@ type pool struct {
 
 // maxBundle is some twenty times what the public web trusts.
 const maxBundle = 4 << 20
-
-// Route is the way to AWS: a proxy, and the CAs that are trusted.
-type Route struct {
-	HTTPSProxy string `json:"https_proxy,omitempty"` // URL, which may hold a password; "" for none
-	// NoProxy lists the hosts that are reached without the proxy:
-	// https://pkg.go.dev/golang.org/x/net/http/httpproxy
-	NoProxy  string `json:"no_proxy,omitempty"`
-	CABundle string `json:"ca_bundle,omitempty"` // file of CAs in PEM, absolute; "" for the system's
-}
 
 // transport returns the connections for a call: to the CA bundle of its profile, else that of the route, else the
 // system's roots. A bundle that changed counts at once, and so does another route; the connections stay while both

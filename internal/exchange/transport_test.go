@@ -191,7 +191,7 @@ func TestBundles(t *testing.T) {
 	} {
 		wantFault(t, call(client(f), path), fault.Config, "read ca_bundle: ", path)
 		c := client(f)
-		c.route = func() Route { return Route{CABundle: path} }
+		c.route = func() profiles.Route { return profiles.Route{CABundle: path} }
 		wantFault(t, call(c, ""), fault.Config, "read ca_bundle of [settings]: ", path)
 	}
 
@@ -225,7 +225,7 @@ func TestBundles(t *testing.T) {
 	if err := call(c, ca.file); err != nil {
 		t.Errorf("ca_bundle: %v", err)
 	}
-	c.route = func() Route { return Route{CABundle: ca.file} }
+	c.route = func() profiles.Route { return profiles.Route{CABundle: ca.file} }
 	if err := call(c, ""); err != nil {
 		t.Errorf("the ca_bundle of the settings: %v", err)
 	}
@@ -587,16 +587,16 @@ func TestProxies(t *testing.T) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"} {
 		t.Setenv(name, "http://127.0.0.1:1")
 	}
-	var route Route
-	c := New(Options{Timeout: patience, Route: func() Route { return route }})
-	ask := func(r Route) error {
+	var route profiles.Route
+	c := New(Options{Timeout: patience, Route: func() profiles.Route { return route }})
+	ask := func(r profiles.Route) error {
 		route = r
 		call := openSession()
 		call.Endpoint = profiles.Endpoint{Region: "eu-west-1", CABundle: ca.file}
 		_, err := c.Call(background(t), userKeys(), call, secret.New(aCode))
 		return err
 	}
-	if err := ask(Route{HTTPSProxy: proxy}); err != nil {
+	if err := ask(profiles.Route{HTTPSProxy: proxy}); err != nil {
 		t.Errorf("through the proxy: %v", err)
 	}
 	if got := asked(); len(got) != 1 || got[0] != "CONNECT sts.eu-west-1.amazonaws.com:443" {
@@ -605,15 +605,15 @@ func TestProxies(t *testing.T) {
 	if f.count() != 1 {
 		t.Errorf("%d requests, want 1", f.count())
 	}
-	wantFault(t, ask(Route{HTTPSProxy: closed}), fault.Network,
+	wantFault(t, ask(profiles.Route{HTTPSProxy: closed}), fault.Network,
 		"the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
 	if got := askedClosed(); len(got) != 1 {
 		t.Errorf("a proxy that refuses was asked %d times", len(got))
 	}
-	wantFault(t, ask(Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network,
+	wantFault(t, ask(profiles.Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network,
 		"cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused")
 	// Without a proxy the call would leave the machine: ask for the decision only.
-	for name, route := range map[string]Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
+	for name, route := range map[string]profiles.Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
 		to := &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}
 		u, err := c.newTransport(nil, way{Route: route}).Proxy(&http.Request{URL: to})
 		if u != nil || err != nil {

@@ -12,6 +12,9 @@ import (
 // ErrPrivileges is returned where the process runs for somebody else than the user who started it.
 var ErrPrivileges = errors.New("runs with the rights of another user")
 
+// Line is the line on stderr with which a vault process says that it is hardened, and asks for its request.
+const Line = "hardened"
+
 var (
 	// ErrTraced is returned where another process traces the one that was looked at.
 	ErrTraced = errors.New("a debugger or tracer is attached")

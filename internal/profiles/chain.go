@@ -50,6 +50,15 @@ type Endpoint struct {
 	Listener string `json:",omitempty"`
 }
 
+// Route is the way to AWS: a proxy, and the CAs that are trusted.
+type Route struct {
+	HTTPSProxy string `json:"https_proxy,omitempty"` // URL, which may hold a password; "" for none
+	// NoProxy lists the hosts that are reached without the proxy:
+	// https://pkg.go.dev/golang.org/x/net/http/httpproxy
+	NoProxy  string `json:"no_proxy,omitempty"`
+	CABundle string `json:"ca_bundle,omitempty"` // file of CAs in PEM, absolute; "" for the system's
+}
+
 // Source is an IAM user's long-lived key as the registry knows it: all but the
 // secrets, which are in the keyring under Name.
 type Source struct {

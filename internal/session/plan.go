@@ -71,6 +71,9 @@ var (
 	// ErrDurationTooLong: the role, role chaining or the call allows less time than
 	// was asked (fault.Failed). The same call with an hour works.
 	ErrDurationTooLong = errors.New("duration too long")
+	// ErrUnknownKey: AWS does not know the long-lived key (fault.Denied). It was
+	// deleted or deactivated, or is a few seconds old.
+	ErrUnknownKey = errors.New("unknown access key")
 	// ErrWrongDevice: the MFA serial is not of this user's device
 	// (fault.CodeRejected). Another code would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")

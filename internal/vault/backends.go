@@ -1,12 +1,10 @@
 package vault
 
 import (
-	"context"
 	"slices"
 	"strings"
 
 	"broker/internal/fault"
-	"broker/internal/secret"
 )
 
 // The names of the backends, as keyring_backend in [settings] has them.
@@ -20,10 +18,10 @@ const (
 	File          = "file"
 )
 
-// backend is one kind of keyring that this platform has; the list platform holds them in the order in which they are tried.
+// backend is one kind of keyring that this platform has, which package process opens. The list platform holds them in
+// the order in which they are tried.
 type backend struct {
 	name string
-	open func(ctx context.Context, q *request) (ring, error)
 	// byName: it is used only where the settings name it.
 	byName bool
 	// note is what whoever uses it has to know.
@@ -39,15 +37,6 @@ var elsewhere = map[string]string{
 	WinCred:       "Windows",
 	Pass:          "Linux and macOS",
 }
-
-var fileBackend = backend{name: File, open: func(_ context.Context, q *request) (ring, error) {
-	r, err := openFile(q.Dir, secret.New(q.Passphrase))
-	if err != nil {
-		return nil, err
-	}
-	r.readOnly = q.Op == opProbe
-	return r, nil
-}}
 
 // Backends are the keyring backends of this platform, in the order in which Probe tries them.
 func Backends() []string {
@@ -84,16 +73,4 @@ func findBackend(name string) (backend, bool) {
 		return backend{}, false
 	}
 	return platform[i], true
-}
-
-// openRing opens the backend that was asked for, and never another one.
-func openRing(ctx context.Context, q *request) (ring, error) {
-	if q.Backend == "" {
-		return nil, fault.New(fault.Internal, "the request to the vault names no keyring backend")
-	}
-	b, ok := findBackend(q.Backend)
-	if !ok {
-		return nil, CheckBackend(q.Backend)
-	}
-	return b.open(ctx, q)
 }

@@ -1,7 +1,7 @@
 package vault
 
 var platform = []backend{
-	{name: Keychain, open: openKeychain},
-	{name: Pass, open: openPass},
-	fileBackend,
+	{name: Keychain},
+	{name: Pass},
+	{name: File},
 }

@@ -3,9 +3,9 @@ package vault
 // A desktop's own keyring goes first, then a password store that somebody has set up, then the file. The kernel's is never
 // taken unasked, since it forgets.
 var platform = []backend{
-	{name: SecretService, open: openSecretService},
-	{name: KWallet, open: openKWallet},
-	{name: Pass, open: openPass},
-	fileBackend,
-	{name: Keyctl, open: openKeyctl, byName: true, note: "kept in the kernel's memory: a reboot empties it"},
+	{name: SecretService},
+	{name: KWallet},
+	{name: Pass},
+	{name: File},
+	{name: Keyctl, byName: true, note: "kept in the kernel's memory: a reboot empties it"},
 }

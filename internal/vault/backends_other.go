@@ -3,6 +3,6 @@
 package vault
 
 var platform = []backend{
-	{name: Pass, open: openPass},
-	fileBackend,
+	{name: Pass},
+	{name: File},
 }

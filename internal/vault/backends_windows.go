@@ -1,6 +1,6 @@
 package vault
 
 var platform = []backend{
-	{name: WinCred, open: openWinCred},
-	fileBackend,
+	{name: WinCred},
+	{name: File},
 }

@@ -1,3 +1,6 @@
+// Package vault is the way to the keyring for all programs: the Caller, which starts a vault process for each call, and
+// the request and answer that cross to it (package process, in brokerd). It links neither the keyring library nor the
+// AWS SDK. It refuses to send a secret to a process that is not hardened, and to call while the broker is locked.
 package vault
 
 import (
@@ -15,15 +18,12 @@ import (
 	"sync"
 	"time"
 
-	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
-	"broker/internal/vault/nodbus"
-	"broker/internal/vault/ready"
 )
 
 const (
@@ -31,18 +31,22 @@ const (
 	DefaultTimeout = 45 * time.Second
 
 	probeTimeout = 8 * time.Second
-	// maxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
-	maxProcesses = 4
+	// MaxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
+	MaxProcesses = 4
 	// pipeDelay is how long a grandchild may hold the vault's stdout after the vault ended.
 	pipeDelay = time.Second
 	maxStderr = 4 << 10
-	// outerBus tells the vault of the backend pass the address of the session bus, for the prompts of gpg's agent, while
+	// OuterBus tells the vault of the backend pass the address of the session bus, for the prompts of gpg's agent, while
 	// the library is shown none.
-	outerBus     = "BROKER_OUTER_BUS"
-	noticePrefix = "notice: "
+	OuterBus = "BROKER_OUTER_BUS"
+	// NoticePrefix begins a line of a vault process that is for Notice.
+	NoticePrefix = "notice: "
+
+	busSilent = 71          // nodbus.BusSilent: how a vault process ends whose session bus says nothing
+	noBus     = "disabled:" // nodbus.Disabled: an address of the session bus that nothing is dialled at
 )
 
-var slots = make(chan struct{}, maxProcesses)
+var slots = make(chan struct{}, MaxProcesses)
 
 // Caller starts vault processes, one for each call, and is the only way to the keyring for the rest of
 // the program. It is safe for concurrent use; the fields are not to be changed after the first call.
@@ -67,7 +71,7 @@ type Caller struct {
 	// Timeout bounds each call; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
-	Route func() exchange.Route
+	Route func() profiles.Route
 	// Env is the environment of which vault processes get what they need; nil is our own.
 	Env func() []string
 	// Notice, if not nil, is told in one line why a call of a source takes long, or what it could not do beside
@@ -101,6 +105,14 @@ type Info struct {
 	AccessKeyID string    `json:"access_key_id"`
 	HasSeed     bool      `json:"has_seed"`
 	Created     time.Time `json:"created"` // when it was stored, UTC
+}
+
+// Identity is whose a long-lived key is, as GetCallerIdentity tells.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+type Identity struct {
+	Account string `json:"account"` // twelve digits
+	ARN     string `json:"arn"`
+	UserID  string `json:"user_id"`
 }
 
 // Trial is what Probe found out about one backend.
@@ -144,7 +156,7 @@ func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.
 	if a.Credentials == nil {
 		return session.Credentials{}, fault.New(fault.Internal, "the vault process answered without credentials")
 	}
-	return a.Credentials.sealed(), nil
+	return a.Credentials.Sealed(), nil
 }
 
 // Put stores a key. With verify, GetCallerIdentity is asked first: the identity is returned, and anything but
@@ -168,25 +180,25 @@ func (c *Caller) SetSeed(ctx context.Context, source string, seed secret.String)
 
 // RemoveSeed forgets the seed of a source, if it has one.
 func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &request{Op: opRemoveSeed, Source: source})
+	_, err := c.run(ctx, &Request{Op: OpRemoveSeed, Source: source})
 	return err
 }
 
 // Drop fulfils session.Opener: it deletes the kept session of a source. None is fine.
 func (c *Caller) Drop(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &request{Op: opDrop, Source: source})
+	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source})
 	return err
 }
 
 // Remove deletes the key, the seed and the kept session of a source. NotFound if it is not there.
 func (c *Caller) Remove(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &request{Op: opRemove, Source: source})
+	_, err := c.run(ctx, &Request{Op: OpRemove, Source: source})
 	return err
 }
 
 // Describe tells what is stored for a source. NotFound if it is not there.
 func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
-	a, err := c.run(ctx, &request{Op: opDescribe, Source: source})
+	a, err := c.run(ctx, &Request{Op: OpDescribe, Source: source})
 	if err != nil {
 		return Info{}, err
 	}
@@ -200,7 +212,7 @@ func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
 // ask that without a code, as AWS's example policies have it, the fault is Denied. NotFound if the source is not there;
 // further faults: Network and the others of a call. The endpoint's URL, if it has one, is asked for IAM.
 func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.Endpoint) ([]string, error) {
-	a, err := c.run(ctx, &request{Op: opDevices, Source: source, Endpoint: endpoint})
+	a, err := c.run(ctx, &Request{Op: OpDevices, Source: source, Endpoint: endpoint})
 	if err != nil {
 		return nil, err
 	}
@@ -209,14 +221,14 @@ func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.E
 
 // Check proves that the chosen keyring can be used now: reachable, unlocked, the passphrase right. It asks nobody.
 func (c *Caller) Check(ctx context.Context) error {
-	_, err := c.run(ctx, &request{Op: opCheck})
+	_, err := c.run(ctx, &Request{Op: OpCheck})
 	return err
 }
 
 // Create makes the file keyring with its first passphrase and keeps the key. Notice is told if the passphrase is weak.
 // ErrExists if it was made before.
 func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
-	q := &request{Op: opCreate, Backend: File}
+	q := &Request{Op: OpCreate, Backend: File}
 	q.withPassphrase(passphrase)
 	_, err := c.run(ctx, q)
 	return err
@@ -234,7 +246,7 @@ func (c *Caller) Probe(ctx context.Context) []Trial {
 func (c *Caller) try(ctx context.Context, b backend) Trial {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, err := c.run(ctx, &request{Op: opProbe, Backend: b.name})
+	_, err := c.run(ctx, &Request{Op: OpProbe, Backend: b.name})
 	return Trial{b.name, err, b.byName}
 }
 
@@ -275,8 +287,8 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 }
 
 // run is one vault process.
-func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
-	if err := refuseLocked(q.Op, c.StateDir); err != nil {
+func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
+	if err := RefuseLocked(q.Op, c.StateDir); err != nil {
 		return nil, err
 	}
 	if q.Backend == "" {
@@ -289,14 +301,14 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	if q.Op == opMigrate || q.Op == opClear {
+	if q.Op == OpMigrate || q.Op == OpClear {
 		timeout = max(timeout, migrateTimeout)
 	}
 	select {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
 	case <-ctx.Done():
-		return nil, fault.New(fault.Keyring, "gave up while %d other calls waited for the keyring: %w", maxProcesses, ctx.Err())
+		return nil, fault.New(fault.Keyring, "gave up while %d other calls waited for the keyring: %w", MaxProcesses, ctx.Err())
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
@@ -305,7 +317,7 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 		return nil, fault.New(fault.Keyring, "no time is left to ask the keyring: %w", context.DeadlineExceeded)
 	}
 	c.mu.Lock()
-	if q.Op != opCreate { // that one brings the new passphrase
+	if q.Op != OpCreate { // that one brings the new passphrase
 		q.withPassphrase(c.opens)
 	}
 	generation := c.generation
@@ -325,8 +337,8 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	if err != nil {
 		return nil, fault.New(fault.Internal, "the request to the vault cannot be written")
 	}
-	if len(data) > maxMessage {
-		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", maxMessage)
+	if len(data) > MaxMessage {
+		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", MaxMessage)
 	}
 	a, err := c.exchange(ctx, q, data, timeout)
 	if err != nil {
@@ -341,20 +353,20 @@ func (c *Caller) run(ctx context.Context, q *request) (*answer, error) {
 	}
 	c.mu.Unlock()
 	if a.Fault != nil {
-		return nil, a.Fault.unpack()
+		return nil, a.Fault.Unpack()
 	}
 	return a, nil
 }
 
 // exchange starts the process, gives it the request once it is hardened, and takes its answer.
-func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout time.Duration) (*answer, error) {
+func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout time.Duration) (*Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	exe, err := c.program()
 	if err != nil {
 		return nil, err
 	}
-	stdout := &bounded{limit: maxMessage + 1, fail: true}
+	stdout := &bounded{limit: MaxMessage + 1, fail: true}
 	stderr := &lines{bounded: bounded{limit: maxStderr}, hardened: make(chan struct{}), notice: func(line string) {
 		if c.Notice != nil {
 			c.Notice(q.Source, fault.Line(line))
@@ -366,7 +378,7 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	if c.Env != nil {
 		from = c.Env()
 	}
-	cmd.Env = environment(from, q.backends())
+	cmd.Env = Environment(from, q.backends())
 	cmd.Dir = "/"
 	cmd.Stderr = stderr
 	// The terminal's Ctrl-C is not for it, and what it started dies with it.
@@ -416,11 +428,11 @@ func (c *Caller) exchange(ctx context.Context, q *request, data []byte, timeout 
 	if open != nil {
 		return nil, fault.New(fault.Keyring, "the vault process is sent nothing: %w", open)
 	}
-	var a answer
+	var a Answer
 	switch {
 	case stdout.over:
-		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", maxMessage)
-	case strictJSON(stdout.data.Bytes(), &a) == nil:
+		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", MaxMessage)
+	case DecodeStrict(stdout.data.Bytes(), &a) == nil:
 		return &a, nil
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, fault.New(fault.Keyring, "the vault process was ended before it answered: %w", ctx.Err())
@@ -447,7 +459,7 @@ func (e ends) closeOurs() { _, _ = e.read.Close(), e.write.Close() }
 // endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot
 // hold a value is shown.
 func endOf(state *os.ProcessState, stderr *lines) error {
-	if state.ExitCode() == nodbus.BusSilent {
+	if state.ExitCode() == busSilent {
 		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
 			WithHint("broker keyring list")
 	}
@@ -461,8 +473,8 @@ func endOf(state *os.ProcessState, stderr *lines) error {
 	return fault.New(fault.Keyring, "the vault process ended with %s and gave no answer", how)
 }
 
-// unpack makes the error that the vault process had.
-func (f *answerFault) unpack() error {
+// Unpack makes the error that the vault process had.
+func (f *Fault) Unpack() error {
 	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: fault.Hint(f.Hint), Err: reasons[f.Reason]}
 	if !f.Next.IsZero() {
 		e.Err = &mfa.SpentError{Next: f.Next, Damaged: f.Damaged}
@@ -484,9 +496,9 @@ func (c *Caller) program() (string, error) {
 	return exe, nil
 }
 
-// environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request;
+// Environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request;
 // nothing that AWS tools read is in it.
-func environment(from []string, backends []string) []string {
+func Environment(from []string, backends []string) []string {
 	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
 	pass := slices.Contains(backends, Pass)
 	var env []string
@@ -514,7 +526,7 @@ func environment(from []string, backends []string) []string {
 			continue
 		case "DBUS_SESSION_BUS_ADDRESS":
 			if pass && !bus {
-				env = append(env, outerBus+"="+value)
+				env = append(env, OuterBus+"="+value)
 			}
 		}
 		prefixes := []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"}
@@ -529,7 +541,7 @@ func environment(from []string, backends []string) []string {
 	}
 	if !bus {
 		// The library dials the bus when the process starts; a bus in trouble must not touch another backend.
-		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+nodbus.Disabled)
+		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+noBus)
 	}
 	return env
 }
@@ -569,7 +581,7 @@ type lines struct {
 	bounded
 	seen     int // of data, as far as it was looked through for lines
 	notice   func(string)
-	hardened chan struct{} // closed at ready.Line
+	hardened chan struct{} // closed at harden.Line
 	is       bool          // hardened is closed
 }
 
@@ -583,11 +595,11 @@ func (l *lines) Write(p []byte) (int, error) {
 		}
 		line := string(rest[:end])
 		l.seen += end + 1
-		if line == ready.Line && !l.is {
+		if line == harden.Line && !l.is {
 			l.is = true
 			close(l.hardened)
 		}
-		if line, ok := strings.CutPrefix(line, noticePrefix); ok {
+		if line, ok := strings.CutPrefix(line, NoticePrefix); ok {
 			l.notice(line)
 		}
 	}

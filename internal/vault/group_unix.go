@@ -4,8 +4,9 @@ package vault
 
 import (
 	"fmt"
-	"golang.org/x/sys/unix"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"os/exec"
 	"syscall"

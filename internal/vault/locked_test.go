@@ -14,14 +14,14 @@ import (
 	"broker/internal/paths"
 )
 
-// operations are all constants of the type operation in the package, by what they say.
-func operations(t *testing.T) map[operation]string {
+// operations are all constants of the type Operation in the package, by what they say.
+func operations(t *testing.T) map[Operation]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[operation]string{}
+	all := map[Operation]string{}
 	for _, name := range files {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {
@@ -32,14 +32,14 @@ func operations(t *testing.T) map[operation]string {
 			if !ok || len(spec.Values) != 1 {
 				return true
 			}
-			if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "operation" {
+			if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Operation" {
 				return true
 			}
 			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			all[operation(text)] = spec.Names[0].Name
+			all[Operation(text)] = spec.Names[0].Name
 			return true
 		})
 	}
@@ -52,7 +52,7 @@ func TestWhileLocked(t *testing.T) {
 	if len(all) < 19 {
 		t.Fatalf("found %d operations: the test is void", len(all))
 	}
-	may := map[operation]bool{opDrop: true, opCheck: true, opProbe: true}
+	may := map[Operation]bool{OpDrop: true, OpCheck: true, OpProbe: true}
 	for op, name := range all {
 		if runs, ok := whileLocked[op]; !ok || runs != may[op] {
 			t.Errorf("%s: in the table %v, may run %v; the test says %v", name, ok, runs, may[op])
@@ -65,8 +65,8 @@ func TestWhileLocked(t *testing.T) {
 	}
 }
 
-// TestLockedCaller: what may not run while the broker is locked is refused before a process is started, and by the
-// process itself, wherever the lock is written; a file that says nothing readable is a lock.
+// TestLockedCaller: what may not run while the broker is locked is refused before a process is started,
+// wherever the lock is written; a file that says nothing readable is a lock.
 func TestLockedCaller(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -85,13 +85,9 @@ func TestLockedCaller(t *testing.T) {
 				may := whileLocked[op]
 				// A program that would tell of being started.
 				c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
-				_, err := c.run(t.Context(), &request{Op: op, Backend: File, Source: "s"})
+				_, err := c.run(t.Context(), &Request{Op: op, Backend: File, Source: "s"})
 				if fault.Is(err, fault.Locked) == may {
 					t.Errorf("%s, %s in %s: the caller says %v", name, text, dir, err)
-				}
-				e := &errand{request: &request{Op: op, Backend: "none", Source: "s", StateDir: moved}}
-				if _, err := e.do(t.Context()); fault.Is(err, fault.Locked) == may {
-					t.Errorf("%s, %s in %s: the process says %v", name, text, dir, err)
 				}
 			}
 			if err := os.Remove(file); err != nil {

@@ -1,53 +1,55 @@
 package vault
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
+	"io"
 	"time"
 
-	"broker/internal/exchange"
 	"broker/internal/fault"
-	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
 )
 
-// This file is the only one of the package in which secrets are plain text: the
-// request on the vault's stdin, the answer on its stdout, and the items in the keyring.
+// This file is the only one of the package in which secrets are plain text: the request on the vault's stdin, and the
+// answer on its stdout. Nothing but this package and package process may touch a Request or an Answer.
 
-const maxMessage = 64 << 10
+// MaxMessage bounds a request and an answer, in bytes.
+const MaxMessage = 64 << 10
 
-type operation string
+// Operation is what a request asks for.
+type Operation string
 
+// The operations.
 const (
-	opOpen       operation = "open"
-	opPut        operation = "put"
-	opSetSeed    operation = "set-seed"
-	opRemoveSeed operation = "remove-seed"
-	opRemove     operation = "remove"
-	opDrop       operation = "drop"
-	opDescribe   operation = "describe"
-	opCheck      operation = "check"
-	opProbe      operation = "probe"
-	opCreate     operation = "create"
-	opSeal       operation = "seal"
-	opUnseal     operation = "unseal"
-	opForget     operation = "forget-sealed"
-	opDevices    operation = "devices"
+	OpOpen       Operation = "open"
+	OpPut        Operation = "put"
+	OpSetSeed    Operation = "set-seed"
+	OpRemoveSeed Operation = "remove-seed"
+	OpRemove     Operation = "remove"
+	OpDrop       Operation = "drop"
+	OpDescribe   Operation = "describe"
+	OpCheck      Operation = "check"
+	OpProbe      Operation = "probe"
+	OpCreate     Operation = "create"
+	OpSeal       Operation = "seal"
+	OpUnseal     Operation = "unseal"
+	OpForget     Operation = "forget-sealed"
+	OpDevices    Operation = "devices"
 
-	opForeignKeys operation = "foreign-keys"
-	opAdopt       operation = "adopt"
+	OpForeignKeys Operation = "foreign-keys"
+	OpAdopt       Operation = "adopt"
 
-	opTry     operation = "try"
-	opMigrate operation = "migrate"
-	opClear   operation = "clear"
+	OpTry     Operation = "try"
+	OpMigrate Operation = "migrate"
+	OpClear   Operation = "clear"
 )
 
-// request is what the caller writes.
-type request struct {
-	Op         operation         `json:"op"`
+// Request is what the caller writes.
+type Request struct {
+	Op         Operation         `json:"op"`
 	Backend    string            `json:"backend"`
 	Dir        string            `json:"dir,omitempty"`
 	StateDir   string            `json:"state_dir,omitempty"`
@@ -77,19 +79,19 @@ type request struct {
 	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
 	OffsetMS int64 `json:"offset_ms,omitempty"`
 	// Route is the way to AWS; a proxy may have a password.
-	Route exchange.Route `json:"route"`
+	Route profiles.Route `json:"route"`
 }
 
-// answer is what the vault process writes: a failure, or what the operation gives.
-type answer struct {
-	Fault       *answerFault       `json:"fault,omitempty"`
-	Credentials *answerCredentials `json:"credentials,omitempty"`
-	Identity    *Identity          `json:"identity,omitempty"`
-	Info        *Info              `json:"info,omitempty"`
-	Sealed      string             `json:"sealed,omitempty"`
-	Serials     []string           `json:"serials,omitempty"` // of MFA devices
-	Names       []string           `json:"names,omitempty"`   // of keys in a foreign keyring, or of sources that stay
-	Copied      *Copied            `json:"copied,omitempty"`
+// Answer is what the vault process writes: a failure, or what the Operation gives.
+type Answer struct {
+	Fault       *Fault       `json:"fault,omitempty"`
+	Credentials *Credentials `json:"credentials,omitempty"`
+	Identity    *Identity    `json:"identity,omitempty"`
+	Info        *Info        `json:"info,omitempty"`
+	Sealed      string       `json:"sealed,omitempty"`
+	Serials     []string     `json:"serials,omitempty"` // of MFA devices
+	Names       []string     `json:"names,omitempty"`   // of keys in a foreign keyring, or of sources that stay
+	Copied      *Copied      `json:"copied,omitempty"`
 	// Key opens the file keyring from then on, in place of the passphrase; empty where that is still needed.
 	Key string `json:"key,omitempty"`
 	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
@@ -98,7 +100,7 @@ type answer struct {
 }
 
 // backends are the keyrings that the request is about.
-func (q *request) backends() []string {
+func (q *Request) backends() []string {
 	names := []string{q.Backend, q.To}
 	if q.Foreign != nil {
 		names = append(names, q.Foreign.Backend)
@@ -107,9 +109,10 @@ func (q *request) backends() []string {
 }
 
 // ownFile reports whether the request is about our own file keyring, whose passphrase it then brings.
-func (q *request) ownFile() bool { return q.Backend == File || q.To == File }
+func (q *Request) ownFile() bool { return q.Backend == File || q.To == File }
 
-type answerFault struct {
+// Fault is a failure as it crosses from one process to the other.
+type Fault struct {
 	Kind    fault.Kind `json:"kind"`
 	Message string     `json:"message"`
 	Hint    string     `json:"hint,omitempty"`
@@ -118,7 +121,8 @@ type answerFault struct {
 	Damaged string     `json:"damaged,omitempty"` // of an mfa.SpentError
 }
 
-type answerCredentials struct {
+// Credentials is a session as it crosses from one process to the other.
+type Credentials struct {
 	AccessKeyID     string    `json:"access_key_id"`
 	SecretAccessKey string    `json:"secret_access_key"`
 	SessionToken    string    `json:"session_token"`
@@ -127,18 +131,8 @@ type answerCredentials struct {
 	Subject         string    `json:"subject,omitempty"`
 }
 
-func revealCredentials(c session.Credentials) *answerCredentials {
-	return &answerCredentials{
-		AccessKeyID:     c.AccessKeyID,
-		SecretAccessKey: c.SecretAccessKey.Reveal(),
-		SessionToken:    c.SessionToken.Reveal(),
-		Expires:         c.Expires,
-		Issued:          c.Issued,
-		Subject:         c.Subject,
-	}
-}
-
-func (c *answerCredentials) sealed() session.Credentials {
+// Sealed is the session with its secrets closed.
+func (c *Credentials) Sealed() session.Credentials {
 	return session.Credentials{
 		AccessKeyID:     c.AccessKeyID,
 		SecretAccessKey: secret.New(c.SecretAccessKey),
@@ -151,146 +145,46 @@ func (c *answerCredentials) sealed() session.Credentials {
 
 // putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase are where the caller's secrets enter a request.
 
-func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *request {
-	return &request{Op: opPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
+func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
+	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
 		Seed: key.Seed.Reveal(), Replace: key.Replace, KeepSeed: key.KeepSeed, Verify: verify, Endpoint: endpoint}
 }
 
-func adoptRequest(from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) *request {
-	return &request{Op: opAdopt, Foreign: &from, ForeignPhrase: passphrase.Reveal(), ForeignKey: key, Source: source, KeyID: keyID,
+func adoptRequest(from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) *Request {
+	return &Request{Op: OpAdopt, Foreign: &from, ForeignPhrase: passphrase.Reveal(), ForeignKey: key, Source: source, KeyID: keyID,
 		Verify: true, KeepSeed: true, Endpoint: endpoint}
 }
 
-func (q *request) foreignPassphrase() secret.String { return secret.New(q.ForeignPhrase) }
-
-// decodeForeign reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON, of
-// which only the key counts. Its errors repeat nothing of it.
-func decodeForeign(data []byte) (id string, key secret.String, err error) {
-	var j struct {
-		AccessKeyID     string
-		SecretAccessKey string
-		SessionToken    string
-	}
-	switch {
-	case json.Unmarshal(data, &j) != nil:
-		return "", secret.String{}, errors.New("it is not the JSON that was expected")
-	case j.SessionToken != "":
-		return "", secret.String{}, errors.New("it is a temporary session")
-	case j.AccessKeyID == "" || j.SecretAccessKey == "":
-		return "", secret.String{}, errors.New("it has only one half of a key, or none")
-	}
-	return j.AccessKeyID, secret.New(j.SecretAccessKey), nil
+func seedRequest(name string, seed secret.String) *Request {
+	return &Request{Op: OpSetSeed, Source: name, Seed: seed.Reveal()}
 }
 
-func seedRequest(name string, seed secret.String) *request {
-	return &request{Op: opSetSeed, Source: name, Seed: seed.Reveal()}
-}
-
-func openRequest(source profiles.Source, call session.Call, code secret.String) *request {
-	return &request{Op: opOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call,
+func openRequest(source profiles.Source, call session.Call, code secret.String) *Request {
+	return &Request{Op: OpOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call,
 		Code:    code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
 }
 
-func sealRequest(name string, data secret.String) *request {
-	return &request{Op: opSeal, Source: name, Sealed: data.Reveal()}
+func sealRequest(name string, data secret.String) *Request {
+	return &Request{Op: OpSeal, Source: name, Sealed: data.Reveal()}
 }
 
-func (a *answer) sealed() secret.String { return secret.New(a.Sealed) }
+func (a *Answer) sealed() secret.String { return secret.New(a.Sealed) }
 
-func (q *request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
+func (q *Request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
 
-func (a *answer) withKey(key secret.String) { a.Key = key.Reveal() }
+func (a *Answer) key() secret.String { return secret.New(a.Key) }
 
-func (a *answer) key() secret.String { return secret.New(a.Key) }
-
-// parsedSeed reads the seed that a request or an item holds.
-func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
-
-// secrets are the texts of a request that no message may repeat. A short passphrase is not among them: it may be a
-// word of the message, and the gap would tell it.
-func (q *request) secrets() []string {
-	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
-}
-
-func long(passphrases ...string) []string {
-	return slices.DeleteFunc(passphrases, func(p string) bool { return len(p) < 16 })
-}
-
-// secrets are the passphrase and the key, as far as they are known.
-func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
-
-func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
-
-func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
-
-// hideCredentials makes sure that no message repeats the secrets of a session.
-func (e *errand) hideCredentials(c session.Credentials) {
-	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
-}
-
-// itemJSON is the stored form of an item, version 1.
-type itemJSON struct {
-	Version         int       `json:"version"`
-	Name            string    `json:"name"`
-	AccessKeyID     string    `json:"access_key_id"`
-	SecretAccessKey string    `json:"secret_access_key"`
-	Seed            string    `json:"seed,omitempty"`
-	Created         time.Time `json:"created"`
-	belongs
-}
-
-func encodeItem(it item) ([]byte, error) {
-	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created,
-		it.belongs})
-}
-
-func decodeItem(data []byte) (item, error) {
-	var j itemJSON
-	if err := strictJSON(data, &j); err != nil {
-		return item{}, err
+// DecodeStrict decodes one JSON value, all of it, with no field that is not known. Its errors never
+// repeat the text.
+func DecodeStrict(data []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return errors.New("it is not the JSON that was expected")
 	}
-	if j.Version != itemVersion {
-		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is text after its end")
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
-	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
-		return item{}, err
-	}
-	if !it.Seed.IsZero() {
-		if _, err := parsedSeed(it.Seed); err != nil {
-			return item{}, err
-		}
-	}
-	return it, nil
-}
-
-// keptJSON is the stored form of a kept session, version 1.
-type keptJSON struct {
-	Version  int               `json:"version"`
-	Source   string            `json:"source"`
-	Asked    string            `json:"asked"`
-	OffsetMS int64             `json:"offset_ms,omitempty"`
-	Session  answerCredentials `json:"session"`
-}
-
-func encodeKept(k kept) ([]byte, error) {
-	data, err := json.Marshal(keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)})
-	if err != nil || len(data) > maxMessage/2 {
-		return nil, fault.New(fault.Internal, "the session is too large to keep, or cannot be written down")
-	}
-	return data, nil
-}
-
-// decodeKept reads a kept session. Its errors repeat nothing of it.
-func decodeKept(data []byte) (kept, error) {
-	var j keptJSON
-	if err := strictJSON(data, &j); err != nil {
-		return kept{}, err
-	}
-	if j.Version != keptVersion {
-		return kept{}, errors.New("it is of another version")
-	}
-	k := kept{j.Source, j.Asked, time.Duration(j.OffsetMS) * time.Millisecond, j.Session.sealed()}
-	return k, k.check()
+	return nil
 }

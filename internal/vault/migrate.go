@@ -1,12 +1,7 @@
 package vault
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -15,23 +10,23 @@ import (
 // migrateTimeout bounds a move to another keyring: each item of a password store is some runs of gpg.
 const migrateTimeout = 5 * time.Minute
 
-// Try writes an item of its own to a backend, reads it back, replaces it and removes it. Nothing else is touched.
-func (c *Caller) Try(ctx context.Context, backend string) error {
-	_, err := c.run(ctx, &request{Op: opTry, Backend: backend})
-	return err
-}
-
 // Copied is what Migrate copied, or found there already.
 type Copied struct {
 	Sources []string `json:"sources"` // their names
 	Others  int      `json:"others"`  // kept sessions, and what import has sealed
 }
 
+// Try writes an item of its own to a backend, reads it back, replaces it and removes it. Nothing else is touched.
+func (c *Caller) Try(ctx context.Context, backend string) error {
+	_, err := c.run(ctx, &Request{Op: OpTry, Backend: backend})
+	return err
+}
+
 // Migrate copies every item of one backend to another and reads it back there; no key leaves the vault process, and the
 // old items stay. A source of which the other backend holds another key is ErrExists, unless overwrite: then nothing
 // was copied. A damaged item is Keyring, and nothing was copied either.
 func (c *Caller) Migrate(ctx context.Context, from, to string, overwrite bool) (Copied, error) {
-	a, err := c.run(ctx, &request{Op: opMigrate, Backend: from, To: to, Overwrite: overwrite})
+	a, err := c.run(ctx, &Request{Op: OpMigrate, Backend: from, To: to, Overwrite: overwrite})
 	if err != nil {
 		return Copied{}, err
 	}
@@ -44,250 +39,9 @@ func (c *Caller) Migrate(ctx context.Context, from, to string, overwrite bool) (
 // Clear deletes from a backend all items that another one holds byte for byte. The names of the sources of which that one
 // holds something else, which therefore stay, are returned.
 func (c *Caller) Clear(ctx context.Context, old, to string) ([]string, error) {
-	a, err := c.run(ctx, &request{Op: opClear, Backend: old, To: to})
+	a, err := c.run(ctx, &Request{Op: OpClear, Backend: old, To: to})
 	if err != nil {
 		return nil, err
 	}
 	return a.Names, nil
-}
-
-// tryKey is the item of opTry. One that an interrupted try left is overwritten by the next.
-const tryKey = ourPrefix + "test"
-
-func (e *errand) try(ctx context.Context, r ring) (*answer, error) {
-	unlock, err := r.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	for _, text := range []string{"the first of two", "the second, in the place of the first"} {
-		if err := r.set(ctx, tryKey, "broker: test", []byte(text)); err != nil {
-			return nil, err
-		}
-		back, err := r.get(ctx, tryKey)
-		if err != nil {
-			return nil, fault.New(fault.Of(err).Kind, "the test item was written, and cannot be read back: %w", err).WithHint("%s", fault.Of(err).Hint)
-		}
-		if string(back) != text {
-			return nil, fault.New(fault.Keyring, "the keyring gave back something else than was written")
-		}
-	}
-	if err := r.remove(ctx, tryKey); err != nil {
-		return nil, err
-	}
-	if _, err := r.get(ctx, tryKey); !errors.Is(err, errNoItem) {
-		return nil, fault.New(fault.Keyring, "the test item was removed, and is there all the same")
-	}
-	return &answer{}, nil
-}
-
-// copyable is an item on its way from one keyring to another.
-type copyable struct {
-	key, label string
-	source     string // whose key it is; empty for what is no key
-	data       []byte
-}
-
-// bothRings opens the keyring that the request is to, and locks the two. All but the file keyring share one lock file.
-func (e *errand) bothRings(ctx context.Context, from ring) (to ring, unlock func(), err error) {
-	if e.To == e.Backend {
-		return nil, nil, fault.New(fault.Usage, "the keys are in the keyring %s already", e.To).WithHint("broker keyring list")
-	}
-	q := *e.request
-	q.Backend = e.To
-	if to, err = e.openRing(ctx, &q); err != nil {
-		return nil, nil, err
-	}
-	locks := []ring{from}
-	switch File {
-	case e.To:
-		locks = []ring{from, to}
-	case e.Backend:
-		locks = []ring{to, from} // always in this order
-	}
-	var held []func()
-	unlock = func() {
-		for _, free := range held {
-			free()
-		}
-	}
-	for _, r := range locks {
-		free, err := r.lock(ctx)
-		if err != nil {
-			unlock()
-			return nil, nil, err
-		}
-		held = append(held, free)
-	}
-	return to, unlock, nil
-}
-
-// migrate copies the sources first. What it refuses it refuses before it writes.
-func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
-	to, unlock, err := e.bothRings(ctx, from)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	items, err := e.copyables(ctx, from)
-	if err != nil {
-		return nil, err
-	}
-	there := map[string][]byte{}
-	for _, it := range items {
-		data, err := to.get(ctx, it.key)
-		switch {
-		case errors.Is(err, errNoItem):
-		case fault.Is(err, fault.KeyringLocked), err != nil && it.source != "" && !e.Overwrite:
-			return nil, err
-		case err == nil:
-			if !bytes.Equal(data, it.data) {
-				if err := e.mayOverwrite(it, data); err != nil {
-					return nil, err
-				}
-			}
-			there[it.key] = data
-		}
-	}
-	done := &Copied{}
-	for _, it := range items {
-		err := e.copyItem(ctx, to, it, there[it.key])
-		switch {
-		case err != nil && it.source == "" && strings.HasPrefix(it.key, keptPrefix):
-			e.tell("a kept session was not copied, so a code may be asked for: " + scrub(err.Error(), e.hide))
-		case err != nil:
-			return nil, err
-		case it.source != "":
-			done.Sources = append(done.Sources, it.source)
-		default:
-			done.Others++
-		}
-	}
-	slices.Sort(done.Sources)
-	return &answer{Copied: done}, nil
-}
-
-// admitStored is admit for what stands under a key of a keyring. What is damaged is nobody's.
-func (e *errand) admitStored(key string, data []byte) error {
-	switch {
-	case strings.HasPrefix(key, itemPrefix):
-		if it, err := decodeItem(data); err == nil {
-			return e.admitItem(it)
-		}
-	case strings.HasPrefix(key, sealedPrefix):
-		of, _ := unwrap(data)
-		return e.admit("what was sealed", of)
-	}
-	return nil
-}
-
-// mayOverwrite refuses to copy an item over what another registry stored, or, unless that was asked for, over anything
-// but a kept session.
-func (e *errand) mayOverwrite(it copyable, there []byte) error {
-	if err := e.admitStored(it.key, there); err != nil {
-		return err
-	}
-	if e.Overwrite || strings.HasPrefix(it.key, keptPrefix) {
-		return nil
-	}
-	what := "copy of what import took out of files"
-	if it.source != "" {
-		what = fmt.Sprintf("key for source %q", it.source)
-	}
-	return because(fault.Failed, ErrExists, fmt.Sprintf("the keyring %s holds another %s; nothing was copied", e.To, what),
-		fault.Hintf("broker keyring migrate --to %s --overwrite", e.To))
-}
-
-func (e *errand) copyItem(ctx context.Context, to ring, it copyable, there []byte) error {
-	if there != nil && bytes.Equal(there, it.data) {
-		return nil
-	}
-	if err := to.set(ctx, it.key, it.label, it.data); err != nil {
-		return err
-	}
-	back, err := to.get(ctx, it.key)
-	if err != nil {
-		return fault.New(fault.Keyring, "the keyring %s does not give back what was copied to it: %w; the old keyring stays in use", e.To, err)
-	}
-	if !bytes.Equal(back, it.data) {
-		return fault.New(fault.Keyring, "the keyring %s gave back something else than was copied to it; the old keyring stays in use", e.To)
-	}
-	return nil
-}
-
-// copyables reads all that is ours. A key that cannot be read is an error: whoever goes on would leave it behind.
-func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
-	keys, err := from.keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(keys)
-	var sources, others []copyable
-	for _, key := range keys {
-		isSource := strings.HasPrefix(key, itemPrefix)
-		if !isSource && !strings.HasPrefix(key, sealedPrefix) && !strings.HasPrefix(key, keptPrefix) {
-			continue // the file keyring's proof, a test
-		}
-		data, err := from.get(ctx, key)
-		if errors.Is(err, errNoItem) || err != nil && strings.HasPrefix(key, keptPrefix) && !fault.Is(err, fault.KeyringLocked) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		c := copyable{key: key, label: "broker", data: data}
-		if !isSource {
-			if err := e.admitStored(key, data); err != nil {
-				return nil, err
-			}
-			others = append(others, c)
-			continue
-		}
-		it, err := decodeItem(data)
-		if err == nil && itemKey(it.Name) != key {
-			err = errors.New("it belongs to another source")
-		}
-		if err != nil {
-			return nil, fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is; nothing was copied: %w", key, err)
-		}
-		e.hide = append(e.hide, it.secrets()...)
-		if err := e.admitItem(it); err != nil {
-			return nil, err
-		}
-		c.source, c.label = it.Name, itemLabel(it.Name)
-		sources = append(sources, c)
-	}
-	return append(sources, others...), nil
-}
-
-// clear deletes the items of the old keyring that the new one holds. A kept session may have been renewed since.
-func (e *errand) clear(ctx context.Context, old ring) (*answer, error) {
-	to, unlock, err := e.bothRings(ctx, old)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	items, err := e.copyables(ctx, old)
-	if err != nil {
-		return nil, err
-	}
-	a := &answer{}
-	for _, it := range items {
-		if !strings.HasPrefix(it.key, keptPrefix) {
-			data, err := to.get(ctx, it.key)
-			if err != nil && !errors.Is(err, errNoItem) {
-				return nil, err
-			}
-			if err != nil || !bytes.Equal(data, it.data) {
-				if it.source != "" {
-					a.Names = append(a.Names, it.source)
-				}
-				continue
-			}
-		}
-		if err := old.remove(ctx, it.key); err != nil && !errors.Is(err, errNoItem) {
-			return nil, err
-		}
-	}
-	return a, nil
 }

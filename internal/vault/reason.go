@@ -3,8 +3,7 @@ package vault
 import (
 	"errors"
 
-	"broker/internal/exchange"
-	"broker/internal/fault"
+	"broker/internal/session"
 )
 
 // Reasons that a caller may want to tell apart beyond the kind of a fault. Errors of a Caller wrap
@@ -25,7 +24,7 @@ var (
 	ErrForeignPassphrase = errors.New("the passphrase of the other program's keyring is wanted")
 )
 
-// reasons are the names in an answer of these errors, and of those of package exchange.
+// reasons are the names in an answer of these errors, and of those of package session.
 var reasons = map[string]error{
 	"not_created":      ErrNotCreated,
 	"no_passphrase":    ErrNoPassphrase,
@@ -35,32 +34,17 @@ var reasons = map[string]error{
 
 	"foreign_passphrase": ErrForeignPassphrase,
 
-	"duration_too_long": exchange.ErrDurationTooLong,
-	"unknown_key":       exchange.ErrUnknownKey,
-	"wrong_device":      exchange.ErrWrongDevice,
+	"duration_too_long": session.ErrDurationTooLong,
+	"unknown_key":       session.ErrUnknownKey,
+	"wrong_device":      session.ErrWrongDevice,
 }
 
-func reasonOf(err error) string {
+// ReasonOf is the name that an answer has for the reason of an error, or empty.
+func ReasonOf(err error) string {
 	for name, reason := range reasons {
 		if errors.Is(err, reason) {
 			return name
 		}
 	}
 	return ""
-}
-
-func because(kind fault.Kind, reason error, message string, hint fault.Hint) error {
-	return &fault.Error{Kind: kind, Message: message, Hint: hint, Err: reason}
-}
-
-func notCreated(dir string) error {
-	return because(fault.KeyringLocked, ErrNotCreated, "the file keyring in "+dir+" has no passphrase yet", "broker add SOURCE")
-}
-
-func noPassphrase() error {
-	return because(fault.KeyringLocked, ErrNoPassphrase, "the file keyring wants its passphrase", "broker unlock")
-}
-
-func wrongPassphrase() error {
-	return because(fault.KeyringLocked, ErrWrongPassphrase, "wrong passphrase for the file keyring", "broker unlock")
 }

@@ -1,0 +1,16 @@
+package process
+
+import (
+	"context"
+
+	"broker/internal/vault"
+)
+
+// openers open the backends that vault.Backends names.
+var openers = map[string]func(context.Context, *request) (ring, error){
+	vault.SecretService: openSecretService,
+	vault.KWallet:       openKWallet,
+	vault.Pass:          openPass,
+	vault.Keyctl:        openKeyctl,
+	vault.File:          openOwnFile,
+}

@@ -1,0 +1,144 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/mfa"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/vault"
+)
+
+// This file is the only one of the package in which secrets are plain text: those of a request and an answer, and the
+// items in the keyring.
+
+// request and answer are what the caller writes and reads.
+type (
+	request = vault.Request
+	answer  = vault.Answer
+)
+
+func revealCredentials(c session.Credentials) *vault.Credentials {
+	return &vault.Credentials{
+		AccessKeyID:     c.AccessKeyID,
+		SecretAccessKey: c.SecretAccessKey.Reveal(),
+		SessionToken:    c.SessionToken.Reveal(),
+		Expires:         c.Expires,
+		Issued:          c.Issued,
+		Subject:         c.Subject,
+	}
+}
+
+// decodeForeign reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON, of
+// which only the key counts. Its errors repeat nothing of it.
+func decodeForeign(data []byte) (id string, key secret.String, err error) {
+	var j struct {
+		AccessKeyID     string
+		SecretAccessKey string
+		SessionToken    string
+	}
+	switch {
+	case json.Unmarshal(data, &j) != nil:
+		return "", secret.String{}, errors.New("it is not the JSON that was expected")
+	case j.SessionToken != "":
+		return "", secret.String{}, errors.New("it is a temporary session")
+	case j.AccessKeyID == "" || j.SecretAccessKey == "":
+		return "", secret.String{}, errors.New("it has only one half of a key, or none")
+	}
+	return j.AccessKeyID, secret.New(j.SecretAccessKey), nil
+}
+
+// parsedSeed reads the seed that a request or an item holds.
+func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
+
+// secretsOf are the texts of a request that no message may repeat. A short passphrase is not among them: it may be a
+// word of the message, and the gap would tell it.
+func secretsOf(q *request) []string {
+	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
+}
+
+func long(passphrases ...string) []string {
+	return slices.DeleteFunc(passphrases, func(p string) bool { return len(p) < 16 })
+}
+
+// secrets are the passphrase and the key, as far as they are known.
+func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
+
+func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
+
+func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
+
+// hideCredentials makes sure that no message repeats the secrets of a session.
+func (e *errand) hideCredentials(c session.Credentials) {
+	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
+}
+
+// itemJSON is the stored form of an item, version 1.
+type itemJSON struct {
+	Version         int       `json:"version"`
+	Name            string    `json:"name"`
+	AccessKeyID     string    `json:"access_key_id"`
+	SecretAccessKey string    `json:"secret_access_key"`
+	Seed            string    `json:"seed,omitempty"`
+	Created         time.Time `json:"created"`
+	belongs
+}
+
+func encodeItem(it item) ([]byte, error) {
+	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created,
+		it.belongs})
+}
+
+func decodeItem(data []byte) (item, error) {
+	var j itemJSON
+	if err := vault.DecodeStrict(data, &j); err != nil {
+		return item{}, err
+	}
+	if j.Version != itemVersion {
+		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
+	}
+	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
+	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
+		return item{}, err
+	}
+	if !it.Seed.IsZero() {
+		if _, err := parsedSeed(it.Seed); err != nil {
+			return item{}, err
+		}
+	}
+	return it, nil
+}
+
+// keptJSON is the stored form of a kept session, version 1.
+type keptJSON struct {
+	Version  int               `json:"version"`
+	Source   string            `json:"source"`
+	Asked    string            `json:"asked"`
+	OffsetMS int64             `json:"offset_ms,omitempty"`
+	Session  vault.Credentials `json:"session"`
+}
+
+func encodeKept(k kept) ([]byte, error) {
+	data, err := json.Marshal(keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)})
+	if err != nil || len(data) > vault.MaxMessage/2 {
+		return nil, fault.New(fault.Internal, "the session is too large to keep, or cannot be written down")
+	}
+	return data, nil
+}
+
+// decodeKept reads a kept session. Its errors repeat nothing of it.
+func decodeKept(data []byte) (kept, error) {
+	var j keptJSON
+	if err := vault.DecodeStrict(data, &j); err != nil {
+		return kept{}, err
+	}
+	if j.Version != keptVersion {
+		return kept{}, errors.New("it is of another version")
+	}
+	k := kept{j.Source, j.Asked, time.Duration(j.OffsetMS) * time.Millisecond, j.Session.Sealed()}
+	return k, k.check()
+}

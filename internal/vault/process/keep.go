@@ -1,0 +1,144 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+	"broker/internal/vault"
+)
+
+// put stores a key, after AWS has said whose it is.
+func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
+	it := item{Name: e.Source, AccessKeyID: e.KeyID, Secret: secret.New(e.SecretKey), Seed: secret.New(e.Seed),
+		Created: time.Now().UTC().Truncate(time.Second)}
+	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
+		return nil, err
+	}
+	if !it.Seed.IsZero() {
+		if _, err := parsedSeed(it.Seed); err != nil {
+			return nil, fault.New(fault.Usage, "%w", err)
+		}
+	}
+	return e.putItem(ctx, r, it)
+}
+
+// putItem stores a key that was checked for its form.
+func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) {
+	// The keyring first: a call to AWS is in vain where nothing can be stored.
+	if err := r.check(ctx); err != nil && !(fault.Is(err, fault.KeyringLocked) && r.asks()) {
+		return nil, err
+	}
+	a := &answer{}
+	if e.Verify {
+		identity, err := e.verify(ctx, it)
+		if err != nil {
+			return nil, err
+		}
+		a.Identity = identity
+	}
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	old, err := e.load(ctx, r)
+	if it.belongs = old.belongs; old.gone() { // or there is no old item
+		it.belongs = e.ours()
+	}
+	switch {
+	case fault.Is(err, fault.NotFound):
+	case err != nil:
+		return nil, err
+	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
+		// Its section in the registry was lost, or it is added once more. A secret that AWS did
+		// not confirm never takes the place of one that may work, and the seed is not lost either.
+		if it.Seed.IsZero() {
+			it.Seed = old.Seed
+		}
+	case !e.Replace:
+		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q is in the keyring already, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
+			fault.Hintf("broker remove %s", e.Source))
+	case e.KeepSeed && it.Seed.IsZero():
+		it.Seed = old.Seed
+	}
+	if err := store(ctx, r, it); err != nil {
+		return nil, err
+	}
+	if old.AccessKeyID != it.AccessKeyID {
+		// It would not be used; it is not left lying about either.
+		if err := dropKept(ctx, r, e.Source); err != nil {
+			e.tell("the session of the old key could not be deleted from the keyring: " + err.Error())
+		}
+	}
+	return a, nil
+}
+
+// change rewrites an item under the lock.
+func (e *errand) change(ctx context.Context, r ring, edit func(*item)) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	edit(&it)
+	return &answer{}, store(ctx, r, it)
+}
+
+func (e *errand) setSeed(ctx context.Context, r ring) (*answer, error) {
+	seed, err := parsedSeed(secret.New(e.Seed))
+	if err != nil {
+		return nil, fault.New(fault.Usage, "%w", err)
+	}
+	return e.change(ctx, r, func(it *item) { it.Seed = seed.Text() })
+}
+
+func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
+	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
+}
+
+// remove deletes an item, a damaged one too: whoever asks for it by name has decided. The kept session goes first,
+// so that none is left of a source that is not there.
+func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if it, err := load(ctx, r, e.Source); err == nil {
+		if err := e.admitItem(it); err != nil {
+			return nil, err
+		}
+	}
+	if err := dropKept(ctx, r, e.Source); err != nil {
+		return nil, err
+	}
+	err = r.remove(ctx, itemKey(e.Source))
+	if errors.Is(err, errNoItem) {
+		return nil, fault.New(fault.NotFound, "no key is stored for source %q", e.Source)
+	}
+	return &answer{}, err
+}
+
+func (e *errand) describe(ctx context.Context, r ring) (*answer, error) {
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{Info: &vault.Info{AccessKeyID: it.AccessKeyID, HasSeed: !it.Seed.IsZero(), Created: it.Created}}, nil
+}
+
+func (e *errand) create(ctx context.Context, r ring) (*answer, error) {
+	f, ok := r.(*fileRing)
+	if !ok {
+		return nil, fault.New(fault.Usage, "only the file keyring has a passphrase of its own")
+	}
+	return &answer{}, f.create(ctx)
+}

@@ -1,0 +1,227 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/session"
+	"broker/internal/vault"
+)
+
+// The session of a source with an MFA device is kept in the keyring, in an item of its own, so that a new
+// daemon asks nobody for a code. It is a cache: one that cannot be read or used is deleted, and one that
+// cannot be written is done without.
+
+const (
+	keptVersion = 1
+	keptPrefix  = ourPrefix + "session-"
+	// keptMargin and a tenth of its life are left at least of a kept session that is used.
+	keptMargin = 5 * time.Minute
+	// longestKept is the longest that GetSessionToken gives.
+	// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+	longestKept = 36 * time.Hour
+	// keepTimeout bounds what is done beside the answer.
+	keepTimeout = 3 * time.Second
+)
+
+// kept is a session as it is stored.
+type kept struct {
+	Source      string
+	Asked       string        // see digest
+	Offset      time.Duration // AWS's clock minus ours when it was stored
+	Credentials session.Credentials
+}
+
+// sessionKey is the name of the item with the kept session of a source.
+func sessionKey(source string) string { return hashedKey(keptPrefix, source) }
+
+func keptLabel(source string) string { return fault.Line("broker: session of " + source) }
+
+// isKept reports whether the session that a call gives is one to keep.
+func isKept(call session.Call) bool {
+	return call.Operation == session.GetSessionToken && call.MFASerial != ""
+}
+
+// digest covers all that a session was asked with, so that one that was asked with anything else is not taken for it.
+func digest(keyID string, call session.Call) (string, error) {
+	data, err := json.Marshal(struct {
+		Key  string
+		Call session.Call
+	}{keyID, call})
+	if err != nil {
+		return "", fault.New(fault.Internal, "the call cannot be written down")
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// check refuses what cannot be a session of a source.
+func (k kept) check() error {
+	c := k.Credentials
+	life := c.Expires.Sub(c.Issued)
+	switch {
+	case c.AccessKeyID == "" || c.SecretAccessKey.IsZero() || c.SessionToken.IsZero():
+		return errors.New("a part of the session is missing")
+	case c.Issued.IsZero() || life <= 0 || life > longestKept+time.Minute:
+		return errors.New("its times are not those of a session")
+	}
+	return nil
+}
+
+// left returns the session as if it were issued now, by AWS's clock, where enough of it is left. With renewable a
+// new one can be made and nobody be asked: then it is used only until package session would renew it, since a
+// renewal that is answered with the old session is none.
+func (k kept) left(now time.Time, renewable bool) (session.Credentials, bool) {
+	c := k.Credentials
+	if now.Before(c.Issued.Add(-time.Minute)) {
+		return c, false // our clock is wrong, so nobody knows what is left
+	}
+	life := c.Expires.Sub(c.Issued)
+	enough := max(keptMargin, life/10)
+	if renewable {
+		// A third or twenty minutes ahead, up to a thirtieth earlier, counted from before the vault was started.
+		enough = max(enough, min(20*time.Minute, life/3)+life/30+2*time.Minute)
+	}
+	if c.Expires.Sub(now) <= enough {
+		return c, false
+	}
+	if issued := now.UTC().Truncate(time.Second); issued.After(c.Issued) {
+		c.Issued = issued
+	}
+	return c, true
+}
+
+// now is the time by AWS's clock. A new caller does not know the offset yet; then the one that was stored counts if
+// it makes the session look shorter.
+func (e *errand) now(stored time.Duration) time.Time {
+	offset := e.sts.ServerOffset()
+	if offset == 0 {
+		offset = max(0, stored)
+	}
+	return time.Now().Add(offset)
+}
+
+// findKept returns the kept session if it answers this call. One that does not is deleted.
+func (e *errand) findKept(ctx context.Context, r ring, it item) (session.Credentials, bool) {
+	data, err := r.get(ctx, sessionKey(e.Source))
+	if errors.Is(err, errNoItem) || fault.Is(err, fault.KeyringLocked) {
+		return session.Credentials{}, false
+	}
+	if err == nil {
+		if creds, ok := e.usable(data, it); ok {
+			return creds, true
+		}
+	}
+	e.discardKept(ctx, r, data)
+	return session.Credentials{}, false
+}
+
+func (e *errand) usable(data []byte, it item) (session.Credentials, bool) {
+	k, err := decodeKept(data)
+	if err != nil {
+		return session.Credentials{}, false
+	}
+	e.hideCredentials(k.Credentials)
+	asked, err := digest(it.AccessKeyID, *e.Call)
+	if err != nil || k.Source != e.Source || k.Asked != asked {
+		return session.Credentials{}, false
+	}
+	return k.left(e.now(k.Offset), e.UseSeed && !it.Seed.IsZero())
+}
+
+// discardKept deletes the kept session that was read as data (nil where it could not be read), if it can.
+func (e *errand) discardKept(ctx context.Context, r ring, data []byte) {
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if now, err := r.get(ctx, sessionKey(e.Source)); err == nil && !bytes.Equal(now, data) {
+		return // somebody stored a newer one
+	}
+	_ = dropKept(ctx, r, e.Source)
+}
+
+// keep stores a new session. It neither fails the call nor holds up its answer; the keyring library may hang, so
+// its goroutine is left behind.
+func (e *errand) keep(ctx context.Context, r ring, it item, creds session.Credentials) {
+	e.hideCredentials(creds)
+	k := kept{Source: e.Source, Offset: e.sts.ServerOffset(), Credentials: creds}
+	if k.check() != nil {
+		return
+	}
+	if _, ok := k.left(creds.Issued, e.UseSeed && !it.Seed.IsZero()); !ok {
+		return // too short to be of use to anybody later
+	}
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	call := *e.Call
+	go func() {
+		_, err := guard(func() (struct{}, error) { return struct{}{}, writeKept(ctx, r, it, call, k) })
+		done <- err
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = errors.New("the keyring did not answer in time")
+	}
+	if err != nil {
+		e.tell("the session could not be kept in the keyring, so a new daemon will need a new one: " + scrub(err.Error(), e.hide))
+	}
+}
+
+func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) error {
+	var err error
+	if k.Asked, err = digest(it.AccessKeyID, call); err != nil {
+		return err
+	}
+	data, err := encodeKept(k)
+	if err != nil {
+		return err
+	}
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// The source may have been removed, or given another key, while AWS was asked.
+	now, err := load(ctx, r, k.Source)
+	if fault.Is(err, fault.NotFound) || err == nil && now.AccessKeyID != it.AccessKeyID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.set(ctx, sessionKey(k.Source), keptLabel(k.Source), data)
+}
+
+// drop deletes the kept session of a source, if there is one.
+func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if errors.Is(err, vault.ErrNotCreated) {
+		return &answer{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return &answer{}, dropKept(ctx, r, e.Source)
+}
+
+func dropKept(ctx context.Context, r ring, source string) error {
+	err := r.remove(ctx, sessionKey(source))
+	if errors.Is(err, errNoItem) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,51 @@
+package process
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/paths"
+	"broker/internal/vault"
+)
+
+// TestLockedProcess: what may not run while the broker is locked is refused by the process itself, wherever the lock is
+// written; a file that says nothing readable is a lock. Package vault has the test of the table.
+func TestLockedProcess(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	state := paths.StateBelow(home)
+	moved := t.TempDir()
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.ReadFile("../message.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`(?m)^\tOp\w+ +Operation = "(.*)"$`).FindAllSubmatch(src, -1)
+	if len(all) < 19 {
+		t.Fatalf("found %d operations: the test is void", len(all))
+	}
+	may := []vault.Operation{vault.OpDrop, vault.OpCheck, vault.OpProbe}
+	for _, dir := range []string{state, moved} {
+		for _, text := range []string{`{"version":1,"locked":true}`, "{"} {
+			file := paths.LatchIn(dir)
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range all {
+				op := vault.Operation(m[1])
+				e := &errand{request: &request{Op: op, Backend: "none", Source: "s", StateDir: moved}}
+				if _, err := e.do(t.Context()); fault.Is(err, fault.Locked) == slices.Contains(may, op) {
+					t.Errorf("%s, %s in %s: the process says %v", op, text, dir, err)
+				}
+			}
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,383 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/stretch"
+	"broker/internal/system"
+	"broker/internal/testproc"
+	"broker/internal/vault"
+)
+
+// The test binary is the vault process too, as the shipped binary is.
+func TestMain(m *testing.M) {
+	if os.Getenv("BROKER_TEST_STRETCH") != "real" {
+		newStretch = func() stretch.Params {
+			p := stretch.New()
+			p.Passes, p.MemoryKiB, p.Lanes = 1, 8, 1
+			return p
+		}
+	}
+	if len(os.Args) == 2 && os.Args[1] == "vault" {
+		// Not os.Exit, with which a binary of the race detector sleeps for a second.
+		syscall.Exit(vaultProcess())
+	}
+	if len(os.Args) == 2 && os.Args[1] == "print-bus" {
+		syscall.Exit(printBus())
+	}
+	if len(os.Args) == 4 && os.Args[1] == "hardened" {
+		syscall.Exit(hardened(os.Args[2], os.Args[3]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "play" {
+		syscall.Exit(systemVaults[os.Args[2]](os.Args[3]))
+	}
+	lost = loseAnswer()
+	code := testproc.Run(m)
+	_ = os.RemoveAll(plainDir)
+	os.Exit(code)
+}
+
+// patience is for what takes no time on a machine that has nothing else to do.
+const patience = time.Minute
+
+func printBus() int {
+	if address, ok := os.LookupEnv("DBUS_SESSION_BUS_ADDRESS"); ok {
+		fmt.Println("set:" + address)
+	} else {
+		fmt.Println("unset")
+	}
+	return 0
+}
+
+// systemVaults are the bad vaults of one system.
+var systemVaults = map[string]func(arg string) int{}
+
+// vaultProcess is Main with a scripted STS, or one of the ways to be a bad vault.
+func vaultProcess() int {
+	script := os.Getenv("BROKER_TEST_VAULT")
+	if script == "" {
+		return serve(os.Stdin, os.Stdout, newScriptedSTS, os.Stderr)
+	}
+	name, arg, _ := strings.Cut(script, "=")
+	if play := systemVaults[name]; play != nil {
+		return play(arg)
+	}
+	switch name {
+	case "main":
+		return Main(os.Stdin, os.Stdout)
+	case "hang":
+		time.Sleep(time.Hour)
+	case "silent":
+		return 0
+	case "garbage":
+		fmt.Print("not json")
+	case "two":
+		fmt.Print("{}\n{}\n")
+	case "unknown":
+		fmt.Print(`{"surprise":1}`)
+	case "huge":
+		fmt.Print(`{"fault":{"kind":"` + strings.Repeat("x", 2*vault.MaxMessage) + `"}}`)
+	case "kill":
+		killProcess(os.Getpid())
+	case "panic":
+		panic("the seed is " + arg)
+	case "exit":
+		fmt.Fprint(os.Stderr, "wJalrXUtnFEMI\n")
+		return 3
+	case "grandchild":
+		// It holds stdout and outlives the vault.
+		cmd := exec.Command("sleep", "3600")
+		cmd.Stdout = os.Stdout
+		if err := cmd.Start(); err != nil {
+			return 9
+		}
+		_ = os.WriteFile(arg, fmt.Appendf(nil, "%d", cmd.Process.Pid), 0o600)
+		if os.Getenv("BROKER_TEST_LINGER") != "" {
+			time.Sleep(time.Hour)
+		}
+		fmt.Print("{}\n")
+	case "environ":
+		system.CloseInherited() // as Main does
+		open, _ := os.ReadDir("/proc/self/fd")
+		var fds []string
+		for _, e := range open {
+			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			fds = append(fds, to)
+		}
+		data, _ := json.Marshal(map[string]any{"env": os.Environ(), "args": os.Args, "fds": fds, "pgid": processGroup(), "pid": os.Getpid()})
+		_ = os.WriteFile(arg, data, 0o600)
+		fmt.Print("{}\n")
+	case "count":
+		// How many run at a time: each waits until there are as many as there may be, and then a little for one more.
+		mark, full := filepath.Join(arg, "runs-"+fmt.Sprint(os.Getpid())), filepath.Join(arg, "full")
+		_ = os.WriteFile(mark, nil, 0o600)
+		most := 0
+		look := func() {
+			now, _ := filepath.Glob(filepath.Join(arg, "runs-*"))
+			most = max(most, len(now))
+			time.Sleep(5 * time.Millisecond)
+		}
+		for give := time.Now().Add(patience / 2); most < vault.MaxProcesses && time.Now().Before(give); look() {
+			if _, err := os.Stat(full); err == nil {
+				break
+			}
+		}
+		if most >= vault.MaxProcesses {
+			_ = os.WriteFile(full, nil, 0o600)
+		}
+		for range 20 {
+			look()
+		}
+		_ = os.Remove(mark)
+		fmt.Printf(`{"info":{"access_key_id":"%d"}}`, most)
+	}
+	return 0
+}
+
+// scriptedSTS is AWS in a vault process. The name of the role decides what happens. Where there is a file callsFile,
+// a line is added to it for each call, and the sessions are issued now, by a clock that is as far ahead as offsetFile says.
+// (Files, not variables: tests that set those cannot run side by side.)
+type scriptedSTS struct {
+	offset time.Duration
+	state  string
+}
+
+func newScriptedSTS(q *request) sts {
+	return &scriptedSTS{time.Duration(q.OffsetMS) * time.Millisecond, q.StateDir}
+}
+
+func callsFile(state string) string  { return filepath.Join(filepath.Dir(state), "calls") }
+func offsetFile(state string) string { return filepath.Join(filepath.Dir(state), "offset") }
+
+func (s *scriptedSTS) Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error) {
+	switch call.RoleARN {
+	case "leak":
+		return session.Credentials{}, fault.New(fault.Denied, "signed with %s and %s", keys.Secret.Reveal(), code.Reveal())
+	case "too-long":
+		return session.Credentials{}, &fault.Error{Kind: fault.Failed, Message: "too long", Err: exchange.ErrDurationTooLong}
+	case "hang":
+		select {}
+	}
+	if f, err := os.OpenFile(callsFile(s.state), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		defer func() { _ = f.Close() }()
+		_, _ = fmt.Fprintln(f, call.Operation, len(code.Reveal()))
+		s.offset = 0
+		if ahead, err := os.ReadFile(offsetFile(s.state)); err == nil {
+			s.offset, _ = time.ParseDuration(string(ahead))
+		}
+		issued := time.Now().Add(s.offset).UTC().Truncate(time.Second)
+		return session.Credentials{
+			AccessKeyID: "ASIAKEPTEXAMPLE", SecretAccessKey: secret.New(keptSecret), SessionToken: secret.New(keptToken),
+			Expires: issued.Add(call.Duration), Issued: issued,
+		}, nil
+	}
+	return session.Credentials{
+		AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: secret.New("session-secret"), SessionToken: secret.New("session-token"),
+		Expires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Issued: time.Date(2030, 1, 2, 2, 4, 5, 0, time.UTC),
+		Subject: keys.AccessKeyID + "/" + keys.Secret.Reveal()[:4] + "/" + fmt.Sprint(len(code.Reveal())),
+	}, nil
+}
+
+func (s *scriptedSTS) Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error) {
+	arn := "arn:aws:iam::111122223333:user/paul"
+	if endpoint.Region != "" {
+		arn = endpoint.Region
+	}
+	return exchange.Identity{Account: "111122223333", ARN: arn, UserID: "AIDAEXAMPLE"}, nil
+}
+
+func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint) ([]string, error) {
+	return []string{"arn:aws:iam::111122223333:mfa/paul"}, nil
+}
+
+func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
+
+// testRegistry is the registry of all callers, so that each may use what another stored. It is not there.
+const testRegistry = "/tmp/broker-test/config"
+
+// callerOn is a Caller on a backend. Dir is left to the caller.
+func callerOn(t *testing.T, backend, state string) *vault.Caller {
+	t.Helper()
+	return &vault.Caller{
+		Exe: vaultExe(t), Backend: func() string { return backend },
+		StateDir: state, Registry: testRegistry, Timeout: patience,
+	}
+}
+
+// sibling is a Caller on the same keyring that knows nothing of what the first one learned.
+func sibling(c *vault.Caller) *vault.Caller {
+	return &vault.Caller{
+		Exe: c.Exe, Backend: c.Backend, Dir: c.Dir,
+		StateDir: c.StateDir, Registry: c.Registry, Timeout: c.Timeout,
+	}
+}
+
+// fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.
+func fileCaller(t *testing.T) *vault.Caller {
+	t.Helper()
+	c := freshCaller(t)
+	if err := c.Create(t.Context(), secret.New(testPassphrase)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func freshCaller(t *testing.T) *vault.Caller {
+	t.Helper()
+	home := t.TempDir()
+	return &vault.Caller{
+		Exe:      vaultExe(t),
+		Backend:  func() string { return vault.File },
+		Dir:      filepath.Join(home, "keyring"),
+		StateDir: filepath.Join(home, "state"),
+		Registry: testRegistry,
+		Timeout:  patience,
+	}
+}
+
+// eventually is a call within a short deadline of c, and again within longer ones for as long as the machine was too slow
+// to come as far as it should within the short one, which tooSlow tells by the error.
+func eventually(c *vault.Caller, tooSlow func(error) bool, call func() error) (err error) {
+	for c.Timeout = 2 * time.Second; ; c.Timeout *= 3 {
+		if err = call(); !tooSlow(err) || c.Timeout >= patience {
+			c.Timeout = patience
+			return err
+		}
+	}
+}
+
+// unanswered says that a vault process came to nothing in its time.
+func unanswered(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "the keyring did not answer") || strings.Contains(err.Error(), "without an answer"))
+}
+
+// itself fails if the call had no answer of its own until the far deadline.
+func itself(t *testing.T, call func() error) error {
+	t.Helper()
+	err := call()
+	if unanswered(err) {
+		t.Errorf("it took all of its time: %v", err)
+	}
+	return err
+}
+
+var (
+	instrumented bool // this binary has the race detector
+	plainDir     string
+	plain        = sync.OnceValues(func() (string, error) {
+		var err error
+		if plainDir, err = os.MkdirTemp("", "vault"); err != nil {
+			return "", err
+		}
+		exe := filepath.Join(plainDir, "vault.test")
+		out, err := exec.Command("go", "test", "-c", "-race=false", "-o", exe, ".").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+		return exe, nil
+	})
+)
+
+// vaultExe is the program of a vault process: this one, without the race detector.
+func vaultExe(t *testing.T) string {
+	t.Helper()
+	if !instrumented {
+		return testExe(t)
+	}
+	exe, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+// with is a program with a variable. Unlike t.Setenv it leaves the others alone, so that they can use the time for which
+// its test waits; but it is to be made before t.Parallel, as a child of another's would hold the new file open.
+func with(t *testing.T, exe, variable string) string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "vault")
+	must(t, os.WriteFile(script, []byte("#!/bin/sh\nexport '"+variable+"'\nexec '"+exe+"' \"$@\"\n"), 0o700))
+	return script
+}
+
+func testExe(t *testing.T) string {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+const (
+	testPassphrase = "correct horse battery"
+	testKeyID      = "AKIAIOSFODNN7EXAMPLE"
+	testSecret     = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	testSeed       = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+	testSerial     = "arn:aws:iam::111122223333:mfa/paul"
+	keptSecret     = "kJ3sKEPTSECRETxLq0vExAmPlE"
+	keptToken      = "FwoGZXIvYXdzKEPTTOKENExAmPlE"
+)
+
+func testKey(name string) vault.Key {
+	return vault.Key{Name: name, AccessKeyID: testKeyID, Secret: secret.New(testSecret)}
+}
+
+func testSource(name string) profiles.Source {
+	return profiles.Source{Name: name, AccessKeyID: testKeyID, MFASerial: testSerial}
+}
+
+func mfaCall() session.Call {
+	return session.Call{Operation: session.GetSessionToken, MFASerial: testSerial, Duration: time.Hour}
+}
+
+func plainCall() session.Call {
+	return session.Call{Operation: session.GetSessionToken, Duration: time.Hour}
+}
+
+// lost is what package exchange says where the server went away before it answered.
+var lost error
+
+func loseAnswer() error {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	call := mfaCall()
+	call.Endpoint.URL = server.URL
+	_, err := exchange.New(exchange.Options{}).Call(context.Background(),
+		exchange.Keys{AccessKeyID: testKeyID, Secret: secret.New(testSecret)}, call, secret.New("123456"))
+	if !answerLost(err) {
+		panic(fmt.Sprintf("exchange does not call a lost answer one: %v", err))
+	}
+	return err
+}
+
+// putRequest, seedRequest and sealRequest are what a Caller sends.
+
+func putRequest(key vault.Key, endpoint profiles.Endpoint, verify bool) *request {
+	return &request{Op: vault.OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
+		Seed: key.Seed.Reveal(), Replace: key.Replace, KeepSeed: key.KeepSeed, Verify: verify, Endpoint: endpoint}
+}
+
+func seedRequest(name string, seed secret.String) *request {
+	return &request{Op: vault.OpSetSeed, Source: name, Seed: seed.Reveal()}
+}
+
+func sealRequest(name string, data secret.String) *request {
+	return &request{Op: vault.OpSeal, Source: name, Sealed: data.Reveal()}
+}

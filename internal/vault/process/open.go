@@ -1,0 +1,207 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/mfa"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/vault"
+)
+
+// clockSkew is from where on a clock is called wrong: one step of a code.
+const clockSkew = mfa.Period
+
+// open makes the call that the long-lived key of a source signs, or finds the session that an earlier such call gave.
+func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
+	if e.Call == nil {
+		return nil, fault.New(fault.Internal, "the request to the vault has no call")
+	}
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if e.KeyID != "" && e.KeyID != it.AccessKeyID {
+		return nil, because(fault.Config, vault.ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but its section names %s",
+			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), fault.Hintf("broker add %s", e.Source))
+	}
+	keeps := isKept(*e.Call)
+	if keeps && e.Code == "" {
+		if creds, ok := e.findKept(ctx, r, it); ok {
+			return &answer{Credentials: revealCredentials(creds)}, nil
+		}
+	}
+	if e.Call.Operation == session.GetFederationToken {
+		// A session of the root user could do everything that its policy says.
+		e.Endpoint = e.Call.Endpoint
+		if _, err := e.verify(ctx, it); err != nil {
+			return nil, err
+		}
+	}
+	e.calling.Store(true)
+	creds, err := e.call(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, it.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if keeps {
+		e.keep(ctx, r, it, creds)
+	}
+	return &answer{Credentials: revealCredentials(creds)}, nil
+}
+
+// load reads the item if our registry may use it and its home is not locked. It remembers its secrets for scrub.
+func (e *errand) load(ctx context.Context, r ring) (item, error) {
+	it, err := load(ctx, r, e.Source)
+	e.hide = append(e.hide, it.secrets()...)
+	if err != nil {
+		return item{}, err
+	}
+	return it, e.admitItem(it)
+}
+
+func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.String) (session.Credentials, error) {
+	call := *e.Call
+	switch {
+	case call.MFASerial == "" && e.Code != "":
+		return session.Credentials{}, fault.New(fault.Usage, "source %q has no MFA device, so there is nothing to use a code for", e.Source).
+			WithHint("broker mfa set %s --serial ARN", e.Source)
+	case call.MFASerial == "":
+		return e.sts.Call(ctx, keys, call, secret.String{})
+	case e.Code != "":
+		return e.callWithCode(ctx, keys, call)
+	case seed.IsZero() || !e.UseSeed:
+		return session.Credentials{}, fault.New(fault.LoginNeeded, "%s needs a code of the MFA device %s",
+			e.Source, call.MFASerial).
+			WithHint("broker login %s --code 123456", e.Source)
+	}
+	parsed, err := parsedSeed(seed)
+	if err != nil {
+		return session.Credentials{}, fault.New(fault.Keyring, "the stored seed of source %q cannot be used: %w", e.Source, err)
+	}
+	return e.callWithSeed(ctx, keys, call, parsed)
+}
+
+// callWithCode uses a code that a person gave: once.
+func (e *errand) callWithCode(ctx context.Context, keys exchange.Keys, call session.Call) (session.Credentials, error) {
+	code, err := mfa.ParseCode(e.Code)
+	if err != nil {
+		return session.Credentials{}, err
+	}
+	e.hide = append(e.hide, code.Reveal())
+	if err := e.ledger.Claim(call.MFASerial, code, time.Now()); err != nil {
+		return session.Credentials{}, e.claimFault(err)
+	}
+	creds, err := e.sts.Call(ctx, keys, call, code)
+	switch {
+	case err == nil:
+		return creds, nil
+	case answerLost(err):
+		return session.Credentials{}, fault.New(fault.Of(err).Kind, "%w; give the next code, which comes in %s", err, untilNext(time.Now()).Round(time.Second))
+	}
+	return session.Credentials{}, err
+}
+
+// callWithSeed makes codes itself. It tries twice at most, never with the same code: after an answer that was
+// lost, and after one that shows that our clock is wrong.
+func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call session.Call, seed mfa.Seed) (session.Credentials, error) {
+	offset := e.knownOffset()
+	for first := true; ; first = false {
+		code, err := e.ledger.Next(ctx, call.MFASerial, seed, func() time.Time { return time.Now().Add(offset) })
+		if err != nil {
+			return session.Credentials{}, e.claimFault(err)
+		}
+		e.hide = append(e.hide, code.Reveal())
+		// The wait for the code may have been long.
+		if err := e.refuseLocked(); err != nil {
+			return session.Credentials{}, err
+		}
+		creds, err := e.sts.Call(ctx, keys, call, code)
+		if err == nil || !first {
+			return creds, err
+		}
+		learnt := e.sts.ServerOffset()
+		skewed := (learnt - offset).Abs() >= clockSkew
+		switch {
+		case fault.Is(err, fault.CodeRejected) && skewed && !wrongDevice(err), fault.Is(err, fault.Clock) && learnt != offset:
+			offset = learnt
+		case answerLost(err) && e.timeForNext(ctx, offset):
+		default:
+			return creds, err
+		}
+	}
+}
+
+// knownOffset is what an earlier process learnt of the clock, where it matters to a code.
+func (e *errand) knownOffset() time.Duration {
+	offset := e.sts.ServerOffset()
+	if offset.Abs() < clockSkew {
+		return 0
+	}
+	return offset
+}
+
+// timeForNext reports whether the next step begins before the deadline, so that a lost answer is what is
+// shown where a second try cannot be made.
+func (e *errand) timeForNext(ctx context.Context, offset time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || time.Until(deadline) > untilNext(time.Now().Add(offset))
+}
+
+// untilNext is how long the step of a code at now still lasts. Steps are counted from 1970, and time.Truncate from
+// the year 1, a whole number of steps earlier.
+func untilNext(now time.Time) time.Duration {
+	return now.Truncate(mfa.Period).Add(mfa.Period).Sub(now)
+}
+
+// claimFault says why a code was not sent.
+func (e *errand) claimFault(err error) error {
+	var spent *mfa.SpentError
+	switch {
+	case errors.As(err, &spent):
+		wait := max(time.Until(spent.Next).Round(time.Second), time.Second)
+		f := fault.New(fault.CodeRejected, "%w (in %s)", err, wait)
+		return f.WithHint("broker login %s --code 123456", e.Source)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
+	}
+	return fault.New(fault.Failed, "the MFA code was not sent: %w", err)
+}
+
+// devices asks AWS for the MFA devices of the user whose key a source is.
+func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
+	it, err := e.load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	e.calling.Store(true)
+	serials, err := e.sts.Devices(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, e.Endpoint)
+	return &answer{Serials: serials}, err
+}
+
+// verify asks AWS whose a key is, and refuses all but an IAM user's.
+func (e *errand) verify(ctx context.Context, it item) (*vault.Identity, error) {
+	e.calling.Store(true)
+	defer e.calling.Store(false)
+	got, err := e.sts.Identity(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, e.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	// arn:PARTITION:iam::ACCOUNT:user/PATH/NAME
+	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
+	parts := strings.SplitN(got.ARN, ":", 6)
+	switch {
+	case len(parts) != 6 || parts[2] != "iam" && parts[2] != "sts":
+		return nil, fault.New(fault.BadAnswer, "AWS says that the key belongs to %q, which is not an ARN of IAM", got.ARN)
+	case parts[2] == "iam" && parts[5] == "root":
+		return nil, fault.New(fault.Failed, "the key is of the root user of account %s; make an IAM user with a key of its own", got.Account)
+	case parts[2] != "iam" || !strings.HasPrefix(parts[5], "user/"):
+		return nil, fault.New(fault.Failed, "the key belongs to %s, not to an IAM user", got.ARN)
+	}
+	return &vault.Identity{Account: got.Account, ARN: got.ARN, UserID: got.UserID}, nil
+}

@@ -1,0 +1,22 @@
+package process
+
+import (
+	"broker/internal/fault"
+	"broker/internal/vault"
+)
+
+func because(kind fault.Kind, reason error, message string, hint fault.Hint) error {
+	return &fault.Error{Kind: kind, Message: message, Hint: hint, Err: reason}
+}
+
+func notCreated(dir string) error {
+	return because(fault.KeyringLocked, vault.ErrNotCreated, "the file keyring in "+dir+" has no passphrase yet", "broker add SOURCE")
+}
+
+func noPassphrase() error {
+	return because(fault.KeyringLocked, vault.ErrNoPassphrase, "the file keyring wants its passphrase", "broker unlock")
+}
+
+func wrongPassphrase() error {
+	return because(fault.KeyringLocked, vault.ErrWrongPassphrase, "wrong passphrase for the file keyring", "broker unlock")
+}

@@ -1,0 +1,146 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+const (
+	itemVersion  = 1
+	maxName      = 1024
+	maxSecret    = 4096
+	ourPrefix    = "broker-"
+	itemPrefix   = ourPrefix + "source-"
+	checkKey     = "broker-check" // the file backend's proof of the passphrase
+	checkText    = "broker keyring v1"
+	maxItemBytes = 64 << 10
+)
+
+// item is what is stored for one source.
+type item struct {
+	Name        string
+	AccessKeyID string
+	Secret      secret.String
+	Seed        secret.String // empty where no seed is stored
+	Created     time.Time     // when the key was stored, in UTC, whole seconds
+	belongs
+}
+
+// ring is one backend. Its errors are faults; get and remove return errNoItem where there is no such
+// item. set replaces an item whole or leaves the old one.
+type ring interface {
+	// lock serialises writers over processes, until unlock.
+	lock(ctx context.Context) (unlock func(), err error)
+	get(ctx context.Context, key string) ([]byte, error)
+	set(ctx context.Context, key, label string, data []byte) error
+	remove(ctx context.Context, key string) error
+	// keys are the names of all that is ours in it.
+	keys(ctx context.Context) ([]string, error)
+	// check proves that the keyring can be used now, asking nobody.
+	check(ctx context.Context) error
+	// asks reports whether a locked keyring would ask somebody for its password when it is used.
+	asks() bool
+}
+
+var (
+	errNoItem  = errors.New("no such item in the keyring")
+	errExpired = fmt.Errorf("%w: it has expired", errNoItem)
+)
+
+// itemKey is the name of a source's item. Names may hold anything, keys of keyrings may not.
+func itemKey(name string) string { return hashedKey(itemPrefix, name) }
+
+func hashedKey(prefix, name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+}
+
+func itemLabel(name string) string { return fault.Line("broker: " + name) }
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fault.New(fault.Usage, "the name of the source is empty")
+	case len(name) > maxName:
+		return fault.New(fault.Usage, "the name of the source is longer than %d bytes", maxName)
+	case !utf8.ValidString(name):
+		return fault.New(fault.Usage, "the name of the source is not UTF-8")
+	}
+	return nil
+}
+
+// checkKeyPair refuses what cannot be a long-lived key. Keys of sessions begin with ASIA and end
+// within hours: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
+func checkKeyPair(id string, key secret.String) error {
+	if len(id) < 16 || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool {
+		return (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	}) {
+		return fault.New(fault.Usage, "the access key id is not one (16 to 128 capital letters and digits, such as AKIA…)")
+	}
+	if strings.HasPrefix(id, "ASIA") {
+		return fault.New(fault.Usage, "the access key id %s is of a session, which ends by itself; the keyring is for long-lived keys", secret.Tail(id))
+	}
+	text := key.Reveal()
+	if text == "" || len(text) > maxSecret || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fault.New(fault.Usage, "the secret access key is empty, too long or has characters that no key has")
+	}
+	return nil
+}
+
+// load reads the item of a source.
+func load(ctx context.Context, r ring, name string) (item, error) {
+	data, err := r.get(ctx, itemKey(name))
+	if errors.Is(err, errExpired) {
+		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", name)
+	}
+	if errors.Is(err, errNoItem) {
+		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", name)
+	}
+	if err != nil {
+		return item{}, err
+	}
+	it, err := decodeItem(data)
+	if err == nil && it.Name != name {
+		err = errors.New("it belongs to another source")
+	}
+	if err != nil {
+		return item{}, fault.New(fault.Keyring, "the keyring's item %s of source %q is damaged and was left as it is: %w", itemKey(name), name, err)
+	}
+	return it, nil
+}
+
+// store writes an item and reads it back. Where what comes back differs, the old item is put back.
+func store(ctx context.Context, r ring, it item) error {
+	data, err := encodeItem(it)
+	if err != nil {
+		return err
+	}
+	key := itemKey(it.Name)
+	old, oldErr := r.get(ctx, key)
+	if oldErr != nil && !errors.Is(oldErr, errNoItem) {
+		return oldErr
+	}
+	if err := r.set(ctx, key, itemLabel(it.Name), data); err != nil {
+		return err
+	}
+	back, err := r.get(ctx, key)
+	if err == nil && bytes.Equal(back, data) {
+		return nil
+	}
+	if oldErr == nil {
+		if undo := r.set(ctx, key, itemLabel(it.Name), old); undo != nil {
+			return fault.New(fault.Keyring, "the keyring did not keep what was written for source %q, and the old item could not be put back: %w", it.Name, undo)
+		}
+	}
+	return fault.New(fault.Keyring, "the keyring did not give back what was written for source %q; the old item stays", it.Name)
+}

@@ -1,0 +1,81 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/secret"
+)
+
+// lossyRing is a keyring that does not keep what it is given.
+type lossyRing struct {
+	items map[string][]byte
+	spoil func([]byte) []byte
+}
+
+func (r *lossyRing) lock(context.Context) (func(), error) { return func() {}, nil }
+func (r *lossyRing) check(context.Context) error          { return nil }
+func (r *lossyRing) asks() bool                           { return false }
+
+func (r *lossyRing) keys(context.Context) ([]string, error) {
+	return slices.Collect(maps.Keys(r.items)), nil
+}
+
+func (r *lossyRing) get(_ context.Context, key string) ([]byte, error) {
+	data, ok := r.items[key]
+	if !ok {
+		return nil, errNoItem
+	}
+	return data, nil
+}
+
+func (r *lossyRing) set(_ context.Context, key, _ string, data []byte) error {
+	if r.spoil != nil {
+		data = r.spoil(data)
+		r.spoil = nil
+	}
+	r.items[key] = data
+	return nil
+}
+
+func (r *lossyRing) remove(_ context.Context, key string) error {
+	delete(r.items, key)
+	return nil
+}
+
+// TestReadBack: what does not read back the same is an error, and the old item is put back.
+func TestReadBack(t *testing.T) {
+	r := &lossyRing{items: map[string][]byte{}}
+	old := item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New("old")}
+	if err := store(t.Context(), r, old); err != nil {
+		t.Fatal(err)
+	}
+	before := r.items[itemKey("security")]
+	r.spoil = func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("new"), []byte("nwe")) }
+	fresh := old
+	fresh.Secret = secret.New("new")
+	err := store(t.Context(), r, fresh)
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "the old item stays") {
+		t.Errorf("got %v", err)
+	}
+	if !bytes.Equal(r.items[itemKey("security")], before) {
+		t.Errorf("the old item is gone: %s", r.items[itemKey("security")])
+	}
+}
+
+// TestAnotherName: an item under the key of another source is not served.
+func TestAnotherName(t *testing.T) {
+	r := &lossyRing{items: map[string][]byte{}}
+	if err := store(t.Context(), r, item{Name: "dev", AccessKeyID: testKeyID, Secret: secret.New("x")}); err != nil {
+		t.Fatal(err)
+	}
+	r.items[itemKey("prod")] = r.items[itemKey("dev")]
+	if _, err := load(t.Context(), r, "prod"); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "belongs to another source") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,40 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+)
+
+// sts makes the calls that a long-lived key signs. Its errors are faults. A call with a code is one attempt.
+type sts interface {
+	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
+	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
+	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
+	// ServerOffset is AWS's clock minus ours, as the last answer told; 0 if none did.
+	ServerOffset() time.Duration
+}
+
+var _ sts = (*exchange.Client)(nil)
+
+// newSTS makes the client of one vault process.
+func newSTS(q *request) sts {
+	return exchange.New(exchange.Options{
+		Offset: time.Duration(q.OffsetMS) * time.Millisecond,
+		Route:  func() profiles.Route { return q.Route },
+	})
+}
+
+// answerLost reports whether AWS may have taken the code although there is no answer that says so.
+func answerLost(err error) bool {
+	return exchange.MaybeSeen(err) && (fault.Is(err, fault.Network) || fault.Is(err, fault.BadAnswer))
+}
+
+// wrongDevice reports whether the serial is wrong, so that no code can help.
+func wrongDevice(err error) bool { return errors.Is(err, exchange.ErrWrongDevice) }

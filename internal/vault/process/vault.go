@@ -1,0 +1,255 @@
+// Package process is the vault process. It owns the long-lived keys and TOTP seeds, and the keyrings in which they are
+// stored. MFA sessions are kept in the same keyring. It alone imports the keyring library. It refuses to hand out a key,
+// a seed or a code, to take a secret from argv or the environment, to fall back to another keyring than the chosen one,
+// and to live on after its one answer. Package vault has what crosses from one process to the other.
+package process
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/mfa"
+	"broker/internal/profiles"
+	"broker/internal/system"
+	"broker/internal/vault"
+)
+
+const (
+	// readTimeout bounds the reading of the request; its own deadline is not known before.
+	readTimeout = 10 * time.Second
+	maxTimeout  = 10 * time.Minute
+	// answerMargin is left to write the answer before the caller kills the process.
+	answerMargin = 500 * time.Millisecond
+)
+
+// Main is the vault process. It reads one JSON request (a line, or all there is) from stdin, does what it says within
+// the deadline that it names, and writes one JSON answer to stdout. It returns the exit code: 0 if an answer was
+// written, also if that is a failure. The process has to end then: what missed the deadline may still be running.
+// Package ready has hardened the process and asked for the request.
+func Main(stdin io.Reader, stdout io.Writer) int {
+	system.Umask(0o077)     // no file of ours depends on the user's
+	system.CloseInherited() // a vault that waits on a prompt must not keep another program's pipe open
+	return serve(stdin, stdout, newSTS, os.Stderr)
+}
+
+// serve is Main with what it talks to.
+func serve(stdin io.Reader, stdout io.Writer, client func(*request) sts, notices io.Writer) int {
+	q, err := readRequest(stdin)
+	var a *answer
+	if err != nil {
+		a = failed(err, nil)
+	} else {
+		a = answerTo(q, client, notices)
+	}
+	data, err := json.Marshal(a)
+	if err != nil || len(data) > vault.MaxMessage {
+		data, _ = json.Marshal(failed(fault.New(fault.Internal, "the vault's answer cannot be written"), nil))
+	}
+	if _, err := stdout.Write(append(data, '\n')); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// readRequest reads the one request. Its errors repeat nothing of it.
+func readRequest(stdin io.Reader) (*request, error) {
+	type result struct {
+		q   *request
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := bufio.NewReader(io.LimitReader(stdin, vault.MaxMessage+1)).ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			done <- result{nil, fault.New(fault.Internal, "the vault cannot read its request")}
+			return
+		}
+		q, err := decodeRequest(data)
+		done <- result{q, err}
+	}()
+	select {
+	case r := <-done:
+		return r.q, r.err
+	case <-time.After(readTimeout):
+		return nil, fault.New(fault.Internal, "the vault was given no request")
+	}
+}
+
+func decodeRequest(data []byte) (*request, error) {
+	if len(data) > vault.MaxMessage {
+		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", vault.MaxMessage)
+	}
+	var q request
+	if err := vault.DecodeStrict(data, &q); err != nil {
+		return nil, fault.New(fault.Internal, "the request to the vault cannot be read: %w", err)
+	}
+	if q.TimeoutMS <= 0 || q.TimeoutMS > maxTimeout.Milliseconds() {
+		return nil, fault.New(fault.Internal, "the request to the vault has no usable deadline")
+	}
+	return &q, nil
+}
+
+// errand is one request under way.
+type errand struct {
+	*request
+	sts     sts
+	ledger  mfa.Ledger
+	notices io.Writer
+	hide    []string    // secrets that no message may repeat
+	calling atomic.Bool // the keyring is behind us, AWS is being asked
+	home    string      // of the key that was read, see belongs
+	store   profiles.Store
+	file    *fileRing // our own file keyring, where the request is about it
+}
+
+// answerTo runs the request within its deadline. The keyring library takes no context and may wait on a prompt for
+// ever, so its goroutine is left behind: the process ends after the answer.
+func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer {
+	timeout := time.Duration(q.TimeoutMS) * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-min(2*answerMargin, timeout/2))
+	defer cancel()
+	e := &errand{request: q, sts: client(q), notices: notices, hide: secretsOf(q)}
+	e.ledger = mfa.Ledger{Dir: q.StateDir, Waiting: e.waits}
+
+	done := make(chan *answer, 1)
+	go func() {
+		defer func() {
+			if recover() != nil { // its value may hold anything: not shown
+				done <- failed(fault.New(fault.Internal, "the vault met a defect of its own"), nil)
+			}
+		}()
+		a, err := e.do(ctx)
+		if e.file != nil {
+			e.hide = append(e.hide, e.file.secrets()...)
+		}
+		if err == nil && (a.Credentials != nil || a.Sealed != "") {
+			err = e.refuseLocked() // it may have waited for a prompt of the keyring
+		}
+		if err != nil {
+			a = failed(err, e.hide)
+		}
+		if e.file != nil {
+			a.Key = e.file.found.Reveal()
+		}
+		a.OffsetMS, a.OffsetKnown = e.sts.ServerOffset().Milliseconds(), e.calling.Load()
+		done <- a
+	}()
+	select {
+	case a := <-done:
+		return a
+	case <-time.After(timeout - min(answerMargin, timeout/4)):
+	}
+	if e.calling.Load() {
+		return failed(fault.New(fault.Network, "AWS did not answer within %s", timeout.Round(time.Second)), nil)
+	}
+	return failed(fault.New(fault.Keyring, "the keyring did not answer within %s; a prompt may be waiting for you", timeout.Round(time.Second)), nil)
+}
+
+// do is the table of operations.
+func (e *errand) do(ctx context.Context) (*answer, error) {
+	// Any program of the user can start this process, so what the caller looked at counts for nothing here.
+	if err := e.refuseLocked(); err != nil {
+		return nil, err
+	}
+	switch e.Op {
+	case vault.OpProbe, vault.OpCheck, vault.OpCreate, vault.OpForeignKeys, vault.OpTry, vault.OpMigrate, vault.OpClear:
+	default:
+		if err := checkName(e.Source); err != nil {
+			return nil, err
+		}
+	}
+	if e.Op == vault.OpForeignKeys { // it has nothing to do with our own keyring
+		return e.foreignKeys(ctx)
+	}
+	r, err := e.openRing(ctx, e.request)
+	if err != nil {
+		return nil, err
+	}
+	switch e.Op {
+	case vault.OpOpen:
+		return e.open(ctx, r)
+	case vault.OpPut:
+		return e.put(ctx, r)
+	case vault.OpSetSeed:
+		return e.setSeed(ctx, r)
+	case vault.OpRemoveSeed:
+		return e.removeSeed(ctx, r)
+	case vault.OpRemove:
+		return e.remove(ctx, r)
+	case vault.OpDrop:
+		return e.drop(ctx, r)
+	case vault.OpDescribe:
+		return e.describe(ctx, r)
+	case vault.OpSeal:
+		return e.seal(ctx, r)
+	case vault.OpUnseal:
+		return e.unseal(ctx, r)
+	case vault.OpForget:
+		return e.forget(ctx, r)
+	case vault.OpCheck, vault.OpProbe:
+		return &answer{}, r.check(ctx)
+	case vault.OpCreate:
+		return e.create(ctx, r)
+	case vault.OpDevices:
+		return e.devices(ctx, r)
+	case vault.OpAdopt:
+		return e.adopt(ctx, r)
+	case vault.OpTry:
+		return e.try(ctx, r)
+	case vault.OpMigrate:
+		return e.migrate(ctx, r)
+	case vault.OpClear:
+		return e.clear(ctx, r)
+	}
+	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
+}
+
+// openRing is openRing, which also keeps the file keyring for what it finds out.
+func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
+	r, err := openRing(ctx, q)
+	if f, ok := r.(*fileRing); ok {
+		f.tell = e.tell
+		e.file = f
+	}
+	return r, err
+}
+
+// failed is the answer for an error, with every secret taken out of its text.
+func failed(err error, hide []string) *answer {
+	f := fault.Of(err)
+	a := &vault.Fault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: string(f.Hint), Reason: vault.ReasonOf(err)}
+	var spent *mfa.SpentError
+	if errors.As(err, &spent) {
+		a.Next, a.Damaged = spent.Next, spent.Damaged
+	}
+	return &answer{Fault: a}
+}
+
+// scrub is the last line: no message should hold a secret, and none does after this.
+func scrub(message string, hide []string) string {
+	for _, s := range hide {
+		if len(s) >= 4 {
+			message = strings.ReplaceAll(message, s, "[redacted]")
+		}
+	}
+	return message
+}
+
+// tell says a line to the caller's Notice.
+func (e *errand) tell(line string) {
+	_, _ = e.notices.Write([]byte(vault.NoticePrefix + strings.TrimSpace(fault.Line(line)) + "\n"))
+}
+
+// waits tells why a code is not made at once, and how long that takes.
+func (e *errand) waits(s *mfa.SpentError) {
+	e.tell(fmt.Sprintf("waiting %v for the next code: %v", time.Until(s.Next).Round(time.Second), s))
+}
