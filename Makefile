@@ -26,9 +26,10 @@ FUZZTIME ?= 10s
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-build: ## build broker, credproc and stssim into bin/
+build: ## build broker, brokerd, credproc and stssim into bin/
 	@mkdir -p bin
 	$(build) -o bin/broker ./cmd/broker
+	$(build) -o bin/brokerd ./cmd/brokerd
 	$(build) -o bin/credproc ./cmd/credproc
 	$(build) -o bin/stssim ./cmd/stssim
 
@@ -36,10 +37,10 @@ build: ## build broker, credproc and stssim into bin/
 # alone; build them on a Mac with CGO_ENABLED=1 to have it. Nothing else needs cgo on any of them.
 targets := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
-build-all: ## build broker and credproc for Linux, macOS and Windows into bin/OS-ARCH/
+build-all: ## build broker, brokerd and credproc for Linux, macOS and Windows into bin/OS-ARCH/
 	@for target in $(targets); do \
 		out=bin/$$(echo $$target | tr / -)/ && mkdir -p $$out && echo $$out && \
-		GOOS=$${target%/*} GOARCH=$${target#*/} $(build) -o $$out ./cmd/broker ./cmd/credproc || exit 1; \
+		GOOS=$${target%/*} GOARCH=$${target#*/} $(build) -o $$out ./cmd/broker ./cmd/brokerd ./cmd/credproc || exit 1; \
 	done
 
 # e2e is not for other systems.
@@ -105,12 +106,12 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 # root's in the end (DESTDIR, as root or with fakeroot).
 mode := $(if $(filter 0,$(shell id -u)),711,755)
 
-install: build ## install broker, credproc and completion below PREFIX (/usr/local)
+install: build ## install broker, brokerd, credproc and completion below PREFIX (/usr/local)
 	install -d '$(DESTDIR)$(PREFIX)/bin' \
 		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' \
 		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
 		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
-	install -m $(mode) bin/broker '$(DESTDIR)$(PREFIX)/bin'
+	install -m $(mode) bin/broker bin/brokerd '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 bin/credproc '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 internal/cli/completion/broker.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker'
 	install -m 644 internal/cli/completion/broker.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker'

@@ -160,6 +160,10 @@ func TestForbiddenImports(t *testing.T) {
 		keyring = "github.com/99designs/keyring"
 	)
 	rows := []struct{ from, to, why string }{
+		{"broker/cmd/broker", keyring, "the command line starts vault processes; brokerd is one"},
+		{"broker/cmd/broker", "github.com/godbus/", "the command line dials no bus; brokerd does"},
+		{"broker/cmd/broker", "broker/internal/vault/process", "the command line starts vault processes; brokerd is one"},
+		{"broker/cmd/broker", "broker/internal/brokerd", "the command line starts brokerd"},
 		{"broker/cmd/credproc", "net/http", "credproc starts at every call of a tool: it has to be small and quick"},
 		{"broker/cmd/credproc", "github.com/", "credproc is the standard library only"},
 		{"broker/cmd/credproc", "golang.org/", "credproc is the standard library only"},
@@ -219,6 +223,10 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
 		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
 		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
+		{"broker/internal/brokerd", "github.com/urfave/", "the daemon is started with two flags"},
+		{"broker/internal/setup", sdk, "daemon and command line have it in common"},
+		{"broker/internal/setup", "broker/internal/vault", "it says the way, and goes none"},
+		{"broker/cmd/brokerd", "testing", "what is for tests alone is in no program"},
 		{"broker/cmd/broker", "testing", "what is for tests alone is in no program"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
 		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
@@ -378,7 +386,7 @@ func TestPackageComments(t *testing.T) {
 func TestPatterns(t *testing.T) {
 	literal := regexp.MustCompile("(lazyregexp\\.New|regexp\\.MustCompile)\\(([^)\n]*)")
 	checked := 0
-	for _, p := range list(t, "./cmd/broker/...", "./internal/...") {
+	for _, p := range list(t, "./cmd/broker/...", "./cmd/brokerd/...", "./internal/...") {
 		if p.ImportPath == "broker/internal/stssim" || p.ImportPath == "broker/internal/lazyregexp" {
 			continue
 		}
@@ -413,8 +421,8 @@ func TestPatterns(t *testing.T) {
 // TestMainsHaveNoLogic: a main function hands over and nothing else.
 func TestMainsHaveNoLogic(t *testing.T) {
 	mains, err := filepath.Glob("cmd/*/main.go")
-	if err != nil || len(mains) != 3 {
-		t.Fatalf("want three programs, got %v, %v", mains, err)
+	if err != nil || len(mains) != 4 {
+		t.Fatalf("want four programs, got %v, %v", mains, err)
 	}
 	for _, main := range mains {
 		src, err := os.ReadFile(main)

@@ -99,12 +99,12 @@ func TestBadInput(t *testing.T) {
 		{name: "denied role", prep: edit("allow-admin-from", "nobody-trusts"), code: "6", says: "AWS denied it"},
 
 		{name: "no daemon and none startable", prep: func(t *testing.T, h *house) {
-			// credproc takes the broker beside it, else one on the PATH.
-			broker := filepath.Join(h.bin, "broker")
-			must(t, os.Rename(broker, broker+".away"))
-			t.Cleanup(func() { must(t, os.Rename(broker+".away", broker)) })
+			// credproc takes the brokerd beside it, else one on the PATH.
+			brokerd := filepath.Join(h.bin, "brokerd")
+			must(t, os.Rename(brokerd, brokerd+".away"))
+			t.Cleanup(func() { must(t, os.Rename(brokerd+".away", brokerd)) })
 			h.env = append(h.env, "PATH=/nowhere")
-		}, code: "5", says: "neither beside this one nor on the PATH"},
+		}, code: "5", says: "nor on the PATH of the daemon"},
 		{name: "a daemon that cannot start", prep: func(t *testing.T, h *house) {
 			must(t, os.WriteFile(filepath.Join(h.dir, "file"), nil, 0o600))
 			h.env = append(h.env, "BROKER_STATE_DIR="+filepath.Join(h.dir, "file"), "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))

@@ -59,7 +59,8 @@ func runAll(m *testing.M) int {
 
 // build makes the programs as the Makefile does.
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/", "broker/cmd/broker", "broker/cmd/credproc", "broker/cmd/stssim")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/", "broker/cmd/broker", "broker/cmd/brokerd",
+		"broker/cmd/credproc", "broker/cmd/stssim")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -120,7 +121,7 @@ func openHouse(dir string) (*house, error) {
 		}
 	}
 	// Programs of its own, so that a process tells by its name whose it is.
-	for _, name := range []string{"broker", "credproc", "stssim"} {
+	for _, name := range []string{"broker", "brokerd", "credproc", "stssim"} {
 		if err := linkOrCopy(filepath.Join(binaries, name), filepath.Join(h.bin, name)); err != nil {
 			return nil, err
 		}

@@ -74,14 +74,14 @@ func firstMoments(t *testing.T, rounds int) {
 	// Copies, since the programs of a house are links to those of all tests.
 	program := func(name string, mode os.FileMode) string {
 		path := filepath.Join(h.dir, name)
-		data, err := os.ReadFile(filepath.Join(h.bin, "broker"))
+		data, err := os.ReadFile(filepath.Join(h.bin, "brokerd"))
 		must(t, err)
 		must(t, os.WriteFile(path, data, 0o755))
 		must(t, os.Chmod(path, mode))
 		return path
 	}
 	closed, open := program("closed", 0o711), program("open", 0o755)
-	vault, daemon := []string{"vault"}, []string{"daemon"}
+	vault, daemon := []string{"vault"}, []string(nil)
 
 	plain := thief(t, h, 5, selfProgram(t), "plain")
 	if plain.mem != 5 || plain.environ != 5 || plain.maps != 5 || plain.stdin != 5 || plain.stolen != 5 {
@@ -232,7 +232,7 @@ func (l *loot) steal(argv []string) (window time.Duration, err error) {
 	if _, err := io.WriteString(stdin, `{"op":"put","secret_access_key":"`+jewel); err != nil {
 		return window, nil
 	}
-	if argv[1] == "daemon" { // it does not read that
+	if len(argv) == 1 { // the daemon does not read that
 		return window, nil
 	}
 	for range 200 {
@@ -272,7 +272,7 @@ func TestHardenedFirst(t *testing.T) {
 	h := newHouse(t)
 	late := regexp.MustCompile(`(?m)^init (os|time|net|reflect|broker/\S+|\w+\.\w+/\S+) `)
 	asks := regexp.MustCompile(`(?s)\ninit broker/internal/vault/process/ready .*\ninit github\.com/99designs/`)
-	for _, argv := range [][]string{{"broker", "vault"}, {"broker", "version"}, {"credproc", "--version"}} {
+	for _, argv := range [][]string{{"brokerd", "vault"}, {"brokerd", "--version"}, {"broker", "version"}, {"credproc", "--version"}} {
 		cmd := h.command(argv[0], argv[1:]...)
 		cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
 		r := finish(cmd)
@@ -296,18 +296,22 @@ func TestUnreadableProgram(t *testing.T) {
 	h := demo(t)
 	must(t, h.stopDaemon())
 	h.give(t, nobody)
-	program := filepath.Join(h.bin, "broker")
-	data, err := os.ReadFile(program)
-	must(t, err)
-	must(t, os.Remove(program)) // a link to what other tests run
-	must(t, os.WriteFile(program, data, 0o711))
-	must(t, os.Chmod(program, 0o711))
+	for _, name := range []string{"broker", "brokerd"} {
+		program := filepath.Join(h.bin, name)
+		data, err := os.ReadFile(program)
+		must(t, err)
+		must(t, os.Remove(program)) // a link to what other tests run
+		must(t, os.WriteFile(program, data, 0o711))
+		must(t, os.Chmod(program, 0o711))
+	}
 	run := func(name string, args ...string) result { return h.asOther(t, nobody, name, args...) }
 	t.Cleanup(func() {
 		run("sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
 	})
-	if r := run("cp", program, filepath.Join(h.home, "copy")); r.code == 0 {
-		t.Fatalf("void: it can be read: %v", r)
+	for _, name := range []string{"broker", "brokerd"} {
+		if r := run("cp", filepath.Join(h.bin, name), filepath.Join(h.home, "copy")); r.code == 0 {
+			t.Fatalf("void: %s can be read: %v", name, r)
+		}
 	}
 	for _, argv := range [][]string{
 		{"broker", "version"},
@@ -325,14 +329,14 @@ func TestUnreadableProgram(t *testing.T) {
 	}
 }
 
-// TestInstallModes: root installs the program that holds keys so that its users cannot read it.
+// TestInstallModes: root installs the programs that hold keys so that their users cannot read them.
 func TestInstallModes(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("make", "-n", "-o", "build", "install", "DESTDIR=/nowhere", "PREFIX=/usr")
 	cmd.Dir = ".."
-	want := "install -m 711 bin/broker '/nowhere/usr/bin'\n"
+	want := "install -m 711 bin/broker bin/brokerd '/nowhere/usr/bin'\n"
 	if os.Geteuid() != 0 { // an owner can read anyway
-		want = "install -m 755 bin/broker '/nowhere/usr/bin'\n"
+		want = "install -m 755 bin/broker bin/brokerd '/nowhere/usr/bin'\n"
 	}
 	if r := finish(cmd); r.code != 0 || !strings.Contains(r.stdout, want) {
 		t.Errorf("want %q: %v", want, r)
@@ -349,10 +353,10 @@ func TestTraced(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"daemon"}, 1, "broker: the daemon does not start: a debugger or tracer is attached"},
-		{[]string{"version"}, 0, "broker "},
+		{[]string{"brokerd"}, 1, "brokerd: the daemon does not start: a debugger or tracer is attached"},
+		{[]string{"broker", "version"}, 0, "broker "},
 	} {
-		r := traced(h.command("broker", tt.args...))
+		r := traced(h.command(tt.args[0], tt.args[1:]...))
 		if r.code != tt.code || !strings.Contains(r.stdout+r.stderr, tt.says) {
 			t.Errorf("%v: %v", tt.args, r)
 		}

@@ -32,7 +32,7 @@ func TestNothingStaysBehind(t *testing.T) {
 		before[p.pid] = true
 	}
 	const n = 20
-	for _, argv := range [][]string{{"broker", "version"}, {"broker", "status"}, {"credproc", "--version"}, {"credproc", "product_prod_paul"}, {"broker", "vault"}} {
+	for _, argv := range [][]string{{"broker", "version"}, {"broker", "status"}, {"credproc", "--version"}, {"credproc", "product_prod_paul"}, {"brokerd", "vault"}} {
 		for range n {
 			if r := h.run(argv[0], argv[1:]...); r.code != 0 {
 				t.Fatalf("%v: %v", argv, r)

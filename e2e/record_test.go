@@ -156,7 +156,7 @@ func TestEvilRecords(t *testing.T) {
 					t.Errorf("what the name led to was touched: %q, %v", text, errors.Join(err, rerr))
 				}
 				for _, p := range h.processes() { // one that hangs, too
-					if strings.Contains(p.line, "daemon") {
+					if strings.Contains(p.line, "brokerd") {
 						_ = syscall.Kill(p.pid, syscall.SIGKILL)
 						ended(t, p.pid)
 					}

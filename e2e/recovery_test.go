@@ -78,7 +78,7 @@ func TestSocketRemoved(t *testing.T) {
 		for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 			daemons = nil
 			for _, p := range h.processes() {
-				if strings.Contains(p.line, "broker daemon") {
+				if strings.Contains(p.line, "brokerd") {
 					daemons = append(daemons, p)
 				}
 			}

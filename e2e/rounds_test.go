@@ -129,7 +129,7 @@ func TestRemovedAgainLong(t *testing.T) {
 	for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		n := 0
 		for _, p := range h.processes() {
-			if strings.Contains(p.line, "broker daemon") {
+			if strings.Contains(p.line, "brokerd") {
 				n++
 			}
 		}

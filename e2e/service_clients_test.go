@@ -24,7 +24,9 @@ func TestClientsSystemdVerify(t *testing.T) {
 			h := newHouse(t)
 			bin := filepath.Join(h.dir, name)
 			must(t, os.MkdirAll(bin, 0o755))
-			must(t, linkOrCopy(filepath.Join(binaries, "broker"), filepath.Join(bin, "broker")))
+			for _, name := range []string{"broker", "brokerd"} {
+				must(t, linkOrCopy(filepath.Join(binaries, name), filepath.Join(bin, name)))
+			}
 			run := filepath.Join(h.dir, "run")
 			must(t, os.Mkdir(run, 0o700))
 			h.env = append(h.env, "XDG_RUNTIME_DIR="+run, "BROKER_CONFIG="+filepath.Join(h.dir, name+` "q" \b`, "config"))
@@ -34,7 +36,7 @@ func TestClientsSystemdVerify(t *testing.T) {
 			if r := h.run(analyze, argv...); r.code != 0 || strings.Contains(r.stderr, "broker.") {
 				t.Errorf("systemd-analyze verify: %v", r)
 			}
-			must(t, os.Remove(filepath.Join(bin, "broker")))
+			must(t, os.Remove(filepath.Join(bin, "brokerd")))
 			if r := h.run(analyze, argv...); r.code == 0 || !strings.Contains(r.stderr, "not executable") {
 				t.Errorf("without the program: %v", r)
 			}
@@ -79,7 +81,7 @@ func TestClientsSocketActivate(t *testing.T) {
 		for _, kv := range h.env {
 			argv = append(argv, "--setenv="+kv)
 		}
-		cmd := h.command(activate, append(argv, filepath.Join(h.bin, "broker"), "daemon")...)
+		cmd := h.command(activate, append(argv, filepath.Join(h.bin, "brokerd"))...)
 		must(t, cmd.Start())
 		until(t, "systemd-socket-activate listens", func() bool {
 			now, err := os.Lstat(h.socket())
@@ -109,7 +111,7 @@ func TestClientsSocketActivate(t *testing.T) {
 		argv = append(argv, "--setenv="+kv)
 	}
 	must(t, os.Remove(h.socket()))
-	cmd := h.command(activate, append(argv, filepath.Join(h.bin, "broker"), "daemon")...)
+	cmd := h.command(activate, append(argv, filepath.Join(h.bin, "brokerd"))...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	must(t, cmd.Start())

@@ -234,19 +234,20 @@ func TestActivationRefused(t *testing.T) {
 	}
 }
 
-// otherBuild makes the program once more, with another version.
+// otherBuild makes broker and brokerd with another version, and returns their directory.
 func otherBuild(t testing.TB, revision string) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "broker")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X broker/internal/version.revision="+revision, "-o", program, "broker/cmd/broker")
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X broker/internal/version.revision="+revision, "-o", dir+"/",
+		"broker/cmd/broker", "broker/cmd/brokerd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	return program
+	return dir
 }
 
-// TestUpgradeLong: the program's file is replaced by another version's while requests run, back and forth. None fails,
+// TestUpgradeLong: the files of broker and brokerd are replaced by another version's while requests run, back and forth. None fails,
 // nor does the vault, which the running daemon starts from a file that has gone; status tells both versions.
 func TestUpgradeLong(t *testing.T) {
 	t.Parallel()
@@ -257,12 +258,14 @@ func TestUpgradeLong(t *testing.T) {
 		t.Fatal(r)
 	}
 	h.credentials(t, "product_prod_paul")
-	own := filepath.Join(h.bin, "broker")
-	builds := []string{otherBuild(t, "new1234"), filepath.Join(binaries, "broker")}
+	builds := []string{otherBuild(t, "new1234"), binaries}
 	put := func(from string) {
-		// Not written by us: a test beside this one may fork while we do, and its child makes the file busy.
-		must(t, exec.Command("cp", from, own+".new").Run())
-		must(t, os.Rename(own+".new", own))
+		for _, name := range []string{"broker", "brokerd"} {
+			own := filepath.Join(h.bin, name)
+			// Not written by us: a test beside this one may fork while we do, and its child makes the file busy.
+			must(t, exec.Command("cp", filepath.Join(from, name), own+".new").Run())
+			must(t, os.Rename(own+".new", own))
+		}
 	}
 	stop := make(chan struct{})
 	var crowd sync.WaitGroup

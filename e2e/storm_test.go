@@ -104,7 +104,7 @@ func TestFiftyRoles(t *testing.T) {
 // daemonProcess finds the daemon without asking it.
 func (h *house) daemonProcess() int {
 	for _, p := range h.processes() {
-		if p.line == h.bin+"/broker daemon --ready-on-stdout" {
+		if p.line == h.bin+"/brokerd --ready-on-stdout" {
 			return p.pid
 		}
 	}

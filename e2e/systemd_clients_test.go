@@ -192,7 +192,7 @@ func TestClientsSystemd(t *testing.T) {
 	}
 
 	// One that dies whenever it is started: systemd gives up, and closes the socket. Commands help themselves, and restart puts it right.
-	real := filepath.Join(h.bin, "broker")
+	real := filepath.Join(h.bin, "brokerd")
 	must(t, os.Rename(real, real+".away"))
 	must(t, os.WriteFile(real, []byte("#!/bin/sh\nexit 1\n"), 0o755))
 	h.ok(t, "systemctl", "--user", "kill", "--signal=KILL", "broker.service")

@@ -129,7 +129,6 @@ func (p *program) app() *cli.App {
 			p.completionCommand(),
 			p.versionCommand(),
 			p.helpCommand(),
-			p.vaultCommand(),
 		},
 	}
 	for _, c := range app.Commands {

@@ -14,12 +14,11 @@ import (
 	"broker/internal/wire"
 )
 
-// newCaller makes the way to the keyring, for the daemon and for the commands that
-// change what is stored: those bring a secret that the daemon must never see, so
-// they start the vault themselves.
+// newCaller makes the way to the keyring for the commands that change what is stored: those bring a secret that the
+// daemon must never see, so they start the vault process themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
-	return &vault.Caller{Backend: backend, Dir: p.paths.Keyring, StateDir: p.paths.State,
-		Registry: system.RealPath(p.paths.Registry), Route: p.route, Env: p.vaultEnv,
+	return &vault.Caller{Find: p.daemonProgram, Backend: backend, Dir: p.paths.Keyring,
+		StateDir: p.paths.State, Registry: system.RealPath(p.paths.Registry), Route: p.route, Env: p.vaultEnv,
 		Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 

@@ -2,12 +2,9 @@ package cli
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
-	"broker/internal/atomicfile"
 	"broker/internal/fault"
 	"broker/internal/latch"
 )
@@ -39,7 +36,6 @@ var lockClasses = map[string]whileLocked{
 	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
 	"service install": works, "service uninstall": works, "service status": works, "service restart": works,
 	"daemon": works,
-	"vault":  works, // it refuses by itself what may not be done
 }
 
 // guard has a command and those below it refused while the broker is locked, if they stop then.
@@ -72,22 +68,4 @@ func (p *program) refuseLocked(ctx context.Context) error {
 		return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
 	}
 	return nil
-}
-
-// lockPlaces are the files that lock the daemon. If the home cannot be written, the one that it writes is in its state
-// directory.
-func (p *program) lockPlaces() latch.Places {
-	places := latch.Find(p.paths.State)
-	if places.Moved == "" {
-		return places
-	}
-	dir := filepath.Dir(places.File)
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil {
-		err = atomicfile.Check(places.File)
-	}
-	if _, none := os.Lstat(places.File); err != nil && none != nil {
-		places.File, places.Moved = places.Moved, ""
-	}
-	return places
 }

@@ -11,6 +11,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
+	"broker/internal/setup"
 )
 
 func (p *program) profilesCommand() *cli.Command {
@@ -159,7 +160,7 @@ func (p *program) describe(typed string) (planJSON, session.Plan, *profiles.Set,
 	if err != nil {
 		return fail(err)
 	}
-	plan, err := session.PlanFor(set, name, session.Wish{SessionName: sessionName()})
+	plan, err := session.PlanFor(set, name, session.Wish{SessionName: setup.SessionName()})
 	if err != nil {
 		return fail(err)
 	}

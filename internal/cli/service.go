@@ -70,15 +70,15 @@ func (p *program) noArguments(do func(context.Context) error) cli.ActionFunc {
 
 // serviceDaemon is what a service would run.
 func (p *program) serviceDaemon() (service.Daemon, error) {
-	real, err := os.Executable()
+	real, err := p.daemonProgram()
 	if err != nil {
-		return service.Daemon{}, fault.New(fault.Failed, "find the broker's own program: %w", err)
+		return service.Daemon{}, err
 	}
 	var names []string
-	for _, name := range []string{os.Args[0], "broker"} {
+	for _, name := range []string{os.Args[0], "broker", "brokerd"} {
 		if found, err := exec.LookPath(name); err == nil || errors.Is(err, exec.ErrDot) {
 			if found, err = filepath.Abs(found); err == nil {
-				names = append(names, found)
+				names = append(names, filepath.Join(filepath.Dir(found), "brokerd"))
 			}
 		}
 	}
@@ -241,7 +241,7 @@ func (p *program) serviceRestart(ctx context.Context) error {
 		p.say("no daemon is running; the next command starts one")
 		return nil
 	}
-	if err := p.background(ctx, true); err != nil {
+	if err := p.client.Replace(ctx); err != nil {
 		return err
 	}
 	p.say("replaced by a daemon of version %s", version.String())

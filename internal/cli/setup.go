@@ -1,77 +1,29 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/profiles"
-	"broker/internal/wire"
+	"broker/internal/setup"
 )
-
-// latest returns the settings as they were read last: settings that are broken change nothing. It reads the registry
-// alone, so that no AWS file that is broken, or that another program keeps writing, takes part in it.
-func (p *program) latest(store *profiles.Store) func() profiles.Settings {
-	var last atomic.Pointer[profiles.Settings]
-	files := profiles.Files{Registry: p.paths.Registry}
-	return func() profiles.Settings {
-		if set, err := store.Load(files); err == nil {
-			if settings, err := set.Settings(); err == nil {
-				last.Store(&settings)
-			}
-		}
-		if settings := last.Load(); settings != nil {
-			return *settings
-		}
-		return profiles.Settings{}
-	}
-}
-
-// routeOf is the way to AWS: what the settings say, else what a service unit does. env is an environment that environ
-// built, in which the variables are of a unit.
-func routeOf(settings profiles.Settings, env func(string) string) profiles.Route {
-	return profiles.Route{
-		HTTPSProxy: cmp.Or(settings.HTTPSProxy, env("HTTPS_PROXY")),
-		NoProxy:    cmp.Or(settings.NoProxy, env("NO_PROXY")),
-		CABundle:   cmp.Or(settings.CABundle, env("AWS_CA_BUNDLE")),
-	}
-}
-
-// publicRoute is a route without its passwords, which others may see.
-func publicRoute(r profiles.Route) wire.Route {
-	return wire.Route{HTTPSProxy: client.WithoutPassword(r.HTTPSProxy), NoProxy: r.NoProxy, CABundle: r.CABundle}
-}
 
 // emptyEnv has no variables: a command takes no route from the environment of its shell.
 func emptyEnv(string) string { return "" }
 
 // route is the way to AWS for what a command asks itself: that of the settings.
 func (p *program) route() profiles.Route {
-	return routeOf(p.latest(&p.store)(), emptyEnv)
-}
-
-// fromSettings are the variables that come from the settings.
-func fromSettings(home string, settings profiles.Settings) map[string]string {
-	path, _ := environ.Path(home, settings.Path)
-	vars := map[string]string{"PATH": path}
-	if settings.GnuPGHome != "" {
-		vars["GNUPGHOME"] = settings.GnuPGHome
-	}
-	if settings.PasswordStoreDir != "" {
-		vars["PASSWORD_STORE_DIR"] = settings.PasswordStoreDir
-	}
-	return vars
+	return setup.Route(setup.Latest(&p.store, p.paths.Registry)(), emptyEnv)
 }
 
 // vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
 func (p *program) vaultEnv() []string {
 	env := environ.Build(os.Environ(), p.paths, false)
-	for name, value := range fromSettings(os.Getenv("HOME"), p.latest(&p.store)()) {
+	for name, value := range setup.Variables(os.Getenv("HOME"), setup.Latest(&p.store, p.paths.Registry)()) {
 		env = append(env, name+"="+value)
 	}
 	// A person may be asked by gpg on the terminal of this very command.
@@ -81,47 +33,13 @@ func (p *program) vaultEnv() []string {
 	return env
 }
 
-// setup is what status tells of a daemon.
-func (p *program) setup(settings profiles.Settings) wire.Setup {
-	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
-	return wire.Setup{
-		Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
-		Route: publicRoute(routeOf(settings, os.Getenv)), Path: settings.Path, LeftOut: append(environ.Dropped(), refused...),
-	}
-}
-
-// follow takes over from the settings what the daemon's children find in their environment. What a unit says holds
-// where the settings say nothing.
-func follow() func(profiles.Settings) {
-	unit := map[string]string{"GNUPGHOME": os.Getenv("GNUPGHOME"), "PASSWORD_STORE_DIR": os.Getenv("PASSWORD_STORE_DIR")}
-	last := ""
-	return func(settings profiles.Settings) {
-		key := strings.Join(append(settings.Path, settings.GnuPGHome, settings.PasswordStoreDir), "\n")
-		if key == last {
-			return
-		}
-		last = key
-		vars := fromSettings(os.Getenv("HOME"), settings)
-		for name, value := range unit {
-			if vars[name] == "" && value == "" {
-				_ = os.Unsetenv(name)
-			} else if vars[name] == "" {
-				vars[name] = value
-			}
-		}
-		for name, value := range vars {
-			_ = os.Setenv(name, value)
-		}
-	}
-}
-
 // explainRoute adds to a failed call where the variables of this shell differ from the route that the call took.
 func (p *program) explainRoute(err error) error {
 	f := fault.Of(err)
 	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
 		return err
 	}
-	route := publicRoute(p.route())
+	route := setup.Public(p.route())
 	return client.OtherRoute(f, &route)
 }
 

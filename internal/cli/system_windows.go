@@ -5,16 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"time"
-
-	"golang.org/x/sys/windows"
 )
-
-// bootTime reads the clock that goes on while the machine sleeps.
-func bootTime() func() time.Duration { return windows.DurationSinceBoot }
-
-// dup2 lets go of one of the three standard files, which is what it is for; see detach.
-func dup2(_, to int) error { return []*os.File{os.Stdin, os.Stdout, os.Stderr}[to].Close() }
 
 // replace runs a program to its end and then ends with its exit code: no process can take the place of another
 // here. This one waits, so what belongs to its pid (an endpoint, a file of credentials) lives as long. Ctrl-C

@@ -29,7 +29,7 @@ import (
 	"broker/internal/wire"
 )
 
-// The test binary plays the daemon that a fake `broker` starts.
+// The test binary plays the daemon that a fake `brokerd` starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "play-daemon" {
 		os.Exit(playDaemon(os.Args[2]))
@@ -260,7 +260,7 @@ func fakeBroker(t *testing.T, script string) (runs func() int) {
 	}
 	log := filepath.Join(dir, "runs")
 	text := "#!/bin/sh\necho \"$@\" >> " + log + "\n" + script + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "broker"), []byte(text), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "brokerd"), []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", home)
@@ -269,7 +269,7 @@ func fakeBroker(t *testing.T, script string) (runs func() int) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
-		if rest := strings.ReplaceAll(string(b), "daemon --background\n", ""); rest != "" {
+		if rest := strings.ReplaceAll(string(b), "--background\n", ""); rest != "" {
 			t.Errorf("run with other arguments: %q", rest)
 		}
 		return strings.Count(string(b), "\n")
@@ -323,7 +323,7 @@ func TestStartedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As `broker daemon --background`: it ends when the daemon listens.
+	// As `brokerd --background`: it ends when the daemon listens.
 	ready := filepath.Join(t.TempDir(), "ready")
 	pid := filepath.Join(t.TempDir(), "pid")
 	runs := fakeBroker(t, fmt.Sprintf(`mkfifo %[1]s
@@ -376,9 +376,9 @@ func TestFailingStart(t *testing.T) {
 		runs                  int // for all
 		hint                  string
 	}{
-		{"in many words", "echo 'broker: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1",
+		{"in many words", "echo 'brokerd: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1",
 			`cannot start the daemon: the keyring\x1b[31m is broken`, 1, "mend it"},
-		{"at once", "echo 'broker: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
+		{"at once", "echo 'brokerd: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
 		{"without a word", "exit 3", "cannot start the daemon: exit status 3", 1, "broker daemon"},
 		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // it may have been killed: tried again
 	}
@@ -451,13 +451,13 @@ func TestStartUnderAnyUmask(t *testing.T) {
 func TestNoBrokerOnThePath(t *testing.T) {
 	c := place(t)
 	bin := t.TempDir() // a PATH of a shell, which counts for nothing: what is started serves others too
-	if err := os.WriteFile(filepath.Join(bin, "broker"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "brokerd"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("PATH", bin)
 	_, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping})
-	if f := fault.Of(err); f == nil || f.Kind != fault.Unreachable || !strings.Contains(f.Message, "neither beside this one nor on the PATH") {
+	if f := fault.Of(err); f == nil || f.Kind != fault.Unreachable || !strings.Contains(f.Message, "nor on the PATH of the daemon") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -107,7 +107,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 
 // notStarted is the error of a start that failed with these words: a line, and another one with a hint if there is one.
 func notStarted(words string) error {
-	line, said, _ := strings.Cut(words, "\nhint: ")
+	line, said, _ := strings.Cut(words, hintMark)
 	f := fault.New(fault.Unreachable, "cannot start the daemon: %s", line)
 	if said == "" || said == "broker status" { // which asks the daemon
 		return f.WithHint("broker daemon")
@@ -172,15 +172,15 @@ func failedSince(turn *os.File, moment time.Time) string {
 	return string(b[:n])
 }
 
-// launch runs `broker daemon --background`, which ends when the daemon
-// listens. It returns what went wrong, for notStarted, or nothing.
-func (c Client) launch(ctx context.Context) string {
+// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, for notStarted, or nothing.
+func (c Client) launch(ctx context.Context, flags ...string) string {
 	env := environ.Build(os.Environ(), c.Paths, false)
-	program, err := brokerProgram(env)
+	program, err := DaemonProgram(env)
 	if err != nil {
-		return err.Error()
+		f := fault.Of(err)
+		return f.Error() + hintMark + f.Hint.Shown()
 	}
-	cmd := exec.CommandContext(ctx, program, "daemon", "--background")
+	cmd := exec.CommandContext(ctx, program, append([]string{"--background"}, flags...)...)
 	cmd.Env = env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -190,31 +190,49 @@ func (c Client) launch(ctx context.Context) string {
 	if err == nil {
 		return ""
 	}
-	words := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "broker: ")
+	words := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "brokerd: ")
 	if words == "" {
 		return err.Error()
 	}
 	return words
 }
 
-// brokerProgram finds the broker beside this program, else on the PATH of an environment that environ built: what
-// it starts serves other shells too.
-func brokerProgram(env []string) (string, error) {
+// hintMark stands before the hint of what went wrong.
+const hintMark = "\nhint: "
+
+// Replace starts a daemon that takes over from the one that runs, and returns when it listens.
+func (c Client) Replace(ctx context.Context) error {
+	words := c.launch(ctx, "--replace")
+	if words == "" {
+		return nil
+	}
+	line, hint, _ := strings.Cut(words, hintMark)
+	f := fault.New(fault.Failed, "%s", line)
+	f.Hint = fault.Hint(hint)
+	return f
+}
+
+// DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built: what it starts
+// serves other shells too. Links to this program are followed, since packages link to where theirs lie.
+func DaemonProgram(env []string) (string, error) {
+	dir := ""
 	if self, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(self); err == nil {
 			self = real
 		}
-		beside := filepath.Join(filepath.Dir(self), "broker"+system.Exe)
+		dir = filepath.Dir(self)
+		beside := filepath.Join(dir, "brokerd"+system.Exe)
 		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
 			return beside, nil
 		}
 	}
 	for _, kv := range env {
 		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
-			if program := environ.Find("broker", path); program != "" {
+			if program := environ.Find("brokerd", path); program != "" {
 				return program, nil
 			}
 		}
 	}
-	return "", errors.New("the program `broker` is neither beside this one nor on the PATH of the daemon")
+	return "", fault.New(fault.Failed, "brokerd, the program of the daemon, is neither in %s nor on the PATH of the daemon; "+
+		"install broker, brokerd and credproc of one version side by side", dir).WithHint("command -v broker brokerd credproc")
 }

@@ -90,7 +90,6 @@ const agent = `<?xml version="1.0" encoding="UTF-8"?>
 	<key>ProgramArguments</key>
 	<array>
 		<string>%s</string>
-		<string>daemon</string>
 	</array>
 	<key>EnvironmentVariables</key>
 	<dict>

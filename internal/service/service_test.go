@@ -90,7 +90,7 @@ func TestLaunchd(t *testing.T) {
 		}
 		text := []byte(files[0].Text)
 		for key, want := range map[string][]string{
-			"Label": {Label}, "ProgramArguments": {d.Program, "daemon"}, "A": {word}, "B": {"x=y"}, "StandardErrorPath": {d.Log},
+			"Label": {Label}, "ProgramArguments": {d.Program}, "A": {word}, "B": {"x=y"}, "StandardErrorPath": {d.Log},
 		} {
 			if got, err := stringsBehind(text, key); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s is %q, want %q (%v)", key, got, want, err)

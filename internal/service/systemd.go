@@ -67,7 +67,7 @@ func unquoted(s string) string {
 	return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `%%`, `%`).Replace(s)
 }
 
-const execBegin, execEnd = "ExecStart=", " daemon"
+const execBegin = "ExecStart="
 
 // SystemdProgram is what the service unit in dir starts; empty where there is none, or none of ours.
 func SystemdProgram(dir string) string {
@@ -77,7 +77,7 @@ func SystemdProgram(dir string) string {
 	}
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), execBegin); ok {
-			return unquoted(strings.TrimSuffix(rest, execEnd))
+			return unquoted(strings.TrimSuffix(rest, " daemon")) // as version 0.1 wrote it
 		}
 	}
 	return ""
@@ -100,7 +100,7 @@ StartLimitBurst=30
 
 [Service]
 Type=exec
-` + execBegin + `%s` + execEnd + `
+` + execBegin + `%s
 %sRestart=on-failure
 RestartSec=1
 TimeoutStopSec=10

@@ -24,6 +24,7 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
+	"broker/internal/version"
 )
 
 const (
@@ -55,9 +56,11 @@ var slots = make(chan struct{}, MaxProcesses)
 // process starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
 // ErrNotCreated, ErrNoPassphrase, ErrWrongPassphrase), Usage, and Internal.
 type Caller struct {
-	// Exe is the program that runs Main for the argument "vault". The default is this very program, even if its
-	// file was replaced since.
+	// Exe is the program that is the vault process for the argument "vault": brokerd. Empty is what Find finds, or this
+	// very program if Find is nil, even if its file was replaced since.
 	Exe string
+	// Find is asked for that program at each call.
+	Find func() (string, error)
 	// Backend says which keyring was chosen: one of Backends, or "" for the first that works,
 	// which is then kept. Nil is "". See InUse.
 	Backend func() string
@@ -333,6 +336,9 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	if q.Registry == "" {
 		q.Registry = c.Registry
 	}
+	if c.Find != nil { // else it is this very program, or what took its place on disk since
+		q.Version = version.String()
+	}
 	data, err := json.Marshal(q)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "the request to the vault cannot be written")
@@ -373,7 +379,7 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 		}
 	}}
 	cmd := exec.CommandContext(ctx, exe)
-	cmd.Args = []string{"broker", "vault"}
+	cmd.Args = []string{"brokerd", "vault"}
 	from := os.Environ()
 	if c.Env != nil {
 		from = c.Env()
@@ -485,6 +491,9 @@ func (f *Fault) Unpack() error {
 func (c *Caller) program() (string, error) {
 	if c.Exe != "" {
 		return c.Exe, nil
+	}
+	if c.Find != nil {
+		return c.Find()
 	}
 	if runtime.GOOS == "linux" {
 		return "/proc/self/exe", nil // the running program, though its file may be another by now

@@ -5,11 +5,10 @@ package vault
 import (
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
-
 	"os/exec"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ownGroup makes a command end with all that it started: a group of its own, which the terminal's Ctrl-C does not

@@ -50,6 +50,7 @@ const (
 // Request is what the caller writes.
 type Request struct {
 	Op         Operation         `json:"op"`
+	Version    string            `json:"version,omitempty"` // of the program that asks; empty if that is this one
 	Backend    string            `json:"backend"`
 	Dir        string            `json:"dir,omitempty"`
 	StateDir   string            `json:"state_dir,omitempty"`

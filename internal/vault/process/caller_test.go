@@ -19,6 +19,7 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/vault"
+	"broker/internal/version"
 )
 
 func TestLifeOfASource(t *testing.T) {
@@ -299,7 +300,7 @@ func TestEnvironment(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Join(got.Args, " ") != "broker vault" {
+	if strings.Join(got.Args, " ") != "brokerd vault" {
 		t.Errorf("args %q", got.Args)
 	}
 	env := strings.Join(got.Env, "\n")
@@ -379,5 +380,18 @@ func TestDefaultProgram(t *testing.T) {
 	c.Exe = ""
 	if err := c.Check(t.Context()); err != nil {
 		t.Errorf("the running program as the vault: %v", err)
+	}
+}
+
+// TestOtherVersion: a request of a program of another version is refused, whatever else is in it.
+func TestOtherVersion(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"version":"9.9.9","op":"put","timeout_ms":1000,"from_the_future":true}`:  "version 9.9.9",
+		`{"version":"` + version.String() + `","op":"put","from_the_future":true}`: "cannot be read",
+	} {
+		_, err := decodeRequest([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/system"
 	"broker/internal/vault"
+	"broker/internal/version"
 )
 
 const (
@@ -87,6 +88,13 @@ func readRequest(stdin io.Reader) (*request, error) {
 func decodeRequest(data []byte) (*request, error) {
 	if len(data) > vault.MaxMessage {
 		return nil, fault.New(fault.Usage, "the request to the vault is larger than %d bytes", vault.MaxMessage)
+	}
+	// A program of another version may send fields that this one does not know, or mean something else by them.
+	var from struct{ Version string }
+	if json.Unmarshal(data, &from) == nil && from.Version != "" && from.Version != version.String() {
+		return nil, fault.New(fault.Failed, "the vault process is brokerd %s, and the program that started it is version %s; "+
+			"install broker, brokerd and credproc of one version side by side", version.String(), fault.Line(from.Version)).
+			WithHint("command -v broker brokerd credproc")
 	}
 	var q request
 	if err := vault.DecodeStrict(data, &q); err != nil {

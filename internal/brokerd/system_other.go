@@ -1,6 +1,6 @@
 //go:build unix && !linux && !darwin
 
-package cli
+package brokerd
 
 import (
 	"time"

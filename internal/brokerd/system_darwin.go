@@ -1,4 +1,4 @@
-package cli
+package brokerd
 
 import (
 	"time"

@@ -1,4 +1,4 @@
-package cli
+package brokerd
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"broker/internal/client"
 	"broker/internal/daemon"
 	"broker/internal/dial"
 	"broker/internal/fault"
@@ -83,7 +84,7 @@ const endTimeout = 8 * time.Second
 func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, error) {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	release, err := p.client.Hold(ctx)
+	release, err := client.Client{Paths: p.paths}.Hold(ctx)
 	if err != nil {
 		return nil, fault.New(fault.Failed, "the running daemon was left as it is: another start is under way: %w", err).WithHint("broker status")
 	}

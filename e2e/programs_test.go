@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBrokerdIsFound: brokerd is found where the program that starts it really lies, as with Homebrew and Nix, and then
+// on the daemon's own PATH; never on the PATH of a shell. Where it is missing, every program says what to do.
+func TestBrokerdIsFound(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.stopDaemon())
+	links := filepath.Join(h.dir, "links")
+	must(t, os.Mkdir(links, 0o755))
+	for _, name := range []string{"broker", "credproc"} {
+		must(t, os.Symlink(filepath.Join(h.bin, name), filepath.Join(links, name)))
+	}
+	if r := h.run(filepath.Join(links, "credproc"), "product_prod_paul"); r.code != 0 {
+		t.Errorf("through a link: %v", r)
+	}
+	h.ok(t, filepath.Join(links, "broker"), "keyring", "test")
+	if out := h.ok(t, filepath.Join(links, "broker"), "service", "install", "--dry-run"); !strings.Contains(out, "/bin/brokerd") {
+		t.Errorf("the unit: %s", out)
+	}
+	must(t, h.stopDaemon())
+
+	brokerd := filepath.Join(h.bin, "brokerd")
+	nix := filepath.Join(h.home, ".nix-profile/bin")
+	must(t, os.MkdirAll(nix, 0o755))
+	must(t, os.Rename(brokerd, filepath.Join(nix, "brokerd")))
+	h.credentials(t, "product_prod_paul")
+	h.ok(t, "broker", "keyring", "test")
+	must(t, h.stopDaemon())
+
+	shells := filepath.Join(h.dir, "shells")
+	must(t, os.Mkdir(shells, 0o755))
+	must(t, os.Rename(filepath.Join(nix, "brokerd"), filepath.Join(shells, "brokerd")))
+	t.Cleanup(func() { must(t, os.Rename(filepath.Join(shells, "brokerd"), brokerd)) })
+	h.env = append(h.env, "PATH="+shells+":"+os.Getenv("PATH"))
+	missing := "brokerd, the program of the daemon, is neither in " + h.bin + " nor on the PATH of the daemon"
+	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "daemon"}, {"broker", "keyring", "test"},
+		{"broker", "service", "install"}, {"broker", "exec", "product_prod_paul", "--", "true"}} {
+		r := h.run(filepath.Join(h.bin, argv[0]), argv[1:]...)
+		if r.code == 0 || !strings.Contains(r.stderr, missing) || !strings.HasSuffix(r.stderr, "\nhint: command -v broker brokerd credproc\n") {
+			t.Errorf("%v: %v", argv, r)
+		}
+	}
+	for _, argv := range [][]string{{"broker", "profiles", "list"}, {"broker", "explain", "product_prod_paul"}, {"broker", "version"}} {
+		if r := h.run(filepath.Join(h.bin, argv[0]), argv[1:]...); r.code != 0 {
+			t.Errorf("%v needs no brokerd: %v", argv, r)
+		}
+	}
+}
+
+// TestBrokerdOfAnotherVersion: a brokerd of another version serves, and both versions are told. As a vault process it
+// refuses the request of this broker, and nothing is stored.
+func TestBrokerdOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.stopDaemon())
+	own, other := filepath.Join(h.bin, "brokerd"), filepath.Join(otherBuild(t, "new1234"), "brokerd")
+	must(t, os.Remove(own))
+	must(t, os.Symlink(other, own))
+	h.credentials(t, "product_prod_paul")
+	if out := h.ok(t, "broker", "status"); !strings.Contains(out, "+new1234") || !strings.Contains(out, "; broker service restart\n") {
+		t.Errorf("status does not tell the versions:\n%s", out)
+	}
+	r := h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"fake/demo+secret/of+robot/fake/demo+3333"}`, "broker", "add", "robot", "--stdin")
+	if r.code != 1 || !strings.Contains(r.stderr, "the vault process is brokerd ") || !strings.Contains(r.stderr, "+new1234") ||
+		strings.Contains(r.stdout+r.stderr, "fake/demo+secret") {
+		t.Errorf("add: %v", r)
+	}
+	must(t, os.Remove(own))
+	must(t, linkOrCopy(filepath.Join(binaries, "brokerd"), own))
+	if r := h.run("broker", "keyring", "test"); r.code != 0 {
+		t.Errorf("with its own again: %v", r)
+	}
+	if out := h.ok(t, "broker", "profiles", "list"); strings.Contains(out, "robot") {
+		t.Errorf("the source is there:\n%s", out)
+	}
+}

@@ -1,0 +1,100 @@
+// Package brokerd owns the program of the daemon: what it is started with, how its parts are wired together, and the
+// start in the background. The same program is the vault process (package vault/process). It refuses to ask on a
+// terminal, and to do what the command line is for.
+package brokerd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+
+	"broker/internal/daemon"
+	"broker/internal/fault"
+	"broker/internal/harden"
+	"broker/internal/paths"
+	"broker/internal/profiles"
+	"broker/internal/vault/process"
+	"broker/internal/version"
+)
+
+const usage = `usage: brokerd [--replace] [--background]
+
+brokerd is the daemon of Broker. credproc and broker start it by themselves.
+
+  --replace     take over from the daemon that runs, if one does
+  --background  return when it listens, and leave it running
+  --version     print the version`
+
+// What it is started with.
+const (
+	replaceFlag    = "--replace"
+	backgroundFlag = "--background"
+	readyOnStdout  = "--ready-on-stdout" // by --background
+)
+
+// program is the daemon's program.
+type program struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	paths  paths.Paths
+}
+
+// Main is the program brokerd: it returns the exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{stdin: stdin, stdout: stdout, stderr: fault.Writer(stderr)}
+	if err := harden.Process(); err != nil {
+		return p.complain(fault.New(fault.Failed, "%w", err))
+	}
+	if len(args) == 2 && args[1] == "vault" {
+		return process.Main(stdin, stdout)
+	}
+	if err := p.run(args[1:]); err != nil {
+		return p.complain(err)
+	}
+	return 0
+}
+
+func (p *program) complain(err error) int {
+	f := fault.Of(err)
+	_, _ = io.WriteString(p.stderr, f.Report("brokerd"))
+	return f.Kind.ExitCode()
+}
+
+func (p *program) run(args []string) error {
+	asked := map[string]bool{}
+	for _, arg := range args {
+		switch arg {
+		case "-h", "--help":
+			_, err := fmt.Fprintln(p.stdout, usage)
+			return err
+		case "--version":
+			_, err := fmt.Fprintln(p.stdout, "brokerd", version.String())
+			return err
+		case replaceFlag, backgroundFlag, readyOnStdout:
+			asked[arg] = true
+		default:
+			return fault.New(fault.Usage, "brokerd does not know %q", arg).WithHint("brokerd --help")
+		}
+	}
+	var err error
+	if p.paths, err = paths.FromEnv(); err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	files := daemon.Original(p.paths.Overlays(), p.files())
+	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if asked[backgroundFlag] {
+		return p.background(ctx, asked[replaceFlag])
+	}
+	return p.daemon(ctx, asked[readyOnStdout], asked[replaceFlag])
+}
+
+func (p *program) files() profiles.Files {
+	return profiles.Files{
+		Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS,
+	}
+}

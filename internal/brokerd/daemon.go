@@ -1,0 +1,226 @@
+package brokerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/child"
+	"broker/internal/daemon"
+	"broker/internal/environ"
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/harden"
+	"broker/internal/latch"
+	"broker/internal/logind"
+	"broker/internal/mfa"
+	"broker/internal/paths"
+	"broker/internal/profiles"
+	"broker/internal/record"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/setup"
+	"broker/internal/socket"
+	"broker/internal/system"
+	"broker/internal/vault"
+	"broker/internal/version"
+	"broker/internal/wire"
+)
+
+// daemon is where everything is wired together.
+func (p *program) daemon(ctx context.Context, background, replace bool) error {
+	// Whoever traces a daemon gets all that it will hold.
+	if err := harden.Untraced(); err != nil {
+		return fault.New(fault.Failed, "the daemon does not start: %w", err).WithHint("broker daemon")
+	}
+	// Before anything is started: no child may take the service manager's variables for its own.
+	activated, err := socket.Activated()
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	// Nor may a pipe of whoever started us stay open, or a lock of theirs held.
+	system.CloseInherited()
+	started := startedBy(activated != nil, background)
+	environ.Apply(environ.Build(os.Environ(), p.paths, started == daemon.ByService || started == daemon.ByActivity))
+	warnings, err := environ.CheckOwners()
+	if err != nil {
+		return err
+	}
+	// No file of ours depends on the user's umask.
+	system.Umask(0o077)
+	state, err := record.Make(p.paths.State, record.Guarded)
+	if err != nil {
+		return fault.New(fault.Unreachable, "use the state directory: %w", err).WithHint("%s", fault.Of(err).Hint)
+	}
+	defer func() { _ = state.Close() }()
+	logs := p.stderr
+	if background {
+		file, err := openLog(state, filepath.Base(p.paths.Log()))
+		if err != nil {
+			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", fault.Of(err).Hint)
+		}
+		defer func() { _ = file.Close() }()
+		logs = file
+	}
+	log := slog.New(slog.NewTextHandler(fault.Writer(logs), nil))
+	trail := audit.New(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
+	defer func() { _ = trail.Close() }()
+
+	store := new(profiles.Store)
+	files := p.files()
+	settings := setup.Latest(store, p.paths.Registry)
+	onSettings := follow()
+	onSettings(settings())
+	route := func() profiles.Route { return setup.Route(settings(), os.Getenv) }
+	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
+		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
+	flights, end := context.WithCancel(context.Background())
+	defer end()
+	broker := session.New(flights, session.Config{
+		Profiles:    store,
+		Vault:       caller,
+		STS:         exchange.New(exchange.Options{Route: route}),
+		SessionName: setup.SessionName(),
+		BootTime:    bootTime(),
+		Process:     mfa.FromProcess,
+		Remind:      remind(log),
+		Log:         log,
+	})
+	caller.Notice = func(source, line string) {
+		log.Info("vault", "source", source, "notice", line)
+		broker.Tell(source, line)
+	}
+	place, err := p.takePlace(ctx, started, activated, replace)
+	if err != nil {
+		return daemonError(p, err)
+	}
+	lock := p.lockPlaces()
+	d := daemon.New(daemon.Config{
+		Socket:  p.paths.Socket,
+		Files:   files,
+		Broker:  broker,
+		Store:   store,
+		Keyring: fileKeyring{caller},
+		Audit:   trail,
+		Log:     log,
+		Version: version.String(),
+		Window:  mfa.AskGUI,
+
+		Overlays:  p.paths.Overlays(),
+		Published: p.paths.Published(),
+
+		Latch:      latch.New(lock.File),
+		Places:     lock,
+		Events:     logind.Watch,
+		BootTime:   bootTime(),
+		StateDir:   p.paths.State,
+		KeyringDir: p.paths.Keyring,
+		Home:       paths.Home(),
+		Setup:      func() wire.Setup { return p.setup(settings()) },
+		OnSettings: onSettings,
+		Warnings:   warnings,
+
+		StartedBy: place.startedBy,
+		Listener:  place.listener,
+		Heritage:  place.heritage,
+		ExitAfter: place.exitAfter,
+	})
+	ready := func() {
+		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
+		if background {
+			// Whoever waits for us reads to the end of these two.
+			_, _ = io.WriteString(p.stdout, readyLine)
+			detach()
+		}
+	}
+	return daemonError(p, d.Run(ctx, ready))
+}
+
+// daemonError is what is said of the end of a daemon.
+func daemonError(p *program, err error) error {
+	var f *fault.Error
+	switch {
+	case errors.As(err, &f):
+		return err
+	case errors.Is(err, socket.ErrTaken):
+		_, _ = fmt.Fprintln(p.stdout, "a daemon is running already")
+		return nil
+	case err != nil:
+		return fault.New(fault.Failed, "%w", err)
+	}
+	return nil
+}
+
+// remind shows a notification on the desktop of the session that the daemon
+// belongs to, as far as there is one.
+func remind(log *slog.Logger) func(source string, end time.Time) {
+	return func(source string, end time.Time) {
+		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: %s", fault.Line(source),
+			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
+		log.Info("session ends soon", "source", source, "ends", end)
+		// Its text may have markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
+		notify := child.Command{Program: "notify-send", Env: os.Environ(),
+			Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}}
+		if runtime.GOOS == "darwin" {
+			// The text is not part of the script, so that nothing in it can be one.
+			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),
+				Args: []string{"-e", `display notification (system attribute "BROKER_TEXT") with title "AWS session"`}}
+		}
+		if _, err := notify.Run(context.Background()); err != nil {
+			log.Info("no notification", "err", err)
+		}
+	}
+}
+
+// fileKeyring keeps the key of the file keyring for the daemon.
+type fileKeyring struct{ *vault.Caller }
+
+// Unlock fulfils daemon.Keyring.
+func (k fileKeyring) Unlock(ctx context.Context, key secret.String) error {
+	if !key.IsZero() {
+		k.SetPassphrase(key)
+	}
+	err := k.Check(ctx)
+	if errors.Is(err, vault.ErrNotCreated) {
+		// Nothing is stored yet, so there is nothing to unlock.
+		return nil
+	}
+	if err != nil {
+		k.Forget()
+	}
+	return err
+}
+
+// detach lets go of the pipes to whoever started us.
+func detach() {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	for fd := 0; fd <= 2; fd++ {
+		_ = dup2(int(null.Fd()), fd)
+	}
+	_ = null.Close()
+}
+
+// maxLog is where a daemon's log is begun anew at its start.
+const maxLog = 4 << 20
+
+func openLog(state *record.Dir, name string) (*os.File, error) {
+	f, err := state.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, record.Guarded)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && info.Size() > maxLog {
+		_ = f.Truncate(0)
+	}
+	return f, nil
+}

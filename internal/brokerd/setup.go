@@ -1,0 +1,66 @@
+package brokerd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"broker/internal/atomicfile"
+	"broker/internal/environ"
+	"broker/internal/latch"
+	"broker/internal/profiles"
+	"broker/internal/setup"
+	"broker/internal/wire"
+)
+
+// setup is what status tells of a daemon.
+func (p *program) setup(settings profiles.Settings) wire.Setup {
+	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
+	return wire.Setup{
+		Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
+		Route: setup.Public(setup.Route(settings, os.Getenv)), Path: settings.Path, LeftOut: append(environ.Dropped(), refused...),
+	}
+}
+
+// follow takes over from the settings what the daemon's children find in their environment. What a unit says holds
+// where the settings say nothing.
+func follow() func(profiles.Settings) {
+	unit := map[string]string{"GNUPGHOME": os.Getenv("GNUPGHOME"), "PASSWORD_STORE_DIR": os.Getenv("PASSWORD_STORE_DIR")}
+	last := ""
+	return func(settings profiles.Settings) {
+		key := strings.Join(append(settings.Path, settings.GnuPGHome, settings.PasswordStoreDir), "\n")
+		if key == last {
+			return
+		}
+		last = key
+		vars := setup.Variables(os.Getenv("HOME"), settings)
+		for name, value := range unit {
+			if vars[name] == "" && value == "" {
+				_ = os.Unsetenv(name)
+			} else if vars[name] == "" {
+				vars[name] = value
+			}
+		}
+		for name, value := range vars {
+			_ = os.Setenv(name, value)
+		}
+	}
+}
+
+// lockPlaces are the files that lock the daemon. If the home cannot be written, the one that it writes is in its state
+// directory.
+func (p *program) lockPlaces() latch.Places {
+	places := latch.Find(p.paths.State)
+	if places.Moved == "" {
+		return places
+	}
+	dir := filepath.Dir(places.File)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = atomicfile.Check(places.File)
+	}
+	if _, none := os.Lstat(places.File); err != nil && none != nil {
+		places.File, places.Moved = places.Moved, ""
+	}
+	return places
+}

@@ -1,0 +1,84 @@
+package brokerd
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"broker/internal/environ"
+	"broker/internal/fault"
+	"broker/internal/system"
+)
+
+const readyLine = "ready\n"
+
+// background starts the daemon as a process of its own and returns when it
+// listens. It ends itself at once, so that the daemon is nobody's child: neither of the tool
+// that ran credproc nor of the command that takes the place of `broker exec`.
+func (p *program) background(ctx context.Context, replace bool) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fault.New(fault.Failed, "find this program: %w", err)
+	}
+	for try := 1; ; try++ {
+		killed, err := p.startDaemon(ctx, self, replace)
+		// One that was killed says nothing against the next.
+		if !killed || try == 3 {
+			return err
+		}
+	}
+}
+
+// startDaemon starts one daemon and waits until it listens, or ends; killed
+// reports whether a signal ended it.
+func (p *program) startDaemon(ctx context.Context, self string, replace bool) (killed bool, err error) {
+	args, wait := []string{readyOnStdout}, 10*time.Second
+	if replace { // the one before drains
+		args, wait = append(args, replaceFlag), 25*time.Second
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = environ.Build(os.Environ(), p.paths, false)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = system.Session()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return false, fault.New(fault.Failed, "start the daemon: %w", err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(io.LimitReader(stdout, 4096))
+		said <- string(b)
+	}()
+	select {
+	case words := <-said:
+		if words == readyLine {
+			return false, nil
+		}
+		// It ended: another daemon was quicker, or it could not start.
+		err := cmd.Wait()
+		if err == nil {
+			return false, nil
+		}
+		line, hint, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		if line == "" {
+			line = "it ended before it listened: " + err.Error()
+		}
+		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "brokerd: "))
+		f.Hint = fault.Hint(strings.TrimPrefix(hint, "hint: "))
+		return cmd.ProcessState.ExitCode() < 0, f
+	case <-ctx.Done():
+		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")
+	case <-time.After(wait):
+		_ = cmd.Process.Kill()
+		return false, fault.New(fault.Failed, "the daemon did not start within %v", wait).WithHint("broker daemon")
+	}
+}
