@@ -12,7 +12,6 @@ import (
 
 	"broker/internal/console"
 	"broker/internal/environ"
-	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -52,16 +51,12 @@ func (p *program) console(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cred, err := p.roleCredential(c.Context, name, v.role, 0)
+	address, sign, err := p.signIn(c.Context, name, v)
 	if err != nil {
 		return err
 	}
 	if v.role != nil && v.role.Federate && v.role.Policy == "" {
 		p.warn([]string{"the console of a source is for looking (ViewOnlyAccess), within what its user may; --session-policy gives another policy"})
-	}
-	address, err := v.signIn(c.Context, cred)
-	if err != nil {
-		return err
 	}
 	if c.Bool("print") {
 		if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
@@ -73,16 +68,14 @@ func (p *program) console(c *cli.Context) error {
 	if err := v.open(c.Context, address); err != nil {
 		return err
 	}
-	p.say("%s: the console opens in the browser, signed in%s", fault.Line(cred.Profile), until(cred.Expiration.Format(time.RFC3339)))
+	p.say("%s: the console opens in the browser, signed in%s", fault.Line(sign.Profile), until(sign.Expiration.Format(time.RFC3339)))
 	return nil
 }
 
 // visit is one way into the console.
 type visit struct {
 	role        *wire.Role // of the request for credentials
-	federation  profiles.Endpoint
 	destination string
-	route       func() profiles.Route
 	browser     console.Browser
 	printed     fault.Hint // the command that prints the address instead, for hints
 }
@@ -101,19 +94,16 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	if err != nil {
 		return visit{}, err
 	}
-	v := visit{role: w.role, route: p.route, printed: fault.Hintf("broker console %s --print", name)}
+	v := visit{role: w.role, printed: fault.Hintf("broker console %s --print", name)}
 	v.browser.Profile = name
-	v.federation.CABundle = chain.Source.Endpoint.CABundle
 	asked := name
-	switch n := len(chain.Roles); {
+	switch {
 	case w.byARN():
 		chain.Roles = []profiles.Role{{ARN: w.role.ARN}} // the last one, which is all that counts here
 		v.browser.Profile = w.role.ARN[strings.LastIndexByte(w.role.ARN, '/')+1:]
 		v.printed = fault.Hintf("broker console %s --print", w.shown())
 		asked = "" // the window of the source is not the role's
-	case n > 0:
-		v.federation.CABundle = chain.Roles[n-1].Endpoint.CABundle
-	default:
+	case len(chain.Roles) == 0:
 		v.role = &wire.Role{}
 		if w.role != nil {
 			*v.role = *w.role
@@ -122,10 +112,6 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	}
 	var partition string
 	partition, v.browser.Account = chain.Account()
-	if v.federation.URL, err = console.Federation(partition, settings.STSEndpoint); err != nil {
-		return visit{}, err
-	}
-	v.federation.Listener = profiles.AnyListener // the registry names a simulator, or it is AWS's own over https
 	page := console.Page{Partition: partition, Service: c.String("service"), Destination: c.String("destination"), Region: c.String("region")}
 	for _, flag := range []string{"service", "destination", "region"} {
 		if c.IsSet(flag) && c.String(flag) == "" {
@@ -161,18 +147,20 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	return v, nil
 }
 
-// signIn turns a session into the address that signs in.
-func (v visit) signIn(ctx context.Context, cred wire.Credential) (secret.String, error) {
-	var life time.Duration
-	if cred.Direct {
-		life = time.Until(cred.Expiration)
-	}
-	keys := exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}
-	token, err := exchange.New(exchange.Options{Route: v.route}).SigninToken(ctx, keys, v.federation, life)
+// signIn gets the address that signs in, and what it was made of.
+func (p *program) signIn(ctx context.Context, name string, v visit) (secret.String, wire.SignIn, error) {
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Console, Profile: name, Role: v.role})
 	if err != nil {
-		return secret.String{}, err
+		return secret.String{}, wire.SignIn{}, err
 	}
-	return console.SignIn(v.federation.URL, v.destination, token), nil
+	if resp.SignIn == nil {
+		return secret.String{}, wire.SignIn{}, fault.New(fault.Unreachable, "the daemon's answer holds no sign-in")
+	}
+	p.warn(resp.Warnings)
+	if v.role != nil && v.role.ARN != "" {
+		resp.SignIn.Profile = v.role.ARN
+	}
+	return console.SignIn(resp.SignIn.Endpoint, v.destination, resp.SignIn.Token), *resp.SignIn, nil
 }
 
 // open has a browser go to the address, which is in nobody's arguments.

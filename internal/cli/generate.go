@@ -12,9 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/accounts"
-	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/wire"
 )
 
 func (p *program) generateCommand() *cli.Command {
@@ -152,22 +152,7 @@ func (g *generation) fromOrganization(typed string) error {
 	if err != nil {
 		return err
 	}
-	settings, err := g.set.Settings()
-	if err != nil {
-		return err
-	}
-	cred, err := g.credential(g.c.Context, profile, 0)
-	if err != nil {
-		return err
-	}
-	// The endpoint of the profile, but for a URL, which would be that of its STS.
-	of := asks.Source.Endpoint
-	if n := len(asks.Roles); n > 0 {
-		of = asks.Roles[n-1].Endpoint
-	}
-	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
-	client := exchange.New(exchange.Options{STSEndpoint: settings.STSEndpoint, Route: g.route})
-	found, err := client.Accounts(g.c.Context, exchange.Keys{AccessKeyID: cred.AccessKeyID, Secret: cred.SecretAccessKey, Token: cred.SessionToken}, endpoint)
+	resp, err := g.ask(g.c.Context, wire.Request{Verb: wire.Accounts, Profile: profile})
 	if fault.Is(err, fault.Denied) {
 		return fault.Of(err).WithHint("broker explain %s", profile)
 	}
@@ -176,7 +161,7 @@ func (g *generation) fromOrganization(typed string) error {
 	}
 	byDefault := len(g.c.StringSlice("role")) == 0
 	var list []accounts.Listed
-	for _, a := range found {
+	for _, a := range resp.Accounts {
 		if a.Management && byDefault {
 			g.left = append(g.left, leftOut{a.ID, "the management account has no " + accounts.OrganizationRole})
 			continue

@@ -142,8 +142,10 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 		}
 		return wire.DecodeResponse(answer)
 	}
+	var accounts []wire.Account
 	resp, err := read()
-	for err == nil && (resp.Ask != nil || resp.Notice != "") {
+	for err == nil && (resp.Ask != nil || resp.Notice != "" || resp.More) {
+		accounts = append(accounts, resp.Accounts...)
 		if resp.Ask != nil {
 			resp, err = ask(ctx, conn, *resp.Ask, read)
 			continue
@@ -151,6 +153,7 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 		tellTerminal(resp.Notice)
 		resp, err = read()
 	}
+	resp.Accounts = append(accounts, resp.Accounts...)
 	return resp, err
 }
 

@@ -22,6 +22,9 @@ func TestAuditRequired(t *testing.T) {
 		"overlay": func(t *testing.T, h *house) wire.Response {
 			return h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
 		},
+		"console": func(t *testing.T, h *house) wire.Response {
+			return h.ask(t, wire.Request{Verb: wire.Console, Profile: "dev"})
+		},
 		"publish": func(t *testing.T, h *house) wire.Response {
 			return h.publishes(t, "dev", filepath.Join(filepath.Dir(h.path), "credentials"))
 		},
@@ -35,7 +38,7 @@ func TestAuditRequired(t *testing.T) {
 				switch {
 				case !refused && resp.Err != nil:
 					t.Errorf("refused: %v", resp.Err)
-				case refused && (resp.Err == nil || resp.Credential != nil || resp.Files != nil || resp.Status != nil):
+				case refused && (resp.Err == nil || resp.Credential != nil || resp.Files != nil || resp.SignIn != nil || resp.Status != nil):
 					t.Errorf("given: %+v", resp)
 				case refused && settings == "audit = required\n" && !strings.Contains(resp.Err.Message, "audit = required"):
 					t.Error(resp.Err)

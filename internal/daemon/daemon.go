@@ -53,6 +53,7 @@ type Config struct {
 	Broker  *session.Broker
 	Store   *profiles.Store
 	Keyring Keyring
+	AWS     AWS
 	Audit   Recorder
 	Log     *slog.Logger
 	Version string
@@ -326,6 +327,20 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 			return
 		}
 	}
+}
+
+// accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, of which each may take six in JSON.
+const accountsOfLine = 30
+
+// replyInLines writes an answer whose accounts may take more than a line.
+func (d *Daemon) replyInLines(conn net.Conn, resp wire.Response) bool {
+	for len(resp.Accounts) > accountsOfLine {
+		if !d.reply(conn, wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}) {
+			return false
+		}
+		resp.Accounts = resp.Accounts[accountsOfLine:]
+	}
+	return d.reply(conn, resp)
 }
 
 // reply writes one answer. One that does not fit becomes a failure.

@@ -108,6 +108,29 @@ func (a *aws) calls() (opened, assumed int) {
 	return a.opened, a.assumed
 }
 
+const signInToken = "the-token-of-one-sign-in"
+
+// organisation is how many accounts there are: more than fit into a line.
+const organisation = 500
+
+// SignIn fulfils AWS.
+func (a *aws) SignIn(_ context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
+	string, secret.String, error,
+) {
+	if with.SessionToken.Reveal() != sessionToken {
+		return "", secret.String{}, fault.New(fault.Denied, "no session")
+	}
+	return fmt.Sprintf("https://signin/%s%s?direct=%t", partition, caBundle, life > 0), secret.New(signInToken), nil
+}
+
+// Accounts fulfils AWS. The names take as much of a line as names can.
+func (a *aws) Accounts(context.Context, session.Credentials, profiles.Endpoint) (list []wire.Account, err error) {
+	for i := range organisation {
+		list = append(list, wire.Account{ID: fmt.Sprintf("%012d", i), Name: strings.Repeat("\x01", 250), Management: i == 7})
+	}
+	return list, nil
+}
+
 // keyring takes one passphrase.
 type keyring struct{ forgotten atomic.Int32 }
 
@@ -221,6 +244,7 @@ func build(t testing.TB, dir, registry string) *house {
 		Broker:  session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws, SessionName: "paul@host"}),
 		Store:   store,
 		Keyring: h.keyring,
+		AWS:     h.aws,
 		Audit:   h.trail,
 		Log:     slog.New(slog.DiscardHandler),
 		Version: "test",

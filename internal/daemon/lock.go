@@ -284,10 +284,10 @@ func (d *Daemon) handOut(write func()) (locked bool) {
 
 // hand writes an answer.
 func (d *Daemon) hand(c call, resp wire.Response) (ok bool) {
-	if resp.Credential == nil && resp.Endpoint == nil && resp.Files == nil {
+	if resp.Credential == nil && resp.Endpoint == nil && resp.Files == nil && resp.SignIn == nil && resp.Accounts == nil {
 		return d.reply(c.talk.conn, resp)
 	}
-	if !d.handOut(func() { ok = d.reply(c.talk.conn, resp) }) {
+	if !d.handOut(func() { ok = d.replyInLines(c.talk.conn, resp) }) {
 		return ok
 	}
 	err := lockedFault()

@@ -28,7 +28,7 @@ import (
 // refused fails the test unless an answer says that it is locked, and nothing else.
 func refused(t *testing.T, what string, r wire.Response) {
 	t.Helper()
-	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.Status != nil {
+	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil || r.Status != nil {
 		t.Errorf("%s: %+v", what, r)
 	}
 }
@@ -43,6 +43,13 @@ var giving = []wire.Request{
 	{Verb: wire.Overlay, Profile: "dev"},
 	{Verb: wire.Publish, Profile: "dev"},
 	{Verb: wire.Login, Profile: "dev"},
+	{Verb: wire.Console, Profile: "dev"},
+	{Verb: wire.Accounts, Profile: "dev"},
+}
+
+// handing are those whose answer is what they give.
+func handing() []wire.Request {
+	return slices.DeleteFunc(slices.Clone(giving), func(r wire.Request) bool { return r.Verb == wire.Publish || r.Verb == wire.Login })
 }
 
 // lockHouse is a daemon with an AWS credentials file of its own, not started yet.
@@ -285,12 +292,12 @@ func TestUnlockWithinLock(t *testing.T) {
 // TestAnswerOvertakenByLock: what had been got, and was not handed out yet when a lock was answered, is not any more.
 // Seen to fail without the look in handOut.
 func TestAnswerOvertakenByLock(t *testing.T) {
-	for _, req := range slices.DeleteFunc(slices.Clone(giving), func(r wire.Request) bool { return r.Verb == wire.Publish || r.Verb == wire.Login }) {
+	for _, req := range handing() {
 		t.Run(req.Verb, func(t *testing.T) {
 			h := build(t, t.TempDir(), registry)
 			got, locked := make(chan struct{}), make(chan struct{})
 			h.trail.before = func(e audit.Event) {
-				if e.Event == "given" || e.Event == "lease" {
+				if e.Event == "given" || e.Event == "lease" || e.Event == "used" {
 					close(got)
 					<-locked
 				}
@@ -368,6 +375,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 // TestNothingLeavesOnceLocked: fifty clients in a loop, in each way; after a lock was answered no request gets anything.
 func TestNothingLeavesOnceLocked(t *testing.T) {
 	h := start(t)
+	handing := handing()
 	e := h.lend(t, wire.Request{Profile: "dev"})
 	host, _ := home(e)
 	for range 5 {
@@ -382,8 +390,8 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 					if i%10 == 0 {
 						got = leaks(raw(t, host, request(e)))
 					} else {
-						r := h.ask(t, giving[i%6])
-						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil
+						r := h.ask(t, handing[i%len(handing)])
+						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil
 					}
 					if got && after {
 						t.Error("got something that was asked for once it was locked")

@@ -36,6 +36,9 @@ var verbs = map[string]verb{
 	wire.Publish:   {here, (*Daemon).publish},
 	wire.Unpublish: {here, (*Daemon).unpublish},
 
+	wire.Console:  {here, (*Daemon).signIn},
+	wire.Accounts: {here, (*Daemon).accounts},
+
 	wire.Handover: {here, (*Daemon).handover},
 }
 
@@ -135,9 +138,7 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 	if err := d.giving("given", c, answer, err); err != nil {
 		return wire.Response{}, err
 	}
-	d.answered.Add(1)
-	d.lastUse.Store(time.Now().Unix())
-	d.publishing.used(answer.Source)
+	d.used(answer)
 	role := ""
 	if c.req.Role != nil {
 		role = answer.Role

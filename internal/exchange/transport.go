@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,7 +14,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"broker/internal/profiles"
-	"broker/internal/system"
+	"broker/internal/setup"
 )
 
 // way is what connections have in common: two calls share them only if it is the same.
@@ -30,9 +29,6 @@ type pool struct {
 	bundle    os.FileInfo // of the CA bundle as it was read; nil without one
 	transport http.RoundTripper
 }
-
-// maxBundle is some twenty times what the public web trusts.
-const maxBundle = 4 << 20
 
 // transport returns the connections for a call: to the CA bundle of its profile, else that of the route, else the
 // system's roots. A bundle that changed counts at once, and so does another route; the connections stay while both
@@ -65,7 +61,7 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 	var roots *x509.CertPool
 	if path != "" {
 		var err error
-		if roots, err = readRoots(path); err != nil {
+		if roots, err = setup.ReadBundle(path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
@@ -86,36 +82,6 @@ func same(a, b os.FileInfo) bool {
 		return a == b
 	}
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
-// CheckBundle says whether calls could be made with a CA bundle, an absolute path: it is a regular file of at most
-// 4 MiB with a certificate in PEM form, and nobody but root and the user of this process can change it.
-func CheckBundle(path string) error {
-	_, err := readRoots(path)
-	return err
-}
-
-func readRoots(path string) (*x509.CertPool, error) {
-	if err := system.Trusted(path); err != nil {
-		return nil, err
-	}
-	f, _, err := system.OpenRegular(path, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	pem, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(pem) > maxBundle {
-		return nil, fmt.Errorf("%s has more than 4 MiB", path)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
-	}
-	return roots, nil
 }
 
 // newTransport makes connections that verify, wait a bounded time and rest

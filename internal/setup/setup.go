@@ -1,5 +1,6 @@
-// Package setup owns what the settings and this machine say to daemon and commands alike: the way to AWS, the variables
-// of what they start, and the name of role sessions. It refuses to take any of that from the environment of a shell.
+// Package setup owns what the settings and this machine say to daemon and commands alike: the way to AWS with its CA
+// bundle, the variables of what they start, and the name of role sessions. It refuses to take any of that from the
+// environment of a shell.
 package setup
 
 import (

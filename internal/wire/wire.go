@@ -48,6 +48,15 @@
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
 //
+// "console" takes what "get" takes, and gives no session but a token with which a browser signs in. "accounts" lists an
+// organisation. What does not fit into one line comes in several, of which all but the last say "more".
+//
+//	→ {"v":1,"verb":"console","profile":"product_prod_paul"}
+//	← {"v":1,"sign_in":{"endpoint":"https://signin.aws.amazon.com/federation","token":"…","profile":"…","expires":"…"}}
+//	→ {"v":1,"verb":"accounts","profile":"product_mgmt_paul"}
+//	← {"v":1,"more":true,"accounts":[{"id":"111122223333","name":"Paul's"}]}
+//	← {"v":1,"accounts":[{"id":"444455556666","name":"prod"}]}
+//
 // "unlock" may want a passphrase of its own. What is sent is not that but its proof, which the client makes as the
 // refusal says ("challenge": argon2id). "passphrase" sets another one; the first time without a proof.
 //
@@ -100,6 +109,9 @@ const (
 	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
 	Unpublish = "unpublish" // takes it out again; all, if Profile is empty
 
+	Console  = "console"  // a sign-in to the console with the session of Profile
+	Accounts = "accounts" // the accounts of the organisation that the session of Profile is allowed to list
+
 	Handover = "handover" // ends the daemon; its sockets go to the process that asks
 
 	// What a client says to a question, within a request.
@@ -133,7 +145,7 @@ type Request struct {
 	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           // of the question that is answered
 
-	Role      *Role    // of Get, Serve and Overlay: a role that no profile names; nil for the profile as it is
+	Role      *Role    // of Get, Serve, Overlay and Console: a role that no profile names; nil for the profile as it is
 	TokenFile bool     // of Serve: the token is wanted in a file too
 	Also      []string // of Overlay: the profiles beside Profile
 
@@ -195,7 +207,10 @@ type Response struct {
 	Files      *Files   // of Overlay
 	Challenge  *Stretch // of an Unlock that was refused: how to make the proof that it wants
 	Heritage   *Heritage
-	Route      *Route // of a failed call to AWS: the way that it took
+	SignIn     *SignIn   // of Console
+	Accounts   []Account // of Accounts
+	More       bool      // not the answer yet: the first of its accounts
+	Route      *Route    // of a failed call to AWS: the way that it took
 }
 
 // Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in
@@ -266,6 +281,21 @@ type Endpoint struct {
 	Profile   string        // exact name
 	Region    string        // of the profile; may be empty
 	Role      string        // as in Credential
+}
+
+// SignIn is what a browser signs in to the console with, within 15 minutes.
+type SignIn struct {
+	Endpoint   string        // URL that takes the token
+	Token      secret.String // for one sign-in
+	Profile    string        // exact name
+	Expiration time.Time     // of the session that it was made of
+}
+
+// Account is one account of an organisation.
+type Account struct {
+	ID         string `json:"id"`                   // twelve digits
+	Name       string `json:"name"`                 // any text, at most 250 bytes
+	Management bool   `json:"management,omitempty"` // the organisation belongs to it
 }
 
 // Status is what the daemon holds.
@@ -391,6 +421,9 @@ type responseJSON struct {
 	Files      *Files          `json:"overlay,omitempty"`
 	Challenge  *Stretch        `json:"challenge,omitempty"`
 	Heritage   *Heritage       `json:"heritage,omitempty"`
+	SignIn     *signInJSON     `json:"sign_in,omitempty"`
+	Accounts   []Account       `json:"accounts,omitempty"`
+	More       bool            `json:"more,omitempty"`
 	Route      *Route          `json:"route,omitempty"`
 }
 
@@ -420,6 +453,13 @@ type endpointJSON struct {
 	Role      string `json:"role,omitempty"`
 }
 
+type signInJSON struct {
+	Endpoint   string `json:"endpoint"`
+	Token      string `json:"token"`
+	Profile    string `json:"profile"`
+	Expiration string `json:"expires"`
+}
+
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
@@ -446,7 +486,7 @@ func DecodeRequest(b []byte) (Request, error) {
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files,
-		Challenge: r.Challenge, Heritage: r.Heritage, Route: r.Route}
+		Challenge: r.Challenge, Heritage: r.Heritage, Route: r.Route, Accounts: r.Accounts, More: r.More}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -465,6 +505,9 @@ func EncodeResponse(r Response) ([]byte, error) {
 	if e := r.Endpoint; e != nil {
 		j.Endpoint = &endpointJSON{e.URL, e.Token.Reveal(), e.TokenFile, e.Profile, e.Region, e.Role}
 	}
+	if s := r.SignIn; s != nil {
+		j.SignIn = &signInJSON{s.Endpoint, s.Token.Reveal(), s.Profile, s.Expiration.UTC().Format(time.RFC3339)}
+	}
 	return line(j)
 }
 
@@ -479,7 +522,7 @@ func DecodeResponse(b []byte) (Response, error) {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
 	}
 	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files,
-		Challenge: j.Challenge, Heritage: j.Heritage, Route: j.Route}
+		Challenge: j.Challenge, Heritage: j.Heritage, Route: j.Route, Accounts: j.Accounts, More: j.More}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}
@@ -495,6 +538,13 @@ func DecodeResponse(b []byte) (Response, error) {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole endpoint")
 		}
 		r.Endpoint = &Endpoint{e.URL, secret.New(e.Token), e.TokenFile, e.Profile, e.Region, e.Role}
+	}
+	if s := j.SignIn; s != nil {
+		expires, err := time.Parse(time.RFC3339, s.Expiration)
+		if err != nil || s.Endpoint == "" || s.Token == "" {
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole sign-in")
+		}
+		r.SignIn = &SignIn{s.Endpoint, secret.New(s.Token), s.Profile, expires}
 	}
 	return r, nil
 }

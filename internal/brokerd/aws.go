@@ -1,0 +1,48 @@
+package brokerd
+
+import (
+	"context"
+	"time"
+
+	"broker/internal/console"
+	"broker/internal/exchange"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// questions fulfil daemon.AWS.
+type questions struct {
+	settings func() profiles.Settings
+	route    func() profiles.Route
+}
+
+// SignIn fulfils daemon.AWS.
+func (q questions) SignIn(ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
+	string, secret.String, error,
+) {
+	url, err := console.Federation(partition, q.settings().STSEndpoint)
+	if err != nil {
+		return "", secret.String{}, err
+	}
+	// Whoever listens: the registry names a simulator, or it is AWS's own over https.
+	endpoint := profiles.Endpoint{URL: url, CABundle: caBundle, Listener: profiles.AnyListener}
+	token, err := exchange.New(exchange.Options{Route: q.route}).SigninToken(ctx, keysOf(with), endpoint, life)
+	return url, token, err
+}
+
+// Accounts fulfils daemon.AWS.
+func (q questions) Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error) {
+	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
+	found, err := client.Accounts(ctx, keysOf(with), endpoint)
+	var list []wire.Account
+	for _, a := range found {
+		list = append(list, wire.Account(a))
+	}
+	return list, err
+}
+
+func keysOf(c session.Credentials) exchange.Keys {
+	return exchange.Keys{AccessKeyID: c.AccessKeyID, Secret: c.SecretAccessKey, Token: c.SessionToken}
+}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// AWS is what the daemon asks of AWS with a session, beside STS. Its errors are faults.
+type AWS interface {
+	// SignIn exchanges a session for the token with which a browser signs in to the console of a partition, and
+	// returns the endpoint that made it. Life is how long the console may be used; 0 leaves that to AWS.
+	SignIn(ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
+		endpoint string, token secret.String, err error)
+	// Accounts lists the active accounts of the organisation whose management account the session is of.
+	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
+}
+
+// signIn gives the token instead of the session that it is made of.
+func (d *Daemon) signIn(ctx context.Context, c call) (wire.Response, error) {
+	r := d.request(c)
+	r.AdHoc = adHoc(c.req.Role)
+	answer, err := d.Broker.Credentials(ctx, r)
+	sign := &wire.SignIn{Profile: answer.Profile, Expiration: answer.Expires}
+	if err == nil {
+		sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
+	}
+	if err := d.giving("given", c, answer, err); err != nil {
+		return wire.Response{}, err
+	}
+	d.used(answer)
+	return wire.Response{SignIn: sign, Warnings: lines(answer.Warnings)}, nil
+}
+
+func (d *Daemon) token(ctx context.Context, r session.Request, answer session.Answer) (string, secret.String, error) {
+	chain, err := d.chain(r)
+	if err != nil {
+		return "", secret.String{}, err
+	}
+	bundle := chain.Source.Endpoint.CABundle
+	if r.AdHoc != nil && r.AdHoc.ARN != "" {
+		chain.Roles = []profiles.Role{r.AdHoc.Role} // the last one, which is all that counts here
+	} else if n := len(chain.Roles); n > 0 {
+		bundle = chain.Roles[n-1].Endpoint.CABundle
+	}
+	partition, _ := chain.Account()
+	var life time.Duration
+	if answer.Direct {
+		life = time.Until(answer.Expires)
+	}
+	return d.AWS.SignIn(ctx, answer.Credentials, partition, bundle, life)
+}
+
+// accounts lists an organisation. The session that signs the question stays here.
+func (d *Daemon) accounts(ctx context.Context, c call) (wire.Response, error) {
+	r := d.request(c)
+	answer, err := d.Broker.Credentials(ctx, r)
+	var list []wire.Account
+	if err == nil {
+		list, err = d.organisation(ctx, r, answer)
+	}
+	_ = d.record("used", c, answer, err)
+	if err != nil {
+		return wire.Response{}, err
+	}
+	d.used(answer)
+	return wire.Response{Accounts: list, Warnings: lines(answer.Warnings)}, nil
+}
+
+func (d *Daemon) organisation(ctx context.Context, r session.Request, answer session.Answer) ([]wire.Account, error) {
+	chain, err := d.chain(r)
+	if err != nil {
+		return nil, err
+	}
+	// The endpoint of the profile, but for a URL, which would be that of its STS.
+	of := chain.Source.Endpoint
+	if n := len(chain.Roles); n > 0 {
+		of = chain.Roles[n-1].Endpoint
+	}
+	return d.AWS.Accounts(ctx, answer.Credentials, profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle})
+}
+
+// chain is that of the profile of a request.
+func (d *Daemon) chain(r session.Request) (profiles.Chain, error) {
+	set, err := d.Store.Load(r.Files)
+	if err != nil {
+		return profiles.Chain{}, err
+	}
+	return set.Resolve(r.Profile)
+}
+
+// used notes that a request got what it asked for.
+func (d *Daemon) used(answer session.Answer) {
+	d.answered.Add(1)
+	d.lastUse.Store(time.Now().Unix())
+	d.publishing.used(answer.Source)
+}

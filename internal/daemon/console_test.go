@@ -1,0 +1,69 @@
+//go:build linux
+
+package daemon
+
+import (
+	"fmt"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/wire"
+)
+
+// TestConsole: a sign-in is a token, without the session that it is made of, and has its line in the audit log.
+func TestConsole(t *testing.T) {
+	h := start(t)
+	for _, tt := range []struct {
+		req      wire.Request
+		endpoint string
+	}{
+		{wire.Request{Profile: "dev"}, "https://signin/aws?direct=false"},
+		{wire.Request{Profile: "security", Role: &wire.Role{ARN: "arn:aws-cn:iam::444455556666:role/x"}}, "https://signin/aws-cn?direct=false"},
+	} {
+		tt.req.Verb = wire.Console
+		resp := h.ask(t, tt.req)
+		if resp.Err != nil || resp.Credential != nil || resp.SignIn == nil || resp.SignIn.Token.Reveal() != signInToken ||
+			resp.SignIn.Endpoint != tt.endpoint || resp.SignIn.Profile != tt.req.Profile || resp.SignIn.Expiration.IsZero() {
+			t.Errorf("%+v: %+v, %+v", tt.req, resp, resp.SignIn)
+		}
+		if e := h.trail.all(); e[len(e)-1].Event != "given" || e[len(e)-1].Profile != tt.req.Profile || e[len(e)-1].KeyID == "" {
+			t.Errorf("the audit log ends with %+v", e[len(e)-1])
+		}
+	}
+	if resp := h.ask(t, wire.Request{Verb: wire.Console, Profile: "none such"}); !refusedAs(resp, fault.NotFound) {
+		t.Errorf("no such profile: %+v", resp)
+	}
+}
+
+// TestAccounts: an organisation whose list takes more than a line comes whole, in order, and without a session.
+func TestAccounts(t *testing.T) {
+	h := start(t)
+	l := connect(t, h.path)
+	l.send(t, wire.Request{Verb: wire.Accounts, Profile: "dev"})
+	n, lines := 0, 1
+	for ; ; lines++ {
+		resp := l.read(t)
+		if resp.Err != nil || resp.Credential != nil {
+			t.Fatalf("%+v", resp)
+		}
+		for _, a := range resp.Accounts {
+			if a.ID != fmt.Sprintf("%012d", n) || len(a.Name) != 250 || a.Management != (n == 7) {
+				t.Errorf("account %d is %+v", n, a)
+			}
+			n++
+		}
+		if !resp.More {
+			break
+		}
+	}
+	if n != organisation || lines < 2 {
+		t.Errorf("%d accounts in %d lines, want %d", n, lines, organisation)
+	}
+	if e := h.trail.all(); e[len(e)-1].Event != "used" {
+		t.Errorf("the audit log ends with %+v", e[len(e)-1])
+	}
+	l.send(t, wire.Request{Verb: wire.Ping}) // the connection is good for more
+	if resp := l.read(t); resp.Err != nil {
+		t.Error(resp.Err)
+	}
+}
