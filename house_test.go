@@ -196,8 +196,6 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/vault/process/nodbus", "broker/", "must be initialised before anything of github.com"},
 		{"broker/internal/vault/process/ready", "github.com/", "must be initialised before anything of github.com"},
 		{"broker/internal/vault/process/ready", "golang.org/", "those are initialised after what is of github.com"},
-		{"broker/internal/prompt", "github.com/", "must be initialised before anything of github.com"},
-		{"broker/internal/prompt", "golang.org/", "those are initialised after what is of github.com"},
 		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing of how a credential is made"},
 		{"broker/internal/profiles", sdk, "profiles are read by our own rules, with file and line"},
 		{"broker/internal/session", sdk, "the heart declares what it needs; exchange fulfils it"},

@@ -113,8 +113,11 @@ func BenchmarkCredproc(b *testing.B) { against(b, "credproc", "product_prod_paul
 // BenchmarkStatus is the larger program, for comparison.
 func BenchmarkStatus(b *testing.B) { against(b, "broker", "status") }
 
+// BenchmarkExec is what a person waits for before the command runs, and the command.
+func BenchmarkExec(b *testing.B) { against(b, "broker", "exec", "product_prod_paul", "--", "true") }
+
 // BenchmarkPrompt is what a prompt waits for: elsewhere, where the daemon is asked.
-func BenchmarkPrompt(b *testing.B) { against(b, "broker", "status", "--short") }
+func BenchmarkPrompt(b *testing.B) { against(b, "credproc", "--prompt") }
 
 // BenchmarkVersion is broker without anything to do, for comparison.
 func BenchmarkVersion(b *testing.B) { against(b, "broker", "version") }

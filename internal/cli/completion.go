@@ -23,7 +23,7 @@ var (
 	//go:embed completion/broker.ps1
 	powershellScript string
 
-	// The prompts of shells, with what `broker status --short` says.
+	// The prompts of shells, with what `credproc --prompt` says.
 	//go:embed completion/prompt.bash
 	bashPrompt string
 	//go:embed completion/prompt.zsh

@@ -16,9 +16,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/harden"
-	"broker/internal/prompt"
 	"broker/internal/wire"
 )
 
@@ -126,7 +126,7 @@ func until(expiration string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), prompt.Left(time.Until(end)))
+	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), client.Left(time.Until(end)))
 }
 
 // deliver finds the program of a command and makes its environment, in the way that the flags say.

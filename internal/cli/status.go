@@ -15,7 +15,6 @@ import (
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/latch"
-	"broker/internal/prompt"
 	"broker/internal/secret"
 	"broker/internal/version"
 	"broker/internal/wire"
@@ -38,7 +37,7 @@ func (p *program) statusCommand() *cli.Command {
 				if c.Bool("json") || c.Bool("watch") {
 					return fault.New(fault.Usage, "--short goes alone").WithHint("broker status --short")
 				}
-				if line := prompt.Line(c.Context, p.client); line != "" {
+				if line := p.client.PromptLine(c.Context); line != "" {
 					p.say("%s", line)
 				}
 				return nil

@@ -15,7 +15,7 @@ import (
 	"broker/internal/wire"
 )
 
-const credprocUsage = "usage: credproc PROFILE\n       credproc --profile PROFILE"
+const credprocUsage = "usage: credproc PROFILE\n       credproc --profile PROFILE\n       credproc --prompt"
 
 // Credproc is the program credproc. It writes the document of
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
@@ -32,6 +32,14 @@ func Credproc(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case len(args) == 1 && args[0] == "--version":
 		_, _ = fmt.Fprintln(stdout, "credproc", version.String())
+		return 0
+	case len(args) == 1 && args[0] == "--prompt":
+		// A prompt is no place for failures: it shows nothing then.
+		if where, err := paths.FromEnv(); err == nil {
+			if line := (Client{Paths: where, Version: version.String()}).PromptLine(context.Background()); line != "" {
+				_, _ = fmt.Fprintln(stdout, line)
+			}
+		}
 		return 0
 	case len(args) == 1 && strings.HasPrefix(args[0], "--profile="):
 		profile = strings.TrimPrefix(args[0], "--profile=")

@@ -2,7 +2,7 @@
 # in ~/.config/fish/config.fish.
 function broker_prompt
     if set -q BROKER_PROFILE
-        printf '(%s) ' (broker status --short 2>/dev/null)
+        printf '(%s) ' (credproc --prompt 2>/dev/null)
     end
 end
 function __broker_status

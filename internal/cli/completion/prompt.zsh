@@ -2,7 +2,7 @@
 broker_prompt() {
 	local said
 	[[ -n ${BROKER_PROFILE-} ]] || return 0
-	said="$(broker status --short 2>/dev/null)"
+	said="$(credproc --prompt 2>/dev/null)"
 	# A per cent sign would mean something in a prompt.
 	print -rn -- "(${said//\%/%%}) "
 }

@@ -1,0 +1,55 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// promptPatience is how long a prompt waits for a daemon that does not answer.
+const promptPatience = 100 * time.Millisecond
+
+// PromptLine says whose session this shell has and how long it lasts; in any other shell, of which sources the daemon holds
+// one. Where there is nothing to say it is empty: a prompt is no place for failures.
+func (c Client) PromptLine(ctx context.Context) string {
+	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
+		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
+		if err != nil {
+			return fault.Line(profile)
+		}
+		return fault.Line(profile) + " " + Left(time.Until(end))
+	}
+	ctx, cancel := context.WithTimeout(ctx, promptPatience)
+	defer cancel()
+	status, err := c.Status(ctx)
+	if err != nil {
+		return ""
+	}
+	if status.Locked {
+		return "locked"
+	}
+	var words []string
+	for _, s := range status.Sessions {
+		if s.Role == "" && s.Expires != nil {
+			words = append(words, fault.Line(s.Source)+" "+Left(time.Until(*s.Expires)))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// Left is a short word for a time: 11h, 47m, 30s or expired.
+func Left(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "expired"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(d/time.Second, 1))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return fmt.Sprintf("%dh", d/time.Hour)
+}
