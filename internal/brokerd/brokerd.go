@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/paths"
@@ -83,7 +82,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	files := daemon.Original(p.paths.Overlays(), p.files())
+	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

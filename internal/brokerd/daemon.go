@@ -27,7 +27,6 @@ import (
 	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
-	"broker/internal/setup"
 	"broker/internal/socket"
 	"broker/internal/system"
 	"broker/internal/vault"
@@ -49,7 +48,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	// Nor may a pipe of whoever started us stay open, or a lock of theirs held.
 	system.CloseInherited()
 	started := startedBy(activated != nil, background)
-	environ.Apply(environ.Build(os.Environ(), p.paths, started == daemon.ByService || started == daemon.ByActivity))
+	environ.Apply(environ.Build(os.Environ(), p.paths, started == wire.ByService || started == wire.ByActivity))
 	warnings, err := environ.CheckOwners()
 	if err != nil {
 		return err
@@ -76,10 +75,10 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 
 	store := new(profiles.Store)
 	files := p.files()
-	settings := setup.Latest(store, p.paths.Registry)
+	settings := store.Latest(p.paths.Registry)
 	onSettings := follow()
 	onSettings(settings())
-	route := func() profiles.Route { return setup.Route(settings(), os.Getenv) }
+	route := func() profiles.Route { return settings().Route(os.Getenv) }
 	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
 		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
 	flights, end := context.WithCancel(context.Background())
@@ -88,7 +87,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Profiles:    store,
 		Vault:       caller,
 		STS:         exchange.New(exchange.Options{Route: route}),
-		SessionName: setup.SessionName(),
+		SessionName: session.DefaultName(),
 		BootTime:    bootTime(),
 		Process:     mfa.FromProcess,
 		Remind:      remind(log),

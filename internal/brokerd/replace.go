@@ -15,6 +15,7 @@ import (
 	"broker/internal/service"
 	"broker/internal/socket"
 	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 // idleExit is how long a daemon that nobody started by hand stays when it is locked and nobody asks.
@@ -33,21 +34,21 @@ type seat struct {
 func startedBy(activated, background bool) string {
 	switch {
 	case activated:
-		return daemon.ByActivity
+		return wire.ByActivity
 	case background:
-		return daemon.OnDemand
+		return wire.OnDemand
 	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) ||
 		os.Getenv("XPC_SERVICE_NAME") == service.Label && os.Getppid() == 1:
-		return daemon.ByService
+		return wire.ByService
 	}
-	return daemon.ByPerson
+	return wire.ByPerson
 }
 
 // takePlace finds the socket for a daemon: that of the service manager, that of a daemon that makes room for it, or
 // none, which Run then binds.
 func (p *program) takePlace(ctx context.Context, started string, activated *os.File, replace bool) (seat, error) {
 	s := seat{startedBy: started}
-	if started == daemon.ByActivity || started == daemon.OnDemand {
+	if started == wire.ByActivity || started == wire.OnDemand {
 		s.exitAfter = idleExit
 	}
 	var err error

@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"broker/internal/atomicfile"
+	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/latch"
 	"broker/internal/profiles"
-	"broker/internal/setup"
 	"broker/internal/wire"
 )
 
@@ -18,7 +18,8 @@ func (p *program) setup(settings profiles.Settings) wire.Setup {
 	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
 	return wire.Setup{
 		Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
-		Route: setup.Public(setup.Route(settings, os.Getenv)), Path: settings.Path, LeftOut: append(environ.Dropped(), refused...),
+		Route: client.Public(wire.Route(settings.Route(os.Getenv))), Path: settings.Path,
+		LeftOut: append(environ.Dropped(), refused...),
 	}
 }
 
@@ -33,7 +34,7 @@ func follow() func(profiles.Settings) {
 			return
 		}
 		last = key
-		vars := setup.Variables(os.Getenv("HOME"), settings)
+		vars := settings.Variables(os.Getenv("HOME"))
 		for name, value := range unit {
 			if vars[name] == "" && value == "" {
 				_ = os.Unsetenv(name)

@@ -16,7 +16,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
-	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/paths"
@@ -70,7 +69,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	files := daemon.Original(p.paths.Overlays(), p.files())
+	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client = client.Client{Paths: p.paths, Version: version.String(), Wait: patience}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

@@ -8,10 +8,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/bundle"
 	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
-	"broker/internal/setup"
 	"broker/internal/vault"
 )
 
@@ -102,7 +102,7 @@ func checkSetting(typed, value string) (key string, err error) {
 	}
 	switch key {
 	case "ca_bundle":
-		_, err = setup.ReadBundle(profiles.ExpandHome(value))
+		_, err = bundle.Read(profiles.ExpandHome(value))
 	case "keyring_backend":
 		if err = vault.CheckBackend(value); err != nil {
 			return "", fault.New(fault.Usage, "%w", err).WithHint("broker keyring list")

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"net"
-	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -13,29 +13,22 @@ import (
 )
 
 // listenerAt says who listens at a plain-http endpoint now, for the question whether to trust it: a uid,
-// profiles.AnyListener if the system does not tell whose program listens, or "" if none does.
+// profiles.AnyListener if the system does not tell whose program listens, or "" if none does. It sends nothing.
 func listenerAt(ctx context.Context, endpoint string) string {
-	var listener string
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" {
+		return ""
+	}
 	dialer := &net.Dialer{Timeout: time.Second}
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = conn.Close() }()
-		listener = profiles.AnyListener
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			if uid, err := peer.ListenerUID(tcp); err == nil {
-				listener = strconv.Itoa(uid)
-			}
-		}
-		return nil, errors.New("nothing is sent")
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
+	if err != nil {
+		return ""
 	}
-	t := &http.Transport{DisableKeepAlives: true, DialContext: dial}
-	if req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil); err == nil && req.URL.Scheme == "http" {
-		if resp, err := t.RoundTrip(req); err == nil {
-			_ = resp.Body.Close()
+	defer func() { _ = conn.Close() }()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if uid, err := peer.ListenerUID(tcp); err == nil {
+			return strconv.Itoa(uid)
 		}
 	}
-	return listener
+	return profiles.AnyListener
 }

@@ -11,7 +11,6 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/session"
-	"broker/internal/setup"
 )
 
 func (p *program) profilesCommand() *cli.Command {
@@ -160,7 +159,7 @@ func (p *program) describe(typed string) (planJSON, session.Plan, *profiles.Set,
 	if err != nil {
 		return fail(err)
 	}
-	plan, err := session.PlanFor(set, name, session.Wish{SessionName: setup.SessionName()})
+	plan, err := session.PlanFor(set, name, session.Wish{SessionName: session.DefaultName()})
 	if err != nil {
 		return fail(err)
 	}

@@ -7,10 +7,10 @@ import (
 	"os"
 
 	"broker/internal/client"
-	"broker/internal/daemon"
 	"broker/internal/fault"
 	"broker/internal/service"
 	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 // serviceReport is what `service status` tells.
@@ -107,7 +107,7 @@ func how(startedBy string) string {
 	switch startedBy {
 	case "": // it is too old to say
 		return ""
-	case daemon.OnDemand:
+	case wire.OnDemand:
 		return ", started on demand"
 	}
 	return ", started by " + fault.Line(startedBy)

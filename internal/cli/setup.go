@@ -9,7 +9,7 @@ import (
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/profiles"
-	"broker/internal/setup"
+	"broker/internal/wire"
 )
 
 // emptyEnv has no variables: a command takes no route from the environment of its shell.
@@ -17,13 +17,13 @@ func emptyEnv(string) string { return "" }
 
 // route is the way to AWS for what a command asks itself: that of the settings.
 func (p *program) route() profiles.Route {
-	return setup.Route(setup.Latest(&p.store, p.paths.Registry)(), emptyEnv)
+	return p.store.Latest(p.paths.Registry)().Route(emptyEnv)
 }
 
 // vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
 func (p *program) vaultEnv() []string {
 	env := environ.Build(os.Environ(), p.paths, false)
-	for name, value := range setup.Variables(os.Getenv("HOME"), setup.Latest(&p.store, p.paths.Registry)()) {
+	for name, value := range p.store.Latest(p.paths.Registry)().Variables(os.Getenv("HOME")) {
 		env = append(env, name+"="+value)
 	}
 	// A person may be asked by gpg on the terminal of this very command.
@@ -39,7 +39,7 @@ func (p *program) explainRoute(err error) error {
 	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
 		return err
 	}
-	route := setup.Public(p.route())
+	route := client.Public(wire.Route(p.route()))
 	return client.OtherRoute(f, &route)
 }
 

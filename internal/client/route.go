@@ -51,6 +51,12 @@ func ProxyURL(value string) string {
 	return "http://" + value
 }
 
+// Public is a route without the password of its proxy, which others may see.
+func Public(r wire.Route) wire.Route {
+	r.HTTPSProxy = WithoutPassword(r.HTTPSProxy)
+	return r
+}
+
 // WithoutPassword is the URL of a proxy without the name and password in it.
 func WithoutPassword(proxy string) string {
 	scheme, rest, found := strings.Cut(proxy, "://")

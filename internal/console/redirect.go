@@ -1,12 +1,15 @@
 package console
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"net"
-	"net/http"
+	"net/textproto"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +29,6 @@ type Redirect struct {
 	to       secret.String
 	path     string
 	listener net.Listener
-	server   *http.Server
 	once     sync.Once
 	taken    chan struct{}
 }
@@ -38,13 +40,7 @@ func NewRedirect(to secret.String) (*Redirect, error) {
 		return nil, err
 	}
 	r := &Redirect{to: to, path: "/" + rand.Text(), listener: listener, taken: make(chan struct{})}
-	r.server = &http.Server{
-		Handler:           r,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      5 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-	}
-	go func() { _ = r.server.Serve(socket.Guard(listener, ours)) }()
+	go r.serve(socket.Guard(listener, ours))
 	return r, nil
 }
 
@@ -61,60 +57,82 @@ func (r *Redirect) URL() string { return "http://" + r.listener.Addr().String() 
 // Wait returns when a browser was sent on, with ErrNobody after Patience, or with the error of ctx or of
 // ended, which tells that the browser failed; nil on that channel says nothing. The address is good for nothing afterwards.
 func (r *Redirect) Wait(ctx context.Context, ended <-chan error) error {
+	defer func() { _ = r.listener.Close() }()
 	end := time.NewTimer(Patience)
 	defer end.Stop()
 	for {
 		select {
 		case <-r.taken:
-			return r.close()
+			return nil
 		case err := <-ended:
 			if err == nil { // it handed the address to a browser that runs already
 				ended = nil
 				continue
 			}
-			_ = r.close()
-			select {
-			case <-r.taken: // it failed at something else, afterwards
-				return nil
-			default:
-				return err
-			}
+			return r.giveUp(err)
 		case <-ctx.Done():
-			_ = r.close()
-			return ctx.Err()
+			return r.giveUp(ctx.Err())
 		case <-end.C:
-			_ = r.close()
-			return ErrNobody
+			return r.giveUp(ErrNobody)
 		}
 	}
 }
 
-// close lets the answer that is under way go out.
-func (r *Redirect) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	err := r.server.Shutdown(ctx)
-	_ = r.listener.Close() // the server may not have taken it up yet
-	return err
+// giveUp returns the error, unless a browser is being sent on: then it waits for that.
+func (r *Redirect) giveUp(err error) error {
+	nobody := false
+	r.once.Do(func() { nobody = true })
+	if nobody {
+		return err
+	}
+	<-r.taken
+	return nil
 }
 
-// ServeHTTP answers the first good request. A page that the browser shows can make it ask anything of loopback under
-// any name, so the host has to be ours. Another user can read the path in the browser's arguments, but does
-// not get so far: see ours.
-func (r *Redirect) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	good := req.Method == http.MethodGet && req.Host == r.listener.Addr().String() && req.RequestURI == r.path
+// serve answers connections until the listener is closed.
+func (r *Redirect) serve(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go r.answer(conn)
+	}
+}
+
+const (
+	maxRequest  = 64 << 10 // bytes of a request that are read
+	connTimeout = 5 * time.Second
+)
+
+// The two answers. Neither may be kept, and the page that follows is not told where the browser came from.
+const (
+	answerHead  = "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nContent-Length: 0\r\nConnection: close\r\n"
+	answerFound = "HTTP/1.1 302 Found\r\n" + answerHead + "Location: "
+	answerOther = "HTTP/1.1 404 Not Found\r\n" + answerHead
+)
+
+// answer reads one request, and sends the first good one on. A page that the browser shows can make it ask anything of
+// loopback under any name, so the host has to be ours. Another user can read the path in the browser's arguments, but
+// does not get so far: see ours. No HTTP server is used, since the start of that package would slow down each command.
+func (r *Redirect) answer(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(connTimeout))
+	in := textproto.NewReader(bufio.NewReader(io.LimitReader(conn, maxRequest)))
+	line, err := in.ReadLine()
+	if err != nil {
+		return
+	}
+	header, err := in.ReadMIMEHeader()
+	good := err == nil && line == "GET "+r.path+" HTTP/1.1" && slices.Equal(header["Host"], []string{r.listener.Addr().String()})
 	first := false
 	if good {
 		r.once.Do(func() { first = true })
 	}
 	if !first {
-		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(conn, answerOther+"\r\n")
 		return
 	}
-	w.Header().Set("Connection", "close")
-	w.Header().Set("Location", r.to.Reveal())
-	w.WriteHeader(http.StatusFound)
-	close(r.taken)
+	_, _ = io.WriteString(conn, answerFound+r.to.Reveal()+"\r\n\r\n")
+	close(r.taken) // the answer is with the kernel, which delivers it even if this process ends
 }

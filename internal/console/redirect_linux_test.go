@@ -80,7 +80,7 @@ func TestAnotherUser(t *testing.T) {
 	if answer := ask(0); !strings.HasPrefix(answer, "HTTP/1.1 302 ") {
 		t.Errorf("this user got %q", answer)
 	}
-	_ = r.close()
+	_ = r.listener.Close()
 }
 
 func TestOurs(t *testing.T) {

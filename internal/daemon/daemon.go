@@ -67,7 +67,7 @@ type Config struct {
 	Events   Events               // what lock_on names; nil for nothing
 	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
 
-	// StartedBy says who started it, for people; see the constants.
+	// StartedBy says who started it, for people: see wire.Status.
 	StartedBy string
 	// Listener is the socket where it is there already; nil: Run binds one.
 	Listener *socket.Listener
@@ -85,14 +85,6 @@ type Config struct {
 	// ExitAfter is after how long without use a locked daemon ends by itself; 0 is never.
 	ExitAfter time.Duration
 }
-
-// Who starts daemons.
-const (
-	OnDemand   = "on demand"         // a client, which found none
-	ByPerson   = "hand"              // in the foreground
-	ByService  = "service"           // a service manager
-	ByActivity = "socket activation" // a service manager, for a client
-)
 
 const (
 	// idleTimeout closes a connection on which nothing is asked.

@@ -44,7 +44,7 @@ func (d *Daemon) handover(_ context.Context, c call) (wire.Response, error) {
 
 // invite passes the connection of an heir on to Run.
 func (d *Daemon) invite(c call) error {
-	if d.StartedBy == ByService || d.StartedBy == ByActivity {
+	if d.StartedBy == wire.ByService || d.StartedBy == wire.ByActivity {
 		return fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
 	}
 	unix, ok := c.talk.conn.(*net.UnixConn)

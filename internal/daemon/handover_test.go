@@ -162,7 +162,7 @@ func TestTakeOverRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	for _, by := range []string{ByService, ByActivity} {
+	for _, by := range []string{wire.ByService, wire.ByActivity} {
 		t.Run(by, func(t *testing.T) {
 			h := build(t, t.TempDir(), registry)
 			h.StartedBy = by

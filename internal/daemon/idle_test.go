@@ -202,7 +202,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	path, starts := filepath.Join(dir, "run", "s"), filepath.Join(dir, "starts")
 	script := fmt.Appendf(nil, "#!/bin/sh\nexport TEST_SOCKET=%q TEST_STARTS=%q GORACE=atexit_sleep_ms=0\n"+
 		"exec %q play-short-lived\n", path, starts, self)
-	if err := os.WriteFile(filepath.Join(bin, "broker"), script, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "brokerd"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", dir) // GORACE: else each of these processes stays for a second

@@ -62,11 +62,10 @@ type owner struct {
 }
 
 const (
-	ownerFile       = "owner.json"
-	configFile      = "config"
-	credentialsFile = "credentials"
-
-	maxOwner = 1 << 20 // bytes of the first
+	ownerFile       = profiles.OwnerFile
+	configFile      = profiles.ConfigFile
+	credentialsFile = profiles.CredentialsFile
+	maxOwner        = profiles.MaxOwner
 )
 
 // stamp tells one state of a file from another.

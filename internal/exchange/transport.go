@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
+	"broker/internal/bundle"
 	"broker/internal/profiles"
-	"broker/internal/setup"
 )
 
 // way is what connections have in common: two calls share them only if it is the same.
@@ -36,18 +36,18 @@ type pool struct {
 func (c *Client) transport(w way) (http.RoundTripper, error) {
 	name := "ca_bundle"
 	if c.route != nil {
-		bundle := w.CABundle
-		if w.Route = c.route(); bundle != "" {
-			w.CABundle = bundle
+		own := w.CABundle
+		if w.Route = c.route(); own != "" {
+			w.CABundle = own
 		} else {
 			name = "ca_bundle of [settings]"
 		}
 	}
 	path := w.CABundle
-	var bundle os.FileInfo
+	var file os.FileInfo
 	if path != "" {
 		var err error
-		if bundle, err = os.Stat(path); err != nil {
+		if file, err = os.Stat(path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
@@ -55,13 +55,13 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.pools[w]
-	if old != nil && same(old.bundle, bundle) {
+	if old != nil && same(old.bundle, file) {
 		return old.transport, nil
 	}
 	var roots *x509.CertPool
 	if path != "" {
 		var err error
-		if roots, err = setup.ReadBundle(path); err != nil {
+		if roots, err = bundle.Read(path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 			t.CloseIdleConnections()
 		}
 	}
-	p := &pool{bundle: bundle, transport: c.connect(roots, w)}
+	p := &pool{bundle: file, transport: c.connect(roots, w)}
 	c.pools[w] = p
 	return p.transport, nil
 }

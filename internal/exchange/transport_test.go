@@ -32,7 +32,6 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
-	"broker/internal/setup"
 )
 
 // authority is a CA made for a test.
@@ -188,7 +187,7 @@ func TestBundles(t *testing.T) {
 	for _, path := range []string{
 		filepath.Join(dir, "missing.pem"), dir, fifo,
 		write("empty.pem", ""), write("text.pem", "no certificate"), write("key.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-		write("huge.pem", strings.Repeat("x", setup.MaxBundle+1)),
+		write("huge.pem", strings.Repeat("x", 4<<20+1)),
 	} {
 		wantFault(t, call(client(f), path), fault.Config, "read ca_bundle: ", path)
 		c := client(f)

@@ -298,12 +298,20 @@ type Account struct {
 	Management bool   `json:"management,omitempty"` // the organisation belongs to it
 }
 
+// Who starts daemons, as Status tells it.
+const (
+	OnDemand   = "on demand"         // a client, which found none
+	ByPerson   = "hand"              // in the foreground
+	ByService  = "service"           // a service manager
+	ByActivity = "socket activation" // a service manager, for a client
+)
+
 // Status is what the daemon holds.
 type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	Version string    `json:"version"`
-	// StartedBy says who started it: one of the words of daemon.Config. Empty of one that is too old to say.
+	// StartedBy says who started it: one of the constants. Empty of one that is too old to say.
 	StartedBy string    `json:"started_by,omitempty"`
 	Locked    bool      `json:"locked"`
 	Keyring   string    `json:"keyring"` // the backend, empty if none was chosen yet

@@ -1,0 +1,33 @@
+package session
+
+import (
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"broker/internal/lazyregexp"
+)
+
+// notInName are the characters that a role session name may not have.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var notInName = lazyregexp.New(`[^\w+=,.@-]+`)
+
+// DefaultName is the name of role sessions that no profile names: USER@HOST, so that CloudTrail shows who it was. In a
+// container the uid may have no name; then it is uid-UID@HOST. It has at most 64 characters, all of which AWS accepts.
+func DefaultName() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	if name == "" {
+		name = "uid-" + strconv.Itoa(os.Getuid())
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	name = notInName.ReplaceAllString(name+"@"+host, "-")
+	return name[:min(len(name), 64)]
+}
