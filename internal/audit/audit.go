@@ -22,7 +22,8 @@ import (
 //
 //	field      what
 //	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "used" (to list an organisation; the session stayed in the daemon), "refused", "login", "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
+//	event      "given", "used" (the session listed an organisation, and stayed in the daemon), "refused", "login",
+//	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
 //	           "handover" (to the process of that pid), "gap";
 //	           of an endpoint: "lease" (a program was given one), "served" (it gave a session), "revoked" (closed for wrong tokens)
 //	profile    the profile or source asked for, as it was asked

@@ -19,21 +19,23 @@ type questions struct {
 }
 
 // SignIn fulfils daemon.AWS.
-func (q questions) SignIn(ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
-	string, secret.String, error,
-) {
+func (q questions) SignIn(
+	ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration,
+) (string, secret.String, error) {
 	url, err := console.Federation(partition, q.settings().STSEndpoint)
 	if err != nil {
 		return "", secret.String{}, err
 	}
-	// Whoever listens: the registry names a simulator, or it is AWS's own over https.
+	// Any user may listen: the URL is AWS's own over https, or a simulator that the registry names.
 	endpoint := profiles.Endpoint{URL: url, CABundle: caBundle, Listener: profiles.AnyListener}
 	token, err := exchange.New(exchange.Options{Route: q.route}).SigninToken(ctx, keysOf(with), endpoint, life)
 	return url, token, err
 }
 
 // Accounts fulfils daemon.AWS.
-func (q questions) Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error) {
+func (q questions) Accounts(
+	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
+) ([]wire.Account, error) {
 	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
 	found, err := client.Accounts(ctx, keysOf(with), endpoint)
 	var list []wire.Account

@@ -121,8 +121,9 @@ func TestLockPlaces(t *testing.T) {
 func TestDaemonError(t *testing.T) {
 	var stdout bytes.Buffer
 	p := &program{stdout: &stdout}
-	if err := daemonError(p, fmt.Errorf("bind: %w", socket.ErrTaken)); err != nil || stdout.String() != "a daemon is running already\n" {
-		t.Errorf("taken: %v, %q", err, stdout.String())
+	err := daemonError(p, fmt.Errorf("bind: %w", socket.ErrTaken))
+	if said := stdout.String(); err != nil || said != "a daemon is running already\n" {
+		t.Errorf("taken: %v, %q", err, said)
 	}
 	if err := daemonError(p, nil); err != nil {
 		t.Error(err)

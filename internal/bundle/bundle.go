@@ -1,5 +1,5 @@
-// Package bundle reads CA bundles, for the calls to AWS and for the command that checks a setting. It refuses a file that
-// another user can change.
+// Package bundle reads CA bundles, for the calls to AWS and for the command that checks a setting. It refuses a file
+// that another user can change.
 package bundle
 
 import (

@@ -68,7 +68,8 @@ func (p *program) console(c *cli.Context) error {
 	if err := v.open(c.Context, address); err != nil {
 		return err
 	}
-	p.say("%s: the console opens in the browser, signed in%s", fault.Line(sign.Profile), until(sign.Expiration.Format(time.RFC3339)))
+	p.say("%s: the console opens in the browser, signed in%s", fault.Line(sign.Profile),
+		until(sign.Expiration.Format(time.RFC3339)))
 	return nil
 }
 

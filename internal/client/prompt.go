@@ -13,8 +13,8 @@ import (
 // promptPatience is how long a prompt waits for a daemon that does not answer.
 const promptPatience = 100 * time.Millisecond
 
-// PromptLine says whose session this shell has and how long it lasts; in any other shell, of which sources the daemon holds
-// one. Where there is nothing to say it is empty: a prompt is no place for failures.
+// PromptLine says whose session this shell has and how long it lasts. In a shell without a session it says for which
+// sources the daemon holds one. If there is nothing to say, or something fails, it is empty.
 func (c Client) PromptLine(ctx context.Context) string {
 	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
 		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))

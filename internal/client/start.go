@@ -172,7 +172,8 @@ func failedSince(turn *os.File, moment time.Time) string {
 	return string(b[:n])
 }
 
-// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, for notStarted, or nothing.
+// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, for notStarted, or
+// nothing.
 func (c Client) launch(ctx context.Context, flags ...string) string {
 	env := environ.Build(os.Environ(), c.Paths, false)
 	program, err := DaemonProgram(env)
@@ -212,8 +213,9 @@ func (c Client) Replace(ctx context.Context) error {
 	return f
 }
 
-// DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built: what it starts
-// serves other shells too. Links to this program are followed, since packages link to where theirs lie.
+// DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built. A PATH of the
+// shell does not count, since the daemon serves other shells too. Links to this program are followed: Homebrew and Nix
+// link to theirs.
 func DaemonProgram(env []string) (string, error) {
 	dir := ""
 	if self, err := os.Executable(); err == nil {
@@ -234,5 +236,6 @@ func DaemonProgram(env []string) (string, error) {
 		}
 	}
 	return "", fault.New(fault.Failed, "brokerd, the program of the daemon, is neither in %s nor on the PATH of the daemon; "+
-		"install broker, brokerd and credproc of one version side by side", dir).WithHint("command -v broker brokerd credproc")
+		"install broker, brokerd and credproc of one version side by side", dir).
+		WithHint("command -v broker brokerd credproc")
 }

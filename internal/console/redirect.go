@@ -124,7 +124,8 @@ func (r *Redirect) answer(conn net.Conn) {
 		return
 	}
 	header, err := in.ReadMIMEHeader()
-	good := err == nil && line == "GET "+r.path+" HTTP/1.1" && slices.Equal(header["Host"], []string{r.listener.Addr().String()})
+	good := err == nil && line == "GET "+r.path+" HTTP/1.1" &&
+		slices.Equal(header["Host"], []string{r.listener.Addr().String()})
 	first := false
 	if good {
 		r.once.Do(func() { first = true })

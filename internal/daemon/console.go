@@ -81,7 +81,8 @@ func (d *Daemon) organisation(ctx context.Context, r session.Request, answer ses
 	if n := len(chain.Roles); n > 0 {
 		of = chain.Roles[n-1].Endpoint
 	}
-	return d.AWS.Accounts(ctx, answer.Credentials, profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle})
+	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
+	return d.AWS.Accounts(ctx, answer.Credentials, endpoint)
 }
 
 // chain is that of the profile of a request.

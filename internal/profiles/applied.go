@@ -27,7 +27,7 @@ func (s *Store) Latest(registry string) func() Settings {
 	}
 }
 
-// Route is the way to AWS: what the settings say, else what a service unit says. env looks up the variables of the unit.
+// Route is the way to AWS: what the settings say, else what a service unit says. env looks up a variable of the unit.
 func (s Settings) Route(env func(string) string) Route {
 	return Route{
 		HTTPSProxy: cmp.Or(s.HTTPSProxy, env("HTTPS_PROXY")),

@@ -46,10 +46,10 @@ func TestOriginal(t *testing.T) {
 		t.Fatal(err)
 	}
 	owner := filepath.Join(made, OwnerFile)
-	inCommand := Files{Config: filepath.Join(made, ConfigFile), Credentials: filepath.Join(made, CredentialsFile), Registry: "/r"}
+	inCommand := Files{Config: filepath.Join(made, ConfigFile), Credentials: filepath.Join(made, CredentialsFile)}
 	for text, want := range map[string]Files{
-		`{"version":1,"pid":1,"aws_config_file":"/c","aws_shared_credentials_file":"/k"}`: {Config: "/c", Credentials: "/k", Registry: "/r"},
-		`{"aws_shared_credentials_file":"/k"}`:                                            {Config: inCommand.Config, Credentials: "/k", Registry: "/r"},
+		`{"version":1,"pid":1,"aws_config_file":"/c","aws_shared_credentials_file":"/k"}`: {Config: "/c", Credentials: "/k"},
+		`{"aws_shared_credentials_file":"/k"}`:                                            {Config: inCommand.Config, Credentials: "/k"},
 		`{`:                                                                               inCommand,
 		``:                                                                                inCommand,
 	} {
