@@ -2,13 +2,14 @@ package latch
 
 import (
 	"crypto/rand"
+	"sync"
 	"time"
 )
 
 var (
-	process = rand.Text()
+	process = sync.OnceValue(rand.Text) // not at the start of each command
 	started = time.Now()
 )
 
-// sinceStart stands in where the system tells no boot: each process counts as one, so a wait begins anew with it.
-func sinceStart() (boot string, since time.Duration) { return process, time.Since(started) }
+// sinceStart is for systems that name no boot: each process counts as one, so a wait starts over with it.
+func sinceStart() (boot string, since time.Duration) { return process(), time.Since(started) }
