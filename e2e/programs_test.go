@@ -8,7 +8,7 @@ import (
 )
 
 // TestBrokerdIsFound: brokerd is found where the program that starts it really lies, as with Homebrew and Nix, and then
-// on the daemon's own PATH; never on the PATH of a shell. Where it is missing, every program says what to do.
+// on the daemon's own PATH; never on the PATH of a shell. If it or credproc is missing, the message says what to do.
 func TestBrokerdIsFound(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -47,6 +47,13 @@ func TestBrokerdIsFound(t *testing.T) {
 		if r.code == 0 || !strings.Contains(r.stderr, missing) || !strings.HasSuffix(r.stderr, "\nhint: command -v broker brokerd credproc\n") {
 			t.Errorf("%v: %v", argv, r)
 		}
+	}
+	credproc := filepath.Join(h.bin, "credproc")
+	must(t, os.Rename(credproc, credproc+".away"))
+	r := h.run(filepath.Join(h.bin, "broker"), "profiles", "link", "product_prod_paul", "--yes")
+	must(t, os.Rename(credproc+".away", credproc))
+	if r.code == 0 || !strings.HasSuffix(r.stderr, "side by side\nhint: command -v broker brokerd credproc\n") {
+		t.Errorf("link without credproc: %v", r)
 	}
 	for _, argv := range [][]string{{"broker", "profiles", "list"}, {"broker", "explain", "product_prod_paul"}, {"broker", "version"}} {
 		if r := h.run(filepath.Join(h.bin, argv[0]), argv[1:]...); r.code != 0 {

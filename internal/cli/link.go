@@ -348,5 +348,6 @@ func credprocProgram() (string, error) {
 			return filepath.Abs(name)
 		}
 	}
-	return "", fault.New(fault.Failed, "the program `credproc` is neither beside this one nor on the PATH")
+	return "", fault.New(fault.Failed, "credproc, which AWS tools run, is neither beside this program nor on the PATH; "+
+		"install broker, brokerd and credproc of one version side by side").WithHint("command -v broker brokerd credproc")
 }
