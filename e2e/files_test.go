@@ -157,7 +157,7 @@ broker status --json >status.json`
 		ended(t, s.PID)
 		var modes strings.Builder
 		must(t, filepath.WalkDir(h.home, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() == "published.json" || strings.Contains(path, "overlays") || strings.HasSuffix(path, ".sock") {
+			if err != nil || strings.HasPrefix(d.Name(), "grants-") || strings.Contains(path, "overlays") || strings.HasSuffix(path, ".sock") {
 				return err // they come and go
 			}
 			info, err := d.Info()

@@ -121,8 +121,8 @@ func TestEvilRecords(t *testing.T) {
 		except []string
 	}{
 		{h.state("lock.json"), locked, nil},
-		{h.state("published.json"), served("published.json"), nil},
-		{h.state("run/broker.sock.endpoints"), served("broker.sock.endpoints"), nil},
+		{h.grants(), served(filepath.Base(h.grants())), nil},
+		{h.state("published.json"), served("published.json"), nil}, // of an earlier version
 		{h.state("run/overlays/exec-1/owner.json"), served("exec-1"), nil},
 		{h.state("run/start.lock"), refused("5", "start.lock"), anyway},
 		{h.state("run/broker.sock.lock"), refused("5", "broker.sock.lock"), anyway},
@@ -357,8 +357,7 @@ func TestDraftsGo(t *testing.T) {
 		drafts := []string{
 			filepath.Join(aws, ".credentials.broker-draft-123"), filepath.Join(aws, ".config.broker-draft-123"),
 			filepath.Join(filepath.Dir(h.registry()), ".config.broker-draft-123"),
-			h.state(".published.json.broker-draft-ABC"), h.state(".lock.json.broker-draft-ABC"),
-			h.state("run/.broker.sock.endpoints.broker-draft-ABC"),
+			h.state("." + filepath.Base(h.grants()) + ".broker-draft-ABC"), h.state(".lock.json.broker-draft-ABC"),
 		}
 		if way == "unpublish" {
 			drafts = drafts[:1]

@@ -114,8 +114,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Version: version.String(),
 		Window:  mfa.AskGUI,
 
-		Overlays:  p.paths.Overlays(),
-		Published: p.paths.Published(),
+		CommandsDir: p.paths.Overlays(),
 
 		Latch:      latch.New(lock.File),
 		Places:     lock,

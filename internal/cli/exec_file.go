@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"broker/internal/fault"
 	"broker/internal/wire"
@@ -28,17 +26,13 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 		return nil, fault.New(fault.Unreachable, "the daemon's answer names no file")
 	}
 	names := []string{resp.Files.Profile}
-	whose, ends := "session of %s is", "it"
 	if len(d.also) > 0 {
 		if names = resp.Files.Profiles; len(names) != 1+len(d.also) {
 			// What it made goes when we end, which is now.
 			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone").WithHint("broker service restart")
 		}
-		whose, ends = "sessions of %s are", "the first"
 	}
 	p.warn(resp.Warnings)
-	p.warn([]string{fmt.Sprintf("the "+whose+" not renewed in the file; "+ends+" ends at %s, in %s",
-		strings.Join(names, " and "), resp.Files.Expires.Local().Format(time.TimeOnly), time.Until(resp.Files.Expires).Round(time.Second))})
 	return fileEnv(os.Environ(), *resp.Files, names), nil
 }
 
@@ -46,7 +40,6 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 func fileEnv(environ []string, files wire.Files, names []string) []string {
 	set := []variable{
 		{"BROKER_PROFILE", strings.Join(names, ",")},
-		{"BROKER_EXPIRATION", files.Expires.UTC().Format(time.RFC3339)},
 		// A command that names no profile gets the first, and never what else is the default on this machine.
 		{"AWS_PROFILE", files.Profile},
 		{"AWS_SHARED_CREDENTIALS_FILE", files.Credentials},

@@ -14,9 +14,9 @@ func (p *program) publishCommand() *cli.Command {
 		Name:      "publish",
 		Usage:     "keep the session of a profile in the AWS credentials file, for tools that read nothing else",
 		ArgsUsage: "PROFILE…",
-		Description: "The daemon renews it before it ends, and takes it out on unpublish, lock, logout and stop, and\n" +
-			"when the time is over. With `publish = true` in the registry's [profile NAME] it is there\n" +
-			"whenever the daemon runs unlocked.",
+		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
+			"its time. It is away while the broker is locked or its source logged out, and while no daemon\n" +
+			"runs. With `publish = true` in the registry's [profile NAME] nobody has to ask for it.",
 		Flags:        []cli.Flag{&cli.DurationFlag{Name: "for", Value: 8 * time.Hour, Usage: "how long it is kept there, such as `8h`"}},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,

@@ -79,11 +79,11 @@ func TestAuditRequiredRenews(t *testing.T) {
 	h.trail.fill(syscall.ENOSPC)
 	h.run(t)
 	until(t, "it is tried", func() bool { _, assumed := h.aws.calls(); return assumed > 0 })
-	time.Sleep(3 * publishLook / 2) // it would be there by now
+	time.Sleep(1500 * time.Millisecond) // it would be there by now
 	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
 		t.Errorf("published all the same:\n%s", text)
 	}
 	h.trail.fill(nil)
-	h.publishing.nudge()
+	h.grants.Resume()
 	becomes(t, file, "[always]", true)
 }

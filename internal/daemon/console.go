@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -22,18 +23,19 @@ type AWS interface {
 
 // signIn gives the token instead of the session that it is made of.
 func (d *Daemon) signIn(ctx context.Context, c call) (wire.Response, error) {
-	r := d.request(c)
-	r.AdHoc = adHoc(c.req.Role)
-	answer, err := d.Broker.Credentials(ctx, r)
-	sign := &wire.SignIn{Profile: answer.Profile, Expiration: answer.Expires}
-	if err == nil {
-		sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
+	ask := d.asks(c, "given")
+	var sign wire.SignIn
+	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
+		answer, err := d.Broker.Credentials(ctx, r)
+		if err == nil {
+			sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
+		}
+		return answer, err
 	}
-	if err := d.giving("given", c, answer, err); err != nil {
-		return wire.Response{}, err
-	}
-	d.used(answer)
-	return wire.Response{SignIn: sign, Warnings: lines(answer.Warnings)}, nil
+	return wire.Response{}, d.grants.Give(ctx, ask, func(answers []session.Answer) error {
+		sign.Profile, sign.Expiration = answers[0].Profile, answers[0].Expires
+		return d.replying(c)(wire.Response{SignIn: &sign, Warnings: grant.Lines(answers[0].Warnings)})
+	})
 }
 
 func (d *Daemon) token(ctx context.Context, r session.Request, answer session.Answer) (string, secret.String, error) {
@@ -57,18 +59,18 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 
 // accounts lists an organisation. The session that signs the question stays here.
 func (d *Daemon) accounts(ctx context.Context, c call) (wire.Response, error) {
-	r := d.request(c)
-	answer, err := d.Broker.Credentials(ctx, r)
+	ask := d.asks(c, "used")
 	var list []wire.Account
-	if err == nil {
-		list, err = d.organisation(ctx, r, answer)
+	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
+		answer, err := d.Broker.Credentials(ctx, r)
+		if err == nil {
+			list, err = d.organisation(ctx, r, answer)
+		}
+		return answer, err
 	}
-	_ = d.record("used", c, answer, err)
-	if err != nil {
-		return wire.Response{}, err
-	}
-	d.used(answer)
-	return wire.Response{Accounts: list, Warnings: lines(answer.Warnings)}, nil
+	return wire.Response{}, d.grants.Give(ctx, ask, func(answers []session.Answer) error {
+		return d.replying(c)(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})
+	})
 }
 
 func (d *Daemon) organisation(ctx context.Context, r session.Request, answer session.Answer) ([]wire.Account, error) {
@@ -92,11 +94,4 @@ func (d *Daemon) chain(r session.Request) (profiles.Chain, error) {
 		return profiles.Chain{}, err
 	}
 	return set.Resolve(r.Profile)
-}
-
-// used notes that a request got what it asked for.
-func (d *Daemon) used(answer session.Answer) {
-	d.answered.Add(1)
-	d.lastUse.Store(time.Now().Unix())
-	d.publishing.used(answer.Source)
 }

@@ -31,6 +31,7 @@ type conversation struct {
 	gone  atomic.Bool   // the client has left, as far as a question has shown that
 
 	bequeathed bool // the connection is an heir's: who answers is Run
+	answered   bool // the request was answered while the gate was held
 }
 
 func newConversation(conn net.Conn) *conversation {
@@ -195,7 +196,7 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 func (c call) question(q session.Question) mfa.Question {
 	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint}
 	// The tool behind credproc is who wants it, else the program itself.
-	question.Asker, _ = c.peer.program()
+	question.Asker, _ = c.peer.Program()
 	if question.Asker == "credproc" {
 		if tool := c.peer.Tool(); tool != "" {
 			question.Asker = tool

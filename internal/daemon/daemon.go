@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/grant"
 	"broker/internal/latch"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
@@ -38,7 +38,7 @@ type Keyring interface {
 
 // Recorder takes the audit events: audit.Log.
 type Recorder interface {
-	Record(audit.Event) error
+	grant.Recorder
 	// Failing is why the last one could not be recorded, or nil.
 	Failing() error
 }
@@ -59,8 +59,7 @@ type Config struct {
 	Version string
 	Window  Window
 
-	Overlays  string // directory of the files that are made for commands
-	Published string // file that says which sessions stand in the shared credentials file
+	CommandsDir string // where the files of commands are made
 
 	Latch    *latch.Latch         // not loaded yet
 	Places   latch.Places         // of the Latch; Moved is taken over by it
@@ -74,7 +73,7 @@ type Config struct {
 	// Heritage is what the daemon before left, where that was taken over; may be nil.
 	Heritage *Heritage
 	// StateDir, KeyringDir and Home are this daemon's, absolute; with Files.Registry they are what a client has to mean.
-	// Empty: any.
+	// An empty KeyringDir or Home: any.
 	StateDir, KeyringDir, Home string
 	// Setup is what the daemon works with, as the settings are now; nil for nothing to tell.
 	Setup func() wire.Setup
@@ -104,18 +103,11 @@ const (
 type Daemon struct {
 	Config
 	started  time.Time
-	answered atomic.Int64
-	refused  atomic.Int64
-	lastUse  atomic.Int64 // Unix seconds of the last request that gave something
-
-	endpoints  *endpoints
-	overlays   *overlays
-	publishing *publishing
-	locking    locking
-	life       context.Context // ends after the last request
-	heirs      chan net.Conn   // who asked to take over
-	accepted   atomic.Int64    // connections
-	patience   time.Duration   // drainTimeout; the tests have it longer
+	grants   *grant.Keeper
+	locking  locking
+	heirs    chan net.Conn // who asked to take over
+	accepted atomic.Int64  // connections
+	patience time.Duration // drainTimeout; the tests have it longer
 
 	mu    sync.Mutex
 	conns map[net.Conn]*visit
@@ -135,10 +127,6 @@ func New(cfg Config) *Daemon {
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
-	d.lastUse.Store(time.Now().Unix())
-	d.endpoints = newEndpoints(d)
-	d.overlays = newOverlays(cfg.Overlays, cfg.Log)
-	d.publishing = newPublishing(d, cfg.Published)
 	return d
 }
 
@@ -153,6 +141,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 			return err
 		}
 	}
+	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log,
+		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir})
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
 	defer func() { _ = d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()}) }()
@@ -164,23 +154,14 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	d.sweep()
 	d.comeUp()
 	defer d.leave()
-	d.inherit()
-	d.endpoints.adopt(requests)
-	d.life = requests
-	d.overlays.adopt(requests)
-	if d.Broker.Locked() {
-		if err := d.overlays.empty(); err != nil {
-			d.Log.Error("locked", "err", err)
-		}
-	}
-	d.publishing.recover(d.Heritage)
+	d.grants.Begin(requests, d.inherit())
 	d.followSettings(ctx)
 	if ready != nil {
 		ready()
 	}
 	var first, last, endpoints sync.WaitGroup // what has to have ended before requests are drained, and after
 	last.Go(func() { d.watch(ctx, listener, cancel) })
-	last.Go(func() { d.publishing.run(ctx) })
+	last.Go(func() { d.grants.Run(ctx) })
 	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
 	first.Go(func() { d.accept(ctx, requests, listener) }) // last: a client that is answered finds the rest running
 	var heir *estate
@@ -194,7 +175,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	cancel(nil)
 	listener.Stop()
 	first.Wait()
-	endpoints.Go(d.endpoints.stop)
+	endpoints.Go(func() { d.grants.Stop(d.patience) })
 	d.drain()
 	endpoints.Wait()
 	last.Wait()
@@ -205,7 +186,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	}
 	if heir != nil {
 		heir.give(d, listener)
-	} else if err := d.publishing.endAll(); err != nil {
+	} else if err := d.grants.End(); err != nil {
 		d.Log.Error("stop", "err", err)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
@@ -214,19 +195,9 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-// setAside names a file that cannot be read, and gives it another name, so that it is not written over.
-func (d *Daemon) setAside(trouble, path string, err error) {
-	aside, aerr := record.SetAside(path)
-	if aerr != nil {
-		d.Log.Error(trouble, "file", path, "err", errors.Join(err, aerr))
-		return
-	}
-	d.Log.Error(trouble, "file", path, "err", err, "set aside as", aside)
-}
-
 // sweep removes what a daemon left that was killed while it wrote a file of the state directory.
 func (d *Daemon) sweep() {
-	if err := record.Sweep(filepath.Dir(d.Published)); err != nil {
+	if err := record.Sweep(d.StateDir); err != nil {
 		d.Log.Warn("what a daemon left that was killed was not removed", "err", err)
 	}
 }
@@ -251,13 +222,13 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, caller{who, sync.OnceValues(who.Program)})
+			d.serve(requests, conn, grant.Caller{Peer: who, Program: sync.OnceValues(who.Program)})
 		})
 	}
 }
 
 // watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse,
-// another daemon's lock, a latch that could not be written, and the originals of the files of commands.
+// another daemon's lock, and a latch that could not be written.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -273,19 +244,16 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 			cancel(fmt.Errorf("the socket was taken away: %w", err))
 		case err != nil:
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
-		default:
-			d.endpoints.keep()
 		}
 		d.followSettings(ctx)
 		d.lockIfUnused()
 		d.lockAsOthers()
 		d.saveLatch()
-		d.overlays.look()
 	}
 }
 
 // serve answers the requests of one connection.
-func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
+func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	defer func() {
 		// A panic is this client's failure. The value is not logged: it may hold anything.
 		if r := recover(); r != nil {
@@ -314,7 +282,8 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 		if c.bequeathed {
 			return // it is answered last of all
 		}
-		ok := d.hand(asked, resp)
+		ok := c.answered || d.reply(conn, resp)
+		c.answered = false
 		if !d.end(conn) || !ok {
 			return
 		}
@@ -324,19 +293,14 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer caller) {
 // accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, of which each may take six in JSON.
 const accountsOfLine = 30
 
-// replyInLines writes an answer whose accounts may take more than a line.
-func (d *Daemon) replyInLines(conn net.Conn, resp wire.Response) bool {
+// reply writes one answer, whose accounts may take more than a line. One that does not fit becomes a failure.
+func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
 	for len(resp.Accounts) > accountsOfLine {
 		if !d.reply(conn, wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}) {
 			return false
 		}
 		resp.Accounts = resp.Accounts[accountsOfLine:]
 	}
-	return d.reply(conn, resp)
-}
-
-// reply writes one answer. One that does not fit becomes a failure.
-func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
 	resp.Version = d.Version
 	line, err := wire.EncodeResponse(resp)
 	if err != nil {

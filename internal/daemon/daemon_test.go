@@ -709,15 +709,15 @@ func TestLockAfter(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
-	h.lastUse.Store(ago(50 * time.Minute))
+	h.grants.LastUse.Store(ago(50 * time.Minute))
 	h.lockIfUnused()
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
 		t.Errorf("before its time: %v", r.Err)
 	}
-	if h.lastUse.Load() < ago(40*time.Minute) {
+	if h.grants.LastUse.Load() < ago(40*time.Minute) {
 		t.Error("a request that was answered is no use")
 	}
-	h.lastUse.Store(ago(time.Hour + time.Second))
+	h.grants.LastUse.Store(ago(time.Hour + time.Second))
 	until(t, "it locks by itself", h.Broker.Locked)
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err == nil || r.Err.Kind != fault.Locked {
 		t.Errorf("once it is locked: %+v", r)

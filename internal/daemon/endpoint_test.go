@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +17,8 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/grant"
 	"broker/internal/mfa"
-	"broker/internal/peer"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/wire"
@@ -111,11 +109,11 @@ func TestEndpoint(t *testing.T) {
 		t.Errorf("%d sessions, %d roles", opened, assumed)
 	}
 	// As it stands on disk, it is of no use to anybody.
-	b, err := os.ReadFile(h.path + ".endpoints")
+	b, err := os.ReadFile(h.record(t))
 	if err != nil || strings.Contains(string(b), e.Token.Reveal()) || leaks(string(b)) {
 		t.Errorf("%v %s", err, b)
 	}
-	if info, err := os.Stat(h.path + ".endpoints"); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(h.record(t)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	var last audit.Event
@@ -259,7 +257,7 @@ func TestEndpointGuesses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev", TokenFile: true})
 	right := e.Token
-	for i := range wrongTokens {
+	for i := range 20 {
 		if status, _ := h.call(t, e); status != 200 {
 			t.Fatalf("after %d wrong tokens: %d", i, status)
 		}
@@ -270,7 +268,7 @@ func TestEndpointGuesses(t *testing.T) {
 		e.Token = right
 	}
 	if status, body := h.call(t, e); status == 200 || leaks(body) {
-		t.Errorf("the right token after %d wrong ones: %d %s", wrongTokens, status, body)
+		t.Errorf("the right token after %d wrong ones: %d %s", 20, status, body)
 	}
 	if _, err := os.Stat(e.TokenFile); err == nil {
 		t.Error("its file is still there")
@@ -290,17 +288,13 @@ func TestEndpointGuesses(t *testing.T) {
 	}
 }
 
-// TestEndpointEnds: a lease ends with its process, also if another process has its pid now.
+// TestEndpointEnds: an endpoint ends with its process.
 func TestEndpointEnds(t *testing.T) {
 	h := start(t)
-	child := exec.Command("sleep", "1000")
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = child.Process.Kill() }()
+	child := plays(t, "play-owner", h.path)
 	ours := h.lend(t, wire.Request{Profile: "dev"})
-	e := h.lendTo(t, child.Process.Pid)
-	other := h.lendTo(t, child.Process.Pid)
+	e := lendTo(t, child)
+	other := lendTo(t, child)
 	if status, _ := h.call(t, e); status == 200 {
 		t.Error("a process has two of them")
 	}
@@ -308,43 +302,28 @@ func TestEndpointEnds(t *testing.T) {
 	if status, _ := h.call(t, e); status != 200 {
 		t.Fatalf("while it lives: %d", status)
 	}
-	if err := child.Process.Kill(); err != nil {
+	if err := child.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	// Not waited for: until then it is a zombie, and has ended all the same.
 	until(t, "its lease ends", func() bool { status, _ := h.call(t, e); return status != 200 })
-	_ = child.Wait()
+	_ = child.cmd.Wait()
 	if status, body := h.call(t, e); status == 200 || leaks(body) {
 		t.Errorf("after its end: %d %s", status, body)
 	}
 	if status, _ := h.call(t, ours); status != 200 {
 		t.Errorf("another's lease: %d", status)
 	}
-	// The same pid with another start is another process.
-	h.endpoints.mu.Lock()
-	for _, l := range h.endpoints.leases {
-		l.Started += "1"
-	}
-	h.endpoints.mu.Unlock()
-	if status, body := h.call(t, ours); status == 200 || leaks(body) {
-		t.Errorf("of another process: %d %s", status, body)
-	}
 }
 
-// lendTo gives an endpoint to another process of ours.
-func (h *house) lendTo(t testing.TB, pid int) wire.Endpoint {
+// lendTo gives an endpoint to another process.
+func lendTo(t testing.TB, p *player) wire.Endpoint {
 	t.Helper()
-	owner, err := peer.Find(pid)
-	if err != nil {
-		t.Fatal(err)
+	r := p.ask(t, wire.Request{Verb: wire.Serve, Profile: "dev", TokenFile: true})
+	if r.Endpoint == nil {
+		t.Fatalf("serve: %+v", r)
 	}
-	c := call{req: wire.Request{Profile: "dev", TokenFile: true}}
-	c.peer.PID, c.peer.UID = pid, os.Getuid()
-	l, token, err := h.endpoints.add(c, owner, session.Answer{Source: "security"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return wire.Endpoint{URL: "http://" + l.host() + l.path(), Token: token, TokenFile: h.endpoints.tokenFile(l.ID)}
+	return *r.Endpoint
 }
 
 // A program never waits for a person, nor longer than SDKs do; what it asked for goes on without it.
@@ -359,7 +338,7 @@ func TestEndpointWaits(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	typed := h.lend(t, wire.Request{Profile: "typed"})
-	dev := h.lendTo(t, os.Getppid())
+	dev := lendTo(t, plays(t, "play-owner", h.path))
 	if status, _ := h.call(t, typed); status != 200 {
 		t.Fatalf("with a session: %d", status)
 	}
@@ -379,8 +358,8 @@ func TestEndpointWaits(t *testing.T) {
 	t.Logf("answered after %v", time.Since(before))
 	close(gate)
 	until(t, "it is there for the next", func() bool { status, _ := h.call(t, dev); return status == 200 })
-	if _, assumed := h.aws.calls(); assumed != 1 {
-		t.Errorf("%d roles were assumed, want one", assumed)
+	if _, assumed := h.aws.calls(); assumed != 2 {
+		t.Errorf("%d roles were assumed, want one before the lock and one after", assumed)
 	}
 	h.aws.set(func(a *aws) {
 		a.gate = nil
@@ -438,11 +417,8 @@ func TestEndpointRestart(t *testing.T) {
 	dir := t.TempDir()
 	first := build(t, dir, registry).run(t)
 	e := first.lend(t, wire.Request{Profile: "dev"})
-	gone := exec.Command("sleep", "1000")
-	if err := gone.Start(); err != nil {
-		t.Fatal(err)
-	}
-	dead := first.lendTo(t, gone.Process.Pid)
+	gone := plays(t, "play-owner", first.path)
+	dead := lendTo(t, gone)
 	host, _ := home(e)
 	stray := first.path + ".token-" + strings.Repeat("0", 32)
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
@@ -460,8 +436,7 @@ func TestEndpointRestart(t *testing.T) {
 		}
 	}
 	stop(first)
-	_ = gone.Process.Kill()
-	_ = gone.Wait()
+	gone.kill()
 	second := build(t, dir, registry).run(t)
 	if status, _ := second.call(t, e); status != 200 {
 		t.Errorf("the next daemon: %d", status)
@@ -487,7 +462,7 @@ func TestEndpointRestart(t *testing.T) {
 	if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, host) }) {
 		t.Errorf("it does not say that %s was taken: %q", host, s.Warnings)
 	}
-	other := third.lendTo(t, os.Getppid())
+	other := lendTo(t, plays(t, "play-owner", third.path))
 	if status, _ := third.call(t, other); status != 200 || strings.Contains(other.URL, host) {
 		t.Errorf("another process meanwhile: %d at %s", status, other.URL)
 	}
@@ -505,95 +480,22 @@ func TestEndpointRestart(t *testing.T) {
 	}
 }
 
-// A file of leases that is broken, another's, or says what cannot be, gives nothing and keeps no daemon from starting.
-func TestEndpointFile(t *testing.T) {
-	good := fmt.Sprintf(`[{"id":%q,"port":29999,"token_sha256":%q,"pid":1,"started":"x"}]`, strings.Repeat("a", 32), strings.Repeat("b", 64))
-	path := filepath.Join(t.TempDir(), "f")
-	for name, text := range map[string]string{
-		"empty": "", "not JSON": "x", "half": good[:40], "no array": `{}`, "null": "[null]",
-		"path": strings.Replace(good, "aa", "..", 1), "short id": strings.Replace(good, "aaaa", "", 1), "no token": strings.Replace(good, "bbbb", "", 1),
-		"port": strings.Replace(good, "29999", "80", 1), "pid": strings.Replace(good, `"pid":1`, `"pid":-1`, 1),
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if list, _ := readLeases(path); len(list) != 0 {
-			t.Errorf("%s: %v", name, list)
-		}
-	}
-	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := readLeases(path); len(list) != 1 {
-		t.Fatal("void:", list, err)
-	}
-	link := path + ".link"
-	if err := os.Symlink(path, link); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := readLeases(link); len(list) != 0 || err == nil {
-		t.Errorf("a link: %v, %v", list, err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := readLeases(path); len(list) != 0 || err == nil {
-		t.Errorf("one that others can read: %v, %v", list, err)
-	}
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "run", "s.endpoints"), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h := build(t, dir, registry).run(t)
-	if status, _ := h.call(t, h.lend(t, wire.Request{Profile: "dev"})); status != 200 {
-		t.Errorf("after a broken file: %d", status)
-	}
-}
-
-// Where the runtime directory was emptied, leases are written down anew.
-func TestEndpointFileGone(t *testing.T) {
-	h := start(t)
-	e := h.lend(t, wire.Request{Profile: "dev"})
-	if err := os.RemoveAll(filepath.Dir(h.path)); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "it is written again", func() bool { list, _ := readLeases(h.path + ".endpoints"); return len(list) == 1 })
-	if status, _ := h.call(t, e); status != 200 {
-		t.Errorf("got %d", status)
-	}
-}
-
-// A session that nobody asks for is kept, as long as the program lives; one that cannot be had is not asked for again and again.
+// TestEndpointWarm: a session that nobody asks for is kept as long as the program lives. One that is refused is not asked
+// for again and again.
 func TestEndpointWarm(t *testing.T) {
 	h := start(t)
 	h.lend(t, wire.Request{Profile: "dev"})
 	forget := func() {
 		h.Broker.Lock()
 		h.Broker.Unlock()
-		h.endpoints.mu.Lock()
-		defer h.endpoints.mu.Unlock()
-		for _, l := range h.endpoints.leases {
-			l.touched = time.Time{}
-		}
+		h.grants.Resume()
 	}
 	forget()
 	until(t, "it is fetched by itself", func() bool { _, n := h.aws.calls(); return n == 2 })
 	h.aws.set(func(a *aws) { a.fail = func(session.Call) error { return fault.New(fault.Denied, "no") } })
 	forget()
 	until(t, "it is tried", func() bool { _, n := h.aws.calls(); return n == 3 })
-	until(t, "it gives up", func() bool {
-		h.endpoints.mu.Lock()
-		defer h.endpoints.mu.Unlock()
-		for _, l := range h.endpoints.leases {
-			return !l.warm
-		}
-		return false
-	})
-	forget()
-	h.endpoints.keep()
+	time.Sleep(2500 * time.Millisecond) // the loop looks twice
 	if _, n := h.aws.calls(); n != 3 {
 		t.Errorf("%d calls, want 3", n)
 	}
@@ -601,7 +503,7 @@ func TestEndpointWarm(t *testing.T) {
 
 // TestVerbsHaveAClass: a verb that nobody thought about is for nobody.
 func TestVerbsHaveAClass(t *testing.T) {
-	remote := caller{}
+	remote := grant.Caller{}
 	remote.UID, remote.PID = os.Getuid()+1, 7
 	for name, v := range verbs {
 		if v.class != anywhere && v.class != here {
@@ -611,7 +513,7 @@ func TestVerbsHaveAClass(t *testing.T) {
 			t.Errorf("%s from elsewhere: %v", name, !want)
 		}
 	}
-	own := caller{}
+	own := grant.Caller{}
 	own.UID, own.PID = os.Getuid(), 7
 	if class(0).admits(own) || !here.admits(own) {
 		t.Error("a verb without a class is answered, or one of ours is not")

@@ -249,9 +249,9 @@ func build(t testing.TB, dir, registry string) *house {
 		Log:     slog.New(slog.DiscardHandler),
 		Version: "test",
 
-		Overlays:  filepath.Join(dir, "run", "overlays"),
-		Published: filepath.Join(dir, "published.json"),
-		Latch:     latch.New(filepath.Join(dir, "lock.json")),
+		StateDir:    dir,
+		CommandsDir: filepath.Join(dir, "run", "overlays"),
+		Latch:       latch.New(filepath.Join(dir, "lock.json")),
 	})
 	h.patience = patience / 2 // no request is cut since the machine is busy
 	return h
@@ -403,4 +403,14 @@ func raise(t testing.TB, n uint64) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Skipf("SKIPPED, NOT PROVEN: needs %d descriptors: %v", n, err)
 	}
+}
+
+// record is the file in which the daemon keeps what it handed out.
+func (h *house) record(t testing.TB) string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(h.StateDir, "grants-*.json"))
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	return list[0]
 }

@@ -33,30 +33,12 @@ import (
 	"broker/internal/wire"
 )
 
-// A fate is what an event makes of a grant.
-type fate int
-
-const (
-	stays   fate = iota // its user sees what it saw before
-	shuts               // its user sees nothing until something opens it; status lists it
-	empties             // its user sees nothing any more; status lists it
-	ends                // its user sees nothing any more; status does not list it
-	begins              // it is as the registry says, whatever was done to it before
-)
-
-// grantRules say what holds for a grant of each delivery. A reply to `get` is no grant: nothing is kept of it.
-var grantRules = map[string]struct {
-	logout  fate   // at a logout of its source
-	opens   string // what opens one that a logout has shut: a "login" of its source, or also any "use" of it by `get`
-	lock    fate   // at a lock; what that shuts an unlock opens
-	restart fate   // when the daemon ends without handing over, by itself or by a crash
-	renews  string // when the user sees a new session in place of one that has ended: at "once", "soon" or "never"
-}{
-	"file":      {logout: stays, opens: "", lock: empties, restart: stays, renews: "never"},
-	"server":    {logout: shuts, opens: "login", lock: shuts, restart: stays, renews: "once"},
-	"published": {logout: ends, opens: "", lock: ends, restart: ends, renews: "soon"},
-	"standing":  {logout: shuts, opens: "use", lock: shuts, restart: begins, renews: "soon"},
-}
+// One rule holds for all grants, however they are delivered. A logout of its source shuts a grant until a login of that
+// source; a lock shuts it until the unlock; nothing changes it when the daemon ends or crashes and another one begins, but
+// that sections leave the shared credentials file while none runs. A reply to `get` is no grant: nothing is kept of it.
+//
+// renews says when the user of a grant sees a new session in place of one that has ended: at "once", or "soon".
+var renews = map[string]string{"file": "soon", "server": "once", "published": "soon", "standing": "soon"}
 
 // delivery is one way in which a grant reaches its user.
 type delivery interface {
@@ -75,10 +57,9 @@ type grantModel struct {
 	pid                  int  // of its owner; 0 for none
 	born                 int  // the epoch in which it was made
 	shut                 bool // by a logout
-	emptied, over        bool
+	over                 bool
 	off                  bool // unpublished, although it is a standing one
-	unread               bool // the daemon does not know yet that the registry names it: it came up locked
-	left                 bool // a session that has ended by the clock of the test may still be published, see wants
+	left                 bool // a session of before may still be where it was put, see wants
 
 	files    wire.Files    // of a file grant
 	endpoint wire.Endpoint // of a server grant
@@ -97,35 +78,21 @@ type model struct {
 func (m *model) has(source string) bool { return source != "typed" || m.typedHours >= 0 }
 
 // wants says whether the user of a grant must see a session, and whether the user may. The two differ where the test
-// cannot know: only the clock since boot can be set, and a published session goes by the wall clock.
+// cannot know: only the clock since boot can be set, and what was put into a file goes by the wall clock.
 func (m *model) wants(g *grantModel) (must, may bool) {
 	switch {
-	case m.locked || g.shut || g.emptied || g.over || g.off || g.unread:
+	case m.locked || g.shut || g.over || g.off:
 		return false, false
-	case grantRules[g.way].renews == "never" || m.has(g.source):
+	case m.has(g.source):
 		return true, true
 	}
 	return false, g.left
 }
 
-// epochOf is the epoch of the session that a user must see.
-func (m *model) epochOf(g *grantModel) int {
-	if grantRules[g.way].renews == "never" {
-		return g.born
-	}
-	return m.epoch
-}
-
 func (m *model) logout(source string) {
 	for _, g := range m.grants {
-		if source != "" && g.source != source || g.unread {
-			continue
-		}
-		switch grantRules[g.way].logout {
-		case shuts:
-			g.shut = true
-		case ends:
-			g.over = true
+		if source == "" || g.source == source {
+			g.shut, g.left = true, false
 		}
 	}
 	if source != "security" {
@@ -133,14 +100,14 @@ func (m *model) logout(source string) {
 	}
 }
 
-// opened is after a login of a source, or another use of it.
-func (m *model) opened(source, by string) {
+// login opens what a logout has shut.
+func (m *model) login(source string) {
 	for _, g := range m.grants {
-		if opens := grantRules[g.way].opens; g.source == source && (opens == by || opens == "use") {
+		if g.source == source {
 			g.shut = false
 		}
 	}
-	if by == "login" && source == "typed" {
+	if source == "typed" {
 		m.typedHours = max(m.typedHours, 0)
 	}
 }
@@ -149,36 +116,13 @@ func (m *model) lock() {
 	m.locked, m.typedHours = true, -1
 	for _, g := range m.grants {
 		g.left = false
-		switch grantRules[g.way].lock {
-		case empties:
-			g.emptied = true
-		case ends:
-			g.over = true
-		}
 	}
 }
 
-func (m *model) unlock() {
-	m.locked = false
-	for _, g := range m.grants {
-		g.unread = false
-	}
-}
-
-func (m *model) restart(handedOver bool) {
+func (m *model) restart(how string) {
 	m.typedHours = -1
 	for _, g := range m.grants {
-		if handedOver {
-			g.left = grantRules[g.way].renews == "soon"
-			continue
-		}
-		g.left = false
-		switch grantRules[g.way].restart {
-		case ends:
-			g.over = true
-		case begins:
-			g.shut, g.off, g.unread = false, false, m.locked
-		}
+		g.left = renews[g.way] == "soon" && !m.locked && !(how == "stop" && g.pid == 0)
 	}
 }
 
@@ -190,7 +134,7 @@ func (m *model) jump(hours int) {
 		}
 	}
 	for _, g := range m.grants {
-		g.left = grantRules[g.way].renews == "soon"
+		g.left = renews[g.way] == "soon"
 	}
 }
 
@@ -203,7 +147,7 @@ func (m *model) died(pid int) {
 // unpublished takes a profile out, or all where it is empty. It reports whether there was one.
 func (m *model) unpublished(profile string) (found bool) {
 	for _, g := range m.grants {
-		if g.pid != 0 || g.over || g.off || g.unread || profile != "" && g.profile != profile {
+		if g.pid != 0 || g.over || g.off || profile != "" && g.profile != profile {
 			continue
 		}
 		found = true
@@ -282,27 +226,27 @@ type player struct {
 	out *bufio.Reader
 }
 
-func (w *world) play(args ...string) *player {
-	w.t.Helper()
+func plays(t testing.TB, args ...string) *player {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	p := &player{cmd: exec.Command(exe, args...)}
 	p.cmd.Stderr = os.Stderr
 	p.in, err = p.cmd.StdinPipe()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	p.out = bufio.NewReader(out)
 	if err := p.cmd.Start(); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	w.t.Cleanup(p.kill)
+	t.Cleanup(p.kill)
 	return p
 }
 
@@ -313,7 +257,7 @@ func (p *player) kill() {
 }
 
 // ask has a process ask the daemon: the answer is for that process.
-func (p *player) ask(t *testing.T, req wire.Request) wire.Response {
+func (p *player) ask(t testing.TB, req wire.Request) wire.Response {
 	t.Helper()
 	b, err := wire.EncodeRequest(req)
 	if err == nil {
@@ -435,7 +379,7 @@ func (w *world) socket() string { return w.path("run/s") }
 // begin starts a daemon.
 func (w *world) begin(how string) {
 	w.t.Helper()
-	w.daemon = w.play("play-grant-daemon", w.dir, how)
+	w.daemon = plays(w.t, "play-grant-daemon", w.dir, how)
 	if line, _ := w.daemon.out.ReadString('\n'); line != "ready\n" {
 		w.fail("the daemon says %q", line)
 	}
@@ -543,7 +487,7 @@ func (w *world) owner() *player {
 	if len(w.owners) > 0 && w.rnd.IntN(2) == 0 {
 		return w.owners[w.rnd.IntN(len(w.owners))]
 	}
-	p := w.play("play-owner", w.socket())
+	p := plays(w.t, "play-owner", w.socket())
 	w.owners = append(w.owners, p)
 	return p
 }
@@ -577,17 +521,18 @@ func (w *world) wrong() (bad, late []string) {
 	listed, shown := map[string]int{}, false
 	for _, g := range w.grants {
 		must, may := w.wants(g)
-		key, want := deliveries[g.way].see(w, g), fmt.Sprintf("ASIA%04d", w.epochOf(g))
+		key, want := deliveries[g.way].see(w, g), fmt.Sprintf("ASIA%04d", w.epoch)
 		switch now := strings.HasPrefix(key, want); {
 		case key != "" && !may:
 			bad = append(bad, g.name()+" is visible: "+key)
-		case key != "" && !now && grantRules[g.way].renews == "once":
+		case key != "" && !now && renews[g.way] == "once":
 			bad = append(bad, g.name()+" gives a session that has ended: "+key)
 		case must && !now:
 			late = append(late, fmt.Sprintf("%s has %q, not of %s", g.name(), key, want))
 		}
 		shown = shown || g.pid == 0 && may
-		if !g.over && !g.off && !g.unread {
+		bad = append(bad, w.copies(g)...)
+		if !g.over && !g.off {
 			listed[g.name()]++
 		}
 	}
@@ -600,7 +545,7 @@ func (w *world) wrong() (bad, late []string) {
 	}
 	for _, p := range status.Published {
 		i := slices.IndexFunc(w.grants, func(g *grantModel) bool {
-			return g.pid == 0 && g.profile == p.Profile && !g.over && !g.off && !g.unread
+			return g.pid == 0 && g.profile == p.Profile && !g.over && !g.off
 		})
 		if i < 0 {
 			late = append(late, "status lists "+p.Profile)
@@ -629,6 +574,25 @@ func (w *world) wrong() (bad, late []string) {
 		bad = append(bad, w.secrets()...)
 	}
 	return bad, late
+}
+
+// copies are the published sessions in the files of a command whose grant shows none any more.
+func (w *world) copies(of *grantModel) (found []string) {
+	if of.way != "file" || of.over {
+		return nil
+	}
+	for _, g := range w.grants {
+		if _, may := w.wants(g); g.pid != 0 || may || g.profile == of.profile {
+			continue
+		}
+		if key := w.keyIn(of.files.Credentials, g.profile); key != "" && !slices.ContainsFunc(w.grants, func(o *grantModel) bool {
+			_, may := w.wants(o)
+			return o.pid == 0 && o.profile == g.profile && may
+		}) {
+			found = append(found, fmt.Sprintf("%s has a copy of %s: %s", of.name(), g.name(), key))
+		}
+	}
+	return found
 }
 
 // secrets are the files that hold a session.
@@ -697,7 +661,7 @@ func (w *world) step() (what string, soon bool) {
 		}
 		r := deliveries[g.way].put(w, g)
 		what = "put " + g.name()
-		if g.unread || !w.expect(what, r, source) {
+		if !w.expect(what, r, source) {
 			return what + ", refused", false
 		}
 		w.added(g)
@@ -708,7 +672,6 @@ func (w *world) step() (what string, soon bool) {
 			if want := fmt.Sprintf("ASIA%04d", w.epoch); !strings.HasPrefix(r.Credential.AccessKeyID, want) {
 				w.fail("get %s gave %s, not of %s", profile, r.Credential.AccessKeyID, want)
 			}
-			w.opened(source, "use")
 		}
 		return "get " + profile, false
 	case n < 21:
@@ -739,7 +702,7 @@ func (w *world) step() (what string, soon bool) {
 			w.fail("login: %v", r.Err)
 		}
 		if !w.locked {
-			w.opened(source, "login")
+			w.login(source)
 		}
 		return "login " + source, false
 	case n < 33:
@@ -752,7 +715,7 @@ func (w *world) step() (what string, soon bool) {
 		if r := w.ask(wire.Request{Verb: wire.Unlock}); r.Err != nil {
 			w.fail("unlock: %v", r.Err)
 		}
-		w.unlock()
+		w.locked = false
 		return "unlock", false
 	case n < 38:
 		return w.restart(w.pick("take-over", "stop", "crash")), false
@@ -774,7 +737,7 @@ func (w *world) restart(how string) string {
 		if err := old.cmd.Wait(); err != nil {
 			w.fail("the daemon that was replaced: %v", err)
 		}
-		w.model.restart(true)
+		w.model.restart(how)
 		return what
 	case "stop":
 		_ = old.in.Close()
@@ -803,7 +766,7 @@ func (w *world) restart(how string) string {
 		w.lock()
 		what += ", lock"
 	}
-	w.model.restart(false)
+	w.model.restart(how)
 	w.begin("start")
 	return what
 }
@@ -813,8 +776,7 @@ func (w *world) count() {
 	for _, g := range w.grants {
 		must, _ := w.wants(g)
 		for what, is := range map[string]bool{
-			"visible": must, "locked": w.locked, "shut": g.shut && !w.locked, "emptied": g.emptied, "over": g.over, "off": g.off,
-			"unread": g.unread, "renewed": must && w.epoch > g.born,
+			"visible": must, "locked": w.locked, "shut": g.shut && !w.locked, "over": g.over, "renewed": must && w.epoch > g.born,
 		} {
 			if is {
 				w.counts.add(g.way + " " + what)
@@ -853,18 +815,9 @@ func testGrants(t *testing.T, sequences, steps int) {
 	})
 	want := []string{"put", "get", "take", "unpublish", "publish", "logout", "login", "lock", "unlock",
 		"take-over", "stop", "crash", "2", "14"}
-	for way, rule := range grantRules {
-		want = append(want, way+" visible")
-		for _, f := range []fate{rule.logout, rule.lock, rule.restart} {
-			if state := map[fate]string{shuts: "shut", empties: "emptied", ends: "over", begins: "off"}[f]; state != "" {
-				want = append(want, way+" "+state)
-			}
-		}
-		if rule.lock == shuts {
-			want = append(want, way+" locked")
-		}
-		if rule.renews != "never" {
-			want = append(want, way+" renewed")
+	for way := range renews {
+		for _, state := range []string{"visible", "locked", "shut", "renewed"} {
+			want = append(want, way+" "+state)
 		}
 	}
 	for _, what := range want {
@@ -878,7 +831,7 @@ func testGrants(t *testing.T, sequences, steps int) {
 }
 
 // TestGrants: over random sequences of what persons, programs and the machine do, each grant is visible to its user and
-// listed by status exactly when grantRules says so.
+// listed by status exactly as the model says.
 func TestGrants(t *testing.T) { testGrants(t, 10, 40) }
 
 func TestGrantsLong(t *testing.T) { testGrants(t, 60, 120) }

@@ -86,7 +86,7 @@ func (d *Daemon) bequeath(conn net.Conn, listener *socket.Listener) *estate {
 		_ = conn.Close()
 		return nil
 	}
-	ports, files, err := d.endpoints.hold()
+	ports, files, err := d.grants.Sockets(dial.MaxFiles - 2)
 	if err == nil {
 		err = listener.Hold()
 	}
@@ -112,7 +112,8 @@ func (e *estate) give(d *Daemon, listener *socket.Listener) {
 			_ = f.Close()
 		}
 	}()
-	line, err := wire.EncodeResponse(wire.Response{Version: d.Version, Heritage: &wire.Heritage{Ports: e.ports, Locked: d.Broker.Locked(), Kept: d.publishing.kept()}})
+	line, err := wire.EncodeResponse(wire.Response{Version: d.Version,
+		Heritage: &wire.Heritage{Ports: e.ports, Locked: d.Broker.Locked()}})
 	if err == nil {
 		_ = e.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		err = writeFiles(e.conn, line, files)
@@ -211,10 +212,10 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 	return nil, files, wire.ErrTooLong
 }
 
-// inherit makes what was taken over ours, before anybody is answered.
-func (d *Daemon) inherit() {
+// inherit makes what was taken over ours, before anybody is answered. It returns the sockets of endpoints by port.
+func (d *Daemon) inherit() map[int]net.Listener {
 	if d.Heritage == nil {
-		return
+		return nil
 	}
 	if d.Heritage.Locked {
 		d.Broker.Lock()
@@ -223,56 +224,5 @@ func (d *Daemon) inherit() {
 			d.Log.Error("lock", "err", err)
 		}
 	}
-	d.endpoints.mu.Lock()
-	d.endpoints.inherited = d.Heritage.listeners
-	d.endpoints.mu.Unlock()
-}
-
-// hold returns the sockets of the endpoints, which stay open when the server ends.
-func (e *endpoints) hold() (ports []int, files []*os.File, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for port, l := range e.listeners {
-		tcp, ok := l.(*net.TCPListener)
-		if !ok || len(ports) == dial.MaxFiles-2 {
-			continue
-		}
-		f, err := tcp.File()
-		if err != nil {
-			return nil, files, err
-		}
-		ports, files = append(ports, port), append(files, f)
-	}
-	return ports, files, nil
-}
-
-// maxKept is how many published profiles are told to an heir; its line is 64 KiB, and each may take a few hundred bytes.
-const maxKept = 100
-
-// kept is what the heir has to keep published.
-func (p *publishing) kept() []wire.Kept {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var list []wire.Kept
-	for _, e := range p.entries {
-		k := wire.Kept{Profile: e.profile, Source: e.source, AWSConfig: e.files.Config, AWSCredentials: e.files.Credentials, LoggedOut: e.paused, Off: e.off}
-		if !e.until.IsZero() {
-			k.Until = &e.until
-		}
-		list = append(list, k)
-	}
-	return list[:min(len(list), maxKept)]
-}
-
-// keptLocked goes on with what the daemon before kept published.
-func (p *publishing) keptLocked(list []wire.Kept) {
-	for _, k := range list {
-		files := p.d.Files
-		files.Config, files.Credentials = k.AWSConfig, k.AWSCredentials
-		e := &entry{profile: k.Profile, source: k.Source, files: files, paused: k.LoggedOut, off: k.Off}
-		if k.Until != nil {
-			e.until = *k.Until
-		}
-		p.entries[place{k.AWSCredentials, k.Profile}] = e
-	}
+	return d.Heritage.listeners
 }

@@ -138,9 +138,10 @@ func TestTakeOverDrains(t *testing.T) {
 	slow := connect(t, h.path)
 	slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
+	idle := h.idle(t)
 	taken := make(chan *house)
 	go func() { taken <- h.next(t, dir) }()
-	until(t, "it stops accepting", h.endpoints.isStopped)
+	h.drains(t, idle)
 	late := connect(t, h.path) // waits for the next
 	late.send(t, wire.Request{Verb: wire.Ping})
 	close(gate)
@@ -235,9 +236,9 @@ func TestHeirDies(t *testing.T) {
 		slow := connect(t, h.path)
 		slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 		until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
-		heir := connect(t, h.path)
+		idle, heir := h.idle(t), connect(t, h.path)
 		heir.send(t, wire.Request{Verb: wire.Handover})
-		until(t, "it stops accepting", func() bool { return h.endpoints.isStopped() })
+		h.drains(t, idle)
 		_ = heir.Close()
 		close(gate)
 		if r := slow.read(t); r.Credential == nil {
@@ -252,10 +253,21 @@ func TestHeirDies(t *testing.T) {
 	}
 }
 
-func (e *endpoints) isStopped() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.stopped
+// idle is a connection that has asked something.
+func (h *house) idle(t *testing.T) line {
+	t.Helper()
+	l := connect(t, h.path)
+	l.send(t, wire.Request{Verb: wire.Ping})
+	l.read(t)
+	return l
+}
+
+// drains waits until a daemon accepts no more: then it closes what is idle.
+func (h *house) drains(t *testing.T, idle line) {
+	t.Helper()
+	if err := idle.ended(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A program whose connection to its endpoint was accepted before the end is answered, although it asks after: 20 times. Seen to be closed
@@ -275,7 +287,13 @@ func TestEndpointAskedLate(t *testing.T) {
 			t.Fatalf("status %d", status)
 		}
 		h.stop()
-		until(t, "it stops accepting", h.endpoints.isStopped)
+		until(t, "it stops accepting", func() bool {
+			conn, err := net.Dial("tcp", host)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err != nil
+		})
 		time.Sleep(5 * time.Millisecond) // for whatever would close it now
 		if _, err := early.Write([]byte(request(e))); err != nil {
 			t.Fatal(err)

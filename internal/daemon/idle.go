@@ -47,32 +47,5 @@ func (d *Daemon) needed() bool {
 		return true
 	}
 	// The next one is to come up locked.
-	return d.Latch.Save() != nil || d.endpoints.any() || d.overlays.any() || d.publishing.any()
-}
-
-func (e *endpoints) any() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.leases) > 0
-}
-
-func (o *overlays) any() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.live) > 0
-}
-
-// any reports whether something is published, is to be taken out still, or would be published once unlocked.
-func (p *publishing) any() bool {
-	p.mu.Lock()
-	has := len(p.wrote) > 0
-	for _, e := range p.entries {
-		has = has || !e.gone
-	}
-	p.mu.Unlock()
-	if has {
-		return true
-	}
-	set, err := p.d.Store.Load(p.d.Files)
-	return err != nil || len(set.Standing()) > 0
+	return d.Latch.Save() != nil || d.grants.Any()
 }

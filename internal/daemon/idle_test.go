@@ -20,7 +20,6 @@ import (
 	"broker/internal/client"
 	"broker/internal/latch"
 	"broker/internal/paths"
-	"broker/internal/peer"
 	"broker/internal/socket"
 	"broker/internal/wire"
 )
@@ -55,36 +54,18 @@ func TestNoExit(t *testing.T) {
 			until(t, "it is accepted", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.conns) > 0 })
 			return func() { _ = l.Close() }
 		}},
-		{"a program has an endpoint", registry, func(t *testing.T, h *house) func() {
-			h.endpoints.mu.Lock()
-			defer h.endpoints.mu.Unlock()
-			self, err := peer.Find(os.Getpid())
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.endpoints.leases["x"] = &lease{ID: "x", PID: self.PID, Started: self.Start, Profile: "dev"}
-			return func() { h.endpoints.end("x") }
-		}},
-		{"a command has files", registry, func(t *testing.T, h *house) func() {
-			self, err := peer.Find(os.Getpid())
-			if err != nil {
-				t.Fatal(err)
-			}
-			v := &overlay{dir: filepath.Join(t.TempDir(), "x"), owner: owner{Process: self}}
-			h.overlays.mu.Lock()
-			h.overlays.live[v.dir] = v
-			h.overlays.mu.Unlock()
-			return func() { h.overlays.remove(v) }
-		}},
+		{"a program has an endpoint", registry, ownerOf(wire.Serve)},
+		{"a command has files", registry, ownerOf(wire.Overlay)},
 		{"something is published", registry, func(t *testing.T, h *house) func() {
-			at := place{"f", "dev"}
-			h.publishing.mu.Lock()
-			defer h.publishing.mu.Unlock()
-			h.publishing.entries[at] = &entry{profile: "dev", until: time.Now().Add(time.Hour), paused: true}
+			h.Broker.Unlock()
+			if r := h.publishes(t, "dev", filepath.Join(t.TempDir(), "credentials")); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			h.Broker.Lock()
 			return func() {
-				h.publishing.mu.Lock()
-				defer h.publishing.mu.Unlock()
-				delete(h.publishing.entries, at)
+				if _, _, err := h.grants.Withdraw(""); err != nil {
+					t.Error(err)
+				}
 			}
 		}},
 		{"that it is locked is not written down", registry, func(t *testing.T, h *house) func() {
@@ -241,4 +222,17 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// ownerOf has a process ask for what it owns.
+func ownerOf(verb string) func(t *testing.T, h *house) func() {
+	return func(t *testing.T, h *house) func() {
+		h.Broker.Unlock()
+		p := plays(t, "play-owner", h.path)
+		if r := p.ask(t, wire.Request{Verb: verb, Profile: "dev"}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		h.Broker.Lock()
+		return p.kill
+	}
 }

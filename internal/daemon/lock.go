@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/grant"
 	"broker/internal/latch"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -36,7 +37,6 @@ type Events func(ctx context.Context, on []string, lock func(reason string), tro
 type locking struct {
 	mu    sync.Mutex   // one lock or unlock at a time
 	count atomic.Int64 // of locks, so that an unlock notices one that came while it asked the keyring
-	gate  sync.RWMutex // held for reading while something is handed out
 
 	watch   *latch.Watch            // of every file that can say that it is locked
 	attends atomic.Pointer[os.File] // held while something may be handed out, see latch.Attend
@@ -44,7 +44,7 @@ type locking struct {
 	after  atomic.Int64 // lock_after, in nanoseconds
 	unused struct {
 		sync.Mutex
-		since int64         // the last use, as lastUse has it
+		since int64         // the last use, as Keeper.LastUse has it
 		boot  time.Duration // when that was seen first, by the clock since boot
 	}
 	on      []string // what is watched; of the watch loop alone
@@ -109,11 +109,7 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	d.Broker.Lock()
 	d.Keyring.Forget()
 	kept = d.Latch.Lock()
-	left = d.overlays.empty() // first: others may keep us waiting in their directory
-	left = errors.Join(d.publishing.endAll(), left)
-	// What is being handed out had passed the last look before the lock.
-	d.locking.gate.Lock()
-	d.locking.gate.Unlock() //nolint:staticcheck // waiting is all
+	left = d.grants.Shut()
 	if left == nil {
 		d.leave() // else those who wait for us are told that something is left
 	}
@@ -168,7 +164,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 	switch {
 	case !locked:
 	case c.req.StayLocked:
-		return wire.Response{}, lockedFault()
+		return wire.Response{}, grant.LockedFault()
 	default:
 		if err := d.adopt(); err != nil {
 			return wire.Response{}, err
@@ -205,8 +201,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 		}
 		d.Broker.Unlock()
 	}
-	d.lastUse.Store(time.Now().Unix())
-	d.publishing.nudge()
+	d.grants.Resume()
 	return wire.Response{}, nil
 }
 
@@ -265,36 +260,9 @@ func (d *Daemon) recordReason(event, reason string, c call, err error) {
 	_ = d.Audit.Record(e)
 }
 
-func lockedFault() error {
-	return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
-}
-
-// handOut runs write, which lets something leave that is secret, unless it is locked: before a lock that comes now
-// is answered, or not at all.
-func (d *Daemon) handOut(write func()) (locked bool) {
-	d.locking.gate.RLock()
-	defer d.locking.gate.RUnlock()
-	// The file too: this process may have been stopped since another daemon was locked.
-	if d.Broker.Locked() || d.locking.watch.Locked() != "" {
-		return true
-	}
-	write()
-	return false
-}
-
-// hand writes an answer.
-func (d *Daemon) hand(c call, resp wire.Response) (ok bool) {
-	if resp.Credential == nil && resp.Endpoint == nil && resp.Files == nil && resp.SignIn == nil && resp.Accounts == nil {
-		return d.reply(c.talk.conn, resp)
-	}
-	if !d.handOut(func() { ok = d.replyInLines(c.talk.conn, resp) }) {
-		return ok
-	}
-	err := lockedFault()
-	d.refused.Add(1)
-	_ = d.record("refused", c, session.Answer{}, err)
-	return d.reply(c.talk.conn, wire.Response{Err: fault.Of(err)})
-}
+// locked reports whether nothing may leave. The files count too: this process may have been stopped since another daemon
+// was locked.
+func (d *Daemon) locked() bool { return d.Broker.Locked() || d.locking.watch.Locked() != "" }
 
 // lockIfUnused locks after as long without use as lock_after says. Both clocks are asked, as for sessions: neither sleep nor a clock that
 // is set back makes it later.
@@ -303,7 +271,7 @@ func (d *Daemon) lockIfUnused() {
 	if after == 0 || d.Broker.Locked() {
 		return
 	}
-	last, boot := d.lastUse.Load(), d.BootTime()
+	last, boot := d.grants.LastUse.Load(), d.BootTime()
 	u := &d.locking.unused
 	u.Lock()
 	if u.since != last {

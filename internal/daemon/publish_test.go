@@ -3,23 +3,17 @@
 package daemon
 
 import (
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"broker/internal/fault"
-	"broker/internal/paths"
 	"broker/internal/peer"
-	"broker/internal/profiles"
 	"broker/internal/secret"
-	"broker/internal/session"
 	"broker/internal/wire"
 )
 
@@ -32,13 +26,6 @@ func publishingHouse(t *testing.T, more string) (h *house, file string) {
 	h.Files.Credentials = file
 	return h, file
 }
-
-// always is a profile for standing to follow.
-const always = `
-[profile always]
-role_arn = arn:aws:iam::444455556666:role/always
-source_profile = security
-`
 
 const standing = "publish = true\n" // of the last profile
 
@@ -85,13 +72,13 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 			}
 			h.aws.set(func(a *aws) { a.gate = nil })
 			close(gate)
-			time.Sleep(3 * publishLook / 2) // it would be there by now
+			time.Sleep(1500 * time.Millisecond) // it would be there by now
 			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
 				t.Errorf("published all the same:\n%s", text)
 			}
 			// Until somebody wants it again.
 			h.ask(t, wire.Request{Verb: wire.Unlock})
-			if resp := h.get(t, "dev"); resp.Err != nil {
+			if resp := h.ask(t, wire.Request{Verb: wire.Login, Profile: "security"}); resp.Err != nil {
 				t.Fatal(resp.Err)
 			}
 			becomes(t, file, "[always]", true)
@@ -116,7 +103,7 @@ func TestPublishedStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Lock})
-	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still in the file") ||
+	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still where it was put") ||
 		string(resp.Err.Hint) != "chmod u+w "+file || !h.Broker.Locked() {
 		t.Errorf("%+v", resp)
 	}
@@ -152,80 +139,6 @@ func TestPublishedWantsACode(t *testing.T) {
 	becomes(t, file, "[always]", true)
 }
 
-// TestTakenOutOutlivesARewrite: what was unpublished, or whose source was logged out, is not published again because an
-// editor empties the registry before it writes it. Seen to fail where the line takes the entry with it.
-func TestTakenOutOutlivesARewrite(t *testing.T) {
-	for _, verb := range []string{wire.Unpublish, wire.Logout} {
-		t.Run(verb, func(t *testing.T) {
-			h, file := publishingHouse(t, always+standing)
-			h.run(t)
-			becomes(t, file, "[always]", true)
-			if r := h.ask(t, wire.Request{Verb: verb}); r.Err != nil {
-				t.Fatal(r.Err)
-			}
-			entry := func() (e entry) {
-				h.publishing.rouse() // need not wait a second
-				h.publishing.mu.Lock()
-				defer h.publishing.mu.Unlock()
-				if p := h.publishing.entries[place{file, "always"}]; p != nil {
-					return *p
-				}
-				return entry{gone: true}
-			}
-			write := func(text string) {
-				if err := os.WriteFile(h.Files.Registry, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			write("")
-			until(t, "the daemon has seen it empty", func() bool { return entry().gone })
-			if list := h.ask(t, wire.Request{Verb: wire.State}).Status.Published; len(list) > 0 {
-				t.Errorf("status lists %+v", list)
-			}
-			write(registry + always + standing)
-			until(t, "the daemon has seen it whole", func() bool { return !entry().gone })
-			if e := entry(); e.wanted(time.Now()) {
-				t.Errorf("it is to be published: %+v", e)
-			}
-			// It is not forbidden for that: also while no line names it, and then for as long as is said.
-			write(registry + always)
-			until(t, "the daemon has seen it without the line", func() bool { return entry().gone })
-			if r := h.publishes(t, "always", file); r.Err != nil || r.Status.Published[0].Until == nil {
-				t.Errorf("%+v", r)
-			}
-			becomes(t, file, "[always]", true)
-			if e := entry(); e.gone || !e.wanted(time.Now()) {
-				t.Errorf("it was published by hand: %+v", e)
-			}
-		})
-	}
-}
-
-// TestTakeOverBesideDamagedNote: what is not to be published is told by the daemon before, whatever the note says. Seen
-// to fail where a damaged note ends the inheritance.
-func TestTakeOverBesideDamagedNote(t *testing.T) {
-	h, file := publishingHouse(t, always+standing)
-	h.run(t)
-	becomes(t, file, "[always]", true)
-	if r := h.ask(t, wire.Request{Verb: wire.Unpublish}); r.Err != nil {
-		t.Fatal(r.Err)
-	}
-	left, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := build(t, filepath.Dir(file), registry+always+standing)
-	n.Files.Credentials, n.Listener, n.Heritage = file, left.Listener, left
-	if err := os.WriteFile(n.Published, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n.run(t)
-	n.publishing.round(t.Context())
-	if list := n.ask(t, wire.Request{Verb: wire.State}).Status.Published; len(list) > 0 {
-		t.Errorf("published again: %+v", list)
-	}
-}
-
 // TestOverlays: files of a process that lives are kept and stand for the originals; all others go, at the start too.
 func TestOverlays(t *testing.T) {
 	dir := t.TempDir()
@@ -238,26 +151,29 @@ func TestOverlays(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := func(name string, text string) string {
-		d := filepath.Join(h.Overlays, name)
+		d := filepath.Join(h.CommandsDir, name)
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		for file, text := range map[string]string{ownerFile: text, credentialsFile: "[dev]\n"} {
+		for file, text := range map[string]string{"owner.json": text, "credentials": "[dev]\n"} {
 			if err := os.WriteFile(filepath.Join(d, file), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		return d
 	}
-	as := func(o owner) string { b, _ := json.Marshal(o); return string(b) }
-	gone := []string{left("exec-1", as(owner{Process: peer.Process{PID: self.PID, Start: "1"}})),
-		left("exec-2", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
-	foreign := []string{left("exec-3", ""), left("exec-4", as(owner{Version: 1, Process: peer.Process{PID: -1}})),
-		left("exec-6", as(owner{Version: 2, Process: peer.Process{PID: 1 << 30, Start: self.Start}})),
-		left("exec-x", as(owner{Version: 1, Process: peer.Process{PID: 1 << 30, Start: self.Start}}))}
+	as := func(version, pid int, start string) string {
+		return fmt.Sprintf(`{"version": %d, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": ""}`,
+			version, pid, start)
+	}
+	gone := []string{left("exec-1", as(0, self.PID, "1")),
+		left("exec-2", as(1, 1<<30, self.Start))}
+	foreign := []string{left("exec-3", ""), left("exec-4", as(1, -1, "")),
+		left("exec-6", as(2, 1<<30, self.Start)),
+		left("exec-x", as(1, 1<<30, self.Start))}
 	own := filepath.Join(dir, "own")
 	kept := left("exec-5", fmt.Sprintf(
-		`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q}`,
+		`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q, "profiles": ["dev"]}`,
 		self.PID, self.Start, own)) // as each version has written it
 	h.run(t)
 	for _, d := range gone {
@@ -265,12 +181,13 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("%s is still there", d)
 		}
 	}
-	for _, d := range append(foreign, kept) {
-		if _, err := os.Stat(filepath.Join(d, credentialsFile)); err != nil {
+	for _, d := range foreign {
+		if _, err := os.Stat(filepath.Join(d, "credentials")); err != nil {
 			t.Error(err)
 		}
 	}
-	if resp := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev", AWSCredentials: filepath.Join(kept, credentialsFile)}); resp.Err != nil {
+	becomes(t, filepath.Join(kept, "credentials"), sessionToken, true) // it is renewed
+	if resp := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev", AWSCredentials: filepath.Join(kept, "credentials")}); resp.Err != nil {
 		t.Error(resp.Err)
 	}
 
@@ -291,7 +208,7 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	for path, want := range map[string]os.FileMode{resp.Files.Credentials: 0o600, filepath.Dir(resp.Files.Credentials): 0o700 | os.ModeDir, h.Overlays: 0o700 | os.ModeDir} {
+	for path, want := range map[string]os.FileMode{resp.Files.Credentials: 0o600, filepath.Dir(resp.Files.Credentials): 0o700 | os.ModeDir, h.CommandsDir: 0o700 | os.ModeDir} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
@@ -311,7 +228,7 @@ func TestOverlays(t *testing.T) {
 		}
 	}
 	// One that is refused: nothing is made, nothing counts as given, and the error says which.
-	made, err := os.ReadDir(h.Overlays)
+	made, err := os.ReadDir(h.CommandsDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +236,7 @@ func TestOverlays(t *testing.T) {
 	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil || resp.Files != nil || !strings.HasPrefix(resp.Err.Message, "denied: ") {
 		t.Errorf("%+v", resp)
 	}
-	if after, err := os.ReadDir(h.Overlays); err != nil || len(after) != len(made) {
+	if after, err := os.ReadDir(h.CommandsDir); err != nil || len(after) != len(made) {
 		t.Errorf("%d directories, %d before, %v", len(after), len(made), err)
 	}
 	if events := h.trail.all()[given:]; len(events) != 1 || events[0].Event != "refused" || events[0].Profile != "denied" {
@@ -341,7 +258,7 @@ func TestOverlays(t *testing.T) {
 		}
 	}
 	// A directory that others can enter is no place for it.
-	if err := os.Chmod(h.Overlays, 0o755); err != nil {
+	if err := os.Chmod(h.CommandsDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"}); resp.Err == nil {
@@ -352,138 +269,17 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
-// TestOverlayRemovedWhileWritten: the copies may be brought up to date at the moment in which their command ends. Seen to leave
-// directories behind without the mutex.
-func TestOverlayRemovedWhileWritten(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "run", "overlays")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	original := filepath.Join(dir, "original")
-	if err := os.WriteFile(original, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o := newOverlays(dir, slog.New(slog.DiscardHandler))
-	for i := range 50 {
-		v := &overlay{dir: filepath.Join(dir, fmt.Sprint("exec-", i)), owner: owner{Credentials: original},
-			sessions: []profiles.Overlaid{{Names: []string{"dev"}, Session: profiles.Published{AccessKeyID: "ASIA", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}}}}
-		if err := os.Mkdir(v.dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		var writing sync.WaitGroup
-		begun := make(chan struct{})
-		writing.Go(func() {
-			for n := range 20 {
-				if err := v.write(); n == 0 {
-					close(begun)
-				} else if err != nil {
-					return
-				}
-			}
-		})
-		<-begun
-		o.remove(v)
-		writing.Wait()
-		if _, err := os.Lstat(v.dir); err == nil {
-			t.Fatalf("round %d: the directory is still there", i)
-		}
-	}
-}
-
-// TestNoteIsKept: without its note the next daemon would take a session that we left for the user's.
-func TestNoteIsKept(t *testing.T) {
+// TestRecordIsKept: without its record the next daemon would take a session that we left for the user's.
+func TestRecordIsKept(t *testing.T) {
 	h, file := publishingHouse(t, "")
 	h.run(t)
 	if resp := h.publishes(t, "dev", file); resp.Err != nil {
 		t.Fatal(resp.Err)
 	}
 	becomes(t, file, sessionToken, true)
-	before, err := os.ReadFile(h.Published)
-	if err != nil {
+	path := h.record(t)
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(h.Published); err != nil {
-		t.Fatal(err)
-	}
-	becomes(t, h.Published, string(before), true)
-}
-
-// TestPublishBesideUnpublish: what another client just had taken out is not the user's own section.
-func TestPublishBesideUnpublish(t *testing.T) {
-	h, file := publishingHouse(t, "")
-	p := h.publishing
-	one := profiles.Published{Profile: "dev", AccessKeyID: "ASIAIOSFODNN7EXAMPLE", Secret: secret.New(secretKey), Token: secret.New(sessionToken)}
-	section, _, err := profiles.SetPublished(nil, func(string, string) bool { return true }, []profiles.Published{one})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // in and out, as flushLocked has it
-		defer close(stopped)
-		for {
-			for _, text := range [][]byte{section, nil} {
-				p.mu.Lock()
-				if err := os.WriteFile(file, text, 0o600); err != nil {
-					t.Error(err)
-				}
-				if delete(p.wrote, file); text != nil {
-					p.wrote[file] = map[string][]string{"dev": {one.AccessKeyID}}
-				}
-				p.mu.Unlock()
-			}
-			select {
-			case <-stop:
-				return
-			default:
-			}
-		}
-	}()
-	files := h.Files
-	files.Credentials = file
-	for range 2000 {
-		if err := p.check(file, session.Request{Profile: "dev", Files: files}); err != nil {
-			t.Error(err)
-			break
-		}
-	}
-	close(stop)
-	<-stopped
-}
-
-// TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
-func TestEditorWritesBack(t *testing.T) {
-	h, file := publishingHouse(t, "")
-	p := h.publishing
-	publish := func(id string) {
-		t.Helper()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.writeLocked(file, []profiles.Published{{Profile: "dev", AccessKeyID: id, Secret: secret.New(secretKey),
-			Token: secret.New(sessionToken)}})
-		if f, failed := p.failed[file]; failed {
-			t.Fatal(f.err)
-		}
-	}
-	publish("ASIAIOSFODNN7EXAMPL1")
-	read, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	publish("ASIAIOSFODNN7EXAMPL2")
-	if err := os.WriteFile(file, append(read, "[mine]\n"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 2 * noteIDs {
-		publish(fmt.Sprintf("ASIAIOSFODNN7EXAM%03d", i))
-	}
-	becomes(t, file, fmt.Sprintf("ASIAIOSFODNN7EXAM%03d", 2*noteIDs-1), true)
-	if n := len(p.wrote[file]["dev"]); n != noteIDs {
-		t.Errorf("%d ids are noted, not %d", n, noteIDs)
-	}
-	p.mu.Lock()
-	p.writeLocked(file, nil)
-	p.mu.Unlock()
-	if text, err := os.ReadFile(file); err != nil || string(text) != "[mine]\n" {
-		t.Errorf("the file is %q, %v", text, err)
-	}
+	becomes(t, path, `"keys":["ASIA`, true)
 }

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
-	"broker/internal/peer"
+	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/system"
@@ -23,7 +22,7 @@ import (
 var verbs = map[string]verb{
 	wire.Ping:   {anywhere, (*Daemon).ping},
 	wire.Get:    {anywhere, (*Daemon).get},
-	wire.Serve:  {here, (*Daemon).lease},
+	wire.Serve:  {here, verbOf((*grant.Keeper).Endpoint)},
 	wire.Login:  {here, (*Daemon).login},
 	wire.Logout: {here, (*Daemon).logout},
 	wire.Lock:   {here, (*Daemon).lock},
@@ -32,8 +31,8 @@ var verbs = map[string]verb{
 
 	wire.Passphrase: {here, (*Daemon).passphrase},
 
-	wire.Overlay:   {here, (*Daemon).overlay},
-	wire.Publish:   {here, (*Daemon).publish},
+	wire.Overlay:   {here, verbOf((*grant.Keeper).Command)},
+	wire.Publish:   {here, verbOf((*grant.Keeper).Publish)},
 	wire.Unpublish: {here, (*Daemon).unpublish},
 
 	wire.Console:  {here, (*Daemon).signIn},
@@ -58,24 +57,15 @@ const (
 )
 
 // admits reports whether a caller may ask for a verb of this class.
-func (k class) admits(c caller) bool {
+func (k class) admits(c grant.Caller) bool {
 	return k == anywhere || k == here && c.UID == os.Getuid() && c.PID > 0
-}
-
-// caller is who is at the other end of a connection.
-type caller struct {
-	peer.Peer
-	// program is what Program says of it when the first decision about it is recorded.
-	program func() (name, parent string)
 }
 
 // call is one request: what is asked, by whom, and how to ask back.
 type call struct {
 	req  wire.Request
-	peer caller
+	peer grant.Caller
 	talk *conversation
-	// endpoint is the id of the lease where it is asked, or that it was given; empty for all else.
-	endpoint string
 }
 
 // answer does what a request asks.
@@ -95,7 +85,7 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 		resp, err = verb.do(d, ctx, c)
 	}
 	if err != nil {
-		d.refused.Add(1)
+		d.grants.Refused.Add(1)
 		failed := wire.Response{Err: fault.Of(err), Challenge: resp.Challenge}
 		if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
 			setup := d.Setup()
@@ -131,31 +121,57 @@ func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
 	return wire.Response{}, nil
 }
 
+// verbOf is the verb of what the keeper hands out.
+func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, wire.Request, func(wire.Response) error) error) (
+	do func(*Daemon, context.Context, call) (wire.Response, error),
+) {
+	return func(d *Daemon, ctx context.Context, c call) (wire.Response, error) {
+		return wire.Response{}, hand(d.grants, ctx, d.asks(c, "given"), c.req, d.replying(c))
+	}
+}
+
+// asks is what a call asks for, with the event of the audit log.
+func (d *Daemon) asks(c call, event string) grant.Ask {
+	a := grant.Ask{Event: event, By: c.peer}
+	for _, profile := range append([]string{c.req.Profile}, c.req.Also...) {
+		one := c
+		one.req.Profile = profile
+		a.Requests = append(a.Requests, d.request(one))
+	}
+	return a
+}
+
+// replying answers a call while the gate is held.
+func (d *Daemon) replying(c call) func(wire.Response) error {
+	return func(resp wire.Response) error {
+		c.talk.answered = true
+		if !d.reply(c.talk.conn, resp) {
+			return fault.New(fault.Failed, "the client has gone")
+		}
+		return nil
+	}
+}
+
 func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
-	r := d.request(c)
-	r.AdHoc = adHoc(c.req.Role)
-	answer, err := d.Broker.Credentials(ctx, r)
-	if err := d.giving("given", c, answer, err); err != nil {
-		return wire.Response{}, err
-	}
-	d.used(answer)
-	role := ""
-	if c.req.Role != nil {
-		role = answer.Role
-	}
-	return wire.Response{
-		Credential: &wire.Credential{
-			AccessKeyID:     answer.AccessKeyID,
-			SecretAccessKey: answer.SecretAccessKey,
-			SessionToken:    answer.SessionToken,
-			Expiration:      answer.Expires,
-			Profile:         answer.Profile,
-			Region:          answer.Region,
-			Role:            role,
-			Direct:          answer.Direct,
-		},
-		Warnings: lines(answer.Warnings),
-	}, nil
+	return wire.Response{}, d.grants.Give(ctx, d.asks(c, "given"), func(answers []session.Answer) error {
+		answer, role := answers[0], ""
+		if c.req.Role != nil {
+			role = answer.Role
+		}
+		return d.replying(c)(wire.Response{
+			Credential: &wire.Credential{
+				AccessKeyID:     answer.AccessKeyID,
+				SecretAccessKey: answer.SecretAccessKey,
+				SessionToken:    answer.SessionToken,
+				Expiration:      answer.Expires,
+				Profile:         answer.Profile,
+				Region:          answer.Region,
+				Role:            role,
+				Direct:          answer.Direct,
+			},
+			Warnings: grant.Lines(answer.Warnings),
+		})
+	})
 }
 
 func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
@@ -166,22 +182,20 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	if err != nil {
 		return wire.Response{}, err
 	}
-	d.endpoints.loggedIn(answer.Source)
-	d.lastUse.Store(time.Now().Unix())
-	d.publishing.used(answer.Source)
+	d.grants.Login(answer.Source)
+	d.grants.Used(answer.Source)
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{
 		Status:   &wire.Status{Sessions: []wire.Session{{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &expires}}},
-		Warnings: lines(answer.Warnings),
+		Warnings: grant.Lines(answer.Warnings),
 	}, nil
 }
 
 func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
-	d.endpoints.loggedOut(c.req.Profile)
-	still := d.publishing.logout(c.req.Profile)
+	left := d.grants.Logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
-	err = errors.Join(err, still)
+	err = errors.Join(err, left)
 	_ = d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
 }
@@ -198,12 +212,12 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Version:   d.Version,
 		StartedBy: d.StartedBy,
 		Locked:    d.Broker.Locked(),
-		Answered:  d.answered.Load(),
-		Refused:   d.refused.Load(),
+		Answered:  d.grants.Given.Load(),
+		Refused:   d.grants.Refused.Load(),
 		Total:     len(held),
 		Sessions:  []wire.Session{},
 
-		Published: d.publishing.state(),
+		Published: d.grants.Published(),
 
 		Goroutines: runtime.NumGoroutine(),
 	}
@@ -218,7 +232,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings = []string{err.Error()}
 	} else {
-		status.Warnings = lines(set.Warnings())
+		status.Warnings = grant.Lines(set.Warnings())
 		if settings, err := set.Settings(); err != nil {
 			status.Warnings = append(status.Warnings, err.Error())
 		} else {
@@ -226,14 +240,15 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		}
 	}
 	status.Warnings = append(status.Warnings, d.Warnings...)
-	status.Warnings = append(status.Warnings, d.endpoints.warnings()...)
+	status.Warnings = append(status.Warnings, d.grants.Warnings()...)
 	status.Warnings = append(status.Warnings, d.lockWarnings()...)
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
-	var left int
-	if status.Commands, left = d.commands(pageOfSessions / 2); left > 0 {
-		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint of their own", left))
+	commands := d.grants.Commands()
+	if status.Commands = fitting(commands, pageOfSessions/2); len(status.Commands) < len(commands) {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint of their own",
+			len(commands)-len(status.Commands)))
 	}
 	others, err := json.Marshal([]any{status.Published, status.Commands})
 	if err != nil {
@@ -262,16 +277,13 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	return wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())}, nil
 }
 
-// maxWarnings bounds what is said of files in one answer.
-const maxWarnings = 20
-
-func lines(warnings []profiles.Warning) []string {
-	var list []string
-	for i, w := range warnings {
-		if i == maxWarnings {
-			return append(list, fmt.Sprintf("and %d more", len(warnings)-i))
+// fitting are the first of a list that take at most so many bytes of JSON.
+func fitting(list []wire.Command, room int) []wire.Command {
+	for i, c := range list {
+		b, err := json.Marshal(c)
+		if room -= len(b); err != nil || room < 0 {
+			return list[:i]
 		}
-		list = append(list, fault.Line(w.String()))
 	}
 	return list
 }
@@ -280,7 +292,6 @@ func lines(warnings []profiles.Warning) []string {
 // long sleep, so the time without use is looked at here too.
 func (d *Daemon) request(c call) session.Request {
 	d.lockIfUnused()
-	d.lockAsOthers()
 	files := d.Files
 	if c.req.AWSConfig != "" {
 		files.Config = c.req.AWSConfig
@@ -288,8 +299,8 @@ func (d *Daemon) request(c call) session.Request {
 	if c.req.AWSCredentials != "" {
 		files.Credentials = c.req.AWSCredentials
 	}
-	files = d.overlays.original(files)
-	r := session.Request{Profile: c.req.Profile, Files: files, Code: c.req.Code, MinTTL: c.req.MinTTL}
+	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code, MinTTL: c.req.MinTTL,
+		AdHoc: grant.AdHoc(c.req.Role)}
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
 	}
@@ -297,26 +308,6 @@ func (d *Daemon) request(c call) session.Request {
 		r.Window = &window{c, d.Window}
 	}
 	return r
-}
-
-// adHoc is a role that no profile names, as a client asks for it; what it says
-// is checked where it is planned.
-func adHoc(role *wire.Role) *session.AdHoc {
-	if role == nil {
-		return nil
-	}
-	a := &session.AdHoc{
-		Role: profiles.Role{
-			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName, Duration: time.Duration(role.Seconds) * time.Second,
-			MFASerial: role.MFASerial, Endpoint: profiles.Endpoint{Region: role.Region},
-		},
-		Policy:   role.Policy,
-		Federate: role.Federate,
-	}
-	for _, t := range role.Tags {
-		a.Tags = append(a.Tags, session.Tag(t))
-	}
-	return a
 }
 
 // record writes the audit line of a decision.
@@ -334,13 +325,12 @@ func (d *Daemon) event(event string, c call, answer session.Answer, err error) a
 		UID:     c.peer.UID,
 		PID:     c.peer.PID,
 
-		Endpoint:    c.endpoint,
 		STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r := c.req.Role; r != nil && e.Role == "" {
 		e.Role = r.ARN // what was asked for and refused
 	}
-	e.Program, e.Parent = c.peer.program()
+	e.Program, e.Parent = c.peer.Program()
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
@@ -351,23 +341,14 @@ func (d *Daemon) event(event string, c call, answer session.Answer, err error) a
 	return e
 }
 
-// giving writes the line of a session that is about to be given out, unless err is why it is not. Where the line
-// cannot be written and the settings say `audit = required`, that is a reason not to.
-func (d *Daemon) giving(event string, c call, answer session.Answer, err error) error {
-	unwritten := d.record(event, c, answer, err)
-	if err != nil || unwritten == nil || !d.auditRequired() {
-		return err
+// unpublish takes sections out of the shared credentials files.
+func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
+	n, standing, err := d.grants.Withdraw(c.req.Profile)
+	_ = d.record("unpublish", c, session.Answer{}, err)
+	var warnings []string
+	for _, profile := range standing {
+		warnings = append(warnings, profile+" stays out until you publish it again, or restart the machine; "+
+			"the registry says publish = true")
 	}
-	return fault.New(fault.Failed, "nothing is given out without its line in the audit log (audit = required), and %w", unwritten).
-		WithHint("broker status")
-}
-
-// auditRequired reports whether the settings say so, or cannot be read.
-func (d *Daemon) auditRequired() bool {
-	set, err := d.Store.Load(d.Files)
-	if err != nil {
-		return true
-	}
-	settings, err := set.Settings()
-	return err != nil || settings.AuditRequired
+	return wire.Response{Count: n, Warnings: warnings}, err
 }

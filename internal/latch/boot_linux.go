@@ -1,8 +1,7 @@
 package latch
 
 import (
-	"os"
-	"strings"
+	"broker/internal/system"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,10 +9,10 @@ import (
 
 // sinceBoot tells which boot this is, and how long after it, sleep included.
 func sinceBoot() (boot string, since time.Duration) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot = system.BootID()
 	var ts unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+	if boot == "" || unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
 		return sinceStart()
 	}
-	return strings.TrimSpace(string(id)), time.Duration(ts.Nano())
+	return boot, time.Duration(ts.Nano())
 }

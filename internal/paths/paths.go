@@ -36,9 +36,6 @@ func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
 // Linked is what `broker profiles link` has to remember.
 func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 
-// Published says which sessions stand in the shared credentials file.
-func (p Paths) Published() string { return filepath.Join(p.State, "published.json") }
-
 // LatchIn is the file in a state directory that says whether the broker is locked. Which one counts package latch
 // knows.
 func LatchIn(state string) string { return filepath.Join(state, "lock.json") }

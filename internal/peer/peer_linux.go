@@ -1,13 +1,13 @@
 package peer
 
 import (
+	"broker/internal/system"
 	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -21,15 +21,6 @@ func UnixFD(fd int) (Peer, error) {
 }
 
 func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }
-
-// bootID makes the ticks of proc(5), which count from the boot, a moment.
-var bootID = sync.OnceValue(func() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
-})
 
 // look reads proc_pid_stat(5). execve(2) does not change the start.
 func look(pid int) (facts, error) {
@@ -57,7 +48,7 @@ func look(pid int) (facts, error) {
 		f.terminal, _ = strconv.Atoi(fields[4])
 		// A process runs on without its first thread, and execve(2) is about to replace one that ended for a moment.
 		f.ended = state == "Z" && threads == "1"
-		if boot := bootID(); boot != "" {
+		if boot := system.BootID(); boot != "" { // it makes the ticks of proc(5), which count from the boot, a moment
 			f.start = boot + "/" + fields[19]
 		}
 		return f, nil

@@ -223,20 +223,8 @@ type Route struct {
 
 // Heritage is what one daemon leaves to the next beside its sockets.
 type Heritage struct {
-	Ports  []int  `json:"ports"` // of the endpoints, in the order of the sockets that come with it
-	Locked bool   `json:"locked"`
-	Kept   []Kept `json:"kept,omitempty"`
-}
-
-// Kept is a profile that is kept published, or is not although the registry says so.
-type Kept struct {
-	Profile        string     `json:"profile"` // exact name
-	Source         string     `json:"source,omitempty"`
-	AWSConfig      string     `json:"aws_config_file"`
-	AWSCredentials string     `json:"aws_shared_credentials_file"`
-	Until          *time.Time `json:"until,omitempty"` // nil for one that the registry names
-	LoggedOut      bool       `json:"logged_out,omitempty"`
-	Off            bool       `json:"off,omitempty"`
+	Ports  []int `json:"ports"` // of the endpoints, in the order of the sockets that come with it
+	Locked bool  `json:"locked"`
 }
 
 // Files are the AWS files that Overlay made for the process that asked.

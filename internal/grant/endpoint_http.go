@@ -1,4 +1,4 @@
-package daemon
+package grant
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/session"
 )
 
@@ -27,7 +28,9 @@ const (
 	answerTimeout = 900 * time.Millisecond
 	// headerTimeout and maxHeader bound what one request may take; net/http adds 4 KiB to the latter.
 	headerTimeout = 2 * time.Second
-	maxHeader     = 4 << 10
+	// writeTimeout bounds an answer to a program that does not read.
+	writeTimeout = 5 * time.Second
+	maxHeader    = 4 << 10
 )
 
 func newServer(e *endpoints) *http.Server {
@@ -38,16 +41,16 @@ func newServer(e *endpoints) *http.Server {
 		WriteTimeout:      writeTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          log.New(io.Discard, "", 0), // it quotes what was sent
-		BaseContext:       func(net.Listener) context.Context { return e.ctx },
+		BaseContext:       func(net.Listener) context.Context { return e.k.life },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
-				e.open.Add(1)
+				e.requests.Add(1)
 			case http.StateClosed:
-				e.open.Done()
+				e.requests.Done()
 			}
 		},
-		// It would answer to anybody: OPTIONS * is no request to a lease.
+		// It would answer to anybody: OPTIONS * is no request to an endpoint.
 		DisableGeneralOptionsHandler: true,
 	}
 	// One request for each connection: whose it is was asked when it was made.
@@ -64,7 +67,7 @@ func (e *endpoints) own(uid int, err error) bool {
 		uid = -1
 	}
 	if text := "a connection of another uid, or of a program that has gone, to an endpoint"; e.sayable(text) {
-		_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
+		_ = e.k.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
 	}
 	return false
 }
@@ -81,30 +84,29 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		// The value is not logged: it may hold anything.
 		if p := recover(); p != nil {
-			e.d.Log.Error("panic in a request to an endpoint", "stack", string(debug.Stack()))
+			e.k.Log.Error("panic in a request to an endpoint", "stack", string(debug.Stack()))
 			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal), "a defect of the broker; its log says more"})
 		}
 	}()
-	l, no := e.admit(r)
+	h, no := e.admit(r)
 	if no != nil {
-		e.d.refused.Add(1)
-		// Whoever it is that asks, it has not shown the token.
+		e.k.Refused.Add(1)
+		// It has not shown the token, so it may be anybody.
 		if e.sayable(no.text) {
-			_ = e.d.Audit.Record(audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text,
-				Endpoint: l.ID, Profile: l.Profile})
+			said := audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text}
+			if h != nil {
+				said.Endpoint, said.Profile = h.ID, h.Profiles[0]
+			}
+			_ = e.k.Audit.Record(said)
 		}
 		refuse(w, *no)
 		return
 	}
-	answer, err := e.answer(r.Context(), l)
-	if err := e.d.giving("served", e.call(l), answer, err); err != nil {
-		e.d.refused.Add(1)
-		refuse(w, refusalOf(err))
-		return
-	}
-	e.d.answered.Add(1)
-	e.d.lastUse.Store(time.Now().Unix())
-	locked := e.d.handOut(func() {
+	// In the time that an SDK waits. What takes longer goes on, for the next request.
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	err := e.k.Give(ctx, e.ask(h), func(answers []session.Answer) error {
+		answer := answers[0]
 		write(w, http.StatusOK, credentialJSON{
 			AccessKeyID:     answer.AccessKeyID,
 			SecretAccessKey: answer.SecretAccessKey.Reveal(),
@@ -112,47 +114,89 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Expiration:      answer.Expires.UTC().Format(time.RFC3339),
 		})
 		_ = http.NewResponseController(w).Flush() // else it leaves once this has returned
+		return nil
 	})
-	if locked {
-		e.d.refused.Add(1)
-		_ = e.d.record("refused", e.call(l), session.Answer{}, lockedFault())
-		refuse(w, refusalOf(lockedFault()))
+	if err != nil {
+		e.k.Refused.Add(1)
+		refuse(w, refusalOf(err))
 	}
 }
 
-// admit decides whether a request is one of a program to which a lease was given. Browsers, and proxies that
-// stand between, show themselves by the headers that they add, and can neither forge Host nor do without.
-func (e *endpoints) admit(r *http.Request) (lease, *refusal) {
+// ask is what the program of an endpoint asks for.
+func (e *endpoints) ask(h *held) Ask {
+	owner := peer.Peer{UID: os.Getuid(), Process: h.Owner}
+	a := e.k.ask(&h.Grant)
+	a.Event, a.By, a.renews = "served", Caller{owner, owner.Program}, false
+	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
+		if err := e.shut(h); err != nil {
+			return session.Answer{}, err
+		}
+		answer, err := e.k.Broker.Credentials(ctx, r)
+		if err == nil {
+			err = e.shut(h)
+		}
+		return answer, err
+	}
+	return a
+}
+
+// shut is why an endpoint gives nothing now.
+func (e *endpoints) shut(h *held) error {
+	e.k.mu.Lock()
+	defer e.k.mu.Unlock()
+	switch {
+	case h.Ended:
+		return fault.New(fault.Denied, "the endpoint was revoked while it was asked")
+	case len(h.LoggedOut) > 0:
+		return fault.New(fault.LoginNeeded, "%s was logged out; log in again", h.LoggedOut[0]).
+			WithHint("broker login %s", h.LoggedOut[0])
+	}
+	return nil
+}
+
+// admit decides whether a request is one of a program that was given an endpoint. Browsers, and proxies that stand
+// between, show themselves by the headers that they add, and can neither forge Host nor do without.
+func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	no := func(status int, code, text string) *refusal { return &refusal{status, code, text} }
 	switch {
 	case r.Method != http.MethodGet:
-		return lease{}, no(http.StatusMethodNotAllowed, "method", "an endpoint answers GET alone")
+		return nil, no(http.StatusMethodNotAllowed, "method", "an endpoint answers GET alone")
 	case throughOthers(r.Header):
-		return lease{}, no(http.StatusForbidden, "headers", "an endpoint answers no browser and no proxy")
+		return nil, no(http.StatusForbidden, "headers", "an endpoint answers no browser and no proxy")
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
-		return lease{}, no(http.StatusBadRequest, "body", "an endpoint takes no body and no upgrade")
+		return nil, no(http.StatusBadRequest, "body", "an endpoint takes no body and no upgrade")
 	}
-	// The whole request line: no query, no other way to write the path, no absolute form.
-	l, ok := e.find(r.RequestURI)
+	h := e.find(r.RequestURI)
 	switch {
-	case !ok:
-		return lease{}, no(http.StatusNotFound, "not_found", "there is no such endpoint, or its program has ended, or it was revoked")
-	case r.Host != l.host():
-		return lease{}, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
-	case !l.process().Running():
-		e.end(l.ID)
-		return lease{}, no(http.StatusForbidden, "ended", "the program that this endpoint was for has ended")
+	case h == nil:
+		return nil, no(http.StatusNotFound, "not_found", "there is no such endpoint, or its program has ended, or it was revoked")
+	case r.Host != h.host():
+		return nil, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
+	case !h.Owner.Running():
+		_ = e.k.end(h) // the loop tries again
+		return nil, no(http.StatusForbidden, "ended", "the program that this endpoint was for has ended")
 	}
 	switch tokens := r.Header["Authorization"]; {
 	case len(tokens) == 0:
-		return l, no(http.StatusUnauthorized, "no_token", "a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization")
+		return h, no(http.StatusUnauthorized, "no_token", "a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization")
 	case len(tokens) > 1:
-		return l, no(http.StatusBadRequest, "tokens", "a request brings one Authorization header")
-	case !l.opens(tokens[0]):
-		e.guessed(l.ID)
-		return l, no(http.StatusUnauthorized, "wrong_token", "the token is wrong")
+		return h, no(http.StatusBadRequest, "tokens", "a request brings one Authorization header")
+	case !h.opens(tokens[0]):
+		e.guessed(h)
+		return h, no(http.StatusUnauthorized, "wrong_token", "the token is wrong")
 	}
-	return l, nil
+	return h, nil
+}
+
+// find is the endpoint of a whole request line: no query, no other way to write the path, no absolute form.
+func (e *endpoints) find(uri string) *held {
+	e.k.mu.Lock()
+	defer e.k.mu.Unlock()
+	h := e.k.grants[strings.TrimPrefix(uri, "/credentials/")]
+	if h == nil || h.Kind != Endpoint || h.Ended || h.path() != uri {
+		return nil
+	}
+	return h
 }
 
 // throughOthers reports headers that a browser adds, or a proxy.
@@ -170,29 +214,6 @@ func throughOthers(h http.Header) bool {
 		}
 	}
 	return false
-}
-
-// answer gets the session of a lease in the time that an SDK waits. What takes longer goes on, for the next request.
-func (e *endpoints) answer(ctx context.Context, l lease) (session.Answer, error) {
-	loggedOut := fault.New(fault.LoginNeeded, "%s was logged out; log in again", l.Source).
-		WithHint("broker login %s", l.Source)
-	if l.LoggedOut {
-		return session.Answer{}, loggedOut
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	answer, err := e.d.Broker.Credentials(ctx, e.request(l))
-	e.warmed(l.ID, err == nil || late(err))
-	now, ok := e.find(l.path())
-	switch {
-	case err != nil:
-		return session.Answer{}, err
-	case !ok:
-		return session.Answer{}, fault.New(fault.Denied, "the endpoint was revoked while it was asked")
-	case now.LoggedOut:
-		return session.Answer{}, loggedOut
-	}
-	return answer, nil
 }
 
 // late reports that a session is still on its way.

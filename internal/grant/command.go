@@ -1,0 +1,408 @@
+package grant
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/peer"
+	"broker/internal/profiles"
+	"broker/internal/record"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// commands are the private AWS files of commands that run under `exec --mode file`. Each has a directory below the
+// runtime directory, 0700, with files of 0600.
+type commands struct {
+	k  *Keeper
+	mu sync.Mutex // held while files are written
+
+	stamps map[string][2]stamp // of the originals, by id; what the copies are made of
+}
+
+// note stands beside the files of a command: whose they are, and which files they stand for. credproc and broker read
+// it, and the next daemon if the record knows nothing of them. No secret is in it.
+type note struct {
+	Version int `json:"version"` // 1; Broker 0.1.0 wrote none
+	peer.Process
+	Config      string `json:"aws_config_file"`
+	Credentials string `json:"aws_shared_credentials_file"`
+
+	Profiles []string  `json:"profiles,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+}
+
+const (
+	commandPrefix   = "exec-" // begins the name of each directory; a number follows
+	noteFile        = profiles.OwnerFile
+	configFile      = profiles.ConfigFile
+	credentialsFile = profiles.CredentialsFile
+)
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info.ModTime(), info.Size()}
+}
+
+// isCommand reports whether a directory may be that of a command, by its name.
+func isCommand(dir string) bool {
+	number, ours := strings.CutPrefix(filepath.Base(dir), commandPrefix)
+	_, err := strconv.ParseUint(number, 10, 64)
+	return ours && err == nil
+}
+
+// Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own from
+// its start to its end, whichever program it becomes.
+func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
+	if req.Role != nil && req.Role.ARN != "" {
+		return fault.New(fault.Usage, "a role that no profile names has no name in a file")
+	}
+	process, err := peer.Find(a.By.PID)
+	if err != nil {
+		return fault.New(fault.Failed, "the process %d cannot be watched: %w", a.By.PID, err)
+	}
+	files := a.Requests[0].Files
+	a.Event = "given"
+	return k.Give(ctx, a, func(answers []session.Answer) error {
+		h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: process, Role: req.Role, Since: now(),
+			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
+		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
+		for _, answer := range answers {
+			h.Profiles, h.Sources = append(h.Profiles, answer.Profile), append(h.Sources, answer.Source)
+			made.Region = cmp.Or(made.Region, answer.Region)
+			made.Expires = earlier(made.Expires, answer.Expires)
+		}
+		if len(answers) > 1 {
+			made.Profiles = h.Profiles
+		}
+		if err := k.commands.make(h); err != nil {
+			return fault.New(fault.Failed, "make files for the command: %w", err)
+		}
+		err := k.add(h)
+		if err == nil {
+			err = k.commands.put(h, 0, answers)
+			k.took(h, 0, answers, err)
+		}
+		if err != nil {
+			_ = k.end(h) // the loop tries again
+			return err
+		}
+		made.Credentials, made.Config = filepath.Join(h.Dir, credentialsFile), h.config()
+		// The warnings are about the files, and so the same for all.
+		return reply(wire.Response{Files: made, Warnings: Lines(answers[0].Warnings)})
+	})
+}
+
+// now is the time as it is told to people.
+func now() time.Time { return time.Now().Truncate(time.Second) }
+
+// make makes the directory of a command, with the note that says whose it is.
+func (c *commands) make(h *held) error {
+	run, err := record.Make(filepath.Dir(c.k.CommandsDir), record.Private)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = run.Close() }()
+	all, err := run.MakeSub(filepath.Base(c.k.CommandsDir))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = all.Close() }()
+	name, dir, err := all.NewSub(commandPrefix)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	h.Dir = filepath.Join(c.k.CommandsDir, name)
+	text, err := json.Marshal(note{Version: 1, Process: h.Owner, Config: h.AWSConfig, Credentials: h.AWSCredentials,
+		Profiles: h.Profiles, Since: h.Since})
+	if err != nil {
+		return err
+	}
+	return dir.Replace(noteFile, text)
+}
+
+// all opens the directory of all commands, in a runtime directory that is ours alone.
+func (c *commands) all() (*record.Dir, error) {
+	run, err := record.Open(filepath.Dir(c.k.CommandsDir), record.Private)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = run.Close() }()
+	return run.Sub(filepath.Base(c.k.CommandsDir))
+}
+
+// open opens the directory of one command. One that the record names elsewhere is not opened.
+func (c *commands) open(h *held) (*record.Dir, error) {
+	all, err := c.all()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = all.Close() }()
+	return all.Sub(filepath.Base(h.Dir))
+}
+
+// put fulfils delivery.
+func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.k.mu.Lock()
+	if h.revision != revision || !h.open(time.Now()) {
+		c.k.mu.Unlock()
+		return nil
+	}
+	h.sessions, h.Expires = sessions, sessions[0].Expires
+	for _, s := range sessions {
+		h.Expires = earlier(h.Expires, s.Expires)
+	}
+	err := c.k.saveLocked()
+	if err != nil {
+		h.sessions = nil
+	}
+	c.k.mu.Unlock()
+	if err == nil {
+		err = c.write(h)
+	}
+	if err != nil {
+		return fault.New(fault.Failed, "make files for the command: %w", err)
+	}
+	return nil
+}
+
+// follow takes sessions out of copies that have left the shared file. Files of the daemon before, whose own session this
+// one does not have, are emptied.
+func (c *commands) follow() error {
+	err := c.clear(c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions == nil }))
+	c.look()
+	return err
+}
+
+// look brings copies up to date whose originals changed.
+func (c *commands) look() {
+	for _, h := range c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions != nil }) {
+		c.mu.Lock()
+		var err error
+		if c.stamps[h.ID] != stampsOf(h) {
+			err = c.write(h)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			c.k.Log.Warn("the AWS files of a command were not brought up to date", "err", err)
+		}
+	}
+}
+
+func stampsOf(h *held) [2]stamp { return [2]stamp{stampOf(h.AWSConfig), stampOf(h.AWSCredentials)} }
+
+// write makes the copies, unless the sessions are gone. One of the config is made only if tools would take something of
+// it before the session, or if there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG
+// has it read.
+func (c *commands) write(h *held) error {
+	c.k.mu.Lock()
+	sessions := h.sessions
+	c.k.mu.Unlock()
+	if sessions == nil {
+		return nil
+	}
+	stamps := stampsOf(h)
+	if c.stamps == nil {
+		c.stamps = map[string][2]stamp{}
+	}
+	c.stamps[h.ID] = stamps
+	set, err := c.k.Store.Load(h.files(c.k.Files))
+	if err != nil {
+		return err
+	}
+	var list []profiles.Overlaid
+	for _, s := range sessions {
+		list = append(list, profiles.Overlaid{Names: namesOf(set, s.Profile), Session: published(s), Region: s.Region})
+	}
+	src, err := readOriginal(h.AWSCredentials)
+	if err != nil {
+		return err
+	}
+	defer clear(src)
+	dst, err := profiles.OverlayCredentials(src, list)
+	if err != nil {
+		return err
+	}
+	dir, err := c.open(h)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	if err := dir.Replace(credentialsFile, dst); err != nil {
+		return err
+	}
+	if src, err = readOriginal(h.AWSConfig); err != nil {
+		return err
+	}
+	if dst, err = profiles.OverlayConfig(src, list); err != nil {
+		return err
+	}
+	if len(dst) == len(src) && stamps[0] != (stamp{}) && h.config() == "" {
+		return nil
+	}
+	return dir.Replace(configFile, dst)
+}
+
+// config is the path of the command's config, empty if there is none.
+func (h *held) config() string {
+	path := filepath.Join(h.Dir, configFile)
+	if _, err := os.Lstat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// clear fulfils delivery. The note stays, so credproc and broker still know their way within the command.
+func (c *commands) clear(list []*held) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed error
+	for _, h := range list {
+		c.k.mu.Lock()
+		present := !h.Expires.IsZero()
+		h.sessions = nil
+		c.k.mu.Unlock()
+		if !present {
+			continue
+		}
+		err := c.empty(h)
+		c.k.mu.Lock()
+		if err != nil {
+			err = fmt.Errorf("the files of a command: %w", err)
+			h.err, h.retry = err, time.Now().Add(writePause)
+		} else {
+			h.Expires = time.Time{}
+		}
+		c.k.keepLocked()
+		c.k.mu.Unlock()
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// empty removes all but the note and the config.
+func (c *commands) empty(h *held) error {
+	dir, err := c.open(h)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed it
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Names()
+	for _, name := range names {
+		if name != noteFile && name != configFile {
+			err = errors.Join(err, dir.RemoveTree(name))
+		}
+	}
+	return err
+}
+
+// remove fulfils delivery.
+func (c *commands) remove(h *held) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.stamps, h.ID)
+	dir, err := c.all()
+	if err == nil {
+		err = dir.RemoveTree(filepath.Base(h.Dir))
+		_ = dir.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What is not known to be
+// of a command stays, and is named.
+func (c *commands) sweep() {
+	all, err := c.all()
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var names []string
+	if err == nil {
+		defer func() { _ = all.Close() }()
+		names, err = all.Names()
+	}
+	if err != nil {
+		c.k.Log.Error("the AWS files of commands cannot be taken over", "err", err)
+		return
+	}
+	for _, name := range names {
+		path := filepath.Join(c.k.CommandsDir, name)
+		if known := c.k.all(func(h *held) bool { return h.Dir == path }); len(known) > 0 {
+			continue
+		}
+		if err := c.adopt(all, path); err != nil {
+			c.k.Log.Error("it stands among the AWS files of commands, and is left alone", "path", path, "err", err)
+		}
+	}
+}
+
+// adopt makes a grant of a directory by its note. One that has none is removed if it is empty.
+func (c *commands) adopt(all *record.Dir, path string) error {
+	if !isCommand(path) {
+		return errors.New("Broker makes nothing of this name")
+	}
+	dir, err := all.Sub(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	text, err := dir.Read(noteFile, profiles.MaxOwner, record.Private)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(dir.Sweep(), all.Remove(filepath.Base(path)))
+	}
+	if err != nil {
+		return err
+	}
+	var n note
+	if err := record.Decode(text, 1, &n, &n); err != nil {
+		return fmt.Errorf("%s is damaged: %w", noteFile, err)
+	}
+	if n.PID <= 0 || n.Start == "" {
+		return fmt.Errorf("%s is damaged: it names no process", noteFile)
+	}
+	// When its sessions end is not known, so they are taken out, unless they are renewed.
+	h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since, Dir: path,
+		AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
+		Ended: len(n.Profiles) == 0 || !n.Running()}}
+	return c.k.add(h)
+}
+
+// namesOf are the exact name of a profile and its aliases.
+func namesOf(set *profiles.Set, profile string) []string {
+	names := []string{profile}
+	for _, a := range set.Aliases() {
+		if a.Target == profile && a.Problem == "" {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}

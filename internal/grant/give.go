@@ -1,0 +1,160 @@
+package grant
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/peer"
+	"broker/internal/profiles"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// Caller is who asks for a session.
+type Caller struct {
+	peer.Peer
+	// Program is Program of the Peer, read once, when a decision about it is recorded first.
+	Program func() (name, parent string)
+}
+
+// An Ask is what somebody asks for.
+type Ask struct {
+	Event    string // of the audit log, if it is given
+	By       Caller
+	Endpoint string            // id of the endpoint that is asked, or that is asked for
+	Requests []session.Request // one for each session: all are given, or none
+	// Get is how each session is had; nil for Credentials of the Broker.
+	Get func(context.Context, session.Request) (session.Answer, error)
+
+	renews bool     // a grant asks: that is no use
+	have   []string // the access key ids that it has; if they are still the right ones, nothing leaves
+}
+
+// Give is the only function through which a session leaves. It gets what is asked for, which may ask a person. Then it
+// takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate: when Shut
+// has returned, nothing more leaves. Errors are faults, and are recorded.
+func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer) error) error {
+	answers, err := k.authorize(ctx, a)
+	if err != nil {
+		return err
+	}
+	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
+		return nil
+	}
+	k.gate.RLock()
+	defer k.gate.RUnlock()
+	if k.Locked() {
+		return k.refuse(a, 0, session.Answer{}, LockedFault())
+	}
+	for i, answer := range answers {
+		err := k.Audit.Record(a.event(a.Event, i, answer, nil))
+		if err != nil && k.auditRequired() {
+			return fault.New(fault.Failed, "nothing is given out without its line in the audit log (audit = required), and %w", err).
+				WithHint("broker status")
+		}
+	}
+	if !a.renews { // before its user has it, and looks
+		k.Given.Add(1)
+		for _, answer := range answers {
+			k.Used(answer.Source)
+		}
+	}
+	if err := deliver(answers); err != nil {
+		return k.refuse(a, 0, session.Answer{}, err)
+	}
+	return nil
+}
+
+// authorize gets the sessions, one after the other: what a person is asked for the first serves the rest, if they share
+// the device.
+func (k *Keeper) authorize(ctx context.Context, a Ask) (answers []session.Answer, err error) {
+	get := a.Get
+	if get == nil {
+		get = k.Broker.Credentials
+	}
+	for i, r := range a.Requests {
+		answer, err := get(ctx, r)
+		if err != nil {
+			if err := k.refuse(a, i, answer, err); len(a.Requests) > 1 {
+				return nil, fmt.Errorf("%s: %w", fault.Line(r.Profile), err)
+			}
+			return nil, err
+		}
+		answers = append(answers, answer)
+	}
+	return answers, nil
+}
+
+// refuse records why nothing was given, and returns it.
+func (k *Keeper) refuse(a Ask, i int, answer session.Answer, err error) error {
+	_ = k.Audit.Record(a.event("refused", i, answer, err))
+	return err
+}
+
+// event is the audit line about the request i.
+func (a Ask) event(event string, i int, answer session.Answer, err error) audit.Event {
+	r := a.Requests[i]
+	e := audit.Event{
+		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,
+		UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, STSEndpoint: fault.Line(answer.Endpoints),
+	}
+	if r.AdHoc != nil && e.Role == "" {
+		e.Role = r.AdHoc.ARN // what was asked for and refused
+	}
+	e.Program, e.Parent = a.By.Program()
+	if err != nil {
+		f := fault.Of(err)
+		e.Kind, e.Message = f.Kind, f.Error()
+	} else if !answer.Expires.IsZero() {
+		expires := answer.Expires.UTC()
+		e.Expires = &expires
+	}
+	return e
+}
+
+// auditRequired reports whether the settings say so, or cannot be read.
+func (k *Keeper) auditRequired() bool {
+	set, err := k.Store.Load(k.Files)
+	if err != nil {
+		return true
+	}
+	settings, err := set.Settings()
+	return err != nil || settings.AuditRequired
+}
+
+// LockedFault is the error of all that is refused while it is locked.
+func LockedFault() error {
+	return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+}
+
+func keyIDs(answers []session.Answer) []string {
+	ids := []string{}
+	for _, a := range answers {
+		ids = append(ids, a.AccessKeyID)
+	}
+	return ids
+}
+
+// AdHoc is what a client asks for beside a profile; what it says is checked where it is planned.
+func AdHoc(role *wire.Role) *session.AdHoc {
+	if role == nil {
+		return nil
+	}
+	a := &session.AdHoc{
+		Role: profiles.Role{
+			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName,
+			Duration: time.Duration(role.Seconds) * time.Second, MFASerial: role.MFASerial,
+			Endpoint: profiles.Endpoint{Region: role.Region},
+		},
+		Policy:   role.Policy,
+		Federate: role.Federate,
+	}
+	for _, t := range role.Tags {
+		a.Tags = append(a.Tags, session.Tag(t))
+	}
+	return a
+}

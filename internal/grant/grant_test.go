@@ -1,0 +1,469 @@
+//go:build linux
+
+package grant
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"broker/internal/audit"
+	"broker/internal/peer"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/session"
+	"broker/internal/system"
+	"broker/internal/testproc"
+	"broker/internal/wire"
+)
+
+func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
+
+const (
+	registry = `[source security]
+access_key_id = AKIAIOSFODNN7EXAMPLE
+mfa_serial = arn:aws:iam::111122223333:mfa/paul
+mfa_seed = keyring
+
+[profile dev]
+role_arn = arn:aws:iam::444455556666:role/dev
+source_profile = security
+`
+	token = "FwoGZXIvYXdzEJr//////////wEaDH+token=="
+)
+
+// aws is the vault and STS. Its sessions are numbered.
+type aws struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (a *aws) session(call session.Call) (session.Credentials, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n++
+	return session.Credentials{AccessKeyID: fmt.Sprintf("ASIA%016d", a.n), SecretAccessKey: secret.New("s"),
+		SessionToken: secret.New(token), Issued: time.Now(), Expires: time.Now().Add(call.Duration)}, nil
+}
+
+func (a *aws) Open(_ context.Context, _ profiles.Source, call session.Call, _ secret.String) (session.Credentials, error) {
+	return a.session(call)
+}
+
+func (a *aws) Assume(_ context.Context, _ session.Credentials, call session.Call) (session.Credentials, error) {
+	return a.session(call)
+}
+
+func (a *aws) Drop(context.Context, string) error { return nil }
+
+// events keeps what is recorded.
+type events struct {
+	mu   sync.Mutex
+	list []audit.Event
+}
+
+func (r *events) Record(e audit.Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, e)
+	return nil
+}
+
+// keeper makes a Keeper in a directory. It has begun to answer for what is there once begin is called.
+func keeper(t *testing.T, dir string) *Keeper {
+	t.Helper()
+	files := profiles.Files{Registry: filepath.Join(dir, "registry"), Credentials: filepath.Join(dir, "credentials")}
+	if err := os.WriteFile(files.Registry, []byte(registry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store := new(profiles.Store)
+	cloud := new(aws)
+	life, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	k := New(Config{
+		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, SessionName: "paul@host"}),
+		Store:  store, Files: files, Audit: new(events), Log: slog.New(slog.DiscardHandler),
+		Locked: func() bool { return false },
+		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
+	})
+	k.life = life
+	return k
+}
+
+// leave writes a record as the daemon at a socket has left it.
+func leave(t *testing.T, k *Keeper, socket, boot string, grants ...Grant) string {
+	t.Helper()
+	other := New(Config{Socket: socket, StateDir: k.StateDir})
+	text, err := json.Marshal(file{Version: 1, Socket: socket, Boot: boot, Grants: grants})
+	if err == nil {
+		err = os.WriteFile(other.record(), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other.record()
+}
+
+// own is this process.
+func own(t *testing.T) peer.Process {
+	t.Helper()
+	p, err := peer.Find(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func endpoint(t *testing.T) Grant {
+	return Grant{ID: random(16), Kind: Endpoint, Owner: own(t), Profiles: []string{"dev"}, Port: 20111, Token: digest("x")}
+}
+
+// sectionOf is a section of the credentials file, and what stands there.
+func (k *Keeper) sectionOf(t *testing.T, id string) Grant {
+	t.Helper()
+	text, _, err := profiles.SetPublished(nil, func(string, string) bool { return false },
+		[]profiles.Published{{Profile: "dev", AccessKeyID: id, Secret: secret.New("s"), Token: secret.New(token)}})
+	if err == nil {
+		err = os.WriteFile(k.Files.Credentials, append(text, "[mine]\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, Sources: []string{"security"},
+		AWSCredentials: k.Files.Credentials, Until: time.Now().Add(time.Hour), Keys: []string{id}, Expires: time.Now().Add(time.Hour)}
+}
+
+func (k *Keeper) shared(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(k.Files.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestAdopt: the next daemon goes on with what the record says, as far as anybody can answer for it.
+func TestAdopt(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	good, late, reused := endpoint(t), endpoint(t), endpoint(t)
+	late.Owner.PID = 1 << 30
+	reused.Owner.Start += "1" // another process had this number
+	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
+	leave(t, k, k.Socket, system.BootID(), good, late, reused, section)
+	k.adopt()
+	for _, row := range []struct {
+		name string
+		g    Grant
+		want bool
+	}{{"an endpoint", good, true}, {"its process has ended", late, false}, {"of another process", reused, false},
+		{"a section", section, true}} {
+		k.mu.Lock()
+		if k.grants[row.g.ID] != nil != row.want {
+			t.Errorf("%s: %v", row.name, !row.want)
+		}
+		k.mu.Unlock()
+	}
+	if text := k.shared(t); !strings.Contains(text, section.Keys[0]) {
+		t.Errorf("the section has gone before there is a newer session: %q", text)
+	}
+	k.renew(t.Context())
+	if text := k.shared(t); strings.Contains(text, section.Keys[0]) || !strings.Contains(text, "ASIA0000000000000002") {
+		t.Errorf("it is not renewed: %q", text)
+	}
+}
+
+// TestAdoptOfAnother: what was handed out before the machine started again is taken out, and so is what a daemon on
+// another socket left, unless it still runs.
+func TestAdoptOfAnother(t *testing.T) {
+	for name, row := range map[string]struct {
+		boot, socket string
+		listens      bool
+		stays        bool
+	}{
+		"another boot":                {boot: "x"},
+		"another socket":              {boot: system.BootID(), socket: "t"},
+		"another socket, and it runs": {boot: system.BootID(), socket: "t", listens: true, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keeper(t, t.TempDir())
+			socket := k.Socket
+			if row.socket != "" {
+				socket = filepath.Join(filepath.Dir(k.Socket), row.socket)
+			}
+			if row.listens {
+				l, err := net.Listen("unix", socket)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }()
+			}
+			path := leave(t, k, socket, row.boot, k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE"))
+			k.adopt()
+			if text := k.shared(t); (text != "[mine]\n") != row.stays {
+				t.Errorf("the file is %q", text)
+			}
+			if _, err := os.Lstat(path); (err == nil) != row.stays {
+				t.Errorf("the record: %v", err)
+			}
+		})
+	}
+}
+
+// TestBadRecord: a record that is broken, another's, or says what cannot be, hands out nothing, and is set aside.
+func TestBadRecord(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	text := func(change func(*Grant)) string {
+		g := endpoint(t)
+		change(&g)
+		b, err := json.Marshal(file{Version: 1, Socket: k.Socket, Boot: system.BootID(), Grants: []Grant{g}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	good := text(func(*Grant) {})
+	for name, bad := range map[string]string{
+		"empty": "", "not JSON": "x", "half": good[:40], "a list": "[]", "version": strings.Replace(good, `"version":1`, `"version":2`, 1),
+		"a key": strings.Replace(good, `"kind"`, `"art"`, 1), "more": good + "{}",
+		"path":        text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
+		"short id":    text(func(g *Grant) { g.ID = "aa" }),
+		"no token":    text(func(g *Grant) { g.Token = "" }),
+		"port":        text(func(g *Grant) { g.Port = 80 }),
+		"no process":  text(func(g *Grant) { g.Owner.Start = "" }),
+		"no profile":  text(func(g *Grant) { g.Profiles = nil }),
+		"kind":        text(func(g *Grant) { g.Kind = "x" }),
+		"directory":   text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
+		"a long key":  text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
+		"for nothing": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
+	} {
+		if err := os.WriteFile(k.record(), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k.adopt()
+		if len(k.copies()) != 0 {
+			t.Errorf("%s: %+v", name, k.copies())
+		}
+		aside, _ := filepath.Glob(k.record() + ".damaged-*")
+		if len(aside) != 1 {
+			t.Errorf("%s: set aside as %q", name, aside)
+		}
+		for _, path := range aside {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(k.record(), []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if k.adopt(); len(k.copies()) != 1 {
+		t.Fatal("void: the good one is not adopted")
+	}
+}
+
+// TestOldRecords: what a version before the record handed out is taken back.
+func TestOldRecords(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
+	published := filepath.Join(k.StateDir, "published.json")
+	for path, text := range map[string]string{
+		published:               fmt.Sprintf(`{"version":1,"files":{%q:{"dev":[%q]}}}`, k.Files.Credentials, section.Keys[0]),
+		k.Socket + ".endpoints": `{"version":1,"leases":[]}`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.adopt()
+	if text := k.shared(t); text != "[mine]\n" {
+		t.Errorf("the file is %q", text)
+	}
+	for _, path := range []string{published, k.Socket + ".endpoints"} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	if len(k.copies()) != 0 {
+		t.Errorf("%+v", k.copies())
+	}
+}
+
+// TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
+func TestEditorWritesBack(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
+	if err := k.add(h); err != nil {
+		t.Fatal(err)
+	}
+	put := func(id string) {
+		t.Helper()
+		answer := session.Answer{Profile: "dev", Credentials: session.Credentials{AccessKeyID: id,
+			SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}
+		if err := k.sections.put(h, 0, []session.Answer{answer}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("ASIAIOSFODNN7EXAMPL1")
+	before := k.shared(t)
+	put("ASIAIOSFODNN7EXAMPL2")
+	if err := os.WriteFile(k.Files.Credentials, []byte(before+"[mine]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	last := ""
+	for i := range 2 * maxKeys {
+		last = fmt.Sprintf("ASIAIOSFODNN7EXAM%03d", i)
+		put(last)
+	}
+	if text := k.shared(t); !strings.Contains(text, last) || strings.Count(text, "aws_access_key_id") != 1 {
+		t.Errorf("the file is %q", text)
+	}
+	if len(h.Keys) != maxKeys {
+		t.Errorf("%d ids are kept, not %d", len(h.Keys), maxKeys)
+	}
+	if err := k.end(h); err != nil {
+		t.Fatal(err)
+	}
+	if text := k.shared(t); text != "[mine]\n" {
+		t.Errorf("the file is %q", text)
+	}
+}
+
+// TestCheckBesideWithdraw: what another client just had taken out is not the user's own section.
+func TestCheckBesideWithdraw(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
+			err := k.add(h)
+			if err == nil {
+				err = k.sections.put(h, 0, []session.Answer{{Profile: "dev", Credentials: session.Credentials{
+					AccessKeyID: "ASIA" + random(8), SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}})
+			}
+			if err == nil {
+				err = k.end(h)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 500 {
+		if err := k.sections.check(session.Request{Profile: "dev", Files: k.Files}); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
+// TestRemovedWhileWritten: copies may be brought up to date at the moment in which their command ends. Seen to leave
+// directories behind without the mutex.
+func TestRemovedWhileWritten(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	for i := range 50 {
+		h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
+			AWSCredentials: k.Files.Credentials, AWSConfig: os.DevNull}}
+		if err := k.commands.make(h); err != nil {
+			t.Fatal(err)
+		}
+		answers := []session.Answer{{Profile: "dev", Credentials: session.Credentials{AccessKeyID: "ASIA",
+			SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}}
+		var writing sync.WaitGroup
+		begun := make(chan struct{})
+		writing.Go(func() {
+			for n := range 20 {
+				err := k.commands.put(h, 0, answers)
+				if n == 0 {
+					close(begun)
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+		<-begun
+		if err := k.end(h); err != nil {
+			t.Fatal(err)
+		}
+		writing.Wait()
+		if _, err := os.Lstat(h.Dir); err == nil {
+			t.Fatalf("round %d: the directory is still there", i)
+		}
+	}
+}
+
+// TestTakenOutOutlivesARewrite: what was unpublished, or whose source was logged out, is not published again because an
+// editor empties the registry before it writes it. Seen to fail if the line takes the grant with it.
+func TestTakenOutOutlivesARewrite(t *testing.T) {
+	for name, take := range map[string]func(*Keeper) error{
+		"unpublish": func(k *Keeper) error { _, _, err := k.Withdraw(""); return err },
+		"logout":    func(k *Keeper) error { return k.Logout("security") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keeper(t, t.TempDir())
+			const line = "publish = true\n"
+			// named says whether the registry names the profile, and waits until the Keeper has seen that.
+			named := func(yes bool, text string) {
+				t.Helper()
+				if err := os.WriteFile(k.Files.Registry, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+					k.standing()
+					h := k.section(k.Files.Credentials, "dev")
+					if h != nil && h.gone != yes {
+						return
+					}
+					if time.Now().After(end) {
+						t.Fatalf("it is not seen that the registry names it: %v", yes)
+					}
+				}
+			}
+			named(true, registry+line)
+			k.look(t.Context())
+			if text := k.shared(t); !strings.Contains(text, "[dev]") {
+				t.Fatalf("void: the file is %q", text)
+			}
+			if err := take(k); err != nil {
+				t.Fatal(err)
+			}
+			named(false, "")
+			if list := k.Published(); len(list) > 0 {
+				t.Errorf("status lists %+v", list)
+			}
+			named(true, registry+line)
+			k.look(t.Context())
+			if text := k.shared(t); text != "" {
+				t.Errorf("it is published: %q", text)
+			}
+			// It can be published by hand, also while no line names it, and then for a time.
+			named(false, registry)
+			ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+			var got wire.Response
+			err := k.Publish(t.Context(), ask, wire.Request{}, func(r wire.Response) error { got = r; return nil })
+			if err != nil || got.Status.Published[0].Until == nil || !strings.Contains(k.shared(t), "[dev]") {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}

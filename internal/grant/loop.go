@@ -1,0 +1,224 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/session"
+)
+
+const (
+	// lookInterval bounds how late the end of a session, of a process or of an hour is noticed, and a changed registry.
+	lookInterval = time.Second
+	// renewInterval bounds how long nobody asks for the session of a grant. It is below the time after which session
+	// forgets what nobody uses, so a session is renewed as long as a grant needs it.
+	renewInterval = 30 * time.Second
+	// renewTimeout bounds one renewal.
+	renewTimeout = time.Minute
+	// writePause is how long a file is left alone that could not be written.
+	writePause = 5 * time.Second
+)
+
+// Run looks after the grants until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	for {
+		wait := k.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// rouse ends the pause of Run.
+func (k *Keeper) rouse() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// look ends and takes out what is over, and renews what is due. It returns how long there is nothing to do.
+func (k *Keeper) look(ctx context.Context) time.Duration {
+	k.standing()
+	k.takeOut(time.Now())
+	k.commands.look()
+	k.endpoints.look()
+	if !k.Locked() {
+		k.renew(ctx)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, err := os.Lstat(k.record()); k.unsaved || len(k.grants) > 0 && errors.Is(err, fs.ErrNotExist) {
+		k.keepLocked()
+	}
+	wait, waiting := lookInterval, false
+	for _, h := range k.grants {
+		if h.open(time.Now()) {
+			wait = min(wait, time.Until(h.next))
+		}
+		waiting = waiting || h.waits
+	}
+	k.waiting.Store(waiting)
+	return max(wait, 50*time.Millisecond)
+}
+
+// standing makes a grant for each profile that the registry says to keep published, and ends those that it does not name
+// any more. One that was logged out or unpublished is remembered: an editor may empty the file before it writes it.
+func (k *Keeper) standing() {
+	set, err := k.Store.Load(k.Files)
+	if err != nil {
+		return
+	}
+	names := set.Standing()
+	gone := k.all(func(h *held) bool {
+		h.gone = h.Standing && !slices.Contains(names, h.Profiles[0])
+		return h.gone && !h.Ended && !h.Off && len(h.LoggedOut) == 0
+	})
+	for _, h := range gone {
+		_ = k.end(h) // takeOut tries again
+	}
+	for _, name := range names {
+		at := k.Files
+		if k.section(at.Credentials, name) != nil {
+			continue
+		}
+		h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{name}, Since: time.Now(), Standing: true,
+			AWSConfig: at.Config, AWSCredentials: at.Credentials}}
+		if chain, err := set.Resolve(name); err == nil {
+			h.Sources = []string{chain.Source.Name}
+		}
+		_ = k.add(h) // the next look tries again
+	}
+}
+
+// takeOut ends what is over, and takes sessions out that have ended or could not be taken out before.
+func (k *Keeper) takeOut(now time.Time) {
+	locked := k.Locked()
+	over := k.all(func(h *held) bool {
+		over := h.Ended || h.Owner.PID != 0 && !h.Owner.Running() || !h.Until.IsZero() && !now.Before(h.Until)
+		return over && !now.Before(h.retry)
+	})
+	for _, h := range over {
+		_ = k.end(h) // the next look tries again
+	}
+	_ = k.clear(k.all(func(h *held) bool {
+		return !h.Ended && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
+	}))
+}
+
+// clear takes the sessions of grants out of where they were put. The error says which are still there.
+func (k *Keeper) clear(list []*held) error {
+	var failed error
+	for _, kind := range []Kind{Files, Section} {
+		of := slices.DeleteFunc(slices.Clone(list), func(h *held) bool { return h.Kind != kind })
+		failed = errors.Join(failed, k.delivery(kind).clear(of))
+	}
+	return failed
+}
+
+// renew puts the newest session of each grant that is due where its user reads it.
+func (k *Keeper) renew(ctx context.Context) {
+	now := time.Now()
+	var renewals sync.WaitGroup
+	for _, h := range k.all(func(h *held) bool { return h.open(now) && !now.Before(h.next) }) {
+		renewals.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+			defer cancel()
+			k.renewOne(ctx, h)
+		})
+	}
+	renewals.Wait()
+}
+
+func (k *Keeper) renewOne(ctx context.Context, h *held) {
+	k.mu.Lock()
+	revision, ask := h.revision, k.ask(&h.Grant)
+	if h.sessions != nil {
+		ask.have = keyIDs(h.sessions)
+	}
+	k.mu.Unlock()
+	var got []session.Answer
+	get := ask.Get
+	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
+		answer, err := get(ctx, r)
+		got = append(got, answer)
+		return answer, err
+	}
+	var err error
+	if h.Kind == Endpoint {
+		_, err = k.authorize(ctx, ask) // its user fetches it
+	} else {
+		err = k.Give(ctx, ask, func(answers []session.Answer) error { return k.delivery(h.Kind).put(h, revision, answers) })
+	}
+	if ctx.Err() != nil && k.life.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
+		return // the daemon ends
+	}
+	k.took(h, revision, got, err)
+}
+
+// ask is what a grant asks for: nobody can be asked for a code.
+func (k *Keeper) ask(g *Grant) Ask {
+	a := Ask{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
+	switch g.Kind {
+	case Section:
+		a.Event, a.Get = "published", k.sections.get
+	case Endpoint:
+		a.Endpoint = g.ID
+	}
+	for _, profile := range g.Profiles {
+		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role)})
+	}
+	return a
+}
+
+// took notes what a renewal came to.
+func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h.revision != revision {
+		return
+	}
+	h.err, h.waits = err, false
+	var sources []string
+	for _, answer := range got {
+		if answer.Source != "" {
+			sources = append(sources, answer.Source)
+		}
+	}
+	if len(sources) == len(h.Profiles) && !slices.Equal(sources, h.Sources) {
+		h.Sources = sources
+		k.keepLocked()
+	}
+	h.next = time.Now().Add(renewInterval)
+	if err == nil {
+		for _, answer := range got {
+			h.next = earlier(h.next, time.Now().Add(max(time.Until(answer.Expires)/10, 100*time.Millisecond)))
+		}
+		return
+	}
+	switch fault.Of(err).Kind {
+	case fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.NotConfirmed:
+		// Somebody has to do something, and Used or Resume tells of it.
+		h.waits, h.next = true, time.Now().Add(24*time.Hour)
+	case fault.Config, fault.NotFound:
+		h.next = time.Now().Add(lookInterval) // a file may be mended at any moment
+	case fault.Failed:
+		h.next = time.Now().Add(writePause)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,339 @@
+package grant
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"broker/internal/atomicfile"
+	"broker/internal/audit"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/session"
+	"broker/internal/system"
+	"broker/internal/wire"
+)
+
+const (
+	// publishFor is how long a session is kept published where nobody says: a working day.
+	publishFor = 8 * time.Hour
+	// maxKeys bounds how many access key ids are kept of a section.
+	maxKeys = 32
+)
+
+// sections are the sessions in shared credentials files. A section is ours if it has a key that was in the record
+// before it was written: so no other is ever touched, and the next daemon takes out what a crash left.
+type sections struct {
+	k  *Keeper
+	mu sync.Mutex // held while a file is written
+}
+
+// section is the grant of a profile in a file, or nil.
+func (k *Keeper) section(file, profile string) *held {
+	list := k.all(func(h *held) bool {
+		return h.Kind == Section && !h.Ended && h.Profiles[0] == profile && h.files(k.Files).Credentials == file
+	})
+	if len(list) == 0 {
+		return nil
+	}
+	return list[0]
+}
+
+// Publish puts the session of a profile into the shared credentials file, and keeps it there.
+func (k *Keeper) Publish(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
+	a.Event, a.Get = "published", k.sections.get
+	at := a.Requests[0]
+	if k.Locked() {
+		return k.refuse(a, 0, session.Answer{}, LockedFault())
+	}
+	// Before anybody is asked for a code.
+	if err := k.sections.check(at); err != nil {
+		return err
+	}
+	return k.Give(ctx, a, func(answers []session.Answer) error {
+		answer := answers[0]
+		h := k.section(at.Files.Credentials, answer.Profile)
+		if h == nil {
+			h = &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{answer.Profile}, Since: time.Now(),
+				AWSConfig: at.Files.Config, AWSCredentials: at.Files.Credentials}}
+		}
+		k.mu.Lock()
+		h.Off, h.LoggedOut, h.Sources = false, nil, []string{answer.Source}
+		if h.Standing, h.gone = h.Standing && !h.gone, false; !h.Standing {
+			h.Until = time.Now().Add(cmp.Or(req.For, publishFor))
+		}
+		revision, until := h.revision, h.Until
+		k.mu.Unlock()
+		if err := k.add(h); err != nil {
+			return err
+		}
+		err := k.sections.put(h, revision, answers)
+		k.took(h, revision, answers, err)
+		if err != nil {
+			if !h.Standing {
+				_ = k.end(h) // the loop tries again
+			}
+			return err
+		}
+		k.rouse()
+		w := wire.Published{Profile: answer.Profile, File: at.Files.Credentials, AccessKeyID: answer.AccessKeyID,
+			Expires: &answer.Expires}
+		if !until.IsZero() {
+			w.Until = &until
+		}
+		return reply(wire.Response{Status: &wire.Status{Published: []wire.Published{w}}, Warnings: Lines(answer.Warnings)})
+	})
+}
+
+// check says whether a session could be put into the file, as far as that can be told before there is one.
+func (s *sections) check(r session.Request) error {
+	set, err := s.k.Store.Load(r.Files)
+	if err != nil {
+		return err
+	}
+	chain, err := set.Resolve(r.Profile)
+	if err != nil {
+		return err
+	}
+	file := r.Files.Credentials
+	if err := private(file); err != nil {
+		return err
+	}
+	if err := atomicfile.Check(file); err != nil {
+		return unwritten(file, err)
+	}
+	s.mu.Lock()
+	src, err := readOriginal(file)
+	ours := s.ours(file)
+	s.mu.Unlock()
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	defer clear(src)
+	_, taken, err := profiles.SetPublished(src, ours, nil)
+	if err != nil {
+		return fault.New(fault.Config, "%s: %w", file, err)
+	}
+	if line, is := taken[chain.Profile]; is {
+		return takenError(file, chain.Profile, line)
+	}
+	return nil
+}
+
+// get is the session of a profile, if it is one that tools would read in the credentials file.
+func (s *sections) get(ctx context.Context, r session.Request) (session.Answer, error) {
+	set, err := s.k.Store.Load(r.Files)
+	if err != nil {
+		return session.Answer{}, err
+	}
+	chain, err := set.Resolve(r.Profile)
+	if err == nil {
+		err = set.Preferred(chain.Profile)
+	}
+	var answer session.Answer
+	if err == nil {
+		answer, err = s.k.Broker.Credentials(ctx, r)
+	}
+	answer.Source = chain.Source.Name // of a failure, too
+	return answer, err
+}
+
+// put fulfils delivery.
+func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	file, profile, id := h.files(s.k.Files).Credentials, h.Profiles[0], sessions[0].AccessKeyID
+	if err := private(file); err != nil {
+		return err
+	}
+	s.k.mu.Lock()
+	if h.revision != revision || !h.open(time.Now()) {
+		s.k.mu.Unlock()
+		return nil
+	}
+	earlier := slices.DeleteFunc(slices.Clone(h.Keys), func(of string) bool { return of == id })
+	h.Keys = append([]string{id}, earlier[:min(len(earlier), maxKeys-1)]...)
+	h.Expires = sessions[0].Expires
+	err := s.k.saveLocked()
+	if err == nil {
+		h.sessions = sessions
+	}
+	s.k.mu.Unlock()
+	if err != nil {
+		return fault.New(fault.Failed, "note what is published: %w", err).WithHint("%s", fault.Of(err).Hint)
+	}
+	taken, err := s.write(file, nil)
+	if line, is := taken[profile]; is {
+		err = takenError(file, profile, line)
+	}
+	if err != nil {
+		s.k.mu.Lock()
+		h.sessions = nil
+		s.k.mu.Unlock()
+	}
+	return err
+}
+
+// clear fulfils delivery.
+func (s *sections) clear(list []*held) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var failed error
+	files := map[string][]*held{}
+	s.k.mu.Lock()
+	for _, h := range list {
+		if !h.Expires.IsZero() {
+			h.sessions = nil
+			file := h.files(s.k.Files).Credentials
+			files[file] = append(files[file], h)
+		}
+	}
+	s.k.mu.Unlock()
+	for file, list := range files {
+		_, err := s.write(file, list)
+		failed = errors.Join(failed, err)
+		s.k.mu.Lock()
+		for _, h := range list {
+			if err != nil {
+				h.err, h.retry = err, time.Now().Add(writePause)
+				continue
+			}
+			_ = s.k.Audit.Record(audit.Event{Event: "unpublished", Profile: h.Profiles[0], KeyID: h.key(),
+				UID: os.Getuid(), PID: os.Getpid()})
+			h.Expires, h.Keys = time.Time{}, nil
+		}
+		s.k.keepLocked()
+		s.k.mu.Unlock()
+	}
+	if len(files) > 0 {
+		failed = errors.Join(failed, s.k.commands.follow())
+	}
+	return failed
+}
+
+// key is the access key id of the session in a section.
+func (g *Grant) key() string {
+	if len(g.Keys) == 0 || g.Expires.IsZero() {
+		return ""
+	}
+	return g.Keys[0]
+}
+
+// remove fulfils delivery.
+func (s *sections) remove(h *held) error { return s.clear([]*held{h}) }
+
+// write makes a file have the sessions of its grants, and takes out those that are cleared. What the daemon before put
+// there stays until this one has something newer. It returns the lines of other sections with one of these names.
+func (s *sections) write(file string, cleared []*held) (taken map[string]int, err error) {
+	var sessions []profiles.Published
+	stays := map[string]bool{}
+	for _, h := range s.in(file) {
+		if len(h.sessions) > 0 {
+			p := published(h.sessions[0])
+			p.Profile = h.Profiles[0]
+			sessions = append(sessions, p)
+		} else if !h.Expires.IsZero() && !slices.ContainsFunc(cleared, func(c *held) bool { return c.ID == h.ID }) {
+			stays[h.Profiles[0]] = true
+		}
+	}
+	slices.SortFunc(sessions, func(a, b profiles.Published) int { return strings.Compare(a.Profile, b.Profile) })
+	ours := s.ours(file)
+	var refused error
+	err = atomicfile.Edit(file, 0o600, "", func(src []byte) (dst []byte, err error) {
+		dst, taken, refused = profiles.SetPublished(src, func(profile, id string) bool {
+			return !stays[profile] && ours(profile, id)
+		}, sessions)
+		return dst, refused
+	})
+	switch {
+	case refused != nil:
+		return nil, fault.New(fault.Config, "%s: %w", file, refused)
+	case err != nil:
+		return nil, unwritten(file, err)
+	}
+	return taken, nil
+}
+
+// in are copies of the grants of one file.
+func (s *sections) in(file string) (list []held) {
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	for _, h := range s.k.grants {
+		if h.Kind == Section && h.files(s.k.Files).Credentials == file {
+			list = append(list, *h)
+		}
+	}
+	return list
+}
+
+// ours tells the sections of a file that Broker wrote by their access key ids.
+func (s *sections) ours(file string) func(profile, id string) bool {
+	list := s.in(file)
+	return func(profile, id string) bool {
+		return slices.ContainsFunc(list, func(h held) bool { return h.Profiles[0] == profile && slices.Contains(h.Keys, id) })
+	}
+}
+
+func unwritten(file string, err error) error {
+	if errors.Is(err, atomicfile.ErrReadOnly) {
+		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", file)
+	}
+	return fault.New(fault.Failed, "write %s: %w", file, err)
+}
+
+func takenError(file, name string, line int) error {
+	return fault.New(fault.Config, "%s: a section [%s] that is not the broker's stands here already",
+		profiles.Origin{File: file, Line: line}, name).WithHint("broker profiles show %s", name)
+}
+
+// private refuses a file that others may read: an edit keeps its mode.
+func private(file string) error {
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	access, err := system.AccessOfPath(file)
+	if err != nil {
+		return fault.New(fault.Config, "%s: %w; no session is put there", file, err)
+	}
+	if access.Perm&0o077 != 0 {
+		return fault.New(fault.Config, "%s may be read by others (mode %04o); no session is put there", file, access.Perm).
+			WithHint("%s", system.CloseToOthers(fault.Word(file), "600"))
+	}
+	return nil
+}
+
+// maxOriginal is more than the store takes.
+const maxOriginal = 64 << 20
+
+// readOriginal reads a file that may be another than the one that the store has read: it waits on no fifo, since
+// a lock has to wait for us.
+func readOriginal(path string) ([]byte, error) {
+	if path == os.DevNull {
+		return nil, nil
+	}
+	f, info, err := system.OpenRegular(path, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info.Size() > maxOriginal {
+		return nil, fmt.Errorf("%s is larger than %d MB", path, maxOriginal>>20)
+	}
+	return io.ReadAll(io.LimitReader(f, maxOriginal))
+}
+
+// published is a session as it stands in a credentials file.
+func published(a session.Answer) profiles.Published {
+	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey, Token: a.SessionToken}
+}

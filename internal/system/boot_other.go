@@ -1,0 +1,6 @@
+//go:build !linux
+
+package system
+
+// BootID tells this boot of the machine from others. It is empty if the system does not tell.
+func BootID() string { return "" }
