@@ -167,9 +167,9 @@ func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.k.mu.Lock()
-	if h.revision != revision || !h.open(time.Now()) {
+	if h.revision != revision {
 		c.k.mu.Unlock()
-		return nil
+		return errShut
 	}
 	h.sessions, h.Expires = sessions, sessions[0].Expires
 	for _, s := range sessions {

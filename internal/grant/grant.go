@@ -132,13 +132,15 @@ type Keeper struct {
 
 // A delivery puts the sessions of grants where their users read them. Its functions are called one at a time.
 type delivery interface {
-	// put makes these the sessions of a grant, unless it was shut since it had this revision.
+	// put makes these the sessions of a grant. The error is errShut if it was shut since it had this revision.
 	put(h *held, revision int, sessions []session.Answer) error
 	// clear takes the sessions out of those grants that have one. The error says where one is left.
 	clear(list []*held) error
 	// remove is clear for a grant that has ended, of which nothing stays.
 	remove(h *held) error
 }
+
+var errShut = fault.New(fault.LoginNeeded, "it was locked, logged out or ended meanwhile; try again")
 
 // New makes a Keeper.
 func New(cfg Config) *Keeper {

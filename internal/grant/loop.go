@@ -52,7 +52,8 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	k.takeOut(time.Now())
 	k.commands.look()
 	k.endpoints.look()
-	if !k.Locked() {
+	locked := k.Locked()
+	if !locked {
 		k.renew(ctx)
 	}
 	k.mu.Lock()
@@ -62,7 +63,7 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	}
 	wait, waiting := lookInterval, false
 	for _, h := range k.grants {
-		if h.open(time.Now()) {
+		if h.open(time.Now()) && !locked {
 			wait = min(wait, time.Until(h.next))
 		}
 		waiting = waiting || h.waits

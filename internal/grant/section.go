@@ -155,9 +155,9 @@ func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 		return err
 	}
 	s.k.mu.Lock()
-	if h.revision != revision || !h.open(time.Now()) {
+	if h.revision != revision {
 		s.k.mu.Unlock()
-		return nil
+		return errShut
 	}
 	earlier := slices.DeleteFunc(slices.Clone(h.Keys), func(of string) bool { return of == id })
 	h.Keys = append([]string{id}, earlier[:min(len(earlier), maxKeys-1)]...)
