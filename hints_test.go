@@ -26,7 +26,7 @@ func TestHintsAreQuoted(t *testing.T) {
 	// Hints that another process of Broker made come from the wire or a pipe, and are taken as they are. What
 	// icacls and chmod want is put together below the leaves, around a word that is quoted already.
 	converts := map[string]bool{
-		"internal/wire/wire.go": true, "internal/vault/caller.go": true, "internal/brokerd/start.go": true,
+		"internal/wire/json.go": true, "internal/vault/caller.go": true, "internal/brokerd/start.go": true,
 		"internal/client/start.go": true,
 	}
 	exempt := map[string]bool{"internal/system/system_unix.go": true, "internal/system/system_windows.go": true}

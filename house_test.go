@@ -502,6 +502,71 @@ func TestMapOfTheHouse(t *testing.T) {
 	}
 }
 
+// TestTheWalk: the files that docs/design.md names for the life of a credential are there, and each is short enough to be
+// read at once.
+func TestTheWalk(t *testing.T) {
+	doc, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, walk, _ := strings.Cut(string(doc), "| file | what happens there |\n")
+	walk, _, _ = strings.Cut(walk, "\n\n")
+	files := regexp.MustCompile("`((?:cmd|internal)/[a-z_/]+\\.go)`").FindAllStringSubmatch(walk, -1)
+	if len(files) < 7 {
+		t.Fatalf("the walk in docs/design.md names only %d files", len(files))
+	}
+	for _, m := range files {
+		src, err := os.ReadFile(m[1])
+		if err != nil {
+			t.Error(err)
+		} else if n := strings.Count(string(src), "\n"); n >= 350 {
+			t.Errorf("%s has %d lines", m[1], n)
+		}
+	}
+}
+
+// TestDiagram: an arrow in the diagram of docs/design.md is an import, and each import between two of its packages is an
+// arrow.
+func TestDiagram(t *testing.T) {
+	doc, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, diagram, _ := strings.Cut(string(doc), "```mermaid\n")
+	diagram, _, _ = strings.Cut(diagram, "```")
+	drawn, nodes := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ +([a-z/]+) --> ([a-z/ &]+)$`).FindAllStringSubmatch(diagram, -1) {
+		for to := range strings.SplitSeq(m[2], " & ") {
+			drawn[m[1]+" --> "+to] = true
+			nodes[m[1]], nodes[to] = true, true
+		}
+	}
+	if len(nodes) < 10 {
+		t.Fatalf("the diagram in docs/design.md has only %d packages", len(nodes))
+	}
+	name := func(path string) string {
+		return strings.TrimPrefix(strings.TrimPrefix(path, "broker/internal/"), "broker/")
+	}
+	imported := map[string]bool{}
+	for _, p := range list(t, "./cmd/...", "./internal/...") {
+		for _, to := range p.Imports {
+			if nodes[name(p.ImportPath)] && nodes[name(to)] {
+				imported[name(p.ImportPath)+" --> "+name(to)] = true
+			}
+		}
+	}
+	for edge := range drawn {
+		if !imported[edge] {
+			t.Errorf("%s is drawn and no import", edge)
+		}
+	}
+	for edge := range imported {
+		if !drawn[edge] {
+			t.Errorf("%s is not drawn", edge)
+		}
+	}
+}
+
 // TestMakeTargets: each target has its help text, and CI calls those that the README names.
 func TestMakeTargets(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")

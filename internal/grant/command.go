@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,18 +27,6 @@ type commands struct {
 	mu sync.Mutex // held while files are written
 
 	stamps map[string][2]stamp // of the originals, by id; what the copies are made of
-}
-
-// note stands beside the files of a command: whose they are, and which files they stand for. credproc and broker read
-// it, and the next daemon if the record knows nothing of them. No secret is in it.
-type note struct {
-	Version int `json:"version"` // 1; Broker 0.1.0 wrote none
-	peer.Process
-	Config      string `json:"aws_config_file"`
-	Credentials string `json:"aws_shared_credentials_file"`
-
-	Profiles []string  `json:"profiles,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
 }
 
 const (
@@ -62,13 +48,6 @@ func stampOf(path string) stamp {
 		return stamp{}
 	}
 	return stamp{info.ModTime(), info.Size()}
-}
-
-// isCommand reports whether a directory may be that of a command, by its name.
-func isCommand(dir string) bool {
-	number, ours := strings.CutPrefix(filepath.Base(dir), commandPrefix)
-	_, err := strconv.ParseUint(number, 10, 64)
-	return ours && err == nil
 }
 
 // Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own from
@@ -336,64 +315,6 @@ func (c *commands) remove(h *held) error {
 		return nil
 	}
 	return err
-}
-
-// sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What is not known to be
-// of a command stays, and is named.
-func (c *commands) sweep() {
-	all, err := c.all()
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	var names []string
-	if err == nil {
-		defer func() { _ = all.Close() }()
-		names, err = all.Names()
-	}
-	if err != nil {
-		c.k.Log.Error("the AWS files of commands cannot be taken over", "err", err)
-		return
-	}
-	for _, name := range names {
-		path := filepath.Join(c.k.CommandsDir, name)
-		if known := c.k.all(func(h *held) bool { return h.Dir == path }); len(known) > 0 {
-			continue
-		}
-		if err := c.adopt(all, path); err != nil {
-			c.k.Log.Error("it stands among the AWS files of commands, and is left alone", "path", path, "err", err)
-		}
-	}
-}
-
-// adopt makes a grant of a directory by its note. One that has none is removed if it is empty.
-func (c *commands) adopt(all *record.Dir, path string) error {
-	if !isCommand(path) {
-		return errors.New("Broker makes nothing of this name")
-	}
-	dir, err := all.Sub(filepath.Base(path))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	text, err := dir.Read(noteFile, profiles.MaxOwner, record.Private)
-	if errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(dir.Sweep(), all.Remove(filepath.Base(path)))
-	}
-	if err != nil {
-		return err
-	}
-	var n note
-	if err := record.Decode(text, 1, &n, &n); err != nil {
-		return fmt.Errorf("%s is damaged: %w", noteFile, err)
-	}
-	if n.PID <= 0 || n.Start == "" {
-		return fmt.Errorf("%s is damaged: it names no process", noteFile)
-	}
-	// When its sessions end is not known, so they are taken out, unless they are renewed.
-	h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since, Dir: path,
-		AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
-		Ended: len(n.Profiles) == 0 || !n.Running()}}
-	return c.k.add(h)
 }
 
 // namesOf are the exact name of a profile and its aliases.

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"net"
+	"time"
+)
+
+// begin marks a request as under way, unless the connection was closed meanwhile.
+func (d *Daemon) begin(conn net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.conns[conn]
+	if v == nil {
+		return false
+	}
+	*v = visit{busy: true}
+	return true
+}
+
+func (d *Daemon) end(conn net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.conns[conn]
+	if v == nil {
+		return false
+	}
+	v.busy = false
+	return true
+}
+
+func (d *Daemon) forget(conn net.Conn) {
+	d.mu.Lock()
+	delete(d.conns, conn)
+	d.mu.Unlock()
+	_ = conn.Close()
+}
+
+// closeIdle closes the connections on which no request is under way. Who has just come may take as long as grace to ask.
+func (d *Daemon) closeIdle(grace time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for conn, v := range d.conns {
+		if !v.busy && time.Since(v.came) >= grace {
+			delete(d.conns, conn)
+			_ = conn.Close()
+		}
+	}
+}
+
+// drain lets requests under way finish, then closes what is left.
+func (d *Daemon) drain() {
+	d.closeIdle(greeting)
+	finished := make(chan struct{})
+	go func() {
+		d.done.Wait()
+		close(finished)
+	}()
+	// Those that become idle while draining are closed as well.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(d.patience); ; {
+		select {
+		case <-finished:
+			return
+		case <-tick.C:
+			d.closeIdle(greeting)
+		case <-limit:
+			d.mu.Lock()
+			for conn := range d.conns {
+				_ = conn.Close()
+			}
+			d.mu.Unlock()
+			return
+		}
+	}
+}
