@@ -21,7 +21,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test test-long check race bench fuzz soak test-clients deps-clients install clean
+.PHONY: help build build-all vet-all demo test test-long check lint race bench fuzz soak test-clients deps-clients install clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,11 +60,17 @@ test: ## run the quick tests; needs nothing but Go
 test-long: ## run the tests whose names end in Long: rounds, storms, kills, deadlines, every keyring
 	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
 
-check: ## what CI runs first: format, vet, tests with the race detector
+golangci = v2.15.0
+
+check: ## what CI runs first: format, vet, lint, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags clients,soak ./...
+	$(MAKE) lint
 	$(MAKE) race
+
+lint: ## run golangci-lint, which has staticcheck in it; .golangci.yml
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(golangci) run ./...
 
 race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
 	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)

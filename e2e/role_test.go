@@ -178,9 +178,6 @@ func pagerRole() int {
 	return 0
 }
 
-// awsVaultItem is a key as aws-vault writes it.
-const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keySecret + `","SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
-
 // keepAsAWSVault puts an item into the login collection of the Secret Service in the way of aws-vault's library.
 func keepAsAWSVault(name, data string) error {
 	bus, err := dbus.SessionBus()

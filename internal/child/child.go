@@ -123,8 +123,8 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	}
 	ourOut, theirOut, err := os.Pipe()
 	if err != nil {
-		theirIn.Close()
-		ourIn.Close()
+		_ = theirIn.Close()
+		_ = ourIn.Close()
 		return fmt.Errorf("%w: %w", ErrNotStarted, err)
 	}
 	cmd.Stdin, cmd.Stdout = theirIn, theirOut
@@ -134,8 +134,8 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	if err = context.Cause(ctx); err == nil {
 		g, err = start(cmd)
 	}
-	theirIn.Close()
-	theirOut.Close()
+	_ = theirIn.Close()
+	_ = theirOut.Close()
 	if err != nil {
 		return err
 	}
@@ -223,8 +223,8 @@ func (l *Lines) Within(d time.Duration) (done func()) {
 
 func (l *Lines) close() {
 	l.once.Do(func() {
-		l.in.Close()
-		l.out.Close()
+		_ = l.in.Close()
+		_ = l.out.Close()
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 type group struct {
 	cmd  *exec.Cmd
 	dead chan struct{} // closed when the program has ended, reaped or not
-	fence
+	fence //nolint:unused // Windows has something in it
 
 	mu   sync.Mutex
 	gone bool // the group was killed for good

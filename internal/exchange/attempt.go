@@ -128,7 +128,7 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	a.status = resp.StatusCode
 	a.readClock(resp.Header.Get("Date"), sent)
 

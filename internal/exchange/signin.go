@@ -61,7 +61,7 @@ func (c *Client) SigninToken(ctx context.Context, keys Keys, endpoint profiles.E
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close() // it is in memory
+		defer func() { _ = resp.Body.Close() }() // it is in memory
 		token, err = a.signInToken(resp)
 		return err
 	})

@@ -199,7 +199,7 @@ func (k *Keeper) watch(h *held) {
 	owner, life := h.Owner, k.life
 	go func() {
 		if owner.Ended(life) == nil {
-			k.end(h)
+			_ = k.end(h) // the loop tries again
 		} // else the loop notices
 	}()
 }
