@@ -12,9 +12,9 @@ import (
 // group is a running program and what it started. No signal is sent once the program was
 // reaped, because its number may be another's by then.
 type group struct {
-	cmd  *exec.Cmd
-	dead chan struct{} // closed when the program has ended, reaped or not
-	fence //nolint:unused // Windows has something in it
+	cmd   *exec.Cmd
+	dead  chan struct{} // closed when the program has ended, reaped or not
+	fence               //nolint:unused // Windows has something in it
 
 	mu   sync.Mutex
 	gone bool // the group was killed for good

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -66,7 +67,12 @@ func (p *program) add(c *cli.Context, name string) error {
 		return err
 	}
 	known, exists := set.Source(name)
-	key, err := p.readKey(c, ctx)
+	ring, err := p.openKeyring(ctx, set)
+	if err != nil {
+		return err
+	}
+	ring.makes = true
+	key, err := p.readKey(c, ring)
 	if err != nil {
 		return err
 	}
@@ -80,10 +86,6 @@ func (p *program) add(c *cli.Context, name string) error {
 	if exists && known.AccessKeyID != key.id {
 		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
 			WithHint("broker remove %s", name)
-	}
-	ring, err := p.openKeyring(ctx, set)
-	if err != nil {
-		return err
 	}
 	if err := p.offerShell(ctx, settings, ring.backend, false); err != nil {
 		return err
@@ -142,7 +144,7 @@ func endpointOf(source profiles.Source, settings profiles.Settings) profiles.End
 }
 
 // readKey takes the key from the one place that the flags name.
-func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, error) {
+func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 	var given []string
 	for _, flag := range []string{"csv", "stdin", "from-profile", "from-env"} {
 		if c.IsSet(flag) {
@@ -169,7 +171,7 @@ func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, err
 		}
 		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:
-		key, err = p.askKey(ctx, c)
+		key, err = p.askKey(c.Context, c, ring)
 	}
 	if err != nil {
 		return longTermKey{}, err
@@ -177,12 +179,13 @@ func (p *program) readKey(c *cli.Context, ctx context.Context) (longTermKey, err
 	return key, profiles.CheckKey(key.id, key.secret)
 }
 
-func (p *program) askKey(ctx context.Context, c *cli.Context) (longTermKey, error) {
+func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring) (longTermKey, error) {
 	t, err := openTerminal()
 	if err != nil {
 		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
 	}
 	defer func() { _ = t.Close() }()
+	_, _ = fmt.Fprintf(t, "The key will be stored in %s.\n", fault.Line(ring.place()))
 	id, err := t.line(ctx, "Access key ID: ")
 	if err != nil {
 		return longTermKey{}, err

@@ -196,6 +196,7 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
 		return err
 	}
+	i.ring.makes = true
 	phrase := secret.New(os.Getenv("AWS_VAULT_FILE_PASSPHRASE"))
 	if i.tool != profiles.AWSVault {
 		phrase = secret.String{}

@@ -117,6 +117,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
 		return err
 	}
+	i.ring.makes = true
 	if err := i.p.offerShell(ctx, i.settings, i.ring.backend, i.yes); err != nil {
 		return err
 	}

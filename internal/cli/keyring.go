@@ -30,8 +30,8 @@ type keyring struct {
 	backend string
 	// file: a file keyring takes part, whose passphrase is asked for on the terminal.
 	file bool
-	// existing: a file keyring that is not there is not made.
-	existing bool
+	// makes: a file keyring that is not there is made.
+	makes bool
 }
 
 // keyringOf is one keyring, be it in use or not.
@@ -76,11 +76,11 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 }
 
 // attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
-// most three times; one that does not exist yet is made. It returns the key of the file keyring if a passphrase was
+// most three times; one that does not exist yet is made if k.makes. It returns the key of the file keyring if a passphrase was
 // typed.
 func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
 	err = call()
-	if errors.Is(err, vault.ErrNotCreated) && !k.existing && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
+	if errors.Is(err, vault.ErrNotCreated) && k.makes && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// A machine without a person: the file says the passphrase.
 		if err := k.Create(ctx, secret.String{}); err != nil {
 			return key, err
@@ -88,12 +88,12 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 		err = call()
 	}
 	typed := false
-	for try := 1; k.file && fault.Is(err, fault.KeyringLocked) && hasTerminal() && try <= passphraseTries; try++ {
-		fresh := errors.Is(err, vault.ErrNotCreated)
-		if fresh && k.existing {
+	for try := 1; k.file && hasTerminal() && try <= passphraseTries; try++ {
+		fresh := errors.Is(err, vault.ErrNotCreated) && k.makes
+		if !fresh && !fault.Is(err, fault.KeyringLocked) {
 			break
 		}
-		if errors.Is(err, vault.ErrWrongPassphrase) {
+		if errors.Is(err, vault.ErrWrongPassphrase) || fresh && fault.Is(err, fault.Config) { // another one is there
 			k.p.warn([]string{err.Error()})
 		}
 		pass, aerr := k.askPassphrase(ctx, fresh)
@@ -109,6 +109,10 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 			k.SetPassphrase(pass)
 		}
 		err = call()
+	}
+	if errors.Is(err, vault.ErrNotCreated) && k.makes && !typed && !fault.Is(err, fault.Config) {
+		return key, fault.New(fault.KeyringLocked, "%w, and no terminal on which to ask for its first passphrase", err).
+			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if typed && err == nil {
 		key = k.Key()
@@ -140,8 +144,13 @@ func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String,
 	if !fresh {
 		return t.hidden(ctx, keyringQuestion)
 	}
-	_, _ = fmt.Fprintf(t, "A new file keyring is made in %s.\n", k.Dir)
+	_, _ = fmt.Fprintf(t, "A new file keyring is made in %s.\n", fault.Line(k.Dir))
 	return t.fresh(ctx)
+}
+
+// place says where the keyring is, for people.
+func (k *keyring) place() string {
+	return vault.Place(k.backend, k.Dir, k.p.store.Latest(k.p.paths.Registry)().PasswordStoreDir)
 }
 
 // keep writes the backend into the settings, so that it is never another one

@@ -68,6 +68,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 
 	ring := p.keyringOf(to)
 	ring.file = from == vault.File || to == vault.File
+	ring.makes = to == vault.File
 	var copied vault.Copied
 	key, err := ring.attempt(ctx, func() error {
 		copied, err = ring.Migrate(ctx, from, to, c.Bool("overwrite"))

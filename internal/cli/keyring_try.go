@@ -35,7 +35,6 @@ func (p *program) keyringTryCommand() *cli.Command {
 				return err
 			}
 			ring := p.keyringOf(backend)
-			ring.existing = true
 			if _, err := ring.attempt(c.Context, func() error { return ring.Try(c.Context, backend) }); err != nil {
 				return err
 			}

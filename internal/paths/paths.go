@@ -46,6 +46,15 @@ func StateBelow(home string) string { return filepath.Join(home, state.belowHome
 // RegistryBelow is the registry below a home, wherever variables moved it.
 func RegistryBelow(home string) string { return filepath.Join(home, registry.belowHome) }
 
+// KeyringBelow is the directory of the file keyring below a home, wherever variables moved it.
+func KeyringBelow(home string) string { return filepath.Join(home, keyring.belowHome) }
+
+// RegistryVariables are the variables that move the registry.
+func RegistryVariables() []string { return []string{"BROKER_CONFIG", registry.base} }
+
+// KeyringVariables are the variables that move the directory of the file keyring.
+func KeyringVariables() []string { return []string{"BROKER_KEYRING_DIR", keyring.base} }
+
 // Home is the home directory that the environment names, absolute, or empty.
 func Home() string {
 	if home := os.Getenv(homeVariable); filepath.IsAbs(home) {

@@ -54,7 +54,7 @@ var slots = make(chan struct{}, MaxProcesses)
 //
 // While the broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a
 // process starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
-// ErrNotCreated, ErrNoPassphrase, ErrWrongPassphrase), Usage, and Internal.
+// ErrNoPassphrase, ErrWrongPassphrase), NotFound (see ErrNotCreated), Config, Usage, and Internal.
 type Caller struct {
 	// Exe is the program that is the vault process for the argument "vault": brokerd. Empty is what Find finds, or this
 	// very program if Find is nil, even if its file was replaced since.
@@ -121,12 +121,14 @@ type Identity struct {
 // Trial is what Probe found out about one backend.
 type Trial struct {
 	Backend string
-	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked
+	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked. ErrNotCreated: it can be made
 	ByName  bool  // it is used only where the settings name it
 }
 
-// Works reports whether the backend is there, be it locked.
-func (t Trial) Works() bool { return t.Err == nil || fault.Is(t.Err, fault.KeyringLocked) }
+// Works reports whether the backend can be used, be it locked or not made yet.
+func (t Trial) Works() bool {
+	return t.Err == nil || fault.Is(t.Err, fault.KeyringLocked) || errors.Is(t.Err, ErrNotCreated)
+}
 
 // SetPassphrase keeps the passphrase of the file keyring, or what Key returned, for the calls that follow. The first
 // call that a passphrase opens the keyring for replaces it by the key.

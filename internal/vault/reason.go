@@ -9,7 +9,8 @@ import (
 // Reasons that a caller may want to tell apart beyond the kind of a fault. Errors of a Caller wrap
 // them, so errors.Is finds them on this side of the process boundary too; an *mfa.SpentError likewise.
 var (
-	// ErrNotCreated: the file keyring has no passphrase yet; ask for one twice and call Create. KeyringLocked.
+	// ErrNotCreated: there is no file keyring yet; ask for its first passphrase twice and call Create. NotFound, or
+	// Config if the usual place has one.
 	ErrNotCreated = errors.New("the file keyring was not created yet")
 	// ErrNoPassphrase: the file keyring needs its passphrase; ask once and call SetPassphrase. KeyringLocked.
 	ErrNoPassphrase = errors.New("the file keyring needs its passphrase")

@@ -30,7 +30,7 @@ func TestPassphrase(t *testing.T) {
 	for _, pass := range []string{"", "anything"} {
 		c.SetPassphrase(secret.New(pass))
 		for what, err := range map[string]error{"check": c.Check(ctx), "put": put(), "remove": c.Remove(ctx, "security")} {
-			if !errors.Is(err, vault.ErrNotCreated) || !fault.Is(err, fault.KeyringLocked) {
+			if !errors.Is(err, vault.ErrNotCreated) || !fault.Is(err, fault.NotFound) {
 				t.Errorf("%s with passphrase %q before creation: %v", what, pass, err)
 			}
 		}

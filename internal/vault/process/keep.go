@@ -122,7 +122,7 @@ func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	}
 	err = r.remove(ctx, itemKey(e.Source))
 	if errors.Is(err, errNoItem) {
-		return nil, fault.New(fault.NotFound, "no key is stored for source %q", e.Source)
+		return nil, noKey(e.Source)
 	}
 	return &answer{}, err
 }

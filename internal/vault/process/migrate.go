@@ -99,7 +99,7 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 		data, err := to.get(ctx, it.key)
 		switch {
 		case errors.Is(err, errNoItem):
-		case fault.Is(err, fault.KeyringLocked), err != nil && it.source != "" && !e.Overwrite:
+		case fault.Is(err, fault.KeyringLocked), errors.Is(err, vault.ErrNotCreated), err != nil && it.source != "" && !e.Overwrite:
 			return nil, err
 		case err == nil:
 			if !bytes.Equal(data, it.data) {

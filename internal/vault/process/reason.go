@@ -10,7 +10,7 @@ func because(kind fault.Kind, reason error, message string, hint fault.Hint) err
 }
 
 func notCreated(dir string) error {
-	return because(fault.KeyringLocked, vault.ErrNotCreated, "the file keyring in "+dir+" has no passphrase yet", "broker add SOURCE")
+	return because(fault.NotFound, vault.ErrNotCreated, "there is no file keyring in "+dir+" yet", "broker add SOURCE")
 }
 
 func noPassphrase() error {

@@ -104,7 +104,7 @@ func load(ctx context.Context, r ring, name string) (item, error) {
 		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", name)
 	}
 	if errors.Is(err, errNoItem) {
-		return item{}, fault.New(fault.NotFound, "no key is stored for source %q", name).WithHint("broker add %s", name)
+		return item{}, noKey(name)
 	}
 	if err != nil {
 		return item{}, err

@@ -143,7 +143,7 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 			err = e.refuseLocked() // it may have waited for a prompt of the keyring
 		}
 		if err != nil {
-			a = failed(err, e.hide)
+			a = failed(e.explainMissing(err), e.hide)
 		}
 		if e.file != nil {
 			a.Key = e.file.found.Reveal()
