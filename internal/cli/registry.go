@@ -5,6 +5,7 @@ import (
 
 	"broker/internal/atomicfile"
 	"broker/internal/fault"
+	"broker/internal/record"
 )
 
 // editRegistry changes the registry. An edit that changes nothing writes nothing.
@@ -33,7 +34,7 @@ func writeFault(path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, atomicfile.ErrReadOnly):
-		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", path)
+		return fault.New(fault.Failed, "%w", err).WithHint("%s", record.Mend(path, fault.Hintf("chmod u+w %s", path)))
 	}
 	return fault.New(fault.Failed, "write %s: %w", path, err)
 }

@@ -107,7 +107,7 @@ func TestDamagedLatch(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Unlock})
-	if refused(t, "unlock", r); string(r.Err.Hint) != "rm "+file+" && broker unlock" {
+	if refused(t, "unlock", r); string(r.Err.Hint) != "ls -ld "+file+" && broker unlock" {
 		t.Errorf("hint %q", r.Err.Hint)
 	}
 	if err := os.Remove(file); err != nil {

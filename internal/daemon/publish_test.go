@@ -104,7 +104,7 @@ func TestPublishedStaysBehind(t *testing.T) {
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Lock})
 	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still where it was put") ||
-		string(resp.Err.Hint) != "chmod u+w "+file || !h.Broker.Locked() {
+		string(resp.Err.Hint) != "ls -ld "+file || !h.Broker.Locked() {
 		t.Errorf("%+v", resp)
 	}
 	if err := os.Chmod(file, 0o600); err != nil {

@@ -17,6 +17,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/session"
 	"broker/internal/system"
 	"broker/internal/wire"
@@ -284,7 +285,7 @@ func (s *sections) ours(file string) func(profile, id string) bool {
 
 func unwritten(file string, err error) error {
 	if errors.Is(err, atomicfile.ErrReadOnly) {
-		return fault.New(fault.Failed, "%w", err).WithHint("chmod u+w %s", file)
+		return fault.New(fault.Failed, "%w", err).WithHint("%s", record.Mend(file, fault.Hintf("chmod u+w %s", file)))
 	}
 	return fault.New(fault.Failed, "write %s: %w", file, err)
 }
@@ -305,7 +306,7 @@ func private(file string) error {
 	}
 	if access.Perm&0o077 != 0 {
 		return fault.New(fault.Config, "%s may be read by others (mode %04o); no session is put there", file, access.Perm).
-			WithHint("%s", system.CloseToOthers(fault.Word(file), "600"))
+			WithHint("%s", record.Mend(file, system.CloseToOthers(fault.Word(file), "600")))
 	}
 	return nil
 }

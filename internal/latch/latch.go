@@ -93,7 +93,7 @@ func (l *Latch) loadLocked() error {
 func read(path string) (*state, error) {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Locked, "it stays locked: %w", fmt.Errorf(format, args...)).
-			WithHint("rm %s && broker unlock", path)
+			WithHint("%s && broker unlock", record.Mend(path, fault.Hintf("rm %s", path)))
 	}
 	text, err := record.Read(path, maxFile, record.Guarded)
 	switch {

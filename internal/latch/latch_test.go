@@ -109,7 +109,7 @@ func TestDamaged(t *testing.T) {
 			l := New(path)
 			for what, err := range map[string]error{"load": l.Load(), "try": l.Try(secret.String{}), "unlock": l.Unlock()} {
 				f := fault.Of(err)
-				if f == nil || f.Kind != fault.Locked || !strings.Contains(f.Message, path) || string(f.Hint) != "rm "+path+" && broker unlock" {
+				if f == nil || f.Kind != fault.Locked || !strings.Contains(f.Message, path) || string(f.Hint) != "ls -ld "+path+" && broker unlock" {
 					t.Errorf("%s: %v, hint %v", what, err, f)
 				}
 			}

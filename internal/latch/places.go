@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 
 	"broker/internal/fault"
@@ -29,25 +28,17 @@ type Places struct {
 // Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor the
 // system names a home that is open to us, the file in the state directory is all there is.
 func Find(state string) Places {
-	return places(reachable(paths.Home()), reachable(knownHome()), state)
+	return places(reachable(paths.Home()), reachable(system.KnownHome()), state)
 }
 
 // OwnHome is the home that the system knows for the user, absolute. If the system knows no home, or that one belongs to
 // another user, OwnHome is the home that the environment names; it may be empty.
 func OwnHome() string {
-	home := reachable(knownHome())
+	home := reachable(system.KnownHome())
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
 		return paths.Home()
 	}
 	return home
-}
-
-func knownHome() string {
-	u, err := knownUser()
-	if err != nil || !filepath.IsAbs(u.HomeDir) {
-		return ""
-	}
-	return filepath.Clean(u.HomeDir)
 }
 
 // reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container:

@@ -193,7 +193,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := at(t, filepath.Join(t.TempDir(), "lock.json"), &clock{})
-	if f := fault.Of(l.Adopt(old)); f == nil || f.Kind != fault.Locked || f.Hint != fault.Hintf("rm %s && broker unlock", old) {
+	if f := fault.Of(l.Adopt(old)); f == nil || f.Kind != fault.Locked || f.Hint != fault.Hintf("ls -ld %s && broker unlock", old) {
 		t.Errorf("got %+v", f)
 	}
 	if !Peek(old) {

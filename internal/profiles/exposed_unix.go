@@ -50,9 +50,11 @@ func exposes(path string, info fs.FileInfo) *exposure {
 	return nil
 }
 
-// hint is the command that ends the exposure, or empty where that takes another user.
+// hint is the command that ends the exposure. It is empty where that takes another user, and for a path that a
+// repository may have chosen.
 func (e *exposure) hint() fault.Hint {
-	if strings.HasPrefix(e.why, "may be written") {
+	usual := system.Usual(e.path) || system.UsualForRoot(e.path) || e.path == system.KnownHome()
+	if usual && strings.HasPrefix(e.why, "may be written") {
 		return fault.Hintf("chmod go-w %s", e.path)
 	}
 	return ""

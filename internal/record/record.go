@@ -156,7 +156,7 @@ func (d *Dir) check(deny fs.FileMode, lstat func() (fs.FileInfo, error)) error {
 	case !access.Ours:
 		return foreign(d.path, access)
 	case access.Perm&deny != 0:
-		return refuse(errDirectory, d.path, system.CloseToOthers(fault.Word(d.path), "700"),
+		return refuse(errDirectory, d.path, Mend(d.path, system.CloseToOthers(fault.Word(d.path), "700")),
 			"may be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
 	}
 	return nil
@@ -172,9 +172,21 @@ func howOpen(perm fs.FileMode) string {
 // removal is the command that removes what is in the place of a directory or file.
 func removal(path string, info fs.FileInfo) fault.Hint {
 	if info != nil && info.IsDir() {
-		return fault.Hintf("rm -r %s", path)
+		return Mend(path, fault.Hintf("rm -r %s", path))
 	}
-	return fault.Hintf("rm %s", path)
+	return Mend(path, fault.Hintf("rm %s", path))
+}
+
+// isUsual is system.Usual, but for tests.
+var isUsual = system.Usual
+
+// Mend is the hint to change or remove what is at a path, if the path is usual. If not, a repository may have chosen it
+// by a variable, and the hint is to look at it.
+func Mend(path string, hint fault.Hint) fault.Hint {
+	if isUsual(path) {
+		return hint
+	}
+	return fault.Hintf("ls -ld %s", path)
 }
 
 // foreign is the error about a directory of another user.
@@ -183,31 +195,25 @@ func foreign(path string, access system.Access) error {
 	switch uid, isUID := strings.CutPrefix(access.Owner, "uid "); {
 	case isUID && os.Geteuid() == 0:
 		hint = fault.Hintf("sudo -u %s broker status", "#"+uid) // under sudo that is whose HOME it is
-	case inHome(path):
+	case system.UsualForRoot(path):
 		hint = system.GiveBack(fault.Word(path))
 	}
 	return refuse(errDirectory, path, hint, "belongs to another user (%s)", access.Owner)
 }
 
-func inHome(path string) bool {
-	home, err := os.UserHomeDir()
-	if err != nil || !strings.HasPrefix(path, home+string(filepath.Separator)) {
-		return false
-	}
-	access, err := system.AccessOfPath(home)
-	return err == nil && access.Ours // HOME may be any directory
-}
-
 // NameOwner makes of a missing permission the error that names whose directory is in the way: that of path, or of the
-// nearest one above that is there, if that is in the home. Another error is returned as it is.
+// nearest one above that is there, if that is usual. Another error is returned as it is.
 func NameOwner(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	for p := path; p == path || inHome(p); p = filepath.Dir(p) {
+	for p := path; ; p = filepath.Dir(p) {
 		info, lerr := os.Lstat(p)
-		if lerr != nil {
+		if lerr != nil && p != filepath.Dir(p) {
 			continue
+		}
+		if lerr != nil || p != path && !system.UsualForRoot(p) {
+			break
 		}
 		if access, ok := system.AccessOfInfo(info); ok && !access.Ours {
 			return foreign(p, access)
@@ -311,7 +317,7 @@ func (d *Dir) checkFile(f *os.File, name string, flag int, deny fs.FileMode, fou
 		return refuse(ErrRefused, path, fault.Hintf("ls -li %s", path),
 			"has %d names (hard links), and may have one", access.Links)
 	case access.Perm&deny != 0:
-		return refuse(ErrRefused, path, system.CloseToOthers(fault.Word(path), "600"),
+		return refuse(ErrRefused, path, Mend(path, system.CloseToOthers(fault.Word(path), "600")),
 			"may be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
 	}
 	if flag&(os.O_WRONLY|os.O_RDWR) != 0 && access.Perm&Private != 0 {

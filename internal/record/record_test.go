@@ -23,7 +23,10 @@ import (
 )
 
 // The tests start no program that could ask on a terminal.
-func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
+func TestMain(m *testing.M) {
+	isUsual = func(path string) bool { return !strings.Contains(path, "chosen") }
+	os.Exit(testproc.Run(m))
+}
 
 const nobody = 65534
 
@@ -483,6 +486,27 @@ func TestDecode(t *testing.T) {
 	for text, ok := range map[string]bool{`[1]`: true, `{"version":0}`: false, `{"version":2}`: false, `[1] 2`: false} {
 		if err := Decode([]byte(text), 1, new(struct{}), &list); (err == nil) != ok {
 			t.Errorf("without a version, %s: %v", text, err)
+		}
+	}
+}
+
+// TestHintsLookAtWhatOthersChose: a path that is not usual is never to be removed or changed by what a hint says.
+func TestHintsLookAtWhatOthersChose(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "chosen")
+	must(t, dirWithMode(dir, 0o777))
+	must(t, os.WriteFile(dir+".file", nil, 0o600))
+	must(t, os.Symlink(dir, dir+".link"))
+	sub := dir + "-sub"
+	must(t, os.Mkdir(sub, 0o700))
+	must(t, os.Mkdir(filepath.Join(sub, "f"), 0o700))
+	for path, use := range map[string]func() error{
+		dir:                     func() error { _, err := Open(dir, Guarded); return err },
+		dir + ".file":           func() error { _, err := Open(dir+".file", Guarded); return err },
+		dir + ".link":           func() error { _, err := Open(dir+".link", Guarded); return err },
+		filepath.Join(sub, "f"): func() error { _, err := Read(filepath.Join(sub, "f"), 1, Guarded); return err },
+	} {
+		if f := fault.Of(use()); f == nil || f.Hint != fault.Hintf("ls -ld %s", path) {
+			t.Errorf("%s: %v, hint %q", path, f, f.Hint)
 		}
 	}
 }

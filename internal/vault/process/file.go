@@ -14,6 +14,7 @@ import (
 	"github.com/99designs/keyring"
 
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/stretch"
 	"broker/internal/system"
@@ -87,7 +88,7 @@ func checkKeyringDir(dir string) error {
 		return fault.New(fault.Keyring, "the keyring directory %s belongs to another user", dir)
 	case access.Perm&0o077 != 0:
 		return fault.New(fault.Keyring, "the keyring directory %s is open to others (mode %04o)", dir, access.Perm).
-			WithHint("%s", system.CloseToOthers(fault.Word(dir), "700"))
+			WithHint("%s", record.Mend(dir, system.CloseToOthers(fault.Word(dir), "700")))
 	}
 	return nil
 }

@@ -1,5 +1,0 @@
-package latch
-
-import "os/user"
-
-func knownUser() (*user.User, error) { return user.Current() }
