@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -165,7 +166,16 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			}
 			h.ok(t, "credproc", "product_prod_paul")
 			served(prodRole)
-			h.ok(t, "env", "BROKER_CONFIG="+h.registry(), "broker", "config", "set", "registry", file)
+			allow := []string{"BROKER_CONFIG=" + h.registry(), "broker", "config", "set", "registry", file}
+			before, err := os.ReadFile(h.registry())
+			must(t, err)
+			r = h.run("env", allow...)
+			after, err := os.ReadFile(h.registry())
+			must(t, err)
+			if r.code != 8 || !bytes.Equal(before, after) || !strings.Contains(r.stdout, "decides where the keys of") {
+				t.Errorf("without a terminal and a yes: %v", r)
+			}
+			h.ok(t, "env", append(allow, "--yes")...)
 			if r := h.in(env, "credproc", "product_prod_paul"); r.code != 0 {
 				t.Errorf("a registry that was named: %v", r)
 			}

@@ -196,7 +196,7 @@ func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	}
 	r := ask([]line{{false, "New passphrase: "}, {true, passphrase}, {false, "The same again: "}, {true, passphrase},
 		{false, "Delete the old keys from pass? [y/N] "}, {true, "n"}})
-	if !strings.Contains(r.stdout, "copied 1 keys from pass to file") || !strings.Contains(r.stdout, "still in pass") {
+	if !strings.Contains(r.stdout, "copied 1 key from pass to file") || !strings.Contains(r.stdout, "still in pass") {
 		t.Error(r)
 	}
 	item := filepath.Join(h.dir, "store", "broker", "broker-source-*.gpg")

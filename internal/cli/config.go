@@ -3,7 +3,10 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -31,6 +34,7 @@ func (p *program) configCommand() *cli.Command {
 				Name:         "set",
 				Usage:        "check a value and write it into the registry",
 				ArgsUsage:    "KEY VALUE",
+				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask whether another registry may use the keys"}},
 				BashComplete: p.completeSettings,
 				Action:       p.configSet,
 			},
@@ -82,6 +86,11 @@ func (p *program) configSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if key == "registry" && !c.Bool("yes") {
+		if err := p.confirmRegistries(c.Context, args[1]); err != nil {
+			return err
+		}
+	}
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
 		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: key, Value: args[1]}})
 	})
@@ -93,6 +102,42 @@ func (p *program) configSet(c *cli.Context) error {
 	}
 	p.say("%s = %s", key, fault.Line(shownSetting(key, args[1])))
 	return nil
+}
+
+// confirmRegistries shows what registries redirect that may not use the keys of this one yet, and asks.
+func (p *program) confirmRegistries(ctx context.Context, value string) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return err
+	}
+	asked := false
+	for _, path := range filepath.SplitList(value) {
+		if slices.Contains(settings.Registries, path) {
+			continue
+		}
+		other, err := p.store.Load(profiles.Files{Registry: path})
+		if err != nil {
+			return err
+		}
+		asked = true
+		list := other.Redirects()
+		p.say("%s decides where the keys of %s sign in, and which programs run for them. It says:",
+			fault.Line(path), fault.Line(p.paths.Registry))
+		for _, r := range list {
+			p.say("  %s", fault.Line(r.String()))
+		}
+		if len(list) == 0 {
+			p.say("  nothing but sources and roles")
+		}
+	}
+	if !asked {
+		return nil
+	}
+	return p.confirm(ctx, "May it use these keys, also when it changes?")
 }
 
 // checkSetting is profiles.CheckSetting, and looks at what a value names as those do who use it.

@@ -99,7 +99,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 		}
 		return fault.New(fault.Of(err).Kind, "%s is in use now, but what was stored in %s meanwhile was not copied: %w", to, from, err).WithHint("%s", again)
 	}
-	p.say("copied %d keys from %s to %s, which is in use now", len(copied.Sources), from, to)
+	p.say("copied %s from %s to %s, which is in use now", plural(len(copied.Sources), "key"), from, to)
 	return p.offerToDelete(ctx, c, ring, from, to)
 }
 

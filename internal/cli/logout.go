@@ -36,7 +36,7 @@ func (p *program) logoutCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p.say("forgot %d sessions; AWS honours those given out until they end", resp.Count)
+			p.say("forgot %s; AWS honours those given out until they end", plural(resp.Count, "session"))
 			return nil
 		},
 	}

@@ -38,7 +38,7 @@ func (p *program) unpublish(c *cli.Context) error {
 		case resp.Count == 0:
 			p.say("nothing was published")
 		default:
-			p.say("took out %d sessions; AWS honours them until they end", resp.Count)
+			p.say("took out %s; AWS honours them until they end", plural(resp.Count, "session"))
 		}
 	}
 	return nil
