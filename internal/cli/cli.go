@@ -97,8 +97,13 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:         func(*cli.Context, error) {},
 		OnUsageError:           usageError,
 		CommandNotFound:        nil,
+		Flags:                  []cli.Flag{cli.HelpFlag, &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
+			switch {
+			case c.Bool("version"):
+				p.printVersion()
+				return nil
+			case c.Args().Present():
 				return fault.New(fault.Usage, "there is no command %q", c.Args().First()).WithHint("broker help")
 			}
 			return cli.ShowAppHelp(c)

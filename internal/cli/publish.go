@@ -15,8 +15,8 @@ func (p *program) publishCommand() *cli.Command {
 		Usage:     "keep the session of a profile in the AWS credentials file, for tools that read nothing else",
 		ArgsUsage: "PROFILE…",
 		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
-			"its time. It is away while the broker is locked or its source logged out, and while no daemon\n" +
-			"runs. With `publish = true` in the registry's [profile NAME] nobody has to ask for it.",
+			"its time. Broker also removes it while locked, while the source is logged out, and while no\n" +
+			"daemon runs. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
 		Flags:        []cli.Flag{&cli.DurationFlag{Name: "for", Value: 8 * time.Hour, Usage: "how long it is kept there, such as `8h`"}},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,

@@ -14,11 +14,13 @@ func (p *program) versionCommand() *cli.Command {
 			if err := none(c); err != nil {
 				return err
 			}
-			p.say("broker %s", version.String())
+			p.printVersion()
 			return nil
 		},
 	}
 }
+
+func (p *program) printVersion() { p.say("broker %s", version.String()) }
 
 func (p *program) helpCommand() *cli.Command {
 	return &cli.Command{

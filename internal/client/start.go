@@ -225,6 +225,9 @@ func DaemonProgram(env []string) (string, error) {
 		dir = filepath.Dir(self)
 		beside := filepath.Join(dir, "brokerd"+system.Exe)
 		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+			if err := system.Trusted(beside); err != nil { // in a directory such as /tmp anybody can put one there
+				return "", fault.New(fault.Failed, "brokerd is not started: %w", err).WithHint("ls -ld %s", beside)
+			}
 			return beside, nil
 		}
 	}

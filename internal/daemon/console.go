@@ -23,7 +23,7 @@ type AWS interface {
 
 // signIn gives the token instead of the session that it is made of.
 func (d *Daemon) signIn(ctx context.Context, c call) (wire.Response, error) {
-	ask := d.asks(c, "given")
+	ask := d.asks(c)
 	var sign wire.SignIn
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := d.Broker.Credentials(ctx, r)
@@ -59,7 +59,8 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 
 // accounts lists an organisation. The session that signs the question stays here.
 func (d *Daemon) accounts(ctx context.Context, c call) (wire.Response, error) {
-	ask := d.asks(c, "used")
+	ask := d.asks(c)
+	ask.Event = "used"
 	var list []wire.Account
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := d.Broker.Credentials(ctx, r)

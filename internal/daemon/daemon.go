@@ -155,6 +155,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	d.comeUp()
 	defer d.leave()
 	d.grants.Begin(requests, d.inherit())
+	d.leaveLocked()
 	d.followSettings(ctx)
 	if ready != nil {
 		ready()
@@ -177,6 +178,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	first.Wait()
 	endpoints.Go(func() { d.grants.Stop(d.patience) })
 	d.drain()
+	cut()
 	endpoints.Wait()
 	last.Wait()
 	select {
@@ -184,10 +186,11 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		_ = second.Close()
 	default:
 	}
+	if err := d.grants.End(heir != nil); err != nil {
+		d.Log.Error("stop", "err", err)
+	}
 	if heir != nil {
 		heir.give(d, listener)
-	} else if err := d.grants.End(); err != nil {
-		d.Log.Error("stop", "err", err)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
 		return cause
@@ -249,6 +252,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		d.lockIfUnused()
 		d.lockAsOthers()
 		d.saveLatch()
+		d.leaveLocked()
 	}
 }
 
@@ -282,7 +286,10 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 		if c.bequeathed {
 			return // it is answered last of all
 		}
-		ok := c.answered || d.reply(conn, resp)
+		ok := !c.gone.Load()
+		if ok && !c.answered {
+			ok = d.reply(conn, resp)
+		}
 		c.answered = false
 		if !d.end(conn) || !ok {
 			return
@@ -293,23 +300,37 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 // accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, of which each may take six in JSON.
 const accountsOfLine = 30
 
-// reply writes one answer, whose accounts may take more than a line. One that does not fit becomes a failure.
-func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
-	for len(resp.Accounts) > accountsOfLine {
-		if !d.reply(conn, wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}) {
-			return false
+// send writes one answer, whose accounts may take more than a line. Nothing is written of one that does not fit.
+func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
+	var lines []byte
+	for more := true; more; {
+		part := resp
+		if more = len(resp.Accounts) > accountsOfLine; more {
+			part = wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}
+			resp.Accounts = resp.Accounts[accountsOfLine:]
 		}
-		resp.Accounts = resp.Accounts[accountsOfLine:]
-	}
-	resp.Version = d.Version
-	line, err := wire.EncodeResponse(resp)
-	if err != nil {
-		line, err = wire.EncodeResponse(wire.Response{Err: fault.New(fault.Internal, "the answer cannot be sent: %w", err)})
-	}
-	if err != nil {
-		return false
+		part.Version = d.Version
+		line, err := wire.EncodeResponse(part)
+		if err != nil {
+			return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
+		}
+		lines = append(lines, line...)
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	_, err = conn.Write(line)
+	if _, err := conn.Write(lines); err != nil {
+		return errGone
+	}
+	return nil
+}
+
+// errGone: the client did not take its answer.
+var errGone = fault.New(fault.Failed, "the client has gone")
+
+// reply is send. An answer that does not fit becomes a failure.
+func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
+	err := d.send(conn, resp)
+	if err != nil && !errors.Is(err, errGone) {
+		err = d.send(conn, wire.Response{Err: fault.Of(err)})
+	}
 	return err == nil
 }

@@ -202,7 +202,8 @@ type world struct {
 	rnd    *rand.Rand
 	daemon *player
 	owners []*player
-	hours  int // by which the clock was set forward
+	hours  int  // by which the clock was set forward
+	jumped bool // in this step
 	trace  []string
 	counts *tally
 }
@@ -621,8 +622,8 @@ func (w *world) check(soon bool) {
 		if len(bad)+len(late) == 0 {
 			return
 		}
-		if !w.locked && len(bad) == 0 {
-			w.ask(wire.Request{Verb: wire.Unlock}) // it looks after what is published at once
+		if w.jumped && !w.locked && len(bad) == 0 {
+			w.ask(wire.Request{Verb: wire.Unlock}) // need not wait until the next renewal
 		}
 	}
 }
@@ -646,6 +647,7 @@ func (w *world) expect(what string, r wire.Response, source string) bool {
 
 // step does one thing at random. soon is for check.
 func (w *world) step() (what string, soon bool) {
+	w.jumped = false
 	profile := w.pick("dev", "work")
 	source := sources[profile]
 	n := w.rnd.IntN(40)
@@ -721,6 +723,7 @@ func (w *world) step() (what string, soon bool) {
 		return w.restart(w.pick("take-over", "stop", "crash")), false
 	default:
 		hours := []int{2, 2, 14}[w.rnd.IntN(3)]
+		w.jumped = true
 		w.jump(hours)
 		w.setClock(hours)
 		return fmt.Sprintf("%d hours go by", hours), false

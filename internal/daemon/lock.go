@@ -66,7 +66,6 @@ func (d *Daemon) comeUp() {
 	d.attend()
 	if d.Latch.Locked() || d.locking.watch.Locked() != "" {
 		d.Broker.Lock()
-		d.leave()
 		d.Log.Info("locked, as it was before")
 	}
 }
@@ -89,6 +88,13 @@ func (d *Daemon) attend() {
 func (d *Daemon) leave() {
 	if f := d.locking.attends.Swap(nil); f != nil {
 		_ = f.Close()
+	}
+}
+
+// leaveLocked is leave, if it is locked and no session is left anywhere.
+func (d *Daemon) leaveLocked() {
+	if d.Broker.Locked() && !d.grants.Holds() {
+		d.leave()
 	}
 }
 
@@ -143,7 +149,7 @@ func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
 	d.recordReason("lock", reasonAsked, c, nil)
 	var resp wire.Response
 	if kept != nil {
-		resp.Warnings = []string{"it is locked, but a daemon that starts anew will not be: " + fault.Line(kept.Error())}
+		resp.Warnings = []string{"Broker is locked, but a restarted daemon would not be: " + fault.Line(kept.Error())}
 	}
 	return resp, left
 }

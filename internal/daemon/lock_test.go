@@ -129,7 +129,7 @@ func TestLockThatCannotBeKept(t *testing.T) {
 	h.Latch = latch.New(file)
 	h.run(t)
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
-	if r.Err != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "a daemon that starts anew will not be: write "+file) {
+	if r.Err != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "a restarted daemon would not be: write "+file) {
 		t.Errorf("%+v", r)
 	}
 	refused(t, "get", h.get(t, "dev"))

@@ -103,7 +103,7 @@ func TestPublishedStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Lock})
-	if resp.Err == nil || !strings.Contains(resp.Err.Message, "still where it was put") ||
+	if resp.Err == nil || !strings.Contains(resp.Err.Message, "could not be removed") ||
 		string(resp.Err.Hint) != "ls -ld "+file || !h.Broker.Locked() {
 		t.Errorf("%+v", resp)
 	}

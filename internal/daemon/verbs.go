@@ -123,13 +123,13 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, wire.Request, f
 	do func(*Daemon, context.Context, call) (wire.Response, error),
 ) {
 	return func(d *Daemon, ctx context.Context, c call) (wire.Response, error) {
-		return wire.Response{}, hand(d.grants, ctx, d.asks(c, "given"), c.req, d.replying(c))
+		return wire.Response{}, hand(d.grants, ctx, d.asks(c), c.req, d.replying(c))
 	}
 }
 
-// asks is what a call asks for, with the event of the audit log.
-func (d *Daemon) asks(c call, event string) grant.Ask {
-	a := grant.Ask{Event: event, By: c.peer}
+// asks is what a call asks for.
+func (d *Daemon) asks(c call) grant.Ask {
+	a := grant.Ask{Event: "given", By: c.peer}
 	for _, profile := range append([]string{c.req.Profile}, c.req.Also...) {
 		one := c
 		one.req.Profile = profile
@@ -141,16 +141,17 @@ func (d *Daemon) asks(c call, event string) grant.Ask {
 // replying answers a call while the gate is held.
 func (d *Daemon) replying(c call) func(wire.Response) error {
 	return func(resp wire.Response) error {
-		c.talk.answered = true
-		if !d.reply(c.talk.conn, resp) {
-			return fault.New(fault.Failed, "the client has gone")
+		err := d.send(c.talk.conn, resp)
+		c.talk.answered = err == nil
+		if errors.Is(err, errGone) {
+			c.talk.gone.Store(true)
 		}
-		return nil
+		return err
 	}
 }
 
 func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
-	return wire.Response{}, d.grants.Give(ctx, d.asks(c, "given"), func(answers []session.Answer) error {
+	return wire.Response{}, d.grants.Give(ctx, d.asks(c), func(answers []session.Answer) error {
 		answer, role := answers[0], ""
 		if c.req.Role != nil {
 			role = answer.Role
@@ -180,7 +181,6 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, err
 	}
 	d.grants.Login(answer.Source)
-	d.grants.Used(answer.Source)
 	expires := answer.Expires
 	// Of the session its times alone: login opens it, get hands out.
 	return wire.Response{

@@ -54,16 +54,15 @@ func stampOf(path string) stamp {
 // its start to its end, whichever program it becomes.
 func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
 	if req.Role != nil && req.Role.ARN != "" {
-		return fault.New(fault.Usage, "a role that no profile names has no name in a file")
+		return fault.New(fault.Usage, "--mode file needs a named profile")
 	}
 	process, err := peer.Find(a.By.PID)
 	if err != nil {
 		return fault.New(fault.Failed, "the process %d cannot be watched: %w", a.By.PID, err)
 	}
 	files := a.Requests[0].Files
-	a.Event = "given"
 	return k.Give(ctx, a, func(answers []session.Answer) error {
-		h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: process, Role: req.Role, Since: now(),
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
 			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
 		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
 		for _, answer := range answers {
@@ -74,16 +73,20 @@ func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply fun
 		if len(answers) > 1 {
 			made.Profiles = h.Profiles
 		}
-		if err := k.commands.make(h); err != nil {
-			return fault.New(fault.Failed, "make files for the command: %w", err)
+		err := k.commands.make(h)
+		if err != nil {
+			err = fault.New(fault.Failed, "make files for the command: %w", err)
+		} else {
+			err = k.add(h)
 		}
-		err := k.add(h)
 		if err == nil {
 			err = k.commands.put(h, 0, answers)
 			k.took(h, 0, answers, err)
 		}
 		if err != nil {
-			_ = k.end(h) // the loop tries again
+			if h.Dir != "" {
+				_ = k.end(h) // the loop tries again
+			}
 			return err
 		}
 		made.Credentials, made.Config = filepath.Join(h.Dir, credentialsFile), h.config()
@@ -92,8 +95,8 @@ func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply fun
 	})
 }
 
-// now is the time as it is told to people.
-func now() time.Time { return time.Now().Truncate(time.Second) }
+// wholeSeconds is the time as it is told to people.
+func wholeSeconds() time.Time { return time.Now().Truncate(time.Second) }
 
 // make makes the directory of a command, with the note that says whose it is.
 func (c *commands) make(h *held) error {
@@ -160,7 +163,11 @@ func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 	}
 	c.k.mu.Unlock()
 	if err == nil {
-		err = c.write(h)
+		if err = c.write(h); err != nil {
+			c.k.mu.Lock()
+			h.sessions = nil // so that it is tried again
+			c.k.mu.Unlock()
+		}
 	}
 	if err != nil {
 		return fault.New(fault.Failed, "make files for the command: %w", err)
@@ -204,10 +211,6 @@ func (c *commands) write(h *held) error {
 		return nil
 	}
 	stamps := stampsOf(h)
-	if c.stamps == nil {
-		c.stamps = map[string][2]stamp{}
-	}
-	c.stamps[h.ID] = stamps
 	set, err := c.k.Store.Load(h.files(c.k.Files))
 	if err != nil {
 		return err
@@ -239,10 +242,16 @@ func (c *commands) write(h *held) error {
 	if dst, err = profiles.OverlayConfig(src, list); err != nil {
 		return err
 	}
-	if len(dst) == len(src) && stamps[0] != (stamp{}) && h.config() == "" {
-		return nil
+	if len(dst) != len(src) || stamps[0] == (stamp{}) || h.config() != "" {
+		if err := dir.Replace(configFile, dst); err != nil {
+			return err
+		}
 	}
-	return dir.Replace(configFile, dst)
+	if c.stamps == nil {
+		c.stamps = map[string][2]stamp{}
+	}
+	c.stamps[h.ID] = stamps
+	return nil
 }
 
 // config is the path of the command's config, empty if there is none.
@@ -301,7 +310,7 @@ func (c *commands) empty(h *held) error {
 	return err
 }
 
-// remove fulfils delivery.
+// remove removes the files of a command that has ended.
 func (c *commands) remove(h *held) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

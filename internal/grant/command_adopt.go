@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,8 +35,8 @@ func isCommand(dir string) bool {
 }
 
 // sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What is
-// not known to be of a command stays, and is named.
-func (c *commands) sweep() {
+// not known to be of a command stays, and is named. The directories in theirs are of another daemon, which runs.
+func (c *commands) sweep(theirs []string) {
 	all, err := c.all()
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -51,11 +52,11 @@ func (c *commands) sweep() {
 	}
 	for _, name := range names {
 		path := filepath.Join(c.k.CommandsDir, name)
-		if known := c.k.all(func(h *held) bool { return h.Dir == path }); len(known) > 0 {
+		if len(c.k.all(func(h *held) bool { return h.Dir == path })) > 0 || slices.Contains(theirs, path) {
 			continue
 		}
 		if err := c.adopt(all, path); err != nil {
-			c.k.Log.Error("it stands among the AWS files of commands, and is left alone", "path", path, "err", err)
+			c.k.Log.Error("unknown entry among the AWS files of commands; left alone", "path", path, "err", err)
 		}
 	}
 }
@@ -85,8 +86,17 @@ func (c *commands) adopt(all *record.Dir, path string) error {
 		return fmt.Errorf("%s is damaged: it names no process", noteFile)
 	}
 	// When its sessions end is not known, so they are taken out, unless they are renewed.
-	h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since, Dir: path,
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since, Dir: path,
 		AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
 		Ended: len(n.Profiles) == 0 || !n.Running()}}
+	set, err := c.k.Store.Load(h.files(c.k.Files))
+	for _, profile := range n.Profiles {
+		var chain profiles.Chain
+		if err == nil {
+			chain, err = set.Resolve(profile)
+		}
+		h.Sources = append(h.Sources, chain.Source.Name)
+	}
+	h.Ended = h.Ended || err != nil // a logout could not find it
 	return c.k.add(h)
 }

@@ -68,8 +68,8 @@ func digest(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// random is n random bytes in hex.
-func random(n int) string {
+// randomHex is n random bytes in hex.
+func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // it never fails: crypto/rand
 	return hex.EncodeToString(b)
@@ -86,11 +86,12 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req wire.Request, reply fu
 	}
 	owner, err := peer.Find(a.By.PID)
 	if err != nil {
-		return fault.New(fault.Failed, "an endpoint belongs to a process, and %w", err)
+		return fault.New(fault.Failed, "find the process that asks for an endpoint: %w", err)
 	}
-	token := random(32)
-	h := &held{Grant: Grant{ID: random(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile}, Role: req.Role,
-		Since: now(), AWSConfig: req.AWSConfig, AWSCredentials: req.AWSCredentials, Token: digest(token)},
+	token := randomHex(32)
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile}, Role: req.Role,
+		Since: wholeSeconds(), AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
+		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
 	a.Event, a.Endpoint = "lease", h.ID
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
@@ -163,20 +164,14 @@ func (k *Keeper) Warnings() []string {
 	for port, taken := range e.taken {
 		if taken {
 			list = append(list, fmt.Sprintf("another program listens on 127.0.0.1:%d; "+
-				"start what runs under `broker exec --mode server` again, or end that program", port))
+				"stop it, or restart the command that runs under `broker exec --mode server`", port))
 		}
 	}
 	slices.Sort(list)
 	return list
 }
 
-// put fulfils delivery. The user of an endpoint fetches its session.
-func (e *endpoints) put(*held, int, []session.Answer) error { return nil }
-
-// clear fulfils delivery.
-func (e *endpoints) clear([]*held) error { return nil }
-
-// remove fulfils delivery.
+// remove takes back the token of an endpoint that has ended.
 func (e *endpoints) remove(h *held) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -201,13 +196,13 @@ func (e *endpoints) removeLocked(h *held) error {
 func (e *endpoints) guessed(h *held) {
 	e.k.mu.Lock()
 	h.wrong++
-	wrong := h.wrong
+	wrong, sources := h.wrong, strings.Join(h.Sources, ",")
 	e.k.mu.Unlock()
 	if wrong != wrongTokens {
 		return
 	}
 	_ = e.k.end(h) // the loop tries again
-	_ = e.k.Audit.Record(audit.Event{Event: "revoked", Profile: h.Profiles[0], Source: strings.Join(h.Sources, ","),
+	_ = e.k.Audit.Record(audit.Event{Event: "revoked", Profile: h.Profiles[0], Source: sources,
 		UID: os.Getuid(), PID: h.Owner.PID, Endpoint: h.ID, Message: fmt.Sprintf("%d wrong tokens", wrong)})
 }
 

@@ -85,7 +85,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The value is not logged: it may hold anything.
 		if p := recover(); p != nil {
 			e.k.Log.Error("panic in a request to an endpoint", "stack", string(debug.Stack()))
-			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal), "a defect of the broker; its log says more"})
+			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal), "internal error in Broker; see the daemon's log"})
 		}
 	}()
 	h, no := e.admit(r)
@@ -105,7 +105,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// In the time that an SDK waits. What takes longer goes on, for the next request.
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	err := e.k.Give(ctx, e.ask(h), func(answers []session.Answer) error {
+	err := e.k.Give(ctx, e.request(h), func(answers []session.Answer) error {
 		answer := answers[0]
 		write(w, http.StatusOK, credentialJSON{
 			AccessKeyID:     answer.AccessKeyID,
@@ -122,34 +122,33 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ask is what the program of an endpoint asks for.
-func (e *endpoints) ask(h *held) Ask {
+// request is what the program of an endpoint asks for.
+func (e *endpoints) request(h *held) Ask {
 	owner := peer.Peer{UID: os.Getuid(), Process: h.Owner}
-	a := e.k.ask(&h.Grant)
+	a := e.k.renewal(&h.Grant)
 	a.Event, a.By, a.renews = "served", Caller{owner, owner.Program}, false
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		if err := e.shut(h); err != nil {
+		if err := e.refusal(h); err != nil {
 			return session.Answer{}, err
 		}
 		answer, err := e.k.Broker.Credentials(ctx, r)
 		if err == nil {
-			err = e.shut(h)
+			err = e.refusal(h)
 		}
 		return answer, err
 	}
 	return a
 }
 
-// shut is why an endpoint gives nothing now.
-func (e *endpoints) shut(h *held) error {
+// refusal is why an endpoint gives nothing now.
+func (e *endpoints) refusal(h *held) error {
 	e.k.mu.Lock()
 	defer e.k.mu.Unlock()
 	switch {
 	case h.Ended:
 		return fault.New(fault.Denied, "the endpoint was revoked while it was asked")
 	case len(h.LoggedOut) > 0:
-		return fault.New(fault.LoginNeeded, "%s was logged out; log in again", h.LoggedOut[0]).
-			WithHint("broker login %s", h.LoggedOut[0])
+		return loggedOut(h.LoggedOut[0])
 	}
 	return nil
 }
@@ -247,7 +246,7 @@ func refusalOf(err error) refusal {
 	}
 	text := f.Error()
 	if hint := f.Hint.Shown(); hint != "" {
-		text += "; type: " + hint
+		text += "; run: " + hint
 	}
 	return refusal{status, string(f.Kind), text}
 }

@@ -57,9 +57,7 @@ func (e *endpoints) listenLocked(port int) error {
 // begin listens on the ports of adopted endpoints.
 func (e *endpoints) begin(inherited map[int]net.Listener) {
 	e.mu.Lock()
-	for port, l := range inherited {
-		e.inherited[port] = l
-	}
+	e.inherited = inherited
 	e.mu.Unlock()
 	e.look()
 	e.mu.Lock()
@@ -93,7 +91,7 @@ func (e *endpoints) sweep() error {
 	return errors.Join(err, dir.Sweep())
 }
 
-// look listens on the ports that programs hold on to, and on no others. One that was taken meanwhile is tried again
+// look listens on the ports that programs hold on to. One that was taken meanwhile is tried again
 // each second.
 func (e *endpoints) look() {
 	e.mu.Lock()

@@ -32,12 +32,16 @@ type Ask struct {
 
 	renews bool     // a grant asks: that is no use
 	have   []string // the access key ids that it has; if they are still the right ones, nothing leaves
+	failed string   // why its last renewal failed; that is not recorded again
 }
 
-// Give is the only function through which a session leaves. It gets what is asked for, which may ask a person. Then it
-// takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate: when Shut
-// has returned, nothing more leaves. Errors are faults, and are recorded.
+// Give is the only function through which a session is handed out. It gets what is asked for, which may ask a person.
+// Then it takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate: when
+// Shut has returned, nothing more leaves. What a logout has overtaken does not leave either. Errors are recorded.
 func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer) error) error {
+	k.mu.Lock()
+	began := k.logouts
+	k.mu.Unlock()
 	answers, err := k.authorize(ctx, a)
 	if err != nil {
 		return err
@@ -47,13 +51,13 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
-	if k.Locked() {
-		return k.refuse(a, 0, session.Answer{}, LockedFault())
+	if err := k.overtaken(began, answers); err != nil {
+		return k.refuse(a, 0, answers[0], err)
 	}
 	for i, answer := range answers {
 		err := k.Audit.Record(a.event(a.Event, i, answer, nil))
 		if err != nil && k.auditRequired() {
-			return fault.New(fault.Failed, "nothing is given out without its line in the audit log (audit = required), and %w", err).
+			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w", err).
 				WithHint("broker status")
 		}
 	}
@@ -64,9 +68,32 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 		}
 	}
 	if err := deliver(answers); err != nil {
-		return k.refuse(a, 0, session.Answer{}, err)
+		return k.refuse(a, 0, answers[0], err)
 	}
 	return nil
+}
+
+// overtaken is why sessions do not leave although they could be had: it was locked meanwhile, their source was logged
+// out since that many logouts, or the daemon ends.
+func (k *Keeper) overtaken(began int64, answers []session.Answer) error {
+	if k.Locked() {
+		return LockedFault()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ending {
+		return fault.New(fault.Failed, "the daemon is about to end; try again")
+	}
+	for _, answer := range answers {
+		if max(k.last[answer.Source], k.last[""]) > began {
+			return loggedOut(answer.Source)
+		}
+	}
+	return nil
+}
+
+func loggedOut(source string) error {
+	return fault.New(fault.LoginNeeded, "%s was logged out; log in again", source).WithHint("broker login %s", source)
 }
 
 // authorize gets the sessions, one after the other: what a person is asked for the first serves the rest, if they share
@@ -91,7 +118,10 @@ func (k *Keeper) authorize(ctx context.Context, a Ask) (answers []session.Answer
 
 // refuse records why nothing was given, and returns it.
 func (k *Keeper) refuse(a Ask, i int, answer session.Answer, err error) error {
-	_ = k.Audit.Record(a.event("refused", i, answer, err))
+	if !a.renews || err.Error() != a.failed {
+		answer.Credentials = session.Credentials{} // it was not given
+		_ = k.Audit.Record(a.event("refused", i, answer, err))
+	}
 	return err
 }
 

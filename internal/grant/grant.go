@@ -33,7 +33,7 @@ const (
 	Section  Kind = "section"  // in the shared credentials file, for all
 )
 
-// A Grant is one of them, as it stands in the record. No secret is in it.
+// A Grant is one thing that Broker handed out, as the record has it. It holds no secret.
 type Grant struct {
 	ID       string       `json:"id"` // 32 hex digits
 	Kind     Kind         `json:"kind"`
@@ -67,16 +67,17 @@ type Grant struct {
 type held struct {
 	Grant
 	sessions []session.Answer // that this daemon put where tools read them
-	err      error            // why it is not there, or not renewed
+	err      error            // the last failure to renew or remove it
 	waits    bool             // for a person
 	gone     bool             // a standing one that the registry does not name now
-	next     time.Time        // when it is renewed
-	retry    time.Time        // it is not taken out before, because that failed a moment ago
-	revision int              // counts what shuts it: a session that was asked for before is not put there after
-	wrong    int              // tokens
+	next     time.Time        // when it is renewed; zero for at once
+	renewing bool
+	retry    time.Time // it is not taken out before, because that failed a moment ago
+	revision int       // counts what shuts it: a session that was asked for before is not put there after
+	wrong    int       // tokens
 }
 
-// open reports whether its user is to have a session.
+// open reports whether the grant should have a session now.
 func (h *held) open(now time.Time) bool {
 	return !h.Ended && !h.Off && !h.gone && len(h.LoggedOut) == 0 && (h.Until.IsZero() || now.Before(h.Until))
 }
@@ -113,13 +114,13 @@ type Recorder interface{ Record(audit.Event) error }
 // Keeper has the grants of one daemon.
 type Keeper struct {
 	Config
-	Given, Refused atomic.Int64 // sessions, and requests
+	Given, Refused atomic.Int64 // requests
 	LastUse        atomic.Int64 // Unix seconds; a renewal is no use
 
-	gate    sync.RWMutex    // held for reading while something leaves
-	life    context.Context // ends after the last request
-	wake    chan struct{}
-	waiting atomic.Bool // a grant waits for a person
+	gate     sync.RWMutex    // held for reading while something leaves
+	life     context.Context // ends after the last request
+	wake     chan struct{}
+	renewals sync.WaitGroup
 
 	endpoints endpoints
 	commands  commands
@@ -127,24 +128,26 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	grants  map[string]*held
-	unsaved bool // the record is not as the grants are
+	unsaved bool             // the record is not as the grants are
+	ending  bool             // nothing is handed out any more
+	over    bool             // the record is the next daemon's
+	logouts int64            // how many there were
+	last    map[string]int64 // the number of the last one, by source; "" for all sources
 }
 
-// A delivery puts the sessions of grants where their users read them. Its functions are called one at a time.
+// A delivery puts the sessions of grants where their users read them. An endpoint has none: its user fetches the session.
 type delivery interface {
 	// put makes these the sessions of a grant. The error is errShut if it was shut since it had this revision.
 	put(h *held, revision int, sessions []session.Answer) error
 	// clear takes the sessions out of those grants that have one. The error says where one is left.
 	clear(list []*held) error
-	// remove is clear for a grant that has ended, of which nothing stays.
-	remove(h *held) error
 }
 
 var errShut = fault.New(fault.LoginNeeded, "it was locked, logged out or ended meanwhile; try again")
 
 // New makes a Keeper.
 func New(cfg Config) *Keeper {
-	k := &Keeper{Config: cfg, wake: make(chan struct{}, 1), grants: map[string]*held{}}
+	k := &Keeper{Config: cfg, wake: make(chan struct{}, 1), grants: map[string]*held{}, last: map[string]int64{}}
 	k.LastUse.Store(time.Now().Unix())
 	k.endpoints.init(k)
 	k.commands.k = k
@@ -153,10 +156,7 @@ func New(cfg Config) *Keeper {
 }
 
 func (k *Keeper) delivery(kind Kind) delivery {
-	switch kind {
-	case Endpoint:
-		return &k.endpoints
-	case Files:
+	if kind == Files {
 		return &k.commands
 	}
 	return &k.sections
@@ -210,11 +210,20 @@ func (k *Keeper) end(h *held) error {
 	h.Ended = true
 	h.revision++
 	k.mu.Unlock()
-	err := k.delivery(h.Kind).remove(h)
+	var err error
+	switch h.Kind {
+	case Endpoint:
+		err = k.endpoints.remove(h)
+	case Files:
+		err = k.commands.remove(h)
+	default:
+		err = k.sections.clear([]*held{h})
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil {
 		h.err, h.retry = err, time.Now().Add(writePause)
+		k.grants[h.ID] = h
 	} else {
 		delete(k.grants, h.ID)
 	}
@@ -222,14 +231,14 @@ func (k *Keeper) end(h *held) error {
 	return err
 }
 
-// add begins to answer for a grant. It is in the record before its user has anything.
+// add begins to answer for a new grant. It is in the record before its user has anything.
 func (k *Keeper) add(h *held) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.grants[h.ID] = h
 	if err := k.saveLocked(); err != nil {
 		delete(k.grants, h.ID)
-		return fault.New(fault.Failed, "write down what is handed out: %w", err).WithHint("%s", fault.Of(err).Hint)
+		return fault.New(fault.Failed, "save the record of grants: %w", err).WithHint("%s", fault.Of(err).Hint)
 	}
 	k.watch(h)
 	return nil

@@ -5,6 +5,7 @@ package grant
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"broker/internal/audit"
+	"broker/internal/fault"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -105,7 +107,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 func leave(t *testing.T, k *Keeper, socket, boot string, grants ...Grant) string {
 	t.Helper()
 	other := New(Config{Socket: socket, StateDir: k.StateDir})
-	text, err := json.Marshal(file{Version: 1, Socket: socket, Boot: boot, Grants: grants})
+	text, err := json.Marshal(recordFile{Version: 1, Socket: socket, Boot: boot, Grants: grants})
 	if err == nil {
 		err = os.WriteFile(other.record(), text, 0o600)
 	}
@@ -126,7 +128,7 @@ func own(t *testing.T) peer.Process {
 }
 
 func endpoint(t *testing.T) Grant {
-	return Grant{ID: random(16), Kind: Endpoint, Owner: own(t), Profiles: []string{"dev"}, Port: 20111, Token: digest("x")}
+	return Grant{ID: randomHex(16), Kind: Endpoint, Owner: own(t), Profiles: []string{"dev"}, Port: 20111, Token: digest("x")}
 }
 
 // sectionOf is a section of the credentials file, and what stands there.
@@ -140,7 +142,7 @@ func (k *Keeper) sectionOf(t *testing.T, id string) Grant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, Sources: []string{"security"},
+	return Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, Sources: []string{"security"},
 		AWSCredentials: k.Files.Credentials, Until: time.Now().Add(time.Hour), Keys: []string{id}, Expires: time.Now().Add(time.Hour)}
 }
 
@@ -178,6 +180,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("the section has gone before there is a newer session: %q", text)
 	}
 	k.renew(t.Context())
+	k.renewals.Wait()
 	if text := k.shared(t); strings.Contains(text, section.Keys[0]) || !strings.Contains(text, "ASIA0000000000000002") {
 		t.Errorf("it is not renewed: %q", text)
 	}
@@ -226,7 +229,7 @@ func TestBadRecord(t *testing.T) {
 	text := func(change func(*Grant)) string {
 		g := endpoint(t)
 		change(&g)
-		b, err := json.Marshal(file{Version: 1, Socket: k.Socket, Boot: system.BootID(), Grants: []Grant{g}})
+		b, err := json.Marshal(recordFile{Version: 1, Socket: k.Socket, Boot: system.BootID(), Grants: []Grant{g}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +305,7 @@ func TestOldRecords(t *testing.T) {
 // TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
 func TestEditorWritesBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
-	h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
 	if err := k.add(h); err != nil {
 		t.Fatal(err)
 	}
@@ -351,11 +354,11 @@ func TestCheckBesideWithdraw(t *testing.T) {
 				return
 			default:
 			}
-			h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
+			h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
 			err := k.add(h)
 			if err == nil {
 				err = k.sections.put(h, 0, []session.Answer{{Profile: "dev", Credentials: session.Credentials{
-					AccessKeyID: "ASIA" + random(8), SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}})
+					AccessKeyID: "ASIA" + randomHex(8), SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}})
 			}
 			if err == nil {
 				err = k.end(h)
@@ -381,7 +384,7 @@ func TestCheckBesideWithdraw(t *testing.T) {
 func TestRemovedWhileWritten(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	for i := range 50 {
-		h := &held{Grant: Grant{ID: random(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
 			AWSCredentials: k.Files.Credentials, AWSConfig: os.DevNull}}
 		if err := k.commands.make(h); err != nil {
 			t.Fatal(err)
@@ -429,7 +432,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 					t.Fatal(err)
 				}
 				for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-					k.standing()
+					k.followRegistry()
 					h := k.section(k.Files.Credentials, "dev")
 					if h != nil && h.gone != yes {
 						return
@@ -441,6 +444,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			}
 			named(true, registry+line)
 			k.look(t.Context())
+			k.renewals.Wait()
 			if text := k.shared(t); !strings.Contains(text, "[dev]") {
 				t.Fatalf("void: the file is %q", text)
 			}
@@ -453,6 +457,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			}
 			named(true, registry+line)
 			k.look(t.Context())
+			k.renewals.Wait()
 			if text := k.shared(t); text != "" {
 				t.Errorf("it is published: %q", text)
 			}
@@ -465,5 +470,161 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestLogoutOvertakes: a session that was got before a logout of its source is not handed out after it, be it of two.
+func TestLogoutOvertakes(t *testing.T) {
+	for _, source := range []string{"security", ""} {
+		k := keeper(t, t.TempDir())
+		ask := Ask{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
+		ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
+			answer, err := k.Broker.Credentials(ctx, r)
+			if r.Profile == "dev" {
+				err = errors.Join(err, k.Logout(source))
+			}
+			return answer, err
+		}
+		err := k.Give(t.Context(), ask, func([]session.Answer) error {
+			t.Error("it is handed out")
+			return nil
+		})
+		if fault.Of(err).Kind != fault.LoginNeeded {
+			t.Errorf("got %v", err)
+		}
+		ask.Get = nil
+		given := false
+		if err := k.Give(t.Context(), ask, func([]session.Answer) error { given = true; return nil }); err != nil || !given {
+			t.Errorf("the next request: %v", err)
+		}
+	}
+}
+
+// TestShutFindsWhatOthersLeft: a lock also takes out what a daemon on another socket left that was killed meanwhile.
+func TestShutFindsWhatOthersLeft(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	k.adopt()
+	leave(t, k, k.Socket+"2", system.BootID(), k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE"))
+	if err := k.Shut(); err != nil {
+		t.Fatal(err)
+	}
+	if text := k.shared(t); text != "[mine]\n" {
+		t.Errorf("locked, and the file is %q", text)
+	}
+}
+
+// TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next one.
+func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
+	leave(t, k, k.Socket, system.BootID(), section)
+	k.adopt()
+	before := k.shared(t)
+	for range 2 {
+		if err := k.Shut(); err != nil {
+			t.Fatal(err)
+		}
+		if text := k.shared(t); text != "[mine]\n" {
+			t.Errorf("locked, and the file is %q", text)
+		}
+		if err := os.WriteFile(k.Files.Credentials, []byte(before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSweepLeavesOthers: files of a command that a daemon on another socket answers for are left to that one.
+func TestSweepLeavesOthers(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"}}}
+	if err := k.commands.make(h); err != nil {
+		t.Fatal(err)
+	}
+	other := k.Socket + "2"
+	l, err := net.Listen("unix", other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave(t, k, other, system.BootID(), h.Grant)
+	k.adopt()
+	if list := k.copies(); len(list) != 0 {
+		t.Errorf("adopted: %+v", list)
+	}
+	_ = l.Close()
+	k.adopt()
+	if _, err := os.Lstat(h.Dir); err == nil {
+		t.Error("the files stay although their daemon has ended")
+	}
+}
+
+// TestRecordThatCannotBeSaved: nothing is forgotten for that: a section that is there can still be taken out.
+func TestRecordThatCannotBeSaved(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	publish := func() error {
+		return k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil })
+	}
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	state := k.StateDir
+	k.StateDir = filepath.Join(state, "missing")
+	k.Broker.Lock()
+	k.Broker.Unlock() // so that there is a new session
+	if err := publish(); err == nil {
+		t.Error("published without a record")
+	}
+	if list := k.Published(); len(list) != 1 {
+		t.Errorf("the grant is forgotten: %+v", list)
+	}
+	k.StateDir = state
+	if err := k.Shut(); err != nil {
+		t.Error(err)
+	}
+	if text := k.shared(t); text != "" {
+		t.Errorf("locked, and the file is %q", text)
+	}
+}
+
+// TestPublishedThenNamed: a section that was published by hand is a standing one once the registry names its profile.
+func TestPublishedThenNamed(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); !k.section(k.Files.Credentials, "dev").Standing; time.Sleep(10 * time.Millisecond) {
+		k.followRegistry()
+		if time.Now().After(end) {
+			t.Fatal("it is not seen")
+		}
+	}
+	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
+		t.Errorf("%q, %v", standing, err)
+	}
+	k.look(t.Context())
+	k.renewals.Wait()
+	if text := k.shared(t); text != "" {
+		t.Errorf("unpublished, and the file is %q", text)
+	}
+}
+
+// TestFailingRenewals: a renewal that fails again for the same reason has one line in the audit log.
+func TestFailingRenewals(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"nobody"}, AWSCredentials: k.Files.Credentials}}
+	if err := k.add(h); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		k.again(func(*held) bool { return true })
+		k.renew(t.Context())
+		k.renewals.Wait()
+	}
+	if list := k.Audit.(*events).list; len(list) != 1 || list[0].Event != "refused" {
+		t.Errorf("%+v", list)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"broker/internal/fault"
@@ -27,6 +26,7 @@ const (
 
 // Run looks after the grants until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
+	defer k.renewals.Wait()
 	for {
 		wait := k.look(ctx)
 		select {
@@ -48,7 +48,7 @@ func (k *Keeper) rouse() {
 
 // look ends and takes out what is over, and renews what is due. It returns how long there is nothing to do.
 func (k *Keeper) look(ctx context.Context) time.Duration {
-	k.standing()
+	k.followRegistry()
 	k.takeOut(time.Now())
 	k.commands.look()
 	k.endpoints.look()
@@ -61,38 +61,43 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	if _, err := os.Lstat(k.record()); k.unsaved || len(k.grants) > 0 && errors.Is(err, fs.ErrNotExist) {
 		k.keepLocked()
 	}
-	wait, waiting := lookInterval, false
+	wait := lookInterval
 	for _, h := range k.grants {
-		if h.open(time.Now()) && !locked {
+		if h.open(time.Now()) && !h.renewing && !locked {
 			wait = min(wait, time.Until(h.next))
 		}
-		waiting = waiting || h.waits
 	}
-	k.waiting.Store(waiting)
 	return max(wait, 50*time.Millisecond)
 }
 
-// standing makes a grant for each profile that the registry says to keep published, and ends those that it does not name
-// any more. One that was logged out or unpublished is remembered: an editor may empty the file before it writes it.
-func (k *Keeper) standing() {
+// followRegistry makes a grant for each profile that the registry says to keep published, and ends those that it does not
+// name any more. One that was logged out or unpublished is remembered: an editor may empty the file before it writes it.
+func (k *Keeper) followRegistry() {
 	set, err := k.Store.Load(k.Files)
 	if err != nil {
 		return
 	}
 	names := set.Standing()
-	gone := k.all(func(h *held) bool {
+	k.mu.Lock()
+	for _, h := range k.grants {
 		h.gone = h.Standing && !slices.Contains(names, h.Profiles[0])
-		return h.gone && !h.Ended && !h.Off && len(h.LoggedOut) == 0
-	})
-	for _, h := range gone {
+	}
+	k.mu.Unlock()
+	for _, h := range k.all(func(h *held) bool { return h.gone && !h.Ended && !h.Off && len(h.LoggedOut) == 0 }) {
 		_ = k.end(h) // takeOut tries again
 	}
 	for _, name := range names {
 		at := k.Files
-		if k.section(at.Credentials, name) != nil {
+		if h := k.section(at.Credentials, name); h != nil {
+			k.mu.Lock()
+			if !h.Standing { // it was published by hand before
+				h.Standing, h.Until = true, time.Time{}
+				k.keepLocked()
+			}
+			k.mu.Unlock()
 			continue
 		}
-		h := &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{name}, Since: time.Now(), Standing: true,
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{name}, Since: wholeSeconds(), Standing: true,
 			AWSConfig: at.Config, AWSCredentials: at.Credentials}}
 		if chain, err := set.Resolve(name); err == nil {
 			h.Sources = []string{chain.Source.Name}
@@ -112,7 +117,7 @@ func (k *Keeper) takeOut(now time.Time) {
 		_ = k.end(h) // the next look tries again
 	}
 	_ = k.clear(k.all(func(h *held) bool {
-		return !h.Ended && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
+		return !h.Ended && !h.Expires.IsZero() && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
 	}))
 }
 
@@ -126,25 +131,34 @@ func (k *Keeper) clear(list []*held) error {
 	return failed
 }
 
-// renew puts the newest session of each grant that is due where its user reads it.
+// renew begins to put the newest session of each grant that is due where its user reads it.
 func (k *Keeper) renew(ctx context.Context) {
 	now := time.Now()
-	var renewals sync.WaitGroup
-	for _, h := range k.all(func(h *held) bool { return h.open(now) && !now.Before(h.next) }) {
-		renewals.Go(func() {
+	due := k.all(func(h *held) bool {
+		is := h.open(now) && !now.Before(h.next) && !h.renewing
+		if is {
+			h.renewing, h.next = true, now.Add(renewTimeout) // again sets it to zero
+		}
+		return is
+	})
+	for _, h := range due {
+		k.renewals.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 			defer cancel()
 			k.renewOne(ctx, h)
+			k.rouse()
 		})
 	}
-	renewals.Wait()
 }
 
 func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	k.mu.Lock()
-	revision, ask := h.revision, k.ask(&h.Grant)
+	revision, ask := h.revision, k.renewal(&h.Grant)
 	if h.sessions != nil {
 		ask.have = keyIDs(h.sessions)
+	}
+	if h.err != nil {
+		ask.failed = h.err.Error()
 	}
 	k.mu.Unlock()
 	var got []session.Answer
@@ -160,14 +174,21 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	} else {
 		err = k.Give(ctx, ask, func(answers []session.Answer) error { return k.delivery(h.Kind).put(h, revision, answers) })
 	}
-	if ctx.Err() != nil && k.life.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
+	k.mu.Lock()
+	h.renewing = false
+	wanted := h.next.IsZero() // since somebody logged in meanwhile, or unlocked
+	k.mu.Unlock()
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return // the daemon ends
 	}
 	k.took(h, revision, got, err)
+	if wanted && err != nil {
+		k.again(func(o *held) bool { return o == h })
+	}
 }
 
-// ask is what a grant asks for: nobody can be asked for a code.
-func (k *Keeper) ask(g *Grant) Ask {
+// renewal is what a grant asks for: nobody can be asked for a code.
+func (k *Keeper) renewal(g *Grant) Ask {
 	a := Ask{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
 	switch g.Kind {
 	case Section:

@@ -21,8 +21,8 @@ import (
 	"broker/internal/system"
 )
 
-// file is the content of the record.
-type file struct {
+// recordFile is the content of the record.
+type recordFile struct {
 	Version int     `json:"version"` // 1
 	Socket  string  `json:"socket"`  // of the daemon whose grants they are
 	Boot    string  `json:"boot"`    // of the machine, when it was written
@@ -43,13 +43,16 @@ func (k *Keeper) record() string {
 
 // saveLocked writes the record, or removes it if there is no grant.
 func (k *Keeper) saveLocked() error {
+	if k.over {
+		return nil
+	}
 	k.unsaved = true
 	if len(k.grants) == 0 {
 		err := record.Remove(k.record())
 		k.unsaved = err != nil
 		return err
 	}
-	f := file{Version: 1, Socket: k.Socket, Boot: system.BootID()}
+	f := recordFile{Version: 1, Socket: k.Socket, Boot: system.BootID()}
 	for _, id := range slices.Sorted(maps.Keys(k.grants)) {
 		f.Grants = append(f.Grants, k.grants[id].Grant)
 	}
@@ -64,25 +67,25 @@ func (k *Keeper) saveLocked() error {
 // keepLocked is saveLocked where nobody can be told. The loop tries again.
 func (k *Keeper) keepLocked() {
 	if before, err := k.unsaved, k.saveLocked(); err != nil && !before {
-		k.Log.Error("what is handed out cannot be written down; it ends with this daemon", "err", err)
+		k.Log.Error("cannot save the record of grants; the grants end with this daemon", "err", err)
 	}
 }
 
-// read reads a record. A missing one has no grants.
-func read(path string) (f file, err error) {
+// readRecord reads a record. A missing one has no grants.
+func readRecord(path string) (f recordFile, err error) {
 	text, err := record.Read(path, maxRecord, record.Private)
 	if errors.Is(err, fs.ErrNotExist) {
-		return file{}, nil
+		return recordFile{}, nil
 	}
 	if err != nil {
-		return file{}, err
+		return recordFile{}, err
 	}
 	if err := record.Decode(text, 1, &f, nil); err != nil {
-		return file{}, fmt.Errorf("%s is damaged: %w", path, err)
+		return recordFile{}, fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	for _, g := range f.Grants {
 		if err := g.check(); err != nil {
-			return file{}, fmt.Errorf("%s is damaged: %w", path, err)
+			return recordFile{}, fmt.Errorf("%s is damaged: %w", path, err)
 		}
 	}
 	return f, nil
@@ -123,36 +126,51 @@ func isID(text string) bool {
 // cannot be read is set aside and named.
 func (k *Keeper) adopt() {
 	k.mu.Lock()
-	k.adoptLocked(k.record(), func(f file, g Grant) bool { return f.Boot == system.BootID() })
-	// Of daemons on other sockets, which have ended.
-	others, _ := filepath.Glob(filepath.Join(k.StateDir, recordPrefix+"*"+recordSuffix))
-	for _, path := range others {
-		if f, err := read(path); path != k.record() && err == nil && nobody(f.Socket) {
-			k.adoptLocked(path, func(file, Grant) bool { return false })
-			_ = record.Remove(path)
-		}
+	if f, err := readRecord(k.record()); err != nil {
+		aside, aerr := record.SetAside(k.record())
+		k.Log.Error("the record of grants cannot be read", "file", k.record(), "set aside as", aside, "err", errors.Join(err, aerr))
+	} else {
+		k.adoptLocked(f, f.Boot == system.BootID())
 	}
+	theirs := k.adoptOthersLocked()
 	k.adoptOldLocked()
 	k.keepLocked()
 	k.mu.Unlock()
 	for _, h := range k.all(func(h *held) bool { return true }) {
 		k.watch(h)
 	}
-	k.commands.sweep()
+	k.commands.sweep(theirs)
 	k.tidy()
 	k.takeOut(time.Now())
 }
 
-// adoptLocked takes over the grants of one record: those that do not go on have ended.
-func (k *Keeper) adoptLocked(path string, goesOn func(file, Grant) bool) {
-	f, err := read(path)
-	if err != nil {
-		aside, aerr := record.SetAside(path)
-		k.Log.Error("what was handed out before is not known", "file", path, "set aside as", aside, "err", errors.Join(err, aerr))
-		return
+// adoptOthersLocked ends what daemons on other sockets left that have ended. It returns the directories of commands that
+// those answer for which still run.
+func (k *Keeper) adoptOthersLocked() (theirs []string) {
+	others, _ := filepath.Glob(filepath.Join(k.StateDir, recordPrefix+"*"+recordSuffix))
+	for _, path := range others {
+		f, err := readRecord(path)
+		if path == k.record() || err != nil {
+			continue
+		}
+		if !nobody(f.Socket) {
+			for _, g := range f.Grants {
+				theirs = append(theirs, g.Dir)
+			}
+			continue
+		}
+		k.adoptLocked(f, false)
+		if k.saveLocked() == nil { // or the next start finds that record again
+			_ = record.Remove(path)
+		}
 	}
+	return theirs
+}
+
+// adoptLocked takes over the grants of one record. Unless they go on they have ended.
+func (k *Keeper) adoptLocked(f recordFile, goOn bool) {
 	for _, g := range f.Grants {
-		g.Ended = g.Ended || !goesOn(f, g) || g.Owner.PID != 0 && !g.Owner.Running()
+		g.Ended = g.Ended || !goOn || g.Owner.PID != 0 && !g.Owner.Running()
 		k.grants[g.ID] = &held{Grant: g}
 	}
 }
@@ -203,14 +221,14 @@ func (k *Keeper) adoptOldLocked() {
 	}
 	if err != nil {
 		aside, aerr := record.SetAside(path)
-		k.Log.Error("what was published before is not known", "file", path, "set aside as", aside, "err", errors.Join(err, aerr))
+		k.Log.Error("the record of published sections cannot be read", "file", path, "set aside as", aside, "err", errors.Join(err, aerr))
 		return
 	}
 	for credentials, sections := range old.Files {
 		for profile, keys := range sections {
 			keys = slices.DeleteFunc(keys, func(id string) bool { return !strings.HasPrefix(id, "ASIA") })
-			g := Grant{ID: random(16), Kind: Section, Profiles: []string{profile}, AWSCredentials: credentials,
-				Since: time.Now(), Keys: keys, Expires: time.Now(), Ended: true}
+			g := Grant{ID: randomHex(16), Kind: Section, Profiles: []string{profile}, AWSCredentials: credentials,
+				Since: wholeSeconds(), Keys: keys, Expires: time.Now(), Ended: true}
 			k.grants[g.ID] = &held{Grant: g}
 		}
 	}

@@ -62,28 +62,33 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req wire.Request, reply fun
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		answer := answers[0]
 		h := k.section(at.Files.Credentials, answer.Profile)
-		if h == nil {
-			h = &held{Grant: Grant{ID: random(16), Kind: Section, Profiles: []string{answer.Profile}, Since: time.Now(),
-				AWSConfig: at.Files.Config, AWSCredentials: at.Files.Credentials}}
+		known := h != nil
+		if !known {
+			h = &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{answer.Profile},
+				Sources: []string{answer.Source}, Since: wholeSeconds(), AWSConfig: at.Files.Config,
+				AWSCredentials: at.Files.Credentials, Until: time.Now().Add(cmp.Or(req.For, publishFor))}}
+			if err := k.add(h); err != nil {
+				return err
+			}
 		}
 		k.mu.Lock()
-		h.Off, h.LoggedOut, h.Sources = false, nil, []string{answer.Source}
-		if h.Standing, h.gone = h.Standing && !h.gone, false; !h.Standing {
-			h.Until = time.Now().Add(cmp.Or(req.For, publishFor))
-		}
-		revision, until := h.revision, h.Until
+		revision := h.revision
 		k.mu.Unlock()
-		if err := k.add(h); err != nil {
-			return err
-		}
-		err := k.sections.put(h, revision, answers)
-		k.took(h, revision, answers, err)
-		if err != nil {
-			if !h.Standing {
+		if err := k.sections.put(h, revision, answers); err != nil {
+			if !known {
 				_ = k.end(h) // the loop tries again
 			}
 			return err
 		}
+		k.mu.Lock()
+		h.Off, h.LoggedOut = false, nil
+		if h.Standing, h.gone = h.Standing && !h.gone, false; !h.Standing {
+			h.Until = time.Now().Add(cmp.Or(req.For, publishFor))
+		}
+		until := h.Until
+		k.keepLocked()
+		k.mu.Unlock()
+		k.took(h, revision, answers, nil)
 		k.rouse()
 		w := wire.Published{Profile: answer.Profile, File: at.Files.Credentials, AccessKeyID: answer.AccessKeyID,
 			Expires: &answer.Expires}
@@ -160,8 +165,10 @@ func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 		s.k.mu.Unlock()
 		return errShut
 	}
-	earlier := slices.DeleteFunc(slices.Clone(h.Keys), func(of string) bool { return of == id })
-	h.Keys = append([]string{id}, earlier[:min(len(earlier), maxKeys-1)]...)
+	before, had := h.Grant, h.sessions
+	others := slices.DeleteFunc(slices.Clone(h.Keys), func(of string) bool { return of == id })
+	others = others[:min(len(others), maxKeys-1)]
+	h.Keys = append([]string{id}, others...)
 	h.Expires = sessions[0].Expires
 	err := s.k.saveLocked()
 	if err == nil {
@@ -169,15 +176,20 @@ func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 	}
 	s.k.mu.Unlock()
 	if err != nil {
-		return fault.New(fault.Failed, "note what is published: %w", err).WithHint("%s", fault.Of(err).Hint)
-	}
-	taken, err := s.write(file, nil)
-	if line, is := taken[profile]; is {
-		err = takenError(file, profile, line)
+		err = fault.New(fault.Failed, "save the record of grants: %w", err).WithHint("%s", fault.Of(err).Hint)
+	} else {
+		var taken map[string]int
+		taken, err = s.write(file, nil)
+		if line, is := taken[profile]; is {
+			before.Expires, had = time.Time{}, nil
+			err = takenError(file, profile, line)
+		}
 	}
 	if err != nil {
 		s.k.mu.Lock()
-		h.sessions = nil
+		h.Expires, h.sessions = before.Expires, had
+		h.Keys = append(others, id) // it may be there all the same
+		s.k.keepLocked()
 		s.k.mu.Unlock()
 	}
 	return err
@@ -191,7 +203,7 @@ func (s *sections) clear(list []*held) error {
 	files := map[string][]*held{}
 	s.k.mu.Lock()
 	for _, h := range list {
-		if !h.Expires.IsZero() {
+		if !h.Expires.IsZero() || len(h.Keys) > 0 { // an editor may have written it back
 			h.sessions = nil
 			file := h.files(s.k.Files).Credentials
 			files[file] = append(files[file], h)
@@ -207,9 +219,11 @@ func (s *sections) clear(list []*held) error {
 				h.err, h.retry = err, time.Now().Add(writePause)
 				continue
 			}
-			_ = s.k.Audit.Record(audit.Event{Event: "unpublished", Profile: h.Profiles[0], KeyID: h.key(),
-				UID: os.Getuid(), PID: os.Getpid()})
-			h.Expires, h.Keys = time.Time{}, nil
+			if id := h.key(); id != "" {
+				_ = s.k.Audit.Record(audit.Event{Event: "unpublished", Profile: h.Profiles[0], KeyID: id,
+					UID: os.Getuid(), PID: os.Getpid()})
+			}
+			h.Expires = time.Time{}
 		}
 		s.k.keepLocked()
 		s.k.mu.Unlock()
@@ -228,9 +242,6 @@ func (g *Grant) key() string {
 	return g.Keys[0]
 }
 
-// remove fulfils delivery.
-func (s *sections) remove(h *held) error { return s.clear([]*held{h}) }
-
 // write makes a file have the sessions of its grants, and takes out those that are cleared. What the daemon before put
 // there stays until this one has something newer. It returns the lines of other sections with one of these names.
 func (s *sections) write(file string, cleared []*held) (taken map[string]int, err error) {
@@ -241,9 +252,12 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 			p := published(h.sessions[0])
 			p.Profile = h.Profiles[0]
 			sessions = append(sessions, p)
-		} else if !h.Expires.IsZero() && !slices.ContainsFunc(cleared, func(c *held) bool { return c.ID == h.ID }) {
+		} else if !h.Expires.IsZero() && !h.Ended && !slices.ContainsFunc(cleared, func(c *held) bool { return c.ID == h.ID }) {
 			stays[h.Profiles[0]] = true
 		}
+	}
+	for _, p := range sessions {
+		delete(stays, p.Profile)
 	}
 	slices.SortFunc(sessions, func(a, b profiles.Published) int { return strings.Compare(a.Profile, b.Profile) })
 	ours := s.ours(file)
@@ -291,7 +305,7 @@ func unwritten(file string, err error) error {
 }
 
 func takenError(file, name string, line int) error {
-	return fault.New(fault.Config, "%s: a section [%s] that is not the broker's stands here already",
+	return fault.New(fault.Config, "%s already has a section [%s] that Broker did not write",
 		profiles.Origin{File: file, Line: line}, name).WithHint("broker profiles show %s", name)
 }
 

@@ -13,9 +13,10 @@ import (
 func (k *Keeper) Shut() error {
 	// First: what is just put into the shared file may keep us waiting.
 	_ = k.commands.clear(k.all(func(h *held) bool { return h.Kind == Files }))
-	// What is leaving had passed the look at the lock before.
-	k.gate.Lock()
-	k.gate.Unlock() //nolint:staticcheck // waiting is all
+	k.settle()
+	k.mu.Lock()
+	k.adoptOthersLocked() // what a daemon has left that was killed meanwhile
+	k.mu.Unlock()
 	list := k.all(func(*held) bool { return true })
 	k.shut(list, func(*held) {})
 	return left(k.clear(list))
@@ -27,9 +28,20 @@ func (k *Keeper) Resume() {
 	k.again(func(*held) bool { return true })
 }
 
+// settle waits until what is leaving has left: it had passed the look at the lock, and at logouts, before.
+func (k *Keeper) settle() {
+	k.gate.Lock()
+	k.gate.Unlock() //nolint:staticcheck // waiting is all
+}
+
 // Logout shuts all grants of a source, of all sources if it is empty, until Login of that source: a program that
 // runs on would otherwise have a new session at once. The error is as for Shut.
 func (k *Keeper) Logout(source string) error {
+	k.mu.Lock()
+	k.logouts++
+	k.last[source] = k.logouts
+	k.mu.Unlock()
+	k.settle()
 	list := k.all(func(h *held) bool { return source == "" || slices.Contains(h.Sources, source) })
 	k.shut(list, func(h *held) {
 		for _, of := range h.Sources {
@@ -43,6 +55,7 @@ func (k *Keeper) Logout(source string) error {
 
 // Login goes on with what Logout of the source shut.
 func (k *Keeper) Login(source string) {
+	k.LastUse.Store(time.Now().Unix())
 	k.mu.Lock()
 	for _, h := range k.grants {
 		h.LoggedOut = slices.DeleteFunc(h.LoggedOut, func(of string) bool { return of == source })
@@ -55,52 +68,75 @@ func (k *Keeper) Login(source string) {
 // Used says that somebody used a source: what waited for that need not wait any more.
 func (k *Keeper) Used(source string) {
 	k.LastUse.Store(time.Now().Unix())
-	if k.waiting.Load() {
-		k.again(func(h *held) bool {
-			return h.waits && (len(h.Sources) == 0 || slices.Contains(h.Sources, source))
-		})
-	}
+	k.again(func(h *held) bool {
+		return h.waits && (len(h.Sources) == 0 || slices.Contains(h.Sources, source))
+	})
 }
 
 // again renews grants at once.
 func (k *Keeper) again(match func(*held) bool) {
-	for _, h := range k.all(match) {
-		k.mu.Lock()
-		h.next, h.waits = time.Time{}, false
-		k.mu.Unlock()
+	list := k.all(func(h *held) bool {
+		is := match(h)
+		if is {
+			h.next, h.waits = time.Time{}, false
+		}
+		return is
+	})
+	if len(list) > 0 {
+		k.rouse()
 	}
-	k.rouse()
 }
 
 // Withdraw ends what Publish began: for one profile, or for all if it is empty. It returns how many sections are gone,
 // and the profiles that the registry says to keep published: those stay out until they are published again.
 func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) {
 	list := k.all(func(h *held) bool {
-		return h.Kind == Section && !h.Off && !h.gone && !h.Ended && (profile == "" || h.Profiles[0] == profile)
+		match := h.Kind == Section && !h.Off && !h.gone && !h.Ended && (profile == "" || h.Profiles[0] == profile)
+		if match && !h.Expires.IsZero() {
+			n++
+		}
+		return match
 	})
 	if len(list) == 0 && profile != "" {
 		return 0, nil, fault.New(fault.NotFound, "%q is not published", profile).WithHint("broker status")
 	}
+	k.shut(list, func(h *held) {
+		if h.Off = h.Standing; h.Off {
+			standing = append(standing, h.Profiles[0])
+		}
+	})
 	for _, h := range list {
-		if !h.Expires.IsZero() {
-			n++
-		}
-		if !h.Standing {
+		if slices.Contains(standing, h.Profiles[0]) {
+			err = errors.Join(err, k.clear([]*held{h}))
+		} else {
 			err = errors.Join(err, k.end(h))
-			continue
 		}
-		standing = append(standing, h.Profiles[0])
-		k.shut([]*held{h}, func(h *held) { h.Off = true })
-		err = errors.Join(err, k.clear([]*held{h}))
 	}
 	k.tidy()
 	slices.Sort(standing)
 	return n, standing, left(err)
 }
 
-// End is for a daemon that ends. What is in the shared credentials file goes: nobody would renew it.
-func (k *Keeper) End() error {
-	return left(k.clear(k.all(func(h *held) bool { return h.Kind == Section })))
+// Holds reports whether a session may still be where it was put.
+func (k *Keeper) Holds() bool {
+	return len(k.all(func(h *held) bool { return !h.Expires.IsZero() })) > 0
+}
+
+// End is for a daemon that ends: nothing is handed out after it. What is in the shared credentials file goes, since
+// nobody would renew it, unless another daemon takes over: then the record is its own from now on.
+func (k *Keeper) End(takenOver bool) error {
+	k.mu.Lock()
+	k.ending = true
+	k.mu.Unlock()
+	k.settle()
+	var err error
+	if !takenOver {
+		err = left(k.clear(k.all(func(h *held) bool { return h.Kind == Section })))
+	}
+	k.mu.Lock()
+	k.over = true
+	k.mu.Unlock()
+	return err
 }
 
 // shut keeps what was asked for before from being put there after.
@@ -120,5 +156,5 @@ func left(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fault.New(fault.Failed, "a session is still where it was put: %w", err).WithHint("%s", fault.Of(err).Hint)
+	return fault.New(fault.Failed, "a session could not be removed: %w", err).WithHint("%s", fault.Of(err).Hint)
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"broker/internal/fault"
-	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/wire"
 )
@@ -25,7 +24,7 @@ func (k *Keeper) Commands() (list []wire.Command) {
 				c.Profiles = []string{fault.Line(h.Role.ARN)}
 			}
 		}
-		name, _ := peer.Process{PID: c.PID}.Program()
+		name, _ := h.Owner.Program()
 		c.Program = fault.Line(name)
 		list = append(list, c)
 	}

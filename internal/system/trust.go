@@ -96,7 +96,8 @@ func SameFile(a, b string) bool {
 }
 
 // RealPath is an absolute path without symbolic links and without the names that mean something else to each process,
-// such as /proc/self/cwd. What is not there yet keeps its own name. If the path cannot be followed it is "".
+// such as /proc/self/cwd. What is not there yet keeps its own name. If the path cannot be followed, or that name leads
+// elsewhere (a path below /proc/PID/root does so where the process has other mounts), it is "".
 func RealPath(path string) string {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
@@ -106,6 +107,11 @@ func RealPath(path string) string {
 		return ""
 	}
 	if err != nil {
+		return ""
+	}
+	there, err := os.Stat(path)
+	here, err2 := os.Stat(real)
+	if err != nil || err2 != nil || !os.SameFile(there, here) {
 		return ""
 	}
 	return real

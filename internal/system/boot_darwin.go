@@ -1,0 +1,15 @@
+package system
+
+import (
+	"sync"
+	"syscall"
+)
+
+// BootID tells this boot of the machine from others. It is empty if the system does not tell.
+var BootID = sync.OnceValue(func() string {
+	id, err := syscall.Sysctl("kern.bootsessionuuid")
+	if err != nil {
+		return ""
+	}
+	return id
+})
