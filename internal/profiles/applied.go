@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"cmp"
+	"reflect"
 	"sync/atomic"
 
 	"broker/internal/environ"
@@ -34,6 +35,12 @@ func (s Settings) Route(env func(string) string) Route {
 		NoProxy:    cmp.Or(s.NoProxy, env("NO_PROXY")),
 		CABundle:   cmp.Or(s.CABundle, env("AWS_CA_BUNDLE")),
 	}
+}
+
+// Same reports whether two states of the settings have the same values, on whichever lines.
+func (s Settings) Same(other Settings) bool {
+	s.Origins, other.Origins = nil, nil
+	return reflect.DeepEqual(s, other)
 }
 
 // Variables returns the variables that the settings give to what Broker starts; home is for the PATH.

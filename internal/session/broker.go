@@ -35,7 +35,7 @@ type Broker struct {
 	desk   desk
 	short  sync.Map // ARNs of roles that AWS gives for one hour at most
 	logout logouts
-	looked sync.Map // keys of the calls for which the vault had neither session nor seed
+	looked sync.Map // calls for which the vault had neither session nor seed: Key to profiles.Settings
 	locked atomic.Bool
 	asking atomic.Pointer[asking]
 	forget chan struct{} // holds one while discard is at work

@@ -266,6 +266,51 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 }
 
+// TestOtherSettingsEndFailures: what failed under other settings is not repeated, neither from memory nor by a fetch
+// that is still under way. The same settings on other lines are the same.
+func TestOtherSettingsEndFailures(t *testing.T) {
+	failed := fault.New(fault.Network, "cannot reach the proxy")
+	for name, fail := range map[string]func(*aws, func() error){
+		"role":   func(a *aws, f func() error) { a.onEachAssume(func(Call) error { return f() }) },
+		"source": func(a *aws, f func() error) { a.onEachOpen(func(open) error { return f() }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registry)
+				fail(w.aws, func() error { return failed })
+				w.fail("dev", fault.Network)
+				fail(w.aws, func() error { return nil })
+				w.write("# a comment\n" + registry)
+				w.fail("dev", fault.Network)
+				w.write(registry + "\n[settings]\nca_bundle = /etc/ca.pem\n")
+				w.get("dev")
+			})
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registry)
+				calls := 0 // the first fails, and takes until the settings are others
+				fail(w.aws, func() error {
+					if calls++; calls == 1 {
+						time.Sleep(time.Minute)
+						return failed
+					}
+					return nil
+				})
+				old := make(chan error, 1)
+				go func() {
+					_, err := w.ask("dev")
+					old <- err
+				}()
+				time.Sleep(30 * time.Second)
+				w.write(registry + "\n[settings]\nhttps_proxy = http://proxy:3128\n")
+				w.get("dev")
+				if err := <-old; !fault.Is(err, fault.Network) {
+					t.Errorf("the request of before: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // What a person can cure on this machine is asked anew each time.
 func TestCurableFailuresAreNotRemembered(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.Locked, fault.Config, fault.NotFound} {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 )
 
 const (
@@ -19,8 +20,8 @@ const (
 	safetyMargin = 5 * time.Second
 	// flightTimeout bounds one step, with a person in it: the calls themselves have bounds of their own.
 	flightTimeout = 3 * time.Minute
-	// failureMemory is how long a refusal is repeated without asking AWS
-	// again, so that a thousand clients do not hammer it.
+	// failureMemory is how long a failure is repeated without asking AWS again, so that a thousand clients do not
+	// hammer it. Other settings end it: they may be the cure.
 	failureMemory = 5 * time.Second
 	// staleWait is how long a caller waits at most for a renewal while the old session still
 	// works, and half of what that has left.
@@ -76,8 +77,9 @@ type slot struct {
 
 	entry    *entry
 	flight   *flight
-	err      error   // of the last fetch, nil after a success
-	errUntil instant // until then err is repeated
+	err      error             // of the last fetch, nil after a success
+	errUntil instant           // until then err is repeated
+	errUnder profiles.Settings // err is repeated under these alone
 	lastUse  instant
 	renewal  *time.Timer
 }
@@ -85,7 +87,8 @@ type slot struct {
 // flight is one fetch under way; all who want the same key wait for it.
 type flight struct {
 	done    chan struct{}
-	dropped chan struct{} // closed by drop: nobody waits for it any more
+	dropped chan struct{}     // closed by drop: nobody waits for it any more
+	under   profiles.Settings // as they were when it began
 	entry   *entry
 	err     error
 }
@@ -106,8 +109,9 @@ func newCache(base context.Context, now func() instant, renew func(Plan, int)) *
 
 // get returns a session that works now: the cached one before its refresh
 // point; else one fetched now, together with all others who ask; else, where
-// that fails, the cached one to its end. With insist a remembered failure is not
-// repeated, and that somebody else could give no code is not the last word.
+// that fails, the cached one to its end. A remembered failure is not repeated with
+// insist, or under other settings. Nor does a fetch that others began decide then: with
+// insist it may lack only a code, under other settings it may fail for the old ones.
 //
 // The fetch runs on a context of its own: it outlives the caller that started
 // it, whose going away must not fail the others.
@@ -120,7 +124,7 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		s.lastUse = now
 		old := s.entry
 		valid := old != nil && now.before(old.end)
-		failed := s.err != nil && !insist && now.before(s.errUntil)
+		failed := s.err != nil && !insist && now.before(s.errUntil) && s.errUnder.Same(plan.settings)
 		switch {
 		case valid && (failed || now.before(old.refresh)):
 			c.mu.Unlock()
@@ -133,7 +137,7 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		f := s.flight
 		joined := f != nil
 		if !joined {
-			f = c.launchLocked(s, key, valid, fetch)
+			f = c.launchLocked(s, key, plan, valid, fetch)
 		}
 		c.mu.Unlock()
 
@@ -164,8 +168,9 @@ func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch
 		case f.err == nil:
 			// The machine slept in the middle: once more.
 			slept = true
-		case insist && joined && fault.Is(f.err, fault.LoginNeeded) && !errors.Is(f.err, ErrCancelled):
-			// Whoever started it had no code; perhaps we have. Who said no said it for all.
+		case joined && !errors.Is(f.err, ErrCancelled) &&
+			(insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
+			// It had no code, and perhaps we have; or it began under other settings. A no is a no for all.
 		case valid && c.holds(key, old):
 			return old.creds, nil
 		default:
@@ -194,8 +199,8 @@ func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
 }
 
 // launchLocked starts the one fetch of a slot.
-func (c *cache) launchLocked(s *slot, key Key, spare bool, fetch fetch) *flight {
-	f := &flight{done: make(chan struct{}), dropped: make(chan struct{})}
+func (c *cache) launchLocked(s *slot, key Key, plan Plan, spare bool, fetch fetch) *flight {
+	f := &flight{done: make(chan struct{}), dropped: make(chan struct{}), under: plan.settings}
 	s.flight = f
 	start := c.now()
 	go func() {
@@ -232,7 +237,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	s.flight = nil
 	now := c.now()
 	if f.err != nil {
-		s.err = f.err
+		s.err, s.errUnder = f.err, f.under
 		s.errUntil = now
 		if remembered(f.err) {
 			s.errUntil = instant{now.wall.Add(failureMemory), now.boot + failureMemory}
@@ -299,7 +304,7 @@ func (c *cache) background(plan Plan, step int, fetch fetch) {
 	defer c.mu.Unlock()
 	key := plan.Key(step)
 	if s := c.slots[key]; s != nil && s.flight == nil {
-		c.launchLocked(s, key, true, fetch)
+		c.launchLocked(s, key, plan, true, fetch)
 	}
 }
 

@@ -131,6 +131,22 @@ func TestKeptSessionAfterAQuestion(t *testing.T) {
 	})
 }
 
+// TestKeptSessionInAnotherKeyring: a session that was not found is looked for again under other settings.
+func TestKeptSessionInAnotherKeyring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, k := newKept(t)
+		w.login("typed", "123456")
+		kept := k.kept
+		k.kept = map[string]Credentials{}
+		w.restart(k)
+		w.fail("typed-dev", fault.LoginNeeded)
+		k.kept = kept
+		w.fail("typed-dev", fault.LoginNeeded)
+		w.write(registry + "\n[settings]\nkeyring_backend = file\n")
+		w.get("typed-dev")
+	})
+}
+
 // AWS refuses a session that was kept: it is forgotten in the vault, by one for all, and asked anew once.
 func TestRefusedSessionIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -117,6 +117,7 @@ type Plan struct {
 	MFAPrompt  []string
 	Warnings   []profiles.Warning // settings of the profile that do not count
 	keys       []Key
+	settings   profiles.Settings // that the plan was made with: a failure counts under the same ones alone
 }
 
 // Endpoints are the endpoints of the plan that are not AWS's by their region, each once, with ", " between.

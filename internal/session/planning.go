@@ -77,10 +77,12 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (Plan, error) {
 	if chain, err = wish.AdHoc.extend(chain); err != nil {
 		return Plan{}, err
 	}
-	return NewPlan(chain, Defaults{
+	plan, err := NewPlan(chain, Defaults{
 		SessionDuration: settings.SessionDuration,
 		STSEndpoint:     settings.STSEndpoint,
 		MFAPrompt:       settings.MFAPrompt,
 		Wish:            wish,
 	})
+	plan.settings = settings
+	return plan, err
 }

@@ -63,12 +63,13 @@ func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 }
 
 // openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or one
-// that the vault kept. It looks for a kept session once, since this Broker made all later ones. It does not look while
+// that the vault kept. It looks for a kept session once under the same settings, since this Broker made all later ones. It does not look while
 // it holds one itself, nor if a request brought a code, which asks for a new session.
 func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
-		_, looked := u.looked.Load(plan.Key(i))
+		under, looked := u.looked.Load(plan.Key(i))
+		looked = looked && under.(profiles.Settings).Same(plan.settings) // other settings may name another keyring
 		_, held := u.cache.current(plan.Key(i))
 		if looked || held || u.desk.brought(dev) {
 			return Credentials{}, needCode(plan, step, "%s needs a code of the MFA device %s",
@@ -77,7 +78,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) 
 	}
 	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
-		u.looked.Store(plan.Key(i), true)
+		u.looked.Store(plan.Key(i), plan.settings)
 	}
 	return creds, err
 }
