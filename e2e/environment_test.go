@@ -422,6 +422,33 @@ func TestSettingsOfTheWay(t *testing.T) {
 	}
 }
 
+// TestHintFitsFailure: in a shell with another proxy and another CA bundle the hint names what the call failed for. Once
+// it is typed, the next request is a new call and not the failure of before.
+func TestHintFitsFailure(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	registry(h.sim.url, remoteSTS)(t, h)
+	p := startProxy(t, h.dir)
+	h.ok(t, "broker", "config", "set", "https_proxy", "http://127.0.0.1:1")
+	shell := []string{"HTTPS_PROXY=" + p.url, "AWS_CA_BUNDLE=" + p.ca}
+	for _, row := range []struct{ says, hint string }{
+		{"cannot reach the proxy", "broker config set https_proxy " + p.url},
+		{"do not trust ", "broker config set ca_bundle " + p.ca},
+		{"it answered 503", "broker explain product_prod_paul"},
+	} {
+		must(t, h.freshCodes())
+		r := h.in(shell, "credproc", "product_prod_paul")
+		if r.code == 0 || !strings.Contains(r.stderr, row.says) || !strings.Contains(r.stderr, "\nhint: "+row.hint+"\n") {
+			t.Fatalf("want %q and the hint %q: %v", row.says, row.hint, r)
+		}
+		typed := strings.Fields(row.hint)
+		h.ok(t, typed[0], typed[1:]...)
+	}
+	if p.read.Load() == 0 {
+		t.Error("no call came through the proxy")
+	}
+}
+
 // TestOfferShell: add offers to keep what its shell has; without a terminal it says what to type. A password is not
 // shown.
 func TestOfferShell(t *testing.T) {

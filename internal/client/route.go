@@ -9,18 +9,22 @@ import (
 )
 
 // OtherRoute adds to a failed call to AWS in what this shell differs from the way that the call took, and what to
-// type to change that way. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
+// type to change that way. If proxy and CA bundle both differ, the CA bundle is named where f asks for one, else the
+// proxy. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
 func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
 	if route == nil {
 		return f
 	}
 	proxy := WithoutPassword(ProxyURL(firstSet("HTTPS_PROXY", "https_proxy")))
 	bundle := os.Getenv("AWS_CA_BUNDLE")
+	otherProxy := proxy != "" && proxy != route.HTTPSProxy
+	otherBundle := bundle != "" && bundle != route.CABundle
+	untrusted := strings.HasPrefix(string(f.Hint), "broker config set ca_bundle ")
 	switch {
-	case proxy != "" && proxy != route.HTTPSProxy:
-		return other(f, "HTTPS_PROXY", "https_proxy", proxy, route.HTTPSProxy)
-	case bundle != "" && bundle != route.CABundle:
+	case otherBundle && (untrusted || !otherProxy):
 		return other(f, "AWS_CA_BUNDLE", "ca_bundle", bundle, route.CABundle)
+	case otherProxy:
+		return other(f, "HTTPS_PROXY", "https_proxy", proxy, route.HTTPSProxy)
 	}
 	return f
 }

@@ -26,6 +26,28 @@ func TestWithoutPassword(t *testing.T) {
 	}
 }
 
+// TestOtherRouteOfBoth: if the shell has both another proxy and another CA bundle, the failure decides which is named.
+func TestOtherRouteOfBoth(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://proxy:1")
+	t.Setenv("AWS_CA_BUNDLE", "/ca.pem")
+	untrusted := fault.New(fault.Network, "do not trust STS").WithHint("broker config set ca_bundle FILE")
+	for _, tt := range []struct {
+		failed *fault.Error
+		route  wire.Route
+		hint   string
+	}{
+		{untrusted, wire.Route{}, "broker config set ca_bundle /ca.pem"},
+		{untrusted, wire.Route{CABundle: "/ca.pem"}, "broker config set https_proxy http://proxy:1"},
+		{untrusted, wire.Route{HTTPSProxy: "http://proxy:1"}, "broker config set ca_bundle /ca.pem"},
+		{fault.New(fault.Network, "cannot reach the proxy"), wire.Route{HTTPSProxy: "http://old:1"},
+			"broker config set https_proxy http://proxy:1"},
+	} {
+		if got := OtherRoute(tt.failed, &tt.route); string(got.Hint) != tt.hint {
+			t.Errorf("%s, %+v: hint %q, want %q", tt.failed, tt.route, got.Hint, tt.hint)
+		}
+	}
+}
+
 // TestOtherRoute: a failed call names what this shell has and the daemon does not use, and nothing else.
 func TestOtherRoute(t *testing.T) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "AWS_CA_BUNDLE"} {

@@ -230,15 +230,15 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	case errors.As(err, &authority):
 		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine "+
 			"does not know; behind a proxy that inspects TLS, name the file with the proxy's root certificate", place)
-		return f.WithHint("broker config set ca_bundle FILE"), false
+		return withBundle(f), false
 	case errors.As(err, &name):
 		return a.fault(fault.Network, nil, "do not trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return a.fault(fault.Network, nil, "do not trust %s: by the clock of this machine its certificate is expired or not yet valid", place), false
 	case errors.As(err, &roots):
-		return a.fault(fault.Network, nil, "do not trust %s: this machine has no root certificates", place), false
+		return withBundle(a.fault(fault.Network, nil, "do not trust %s: this machine has no root certificates", place)), false
 	case errors.As(err, &invalid), errors.As(err, &verify):
-		return a.fault(fault.Network, nil, "do not trust %s: its certificate is not valid", place), false
+		return withBundle(a.fault(fault.Network, nil, "do not trust %s: its certificate is not valid", place)), false
 	case errors.As(err, &record):
 		return a.fault(fault.Network, nil, "%s does not speak TLS: a proxy or a captive portal may be in the way", place), false
 	case errors.As(err, &alert), strings.Contains(err.Error(), "tls: "):
@@ -268,6 +268,9 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	}
 	return a.fault(fault.Network, nil, "cannot connect to %s", place), true
 }
+
+// withBundle is the failure of a check of a certificate that a CA bundle may mend.
+func withBundle(f *fault.Error) *fault.Error { return f.WithHint("broker config set ca_bundle FILE") }
 
 // notHTTP recognises what net/http has no types for.
 func notHTTP(text string) bool {

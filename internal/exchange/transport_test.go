@@ -621,3 +621,23 @@ func TestProxies(t *testing.T) {
 		}
 	}
 }
+
+// TestHintOfBundle: where a CA bundle may make a certificate valid, the hint is to name one.
+func TestHintOfBundle(t *testing.T) {
+	const bundle = "broker config set ca_bundle FILE"
+	for _, tt := range []struct {
+		err  error
+		hint fault.Hint
+	}{
+		{x509.UnknownAuthorityError{}, bundle},
+		{x509.SystemRootsError{}, bundle},
+		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, bundle},
+		{&tls.CertificateVerificationError{Err: errors.New("certificate is not trusted")}, bundle}, // as macOS has it
+		{x509.CertificateInvalidError{Reason: x509.Expired}, ""},
+		{x509.HostnameError{}, ""},
+	} {
+		if got, _ := new(attempt).failureOfTransport(t.Context(), tt.err); got.Hint != tt.hint {
+			t.Errorf("%T: hint %q, want %q", tt.err, got.Hint, tt.hint)
+		}
+	}
+}
