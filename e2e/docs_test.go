@@ -63,6 +63,61 @@ func TestDocs(t *testing.T) {
 	}
 }
 
+// TestLocalStackRecipe types the recipe for LocalStack in docs/configuration.md, with a simulator in LocalStack's place.
+// Each call goes there, the source's own included: the proxy, through which each call to AWS would go, is never asked.
+func TestLocalStackRecipe(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs/configuration.md"))
+	must(t, err)
+	_, rest, found := strings.Cut(string(page), "\n### LocalStack and other endpoints\n")
+	recipe, _, _ := strings.Cut(rest, "\n### ")
+	if !found || strings.Count(string(page), "```console") != strings.Count(recipe, "```console") {
+		t.Fatal("the recipe is not found, or the page has other commands, which nothing runs")
+	}
+	h := newHouse(t)
+	org := filepath.Join(h.dir, "localstack.ini")
+	must(t, os.WriteFile(org, []byte(`[account local]
+id = 000000000000
+[user root]
+account = local
+access_key_id = AKIAIOSFODNN7EXAMPLE
+secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
+[role admin]
+accounts = local
+trust = arn:aws:iam::000000000000:root
+`), 0o600))
+	must(t, h.startSim("--org", org))
+	p := startProxy(t, h.dir)
+	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = file\n"+h.more+"https_proxy = "+p.url+"\n"))
+	recipe = strings.ReplaceAll(recipe, "http://localhost:4566", strings.Replace(h.sim.url, "127.0.0.1", "localhost", 1))
+
+	block := regexp.MustCompile("(?ms)^```(console|ini)\n(.*?)^```")
+	for _, m := range block.FindAllStringSubmatch(recipe, -1) {
+		if m[1] == "ini" {
+			writeExample(t, h, m[2])
+			continue
+		}
+		typed := strings.ReplaceAll("\n"+m[2], "\n$ ", "\n")
+		typed = strings.ReplaceAll(typed, "profiles trust ", "profiles trust --yes ") // here is no terminal
+		if r := h.run("/bin/bash", "-e", "-c", typed); r.code != 0 {
+			t.Errorf("$ %s\n%v", typed, r)
+		}
+	}
+	h.credentials(t, "local")
+	for _, action := range []string{"GetCallerIdentity", "GetSessionToken", "AssumeRole"} {
+		h.counted(t, action, 1)
+	}
+	if n := p.connects.Load(); n != 0 {
+		t.Errorf("%d calls left for AWS", n)
+	}
+	// Without the endpoint of the source, its call leaves: the proxy sees what the recipe must avoid.
+	h.ok(t, "broker", "logout")
+	registry("endpoint_url = ", "# endpoint_url = ")(t, h)
+	if r := h.run("credproc", "local"); r.code == 0 || p.connects.Load() == 0 {
+		t.Errorf("without the source's endpoint: %v, %d calls", r, p.connects.Load())
+	}
+}
+
 // writeExample puts an ini block where it belongs: profiles into the AWS config, account maps
 // beside, the rest into the registry.
 func writeExample(t *testing.T, h *house, text string) {
