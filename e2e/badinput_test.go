@@ -131,7 +131,7 @@ func TestBadInput(t *testing.T) {
 		{name: "keyring unknown", prep: registry("keyring_backend = file", "keyring_backend = shoebox"), code: "1", says: "shoebox"},
 		{name: "keyring gone", prep: func(t *testing.T, h *house) {
 			must(t, os.RemoveAll(filepath.Join(h.home, ".local/share/broker/keyring")))
-		}, code: "7"},
+		}, code: "3", says: "there is no file keyring in"},
 
 		{name: "garbage for a role", prep: faulty(`{"kind":"garbage","action":"AssumeRole"}`), code: "1", says: "no answer of STS"},
 		{name: "empty 200 for a role", prep: faulty(`{"kind":"empty","action":"AssumeRole"}`), code: "1", says: "answered 200 with nothing"},

@@ -402,7 +402,9 @@ func keepHints(test string, r result) {
 }
 
 // standard are the commands that a hint may begin with beside our own.
-var standard = map[string]bool{"chmod": true, "env": true, "mv": true, "rm": true, "sleep": true, "df": true, "gnome-keyring-daemon": true}
+var standard = map[string]bool{"chmod": true, "env": true, "mv": true, "rm": true, "sleep": true, "df": true, "gnome-keyring-daemon": true,
+	"export": true, "unset": true, // of every shell
+}
 
 // checkHints holds every hint that was seen to the contract: a command line that can be typed, with
 // flags that exist.

@@ -213,6 +213,23 @@ func (c Client) Replace(ctx context.Context) error {
 	return f
 }
 
+// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody can.
+func isOneInstall(self, brokerd string) error {
+	mine, err := system.AccessOfPath(self)
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	its, err := system.AccessOfPath(brokerd)
+	if err != nil {
+		return fault.New(fault.Failed, "%w", err)
+	}
+	if its.Owner != mine.Owner && !its.Ours {
+		return fault.New(fault.Failed, "%s is not started: it belongs to another user (%s) than this program (%s)", brokerd,
+			its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
+	}
+	return nil
+}
+
 // DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built. A PATH of the
 // shell does not count, since the daemon serves other shells too. Links to this program are followed: Homebrew and Nix
 // link to theirs.
@@ -225,10 +242,7 @@ func DaemonProgram(env []string) (string, error) {
 		dir = filepath.Dir(self)
 		beside := filepath.Join(dir, "brokerd"+system.Exe)
 		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
-			if err := system.Trusted(beside); err != nil { // in a directory such as /tmp anybody can put one there
-				return "", fault.New(fault.Failed, "brokerd is not started: %w", err).WithHint("ls -ld %s", beside)
-			}
-			return beside, nil
+			return beside, isOneInstall(self, beside)
 		}
 	}
 	for _, kv := range env {
