@@ -9,6 +9,10 @@ import (
 	"testing"
 )
 
+// awsVaultItem is a key as aws-vault writes it.
+const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keySecret + `",` +
+	`"SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
+
 // TestClientsImportFromSecretService: a key that aws-vault keeps in a real gnome-keyring moves into ours, in the same keyring. (A
 // collection of its own wants a window to be made; that one is proved in package vault.)
 func TestClientsImportFromSecretService(t *testing.T) {

@@ -50,8 +50,8 @@ func stampOf(path string) stamp {
 	return stamp{info.ModTime(), info.Size()}
 }
 
-// Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own from
-// its start to its end, whichever program it becomes.
+// Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own
+// from its start to its end, whichever program it becomes.
 func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
 	if req.Role != nil && req.Role.ARN != "" {
 		return fault.New(fault.Usage, "--mode file needs a named profile")
@@ -175,8 +175,8 @@ func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 	return nil
 }
 
-// follow takes sessions out of copies that have left the shared file. Files of the daemon before, whose own session this
-// one does not have, are emptied.
+// follow takes sessions out of copies that have left the shared file. Files of the daemon before, whose own session
+// this one does not have, are emptied.
 func (c *commands) follow() error {
 	err := c.clear(c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions == nil }))
 	c.look()

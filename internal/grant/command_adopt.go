@@ -34,8 +34,8 @@ func isCommand(dir string) bool {
 	return ours && err == nil
 }
 
-// sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What is
-// not known to be of a command stays, and is named. The directories in theirs are of another daemon, which runs.
+// sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What
+// is not known to be of a command stays, and is named. The directories in theirs are of another daemon, which runs.
 func (c *commands) sweep(theirs []string) {
 	all, err := c.all()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,8 +86,8 @@ func (c *commands) adopt(all *record.Dir, path string) error {
 		return fmt.Errorf("%s is damaged: it names no process", noteFile)
 	}
 	// When its sessions end is not known, so they are taken out, unless they are renewed.
-	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since, Dir: path,
-		AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since,
+		Dir: path, AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
 		Ended: len(n.Profiles) == 0 || !n.Running()}}
 	set, err := c.k.Store.Load(h.files(c.k.Files))
 	for _, profile := range n.Profiles {

@@ -81,7 +81,8 @@ func (e *endpoints) tokenFile(id string) string { return e.k.Socket + ".token-" 
 // person. An endpoint that the same process had before ends.
 func (k *Keeper) Endpoint(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
 	if !peer.TellsLoopback {
-		return fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is", runtime.GOOS).
+		return fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is",
+			runtime.GOOS).
 			WithHint("broker exec --mode file %s -- COMMAND", req.Profile)
 	}
 	owner, err := peer.Find(a.By.PID)
@@ -89,8 +90,8 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req wire.Request, reply fu
 		return fault.New(fault.Failed, "find the process that asks for an endpoint: %w", err)
 	}
 	token := randomHex(32)
-	h := &held{Grant: Grant{ID: randomHex(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile}, Role: req.Role,
-		Since: wholeSeconds(), AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile},
+		Role: req.Role, Since: wholeSeconds(), AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
 	a.Event, a.Endpoint = "lease", h.ID

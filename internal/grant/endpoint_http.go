@@ -85,7 +85,8 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The value is not logged: it may hold anything.
 		if p := recover(); p != nil {
 			e.k.Log.Error("panic in a request to an endpoint", "stack", string(debug.Stack()))
-			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal), "internal error in Broker; see the daemon's log"})
+			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal),
+				"internal error in Broker; see the daemon's log"})
 		}
 	}()
 	h, no := e.admit(r)
@@ -162,13 +163,15 @@ func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 		return nil, no(http.StatusMethodNotAllowed, "method", "an endpoint answers GET alone")
 	case throughOthers(r.Header):
 		return nil, no(http.StatusForbidden, "headers", "an endpoint answers no browser and no proxy")
-	case r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0 ||
+		r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
 		return nil, no(http.StatusBadRequest, "body", "an endpoint takes no body and no upgrade")
 	}
 	h := e.find(r.RequestURI)
 	switch {
 	case h == nil:
-		return nil, no(http.StatusNotFound, "not_found", "there is no such endpoint, or its program has ended, or it was revoked")
+		return nil, no(http.StatusNotFound, "not_found",
+			"there is no such endpoint, or its program has ended, or it was revoked")
 	case r.Host != h.host():
 		return nil, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
 	case !h.Owner.Running():
@@ -177,7 +180,8 @@ func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	}
 	switch tokens := r.Header["Authorization"]; {
 	case len(tokens) == 0:
-		return h, no(http.StatusUnauthorized, "no_token", "a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization")
+		return h, no(http.StatusUnauthorized, "no_token",
+			"a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization")
 	case len(tokens) > 1:
 		return h, no(http.StatusBadRequest, "tokens", "a request brings one Authorization header")
 	case !h.opens(tokens[0]):

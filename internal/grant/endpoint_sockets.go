@@ -115,8 +115,8 @@ func (e *endpoints) look() {
 	}
 }
 
-// Stop ends the endpoints' sockets; requests under way may finish, for as long as patience. The grants stay for the next
-// daemon.
+// Stop ends the endpoints' sockets; requests under way may finish, for as long as patience. The grants stay for the
+// next daemon.
 func (k *Keeper) Stop(patience time.Duration) {
 	e := &k.endpoints
 	e.mu.Lock()

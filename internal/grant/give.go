@@ -36,8 +36,8 @@ type Ask struct {
 }
 
 // Give is the only function through which a session is handed out. It gets what is asked for, which may ask a person.
-// Then it takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate: when
-// Shut has returned, nothing more leaves. What a logout has overtaken does not leave either. Errors are recorded.
+// Then it takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate:
+// when Shut has returned, nothing more leaves. What a logout has overtaken does not leave either. Errors are recorded.
 func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer) error) error {
 	k.mu.Lock()
 	began := k.logouts
@@ -57,8 +57,8 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	for i, answer := range answers {
 		err := k.Audit.Record(a.event(a.Event, i, answer, nil))
 		if err != nil && k.auditRequired() {
-			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w", err).
-				WithHint("broker status")
+			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w",
+				err).WithHint("broker status")
 		}
 	}
 	if !a.renews { // before its user has it, and looks

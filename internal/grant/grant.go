@@ -135,7 +135,8 @@ type Keeper struct {
 	last    map[string]int64 // the number of the last one, by source; "" for all sources
 }
 
-// A delivery puts the sessions of grants where their users read them. An endpoint has none: its user fetches the session.
+// A delivery puts the sessions of grants where their users read them. An endpoint has none: its user fetches the
+// session.
 type delivery interface {
 	// put makes these the sessions of a grant. The error is errShut if it was shut since it had this revision.
 	put(h *held, revision int, sessions []session.Answer) error

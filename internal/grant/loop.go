@@ -70,8 +70,9 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	return max(wait, 50*time.Millisecond)
 }
 
-// followRegistry makes a grant for each profile that the registry says to keep published, and ends those that it does not
-// name any more. One that was logged out or unpublished is remembered: an editor may empty the file before it writes it.
+// followRegistry makes a grant for each profile that the registry says to keep published, and ends those that it does
+// not name any more. One that was logged out or unpublished is remembered: an editor may empty the file before it
+// writes it.
 func (k *Keeper) followRegistry() {
 	set, err := k.Store.Load(k.Files)
 	if err != nil {
@@ -97,8 +98,8 @@ func (k *Keeper) followRegistry() {
 			k.mu.Unlock()
 			continue
 		}
-		h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{name}, Since: wholeSeconds(), Standing: true,
-			AWSConfig: at.Config, AWSCredentials: at.Credentials}}
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{name}, Since: wholeSeconds(),
+			Standing: true, AWSConfig: at.Config, AWSCredentials: at.Credentials}}
 		if chain, err := set.Resolve(name); err == nil {
 			h.Sources = []string{chain.Source.Name}
 		}

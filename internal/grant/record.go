@@ -128,7 +128,8 @@ func (k *Keeper) adopt() {
 	k.mu.Lock()
 	if f, err := readRecord(k.record()); err != nil {
 		aside, aerr := record.SetAside(k.record())
-		k.Log.Error("the record of grants cannot be read", "file", k.record(), "set aside as", aside, "err", errors.Join(err, aerr))
+		k.Log.Error("the record of grants cannot be read", "file", k.record(), "set aside as", aside,
+			"err", errors.Join(err, aerr))
 	} else {
 		k.adoptLocked(f, f.Boot == system.BootID())
 	}
@@ -144,8 +145,8 @@ func (k *Keeper) adopt() {
 	k.takeOut(time.Now())
 }
 
-// adoptOthersLocked ends what daemons on other sockets left that have ended. It returns the directories of commands that
-// those answer for which still run.
+// adoptOthersLocked ends what daemons on other sockets left that have ended. It returns the directories of commands
+// that those answer for which still run.
 func (k *Keeper) adoptOthersLocked() (theirs []string) {
 	others, _ := filepath.Glob(filepath.Join(k.StateDir, recordPrefix+"*"+recordSuffix))
 	for _, path := range others {
@@ -221,7 +222,8 @@ func (k *Keeper) adoptOldLocked() {
 	}
 	if err != nil {
 		aside, aerr := record.SetAside(path)
-		k.Log.Error("the record of published sections cannot be read", "file", path, "set aside as", aside, "err", errors.Join(err, aerr))
+		k.Log.Error("the record of published sections cannot be read", "file", path, "set aside as", aside,
+			"err", errors.Join(err, aerr))
 		return
 	}
 	for credentials, sections := range old.Files {

@@ -252,7 +252,10 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 			p := published(h.sessions[0])
 			p.Profile = h.Profiles[0]
 			sessions = append(sessions, p)
-		} else if !h.Expires.IsZero() && !h.Ended && !slices.ContainsFunc(cleared, func(c *held) bool { return c.ID == h.ID }) {
+			continue
+		}
+		isCleared := slices.ContainsFunc(cleared, func(c *held) bool { return c.ID == h.ID })
+		if !h.Expires.IsZero() && !h.Ended && !isCleared {
 			stays[h.Profiles[0]] = true
 		}
 	}
@@ -350,5 +353,6 @@ func readOriginal(path string) ([]byte, error) {
 
 // published is a session as it stands in a credentials file.
 func published(a session.Answer) profiles.Published {
-	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey, Token: a.SessionToken}
+	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey,
+		Token: a.SessionToken}
 }

@@ -70,7 +70,7 @@ func (r *kwalletRing) call(ctx context.Context, timeout time.Duration, into any,
 	case err == nil:
 		return nil
 	case errors.As(err, &answered) && (answered.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || answered.Name == "org.freedesktop.DBus.Error.NameHasNoOwner"):
-		return fault.New(fault.Keyring, "the session bus has no vault.KWallet (%s): start it, or set keyring_backend = file", kwalletName).
+		return fault.New(fault.Keyring, "the session bus has no KWallet (%s): start it, or set keyring_backend = file", kwalletName).
 			WithHint("broker keyring list")
 	case ctx.Err() != nil:
 		return fault.New(fault.Keyring, "KWallet (%s) does not answer", kwalletName)

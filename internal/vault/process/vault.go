@@ -221,7 +221,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
 }
 
-// openRing is openRing, which also keeps the file keyring for what it finds out.
+// openRing opens a keyring, and remembers a file keyring for what it finds out.
 func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
 	r, err := openRing(ctx, q)
 	if f, ok := r.(*fileRing); ok {
