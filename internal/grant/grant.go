@@ -7,10 +7,8 @@ package grant
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,10 +175,15 @@ func (k *Keeper) Begin(life context.Context, inherited map[int]net.Listener) {
 }
 
 // all are the grants that match, in no order.
-func (k *Keeper) all(match func(*held) bool) []*held {
+func (k *Keeper) all(match func(*held) bool) (list []*held) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.DeleteFunc(slices.Collect(maps.Values(k.grants)), func(h *held) bool { return !match(h) })
+	for _, h := range k.grants {
+		if match(h) {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // Any reports whether a grant would be missed if the daemon ended now.

@@ -628,3 +628,30 @@ func TestFailingRenewals(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// TestSectionTakenByItsUser: if a person adds a key to one of our sections, it is theirs from the next edit on, and
+// status says so, whichever profile the edit was for.
+func TestSectionTakenByItsUser(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	more := registry + "[profile two]\nrole_arn = arn:aws:iam::444455556666:role/two\nsource_profile = security\n"
+	if err := os.WriteFile(k.Files.Registry, []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	publish := func(profile string) {
+		t.Helper()
+		ask := Ask{By: self(), Requests: []session.Request{{Profile: profile, Files: k.Files}}}
+		if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("dev")
+	text := strings.Replace(k.shared(t), "[dev]\n", "[dev]\nregion = x\n", 1)
+	if err := os.WriteFile(k.Files.Credentials, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	publish("two")
+	list := k.Published()
+	if len(list) != 2 || list[0].AccessKeyID != "" || !strings.Contains(list[0].Error, "did not write") || list[1].AccessKeyID == "" {
+		t.Errorf("status lists %+v", list)
+	}
+}

@@ -277,6 +277,14 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 	case err != nil:
 		return nil, unwritten(file, err)
 	}
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	for _, h := range s.k.grants { // a person has made one of ours their own
+		line, is := taken[h.Profiles[0]]
+		if is && h.Kind == Section && h.sessions != nil && h.files(s.k.Files).Credentials == file {
+			h.sessions, h.Expires, h.err = nil, time.Time{}, takenError(file, h.Profiles[0], line)
+		}
+	}
 	return taken, nil
 }
 
