@@ -51,7 +51,7 @@ func openPass(_ context.Context, q *request) (ring, error) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".gpg-id")); err != nil {
-		return nil, fault.New(fault.Keyring, "there is no password store in %s; make one, or set PASSWORD_STORE_DIR for the daemon too", dir).
+		return nil, fault.New(fault.Keyring, "there is no password store in %s; make one, or set password_store_dir", dir).
 			WithHint("pass init GPG-ID")
 	}
 	if nodbus.Hidden() {
