@@ -141,7 +141,8 @@ func TestReplaceStoppedLong(t *testing.T) {
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	for _, args := range [][]string{{"--replace"}, {"--replace", "--background"}} {
 		r := h.run("broker", append([]string{"daemon"}, args...)...)
-		if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, "was left as it is: no answer within") {
+		if err := checkFailure(r, "1", "brokerd", nil); err != nil ||
+			!strings.Contains(r.stderr, "was left as it is: no answer within") {
 			t.Errorf("%v: %v: %v", args, err, r)
 		}
 	}
@@ -250,7 +251,8 @@ func TestReplaceOlderLong(t *testing.T) {
 	cmd := start("yes")
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	r := h.run("broker", "daemon", "--replace")
-	if err := checkFailure(r, "1", "broker", nil); err != nil || !strings.Contains(r.stderr, fmt.Sprintf("(pid %d) was told to end, and has not within", cmd.Process.Pid)) {
+	if err := checkFailure(r, "1", "brokerd", nil); err != nil ||
+		!strings.Contains(r.stderr, fmt.Sprintf("(pid %d) was told to end, and has not within", cmd.Process.Pid)) {
 		t.Errorf("%v: %v", err, r)
 	}
 	if !alive(cmd.Process.Pid) {
