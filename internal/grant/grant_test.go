@@ -655,3 +655,27 @@ func TestSectionTakenByItsUser(t *testing.T) {
 		t.Errorf("status lists %+v", list)
 	}
 }
+
+// TestAdoptedFilesHearLogout: files of a command that only their note tells of are shut by a logout of their source. If
+// nobody can say what their source is, they are removed.
+func TestAdoptedFilesHearLogout(t *testing.T) {
+	for profile, stays := range map[string]bool{"dev": true, "nobody": false} {
+		k := keeper(t, t.TempDir())
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{profile}}}
+		if err := k.commands.make(h); err != nil {
+			t.Fatal(err)
+		}
+		k.adopt()
+		if _, err := os.Lstat(h.Dir); (err == nil) != stays {
+			t.Errorf("%s: %v", profile, err)
+		}
+		if err := k.Logout("security"); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range k.copies() {
+			if c.open(time.Now()) {
+				t.Errorf("%s: logged out, and it goes on: %+v", profile, c.Grant)
+			}
+		}
+	}
+}
