@@ -28,7 +28,9 @@ func (q questions) SignIn(
 	}
 	// Any user may listen: the URL is AWS's own over https, or a simulator that the registry names.
 	endpoint := profiles.Endpoint{URL: url, CABundle: caBundle, Listener: profiles.AnyListener}
-	token, err := exchange.New(exchange.Options{Route: q.route}).SigninToken(ctx, keysOf(with), endpoint, life)
+	client := exchange.New(exchange.Options{Route: q.route})
+	defer client.Close()
+	token, err := client.SigninToken(ctx, keysOf(with), endpoint, life)
 	return url, token, err
 }
 
@@ -37,6 +39,7 @@ func (q questions) Accounts(
 	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
 ) ([]wire.Account, error) {
 	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
+	defer client.Close()
 	found, err := client.Accounts(ctx, keysOf(with), endpoint)
 	var list []wire.Account
 	for _, a := range found {

@@ -66,14 +66,27 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 		}
 	}
 	if old != nil {
-		// Those in use end with their call.
-		if t, ok := old.transport.(interface{ CloseIdleConnections() }); ok {
-			t.CloseIdleConnections()
-		}
+		old.closeIdle()
 	}
 	p := &pool{bundle: file, transport: c.connect(roots, w)}
 	c.pools[w] = p
 	return p.transport, nil
+}
+
+// closeIdle closes the connections that rest. Those in use end with their call.
+func (p *pool) closeIdle() {
+	if t, ok := p.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Close closes the connections that rest. It is for a Client that is made for one call.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.pools {
+		p.closeIdle()
+	}
 }
 
 // same reports whether a file is as it was.

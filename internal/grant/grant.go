@@ -70,9 +70,10 @@ type held struct {
 	gone     bool             // a standing one that the registry does not name now
 	next     time.Time        // when it is renewed; zero for at once
 	renewing bool
-	retry    time.Time // it is not taken out before, because that failed a moment ago
-	revision int       // counts what shuts it: a session that was asked for before is not put there after
-	wrong    int       // tokens
+	unwatch  context.CancelFunc // ends the wait for the end of its owner; nil if there is none
+	retry    time.Time          // it is not taken out before, because that failed a moment ago
+	revision int                // counts what shuts it: a session that was asked for before is not put there after
+	wrong    int                // tokens
 }
 
 // open reports whether the grant should have a session now.
@@ -195,14 +196,17 @@ func (k *Keeper) Any() bool {
 	return err != nil || len(set.Standing()) > 0
 }
 
-// watch ends a grant as soon as its owner does.
-func (k *Keeper) watch(h *held) {
+// watchLocked ends a grant as soon as its owner does.
+func (k *Keeper) watchLocked(h *held) {
 	if h.Owner.PID == 0 {
 		return
 	}
-	owner, life := h.Owner, k.life
+	ctx, cancel := context.WithCancel(k.life)
+	h.unwatch = cancel
+	owner := h.Owner
 	go func() {
-		if owner.Ended(life) == nil {
+		defer cancel()
+		if owner.Ended(ctx) == nil {
 			_ = k.end(h) // the loop tries again
 		} // else the loop notices
 	}()
@@ -229,6 +233,9 @@ func (k *Keeper) end(h *held) error {
 		h.err, h.retry = err, time.Now().Add(writePause)
 		k.grants[h.ID] = h
 	} else {
+		if h.unwatch != nil {
+			h.unwatch()
+		}
 		delete(k.grants, h.ID)
 	}
 	k.keepLocked()
@@ -244,7 +251,7 @@ func (k *Keeper) add(h *held) error {
 		delete(k.grants, h.ID)
 		return fault.New(fault.Failed, "save the record of grants: %w", err).WithHint("%s", fault.Of(err).Hint)
 	}
-	k.watch(h)
+	k.watchLocked(h)
 	return nil
 }
 

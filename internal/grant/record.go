@@ -136,10 +136,10 @@ func (k *Keeper) adopt() {
 	theirs := k.adoptOthersLocked()
 	k.adoptOldLocked()
 	k.keepLocked()
-	k.mu.Unlock()
-	for _, h := range k.all(func(h *held) bool { return true }) {
-		k.watch(h)
+	for _, h := range k.grants {
+		k.watchLocked(h)
 	}
+	k.mu.Unlock()
 	k.commands.sweep(theirs)
 	k.tidy()
 	k.takeOut(time.Now())
