@@ -208,8 +208,8 @@ func (d *Daemon) request(c call) session.Request {
 	if c.req.AWSCredentials != "" {
 		files.Credentials = c.req.AWSCredentials
 	}
-	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code, MinTTL: c.req.MinTTL,
-		AdHoc: grant.AdHoc(c.req.Role)}
+	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
+		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
 	}
@@ -225,29 +225,8 @@ func (d *Daemon) record(event string, c call, answer session.Answer, err error) 
 }
 
 func (d *Daemon) event(event string, c call, answer session.Answer, err error) audit.Event {
-	e := audit.Event{
-		Event:   event,
-		Profile: c.req.Profile,
-		Source:  answer.Source,
-		Role:    answer.Role,
-		KeyID:   answer.AccessKeyID,
-		UID:     c.peer.UID,
-		PID:     c.peer.PID,
-
-		STSEndpoint: fault.Line(answer.Endpoints),
-	}
-	if r := c.req.Role; r != nil && e.Role == "" {
-		e.Role = r.ARN // what was asked for and refused
-	}
-	e.Program, e.Parent = c.peer.Program()
-	if err != nil {
-		f := fault.Of(err)
-		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
-	} else if !answer.Expires.IsZero() {
-		expires := answer.Expires.UTC()
-		e.Expires = &expires
-	}
-	return e
+	asked := grant.Ask{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
+	return asked.Line(event, 0, answer, err)
 }
 
 // unpublish takes sections out of the shared credentials files.

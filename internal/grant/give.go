@@ -55,7 +55,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 		return k.refuse(a, 0, answers[0], err)
 	}
 	for i, answer := range answers {
-		err := k.Audit.Record(a.event(a.Event, i, answer, nil))
+		err := k.Audit.Record(a.Line(a.Event, i, answer, nil))
 		if err != nil && k.auditRequired() {
 			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w",
 				err).WithHint("broker status")
@@ -120,13 +120,13 @@ func (k *Keeper) authorize(ctx context.Context, a Ask) (answers []session.Answer
 func (k *Keeper) refuse(a Ask, i int, answer session.Answer, err error) error {
 	if !a.renews || err.Error() != a.failed {
 		answer.Credentials = session.Credentials{} // it was not given
-		_ = k.Audit.Record(a.event("refused", i, answer, err))
+		_ = k.Audit.Record(a.Line(a.Event, i, answer, err))
 	}
 	return err
 }
 
-// event is the audit line about the request i.
-func (a Ask) event(event string, i int, answer session.Answer, err error) audit.Event {
+// Line is the audit line about the request i: that it was refused, if err says why.
+func (a Ask) Line(event string, i int, answer session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
 		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,
@@ -138,7 +138,7 @@ func (a Ask) event(event string, i int, answer session.Answer, err error) audit.
 	e.Program, e.Parent = a.By.Program()
 	if err != nil {
 		f := fault.Of(err)
-		e.Kind, e.Message = f.Kind, f.Error()
+		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
 	} else if !answer.Expires.IsZero() {
 		expires := answer.Expires.UTC()
 		e.Expires = &expires
