@@ -45,7 +45,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	// Nor may a pipe of whoever started us stay open, or a lock of theirs held.
+	// Nor may we keep a pipe or a lock of the program that started us.
 	system.CloseInherited()
 	started := startedBy(activated != nil, background)
 	environ.Apply(environ.Build(os.Environ(), p.paths, started == wire.ByService || started == wire.ByActivity))
@@ -198,7 +198,7 @@ func (k fileKeyring) Unlock(ctx context.Context, key secret.String) error {
 	return err
 }
 
-// detach lets go of the pipes to whoever started us.
+// detach lets go of the pipes to the program that started us.
 func detach() {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -210,7 +210,7 @@ func detach() {
 	_ = null.Close()
 }
 
-// maxLog is where a daemon's log is begun anew at its start.
+// maxLog is the size from which a daemon begins a new log at its start.
 const maxLog = 4 << 20
 
 func openLog(state *record.Dir, name string) (*os.File, error) {

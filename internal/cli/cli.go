@@ -97,7 +97,9 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:         func(*cli.Context, error) {},
 		OnUsageError:           usageError,
 		CommandNotFound:        nil,
-		Flags:                  []cli.Flag{cli.HelpFlag, &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
+		Flags: []cli.Flag{
+			cli.HelpFlag, &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
+		},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):

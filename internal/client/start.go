@@ -213,7 +213,8 @@ func (c Client) Replace(ctx context.Context) error {
 	return f
 }
 
-// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody can.
+// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody
+// can.
 func isOneInstall(self, brokerd string) error {
 	mine, err := system.AccessOfPath(self)
 	if err != nil {

@@ -297,7 +297,8 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	}
 }
 
-// accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, of which each may take six in JSON.
+// accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, and each byte takes up to six in
+// JSON.
 const accountsOfLine = 30
 
 // send writes one answer, whose accounts may take more than a line. Nothing is written of one that does not fit.

@@ -266,8 +266,8 @@ func (d *Daemon) recordReason(event, reason string, c call, err error) {
 	_ = d.Audit.Record(e)
 }
 
-// locked reports whether nothing may leave. The files count too: this process may have been stopped since another daemon
-// was locked.
+// locked reports whether nothing may leave. The files count too: this process may have been stopped since another
+// daemon was locked.
 func (d *Daemon) locked() bool { return d.Broker.Locked() || d.locking.watch.Locked() != "" }
 
 // lockIfUnused locks after as long without use as lock_after says. Both clocks are asked, as for sessions: neither sleep nor a clock that

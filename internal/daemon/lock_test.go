@@ -330,7 +330,8 @@ func TestAnswerOvertakenByLock(t *testing.T) {
 	})
 }
 
-// TestLockWaitsForWhatLeaves: a lock is answered once nothing is on its way out any more. Seen to fail without the gate in Shut.
+// TestLockWaitsForWhatLeaves: a lock is answered once nothing is on its way out any more. Seen to fail without the gate
+// in Shut.
 func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h := start(t)
 	leaving, left := make(chan struct{}), make(chan struct{})

@@ -13,7 +13,7 @@ import (
 )
 
 // pageOfSessions is how many bytes of a line the sessions may take. The rest is
-// for the warnings: at most 20 of 600 bytes, each of which may take two in JSON.
+// for the warnings: at most 20 of 600 bytes, and each byte may take two in JSON.
 const pageOfSessions = wire.MaxLine / 2
 
 func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {

@@ -201,7 +201,7 @@ func (c *commands) look() {
 func stampsOf(h *held) [2]stamp { return [2]stamp{stampOf(h.AWSConfig), stampOf(h.AWSCredentials)} }
 
 // write makes the copies, unless the sessions are gone. One of the config is made only if tools would take something of
-// it before the session, or if there is none: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG
+// it before the session, or if there is no config: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG
 // has it read.
 func (c *commands) write(h *held) error {
 	c.k.mu.Lock()
@@ -254,7 +254,7 @@ func (c *commands) write(h *held) error {
 	return nil
 }
 
-// config is the path of the command's config, empty if there is none.
+// config is the path of the command's config, empty if it has no own one.
 func (h *held) config() string {
 	path := filepath.Join(h.Dir, configFile)
 	if _, err := os.Lstat(path); err != nil {

@@ -91,7 +91,8 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req wire.Request, reply fu
 	}
 	token := randomHex(32)
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile},
-		Role: req.Role, Since: wholeSeconds(), AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
+		Role: req.Role, Since: wholeSeconds(),
+		AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
 	a.Event, a.Endpoint = "lease", h.ID

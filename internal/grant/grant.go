@@ -56,7 +56,7 @@ type Grant struct {
 	// Keys are the access key ids that may stand in the section, the latest first. Earlier ones are kept because an
 	// editor may write back what it read before a renewal.
 	Keys []string `json:"keys,omitempty"`
-	// Expires is when the first of the sessions ends that may be where tools read them; zero if there is none.
+	// Expires is when the first of the sessions ends that may be where tools read them; zero without a session.
 	Expires time.Time `json:"expires,omitzero"`
 }
 
@@ -70,7 +70,7 @@ type held struct {
 	gone     bool             // a standing one that the registry does not name now
 	next     time.Time        // when it is renewed; zero for at once
 	renewing bool
-	unwatch  context.CancelFunc // ends the wait for the end of its owner; nil if there is none
+	unwatch  context.CancelFunc // ends the wait for the end of its owner; nil without an owner
 	retry    time.Time          // it is not taken out before, because that failed a moment ago
 	revision int                // counts what shuts it: a session that was asked for before is not put there after
 	wrong    int                // tokens

@@ -513,7 +513,8 @@ func TestShutFindsWhatOthersLeft(t *testing.T) {
 	}
 }
 
-// TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next one.
+// TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next
+// one.
 func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")

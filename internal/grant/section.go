@@ -359,7 +359,7 @@ func readOriginal(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxOriginal))
 }
 
-// published is a session as it stands in a credentials file.
+// published is a session in the form of a credentials file.
 func published(a session.Answer) profiles.Published {
 	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey,
 		Token: a.SessionToken}

@@ -14,7 +14,7 @@ import (
 var notInName = lazyregexp.New(`[^\w+=,.@-]+`)
 
 // DefaultName is the name of role sessions that no profile names: USER@HOST, so that CloudTrail shows who it was. In a
-// container the uid may have no name; then it is uid-UID@HOST. It has at most 64 characters, all of which AWS accepts.
+// container the uid may have no name; then it is uid-UID@HOST. It has at most 64 characters. AWS accepts all of them.
 func DefaultName() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil && u.Username != "" {

@@ -64,7 +64,7 @@ type Published struct {
 	Error       string     `json:"error,omitempty"`         // why it is not there, or not renewed
 }
 
-// Waiting is a device of which somebody is being asked for a code.
+// Waiting is a device whose code a person is being asked for.
 type Waiting struct {
 	Source   string `json:"source"`
 	Device   string `json:"mfa_serial"`

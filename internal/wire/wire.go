@@ -49,7 +49,7 @@
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
 //
 // "console" takes what "get" takes, and gives no session but a token with which a browser signs in. "accounts" lists an
-// organisation. What does not fit into one line comes in several, of which all but the last say "more".
+// organisation. What does not fit into one line comes in several; all but the last say "more".
 //
 //	→ {"v":1,"verb":"console","profile":"product_prod_paul"}
 //	← {"v":1,"sign_in":{"endpoint":"https://signin.aws.amazon.com/federation","token":"…","profile":"…","expires":"…"}}

@@ -88,10 +88,10 @@ func noForeignKey(key string, from vault.Foreign) error {
 // foreignRing is a keyring that is read.
 type foreignRing interface {
 	names() ([]string, error)
-	get(key string) ([]byte, error) // errNoItem where there is none
+	get(key string) ([]byte, error) // errNoItem if it is missing
 }
 
-// openForeign opens a foreign keyring; nil where there is none.
+// openForeign opens a foreign keyring; nil if this system has no such keyring.
 func openForeign(ctx context.Context, q *request) (foreignRing, error) {
 	if q.Foreign == nil {
 		return nil, fault.New(fault.Internal, "the request to the vault names no foreign keyring")

@@ -176,7 +176,7 @@ func (e *errand) copyItem(ctx context.Context, to ring, it copyable, there []byt
 	return nil
 }
 
-// copyables reads all that is ours. A key that cannot be read is an error: whoever goes on would leave it behind.
+// copyables reads all that is ours. A key that cannot be read is an error: to go on would leave it behind.
 func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	keys, err := from.keys(ctx)
 	if err != nil {
