@@ -680,3 +680,22 @@ func TestAdoptedFilesHearLogout(t *testing.T) {
 		}
 	}
 }
+
+// TestShutSinceDue: a renewal that was due, and begins only after the section was unpublished, puts nothing back.
+func TestShutSinceDue(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.look(t.Context())
+	k.renewals.Wait()
+	if _, _, err := k.Withdraw("dev"); err != nil {
+		t.Fatal(err)
+	}
+	h := k.section(k.Files.Credentials, "dev")
+	h.renewing = true
+	k.renewOne(t.Context(), h)
+	if text := k.shared(t); text != "" || h.renewing {
+		t.Errorf("unpublished, and the file is %q (renewing: %v)", text, h.renewing)
+	}
+}

@@ -154,6 +154,11 @@ func (k *Keeper) renew(ctx context.Context) {
 
 func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	k.mu.Lock()
+	if !h.open(time.Now()) { // it was shut since it was due
+		h.renewing = false
+		k.mu.Unlock()
+		return
+	}
 	revision, ask := h.revision, k.renewal(&h.Grant)
 	if h.sessions != nil {
 		ask.have = keyIDs(h.sessions)
