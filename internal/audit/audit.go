@@ -16,6 +16,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/record"
+	"broker/internal/system"
 )
 
 // Event is one line of the log.
@@ -76,8 +77,8 @@ type Log struct {
 	now  func() time.Time
 
 	mu     sync.Mutex
-	file   *os.File    // nil until the first line, and while it cannot be opened
-	opened fs.FileInfo // of that file
+	file   *os.File     // nil until the first line, and while it cannot be opened
+	opened system.Stamp // of that file
 	size   int64
 	gone   string // what happened to the log that lines were written to; empty for nothing
 	missed int
@@ -102,7 +103,7 @@ func (l *Log) openLocked() error {
 		_ = f.Close()
 		return err
 	}
-	l.file, l.opened, l.size = f, info, info.Size()
+	l.file, l.opened, l.size = f, system.StampOf(info), info.Size()
 	return nil
 }
 
@@ -112,21 +113,21 @@ func (l *Log) lookLocked() {
 	if l.file == nil {
 		return
 	}
-	found, err := os.Lstat(l.path)
+	found, err := system.StampOfPath(l.path, false)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		l.gone = "the log before this line was removed"
 	case err != nil:
-	case !os.SameFile(found, l.opened):
+	case !found.SameFile(l.opened):
 		l.gone = "the log before this line was replaced"
-		if aside, err := os.Lstat(l.path + ".1"); err == nil && os.SameFile(aside, l.opened) {
+		if aside, err := system.StampOfPath(l.path+".1", false); err == nil && aside.SameFile(l.opened) {
 			l.gone = "" // set aside by the daemon before or after this one
 		}
-	case found.Size() < l.size:
+	case found.Size < l.size:
 		l.gone = "the log before this line was cut short"
-	case found.Mode() != l.opened.Mode():
+	case found.Mode != l.opened.Mode:
 	default:
-		l.size = found.Size()
+		l.size = found.Size
 		return
 	}
 	_ = l.file.Close()

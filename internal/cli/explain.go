@@ -120,7 +120,7 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 
 // heldUntil is until when the daemon holds a session of each step, or nil. A
 // session counts where it was got by asking STS the very same.
-func heldUntil(plan session.Plan, sessions []wire.Session) []*time.Time {
+func heldUntil(plan *session.Plan, sessions []wire.Session) []*time.Time {
 	held := make([]*time.Time, len(plan.Steps))
 	for i := range plan.Steps {
 		id := plan.Key(i).String()
@@ -132,7 +132,7 @@ func heldUntil(plan session.Plan, sessions []wire.Session) []*time.Time {
 }
 
 // asked says who would have to give a code, if the profile were asked for now.
-func asked(daemon string, plan session.Plan, held []*time.Time, keyring string) askedJSON {
+func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string) askedJSON {
 	first, last := plan.Steps[0], len(held)-1
 	passphrase := ""
 	if keyring == "file" {

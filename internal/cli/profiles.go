@@ -143,9 +143,9 @@ type valueJSON struct {
 }
 
 // describe is a plan with the values that it came from, and what it was made of.
-func (p *program) describe(typed string) (planJSON, session.Plan, *profiles.Set, error) {
-	fail := func(err error) (planJSON, session.Plan, *profiles.Set, error) {
-		return planJSON{}, session.Plan{}, nil, err
+func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set, error) {
+	fail := func(err error) (planJSON, *session.Plan, *profiles.Set, error) {
+		return planJSON{}, nil, nil, err
 	}
 	set, err := p.set()
 	if err != nil {

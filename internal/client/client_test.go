@@ -85,7 +85,7 @@ func answer(conn net.Conn, with func(wire.Request) []byte) {
 	if err != nil {
 		return
 	}
-	_, _ = conn.Write(with(req))
+	_, _ = conn.Write(with(*req))
 }
 
 // serve is a daemon that answers the nth connection in the nth way, and all further ones in the last.

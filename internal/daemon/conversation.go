@@ -39,20 +39,20 @@ func newConversation(conn net.Conn) *conversation {
 }
 
 type heard struct {
-	req wire.Request
+	req *wire.Request // nil with an error
 	err error
 }
 
-func (c *conversation) read() (wire.Request, error) {
+func (c *conversation) read() (*wire.Request, error) {
 	b, err := wire.ReadLine(c.reader)
 	if err != nil {
-		return wire.Request{}, err
+		return nil, err
 	}
 	return wire.DecodeRequest(b)
 }
 
 // next reads the next request. What comes late to a question that was over is not one.
-func (c *conversation) next() (wire.Request, error) {
+func (c *conversation) next() (*wire.Request, error) {
 	for {
 		_ = c.conn.SetReadDeadline(time.Now().Add(idleTimeout))
 		var l heard
@@ -61,12 +61,14 @@ func (c *conversation) next() (wire.Request, error) {
 		} else {
 			var open bool
 			if l, open = <-c.lines; !open {
-				return wire.Request{}, io.EOF
+				return nil, io.EOF
 			}
 		}
-		switch l.req.Verb {
-		case wire.Answer, wire.Cancel, wire.Gone:
-			continue
+		if l.err == nil {
+			switch l.req.Verb {
+			case wire.Answer, wire.Cancel, wire.Gone:
+				continue
+			}
 		}
 		return l.req, l.err
 	}

@@ -277,11 +277,10 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 			return
 		}
 		var resp wire.Response
-		asked := call{req: req, peer: peer, talk: c}
 		if wrong != nil {
 			resp.Err = wrong
 		} else {
-			resp = d.answer(ctx, asked)
+			resp = d.answer(ctx, call{req: req, peer: peer, talk: c})
 		}
 		if c.bequeathed {
 			return // it is answered last of all
@@ -303,19 +302,22 @@ const accountsOfLine = 30
 
 // send writes one answer, whose accounts may take more than a line. Nothing is written of one that does not fit.
 func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
-	var lines []byte
-	for more := true; more; {
-		part := resp
-		if more = len(resp.Accounts) > accountsOfLine; more {
-			part = wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}
-			resp.Accounts = resp.Accounts[accountsOfLine:]
-		}
-		part.Version = d.Version
-		line, err := wire.EncodeResponse(part)
+	resp.Version = d.Version
+	var first []byte
+	for len(resp.Accounts) > accountsOfLine {
+		line, err := wire.EncodeResponse(wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true, Version: d.Version})
 		if err != nil {
 			return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
 		}
-		lines = append(lines, line...)
+		first = append(first, line...)
+		resp.Accounts = resp.Accounts[accountsOfLine:]
+	}
+	lines, err := wire.EncodeResponse(resp)
+	if err != nil {
+		return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
+	}
+	if first != nil {
+		lines = append(first, lines...)
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := conn.Write(lines); err != nil {

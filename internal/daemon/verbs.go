@@ -60,7 +60,7 @@ func (k class) admits(c grant.Caller) bool {
 
 // call is one request: what is asked, by whom, and how to ask back.
 type call struct {
-	req  wire.Request
+	req  *wire.Request
 	peer grant.Caller
 	talk *conversation
 }
@@ -96,7 +96,7 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 // meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be
 // answered from the wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are
 // served.
-func (d *Daemon) meant(req wire.Request) error {
+func (d *Daemon) meant(req *wire.Request) error {
 	if req.Verb == wire.Ping || req.Verb == wire.State || req.Verb == wire.Lock {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
 }
 
 // verbOf is the verb of what the keeper hands out.
-func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, wire.Request, func(wire.Response) error) error) (
+func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, func(wire.Response) error) error) (
 	do func(*Daemon, context.Context, call) (wire.Response, error),
 ) {
 	return func(d *Daemon, ctx context.Context, c call) (wire.Response, error) {
@@ -130,10 +130,11 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, wire.Request, f
 // asks is what a call asks for.
 func (d *Daemon) asks(c call) grant.Ask {
 	a := grant.Ask{Event: "given", By: c.peer}
-	for _, profile := range append([]string{c.req.Profile}, c.req.Also...) {
-		one := c
-		one.req.Profile = profile
-		a.Requests = append(a.Requests, d.request(one))
+	a.Requests = append(a.Requests, d.request(c))
+	for _, profile := range c.req.Also {
+		also := a.Requests[0]
+		also.Profile = profile
+		a.Requests = append(a.Requests, also)
 	}
 	return a
 }

@@ -52,7 +52,7 @@ func stampOf(path string) stamp {
 
 // Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own
 // from its start to its end, whichever program it becomes.
-func (k *Keeper) Command(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
+func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	if req.Role != nil && req.Role.ARN != "" {
 		return fault.New(fault.Usage, "--mode file needs a named profile")
 	}

@@ -79,7 +79,7 @@ func (e *endpoints) tokenFile(id string) string { return e.k.Socket + ".token-" 
 
 // Endpoint gives the asking process an endpoint for the session of a profile, which it fetches first: that may ask a
 // person. An endpoint that the same process had before ends.
-func (k *Keeper) Endpoint(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
+func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	if !peer.TellsLoopback {
 		return fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is",
 			runtime.GOOS).

@@ -465,7 +465,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			named(false, registry)
 			ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 			var got wire.Response
-			err := k.Publish(t.Context(), ask, wire.Request{}, func(r wire.Response) error { got = r; return nil })
+			err := k.Publish(t.Context(), ask, &wire.Request{}, func(r wire.Response) error { got = r; return nil })
 			if err != nil || got.Status.Published[0].Until == nil || !strings.Contains(k.shared(t), "[dev]") {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -563,7 +563,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	publish := func() error {
-		return k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil })
+		return k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil })
 	}
 	if err := publish(); err != nil {
 		t.Fatal(err)
@@ -591,7 +591,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 func TestPublishedThenNamed(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
-	if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
@@ -641,7 +641,7 @@ func TestSectionTakenByItsUser(t *testing.T) {
 	publish := func(profile string) {
 		t.Helper()
 		ask := Ask{By: self(), Requests: []session.Request{{Profile: profile, Files: k.Files}}}
-		if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+		if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -49,7 +49,7 @@ func (k *Keeper) section(file, profile string) *held {
 }
 
 // Publish puts the session of a profile into the shared credentials file, and keeps it there.
-func (k *Keeper) Publish(ctx context.Context, a Ask, req wire.Request, reply func(wire.Response) error) error {
+func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	a.Event, a.Get = "published", k.sections.get
 	at := a.Requests[0]
 	if k.Locked() {

@@ -128,9 +128,9 @@ type watched struct {
 	last atomic.Pointer[look]
 }
 
-// look is what a file said, and the file that said it, nil for none.
+// look is what a file said, and its stamp then; the zero one if it was missing.
 type look struct {
-	info   fs.FileInfo
+	stamp  system.Stamp
 	locked bool
 }
 
@@ -154,28 +154,15 @@ func (w *Watch) Locked() string {
 }
 
 func (f *watched) locked() bool {
-	// First the stat: what changes after it is seen the next time.
-	info, err := os.Lstat(f.path)
-	if err != nil {
-		info = nil
-		if !os.IsNotExist(err) {
-			return Peek(f.path)
-		}
+	// First the stamp: what changes after it is seen the next time.
+	stamp, err := system.StampOfPath(f.path, false)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Peek(f.path)
 	}
-	if last := f.last.Load(); last != nil && last.same(info) {
+	if last := f.last.Load(); last != nil && last.stamp == stamp {
 		return last.locked
 	}
-	now := &look{info, Peek(f.path)}
+	now := &look{stamp, Peek(f.path)}
 	f.last.Store(now)
 	return now.locked
-}
-
-// same reports whether a file is the one that was looked at. A change is seen, since lock.json is replaced and never
-// written over.
-func (l *look) same(info fs.FileInfo) bool {
-	if l.info == nil || info == nil {
-		return l.info == nil && info == nil
-	}
-	return os.SameFile(l.info, info) && l.info.ModTime().Equal(info.ModTime()) && l.info.Size() == info.Size() &&
-		l.info.Mode() == info.Mode()
 }

@@ -240,7 +240,7 @@ func (l *linker) asks(p profile) []string {
 		if block.shared {
 			kind = credentialsFile
 		}
-		now, _ := statFile(block.origin.File)
+		now, _ := stampOf(block.origin.File)
 		if d := Decide(key, l.files.provenance(kind, block.origin.File, now).place); d == Ignored || d == OnceTrusted {
 			lines = append(lines, Origin{block.origin.File, set.line}.String()+": "+key+" = "+set.value)
 		}

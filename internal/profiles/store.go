@@ -38,24 +38,13 @@ type slot struct {
 // was made of.
 type state struct {
 	path    string
-	stamp   stamp
+	stamp   system.Stamp
 	settled bool      // false: look into the file again, whatever its stamp says
 	rest    time.Time // no look before this: the file is being rewritten without a pause
 	table   *table    // the last good content; nil if there never was one
 	real    string    // of the registry: the path of that content without symbolic links
 	trouble *Warning  // why table is not what the file holds now
 	notices []Warning // about the file itself: who may write to it
-}
-
-// stamp tells one content of a file from another, as far as that can be told
-// without reading it. The zero stamp is a missing file.
-type stamp struct {
-	size          int64
-	modified      int64 // Unix time in nanoseconds
-	changed       int64 // the same; never set back by a program, where the system has such a time
-	device, inode uint64
-	mode          fs.FileMode
-	owner         int // -1 where the system does not say
 }
 
 // quiet is how long a file must have been left alone before it is taken to be whole. A test has it longer.
@@ -146,7 +135,7 @@ func (st *state) fresh() bool {
 	if !st.settled {
 		return time.Now().Before(st.rest)
 	}
-	now, err := statFile(st.path)
+	now, err := stampOf(st.path)
 	return err == nil && now == st.stamp
 }
 
@@ -165,7 +154,7 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	}
 	var t *table
 	if err == nil {
-		st.notices, err = st.stamp.refuse(st.path, file)
+		st.notices, err = refuse(st.stamp, st.path, file)
 		if err != nil && file == registryFile {
 			st.table = nil // others may have led us to the last good one
 			return err
@@ -198,9 +187,9 @@ func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error)
 		if err != nil {
 			return nil, true, err
 		}
-		age, need := looked.Sub(time.Unix(0, now.changed)), quiet
+		age, need := looked.Sub(time.Unix(0, now.Changed)), quiet
 		switch {
-		case now == stamp{}:
+		case now == system.Stamp{}:
 			age, need = looked.Sub(start), 0
 			if st.table != nil && len(st.table.blocks) > 0 {
 				need = longQuiet // an editor may be between unlink and rename
@@ -212,7 +201,7 @@ func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error)
 			age = coarse // from the future: its age tells nothing
 		}
 		if age >= need {
-			st.settled = now == stamp{} || age >= coarse || now.changed%int64(time.Second) != 0
+			st.settled = now == system.Stamp{} || age >= coarse || now.Changed%int64(time.Second) != 0
 			return src, true, nil
 		}
 		left := time.Until(deadline)
@@ -225,44 +214,35 @@ func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error)
 	}
 }
 
-// statFile returns the stamp of a file, following links.
-func statFile(path string) (stamp, error) {
+// stampOf returns the stamp of a file, following links: the zero one of a missing file.
+func stampOf(path string) (system.Stamp, error) {
 	if path == "" || path == os.DevNull { // AWS_CONFIG_FILE=/dev/null is how people say "none"
-		return stamp{}, nil
+		return system.Stamp{}, nil
 	}
-	fi, err := os.Stat(path)
+	s, err := system.StampOfPath(path, true)
 	if errors.Is(err, fs.ErrNotExist) {
-		return stamp{}, nil
+		err = nil
 	}
-	if err != nil {
-		return stamp{}, err
-	}
-	return stampOf(fi), nil
-}
-
-func stampOf(fi fs.FileInfo) stamp {
-	s := stamp{size: fi.Size(), modified: fi.ModTime().UnixNano(), changed: fi.ModTime().UnixNano(), mode: fi.Mode(), owner: -1}
-	s.identify(fi)
-	return s
+	return s, err
 }
 
 // readFile reads a regular file of bounded size; it never blocks on a fifo or a
 // device. The stamp is the one of the bytes returned. A missing file is empty.
-func readFile(path string) ([]byte, stamp, error) {
+func readFile(path string) ([]byte, system.Stamp, error) {
 	if path == "" || path == os.DevNull {
-		return nil, stamp{}, nil
+		return nil, system.Stamp{}, nil
 	}
 	f, fi, err := system.OpenRegular(path, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, stamp{}, nil
+		return nil, system.Stamp{}, nil
 	case errors.Is(err, system.ErrNotRegular) && fi != nil:
-		return nil, stampOf(fi), fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
+		return nil, system.StampOf(fi), fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
 	case err != nil:
-		return nil, stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
+		return nil, system.Stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
 	}
 	defer func() { _ = f.Close() }()
-	before := stampOf(fi)
+	before := system.StampOf(fi)
 	if fi.Size() > maxFile {
 		return nil, before, fault.New(fault.Config, "%s has %d MB; at most %d MB are read", path, fi.Size()>>20, maxFile>>20)
 	}
@@ -271,11 +251,11 @@ func readFile(path string) ([]byte, stamp, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, before, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
 	}
-	if fi, err = f.Stat(); err == nil && stampOf(fi) == before && int64(n) == before.size {
+	if fi, err = f.Stat(); err == nil && system.StampOf(fi) == before && int64(n) == before.Size {
 		return src[:n], before, nil
 	}
 	// changed in our hands: a change time of now makes the caller wait and look again
-	before.changed, before.size = time.Now().UnixNano(), -1
+	before.Changed, before.Size = time.Now().UnixNano(), -1
 	return src[:n], before, nil
 }
 
@@ -302,14 +282,14 @@ func modeName(mode fs.FileMode) string {
 	return "special file"
 }
 
-// refuse says who else could have written the file: one of another user, or a registry that others can change, is an
+// refuse says who else could have written the file of a stamp: one of another user, or a registry that others can change, is an
 // error; an AWS file that others can change is worth a warning.
-func (s stamp) refuse(path string, file fileKind) ([]Warning, error) {
-	if s.owner < 0 || s == (stamp{}) {
+func refuse(s system.Stamp, path string, file fileKind) ([]Warning, error) {
+	if s.Owner < 0 || s == (system.Stamp{}) {
 		return nil, nil
 	}
-	if s.owner != 0 && s.owner != os.Geteuid() {
-		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.owner)
+	if s.Owner != 0 && s.Owner != os.Geteuid() {
+		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.Owner)
 	}
 	e := exposed(path)
 	switch {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/system"
 )
 
 // AnyListener as Endpoint.Listener says that any user's program may listen at a plain-http endpoint.
@@ -41,7 +42,7 @@ type provenance struct {
 }
 
 // provenance says what a file counts as that was just read, with its stamp.
-func (f Files) provenance(kind fileKind, path string, read stamp) *provenance {
+func (f Files) provenance(kind fileKind, path string, read system.Stamp) *provenance {
 	switch {
 	case kind == registryFile:
 		return &provenance{place: InRegistry}
@@ -60,7 +61,7 @@ func (f Files) defaults() [2]string {
 }
 
 // isDefault reports whether a path is that of the default file, or leads to the very same file.
-func (f Files) isDefault(kind fileKind, path string, read stamp) bool {
+func (f Files) isDefault(kind fileKind, path string, read system.Stamp) bool {
 	if f.AWS == "" {
 		return false
 	}
@@ -68,8 +69,8 @@ func (f Files) isDefault(kind fileKind, path string, read stamp) bool {
 	if filepath.Clean(path) == standard {
 		return true
 	}
-	now, err := statFile(standard)
-	return err == nil && read.inode != 0 && now.device == read.device && now.inode == read.inode
+	now, err := stampOf(standard)
+	return err == nil && read.Inode != 0 && now.SameFile(read)
 }
 
 // Trust returns what a yes for a profile would be about, and whether it was given. Its errors are those of Resolve, but

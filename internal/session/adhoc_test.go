@@ -14,10 +14,10 @@ func TestAdHoc(t *testing.T) {
 	source := profiles.Source{Name: "security", AccessKeyID: "AKIA", MFASerial: "arn:aws:iam::111122223333:mfa/paul"}
 	const mgmt, dev = "arn:aws:iam::555566667777:role/admin", "arn:aws:iam::222233334444:role/OrganizationAccountAccessRole"
 	chain := profiles.Chain{Profile: "mgmt", Region: "eu-west-1", Source: source, Roles: []profiles.Role{{ARN: mgmt, ExternalID: "x", Endpoint: profiles.Endpoint{Region: "eu-west-1"}}}}
-	plan := func(c profiles.Chain, a *AdHoc) (Plan, error) {
+	plan := func(c profiles.Chain, a *AdHoc) (*Plan, error) {
 		c, err := a.extend(c)
 		if err != nil {
-			return Plan{}, err
+			return nil, err
 		}
 		return NewPlan(c, Defaults{SessionDuration: 12 * time.Hour, Wish: Wish{SessionName: "paul", AdHoc: a}})
 	}

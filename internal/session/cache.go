@@ -72,7 +72,7 @@ type fetch func(ctx context.Context, spare bool) (Credentials, error)
 
 // slot is what the cache knows of one key.
 type slot struct {
-	plan Plan
+	plan *Plan
 	step int
 
 	entry    *entry
@@ -96,14 +96,14 @@ type flight struct {
 // cache holds sessions by what STS was asked for them.
 type cache struct {
 	now   func() instant
-	renew func(plan Plan, step int) // called at the refresh point of a session that was used lately
+	renew func(plan *Plan, step int) // called at the refresh point of a session that was used lately
 
 	base  context.Context // of every flight; ends with the daemon
 	mu    sync.Mutex
 	slots map[Key]*slot
 }
 
-func newCache(base context.Context, now func() instant, renew func(Plan, int)) *cache {
+func newCache(base context.Context, now func() instant, renew func(*Plan, int)) *cache {
 	return &cache{base: base, now: now, renew: renew, slots: make(map[Key]*slot)}
 }
 
@@ -115,7 +115,7 @@ func newCache(base context.Context, now func() instant, renew func(Plan, int)) *
 //
 // The fetch runs on a context of its own: it outlives the caller that started
 // it, whose going away must not fail the others.
-func (c *cache) get(ctx context.Context, plan Plan, step int, insist bool, fetch fetch) (Credentials, error) {
+func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetch fetch) (Credentials, error) {
 	key := plan.Key(step)
 	for slept := false; ; {
 		c.mu.Lock()
@@ -189,7 +189,7 @@ func (c *cache) holds(key Key, e *entry) bool {
 }
 
 // slotLocked finds the slot of a key or makes it.
-func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
+func (c *cache) slotLocked(key Key, plan *Plan, step int) *slot {
 	s := c.slots[key]
 	if s == nil {
 		s = &slot{plan: plan, step: step}
@@ -199,7 +199,7 @@ func (c *cache) slotLocked(key Key, plan Plan, step int) *slot {
 }
 
 // launchLocked starts the one fetch of a slot.
-func (c *cache) launchLocked(s *slot, key Key, plan Plan, spare bool, fetch fetch) *flight {
+func (c *cache) launchLocked(s *slot, key Key, plan *Plan, spare bool, fetch fetch) *flight {
 	f := &flight{done: make(chan struct{}), dropped: make(chan struct{}), under: plan.settings}
 	s.flight = f
 	start := c.now()
@@ -257,7 +257,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	c.sweepLocked(now)
 }
 
-func dropped(plan Plan, step int) error {
+func dropped(plan *Plan, step int) error {
 	return fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", plan.stepName(step))
 }
 
@@ -299,7 +299,7 @@ func (c *cache) end(key Key) (time.Time, bool) {
 }
 
 // background starts a fetch that nobody waits for; it does not count as a use.
-func (c *cache) background(plan Plan, step int, fetch fetch) {
+func (c *cache) background(plan *Plan, step int, fetch fetch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := plan.Key(step)

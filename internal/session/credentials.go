@@ -79,7 +79,7 @@ func withPlanHint(err error, profile string) error {
 // served is what a request came to.
 type served struct {
 	creds    Credentials
-	plan     Plan
+	plan     *Plan
 	last     int                // the step whose credentials they are
 	warnings []profiles.Warning // about the files and the plan
 }
@@ -106,7 +106,7 @@ func (b *Broker) serve(ctx context.Context, req Request) (served, error) {
 }
 
 // wait gets one step for a request that stands at the desk meanwhile.
-func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Credentials, error) {
+func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req Request) (Credentials, error) {
 	first := plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
@@ -133,7 +133,7 @@ func (b *Broker) wait(ctx context.Context, plan Plan, last int, req Request) (Cr
 }
 
 // step returns the session of one step, which it gets from the cache or from the step before.
-func (b *Broker) step(ctx context.Context, plan Plan, i int, req Request) (Credentials, error) {
+func (b *Broker) step(ctx context.Context, plan *Plan, i int, req Request) (Credentials, error) {
 	fetch := func(ctx context.Context, spare bool) (Credentials, error) {
 		// In the background nobody waits for the steps before either.
 		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
@@ -142,7 +142,7 @@ func (b *Broker) step(ctx context.Context, plan Plan, i int, req Request) (Crede
 }
 
 // fetch makes the call of one step. If quiet, it asks no person for a code.
-func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet bool) (Credentials, error) {
+func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req Request, quiet bool) (Credentials, error) {
 	// Asked in the fetch itself: a lock that came after the request drops the
 	// slots, and nothing may fill them again.
 	if err := b.refuseLocked(); err != nil {
@@ -176,7 +176,7 @@ func (b *Broker) fetch(ctx context.Context, plan Plan, i int, req Request, quiet
 
 // discard forgets a session that AWS refuses. It forgets the kept one in the vault first, since the next request would
 // otherwise get that again. One caller does it for all who were refused.
-func (b *Broker) discard(ctx context.Context, plan Plan, i int, refused Credentials) {
+func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credentials) {
 	if plan.Steps[i].keeps() {
 		select {
 		case b.forget <- struct{}{}:
@@ -209,7 +209,7 @@ func (s Step) keeps() bool {
 	return s.LongTerm && s.Operation == GetSessionToken && s.MFASerial != ""
 }
 
-func (b *Broker) logStep(plan Plan, i int, creds Credentials, err error) {
+func (b *Broker) logStep(plan *Plan, i int, creds Credentials, err error) {
 	if err != nil {
 		b.cfg.Log.Warn("step failed", "step", plan.stepName(i), "source", plan.Source.Name, "err", err)
 		return
@@ -219,7 +219,7 @@ func (b *Broker) logStep(plan Plan, i int, creds Credentials, err error) {
 }
 
 // stepName names a step in messages: what is asked for, not for whom.
-func (p Plan) stepName(i int) string {
+func (p *Plan) stepName(i int) string {
 	if arn := p.Steps[i].RoleARN; arn != "" {
 		return "assume " + arn
 	}

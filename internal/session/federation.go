@@ -23,7 +23,7 @@ const viewOnly = "policy/job-function/ViewOnlyAccess"
 // federationPlan is one call, made with the long-lived key: what the user of a source may do, and of that what
 // a policy leaves. AWS takes no code with it, so whoever carries out the plan has the source's MFA session
 // opened before: see Broker.Credentials.
-func federationPlan(chain profiles.Chain, d Defaults) (Plan, error) {
+func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	a := d.AdHoc
 	call := Call{
 		Operation:   GetFederationToken,
@@ -35,9 +35,9 @@ func federationPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	}
 	switch {
 	case len(call.SessionName) > maxFederatedName:
-		return Plan{}, fault.New(fault.Usage, "the name of a federated session has at most %d characters", maxFederatedName)
+		return nil, fault.New(fault.Usage, "the name of a federated session has at most %d characters", maxFederatedName)
 	case call.Duration > longestFederation || d.MinTTL > call.Duration:
-		return Plan{}, fault.New(fault.Usage, "a federated session lasts %v at most, and as long as was asked", longestFederation)
+		return nil, fault.New(fault.Usage, "a federated session lasts %v at most, and as long as was asked", longestFederation)
 	case call.Policy == "":
 		partition, _ := chain.Account()
 		call.PolicyARN = "arn:" + partition + ":iam::aws:" + viewOnly
@@ -45,7 +45,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	if d.STSEndpoint != "" {
 		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 	}
-	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}
 	p.keys = keysOf(p)
 	return p, nil

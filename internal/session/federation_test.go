@@ -13,11 +13,11 @@ import (
 
 func TestFederationPlan(t *testing.T) {
 	bare := profiles.Chain{Profile: "security", Source: profiles.Source{Name: "security", AccessKeyID: "AKIA", MFASerial: "arn:aws-cn:iam::111122223333:mfa/paul"}}
-	plan := func(c profiles.Chain, a *AdHoc) (Plan, error) {
+	plan := func(c profiles.Chain, a *AdHoc) (*Plan, error) {
 		a.Federate = true
 		c, err := a.extend(c)
 		if err != nil {
-			return Plan{}, err
+			return nil, err
 		}
 		return NewPlan(c, Defaults{STSEndpoint: "http://127.0.0.1:1", Wish: Wish{SessionName: strings.Repeat("n", 40), AdHoc: a}})
 	}
@@ -39,18 +39,20 @@ func TestFederationPlan(t *testing.T) {
 	}
 	role := bare
 	role.Roles = []profiles.Role{{ARN: "arn:aws:iam::222233334444:role/a"}}
-	for what, try := range map[string]func() (Plan, error){
-		"a role": func() (Plan, error) { return plan(role, &AdHoc{}) },
-		"an ARN": func() (Plan, error) {
+	for what, try := range map[string]func() (*Plan, error){
+		"a role": func() (*Plan, error) { return plan(role, &AdHoc{}) },
+		"an ARN": func() (*Plan, error) {
 			return plan(bare, &AdHoc{Role: profiles.Role{ARN: "arn:aws:iam::222233334444:role/a"}})
 		},
-		"an external id": func() (Plan, error) { return plan(bare, &AdHoc{Role: profiles.Role{ExternalID: "xy"}}) },
-		"a device":       func() (Plan, error) { return plan(bare, &AdHoc{Role: profiles.Role{MFASerial: bare.Source.MFASerial}}) },
-		"13 hours":       func() (Plan, error) { return plan(bare, &AdHoc{Role: profiles.Role{Duration: 13 * time.Hour}}) },
-		"a long name": func() (Plan, error) {
+		"an external id": func() (*Plan, error) { return plan(bare, &AdHoc{Role: profiles.Role{ExternalID: "xy"}}) },
+		"a device": func() (*Plan, error) {
+			return plan(bare, &AdHoc{Role: profiles.Role{MFASerial: bare.Source.MFASerial}})
+		},
+		"13 hours": func() (*Plan, error) { return plan(bare, &AdHoc{Role: profiles.Role{Duration: 13 * time.Hour}}) },
+		"a long name": func() (*Plan, error) {
 			return plan(bare, &AdHoc{Role: profiles.Role{SessionName: strings.Repeat("n", 33)}})
 		},
-		"a broken policy": func() (Plan, error) { return plan(bare, &AdHoc{Policy: "{"}) },
+		"a broken policy": func() (*Plan, error) { return plan(bare, &AdHoc{Policy: "{"}) },
 	} {
 		if p, err := try(); !fault.Is(err, fault.Usage) {
 			t.Errorf("%s: %+v, %v", what, p, err)

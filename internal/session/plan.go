@@ -121,7 +121,7 @@ type Plan struct {
 }
 
 // Endpoints are the endpoints of the plan that are not AWS's by their region, each once, with ", " between.
-func (p Plan) Endpoints() string {
+func (p *Plan) Endpoints() string {
 	var urls []string
 	for _, s := range p.Steps {
 		if url := s.Endpoint.URL; url != "" && !slices.Contains(urls, url) {
@@ -161,11 +161,11 @@ const (
 
 // NewPlan decides the calls for a chain. It makes none. The error says why no
 // plan can last as long as is wished.
-func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
+func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt,
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
@@ -175,10 +175,10 @@ func NewPlan(chain profiles.Chain, d Defaults) (Plan, error) {
 	seeded := chain.Source.HasSeed && serial == chain.Source.MFASerial
 	direct, err := d.fit(&chain)
 	if err != nil {
-		return Plan{}, err
+		return nil, err
 	}
 	if direct && serial == "" && chain.Roles[0].FreshMFA {
-		return Plan{}, fault.New(fault.Config, "%s: %q wants a code for each session (mfa = each), but its source has no MFA device", chain.Roles[0].Origin, chain.Profile).
+		return nil, fault.New(fault.Config, "%s: %q wants a code for each session (mfa = each), but its source has no MFA device", chain.Roles[0].Origin, chain.Profile).
 			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
 	}
 	if !direct {
@@ -285,10 +285,10 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 }
 
 // Key is the cache key of step i. It covers everything that the steps up to i ask.
-func (p Plan) Key(i int) Key { return p.keys[i] }
+func (p *Plan) Key(i int) Key { return p.keys[i] }
 
 // keysOf chains the hashes: a step's key covers the step before it.
-func keysOf(p Plan) []Key {
+func keysOf(p *Plan) []Key {
 	keys := make([]Key, len(p.Steps))
 	// Every field is written with its length, so that no two lists of values look the same.
 	var buf []byte
@@ -317,7 +317,7 @@ func keysOf(p Plan) []Key {
 }
 
 // Subject says in one word what the last step gives: the role's ARN, or the source's name.
-func (p Plan) Subject() string {
+func (p *Plan) Subject() string {
 	if last := p.Steps[len(p.Steps)-1]; last.RoleARN != "" {
 		return last.RoleARN
 	}

@@ -17,7 +17,7 @@ const (
 )
 
 // words is a plan as one line per step: who signs, the call, for how long, with whose code.
-func words(p Plan) string {
+func words(p *Plan) string {
 	var b strings.Builder
 	for _, s := range p.Steps {
 		by := "session"
@@ -115,7 +115,7 @@ func TestPlan(t *testing.T) {
 }
 
 // mustPlan is a plan that can be made.
-func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) Plan {
+func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) *Plan {
 	t.Helper()
 	p, err := NewPlan(chain, d)
 	if err != nil {
@@ -163,7 +163,7 @@ func change(t *testing.T, name string, v reflect.Value) {
 // Every field of a call is in the key, those too that somebody adds later.
 // Seen to fail with any one line taken out of keysOf.
 func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
-	plan := func() Plan {
+	plan := func() *Plan {
 		return mustPlan(t, profiles.Chain{
 			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
 			Roles:  []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}},
@@ -223,7 +223,7 @@ func TestNamesDoNotChangeTheKey(t *testing.T) {
 // No two lists of values are written alike. Seen to fail with field() writing the text alone.
 func TestKeyFieldsDoNotRunTogether(t *testing.T) {
 	key := func(name, external string, tags ...Tag) Key {
-		return keysOf(Plan{Steps: []Step{{Call: Call{SessionName: name, ExternalID: external, Tags: tags}}}})[0]
+		return keysOf(&Plan{Steps: []Step{{Call: Call{SessionName: name, ExternalID: external, Tags: tags}}}})[0]
 	}
 	seen := map[Key]string{}
 	for what, k := range map[string]Key{

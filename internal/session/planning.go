@@ -10,14 +10,14 @@ import (
 // plans are those of one state of the files; they must not be changed.
 type plans struct {
 	set    *profiles.Set
-	byName sync.Map // string → Plan
+	byName sync.Map // string → *Plan
 }
 
-// plan is Plan for a request.
-func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
+// plan is the Plan of a request, empty with an error.
+func (b *Broker) plan(req Request) (*Plan, []profiles.Warning, error) {
 	set, err := b.cfg.Profiles.Load(req.Files)
 	if err != nil {
-		return Plan{}, nil, err
+		return new(Plan), nil, err
 	}
 	// A warm request would spend most of its time on planning the same again.
 	p := b.plans.Load()
@@ -26,16 +26,20 @@ func (b *Broker) plan(req Request) (Plan, []profiles.Warning, error) {
 		b.plans.Store(p)
 	}
 	plain := req.MinTTL == 0 && req.AdHoc == nil
-	if plan, ok := p.byName.Load(req.Profile); ok && plain {
-		return plan.(Plan), append(set.Warnings(), plan.(Plan).Warnings...), nil
+	if known, ok := p.byName.Load(req.Profile); ok && plain {
+		plan := known.(*Plan)
+		return plan, append(set.Warnings(), plan.Warnings...), nil
 	}
 	plan, err := PlanFor(set, req.Profile, Wish{
 		SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc,
 	})
-	if err == nil && plain {
+	if err != nil {
+		return new(Plan), set.Warnings(), err
+	}
+	if plain {
 		p.byName.Store(req.Profile, plan)
 	}
-	return plan, append(set.Warnings(), plan.Warnings...), err
+	return plan, append(set.Warnings(), plan.Warnings...), nil
 }
 
 // shorten remembers that AWS gives the role of a step for one hour at most.
@@ -65,17 +69,17 @@ type Wish struct {
 
 // PlanFor resolves a name in a set and plans its chain. Where no plan can last as
 // long as is wished, the error says why.
-func PlanFor(set *profiles.Set, name string, wish Wish) (Plan, error) {
+func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 	settings, err := set.Settings()
 	if err != nil {
-		return Plan{}, err
+		return nil, err
 	}
 	chain, err := set.Resolve(name)
 	if err != nil {
-		return Plan{}, err
+		return nil, err
 	}
 	if chain, err = wish.AdHoc.extend(chain); err != nil {
-		return Plan{}, err
+		return nil, err
 	}
 	plan, err := NewPlan(chain, Defaults{
 		SessionDuration: settings.SessionDuration,
@@ -83,6 +87,9 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (Plan, error) {
 		MFAPrompt:       settings.MFAPrompt,
 		Wish:            wish,
 	})
+	if err != nil {
+		return nil, err
+	}
 	plan.settings = settings
-	return plan, err
+	return plan, nil
 }

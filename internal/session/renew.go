@@ -11,7 +11,7 @@ const remindBefore = 10 * time.Minute
 
 // renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code: if a
 // code is needed, the person is reminded once, if the session is still in use.
-func (b *Broker) renew(plan Plan, i int) {
+func (b *Broker) renew(plan *Plan, i int) {
 	// A federated session opened a console: nothing asks for it again.
 	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken {
 		return

@@ -13,7 +13,7 @@ import (
 // sourceKind opens the sessions of one kind of source.
 type sourceKind interface {
 	// open makes step i of a plan, its first. If quiet, no person is asked for a code.
-	open(ctx context.Context, plan Plan, i int, quiet bool) (Credentials, error)
+	open(ctx context.Context, plan *Plan, i int, quiet bool) (Credentials, error)
 }
 
 func (b *Broker) kindOf(profiles.Source) sourceKind { return iamUser{b} }
@@ -27,7 +27,7 @@ const codeTries = 3
 // open makes a call with the long-lived key. Without a code the vault has a kept
 // session or a seed, or else somebody gives a code: one that a request brought, the
 // source's program, a person. A rejected code is asked for again, with the reason.
-func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds Credentials, err error) {
+func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
 	dev := device{plan.Source.AccessKeyID, step.MFASerial}
 	creds, err = u.openUnasked(ctx, plan, i, dev)
@@ -65,7 +65,7 @@ func (u iamUser) open(ctx context.Context, plan Plan, i int, quiet bool) (creds 
 // openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or one
 // that the vault kept. It looks for a kept session once under the same settings, since this Broker made all later ones. It does not look while
 // it holds one itself, nor if a request brought a code, which asks for a new session.
-func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) (Credentials, error) {
+func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
 		under, looked := u.looked.Load(plan.Key(i))
@@ -84,13 +84,13 @@ func (u iamUser) openUnasked(ctx context.Context, plan Plan, i int, dev device) 
 }
 
 // needCode says that a person has to give a code, and how.
-func needCode(plan Plan, first Step, format string, args ...any) error {
+func needCode(plan *Plan, first Step, format string, args ...any) error {
 	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
 }
 
 // order is where a code of a plan's device may be had: of its program, then of
 // persons as the settings say.
-func (u iamUser) order(plan Plan) []place {
+func (u iamUser) order(plan *Plan) []place {
 	var order []place
 	if plan.MFAProcess != "" && u.cfg.Process != nil {
 		order = append(order, place{program: &program{run: u.cfg.Process, command: plan.MFAProcess}})

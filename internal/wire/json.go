@@ -15,56 +15,23 @@ import (
 
 // The private structs are the only place where a secret becomes JSON.
 type requestJSON struct {
-	V              int    `json:"v"`
-	Verb           string `json:"verb"`
-	Profile        string `json:"profile,omitempty"`
-	AWSConfig      string `json:"aws_config_file,omitempty"`
-	AWSCredentials string `json:"aws_shared_credentials_file,omitempty"`
-	Client         string `json:"client,omitempty"`
-	Offset         int    `json:"offset,omitempty"`
-	Code           string `json:"code,omitempty"`
-	Passphrase     string `json:"passphrase,omitempty"`
-
-	TimeoutMS int64  `json:"timeout_ms,omitempty"`
-	MinTTLMS  int64  `json:"min_ttl_ms,omitempty"`
-	ForMS     int64  `json:"for_ms,omitempty"`
-	CanAsk    bool   `json:"can_ask,omitempty"`
-	TTY       string `json:"tty,omitempty"`
-	Desktop   string `json:"desktop,omitempty"`
-	ID        int    `json:"id,omitempty"`
-	Role      *Role  `json:"role,omitempty"`
-	TokenFile bool   `json:"token_file,omitempty"`
-
-	Also []string `json:"also,omitempty"`
-
-	Proof      string    `json:"proof,omitempty"`
-	Verifier   *Verifier `json:"verifier,omitempty"`
-	StayLocked bool      `json:"stay_locked,omitempty"`
-
-	Registry string `json:"registry,omitempty"`
-	State    string `json:"state_dir,omitempty"`
-	Keyring  string `json:"keyring_dir,omitempty"`
-	Home     string `json:"home,omitempty"`
+	V int `json:"v"`
+	Request
+	Code       string `json:"code,omitempty"`
+	Passphrase string `json:"passphrase,omitempty"`
+	Proof      string `json:"proof,omitempty"`
+	TimeoutMS  int64  `json:"timeout_ms,omitempty"`
+	MinTTLMS   int64  `json:"min_ttl_ms,omitempty"`
+	ForMS      int64  `json:"for_ms,omitempty"`
 }
 
 type responseJSON struct {
-	V          int             `json:"v"`
+	V int `json:"v"`
+	Response
 	Error      *errorJSON      `json:"error,omitempty"`
 	Credential *credentialJSON `json:"credential,omitempty"`
 	Endpoint   *endpointJSON   `json:"endpoint,omitempty"`
-	Status     *Status         `json:"status,omitempty"`
-	Version    string          `json:"version,omitempty"`
-	Warnings   []string        `json:"warnings,omitempty"`
-	Count      int             `json:"count,omitempty"`
-	Ask        *Ask            `json:"ask,omitempty"`
-	Notice     string          `json:"notice,omitempty"`
-	Files      *Files          `json:"overlay,omitempty"`
-	Challenge  *Stretch        `json:"challenge,omitempty"`
-	Heritage   *Heritage       `json:"heritage,omitempty"`
 	SignIn     *signInJSON     `json:"sign_in,omitempty"`
-	Accounts   []Account       `json:"accounts,omitempty"`
-	More       bool            `json:"more,omitempty"`
-	Route      *Route          `json:"route,omitempty"`
 }
 
 type errorJSON struct {
@@ -102,31 +69,34 @@ type signInJSON struct {
 
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
-	return line(requestJSON{Version, r.Verb, r.Profile, r.AWSConfig, r.AWSCredentials, r.Client, r.Offset, r.Code.Reveal(), r.Passphrase.Reveal(),
-		r.Timeout.Milliseconds(), r.MinTTL.Milliseconds(), r.For.Milliseconds(), r.CanAsk, r.TTY, r.Desktop, r.ID, r.Role, r.TokenFile,
-		r.Also, r.Proof.Reveal(), r.Verifier, r.StayLocked, r.Registry, r.State, r.Keyring, r.Home})
+	return line(requestJSON{V: Version, Request: r, Code: r.Code.Reveal(), Passphrase: r.Passphrase.Reveal(),
+		Proof: r.Proof.Reveal(), TimeoutMS: r.Timeout.Milliseconds(), MinTTLMS: r.MinTTL.Milliseconds(),
+		ForMS: r.For.Milliseconds()})
 }
 
 // DecodeRequest reads the line of a request. One of another version is told
 // so even where its fields are of other types.
-func DecodeRequest(b []byte) (Request, error) {
-	var j requestJSON
-	if err := json.Unmarshal(b, &j); err != nil && (j.V == 0 || j.V == Version) {
-		return Request{}, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
+func DecodeRequest(b []byte) (*Request, error) {
+	j := new(requestJSON)
+	if err := json.Unmarshal(b, j); err != nil && (j.V == 0 || j.V == Version) {
+		return nil, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
 	}
 	if j.V != Version {
-		return Request{}, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version).WithHint("broker service restart")
+		return nil, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version).
+			WithHint("broker service restart")
 	}
-	return Request{j.Verb, j.Profile, j.AWSConfig, j.AWSCredentials, j.Client, j.Offset, secret.New(j.Code), secret.New(j.Passphrase),
-		time.Duration(j.TimeoutMS) * time.Millisecond, time.Duration(j.MinTTLMS) * time.Millisecond, time.Duration(j.ForMS) * time.Millisecond, j.CanAsk, j.TTY, j.Desktop, j.ID, j.Role, j.TokenFile,
-		j.Also, secret.New(j.Proof), j.Verifier, j.StayLocked, j.Registry, j.State, j.Keyring, j.Home}, nil
+	r := &j.Request
+	r.Code, r.Passphrase, r.Proof = secret.New(j.Code), secret.New(j.Passphrase), secret.New(j.Proof)
+	r.Timeout = time.Duration(j.TimeoutMS) * time.Millisecond
+	r.MinTTL = time.Duration(j.MinTTLMS) * time.Millisecond
+	r.For = time.Duration(j.ForMS) * time.Millisecond
+	return r, nil
 }
 
 // EncodeResponse returns the line of a response. One that is too long
 // becomes a failure that says so.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Status: r.Status, Version: r.Version, Warnings: r.Warnings, Count: r.Count, Ask: r.Ask, Notice: r.Notice, Files: r.Files,
-		Challenge: r.Challenge, Heritage: r.Heritage, Route: r.Route, Accounts: r.Accounts, More: r.More}
+	j := responseJSON{V: Version, Response: r}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -161,8 +131,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
 	}
-	r := Response{Status: j.Status, Version: j.Version, Warnings: j.Warnings, Count: j.Count, Ask: j.Ask, Notice: j.Notice, Files: j.Files,
-		Challenge: j.Challenge, Heritage: j.Heritage, Route: j.Route, Accounts: j.Accounts, More: j.More}
+	r := j.Response
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}

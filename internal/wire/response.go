@@ -7,24 +7,24 @@ import (
 	"broker/internal/secret"
 )
 
-// Response is what the daemon answers.
+// Response is what the daemon answers. What holds a secret is in responseJSON.
 type Response struct {
-	Err        *fault.Error
-	Credential *Credential
-	Endpoint   *Endpoint
-	Status     *Status
-	Version    string   // of the daemon's program
-	Warnings   []string // one line each; about files, never about secrets
-	Count      int      // of sessions that Logout forgot
-	Ask        *Ask     // not the answer yet: a question
-	Notice     string   // not the answer yet: why it takes long
-	Files      *Files   // of Overlay
-	Challenge  *Stretch // of an Unlock that was refused: how to make the proof that it wants
-	Heritage   *Heritage
-	SignIn     *SignIn   // of Console
-	Accounts   []Account // of Accounts
-	More       bool      // not the answer yet: the first of its accounts
-	Route      *Route    // of a failed call to AWS: the way that it took
+	Err        *fault.Error `json:"-"`
+	Credential *Credential  `json:"-"`
+	Endpoint   *Endpoint    `json:"-"`
+	Status     *Status      `json:"status,omitempty"`
+	Version    string       `json:"version,omitempty"`   // of the daemon's program
+	Warnings   []string     `json:"warnings,omitempty"`  // one line each; about files, never about secrets
+	Count      int          `json:"count,omitempty"`     // of sessions that Logout forgot
+	Ask        *Ask         `json:"ask,omitempty"`       // not the answer yet: a question
+	Notice     string       `json:"notice,omitempty"`    // not the answer yet: why it takes long
+	Files      *Files       `json:"overlay,omitempty"`   // of Overlay
+	Challenge  *Stretch     `json:"challenge,omitempty"` // of an Unlock that was refused: how to make the proof
+	Heritage   *Heritage    `json:"heritage,omitempty"`
+	SignIn     *SignIn      `json:"-"`                  // of Console
+	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
+	More       bool         `json:"more,omitempty"`     // not the answer yet: the first of its accounts
+	Route      *Route       `json:"route,omitempty"`    // of a failed call to AWS: the way that it took
 }
 
 // Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in

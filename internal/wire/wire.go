@@ -113,42 +113,45 @@ const (
 	Gone   = "gone"   // there is nobody after all
 )
 
-// Request is what a client asks.
+// Request is what a client asks. Its secrets and durations are in requestJSON.
 type Request struct {
-	Verb    string
-	Profile string
-	// AWSConfig and AWSCredentials are the AWS files as the caller's
-	// environment names them, absolute, so that the answer does not depend on which
-	// shell started the daemon; empty means the daemon's own.
-	AWSConfig      string
-	AWSCredentials string
-	Client         string // version of the asking program
-	Offset         int    // of State: the first session wanted, since not all may fit into a line
-	Code           secret.String
+	Verb    string `json:"verb"`
+	Profile string `json:"profile,omitempty"`
+	// AWSConfig and AWSCredentials are the AWS files as the caller's environment names them, absolute, so that the
+	// answer does not depend on which shell started the daemon; empty means the daemon's own.
+	AWSConfig      string `json:"aws_config_file,omitempty"`
+	AWSCredentials string `json:"aws_shared_credentials_file,omitempty"`
+	Client         string `json:"client,omitempty"` // version of the asking program
+	// Offset is the first session wanted of State, since not all may fit into a line.
+	Offset int           `json:"offset,omitempty"`
+	Code   secret.String `json:"-"`
 	// Passphrase opens the file keyring: its key, which the client got for the passphrase. Older clients send the
 	// passphrase itself; an older daemon takes the key for one.
-	Passphrase secret.String
+	Passphrase secret.String `json:"-"`
 
-	// Timeout is how long the client waits; the daemon answers before. 0 is for ever.
-	Timeout time.Duration
-	MinTTL  time.Duration // of Get and Overlay: how long the credentials have to last at least
-	For     time.Duration // of Publish: when it is taken out; 0 means the daemon's default
-	CanAsk  bool          // a person is at the client's terminal
-	TTY     string        // that terminal's device; may be empty
-	Desktop string        // DISPLAY=… and the like, one on a line, for a window that asks
-	ID      int           // of the question that is answered
+	Timeout time.Duration `json:"-"`                 // how long the client waits; the daemon answers before; 0 is for ever
+	MinTTL  time.Duration `json:"-"`                 // of Get and Overlay: how long the credentials have to last at least
+	For     time.Duration `json:"-"`                 // of Publish: when it is taken out; 0 means the daemon's default
+	CanAsk  bool          `json:"can_ask,omitempty"` // a person is at the client's terminal
+	TTY     string        `json:"tty,omitempty"`     // that terminal's device; may be empty
+	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and the like, one on a line, for a window that asks
+	ID      int           `json:"id,omitempty"`      // of the question that is answered
 
-	Role      *Role    // of Get, Serve, Overlay and Console: a role that no profile names; nil for the profile as it is
-	TokenFile bool     // of Serve: the token is wanted in a file too
-	Also      []string // of Overlay: the profiles beside Profile
+	// Role, of Get, Serve, Overlay and Console, is a role that no profile names; nil for the profile as it is.
+	Role      *Role    `json:"role,omitempty"`
+	TokenFile bool     `json:"token_file,omitempty"` // of Serve: the token is wanted in a file too
+	Also      []string `json:"also,omitempty"`       // of Overlay: the profiles beside Profile
 
-	Proof      secret.String // of the passphrase that Unlock wants, which is not the keyring's
-	Verifier   *Verifier     // of Passphrase
-	StayLocked bool          // of Unlock: it is for the keyring alone, and does not end Lock
+	Proof      secret.String `json:"-"`                     // of the passphrase that Unlock wants, not the keyring's
+	Verifier   *Verifier     `json:"verifier,omitempty"`    // of Passphrase
+	StayLocked bool          `json:"stay_locked,omitempty"` // of Unlock: it is for the keyring alone, and does not end Lock
 
 	// Registry, State, Keyring and Home are the paths that the caller's environment means, absolute. The daemon uses its
 	// own and no others: where these differ the request is refused. Clients that are too old to name them are served.
-	Registry, State, Keyring, Home string
+	Registry string `json:"registry,omitempty"`
+	State    string `json:"state_dir,omitempty"`
+	Keyring  string `json:"keyring_dir,omitempty"`
+	Home     string `json:"home,omitempty"`
 }
 
 // Stretch says how the passphrase that Unlock wants is made into its proof: argon2id, 32 bytes, in hex.
