@@ -5,6 +5,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,7 +81,8 @@ type Log struct {
 	file   *os.File     // nil until the first line, and while it cannot be opened
 	opened system.Stamp // of that file
 	size   int64
-	gone   string // what happened to the log that lines were written to; empty for nothing
+	line   bytes.Buffer // the one that is written
+	gone   string       // what happened to the log that lines were written to; empty for nothing
 	missed int
 	failed error // why nothing can be written just now, which was said
 	warn   func(error)
@@ -185,11 +187,11 @@ func (l *Log) writeLocked(e Event) error {
 		*text = fault.Line(*text)
 	}
 	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
-	line, err := json.Marshal(e)
-	if err != nil {
+	l.line.Reset()
+	if err := json.NewEncoder(&l.line).Encode(&e); err != nil {
 		return err
 	}
-	line = append(line, '\n')
+	line := l.line.Bytes()
 	if l.file == nil {
 		if err := l.openLocked(); err != nil {
 			return err
