@@ -45,7 +45,8 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	req.Registry, req.State, req.Keyring, req.Home = c.Paths.Registry, c.Paths.State, c.Paths.Keyring, paths.Home()
 	// A second less, so that the daemon's clear words come before our own.
 	req.Timeout = c.Wait - time.Second
-	req.CanAsk, req.TTY, req.Desktop = foreground(), ttyName(), desktop()
+	req.CanAsk, req.TTY = seat()
+	req.Desktop = desktop()
 	line, err := wire.EncodeRequest(req)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)

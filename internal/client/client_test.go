@@ -134,8 +134,9 @@ func TestDo(t *testing.T) {
 	if err != nil || resp.Credential == nil || resp.Credential.SecretAccessKey.Reveal() != "hush/key" || resp.Version != "test" {
 		t.Errorf("got %+v, %v", resp, err)
 	}
+	canAsk, tty := seat()
 	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test",
-		Timeout: Deadline - time.Second, CanAsk: foreground(), TTY: ttyName(), Desktop: desktop(),
+		Timeout: Deadline - time.Second, CanAsk: canAsk, TTY: tty, Desktop: desktop(),
 		Home: paths.Home()}); !reflect.DeepEqual(got, want) {
 		t.Errorf("sent %+v, want %+v", got, want)
 	}

@@ -12,16 +12,16 @@ import (
 	"broker/internal/wire"
 )
 
-// foreground reports whether a person at the controlling terminal can be asked:
-// whatever stdin, stdout and stderr are, and not from a background job, which must neither write there
-// nor read what is typed for others.
-func foreground() bool {
+// seat is the controlling terminal, whatever stdin, stdout and stderr are. canAsk reports whether a person there can be
+// asked: a background job must neither write there nor read what is typed for others. tty is its device; it is empty
+// without a terminal, or if the system does not tell.
+func seat() (canAsk bool, tty string) {
 	c, err := openConsole()
 	if err != nil {
-		return false
+		return false, ""
 	}
 	defer c.close()
-	return c.foreground()
+	return c.foreground(), c.name()
 }
 
 // terminal is a question on the controlling terminal.

@@ -31,8 +31,7 @@ func (c console) foreground() bool {
 	return err == nil && int(group) == syscall.Getpgrp()
 }
 
-// ttyName is the device of the controlling terminal. It is empty without a terminal, or if the system does not tell.
-func ttyName() string { return peer.Process{PID: os.Getpid()}.Terminal() }
+func (c console) name() string { return peer.Process{PID: os.Getpid()}.Terminal() }
 
 // remember keeps the mode of the terminal for restore.
 func (c console) remember() error { return ioctl(c.tty, getMode, unsafe.Pointer(c.before)) }

@@ -52,8 +52,8 @@ func (c console) foreground() bool {
 	return syscall.GetConsoleMode(c.in, &mode) == nil
 }
 
-// ttyName: a console has no name by which another process could find it.
-func ttyName() string { return "" }
+// name is empty: a console has no name by which another process could find it.
+func (c console) name() string { return "" }
 
 // remember keeps the mode of the keyboard for restore.
 func (c console) remember() error { return syscall.GetConsoleMode(c.in, c.before) }

@@ -25,7 +25,7 @@ func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID
 // look reads proc_pid_stat(5). execve(2) does not change the start.
 func look(pid int) (facts, error) {
 	for {
-		stat, err := readStat(pid)
+		stat, err := system.ReadProc(Process{PID: pid}.file("stat"))
 		if err != nil {
 			return facts{}, fmt.Errorf("process %d is not there", pid)
 		}
@@ -53,18 +53,6 @@ func look(pid int) (facts, error) {
 		}
 		return f, nil
 	}
-}
-
-// readStat takes half of the system calls of os.ReadFile: each request that is answered reads it.
-func readStat(pid int) ([]byte, error) {
-	fd, err := syscall.Open(Process{PID: pid}.file("stat"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = syscall.Close(fd) }()
-	b := make([]byte, 1024) // more than the fields up to the start can be
-	n, err := syscall.Read(fd, b)
-	return b[:max(n, 0)], err
 }
 
 // Executable is the path of the program that the process runs. It is empty for a process that is not dumpable.
