@@ -302,6 +302,19 @@ func TestOldRecords(t *testing.T) {
 	}
 }
 
+// TestOldRecordsOfOthers: a file that only has the name of an old record stays.
+func TestOldRecordsOfOthers(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	path := k.Socket + ".endpoints"
+	if err := os.WriteFile(path, []byte("notes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.adopt()
+	if text, err := os.ReadFile(path); err != nil || string(text) != "notes" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 // TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
 func TestEditorWritesBack(t *testing.T) {
 	k := keeper(t, t.TempDir())

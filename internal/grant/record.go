@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -203,8 +202,13 @@ func (k *Keeper) tidy() {
 
 // adoptOldLocked ends what an earlier version handed out: its sections are taken out, and its endpoints close.
 func (k *Keeper) adoptOldLocked() {
-	endpoints := k.Socket + ".endpoints"
-	if _, err := os.Lstat(endpoints); err == nil {
+	endpoints := k.Socket + ".endpoints" // a name that a variable may have chosen
+	var leases struct {
+		Version int               `json:"version"`
+		Leases  []json.RawMessage `json:"leases"`
+	}
+	if text, err := record.Read(endpoints, maxRecord, record.Guarded); err == nil &&
+		record.Decode(text, 1, &leases, nil) == nil {
 		err := record.Remove(endpoints)
 		k.Log.Warn("endpoints of an earlier version have ended; start their programs again", "file", endpoints, "err", err)
 	}

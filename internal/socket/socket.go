@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,10 +84,11 @@ func takeLock(dir *record.Dir, path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the socket: %w", err)
 	}
-	err = system.TryLock(lock)
-	if err == nil {
-		signLock(lock)
-		return lock, nil
+	if err = system.TryLock(lock); err == nil {
+		if err = isLock(lock); err == nil {
+			signLock(lock)
+			return lock, nil
+		}
 	}
 	_ = lock.Close()
 	if errors.Is(err, system.ErrLocked) {
@@ -98,8 +100,17 @@ func takeLock(dir *record.Dir, path string) (*os.File, error) {
 // bind makes the socket. It is for who holds the lock.
 func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) {
 	name := dial.InDir(dir.File(), filepath.Base(path))
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("remove the old socket: %w", err)
+	// A variable can name any path as that of the socket.
+	switch info, err := os.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, nil, fmt.Errorf("%s is not a socket, and was left as it is", path)
+	default:
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("remove the old socket: %w", err)
+		}
 	}
 	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
@@ -176,6 +187,16 @@ func (l *Listener) Restore() error {
 	}
 	l.place = p
 	return errors.Join(old.unix.Close(), old.lock.Close(), old.dir.Close())
+}
+
+// isLock refuses a file that holds something else than signLock writes: a variable can choose its name.
+func isLock(lock *os.File) error {
+	text := make([]byte, 64)
+	n, err := lock.ReadAt(text, 0)
+	if err == nil || strings.Trim(string(text[:n]), "0123456789\n") != "" {
+		return errors.New("it is not a lock file of Broker, and was left as it is")
+	}
+	return nil
 }
 
 // signLock writes into the lock file who holds it.
