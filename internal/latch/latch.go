@@ -99,10 +99,8 @@ func read(path string) (*state, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, record.ErrDirectory): // the file may be fine
+	case errors.Is(err, record.ErrRefused): // the file may be fine, or a directory
 		return nil, fault.New(fault.Locked, "it stays locked: %w", err).WithHint("%s && broker unlock", fault.Of(err).Hint)
-	case errors.Is(err, record.ErrRefused):
-		return nil, bad("%w", err)
 	case err != nil:
 		return nil, bad("%s cannot be read: %w", path, err)
 	}

@@ -4,13 +4,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // Usual reports whether Broker or an AWS tool uses a path if no variable but HOME names another one: in the home that
 // the system knows for us, or in HOME if that is ours, and through no symbolic link below it. What a message tells a
-// person to change or remove has to be usual: a repository can set variables, and choose any other path.
+// person to change or remove has to be usual: a repository can set variables, and choose any other path. It can also
+// choose a usual path for another purpose, such as a key for the state directory. So no path is usual in a process with
+// such a variable.
 func Usual(path string) bool {
+	if moved() {
+		return false
+	}
 	homes := ownHomes()
 	if home, err := os.UserHomeDir(); err == nil {
 		if access, err := AccessOfPath(home); err == nil && access.Ours {
@@ -29,6 +35,9 @@ func Usual(path string) bool {
 // UsualForRoot is Usual for what a message tells a person to do as root: in the home that the system knows alone, if
 // there is one. A directory on the way to a usual path is usual, too.
 func UsualForRoot(path string) bool {
+	if moved() {
+		return false
+	}
 	for _, home := range ownHomes() {
 		rest, ok := below(path, home)
 		for _, u := range usualBelowHome {
@@ -38,6 +47,12 @@ func UsualForRoot(path string) bool {
 		}
 	}
 	return false
+}
+
+// moved reports whether a variable moves a path of Broker.
+func moved() bool {
+	return slices.ContainsFunc([]string{"BROKER_STATE_DIR", "BROKER_RUNTIME_DIR", "BROKER_SOCKET", "BROKER_KEYRING_DIR",
+		"BROKER_CONFIG"}, func(name string) bool { return os.Getenv(name) != "" })
 }
 
 // ownHomes are the names of the home that the system knows, or of HOME if it knows none that is there.

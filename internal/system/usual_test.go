@@ -39,6 +39,12 @@ func TestUsual(t *testing.T) {
 			t.Errorf("Usual(%s) is %v", path, got)
 		}
 	}
+	// A variable may choose a usual path for another purpose.
+	t.Setenv("BROKER_STATE_DIR", home+"/.local/share/broker/keyring")
+	if Usual(home+"/.local/share/broker/keyring") || UsualForRoot(KnownHome()+"/.local/state/broker") {
+		t.Error("a path is usual although a variable moves one")
+	}
+	t.Setenv("BROKER_STATE_DIR", "")
 	// HOME is not the one of the user database, which is there.
 	if known := KnownHome(); known != "" {
 		if _, err := os.Stat(known); err == nil && UsualForRoot(state) {
