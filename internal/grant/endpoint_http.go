@@ -108,6 +108,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	err := e.k.Give(ctx, e.request(h), func(answers []session.Answer) error {
 		answer := answers[0]
+		e.k.serves(h, answers)
 		write(w, http.StatusOK, credentialJSON{
 			AccessKeyID:     answer.AccessKeyID,
 			SecretAccessKey: answer.SecretAccessKey.Reveal(),

@@ -178,7 +178,10 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	if h.Kind == Endpoint {
 		_, err = k.authorize(ctx, ask) // its user fetches it
 	} else {
-		err = k.Give(ctx, ask, func(answers []session.Answer) error { return k.delivery(h.Kind).put(h, revision, answers) })
+		err = k.Give(ctx, ask, func(answers []session.Answer) error {
+			k.serves(h, answers)
+			return k.delivery(h.Kind).put(h, revision, answers)
+		})
 	}
 	k.mu.Lock()
 	h.renewing = false
@@ -216,15 +219,10 @@ func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 		return
 	}
 	h.err, h.waits = err, false
-	var sources []string
-	for _, answer := range got {
-		if answer.Source != "" {
-			sources = append(sources, answer.Source)
-		}
-	}
-	if len(sources) == len(h.Profiles) && !slices.Equal(sources, h.Sources) {
-		h.Sources = sources
-		k.keepLocked()
+	if err == nil && len(got) == len(h.Profiles) {
+		k.sourcesLocked(h, sources(nil, got))
+	} else {
+		k.sourcesLocked(h, sources(h.Sources, got)) // it may still have the session of before
 	}
 	h.next = time.Now().Add(renewInterval)
 	if err == nil {
@@ -242,6 +240,32 @@ func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 	case fault.Failed:
 		h.next = time.Now().Add(writePause)
 	}
+}
+
+// serves notes of which sources a grant is about to have sessions: the registry may have changed. It is for deliver of
+// Give, so that a logout that comes after it finds the grant.
+func (k *Keeper) serves(h *held, answers []session.Answer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sourcesLocked(h, sources(h.Sources, answers))
+}
+
+func (k *Keeper) sourcesLocked(h *held, list []string) {
+	if !slices.Equal(list, h.Sources) {
+		h.Sources = list
+		k.keepLocked()
+	}
+}
+
+// sources are those of before and of these answers, each once.
+func sources(before []string, answers []session.Answer) []string {
+	list := slices.Clone(before)
+	for _, answer := range answers {
+		if answer.Source != "" && !slices.Contains(list, answer.Source) {
+			list = append(list, answer.Source)
+		}
+	}
+	return list
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -73,6 +73,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		k.mu.Lock()
 		revision := h.revision
+		k.sourcesLocked(h, sources(h.Sources, answers))
 		k.mu.Unlock()
 		if err := k.sections.put(h, revision, answers); err != nil {
 			if !known {
