@@ -124,19 +124,19 @@ func (c *commands) make(h *held) error {
 	return dir.Replace(noteFile, text)
 }
 
-// all opens the directory of all commands, in a runtime directory that is ours alone.
-func (c *commands) all() (*record.Dir, error) {
-	run, err := record.Open(filepath.Dir(c.k.CommandsDir), record.Private)
+// openAll opens the directory of all commands, in a runtime directory that is ours alone.
+func openAll(dir string) (*record.Dir, error) {
+	run, err := record.Open(filepath.Dir(dir), record.Private)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = run.Close() }()
-	return run.Sub(filepath.Base(c.k.CommandsDir))
+	return run.Sub(filepath.Base(dir))
 }
 
-// open opens the directory of one command. One that the record names elsewhere is not opened.
+// open opens the directory of one command, which may be in the runtime directory of a daemon that has ended.
 func (c *commands) open(h *held) (*record.Dir, error) {
-	all, err := c.all()
+	all, err := openAll(filepath.Dir(h.Dir))
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +315,7 @@ func (c *commands) remove(h *held) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.stamps, h.ID)
-	dir, err := c.all()
+	dir, err := openAll(filepath.Dir(h.Dir))
 	if err == nil {
 		err = dir.RemoveTree(filepath.Base(h.Dir))
 		_ = dir.Close()

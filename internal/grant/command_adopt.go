@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"broker/internal/paths"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/record"
@@ -27,17 +28,18 @@ type note struct {
 	Since    time.Time `json:"since,omitzero"`
 }
 
-// isCommand reports whether a directory may be that of a command, by its name.
+// isCommand reports whether a directory may be that of a command, by its name and that of the one above.
 func isCommand(dir string) bool {
 	number, ours := strings.CutPrefix(filepath.Base(dir), commandPrefix)
 	_, err := strconv.ParseUint(number, 10, 64)
-	return ours && err == nil
+	return ours && err == nil && filepath.IsAbs(dir) &&
+		filepath.Base(filepath.Dir(dir)) == filepath.Base(paths.Paths{}.Overlays())
 }
 
 // sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What
 // is not known to be of a command stays, and is named. The directories in theirs are of another daemon, which runs.
 func (c *commands) sweep(theirs []string) {
-	all, err := c.all()
+	all, err := openAll(c.k.CommandsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}

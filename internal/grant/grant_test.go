@@ -526,6 +526,38 @@ func TestShutFindsWhatOthersLeft(t *testing.T) {
 	}
 }
 
+// TestFilesOfAnotherRuntimeDirectory: the next daemon of a state directory, and its lock, also remove the files of
+// commands that a daemon with another runtime directory has left. The state directory may have any name.
+func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a [b]")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, take := range map[string]func(*Keeper) error{
+		"start": func(k *Keeper) error { k.adopt(); return nil },
+		"lock":  (*Keeper).Shut,
+	} {
+		killed := keeper(t, dir)
+		killed.Socket, killed.CommandsDir = filepath.Join(dir, "other", "s"), filepath.Join(dir, "other", "overlays")
+		by := self()
+		by.Process = own(t)
+		ask := Ask{By: by, Requests: []session.Request{{Profile: "dev", Files: killed.Files}}}
+		var files *wire.Files
+		if err := killed.Command(t.Context(), ask, wire.Request{}, func(r wire.Response) error {
+			files = r.Files
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := take(keeper(t, dir)); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(files.Credentials); err == nil {
+			t.Errorf("%s: %s is still there", name, files.Credentials)
+		}
+	}
+}
+
 // TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next
 // one.
 func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {

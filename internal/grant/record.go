@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -147,10 +148,15 @@ func (k *Keeper) adopt() {
 // adoptOthersLocked ends what daemons on other sockets left that have ended. It returns the directories of commands
 // that those answer for which still run.
 func (k *Keeper) adoptOthersLocked() (theirs []string) {
-	others, _ := filepath.Glob(filepath.Join(k.StateDir, recordPrefix+"*"+recordSuffix))
-	for _, path := range others {
+	entries, _ := os.ReadDir(k.StateDir)
+	for _, entry := range entries {
+		path := filepath.Join(k.StateDir, entry.Name())
+		if path == k.record() || !strings.HasPrefix(entry.Name(), recordPrefix) ||
+			!strings.HasSuffix(entry.Name(), recordSuffix) {
+			continue
+		}
 		f, err := readRecord(path)
-		if path == k.record() || err != nil {
+		if err != nil {
 			continue
 		}
 		if !nobody(f.Socket) {
