@@ -32,7 +32,7 @@ const tries = 40
 // nothing is lost that the user or another program writes at the same time:
 //
 //   - Edits by this package, in all processes, take turns (flock on the directory; on Windows
-//     a lock file in it).
+//     a lock file in it), unless another user holds that lock.
 //   - On Linux the new file is exchanged with the old one, and then the old one is
 //     looked at. If it is not what edit was given, or somebody has it open for
 //     writing, they are exchanged back and it starts over with what is there
@@ -71,12 +71,15 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 		return err
 	}
 	defer func() { _ = held.Close() }()
-	if err := takeTurn(held, dir); err != nil {
+	turn, err := takeTurn(held, dir)
+	if err != nil {
 		return err
 	}
 	e := &editing{target: target, perm: perm, backup: backup, dir: dir}
-	if err := e.tidy(); err != nil {
-		return err
+	if turn { // else what lies there may be of an edit under way
+		if err := e.tidy(); err != nil {
+			return err
+		}
 	}
 	for i := range tries {
 		done, err := e.once(edit)
@@ -124,20 +127,32 @@ func left(target, dir string) bool {
 	})
 }
 
-// turnWait bounds how long an edit waits for its turn. Whoever may read a directory can hold its lock, another user
-// too, and neither a person nor `broker lock` waits for that.
-const turnWait = 20 * time.Second
+// turnWait bounds how long an edit waits for its turn. Others can hold the lock of a directory that they may read. There
+// an edit goes on without its turn after openWait: neither a person nor `broker lock` waits for another user.
+const (
+	turnWait = 20 * time.Second
+	openWait = 2 * time.Second
+)
 
-func takeTurn(held *os.File, dir string) error {
-	for give := time.Now().Add(turnWait); ; time.Sleep(2 * time.Millisecond) {
+// takeTurn waits for the lock of the directory. It reports whether it has it.
+func takeTurn(held *os.File, dir string) (bool, error) {
+	info, err := held.Stat()
+	if err != nil {
+		return false, err
+	}
+	open := info.Mode().Perm()&0o044 != 0
+	for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
 		err := system.TryLock(held)
+		waited := time.Since(begin)
 		switch {
 		case err == nil:
-			return nil
+			return true, nil
 		case !errors.Is(err, system.ErrLocked):
-			return fmt.Errorf("lock %s: %w", dir, err)
-		case time.Now().After(give):
-			return fmt.Errorf("nothing in %s was changed: %w (a lock, for more than %v)", dir, ErrBusy, turnWait)
+			return false, fmt.Errorf("lock %s: %w", dir, err)
+		case open && waited > openWait:
+			return false, nil
+		case waited > turnWait:
+			return false, fmt.Errorf("nothing in %s was changed: %w (a lock, for more than %v)", dir, ErrBusy, turnWait)
 		}
 	}
 }

@@ -153,9 +153,13 @@ func TestEditTakesTurns(t *testing.T) {
 	}
 }
 
-// TestEditBesideAHeldLock: an edit does not wait for ever for a lock that anybody may take who can read the directory.
+// TestEditBesideAHeldLock: an edit does not wait for ever for a lock. One that others may take, who can read the
+// directory, does not keep it from its work.
 func TestEditBesideAHeldLock(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(dir, "f")
 	held, err := os.Open(dir)
 	if err != nil {
@@ -171,6 +175,15 @@ func TestEditBesideAHeldLock(t *testing.T) {
 		}
 	})
 	alone(t, dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := Edit(file, 0o600, "", set("old")); err != nil || content(t, file) != "old" {
+			t.Errorf("another user may hold the lock: %v", err)
+		}
+	})
+	alone(t, dir, "f")
 	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_UN); err != nil {
 		t.Fatal(err)
 	}
