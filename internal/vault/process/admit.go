@@ -68,7 +68,7 @@ func (e *errand) admit(what string, of belongs) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(settings.Registries, func(path string) bool { return e.Registry == system.RealPath(path) }) {
+	if slices.ContainsFunc(settings.Registries, e.uses) {
 		return nil
 	}
 	f := fault.New(fault.NotConfirmed, "the registry %s may not use %s, which belongs to the registry %s and the home %s"+
@@ -84,8 +84,14 @@ func (e *errand) admit(what string, of belongs) error {
 
 // isOurs reports whether something belongs to our registry and our home.
 func (e *errand) isOurs(of belongs) bool {
-	return of.Registry != "" && e.Registry == system.RealPath(of.Registry) &&
-		(of.Home == "" || system.RealPath(of.Home) == system.RealPath(paths.Home()))
+	home := system.RealPath(of.Home)
+	return e.uses(of.Registry) && (of.Home == "" || home != "" && home == system.RealPath(paths.Home()))
+}
+
+// uses reports whether a path leads to the registry of the request. One that cannot be followed does not, even if that
+// of the request cannot be, either: both are empty then.
+func (e *errand) uses(registry string) bool {
+	return e.Registry != "" && e.Registry == system.RealPath(registry)
 }
 
 // admitItem is admit for a key.

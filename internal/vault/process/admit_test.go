@@ -113,6 +113,12 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	if f.Kind != fault.Config || f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
 		t.Errorf("a colon: %v", f)
 	}
+	// A path that cannot be followed is like no other one.
+	if err := os.Symlink("loop", filepath.Join(home, "loop")); err != nil {
+		t.Fatal(err)
+	}
+	say("[settings]\nregistry = " + home + "/loop/config\n")
+	refused("no registry, and an allowed one that cannot be followed", "")
 	say("[settings]\nregistry = " + home + "/third:" + other + "\n")
 	allowed(other)
 	if err := c.Remove(t.Context(), another.Name); err != nil {
