@@ -3,6 +3,7 @@
 package client
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,5 +33,31 @@ func TestBrokerdOfAnother(t *testing.T) {
 	}
 	if _, err := DaemonProgram(nil); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
 		t.Errorf("it is started: %v", err)
+	}
+}
+
+// TestBrokerdByALinkOfAnother: a link of another user in a directory such as /tmp leads to no brokerd, also while it leads
+// to a file of ours. Nor do files of that user count as this program after its own file is gone.
+func TestBrokerdByALinkOfAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT PROVEN: to make files of another user one has to be root")
+	}
+	dir := t.TempDir()
+	const other = 65534
+	own, link := filepath.Join(dir, "own"), filepath.Join(dir, "brokerd")
+	gone, foreign := filepath.Join(dir, "broker (deleted)"), filepath.Join(dir, "foreign")
+	if err := errors.Join(os.Chmod(dir, 0o777|os.ModeSticky), os.WriteFile(own, nil, 0o755),
+		os.Symlink(own, link), os.Lchown(link, other, other),
+		os.WriteFile(gone, nil, 0o755), os.Chown(gone, other, other),
+		os.WriteFile(foreign, nil, 0o755), os.Chown(foreign, other, other)); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range [][2]string{{own, link}, {gone, foreign}} {
+		if err := isOneInstall(row[0], row[1]); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+			t.Errorf("%s is started: %v", row[1], err)
+		}
+	}
+	if err := isOneInstall(own, own); err != nil {
+		t.Errorf("void: %v", err)
 	}
 }

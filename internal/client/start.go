@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -213,23 +214,42 @@ func (c Client) Replace(ctx context.Context) error {
 	return f
 }
 
-// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody
-// can.
+// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody can
+// make files, and links to files of ours.
 func isOneInstall(self, brokerd string) error {
-	mine, err := system.AccessOfPath(self)
+	mine, err := system.AccessOfPath(selfFile)
+	if err != nil {
+		mine, err = system.AccessOfPath(self)
+	}
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
+	}
+	check := func(path string, its system.Access) error {
+		if its.Ours || its.Owner == mine.Owner {
+			return nil
+		}
+		return fault.New(fault.Failed, "%s is not started: %s belongs to another user (%s) than this program (%s)", brokerd,
+			path, its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
+	}
+	err = system.Walk(brokerd, func(at string, info, dir fs.FileInfo) error {
+		anybody := info.Mode()&fs.ModeSymlink != 0 || dir != nil && dir.Mode()&fs.ModeSticky != 0
+		if its, ok := system.AccessOfInfo(info); ok && anybody && its.Owner != "uid 0" {
+			return check(at, its)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	its, err := system.AccessOfPath(brokerd)
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	if its.Owner != mine.Owner && !its.Ours {
-		return fault.New(fault.Failed, "%s is not started: it belongs to another user (%s) than this program (%s)", brokerd,
-			its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
-	}
-	return nil
+	return check("it", its)
 }
+
+// selfFile is the file of the running program on Linux, also if another one has its name by now.
+const selfFile = "/proc/self/exe"
 
 // DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built. A PATH of the
 // shell does not count, since the daemon serves other shells too. Links to this program are followed: Homebrew and Nix
