@@ -146,7 +146,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 	}
 	_ = conn.SetTimeout(heirTimeout)
 	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry,
-		State: p.State, Keyring: p.Keyring})
+		State: p.State, Keyring: p.Keyring, Home: paths.Home()})
 	if err != nil {
 		return nil, peer.PID, err
 	}
@@ -168,6 +168,9 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 	}
 	resp, err := wire.DecodeResponse(answer)
 	switch {
+	case errors.Is(err, wire.ErrStranger): // a variable may have named the socket of any program
+		closeAll()
+		return nil, peer.PID, stays(err)
 	case err != nil, resp.Err != nil && resp.Err.Kind == fault.Usage:
 		closeAll()
 		return nil, peer.PID, ErrNotAsked

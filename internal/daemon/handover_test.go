@@ -175,7 +175,17 @@ func TestTakeOverRefused(t *testing.T) {
 			h.alive(t)
 		})
 	}
-	// Whatever else answers: an older daemon, another protocol. Its pid is told, so that it can be ended.
+	t.Run("another home", func(t *testing.T) {
+		h := build(t, t.TempDir(), registry)
+		h.Home = t.TempDir()
+		h.run(t)
+		if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test"); err == nil ||
+			errors.Is(err, ErrNotAsked) || !strings.Contains(err.Error(), "uses the home") {
+			t.Errorf("got %v", err)
+		}
+		h.alive(t)
+	})
+	// Whatever else answers as a daemon: an older one, another protocol. Its pid is told, so that it can be ended.
 	for name, answer := range map[string]string{
 		"older":          `{"v":1,"error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.1.0"},"version":"0.1.0"}`,
 		"newer protocol": `{"v":2,"whatever":[1]}`,
@@ -189,11 +199,13 @@ func TestTakeOverRefused(t *testing.T) {
 		})
 	}
 	for name, answer := range map[string]string{
-		"no word":        "",
-		"no files":       `{"v":1,"heritage":{"ports":[]}}` + "\n",
-		"no heritage":    `{"v":1}` + "\n",
-		"half a line":    `{"v":1,"heri`,
-		"an endless one": strings.Repeat("x", wire.MaxLine+1),
+		"no word":         "",
+		"no files":        `{"v":1,"heritage":{"ports":[]}}` + "\n",
+		"no heritage":     `{"v":1}` + "\n",
+		"half a line":     `{"v":1,"heri`,
+		"another program": "HTTP/1.1 400 Bad Request\r\n",
+		"another's JSON":  `{"error":"what?"}` + "\n",
+		"an endless one":  strings.Repeat("x", wire.MaxLine+1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil ||

@@ -125,8 +125,8 @@ func EncodeResponse(r Response) ([]byte, error) {
 // version. A credential must be whole.
 func DecodeResponse(b []byte) (Response, error) {
 	var j responseJSON
-	if err := json.Unmarshal(b, &j); err != nil && (j.V == 0 || j.V == Version) {
-		return Response{}, fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
+	if err := json.Unmarshal(b, &j); j.V == 0 || err != nil && j.V == Version {
+		return Response{}, fault.New(fault.Unreachable, "%w", ErrStranger)
 	}
 	if j.V != Version {
 		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
@@ -157,6 +157,9 @@ func DecodeResponse(b []byte) (Response, error) {
 	}
 	return r, nil
 }
+
+// ErrStranger is wrapped by the error of DecodeResponse about an answer that no version of the daemon gives.
+var ErrStranger = errors.New("what answers on the socket is not the broker's daemon")
 
 // ErrTooLong is returned for a line over MaxLine.
 var ErrTooLong = errors.New("the line is longer than 64 KiB")
