@@ -744,3 +744,29 @@ func TestShutSinceDue(t *testing.T) {
 		t.Errorf("unpublished, and the file is %q (renewing: %v)", text, h.renewing)
 	}
 }
+
+// TestWithdrawTwoFiles: of two sections with one profile, only the one that the registry keeps published stays a grant.
+func TestWithdrawTwoFiles(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.followRegistry()
+	other := k.Files
+	other.Credentials = filepath.Join(k.StateDir, "other")
+	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: other}}}
+	if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
+		t.Errorf("%q, %v", standing, err)
+	}
+	k.look(t.Context())
+	k.renewals.Wait()
+	if text, err := os.ReadFile(other.Credentials); err != nil || len(text) > 0 {
+		t.Errorf("unpublished, and the file is %q (%v)", text, err)
+	}
+	if h := k.section(other.Credentials, "dev"); h != nil {
+		t.Errorf("unpublished, and it is still answered for: %+v", h.Grant)
+	}
+}

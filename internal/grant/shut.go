@@ -100,15 +100,15 @@ func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) 
 	if len(list) == 0 && profile != "" {
 		return 0, nil, fault.New(fault.NotFound, "%q is not published", profile).WithHint("broker status")
 	}
+	var off []*held
 	k.shut(list, func(h *held) {
 		if h.Off = h.Standing; h.Off {
-			standing = append(standing, h.Profiles[0])
+			off, standing = append(off, h), append(standing, h.Profiles[0])
 		}
 	})
+	err = k.clear(off)
 	for _, h := range list {
-		if slices.Contains(standing, h.Profiles[0]) {
-			err = errors.Join(err, k.clear([]*held{h}))
-		} else {
+		if !slices.Contains(off, h) {
 			err = errors.Join(err, k.end(h))
 		}
 	}
