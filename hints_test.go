@@ -64,7 +64,7 @@ func TestHintsAreQuoted(t *testing.T) {
 				}
 				of, _ := fun.X.(*ast.Ident)
 				ofFault := of != nil && of.Name == "fault"
-				if ofFault && fun.Sel.Name == "Hint" && text(call.Args[0]) == nil {
+				if ofFault && (fun.Sel.Name == "Hint" && text(call.Args[0]) == nil || fun.Sel.Name == "ParseReport") {
 					if seen[file] = true; !converts[file] {
 						wrong(n, "takes a string for a hint; use fault.Hintf")
 					}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"broker/internal/environ"
@@ -68,12 +67,10 @@ func (p *program) startDaemon(ctx context.Context, self string, replace bool) (k
 		if err == nil {
 			return false, nil
 		}
-		line, hint, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		if line == "" {
-			line = "it ended before it listened: " + err.Error()
+		f := fault.ParseReport(fault.Failed, "brokerd", stderr.String())
+		if f.Message == "" {
+			f.Message = "it ended before it listened: " + err.Error()
 		}
-		f := fault.New(fault.Failed, "%s", strings.TrimPrefix(line, "brokerd: "))
-		f.Hint = fault.Hint(strings.TrimPrefix(hint, "hint: "))
 		return cmd.ProcessState.ExitCode() < 0, f
 	case <-ctx.Done():
 		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")

@@ -372,6 +372,7 @@ func socketAnswers(path string) bool {
 // A start that fails is tried once for all who ask at that moment, and all
 // hear the same; who asks later tries again.
 func TestFailingStart(t *testing.T) {
+	long := "/" + strings.Repeat("d/", 500)
 	tests := []struct {
 		name, script, message string
 		runs                  int // for all
@@ -380,6 +381,8 @@ func TestFailingStart(t *testing.T) {
 		{"in many words", "echo 'brokerd: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1",
 			`cannot start the daemon: the keyring\x1b[31m is broken`, 1, "mend it"},
 		{"at once", "echo 'brokerd: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
+		{"with a long hint", "echo 'brokerd: no' >&2; echo 'hint: rm " + long + "' >&2; exit 1",
+			"cannot start the daemon: no", 1, "rm " + long}, // half of it would be another command
 		{"without a word", "exit 3", "cannot start the daemon: exit status 3", 1, "broker daemon"},
 		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // it may have been killed: tried again
 	}

@@ -86,12 +86,12 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	if words := failedSince(turn, asked.Add(-startMemory)); words != "" {
-		return nil, notStarted(words)
+	failed := failedSince(turn, asked.Add(-startMemory))
+	if failed != nil {
+		return nil, notStarted(failed)
 	}
-	words := ""
 	for range launches {
-		if words = c.launch(ctx); words != "" {
+		if failed = c.launch(ctx); failed != nil {
 			break
 		}
 		conn, err := c.await(ctx)
@@ -99,21 +99,19 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 			_ = turn.Truncate(0)
 			return conn, nil
 		}
-		words = err.Error()
+		failed = fault.New(fault.Unreachable, "%w", err)
 	}
 	_ = turn.Truncate(0)
-	_, _ = turn.WriteAt([]byte(words), 0)
-	return nil, notStarted(words)
+	_, _ = turn.WriteAt([]byte(failed.Report("brokerd")), 0)
+	return nil, notStarted(failed)
 }
 
-// notStarted is the error of a start that failed with these words: a line, and another one with a hint if there is one.
-func notStarted(words string) error {
-	line, said, _ := strings.Cut(words, hintMark)
-	f := fault.New(fault.Unreachable, "cannot start the daemon: %s", line)
-	if said == "" || said == "broker status" { // which asks the daemon
-		return f.WithHint("broker daemon")
+// notStarted is the error of a client whose daemon did not start for this reason.
+func notStarted(why *fault.Error) error {
+	f := fault.New(fault.Unreachable, "cannot start the daemon: %s", why)
+	if f.Hint = why.Hint; f.Hint == "" || f.Hint == "broker status" { // which asks the daemon
+		f.Hint = "broker daemon"
 	}
-	f.Hint = fault.Hint(said)
 	return f
 }
 
@@ -161,26 +159,30 @@ func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 	}
 }
 
-// failedSince returns why a start failed that ended after that moment.
-func failedSince(turn *os.File, moment time.Time) string {
+// maxReport is more than a report of brokerd has, in bytes.
+const maxReport = 4 << 10
+
+// failedSince returns why a start failed that ended after that moment, or nil.
+func failedSince(turn *os.File, moment time.Time) *fault.Error {
 	info, err := turn.Stat()
 	// One from the future is of a clock that was set back since.
 	if err != nil || info.ModTime().Before(moment) || info.ModTime().After(time.Now()) {
-		return ""
+		return nil
 	}
-	b := make([]byte, 512)
+	b := make([]byte, maxReport)
 	n, _ := turn.ReadAt(b, 0)
-	return string(b[:n])
+	if n == 0 {
+		return nil
+	}
+	return fault.ParseReport(fault.Unreachable, "brokerd", string(b[:n]))
 }
 
-// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, for notStarted, or
-// nothing.
-func (c Client) launch(ctx context.Context, flags ...string) string {
+// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, or nil.
+func (c Client) launch(ctx context.Context, flags ...string) *fault.Error {
 	env := environ.Build(os.Environ(), c.Paths, false)
 	program, err := DaemonProgram(env)
 	if err != nil {
-		f := fault.Of(err)
-		return f.Error() + hintMark + f.Hint.Shown()
+		return fault.Of(err)
 	}
 	cmd := exec.CommandContext(ctx, program, append([]string{"--background"}, flags...)...)
 	cmd.Env = env
@@ -190,28 +192,21 @@ func (c Client) launch(ctx context.Context, flags ...string) string {
 	cmd.SysProcAttr = system.Session()
 	err = cmd.Run()
 	if err == nil {
-		return ""
+		return nil
 	}
-	words := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "brokerd: ")
-	if words == "" {
-		return err.Error()
+	f := fault.ParseReport(fault.Failed, "brokerd", stderr.String())
+	if f.Message == "" {
+		f.Message = err.Error()
 	}
-	return words
+	return f
 }
-
-// hintMark stands before the hint of what went wrong.
-const hintMark = "\nhint: "
 
 // Replace starts a daemon that takes over from the one that runs, and returns when it listens.
 func (c Client) Replace(ctx context.Context) error {
-	words := c.launch(ctx, "--replace")
-	if words == "" {
-		return nil
+	if f := c.launch(ctx, "--replace"); f != nil {
+		return f
 	}
-	line, hint, _ := strings.Cut(words, hintMark)
-	f := fault.New(fault.Failed, "%s", line)
-	f.Hint = fault.Hint(hint)
-	return f
+	return nil
 }
 
 // isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody can

@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Kind names one way to fail. Its text is what travels on the wire and stands
@@ -141,4 +142,10 @@ func (e *Error) Report(program string) string {
 		s += "hint: " + hint + "\n"
 	}
 	return s
+}
+
+// ParseReport reads what Report wrote in another process of Broker, as a failure of this kind.
+func ParseReport(kind Kind, program, text string) *Error {
+	line, hint, _ := strings.Cut(strings.TrimSpace(text), "\nhint: ")
+	return &Error{Kind: kind, Message: strings.TrimPrefix(line, program+": "), Hint: Hint(hint)}
 }

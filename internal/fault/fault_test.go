@@ -122,8 +122,12 @@ func TestReport(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	want := "credproc: AWS said no\\x1b[0m\nhint: broker login 'a\\nb'\n"
-	if got := e.WithHint("broker login %s", "a\nb").Report("credproc"); got != want {
+	got := e.WithHint("broker login %s", "a\nb").Report("credproc")
+	if got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	if read := ParseReport(Denied, "credproc", got); read.Report("credproc") != got || read.Hint == "" {
+		t.Errorf("read as %+v", read)
 	}
 }
 
