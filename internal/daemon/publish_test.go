@@ -283,3 +283,25 @@ func TestRecordIsKept(t *testing.T) {
 	}
 	becomes(t, path, `"keys":["ASIA`, true)
 }
+
+// TestStatusOfManyPublished: status answers, and shows sessions, however many sections are to be kept published.
+func TestStatusOfManyPublished(t *testing.T) {
+	const n = 400
+	var more strings.Builder
+	for i := range n {
+		fmt.Fprintf(&more, "\n[profile %s%d]\nrole_arn = arn:aws:iam::444455556666:role/r\nsource_profile = typed\n%s",
+			strings.Repeat("p", 100), i, standing)
+	}
+	h, _ := publishingHouse(t, more.String())
+	h.run(t)
+	h.get(t, "dev")
+	until(t, "all sections are known", func() bool { return len(h.grants.Published()) == n })
+	r := h.ask(t, wire.Request{Verb: wire.State})
+	if r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if s := r.Status; len(s.Published) == 0 || len(s.Sessions) == 0 ||
+		!strings.Contains(strings.Join(s.Warnings, "\n"), fmt.Sprintf("%d more profiles", n-len(s.Published))) {
+		t.Errorf("%d sections, %d sessions, warnings %q", len(s.Published), len(s.Sessions), s.Warnings)
+	}
+}

@@ -12,8 +12,8 @@ import (
 	"broker/internal/wire"
 )
 
-// pageOfSessions is how many bytes of a line the sessions may take. The rest is
-// for the warnings: at most 20 of 600 bytes, and each byte may take two in JSON.
+// pageOfSessions is how many bytes of a line the sessions may take, with the published profiles and commands. The rest
+// is for the warnings: at most 20 of 600 bytes, and each byte may take two in JSON.
 const pageOfSessions = wire.MaxLine / 2
 
 func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
@@ -27,9 +27,6 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		Answered:  d.grants.Given.Load(),
 		Refused:   d.grants.Refused.Load(),
 		Total:     len(held),
-		Sessions:  []wire.Session{},
-
-		Published: d.grants.Published(),
 
 		Goroutines: runtime.NumGoroutine(),
 	}
@@ -57,18 +54,18 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
-	commands := d.grants.Commands()
-	if status.Commands = fitting(commands, pageOfSessions/2); len(status.Commands) < len(commands) {
-		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint of their own",
-			len(commands)-len(status.Commands)))
+	published, commands := d.grants.Published(), d.grants.Commands()
+	size := 0
+	status.Published = fitting(published, &size, pageOfSessions/4)
+	if more := len(published) - len(status.Published); more > 0 {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more profiles are kept published", more))
 	}
-	others, err := json.Marshal([]any{status.Published, status.Commands})
-	if err != nil {
-		return wire.Response{}, err
+	status.Commands = fitting(commands, &size, pageOfSessions*3/4)
+	if more := len(commands) - len(status.Commands); more > 0 {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint", more))
 	}
-	from := min(max(c.req.Offset, 0), len(held))
-	for size := len(others); from < len(held); from++ {
-		h := held[from]
+	sessions := []wire.Session{}
+	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID,
 			LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
@@ -77,25 +74,20 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		if h.Err != nil {
 			s.Error = fault.Line(h.Err.Error())
 		}
-		b, err := json.Marshal(s)
-		if err != nil {
-			return wire.Response{}, err
-		}
-		if size += len(b) + 1; size > pageOfSessions {
-			break
-		}
-		status.Sessions = append(status.Sessions, s)
+		sessions = append(sessions, s)
 	}
+	status.Sessions = fitting(sessions, &size, pageOfSessions)
 	return wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())}, nil
 }
 
-// fitting are the first of a list that take at most so many bytes of JSON.
-func fitting(list []wire.Command, room int) []wire.Command {
-	for i, c := range list {
-		b, err := json.Marshal(c)
-		if room -= len(b); err != nil || room < 0 {
+// fitting returns the first entries of a list that fit until size, in bytes of JSON, reaches most. It adds theirs.
+func fitting[T any](list []T, size *int, most int) []T {
+	for i, entry := range list {
+		b, err := json.Marshal(entry)
+		if err != nil || *size+len(b)+1 > most {
 			return list[:i]
 		}
+		*size += len(b) + 1
 	}
 	return list
 }
