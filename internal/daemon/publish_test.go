@@ -284,8 +284,8 @@ func TestRecordIsKept(t *testing.T) {
 	becomes(t, path, `"keys":["ASIA`, true)
 }
 
-// TestStatusOfManyPublished: status answers, and shows sessions, however many sections are to be kept published.
-func TestStatusOfManyPublished(t *testing.T) {
+// TestManyPublished: status and unpublish answer, and status shows sessions, however many profiles are kept published.
+func TestManyPublished(t *testing.T) {
 	const n = 400
 	var more strings.Builder
 	for i := range n {
@@ -303,5 +303,8 @@ func TestStatusOfManyPublished(t *testing.T) {
 	if s := r.Status; len(s.Published) == 0 || len(s.Sessions) == 0 ||
 		!strings.Contains(strings.Join(s.Warnings, "\n"), fmt.Sprintf("%d more profiles", n-len(s.Published))) {
 		t.Errorf("%d sections, %d sessions, warnings %q", len(s.Published), len(s.Sessions), s.Warnings)
+	}
+	if r := h.ask(t, wire.Request{Verb: wire.Unpublish}); r.Err != nil || len(r.Warnings) != 1 {
+		t.Errorf("unpublish: %v, warnings %q", r.Err, r.Warnings)
 	}
 }

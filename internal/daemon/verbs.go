@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
@@ -235,9 +236,9 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 	n, standing, err := d.grants.Withdraw(c.req.Profile)
 	_ = d.record("unpublish", c, session.Answer{}, err)
 	var warnings []string
-	for _, profile := range standing {
-		warnings = append(warnings, profile+" stays out until you publish it again, or restart the machine; "+
-			"the registry says publish = true")
+	if len(standing) > 0 {
+		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the machine, for " +
+			fault.Line(strings.Join(standing, ", "))}
 	}
 	return wire.Response{Count: n, Warnings: warnings}, err
 }
