@@ -284,7 +284,7 @@ func (c *commands) clear(list []*held) error {
 		} else {
 			h.Expires = time.Time{}
 		}
-		c.k.keepLocked()
+		_ = c.k.saveLocked()
 		c.k.mu.Unlock()
 		failed = errors.Join(failed, err)
 	}

@@ -238,7 +238,7 @@ func (k *Keeper) end(h *held) error {
 		}
 		delete(k.grants, h.ID)
 	}
-	k.keepLocked()
+	_ = k.saveLocked()
 	return err
 }
 

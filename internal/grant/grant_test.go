@@ -3,6 +3,7 @@
 package grant
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -768,5 +769,27 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	}
 	if h := k.section(other.Credentials, "dev"); h != nil {
 		t.Errorf("unpublished, and it is still answered for: %+v", h.Grant)
+	}
+}
+
+// TestUnsavedStanding: if the record cannot be saved for a profile that the registry keeps published, log and status
+// say so.
+func TestUnsavedStanding(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	var log bytes.Buffer
+	k.Log = slog.New(slog.NewTextHandler(&log, nil))
+	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.StateDir = filepath.Join(k.StateDir, "missing")
+	for range 3 {
+		k.look(t.Context())
+		k.renewals.Wait()
+	}
+	if list := k.Published(); len(list) != 1 || !strings.Contains(list[0].Error, "save the record of grants") {
+		t.Errorf("status lists %+v", list)
+	}
+	if n := strings.Count(log.String(), "cannot save the record of grants"); n != 1 {
+		t.Errorf("%d lines in the log:\n%s", n, &log)
 	}
 }

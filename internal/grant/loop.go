@@ -59,7 +59,7 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, err := os.Lstat(k.record()); k.unsaved || len(k.grants) > 0 && errors.Is(err, fs.ErrNotExist) {
-		k.keepLocked()
+		_ = k.saveLocked()
 	}
 	wait := lookInterval
 	for _, h := range k.grants {
@@ -93,7 +93,7 @@ func (k *Keeper) followRegistry() {
 			k.mu.Lock()
 			if !h.Standing { // it was published by hand before
 				h.Standing, h.Until = true, time.Time{}
-				k.keepLocked()
+				_ = k.saveLocked()
 			}
 			k.mu.Unlock()
 			continue
@@ -103,7 +103,10 @@ func (k *Keeper) followRegistry() {
 		if chain, err := set.Resolve(name); err == nil {
 			h.Sources = []string{chain.Source.Name}
 		}
-		_ = k.add(h) // the next look tries again
+		k.mu.Lock()
+		k.grants[h.ID] = h
+		_ = k.saveLocked() // put asks for a saved record
+		k.mu.Unlock()
 	}
 }
 
@@ -253,7 +256,7 @@ func (k *Keeper) serves(h *held, answers []session.Answer) {
 func (k *Keeper) sourcesLocked(h *held, list []string) {
 	if !slices.Equal(list, h.Sources) {
 		h.Sources = list
-		k.keepLocked()
+		_ = k.saveLocked()
 	}
 }
 

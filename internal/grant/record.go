@@ -41,34 +41,29 @@ func (k *Keeper) record() string {
 	return filepath.Join(k.StateDir, recordPrefix+hex.EncodeToString(sum[:4])+recordSuffix)
 }
 
-// saveLocked writes the record, or removes it if there is no grant.
-func (k *Keeper) saveLocked() error {
+// saveLocked writes the record, or removes it if there is no grant. If that fails, look tries it again.
+func (k *Keeper) saveLocked() (err error) {
 	if k.over {
 		return nil
 	}
-	k.unsaved = true
-	if len(k.grants) == 0 {
-		err := record.Remove(k.record())
+	defer func() {
+		if err != nil && !k.unsaved {
+			k.Log.Error("cannot save the record of grants; the grants end with this daemon", "err", err)
+		}
 		k.unsaved = err != nil
-		return err
+	}()
+	if len(k.grants) == 0 {
+		return record.Remove(k.record())
 	}
 	f := recordFile{Version: 1, Socket: k.Socket, Boot: system.BootID()}
 	for _, id := range slices.Sorted(maps.Keys(k.grants)) {
 		f.Grants = append(f.Grants, k.grants[id].Grant)
 	}
 	text, err := json.Marshal(f)
-	if err == nil {
-		err = record.Replace(k.record(), text)
+	if err != nil {
+		return err
 	}
-	k.unsaved = err != nil
-	return err
-}
-
-// keepLocked is saveLocked where nobody can be told. The loop tries again.
-func (k *Keeper) keepLocked() {
-	if before, err := k.unsaved, k.saveLocked(); err != nil && !before {
-		k.Log.Error("cannot save the record of grants; the grants end with this daemon", "err", err)
-	}
+	return record.Replace(k.record(), text)
 }
 
 // readRecord reads a record. A missing one has no grants.
@@ -135,7 +130,7 @@ func (k *Keeper) adopt() {
 	}
 	theirs := k.adoptOthersLocked()
 	k.adoptOldLocked()
-	k.keepLocked()
+	_ = k.saveLocked()
 	for _, h := range k.grants {
 		k.watchLocked(h)
 	}

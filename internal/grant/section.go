@@ -87,7 +87,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 			h.Until = time.Now().Add(cmp.Or(req.For, publishFor))
 		}
 		until := h.Until
-		k.keepLocked()
+		_ = k.saveLocked()
 		k.mu.Unlock()
 		k.took(h, revision, answers, nil)
 		k.rouse()
@@ -190,7 +190,7 @@ func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 		s.k.mu.Lock()
 		h.Expires, h.sessions = before.Expires, had
 		h.Keys = append(others, id) // it may be there all the same
-		s.k.keepLocked()
+		_ = s.k.saveLocked()
 		s.k.mu.Unlock()
 	}
 	return err
@@ -226,7 +226,7 @@ func (s *sections) clear(list []*held) error {
 			}
 			h.Expires = time.Time{}
 		}
-		s.k.keepLocked()
+		_ = s.k.saveLocked()
 		s.k.mu.Unlock()
 	}
 	if len(files) > 0 {

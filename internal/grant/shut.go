@@ -60,7 +60,7 @@ func (k *Keeper) Login(source string) {
 	for _, h := range k.grants {
 		h.LoggedOut = slices.DeleteFunc(h.LoggedOut, func(of string) bool { return of == source })
 	}
-	k.keepLocked()
+	_ = k.saveLocked()
 	k.mu.Unlock()
 	k.again(func(h *held) bool { return slices.Contains(h.Sources, source) })
 }
@@ -148,7 +148,7 @@ func (k *Keeper) shut(list []*held, change func(*held)) {
 		h.next, h.retry = time.Time{}, time.Time{}
 		change(h)
 	}
-	k.keepLocked()
+	_ = k.saveLocked()
 }
 
 // left makes the error of what could not be taken out.
