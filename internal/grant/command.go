@@ -192,7 +192,14 @@ func (c *commands) look() {
 			err = c.write(h)
 		}
 		c.mu.Unlock()
-		if err != nil {
+		if err == nil {
+			continue
+		}
+		c.k.mu.Lock()
+		isNew := h.err == nil || h.err.Error() != err.Error()
+		h.err = err
+		c.k.mu.Unlock()
+		if isNew {
 			c.k.Log.Warn("the AWS files of a command were not brought up to date", "err", err)
 		}
 	}

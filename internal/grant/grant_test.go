@@ -793,3 +793,24 @@ func TestUnsavedStanding(t *testing.T) {
 		t.Errorf("%d lines in the log:\n%s", n, &log)
 	}
 }
+
+// TestBrokenOriginal: while the copies of a command cannot be made, the log does not say the same each second.
+func TestBrokenOriginal(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	var log bytes.Buffer
+	k.Log = slog.New(slog.NewTextHandler(&log, nil))
+	ask := Ask{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
+		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	if err := k.Command(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // it cannot be read
+		t.Fatal(err)
+	}
+	for range 3 {
+		k.commands.look()
+	}
+	if n := strings.Count(log.String(), "not brought up to date"); n != 1 {
+		t.Errorf("%d lines in the log:\n%s", n, &log)
+	}
+}
