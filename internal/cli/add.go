@@ -54,11 +54,7 @@ type longTermKey struct {
 
 func (p *program) add(c *cli.Context, name string) error {
 	ctx := c.Context
-	set, err := p.set()
-	if err != nil {
-		return err
-	}
-	settings, err := set.Settings()
+	set, settings, err := p.settings()
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -65,8 +64,7 @@ func (p *program) listAliases(asJSON bool) error {
 		p.warn([]string{"there is no alias yet; broker profiles alias SHORT NAME"})
 		return nil
 	}
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "ALIAS\tPROFILE\tPROBLEM")
+	w := p.table("ALIAS\tPROFILE\tPROBLEM")
 	for _, a := range list {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", dash(a.Name), dash(a.Target), fault.Line(a.Problem))
 	}

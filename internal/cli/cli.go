@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -206,6 +207,25 @@ func (p *program) set() (*profiles.Set, error) {
 		p.warn([]string{w.String()})
 	}
 	return set, nil
+}
+
+// settings is set with what the registry's [settings] say.
+func (p *program) settings() (*profiles.Set, profiles.Settings, error) {
+	set, err := p.set()
+	if err != nil {
+		return nil, profiles.Settings{}, err
+	}
+	settings, err := set.Settings()
+	return set, settings, err
+}
+
+// table begins a table, with a header unless that is empty. Flush prints it.
+func (p *program) table(header string) *tabwriter.Writer {
+	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
+	if header != "" {
+		_, _ = fmt.Fprintln(w, header)
+	}
+	return w
 }
 
 // find turns what a person typed into the exact name of a profile or source.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -106,11 +105,7 @@ func (p *program) configSet(c *cli.Context) error {
 
 // confirmRegistries shows what registries redirect that may not use the keys of this one yet, and asks.
 func (p *program) confirmRegistries(ctx context.Context, value string) error {
-	set, err := p.set()
-	if err != nil {
-		return err
-	}
-	settings, err := set.Settings()
+	_, settings, err := p.settings()
 	if err != nil {
 		return err
 	}
@@ -225,8 +220,7 @@ func (p *program) configList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(out)
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "KEY\tVALUE\tDEFAULT\tFROM\tPOSSIBLE VALUES")
+	w := p.table("KEY\tVALUE\tDEFAULT\tFROM\tPOSSIBLE VALUES")
 	for _, s := range out {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n",
 			s.Key, dash(s.Value), dash(s.Default), dash(s.Origin), s.Values)

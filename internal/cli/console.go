@@ -83,11 +83,7 @@ type visit struct {
 
 // newVisit finds out all that can be wrong before anybody is asked for a code.
 func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error) {
-	set, err := p.set()
-	if err != nil {
-		return visit{}, err
-	}
-	settings, err := set.Settings()
+	set, settings, err := p.settings()
 	if err != nil {
 		return visit{}, err
 	}

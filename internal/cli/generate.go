@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -62,11 +61,7 @@ func (p *program) syncCommand() *cli.Command {
 			if err := none(c); err != nil {
 				return err
 			}
-			set, err := p.set()
-			if err != nil {
-				return err
-			}
-			settings, err := set.Settings()
+			_, settings, err := p.settings()
 			if err != nil {
 				return err
 			}
@@ -399,7 +394,7 @@ func count(changes []change) string {
 
 // show prints what changes, and what is left alone.
 func (g *generation) show(changes []change) error {
-	w := tabwriter.NewWriter(g.text, 0, 0, 2, ' ', 0)
+	w := g.table("")
 	for _, c := range changes {
 		var arn string
 		for _, kv := range c.section.Keys {

@@ -50,14 +50,12 @@ func (p *program) importCommand() *cli.Command {
 			case c.Bool("dry-run") && !c.IsSet("from"):
 				return fault.New(fault.Usage, "--dry-run goes with --from").WithHint("broker import --from aws-vault --dry-run")
 			}
-			set, err := p.set()
+			set, settings, err := p.settings()
 			if err != nil {
 				return err
 			}
-			i := &importing{p: p, set: set, tool: c.String("from"), keep: c.Bool("keep"), yes: c.Bool("yes")}
-			if i.settings, err = set.Settings(); err != nil {
-				return err
-			}
+			i := &importing{p: p, set: set, settings: settings, tool: c.String("from"), keep: c.Bool("keep"),
+				yes: c.Bool("yes")}
 			switch {
 			case undo:
 				return i.undo(c.Context)

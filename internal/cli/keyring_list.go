@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,11 +38,7 @@ type keyringJSON struct {
 }
 
 func (p *program) keyringList(c *cli.Context) error {
-	set, err := p.set()
-	if err != nil {
-		return err
-	}
-	settings, err := set.Settings()
+	_, settings, err := p.settings()
 	if err != nil {
 		return err
 	}
@@ -65,8 +60,7 @@ func (p *program) keyringList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(rows)
 	}
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "KEYRING\tSTATE\tUSE\tREMARK")
+	w := p.table("KEYRING\tSTATE\tUSE\tREMARK")
 	for _, row := range rows {
 		use := "-"
 		switch {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -88,8 +87,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		p.warn([]string{"there is no profile and no source yet"})
 		return nil
 	}
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")
+	w := p.table("NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")
 	for _, s := range list {
 		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
 		if s.Kind == profiles.KindSource {
@@ -206,7 +204,7 @@ func (p *program) profilesShow(c *cli.Context) error {
 		return p.printJSON(plan)
 	}
 	last := plan.Steps[len(plan.Steps)-1]
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
+	w := p.table("")
 	for _, row := range [][2]string{
 		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
 		{"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},

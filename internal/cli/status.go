@@ -152,12 +152,10 @@ func (p *program) saySetup(s wire.Setup) {
 	}
 }
 
-// table begins a table of status below what stands there already. Flush prints it.
-func (p *program) table(header string) *tabwriter.Writer {
+// nextTable begins a table below what was printed before.
+func (p *program) nextTable(header string) *tabwriter.Writer {
 	p.say("")
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, header)
-	return w
+	return p.table(header)
 }
 
 // printSessions shows which sessions the daemon holds.
@@ -165,7 +163,7 @@ func (p *program) printSessions(list []wire.Session) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.table("SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
+	w := p.nextTable("SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
 	for _, s := range list {
 		what, left := "MFA session", "-"
 		if s.Role != "" {
@@ -187,7 +185,7 @@ func (p *program) printCommands(list []wire.Command) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.table("COMMAND\tPID\tPROFILE\tMODE\tSINCE")
+	w := p.nextTable("COMMAND\tPID\tPROFILE\tMODE\tSINCE")
 	for _, c := range list {
 		since := "-"
 		if !c.Since.IsZero() {
@@ -203,7 +201,7 @@ func (p *program) printPublished(list []wire.Published) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.table("PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
+	w := p.nextTable("PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
 	for _, e := range list {
 		left, until := "not there", "always"
 		if e.Expires != nil {

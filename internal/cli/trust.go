@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -113,7 +112,7 @@ func (p *program) showTrust(
 	if err != nil {
 		return "", err
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	w := p.table("")
 	row := func(what, value string) {
 		if value != "" {
 			_, _ = fmt.Fprintf(w, "%s\t%s\n", what, fault.Line(value))
@@ -188,8 +187,7 @@ func (p *program) listTrust(asJSON bool) error {
 		p.warn([]string{"no profile was trusted yet"})
 		return nil
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PROFILE\tSTATE\tFROM\tPROBLEM")
+	w := p.table("PROFILE\tSTATE\tFROM\tPROBLEM")
 	for _, t := range out {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", dash(t.Profile), t.State, fault.Line(t.Origin), t.Problem)
 	}
