@@ -35,7 +35,8 @@ import (
 //	expires    of that session
 //	kind       why it was refused: a fault.Kind
 //	message    the same in words
-//	reason     of a lock: "asked", "unused", "suspend" or "screen"; of a passphrase for unlock: "set" or "removed"
+//	reason     of a lock: "asked", "unused", "suspend", "screen" or "elsewhere" (another daemon of this home was locked);
+//	           of a passphrase for unlock: "set" or "removed"
 //	uid, pid   of the process that asked, from the kernel; at an endpoint of the process that it was given to
 //	endpoint   id of the endpoint at which it was asked
 //	sts_endpoint  where the calls went or would go, if that is not AWS's own place of the region

@@ -13,10 +13,9 @@ import (
 // recentTail is how much of the log Recent looks at: some thousand answers.
 const recentTail = 256 << 10
 
-// Recent returns the names of which credentials were given lately, as they were
-// asked for, each once, the latest first. It reads the end of the log, and of
-// the one set aside before where that is short; a log that is not there, or
-// lines that are none, give nothing.
+// Recent returns the names of the profiles whose credentials were given lately, as they were asked for, each once, the
+// latest first. It reads the end of the log, and that of the log before it if this one is short. It skips a missing log
+// and lines that it cannot read.
 func Recent(path string) []string {
 	rest := int64(recentTail)
 	var names []string

@@ -5,26 +5,15 @@ import (
 	"time"
 )
 
-// begin marks a request as under way, unless the connection was closed meanwhile.
-func (d *Daemon) begin(conn net.Conn) bool {
+// mark says whether a request is under way. It returns false if the connection was closed meanwhile.
+func (d *Daemon) mark(conn net.Conn, busy bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.conns[conn]
 	if v == nil {
 		return false
 	}
-	*v = visit{busy: true}
-	return true
-}
-
-func (d *Daemon) end(conn net.Conn) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	v := d.conns[conn]
-	if v == nil {
-		return false
-	}
-	v.busy = false
+	*v = visit{busy: busy}
 	return true
 }
 

@@ -273,7 +273,7 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 			return
 		}
 		var wrong *fault.Error
-		if err != nil && !errors.As(err, &wrong) || !d.begin(conn) {
+		if err != nil && !errors.As(err, &wrong) || !d.mark(conn, true) {
 			return
 		}
 		var resp wire.Response
@@ -290,7 +290,7 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 			ok = d.reply(conn, resp)
 		}
 		c.answered = false
-		if !d.end(conn) || !ok {
+		if !d.mark(conn, false) || !ok {
 			return
 		}
 	}

@@ -38,7 +38,7 @@ type Heritage struct {
 // handover begins to end the daemon in favour of who asks.
 func (d *Daemon) handover(_ context.Context, c call) (wire.Response, error) {
 	err := d.invite(c)
-	_ = d.record("handover", c, session.Answer{}, err)
+	d.record("handover", "", c, session.Answer{}, err)
 	return wire.Response{}, err
 }
 

@@ -146,7 +146,7 @@ func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	left = errors.Join(left, d.Latch.AwaitOthers(ctx))
-	d.recordReason("lock", reasonAsked, c, nil)
+	d.record("lock", reasonAsked, c, session.Answer{}, nil)
 	var resp wire.Response
 	if kept != nil {
 		resp.Warnings = []string{"Broker is locked, but a restarted daemon would not be: " + fault.Line(kept.Error())}
@@ -157,7 +157,7 @@ func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
 // unlock is the verb. What it asks for is asked in this order: the passphrase of unlock, where one is set, then what the keyring wants.
 func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	resp, err := d.tryUnlock(ctx, c)
-	_ = d.record("unlock", c, session.Answer{}, err)
+	d.record("unlock", "", c, session.Answer{}, err)
 	return resp, err
 }
 
@@ -233,7 +233,7 @@ func (d *Daemon) passphrase(_ context.Context, c call) (wire.Response, error) {
 		reason = "set"
 	}
 	err := d.setPassphrase(c.req.Proof, c.req.Verifier)
-	d.recordReason("passphrase", reason, c, err)
+	d.record("passphrase", reason, c, session.Answer{}, err)
 	if err != nil {
 		return d.challenge(err), err
 	}
@@ -257,13 +257,6 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 		return fault.New(fault.Locked, "a first passphrase is set while it is unlocked").WithHint("broker unlock")
 	}
 	return d.Latch.SetPassphrase(proof, v)
-}
-
-// recordReason is record of an event that has a reason.
-func (d *Daemon) recordReason(event, reason string, c call, err error) {
-	e := d.event(event, c, session.Answer{}, err)
-	e.Reason = reason
-	_ = d.Audit.Record(e)
 }
 
 // locked reports whether nothing may leave. The files count too: this process may have been stopped since another

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
 	"broker/internal/profiles"
@@ -178,7 +177,7 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 	r := d.request(c)
 	r.Login = true
 	answer, err := d.Broker.Credentials(ctx, r)
-	_ = d.record("login", c, answer, err)
+	d.record("login", "", c, answer, err)
 	if err != nil {
 		return wire.Response{}, err
 	}
@@ -195,7 +194,7 @@ func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
 	left := d.grants.Logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
 	err = errors.Join(err, left)
-	_ = d.record("logout", c, session.Answer{Source: c.req.Profile}, err)
+	d.record("logout", "", c, session.Answer{Source: c.req.Profile}, err)
 	return wire.Response{Count: n}, err
 }
 
@@ -221,20 +220,18 @@ func (d *Daemon) request(c call) session.Request {
 	return r
 }
 
-// record writes the audit line of a decision.
-func (d *Daemon) record(event string, c call, answer session.Answer, err error) error {
-	return d.Audit.Record(d.event(event, c, answer, err))
-}
-
-func (d *Daemon) event(event string, c call, answer session.Answer, err error) audit.Event {
+// record writes the audit line of a decision, with a reason unless that is empty.
+func (d *Daemon) record(event, reason string, c call, answer session.Answer, err error) {
 	asked := grant.Ask{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
-	return asked.Line(event, 0, answer, err)
+	e := asked.Line(event, 0, answer, err)
+	e.Reason = reason
+	_ = d.Audit.Record(e)
 }
 
 // unpublish takes sections out of the shared credentials files.
 func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 	n, standing, err := d.grants.Withdraw(c.req.Profile)
-	_ = d.record("unpublish", c, session.Answer{}, err)
+	d.record("unpublish", "", c, session.Answer{}, err)
 	var warnings []string
 	if len(standing) > 0 {
 		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the machine, for " +

@@ -11,9 +11,8 @@ import (
 // ErrVersion: a text names no version, or another one than the program knows.
 var ErrVersion = errors.New("its version is another")
 
-// Decode reads the JSON of one record strictly: no key that into does not have, and nothing behind the end. The record
-// has to be of this version, which its key version says. One that names no version is read into old, unless that is
-// nil: an earlier Broker wrote it.
+// Decode reads the JSON of one record as DecodeStrict does. The record has to be of this version, which its key version
+// says. One that names no version is read into old, unless that is nil: an earlier Broker wrote it.
 func Decode(text []byte, version int, into, old any) error {
 	var head struct {
 		Version int `json:"version"`
@@ -28,6 +27,12 @@ func Decode(text []byte, version int, into, old any) error {
 	case head.Version != version:
 		return fmt.Errorf("%w: it has %d, and this program knows %d", ErrVersion, head.Version, version)
 	}
+	return DecodeStrict(text, into)
+}
+
+// DecodeStrict reads one JSON value: no key that into does not have, and nothing behind the end. Its errors repeat
+// nothing of the text.
+func DecodeStrict(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {

@@ -12,34 +12,30 @@ import (
 // What follows is for one file: its directory is opened, checked and closed with each call. Its directory may be read
 // by others, unless it is Private for another reason.
 
-// Read is Dir.Read.
-func Read(path string, limit int64, deny fs.FileMode) ([]byte, error) {
+// in calls do with the checked directory of a file, and the file's name in it.
+func in[T any](path string, do func(d *Dir, name string) (T, error)) (found T, err error) {
 	d, err := Open(filepath.Dir(path), Guarded)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	defer func() { _ = d.Close() }()
-	return d.Read(filepath.Base(path), limit, deny)
+	return do(d, filepath.Base(path))
+}
+
+// Read is Dir.Read.
+func Read(path string, limit int64, deny fs.FileMode) ([]byte, error) {
+	return in(path, func(d *Dir, name string) ([]byte, error) { return d.Read(name, limit, deny) })
 }
 
 // OpenFile is Dir.OpenFile.
 func OpenFile(path string, flag int, deny fs.FileMode) (*os.File, error) {
-	d, err := Open(filepath.Dir(path), Guarded)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = d.Close() }()
-	return d.OpenFile(filepath.Base(path), flag, deny)
+	return in(path, func(d *Dir, name string) (*os.File, error) { return d.OpenFile(name, flag, deny) })
 }
 
 // Replace is Dir.Replace.
 func Replace(path string, data []byte) error {
-	d, err := Open(filepath.Dir(path), Guarded)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Replace(filepath.Base(path), data)
+	_, err := in(path, func(d *Dir, name string) (any, error) { return nil, d.Replace(name, data) })
+	return err
 }
 
 // Edit replaces a file by what edit makes of its bytes, one caller after the other, with the lock of PATH.lock. A
@@ -61,28 +57,21 @@ func Edit(ctx context.Context, path string, limit int64, edit func(src []byte) (
 	return Replace(path, dst)
 }
 
-// Remove is Dir.Remove.
+// Remove is Dir.Remove. It is no error if the directory is missing.
 func Remove(path string) error {
-	d, err := Open(filepath.Dir(path), Guarded)
+	_, err := in(path, func(d *Dir, name string) (any, error) { return nil, d.Remove(name) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Remove(filepath.Base(path))
+	return err
 }
 
 // SetAside is Dir.SetAside without keep. It returns the whole path.
 func SetAside(path string) (string, error) {
-	d, err := Open(filepath.Dir(path), Guarded)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = d.Close() }()
-	name, err := d.SetAside(filepath.Base(path), false)
-	return d.at(name), err
+	return in(path, func(d *Dir, name string) (string, error) {
+		aside, err := d.SetAside(name, false)
+		return d.at(aside), err
+	})
 }
 
 // Lock is Dir.Lock. The directory is made if it is missing.

@@ -35,10 +35,10 @@ type File struct {
 
 // Daemon is what a service runs.
 type Daemon struct {
-	Program string   // absolute path of broker
+	Program string   // absolute path of brokerd
 	Socket  string   // where it listens
 	Env     []string // NAME=value
-	Log     string   // file for what it says; launchd alone wants one
+	Log     string   // file for what it says; only launchd needs it
 }
 
 // Kept are the variables that move files. A service manager does not read a shell's profile, so those that are set when

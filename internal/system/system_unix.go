@@ -23,28 +23,20 @@ const Exe = ""
 // Umask sets the umask and returns the old one.
 func Umask(mask int) int { return syscall.Umask(mask) }
 
-// TryLock takes the lock of a file or directory if it is free, until the file is closed. The error is ErrLocked where another has it.
-func TryLock(f *os.File) error {
-	err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return ErrLocked
-	}
-	return err
-}
+// TryLock takes the lock of a file or directory if it is free, until the file is closed. The error is ErrLocked if
+// another open file has it.
+func TryLock(f *os.File) error { return flock(f, syscall.LOCK_EX|syscall.LOCK_NB) }
 
 // TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the
 // error is ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
-func TryLockShared(f *os.File) error {
-	err := flock(f, syscall.LOCK_SH|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return ErrLocked
-	}
-	return err
-}
+func TryLockShared(f *os.File) error { return flock(f, syscall.LOCK_SH|syscall.LOCK_NB) }
 
 func flock(f *os.File, how int) error {
 	for {
-		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+		switch err := syscall.Flock(int(f.Fd()), how); {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrLocked
+		case !errors.Is(err, syscall.EINTR):
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"broker/internal/harden"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/version"
@@ -440,7 +441,7 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	switch {
 	case stdout.over:
 		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", MaxMessage)
-	case DecodeStrict(stdout.data.Bytes(), &a) == nil:
+	case record.DecodeStrict(stdout.data.Bytes(), &a) == nil:
 		return &a, nil
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, fault.New(fault.Keyring, "the vault process was ended before it answered: %w", ctx.Err())

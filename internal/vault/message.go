@@ -1,10 +1,6 @@
 package vault
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"time"
 
 	"broker/internal/fault"
@@ -175,17 +171,3 @@ func (a *Answer) sealed() secret.String { return secret.New(a.Sealed) }
 func (q *Request) withPassphrase(p secret.String) { q.Passphrase = p.Reveal() }
 
 func (a *Answer) key() secret.String { return secret.New(a.Key) }
-
-// DecodeStrict decodes one JSON value, all of it, with no field that is not known. Its errors never
-// repeat the text.
-func DecodeStrict(data []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return errors.New("it is not the JSON that was expected")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is text after its end")
-	}
-	return nil
-}

@@ -18,9 +18,9 @@ import (
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/stretch"
-	"broker/internal/vault"
 )
 
 // The items of the file keyring are sealed with a random key of 256 bits. That key lies beside them, sealed with the
@@ -115,7 +115,7 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 			keyFileVersion)
 	}
 	f := &keyFile{}
-	if err := vault.DecodeStrict(data, f); err != nil {
+	if err := record.DecodeStrict(data, f); err != nil {
 		return nil, err
 	}
 	if f.Version != keyFileVersion || len(f.Sum) != sha256.Size || len(f.Sealed) == 0 {

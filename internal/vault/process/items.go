@@ -8,6 +8,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/vault"
@@ -95,7 +96,7 @@ func encodeItem(it item) ([]byte, error) {
 
 func decodeItem(data []byte) (item, error) {
 	var j itemJSON
-	if err := vault.DecodeStrict(data, &j); err != nil {
+	if err := record.DecodeStrict(data, &j); err != nil {
 		return item{}, err
 	}
 	if j.Version != itemVersion {
@@ -133,7 +134,7 @@ func encodeKept(k kept) ([]byte, error) {
 // decodeKept reads a kept session. Its errors repeat nothing of it.
 func decodeKept(data []byte) (kept, error) {
 	var j keptJSON
-	if err := vault.DecodeStrict(data, &j); err != nil {
+	if err := record.DecodeStrict(data, &j); err != nil {
 		return kept{}, err
 	}
 	if j.Version != keptVersion {

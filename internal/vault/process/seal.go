@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"broker/internal/fault"
-	"broker/internal/vault"
+	"broker/internal/record"
 )
 
 // What `broker import` takes out of a file is sealed in the keyring until it is forgotten, in items of their own
@@ -87,7 +87,7 @@ func wrap(of belongs, data []byte) ([]byte, error) {
 func unwrap(stored []byte) (of belongs, data []byte) {
 	if rest, marked := bytes.CutPrefix(stored, []byte(sealedMark)); marked {
 		line, data, _ := bytes.Cut(rest, []byte("\n"))
-		if vault.DecodeStrict(line, &of) == nil {
+		if record.DecodeStrict(line, &of) == nil {
 			return of, data
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
+	"broker/internal/record"
 	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/version"
@@ -97,7 +98,7 @@ func decodeRequest(data []byte) (*request, error) {
 			WithHint("command -v broker brokerd credproc")
 	}
 	var q request
-	if err := vault.DecodeStrict(data, &q); err != nil {
+	if err := record.DecodeStrict(data, &q); err != nil {
 		return nil, fault.New(fault.Internal, "the request to the vault cannot be read: %w", err)
 	}
 	if q.TimeoutMS <= 0 || q.TimeoutMS > maxTimeout.Milliseconds() {
