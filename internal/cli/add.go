@@ -125,7 +125,7 @@ func (p *program) add(c *cli.Context, name string) error {
 		p.say("it still stands in plain text in %s; remove it there", key.from)
 	}
 	if device == "" && known.MFASerial == "" {
-		p.say("roles that want MFA need its device: %s", fault.Hintf("broker mfa set %s --serial ARN", name))
+		p.say("roles that require MFA need its device: %s", fault.Hintf("broker mfa set %s --serial ARN", name))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func adHocFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
 		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
-		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role wants"},
+		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role requires"},
 		&cli.DurationFlag{Name: "duration", Usage: "how long the session is to last, such as `30m`"},
 		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
 		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
@@ -176,7 +176,7 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 		typed = sources[0].Name
 	}
 	if typed == "" {
-		return "", fault.New(fault.Usage, "--role-arn wants --source, since there is not one source alone").WithHint("broker profiles list")
+		return "", fault.New(fault.Usage, "--role-arn needs --source, unless there is exactly one source").WithHint("broker profiles list")
 	}
 	name, err := set.Find(typed)
 	if err != nil {

@@ -28,13 +28,13 @@ func (p *program) aliasCommand() *cli.Command {
 			case c.Bool("remove") && len(args) == 1:
 				return p.removeAlias(args[0])
 			case c.Bool("remove"):
-				return fault.New(fault.Usage, "alias --remove wants the one alias to remove").WithHint("broker profiles alias --remove SHORT")
+				return fault.New(fault.Usage, "alias --remove needs the alias to remove").WithHint("broker profiles alias --remove SHORT")
 			case len(args) == 0:
 				return p.listAliases(c.Bool("json"))
 			case len(args) == 2:
 				return p.setAlias(args[0], args[1])
 			}
-			return fault.New(fault.Usage, "alias wants the short name and what it stands for").WithHint("broker profiles alias SHORT NAME")
+			return fault.New(fault.Usage, "alias needs a short name and a profile").WithHint("broker profiles alias SHORT NAME")
 		},
 	}
 }

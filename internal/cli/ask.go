@@ -122,7 +122,7 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 func (p *program) confirm(ctx context.Context, question string) error {
 	t, err := openTerminal()
 	if err != nil {
-		return fault.New(fault.NotConfirmed, "this wants a yes, and there is no terminal to ask on; give --yes")
+		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
 	}
 	defer func() { _ = t.Close() }()
 	answer, err := t.line(ctx, question+" [y/N] ")

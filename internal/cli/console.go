@@ -43,7 +43,7 @@ func (p *program) console(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name, err := p.exactName(c.Context, w, fault.New(fault.Usage, "console wants a profile").WithHint("broker console PROFILE"))
+	name, err := p.exactName(c.Context, w, fault.New(fault.Usage, "console needs a profile").WithHint("broker console PROFILE"))
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ type delivery struct {
 	also   []string // those of the others; in mode file alone
 	role   *wire.Role
 	minTTL time.Duration
-	// tokenFile wants the token of mode server in a file.
+	// tokenFile asks for the token of mode server in a file.
 	tokenFile bool
 }
 
@@ -90,14 +90,14 @@ func (p *program) exec(c *cli.Context) error {
 		return err
 	}
 	command = command[names:]
-	noProfile := fault.New(fault.Usage, "exec wants a profile").WithHint("broker exec PROFILE -- COMMAND")
+	noProfile := fault.New(fault.Usage, "exec needs a profile").WithHint("broker exec PROFILE -- COMMAND")
 	switch {
 	case w.none() && !hasTerminal():
 		return noProfile
 	case w.none() && len(command) == 0:
 		command = []string{userShell()}
 	case len(command) == 0:
-		return fault.New(fault.Usage, "exec wants a command").WithHint("broker exec %s -- COMMAND", w.shown())
+		return fault.New(fault.Usage, "exec needs a command").WithHint("broker exec %s -- COMMAND", w.shown())
 	}
 	env, program, err := p.deliver(c, w, command, noProfile)
 	if err != nil {
@@ -112,7 +112,7 @@ func (p *program) shell(c *cli.Context) error {
 		return err
 	}
 	command := []string{userShell()}
-	env, program, err := p.deliver(c, w, command, fault.New(fault.Usage, "shell wants a profile").WithHint("broker shell PROFILE"))
+	env, program, err := p.deliver(c, w, command, fault.New(fault.Usage, "shell needs a profile").WithHint("broker shell PROFILE"))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // removes it when this process ends, which by then is the command.
 func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	if d.role != nil && d.role.ARN != "" {
-		return nil, fault.New(fault.Usage, "--mode file wants a profile: a role that none names has no name in a file").
+		return nil, fault.New(fault.Usage, "--mode file needs a named profile").
 			WithHint("broker exec --mode env --role-arn %s -- COMMAND", d.role.ARN)
 	}
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL})

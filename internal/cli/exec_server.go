@@ -13,7 +13,7 @@ import (
 // this process, whose place the command takes.
 func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 	if d.minTTL > 0 {
-		return nil, fault.New(fault.Usage, "--min-ttl is of no use with --mode server, which renews what ends").
+		return nil, fault.New(fault.Usage, "--min-ttl has no effect with --mode server, which renews sessions").
 			WithHint("broker exec %s --mode server -- COMMAND", d.words())
 	}
 	if err := p.nothingBefore(d); err != nil {

@@ -104,7 +104,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		return err
 	}
 	if len(plain) == 0 {
-		i.p.say("no long-lived key stands in %s or %s", i.p.paths.Credentials, i.p.paths.Config)
+		i.p.say("%s and %s hold no long-lived key", i.p.paths.Credentials, i.p.paths.Config)
 		i.others(nil)
 		return nil
 	}
@@ -209,7 +209,7 @@ func (i *importing) show(ctx context.Context, keys []found) error {
 	}
 	t, err := openTerminal()
 	if err != nil {
-		return fault.New(fault.NotConfirmed, "moving %s wants a yes, and there is no terminal to ask on; give --yes", plural(len(keys), "key"))
+		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm the move of %s with --yes", plural(len(keys), "key"))
 	}
 	defer func() { _ = t.Close() }()
 	w := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
@@ -275,7 +275,7 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 			i.p.say("its MFA device is %s", device)
 		} else {
 			hint := fault.Hintf("broker mfa set %s --serial ARN", key.source)
-			i.p.say("no MFA device of it is known; roles that want one: %s", hint)
+			i.p.say("no MFA device of it is known; if a role requires one: %s", hint)
 		}
 	}
 	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {

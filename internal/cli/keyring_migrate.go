@@ -38,7 +38,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	}
 	switch {
 	case to == "":
-		return fault.New(fault.Usage, "migrate wants the keyring to copy to, one of %s", strings.Join(vault.Backends(), ", ")).WithHint("broker keyring migrate --to BACKEND")
+		return fault.New(fault.Usage, "migrate needs the keyring to copy to, one of %s", strings.Join(vault.Backends(), ", ")).WithHint("broker keyring migrate --to BACKEND")
 	case c.Bool("delete-old") && c.Bool("keep-old"):
 		return fault.New(fault.Usage, "--delete-old and --keep-old cannot be given together").WithHint("broker keyring migrate --help")
 	}

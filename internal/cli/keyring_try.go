@@ -17,7 +17,7 @@ func (p *program) keyringTryCommand() *cli.Command {
 		BashComplete: p.completeBackends(true),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return fault.New(fault.Usage, "test wants at most one keyring").WithHint("broker keyring test BACKEND")
+				return fault.New(fault.Usage, "test takes at most one keyring").WithHint("broker keyring test BACKEND")
 			}
 			set, err := p.set()
 			if err != nil {

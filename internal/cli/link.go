@@ -81,7 +81,7 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 // linkNames are the exact names of what was typed, or nil for --all.
 func (p *program) linkNames(c *cli.Context) ([]string, error) {
 	if c.Bool("all") == c.Args().Present() {
-		return nil, fault.New(fault.Usage, "%s wants names, or --all", c.Command.Name).
+		return nil, fault.New(fault.Usage, "%s needs names, or --all", c.Command.Name).
 			WithHint("%s --all --dry-run", typed(c))
 	}
 	set, err := p.set()

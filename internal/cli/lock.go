@@ -236,7 +236,7 @@ func (s script) hidden(context.Context, string) (secret.String, error) {
 	// As on the terminal, where nobody sees the blanks around it.
 	typed := secret.New(strings.TrimSpace(line))
 	if typed.IsZero() {
-		return typed, fault.New(fault.Usage, "stdin has no line with the passphrase that is wanted")
+		return typed, fault.New(fault.Usage, "stdin has no line with the passphrase")
 	}
 	if err != nil && err != io.EOF {
 		return secret.String{}, fault.New(fault.Failed, "read stdin: %w", err)

@@ -26,7 +26,7 @@ func (p *program) publishCommand() *cli.Command {
 func (p *program) publish(c *cli.Context) error {
 	switch {
 	case !c.Args().Present():
-		return fault.New(fault.Usage, "publish wants a profile").WithHint("broker publish PROFILE")
+		return fault.New(fault.Usage, "publish needs a profile").WithHint("broker publish PROFILE")
 	case c.Duration("for") <= 0:
 		return fault.New(fault.Usage, "--for is how long, such as 8h").WithHint("broker publish --help")
 	}

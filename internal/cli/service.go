@@ -25,7 +25,7 @@ func (p *program) serviceCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:  "install",
-				Usage: "write the units of this user and start their socket; once more brings them up to date",
+				Usage: "write the units of this user and start their socket; run it again to update them",
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files and write nothing"}},
 				Action: func(c *cli.Context) error {
 					if err := none(c); err != nil {
@@ -52,7 +52,7 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 			{
 				Name:   "restart",
-				Usage:  "put this version's daemon in the place of the one that runs, whoever started it",
+				Usage:  "replace the running daemon by this version's",
 				Action: p.noArguments(p.serviceRestart),
 			},
 		},
@@ -233,7 +233,7 @@ func (p *program) serviceRestart(ctx context.Context) error {
 			if err := superviseAll(ctx, host.listen); err != nil {
 				return err
 			}
-			p.say("%s listens anew, and starts the daemon for the next command", host.name)
+			p.say("%s listens again, and starts the daemon for the next command", host.name)
 			return nil
 		}
 	}

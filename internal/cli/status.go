@@ -27,7 +27,7 @@ func (p *program) statusCommand() *cli.Command {
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "short", Usage: "one line for a prompt: whose session this is, and how long it lasts"},
-			&cli.BoolFlag{Name: "watch", Usage: "show it anew every two seconds, until Ctrl-C"},
+			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds, until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {

@@ -502,7 +502,7 @@ const document = `{"Version":1,"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAcces
 
 func TestCredproc(t *testing.T) {
 	denied := says(`{"v":1,"error":{"kind":"denied","message":"AWS says\nno","hint":"ask"}}` + "\n")
-	const usage = "credproc: one profile is wanted\nhint: credproc PROFILE\n"
+	const usage = "credproc: credproc needs one profile\nhint: credproc PROFILE\n"
 	tests := []struct {
 		name   string
 		args   []string

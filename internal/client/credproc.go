@@ -48,7 +48,7 @@ func Credproc(args []string, stdout, stderr io.Writer) int {
 	case len(args) == 1 && !strings.HasPrefix(args[0], "-"):
 		profile = args[0]
 	default:
-		return complain(stderr, fault.New(fault.Usage, "one profile is wanted").WithHint("credproc PROFILE"))
+		return complain(stderr, fault.New(fault.Usage, "credproc needs one profile").WithHint("credproc PROFILE"))
 	}
 	document, err := credential(profile)
 	if err != nil {

@@ -32,7 +32,7 @@ const (
 	Denied         Kind = "denied"          // AWS said no
 	ExpiredSession Kind = "expired_session" // AWS refused a session before its time
 	Locked         Kind = "locked"          // the broker is locked
-	KeyringLocked  Kind = "keyring_locked"  // the keyring wants its passphrase
+	KeyringLocked  Kind = "keyring_locked"  // the keyring needs its passphrase
 	NotConfirmed   Kind = "not_confirmed"   // a person said no
 )
 

@@ -19,7 +19,7 @@ import (
 
 // What is wrapped by the faults of kind locked that Try returns.
 var (
-	ErrWanted = errors.New("this wants the passphrase for unlock")
+	ErrWanted = errors.New("the passphrase for unlock is needed")
 	ErrWrong  = errors.New("the passphrase for unlock is wrong")
 )
 

@@ -82,7 +82,7 @@ type Role struct {
 	SessionName string
 	Duration    time.Duration // 0 where the profile says nothing; AWS's default is one hour
 	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
-	FreshMFA    bool          // mfa = each: every session of this role wants a code of its own
+	FreshMFA    bool          // mfa = each: every session of this role needs a code of its own
 	Endpoint    Endpoint
 	Origin      Origin // the line of role_arn
 }

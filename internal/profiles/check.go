@@ -56,7 +56,7 @@ func CheckKey(id string, key secret.String) error {
 		return fault.New(fault.Usage, "the access key id %w", err)
 	}
 	if len(id) > 4 && id[:4] == "ASIA" {
-		return fault.New(fault.Usage, "the access key id is one of a temporary session (ASIA…); a long-lived key is wanted")
+		return fault.New(fault.Usage, "the access key id is of a temporary session (ASIA…); give a long-lived key")
 	}
 	text := key.Reveal()
 	if len(text) < 16 || len(text) > 256 {

@@ -122,7 +122,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req Request) (C
 		b.discard(ctx, plan, last, creds)
 		creds, err = b.step(ctx, plan, last, req)
 		if tooShort() {
-			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that are wanted",
+			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that you asked for",
 				plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
 		}
 	}

@@ -178,7 +178,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		return nil, err
 	}
 	if direct && serial == "" && chain.Roles[0].FreshMFA {
-		return nil, fault.New(fault.Config, "%s: %q wants a code for each session (mfa = each), but its source has no MFA device", chain.Roles[0].Origin, chain.Profile).
+		return nil, fault.New(fault.Config, "%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
+			chain.Roles[0].Origin, chain.Profile).
 			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
 	}
 	if !direct {
@@ -217,7 +218,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		if direct {
 			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
 			if role.FreshMFA {
-				p.Notes = append(p.Notes, "mfa = each: every session of this role wants a code of its own")
+				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
 			} else {
 				p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
 			}

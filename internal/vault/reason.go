@@ -21,8 +21,8 @@ var (
 	// ErrKeyChanged: the keyring holds another key for the source than the registry says; read the
 	// registry again. Config.
 	ErrKeyChanged = errors.New("the key in the keyring is another one")
-	// ErrForeignPassphrase: the file keyring of another program wants its passphrase, or has another one. KeyringLocked.
-	ErrForeignPassphrase = errors.New("the passphrase of the other program's keyring is wanted")
+	// ErrForeignPassphrase: the file keyring of another program needs its passphrase, or has another one. KeyringLocked.
+	ErrForeignPassphrase = errors.New("the other program's keyring needs its passphrase")
 )
 
 // reasons are the names in an answer of these errors, and of those of package session.

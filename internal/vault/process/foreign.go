@@ -151,7 +151,7 @@ func (r *foreignDir) get(key string) ([]byte, error) {
 		return nil, fault.New(fault.Keyring, "the item %q cannot be read: %w", key, err)
 	}
 	if r.pass.IsZero() {
-		return nil, foreignPassphrase(r.dir, "wants its passphrase")
+		return nil, foreignPassphrase(r.dir, "needs its passphrase")
 	}
 	lib, err := library(r.dir, r.pass)
 	if err != nil {

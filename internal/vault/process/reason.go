@@ -14,7 +14,7 @@ func notCreated(dir string) error {
 }
 
 func noPassphrase() error {
-	return because(fault.KeyringLocked, vault.ErrNoPassphrase, "the file keyring wants its passphrase", "broker unlock")
+	return because(fault.KeyringLocked, vault.ErrNoPassphrase, "the file keyring needs its passphrase", "broker unlock")
 }
 
 func wrongPassphrase() error {
