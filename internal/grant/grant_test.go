@@ -544,7 +544,7 @@ func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 		by.Process = own(t)
 		ask := Ask{By: by, Requests: []session.Request{{Profile: "dev", Files: killed.Files}}}
 		var files *wire.Files
-		if err := killed.Command(t.Context(), ask, wire.Request{}, func(r wire.Response) error {
+		if err := killed.Command(t.Context(), ask, &wire.Request{}, func(r wire.Response) error {
 			files = r.Files
 			return nil
 		}); err != nil {
@@ -756,7 +756,7 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	other := k.Files
 	other.Credentials = filepath.Join(k.StateDir, "other")
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: other}}}
-	if err := k.Publish(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
@@ -801,7 +801,7 @@ func TestBrokenOriginal(t *testing.T) {
 	k.Log = slog.New(slog.NewTextHandler(&log, nil))
 	ask := Ask{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
 		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
-	if err := k.Command(t.Context(), ask, wire.Request{}, func(wire.Response) error { return nil }); err != nil {
+	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // it cannot be read
