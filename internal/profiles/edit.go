@@ -53,19 +53,7 @@ func SetSection(src []byte, kind, name string, keys []KeyValue) ([]byte, error) 
 // comment after its last key stays: it may belong to what follows. Errors are
 // those of SetSection.
 func RemoveSection(src []byte, kind, name string) ([]byte, error) {
-	if err := checkSection(kind, name); err != nil {
-		return nil, err
-	}
-	d, err := scanForEdit(src, kind)
-	if err != nil {
-		return nil, err
-	}
-	var cuts []cut
-	for i := range d.sections {
-		s := &d.sections[i]
-		if s.kind != kind || s.name != name {
-			continue
-		}
+	return cutSections(src, kind, name, func(s *section) []cut {
 		c := cut{from: s.start, to: s.bodyEnd}
 		rest := src[c.to:]
 		// the blank lines that set it off from the next section go with it
@@ -73,14 +61,25 @@ func RemoveSection(src []byte, kind, name string) ([]byte, error) {
 		if c.to == len(src) {
 			c.from -= blankSuffix(src[:c.from])
 		}
-		cuts = append(cuts, c)
-	}
-	return apply(src, cuts), nil
+		return []cut{c}
+	})
 }
 
 // RemoveKeys returns src without these keys of a section, wherever they stand
 // in it, with the lines that continue their values. Errors are those of SetSection.
 func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
+	return cutSections(src, kind, name, func(s *section) (cuts []cut) {
+		for _, e := range s.entries {
+			if slices.ContainsFunc(keys, func(k string) bool { return sameKey(kind, k, string(e.key)) }) {
+				cuts = append(cuts, cut{from: e.start, to: e.end})
+			}
+		}
+		return cuts
+	})
+}
+
+// cutSections returns src without what cuts names of each section of this kind and name.
+func cutSections(src []byte, kind, name string, cuts func(*section) []cut) ([]byte, error) {
 	if err := checkSection(kind, name); err != nil {
 		return nil, err
 	}
@@ -88,19 +87,13 @@ func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cuts []cut
+	var all []cut
 	for i := range d.sections {
-		s := &d.sections[i]
-		if s.kind != kind || s.name != name {
-			continue
-		}
-		for _, e := range s.entries {
-			if slices.ContainsFunc(keys, func(k string) bool { return sameKey(kind, k, string(e.key)) }) {
-				cuts = append(cuts, cut{from: e.start, to: e.end})
-			}
+		if s := &d.sections[i]; s.kind == kind && s.name == name {
+			all = append(all, cuts(s)...)
 		}
 	}
-	return apply(src, cuts), nil
+	return apply(src, all), nil
 }
 
 // sameKey reports whether two keys of a section mean the same: AWS takes keys

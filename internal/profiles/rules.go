@@ -29,11 +29,6 @@ const (
 	Rejected                    // the profile cannot be used, and the error names file and line
 )
 
-// String is the word of the table in docs/configuration.md.
-func (d Decision) String() string {
-	return [...]string{"–", "taken", "once trusted", "ignored", "refused"}[d]
-}
-
 // A Rule says for one setting what becomes of it in each place.
 type Rule struct {
 	Name string // of a key, or of a variable

@@ -120,6 +120,11 @@ func TestRulesOfEnvironment(t *testing.T) {
 	}
 }
 
+// String is the word of the table in docs/configuration.md.
+func (d Decision) String() string {
+	return [...]string{"–", "taken", "once trusted", "ignored", "refused"}[d]
+}
+
 // TestRulesAreDocumented: docs/configuration.md has the rows of Rules, in their order, with the same words.
 func TestRulesAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/configuration.md")

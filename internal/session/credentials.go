@@ -127,7 +127,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req Request) (C
 		}
 	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev) {
-		err = needCode(plan, first, "nobody gave a code of the MFA device %s in time", first.MFASerial)
+		err = needCode(plan, "nobody gave a code of the MFA device %s in time", first.MFASerial)
 	}
 	return creds, err
 }

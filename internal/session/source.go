@@ -47,10 +47,10 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		case errors.Is(askErr, ErrGone):
 			return Credentials{}, err
 		case errors.Is(askErr, ErrCancelled):
-			return Credentials{}, needCode(plan, step, "%s: no code of the MFA device %s was given: %w",
+			return Credentials{}, needCode(plan, "%s: no code of the MFA device %s was given: %w",
 				plan.Source.Name, step.MFASerial, ErrCancelled)
 		case ctx.Err() != nil:
-			return Credentials{}, needCode(plan, step, "nobody gave a code of the MFA device %s in time", step.MFASerial)
+			return Credentials{}, needCode(plan, "nobody gave a code of the MFA device %s in time", step.MFASerial)
 		case askErr != nil:
 			return Credentials{}, askErr
 		}
@@ -72,7 +72,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 		looked = looked && under.(profiles.Settings).Same(plan.settings) // other settings may name another keyring
 		_, held := u.cache.current(plan.Key(i))
 		if looked || held || u.desk.brought(dev) {
-			return Credentials{}, needCode(plan, step, "%s needs a code of the MFA device %s",
+			return Credentials{}, needCode(plan, "%s needs a code of the MFA device %s",
 				plan.Source.Name, step.MFASerial)
 		}
 	}
@@ -84,7 +84,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 }
 
 // needCode says that a person has to give a code, and how.
-func needCode(plan *Plan, first Step, format string, args ...any) error {
+func needCode(plan *Plan, format string, args ...any) error {
 	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
 }
 
