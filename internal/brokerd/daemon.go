@@ -36,7 +36,7 @@ import (
 
 // daemon is where everything is wired together.
 func (p *program) daemon(ctx context.Context, background, replace bool) error {
-	// Whoever traces a daemon gets all that it will hold.
+	// A program that traces the daemon could read all that it will hold.
 	if err := harden.Untraced(); err != nil {
 		return fault.New(fault.Failed, "the daemon does not start: %w", err).WithHint("broker daemon")
 	}
@@ -135,7 +135,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
 		if background {
-			// Whoever waits for us reads to the end of these two.
+			// The program that started us reads these two to their end.
 			_, _ = io.WriteString(p.stdout, readyLine)
 			detach()
 		}

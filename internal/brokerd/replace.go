@@ -87,18 +87,18 @@ func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, erro
 	defer cancel()
 	release, err := client.Client{Paths: p.paths}.Hold(ctx)
 	if err != nil {
-		return nil, fault.New(fault.Failed, "the running daemon was left as it is: another start is under way: %w", err).WithHint("broker status")
+		return nil, leftAsItIs("another start is under way: %w", err)
 	}
 	defer release()
 	if pid < 2 {
-		return nil, fault.New(fault.Failed, "the running daemon was left as it is: its pid is not known").WithHint("broker status")
+		return nil, leftAsItIs("its pid is not known")
 	}
 	older, err := os.FindProcess(pid) // never fails where signals can be sent
 	if err == nil {
 		err = older.Signal(syscall.SIGTERM)
 	}
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return nil, fault.New(fault.Failed, "the running daemon (pid %d) was left as it is: %w", pid, err).WithHint("broker status")
+		return nil, leftAsItIs("pid %d: %w", pid, err)
 	}
 	for {
 		listener, err := socket.Listen(p.paths.Socket)
@@ -108,7 +108,12 @@ func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, erro
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fault.New(fault.Failed, "the running daemon (pid %d) was told to end, and has not within %v", pid, endTimeout).WithHint("broker status")
+			return nil, fault.New(fault.Failed, "the running daemon (pid %d) was told to end, and has not within %v", pid,
+				endTimeout).WithHint("broker status")
 		}
 	}
+}
+
+func leftAsItIs(why string, args ...any) error {
+	return fault.New(fault.Failed, "the running daemon was left as it is: "+why, args...).WithHint("broker status")
 }

@@ -30,8 +30,8 @@ const (
 	DefaultTimeout = 10 * time.Second
 	DefaultLimit   = 64 << 10
 
-	// pipeDelay is how long a process that left the group may hold a pipe after the program ended. What is in the pipe is read
-	// at once, but on a machine that has much else to do that is not soon.
+	// pipeDelay is how long a process that left the group may hold a pipe after the program ended. What is in the pipe is
+	// read at once, but on a busy machine that takes a while.
 	pipeDelay = 2 * time.Second
 	// grace is what the program of a conversation gets to restore a terminal before it is killed.
 	grace = 500 * time.Millisecond
@@ -106,9 +106,9 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	return stdout.data.Bytes(), exitError(cmd)
 }
 
-// Converse runs it and hands over its stdin and stdout. When talk returns, or the time is up, both are closed; the program
-// gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless the time or the context ended
-// first, or the program did, in which case it is an *ExitError or ErrEnded.
+// Converse runs it and hands over its stdin and stdout. When talk returns, or the time is up, both are closed; the
+// program gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless the time or the context
+// ended first, or the program did, in which case it is an *ExitError or ErrEnded.
 func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	cmd, err := c.prepare()
 	if err != nil {

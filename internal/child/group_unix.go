@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// seal keeps from our children what our own parent left open in us by mistake, such as somebody's pipe. All that Go opens
-// is kept from them anyway, so once is enough.
+// seal keeps from our children what our own parent left open in us by mistake, such as somebody's pipe. They never get
+// what Go opens, so once is enough.
 var seal = sync.OnceFunc(func() {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {

@@ -56,9 +56,8 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 		if !errors.Is(err, errLost) {
 			break
 		}
-		// The daemon went away in the middle: it is started once more and asked
-		// again. It keeps a ledger of codes, so asking twice uses none twice. One that is
-		// just being killed may still take a connection, hence more than once.
+		// The daemon went away in the middle: it is started and asked again. It keeps a ledger of codes, so asking
+		// twice uses no code twice. A daemon that is being killed may still take a connection, hence several tries.
 		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
 		resp, err = c.exchange(ctx, line)
 	}
@@ -107,7 +106,9 @@ func (c Client) Status(ctx context.Context) (wire.Status, error) {
 // desktop is what a window needs to come up where the person sits.
 func desktop() string {
 	var lines []string
-	for _, name := range []string{"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG"} {
+	for _, name := range []string{
+		"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG",
+	} {
 		if v := os.Getenv(name); v != "" && !strings.Contains(v, "\n") {
 			lines = append(lines, name+"="+v)
 		}
@@ -209,7 +210,8 @@ func (c Client) lost(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fault.New(fault.Failed, "interrupted before the daemon answered")
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
-		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).WithHint("broker status")
+		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).
+			WithHint("broker status")
 	case errors.Is(err, wire.ErrTooLong):
 		return fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

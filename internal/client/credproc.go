@@ -70,7 +70,8 @@ func credential(profile string) ([]byte, error) {
 		return nil, fault.New(fault.Failed, "%w", err)
 	}
 	// Signals keep their default: there is nothing to clean up, and nothing half printed.
-	resp, err := Client{Paths: p, Version: version.String()}.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: profile})
+	c := Client{Paths: p, Version: version.String()}
+	resp, err := c.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: profile})
 	if err != nil {
 		return nil, err
 	}

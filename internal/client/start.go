@@ -77,7 +77,8 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another start is still under way").WithHint("broker daemon")
+			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another start is still under way").
+				WithHint("broker daemon")
 		}
 		if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 			return conn, nil
@@ -142,9 +143,8 @@ func (c Client) Hold(ctx context.Context) (release func(), err error) {
 // launches is how often a daemon is started that is gone before it can be reached.
 const launches = 3
 
-// await dials until somebody listens. A daemon was started, so that is at once,
-// unless it was killed meanwhile; or unless an older one holds the lock whose socket was removed, and
-// which binds it anew within a second.
+// await dials until somebody listens. A daemon was started, so that is at once, unless it was killed meanwhile, or an
+// older daemon holds the lock: if its socket was removed, it binds the socket again within a second.
 func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 	for limit := time.Now().Add(1500 * time.Millisecond); ; {
 		conn, err := dial.Dial(ctx, c.Paths.Socket)

@@ -47,7 +47,8 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &terminal{console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1), done: make(chan struct{}), ended: make(chan struct{})}
+	t := &terminal{console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1),
+		done: make(chan struct{}), ended: make(chan struct{})}
 	err = os.ErrPermission
 	if t.foreground() {
 		err = t.remember()

@@ -24,7 +24,7 @@ func (d *Daemon) forget(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// closeIdle closes the connections on which no request is under way. Who has just come may take as long as grace to ask.
+// closeIdle closes the connections without a request under way. A new one has as long as grace to ask.
 func (d *Daemon) closeIdle(grace time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 // errIdle ends a daemon that nobody needs.
 var errIdle = errors.New("nobody needs the daemon")
 
-// exitWhenIdle ends the daemon when it was locked and of no use for as long as after says. Who connects at that very moment is
-// closed unanswered, and asks the daemon that it starts.
+// exitWhenIdle ends the daemon once it was locked and unused for as long as after says. A client that connects at that
+// moment gets no answer, and starts a daemon.
 func (d *Daemon) exitWhenIdle(ctx context.Context, after time.Duration, cancel context.CancelCauseFunc) {
 	if after <= 0 {
 		return

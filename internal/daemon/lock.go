@@ -108,8 +108,8 @@ func (d *Daemon) lockAsOthers() {
 	}
 }
 
-// lockLocked drops all that was got, and takes back what can be. When it returns nothing more leaves. It is locked even
-// where left says that a session is still in its file; kept is why a daemon that starts anew would not be.
+// lockLocked drops all sessions, and takes back what can be. When it returns, nothing more leaves, even if left says that
+// a session is still in its file. kept says why the next daemon would not be locked.
 func (d *Daemon) lockLocked() (kept, left error) {
 	d.locking.count.Add(1)
 	d.Broker.Lock()
@@ -154,7 +154,7 @@ func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
 	return resp, left
 }
 
-// unlock is the verb. What it asks for is asked in this order: the passphrase of unlock, where one is set, then what the keyring wants.
+// unlock is the verb. It asks for the passphrase for unlock, if one is set, and then for what the keyring needs.
 func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
 	resp, err := d.tryUnlock(ctx, c)
 	d.record("unlock", "", c, session.Answer{}, err)
@@ -196,7 +196,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, nil
 	}
 	if locked {
-		// The file counts for every vault process, so it comes first, and an unlock that cannot be written does not count.
+		// The file counts for every vault process, so it comes first. An unlock that cannot be written does not count.
 		if err := d.Latch.Unlock(); err != nil {
 			return wire.Response{}, err
 		}
@@ -253,7 +253,7 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 		return fault.New(fault.Usage, "%w", err)
 	}
 	if d.Broker.Locked() && !set {
-		// Else whoever comes by could lock the owner out.
+		// Else any program of the user could lock the user out.
 		return fault.New(fault.Locked, "a first passphrase is set while it is unlocked").WithHint("broker unlock")
 	}
 	return d.Latch.SetPassphrase(proof, v)
@@ -263,8 +263,8 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 // daemon was locked.
 func (d *Daemon) locked() bool { return d.Broker.Locked() || d.locking.watch.Locked() != "" }
 
-// lockIfUnused locks after as long without use as lock_after says. Both clocks are asked, as for sessions: neither sleep nor a clock that
-// is set back makes it later.
+// lockIfUnused locks after as long without use as lock_after says. It asks both clocks, as sessions do: neither sleep
+// nor a clock that is set back delays the lock.
 func (d *Daemon) lockIfUnused() {
 	after := time.Duration(d.locking.after.Load())
 	if after == 0 || d.Broker.Locked() {

@@ -69,7 +69,8 @@ type call struct {
 func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 	verb, known := verbs[c.req.Verb]
 	if !known || !verb.class.admits(c.peer) {
-		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version).WithHint("broker service restart")}
+		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb,
+			d.Version).WithHint("broker service restart")}
 	}
 	if c.req.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -182,12 +183,9 @@ func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
 		return wire.Response{}, err
 	}
 	d.grants.Login(answer.Source)
-	expires := answer.Expires
-	// Of the session its times alone: login opens it, get hands out.
-	return wire.Response{
-		Status:   &wire.Status{Sessions: []wire.Session{{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &expires}}},
-		Warnings: grant.Lines(answer.Warnings),
-	}, nil
+	// Only the times of the session: login opens it, and get hands it out.
+	opened := wire.Session{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &answer.Expires}
+	return wire.Response{Status: &wire.Status{Sessions: []wire.Session{opened}}, Warnings: grant.Lines(answer.Warnings)}, nil
 }
 
 func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
@@ -234,8 +232,8 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 	d.record("unpublish", "", c, session.Answer{}, err)
 	var warnings []string
 	if len(standing) > 0 {
-		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the machine, for " +
-			fault.Line(strings.Join(standing, ", "))}
+		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the " +
+			"machine, for " + fault.Line(strings.Join(standing, ", "))}
 	}
 	return wire.Response{Count: n, Warnings: warnings}, err
 }

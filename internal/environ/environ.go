@@ -43,7 +43,7 @@ var kept = map[string]rule{
 	"USERNAME": word, "APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
 }
 
-// ofUnit are the variables that are taken from a service manager alone: whoever writes a unit is the user himself. Each
+// ofUnit are the variables that are taken from a service manager alone, since only the user can write a unit. Each
 // has its reason why a shell does not lend it, with what to do instead.
 var ofUnit = map[string]struct {
 	ok     rule

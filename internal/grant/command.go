@@ -207,9 +207,8 @@ func (c *commands) look() {
 
 func stampsOf(h *held) [2]stamp { return [2]stamp{stampOf(h.AWSConfig), stampOf(h.AWSCredentials)} }
 
-// write makes the copies, unless the sessions are gone. One of the config is made only if tools would take something of
-// it before the session, or if there is no config: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG
-// has it read.
+// write makes the copies, unless the sessions are gone. The config is copied only if it would override the session, or
+// if there is no config: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
 func (c *commands) write(h *held) error {
 	c.k.mu.Lock()
 	sessions := h.sessions

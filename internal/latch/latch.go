@@ -29,14 +29,15 @@ const version = 1
 // maxFile bounds what is read of it.
 const maxFile = 16 << 10
 
-// After freeTries wrong ones in a row each further try has to wait: firstWait, and twice as long each time, up to maxWait.
+// After freeTries wrong tries in a row, each further one has to wait: firstWait, then twice as long each time, up to
+// maxWait.
 const (
 	freeTries = 3
 	firstWait = 10 * time.Second
 	maxWait   = 15 * time.Minute
 )
 
-// state is what stands in the file. Nothing in it is a secret that opens anything, but who has it can guess.
+// state is the content of the file. It holds no secret that opens anything, but with it passphrases can be guessed.
 type state struct {
 	Version  int       `json:"version"`
 	Locked   bool      `json:"locked"`
@@ -63,7 +64,8 @@ func New(path string) *Latch {
 	return &Latch{path: path, clock: sinceBoot, now: state{Version: version}}
 }
 
-// Load reads the file. The error, a fault.Locked that names the file and what to type, means that it is locked; so may no error.
+// Load reads the file. The error, a fault.Locked that names the file and what to type, means locked. Without an error,
+// ask Locked.
 func (l *Latch) Load() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +84,7 @@ func (l *Latch) loadLocked() error {
 	}
 	l.now = *s
 	if boot, since := l.clock(); l.now.Wrong > 0 && (l.now.Boot != boot || l.now.Since > since) {
-		// How long ago that was cannot be told: the wait begins anew. It is written down, so that it does not with each daemon.
+		// How long ago that was cannot be told, so the wait starts over. It is saved, so that it does so only once.
 		l.now.Boot, l.now.Since = boot, since
 		_ = l.saveLocked()
 	}
@@ -271,7 +273,8 @@ func (l *Latch) waitLocked() time.Duration {
 	return wait - (since - l.now.Since)
 }
 
-// SetPassphrase sets the passphrase that unlock wants from now on, or removes it with nil. Where one is set already, it has to be proven.
+// SetPassphrase sets the passphrase that unlock asks for from now on, or removes it with nil. If one is set already, it
+// has to be proven.
 func (l *Latch) SetPassphrase(proof secret.String, v *Verifier) error {
 	defer l.begin()()
 	if err := l.tryLocked(proof); err != nil {

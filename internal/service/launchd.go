@@ -39,7 +39,7 @@ func escaped(s string) string {
 	return b.String()
 }
 
-// LaunchdProgram is what the agent starts; empty where there is none.
+// LaunchdProgram is what the agent starts; empty without an agent.
 func LaunchdProgram(home string) string {
 	text, err := os.ReadFile(LaunchdPath(home))
 	if err != nil {

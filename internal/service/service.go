@@ -45,7 +45,8 @@ type Daemon struct {
 // the service is installed are written into it. None of them is a secret.
 var Kept = []string{
 	"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
-	"BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_KEYRING_PASSPHRASE_FILE", "BROKER_RUNTIME_DIR", "BROKER_SOCKET", "BROKER_STATE_DIR",
+	"BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_KEYRING_PASSPHRASE_FILE", "BROKER_RUNTIME_DIR", "BROKER_SOCKET",
+	"BROKER_STATE_DIR",
 	"GNUPGHOME", "PASSWORD_STORE_DIR",
 	"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
 }
@@ -126,9 +127,9 @@ func Remove(files []File) (removed []string, err error) {
 	return removed, nil
 }
 
-// StablePath returns the name of this program that stays when a package is upgraded: the first of the candidates that leads
-// to the same file as real. A link such as /usr/local/bin/broker is so not followed to a place with a version in its name. Where there is
-// none it is real itself.
+// StablePath returns the name of this program that stays when a package is upgraded: the first of the candidates that
+// leads to the same file as real, so that a link such as /usr/local/bin/broker is not followed to a place with a version
+// in its name. Without such a candidate it returns real.
 func StablePath(real string, candidates ...string) (string, error) {
 	if strings.HasSuffix(real, " (deleted)") {
 		return "", errors.New("this program was removed or replaced while it ran")
