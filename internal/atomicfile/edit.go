@@ -158,7 +158,7 @@ func takeTurn(held *os.File, dir string) (bool, error) {
 }
 
 // Check says beforehand whether Edit would refuse the file: for the mode, for what
-// it is, or for its directory. It is for whoever has several files to write, or none.
+// it is, or for its directory. It is for callers that write all of several files or none.
 func Check(path string) error {
 	target, err := follow(path)
 	if err != nil {

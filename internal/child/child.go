@@ -141,7 +141,7 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	}
 	release := context.AfterFunc(ctx, lines.close)
 	talked := make(chan struct{})
-	go func() { // a dead program says nothing more, whoever still holds its pipe
+	go func() { // a dead program says nothing more, even if its pipe is still held
 		select {
 		case <-g.dead:
 			select {

@@ -27,7 +27,7 @@ func (p *program) consoleCommand() *cli.Command {
 			"--session-policy gives another policy. The setting browser says which browser is opened, else BROWSER of\n" +
 			"your shell; in the registry each profile can have its own: browser = firefox -P {profile}",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in whoever has it, and open nothing"},
+			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in anybody who has it, and open nothing"},
 			&cli.StringFlag{Name: "service", Usage: "the page of a `SERVICE`, such as ec2"},
 			&cli.StringFlag{Name: "destination", Usage: "the page with this `URL`, of the same console"},
 			&cli.StringFlag{Name: "region", Usage: "the `REGION` of the page, instead of the profile's"},
@@ -60,7 +60,7 @@ func (p *program) console(c *cli.Context) error {
 	}
 	if c.Bool("print") {
 		if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
-			p.warn([]string{"for 15 minutes this address signs in whoever has it, and your terminal keeps what it shows"})
+			p.warn([]string{"for 15 minutes this address signs in anybody who has it, and your terminal keeps what it shows"})
 		}
 		_, err := p.stdout.Write([]byte(address.Reveal() + "\n"))
 		return err

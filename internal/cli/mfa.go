@@ -20,7 +20,7 @@ func (p *program) mfaCommand() *cli.Command {
 				ArgsUsage: "SOURCE",
 				Description: "A code is made from the stored seed, else printed by the program of --process, else asked\n" +
 					"for. With a stored seed nobody is asked for a code. Key and seed then lie in one keyring:\n" +
-					"whoever opens it has both factors.",
+					"anybody who opens it has both factors.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "serial", Usage: "`ARN` of the device"},
 					&cli.StringFlag{Name: "process", Usage: "`COMMAND` that prints a code, such as 'ykman oath accounts code -s aws'"},

@@ -199,7 +199,7 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	}
 	answers := host.answers(ctx)
 	if answers {
-		if err := superviseAll(ctx, host.unload); err != nil && host.name != "launchd" { // an agent that is not loaded is none
+		if err := superviseAll(ctx, host.unload); err != nil && host.name != "launchd" { // an agent that is not loaded is no failure
 			return err
 		}
 	}

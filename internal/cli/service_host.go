@@ -28,7 +28,7 @@ type serviceHost struct {
 	reload  [][]string // after they were removed
 	runs    []string   // succeeds where the daemon is run by it
 	restart [][]string
-	listen  [][]string // has its socket listen anew, where it has one and does not run the daemon
+	listen  [][]string // has its socket listen again, where it has one and does not run the daemon
 	byHand  fault.Hint // what to type where none answers
 }
 

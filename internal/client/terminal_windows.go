@@ -46,7 +46,7 @@ func (c console) close() {
 	_ = syscall.CloseHandle(c.out)
 }
 
-// foreground: there is no job control here, so whoever has a console may ask.
+// foreground: there is no job control here, so any program with a console may ask.
 func (c console) foreground() bool {
 	var mode uint32
 	return syscall.GetConsoleMode(c.in, &mode) == nil

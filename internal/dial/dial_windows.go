@@ -34,9 +34,9 @@ func private(dir *os.File) error {
 	case err != nil:
 		return err
 	case !access.Ours:
-		return errors.New("it belongs to another user; remove it, and it is made anew")
+		return errors.New("it belongs to another user; remove it, and Broker makes it again")
 	case access.Perm&0o077 != 0:
-		return errors.New("its access list lets others in; remove it, and it is made anew")
+		return errors.New("its access list lets others in; remove it, and Broker makes it again")
 	}
 	return nil
 }
@@ -55,7 +55,7 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
 	}
-	// The directory is the first fence here: whoever can write to it could put his own socket there.
+	// The directory is the first fence here: a user who can write to it could put another socket there.
 	dir, err := openDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNobody)

@@ -66,7 +66,7 @@ func listen(ctx context.Context, on []string, lock func(reason string), up func(
 		case s == nil:
 			return errors.New("the system bus closed the connection")
 		case s.Name == ownerChanged && s.Sender == "org.freedesktop.DBus":
-			return errors.New("systemd-logind ended, or began anew")
+			return errors.New("systemd-logind ended or was restarted")
 		case s.Sender != l.owner:
 		case s.Name == sleepSignal && suspend:
 			if about, ok := first[bool](s); ok && about {

@@ -275,7 +275,7 @@ func escape(command, text string) string {
 	return b.String()
 }
 
-// unescape undoes percent-encoding; what is none stays as it is.
+// unescape undoes percent-encoding. All else stays as it is.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

@@ -8,7 +8,7 @@ type terminal struct {
 	before *unix.Termios
 }
 
-// openTerminal opens a terminal without making it ours; nil if it is none.
+// openTerminal opens a terminal without making it ours; nil if it is no terminal.
 func openTerminal(path string) *terminal {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // terminal is one that a program is about to change.
 type terminal struct{ fd int }
 
-// openTerminal opens a terminal without making it ours; nil if it is none.
+// openTerminal opens a terminal without making it ours; nil if it is no terminal.
 func openTerminal(path string) *terminal {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

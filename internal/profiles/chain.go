@@ -127,7 +127,7 @@ type Settings struct {
 	KeyringBackend  string        // "" means that none was chosen yet
 	SessionDuration time.Duration // of the MFA session; 15m to 36h, default 12h
 	STSEndpoint     string        // for simulators; plain http on loopback alone
-	LockAfter       time.Duration // of no use; 0 = never, which is the default
+	LockAfter       time.Duration // without use; 0 = never, which is the default
 	LockOn          []string      // what locks: "suspend", "screen"; nil for neither, which is the default
 	AuditRequired   bool          // nothing is given out that cannot be written into the audit log
 	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"

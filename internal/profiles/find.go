@@ -51,7 +51,7 @@ func (s *Set) Find(short string) (string, error) {
 
 // FindSource returns the source that a person means, by the rules of Find among
 // the sources alone: its exact name, an alias of it, else the only one with that
-// word or that part in its name. One whose section cannot be used is none.
+// word or that part in its name. A source whose section cannot be used is not found.
 // Errors are those of Find.
 func (s *Set) FindSource(short string) (Source, error) {
 	if err := checkName(short); err != nil {

@@ -66,7 +66,7 @@ var shadows = []string{keyWebIdentity, keyCredentialSource, keySSOSession, keySS
 // All other bytes stay. Linking twice is linking once.
 //
 // It returns the new documents and writes nothing. The error is a fault.Config
-// for a file that cannot be read; what is wrong with one profile stands in its Outcome.
+// for a file that cannot be read; what is wrong with one profile is in its Outcome.
 func Link(files Files, docs Documents, names []string, credproc string) (Documents, []Outcome, error) {
 	l, err := newLinker(files, docs)
 	if err != nil {
@@ -523,8 +523,8 @@ func Command(credproc, name string) (string, error) {
 	return strings.Join(words, " "), nil
 }
 
-// finish applies the changes and looks at what came out: whoever was linked or
-// unlinked must get the same credentials as before.
+// finish applies the changes and checks the result: a profile that was linked or unlinked must get the same credentials
+// as before.
 func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 	next := l.docs
 	for doc := range Document(3) {

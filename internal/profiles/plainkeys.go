@@ -145,7 +145,7 @@ func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
 	return found, left, nil
 }
 
-// key reads the key of one section, and says what is there instead of a whole long-lived one; an empty key is none.
+// key reads the key of one section, and says what is there instead of a whole long-lived key. An empty one is ignored.
 func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 	key := Plain{Profile: name, Kind: f.kind}
 	temporary := false

@@ -58,7 +58,7 @@ var publishedKeys = []string{keyAccessKeyID, keySecretKey, keySessionToken}
 // SetPublished returns src, a shared credentials file, with these sessions in it and no others of the broker's. ours
 // says which sections it wrote, by their name and access key id; no other one is touched. What a person put
 // between the marks, or into a section of ours, stays. The sections stand at the beginning: so no byte
-// need be put between them and what is there, whoever appends to the file appends to his own, and
+// need be put between them and what is there, what others append is outside of the marks, and
 // without sessions all bytes are again what they were.
 //
 // A session whose name another section has is left out, and told in taken with that line. It returns bytes

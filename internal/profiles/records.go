@@ -106,7 +106,7 @@ func (r *records) drop(file, profile string) {
 }
 
 // done notes that the registry's section is gone or was never made. The record stays: an
-// editor that had the linked file open may write it once more.
+// editor that had the linked file open may write it again.
 func (r *records) done(file, profile string) {
 	if rec := r.all[recordID{file, profile}]; rec != nil && rec.Made {
 		r.changed = true

@@ -12,13 +12,13 @@ import (
 type Plan func(Documents) (Documents, []Outcome, error)
 
 // errStale says that the plan was made for a file that is not there any more.
-var errStale = errors.New("a file that was written before has to change once more")
+var errStale = errors.New("a file that was written before has to change again")
 
 // rounds bounds how often Rewrite starts over.
 const rounds = 20
 
 // Rewrite brings the documents to what plan says, one file after the other. Each is
-// planned once more with the bytes that edit finds in it; if then a file that comes before
+// planned again with the bytes that edit finds in it; if then a file that comes before
 // in the order would have to be another one, it starts over. So whatever others
 // write meanwhile is taken into account, and when it is cut short at any point,
 // doing it again completes it.

@@ -82,7 +82,7 @@ func (s *Store) Load(files Files) (*Set, error) {
 	}
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	// whoever held the lock may have done the work
+	// another caller may have done the work meanwhile
 	if set := slot.current.Load(); set != nil && set.fresh() {
 		return set, nil
 	}

@@ -67,7 +67,7 @@ type Request struct {
 	Code    secret.String // an MFA code that the request brings; may be empty
 	// Terminal and Window are where somebody can be asked for a code; nil for nowhere.
 	Terminal, Window Asker
-	// Tell tells whoever waits, in one line, why it takes so long; nil for nobody. It must not block.
+	// Tell says in one line to the waiting client why it takes so long; nil if nobody listens. It must not block.
 	Tell func(line string)
 	// MinTTL is how long the credentials have to last at least; 0 for any time.
 	MinTTL time.Duration

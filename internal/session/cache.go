@@ -66,7 +66,7 @@ func (now instant) before(then instant) bool {
 	return now.wall.Before(then.wall) && now.boot < then.boot
 }
 
-// fetch gets the credentials of a step from whoever gives them. With spare the
+// fetch gets the credentials of a step. With spare the
 // old ones still work, so that no person is to be asked yet.
 type fetch func(ctx context.Context, spare bool) (Credentials, error)
 
@@ -166,7 +166,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 		case f.err == nil && slept:
 			return Credentials{}, fault.New(fault.Failed, "%s: the session had ended before it could be given out", plan.stepName(step))
 		case f.err == nil:
-			// The machine slept in the middle: once more.
+			// The machine slept in the middle: try again.
 			slept = true
 		case joined && !errors.Is(f.err, ErrCancelled) &&
 			(insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
@@ -262,7 +262,7 @@ func dropped(plan *Plan, step int) error {
 }
 
 // remembered says which failures would only come again at once: those that
-// a person can cure on this machine are asked for anew each time.
+// a person can cure on this machine are asked for again each time.
 func remembered(err error) bool {
 	// Who has just said no is not asked again at once, for whichever tool.
 	if errors.Is(err, ErrCancelled) {
@@ -329,7 +329,7 @@ func (c *cache) discard(key Key, refused Credentials) {
 }
 
 // drop forgets the slots that match; what a flight brings for one of them
-// later is not kept either, and whoever waits for it is told at once. It returns how many sessions there were.
+// later is not kept either, and who waits for it is told at once. It returns how many sessions there were.
 func (c *cache) drop(match func(*slot) bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,8 +21,8 @@ const maxFederatedName = 32
 const viewOnly = "policy/job-function/ViewOnlyAccess"
 
 // federationPlan is one call, made with the long-lived key: what the user of a source may do, and of that what
-// a policy leaves. AWS takes no code with it, so whoever carries out the plan has the source's MFA session
-// opened before: see Broker.Credentials.
+// a policy leaves. AWS takes no code with it, so the caller opens the source's MFA session
+// first: see Broker.Credentials.
 func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	a := d.AdHoc
 	call := Call{

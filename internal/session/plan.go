@@ -280,7 +280,7 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 	if short {
 		role.Duration = min(role.Duration, hour)
 	}
-	// The chain is shared with whoever resolved it.
+	// The chain is shared with its other users.
 	chain.Roles = []profiles.Role{role}
 	return role.Duration > hour || role.FreshMFA, nil
 }

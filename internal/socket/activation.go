@@ -55,7 +55,7 @@ const makeWayTimeout = 8 * time.Second
 // Adopt serves the socket at path that a service manager listens on already and
 // keeps when we end. It must be what it is said to be: a listening stream socket bound to
 // this path, in a directory of ours alone. A daemon that was started before the service
-// manager came has to make way: whoever connects now ends up here.
+// manager came has to make way: a client that connects now gets this daemon.
 func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 	defer func() { _ = file.Close() }()
 	err := listens(file)

@@ -116,7 +116,7 @@ func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", path, dial.WhyNot(err))
 	}
-	// Removed by Stop alone, which holds the lock; not by whoever comes later.
+	// Only Stop removes it, while it holds the lock.
 	unix.SetUnlinkOnClose(false)
 	if runtime.GOOS != "windows" { // there it has the access list of the directory
 		err = os.Chmod(name, 0o600)
@@ -156,7 +156,7 @@ func (l *Listener) Accept() (net.Conn, peer.Peer, error) {
 	}
 }
 
-// Restore binds the socket anew where the file or its directory was removed or
+// Restore binds the socket again if the file or its directory was removed or
 // replaced behind our back, and does nothing where all is in place. The error is ErrTaken
 // where another daemon has the place now: then this one has to go. After any other error
 // Accept goes on waiting, and Restore can be tried again.

@@ -24,7 +24,7 @@ type backend struct {
 	name string
 	// byName: it is used only where the settings name it.
 	byName bool
-	// note is what whoever uses it has to know.
+	// note is what its user has to know.
 	note string
 }
 
@@ -47,7 +47,7 @@ func Backends() []string {
 	return names
 }
 
-// Note is what whoever uses a backend has to know, or nothing.
+// Note is what the user of a backend has to know, or nothing.
 func Note(name string) string {
 	b, _ := findBackend(name)
 	return b.note

@@ -76,7 +76,7 @@ type Caller struct {
 	Timeout time.Duration
 	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
 	Route func() profiles.Route
-	// Env is the environment of which vault processes get what they need; nil is our own.
+	// Env is the environment from which vault processes get what they need; nil is our own.
 	Env func() []string
 	// Notice, if not nil, is told in one line why a call of a source takes long, or what it could not do beside
 	// its answer.
@@ -99,7 +99,7 @@ type Key struct {
 	Secret      secret.String
 	Seed        secret.String // of the MFA device; may be empty
 	// Replace allows another key to take the place of one of that name; otherwise that is ErrExists.
-	// The same key once more is stored without it.
+	// The same key can be stored again without it.
 	Replace  bool
 	KeepSeed bool // a replaced item's seed stays where Seed is empty
 }

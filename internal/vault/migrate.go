@@ -23,8 +23,8 @@ func (c *Caller) Try(ctx context.Context, backend string) error {
 }
 
 // Migrate copies every item of one backend to another and reads it back there; no key leaves the vault process, and the
-// old items stay. A source of which the other backend holds another key is ErrExists, unless overwrite: then nothing
-// was copied. A damaged item is Keyring, and nothing was copied either.
+// old items stay. If the other backend holds another key for a source, the error is ErrExists, unless overwrite. A
+// damaged item is Keyring. With either error, nothing was copied.
 func (c *Caller) Migrate(ctx context.Context, from, to string, overwrite bool) (Copied, error) {
 	a, err := c.run(ctx, &Request{Op: OpMigrate, Backend: from, To: to, Overwrite: overwrite})
 	if err != nil {
@@ -36,8 +36,8 @@ func (c *Caller) Migrate(ctx context.Context, from, to string, overwrite bool) (
 	return *a.Copied, nil
 }
 
-// Clear deletes from a backend all items that another one holds byte for byte. The names of the sources of which that one
-// holds something else, which therefore stay, are returned.
+// Clear deletes from a backend all items that another one holds byte for byte. It returns the names of the sources that
+// differ in the other backend; those are kept.
 func (c *Caller) Clear(ctx context.Context, old, to string) ([]string, error) {
 	a, err := c.run(ctx, &Request{Op: OpClear, Backend: old, To: to})
 	if err != nil {

@@ -54,7 +54,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	case err != nil:
 		return nil, err
 	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
-		// Its section in the registry was lost, or it is added once more. A secret that AWS did
+		// Its section in the registry was lost, or it is added again. A secret that AWS did
 		// not confirm never takes the place of one that may work, and the seed is not lost either.
 		if it.Seed.IsZero() {
 			it.Seed = old.Seed
@@ -104,8 +104,8 @@ func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
 	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
 }
 
-// remove deletes an item, a damaged one too: whoever asks for it by name has decided. The kept session goes first,
-// so that none is left of a source that is not there.
+// remove deletes an item, even a damaged one, since it was asked for by name. The kept session goes first, so that no
+// session is left of a source that is gone.
 func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {

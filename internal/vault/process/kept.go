@@ -76,7 +76,7 @@ func (k kept) check() error {
 
 // left returns the session as if it were issued now, by AWS's clock, where enough of it is left. With renewable a
 // new one can be made and nobody be asked: then it is used only until package session would renew it, since a
-// renewal that is answered with the old session is none.
+// renewal that is answered with the old session renews nothing.
 func (k kept) left(now time.Time, renewable bool) (session.Credentials, bool) {
 	c := k.Credentials
 	if now.Before(c.Issued.Add(-time.Minute)) {
