@@ -107,8 +107,8 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 }
 
 // Converse runs it and hands over its stdin and stdout. When talk returns, or the time is up, both are closed; the
-// program gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless the time or the context
-// ended first, or the program did, in which case it is an *ExitError or ErrEnded.
+// program gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless the time or the
+// context ended first, or the program did, in which case it is an *ExitError or ErrEnded.
 func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	cmd, err := c.prepare()
 	if err != nil {
