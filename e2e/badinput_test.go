@@ -76,7 +76,7 @@ func TestBadInput(t *testing.T) {
 		}, code: "1", says: "is not a file but a directory"},
 		{name: "registry that others may write", prep: func(t *testing.T, h *house) {
 			must(t, os.Chmod(h.registry(), 0o666))
-		}, code: "1", says: "may be written by others"},
+		}, code: "1", says: "can be written by others"},
 		{name: "number that is none", prep: edit("source_profile = security", "source_profile = security\nduration_seconds = abc"), code: "1", says: "config:4: duration_seconds"},
 
 		{name: "wrong secret", prep: func(t *testing.T, h *house) {

@@ -308,7 +308,7 @@ func TestExposed(t *testing.T) {
 		}
 		got := ""
 		if e := exposed(dir + "/aws/config"); e != nil {
-			got = e.path
+			got = e.Path
 		}
 		if want := map[bool]string{true: strings.TrimSuffix(dir+tt.want, "/")}[tt.want != ""]; got != want {
 			t.Errorf("%s: %q is exposed, want %q", tt.what, got, want)

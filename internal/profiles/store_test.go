@@ -194,10 +194,10 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 		{"private", 0o600, 0o600, -1, "", ""},
 		{"readable", 0o644, 0o644, -1, "", ""},
 		{"config writable by our private group", 0o620, 0o600, -1, "", ""},
-		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it may be written by " +
+		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it can be written by " +
 			"others (mode 0666)", ""},
 		{"registry writable by our private group", 0o600, 0o660, -1, "", ""},
-		{"registry writable by all", 0o600, 0o602, -1, "", "registry may be written by others (mode 0602)"},
+		{"registry writable by all", 0o600, 0o602, -1, "", "registry can be written by others (mode 0602)"},
 		{"another's registry", 0o600, 0o600, 12345, "", "belongs to another user (uid 12345)"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

@@ -9,11 +9,21 @@ import (
 	"strings"
 )
 
+// An UntrustedError says by what another user can change what is at a path.
+type UntrustedError struct {
+	Path     string // of the file, of a directory above it, or of a link on the way
+	Why      string // such as "can be written by others (mode 0666)"
+	Writable bool   // the mode allows it, not the owner
+}
+
+// Error implements error.
+func (e *UntrustedError) Error() string { return e.Path + " " + e.Why }
+
 // Trusted returns nil if nobody but root and the user of this process can change what is at a path. It belongs to one
 // of the two, and others may not write to it. The same holds for each directory on the way, in which others may write
 // if it is sticky. Each symbolic link on the way belongs to one of the two as well, since its owner can make it lead
 // elsewhere. WritableByOthers says which groups count as others. On Windows only the access list of the file counts.
-// The error says which path it is, and why.
+// The error of what is there and is not trusted is an *UntrustedError.
 func Trusted(path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is not an absolute path", path)

@@ -22,13 +22,13 @@ func trusted(path string, above bool) error {
 		return fmt.Errorf("%s: its owner is not known", path)
 	}
 	if uid := int(st.Uid); uid != 0 && uid != os.Geteuid() {
-		return fmt.Errorf("%s belongs to another user (uid %d)", path, uid)
+		return &UntrustedError{Path: path, Why: fmt.Sprintf("belongs to another user (uid %d)", uid)}
 	}
 	if above && info.Mode()&fs.ModeSticky != 0 {
 		return nil
 	}
 	if WritableByOthers(path, info) {
-		return fmt.Errorf("%s can be written by others (mode %#o)", path, info.Mode().Perm())
+		return &UntrustedError{path, fmt.Sprintf("can be written by others (mode %04o)", info.Mode().Perm()), true}
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ func trustedLink(path string) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is a symbolic link of another user", path)
+		return &UntrustedError{Path: path, Why: "is a symbolic link of another user"}
 	}
 	return nil
 }

@@ -1,7 +1,5 @@
 package system
 
-import "fmt"
-
 // trusted looks at the access list of a file; the directories above have lists of the system's making.
 func trusted(path string, above bool) error {
 	if above {
@@ -9,7 +7,7 @@ func trusted(path string, above bool) error {
 	}
 	a, err := AccessOfPath(path)
 	if err == nil && a.Perm&0o022 != 0 {
-		err = fmt.Errorf("%s can be written by others", path)
+		err = &UntrustedError{path, "can be written by others", true}
 	}
 	return err
 }
