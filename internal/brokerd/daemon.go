@@ -129,7 +129,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 
 		StartedBy: place.startedBy,
 		Listener:  place.listener,
-		Heritage:  place.heritage,
+		Takeover:  place.takeover,
 		ExitAfter: place.exitAfter,
 	})
 	ready := func() {

@@ -24,7 +24,7 @@ const idleExit = 15 * time.Minute
 // seat is where a daemon serves, and for whom.
 type seat struct {
 	listener  *socket.Listener
-	heritage  *daemon.Heritage
+	takeover  *daemon.Takeover
 	startedBy string
 	exitAfter time.Duration
 }
@@ -58,13 +58,13 @@ func (p *program) takePlace(ctx context.Context, started string, activated *os.F
 			return seat{}, fault.New(fault.Failed, "%w", err).WithHint("broker service install")
 		}
 	case replace:
-		s.heritage, s.listener, err = p.takeOver(ctx)
+		s.takeover, s.listener, err = p.takeOver(ctx)
 	}
 	return s, err
 }
 
 // takeOver gets the socket of the running daemon; all is nil where none runs.
-func (p *program) takeOver(ctx context.Context) (*daemon.Heritage, *socket.Listener, error) {
+func (p *program) takeOver(ctx context.Context) (*daemon.Takeover, *socket.Listener, error) {
 	left, pid, err := daemon.TakeOver(ctx, p.paths, version.String())
 	switch {
 	case errors.Is(err, dial.ErrNobody):

@@ -22,7 +22,7 @@ type AWS interface {
 }
 
 // signIn gives the token instead of the session that it is made of.
-func (d *Daemon) signIn(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) signIn(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	var sign wire.SignIn
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
@@ -32,9 +32,9 @@ func (d *Daemon) signIn(ctx context.Context, c call) (wire.Response, error) {
 		}
 		return answer, err
 	}
-	return wire.Response{}, d.grants.Give(ctx, ask, func(answers []session.Answer) error {
+	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
 		sign.Profile, sign.Expiration = answers[0].Profile, answers[0].Expires
-		return d.replying(c)(wire.Response{SignIn: &sign, Warnings: grant.Lines(answers[0].Warnings)})
+		return c.reply(wire.Response{SignIn: &sign, Warnings: grant.Lines(answers[0].Warnings)})
 	})
 }
 
@@ -58,7 +58,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 }
 
 // accounts lists an organisation. The session that signs the question stays here.
-func (d *Daemon) accounts(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	ask.Event = "used"
 	var list []wire.Account
@@ -69,8 +69,8 @@ func (d *Daemon) accounts(ctx context.Context, c call) (wire.Response, error) {
 		}
 		return answer, err
 	}
-	return wire.Response{}, d.grants.Give(ctx, ask, func(answers []session.Answer) error {
-		return d.replying(c)(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})
+	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
+		return c.reply(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})
 	})
 }
 

@@ -29,9 +29,6 @@ type conversation struct {
 	lines chan heard    // nil until the first question
 	over  chan struct{} // closed when the connection's handler ends
 	gone  atomic.Bool   // the client has left, as far as a question has shown that
-
-	bequeathed bool // the connection is an heir's: who answers is Run
-	answered   bool // the request was answered while the gate was held
 }
 
 func newConversation(conn net.Conn) *conversation {

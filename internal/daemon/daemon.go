@@ -70,8 +70,8 @@ type Config struct {
 	StartedBy string
 	// Listener is the socket where it is there already; nil: Run binds one.
 	Listener *socket.Listener
-	// Heritage is what the daemon before left, where that was taken over; may be nil.
-	Heritage *Heritage
+	// Takeover is what the daemon before left, if this one took over; may be nil.
+	Takeover *Takeover
 	// StateDir, KeyringDir and Home are this daemon's, absolute; with Files.Registry they are what a client has to mean.
 	// An empty KeyringDir or Home: any.
 	StateDir, KeyringDir, Home string
@@ -102,12 +102,12 @@ const (
 // Daemon serves one socket.
 type Daemon struct {
 	Config
-	started  time.Time
-	grants   *grant.Keeper
-	locking  locking
-	heirs    chan net.Conn // who asked to take over
-	accepted atomic.Int64  // connections
-	patience time.Duration // drainTimeout; the tests have it longer
+	started    time.Time
+	grants     *grant.Keeper
+	locking    locking
+	successors chan net.Conn // who asked to take over
+	accepted   atomic.Int64  // connections
+	patience   time.Duration // drainTimeout; the tests have it longer
 
 	mu    sync.Mutex
 	conns map[net.Conn]*visit
@@ -122,7 +122,7 @@ type visit struct {
 
 // New makes a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), heirs: make(chan net.Conn, 1),
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), successors: make(chan net.Conn, 1),
 		patience: drainTimeout}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
@@ -165,12 +165,12 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	last.Go(func() { d.grants.Run(ctx) })
 	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
 	first.Go(func() { d.accept(ctx, requests, listener) }) // last: a client that is answered finds the rest running
-	var heir *estate
-	for heir == nil && ctx.Err() == nil {
+	var next *offer
+	for next == nil && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case conn := <-d.heirs:
-			heir = d.bequeath(conn, listener)
+		case conn := <-d.successors:
+			next = d.hold(conn, listener)
 		}
 	}
 	cancel(nil)
@@ -182,15 +182,15 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	endpoints.Wait()
 	last.Wait()
 	select {
-	case second := <-d.heirs:
+	case second := <-d.successors:
 		_ = second.Close()
 	default:
 	}
-	if err := d.grants.End(heir != nil); err != nil {
+	if err := d.grants.End(next != nil); err != nil {
 		d.Log.Error("stop", "err", err)
 	}
-	if heir != nil {
-		heir.give(d, listener)
+	if next != nil {
+		next.give(d, listener)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, socket.ErrTaken) {
 		return cause
@@ -276,21 +276,16 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 		if err != nil && !errors.As(err, &wrong) || !d.mark(conn, true) {
 			return
 		}
-		var resp wire.Response
-		if wrong != nil {
-			resp.Err = wrong
-		} else {
-			resp = d.answer(ctx, call{req: req, peer: peer, talk: c})
+		if err == nil {
+			err = d.answer(ctx, call{req, peer, c, func(resp wire.Response) error { return d.send(conn, resp) }})
 		}
-		if c.bequeathed {
-			return // it is answered last of all
+		switch {
+		case errors.Is(err, errLeft), errors.Is(err, errGone), c.gone.Load():
+			return
+		case err != nil && !d.reply(conn, d.failure(err)):
+			return
 		}
-		ok := !c.gone.Load()
-		if ok && !c.answered {
-			ok = d.reply(conn, resp)
-		}
-		c.answered = false
-		if !d.mark(conn, false) || !ok {
+		if !d.mark(conn, false) {
 			return
 		}
 	}

@@ -364,7 +364,7 @@ func playGrantDaemon(dir, how string) int {
 			fmt.Println(err)
 			return 1
 		}
-		h.Listener, h.Heritage = left.Listener, left
+		h.Listener, h.Takeover = left.Listener, left
 	}
 	if err := h.Run(ctx, func() { fmt.Println("ready") }); err != nil {
 		fmt.Println(err)

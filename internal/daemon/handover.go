@@ -22,27 +22,33 @@ import (
 // finish, and ends everything that it does by itself; only then it sends the sockets, and the lock with them, which so is held
 // without a break. It sends no session and no passphrase: the new one gets those as any daemon does.
 
-// heirTimeout is how long an heir waits for a daemon that drains, and is more than that may take.
-const heirTimeout = 4 * drainTimeout
+// takeOverTimeout is how long the next daemon waits for a daemon that drains, and is more than that may take.
+const takeOverTimeout = 4 * drainTimeout
 
 // ErrNotAsked is returned by TakeOver where the running daemon cannot hand over: it is of a version that does not know how.
 var ErrNotAsked = errors.New("the running daemon is of a version that cannot hand over")
 
-// Heritage is what TakeOver brings.
-type Heritage struct {
-	wire.Heritage
+// Takeover is what TakeOver brings.
+type Takeover struct {
+	wire.Takeover
 	Listener  *socket.Listener
 	listeners map[int]net.Listener // by port
 }
 
 // handover begins to end the daemon in favour of who asks.
-func (d *Daemon) handover(_ context.Context, c call) (wire.Response, error) {
+func (d *Daemon) handover(_ context.Context, c call) error {
 	err := d.invite(c)
 	d.record("handover", "", c, session.Answer{}, err)
-	return wire.Response{}, err
+	if err != nil {
+		return err
+	}
+	return errLeft
 }
 
-// invite passes the connection of an heir on to Run.
+// errLeft: Run answers this connection, as the last of all.
+var errLeft = errors.New("the connection is Run's")
+
+// invite passes the connection of the next daemon on to Run.
 func (d *Daemon) invite(c call) error {
 	if d.StartedBy == wire.ByService || d.StartedBy == wire.ByActivity {
 		return fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
@@ -62,8 +68,7 @@ func (d *Daemon) invite(c call) error {
 		return fault.New(fault.Failed, "hand over: %w", err)
 	}
 	select {
-	case d.heirs <- conn:
-		c.talk.bequeathed = true
+	case d.successors <- conn:
 		return nil
 	default:
 		_ = conn.Close()
@@ -71,16 +76,16 @@ func (d *Daemon) invite(c call) error {
 	}
 }
 
-// estate is what is handed over at the end.
-type estate struct {
+// offer is what is handed over at the end.
+type offer struct {
 	conn  *net.UnixConn
 	ports []int
 	files []*os.File // the ports' sockets
 }
 
-// bequeath holds the sockets for the heir, from where on the daemon has to end. It returns nil where that cannot be
+// hold holds the sockets for the next daemon, from where on this one has to end. It returns nil if that cannot be
 // done, and the daemon goes on.
-func (d *Daemon) bequeath(conn net.Conn, listener *socket.Listener) *estate {
+func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
 	unix, ok := conn.(*net.UnixConn)
 	if !ok || gone(unix) {
 		_ = conn.Close()
@@ -99,24 +104,24 @@ func (d *Daemon) bequeath(conn net.Conn, listener *socket.Listener) *estate {
 		_ = conn.Close()
 		return nil
 	}
-	return &estate{unix, ports, files}
+	return &offer{unix, ports, files}
 }
 
 // give sends all of it. Nothing is done here any more; where it fails the sockets close, and the next client starts a daemon.
-func (e *estate) give(d *Daemon, listener *socket.Listener) {
-	defer func() { _ = e.conn.Close() }()
+func (o *offer) give(d *Daemon, listener *socket.Listener) {
+	defer func() { _ = o.conn.Close() }()
 	lock, file := listener.Give()
-	files := append([]*os.File{lock, file}, e.files...)
+	files := append([]*os.File{lock, file}, o.files...)
 	defer func() {
-		for _, f := range e.files {
+		for _, f := range o.files {
 			_ = f.Close()
 		}
 	}()
 	line, err := wire.EncodeResponse(wire.Response{Version: d.Version,
-		Heritage: &wire.Heritage{Ports: e.ports, Locked: d.Broker.Locked()}})
+		Takeover: &wire.Takeover{Ports: o.ports, Locked: d.Broker.Locked()}})
 	if err == nil {
-		_ = e.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		err = writeFiles(e.conn, line, files)
+		_ = o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		err = writeFiles(o.conn, line, files)
 	}
 	if err != nil {
 		d.Log.Error("hand over", "err", err)
@@ -128,8 +133,8 @@ func (e *estate) give(d *Daemon, listener *socket.Listener) {
 // TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. With no
 // daemon there the error is dial.ErrNobody; where it is too old it is ErrNotAsked, and pid says whose socket it is. Until the
 // daemon has answered it goes on as if nothing had been asked.
-func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritage, pid int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, heirTimeout)
+func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeover, pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
 	conn, err := dial.Dial(ctx, p.Socket)
 	if err != nil {
@@ -144,7 +149,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 	stays := func(err error) error {
 		return fault.New(fault.Failed, "the running daemon (pid %d) does not hand over, and was left as it is: %w", peer.PID, err).WithHint("broker status")
 	}
-	_ = conn.SetTimeout(heirTimeout)
+	_ = conn.SetTimeout(takeOverTimeout)
 	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry,
 		State: p.State, Keyring: p.Keyring, Home: paths.Home()})
 	if err != nil {
@@ -162,7 +167,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 	if err != nil {
 		closeAll()
 		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("no answer within %v; is it stopped?", heirTimeout)
+			err = fmt.Errorf("no answer within %v; is it stopped?", takeOverTimeout)
 		}
 		return nil, peer.PID, stays(err)
 	}
@@ -177,11 +182,11 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Heritag
 	case resp.Err != nil:
 		closeAll()
 		return nil, peer.PID, resp.Err
-	case resp.Heritage == nil, len(files) != 2+len(resp.Heritage.Ports):
+	case resp.Takeover == nil, len(files) != 2+len(resp.Takeover.Ports):
 		closeAll()
 		return nil, peer.PID, fault.New(fault.Failed, "what the running daemon handed over is not whole")
 	}
-	left = &Heritage{Heritage: *resp.Heritage, listeners: map[int]net.Listener{}}
+	left = &Takeover{Takeover: *resp.Takeover, listeners: map[int]net.Listener{}}
 	for i, f := range files[2:] {
 		// One that is none is bound anew, as after any other end.
 		if l, err := net.FileListener(f); err == nil {
@@ -217,15 +222,15 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 
 // inherit makes what was taken over ours, before anybody is answered. It returns the sockets of endpoints by port.
 func (d *Daemon) inherit() map[int]net.Listener {
-	if d.Heritage == nil {
+	if d.Takeover == nil {
 		return nil
 	}
-	if d.Heritage.Locked {
+	if d.Takeover.Locked {
 		d.Broker.Lock()
 		// The one before may not have been able to write it down. What we cannot either, saveLatch does later.
 		if err := d.Latch.Lock(); err != nil {
 			d.Log.Error("lock", "err", err)
 		}
 	}
-	return d.Heritage.listeners
+	return d.Takeover.listeners
 }

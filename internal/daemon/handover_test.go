@@ -30,7 +30,7 @@ func (h *house) next(t testing.TB, dir string) *house {
 		t.Fatalf("take over: pid %d, %v", pid, err)
 	}
 	n := build(t, dir, registry)
-	n.Listener, n.Heritage = left.Listener, left
+	n.Listener, n.Takeover = left.Listener, left
 	return n.run(t)
 }
 
@@ -120,7 +120,7 @@ func TestTakeOverLockedUnwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := build(t, dir, registry)
-	n.Listener, n.Heritage, n.Latch = left.Listener, left, latch.New(file)
+	n.Listener, n.Takeover, n.Latch = left.Listener, left, latch.New(file)
 	n.run(t)
 	refused(t, "get", n.get(t, "dev"))
 	if err := os.Mkdir(state, 0o700); err != nil {
@@ -239,7 +239,7 @@ func play(t *testing.T, answer string) string {
 	return path
 }
 
-// An heir that dies before it has anything: the daemon ends, and its place is free for the next.
+// A next daemon that dies before it has anything: the daemon ends, and its place is free for the next.
 func TestHeirDies(t *testing.T) {
 	for range 20 {
 		h := start(t)
@@ -248,10 +248,10 @@ func TestHeirDies(t *testing.T) {
 		slow := connect(t, h.path)
 		slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 		until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
-		idle, heir := h.idle(t), connect(t, h.path)
-		heir.send(t, wire.Request{Verb: wire.Handover})
+		idle, next := h.idle(t), connect(t, h.path)
+		next.send(t, wire.Request{Verb: wire.Handover})
 		h.drains(t, idle)
-		_ = heir.Close()
+		_ = next.Close()
 		close(gate)
 		if r := slow.read(t); r.Credential == nil {
 			t.Errorf("the request under way: %+v", r)

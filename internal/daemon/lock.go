@@ -138,30 +138,42 @@ func (d *Daemon) lockItself(reason, message string) {
 }
 
 // lock is the verb.
-func (d *Daemon) lock(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) lock(ctx context.Context, c call) error {
+	kept, left := d.lockAsked(ctx, c)
+	if left != nil {
+		return left
+	}
+	var resp wire.Response
+	if kept != nil {
+		resp.Warnings = []string{"Broker is locked, but a restarted daemon would not be: " + fault.Line(kept.Error())}
+	}
+	return c.reply(resp)
+}
+
+// lockAsked locks. kept is why a restarted daemon would not be locked, and left why something may not be.
+func (d *Daemon) lockAsked(ctx context.Context, c call) (kept, left error) {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
-	kept, left := d.lockLocked()
+	kept, left = d.lockLocked()
 	d.leave()
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	left = errors.Join(left, d.Latch.AwaitOthers(ctx))
 	d.record("lock", reasonAsked, c, session.Answer{}, nil)
-	var resp wire.Response
-	if kept != nil {
-		resp.Warnings = []string{"Broker is locked, but a restarted daemon would not be: " + fault.Line(kept.Error())}
-	}
-	return resp, left
+	return kept, left
 }
 
 // unlock is the verb. It asks for the passphrase for unlock, if one is set, and then for what the keyring needs.
-func (d *Daemon) unlock(ctx context.Context, c call) (wire.Response, error) {
-	resp, err := d.tryUnlock(ctx, c)
+func (d *Daemon) unlock(ctx context.Context, c call) error {
+	err := d.tryUnlock(ctx, c)
 	d.record("unlock", "", c, session.Answer{}, err)
-	return resp, err
+	if err != nil {
+		return err
+	}
+	return c.reply(wire.Response{})
 }
 
-func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 	d.lockAsOthers()
 	// Not within a lock that is counted and has not locked yet: that would look like one that needs no passphrase.
 	d.locking.mu.Lock()
@@ -170,64 +182,70 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) (wire.Response, error) {
 	switch {
 	case !locked:
 	case c.req.StayLocked:
-		return wire.Response{}, grant.LockedFault()
+		return grant.LockedFault()
 	default:
 		if err := d.adopt(); err != nil {
-			return wire.Response{}, err
+			return err
 		}
 		if err := d.Latch.Try(c.req.Proof); err != nil {
-			return d.challenge(err), err
+			return d.challenge(err)
 		}
 	}
 	// Of another home: that one's passphrase, if it has one, was not asked for.
 	if err := d.Places.RefuseKnown(); err != nil {
-		return wire.Response{}, err
+		return err
 	}
 	if err := d.Keyring.Unlock(ctx, c.req.Passphrase); err != nil {
-		return wire.Response{}, err
+		return err
 	}
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
 	if d.locking.count.Load() != before {
 		d.Keyring.Forget() // it may have been kept after the lock had it forgotten
-		return wire.Response{}, lockedAgain()
+		return lockedAgain()
 	}
 	if c.req.StayLocked {
-		return wire.Response{}, nil
+		return nil
 	}
 	if locked {
 		// The file counts for every vault process, so it comes first. An unlock that cannot be written does not count.
 		if err := d.Latch.Unlock(); err != nil {
-			return wire.Response{}, err
+			return err
 		}
 		d.attend()
 		if d.locking.watch.Locked() != "" {
 			d.leave()
-			return wire.Response{}, lockedAgain()
+			return lockedAgain()
 		}
 		d.Broker.Unlock()
 	}
 	d.grants.Resume()
-	return wire.Response{}, nil
+	return nil
 }
 
 func lockedAgain() error {
 	return fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
 }
 
-// challenge says how to make the proof, where another try makes sense now.
-func (d *Daemon) challenge(err error) wire.Response {
+// challenged is an error with how to make the proof for another try.
+type challenged struct {
+	error
+	how *wire.Stretch
+}
+
+func (c *challenged) Unwrap() error { return c.error }
+
+// challenge adds how to make the proof to an error, if another try makes sense now.
+func (d *Daemon) challenge(err error) error {
 	if errors.Is(err, latch.ErrWanted) || errors.Is(err, latch.ErrWrong) {
-		return wire.Response{Challenge: (*wire.Stretch)(d.Latch.Challenge())}
+		return &challenged{err, (*wire.Stretch)(d.Latch.Challenge())}
 	}
-	return wire.Response{}
+	return err
 }
 
 // passphrase sets or removes the passphrase that unlock wants.
-func (d *Daemon) passphrase(_ context.Context, c call) (wire.Response, error) {
+func (d *Daemon) passphrase(_ context.Context, c call) error {
 	d.lockAsOthers()
-	d.locking.mu.Lock()
-	defer d.locking.mu.Unlock()
 	reason := "removed"
 	if c.req.Verifier != nil {
 		reason = "set"
@@ -235,12 +253,14 @@ func (d *Daemon) passphrase(_ context.Context, c call) (wire.Response, error) {
 	err := d.setPassphrase(c.req.Proof, c.req.Verifier)
 	d.record("passphrase", reason, c, session.Answer{}, err)
 	if err != nil {
-		return d.challenge(err), err
+		return d.challenge(err)
 	}
-	return wire.Response{}, nil
+	return c.reply(wire.Response{})
 }
 
 func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
+	d.locking.mu.Lock()
+	defer d.locking.mu.Unlock()
 	set := d.Latch.Challenge() != nil
 	if w == nil {
 		if !set {

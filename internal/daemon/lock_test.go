@@ -276,7 +276,7 @@ func TestUnlockWithinLock(t *testing.T) {
 	h.locking.count.Add(1)
 	answered := make(chan error)
 	go func() {
-		_, err := h.tryUnlock(t.Context(), call{req: &wire.Request{Verb: wire.Unlock}})
+		err := h.tryUnlock(t.Context(), call{req: &wire.Request{Verb: wire.Unlock}})
 		answered <- err
 	}()
 	select {

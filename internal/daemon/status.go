@@ -16,7 +16,7 @@ import (
 // is for the warnings: at most 20 of 600 bytes, and each byte may take two in JSON.
 const pageOfSessions = wire.MaxLine / 2
 
-func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
+func (d *Daemon) state(_ context.Context, c call) error {
 	held := d.Broker.Held()
 	status := &wire.Status{
 		PID:       os.Getpid(),
@@ -77,7 +77,7 @@ func (d *Daemon) state(_ context.Context, c call) (wire.Response, error) {
 		sessions = append(sessions, s)
 	}
 	status.Sessions = fitting(sessions, &size, pageOfSessions)
-	return wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())}, nil
+	return c.reply(wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())})
 }
 
 // fitting returns the first entries of a list that fit until size, in bytes of JSON, reaches most. It adds theirs.

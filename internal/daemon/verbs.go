@@ -41,7 +41,7 @@ var verbs = map[string]verb{
 // A verb is who may ask for it, and what it does.
 type verb struct {
 	class class
-	do    func(*Daemon, context.Context, call) (wire.Response, error)
+	do    func(*Daemon, context.Context, call) error
 }
 
 // class says from where a verb may be asked for. Its zero value is nowhere, so
@@ -58,19 +58,22 @@ func (k class) admits(c grant.Caller) bool {
 	return k == anywhere || k == here && c.UID == os.Getuid() && c.PID > 0
 }
 
-// call is one request: what is asked, by whom, and how to ask back.
+// call is one request: what is asked, by whom, how to ask back, and how to answer.
 type call struct {
 	req  *wire.Request
 	peer grant.Caller
 	talk *conversation
+	// reply sends the answer. Every verb calls it once, or returns an error; its own error is errGone, or says that the
+	// answer does not fit.
+	reply func(wire.Response) error
 }
 
-// answer does what a request asks.
-func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
+// answer does what a request asks. The error is why there is no answer yet.
+func (d *Daemon) answer(ctx context.Context, c call) error {
 	verb, known := verbs[c.req.Verb]
 	if !known || !verb.class.admits(c.peer) {
-		return wire.Response{Err: fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb,
-			d.Version).WithHint("broker service restart")}
+		return fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version).
+			WithHint("broker service restart")
 	}
 	if c.req.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -78,20 +81,27 @@ func (d *Daemon) answer(ctx context.Context, c call) wire.Response {
 		defer cancel()
 	}
 	err := d.meant(c.req)
-	var resp wire.Response
 	if err == nil {
-		resp, err = verb.do(d, ctx, c)
+		err = verb.do(d, ctx, c)
 	}
 	if err != nil {
 		d.grants.Refused.Add(1)
-		failed := wire.Response{Err: fault.Of(err), Challenge: resp.Challenge}
-		if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
-			setup := d.Setup()
-			failed.Route = &setup.Route
-		}
-		return failed
 	}
-	return resp
+	return err
+}
+
+// failure is the answer for an error.
+func (d *Daemon) failure(err error) wire.Response {
+	failed := wire.Response{Err: fault.Of(err)}
+	var c *challenged
+	if errors.As(err, &c) {
+		failed.Challenge = c.how
+	}
+	if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
+		setup := d.Setup()
+		failed.Route = &setup.Route
+	}
+	return failed
 }
 
 // meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be
@@ -115,16 +125,14 @@ func (d *Daemon) meant(req *wire.Request) error {
 	return nil
 }
 
-func (d *Daemon) ping(context.Context, call) (wire.Response, error) {
-	return wire.Response{}, nil
-}
+func (d *Daemon) ping(_ context.Context, c call) error { return c.reply(wire.Response{}) }
 
 // verbOf is the verb of what the keeper hands out.
 func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, func(wire.Response) error) error) (
-	do func(*Daemon, context.Context, call) (wire.Response, error),
+	do func(*Daemon, context.Context, call) error,
 ) {
-	return func(d *Daemon, ctx context.Context, c call) (wire.Response, error) {
-		return wire.Response{}, hand(d.grants, ctx, d.asks(c), c.req, d.replying(c))
+	return func(d *Daemon, ctx context.Context, c call) error {
+		return hand(d.grants, ctx, d.asks(c), c.req, c.reply)
 	}
 }
 
@@ -140,25 +148,13 @@ func (d *Daemon) asks(c call) grant.Ask {
 	return a
 }
 
-// replying answers a call while the gate is held.
-func (d *Daemon) replying(c call) func(wire.Response) error {
-	return func(resp wire.Response) error {
-		err := d.send(c.talk.conn, resp)
-		c.talk.answered = err == nil
-		if errors.Is(err, errGone) {
-			c.talk.gone.Store(true)
-		}
-		return err
-	}
-}
-
-func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
-	return wire.Response{}, d.grants.Give(ctx, d.asks(c), func(answers []session.Answer) error {
+func (d *Daemon) get(ctx context.Context, c call) error {
+	return d.grants.Give(ctx, d.asks(c), func(answers []session.Answer) error {
 		answer, role := answers[0], ""
 		if c.req.Role != nil {
 			role = answer.Role
 		}
-		return d.replying(c)(wire.Response{
+		return c.reply(wire.Response{
 			Credential: &wire.Credential{
 				AccessKeyID:     answer.AccessKeyID,
 				SecretAccessKey: answer.SecretAccessKey,
@@ -174,26 +170,30 @@ func (d *Daemon) get(ctx context.Context, c call) (wire.Response, error) {
 	})
 }
 
-func (d *Daemon) login(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) login(ctx context.Context, c call) error {
 	r := d.request(c)
 	r.Login = true
 	answer, err := d.Broker.Credentials(ctx, r)
 	d.record("login", "", c, answer, err)
 	if err != nil {
-		return wire.Response{}, err
+		return err
 	}
 	d.grants.Login(answer.Source)
 	// Only the times of the session: login opens it, and get hands it out.
 	opened := wire.Session{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &answer.Expires}
-	return wire.Response{Status: &wire.Status{Sessions: []wire.Session{opened}}, Warnings: grant.Lines(answer.Warnings)}, nil
+	return c.reply(wire.Response{Status: &wire.Status{Sessions: []wire.Session{opened}},
+		Warnings: grant.Lines(answer.Warnings)})
 }
 
-func (d *Daemon) logout(ctx context.Context, c call) (wire.Response, error) {
+func (d *Daemon) logout(ctx context.Context, c call) error {
 	left := d.grants.Logout(c.req.Profile)
 	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
 	err = errors.Join(err, left)
 	d.record("logout", "", c, session.Answer{Source: c.req.Profile}, err)
-	return wire.Response{Count: n}, err
+	if err != nil {
+		return err
+	}
+	return c.reply(wire.Response{Count: n})
 }
 
 // request is what a client asks of the broker, for the files that the client means. It may be the first after a
@@ -227,7 +227,7 @@ func (d *Daemon) record(event, reason string, c call, answer session.Answer, err
 }
 
 // unpublish takes sections out of the shared credentials files.
-func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
+func (d *Daemon) unpublish(_ context.Context, c call) error {
 	n, standing, err := d.grants.Withdraw(c.req.Profile)
 	d.record("unpublish", "", c, session.Answer{}, err)
 	var warnings []string
@@ -235,5 +235,8 @@ func (d *Daemon) unpublish(_ context.Context, c call) (wire.Response, error) {
 		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the " +
 			"machine, for " + fault.Line(strings.Join(standing, ", "))}
 	}
-	return wire.Response{Count: n, Warnings: warnings}, err
+	if err != nil {
+		return err
+	}
+	return c.reply(wire.Response{Count: n, Warnings: warnings})
 }

@@ -251,7 +251,7 @@ func (l *Listener) Hold() error {
 	return l.unix.Close()
 }
 
-// Give returns what an heir needs to Inherit, after Hold: the lock and the
+// Give returns what the next daemon needs to Inherit, after Hold: the lock and the
 // socket. They stay ours to close, which Close does; what is in place stays there.
 func (l *Listener) Give() (lock, file *os.File) {
 	l.mu.Lock()

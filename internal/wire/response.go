@@ -20,7 +20,7 @@ type Response struct {
 	Notice     string       `json:"notice,omitempty"`    // not the answer yet: why it takes long
 	Files      *Files       `json:"overlay,omitempty"`   // of Overlay
 	Challenge  *Stretch     `json:"challenge,omitempty"` // of an Unlock that was refused: how to make the proof
-	Heritage   *Heritage    `json:"heritage,omitempty"`
+	Takeover   *Takeover    `json:"heritage,omitempty"`
 	SignIn     *SignIn      `json:"-"`                  // of Console
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
 	More       bool         `json:"more,omitempty"`     // not the answer yet: the first of its accounts
@@ -35,8 +35,8 @@ type Route struct {
 	CABundle   string `json:"ca_bundle,omitempty"`
 }
 
-// Heritage is what one daemon leaves to the next beside its sockets.
-type Heritage struct {
+// Takeover is what one daemon leaves to the next beside its sockets.
+type Takeover struct {
 	Ports  []int `json:"ports"` // of the endpoints, in the order of the sockets that come with it
 	Locked bool  `json:"locked"`
 }
