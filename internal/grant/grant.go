@@ -56,6 +56,8 @@ type Grant struct {
 	// Keys are the access key ids that may stand in the section, the latest first. Earlier ones are kept because an
 	// editor may write back what it read before a renewal.
 	Keys []string `json:"keys,omitempty"`
+	// At is the file in which the section stands: the path of the credentials file may be a link that changes.
+	At string `json:"at,omitempty"`
 	// Expires is when the first of the sessions ends that may be where tools read them; zero without a session.
 	Expires time.Time `json:"expires,omitzero"`
 }

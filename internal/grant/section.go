@@ -246,6 +246,9 @@ func (g *Grant) key() string {
 // write makes a file have the sessions of its grants, and takes out those that are cleared. What the daemon before put
 // there stays until this one has something newer. It returns the lines of other sections with one of these names.
 func (s *sections) write(file string, cleared []*held) (taken map[string]int, err error) {
+	if err := s.move(file); err != nil {
+		return nil, err
+	}
 	var sessions []profiles.Published
 	stays := map[string]bool{}
 	for _, h := range s.in(file) {
@@ -287,6 +290,34 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 		}
 	}
 	return taken, nil
+}
+
+// move takes sections out of the files that a link led to before, and notes where it leads now.
+func (s *sections) move(file string) error {
+	real, ours := system.RealPath(file), s.ours(file)
+	for _, h := range s.in(file) {
+		if h.At == "" || h.At == real {
+			continue
+		}
+		if err := atomicfile.Edit(h.At, 0o600, "", func(src []byte) ([]byte, error) {
+			dst, _, err := profiles.SetPublished(src, ours, nil)
+			return dst, err
+		}); err != nil {
+			return unwritten(h.At, err)
+		}
+	}
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	moved := false
+	for _, h := range s.k.grants {
+		if h.Kind == Section && h.At != real && h.files(s.k.Files).Credentials == file {
+			h.At, moved = real, true
+		}
+	}
+	if moved {
+		s.k.keepLocked()
+	}
+	return nil
 }
 
 // in are copies of the grants of one file.

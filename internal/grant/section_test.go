@@ -1,0 +1,49 @@
+//go:build linux
+
+package grant
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestSectionLeavesWhereALinkLed: a section is also taken out of the file that the credentials file was a link to when it
+// was written, by the next renewal and by a lock, in this daemon and the next.
+func TestSectionLeavesWhereALinkLed(t *testing.T) {
+	for name, take := range map[string]func(*Keeper) error{
+		"lock": (*Keeper).Shut,
+		"renewal": func(k *Keeper) error {
+			k.Broker.Lock()
+			k.Broker.Unlock() // so that there is a new session
+			k.again(func(*held) bool { return true })
+			k.renew(t.Context())
+			k.renewals.Wait()
+			return nil
+		},
+		"lock of the next daemon": func(k *Keeper) error {
+			next := keeper(t, k.StateDir)
+			next.adopt()
+			return next.Shut()
+		},
+	} {
+		dir := t.TempDir()
+		k := keeper(t, dir)
+		old, now := filepath.Join(dir, "old"), filepath.Join(dir, "now")
+		if err := errors.Join(os.WriteFile(old, nil, 0o600), os.WriteFile(now, nil, 0o600),
+			os.Symlink(old, k.Files.Credentials)); err != nil {
+			t.Fatal(err)
+		}
+		k.publish(t)
+		if err := errors.Join(os.Remove(k.Files.Credentials), os.Symlink(now, k.Files.Credentials)); err != nil {
+			t.Fatal(err)
+		}
+		if err := take(k); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(old); err != nil || len(text) > 0 {
+			t.Errorf("%s: the file from before holds %q, %v", name, text, err)
+		}
+	}
+}
