@@ -127,8 +127,8 @@ func left(target, dir string) bool {
 	})
 }
 
-// turnWait bounds how long an edit waits for its turn. Others can hold the lock of a directory that they may read. There
-// an edit goes on without its turn after openWait: neither a person nor `broker lock` waits for another user.
+// turnWait bounds how long an edit waits for its turn. Others can hold the lock of a directory that they may read.
+// There an edit goes on without its turn after openWait: neither a person nor `broker lock` waits for another user.
 const (
 	turnWait = 20 * time.Second
 	openWait = 2 * time.Second

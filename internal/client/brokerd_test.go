@@ -36,8 +36,8 @@ func TestBrokerdOfAnother(t *testing.T) {
 	}
 }
 
-// TestBrokerdByALinkOfAnother: a link of another user in a directory such as /tmp leads to no brokerd, also while it leads
-// to a file of ours. Nor do files of that user count as this program after its own file is gone.
+// TestBrokerdByALinkOfAnother: a link of another user in a directory such as /tmp leads to no brokerd, also while it
+// leads to a file of ours. Nor do files of that user count as this program after its own file is gone.
 func TestBrokerdByALinkOfAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: to make files of another user one has to be root")

@@ -223,8 +223,8 @@ func isOneInstall(self, brokerd string) error {
 		if its.Ours || its.Owner == mine.Owner {
 			return nil
 		}
-		return fault.New(fault.Failed, "%s is not started: %s belongs to another user (%s) than this program (%s)", brokerd,
-			path, its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
+		return fault.New(fault.Failed, "%s is not started: %s belongs to another user (%s) than this program (%s)",
+			brokerd, path, its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
 	}
 	err = system.Walk(brokerd, func(at string, info, dir fs.FileInfo) error {
 		anybody := info.Mode()&fs.ModeSymlink != 0 || dir != nil && dir.Mode()&fs.ModeSticky != 0

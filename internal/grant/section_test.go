@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestSectionLeavesWhereALinkLed: a section is also taken out of the file that the credentials file was a link to when it
-// was written, by the next renewal and by a lock, in this daemon and the next.
+// TestSectionLeavesWhereALinkLed: a section is also taken out of the file that the credentials file was a link to when
+// it was written, by the next renewal and by a lock, in this daemon and the next.
 func TestSectionLeavesWhereALinkLed(t *testing.T) {
 	for name, take := range map[string]func(*Keeper) error{
 		"lock": (*Keeper).Shut,

@@ -437,8 +437,8 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// TestListenKeepsFiles: a variable can name any path as that of the socket. What is there, and is neither a socket nor a
-// lock file of Broker, stays as it is.
+// TestListenKeepsFiles: a variable can name any path as that of the socket. What is there, and is neither a socket nor
+// a lock file of Broker, stays as it is.
 func TestListenKeepsFiles(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
