@@ -315,7 +315,7 @@ func (s *sections) move(file string) error {
 		}
 	}
 	if moved {
-		s.k.keepLocked()
+		_ = s.k.saveLocked()
 	}
 	return nil
 }
