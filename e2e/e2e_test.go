@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +70,21 @@ func build(dir string) error {
 	return nil
 }
 
+// lookAtSources makes the go command run these tests again after a change of the programs: it notes which files a test
+// looks at.
+var lookAtSources = sync.OnceValue(func() error {
+	var failed error
+	for _, tree := range []string{"../cmd", "../internal"} {
+		failed = errors.Join(failed, filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		}))
+	}
+	return failed
+})
+
 // What the demo organisation of the simulator holds.
 const (
 	serial     = "arn:aws:iam::111122223333:mfa/paul"
@@ -94,10 +111,9 @@ type house struct {
 // newHouse makes a house for a test, and looks at the end that nothing is left of it.
 func newHouse(t testing.TB) *house {
 	t.Helper()
+	must(t, lookAtSources())
 	h, err := openHouse(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	// programs that a test makes are found there by the daemon, which takes no PATH from a shell
 	h.more = "path = " + h.bin + "\n"
 	t.Cleanup(func() {

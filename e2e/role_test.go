@@ -35,6 +35,9 @@ func playRole(role string) int {
 		// Says what comes back from the socket, for each line that it sends.
 		path := os.Getenv("E2E_SOCKET")
 		for _, line := range []string{"", `{"v":1,"verb":"ping"}`, `{"v":1,"verb":"state"}`, `{"v":1,"verb":"get","profile":"product_prod_paul"}`} {
+			if line == "" && os.Getuid() == 0 {
+				continue // a connection of ours that asks nothing stays for a minute
+			}
 			n, how := tryLine(path, line)
 			fmt.Printf("%d bytes %s\n", n, how)
 		}

@@ -256,6 +256,16 @@ func TestForeignRegistry(t *testing.T) {
 	h.env = append(h.env, "BROKER_CONFIG="+file)
 	_ = h.run("credproc", "own_prod")
 	_ = h.run("credproc", "security")
+	// Nor is a new key used there, or stored for that registry.
+	must(t, h.write(h.awsCredentials(), plainKeys))
+	for _, store := range [][]string{{"add", "new", "--from-env"}, {"import", "robot", "--yes"}} {
+		cmd := h.command("broker", store...)
+		cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID="+robotKeyID,
+			"AWS_SECRET_ACCESS_KEY=fake/demo+secret/of+robot/fake/demo+3333")
+		if r := finish(cmd); r.code != 8 || !strings.Contains(r.stderr, h.registry()) {
+			t.Errorf("%q: %v", store, r)
+		}
+	}
 	if got := stolen(); got != "" {
 		t.Errorf("the other uid was sent %.300s", got)
 	}

@@ -94,6 +94,16 @@ func (e *errand) uses(registry string) bool {
 	return e.Registry != "" && e.Registry == system.RealPath(registry)
 }
 
+// admitNew is admit for what would be stored, and for what is asked of AWS before: the home of this process has a
+// registry, and variables lead to another.
+func (e *errand) admitNew() error {
+	usual := belongs{paths.RegistryBelow(paths.Home()), paths.Home()}
+	if _, err := os.Lstat(usual.Registry); err != nil || e.uses(usual.Registry) {
+		return nil
+	}
+	return e.admit("the keyring", usual)
+}
+
 // admitItem is admit for a key.
 func (e *errand) admitItem(it item) error {
 	return e.admit("the key of source "+it.Name, it.belongs)

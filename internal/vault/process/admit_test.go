@@ -3,6 +3,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,6 +124,34 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	allowed(other)
 	if err := c.Remove(t.Context(), another.Name); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNewKeyElsewhere: while the home has a registry, another one stores nothing and asks AWS nothing until it is
+// allowed.
+func TestNewKeyElsewhere(t *testing.T) {
+	c := fileCaller(t)
+	home := filepath.Dir(c.Dir)
+	t.Setenv("HOME", home)
+	usual, other := paths.RegistryBelow(home), filepath.Join(home, "other")
+	for _, path := range []string{usual, other} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Registry = other
+	store := func() error {
+		_, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)
+		return errors.Join(err, c.Seal(t.Context(), "import", secret.New("what was in the file")))
+	}
+	if err := store(); !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), usual) {
+		t.Errorf("another registry: %v", err)
+	}
+	if err := os.WriteFile(usual, []byte("[settings]\nregistry = "+other+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(); err != nil {
+		t.Errorf("one that is allowed: %v", err)
 	}
 }
 

@@ -318,7 +318,7 @@ func TestModes(t *testing.T) {
 		must(t, err)
 		must(t, os.Chmod(home, 0o700))
 		c := &vault.Caller{Exe: exe, Backend: func() string { return vault.File }, Dir: home + "/a/keyring",
-			StateDir: home + "/state", Registry: home + "/config", Timeout: patience}
+			StateDir: home + "/state", Registry: testRegistry, Timeout: patience}
 		err = c.Create(t.Context(), secret.New(testPassphrase))
 		if err == nil {
 			_, err = c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false)

@@ -210,7 +210,7 @@ func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint)
 func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
 // testRegistry is the registry of all callers, so that each may use what another stored. It is not there.
-const testRegistry = "/tmp/broker-test/config"
+var testRegistry = system.RealPath(homeRegistry())
 
 // callerOn is a Caller on a backend. Dir is left to the caller.
 func callerOn(t *testing.T, backend, state string) *vault.Caller {

@@ -176,6 +176,12 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 			return nil, err
 		}
 	}
+	switch e.Op {
+	case vault.OpPut, vault.OpAdopt, vault.OpSeal, vault.OpDevices:
+		if err := e.admitNew(); err != nil {
+			return nil, err
+		}
+	}
 	if e.Op == vault.OpForeignKeys { // it has nothing to do with our own keyring
 		return e.foreignKeys(ctx)
 	}
