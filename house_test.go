@@ -152,6 +152,29 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 	}
 }
 
+// TestEveryFileHasItsSubject: docs/testing.md says what each file of e2e covers, and names no other.
+func TestEveryFileHasItsSubject(t *testing.T) {
+	page, err := os.ReadFile("docs/testing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("e2e/*_test.go")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("only %d files were found, %v: the test is void", len(files), err)
+	}
+	for _, file := range files {
+		if !strings.Contains(string(page), "`"+filepath.Base(file)+"`") {
+			t.Errorf("docs/testing.md does not say what %s covers", file)
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z_0-9]+_test\\.go)`").FindAllSubmatch(page, -1) {
+		name := string(m[1])
+		if !slices.Contains(files, filepath.Join("e2e", name)) && name != "house_test.go" {
+			t.Errorf("docs/testing.md names %s, which is not in e2e", name)
+		}
+	}
+}
+
 // TestForbiddenImports: each row names what a package must not reach, directly
 // or through others, and why.
 func TestForbiddenImports(t *testing.T) {

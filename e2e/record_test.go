@@ -226,63 +226,6 @@ func TestOverlaysLink(t *testing.T) {
 	}
 }
 
-// TestAuditLogGone: with audit = required no session leaves without its line in the log that has the name, whatever
-// was done to the log meanwhile; and the log says that lines before may be missing.
-func TestAuditLogGone(t *testing.T) {
-	t.Parallel()
-	needsRoot(t)
-	h := robotHouse(t, "1h")
-	registry("[settings]", "[settings]\naudit = required")(t, h)
-	h.credentials(t, "build")
-	trail := h.state("audit.log")
-	for name, damage := range map[string]func() error{
-		"removed":   func() error { return os.Remove(trail) },
-		"renamed":   func() error { return os.Rename(trail, trail+".old") },
-		"truncated": func() error { return os.Truncate(trail, 0) },
-		"replaced":  func() error { return errors.Join(os.Remove(trail), os.WriteFile(trail, nil, 0o600)) },
-		"directory": func() error {
-			return errors.Join(os.Rename(h.state(""), h.state("")+".old"), os.Mkdir(h.state(""), 0o700))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			must(t, damage())
-			if name == "directory" { // a daemon finds its own again
-				must(t, os.Rename(h.state("")+".old/run", h.state("run")))
-			}
-			id := h.credentials(t, "build").AccessKeyID
-			text, err := os.ReadFile(trail)
-			if err != nil || !strings.Contains(string(text), id) {
-				t.Errorf("the session was not recorded: %q, %v", text, err)
-			}
-			if !strings.Contains(string(text), `"event":"gap"`) {
-				t.Errorf("nothing says that lines are missing: %q", text)
-			}
-		})
-	}
-	for _, e := range evils {
-		if e.name == "huge" || e.name == "truncated" {
-			continue
-		}
-		t.Run(e.name, func(t *testing.T) {
-			precious := filepath.Join(h.home, "precious")
-			must(t, errors.Join(os.Remove(trail), os.WriteFile(precious, nil, 0o600), e.plant(trail, precious)))
-			r := finishWithin(evilWait, h.command("credproc", "build"))
-			if err := checkFailure(r, "1", "credproc", nil); err != nil ||
-				!strings.Contains(r.stderr, "audit = required") || !strings.Contains(r.stderr, "audit.log") {
-				t.Errorf("%v: %v", err, r)
-			}
-			if r := h.run("broker", "status"); !strings.Contains(r.stderr, "audit.log") {
-				t.Errorf("status is silent: %v", r)
-			}
-			must(t, errors.Join(os.RemoveAll(trail), os.Remove(precious)))
-			h.credentials(t, "build")
-			if text, err := os.ReadFile(trail); err != nil || !strings.Contains(string(text), `"event":"gap"`) {
-				t.Errorf("the gap is not told: %q, %v", text, err)
-			}
-		})
-	}
-}
-
 // TestForeignState: a state directory of another user is not used, and the message says whose it is and what mends
 // it. Without its permission that is found out, too.
 func TestForeignState(t *testing.T) {
@@ -408,40 +351,4 @@ func TestDamagedLinked(t *testing.T) {
 	must(t, os.RemoveAll(linked))
 	h.ok(t, "broker", "profiles", "link", "build")
 	h.ok(t, "broker", "profiles", "unlink", "build")
-}
-
-// TestHintsSpareWhatOthersChose: a variable, or a link, that a repository brings cannot make Broker tell the user to
-// give away, close or remove something.
-func TestHintsSpareWhatOthersChose(t *testing.T) {
-	t.Parallel()
-	needsRoot(t)
-	h := newHouse(t)
-	must(t, h.settings(""))
-	h.give(t, nobody)
-	foreign := filepath.Join(h.dir, "root")
-	must(t, errors.Join(os.MkdirAll(foreign+"/etc", 0o755), os.Symlink(foreign, h.home+"/x"),
-		os.Mkdir(h.home+"/volumes", 0o755), os.Mkdir(h.home+"/public", 0o755), os.Chmod(h.home+"/public", 0o777),
-		os.WriteFile(h.home+"/key", nil, 0o600), os.Chown(h.home+"/public", nobody, nobody),
-		os.Chown(h.home+"/key", nobody, nobody)))
-	for _, row := range []struct{ variable, path string }{
-		{"BROKER_STATE_DIR", h.home + "/x/etc"},   // through a link
-		{"BROKER_STATE_DIR", h.home + "/volumes"}, // of root, in the home
-		{"BROKER_STATE_DIR", h.home + "/key"},     // no directory
-		{"BROKER_STATE_DIR", h.home + "/public"},  // open to others
-		{"BROKER_RUNTIME_DIR", h.home + "/public"},
-		{"BROKER_KEYRING_DIR", h.home + "/public"},
-		{"BROKER_CONFIG", h.home + "/public/config"},
-	} {
-		for _, args := range [][]string{{"credproc", "build"}, {"broker", "status"}, {"broker", "keyring", "test", "file"},
-			{"broker", "unlock"}} {
-			r := h.asOther(t, nobody, "env", append([]string{row.variable + "=" + row.path}, args...)...)
-			for _, word := range []string{"chown", "chmod", "rm ", "rm -r"} {
-				if strings.Contains(r.stderr+r.stdout, "hint: "+word) || strings.Contains(r.stderr, "sudo "+word) {
-					t.Errorf("%s, %v: %v", row.variable, args, r)
-				}
-			}
-		}
-		h.asOther(t, nobody, "env", row.variable+"="+row.path, "sh", "-c",
-			`kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
-	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,21 +94,6 @@ func TestSocketRemoved(t *testing.T) {
 	_ = first
 }
 
-// TestNoBusIsStarted: a keyring that needs a session bus, where there is none, is absent; no bus is started for it, and
-// none for trying which keyring works.
-func TestNoBusIsStarted(t *testing.T) {
-	t.Parallel()
-	for _, backend := range []string{"keyring_backend = secret-service", ""} {
-		t.Run(backend, func(t *testing.T) {
-			h := newHouse(t)
-			must(t, h.startSim())
-			must(t, h.write(h.registry(), "[settings]\nsts_endpoint = "+h.sim.url+"\n"+backend+"\n"))
-			h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "security", "--stdin")
-			// newHouse fails the test where a process is left.
-		})
-	}
-}
-
 // TestLostRegistry: a key whose section was lost from the registry can be taken up again or removed, as the hint says.
 func TestLostRegistry(t *testing.T) {
 	t.Parallel()
@@ -122,5 +108,149 @@ func TestLostRegistry(t *testing.T) {
 	}
 	if again := h.run("broker", "remove", "security", "--yes"); again.code != 0 {
 		t.Errorf("%v\nand what its hint says: %v", r, again)
+	}
+}
+
+// TestStoppedDaemonLong: while the daemon is stopped, a client gives up after its deadline, which is short of the
+// minute that the SDKs give a helper, and says why.
+func TestStoppedDaemonLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	if out := h.ok(t, "broker", "explain", "product_prod_paul"); !strings.Contains(out, "the daemon does not answer") {
+		t.Errorf("explain: %s", out)
+	}
+	r := h.run("credproc", "product_prod_paul")
+	if err := checkFailure(r, "5", "credproc", nil); err != nil || !strings.Contains(r.stderr, "did not answer within 50s; is it stopped?") {
+		t.Errorf("%v: %v", err, r)
+	}
+	must(t, syscall.Kill(pid, syscall.SIGCONT))
+	h.credentials(t, "product_prod_paul")
+}
+
+// What may happen to a daemon, each 20 times: once proves little of what depends on the moment.
+const rounds = 20
+
+// running waits for a daemon that is not the one with this pid.
+func (h *house) running(t testing.TB, not int) int {
+	t.Helper()
+	var s status
+	until(t, "a daemon runs", func() (running bool) {
+		var err error
+		s, err = h.status()
+		return err == nil && s.Running && s.PID != not
+	})
+	return s.PID
+}
+
+// TestEndsLong: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session
+// that the keyring keeps is asked for once.
+func TestEndsLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	end := h.crowd(t, 16, "credproc", "product_prod_paul")
+	pid := h.daemonPID(t)
+	for range rounds {
+		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+			time.Sleep(rand.N(100 * time.Millisecond))
+			must(t, syscall.Kill(pid, sig))
+			pid = h.running(t, pid)
+		}
+	}
+	if n := end(); n < rounds*10 {
+		t.Errorf("only %d requests: the test is void", n)
+	}
+	h.counted(t, "GetSessionToken", 1)
+}
+
+// TestLeaversLong: clients that leave before the answer or while it is written harm nobody.
+func TestLeaversLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	end := h.crowd(t, 4, "credproc", "product_prod_paul")
+	for range rounds * 10 {
+		conn, err := net.Dial("unix", h.socket())
+		must(t, err)
+		_, err = conn.Write([]byte(strings.Repeat(`{"v":1,"verb":"get","profile":"product_prod_paul"}`+"\n", 5)))
+		must(t, err)
+		time.Sleep(rand.N(time.Millisecond))
+		_ = conn.Close()
+	}
+	if n := end(); n == 0 {
+		t.Error("nobody asked: the test is void")
+	}
+	if now := h.daemonPID(t); now != pid {
+		t.Errorf("the daemon is %d, want %d", now, pid)
+	}
+}
+
+// TestRemovedAgainLong: the socket, the lock or their directory is removed under the daemon; nobody's request fails,
+// and one daemon is left.
+func TestRemovedAgainLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	// One after the other: a daemon that looks once a second may lose its place in between to one that a client starts.
+	harms := []func() error{
+		func() error { return os.Remove(h.socket()) },
+		func() error { return os.RemoveAll(filepath.Dir(h.socket())) },
+		func() error { return os.Remove(h.socket() + ".lock") },
+	}
+	for round := range rounds {
+		must(t, harms[round%len(harms)]())
+		for range 3 {
+			h.credentials(t, "product_prod_paul")
+		}
+	}
+	for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		n := 0
+		for _, p := range h.processes() {
+			if strings.Contains(p.line, "brokerd") {
+				n++
+			}
+		}
+		if n == 1 {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d daemons are left", n)
+		}
+	}
+	h.counted(t, "GetSessionToken", 1)
+}
+
+// TestStoppedAgainLong: who asks while the daemon is stopped waits, and is answered when it goes on; `status --short`
+// says nothing, as a prompt has to. TestStoppedDaemonLong is about the deadline of credproc.
+func TestStoppedAgainLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	pid := h.daemonPID(t)
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	for range rounds {
+		must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		if r := h.run("broker", "status", "--short"); r.code != 0 || r.stdout != "" {
+			t.Errorf("a prompt: %v", r)
+		}
+		answer := make(chan result, 1)
+		go func() { answer <- h.run("credproc", "product_prod_paul") }()
+		select {
+		case r := <-answer:
+			t.Errorf("a stopped daemon answered: %v", r)
+		case <-time.After(50 * time.Millisecond):
+		}
+		must(t, syscall.Kill(pid, syscall.SIGCONT))
+		if r := <-answer; r.code != 0 {
+			t.Error(r)
+		}
+	}
+	if now := h.daemonPID(t); now != pid {
+		t.Errorf("another daemon was started: %d, want %d", now, pid)
 	}
 }

@@ -3,156 +3,405 @@
 package e2e
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// TestClientsExplain holds what explain says of the AWS CLI, boto3, the JS SDKs and the Go SDK to what they do with the same files: an
-// answer from the broker is a role of prod, one from elsewhere is another's, a failure is one.
-func TestClientsExplain(t *testing.T) {
-	const robot = "aws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
-	h := clientHouse(t)
-	h.env = append(h.env, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1", "AWS_SDK_LOAD_CONFIG=1")
-	credproc := fmt.Sprintf("credential_process = %q prod\n", filepath.Join(h.bin, "credproc"))
-	role := "role_arn = " + prodRole + "\nsource_profile = security\n"
-	const region = "region = eu-west-1\n"
-	for name, files := range map[string][2]string{
-		"linked":                  {"[profile prod]\n" + region + credproc, ""},
-		"role first":              {"[profile prod]\n" + region + credproc + role, ""},
-		"role, source linked":     {"[profile prod]\n" + region + role + "[profile security]\n" + strings.Replace(credproc, " prod\n", " security\n", 1), ""},
-		"keys in the credentials": {"[profile prod]\n" + region + credproc, "[prod]\n" + robot},
-		"keys in the config":      {"[profile prod]\n" + region + credproc + robot, ""},
-		"unknown":                 {"[profile other]\n" + region, ""},
-		"nothing in it":           {"[profile prod]\n" + region, ""},
-		"twice":                   {"[profile prod]\n" + region + credproc + "[profile x]\n" + region + "[profile x]\n" + region, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			must(t, h.write(h.awsConfig(), files[0]))
-			must(t, h.write(filepath.Join(h.home, ".aws/credentials"), files[1]))
-			var said struct {
-				Tools []struct{ Tool, From, Text string }
+// The profile that the tools are given, as a person types it.
+const typed = "product_prod_paul"
+
+// A way is how a tool gets its credentials. before and after are what broker is told around it.
+type way struct {
+	name          string
+	exec          []string // what stands before the command
+	named         bool     // the command names the profile
+	before, after []string
+}
+
+// ways are those that this broker has; a row of toolTable names what it is tried with.
+var ways = []way{
+	{name: "credential_process", named: true},
+	{name: "env", exec: []string{"broker", "exec", typed, "--"}},
+	{name: "server", exec: []string{"broker", "exec", "--mode", "server", typed, "--"}},
+	{name: "file", exec: []string{"broker", "exec", "--mode", "file", typed, "--"}, named: true},
+	{name: "publish", named: true, before: []string{"broker", "publish", typed}, after: []string{"broker", "unpublish", typed}},
+}
+
+// A client is one tool, and how it is started.
+type client struct {
+	name    string
+	program func(t *testing.T, h *house) string // empty where it is missing
+	// args are its arguments with a profile, or without where it takes what the environment says. A word NAME=value in
+	// front goes into its environment.
+	args func(h *house, e *emulator, profile, way string) []string
+	// says is in what it prints; empty where there is nothing to see but the requests.
+	says string
+	// asks are requests that have to arrive.
+	asks []string
+	// tried are the ways that it is run in; nil is all.
+	tried []string
+	// fresh is where what it deploys was never deployed before.
+	fresh bool
+	// cannot has the ways that do not work, and what the tool says then.
+	cannot map[string]string
+}
+
+func onPath(name string) func(*testing.T, *house) string {
+	return func(*testing.T, *house) string { return append(installed(name), "")[0] }
+}
+
+// fromNPM finds a file of the npm packages that `make deps-clients` installs.
+func fromNPM(path string) func(*testing.T, *house) string {
+	return func(*testing.T, *house) string {
+		file := filepath.Join(clientsDir, "node_modules", path)
+		if _, err := os.Stat(file); err != nil {
+			return ""
+		}
+		return file
+	}
+}
+
+// ours is a program of ours for an npm library.
+func ours(file, library string) func(*testing.T, *house) string {
+	return func(t *testing.T, h *house) string {
+		if fromNPM(library)(t, h) == "" {
+			return ""
+		}
+		path, err := filepath.Abs(filepath.Join("testdata/clients", file))
+		must(t, err)
+		return path
+	}
+}
+
+// clientsDir is where they are. It is found before a test changes HOME.
+var clientsDir = func() string {
+	if dir := os.Getenv("BROKER_CLIENTS"); dir != "" {
+		return dir
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "broker-clients")
+}()
+
+func naming(name, profile string) []string {
+	if profile == "" {
+		return nil
+	}
+	return []string{name, profile}
+}
+
+func variable(name, profile string) []string {
+	if profile == "" {
+		return nil
+	}
+	return []string{name + "=" + profile}
+}
+
+// sls is one command of Serverless Framework or of osls.
+func sls(words ...string) func(*house, *emulator, string, string) []string {
+	return func(_ *house, _ *emulator, profile, _ string) []string {
+		return slices.Concat(words, []string{"--stage", "prod", "--region", "eu-west-1"}, naming("--aws-profile", profile))
+	}
+}
+
+const prodARN = "assumed-role/allow-admin-from-security-account/"
+
+// deployed is what a first deployment asks for, at least: a stack, and what goes into it.
+var deployed = []string{"PUT product-deployments.s3.", " CreateChangeSet CREATE", " CreateChangeSet UPDATE", " ExecuteChangeSet", " DescribeStackEvents"}
+
+// toolTable is the page docs/tools.md: what works, and what cannot.
+var toolTable = []client{
+	{
+		name: "AWS CLI", program: onPath("aws"), says: prodARN, asks: []string{"GetCallerIdentity"},
+		args: func(_ *house, e *emulator, profile, _ string) []string {
+			return append([]string{"sts", "get-caller-identity", "--region", "eu-west-1", "--endpoint-url", e.url}, naming("--profile", profile)...)
+		},
+	},
+	{
+		name: "boto3", program: pythonWithBoto, says: prodARN, asks: []string{"GetCallerIdentity"},
+		args: func(_ *house, e *emulator, profile, _ string) []string {
+			return []string{"-c", botoProgram, profile, e.url}
+		},
+	},
+	{
+		name: "JS SDK 2", program: ours("js2.js", "aws-sdk"), says: prodARN, asks: []string{"GetCallerIdentity"},
+		args: func(_ *house, _ *emulator, profile, way string) []string {
+			if way == "credential_process" { // exec --mode file sets it, and the credentials file needs none
+				return []string{"AWS_SDK_LOAD_CONFIG=1", "AWS_PROFILE=" + profile}
 			}
-			must(t, json.Unmarshal([]byte(h.ok(t, "broker", "explain", "--json", "prod")), &said))
-			for tool, ask := range askers(t, h) {
-				if name == "role, source linked" && tool == "AWS CLI" {
-					continue // an older one makes its own call to AWS itself, whatever it is told; it is botocore like boto3
+			return variable("AWS_PROFILE", profile)
+		},
+	},
+	{
+		name: "JS SDK 3", program: ours("js3.js", "@aws-sdk/client-sts"), says: prodARN, asks: []string{"GetCallerIdentity"},
+		args: func(_ *house, _ *emulator, profile, _ string) []string { return []string{profile} },
+	},
+	{
+		name: "Go SDK 2", program: func(*testing.T, *house) string { self, _ := os.Executable(); return self }, says: prodARN, asks: []string{"GetCallerIdentity"},
+		args: func(_ *house, e *emulator, profile, _ string) []string {
+			return append([]string{"E2E_ROLE=go-sdk", "EMULATOR=" + e.url, "AWS_REGION=eu-west-1"}, variable("AWS_PROFILE", profile)...)
+		},
+	},
+	{
+		name: "Serverless 3 info", program: fromNPM("serverless/bin/serverless.js"), args: sls("info"), says: "product", asks: []string{" DescribeStacks"},
+		tried: []string{"file", "publish"},
+	},
+	{
+		name: "Serverless 3 package", program: fromNPM("serverless/bin/serverless.js"), args: sls("package"), asks: []string{"GetCallerIdentity"},
+		tried: []string{"file", "publish"},
+	},
+	{
+		name: "Serverless 3 deploy", program: fromNPM("serverless/bin/serverless.js"), args: sls("deploy"), asks: deployed, fresh: true,
+		cannot: map[string]string{"credential_process": "doesn't seem to be configured"},
+	},
+	{name: "osls 4 deploy", program: fromNPM("osls/bin/serverless.js"), args: sls("deploy"), asks: deployed, fresh: true, tried: []string{"credential_process", "env"}},
+	{
+		name: "CDK 2 deploy", program: fromNPM("aws-cdk/bin/cdk"), asks: []string{" CreateChangeSet", " ExecuteChangeSet", "GetCallerIdentity"},
+		tried: []string{"credential_process", "env"},
+		args: func(h *house, _ *emulator, profile, _ string) []string {
+			return append([]string{"deploy", "--app", filepath.Join(h.dir, "cdk"), "--require-approval", "never", "--ci", "--no-notices", "--no-version-reporting", "--no-color"}, naming("--profile", profile)...)
+		},
+	},
+	{
+		name: "rclone", program: onPath("rclone"), asks: []string{"GET 127.0.0.1"},
+		args: func(h *house, e *emulator, profile, _ string) []string {
+			return append(variable("AWS_PROFILE", profile), "--config", filepath.Join(h.dir, "no-rclone.conf"), "lsf", "--retries", "1", "--s3-provider", "Other", "--s3-env-auth", "--s3-region", "eu-west-1", "--s3-endpoint", e.url, ":s3:product-deployments")
+		},
+	},
+	{
+		name: "s3cmd", program: onPath("s3cmd"), asks: []string{"GET 127.0.0.1"},
+		args: func(h *house, e *emulator, profile, _ string) []string {
+			host := strings.TrimPrefix(e.url, "http://")
+			return append(variable("AWS_PROFILE", profile), "-c", filepath.Join(h.dir, "no-s3cfg"), "--no-ssl", "--host", host, "--host-bucket", host, "--region", "eu-west-1", "ls", "s3://product-deployments")
+		},
+		cannot: map[string]string{
+			"credential_process": "Configuration file not available",
+			"server":             "Configuration file not available",
+			"file":               "Couldn't find AWS Profile", // it knows ~/.aws/credentials and a variable of its own
+		},
+	},
+	{
+		name: "restic", program: onPath("restic"), asks: []string{"PUT 127.0.0.1"},
+		args: func(h *house, e *emulator, profile, _ string) []string {
+			return append(variable("AWS_PROFILE", profile), "RESTIC_PASSWORD=x", "AWS_DEFAULT_REGION=eu-west-1", "--no-cache", "-r", "s3:"+e.url+"/product-deployments/restic", "init")
+		},
+		cannot: map[string]string{"credential_process": "Access Denied"}, // what it sends is not signed
+	},
+}
+
+func pythonWithBoto(_ *testing.T, h *house) string {
+	for _, python := range installed("python3") {
+		if h.run(python, "-c", "import boto3").code == 0 {
+			return python
+		}
+	}
+	return ""
+}
+
+// TestClientsWays runs each tool in each way, and looks at each request that arrives: it is
+// signed with the session that the broker has of that role.
+func TestClientsWays(t *testing.T) {
+	h := clientHouse(t)
+	e := startEmulator(t, h)
+	must(t, h.settings("[source security]\naccess_key_id = "+keyID+"\nmfa_serial = "+serial+"\nmfa_seed = keyring\n"))
+	must(t, h.write(h.awsConfig(), demoConfig))
+	h.ok(t, "broker", "profiles", "link", "--all")
+	testdata, err := filepath.Abs("testdata/clients")
+	must(t, err)
+	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write beside what they deploy
+	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1",
+		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
+		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
+	// The last of a name counts.
+	h.env = append(h.env, "AWS_ENDPOINT_URL_STS="+e.url)
+	role := h.credentials(t, typed)
+
+	for _, c := range toolTable {
+		t.Run(c.name, func(t *testing.T) {
+			program := c.program(t, h)
+			if program == "" {
+				missing(t, c.name)
+			}
+			for _, w := range ways {
+				if c.tried != nil && !slices.Contains(c.tried, w.name) {
+					continue
 				}
-				from := "nobody"
-				switch arn := ask("prod"); {
-				case strings.HasPrefix(arn, clientRoles[1].arn):
-					from = "broker"
-				case arn != "":
-					from = "else"
-				}
-				for _, v := range said.Tools {
-					if v.Tool == tool && v.From != from {
-						t.Errorf("%s: explain says %s (%s), and it is %s", tool, v.From, v.Text, from)
-					}
-				}
+				t.Run(w.name, func(t *testing.T) { tryWay(t, h, e, c, w, program, role) })
 			}
 		})
 	}
+	// All of them, in all ways.
+	h.counted(t, "GetSessionToken", 1)
+	h.counted(t, "AssumeRole", 1)
 
-	// What explain says of a key in the environment: it wins over AWS_PROFILE, not over a profile that is given.
-	must(t, h.write(h.awsConfig(), "[profile prod]\n"+region+credproc))
-	must(t, h.write(filepath.Join(h.home, ".aws/credentials"), ""))
-	h.env = append(h.env, "AWS_ACCESS_KEY_ID=AKIADEMOROBOTFAKE333", "AWS_SECRET_ACCESS_KEY=fake/demo+secret/of+robot/fake/demo+3333", "AWS_PROFILE=prod", "AWS_REGION=eu-west-1")
-	for tool, ask := range askers(t, h) {
-		switch {
-		case tool == "JS SDK 3":
-			if arn := ask(""); !strings.HasPrefix(arn, clientRoles[1].arn) {
-				t.Errorf("%s, with AWS_PROFILE: %q", tool, arn)
-			}
-			continue
-		case tool == "JS SDK 2":
-			if arn := ask("prod"); !strings.Contains(arn, "robot") {
-				t.Errorf("%s, with AWS_PROFILE: %q", tool, arn)
-			}
-			continue
-		}
-		if arn := ask("prod"); !strings.HasPrefix(arn, clientRoles[1].arn) {
-			t.Errorf("%s, given the profile: %q", tool, arn)
-		}
-		if arn := ask(""); !strings.Contains(arn, "robot") {
-			t.Errorf("%s, with AWS_PROFILE: %q", tool, arn)
-		}
-	}
-}
-
-// askers ask each tool that is here who it is with a profile, or with what the environment says. The answer is empty
-// where it fails.
-func askers(t *testing.T, h *house) map[string]func(profile string) string {
-	t.Helper()
-	all := map[string]func(string) string{"Go SDK": func(profile string) string { return goIdentity(t, h, profile) }}
-	if found := installed("aws"); len(found) > 0 {
-		all["AWS CLI"] = func(profile string) string {
-			args := []string{"sts", "get-caller-identity", "--output", "text", "--query", "Arn", "--endpoint-url", h.sim.url}
-			if profile != "" {
-				args = append(args, "--profile", profile)
-			}
-			return succeeded(h.run(found[0], args...))
-		}
-	} else {
-		missing(t, "the AWS CLI (aws)")
-	}
-	for _, python := range installed("python3") {
-		// One that knows AWS_ENDPOINT_URL_STS: its own AssumeRole must not leave the machine.
-		if r := h.run(python, "-c", "import boto3; from botocore.configprovider import ConfiguredEndpointProvider"); r.code == 0 {
-			all["boto3"] = func(profile string) string { return succeeded(h.run(python, "-c", botoProgram, profile, h.sim.url)) }
-		}
-	}
-	for tool, file := range map[string]string{"JS SDK 2": "js2.js", "JS SDK 3": "js3.js"} {
-		program := ours(file, "aws-sdk")(t, h)
+	// The second of several profiles.
+	t.Run("Serverless 3 among several", func(t *testing.T) {
+		c := toolTable[slices.IndexFunc(toolTable, func(c client) bool { return c.name == "Serverless 3 info" })]
+		program := c.program(t, h)
 		if program == "" {
-			missing(t, tool)
+			missing(t, c.name)
 		}
-		redirect, err := filepath.Abs("testdata/clients/redirect.js")
-		must(t, err)
-		all[tool] = func(profile string) string {
-			words := []string{"EMULATOR=" + h.sim.url, "NODE_PATH=" + filepath.Join(clientsDir, "node_modules")}
-			if profile != "" && tool == "JS SDK 2" {
-				words = append(words, "AWS_PROFILE="+profile)
+		tryWay(t, h, e, c, way{name: "several", exec: []string{"broker", "exec", "product_dev_paul", typed, "--"}, named: true}, program, role)
+	})
+}
+
+// TestClientsPage holds docs/tools.md to the table.
+func TestClientsPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/tools.md")
+	must(t, err)
+	for _, c := range toolTable {
+		row := "| " + c.name + " |"
+		for _, w := range ways {
+			switch {
+			case c.tried != nil && !slices.Contains(c.tried, w.name):
+				row += " – |"
+			case c.cannot[w.name] != "":
+				row += " cannot |"
+			default:
+				row += " works |"
 			}
-			return succeeded(h.run("env", append(words, "node", "--require", redirect, program, profile)...))
+		}
+		if !strings.Contains(string(page), "\n"+row+"\n") {
+			t.Errorf("docs/tools.md has no row %s", row)
 		}
 	}
-	if all["boto3"] == nil { // newer than Debian's
-		t.Log("SKIPPED, NOT PROVEN: a python3 with boto3 1.28 or later")
-	}
-	return all
 }
 
-func succeeded(r result) string {
-	if r.code != 0 {
-		return ""
+func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string, role document) {
+	profile := ""
+	if w.named {
+		profile = typed
 	}
-	return strings.TrimSpace(r.stdout)
+	if w.named && w.name != "credential_process" {
+		// What the tool finds is what it finds in the credentials file.
+		linked, err := os.ReadFile(h.awsConfig())
+		must(t, err)
+		must(t, h.write(h.awsConfig(), strings.ReplaceAll(string(linked), filepath.Join(h.bin, "credproc"), "/nowhere/credproc")))
+		defer func() { must(t, h.write(h.awsConfig(), string(linked))) }()
+	}
+	if len(w.before) > 0 {
+		h.ok(t, w.before[0], w.before[1:]...)
+		defer func() { h.ok(t, w.after[0], w.after[1:]...) }()
+	}
+	e.forget(c.fresh)
+	args := c.args(h, e, profile, w.name)
+	words := append(slices.Clone(w.exec), "env")
+	for len(args) > 0 && strings.Contains(args[0], "=") && !strings.HasPrefix(args[0], "-") {
+		words, args = append(words, args[0]), args[1:]
+	}
+	if strings.HasSuffix(program, ".js") || strings.HasSuffix(program, "/cdk") {
+		words = append(words, "node")
+	}
+	words = append(append(words, program), args...)
+	cmd := h.command(words[0], words[1:]...)
+	cmd.Dir = filepath.Join(h.dir, "sls")
+	start := time.Now()
+	r := finish(cmd)
+	t.Logf("%.1f s, %d requests", time.Since(start).Seconds(), len(e.arrived()))
+
+	reason, fails := c.cannot[w.name]
+	for _, a := range e.arrived() {
+		if a.keyID == role.AccessKeyID && a.token == role.SessionToken {
+			if fails {
+				t.Errorf("%s is signed after all", a.what)
+			}
+		} else if !fails {
+			t.Errorf("%s is signed by %q, token %d bytes, want the session of the role", a.what, a.keyID, len(a.token))
+		}
+	}
+	if fails {
+		if r.code == 0 || !strings.Contains(r.stdout+r.stderr, reason) {
+			t.Errorf("it has to fail with %q: %v", reason, r)
+		}
+		return
+	}
+	if r.code != 0 || !strings.Contains(r.stdout, c.says) && !strings.Contains(r.stderr, c.says) {
+		t.Errorf("%v: %v", words, r)
+	}
+	for _, what := range c.asks {
+		if !e.did(what) {
+			t.Errorf("no %q arrived, only %v: the test is void", what, e.arrived())
+		}
+	}
 }
 
-func goIdentity(t *testing.T, h *house, profile string) string {
-	t.Helper()
+func init() {
+	otherRoles["go-sdk"] = func() int {
+		if err := goSDKClient(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
+}
+
+// goSDKClient is a Go program that asks who it is.
+func goSDKClient() error {
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	if err != nil {
+		return err
+	}
+	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(os.Getenv("EMULATOR")) }).GetCallerIdentity(context.Background(), &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return err
+	}
+	fmt.Println(aws.ToString(out.Arn))
+	return nil
+}
+
+// TestClientsTenAliases is the load of Terraform with ten aliases of its AWS provider, which is built on the Go
+// SDK: ten configurations at once, each with its own helper.
+func TestClientsTenAliases(t *testing.T) {
+	h := clientHouse(t)
 	for _, kv := range append(h.env, "AWS_CONFIG_FILE="+h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(h.home, ".aws/credentials")) {
 		name, value, _ := strings.Cut(kv, "=")
 		t.Setenv(name, value)
 	}
-	var options []func(*config.LoadOptions) error
-	if profile != "" {
-		options = append(options, config.WithSharedConfigProfile(profile))
+	var all sync.WaitGroup
+	for i := range 10 {
+		c := clientRoles[i%len(clientRoles)]
+		all.Go(func() {
+			cfg, err := config.LoadDefaultConfig(t.Context(), config.WithSharedConfigProfile(c.profile))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+			if err != nil {
+				t.Errorf("%s: %v", c.profile, err)
+			} else if arn := aws.ToString(out.Arn); !strings.HasPrefix(arn, c.arn) {
+				t.Errorf("%s: %s, want %s", c.profile, arn, c.arn)
+			}
+		})
 	}
-	cfg, err := config.LoadDefaultConfig(t.Context(), options...)
-	if err != nil {
-		return ""
+	all.Wait()
+	h.counted(t, "GetSessionToken", 1)
+	h.counted(t, "AssumeRole", 3)
+}
+
+// TestClientsVersions writes down what was run.
+func TestClientsVersions(t *testing.T) {
+	for _, words := range [][]string{{"aws", "--version"}, {"rclone", "version"}, {"s3cmd", "--version"}, {"restic", "version"}, {"node", "--version"}} {
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+		if err != nil {
+			t.Logf("%s: %v", words[0], err)
+			continue
+		}
+		line, _, _ := strings.Cut(string(out), "\n")
+		t.Log(words[0], line)
 	}
-	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
-	if err != nil {
-		return ""
-	}
-	return aws.ToString(out.Arn)
 }

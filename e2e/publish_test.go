@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -158,33 +156,4 @@ func TestPublishedCrashLong(t *testing.T) {
 		h.credentialsAre(t, ownSection)
 		h.ok(t, "broker", "publish", "build")
 	}
-}
-
-// TestFilesForManyCommands: each command has files of its own, and none is left.
-func TestFilesForManyCommands(t *testing.T) {
-	t.Parallel()
-	h := demo(t)
-	var failed atomic.Int32
-	var all sync.WaitGroup
-	for range 30 {
-		all.Go(func() {
-			r := h.run("broker", "exec", "--mode", "file", "product_prod_paul", "--", "sh", "-c", `cat "$AWS_SHARED_CREDENTIALS_FILE"`)
-			if r.code != 0 || !strings.Contains(r.stdout, "[product_prod_paul]\naws_access_key_id = ASIA") {
-				failed.Add(1)
-				t.Error(r)
-			}
-		})
-	}
-	all.Wait()
-	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		names, err := os.ReadDir(h.state("run/overlays"))
-		must(t, err)
-		if len(names) == 0 {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d directories are left", len(names))
-		}
-	}
-	h.counted(t, "AssumeRole", 1)
 }

@@ -8,41 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 )
-
-// asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes forbid.
-func (h *house) asOther(t *testing.T, uid int, name string, args ...string) result {
-	t.Helper()
-	cmd := h.command(name, args...)
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
-	cmd.Dir = h.home
-	return finish(cmd)
-}
-
-const nobody = 65534
-
-// give makes all of a house another uid's.
-func (h *house) give(t *testing.T, uid int) {
-	t.Helper()
-	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
-	must(t, os.Chmod(h.dir, 0o755))
-	must(t, filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && path != h.bin && filepath.Dir(path) != h.bin { // those are links to what others run as well
-			err = os.Lchown(path, uid, uid)
-		}
-		return err
-	}))
-}
-
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
-	}
-}
 
 // TestReadOnlyHome: nothing can be written below HOME. With a state directory elsewhere the broker serves what is
 // there; without one it says what to do; what would change a file says why it cannot, and changes nothing.
@@ -233,82 +201,4 @@ func TestRuntimeDirectories(t *testing.T) {
 		})
 	}
 	h.env = plain
-}
-
-// TestConfigRewritten: while an editor rewrites the config without pause, by rename and in place, each answer is of
-// what one whole version of it says.
-func TestConfigRewritten(t *testing.T) {
-	t.Parallel()
-	h := demo(t)
-	other := strings.ReplaceAll(demoConfig, prodRole, devRole)
-	h.credentials(t, "product_prod_paul")
-	const rounds = 10_000
-	var asked atomic.Int64
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for !isStopped(stop) {
-			r := h.run("credproc", "product_prod_paul")
-			if _, err := parseDocument(r.stdout); err != nil {
-				t.Errorf("%v: %v", err, r)
-				return
-			}
-			asked.Add(1)
-		}
-	}()
-	for i := range rounds {
-		text := demoConfig
-		if i%2 == 1 {
-			text = other
-		}
-		if i%4 < 2 {
-			must(t, h.write(h.awsConfig(), text))
-		} else {
-			// Of the same length: nobody can tell a file that is empty for a moment from one that is empty.
-			f, err := os.OpenFile(h.awsConfig(), os.O_WRONLY, 0)
-			must(t, err)
-			_, err = f.WriteString(text)
-			must(t, errors.Join(err, f.Close()))
-		}
-	}
-	close(stop)
-	<-done
-	if asked.Load() == 0 {
-		t.Error("nothing was asked meanwhile")
-	}
-	// What stands there in the end is what holds, once the daemon no longer goes by what it found while that was written.
-	must(t, h.write(h.awsConfig(), strings.ReplaceAll(demoConfig, "allow-admin-from", "nobody-trusts")))
-	until(t, "the last version holds", func() bool { return h.run("credproc", "product_prod_paul").code == 6 })
-}
-
-// TestAuditLogStuck: a log that cannot be written does not stop the day's work, status tells, and what is missing is
-// told in the log once it can be written again. With `audit = required` nothing leaves.
-func TestAuditLogStuck(t *testing.T) {
-	t.Parallel()
-	h := demo(t)
-	must(t, h.stopDaemon())
-	trail := h.state("audit.log")
-	must(t, os.MkdirAll(trail, 0o700))
-	h.credentials(t, "product_prod_paul")
-	if r := h.run("broker", "status"); r.code != 0 || !strings.Contains(r.stderr, "warning: the audit log cannot be written: ") {
-		t.Error(r)
-	}
-	registry("[settings]", "[settings]\naudit = required")(t, h)
-	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "exec", "product_prod_paul", "--", "env"}, {"broker", "exec", "--mode", "file", "product_prod_paul", "--", "env"},
-		{"broker", "export", "product_prod_paul"}, {"broker", "console", "--print", "product_prod_paul"}} {
-		r := h.run(args[0], args[1:]...)
-		if err := checkFailure(r, "1", args[0], args[1:]); err != nil || !strings.Contains(r.stderr, "audit = required") {
-			t.Errorf("%v: %v: %v", args, err, r)
-		}
-	}
-	must(t, os.Remove(trail))
-	h.credentials(t, "product_prod_paul")
-	text, err := os.ReadFile(trail)
-	must(t, err)
-	if !strings.HasPrefix(string(text[strings.Index(string(text), `"event"`):]), `"event":"gap"`) || !strings.Contains(string(text), `"missed":`) {
-		t.Errorf("the gap is not told first: %s", text)
-	}
-	if r := h.run("broker", "status"); r.code != 0 || strings.Contains(r.stderr, "audit") {
-		t.Error(r)
-	}
 }

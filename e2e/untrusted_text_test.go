@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -280,4 +281,40 @@ func tree(t *testing.T, h *house) string {
 		return nil
 	}))
 	return all.String()
+}
+
+// TestHintsSpareWhatOthersChose: a variable, or a link, that a repository brings cannot make Broker tell the user to
+// give away, close or remove something.
+func TestHintsSpareWhatOthersChose(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	h := newHouse(t)
+	must(t, h.settings(""))
+	h.give(t, nobody)
+	foreign := filepath.Join(h.dir, "root")
+	must(t, errors.Join(os.MkdirAll(foreign+"/etc", 0o755), os.Symlink(foreign, h.home+"/x"),
+		os.Mkdir(h.home+"/volumes", 0o755), os.Mkdir(h.home+"/public", 0o755), os.Chmod(h.home+"/public", 0o777),
+		os.WriteFile(h.home+"/key", nil, 0o600), os.Chown(h.home+"/public", nobody, nobody),
+		os.Chown(h.home+"/key", nobody, nobody)))
+	for _, row := range []struct{ variable, path string }{
+		{"BROKER_STATE_DIR", h.home + "/x/etc"},   // through a link
+		{"BROKER_STATE_DIR", h.home + "/volumes"}, // of root, in the home
+		{"BROKER_STATE_DIR", h.home + "/key"},     // no directory
+		{"BROKER_STATE_DIR", h.home + "/public"},  // open to others
+		{"BROKER_RUNTIME_DIR", h.home + "/public"},
+		{"BROKER_KEYRING_DIR", h.home + "/public"},
+		{"BROKER_CONFIG", h.home + "/public/config"},
+	} {
+		for _, args := range [][]string{{"credproc", "build"}, {"broker", "status"}, {"broker", "keyring", "test", "file"},
+			{"broker", "unlock"}} {
+			r := h.asOther(t, nobody, "env", append([]string{row.variable + "=" + row.path}, args...)...)
+			for _, word := range []string{"chown", "chmod", "rm ", "rm -r"} {
+				if strings.Contains(r.stderr+r.stdout, "hint: "+word) || strings.Contains(r.stderr, "sudo "+word) {
+					t.Errorf("%s, %v: %v", row.variable, args, r)
+				}
+			}
+		}
+		h.asOther(t, nobody, "env", row.variable+"="+row.path, "sh", "-c",
+			`kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+	}
 }

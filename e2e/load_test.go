@@ -3,12 +3,19 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // together starts so many commands at once and returns how each ended. Their pipes
@@ -157,5 +164,142 @@ func TestSixteenDaemonsLong(t *testing.T) {
 			_ = cmd.Process.Kill()
 		}
 		<-ended
+	}
+}
+
+// crowd has clients ask on and on until the returned function is called, which says how often they did. None may fail.
+func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
+	t.Helper()
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var asked atomic.Int64
+	for range n {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if r := h.run(argv[0], argv[1:]...); r.code != 0 {
+					t.Errorf("%v: %v", argv, r)
+					return
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	return func() int64 {
+		close(stop)
+		clients.Wait()
+		return asked.Load()
+	}
+}
+
+// TestIdleCrowdLong: 2,000 connections on which nothing is said, and a daemon that has no descriptors left for those
+// that are; the good client is answered each time.
+func TestIdleCrowdLong(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ connections, descriptors int }{
+		"2000 idle":          {2000, 8192},
+		"out of descriptors": {200, 64},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var limit syscall.Rlimit
+			must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+			if limit.Max < 8192 {
+				t.Skipf("SKIPPED, NOT PROVEN: the limit of descriptors is %d", limit.Max)
+			}
+			h := demo(t)
+			cmd := h.command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" daemon`, tt.descriptors), filepath.Join(h.bin, "broker"))
+			must(t, cmd.Start())
+			defer func() { _ = cmd.Wait() }()
+			defer func() { _ = cmd.Process.Signal(syscall.SIGTERM) }()
+			h.running(t, 0)
+			h.credentials(t, "product_prod_paul")
+			before := descriptorsOf(t, cmd.Process.Pid)
+			for round := range rounds {
+				idle := make([]net.Conn, 0, tt.connections)
+				for range tt.connections {
+					conn, err := net.Dial("unix", h.socket())
+					if err != nil {
+						t.Fatalf("round %d, connection %d: %v", round, len(idle), err)
+					}
+					idle = append(idle, conn)
+				}
+				h.credentials(t, "product_prod_paul")
+				for _, conn := range idle {
+					_ = conn.Close()
+				}
+			}
+			if now := h.daemonPID(t); now != cmd.Process.Pid {
+				t.Errorf("the daemon is %d, want %d", now, cmd.Process.Pid)
+			}
+			until(t, fmt.Sprintf("no more than %d descriptors are left", before), func() bool { return descriptorsOf(t, cmd.Process.Pid) <= before })
+		})
+	}
+}
+
+func descriptorsOf(t testing.TB, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if os.IsPermission(err) {
+		return 0 // it is not dumpable, and we are not root
+	}
+	must(t, err)
+	return len(list)
+}
+
+// TestLittleMemoryLong: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is
+// served by the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that
+// died.
+func TestLittleMemoryLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	died := 0
+	for round := range rounds {
+		h.credentials(t, "product_prod_paul")
+		pid := h.daemonPID(t)
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		must(t, err)
+		var pages uint64
+		_, err = fmt.Sscan(string(text), &pages)
+		must(t, err)
+		limit := pages*uint64(os.Getpagesize()) + uint64(round)<<16
+		must(t, unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: limit, Max: unix.RLIM_INFINITY}, nil))
+		var crowd sync.WaitGroup
+		for i := range 32 {
+			crowd.Go(func() {
+				if i%2 == 0 { // each takes its share of memory and goes
+					if conn, err := net.Dial("unix", h.socket()); err == nil {
+						_, _ = conn.Write(bytes.Repeat([]byte("x"), 64<<10-1))
+						time.Sleep(50 * time.Millisecond)
+						_ = conn.Close()
+					}
+					return
+				}
+				r := h.run("credproc", []string{"product_prod_paul", "product_dev_paul"}[i/2%2])
+				if r.code == 0 {
+					if _, err := parseDocument(r.stdout); err != nil {
+						t.Errorf("round %d: %v", round, err)
+					}
+				} else if err := checkFailure(r, strconv.Itoa(r.code), "credproc", nil); err != nil || r.code > 7 {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		crowd.Wait()
+		if !alive(pid) {
+			died++
+			continue
+		}
+		must(t, unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil))
+	}
+	t.Logf("it died in %d of %d rounds", died, rounds)
+	h.credentials(t, "product_prod_paul")
+	log, err := os.ReadFile(h.state("daemon.log"))
+	must(t, err)
+	if err := examine(result{stderr: string(log)}); err != nil {
+		t.Error("a secret is in daemon.log")
 	}
 }

@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestNothingStaysBehind: 20 starts of each program, with no session bus, leave no new process. The keyring
+// library would start a bus of its own at each.
+func TestNothingStaysBehind(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	var env []string
+	for _, kv := range h.env {
+		if !strings.HasPrefix(kv, "DBUS_") && !strings.HasPrefix(kv, "XDG_") {
+			env = append(env, kv)
+		}
+	}
+	h.env = append(env, "DISPLAY=:99") // dbus-launch does most where it thinks that there is a display
+	before := map[int]bool{}
+	for _, p := range allProcesses() {
+		before[p.pid] = true
+	}
+	const n = 20
+	for _, argv := range [][]string{{"broker", "version"}, {"broker", "status"}, {"credproc", "--version"}, {"credproc", "product_prod_paul"}, {"brokerd", "vault"}} {
+		for range n {
+			if r := h.run(argv[0], argv[1:]...); r.code != 0 {
+				t.Fatalf("%v: %v", argv, r)
+			}
+		}
+	}
+	until(t, "nothing is left behind", func() bool {
+		return !slices.ContainsFunc(h.processes(), func(p process) bool { return !before[p.pid] })
+	})
+	for _, p := range allProcesses() {
+		if !before[p.pid] && strings.Contains(p.line, "dbus-") && strings.Contains(environOf(p.pid), h.home) {
+			t.Errorf("a bus was started: %d %s", p.pid, p.line)
+		}
+	}
+}
+
+func environOf(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return string(text)
+}
+
+// TestNoBusIsStarted: a keyring that needs a session bus, where there is none, is absent; no bus is started for it, and
+// none for trying which keyring works.
+func TestNoBusIsStarted(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []string{"keyring_backend = secret-service", ""} {
+		t.Run(backend, func(t *testing.T) {
+			h := newHouse(t)
+			must(t, h.startSim())
+			must(t, h.write(h.registry(), "[settings]\nsts_endpoint = "+h.sim.url+"\n"+backend+"\n"))
+			h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "security", "--stdin")
+			// newHouse fails the test where a process is left.
+		})
+	}
+}

@@ -1,0 +1,332 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWrongCode: a wrong code is asked for again with the reason, three times in all.
+func TestWrongCode(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.sit(t, "credproc", "security")
+	s.waits(question)
+	s.types("000000")
+	s.waits("AWS rejected the MFA code")
+	s.waits(question)
+	s.types(h.code(t, serial))
+	s.succeeds()
+	s.asked(2)
+	s.asItWas()
+	h.toldCodes(t, 2)
+
+	h.ok(t, "broker", "logout")
+	s = h.sit(t, "credproc", "security")
+	for _, wrong := range []string{"000001", "000002", "000003"} {
+		s.waits(question)
+		s.types(wrong)
+	}
+	if said := s.fails("4"); !strings.Contains(said, "AWS rejected the MFA code") {
+		t.Errorf("the reason is not told: %q", said)
+	}
+	s.asked(3)
+	h.toldCodes(t, 5)
+}
+
+// TestSpentCode: a code that was used is not sent; the person is told so, and when the next one comes.
+func TestSpentCode(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	code := h.code(t, serial)
+	h.ok(t, "broker", "login", "security", "--code", code)
+	h.ok(t, "broker", "logout")
+	s := h.sit(t, "credproc", "security")
+	s.waits(question)
+	s.types(code)
+	s.waits("this MFA code was used already; the next comes at ")
+	s.waits(question)
+	s.types(h.code(t, serial))
+	s.succeeds()
+	h.toldCodes(t, 2)
+	if strings.Contains(s.shown(), "AWS rejected") {
+		t.Errorf("a used code is told like a wrong one:\n%s", s.shown())
+	}
+}
+
+// TestWrongSerial: another code would not help where the device is another one, so none is asked for.
+func TestWrongSerial(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	h.ok(t, "broker", "mfa", "set", "security", "--serial", serial+"-another")
+	s := h.sit(t, "credproc", "security")
+	s.waits(serial + "-another")
+	s.types("123456")
+	if said := s.fails("4"); !strings.Contains(said, "MFA device is not of this user") {
+		t.Errorf("the reason is not told: %q", said)
+	}
+	s.asked(1)
+	h.toldCodes(t, 1)
+}
+
+const loginHint = "\nhint: broker login security --code 123456\n"
+
+// process makes a program that writes down that it ran, and then does what the rest says.
+func (h *house) process(t testing.TB, rest string) (runs func() int) {
+	t.Helper()
+	path, note := filepath.Join(h.dir, "device"), filepath.Join(h.dir, "device.runs")
+	must(t, os.WriteFile(path, []byte("#!/bin/sh\necho ran >>"+note+"\n"+rest+"\n"), 0o755))
+	h.ok(t, "broker", "mfa", "set", "security", "--serial", serial, "--process", path)
+	return func() int {
+		text, _ := os.ReadFile(note)
+		return strings.Count(string(text), "ran")
+	}
+}
+
+// organisation is one of so many users with a device each: u0, u1, …, and a role that trusts them all.
+func organisation(n int) (text string, serials []string) {
+	var b strings.Builder
+	b.WriteString("[account security]\nid = 111122223333\n[account prod]\nid = 444455556666\n[role admin]\naccounts = prod\ntrust = arn:aws:iam::111122223333:root\nrequire_mfa = true\n")
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	for i := range n {
+		letter := string([]byte{letters[i/32], letters[i%32]})
+		fmt.Fprintf(&b, "[user u%d]\naccount = security\naccess_key_id = %s\nsecret_access_key = %s\n", i, manyKeyID(i), manySecret(i))
+		fmt.Fprintf(&b, "[mfa d%d]\naccount = security\nuser = u%d\nseed = %s\n", i, i, strings.Repeat(letter, 32))
+		serials = append(serials, fmt.Sprintf("arn:aws:iam::111122223333:mfa/d%d", i))
+	}
+	return b.String(), serials
+}
+
+func manyKeyID(i int) string  { return fmt.Sprintf("AKIAMANYUSERSFAKE2%c%c", 'A'+i/26, 'A'+i%26) }
+func manySecret(i int) string { return fmt.Sprintf("fake/many+secret/of+user/fake/many+%05d", i) }
+
+// many is a house with so many sources, u0, u1, …, that have a device each, and no seed.
+func many(t testing.TB, n int) (*house, []string) {
+	t.Helper()
+	text, serials := organisation(n)
+	h := newHouse(t)
+	org := filepath.Join(h.dir, "org.ini")
+	must(t, os.WriteFile(org, []byte(text), 0o600))
+	must(t, h.startSim("--org", org))
+	must(t, h.settings(""))
+	for i, device := range serials {
+		r := h.runWith(fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, manyKeyID(i), manySecret(i)), "broker", "add", fmt.Sprintf("u%d", i), "--stdin", "--no-verify", "--mfa-serial", device)
+		if r.code != 0 {
+			t.Fatal(r)
+		}
+	}
+	return h, serials
+}
+
+// TestTwoDevices: the codes of two devices have nothing to do with each other, nor have their questions.
+func TestTwoDevices(t *testing.T) {
+	t.Parallel()
+	h, serials := many(t, 2)
+	one, two := h.sit(t, "credproc", "u0"), h.sit(t, "credproc", "u1")
+	one.waits("MFA code for u0 (" + serials[0] + ")")
+	two.waits("MFA code for u1 (" + serials[1] + ")")
+	two.types(h.code(t, serials[1]))
+	two.succeeds()
+	if !one.running(200 * time.Millisecond) {
+		t.Errorf("the code of another device was taken: %v", one.ends())
+	}
+	one.types(h.code(t, serials[0]))
+	one.succeeds()
+	h.toldCodes(t, 2)
+
+	// No name at all is all sources, in turn.
+	h.ok(t, "broker", "logout")
+	s := h.shell(t, "broker", "login")
+	for i, device := range serials {
+		s.waits(fmt.Sprintf("MFA code for u%d (%s)", i, device))
+		s.types(h.code(t, device))
+		s.waits(fmt.Sprintf("u%d: logged in until ", i))
+	}
+	if r := s.ends(); r.code != 0 {
+		t.Errorf("exit code %d:\n%s", r.code, s.shown())
+	}
+	s.asked(2)
+	h.toldCodes(t, 4)
+}
+
+// TestSecondCodeIsAwaitedLong: two profiles that want a code of one device each, within the same 30 s, and a seed that
+// makes the codes: the second waits for the next one, the person is told how long, and both succeed.
+func TestSecondCodeIsAwaitedLong(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	var config strings.Builder
+	for _, name := range []string{"one", "two"} {
+		// Longer than an hour is a call with key and code of its own.
+		fmt.Fprintf(&config, "[profile %s]\nrole_arn = %s\nsource_profile = security\nrole_session_name = %s\nduration_seconds = 7200\n", name, "arn:aws:iam::222233334444:role/long-work", name)
+	}
+	must(t, h.write(h.awsConfig(), config.String()))
+	if left := 30*time.Second - time.Duration(time.Now().UnixNano())%(30*time.Second); left < 15*time.Second {
+		time.Sleep(left) // so that both ask within one step
+	}
+	var seats []*seat
+	for _, name := range []string{"one", "two"} {
+		seats = append(seats, h.sit(t, "credproc", name))
+	}
+	told := 0
+	for _, s := range seats {
+		s.succeeds()
+		s.asked(0)
+		told += strings.Count(s.shown(), " for the next code: this MFA code was used already; the next comes at ")
+	}
+	if told == 0 { // the first may still be there to be told too
+		t.Error("nobody was told why it takes long")
+	}
+	h.counted(t, "AssumeRole", 2)
+	h.toldCodes(t, 2)
+}
+
+// TestNoCodeTwiceAfterKillLong: the daemon is killed while STS has the code and the answer is not there, and the same
+// code is given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it
+// once.
+func TestNoCodeTwiceAfterKillLong(t *testing.T) {
+	t.Parallel()
+	// A device has three codes at the start and one more each 30 s: as many devices as the rounds need.
+	const rounds, sources = 200, 60
+	h, serials := many(t, sources)
+	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":0.3,"times":-1}`))
+	kills, lost := 0, 0
+	for round := 0; kills < rounds && !t.Failed(); round++ {
+		source := round % sources
+		var answer struct{ Fresh string }
+		must(t, h.sim.call("GET", "code?serial="+serials[source], "", &answer))
+		if answer.Fresh == "" {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		login := []string{"login", fmt.Sprintf("u%d", source), "--code", answer.Fresh}
+		before, err := h.sim.count("GetSessionToken")
+		must(t, err)
+		stop := make(chan struct{})
+		killed := make(chan bool)
+		go func() {
+			defer close(killed)
+			for !isStopped(stop) {
+				n, err := h.sim.count("GetSessionToken")
+				if pid := h.daemonProcess(); err == nil && pid != 0 && n > before {
+					time.Sleep(time.Duration(kills%8) * 40 * time.Millisecond)
+					killed <- kill(pid) == nil
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+		first := h.run("broker", login...)
+		close(stop)
+		if <-killed {
+			kills++
+		}
+		if first.code != 0 {
+			lost++
+			if first.code != 4 || !strings.Contains(first.stderr, "used already") {
+				t.Errorf("%v: %v", login[:2], first)
+			}
+		}
+		// The person types it once more.
+		if again := h.run("broker", login...); again.code == 0 && first.code != 0 {
+			t.Errorf("%v: a code whose answer was lost was taken: %v", login[:2], again)
+		}
+		h.run("broker", "logout", login[1])
+	}
+	codes := h.codes(t)
+	h.toldCodes(t, len(codes))
+	t.Logf("%d kills, %d codes, %d of them with their answer lost", kills, len(codes), lost)
+	if lost < kills/2 {
+		t.Errorf("%d kills, and %d answers lost: nothing is proven", kills, lost)
+	}
+}
+
+// TestFreshCodeForEach: mfa = each gives every session of the role a code of its own, and leaves the session of the source alone.
+func TestFreshCodeForEach(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "[profile each]\nrole_arn = "+prodRole+"\nsource_profile = security\nmfa = each\n")
+	s := h.sit(t, "credproc", "each")
+	s.waits(question)
+	s.types(h.code(t, serial))
+	s.succeeds()
+	h.counted(t, "GetSessionToken", 0)
+	if codes := h.codes(t); len(codes) != 1 || codes[0].Action != "AssumeRole" {
+		t.Errorf("the codes went with %v", codes)
+	}
+}
+
+// TestWindow: ten processes without a terminal, on a desktop: one window, and what it says is for all of them.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, answer, code string }{
+		{"a code", `echo "D $(stssim --print-code ` + serial + `)"; echo OK`, "0"},
+		{"cancelled", `echo "ERR 83886179 Operation cancelled <Pinentry>"`, "4"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			h := seedless(t, "mfa_prompt = gui\n")
+			note := filepath.Join(h.dir, "window")
+			must(t, os.WriteFile(filepath.Join(h.bin, "pinentry"), fmt.Appendf(nil, fakePinentry, note, row.answer), 0o755))
+			h.env = append(h.env, "DISPLAY=:99")
+			for i, r := range together(t, h, 10, func(int) []string { return []string{"credproc", "product_prod_paul"} }) {
+				if fmt.Sprint(r.code) != row.code {
+					t.Errorf("process %d: %v", i, r)
+				}
+			}
+			text, err := os.ReadFile(note)
+			if n := strings.Count(string(text), "asked"); err != nil || n != 1 {
+				t.Errorf("asked %d times, %v", n, err)
+			}
+			if row.code != "0" {
+				h.toldCodes(t, 0)
+			} else {
+				h.toldCodes(t, 1)
+			}
+		})
+	}
+}
+
+// TestBadProgram: an mfa_process that is no good is said so, at once or within its ten seconds, and AWS is told nothing.
+func TestBadProgram(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, script, says string }{
+		{"hangs", "sleep 600", "did not end within 10s"},
+		{"prints 1 GB", "head -c 1073741824 /dev/zero", "printed more than 64 KiB"},
+		{"fails", "exit 3", "3"},
+		{"two lines", "echo 123456; echo 654321", "printed more than one line"},
+		{"letters", "echo hunter2", "printed something else than a code of 6 digits"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			h := seedless(t, "")
+			h.process(t, row.script)
+			r := h.run("credproc", "security")
+			if err := checkFailure(r, "1", "credproc", nil); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(r.stderr, "mfa_process device: ") || !strings.Contains(r.stderr, row.says) || strings.Contains(r.stderr, "hunter2") {
+				t.Errorf("it says %q", r.stderr)
+			}
+			h.toldCodes(t, 0)
+		})
+	}
+}
+
+// TestNotACode: what cannot be a code is not sent; blanks are no fault.
+func TestNotACode(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	s := h.sit(t, "credproc", "security")
+	for _, typed := range []string{"12345", "abcdef"} {
+		s.waits(question)
+		s.types(typed)
+		s.waits("6 digits")
+	}
+	s.waits(question)
+	code := h.code(t, serial)
+	s.types(" " + code[:3] + " " + code[3:] + " ")
+	s.succeeds()
+	h.toldCodes(t, 1)
+}

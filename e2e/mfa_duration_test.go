@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+const longConfig = `[profile long]
+role_arn = arn:aws:iam::222233334444:role/long-work
+source_profile = security
+[profile toolong]
+role_arn = ` + devRole + `
+source_profile = security
+duration_seconds = 7200
+[profile release]
+role_arn = arn:aws:iam::444455556666:role/release
+source_profile = product_dev_paul
+`
+
+// TestMinTTLCannot: where no plan can last as long as is wanted, the reason is told and no code is asked for.
+func TestMinTTLCannot(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
+	s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "release", "--", "true")
+	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lives for 1h0m0s at most") {
+		t.Errorf("the reason is not told: %q", said)
+	}
+	s.asked(0)
+	h.toldCodes(t, 0)
+}
+
+// TestRoleAllowsLess: a role that allows less than its profile asks for is assumed for one hour, with one warning, and that is
+// remembered.
+func TestRoleAllowsLess(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
+	h.ok(t, "broker", "login", "security", "--code", h.code(t, serial))
+	s := h.sit(t, "credproc", "toolong")
+	s.waits(question)
+	s.types(h.code(t, serial))
+	if d := s.succeeds(); time.Until(d.Expiration) > time.Hour+time.Minute {
+		t.Errorf("it lasts until %v", d.Expiration)
+	}
+	s.asked(1)
+	h.credentials(t, "toolong")
+	h.toldCodes(t, 2)
+	log, err := os.ReadFile(h.state("daemon.log"))
+	must(t, err)
+	if n := strings.Count(string(log), "the role allows less than its profile asks for"); n != 1 {
+		t.Errorf("%d warnings in the log", n)
+	}
+}
+
+const fakePinentry = `#!/bin/sh
+echo "OK Pleased to meet you"
+while read -r word rest; do
+	case $word in
+	GETINFO) echo "D fake"; echo OK ;;
+	GETPIN) echo asked >>%[1]s; sleep 1; %[2]s ;;
+	BYE) echo OK; exit 0 ;;
+	*) echo OK ;;
+	esac
+done
+`
+
+// TestMinTTL: two hours are one AssumeRole with a code of its own, which is asked for once.
+func TestMinTTL(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
+	h.ok(t, "broker", "login", "security", "--code", h.code(t, serial))
+	for range 2 { // the second time it is at hand
+		s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "long", "--", "printenv", "AWS_CREDENTIAL_EXPIRATION")
+		if len(h.codes(t)) == 1 {
+			s.waits(question)
+			s.types(h.code(t, serial))
+		}
+		r := s.ends()
+		until, err := time.Parse(time.RFC3339, strings.TrimSpace(r.stdout))
+		if r.code != 0 || err != nil || time.Until(until) < 118*time.Minute {
+			t.Errorf("%v, %v", err, r)
+		}
+	}
+	h.toldCodes(t, 2)
+	if last := h.codes(t)[1]; last.Action != "AssumeRole" || last.Params["DurationSeconds"] != "7200" {
+		t.Errorf("the second code went with %s for %s s", last.Action, last.Params["DurationSeconds"])
+	}
+}
