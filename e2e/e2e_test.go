@@ -24,6 +24,9 @@ import (
 	"broker/internal/testproc"
 )
 
+// programs are those that the tests run.
+var programs = []string{"broker", "brokerd", "credproc", "stssim"}
+
 // binaries is the directory of the programs, built once for all tests.
 var binaries string
 
@@ -55,11 +58,25 @@ func runAll(m *testing.M) int {
 	return testproc.Run(m)
 }
 
-// build makes the programs as the Makefile does.
+// build makes the programs as the Makefile does. For `make cover` E2E_COVER names a directory for their counters.
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/", "broker/cmd/broker", "broker/cmd/brokerd",
-		"broker/cmd/credproc", "broker/cmd/stssim")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if counters := os.Getenv("E2E_COVER"); counters != "" {
+		source, err := os.MkdirTemp("", "broker-e2e-source-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(source) }()
+		if err := countingSource(source, counters); err != nil {
+			return err
+		}
+		cmd.Dir = source
+		cmd.Args = append(cmd.Args, "-cover", "-coverpkg=./...")
+	}
+	for _, name := range programs {
+		cmd.Args = append(cmd.Args, "broker/cmd/"+name)
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
@@ -133,7 +150,7 @@ func openHouse(dir string) (*house, error) {
 		}
 	}
 	// Programs of its own, so that a process tells by its name whose it is.
-	for _, name := range []string{"broker", "brokerd", "credproc", "stssim"} {
+	for _, name := range programs {
 		if err := linkOrCopy(filepath.Join(binaries, name), filepath.Join(h.bin, name)); err != nil {
 			return nil, err
 		}

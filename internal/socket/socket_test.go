@@ -326,12 +326,12 @@ func TestStrangerGetsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	out, err := stranger(t, exe, "peek", path).CombinedOutput()
+	out, err := stranger(t, exe, "peek", path).Output()
 	if err != nil || string(out) != "0 bytes, closed true\n" {
 		t.Errorf("a stranger: %s%v", out, err)
 	}
 	// The probe is a good one: it gets through to a server that asks nobody.
-	if out, err := exec.Command(exe, "play", "peek", path).CombinedOutput(); err != nil || string(out) != "6 bytes, closed true\n" {
+	if out, err := exec.Command(exe, "play", "peek", path).Output(); err != nil || string(out) != "6 bytes, closed true\n" {
 		t.Errorf("one of ours: %s%v", out, err)
 	}
 }
@@ -341,7 +341,7 @@ func TestStrangerIsKeptOutByModes(t *testing.T) {
 	exe := part(t)
 	path := filepath.Join(openTemp(t), "d", "s")
 	go greet(listen(t, path))
-	if out, err := stranger(t, exe, "peek", path).CombinedOutput(); err == nil || !strings.Contains(string(out), "permission denied") {
+	if out, err := stranger(t, exe, "peek", path).Output(); err == nil || !strings.Contains(string(out), "permission denied") {
 		t.Errorf("got %s%v", out, err)
 	}
 }
@@ -559,7 +559,7 @@ func TestUmask(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // the second time everything is there
-			out, err := stranger(t, exe, "modes", filepath.Join(base, "d", "s"), mask).CombinedOutput()
+			out, err := stranger(t, exe, "modes", filepath.Join(base, "d", "s"), mask).Output()
 			if err != nil || strings.TrimSpace(string(out)) != "700 600 600" {
 				t.Errorf("umask %s: %s%v", mask, out, err)
 			}
