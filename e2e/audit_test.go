@@ -12,7 +12,7 @@ import (
 // was done to the log meanwhile; and the log says that lines before may be missing.
 func TestAuditLogGone(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := robotHouse(t, "1h")
 	registry("[settings]", "[settings]\naudit = required")(t, h)
 	h.credentials(t, "build")

@@ -13,7 +13,7 @@ import (
 // uid has no name: what docs/containers.md says is all that is needed.
 func TestContainer(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	for _, tool := range []string{"unshare", "mount", "chroot"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("%s is missing; util-linux and coreutils have it", tool)

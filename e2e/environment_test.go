@@ -256,7 +256,7 @@ func descriptors(t *testing.T, pid int) (files []string) {
 // would wait for ever, nor a lock, which would never be free.
 func TestDaemonInheritsNoDescriptor(t *testing.T) {
 	t.Parallel()
-	needsRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
+	needRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
 	h := demo(t)
 	for _, argv := range [][]string{{"credproc", "product_prod_paul"},
 		{"broker", "exec", "product_prod_paul", "--", "true"},
@@ -307,7 +307,7 @@ func inode(t *testing.T, f *os.File) uint64 {
 // to type, by whatever comes first; under sudo nothing is made at all.
 func TestAnothersHome(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := newHouse(t)
 	must(t, h.settings(""))
 	h.give(t, nobody)

@@ -67,7 +67,7 @@ func TestFirstMoments(t *testing.T) { firstMoments(t, 5) }
 func TestFirstMomentsLong(t *testing.T) { firstMoments(t, 500) }
 
 func firstMoments(t *testing.T, rounds int) {
-	needsRoot(t)
+	needRoot(t)
 	h := newHouse(t)
 	must(t, h.settings(""))
 	h.give(t, nobody)
@@ -292,7 +292,7 @@ func TestHardenedFirst(t *testing.T) {
 // TestUnreadableProgram: a program that its user cannot read does all that another does, starting itself included.
 func TestUnreadableProgram(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
 	h.give(t, nobody)

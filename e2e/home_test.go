@@ -16,7 +16,7 @@ import (
 // there; without one it says what to do; what would change a file says why it cannot, and changes nothing.
 func TestReadOnlyHome(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
 	h.give(t, nobody)
@@ -68,7 +68,7 @@ func TestReadOnlyHome(t *testing.T) {
 // TestOneHomeOfTwo: the second user of a HOME gets nothing of the first, and is told why.
 func TestOneHomeOfTwo(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
@@ -96,7 +96,7 @@ func TestOneHomeOfTwo(t *testing.T) {
 // TestUmasks: whatever the umask, the same files with the same modes, and all of it works.
 func TestUmasks(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	var want string
 	for _, mask := range []string{"022", "000", "077", "777"} {
 		h := newHouse(t)
@@ -150,7 +150,7 @@ broker status --json >status.json`
 // TestRuntimeDirectories: where the socket is, if XDG_RUNTIME_DIR is missing, another's, too long, a link, a file.
 func TestRuntimeDirectories(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
 	plain := h.env

@@ -192,7 +192,7 @@ func TestLockMeansLock(t *testing.T) {
 // the user.
 func TestLockHoldsForAnotherHome(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	if _, err := exec.LookPath("unshare"); err != nil {
 		t.Fatal("unshare is missing; util-linux has it")
 	}

@@ -11,11 +11,16 @@ import (
 	"time"
 )
 
-// openToAll gives a directory and those above it, up to the common one, mode 0777.
-func openToAll(t *testing.T, dir string) {
+// openToAll lets other uids write to a directory and to those above it, below that of all tests.
+func openToAll(t *testing.T, dir string) { chmodUp(t, dir, 0o777) }
+
+// reachable lets other uids into a directory, and write nothing there.
+func reachable(t *testing.T, dir string) { chmodUp(t, dir, 0o755) }
+
+func chmodUp(t *testing.T, dir string, mode os.FileMode) {
 	t.Helper()
 	for ; dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o777))
+		must(t, os.Chmod(dir, mode))
 	}
 }
 
@@ -32,9 +37,7 @@ func other(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 // TestStranger: another uid gets nothing, although the socket and all directories above are open to all.
 func TestStranger(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
-	}
+	needRoot(t)
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	must(t, os.Chmod(h.socket(), 0o777))
@@ -54,9 +57,7 @@ func TestStranger(t *testing.T) {
 // TestForeignServer: a client sends nothing to a socket that another uid listens on.
 func TestForeignServer(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
-	}
+	needRoot(t)
 	h := newHouse(t)
 	must(t, h.settings(""))
 	dir := filepath.Dir(h.socket())
@@ -125,13 +126,6 @@ func (h *house) give(t *testing.T, uid int) {
 	}))
 }
 
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
-	}
-}
-
 // asStranger changes a file as another uid that may write to it, as a program of that uid would.
 func asStranger(t *testing.T, script string) {
 	t.Helper()
@@ -142,14 +136,7 @@ func asStranger(t *testing.T, script string) {
 	}
 }
 
-// reachable lets other uids into a directory, and write nothing there.
-func reachable(t *testing.T, dir string) {
-	t.Helper()
-	for ; dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o755))
-	}
-}
-
+// needRoot skips a test that becomes another user.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {

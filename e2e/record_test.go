@@ -73,7 +73,7 @@ const evilWait = 20 * time.Second
 // does not hang, nothing behind the name is touched, and the file is named to the person or in the daemon's log.
 func TestEvilRecords(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := robotHouse(t, "1h")
 	h.credentials(t, "build")
 	dir := filepath.Join(h.home, "precious")
@@ -230,7 +230,7 @@ func TestOverlaysLink(t *testing.T) {
 // it. Without its permission that is found out, too.
 func TestForeignState(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := robotHouse(t, "1h")
 	h.credentials(t, "build")
 	must(t, h.stopDaemon())
@@ -328,7 +328,7 @@ func TestDraftsGo(t *testing.T) {
 // TestDamagedLinked: what link remembers is not written over where it cannot be read, and nothing waits for a fifo.
 func TestDamagedLinked(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := robotHouse(t, "1h")
 	linked := h.state("linked.json")
 	for _, e := range evils {

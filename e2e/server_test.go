@@ -141,9 +141,7 @@ const noAnswer = "0 bytes, status 0"
 // until the program has ended that the token was for.
 func TestServerForOthers(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
-	}
+	needRoot(t)
 	h := demo(t)
 	o := h.holder(t, "product_prod_paul")
 	for range 3 {

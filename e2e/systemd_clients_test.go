@@ -31,7 +31,7 @@ mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user`
 // in its mount namespace. It returns the manager's pid.
 func (h *house) systemd(t *testing.T) int {
 	t.Helper()
-	needsRoot(t)
+	needRoot(t)
 	const manager = "/usr/lib/systemd/systemd"
 	systemctl, err := exec.LookPath("systemctl")
 	if err != nil {

@@ -287,7 +287,7 @@ func tree(t *testing.T, h *house) string {
 // give away, close or remove something.
 func TestHintsSpareWhatOthersChose(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := newHouse(t)
 	must(t, h.settings(""))
 	h.give(t, nobody)
