@@ -21,14 +21,16 @@ func succeedAlike(t *testing.T, results []result) {
 	}
 }
 
-// TestFiftyAndAPerson: 50 processes on an empty cache, codes that work once, and a person who takes 5 seconds: one
+// TestFiftyAndAPerson: 50 processes on an empty cache, codes that work once, and a person who is slow: one
 // question, one GetSessionToken, 50 successes.
 func TestFiftyAndAPerson(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	s, dir := h.herd(t, herdSize, filepath.Join(h.bin, "credproc"), "product_prod_paul")
 	s.waits(question)
-	time.Sleep(5 * time.Second)
+	until(t, "all wait", func() bool {
+		return strings.Contains(h.run("broker", "status").stdout, fmt.Sprintf("waiting   %d requests", herdSize))
+	})
 	s.types(h.code(t, serial))
 	succeedAlike(t, herdResults(t, s, dir, herdSize))
 	s.asked(1)

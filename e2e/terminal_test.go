@@ -139,17 +139,23 @@ func (s *seat) shown() string {
 // waits looks for a text that the terminal did not show before.
 func (s *seat) waits(text string) {
 	s.t.Helper()
+	if !s.shows(text) {
+		s.t.Fatalf("the terminal never showed %q; it showed:\n%s\nstdout: %s\nstderr: %s", text, s.shown(), s.stdout.String(), s.err.String())
+	}
+}
+
+// shows is waits for a text that may not come: it reports false once the program has ended.
+func (s *seat) shows(text string) bool {
 	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		shown := s.shown()
-		if at := strings.Index(shown[s.seen:], text); at >= 0 {
+		if at := strings.Index(s.shown()[s.seen:], text); at >= 0 {
 			s.seen += at + len(text)
-			return
+			return true
 		}
 		if isClosed(s.ended) {
 			s.drain()
 		}
 		if time.Now().After(limit) || isClosed(s.ended) && !strings.Contains(s.shown()[s.seen:], text) {
-			s.t.Fatalf("the terminal never showed %q; it showed:\n%s\nstdout: %s\nstderr: %s", text, s.shown(), s.stdout.String(), s.err.String())
+			return false
 		}
 	}
 }

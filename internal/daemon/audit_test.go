@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"broker/internal/fault"
 	"broker/internal/wire"
@@ -79,7 +78,7 @@ func TestAuditRequiredRenews(t *testing.T) {
 	h.trail.fill(syscall.ENOSPC)
 	h.run(t)
 	until(t, "it is tried", func() bool { _, assumed := h.aws.calls(); return assumed > 0 })
-	time.Sleep(1500 * time.Millisecond) // it would be there by now
+	h.looked(t)
 	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
 		t.Errorf("published all the same:\n%s", text)
 	}

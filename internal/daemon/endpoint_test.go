@@ -495,7 +495,7 @@ func TestEndpointWarm(t *testing.T) {
 	h.aws.set(func(a *aws) { a.fail = func(session.Call) error { return fault.New(fault.Denied, "no") } })
 	forget()
 	until(t, "it is tried", func() bool { _, n := h.aws.calls(); return n == 3 })
-	time.Sleep(2500 * time.Millisecond) // the loop looks twice
+	h.looked(t)
 	if _, n := h.aws.calls(); n != 3 {
 		t.Errorf("%d calls, want 3", n)
 	}

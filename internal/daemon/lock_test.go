@@ -518,7 +518,7 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	if err := os.WriteFile(own, []byte("[mine]\n[more]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1500 * time.Millisecond) // it would be there by now
+	h.looked(t)
 	gone()
 	h.ask(t, wire.Request{Verb: wire.Unlock})
 	becomes(t, file, sessionToken, true)
@@ -624,7 +624,7 @@ func TestLockBesideFifo(t *testing.T) {
 	if err := errors.Join(os.Remove(own), syscall.Mkfifo(own, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1500 * time.Millisecond) // it is looked at meanwhile
+	h.looked(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
 		t.Error(r.Err)
 	}
