@@ -6,13 +6,13 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
 
 	"broker/internal/fault"
+	"broker/internal/foreign"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/vault"
@@ -26,8 +26,8 @@ type foreignKey struct {
 
 // from is `broker import --from TOOL`: the keys of the tool, and then its settings in the AWS config.
 func (i *importing) from(ctx context.Context, names []string, dryRun bool) error {
-	if !slices.Contains(profiles.Tools(), i.tool) {
-		return fault.New(fault.Usage, "there is no tool %q to import from; it can be %s", i.tool, strings.Join(profiles.Tools(), ", ")).
+	if !i.tool.Known() {
+		return fault.New(fault.Usage, "there is no tool %q to import from; it can be %s", i.tool, foreign.Names()).
 			WithHint("broker import --help")
 	}
 	// aws-mfa has settings beside the keys, which go with them.
@@ -36,7 +36,7 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 		return err
 	}
 	var keys []foreignKey
-	if i.tool == profiles.AWSVault || i.tool == profiles.Granted {
+	if i.tool.HasKeyrings() {
 		keys, err = i.foreignKeys(ctx, names)
 	} else if dryRun {
 		keys, err = i.plainNames(names)
@@ -95,55 +95,9 @@ func (i *importing) plainNames(names []string) (keys []foreignKey, err error) {
 	return keys, nil
 }
 
-// places are where the tool keeps its keys, as far as we can read them. The names are those of cli/global.go of
-// github.com/99designs/aws-vault, and of pkg/securestorage and pkg/config of github.com/common-fate/granted.
-func (i *importing) places() ([]vault.Foreign, error) {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return nil, fault.New(fault.Failed, "%w", err)
-	}
-	if i.tool == profiles.Granted {
-		dir := filepath.Join(home, ".granted")
-		if xdg := os.Getenv("XDG_CONFIG_HOME"); xdg != "" {
-			if _, err := os.Stat(dir); err != nil {
-				dir = filepath.Join(xdg, "granted")
-			}
-		}
-		const name = "aws-iam-credentials"
-		return []vault.Foreign{
-			{Backend: vault.SecretService, Collection: "granted-" + name},
-			{Backend: vault.File, Dir: filepath.Join(dir, "secure-storage-"+name)},
-		}, nil
-	}
-	service := vault.Foreign{Backend: vault.SecretService, Collection: "awsvault"}
-	if name := os.Getenv("AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"); name != "" {
-		service.Collection = name
-	}
-	files := vault.Foreign{Backend: vault.File, Dir: filepath.Join(home, ".awsvault/keys")}
-	if dir := os.Getenv("AWS_VAULT_FILE_DIR"); dir != "" {
-		if rest, ok := strings.CutPrefix(dir, "~/"); ok {
-			dir = filepath.Join(home, rest)
-		}
-		if files.Dir, err = filepath.Abs(dir); err != nil {
-			return nil, fault.New(fault.Failed, "%w", err)
-		}
-	}
-	switch backend := os.Getenv("AWS_VAULT_BACKEND"); backend {
-	case "":
-		return []vault.Foreign{service, files}, nil
-	case "secret-service":
-		return []vault.Foreign{service}, nil
-	case "file":
-		return []vault.Foreign{files}, nil
-	default:
-		return nil, fault.New(fault.Failed, "the keys in aws-vault's keyring of the kind %q cannot be read; aws-vault itself can hand them over: aws-vault exec NAME --no-session -- broker add NAME --from-env", backend).
-			WithHint("broker add --help")
-	}
-}
-
 // foreignKeys are the keys in the tool's own keyrings, all or those that were named.
 func (i *importing) foreignKeys(ctx context.Context, names []string) ([]foreignKey, error) {
-	places, err := i.places()
+	places, err := i.tool.Keyrings()
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +142,7 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 		for _, key := range keys {
 			list = append(list, key.name)
 		}
-		if err := i.p.confirm(ctx, "Copy these keys of "+i.tool+" into the keyring: "+fault.Line(strings.Join(list, ", "))+"? They stay in its own too."); err != nil {
+		if err := i.p.confirm(ctx, "Copy these keys of "+string(i.tool)+" into the keyring: "+fault.Line(strings.Join(list, ", "))+"? They stay in its own too."); err != nil {
 			return err
 		}
 	}
@@ -197,10 +151,7 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 		return err
 	}
 	i.ring.makes = true
-	phrase := secret.New(os.Getenv("AWS_VAULT_FILE_PASSPHRASE"))
-	if i.tool != profiles.AWSVault {
-		phrase = secret.String{}
-	}
+	phrase := secret.New(os.Getenv(i.tool.PassphraseVariable()))
 	var failed []error
 	stored := 0
 	for _, key := range keys {
@@ -216,11 +167,7 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 		}
 	}
 	if stored > 0 {
-		remove := "aws-vault remove NAME"
-		if i.tool == profiles.Granted {
-			remove = "granted credentials remove NAME"
-		}
-		i.p.say("the keys are in the keyring of %s too; this deletes one there: %s", i.tool, remove)
+		i.p.say("the keys are in the keyring of %s too; this deletes one there: %s", i.tool, i.tool.RemoveCommand())
 	}
 	return i.p.first(failed)
 }
@@ -239,8 +186,8 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 			}
 			// It is not our own keyring that is locked.
 			wanted := fault.New(fault.Failed, "%w", err).WithHint("broker import --help")
-			if i.tool == profiles.AWSVault && !hasTerminal() {
-				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in AWS_VAULT_FILE_PASSPHRASE", err).WithHint("broker import --help")
+			if variable := i.tool.PassphraseVariable(); variable != "" && !hasTerminal() {
+				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in %s", err, variable).WithHint("broker import --help")
 			}
 			if try == passphraseTries || !hasTerminal() {
 				return wanted
@@ -267,7 +214,7 @@ func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why err
 	}
 	defer func() { _ = t.Close() }()
 	i.p.warn([]string{why.Error()})
-	return t.hidden(ctx, "Passphrase of "+i.tool+" for "+fault.Line(place.Dir)+": ")
+	return t.hidden(ctx, "Passphrase of "+string(i.tool)+" for "+fault.Line(place.Dir)+": ")
 }
 
 // translate puts AWS's own keys in the place of the tool's in the AWS config.
@@ -280,7 +227,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if err != nil {
 		return false, err
 	}
-	where := profiles.Elsewhere{Tool: i.tool, Files: i.p.files(), Credentials: credentials, Credproc: credproc}
+	where := foreign.Elsewhere{Tool: i.tool, Files: i.p.files(), Credentials: credentials, Credproc: credproc}
 	for _, source := range set.Sources() {
 		where.Keys = append(where.Keys, source.Name)
 	}
@@ -293,7 +240,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if where.Config, err = readFile(path); err != nil {
 		return false, err
 	}
-	result, err := profiles.Translate(where)
+	result, err := foreign.Translate(where)
 	if err != nil {
 		return false, err
 	}
@@ -328,7 +275,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	err = editFile(path, backup, func(src []byte) ([]byte, error) {
 		now := where
 		now.Config = src
-		again, err := profiles.Translate(now)
+		again, err := foreign.Translate(now)
 		return again.Config, err
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/foreign"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/vault"
@@ -31,7 +32,7 @@ func (p *program) importCommand() *cli.Command {
 			"keyring: --undo gives it back, until --forget. It can be stopped and run again at any point.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "keep", Usage: "leave the files as they are"},
-			&cli.StringFlag{Name: "from", Usage: "come from `TOOL`: its keys, and its settings in the AWS config; " + strings.Join(profiles.Tools(), ", ")},
+			&cli.StringFlag{Name: "from", Usage: "come from `TOOL`: its keys, and its settings in the AWS config; " + foreign.Names()},
 			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and change nothing"},
 			&cli.StringFlag{Name: "as", Usage: "store the one named key as the source `NAME`"},
 			&cli.BoolFlag{Name: "undo", Usage: "put the keys back into the files"},
@@ -54,7 +55,7 @@ func (p *program) importCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			i := &importing{p: p, set: set, settings: settings, tool: c.String("from"), keep: c.Bool("keep"),
+			i := &importing{p: p, set: set, settings: settings, tool: foreign.Tool(c.String("from")), keep: c.Bool("keep"),
 				yes: c.Bool("yes")}
 			switch {
 			case undo:
@@ -75,7 +76,7 @@ type importing struct {
 	set      *profiles.Set
 	settings profiles.Settings
 	ring     *keyring
-	tool     string // of --from, or empty
+	tool     foreign.Tool // of --from, or empty
 	keep     bool
 	yes      bool
 }
@@ -177,13 +178,13 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 		case as != "":
 			names[key.AccessKeyID] = as
 		case name == "", name == "default":
-			names[key.AccessKeyID] = i.sourceName(key.Profile)
+			names[key.AccessKeyID] = i.tool.SourceName(key.Profile)
 		}
 	}
 	var keys []found
 	for _, key := range plain {
 		f := found{Plain: key, source: names[key.AccessKeyID]}
-		for _, name := range []string{f.source, i.sourceName(f.Profile)} {
+		for _, name := range []string{f.source, i.tool.SourceName(f.Profile)} {
 			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
 				f.taken = src
 			}
@@ -191,15 +192,6 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 		keys = append(keys, f)
 	}
 	return keys
-}
-
-// sourceName is what the key of a profile is called. aws-mfa keeps that of NAME in [NAME-long-term], as NAME is its
-// temporary one.
-func (i *importing) sourceName(profile string) string {
-	if name, ok := profiles.LongTerm(profile); ok && i.tool == profiles.AWSMFA {
-		return name
-	}
-	return profile
 }
 
 // show lists what was found, and asks.
@@ -383,7 +375,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 			count = len(t.Keys)
 			if file == i.p.paths.Credentials {
 				var err error
-				if dst, temporary, err = profiles.RemoveTemporary(dst, i.tool, i.sourceNames(stored)); err != nil {
+				if dst, temporary, err = i.tool.RemoveTemporary(file, dst, i.sourceNames(stored)); err != nil {
 					return nil, err
 				}
 			}
@@ -417,7 +409,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 // sourceNames are the names under which the profiles' keys were stored.
 func (i *importing) sourceNames(stored []found) (names []string) {
 	for _, key := range stored {
-		names = append(names, i.sourceName(key.Profile))
+		names = append(names, i.tool.SourceName(key.Profile))
 	}
 	return names
 }

@@ -121,7 +121,7 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	}
 	changed, err := service.Write(files)
 	if err != nil {
-		return foreign(err)
+		return notOurs(err)
 	}
 	what := "are up to date"
 	if changed {
@@ -171,8 +171,8 @@ func (p *program) ping(ctx context.Context) error {
 	return err
 }
 
-// foreign says what to do about a file that is not ours.
-func foreign(err error) error {
+// notOurs says what to do about a file that is not ours.
+func notOurs(err error) error {
 	if errors.Is(err, service.ErrForeign) {
 		path, _, _ := strings.Cut(err.Error(), " "+service.ErrForeign.Error())
 		return fault.New(fault.Failed, "%w; it was left as it is", err).WithHint("mv %s %s", path, path+".mine")
@@ -189,7 +189,7 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	for _, f := range host.names {
 		one, err := service.Ours(f.Path)
 		if err != nil {
-			return foreign(err)
+			return notOurs(err)
 		}
 		there = there || one
 	}
@@ -205,7 +205,7 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	}
 	removed, err := service.Remove(host.names)
 	if err != nil {
-		return foreign(err)
+		return notOurs(err)
 	}
 	if answers {
 		if err := superviseAll(ctx, host.reload); err != nil {

@@ -166,6 +166,58 @@ func TestSameAsBotocore(t *testing.T) {
 	}
 }
 
+// TestTranslatedForBotocore: AWS tools read in what package foreign makes of a config what the other tool meant.
+func TestTranslatedForBotocore(t *testing.T) {
+	python := python(t)
+	var pairs [][2]string
+	paths := map[string]string{}
+	for _, tool := range []string{"aws-vault", "granted", "awsume", "aws-runas", "aws-mfa"} {
+		path, _ := filepath.Abs("../foreign/testdata/" + tool + ".after")
+		paths[tool] = path
+		pairs = append(pairs, [2]string{path, os.DevNull})
+	}
+	in, _ := json.Marshal(pairs)
+	cmd := exec.Command(python, "-c", botocoreScript)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]map[string]map[string]any
+	if err := json.Unmarshal(out, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		tool, profile string
+		values        map[string]string // "" is that there is none
+	}{
+		{"aws-vault", "prod", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "role_session_name": "paul", "region": "eu-west-1",
+			"mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "include_profile": ""}},
+		{"aws-vault", "dev", map[string]string{"source_profile": "work", "role_session_name": "paul", "region": "eu-central-1", "duration_seconds": "900", "parent_profile": ""}},
+		{"aws-vault", "prod-process", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "output": "text", "credential_process": ""}},
+		{"aws-vault", "home", map[string]string{"source_profile": "home", "region": "us-west-1"}},
+		{"aws-vault", "work", map[string]string{"credential_process": "/usr/local/bin/credproc work"}},
+		{"aws-vault", "sso", map[string]string{"sso_start_url": "https://example.awsapps.com/start", "sso_region": "eu-west-1", "sso_role_name": "Admin"}},
+		{"granted", "iam2", map[string]string{"credential_process": "/usr/local/bin/credproc iam"}},
+		{"awsume", "admin", map[string]string{"duration_seconds": "3600", "region": "eu-west-1", "role_duration": ""}},
+		{"aws-runas", "one", map[string]string{"duration_seconds": "7200", "region": "us-east-1", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
+		{"aws-runas", "two", map[string]string{"duration_seconds": "1800", "region": "eu-west-1", "credentials_duration": ""}},
+		{"aws-runas", "far", map[string]string{"source_profile": "far-jump", "jump_role_arn": "", "mfa_serial": "", "role_arn": "arn:aws:iam::222233334444:role/far"}},
+		{"aws-runas", "far-jump", map[string]string{"source_profile": "user", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "role_arn": "arn:aws:iam::444455556666:role/jump"}},
+		{"aws-mfa", "deploy", map[string]string{"source_profile": "deploy", "role_arn": "arn:aws:iam::444455556666:role/deploy", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
+	} {
+		got, ok := all[paths[want.tool]][want.profile]
+		if !ok {
+			t.Errorf("%s: botocore finds no profile %s", want.tool, want.profile)
+		}
+		for key, value := range want.values {
+			if s, _ := got[key].(string); s != value {
+				t.Errorf("%s: %s of %s is %q, want %q", want.tool, key, want.profile, s, value)
+			}
+		}
+	}
+}
+
 // python returns a python3 with botocore: the one on the PATH, or Debian's.
 func python(t *testing.T) string {
 	t.Helper()

@@ -149,6 +149,19 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 	return d, nil
 }
 
+// scanFile is scan of a file, which the error names: a fault.Config.
+func scanFile(path string, src []byte, credentials bool) (*document, error) {
+	d, bad := scan(src, credentials)
+	if bad != nil {
+		return nil, bad.in(path)
+	}
+	return d, nil
+}
+
+func (p problem) in(path string) error {
+	return fault.New(fault.Config, "%s: this line %s", Origin{path, p.line}, p.text)
+}
+
 // notText finds the first NUL or byte that is not UTF-8.
 func notText(src []byte) *problem {
 	if i := bytes.IndexByte(src, 0); i >= 0 {

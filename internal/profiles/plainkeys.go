@@ -110,10 +110,10 @@ func (f plainPlace) read() (*document, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, bad := scan(src, f.kind == SectionCredentials)
-	if bad != nil {
+	doc, err := scanFile(f.path, src, f.kind == SectionCredentials)
+	if err != nil {
 		clear(src)
-		return nil, nil, fault.New(fault.Config, "%s: this line %s", Origin{f.path, bad.line}, bad.text)
+		return nil, nil, err
 	}
 	return doc, src, nil
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"broker/internal/fault"
 )
 
 // The keys that the broker knows. AWS's own:
@@ -173,12 +171,12 @@ const (
 // which the caller may wipe. In the registry a line that cannot be read is an
 // error, since the broker wrote it; in the AWS files it is a warning.
 func newTable(path string, src []byte, file fileKind, from *provenance) (*table, error) {
-	doc, bad := scan(src, file == credentialsFile)
-	if bad == nil && file == registryFile && len(doc.problems) > 0 {
-		bad = &doc.problems[0]
+	doc, err := scanFile(path, src, file == credentialsFile)
+	if err != nil {
+		return nil, err
 	}
-	if bad != nil {
-		return nil, fault.New(fault.Config, "%s: this line %s", Origin{path, bad.line}, bad.text)
+	if file == registryFile && len(doc.problems) > 0 {
+		return nil, doc.problems[0].in(path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
 	for _, p := range doc.problems {

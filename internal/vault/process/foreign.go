@@ -15,7 +15,7 @@ import (
 	"github.com/99designs/keyring"
 
 	"broker/internal/fault"
-	"broker/internal/lazyregexp"
+	"broker/internal/foreign"
 	"broker/internal/secret"
 	"broker/internal/vault"
 )
@@ -34,14 +34,10 @@ func (e *errand) foreignKeys(ctx context.Context) (*answer, error) {
 	return &answer{Names: slices.Compact(names)}, nil
 }
 
-// sessionNames are what aws-vault calls its sessions and tokens in the same keyring:
-// vault/sessionkeyring.go and vault/oidctokenkeyring.go of github.com/99designs/aws-vault.
-var sessionNames = lazyregexp.New(`^[^,]+,[^,]+,[^,]*,[0-9]+$|^session:[^ ]+:[^ ]*:[^:]+$|^.+ session \([0-9]+\)$|^oidc:`)
-
 // isForeignKey reports whether a name can be that of a key. What is too long or not text cannot be a source's
 // either; in a collection that is shared, our own items go by their label.
 func isForeignKey(name string) bool {
-	return checkName(name) == nil && !sessionNames.MatchString(name) && !strings.HasPrefix(name, itemLabel(""))
+	return checkName(name) == nil && !foreign.IsSession(name) && !strings.HasPrefix(name, itemLabel(""))
 }
 
 // adopt reads the foreign item, and does with it what put does.
@@ -60,7 +56,7 @@ func (e *errand) adopt(ctx context.Context, own ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, key, err := decodeForeign(data)
+	id, key, err := foreign.DecodeKey(data)
 	if err != nil {
 		return nil, fault.New(fault.Failed, "the item %q in %s is not a key that can be used: %w", e.ForeignKey, *e.Foreign, err)
 	}

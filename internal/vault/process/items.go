@@ -34,25 +34,6 @@ func revealCredentials(c session.Credentials) *vault.Credentials {
 	}
 }
 
-// decodeForeign reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON, of
-// which only the key counts. Its errors repeat nothing of it.
-func decodeForeign(data []byte) (id string, key secret.String, err error) {
-	var j struct {
-		AccessKeyID     string
-		SecretAccessKey string
-		SessionToken    string
-	}
-	switch {
-	case json.Unmarshal(data, &j) != nil:
-		return "", secret.String{}, errors.New("it is not the JSON that was expected")
-	case j.SessionToken != "":
-		return "", secret.String{}, errors.New("it is a temporary session")
-	case j.AccessKeyID == "" || j.SecretAccessKey == "":
-		return "", secret.String{}, errors.New("it has only one half of a key, or none")
-	}
-	return j.AccessKeyID, secret.New(j.SecretAccessKey), nil
-}
-
 // parsedSeed reads the seed that a request or an item holds.
 func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
 

@@ -1,4 +1,4 @@
-package profiles
+package foreign
 
 import (
 	"bytes"
@@ -10,31 +10,36 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 )
 
-// The tools that Translate knows.
+// AWS's own keys, and mfa_process, of which the translation knows.
 const (
-	AWSVault = "aws-vault"
-	Granted  = "granted"
-	Awsume   = "awsume"
-	AWSRunas = "aws-runas"
-	AWSMFA   = "aws-mfa"
+	keyRoleARN           = "role_arn"
+	keySourceProfile     = "source_profile"
+	keyExternalID        = "external_id"
+	keyMFASerial         = "mfa_serial"
+	keyMFAProcess        = "mfa_process"
+	keySessionName       = "role_session_name"
+	keyDuration          = "duration_seconds"
+	keyRegion            = "region"
+	keyWebIdentity       = "web_identity_token_file"
+	keySSOSession        = "sso_session"
+	keySSOStartURL       = "sso_start_url"
+	keyCredentialProcess = "credential_process"
 )
-
-// Tools are the tools that Translate knows.
-func Tools() []string { return []string{AWSVault, Granted, Awsume, AWSRunas, AWSMFA} }
 
 // Translation is what Translate made of a config.
 type Translation struct {
 	Config  []byte
-	Changed []Warning // what was changed, with the line where it stood
-	Left    []Warning // what has no translation and stays, with the reason
+	Changed []profiles.Warning // what was changed, with the line where it stood
+	Left    []profiles.Warning // what has no translation and stays, with the reason
 }
 
 // Elsewhere is what another tool left in the AWS files.
 type Elsewhere struct {
-	Tool        string
-	Files       Files
+	Tool        Tool
+	Files       profiles.Files
 	Config      []byte   // of Files.Config
 	Credentials []byte   // of Files.Credentials; aws-mfa alone keeps its settings there
 	Keys        []string // the names of the sources that there are, or will be
@@ -51,8 +56,8 @@ type Elsewhere struct {
 // github.com/trek10inc/awsume, docs/iam_config.md and docs/saml_client_config.md of github.com/mmmorris1975/aws-runas,
 // awsmfa/__init__.py of github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted.
 func Translate(from Elsewhere) (Translation, error) {
-	if !slices.Contains(Tools(), from.Tool) {
-		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, strings.Join(Tools(), ", "))
+	if !from.Tool.Known() {
+		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, Names())
 	}
 	t := &translating{Elsewhere: from}
 	if err := t.read(); err != nil {
@@ -69,7 +74,8 @@ func Translate(from Elsewhere) (Translation, error) {
 			t.leave(name, "is nothing that the broker sends", "session_tags", "source_identity")
 		case Granted:
 			t.helper(name)
-			t.leave(name, "is of IAM Identity Center, which the broker does not serve", "granted_sso_start_url", "granted_sso_account_id")
+			t.leave(name, "is of IAM Identity Center, which the broker does not serve",
+				"granted_sso_start_url", "granted_sso_account_id")
 		case Awsume:
 			if t.leave(name, "is of SAML, which the broker does not serve", "principal_arn") {
 				continue
@@ -77,7 +83,8 @@ func Translate(from Elsewhere) (Translation, error) {
 			t.inherit(name, keyRegion)
 			t.duration(name, "role_duration")
 		case AWSRunas:
-			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry", "session_token_duration")
+			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry",
+				"session_token_duration")
 			if t.leave(name, "is of SAML or web identity, which the broker does not serve", samlKeys...) {
 				continue
 			}
@@ -113,30 +120,29 @@ type foreignValue struct {
 }
 
 func (t *translating) read() error {
-	doc, bad := scan(t.Config, false)
-	if bad != nil {
-		return fault.New(fault.Config, "%s: this line %s", Origin{t.Files.Config, bad.line}, bad.text)
+	sections, err := profiles.Sections(t.Files.Config, t.Config, profiles.SectionProfile)
+	if err != nil {
+		return err
 	}
 	t.own, t.lines, t.at = map[string]map[string]foreignValue{}, map[string]int{}, map[string]int{}
 	from, twice := 0, false
-	for i := range doc.sections {
-		s := &doc.sections[i]
+	for i, s := range sections {
 		if i > 0 {
-			t.parts = append(t.parts, bytes.Clone(t.Config[from:s.start]))
-			from = s.start
+			t.parts = append(t.parts, bytes.Clone(t.Config[from:s.Start]))
+			from = s.Start
 		}
-		if s.kind != SectionProfile {
+		if s.Kind != profiles.SectionProfile {
 			continue
 		}
-		if t.own[s.name] != nil {
+		if s.Again {
 			twice = true
 			continue
 		}
-		t.at[s.name] = i
-		t.names, t.lines[s.name] = append(t.names, s.name), s.line
-		t.own[s.name] = map[string]foreignValue{}
-		for _, e := range doc.entriesOf(SectionProfile, s.name) {
-			t.own[s.name][strings.ToLower(string(e.key))] = foreignValue{string(e.value), e.line}
+		t.at[s.Name] = i
+		t.names, t.lines[s.Name] = append(t.names, s.Name), s.Line
+		t.own[s.Name] = map[string]foreignValue{}
+		for _, e := range s.Entries {
+			t.own[s.Name][strings.ToLower(string(e.Key))] = foreignValue{string(e.Value), e.Line}
 		}
 	}
 	t.parts = append(t.parts, bytes.Clone(t.Config[from:]))
@@ -162,10 +168,10 @@ func (t *translating) set(name, key, value string) {
 		return
 	}
 	part := t.part(name)
-	dst, err := SetSection(*part, SectionProfile, name, []KeyValue{{key, value}})
+	dst, err := profiles.SetSection(*part, profiles.SectionProfile, name, []profiles.KeyValue{{Key: key, Value: value}})
 	if err != nil {
 		// What was to be replaced by it must not go.
-		t.err = fault.New(fault.Config, "%s: %s for profile %q: %w", Origin{t.Files.Config, t.lines[name]}, key, name, err)
+		t.err = fault.New(fault.Config, "%s: %s for profile %q: %w", t.origin(t.lines[name]), key, name, err)
 		return
 	}
 	if t.own[name] == nil {
@@ -181,26 +187,36 @@ func (t *translating) remove(name string, keys ...string) {
 		return
 	}
 	part := t.part(name)
-	*part, t.err = RemoveKeys(*part, SectionProfile, name, keys...)
+	*part, t.err = profiles.RemoveKeys(*part, profiles.SectionProfile, name, keys...)
 	for _, key := range keys {
 		delete(t.own[name], key)
 	}
 }
 
+// origin is a line of the config.
+func (t *translating) origin(line int) profiles.Origin {
+	return profiles.Origin{File: t.Files.Config, Line: line}
+}
+
 func (t *translating) changed(line int, format string, args ...any) {
-	t.result.Changed = append(t.result.Changed, Warning{Origin{t.Files.Config, line}, fmt.Sprintf(format, args...)})
+	t.result.Changed = append(t.result.Changed, warning(t.origin(line), format, args...))
 }
 
 // left says of a key, or of a profile, why it stays.
-func (t *translating) left(name, key, text string) {
-	t.result.Left = append(t.result.Left, Warning{Origin{t.Files.Config, max(t.own[name][key].line, t.lines[name])}, text})
+func (t *translating) left(name, key, format string, args ...any) {
+	at := t.origin(max(t.own[name][key].line, t.lines[name]))
+	t.result.Left = append(t.result.Left, warning(at, format, args...))
+}
+
+func warning(at profiles.Origin, format string, args ...any) profiles.Warning {
+	return profiles.Warning{Origin: at, Text: fmt.Sprintf(format, args...)}
 }
 
 // leave names a key that has no translation, the first of those that a profile has.
 func (t *translating) leave(name, why string, keys ...string) bool {
 	for _, key := range keys {
 		if t.text(name, key) != "" {
-			t.left(name, key, fmt.Sprintf("%s of profile %q %s", key, name, why))
+			t.left(name, key, "%s of profile %q %s", key, name, why)
 			return true
 		}
 	}
@@ -210,8 +226,8 @@ func (t *translating) leave(name, why string, keys ...string) bool {
 // inherited are the keys that aws-vault takes from an included profile; inheritedDefault are those that make sense from
 // [default] too, from which it takes all.
 var (
-	inherited = []string{keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion,
-		keySSOSession, keySSOStartURL, "sso_region", "sso_account_id", "sso_role_name", keyWebIdentity}
+	inherited = []string{keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName,
+		keyDuration, keyRegion, keySSOSession, keySSOStartURL, "sso_region", "sso_account_id", "sso_role_name", keyWebIdentity}
 	inheritedDefault = []string{keySourceProfile, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion}
 )
 
@@ -227,7 +243,7 @@ func (t *translating) include(name string) {
 	chain := []string{name}
 	for next := at.text; next != ""; {
 		if slices.Contains(chain, next) || t.own[next] == nil {
-			t.left(name, key, fmt.Sprintf("%s of profile %q leads to %q, which is missing or goes round in a circle", key, name, next))
+			t.left(name, key, "%s of profile %q leads to %q, which is missing or goes round in a circle", key, name, next)
 			return
 		}
 		chain = append(chain, next)
@@ -248,20 +264,19 @@ func (t *translating) include(name string) {
 		return
 	}
 	if took := t.copy(name, "default", inheritedDefault...); len(took) > 0 {
-		t.changed(t.lines[name], "profile %q has %s of [default] itself: AWS tools inherit nothing", name, strings.Join(took, ", "))
+		t.changed(t.lines[name], "profile %q has %s of [default] itself: AWS tools inherit nothing",
+			name, strings.Join(took, ", "))
 	}
 	switch {
-	case t.text(name, keySourceProfile) != "" || t.text(name, keyWebIdentity) != "" || t.text(name, keyCredentialSource) != "":
+	case t.any([]string{name}, keySourceProfile, keyWebIdentity, "credential_source"):
 	case slices.Contains(t.Keys, name):
 		t.set(name, keySourceProfile, name)
 		t.changed(t.lines[name], "profile %q has source_profile = %s: aws-vault used the key of that name", name, name)
 	default:
-		t.left(name, keyRoleARN, fmt.Sprintf("profile %q has a role_arn and no source_profile, and no key has its name", name))
+		t.left(name, keyRoleARN, "profile %q has a role_arn and no source_profile, and no key has its name", name)
 	}
 	if source := t.text(name, keySourceProfile); source != name && t.text(source, keyRoleARN) == "" {
-		if took := t.copy(name, source, keyMFASerial, keyMFAProcess); len(took) > 0 {
-			t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing", name, strings.Join(took, ", "), source)
-		}
+		t.take(name, source, keyMFASerial, keyMFAProcess)
 	}
 }
 
@@ -286,12 +301,17 @@ func (t *translating) inherit(name string, keys ...string) {
 		return
 	}
 	for _, from := range []string{t.text(name, keySourceProfile), "default"} {
-		if from == name {
-			continue
+		if from != name {
+			t.take(name, from, keys...)
 		}
-		if took := t.copy(name, from, keys...); len(took) > 0 {
-			t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing", name, strings.Join(took, ", "), from)
-		}
+	}
+}
+
+// take is copy, and says so.
+func (t *translating) take(name, from string, keys ...string) {
+	if took := t.copy(name, from, keys...); len(took) > 0 {
+		t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing",
+			name, strings.Join(took, ", "), from)
 	}
 }
 
@@ -314,7 +334,7 @@ func (t *translating) duration(name, key string, from ...string) {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < 15*time.Minute || d > 12*time.Hour || d%time.Second != 0 {
-		t.left(name, key, fmt.Sprintf("%s of profile %q is no duration from 15m to 12h", key, name))
+		t.left(name, key, "%s of profile %q is no duration from 15m to 12h", key, name)
 		return
 	}
 	if t.text(name, keyDuration) == "" {
@@ -337,16 +357,16 @@ func (t *translating) jump(name string) {
 	hop := name + "-jump"
 	switch {
 	case t.text(name, keyRoleARN) == "" || source == "":
-		t.left(name, key, fmt.Sprintf("%s of profile %q, which has no role_arn with a source_profile", key, name))
+		t.left(name, key, "%s of profile %q, which has no role_arn with a source_profile", key, name)
 		return
 	case t.any([]string{source, "default"}, samlKeys...):
-		t.left(name, key, fmt.Sprintf("%s of profile %q is of SAML or web identity, which the broker does not serve", key, name))
+		t.left(name, key, "%s of profile %q is of SAML or web identity, which the broker does not serve", key, name)
 		return
 	case t.own[hop] != nil:
-		t.left(name, key, fmt.Sprintf("%s of profile %q would make a profile %q, which is there already", key, name, hop))
+		t.left(name, key, "%s of profile %q would make a profile %q, which is there already", key, name, hop)
 		return
-	case checkRoleARN(at.text) != nil:
-		t.left(name, key, fmt.Sprintf("%s of profile %q is not the ARN of a role", key, name))
+	case !isRole(at.text):
+		t.left(name, key, "%s of profile %q is not the ARN of a role", key, name)
 		return
 	}
 	t.set(hop, keyRoleARN, at.text)
@@ -358,6 +378,8 @@ func (t *translating) jump(name string) {
 	t.remove(name, key)
 	t.changed(at.line, "profile %q goes over the new profile %q in place of its %s", name, hop, key)
 }
+
+func isRole(arn string) bool { return arn != "" && profiles.CheckRole(profiles.Role{ARN: arn}) == nil }
 
 func (t *translating) any(names []string, keys ...string) bool {
 	for _, name := range names {
@@ -376,7 +398,7 @@ func (t *translating) helper(name string) {
 	if !ok {
 		return
 	}
-	words := SplitCommand(at.text)
+	words := profiles.SplitCommand(at.text)
 	if len(words) == 0 || !t.isTool(words[0]) {
 		return
 	}
@@ -386,7 +408,8 @@ func (t *translating) helper(name string) {
 	switch {
 	case of == "":
 		why = "names no profile that could be read"
-	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity, "web_identity_token_process"):
+	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity,
+		"web_identity_token_process"):
 		why = "is of IAM Identity Center or web identity, which the broker does not serve"
 	case !slices.Contains(t.Keys, t.root(of)):
 		// The tool still serves it; the broker would not.
@@ -398,12 +421,13 @@ func (t *translating) helper(name string) {
 		t.changed(at.line, "profile %q is its role_arn, without the credential_process of %s", name, t.Tool)
 		return
 	case t.text(of, keyRoleARN) != "":
-		t.copy(name, of, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion)
+		t.copy(name, of, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName,
+			keyDuration, keyRegion)
 		t.remove(name, keyCredentialProcess)
 		t.changed(at.line, "profile %q is the role of %q, in place of a credential_process of %s", name, of, t.Tool)
 		return
 	default:
-		command, err := Command(t.Credproc, of)
+		command, err := profiles.Command(t.Credproc, of)
 		if err != nil {
 			why = "cannot be replaced: " + err.Error()
 			break
@@ -412,8 +436,11 @@ func (t *translating) helper(name string) {
 		t.changed(at.line, "profile %q asks the broker for %q, in place of %s", name, of, t.Tool)
 		return
 	}
-	t.left(name, keyCredentialProcess, fmt.Sprintf("credential_process of profile %q %s", name, why))
+	t.left(name, keyCredentialProcess, "credential_process of profile %q %s", name, why)
 }
+
+// maxHops bounds the profiles from a name to its source, as package profiles does.
+const maxHops = 10
 
 // root is where the roles of a profile begin.
 func (t *translating) root(name string) string {
@@ -430,13 +457,13 @@ func (t *translating) root(name string) string {
 // isTool reports whether a program is the tool.
 func (t *translating) isTool(program string) bool {
 	base := strings.TrimSuffix(path.Base(strings.ReplaceAll(program, `\`, "/")), ".exe")
-	return base == t.Tool
+	return base == string(t.Tool)
 }
 
 // helperFlags are the flags of aws-vault and Granted that take the next word, cli/exec.go, cli/export.go and cli/global.go of
 // aws-vault and pkg/granted/credential_process.go.
-var helperFlags = []string{"--duration", "-d", "--region", "--mfa-token", "-t", "--prompt", "--backend", "--keychain", "--secret-service-collection",
-	"--pass-dir", "--pass-cmd", "--pass-prefix", "--file-dir", "--format", "--aws-config-file", "--url", "--window"}
+var helperFlags = []string{"--duration", "-d", "--region", "--mfa-token", "-t", "--prompt", "--backend", "--keychain",
+	"--secret-service-collection", "--pass-dir", "--pass-cmd", "--pass-prefix", "--file-dir", "--format", "--aws-config-file", "--url", "--window"}
 
 // foreignProfile is the profile that a helper of aws-vault or Granted is asked for: `exec NAME --json`, `export
 // --format=json NAME`, `credential-process --profile NAME`. Empty where that is not clear.
@@ -466,41 +493,41 @@ func foreignProfile(words []string) string {
 	return ""
 }
 
-// longTermSuffix is what aws-mfa puts behind the name of a section with a long-lived key.
-const longTermSuffix = "-long-term"
-
 // longTerm makes a profile of the role that aws-mfa assumes for a name.
 func (t *translating) longTerm() {
-	doc, bad := scan(t.Credentials, true)
-	if bad != nil {
-		t.err = fault.New(fault.Config, "%s: this line %s", Origin{t.Files.Credentials, bad.line}, bad.text)
+	sections, err := profiles.Sections(t.Files.Credentials, t.Credentials, profiles.SectionCredentials)
+	if err != nil {
+		t.err = err
 		return
 	}
-	for i := range doc.sections {
-		name, ok := strings.CutSuffix(doc.sections[i].name, longTermSuffix)
-		if !ok || name == "" {
+	for _, s := range sections {
+		name, ok := longTermName(s.Name)
+		if !ok {
 			continue
 		}
 		var role, device foreignValue
-		for _, e := range doc.sections[i].entries {
-			switch strings.ToLower(string(e.key)) {
-			case "assume_role":
-				role = foreignValue{string(e.value), e.line}
-			case "aws_mfa_device":
-				device = foreignValue{string(e.value), e.line}
+		for _, e := range s.Entries {
+			switch strings.ToLower(string(e.Key)) {
+			case keyAssumeRole:
+				role = foreignValue{string(e.Value), e.Line}
+			case keyDevice:
+				device = foreignValue{string(e.Value), e.Line}
 			}
 		}
-		origin := Origin{t.Files.Credentials, role.line}
+		origin := profiles.Origin{File: t.Files.Credentials, Line: role.line}
+		left := func(format string, args ...any) {
+			t.result.Left = append(t.result.Left, warning(origin, format, args...))
+		}
 		switch {
 		case role.text == "":
 			continue
-		case checkRoleARN(role.text) != nil:
-			t.result.Left = append(t.result.Left, Warning{origin, fmt.Sprintf("assume_role of %q is not the ARN of a role", name)})
+		case !isRole(role.text):
+			left("assume_role of %q is not the ARN of a role", name)
 			continue
 		case t.text(name, keyRoleARN) == role.text:
 			continue
 		case t.text(name, keyRoleARN) != "":
-			t.result.Left = append(t.result.Left, Warning{origin, fmt.Sprintf("assume_role of %q, which is another role in %s", name, t.Files.Config)})
+			left("assume_role of %q, which is another role in %s", name, t.Files.Config)
 			continue
 		}
 		source := name
@@ -509,50 +536,10 @@ func (t *translating) longTerm() {
 		}
 		t.set(name, keyRoleARN, role.text)
 		t.set(name, keySourceProfile, source)
-		if checkMFASerial(device.text) == nil {
+		if device.text != "" && profiles.CheckSource(name, device.text) == nil {
 			t.set(name, keyMFASerial, device.text)
 		}
-		t.result.Changed = append(t.result.Changed, Warning{origin, fmt.Sprintf("profile %q is the role that aws-mfa assumed for it", name)})
+		t.result.Changed = append(t.result.Changed,
+			warning(origin, "profile %q is the role that aws-mfa assumed for it", name))
 	}
-}
-
-// LongTerm is the name for which aws-mfa keeps a long-lived key in a section: NAME of [NAME-long-term].
-func LongTerm(section string) (name string, ok bool) {
-	name, ok = strings.CutSuffix(section, longTermSuffix)
-	return name, ok && name != ""
-}
-
-// RemoveTemporary returns a credentials file without the sections of temporary keys that aws-mfa or awsume keep there, which
-// would come before every credential_process: aws-mfa's [NAME] beside [NAME-long-term], for the names whose key was
-// taken out, with the settings of the long-term section; and awsume's sections that say so. It answers the names that
-// went. Errors are those of SetSection.
-func RemoveTemporary(src []byte, tool string, longTerm []string) (dst []byte, names []string, err error) {
-	doc, err := scanForEdit(src, SectionCredentials)
-	if err != nil {
-		return nil, nil, err
-	}
-	dst = src
-	for i := range doc.sections {
-		s := &doc.sections[i]
-		has := func(key string) bool {
-			return slices.ContainsFunc(s.entries, func(e entry) bool { return strings.EqualFold(string(e.key), key) && len(e.value) > 0 })
-		}
-		name, isLong := LongTerm(s.name)
-		switch {
-		case s.kind != SectionCredentials || slices.Contains(names, s.name):
-			continue
-		case tool == AWSMFA && isLong && slices.Contains(longTerm, name):
-			if dst, err = RemoveKeys(dst, SectionCredentials, s.name, "aws_mfa_device", "assume_role"); err == nil {
-				dst, err = RemovePlainKey(dst, SectionCredentials, s.name) // the rest of it, where nothing is left
-			}
-		case tool == AWSMFA && slices.Contains(longTerm, s.name) && has(keySessionToken) && has("expiration"),
-			tool == Awsume && has(keySessionToken) && (has("autoawsume") || has("manager")):
-			dst, err = RemoveSection(dst, SectionCredentials, s.name)
-			names = append(names, s.name)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	return dst, names, nil
 }

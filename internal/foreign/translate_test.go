@@ -1,41 +1,44 @@
-//go:build unix
-
-package profiles
+package foreign
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
+	"flag"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/testproc"
 )
 
+func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
+
 // elsewhere is one of the cases in testdata/foreign.
-func elsewhere(t *testing.T, tool string) Elsewhere {
+func elsewhere(t *testing.T, tool Tool) Elsewhere {
 	t.Helper()
-	from := Elsewhere{Tool: tool, Files: Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam", "deploy"}, Credproc: "/usr/local/bin/credproc"}
+	from := Elsewhere{Tool: tool, Files: profiles.Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam", "deploy"}, Credproc: "/usr/local/bin/credproc"}
 	var err error
-	if from.Config, err = os.ReadFile("testdata/foreign/" + tool + ".before"); err != nil {
+	if from.Config, err = os.ReadFile("testdata/" + string(tool) + ".before"); err != nil {
 		t.Fatal(err)
 	}
-	if from.Credentials, err = os.ReadFile("testdata/foreign/" + tool + ".credentials"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if from.Credentials, err = os.ReadFile("testdata/" + string(tool) + ".credentials"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	return from
 }
 
+var update = flag.Bool("update", false, "write the golden files anew")
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata/foreign", name)
+	path := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -50,8 +53,8 @@ func golden(t *testing.T, name string, got []byte) {
 // TestTranslate: what a realistic config of each tool becomes, and what is said of it. Done twice is done once, and lines
 // that are not meant to change stay, whatever ends them.
 func TestTranslate(t *testing.T) {
-	for _, tool := range Tools() {
-		t.Run(tool, func(t *testing.T) {
+	for _, tool := range tools {
+		t.Run(string(tool), func(t *testing.T) {
 			from := elsewhere(t, tool)
 			before := bytes.Clone(from.Config)
 			got, err := Translate(from)
@@ -61,7 +64,7 @@ func TestTranslate(t *testing.T) {
 			if !bytes.Equal(from.Config, before) {
 				t.Error("the source was changed")
 			}
-			golden(t, tool+".after", got.Config)
+			golden(t, string(tool)+".after", got.Config)
 			var said strings.Builder
 			for _, w := range got.Changed {
 				said.WriteString(w.String() + "\n")
@@ -69,7 +72,7 @@ func TestTranslate(t *testing.T) {
 			for _, w := range got.Left {
 				said.WriteString("left: " + w.String() + "\n")
 			}
-			golden(t, tool+".said", []byte(said.String()))
+			golden(t, string(tool)+".said", []byte(said.String()))
 
 			from.Config = got.Config
 			again, err := Translate(from)
@@ -85,88 +88,36 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// TestTranslatedForBotocore: AWS tools read of the result what the other tool meant.
-func TestTranslatedForBotocore(t *testing.T) {
-	python := python(t)
-	var pairs [][2]string
-	paths := map[string]string{}
-	for _, tool := range Tools() {
-		path, _ := filepath.Abs("testdata/foreign/" + tool + ".after")
-		paths[tool] = path
-		pairs = append(pairs, [2]string{path, os.DevNull})
-	}
-	in, _ := json.Marshal(pairs)
-	cmd := exec.Command(python, "-c", botocoreScript)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all map[string]map[string]map[string]any
-	if err := json.Unmarshal(out, &all); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []struct {
-		tool, profile string
-		values        map[string]string // "" is that there is none
-	}{
-		{AWSVault, "prod", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "role_session_name": "paul", "region": "eu-west-1",
-			"mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "include_profile": ""}},
-		{AWSVault, "dev", map[string]string{"source_profile": "work", "role_session_name": "paul", "region": "eu-central-1", "duration_seconds": "900", "parent_profile": ""}},
-		{AWSVault, "prod-process", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "output": "text", "credential_process": ""}},
-		{AWSVault, "home", map[string]string{"source_profile": "home", "region": "us-west-1"}},
-		{AWSVault, "work", map[string]string{"credential_process": "/usr/local/bin/credproc work"}},
-		{AWSVault, "sso", map[string]string{"sso_start_url": "https://example.awsapps.com/start", "sso_region": "eu-west-1", "sso_role_name": "Admin"}},
-		{Granted, "iam2", map[string]string{"credential_process": "/usr/local/bin/credproc iam"}},
-		{Awsume, "admin", map[string]string{"duration_seconds": "3600", "region": "eu-west-1", "role_duration": ""}},
-		{AWSRunas, "one", map[string]string{"duration_seconds": "7200", "region": "us-east-1", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
-		{AWSRunas, "two", map[string]string{"duration_seconds": "1800", "region": "eu-west-1", "credentials_duration": ""}},
-		{AWSRunas, "far", map[string]string{"source_profile": "far-jump", "jump_role_arn": "", "mfa_serial": "", "role_arn": "arn:aws:iam::222233334444:role/far"}},
-		{AWSRunas, "far-jump", map[string]string{"source_profile": "user", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "role_arn": "arn:aws:iam::444455556666:role/jump"}},
-		{AWSMFA, "deploy", map[string]string{"source_profile": "deploy", "role_arn": "arn:aws:iam::444455556666:role/deploy", "mfa_serial": "arn:aws:iam::111122223333:mfa/paul"}},
-	} {
-		got, ok := all[paths[want.tool]][want.profile]
-		if !ok {
-			t.Errorf("%s: botocore finds no profile %s", want.tool, want.profile)
-		}
-		for key, value := range want.values {
-			if s, _ := got[key].(string); s != value {
-				t.Errorf("%s: %s of %s is %q, want %q", want.tool, key, want.profile, s, value)
-			}
-		}
-	}
-}
-
 // TestTranslatedIsResolved: the chains that we make of it.
 func TestTranslatedIsResolved(t *testing.T) {
 	registry := ""
 	for _, name := range []string{"work", "home", "iam", "user", "default", "deploy"} {
 		registry += "[source " + name + "]\naccess_key_id = AKIAEXAMPLEEXAMPLE12\n"
 	}
-	for tool, profiles := range map[string]map[string][]string{
+	for tool, want := range map[Tool]map[string][]string{
 		AWSVault: {"prod": {"admin"}, "dev": {"admin"}, "prod-process": {"admin"}, "home": {"own"}, "work": nil, "spaced": nil},
 		Granted:  {"iam": nil, "iam2": nil, "role": {"admin"}},
 		Awsume:   {"admin": {"admin"}, "user": nil, "ops": {"admin", "ops"}},
 		AWSRunas: {"one": {"one"}, "two": {"two"}, "far": {"jump", "far"}},
 		AWSMFA:   {"work": nil, "deploy": {"deploy"}},
 	} {
-		config, err := os.ReadFile("testdata/foreign/" + tool + ".after")
+		config, err := os.ReadFile("testdata/" + string(tool) + ".after")
 		if err != nil {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		files := Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
+		files := profiles.Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
 			Registry: filepath.Join(dir, "registry")}
 		for path, text := range map[string][]byte{files.Config: config, files.Registry: []byte(registry)} {
 			if err := os.WriteFile(path, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		set, err := new(Store).Load(files)
+		set, err := new(profiles.Store).Load(files)
 		if err != nil {
 			t.Fatal(tool, err)
 		}
-		for name, roles := range profiles {
+		for name, roles := range want {
 			chain, err := set.Resolve(name)
 			var got []string
 			for _, r := range chain.Roles {
@@ -223,31 +174,31 @@ func TestForeignProfile(t *testing.T) {
 		"login work":                                         "",
 		"":                                                   "",
 	} {
-		if got := foreignProfile(SplitCommand(command)); got != want {
+		if got := foreignProfile(profiles.SplitCommand(command)); got != want {
 			t.Errorf("%q: %q, want %q", command, got, want)
 		}
 	}
 }
 
 func TestRemoveTemporary(t *testing.T) {
-	src, err := os.ReadFile("testdata/foreign/aws-mfa.credentials")
+	src, err := os.ReadFile("testdata/aws-mfa.credentials")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A key that was not taken out is not touched, nor what belongs to it.
-	dst, names, err := RemoveTemporary(src, AWSMFA, nil)
+	dst, names, err := AWSMFA.RemoveTemporary("credentials", src, nil)
 	if err != nil || !bytes.Equal(src, dst) || len(names) > 0 {
 		t.Errorf("%v %v\n%s", err, names, dst)
 	}
-	if src, err = RemovePlainKey(src, SectionCredentials, "work-long-term"); err != nil {
+	if src, err = profiles.RemovePlainKey(src, profiles.SectionCredentials, "work-long-term"); err != nil {
 		t.Fatal(err)
 	}
-	dst, names, err = RemoveTemporary(src, AWSMFA, []string{"work"})
+	dst, names, err = AWSMFA.RemoveTemporary("credentials", src, []string{"work"})
 	if err != nil || strings.Join(names, " ") != "work" || bytes.Contains(dst, []byte("[work")) || !bytes.HasPrefix(dst, []byte("[deploy-long-term]\naws_access_key_id")) {
 		t.Errorf("%v %v\n%s", err, names, dst)
 	}
 	src = []byte("[user]\naws_access_key_id = AKIA\naws_secret_access_key = s\n[autoawsume-user]\naws_access_key_id = ASIA\naws_session_token = t\nautoawsume = true\n[mine]\naws_access_key_id = ASIA\naws_session_token = t\n")
-	dst, names, err = RemoveTemporary(src, Awsume, nil)
+	dst, names, err = Awsume.RemoveTemporary("credentials", src, nil)
 	if err != nil || strings.Join(names, " ") != "autoawsume-user" || bytes.Contains(dst, []byte("autoawsume")) || !bytes.Contains(dst, []byte("[mine]")) {
 		t.Errorf("%v %v\n%s", err, names, dst)
 	}
@@ -256,8 +207,8 @@ func TestRemoveTemporary(t *testing.T) {
 // FuzzTranslate: whatever a config holds, what comes out is text that is read again, a second time changes nothing, and no
 // profile goes.
 func FuzzTranslate(f *testing.F) {
-	for _, tool := range Tools() {
-		src, err := os.ReadFile("testdata/foreign/" + tool + ".before")
+	for _, tool := range tools {
+		src, err := os.ReadFile("testdata/" + string(tool) + ".before")
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -273,7 +224,7 @@ func FuzzTranslate(f *testing.F) {
 // translateTwice is what holds for every config.
 func translateTwice(t *testing.T, src string) {
 	t.Helper()
-	for _, tool := range Tools() {
+	for _, tool := range tools {
 		from := Elsewhere{Tool: tool, Config: []byte(src), Credentials: []byte(src), Keys: []string{"a", "b", "work"}, Credproc: "/bin/credproc"}
 		once, err := Translate(from)
 		if err != nil {
@@ -284,13 +235,13 @@ func translateTwice(t *testing.T, src string) {
 		if err != nil || !bytes.Equal(once.Config, twice.Config) || len(twice.Changed) > 0 {
 			t.Fatalf("%s: %v %v\n%s\nbecame\n%s\nand then\n%s", tool, err, twice.Changed, src, once.Config, twice.Config)
 		}
-		before, _ := scan([]byte(src), false)
-		after, bad := scan(once.Config, false)
-		if bad != nil {
-			t.Fatalf("%s: line %d %s", tool, bad.line, bad.text)
+		before, _ := profiles.Sections("before", []byte(src), profiles.SectionProfile)
+		after, err := profiles.Sections("after", once.Config, profiles.SectionProfile)
+		if err != nil {
+			t.Fatalf("%s: %v", tool, err)
 		}
-		if len(after.sections) < len(before.sections) {
-			t.Fatalf("%s: %d sections of %d are left", tool, len(after.sections), len(before.sections))
+		if len(after) < len(before) {
+			t.Fatalf("%s: %d sections of %d are left", tool, len(after), len(before))
 		}
 	}
 }
@@ -314,7 +265,7 @@ func TestTranslateAnything(t *testing.T) {
 			if random.IntN(4) == 0 {
 				continue
 			}
-			src.WriteString(header(SectionProfile, name) + "\n")
+			src.WriteString(strings.ReplaceAll("[profile "+name+"]\n", "profile default", "default"))
 			for range random.IntN(7) {
 				key := keys[random.IntN(len(keys))]
 				src.WriteString(key + " = " + values[key][random.IntN(len(values[key]))] + "\n")

@@ -1,0 +1,108 @@
+// Package foreign knows the tools that Broker can take over from: where they keep long-lived keys and in which form, and
+// what their settings in the AWS files mean in AWS's own keys. It refuses to open a keyring, which is for the vault
+// process, and to write a file.
+package foreign
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"broker/internal/fault"
+	"broker/internal/vault"
+)
+
+// Tool is a program whose keys and settings `broker import --from` takes over, by its name.
+type Tool string
+
+// The tools.
+const (
+	AWSVault Tool = "aws-vault"
+	Granted  Tool = "granted"
+	Awsume   Tool = "awsume"
+	AWSRunas Tool = "aws-runas"
+	AWSMFA   Tool = "aws-mfa"
+)
+
+var tools = []Tool{AWSVault, Granted, Awsume, AWSRunas, AWSMFA}
+
+// Names are those of all tools, for a person.
+func Names() string {
+	var names []string
+	for _, t := range tools {
+		names = append(names, string(t))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Known reports whether there is such a tool.
+func (t Tool) Known() bool { return slices.Contains(tools, t) }
+
+// HasKeyrings reports whether the tool keeps its keys in keyrings of its own; others leave them in the AWS files.
+func (t Tool) HasKeyrings() bool { return t == AWSVault || t == Granted }
+
+// RemoveCommand is how a person deletes a key in the keyring of a tool that has one.
+func (t Tool) RemoveCommand() string {
+	if t == Granted {
+		return "granted credentials remove NAME"
+	}
+	return "aws-vault remove NAME"
+}
+
+// PassphraseVariable names the variable from which the tool takes the passphrase of its file keyring; empty if it has
+// none.
+func (t Tool) PassphraseVariable() string {
+	if t == AWSVault {
+		return "AWS_VAULT_FILE_PASSPHRASE"
+	}
+	return ""
+}
+
+// Keyrings are those in which a tool that HasKeyrings keeps its keys, as far as Broker can read them, by our
+// environment. The names are those of cli/global.go of github.com/99designs/aws-vault, and of pkg/securestorage and
+// pkg/config of github.com/common-fate/granted.
+func (t Tool) Keyrings() ([]vault.Foreign, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, fault.New(fault.Failed, "%w", err)
+	}
+	if t == Granted {
+		dir := filepath.Join(home, ".granted")
+		if xdg := os.Getenv("XDG_CONFIG_HOME"); xdg != "" {
+			if _, err := os.Stat(dir); err != nil {
+				dir = filepath.Join(xdg, "granted")
+			}
+		}
+		const name = "aws-iam-credentials"
+		return []vault.Foreign{
+			{Backend: vault.SecretService, Collection: "granted-" + name},
+			{Backend: vault.File, Dir: filepath.Join(dir, "secure-storage-"+name)},
+		}, nil
+	}
+	service := vault.Foreign{Backend: vault.SecretService, Collection: "awsvault"}
+	if name := os.Getenv("AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"); name != "" {
+		service.Collection = name
+	}
+	files := vault.Foreign{Backend: vault.File, Dir: filepath.Join(home, ".awsvault/keys")}
+	if dir := os.Getenv("AWS_VAULT_FILE_DIR"); dir != "" {
+		if rest, ok := strings.CutPrefix(dir, "~/"); ok {
+			dir = filepath.Join(home, rest)
+		}
+		if files.Dir, err = filepath.Abs(dir); err != nil {
+			return nil, fault.New(fault.Failed, "%w", err)
+		}
+	}
+	switch backend := os.Getenv("AWS_VAULT_BACKEND"); backend {
+	case "":
+		return []vault.Foreign{service, files}, nil
+	case "secret-service":
+		return []vault.Foreign{service}, nil
+	case "file":
+		return []vault.Foreign{files}, nil
+	default:
+		return nil, fault.New(fault.Failed, "the keys in aws-vault's keyring of the kind %q cannot be read; "+
+			"aws-vault itself can hand them over: aws-vault exec NAME --no-session -- broker add NAME --from-env", backend).
+			WithHint("broker add --help")
+	}
+}
