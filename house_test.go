@@ -217,6 +217,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/record", "github.com/", "a leaf, in credproc too: the standard library, system and fault"},
 		{"broker/internal/record", "crypto/rand", "its start would be a part of the life of credproc"},
 		{"broker/internal/child", "broker/", "a leaf: it runs what it is given"},
+		{"broker/internal/tty", "broker/", "a leaf: it knows nothing of what is asked"},
+		{"broker/internal/tty", "golang.org/", "credproc links it"},
 		{"broker/internal/socket", "broker/internal/wire", "it knows nothing of what is said"},
 		{"broker/internal/harden", "broker/", "a leaf"},
 		{"broker/internal/harden/nodump", "broker/", "must be initialised before anything that takes time"},

@@ -13,6 +13,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/tty"
 )
 
 // terminal is the controlling terminal: questions go there, whatever stdin and stdout are. It is the file
@@ -23,7 +24,7 @@ type terminal struct {
 }
 
 func openTerminal() (terminal, error) {
-	in, out, err := openTTY()
+	in, out, err := tty.Files()
 	if err != nil {
 		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
 	}

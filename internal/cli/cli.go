@@ -21,6 +21,7 @@ import (
 	"broker/internal/harden"
 	"broker/internal/paths"
 	"broker/internal/profiles"
+	"broker/internal/tty"
 	"broker/internal/version"
 	"broker/internal/wire"
 )
@@ -261,11 +262,4 @@ func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, err
 }
 
 // hasTerminal reports whether a person can be asked.
-func hasTerminal() bool {
-	tty, err := openTerminal()
-	if err != nil {
-		return false
-	}
-	_ = tty.Close()
-	return true
-}
+func hasTerminal() bool { return tty.Exists() }

@@ -13,10 +13,4 @@ func replace(program string, command, env []string) error { return syscall.Exec(
 // endList ends fzf, which gives the terminal back on SIGTERM.
 func endList() { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM) }
 
-// openTTY opens the controlling terminal to read and to write.
-func openTTY() (in, out *os.File, err error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	return tty, tty, err
-}
-
 const defaultShell = "/bin/sh"

@@ -27,16 +27,4 @@ func replace(program string, command, env []string) error {
 // endList has no signal to send: fzf sees Ctrl-C as a key.
 func endList() {}
 
-// openTTY opens the console, which has a file to read and another to write.
-func openTTY() (in, out *os.File, err error) {
-	if in, err = os.OpenFile("CONIN$", os.O_RDWR, 0); err != nil {
-		return nil, nil, err
-	}
-	if out, err = os.OpenFile("CONOUT$", os.O_RDWR, 0); err != nil {
-		_ = in.Close()
-		return nil, nil, err
-	}
-	return in, out, nil
-}
-
 var defaultShell = os.Getenv("ComSpec")

@@ -8,25 +8,27 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/secret"
+	"broker/internal/tty"
 	"broker/internal/wire"
 )
 
 // seat is the controlling terminal, whatever stdin, stdout and stderr are. canAsk reports whether a person there can be
-// asked: a background job must neither write there nor read what is typed for others. tty is its device; it is empty
+// asked: a background job must neither write there nor read what is typed for others. device is its name; it is empty
 // without a terminal, or if the system does not tell.
-func seat() (canAsk bool, tty string) {
-	c, err := openConsole()
+func seat() (canAsk bool, device string) {
+	c, err := tty.Open()
 	if err != nil {
 		return false, ""
 	}
-	defer c.close()
-	return c.foreground(), c.name()
+	defer c.Close()
+	return c.Foreground(), peer.Process{PID: os.Getpid()}.Terminal()
 }
 
 // terminal is a question on the controlling terminal.
 type terminal struct {
-	console                   // of terminal_unix.go and terminal_windows.go
+	tty.Console
 	answer  chan wire.Request // what the person says: one of wire's verbs for it
 	signals chan os.Signal
 	done    chan struct{} // closed when the question is taken off
@@ -41,20 +43,20 @@ const (
 )
 
 // askTerminal puts a question; the answer comes on the channel. The line is edited here, and looked for by a
-// clock; console.ask says why. What was typed before the question is not its answer, and thrown away.
+// clock; Console.Ask says why. What was typed before the question is not its answer, and thrown away.
 func askTerminal(question wire.Ask) (*terminal, error) {
-	c, err := openConsole()
+	c, err := tty.Open()
 	if err != nil {
 		return nil, err
 	}
-	t := &terminal{console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1),
+	t := &terminal{Console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1),
 		done: make(chan struct{}), ended: make(chan struct{})}
 	err = os.ErrPermission
-	if t.foreground() {
-		err = t.remember()
+	if t.Foreground() {
+		err = t.Remember()
 	}
 	if err != nil {
-		t.console.close()
+		t.Console.Close()
 		return nil, err
 	}
 	signal.Notify(t.signals, os.Interrupt)
@@ -63,13 +65,13 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 			signal.Notify(t.signals, s)
 		}
 	}
-	t.ask()
+	t.Ask()
 
 	text := fault.Line(question.Text)
 	if question.Reason != "" {
 		text = fault.Line(question.Reason) + "\r\n" + text
 	}
-	t.show("\r" + text + " ")
+	t.Show("\r" + text + " ")
 	go func() {
 		defer close(t.ended)
 		t.answer <- t.listen()
@@ -79,13 +81,13 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 
 // tellTerminal shows a line to the person there, if it is for us to do.
 func tellTerminal(line string) {
-	c, err := openConsole()
+	c, err := tty.Open()
 	if err != nil {
 		return
 	}
-	defer c.close()
-	if c.foreground() {
-		c.show("\r" + fault.Line(line) + "\r\n")
+	defer c.Close()
+	if c.Foreground() {
+		c.Show("\r" + fault.Line(line) + "\r\n")
 	}
 }
 
@@ -105,51 +107,51 @@ func (t *terminal) listen() wire.Request {
 				return wire.Request{Verb: wire.Cancel}
 			}
 			// As if it had never been caught, but for the terminal's mode.
-			t.restore()
+			t.Restore()
 			signal.Reset(s)
-			dieOf(s)
+			tty.DieOf(s)
 			// Not a word more, or the daemon would still ask at this terminal in another way, before it sees the end.
 			select {}
 		case <-look.C:
 		}
 		for {
-			k, typed, err := t.key() // no more than the line: what follows is for others
+			k, typed, err := t.Key() // no more than the line: what follows is for others
 			if err != nil {          // hung up: nobody said that
 				return wire.Request{Verb: wire.Gone}
 			}
 			if !typed {
 				break
 			}
-			eof, erase, kill := t.special()
+			eof, erase, kill := t.Special()
 			switch {
 			case k == '\n' || k == '\r' || k == eof:
-				t.show("\r\n")
+				t.Show("\r\n")
 				if code := strings.TrimSpace(string(line)); code != "" {
 					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
 				}
 				return wire.Request{Verb: wire.Cancel}
 			case (k == '\b' || k == 0x7f || k == erase) && len(line) > 0:
 				line = line[:len(line)-1]
-				t.show("\b \b")
+				t.Show("\b \b")
 			case k == kill:
-				t.show(strings.Repeat("\b \b", len(line)))
+				t.Show(strings.Repeat("\b \b", len(line)))
 				line = line[:0]
 			case k >= ' ' && k <= '~' && len(line) < maxAnswer:
 				line = append(line, k)
-				t.show(string(k))
+				t.Show(string(k))
 			}
 		}
 	}
 }
 
 // endLine ends the line of a question that was answered elsewhere, or not at all.
-func (t *terminal) endLine() { t.show("\r\n") }
+func (t *terminal) endLine() { t.Show("\r\n") }
 
 // close takes the question off the terminal and leaves it as it was.
 func (t *terminal) close() {
 	signal.Stop(t.signals)
 	close(t.done)
 	<-t.ended
-	t.restore()
-	t.console.close()
+	t.Restore()
+	t.Console.Close()
 }

@@ -25,6 +25,7 @@ import (
 	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
+	"broker/internal/tty"
 	"broker/internal/version"
 )
 
@@ -532,7 +533,7 @@ func Environment(from []string, backends []string) []string {
 			continue
 		case "GPG_TTY":
 			// A daemon has no terminal of its own, and must not ask on somebody's.
-			if pass && ownsTerminal() {
+			if pass && tty.Exists() {
 				env = append(env, kv)
 			}
 			continue
@@ -556,16 +557,6 @@ func Environment(from []string, backends []string) []string {
 		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+noBus)
 	}
 	return env
-}
-
-// ownsTerminal reports whether this process has a controlling terminal.
-func ownsTerminal() bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	_ = tty.Close()
-	return true
 }
 
 // bounded keeps the first bytes of a stream. With fail, more is an error, which ends the stream.

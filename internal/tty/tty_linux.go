@@ -1,4 +1,4 @@
-package client
+package tty
 
 import "syscall"
 
@@ -12,4 +12,4 @@ const (
 	tcflsh = 0x540b
 )
 
-func (c console) flush() { _ = ioctl(c.tty, tcflsh, nil) }
+func (c Console) flush() { _ = ioctl(c.fd, tcflsh, nil) }

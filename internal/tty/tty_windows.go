@@ -1,4 +1,4 @@
-package client
+package tty
 
 import (
 	"os"
@@ -6,8 +6,10 @@ import (
 	"unsafe"
 )
 
-// console is that of the process: its keyboard and its screen, whatever stdin and stdout are.
-type console struct {
+const keyboard, screen = "CONIN$", "CONOUT$"
+
+// Console is that of the process: its keyboard and its screen, whatever stdin and stdout are.
+type Console struct {
 	in, out syscall.Handle
 	before  *uint32 // the mode of the keyboard
 }
@@ -20,17 +22,18 @@ var (
 	readConsoleInput  = kernel32.NewProc("ReadConsoleInputW")
 )
 
-func openConsole() (console, error) {
-	in, err := openDevice("CONIN$")
+// Open opens it for a question of single keys.
+func Open() (Console, error) {
+	in, err := openDevice(keyboard)
 	if err != nil {
-		return console{}, err
+		return Console{}, err
 	}
-	out, err := openDevice("CONOUT$")
+	out, err := openDevice(screen)
 	if err != nil {
 		_ = syscall.CloseHandle(in)
-		return console{}, err
+		return Console{}, err
 	}
-	return console{in: in, out: out, before: new(uint32)}, nil
+	return Console{in: in, out: out, before: new(uint32)}, nil
 }
 
 func openDevice(name string) (syscall.Handle, error) {
@@ -38,31 +41,39 @@ func openDevice(name string) (syscall.Handle, error) {
 	if err != nil {
 		return 0, err
 	}
-	return syscall.CreateFile(p, syscall.GENERIC_READ|syscall.GENERIC_WRITE, syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE, nil, syscall.OPEN_EXISTING, 0, 0)
+	return syscall.CreateFile(p, syscall.GENERIC_READ|syscall.GENERIC_WRITE,
+		syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE, nil, syscall.OPEN_EXISTING, 0, 0)
 }
 
-func (c console) close() {
+// Files opens it for whole lines: a file that is read and one that is written.
+func Files() (in, out *os.File, err error) {
+	c, err := Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(c.in), keyboard), os.NewFile(uintptr(c.out), screen), nil
+}
+
+// Close lets go of it.
+func (c Console) Close() {
 	_ = syscall.CloseHandle(c.in)
 	_ = syscall.CloseHandle(c.out)
 }
 
-// foreground: there is no job control here, so any program with a console may ask.
-func (c console) foreground() bool {
+// Foreground: there is no job control here, so any program with a console may ask.
+func (c Console) Foreground() bool {
 	var mode uint32
 	return syscall.GetConsoleMode(c.in, &mode) == nil
 }
 
-// name is empty: a console has no name by which another process could find it.
-func (c console) name() string { return "" }
-
-// remember keeps the mode of the keyboard for restore.
-func (c console) remember() error { return syscall.GetConsoleMode(c.in, c.before) }
+// Remember keeps the mode of the keyboard for Restore.
+func (c Console) Remember() error { return syscall.GetConsoleMode(c.in, c.before) }
 
 // processedInput is ENABLE_PROCESSED_INPUT alone: Ctrl-C is a signal, keys come one by one and are not shown.
 const processedInput = 1
 
-// ask puts the keyboard into the mode of a question.
-func (c console) ask() {
+// Ask puts the keyboard into the mode of a question.
+func (c Console) Ask() {
 	_, _, _ = setConsoleMode.Call(uintptr(c.in), processedInput)
 	_, _, _ = flushConsoleInput.Call(uintptr(c.in))
 }
@@ -81,8 +92,8 @@ type inputRecord struct {
 
 const keyEvent = 1
 
-// key takes a key, if one was pressed.
-func (c console) key() (key byte, typed bool, err error) {
+// Key takes a key, if one was pressed.
+func (c Console) Key() (key byte, typed bool, err error) {
 	for {
 		if state, err := syscall.WaitForSingleObject(c.in, 0); err != nil || state != syscall.WAIT_OBJECT_0 {
 			return 0, false, err
@@ -99,22 +110,22 @@ func (c console) key() (key byte, typed bool, err error) {
 	}
 }
 
-// special are the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
-func (c console) special() (eof, erase, kill byte) { return 0x1a, '\b', 0x1b }
+// Special are the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
+func (c Console) Special() (eof, erase, kill byte) { return 0x1a, '\b', 0x1b }
 
-// show writes on the screen.
-func (c console) show(text string) {
+// Show writes on the screen.
+func (c Console) Show(text string) {
 	if p, err := syscall.UTF16FromString(text); err == nil {
 		var n uint32
 		_ = syscall.WriteConsole(c.out, &p[0], uint32(len(p)-1), &n, nil)
 	}
 }
 
-// restore gives the keyboard its mode back.
-func (c console) restore() { _, _, _ = setConsoleMode.Call(uintptr(c.in), uintptr(*c.before)) }
+// Restore gives the keyboard its mode back.
+func (c Console) Restore() { _, _, _ = setConsoleMode.Call(uintptr(c.in), uintptr(*c.before)) }
 
-// dieOf ends this process as Ctrl-C would have.
-func dieOf(os.Signal) { os.Exit(statusControlCExit) }
+// DieOf ends this process as Ctrl-C would have.
+func DieOf(os.Signal) { os.Exit(statusControlCExit) }
 
 // statusControlCExit is STATUS_CONTROL_C_EXIT of ntstatus.h, as an exit code of 32 bits.
 const statusControlCExit = 0xC000013A

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package client
+package tty
 
 import (
 	"syscall"
@@ -17,7 +17,7 @@ const (
 )
 
 // flush drops what was typed and not read.
-func (c console) flush() {
+func (c Console) flush() {
 	which := int32(1) // FREAD
-	_ = ioctl(c.tty, syscall.TIOCFLUSH, unsafe.Pointer(&which))
+	_ = ioctl(c.fd, syscall.TIOCFLUSH, unsafe.Pointer(&which))
 }

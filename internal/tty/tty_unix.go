@@ -1,0 +1,97 @@
+//go:build unix
+
+package tty
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+const device = "/dev/tty"
+
+// Console is the controlling terminal. The descriptor is not an os.File, since waiting for a
+// terminal to become readable is what the question has to avoid; see Ask.
+type Console struct {
+	fd     int
+	before *syscall.Termios
+}
+
+// Open opens it for a question of single keys.
+func Open() (Console, error) {
+	fd, err := syscall.Open(device, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	return Console{fd: fd, before: new(syscall.Termios)}, err
+}
+
+// Files opens it for whole lines: a file that is read and one that is written, which are the same here.
+func Files() (in, out *os.File, err error) {
+	in, err = os.OpenFile(device, os.O_RDWR, 0)
+	return in, in, err
+}
+
+// Close lets go of it.
+func (c Console) Close() { _ = syscall.Close(c.fd) }
+
+// Foreground reports whether this process may ask there: a background job must not.
+func (c Console) Foreground() bool {
+	var group int32
+	err := ioctl(c.fd, syscall.TIOCGPGRP, unsafe.Pointer(&group))
+	return err == nil && int(group) == syscall.Getpgrp()
+}
+
+// Remember keeps the mode of the terminal for Restore.
+func (c Console) Remember() error { return ioctl(c.fd, getMode, unsafe.Pointer(c.before)) }
+
+// Ask puts the terminal into the mode of a question.
+//
+// A pager in the same pipeline (aws … | less) waits for the pipe and for the
+// keyboard at once, and takes a key from us whenever poll(2) tells it of one.
+// So the terminal is put into a mode in which poll tells nothing before 255
+// keys were pressed (VMIN, see termios(3)), while a read takes each at once.
+func (c Console) Ask() {
+	mode := *c.before
+	mode.Lflag = mode.Lflag&^(syscall.ICANON|syscall.ECHO) | syscall.ISIG
+	mode.Iflag |= syscall.ICRNL
+	mode.Cc[syscall.VMIN], mode.Cc[syscall.VTIME] = keysBeforePoll, 0
+	_ = ioctl(c.fd, setMode, unsafe.Pointer(&mode))
+	c.flush()
+}
+
+// Key takes a key, if one was pressed.
+func (c Console) Key() (key byte, typed bool, err error) {
+	var b [1]byte
+	n, err := syscall.Read(c.fd, b[:])
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return 0, false, nil
+	case err == nil && n == 0:
+		err = errors.New("the terminal was hung up")
+	}
+	return b[0], err == nil, err
+}
+
+// Special are the keys of the person's choice: end of input, erase, erase the line.
+func (c Console) Special() (eof, erase, kill byte) {
+	return c.before.Cc[syscall.VEOF], c.before.Cc[syscall.VERASE], c.before.Cc[syscall.VKILL]
+}
+
+// Show writes on the terminal. One that takes no more is not waited for.
+func (c Console) Show(text string) { _, _ = syscall.Write(c.fd, []byte(text)) }
+
+// Restore gives the terminal its mode back, if it still is ours to give.
+func (c Console) Restore() {
+	if c.Foreground() {
+		_ = ioctl(c.fd, setMode, unsafe.Pointer(c.before))
+	}
+}
+
+// DieOf ends this process by a signal.
+func DieOf(s os.Signal) { _ = syscall.Kill(os.Getpid(), s.(syscall.Signal)) }
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != 0 {
+		return errno
+	}
+	return nil
+}
