@@ -70,7 +70,8 @@ type Command struct {
 	Env     []string      // all of its environment; nil is an empty one
 	Dir     string        // "" means /
 	Stdin   []byte        // for Run; nil is the null device
-	Stderr  io.Writer     // for Run; nil is the null device. The writer does the bounding
+	Stderr  io.Writer     // nil is the null device. The writer does the bounding
+	Socket  bool          // for Converse: stdin and stdout are one socket where the system has that, see socket
 	Timeout time.Duration // from start to end; 0 means DefaultTimeout
 	Limit   int           // of bytes on stdout; 0 means DefaultLimit. One more and it is killed
 }
@@ -116,29 +117,28 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	}
 	ctx, cancel := c.bound(ctx)
 	defer cancel(nil)
-	// Pipes of our own, because those of exec are closed as soon as the program has ended.
-	theirIn, ourIn, err := os.Pipe()
+	connect := pipes
+	if c.Socket {
+		connect = socket
+	}
+	in, out, theirs, err := connect(cmd)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotStarted, err)
 	}
-	ourOut, theirOut, err := os.Pipe()
-	if err != nil {
-		_ = theirIn.Close()
-		_ = ourIn.Close()
-		return fmt.Errorf("%w: %w", ErrNotStarted, err)
-	}
-	cmd.Stdin, cmd.Stdout = theirIn, theirOut
-	lines := &Lines{in: ourIn, out: ourOut, left: c.limit(), cancel: cancel}
+	cmd.Stderr = c.Stderr
+	lines := &Lines{in: in, out: out, left: c.limit(), cancel: cancel}
 	defer lines.close()
 	var g *group
 	if err = context.Cause(ctx); err == nil {
 		g, err = start(cmd)
 	}
-	_ = theirIn.Close()
-	_ = theirOut.Close()
+	for _, f := range theirs {
+		_ = f.Close()
+	}
 	if err != nil {
 		return err
 	}
+	lines.g = g
 	release := context.AfterFunc(ctx, lines.close)
 	talked := make(chan struct{})
 	go func() { // a dead program says nothing more, even if its pipe is still held
@@ -174,8 +174,25 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	return err
 }
 
+// pipes are the stdin and stdout of a command, and our ends. They are our own, because those of exec are closed as soon
+// as the program has ended.
+func pipes(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
+	stdin, in, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		_, _ = stdin.Close(), in.Close()
+		return nil, nil, nil, err
+	}
+	cmd.Stdin, cmd.Stdout = stdin, stdout
+	return in, out, []*os.File{stdin, stdout}, nil
+}
+
 // Lines is a conversation in lines, which end with a line feed.
 type Lines struct {
+	g      *group
 	in     io.WriteCloser
 	out    io.ReadCloser
 	buf    []byte // read, not yet asked for
@@ -189,7 +206,12 @@ func (l *Lines) Write(line string) error {
 	if strings.ContainsRune(line, '\n') {
 		return errors.New("a line of a conversation holds a line feed")
 	}
-	if _, err := io.WriteString(l.in, line+"\n"); err != nil {
+	return l.Send([]byte(line + "\n"))
+}
+
+// Send says what may be a secret: no copy of it is made.
+func (l *Lines) Send(b []byte) error {
+	if _, err := l.in.Write(b); err != nil {
 		return ErrEnded
 	}
 	return nil
@@ -202,18 +224,44 @@ func (l *Lines) Read() (string, error) {
 			l.buf = rest
 			return string(line), nil
 		}
-		if l.left <= 0 {
-			l.cancel(ErrTooMuch)
-			return "", ErrTooMuch
-		}
-		part := make([]byte, min(l.left, 4096))
-		n, err := l.out.Read(part)
-		l.buf, l.left = append(l.buf, part[:n]...), l.left-n
-		if n == 0 && err != nil {
-			return "", ErrEnded
+		if err := l.fill(); err != nil {
+			return "", err
 		}
 	}
 }
+
+// Rest hears all until the program closes its stdout, or ends. The error is ErrTooMuch or nil.
+func (l *Lines) Rest() ([]byte, error) {
+	for {
+		switch err := l.fill(); {
+		case errors.Is(err, ErrEnded):
+			return l.buf, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// fill reads some more.
+func (l *Lines) fill() error {
+	if l.left <= 0 {
+		l.cancel(ErrTooMuch)
+		return ErrTooMuch
+	}
+	part := make([]byte, min(l.left, 4096))
+	n, err := l.out.Read(part)
+	l.buf, l.left = append(l.buf, part[:n]...), l.left-n
+	if n == 0 && err != nil {
+		return ErrEnded
+	}
+	return nil
+}
+
+// PID is the number of the program, which is nobody else's during the conversation on Linux.
+func (l *Lines) PID() int { return l.g.cmd.Process.Pid }
+
+// Dead is closed when the program has ended.
+func (l *Lines) Dead() <-chan struct{} { return l.g.dead }
 
 // Within ends the conversation with ErrTimeout unless the returned function is called before d has passed.
 func (l *Lines) Within(d time.Duration) (done func()) {

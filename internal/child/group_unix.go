@@ -4,6 +4,7 @@ package child
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"sync"
 	"syscall"
@@ -31,3 +32,26 @@ type fence struct{} //nolint:unused // see group
 func (g *group) enclose() error { return nil }
 
 func (g *group) send(s syscall.Signal) { _ = syscall.Kill(-g.cmd.Process.Pid, s) }
+
+// socket gives a command one socket as stdin and stdout. Other processes of the same user can open a pipe by its name in
+// /proc/PID/fd in the first moments of the command, and read later what is sent through it. A socket cannot be opened
+// that way (ENXIO).
+func socket(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	if err := syscall.SetNonblock(fds[0], true); err != nil { // so that a Close ends a Read
+		_, _ = syscall.Close(fds[0]), syscall.Close(fds[1])
+		return nil, nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	ours, end := os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket")
+	cmd.Stdin, cmd.Stdout = end, end
+	return ours, ours, []*os.File{end}, nil
+}

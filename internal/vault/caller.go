@@ -9,15 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"broker/internal/child"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/mfa"
@@ -36,9 +35,7 @@ const (
 	probeTimeout = 8 * time.Second
 	// MaxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
 	MaxProcesses = 4
-	// pipeDelay is how long a grandchild may hold the vault's stdout after the vault ended.
-	pipeDelay = time.Second
-	maxStderr = 4 << 10
+	maxStderr    = 4 << 10
 	// OuterBus tells the vault of the backend pass the address of the session bus, for the prompts of gpg's agent, while
 	// the library is shown none.
 	OuterBus = "BROKER_OUTER_BUS"
@@ -376,104 +373,70 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	if err != nil {
 		return nil, err
 	}
-	stdout := &bounded{limit: MaxMessage + 1, fail: true}
-	stderr := &lines{bounded: bounded{limit: maxStderr}, hardened: make(chan struct{}), notice: func(line string) {
+	stderr := &lines{hardened: make(chan struct{}), notice: func(line string) {
 		if c.Notice != nil {
 			c.Notice(q.Source, fault.Line(line))
 		}
 	}}
-	cmd := exec.CommandContext(ctx, exe)
-	cmd.Args = []string{"brokerd", "vault"}
 	from := os.Environ()
 	if c.Env != nil {
 		from = c.Env()
 	}
-	cmd.Env = Environment(from, q.backends())
-	cmd.Dir = "/"
-	cmd.Stderr = stderr
-	// The terminal's Ctrl-C is not for it, and what it started dies with it.
-	ownGroup(cmd)
-	cmd.WaitDelay = pipeDelay
-	ends, err := connect(cmd)
-	if err != nil {
-		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
-	}
-	err = cmd.Start()
-	ends.closeTheirs()
-	if err != nil {
-		ends.closeOurs()
-		return nil, fault.New(fault.Keyring, "start the vault process: %w", err)
-	}
-	answered, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		_, _ = io.Copy(stdout, ends.read)
-		ends.closeOurs()
-		close(answered)
-	}()
-	go func() { ended <- cmd.Wait() }()
-	var open error
-	select {
-	case <-stderr.hardened:
-		if open = harden.Verify(cmd.Process.Pid); open != nil {
-			cancel()
-		} else {
-			_, _ = ends.write.Write(append(data, '\n')) // its failure shows as one of the answer
-		}
-		err = <-ended
-	case err = <-ended:
-	}
-	timer := time.NewTimer(pipeDelay)
-	defer timer.Stop()
-	select {
-	case <-answered:
-	case <-timer.C:
-		err = exec.ErrWaitDelay
-		ends.closeOurs()
-		<-answered
-	}
-	if errors.Is(err, exec.ErrWaitDelay) {
-		// Somebody of its group still holds what it wrote to, so the group's number cannot be another's by now.
-		_ = endGroup(cmd)
-	}
-	if open != nil {
-		return nil, fault.New(fault.Keyring, "the vault process is sent nothing: %w", open)
-	}
 	var a Answer
+	var open error
+	answered := false
+	err = child.Command{
+		Program: exe, Argv0: "brokerd", Args: []string{"vault"}, Env: Environment(from, q.backends()), Socket: true,
+		Stderr: stderr, Timeout: timeout + time.Second, Limit: MaxMessage + 2, // ctx ends it, and not this Timeout
+	}.Converse(ctx, func(process *child.Lines) error {
+		select {
+		case <-stderr.hardened:
+			if open = harden.Verify(process.PID()); open != nil {
+				return open
+			}
+			_ = process.Send(append(data, '\n')) // its failure shows as one of the answer
+		case <-process.Dead():
+		case <-ctx.Done():
+		}
+		text, err := process.Rest()
+		if err == nil && record.DecodeStrict(text, &a) != nil {
+			err = child.ErrEnded
+		}
+		answered = err == nil
+		return err
+	})
 	switch {
-	case stdout.over:
-		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", MaxMessage)
-	case record.DecodeStrict(stdout.data.Bytes(), &a) == nil:
+	case answered:
 		return &a, nil
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case open != nil:
+		return nil, fault.New(fault.Keyring, "the vault process is sent nothing: %w", open)
+	case errors.Is(err, child.ErrTooMuch):
+		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", MaxMessage)
+	case errors.Is(err, child.ErrNotStarted), errors.Is(err, child.ErrNotFound), errors.Is(err, child.ErrRelative):
+		return nil, fault.New(fault.Keyring, "start the vault process: %s %w", exe, err)
+	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fault.New(fault.Keyring, "the vault process was ended before it answered: %w", ctx.Err())
 	case ctx.Err() != nil:
-		return nil, fault.New(fault.Keyring, "the vault process was ended after %s without an answer: %w", timeout.Round(time.Second), ctx.Err())
+		return nil, fault.New(fault.Keyring, "the vault process was ended after %s without an answer: %w",
+			timeout.Round(time.Second), ctx.Err())
 	}
-	return nil, endOf(cmd.ProcessState, stderr)
+	return nil, endOf(err, stderr)
 }
-
-// ends are what connect makes: the command's ends of its stdin and stdout, and ours.
-type ends struct {
-	read, write *os.File // may be one file
-	theirs      []*os.File
-}
-
-func (e ends) closeTheirs() {
-	for _, f := range e.theirs {
-		_ = f.Close()
-	}
-}
-
-func (e ends) closeOurs() { _, _ = e.read.Close(), e.write.Close() }
 
 // endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot
 // hold a value is shown.
-func endOf(state *os.ProcessState, stderr *lines) error {
-	if state.ExitCode() == busSilent {
-		return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
-			WithHint("broker keyring list")
+func endOf(err error, stderr *lines) error {
+	how := "exit status 0"
+	if exit := (*child.ExitError)(nil); errors.As(err, &exit) {
+		if exit.Code == busSilent {
+			return fault.New(fault.Keyring, "the session bus takes connections but does not answer; log in again, or set keyring_backend = file").
+				WithHint("broker keyring list")
+		}
+		how = fmt.Sprintf("exit status %d", exit.Code)
+		if exit.Signal != 0 {
+			how = "signal: " + exit.Signal.String()
+		}
 	}
-	how := state.String() // "exit status 2", "signal: killed"
 	for line := range strings.Lines(stderr.data.String()) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "fatal error: ") {
 			how += " (" + fault.Line(line) + ")"
@@ -559,29 +522,9 @@ func Environment(from []string, backends []string) []string {
 	return env
 }
 
-// bounded keeps the first bytes of a stream. With fail, more is an error, which ends the stream.
-type bounded struct {
-	data  bytes.Buffer
-	limit int
-	fail  bool
-	over  bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit - b.data.Len(); len(p) > room {
-		b.over = true
-		b.data.Write(p[:max(room, 0)])
-		if b.fail {
-			return 0, fmt.Errorf("more than %d bytes: %w", b.limit, io.ErrShortWrite)
-		}
-		return len(p), nil
-	}
-	return b.data.Write(p)
-}
-
-// lines is the stderr of a vault process: bounded, and its notices passed on as they come.
+// lines is the stderr of a vault process: its first bytes, and its notices passed on as they come.
 type lines struct {
-	bounded
+	data     bytes.Buffer
 	seen     int // of data, as far as it was looked through for lines
 	notice   func(string)
 	hardened chan struct{} // closed at harden.Line
@@ -589,12 +532,12 @@ type lines struct {
 }
 
 func (l *lines) Write(p []byte) (int, error) {
-	n, err := l.bounded.Write(p)
+	l.data.Write(p[:min(len(p), maxStderr-l.data.Len())])
 	for {
 		rest := l.data.Bytes()[l.seen:]
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
-			return n, err
+			return len(p), nil
 		}
 		line := string(rest[:end])
 		l.seen += end + 1
