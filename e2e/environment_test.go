@@ -359,14 +359,31 @@ func TestOtherPaths(t *testing.T) {
 			r := h.in(env, args[0], args[1:]...)
 			named := strings.Contains(r.stderr, "the daemon on this socket uses the ") ||
 				strings.Contains(r.stderr, "is called")
-			if r.code == 0 || !named || !strings.Contains(r.stderr, "\nhint: ") {
+			if r.code == 0 || !named || !strings.Contains(r.stderr, "\nhint: ") || strings.Contains(r.stderr, "kill") {
 				t.Errorf("%s, %v: %v", variable, args, r)
+			}
+			if args[1] == "unlock" && !strings.HasSuffix(r.stderr, "\nhint: unset BROKER_SOCKET\n") {
+				t.Errorf("%s: %v", variable, r)
 			}
 		}
 		// To look, and to lock, is for everybody.
 		if r := h.in(env, "broker", "status"); r.code != 0 || !strings.Contains(r.stdout, "\nregistry  "+h.registry()+"\n") {
 			t.Errorf("%s: status: %v", variable, r)
 		}
+	}
+	// Another HOME is what is named, and what leads back.
+	home := filepath.Join(h.dir, "h3")
+	must(t, os.Mkdir(home, 0o700))
+	elsewhere := []string{"HOME=" + home, "BROKER_SOCKET=" + h.socket()}
+	differs := "the daemon on this socket uses the home " + h.home + ", and this shell means " + home + "\n"
+	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "unlock"}} {
+		r := h.in(elsewhere, args[0], args[1:]...)
+		if want := args[0] + ": " + differs + "hint: HOME=" + h.home + " broker status\n"; r.code != 1 || r.stderr != want {
+			t.Errorf("HOME, %v: %v", args, r)
+		}
+	}
+	if r := h.in(elsewhere, "broker", "status"); r.code != 0 || r.stderr != "warning: "+differs {
+		t.Errorf("HOME, status: %v", r)
 	}
 	// The same files by another name are the same.
 	must(t, os.Symlink(h.registry(), filepath.Join(h.dir, "name")))

@@ -9,6 +9,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/latch"
+	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/wire"
 )
@@ -17,7 +18,7 @@ import (
 func (p *program) setup(settings profiles.Settings) wire.Setup {
 	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
 	return wire.Setup{
-		Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
+		Home: paths.Home(), Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
 		Route: client.Public(wire.Route(settings.Route(os.Getenv))), Path: settings.Path,
 		LeftOut: append(environ.Dropped(), refused...),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/paths"
+	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -42,7 +43,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	req.Client, req.AWSConfig, req.AWSCredentials = c.Version, c.Paths.Config, c.Paths.Credentials
-	req.Registry, req.State, req.Keyring, req.Home = c.Paths.Registry, c.Paths.State, c.Paths.Keyring, paths.Home()
+	req = c.names(req)
 	// A second less, so that the daemon's clear words come before our own.
 	req.Timeout = c.Wait - time.Second
 	req.CanAsk, req.TTY = seat()
@@ -64,10 +65,37 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	if err != nil {
 		return wire.Response{}, fault.Of(err)
 	}
+	if resp.Err != nil && resp.Setup != nil {
+		return resp, otherDaemon(resp.Err, *resp.Setup)
+	}
 	if resp.Err != nil {
 		return resp, OtherRoute(c.otherVersion(resp), resp.Route)
 	}
 	return resp, nil
+}
+
+// names is the request with the paths that this environment means.
+func (c Client) names(req wire.Request) wire.Request {
+	req.Registry, req.State, req.Keyring, req.Home = c.Paths.Registry, c.Paths.State, c.Paths.Keyring, paths.Home()
+	return req
+}
+
+// otherDaemon is the error of a daemon that refused because of its own paths, with what leads back: its home, or a
+// variable of this shell that names its socket.
+func otherDaemon(f *fault.Error, its wire.Setup) *fault.Error {
+	if its.Home != "" && !system.SameFile(its.Home, paths.Home()) {
+		return f.WithHint("HOME=%s broker status", its.Home)
+	}
+	var set []string
+	for _, name := range []string{"BROKER_SOCKET", "BROKER_RUNTIME_DIR"} {
+		if os.Getenv(name) != "" {
+			set = append(set, name)
+		}
+	}
+	if set == nil { // the daemon was started with one of them
+		return f.WithHint("broker status")
+	}
+	return f.WithHint("unset %s", set)
 }
 
 // otherVersion is what the daemon refused. Where it is of another version, and knew nothing to type, that is
@@ -98,6 +126,11 @@ func (c Client) Status(ctx context.Context) (wire.Status, error) {
 		all = *resp.Status
 		all.Sessions = sessions
 		if len(resp.Status.Sessions) == 0 || len(sessions) >= all.Total {
+			if all.Setup != nil {
+				if differs := all.Setup.Differs(c.names(wire.Request{})); differs != "" {
+					all.Warnings = append([]string{differs}, all.Warnings...)
+				}
+			}
 			return all, nil
 		}
 	}

@@ -227,18 +227,10 @@ func lockedAgain() error {
 	return fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
 }
 
-// challenged is an error with how to make the proof for another try.
-type challenged struct {
-	error
-	how *wire.Stretch
-}
-
-func (c *challenged) Unwrap() error { return c.error }
-
 // challenge adds how to make the proof to an error, if another try makes sense now.
 func (d *Daemon) challenge(err error) error {
 	if errors.Is(err, latch.ErrWanted) || errors.Is(err, latch.ErrWrong) {
-		return &challenged{err, (*wire.Stretch)(d.Latch.Challenge())}
+		return &refusal{error: err, challenge: (*wire.Stretch)(d.Latch.Challenge())}
 	}
 	return err
 }

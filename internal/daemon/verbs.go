@@ -10,7 +10,6 @@ import (
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/session"
-	"broker/internal/system"
 	"broker/internal/wire"
 )
 
@@ -93,9 +92,9 @@ func (d *Daemon) answer(ctx context.Context, c call) error {
 // failure is the answer for an error.
 func (d *Daemon) failure(err error) wire.Response {
 	failed := wire.Response{Err: fault.Of(err)}
-	var c *challenged
-	if errors.As(err, &c) {
-		failed.Challenge = c.how
+	var r *refusal
+	if errors.As(err, &r) {
+		failed.Challenge, failed.Setup = r.challenge, r.setup
 	}
 	if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
 		setup := d.Setup()
@@ -106,24 +105,26 @@ func (d *Daemon) failure(err error) wire.Response {
 
 // meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be
 // answered from the wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are
-// served.
+// served. The client makes the hint: it knows which of its variables lead here.
 func (d *Daemon) meant(req *wire.Request) error {
 	if req.Verb == wire.Ping || req.Verb == wire.State || req.Verb == wire.Lock {
 		return nil
 	}
-	for _, row := range []struct{ what, theirs, ours string }{
-		{"registry", req.Registry, d.Files.Registry}, {"state directory", req.State, d.StateDir},
-		{"keyring directory", req.Keyring, d.KeyringDir},
-		{"home", req.Home, d.Home},
-	} {
-		if row.theirs != "" && row.ours != "" && !system.SameFile(row.theirs, row.ours) {
-			return fault.New(fault.Failed, "the daemon on this socket uses the %s %s, and this shell means %s", row.what,
-				row.ours, row.theirs).
-				WithHint("unset BROKER_SOCKET BROKER_RUNTIME_DIR; kill %d", os.Getpid())
-		}
+	ours := wire.Setup{Home: d.Home, Registry: d.Files.Registry, StateDir: d.StateDir, KeyringDir: d.KeyringDir}
+	if differs := ours.Differs(*req); differs != "" {
+		return &refusal{error: fault.New(fault.Failed, "%s", differs), setup: &ours}
 	}
 	return nil
 }
+
+// refusal is an error, with what the client needs to know of it.
+type refusal struct {
+	error
+	challenge *wire.Stretch // how to make the proof for another try
+	setup     *wire.Setup   // the paths of this daemon
+}
+
+func (r *refusal) Unwrap() error { return r.error }
 
 func (d *Daemon) ping(_ context.Context, c call) error { return c.reply(wire.Response{}) }
 

@@ -25,6 +25,7 @@ type Response struct {
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
 	More       bool         `json:"more,omitempty"`     // not the answer yet: the first of its accounts
 	Route      *Route       `json:"route,omitempty"`    // of a failed call to AWS: the way that it took
+	Setup      *Setup       `json:"setup,omitempty"`    // of a request that means another daemon: the paths of this one
 }
 
 // Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in

@@ -1,6 +1,11 @@
 package wire
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"broker/internal/system"
+)
 
 // Who starts daemons, as Status tells it.
 const (
@@ -36,6 +41,7 @@ type Status struct {
 
 // Setup is what a daemon works with: its paths, absolute, and what it has from the settings or from its service unit.
 type Setup struct {
+	Home       string `json:"home,omitempty"` // empty of a daemon that is too old to say
 	Registry   string `json:"registry"`
 	StateDir   string `json:"state_dir"`
 	KeyringDir string `json:"keyring_dir"` // of the file keyring
@@ -43,6 +49,23 @@ type Setup struct {
 	Route
 	Path    []string `json:"path,omitempty"`     // directories of the setting
 	LeftOut []string `json:"left_out,omitempty"` // of the environment that started it: one sentence each
+}
+
+// Differs says in what the daemon of a setup is not the one that a request means: its registry, state, keyring or home
+// is another. It is "" if it is that daemon. Empty paths say nothing.
+func (s Setup) Differs(req Request) string {
+	for _, row := range []struct{ what, theirs, ours string }{
+		{"home", req.Home, s.Home}, // the others follow it by default
+		{"registry", req.Registry, s.Registry},
+		{"state directory", req.State, s.StateDir},
+		{"keyring directory", req.Keyring, s.KeyringDir},
+	} {
+		if row.theirs != "" && row.ours != "" && !system.SameFile(row.theirs, row.ours) {
+			return fmt.Sprintf("the daemon on this socket uses the %s %s, and this shell means %s", row.what, row.ours,
+				row.theirs)
+		}
+	}
+	return ""
 }
 
 // Command is a program that was started with files or an endpoint of its own.
