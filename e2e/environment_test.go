@@ -341,6 +341,59 @@ func TestAnothersHome(t *testing.T) {
 	}
 }
 
+// TestRootMakesNoUselessRegistry: root with the HOME of another user is refused before a key or a setting is stored, in
+// the words of every later command, and the hint leads back.
+func TestRootMakesNoUselessRegistry(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	h := newHouse(t)
+	must(t, os.Chown(h.home, nobody, nobody))
+	key := []string{"AWS_ACCESS_KEY_ID=" + keyID, "AWS_SECRET_ACCESS_KEY=" + keySecret}
+	for _, args := range [][]string{{"add", "security", "--from-env", "--no-verify"},
+		{"config", "set", "lock_after", "8h"}, {"profiles", "list"}} {
+		r := h.in(key, "broker", args...)
+		if r.code != 1 || !strings.Contains(r.stderr, "config is reached through "+h.home+", which belongs to another user") ||
+			!strings.Contains(r.stderr, "\nhint: export HOME=") {
+			t.Errorf("%v: %v", args, r)
+		}
+	}
+	for _, path := range []string{h.registry(), h.keyring()} {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was made: %v", path, err)
+		}
+	}
+}
+
+// TestUselessRegistry: a registry that others can write, that is damaged or that cannot be read is refused by commands
+// that write it, too. No hint leads to the same failure, and status does not say that no keyring was chosen.
+func TestUselessRegistry(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	text, err := os.ReadFile(h.registry())
+	must(t, err)
+	must(t, os.Chmod(h.registry(), 0o666))
+	for _, args := range [][]string{{"profiles", "list"}, {"config", "set", "lock_after", "8h"}} {
+		r := h.run("broker", args...)
+		if want := "broker: " + h.registry() + " can be written by others (mode 0666)\nhint: chmod go-w " + h.registry() +
+			"\n"; r.code != 1 || r.stderr != want {
+			t.Errorf("%v: %v", args, r)
+		}
+	}
+	if r := h.run("broker", "status"); !strings.Contains(r.stdout, "\nkeyring   unknown, ") {
+		t.Errorf("status: %v", r)
+	}
+	must(t, os.Chmod(h.registry(), 0o600))
+	for _, line := range []string{"[source x\n", "nonsense\n", "\x00\n"} {
+		must(t, os.WriteFile(h.registry(), append([]byte(line), text...), 0o600))
+		r := h.run("broker", "profiles", "list")
+		if r.code != 1 || !strings.HasPrefix(r.stderr, "broker: "+h.registry()+":1: this line ") ||
+			strings.Contains(r.stderr, "ignored") || strings.Contains(r.stderr, "hint: ") {
+			t.Errorf("%q: %v", line, r)
+		}
+	}
+}
+
 // TestOtherPaths: a client that reaches a daemon of another registry, state directory or keyring is told so, and is
 // not served from it; nor can it put a daemon of its own in that place.
 func TestOtherPaths(t *testing.T) {

@@ -18,8 +18,9 @@ import (
 func (p *program) setup(settings profiles.Settings) wire.Setup {
 	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
 	return wire.Setup{
-		Home: paths.Home(), Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring, Socket: p.paths.Socket,
-		Route: client.Public(wire.Route(settings.Route(os.Getenv))), Path: settings.Path,
+		Home: paths.Home(), Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring,
+		Socket: p.paths.Socket,
+		Route:  client.Public(wire.Route(settings.Route(os.Getenv))), Path: settings.Path,
 		LeftOut: append(environ.Dropped(), refused...),
 	}
 }

@@ -5,11 +5,16 @@ import (
 
 	"broker/internal/atomicfile"
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/record"
 )
 
-// editRegistry changes the registry. An edit that changes nothing writes nothing.
+// editRegistry changes the registry, unless every later command would refuse it. An edit that changes nothing writes
+// nothing.
 func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
+	if err := profiles.CheckRegistry(p.paths.Registry); err != nil {
+		return err
+	}
 	return editFile(p.paths.Registry, "", edit)
 }
 

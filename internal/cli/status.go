@@ -98,9 +98,9 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if status.Version != version.String() {
 		p.sayVersions(status.Version)
 	}
-	keyring := status.Keyring
-	if keyring == "" {
-		keyring = "none chosen yet"
+	keyring := cmp.Or(status.Keyring, "none chosen yet")
+	if status.KeyringUnknown {
+		keyring = "unknown, since a file cannot be used: see the warning"
 	}
 	p.say("keyring   %s", keyring)
 	locked := "no"

@@ -39,7 +39,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	}
 	// A broken file is told, and does not keep the rest from being told.
 	if set, err := d.Store.Load(d.Files); err != nil {
-		status.Warnings = []string{err.Error()}
+		status.Warnings, status.KeyringUnknown = []string{err.Error()}, true
 	} else {
 		status.Warnings = grant.Lines(set.Warnings())
 		if settings, err := set.Settings(); err != nil {

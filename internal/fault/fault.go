@@ -51,11 +51,11 @@ var exitCodes = map[Kind]int{
 	NotConfirmed:   8,
 }
 
-// hints say what to type where the failure itself knows nothing better.
+// hints say what to type where the failure itself knows nothing better. A fault of kind Config has none: it names file
+// and line, and most commands fail of it alike.
 var hints = map[Kind]Hint{
 	Internal:       "broker status",
 	Failed:         "broker status",
-	Config:         "broker profiles list",
 	Keyring:        "broker status",
 	Network:        "broker status",
 	Throttled:      "broker status",

@@ -131,15 +131,17 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Whatever fails says where to look, but for a person who said no.
+// Whatever fails says where to look, but for a person who said no, and a file, which is named with its line.
 func TestEveryKindHasAHint(t *testing.T) {
-	for _, kind := range []Kind{Internal, Failed, Config, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound, LoginNeeded, CodeRejected,
+	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound, LoginNeeded, CodeRejected,
 		Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {
 		if !strings.Contains(New(kind, "x").Report("broker"), "\nhint: ") {
 			t.Errorf("%s has no hint", kind)
 		}
 	}
-	if got := New(NotConfirmed, "no").Report("broker"); got != "broker: no\n" {
-		t.Errorf("got %q", got)
+	for _, kind := range []Kind{NotConfirmed, Config} {
+		if got := New(kind, "no").Report("broker"); got != "broker: no\n" {
+			t.Errorf("%s: got %q", kind, got)
+		}
 	}
 }

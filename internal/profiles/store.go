@@ -282,28 +282,36 @@ func modeName(mode fs.FileMode) string {
 	return "special file"
 }
 
+// CheckRegistry refuses a registry, which may not be there yet, that Load would refuse for who can change it.
+func CheckRegistry(path string) error {
+	stamp, err := stampOf(path)
+	if err != nil {
+		return fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
+	}
+	_, err = refuse(stamp, path, registryFile)
+	return err
+}
+
 // refuse says who else could have written the file of a stamp: one of another user, or a registry that others can change, is an
-// error; an AWS file that others can change is worth a warning.
+// error; an AWS file that others can change is worth a warning. A registry that is not there yet is judged by the
+// directories on the way to it, so that none is made that is refused afterwards.
 func refuse(s system.Stamp, path string, file fileKind) ([]Warning, error) {
-	if s.Owner < 0 || s == (system.Stamp{}) {
+	if s.Owner < 0 || s == (system.Stamp{}) && (file != registryFile || path == "" || path == os.DevNull) {
 		return nil, nil
 	}
 	if s.Owner != 0 && s.Owner != os.Geteuid() {
-		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.Owner)
+		return nil, fault.New(fault.Config, "%s belongs to another user (uid %d)", path, s.Owner).
+			WithHint("%s", (&exposure{Path: path}).hint())
 	}
 	e := exposed(path)
 	switch {
 	case e == nil:
 		return nil, nil
 	case file == registryFile:
-		err := fault.New(fault.Config, "%s", e.of(path, path))
-		if hint := e.hint(); hint != "" {
-			err = err.WithHint("%s", hint)
-		}
-		return nil, err
+		return nil, fault.New(fault.Config, "%s", e.of(path, path)).WithHint("%s", e.hint())
 	}
 	text := "counts as a file of others, since " + e.of(path, "it")
-	if hint := e.hint(); hint != "" {
+	if hint := e.mend(); hint != "" {
 		text += "; to end that: " + string(hint)
 	}
 	return []Warning{{Origin{path, 0}, text}}, nil

@@ -176,7 +176,9 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 		return nil, err
 	}
 	if file == registryFile && len(doc.problems) > 0 {
-		return nil, doc.problems[0].in(path)
+		bad := doc.problems[0]
+		bad.text, _, _ = strings.Cut(bad.text, "; ") // what is ignored in an AWS file
+		return nil, bad.in(path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
 	for _, p := range doc.problems {

@@ -21,15 +21,18 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Version string    `json:"version"`
 	// StartedBy says who started it: one of the constants. Empty of one that is too old to say.
-	StartedBy string    `json:"started_by,omitempty"`
-	Locked    bool      `json:"locked"`
-	Keyring   string    `json:"keyring"` // the backend, empty if none was chosen yet
-	Answered  int64     `json:"answered"`
-	Refused   int64     `json:"refused"`
-	Total     int       `json:"total"`    // sessions there are
-	Sessions  []Session `json:"sessions"` // from the request's offset on, as many as fit
-	Waiting   []Waiting `json:"waiting,omitempty"`
-	Warnings  []string  `json:"warnings,omitempty"`
+	StartedBy string `json:"started_by,omitempty"`
+	Locked    bool   `json:"locked"`
+	Keyring   string `json:"keyring"` // the backend, empty if none was chosen yet
+	// KeyringUnknown: the registry cannot be read, and a warning says why.
+	KeyringUnknown bool `json:"keyring_unknown,omitempty"`
+
+	Answered int64     `json:"answered"`
+	Refused  int64     `json:"refused"`
+	Total    int       `json:"total"`    // sessions there are
+	Sessions []Session `json:"sessions"` // from the request's offset on, as many as fit
+	Waiting  []Waiting `json:"waiting,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
 
 	Published []Published `json:"published,omitempty"`
 	Commands  []Command   `json:"commands,omitempty"`
