@@ -99,3 +99,43 @@ func TestOlderProgramUnlocks(t *testing.T) {
 	}
 	h.credentials(t, "product_prod_paul")
 }
+
+// TestPassphraseFileMended: a passphrase file that others can read is named with the command that mends it, and after
+// that the next request is served.
+func TestPassphraseFileMended(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	if pid := h.daemonProcess(); pid != 0 {
+		must(t, kill(pid))
+	}
+	file := filepath.Join(h.home, ".config/broker/passphrase")
+	must(t, os.WriteFile(file, []byte(passphrase+"\n"), 0o600))
+	must(t, os.Chmod(file, 0o644))
+	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE="+file)
+	for range 2 {
+		r := h.run("credproc", "product_prod_paul")
+		if r.code != 1 || !strings.Contains(r.stderr, file+" is open to others (mode 0644)\nhint: chmod 600 "+file+"\n") {
+			t.Fatal(r)
+		}
+	}
+	must(t, os.Chmod(file, 0o600))
+	h.credentials(t, "product_prod_paul")
+}
+
+// TestDamagedItemNamesItsSource: what is said of an item that cannot be decrypted names the source, and the hint helps.
+func TestDamagedItemNamesItsSource(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	items, err := filepath.Glob(filepath.Join(h.keyring(), "broker-source-*"))
+	must(t, err)
+	if len(items) != 1 {
+		t.Fatal(items)
+	}
+	must(t, os.Truncate(items[0], 40))
+	r := h.run("credproc", "product_prod_paul")
+	if r.code != 1 || !strings.HasPrefix(r.stderr, `credproc: the key of source "security" cannot be used: `) ||
+		!strings.HasSuffix(r.stderr, "\nhint: broker remove security\n") {
+		t.Fatal(r)
+	}
+	h.ok(t, "broker", "remove", "--yes", "security")
+}

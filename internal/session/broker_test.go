@@ -313,7 +313,8 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 
 // What a person can cure on this machine is asked anew each time.
 func TestCurableFailuresAreNotRemembered(t *testing.T) {
-	for _, kind := range []fault.Kind{fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.Locked, fault.Config, fault.NotFound} {
+	for _, kind := range []fault.Kind{fault.LoginNeeded, fault.CodeRejected, fault.Keyring, fault.KeyringLocked,
+		fault.Locked, fault.Config, fault.NotFound} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, registry)
 			w.aws.onEachOpen(func(open) error { return fault.New(kind, "not now") })

@@ -269,8 +269,8 @@ func remembered(err error) bool {
 		return true
 	}
 	switch fault.Of(err).Kind {
-	case fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.Locked, fault.Config, fault.NotFound,
-		fault.NotConfirmed:
+	case fault.LoginNeeded, fault.CodeRejected, fault.Keyring, fault.KeyringLocked, fault.Locked, fault.Config,
+		fault.NotFound, fault.NotConfirmed:
 		return false
 	}
 	return true

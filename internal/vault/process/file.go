@@ -111,7 +111,7 @@ func passphraseFromFile() (secret.String, error) {
 		}
 		err = errors.New("its first line is empty")
 	}
-	return secret.String{}, fault.New(fault.Keyring, "%s: %w", passphraseFile, err)
+	return secret.String{}, fault.New(fault.Keyring, "%s: %w", passphraseFile, err).WithHint("%s", fault.Of(err).Hint)
 }
 
 // readOwn reads a regular file of ours with mode 0600 or less, of at most limit bytes, through no symlink.
@@ -131,7 +131,8 @@ func readOwn(path string, limit int64) ([]byte, error) {
 	case !access.Ours:
 		return nil, fmt.Errorf("%s belongs to another user", path)
 	case access.Perm&0o077 != 0:
-		return nil, fmt.Errorf("%s is open to others (mode %04o; %s)", path, access.Perm, system.CloseToOthers("it", "600"))
+		return nil, fault.New(fault.Keyring, "%s is open to others (mode %04o)", path, access.Perm).
+			WithHint("%s", record.Mend(path, system.CloseToOthers(fault.Word(path), "600")))
 	case info.Size() > limit:
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
@@ -196,7 +197,7 @@ func (r *fileRing) prove(ctx context.Context) error {
 	err := r.findKey(ctx)
 	if errors.Is(err, vault.ErrWrongPassphrase) && r.plain {
 		// Another process may have given the keyring its key meanwhile.
-		if f, ferr := readKeyFile(r.dir); ferr == nil && f != nil {
+		if files, ferr := readKeyFiles(r.dir); ferr == nil && len(files) > 0 {
 			err = r.findKey(ctx)
 		}
 	}
@@ -365,8 +366,8 @@ func (r *fileRing) create(ctx context.Context) error {
 // firstKey makes the key of a keyring that holds nothing. What an interrupted create left is used if the passphrase
 // opens it, and replaced if not: nothing is sealed with it.
 func (r *fileRing) firstKey(passphrase secret.String) (secret.String, error) {
-	if f, err := readKeyFile(r.dir); err == nil && f != nil {
-		if key, ok := f.open(passphrase); ok {
+	if files, err := readKeyFiles(r.dir); err == nil {
+		if f, key, ok := openAny(files, passphrase); ok {
 			return key, r.placeKeyFile(f)
 		}
 	} else if errors.Is(err, errNewerKeyFile) {

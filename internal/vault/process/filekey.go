@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -14,13 +15,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"broker/internal/fault"
 	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/stretch"
+	"broker/internal/vault"
 )
 
 // The items of the file keyring are sealed with a random key of 256 bits. That key lies beside them, sealed with the
@@ -124,33 +125,65 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 	return f, f.Stretch.Check()
 }
 
-// readKeyFile reads the sealed key of a keyring, nil if there is no such file. If one of the two files is missing or
-// damaged, the other one counts.
-func readKeyFile(dir string) (*keyFile, error) {
-	var damage error
+// readKeyFiles reads the sealed key of a keyring: of its two files those that are whole, one if they are equal, none if
+// there is no such file. The error is that no file is whole, or that a newer program wrote one.
+func readKeyFiles(dir string) (whole []*keyFile, err error) {
 	for _, name := range keyFileNames {
-		path := filepath.Join(dir, name)
-		data, err := readOwn(path, maxKeyFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		var f *keyFile
-		if err == nil {
-			f, err = decodeKeyFile(data)
-		}
-		if err == nil {
-			return f, nil
-		}
-		err = fault.New(fault.Keyring, "the key of the keyring in %s cannot be used and was left as it is: %w",
-			path, err)
-		if errors.Is(err, errNewerKeyFile) {
-			return nil, err
-		}
-		if damage == nil {
-			damage = err
+		f, ferr := readKeyFile(dir, name)
+		switch {
+		case errors.Is(ferr, errNewerKeyFile):
+			return nil, ferr
+		case ferr == nil && (len(whole) == 0 || !whole[0].equal(f)):
+			whole = append(whole, f)
+		case ferr != nil && !errors.Is(ferr, fs.ErrNotExist) && err == nil:
+			err = ferr
 		}
 	}
-	return nil, damage
+	if len(whole) > 0 {
+		err = nil
+	}
+	return whole, err
+}
+
+// readKeyFile reads one of the two files. The error wraps fs.ErrNotExist for a missing one, and damagedKeyFile if its bytes
+// are not what was written.
+func readKeyFile(dir, name string) (*keyFile, error) {
+	path := filepath.Join(dir, name)
+	data, err := readOwn(path, maxKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var f *keyFile
+	var hint fault.Hint
+	if err != nil {
+		hint = fault.Of(err).Hint
+	} else if f, err = decodeKeyFile(data); err != nil && !errors.Is(err, errNewerKeyFile) {
+		err = damagedKeyFile{err}
+	}
+	if err != nil {
+		return nil, fault.New(fault.Keyring, "the key of the keyring in %s cannot be used and was left as it is: %w",
+			path, err).WithHint("%s", hint)
+	}
+	return f, nil
+}
+
+// damagedKeyFile is an error about the bytes of a key file.
+type damagedKeyFile struct{ error }
+
+func (f *keyFile) equal(g *keyFile) bool {
+	a, aerr := json.Marshal(f)
+	b, berr := json.Marshal(g)
+	return aerr == nil && berr == nil && bytes.Equal(a, b)
+}
+
+// openAny opens the first of some key files that the passphrase opens.
+func openAny(files []*keyFile, passphrase secret.String) (f *keyFile, key secret.String, ok bool) {
+	for _, f := range files {
+		if key, ok := f.open(passphrase); ok {
+			return f, key, true
+		}
+	}
+	return nil, secret.String{}, false
 }
 
 // placeKeyFile writes the files with the sealed key that are not there. The lock is held.
@@ -172,21 +205,46 @@ func (r *fileRing) placeKeyFile(f *keyFile) error {
 	return nil
 }
 
-// mendKeyFile writes that one of the two files again which was lost. f is what the other one says; nil if both were
-// written just now.
-func (r *fileRing) mendKeyFile(ctx context.Context, f *keyFile) error {
-	if f == nil || !slices.ContainsFunc(keyFileNames, func(name string) bool {
-		_, err := os.Lstat(filepath.Join(r.dir, name))
-		return errors.Is(err, fs.ErrNotExist)
-	}) {
-		return nil
+// mendKeyFiles writes those of the two files again that are lost or damaged. A damaged one is set aside. f is the whole
+// one that opened; with other set, a file that says something else counts as damaged. What is not mended is told.
+func (r *fileRing) mendKeyFiles(ctx context.Context, f *keyFile, other bool) {
+	bad := func() (names []string, damage error) {
+		for _, name := range keyFileNames {
+			g, err := readKeyFile(r.dir, name)
+			switch {
+			case errors.Is(err, fs.ErrNotExist), errors.As(err, new(damagedKeyFile)), err == nil && other && !g.equal(f):
+				names = append(names, name)
+			case err != nil:
+				damage = err
+			}
+		}
+		return names, damage
 	}
-	unlock, err := r.lock(ctx)
-	if err != nil {
-		return err
+	names, err := bad()
+	if err == nil && len(names) == 0 {
+		return
 	}
-	defer unlock()
-	return r.placeKeyFile(f)
+	if err == nil {
+		var unlock func()
+		if unlock, err = r.lock(ctx); err == nil {
+			defer unlock()
+			names, _ = bad() // another process may have been quicker
+			for _, name := range names {
+				if path := filepath.Join(r.dir, name); isThere(path) && err == nil {
+					_, err = record.SetAside(path)
+				}
+			}
+			if err == nil {
+				err = r.placeKeyFile(f)
+			}
+		}
+	}
+	switch {
+	case err != nil:
+		r.tell("one of the two files with the key of the keyring is lost, and the other one is used: " + err.Error())
+	case len(names) > 0:
+		r.tell(strings.Join(names, " and ") + " of the keyring was lost or damaged, and was written again from the other file")
+	}
 }
 
 // findKey finds what opens the items of this keyring: a key that an earlier answer gave, or the one that the
@@ -204,22 +262,32 @@ func (r *fileRing) findKey(ctx context.Context) error {
 	if len(items) == 0 {
 		return notCreated(r.dir)
 	}
-	f, err := readKeyFile(r.dir)
+	files, err := readKeyFiles(r.dir)
 	if err != nil {
 		return err
 	}
-	if f != nil && f.sealed(r.given) {
-		r.key = r.given
+	for _, f := range files {
+		if !f.sealed(r.given) {
+			continue
+		}
+		if r.key = r.given; !r.readOnly {
+			r.mendKeyFiles(ctx, f, false) // nothing shows that the passphrase opens this one
+		}
 		return nil
+	}
+	if len(files) == 0 && isKey(r.given) {
+		return lostKey(r.dir)
 	}
 	passphrase, err := r.passphrase()
 	if err != nil {
 		return err
 	}
-	var ok bool
-	if f == nil {
+	f, key, ok := openAny(files, passphrase)
+	if len(files) == 0 {
 		r.key, r.plain = passphrase, true
-		if err := r.tryPassphrase(items); err != nil {
+		if err := r.tryPassphrase(items); errors.Is(err, vault.ErrWrongPassphrase) {
+			return maybeLostKey(r.dir)
+		} else if err != nil {
 			return err
 		}
 		if r.readOnly {
@@ -230,18 +298,17 @@ func (r *fileRing) findKey(ctx context.Context) error {
 			r.tell("the keyring is still sealed with its passphrase alone, and works as before: " + err.Error())
 			return nil
 		}
-	} else if r.key, ok = f.open(passphrase); !ok {
+	} else if r.key = key; !ok {
 		return wrongPassphrase()
 	}
 	r.plain, r.old = false, passphrase
 	if r.readOnly {
 		return nil
 	}
-	err = r.reseal(ctx)
-	if err == nil {
-		err = r.mendKeyFile(ctx, f)
+	if f != nil { // else both were written just now
+		r.mendKeyFiles(ctx, f, true)
 	}
-	if err != nil {
+	if err := r.reseal(ctx); err != nil {
 		r.tell("a part of the keyring is still sealed with its passphrase alone, and works as before: " + err.Error())
 		return nil
 	}
@@ -269,12 +336,12 @@ func (r *fileRing) makeKey(ctx context.Context, passphrase secret.String) (secre
 		return secret.String{}, err
 	}
 	defer unlock()
-	f, err := readKeyFile(r.dir)
+	files, err := readKeyFiles(r.dir)
 	if err != nil {
 		return secret.String{}, err
 	}
-	if f != nil {
-		if key, ok := f.open(passphrase); ok {
+	if len(files) > 0 {
+		if _, key, ok := openAny(files, passphrase); ok {
 			return key, nil
 		}
 		return secret.String{}, wrongPassphrase()

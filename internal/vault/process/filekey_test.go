@@ -373,8 +373,9 @@ func respell(t *testing.T, path string, change func(f *keyFile)) {
 	})
 }
 
-// TestKeyFileSpoiled: one of the two files with the key is enough. Both spoiled is an error that names one of them, and
-// nothing is written over them.
+// TestKeyFileSpoiled: one of the two files with the key is enough, also if the other one says something else. If its
+// bytes are damaged, it is set aside and written again; else that is told. Both spoiled is an error that names one of
+// them, and nothing is written over them.
 func TestKeyFileSpoiled(t *testing.T) {
 	t.Parallel()
 	type spoiler = func(t *testing.T, path string)
@@ -423,38 +424,74 @@ func TestKeyFileSpoiled(t *testing.T) {
 			c := fileCaller(t)
 			put(t, c, testKey("security"))
 			key := c.Key()
-			for i, file := range keyFileNames {
-				path := filepath.Join(c.Dir, file)
+			paths := []string{filepath.Join(c.Dir, keyFileNames[0]), filepath.Join(c.Dir, keyFileNames[1])}
+			whole, err := os.ReadFile(paths[0])
+			must(t, err)
+			describe := func() (perr, kerr error, told string) {
+				byPassphrase, byKey := another(c, secret.New(testPassphrase)), another(c, key)
+				var mu sync.Mutex
+				byPassphrase.Notice = func(_, line string) { mu.Lock(); defer mu.Unlock(); told += line }
+				_, perr = byPassphrase.Describe(t.Context(), "security")
+				_, kerr = byKey.Describe(t.Context(), "security")
+				return perr, kerr, told
+			}
+			for i, path := range paths {
 				tc.spoil(t, path)
-				before := snapshot(t, c.Dir)
-				byPassphrase := another(c, secret.New(testPassphrase))
-				_, perr := byPassphrase.Describe(t.Context(), "security")
-				_, kerr := another(c, key).Describe(t.Context(), "security")
-				if after := snapshot(t, c.Dir); after != before {
-					t.Errorf("something was written:\n%s\n%s", before, after)
+				if perr, kerr, told := describe(); perr != nil || kerr != nil || !strings.Contains(told, keyFileNames[i]) {
+					t.Errorf("one is whole: %v, %v, told %q", perr, kerr, told)
 				}
-				switch {
-				case tc.says == same:
-					if !errors.Is(perr, vault.ErrWrongPassphrase) {
-						t.Errorf("%d spoiled: %v", i+1, perr)
-					}
-				case i == 0:
-					if perr != nil || kerr != nil {
-						t.Errorf("one is whole: %v, %v", perr, kerr)
-					}
-				default:
-					for _, err := range []error{perr, kerr, c.Create(t.Context(), secret.New("x"))} {
-						if errors.Is(err, vault.ErrExists) { // of Create, which looks no further
-							continue
-						}
-						if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), tc.says) ||
-							!strings.Contains(err.Error(), filepath.Join(c.Dir, keyFileNames[0])) {
-							t.Errorf("both spoiled: %v", err)
-						}
-					}
+				if now, err := readOwn(path, maxKeyFile); err == nil && !bytes.Equal(now, whole) {
+					t.Errorf("it was not mended: %s", now)
+				}
+				must(t, os.RemoveAll(path))
+				must(t, os.RemoveAll(path+"2"))
+				must(t, os.WriteFile(path, whole, 0o600))
+			}
+			tc.spoil(t, paths[0])
+			tc.spoil(t, paths[1])
+			before := snapshot(t, c.Dir)
+			perr, kerr, _ := describe()
+			if after := snapshot(t, c.Dir); after != before {
+				t.Errorf("something was written:\n%s\n%s", before, after)
+			}
+			if tc.says == same {
+				if !errors.Is(perr, vault.ErrWrongPassphrase) {
+					t.Errorf("both spoiled: %v", perr)
+				}
+				return
+			}
+			for _, err := range []error{perr, kerr, c.Create(t.Context(), secret.New("x"))} {
+				if errors.Is(err, vault.ErrExists) { // of Create, which looks no further
+					continue
+				}
+				if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), tc.says) ||
+					!strings.Contains(err.Error(), paths[0]) {
+					t.Errorf("both spoiled: %v", err)
 				}
 			}
 		})
+	}
+}
+
+// TestKeyFilesLost: without the two files the right passphrase opens nothing. The error says what is missing, with the
+// key that the daemon has, too, and nothing is written.
+func TestKeyFilesLost(t *testing.T) {
+	t.Parallel()
+	c := fileCaller(t)
+	put(t, c, testKey("security"))
+	for _, name := range keyFileNames {
+		must(t, os.Remove(filepath.Join(c.Dir, name)))
+	}
+	before := snapshot(t, c.Dir)
+	for opens, kind := range map[string]fault.Kind{c.Key().Reveal(): fault.Keyring, testPassphrase: fault.KeyringLocked} {
+		_, err := another(c, secret.New(opens)).Describe(t.Context(), "security")
+		if !fault.Is(err, kind) || !strings.Contains(err.Error(), "key.json and key-copy.json are missing in "+c.Dir) ||
+			!strings.Contains(err.Error(), "only a backup") || fault.Of(err).Hint != fault.Hintf("ls -l %s", c.Dir) {
+			t.Errorf("%v", err)
+		}
+	}
+	if after := snapshot(t, c.Dir); after != before {
+		t.Errorf("something was written:\n%s\n%s", before, after)
 	}
 }
 

@@ -17,6 +17,18 @@ func noPassphrase() error {
 	return because(fault.KeyringLocked, vault.ErrNoPassphrase, "the file keyring needs its passphrase", "broker unlock")
 }
 
+// lostKey: nothing is left that opens the items.
+func lostKey(dir string) error {
+	return fault.New(fault.Keyring, "key.json and key-copy.json are missing in %s; only a backup of one of them brings "+
+		"the keys back", dir).WithHint("ls -l %s", dir)
+}
+
+// maybeLostKey is lostKey where the keyring may also be one of version 0.1.0, which has no such files.
+func maybeLostKey(dir string) error {
+	return because(fault.KeyringLocked, vault.ErrWrongPassphrase, lostKey(dir).Error()+
+		", unless Broker 0.1.0 made this keyring and the passphrase is wrong", fault.Hintf("ls -l %s", dir))
+}
+
 func wrongPassphrase() error {
 	return because(fault.KeyringLocked, vault.ErrWrongPassphrase, "wrong passphrase for the file keyring", "broker unlock")
 }

@@ -106,6 +106,10 @@ func load(ctx context.Context, r ring, name string) (item, error) {
 	if errors.Is(err, errNoItem) {
 		return item{}, noKey(name)
 	}
+	if errors.Is(err, errDamaged) || errors.Is(err, errWrongKey) {
+		return item{}, fault.New(fault.Keyring, "the key of source %q cannot be used: %w", name, err).
+			WithHint("broker remove %s", name)
+	}
 	if err != nil {
 		return item{}, err
 	}
@@ -114,7 +118,8 @@ func load(ctx context.Context, r ring, name string) (item, error) {
 		err = errors.New("it belongs to another source")
 	}
 	if err != nil {
-		return item{}, fault.New(fault.Keyring, "the keyring's item %s of source %q is damaged and was left as it is: %w", itemKey(name), name, err)
+		return item{}, fault.New(fault.Keyring, "the keyring's item %s of source %q is damaged and was left as it is: %w", itemKey(name), name, err).
+			WithHint("broker remove %s", name)
 	}
 	return it, nil
 }
