@@ -109,7 +109,7 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 	switch {
 	case err != nil:
 	case w.byARN() && strings.Join(w.names(), "") != "":
-		err = usage("with --role-arn, %s wants no profile", c.Command.Name)
+		err = usage("with --role-arn, %s takes no profile", c.Command.Name)
 	case len(w.also) > 0 && slices.Contains(w.names(), ""):
 		err = usage("the name of a profile is empty")
 	case len(w.also) > 0 && c.IsSet("external-id"):

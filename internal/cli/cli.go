@@ -33,7 +33,7 @@ type program struct {
 	stderr io.Writer
 	text   io.Writer // stdout, for what a person reads
 	paths  paths.Paths
-	client client.Client
+	client client.Client  // with the Transport that it was made with
 	store  profiles.Store // for what a command asks of the settings alone
 	// names is how many arguments stood before "--"; exec takes the rest as a command.
 	names int
@@ -41,17 +41,25 @@ type program struct {
 
 // Main is the program broker: it returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr)}
-	if err := p.run(args); err != nil {
-		var exit exitError
-		if errors.As(err, &exit) {
-			return int(exit)
-		}
-		f := fault.Of(err)
-		_, _ = io.WriteString(stderr, f.Report("broker"))
-		return f.Kind.ExitCode()
+	return newProgram(stdin, stdout, stderr).main(args)
+}
+
+func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
+	return &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr)}
+}
+
+func (p *program) main(args []string) int {
+	err := p.run(args)
+	if err == nil {
+		return 0
 	}
-	return 0
+	var exit exitError
+	if errors.As(err, &exit) {
+		return int(exit)
+	}
+	f := fault.Of(err)
+	_, _ = io.WriteString(p.stderr, f.Report("broker"))
+	return f.Kind.ExitCode()
 }
 
 // patience is how long a command waits for an answer: unlike credproc it has no
@@ -73,7 +81,7 @@ func (p *program) run(args []string) error {
 	}
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
-	p.client = client.Client{Paths: p.paths, Version: version.String(), Wait: patience}
+	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 

@@ -31,6 +31,8 @@ type Client struct {
 	NoStart bool
 	// Wait is how long a request may take in all; 0 means Deadline.
 	Wait time.Duration
+	// Transport takes a request to the daemon and brings the answer; nil for the socket.
+	Transport func(context.Context, wire.Request) (wire.Response, error)
 }
 
 // Do sends one request and returns the answer. Where a person sits at the
@@ -48,6 +50,25 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	req.Timeout = c.Wait - time.Second
 	req.CanAsk, req.TTY = seat()
 	req.Desktop = desktop()
+	transport := c.Transport
+	if transport == nil {
+		transport = c.overSocket
+	}
+	resp, err := transport(ctx, req)
+	if err != nil {
+		return wire.Response{}, fault.Of(err)
+	}
+	if resp.Err != nil && resp.Setup != nil {
+		return resp, otherDaemon(resp.Err, *resp.Setup)
+	}
+	if resp.Err != nil {
+		return resp, OtherRoute(c.otherVersion(resp), resp.Route)
+	}
+	return resp, nil
+}
+
+// overSocket asks the daemon at the socket, which it starts if there is none.
+func (c Client) overSocket(ctx context.Context, req wire.Request) (wire.Response, error) {
 	line, err := wire.EncodeRequest(req)
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
@@ -62,16 +83,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
 		resp, err = c.exchange(ctx, line)
 	}
-	if err != nil {
-		return wire.Response{}, fault.Of(err)
-	}
-	if resp.Err != nil && resp.Setup != nil {
-		return resp, otherDaemon(resp.Err, *resp.Setup)
-	}
-	if resp.Err != nil {
-		return resp, OtherRoute(c.otherVersion(resp), resp.Route)
-	}
-	return resp, nil
+	return resp, err
 }
 
 // names is the request with the paths that this environment means.

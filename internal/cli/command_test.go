@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/latch"
+	"broker/internal/secret"
+	"broker/internal/wire"
+)
+
+// registryOfTests has a source, a profile and an alias.
+const registryOfTests = `[source security]
+access_key_id = AKIADEMOPAULFAKE2222
+mfa_serial = arn:aws:iam::111122223333:mfa/paul
+[profile prod]
+role_arn = arn:aws:iam::444455556666:role/admin
+source_profile = security
+region = eu-west-1
+[alias]
+p = prod
+`
+
+// scripted is a daemon that answers in order, and keeps what it was asked.
+type scripted struct {
+	answers []any // a wire.Response, or an error
+	asked   []wire.Request
+}
+
+func (s *scripted) carry(_ context.Context, req wire.Request) (wire.Response, error) {
+	s.asked = append(s.asked, req)
+	if len(s.answers) == 0 {
+		return wire.Response{}, errors.New("asked once too often")
+	}
+	answer := s.answers[0]
+	s.answers = s.answers[1:]
+	if err, is := answer.(error); is {
+		return wire.Response{}, err
+	}
+	return answer.(wire.Response), nil
+}
+
+// verbs are what was asked, with the profiles.
+func (s *scripted) verbs() string {
+	var words []string
+	for _, r := range s.asked {
+		words = append(words, strings.TrimSpace(r.Verb+" "+r.Profile))
+	}
+	return strings.Join(words, ", ")
+}
+
+// aSession is what a daemon answers to get.
+func aSession() wire.Response {
+	return wire.Response{Credential: &wire.Credential{AccessKeyID: "ASIAIOSFODNN7EXAMPLE",
+		SecretAccessKey: secret.New("key/of+session"), SessionToken: secret.New("token=="),
+		Expiration: time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC), Profile: "prod", Region: "eu-west-1"}}
+}
+
+// command runs broker in a home with registryOfTests.
+func command(t *testing.T, daemon *scripted, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	home := t.TempDir()
+	registry := filepath.Join(home, ".config", "broker", "config")
+	err := errors.Join(os.MkdirAll(filepath.Dir(registry), 0o700), os.WriteFile(registry, []byte(registryOfTests), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "BROKER_") || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "XDG_") {
+			t.Setenv(name, "")
+		}
+	}
+	t.Setenv("HOME", home)
+	var out, problems bytes.Buffer
+	p := newProgram(strings.NewReader(stdin), &out, &problems)
+	p.client.Transport = daemon.carry
+	code = p.main(append([]string{"broker"}, args...))
+	return out.String(), problems.String(), code
+}
+
+// TestCommands: what each command asks of the daemon, and what it makes of the answers.
+func TestCommands(t *testing.T) {
+	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
+		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}
+	denied := wire.Response{Err: fault.New(fault.Denied, "AWS said no").WithHint("broker explain prod")}
+	none := fault.New(fault.Unreachable, "no daemon")
+	until := time.Now().Add(time.Hour)
+	published := wire.Response{Status: &wire.Status{
+		Published: []wire.Published{{Profile: "prod", File: "/f", Until: &until}}}}
+	opened := wire.Response{Status: &wire.Status{Sessions: []wire.Session{{Source: "security", Expires: &until}}}}
+	locked := wire.Response{Status: &wire.Status{PID: 7, Locked: true}}
+	signIn := wire.Response{SignIn: &wire.SignIn{Endpoint: "https://signin.aws.amazon.com/federation",
+		Token: secret.New("one-time"), Profile: "prod", Expiration: until}}
+	warning := wire.Response{Warnings: []string{"a restarted daemon\x1b"}}
+	left := wire.Response{Err: fault.New(fault.Failed, "a session is left")}
+	type list = []any
+	for name, tt := range map[string]struct {
+		args, stdin    string
+		answers        list
+		asked          string // verbs and profiles
+		stdout, stderr string // what has to be in it; if empty, nothing is
+		code           int
+	}{
+		"lock":                   {"lock", "", list{wire.Response{}}, "lock", "locked\n", "", 0},
+		"lock with a warning":    {"lock", "", list{warning}, "lock", "locked\n", "warning: a restarted daemon\\x1b\n", 0},
+		"lock leaves a session":  {"lock", "", list{left}, "lock", "", "broker: a session is left\n", 1},
+		"lock takes no argument": {"lock prod", "", nil, "", "", "lock takes no argument", 2},
+		"unlock":                 {"unlock", "", list{wire.Response{}}, "unlock", "unlocked\n", "", 0},
+		"unlock with proof": {"unlock --stdin", "pass\n", list{challenge, wire.Response{}}, "unlock, unlock",
+			"unlocked\n", "", 0},
+		"unlock without a line": {"unlock --stdin", "", list{challenge}, "unlock", "", "stdin has no line", 2},
+		"logout all":            {"logout", "", list{wire.Response{Count: 2}}, "logout", "forgot 2 sessions", "", 0},
+		"logout of a source": {"logout security", "", list{wire.Response{Count: 1}}, "logout security",
+			"forgot 1 session;", "", 0},
+		"logout of nobody":      {"logout nobody", "", nil, "", "", "broker profiles list", 3},
+		"logout of nothing":     {"logout ''", "", nil, "", "", "cannot be empty", 2},
+		"login":                 {"login security --code 123456", "", list{opened}, "login security", "security", "", 0},
+		"login is denied":       {"login security --code 123456", "", list{denied}, "login security", "", "said no\nhint: broker", 6},
+		"publish by alias":      {"publish p", "", list{published}, "publish prod", "prod: published", "credentials of prod", 0},
+		"publish for no time":   {"publish prod --for 0s", "", nil, "", "", "--for is how long", 2},
+		"unpublish":             {"unpublish", "", list{wire.Response{Count: 1}}, "unpublish", "1", "", 0},
+		"export as text":        {"export prod --format env", "", list{aSession()}, "get prod", "AWS_SESSION_TOKEN=", "", 0},
+		"export, no answer":     {"export prod", "", list{wire.Response{}}, "get prod", "", "broker:", 5},
+		"status without daemon": {"status", "", list{none}, "state", "", "broker:", 5},
+		"status in JSON":        {"status --json", "", list{locked}, "state", `"locked": true`, "", 0},
+		"short status, locked":  {"status --short", "", list{locked}, "state", "locked\n", "", 0},
+		"console, no answer":    {"console prod --print", "", list{wire.Response{}}, "console prod", "", "no sign-in", 5},
+		"console":               {"console prod --print", "", list{signIn}, "console prod", "SigninToken=one-time", "", 0},
+		"mode file, refused":    {"exec prod --mode file -- true", "", list{denied}, "overlay prod", "", "AWS said no", 6},
+		"publish one of two": {"publish prod security", "", list{denied, published}, "publish prod, publish security",
+			"published until", "AWS said no", 6},
+		"export, an old daemon": {"export --role-arn arn:aws:iam::444455556666:role/other --source security", "",
+			list{aSession()}, "get security", "", "broker service restart", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			daemon := &scripted{answers: tt.answers}
+			args := strings.Fields(tt.args)
+			if i := slices.Index(args, "''"); i >= 0 {
+				args[i] = ""
+			}
+			stdout, stderr, code := command(t, daemon, tt.stdin, args...)
+			if asked := daemon.verbs(); asked != tt.asked || code != tt.code || len(daemon.answers) > 0 {
+				t.Errorf("asked %q, exit code %d; want %q and %d\n%s%s", asked, code, tt.asked, tt.code, stdout, stderr)
+			}
+			for got, want := range map[string]string{stdout: tt.stdout, stderr: tt.stderr} {
+				if !strings.Contains(got, want) || want == "" && got != "" {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestPassphraseStaysHere: what a person types to unlock is not sent. Its proof is, and the same for the same words.
+func TestPassphraseStaysHere(t *testing.T) {
+	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
+		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}
+	daemon := &scripted{answers: []any{challenge, wire.Response{}}}
+	if _, stderr, code := command(t, daemon, "the words\n", "unlock", "--stdin"); code != 0 || len(daemon.asked) != 2 {
+		t.Fatal(code, stderr)
+	}
+	for _, req := range daemon.asked {
+		line, err := wire.EncodeRequest(req)
+		if err != nil || strings.Contains(string(line), "the words") {
+			t.Errorf("sent %s, %v", line, err)
+		}
+	}
+	if proof := daemon.asked[1].Proof.Reveal(); len(proof) != 64 {
+		t.Errorf("the proof is %q", proof)
+	}
+}
