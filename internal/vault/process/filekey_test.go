@@ -427,17 +427,17 @@ func TestKeyFileSpoiled(t *testing.T) {
 			paths := []string{filepath.Join(c.Dir, keyFileNames[0]), filepath.Join(c.Dir, keyFileNames[1])}
 			whole, err := os.ReadFile(paths[0])
 			must(t, err)
-			describe := func() (perr, kerr error, told string) {
+			describe := func() (told string, perr, kerr error) {
 				byPassphrase, byKey := another(c, secret.New(testPassphrase)), another(c, key)
 				var mu sync.Mutex
 				byPassphrase.Notice = func(_, line string) { mu.Lock(); defer mu.Unlock(); told += line }
 				_, perr = byPassphrase.Describe(t.Context(), "security")
 				_, kerr = byKey.Describe(t.Context(), "security")
-				return perr, kerr, told
+				return told, perr, kerr
 			}
 			for i, path := range paths {
 				tc.spoil(t, path)
-				if perr, kerr, told := describe(); perr != nil || kerr != nil || !strings.Contains(told, keyFileNames[i]) {
+				if told, perr, kerr := describe(); perr != nil || kerr != nil || !strings.Contains(told, keyFileNames[i]) {
 					t.Errorf("one is whole: %v, %v, told %q", perr, kerr, told)
 				}
 				if now, err := readOwn(path, maxKeyFile); err == nil && !bytes.Equal(now, whole) {
@@ -450,7 +450,7 @@ func TestKeyFileSpoiled(t *testing.T) {
 			tc.spoil(t, paths[0])
 			tc.spoil(t, paths[1])
 			before := snapshot(t, c.Dir)
-			perr, kerr, _ := describe()
+			_, perr, kerr := describe()
 			if after := snapshot(t, c.Dir); after != before {
 				t.Errorf("something was written:\n%s\n%s", before, after)
 			}
