@@ -160,6 +160,10 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			name = other
 			continue
 		}
+		if len(hops) > 1 && isOurs(p.own.text(keyCredentialProcess)) && !p.own.has(keySourceProfile) {
+			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is no source any more",
+				hops[len(hops)-2].own.origin(keySourceProfile), p.name).WithHint("broker add %s", p.name)
+		}
 		if err := servable(p); err != nil {
 			return nil, nil, err
 		}
