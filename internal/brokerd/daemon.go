@@ -83,10 +83,12 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
 	flights, end := context.WithCancel(context.Background())
 	defer end()
+	sts := exchange.New(exchange.Options{Route: route})
 	broker := session.New(flights, session.Config{
 		Profiles:    store,
 		Vault:       caller,
-		STS:         exchange.New(exchange.Options{Route: route}),
+		STS:         sts,
+		Check:       sts.Check,
 		SessionName: session.DefaultName(),
 		BootTime:    bootTime(),
 		Process:     mfa.FromProcess,

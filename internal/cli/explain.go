@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/bundle"
 	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
@@ -108,6 +110,19 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	if err != nil {
 		return explainJSON{}, err
 	}
+	if plan.Source.MFASerial == "" {
+		out.Notes = append(out.Notes, fmt.Sprintf("source %s has no MFA device; if a role requires one: %s", plan.Source.Name,
+			fault.Hintf("broker mfa set %s --serial ARN", plan.Source.Name)))
+	}
+	for _, path := range bundles(plan, settings) {
+		if _, err := bundle.Read(path); err != nil {
+			note := "no call can be sent, because of ca_bundle: " + err.Error()
+			if hint := profiles.MendTrust(err); hint != "" {
+				note += "; " + string(hint)
+			}
+			out.Notes = append(out.Notes, note)
+		}
+	}
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
 	for _, v := range set.Tools(plan.Profile, os.Getenv) {
 		out.Tools = append(out.Tools, toolJSON(v))
@@ -116,6 +131,18 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 		out.Environment = append(out.Environment, variableJSON(v))
 	}
 	return out, nil
+}
+
+// bundles are the files with the CAs that the calls of a plan trust.
+func bundles(plan *session.Plan, settings profiles.Settings) []string {
+	var paths []string
+	for _, step := range plan.Steps {
+		path := cmp.Or(step.Endpoint.CABundle, settings.Route(emptyEnv).CABundle)
+		if path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // heldUntil is until when the daemon holds a session of each step, or nil. A

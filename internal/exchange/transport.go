@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"broker/internal/bundle"
+	"broker/internal/fault"
 	"broker/internal/profiles"
 )
 
@@ -71,6 +72,14 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 	p := &pool{bundle: file, transport: c.connect(roots, w)}
 	c.pools[w] = p
 	return p.transport, nil
+}
+
+// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle cannot be used.
+func (c *Client) Check(endpoint profiles.Endpoint) error {
+	if _, err := c.transport(way{Route: profiles.Route{CABundle: endpoint.CABundle}}); err != nil {
+		return fault.New(fault.Config, "%w", err).WithHint("%s", profiles.MendTrust(err))
+	}
+	return nil
 }
 
 // closeIdle closes the connections that rest. Those in use end with their call.

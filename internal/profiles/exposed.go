@@ -42,6 +42,16 @@ func (e *exposure) hint() fault.Hint {
 	return fault.Hintf("ls -ld %s", e.Path)
 }
 
+// MendTrust is the command after which system.Trusted does not return err any more. It is empty where no command of ours
+// does that.
+func MendTrust(err error) fault.Hint {
+	var e *system.UntrustedError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return (*exposure)(e).mend()
+}
+
 // mend is the command that ends the exposure without another user. It is empty for a path that a repository may have
 // chosen.
 func (e *exposure) mend() fault.Hint {

@@ -19,6 +19,8 @@ type Config struct {
 	SessionName string // role session name where a profile has none
 	// Remind tells the person that a session ends soon which only a code can renew; nil for nobody.
 	Remind func(source string, end time.Time)
+	// Check says why a call to an endpoint cannot be sent, before a person is asked for its code; nil for no check.
+	Check func(profiles.Endpoint) error
 	// Process runs the mfa_process of a source; nil where there is none.
 	Process func(ctx context.Context, command string) (secret.String, error)
 	// BootTime is the time since boot, sleep included; nil means the

@@ -34,6 +34,11 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.desk.brought(dev) {
 		return creds, err
 	}
+	if u.cfg.Check != nil {
+		if err := u.cfg.Check(step.Endpoint); err != nil {
+			return Credentials{}, err
+		}
+	}
 	question := Question{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
 	for _, w := range plan.Warnings { // such as an mfa_process that is not run
 		u.Tell(plan.Source.Name, w.String())
