@@ -69,8 +69,11 @@ func (p *program) add(c *cli.Context, name string) error {
 	}
 	ring.makes = true
 	key, err := p.readKey(c, ring)
-	if err != nil {
-		return err
+	if f := fault.Of(err); f != nil {
+		if f.Hint == "" && (f.Kind == fault.Usage || f.Kind == fault.Failed) {
+			f = f.WithHint("broker add --help")
+		}
+		return f
 	}
 	device := c.String("mfa-serial")
 	if key.device != "" {
@@ -164,6 +167,11 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 	case c.Bool("from-env"):
 		if os.Getenv("AWS_SESSION_TOKEN") != "" {
 			return longTermKey{}, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
+		}
+		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+			if os.Getenv(name) == "" {
+				return longTermKey{}, fault.New(fault.Usage, "--from-env needs %s, which is not set", name)
+			}
 		}
 		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:

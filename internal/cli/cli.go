@@ -184,7 +184,11 @@ func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(
 
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
-	if c.Args().Len() != 1 || c.Args().First() == "" {
+	if c.Args().Len() > 1 {
+		return "", fault.New(fault.Usage, "%s takes one %s, got %q as well", c.Command.Name, what, c.Args().Get(1)).
+			WithHint("%s %s", typed(c), c.Args().First())
+	}
+	if c.Args().First() == "" {
 		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).
 			WithHint("%s %s", typed(c), strings.ToUpper(what))
 	}

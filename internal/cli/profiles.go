@@ -84,7 +84,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no profile and no source yet"})
+		p.warn([]string{"there is no profile and no source yet; store a key with broker add SOURCE"})
 		return nil
 	}
 	w := p.table("NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")

@@ -125,6 +125,10 @@ func check(path string, deny fs.FileMode, root *os.Root, err error, lstat func()
 	case errors.Is(err, ErrRefused):
 		return nil, err
 	}
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		at.Path = path // without the dot of Open
+	}
 	info, lerr := lstat()
 	switch {
 	case lerr != nil:
