@@ -3,15 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -325,28 +322,6 @@ func (i *importing) device(ctx context.Context, key found, endpoint profiles.End
 // sealedName is the item of the keyring that holds what was taken out of the files.
 const sealedName = "import"
 
-// taken is what one run took out of one file. It holds secrets, and is in the keyring alone.
-type taken struct {
-	File   string           `json:"file"`
-	At     time.Time        `json:"at"`
-	Before string           `json:"before_sha256"`
-	After  string           `json:"after_sha256"`
-	Pieces []profiles.Piece `json:"pieces"`
-	Keys   []takenKey       `json:"keys"`
-}
-
-type takenKey struct {
-	Profile string `json:"profile"`
-	Kind    string `json:"kind"`
-	ID      string `json:"id"`
-	Secret  string `json:"secret"`
-}
-
-func digest(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
-}
-
 // takeOut takes the stored keys out of their files, after what is taken was sealed in the keyring.
 func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error) {
 	var files []string
@@ -356,40 +331,23 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 		}
 	}
 	for _, file := range files {
-		count := 0
+		var here []profiles.Plain
+		for _, key := range stored {
+			if key.Origin.File == file {
+				here = append(here, key.Plain)
+			}
+		}
 		var temporary []string
 		// No backup beside the file: it would be the very thing that is to go.
 		err := editFile(file, "", func(src []byte) ([]byte, error) {
-			t := taken{File: file, At: time.Now().UTC().Truncate(time.Second), Before: digest(src)}
-			dst := src
-			for _, key := range stored {
-				if key.Origin.File != file {
-					continue
+			dst, t, err := profiles.TakeOut(file, src, here, func(dst []byte) (_ []byte, err error) {
+				if file == i.p.paths.Credentials {
+					dst, temporary, err = i.tool.RemoveTemporary(file, dst, i.sourceNames(stored))
 				}
-				var err error
-				if dst, err = profiles.RemovePlainKey(dst, key.Kind, key.Profile); err != nil {
-					return nil, err
-				}
-				t.Keys = append(t.Keys, takenKey{key.Profile, key.Kind, key.AccessKeyID, key.Secret.Reveal()})
-			}
-			count = len(t.Keys)
-			if file == i.p.paths.Credentials {
-				var err error
-				if dst, temporary, err = i.tool.RemoveTemporary(file, dst, i.sourceNames(stored)); err != nil {
-					return nil, err
-				}
-			}
-			if bytes.Equal(src, dst) {
-				return src, nil
-			}
-			var err error
-			if t.Pieces, err = profiles.Pieces(src, dst); err != nil {
-				return nil, err
-			}
-			t.After = digest(dst)
-			if !holdsAll(t) {
-				// The user replaced a key meanwhile: his is not thrown away.
-				return nil, fault.New(fault.Failed, "%s was changed meanwhile", file).WithHint("broker import")
+				return dst, err
+			})
+			if err != nil || bytes.Equal(src, dst) {
+				return dst, err
 			}
 			return dst, i.seal(ctx, t)
 		})
@@ -398,7 +356,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 			failed = append(failed, fault.New(f.Kind, "the keys are stored, and still stand in %s: %w", file, err).WithHint("%s", f.Hint))
 			continue
 		}
-		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(count, "key"), file)
+		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(len(here), "key"), file)
 		for _, name := range temporary {
 			i.p.say("took the temporary keys of %s out of it too", fault.Line(name))
 		}
@@ -414,22 +372,8 @@ func (i *importing) sourceNames(stored []found) (names []string) {
 	return names
 }
 
-// holdsAll reports whether what is taken out is the keys that were stored, and no others.
-func holdsAll(t taken) bool {
-	var out []byte
-	for _, piece := range t.Pieces {
-		out = append(out, piece.Text...)
-	}
-	for _, key := range t.Keys {
-		if !bytes.Contains(out, []byte(key.ID)) || !bytes.Contains(out, []byte(key.Secret)) {
-			return false
-		}
-	}
-	return true
-}
-
 // sealed is all that was taken out, oldest first.
-func (i *importing) sealed(ctx context.Context) ([]taken, error) {
+func (i *importing) sealed(ctx context.Context) ([]profiles.TakenOut, error) {
 	var text secret.String
 	err := i.ring.with(ctx, func() (err error) {
 		text, err = i.ring.Unseal(ctx, sealedName)
@@ -441,7 +385,7 @@ func (i *importing) sealed(ctx context.Context) ([]taken, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []taken
+	var all []profiles.TakenOut
 	if json.Unmarshal([]byte(text.Reveal()), &all) != nil {
 		return nil, errSealed
 	}
@@ -453,36 +397,18 @@ var errSealed = fault.New(fault.Keyring,
 	"what the keyring holds of earlier imports cannot be read; it was left as it is").
 	WithHint("broker import --forget")
 
-// withoutKeys is what is left of all once the keys with these ids are taken out of it, and the files that would have
-// got one of them back. An import of other keys too gives those back, and no longer every byte around them.
-func withoutKeys(all []taken, ids []string) (left []taken, files []string) {
-	for _, t := range all {
-		keys := slices.DeleteFunc(slices.Clone(t.Keys), func(key takenKey) bool { return slices.Contains(ids, key.ID) })
-		if len(keys) < len(t.Keys) {
-			t.Keys, t.Pieces = keys, nil
-			if !slices.Contains(files, t.File) {
-				files = append(files, t.File)
-			}
-		}
-		if len(t.Keys) > 0 {
-			left = append(left, t)
-		}
-	}
-	return left, files
-}
-
 // seal adds to what was taken out. An attempt on the same bytes that came to nothing is replaced.
-func (i *importing) seal(ctx context.Context, t taken) error {
+func (i *importing) seal(ctx context.Context, t profiles.TakenOut) error {
 	all, err := i.sealed(ctx)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(old taken) bool { return old.File == t.File && old.Before == t.Before })
+	all = slices.DeleteFunc(all, func(old profiles.TakenOut) bool { return old.File == t.File && old.Before == t.Before })
 	return i.write(ctx, append(all, t))
 }
 
 // write stores what was taken out, in place of what was stored before.
-func (i *importing) write(ctx context.Context, all []taken) error {
+func (i *importing) write(ctx context.Context, all []profiles.TakenOut) error {
 	if len(all) == 0 {
 		return i.ring.ForgetSealed(ctx, sealedName)
 	}
@@ -519,19 +445,8 @@ func (i *importing) undo(ctx context.Context) error {
 			if err := i.p.refuseLocked(ctx); err != nil {
 				return nil, err
 			}
-			if digest(src) == t.Before {
-				return src, nil // this far an undo, or an import, came before
-			}
-			if dst = profiles.Restore(src, t.Pieces); digest(src) == t.After && digest(dst) == t.Before {
-				return dst, nil
-			}
-			exact, dst = false, src
-			for _, key := range t.Keys {
-				if dst, err = profiles.SetPlainKey(dst, profiles.Plain{Profile: key.Profile, Kind: key.Kind, AccessKeyID: key.ID, Secret: secret.New(key.Secret)}); err != nil {
-					return nil, err
-				}
-			}
-			return dst, nil
+			dst, exact, err = t.PutBack(src)
+			return dst, err
 		})
 		if err != nil {
 			return err
@@ -551,7 +466,7 @@ func (i *importing) undo(ctx context.Context) error {
 }
 
 // begin opens the keyring and returns what was taken out.
-func (i *importing) begin(ctx context.Context, nothing string) ([]taken, error) {
+func (i *importing) begin(ctx context.Context, nothing string) ([]profiles.TakenOut, error) {
 	var err error
 	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	left, files := withoutKeys(all, slices.DeleteFunc(ids, func(id string) bool { return id == "" }))
+	left, files := profiles.WithoutKeys(all, slices.DeleteFunc(ids, func(id string) bool { return id == "" }))
 	if !yes {
 		question := "Delete " + what + " from the keyring?"
 		if len(files) > 0 {

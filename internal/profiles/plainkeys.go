@@ -82,9 +82,9 @@ func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	return RemoveSection(src, kind, name)
 }
 
-// SetPlainKey is the inverse of RemovePlainKey, but for the place. A section that has another key by now is
+// setPlainKey is the inverse of RemovePlainKey, but for the place. A section that has another key by now is
 // fault.Config.
-func SetPlainKey(src []byte, key Plain) ([]byte, error) {
+func setPlainKey(src []byte, key Plain) ([]byte, error) {
 	doc, err := scanForEdit(src, key.Kind)
 	if err != nil {
 		return nil, err

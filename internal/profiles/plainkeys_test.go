@@ -35,11 +35,11 @@ func TestRemovePlainKey(t *testing.T) {
 			if err != nil || string(got) != tt.want {
 				t.Fatalf("%q, %v; want %q", got, err, tt.want)
 			}
-			pieces, err := Pieces([]byte(tt.src), got)
+			pieces, err := pieces([]byte(tt.src), got)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if back := Restore(got, pieces); string(back) != tt.src {
+			if back := restore(got, pieces); string(back) != tt.src {
 				t.Errorf("%q comes back as %q", tt.src, back)
 			}
 		})
@@ -49,7 +49,7 @@ func TestRemovePlainKey(t *testing.T) {
 // TestPiecesRefuses: what was changed and not only taken out cannot be restored, which is said.
 func TestPiecesRefuses(t *testing.T) {
 	for _, after := range []string{"a\nB\nc\n", "a\nc\nd\n", "a\nc"} {
-		if _, err := Pieces([]byte("a\nb\nc\n"), []byte(after)); err == nil {
+		if _, err := pieces([]byte("a\nb\nc\n"), []byte(after)); err == nil {
 			t.Errorf("%q was taken for the rest of the file", after)
 		}
 	}
@@ -64,11 +64,11 @@ func FuzzPieces(f *testing.F) {
 				after = append(after, line...)
 			}
 		}
-		pieces, err := Pieces(before, after)
+		pieces, err := pieces(before, after)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back := Restore(after, pieces); !bytes.Equal(back, before) {
+		if back := restore(after, pieces); !bytes.Equal(back, before) {
 			t.Errorf("%q comes back as %q", before, back)
 		}
 	})
@@ -106,14 +106,14 @@ func TestPlainKeys(t *testing.T) {
 // TestSetPlainKey: a key that is put back stands in its section again, and never takes another one's place.
 func TestSetPlainKey(t *testing.T) {
 	key := Plain{Profile: "a", Kind: SectionCredentials, AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New("x/y+z==")}
-	got, err := SetPlainKey([]byte("[a]\nregion = x\n"), key)
+	got, err := setPlainKey([]byte("[a]\nregion = x\n"), key)
 	if err != nil || string(got) != "[a]\nregion = x\n"+plainPair {
 		t.Errorf("%q, %v", got, err)
 	}
-	if again, err := SetPlainKey(got, key); err != nil || !bytes.Equal(again, got) {
+	if again, err := setPlainKey(got, key); err != nil || !bytes.Equal(again, got) {
 		t.Errorf("a second time: %q, %v", again, err)
 	}
-	if got, err := SetPlainKey([]byte("[a]\naws_access_key_id = AKIAANOTHER\n"), key); err == nil {
+	if got, err := setPlainKey([]byte("[a]\naws_access_key_id = AKIAANOTHER\n"), key); err == nil {
 		t.Errorf("another key was replaced: %q", got)
 	}
 }

@@ -1,8 +1,6 @@
 package profiles
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -187,6 +185,5 @@ func (t Trust) digest() string {
 	for _, v := range t.Claims {
 		field("claim", v.Profile, v.Key, v.Text, v.Origin.File)
 	}
-	sum := sha256.Sum256([]byte(b.String()))
-	return hex.EncodeToString(sum[:])
+	return digest([]byte(b.String()))
 }
