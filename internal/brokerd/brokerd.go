@@ -82,7 +82,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	files := profiles.Original(p.paths.Overlays(), p.files())
+	files := profiles.Original(p.paths.Overlays(), profiles.FilesOf(p.paths))
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -90,10 +90,4 @@ func (p *program) run(args []string) error {
 		return p.background(ctx, asked[replaceFlag])
 	}
 	return p.daemon(ctx, asked[readyOnStdout], asked[replaceFlag])
-}
-
-func (p *program) files() profiles.Files {
-	return profiles.Files{
-		Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS,
-	}
 }

@@ -74,7 +74,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	defer func() { _ = trail.Close() }()
 
 	store := new(profiles.Store)
-	files := p.files()
+	files := profiles.FilesOf(p.paths)
 	settings := store.Latest(p.paths.Registry)
 	onSettings := follow()
 	onSettings(settings())

@@ -204,11 +204,7 @@ func none(c *cli.Context) error {
 	return nil
 }
 
-func (p *program) files() profiles.Files {
-	return profiles.Files{
-		Config: p.paths.Config, Credentials: p.paths.Credentials, Registry: p.paths.Registry, AWS: p.paths.AWS,
-	}
-}
+func (p *program) files() profiles.Files { return profiles.FilesOf(p.paths) }
 
 // set reads the files as they are now, and says on stderr what is wrong with them.
 func (p *program) set() (*profiles.Set, error) {

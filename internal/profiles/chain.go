@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"broker/internal/paths"
 )
 
 // Files says which files a request is about. All paths are absolute.
@@ -18,6 +20,11 @@ type Files struct {
 	// AWS is ~/.aws, the directory of the config and credentials file that AWS tools read when no variable moves them.
 	// It tells the default AWS files from others; see Place. If it is empty, all are others.
 	AWS string
+}
+
+// FilesOf are those among the paths of the program.
+func FilesOf(p paths.Paths) Files {
+	return Files{Config: p.Config, Credentials: p.Credentials, Registry: p.Registry, AWS: p.AWS}
 }
 
 // Origin says where a value was written. The zero Origin means that nobody
