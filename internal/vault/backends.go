@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 
@@ -18,25 +19,43 @@ const (
 	File          = "file"
 )
 
-// backend is one kind of keyring that this platform has, which package process opens. The list platform holds them in
-// the order in which they are tried.
+// backend is one kind of keyring, which package process opens.
 type backend struct {
 	name string
+	on   string // the systems that have it, if not all
 	// byName: it is used only where the settings name it.
 	byName bool
 	// note is what its user has to know.
 	note string
 }
 
-// elsewhere says which systems have the backends that not all have.
-var elsewhere = map[string]string{
-	SecretService: "Linux",
-	KWallet:       "Linux",
-	Keyctl:        "Linux",
-	Keychain:      "macOS",
-	WinCred:       "Windows",
-	Pass:          "Linux and macOS",
+// backends are all there are, in the order in which they are tried. A desktop's own keyring goes first, then a password
+// store that somebody has set up, then the file. The kernel's is never taken unasked, since it forgets.
+var backends = []backend{
+	{name: Keychain, on: "macOS"},
+	{name: WinCred, on: "Windows"},
+	{name: SecretService, on: "Linux"},
+	{name: KWallet, on: "Linux"},
+	{name: Pass, on: bothUnix},
+	{name: File},
+	{name: Keyctl, on: "Linux", byName: true, note: "kept in the kernel's memory: a reboot empties it"},
 }
+
+const bothUnix = "Linux and macOS"
+
+// platform are those of this system.
+var platform = slices.DeleteFunc(slices.Clone(backends), func(b backend) bool {
+	system := bothUnix // another Unix has what both have
+	switch runtime.GOOS {
+	case "linux":
+		system = "Linux"
+	case "darwin":
+		system = "macOS"
+	case "windows":
+		system = "Windows"
+	}
+	return b.on != "" && !strings.Contains(b.on, system)
+})
 
 // Backends are the keyring backends of this platform, in the order in which Probe tries them.
 func Backends() []string {
@@ -59,9 +78,12 @@ func CheckBackend(name string) error {
 		return nil
 	}
 	choice := strings.Join(Backends(), ", ")
-	if systems := elsewhere[name]; systems != "" {
-		return fault.New(fault.Keyring, "the keyring backend %s is there on %s only; keyring_backend in [settings] can be one of %s here", name, systems, choice).
-			WithHint("broker keyring list")
+	for _, b := range backends {
+		if b.name == name {
+			return fault.New(fault.Keyring, "the keyring backend %s is there on %s only; "+
+				"keyring_backend in [settings] can be one of %s here", name, b.on, choice).
+				WithHint("broker keyring list")
+		}
 	}
 	return fault.New(fault.Keyring, "there is no keyring backend %q; keyring_backend in [settings] can be one of %s", name, choice).
 		WithHint("broker keyring list")

@@ -1,7 +1,0 @@
-package vault
-
-var platform = []backend{
-	{name: Keychain},
-	{name: Pass},
-	{name: File},
-}

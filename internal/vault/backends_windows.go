@@ -1,6 +1,0 @@
-package vault
-
-var platform = []backend{
-	{name: WinCred},
-	{name: File},
-}
