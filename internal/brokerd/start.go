@@ -67,11 +67,8 @@ func (p *program) startDaemon(ctx context.Context, self string, replace bool) (k
 		if err == nil {
 			return false, nil
 		}
-		f := fault.ParseReport(fault.Failed, "brokerd", stderr.String())
-		if f.Message == "" {
-			f.Message = "it ended before it listened: " + err.Error()
-		}
-		return cmd.ProcessState.ExitCode() < 0, f
+		otherwise := "it ended before it listened: " + err.Error()
+		return cmd.ProcessState.ExitCode() < 0, fault.ParseReport(fault.Failed, "brokerd", stderr.String(), otherwise)
 	case <-ctx.Done():
 		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")
 	case <-time.After(wait):

@@ -174,7 +174,7 @@ func failedSince(turn *os.File, moment time.Time) *fault.Error {
 	if n == 0 {
 		return nil
 	}
-	return fault.ParseReport(fault.Unreachable, "brokerd", string(b[:n]))
+	return fault.ParseReport(fault.Unreachable, "brokerd", string(b[:n]), "")
 }
 
 // launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, or nil.
@@ -190,15 +190,10 @@ func (c Client) launch(ctx context.Context, flags ...string) *fault.Error {
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = system.Session()
-	err = cmd.Run()
-	if err == nil {
-		return nil
+	if err := cmd.Run(); err != nil {
+		return fault.ParseReport(fault.Failed, "brokerd", stderr.String(), err.Error())
 	}
-	f := fault.ParseReport(fault.Failed, "brokerd", stderr.String())
-	if f.Message == "" {
-		f.Message = err.Error()
-	}
-	return f
+	return nil
 }
 
 // Replace starts a daemon that takes over from the one that runs, and returns when it listens.

@@ -5,6 +5,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -144,8 +145,10 @@ func (e *Error) Report(program string) string {
 	return s
 }
 
-// ParseReport reads what Report wrote in another process of Broker, as a failure of this kind.
-func ParseReport(kind Kind, program, text string) *Error {
+// ParseReport reads what Report wrote in another process of Broker, as a failure of this kind. The message is otherwise
+// if there is none.
+func ParseReport(kind Kind, program, text, otherwise string) *Error {
 	line, hint, _ := strings.Cut(strings.TrimSpace(text), "\nhint: ")
-	return &Error{Kind: kind, Message: strings.TrimPrefix(line, program+": "), Hint: Hint(hint)}
+	message := cmp.Or(strings.TrimPrefix(line, program+": "), otherwise)
+	return &Error{Kind: kind, Message: message, Hint: Hint(hint)}
 }

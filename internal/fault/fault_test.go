@@ -126,7 +126,7 @@ func TestReport(t *testing.T) {
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if read := ParseReport(Denied, "credproc", got); read.Report("credproc") != got || read.Hint == "" {
+	if read := ParseReport(Denied, "credproc", got, ""); read.Report("credproc") != got || read.Hint == "" {
 		t.Errorf("read as %+v", read)
 	}
 }

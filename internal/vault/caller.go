@@ -477,42 +477,33 @@ func (c *Caller) program() (string, error) {
 func Environment(from []string, backends []string) []string {
 	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
 	pass := slices.Contains(backends, Pass)
+	prefixes := []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"}
+	if pass {
+		prefixes = append(prefixes, "PASSWORD_STORE_")
+	}
 	var env []string
 	for _, kv := range from {
 		name, value, _ := strings.Cut(kv, "=")
+		keep := slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		switch strings.ToUpper(name) {
 		case "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
-			env = append(env, kv)
-			continue
+			keep = true
 		}
 		switch name {
 		case "PATH", "Path", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY":
-			env = append(env, kv)
-			continue
+			keep = true
 		case "GNUPGHOME":
-			if pass {
-				env = append(env, kv)
-			}
-			continue
+			keep = pass
 		case "GPG_TTY":
 			// A daemon has no terminal of its own, and must not ask on somebody's.
-			if pass && tty.Exists() {
-				env = append(env, kv)
-			}
-			continue
+			keep = pass && tty.Exists()
 		case "DBUS_SESSION_BUS_ADDRESS":
 			if pass && !bus {
 				env = append(env, OuterBus+"="+value)
 			}
 		}
-		prefixes := []string{"DBUS_", "XDG_", "SSL_CERT_", "BROKER_"}
-		if pass {
-			prefixes = append(prefixes, "PASSWORD_STORE_")
-		}
-		for _, prefix := range prefixes {
-			if strings.HasPrefix(name, prefix) {
-				env = append(env, kv)
-			}
+		if keep {
+			env = append(env, kv)
 		}
 	}
 	if !bus {

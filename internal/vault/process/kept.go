@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"broker/internal/fault"
@@ -57,8 +57,7 @@ func digest(keyID string, call session.Call) (string, error) {
 	if err != nil {
 		return "", fault.New(fault.Internal, "the call cannot be written down")
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
 // check refuses what cannot be a session of a source.
