@@ -42,7 +42,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	k.mu.Lock()
 	began := k.logouts
 	k.mu.Unlock()
-	answers, err := k.authorize(ctx, a)
+	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	k.gate.RLock()
 	defer k.gate.RUnlock()
 	if err := k.overtaken(began, answers); err != nil {
-		return k.refuse(a, 0, answers[0], err)
+		return k.refuse(&a, 0, answers[0], err)
 	}
 	for i, answer := range answers {
 		err := k.Audit.Record(a.Line(a.Event, i, answer, nil))
@@ -68,7 +68,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 		}
 	}
 	if err := deliver(answers); err != nil {
-		return k.refuse(a, 0, answers[0], err)
+		return k.refuse(&a, 0, answers[0], err)
 	}
 	return nil
 }
@@ -98,13 +98,14 @@ func loggedOut(source string) error {
 
 // authorize gets the sessions, one after the other: what a person is asked for the first serves the rest, if they share
 // the device.
-func (k *Keeper) authorize(ctx context.Context, a Ask) (answers []session.Answer, err error) {
-	get := a.Get
-	if get == nil {
-		get = k.Broker.Credentials
-	}
+func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answer, err error) {
 	for i, r := range a.Requests {
-		answer, err := get(ctx, r)
+		var answer session.Answer
+		if a.Get != nil {
+			answer, err = a.Get(ctx, r)
+		} else {
+			answer, err = k.Broker.Credentials(ctx, r)
+		}
 		if err != nil {
 			if err := k.refuse(a, i, answer, err); len(a.Requests) > 1 {
 				return nil, fmt.Errorf("%s: %w", fault.Line(r.Profile), err)
@@ -117,7 +118,7 @@ func (k *Keeper) authorize(ctx context.Context, a Ask) (answers []session.Answer
 }
 
 // refuse records why nothing was given, and returns it.
-func (k *Keeper) refuse(a Ask, i int, answer session.Answer, err error) error {
+func (k *Keeper) refuse(a *Ask, i int, answer session.Answer, err error) error {
 	if !a.renews || err.Error() != a.failed {
 		answer.Credentials = session.Credentials{} // it was not given
 		_ = k.Audit.Record(a.Line(a.Event, i, answer, err))
@@ -126,7 +127,7 @@ func (k *Keeper) refuse(a Ask, i int, answer session.Answer, err error) error {
 }
 
 // Line is the audit line about the request i: that it was refused, if err says why.
-func (a Ask) Line(event string, i int, answer session.Answer, err error) audit.Event {
+func (a *Ask) Line(event string, i int, answer session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
 		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,

@@ -179,7 +179,7 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	}
 	var err error
 	if h.Kind == Endpoint {
-		_, err = k.authorize(ctx, ask) // its user fetches it
+		_, err = k.authorize(ctx, &ask) // its user fetches it
 	} else {
 		err = k.Give(ctx, ask, func(answers []session.Answer) error {
 			k.serves(h, answers)

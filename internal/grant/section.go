@@ -53,7 +53,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 	a.Event, a.Get = "published", k.sections.get
 	at := a.Requests[0]
 	if k.Locked() {
-		return k.refuse(a, 0, session.Answer{}, LockedFault())
+		return k.refuse(&a, 0, session.Answer{}, LockedFault())
 	}
 	// Before anybody is asked for a code.
 	if err := k.sections.check(at); err != nil {

@@ -38,9 +38,10 @@ func (s Settings) Route(env func(string) string) Route {
 }
 
 // Same reports whether two states of the settings have the same values, on whichever lines.
-func (s Settings) Same(other Settings) bool {
-	s.Origins, other.Origins = nil, nil
-	return reflect.DeepEqual(s, other)
+func (s *Settings) Same(other *Settings) bool {
+	a, b := *s, *other
+	a.Origins, b.Origins = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // Variables returns the variables that the settings give to what Broker starts; home is for the PATH.

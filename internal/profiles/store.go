@@ -80,6 +80,11 @@ func (s *Store) Load(files Files) (*Set, error) {
 	if set := slot.current.Load(); set != nil && set.fresh() {
 		return set, nil
 	}
+	return slot.load(files)
+}
+
+// load reads the files that have changed.
+func (slot *slot) load(files Files) (*Set, error) {
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
 	// another caller may have done the work meanwhile

@@ -77,9 +77,9 @@ type slot struct {
 
 	entry    *entry
 	flight   *flight
-	err      error             // of the last fetch, nil after a success
-	errUntil instant           // until then err is repeated
-	errUnder profiles.Settings // err is repeated under these alone
+	err      error              // of the last fetch, nil after a success
+	errUntil instant            // until then err is repeated
+	errUnder *profiles.Settings // err is repeated under these alone
 	lastUse  instant
 	renewal  *time.Timer
 }
@@ -87,8 +87,8 @@ type slot struct {
 // flight is one fetch under way; all who want the same key wait for it.
 type flight struct {
 	done    chan struct{}
-	dropped chan struct{}     // closed by drop: nobody waits for it any more
-	under   profiles.Settings // as they were when it began
+	dropped chan struct{}      // closed by drop: nobody waits for it any more
+	under   *profiles.Settings // as they were when it began
 	entry   *entry
 	err     error
 }

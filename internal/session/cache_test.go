@@ -56,14 +56,14 @@ func TestSessionThatIsBornDead(t *testing.T) {
 		w := newWorld(t, registry)
 		w.aws.now = func() time.Time { return time.Now().Truncate(time.Hour) } // what it tells jumps; the calls take longer
 		w.aws.take(50 * time.Second)
-		plan, _, err := w.plan(Request{Profile: "security", Files: w.files})
+		plan, _, err := w.plan(&Request{Profile: "security", Files: w.files})
 		if err != nil {
 			t.Fatal(err)
 		}
 		plan.Steps = slices.Clone(plan.Steps)
 		plan.Steps[0].Duration = 30 * time.Second
 		plan.keys = keysOf(plan)
-		if c, err := w.step(t.Context(), plan, 0, Request{}); !fault.Is(err, fault.Failed) {
+		if c, err := w.step(t.Context(), plan, 0, &Request{}); !fault.Is(err, fault.Failed) {
 			t.Errorf("got %s, %v", c.AccessKeyID, err)
 		}
 		time.Sleep(30 * time.Minute) // nor renewed without end
@@ -87,7 +87,7 @@ func TestCacheDoesNotGrow(t *testing.T) {
 				} else {
 					w.aws.onEachAssume(func(Call) error { return fault.New(fault.Denied, "no") })
 				}
-				_, err := w.step(t.Context(), p, 1, Request{})
+				_, err := w.step(t.Context(), p, 1, &Request{})
 				if (err == nil) != (i%2 == 0) {
 					t.Fatal(err)
 				}
@@ -226,7 +226,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 		Defaults{SessionDuration: []time.Duration{15 * time.Minute, time.Hour, 12 * time.Hour}[r.IntN(3)]})
 
 	ask := func() bool {
-		c, err := b.step(ctx, plan, len(plan.Steps)-1, Request{})
+		c, err := b.step(ctx, plan, len(plan.Steps)-1, &Request{})
 		if err != nil {
 			return false
 		}

@@ -22,12 +22,12 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		// AWS takes no code for GetFederationToken, so the person must have given one for the MFA session.
 		user := req
 		user.AdHoc, user.MinTTL = nil, 0
-		if _, err := b.serve(ctx, user); err != nil {
+		if _, err := b.serve(ctx, &user); err != nil {
 			return Answer{}, withPlanHint(err, req.Profile)
 		}
 		req.Code = secret.String{}
 	}
-	got, err := b.serve(ctx, req)
+	got, err := b.serve(ctx, &req)
 	// It may have been locked while we waited.
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
@@ -85,7 +85,7 @@ type served struct {
 }
 
 // serve plans and fetches. If AWS refuses a plan for its duration, serve plans again with the duration that AWS gives.
-func (b *Broker) serve(ctx context.Context, req Request) (served, error) {
+func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 	for second := false; ; second = true {
 		plan, warnings, err := b.plan(req)
 		got := served{plan: plan, warnings: warnings}
@@ -106,7 +106,7 @@ func (b *Broker) serve(ctx context.Context, req Request) (served, error) {
 }
 
 // wait gets one step for a request that stands at the desk meanwhile.
-func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req Request) (Credentials, error) {
+func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
 	first := plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
@@ -133,7 +133,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req Request) (C
 }
 
 // step returns the session of one step, which it gets from the cache or from the step before.
-func (b *Broker) step(ctx context.Context, plan *Plan, i int, req Request) (Credentials, error) {
+func (b *Broker) step(ctx context.Context, plan *Plan, i int, req *Request) (Credentials, error) {
 	fetch := func(ctx context.Context, spare bool) (Credentials, error) {
 		// In the background nobody waits for the steps before either.
 		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
@@ -142,7 +142,7 @@ func (b *Broker) step(ctx context.Context, plan *Plan, i int, req Request) (Cred
 }
 
 // fetch makes the call of one step. If quiet, it asks no person for a code.
-func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req Request, quiet bool) (Credentials, error) {
+func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, quiet bool) (Credentials, error) {
 	// Asked in the fetch itself: a lock that came after the request drops the
 	// slots, and nothing may fill them again.
 	if err := b.refuseLocked(); err != nil {

@@ -117,7 +117,7 @@ type Plan struct {
 	MFAPrompt  []string
 	Warnings   []profiles.Warning // settings of the profile that do not count
 	keys       []Key
-	settings   profiles.Settings // that the plan was made with: a failure counts under the same ones alone
+	settings   *profiles.Settings // that the plan was made with: a failure counts under the same ones alone
 }
 
 // Endpoints are the endpoints of the plan that are not AWS's by their region, each once, with ", " between.
@@ -165,7 +165,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, MFAPrompt: d.MFAPrompt,
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, settings: new(profiles.Settings),
+		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
 	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {

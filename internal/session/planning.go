@@ -14,7 +14,7 @@ type plans struct {
 }
 
 // plan is the Plan of a request, empty with an error.
-func (b *Broker) plan(req Request) (*Plan, []profiles.Warning, error) {
+func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 	set, err := b.cfg.Profiles.Load(req.Files)
 	if err != nil {
 		return new(Plan), nil, err
@@ -90,6 +90,6 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.settings = settings
+	plan.settings = &settings
 	return plan, nil
 }

@@ -74,7 +74,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
 		under, looked := u.looked.Load(plan.Key(i))
-		looked = looked && under.(profiles.Settings).Same(plan.settings) // other settings may name another keyring
+		looked = looked && under.(*profiles.Settings).Same(plan.settings) // other settings may name another keyring
 		_, held := u.cache.current(plan.Key(i))
 		if looked || held || u.desk.brought(dev) {
 			return Credentials{}, needCode(plan, "%s needs a code of the MFA device %s",
