@@ -222,7 +222,7 @@ func (d *Daemon) request(c call) session.Request {
 // record writes the audit line of a decision, with a reason unless that is empty.
 func (d *Daemon) record(event, reason string, c call, answer session.Answer, err error) {
 	asked := grant.Ask{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
-	e := asked.Line(event, 0, answer, err)
+	e := asked.Line(event, 0, &answer, err)
 	e.Reason = reason
 	_ = d.Audit.Record(e)
 }

@@ -52,23 +52,31 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	k.gate.RLock()
 	defer k.gate.RUnlock()
 	if err := k.overtaken(began, answers); err != nil {
-		return k.refuse(&a, 0, answers[0], err)
+		return k.refuse(&a, 0, &answers[0], err)
 	}
-	for i, answer := range answers {
-		err := k.Audit.Record(a.Line(a.Event, i, answer, nil))
+	if err := k.recordGiven(&a, answers); err != nil {
+		return err
+	}
+	if !a.renews { // before its user has it, and looks
+		k.Given.Add(1)
+		for i := range answers {
+			k.Used(answers[i].Source)
+		}
+	}
+	if err := deliver(answers); err != nil {
+		return k.refuse(&a, 0, &answers[0], err)
+	}
+	return nil
+}
+
+// recordGiven writes the audit lines. The error is why nothing may leave without them.
+func (k *Keeper) recordGiven(a *Ask, answers []session.Answer) error {
+	for i := range answers {
+		err := k.Audit.Record(a.Line(a.Event, i, &answers[i], nil))
 		if err != nil && k.auditRequired() {
 			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w",
 				err).WithHint("broker status")
 		}
-	}
-	if !a.renews { // before its user has it, and looks
-		k.Given.Add(1)
-		for _, answer := range answers {
-			k.Used(answer.Source)
-		}
-	}
-	if err := deliver(answers); err != nil {
-		return k.refuse(&a, 0, answers[0], err)
 	}
 	return nil
 }
@@ -99,35 +107,35 @@ func loggedOut(source string) error {
 // authorize gets the sessions, one after the other: what a person is asked for the first serves the rest, if they share
 // the device.
 func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answer, err error) {
+	answers = make([]session.Answer, len(a.Requests))
 	for i, r := range a.Requests {
-		var answer session.Answer
 		if a.Get != nil {
-			answer, err = a.Get(ctx, r)
+			answers[i], err = a.Get(ctx, r)
 		} else {
-			answer, err = k.Broker.Credentials(ctx, r)
+			answers[i], err = k.Broker.Credentials(ctx, r)
 		}
 		if err != nil {
-			if err := k.refuse(a, i, answer, err); len(a.Requests) > 1 {
+			if err := k.refuse(a, i, &answers[i], err); len(a.Requests) > 1 {
 				return nil, fmt.Errorf("%s: %w", fault.Line(r.Profile), err)
 			}
 			return nil, err
 		}
-		answers = append(answers, answer)
 	}
 	return answers, nil
 }
 
 // refuse records why nothing was given, and returns it.
-func (k *Keeper) refuse(a *Ask, i int, answer session.Answer, err error) error {
+func (k *Keeper) refuse(a *Ask, i int, answer *session.Answer, err error) error {
 	if !a.renews || err.Error() != a.failed {
-		answer.Credentials = session.Credentials{} // it was not given
-		_ = k.Audit.Record(a.Line(a.Event, i, answer, err))
+		refused := *answer
+		refused.Credentials = session.Credentials{} // it was not given
+		_ = k.Audit.Record(a.Line(a.Event, i, &refused, err))
 	}
 	return err
 }
 
 // Line is the audit line about the request i: that it was refused, if err says why.
-func (a *Ask) Line(event string, i int, answer session.Answer, err error) audit.Event {
+func (a *Ask) Line(event string, i int, answer *session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
 		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,

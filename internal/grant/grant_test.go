@@ -814,3 +814,34 @@ func TestBrokenOriginal(t *testing.T) {
 		t.Errorf("%d lines in the log:\n%s", n, &log)
 	}
 }
+
+// TestPublishedAgainAtItsEnd: a section whose time is over can be published again, before and after the loop has ended
+// it, and the loop does not end it in between.
+func TestPublishedAgainAtItsEnd(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	publish := func() {
+		t.Helper()
+		ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+		err := k.Publish(t.Context(), ask, &wire.Request{For: time.Nanosecond}, func(wire.Response) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish()
+	publish()
+	h := k.section(k.Files.Credentials, "dev")
+	if !k.prolong(h, time.Now().Add(time.Minute)) {
+		t.Fatal("it has ended by itself")
+	}
+	if k.takeOut(time.Now()); h.Ended {
+		t.Error("it was ended while it was published again")
+	}
+	_ = k.end(h)
+	if k.prolong(h, time.Now().Add(time.Minute)) {
+		t.Error("it has ended, and was prolonged")
+	}
+	publish()
+	if k.takeOut(time.Now()); k.shared(t) != "" {
+		t.Errorf("its time is over, and the file is %q", k.shared(t))
+	}
+}

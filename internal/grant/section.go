@@ -53,20 +53,23 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 	a.Event, a.Get = "published", k.sections.get
 	at := a.Requests[0]
 	if k.Locked() {
-		return k.refuse(&a, 0, session.Answer{}, LockedFault())
+		return k.refuse(&a, 0, new(session.Answer), LockedFault())
 	}
 	// Before anybody is asked for a code.
 	if err := k.sections.check(at); err != nil {
 		return err
 	}
+	lasts := cmp.Or(req.For, publishFor)
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		answer := answers[0]
+		// Its time is not over before it is there.
+		until := time.Now().Add(lasts + renewTimeout)
 		h := k.section(at.Files.Credentials, answer.Profile)
-		known := h != nil
+		known := h != nil && k.prolong(h, until)
 		if !known {
 			h = &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{answer.Profile},
 				Sources: []string{answer.Source}, Since: wholeSeconds(), AWSConfig: at.Files.Config,
-				AWSCredentials: at.Files.Credentials, Until: time.Now().Add(cmp.Or(req.For, publishFor))}}
+				AWSCredentials: at.Files.Credentials, Until: until}}
 			if err := k.add(h); err != nil {
 				return err
 			}
@@ -84,9 +87,9 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		k.mu.Lock()
 		h.Off, h.LoggedOut = false, nil
 		if h.Standing, h.gone = h.Standing && !h.gone, false; !h.Standing {
-			h.Until = time.Now().Add(cmp.Or(req.For, publishFor))
+			h.Until = time.Now().Add(lasts)
 		}
-		until := h.Until
+		until = h.Until
 		_ = k.saveLocked()
 		k.mu.Unlock()
 		k.took(h, revision, answers, nil)
@@ -98,6 +101,16 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		return reply(wire.Response{Status: &wire.Status{Published: []wire.Published{w}}, Warnings: Lines(answer.Warnings)})
 	})
+}
+
+// prolong makes a section last at least until then. It reports false if the section has ended.
+func (k *Keeper) prolong(h *held, until time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !h.Ended && !h.Until.IsZero() && h.Until.Before(until) {
+		h.Until = until
+	}
+	return !h.Ended
 }
 
 // check says whether a session could be put into the file, as far as that can be told before there is one.

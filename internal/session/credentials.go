@@ -38,7 +38,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		}
 		return Answer{Endpoints: got.plan.Endpoints()}, withPlanHint(err, req.Profile)
 	}
-	step := got.plan.Steps[got.last]
+	step := &got.plan.Steps[got.last]
 	return Answer{
 		Credentials: got.creds,
 		Profile:     got.plan.Profile,
@@ -96,7 +96,7 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 			got.last = len(plan.Steps) - 1
 		}
 		got.creds, err = b.wait(ctx, plan, got.last, req)
-		first := plan.Steps[0]
+		first := &plan.Steps[0]
 		if errors.Is(err, ErrDurationTooLong) && first.Operation == AssumeRole && !second && req.MinTTL <= hour {
 			b.shorten(first)
 			continue
@@ -107,7 +107,7 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 
 // wait gets one step for a request that stands at the desk meanwhile.
 func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
-	first := plan.Steps[0]
+	first := &plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
 		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,

@@ -43,7 +43,7 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 }
 
 // shorten remembers that AWS gives the role of a step for one hour at most.
-func (b *Broker) shorten(step Step) {
+func (b *Broker) shorten(step *Step) {
 	if _, known := b.short.Swap(step.RoleARN, true); !known {
 		b.cfg.Log.Warn("the role allows less than its profile asks for; from now on it is assumed for one hour",
 			"role", step.RoleARN, "asked", step.Duration)
