@@ -178,7 +178,9 @@ func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 // follow takes sessions out of copies that have left the shared file. Files of the daemon before, whose own session
 // this one does not have, are emptied.
 func (c *commands) follow() error {
-	err := c.clear(c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions == nil }))
+	c.mu.Lock() // first: one that is just put there has its session when this has the lock
+	err := c.clearLocked(c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions == nil }))
+	c.mu.Unlock()
 	c.look()
 	return err
 }
@@ -273,6 +275,10 @@ func (h *held) config() string {
 func (c *commands) clear(list []*held) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.clearLocked(list)
+}
+
+func (c *commands) clearLocked(list []*held) error {
 	var failed error
 	for _, h := range list {
 		c.k.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -843,5 +844,56 @@ func TestPublishedAgainAtItsEnd(t *testing.T) {
 	publish()
 	if k.takeOut(time.Now()); k.shared(t) != "" {
 		t.Errorf("its time is over, and the file is %q", k.shared(t))
+	}
+}
+
+// TestFilesThatAreJustMade: taking sections out of the shared file leaves the files of a command alone that get their
+// session meanwhile.
+func TestFilesThatAreJustMade(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
+		AWSConfig: k.Files.Config, AWSCredentials: k.Files.Credentials}}
+	if err := errors.Join(k.commands.make(h), k.add(h)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := k.Broker.Credentials(t.Context(), session.Request{Profile: "dev", Files: k.Files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.commands.mu.Lock() // as put has it
+	followed := make(chan error)
+	go func() { followed <- k.commands.follow() }()
+	for range 100 {
+		runtime.Gosched()
+	}
+	k.mu.Lock()
+	h.sessions, h.Expires = []session.Answer{answer}, answer.Expires
+	k.mu.Unlock()
+	err = k.commands.write(h)
+	k.commands.mu.Unlock()
+	if err := errors.Join(err, <-followed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(h.Dir, credentialsFile)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRenewedAtItsEnd: a session that comes just when the loop takes the old one out is refused, and asked for again.
+func TestRenewedAtItsEnd(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	h := &held{Grant: k.sectionOf(t, "ASIA0000000000000009")}
+	h.Expires = time.Now()
+	if err := k.add(h); err != nil {
+		t.Fatal(err)
+	}
+	revision := h.revision
+	k.takeOut(time.Now())
+	answer, err := k.Broker.Credentials(t.Context(), session.Request{Profile: "dev", Files: k.Files})
+	if err == nil {
+		err = k.sections.put(h, revision, []session.Answer{answer})
+	}
+	if !errors.Is(err, errShut) || !h.next.IsZero() || strings.Contains(k.shared(t), token) {
+		t.Errorf("%v, next %v, the file is %q", err, h.next, k.shared(t))
 	}
 }

@@ -121,7 +121,12 @@ func (k *Keeper) takeOut(now time.Time) {
 		_ = k.end(h) // the next look tries again
 	}
 	_ = k.clear(k.all(func(h *held) bool {
-		return !h.Ended && !h.Expires.IsZero() && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
+		is := !h.Ended && !h.Expires.IsZero() && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
+		if is { // what a renewal is about to put there would be cleared with it
+			h.revision++
+			h.next = time.Time{}
+		}
+		return is
 	}))
 }
 

@@ -74,11 +74,16 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 				return err
 			}
 		}
-		k.mu.Lock()
-		revision := h.revision
-		k.sourcesLocked(h, sources(h.Sources, answers))
-		k.mu.Unlock()
-		if err := k.sections.put(h, revision, answers); err != nil {
+		var revision int
+		err := error(errShut)
+		for errors.Is(err, errShut) && k.prolong(h, until) { // the loop may take out what was there before
+			k.mu.Lock()
+			revision = h.revision
+			k.sourcesLocked(h, sources(h.Sources, answers))
+			k.mu.Unlock()
+			err = k.sections.put(h, revision, answers)
+		}
+		if err != nil {
 			if !known {
 				_ = k.end(h) // the loop tries again
 			}
