@@ -114,12 +114,22 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	d.locking.count.Add(1)
 	d.Broker.Lock()
 	d.Keyring.Forget()
-	kept = d.Latch.Lock()
+	kept = d.keepLock()
 	left = d.grants.Shut()
 	if left == nil {
 		d.leave() // else those who wait for us are told that something is left
 	}
 	return kept, left
+}
+
+// keepLock writes down that it is locked, and notes for status if it cannot be. The error says so to a person.
+func (d *Daemon) keepLock() error {
+	err := d.Latch.Lock()
+	if d.note(&d.locking.unsaved, "lock", err); err == nil {
+		return nil
+	}
+	return fault.New(fault.Failed, "this daemon is locked, but the next one will not be: %w", err).
+		WithHint("%s", fault.Of(err).Hint)
 }
 
 // lockItself locks without being asked.
@@ -139,28 +149,23 @@ func (d *Daemon) lockItself(reason, message string) {
 
 // lock is the verb.
 func (d *Daemon) lock(ctx context.Context, c call) error {
-	kept, left := d.lockAsked(ctx, c)
-	if left != nil {
-		return left
+	if err := d.lockAsked(ctx, c); err != nil {
+		return err
 	}
-	var resp wire.Response
-	if kept != nil {
-		resp.Warnings = []string{"Broker is locked, but a restarted daemon would not be: " + fault.Line(kept.Error())}
-	}
-	return c.reply(resp)
+	return c.reply(wire.Response{})
 }
 
-// lockAsked locks. kept is why a restarted daemon would not be locked, and left why something may not be.
-func (d *Daemon) lockAsked(ctx context.Context, c call) (kept, left error) {
+// lockAsked locks. The error says what may not be locked, or will not be over a restart.
+func (d *Daemon) lockAsked(ctx context.Context, c call) error {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
-	kept, left = d.lockLocked()
+	_, left := d.lockLocked()
 	d.leave()
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
-	left = errors.Join(left, d.Latch.AwaitOthers(ctx))
+	err := errors.Join(left, d.Latch.AwaitOthers(ctx), d.keepLock())
 	d.record("lock", reasonAsked, c, session.Answer{}, nil)
-	return kept, left
+	return err
 }
 
 // unlock is the verb. It asks for the passphrase for unlock, if one is set, and then for what the keyring needs.

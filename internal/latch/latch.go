@@ -188,7 +188,8 @@ func (l *Latch) Save() error {
 func (l *Latch) saveLocked() error {
 	err := l.writeLocked()
 	if l.behind = err != nil; err != nil {
-		return fault.New(fault.Failed, "write %s: %w", l.path, err).WithHint("df -h %s", filepath.Dir(l.path))
+		return fault.New(fault.Failed, "write %s: %w", l.path, err).
+			WithHint("%s", record.Unwritten(filepath.Dir(l.path), err))
 	}
 	return nil
 }

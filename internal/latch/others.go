@@ -95,7 +95,7 @@ func (l *Latch) Attend() *os.File {
 }
 
 // AwaitOthers waits until no other daemon may give anything out. Each reads the file by itself. The caller must not
-// attend any more. When it returns nil, the file still says that the broker is locked.
+// attend any more, and calls Lock after it: one of them may have written the file between reading and writing it.
 func (l *Latch) AwaitOthers(ctx context.Context) error {
 	f, err := l.attendance()
 	if err != nil {
@@ -106,6 +106,5 @@ func (l *Latch) AwaitOthers(ctx context.Context) error {
 		return fault.New(fault.Failed, "it is locked, but another daemon of yours has not taken note, "+
 			"and what it put into files may still be there").WithHint("pgrep -a broker")
 	}
-	// One of them may have written the file between reading and writing it.
-	return l.Lock()
+	return nil
 }

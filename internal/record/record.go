@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -191,6 +192,20 @@ func Mend(path string, hint fault.Hint) fault.Hint {
 		return hint
 	}
 	return fault.Hintf("ls -ld %s", path)
+}
+
+// Unwritten is the hint about something that could not be written in a directory: the one of err if that is ErrRefused,
+// else by the cause.
+func Unwritten(dir string, err error) fault.Hint {
+	switch {
+	case errors.Is(err, ErrRefused):
+		return fault.Of(err).Hint
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fault.Hintf("df -h %s", dir)
+	case errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EPERM):
+		return Mend(dir, fault.Hintf("chmod u+rwx %s", dir))
+	}
+	return fault.Hintf("ls -ld %s", dir)
 }
 
 // foreign is the error about a directory of another user.
