@@ -315,3 +315,32 @@ func TestUnlockPassphraseStaysOut(t *testing.T) {
 	}
 	t.Logf("the daemon took %d KiB at its peak", peak)
 }
+
+// TestStateThatCannotBeWritten: the daemon starts without its log, a lock says that the next daemon will not be locked,
+// with what mends it, and status tells of both at once.
+func TestStateThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	h := demo(t)
+	must(t, h.stopDaemon())
+	run, state := filepath.Join(h.dir, "run"), filepath.Dir(h.state("x"))
+	must(t, os.Mkdir(run, 0o700))
+	must(t, os.MkdirAll(state, 0o700))
+	must(t, os.RemoveAll(h.state("daemon.log")))
+	h.env = append(h.env, "XDG_RUNTIME_DIR="+run)
+	h.give(t, nobody)
+	must(t, os.Chmod(state, 0o500))
+	r := h.asOther(t, nobody, "broker", "lock")
+	if pid := h.daemonProcess(); pid != 0 {
+		defer func() { must(t, kill(pid)) }()
+	}
+	if r.code != 1 || !strings.HasPrefix(r.stderr, "broker: this daemon is locked, but the next one will not be: write "+
+		state+"/lock.json: ") || !strings.HasSuffix(r.stderr, "\nhint: chmod u+rwx "+state+"\n") {
+		t.Errorf("lock: %v", r)
+	}
+	r = h.asOther(t, nobody, "broker", "status")
+	if r.code != 0 || !strings.Contains(r.stderr, "whether it is locked is not written down") ||
+		!strings.Contains(r.stderr, "there is no log of the daemon: "+state+"/daemon.log cannot be opened") {
+		t.Errorf("status: %v", r)
+	}
+}

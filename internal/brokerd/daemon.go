@@ -57,17 +57,23 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	system.Umask(0o077)
 	state, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
-		return fault.New(fault.Unreachable, "use the state directory: %w", err).WithHint("%s", fault.Of(err).Hint)
+		return fault.New(fault.Unreachable, "use the state directory %s: %w", p.paths.State, err).
+			WithHint("%s", record.Unwritten(p.paths.State, err))
 	}
 	defer func() { _ = state.Close() }()
 	logs := p.stderr
 	if background {
 		file, err := openLog(state, filepath.Base(p.paths.Log()))
-		if err != nil {
+		switch {
+		case err == nil:
+			defer func() { _ = file.Close() }()
+			logs = file
+		case errors.Is(err, record.ErrRefused):
 			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", fault.Of(err).Hint)
+		default: // a full disk, or one that cannot be written
+			logs = io.Discard
+			warnings = append(warnings, "there is no log of the daemon: "+p.paths.Log()+" cannot be opened: "+err.Error())
 		}
-		defer func() { _ = file.Close() }()
-		logs = file
 	}
 	log := slog.New(slog.NewTextHandler(fault.Writer(logs), nil))
 	trail := audit.New(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })

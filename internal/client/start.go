@@ -69,6 +69,8 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 			f.Hint = fault.Of(err).Hint
 		case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES):
 			f = f.WithHint("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
+		default:
+			f = f.WithHint("%s", record.Unwritten(filepath.Dir(c.Paths.Socket), err))
 		}
 		return nil, f
 	}
