@@ -640,7 +640,7 @@ func TestUnitLends(t *testing.T) {
 	registry("[settings]", "[settings]\nsession_duration = 11h\nhttps_proxy = http://127.0.0.1:1")(t, h)
 	before := p.connects.Load()
 	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
-		!strings.Contains(r.stderr, "the proxy for sts.broker.invalid") || p.connects.Load() != before {
+		!strings.Contains(r.stderr, "the proxy http://127.0.0.1:1 (https_proxy) for sts.broker.invalid") || p.connects.Load() != before {
 		t.Errorf("the settings do not win: %v", r)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -196,11 +197,10 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return a.fault(fault.Network, context.Canceled, "it was given up before %s answered", a.place()), false
 	}
-	proxy := ""
-	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "proxyconnect" {
-		proxy = "the proxy for "
+	place, proxy := a.place(), a.client.proxyName()
+	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) {
+		place = proxy + " for " + place
 	}
-	place := proxy + a.place()
 
 	var (
 		refused   proxyRefused
@@ -225,7 +225,7 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	case errors.Is(err, errTooBig):
 		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of %s is", place, a.service()), false
 	case errors.As(err, &refused):
-		return a.fault(fault.Network, nil, "the proxy refuses to connect to %s: it answered %d", place, int(refused)), false
+		return a.fault(fault.Network, nil, "%s refuses to connect to %s: it answered %d", proxy, place, int(refused)), false
 
 	case errors.As(err, &authority):
 		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine "+
@@ -267,6 +267,16 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 		return a.fault(fault.Network, nil, "the connection to %s broke before the answer was whole", place), true
 	}
 	return a.fault(fault.Network, nil, "cannot connect to %s", place), true
+}
+
+// proxyName is the proxy for a message, with the setting and without its password.
+func (c *Client) proxyName() string {
+	if c.route != nil {
+		if u, err := url.Parse(c.route().HTTPSProxy); err == nil && u.Host != "" {
+			return fmt.Sprintf("the proxy %s://%s (https_proxy)", u.Scheme, u.Host)
+		}
+	}
+	return "the proxy"
 }
 
 // withBundle is the failure of a check of a certificate that a CA bundle may mend.

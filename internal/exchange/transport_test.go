@@ -606,12 +606,12 @@ func TestProxies(t *testing.T) {
 		t.Errorf("%d requests, want 1", f.count())
 	}
 	wantFault(t, ask(profiles.Route{HTTPSProxy: closed}), fault.Network,
-		"the proxy refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
+		"the proxy "+closed+" (https_proxy) refuses to connect to sts.eu-west-1.amazonaws.com: it answered 407")
 	if got := askedClosed(); len(got) != 1 {
 		t.Errorf("a proxy that refuses was asked %d times", len(got))
 	}
-	wantFault(t, ask(profiles.Route{HTTPSProxy: "http://127.0.0.1:1"}), fault.Network,
-		"cannot reach the proxy for sts.eu-west-1.amazonaws.com: the connection was refused")
+	wantFault(t, ask(profiles.Route{HTTPSProxy: "http://me:pass@127.0.0.1:1"}), fault.Network,
+		"cannot reach the proxy http://127.0.0.1:1 (https_proxy) for sts.eu-west-1.amazonaws.com: the connection was refused")
 	// Without a proxy the call would leave the machine: ask for the decision only.
 	for name, route := range map[string]profiles.Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
 		to := &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}
