@@ -45,7 +45,7 @@ type program struct {
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{stdin: stdin, stdout: stdout, stderr: fault.Writer(stderr)}
 	if err := harden.Process(); err != nil {
-		return p.complain(fault.New(fault.Failed, "%w", err))
+		return p.complain(fault.New(fault.Config, "%w", err))
 	}
 	if len(args) == 2 && args[1] == "vault" {
 		return process.Main(stdin, stdout)

@@ -73,7 +73,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func (p *program) run(args []string) error {
 	if err := harden.Process(); err != nil {
-		return fault.New(fault.Failed, "%w", err)
+		return fault.New(fault.Config, "%w", err)
 	}
 	var err error
 	if p.paths, err = paths.FromEnv(); err != nil {

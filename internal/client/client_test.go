@@ -582,7 +582,9 @@ func TestCredprocThatCannotWrite(t *testing.T) {
 func TestCredprocRefusesSudo(t *testing.T) {
 	t.Setenv("SUDO_UID", fmt.Sprint(os.Getuid()+1))
 	var stdout, stderr counting
-	if code := Credproc([]string{"p"}, &stdout, &stderr); code != 1 || stdout.writes != 0 || !strings.Contains(stderr.text.String(), "sudo: runs with the rights of another user") {
+	t.Setenv("SUDO_USER", "paul")
+	want := "credproc: sudo: it runs with the rights of another user; run it as paul, without sudo\n"
+	if code := Credproc([]string{"p"}, &stdout, &stderr); code != 1 || stdout.writes != 0 || stderr.text.String() != want {
 		t.Errorf("exit %d, %q", code, stderr.text.String())
 	}
 }

@@ -23,7 +23,7 @@ const credprocUsage = "usage: credproc PROFILE\n       credproc --profile PROFIL
 // which SDKs show and may log: one line, a hint, no secret.
 func Credproc(args []string, stdout, stderr io.Writer) int {
 	if err := harden.Process(); err != nil {
-		return complain(stderr, fault.New(fault.Failed, "%w", err))
+		return complain(stderr, fault.New(fault.Config, "%w", err))
 	}
 	var profile string
 	switch {

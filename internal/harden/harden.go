@@ -3,6 +3,7 @@
 package harden
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,7 +39,7 @@ func refuse() error {
 		return fmt.Errorf("setuid: %w", ErrPrivileges)
 	}
 	if sudo, err := strconv.Atoi(os.Getenv("SUDO_UID")); err == nil && sudo != os.Getuid() {
-		return fmt.Errorf("sudo: %w", ErrPrivileges)
+		return fmt.Errorf("sudo: it %w; run it as %s, without sudo", ErrPrivileges, cmp.Or(os.Getenv("SUDO_USER"), "yourself"))
 	}
 	return nil
 }
