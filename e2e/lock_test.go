@@ -320,7 +320,7 @@ func TestUnlockPassphraseStaysOut(t *testing.T) {
 // with what mends it, and status tells of both at once.
 func TestStateThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	needRoot(t)
 	h := demo(t)
 	must(t, h.stopDaemon())
 	run, state := filepath.Join(h.dir, "run"), filepath.Dir(h.state("x"))
