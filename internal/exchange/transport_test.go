@@ -636,7 +636,7 @@ func TestHintOfBundle(t *testing.T) {
 		{x509.CertificateInvalidError{Reason: x509.Expired}, ""},
 		{x509.HostnameError{}, ""},
 	} {
-		if got, _ := new(attempt).failureOfTransport(t.Context(), tt.err); got.Hint != tt.hint {
+		if got, _ := (&attempt{client: new(Client)}).failureOfTransport(t.Context(), tt.err); got.Hint != tt.hint {
 			t.Errorf("%T: hint %q, want %q", tt.err, got.Hint, tt.hint)
 		}
 	}
