@@ -62,7 +62,7 @@ func TestEachKeyHasARule(t *testing.T) {
 
 // described are variables that tell what the machine or the session is like, and not where something is.
 var described = []string{"USER", "TERM", "SHELL", "LANG", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY",
-	"SUDO_UID", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
+	"SUDO_UID", "SUDO_USER", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
 
 // TestEachVariableHasARule: each variable of the environment by which the programs go has its row, unless it says
 // nothing of where something is.
