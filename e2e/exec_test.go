@@ -301,7 +301,8 @@ func TestExecCredentialsFile(t *testing.T) {
 	h.comesDown(t)
 }
 
-// TestSeveralOfAnOlderDaemon: one that knows nothing of several profiles serves the first alone; that is not taken for all.
+// TestSeveralOfAnOlderDaemon: one that knows nothing of several profiles serves the first alone; that is not taken
+// for all.
 func TestSeveralOfAnOlderDaemon(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

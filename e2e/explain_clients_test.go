@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// TestClientsExplain holds what explain says of the AWS CLI, boto3, the JS SDKs and the Go SDK to what they do with the same files: an
-// answer from the broker is a role of prod, one from elsewhere is another's, a failure is one.
+// TestClientsExplain holds what explain says of the AWS CLI, boto3, the JS SDKs and the Go SDK to what they do with
+// the same files: an answer from the broker is a role of prod, one from elsewhere is another's, a failure is one.
 func TestClientsExplain(t *testing.T) {
 	const robot = "aws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
 	h := clientHouse(t)

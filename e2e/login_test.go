@@ -77,8 +77,8 @@ func TestLoginAnswersElsewhere(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestLoginAsks: login without a code asks where it was typed; of several profiles it takes one code for each device, and
-// assumes all roles at once.
+// TestLoginAsks: login without a code asks where it was typed; of several profiles it takes one code for each device,
+// and assumes all roles at once.
 func TestLoginAsks(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "[alias]\nprod = product_prod_paul\ndev = product_dev_paul\n")

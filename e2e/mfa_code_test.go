@@ -243,7 +243,8 @@ func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 	}
 }
 
-// TestFreshCodeForEach: mfa = each gives every session of the role a code of its own, and leaves the session of the source alone.
+// TestFreshCodeForEach: mfa = each gives every session of the role a code of its own, and leaves the session of the
+// source alone.
 func TestFreshCodeForEach(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "[profile each]\nrole_arn = "+prodRole+"\nsource_profile = security\nmfa = each\n")
@@ -288,7 +289,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestBadProgram: an mfa_process that is no good is said so, at once or within its ten seconds, and AWS is told nothing.
+// TestBadProgram: an mfa_process that is no good is said so, at once or within its ten seconds, and AWS is told
+// nothing.
 func TestBadProgram(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, script, says string }{

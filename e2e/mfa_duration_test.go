@@ -32,8 +32,8 @@ func TestMinTTLCannot(t *testing.T) {
 	h.toldCodes(t, 0)
 }
 
-// TestRoleAllowsLess: a role that allows less than its profile asks for is assumed for one hour, with one warning, and that is
-// remembered.
+// TestRoleAllowsLess: a role that allows less than its profile asks for is assumed for one hour, with one warning,
+// and that is remembered.
 func TestRoleAllowsLess(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

@@ -10,7 +10,8 @@ import (
 )
 
 // TestAskedThroughPipes: credproc's stdin, stdout and stderr are all elsewhere, as when an AWS tool starts it, and the
-// question stands on the terminal all the same: whose code, of which device, who wants it. The terminal is left as it was.
+// question stands on the terminal all the same: whose code, of which device, who wants it. The terminal is left as it
+// was.
 func TestAskedThroughPipes(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"", "set -m; "} { // a script, and a shell with job control
@@ -142,8 +143,8 @@ func TestPagerInThePipeline(t *testing.T) {
 	s.asItWas()
 }
 
-// TestQuestionIsEdited: a typing error can be mended, what was typed before the question is no answer to it, and what is typed behind
-// the answer is for the next program.
+// TestQuestionIsEdited: a typing error can be mended, what was typed before the question is no answer to it, and what
+// is typed behind the answer is for the next program.
 func TestQuestionIsEdited(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -177,8 +178,8 @@ func TestKilledInMidQuestion(t *testing.T) {
 	s.asItWas()
 }
 
-// TestTerminalGone: a terminal that is closed in the middle of a question costs nobody anything: the daemon answers, and who waits
-// at the next terminal is asked there.
+// TestTerminalGone: a terminal that is closed in the middle of a question costs nobody anything: the daemon answers,
+// and who waits at the next terminal is asked there.
 func TestTerminalGone(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

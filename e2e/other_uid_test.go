@@ -102,7 +102,8 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
-// asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes forbid.
+// asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes
+// forbid.
 func (h *house) asOther(t *testing.T, uid int, name string, args ...string) result {
 	t.Helper()
 	cmd := h.command(name, args...)

@@ -268,8 +268,8 @@ func parentOf(t *testing.T, pid int) int {
 	return parent
 }
 
-// TestClientsSystemdVerify: systemd itself takes the units, also with a program's path of odd letters, and finds the program there: once that
-// is gone it says so, or the above would prove nothing.
+// TestClientsSystemdVerify: systemd itself takes the units, also with a program's path of odd letters, and finds the
+// program there: once that is gone it says so, or the above would prove nothing.
 func TestClientsSystemdVerify(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -311,8 +311,9 @@ func TestClientsSystemdVerify(t *testing.T) {
 	t.Log(lines[len(lines)-1])
 }
 
-// TestClientsSocketActivate: systemd's own systemd-socket-activate starts the daemon for who connects, 20 times, also in the place of a daemon
-// that was started on demand before; told to stop, it ends with 0 and leaves the socket's file.
+// TestClientsSocketActivate: systemd's own systemd-socket-activate starts the daemon for who connects, 20 times, also
+// in the place of a daemon that was started on demand before; told to stop, it ends with 0 and leaves the socket's
+// file.
 func TestClientsSocketActivate(t *testing.T) {
 	activate, err := exec.LookPath("systemd-socket-activate")
 	if err != nil {

@@ -33,9 +33,9 @@ func (g *group) enclose() error { return nil }
 
 func (g *group) send(s syscall.Signal) { _ = syscall.Kill(-g.cmd.Process.Pid, s) }
 
-// socket gives a command one socket as stdin and stdout. Other processes of the same user can open a pipe by its name in
-// /proc/PID/fd in the first moments of the command, and read later what is sent through it. A socket cannot be opened
-// that way (ENXIO).
+// socket gives a command one socket as stdin and stdout. Other processes of the same user can open a pipe by its name
+// in /proc/PID/fd in the first moments of the command, and read later what is sent through it. A socket cannot be
+// opened that way (ENXIO).
 func socket(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

@@ -176,7 +176,8 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 		typed = sources[0].Name
 	}
 	if typed == "" {
-		return "", fault.New(fault.Usage, "--role-arn needs --source, unless there is exactly one source").WithHint("broker profiles list")
+		return "", fault.New(fault.Usage, "--role-arn needs --source, unless there is exactly one source").
+			WithHint("broker profiles list")
 	}
 	name, err := set.Find(typed)
 	if err != nil {

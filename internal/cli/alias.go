@@ -28,7 +28,8 @@ func (p *program) aliasCommand() *cli.Command {
 			case c.Bool("remove") && len(args) == 1:
 				return p.removeAlias(args[0])
 			case c.Bool("remove"):
-				return fault.New(fault.Usage, "alias --remove needs the alias to remove").WithHint("broker profiles alias --remove SHORT")
+				return fault.New(fault.Usage, "alias --remove needs the alias to remove").
+					WithHint("broker profiles alias --remove SHORT")
 			case len(args) == 0:
 				return p.listAliases(c.Bool("json"))
 			case len(args) == 2:

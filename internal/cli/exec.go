@@ -97,7 +97,8 @@ func (p *program) exec(c *cli.Context) error {
 	case w.none() && len(command) == 0:
 		command = []string{userShell()}
 	case len(command) == 0:
-		return fault.New(fault.Usage, "exec needs a command; broker shell starts your shell").WithHint("broker shell %s", w.shown())
+		return fault.New(fault.Usage, "exec needs a command; broker shell starts your shell").
+			WithHint("broker shell %s", w.shown())
 	}
 	env, program, err := p.deliver(c, w, command, noProfile)
 	if err != nil {

@@ -187,7 +187,8 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 			// It is not our own keyring that is locked.
 			wanted := fault.New(fault.Failed, "%w", err).WithHint("broker import --help")
 			if variable := i.tool.PassphraseVariable(); variable != "" && !hasTerminal() {
-				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in %s", err, variable).WithHint("broker import --help")
+				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in %s", err, variable).
+					WithHint("broker import --help")
 			}
 			if try == passphraseTries || !hasTerminal() {
 				return wanted

@@ -35,7 +35,8 @@ func (p *program) generateCommand() *cli.Command {
 			file, org := c.String("map"), c.String("from-org")
 			switch {
 			case (file == "") == (org == ""):
-				return fault.New(fault.Usage, "generate needs either --map or --from-org").WithHint("broker profiles generate --map accounts.ini")
+				return fault.New(fault.Usage, "generate needs either --map or --from-org").
+					WithHint("broker profiles generate --map accounts.ini")
 			case org != "":
 				g.again = fault.Hintf("broker profiles generate --from-org %s", org)
 				return g.fromOrganization(org)
@@ -238,7 +239,8 @@ func (g *generation) run(m accounts.Map) error {
 		return g.showDiff()
 	}
 	if len(changes) > 0 && !g.c.Bool("yes") && !hasTerminal() {
-		return fault.New(fault.NotConfirmed, "%s; there is no terminal to ask on, so confirm with --yes", count(changes)).WithHint("%s --yes", g.again)
+		return fault.New(fault.NotConfirmed, "%s; there is no terminal to ask on, so confirm with --yes", count(changes)).
+			WithHint("%s --yes", g.again)
 	}
 	if err := g.show(changes); err != nil || len(changes) == 0 {
 		return err

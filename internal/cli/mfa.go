@@ -46,9 +46,11 @@ func (p *program) mfaSet(c *cli.Context) error {
 	serial := c.String("serial")
 	switch {
 	case serial == "" && !c.Bool("seed-stdin") && !c.IsSet("process"):
-		return fault.New(fault.Usage, "mfa set needs --serial, --seed-stdin or --process").WithHint("broker mfa set %s --serial ARN", name)
+		return fault.New(fault.Usage, "mfa set needs --serial, --seed-stdin or --process").
+			WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "" && source.MFASerial == "":
-		return fault.New(fault.Usage, "source %s has no MFA device yet; give its serial too", name).WithHint("broker mfa set %s --serial ARN", name)
+		return fault.New(fault.Usage, "source %s has no MFA device yet; give its serial too", name).
+			WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "":
 		serial = source.MFASerial
 	}

@@ -108,8 +108,8 @@ func (d *Daemon) lockAsOthers() {
 	}
 }
 
-// lockLocked drops all sessions, and takes back what can be. When it returns, nothing more leaves, even if left says that
-// a session is still in its file. kept says why the next daemon would not be locked.
+// lockLocked drops all sessions, and takes back what can be. When it returns, nothing more leaves, even if left says
+// that a session is still in its file. kept says why the next daemon would not be locked.
 func (d *Daemon) lockLocked() (kept, left error) {
 	d.locking.count.Add(1)
 	d.Broker.Lock()

@@ -1,6 +1,6 @@
-// Package foreign knows the tools that Broker can take over from: where they keep long-lived keys and in which form, and
-// what their settings in the AWS files mean in AWS's own keys. It refuses to open a keyring, which is for the vault
-// process, and to write a file.
+// Package foreign knows the tools that Broker can take over from: where they keep long-lived keys and in which form,
+// and what their settings in the AWS files mean in AWS's own keys. It refuses to open a keyring, which is for the
+// vault process, and to write a file.
 package foreign
 
 import (

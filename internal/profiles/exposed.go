@@ -12,8 +12,8 @@ import (
 // An exposure is what lets another uid change what a path leads to: the file, or something on the way to it.
 type exposure system.UntrustedError
 
-// exposed says by what others than us and root could change the content of a path; nil if nobody could. Of a file that is
-// not there it is a directory on the way. Windows has no uids.
+// exposed says by what others than us and root could change the content of a path; nil if nobody could. Of a file
+// that is not there it is a directory on the way. Windows has no uids.
 func exposed(path string) *exposure {
 	var e *system.UntrustedError
 	if runtime.GOOS == "windows" || !errors.As(system.Trusted(path), &e) {
@@ -42,8 +42,8 @@ func (e *exposure) hint() fault.Hint {
 	return fault.Hintf("ls -ld %s", e.Path)
 }
 
-// MendTrust is the command after which system.Trusted does not return err any more. It is empty where no command of ours
-// does that.
+// MendTrust is the command after which system.Trusted does not return err any more. It is empty where no command of
+// ours does that.
 func MendTrust(err error) fault.Hint {
 	var e *system.UntrustedError
 	if !errors.As(err, &e) {

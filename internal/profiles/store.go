@@ -297,9 +297,9 @@ func CheckRegistry(path string) error {
 	return err
 }
 
-// refuse says who else could have written the file of a stamp: one of another user, or a registry that others can change, is an
-// error; an AWS file that others can change is worth a warning. A registry that is not there yet is judged by the
-// directories on the way to it, so that none is made that is refused afterwards.
+// refuse says who else could have written the file of a stamp: one of another user, or a registry that others can
+// change, is an error; an AWS file that others can change is worth a warning. A registry that is not there yet is
+// judged by the directories on the way to it, so that none is made that is refused afterwards.
 func refuse(s system.Stamp, path string, file fileKind) ([]Warning, error) {
 	if s.Owner < 0 || s == (system.Stamp{}) && (file != registryFile || path == "" || path == os.DevNull) {
 		return nil, nil

@@ -128,8 +128,8 @@ func Remove(files []File) (removed []string, err error) {
 }
 
 // StablePath returns the name of this program that stays when a package is upgraded: the first of the candidates that
-// leads to the same file as real, so that a link such as /usr/local/bin/broker is not followed to a place with a version
-// in its name. Without such a candidate it returns real.
+// leads to the same file as real, so that a link such as /usr/local/bin/broker is not followed to a place with a
+// version in its name. Without such a candidate it returns real.
 func StablePath(real string, candidates ...string) (string, error) {
 	if strings.HasSuffix(real, " (deleted)") {
 		return "", errors.New("this program was removed or replaced while it ran")

@@ -145,8 +145,8 @@ func readKeyFiles(dir string) (whole []*keyFile, err error) {
 	return whole, err
 }
 
-// readKeyFile reads one of the two files. The error wraps fs.ErrNotExist for a missing one, and damagedKeyFile if its bytes
-// are not what was written.
+// readKeyFile reads one of the two files. The error wraps fs.ErrNotExist for a missing one, and damagedKeyFile if its
+// bytes are not what was written.
 func readKeyFile(dir, name string) (*keyFile, error) {
 	path := filepath.Join(dir, name)
 	data, err := readOwn(path, maxKeyFile)
