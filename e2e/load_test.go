@@ -250,7 +250,7 @@ func descriptorsOf(t testing.TB, pid int) int {
 	return len(list)
 }
 
-// TestLittleMemoryLong: the daemon gets no more memory in the middle of a crowd. It may die of it; whoever asks then is
+// TestLittleMemoryLong: the daemon gets no more memory in the middle of a crowd. It may die of it; who asks then is
 // served by the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that
 // died.
 func TestLittleMemoryLong(t *testing.T) {

@@ -60,7 +60,7 @@ func TestKeptSession(t *testing.T) {
 	}))
 }
 
-// TestLoginAnswersElsewhere: whoever logs in answers the question that is open on another terminal.
+// TestLoginAnswersElsewhere: a login answers the question that is open on another terminal.
 func TestLoginAnswersElsewhere(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

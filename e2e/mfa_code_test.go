@@ -229,7 +229,7 @@ func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 				t.Errorf("%v: %v", login[:2], first)
 			}
 		}
-		// The person types it once more.
+		// The person types it again.
 		if again := h.run("broker", login...); again.code == 0 && first.code != 0 {
 			t.Errorf("%v: a code whose answer was lost was taken: %v", login[:2], again)
 		}

@@ -36,7 +36,7 @@ import (
 //	simpost PATH [JSON]       steers it, see stssim's admin paths
 //	simfault JSON             simpost faults
 //	code                      $CODE is what the MFA device shows now
-//	freshcodes                makes the codes of this moment good once more, on both sides
+//	freshcodes                makes the codes of this moment good again, on both sides
 //	signal NAME               to the daemon; with KILL or TERM waits for its end
 //	differ A B                two files that must not be equal
 //	until COMMAND             waits until `sh -c COMMAND` succeeds

@@ -167,7 +167,7 @@ func (h *house) reaches(t testing.TB, action string, want int) {
 	}
 }
 
-// freshCodes makes the codes of this moment good once more, on both sides, so
+// freshCodes makes the codes of this moment good again, on both sides, so
 // that a test that is not about codes need not wait for the next step.
 func (h *house) freshCodes() error {
 	err := os.Remove(h.state("mfa-ledger"))

@@ -13,7 +13,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// AWS's own keys, and mfa_process, of which the translation knows.
+// AWS's own keys, and mfa_process, that the translation knows.
 const (
 	keyRoleARN           = "role_arn"
 	keySourceProfile     = "source_profile"

@@ -34,7 +34,7 @@ func elsewhere(t *testing.T, tool Tool) Elsewhere {
 	return from
 }
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()

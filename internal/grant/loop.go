@@ -250,8 +250,8 @@ func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 	}
 }
 
-// serves notes of which sources a grant is about to have sessions: the registry may have changed. It is for deliver of
-// Give, so that a logout that comes after it finds the grant.
+// serves notes the sources of the sessions that a grant is about to have: the registry may have changed. It is for
+// deliver of Give, so that a logout that comes after it finds the grant.
 func (k *Keeper) serves(h *held, answers []session.Answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"broker/internal/fault"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // dump shows a document as text, for the golden files.
 func dump(d *document) string {
