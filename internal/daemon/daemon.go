@@ -297,22 +297,23 @@ const accountsOfLine = 30
 
 // send writes one answer, whose accounts may take more than a line. Nothing is written of one that does not fit.
 func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
-	resp.Version = d.Version
-	var first []byte
-	for len(resp.Accounts) > accountsOfLine {
-		line, err := wire.EncodeResponse(wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true, Version: d.Version})
+	var lines []byte
+	for more := true; more; {
+		part := resp
+		if more = len(resp.Accounts) > accountsOfLine; more {
+			part = wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}
+			resp.Accounts = resp.Accounts[accountsOfLine:]
+		}
+		part.Version = d.Version
+		line, err := wire.EncodeResponse(part)
 		if err != nil {
 			return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
 		}
-		first = append(first, line...)
-		resp.Accounts = resp.Accounts[accountsOfLine:]
-	}
-	lines, err := wire.EncodeResponse(resp)
-	if err != nil {
-		return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
-	}
-	if first != nil {
-		lines = append(first, lines...)
+		if lines == nil {
+			lines = line // mostly the only one
+		} else {
+			lines = append(lines, line...)
+		}
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := conn.Write(lines); err != nil {
