@@ -66,6 +66,16 @@ type Event struct {
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
 }
 
+// lineJSON is an Event as it is written. Its times replace those of the Event: a text costs a third of a time.Time.
+type lineJSON struct {
+	Time string `json:"time"`
+	*Event
+	Expires string `json:"expires,omitempty"`
+}
+
+// millis is RFC 3339 with milliseconds, in UTC.
+const millis = "2006-01-02T15:04:05.000Z"
+
 const (
 	// maxSize is where the log is set aside and a new one begun; keep is how
 	// many of those stay.
@@ -181,7 +191,10 @@ func (l *Log) gapLocked() error {
 }
 
 func (l *Log) writeLocked(e Event) error {
-	e.Time = l.now().UTC().Truncate(time.Millisecond)
+	out := lineJSON{Time: l.now().UTC().Format(millis), Event: &e}
+	if e.Expires != nil {
+		out.Expires = e.Expires.UTC().Format(time.RFC3339)
+	}
 	for _, text := range []*string{
 		&e.Profile, &e.Source, &e.STSEndpoint, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
 	} {
@@ -189,7 +202,7 @@ func (l *Log) writeLocked(e Event) error {
 	}
 	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
 	l.line.Reset()
-	if err := json.NewEncoder(&l.line).Encode(&e); err != nil {
+	if err := json.NewEncoder(&l.line).Encode(&out); err != nil {
 		return err
 	}
 	line := l.line.Bytes()

@@ -13,7 +13,7 @@ func (d *Daemon) mark(conn net.Conn, busy bool) bool {
 	if v == nil {
 		return false
 	}
-	*v = visit{busy: busy}
+	*v = visit{busy: busy, asked: true, since: time.Now()}
 	return true
 }
 
@@ -24,12 +24,18 @@ func (d *Daemon) forget(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// closeIdle closes the connections without a request under way. A new one has as long as grace to ask.
-func (d *Daemon) closeIdle(grace time.Duration) {
+// closeIdle closes the connections that have had no request under way for so long: grace is for those that have asked
+// nothing yet, rest for the others.
+func (d *Daemon) closeIdle(grace, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now := time.Now()
 	for conn, v := range d.conns {
-		if !v.busy && time.Since(v.came) >= grace {
+		limit := grace
+		if v.asked {
+			limit = rest
+		}
+		if !v.busy && now.Sub(v.since) >= limit {
 			delete(d.conns, conn)
 			_ = conn.Close()
 		}
@@ -38,7 +44,7 @@ func (d *Daemon) closeIdle(grace time.Duration) {
 
 // drain lets requests under way finish, then closes what is left.
 func (d *Daemon) drain() {
-	d.closeIdle(greeting)
+	d.closeIdle(greeting, 0)
 	finished := make(chan struct{})
 	go func() {
 		d.done.Wait()
@@ -52,7 +58,7 @@ func (d *Daemon) drain() {
 		case <-finished:
 			return
 		case <-tick.C:
-			d.closeIdle(greeting)
+			d.closeIdle(greeting, 0)
 		case <-limit:
 			d.mu.Lock()
 			for conn := range d.conns {

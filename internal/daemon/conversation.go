@@ -51,7 +51,6 @@ func (c *conversation) read() (*wire.Request, error) {
 // next reads the next request. What comes late to a question that was over is not one.
 func (c *conversation) next() (*wire.Request, error) {
 	for {
-		_ = c.conn.SetReadDeadline(time.Now().Add(idleTimeout))
 		var l heard
 		if c.lines == nil {
 			l.req, l.err = c.read()
@@ -78,7 +77,6 @@ func (c *conversation) ask(ctx context.Context, text, reason string) (secret.Str
 	if ctx.Err() != nil {
 		return secret.String{}, ctx.Err()
 	}
-	_ = c.conn.SetReadDeadline(time.Time{})
 	if c.lines == nil {
 		c.lines = make(chan heard)
 		go c.readAll()

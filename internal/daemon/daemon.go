@@ -116,8 +116,9 @@ type Daemon struct {
 
 // visit is one connection.
 type visit struct {
-	busy bool      // a request is under way
-	came time.Time // zero once it has asked something
+	busy  bool      // a request is under way
+	asked bool      // it has had one
+	since time.Time // when it came, or when busy changed
 }
 
 // New makes a Daemon.
@@ -215,13 +216,13 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		if err != nil {
 			// Out of descriptors, most likely: those that are idle make room.
 			d.Log.Warn("accept failed", "err", err)
-			d.closeIdle(0)
+			d.closeIdle(0, 0)
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		d.accepted.Add(1)
 		d.mu.Lock()
-		d.conns[conn] = &visit{came: time.Now()}
+		d.conns[conn] = &visit{since: time.Now()}
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
@@ -230,8 +231,8 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 	}
 }
 
-// watch looks once a second after what nothing tells us of: a socket that was removed, the settings, long disuse,
-// another daemon's lock, and a latch that could not be written.
+// watch looks once a second after what nothing tells us of: a socket that was removed, connections that rest, the
+// settings, long disuse, another daemon's lock, and a latch that could not be written.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -248,6 +249,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		case err != nil:
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
 		}
+		d.closeIdle(idleTimeout, idleTimeout)
 		d.followSettings(ctx)
 		d.lockIfUnused()
 		d.lockAsOthers()

@@ -266,6 +266,36 @@ func TestIdleConnections(t *testing.T) {
 	check()
 }
 
+// TestRest: a connection ends that has asked nothing for a minute, unless a request is under way on it.
+func TestRest(t *testing.T) {
+	d := New(Config{})
+	resting := time.Now().Add(-2 * idleTimeout)
+	want := map[net.Conn]bool{}
+	for _, c := range []struct {
+		visit
+		stays bool
+	}{
+		{visit{since: resting}, false},
+		{visit{since: resting, asked: true}, false},
+		{visit{since: resting, asked: true, busy: true}, true},
+		{visit{since: time.Now()}, true},
+		{visit{since: time.Now(), asked: true}, true},
+	} {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { _ = theirs.Close() })
+		d.conns[ours], want[ours] = &c.visit, c.stays
+	}
+	d.closeIdle(idleTimeout, idleTimeout)
+	for conn, stays := range want {
+		if _, there := d.conns[conn]; there != stays {
+			t.Errorf("a connection that should stay (%t): %t", stays, there)
+		}
+		if err := conn.SetDeadline(time.Time{}); stays != (err == nil) {
+			t.Errorf("a connection that should be open (%t): %v", stays, err)
+		}
+	}
+}
+
 // TestFiveThousandAtOnce: 5,000 clients that ask before AWS has answered, each over a connection of its own, cost one
 // call of each kind.
 func TestFiveThousandAtOnce(t *testing.T) {
