@@ -184,7 +184,7 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 }
 
 func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring) (longTermKey, error) {
-	t, err := openTerminal()
+	t, err := p.openTerminal()
 	if err != nil {
 		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
 	}

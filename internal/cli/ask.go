@@ -23,7 +23,8 @@ type terminal struct {
 	out *os.File
 }
 
-func openTerminal() (terminal, error) {
+func (p *program) openTerminal() (terminal, error) {
+	p.interrupts.catch() // or Ctrl-C would leave the terminal as it is in the middle of a question
 	in, out, err := tty.Files()
 	if err != nil {
 		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
@@ -110,7 +111,7 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 	select {
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(t)
-		return "", fault.New(fault.NotConfirmed, "interrupted")
+		return "", fault.ErrInterrupted
 	case r := <-answered:
 		if r.err != nil && !(errors.Is(r.err, io.EOF) && r.text != "") {
 			return "", fault.New(fault.NotConfirmed, "no answer was given")
@@ -121,7 +122,7 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 
 // confirm asks a question that yes alone answers.
 func (p *program) confirm(ctx context.Context, question string) error {
-	t, err := openTerminal()
+	t, err := p.openTerminal()
 	if err != nil {
 		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
 	}

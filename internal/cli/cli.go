@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -28,13 +26,14 @@ import (
 
 // program is what every command works with.
 type program struct {
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
-	text   io.Writer // stdout, for what a person reads
-	paths  paths.Paths
-	client client.Client  // with the Transport that it was made with
-	store  profiles.Store // for what a command asks of the settings alone
+	stdin      io.Reader
+	stdout     io.Writer
+	stderr     io.Writer
+	text       io.Writer // stdout, for what a person reads
+	paths      paths.Paths
+	client     client.Client  // with the Transport that it was made with
+	store      profiles.Store // for what a command asks of the settings alone
+	interrupts interruption
 	// names is how many arguments stood before "--"; exec takes the rest as a command.
 	names int
 }
@@ -45,13 +44,17 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
-	return &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr)}
+	return &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr),
+		interrupts: newInterruption()}
 }
 
 func (p *program) main(args []string) int {
 	err := p.run(args)
 	if err == nil {
 		return 0
+	}
+	if p.interrupts.Err() != nil {
+		err = fault.ErrInterrupted // whatever came of it
 	}
 	var exit exitError
 	if errors.As(err, &exit) {
@@ -82,13 +85,11 @@ func (p *program) run(args []string) error {
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 
 	app := p.app()
 	ordered, names := reorder(app, args[1:])
 	p.names = names
-	return app.RunContext(ctx, append(args[:1:1], ordered...))
+	return app.RunContext(p.interrupts, append(args[:1:1], ordered...))
 }
 
 // app is the table of commands.

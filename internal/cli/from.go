@@ -209,7 +209,7 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 }
 
 func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why error) (secret.String, error) {
-	t, err := openTerminal()
+	t, err := i.p.openTerminal()
 	if err != nil {
 		return secret.String{}, err
 	}

@@ -196,7 +196,7 @@ func (i *importing) show(ctx context.Context, keys []found) error {
 	if i.yes {
 		return nil
 	}
-	t, err := openTerminal()
+	t, err := i.p.openTerminal()
 	if err != nil {
 		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm the move of %s with --yes", plural(len(keys), "key"))
 	}
@@ -298,7 +298,7 @@ func (i *importing) device(ctx context.Context, key found, endpoint profiles.End
 	if !hasTerminal() {
 		return "", nil
 	}
-	t, err := openTerminal()
+	t, err := i.p.openTerminal()
 	if err != nil {
 		return "", err
 	}

@@ -17,6 +17,7 @@ import (
 // newCaller makes the way to the keyring for the commands that change what is stored: those bring a secret that the
 // daemon must never see, so they start the vault process themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
+	p.interrupts.catch() // so that the vault process ends with the command
 	return &vault.Caller{Find: p.daemonProgram, Backend: backend, Dir: p.paths.Keyring,
 		StateDir: p.paths.State, Registry: system.RealPath(p.paths.Registry), Route: p.route, Env: p.vaultEnv,
 		Notice: func(_, line string) { p.warn([]string{line}) }}
@@ -136,7 +137,7 @@ func (p *program) keyringKey(ctx context.Context, passphrase secret.String) (sec
 
 // askPassphrase asks for the passphrase, twice where it is a new one.
 func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String, error) {
-	t, err := openTerminal()
+	t, err := k.p.openTerminal()
 	if err != nil {
 		return secret.String{}, err
 	}

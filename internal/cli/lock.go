@@ -200,16 +200,16 @@ func (p *program) prompter(stdin bool) prompter {
 	case stdin:
 		return script{bufio.NewReader(io.LimitReader(p.stdin, 3*maxAnswer))}
 	case hasTerminal():
-		return person{}
+		return person{p}
 	}
 	return nil
 }
 
 // person is somebody at the terminal, which is opened for each question alone.
-type person struct{}
+type person struct{ *program }
 
-func (person) hidden(ctx context.Context, question string) (secret.String, error) {
-	t, err := openTerminal()
+func (p person) hidden(ctx context.Context, question string) (secret.String, error) {
+	t, err := p.openTerminal()
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -217,8 +217,8 @@ func (person) hidden(ctx context.Context, question string) (secret.String, error
 	return t.hidden(ctx, question)
 }
 
-func (person) fresh(ctx context.Context) (secret.String, error) {
-	t, err := openTerminal()
+func (p person) fresh(ctx context.Context) (secret.String, error) {
+	t, err := p.openTerminal()
 	if err != nil {
 		return secret.String{}, err
 	}

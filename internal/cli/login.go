@@ -90,7 +90,10 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 	var failed []error
 	for _, name := range first {
 		resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: name, Code: code})
-		if err != nil {
+		switch {
+		case fault.Is(err, fault.Interrupted):
+			return err // all of it, not only the first question
+		case err != nil:
 			failed = append(failed, err)
 			continue
 		}

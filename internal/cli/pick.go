@@ -33,7 +33,7 @@ func (p *program) pickProfile(ctx context.Context, usage error) (string, error) 
 	if len(list) == 0 {
 		return "", fault.New(fault.NotFound, "there is no profile yet that could be used").WithHint("broker profiles list")
 	}
-	i, err := pick(ctx, "profile", rows(list))
+	i, err := p.pick(ctx, "profile", rows(list))
 	if err != nil {
 		return "", err
 	}
@@ -102,10 +102,10 @@ func rows(list []profiles.Summary) []string {
 // that was on top a moment before. What was chosen is therefore held against what was
 // typed: one that does not fit it is not taken, one that is not the best is asked about.
 //
-// Errors: fault.NotConfirmed where nothing was chosen (Esc, Ctrl-C, the end of
+// Errors: fault.Interrupted after Ctrl-C, fault.NotConfirmed where nothing was chosen (Esc, the end of
 // ctx), fault.Failed where the terminal cannot be used.
-func pick(ctx context.Context, title string, lines []string) (int, error) {
-	tty, err := openTerminal()
+func (p *program) pick(ctx context.Context, title string, lines []string) (int, error) {
+	tty, err := p.openTerminal()
 	if err != nil {
 		return 0, err
 	}
@@ -116,10 +116,13 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	ended := make(chan struct{})
 	go endOnSignal(ctx, ended)
 	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right", "--no-separator", "--color=16", "--no-mouse",
-		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+		"--bind=ctrl-c:print("+interruptedKey+")+accept-or-print-query", "--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
 	close(ended)
 	if err != nil {
 		return 0, err
+	}
+	if slices.Contains(said, interruptedKey) {
+		return 0, fault.ErrInterrupted
 	}
 	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
 	if len(said) != 2 || ctx.Err() != nil {
@@ -147,6 +150,9 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	}
 	return index(chosen, lines)
 }
+
+// interruptedKey is printed for Ctrl-C, which fzf does not tell from Esc otherwise. A line begins with a number.
+const interruptedKey = "^C"
 
 // list runs fzf over some lines and returns what it prints. With a query it shows
 // nothing and prints all lines that fit, the best first. A number stands before

@@ -33,6 +33,7 @@ type serviceHost struct {
 }
 
 func (p *program) serviceHost() (serviceHost, error) {
+	p.interrupts.catch() // so that what is asked of the service manager ends with the command
 	home := os.Getenv("HOME")
 	switch runtime.GOOS {
 	case "linux":

@@ -82,7 +82,7 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 		}
 		return nil
 	}
-	t, err := openTerminal()
+	t, err := p.openTerminal()
 	if err != nil {
 		return err
 	}

@@ -236,10 +236,13 @@ func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wi
 			if !given && errors.Is(ctx.Err(), context.Canceled) {
 				// Ctrl-C: who is asked says no by it, for all who wait.
 				reply(wire.Request{Verb: wire.Cancel})
-				l.err = fault.New(fault.LoginNeeded, "no code was given: interrupted")
+				l.err = fault.ErrInterrupted
 			}
-			if answered != nil {
+			switch {
+			case answered != nil:
 				t.endLine() // behind what was not typed
+			case t.interrupted:
+				return wire.Response{}, fault.ErrInterrupted
 			}
 			return l.resp, l.err
 		case said := <-answered:
@@ -253,7 +256,7 @@ func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wi
 func (c Client) lost(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return fault.New(fault.Failed, "interrupted before the daemon answered")
+		return fault.ErrInterrupted
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).
 			WithHint("broker status")

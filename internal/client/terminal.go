@@ -33,6 +33,8 @@ type terminal struct {
 	signals chan os.Signal
 	done    chan struct{} // closed when the question is taken off
 	ended   chan struct{} // closed when nobody reads or writes there any more
+	// interrupted: the answer is Ctrl-C. It is written before the answer is sent.
+	interrupted bool
 }
 
 const (
@@ -104,6 +106,7 @@ func (t *terminal) listen() wire.Request {
 		case s := <-t.signals:
 			if s == os.Interrupt {
 				t.endLine()
+				t.interrupted = true
 				return wire.Request{Verb: wire.Cancel}
 			}
 			// As if it had never been caught, but for the terminal's mode.

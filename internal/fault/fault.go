@@ -35,6 +35,7 @@ const (
 	Locked         Kind = "locked"          // the broker is locked
 	KeyringLocked  Kind = "keyring_locked"  // the keyring needs its passphrase
 	NotConfirmed   Kind = "not_confirmed"   // a person said no
+	Interrupted    Kind = "interrupted"     // Ctrl-C
 )
 
 // exitCodes is the one table from failures to exit codes; a kind that is not
@@ -50,6 +51,7 @@ var exitCodes = map[Kind]int{
 	Locked:         7,
 	KeyringLocked:  7,
 	NotConfirmed:   8,
+	Interrupted:    130, // as a shell tells of a program that SIGINT ended
 }
 
 // hints say what to type where the failure itself knows nothing better. A fault of kind Config has none: it names file
@@ -92,6 +94,9 @@ type Error struct {
 
 // Error returns the message, on one line and safe for a terminal.
 func (e *Error) Error() string { return Line(e.Message) }
+
+// ErrInterrupted is the failure of what Ctrl-C ended.
+var ErrInterrupted = New(Interrupted, "interrupted")
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
