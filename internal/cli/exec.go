@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -196,8 +195,6 @@ func (p *program) become(program string, command, env []string) error {
 	if err := harden.Release(); err != nil {
 		return fault.New(fault.Failed, "%s: %w", command[0], err)
 	}
-	// What was ignored before us stays so: `nohup broker exec …` means the command.
-	signal.Reset()
 	err := replace(program, command, env)
 	_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
 	return exitError(126)
