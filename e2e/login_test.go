@@ -28,8 +28,8 @@ func TestKeptSession(t *testing.T) {
 		s := h.sit(t, "credproc", "security")
 		s.waits(question)
 		s.keys("\x03")
-		s.fails("4")
-		must(t, h.stopDaemon()) // which also forgets that somebody said no
+		s.fails("130")
+		must(t, h.stopDaemon())
 		if r := h.run("credproc", "security"); r.code != 4 {
 			t.Errorf("%s, and after another restart: %v", when, r)
 		}

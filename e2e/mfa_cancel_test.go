@@ -3,106 +3,70 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
-// TestSayingNoToALogin: a login is asked where it is typed. Ctrl-C or an empty line there is the answer for all who wait, wherever they are. Who comes
-// right after is told the same without a question; who comes later is asked.
-func TestSayingNoToALogin(t *testing.T) {
+// offered is how the line ends that a terminal shows while the question stands at another.
+const offered = "press Enter to answer here"
+
+// TestSayingNo: Ctrl-C, Ctrl-D or an empty line is the answer for all who wait at that terminal, and for no other. The
+// question goes to the next terminal, and nobody remembers the no.
+func TestSayingNo(t *testing.T) {
 	t.Parallel()
-	for name, keys := range map[string]string{"Ctrl-C": "\x03", "an empty line": "\r", "Ctrl-D": "\x04"} {
+	for name, no := range map[string]struct{ keys, code string }{
+		"Ctrl-C": {"\x03", "130"}, "an empty line": {"\r", "4"}, "Ctrl-D": {"\x04", "4"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := seedless(t, "")
 			first := h.sit(t, "credproc", "product_prod_paul")
 			first.waits(question)
-			waiting := []*seat{first, h.sit(t, "credproc", "product_prod_paul"), h.sit(t, "credproc", "product_dev_paul")}
-			for _, w := range waiting {
-				if !w.running(200 * time.Millisecond) {
-					t.Errorf("one did not wait: %v", w.ends())
-				}
-			}
-			// The question moves to where somebody types a login, who then says no.
-			login := h.sit(t, "broker", "login", "security")
-			login.waits(question)
-			if r := h.run("broker", "status"); !strings.Contains(r.stdout, "waiting   4 requests for a code of "+serial) {
+			second, third := h.sit(t, "credproc", "product_prod_paul"), h.sit(t, "credproc", "product_dev_paul")
+			second.waits(offered)
+			third.waits(offered)
+			if r := h.run("broker", "status"); !strings.Contains(r.stdout, "waiting   3 requests for a code of "+serial) {
 				t.Errorf("the waiting requests are not shown: %v", r)
 			}
-			login.keys(keys)
-			login.fails("4")
-			login.asItWas()
-			for _, w := range waiting {
-				w.fails("4")
-				w.asItWas()
+			third.keys(no.keys) // to the offer; an empty line takes the question over
+			if name == "an empty line" {
+				third.waits(question)
+				first.waits(offered)
+				third.keys(no.keys)
 			}
-			first.asked(1)
-			for _, w := range waiting[1:] {
-				w.asked(0)
+			third.fails(no.code)
+			third.asItWas()
+			if name == "an empty line" {
+				first.waits(question) // whose turn it was before
 			}
+
+			first.keys(no.keys)
+			first.fails(no.code)
+			first.asItWas()
+			second.waits(question)
+			second.keys(no.keys)
+			second.fails(no.code)
+			second.asItWas()
 
 			atOnce := h.sit(t, "credproc", "product_prod_paul")
-			atOnce.fails("4")
-			atOnce.asked(0)
-
-			later := h.sit(t, "credproc", "product_prod_paul")
-			until(t, "a person is asked again", func() bool {
-				if later.shows(question) {
-					return true
-				}
-				later.fails("4")
-				time.Sleep(100 * time.Millisecond) // between two tries
-				later = h.sit(t, "credproc", "product_prod_paul")
-				return false
-			})
-			later.types(h.code(t, serial))
-			later.succeeds()
+			atOnce.waits(question)
+			atOnce.types(h.code(t, serial))
+			atOnce.succeeds()
 			h.toldCodes(t, 1)
 		})
 	}
 }
 
-// TestSayingNo: Ctrl-C or an empty line at one terminal is the answer for all who wait, wherever they are. Who comes
-// right after is told the same without a question; who comes later is asked.
-func TestSayingNo(t *testing.T) {
+// TestInterruptedLogin: Ctrl-C at the first question ends the command: no other source is opened, in no other way.
+func TestInterruptedLogin(t *testing.T) {
 	t.Parallel()
-	for name, keys := range map[string]string{"Ctrl-C": "\x03", "an empty line": "\r", "Ctrl-D": "\x04"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := seedless(t, "")
-			asked := h.sit(t, "credproc", "product_prod_paul")
-			asked.waits(question)
-			waiting := []*seat{h.sit(t, "credproc", "product_prod_paul"), h.sit(t, "credproc", "product_dev_paul")}
-			for _, w := range waiting {
-				if !w.running(200 * time.Millisecond) {
-					t.Errorf("one did not wait: %v", w.ends())
-				}
-			}
-			asked.keys(keys)
-			asked.fails("4")
-			asked.asked(1)
-			asked.asItWas()
-			for _, w := range waiting {
-				w.fails("4")
-				w.asked(0)
-			}
-
-			atOnce := h.sit(t, "credproc", "product_prod_paul")
-			atOnce.fails("4")
-			atOnce.asked(0)
-
-			later := h.sit(t, "credproc", "product_prod_paul")
-			until(t, "a person is asked again", func() bool {
-				if later.shows(question) {
-					return true
-				}
-				later.fails("4")
-				time.Sleep(100 * time.Millisecond) // between two tries
-				later = h.sit(t, "credproc", "product_prod_paul")
-				return false
-			})
-			later.types(h.code(t, serial))
-			later.succeeds()
-			h.toldCodes(t, 1)
-		})
+	h := seedless(t, "")
+	out := h.ok(t, "cat", h.registry())
+	must(t, h.write(h.registry(), out+"\n[source zebra]\naccess_key_id = AKIADEMOPAULFAKE3333\nmfa_serial = "+serial+"2\n"))
+	login := h.sit(t, "broker", "login")
+	login.waits(question)
+	login.keys("\x03")
+	if said := login.fails("130"); strings.Contains(said, "zebra") {
+		t.Errorf("it went on: %s", said)
 	}
+	login.asked(1)
+	login.asItWas()
 }

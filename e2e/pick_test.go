@@ -95,21 +95,24 @@ func TestPick(t *testing.T) {
 func TestPickNothing(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
-	for name, leave := range map[string]func(*seat){
-		"Esc":     func(s *seat) { s.keys("\x1b") },
-		"Ctrl-C":  func(s *seat) { s.keys("\x03") },
-		"Ctrl-D":  func(s *seat) { s.keys("\x04") },
-		"SIGTERM": func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGTERM) },
-		"SIGHUP":  func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGHUP) },
+	for name, way := range map[string]struct {
+		leave      func(*seat)
+		code, says string
+	}{
+		"Esc":     {func(s *seat) { s.keys("\x1b") }, "8", "nothing was chosen"},
+		"Ctrl-D":  {func(s *seat) { s.keys("\x04") }, "8", "nothing was chosen"},
+		"Ctrl-C":  {func(s *seat) { s.keys("\x03") }, "130", "interrupted"},
+		"SIGTERM": {func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGTERM) }, "130", "interrupted"},
+		"SIGHUP":  {func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGHUP) }, "130", "interrupted"},
 		// With the Return at once: what stood on top before is not taken.
-		"no such profile": func(s *seat) { s.types("zzzz") },
+		"no such profile": {func(s *seat) { s.types("zzzz") }, "8", "nothing was chosen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := h.sit(t, "broker", "exec", "--", "true")
 			s.waits("profile>")
 			s.waits("security")
-			leave(s)
-			if said := s.fails("8"); !strings.Contains(said, "nothing was chosen") {
+			way.leave(s)
+			if said := s.fails(way.code); !strings.Contains(said, way.says) {
 				t.Error(said)
 			}
 			s.leftAlone()

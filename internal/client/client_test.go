@@ -212,7 +212,7 @@ func TestNoAnswerAtAll(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(after, cancel)
 			return ctx, cancel
-		}, fault.Failed, "interrupted before the daemon answered"},
+		}, fault.Interrupted, "interrupted"},
 	} {
 		before := asked.Load()
 		// Where it had no time to ask it is given more.

@@ -29,6 +29,7 @@ func seat() (canAsk bool, device string) {
 // terminal is a question on the controlling terminal.
 type terminal struct {
 	tty.Console
+	offer   bool              // the question stands elsewhere: Enter takes it over
 	answer  chan wire.Request // what the person says: one of wire's verbs for it
 	signals chan os.Signal
 	done    chan struct{} // closed when the question is taken off
@@ -69,6 +70,7 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	}
 	t.Ask()
 
+	t.offer = question.Offer
 	text := fault.Line(question.Text)
 	if question.Reason != "" {
 		text = fault.Line(question.Reason) + "\r\n" + text
@@ -129,8 +131,12 @@ func (t *terminal) listen() wire.Request {
 			switch {
 			case k == '\n' || k == '\r' || k == eof:
 				t.Show("\r\n")
-				if code := strings.TrimSpace(string(line)); code != "" {
+				code := strings.TrimSpace(string(line))
+				switch {
+				case code != "":
 					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
+				case t.offer && k != eof:
+					return wire.Request{Verb: wire.Here}
 				}
 				return wire.Request{Verb: wire.Cancel}
 			case (k == '\b' || k == 0x7f || k == erase) && len(line) > 0:

@@ -62,7 +62,7 @@ func (c *conversation) next() (*wire.Request, error) {
 		}
 		if l.err == nil {
 			switch l.req.Verb {
-			case wire.Answer, wire.Cancel, wire.Gone:
+			case wire.Answer, wire.Cancel, wire.Gone, wire.Here:
 				continue
 			}
 		}
@@ -70,8 +70,8 @@ func (c *conversation) next() (*wire.Request, error) {
 	}
 }
 
-// ask puts one question to the client and waits for what the person says.
-func (c *conversation) ask(ctx context.Context, text, reason string) (secret.String, error) {
+// ask puts one question to the client and waits for what the person says. The answer to an offer may be empty.
+func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.String, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -82,7 +82,8 @@ func (c *conversation) ask(ctx context.Context, text, reason string) (secret.Str
 		go c.readAll()
 	}
 	c.asked++
-	b, err := wire.EncodeResponse(wire.Response{Ask: &wire.Ask{ID: c.asked, Text: text, Reason: reason}})
+	question.ID = c.asked
+	b, err := wire.EncodeResponse(wire.Response{Ask: &question})
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -104,6 +105,8 @@ func (c *conversation) ask(ctx context.Context, text, reason string) (secret.Str
 				return l.req.Code, nil
 			case l.req.Verb == wire.Gone:
 				return secret.String{}, session.ErrGone
+			case l.req.Verb == wire.Here && question.Offer:
+				return secret.String{}, nil
 			case l.req.Verb == wire.Cancel, l.req.Verb == wire.Answer:
 				return secret.String{}, session.ErrCancelled
 			}
@@ -156,7 +159,7 @@ const slips = 3
 // it is nobody else's business, and none of AWS's.
 func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
 	for try := 1; ; try++ {
-		typed, err := t.talk.ask(ctx, t.question(q).Text(), q.Reason)
+		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.question(q).Text(), Reason: q.Reason})
 		if err != nil {
 			return secret.String{}, err
 		}
@@ -166,6 +169,24 @@ func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, 
 		}
 		q.Reason = err.Error()
 	}
+}
+
+// Offer implements session.Terminal. Who types a code instead of Enter is not asked for it again.
+func (t *terminal) Offer(ctx context.Context, line string) (secret.String, error) {
+	typed, err := t.talk.ask(ctx, wire.Ask{Text: line, Offer: true})
+	if err != nil || typed.IsZero() {
+		return secret.String{}, err
+	}
+	code, err := mfa.ParseCode(typed.Reveal())
+	if err != nil {
+		return secret.String{}, nil // it is asked here
+	}
+	return code, nil
+}
+
+// Seat implements session.Asker.
+func (t *terminal) Seat() (seat, who string) {
+	return strings.TrimPrefix(t.req.TTY, "/dev/"), t.asker()
 }
 
 // window is the person at the desktop of a client.
@@ -189,16 +210,32 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 	return code, err
 }
 
-// question is what the person reads: whose code, of which device, and who wants it.
-func (c call) question(q session.Question) mfa.Question {
-	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint}
-	// The tool behind credproc is who wants it, else the program itself.
-	question.Asker, _ = c.peer.Program()
-	if question.Asker == "credproc" {
-		if tool := c.peer.Tool(); tool != "" {
-			question.Asker = tool
+// Seat implements session.Asker. Who has no desktop of their own get the daemon's window.
+func (w *window) Seat() (seat, who string) {
+	seat = "a window"
+	for _, kv := range strings.Split(w.req.Desktop, "\n") {
+		name, value, _ := strings.Cut(kv, "=")
+		if name == "DISPLAY" || name == "WAYLAND_DISPLAY" {
+			seat = "a window of " + value
 		}
 	}
+	return seat, w.asker()
+}
+
+// asker is the program that needs the code: the tool behind credproc, else the client itself.
+func (c call) asker() string {
+	program, _ := c.peer.Program()
+	if program == "credproc" {
+		if tool := c.peer.Tool(); tool != "" {
+			return tool
+		}
+	}
+	return program
+}
+
+// question is what the person reads: whose code, of which device, and who wants it.
+func (c call) question(q session.Question) mfa.Question {
+	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint, Asker: c.asker()}
 	if c.req.CanAsk {
 		question.TTY = c.req.TTY
 	}

@@ -58,11 +58,11 @@ func checkLine(t *testing.T, in string) {
 
 func TestExitCodes(t *testing.T) {
 	// As documented: 1 failed, 2 usage, 3 no such name, 4 a code or login, 5
-	// unreachable, 6 denied, 7 locked, 8 not confirmed.
+	// unreachable, 6 denied, 7 locked, 8 not confirmed, 130 for Ctrl-C.
 	want := map[Kind]int{
 		Internal: 1, Failed: 1, Config: 1, Keyring: 1, Network: 1, Throttled: 1, BadAnswer: 1, Clock: 1,
 		Usage: 2, NotFound: 3, LoginNeeded: 4, CodeRejected: 4, Unreachable: 5, Denied: 6, ExpiredSession: 6,
-		Locked: 7, KeyringLocked: 7, NotConfirmed: 8, "of_a_newer_version": 1,
+		Locked: 7, KeyringLocked: 7, NotConfirmed: 8, Interrupted: 130, "of_a_newer_version": 1,
 	}
 	for kind, code := range want {
 		if got := kind.ExitCode(); got != code {

@@ -68,7 +68,8 @@ type Request struct {
 	Files   profiles.Files
 	Code    secret.String // an MFA code that the request brings; may be empty
 	// Terminal and Window are where somebody can be asked for a code; nil for nowhere.
-	Terminal, Window Asker
+	Terminal Terminal
+	Window   Asker
 	// Tell says in one line to the waiting client why it takes so long; nil if nobody listens. It must not block.
 	Tell func(line string)
 	// MinTTL is how long the credentials have to last at least; 0 for any time.

@@ -236,7 +236,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}{
 		{fault.Denied, 5 * time.Second, 2},
 		{fault.Throttled, 10 * time.Second, 3},
-		{fault.Network, 10 * time.Second, 3},
+		{fault.BadAnswer, 10 * time.Second, 3},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.kind), func(t *testing.T) {
@@ -269,7 +269,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 // TestOtherSettingsEndFailures: what failed under other settings is not repeated, neither from memory nor by a fetch
 // that is still under way. The same settings on other lines are the same.
 func TestOtherSettingsEndFailures(t *testing.T) {
-	failed := fault.New(fault.Network, "cannot reach the proxy")
+	failed := fault.New(fault.Denied, "no")
 	for name, fail := range map[string]func(*aws, func() error){
 		"role":   func(a *aws, f func() error) { a.onEachAssume(func(Call) error { return f() }) },
 		"source": func(a *aws, f func() error) { a.onEachOpen(func(open) error { return f() }) },
@@ -278,10 +278,10 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registry)
 				fail(w.aws, func() error { return failed })
-				w.fail("dev", fault.Network)
+				w.fail("dev", fault.Denied)
 				fail(w.aws, func() error { return nil })
 				w.write("# a comment\n" + registry)
-				w.fail("dev", fault.Network)
+				w.fail("dev", fault.Denied)
 				w.write(registry + "\n[settings]\nca_bundle = /etc/ca.pem\n")
 				w.get("dev")
 			})
@@ -303,7 +303,7 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				w.write(registry + "\n[settings]\nhttps_proxy = http://proxy:3128\n")
 				w.get("dev")
-				if err := <-old; !fault.Is(err, fault.Network) {
+				if err := <-old; !fault.Is(err, fault.Denied) {
 					t.Errorf("the request of before: %v", err)
 				}
 			})
@@ -311,10 +311,10 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 	}
 }
 
-// What a person can cure on this machine is asked anew each time.
+// TestCurableFailuresAreNotRemembered: what a person or this machine can mend is tried each time.
 func TestCurableFailuresAreNotRemembered(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.LoginNeeded, fault.CodeRejected, fault.Keyring, fault.KeyringLocked,
-		fault.Locked, fault.Config, fault.NotFound} {
+		fault.Locked, fault.Config, fault.NotFound, fault.NotConfirmed, fault.Network, fault.Failed, fault.Clock} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, registry)
 			w.aws.onEachOpen(func(open) error { return fault.New(kind, "not now") })
@@ -353,10 +353,10 @@ func TestLoginNeededMakesOneCall(t *testing.T) {
 func TestLoginBypassesTheMemoryOfFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
-		w.aws.onEachOpen(func(open) error { return fault.New(fault.Network, "no route") })
-		w.fail("dev", fault.Network)
+		w.aws.onEachOpen(func(open) error { return fault.New(fault.Throttled, "slow down") })
+		w.fail("dev", fault.Throttled)
 		w.aws.onEachOpen(nil)
-		w.fail("dev", fault.Network)
+		w.fail("dev", fault.Throttled)
 		w.aws.wantCalls(t, 1, 0)
 		if _, err := w.Credentials(t.Context(), Request{Profile: "dev", Files: w.files, Login: true}); err != nil {
 			t.Fatal(err)

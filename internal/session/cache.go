@@ -168,9 +168,9 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 		case f.err == nil:
 			// The machine slept in the middle: try again.
 			slept = true
-		case joined && !errors.Is(f.err, ErrCancelled) &&
-			(insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
-			// It had no code, and perhaps we have; or it began under other settings. A no is a no for all.
+		case joined && ctx.Err() == nil && (errors.Is(f.err, ErrCancelled) ||
+			insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
+			// The no was somebody else's; or it had no code, and perhaps we have; or it began under other settings.
 		case valid && c.holds(key, old):
 			return old.creds, nil
 		default:
@@ -261,19 +261,14 @@ func dropped(plan *Plan, step int) error {
 	return fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", plan.stepName(step))
 }
 
-// remembered says which failures would only come again at once: those that
-// a person can cure on this machine are asked for again each time.
+// remembered says which failures would come again at once: what AWS itself refuses. What a person or this machine can
+// mend is tried each time.
 func remembered(err error) bool {
-	// Who has just said no is not asked again at once, for whichever tool.
-	if errors.Is(err, ErrCancelled) {
+	switch fault.Of(err).Kind {
+	case fault.Denied, fault.Throttled, fault.BadAnswer, fault.ExpiredSession:
 		return true
 	}
-	switch fault.Of(err).Kind {
-	case fault.LoginNeeded, fault.CodeRejected, fault.Keyring, fault.KeyringLocked, fault.Locked, fault.Config,
-		fault.NotFound, fault.NotConfirmed:
-		return false
-	}
-	return true
+	return false
 }
 
 // renewIfUsed is called at a refresh point.

@@ -111,8 +111,10 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
 		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
-			first: req.Login && req.Terminal != nil, source: plan.Source.Name, tell: req.Tell}
-		defer b.desk.wait(dev, g)()
+			first: req.Login, source: plan.Source.Name, tell: req.Tell}
+		var leave func()
+		ctx, leave = b.desk.wait(ctx, dev, g)
+		defer leave()
 	}
 	creds, err := b.step(ctx, plan, last, req)
 	// A session that was asked for so long is a little shorter when it is here.
@@ -126,7 +128,11 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 				plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
 		}
 	}
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev) {
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), ErrCancelled):
+		err = noCode(plan, first)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev):
 		err = needCode(plan, "nobody gave a code of the MFA device %s in time", first.MFASerial)
 	}
 	return creds, err

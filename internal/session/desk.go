@@ -25,6 +25,17 @@ type Asker interface {
 	// asked there (any more) and ErrCancelled where the person said no. When ctx ends it gives
 	// up with the error of ctx and leaves no question behind.
 	Ask(ctx context.Context, q Question) (secret.String, error)
+	// Seat names the place, such as "pts/1": what was said there is said for all requests of that place. who is the
+	// program that asks, for people. The seat is empty if the system does not tell, and for what is no person.
+	Seat() (seat, who string)
+}
+
+// Terminal is an Asker that can be told where the question stands, and take it over.
+type Terminal interface {
+	Asker
+	// Offer shows a line until the person there wants to be asked, or ctx ends. It may return the code itself. The
+	// errors are those of Ask.
+	Offer(ctx context.Context, line string) (secret.String, error)
 }
 
 // What an Asker says instead of a code.
@@ -38,12 +49,13 @@ type device struct{ keyID, serial string }
 
 // guest is a request that waits for a device: it may have somebody to ask, or bring a code.
 type guest struct {
-	terminal Asker         // nil for none
+	terminal Terminal      // nil for none
 	window   Asker         // nil for none
 	code     secret.String // emptied when it is taken: a code is for one call
-	first    bool          // a login that was just typed: the person sits there, so he is asked there
+	first    bool          // the person wants to be asked here: has typed a login, or taken the question over
 	source   string
 	tell     func(line string) // nil for nobody
+	end      context.CancelCauseFunc
 }
 
 // place is where a code may be had: of a program, or of one of those who wait.
@@ -52,12 +64,18 @@ type place struct {
 	of      func(*guest) Asker
 }
 
-func (g *guest) atTerminal() Asker { return g.terminal }
-func (g *guest) atWindow() Asker   { return g.window }
+func (g *guest) atTerminal() Asker {
+	if g.terminal == nil {
+		return nil
+	}
+	return g.terminal
+}
 
-// desk is where the requests stand that wait for a code. It puts one question
-// for all of them, at one terminal; at the next one where that goes away; and a
-// code that somebody brings meanwhile (`broker login --code`) answers it.
+func (g *guest) atWindow() Asker { return g.window }
+
+// desk is where the requests stand that wait for a code. It puts one question for all of them, at one terminal, and
+// tells the other terminals where. It goes to the next place where the first goes away or says no, and to a terminal at
+// which somebody takes it over. A code that somebody brings meanwhile (`broker login --code`) answers it.
 type desk struct {
 	mu     sync.Mutex
 	queues map[device]*queue
@@ -66,29 +84,34 @@ type desk struct {
 // queue is one device that somebody waits for.
 type queue struct {
 	guests  []*guest
-	arrived chan struct{} // signalled when a code was brought, or a login was typed
+	changed chan struct{} // signalled when a guest has come, brought a code, or wants to be asked
 	source  string        // of the question; empty while none is open
 	turn    chan struct{} // holds one token: who has it may ask
 	asking  int           // fetches that have it, or wait for it
 }
 
-// wait lets a request stand at the desk until the returned function is called.
-func (d *desk) wait(dev device, g *guest) (leave func()) {
+// wait lets a request stand at the desk until leave is called. The context ends with ErrCancelled as its cause if the
+// person of that request says no.
+func (d *desk) wait(ctx context.Context, dev device, g *guest) (waiting context.Context, leave func()) {
+	waiting, g.end = context.WithCancelCause(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.queueLocked(dev)
 	q.guests = append(q.guests, g)
-	if !g.code.IsZero() || g.first {
-		select {
-		case q.arrived <- struct{}{}:
-		default:
-		}
-	}
-	return func() {
+	q.signal()
+	return waiting, func() {
+		g.end(nil)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		q.guests = slices.DeleteFunc(q.guests, func(other *guest) bool { return other == g })
 		d.tidyLocked(dev, q)
+	}
+}
+
+func (q *queue) signal() {
+	select {
+	case q.changed <- struct{}{}:
+	default:
 	}
 }
 
@@ -98,7 +121,7 @@ func (d *desk) queueLocked(dev device) *queue {
 		if d.queues == nil {
 			d.queues = make(map[device]*queue)
 		}
-		q = &queue{arrived: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+		q = &queue{changed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 		d.queues[dev] = q
 	}
 	return q
@@ -123,24 +146,43 @@ func (d *desk) take(q *queue) (secret.String, bool) {
 	return secret.String{}, false
 }
 
-// next is the first of those who wait that can be asked there and was not yet.
-func (d *desk) next(q *queue, at place, asked map[Asker]bool) Asker {
+// next is who is asked next, if there is anybody left. If the question moved, it is who wants it.
+func (d *desk) next(q *queue, order []place, asked map[Asker]bool, moved bool) Asker {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, g := range q.guests {
-		who := at.program
-		if at.of != nil {
-			who = at.of(g)
+	if moved {
+		for _, g := range q.guests {
+			if g.wants(asked) {
+				asked[g.terminal] = true
+				return g.terminal
+			}
 		}
-		if who != nil && !asked[who] {
-			return who
+	}
+	for _, at := range order {
+		all := []Asker{at.program}
+		if at.of != nil {
+			all = all[:0]
+			for _, g := range q.guests {
+				all = append(all, at.of(g))
+			}
+		}
+		for _, who := range all {
+			if who != nil && !asked[who] {
+				asked[who] = true
+				return who
+			}
 		}
 	}
 	return nil
 }
 
-// code gets one code of a device: one that was brought, else of the places in
-// their order. Where nobody can be asked, or nobody waits any more, the error is ErrGone.
+// wants reports whether the person at the terminal of a guest wants to be asked there and was not yet.
+func (g *guest) wants(asked map[Asker]bool) bool {
+	return g.first && g.terminal != nil && !asked[g.terminal]
+}
+
+// code gets one code of a device: one that was brought, else of the places in their order. The error is ErrCancelled
+// if there is nobody left and a person said no, ErrGone if nobody could be asked, or nobody waits any more.
 func (d *desk) code(ctx context.Context, dev device, question Question, order []place) (secret.String, error) {
 	d.mu.Lock()
 	q := d.queueLocked(dev)
@@ -159,39 +201,38 @@ func (d *desk) code(ctx context.Context, dev device, question Question, order []
 	case <-ctx.Done():
 		return secret.String{}, ctx.Err()
 	}
-	if code, ok := d.take(q); ok {
-		return code, nil
-	}
-	asked := map[Asker]bool{}
-	for _, at := range order {
-		for who := d.next(q, at, asked); who != nil; who = d.next(q, at, asked) {
-			asked[who] = true
-			code, err := d.put(ctx, q, who, question, asked)
-			for errors.Is(err, errMoved) {
-				if who = d.login(q, asked); who == nil {
-					err = ErrGone // it left at once
-					break
-				}
-				asked[who] = true
-				code, err = d.put(ctx, q, who, question, asked)
-			}
-			if !errors.Is(err, ErrGone) {
-				return code, err
-			}
+	asked, failed := map[Asker]bool{}, ErrGone
+	for moved := false; ; {
+		if code, ok := d.take(q); ok {
+			return code, nil
+		}
+		who := d.next(q, order, asked, moved)
+		if who == nil {
+			return secret.String{}, failed
+		}
+		code, err := d.put(ctx, q, who, question, asked)
+		moved = errors.Is(err, errMoved)
+		switch {
+		case errors.Is(err, ErrCancelled):
+			failed = ErrCancelled
+			d.mu.Lock()
+			q.refuseLocked(who, asked)
+			d.mu.Unlock()
+		case !moved && !errors.Is(err, ErrGone):
+			return code, err
 		}
 	}
-	// Somebody may have come while the last one was being asked.
-	if code, ok := d.take(q); ok {
-		return code, nil
-	}
-	return secret.String{}, ErrGone
 }
 
-// errMoved: the question goes to a terminal at which somebody has just typed a login.
+// errMoved: the question goes to a terminal at which somebody wants it.
 var errMoved = errors.New("the question moves")
 
-// put asks one person, unless somebody brings the code meanwhile, or types a login elsewhere.
-func (d *desk) put(ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool) (secret.String, error) {
+// put asks one person, unless somebody brings the code meanwhile, or wants to be asked elsewhere.
+func (d *desk) put(
+	ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool,
+) (secret.String, error) {
+	var offers sync.WaitGroup
+	defer offers.Wait() // a terminal has one question at a time
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -203,35 +244,100 @@ func (d *desk) put(ctx context.Context, q *queue, who Asker, question Question, 
 		code, err := who.Ask(ctx, question)
 		answered <- answer{code, err}
 	}()
+	seat, _ := who.Seat()
+	told := map[string]bool{seat: true}
 	for {
+		if seat != "" {
+			d.offer(ctx, q, who, question, asked, told, &offers)
+		}
 		select {
 		case a := <-answered:
 			return a.code, a.err
-		case <-q.arrived:
+		case <-q.changed:
 			code, ok := d.take(q)
-			if !ok && d.login(q, asked) == nil {
+			if !ok && !d.wanted(q, asked) {
 				continue
 			}
 			cancel()
 			<-answered // so that the question is off the screen
-			if !ok {
-				return secret.String{}, errMoved
+			if ok {
+				return code, nil
 			}
-			return code, nil
+			d.mu.Lock()
+			delete(asked, who) // it was not answered there, and can come back
+			for _, g := range q.guests {
+				g.first = g.first && g.terminal != who
+			}
+			d.mu.Unlock()
+			return secret.String{}, errMoved
 		}
 	}
 }
 
-// login is the terminal of a login that was typed and not asked yet.
-func (d *desk) login(q *queue, asked map[Asker]bool) Asker {
+// wanted reports whether somebody wants to be asked elsewhere.
+func (d *desk) wanted(q *queue, asked map[Asker]bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, g := range q.guests {
-		if g.first && !asked[g.terminal] {
-			return g.terminal
-		}
+	return slices.ContainsFunc(q.guests, func(g *guest) bool { return g.wants(asked) })
+}
+
+// offer tells each terminal that was not told yet where the question stands, until ctx ends.
+func (d *desk) offer(
+	ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool, told map[string]bool,
+	offers *sync.WaitGroup,
+) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, program := who.Seat()
+	if program != "" {
+		at += " by " + program
 	}
-	return nil
+	line := "waiting for the code of " + question.Source + " asked on " + at + ", press Enter to answer here"
+	for _, g := range q.guests {
+		if g.terminal == nil || g.first || asked[g.terminal] {
+			continue
+		}
+		seat, _ := g.terminal.Seat()
+		if seat == "" || told[seat] {
+			continue
+		}
+		told[seat] = true
+		offers.Go(func() {
+			code, err := g.terminal.Offer(ctx, line)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			switch {
+			case errors.Is(err, ErrCancelled):
+				q.refuseLocked(g.terminal, asked)
+			case err != nil:
+				return
+			default:
+				g.code, g.first = code, true
+				delete(asked, g.terminal)
+			}
+			q.signal()
+		})
+	}
+}
+
+// refuseLocked ends the requests for which a person said no: those of the same terminal, and those of the same window
+// that have no terminal left to be asked at.
+func (q *queue) refuseLocked(who Asker, asked map[Asker]bool) {
+	seat, _ := who.Seat()
+	at := func(a Asker) bool {
+		if a == nil {
+			return false
+		}
+		its, _ := a.Seat()
+		return its == seat
+	}
+	q.guests = slices.DeleteFunc(q.guests, func(g *guest) bool {
+		no := at(g.atTerminal()) || at(g.window) && (g.terminal == nil || asked[g.terminal])
+		if no {
+			g.end(ErrCancelled)
+		}
+		return no
+	})
 }
 
 // waiting lists the devices of which a code is being waited for, by source.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,40 @@ type person struct {
 	mu      sync.Mutex
 	asked   []Question
 	open    int
+	offered string   // what is said to an offer: "here", "no", a code, "" for nothing
+	offers  []string // what was offered
+}
+
+func (p *person) seat() string { return fmt.Sprintf("pts/%p", p) }
+
+func (p *person) Seat() (seat, who string) { return p.seat(), "aws" }
+
+func (p *person) Offer(ctx context.Context, line string) (secret.String, error) {
+	p.mu.Lock()
+	p.offers = append(p.offers, line)
+	p.open++
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.open--
+		p.mu.Unlock()
+	}()
+	var answered <-chan time.Time
+	if p.offered != "" {
+		answered = time.After(p.after)
+	}
+	select {
+	case <-ctx.Done():
+		return secret.String{}, ctx.Err()
+	case <-answered:
+	}
+	switch p.offered {
+	case "no":
+		return secret.String{}, ErrCancelled
+	case "here":
+		return secret.String{}, nil
+	}
+	return secret.New(p.offered), nil
 }
 
 func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
@@ -108,7 +143,7 @@ mfa = each
 `
 
 // as asks for a profile with somebody at the terminal.
-func (w *world) as(profile string, who Asker) (Answer, error) {
+func (w *world) as(profile string, who Terminal) (Answer, error) {
 	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files, Terminal: who})
 }
 
@@ -199,37 +234,137 @@ func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
 	})
 }
 
-func TestCancelIsForAllAndNotAskedAgainAtOnce(t *testing.T) {
+// TestNoIsForThePlace: a no ends the requests of the terminal at which it was said, and no others. Nobody remembers it.
+func TestNoIsForThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
-		w.aws.onEachOpen(oneUse("111111"))
+		w.aws.onEachOpen(oneUse("111111", "222222"))
 		p := &person{after: 2 * time.Second, answers: []string{""}}
+		elsewhere := &person{after: 2 * time.Second, answers: []string{"111111"}}
 		var wg sync.WaitGroup
 		for i := range 10 {
 			wg.Go(func() {
-				if _, err := w.as([]string{"a", "b"}[i%2], p); !errors.Is(err, ErrCancelled) || !fault.Is(err, fault.LoginNeeded) {
+				if _, err := w.as([]string{"a", "b"}[i%2], &again{p}); !errors.Is(err, ErrCancelled) || !fault.Is(err, fault.LoginNeeded) {
 					t.Errorf("got %v", err)
 				}
 			})
 		}
-		time.Sleep(1500 * time.Millisecond) // the question is open
+		time.Sleep(time.Second) // the question is open
 		wg.Go(func() {
-			_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Login: true})
-			if !errors.Is(err, ErrCancelled) {
-				t.Errorf("a login that waited: %v", err)
+			if _, err := w.as("a", elsewhere); err != nil {
+				t.Errorf("at another terminal: %v", err)
 			}
 		})
 		wg.Wait()
-		q := &person{answers: []string{"111111"}}
-		if _, err := w.as("a", q); !errors.Is(err, ErrCancelled) || q.questions() != 0 {
-			t.Errorf("asked again at once: %v", err)
+		if p.questions() != 1 || elsewhere.questions() != 1 {
+			t.Errorf("%d and %d questions, want 1 and 1", p.questions(), elsewhere.questions())
 		}
-		if p.questions() != 1 {
-			t.Errorf("%d questions, want 1", p.questions())
+
+		// Alone, the request fails at once; the next is asked.
+		w.logout("")
+		for _, answer := range []string{"", "222222"} {
+			q := &person{answers: []string{answer}}
+			if _, err := w.as("a", q); errors.Is(err, ErrCancelled) != (answer == "") || q.questions() != 1 {
+				t.Errorf("%q: asked %d times: %v", answer, q.questions(), err)
+			}
 		}
-		time.Sleep(failureMemory + time.Second)
-		if _, err := w.as("a", q); err != nil {
-			t.Errorf("a little later: %v", err)
+	})
+}
+
+// TestNoAtAWindow ends the requests that would be asked there next, and not one that can be asked at a terminal.
+func TestNoAtAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[settings]\nmfa_prompt = gui,tty\n"+threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		window := &person{after: 2 * time.Second, answers: []string{""}}
+		terminal := &person{after: time.Second, answers: []string{"111111"}}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				_, err := w.Credentials(t.Context(), Request{Profile: "a", Files: w.files, Window: window})
+				if !errors.Is(err, ErrCancelled) {
+					t.Errorf("without a terminal: %v", err)
+				}
+			})
+		}
+		wg.Go(func() {
+			_, err := w.Credentials(t.Context(), Request{Profile: "b", Files: w.files, Window: window, Terminal: terminal})
+			if err != nil {
+				t.Errorf("with a terminal: %v", err)
+			}
+		})
+		wg.Wait()
+		if window.questions() != 1 || terminal.questions() != 1 {
+			t.Errorf("asked %d and %d times", window.questions(), terminal.questions())
+		}
+	})
+}
+
+// TestOffer: those who wait at another terminal are told where the question stands, once for each terminal, and can
+// take it over, bring the code, or give up.
+func TestOffer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		says   string // at the other terminal
+		asked  int    // how often the question is put there
+		cancel bool   // its request fails
+	}{
+		"Enter":           {"here", 1, false},
+		"the code itself": {"111111", 0, false},
+		"Ctrl-C":          {"no", 0, true},
+		"nothing":         {"", 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, threeRoles)
+				w.aws.onEachOpen(oneUse("111111"))
+				first := &person{after: 20 * time.Second, answers: []string{"111111"}}
+				other := &person{after: 5 * time.Second, answers: []string{"111111"}, offered: tt.says}
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := w.as("a", first); err != nil {
+						t.Error(err)
+					}
+				})
+				time.Sleep(time.Second)
+				for range 3 {
+					wg.Go(func() {
+						if _, err := w.as("b", &again{other}); errors.Is(err, ErrCancelled) != tt.cancel {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				if first.questions() != 1 || other.questions() != tt.asked || first.open+other.open != 0 {
+					t.Errorf("asked %d and %d times, %d still open", first.questions(), other.questions(), first.open+other.open)
+				}
+				if want := []string{"waiting for the code of typed asked on " + first.seat() +
+					" by aws, press Enter to answer here"}; !slices.Equal(other.offers, want) {
+					t.Errorf("offers %q, want %q", other.offers, want)
+				}
+			})
+		})
+	}
+}
+
+// TestTakenOver: a question that was taken over comes back if the other terminal goes away.
+func TestTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		first := &person{after: 20 * time.Second, answers: []string{"never", "111111"}}
+		other := &person{after: 5 * time.Second, answers: []string{"gone"}, offered: "here"}
+		var wg sync.WaitGroup
+		for _, p := range []*person{first, other} {
+			wg.Go(func() {
+				if _, err := w.as("a", p); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Second)
+		}
+		wg.Wait()
+		if first.questions() != 2 || other.questions() != 1 {
+			t.Errorf("asked %d and %d times", first.questions(), other.questions())
 		}
 	})
 }

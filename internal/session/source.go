@@ -52,8 +52,7 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		case errors.Is(askErr, ErrGone):
 			return Credentials{}, err
 		case errors.Is(askErr, ErrCancelled):
-			return Credentials{}, needCode(plan, "%s: no code of the MFA device %s was given: %w",
-				plan.Source.Name, step.MFASerial, ErrCancelled)
+			return Credentials{}, noCode(plan, &step)
 		case ctx.Err() != nil:
 			return Credentials{}, needCode(plan, "nobody gave a code of the MFA device %s in time", step.MFASerial)
 		case askErr != nil:
@@ -86,6 +85,11 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 		u.looked.Store(plan.Key(i), plan.settings)
 	}
 	return creds, err
+}
+
+// noCode says that a person gave no code.
+func noCode(plan *Plan, step *Step) error {
+	return needCode(plan, "%s: no code of the MFA device %s was given: %w", plan.Source.Name, step.MFASerial, ErrCancelled)
 }
 
 // needCode says that a person has to give a code, and how.
@@ -130,6 +134,9 @@ func (p *program) Ask(ctx context.Context, q Question) (secret.String, error) {
 	}
 	return p.run(ctx, p.command)
 }
+
+// Seat implements Asker.
+func (p *program) Seat() (seat, who string) { return "", "" }
 
 // codeStep is how long a device shows a code (RFC 6238).
 const codeStep = 30 * time.Second

@@ -59,6 +59,8 @@ type Ask struct {
 	ID     int    `json:"id"`
 	Text   string `json:"text"`
 	Reason string `json:"reason,omitempty"` // why it is asked again
+	// Offer says that the question stands elsewhere, and Text says where. It is answered with Here.
+	Offer bool `json:"offer,omitempty"`
 }
 
 // Credential is a session as it is handed out.

@@ -19,6 +19,12 @@
 //	→ {"v":1,"verb":"answer","id":1,"code":"123456"}      or {"v":1,"verb":"cancel","id":1}
 //	← {"v":1,"credential":{…}}
 //
+// While the question stands at another terminal, the daemon offers it to those that wait ("offer"):
+//
+//	← {"v":1,"ask":{"id":1,"text":"waiting for the code …","offer":true}}
+//	→ {"v":1,"verb":"here","id":1}
+//	← {"v":1,"ask":{"id":2,"text":"MFA code for security (…): "}}
+//
 // "get" may name a role that no profile has; it is then assumed from what "profile" gives. Without an arn, the
 // other fields say what is asked otherwise of the profile's own last role. This is for the local socket alone:
 // whatever answers for others refuses a request that has a role.
@@ -111,6 +117,7 @@ const (
 	Answer = "answer" // Code is what the person typed
 	Cancel = "cancel" // the person said no
 	Gone   = "gone"   // there is nobody after all
+	Here   = "here"   // to an offer: the person wants to be asked here
 )
 
 // Request is what a client asks. Its secrets and durations are in requestJSON.
