@@ -35,14 +35,10 @@ func TestClientsFirstMinute(t *testing.T) {
 	s.waits("$ ")
 	code := ""
 	for _, step := range []struct{ types, waits string }{
-		{"broker import", "[y/N] "},
+		{"broker setup", "each step] "},
 		{"y", "New passphrase: "},
 		{"correct horse battery staple", "The same again: "},
-		{"correct horse battery staple", "next: broker profiles link --all"},
-		{"", "$ "},
-		{"broker profiles link --all", "linked security"},
-		{"", "$ "},
-		{"aws sts get-caller-identity --profile product_prod_paul --query Arn", "asked by aws: "},
+		{"correct horse battery staple", "asked by broker: "},
 		{"CODE", "assumed-role"},
 		{"", "$ "},
 		{"aws sts get-caller-identity --profile product_dev_paul --query Arn", "assumed-role"},
@@ -64,6 +60,7 @@ func TestClientsFirstMinute(t *testing.T) {
 	shown := strings.ReplaceAll(s.shown(), "\r", "")
 	for _, r := range []struct{ pattern, with string }{
 		{`\x1b\[\?2004[hl]`, ""}, {regexp.QuoteMeta(h.home), "~"}, {code, "123456"}, {`paul@[\w.-]+|root@[\w.-]+`, "paul@laptop"},
+		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, "2026-11-22 21:00:00"}, {`AROA\w+`, "AROAIOSFODNN7EXAMPLE"},
 		{`, sent to http://127\.0\.0\.1:\d+`, ""}, // the simulator
 		{`(?m)[ \t]+$`, ""},
 	} {

@@ -131,9 +131,13 @@ func (p *program) confirm(ctx context.Context, question string) error {
 	if err != nil {
 		return err
 	}
-	switch strings.ToLower(answer) {
-	case "y", "yes":
+	if yesIs(answer) {
 		return nil
 	}
 	return fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+}
+
+// yesIs reports whether an answer is a yes.
+func yesIs(answer string) bool {
+	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes")
 }

@@ -86,10 +86,15 @@ func (p *program) run(args []string) error {
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
 
+	return p.command(p.interrupts, args)
+}
+
+// command runs one command. args begins with the name of the program.
+func (p *program) command(ctx context.Context, args []string) error {
 	app := p.app()
 	ordered, names := reorder(app, args[1:])
 	p.names = names
-	return app.RunContext(p.interrupts, append(args[:1:1], ordered...))
+	return app.RunContext(ctx, append(args[:1:1], ordered...))
 }
 
 // app is the table of commands.
@@ -122,6 +127,7 @@ func (p *program) app() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
+			p.setupCommand(),
 			p.addCommand(),
 			p.importCommand(),
 			p.mfaCommand(),

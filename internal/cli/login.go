@@ -56,7 +56,7 @@ func (p *program) loginCommand() *cli.Command {
 				}
 			}
 			if len(names) == 0 {
-				return fault.New(fault.NotFound, "there is no source yet").WithHint("broker add SOURCE")
+				return fault.New(fault.NotFound, "there is no source yet").WithHint("broker setup")
 			}
 			var code secret.String
 			if c.IsSet("code") {

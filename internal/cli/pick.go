@@ -144,7 +144,7 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 		if err != nil {
 			return 0, err
 		}
-		if answer = strings.ToLower(answer); answer != "y" && answer != "yes" {
+		if !yesIs(answer) {
 			return 0, nothing
 		}
 	}

@@ -84,7 +84,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no profile and no source yet; store a key with broker add SOURCE"})
+		p.warn([]string{"there is no profile and no source yet; broker setup makes them of what your AWS files have"})
 		return nil
 	}
 	w := p.table("NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")

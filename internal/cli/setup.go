@@ -3,104 +3,237 @@ package cli
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"broker/internal/client"
-	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/profiles"
-	"broker/internal/wire"
+	"broker/internal/secret"
 )
 
-// emptyEnv has no variables: a command takes no route from the environment of its shell.
-func emptyEnv(string) string { return "" }
-
-// route is the way to AWS for what a command asks itself: that of the settings.
-func (p *program) route() profiles.Route {
-	return p.store.Latest(p.paths.Registry)().Route(emptyEnv)
-}
-
-// vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
-func (p *program) vaultEnv() []string {
-	env := environ.Build(os.Environ(), p.paths, false)
-	for name, value := range p.store.Latest(p.paths.Registry)().Variables(os.Getenv("HOME")) {
-		env = append(env, name+"="+value)
-	}
-	// A person may be asked by gpg on the terminal of this very command.
-	if tty := os.Getenv("GPG_TTY"); strings.HasPrefix(tty, "/dev/") {
-		env = append(env, "GPG_TTY="+tty)
-	}
-	return env
-}
-
-// explainRoute adds to a failed call where the variables of this shell differ from the route that the call took.
-func (p *program) explainRoute(err error) error {
-	f := fault.Of(err)
-	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
-		return err
-	}
-	route := client.Public(wire.Route(p.route()))
-	return client.OtherRoute(f, &route)
-}
-
-// A shellSetting is a variable of this shell that the settings could keep.
-type shellSetting struct{ variable, setting, value string }
-
-// offerShell offers to keep in the settings what this shell has for the way to AWS, and the settings do not: the
-// daemon takes nothing of that from a shell. Without a terminal, or with yes, it says what to type.
-func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
-	var list []shellSetting
-	add := func(setting, have string, variables ...string) {
-		for _, name := range variables {
-			if value := os.Getenv(name); value != "" && have == "" {
-				list = append(list, shellSetting{name, setting, value})
-				return
+func (p *program) setupCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "setup",
+		Usage: "go from keys in plain text to profiles that work, in one command",
+		Description: "It shows what it found and what it is about to do, and asks once. Each step is a command that\n" +
+			"you can type yourself, and what is done already is left alone, so it can be run again at any time.\n" +
+			"To undo it: broker profiles unlink --all, then broker import --undo.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and do nothing"},
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := none(c); err != nil {
+				return err
 			}
-		}
+			return p.setUp(c.Context, c.Bool("dry-run"), c.Bool("yes"))
+		},
 	}
-	add("https_proxy", settings.HTTPSProxy, "HTTPS_PROXY", "https_proxy")
-	add("no_proxy", settings.NoProxy, "NO_PROXY", "no_proxy")
-	add("ca_bundle", settings.CABundle, "AWS_CA_BUNDLE")
-	if backend == "pass" {
-		add("gnupg_home", settings.GnuPGHome, "GNUPGHOME")
-		add("password_store_dir", settings.PasswordStoreDir, "PASSWORD_STORE_DIR")
+}
+
+// step is one part of setup.
+type step struct {
+	what    string     // it does
+	command fault.Hint // that does the same
+	do      func(context.Context) error
+}
+
+// setUp is `broker setup`.
+func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
+	if !dryRun && !yes && !hasTerminal() {
+		return fault.New(fault.NotConfirmed, "there is no terminal to ask on").WithHint("broker setup --yes")
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	var say []string
-	for i, l := range list {
-		if l.setting == "https_proxy" {
-			list[i].value = client.ProxyURL(l.value)
-		}
-		say = append(say, l.variable+"="+fault.Line(client.WithoutPassword(list[i].value)))
-	}
-	if yes || !hasTerminal() {
-		for _, l := range list {
-			hint := fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
-			p.warn([]string{"your shell has " + l.variable + ", which Broker takes from its settings alone; " + string(hint)})
-		}
-		return nil
-	}
-	t, err := p.openTerminal()
+	found, steps, err := p.planSetup(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = t.Close() }()
-	question := "Your shell has " + strings.Join(say, ", ") + ".\nKeep it in the settings, for all calls to AWS? [y/N] "
-	answer, err := t.line(ctx, question)
-	if err != nil || !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
-		return err
+	for _, line := range found {
+		p.say("%s", fault.Line(line))
 	}
-	var keys []profiles.KeyValue
-	for _, l := range list {
-		if _, err := checkSetting(l.setting, l.value); err != nil {
-			return fault.New(fault.Usage, "%s of this shell: %w", l.variable, err).
-				WithHint("broker config set %s VALUE", l.setting)
+	p.say("")
+	for i, s := range steps {
+		p.say("%d. %s\n   %s", i+1, s.what, s.command)
+	}
+	if dryRun {
+		return nil
+	}
+	each := false
+	if !yes {
+		if each, err = p.askSetup(ctx); err != nil {
+			return err
 		}
-		keys = append(keys, profiles.KeyValue{Key: l.setting, Value: l.value})
 	}
-	return p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.SetSection(src, profiles.SectionSettings, "", keys)
-	})
+	for _, s := range steps {
+		if each {
+			switch err := p.confirm(ctx, s.what+"?"); {
+			case fault.Is(err, fault.NotConfirmed):
+				continue
+			case err != nil:
+				return err
+			}
+		}
+		p.say("\n$ %s", s.command)
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runs is a step's do: a command of this program.
+func (p *program) runs(args ...string) func(context.Context) error {
+	return func(ctx context.Context) error { return p.command(ctx, append([]string{"broker"}, args...)) }
+}
+
+// askSetup asks for the one yes. each says that the person wants to be asked before each step.
+func (p *program) askSetup(ctx context.Context) (each bool, err error) {
+	t, err := p.openTerminal()
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = t.Close() }()
+	answer, err := t.line(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
+	switch {
+	case err != nil:
+		return false, err
+	case yesIs(answer):
+		return false, nil
+	case strings.EqualFold(answer, "s"):
+		return true, nil
+	}
+	return false, fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+}
+
+// planSetup says what was found, in lines, and what is to be done about it.
+func (p *program) planSetup(ctx context.Context) (found []string, steps []step, err error) {
+	set, settings, err := p.settings()
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, _, err := profiles.PlainKeys(p.files())
+	if err != nil {
+		return nil, nil, err
+	}
+	sources := set.Sources()
+	if len(plain)+len(sources) == 0 {
+		return nil, nil, fault.New(fault.NotFound, "%s and %s hold no long-lived key, and none is stored",
+			p.paths.Credentials, p.paths.Config).WithHint("broker add SOURCE")
+	}
+	ring, err := p.openKeyring(ctx, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range shellSettings(settings, ring.backend) {
+		found = append(found, "variable  "+l.shown())
+		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS",
+			fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value)),
+			func(context.Context) error { return p.keepShell([]shellSetting{l}) }})
+	}
+	keys := (&importing{p: p, set: set}).sources(plain, "")
+	for _, key := range keys {
+		found = append(found, "key       "+secret.Tail(key.AccessKeyID)+" of "+key.Profile+", in plain text in "+key.Origin.String())
+	}
+	for _, source := range sources {
+		found = append(found, "source    "+source.Name+", whose key "+secret.Tail(source.AccessKeyID)+" is in the keyring")
+	}
+	if len(keys) > 0 {
+		steps = append(steps, step{"move " + plural(len(keys), "key") + " into the keyring (" + ring.backend + ") and out of the files",
+			fault.Hintf("broker import --yes"), p.runs("import", "--yes")})
+	}
+	out, err := p.planLinks(keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	var linked []string
+	fresh := 0
+	for _, o := range out {
+		if o.Err != nil {
+			found = append(found, "profile   "+o.Name+", which stays as it is: "+o.Err.Error())
+			continue
+		}
+		found = append(found, "profile   "+o.Name)
+		linked = append(linked, o.Name)
+		if o.State == profiles.Changed {
+			fresh++
+		}
+	}
+	if fresh > 0 {
+		steps = append(steps, step{"have AWS tools ask Broker for " + plural(fresh, "profile"),
+			fault.Hintf("broker profiles link --all"), p.runs("profiles", "link", "--all")})
+	}
+	profile := toTry(linked, keys, sources)
+	steps = append(steps, step{"open a session, with a code of your MFA device if there is one",
+		fault.Hintf("broker login %s", profile), p.runs("login", profile)})
+	if aws, err := exec.LookPath("aws"); err == nil && len(linked) > 0 {
+		steps = append(steps, step{"have AWS say who you are",
+			fault.Hintf("aws sts get-caller-identity --profile %s", profile),
+			func(ctx context.Context) error { return p.prove(ctx, aws, profile) }})
+	}
+	return found, steps, nil
+}
+
+// planLinks is what `broker profiles link --all` will do once these keys are moved.
+func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
+	credproc, err := credprocProgram()
+	if err != nil {
+		return nil, err
+	}
+	var docs profiles.Documents
+	for d := range profiles.Document(len(docs)) {
+		if docs[d], err = p.readDocument(d); err != nil {
+			return nil, err
+		}
+	}
+	byFile := map[string][]profiles.Plain{}
+	for _, key := range keys {
+		byFile[key.Origin.File] = append(byFile[key.Origin.File], key.Plain)
+		section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
+		docs[profiles.RegistryDocument], err = profiles.SetSection(docs[profiles.RegistryDocument],
+			profiles.SectionSource, key.source, section)
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument} {
+		same := func(src []byte) ([]byte, error) { return src, nil }
+		if docs[d], _, err = profiles.TakeOut(p.document(d), docs[d], byFile[p.document(d)], same); err != nil {
+			return nil, err
+		}
+	}
+	_, out, err := profiles.Link(p.files(), docs, nil, credproc)
+	return out, err
+}
+
+// toTry is the profile that shows best that all works: that of AWS_PROFILE, else the first with a role, else a source.
+func toTry(linked []string, keys []found, sources []profiles.Source) (profile string) {
+	plain := map[string]bool{}
+	for _, source := range sources {
+		plain[source.Name], profile = true, source.Name
+	}
+	for _, key := range keys {
+		plain[key.source], plain[key.Profile], profile = true, true, key.source
+	}
+	for _, name := range linked {
+		if name == os.Getenv("AWS_PROFILE") {
+			return name
+		}
+		if plain[profile] && !plain[name] {
+			profile = name
+		}
+	}
+	return profile
+}
+
+// prove has the AWS CLI say whose session it gets for a profile.
+func (p *program) prove(ctx context.Context, aws, profile string) error {
+	cmd := exec.CommandContext(ctx, aws, "sts", "get-caller-identity", "--profile", profile)
+	cmd.Env = append(withoutCredentials(os.Environ()), "AWS_PAGER=")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, p.stdout, p.stderr
+	if err := cmd.Run(); err != nil {
+		return fault.New(fault.Failed, "aws: %w", err).WithHint("broker explain %s", profile)
+	}
+	return nil
 }

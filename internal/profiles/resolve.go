@@ -234,7 +234,7 @@ func notServed(p profile, key string) error {
 
 func plainKeyError(name string, o Origin) error {
 	return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; the broker never uses such keys", o, name).
-		WithHint("broker add %s --from-profile %s", name, name)
+		WithHint("broker setup")
 }
 
 // asksFor returns the other profile for which a profile that is defined nowhere

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"broker/internal/client"
+	"broker/internal/environ"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/wire"
+)
+
+// emptyEnv has no variables: a command takes no route from the environment of its shell.
+func emptyEnv(string) string { return "" }
+
+// route is the way to AWS for what a command asks itself: that of the settings.
+func (p *program) route() profiles.Route {
+	return p.store.Latest(p.paths.Registry)().Route(emptyEnv)
+}
+
+// vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
+func (p *program) vaultEnv() []string {
+	env := environ.Build(os.Environ(), p.paths, false)
+	for name, value := range p.store.Latest(p.paths.Registry)().Variables(os.Getenv("HOME")) {
+		env = append(env, name+"="+value)
+	}
+	// A person may be asked by gpg on the terminal of this very command.
+	if tty := os.Getenv("GPG_TTY"); strings.HasPrefix(tty, "/dev/") {
+		env = append(env, "GPG_TTY="+tty)
+	}
+	return env
+}
+
+// explainRoute adds to a failed call where the variables of this shell differ from the route that the call took.
+func (p *program) explainRoute(err error) error {
+	f := fault.Of(err)
+	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
+		return err
+	}
+	route := client.Public(wire.Route(p.route()))
+	return client.OtherRoute(f, &route)
+}
+
+// A shellSetting is a variable of this shell that the settings could keep.
+type shellSetting struct{ variable, setting, value string }
+
+// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell.
+func shellSettings(settings profiles.Settings, backend string) []shellSetting {
+	var list []shellSetting
+	add := func(setting, have string, variables ...string) {
+		for _, name := range variables {
+			if value := os.Getenv(name); value != "" && have == "" {
+				if setting == "https_proxy" {
+					value = client.ProxyURL(value)
+				}
+				list = append(list, shellSetting{name, setting, value})
+				return
+			}
+		}
+	}
+	add("https_proxy", settings.HTTPSProxy, "HTTPS_PROXY", "https_proxy")
+	add("no_proxy", settings.NoProxy, "NO_PROXY", "no_proxy")
+	add("ca_bundle", settings.CABundle, "AWS_CA_BUNDLE")
+	if backend == "pass" {
+		add("gnupg_home", settings.GnuPGHome, "GNUPGHOME")
+		add("password_store_dir", settings.PasswordStoreDir, "PASSWORD_STORE_DIR")
+	}
+	return list
+}
+
+// shown is the variable with its value, for people.
+func (l shellSetting) shown() string {
+	return l.variable + "=" + fault.Line(client.WithoutPassword(l.value))
+}
+
+// offerShell offers to keep in the settings what this shell has and the settings do not. Without a terminal, or with
+// yes, it says what to type.
+func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
+	list := shellSettings(settings, backend)
+	if len(list) == 0 {
+		return nil
+	}
+	if yes || !hasTerminal() {
+		for _, l := range list {
+			hint := fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
+			p.warn([]string{"your shell has " + l.variable + ", which Broker takes from its settings alone; " + string(hint)})
+		}
+		return nil
+	}
+	var say []string
+	for _, l := range list {
+		say = append(say, l.shown())
+	}
+	t, err := p.openTerminal()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Close() }()
+	question := "Your shell has " + strings.Join(say, ", ") + ".\nKeep it in the settings, for all calls to AWS? [y/N] "
+	answer, err := t.line(ctx, question)
+	if err != nil || !yesIs(answer) {
+		return err
+	}
+	return p.keepShell(list)
+}
+
+// keepShell writes them into the settings.
+func (p *program) keepShell(list []shellSetting) error {
+	var keys []profiles.KeyValue
+	for _, l := range list {
+		if _, err := checkSetting(l.setting, l.value); err != nil {
+			return fault.New(fault.Usage, "%s of this shell: %w", l.variable, err).
+				WithHint("broker config set %s VALUE", l.setting)
+		}
+		keys = append(keys, profiles.KeyValue{Key: l.setting, Value: l.value})
+	}
+	return p.editRegistry(func(src []byte) ([]byte, error) {
+		return profiles.SetSection(src, profiles.SectionSettings, "", keys)
+	})
+}
