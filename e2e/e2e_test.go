@@ -100,12 +100,13 @@ var lookAtSources = sync.OnceValue(func() error {
 
 // What the demo organisation of the simulator holds.
 const (
-	serial     = "arn:aws:iam::111122223333:mfa/paul"
-	keyID      = "AKIADEMOPAULFAKE2222"
-	keySecret  = "fake/demo+secret/of+paul/fake/demo+22222"
-	robotKeyID = "AKIADEMOROBOTFAKE333"
-	seed       = "BROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDE"
-	passphrase = "the-passphrase-of-the-tests-7261"
+	serial      = "arn:aws:iam::111122223333:mfa/paul"
+	keyID       = "AKIADEMOPAULFAKE2222"
+	keySecret   = "fake/demo+secret/of+paul/fake/demo+22222"
+	robotKeyID  = "AKIADEMOROBOTFAKE333"
+	robotSecret = "fake/demo+secret/of+robot/fake/demo+3333"
+	seed        = "BROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDE"
+	passphrase  = "the-passphrase-of-the-tests-7261"
 
 	prodRole = "arn:aws:iam::444455556666:role/allow-admin-from-security-account"
 	devRole  = "arn:aws:iam::222233334444:role/allow-admin-from-security-account"
