@@ -18,7 +18,9 @@ import (
 )
 
 // registryOfTests has a source, a profile and an alias.
-const registryOfTests = `[source security]
+const registryOfTests = `[settings]
+keyring_backend = secret-service
+[source security]
 access_key_id = AKIADEMOPAULFAKE2222
 mfa_serial = arn:aws:iam::111122223333:mfa/paul
 [profile prod]
@@ -101,6 +103,7 @@ func TestCommands(t *testing.T) {
 	signIn := wire.Response{SignIn: &wire.SignIn{Endpoint: "https://signin.aws.amazon.com/federation",
 		Token: secret.New("one-time"), Profile: "prod", Expiration: until}}
 	warning := wire.Response{Warnings: []string{"a restarted daemon\x1b"}}
+	ringLocked := wire.Response{Err: fault.New(fault.KeyringLocked, "the login keyring is locked").WithHint("unlock it")}
 	left := wire.Response{Err: fault.New(fault.Failed, "a session is left")}
 	type list = []any
 	for name, tt := range map[string]struct {
@@ -118,7 +121,10 @@ func TestCommands(t *testing.T) {
 		"unlock with proof": {"unlock --stdin", "pass\n", list{challenge, wire.Response{}}, "unlock, unlock",
 			"unlocked\n", "", 0},
 		"unlock without a line": {"unlock --stdin", "", list{challenge}, "unlock", "", "stdin has no line", 2},
-		"logout all":            {"logout", "", list{wire.Response{Count: 2}}, "logout", "forgot 2 sessions", "", 0},
+		// No passphrase that is typed here opens a keyring of the desktop.
+		"unlock, keyring of the desktop": {"unlock --stdin", "a\nb\nc\n", list{ringLocked}, "unlock", "",
+			"broker: the login keyring is locked\nhint: unlock it\n", 7},
+		"logout all": {"logout", "", list{wire.Response{Count: 2}}, "logout", "forgot 2 sessions", "", 0},
 		"logout of a source": {"logout security", "", list{wire.Response{Count: 1}}, "logout security",
 			"forgot 1 session;", "", 0},
 		"logout of nobody":      {"logout nobody", "", nil, "", "", "broker profiles list", 3},

@@ -12,6 +12,7 @@ import (
 	"broker/internal/latch"
 	"broker/internal/secret"
 	"broker/internal/stretch"
+	"broker/internal/vault"
 	"broker/internal/wire"
 )
 
@@ -102,7 +103,7 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 				p.warn([]string{err.Error()})
 			}
 			req.Proof, aerr = proofOf(ctx, from, *resp.Challenge)
-		case fault.Is(err, fault.KeyringLocked) && passphrases < from.tries():
+		case fault.Is(err, fault.KeyringLocked) && p.mayBeFile() && passphrases < from.tries():
 			if passphrases++; passphrases > 1 {
 				p.warn([]string{err.Error()})
 			}
@@ -123,6 +124,12 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 	}
 	p.warn(resp.Warnings)
 	return err
+}
+
+// mayBeFile reports whether the keyring may be the file keyring, which alone has a passphrase that is asked for here.
+func (p *program) mayBeFile() bool {
+	backend := p.store.Latest(p.paths.Registry)().KeyringBackend
+	return backend == "" || backend == vault.File
 }
 
 // proofOf asks for the passphrase for unlock and makes the proof of it, here: the daemon need not know it, nor spend the memory.
