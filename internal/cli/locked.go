@@ -20,7 +20,7 @@ const (
 
 // lockClasses says that of every command. One that is not here stops.
 var lockClasses = map[string]whileLocked{
-	"add": stops, "import": stops, "remove": stops,
+	"setup": stops, "add": stops, "import": stops, "remove": stops,
 	"mfa set": stops, "mfa remove": stops,
 	"keyring test": stops, "keyring migrate": stops,
 
