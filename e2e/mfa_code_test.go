@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -286,6 +287,42 @@ func TestWindow(t *testing.T) {
 				h.toldCodes(t, 1)
 			}
 		})
+	}
+}
+
+// TestWindowOfNobody: a window is closed when the last who needs the code has gone, and stays while somebody waits.
+func TestWindowOfNobody(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "mfa_prompt = gui\n")
+	note := filepath.Join(h.dir, "window")
+	must(t, os.WriteFile(filepath.Join(h.bin, "pinentry"), fmt.Appendf(nil, fakePinentry, note, "exec sleep 600"), 0o755))
+	h.env = append(h.env, "DISPLAY=:99")
+	windows := func() (n int) {
+		for _, p := range h.processes() {
+			if strings.Contains(p.line, "sleep 600") {
+				n++
+			}
+		}
+		return n
+	}
+	first, second := h.command("credproc", "product_prod_paul"), h.command("broker", "login", "security")
+	for _, cmd := range []*exec.Cmd{first, second} {
+		must(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+	}
+	until(t, "both wait, and a window is open", func() bool {
+		return windows() == 1 && strings.Contains(h.run("broker", "status").stdout, "waiting   2 requests")
+	})
+	must(t, first.Process.Signal(os.Interrupt))
+	_ = first.Wait()
+	until(t, "one waits, and a window is open", func() bool {
+		return windows() == 1 && strings.Contains(h.run("broker", "status").stdout, "waiting   1 request")
+	})
+	must(t, second.Process.Signal(os.Interrupt))
+	_ = second.Wait()
+	until(t, "no window is open", func() bool { return windows() == 0 })
+	if r := h.run("broker", "status"); strings.Contains(r.stdout, "waiting") {
+		t.Errorf("somebody still waits: %v", r)
 	}
 }
 

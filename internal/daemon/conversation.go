@@ -24,15 +24,49 @@ type conversation struct {
 	conn   net.Conn
 	reader *bufio.Reader
 
-	mu    sync.Mutex    // held while a question is open: one at a time
-	asked int           // the id of the last question
-	lines chan heard    // nil until the first question
-	over  chan struct{} // closed when the connection's handler ends
-	gone  atomic.Bool   // the client has left, as far as a question has shown that
+	mu    sync.Mutex                 // held while a question is open: one at a time
+	asked int                        // the id of the last question
+	reads sync.Once                  // starts the goroutine that reads
+	lines atomic.Pointer[chan heard] // nil until then
+	left  chan struct{}              // closed when that has seen that the client has left
+	over  chan struct{}              // closed when the connection's handler ends
 }
 
 func newConversation(conn net.Conn) *conversation {
-	return &conversation{conn: conn, reader: bufio.NewReaderSize(conn, 1024), over: make(chan struct{})}
+	return &conversation{conn: conn, reader: bufio.NewReaderSize(conn, 1024), left: make(chan struct{}),
+		over: make(chan struct{})}
+}
+
+// gone reports whether the client has left, as far as that was seen.
+func (c *conversation) gone() bool {
+	select {
+	case <-c.left:
+		return true
+	default:
+		return false
+	}
+}
+
+// listen starts to read, so that answers come, and the end of the connection is seen.
+func (c *conversation) listen() <-chan heard {
+	c.reads.Do(func() {
+		lines := make(chan heard)
+		c.lines.Store(&lines)
+		go c.readAll(lines)
+	})
+	return *c.lines.Load()
+}
+
+// watch implements session.Request.Watch.
+func (c *conversation) watch(ctx context.Context, gone func()) {
+	c.listen()
+	go func() {
+		select {
+		case <-c.left:
+			gone()
+		case <-ctx.Done():
+		}
+	}()
 }
 
 type heard struct {
@@ -52,11 +86,11 @@ func (c *conversation) read() (*wire.Request, error) {
 func (c *conversation) next() (*wire.Request, error) {
 	for {
 		var l heard
-		if c.lines == nil {
+		if lines := c.lines.Load(); lines == nil {
 			l.req, l.err = c.read()
 		} else {
 			var open bool
-			if l, open = <-c.lines; !open {
+			if l, open = <-*lines; !open {
 				return nil, io.EOF
 			}
 		}
@@ -77,10 +111,7 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 	if ctx.Err() != nil {
 		return secret.String{}, ctx.Err()
 	}
-	if c.lines == nil {
-		c.lines = make(chan heard)
-		go c.readAll()
-	}
+	lines := c.listen()
 	c.asked++
 	question.ID = c.asked
 	b, err := wire.EncodeResponse(wire.Response{Ask: &question})
@@ -95,7 +126,7 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 		select {
 		case <-ctx.Done():
 			return secret.String{}, ctx.Err()
-		case l, open := <-c.lines:
+		case l, open := <-lines:
 			switch {
 			case !open || l.err != nil:
 				return secret.String{}, session.ErrGone
@@ -127,16 +158,16 @@ func (c *conversation) tell(line string) {
 }
 
 // readAll reads until the connection or its handler ends.
-func (c *conversation) readAll() {
-	defer close(c.lines)
+func (c *conversation) readAll(lines chan<- heard) {
+	defer close(lines)
 	for {
 		req, err := c.read()
 		ends := err != nil && !isFault(err)
 		if ends {
-			c.gone.Store(true) // before a question at the terminal ends by it, and the next place is asked
+			close(c.left) // before a question at the terminal ends by it, and the next place is asked
 		}
 		select {
-		case c.lines <- heard{req, err}:
+		case lines <- heard{req, err}:
 		case <-c.over:
 			return
 		}
@@ -197,7 +228,7 @@ type window struct {
 
 // Ask implements session.Asker.
 func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
-	if w.talk.gone.Load() { // its terminal is somebody else's by now, and its desktop need not be asked for nobody
+	if w.talk.gone() { // its terminal is somebody else's by now, and its desktop need not be asked for nobody
 		return secret.String{}, session.ErrGone
 	}
 	code, err := w.ask(ctx, w.question(q))

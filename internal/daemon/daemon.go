@@ -282,7 +282,7 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 			err = d.answer(ctx, call{req, peer, c, func(resp wire.Response) error { return d.send(conn, resp) }})
 		}
 		switch {
-		case errors.Is(err, errLeft), errors.Is(err, errGone), c.gone.Load():
+		case errors.Is(err, errLeft), errors.Is(err, errGone), c.gone():
 			return
 		case err != nil && !d.reply(conn, d.failure(err)):
 			return

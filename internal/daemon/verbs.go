@@ -210,6 +210,7 @@ func (d *Daemon) request(c call) session.Request {
 	}
 	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
 		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
+	r.Watch = c.talk.watch
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
 	}

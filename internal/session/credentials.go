@@ -111,7 +111,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 	dev := device{plan.Source.AccessKeyID, first.MFASerial}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
 		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
-			first: req.Login, source: plan.Source.Name, tell: req.Tell}
+			first: req.Login, source: plan.Source.Name, tell: req.Tell, watch: req.Watch}
 		var leave func()
 		ctx, leave = b.desk.wait(ctx, dev, g)
 		defer leave()

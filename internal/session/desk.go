@@ -54,7 +54,9 @@ type guest struct {
 	code     secret.String // emptied when it is taken: a code is for one call
 	first    bool          // the person wants to be asked here: has typed a login, or taken the question over
 	source   string
-	tell     func(line string) // nil for nobody
+	tell     func(line string)                      // nil for nobody
+	watch    func(ctx context.Context, gone func()) // nil where nobody can go; then once, at the first question
+	waiting  context.Context
 	end      context.CancelCauseFunc
 }
 
@@ -84,7 +86,7 @@ type desk struct {
 // queue is one device that somebody waits for.
 type queue struct {
 	guests  []*guest
-	changed chan struct{} // signalled when a guest has come, brought a code, or wants to be asked
+	changed chan struct{} // signalled when a guest has come or gone, brought a code, or wants to be asked
 	source  string        // of the question; empty while none is open
 	turn    chan struct{} // holds one token: who has it may ask
 	asking  int           // fetches that have it, or wait for it
@@ -93,19 +95,25 @@ type queue struct {
 // wait lets a request stand at the desk until leave is called. The context ends with ErrCancelled as its cause if the
 // person of that request says no.
 func (d *desk) wait(ctx context.Context, dev device, g *guest) (waiting context.Context, leave func()) {
-	waiting, g.end = context.WithCancelCause(ctx)
+	g.waiting, g.end = context.WithCancelCause(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.queueLocked(dev)
 	q.guests = append(q.guests, g)
 	q.signal()
-	return waiting, func() {
+	return g.waiting, func() {
 		g.end(nil)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		q.guests = slices.DeleteFunc(q.guests, func(other *guest) bool { return other == g })
+		q.dropLocked(g)
 		d.tidyLocked(dev, q)
 	}
+}
+
+// dropLocked lets a guest go.
+func (q *queue) dropLocked(g *guest) {
+	q.guests = slices.DeleteFunc(q.guests, func(other *guest) bool { return other == g })
+	q.signal()
 }
 
 func (q *queue) signal() {
@@ -247,6 +255,7 @@ func (d *desk) put(
 	seat, _ := who.Seat()
 	told := map[string]bool{seat: true}
 	for {
+		d.watch(q)
 		if seat != "" {
 			d.offer(ctx, q, who, question, asked, told, &offers)
 		}
@@ -255,13 +264,17 @@ func (d *desk) put(
 			return a.code, a.err
 		case <-q.changed:
 			code, ok := d.take(q)
-			if !ok && !d.wanted(q, asked) {
+			gone := seat != "" && !d.here(q, who)
+			if !ok && !gone && !d.wanted(q, asked) {
 				continue
 			}
 			cancel()
 			<-answered // so that the question is off the screen
-			if ok {
+			switch {
+			case ok:
 				return code, nil
+			case gone:
+				return secret.String{}, ErrGone
 			}
 			d.mu.Lock()
 			delete(asked, who) // it was not answered there, and can come back
@@ -272,6 +285,32 @@ func (d *desk) put(
 			return secret.String{}, errMoved
 		}
 	}
+}
+
+// watch notices when a client goes away that waits.
+func (d *desk) watch(q *queue) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range q.guests {
+		if g.watch == nil {
+			continue
+		}
+		watch := g.watch
+		g.watch = nil
+		watch(g.waiting, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			g.end(ErrGone)
+			q.dropLocked(g)
+		})
+	}
+}
+
+// here reports whether a place is one of somebody who waits.
+func (d *desk) here(q *queue, who Asker) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(q.guests, func(g *guest) bool { return g.atTerminal() == who || g.window == who })
 }
 
 // wanted reports whether somebody wants to be asked elsewhere.
