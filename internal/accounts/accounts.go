@@ -7,6 +7,7 @@ package accounts
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/partition"
 )
 
 // MaxSize bounds the file of a map: 10,000 accounts, AWS's own limit of an
@@ -61,14 +63,14 @@ var (
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var (
-	word       = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,63}$`)
-	accountID  = lazyregexp.New(`^[0-9]{12}$`)
-	partition  = lazyregexp.New(`^aws(-cn|-us-gov)?$`)
-	region     = lazyregexp.New(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
-	rolePath   = lazyregexp.New(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
-	roleARN    = lazyregexp.New(`^arn:(aws|aws-cn|aws-us-gov):iam::([0-9]{12}):role/(.+)$`)
-	externalID = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
-	device     = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
+	word        = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.@+=,-]{0,63}$`)
+	accountID   = lazyregexp.New(`^[0-9]{12}$`)
+	region      = lazyregexp.New(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
+	rolePath    = lazyregexp.New(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
+	roleARN     = lazyregexp.New(`^arn:(aws(?:-[a-z]+)*):iam::([0-9]{12}):role/(.+)$`)
+	partitionID = lazyregexp.New(`^(` + strings.Join(partition.IDs(), `|`) + `)$`)
+	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
+	device      = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
 )
 
 // Parse reads a map. The file's name is for messages, and for the label where the map names no product.
@@ -134,8 +136,8 @@ func (r *reader) account(s section, top *values) Account {
 		a.Environment = a.Name
 	}
 	a.Region = v.or(top, "region", region, "is not the name of a region")
-	a.Partition = v.or(top, "partition", partition, "is not aws, aws-cn or aws-us-gov")
-	if of := partitionOf(a.Region); a.Partition == "" {
+	a.Partition = v.or(top, "partition", partitionID, "is not "+strings.Join(partition.IDs(), ", "))
+	if of := cmp.Or(partition.OfRegion(a.Region), partition.Default); a.Partition == "" {
 		a.Partition = of
 	} else if a.Region != "" && of != a.Partition {
 		r.fail(a.origin, "account %q is in partition %s, and its region %s is in another", a.Name, a.Partition, a.Region)
@@ -188,18 +190,6 @@ func (a Account) RoleARN(role string) (string, error) {
 		return "", fmt.Errorf("names a role %.80q that cannot be one", role)
 	}
 	return "arn:" + a.Partition + ":iam::" + a.ID + ":role/" + path, nil
-}
-
-// partitionOf is the partition of a region; no region is one of aws.
-// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
-func partitionOf(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
 }
 
 // labelOf makes the label of a block of a file's name or a product.

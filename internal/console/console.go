@@ -5,29 +5,19 @@
 package console
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/partition"
 	"broker/internal/secret"
 )
 
-// hosts are where a partition signs in, and its console.
-// https://docs.aws.amazon.com/general/latest/gr/signin-service.html
-// https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/using-govcloud-endpoints.html
-// https://docs.amazonaws.cn/en_us/aws/latest/userguide/endpoints-Beijing.html
-type hosts struct{ signIn, console string }
-
-var partitions = map[string]hosts{
-	"aws":        {"signin.aws.amazon.com", "console.aws.amazon.com"},
-	"aws-cn":     {"signin.amazonaws.cn", "console.amazonaws.cn"},
-	"aws-us-gov": {"signin.amazonaws-us-gov.com", "console.amazonaws-us-gov.com"},
-}
-
 // Page is a page of the console.
 type Page struct {
-	Partition   string // aws, aws-cn or aws-us-gov
+	Partition   string // its id, such as aws-cn
 	Region      string // may be empty: the one that the console showed last
 	Service     string // as the AWS CLI or the console calls it; empty is the start page
 	Destination string // the whole address instead; may be empty
@@ -35,23 +25,23 @@ type Page struct {
 
 // Federation is the endpoint that signs in to a partition. A simulator, if there is one,
 // plays all partitions at its own URL. The error is a fault.Failed for a partition whose console is not known.
-func Federation(partition, simulator string) (string, error) {
-	h, err := hostsOf(partition)
+func Federation(id, simulator string) (string, error) {
+	p, err := consoleOf(id)
 	if err != nil {
 		return "", err
 	}
 	if simulator != "" {
 		return strings.TrimSuffix(simulator, "/") + "/federation", nil
 	}
-	return "https://" + h.signIn + "/federation", nil
+	return "https://" + p.SignIn + "/federation", nil
 }
 
-func hostsOf(partition string) (hosts, error) {
-	h, ok := partitions[partition]
+func consoleOf(id string) (partition.Partition, error) {
+	p, ok := partition.Find(id)
 	if !ok {
-		return h, fault.New(fault.Failed, "the broker does not know the console of partition %q", partition)
+		return p, fault.New(fault.Failed, "Broker does not know the console of partition %q", id)
 	}
-	return h, nil
+	return p, nil
 }
 
 var (
@@ -87,20 +77,20 @@ var paths = map[string]string{
 // URL is the address of the page: of the partition's console and of nothing else. The host that is not a region's leads on
 // to the region that is asked for, in every partition. The errors are a fault.Usage, and those of Federation.
 func (p Page) URL() (string, error) {
-	h, err := hostsOf(p.Partition)
+	of, err := consoleOf(p.Partition)
 	switch {
 	case err != nil:
 		return "", err
 	case p.Destination != "" && p.Service != "":
 		return "", fault.New(fault.Usage, "--destination is a whole address; --service does not go with it")
 	case p.Destination != "":
-		return h.own(p.Destination)
+		return own(of.Console, p.Destination)
 	case p.Service != "" && !serviceSyntax.MatchString(p.Service):
 		return "", fault.New(fault.Usage, "%.60q is not the name of a service, such as ec2", p.Service)
 	case p.Region != "" && !regionSyntax.MatchString(p.Region):
 		return "", fault.New(fault.Usage, "%.60q is not the name of a region", p.Region)
-	case p.Region != "" && partitionOf(p.Region) != p.Partition:
-		return "", fault.New(fault.Usage, "the region %s is not one of the partition %s, in which the role is", p.Region, p.Partition)
+	case p.Region != "" && cmp.Or(partition.OfRegion(p.Region), partition.Default) != p.Partition:
+		return "", fault.New(fault.Usage, "the region %s is not in the partition %s of the role", p.Region, p.Partition)
 	}
 	page := "console"
 	if p.Service != "" {
@@ -109,7 +99,7 @@ func (p Page) URL() (string, error) {
 	if path, ok := paths[page]; ok {
 		page = path
 	}
-	u := url.URL{Scheme: "https", Host: h.console, Path: "/" + page + "/home"}
+	u := url.URL{Scheme: "https", Host: of.Console, Path: "/" + page + "/home"}
 	if p.Region != "" {
 		u.RawQuery = "region=" + p.Region
 	}
@@ -122,20 +112,9 @@ func (p Page) Valid() bool {
 	return err == nil
 }
 
-// partitionOf is the partition of a region.
-// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
-func partitionOf(region string) string {
-	for prefix, partition := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso": "aws-iso", "eu-iso": "aws-iso", "eusc-": "aws-eusc"} {
-		if strings.HasPrefix(region, prefix) {
-			return partition
-		}
-	}
-	return "aws"
-}
-
-// own is an address that a person gave, if it is one of the console.
-func (h hosts) own(destination string) (string, error) {
-	wrong := fault.New(fault.Usage, "the destination is not an address of this console, https://%s/… or below it", h.console)
+// own is an address that a person gave, if it is one of the console at that host.
+func own(host, destination string) (string, error) {
+	wrong := fault.New(fault.Usage, "the destination is not an address of this console, https://%s/… or below it", host)
 	// Browsers take \\ for /, and leave out line ends and tabs; url.Parse does not.
 	if len(destination) > maxDestination || strings.ContainsFunc(destination, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 		return "", wrong
@@ -144,7 +123,7 @@ func (h hosts) own(destination string) (string, error) {
 	if err != nil || u.Scheme != "https" || u.User != nil || u.Opaque != "" {
 		return "", wrong
 	}
-	if u.Host != h.console && !strings.HasSuffix(u.Host, "."+h.console) || !hostSyntax.MatchString(u.Host) {
+	if u.Host != host && !strings.HasSuffix(u.Host, "."+host) || !hostSyntax.MatchString(u.Host) {
 		return "", wrong
 	}
 	return u.String(), nil

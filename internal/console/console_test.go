@@ -46,7 +46,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%+v: %q, %v; want a usage fault", page, got, err)
 		}
 	}
-	if _, err := (Page{Partition: "aws-iso"}).URL(); !fault.Is(err, fault.Failed) {
+	if _, err := (Page{Partition: "aws-moon"}).URL(); !fault.Is(err, fault.Failed) {
 		t.Errorf("a partition without a console: %v", err)
 	}
 }
@@ -106,6 +106,8 @@ func TestFederation(t *testing.T) {
 		"aws":        "https://signin.aws.amazon.com/federation",
 		"aws-cn":     "https://signin.amazonaws.cn/federation",
 		"aws-us-gov": "https://signin.amazonaws-us-gov.com/federation",
+		"aws-eusc":   "https://eusc-de-east-1.signin.amazonaws-eusc.eu/federation",
+		"aws-iso-b":  "https://signin.sc2shome.sgov.gov/federation",
 	} {
 		if got, err := Federation(partition, ""); err != nil || got != want {
 			t.Errorf("%s: %q, %v", partition, got, err)
@@ -114,7 +116,7 @@ func TestFederation(t *testing.T) {
 	if got, err := Federation("aws-cn", "http://127.0.0.1:4599/"); err != nil || got != "http://127.0.0.1:4599/federation" {
 		t.Errorf("a simulator: %q, %v", got, err)
 	}
-	if _, err := Federation("aws-iso-b", ""); !fault.Is(err, fault.Failed) {
+	if _, err := Federation("aws-moon", ""); !fault.Is(err, fault.Failed) {
 		t.Errorf("a partition without a console: %v", err)
 	}
 }

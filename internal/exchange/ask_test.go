@@ -134,6 +134,8 @@ func TestGlobalEndpoints(t *testing.T) {
 		{"aws-global", "iam.amazonaws.com", "organizations.us-east-1.amazonaws.com"},
 		{"cn-north-1", "iam.cn-north-1.amazonaws.com.cn", "organizations.cn-northwest-1.amazonaws.com.cn"},
 		{"us-gov-east-1", "iam.us-gov.amazonaws.com", "organizations.us-gov-west-1.amazonaws.com"},
+		{"eusc-de-east-1", "iam.eusc-de-east-1.amazonaws.eu", "organizations.eusc-de-east-1.amazonaws.eu"},
+		{"us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov", "organizations.us-iso-east-1.c2s.ic.gov"},
 	}
 	for _, tt := range tests {
 		var hosts []string

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 )
 
@@ -30,19 +32,6 @@ type location struct {
 // isPlain reports whether the url is one of plain http, which checkURL admits on loopback alone.
 func (to location) isPlain() bool { return len(to.url) >= 5 && strings.EqualFold(to.url[:5], "http:") }
 
-// firstRegions is the region of a partition where a profile names none.
-// https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html
-var firstRegions = map[string]string{
-	"aws":        "us-east-1",
-	"aws-cn":     "cn-north-1",
-	"aws-us-gov": "us-gov-west-1",
-	"aws-iso":    "us-iso-east-1",
-	"aws-iso-b":  "us-isob-east-1",
-	"aws-iso-e":  "eu-isoe-west-1",
-	"aws-iso-f":  "us-isof-south-1",
-	"aws-eusc":   "eusc-de-east-1",
-}
-
 // globalRegion is the name that AWS tools use for the global endpoint.
 const globalRegion = "aws-global"
 
@@ -55,15 +44,12 @@ var regionSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
 func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) {
 	to := location{region: e.Region, fips: e.FIPS, legacy: e.Legacy}
 	if to.region == "" {
-		partition := "aws"
-		if fields := strings.Split(resource, ":"); len(fields) > 1 && fields[0] == "arn" {
-			partition = fields[1]
-		}
-		first, ok := firstRegions[partition]
+		id := cmp.Or(partition.OfARN(resource), partition.Default)
+		of, ok := partition.Find(id)
 		if !ok {
-			return location{}, fmt.Errorf("the profile names no region, and partition %q is not known", partition)
+			return location{}, fmt.Errorf("the profile names no region, and partition %q is not known", id)
 		}
-		to.region = first
+		to.region = of.FirstRegion
 	}
 	if len(to.region) > 64 || !regionSyntax.MatchString(to.region) {
 		return location{}, fmt.Errorf("%q is not a region", to.region)
@@ -94,7 +80,8 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 	}
 	// The global endpoint signs as us-east-1; a URL or FIPS needs a real region.
 	if to.region == globalRegion && (to.url != "" || to.fips) {
-		to.region = firstRegions["aws"]
+		of, _ := partition.Find(partition.Default)
+		to.region = of.FirstRegion
 	}
 	return to, nil
 }

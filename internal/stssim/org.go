@@ -26,7 +26,7 @@ type Organization struct {
 type Account struct {
 	Name      string // what the other parts of the organisation call it
 	ID        string // 12 digits
-	Partition string // aws, aws-cn or aws-us-gov; empty is aws
+	Partition string // such as aws-cn; empty is aws
 
 	Management bool // the organisation belongs to it: it alone may list the accounts
 	Suspended  bool // it is closed, and listed all the same
@@ -252,9 +252,9 @@ func (v *values) rest() error {
 
 var (
 	accountIDs   = regexp.MustCompile(`^\d{12}$`)
-	partitions   = regexp.MustCompile(`^(aws|aws-cn|aws-us-gov)?$`)
+	partitions   = regexp.MustCompile(`^(aws(-[a-z]+)*)?$`)
 	keyIDs       = regexp.MustCompile(`^AKIA[A-Z0-9]{16}$`)
-	principalIDs = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:(root|(user|role)/.+)$`)
+	principalIDs = regexp.MustCompile(`^arn:aws(-[a-z]+)*:iam::\d{12}:(root|(user|role)/.+)$`)
 )
 
 // check refuses an organisation that AWS could not have.

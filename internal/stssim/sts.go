@@ -110,7 +110,7 @@ func (w *world) getCallerIdentity(c *call) (any, *apiError) {
 	}{c.caller.arn, c.caller.userID, c.caller.account.ID}, nil
 }
 
-var roleARNs = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):iam::\d{12}:role/[\x21-\x7e]+$`)
+var roleARNs = regexp.MustCompile(`^arn:aws(-[a-z]+)*:iam::\d{12}:role/[\x21-\x7e]+$`)
 
 // assumedRole is the result of AssumeRole.
 type assumedRole struct {

@@ -1,0 +1,85 @@
+// Package partition owns the facts about AWS's partitions that do not come with an endpoint rule of the SDK: which
+// regions belong to one, which region to take if none is named, and where its console is. It refuses to know an account,
+// a profile or the SDK.
+package partition
+
+import (
+	"strings"
+
+	"broker/internal/lazyregexp"
+)
+
+// Partition is one separate AWS, with accounts and keys of its own.
+type Partition struct {
+	ID          string // the second field of its ARNs
+	FirstRegion string // where its STS is asked if no region is named
+	SignIn      string // host of the federation endpoint, which signs in to the console
+	Console     string // host of the console, which leads on to the host of a region
+
+	regions *lazyregexp.Regexp
+}
+
+// Default is the partition of an ARN that is not given, and of a region that no partition has: the SDKs take it too.
+const Default = "aws"
+
+// partitions are those that the SDK's endpoint rules know, with the pattern that the rules have for their regions; a
+// test compares the two. Hosts of the sign-in are from the rules of its own service, and from:
+// https://docs.aws.amazon.com/general/latest/gr/signin-service.html
+// https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/using-govcloud-endpoints.html
+// https://docs.amazonaws.cn/en_us/aws/latest/userguide/endpoints-Beijing.html
+// https://docs.aws.eu/esc/latest/userguide/endpoints.html
+var partitions = []Partition{
+	{Default, "us-east-1", "signin.aws.amazon.com", "console.aws.amazon.com",
+		lazyregexp.New(`^(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+$`)},
+	{"aws-cn", "cn-north-1", "signin.amazonaws.cn", "console.amazonaws.cn",
+		lazyregexp.New(`^cn-\w+-\d+$`)},
+	{"aws-us-gov", "us-gov-west-1", "signin.amazonaws-us-gov.com", "console.amazonaws-us-gov.com",
+		lazyregexp.New(`^us-gov-\w+-\d+$`)},
+	{"aws-eusc", "eusc-de-east-1", "eusc-de-east-1.signin.amazonaws-eusc.eu", "console.amazonaws-eusc.eu",
+		lazyregexp.New(`^eusc-(de)-\w+-\d+$`)},
+	{"aws-iso", "us-iso-east-1", "signin.c2shome.ic.gov", "console.c2shome.ic.gov",
+		lazyregexp.New(`^us-iso-\w+-\d+$`)},
+	{"aws-iso-b", "us-isob-east-1", "signin.sc2shome.sgov.gov", "console.sc2shome.sgov.gov",
+		lazyregexp.New(`^us-isob-\w+-\d+$`)},
+	{"aws-iso-e", "eu-isoe-west-1", "signin.csphome.adc-e.uk", "console.csphome.adc-e.uk",
+		lazyregexp.New(`^eu-isoe-\w+-\d+$`)},
+	{"aws-iso-f", "us-isof-south-1", "signin.csphome.hci.ic.gov", "console.csphome.hci.ic.gov",
+		lazyregexp.New(`^us-isof-\w+-\d+$`)},
+}
+
+// Find is the partition with that id.
+func Find(id string) (Partition, bool) {
+	for _, p := range partitions {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return Partition{}, false
+}
+
+// OfRegion is the id of the partition that has the region, or "" for what no partition calls a region.
+func OfRegion(region string) string {
+	for _, p := range partitions {
+		if p.regions.MatchString(region) {
+			return p.ID
+		}
+	}
+	return ""
+}
+
+// OfARN is the partition that an ARN names, known or not, or "" for what is not an ARN.
+func OfARN(arn string) string {
+	if f := strings.SplitN(arn, ":", 3); len(f) == 3 && f[0] == "arn" {
+		return f[1]
+	}
+	return ""
+}
+
+// IDs are the ids of all partitions.
+func IDs() []string {
+	ids := make([]string, len(partitions))
+	for i, p := range partitions {
+		ids[i] = p.ID
+	}
+	return ids
+}
