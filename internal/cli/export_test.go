@@ -97,9 +97,9 @@ func TestQuotePowerShell(t *testing.T) {
 
 func TestExportText(t *testing.T) {
 	cred := wire.Credential{Profile: "it's a profile", AccessKeyID: "ASIAEXAMPLEEXAMPLE12", SecretAccessKey: secret.New("abc/+="),
-		SessionToken: secret.New("IQoJ+/=="), Expiration: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Region: "eu-west-1"}
+		SessionToken: secret.New("IQoJ+/=="), Expiration: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Region: "eu-west-1", Account: "444455556666"}
 	for format, want := range map[string]string{
-		"json":       `{"Version":1,"AccessKeyId":"ASIAEXAMPLEEXAMPLE12","SecretAccessKey":"abc/+=","SessionToken":"IQoJ+/==","Expiration":"2030-01-02T03:04:05Z"}` + "\n",
+		"json":       `{"Version":1,"AccessKeyId":"ASIAEXAMPLEEXAMPLE12","SecretAccessKey":"abc/+=","SessionToken":"IQoJ+/==","Expiration":"2030-01-02T03:04:05Z","AccountId":"444455556666"}` + "\n",
 		"ini":        "[it's a profile]\naws_access_key_id = ASIAEXAMPLEEXAMPLE12\naws_secret_access_key = abc/+=\naws_session_token = IQoJ+/==\nregion = eu-west-1\n",
 		"env":        `export BROKER_PROFILE='it'\''s a profile'` + "\n",
 		"fish":       `set -gx BROKER_PROFILE 'it\'s a profile'` + "\n",

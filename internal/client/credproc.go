@@ -90,7 +90,8 @@ func Document(c wire.Credential) ([]byte, error) {
 		SecretAccessKey string
 		SessionToken    string
 		Expiration      string
-	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expiration.UTC().Format(time.RFC3339)})
+		AccountID       string `json:"AccountId,omitempty"`
+	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expiration.UTC().Format(time.RFC3339), c.Account})
 	return append(b, '\n'), err
 }
 

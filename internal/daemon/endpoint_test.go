@@ -101,7 +101,7 @@ func TestEndpoint(t *testing.T) {
 		t.Fatal(err, body)
 	}
 	expires, err := time.Parse("2006-01-02T15:04:05Z", got["Expiration"])
-	if status != 200 || len(got) != 4 || got["SecretAccessKey"] != secretKey || got["Token"] != sessionToken ||
+	if status != 200 || len(got) != 5 || got["AccountId"] != "444455556666" || got["SecretAccessKey"] != secretKey || got["Token"] != sessionToken ||
 		!strings.HasPrefix(got["AccessKeyId"], "ASIA") || err != nil || time.Until(expires) < 55*time.Minute {
 		t.Errorf("%d %s", status, body)
 	}
@@ -143,6 +143,25 @@ func TestEndpoint(t *testing.T) {
 	h.alive(t)
 }
 
+// TestEndpointAnswers: what programs send and no browser does. Clients of the Common Runtime leave the port out of Host,
+// and the fetch of Node says how it was called.
+func TestEndpointAnswers(t *testing.T) {
+	h := start(t)
+	e := h.lend(t, wire.Request{Profile: "dev"})
+	host, path := home(e)
+	for _, headers := range []string{
+		"Host: " + host,
+		"Host: 127.0.0.1",
+		"Host: " + host + "\r\nSec-Fetch-Mode: cors\r\nAccept-Language: *",
+		"Host: " + host + "\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: cors",
+	} {
+		answer := raw(t, host, "GET "+path+" HTTP/1.1\r\n"+headers+"\r\nAuthorization: "+e.Token.Reveal()+"\r\n\r\n")
+		if !strings.HasPrefix(answer, "HTTP/1.1 200 ") || !strings.Contains(answer, `"AccountId":"`) {
+			t.Errorf("%q: %s", headers, answer)
+		}
+	}
+}
+
 // TestEndpointRefuses: what a web page, a proxy or a bad client could send. Each request differs in one thing from
 // one that is answered. Seen to fail, row by row, without the check that the row is about.
 func TestEndpointRefuses(t *testing.T) {
@@ -170,13 +189,16 @@ func TestEndpointRefuses(t *testing.T) {
 		line("GET " + path + ";x HTTP/1.1"), line("GET " + path + "%00 HTTP/1.1"), line("GET * HTTP/1.1"), line("GET  " + path + " HTTP/1.1"),
 		line("GET " + path), line("GET " + path + " HTTP/2.0"), line("GET " + path + " HTTP/0.9"), line("GET " + path + " HTTP/1.1 x"),
 		// hosts: rebinding
-		from("evil.example"), from("evil.example:" + port), from("localhost:" + port), from("127.0.0.1"), from("127.0.0.1:80"), from("127.0.0.2:" + port),
+		from("evil.example"), from("evil.example:" + port), from("localhost:" + port), from("localhost"), from("127.0.0.2"), from("[::1]"), from("127.0.0.1:"),
+		from("127.0.0.1:80"), from("127.0.0.2:" + port),
 		from("127.1:" + port), from("[::1]:" + port), from("[::ffff:127.0.0.1]:" + port), from("2130706433:" + port), from("0.0.0.0:" + port), from(host + "."),
 		from("127.0.0.1.:" + port), from("user@" + host), from(""), from(host + "\r\nHost: evil.example"), from(host + "\r\nHost: " + host), from(host + ", " + host),
 		"GET " + path + " HTTP/1.1\r\n" + auth + "\r\n", "GET " + path + " HTTP/1.0\r\n" + auth + "\r\n",
 		// what a browser adds
 		with("Origin: http://evil.example"), with("Origin: null"), with("Origin: http://" + host), with("Origin:"), with("Referer: http://evil.example/"), with("Referer:"),
-		with("Sec-Fetch-Site: cross-site"), with("Sec-Fetch-Site: none"), with("Sec-Fetch-Mode: cors"), with("sec-fetch-dest: empty"), with("Sec-CH-UA: x"),
+		with("Sec-Fetch-Site: cross-site"), with("Sec-Fetch-Site: same-site"), with("Sec-Fetch-Site: same-origin"),
+		with("Sec-Fetch-Site:"), with("Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site"), with("Sec-Fetch-Mode: cors\r\nOrigin: null"),
+		with("Sec-Fetch-Mode: navigate\r\nSec-Fetch-User: ?1"), with("sec-fetch-dest: empty"), with("Sec-CH-UA: x"),
 		with("Cookie: a=b"), with("Access-Control-Request-Method: GET"), with("Access-Control-Request-Private-Network: true"), with("Sec-WebSocket-Key: x"),
 		// what a proxy adds
 		with("Forwarded: for=1.2.3.4"), with("X-Forwarded-For: 127.0.0.1"), with("x-forwarded-host: " + host), with("X-Forwarded-Proto: http"), with("X-Real-IP: 127.0.0.1"),

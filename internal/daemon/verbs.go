@@ -165,6 +165,7 @@ func (d *Daemon) get(ctx context.Context, c call) error {
 				Region:          answer.Region,
 				Role:            role,
 				Direct:          answer.Direct,
+				Account:         answer.Account,
 			},
 			Warnings: grant.Lines(answer.Warnings),
 		})

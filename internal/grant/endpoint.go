@@ -54,7 +54,10 @@ func (e *endpoints) init(k *Keeper) {
 	e.said = map[string]time.Time{}
 }
 
-func (g *Grant) host() string { return "127.0.0.1:" + strconv.Itoa(g.Port) }
+// loopback is where endpoints listen.
+const loopback = "127.0.0.1"
+
+func (g *Grant) host() string { return loopback + ":" + strconv.Itoa(g.Port) }
 
 func (g *Grant) path() string { return "/credentials/" + g.ID }
 

@@ -114,6 +114,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			SecretAccessKey: answer.SecretAccessKey.Reveal(),
 			Token:           answer.SessionToken.Reveal(),
 			Expiration:      answer.Expires.UTC().Format(time.RFC3339),
+			AccountID:       answer.Account,
 		})
 		_ = http.NewResponseController(w).Flush() // else it leaves once this has returned
 		return nil
@@ -173,7 +174,7 @@ func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	case h == nil:
 		return nil, no(http.StatusNotFound, "not_found",
 			"there is no such endpoint, or its program has ended, or it was revoked")
-	case r.Host != h.host():
+	case r.Host != h.host() && r.Host != loopback: // clients of the Common Runtime leave the port out
 		return nil, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
 	case !h.Owner.Running():
 		_ = e.k.end(h) // the loop tries again
@@ -203,13 +204,19 @@ func (e *endpoints) find(uri string) *held {
 	return h
 }
 
-// throughOthers reports headers that a browser adds, or a proxy.
+// throughOthers reports headers that a browser adds to the request of a page, or a proxy.
 // https://developer.mozilla.org/en-US/docs/Glossary/Forbidden_request_header
 func throughOthers(h http.Header) bool {
-	for name := range h {
+	for name, values := range h {
 		switch name {
 		case "Origin", "Referer", "Cookie", "Forwarded", "Via", "X-Real-Ip":
 			return true
+		case "Sec-Fetch-Mode":
+			continue // Node's own fetch sends it; a browser sends Sec-Fetch-Site too
+		case "Sec-Fetch-Site":
+			if len(values) == 1 && values[0] == "none" {
+				continue // no page asked for it
+			}
 		}
 		for _, prefix := range []string{"Sec-", "Proxy-", "X-Forwarded-", "Access-Control-"} {
 			if strings.HasPrefix(name, prefix) {
@@ -262,6 +269,7 @@ type credentialJSON struct {
 	SecretAccessKey string
 	Token           string
 	Expiration      string
+	AccountID       string `json:"AccountId,omitempty"`
 }
 
 func refuse(w http.ResponseWriter, no refusal) {

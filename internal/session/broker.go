@@ -93,6 +93,7 @@ type Answer struct {
 	Region   string
 	Role     string             // ARN of the last role, or of the federated user; empty for a source
 	Direct   bool               // the role was assumed with the long-lived key itself
+	Account  string             // twelve digits; empty if the ARNs of the plan do not tell it
 	Warnings []profiles.Warning // about the files, and what was served from their last good state
 	// Endpoints are where calls go that is not AWS's own; set with an error too. See Plan.Endpoints.
 	Endpoints string

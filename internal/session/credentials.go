@@ -1,9 +1,11 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -46,6 +48,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
+		Account:     got.plan.account(got.last),
 		Warnings:    got.warnings,
 		Endpoints:   got.plan.Endpoints(),
 	}, nil
@@ -57,6 +60,15 @@ func (s Step) subject(creds Credentials) string {
 		return creds.Subject
 	}
 	return s.RoleARN
+}
+
+// account is the account of a step's session, as far as an ARN tells it.
+func (p *Plan) account(i int) string {
+	arn := cmp.Or(p.Steps[i].RoleARN, p.Source.MFASerial)
+	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
+		return f[4]
+	}
+	return ""
 }
 
 // withPlanHint points to the plan where AWS or the way to it failed: it shows

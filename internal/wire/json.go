@@ -49,6 +49,7 @@ type credentialJSON struct {
 	Region          string `json:"region,omitempty"`
 	Role            string `json:"role,omitempty"`
 	Direct          bool   `json:"direct,omitempty"`
+	Account         string `json:"AccountId,omitempty"`
 }
 
 type endpointJSON struct {
@@ -110,6 +111,7 @@ func EncodeResponse(r Response) ([]byte, error) {
 			Region:          c.Region,
 			Role:            c.Role,
 			Direct:          c.Direct,
+			Account:         c.Account,
 		}
 	}
 	if e := r.Endpoint; e != nil {
@@ -140,7 +142,8 @@ func DecodeResponse(b []byte) (Response, error) {
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
 			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
 		}
-		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires, c.Profile, c.Region, c.Role, c.Direct}
+		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires,
+			c.Profile, c.Region, c.Role, c.Direct, c.Account}
 	}
 	if e := j.Endpoint; e != nil {
 		if e.URL == "" || e.Token == "" {

@@ -76,6 +76,8 @@ type Credential struct {
 	Role string
 	// Direct says that the role was assumed with the long-lived key itself: the console may then be told how long it lasts.
 	Direct bool
+	// Account is that of the session, twelve digits; empty if its ARNs do not tell it.
+	Account string
 }
 
 // Endpoint is where a process gets its credentials over HTTP.

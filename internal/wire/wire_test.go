@@ -18,7 +18,7 @@ import (
 
 var (
 	expires = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", "", false}
+	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", "", false, "444455556666"}
 )
 
 // The lines as they travel. A change here is a change of the protocol.
@@ -64,7 +64,7 @@ func TestResponseLines(t *testing.T) {
 		{Response{Err: fault.New(fault.Locked, "no"), Challenge: &Stretch{[]byte("salt"), 3, 65536, 4}},
 			`{"v":1,"challenge":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4},"error":{"kind":"locked","message":"no"}}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},
-			`{"v":1,"warnings":["w"],"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1"}}`},
+			`{"v":1,"warnings":["w"],"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1","AccountId":"444455556666"}}`},
 		{Response{Endpoint: &Endpoint{"http://127.0.0.1:20000/x", secret.New("t"), "/run/t", "p", "eu-west-1", "arn"}},
 			`{"v":1,"endpoint":{"url":"http://127.0.0.1:20000/x","token":"t","token_file":"/run/t","profile":"p","region":"eu-west-1","role":"arn"}}`},
 		{Response{Files: &Files{Profile: "a", Profiles: []string{"a", "b"}, Expires: expires, Credentials: "/run/c"}},
