@@ -126,7 +126,7 @@ func (p *program) planSetup(ctx context.Context) (found []string, steps []step, 
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, l := range shellSettings(settings, ring.backend) {
+	for _, l := range p.shellSettings(settings, ring.backend) {
 		found = append(found, "variable  "+l.shown())
 		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS",
 			fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value)),

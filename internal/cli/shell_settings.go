@@ -46,14 +46,20 @@ func (p *program) explainRoute(err error) error {
 // A shellSetting is a variable of this shell that the settings could keep.
 type shellSetting struct{ variable, setting, value string }
 
-// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell.
-func shellSettings(settings profiles.Settings, backend string) []shellSetting {
+// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell. It warns of a
+// proxy that cannot be meant.
+func (p *program) shellSettings(settings profiles.Settings, backend string) []shellSetting {
 	var list []shellSetting
 	add := func(setting, have string, variables ...string) {
 		for _, name := range variables {
 			if value := os.Getenv(name); value != "" && have == "" {
 				if setting == "https_proxy" {
-					value = client.ProxyURL(value)
+					value = environ.ProxyURL(value)
+					if err := profiles.CheckProxy(value); err != nil {
+						p.warn([]string{name + " of this shell " + err.Error() +
+							"; Broker takes it from its settings: broker config set https_proxy URL"})
+						return
+					}
 				}
 				list = append(list, shellSetting{name, setting, value})
 				return
@@ -78,7 +84,7 @@ func (l shellSetting) shown() string {
 // offerShell offers to keep in the settings what this shell has and the settings do not. Without a terminal, or with
 // yes, it says what to type.
 func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
-	list := shellSettings(settings, backend)
+	list := p.shellSettings(settings, backend)
 	if len(list) == 0 {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 
+	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/wire"
 )
@@ -15,9 +16,9 @@ func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
 	if route == nil {
 		return f
 	}
-	proxy := WithoutPassword(ProxyURL(firstSet("HTTPS_PROXY", "https_proxy")))
+	proxy := strings.TrimSuffix(WithoutPassword(environ.ProxyURL(firstSet("HTTPS_PROXY", "https_proxy"))), "/")
 	bundle := os.Getenv("AWS_CA_BUNDLE")
-	otherProxy := proxy != "" && proxy != route.HTTPSProxy
+	otherProxy := proxy != "" && proxy != strings.TrimSuffix(route.HTTPSProxy, "/")
 	otherBundle := bundle != "" && bundle != route.CABundle
 	untrusted := strings.HasPrefix(string(f.Hint), "broker config set ca_bundle ")
 	switch {
@@ -45,14 +46,6 @@ func firstSet(names ...string) string {
 		}
 	}
 	return ""
-}
-
-// ProxyURL is the value of a shell's variable for a proxy as a URL: curl and other programs take a host alone for http.
-func ProxyURL(value string) string {
-	if value == "" || strings.Contains(value, "://") {
-		return value
-	}
-	return "http://" + value
 }
 
 // Public is a route without the password of its proxy, which others may see.

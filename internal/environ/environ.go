@@ -181,6 +181,14 @@ func canonical(name string) string {
 	return name
 }
 
+// ProxyURL is the value of a variable for a proxy as a URL: curl and Go take a host alone for one of http.
+func ProxyURL(value string) string {
+	if value == "" || strings.Contains(value, "://") {
+		return value
+	}
+	return "http://" + value
+}
+
 func control(r rune) bool { return r < ' ' || r == 0x7f }
 
 func printable(string) bool { return true } // Build refuses control characters in all

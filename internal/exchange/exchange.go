@@ -237,7 +237,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	transport, err := c.transport(way{Route: profiles.Route{CABundle: q.endpoint.CABundle}, plain: to.isPlain(),
 		listener: to.listener})
 	if err != nil {
-		return fault.New(fault.Config, "%s: %w", q.verb, err).WithHint("%s", profiles.MendTrust(err))
+		return fault.New(fault.Config, "%s: %w", q.verb, err).WithHint("%s", mend(err))
 	}
 	tries := maxAttempts
 	if !q.code.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -44,6 +45,12 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 			name = "ca_bundle of [settings]"
 		}
 	}
+	if w.HTTPSProxy != "" {
+		// The library would take a wrong URL for no proxy.
+		if err := profiles.CheckProxy(w.HTTPSProxy); err != nil {
+			return nil, &proxyError{err}
+		}
+	}
 	path := w.CABundle
 	var file os.FileInfo
 	if path != "" {
@@ -74,10 +81,27 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 	return p.transport, nil
 }
 
-// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle cannot be used.
+// proxyError says that a proxy cannot be used.
+type proxyError struct{ err error }
+
+func (e *proxyError) Error() string {
+	return "https_proxy (HTTPS_PROXY of a service unit) " + e.err.Error()
+}
+func (e *proxyError) Unwrap() error { return e.err }
+
+// mend is the command that makes a way usable; empty if there is none.
+func mend(err error) fault.Hint {
+	if p := (*proxyError)(nil); errors.As(err, &p) {
+		return "broker config set https_proxy URL"
+	}
+	return profiles.MendTrust(err)
+}
+
+// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle or the proxy cannot
+// be used.
 func (c *Client) Check(endpoint profiles.Endpoint) error {
 	if _, err := c.transport(way{Route: profiles.Route{CABundle: endpoint.CABundle}}); err != nil {
-		return fault.New(fault.Config, "%w", err).WithHint("%s", profiles.MendTrust(err))
+		return fault.New(fault.Config, "%w", err).WithHint("%s", mend(err))
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func (s *Store) Latest(registry string) func() Settings {
 // Route is the way to AWS: what the settings say, else what a service unit says. env looks up a variable of the unit.
 func (s Settings) Route(env func(string) string) Route {
 	return Route{
-		HTTPSProxy: cmp.Or(s.HTTPSProxy, env("HTTPS_PROXY")),
+		HTTPSProxy: cmp.Or(s.HTTPSProxy, environ.ProxyURL(env("HTTPS_PROXY"))),
 		NoProxy:    cmp.Or(s.NoProxy, env("NO_PROXY")),
 		CABundle:   cmp.Or(s.CABundle, env("AWS_CA_BUNDLE")),
 	}

@@ -27,6 +27,7 @@ func TestRouteSettings(t *testing.T) {
 		return set.Settings()
 	}
 	for _, line := range []string{"https_proxy = http://proxy:3128", "https_proxy = https://paul:secret@proxy",
+		"https_proxy = http://proxy:3128/", "https_proxy = http://paul:%23%2F@[::1]:3128",
 		"https_proxy = socks5://127.0.0.1:1080", "no_proxy = .a,10.0.0.0/8,*",
 		"ca_bundle = ~/ca.pem", "gnupg_home = ~/g", "password_store_dir = ~/p", "path = ~/bin"} {
 		if _, err := read(line); err != nil {
@@ -35,6 +36,8 @@ func TestRouteSettings(t *testing.T) {
 	}
 	for _, line := range []string{"https_proxy = proxy:3128", "https_proxy = paul:secret@proxy", "https_proxy = http://",
 		"https_proxy = ftp://proxy", "https_proxy = http://paul:%secret@proxy",
+		"https_proxy = http://paul:secret#x@proxy", "https_proxy = http://secret#x@proxy", "https_proxy = http://proxy#",
+		"https_proxy = http://proxy:3128/pac", "https_proxy = http://paul:secret/x@proxy", "https_proxy = http://proxy?secret",
 		"ca_bundle = ca.pem", "gnupg_home = g", "password_store_dir = p", "path = bin", "path = .", "path = ~/bin" +
 			string(os.PathListSeparator) + string(os.PathListSeparator) + "~/b"} {
 		if _, err := read(line); err == nil || strings.Contains(err.Error(), "secret") {

@@ -39,7 +39,7 @@ var settingKeys = []settingKey{
 		return nil
 	}},
 	{name: keySessionDuration, values: "15m to 36h", fallback: "12h", read: func(s *Settings, v string) (err error) {
-		s.SessionDuration, err = duration(v)
+		s.SessionDuration, err = ParseDuration(v)
 		if err == nil && (s.SessionDuration < minSession || s.SessionDuration > maxSession) {
 			err = errors.New("is not between 15m and 36h")
 		}
@@ -47,7 +47,7 @@ var settingKeys = []settingKey{
 	}},
 	{name: keyLockAfter, values: "a time such as 8h; 0 is never", fallback: "0",
 		read: func(s *Settings, v string) (err error) {
-			s.LockAfter, err = duration(v)
+			s.LockAfter, err = ParseDuration(v)
 			return err
 		}},
 	{name: keyLockOn, values: "suspend, screen", read: func(s *Settings, v string) (err error) {
@@ -79,7 +79,7 @@ var settingKeys = []settingKey{
 	}},
 	{name: keyHTTPSProxy, values: "a URL with http, https, socks5 or socks5h", read: func(s *Settings, v string) error {
 		s.HTTPSProxy = v
-		return checkProxy(v)
+		return CheckProxy(v)
 	}},
 	{name: keyNoProxy, values: "hosts with commas between", read: func(s *Settings, v string) error {
 		s.NoProxy = v
@@ -199,8 +199,8 @@ func CheckSetting(key, value string) (string, error) {
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")
 }
 
-// duration reads 12h, 90m or a number of seconds.
-func duration(s string) (time.Duration, error) {
+// ParseDuration reads 12h, 90m or a number of seconds. The error goes on after the name of what it is about.
+func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if n, errn := strconv.ParseInt(s, 10, 32); errn == nil {
 		d, err = time.Duration(n)*time.Second, nil
@@ -211,12 +211,19 @@ func duration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// checkProxy accepts the URL of a proxy for https. The error does not repeat it: there may be a password in it.
-func checkProxy(s string) error {
+// CheckProxy accepts the URL of a proxy for https: a scheme, a host, a port, and a name with a password. The error does
+// not repeat it: there may be a password in it.
+func CheckProxy(s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" &&
-		u.Scheme != "socks5h" {
+	switch {
+	case err != nil || u.Hostname() == "":
+		return errors.New("is not a URL such as http://proxy.example.com:3128; " +
+			"in a password write # as %23, / as %2F and @ as %40")
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h":
 		return errors.New("is not a URL with http, https, socks5 or socks5h, such as http://proxy.example.com:3128")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
+		return errors.New("has more than a scheme, a host and a port, as in http://proxy.example.com:3128; " +
+			"in a password write # as %23, / as %2F and ? as %3F")
 	}
 	return nil
 }
