@@ -21,7 +21,7 @@ func adHocFlags() []cli.Flag {
 		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
 		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
 		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role requires"},
-		&cli.DurationFlag{Name: "duration", Usage: "how long the session is to last, such as `30m`"},
+		spanFlag("duration", "how long the session is to last, such as `30m`, or seconds", 0),
 		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
 		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
 		&cli.StringSliceFlag{Name: "session-tag", Usage: "`KEY=VALUE`, may be repeated"},
@@ -44,12 +44,10 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 		return nil, usage("--source goes with --role-arn; a profile says itself where it comes from")
 	case c.IsSet("role-arn") && c.String("role-arn") == "":
 		return nil, usage("--role-arn is empty")
-	case c.Duration("duration") < 0 || c.Duration("duration")%time.Second != 0:
-		return nil, usage("--duration is how long, such as 30m")
 	}
 	role := &wire.Role{
 		ARN: c.String("role-arn"), ExternalID: c.String("external-id"), SessionName: c.String("session-name"),
-		Seconds: int(c.Duration("duration") / time.Second), Policy: c.String("session-policy"),
+		Seconds: int(spanOf(c, "duration") / time.Second), Policy: c.String("session-policy"),
 	}
 	if role.Policy != "" && !strings.HasPrefix(strings.TrimSpace(role.Policy), "{") {
 		text, err := os.ReadFile(role.Policy)

@@ -54,7 +54,7 @@ func (p *program) shellCommand() *cli.Command {
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
-		&cli.DurationFlag{Name: "min-ttl", Usage: "how long they have to last at least, such as `2h`"},
+		spanFlag("min-ttl", "how long they have to last at least, such as `2h`, or seconds", 0),
 		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
 }
@@ -157,8 +157,6 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 			rest += "COMMAND"
 		}
 		return nil, "", fault.New(fault.Usage, "--token-file goes with --mode server").WithHint("%s --mode server --token-file%s", again, rest)
-	case c.Duration("min-ttl") < 0:
-		return nil, "", fault.New(fault.Usage, "--min-ttl is how long, such as 2h").WithHint("broker %s --help", c.Command.Name)
 	}
 	add, err := readAdditions(c)
 	if err != nil {
@@ -178,7 +176,7 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	if program, err = lookPath(command[0]); err != nil {
 		return nil, "", err
 	}
-	d := delivery{role: w.role, minTTL: c.Duration("min-ttl"), tokenFile: c.Bool("token-file")}
+	d := delivery{role: w.role, minTTL: spanOf(c, "min-ttl"), tokenFile: c.Bool("token-file")}
 	names, err := p.exactNames(c.Context, w, noProfile)
 	if err != nil {
 		return nil, "", err

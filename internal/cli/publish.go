@@ -17,7 +17,7 @@ func (p *program) publishCommand() *cli.Command {
 		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
 			"its time. Broker also removes it while locked, while the source is logged out, and while no\n" +
 			"daemon runs. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
-		Flags:        []cli.Flag{&cli.DurationFlag{Name: "for", Value: 8 * time.Hour, Usage: "how long it is kept there, such as `8h`"}},
+		Flags:        []cli.Flag{spanFlag("for", "how long it is kept there, such as `8h`, or seconds", 8*time.Hour)},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,
 	}
@@ -27,7 +27,7 @@ func (p *program) publish(c *cli.Context) error {
 	switch {
 	case !c.Args().Present():
 		return fault.New(fault.Usage, "publish needs a profile").WithHint("broker publish PROFILE")
-	case c.Duration("for") <= 0:
+	case spanOf(c, "for") <= 0:
 		return fault.New(fault.Usage, "--for is how long, such as 8h").WithHint("broker publish --help")
 	}
 	names, err := p.findAll(c.Args().Slice())
@@ -36,7 +36,7 @@ func (p *program) publish(c *cli.Context) error {
 	}
 	var failed []error
 	for _, name := range names {
-		resp, err := p.ask(c.Context, wire.Request{Verb: wire.Publish, Profile: name, For: c.Duration("for")})
+		resp, err := p.ask(c.Context, wire.Request{Verb: wire.Publish, Profile: name, For: spanOf(c, "for")})
 		if err != nil {
 			failed = append(failed, err)
 			continue

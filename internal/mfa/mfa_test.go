@@ -24,8 +24,10 @@ func TestParseSeed(t *testing.T) {
 		"GEZDGNBVGY3TQOJQGE": "", "GEZDGNBVGY3TQOJQGE======": "",
 		"otpauth://totp/Amazon%20Web%20Services:paul@111122223333?secret=" + seedText + "&issuer=Amazon%20Web%20Services": "",
 		"OTPAUTH://TOTP/x?secret=" + strings.ToLower(seedText):                                                            "",
-		"otpauth://totp/x?secret=" + seedText + "&digits=6&period=30&algorithm=SHA256":                                    "",
-		"otpauth://totp/x?secret=" + seedText + "&algorithm=sha-512":                                                      "",
+		"otpauth://totp/x?secret=" + seedText + "&digits=6&period=30&algorithm=sha-1":                                     "",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=sha-512": "not SHA1",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=SHA256":  "not SHA1",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=":        "not SHA1",
 
 		"":                                   "empty",
 		"123456":                             "not base32",
@@ -73,27 +75,19 @@ func TestParseSeed(t *testing.T) {
 
 // TestCode takes the vectors of RFC 6238, appendix B, cut to six digits.
 func TestCode(t *testing.T) {
-	seeds := map[string]string{
-		"SHA1":   seedText,
-		"SHA256": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZA",
-		"SHA512": strings.Repeat("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", 3) + "GEZDGNA",
-	}
 	for _, v := range []struct {
-		unix      int64
-		algorithm string
-		code      string
+		unix int64
+		code string
 	}{
-		{59, "SHA1", "287082"}, {59, "SHA256", "119246"}, {59, "SHA512", "693936"},
-		{1111111109, "SHA1", "081804"}, {1111111109, "SHA256", "084774"}, {1111111109, "SHA512", "091201"},
-		{20000000000, "SHA1", "353130"}, {20000000000, "SHA256", "737706"}, {20000000000, "SHA512", "863826"},
+		{59, "287082"}, {1111111109, "081804"}, {20000000000, "353130"},
 	} {
-		seed, err := ParseSeed("otpauth://totp/x?secret=" + seeds[v.algorithm] + "&algorithm=" + v.algorithm)
+		seed, err := ParseSeed("otpauth://totp/x?secret=" + seedText + "&algorithm=SHA1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		code, step := seed.Code(time.Unix(v.unix, 0))
 		if code.Reveal() != v.code || step != v.unix/30 {
-			t.Errorf("%d %s: got %s, step %d", v.unix, v.algorithm, code.Reveal(), step)
+			t.Errorf("%d: got %s, step %d", v.unix, code.Reveal(), step)
 		}
 	}
 	if code, _ := (Seed{}).Code(time.Now()); !code.IsZero() {

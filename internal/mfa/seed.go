@@ -33,14 +33,12 @@ var base32NoPadding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // Seed is the secret of a virtual MFA device. The zero Seed makes no codes.
 type Seed struct {
-	text      secret.String
-	key       secret.String // base32, upper case, no padding
-	algorithm otp.Algorithm
+	text secret.String
+	key  secret.String // base32, upper case, no padding
 }
 
 // ParseSeed reads a seed: base32 as AWS shows it (blanks, dashes, lower case and missing
-// padding accepted), or an otpauth://totp/ URI with SHA-1, SHA-256 or SHA-512, 6 digits
-// and a period of 30 seconds. Its errors say what is wrong and never repeat any of the text.
+// padding accepted), or an otpauth://totp/ URI with SHA-1, 6 digits and a period of 30 seconds. Its errors say what is wrong and never repeat any of the text.
 func ParseSeed(s string) (Seed, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
@@ -49,11 +47,11 @@ func ParseSeed(s string) (Seed, error) {
 	if len(s) > maxSeedText {
 		return Seed{}, fmt.Errorf("the seed is longer than %d characters", maxSeedText)
 	}
-	seed := Seed{text: secret.New(s), algorithm: otp.AlgorithmSHA1}
+	seed := Seed{text: secret.New(s)}
 	key := s
 	if strings.Contains(s, ":") {
 		var err error
-		if key, seed.algorithm, err = parseURI(s); err != nil {
+		if key, err = parseURI(s); err != nil {
 			return Seed{}, err
 		}
 	}
@@ -67,60 +65,52 @@ func ParseSeed(s string) (Seed, error) {
 
 // parseURI takes the key out of an otpauth URI. The library takes every value that it does not
 // understand for the default, so the parameters are checked here first.
-func parseURI(s string) (string, otp.Algorithm, error) {
+func parseURI(s string) (string, error) {
 	// The errors of net/url repeat the text, so none of them is passed on.
 	key, err := otp.NewKeyFromURL(s)
 	if err != nil {
-		return "", 0, errors.New("the seed is not a valid otpauth URI")
+		return "", errors.New("the seed is not a valid otpauth URI")
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return "", 0, errors.New("the seed is not a valid otpauth URI")
+		return "", errors.New("the seed is not a valid otpauth URI")
 	}
 	switch {
 	case u.Scheme == "otpauth-migration":
-		return "", 0, errors.New("the seed is an export of several accounts; export this one alone, as an otpauth://totp/ URI")
+		return "", errors.New("the seed is an export of several accounts; export this one alone, as an otpauth://totp/ URI")
 	case u.Scheme != "otpauth":
-		return "", 0, errors.New("the seed is neither base32 nor an otpauth:// URI")
+		return "", errors.New("the seed is neither base32 nor an otpauth:// URI")
 	case strings.EqualFold(key.Type(), "hotp"):
-		return "", 0, errors.New("the seed is counter-based (HOTP); AWS takes time-based codes (TOTP) only")
+		return "", errors.New("the seed is counter-based (HOTP); AWS takes time-based codes (TOTP) only")
 	case !strings.EqualFold(key.Type(), "totp"):
-		return "", 0, errors.New("the seed's URI is not of the form otpauth://totp/…")
+		return "", errors.New("the seed's URI is not of the form otpauth://totp/…")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", 0, errors.New("the seed's URI has parameters that cannot be read")
+		return "", errors.New("the seed's URI has parameters that cannot be read")
 	}
 	for _, name := range []string{"secret", "digits", "period", "algorithm", "encoder"} {
 		if len(query[name]) > 1 {
-			return "", 0, fmt.Errorf("the seed's URI has %q twice", name)
+			return "", fmt.Errorf("the seed's URI has %q twice", name)
 		}
 	}
 	if query.Has("digits") && query.Get("digits") != "6" {
-		return "", 0, errors.New("the seed makes codes that are not 6 digits; AWS takes exactly 6")
+		return "", errors.New("the seed makes codes that are not 6 digits; AWS takes exactly 6")
 	}
 	if query.Has("period") && query.Get("period") != "30" {
-		return "", 0, errors.New("the seed's period is not 30 seconds; AWS takes 30 only")
+		return "", errors.New("the seed's period is not 30 seconds; AWS takes 30 only")
 	}
 	if query.Has("encoder") {
-		return "", 0, errors.New("the seed's URI asks for an encoder; AWS takes plain digits only")
+		return "", errors.New("the seed's URI asks for an encoder; AWS takes plain digits only")
 	}
-	algorithm := otp.AlgorithmSHA1
-	if query.Has("algorithm") {
-		switch strings.ReplaceAll(strings.ToUpper(query.Get("algorithm")), "-", "") {
-		case "SHA1":
-		case "SHA256":
-			algorithm = otp.AlgorithmSHA256
-		case "SHA512":
-			algorithm = otp.AlgorithmSHA512
-		default:
-			return "", 0, errors.New("the seed's algorithm is not SHA1, SHA256 or SHA512")
-		}
+	// AWS makes the seeds of its virtual devices, and makes them for SHA-1.
+	if given := query.Get("algorithm"); query.Has("algorithm") && !strings.EqualFold(strings.ReplaceAll(given, "-", ""), "SHA1") {
+		return "", errors.New("the seed's algorithm is not SHA1; AWS takes SHA1 only, so this seed is not one of AWS")
 	}
 	if key.Secret() == "" {
-		return "", 0, errors.New("the seed's URI has no secret")
+		return "", errors.New("the seed's URI has no secret")
 	}
-	return key.Secret(), algorithm, nil
+	return key.Secret(), nil
 }
 
 // cleanBase32 returns the key in the one form that is computed with.
@@ -163,7 +153,7 @@ func (s Seed) Code(t time.Time) (secret.String, int64) {
 	}
 	code, err := hotp.GenerateCodeCustom(s.key.Reveal(), uint64(step), hotp.ValidateOpts{
 		Digits:    otp.DigitsSix,
-		Algorithm: s.algorithm,
+		Algorithm: otp.AlgorithmSHA1,
 	})
 	if err != nil { // not base32, which ParseSeed has ruled out
 		return secret.String{}, step

@@ -170,7 +170,8 @@ func (e *errand) claimFault(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
 	}
-	return fault.New(fault.Failed, "the MFA code was not sent: %w", err)
+	// A file of this machine: its person can mend it, and the next try looks again.
+	return fault.New(fault.Config, "the MFA code was not sent: %w", err)
 }
 
 // devices asks AWS for the MFA devices of the user whose key a source is.

@@ -263,7 +263,8 @@ func TestTypedCode(t *testing.T) {
 	}
 }
 
-// TestClaimBeforeCall: where the use cannot be recorded, nothing is sent.
+// TestClaimBeforeCall: where the use cannot be recorded, nothing is sent. The fault is one that is not remembered: the
+// next try looks at the file again.
 func TestClaimBeforeCall(t *testing.T) {
 	aws := &fakeAWS{t: t}
 	e := newErrand(t, aws)
@@ -274,7 +275,7 @@ func TestClaimBeforeCall(t *testing.T) {
 	for _, code := range []string{"246810", ""} {
 		e.Code = code
 		_, err := e.call(t.Context(), keys, secret.New(testSeed))
-		if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "was not sent") || len(aws.codes) > 0 {
+		if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "was not sent") || len(aws.codes) > 0 {
 			t.Errorf("code %q: %v", code, err)
 		}
 	}

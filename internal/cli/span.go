@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/profiles"
+)
+
+// span is a duration on the command line: 30m, 1h30m, or a number of seconds as AWS tools take it.
+type span time.Duration
+
+// Set fulfils flag.Value.
+func (s *span) Set(text string) error {
+	d, err := profiles.ParseDuration(text)
+	if err != nil || d%time.Second != 0 {
+		return errors.New("it is a duration such as 30m, or a number of seconds")
+	}
+	*s = span(d)
+	return nil
+}
+
+// String is empty for no duration, so that help names no default.
+func (s *span) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return time.Duration(*s).String()
+}
+
+// spanFlag is a flag that takes a span; 0 means that there is no default.
+func spanFlag(name, usage string, value time.Duration) cli.Flag {
+	s := span(value)
+	return &cli.GenericFlag{Name: name, Usage: usage, Value: &s}
+}
+
+// spanOf is the value of a spanFlag.
+func spanOf(c *cli.Context, name string) time.Duration {
+	if s, ok := c.Generic(name).(*span); ok {
+		return time.Duration(*s)
+	}
+	return 0
+}
