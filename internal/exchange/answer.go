@@ -34,7 +34,8 @@ const (
 )
 
 var (
-	accessKeySyntax = lazyregexp.New(`^[A-Z0-9]{16,128}$`)
+	accessKeySyntax = lazyregexp.New(`^[0-9A-Za-z_]{16,128}$`) // of the SDKs' model of STS
+	otherKeySyntax  = lazyregexp.New(`^[!-~]{3,256}$`)
 	accountSyntax   = lazyregexp.New(`^[0-9]{12}$`)
 	partitionSyntax = lazyregexp.New(`^aws(-[a-z]+)*$`)
 )
@@ -48,7 +49,7 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 		return none, a.noAnswer()
 	case out == nil:
 		return none, a.badAnswer("the answer of %s holds no credentials", a.host)
-	case !accessKeySyntax.MatchString(aws.ToString(out.AccessKeyId)):
+	case !a.keyID(aws.ToString(out.AccessKeyId)):
 		return none, a.badField("AccessKeyId", aws.ToString(out.AccessKeyId))
 	case !graphic(aws.ToString(out.SecretAccessKey), maxSecret):
 		return none, a.badField("SecretAccessKey", aws.ToString(out.SecretAccessKey))
@@ -74,6 +75,14 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 	return a.handedOut, nil
 }
 
+// keyID reports whether that can be the id of a session's key.
+func (a *attempt) keyID(id string) bool {
+	if a.to.compatible {
+		return otherKeySyntax.MatchString(id)
+	}
+	return accessKeySyntax.MatchString(id)
+}
+
 // subject checks that STS answered for the role that was asked, so that a wrong
 // or confused server cannot hand out another account's credentials.
 func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUser) (string, error) {
@@ -81,8 +90,20 @@ func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUs
 	if user != nil {
 		arn = aws.ToString(user.Arn)
 	}
-	if !graphic(arn, maxName) {
+	switch {
+	case a.to.compatible && arn == "":
+		return askedARN, nil // MinIO
+	case !graphic(arn, maxName):
 		return "", a.badField("AssumedRoleUser", arn)
+	case a.to.compatible:
+		// Ceph has the path of the role in it too.
+		path := askedARN[strings.Index(askedARN, ":role/")+len(":role/"):]
+		_, rest, _ := strings.Cut(arn, "assumed-role/")
+		got := rest[:max(strings.LastIndexByte(rest, '/'), 0)]
+		if !strings.EqualFold(got, path) && !strings.EqualFold(got, asked.name) {
+			return "", a.badAnswer("asked for role %s, STS answered for %s", askedARN, a.words(arn))
+		}
+		return arn, nil
 	}
 	got, ok := parseAssumedRole(arn)
 	// IAM tells role names apart without regard to case.
@@ -98,6 +119,8 @@ func (a *attempt) identity(out *sts.GetCallerIdentityOutput) (Identity, error) {
 	switch {
 	case a.look != looksLikeXML:
 		return Identity{}, a.noAnswer()
+	case a.to.compatible && graphic(id.ARN, maxName):
+		return id, nil
 	case !accountSyntax.MatchString(id.Account):
 		return Identity{}, a.badField("Account", id.Account)
 	case !graphic(id.ARN, maxName), len(arn) != 6, arn[0] != "arn", arn[4] != id.Account:
@@ -131,12 +154,12 @@ func graphic(s string, most int) bool {
 // role is what the ARN of a role and of its sessions have in common.
 type role struct{ partition, account, name string }
 
-// parseRole reads arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME.
+// parseRole reads arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME, with any account if it is of an STS that is not AWS.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
-func parseRole(arn string) (role, bool) {
+func parseRole(arn string, compatible bool) (role, bool) {
 	r, path, ok := parseARN(arn, "iam", "role/")
 	r.name = path[strings.LastIndexByte(path, '/')+1:]
-	return r, ok && r.name != ""
+	return r, ok && r.name != "" && (compatible || accountSyntax.MatchString(r.account))
 }
 
 // parseAssumedRole reads arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION.
@@ -144,9 +167,11 @@ func parseAssumedRole(arn string) (role, bool) {
 	r, path, ok := parseARN(arn, "sts", "assumed-role/")
 	name, sessionName, _ := strings.Cut(path, "/")
 	r.name = name
-	return r, ok && name != "" && sessionName != "" && !strings.Contains(sessionName, "/")
+	return r, ok && name != "" && sessionName != "" && !strings.Contains(sessionName, "/") &&
+		accountSyntax.MatchString(r.account)
 }
 
+// parseARN takes any account.
 func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
 	f := strings.Split(arn, ":")
 	if len(f) != 6 || !graphic(arn, maxName) {
@@ -154,7 +179,7 @@ func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
 	}
 	path, ok = strings.CutPrefix(f[5], prefix)
 	ok = ok && f[0] == "arn" && f[2] == service && f[3] == "" &&
-		partitionSyntax.MatchString(f[1]) && accountSyntax.MatchString(f[4])
+		partitionSyntax.MatchString(f[1])
 	return role{partition: f[1], account: f[4]}, path, ok
 }
 

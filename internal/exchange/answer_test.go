@@ -30,7 +30,7 @@ func TestAnswersThatCannotBe(t *testing.T) {
 		{"no role ARN", answer{without: "Arn"}, "no AssumedRoleUser"},
 		{"a short key id", answer{id: "ASIA"}, "AccessKeyId that cannot be one"},
 		{"a long key id", answer{id: strings.Repeat("A", 129)}, "AccessKeyId that cannot be one"},
-		{"a key id in lower case", answer{id: "asia2bcdefghijklmnop"}, "AccessKeyId that cannot be one"},
+		{"a key id with a dash", answer{id: "ASIA2BCDEFGHIJ-LMNOP"}, "AccessKeyId that cannot be one"},
 		{"a secret with a blank", answer{secret: "nB7gT3xYwQ9e R5uI1oP8aS2"}, "SecretAccessKey that cannot be one"},
 		{"a long secret", answer{secret: strings.Repeat("s", 257)}, "SecretAccessKey that cannot be one"},
 		{"a token with a newline", answer{token: "abc\ndef"}, "SessionToken that cannot be one"},
@@ -161,7 +161,7 @@ func TestParseRole(t *testing.T) {
 		"arn:aws-us-gov:iam::444455556666:role/x=y@z,w": {"aws-us-gov", "444455556666", "x=y@z,w"},
 		"arn:aws-iso-b:iam::444455556666:role/r":        {"aws-iso-b", "444455556666", "r"},
 	} {
-		if got, ok := parseRole(arn); !ok || got != want {
+		if got, ok := parseRole(arn, false); !ok || got != want {
 			t.Errorf("parseRole(%q) = %+v, %t", arn, got, ok)
 		}
 	}
@@ -169,7 +169,7 @@ func TestParseRole(t *testing.T) {
 		"", "arn", "arn:aws:iam::444455556666:role", "arn:aws:iam::444455556666:role/", "arn:aws:iam:eu-west-1:444455556666:role/x",
 		"arn:aws:sts::444455556666:role/x", "arn:evil:iam::444455556666:role/x", "arn:aws:iam::444455556666:role/x:y", "arn:aws:iam::44445555666x:role/x",
 	} {
-		if got, ok := parseRole(arn); ok {
+		if got, ok := parseRole(arn, false); ok {
 			t.Errorf("parseRole(%q) = %+v", arn, got)
 		}
 	}

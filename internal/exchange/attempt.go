@@ -3,6 +3,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"errors"
 	"io"
 	"net/http"
@@ -43,6 +44,14 @@ type attempt struct {
 	dated  bool      // there was a Date header
 
 	handedOut session.Credentials // once they are checked
+	bare      bareError           // of a refusal as S3 writes it; empty if it is not one
+}
+
+// bareError is a refusal without the <ErrorResponse> around it that STS has: Ceph answers so.
+type bareError struct {
+	XMLName xml.Name `xml:"Error"`
+	Code    string
+	Message string
 }
 
 // look is what a body seems to be at first sight.
@@ -147,6 +156,9 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errTooBig
 	}
 	a.look = lookOf(body)
+	if resp.StatusCode >= 400 && a.look == looksLikeXML && xml.Unmarshal(body, &a.bare) != nil {
+		a.bare = bareError{}
+	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
 }

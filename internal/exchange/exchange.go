@@ -147,7 +147,7 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 
 	case session.AssumeRole:
 		q.verb = "assume " + call.RoleARN
-		asked, ok := parseRole(call.RoleARN)
+		asked, ok := parseRole(call.RoleARN, call.Endpoint.Compatible)
 		if !ok {
 			return session.Credentials{}, fault.New(fault.Config, "assume %q: this is not the ARN of a role", call.RoleARN)
 		}

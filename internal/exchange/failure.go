@@ -78,6 +78,9 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 	if errors.As(err, &refusal) && refusal.ErrorCode() != "UnknownError" {
 		return a.failureOfCall(refusal.ErrorCode(), refusal.ErrorMessage())
 	}
+	if a.bare.Code != "" {
+		return a.failureOfCall(a.bare.Code, a.bare.Message)
+	}
 	switch {
 	case a.status == http.StatusTooManyRequests:
 		return a.fault(fault.Throttled, nil, "%s asks to slow down", a.host), true
@@ -162,7 +165,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
 
-	case code == "InvalidClientTokenId", code == "UnrecognizedClientException":
+	case code == "InvalidClientTokenId", code == "UnrecognizedClientException", code == "InvalidAccessKeyId":
 		if !a.question.keys.Token.IsZero() {
 			return a.fault(fault.ExpiredSession, nil, "AWS does not know the session any more: %s", words), false
 		}

@@ -44,7 +44,8 @@ func (c *Client) federate(ctx context.Context, q question, call session.Call) (s
 			arn = aws.ToString(out.FederatedUser.Arn)
 		}
 		// arn:PARTITION:sts::ACCOUNT:federated-user/NAME
-		if _, name, ok := parseARN(arn, "sts", "federated-user/"); !ok || !strings.EqualFold(name, call.SessionName) {
+		if user, name, ok := parseARN(arn, "sts", "federated-user/"); !ok || !accountSyntax.MatchString(user.account) ||
+			!strings.EqualFold(name, call.SessionName) {
 			return a.badField("FederatedUser", arn)
 		}
 		got.Subject = arn

@@ -53,6 +53,8 @@ type Endpoint struct {
 	Legacy   bool   // sts_regional_endpoints = legacy
 	FIPS     bool   // use_fips_endpoint = true
 	CABundle string // a PEM file that replaces the system's roots
+	// Compatible says that an STS which is not AWS's answers at URL: some checks of its answers are left out.
+	Compatible bool `json:",omitempty"`
 	// Listener says who besides the user may listen at a URL of plain http: a uid, AnyListener, or nobody if it is empty.
 	Listener string `json:",omitempty"`
 }
@@ -74,6 +76,7 @@ type Source struct {
 	MFASerial   string // ARN or hardware number; empty for a user without MFA
 	MFAProcess  string // command that prints a code of the device; empty for none
 	HasSeed     bool   // the keyring holds the TOTP seed, so that nobody is asked
+	NoSession   bool   // session = none: GetSessionToken is never called, and roles are assumed with the key itself
 	Endpoint    Endpoint
 	Origin      Origin // the line of the section
 	// Registry is the file that the section was read from, absolute and without symbolic links.

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -51,21 +52,37 @@ func CheckRole(r Role) error {
 // CheckKey says whether these can be a long-lived access key of IAM. What is
 // wrong is said without repeating any of it. The error is a fault.Usage.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
-func CheckKey(id string, key secret.String) error {
-	if err := checkAccessKeyID(id); err != nil {
-		return fault.New(fault.Usage, "the access key id %w", err)
+func CheckKey(id string, key secret.String, compatible bool) error {
+	if err := CheckKeyID(id, compatible); err != nil {
+		return err
 	}
-	if len(id) > 4 && id[:4] == "ASIA" {
-		return fault.New(fault.Usage, "the access key id is of a temporary session (ASIA…); give a long-lived key")
+	least := 16
+	if compatible {
+		least = 8 // MinIO's
 	}
 	text := key.Reveal()
-	if len(text) < 16 || len(text) > 256 {
+	if len(text) < least || len(text) > 256 {
 		return fault.New(fault.Usage, "the secret access key has %d characters, which no key of AWS has", len(text))
 	}
 	for _, r := range text {
 		if r <= ' ' || r > '~' {
 			return fault.New(fault.Usage, "the secret access key holds a character that no key of AWS has")
 		}
+	}
+	return nil
+}
+
+// CheckKeyID is CheckKey for the id alone, before anybody types the secret.
+func CheckKeyID(id string, compatible bool) error {
+	check := checkAccessKeyID
+	if compatible {
+		check = checkOtherKeyID
+	}
+	if err := check(id); err != nil {
+		return fault.New(fault.Usage, "the access key id %w", err)
+	}
+	if strings.HasPrefix(id, "ASIA") && !compatible {
+		return fault.New(fault.Usage, "the access key id is of a temporary session (ASIA…); give a long-lived key")
 	}
 	return nil
 }

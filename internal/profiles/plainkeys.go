@@ -195,3 +195,20 @@ func (s *Set) DeviceOf(name string) string {
 	}
 	return device
 }
+
+// Home is what the AWS files and the registry tell of where the key of a source or profile belongs: the region of that
+// profile, and an ARN of its partition, of a device or of a role that is assumed with the key. Either may be empty.
+func (s *Set) Home(name string) (region, arn string) {
+	if p, ok := s.lookup(name); ok {
+		region = p.all.text(keyRegion)
+	}
+	if arn = s.DeviceOf(name); strings.HasPrefix(arn, "arn:") {
+		return region, arn
+	}
+	for _, other := range s.names {
+		if p, _ := s.lookup(other); p.own.text(keySourceProfile) == name && p.own.has(keyRoleARN) {
+			return region, p.own.text(keyRoleARN)
+		}
+	}
+	return region, ""
+}

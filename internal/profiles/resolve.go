@@ -75,7 +75,7 @@ func (s *Set) build(name string) (Trust, error) {
 	for _, p := range hops {
 		r.take(p.own, keyConfirm, checkConfirm)
 		if p.own.has(keyRoleARN) {
-			c.Roles = append(c.Roles, s.role(r, p, asked))
+			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The last one that is read is the first that is assumed: with the key, and with a code.
 			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
 		}
@@ -108,11 +108,15 @@ func (s *Set) build(name string) (Trust, error) {
 }
 
 // role reads one role. Only the region falls back on the profile asked for:
-// the tools that are started with it work there.
-func (s *Set) role(r *reading, p, asked profile) Role {
+// the tools that are started with it work there. What is signed for an STS that is not AWS goes there, and never to AWS.
+func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
+	form := checkRoleARN
+	if source.Compatible {
+		form = checkOtherRoleARN
+	}
 	role := Role{
 		Profile:     p.name,
-		ARN:         r.take(p.own, keyRoleARN, checkRoleARN),
+		ARN:         r.take(p.own, keyRoleARN, form),
 		ExternalID:  r.take(p.own, keyExternalID, checkExternalID),
 		SessionName: r.take(p.own, keySessionName, checkSessionName),
 		Duration:    seconds(r.take(p.own, keyDuration, checkDuration)),
@@ -123,6 +127,12 @@ func (s *Set) role(r *reading, p, asked profile) Role {
 	}
 	if role.Endpoint.Region == "" {
 		role.Endpoint.Region = r.take(asked.all, keyRegion, checkRegion)
+	}
+	if source.Compatible {
+		role.Endpoint.Compatible = true
+		if role.Endpoint.URL == "" {
+			role.Endpoint.URL, role.Endpoint.Listener = source.URL, source.Listener
+		}
 	}
 	return role
 }
@@ -311,16 +321,27 @@ func SplitCommand(command string) []string {
 func readSource(b *block) *registered {
 	r := &reading{}
 	v := view{b}
+	keyID := checkAccessKeyID
+	compatible := strings.EqualFold(r.take(v, keySTSCompatible, checkBool), "true")
+	if compatible {
+		keyID = checkOtherKeyID
+	}
 	src := &registered{Source: Source{
 		Name:        b.name,
-		AccessKeyID: r.take(v, keySourceKeyID, checkAccessKeyID),
+		AccessKeyID: r.take(v, keySourceKeyID, keyID),
 		MFASerial:   r.take(v, keyMFASerial, checkMFASerial),
 		MFAProcess:  r.take(v, keyMFAProcess, checkCommand),
 		HasSeed:     r.take(v, keyMFASeed, oneOf("keyring")) != "",
+		NoSession:   r.take(v, keySession, oneOf("none")) != "",
 		Endpoint:    r.endpoint(v, func(string) *block { return nil }),
 		Origin:      b.origin,
 	}}
 	r.take(v, keyConfirm, checkConfirm)
+	src.Endpoint.Compatible = compatible
+	if r.err == nil && compatible && src.Endpoint.URL == "" {
+		r.err = fault.New(fault.Config, "%s: source %q has sts_compatible = true, which needs the endpoint_url of that STS",
+			b.origin, b.name)
+	}
 	if r.err == nil && src.AccessKeyID == "" {
 		r.err = fault.New(fault.Config, "%s: source %q has no access_key_id", b.origin, b.name).
 			WithHint("broker add %s", b.name)

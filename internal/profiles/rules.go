@@ -43,6 +43,7 @@ var Rules = []Rule{
 	{keyServices, inFiles(Taken, OnceTrusted, Rejected)},
 	{keySTSEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
 	{keySTSEndpoint, inFiles(Taken, Unread, Unread)},
+	{keySTSCompatible, inFiles(Taken, Unread, Unread)},
 	{keyHTTPSProxy, inFiles(Taken, Unread, Unread)},
 	{keyNoProxy, inFiles(Taken, Unread, Unread)},
 	// Which certificates are trusted.
@@ -124,7 +125,8 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // that Broker does not serve at all.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keyMFASeed, keyConfirm, keyMFA,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm,
+	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
 
 var ruleByName = func() map[string]*Rule {

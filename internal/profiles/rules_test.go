@@ -193,6 +193,7 @@ func TestWalkRules(t *testing.T) {
 			keyCatalog:        "catalog = evil\n",
 			keyCatalogPath:    "catalog_path = evil\n",
 			keySTSEndpoint:    "sts_endpoint = https://evil.example\n",
+			keySTSCompatible:  "sts_compatible = true\n",
 			keyHTTPSProxy:     "https_proxy = http://evil.example\n",
 			keyNoProxy:        "no_proxy = evil.example\n",
 			keyPath:           "path = /evil\n",

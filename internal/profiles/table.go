@@ -40,6 +40,8 @@ const (
 	keyConfirm         = "confirm"
 	keyPublish         = "publish"
 	keySourceKeyID     = "access_key_id"
+	keySession         = "session"
+	keySTSCompatible   = "sts_compatible"
 	keyMFASeed         = "mfa_seed"
 	keyMFAProcess      = "mfa_process" // also of role profiles in ~/.aws/config, as aws-vault has it
 	keyMFA             = "mfa"
@@ -77,7 +79,7 @@ var registryKeys = map[string]map[string]string{
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
-		keyConfirm, keyBrowser),
+		keyConfirm, keyBrowser, keySession, keySTSCompatible),
 	SectionSettings: settingNames(),
 	SectionTrust:    set(keyTrustSum, keyTrustListener),
 }

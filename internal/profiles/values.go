@@ -24,12 +24,15 @@ import (
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 var (
 	roleARN     = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
-	deviceARN   = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9]{12}:(mfa|u2f)/[!-~]+$`)
+	deviceARN   = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9]{12}:mfa/[!-~]+$`)
 	deviceID    = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]+$`)
 	sessionName = lazyregexp.New(`^[A-Za-z0-9_+=,.@-]+$`)
 	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]+$`)
 	regionName  = lazyregexp.New(`^[a-z0-9-]+$`)
 	accessKeyID = lazyregexp.New(`^[A-Z0-9]+$`)
+	otherKeyID  = lazyregexp.New(`^[0-9A-Za-z_.@=+-]+$`) // of an STS that is not AWS
+	// otherRoleARN is that of an STS that is not AWS: the account is empty, or the name of a tenant.
+	otherRoleARN = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9A-Za-z_.-]*:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
 )
 
 // A check says what is wrong with a value, without quoting it: a secret may
@@ -59,17 +62,22 @@ func oneOf(words ...string) check {
 }
 
 var (
-	checkRoleARN     = matches(roleARN, 20, 2048, "arn:aws:iam::ACCOUNT:role/NAME")
-	checkSessionName = matches(sessionName, 2, 64, "2 to 64 letters, digits and characters of _+=,.@-")
-	checkExternalID  = matches(externalID, 2, 1224, "2 to 1224 letters, digits and characters of _+=,.@:/-")
-	checkRegion      = matches(regionName, 1, 32, "the name of a region")
-	checkAccessKeyID = matches(accessKeyID, 16, 128, "an access key id")
-	checkBool        = oneOf("true", "false")
-	checkSTSRegional = oneOf("legacy", "regional")
+	checkRoleARN      = matches(roleARN, 20, 2048, "arn:aws:iam::ACCOUNT:role/NAME")
+	checkSessionName  = matches(sessionName, 2, 64, "2 to 64 letters, digits and characters of _+=,.@-")
+	checkExternalID   = matches(externalID, 2, 1224, "2 to 1224 letters, digits and characters of _+=,.@:/-")
+	checkRegion       = matches(regionName, 1, 32, "the name of a region")
+	checkAccessKeyID  = matches(accessKeyID, 16, 128, "an access key id")
+	checkOtherKeyID   = matches(otherKeyID, 3, 128, "an access key id")
+	checkOtherRoleARN = matches(otherRoleARN, 15, 2048, "arn:aws:iam::ACCOUNT:role/NAME, with or without an account")
+	checkBool         = oneOf("true", "false")
+	checkSTSRegional  = oneOf("legacy", "regional")
 )
 
 func checkMFASerial(s string) error {
 	form := deviceID
+	if strings.HasPrefix(s, "arn:") && strings.Contains(s, ":u2f/") {
+		return errors.New("is of a security key or passkey, which gives no codes, and STS takes nothing else")
+	}
 	if strings.HasPrefix(s, "arn:") {
 		form = deviceARN
 	}

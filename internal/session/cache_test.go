@@ -79,7 +79,7 @@ func TestCacheDoesNotGrow(t *testing.T) {
 		fill := func(round int) {
 			for i := range 1000 {
 				p := mustPlan(t, profiles.Chain{
-					Source: profiles.Source{Name: "s", AccessKeyID: "AKIA"},
+					Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: "GAHT12345678", HasSeed: true},
 					Roles:  []profiles.Role{{ARN: fmt.Sprintf("role/%d/%d", round, i), Duration: 15 * time.Minute}},
 				}, Defaults{SessionDuration: time.Hour})
 				if i%2 == 0 {
@@ -222,7 +222,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	for i := range r.IntN(3) {
 		roles = append(roles, profiles.Role{ARN: fmt.Sprint("role/", i), Duration: []time.Duration{15 * time.Minute, time.Hour, 3 * time.Hour}[r.IntN(3)]})
 	}
-	plan := mustPlan(t, profiles.Chain{Source: profiles.Source{Name: "s", AccessKeyID: "AKIA"}, Roles: roles},
+	plan := mustPlan(t, profiles.Chain{Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: "GAHT12345678", HasSeed: true}, Roles: roles},
 		Defaults{SessionDuration: []time.Duration{15 * time.Minute, time.Hour, 12 * time.Hour}[r.IntN(3)]})
 
 	ask := func() bool {

@@ -34,6 +34,8 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		Tags:        a.Tags,
 	}
 	switch {
+	case chain.Source.NoSession:
+		return nil, noSession(chain.Source)
 	case len(call.SessionName) > maxFederatedName:
 		return nil, fault.New(fault.Usage, "the name of a federated session has at most %d characters", maxFederatedName)
 	case call.Duration > longestFederation || d.MinTTL > call.Duration:

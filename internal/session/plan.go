@@ -178,12 +178,17 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without a device GetSessionToken gives no more than the key has, and no way to IAM.
+	keyed := len(chain.Roles) > 0 && (serial == "" || chain.Source.NoSession)
+	if chain.Source.NoSession && !keyed {
+		return nil, noSession(chain.Source)
+	}
 	if direct && serial == "" && chain.Roles[0].FreshMFA {
 		return nil, fault.New(fault.Config, "%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
 			chain.Roles[0].Origin, chain.Profile).
 			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
 	}
-	if !direct {
+	if !direct && !keyed {
 		p.Steps = append(p.Steps, Step{
 			Call: Call{
 				Operation: GetSessionToken,
@@ -216,14 +221,17 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		if step.Duration == 0 {
 			step.Duration = hour
 		}
-		if direct {
+		if direct || keyed && i == 0 {
 			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
+		}
+		switch {
+		case direct && serial != "":
 			if role.FreshMFA {
 				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
 			} else {
 				p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
 			}
-		} else if step.Duration > hour {
+		case !direct && step.Duration > hour:
 			step.Duration = hour
 			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %v, but AWS gives a chained role one hour at most", role.Profile, role.Duration))
 		}
@@ -231,6 +239,12 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s names the device %s, but a role that is assumed from a role cannot be given a code; the session of %s is used", role.Profile, role.MFASerial, serial))
 		}
 		p.Steps = append(p.Steps, step)
+	}
+	switch {
+	case keyed:
+		p.Notes = append(p.Notes, "the role is assumed with the key itself, without a session of "+chain.Source.Name)
+	case len(chain.Roles) == 0 && serial == "":
+		p.Notes = append(p.Notes, NoDevice)
 	}
 	if d.AdHoc != nil {
 		last := &p.Steps[len(p.Steps)-1]
@@ -243,6 +257,17 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	}
 	p.keys = keysOf(p)
 	return p, nil
+}
+
+// NoDevice says what AWS does not do for a session that GetSessionToken gave without a code.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
+const NoDevice = "without an MFA device the session of a source can call no IAM, and of STS only AssumeRole and " +
+	"GetCallerIdentity"
+
+// noSession says that a source gives no session of its own.
+func noSession(source profiles.Source) error {
+	return fault.New(fault.Config, "%s: source %q gives no session of its own (session = none); use a profile with a role",
+		source.Origin, source.Name).WithHint("broker profiles list")
 }
 
 // fit makes the chain's durations those that are wished, and reports whether its
@@ -303,6 +328,7 @@ func keysOf(p *Plan) []Key {
 		for _, v := range []string{
 			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.Listener, s.Endpoint.CABundle,
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
+			strconv.FormatBool(s.Endpoint.Compatible),
 			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
 			strconv.Itoa(len(s.Tags)),
 		} {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"broker/internal/fault"
 	"broker/internal/profiles"
 )
 
@@ -51,6 +52,7 @@ func TestPlan(t *testing.T) {
 		return profiles.Role{Profile: name, ARN: "role/" + name, Duration: d, MFASerial: serial}
 	}
 	const h = time.Hour
+	const withKey = "note: the role is assumed with the key itself, without a session of s\n"
 	tests := []struct {
 		name   string
 		seeded bool
@@ -62,7 +64,18 @@ func TestPlan(t *testing.T) {
 		{"source alone", true, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n"},
 		{"source without a device", false, "", nil, "",
-			"key: GetSessionToken for 12h0m0s\n"},
+			"key: GetSessionToken for 12h0m0s\nnote: " + NoDevice + "\n"},
+		{"a role of a source without a device", false, "", []profiles.Role{role("a", 0, "")}, "",
+			"key: AssumeRole role/a as me for 1h0m0s\n" + withKey},
+		{"a long role of a source without a device", false, "", []profiles.Role{role("a", 2*h, "")}, "",
+			"key: AssumeRole role/a as me for 2h0m0s\n" + withKey},
+		{"a role that names the device", false, "", []profiles.Role{role("a", 0, otherDevice)}, "",
+			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
+				"session: AssumeRole role/a as me for 1h0m0s\n"},
+		{"two roles of a source without a device", false, "", []profiles.Role{role("a", 2*h, ""), role("b", 0, "")}, "",
+			"key: AssumeRole role/a as me for 1h0m0s\n" +
+				"session: AssumeRole role/b as me for 1h0m0s\n" +
+				"note: a asks for 2h0m0s, but AWS gives a chained role one hour at most\n" + withKey},
 		{"source whose code is typed", false, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + ownDevice + "\n"},
 		{"one role", true, ownDevice, []profiles.Role{role("a", 0, "")}, "",
@@ -124,8 +137,26 @@ func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) *Plan {
 	return p
 }
 
+// TestNoSession: a source that gives no session of its own is only good for roles, each with a code if it has a device.
+func TestNoSession(t *testing.T) {
+	source := profiles.Source{Name: "s", AccessKeyID: "AKIA", NoSession: true}
+	for _, d := range []Defaults{{}, {Wish: Wish{AdHoc: &AdHoc{Federate: true}}}} {
+		if _, err := NewPlan(profiles.Chain{Profile: "s", Source: source}, d); !fault.Is(err, fault.Config) ||
+			!strings.Contains(err.Error(), "session = none") {
+			t.Errorf("a session of the source itself: %v", err)
+		}
+	}
+	source.MFASerial, source.HasSeed = ownDevice, true
+	roles := []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}}
+	got := words(mustPlan(t, profiles.Chain{Profile: "b", Source: source, Roles: roles}, Defaults{Wish: Wish{SessionName: "me"}}))
+	if want := "key: AssumeRole role/a as me for 1h0m0s, seed of " + ownDevice +
+		"\nsession: AssumeRole role/b as me for 1h0m0s\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
 func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
-	p := mustPlan(t, profiles.Chain{Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{Wish: Wish{SessionName: "default"}})
+	p := mustPlan(t, profiles.Chain{Source: profiles.Source{MFASerial: ownDevice}, Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{Wish: Wish{SessionName: "default"}})
 	if got := p.Steps[1].SessionName; got != "mine" {
 		t.Errorf("session name %q, want the profile's own", got)
 	}
@@ -188,7 +219,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 			}
 		})
 	}
-	if fields != 3*15 {
+	if fields != 3*16 {
 		t.Errorf("%d fields looked at; Call has grown or shrunk, see to the key and then to this number", fields)
 	}
 	other := plan()
