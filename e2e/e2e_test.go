@@ -390,6 +390,7 @@ type document struct {
 	SecretAccessKey string
 	SessionToken    string
 	Expiration      time.Time
+	AccountID       string `json:"AccountId"`
 }
 
 func parseDocument(text string) (document, error) {

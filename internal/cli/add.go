@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -49,7 +50,8 @@ type longTermKey struct {
 	id     string
 	secret secret.String
 	from   string // where it still lies in plain text, or empty
-	device string // MFA serial that was typed with it, or empty
+	device string // MFA serial that the files name with it, or empty
+	typed  bool   // by a person on the terminal
 }
 
 func (p *program) add(c *cli.Context, name string) error {
@@ -68,20 +70,16 @@ func (p *program) add(c *cli.Context, name string) error {
 		return err
 	}
 	ring.makes = true
-	key, err := p.readKey(c, ring)
+	key, again, err := p.readKey(c, name, known, ring)
 	if f := fault.Of(err); f != nil {
 		if f.Hint == "" && (f.Kind == fault.Usage || f.Kind == fault.Failed) {
-			f = f.WithHint("broker add --help")
+			f = f.WithHint("%s", again)
 		}
 		return f
 	}
+	i := &importing{p: p, set: set, settings: settings, ring: ring}
 	device := c.String("mfa-serial")
-	if key.device != "" {
-		device = key.device
-		if err := profiles.CheckSource(name, device); err != nil {
-			return err
-		}
-	}
+	e := i.keyEndpoint(known, cmp.Or(c.String("from-profile"), name), cmp.Or(device, key.device))
 	if exists && known.AccessKeyID != key.id {
 		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
 			WithHint("broker remove %s", name)
@@ -92,11 +90,15 @@ func (p *program) add(c *cli.Context, name string) error {
 	var who vault.Identity
 	err = ring.with(ctx, func() error {
 		who, err = ring.Put(ctx, vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
-			endpointOf(known, settings), !c.Bool("no-verify"))
+			e, !c.Bool("no-verify"))
 		return p.explainRoute(err)
 	})
 	if errors.Is(err, vault.ErrExists) {
 		return fault.New(fault.Failed, "the keyring holds a key for %s already; a key is never overwritten", name).WithHint("broker remove %s", name)
+	}
+	if f := fault.Of(err); f != nil && e.URL != "" && (f.Kind == fault.Failed || f.Kind == fault.BadAnswer) {
+		// Not every STS that is not AWS's knows GetCallerIdentity.
+		return f.WithHint("broker add %s --no-verify", name)
 	}
 	if err != nil {
 		return err
@@ -104,20 +106,21 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err := ring.keep(); err != nil {
 		return err
 	}
-	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.id}}
-	if device != "" {
-		section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
-	}
-	if !exists && device != "" {
-		// A key whose section was lost may have its seed in the keyring still.
-		if info, err := ring.Describe(ctx, name); err == nil && info.HasSeed {
-			section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
+	write := func(section []profiles.KeyValue, device string) error {
+		if device != "" {
+			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
+			// A key whose section was lost may have its seed in the keyring still.
+			if info, err := ring.Describe(ctx, name); !exists && err == nil && info.HasSeed {
+				section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
+			}
 		}
+		return p.editRegistry(func(src []byte) ([]byte, error) {
+			return profiles.SetSection(src, profiles.SectionSource, name, section)
+		})
 	}
-	err = p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.SetSection(src, profiles.SectionSource, name, section)
-	})
-	if err != nil {
+	// The key has its section before anybody is asked for more, so that Ctrl-C leaves both.
+	section := append([]profiles.KeyValue{{Key: "access_key_id", Value: key.id}}, keepsRegion(known, e)...)
+	if err := write(section, device); err != nil {
 		return err
 	}
 	p.say("stored the key %s as %s in %s", secret.Tail(key.id), name, ring.backend)
@@ -127,23 +130,31 @@ func (p *program) add(c *cli.Context, name string) error {
 	if key.from != "" {
 		p.say("it still stands in plain text in %s; remove it there", key.from)
 	}
-	if device == "" && known.MFASerial == "" {
-		p.say("roles that require MFA need its device: %s", fault.Hintf("broker mfa set %s --serial ARN", name))
+	if device != "" || known.MFASerial != "" || known.NoSession {
+		return nil
+	}
+	named := cmp.Or(key.device, set.DeviceOf(cmp.Or(c.String("from-profile"), name)))
+	device, err = i.device(ctx, name, named, e, !c.Bool("no-verify"), key.typed)
+	switch {
+	case err != nil:
+		return err
+	case device != "":
+		if err := write(nil, device); err != nil {
+			return err
+		}
+		p.say("its MFA device is %s", device)
+	default:
+		p.say("no MFA device of it is known: its own session can call no IAM, and its roles are assumed with the key "+
+			"itself; if it has one: %s", fault.Hintf("broker mfa set %s --serial ARN", name))
 	}
 	return nil
 }
 
-// endpointOf is where a source's own calls go.
-func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
-	e := source.Endpoint
-	if settings.STSEndpoint != "" {
-		e.URL, e.Listener = settings.STSEndpoint, profiles.AnyListener
-	}
-	return e
-}
-
-// readKey takes the key from the one place that the flags name.
-func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
+// readKey takes the key from the one place that the flags name. Again is the command that tries it again.
+func (p *program) readKey(
+	c *cli.Context, name string, known profiles.Source, ring *keyring,
+) (key longTermKey, again fault.Hint, err error) {
+	again = fault.Hintf("broker add %s", name)
 	var given []string
 	for _, flag := range []string{"csv", "stdin", "from-profile", "from-env"} {
 		if c.IsSet(flag) {
@@ -151,58 +162,61 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 		}
 	}
 	if len(given) > 1 {
-		return longTermKey{}, fault.New(fault.Usage, "%s cannot be given together", strings.Join(given, " and ")).WithHint("broker add --help")
+		return key, "broker add --help", fault.New(fault.Usage, "%s cannot be given together", strings.Join(given, " and "))
 	}
-	key := longTermKey{}
-	var err error
 	switch {
 	case c.IsSet("csv"):
+		again = fault.Hintf("broker add %s --csv FILE", name)
 		key, err = keyFromCSV(c.String("csv"))
 	case c.Bool("stdin"):
+		again = fault.Hintf("broker add %s --stdin", name)
 		key, err = keyFromJSON(p.stdin)
 	case c.IsSet("from-profile"):
 		var plain profiles.Plain
 		plain, err = profiles.PlainKey(p.files(), c.String("from-profile"))
-		key = longTermKey{id: plain.AccessKeyID, secret: plain.Secret, from: plain.Origin.String()}
+		key = longTermKey{id: plain.AccessKeyID, secret: plain.Secret, from: plain.Origin.String(), device: plain.MFASerial}
 	case c.Bool("from-env"):
 		if os.Getenv("AWS_SESSION_TOKEN") != "" {
-			return longTermKey{}, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
+			return key, again, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
 		}
 		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 			if os.Getenv(name) == "" {
-				return longTermKey{}, fault.New(fault.Usage, "--from-env needs %s, which is not set", name)
+				return key, again, fault.New(fault.Usage, "--from-env needs %s, which is not set", name)
 			}
 		}
 		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:
-		key, err = p.askKey(c.Context, c, ring)
+		key, err = p.askKey(c.Context, name, known, ring)
 	}
 	if err != nil {
-		return longTermKey{}, err
+		return longTermKey{}, again, err
 	}
-	return key, profiles.CheckKey(key.id, key.secret)
+	return key, again, profiles.CheckKey(key.id, key.secret, known.Endpoint.Compatible)
 }
 
-func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring) (longTermKey, error) {
+func (p *program) askKey(ctx context.Context, name string, known profiles.Source, ring *keyring) (longTermKey, error) {
 	t, err := p.openTerminal()
 	if err != nil {
-		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
+		return longTermKey{}, fault.Of(err).WithHint("broker add %s --stdin", name)
 	}
 	defer func() { _ = t.Close() }()
 	_, _ = fmt.Fprintf(t, "The key will be stored in %s.\n", fault.Line(ring.place()))
-	id, err := t.line(ctx, "Access key ID: ")
-	if err != nil {
-		return longTermKey{}, err
+	key := longTermKey{typed: true}
+	for {
+		if key.id, err = t.line(ctx, "Access key ID: "); err != nil {
+			return longTermKey{}, err
+		}
+		wrong := profiles.CheckKeyID(key.id, known.Endpoint.Compatible)
+		if wrong != nil && key.id == "" {
+			return longTermKey{}, wrong
+		}
+		if wrong == nil {
+			break
+		}
+		_, _ = fmt.Fprintln(t, fault.Line(wrong.Error()))
 	}
-	key, err := t.hidden(ctx, "Secret access key: ")
-	if err == nil {
-		err = profiles.CheckKey(id, key)
-	}
-	if err != nil || c.IsSet("mfa-serial") {
-		return longTermKey{id: id, secret: key}, err
-	}
-	device, err := t.line(ctx, "ARN of the MFA device (empty for none): ")
-	return longTermKey{id: id, secret: key, device: device}, err
+	key.secret, err = t.hidden(ctx, "Secret access key: ")
+	return key, err
 }
 
 // maxKeyFile bounds a file that holds one key.

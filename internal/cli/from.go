@@ -175,7 +175,7 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 // adopt copies one key. The passphrase is asked for where it is wanted, and kept for the next key.
 func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.String) error {
 	known, _ := i.set.Source(key.name)
-	endpoint := endpointOf(known, i.settings)
+	endpoint := i.keyEndpoint(known, key.name, "")
 	var id string
 	var who vault.Identity
 	err := i.ring.with(ctx, func() (err error) {
@@ -205,7 +205,7 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 	if err != nil {
 		return err
 	}
-	return i.register(ctx, found{Plain: profiles.Plain{Profile: key.name, AccessKeyID: id}, source: key.name}, who)
+	return i.register(ctx, found{Plain: profiles.Plain{Profile: key.name, AccessKeyID: id}, source: key.name}, who, endpoint)
 }
 
 func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why error) (secret.String, error) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -225,13 +226,15 @@ func (i *importing) store(ctx context.Context, key found) error {
 		return fault.New(fault.Failed, "source %s holds the key %s, and this one is %s; a key is never overwritten", key.taken.Name, secret.Tail(key.taken.AccessKeyID), secret.Tail(key.AccessKeyID)).
 			WithHint("broker remove %s", key.taken.Name)
 	}
-	if err := profiles.CheckKey(key.AccessKeyID, key.Secret); err != nil {
+	if err := profiles.CheckKey(key.AccessKeyID, key.Secret, false); err != nil {
 		return err
 	}
 	known, exists := i.set.Source(key.source)
+	e := i.keyEndpoint(known, key.Profile, key.MFASerial)
 	var who vault.Identity
 	err := i.ring.with(ctx, func() (err error) {
-		who, err = i.ring.Put(ctx, vault.Key{Name: key.source, AccessKeyID: key.AccessKeyID, Secret: key.Secret, Replace: exists, KeepSeed: true}, endpointOf(known, i.settings), true)
+		who, err = i.ring.Put(ctx, vault.Key{Name: key.source, AccessKeyID: key.AccessKeyID, Secret: key.Secret,
+			Replace: exists, KeepSeed: true}, e, true)
 		return err
 	})
 	if errors.Is(err, vault.ErrExists) {
@@ -241,21 +244,19 @@ func (i *importing) store(ctx context.Context, key found) error {
 	if err != nil {
 		return err
 	}
-	return i.register(ctx, key, who)
+	return i.register(ctx, key, who, e)
 }
 
-// register writes the section of a key that is in the keyring now into the registry.
-func (i *importing) register(ctx context.Context, key found, who vault.Identity) error {
+// register writes the section of a key that is in the keyring now, and that was checked at e, into the registry.
+func (i *importing) register(ctx context.Context, key found, who vault.Identity, e profiles.Endpoint) error {
 	if err := i.ring.keep(); err != nil {
 		return err
 	}
 	i.p.say("stored the key %s as %s in %s; it belongs to %s", secret.Tail(key.AccessKeyID), key.source, i.ring.backend, fault.Line(who.ARN))
-	section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
-	if known, _ := i.set.Source(key.source); known.MFASerial == "" {
-		// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
-		endpoint := known.Endpoint
-		endpoint.URL, endpoint.Listener = i.settings.STSEndpoint, profiles.AnyListener
-		device, err := i.device(ctx, key, endpoint)
+	known, _ := i.set.Source(key.source)
+	section := append([]profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}, keepsRegion(known, e)...)
+	if known.MFASerial == "" {
+		device, err := i.device(ctx, key.source, cmp.Or(key.MFASerial, i.set.DeviceOf(key.Profile)), e, true, true)
 		if err != nil {
 			return err
 		}
@@ -274,49 +275,6 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity)
 		// The profile that had the key keeps working under its own name.
 		return profiles.SetSection(src, profiles.SectionProfile, key.Profile, []profiles.KeyValue{{Key: "source_profile", Value: key.source}})
 	})
-}
-
-// device finds the MFA serial of a key's user: AWS is asked, then the profiles that use the key, then the person.
-func (i *importing) device(ctx context.Context, key found, endpoint profiles.Endpoint) (string, error) {
-	serials, err := i.ring.Devices(ctx, key.source, endpoint)
-	switch {
-	case err == nil && len(serials) == 0:
-		return "", nil
-	case err == nil && len(serials) == 1:
-		return serials[0], nil
-	case ctx.Err() != nil, fault.Is(err, fault.Locked):
-		return "", err
-	}
-	// Many users may not list their devices without a code.
-	named := key.MFASerial
-	if named == "" {
-		named = i.set.DeviceOf(key.Profile)
-	}
-	if named != "" && profiles.CheckSource(key.source, named) == nil {
-		return named, nil
-	}
-	if !hasTerminal() {
-		return "", nil
-	}
-	t, err := i.p.openTerminal()
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = t.Close() }()
-	for {
-		if len(serials) > 1 {
-			_, _ = fmt.Fprintf(t, "%s has %d devices: %s\n", key.source, len(serials), fault.Line(strings.Join(serials, ", ")))
-		}
-		serial, err := t.line(ctx, fmt.Sprintf("ARN of the MFA device of %s (empty for none): ", key.source))
-		if err != nil || serial == "" {
-			return "", err
-		}
-		if err := profiles.CheckSource(key.source, serial); err == nil {
-			return serial, nil
-		} else {
-			_, _ = fmt.Fprintln(t, fault.Line(err.Error()))
-		}
-	}
 }
 
 // sealedName is the item of the keyring that holds what was taken out of the files.

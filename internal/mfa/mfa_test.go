@@ -25,9 +25,9 @@ func TestParseSeed(t *testing.T) {
 		"otpauth://totp/Amazon%20Web%20Services:paul@111122223333?secret=" + seedText + "&issuer=Amazon%20Web%20Services": "",
 		"OTPAUTH://TOTP/x?secret=" + strings.ToLower(seedText):                                                            "",
 		"otpauth://totp/x?secret=" + seedText + "&digits=6&period=30&algorithm=sha-1":                                     "",
-		"otpauth://totp/x?secret=" + seedText + "&algorithm=sha-512": "not SHA1",
-		"otpauth://totp/x?secret=" + seedText + "&algorithm=SHA256":  "not SHA1",
-		"otpauth://totp/x?secret=" + seedText + "&algorithm=":        "not SHA1",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=sha-512":                                                      "not SHA1",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=SHA256":                                                       "not SHA1",
+		"otpauth://totp/x?secret=" + seedText + "&algorithm=":                                                             "not SHA1",
 
 		"":                                   "empty",
 		"123456":                             "not base32",
