@@ -222,8 +222,8 @@ func toWord(text, otherwise string) string {
 type Listed struct{ ID, Name string }
 
 // OfOrganization is the map of an organisation that the management account of a
-// profile listed. Names become words; where two become the same one, each gets its id behind it.
-func OfOrganization(profile, partition string, list []Listed) Map {
+// profile listed, all with that region, which may be empty. Names become words; where two become the same one, each gets its id behind it.
+func OfOrganization(profile, partition, region string, list []Listed) Map {
 	m := Map{Label: "org-" + toWord(profile, "profile"), Source: profile}
 	count := map[string]int{}
 	for _, l := range list {
@@ -234,7 +234,8 @@ func OfOrganization(profile, partition string, list []Listed) Map {
 		if count[name] > 1 || name == "default" {
 			name += "-" + l.ID
 		}
-		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition, origin: "the organisation"})
+		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition, Region: region,
+			origin: "the organisation"})
 	}
 	return m
 }

@@ -235,7 +235,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestOrganization(t *testing.T) {
-	m := OfOrganization("product_mgmt_paul", "aws", []Listed{
+	m := OfOrganization("product_mgmt_paul", "aws", "eu-west-1", []Listed{
 		{"111122223333", "Security"}, {"222233334444", "My  Dev (old) "}, {"333344445555", "$(touch /tmp/x)"},
 		{"444455556666", "same"}, {"555566667777", "SAME"}, {"666677778888", "日本"}, {"777788889999", ""}, {"888899990000", "default"},
 		{"012345678901", strings.Repeat("é x", 100)},

@@ -12,6 +12,7 @@ import (
 
 	"broker/internal/accounts"
 	"broker/internal/fault"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/wire"
 )
@@ -25,6 +26,7 @@ func (p *program) generateCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
 			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
+			&cli.StringFlag{Name: "region", Usage: "with --from-org: the `REGION` of each profile; default: that of PROFILE"},
 			&cli.StringFlag{Name: "product", Usage: "`NAME` for {product}; default: the map's"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
@@ -37,6 +39,9 @@ func (p *program) generateCommand() *cli.Command {
 			case (file == "") == (org == ""):
 				return fault.New(fault.Usage, "generate needs either --map or --from-org").
 					WithHint("broker profiles generate --map accounts.ini")
+			case file != "" && c.IsSet("region"):
+				return fault.New(fault.Usage, "--region goes with --from-org; an account map says itself which region each account has").
+					WithHint("broker profiles generate --map %s", file)
 			case org != "":
 				g.again = fault.Hintf("broker profiles generate --from-org %s", org)
 				return g.fromOrganization(org)
@@ -164,8 +169,18 @@ func (g *generation) fromOrganization(typed string) error {
 		}
 		list = append(list, accounts.Listed{ID: a.ID, Name: a.Name})
 	}
-	partition, _ := asks.Account()
-	m := accounts.OfOrganization(profile, partition, list)
+	of, _ := asks.Account()
+	region := cmp.Or(g.c.String("region"), asks.Region)
+	if region != "" {
+		if err := checkRegion(region); err != nil {
+			return fault.Of(err).WithHint("%s --region REGION", g.again)
+		}
+	}
+	if in := partition.OfRegion(region); in != "" && in != of {
+		return fault.New(fault.Usage, "the region %s is in %s, and the accounts are in %s", region, in, of).
+			WithHint("%s --region REGION", g.again)
+	}
+	m := accounts.OfOrganization(profile, of, region, list)
 	if byDefault {
 		for i := range m.Accounts {
 			m.Accounts[i].Roles = []string{accounts.OrganizationRole}

@@ -125,7 +125,7 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 
 	switch call.Operation {
 	case session.GetSessionToken:
-		q.verb = "open a session"
+		q.verb, q.opens = "open a session", true
 		if call.MFASerial != "" {
 			q.verb = "open a session with MFA device " + call.MFASerial
 		}
@@ -226,6 +226,7 @@ type question struct {
 	resource string // an ARN that tells the partition where no region is given
 	code     secret.String
 	service  string // as messages name it; empty is STS
+	opens    bool   // it is GetSessionToken
 }
 
 // ask makes the attempts of one call.

@@ -59,6 +59,7 @@ func TestRefusals(t *testing.T) {
 		{"wrong serial", user, 403, "AccessDenied", wrongSerial, fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: MultiFactor"},
 		{"half an MFA", user, 403, "AccessDenied", "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.", fault.Denied, nil, "AWS denied it: MultiFactor"},
 		{"session for GetSessionToken", user, 403, "AccessDenied", "Cannot call GetSessionToken with session credentials", fault.Denied, nil, "AWS denied it: Cannot call"},
+		{"GetSessionToken denied by a policy", user, 403, "AccessDenied", "with an explicit deny", fault.Denied, nil, "explicit deny; if a policy denies GetSessionToken, mfa = each in the registry"},
 		{"unknown key", identity, 403, "InvalidClientTokenId", invalidToken, fault.Denied, ErrUnknownKey, "identify key …NYVB: AWS does not know access key …NYVB, it was deleted or deactivated or is not visible yet: The security token"},
 		{"unknown key, other name", identity, 403, "UnrecognizedClientException", invalidToken, fault.Denied, ErrUnknownKey, "does not know access key"},
 		{"unknown session", chained, 403, "InvalidClientTokenId", invalidToken, fault.ExpiredSession, nil, "does not know the session any more"},
