@@ -12,7 +12,8 @@ build     = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflag
 # Where the tools from npm are that `make test-clients` runs, outside of this tree, and which.
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
 npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
-	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0
+	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0 aws-crt@1.33.2
+moto := moto[server]==5.2.1
 
 # How long `make soak` takes.
 SOAK ?= 1h
@@ -110,9 +111,9 @@ test-clients: ## run the tests with software that is not ours; see deps-clients
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		awscli python3-boto3 dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
+		awscli python3-boto3 python3-awscrt python3-venv dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
-		rclone s3cmd restic \
+		rclone s3cmd restic ceph-mon ceph-osd ceph-common radosgw chromium \
 		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
@@ -121,6 +122,8 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 	else \
 		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
 	fi
+	cd e2e/testdata/clients/miniogo && $(GO) build -o '$(BROKER_CLIENTS)/miniogo' .
+	python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'
 
 # A program that its user may not read is not dumpable from its first instruction on: see docs/platforms.md. Only root can
 # install one for others: an owner may always read, or change the mode. It holds for packages too, whose files are

@@ -117,28 +117,87 @@ func TestClientsServerGoSDK(t *testing.T) {
 	}
 }
 
-// TestClientsServerJS runs where the SDKs for JavaScript are found below NODE_PATH.
+// TestClientsServerJS runs the SDKs for JavaScript that `make deps-clients` installs.
 func TestClientsServerJS(t *testing.T) {
 	node := installed("node")
-	if len(node) == 0 || os.Getenv("NODE_PATH") == "" {
-		t.Skip("SKIPPED, NOT PROVEN: no node with an SDK below NODE_PATH")
+	if len(node) == 0 {
+		missing(t, "node")
 	}
 	h := serverHouse(t)
-	h.env = append(h.env, "NODE_PATH="+os.Getenv("NODE_PATH"), "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
+	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
 	for name, script := range map[string]string{
 		"@aws-sdk/client-sts": `const {STSClient, GetCallerIdentityCommand} = require("@aws-sdk/client-sts");
 new STSClient({endpoint: process.argv[1], region: "eu-west-1"}).send(new GetCallerIdentityCommand({})).then(r => console.log(r.Arn));`,
 		"aws-sdk": `const AWS = require("aws-sdk");
 new AWS.STS({endpoint: process.argv[1], region: "eu-west-1"}).getCallerIdentity().promise().then(r => console.log(r.Arn));`,
 	} {
-		if _, err := os.Stat(filepath.Join(os.Getenv("NODE_PATH"), name)); err != nil {
-			t.Logf("NOT RUN: %s is not there", name)
-			continue
-		}
-		h.viaServer(t, nil, func(profile, arn, out string) {
-			if !strings.HasPrefix(out, arn) {
-				t.Errorf("%s, %s: %q, want %s", name, profile, out, arn)
+		t.Run(name, func(t *testing.T) {
+			if fromNPM(name)(t, h) == "" {
+				missing(t, name)
 			}
-		}, node[0], "-e", script, h.sim.url)
+			h.viaServer(t, nil, func(profile, arn, out string) {
+				if !strings.HasPrefix(out, arn) {
+					t.Errorf("%s: %q, want %s", profile, out, arn)
+				}
+			}, node[0], "-e", script, h.sim.url)
+		})
+	}
+}
+
+// crtNode signs with what the Common Runtime found, and prints the key id.
+const crtNode = `const crt = require("aws-crt");
+const r = new crt.http.HttpRequest("GET", "/", new crt.http.HttpHeaders([["host", "example.com"]]));
+crt.auth.aws_sign_request(r, {algorithm: crt.auth.AwsSigningAlgorithm.SigV4,
+	signature_type: crt.auth.AwsSignatureType.HttpRequestViaHeaders, provider: crt.auth.AwsCredentialsProvider.newDefault(),
+	region: "eu-west-1", service: "sts", date: new Date()}).then(
+	() => console.log(/Credential=(\w+)/.exec(r.headers.get("Authorization"))[1]),
+	e => { console.error(String(e)); process.exit(1); });`
+
+const crtPython = `
+import awscrt.auth
+print(awscrt.auth.AwsCredentialsProvider.new_default_chain().get_credentials().result(30).access_key_id)
+`
+
+// nodeFetch asks as a program without an SDK does.
+const nodeFetch = `fetch(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI,
+	{headers: {Authorization: process.env.AWS_CONTAINER_AUTHORIZATION_TOKEN}}).then(async r => {
+	const text = await r.text();
+	if (!r.ok) { console.error(r.status, text); process.exit(1); }
+	console.log(JSON.parse(text).AccessKeyId);
+});`
+
+// TestClientsServerOthers: clients that are no SDK of a language, or speak HTTP in a way of their own. The Common Runtime
+// leaves the port out of Host, and Node's fetch sends Sec-Fetch-Mode.
+func TestClientsServerOthers(t *testing.T) {
+	h := serverHouse(t)
+	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1")
+	node := append(installed("node"), "")[0]
+	withCRT := func() string {
+		for _, python := range installed("python3") {
+			if h.run(python, "-c", "import awscrt.auth").code == 0 {
+				return python
+			}
+		}
+		return ""
+	}
+	for _, c := range []struct {
+		name, program string
+		args          []string
+	}{
+		{"aws-crt of npm", node, []string{"-e", crtNode}},
+		{"awscrt of Debian", withCRT(), []string{"-c", crtPython}},
+		{"fetch of Node", node, []string{"-e", nodeFetch}},
+		{"minio-go", filepath.Join(clientsDir, "miniogo"), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.program == "" || !isFile(c.program) || c.name == "aws-crt of npm" && fromNPM("aws-crt")(t, h) == "" {
+				missing(t, c.name)
+			}
+			h.viaServer(t, nil, func(profile, _, out string) {
+				if want := h.credentials(t, profile).AccessKeyID; strings.TrimSpace(out) != want {
+					t.Errorf("%s: the key %q, want %s", profile, out, want)
+				}
+			}, c.program, c.args...)
+		})
 	}
 }
