@@ -5,13 +5,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -192,38 +189,6 @@ func TestClientsMoto(t *testing.T) {
 		}
 		seen[d.AccessKeyID] = true
 	}
-}
-
-// startMoto starts moto_server, where it is on the PATH, and returns its URL.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	found := installed("moto_server")
-	if len(found) == 0 {
-		t.Skip("SKIPPED: moto_server is not on the PATH")
-	}
-	// A free port; nobody takes it in between but by bad luck.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	must(t, l.Close())
-	moto := exec.Command(found[0], "-H", "127.0.0.1", "-p", fmt.Sprint(port))
-	moto.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	must(t, moto.Start())
-	t.Cleanup(func() {
-		_ = syscall.Kill(-moto.Process.Pid, syscall.SIGKILL)
-		_ = moto.Wait()
-	})
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	for limit := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://")); err == nil {
-			_ = c.Close()
-			break
-		}
-		if time.Now().After(limit) {
-			t.Skip("SKIPPED: moto_server does not start")
-		}
-	}
-	return url
 }
 
 // TestClientsSecretService runs the whole way with a real gnome-keyring, under a bus of its own.

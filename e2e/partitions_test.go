@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -39,8 +40,10 @@ func (p *recordingProxy) hosts() []string {
 	return slices.Clone(p.asked)
 }
 
-// startRecordingProxy has a certificate for these names.
-func startRecordingProxy(t *testing.T, dir, simulator string, names []string) *recordingProxy {
+// startRecordingProxy has a certificate for these names. What front makes of the simulator's handler answers.
+func startRecordingProxy(
+	t *testing.T, dir, simulator string, names []string, front func(http.Handler) http.Handler,
+) *recordingProxy {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -58,10 +61,11 @@ func startRecordingProxy(t *testing.T, dir, simulator string, names []string) *r
 	to, err := url.Parse(simulator)
 	must(t, err)
 	// The host stays as it was: it is signed.
-	aws := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	aws := httptest.NewUnstartedServer(front(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
-	}})
+	}}))
 	aws.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	aws.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that a client opened and did not need
 	aws.StartTLS()
 	t.Cleanup(aws.Close)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -139,7 +143,7 @@ func TestPartitions(t *testing.T) {
 			if p.id == "aws" {
 				names = append(names, sts("ap-south-1"))
 			}
-			proxy := startRecordingProxy(t, h.dir, sim.url, names)
+			proxy := startRecordingProxy(t, h.dir, sim.url, names, func(aws http.Handler) http.Handler { return aws })
 			h.sim = nil // no sts_endpoint: the calls go to AWS, as far as the programs know
 			h.more = "https_proxy = " + proxy.url + "\nca_bundle = " + proxy.ca + "\n"
 			must(t, h.settings(""))
