@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"broker/internal/fault"
+	"broker/internal/partition"
 )
 
 // TestGolden reads each map of testdata and compares what comes of it: the
@@ -296,4 +297,15 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPartitionsOfAMap: a map may name each partition that there is, and no other.
+func TestPartitionsOfAMap(t *testing.T) {
+	for _, id := range append(partition.IDs(), "aws-moon") {
+		_, known := partition.Find(id)
+		m, err := Parse("accounts.ini", []byte("[dev]\nid = 222233334444\nroles = r\npartition = "+id+"\n"))
+		if (err == nil) != known || known && m.Accounts[0].Partition != id {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
 }
