@@ -234,8 +234,8 @@ func OfOrganization(profile, partition, region string, list []Listed) Map {
 		if count[name] > 1 || name == "default" {
 			name += "-" + l.ID
 		}
-		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition, Region: region,
-			origin: "the organisation"})
+		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition,
+			Region: region, origin: "the organisation"})
 	}
 	return m
 }

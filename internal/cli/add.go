@@ -162,7 +162,8 @@ func (p *program) readKey(
 		}
 	}
 	if len(given) > 1 {
-		return key, "broker add --help", fault.New(fault.Usage, "%s cannot be given together", strings.Join(given, " and "))
+		return key, "broker add --help",
+			fault.New(fault.Usage, "%s cannot be given together", strings.Join(given, " and "))
 	}
 	switch {
 	case c.IsSet("csv"):
@@ -174,10 +175,12 @@ func (p *program) readKey(
 	case c.IsSet("from-profile"):
 		var plain profiles.Plain
 		plain, err = profiles.PlainKey(p.files(), c.String("from-profile"))
-		key = longTermKey{id: plain.AccessKeyID, secret: plain.Secret, from: plain.Origin.String(), device: plain.MFASerial}
+		key = longTermKey{id: plain.AccessKeyID, secret: plain.Secret, from: plain.Origin.String(),
+			device: plain.MFASerial}
 	case c.Bool("from-env"):
 		if os.Getenv("AWS_SESSION_TOKEN") != "" {
-			return key, again, fault.New(fault.Failed, "the environment holds a temporary session (AWS_SESSION_TOKEN), not a long-lived key")
+			return key, again, fault.New(fault.Failed, "the environment holds a temporary session "+
+				"(AWS_SESSION_TOKEN), not a long-lived key")
 		}
 		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 			if os.Getenv(name) == "" {

@@ -78,7 +78,8 @@ func (i *importing) device(
 	var codes []string
 	for _, serial := range serials {
 		if isFIDO(serial) {
-			i.p.say("the device %s was skipped: a security key or passkey gives no codes, and STS takes nothing else", serial)
+			i.p.say("the device %s was skipped: a security key or passkey gives no codes, "+
+				"and STS takes nothing else", serial)
 			continue
 		}
 		codes = append(codes, serial)

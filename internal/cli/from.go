@@ -205,7 +205,8 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 	if err != nil {
 		return err
 	}
-	return i.register(ctx, found{Plain: profiles.Plain{Profile: key.name, AccessKeyID: id}, source: key.name}, who, endpoint)
+	plain := profiles.Plain{Profile: key.name, AccessKeyID: id}
+	return i.register(ctx, found{Plain: plain, source: key.name}, who, endpoint)
 }
 
 func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why error) (secret.String, error) {

@@ -26,7 +26,8 @@ func (p *program) generateCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
 			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
-			&cli.StringFlag{Name: "region", Usage: "with --from-org: the `REGION` of each profile; default: that of PROFILE"},
+			&cli.StringFlag{Name: "region",
+				Usage: "with --from-org: the `REGION` of each profile; default: that of PROFILE"},
 			&cli.StringFlag{Name: "product", Usage: "`NAME` for {product}; default: the map's"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
@@ -40,7 +41,8 @@ func (p *program) generateCommand() *cli.Command {
 				return fault.New(fault.Usage, "generate needs either --map or --from-org").
 					WithHint("broker profiles generate --map accounts.ini")
 			case file != "" && c.IsSet("region"):
-				return fault.New(fault.Usage, "--region goes with --from-org; an account map says itself which region each account has").
+				return fault.New(fault.Usage,
+					"--region goes with --from-org; an account map says itself which region each account has").
 					WithHint("broker profiles generate --map %s", file)
 			case org != "":
 				g.again = fault.Hintf("broker profiles generate --from-org %s", org)

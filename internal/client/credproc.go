@@ -91,7 +91,8 @@ func Document(c wire.Credential) ([]byte, error) {
 		SessionToken    string
 		Expiration      string
 		AccountID       string `json:"AccountId,omitempty"`
-	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expiration.UTC().Format(time.RFC3339), c.Account})
+	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(),
+		c.Expiration.UTC().Format(time.RFC3339), c.Account})
 	return append(b, '\n'), err
 }
 

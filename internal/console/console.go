@@ -114,7 +114,8 @@ func (p Page) Valid() bool {
 
 // own is an address that a person gave, if it is one of the console at that host.
 func own(host, destination string) (string, error) {
-	wrong := fault.New(fault.Usage, "the destination is not an address of this console, https://%s/… or below it", host)
+	wrong := fault.New(fault.Usage,
+		"the destination is not an address of this console, https://%s/… or below it", host)
 	// Browsers take \\ for /, and leave out line ends and tabs; url.Parse does not.
 	if len(destination) > maxDestination || strings.ContainsFunc(destination, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 		return "", wrong

@@ -13,7 +13,10 @@ import (
 	"broker/internal/session"
 )
 
-const cephRole = "arn:aws:iam:::role/application/S3Access"
+const (
+	cephRole = "arn:aws:iam:::role/application/S3Access"
+	ceph     = "arn:aws:sts:::assumed-role/" // of its answers
+)
 
 // as calls the fake STS as one that is AWS, or is not.
 func as(compatible bool, role string) session.Call {
@@ -30,15 +33,15 @@ func TestCompatible(t *testing.T) {
 		compatible string // what is wrong, or nothing
 		strict     string
 	}{
-		{"Ceph", cephRole, answer{id: "GMGWb2bL7qutimUBvWL", arn: "arn:aws:sts:::assumed-role/application/S3Access/paul"},
-			"", "not the ARN of a role"},
-		{"Ceph with a tenant", "arn:aws:iam::tenant:role/S3Access", answer{arn: "arn:aws:sts::tenant:assumed-role/S3Access/paul"},
-			"", "not the ARN of a role"},
+		{"Ceph", cephRole, answer{id: "GMGWb2bL7qutimUBvWL", arn: ceph + "application/S3Access/paul"}, "", "not the ARN"},
+		{"Ceph with a tenant", "arn:aws:iam::tenant:role/S3Access",
+			answer{arn: "arn:aws:sts::tenant:assumed-role/S3Access/paul"}, "", "not the ARN of a role"},
 		{"MinIO", aRole, answer{id: "minio-temp-1", without: "AssumedRoleUser"}, "", "AccessKeyId that cannot be one"},
-		{"SeaweedFS", aRole, answer{id: "ASIA716f41b23ce160df", arn: "arn:aws:sts::assumed-role/admin/paul"}, "", "STS answered for"},
-		{"another role", cephRole, answer{arn: "arn:aws:sts:::assumed-role/application/Other/paul"}, "STS answered for", "not the ARN"},
-		{"a longer role", cephRole, answer{arn: "arn:aws:sts:::assumed-role/S3Access2/paul"}, "STS answered for", "not the ARN"},
-		{"a shorter path", cephRole, answer{arn: "arn:aws:sts:::assumed-role/x/application/S3Access/paul"}, "STS answered for", "not the ARN"},
+		{"SeaweedFS", aRole, answer{id: "ASIA716f41b23ce160df", arn: "arn:aws:sts::assumed-role/admin/paul"},
+			"", "STS answered for"},
+		{"another role", cephRole, answer{arn: ceph + "application/Other/paul"}, "STS answered for", "not the ARN"},
+		{"a longer role", cephRole, answer{arn: ceph + "S3Access2/paul"}, "STS answered for", "not the ARN"},
+		{"a shorter path", cephRole, answer{arn: ceph + "x/application/S3Access/paul"}, "STS answered for", "not the ARN"},
 		{"no role", cephRole, answer{arn: "arn:aws:sts:::assumed-role"}, "STS answered for", "not the ARN"},
 		{"a secret with a blank", cephRole, answer{secret: "a b"}, "SecretAccessKey that cannot be one", "not the ARN"},
 		{"an id with a blank", cephRole, answer{id: "GMGW b2bL7qutimUBv"}, "AccessKeyId that cannot be one", "not the ARN"},

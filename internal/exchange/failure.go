@@ -163,8 +163,8 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: %s", words), false
 
 	case code == "AccessDenied" && a.question.opens:
-		return a.fault(fault.Denied, nil, "AWS denied it: %s; if a policy denies GetSessionToken, mfa = each in the registry's "+
-			"profile of a role has the role assumed with the key and a code", words), false
+		return a.fault(fault.Denied, nil, "AWS denied it: %s; if a policy denies GetSessionToken, mfa = each in the "+
+			"registry's profile of a role has the role assumed with the key and a code", words), false
 
 	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false

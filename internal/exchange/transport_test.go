@@ -644,8 +644,8 @@ func TestHintOfBundle(t *testing.T) {
 
 // TestWrongProxy: a proxy that cannot be meant is an error that names it, and never a way without one.
 func TestWrongProxy(t *testing.T) {
-	for _, proxy := range []string{"http://paul:secret#x@proxy.example.com", "http://secret#x@proxy", "proxy:3128", "http://proxy:3128/pac",
-		"ftp://proxy", "http://proxy:port"} {
+	for _, proxy := range []string{"http://paul:secret#x@proxy.example.com", "http://secret#x@proxy", "proxy:3128",
+		"http://proxy:3128/pac", "ftp://proxy", "http://proxy:port"} {
 		sent := false
 		c := New(Options{Route: func() profiles.Route { return profiles.Route{HTTPSProxy: proxy} }})
 		c.connect = func(*x509.CertPool, way) http.RoundTripper {
@@ -656,7 +656,8 @@ func TestWrongProxy(t *testing.T) {
 			return err
 		}()} {
 			wantFault(t, err, fault.Config, "https_proxy (HTTPS_PROXY of a service unit) ")
-			if f := fault.Of(err); sent || strings.Contains(f.Message, "secret") || f.Hint != "broker config set https_proxy URL" {
+			f := fault.Of(err)
+			if sent || strings.Contains(f.Message, "secret") || f.Hint != "broker config set https_proxy URL" {
 				t.Errorf("%s: sent %t, %v, hint %s", proxy, sent, err, f.Hint)
 			}
 		}

@@ -104,7 +104,8 @@ func parseURI(s string) (string, error) {
 		return "", errors.New("the seed's URI asks for an encoder; AWS takes plain digits only")
 	}
 	// AWS makes the seeds of its virtual devices, and makes them for SHA-1.
-	if given := query.Get("algorithm"); query.Has("algorithm") && !strings.EqualFold(strings.ReplaceAll(given, "-", ""), "SHA1") {
+	given := strings.ReplaceAll(query.Get("algorithm"), "-", "")
+	if query.Has("algorithm") && !strings.EqualFold(given, "SHA1") {
 		return "", errors.New("the seed's algorithm is not SHA1; AWS takes SHA1 only, so this seed is not one of AWS")
 	}
 	if key.Secret() == "" {

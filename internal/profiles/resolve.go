@@ -339,8 +339,8 @@ func readSource(b *block) *registered {
 	r.take(v, keyConfirm, checkConfirm)
 	src.Endpoint.Compatible = compatible
 	if r.err == nil && compatible && src.Endpoint.URL == "" {
-		r.err = fault.New(fault.Config, "%s: source %q has sts_compatible = true, which needs the endpoint_url of that STS",
-			b.origin, b.name)
+		r.err = fault.New(fault.Config,
+			"%s: source %q has sts_compatible = true, which needs the endpoint_url of that STS", b.origin, b.name)
 	}
 	if r.err == nil && src.AccessKeyID == "" {
 		r.err = fault.New(fault.Config, "%s: source %q has no access_key_id", b.origin, b.name).

@@ -148,7 +148,8 @@ func TestNoSession(t *testing.T) {
 	}
 	source.MFASerial, source.HasSeed = ownDevice, true
 	roles := []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}}
-	got := words(mustPlan(t, profiles.Chain{Profile: "b", Source: source, Roles: roles}, Defaults{Wish: Wish{SessionName: "me"}}))
+	chain := profiles.Chain{Profile: "b", Source: source, Roles: roles}
+	got := words(mustPlan(t, chain, Defaults{Wish: Wish{SessionName: "me"}}))
 	if want := "key: AssumeRole role/a as me for 1h0m0s, seed of " + ownDevice +
 		"\nsession: AssumeRole role/b as me for 1h0m0s\n"; !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -156,7 +157,8 @@ func TestNoSession(t *testing.T) {
 }
 
 func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
-	p := mustPlan(t, profiles.Chain{Source: profiles.Source{MFASerial: ownDevice}, Roles: []profiles.Role{{SessionName: "mine"}}}, Defaults{Wish: Wish{SessionName: "default"}})
+	chain := profiles.Chain{Source: profiles.Source{MFASerial: ownDevice}, Roles: []profiles.Role{{SessionName: "mine"}}}
+	p := mustPlan(t, chain, Defaults{Wish: Wish{SessionName: "default"}})
 	if got := p.Steps[1].SessionName; got != "mine" {
 		t.Errorf("session name %q, want the profile's own", got)
 	}
