@@ -104,6 +104,7 @@ trust = arn:aws:iam::000000000000:root
 		}
 	}
 	h.credentials(t, "local")
+	h.credentials(t, "localstack")
 	for _, action := range []string{"GetCallerIdentity", "GetSessionToken", "AssumeRole"} {
 		h.counted(t, action, 1)
 	}
@@ -113,7 +114,7 @@ trust = arn:aws:iam::000000000000:root
 	// Without the endpoint of the source, its call leaves: the proxy sees what the recipe must avoid.
 	h.ok(t, "broker", "logout")
 	registry("endpoint_url = ", "# endpoint_url = ")(t, h)
-	if r := h.run("credproc", "local"); r.code == 0 || p.connects.Load() == 0 {
+	if r := h.run("credproc", "localstack"); r.code == 0 || p.connects.Load() == 0 {
 		t.Errorf("without the source's endpoint: %v, %d calls", r, p.connects.Load())
 	}
 }

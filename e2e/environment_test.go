@@ -541,7 +541,7 @@ func TestOfferShell(t *testing.T) {
 	cmd = h.command("broker", "add", "security")
 	cmd.Env = append(append([]string{}, h.env...), env...)
 	r, shown, err := converse(cmd, []line{{false, "Access key ID: "}, {true, keyID}, {false, "Secret access key: "},
-		{true, keySecret}, {false, "MFA device"}, {true, ""},
+		{true, keySecret},
 		{false, "Keep it in the settings, for all calls to AWS? [y/N] "}, {true, "y"}})
 	must(t, err)
 	if r.code != 0 || strings.Contains(shown, "proxy-password") {
