@@ -538,6 +538,16 @@ func TestOfferShell(t *testing.T) {
 			t.Errorf("%s: %v", want, r)
 		}
 	}
+	// A proxy that cannot be meant is named, without its password, and not offered.
+	for _, wrong := range []string{"http://paul:hunter#word@proxy", "http://paul:hunter/word@proxy",
+		"http://proxy:3128/hunter", "hunter#word@x"} {
+		cmd = h.command("broker", "add", "security", "--stdin")
+		cmd.Env, cmd.Stdin = append(append([]string{}, h.env...), "HTTPS_PROXY="+wrong), strings.NewReader(key)
+		r := finish(cmd)
+		if r.code != 0 || !strings.Contains(r.stderr, "HTTPS_PROXY of this shell ") || strings.Contains(r.stderr, "hunter") {
+			t.Errorf("%s: %v", wrong, r)
+		}
+	}
 	cmd = h.command("broker", "add", "security")
 	cmd.Env = append(append([]string{}, h.env...), env...)
 	r, shown, err := converse(cmd, []line{{false, "Access key ID: "}, {true, keyID}, {false, "Secret access key: "},
