@@ -65,7 +65,7 @@ func TestInterrupt(t *testing.T) {
 		"a proxy": {func(t *testing.T, h *house) {
 			h.env = append(h.env, "NO_PROXY=example.com")
 		}, []string{"broker", "add", "other"}, "for all calls to AWS? [y/N] ", []string{
-			"Access key ID: ", robotKeyID, "Secret access key: ", robotSecret, "ARN of the MFA device", ""}},
+			"Access key ID: ", robotKeyID, "Secret access key: ", robotSecret}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

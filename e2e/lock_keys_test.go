@@ -430,7 +430,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	must(t, os.WriteFile(csv,
 		[]byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
 	refused := map[string][]string{
-		"add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
+		"setup": {"--yes"}, "add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
 		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"},
 		"keyring test": nil, "keyring migrate": {"--to", "pass"},
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
