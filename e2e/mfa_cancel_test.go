@@ -29,7 +29,11 @@ func TestSayingNoToALogin(t *testing.T) {
 				t.Errorf("the waiting requests are not shown: %v", r)
 			}
 			login.keys(keys)
-			login.fails("4")
+			if keys == "\x03" {
+				login.fails("130")
+			} else {
+				login.fails("4")
+			}
 			login.asItWas()
 			for _, w := range waiting {
 				w.fails("4")

@@ -21,8 +21,11 @@ import (
 
 func (p *program) addCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "add",
-		Usage:     "store an IAM user's access key in the keyring",
+		Name:  "add",
+		Usage: "store an IAM user's access key in the keyring",
+		UsageText: "broker add security\n" +
+			"broker add security --csv ~/Downloads/accessKeys.csv\n" +
+			"broker add security --from-profile default",
 		ArgsUsage: "SOURCE",
 		Description: "Asks for the key on the terminal, unless one of the flags says where it is. The key is\n" +
 			"checked with GetCallerIdentity before it is stored. It is never taken from an argument.",
@@ -68,7 +71,7 @@ func (p *program) add(c *cli.Context, name string) error {
 		return err
 	}
 	ring.makes = true
-	key, err := p.readKey(c, ring)
+	key, err := p.readKey(c, ring, known)
 	if f := fault.Of(err); f != nil {
 		if f.Hint == "" && (f.Kind == fault.Usage || f.Kind == fault.Failed) {
 			f = f.WithHint("broker add --help")
@@ -82,9 +85,8 @@ func (p *program) add(c *cli.Context, name string) error {
 			return err
 		}
 	}
-	if exists && known.AccessKeyID != key.id {
-		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
-			WithHint("broker remove %s", name)
+	if err := sameKey(known, key.id); err != nil {
+		return err
 	}
 	if err := p.offerShell(ctx, settings, ring.backend, false); err != nil {
 		return err
@@ -133,6 +135,15 @@ func (p *program) add(c *cli.Context, name string) error {
 	return nil
 }
 
+// sameKey refuses a key that is not the one of a source that there is.
+func sameKey(known profiles.Source, id string) error {
+	if known.Name == "" || known.AccessKeyID == id {
+		return nil
+	}
+	return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", known.Name, secret.Tail(known.AccessKeyID)).
+		WithHint("broker remove %s", known.Name)
+}
+
 // endpointOf is where a source's own calls go.
 func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
 	e := source.Endpoint
@@ -143,7 +154,7 @@ func endpointOf(source profiles.Source, settings profiles.Settings) profiles.End
 }
 
 // readKey takes the key from the one place that the flags name.
-func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
+func (p *program) readKey(c *cli.Context, ring *keyring, known profiles.Source) (longTermKey, error) {
 	var given []string
 	for _, flag := range []string{"csv", "stdin", "from-profile", "from-env"} {
 		if c.IsSet(flag) {
@@ -158,7 +169,7 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 	switch {
 	case c.IsSet("csv"):
 		key, err = keyFromCSV(c.String("csv"))
-	case c.Bool("stdin"):
+	case c.Bool("stdin") && !isTerminal(p.stdin): // which would show the key
 		key, err = keyFromJSON(p.stdin)
 	case c.IsSet("from-profile"):
 		var plain profiles.Plain
@@ -175,7 +186,7 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 		}
 		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:
-		key, err = p.askKey(c.Context, c, ring)
+		key, err = p.askKey(c.Context, c, ring, known)
 	}
 	if err != nil {
 		return longTermKey{}, err
@@ -183,7 +194,7 @@ func (p *program) readKey(c *cli.Context, ring *keyring) (longTermKey, error) {
 	return key, profiles.CheckKey(key.id, key.secret)
 }
 
-func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring) (longTermKey, error) {
+func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring, known profiles.Source) (longTermKey, error) {
 	t, err := openTerminal()
 	if err != nil {
 		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
@@ -191,6 +202,12 @@ func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring) (lo
 	defer func() { _ = t.Close() }()
 	_, _ = fmt.Fprintf(t, "The key will be stored in %s.\n", fault.Line(ring.place()))
 	id, err := t.line(ctx, "Access key ID: ")
+	if err == nil {
+		err = profiles.CheckKeyID(id)
+	}
+	if err == nil {
+		err = sameKey(known, id)
+	}
 	if err != nil {
 		return longTermKey{}, err
 	}
@@ -271,9 +288,17 @@ func keyFromJSON(r io.Reader) (longTermKey, error) {
 	return longTermKey{id: j.AccessKeyID, secret: j.SecretAccessKey}, nil
 }
 
-// readSeed reads a TOTP seed from stdin.
-func readSeed(r io.Reader) (secret.String, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+// readSeed reads a TOTP seed from stdin, or asks for it if that is a terminal, which would show it.
+func (p *program) readSeed(c *cli.Context, source string) (secret.String, error) {
+	if isTerminal(p.stdin) || !c.Bool("seed-stdin") {
+		t, err := openTerminal()
+		if err != nil {
+			return secret.String{}, fault.Of(err).WithHint("broker mfa set %s --seed-stdin < FILE", source)
+		}
+		defer func() { _ = t.Close() }()
+		return t.hidden(c.Context, "Seed or otpauth URI: ")
+	}
+	data, err := io.ReadAll(io.LimitReader(p.stdin, maxAnswer+1))
 	if err != nil {
 		return secret.String{}, fault.New(fault.Failed, "read the seed from stdin: %w", err)
 	}
@@ -282,7 +307,7 @@ func readSeed(r io.Reader) (secret.String, error) {
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").WithHint("broker mfa set SOURCE --seed-stdin < FILE")
+		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").WithHint("broker mfa set %s --seed-stdin < FILE", source)
 	}
 	return secret.New(text), nil
 }

@@ -52,7 +52,11 @@ const maxAnswer = 4096
 // line asks a question and returns the answer without blanks around it.
 func (t terminal) line(ctx context.Context, question string) (string, error) {
 	return t.read(ctx, question, func() (string, error) {
-		return bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
+		answer, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
+		if err != nil { // Ctrl-D: what follows begins on a line of its own
+			_, _ = fmt.Fprintln(t)
+		}
+		return answer, err
 	})
 }
 

@@ -22,8 +22,10 @@ import (
 
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "explain",
-		Usage:     "show step by step what a profile would do; makes no call",
+		Name:  "explain",
+		Usage: "show what a profile would do, without a call to AWS",
+		UsageText: "broker explain prod\n" +
+			"broker explain prod --json",
 		ArgsUsage: "PROFILE",
 		Description: "Where each value comes from, what a running daemon holds of it, what you would be asked, what\n" +
 			"each tool makes of a profile of that name, and which variables of this shell change that.",

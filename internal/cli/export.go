@@ -18,8 +18,11 @@ import (
 
 func (p *program) exportCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "export",
-		Usage:     "print the credentials of a profile for eval and scripts",
+		Name:  "export",
+		Usage: "print the credentials of a profile for eval and scripts",
+		UsageText: "eval \"$(broker export prod)\"\n" +
+			"broker export prod --format json\n" +
+			"eval \"$(broker export --unset)\"",
 		ArgsUsage: "PROFILE",
 		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
 			"variables that would get in its way:  eval \"$(broker export prod)\"",

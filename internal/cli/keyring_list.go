@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,8 +11,9 @@ import (
 
 func (p *program) keyringListCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "list",
-		Usage: "say which keyrings can be used here, which one is, and why others cannot",
+		Name:      "list",
+		Usage:     "list the keyrings, and say why one cannot be used",
+		UsageText: "broker keyring list",
 		Description: "The first in the list that works is chosen when the first key is stored, and written to the settings.\n" +
 			"From then on it is the only one. Nothing is written, and nobody is asked.",
 		Flags: []cli.Flag{jsonFlag()},
@@ -60,7 +60,7 @@ func (p *program) keyringList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(rows)
 	}
-	w := p.table("KEYRING\tSTATE\tUSE\tREMARK")
+	w := p.table("KEYRING", "STATE", "USE", "REMARK")
 	for _, row := range rows {
 		use := "-"
 		switch {
@@ -76,9 +76,9 @@ func (p *program) keyringList(c *cli.Context) error {
 				remark += "; " + row.Reason
 			}
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", fault.Line(row.Backend), row.State, use, dash(fault.Line(remark)))
+		w.row(row.Backend, row.State, use, remark)
 	}
-	return w.Flush()
+	return w.print()
 }
 
 func keyringRow(t vault.Trial) keyringJSON {

@@ -24,8 +24,10 @@ import (
 
 func (p *program) profilesLinkCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "link",
-		Usage:     "make AWS tools ask the broker for a profile",
+		Name:  "link",
+		Usage: "make AWS tools ask the broker for a profile",
+		UsageText: "broker profiles link --all --dry-run\n" +
+			"broker profiles link prod",
 		ArgsUsage: "NAME…",
 		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
 			"in its place. All else stays. `broker profiles unlink` undoes it.",
@@ -38,8 +40,10 @@ func (p *program) profilesLinkCommand() *cli.Command {
 
 func (p *program) profilesUnlinkCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "unlink",
-		Usage:        "give the definition of a linked profile back to the AWS files",
+		Name:  "unlink",
+		Usage: "give a linked profile back to the AWS files",
+		UsageText: "broker profiles unlink prod\n" +
+			"broker profiles unlink --all",
 		ArgsUsage:    "NAME…",
 		Flags:        linkFlags("unlink all that are linked"),
 		BashComplete: p.completeManyProfiles,
@@ -302,7 +306,7 @@ func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome)
 func (p *program) showChange(d profiles.Document, src, dst []byte) {
 	name := p.document(d)
 	for line := range strings.Lines(string(diff.Diff(name, profiles.Redact(d, src), name, profiles.Redact(d, dst)))) {
-		p.say("%s", printable(line))
+		p.raw(printable(line))
 	}
 }
 

@@ -19,6 +19,8 @@ func (p *program) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
 		Usage: "drop every session and give out nothing until unlocked",
+		UsageText: "broker lock\n" +
+			"broker lock --set-passphrase",
 		Description: "It stays locked over a restart of the daemon and of the machine. With one of the two flags it does not\n" +
 			"lock, but sets or removes the passphrase that unlock asks for.",
 		Flags: []cli.Flag{
@@ -53,7 +55,8 @@ func (p *program) lockCommand() *cli.Command {
 func (p *program) unlockCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "unlock",
-		Usage:       "end lock",
+		Usage:       "end the lock, and open the keyring",
+		UsageText:   "broker unlock",
 		Description: "It asks for the passphrase that `broker lock --set-passphrase` set, then for that of a file keyring.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, each on a line, in the order in which they are asked for"},

@@ -17,8 +17,11 @@ import (
 
 func (p *program) loginCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "login",
-		Usage:     "open the MFA session now, asking for a code if one is needed",
+		Name:  "login",
+		Usage: "open the sessions now, asking for a code if one is needed",
+		UsageText: "broker login\n" +
+			"broker login prod\n" +
+			"broker login security --code 123456",
 		ArgsUsage: "[PROFILE|SOURCE…]",
 		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
 			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
@@ -96,7 +99,11 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		}
 		p.warn(resp.Warnings)
 		for _, s := range resp.Status.Sessions {
-			p.say("%s: logged in until %s", s.Source, s.Expires.Local().Format(time.DateTime))
+			what := fault.Line(s.Source) + ": logged in"
+			if s.Role != "" { // a code of its own opened it, and no other role
+				what = fault.Line(name) + ": session of the role " + fault.Line(shortARN(s.Role))
+			}
+			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
 		}
 	}
 	if len(names) > 1 && len(failed) == 0 {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,16 +116,24 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 	}
 	ended := make(chan struct{})
 	go endOnSignal(ctx, ended)
-	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right", "--no-separator", "--color=16", "--no-mouse",
-		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
-	close(ended)
-	if err != nil {
-		return 0, err
+	color := "--color=16"
+	if os.Getenv("NO_COLOR") != "" { // https://no-color.org
+		color = "--no-color"
 	}
+	// Esc and Ctrl-D are expected, so that only Ctrl-C ends the list without a word.
+	said, err := list(lines, nil, "--print-query", "--expect=esc,ctrl-d", "--no-multi", "--layout=reverse", "--info=inline-right",
+		"--no-separator", color, "--no-mouse", "--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+	close(ended)
 	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
-	if len(said) != 2 || ctx.Err() != nil {
+	switch {
+	case err != nil:
+		return 0, err
+	case len(said) == 0 && ctx.Err() == nil:
+		return 0, errInterrupted{nothing}
+	case len(said) != 3 || said[1] != "" || ctx.Err() != nil:
 		return 0, nothing
 	}
+	said = append(said[:1], said[2])
 	query, chosen := said[0], said[1]
 	if query == "" {
 		return index(chosen, lines)

@@ -9,8 +9,10 @@ import (
 
 func (p *program) unpublishCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "unpublish",
-		Usage:        "take sessions out of the AWS credentials file; all of them without a name",
+		Name:  "unpublish",
+		Usage: "take sessions out of the AWS credentials file",
+		UsageText: "broker unpublish\n" +
+			"broker unpublish prod",
 		ArgsUsage:    "[PROFILE…]",
 		BashComplete: p.completeManyProfiles,
 		Action:       p.unpublish,

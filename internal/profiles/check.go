@@ -48,15 +48,23 @@ func CheckRole(r Role) error {
 	return nil
 }
 
-// CheckKey says whether these can be a long-lived access key of IAM. What is
-// wrong is said without repeating any of it. The error is a fault.Usage.
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
-func CheckKey(id string, key secret.String) error {
+// CheckKeyID is CheckKey for the id alone, before anybody types the secret.
+func CheckKeyID(id string) error {
 	if err := checkAccessKeyID(id); err != nil {
 		return fault.New(fault.Usage, "the access key id %w", err)
 	}
 	if len(id) > 4 && id[:4] == "ASIA" {
 		return fault.New(fault.Usage, "the access key id is of a temporary session (ASIA…); give a long-lived key")
+	}
+	return nil
+}
+
+// CheckKey says whether these can be a long-lived access key of IAM. What is
+// wrong is said without repeating any of it. The error is a fault.Usage.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+func CheckKey(id string, key secret.String) error {
+	if err := CheckKeyID(id); err != nil {
+		return err
 	}
 	text := key.Reveal()
 	if len(text) < 16 || len(text) > 256 {

@@ -193,7 +193,7 @@ func CheckSetting(key, value string) (string, error) {
 		return k.name, nil
 	}
 	message := fmt.Sprintf("%.40q is not a setting", key)
-	if near := nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
+	if near := Nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
 		message += "; did you mean " + orList(near) + "?"
 	}
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")

@@ -33,6 +33,11 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if err != nil {
+		if fault.Is(err, fault.LoginNeeded) && got.plan.Steps[0].Operation == AssumeRole &&
+			(req.AdHoc != nil || req.MinTTL > 0) {
+			// No login asks for this very session.
+			err = fault.Of(err).WithHint("broker mfa set %s", got.plan.Source.Name)
+		}
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
 			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))
 		}

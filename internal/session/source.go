@@ -88,9 +88,14 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 	return creds, err
 }
 
-// needCode says that a person has to give a code, and how.
+// needCode says that a person has to give a code, and how: for the MFA session of the source, or for the role of a
+// profile if the role itself takes a code.
 func needCode(plan *Plan, format string, args ...any) error {
-	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
+	name := plan.Source.Name
+	if plan.Steps[0].Operation == AssumeRole {
+		name = plan.Profile
+	}
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", name)
 }
 
 // order is where a code of a plan's device may be had: of its program, then of
