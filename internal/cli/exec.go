@@ -166,14 +166,23 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	if err != nil {
 		return nil, "", err
 	}
-	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
+	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
+		p.warn([]string{"the credentials of " + outer + " in this shell ended at " + end.Local().Format("15:04") + " and are left out"})
+		outer = ""
+	}
+	if outer != "" {
+		leave := "or unset BROKER_PROFILE to nest on purpose"
+		if ends != "" { // they may be of an export
+			leave = `or type eval "$(broker export --unset)"`
+		}
 		if c.IsSet("mode") {
 			again += fault.Hintf(" --mode %s", way)
 		}
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
-		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, or unset BROKER_PROFILE to nest on purpose", outer, until(os.Getenv("BROKER_EXPIRATION"))).
+		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s", outer, until(ends), leave).
 			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
 	// A name that is none comes before a command that is none: it may have been meant as the command. Both come before

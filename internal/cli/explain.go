@@ -228,9 +228,19 @@ func (p *program) explain(plan explainJSON) {
 		p.say("note: %s", fault.Line(n))
 	}
 	p.say("tools, given the profile %s", fault.Line(plan.Profile))
-	for _, t := range plan.Tools {
-		word := map[string]string{profiles.FromBroker: "works", profiles.FromElse: "not the broker", profiles.FromNobody: "fails"}[t.From]
-		p.say("   %-12s %s: %s", t.Tool, word, fault.Line(t.Text))
+	for i, t := range plan.Tools {
+		same := func(o toolJSON) bool { return o.From == t.From && o.Text == t.Text }
+		if slices.ContainsFunc(plan.Tools[:i], same) { // it is named there
+			continue
+		}
+		var tools []string
+		for _, o := range plan.Tools[i:] {
+			if same(o) {
+				tools = append(tools, o.Tool)
+			}
+		}
+		word := map[string]string{profiles.FromBroker: "works", profiles.FromElse: "not Broker", profiles.FromNobody: "fails"}[t.From]
+		p.say("   %s: %s: %s", strings.Join(tools, ", "), word, fault.Line(t.Text))
 	}
 	if len(plan.Environment) > 0 {
 		p.say("variables of this shell")

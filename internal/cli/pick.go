@@ -46,7 +46,7 @@ func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 	usable := map[string]profiles.Summary{}
 	var names []string
 	for _, s := range set.List() {
-		if s.Problem == "" {
+		if s.Problem == "" && s.Kind != profiles.KindOther {
 			usable[s.Name] = s
 			names = append(names, s.Name)
 		}

@@ -43,7 +43,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	} else {
 		status.Warnings = grant.Lines(set.Warnings())
 		if settings, err := set.Settings(); err != nil {
-			status.Warnings = append(status.Warnings, err.Error())
+			status.Warnings, status.KeyringUnknown = append(status.Warnings, err.Error()), true
 		} else {
 			status.Keyring = settings.KeyringBackend
 		}

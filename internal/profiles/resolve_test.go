@@ -479,7 +479,7 @@ func TestList(t *testing.T) {
 		sourceSection+"[profile dev]\nrole_arn = "+account+"dev\nsource_profile = security\n[alias]\nd = dev\n")
 	got := set.List()
 	want := []Summary{
-		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}, Problem: "no role_arn"},
+		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}},
 		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
 		{Name: "old", Kind: KindOther, Origin: Origin{"/credentials", 1}, PlainKey: Origin{"/credentials", 2}, Problem: "plain text"},
 		{Name: "security", Kind: KindSource, Source: "security", Region: "eu-west-1", Origin: Origin{"/registry", 1}},

@@ -84,18 +84,24 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
 		u.looked.Store(plan.Key(i), plan.settings)
+		err = fault.Of(err).WithHint("%s", codeHint(plan)) // the vault knows the source alone
 	}
 	return creds, err
 }
 
-// needCode says that a person has to give a code, and how: for the MFA session of the source, or for the role of a
-// profile if the role itself takes a code.
+// needCode says that a person has to give a code, and how.
 func needCode(plan *Plan, format string, args ...any) error {
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("%s", codeHint(plan))
+}
+
+// codeHint is how a person gives a code: for the MFA session of the source, or for the profile whose role itself takes
+// the code.
+func codeHint(plan *Plan) fault.Hint {
 	name := plan.Source.Name
 	if plan.Steps[0].Operation == AssumeRole {
 		name = plan.Profile
 	}
-	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", name)
+	return fault.Hintf("broker login %s --code 123456", name)
 }
 
 // order is where a code of a plan's device may be had: of its program, then of
