@@ -13,6 +13,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/stretch"
 	"broker/internal/tty"
 )
 
@@ -83,12 +84,16 @@ func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 		if err != nil {
 			return secret.String{}, err
 		}
+		if why := stretch.Weak(first.Reveal()); why != "" && !first.IsZero() {
+			_, _ = fmt.Fprintf(t, "This passphrase is weak: %s. Press Enter to choose another one.\n", why)
+		}
 		again, err := t.hidden(ctx, "The same again: ")
 		switch {
 		case err != nil:
 			return secret.String{}, err
 		case first.IsZero():
 			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
+		case again.IsZero(): // another one
 		case first.Reveal() != again.Reveal():
 			_, _ = fmt.Fprintln(t, "The two are not the same.")
 		default:

@@ -13,6 +13,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/peer"
 )
 
 func (p *program) daemonCommand() *cli.Command {
@@ -64,6 +65,10 @@ func (p *program) stopDaemon(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	daemon, err := peer.Find(status.PID)
+	if err != nil { // it has just ended
+		return fault.New(fault.Failed, "find the daemon: %w", err).WithHint("broker status")
+	}
 	process, err := os.FindProcess(status.PID)
 	if err != nil {
 		return fault.New(fault.Failed, "find the daemon, pid %d: %w", status.PID, err)
@@ -80,7 +85,7 @@ func (p *program) stopDaemon(ctx context.Context) error {
 		return fault.New(fault.Failed, "stop the daemon, pid %d: %w", status.PID, err)
 	}
 	for limit := time.Now().Add(stopWait); time.Now().Before(limit) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
-		if now, err := p.client.Status(ctx); err == nil && now.PID != status.PID || errors.Is(err, client.ErrNone) {
+		if !daemon.Running() {
 			p.say("stopped; the next command starts a daemon again")
 			return nil
 		}

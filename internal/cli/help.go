@@ -96,7 +96,7 @@ func entries(list [][2]string, gap, width int) string {
 	}
 	var b strings.Builder
 	for _, e := range list {
-		head, indent := "  "+e[0], strings.Repeat(" ", gap)
+		head, indent := flow("  "+e[0], width), strings.Repeat(" ", gap)
 		if room := gap - uniseg.StringWidth(head); room < 2 {
 			head += "\n" + indent
 		} else {

@@ -102,7 +102,10 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 		}
 		typed = true
 		if fresh {
-			if cerr := k.Create(ctx, pass); cerr != nil {
+			tell := k.Notice
+			k.Notice = nil // that it is weak was said when it was typed
+			cerr := k.Create(ctx, pass)
+			if k.Notice = tell; cerr != nil {
 				return key, cerr
 			}
 		} else {
@@ -112,6 +115,11 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 	}
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && !typed && !fault.Is(err, fault.Config) {
 		return key, fault.New(fault.KeyringLocked, "%w, and no terminal on which to ask for its first passphrase", err).
+			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
+	}
+	if k.file && fault.Is(err, fault.KeyringLocked) && !typed && !hasTerminal() {
+		// The daemon may have the key, and gives it to nobody: broker unlock would not help here.
+		return key, fault.New(fault.KeyringLocked, "%w; this command asks for its passphrase itself, and there is no terminal", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if typed && err == nil {

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
 	"broker/internal/vault"
+	"broker/internal/wire"
 )
 
 func (p *program) keyringListCommand() *cli.Command {
@@ -48,6 +50,9 @@ func (p *program) keyringList(c *cli.Context) error {
 	for _, t := range p.newCaller(nil).Probe(c.Context) {
 		row := keyringRow(t)
 		row.InUse = t.Backend == chosen
+		if row.InUse && row.State == "locked" && t.Backend == vault.File && p.daemonHasKey(c.Context) {
+			row.State, row.Reason, row.Hint = "works", "the daemon has its key; a command that changes it asks for the passphrase", ""
+		}
 		row.Default = chosen == "" && !defaulted && t.Works() && !t.ByName
 		known, defaulted = known || row.InUse, defaulted || row.Default
 		rows = append(rows, row)
@@ -79,6 +84,14 @@ func (p *program) keyringList(c *cli.Context) error {
 		w.row(row.Backend, row.State, use, remark)
 	}
 	return w.print()
+}
+
+// daemonHasKey reports whether a daemon runs that can read the keyring.
+func (p *program) daemonHasKey(ctx context.Context) bool {
+	quiet := p.client
+	quiet.NoStart = true
+	_, err := quiet.Do(ctx, wire.Request{Verb: wire.Unlock, StayLocked: true})
+	return err == nil
 }
 
 func keyringRow(t vault.Trial) keyringJSON {

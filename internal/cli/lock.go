@@ -163,7 +163,7 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 			if err != nil {
 				return err
 			}
-			if why := stretch.Weak(fresh.Reveal()); why != "" {
+			if why := stretch.Weak(fresh.Reveal()); why != "" && stdin { // a terminal has said so
 				p.warn([]string{"the passphrase for unlock is weak: " + why})
 			}
 			s := latch.NewStretch()

@@ -76,16 +76,22 @@ func flow(text string, width int) string {
 		rest := strings.TrimLeft(line, " ")
 		first := len(line) - len(rest)
 		indent := first + 2
+		head := line[:first]
 		label, behind, labelled := strings.Cut(rest, "  ")
 		if labelled && first+uniseg.StringWidth(label) < width/2 {
 			rest = strings.TrimLeft(behind, " ")
-			first = len(line) - len(rest) // in bytes, to cut
-			indent = uniseg.StringWidth(line[:first])
+			head = line[:len(line)-len(rest)]
+			word, _, _ := strings.Cut(rest, " ")
+			if column := uniseg.StringWidth(head); column+uniseg.StringWidth(word) <= width {
+				indent = column
+			} else { // below its label it may fit, and is whole at least
+				head = strings.TrimRight(head, " ") + "\n" + strings.Repeat(" ", indent)
+			}
 		}
 		b := &strings.Builder{}
-		b.WriteString(line[:first])
+		b.WriteString(head)
 		indent = min(indent, width/2)
-		at, start := uniseg.StringWidth(line[:first]), true
+		at, start := uniseg.StringWidth(head[strings.LastIndexByte(head, '\n')+1:]), true
 		for _, word := range strings.Fields(rest) {
 			wide := uniseg.StringWidth(word)
 			switch {
@@ -229,6 +235,7 @@ func (t *table) blocks() error {
 	for _, h := range head {
 		label = max(label, uniseg.StringWidth(h)+2)
 	}
+	below := len(head) > 0 && t.width < 2*label // a cell stands on lines of its own
 	for n, row := range t.rows[1:] {
 		if n > 0 && len(head) > 0 {
 			b.WriteString("\n")
@@ -239,7 +246,11 @@ func (t *table) blocks() error {
 				first = head[i]
 			}
 			indent := label
-			if len(head) == 0 && i == 0 {
+			switch {
+			case below:
+				b.WriteString(first + "\n")
+				first, indent = "", 2
+			case len(head) == 0 && i == 0:
 				indent = 0
 			}
 			for _, line := range fold(cell, max(t.width-indent, leastColumns/2)) {
