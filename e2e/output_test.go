@@ -100,6 +100,24 @@ func TestWatch(t *testing.T) {
 	s.ends()
 }
 
+// TestProgress: a command that takes more than a second says so on the terminal, in a line that is gone before anything
+// else is shown; not in a pipe.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.sim.fault(`{"kind":"delay","hold_seconds":3,"action":"AssumeRole"}`))
+	here := *h
+	here.env = append(h.env[:len(h.env):len(h.env)], "TERM=xterm")
+	r, shown := here.on(t, 80, "exec", "product_prod_paul", "--", "echo", "done")
+	if r.code != 0 || !strings.Contains(shown, "\rstill waiting, ") || !strings.HasSuffix(shown, "\r\x1b[Kdone\n") {
+		t.Errorf("%v %q", r, shown)
+	}
+	must(t, h.sim.fault(`{"kind":"delay","hold_seconds":2,"action":"AssumeRole"}`))
+	if r := here.run("broker", "exec", "product_dev_paul", "--", "echo", "done"); r.code != 0 || r.stderr != "" {
+		t.Errorf("in a pipe: %v", r)
+	}
+}
+
 // TestClosedInput: without stdin, and with none of the three, help and status work.
 func TestClosedInput(t *testing.T) {
 	t.Parallel()

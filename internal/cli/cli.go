@@ -35,6 +35,7 @@ type program struct {
 	text   io.Writer // and to stdout
 	// problems is where warnings and errors are written.
 	problems io.Writer
+	silence  func() // ends progress; nil before the first
 	paths    paths.Paths
 	client   client.Client  // with the Transport that it was made with
 	store    profiles.Store // for what a command asks of the settings alone
@@ -272,6 +273,9 @@ func (p *program) find(typed string) (string, error) {
 }
 
 func (p *program) warn(warnings []string) {
+	if p.silence != nil && len(warnings) > 0 {
+		p.silence()
+	}
 	for _, w := range warnings {
 		_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(w), columns(p.problems))+"\n")
 	}
@@ -288,14 +292,14 @@ func (p *program) raw(line string) { _, _ = io.WriteString(p.text, line+"\n") }
 // ask sends a request that may find the keyring locked: where a person is at
 // the terminal it asks for the passphrase, gives it to the daemon, and asks again.
 func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, error) {
-	resp, err := p.client.Do(ctx, req)
+	resp, err := p.do(ctx, req)
 	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
 		return resp, err
 	}
 	if err := p.unlockDaemon(ctx, err); err != nil {
 		return wire.Response{}, err
 	}
-	return p.client.Do(ctx, req)
+	return p.do(ctx, req)
 }
 
 // hasTerminal reports whether a person can be asked.

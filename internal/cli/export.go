@@ -46,10 +46,9 @@ func (p *program) export(c *cli.Context) error {
 		return fault.New(fault.Usage, "there is no format %q", format).WithHint("broker export --help")
 	case c.Bool("unset") && !isShell:
 		return fault.New(fault.Usage, "--unset goes with the formats env, fish and powershell").WithHint("broker export --unset")
+	case c.Bool("unset") && c.Args().Present():
+		return fault.New(fault.Usage, "--unset is of whatever was exported, and takes no profile").WithHint("broker export --unset")
 	case c.Bool("unset"):
-		if err := none(c); err != nil {
-			return err
-		}
 		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
 		return err
 	}

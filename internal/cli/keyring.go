@@ -78,7 +78,14 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 // attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
 // most three times; one that does not exist yet is made if k.makes. It returns the key of the file keyring if a passphrase was
 // typed.
-func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
+func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.String, err error) {
+	call := do
+	if k.backend != "pass" { // gpg may ask on this terminal
+		call = func() error {
+			defer k.p.progress()()
+			return do()
+		}
+	}
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// A machine without a person: the file says the passphrase.

@@ -41,7 +41,7 @@ func (p *program) lockCommand() *cli.Command {
 			case c.Bool("stdin"):
 				return fault.New(fault.Usage, "to lock nothing is read; --stdin goes with --set-passphrase or --remove-passphrase").WithHint("broker lock")
 			}
-			resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Lock})
+			resp, err := p.do(c.Context, wire.Request{Verb: wire.Lock})
 			p.warn(resp.Warnings)
 			if err != nil {
 				return err
@@ -66,7 +66,7 @@ func (p *program) unlockCommand() *cli.Command {
 				return err
 			}
 			req := wire.Request{Verb: wire.Unlock}
-			resp, err := p.client.Do(c.Context, req)
+			resp, err := p.do(c.Context, req)
 			if err := p.unlock(c.Context, p.prompter(c.Bool("stdin")), req, resp, err); err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 		if aerr != nil {
 			return aerr
 		}
-		resp, err = p.client.Do(ctx, req)
+		resp, err = p.do(ctx, req)
 	}
 	p.warn(resp.Warnings)
 	return err

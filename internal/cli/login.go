@@ -116,12 +116,16 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
+	stop := p.progress()
 	for i, name := range names {
 		wg.Go(func() {
-			_, errs[i] = p.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
+			client := p.client
+			client.Shows = stop
+			_, errs[i] = client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
 		})
 	}
 	wg.Wait()
+	stop()
 	var failed []error
 	for i, err := range errs {
 		if err == nil {

@@ -29,7 +29,7 @@ func (p *program) unpublish(c *cli.Context) error {
 	}
 	for _, name := range names {
 		// With no daemon running one is started: it takes out what one before it left.
-		resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
+		resp, err := p.do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
 		if err != nil {
 			return err
 		}

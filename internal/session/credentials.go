@@ -71,6 +71,9 @@ func withPlanHint(err error, profile string) error {
 	if f.Hint != "" {
 		return err
 	}
+	if f.Kind == fault.CodeRejected && !errors.Is(err, ErrWrongDevice) {
+		return f.WithHint("broker login %s", profile) // for another try
+	}
 	switch f.Kind {
 	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network,
 		fault.Throttled:
