@@ -44,8 +44,8 @@ const tries = 40
 // So edit may be called more than once and must have no effect but its result.
 // If it changes nothing, nothing is written. A missing file is an empty one; it is made with
 // perm, and its directory with 0700. An existing one keeps mode and owner. A symlink is
-// followed. If backup is not empty, the bytes before are kept: the first ones ever in the file of that path, which is never
-// written again, later ones in backup.1, backup.2 and so on, of which the last four stay. All have mode 0600.
+// followed. If backup is not empty, the bytes before are kept: the first ones ever in the file of that path, which is
+// never written again, later ones in backup.1, backup.2 and so on; the last four of these stay. All have mode 0600.
 //
 // What a crash may leave is a temporary file beside the target, which the next
 // Edit removes if it holds nothing but what Edit itself wrote or replaced; otherwise
@@ -535,8 +535,9 @@ func (e *editing) tidy() error {
 	}
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
+		ofBackup := "." + filepath.Base(e.target) + ".broker-backup."
 		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
-			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.") && strings.Contains(n.Name(), ".broker-draft-")
+			strings.HasPrefix(n.Name(), ofBackup) && strings.Contains(n.Name(), ".broker-draft-")
 		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err

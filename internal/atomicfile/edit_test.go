@@ -444,6 +444,7 @@ func TestBackups(t *testing.T) {
 	if err := os.WriteFile(file, []byte("8"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.-1", "config.broker-backup.0", "config.broker-backup.07",
-		"config.broker-backup.6", "config.broker-backup.7", "config.broker-backup.8", "config.broker-backup.9", "config.broker-backup.x")
+	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.-1", "config.broker-backup.0",
+		"config.broker-backup.07", "config.broker-backup.6", "config.broker-backup.7", "config.broker-backup.8",
+		"config.broker-backup.9", "config.broker-backup.x")
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -140,7 +139,8 @@ func sameKey(known profiles.Source, id string) error {
 	if known.Name == "" || known.AccessKeyID == id {
 		return nil
 	}
-	return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", known.Name, secret.Tail(known.AccessKeyID)).
+	return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", known.Name,
+		secret.Tail(known.AccessKeyID)).
 		WithHint("broker remove %s", known.Name)
 }
 
@@ -186,7 +186,7 @@ func (p *program) readKey(c *cli.Context, ring *keyring, known profiles.Source) 
 		}
 		key = longTermKey{id: os.Getenv("AWS_ACCESS_KEY_ID"), secret: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), from: "the environment"}
 	default:
-		key, err = p.askKey(c.Context, c, ring, known)
+		key, err = p.askKey(c, ring, known)
 	}
 	if err != nil {
 		return longTermKey{}, err
@@ -194,7 +194,8 @@ func (p *program) readKey(c *cli.Context, ring *keyring, known profiles.Source) 
 	return key, profiles.CheckKey(key.id, key.secret)
 }
 
-func (p *program) askKey(ctx context.Context, c *cli.Context, ring *keyring, known profiles.Source) (longTermKey, error) {
+func (p *program) askKey(c *cli.Context, ring *keyring, known profiles.Source) (longTermKey, error) {
+	ctx := c.Context
 	t, err := openTerminal()
 	if err != nil {
 		return longTermKey{}, fault.Of(err).WithHint("broker add SOURCE --stdin")
@@ -307,7 +308,8 @@ func (p *program) readSeed(c *cli.Context, source string) (secret.String, error)
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").WithHint("broker mfa set %s --seed-stdin < FILE", source)
+		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").
+			WithHint("broker mfa set %s --seed-stdin < FILE", source)
 	}
 	return secret.New(text), nil
 }

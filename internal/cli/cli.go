@@ -50,7 +50,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
-	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout), stderr: fault.Writer(stderr)}
+	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
+		stderr: fault.Writer(stderr)}
 }
 
 func (p *program) main(args []string) int {
@@ -131,7 +132,8 @@ func (p *program) run(args []string) error {
 		return fault.New(fault.Config, "%w", err)
 	}
 	var err error
-	if p.paths, err = paths.FromEnv(); err != nil && !slices.Contains([]string{"help", "version", "completion"}, strings.Join(in.path, " ")) {
+	needsNone := slices.Contains([]string{"help", "version", "completion"}, strings.Join(in.path, " "))
+	if p.paths, err = paths.FromEnv(); err != nil && !needsNone {
 		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
 	}
 	files := profiles.Original(p.paths.Overlays(), p.files())

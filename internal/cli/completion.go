@@ -243,8 +243,8 @@ func (p *program) completeNames(withAliases bool) {
 	}
 }
 
-// complete prints a word and what it does, unless a shell would split or change the word, or a terminal not show it: that
-// cannot be completed safely.
+// complete prints a word and what it does, unless a shell would split or change the word, or a terminal not show it:
+// that cannot be completed safely.
 func (p *program) complete(word, what string) {
 	if strings.ContainsFunc(word, func(r rune) bool {
 		return !fault.Printable(r) || strings.ContainsRune(" \"'\\$`;&|<>(){}*?[]!#~:=%^", r)

@@ -84,7 +84,8 @@ func (p *program) stopDaemon(ctx context.Context) error {
 	if err != nil && !errors.Is(err, client.ErrNone) && !errors.Is(err, os.ErrProcessDone) {
 		return fault.New(fault.Failed, "stop the daemon, pid %d: %w", status.PID, err)
 	}
-	for limit := time.Now().Add(stopWait); time.Now().Before(limit) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+	limit := time.Now().Add(stopWait)
+	for ; time.Now().Before(limit) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		if !daemon.Running() {
 			p.say("stopped; the next command starts a daemon again")
 			return nil

@@ -168,7 +168,8 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	}
 	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
 	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
-		p.warn([]string{"the credentials of " + outer + " in this shell ended at " + end.Local().Format("15:04") + " and are left out"})
+		p.warn([]string{"the credentials of " + outer + " in this shell ended at " + end.Local().Format("15:04") +
+			" and are left out"})
 		outer = ""
 	}
 	if outer != "" {
@@ -182,7 +183,8 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
-		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s", outer, until(ends), leave).
+		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s",
+			outer, until(ends), leave).
 			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
 	// A name that is none comes before a command that is none: it may have been meant as the command. Both come before

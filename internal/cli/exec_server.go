@@ -69,7 +69,8 @@ func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, e
 	}
 	made := resp.Files
 	if made == nil || !made.MaskDefault {
-		return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and cannot hide the default profile (%s), which AWS tools would take", at).
+		return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and cannot hide the default "+
+			"profile (%s), which AWS tools would take", at).
 			WithHint("broker service restart")
 	}
 	now := p.files()
@@ -83,7 +84,8 @@ func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, e
 		return nil, err
 	}
 	if _, leads := set.WayOf("default"); leads {
-		return nil, fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint of --mode server", at).
+		return nil, fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint "+
+			"of --mode server", at).
 			WithHint("broker exec %s --mode env -- COMMAND", d.words())
 	}
 	return vars, nil

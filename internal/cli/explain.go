@@ -239,7 +239,9 @@ func (p *program) explain(plan explainJSON) {
 				tools = append(tools, o.Tool)
 			}
 		}
-		word := map[string]string{profiles.FromBroker: "works", profiles.FromElse: "not Broker", profiles.FromNobody: "fails"}[t.From]
+		word := map[string]string{
+			profiles.FromBroker: "works", profiles.FromElse: "not Broker", profiles.FromNobody: "fails",
+		}[t.From]
 		p.say("   %s: %s: %s", strings.Join(tools, ", "), word, fault.Line(t.Text))
 	}
 	if len(plan.Environment) > 0 {

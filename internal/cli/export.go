@@ -47,7 +47,8 @@ func (p *program) export(c *cli.Context) error {
 	case c.Bool("unset") && !isShell:
 		return fault.New(fault.Usage, "--unset goes with the formats env, fish and powershell").WithHint("broker export --unset")
 	case c.Bool("unset") && c.Args().Present():
-		return fault.New(fault.Usage, "--unset is of whatever was exported, and takes no profile").WithHint("broker export --unset")
+		return fault.New(fault.Usage, "--unset is of whatever was exported, and takes no profile").
+			WithHint("broker export --unset")
 	case c.Bool("unset"):
 		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
 		return err

@@ -126,7 +126,8 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 	}
 	if k.file && fault.Is(err, fault.KeyringLocked) && !typed && !hasTerminal() {
 		// The daemon may have the key, and gives it to nobody: broker unlock would not help here.
-		return key, fault.New(fault.KeyringLocked, "%w; this command asks for its passphrase itself, and there is no terminal", err).
+		return key, fault.New(fault.KeyringLocked,
+			"%w; this command asks for its passphrase itself, and there is no terminal", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if typed && err == nil {

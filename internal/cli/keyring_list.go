@@ -51,7 +51,8 @@ func (p *program) keyringList(c *cli.Context) error {
 		row := keyringRow(t)
 		row.InUse = t.Backend == chosen
 		if row.InUse && row.State == "locked" && t.Backend == vault.File && p.daemonHasKey(c.Context) {
-			row.State, row.Reason, row.Hint = "works", "the daemon has its key; a command that changes it asks for the passphrase", ""
+			row.State, row.Hint = "works", ""
+			row.Reason = "the daemon has its key; a command that changes it asks for the passphrase"
 		}
 		row.Default = chosen == "" && !defaulted && t.Works() && !t.ByName
 		known, defaulted = known || row.InUse, defaulted || row.Default

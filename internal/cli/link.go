@@ -67,9 +67,10 @@ func (p *program) profilesLink(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.rewrite(c, linking{"link", "linked", "is linked already", profiles.LinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Link(p.files(), docs, names, credproc)
-	}})
+	}
+	return p.rewrite(c, linking{"link", "linked", "is linked already", profiles.LinkOrder, plan})
 }
 
 func (p *program) profilesUnlink(c *cli.Context) error {
@@ -77,9 +78,10 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", profiles.UnlinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Unlink(p.files(), docs, names)
-	}})
+	}
+	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", profiles.UnlinkOrder, plan})
 }
 
 // linkNames are the exact names of what was typed, or nil for --all.

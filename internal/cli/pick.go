@@ -121,8 +121,8 @@ func pick(ctx context.Context, title string, lines []string) (int, error) {
 		color = "--no-color"
 	}
 	// Esc and Ctrl-D are expected, so that only Ctrl-C ends the list without a word.
-	said, err := list(lines, nil, "--print-query", "--expect=esc,ctrl-d", "--no-multi", "--layout=reverse", "--info=inline-right",
-		"--no-separator", color, "--no-mouse", "--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+	said, err := list(lines, nil, "--print-query", "--expect=esc,ctrl-d", "--no-multi", "--layout=reverse",
+		"--info=inline-right", "--no-separator", color, "--no-mouse", "--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
 	close(ended)
 	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
 	switch {

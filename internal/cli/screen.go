@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/rivo/uniseg"
@@ -16,8 +17,10 @@ import (
 const (
 	terminalColumns = 80
 	proseColumns    = 80
-	// leastColumns is how narrow a column of a table becomes before each row is written as a block of lines.
-	leastColumns = 10
+	// leastColumns is how narrow a column of a table becomes before each row is written as a block of lines. One of
+	// shortColumns, such as the number of an account, is folded last.
+	leastColumns = 6
+	shortColumns = 12
 )
 
 // columns is the width of the terminal behind a writer; 0 if there is none, and nothing is to be wrapped.
@@ -112,6 +115,9 @@ func flow(text string, width int) string {
 
 // fold breaks a cell into lines of at most width columns: at blanks, else wherever it has to.
 func fold(text string, width int) (lines []string) {
+	if uniseg.StringWidth(text) <= width {
+		return []string{text}
+	}
 	for _, line := range strings.Split(flow(text, width), "\n") {
 		lines = append(lines, cut(strings.TrimLeft(line, " "), width)...)
 	}
@@ -207,25 +213,31 @@ func (t *table) write(text string) error {
 	return nil
 }
 
-// shrink makes the widest columns narrower until the table fits. It reports false if it cannot.
+// shrink makes the widest columns narrower until the table fits: first what is long and not the name, then all. It
+// reports false if that is not enough.
 func shrink(widths []int, width int) bool {
 	total := 2 * (len(widths) - 1)
 	for _, w := range widths {
 		total += w
 	}
-	for ; total > width; total-- {
-		widest := 0
-		for i, w := range widths {
-			if w > widths[widest] {
-				widest = i
+	natural := slices.Clone(widths)
+	for _, all := range []bool{false, true} {
+		for total > width {
+			widest := -1
+			for i, w := range widths {
+				may := w > leastColumns && (all || i > 0 && natural[i] > shortColumns)
+				if may && (widest < 0 || w > widths[widest]) {
+					widest = i
+				}
 			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
+			total--
 		}
-		if widths[widest] <= leastColumns {
-			return false
-		}
-		widths[widest]--
 	}
-	return true
+	return total <= width
 }
 
 // blocks writes each row as lines of header and cell; below the first cell if there is no header.

@@ -84,8 +84,8 @@ func (p *program) watch(ctx context.Context, asJSON bool) error {
 	}
 }
 
-// redraw puts a page in the place of the lines that were drawn before, and returns how many lines it drew. It leaves the
-// last line of the screen to the cursor.
+// redraw puts a page in the place of the lines that were drawn before, and returns how many lines it drew. It leaves
+// the last line of the screen to the cursor.
 func (p *program) redraw(page string, drawn int) int {
 	var lines []string
 	for line := range strings.Lines(page) {
@@ -158,8 +158,8 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		p.saySetup(*status.Setup)
 	}
 	for _, w := range status.Waiting {
-		p.say("waiting   %s for a code of %s, for %s; %s", plural(w.Requests, "request"), fault.Line(w.Device), fault.Line(w.Source),
-			fault.Hintf("broker login %s", w.Source))
+		p.say("waiting   %s for a code of %s, for %s; %s", plural(w.Requests, "request"), fault.Line(w.Device),
+			fault.Line(w.Source), fault.Hintf("broker login %s", w.Source))
 	}
 	if err := p.printSessions(status.Sessions); err != nil {
 		return err

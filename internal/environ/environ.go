@@ -135,8 +135,8 @@ func Apply(env []string) {
 	}
 }
 
-// Dropped are the variables of weight that the daemon's environment was built without, one sentence each. Those are left
-// out whose reason is to use a setting that there is by now.
+// Dropped are the variables of weight that the daemon's environment was built without, one sentence each. It leaves
+// out those that a setting replaces by now.
 func Dropped(has func(setting string) bool) []string {
 	var list []string
 	for name := range strings.SplitSeq(os.Getenv(leftOut), ",") {

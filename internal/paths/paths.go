@@ -149,7 +149,8 @@ func (e *env) path(variable string, p place) string {
 		case e.home == "":
 			e.err = fmt.Errorf("%s is not set; it has to name your home directory", homeVariable)
 		default:
-			e.err = fmt.Errorf("%s is %q, which is not an absolute path; it has to name your home directory", homeVariable, e.home)
+			e.err = fmt.Errorf("%s is %q, which is not an absolute path; it has to name your home directory",
+				homeVariable, e.home)
 		}
 		return ""
 	}

@@ -223,7 +223,8 @@ func servable(p profile) error {
 	if v.has(keyAccessKeyID) {
 		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
 	}
-	f := fault.New(fault.Config, "%s: profile %q %w", p.origin(), p.name, ErrOnlySettings).WithHint("broker add %s", p.name)
+	f := fault.New(fault.Config, "%s: profile %q %w", p.origin(), p.name, ErrOnlySettings).
+		WithHint("broker add %s", p.name)
 	if v.has(keySourceProfile) || v.has(keySecretKey) { // it was meant to
 		f.Err = nil
 	}

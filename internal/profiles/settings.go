@@ -131,7 +131,8 @@ func (s *Set) Settings() (Settings, error) {
 		if set := b.find(k.name); set != nil {
 			o := Origin{b.origin.File, set.line}
 			if err := k.read(&out, set.value); err != nil && !k.apart {
-				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).WithHint("broker config set %s VALUE", k.name)
+				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).
+					WithHint("broker config set %s VALUE", k.name)
 			}
 			out.Origins[k.name] = o
 		} else if k.fallback != "" {

@@ -434,7 +434,7 @@ func TestNoSecretIsKept(t *testing.T) {
 	}
 }
 
-// TestLoadBrokenRegistry: a broken registry is an error, also for one who read it while it was whole. Mended, it is read.
+// TestLoadBrokenRegistry: a broken registry is an error, also for a Store that read it before. Mended, it is read.
 func TestLoadBrokenRegistry(t *testing.T) {
 	good := "[profile a]\nregion = eu-west-1\n"
 	var s Store
