@@ -187,8 +187,8 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 			outer, until(ends), leave).
 			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
-	// A name that is none comes before a command that is none: it may have been meant as the command. Both come before
-	// anybody is asked for anything.
+	// A wrong name is told before a wrong command: it may have been meant as the command. Both are told before anybody
+	// is asked for anything.
 	var names []string
 	if !w.none() {
 		if names, err = p.exactNames(c.Context, w, noProfile); err != nil {

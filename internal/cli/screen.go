@@ -23,7 +23,7 @@ const (
 	shortColumns = 12
 )
 
-// columns is the width of the terminal behind a writer; 0 if there is none, and nothing is to be wrapped.
+// columns is the width of the terminal behind a writer. Without a terminal it is 0, and nothing is to be wrapped.
 func columns(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if t, is := w.(terminal); is {

@@ -30,6 +30,12 @@ const codeTries = 3
 func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
 	dev := device{plan.Source.AccessKeyID, step.MFASerial}
+	defer func() {
+		// The vault knows the source alone.
+		if f := fault.Of(err); f != nil && f.Hint == fault.Hintf("broker login %s --code 123456", plan.Source.Name) {
+			err = f.WithHint("%s", codeHint(plan))
+		}
+	}()
 	creds, err = u.openUnasked(ctx, plan, i, dev)
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.desk.brought(dev) {
 		return creds, err
@@ -84,7 +90,6 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
 		u.looked.Store(plan.Key(i), plan.settings)
-		err = fault.Of(err).WithHint("%s", codeHint(plan)) // the vault knows the source alone
 	}
 	return creds, err
 }
