@@ -22,7 +22,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -140,6 +140,19 @@ install: build ## install broker, brokerd, credproc and completion below PREFIX 
 	install -m 644 internal/cli/completion/broker.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker'
 	install -m 644 internal/cli/completion/broker.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker'
 	install -m 644 internal/cli/completion/broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish'
+	ln -sf broker '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/credproc'
+	ln -sf broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/credproc.fish'
+
+# Keys, profiles and settings stay: `broker import --undo`, `broker profiles unlink --all` and `broker remove` come first.
+uninstall: ## stop the daemon and remove what install put below PREFIX
+	@if [ -z '$(DESTDIR)' ] && [ -x '$(PREFIX)/bin/broker' ]; then \
+		'$(PREFIX)/bin/broker' service uninstall; '$(PREFIX)/bin/broker' daemon --stop; fi || true
+	rm -f '$(DESTDIR)$(PREFIX)/bin/broker' '$(DESTDIR)$(PREFIX)/bin/brokerd' '$(DESTDIR)$(PREFIX)/bin/credproc' \
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker' \
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/credproc' \
+		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker' \
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish' \
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/credproc.fish'
 
 clean: ## remove what was built
 	rm -rf bin

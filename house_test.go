@@ -4,6 +4,7 @@ package house
 
 import (
 	"encoding/json"
+	"errors"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -607,10 +608,56 @@ func TestMakeTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range strings.Fields("help build build-all vet-all demo test cover test-long check lint race bench fuzz soak " +
-		"test-clients deps-clients install clean") {
+		"test-clients deps-clients install uninstall clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}
+	}
+}
+
+// TestUninstall: what make install puts below PREFIX, make uninstall removes, and nothing else.
+func TestUninstall(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(root, "usr", "bin", "other")
+	for path, text := range map[string]string{
+		filepath.Join(dir, "Makefile"): string(makefile), other: "",
+		filepath.Join(dir, "bin/broker"): "", filepath.Join(dir, "bin/brokerd"): "", filepath.Join(dir, "bin/credproc"): "",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(filepath.Join(dir, "internal/cli/completion"), os.DirFS("internal/cli/completion")); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, target := range []string{"install", "uninstall"} {
+		cmd := exec.Command("make", "-o", "build", target, "DESTDIR="+root, "PREFIX=/usr")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("make %s: %v\n%s", target, err, out)
+		}
+		left = nil
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				left = append(left, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target == "install" && len(left) < 9 {
+			t.Fatalf("only %q were installed: the test is void", left)
+		}
+	}
+	if !slices.Equal(left, []string{other}) {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

@@ -51,6 +51,9 @@ func TestDocs(t *testing.T) {
 						continue
 					}
 					commands++
+					if strings.HasPrefix(typed, "broker add ") {
+						typed += " && broker mfa set security --seed-stdin <~/seed.txt" // a person types it
+					}
 					if r := h.run("/bin/bash", "-c", typed); r.code != 0 {
 						t.Errorf("$ %s\n%v", typed, r)
 					}

@@ -388,7 +388,7 @@ func TestUselessRegistry(t *testing.T) {
 		must(t, os.WriteFile(h.registry(), append([]byte(line), text...), 0o600))
 		r := h.run("broker", "profiles", "list")
 		if r.code != 1 || !strings.HasPrefix(r.stderr, "broker: "+h.registry()+":1: this line ") ||
-			strings.Contains(r.stderr, "ignored") || strings.Contains(r.stderr, "hint: ") {
+			strings.Contains(r.stderr, "ignored") || strings.Contains(r.stderr, "hint: broker") {
 			t.Errorf("%q: %v", line, r)
 		}
 	}

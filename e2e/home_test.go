@@ -51,7 +51,7 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 	before, err := os.ReadFile(h.registry())
 	must(t, err)
-	for _, args := range [][]string{{"profiles", "alias", "live", "product_prod_paul"}, {"profiles", "link", "--all"}, {"mfa", "remove", "security"}} {
+	for _, args := range [][]string{{"profiles", "alias", "live", "product_prod_paul"}, {"profiles", "link", "--all"}, {"mfa", "remove", "security", "--yes"}} {
 		r := h.asOther(t, nobody, "broker", args...)
 		if err := checkFailure(r, "1", "broker", args); err != nil || !strings.Contains(r.stderr, "denied") && !strings.Contains(r.stderr, "read-only") {
 			t.Errorf("broker %v: %v: %v", args, err, r)

@@ -401,7 +401,7 @@ func (h *house) commandTree(t *testing.T) []string {
 	walk = func(path []string) {
 		var below []string
 		for line := range strings.Lines(h.ok(t, "broker", append(slices.Clone(path), "--generate-bash-completion")...)) {
-			word, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
 		groups := []string{"mfa", "profiles", "keyring", "service"}
@@ -439,13 +439,13 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	harmless := map[string][]string{
 		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
-		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "profiles list": {}, "profiles show": {prod},
+		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link":  {"--all", "--dry-run"},
 		"service status": {},
 		// With nothing to run: they would ask, wait or leave something behind.
 		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil,
 		"profiles sync":   nil,
-		"service install": nil, "service uninstall": nil, "service restart": nil,
+		"service install": nil, "service uninstall": nil, "service restart": nil, "service stop": nil,
 	}
 	before := h.precious(t)
 	for _, name := range h.commandTree(t) {

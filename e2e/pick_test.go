@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,6 +89,40 @@ func TestPick(t *testing.T) {
 	s.waits("in:product_dev_paul")
 	if r := s.ends(); r.code != 7 {
 		t.Errorf("%v\n%s", r, s.shown())
+	}
+}
+
+// TestPickColour: with NO_COLOR the list has no colours.
+func TestPickColour(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	colour := regexp.MustCompile(`\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;5)[0-9;]*m`)
+	for _, value := range []string{"", "1"} {
+		here := *h
+		here.env = append(h.env[:len(h.env):len(h.env)], "TERM=xterm", "NO_COLOR="+value)
+		s := here.sit(t, "broker", "exec", "--", "true")
+		s.waits("profile>")
+		s.waits("security")
+		s.keys("\x1b")
+		s.fails("8")
+		if colour.MatchString(s.shown()) != (value == "") {
+			t.Errorf("NO_COLOR=%q: %q", value, s.shown())
+		}
+	}
+}
+
+// TestAnswers: Ctrl-D at a question is no, and ends the line; Ctrl-C ends the command with 130.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	for keys, code := range map[string]string{"\x04": "8", "\x03": "130", "n\r": "8"} {
+		s := h.sit(t, "broker", "remove", "security")
+		s.waits("[y/N] ")
+		s.keys(keys)
+		s.fails(code)
+		if !strings.HasSuffix(s.shown(), "\n") {
+			t.Errorf("%q: the line is not ended: %q", keys, s.shown())
+		}
 	}
 }
 

@@ -404,6 +404,7 @@ func keepHints(test string, r result) {
 // standard are the commands that a hint may begin with beside our own.
 var standard = map[string]bool{"chmod": true, "env": true, "mv": true, "rm": true, "sleep": true, "df": true, "gnome-keyring-daemon": true,
 	"export": true, "unset": true, // of every shell
+	"vi": true, // of POSIX
 }
 
 // checkHints holds every hint that was seen to the contract: a command line that can be typed, with

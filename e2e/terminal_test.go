@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,6 +31,7 @@ type seat struct {
 	seen         int // so much of the screen was looked at
 	readerEnded  chan struct{}
 	terminalGone bool
+	columns      uint16 // of the terminal; 0 for 200
 }
 
 // patience is how long a person waits for something to appear.
@@ -57,7 +59,7 @@ func (s *seat) start() {
 	s.t.Helper()
 	master, tty, err := pty.Open()
 	must(s.t, err)
-	must(s.t, pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: 200}))
+	must(s.t, pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: cmp.Or(s.columns, 200)}))
 	// Non-blocking, so that closing it ends the read that is under way, and hangs the terminal up.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	must(s.t, err)

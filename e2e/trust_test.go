@@ -284,7 +284,7 @@ func TestTrustOnce(t *testing.T) {
 	if out := h.ok(t, "broker", "explain", "local"); !strings.Contains(out, h.sim.url) {
 		t.Errorf("explain:\n%s", out)
 	}
-	if out := h.ok(t, "broker", "status"); !strings.Contains(out, prodRole+" of "+h.sim.url) {
+	if out := h.ok(t, "broker", "status"); !strings.Contains(out, "444455556666:allow-admin-from-security-account, from "+h.sim.url) {
 		t.Errorf("status:\n%s", out)
 	}
 	log, err := os.ReadFile(h.state("audit.log"))

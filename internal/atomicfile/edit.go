@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,8 @@ const tries = 40
 // So edit may be called more than once and must have no effect but its result.
 // If it changes nothing, nothing is written. A missing file is an empty one; it is made with
 // perm, and its directory with 0700. An existing one keeps mode and owner. A symlink is
-// followed. If backup is not empty, the bytes before are kept in the file of that path, mode 0600.
+// followed. If backup is not empty, the bytes before are kept: the first ones ever in the file of that path, which is
+// never written again, later ones in backup.1, backup.2 and so on; the last four of these stay. All have mode 0600.
 //
 // What a crash may leave is a temporary file beside the target, which the next
 // Edit removes if it holds nothing but what Edit itself wrote or replaced; otherwise
@@ -264,7 +266,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 			return false, err
 		}
 		if e.backup != "" {
-			if err := Write(e.backup, src, 0o600); err != nil {
+			if err := keep(e.backup, src); err != nil {
 				return false, fmt.Errorf("no backup, so nothing was changed: %w", err)
 			}
 		}
@@ -436,6 +438,66 @@ func (e *editing) save(name string) error {
 	return fmt.Errorf("%s: two programs wrote it at the same moment; what one of them wrote is in %s", e.target, saved)
 }
 
+// keptBackups is how many numbered backups stay, beside the first.
+const keptBackups = 4
+
+// keep writes a backup of these bytes, unless the latest one has them.
+func keep(backup string, src []byte) error {
+	latest, numbers, err := backups(backup)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(backup); latest == "" || err != nil || !info.Mode().IsRegular() {
+		return Write(backup, src, 0o600) // which says why if it cannot
+	}
+	if had, _, err := read(latest); err == nil && bytes.Equal(had, src) {
+		return nil
+	}
+	next := 1
+	if len(numbers) > 0 {
+		next = numbers[len(numbers)-1] + 1
+	}
+	if err := Write(backup+"."+strconv.Itoa(next), src, 0o600); err != nil {
+		return err
+	}
+	for numbers = append(numbers, next); len(numbers) > keptBackups; numbers = numbers[1:] {
+		if err := os.Remove(backup + "." + strconv.Itoa(numbers[0])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LatestBackup is the file in which Edit kept the bytes before its last change, or "".
+func LatestBackup(backup string) string {
+	latest, _, _ := backups(backup)
+	return latest
+}
+
+// backups returns the latest backup, or "", and the numbers of the numbered ones, in order.
+func backups(backup string) (latest string, numbers []int, err error) {
+	entries, err := os.ReadDir(filepath.Dir(backup))
+	if err != nil {
+		return "", nil, err
+	}
+	base := filepath.Base(backup)
+	for _, e := range entries {
+		if e.Name() == base {
+			latest = backup
+		}
+		if text, ok := strings.CutPrefix(e.Name(), base+"."); ok {
+			if n, err := strconv.Atoi(text); err == nil && n > 0 && strconv.Itoa(n) == text {
+				numbers = append(numbers, n)
+			}
+		}
+	}
+	slices.Sort(numbers)
+	if len(numbers) > 0 && latest != "" {
+		latest = backup + "." + strconv.Itoa(numbers[len(numbers)-1])
+	}
+	return latest, numbers, nil
+}
+
 // untouched reports whether a file has these bytes and nobody is about to
 // write others into it.
 func untouched(path string, want []byte) bool {
@@ -473,8 +535,9 @@ func (e *editing) tidy() error {
 	}
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
+		ofBackup := "." + filepath.Base(e.target) + ".broker-backup."
 		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
-			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.broker-draft-")
+			strings.HasPrefix(n.Name(), ofBackup) && strings.Contains(n.Name(), ".broker-draft-")
 		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err

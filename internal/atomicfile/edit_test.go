@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -363,12 +364,12 @@ func TestEditKilled(t *testing.T) {
 	alone(t, dir, leftOf(t, dir)...)
 }
 
-// leftOf is what may be there after a kill: the file, its backup, and a draft of the backup.
+// leftOf is what may be there after a kill: the file, its backups, and a draft of the backup.
 func leftOf(t *testing.T, dir string) []string {
 	names := []string{}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if n := e.Name(); n == "f" || n == "f.backup" || strings.HasPrefix(n, ".f.backup.") {
+		if n := e.Name(); n == "f" || strings.HasPrefix(n, "f.backup") || strings.HasPrefix(n, ".f.backup.") {
 			names = append(names, n)
 		} else {
 			t.Errorf("left behind: %s", n)
@@ -403,4 +404,47 @@ func TestEditWithoutSpace(t *testing.T) {
 		t.Errorf("the file is now %q", got)
 	}
 	alone(t, dir, "f")
+}
+
+// TestBackups: the first backup is never written again, later ones are numbered, and the last four of them stay.
+func TestBackups(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config")
+	backup := file + ".broker-backup"
+	if err := os.WriteFile(file, []byte("0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 8; i++ {
+		if err := Edit(file, 0o600, backup, set(strconv.Itoa(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if content(t, backup) != "0" {
+		t.Errorf("the first backup holds %q", content(t, backup))
+	}
+	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.4", "config.broker-backup.5",
+		"config.broker-backup.6", "config.broker-backup.7")
+	if latest := LatestBackup(backup); latest != backup+".7" || content(t, latest) != "7" {
+		t.Errorf("the latest backup is %s", latest)
+	}
+	// What is there already is not kept twice, and other files of such names are not ours.
+	for _, other := range []string{".x", ".07", ".-1", ".0"} {
+		if err := os.WriteFile(backup+other, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"7", "9"} {
+		if err := Edit(file, 0o600, backup, set(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if content(t, backup+".8") != "8" {
+		t.Error("no backup of the eighth")
+	}
+	if err := os.WriteFile(file, []byte("8"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.-1", "config.broker-backup.0",
+		"config.broker-backup.07", "config.broker-backup.6", "config.broker-backup.7", "config.broker-backup.8",
+		"config.broker-backup.9", "config.broker-backup.x")
 }

@@ -80,7 +80,7 @@ func (p *program) run(args []string) error {
 	}
 	var err error
 	if p.paths, err = paths.FromEnv(); err != nil {
-		return fault.New(fault.Failed, "%w", err)
+		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
 	}
 	files := profiles.Original(p.paths.Overlays(), profiles.FilesOf(p.paths))
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials

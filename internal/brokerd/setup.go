@@ -21,7 +21,7 @@ func (p *program) setup(settings profiles.Settings) wire.Setup {
 		Home: paths.Home(), Registry: p.paths.Registry, StateDir: p.paths.State, KeyringDir: p.paths.Keyring,
 		Socket: p.paths.Socket,
 		Route:  client.Public(wire.Route(settings.Route(os.Getenv))), Path: settings.Path,
-		LeftOut: append(environ.Dropped(), refused...),
+		LeftOut: append(environ.Dropped(settings.Has), refused...),
 	}
 }
 

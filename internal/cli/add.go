@@ -22,8 +22,11 @@ import (
 
 func (p *program) addCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "add",
-		Usage:     "store an IAM user's access key in the keyring",
+		Name:  "add",
+		Usage: "store an IAM user's access key in the keyring",
+		UsageText: "broker add security\n" +
+			"broker add security --csv ~/Downloads/accessKeys.csv\n" +
+			"broker add security --from-profile default",
 		ArgsUsage: "SOURCE",
 		Description: "Asks for the key on the terminal, unless one of the flags says where it is. The key is\n" +
 			"checked with GetCallerIdentity before it is stored. It is never taken from an argument.",
@@ -80,9 +83,8 @@ func (p *program) add(c *cli.Context, name string) error {
 	i := &importing{p: p, set: set, settings: settings, ring: ring}
 	device := c.String("mfa-serial")
 	e := i.keyEndpoint(known, cmp.Or(c.String("from-profile"), name), cmp.Or(device, key.device))
-	if exists && known.AccessKeyID != key.id {
-		return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", name, secret.Tail(known.AccessKeyID)).
-			WithHint("broker remove %s", name)
+	if err := sameKey(known, key.id); err != nil {
+		return err
 	}
 	if err := p.offerShell(ctx, settings, ring.backend, false); err != nil {
 		return err
@@ -150,6 +152,16 @@ func (p *program) add(c *cli.Context, name string) error {
 	return nil
 }
 
+// sameKey refuses a key that is not the one of a source that there is.
+func sameKey(known profiles.Source, id string) error {
+	if known.Name == "" || known.AccessKeyID == id {
+		return nil
+	}
+	return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", known.Name,
+		secret.Tail(known.AccessKeyID)).
+		WithHint("broker remove %s", known.Name)
+}
+
 // readKey takes the key from the one place that the flags name. Again is the command that tries it again.
 func (p *program) readKey(
 	c *cli.Context, name string, known profiles.Source, ring *keyring,
@@ -169,7 +181,7 @@ func (p *program) readKey(
 	case c.IsSet("csv"):
 		again = fault.Hintf("broker add %s --csv FILE", name)
 		key, err = keyFromCSV(c.String("csv"))
-	case c.Bool("stdin"):
+	case c.Bool("stdin") && !isTerminal(p.stdin): // which would show the key
 		again = fault.Hintf("broker add %s --stdin", name)
 		key, err = keyFromJSON(p.stdin)
 	case c.IsSet("from-profile"):
@@ -214,6 +226,9 @@ func (p *program) askKey(ctx context.Context, name string, known profiles.Source
 			return longTermKey{}, wrong
 		}
 		if wrong == nil {
+			if err := sameKey(known, key.id); err != nil {
+				return longTermKey{}, err
+			}
 			break
 		}
 		_, _ = fmt.Fprintln(t, fault.Line(wrong.Error()))
@@ -288,9 +303,17 @@ func keyFromJSON(r io.Reader) (longTermKey, error) {
 	return longTermKey{id: j.AccessKeyID, secret: j.SecretAccessKey}, nil
 }
 
-// readSeed reads a TOTP seed from stdin.
-func readSeed(r io.Reader) (secret.String, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+// readSeed reads a TOTP seed from stdin, or asks for it if that is a terminal, which would show it.
+func (p *program) readSeed(c *cli.Context, source string) (secret.String, error) {
+	if isTerminal(p.stdin) || !c.Bool("seed-stdin") {
+		t, err := p.openTerminal()
+		if err != nil {
+			return secret.String{}, fault.Of(err).WithHint("broker mfa set %s --seed-stdin < FILE", source)
+		}
+		defer func() { _ = t.Close() }()
+		return t.hidden(c.Context, "Seed or otpauth URI: ")
+	}
+	data, err := io.ReadAll(io.LimitReader(p.stdin, maxAnswer+1))
 	if err != nil {
 		return secret.String{}, fault.New(fault.Failed, "read the seed from stdin: %w", err)
 	}
@@ -299,7 +322,8 @@ func readSeed(r io.Reader) (secret.String, error) {
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").WithHint("broker mfa set SOURCE --seed-stdin < FILE")
+		return secret.String{}, fault.New(fault.Usage, "stdin holds no seed").
+			WithHint("broker mfa set %s --seed-stdin < FILE", source)
 	}
 	return secret.New(text), nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,8 +11,10 @@ import (
 
 func (p *program) aliasCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "alias",
-		Usage:     "list the short names of profiles, or make one",
+		Name:  "alias",
+		Usage: "list the short names of profiles, or make one",
+		UsageText: "broker profiles alias prod product_prod_paul\n" +
+			"broker profiles alias --remove prod",
 		ArgsUsage: "[SHORT NAME]",
 		Description: "SHORT is what you want to type, NAME a profile or source, or a part of its name that is\n" +
 			"unique. Without arguments all aliases are listed.",
@@ -65,11 +66,15 @@ func (p *program) listAliases(asJSON bool) error {
 		p.warn([]string{"there is no alias yet; broker profiles alias SHORT NAME"})
 		return nil
 	}
-	w := p.table("ALIAS\tPROFILE\tPROBLEM")
+	w := p.table("ALIAS", "PROFILE")
+	var problems []string
 	for _, a := range list {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", dash(a.Name), dash(a.Target), fault.Line(a.Problem))
+		w.row(a.Name, a.Target)
+		if a.Problem != "" {
+			problems = append(problems, a.Problem)
+		}
 	}
-	return w.Flush()
+	return p.printTable(w, problems)
 }
 
 // setAlias makes an alias, or lets one stand for something else.

@@ -7,50 +7,72 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// reorder moves the flags of a command before its names, up to "--", because
-// urfave/cli v2 stops reading flags at the first name and would take
-// `broker login prod --code 123456` for three names. It returns the arguments with a
-// "--" between flags and names, and how many names stood before the user's own "--".
-func reorder(app *cli.App, args []string) (ordered []string, names int) {
-	commands, flags := app.Commands, app.Flags
-	var path []string
-	for len(args) > 0 {
-		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[0]) })
+// A place is where the first words of a command line lead.
+type place struct {
+	path     []string       // the names of the commands, as they are and not by an alias
+	command  *cli.Command   // the last of them; nil for the program itself
+	commands []*cli.Command // those below it
+	flags    []cli.Flag
+	rest     []string // what follows
+}
+
+// locate follows the names of commands.
+func locate(app *cli.App, args []string) place {
+	at := place{commands: app.Commands, flags: app.Flags, rest: args}
+	for len(at.rest) > 0 {
+		i := slices.IndexFunc(at.commands, func(c *cli.Command) bool { return c.HasName(at.rest[0]) })
 		if i < 0 {
 			break
 		}
-		path = append(path, args[0])
-		commands, flags = commands[i].Subcommands, commands[i].Flags
-		args = args[1:]
+		at.command = at.commands[i]
+		at.path = append(at.path, at.command.Name)
+		at.commands, at.flags, at.rest = at.command.Subcommands, at.command.Flags, at.rest[1:]
 	}
-	if len(path) == 0 || len(args) > 0 && args[len(args)-1] == "--generate-bash-completion" {
-		return append(path, args...), len(args)
-	}
+	return at
+}
+
+// An invocation is a command line as broker reads it.
+type invocation struct {
+	place
+	help, version bool
+	// ordered is the same with the flags before the names and a "--" between them: urfave/cli v2 stops reading flags at
+	// the first name, and would take `broker login prod --code 123456` for three names.
+	ordered []string
+	// words are the names before "--", or before a command that is to be run.
+	words []string
+}
+
+// read reads a command line. Flags stand anywhere before "--". For exec a command begins behind the first "--", else
+// behind the first name, and is taken as it stands.
+func read(app *cli.App, args []string) invocation {
+	in := invocation{place: locate(app, args)}
+	runs := in.command != nil && in.command.Name == "exec"
 	var before, after, rest []string
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
+	for i := 0; i < len(in.rest); i++ {
+		arg := in.rest[i]
 		if arg == "--" {
-			rest = args[i+1:]
+			rest = in.rest[i+1:]
 			break
 		}
 		if len(arg) < 2 || arg[0] != '-' {
+			if runs && len(after) == 1 && !slices.Contains(in.rest[i:len(in.rest)-1], "--") {
+				rest = in.rest[i:]
+				break
+			}
 			after = append(after, arg)
 			continue
 		}
+		in.help = in.help || arg == "-h" || arg == "--help" || arg == "-help"
+		in.version = in.version || in.command == nil && (arg == "-v" || arg == "--version" || arg == "-version")
 		before = append(before, arg)
-		if takesValue(flags, arg) && i+1 < len(args) {
+		if takesValue(in.flags, arg) && i+1 < len(in.rest) {
 			i++
-			before = append(before, args[i])
+			before = append(before, in.rest[i])
 		}
 	}
-	if len(commands) > 0 {
-		// Of a group without a command (`broker profiles --help`): nothing to reorder.
-		return append(path, args...), len(args)
-	}
-	ordered = append(path, before...)
-	ordered = append(ordered, "--")
-	ordered = append(ordered, after...)
-	return append(ordered, rest...), len(after)
+	in.words = after
+	in.ordered = slices.Concat(in.path, before, []string{"--"}, after, rest)
+	return in
 }
 
 // takesValue reports whether the next argument belongs to this flag.

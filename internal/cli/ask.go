@@ -13,6 +13,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/stretch"
 	"broker/internal/tty"
 )
 
@@ -53,7 +54,11 @@ const maxAnswer = 4096
 // line asks a question and returns the answer without blanks around it.
 func (t terminal) line(ctx context.Context, question string) (string, error) {
 	return t.read(ctx, question, func() (string, error) {
-		return bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
+		answer, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
+		if err != nil { // Ctrl-D: what follows begins on a line of its own
+			_, _ = fmt.Fprintln(t)
+		}
+		return answer, err
 	})
 }
 
@@ -80,12 +85,16 @@ func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 		if err != nil {
 			return secret.String{}, err
 		}
+		if why := stretch.Weak(first.Reveal()); why != "" && !first.IsZero() {
+			_, _ = fmt.Fprintf(t, "This passphrase is weak: %s. Press Enter to choose another one.\n", why)
+		}
 		again, err := t.hidden(ctx, "The same again: ")
 		switch {
 		case err != nil:
 			return secret.String{}, err
 		case first.IsZero():
 			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
+		case again.IsZero(): // another one
 		case first.Reveal() != again.Reveal():
 			_, _ = fmt.Fprintln(t, "The two are not the same.")
 		default:

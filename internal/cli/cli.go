@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,16 +26,21 @@ import (
 
 // program is what every command works with.
 type program struct {
-	stdin      io.Reader
-	stdout     io.Writer
-	stderr     io.Writer
-	text       io.Writer // stdout, for what a person reads
-	paths      paths.Paths
-	client     client.Client  // with the Transport that it was made with
-	store      profiles.Store // for what a command asks of the settings alone
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer // printable text alone goes to problems
+	text   io.Writer // and to stdout
+	// problems is where warnings and errors are written.
+	problems io.Writer
+	silence  func() // ends progress; nil before the first
+	paths    paths.Paths
+	client   client.Client  // with the Transport that it was made with
+	store    profiles.Store // for what a command asks of the settings alone
+
 	interrupts interruption
-	// names is how many arguments stood before "--"; exec takes the rest as a command.
-	names int
+	// commands is the table of them, and names is how many names stood before a command that is to be run.
+	commands *cli.App
+	names    int
 }
 
 // Main is the program broker: it returns the exit code.
@@ -44,8 +49,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
-	return &program{stdin: stdin, stdout: stdout, text: fault.Writer(stdout), stderr: fault.Writer(stderr),
-		interrupts: newInterruption()}
+	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
+		stderr: fault.Writer(stderr), interrupts: newInterruption()}
 }
 
 func (p *program) main(args []string) int {
@@ -60,8 +65,18 @@ func (p *program) main(args []string) int {
 	if errors.As(err, &exit) {
 		return int(exit)
 	}
+	return p.fail(err)
+}
+
+// fail says what failed, and returns the exit code of it.
+func (p *program) fail(err error) int {
 	f := fault.Of(err)
-	_, _ = io.WriteString(p.stderr, f.Report("broker"))
+	message, hint, hinted := strings.Cut(f.Report("broker"), "\nhint: ")
+	message = flow(strings.TrimSuffix(message, "\n"), columns(p.problems)) + "\n"
+	if hinted {
+		message += "hint: " + hint // whole, to be copied
+	}
+	_, _ = io.WriteString(p.stderr, message)
 	return f.Kind.ExitCode()
 }
 
@@ -75,26 +90,49 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func (p *program) run(args []string) error {
+	p.commands = p.app()
+	words := args[1:]
+	completes := len(words) > 0 && words[len(words)-1] == completionFlag
+	if completes {
+		words = words[:len(words)-1]
+	}
+	in := read(p.commands, words)
+	p.names = len(in.words)
+	switch {
+	case completes: // below, where the files are known
+	case len(in.commands) > 0 && len(in.words) > 0:
+		return noCommand(in.path, in.commands, in.words[0])
+	case in.version:
+		p.printVersion()
+		return nil
+	case in.help, len(in.commands) > 0 && len(in.rest) == 0:
+		p.help(p.commands, in.path, in.command)
+		return nil
+	}
 	if err := harden.Process(); err != nil {
 		return fault.New(fault.Config, "%w", err)
 	}
 	var err error
-	if p.paths, err = paths.FromEnv(); err != nil {
-		return fault.New(fault.Failed, "%w", err)
+	needsNone := slices.Contains([]string{"help", "version", "completion"}, strings.Join(in.path, " "))
+	if p.paths, err = paths.FromEnv(); err != nil && !needsNone {
+		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
 	}
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
-
-	return p.command(p.interrupts, args)
+	if completes {
+		p.completion(words)
+		return nil
+	}
+	return p.commands.RunContext(p.interrupts, append(args[:1:1], in.ordered...))
 }
 
-// command runs one command. args begins with the name of the program.
-func (p *program) command(ctx context.Context, args []string) error {
+// command runs another command within one.
+func (p *program) command(ctx context.Context, words ...string) error {
 	app := p.app()
-	ordered, names := reorder(app, args[1:])
-	p.names = names
-	return app.RunContext(ctx, append(args[:1:1], ordered...))
+	in := read(app, words)
+	p.names = len(in.words)
+	return app.RunContext(ctx, append([]string{"broker"}, in.ordered...))
 }
 
 // app is the table of commands.
@@ -102,57 +140,26 @@ func (p *program) app() *cli.App {
 	app := &cli.App{
 		Name:                   "broker",
 		Usage:                  "keeps AWS keys in the OS keyring and hands out role sessions",
-		UsageText:              "broker COMMAND [ARGUMENTS]",
+		UsageText:              "broker import\nbroker profiles link --all\nbroker exec prod -- aws s3 ls\nbroker status",
 		HideVersion:            true,
-		HideHelpCommand:        true,
+		HideHelp:               true,
 		Reader:                 p.stdin,
 		Writer:                 p.text,
 		ErrWriter:              p.stderr,
-		EnableBashCompletion:   true,
 		UseShortOptionHandling: false,
 		ExitErrHandler:         func(*cli.Context, error) {},
 		OnUsageError:           usageError,
 		CommandNotFound:        nil,
-		Flags: []cli.Flag{
-			cli.HelpFlag, &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true},
-		},
-		Action: func(c *cli.Context) error {
-			switch {
-			case c.Bool("version"):
-				p.printVersion()
-				return nil
-			case c.Args().Present():
-				return fault.New(fault.Usage, "there is no command %q", c.Args().First()).WithHint("broker help")
-			}
-			return cli.ShowAppHelp(c)
-		},
-		Commands: []*cli.Command{
-			p.setupCommand(),
-			p.addCommand(),
-			p.importCommand(),
-			p.mfaCommand(),
-			p.removeCommand(),
-			p.loginCommand(),
-			p.logoutCommand(),
-			p.lockCommand(),
-			p.unlockCommand(),
-			p.execCommand(),
-			p.shellCommand(),
-			p.exportCommand(),
-			p.publishCommand(),
-			p.unpublishCommand(),
-			p.consoleCommand(),
-			p.explainCommand(),
-			p.profilesCommand(),
-			p.configCommand(),
-			p.statusCommand(),
-			p.keyringCommand(),
-			p.daemonCommand(),
-			p.serviceCommand(),
-			p.completionCommand(),
-			p.versionCommand(),
-			p.helpCommand(),
-		},
+		Action:                 group,
+		Commands: slices.Concat(
+			inGroup("Set up", p.setupCommand(), p.addCommand(), p.importCommand(), p.mfaCommand(), p.removeCommand(), p.keyringCommand(),
+				p.configCommand(), p.completionCommand()),
+			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(), p.loginCommand(),
+				p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(), p.lockCommand(),
+				p.unlockCommand()),
+			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand()),
+			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
+		),
 	}
 	for _, c := range app.Commands {
 		finish(c)
@@ -161,25 +168,34 @@ func (p *program) app() *cli.App {
 	return app
 }
 
+// inGroup puts commands under a title of `broker help`.
+func inGroup(title string, commands ...*cli.Command) []*cli.Command {
+	for _, c := range commands {
+		c.Category = title
+	}
+	return commands
+}
+
 // finish gives a command and those below it what all have in common.
 func finish(c *cli.Command) {
 	c.OnUsageError = usageError
-	c.HideHelpCommand = true
+	c.HideHelp = true
 	for _, sub := range c.Subcommands {
 		finish(sub)
 	}
 	if len(c.Subcommands) > 0 && c.Action == nil {
-		c.Action = func(ctx *cli.Context) error {
-			if ctx.Args().Present() {
-				return fault.New(fault.Usage, "there is no command %q", c.Name+" "+ctx.Args().First()).WithHint("broker %s --help", c.Name)
-			}
-			return cli.ShowSubcommandHelp(ctx)
-		}
+		c.Action = group
 	}
 }
 
+// group is what a group of commands does by itself: run has shown its help, or refused a word.
+func group(*cli.Context) error { return nil }
+
 func usageError(c *cli.Context, err error, _ bool) error {
 	f := fault.New(fault.Usage, "%s", err)
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+		f = fault.New(fault.Usage, "there is no option %s", dashed(name))
+	}
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
 		return f.WithHint("%s --help", typed(c))
 	}
@@ -235,15 +251,6 @@ func (p *program) settings() (*profiles.Set, profiles.Settings, error) {
 	return set, settings, err
 }
 
-// table begins a table, with a header unless that is empty. Flush prints it.
-func (p *program) table(header string) *tabwriter.Writer {
-	w := tabwriter.NewWriter(p.text, 0, 0, 2, ' ', 0)
-	if header != "" {
-		_, _ = fmt.Fprintln(w, header)
-	}
-	return w
-}
-
 // find turns what a person typed into the exact name of a profile or source.
 func (p *program) find(typed string) (string, error) {
 	set, err := p.set()
@@ -254,26 +261,33 @@ func (p *program) find(typed string) (string, error) {
 }
 
 func (p *program) warn(warnings []string) {
+	if p.silence != nil && len(warnings) > 0 {
+		p.silence()
+	}
 	for _, w := range warnings {
-		_, _ = fmt.Fprintf(p.stderr, "warning: %s\n", fault.Line(w))
+		_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(w), columns(p.problems))+"\n")
 	}
 }
 
+// say prints sentences for a person, which fit the terminal.
 func (p *program) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.text, format+"\n", args...)
+	p.raw(flow(fmt.Sprintf(format, args...), columns(p.stdout)))
 }
+
+// raw prints a line that another program may read.
+func (p *program) raw(line string) { _, _ = io.WriteString(p.text, line+"\n") }
 
 // ask sends a request that may find the keyring locked: where a person is at
 // the terminal it asks for the passphrase, gives it to the daemon, and asks again.
 func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, error) {
-	resp, err := p.client.Do(ctx, req)
+	resp, err := p.do(ctx, req)
 	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
 		return resp, err
 	}
 	if err := p.unlockDaemon(ctx, err); err != nil {
 		return wire.Response{}, err
 	}
-	return p.client.Do(ctx, req)
+	return p.do(ctx, req)
 }
 
 // hasTerminal reports whether a person can be asked.

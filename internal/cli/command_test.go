@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/latch"
 	"broker/internal/secret"
@@ -99,6 +100,9 @@ func TestCommands(t *testing.T) {
 	published := wire.Response{Status: &wire.Status{
 		Published: []wire.Published{{Profile: "prod", File: "/f", Until: &until}}}}
 	opened := wire.Response{Status: &wire.Status{Sessions: []wire.Session{{Source: "security", Expires: &until}}}}
+	ofRole := wire.Response{Status: &wire.Status{Sessions: []wire.Session{{Source: "security",
+		Role: "arn:aws:iam::444455556666:role/admin", Expires: &until}}}}
+	waiting := wire.Response{Status: &wire.Status{Waiting: []wire.Waiting{{Source: "security", Device: "arn:x", Requests: 1}}}}
 	locked := wire.Response{Status: &wire.Status{PID: 7, Locked: true}}
 	signIn := wire.Response{SignIn: &wire.SignIn{Endpoint: "https://signin.aws.amazon.com/federation",
 		Token: secret.New("one-time"), Profile: "prod", Expiration: until}}
@@ -137,11 +141,15 @@ func TestCommands(t *testing.T) {
 		"export as text":        {"export prod --format env", "", list{aSession()}, "get prod", "AWS_SESSION_TOKEN=", "", 0},
 		"export, no answer":     {"export prod", "", list{wire.Response{}}, "get prod", "", "broker:", 5},
 		"status without daemon": {"status", "", list{none}, "state", "", "broker:", 5},
-		"status in JSON":        {"status --json", "", list{locked}, "state", `"locked": true`, "", 0},
-		"short status, locked":  {"status --short", "", list{locked}, "state", "locked\n", "", 0},
-		"console, no answer":    {"console prod --print", "", list{wire.Response{}}, "console prod", "", "no sign-in", 5},
-		"console":               {"console prod --print", "", list{signIn}, "console prod", "SigninToken=one-time", "", 0},
-		"mode file, refused":    {"exec prod --mode file -- true", "", list{denied}, "overlay prod", "", "AWS said no", 6},
+		"status, none running":  {"status", "", list{client.ErrNone}, "state", "not running; it starts on demand\n", "", 0},
+		"login opens a role": {"login prod --code 123456", "", list{ofRole}, "login prod",
+			"prod: session of the role 444455556666:admin until ", "", 0},
+		"one request waits":    {"status", "", list{waiting}, "state", "waiting   1 request for a code of arn:x, for security; ", "", 0},
+		"status in JSON":       {"status --json", "", list{locked}, "state", `"locked": true`, "", 0},
+		"short status, locked": {"status --short", "", list{locked}, "state", "locked\n", "", 0},
+		"console, no answer":   {"console prod --print", "", list{wire.Response{}}, "console prod", "", "no sign-in", 5},
+		"console":              {"console prod --print", "", list{signIn}, "console prod", "SigninToken=one-time", "", 0},
+		"mode file, refused":   {"exec prod --mode file -- true", "", list{denied}, "overlay prod", "", "AWS said no", 6},
 		"publish one of two": {"publish prod security", "", list{denied, published}, "publish prod, publish security",
 			"published until", "AWS said no", 6},
 		"export, an old daemon": {"export --role-arn arn:aws:iam::444455556666:role/other --source security", "",

@@ -2,13 +2,17 @@ package cli
 
 import (
 	_ "embed"
-	"os"
+	"flag"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/foreign"
 	"broker/internal/profiles"
+	"broker/internal/vault"
 )
 
 // The scripts ask broker itself with --generate-bash-completion, the way of
@@ -54,19 +58,18 @@ func (p *program) completionCommand() *cli.Command {
 	scripts := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript, "powershell": powershellScript}
 	prompts := map[string]string{"bash": bashPrompt, "zsh": zshPrompt, "fish": fishPrompt, "powershell": powershellPrompt}
 	return &cli.Command{
-		Name:      "completion",
-		Usage:     "print the completion script for a shell",
+		Name:  "completion",
+		Usage: "print the completion script for a shell",
+		UsageText: "source <(broker completion bash)\n" +
+			"broker completion zsh > ~/.zfunc/_broker\n" +
+			"source <(broker completion --prompt bash)",
 		ArgsUsage: "bash|zsh|fish|powershell",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "prompt", Usage: "print what shows in the prompt of a `SHELL` whose session it has: bash, zsh, fish or powershell"},
 			&cli.StringFlag{Name: "shim", Usage: "print `COMMAND` instead, as a function that asks broker: awsume or assume"},
 			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "the `SHELL` that --shim is for: bash, zsh or fish"},
 		},
-		BashComplete: func(*cli.Context) {
-			for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-				p.say("%s", shell)
-			}
-		},
+		BashComplete: p.completeFrom(shellNames),
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.IsSet("shim"):
@@ -112,56 +115,108 @@ func (p *program) shim(c *cli.Context) error {
 	return err
 }
 
-// completeProfiles prints the names and aliases that a command takes first,
-// or its flags where one is begun.
+// completionFlag asks broker for what could come next. The words before it are those of the command line so far, the
+// last one too where it begins with "-". Each line of the answer is a word, and perhaps a tab and what it does.
+const completionFlag = "--generate-bash-completion"
+
+// completion answers a shell: the values of an option, the options of a command, the commands of a group, or the names
+// that a command takes. Where it prints nothing, a shell completes files.
+func (p *program) completion(words []string) {
+	at, last := read(p.commands, words), ""
+	if len(words) > 0 {
+		last = words[len(words)-1]
+	}
+	switch c := at.command; {
+	case strings.HasPrefix(last, "-") && takesValue(at.flags, last):
+		p.completeValues(c, strings.TrimLeft(last, "-"))
+	case strings.HasPrefix(last, "-"):
+		for _, f := range at.flags {
+			for _, name := range f.Names() {
+				p.complete(dashed(name), flagUsage(f))
+			}
+		}
+		p.complete("--help", "show this help")
+	case len(at.commands) > 0:
+		for _, sub := range at.commands {
+			p.complete(sub.Name, sub.Usage)
+		}
+	case c.BashComplete != nil:
+		names := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+		_ = names.Parse(append([]string{"--"}, at.words...)) // which cannot fail behind "--"
+		ctx := cli.NewContext(p.commands, names, nil)
+		ctx.Command = c
+		c.BashComplete(ctx)
+	}
+}
+
+// completeValues prints what an option of a command can be.
+func (p *program) completeValues(c *cli.Command, option string) {
+	values := map[string][]string{
+		"mode": slices.Sorted(maps.Keys(modes)), "format": exportFormats, "prompt": shellNames, "shell": shellNames[:3],
+		"shim": slices.Sorted(maps.Keys(shims)), "to": vault.Backends(),
+	}[option]
+	switch {
+	case option == "source":
+		p.completeSources(nil)
+	case option == "from-profile", option == "from-org":
+		p.completeNames(false)
+	case option == "from" && c.Name == "import":
+		values = strings.Split(foreign.Names(), ", ")
+	case option == "from":
+		values = vault.Backends()
+	}
+	for _, value := range values {
+		p.complete(value, "")
+	}
+}
+
+// shellNames are the shells that broker writes scripts for.
+var shellNames = []string{"bash", "zsh", "fish", "powershell"}
+
+// completeFrom completes the first argument with one of these values.
+func (p *program) completeFrom(values []string) cli.BashCompleteFunc {
+	return func(c *cli.Context) {
+		for _, value := range values {
+			if c.NArg() == 0 {
+				p.complete(value, "")
+			}
+		}
+	}
+}
+
+// completeProfiles prints the names and aliases that a command takes first.
 func (p *program) completeProfiles(c *cli.Context) {
-	if p.completeFlags(c) || c.NArg() > 0 {
+	if c.NArg() == 0 {
+		p.completeNames(true)
+	}
+}
+
+// completeManyProfiles is completeProfiles for a command that takes any number of names.
+func (p *program) completeManyProfiles(*cli.Context) { p.completeNames(true) }
+
+// completeSources prints the sources that a command takes first.
+func (p *program) completeSources(c *cli.Context) {
+	if c != nil && c.NArg() > 0 {
 		return
 	}
-	p.completeNames(true)
+	if set, err := new(profiles.Store).Load(p.files()); err == nil {
+		for _, source := range set.Sources() {
+			p.complete(source.Name, "")
+		}
+	}
 }
 
 // completeAlias prints the aliases there are, and behind one what it could stand for.
 func (p *program) completeAlias(c *cli.Context) {
-	if p.completeFlags(c) {
-		return
-	}
 	switch c.NArg() {
 	case 0:
 		if set, err := new(profiles.Store).Load(p.files()); err == nil {
 			for _, a := range set.Aliases() {
-				p.complete(a.Name)
+				p.complete(a.Name, a.Target)
 			}
 		}
 	case 1:
 		p.completeNames(false)
-	}
-}
-
-// completeSettings prints the keys of the settings.
-func (p *program) completeSettings(c *cli.Context) {
-	if p.completeFlags(c) || c.NArg() > 0 {
-		return
-	}
-	for _, s := range profiles.SettingKeys() {
-		p.complete(s)
-	}
-}
-
-// completeFlags prints the flags of a command where one is begun.
-func (p *program) completeFlags(c *cli.Context) bool {
-	n := len(os.Args) - 2
-	begun := n > 0 && strings.HasPrefix(os.Args[n], "-")
-	if begun {
-		cli.DefaultCompleteWithFlags(c.Command)(c)
-	}
-	return begun
-}
-
-// completeManyProfiles is completeProfiles for a command that takes any number of names.
-func (p *program) completeManyProfiles(c *cli.Context) {
-	if !p.completeFlags(c) {
-		p.completeNames(true)
 	}
 }
 
@@ -175,21 +230,29 @@ func (p *program) completeNames(withAliases bool) {
 		if s.Kind == profiles.KindOther {
 			continue
 		}
-		p.complete(s.Name)
+		what := s.AccountID + " " + s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+		if s.Kind == profiles.KindSource {
+			what = "source"
+		}
+		p.complete(s.Name, what)
 		if withAliases {
 			for _, short := range s.Aliases {
-				p.complete(short)
+				p.complete(short, s.Name)
 			}
 		}
 	}
 }
 
-// complete prints a name, unless a shell would split or change it, or a terminal not show it: that cannot be
-// completed safely.
-func (p *program) complete(name string) {
-	if !strings.ContainsFunc(name, func(r rune) bool {
+// complete prints a word and what it does, unless a shell would split or change the word, or a terminal not show it:
+// that cannot be completed safely.
+func (p *program) complete(word, what string) {
+	if strings.ContainsFunc(word, func(r rune) bool {
 		return !fault.Printable(r) || strings.ContainsRune(" \"'\\$`;&|<>(){}*?[]!#~:=%^", r)
 	}) {
-		p.say("%s", name)
+		return
 	}
+	if what = strings.TrimSpace(fault.Line(what)); what != "" {
+		word += "\t" + what
+	}
+	p.raw(word)
 }

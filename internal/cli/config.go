@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -21,32 +20,39 @@ func (p *program) configCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "config",
 		Usage: "show and change the settings",
+		UsageText: "broker config list\n" +
+			"broker config set lock_after 8h",
 		Subcommands: []*cli.Command{
 			{
 				Name:         "get",
-				Usage:        "print the value of a setting, else its default; without either print nothing and exit with 1",
+				Usage:        "print the value of a setting, or its default",
+				UsageText:    "broker config get lock_after",
 				ArgsUsage:    "KEY",
-				BashComplete: p.completeSettings,
+				BashComplete: p.completeFrom(profiles.SettingKeys()),
 				Action:       p.configGet,
 			},
 			{
 				Name:         "set",
 				Usage:        "check a value and write it into the registry",
+				UsageText:    "broker config set lock_after 8h",
 				ArgsUsage:    "KEY VALUE",
 				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask whether another registry may use the keys"}},
-				BashComplete: p.completeSettings,
+				BashComplete: p.completeFrom(profiles.SettingKeys()),
 				Action:       p.configSet,
 			},
 			{
 				Name:         "unset",
-				Usage:        "take a setting out of the registry, so that its default counts",
+				Usage:        "take a setting out, so that its default counts",
+				UsageText:    "broker config unset lock_after",
 				ArgsUsage:    "KEY",
-				BashComplete: p.completeSettings,
+				BashComplete: p.completeFrom(profiles.SettingKeys()),
 				Action:       p.configUnset,
 			},
 			{
-				Name:   "list",
-				Usage:  "list all settings with value, default, the line of the value, and what is possible",
+				Name:  "list",
+				Usage: "list all settings with value, default and origin",
+				UsageText: "broker config list\n" +
+					"broker config list --json",
 				Flags:  []cli.Flag{jsonFlag()},
 				Action: p.configList,
 			},
@@ -69,7 +75,7 @@ func (p *program) configGet(c *cli.Context) error {
 	}
 	for _, s := range set.AllSettings() {
 		if value := cmp.Or(s.Value, s.Default); s.Key == key && value != "" {
-			p.say("%s", fault.Line(value))
+			p.raw(fault.Line(value))
 			return nil
 		}
 	}
@@ -220,10 +226,9 @@ func (p *program) configList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(out)
 	}
-	w := p.table("KEY\tVALUE\tDEFAULT\tFROM\tPOSSIBLE VALUES")
+	w := p.table("KEY", "VALUE", "DEFAULT", "FROM", "POSSIBLE VALUES")
 	for _, s := range out {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n",
-			s.Key, dash(s.Value), dash(s.Default), dash(s.Origin), s.Values)
+		w.row(s.Key, s.Value, s.Default, s.Origin, s.Values)
 	}
-	return w.Flush()
+	return w.print()
 }

@@ -20,8 +20,10 @@ import (
 
 func (p *program) consoleCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "console",
-		Usage:     "open the AWS console in a browser, signed in",
+		Name:  "console",
+		Usage: "open the AWS console in a browser, signed in",
+		UsageText: "broker console prod\n" +
+			"broker console prod --service s3",
 		ArgsUsage: "[PROFILE]",
 		Description: "For a source, the console is read-only (ViewOnlyAccess), within what the user may do;\n" +
 			"--session-policy gives another policy. The setting browser says which browser is opened, else BROWSER of\n" +

@@ -1,26 +1,41 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"os"
+	"runtime"
+	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/peer"
 )
 
 func (p *program) daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
-		Usage: "run the daemon in the foreground; credproc and the commands start one by themselves",
+		Usage: "run the daemon; commands start one by themselves",
+		UsageText: "broker daemon --background\n" +
+			"broker daemon --stop",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "replace", Usage: "take over from the daemon that runs, if one does"},
-			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running", Hidden: true},
+			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running"},
+			&cli.BoolFlag{Name: "stop", Usage: "stop the daemon that runs; the next command starts one again"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
 				return err
+			}
+			if c.Bool("stop") {
+				if c.Bool("replace") || c.Bool("background") {
+					return fault.New(fault.Usage, "--stop does not go with another option").WithHint("broker daemon --stop")
+				}
+				return p.stopDaemon(c.Context)
 			}
 			program, err := p.daemonProgram()
 			if err != nil {
@@ -35,6 +50,48 @@ func (p *program) daemonCommand() *cli.Command {
 			return fault.New(fault.Failed, "start %s: %w", program, replace(program, command, os.Environ()))
 		},
 	}
+}
+
+// stopWait is how long a daemon may take to end: it finishes the requests that are under way.
+const stopWait = 10 * time.Second
+
+// stopDaemon ends the running daemon, and returns when it has ended.
+func (p *program) stopDaemon(ctx context.Context) error {
+	status, err := p.client.Status(ctx)
+	switch {
+	case errors.Is(err, client.ErrNone):
+		p.say("no daemon is running")
+		return nil
+	case err != nil:
+		return err
+	}
+	daemon, err := peer.Find(status.PID)
+	if err != nil { // it has just ended
+		return fault.New(fault.Failed, "find the daemon: %w", err).WithHint("broker status")
+	}
+	process, err := os.FindProcess(status.PID)
+	if err != nil {
+		return fault.New(fault.Failed, "find the daemon, pid %d: %w", status.PID, err)
+	}
+	defer func() { _ = process.Release() }()
+	again, err := p.client.Status(ctx) // is that process still the daemon?
+	if err == nil && again.PID == status.PID {
+		err = process.Signal(syscall.SIGTERM)
+		if runtime.GOOS == "windows" { // which has no such signal
+			err = process.Kill()
+		}
+	}
+	if err != nil && !errors.Is(err, client.ErrNone) && !errors.Is(err, os.ErrProcessDone) {
+		return fault.New(fault.Failed, "stop the daemon, pid %d: %w", status.PID, err)
+	}
+	limit := time.Now().Add(stopWait)
+	for ; time.Now().Before(limit) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		if !daemon.Running() {
+			p.say("stopped; the next command starts a daemon again")
+			return nil
+		}
+	}
+	return fault.New(fault.Failed, "the daemon, pid %d, was told to end, and has not within %v", status.PID, stopWait)
 }
 
 // daemonProgram finds brokerd.

@@ -23,8 +23,12 @@ import (
 
 func (p *program) execCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "exec",
-		Usage:     "run a command with the credentials of a profile",
+		Name:  "exec",
+		Usage: "run a command with the credentials of a profile",
+		UsageText: "broker exec prod -- aws s3 ls\n" +
+			"broker exec prod terraform plan\n" +
+			"broker exec --mode server prod -- ./worker\n" +
+			"broker exec dev prod -- ./copy.sh",
 		ArgsUsage: "[PROFILE…] -- COMMAND [ARGUMENTS]",
 		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
 			"exit code. Its environment holds the session of the profile (--mode env), or where to get a\n" +
@@ -42,6 +46,7 @@ func (p *program) shellCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "shell",
 		Usage:     "start your shell with the credentials of a profile",
+		UsageText: "broker shell prod",
 		ArgsUsage: "[PROFILE…]",
 		Description: "exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a prompt whose session it is and\n" +
 			"until when; `broker completion --prompt bash` prints a function that shows them.",
@@ -80,15 +85,11 @@ func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), "
 
 func (p *program) exec(c *cli.Context) error {
 	command := c.Args().Slice()
-	names := min(p.names, 1) // without a "--" the command begins behind the first
-	if len(command) > p.names {
-		names = p.names
-	}
-	w, err := p.wanted(c, command[:names]...)
+	w, err := p.wanted(c, command[:p.names]...)
 	if err != nil {
 		return err
 	}
-	command = command[names:]
+	command = command[p.names:]
 	noProfile := fault.New(fault.Usage, "exec needs a profile").WithHint("broker exec PROFILE -- COMMAND")
 	switch {
 	case w.none() && !hasTerminal():
@@ -162,25 +163,44 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	if err != nil {
 		return nil, "", err
 	}
-	if outer := os.Getenv("BROKER_PROFILE"); outer != "" {
+	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
+	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
+		p.warn([]string{"the credentials of " + outer + " in this shell ended at " + end.Local().Format("15:04") +
+			" and are left out"})
+		outer = ""
+	}
+	if outer != "" {
+		leave := "or unset BROKER_PROFILE to nest on purpose"
+		if ends != "" { // they may be of an export
+			leave = `or type eval "$(broker export --unset)"`
+		}
 		if c.IsSet("mode") {
 			again += fault.Hintf(" --mode %s", way)
 		}
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
-		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, or unset BROKER_PROFILE to nest on purpose", outer, until(os.Getenv("BROKER_EXPIRATION"))).
+		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s",
+			outer, until(ends), leave).
 			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
-	// Looked for before any credential is asked for.
+	// A wrong name is told before a wrong command: it may have been meant as the command. Both are told before anybody
+	// is asked for anything.
+	var names []string
+	if !w.none() {
+		if names, err = p.exactNames(c.Context, w, noProfile); err != nil {
+			return nil, "", err
+		}
+	}
 	if program, err = lookPath(command[0]); err != nil {
 		return nil, "", err
 	}
-	d := delivery{role: w.role, minTTL: spanOf(c, "min-ttl"), tokenFile: c.Bool("token-file")}
-	names, err := p.exactNames(c.Context, w, noProfile)
-	if err != nil {
-		return nil, "", err
+	if w.none() {
+		if names, err = p.exactNames(c.Context, w, noProfile); err != nil {
+			return nil, "", err
+		}
 	}
+	d := delivery{role: w.role, minTTL: spanOf(c, "min-ttl"), tokenFile: c.Bool("token-file")}
 	d.name, d.also = names[0], names[1:]
 	if env, err = mode(p, c.Context, d); err != nil {
 		return nil, "", err

@@ -16,7 +16,8 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 		return nil, fault.New(fault.Usage, "--min-ttl has no effect with --mode server, which renews sessions").
 			WithHint("broker exec %s --mode server -- COMMAND", d.words())
 	}
-	if err := p.nothingBefore(d); err != nil {
+	files, err := p.withoutDefault(ctx, d)
+	if err != nil {
 		return nil, err
 	}
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Serve, Profile: d.name, Role: d.role, TokenFile: d.tokenFile})
@@ -32,7 +33,7 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 	if d.role != nil && d.role.ARN != "" {
 		profile = d.role.ARN
 	}
-	set := []variable{{"BROKER_PROFILE", profile}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", e.URL}}
+	set := append(files, variable{"BROKER_PROFILE", profile}, variable{"AWS_CONTAINER_CREDENTIALS_FULL_URI", e.URL})
 	if d.tokenFile {
 		set = append(set, variable{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", e.TokenFile})
 	} else {
@@ -49,17 +50,43 @@ func (d delivery) words() fault.Hint {
 	return fault.Word(d.name)
 }
 
-// nothingBefore refuses where a default profile would win: the SDKs look there before they ask an endpoint, and the
-// command would work in another account than the one that was asked for.
+// withoutDefault has files made for the command in which [default] leads to no credentials, if it does in the person's
+// own: the SDKs look there before they ask an endpoint, and the command would work in another account than the one that
+// was asked for. It returns the variables that name the files.
 // https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
-func (p *program) nothingBefore(d delivery) error {
+func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, error) {
 	set, err := new(profiles.Store).Load(p.files()) // what is wrong with them was said when the name was looked up
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if at, ok := set.WayOf("default"); ok {
-		return fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint of --mode server", at).
+	at, leads := set.WayOf("default")
+	if !leads {
+		return nil, nil
+	}
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Role: d.role, MaskDefault: true})
+	if err != nil {
+		return nil, err
+	}
+	made := resp.Files
+	if made == nil || !made.MaskDefault {
+		return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and cannot hide the default "+
+			"profile (%s), which AWS tools would take", at).
+			WithHint("broker service restart")
+	}
+	now := p.files()
+	now.Credentials = made.Credentials
+	vars := []variable{{"AWS_SHARED_CREDENTIALS_FILE", made.Credentials}}
+	if made.Config != "" {
+		now.Config = made.Config
+		vars = append(vars, variable{"AWS_CONFIG_FILE", made.Config})
+	}
+	if set, err = new(profiles.Store).Load(now); err != nil {
+		return nil, err
+	}
+	if _, leads := set.WayOf("default"); leads {
+		return nil, fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint "+
+			"of --mode server", at).
 			WithHint("broker exec %s --mode env -- COMMAND", d.words())
 	}
-	return nil
+	return vars, nil
 }

@@ -22,8 +22,10 @@ import (
 
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "explain",
-		Usage:     "show step by step what a profile would do; makes no call",
+		Name:  "explain",
+		Usage: "show what a profile would do, without a call to AWS",
+		UsageText: "broker explain prod\n" +
+			"broker explain prod --json",
 		ArgsUsage: "PROFILE",
 		Description: "Where each value comes from, what a running daemon holds of it, what you would be asked, what\n" +
 			"each tool makes of a profile of that name, and which variables of this shell change that.",
@@ -226,9 +228,21 @@ func (p *program) explain(plan explainJSON) {
 		p.say("note: %s", fault.Line(n))
 	}
 	p.say("tools, given the profile %s", fault.Line(plan.Profile))
-	for _, t := range plan.Tools {
-		word := map[string]string{profiles.FromBroker: "works", profiles.FromElse: "not the broker", profiles.FromNobody: "fails"}[t.From]
-		p.say("   %-12s %s: %s", t.Tool, word, fault.Line(t.Text))
+	for i, t := range plan.Tools {
+		same := func(o toolJSON) bool { return o.From == t.From && o.Text == t.Text }
+		if slices.ContainsFunc(plan.Tools[:i], same) { // it is named there
+			continue
+		}
+		var tools []string
+		for _, o := range plan.Tools[i:] {
+			if same(o) {
+				tools = append(tools, o.Tool)
+			}
+		}
+		word := map[string]string{
+			profiles.FromBroker: "works", profiles.FromElse: "not Broker", profiles.FromNobody: "fails",
+		}[t.From]
+		p.say("   %s: %s: %s", strings.Join(tools, ", "), word, fault.Line(t.Text))
 	}
 	if len(plan.Environment) > 0 {
 		p.say("variables of this shell")

@@ -18,8 +18,11 @@ import (
 
 func (p *program) exportCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "export",
-		Usage:     "print the credentials of a profile for eval and scripts",
+		Name:  "export",
+		Usage: "print the credentials of a profile for eval and scripts",
+		UsageText: "eval \"$(broker export prod)\"\n" +
+			"broker export prod --format json\n" +
+			"eval \"$(broker export --unset)\"",
 		ArgsUsage: "PROFILE",
 		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
 			"variables that would get in its way:  eval \"$(broker export prod)\"",
@@ -43,10 +46,10 @@ func (p *program) export(c *cli.Context) error {
 		return fault.New(fault.Usage, "there is no format %q", format).WithHint("broker export --help")
 	case c.Bool("unset") && !isShell:
 		return fault.New(fault.Usage, "--unset goes with the formats env, fish and powershell").WithHint("broker export --unset")
+	case c.Bool("unset") && c.Args().Present():
+		return fault.New(fault.Usage, "--unset is of whatever was exported, and takes no profile").
+			WithHint("broker export --unset")
 	case c.Bool("unset"):
-		if err := none(c); err != nil {
-			return err
-		}
 		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/diff"
 
+	"broker/internal/atomicfile"
 	"broker/internal/fault"
 	"broker/internal/foreign"
 	"broker/internal/profiles"
@@ -256,7 +257,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if dryRun {
 		hidden := func(src []byte) []byte { return profiles.Redact(profiles.ConfigDocument, src) }
 		for line := range strings.Lines(string(diff.Diff(path, hidden(where.Config), path, hidden(result.Config)))) {
-			i.p.say("%s", printable(line))
+			i.p.raw(printable(line))
 		}
 		return true, nil
 	}
@@ -284,7 +285,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 		return false, err
 	}
 	if backup != "" {
-		i.p.say("changed %s; what it was is in %s", path, backup)
+		i.p.say("changed %s; what it was is in %s", path, atomicfile.LatestBackup(backup))
 	}
 	return true, nil
 }

@@ -20,7 +20,9 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "generate",
-		Usage: "write a profile for each role of an account map, or of an organisation",
+		Usage: "write a profile for each role of an account map",
+		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
+			"broker profiles generate --from-org mgmt",
 		Description: "The profiles stand in a marked block of the registry and of the AWS config. That block alone\n" +
 			"is changed; a name that you have elsewhere is left alone. What changes is shown first.",
 		Flags: append([]cli.Flag{
@@ -60,8 +62,9 @@ func (p *program) generateCommand() *cli.Command {
 
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "sync",
-		Usage: "update the profiles of the team's account map",
+		Name:      "sync",
+		Usage:     "update the profiles of the team's account map",
+		UsageText: "broker profiles sync",
 		Description: "The map is where the setting catalog says: a file, or a git repository, in which the setting\n" +
 			"catalog_path names the file (accounts.ini). From there on it is generate --map.",
 		Flags: generationFlags(),
@@ -413,7 +416,7 @@ func count(changes []change) string {
 
 // show prints what changes, and what is left alone.
 func (g *generation) show(changes []change) error {
-	w := g.table("")
+	w := g.table()
 	for _, c := range changes {
 		var arn string
 		for _, kv := range c.section.Keys {
@@ -425,9 +428,9 @@ func (g *generation) show(changes []change) error {
 		if f := strings.Split(arn, ":"); len(f) == 6 {
 			account = f[4]
 		}
-		_, _ = fmt.Fprintf(w, "%s %s\t%s\t%s\n", c.mark, fault.Line(c.section.Name), dash(account), dash(arn[strings.LastIndexByte(arn, '/')+1:]))
+		w.row(c.mark+" "+c.section.Name, account, arn[strings.LastIndexByte(arn, '/')+1:])
 	}
-	if err := w.Flush(); err != nil {
+	if err := w.print(); err != nil {
 		return err
 	}
 	for _, l := range g.left {

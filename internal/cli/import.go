@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,8 +21,11 @@ import (
 
 func (p *program) importCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "import",
-		Usage:     "move the long-lived keys out of the AWS files into the keyring",
+		Name:  "import",
+		Usage: "move the long-lived keys out of the AWS files",
+		UsageText: "broker import\n" +
+			"broker import --from aws-vault --dry-run\n" +
+			"broker import --undo",
 		ArgsUsage: "[PROFILE…]",
 		Description: "Shows every key that it found, stores each in the keyring, checks it with GetCallerIdentity, finds\n" +
 			"its MFA device, and only then takes it out of the file. What was taken out stays sealed in the\n" +
@@ -202,13 +204,12 @@ func (i *importing) show(ctx context.Context, keys []found) error {
 		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm the move of %s with --yes", plural(len(keys), "key"))
 	}
 	defer func() { _ = t.Close() }()
-	w := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PROFILE\tKEY\tSOURCE\tSTANDS IN")
+	w := newTable(t, columns(t), "PROFILE", "KEY", "SOURCE", "FILE")
 	for _, key := range keys {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", fault.Line(key.Profile), secret.Tail(key.AccessKeyID), fault.Line(key.source), fault.Line(key.Origin.String()))
+		w.row(key.Profile, secret.Tail(key.AccessKeyID), key.source, key.Origin.String())
 	}
-	if err := w.Flush(); err != nil {
-		return fault.New(fault.Failed, "write to the terminal: %w", err)
+	if err := w.print(); err != nil {
+		return err
 	}
 	what := "Move them into the keyring, and out of the files?"
 	if i.keep {

@@ -79,7 +79,14 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 // attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
 // most three times; one that does not exist yet is made if k.makes. It returns the key of the file keyring if a passphrase was
 // typed.
-func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.String, err error) {
+func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.String, err error) {
+	call := do
+	if k.backend != "pass" { // gpg may ask on this terminal
+		call = func() error {
+			defer k.p.progress()()
+			return do()
+		}
+	}
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// A machine without a person: the file says the passphrase.
@@ -103,7 +110,10 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 		}
 		typed = true
 		if fresh {
-			if cerr := k.Create(ctx, pass); cerr != nil {
+			tell := k.Notice
+			k.Notice = nil // that it is weak was said when it was typed
+			cerr := k.Create(ctx, pass)
+			if k.Notice = tell; cerr != nil {
 				return key, cerr
 			}
 		} else {
@@ -113,6 +123,12 @@ func (k *keyring) attempt(ctx context.Context, call func() error) (key secret.St
 	}
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && !typed && !fault.Is(err, fault.Config) {
 		return key, fault.New(fault.KeyringLocked, "%w, and no terminal on which to ask for its first passphrase", err).
+			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
+	}
+	if k.file && fault.Is(err, fault.KeyringLocked) && !typed && !hasTerminal() {
+		// The daemon may have the key, and gives it to nobody: broker unlock would not help here.
+		return key, fault.New(fault.KeyringLocked,
+			"%w; this command asks for its passphrase itself, and there is no terminal", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if typed && err == nil {

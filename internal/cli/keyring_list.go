@@ -1,19 +1,21 @@
 package cli
 
 import (
+	"context"
 	"errors"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
 	"broker/internal/vault"
+	"broker/internal/wire"
 )
 
 func (p *program) keyringListCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "list",
-		Usage: "say which keyrings can be used here, which one is, and why others cannot",
+		Name:      "list",
+		Usage:     "list the keyrings, and say why one cannot be used",
+		UsageText: "broker keyring list",
 		Description: "The first in the list that works is chosen when the first key is stored, and written to the settings.\n" +
 			"From then on it is the only one. Nothing is written, and nobody is asked.",
 		Flags: []cli.Flag{jsonFlag()},
@@ -48,6 +50,10 @@ func (p *program) keyringList(c *cli.Context) error {
 	for _, t := range p.newCaller(nil).Probe(c.Context) {
 		row := keyringRow(t)
 		row.InUse = t.Backend == chosen
+		if row.InUse && row.State == "locked" && t.Backend == vault.File && p.daemonHasKey(c.Context) {
+			row.State, row.Hint = "works", ""
+			row.Reason = "the daemon has its key; a command that changes it asks for the passphrase"
+		}
 		row.Default = chosen == "" && !defaulted && t.Works() && !t.ByName
 		known, defaulted = known || row.InUse, defaulted || row.Default
 		rows = append(rows, row)
@@ -60,7 +66,7 @@ func (p *program) keyringList(c *cli.Context) error {
 	if c.Bool("json") {
 		return p.printJSON(rows)
 	}
-	w := p.table("KEYRING\tSTATE\tUSE\tREMARK")
+	w := p.table("KEYRING", "STATE", "USE", "REMARK")
 	for _, row := range rows {
 		use := "-"
 		switch {
@@ -76,9 +82,17 @@ func (p *program) keyringList(c *cli.Context) error {
 				remark += "; " + row.Reason
 			}
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", fault.Line(row.Backend), row.State, use, dash(fault.Line(remark)))
+		w.row(row.Backend, row.State, use, remark)
 	}
-	return w.Flush()
+	return w.print()
+}
+
+// daemonHasKey reports whether a daemon runs that can read the keyring.
+func (p *program) daemonHasKey(ctx context.Context) bool {
+	quiet := p.client
+	quiet.NoStart = true
+	_, err := quiet.Do(ctx, wire.Request{Verb: wire.Unlock, StayLocked: true})
+	return err == nil
 }
 
 func keyringRow(t vault.Trial) keyringJSON {

@@ -14,8 +14,9 @@ import (
 
 func (p *program) keyringMigrateCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "migrate",
-		Usage: "copy all keys to another keyring, and use that one from then on",
+		Name:      "migrate",
+		Usage:     "copy all keys to another keyring, and use that one",
+		UsageText: "broker keyring migrate --to pass",
 		Description: "Each key is copied and read back; then the settings are changed; then you are asked whether the old\n" +
 			"ones are to be deleted. Wherever it is interrupted, the keyring in use holds every key, and the same\n" +
 			"command may be typed again.",
@@ -26,8 +27,7 @@ func (p *program) keyringMigrateCommand() *cli.Command {
 			&cli.BoolFlag{Name: "delete-old", Usage: "delete the old keys without asking"},
 			&cli.BoolFlag{Name: "keep-old", Usage: "keep the old keys without asking"},
 		},
-		BashComplete: p.completeBackends(false, "--to", "--from"),
-		Action:       p.keyringMigrate,
+		Action: p.keyringMigrate,
 	}
 }
 

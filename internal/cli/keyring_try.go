@@ -9,12 +9,14 @@ import (
 
 func (p *program) keyringTryCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "test",
-		Usage:     "write an item to a keyring, read it back, replace it and remove it",
+		Name:  "test",
+		Usage: "write an item, read it back, replace and remove it",
+		UsageText: "broker keyring test\n" +
+			"broker keyring test pass",
 		ArgsUsage: "[BACKEND]",
 		Description: "Tests the keyring in use, or the one that is named. It may ask for the password of a keyring that\n" +
 			"is locked. No key is touched.",
-		BashComplete: p.completeBackends(true),
+		BashComplete: p.completeFrom(vault.Backends()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
 				return fault.New(fault.Usage, "test takes at most one keyring").WithHint("broker keyring test BACKEND")

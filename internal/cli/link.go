@@ -24,8 +24,10 @@ import (
 
 func (p *program) profilesLinkCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "link",
-		Usage:     "make AWS tools ask the broker for a profile",
+		Name:  "link",
+		Usage: "make AWS tools ask the broker for a profile",
+		UsageText: "broker profiles link --all --dry-run\n" +
+			"broker profiles link prod",
 		ArgsUsage: "NAME…",
 		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
 			"in its place. All else stays. `broker profiles unlink` undoes it.",
@@ -38,8 +40,10 @@ func (p *program) profilesLinkCommand() *cli.Command {
 
 func (p *program) profilesUnlinkCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "unlink",
-		Usage:        "give the definition of a linked profile back to the AWS files",
+		Name:  "unlink",
+		Usage: "give a linked profile back to the AWS files",
+		UsageText: "broker profiles unlink prod\n" +
+			"broker profiles unlink --all",
 		ArgsUsage:    "NAME…",
 		Flags:        linkFlags("unlink all that are linked"),
 		BashComplete: p.completeManyProfiles,
@@ -63,9 +67,10 @@ func (p *program) profilesLink(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.rewrite(c, linking{"linked", "is linked already", profiles.LinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Link(p.files(), docs, names, credproc)
-	}})
+	}
+	return p.rewrite(c, linking{"link", "linked", "is linked already", profiles.LinkOrder, plan})
 }
 
 func (p *program) profilesUnlink(c *cli.Context) error {
@@ -73,9 +78,10 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.rewrite(c, linking{"unlinked", "is not linked", profiles.UnlinkOrder, func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Unlink(p.files(), docs, names)
-	}})
+	}
+	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", profiles.UnlinkOrder, plan})
 }
 
 // linkNames are the exact names of what was typed, or nil for --all.
@@ -103,9 +109,9 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 
 // linking is what link and unlink do not have in common.
 type linking struct {
-	done, already string
-	order         []profiles.Document
-	plan          profiles.Plan
+	verb, done, already string
+	order               []profiles.Document
+	plan                profiles.Plan
 }
 
 func (p *program) rewrite(c *cli.Context, what linking) error {
@@ -127,6 +133,9 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	if c.Bool("dry-run") {
 		for _, line := range asks {
 			p.warn([]string{"needs your yes, or --yes: " + line})
+		}
+		if !slices.ContainsFunc(first, func(o profiles.Outcome) bool { return o.State == profiles.Changed }) {
+			p.say("nothing to %s", what.verb)
 		}
 		return p.preview(docs, next, first)
 	}
@@ -162,26 +171,27 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	if err != nil {
 		return err
 	}
-	failed := 0
+	changed := false
 	for _, o := range out {
 		name := fault.Line(o.Name)
 		switch {
 		case o.State == profiles.Changed:
+			changed = true
 			p.say("%s %s", what.done, name)
 		case o.State == profiles.Unchanged && !all:
 			p.say("%s %s", name, what.already)
+		case errors.Is(o.Err, profiles.ErrOnlySettings):
 		case o.State == profiles.Left:
 			p.say("left %s: %s", name, fault.Line(o.Err.Error()))
 		case o.State == profiles.Refused:
 			p.warn([]string{o.Name + " was not " + what.done + ": " + o.Err.Error()})
-			failed++
 		}
 		if o.Note != "" {
 			p.warn([]string{o.Name + ": " + o.Note})
 		}
 	}
-	if failed > 0 {
-		return fault.New(fault.Failed, "%d of %d profiles could not be %s", failed, len(out), what.done).WithHint("broker profiles list")
+	if !changed && all {
+		p.say("nothing to %s", what.verb)
 	}
 	return nil
 }
@@ -285,7 +295,7 @@ func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, ou
 // preview prints what a plan would change, without secrets.
 func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome) error {
 	for _, o := range out {
-		if o.Err != nil {
+		if o.Err != nil && !errors.Is(o.Err, profiles.ErrOnlySettings) {
 			p.warn([]string{o.Name + " stays as it is: " + o.Err.Error()})
 		}
 		if o.Note != "" {
@@ -302,7 +312,7 @@ func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome)
 func (p *program) showChange(d profiles.Document, src, dst []byte) {
 	name := p.document(d)
 	for line := range strings.Lines(string(diff.Diff(name, profiles.Redact(d, src), name, profiles.Redact(d, dst)))) {
-		p.say("%s", printable(line))
+		p.raw(printable(line))
 	}
 }
 

@@ -20,6 +20,8 @@ func (p *program) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
 		Usage: "drop every session and give out nothing until unlocked",
+		UsageText: "broker lock\n" +
+			"broker lock --set-passphrase",
 		Description: "It stays locked over a restart of the daemon and of the machine. With one of the two flags it does not\n" +
 			"lock, but sets or removes the passphrase that unlock asks for.",
 		Flags: []cli.Flag{
@@ -40,7 +42,7 @@ func (p *program) lockCommand() *cli.Command {
 			case c.Bool("stdin"):
 				return fault.New(fault.Usage, "to lock nothing is read; --stdin goes with --set-passphrase or --remove-passphrase").WithHint("broker lock")
 			}
-			resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Lock})
+			resp, err := p.do(c.Context, wire.Request{Verb: wire.Lock})
 			p.warn(resp.Warnings)
 			if err != nil {
 				return err
@@ -54,7 +56,8 @@ func (p *program) lockCommand() *cli.Command {
 func (p *program) unlockCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "unlock",
-		Usage:       "end lock",
+		Usage:       "end the lock, and open the keyring",
+		UsageText:   "broker unlock",
 		Description: "It asks for the passphrase that `broker lock --set-passphrase` set, then for that of a file keyring.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, each on a line, in the order in which they are asked for"},
@@ -64,7 +67,7 @@ func (p *program) unlockCommand() *cli.Command {
 				return err
 			}
 			req := wire.Request{Verb: wire.Unlock}
-			resp, err := p.client.Do(c.Context, req)
+			resp, err := p.do(c.Context, req)
 			if err := p.unlock(c.Context, p.prompter(c.Bool("stdin")), req, resp, err); err != nil {
 				return err
 			}
@@ -120,7 +123,7 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 		if aerr != nil {
 			return aerr
 		}
-		resp, err = p.client.Do(ctx, req)
+		resp, err = p.do(ctx, req)
 	}
 	p.warn(resp.Warnings)
 	return err
@@ -167,7 +170,7 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 			if err != nil {
 				return err
 			}
-			if why := stretch.Weak(fresh.Reveal()); why != "" {
+			if why := stretch.Weak(fresh.Reveal()); why != "" && stdin { // a terminal has said so
 				p.warn([]string{"the passphrase for unlock is weak: " + why})
 			}
 			s := latch.NewStretch()

@@ -32,10 +32,11 @@ var lockClasses = map[string]whileLocked{
 	"keyring list": works,
 	// Files alone; what they need of AWS they ask the daemon for.
 	"config get": works, "config set": works, "config unset": works, "config list": works, "profiles trust": works,
-	"profiles list": works, "profiles show": works, "profiles alias": works,
+	"list": works, "profiles list": works, "profiles show": works, "profiles alias": works,
 	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
 	"service install": works, "service uninstall": works, "service status": works, "service restart": works,
-	"daemon": works,
+	"service stop": works,
+	"daemon":       works,
 }
 
 // guard has a command and those below it refused while the broker is locked, if they stop then.

@@ -17,8 +17,11 @@ import (
 
 func (p *program) loginCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "login",
-		Usage:     "open the MFA session now, asking for a code if one is needed",
+		Name:  "login",
+		Usage: "open the sessions now, asking for a code if one is needed",
+		UsageText: "broker login\n" +
+			"broker login prod\n" +
+			"broker login security --code 123456",
 		ArgsUsage: "[PROFILE|SOURCE…]",
 		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
 			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
@@ -99,7 +102,11 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		}
 		p.warn(resp.Warnings)
 		for _, s := range resp.Status.Sessions {
-			p.say("%s: logged in until %s", s.Source, s.Expires.Local().Format(time.DateTime))
+			what := fault.Line(s.Source) + ": logged in"
+			if s.Role != "" { // a code of its own opened it, and no other role
+				what = fault.Line(name) + ": session of the role " + fault.Line(shortARN(s.Role))
+			}
+			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
 		}
 	}
 	if len(names) > 1 && len(failed) == 0 {
@@ -112,12 +119,16 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
+	stop := p.progress()
 	for i, name := range names {
 		wg.Go(func() {
-			_, errs[i] = p.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
+			client := p.client
+			client.Shows = stop
+			_, errs[i] = client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
 		})
 	}
 	wg.Wait()
+	stop()
 	var failed []error
 	for i, err := range errs {
 		if err == nil {

@@ -12,9 +12,12 @@ import (
 
 func (p *program) logoutCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "logout",
-		Usage:     "forget the sessions of a source, or of all",
-		ArgsUsage: "[SOURCE]",
+		Name:  "logout",
+		Usage: "forget the sessions of a source, or of all",
+		UsageText: "broker logout\n" +
+			"broker logout security",
+		ArgsUsage:    "[SOURCE]",
+		BashComplete: p.completeSources,
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return fault.New(fault.Usage, "logout needs one source or none").WithHint("broker logout SOURCE")

@@ -11,28 +11,41 @@ import (
 
 func (p *program) mfaCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "mfa",
-		Usage: "the MFA device of a source",
+		Name:      "mfa",
+		Usage:     "set or remove the MFA device of a source",
+		UsageText: "broker mfa set security",
 		Subcommands: []*cli.Command{
 			{
-				Name:      "set",
-				Usage:     "name the device of a source, and store its TOTP seed",
-				ArgsUsage: "SOURCE",
-				Description: "A code is made from the stored seed, else printed by the program of --process, else asked\n" +
-					"for. With a stored seed nobody is asked for a code. Key and seed then lie in one keyring:\n" +
-					"anybody who opens it has both factors.",
+				Name:  "set",
+				Usage: "name the device of a source, and store its TOTP seed",
+				UsageText: "broker mfa set security\n" +
+					"broker mfa set security --serial ARN\n" +
+					"broker mfa set work --process 'ykman oath accounts code'",
+				ArgsUsage:    "SOURCE",
+				BashComplete: p.completeSources,
+				Description: "Without an option you are asked for the seed on the terminal. A code is made from the\n" +
+					"stored seed, else printed by the program of --process, else asked for. With a stored seed\n" +
+					"nobody is asked for a code. Key and seed then lie in one keyring: anybody who opens it has\n" +
+					"both factors.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "serial", Usage: "`ARN` of the device"},
 					&cli.StringFlag{Name: "process", Usage: "`COMMAND` that prints a code, such as 'ykman oath accounts code -s aws'"},
-					&cli.BoolFlag{Name: "seed-stdin", Usage: "the seed from stdin: base32, or an otpauth:// URI"},
+					&cli.BoolFlag{Name: "seed-stdin", Usage: "read the seed from stdin: base32, or an otpauth:// URI"},
 				},
 				Action: p.mfaSet,
 			},
 			{
-				Name:      "remove",
-				Usage:     "forget the device of a source, and its seed",
-				ArgsUsage: "SOURCE",
-				Action:    p.mfaRemove,
+				Name:  "remove",
+				Usage: "forget the device of a source, and its seed",
+				UsageText: "broker mfa remove security\n" +
+					"broker mfa remove security --seed-only",
+				ArgsUsage:    "SOURCE",
+				BashComplete: p.completeSources,
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "seed-only", Usage: "keep the device, whose codes you are asked for from then on"},
+					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before the seed is deleted"},
+				},
+				Action: p.mfaRemove,
 			},
 		},
 	}
@@ -44,8 +57,9 @@ func (p *program) mfaSet(c *cli.Context) error {
 		return err
 	}
 	serial := c.String("serial")
+	wantsSeed := c.Bool("seed-stdin") || serial == "" && !c.IsSet("process") && hasTerminal()
 	switch {
-	case serial == "" && !c.Bool("seed-stdin") && !c.IsSet("process"):
+	case serial == "" && !wantsSeed && !c.IsSet("process"):
 		return fault.New(fault.Usage, "mfa set needs --serial, --seed-stdin or --process").
 			WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "" && source.MFASerial == "":
@@ -67,8 +81,8 @@ func (p *program) mfaSet(c *cli.Context) error {
 		section = append(section, profiles.KeyValue{Key: "mfa_process", Value: command})
 	}
 	switch {
-	case c.Bool("seed-stdin"):
-		seed, err := readSeed(p.stdin)
+	case wantsSeed:
+		seed, err := p.readSeed(c, name)
 		if err != nil {
 			return err
 		}
@@ -97,7 +111,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 		return err
 	}
 	switch {
-	case c.Bool("seed-stdin"):
+	case wantsSeed:
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
 	case c.IsSet("process"):
 		p.say("%s: device %s, whose codes %q prints", name, serial, command)
@@ -112,16 +126,35 @@ func (p *program) mfaRemove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	seedOnly := c.Bool("seed-only")
+	if seedOnly && !source.HasSeed {
+		p.say("%s has no stored seed", name)
+		return nil
+	}
 	if source.HasSeed {
+		if !c.Bool("yes") {
+			question := "Delete the stored seed of " + name + "? It cannot be got back from here."
+			if err := p.confirm(c.Context, question); err != nil {
+				return err
+			}
+		}
 		if err := p.changeSeed(c, set, name, secret.String{}); err != nil {
 			return err
 		}
 	}
+	keys := []string{"mfa_seed"}
+	if !seedOnly {
+		keys = append(keys, "mfa_serial", "mfa_process")
+	}
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
-		return profiles.RemoveKeys(src, profiles.SectionSource, name, "mfa_serial", "mfa_seed", "mfa_process")
+		return profiles.RemoveKeys(src, profiles.SectionSource, name, keys...)
 	})
 	if err != nil {
 		return err
+	}
+	if seedOnly {
+		p.say("%s: the seed is deleted; codes of %s are asked for", name, source.MFASerial)
+		return nil
 	}
 	p.say("%s: no MFA device", name)
 	return nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 	usable := map[string]profiles.Summary{}
 	var names []string
 	for _, s := range set.List() {
-		if s.Problem == "" {
+		if s.Problem == "" && s.Kind != profiles.KindOther {
 			usable[s.Name] = s
 			names = append(names, s.Name)
 		}
@@ -115,17 +116,21 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 	}
 	ended := make(chan struct{})
 	go endOnSignal(ctx, ended)
-	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right", "--no-separator", "--color=16", "--no-mouse",
-		"--bind=ctrl-c:print("+interruptedKey+")+accept-or-print-query", "--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
+	color := "--color=16"
+	if os.Getenv("NO_COLOR") != "" { // https://no-color.org
+		color = "--no-color"
+	}
+	said, err := list(lines, nil, "--print-query", "--no-multi", "--layout=reverse", "--info=inline-right",
+		"--no-separator", color, "--no-mouse", "--bind=ctrl-c:print("+interruptedKey+")+accept-or-print-query",
+		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
 	close(ended)
-	if err != nil {
-		return 0, err
-	}
-	if slices.Contains(said, interruptedKey) {
-		return 0, fault.ErrInterrupted
-	}
 	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
-	if len(said) != 2 || ctx.Err() != nil {
+	switch {
+	case err != nil:
+		return 0, err
+	case slices.Contains(said, interruptedKey):
+		return 0, fault.ErrInterrupted
+	case len(said) != 2 || ctx.Err() != nil:
 		return 0, nothing
 	}
 	query, chosen := said[0], said[1]

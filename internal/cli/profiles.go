@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -16,16 +15,14 @@ func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
 		Usage: "list, show, link, trust, name and generate profiles",
+		UsageText: "broker profiles list\n" +
+			"broker profiles link --all",
 		Subcommands: []*cli.Command{
-			{
-				Name:   "list",
-				Usage:  "list all profiles and sources",
-				Flags:  []cli.Flag{jsonFlag()},
-				Action: p.profilesList,
-			},
+			p.listCommand("broker profiles list"),
 			{
 				Name:         "show",
 				Usage:        "show what a profile resolves to",
+				UsageText:    "broker profiles show prod",
 				ArgsUsage:    "NAME",
 				Flags:        []cli.Flag{jsonFlag()},
 				BashComplete: p.completeProfiles,
@@ -41,6 +38,18 @@ func (p *program) profilesCommand() *cli.Command {
 	}
 }
 
+// listCommand is `broker list` and `broker profiles list`.
+func (p *program) listCommand(example string) *cli.Command {
+	return &cli.Command{
+		Name:      "list",
+		Aliases:   []string{"ls"},
+		Usage:     "list all profiles and sources",
+		UsageText: example + "\n" + example + " --json",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action:    p.profilesList,
+	}
+}
+
 func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
 
 // printJSON prints one indented document.
@@ -49,7 +58,7 @@ func (p *program) printJSON(v any) error {
 	if err != nil {
 		return err
 	}
-	p.say("%s", fault.JSON(b))
+	p.raw(string(fault.JSON(b)))
 	return nil
 }
 
@@ -87,17 +96,23 @@ func (p *program) profilesList(c *cli.Context) error {
 		p.warn([]string{"there is no profile and no source yet; broker setup makes them of what your AWS files have"})
 		return nil
 	}
-	w := p.table("NAME\tACCOUNT\tROLE\tSOURCE\tREGION\tALIASES\tPROBLEM")
+	w := p.table("NAME", "ACCOUNT", "ROLE", "SOURCE", "REGION", "LINKED", "ALIASES")
+	var problems []string
 	for _, s := range list {
 		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
 		if s.Kind == profiles.KindSource {
 			role = "(source)"
 		}
-		_, _ = fmt.Fprintln(w, strings.Join([]string{
-			dash(s.Name), dash(s.AccountID), dash(role), dash(s.Source), dash(s.Region), dash(strings.Join(s.Aliases, ",")), fault.Line(s.Problem),
-		}, "\t"))
+		linked := ""
+		if s.Linked {
+			linked = "yes"
+		}
+		w.row(s.Name, s.AccountID, role, s.Source, s.Region, linked, strings.Join(s.Aliases, ","))
+		if s.Problem != "" {
+			problems = append(problems, s.Name+": "+s.Problem)
+		}
 	}
-	return w.Flush()
+	return p.printTable(w, problems)
 }
 
 // dash makes a cell of a table.
@@ -204,21 +219,21 @@ func (p *program) profilesShow(c *cli.Context) error {
 		return p.printJSON(plan)
 	}
 	last := plan.Steps[len(plan.Steps)-1]
-	w := p.table("")
+	w := p.table()
 	for _, row := range [][2]string{
 		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
 		{"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
 	} {
 		if row[1] != "" {
-			_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], fault.Line(row[1]))
+			w.row(row[0], row[1])
 		}
 	}
 	for i, v := range plan.Values {
-		title := ""
+		title := " "
 		if i == 0 {
 			title = "from"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s = %s\n", title, fault.Line(v.Origin), v.Key, fault.Line(v.Value))
+		w.row(title, v.Origin, v.Key+" = "+v.Value)
 	}
-	return w.Flush()
+	return w.print()
 }

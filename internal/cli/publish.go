@@ -11,8 +11,10 @@ import (
 
 func (p *program) publishCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "publish",
-		Usage:     "keep the session of a profile in the AWS credentials file, for tools that read nothing else",
+		Name:  "publish",
+		Usage: "keep a session in the AWS credentials file",
+		UsageText: "broker publish prod\n" +
+			"broker publish prod --for 2h",
 		ArgsUsage: "PROFILE…",
 		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
 			"its time. Broker also removes it while locked, while the source is logged out, and while no\n" +

@@ -15,10 +15,12 @@ import (
 
 func (p *program) removeCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "remove",
-		Usage:     "delete a source from the keyring, with its sessions and what import sealed of its key",
-		ArgsUsage: "SOURCE",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
+		Name:         "remove",
+		Usage:        "delete a source, its sessions and its sealed copy",
+		UsageText:    "broker remove security",
+		ArgsUsage:    "SOURCE",
+		BashComplete: p.completeSources,
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {
 			name, err := one(c, "source")
 			if err != nil {

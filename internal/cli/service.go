@@ -22,10 +22,14 @@ func (p *program) serviceCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "service",
 		Usage: "have the daemon started by systemd or launchd",
+		UsageText: "broker service install\n" +
+			"broker service status",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "install",
-				Usage: "write the units of this user and start their socket; run it again to update them",
+				Usage: "write the units of this user, or update them",
+				UsageText: "broker service install --dry-run\n" +
+					"broker service install",
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files and write nothing"}},
 				Action: func(c *cli.Context) error {
 					if err := none(c); err != nil {
@@ -35,14 +39,16 @@ func (p *program) serviceCommand() *cli.Command {
 				},
 			},
 			{
-				Name:   "uninstall",
-				Usage:  "stop the service and remove its files",
-				Action: p.noArguments(p.serviceUninstall),
+				Name:      "uninstall",
+				Usage:     "stop the service and remove its files",
+				UsageText: "broker service uninstall",
+				Action:    p.noArguments(p.serviceUninstall),
 			},
 			{
-				Name:  "status",
-				Usage: "show what is installed, what runs, and who started it",
-				Flags: []cli.Flag{jsonFlag()},
+				Name:      "status",
+				Usage:     "show what is installed, what runs, and who started it",
+				UsageText: "broker service status",
+				Flags:     []cli.Flag{jsonFlag()},
 				Action: func(c *cli.Context) error {
 					if err := none(c); err != nil {
 						return err
@@ -51,12 +57,30 @@ func (p *program) serviceCommand() *cli.Command {
 				},
 			},
 			{
-				Name:   "restart",
-				Usage:  "replace the running daemon by this version's",
-				Action: p.noArguments(p.serviceRestart),
+				Name:      "restart",
+				Usage:     "replace the running daemon by this version's",
+				UsageText: "broker service restart",
+				Action:    p.noArguments(p.serviceRestart),
+			},
+			{
+				Name:      "stop",
+				Usage:     "stop the daemon and its socket, until the next start",
+				UsageText: "broker service stop",
+				Action:    p.noArguments(p.serviceStop),
 			},
 		},
 	}
+}
+
+// serviceStop stops what the service manager runs, and any other daemon.
+func (p *program) serviceStop(ctx context.Context) error {
+	if host, err := p.serviceHost(); err == nil && host.program() != "" && host.answers(ctx) {
+		if err := superviseAll(ctx, host.stop); err != nil {
+			return err
+		}
+		p.say("%s starts no daemon until you log in again, or type: %s", host.name, host.byHand)
+	}
+	return p.stopDaemon(ctx)
 }
 
 func (p *program) noArguments(do func(context.Context) error) cli.ActionFunc {
@@ -115,7 +139,7 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	}
 	if dryRun {
 		for _, f := range files {
-			p.say("# %s\n%s", f.Path, f.Text)
+			p.raw("# " + f.Path + "\n" + f.Text)
 		}
 		return nil
 	}

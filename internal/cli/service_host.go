@@ -28,6 +28,7 @@ type serviceHost struct {
 	reload  [][]string // after they were removed
 	runs    []string   // succeeds where the daemon is run by it
 	restart [][]string
+	stop    [][]string
 	listen  [][]string // has its socket listen again, where it has one and does not run the daemon
 	byHand  fault.Hint // what to type where none answers
 }
@@ -50,6 +51,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			reload:  [][]string{ctl("daemon-reload")},
 			runs:    ctl("is-active", "--quiet", service.ServiceUnit),
 			restart: [][]string{ctl("restart", service.ServiceUnit)},
+			stop:    [][]string{ctl("stop", service.SocketUnit, service.ServiceUnit)},
 			listen:  [][]string{ctl("reset-failed", service.ServiceUnit, service.SocketUnit), ctl("restart", service.SocketUnit)},
 			byHand:  fault.Hintf("systemctl --user daemon-reload && systemctl --user enable --now %s", service.SocketUnit),
 		}, nil
@@ -68,6 +70,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			load:    [][]string{{"launchctl", "bootstrap", domain, path}},
 			unload:  [][]string{{"launchctl", "bootout", domain + "/" + service.Label}},
 			runs:    []string{"launchctl", "print", domain + "/" + service.Label},
+			stop:    [][]string{{"launchctl", "bootout", domain + "/" + service.Label}},
 			restart: [][]string{{"launchctl", "kickstart", "-k", domain + "/" + service.Label}},
 			byHand:  fault.Hintf("launchctl bootstrap %s %s", domain, path),
 		}, nil

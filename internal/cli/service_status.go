@@ -95,7 +95,7 @@ func (p *program) sayService(r serviceReport) {
 		p.say("program   %s is not there any more; broker service install", fault.Line(r.Program))
 	}
 	if !r.Running {
-		p.say("daemon    not running; it is started when it is needed")
+		p.say("daemon    not running; it starts on demand")
 		return
 	}
 	p.say("daemon    running, pid %d%s", r.PID, how(r.StartedBy))

@@ -85,7 +85,7 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 
 // runs is a step's do: a command of this program.
 func (p *program) runs(args ...string) func(context.Context) error {
-	return func(ctx context.Context) error { return p.command(ctx, append([]string{"broker"}, args...)) }
+	return func(ctx context.Context) error { return p.command(ctx, args...) }
 }
 
 // askSetup asks for the one yes. each says that the person wants to be asked before each step.

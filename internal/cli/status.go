@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +25,10 @@ import (
 func (p *program) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "show the daemon, the keyring and the sessions with the time they have left",
+		Usage: "show the daemon, the keyring and the sessions",
+		UsageText: "broker status\n" +
+			"broker status --watch\n" +
+			"broker status --json",
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "short", Usage: "one line for a prompt: whose session this is, and how long it lasts"},
@@ -42,23 +47,62 @@ func (p *program) statusCommand() *cli.Command {
 				}
 				return nil
 			}
-			for {
-				if c.Bool("watch") && !c.Bool("json") {
-					// Home, and clear to the end: no flicker.
-					_, _ = fmt.Fprint(p.stdout, "\x1b[H\x1b[J")
-				}
-				err := p.status(c.Context, c.Bool("json"))
-				if !c.Bool("watch") {
-					return err
-				}
-				select {
-				case <-c.Context.Done():
-					return nil
-				case <-time.After(2 * time.Second):
-				}
+			if !c.Bool("watch") {
+				return p.status(c.Context, c.Bool("json"))
 			}
+			return p.watch(c.Context, c.Bool("json"))
 		},
 	}
+}
+
+// watchEvery is how often status --watch looks.
+const watchEvery = 2 * time.Second
+
+// watch prints the status until ctx ends. On a terminal each one takes the place of the one before, as much of it as
+// fits the screen; elsewhere they follow each other, and without a daemon too.
+func (p *program) watch(ctx context.Context, asJSON bool) error {
+	drawn := 0
+	for {
+		var page bytes.Buffer
+		onScreen := !asJSON && obeys(p.stdout)
+		if onScreen {
+			text, stderr := p.text, p.stderr
+			p.text, p.stderr = fault.Writer(&page), fault.Writer(&page)
+			if err := p.status(ctx, false); err != nil && ctx.Err() == nil {
+				p.fail(err)
+			}
+			p.text, p.stderr = text, stderr
+			drawn = p.redraw(page.String(), drawn)
+		} else if err := p.status(ctx, asJSON); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// redraw puts a page in the place of the lines that were drawn before, and returns how many lines it drew. It leaves
+// the last line of the screen to the cursor.
+func (p *program) redraw(page string, drawn int) int {
+	var lines []string
+	for line := range strings.Lines(page) {
+		lines = append(lines, cut(strings.TrimSuffix(line, "\n"), columns(p.stdout))...)
+	}
+	if high := screenRows(p.stdout) - 1; high > 0 && len(lines) > high {
+		lines = append(lines[:high-1:high-1], fmt.Sprintf("… %d more lines", len(lines)-high+1))
+	}
+	text := "\r"
+	if drawn > 0 {
+		text = fmt.Sprintf("\x1b[%dA\r", drawn)
+	}
+	for _, line := range lines {
+		text += line + "\x1b[K\n"
+	}
+	_, _ = io.WriteString(p.stdout, text+"\x1b[J")
+	return len(lines)
 }
 
 // status prints what the daemon tells. It starts none: to look is not to use.
@@ -74,7 +118,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 				return jerr
 			}
 		} else {
-			p.say("daemon    not running; it is started when it is needed")
+			p.say("daemon    not running; it starts on demand")
 			if err := p.lockWritten(); err != nil {
 				p.say("locked    yes; %s", fault.Of(err).Hint)
 			}
@@ -82,6 +126,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 				p.warn([]string{err.Error()})
 			}
 		}
+		return nil
 	}
 	if err != nil {
 		return err
@@ -113,8 +158,8 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		p.saySetup(*status.Setup)
 	}
 	for _, w := range status.Waiting {
-		p.say("waiting   %d requests for a code of %s, for %s; %s", w.Requests, fault.Line(w.Device), fault.Line(w.Source),
-			fault.Hintf("broker login %s", w.Source))
+		p.say("waiting   %s for a code of %s, for %s; %s", plural(w.Requests, "request"), fault.Line(w.Device),
+			fault.Line(w.Source), fault.Hintf("broker login %s", w.Source))
 	}
 	if err := p.printSessions(status.Sessions); err != nil {
 		return err
@@ -152,32 +197,60 @@ func (p *program) saySetup(s wire.Setup) {
 	}
 }
 
-// nextTable begins a table below what was printed before.
-func (p *program) nextTable(header string) *tabwriter.Writer {
-	p.say("")
-	return p.table(header)
-}
-
 // printSessions shows which sessions the daemon holds.
 func (p *program) printSessions(list []wire.Session) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.nextTable("SOURCE\tSESSION\tKEY\tLEFT\tLAST ERROR")
+	t := p.table("PROFILE", "SOURCE", "SESSION", "KEY", "LEFT")
+	var notes []string
 	for _, s := range list {
-		what, left := "MFA session", "-"
+		what := "MFA session"
 		if s.Role != "" {
-			what = s.Role
+			what = shortARN(s.Role)
+		}
+		if s.Device != "" {
+			what += ", " + shortARN(s.Device)
 		}
 		if s.Endpoint != "" {
-			what += " of " + s.Endpoint
+			what += ", from " + s.Endpoint
 		}
-		if s.Expires != nil {
-			left = time.Until(*s.Expires).Round(time.Second).String()
+		t.row(s.Profile, s.Source, what, secret.Tail(s.AccessKeyID), left(s.Expires))
+		if s.Error != "" {
+			notes = append(notes, s.Profile+": "+s.Error)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", dash(s.Source), dash(what), dash(secret.Tail(s.AccessKeyID)), left, fault.Line(s.Error))
 	}
-	return w.Flush()
+	return p.nextTable(t, notes)
+}
+
+// shortARN is what people know of a role or an MFA device: the account and the name.
+func shortARN(arn string) string {
+	f := strings.SplitN(arn, ":", 6)
+	if len(f) < 6 {
+		return arn
+	}
+	kind, name, _ := strings.Cut(f[5], "/")
+	switch kind {
+	case "mfa":
+		return "device " + name
+	case "role":
+		return f[4] + ":" + name[strings.LastIndexByte(name, '/')+1:]
+	}
+	return arn
+}
+
+// left is how long a session lasts.
+func left(expires *time.Time) string {
+	if expires == nil {
+		return ""
+	}
+	return time.Until(*expires).Round(time.Second).String()
+}
+
+// nextTable prints a table below what was printed before.
+func (p *program) nextTable(t *table, notes []string) error {
+	p.say("")
+	return p.printTable(t, notes)
 }
 
 // printCommands shows which programs have files or an endpoint of their own.
@@ -185,15 +258,19 @@ func (p *program) printCommands(list []wire.Command) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.nextTable("COMMAND\tPID\tPROFILE\tMODE\tSINCE")
+	t := p.table("COMMAND", "PID", "PROFILE", "MODE", "SINCE")
 	for _, c := range list {
-		since := "-"
+		since := ""
 		if !c.Since.IsZero() {
 			since = c.Since.Local().Format(time.DateTime)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", dash(fault.Line(c.Program)), c.PID, dash(fault.Line(strings.Join(c.Profiles, ", "))), fault.Line(c.Mode), since)
+		var names []string
+		for _, name := range c.Profiles {
+			names = append(names, shortARN(name))
+		}
+		t.row(c.Program, strconv.Itoa(c.PID), strings.Join(names, ", "), c.Mode, since)
 	}
-	return w.Flush()
+	return p.nextTable(t, nil)
 }
 
 // printPublished shows which profiles have a session in a shared credentials file.
@@ -201,16 +278,20 @@ func (p *program) printPublished(list []wire.Published) error {
 	if len(list) == 0 {
 		return nil
 	}
-	w := p.nextTable("PUBLISHED\tFILE\tKEY\tLEFT\tUNTIL\tLAST ERROR")
+	t := p.table("PUBLISHED", "FILE", "KEY", "LEFT", "UNTIL")
+	var notes []string
 	for _, e := range list {
-		left, until := "not there", "always"
+		lasts, until := "not there", "always"
 		if e.Expires != nil {
-			left = time.Until(*e.Expires).Round(time.Second).String()
+			lasts = left(e.Expires)
 		}
 		if e.Until != nil {
 			until = e.Until.Local().Format(time.DateTime)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", fault.Line(e.Profile), fault.Line(e.File), dash(secret.Tail(e.AccessKeyID)), left, until, fault.Line(e.Error))
+		t.row(e.Profile, e.File, secret.Tail(e.AccessKeyID), lasts, until)
+		if e.Error != "" {
+			notes = append(notes, e.Profile+": "+e.Error)
+		}
 	}
-	return w.Flush()
+	return p.nextTable(t, notes)
 }

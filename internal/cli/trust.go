@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -17,8 +16,10 @@ import (
 
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "trust",
-		Usage:     "let an endpoint or a role count that an AWS file names",
+		Name:  "trust",
+		Usage: "let an endpoint or a role count that an AWS file names",
+		UsageText: "broker profiles trust local\n" +
+			"broker profiles trust --list",
 		ArgsUsage: "PROFILE…",
 		Description: "Shows source, roles and endpoints of the profile with the lines that need your yes, and asks. The\n" +
 			"yes is written into the registry as a hash. It ends when any of what was shown changes.",
@@ -112,10 +113,10 @@ func (p *program) showTrust(
 	if err != nil {
 		return "", err
 	}
-	w := p.table("")
+	w := p.table()
 	row := func(what, value string) {
 		if value != "" {
-			_, _ = fmt.Fprintf(w, "%s\t%s\n", what, fault.Line(value))
+			w.row(what, value)
 		}
 	}
 	row("profile", t.Chain.Profile)
@@ -155,7 +156,7 @@ func (p *program) showTrust(
 	for _, v := range t.Claims {
 		row("from "+v.Origin.String(), v.Key+" = "+v.Text)
 	}
-	return listener, w.Flush()
+	return listener, w.print()
 }
 
 // trustJSON is one profile in `broker profiles trust --list --json`.
@@ -187,11 +188,15 @@ func (p *program) listTrust(asJSON bool) error {
 		p.warn([]string{"no profile was trusted yet"})
 		return nil
 	}
-	w := p.table("PROFILE\tSTATE\tFROM\tPROBLEM")
+	w := p.table("PROFILE", "STATE", "FROM")
+	var problems []string
 	for _, t := range out {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", dash(t.Profile), t.State, fault.Line(t.Origin), t.Problem)
+		w.row(t.Profile, t.State, t.Origin)
+		if t.Problem != "" {
+			problems = append(problems, t.Profile+": "+t.Problem)
+		}
 	}
-	return w.Flush()
+	return p.printTable(w, problems)
 }
 
 func (p *program) removeTrust(typed []string) error {

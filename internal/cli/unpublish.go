@@ -9,8 +9,10 @@ import (
 
 func (p *program) unpublishCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "unpublish",
-		Usage:        "take sessions out of the AWS credentials file; all of them without a name",
+		Name:  "unpublish",
+		Usage: "take sessions out of the AWS credentials file",
+		UsageText: "broker unpublish\n" +
+			"broker unpublish prod",
 		ArgsUsage:    "[PROFILE…]",
 		BashComplete: p.completeManyProfiles,
 		Action:       p.unpublish,
@@ -27,7 +29,7 @@ func (p *program) unpublish(c *cli.Context) error {
 	}
 	for _, name := range names {
 		// With no daemon running one is started: it takes out what one before it left.
-		resp, err := p.client.Do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
+		resp, err := p.do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
 		if err != nil {
 			return err
 		}

@@ -31,6 +31,8 @@ type Client struct {
 	NoStart bool
 	// Wait is how long a request may take in all; 0 means Deadline.
 	Wait time.Duration
+	// Shows, if not nil, is called before anything is shown on the terminal.
+	Shows func()
 	// Transport takes a request to the daemon and brings the answer; nil for the socket.
 	Transport func(context.Context, wire.Request) (wire.Response, error)
 }
@@ -193,6 +195,9 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 	resp, err := read()
 	for err == nil && (resp.Ask != nil || resp.Notice != "" || resp.More) {
 		accounts = append(accounts, resp.Accounts...)
+		if c.Shows != nil && !resp.More {
+			c.Shows()
+		}
 		if resp.Ask != nil {
 			resp, err = ask(ctx, conn, *resp.Ask, read)
 			continue

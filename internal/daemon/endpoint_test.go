@@ -137,6 +137,11 @@ func TestEndpoint(t *testing.T) {
 	if b, err := os.ReadFile(e.TokenFile); err != nil || string(b) != e.Token.Reveal() {
 		t.Errorf("the token's file: %q, %v", b, err)
 	}
+	host, path := home(e)
+	status, body = parts(raw(t, host, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n"))
+	if status != 401 || !strings.Contains(body, "run broker exec without --token-file") {
+		t.Errorf("of a program that does not know the file: %d %s", status, body)
+	}
 	if status, body := h.call(t, e); status != 200 || !strings.Contains(body, "ASIA") {
 		t.Errorf("%d %s", status, body)
 	}

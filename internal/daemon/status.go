@@ -43,7 +43,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	} else {
 		status.Warnings = grant.Lines(set.Warnings())
 		if settings, err := set.Settings(); err != nil {
-			status.Warnings = append(status.Warnings, err.Error())
+			status.Warnings, status.KeyringUnknown = append(status.Warnings, err.Error()), true
 		} else {
 			status.Keyring = settings.KeyringBackend
 		}
@@ -66,8 +66,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	}
 	sessions := []wire.Session{}
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Profile: h.Profile, AccessKeyID: h.AccessKeyID,
-			LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Device: h.Device, Profile: h.Profile,
+			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews
 		}

@@ -135,11 +135,17 @@ func Apply(env []string) {
 	}
 }
 
-// Dropped are the variables of weight that the daemon's environment was built without, one sentence each.
-func Dropped() []string {
+// Dropped are the variables of weight that the daemon's environment was built without, one sentence each. It leaves
+// out those that a setting replaces by now.
+func Dropped(has func(setting string) bool) []string {
 	var list []string
 	for name := range strings.SplitSeq(os.Getenv(leftOut), ",") {
-		if why := Reason(name); why != "" {
+		why := Reason(name)
+		command, mends := strings.CutPrefix(why, "broker config set ")
+		if setting, _, _ := strings.Cut(command, " "); mends && has(setting) {
+			continue
+		}
+		if why != "" {
 			list = append(list, name+" was not taken: "+why)
 		}
 	}

@@ -172,8 +172,15 @@ func TestBuildDrops(t *testing.T) {
 	}
 	// What a client left out the daemon tells too.
 	t.Setenv(leftOut, "HTTPS_PROXY,evil\x1b[2J")
-	if got := Dropped(); len(got) != 1 || got[0] != "HTTPS_PROXY was not taken: broker config set https_proxy URL" {
+	none := func(string) bool { return false }
+	if got := Dropped(none); len(got) != 1 || got[0] != "HTTPS_PROXY was not taken: broker config set https_proxy URL" {
 		t.Errorf("%q", got)
+	}
+	// One that was mended by its setting since is told no longer.
+	t.Setenv(leftOut, "HTTPS_PROXY,SSL_CERT_DIR,SSL_CERT_FILE")
+	mended := func(setting string) bool { return setting == "ca_bundle" }
+	if got := Dropped(mended); len(got) != 1 || !strings.HasPrefix(got[0], "HTTPS_PROXY ") {
+		t.Errorf("after a setting: %q", got)
 	}
 }
 

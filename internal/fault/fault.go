@@ -67,7 +67,7 @@ var hints = map[Kind]Hint{
 	Usage:          "broker help",
 	NotFound:       "broker profiles list",
 	LoginNeeded:    "broker login",
-	CodeRejected:   "broker status",
+	CodeRejected:   "broker login",
 	Unreachable:    "broker daemon",
 	Denied:         "broker status",
 	ExpiredSession: "broker logout",

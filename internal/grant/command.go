@@ -53,7 +53,7 @@ func stampOf(path string) stamp {
 // Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own
 // from its start to its end, whichever program it becomes.
 func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
-	if req.Role != nil && req.Role.ARN != "" {
+	if req.Role != nil && req.Role.ARN != "" && !req.MaskDefault {
 		return fault.New(fault.Usage, "--mode file needs a named profile")
 	}
 	process, err := peer.Find(a.By.PID)
@@ -63,8 +63,9 @@ func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply fu
 	files := a.Requests[0].Files
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
+			Masks:     req.MaskDefault,
 			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
-		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires}
+		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires, MaskDefault: h.Masks}
 		for _, answer := range answers {
 			h.Profiles, h.Sources = append(h.Profiles, answer.Profile), append(h.Sources, answer.Source)
 			made.Region = cmp.Or(made.Region, answer.Region)
@@ -224,6 +225,9 @@ func (c *commands) write(h *held) error {
 		return err
 	}
 	var list []profiles.Overlaid
+	if h.Masks {
+		list, sessions = []profiles.Overlaid{{Names: []string{"default"}}}, nil
+	}
 	for _, s := range sessions {
 		list = append(list, profiles.Overlaid{Names: namesOf(set, s.Profile), Session: published(s), Region: s.Region})
 	}

@@ -182,8 +182,12 @@ func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	}
 	switch tokens := r.Header["Authorization"]; {
 	case len(tokens) == 0:
-		return h, no(http.StatusUnauthorized, "no_token",
-			"a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization")
+		text := "a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization"
+		if _, err := os.Lstat(e.tokenFile(h.ID)); err == nil {
+			text = "this program is too old to read its token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; " +
+				"run broker exec without --token-file"
+		}
+		return h, no(http.StatusUnauthorized, "no_token", text)
 	case len(tokens) > 1:
 		return h, no(http.StatusBadRequest, "tokens", "a request brings one Authorization header")
 	case !h.opens(tokens[0]):

@@ -53,6 +53,7 @@ type Grant struct {
 	Port  int    `json:"port,omitempty"`         // of an endpoint, on 127.0.0.1
 	Token string `json:"token_sha256,omitempty"` // of an endpoint, in hex
 	Dir   string `json:"dir,omitempty"`          // of files: the directory that was made for them
+	Masks bool   `json:"masks,omitempty"`        // of files: they hide [default], and hold no session
 	// Keys are the access key ids that may stand in the section, the latest first. Earlier ones are kept because an
 	// editor may write back what it read before a renewal.
 	Keys []string `json:"keys,omitempty"`

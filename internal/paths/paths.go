@@ -144,7 +144,14 @@ func (e *env) path(variable string, p place) string {
 		return filepath.Join(v, p.belowBase)
 	}
 	if !filepath.IsAbs(e.home) {
-		e.err = errors.Join(e.err, fmt.Errorf("%s is not set: set it, or %s", homeVariable, variable))
+		switch {
+		case e.err != nil: // one sentence is enough
+		case e.home == "":
+			e.err = fmt.Errorf("%s is not set; it has to name your home directory", homeVariable)
+		default:
+			e.err = fmt.Errorf("%s is %q, which is not an absolute path; it has to name your home directory",
+				homeVariable, e.home)
+		}
 		return ""
 	}
 	return filepath.Join(e.home, p.belowHome)

@@ -153,10 +153,16 @@ func TestForeignRuntimeDir(t *testing.T) {
 	}
 }
 
+// TestNoHome: one sentence, however many paths need it.
 func TestNoHome(t *testing.T) {
-	clean(t)
-	t.Setenv("HOME", "")
-	if _, err := FromEnv(); err == nil || !strings.Contains(err.Error(), "HOME") {
-		t.Errorf("got %v, want an error that names HOME", err)
+	for home, want := range map[string]string{
+		"":          "HOME is not set; it has to name your home directory",
+		"some/home": `HOME is "some/home", which is not an absolute path; it has to name your home directory`,
+	} {
+		clean(t)
+		t.Setenv("HOME", home)
+		if _, err := FromEnv(); err == nil || err.Error() != want {
+			t.Errorf("HOME=%s: %v", home, err)
+		}
 	}
 }

@@ -153,6 +153,9 @@ type Settings struct {
 	Origins                     map[string]Origin
 }
 
+// Has reports whether the registry sets a key of [settings].
+func (s Settings) Has(key string) bool { _, ok := s.Origins[key]; return ok }
+
 // String says where a step talks to, for people.
 func (e Endpoint) String() string {
 	switch {

@@ -179,7 +179,7 @@ func (s *Set) CheckAlias(short string) error {
 
 // near returns up to n names and aliases that could have been meant, the nearest first.
 func (s *Set) near(name string, n int) []string {
-	return nearest(name, func(yield func(string) bool) {
+	return Nearest(name, func(yield func(string) bool) {
 		for _, other := range s.names {
 			if !yield(other) {
 				return
@@ -193,9 +193,9 @@ func (s *Set) near(name string, n int) []string {
 	}, n)
 }
 
-// nearest returns up to n of the words that differ from name by little, or
+// Nearest returns up to n of the words that differ from name by little, or
 // have a part that does, the nearest first.
-func nearest(name string, words iter.Seq[string], n int) []string {
+func Nearest(name string, words iter.Seq[string], n int) []string {
 	limit := min(3, 1+utf8.RuneCountInString(name)/3)
 	partLimit := min(2, utf8.RuneCountInString(name)/3)
 	folded := strings.ToLower(name)

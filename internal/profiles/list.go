@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"errors"
 	"strings"
 )
 
@@ -59,7 +60,9 @@ func (s *Set) summary(name string) Summary {
 	}
 	chain, err := s.Resolve(name)
 	if err != nil {
-		sum.Problem = err.Error()
+		if !errors.Is(err, ErrOnlySettings) {
+			sum.Problem = err.Error()
+		}
 		return sum
 	}
 	sum.Source, sum.Region = chain.Source.Name, chain.Region

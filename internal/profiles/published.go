@@ -214,7 +214,8 @@ func (s *Set) Standing() []string {
 	return names
 }
 
-// Overlaid is one session in the files of a command, under the profile's name and its aliases.
+// Overlaid is one session in the files of a command, under the profile's name and its aliases. Without a session the
+// profiles of these names lead to no credentials there.
 type Overlaid struct {
 	Names   []string
 	Session Published
@@ -227,6 +228,7 @@ func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 	src = bytes.Clone(src)
 	for _, s := range sessions {
 		keys := s.Session.keys()
+		masks := s.Session == (Published{})
 		if s.Region != "" {
 			keys = append(keys, KeyValue{keyRegion, s.Region})
 		}
@@ -234,6 +236,9 @@ func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 			var err error
 			if src, err = RemoveSection(src, SectionCredentials, name); err != nil {
 				return nil, err
+			}
+			if masks {
+				continue
 			}
 			if src, err = SetSection(src, SectionCredentials, name, keys); err != nil {
 				return nil, err
@@ -247,9 +252,13 @@ func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 // before their keys in the credentials file. Errors are those of SetSection.
 func OverlayConfig(src []byte, sessions []Overlaid) ([]byte, error) {
 	for _, s := range sessions {
+		drop := slices.Concat(roleKeys, preferred, []string{keyCredentialSource})
+		if s.Session == (Published{}) {
+			drop = slices.Concat(drop, publishedKeys, shadows, []string{keyCredentialProcess})
+		}
 		for _, name := range s.Names {
 			var err error
-			if src, err = RemoveKeys(src, SectionProfile, name, slices.Concat(roleKeys, preferred, []string{keyCredentialSource})...); err != nil {
+			if src, err = RemoveKeys(src, SectionProfile, name, drop...); err != nil {
 				return nil, err
 			}
 		}

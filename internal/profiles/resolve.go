@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -137,6 +138,15 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 	return role
 }
 
+// noSource is the fault of a source_profile that is not there: a mistyped one, or a source that was not added yet.
+func (s *Set) noSource(at Origin, name string) error {
+	f := fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile", at, name)
+	if near := s.near(name, 1); len(near) > 0 {
+		return fault.New(fault.NotFound, "%w; did you mean %q?", f, near[0]).WithHint("broker profiles show %s", near[0])
+	}
+	return f.WithHint("broker add %s", name)
+}
+
 // walk follows source_profile from a name to the source that it ends in.
 func (s *Set) walk(name string) ([]profile, *registered, error) {
 	var hops []profile
@@ -149,8 +159,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		}
 		if !found { // the first name is a known one
 			last := hops[len(hops)-1]
-			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile",
-				last.own.origin(keySourceProfile), name).WithHint("broker add %s", name)
+			return nil, nil, s.noSource(last.own.origin(keySourceProfile), name)
 		}
 		// botocore takes the keys of a source_profile even where it has a role of
 		// its own: serving the role instead would be another account's credentials
@@ -224,9 +233,16 @@ func servable(p profile) error {
 	if v.has(keyAccessKeyID) {
 		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
 	}
-	return fault.New(fault.Config, "%s: profile %q has no role_arn, and no source has that name", p.origin(), p.name).
+	f := fault.New(fault.Config, "%s: profile %q %w", p.origin(), p.name, ErrOnlySettings).
 		WithHint("broker add %s", p.name)
+	if v.has(keySourceProfile) || v.has(keySecretKey) { // it was meant to
+		f.Err = nil
+	}
+	return f
 }
+
+// ErrOnlySettings is of a profile that leads to no credentials and is not meant to, such as a [default] with a region.
+var ErrOnlySettings = errors.New("has no role_arn, and no source has that name")
 
 // notServed says whose a profile is that the broker neither serves nor changes.
 func notServed(p profile, key string) error {

@@ -223,6 +223,10 @@ func TestResolveRefuses(t *testing.T) {
 			kind: fault.Config, want: "/config:2: profile \"a\" asks credproc, but the registry has no definition"},
 		{what: "no such source_profile", config: role, name: "dev", kind: fault.NotFound,
 			want: `/config:3: source_profile names "security", which is neither a source nor a profile`, hint: "broker add security"},
+		{what: "a mistyped source", name: "dev", kind: fault.NotFound,
+			registry: "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n",
+			config:   "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/admin\nsource_profile = secruity\n",
+			want:     `which is neither a source nor a profile; did you mean "security"?`, hint: "broker profiles show security"},
 		{what: "no source_profile", config: "[profile dev]\nrole_arn = " + account + "dev\n", name: "dev", kind: fault.Config,
 			want: "/config:2: profile \"dev\" has a role_arn but no source_profile"},
 		{what: "our helper without a definition", config: "[profile dev]\ncredential_process = \"/opt/my tools/credproc\" dev\n", name: "dev", kind: fault.Config,
@@ -479,7 +483,7 @@ func TestList(t *testing.T) {
 		sourceSection+"[profile dev]\nrole_arn = "+account+"dev\nsource_profile = security\n[alias]\nd = dev\n")
 	got := set.List()
 	want := []Summary{
-		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}, Problem: "no role_arn"},
+		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}},
 		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
 		{Name: "old", Kind: KindOther, Origin: Origin{"/credentials", 1}, PlainKey: Origin{"/credentials", 2}, Problem: "plain text"},
 		{Name: "security", Kind: KindSource, Source: "security", Region: "eu-west-1", Origin: Origin{"/registry", 1}},

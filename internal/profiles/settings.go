@@ -131,7 +131,8 @@ func (s *Set) Settings() (Settings, error) {
 		if set := b.find(k.name); set != nil {
 			o := Origin{b.origin.File, set.line}
 			if err := k.read(&out, set.value); err != nil && !k.apart {
-				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).WithHint("broker config list")
+				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).
+					WithHint("broker config set %s VALUE", k.name)
 			}
 			out.Origins[k.name] = o
 		} else if k.fallback != "" {
@@ -193,7 +194,7 @@ func CheckSetting(key, value string) (string, error) {
 		return k.name, nil
 	}
 	message := fmt.Sprintf("%.40q is not a setting", key)
-	if near := nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
+	if near := Nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
 		message += "; did you mean " + orList(near) + "?"
 	}
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")

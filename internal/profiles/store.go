@@ -64,12 +64,12 @@ const (
 
 // Load returns what the files say now. If none has changed since the last call
 // that costs three stats. A file that was changed within the last 50 ms is
-// waited for, half a second at most; while a file is half written, broken or
+// waited for, half a second at most; while an AWS file is half written, broken or
 // refused, its last good state is served and Set.Warnings says so.
 //
 // A missing file is an empty one. Errors are fault.Config, naming file and
-// line, for a file that cannot be used when there is no last good state, and
-// fault.Usage for a relative path.
+// line, for a registry that cannot be used, and for an AWS file that cannot be
+// when there is no last good state; and fault.Usage for a relative path.
 func (s *Store) Load(files Files) (*Set, error) {
 	for _, path := range []string{files.Config, files.Credentials, files.Registry} {
 		if path != "" && !filepath.IsAbs(path) {
@@ -160,13 +160,14 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	var t *table
 	if err == nil {
 		st.notices, err = refuse(st.stamp, st.path, file)
-		if err != nil && file == registryFile {
-			st.table = nil // others may have led us to the last good one
-			return err
-		}
 	}
 	if err == nil {
 		t, err = newTable(st.path, src, file, files.provenance(file, st.path, st.stamp))
+	}
+	if err != nil && file == registryFile {
+		// Others may have led us to the last good state, and a command that starts now has none: nobody is served.
+		st.table = nil
+		return err
 	}
 	switch {
 	case err == nil:

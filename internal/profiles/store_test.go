@@ -433,3 +433,27 @@ func TestNoSecretIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestLoadBrokenRegistry: a broken registry is an error, also for a Store that read it before. Mended, it is read.
+func TestLoadBrokenRegistry(t *testing.T) {
+	good := "[profile a]\nregion = eu-west-1\n"
+	var s Store
+	files := tempFiles(t, "", "", good)
+	mustLoad(t, &s, files)
+	for _, broken := range []string{good + "garbage\n", good + "[profile b\n", good + "x = \x00\n"} {
+		if err := os.WriteFile(files.Registry, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := s.Load(files); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), files.Registry+":3: ") {
+				t.Errorf("%q: %v", broken, err)
+			}
+		}
+	}
+	if err := os.WriteFile(files.Registry, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := region(t, mustLoad(t, &s, files), "a"); got != "eu-west-1" {
+		t.Errorf("region %q", got)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"broker/internal/fault"
 )
 
 // The keys that the broker knows. AWS's own:
@@ -180,7 +182,7 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 	if file == registryFile && len(doc.problems) > 0 {
 		bad := doc.problems[0]
 		bad.text, _, _ = strings.Cut(bad.text, "; ") // what is ignored in an AWS file
-		return nil, bad.in(path)
+		return nil, fault.Of(bad.in(path)).WithHint("vi +%d %s", bad.line, path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
 	for _, p := range doc.problems {

@@ -35,6 +35,11 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if err != nil {
+		if fault.Is(err, fault.LoginNeeded) && got.plan.Steps[0].Operation == AssumeRole &&
+			(req.AdHoc != nil || req.MinTTL > 0) {
+			// No login asks for this very session.
+			err = fault.Of(err).WithHint("broker mfa set %s", got.plan.Source.Name)
+		}
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
 			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))
 		}
@@ -77,6 +82,9 @@ func withPlanHint(err error, profile string) error {
 	f := fault.Of(err)
 	if f.Hint != "" {
 		return err
+	}
+	if f.Kind == fault.CodeRejected && !errors.Is(err, ErrWrongDevice) {
+		return f.WithHint("broker login %s", profile) // for another try
 	}
 	switch f.Kind {
 	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network,

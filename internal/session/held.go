@@ -29,6 +29,7 @@ type Held struct {
 	Key         Key
 	Source      string
 	Role        string // ARN; empty for the MFA session of the source itself
+	Device      string // the MFA device whose code it took; empty if none
 	Profile     string // the profile that asked for it first
 	AccessKeyID string
 	Expires     time.Time // zero if there is no session
@@ -50,6 +51,7 @@ func (b *Broker) Held() []Held {
 			Key:      key,
 			Source:   s.plan.Source.Name,
 			Role:     s.plan.Steps[s.step].RoleARN,
+			Device:   s.plan.Steps[s.step].MFASerial,
 			Profile:  s.plan.Steps[s.step].Profile,
 			LastUse:  s.lastUse.wall,
 			Err:      s.err,

@@ -30,6 +30,12 @@ const codeTries = 3
 func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
 	dev := device{plan.Source.AccessKeyID, step.MFASerial}
+	defer func() {
+		// The vault knows the source alone.
+		if f := fault.Of(err); f != nil && f.Hint == fault.Hintf("broker login %s --code 123456", plan.Source.Name) {
+			err = f.WithHint("%s", codeHint(plan))
+		}
+	}()
 	creds, err = u.openUnasked(ctx, plan, i, dev)
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.desk.brought(dev) {
 		return creds, err
@@ -94,7 +100,17 @@ func noCode(plan *Plan, step *Step) error {
 
 // needCode says that a person has to give a code, and how.
 func needCode(plan *Plan, format string, args ...any) error {
-	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s --code 123456", plan.Source.Name)
+	return fault.New(fault.LoginNeeded, format, args...).WithHint("%s", codeHint(plan))
+}
+
+// codeHint is how a person gives a code: for the MFA session of the source, or for the profile whose role itself takes
+// the code.
+func codeHint(plan *Plan) fault.Hint {
+	name := plan.Source.Name
+	if plan.Steps[0].Operation == AssumeRole {
+		name = plan.Profile
+	}
+	return fault.Hintf("broker login %s --code 123456", name)
 }
 
 // order is where a code of a plan's device may be had: of its program, then of

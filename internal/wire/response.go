@@ -52,6 +52,7 @@ type Files struct {
 	Profiles    []string `json:"profiles,omitempty"`
 	Credentials string   `json:"aws_shared_credentials_file"`
 	Config      string   `json:"aws_config_file,omitempty"` // empty where the caller's own serves
+	MaskDefault bool     `json:"mask_default,omitempty"`    // as it was asked for
 }
 
 // Ask is a question for the person at the client's terminal.

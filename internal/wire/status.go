@@ -101,8 +101,9 @@ type Waiting struct {
 type Session struct {
 	ID          string     `json:"id,omitempty"` // the same for all who ask STS the same
 	Source      string     `json:"source"`
-	Role        string     `json:"role,omitempty"` // ARN; empty for the MFA session
-	Profile     string     `json:"profile"`        // that asked for it first
+	Role        string     `json:"role,omitempty"`       // ARN; empty for the MFA session
+	Device      string     `json:"mfa_serial,omitempty"` // whose code it took
+	Profile     string     `json:"profile"`              // that asked for it first
 	AccessKeyID string     `json:"access_key_id,omitempty"`
 	Expires     *time.Time `json:"expires,omitempty"`
 	Renews      *time.Time `json:"renews,omitempty"`

@@ -50,6 +50,12 @@
 //	→ {"v":1,"verb":"overlay","profile":"product_dev_paul","also":["product_prod_paul"]}
 //	← {"v":1,"overlay":{"profile":"product_dev_paul","profiles":["product_dev_paul","product_prod_paul"],"aws_shared_credentials_file":"…","expires":"…"}}
 //
+// Or it wants files in which [default] leads to no credentials, for a program that has an endpoint. They hold no
+// session. An older daemon does not repeat the word, and put one there:
+//
+//	→ {"v":1,"verb":"overlay","profile":"product_dev_paul","mask_default":true}
+//	← {"v":1,"overlay":{"profile":"product_dev_paul","mask_default":true,"aws_shared_credentials_file":"…"}}
+//
 // Of a source it may ask for a session of GetFederationToken instead, since the AWS console takes no other of a user; it is given where the source's own is open:
 //
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
@@ -148,6 +154,8 @@ type Request struct {
 	Role      *Role    `json:"role,omitempty"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: the token is wanted in a file too
 	Also      []string `json:"also,omitempty"`       // of Overlay: the profiles beside Profile
+	// MaskDefault, of Overlay, wants files without a way to credentials in [default], and without a session.
+	MaskDefault bool `json:"mask_default,omitempty"`
 
 	Proof      secret.String `json:"-"`                     // of the passphrase that Unlock wants, not the keyring's
 	Verifier   *Verifier     `json:"verifier,omitempty"`    // of Passphrase

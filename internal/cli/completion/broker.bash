@@ -11,6 +11,10 @@ _broker() {
 	if [[ $current == -* ]]; then
 		words+=("$current")
 	fi
-	COMPREPLY=($(compgen -W "$(broker "${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$current"))
+	COMPREPLY=($(compgen -W "$(broker "${words[@]}" --generate-bash-completion 2>/dev/null | cut -f 1)" -- "$current"))
 }
 complete -o bashdefault -o default -F _broker broker
+_credproc() { # takes one profile
+	COMPREPLY=($(compgen -W "$(broker explain --generate-bash-completion 2>/dev/null | cut -f 1)" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _credproc credproc

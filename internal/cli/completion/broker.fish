@@ -9,6 +9,12 @@ function __broker_complete
     if string match -q -- '-*' $current
         set -a words $current
     end
-    broker $words --generate-bash-completion 2>/dev/null
+    set -l found (broker $words --generate-bash-completion 2>/dev/null)
+    if set -q found[1]
+        printf '%s\n' $found
+    else
+        __fish_complete_path $current
+    end
 end
 complete -c broker -f -a '(__broker_complete)'
+complete -c credproc -f -a '(broker explain --generate-bash-completion 2>/dev/null)'

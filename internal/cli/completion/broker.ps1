@@ -7,5 +7,8 @@ Register-ArgumentCompleter -Native -CommandName broker -ScriptBlock {
 	}
 	& broker @words --generate-bash-completion 2>$null |
 		Where-Object { $_ -like "$wordToComplete*" } |
-		ForEach-Object { [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_) }
+		ForEach-Object {
+			$word, $what = $_ -split "`t", 2
+			[System.Management.Automation.CompletionResult]::new($word, $word, 'ParameterValue', $(if ($what) { $what } else { $word }))
+		}
 }

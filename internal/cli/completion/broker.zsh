@@ -1,9 +1,12 @@
-#compdef broker
+#compdef broker credproc
 # zsh completion for broker: put it as _broker into a directory of $fpath, or source it.
 _broker() {
 	local current="${words[CURRENT]}"
-	local -a before opts
+	local -a before opts shown
 	before=("${(@)words[2,CURRENT-1]}")
+	if [[ ${words[1]:t} == credproc ]]; then # which takes one profile
+		before=(explain)
+	fi
 	if (( ${before[(I)--]} )); then
 		_normal
 		return
@@ -13,7 +16,10 @@ _broker() {
 	fi
 	opts=("${(@f)$(broker "${before[@]}" --generate-bash-completion 2>/dev/null)}")
 	if [[ -n "${opts[1]}" ]]; then
-		compadd -a opts
+		# What it does behind each word.
+		shown=("${(@)opts/$'\t'/  -- }")
+		opts=("${(@)opts%%$'\t'*}")
+		compadd -l -d shown -a opts
 	else
 		_files
 	fi
@@ -21,5 +27,5 @@ _broker() {
 if [[ "${funcstack[1]}" == _broker ]]; then
 	_broker "$@"
 else
-	compdef _broker broker
+	compdef _broker broker credproc
 fi

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/rivo/uniseg"
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+// labelColumns is how wide names and flags may be before what they do begins on a line of its own.
+const labelColumns = 22
+
+// help is the text about a command, or about the program if its name is "broker".
+func (p *program) help(app *cli.App, path []string, c *cli.Command) {
+	width := columns(p.stdout)
+	if width == 0 || width > proseColumns {
+		width = proseColumns
+	}
+	var b strings.Builder
+	line := func(text string) { b.WriteString(flow(text, width) + "\n") }
+	name := strings.Join(append([]string{"broker"}, path...), " ")
+	commands, examples := app.Commands, app.UsageText
+	if c == nil {
+		line("Broker " + app.Usage + ".")
+		line("\nUsage:  broker COMMAND [ARGUMENTS]")
+	} else {
+		commands, examples = c.Subcommands, c.UsageText
+		line(name + ": " + c.Usage)
+		usage := name
+		switch {
+		case len(commands) > 0:
+			usage += " COMMAND [ARGUMENTS]"
+		default:
+			usage += " [OPTIONS]"
+		}
+		if c.ArgsUsage != "" {
+			usage += " " + c.ArgsUsage
+		}
+		line("\nUsage:  " + usage)
+		if c.Description != "" {
+			line("")
+			line(strings.Join(fold(strings.Join(strings.Fields(c.Description), " "), width), "\n"))
+		}
+	}
+	var list [][2]string
+	for _, sub := range commands {
+		list = append(list, [2]string{strings.Join(sub.Names(), ", "), sub.Usage})
+	}
+	gap := labels(list)
+	for at, sub := range commands {
+		if at == 0 || sub.Category != commands[at-1].Category {
+			line("\n" + cmp.Or(sub.Category, "Commands") + ":")
+		}
+		b.WriteString(entries(list[at:at+1], gap, width))
+	}
+	list = nil
+	if c == nil {
+		list = append(list, [2]string{"--version, -v", "print the version"})
+	} else {
+		for _, f := range c.VisibleFlags() {
+			list = append(list, [2]string{flagLabel(f), flagUsage(f)})
+		}
+	}
+	list = append(list, [2]string{"--help, -h", "show this help"})
+	line("\nOptions:")
+	b.WriteString(entries(list, labels(list), width))
+	line("\nExamples:")
+	for example := range strings.Lines(examples) {
+		b.WriteString("  " + strings.TrimSpace(example) + "\n") // whole, to be copied
+	}
+	if c == nil || len(c.Subcommands) > 0 {
+		line("\n" + name + " COMMAND --help shows what a command does.")
+	}
+	p.raw(strings.TrimSuffix(b.String(), "\n"))
+}
+
+// labels is the column behind the names of a list.
+func labels(list [][2]string) (gap int) {
+	for _, e := range list {
+		if wide := uniseg.StringWidth(e[0]); wide <= labelColumns {
+			gap = max(gap, wide+4)
+		}
+	}
+	return gap
+}
+
+// entries are names, and what each does from column gap on, or below where there is no room.
+func entries(list [][2]string, gap, width int) string {
+	if width < 2*gap {
+		gap = 4
+	}
+	var b strings.Builder
+	for _, e := range list {
+		head, indent := flow("  "+e[0], width), strings.Repeat(" ", gap)
+		if room := gap - uniseg.StringWidth(head); room < 2 {
+			head += "\n" + indent
+		} else {
+			head += indent[:room]
+		}
+		b.WriteString(head + strings.Join(fold(e[1], width-gap), "\n"+indent) + "\n")
+	}
+	return b.String()
+}
+
+// flagLabel is a flag as it is typed.
+func flagLabel(f cli.Flag) string {
+	var names []string
+	for _, name := range f.Names() {
+		names = append(names, dashed(name))
+	}
+	label := strings.Join(names, ", ")
+	if doc, ok := f.(cli.DocGenerationFlag); ok && doc.TakesValue() {
+		_, value, _ := strings.Cut(doc.GetUsage(), "`")
+		value, _, _ = strings.Cut(value, "`")
+		if _, is := f.(*cli.DurationFlag); is {
+			value = "DURATION"
+		}
+		if value == "" {
+			value = strings.ToUpper(f.Names()[0])
+		}
+		label += " " + value
+	}
+	return label
+}
+
+// flagUsage is what a flag does, with its default.
+func flagUsage(f cli.Flag) string {
+	doc, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return ""
+	}
+	usage := strings.ReplaceAll(doc.GetUsage(), "`", "")
+	if value := doc.GetDefaultText(); doc.TakesValue() && value != "" && value != `""` && value != "0s" {
+		usage += " (default: " + strings.Trim(value, `"`) + ")"
+	}
+	return usage
+}
+
+// dashed is a flag's name with its dashes.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// noCommand is the fault of a word that is not a command of this list.
+func noCommand(path []string, commands []*cli.Command, word string) error {
+	group := strings.Join(path, " ")
+	err := fault.New(fault.Usage, "there is no command %q", strings.TrimSpace(group+" "+word))
+	names := func(yield func(string) bool) {
+		for _, c := range commands {
+			for _, name := range c.Names() {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
+	near := profiles.Nearest(word, names, 1)
+	switch {
+	case len(near) == 1:
+		return fault.New(fault.Usage, "%w; did you mean %s?", err, near[0]).
+			WithHint("broker %s", append(slices.Clone(path), near[0]))
+	case group != "":
+		return err.WithHint("broker %s --help", path)
+	}
+	return err.WithHint("broker help")
+}
+
+func (p *program) helpCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "help",
+		Usage:     "show what a command does",
+		ArgsUsage: "[COMMAND]",
+		UsageText: "broker help exec\nbroker help profiles link",
+		Action: func(c *cli.Context) error {
+			at := locate(p.commands, c.Args().Slice())
+			if len(at.rest) > 0 {
+				return noCommand(at.path, at.commands, at.rest[0])
+			}
+			p.help(p.commands, at.path, at.command)
+			return nil
+		},
+	}
+}

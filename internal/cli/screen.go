@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/rivo/uniseg"
+	"golang.org/x/term"
+
+	"broker/internal/fault"
+)
+
+// terminalColumns is how wide a terminal counts that does not tell. proseColumns bounds what is read as sentences.
+const (
+	terminalColumns = 80
+	proseColumns    = 80
+	// leastColumns is how narrow a column of a table becomes before each row is written as a block of lines. One of
+	// shortColumns, such as the number of an account, is folded last.
+	leastColumns = 6
+	shortColumns = 12
+)
+
+// columns is the width of the terminal behind a writer. Without a terminal it is 0, and nothing is to be wrapped.
+func columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if t, is := w.(terminal); is {
+		f, ok = t.out, true
+	}
+	if !ok {
+		return 0
+	}
+	wide, _, err := term.GetSize(int(f.Fd()))
+	switch {
+	case err != nil:
+		return 0
+	case wide <= 0:
+		return terminalColumns
+	}
+	return wide
+}
+
+// isTerminal reports whether a reader is a terminal, where a person types.
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// screenRows is the height of the terminal behind a writer; 0 if it is not known.
+func screenRows(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if _, high, err := term.GetSize(int(f.Fd())); err == nil {
+			return high
+		}
+	}
+	return 0
+}
+
+// obeys reports whether a writer is a terminal that moves its cursor when it is told to.
+func obeys(w io.Writer) bool {
+	name := os.Getenv("TERM")
+	return columns(w) > 0 && name != "dumb" && (name != "" || runtime.GOOS == "windows")
+}
+
+// flow breaks each line of a text at its blanks, so that none is wider than width. What follows is indented like the
+// text behind the line's label, which ends with two blanks. A word that is wider stays whole: it may be a path or a
+// command that somebody copies. With width 0 the text stays as it is.
+func flow(text string, width int) string {
+	if width <= 0 {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if uniseg.StringWidth(line) <= width {
+			continue
+		}
+		rest := strings.TrimLeft(line, " ")
+		first := len(line) - len(rest)
+		indent := first + 2
+		head := line[:first]
+		label, behind, labelled := strings.Cut(rest, "  ")
+		if labelled && first+uniseg.StringWidth(label) < width/2 {
+			rest = strings.TrimLeft(behind, " ")
+			head = line[:len(line)-len(rest)]
+			word, _, _ := strings.Cut(rest, " ")
+			if column := uniseg.StringWidth(head); column+uniseg.StringWidth(word) <= width {
+				indent = column
+			} else { // below its label it may fit, and is whole at least
+				head = strings.TrimRight(head, " ") + "\n" + strings.Repeat(" ", indent)
+			}
+		}
+		b := &strings.Builder{}
+		b.WriteString(head)
+		indent = min(indent, width/2)
+		at, start := uniseg.StringWidth(head[strings.LastIndexByte(head, '\n')+1:]), true
+		for _, word := range strings.Fields(rest) {
+			wide := uniseg.StringWidth(word)
+			switch {
+			case !start && at+1+wide > width:
+				b.WriteString("\n" + strings.Repeat(" ", indent))
+				at = indent
+			case !start:
+				b.WriteByte(' ')
+				at++
+			}
+			b.WriteString(word)
+			at, start = at+wide, false
+		}
+		lines[i] = b.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// fold breaks a cell into lines of at most width columns: at blanks, else wherever it has to.
+func fold(text string, width int) (lines []string) {
+	if uniseg.StringWidth(text) <= width {
+		return []string{text}
+	}
+	for _, line := range strings.Split(flow(text, width), "\n") {
+		lines = append(lines, cut(strings.TrimLeft(line, " "), width)...)
+	}
+	return lines
+}
+
+// cut breaks a line as a terminal of this width does.
+func cut(line string, width int) (pieces []string) {
+	at, start := 0, 0
+	for i := 0; i < len(line); {
+		cluster, _, wide, _ := uniseg.FirstGraphemeClusterInString(line[i:], -1)
+		if at+wide > width && i > start {
+			pieces = append(pieces, line[start:i])
+			at, start = 0, i
+		}
+		at += wide
+		i += len(cluster)
+	}
+	return append(pieces, line[start:])
+}
+
+// A table is rows of cells below a header, whose last column may be empty. It fits the terminal that it is written to:
+// cells are folded, or each row becomes a block of lines. Elsewhere each row is one line.
+type table struct {
+	w     io.Writer
+	width int // of the terminal; 0 without one
+	rows  [][]string
+}
+
+// table begins a table on stdout, with a header unless that has no cells.
+func (p *program) table(header ...string) *table {
+	return newTable(p.text, columns(p.stdout), header...)
+}
+
+func newTable(w io.Writer, width int, header ...string) *table {
+	t := &table{w: w, width: width}
+	t.rows = append(t.rows, header)
+	return t
+}
+
+// row adds a row. A cell that is empty is shown as "-".
+func (t *table) row(cells ...string) {
+	line := make([]string, len(cells))
+	for i, cell := range cells {
+		line[i] = dash(cell)
+	}
+	t.rows = append(t.rows, line)
+}
+
+// print writes the table.
+func (t *table) print() error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], uniseg.StringWidth(cell))
+		}
+	}
+	if t.width > 0 && !shrink(widths, t.width) {
+		return t.blocks()
+	}
+	var b strings.Builder
+	for _, row := range t.rows {
+		if len(row) == 0 {
+			continue
+		}
+		cells, high := make([][]string, len(row)), 1
+		for i, cell := range row {
+			cells[i] = fold(cell, widths[i])
+			high = max(high, len(cells[i]))
+		}
+		for y := range high {
+			var line strings.Builder
+			for i, width := range widths[:len(row)] {
+				cell := ""
+				if y < len(cells[i]) {
+					cell = cells[i][y]
+				}
+				line.WriteString(cell + strings.Repeat(" ", width-uniseg.StringWidth(cell)+2))
+			}
+			b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+		}
+	}
+	return t.write(b.String())
+}
+
+func (t *table) write(text string) error {
+	if _, err := io.WriteString(t.w, text); err != nil {
+		return fault.New(fault.Failed, "write the table: %w", err)
+	}
+	return nil
+}
+
+// shrink makes the widest columns narrower until the table fits: first what is long and not the name, then all. It
+// reports false if that is not enough.
+func shrink(widths []int, width int) bool {
+	total := 2 * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	natural := slices.Clone(widths)
+	for _, all := range []bool{false, true} {
+		for total > width {
+			widest := -1
+			for i, w := range widths {
+				may := w > leastColumns && (all || i > 0 && natural[i] > shortColumns)
+				if may && (widest < 0 || w > widths[widest]) {
+					widest = i
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
+			total--
+		}
+	}
+	return total <= width
+}
+
+// blocks writes each row as lines of header and cell; below the first cell if there is no header.
+func (t *table) blocks() error {
+	var b strings.Builder
+	head, label := t.rows[0], 2
+	for _, h := range head {
+		label = max(label, uniseg.StringWidth(h)+2)
+	}
+	below := len(head) > 0 && t.width < 2*label // a cell stands on lines of its own
+	for n, row := range t.rows[1:] {
+		if n > 0 && len(head) > 0 {
+			b.WriteString("\n")
+		}
+		for i, cell := range row {
+			first := ""
+			if i < len(head) {
+				first = head[i]
+			}
+			indent := label
+			switch {
+			case below:
+				b.WriteString(first + "\n")
+				first, indent = "", 2
+			case len(head) == 0 && i == 0:
+				indent = 0
+			}
+			for _, line := range fold(cell, max(t.width-indent, leastColumns/2)) {
+				b.WriteString(first + strings.Repeat(" ", indent-uniseg.StringWidth(first)) + line + "\n")
+				first = ""
+			}
+		}
+	}
+	return t.write(b.String())
+}
+
+// printTable writes a table, and below it what would make it too wide.
+func (p *program) printTable(t *table, notes []string) error {
+	if err := t.print(); err != nil {
+		return err
+	}
+	if len(notes) > 0 {
+		p.say("")
+	}
+	for _, note := range notes {
+		p.say("note: %s", fault.Line(note))
+	}
+	return nil
+}

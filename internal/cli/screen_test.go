@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/rivo/uniseg"
+)
+
+// TestTable: a table fits the width, and holds every cell.
+func TestTable(t *testing.T) {
+	rows := [][]string{
+		{"product_prod_paul", "444455556666", "allow-admin-from-security-account", "security", "eu-west-1", "", "prod,live"},
+		{"本番環境", "222233334444", "x", "", "", "yes", "a, b, c"},
+	}
+	for _, width := range []int{0, 1, 5, 20, 40, 60, 72, 80, 100, 200} {
+		var b bytes.Buffer
+		table := newTable(&b, width, "NAME", "ACCOUNT", "ROLE", "SOURCE", "REGION", "LINKED", "ALIASES")
+		for _, row := range rows {
+			table.row(row...)
+		}
+		if err := table.print(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			wide := uniseg.StringWidth(strings.TrimSuffix(line, "\n"))
+			if width >= 20 && wide > width || strings.HasSuffix(line, " \n") {
+				t.Errorf("%d columns: %d: %q", width, wide, line)
+			}
+		}
+		// A name and a number stay whole as long as there is room for them.
+		for _, whole := range []string{"product_prod_paul", "444455556666", "本番環境"} {
+			if width >= 80 && !strings.Contains(b.String(), whole+"  ") {
+				t.Errorf("%d columns: %s is folded:\n%s", width, whole, b.String())
+			}
+		}
+		if lines := strings.Count(b.String(), "\n"); width == 0 && lines != 3 || width == 200 && lines != 3 {
+			t.Errorf("%d columns: %d lines", width, lines)
+		}
+	}
+}
+
+// TestFlow: a text is broken at its blanks, and no word is lost or cut.
+func TestFlow(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"short", "short"},
+		{"one two three four five six", "one two three four\n  five six"},
+		{"label     one two three four", "label     one two\n          three four"},
+		{"label     a-word-that-is-wider-than-all", "label\n  a-word-that-is-wider-than-all"},
+		{"a-word-that-is-wider-than-all", "a-word-that-is-wider-than-all"},
+		{"  indented one two three", "  indented one two\n    three"},
+		{"本番環境 本番環境 本番環境", "本番環境 本番環境\n  本番環境"},
+		{"", ""},
+	} {
+		if got := flow(tt.text, 20); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.text, got, tt.want)
+		}
+		if got := flow(tt.text, 0); got != tt.text {
+			t.Errorf("without a terminal: %q", got)
+		}
+	}
+}
