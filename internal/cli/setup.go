@@ -17,7 +17,9 @@ import (
 func (p *program) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
-		Usage: "go from keys in plain text to profiles that work, in one command",
+		Usage: "go from keys in plain text to profiles that work",
+		UsageText: "broker setup --dry-run\n" +
+			"broker setup",
 		Description: "It shows what it found and what it is about to do, and asks once. Each step is a command that\n" +
 			"you can type yourself, and what is done already is left alone, so it can be run again at any time.\n" +
 			"To undo it: broker profiles unlink --all, then broker import --undo.",
