@@ -53,7 +53,7 @@ func TestSetSection(t *testing.T) {
 		{"name to quote", "", SectionProfile, `a "b`, []KeyValue{{"region", "y"}}, "[profile \"a \\\"b\"]\nregion = y\n"},
 		{"default", "", SectionProfile, "default", []KeyValue{{"region", "y"}}, "[default]\nregion = y\n"},
 		{"the default that counts", "[profile default]\nregion = x\n[default]\nregion = z\n", SectionProfile, "default", []KeyValue{{"region", "y"}},
-			"[profile default]\nregion = y\n[default]\nregion = z\n"},
+			"[profile default]\nregion = x\n[default]\nregion = y\n"},
 		{"credentials", "[a b]\nx = y\n", SectionCredentials, "a b", []KeyValue{{"aws_session_token", "t=="}}, "[a b]\nx = y\naws_session_token = t==\n"},
 		{"behind a bare header without newline", "[profile a]", SectionProfile, "a", []KeyValue{{"region", "y"}}, "[profile a]\nregion = y\n"},
 		{"nothing to change", "[profile a]\nregion=x", SectionProfile, "a", []KeyValue{{"REGION", "x"}}, "[profile a]\nregion=x"},
@@ -119,7 +119,7 @@ func TestEditRefuses(t *testing.T) {
 			t.Errorf("%q: %v, %q", kv, err, got)
 		}
 	}
-	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a]b"}, {SectionSource, "a\nb"}, {SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
+	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a\x00b"}, {SectionSource, "a\nb"}, {SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
 		if _, err := SetSection(nil, id[0], id[1], []KeyValue{{"k", "v"}}); !fault.Is(err, fault.Usage) {
 			t.Errorf("set %q: %v", id, err)
 		}

@@ -56,13 +56,6 @@ func Redact(doc Document, src []byte) []byte {
 	return apply(src, cuts)
 }
 
-func firstLine(b []byte) []byte {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i+1]
-	}
-	return b
-}
-
 func hiddenLine(doc Document, text []byte) bool {
 	switch {
 	case len(text) == 0:

@@ -201,7 +201,7 @@ func TestResolveRefuses(t *testing.T) {
 	}{
 		{what: "a plain key", credentials: "[security]\n" + keys, name: "security", kind: fault.Config,
 			want: `/credentials:2: the long-lived key of "security" stands here in plain text`, hint: "broker add security --from-profile security"},
-		{what: "a plain key in the config", config: "[profile two words]\n" + keys, name: "two words", kind: fault.Config,
+		{what: "a plain key in the config", config: "[profile \"two words\"]\n" + keys, name: "two words", kind: fault.Config,
 			want: "/config:2: the long-lived key", hint: "broker add 'two words' --from-profile 'two words'"},
 		{what: "a plain key as source", config: role, credentials: "[security]\n" + keys, name: "dev", kind: fault.Config,
 			want: `/credentials:2: the long-lived key of "security"`, hint: "broker add security --from-profile security"},
@@ -361,7 +361,7 @@ func TestResolveDeepChains(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	set := load(t, "[profile a]\nregion = x\ngarbage\n[profile a]\nregion = y\n", "",
-		"[profile b]\nrole_arn = x\nsource_profile = s\nrole_ran = y\n[settings]\nlock = 1\n[source c]\nsecret = x\n[other]\n[weird thing]\n[alias]\na = b\nx = a]b\n")
+		"[profile b]\nrole_arn = x\nsource_profile = s\nrole_ran = y\n[settings]\nlock = 1\n[source c]\nsecret = x\n[other]\n[weird thing]\n[alias]\na = b\nx = a\u202eb\n")
 	var got []string
 	for _, w := range set.Warnings() {
 		got = append(got, w.String())
@@ -542,7 +542,7 @@ func TestPlainKey(t *testing.T) {
 		{"odd", "", "", Origin{}, fault.Config},
 		{"none", "", "", Origin{}, fault.NotFound},
 		{"nobody", "", "", Origin{}, fault.NotFound},
-		{"a]", "", "", Origin{}, fault.Usage},
+		{"a\n", "", "", Origin{}, fault.Usage},
 	} {
 		key, err := PlainKey(files, tt.name)
 		if key.AccessKeyID != tt.id || key.Secret.Reveal() != tt.key || key.Origin != tt.origin || (tt.kind == "") != (err == nil) || err != nil && !fault.Is(err, tt.kind) {

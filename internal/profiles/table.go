@@ -103,9 +103,10 @@ func merged(a, b map[string]string) map[string]string {
 
 // A table is what one file says, without the bytes of the file.
 type table struct {
-	blocks   map[blockID]*block
-	twice    Origin // of a section that stands twice, which botocore takes for no file at all
-	warnings []Warning
+	blocks    map[blockID]*block
+	refused   *Warning  // why botocore takes none of the file; nil if it takes it
+	inherited []setting // what each section has that does not say otherwise
+	warnings  []Warning
 }
 
 type blockID struct{ kind, name string }
@@ -113,9 +114,9 @@ type blockID struct{ kind, name string }
 // A block is one section, or several of the same name in one file.
 type block struct {
 	name     string
+	header   string
 	origin   Origin
 	from     *provenance
-	prefixed bool
 	shared   bool // it stands in the credentials file
 	ours     bool // it is a session that `broker publish` keeps there
 	settings []setting
@@ -124,6 +125,7 @@ type block struct {
 type setting struct {
 	key, value string
 	line       int
+	empty      bool // neither a value nor keys below it
 	nested     []setting
 }
 
@@ -181,14 +183,34 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 		return nil, bad.in(path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
+	if doc.refused != nil && file != registryFile {
+		t.refused = &Warning{Origin{path, doc.refused.line}, doc.refused.text}
+	}
 	for _, p := range doc.problems {
 		t.warn(path, p.line, "this line %s", p.text)
 	}
 	for i := range doc.sections {
 		t.add(path, &doc.sections[i], file)
 	}
+	inherited := t.blocks[blockID{kind: sectionInherited}]
+	delete(t.blocks, blockID{kind: sectionInherited})
 	for _, b := range t.blocks {
 		b.from = from
+		if file == registryFile {
+			continue
+		}
+		if inherited != nil {
+			for _, s := range inherited.settings {
+				if b.find(s.key) == nil {
+					b.settings = append(b.settings, s)
+				}
+			}
+		}
+		// the SDKs take "region =" for no region
+		b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.empty })
+	}
+	if inherited != nil {
+		t.inherited = inherited.settings
 	}
 	return t, nil
 }
@@ -207,24 +229,24 @@ func (t *table) add(path string, sec *section, file fileKind) {
 	case file == registryFile && !isKnown:
 		t.warn(path, sec.line, "unknown section [%s]", strings.TrimSpace(sec.kind+" "+sec.name))
 		return
-	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices:
+	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices &&
+		sec.kind != sectionInherited:
 		return
 	}
 	id := blockID{sec.kind, sec.name}
+	if sec.loose && file != registryFile {
+		t.warn(path, sec.line, "the AWS CLI takes this header for no profile")
+		id.kind = looseKind(sec.kind)
+	}
 	b := t.blocks[id]
 	switch {
-	case b != nil && b.prefixed != sec.prefixed:
-		// [profile default] replaces [default], wherever it stands
-		if b.prefixed {
-			return
-		}
-		b = nil
+	case b != nil && b.header != sec.header:
+		b = nil // for botocore the last of [default] and [profile default] is all there is
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
-		t.twice = Origin{path, sec.line}
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile, ours: sec.isSession()}
+		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile, ours: sec.isSession()}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))
@@ -233,10 +255,6 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		switch key := intern(known, e.key); {
 		case file != registryFile:
 			if key = intern(awsKeys, e.key); key == "" {
-				continue
-			}
-			if len(e.value) == 0 && len(e.nested) == 0 { // the SDKs take "region =" for no region
-				b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.key == key })
 				continue
 			}
 			b.put(newSetting(key, e))
@@ -249,6 +267,9 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		}
 	}
 }
+
+// looseKind is the kind of blocks that botocore takes for no profile, and other tools for one.
+func looseKind(kind string) string { return "loose " + kind }
 
 func grow(s []setting, n int) []setting {
 	if s == nil {
@@ -266,7 +287,7 @@ func intern(known map[string]string, key []byte) string {
 }
 
 func newSetting(key string, e *entry) setting {
-	s := setting{key: key, line: e.line}
+	s := setting{key: key, line: e.line, empty: len(e.value) == 0 && len(e.nested) == 0}
 	if key != keySecretKey && key != keySessionToken {
 		s.value = string(e.value)
 	}

@@ -31,7 +31,7 @@ type tool struct {
 	only string
 	// plain says that it takes a source_profile with keys or a role alone.
 	plain bool
-	// refuses says that one section that stands twice is an error of the whole file.
+	// refuses says that one line that it cannot read is an error of the whole file.
 	refuses bool
 	// goesOn says that it tries credential_process where the role of the profile leads nowhere.
 	goesOn bool
@@ -118,8 +118,8 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 	p, _ := s.lookup(name)
 	if t.refuses {
 		for _, file := range []fileKind{configFile, credentialsFile} {
-			if o := s.states[file].table.twice; o != (Origin{}) {
-				return FromNobody, fmt.Sprintf("refuses the whole file, since a section stands twice (%s)", o)
+			if w := s.states[file].table.refused; w != nil {
+				return FromNobody, fmt.Sprintf("refuses the whole file: the line %s (%s)", w.Text, w.Origin)
 			}
 		}
 	}
