@@ -43,7 +43,8 @@ const tries = 40
 // So edit may be called more than once and must have no effect but its result.
 // If it changes nothing, nothing is written. A missing file is an empty one; it is made with
 // perm, and its directory with 0700. An existing one keeps mode and owner. A symlink is
-// followed. If backup is not empty, the bytes before are kept in the file of that path, mode 0600.
+// followed. A file that edit leaves without a byte is removed, unless a symlink leads to it.
+// If backup is not empty, the bytes before are kept beside the file; see Backups.
 //
 // What a crash may leave is a temporary file beside the target, which the next
 // Edit removes if it holds nothing but what Edit itself wrote or replaced; otherwise
@@ -75,7 +76,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	if err != nil {
 		return err
 	}
-	e := &editing{target: target, perm: perm, backup: backup, dir: dir}
+	e := &editing{target: target, perm: perm, backup: backup, dir: dir, linked: isLink(path)}
 	if turn { // else what lies there may be of an edit under way
 		if err := e.tidy(); err != nil {
 			return err
@@ -214,6 +215,7 @@ type editing struct {
 	perm   fs.FileMode
 	backup string
 	dir    string // locked
+	linked bool   // a symlink leads to it
 	// late is what others appended to a draft of ours while it stood in the
 	// place of their own file. It belongs behind what is there now; until it is
 	// there, the drafts with it are kept.
@@ -264,9 +266,16 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 			return false, err
 		}
 		if e.backup != "" {
-			if err := Write(e.backup, src, 0o600); err != nil {
+			if err := keep(e.backup, src); err != nil {
 				return false, fmt.Errorf("no backup, so nothing was changed: %w", err)
 			}
+		}
+		if len(dst) == 0 && !e.linked {
+			done, err := e.remove(src)
+			if done {
+				err = errors.Join(err, system.SyncDir(e.dir))
+			}
+			return done, err
 		}
 	}
 	draft, err := e.write(src, dst, perm, info)
@@ -341,6 +350,30 @@ func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (na
 	}
 	name = filepath.Join(dir, e.prefix("swap")+digest(src)+"-"+digest(dst))
 	return name, os.Rename(tmp.Name(), name)
+}
+
+// isLink reports whether a path is a symlink.
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
+}
+
+// remove takes away a file that should have the bytes src. It is looked at afterwards, as in replace.
+func (e *editing) remove(src []byte) (bool, error) {
+	out := filepath.Join(e.dir, e.prefix("swap")+digest(src)+"-"+digest(nil))
+	switch err := os.Rename(e.target, out); {
+	case errors.Is(err, fs.ErrNotExist): // the target went away
+		return false, nil
+	case err != nil:
+		return false, err
+	case untouched(out, src):
+		return true, os.Remove(out)
+	}
+	// Somebody wrote it after we read it. It is theirs again.
+	if err := os.Link(out, e.target); err != nil {
+		return false, errors.Join(err, e.save(out))
+	}
+	return false, os.Remove(out)
 }
 
 // create puts the draft where no file is.
@@ -474,7 +507,8 @@ func (e *editing) tidy() error {
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
 		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
-			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.broker-draft-")
+			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.") &&
+				strings.Contains(n.Name(), ".broker-draft-")
 		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,13 @@ import (
 // set is an edit that knows nothing of what was there.
 func set(text string) func([]byte) ([]byte, error) {
 	return func([]byte) ([]byte, error) { return []byte(text), nil }
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func content(t *testing.T, path string) string {
@@ -363,12 +371,12 @@ func TestEditKilled(t *testing.T) {
 	alone(t, dir, leftOf(t, dir)...)
 }
 
-// leftOf is what may be there after a kill: the file, its backup, and a draft of the backup.
+// leftOf is what may be there after a kill: the file, its backups, and a draft of the backup.
 func leftOf(t *testing.T, dir string) []string {
 	names := []string{}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if n := e.Name(); n == "f" || n == "f.backup" || strings.HasPrefix(n, ".f.backup.") {
+		if n := e.Name(); n == "f" || strings.HasPrefix(n, "f.backup") || strings.HasPrefix(n, ".f.backup.") {
 			names = append(names, n)
 		} else {
 			t.Errorf("left behind: %s", n)
@@ -403,4 +411,70 @@ func TestEditWithoutSpace(t *testing.T) {
 		t.Errorf("the file is now %q", got)
 	}
 	alone(t, dir, "f")
+}
+
+// TestBackupsAreNumbered: the first backup stays, the latest are kept, and what is there already is not kept twice.
+func TestBackupsAreNumbered(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config")
+	backup := file + ".backup"
+	put(t, file, "0")
+	for i := range 8 {
+		if err := Edit(file, 0o600, backup, set(fmt.Sprint(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, name := range Backups(backup) {
+		got = append(got, strings.TrimPrefix(name, dir+"/")+" "+content(t, name))
+	}
+	want := []string{"config.backup 0", "config.backup.4 4", "config.backup.5 5", "config.backup.6 6", "config.backup.7 7"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	put(t, file, "7")
+	if err := Edit(file, 0o600, backup, set("9")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "config.backup.08"), "not ours")
+	if all := Backups(backup); len(all) != 5 || content(t, all[4]) != "7" {
+		t.Errorf("%q", all)
+	}
+}
+
+// TestNothingLeftRemovesTheFile: a file without a byte goes, but not where a symlink leads to it, or when somebody wrote
+// it meanwhile.
+func TestNothingLeftRemovesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")
+	empty := func([]byte) ([]byte, error) { return nil, nil }
+	put(t, file, "x")
+	if err := os.Symlink("config", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(link, 0o600, "", empty); err != nil || content(t, file) != "" {
+		t.Error(err)
+	}
+	put(t, file, "x")
+	if err := Edit(file, 0o600, "", empty); err != nil {
+		t.Error(err)
+	}
+	alone(t, dir, "link")
+
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	put(t, file, "x")
+	calls := 0
+	err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) {
+		if calls++; calls == 1 {
+			put(t, file, "theirs")
+			return nil, nil
+		}
+		return append(src, "+"...), nil
+	})
+	if err != nil || content(t, file) != "theirs+" {
+		t.Errorf("%q, %v", content(t, file), err)
+	}
+	alone(t, dir, "config")
 }

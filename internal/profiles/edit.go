@@ -163,7 +163,7 @@ func setValue(src []byte, e entry, value string) []byte {
 		cuts[0].with = append(with, ' ') // before the comment
 	}
 	if e.multiline {
-		first := e.start + bytes.IndexByte(src[e.start:], '\n') + 1
+		first := e.start + len(firstLine(src[e.start:]))
 		cuts = append(cuts, cut{from: first, to: e.end})
 	}
 	return apply(src, cuts)
@@ -247,15 +247,11 @@ func indentOf(src []byte, s *section) []byte {
 // blankPrefix is the length of the blank lines at the start.
 func blankPrefix(b []byte) int {
 	n := 0
-	for n < len(b) {
-		end := len(b)
-		if i := bytes.IndexByte(b[n:], '\n'); i >= 0 {
-			end = n + i + 1
-		}
-		if len(bytes.TrimSpace(b[n:end])) > 0 {
+	for line := range linesOf(b) {
+		if len(bytes.TrimSpace(line)) > 0 {
 			break
 		}
-		n = end
+		n += len(line)
 	}
 	return n
 }

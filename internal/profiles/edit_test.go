@@ -192,7 +192,7 @@ func FuzzEdit(f *testing.F) {
 			if len(have) != len(want) {
 				t.Fatalf("%d values, want %d in\n%q\nbefore\n%q", len(have), len(want), got, src)
 			}
-			if lost, most := lostLines(src, got), linesOf(before, src, kind, name, key); lost > most {
+			if lost, most := lostLines(src, got), entryLines(before, src, kind, name, key); lost > most {
 				t.Fatalf("%d lines lost, want %d at most in\n%q\nbefore\n%q", lost, most, got, src)
 			}
 			if again, err := SetSection(got, kind, name, []KeyValue{{key, value}}); err != nil || !bytes.Equal(again, got) {
@@ -233,8 +233,8 @@ func FuzzEdit(f *testing.F) {
 	})
 }
 
-// linesOf counts the lines of the entry that an edit may replace.
-func linesOf(d *document, src []byte, kind, name, key string) int {
+// entryLines counts the lines of the entry that an edit may replace.
+func entryLines(d *document, src []byte, kind, name, key string) int {
 	n := 0
 	for _, e := range d.entriesOf(kind, name) {
 		if strings.EqualFold(string(e.key), key) {

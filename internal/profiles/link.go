@@ -22,7 +22,7 @@ const (
 	RecordsDocument
 )
 
-// Documents are the bytes of these files. A missing file is nil; so is one that has to go, because link made it.
+// Documents are the bytes of these files; a missing one is empty.
 type Documents [4][]byte
 
 // In which order the files are written. In between, each profile works in one
@@ -620,18 +620,12 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 			lead := appendLines(b, header(kindIn[doc], a.name), a.lines)
 			body := b.Bytes()[from+lead:]
 			rec := &linkRecord{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead,
-				NewFile: l.given[doc] == nil, Length: len(body), SHA256: digest(body)}
-			if old := l.records.find(rec.File, rec.Profile); old != nil && old.NewFile && old.SHA256 == rec.SHA256 {
-				rec.NewFile = true // the second half of a link that was cut short
-			}
+				Length: len(body), SHA256: digest(body)}
 			l.records.put(rec, nil)
 		}
-		next[doc] = append([]byte{}, b.Bytes()...)
+		next[doc] = b.Bytes()
 		if l.open[doc] {
 			next[doc] = next[doc][:len(next[doc])-len(eolOf(next[doc]))]
-		}
-		if len(next[doc]) == 0 && l.records.madeFile(l.path(doc)) {
-			next[doc] = nil
 		}
 	}
 	next[RecordsDocument] = l.records.bytes(l.docs[RecordsDocument])

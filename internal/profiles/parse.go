@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -219,6 +220,18 @@ func trimSpace(s string) string { return strings.TrimFunc(s, isSpace) }
 // splitsLines reports what Python's splitlines takes for an end of a line.
 func splitsLines(r rune) bool {
 	return r >= '\n' && r <= '\r' || r >= 0x1c && r <= 0x1e || r == 0x85 || r == 0x2028 || r == 0x2029
+}
+
+// linesOf are the lines of a file, each with its end.
+func linesOf(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			line := firstLine(b)
+			if b = b[len(line):]; !yield(line) {
+				return
+			}
+		}
+	}
 }
 
 // firstLine is the first line with its end: LF, CRLF, or CR alone, as Python has it.

@@ -27,11 +27,10 @@ type recordID struct{ file, profile string }
 type linkRecord struct {
 	File    string  `json:"file"`
 	Profile string  `json:"profile"`
-	Made    bool    `json:"made,omitempty"`     // link wrote the registry's section too
-	Created bool    `json:"created,omitempty"`  // link made the whole section
-	Lead    int     `json:"lead,omitempty"`     // bytes that set a created section off from what was there
-	NewFile bool    `json:"new_file,omitempty"` // there was no file
-	Length  int     `json:"length"`             // of the section as link left it
+	Made    bool    `json:"made,omitempty"`    // link wrote the registry's section too
+	Created bool    `json:"created,omitempty"` // link made the whole section
+	Lead    int     `json:"lead,omitempty"`    // bytes that set a created section off from what was there
+	Length  int     `json:"length"`            // of the section as link left it
 	SHA256  string  `json:"sha256"`
 	Pieces  []piece `json:"pieces,omitempty"`
 }
@@ -119,16 +118,6 @@ func (r *records) done(file, profile string) {
 		copied.Made = false
 		r.all[recordID{file, profile}] = &copied
 	}
-}
-
-// madeFile reports whether link made a file.
-func (r *records) madeFile(file string) bool {
-	for id, rec := range r.all {
-		if id.file == file && rec.NewFile {
-			return true
-		}
-	}
-	return false
 }
 
 // put keeps a record. One that takes the place of another for the same bytes, or of the

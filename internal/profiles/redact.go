@@ -87,7 +87,7 @@ func hiddenEntry(doc Document, src []byte, e *entry) bool {
 // HoldsSecret reports whether a config file seems to hold a key or a password, so
 // that no copy of it should be made.
 func HoldsSecret(config []byte) bool {
-	for line := range bytes.Lines(config) {
+	for line := range linesOf(config) {
 		text := bytes.TrimLeft(line, " \t#;")
 		i := bytes.IndexAny(text, "=:")
 		if i < 0 {
