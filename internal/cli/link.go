@@ -256,6 +256,9 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 			return edit(src)
 		})
 	}
+	if d == profiles.RegistryDocument { // which unlink gives back
+		return editFile(p.paths.Registry, "", edit)
+	}
 	return p.editWithBackup(p.document(d), edit)
 }
 
