@@ -125,7 +125,7 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 	for i := range l.index {
 		if src := bytes.TrimPrefix(docs[i], byteOrderMark); len(src) > 0 && len(eolOf(src)) == 0 {
 			l.open[i] = true
-			l.docs[i] = slices.Concat(docs[i], eol(docs[i]))
+			l.docs[i] = slices.Concat(docs[i], l.endOf(Document(i), src))
 		}
 		d, _ := scan(l.docs[i], i == int(CredentialsDocument)) // it was read once already
 		l.index[i] = map[string][]*section{}
@@ -141,6 +141,19 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 		}
 	}
 	return l, nil
+}
+
+// endOf is the line end for the last line of an open file: that of the first one. Where link left one line only, the
+// record tells.
+func (l *linker) endOf(doc Document, src []byte) []byte {
+	for _, end := range []string{"\r\n", "\r"} {
+		for id, rec := range l.records.all {
+			if len(firstLine(src)) == len(src) && id.file == l.path(doc) && rec.describes(slices.Concat(src, []byte(end))) {
+				return []byte(end)
+			}
+		}
+	}
+	return eol(src)
 }
 
 // set reads the documents as a Store reads files.

@@ -45,6 +45,7 @@ type section struct {
 	start, end int // offsets of the header line
 	bodyEnd    int // offset behind its last line that is neither blank nor a comment
 	indent     int
+	commented  bool // something stands behind the header
 	published  bool // it stands between the marks of `broker publish`
 	entries    []entry
 }
@@ -58,6 +59,7 @@ type entry struct {
 	valueAt, valTo int  // offsets of the value within its first line
 	commented      bool // a comment stands behind the value, which for botocore is a part of it
 	multiline      bool
+	brackets       bool // a line that continues it looks like a header
 	nested         []entry
 }
 
@@ -93,6 +95,11 @@ func (d *document) refuse(line int, text string) {
 // that botocore refuses the rest is read, as in the Go SDK: a line that cannot be read is skipped, duplicates are
 // merged. A document that is not text is an error.
 func scan(src []byte, credentials bool) (*document, *problem) {
+	return scanAs(src, credentials, botocore)
+}
+
+// scanAs is scan for a dialect: how others read headers. Only botocore refuses files.
+func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 	if p := notText(src); p != nil {
 		return nil, p
 	}
@@ -102,7 +109,7 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 	seen := map[[2]string]bool{} // headers, and keys below them
 	published, blanks := false, 0
 	pos := 0
-	if bytes.HasPrefix(src, byteOrderMark) {
+	if bytes.HasPrefix(src, byteOrderMark) && as != golang { // which loses the first line
 		pos = len(byteOrderMark)
 		d.refuse(1, "begins with a byte order mark")
 	}
@@ -121,14 +128,21 @@ func scan(src []byte, credentials bool) (*document, *problem) {
 		}
 		at := start + bytes.Index(src[start:end], text)
 		indent := utf8.RuneCount(src[start:at])
-		if cur != nil && indent > cur.indent {
+		if cur != nil && indent > cur.indent && (as == botocore || text[0] != '[') {
 			sec.bodyEnd = end
+			cur.brackets = cur.brackets || text[0] == '['
 			d.more(cur, src, at, at+len(text), line, blanks)
 			cur.end, blanks = end, 0
 			continue
 		}
 		cur, blanks = nil, 0
 		e, ok := splitEntry(src, at, at+len(text), true)
+		if text[0] == '[' && as != botocore {
+			d.sections = append(d.sections, section{line: line, start: start, end: end, bodyEnd: end})
+			sec = &d.sections[len(d.sections)-1]
+			as.readHeader(sec, text, credentials)
+			continue
+		}
 		if text[0] == '[' && (bytes.LastIndexByte(text, ']') > 1 || !ok) {
 			s := section{line: line, start: start, end: end, bodyEnd: end, indent: indent, published: published}
 			if why := s.readHeader(text, credentials); why != "" {
@@ -339,6 +353,7 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 		return "names a section that nothing can be called; the section is ignored"
 	}
 	after := bytes.TrimFunc(text[end+1:], isSpace)
+	s.commented = len(after) > 0
 	if len(after) > 0 && after[0] != '#' && after[0] != ';' {
 		return `has text after "]"; the text is ignored`
 	}

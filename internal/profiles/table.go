@@ -104,8 +104,9 @@ func merged(a, b map[string]string) map[string]string {
 // A table is what one file says, without the bytes of the file.
 type table struct {
 	blocks    map[blockID]*block
-	refused   *Warning  // why botocore takes none of the file; nil if it takes it
-	inherited []setting // what each section has that does not say otherwise
+	refused   *Warning         // why botocore takes none of the file; nil if it takes it
+	others    [dialects]*table // as others read the file, where they do not read the same
+	inherited []setting        // what each section has that does not say otherwise
 	warnings  []Warning
 }
 
@@ -125,6 +126,7 @@ type block struct {
 type setting struct {
 	key, value string
 	line       int
+	commented  bool
 	empty      bool // neither a value nor keys below it
 	nested     []setting
 }
@@ -177,20 +179,34 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 	if err != nil {
 		return nil, err
 	}
+	t, err := tableOf(path, doc, file, from, botocore)
+	if err != nil || file == registryFile || !doc.disputed() {
+		return t, err
+	}
+	for d := botocore + 1; d < dialects; d++ {
+		doc, _ := scanAs(src, file == credentialsFile, d) // it is text
+		if t.others[d], err = tableOf(path, doc, file, from, d); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func tableOf(path string, doc *document, file fileKind, from *provenance, as dialect) (*table, error) {
 	if file == registryFile && len(doc.problems) > 0 {
 		bad := doc.problems[0]
 		bad.text, _, _ = strings.Cut(bad.text, "; ") // what is ignored in an AWS file
 		return nil, bad.in(path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
-	if doc.refused != nil && file != registryFile {
+	if as == botocore && doc.refused != nil && file != registryFile {
 		t.refused = &Warning{Origin{path, doc.refused.line}, doc.refused.text}
 	}
 	for _, p := range doc.problems {
 		t.warn(path, p.line, "this line %s", p.text)
 	}
 	for i := range doc.sections {
-		t.add(path, &doc.sections[i], file)
+		t.add(path, &doc.sections[i], file, as)
 	}
 	inherited := t.blocks[blockID{kind: sectionInherited}]
 	delete(t.blocks, blockID{kind: sectionInherited})
@@ -221,7 +237,7 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
-func (t *table) add(path string, sec *section, file fileKind) {
+func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 	known, isKnown := registryKeys[sec.kind]
 	switch {
 	case sec.kind == "": // reported by scan
@@ -240,6 +256,12 @@ func (t *table) add(path string, sec *section, file fileKind) {
 	}
 	b := t.blocks[id]
 	switch {
+	case b != nil && b.header != sec.header && as == js2: // "Cannot redefine property"
+		t.refused = &Warning{Origin{path, sec.line}, "names a profile a second time"}
+	case b != nil && b.header != sec.header && as != botocore && b.header != "default":
+		if sec.header == "default" { // the one with the prefix wins
+			return
+		}
 	case b != nil && b.header != sec.header:
 		b = nil // for botocore the last of [default] and [profile default] is all there is
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
@@ -287,7 +309,7 @@ func intern(known map[string]string, key []byte) string {
 }
 
 func newSetting(key string, e *entry) setting {
-	s := setting{key: key, line: e.line, empty: len(e.value) == 0 && len(e.nested) == 0}
+	s := setting{key: key, line: e.line, commented: e.commented, empty: len(e.value) == 0 && len(e.nested) == 0}
 	if key != keySecretKey && key != keySessionToken {
 		s.value = string(e.value)
 	}
