@@ -57,8 +57,8 @@ var hardFiles = []hardFile{
 // readers are the tools of the table, in its order.
 var readers = []string{"AWS CLI", "boto3", "JS SDK 2", "JS SDK 3", "Go SDK"}
 
-// TestClientsNames: docs/tools.md says of each hard file which tool finds the profile in it, and so does explain. UPDATE=1
-// writes the table.
+// TestClientsNames: docs/tools.md says of each hard file which tool finds the profile in it, and so does explain.
+// UPDATE=1 writes the table.
 func TestClientsNames(t *testing.T) {
 	h := clientHouse(t)
 	h.env = append(h.env, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1", "AWS_SDK_LOAD_CONFIG=1")
@@ -67,7 +67,8 @@ func TestClientsNames(t *testing.T) {
 	written := map[string]bool{"prod": true}
 	for _, f := range hardFiles {
 		if !written[f.profile] {
-			registry = fmt.Appendf(registry, "[profile %q]\nrole_arn = %s\nsource_profile = security\nregion = eu-west-1\n", f.profile, prodRole)
+			registry = fmt.Appendf(registry, "[profile %q]\nrole_arn = %s\nsource_profile = security\n"+
+				"region = eu-west-1\n", f.profile, prodRole)
 		}
 		written[f.profile] = true
 	}
@@ -75,11 +76,12 @@ func TestClientsNames(t *testing.T) {
 	must(t, h.write(filepath.Join(h.home, ".aws/credentials"), ""))
 	ask := askers(t, h)
 	var table strings.Builder
-	fmt.Fprintf(&table, "| in the config | %s |\n|---|%s\n", strings.Join(readers, " | "), strings.Repeat("---|", len(readers)))
+	fmt.Fprintf(&table, "| in the config | %s |\n|---|%s\n", strings.Join(readers, " | "),
+		strings.Repeat("---|", len(readers)))
 	for _, f := range hardFiles {
 		helper := fmt.Sprintf("credential_process = %q prod", filepath.Join(h.bin, "credproc"))
-		text := strings.NewReplacer("HELPER", helper+"\nregion = eu-west-1\n", "COMMENTED", helper+" # note\nregion = eu-west-1\n",
-			"ROLE", prodRole).Replace(f.text)
+		text := strings.NewReplacer("HELPER", helper+"\nregion = eu-west-1\n",
+			"COMMENTED", helper+" # note\nregion = eu-west-1\n", "ROLE", prodRole).Replace(f.text)
 		if strings.Contains(f.text, "\r\n") {
 			text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
 		}

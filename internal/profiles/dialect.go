@@ -20,7 +20,7 @@ const (
 
 var (
 	jsComment = lazyregexp.New(`^(.*?)(?:^|\s)[;#]`)
-	js3Header = lazyregexp.New(`^([A-Za-z0-9_-]+)\s(?:([A-Za-z0-9_@+.%:/-]+)|"([A-Za-z0-9_@+.%:/-]+)"|'([A-Za-z0-9_@+.%:/-]+)')$`)
+	js3Header = lazyregexp.New(`^([\w-]+)\s(?:([\w@+.%:/-]+)|"([\w@+.%:/-]+)"|'([\w@+.%:/-]+)')$`)
 	js2Prefix = lazyregexp.New(`^profile\s(.*)$`)
 	plainName = lazyregexp.New(`^[A-Za-z0-9_@+.:/-]+$`)
 )

@@ -16,9 +16,10 @@ func TestDialects(t *testing.T) {
 	}
 	_, text, _ := strings.Cut(string(page), "<!-- readers: begin -->\n")
 	text, _, _ = strings.Cut(text, "<!-- readers: end -->\n")
-	names := map[string]string{"[profile team/x@y:z+1]": "team/x@y:z+1", "[profile two words]": "two words", `[profile "two words"]`: "two words",
-		"[profile 'two words']": "two words", "[profile o'brien]": "o'brien", `[profile "o'brien"]`: "o'brien", "[profile größe]": "größe",
-		"[profile a=b]": "a=b", "[profile a#b]": "a#b", "[profile a;b]": "a;b", "[profile [PROD]-x]": "[PROD]-x", `[profile a\b]`: "ab"}
+	names := map[string]string{"[profile team/x@y:z+1]": "team/x@y:z+1", "[profile two words]": "two words",
+		`[profile "two words"]`: "two words", "[profile 'two words']": "two words", "[profile o'brien]": "o'brien",
+		`[profile "o'brien"]`: "o'brien", "[profile größe]": "größe", "[profile a=b]": "a=b", "[profile a#b]": "a#b",
+		"[profile a;b]": "a;b", "[profile [PROD]-x]": "[PROD]-x", `[profile a\b]`: "ab"}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	rows := 0
 	columns := strings.Split(strings.Trim(lines[0], "| "), " | ")[1:]
@@ -33,8 +34,9 @@ func TestDialects(t *testing.T) {
 		if name == "" {
 			name = "prod"
 		}
-		registry := sourceSection + `[profile "` + name + `"]` + "\nrole_arn = arn:aws:iam::444455556666:role/x\nsource_profile = security\n"
-		set := load(t, header+"\ncredential_process = /bin/credproc "+strings.ReplaceAll(`"NAME"`, "NAME", name)+"\n", "", registry)
+		registry := sourceSection + `[profile "` + name + `"]` +
+			"\nrole_arn = arn:aws:iam::444455556666:role/x\nsource_profile = security\n"
+		set := load(t, header+"\ncredential_process = /bin/credproc \""+name+"\"\n", "", registry)
 		for _, v := range set.Tools(name, func(string) string { return "1" }) {
 			for i, tool := range columns {
 				if tool == v.Tool && (cells[1+i] == "yes") != (v.From == FromBroker) {

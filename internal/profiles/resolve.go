@@ -214,6 +214,16 @@ func servable(p profile) error {
 	if v.has(keyAccessKeyID) {
 		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
 	}
+	for _, b := range v {
+		for _, set := range b.settings {
+			for _, line := range strings.Split(set.value, "\n")[1:] {
+				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
+					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues the value of %s; "+
+						"take away the blanks before it", Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
+				}
+			}
+		}
+	}
 	return fault.New(fault.Config, "%s: profile %q has no role_arn, and no source has that name", p.origin(), p.name).
 		WithHint("broker add %s", p.name)
 }

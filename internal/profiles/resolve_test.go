@@ -244,6 +244,8 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
 		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" holds temporary keys"},
 		{what: "a region and no more", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
+		{what: "an indented role", config: "[profile dev]\nregion = x\n  role_arn = " + account + "dev\n  source_profile = security\n", name: "dev",
+			kind: fault.Config, want: "/config:2: the role_arn of profile \"dev\" is indented, so that it continues the value of region"},
 		{what: "a registry profile and no more", registry: "[profile dev]\nregion = eu-west-1\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: profile \"dev\" has no role_arn"},
 		{what: "a guard that is not built", registry: sourceSection + role + "confirm = first\n", name: "dev", kind: fault.Config, want: "/registry:8: confirm = first is not supported by this version"},
 		{what: "a guard on a profile within the chain", registry: sourceSection + role + "confirm = always\n[profile x]\nrole_arn = " + account + "x\nsource_profile = dev\n",
