@@ -134,6 +134,11 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 	for {
 		p, found := s.lookup(name)
 		src := s.sources[name]
+		// For aws-vault that is a role of the key of that name, and it assumes both.
+		if n := len(hops); src != nil && n > 0 && p.own.has(keyRoleARN) && !p.own.has(keySourceProfile) {
+			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is a source and also a role without a "+
+				"source_profile; give the role another name", hops[n-1].own.origin(keySourceProfile), name)
+		}
 		if src != nil && (len(hops) > 0 || !p.own.has(keyRoleARN)) {
 			return hops, src, src.err
 		}

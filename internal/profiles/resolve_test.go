@@ -244,6 +244,9 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
 		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" holds temporary keys"},
 		{what: "a region and no more", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
+		{what: "a source that is also a role of its own", registry: sourceSection, config: "[profile security]\nrole_arn = " + account + "first\n" +
+			"[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n", name: "dev",
+			kind: fault.Config, want: "/config:5: source_profile names \"security\", which is a source and also a role without"},
 		{what: "an indented role", config: "[profile dev]\nregion = x\n  role_arn = " + account + "dev\n  source_profile = security\n", name: "dev",
 			kind: fault.Config, want: "/config:2: the role_arn of profile \"dev\" is indented, so that it continues the value of region"},
 		{what: "a registry profile and no more", registry: "[profile dev]\nregion = eu-west-1\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: profile \"dev\" has no role_arn"},
