@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,8 +43,8 @@ const tries = 40
 // So edit may be called more than once and must have no effect but its result.
 // If it changes nothing, nothing is written. A missing file is an empty one; it is made with
 // perm, and its directory with 0700. An existing one keeps mode and owner. A symlink is
-// followed. If backup is not empty, the bytes before are kept: the first ones ever in the file of that path, which is
-// never written again, later ones in backup.1, backup.2 and so on; the last four of these stay. All have mode 0600.
+// followed. A file that edit leaves without a byte is removed, unless a symlink leads to it.
+// If backup is not empty, the bytes before are kept beside the file; see Backups.
 //
 // What a crash may leave is a temporary file beside the target, which the next
 // Edit removes if it holds nothing but what Edit itself wrote or replaced; otherwise
@@ -77,7 +76,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	if err != nil {
 		return err
 	}
-	e := &editing{target: target, perm: perm, backup: backup, dir: dir}
+	e := &editing{target: target, perm: perm, backup: backup, dir: dir, linked: isLink(path)}
 	if turn { // else what lies there may be of an edit under way
 		if err := e.tidy(); err != nil {
 			return err
@@ -216,6 +215,7 @@ type editing struct {
 	perm   fs.FileMode
 	backup string
 	dir    string // locked
+	linked bool   // a symlink leads to it
 	// late is what others appended to a draft of ours while it stood in the
 	// place of their own file. It belongs behind what is there now; until it is
 	// there, the drafts with it are kept.
@@ -269,6 +269,13 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 			if err := keep(e.backup, src); err != nil {
 				return false, fmt.Errorf("no backup, so nothing was changed: %w", err)
 			}
+		}
+		if len(dst) == 0 && !e.linked {
+			done, err := e.remove(src)
+			if done {
+				err = errors.Join(err, system.SyncDir(e.dir))
+			}
+			return done, err
 		}
 	}
 	draft, err := e.write(src, dst, perm, info)
@@ -343,6 +350,30 @@ func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (na
 	}
 	name = filepath.Join(dir, e.prefix("swap")+digest(src)+"-"+digest(dst))
 	return name, os.Rename(tmp.Name(), name)
+}
+
+// isLink reports whether a path is a symlink.
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
+}
+
+// remove takes away a file that should have the bytes src. It is looked at afterwards, as in replace.
+func (e *editing) remove(src []byte) (bool, error) {
+	out := filepath.Join(e.dir, e.prefix("swap")+digest(src)+"-"+digest(nil))
+	switch err := os.Rename(e.target, out); {
+	case errors.Is(err, fs.ErrNotExist): // the target went away
+		return false, nil
+	case err != nil:
+		return false, err
+	case untouched(out, src):
+		return true, os.Remove(out)
+	}
+	// Somebody wrote it after we read it. It is theirs again.
+	if err := os.Link(out, e.target); err != nil {
+		return false, errors.Join(err, e.save(out))
+	}
+	return false, os.Remove(out)
 }
 
 // create puts the draft where no file is.
@@ -438,66 +469,6 @@ func (e *editing) save(name string) error {
 	return fmt.Errorf("%s: two programs wrote it at the same moment; what one of them wrote is in %s", e.target, saved)
 }
 
-// keptBackups is how many numbered backups stay, beside the first.
-const keptBackups = 4
-
-// keep writes a backup of these bytes, unless the latest one has them.
-func keep(backup string, src []byte) error {
-	latest, numbers, err := backups(backup)
-	if err != nil {
-		return err
-	}
-	if info, err := os.Stat(backup); latest == "" || err != nil || !info.Mode().IsRegular() {
-		return Write(backup, src, 0o600) // which says why if it cannot
-	}
-	if had, _, err := read(latest); err == nil && bytes.Equal(had, src) {
-		return nil
-	}
-	next := 1
-	if len(numbers) > 0 {
-		next = numbers[len(numbers)-1] + 1
-	}
-	if err := Write(backup+"."+strconv.Itoa(next), src, 0o600); err != nil {
-		return err
-	}
-	for numbers = append(numbers, next); len(numbers) > keptBackups; numbers = numbers[1:] {
-		if err := os.Remove(backup + "." + strconv.Itoa(numbers[0])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// LatestBackup is the file in which Edit kept the bytes before its last change, or "".
-func LatestBackup(backup string) string {
-	latest, _, _ := backups(backup)
-	return latest
-}
-
-// backups returns the latest backup, or "", and the numbers of the numbered ones, in order.
-func backups(backup string) (latest string, numbers []int, err error) {
-	entries, err := os.ReadDir(filepath.Dir(backup))
-	if err != nil {
-		return "", nil, err
-	}
-	base := filepath.Base(backup)
-	for _, e := range entries {
-		if e.Name() == base {
-			latest = backup
-		}
-		if text, ok := strings.CutPrefix(e.Name(), base+"."); ok {
-			if n, err := strconv.Atoi(text); err == nil && n > 0 && strconv.Itoa(n) == text {
-				numbers = append(numbers, n)
-			}
-		}
-	}
-	slices.Sort(numbers)
-	if len(numbers) > 0 && latest != "" {
-		latest = backup + "." + strconv.Itoa(numbers[len(numbers)-1])
-	}
-	return latest, numbers, nil
-}
-
 // untouched reports whether a file has these bytes and nobody is about to
 // write others into it.
 func untouched(path string, want []byte) bool {
@@ -535,9 +506,9 @@ func (e *editing) tidy() error {
 	}
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
-		ofBackup := "." + filepath.Base(e.target) + ".broker-backup."
 		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
-			strings.HasPrefix(n.Name(), ofBackup) && strings.Contains(n.Name(), ".broker-draft-")
+			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.") &&
+				strings.Contains(n.Name(), ".broker-draft-")
 		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {
 				return err

@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +23,13 @@ import (
 // set is an edit that knows nothing of what was there.
 func set(text string) func([]byte) ([]byte, error) {
 	return func([]byte) ([]byte, error) { return []byte(text), nil }
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func content(t *testing.T, path string) string {
@@ -406,45 +413,68 @@ func TestEditWithoutSpace(t *testing.T) {
 	alone(t, dir, "f")
 }
 
-// TestBackups: the first backup is never written again, later ones are numbered, and the last four of them stay.
-func TestBackups(t *testing.T) {
+// TestBackupsAreNumbered: the first backup stays, the latest are kept, and what is there already is not kept twice.
+func TestBackupsAreNumbered(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config")
-	backup := file + ".broker-backup"
-	if err := os.WriteFile(file, []byte("0"), 0o600); err != nil {
+	backup := file + ".backup"
+	put(t, file, "0")
+	for i := range 8 {
+		if err := Edit(file, 0o600, backup, set(fmt.Sprint(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, name := range Backups(backup) {
+		got = append(got, strings.TrimPrefix(name, dir+"/")+" "+content(t, name))
+	}
+	want := []string{"config.backup 0", "config.backup.4 4", "config.backup.5 5", "config.backup.6 6", "config.backup.7 7"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	put(t, file, "7")
+	if err := Edit(file, 0o600, backup, set("9")); err != nil {
 		t.Fatal(err)
 	}
-	for i := 1; i <= 8; i++ {
-		if err := Edit(file, 0o600, backup, set(strconv.Itoa(i))); err != nil {
-			t.Fatal(err)
-		}
+	put(t, filepath.Join(dir, "config.backup.08"), "not ours")
+	if all := Backups(backup); len(all) != 5 || content(t, all[4]) != "7" {
+		t.Errorf("%q", all)
 	}
-	if content(t, backup) != "0" {
-		t.Errorf("the first backup holds %q", content(t, backup))
-	}
-	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.4", "config.broker-backup.5",
-		"config.broker-backup.6", "config.broker-backup.7")
-	if latest := LatestBackup(backup); latest != backup+".7" || content(t, latest) != "7" {
-		t.Errorf("the latest backup is %s", latest)
-	}
-	// What is there already is not kept twice, and other files of such names are not ours.
-	for _, other := range []string{".x", ".07", ".-1", ".0"} {
-		if err := os.WriteFile(backup+other, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, text := range []string{"7", "9"} {
-		if err := Edit(file, 0o600, backup, set(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if content(t, backup+".8") != "8" {
-		t.Error("no backup of the eighth")
-	}
-	if err := os.WriteFile(file, []byte("8"), 0o600); err != nil {
+}
+
+// TestNothingLeftRemovesTheFile: a file without a byte goes, but not where a symlink leads to it, or when somebody wrote
+// it meanwhile.
+func TestNothingLeftRemovesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")
+	empty := func([]byte) ([]byte, error) { return nil, nil }
+	put(t, file, "x")
+	if err := os.Symlink("config", link); err != nil {
 		t.Fatal(err)
 	}
-	alone(t, dir, "config", "config.broker-backup", "config.broker-backup.-1", "config.broker-backup.0",
-		"config.broker-backup.07", "config.broker-backup.6", "config.broker-backup.7", "config.broker-backup.8",
-		"config.broker-backup.9", "config.broker-backup.x")
+	if err := Edit(link, 0o600, "", empty); err != nil || content(t, file) != "" {
+		t.Error(err)
+	}
+	put(t, file, "x")
+	if err := Edit(file, 0o600, "", empty); err != nil {
+		t.Error(err)
+	}
+	alone(t, dir, "link")
+
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	put(t, file, "x")
+	calls := 0
+	err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) {
+		if calls++; calls == 1 {
+			put(t, file, "theirs")
+			return nil, nil
+		}
+		return append(src, "+"...), nil
+	})
+	if err != nil || content(t, file) != "theirs+" {
+		t.Errorf("%q, %v", content(t, file), err)
+	}
+	alone(t, dir, "config")
 }

@@ -269,13 +269,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 			return false, err
 		}
 	}
-	backup := path + ".broker-backup"
-	if profiles.HoldsSecret(where.Config) {
-		// A copy of a key is what import is there to end.
-		i.p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
-		backup = ""
-	}
-	err = editFile(path, backup, func(src []byte) ([]byte, error) {
+	err = i.p.editWithBackup(path, func(src []byte) ([]byte, error) {
 		now := where
 		now.Config = src
 		again, err := foreign.Translate(now)
@@ -284,8 +278,8 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if err != nil {
 		return false, err
 	}
-	if backup != "" {
-		i.p.say("changed %s; what it was is in %s", path, atomicfile.LatestBackup(backup))
+	if all := atomicfile.Backups(path + ".broker-backup"); len(all) > 0 && !profiles.HoldsSecret(where.Config) {
+		i.p.say("changed %s; what it was is in %s", path, all[len(all)-1])
 	}
 	return true, nil
 }

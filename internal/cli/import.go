@@ -85,6 +85,8 @@ type importing struct {
 type found struct {
 	profiles.Plain
 	source string          // its name
+	role   bool            // AWS tools take a role for the profile, and not this key
+	own    bool            // other profiles have the profile as their source_profile
 	taken  profiles.Source // that has a name of it already, and another key
 }
 
@@ -110,6 +112,9 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		return nil
 	}
 	keys := i.sources(plain, as)
+	if err := i.samePrincipals(keys); err != nil {
+		return err
+	}
 	if err := i.show(ctx, keys); err != nil {
 		return err
 	}
@@ -173,7 +178,13 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	for _, src := range i.set.Sources() {
 		names[src.AccessKeyID] = src.Name
 	}
-	for _, key := range plain {
+	byRole := func(key profiles.Plain) int { // the name of a role is the last choice
+		if role, _ := i.set.HasRole(key.Profile); role {
+			return 1
+		}
+		return 0
+	}
+	for _, key := range slices.SortedStableFunc(slices.Values(plain), func(a, b profiles.Plain) int { return byRole(a) - byRole(b) }) {
 		switch name := names[key.AccessKeyID]; {
 		case as != "":
 			names[key.AccessKeyID] = as
@@ -184,6 +195,9 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	var keys []found
 	for _, key := range plain {
 		f := found{Plain: key, source: names[key.AccessKeyID]}
+		if f.role, f.own = i.set.HasRole(key.Profile); f.role && f.own && as == "" {
+			f.source = i.tool.SourceName(key.Profile) // of the profiles that have it as their source_profile
+		}
 		for _, name := range []string{f.source, i.tool.SourceName(f.Profile)} {
 			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
 				f.taken = src
@@ -269,13 +283,44 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity,
 			i.p.say("no MFA device of it is known; if a role requires one: %s", hint)
 		}
 	}
-	return i.p.editRegistry(func(src []byte) (_ []byte, err error) {
-		if src, err = profiles.SetSection(src, profiles.SectionSource, key.source, section); err != nil || key.source == key.Profile {
-			return src, err
+	return i.p.editRegistry(func(src []byte) ([]byte, error) { return key.register(src, section) })
+}
+
+// register writes the sections of a key.
+func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte, error) {
+	registry, err := profiles.SetSection(registry, profiles.SectionSource, key.source, section)
+	if err != nil || key.source == key.Profile || key.role {
+		return registry, err
+	}
+	// The profile that had the key keeps working under its own name.
+	return profiles.SetSection(registry, profiles.SectionProfile, key.Profile,
+		[]profiles.KeyValue{{Key: "source_profile", Value: key.source}})
+}
+
+// samePrincipals looks at what every profile leads to before and after, before anything is done.
+func (i *importing) samePrincipals(keys []found) error {
+	var docs profiles.Documents
+	for _, d := range []profiles.Document{profiles.RegistryDocument, profiles.ConfigDocument, profiles.CredentialsDocument} {
+		var err error
+		if docs[d], err = i.p.readDocument(d); err != nil {
+			return err
 		}
-		// The profile that had the key keeps working under its own name.
-		return profiles.SetSection(src, profiles.SectionProfile, key.Profile, []profiles.KeyValue{{Key: "source_profile", Value: key.source}})
-	})
+	}
+	defer clear(docs[profiles.CredentialsDocument])
+	var plain []profiles.Plain
+	for _, key := range keys {
+		if key.taken.Name == "" { // else it is refused below
+			plain = append(plain, key.Plain)
+		}
+	}
+	return profiles.SamePrincipals(i.p.files(), docs, func(registry []byte) (_ []byte, err error) {
+		for _, key := range keys {
+			if key.taken.Name == "" && err == nil {
+				registry, err = key.register(registry, []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}})
+			}
+		}
+		return registry, err
+	}, plain)
 }
 
 // sealedName is the item of the keyring that holds what was taken out of the files.

@@ -256,18 +256,6 @@ const linkedWait = 20 * time.Second
 // editDocument writes one of the files. The config is the user's work of years, so that a
 // backup is kept of it; never of a file with a key in it.
 func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, error)) error {
-	backup := ""
-	if d == profiles.ConfigDocument {
-		src, err := p.readDocument(d)
-		if err != nil {
-			return err
-		}
-		if profiles.HoldsSecret(src) {
-			p.warn([]string{"no backup is made of " + p.paths.Config + ", because it holds a secret in plain text"})
-		} else {
-			backup = p.paths.Config + ".broker-backup"
-		}
-	}
 	if d == profiles.RecordsDocument {
 		ctx, cancel := context.WithTimeout(context.Background(), linkedWait)
 		defer cancel()
@@ -278,7 +266,24 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 			return edit(src)
 		})
 	}
-	return editFile(p.document(d), backup, edit)
+	if d == profiles.RegistryDocument { // which unlink gives back
+		return editFile(p.paths.Registry, "", edit)
+	}
+	return p.editWithBackup(p.document(d), edit)
+}
+
+// editWithBackup edits a file of which a backup is kept, unless a key is in it.
+func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error)) error {
+	src, err := readIfThere(path)
+	if err != nil {
+		return err
+	}
+	backup := path + ".broker-backup"
+	if profiles.HoldsSecret(src) {
+		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
+		backup = ""
+	}
+	return editFile(path, backup, edit)
 }
 
 // planned reads the files and asks what they are to become.

@@ -269,6 +269,11 @@ func (t *translating) include(name string) {
 	}
 	switch {
 	case t.any([]string{name}, keySourceProfile, keyWebIdentity, "credential_source"):
+	case slices.Contains(t.Keys, name) && slices.ContainsFunc(t.names, func(other string) bool {
+		return other != name && t.text(other, keySourceProfile) == name
+	}):
+		t.left(name, keyRoleARN, "profile %q has a role, and the key of its name, and other profiles have it as their "+
+			"source_profile: aws-vault assumes both roles; give the role another name", name)
 	case slices.Contains(t.Keys, name):
 		t.set(name, keySourceProfile, name)
 		t.changed(t.lines[name], "profile %q has source_profile = %s: aws-vault used the key of that name", name, name)

@@ -146,11 +146,7 @@ func blocksOf(src []byte) ([]blockAt, error) {
 	pos, line, loose := 0, 0, false // loose: behind a block, no section has begun yet
 	for pos < len(src) {
 		start := pos
-		if i := bytes.IndexByte(src[pos:], '\n'); i >= 0 {
-			pos += i + 1
-		} else {
-			pos = len(src)
-		}
+		pos += len(firstLine(src[pos:]))
 		line++
 		text := src[start:pos]
 		if start == 0 {

@@ -89,7 +89,7 @@ func TestSetBlockRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		label, name, key, value string
 	}{
-		{"a b", "x", "region", "y"}, {"", "x", "region", "y"}, {"x\n", "x", "region", "y"}, {"team", "default", "region", "y"}, {"team", "a]b", "region", "y"},
+		{"a b", "x", "region", "y"}, {"", "x", "region", "y"}, {"x\n", "x", "region", "y"}, {"team", "default", "region", "y"}, {"team", "a\x00b", "region", "y"},
 		{"team", "", "region", "y"}, {"team", "x\ny", "region", "y"}, {"team", "x", "re=gion", "y"}, {"team", "x", "region", "y\n[profile z]"}, {"team", "x", "region", ""},
 		{"team", "x", "region", "y # z"},
 	} {

@@ -28,14 +28,9 @@ var (
 	botocoreDiffers = map[string]string{
 		"bom":                "takes the byte order mark for text before the first section and refuses the file",
 		"inline-comments":    "has no inline comments: they are part of the value",
-		"odd-names":          "ignores names that a shell would not split in one word, and headers with space inside the bracket",
-		"not-profiles":       "takes every section whose name starts with \"profile\" and has two words for a profile",
-		"default-twice":      "takes the last of [default] and [profile default], not the one with the prefix",
 		"duplicate-sections": "refuses the file",
 		"duplicate-keys":     "refuses the file",
 		"garbage":            "refuses the file",
-		"continued-blank":    "keeps the blank lines within a value",
-		"indented-header":    "takes a header that is indented more than the keys above for a continuation",
 	}
 	goDiffers = map[string]string{
 		"bom":             "loses the first section",
@@ -44,6 +39,10 @@ var (
 		"quoted-names":    "keeps the quotes in names",
 		"wrapped-quotes":  "strips the quotes around a value",
 		"garbage":         "skips a broken header and gives its keys to the section above; ignores a header with text behind",
+		"continued-blank": "leaves the blank lines within a value out",
+		"default-twice":   "takes [profile default], wherever it stands",
+		"indented-header": "takes a header at any indentation",
+		"not-profiles":    "takes no section for a profile whose first word only begins with \"profile\"",
 		"merged":          "does not take a quoted section of the credentials file",
 	}
 )

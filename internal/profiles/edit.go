@@ -54,15 +54,18 @@ func SetSection(src []byte, kind, name string, keys []KeyValue) ([]byte, error) 
 // those of SetSection.
 func RemoveSection(src []byte, kind, name string) ([]byte, error) {
 	return cutSections(src, kind, name, func(s *section) []cut {
-		c := cut{from: s.start, to: s.bodyEnd}
-		rest := src[c.to:]
-		// the blank lines that set it off from the next section go with it
-		c.to += blankPrefix(rest)
-		if c.to == len(src) {
-			c.from -= blankSuffix(src[:c.from])
-		}
-		return []cut{c}
+		return []cut{cutOf(src, s)}
 	})
+}
+
+// cutOf takes out a section with the blank lines that set it off from the next one.
+func cutOf(src []byte, s *section) cut {
+	c := cut{from: s.start, to: s.bodyEnd}
+	c.to += blankPrefix(src[c.to:])
+	if c.to == len(src) {
+		c.from -= blankSuffix(src[:c.from])
+	}
+	return c
 }
 
 // RemoveKeys returns src without these keys of a section, wherever they stand
@@ -160,7 +163,7 @@ func setValue(src []byte, e entry, value string) []byte {
 		cuts[0].with = append(with, ' ') // before the comment
 	}
 	if e.multiline {
-		first := e.start + bytes.IndexByte(src[e.start:], '\n') + 1
+		first := e.start + len(firstLine(src[e.start:]))
 		cuts = append(cuts, cut{from: first, to: e.end})
 	}
 	return apply(src, cuts)
@@ -179,8 +182,11 @@ func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
 	src := b.Bytes()
 	nl, from := eol(src), len(src)
 	body := bytes.TrimPrefix(src, byteOrderMark)
-	if len(body) > 0 && body[len(body)-1] != '\n' {
+	switch end := eolOf(body); {
+	case len(body) > 0 && len(end) == 0:
 		b.Write(nl)
+	case bytes.HasSuffix(end, []byte("\r")):
+		nl = []byte("\r") // a line feed would become a part of this end
 	}
 	if !isBlank(body) && blankSuffix(body) == 0 {
 		b.Write(nl)
@@ -210,40 +216,42 @@ func header(kind, name string) string {
 
 // eol is the line end that the file uses.
 func eol(src []byte) []byte {
-	if i := bytes.IndexByte(src, '\n'); i > 0 && src[i-1] == '\r' {
-		return []byte("\r\n")
+	if end := eolOf(firstLine(src)); len(end) > 0 {
+		return bytes.Clone(end)
 	}
 	return []byte("\n")
 }
 
 // indentOf is the white space before the last key of a section. A new key must
-// not be indented more, or it would continue the one above.
+// not be indented more, or it would continue the one above; nor less than a header behind it, which would continue it.
 func indentOf(src []byte, s *section) []byte {
-	from, n := s.start, s.indent
 	if k := len(s.entries); k > 0 {
-		from, n = s.entries[k-1].start, s.entries[k-1].indent
+		e := s.entries[k-1]
+		return bytes.Clone(leading(src[e.start:e.end]))
 	}
-	line := src[from:]
-	end := 0
-	for range n {
-		_, size := utf8.DecodeRune(line[end:])
-		end += size
+	own := leading(bytes.TrimPrefix(src[s.start:s.end], byteOrderMark))
+	for rest := src[s.end:]; len(rest) > 0; {
+		line := firstLine(rest)
+		rest = rest[len(line):]
+		if text := bytes.TrimFunc(line, isSpace); len(text) == 0 || text[0] == '#' || text[0] == ';' {
+			continue
+		}
+		if next := leading(line); utf8.RuneCount(next) > s.indent {
+			own = next
+		}
+		break
 	}
-	return bytes.Clone(line[:end])
+	return bytes.Clone(own)
 }
 
 // blankPrefix is the length of the blank lines at the start.
 func blankPrefix(b []byte) int {
 	n := 0
-	for n < len(b) {
-		end := len(b)
-		if i := bytes.IndexByte(b[n:], '\n'); i >= 0 {
-			end = n + i + 1
-		}
-		if len(bytes.TrimSpace(b[n:end])) > 0 {
+	for line := range linesOf(b) {
+		if len(bytes.TrimSpace(line)) > 0 {
 			break
 		}
-		n = end
+		n += len(line)
 	}
 	return n
 }

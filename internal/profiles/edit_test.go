@@ -53,7 +53,7 @@ func TestSetSection(t *testing.T) {
 		{"name to quote", "", SectionProfile, `a "b`, []KeyValue{{"region", "y"}}, "[profile \"a \\\"b\"]\nregion = y\n"},
 		{"default", "", SectionProfile, "default", []KeyValue{{"region", "y"}}, "[default]\nregion = y\n"},
 		{"the default that counts", "[profile default]\nregion = x\n[default]\nregion = z\n", SectionProfile, "default", []KeyValue{{"region", "y"}},
-			"[profile default]\nregion = y\n[default]\nregion = z\n"},
+			"[profile default]\nregion = x\n[default]\nregion = y\n"},
 		{"credentials", "[a b]\nx = y\n", SectionCredentials, "a b", []KeyValue{{"aws_session_token", "t=="}}, "[a b]\nx = y\naws_session_token = t==\n"},
 		{"behind a bare header without newline", "[profile a]", SectionProfile, "a", []KeyValue{{"region", "y"}}, "[profile a]\nregion = y\n"},
 		{"nothing to change", "[profile a]\nregion=x", SectionProfile, "a", []KeyValue{{"REGION", "x"}}, "[profile a]\nregion=x"},
@@ -119,7 +119,7 @@ func TestEditRefuses(t *testing.T) {
 			t.Errorf("%q: %v, %q", kv, err, got)
 		}
 	}
-	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a]b"}, {SectionSource, "a\nb"}, {SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
+	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a\x00b"}, {SectionSource, "a\nb"}, {SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
 		if _, err := SetSection(nil, id[0], id[1], []KeyValue{{"k", "v"}}); !fault.Is(err, fault.Usage) {
 			t.Errorf("set %q: %v", id, err)
 		}
@@ -192,7 +192,7 @@ func FuzzEdit(f *testing.F) {
 			if len(have) != len(want) {
 				t.Fatalf("%d values, want %d in\n%q\nbefore\n%q", len(have), len(want), got, src)
 			}
-			if lost, most := lostLines(src, got), linesOf(before, src, kind, name, key); lost > most {
+			if lost, most := lostLines(src, got), entryLines(before, src, kind, name, key); lost > most {
 				t.Fatalf("%d lines lost, want %d at most in\n%q\nbefore\n%q", lost, most, got, src)
 			}
 			if again, err := SetSection(got, kind, name, []KeyValue{{key, value}}); err != nil || !bytes.Equal(again, got) {
@@ -233,8 +233,8 @@ func FuzzEdit(f *testing.F) {
 	})
 }
 
-// linesOf counts the lines of the entry that an edit may replace.
-func linesOf(d *document, src []byte, kind, name, key string) int {
+// entryLines counts the lines of the entry that an edit may replace.
+func entryLines(d *document, src []byte, kind, name, key string) int {
 	n := 0
 	for _, e := range d.entriesOf(kind, name) {
 		if strings.EqualFold(string(e.key), key) {

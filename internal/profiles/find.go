@@ -174,7 +174,7 @@ func (s *Set) CheckAlias(short string) error {
 	case strings.HasPrefix(short, "-"):
 		return fault.New(fault.Usage, "%q would be read as a flag", short)
 	}
-	return nil
+	return checkKeyValue(KeyValue{short, "x"})
 }
 
 // near returns up to n names and aliases that could have been meant, the nearest first.

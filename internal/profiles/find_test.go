@@ -59,7 +59,7 @@ func TestFindSource(t *testing.T) {
 			t.Errorf("%s: %q, %v", typed, src.Name, err)
 		}
 	}
-	if _, err := set.FindSource("a]"); !fault.Is(err, fault.Usage) {
+	if _, err := set.FindSource("a\n"); !fault.Is(err, fault.Usage) {
 		t.Error(err)
 	}
 }

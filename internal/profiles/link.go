@@ -94,14 +94,15 @@ func (l *linker) all() []string {
 // A linker collects the changes of one call.
 type linker struct {
 	files   Files
+	given   Documents
 	docs    Documents
 	set     *Set
 	index   [3]map[string][]*section // profiles by document and name
 	bare    map[string]int           // lines of [NAME] in the config, which are no profiles
+	odd     [3][]*section            // what AWS tools do not agree on, and [DEFAULT]
 	records *records
+	open    [3]bool // its last line has no end. In docs it has one: so a line means the same wherever it stands
 	cuts    [3][]cut
-	drops   [3][]drop
-	glued   [3][]*passage
 	added   [3][]addition
 }
 
@@ -116,16 +117,22 @@ type addition struct {
 var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
 
 func newLinker(files Files, docs Documents) (*linker, error) {
-	l := &linker{files: files, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
+	l := &linker{files: files, given: docs, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
 	var err error
 	if l.set, err = docs.set(files); err != nil {
 		return nil, err
 	}
 	for i := range l.index {
-		d, _ := scan(docs[i], i == int(CredentialsDocument)) // it was read once already
+		if src := bytes.TrimPrefix(docs[i], byteOrderMark); len(src) > 0 && len(eolOf(src)) == 0 {
+			l.open[i] = true
+			l.docs[i] = slices.Concat(docs[i], l.endOf(Document(i), src))
+		}
+		d, _ := scan(l.docs[i], i == int(CredentialsDocument)) // it was read once already
 		l.index[i] = map[string][]*section{}
 		for j := range d.sections {
 			switch s := &d.sections[j]; {
+			case i != int(RegistryDocument) && (s.loose || s.kind == sectionInherited):
+				l.odd[i] = append(l.odd[i], s)
 			case s.kind == kindIn[i]:
 				l.index[i][s.name] = append(l.index[i][s.name], s)
 			case i == int(ConfigDocument) && s.name == "":
@@ -134,6 +141,19 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 		}
 	}
 	return l, nil
+}
+
+// endOf is the line end for the last line of an open file: that of the first one. Where link left one line only, the
+// record tells.
+func (l *linker) endOf(doc Document, src []byte) []byte {
+	for _, end := range []string{"\r\n", "\r"} {
+		for id, rec := range l.records.all {
+			if len(firstLine(src)) == len(src) && id.file == l.path(doc) && rec.describes(slices.Concat(src, []byte(end))) {
+				return []byte(end)
+			}
+		}
+	}
+	return eol(src)
 }
 
 // set reads the documents as a Store reads files.
@@ -172,6 +192,11 @@ func (l *linker) section(doc Document, name string) *section {
 // at all, and which of [default] and [profile default] counts depends on the tool.
 func (l *linker) unique(name string) error {
 	for doc := range Document(3) {
+		for _, s := range l.odd[doc] {
+			if s.loose && s.kind == kindIn[doc] && s.name == name {
+				return looseHeader(Origin{l.path(doc), s.line}, s.kind, name)
+			}
+		}
 		if s := l.sections(doc, name); len(s) > 1 {
 			return fault.New(fault.Config, "%s: %q has a second section here, the first is at line %d; AWS tools do not agree on what that means",
 				Origin{l.path(doc), s[1].line}, name, s[0].line)
@@ -196,9 +221,14 @@ func (l *linker) link(name, credproc string) Outcome {
 		}
 		return refused(err)
 	}
-	if b := l.set.block(credentialsFile, SectionCredentials, name); b.find(keyCredentialProcess) != nil {
-		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: %q asks credproc from the credentials file; the broker edits that in the config alone",
-			view{b}.origin(keyCredentialProcess), name)}
+	if s := l.section(CredentialsDocument, name); s != nil {
+		for _, e := range s.entries {
+			if strings.EqualFold(string(e.key), keyCredentialProcess) {
+				return Outcome{Name: name, State: Left, Err: fault.New(fault.Config,
+					"%s: the credential_process of %q stands in the credentials file; Broker edits it in the config only",
+					Origin{l.path(CredentialsDocument), e.line}, name)}
+			}
+		}
 	}
 	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile)
 	if moving && p.ours {
@@ -278,7 +308,7 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 		}
 		o.State = Changed
 		l.cuts[r.doc] = append(l.cuts[r.doc], cut{r.from, r.to, r.after})
-		if r.has(keyCredentialProcess) {
+		if r.asksOurs() {
 			rec := l.records.find(l.path(r.doc), p.name)
 			if rec == nil || !rec.describes(slices.Concat(r.after, l.docs[r.doc][r.to:])) {
 				l.records.drop(l.path(r.doc), p.name) // it was linked by hand: there is no other original
@@ -340,7 +370,37 @@ func (l *linker) shadowed(p profile) error {
 			return fault.New(fault.Config, "%s: profile %q asks another helper; it stays as it is", v.origin(keyCredentialProcess), p.name)
 		}
 	}
+	return l.shadowedByLine(p.name)
+}
+
+// shadowedByLine looks at keys that count for some AWS tool whatever their value is, and at those that botocore gives to
+// each profile of the file.
+func (l *linker) shadowedByLine(name string) error {
+	for doc := ConfigDocument; doc <= CredentialsDocument; doc++ {
+		for _, s := range slices.Concat(l.odd[doc], l.sections(doc, name)) {
+			for _, e := range s.entries {
+				key := strings.ToLower(string(e.key))
+				shadow := slices.Contains(shadows, key) || strings.HasPrefix(key, "sso_") || key == keyAccessKeyID
+				at := Origin{l.path(doc), e.line}
+				switch {
+				case s.kind == sectionInherited && (shadow || isRoleKey(e.key) || key == keyCredentialProcess ||
+					awsKeys[key] != "" && l.section(ConfigDocument, name) == nil):
+					return fault.New(fault.Config, "%s: the AWS CLI gives this %s of [DEFAULT] to each profile of the file, and Broker edits no [DEFAULT]", at, key)
+				case s.loose || s.kind == sectionInherited || !shadow, key == keyAccessKeyID && len(e.value) > 0:
+				case len(e.value) == 0:
+					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools take before they ask the helper", at, name, key)
+				default:
+					return fault.New(fault.Config, "%s: profile %q has a %s, with which AWS tools fail before they ask the helper", at, name, key)
+				}
+			}
+		}
+	}
 	return nil
+}
+
+// looseHeader says that botocore takes a header for no profile, and how to write it.
+func looseHeader(at Origin, kind, name string) error {
+	return fault.New(fault.Config, "%s: the AWS CLI finds no profile in this header; write %s", at, header(kind, name))
 }
 
 // contradiction refuses a profile that the registry and the AWS files define in
@@ -391,7 +451,7 @@ func (l *linker) definition(p profile) ([]string, error) {
 func (l *linker) comment(doc Document, name string, line int) string {
 	for _, e := range l.section(doc, name).entries {
 		if e.line == line && !e.multiline {
-			if c := strings.TrimSpace(string(l.docs[doc][e.valTo:e.end])); c != "" {
+			if c := trimSpace(string(l.docs[doc][e.valTo:e.end])); c != "" {
 				return " " + c
 			}
 		}
@@ -407,7 +467,7 @@ type passage struct {
 	base     []byte
 	entries  []entry     // of base
 	record   *linkRecord // that base was restored from, or nil
-	glue     int         // bytes at the end of base that belong to what is behind
+	indent   []byte      // of a key at its end
 
 	after  []byte  // what link makes of base
 	pieces []piece // what undoes that
@@ -422,19 +482,27 @@ func (l *linker) original(doc Document, name string) *passage {
 	}
 	r := &passage{doc: doc, file: l.path(doc), from: s.start, to: s.bodyEnd, base: l.docs[doc][s.start:s.bodyEnd]}
 	if rec := l.records.find(l.path(doc), name); rec != nil && !rec.Created {
-		if base, glue, ok := rec.restore(l.docs[doc], s); ok {
-			r.to, r.base, r.record, r.glue = s.start+rec.Length, base, rec, glue
+		if base, ok := rec.restore(l.docs[doc], s); ok {
+			r.to, r.base, r.record = s.start+rec.Length, base, rec
 		}
 	}
 	d, _ := scan(r.base, doc == CredentialsDocument)
 	if len(d.sections) == 1 {
 		r.entries = d.sections[0].entries
+		r.indent = indentOf(slices.Concat(r.base, l.docs[doc][r.to:]), &d.sections[0])
 	}
 	return r
 }
 
 func (r *passage) has(key string) bool {
 	return r != nil && slices.ContainsFunc(r.entries, func(e entry) bool { return strings.EqualFold(string(e.key), key) })
+}
+
+// asksOurs reports whether the section asks our helper: then it was linked by hand.
+func (r *passage) asksOurs() bool {
+	return slices.ContainsFunc(r.entries, func(e entry) bool {
+		return strings.EqualFold(string(e.key), keyCredentialProcess) && isOurs(string(e.value))
+	})
 }
 
 // definesRole reports whether some AWS tool takes the section for a role.
@@ -453,6 +521,11 @@ func (r *passage) link(moved bool, value string) error {
 			return fault.New(fault.Config, "%s: the value of %s goes over several lines", r.file, bytes.ToLower(e.key))
 		case !helper:
 			cuts = append(cuts, cut{from: e.start, to: e.end})
+		case e.commented: // botocore gives the comment to the helper: it goes on a line of its own
+			line := r.base[e.start:e.end]
+			end := e.end - len(eolOf(line))
+			comment := slices.Concat(leading(line), bytes.TrimFunc(r.base[e.valTo:end], isSpace), eolOf(line))
+			cuts = append(cuts, cut{e.start, e.start, comment}, cut{e.valueAt, end, []byte(value)})
 		case !asks(string(e.value), value):
 			cuts = append(cuts, cut{e.valueAt, e.valTo, []byte(value)})
 		}
@@ -464,13 +537,10 @@ func (r *passage) link(moved bool, value string) error {
 		line := r.base[c.from:c.to]
 		c.with = slices.Concat(leading(line), []byte(keyCredentialProcess+" = "+value), eolOf(line))
 	default:
-		d, _ := scan(r.base, false)
-		with := slices.Concat(indentOf(r.base, &d.sections[0]), []byte(keyCredentialProcess+" = "+value), eol(r.base))
-		if r.base[len(r.base)-1] != '\n' {
-			with = append(eol(r.base), with...)
-		}
+		with := slices.Concat(r.indent, []byte(keyCredentialProcess+" = "+value), eolOf(r.base))
 		cuts = append(cuts, cut{len(r.base), len(r.base), with})
 	}
+	cuts = endAlike(r.base, cuts)
 	shift := 0
 	for _, c := range cuts {
 		r.pieces = append(r.pieces, piece{At: c.from + shift, Length: len(c.with), Text: string(r.base[c.from:c.to])})
@@ -480,13 +550,39 @@ func (r *passage) link(moved bool, value string) error {
 	return nil
 }
 
-// leading is the white space before a line.
-func leading(line []byte) []byte {
-	return line[:len(line)-len(bytes.TrimLeftFunc(line, unicode.IsSpace))]
+// endAlike gives what cuts leave of base the line end of base: where that is the last line of an open file, it is not
+// written, and has to be the same whatever line is the last. Only a file with two kinds of line ends is changed by that.
+func endAlike(base []byte, cuts []cut) []cut {
+	end, i := len(base), len(cuts)
+	for i > 0 && cuts[i-1].to == end && len(cuts[i-1].with) == 0 {
+		i--
+		end = cuts[i].from
+	}
+	if i > 0 && cuts[i-1].to == end && len(cuts[i-1].with) > 0 {
+		c := &cuts[i-1]
+		c.with = slices.Concat(bytes.TrimRight(c.with, "\r\n"), eolOf(base))
+		return cuts
+	}
+	if last := eolOf(base[:end]); i < len(cuts) && !bytes.Equal(last, eolOf(base)) {
+		return slices.Insert(cuts, i, cut{end - len(last), end, eolOf(base)})
+	}
+	return cuts
 }
 
-// eolOf is how a line ends, which is with nothing at the end of some files.
-func eolOf(line []byte) []byte { return line[len(bytes.TrimRight(line, "\r\n")):] }
+// leading is the white space before a line.
+func leading(line []byte) []byte {
+	return line[:len(line)-len(bytes.TrimLeftFunc(line, isSpace))]
+}
+
+// eolOf is how the last line ends, which is with nothing at the end of some files.
+func eolOf(b []byte) []byte {
+	for _, end := range []string{"\r\n", "\n", "\r"} {
+		if bytes.HasSuffix(b, []byte(end)) {
+			return b[len(b)-len(end):]
+		}
+	}
+	return nil
+}
 
 func isRoleKey(key []byte) bool { return slices.Contains(roleKeys, strings.ToLower(string(key))) }
 
@@ -526,7 +622,7 @@ func Command(credproc, name string) (string, error) {
 // finish applies the changes and checks the result: a profile that was linked or unlinked must get the same credentials
 // as before.
 func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
-	next := l.docs
+	next := l.given
 	for doc := range Document(3) {
 		if len(l.cuts[doc])+len(l.added[doc]) == 0 {
 			continue
@@ -535,18 +631,20 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 		for _, a := range l.added[doc] {
 			from := b.Len()
 			lead := appendLines(b, header(kindIn[doc], a.name), a.lines)
-			if doc == ConfigDocument {
-				body := b.Bytes()[from+lead:]
-				l.records.put(&linkRecord{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead,
-					Length: len(body), SHA256: digest(body)}, nil)
-			}
+			body := b.Bytes()[from+lead:]
+			rec := &linkRecord{File: l.path(doc), Profile: a.name, Made: a.made, Created: true, Lead: lead,
+				Length: len(body), SHA256: digest(body)}
+			l.records.put(rec, nil)
 		}
 		next[doc] = b.Bytes()
+		if l.open[doc] {
+			next[doc] = next[doc][:len(next[doc])-len(eolOf(next[doc]))]
+		}
 	}
 	next[RecordsDocument] = l.records.bytes(l.docs[RecordsDocument])
 	after, err := next.set(l.files)
 	if err != nil {
-		return l.docs, nil, fault.New(fault.Internal, "the files could not be read any more; nothing was changed: %w", err)
+		return l.given, nil, fault.New(fault.Internal, "the files could not be read any more; nothing was changed: %w", err)
 	}
 	for _, o := range out {
 		if o.State != Changed {
@@ -557,7 +655,7 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 			continue // it gets better
 		}
 		if is, err := after.Resolve(o.Name); err != nil || !sameChain(was, is) {
-			return l.docs, nil, fault.New(fault.Internal, "%q would not be the same any more; nothing was changed", o.Name)
+			return l.given, nil, fault.New(fault.Internal, "%q would not be the same any more; nothing was changed", o.Name)
 		}
 	}
 	return next, out, nil

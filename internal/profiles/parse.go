@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"bytes"
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,6 +23,7 @@ const (
 	SectionSettings    = "settings" // registry only; has no name
 	SectionAlias       = "alias"    // registry only; has no name
 	SectionTrust       = "trust"    // registry only; see Trust
+	sectionInherited   = "DEFAULT"  // AWS files only: botocore gives its keys to each other section that lacks them
 )
 
 // A document is a scanned file. Its keys and values are slices of the source,
@@ -29,17 +31,21 @@ const (
 type document struct {
 	sections []section
 	problems []problem
+	refused  *problem // why botocore takes none of the file, and where; nil if it takes it
 }
 
 // A section has an empty kind if its header cannot be read: its entries belong
 // to nobody, rather than to the section above.
 type section struct {
 	kind, name string
-	prefixed   bool // [profile default], as opposed to [default]
+	header     string // what stands between the brackets: sections with one header are one
+	// loose says that botocore takes the header for no profile. Kind and name are those that other tools read.
+	loose      bool
 	line       int
 	start, end int // offsets of the header line
 	bodyEnd    int // offset behind its last line that is neither blank nor a comment
 	indent     int
+	commented  bool // something stands behind the header
 	published  bool // it stands between the marks of `broker publish`
 	entries    []entry
 }
@@ -49,9 +55,11 @@ type entry struct {
 	key, value     []byte
 	line           int
 	indent         int
-	start, end     int // offsets of its lines
-	valueAt, valTo int // offsets of the value within its first line
+	start, end     int  // offsets of its lines
+	valueAt, valTo int  // offsets of the value within its first line
+	commented      bool // a comment stands behind the value, which for botocore is a part of it
 	multiline      bool
+	brackets       bool // a line that continues it looks like a header
 	nested         []entry
 }
 
@@ -75,78 +83,181 @@ const maxFile = 50 << 20
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// scan reads AWS's INI dialect: botocore's where it is defined by it
-// (configparser for lines, shlex for names, one level of nesting), and the Go
-// SDK's where that one is more lenient (inline comments, a line it cannot read
-// is skipped, duplicates are merged). A document that is not text is an error.
+// refuse notes why botocore takes none of the file; the first reason is the one that it names.
+func (d *document) refuse(line int, text string) {
+	if d.refused == nil {
+		d.refused = &problem{line, text}
+	}
+}
+
+// scan reads AWS's INI dialect. A file that botocore takes is read as botocore reads it (configparser for lines, shlex
+// for names, one level of nesting), but for a comment behind a value, which is left out as in the other SDKs. Of a file
+// that botocore refuses the rest is read, as in the Go SDK: a line that cannot be read is skipped, duplicates are
+// merged. A document that is not text is an error.
 func scan(src []byte, credentials bool) (*document, *problem) {
+	return scanAs(src, credentials, botocore)
+}
+
+// scanAs is scan for a dialect: how others read headers. Only botocore refuses files.
+func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 	if p := notText(src); p != nil {
 		return nil, p
 	}
 	d := &document{}
-	var sec *section // the last of d.sections
-	var cur *entry   // the last of sec.entries, while lines may still continue it
-	published := false
+	var sec *section             // the last of d.sections
+	var cur *entry               // the last of sec.entries, while lines may still continue it
+	seen := map[[2]string]bool{} // headers, and keys below them
+	published, blanks := false, 0
 	pos := 0
-	if bytes.HasPrefix(src, byteOrderMark) {
+	if bytes.HasPrefix(src, byteOrderMark) && as != golang { // which loses the first line
 		pos = len(byteOrderMark)
+		d.refuse(1, "begins with a byte order mark")
 	}
 	for line := 1; pos < len(src); line++ {
-		start, end := pos, len(src)
-		if i := bytes.IndexByte(src[pos:], '\n'); i >= 0 {
-			end = pos + i + 1
-		}
+		start, end := pos, pos+len(firstLine(src[pos:]))
 		pos = end
-		text := bytes.TrimSpace(src[start:end])
+		text := bytes.TrimFunc(src[start:end], isSpace)
 		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
 			if mark := publishMark(text); credentials && mark != "" {
 				published = mark == markBegin
+			}
+			if len(text) == 0 {
+				blanks++
 			}
 			continue
 		}
 		at := start + bytes.Index(src[start:end], text)
 		indent := utf8.RuneCount(src[start:at])
-		continues := cur != nil && indent > cur.indent
-
-		if text[0] == '[' { // at any indentation, as in the Go SDK
+		if cur != nil && indent > cur.indent && (as == botocore || text[0] != '[') {
+			sec.bodyEnd = end
+			cur.brackets = cur.brackets || text[0] == '['
+			d.more(cur, src, at, at+len(text), line, blanks)
+			cur.end, blanks = end, 0
+			continue
+		}
+		cur, blanks = nil, 0
+		e, ok := splitEntry(src, at, at+len(text), true)
+		if text[0] == '[' && as != botocore {
+			d.sections = append(d.sections, section{line: line, start: start, end: end, bodyEnd: end})
+			sec = &d.sections[len(d.sections)-1]
+			as.readHeader(sec, text, credentials)
+			continue
+		}
+		if text[0] == '[' && (bytes.LastIndexByte(text, ']') > 1 || !ok) {
 			s := section{line: line, start: start, end: end, bodyEnd: end, indent: indent, published: published}
 			if why := s.readHeader(text, credentials); why != "" {
 				d.report(line, why)
 			}
+			switch {
+			case s.header == "":
+				d.refuse(line, `begins with "[" and is not a section`)
+			case seen[[2]string{s.header}] && s.header != sectionInherited:
+				d.refuse(line, "begins a section a second time")
+			}
+			seen[[2]string{s.header}] = true
 			d.sections = append(d.sections, s)
-			sec, cur = &d.sections[len(d.sections)-1], nil
+			sec = &d.sections[len(d.sections)-1]
 			continue
 		}
 		if sec == nil {
 			d.report(line, "stands before the first section")
+			d.refuse(line, "stands before the first section")
 			continue
 		}
 		sec.bodyEnd = end
-		e, ok := splitEntry(src, at, at+len(text), !continues)
-		e.line, e.indent, e.start, e.end = line, indent, start, end
-		switch {
-		case continues && len(cur.value) == 0: // a nested block
-			cur.end, cur.multiline = end, true
-			if ok {
-				cur.nested = append(cur.nested, e)
-			} else {
-				d.report(line, `is not "key = value"`)
-			}
-		case continues:
-			if !cur.multiline {
-				cur.value = bytes.Clone(cur.value) // the source stays as it is
-			}
-			cur.value = append(append(cur.value, '\n'), text...)
-			cur.end, cur.multiline = end, true
-		case ok:
-			sec.entries = append(sec.entries, e)
-			cur = &sec.entries[len(sec.entries)-1]
-		default:
-			cur = nil
-			d.report(line, `is not "key = value"`)
+		if !ok {
+			d.report(line, noKeyValue)
+			d.refuse(line, noKeyValue)
+			continue
 		}
+		id := [2]string{sec.header, strings.ToLower(string(e.key))}
+		if seen[id] {
+			d.refuse(line, "sets a key a second time")
+		}
+		seen[id] = true
+		e.line, e.indent, e.start, e.end = line, indent, start, end
+		sec.entries = append(sec.entries, e)
+		cur = &sec.entries[len(sec.entries)-1]
 	}
 	return d, nil
+}
+
+const noKeyValue = `is not "key = value"`
+
+// more adds src[from:to], a trimmed line that continues an entry: to the block of keys below one without a value, or
+// to a value, with the blank lines between.
+func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
+	if len(cur.value) > 0 || cur.commented {
+		if !cur.multiline {
+			cur.value = bytes.Clone(cur.value) // the source stays as it is
+		}
+		for range blanks + 1 {
+			cur.value = append(cur.value, '\n')
+		}
+		cur.value, cur.multiline = append(cur.value, src[from:to]...), true
+		return
+	}
+	cur.multiline = true
+	for part := from; from < to; from = part { // what Python takes for lines
+		if part = to; bytes.IndexFunc(src[from:to], splitsLines) >= 0 {
+			part = from + bytes.IndexFunc(src[from:to], splitsLines)
+		}
+		text := bytes.TrimFunc(src[from:part], isSpace)
+		if part < to {
+			_, size := utf8.DecodeRune(src[part:])
+			part += size
+		}
+		if len(text) == 0 {
+			continue
+		}
+		if i := bytes.IndexByte(text, '='); i >= 0 {
+			value := bytes.TrimFunc(text[i+1:], isSpace)
+			cur.nested = append(cur.nested, entry{key: bytes.TrimFunc(text[:i], isSpace), value: value, line: line})
+			continue
+		}
+		d.refuse(line, noKeyValue)
+		at := from + bytes.Index(src[from:to], text)
+		if e, ok := splitEntry(src, at, at+len(text), false); ok {
+			e.line = line
+			cur.nested = append(cur.nested, e)
+		} else {
+			d.report(line, noKeyValue)
+		}
+	}
+}
+
+// isSpace reports what Python takes for white space, which is four controls more than in Go.
+func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
+
+func trimSpace(s string) string { return strings.TrimFunc(s, isSpace) }
+
+// splitsLines reports what Python's splitlines takes for an end of a line.
+func splitsLines(r rune) bool {
+	return r >= '\n' && r <= '\r' || r >= 0x1c && r <= 0x1e || r == 0x85 || r == 0x2028 || r == 0x2029
+}
+
+// linesOf are the lines of a file, each with its end.
+func linesOf(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			line := firstLine(b)
+			if b = b[len(line):]; !yield(line) {
+				return
+			}
+		}
+	}
+}
+
+// firstLine is the first line with its end: LF, CRLF, or CR alone, as Python has it.
+func firstLine(b []byte) []byte {
+	end := len(b)
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		end = i + 1
+	}
+	if i := bytes.IndexByte(b[:end], '\r'); i >= 0 && i+1 < end && b[i+1] != '\n' {
+		return b[:i+1]
+	}
+	return b[:end]
 }
 
 // scanFile is scan of a file, which the error names: a fault.Config.
@@ -188,41 +299,52 @@ func splitEntry(src []byte, from, to int, comments bool) (entry, bool) {
 	if i < 0 {
 		return entry{}, false
 	}
-	key := bytes.TrimSpace(text[:i])
+	key := bytes.TrimFunc(text[:i], isSpace)
 	if len(key) == 0 {
 		return entry{}, false
 	}
-	at := to - len(bytes.TrimLeftFunc(text[i+1:], unicode.IsSpace))
-	if comments {
-		for j := at; j < to; j++ {
-			if (src[j] == '#' || src[j] == ';') && (src[j-1] == ' ' || src[j-1] == '\t') {
-				to = j
-				break
-			}
+	at := to - len(bytes.TrimLeftFunc(text[i+1:], isSpace))
+	commented := false
+	for j := at; comments && j < to; j++ {
+		if (src[j] == '#' || src[j] == ';') && (src[j-1] == ' ' || src[j-1] == '\t') {
+			to, commented = j, true
 		}
 	}
-	value := bytes.TrimSpace(src[at:to])
-	return entry{key: key, value: value, valueAt: at, valTo: at + len(value)}, true
+	value := bytes.TrimFunc(src[at:to], isSpace)
+	return entry{key: key, value: value, valueAt: at, valTo: at + len(value), commented: commented}, true
 }
 
-// readHeader reads "[...]" and says what is wrong with it.
+// readHeader reads "[...]" and says what is wrong with it. What is behind the last "]" of the line counts for nothing.
 func (s *section) readHeader(text []byte, credentials bool) string {
-	inside, after, closed := bytes.Cut(text[1:], []byte("]"))
-	if !closed {
+	end := bytes.LastIndexByte(text, ']')
+	if end < 2 {
 		return `starts a section without "]"; the section is ignored`
 	}
-	header := strings.TrimSpace(string(inside))
-	if credentials {
-		s.kind, s.name = SectionCredentials, header
-	} else {
-		kind, rest := header, ""
-		if i := strings.IndexFunc(header, unicode.IsSpace); i >= 0 {
-			kind, rest = header[:i], strings.TrimSpace(header[i:])
+	s.header = string(text[1:end])
+	header := trimSpace(s.header)
+	words, split := shellWords(s.header)
+	kind, rest := header, ""
+	if i := strings.IndexFunc(header, isSpace); i >= 0 {
+		kind, rest = header[:i], trimSpace(header[i:])
+	}
+	switch {
+	case s.header == sectionInherited:
+		s.kind = sectionInherited
+		return ""
+	case credentials:
+		s.kind, s.name, s.loose = SectionCredentials, header, header != s.header
+	case header == "default":
+		s.kind, s.name, s.loose = SectionProfile, header, header != s.header
+	default:
+		s.kind, s.name = kind, rest
+		for _, aws := range []string{SectionProfile, SectionServices, SectionSSO} {
+			if strings.HasPrefix(s.header, aws) && split && len(words) == 2 { // "profiles x" too
+				s.kind = aws
+			}
+			s.loose = s.loose || s.kind == aws && (!strings.HasPrefix(s.header, aws) || !split || len(words) != 2)
 		}
-		s.kind, s.name = kind, unquoteName(rest)
-		s.prefixed = kind == SectionProfile
-		if header == "default" {
-			s.kind, s.name = SectionProfile, header
+		if split && len(words) == 2 {
+			s.name = words[1]
 		}
 	}
 	named := s.kind == SectionProfile || s.kind == SectionCredentials || s.kind == SectionSource || s.kind == SectionTrust
@@ -230,23 +352,20 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 		s.kind, s.name = "", ""
 		return "names a section that nothing can be called; the section is ignored"
 	}
-	after = bytes.TrimSpace(after)
+	after := bytes.TrimFunc(text[end+1:], isSpace)
+	s.commented = len(after) > 0
 	if len(after) > 0 && after[0] != '#' && after[0] != ';' {
 		return `has text after "]"; the text is ignored`
 	}
 	return ""
 }
 
-// unquoteName reads the name in a header as botocore does, by the rules of a
-// POSIX shell. Where botocore gives up (an open quote, two words) the name is
-// taken as it stands, as the Go SDK does.
-func unquoteName(s string) string {
-	if !strings.ContainsAny(s, `"'\`) {
-		return s
-	}
+// shellWords splits a header as botocore does, by the rules of a POSIX shell (Python's shlex). It is not ok where a
+// quote stays open.
+func shellWords(s string) (words []string, ok bool) {
 	var b strings.Builder
 	var quote rune
-	escaped := false
+	word, escaped := false, false
 	for _, r := range s {
 		switch {
 		case escaped:
@@ -257,26 +376,31 @@ func unquoteName(s string) string {
 			b.WriteRune(r)
 			escaped = false
 		case r == '\\' && quote != '\'':
-			escaped = true
+			escaped, word = true, true
 		case quote != 0 && r == quote:
 			quote = 0
 		case quote == 0 && (r == '"' || r == '\''):
-			quote = r
-		case quote == 0 && unicode.IsSpace(r):
-			return s
+			quote, word = r, true
+		case quote == 0 && strings.ContainsRune(" \t\r\n", r):
+			if word {
+				words = append(words, b.String())
+			}
+			b.Reset()
+			word = false
 		default:
 			b.WriteRune(r)
+			word = true
 		}
 	}
-	if quote != 0 || escaped {
-		return s
+	if word {
+		words = append(words, b.String())
 	}
-	return b.String()
+	return words, quote == 0 && !escaped
 }
 
-// quoteName is the inverse of unquoteName.
+// quoteName writes a name so that shellWords and other readers take it for one word.
 func quoteName(s string) string {
-	if s != "" && !strings.ContainsAny(s, " \t\"'\\#;") && unquoteName(s) == s && strings.TrimSpace(s) == s {
+	if s != "" && !strings.ContainsAny(s, "\"'\\#;[]") && strings.IndexFunc(s, isSpace) < 0 {
 		return s
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
@@ -286,7 +410,7 @@ func quoteName(s string) string {
 const maxName = 256
 
 // checkName says whether a profile, source or alias may be called so: 1 to 256
-// bytes, printable, no "]". The error is a fault.Usage and short, however long
+// bytes, printable. The error is a fault.Usage and short, however long
 // the name is.
 func checkName(name string) error {
 	switch {
@@ -298,15 +422,14 @@ func checkName(name string) error {
 		return fault.New(fault.Usage, "a profile's name must be valid UTF-8")
 	}
 	for _, r := range name {
-		if r == ']' || !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) {
 			return fault.New(fault.Usage, "a profile's name cannot contain %q", r)
 		}
 	}
 	return nil
 }
 
-// entriesOf returns the entries of all sections of that name, in file order.
-// [default] counts only where there is no [profile default].
+// entriesOf returns the entries of all sections of that name that count, in file order.
 func (d *document) entriesOf(kind, name string) []*entry {
 	var all []*entry
 	for _, s := range d.sectionsOf(kind, name) {
@@ -317,20 +440,20 @@ func (d *document) entriesOf(kind, name string) []*entry {
 	return all
 }
 
-// sectionsOf returns the sections of that name that count, in file order.
+// sectionsOf returns the sections of that name that count, in file order: those with the header of the last one, since
+// botocore keeps the last of [default] and [profile default], or of [profile x] and [profile "x"]. One that botocore
+// takes for no profile counts where there is no other.
 func (d *document) sectionsOf(kind, name string) []*section {
-	var plain, prefixed []*section
+	var all []*section
 	for i := range d.sections {
-		if s := &d.sections[i]; s.kind == kind && s.name == name {
-			if s.prefixed {
-				prefixed = append(prefixed, s)
-			} else {
-				plain = append(plain, s)
-			}
+		s := &d.sections[i]
+		switch {
+		case s.kind != kind || s.name != name || len(all) > 0 && s.loose && !all[0].loose:
+			continue
+		case len(all) > 0 && s.header != all[0].header:
+			all = nil
 		}
+		all = append(all, s)
 	}
-	if len(prefixed) > 0 {
-		return prefixed
-	}
-	return plain
+	return all
 }

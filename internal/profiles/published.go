@@ -132,7 +132,7 @@ func marks(src []byte) (cuts []cut, begin int) {
 
 // hasComment reports whether a comment other than a mark stands in these lines.
 func hasComment(src []byte) bool {
-	for line := range bytes.Lines(src) {
+	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
 		if len(text) > 0 && (text[0] == '#' || text[0] == ';') && publishMark(text) == "" {
 			return true
@@ -144,7 +144,7 @@ func hasComment(src []byte) bool {
 // standsAlone reports whether what is there does not continue a section before it: configparser takes even
 // an indented header for part of the value above it.
 func standsAlone(src []byte) bool {
-	for line := range bytes.Lines(src) {
+	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
 		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
 			continue

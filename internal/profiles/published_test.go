@@ -102,7 +102,7 @@ func TestSetPublishedLeavesOthers(t *testing.T) {
 			t.Errorf("%q became %q", src, dst)
 		}
 	}
-	for _, s := range []Published{{Profile: "a]b", AccessKeyID: "A", Secret: secret.New("s"), Token: secret.New("t")}, {Profile: "a", AccessKeyID: "A\nB", Secret: secret.New("s"), Token: secret.New("t")}} {
+	for _, s := range []Published{{Profile: "a\u202eb", AccessKeyID: "A", Secret: secret.New("s"), Token: secret.New("t")}, {Profile: "a", AccessKeyID: "A\nB", Secret: secret.New("s"), Token: secret.New("t")}} {
 		if dst, _, err := SetPublished(nil, wrote(), []Published{s}); err == nil {
 			t.Errorf("%q was written: %q", s.Profile, dst)
 		}

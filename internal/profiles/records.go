@@ -1,11 +1,11 @@
 package profiles
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -131,8 +131,7 @@ func (r *records) put(rec, restored *linkRecord) {
 	} else if old != nil && old.SHA256 == rec.SHA256 && slices.Equal(old.Pieces, rec.Pieces) {
 		rec.Made = rec.Made || old.Made
 	}
-	if old != nil && old.Made == rec.Made && old.Created == rec.Created && old.Lead == rec.Lead && old.Length == rec.Length &&
-		old.SHA256 == rec.SHA256 && slices.Equal(old.Pieces, rec.Pieces) {
+	if old != nil && reflect.DeepEqual(old, rec) {
 		return
 	}
 	r.all[id] = rec
@@ -145,35 +144,34 @@ func (rec *linkRecord) describes(text []byte) bool {
 }
 
 // restore returns the section as it was before link, if it is still as link left
-// it. What was the end of the file and is no more gets a line end, of glue bytes.
-func (rec *linkRecord) restore(src []byte, s *section) (base []byte, glue int, ok bool) {
+// it.
+func (rec *linkRecord) restore(src []byte, s *section) (base []byte, ok bool) {
 	if !rec.describes(src[s.start:]) {
-		return nil, 0, false
+		return nil, false
 	}
 	text, rest := src[s.start:s.start+rec.Length], src[s.start+rec.Length:]
-	atLine := bytes.HasSuffix(text, []byte("\n")) || len(rest) == 0 || rest[0] == '\n' || bytes.HasPrefix(rest, []byte("\r\n"))
-	if !atLine {
-		return nil, 0, false
+	// A record of an older Broker may end before the end of a line.
+	if len(eolOf(text)) == 0 && len(rest) > 0 && rest[0] != '\n' && rest[0] != '\r' {
+		return nil, false
 	}
 	var out []byte
 	at := 0
 	for _, p := range rec.Pieces {
 		if p.At < at || p.Length < 0 || p.At+p.Length > len(text) {
-			return nil, 0, false
+			return nil, false
 		}
 		out = append(append(out, text[at:p.At]...), p.Text...)
 		at = p.At + p.Length
 	}
 	out = append(out, text[at:]...)
-	if len(rest) > 0 && bytes.HasSuffix(text, []byte("\n")) && !bytes.HasSuffix(out, []byte("\n")) {
-		glue = len(eol(text))
-		out = append(out, eol(text)...)
+	if len(eolOf(out)) == 0 {
+		out = append(out, eolOf(text)...)
 	}
 	// A key that was added behind must not become a part of the last one. One that
 	// link takes out stands there before link was done.
 	d, bad := scan(out, true)
 	if bad != nil || len(d.sections) != 1 {
-		return nil, 0, false
+		return nil, false
 	}
 	last := -1
 	if n := len(d.sections[0].entries); n > 0 {
@@ -185,8 +183,8 @@ func (rec *linkRecord) restore(src []byte, s *section) (base []byte, glue int, o
 			continue
 		}
 		if e.start < s.start+rec.Length || last >= 0 && e.indent > last || isRoleKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
-			return nil, 0, false
+			return nil, false
 		}
 	}
-	return out, glue, true
+	return out, true
 }

@@ -56,13 +56,6 @@ func Redact(doc Document, src []byte) []byte {
 	return apply(src, cuts)
 }
 
-func firstLine(b []byte) []byte {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i+1]
-	}
-	return b
-}
-
 func hiddenLine(doc Document, text []byte) bool {
 	switch {
 	case len(text) == 0:
@@ -94,7 +87,7 @@ func hiddenEntry(doc Document, src []byte, e *entry) bool {
 // HoldsSecret reports whether a config file seems to hold a key or a password, so
 // that no copy of it should be made.
 func HoldsSecret(config []byte) bool {
-	for line := range bytes.Lines(config) {
+	for line := range linesOf(config) {
 		text := bytes.TrimLeft(line, " \t#;")
 		i := bytes.IndexAny(text, "=:")
 		if i < 0 {

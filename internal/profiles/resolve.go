@@ -154,6 +154,11 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 	for {
 		p, found := s.lookup(name)
 		src := s.sources[name]
+		// For aws-vault that is a role of the key of that name, and it assumes both.
+		if n := len(hops); src != nil && n > 0 && p.own.has(keyRoleARN) && !p.own.has(keySourceProfile) {
+			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is a source and also a role without a "+
+				"source_profile; give the role another name", hops[n-1].own.origin(keySourceProfile), name)
+		}
 		if src != nil && (len(hops) > 0 || !p.own.has(keyRoleARN)) {
 			return hops, src, src.err
 		}
@@ -232,6 +237,16 @@ func servable(p profile) error {
 	}
 	if v.has(keyAccessKeyID) {
 		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
+	}
+	for _, b := range v {
+		for _, set := range b.settings {
+			for _, line := range strings.Split(set.value, "\n")[1:] {
+				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
+					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues the value of %s; "+
+						"take away the blanks before it", Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
+				}
+			}
+		}
 	}
 	f := fault.New(fault.Config, "%s: profile %q %w", p.origin(), p.name, ErrOnlySettings).
 		WithHint("broker add %s", p.name)

@@ -201,7 +201,7 @@ func TestResolveRefuses(t *testing.T) {
 	}{
 		{what: "a plain key", credentials: "[security]\n" + keys, name: "security", kind: fault.Config,
 			want: `/credentials:2: the long-lived key of "security" stands here in plain text`, hint: "broker setup"},
-		{what: "a plain key in the config", config: "[profile two words]\n" + keys, name: "two words", kind: fault.Config,
+		{what: "a plain key in the config", config: "[profile \"two words\"]\n" + keys, name: "two words", kind: fault.Config,
 			want: "/config:2: the long-lived key", hint: "broker setup"},
 		{what: "a plain key as source", config: role, credentials: "[security]\n" + keys, name: "dev", kind: fault.Config,
 			want: `/credentials:2: the long-lived key of "security"`, hint: "broker setup"},
@@ -248,6 +248,11 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
 		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" holds temporary keys"},
 		{what: "a region and no more", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
+		{what: "a source that is also a role of its own", registry: sourceSection, config: "[profile security]\nrole_arn = " + account + "first\n" +
+			"[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n", name: "dev",
+			kind: fault.Config, want: "/config:5: source_profile names \"security\", which is a source and also a role without"},
+		{what: "an indented role", config: "[profile dev]\nregion = x\n  role_arn = " + account + "dev\n  source_profile = security\n", name: "dev",
+			kind: fault.Config, want: "/config:2: the role_arn of profile \"dev\" is indented, so that it continues the value of region"},
 		{what: "a registry profile and no more", registry: "[profile dev]\nregion = eu-west-1\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: profile \"dev\" has no role_arn"},
 		{what: "a guard that is not built", registry: sourceSection + role + "confirm = first\n", name: "dev", kind: fault.Config, want: "/registry:8: confirm = first is not supported by this version"},
 		{what: "a guard on a profile within the chain", registry: sourceSection + role + "confirm = always\n[profile x]\nrole_arn = " + account + "x\nsource_profile = dev\n",
@@ -365,7 +370,7 @@ func TestResolveDeepChains(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	set := load(t, "[profile a]\nregion = x\ngarbage\n[profile a]\nregion = y\n", "",
-		"[profile b]\nrole_arn = x\nsource_profile = s\nrole_ran = y\n[settings]\nlock = 1\n[source c]\nsecret = x\n[other]\n[weird thing]\n[alias]\na = b\nx = a]b\n")
+		"[profile b]\nrole_arn = x\nsource_profile = s\nrole_ran = y\n[settings]\nlock = 1\n[source c]\nsecret = x\n[other]\n[weird thing]\n[alias]\na = b\nx = a\u202eb\n")
 	var got []string
 	for _, w := range set.Warnings() {
 		got = append(got, w.String())
@@ -546,7 +551,7 @@ func TestPlainKey(t *testing.T) {
 		{"odd", "", "", Origin{}, fault.Config},
 		{"none", "", "", Origin{}, fault.NotFound},
 		{"nobody", "", "", Origin{}, fault.NotFound},
-		{"a]", "", "", Origin{}, fault.Usage},
+		{"a\n", "", "", Origin{}, fault.Usage},
 	} {
 		key, err := PlainKey(files, tt.name)
 		if key.AccessKeyID != tt.id || key.Secret.Reveal() != tt.key || key.Origin != tt.origin || (tt.kind == "") != (err == nil) || err != nil && !fault.Is(err, tt.kind) {

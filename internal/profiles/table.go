@@ -107,9 +107,11 @@ func merged(a, b map[string]string) map[string]string {
 
 // A table is what one file says, without the bytes of the file.
 type table struct {
-	blocks   map[blockID]*block
-	twice    Origin // of a section that stands twice, which botocore takes for no file at all
-	warnings []Warning
+	blocks    map[blockID]*block
+	refused   *Warning         // why botocore takes none of the file; nil if it takes it
+	others    [dialects]*table // as others read the file, where they do not read the same
+	inherited []setting        // what each section has that does not say otherwise
+	warnings  []Warning
 }
 
 type blockID struct{ kind, name string }
@@ -117,9 +119,9 @@ type blockID struct{ kind, name string }
 // A block is one section, or several of the same name in one file.
 type block struct {
 	name     string
+	header   string
 	origin   Origin
 	from     *provenance
-	prefixed bool
 	shared   bool // it stands in the credentials file
 	ours     bool // it is a session that `broker publish` keeps there
 	settings []setting
@@ -128,6 +130,8 @@ type block struct {
 type setting struct {
 	key, value string
 	line       int
+	commented  bool
+	empty      bool // neither a value nor keys below it
 	nested     []setting
 }
 
@@ -179,20 +183,54 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 	if err != nil {
 		return nil, err
 	}
+	t, err := tableOf(path, doc, file, from, botocore)
+	if err != nil || file == registryFile || !doc.disputed() {
+		return t, err
+	}
+	for d := botocore + 1; d < dialects; d++ {
+		doc, _ := scanAs(src, file == credentialsFile, d) // it is text
+		if t.others[d], err = tableOf(path, doc, file, from, d); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func tableOf(path string, doc *document, file fileKind, from *provenance, as dialect) (*table, error) {
 	if file == registryFile && len(doc.problems) > 0 {
 		bad := doc.problems[0]
 		bad.text, _, _ = strings.Cut(bad.text, "; ") // what is ignored in an AWS file
 		return nil, fault.Of(bad.in(path)).WithHint("vi +%d %s", bad.line, path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
+	if as == botocore && doc.refused != nil && file != registryFile {
+		t.refused = &Warning{Origin{path, doc.refused.line}, doc.refused.text}
+	}
 	for _, p := range doc.problems {
 		t.warn(path, p.line, "this line %s", p.text)
 	}
 	for i := range doc.sections {
-		t.add(path, &doc.sections[i], file)
+		t.add(path, &doc.sections[i], file, as)
 	}
+	inherited := t.blocks[blockID{kind: sectionInherited}]
+	delete(t.blocks, blockID{kind: sectionInherited})
 	for _, b := range t.blocks {
 		b.from = from
+		if file == registryFile {
+			continue
+		}
+		if inherited != nil {
+			for _, s := range inherited.settings {
+				if b.find(s.key) == nil {
+					b.settings = append(b.settings, s)
+				}
+			}
+		}
+		// the SDKs take "region =" for no region
+		b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.empty })
+	}
+	if inherited != nil {
+		t.inherited = inherited.settings
 	}
 	return t, nil
 }
@@ -203,7 +241,7 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
-func (t *table) add(path string, sec *section, file fileKind) {
+func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 	known, isKnown := registryKeys[sec.kind]
 	switch {
 	case sec.kind == "": // reported by scan
@@ -211,24 +249,30 @@ func (t *table) add(path string, sec *section, file fileKind) {
 	case file == registryFile && !isKnown:
 		t.warn(path, sec.line, "unknown section [%s]", strings.TrimSpace(sec.kind+" "+sec.name))
 		return
-	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices:
+	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices &&
+		sec.kind != sectionInherited:
 		return
 	}
 	id := blockID{sec.kind, sec.name}
+	if sec.loose && file != registryFile {
+		t.warn(path, sec.line, "the AWS CLI takes this header for no profile")
+		id.kind = looseKind(sec.kind)
+	}
 	b := t.blocks[id]
 	switch {
-	case b != nil && b.prefixed != sec.prefixed:
-		// [profile default] replaces [default], wherever it stands
-		if b.prefixed {
+	case b != nil && b.header != sec.header && as == js2: // "Cannot redefine property"
+		t.refused = &Warning{Origin{path, sec.line}, "names a profile a second time"}
+	case b != nil && b.header != sec.header && as != botocore && b.header != "default":
+		if sec.header == "default" { // the one with the prefix wins
 			return
 		}
-		b = nil
+	case b != nil && b.header != sec.header:
+		b = nil // for botocore the last of [default] and [profile default] is all there is
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
-		t.twice = Origin{path, sec.line}
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, origin: Origin{path, sec.line}, prefixed: sec.prefixed, shared: file == credentialsFile, ours: sec.isSession()}
+		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile, ours: sec.isSession()}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))
@@ -237,10 +281,6 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		switch key := intern(known, e.key); {
 		case file != registryFile:
 			if key = intern(awsKeys, e.key); key == "" {
-				continue
-			}
-			if len(e.value) == 0 && len(e.nested) == 0 { // the SDKs take "region =" for no region
-				b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.key == key })
 				continue
 			}
 			b.put(newSetting(key, e))
@@ -253,6 +293,9 @@ func (t *table) add(path string, sec *section, file fileKind) {
 		}
 	}
 }
+
+// looseKind is the kind of blocks that botocore takes for no profile, and other tools for one.
+func looseKind(kind string) string { return "loose " + kind }
 
 func grow(s []setting, n int) []setting {
 	if s == nil {
@@ -270,7 +313,7 @@ func intern(known map[string]string, key []byte) string {
 }
 
 func newSetting(key string, e *entry) setting {
-	s := setting{key: key, line: e.line}
+	s := setting{key: key, line: e.line, commented: e.commented, empty: len(e.value) == 0 && len(e.nested) == 0}
 	if key != keySecretKey && key != keySessionToken {
 		s.value = string(e.value)
 	}

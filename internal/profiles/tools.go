@@ -27,12 +27,11 @@ type Verdict struct {
 type tool struct {
 	name  string
 	order []way
+	reads dialect
 	// only is a condition under which it reads ~/.aws/config: this variable is set to something.
 	only string
 	// plain says that it takes a source_profile with keys or a role alone.
 	plain bool
-	// refuses says that one section that stands twice is an error of the whole file.
-	refuses bool
 	// goesOn says that it tries credential_process where the role of the profile leads nowhere.
 	goesOn bool
 	// instead says what to do where it cannot read credential_process; nil where it can.
@@ -55,31 +54,31 @@ const (
 // the tool, or run, as it says.
 var tools = func() []tool {
 	// botocore.credentials.create_credential_resolver (run). Duplicate sections: its parser is strict (run).
-	botocore := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayProcess, wayConfigKeys}
+	python := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayProcess, wayConfigKeys}
 	// config/resolve_credentials.go, resolveCredsFromProfile (run); Terraform's AWS provider is built on it.
-	golang := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, waySSO, wayProcess}
+	goOrder := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, waySSO, wayProcess}
 	// packages/credential-provider-ini, resolveProfileData.ts; aws-cdk@2 and osls@4 are built on it and were run.
-	js3 := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO}
+	js3Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO}
 	// auth/credentials/internal/ProfileCredentialsUtils.java: the one that takes the helper before keys.
 	java := []way{wayWebIdentity, waySSO, wayRole, wayProcess, waySharedKeys, wayConfigKeys}
 	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials; the first follows a source_profile to
 	// keys and roles alone. The config counts only with
 	// AWS_SDK_LOAD_CONFIG (run).
-	js2 := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess, wayWebIdentity}
+	js2Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess, wayWebIdentity}
 	// serverless@3 gives --aws-profile and AWS_PROFILE to SharedIniFileCredentials alone, over the environment;
 	// environment keys without either work (run).
 	serverless := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess}
 	return []tool{
-		{name: "AWS CLI", order: botocore, refuses: true},
-		{name: "boto3", order: botocore, refuses: true},
-		{name: "Terraform", order: golang},
-		{name: "CDK", order: js3},
-		{name: "JS SDK 2", order: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true, goesOn: true},
-		{name: "JS SDK 3", order: js3, goesOn: true}, // fromNodeProviderChain (run); CDK and osls build their own chains
-		{name: "Serverless 3", order: serverless, plain: true, instead: deployOrPublish},
-		{name: "osls 4", order: js3},
-		{name: "Java SDK", order: java},
-		{name: "Go SDK", order: golang},
+		{name: "AWS CLI", order: python},
+		{name: "boto3", order: python},
+		{name: "Terraform", order: goOrder, reads: golang},
+		{name: "CDK", order: js3Order, reads: js3},
+		{name: "JS SDK 2", order: js2Order, reads: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true, goesOn: true},
+		{name: "JS SDK 3", order: js3Order, reads: js3, goesOn: true}, // fromNodeProviderChain (run); CDK and osls build their own chains
+		{name: "Serverless 3", order: serverless, reads: js2, plain: true, instead: deployOrPublish},
+		{name: "osls 4", order: js3Order, reads: js3},
+		{name: "Java SDK", order: java, reads: golang}, // how it reads headers was not run
+		{name: "Go SDK", order: goOrder, reads: golang},
 	}
 }()
 
@@ -115,16 +114,15 @@ func (s *Set) WayOf(name string) (Origin, bool) {
 }
 
 func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, text string) {
-	p, _ := s.lookup(name)
-	if t.refuses {
-		for _, file := range []fileKind{configFile, credentialsFile} {
-			if o := s.states[file].table.twice; o != (Origin{}) {
-				return FromNobody, fmt.Sprintf("refuses the whole file, since a section stands twice (%s)", o)
-			}
+	r := s.as(t.reads)
+	p, _ := r.lookup(name)
+	for _, file := range []fileKind{configFile, credentialsFile} {
+		if w := r.states[file].table.refused; w != nil && (t.only == "" || getenv(t.only) != "") {
+			return FromNobody, fmt.Sprintf("refuses the whole file: the line %s (%s)", w.Text, w.Origin)
 		}
 	}
 	if t.only != "" && getenv(t.only) == "" {
-		shared := s.block(credentialsFile, SectionCredentials, name)
+		shared := r.block(credentialsFile, SectionCredentials, name)
 		if shared == nil || !slices.ContainsFunc(t.order, func(w way) bool { _, ok := p.way(view{shared}, w); return ok }) {
 			open := t
 			open.only = ""
@@ -136,7 +134,7 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		p.aws = view{shared}
 	}
 	if len(p.aws) == 0 {
-		return FromNobody, "does not know this profile; " + string(link(name))
+		return FromNobody, s.unseen(t, name)
 	}
 	for _, w := range t.order {
 		at, ok := p.way(p.aws, w)
@@ -145,9 +143,9 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		}
 		switch w {
 		case wayRole:
-			from, text := s.roleVerdict(t, p, at)
+			from, text := r.roleVerdict(t, p, at)
 			if process, ok := p.way(p.aws, wayProcess); ok && from == FromNobody && t.goesOn {
-				return s.processVerdict(p, process)
+				return s.processVerdict(t, p, process)
 			}
 			return from, text
 		case wayWebIdentity:
@@ -155,7 +153,7 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		case waySSO:
 			return FromElse, fmt.Sprintf("uses IAM Identity Center (%s)", at)
 		case waySharedKeys, wayConfigKeys:
-			if b := s.block(credentialsFile, SectionCredentials, name); w == waySharedKeys && b != nil && b.ours {
+			if b := r.block(credentialsFile, SectionCredentials, name); w == waySharedKeys && b != nil && b.ours {
 				return FromBroker, fmt.Sprintf("reads the session that broker publish keeps at %s", at)
 			}
 			return FromElse, fmt.Sprintf("uses the keys at %s instead", at)
@@ -163,16 +161,30 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		if t.instead != nil {
 			return FromNobody, "cannot read credential_process; " + t.instead(name)
 		}
-		return s.processVerdict(p, at)
+		return s.processVerdict(t, p, at)
 	}
 	return FromNobody, fmt.Sprintf("finds no credentials in %s; %s", p.aws[len(p.aws)-1].origin, link(name))
 }
 
+// unseen says why a tool does not know a profile.
+func (s *Set) unseen(t tool, name string) string {
+	for d := range dialects {
+		if p, _ := s.as(d).lookup(name); len(p.aws) > 0 {
+			at := p.aws[len(p.aws)-1].origin
+			return fmt.Sprintf("does not find the profile in the header at %s, which others read", at)
+		}
+	}
+	return "does not know this profile; " + string(link(name))
+}
+
 // processVerdict is for a tool that starts the credential_process.
-func (s *Set) processVerdict(p profile, at Origin) (from, text string) {
+func (s *Set) processVerdict(t tool, p profile, at Origin) (from, text string) {
 	words := SplitCommand(p.aws.text(keyCredentialProcess))
 	if !isCredproc(words) {
 		return FromElse, fmt.Sprintf("runs another program (%s)", at)
+	}
+	if set, _ := p.aws.find(keyCredentialProcess); set.commented && t.reads == botocore {
+		return FromNobody, fmt.Sprintf("takes the comment behind the helper for arguments of it (%s); %s", at, link(p.name))
 	}
 	asks := helperProfile(words)
 	if _, err := s.Resolve(asks); err != nil {

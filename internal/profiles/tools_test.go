@@ -53,7 +53,7 @@ func TestTools(t *testing.T) {
 		{what: "a web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /token\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "else: exchanges a web identity token (/config:3)", "Serverless 3": "nobody: finds no credentials"}},
 		{what: "a section that stands twice", config: linked + "[profile x]\nregion = a\n[profile x]\nregion = b\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
-			want: map[string]string{"": "broker: asks credproc", "AWS CLI": "nobody: refuses the whole file, since a section stands twice (/config:6)", "boto3": "nobody: refuses", "Serverless 3": "nobody: "}},
+			want: map[string]string{"": "broker: asks credproc", "AWS CLI": "nobody: refuses the whole file: the line begins a section a second time (/config:6)", "boto3": "nobody: refuses", "Serverless 3": "nobody: "}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			set := load(t, tt.config, tt.credentials, registry)

@@ -2,7 +2,6 @@ package profiles
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,9 +27,6 @@ func Unlink(files Files, docs Documents, names []string) (Documents, []Outcome, 
 	var out []Outcome
 	for _, name := range names {
 		out = append(out, l.unlink(name))
-	}
-	for doc := range Document(3) {
-		l.dropSections(doc)
 	}
 	return l.finish(out)
 }
@@ -84,7 +80,7 @@ func (l *linker) unlink(name string) Outcome {
 		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: profile %q asks for %q; it has no definition of its own to give back",
 			Origin{l.files.Config, helper.line}, name, helperProfile(SplitCommand(string(helper.value))))}
 	}
-	created := rec != nil && rec.Created && l.asCreated(rec, name)
+	created := rec != nil && rec.Created && l.asCreated(ConfigDocument, rec, name)
 	asItWas := created || config.record != nil
 	if asItWas && rec.Made && p.ours {
 		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, func(key string) bool { return isRoleKey([]byte(key)) })
@@ -97,14 +93,11 @@ func (l *linker) unlink(name string) Outcome {
 		}
 		l.putBack(name, helper, m.lines)
 	case created:
-		l.drop(ConfigDocument, name, rec.Lead)
+		l.cutCreated(ConfigDocument, rec, name)
 	}
 	for _, r := range []*passage{config, credentials} {
 		if asItWas && r != nil && r.record != nil {
 			l.cuts[r.doc] = append(l.cuts[r.doc], cut{r.from, r.to, r.base})
-			if r.glue > 0 {
-				l.glued[r.doc] = append(l.glued[r.doc], r)
-			}
 		}
 	}
 	switch {
@@ -127,10 +120,21 @@ func cutKeys(rec *linkRecord) bool {
 }
 
 // asCreated reports whether a section that link made is as it was made.
-func (l *linker) asCreated(rec *linkRecord, name string) bool {
-	s := l.section(ConfigDocument, name)
-	_, _, same := rec.restore(l.docs[ConfigDocument], s)
+func (l *linker) asCreated(doc Document, rec *linkRecord, name string) bool {
+	s := l.section(doc, name)
+	_, same := rec.restore(l.docs[doc], s)
 	return same && s.bodyEnd <= s.start+rec.Length
+}
+
+// cutCreated takes out what link wrote, with the blank line that it put before it, and nothing else: so it does not
+// matter in which order sections go.
+func (l *linker) cutCreated(doc Document, rec *linkRecord, name string) {
+	s := l.section(doc, name)
+	from := max(0, s.start-rec.Lead)
+	if len(bytes.TrimSpace(l.docs[doc][from:s.start])) > 0 {
+		from = s.start
+	}
+	l.cuts[doc] = append(l.cuts[doc], cut{from: from, to: s.start + rec.Length})
 }
 
 // A comparison is what would be missing if the AWS files alone defined a profile.
@@ -190,7 +194,7 @@ func (l *linker) current(doc Document, name string) *passage {
 func (l *linker) putBack(name string, helper *entry, lines []string) {
 	s, src := l.section(ConfigDocument, name), l.docs[ConfigDocument]
 	if len(lines) == 0 && len(bytes.TrimSpace(src[s.end:helper.start]))+len(bytes.TrimSpace(src[helper.end:s.bodyEnd])) == 0 {
-		l.drop(ConfigDocument, name, blankSuffix(src[:s.start]))
+		l.drop(ConfigDocument, s)
 		return
 	}
 	old := src[helper.start:helper.end]
@@ -212,6 +216,11 @@ func (l *linker) putBack(name string, helper *entry, lines []string) {
 // on a line of its own.
 func (l *linker) dropRegistered(name string) {
 	s, src := l.section(RegistryDocument, name), l.docs[RegistryDocument]
+	rec := l.records.find(l.files.Registry, name)
+	if rec != nil && rec.Created && l.asCreated(RegistryDocument, rec, name) {
+		l.cutCreated(RegistryDocument, rec, name)
+		return
+	}
 	lines := []cut{{from: s.start, to: s.end}}
 	at, comments := s.end, false
 	for _, e := range s.entries {
@@ -223,39 +232,12 @@ func (l *linker) dropRegistered(name string) {
 		l.cuts[RegistryDocument] = append(l.cuts[RegistryDocument], lines...)
 		return
 	}
-	l.drop(RegistryDocument, name, blankSuffix(src[:s.start]))
+	l.drop(RegistryDocument, s)
 }
 
-// A drop is a section that goes, with the blank lines behind it. The lead before
-// it goes too where nothing is left behind it.
-type drop struct{ from, to, lead int }
-
-func (l *linker) drop(doc Document, name string, lead int) {
-	s := l.section(doc, name)
-	l.drops[doc] = append(l.drops[doc], drop{s.start, s.bodyEnd + blankPrefix(l.docs[doc][s.bodyEnd:]), lead})
-}
-
-// dropSections makes cuts of the drops, the last one first: what is behind decides.
-func (l *linker) dropSections(doc Document) {
-	src := l.docs[doc]
-	slices.SortFunc(l.drops[doc], func(a, b drop) int { return cmp.Compare(b.from, a.from) })
-	end := len(src)
-	for _, d := range l.drops[doc] {
-		c := cut{from: d.from, to: d.to}
-		if lead := max(0, d.from-d.lead); len(bytes.TrimSpace(src[lead:d.from])) == 0 && d.to >= end {
-			c.from, end = lead, lead
-		}
-		l.cuts[doc] = append(l.cuts[doc], c)
-	}
-	for _, r := range l.glued[doc] {
-		if r.to == end { // it is the end of the file again
-			for i := range l.cuts[doc] {
-				if c := &l.cuts[doc][i]; c.from == r.from && c.to == r.to {
-					c.with = c.with[:len(c.with)-r.glue]
-				}
-			}
-		}
-	}
+// drop takes out a section that somebody changed since it was made, as RemoveSection does.
+func (l *linker) drop(doc Document, s *section) {
+	l.cuts[doc] = append(l.cuts[doc], cutOf(l.docs[doc], s))
 }
 
 // valuesOf are the values of a section by key, as the tools read them.
