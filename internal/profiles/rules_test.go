@@ -92,7 +92,7 @@ func TestEachVariableHasARule(t *testing.T) {
 
 // clientOnly are variables of the client alone, which the client itself uses and hands to nobody.
 var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
-	"BROKER_PROFILE", "BROKER_EXPIRATION",
+	"AWS_REGION", "AWS_DEFAULT_REGION", "BROKER_PROFILE", "BROKER_EXPIRATION",
 	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
 
 // TestRulesOfEnvironment: the table says of each variable that redirects something what the builder of the daemon's
