@@ -225,18 +225,15 @@ func eol(src []byte) []byte {
 // indentOf is the white space before the last key of a section. A new key must
 // not be indented more, or it would continue the one above; nor less than a header behind it, which would continue it.
 func indentOf(src []byte, s *section) []byte {
-	if k := len(s.entries); k > 0 {
-		e := s.entries[k-1]
-		return bytes.Clone(leading(src[e.start:e.end]))
-	}
 	own := leading(bytes.TrimPrefix(src[s.start:s.end], byteOrderMark))
-	for rest := src[s.end:]; len(rest) > 0; {
-		line := firstLine(rest)
-		rest = rest[len(line):]
+	if k := len(s.entries); k > 0 {
+		own = leading(src[s.entries[k-1].start:s.entries[k-1].end])
+	}
+	for line := range linesOf(src[s.bodyEnd:]) {
 		if text := bytes.TrimFunc(line, isSpace); len(text) == 0 || text[0] == '#' || text[0] == ';' {
 			continue
 		}
-		if next := leading(line); utf8.RuneCount(next) > s.indent {
+		if next := leading(line); utf8.RuneCount(next) > utf8.RuneCount(own) {
 			own = next
 		}
 		break
