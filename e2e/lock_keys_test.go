@@ -21,8 +21,8 @@ func imported(t *testing.T) *house {
 	h := demo(t)
 	must(t, h.write(h.awsCredentials(), plainKey))
 	h.ok(t, "broker", "import", "--yes")
-	if text, err := os.ReadFile(h.awsCredentials()); err != nil || strings.Contains(string(text), keySecret) {
-		t.Fatalf("import left the key in its file: %v", err)
+	if text, err := os.ReadFile(h.awsCredentials()); !os.IsNotExist(err) {
+		t.Fatalf("import left something in its file: %q, %v", text, err)
 	}
 	return h
 }

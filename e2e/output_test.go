@@ -82,7 +82,7 @@ func TestWatch(t *testing.T) {
 		s.waits("daemon ")
 		s.waits("LEFT")
 		s.keys("\x03")
-		if r := s.ends(); r.code != 0 {
+		if r := s.ends(); r.code != 130 {
 			t.Errorf("TERM=%s: %v", kind, r)
 		}
 		shown := s.shown()

@@ -32,7 +32,8 @@ type program struct {
 	text   io.Writer // and to stdout
 	// problems is where warnings and errors are written.
 	problems io.Writer
-	silence  func() // ends progress; nil before the first
+	silence  func()          // ends progress; nil before the first
+	warned   map[string]bool // what was said already
 	paths    paths.Paths
 	client   client.Client  // with the Transport that it was made with
 	store    profiles.Store // for what a command asks of the settings alone
@@ -50,7 +51,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
 	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
-		stderr: fault.Writer(stderr), interrupts: newInterruption()}
+		stderr: fault.Writer(stderr), warned: map[string]bool{},
+		interrupts: newInterruption()}
 }
 
 func (p *program) main(args []string) int {
@@ -260,13 +262,22 @@ func (p *program) find(typed string) (string, error) {
 	return set.Find(typed)
 }
 
+// warn says each warning once: the files are read here, and by the daemon.
 func (p *program) warn(warnings []string) {
-	if p.silence != nil && len(warnings) > 0 {
+	for _, w := range warnings {
+		if !p.warned[w] {
+			p.warned[w] = true
+			p.caution(w)
+		}
+	}
+}
+
+// caution says one warning, whatever was said before.
+func (p *program) caution(warning string) {
+	if p.silence != nil {
 		p.silence()
 	}
-	for _, w := range warnings {
-		_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(w), columns(p.problems))+"\n")
-	}
+	_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(warning), columns(p.problems))+"\n")
 }
 
 // say prints sentences for a person, which fit the terminal.

@@ -103,12 +103,12 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 		switch {
 		case resp.Challenge != nil && proofs < from.tries():
 			if proofs++; proofs > 1 {
-				p.warn([]string{err.Error()})
+				p.caution(err.Error())
 			}
 			req.Proof, aerr = proofOf(ctx, from, *resp.Challenge)
 		case fault.Is(err, fault.KeyringLocked) && p.mayBeFile() && passphrases < from.tries():
 			if passphrases++; passphrases > 1 {
-				p.warn([]string{err.Error()})
+				p.caution(err.Error())
 			}
 			if typed, aerr = from.hidden(ctx, keyringQuestion); aerr != nil {
 				return aerr
@@ -184,7 +184,7 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 		if resp.Challenge == nil || try >= from.tries() {
 			return err
 		}
-		p.warn([]string{err.Error()})
+		p.caution(err.Error())
 		state.Challenge = resp.Challenge
 	}
 	if !set {
