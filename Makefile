@@ -122,6 +122,7 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 	else \
 		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
 	fi
+	mkdir -p '$(BROKER_CLIENTS)'
 	cd e2e/testdata/clients/miniogo && $(GO) build -o '$(BROKER_CLIENTS)/miniogo' .
 	python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'
 
