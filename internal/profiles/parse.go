@@ -198,15 +198,18 @@ func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
 		return
 	}
 	cur.multiline = true
-	for part := from; from < to; from = part { // what Python takes for lines
-		if part = to; bytes.IndexFunc(src[from:to], splitsLines) >= 0 {
-			part = from + bytes.IndexFunc(src[from:to], splitsLines)
+	for next := from; next < to; { // what Python takes for lines
+		from = next
+		end := to
+		if i := bytes.IndexFunc(src[from:to], splitsLines); i >= 0 {
+			end = from + i
 		}
-		text := bytes.TrimFunc(src[from:part], isSpace)
-		if part < to {
-			_, size := utf8.DecodeRune(src[part:])
-			part += size
+		next = end
+		if end < to {
+			_, size := utf8.DecodeRune(src[end:])
+			next += size
 		}
+		text := bytes.TrimFunc(src[from:end], isSpace)
 		if len(text) == 0 {
 			continue
 		}
