@@ -247,6 +247,7 @@ func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wi
 			return l.resp, l.err
 		case said := <-answered:
 			answered, given = nil, said.Verb == wire.Answer
+			t.close() // nobody types while AWS is asked, and Ctrl-C ends the program
 			reply(said)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"broker/internal/fault"
@@ -36,6 +35,7 @@ type terminal struct {
 	ended   chan struct{} // closed when nobody reads or writes there any more
 	// interrupted: the answer is Ctrl-C. It is written before the answer is sent.
 	interrupted bool
+	closed      bool
 }
 
 const (
@@ -63,11 +63,7 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 		return nil, err
 	}
 	signal.Notify(t.signals, os.Interrupt)
-	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGQUIT} {
-		if !signal.Ignored(s) { // or nobody would die of it
-			signal.Notify(t.signals, s)
-		}
-	}
+	tty.NotifyEnd(t.signals)
 	t.Ask()
 
 	t.offer = question.Offer
@@ -111,7 +107,7 @@ func (t *terminal) listen() wire.Request {
 				t.interrupted = true
 				return wire.Request{Verb: wire.Cancel}
 			}
-			// As if it had never been caught, but for the terminal's mode.
+			// As if Broker had not caught it, but for the terminal's mode.
 			t.Restore()
 			signal.Reset(s)
 			tty.DieOf(s)
@@ -156,11 +152,21 @@ func (t *terminal) listen() wire.Request {
 // endLine ends the line of a question that was answered elsewhere, or not at all.
 func (t *terminal) endLine() { t.Show("\r\n") }
 
-// close takes the question off the terminal and leaves it as it was.
+// close takes the question off the terminal and leaves it as it was. It may be called twice. A signal that came
+// meanwhile still does what it does without a question.
 func (t *terminal) close() {
-	signal.Stop(t.signals)
+	if t.closed {
+		return
+	}
+	t.closed = true
 	close(t.done)
 	<-t.ended
 	t.Restore()
 	t.Console.Close()
+	signal.Stop(t.signals)
+	select {
+	case s := <-t.signals:
+		tty.DieOf(s)
+	default:
+	}
 }
