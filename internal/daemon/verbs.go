@@ -211,7 +211,7 @@ func (d *Daemon) request(c call) session.Request {
 	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
 		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
 	if c.req.CanAsk {
-		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
+		r.Terminal, r.Tell = newTerminal(c), c.talk.tell
 	}
 	if d.Window != nil {
 		r.Window = &window{c, d.Window}

@@ -29,7 +29,7 @@ const codeTries = 3
 // source's program, a person. A rejected code is asked for again, with the reason.
 func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
-	dev := device{plan.Source.AccessKeyID, step.MFASerial}
+	dev := device{plan.Source.AccessKeyID, step.MFASerial, step.Endpoint.URL}
 	creds, err = u.openUnasked(ctx, plan, i, dev)
 	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.desk.brought(dev) {
 		return creds, err
