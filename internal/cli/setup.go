@@ -217,6 +217,9 @@ func toTry(linked []string, keys []found, sources []profiles.Source) (profile st
 		plain[key.source], plain[key.Profile], profile = true, true, key.source
 	}
 	for _, name := range linked {
+		if strings.HasPrefix(name, "-") {
+			continue // the commands would take it for a flag
+		}
 		if name == os.Getenv("AWS_PROFILE") {
 			return name
 		}
