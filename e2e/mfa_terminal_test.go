@@ -47,7 +47,7 @@ func TestTwoTerminals(t *testing.T) {
 	first := h.sit(t, "credproc", "product_prod_paul")
 	first.waits(question)
 	second := h.sit(t, "credproc", "product_dev_paul")
-	second.waits("waiting for the code of security asked on " + strings.TrimPrefix(first.tty.Name(), "/dev/") + " by e2e.test, press Enter to answer here")
+	second.waits("waiting for the code of security, sent to " + h.sim.url + ", asked on " + strings.TrimPrefix(first.tty.Name(), "/dev/") + " by e2e.test, press Enter to answer here")
 	first.types(h.code(t, serial))
 	first.succeeds()
 	second.succeeds()

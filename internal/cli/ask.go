@@ -9,8 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/term"
-
 	"broker/internal/fault"
 	"broker/internal/secret"
 	"broker/internal/stretch"
@@ -64,16 +62,17 @@ func (t terminal) line(ctx context.Context, question string) (string, error) {
 
 // hidden asks for a secret: nothing is shown of it.
 func (t terminal) hidden(ctx context.Context, question string) (secret.String, error) {
-	state, err := term.GetState(int(t.Fd()))
+	// Not by what reads: that may begin only when Ctrl-C has ended the question.
+	show, err := tty.Hide(t.File)
 	if err != nil {
 		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is typed: %w", err)
 	}
 	// Whatever ends the question, the terminal shows again what is typed.
-	defer func() { _ = term.Restore(int(t.Fd()), state) }()
+	defer show()
 	s, err := t.read(ctx, question, func() (string, error) {
-		b, err := term.ReadPassword(int(t.Fd()))
+		s, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
 		_, _ = fmt.Fprintln(t)
-		return string(b), err
+		return s, err
 	})
 	return secret.New(s), err
 }

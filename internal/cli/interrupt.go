@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"os/signal"
 	"sync"
 
 	"broker/internal/fault"
@@ -26,6 +27,7 @@ func newInterruption() interruption {
 		go func() {
 			<-signals
 			cancel(fault.ErrInterrupted)
+			signal.Stop(signals) // the second one ends the process
 		}()
 	})}
 }

@@ -48,7 +48,7 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 	if !dryRun && !yes && !hasTerminal() {
 		return fault.New(fault.NotConfirmed, "there is no terminal to ask on").WithHint("broker setup --yes")
 	}
-	found, steps, err := p.planSetup(ctx)
+	found, steps, err := p.planSetup(ctx, yes)
 	if err != nil {
 		return err
 	}
@@ -109,8 +109,9 @@ func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 	return false, fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
 }
 
-// planSetup says what was found, in lines, and what is to be done about it.
-func (p *program) planSetup(ctx context.Context) (found []string, steps []step, err error) {
+// planSetup says what was found, in lines, and what is to be done about it. With yes it takes nothing from the
+// environment of the shell, which a repository can set.
+func (p *program) planSetup(ctx context.Context, yes bool) (found []string, steps []step, err error) {
 	set, settings, err := p.settings()
 	if err != nil {
 		return nil, nil, err
@@ -129,9 +130,13 @@ func (p *program) planSetup(ctx context.Context) (found []string, steps []step, 
 		return nil, nil, err
 	}
 	for _, l := range p.shellSettings(settings, ring.backend) {
+		command := fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
+		if yes {
+			found = append(found, "variable  "+l.shown()+", which Broker takes from its settings alone; "+string(command))
+			continue
+		}
 		found = append(found, "variable  "+l.shown())
-		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS",
-			fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value)),
+		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS", command,
 			func(context.Context) error { return p.keepShell([]shellSetting{l}) }})
 	}
 	keys := (&importing{p: p, set: set}).sources(plain, "")
@@ -219,6 +224,9 @@ func toTry(linked []string, keys []found, sources []profiles.Source) (profile st
 		plain[key.source], plain[key.Profile], profile = true, true, key.source
 	}
 	for _, name := range linked {
+		if strings.HasPrefix(name, "-") {
+			continue // the commands would take it for a flag
+		}
 		if name == os.Getenv("AWS_PROFILE") {
 			return name
 		}

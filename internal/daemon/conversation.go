@@ -181,7 +181,16 @@ func (c *conversation) readAll(lines chan<- heard) {
 func isFault(err error) bool { return fault.Of(err).Kind != fault.Internal }
 
 // terminal is the person at a client's terminal.
-type terminal struct{ call }
+type terminal struct {
+	call
+	seat func() (seat, who string) // read once: each who waits is compared with all others
+}
+
+func newTerminal(c call) *terminal {
+	return &terminal{c, sync.OnceValues(func() (seat, who string) {
+		return strings.TrimPrefix(c.peer.Terminal(), "/dev/"), c.asker()
+	})}
+}
 
 // slips is how often what was typed may be no code at all before we give up.
 const slips = 3
@@ -203,8 +212,9 @@ func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, 
 }
 
 // Offer implements session.Terminal. Who types a code instead of Enter is not asked for it again.
-func (t *terminal) Offer(ctx context.Context, line string) (secret.String, error) {
-	typed, err := t.talk.ask(ctx, wire.Ask{Text: line, Offer: true})
+func (t *terminal) Offer(ctx context.Context, q session.Question, seat, who string) (secret.String, error) {
+	stands := mfa.Question{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
+	typed, err := t.talk.ask(ctx, wire.Ask{Text: stands.Elsewhere(seat), Offer: true})
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
@@ -215,10 +225,8 @@ func (t *terminal) Offer(ctx context.Context, line string) (secret.String, error
 	return code, nil
 }
 
-// Seat implements session.Asker.
-func (t *terminal) Seat() (seat, who string) {
-	return strings.TrimPrefix(t.req.TTY, "/dev/"), t.asker()
-}
+// Seat implements session.Asker. The kernel says which terminal it is: a client could name that of another.
+func (t *terminal) Seat() (seat, who string) { return t.seat() }
 
 // window is the person at the desktop of a client.
 type window struct {
@@ -268,7 +276,7 @@ func (c call) asker() string {
 func (c call) question(q session.Question) mfa.Question {
 	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint, Asker: c.asker()}
 	if c.req.CanAsk {
-		question.TTY = c.req.TTY
+		question.TTY = c.peer.Terminal()
 	}
 	if c.req.Desktop != "" {
 		question.Env = strings.Split(c.req.Desktop, "\n")

@@ -29,7 +29,9 @@ import (
 	"broker/internal/audit"
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/grant"
 	"broker/internal/mfa"
+	"broker/internal/peer"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -213,6 +215,21 @@ func TestCallerLeaves(t *testing.T) {
 		t.Errorf("%d opened, %d assumed", opened, assumed)
 	}
 	check()
+}
+
+// TestSeatIsTheKernels: a client cannot say that it sits at the terminal of another, nor have text of its own shown
+// there as the name of a terminal.
+func TestSeatIsTheKernels(t *testing.T) {
+	self := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
+	c := call{req: &wire.Request{CanAsk: true, TTY: "/dev/pts/1 of your bank"},
+		peer: grant.Caller{Peer: self, Program: self.Program}}
+	want := strings.TrimPrefix(self.Terminal(), "/dev/")
+	if seat, _ := newTerminal(c).Seat(); seat != want {
+		t.Errorf("the seat is %q, want %q", seat, want)
+	}
+	if q := c.question(session.Question{}); q.TTY != self.Terminal() {
+		t.Errorf("a window would come up on %q, want %q", q.TTY, self.Terminal())
+	}
 }
 
 // TestNobodyIsAskedForTheDead: a client that ends while it is asked at its terminal is asked nowhere else: pinentry

@@ -213,7 +213,7 @@ func (d *Daemon) request(c call) session.Request {
 		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
 	r.Watch = c.talk.watch
 	if c.req.CanAsk {
-		r.Terminal, r.Tell = &terminal{c}, c.talk.tell
+		r.Terminal, r.Tell = newTerminal(c), c.talk.tell
 	}
 	if d.Window != nil {
 		r.Window = &window{c, d.Window}

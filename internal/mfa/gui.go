@@ -73,6 +73,23 @@ func (q Question) Text() string {
 	return fault.Line(text + ":")
 }
 
+// Elsewhere is the line at other terminals while the question stands at a seat, such as "pts/1"; it may be empty. It is
+// safe to print, and short.
+func (q Question) Elsewhere(seat string) string {
+	text := "waiting for the code of " + short(q.Source, maxShown)
+	if q.Endpoint != "" {
+		text += ", sent to " + short(q.Endpoint, maxShownEndpoint) + ","
+	}
+	text += " asked"
+	if seat != "" {
+		text += " on " + short(seat, maxShown)
+	}
+	if q.Asker != "" {
+		text += " by " + short(q.Asker, maxShown)
+	}
+	return fault.Line(text + ", press Enter to answer here")
+}
+
 // short is one safe line of n bytes at most.
 func short(s string, n int) string {
 	s = fault.Line(s)

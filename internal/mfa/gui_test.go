@@ -132,6 +132,23 @@ func TestQuestionText(t *testing.T) {
 	}
 }
 
+func TestQuestionElsewhere(t *testing.T) {
+	const enter = ", press Enter to answer here"
+	for _, tt := range []struct {
+		seat, want string
+		q          Question
+	}{
+		{"pts/1", "waiting for the code of security asked on pts/1 by aws" + enter, Question{Source: "security", Asker: "aws"}},
+		{"", `waiting for the code of a b, sent to http://\x1b, asked` + enter, Question{Source: "a\nb", Endpoint: "http://\x1b"}},
+		{"", "waiting for the code of security asked by " + strings.Repeat("x", 97) + "…" + enter,
+			Question{Source: "security", Asker: strings.Repeat("x", 100_000)}},
+	} {
+		if got := tt.q.Elsewhere(tt.seat); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
 // hostile are names that some protocol, markup, shell or terminal takes for something else.
 var hostile = []string{
 	"100% %41 %0A", "a\nGETPIN", "a\r\nD 123456", "\x1b[2J\x1b]0;x\a", "<b>bold</b> <img src=/etc/passwd>", "&lt;b&gt; & && &amp;",

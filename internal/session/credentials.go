@@ -128,7 +128,7 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 // wait gets one step for a request that stands at the desk meanwhile.
 func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
 	first := &plan.Steps[0]
-	dev := device{plan.Source.AccessKeyID, first.MFASerial}
+	dev := device{plan.Source.AccessKeyID, first.MFASerial, first.Endpoint.URL}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
 		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
 			first: req.Login, source: plan.Source.Name, tell: req.Tell, watch: req.Watch}

@@ -33,9 +33,9 @@ type Asker interface {
 // Terminal is an Asker that can be told where the question stands, and take it over.
 type Terminal interface {
 	Asker
-	// Offer shows a line until the person there wants to be asked, or ctx ends. It may return the code itself. The
-	// errors are those of Ask.
-	Offer(ctx context.Context, line string) (secret.String, error)
+	// Offer says that q stands at another seat, where the program who asks, until the person here wants to be asked, or
+	// ctx ends. It may return the code itself. The errors are those of Ask.
+	Offer(ctx context.Context, q Question, seat, who string) (secret.String, error)
 }
 
 // What an Asker says instead of a code.
@@ -44,8 +44,9 @@ var (
 	ErrCancelled = errors.New("the question was cancelled")
 )
 
-// device is an MFA device and the key that it goes with.
-type device struct{ keyID, serial string }
+// device is an MFA device, the key that it goes with, and where its code goes: one that was given for AWS is never sent
+// to the endpoint of another request.
+type device struct{ keyID, serial, endpoint string }
 
 // guest is a request that waits for a device: it may have somebody to ask, or bring a code.
 type guest struct {
@@ -252,11 +253,12 @@ func (d *desk) put(
 		code, err := who.Ask(ctx, question)
 		answered <- answer{code, err}
 	}()
-	seat, _ := who.Seat()
+	seat, program := who.Seat()
+	person := seat != "" || program != ""
 	told := map[string]bool{seat: true}
 	for {
 		d.watch(q)
-		if seat != "" {
+		if person {
 			d.offer(ctx, q, who, question, asked, told, &offers)
 		}
 		select {
@@ -264,7 +266,7 @@ func (d *desk) put(
 			return a.code, a.err
 		case <-q.changed:
 			code, ok := d.take(q)
-			gone := seat != "" && !d.here(q, who)
+			gone := person && !d.here(q, who)
 			if !ok && !gone && !d.wanted(q, asked) {
 				continue
 			}
@@ -328,10 +330,6 @@ func (d *desk) offer(
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, program := who.Seat()
-	if program != "" {
-		at += " by " + program
-	}
-	line := "waiting for the code of " + question.Source + " asked on " + at + ", press Enter to answer here"
 	for _, g := range q.guests {
 		if g.terminal == nil || g.first || asked[g.terminal] {
 			continue
@@ -342,7 +340,7 @@ func (d *desk) offer(
 		}
 		told[seat] = true
 		offers.Go(func() {
-			code, err := g.terminal.Offer(ctx, line)
+			code, err := g.terminal.Offer(ctx, question, at, program)
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			switch {
@@ -368,7 +366,7 @@ func (q *queue) refuseLocked(who Asker, asked map[Asker]bool) {
 			return false
 		}
 		its, _ := a.Seat()
-		return its == seat
+		return a == who || seat != "" && its == seat
 	}
 	q.guests = slices.DeleteFunc(q.guests, func(g *guest) bool {
 		no := at(g.atTerminal()) || at(g.window) && (g.terminal == nil || asked[g.terminal])

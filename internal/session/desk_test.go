@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,15 +26,21 @@ type person struct {
 	open    int
 	offered string   // what is said to an offer: "here", "no", a code, "" for nothing
 	offers  []string // what was offered
+	nowhere bool     // the system does not tell the name of the terminal
 }
 
-func (p *person) seat() string { return fmt.Sprintf("pts/%p", p) }
+func (p *person) seat() string {
+	if p.nowhere {
+		return ""
+	}
+	return fmt.Sprintf("pts/%p", p)
+}
 
 func (p *person) Seat() (seat, who string) { return p.seat(), "aws" }
 
-func (p *person) Offer(ctx context.Context, line string) (secret.String, error) {
+func (p *person) Offer(ctx context.Context, q Question, seat, who string) (secret.String, error) {
 	p.mu.Lock()
-	p.offers = append(p.offers, line)
+	p.offers = append(p.offers, q.Source+" on "+seat+" by "+who)
 	p.open++
 	p.mu.Unlock()
 	defer func() {
@@ -337,8 +344,7 @@ func TestOffer(t *testing.T) {
 				if first.questions() != 1 || other.questions() != tt.asked || first.open+other.open != 0 {
 					t.Errorf("asked %d and %d times, %d still open", first.questions(), other.questions(), first.open+other.open)
 				}
-				if want := []string{"waiting for the code of typed asked on " + first.seat() +
-					" by aws, press Enter to answer here"}; !slices.Equal(other.offers, want) {
+				if want := []string{"typed on " + first.seat() + " by aws"}; !slices.Equal(other.offers, want) {
 					t.Errorf("offers %q, want %q", other.offers, want)
 				}
 			})
@@ -662,6 +668,85 @@ func TestFailuresPointToThePlan(t *testing.T) {
 		w.aws.onEachAssume(func(Call) error { return fault.New(fault.Denied, "no") })
 		if _, err := w.ask("dev"); fault.Of(err).Hint != "broker explain dev" {
 			t.Errorf("hint %q", fault.Of(err).Hint)
+		}
+	})
+}
+
+// TestNoWithoutASeat: if the system does not name terminals, a no still counts for one of them.
+func TestNoWithoutASeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		first := &person{after: 5 * time.Second, answers: []string{""}, nowhere: true}
+		other := &person{after: 5 * time.Second, answers: []string{"111111"}, nowhere: true}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.as("a", first); !errors.Is(err, ErrCancelled) {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Second)
+		wg.Go(func() {
+			if _, err := w.as("a", other); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+	})
+}
+
+// TestOfferWithoutASeat: a question at a terminal without a name is offered to the others all the same.
+func TestOfferWithoutASeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles)
+		w.aws.onEachOpen(oneUse("111111"))
+		first := &person{after: time.Hour, answers: []string{"never"}, nowhere: true}
+		other := &person{after: 5 * time.Second, answers: []string{"111111"}, offered: "here"}
+		var wg sync.WaitGroup
+		for _, p := range []*person{first, other} {
+			wg.Go(func() {
+				if _, err := w.as("a", p); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Second)
+		}
+		wg.Wait()
+		if other.questions() != 1 {
+			t.Errorf("asked %d times", other.questions())
+		}
+	})
+}
+
+// TestCodeForItsEndpoint: a code that somebody brings goes to the endpoint of their request, and not to that of another
+// request for the same device. Neither waits for the other.
+func TestCodeForItsEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, threeRoles+"endpoint_url = http://127.0.0.1:4566\n")
+		told := map[string]string{}
+		w.aws.onEachOpen(func(o open) error {
+			if err := withoutSeed(o); err != nil {
+				return err
+			}
+			told[o.code] = o.call.Endpoint.URL
+			return nil
+		})
+		local := &person{after: 20 * time.Second, answers: []string{"222222"}}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.as("each", local); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Login: true, Code: secret.New("111111")})
+		if waited := time.Since(began); err != nil || waited > time.Second {
+			t.Errorf("%v, after %v", err, waited)
+		}
+		wg.Wait()
+		if want := map[string]string{"111111": "", "222222": "http://127.0.0.1:4566"}; !maps.Equal(told, want) {
+			t.Errorf("codes were sent to %v, want %v", told, want)
 		}
 	})
 }

@@ -29,7 +29,7 @@ const codeTries = 3
 // source's program, a person. A rejected code is asked for again, with the reason.
 func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
-	dev := device{plan.Source.AccessKeyID, step.MFASerial}
+	dev := device{plan.Source.AccessKeyID, step.MFASerial, step.Endpoint.URL}
 	defer func() {
 		// The vault knows the source alone.
 		if f := fault.Of(err); f != nil && f.Hint == fault.Hintf("broker login %s --code 123456", plan.Source.Name) {

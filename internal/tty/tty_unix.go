@@ -30,6 +30,21 @@ func Files() (in, out *os.File, err error) {
 	return in, in, err
 }
 
+// Hide ends the echo of a terminal from which lines are read. show puts its mode back.
+func Hide(f *os.File) (show func(), err error) {
+	c := Console{fd: int(f.Fd()), before: new(syscall.Termios)}
+	if err := c.Remember(); err != nil {
+		return nil, err
+	}
+	mode := *c.before
+	mode.Lflag = mode.Lflag&^syscall.ECHO | syscall.ICANON | syscall.ISIG
+	mode.Iflag |= syscall.ICRNL
+	if err := ioctl(c.fd, setMode, unsafe.Pointer(&mode)); err != nil {
+		return nil, err
+	}
+	return func() { _ = ioctl(c.fd, setMode, unsafe.Pointer(c.before)) }, nil
+}
+
 // Close lets go of it.
 func (c Console) Close() { _ = syscall.Close(c.fd) }
 

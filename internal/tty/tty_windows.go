@@ -54,6 +54,18 @@ func Files() (in, out *os.File, err error) {
 	return os.NewFile(uintptr(c.in), keyboard), os.NewFile(uintptr(c.out), screen), nil
 }
 
+// Hide ends the echo of a console from which lines are read. show puts its mode back.
+func Hide(f *os.File) (show func(), err error) {
+	c := Console{in: syscall.Handle(f.Fd()), before: new(uint32)}
+	if err := c.Remember(); err != nil {
+		return nil, err
+	}
+	if ok, _, err := setConsoleMode.Call(uintptr(c.in), processedInput|lineInput); ok == 0 {
+		return nil, os.NewSyscallError("SetConsoleMode", err)
+	}
+	return c.Restore, nil
+}
+
 // Close lets go of it.
 func (c Console) Close() {
 	_ = syscall.CloseHandle(c.in)
@@ -71,6 +83,9 @@ func (c Console) Remember() error { return syscall.GetConsoleMode(c.in, c.before
 
 // processedInput is ENABLE_PROCESSED_INPUT alone: Ctrl-C is a signal, keys come one by one and are not shown.
 const processedInput = 1
+
+// lineInput is ENABLE_LINE_INPUT: a read returns a whole line.
+const lineInput = 2
 
 // Ask puts the keyboard into the mode of a question.
 func (c Console) Ask() {

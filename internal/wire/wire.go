@@ -146,7 +146,7 @@ type Request struct {
 	MinTTL  time.Duration `json:"-"`                 // of Get and Overlay: how long the credentials have to last at least
 	For     time.Duration `json:"-"`                 // of Publish: when it is taken out; 0 means the daemon's default
 	CanAsk  bool          `json:"can_ask,omitempty"` // a person is at the client's terminal
-	TTY     string        `json:"tty,omitempty"`     // that terminal's device; may be empty
+	TTY     string        `json:"tty,omitempty"`     // that terminal's device, for daemons that do not ask the kernel; may be empty
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and the like, one on a line, for a window that asks
 	ID      int           `json:"id,omitempty"`      // of the question that is answered
 

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"broker/internal/fault"
+)
+
+// TestHiddenAfterCtrlC: a question for a secret that Ctrl-C ended leaves echo on, whenever Ctrl-C came.
+func TestHiddenAfterCtrlC(t *testing.T) {
+	master, screen, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = master.Close(), screen.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, err := (terminal{screen, screen}).hidden(ctx, "Secret: "); !errors.Is(err, fault.ErrInterrupted) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // what still runs has its turn
+		modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if modes.Lflag&unix.ECHO == 0 {
+			t.Fatal("the terminal was left without echo")
+		}
+	}
+}
