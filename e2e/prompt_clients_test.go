@@ -183,7 +183,7 @@ func TestClientsMotoTyped(t *testing.T) {
 	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n\n[profile one]\nrole_arn = "+devRole+
 		"\nsource_profile = security\n[profile two]\nrole_arn = "+prodRole+"\nsource_profile = one\n"))
 	storeKey(t, h, keyID, keySecret)
-	h.ok(t, "broker", "mfa", "remove", "security")
+	h.ok(t, "broker", "mfa", "remove", "security", "--yes")
 	h.ok(t, "broker", "mfa", "set", "security", "--serial", serial)
 	s := h.sit(t, "credproc", "two")
 	s.waits("MFA code for security")

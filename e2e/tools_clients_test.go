@@ -191,7 +191,7 @@ var toolTable = []client{
 		cannot: map[string]string{
 			"credential_process": "Configuration file not available",
 			"server":             "Configuration file not available",
-			"file":               "Couldn't find AWS Profile", // it knows ~/.aws/credentials and a variable of its own
+			"file":               "Configuration file not available", // it knows ~/.aws/credentials and a variable of its own
 		},
 	},
 	{
