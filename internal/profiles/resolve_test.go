@@ -368,9 +368,31 @@ func TestResolveDeepChains(t *testing.T) {
 	}
 }
 
+// TestUnknownStops: a mistyped key or section of the registry is not ignored. It may say which role a profile has, or
+// when to lock.
+func TestUnknownStops(t *testing.T) {
+	for text, want := range map[string]string{
+		"[profile b]\nrolle_arn = x\n":   `registry:2: unknown key "rolle_arn"; did you mean role_arn?`,
+		"[settings]\nlock_affter = 8h\n": `registry:2: unknown key "lock_affter"; did you mean lock_after?`,
+		"[source c]\nxyzzy = x\n":        `registry:2: unknown key "xyzzy"`,
+		"[setings]\n":                    `registry:1: unknown section "setings"; did you mean settings?`,
+		"[profile b]\n[weird thing]\n":   `registry:2: unknown section "weird"`,
+	} {
+		path := filepath.Join(t.TempDir(), "registry")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := new(Store).Load(Files{Registry: path})
+		f := fault.Of(err)
+		if f == nil || f.Kind != fault.Config || !strings.HasSuffix(f.Message, want) || !strings.HasPrefix(string(f.Hint), "vi +") {
+			t.Errorf("%q: %v, hint %v", text, err, f)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	set := load(t, "[profile a]\nregion = x\ngarbage\n[profile a]\nregion = y\n", "",
-		"[profile b]\nrole_arn = x\nsource_profile = s\nrole_ran = y\n[settings]\nlock = 1\n[source c]\nsecret = x\n[other]\n[weird thing]\n[alias]\na = b\nx = a\u202eb\n")
+		"[profile b]\nrole_arn = x\nsource_profile = s\n[source c]\n[alias]\na = b\nx = a\u202eb\n")
 	var got []string
 	for _, w := range set.Warnings() {
 		got = append(got, w.String())
@@ -378,14 +400,9 @@ func TestWarnings(t *testing.T) {
 	for _, want := range []string{
 		`/config:3: this line is not "key = value"`,
 		`/config:4: section "a" stands twice, first at line 1`,
-		`/registry:4: unknown key "role_ran" in [profile b]`,
-		`/registry:6: unknown key "lock" in [settings]`,
-		`/registry:7: source c cannot be used: /registry:7: source "c" has no access_key_id`,
-		`/registry:8: unknown key "secret" in [source c]`,
-		`/registry:9: unknown section [other]`,
-		`/registry:10: unknown section [weird thing]`,
-		`/registry:12: alias a is never used`,
-		`/registry:13: is not an alias`,
+		`/registry:4: source c cannot be used: /registry:4: source "c" has no access_key_id`,
+		`/registry:6: alias a is never used`,
+		`/registry:7: is not an alias`,
 	} {
 		if len(got) == 0 || !strings.HasPrefix(got[0], want) {
 			t.Fatalf("got %q, want %s", got, want)

@@ -3,6 +3,8 @@ package profiles
 import (
 	"bytes"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -210,7 +212,9 @@ func tableOf(path string, doc *document, file fileKind, from *provenance, as dia
 		t.warn(path, p.line, "this line %s", p.text)
 	}
 	for i := range doc.sections {
-		t.add(path, &doc.sections[i], file, as)
+		if err := t.add(path, &doc.sections[i], file, as); err != nil {
+			return nil, err
+		}
 	}
 	inherited := t.blocks[blockID{kind: sectionInherited}]
 	delete(t.blocks, blockID{kind: sectionInherited})
@@ -241,21 +245,30 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
-func (t *table) add(path string, sec *section, file fileKind, as dialect) {
+// unknown is the error of a key or section that the registry does not have. It may be a mistyped one that says which
+// role a profile has, or when to lock, so it is not ignored.
+func unknown(path string, line int, what, name string, known iter.Seq[string]) error {
+	f := fault.New(fault.Config, "%s: unknown %s %q", Origin{path, line}, what, name).WithHint("vi +%d %s", line, path)
+	if near := Nearest(name, known, 1); len(near) > 0 {
+		f.Message += "; did you mean " + near[0] + "?"
+	}
+	return f
+}
+
+func (t *table) add(path string, sec *section, file fileKind, as dialect) error {
 	known, isKnown := registryKeys[sec.kind]
 	switch {
 	case sec.kind == "": // reported by scan
-		return
+		return nil
 	case file == registryFile && !isKnown:
-		t.warn(path, sec.line, "unknown section [%s]", strings.TrimSpace(sec.kind+" "+sec.name))
-		return
+		return unknown(path, sec.line, "section", sec.kind, maps.Keys(registryKeys))
 	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices &&
 		sec.kind != sectionInherited:
-		return
+		return nil
 	}
 	id := blockID{sec.kind, sec.name}
 	if sec.loose && file != registryFile {
-		t.warn(path, sec.line, "the AWS CLI takes this header for no profile")
+		t.warn(path, sec.line, "the AWS CLI takes the header [%s] for no profile; [profile %q] is one", sec.header, sec.name)
 		id.kind = looseKind(sec.kind)
 	}
 	b := t.blocks[id]
@@ -264,7 +277,7 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 		t.refused = &Warning{Origin{path, sec.line}, "names a profile a second time"}
 	case b != nil && b.header != sec.header && as != botocore && b.header != "default":
 		if sec.header == "default" { // the one with the prefix wins
-			return
+			return nil
 		}
 	case b != nil && b.header != sec.header:
 		b = nil // for botocore the last of [default] and [profile default] is all there is
@@ -289,9 +302,10 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 		case sec.kind == SectionAlias: // any key; readAliases lets the last one win
 			b.settings = append(b.settings, newSetting(string(e.key), e))
 		case sec.kind != SectionServices: // which has a key for each service of AWS
-			t.warn(path, e.line, "unknown key %q in [%s]", e.key, strings.TrimSpace(sec.kind+" "+sec.name))
+			return unknown(path, e.line, "key", string(e.key), maps.Values(known))
 		}
 	}
+	return nil
 }
 
 // looseKind is the kind of blocks that botocore takes for no profile, and other tools for one.
