@@ -183,29 +183,13 @@ func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	var docs profiles.Documents
-	for d := range profiles.Document(len(docs)) {
-		if docs[d], err = p.readDocument(d); err != nil {
-			return nil, err
-		}
-	}
-	byFile := map[string][]profiles.Plain{}
-	for _, key := range keys {
-		byFile[key.Origin.File] = append(byFile[key.Origin.File], key.Plain)
-		section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
-		docs[profiles.RegistryDocument], err = profiles.SetSection(docs[profiles.RegistryDocument],
-			profiles.SectionSource, key.source, section)
+	_, _, out, err := p.planned(func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		docs, err := imported(docs, keys)
 		if err != nil {
-			return nil, err
+			return docs, nil, err
 		}
-	}
-	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument} {
-		same := func(src []byte) ([]byte, error) { return src, nil }
-		if docs[d], _, err = profiles.TakeOut(p.document(d), docs[d], byFile[p.document(d)], same); err != nil {
-			return nil, err
-		}
-	}
-	_, out, err := profiles.Link(p.files(), docs, nil, credproc)
+		return profiles.Link(p.files(), docs, nil, credproc)
+	})
 	return out, err
 }
 
