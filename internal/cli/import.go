@@ -277,11 +277,8 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity,
 		}
 		if device != "" {
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
-			i.p.say("its MFA device is %s", device)
-		} else {
-			hint := fault.Hintf("broker mfa set %s --serial ARN", key.source)
-			i.p.say("no MFA device of it is known; if a role requires one: %s", hint)
 		}
+		i.p.sayDevice(key.source, device)
 	}
 	return i.p.editRegistry(func(src []byte) ([]byte, error) { return key.register(src, section) })
 }
@@ -299,28 +296,33 @@ func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte,
 
 // samePrincipals looks at what every profile leads to before and after, before anything is done.
 func (i *importing) samePrincipals(keys []found) error {
-	var docs profiles.Documents
-	for _, d := range []profiles.Document{profiles.RegistryDocument, profiles.ConfigDocument, profiles.CredentialsDocument} {
-		var err error
-		if docs[d], err = i.p.readDocument(d); err != nil {
-			return err
-		}
+	docs, err := i.p.readDocuments()
+	if err != nil {
+		return err
 	}
 	defer clear(docs[profiles.CredentialsDocument])
+	next, err := imported(docs, keys)
+	if err != nil {
+		return err
+	}
+	return profiles.SamePrincipals(i.p.files(), docs, next)
+}
+
+// imported is what the files will say once these keys are moved, but for those that are refused.
+func imported(docs profiles.Documents, keys []found) (_ profiles.Documents, err error) {
 	var plain []profiles.Plain
 	for _, key := range keys {
-		if key.taken.Name == "" { // else it is refused below
-			plain = append(plain, key.Plain)
+		if key.taken.Name != "" {
+			continue
+		}
+		plain = append(plain, key.Plain)
+		section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
+		docs[profiles.RegistryDocument], err = key.register(docs[profiles.RegistryDocument], section)
+		if err != nil {
+			return docs, err
 		}
 	}
-	return profiles.SamePrincipals(i.p.files(), docs, func(registry []byte) (_ []byte, err error) {
-		for _, key := range keys {
-			if key.taken.Name == "" && err == nil {
-				registry, err = key.register(registry, []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}})
-			}
-		}
-		return registry, err
-	}, plain)
+	return docs.RemovePlainKeys(plain)
 }
 
 // sealedName is the item of the keyring that holds what was taken out of the files.

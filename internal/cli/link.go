@@ -229,6 +229,16 @@ func (p *program) readDocument(d profiles.Document) ([]byte, error) {
 	return readIfThere(p.document(d))
 }
 
+// readDocuments reads all of them.
+func (p *program) readDocuments() (docs profiles.Documents, err error) {
+	for d := range profiles.Document(len(docs)) {
+		if docs[d], err = p.readDocument(d); err != nil {
+			return docs, err
+		}
+	}
+	return docs, nil
+}
+
 // maxLinked bounds what link remembers.
 const maxLinked = 16 << 20
 
@@ -272,7 +282,7 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 	return p.editWithBackup(p.document(d), edit)
 }
 
-// editWithBackup edits a file of which a backup is kept, unless a key is in it.
+// editWithBackup edits a file and keeps a backup, unless a key is in it.
 func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error)) error {
 	src, err := readIfThere(path)
 	if err != nil {
@@ -288,10 +298,8 @@ func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error))
 
 // planned reads the files and asks what they are to become.
 func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, out []profiles.Outcome, err error) {
-	for d := range profiles.Document(len(docs)) {
-		if docs[d], err = p.readDocument(d); err != nil {
-			return docs, next, nil, err
-		}
+	if docs, err = p.readDocuments(); err != nil {
+		return docs, next, nil, err
 	}
 	next, out, err = plan(docs)
 	return docs, next, out, err

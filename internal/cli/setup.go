@@ -92,12 +92,7 @@ func (p *program) runs(args ...string) func(context.Context) error {
 
 // askSetup asks for the one yes. each says that the person wants to be asked before each step.
 func (p *program) askSetup(ctx context.Context) (each bool, err error) {
-	t, err := p.openTerminal()
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = t.Close() }()
-	answer, err := t.line(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
+	answer, err := p.question(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
 	switch {
 	case err != nil:
 		return false, err
@@ -106,7 +101,7 @@ func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 	case strings.EqualFold(answer, "s"):
 		return true, nil
 	}
-	return false, fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+	return false, errNo
 }
 
 // planSetup says what was found, in lines, and what is to be done about it. With yes it takes nothing from the
@@ -188,29 +183,13 @@ func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	var docs profiles.Documents
-	for d := range profiles.Document(len(docs)) {
-		if docs[d], err = p.readDocument(d); err != nil {
-			return nil, err
-		}
-	}
-	byFile := map[string][]profiles.Plain{}
-	for _, key := range keys {
-		byFile[key.Origin.File] = append(byFile[key.Origin.File], key.Plain)
-		section := []profiles.KeyValue{{Key: "access_key_id", Value: key.AccessKeyID}}
-		docs[profiles.RegistryDocument], err = profiles.SetSection(docs[profiles.RegistryDocument],
-			profiles.SectionSource, key.source, section)
+	_, _, out, err := p.planned(func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		docs, err := imported(docs, keys)
 		if err != nil {
-			return nil, err
+			return docs, nil, err
 		}
-	}
-	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument} {
-		same := func(src []byte) ([]byte, error) { return src, nil }
-		if docs[d], _, err = profiles.TakeOut(p.document(d), docs[d], byFile[p.document(d)], same); err != nil {
-			return nil, err
-		}
-	}
-	_, out, err := profiles.Link(p.files(), docs, nil, credproc)
+		return profiles.Link(p.files(), docs, nil, credproc)
+	})
 	return out, err
 }
 

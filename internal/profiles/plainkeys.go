@@ -82,6 +82,20 @@ func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	return RemoveSection(src, kind, name)
 }
 
+// RemovePlainKeys is RemovePlainKey for the keys of both AWS files.
+func (docs Documents) RemovePlainKeys(keys []Plain) (_ Documents, err error) {
+	for _, key := range keys {
+		doc := ConfigDocument
+		if key.Kind == SectionCredentials {
+			doc = CredentialsDocument
+		}
+		if docs[doc], err = RemovePlainKey(docs[doc], key.Kind, key.Profile); err != nil {
+			return docs, err
+		}
+	}
+	return docs, nil
+}
+
 // setPlainKey is the inverse of RemovePlainKey, but for the place. A section that has another key by now is
 // fault.Config.
 func setPlainKey(src []byte, key Plain) ([]byte, error) {

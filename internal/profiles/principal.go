@@ -8,7 +8,7 @@ import (
 )
 
 // A principal is who signs: the id of a long-lived key, then the ARN of each role that is assumed, with a space between.
-// It is empty where that is none of Broker's business.
+// It is empty for a profile that Broker does not serve.
 
 // ofTools is the principal that botocore makes of the AWS files alone. It takes the role of a profile before its keys,
 // and the keys of a source_profile before its role.
@@ -58,27 +58,14 @@ func (s *Set) HasRole(name string) (role, isSource bool) {
 	return p.aws.has(keyRoleARN) && p.aws.has(keySourceProfile), isSource
 }
 
-// SamePrincipals says of each profile of the AWS files whether it leads to who signs with it today, once the registry is
-// what edit makes of it and the keys are taken out of their files. The error is fault.Failed and names the first one
-// that does not, or it is that of Link.
-func SamePrincipals(files Files, docs Documents, edit func(registry []byte) ([]byte, error), keys []Plain) error {
+// SamePrincipals says whether each profile of the AWS files leads to who signs with it today, once the files are what next
+// has. The error is fault.Failed and names the first one that does not, or it is that of Link.
+func SamePrincipals(files Files, docs, next Documents) error {
 	before, err := docs.set(files)
 	if err != nil {
 		return err
 	}
-	if docs[RegistryDocument], err = edit(docs[RegistryDocument]); err != nil {
-		return err
-	}
-	for _, key := range keys {
-		doc := ConfigDocument
-		if key.Kind == SectionCredentials {
-			doc = CredentialsDocument
-		}
-		if docs[doc], err = RemovePlainKey(docs[doc], key.Kind, key.Profile); err != nil {
-			return err
-		}
-	}
-	after, err := docs.set(files)
+	after, err := next.set(files)
 	if err != nil {
 		return err
 	}

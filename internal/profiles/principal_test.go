@@ -44,8 +44,13 @@ func TestSamePrincipals(t *testing.T) {
 		"[source root]\naccess_key_id = AKIAIOSFODNN7OTHERXX\n":                                          false,
 		"[source other]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n[profile root]\nsource_profile = other\n": true,
 	} {
-		edit := func([]byte) ([]byte, error) { return []byte(registry), nil }
-		err := SamePrincipals(linkFiles, documents("", config, credentials), edit, keys)
+		docs := documents("", config, credentials)
+		next, err := docs.RemovePlainKeys(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next[RegistryDocument] = []byte(registry)
+		err = SamePrincipals(linkFiles, docs, next)
 		if (err == nil) != fine || err != nil && (!fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "today")) {
 			t.Errorf("%s: %v", registry, err)
 		}
