@@ -143,7 +143,7 @@ func (p *program) app() *cli.App {
 	app := &cli.App{
 		Name:                   "broker",
 		Usage:                  "keeps AWS keys in the OS keyring and hands out role sessions",
-		UsageText:              "broker import\nbroker profiles link --all\nbroker exec prod -- aws s3 ls\nbroker status",
+		UsageText:              "broker setup\nbroker exec prod -- aws s3 ls\nbroker status",
 		HideVersion:            true,
 		HideHelp:               true,
 		Reader:                 p.stdin,

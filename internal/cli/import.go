@@ -130,7 +130,10 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 	for _, key := range keys {
 		if err := i.p.explainRoute(i.store(ctx, key)); err != nil {
 			f := fault.Of(err)
-			if f.Hint == "" {
+			switch {
+			case f.Kind == fault.Denied: // AWS does not know the key: it can go
+				f = f.WithHint("vi +%d %s", key.Origin.Line, key.Origin.File)
+			case f.Hint == "":
 				f = f.WithHint("broker import %s", key.Profile)
 			}
 			failed = append(failed, fault.New(f.Kind, "%s was left in %s: %w", key.Profile, key.Origin.File, err).WithHint("%s", f.Hint))

@@ -150,13 +150,8 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			}
 		}
 	}
-	// Before the first file is written: the others can be.
-	for _, d := range what.order {
-		if !bytes.Equal(docs[d], next[d]) {
-			if err := writeFault(p.document(d), atomicfile.Check(p.document(d))); err != nil {
-				return err
-			}
-		}
+	if err := p.checkWrites(what.order, docs, next); err != nil {
+		return err
 	}
 	asked := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		next, out, err := plan(docs)
@@ -303,6 +298,18 @@ func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, ou
 	}
 	next, out, err = plan(docs)
 	return docs, next, out, err
+}
+
+// checkWrites refuses a change of which a file cannot be written, before the first one is.
+func (p *program) checkWrites(order []profiles.Document, docs, next profiles.Documents) error {
+	for _, d := range order {
+		if !bytes.Equal(docs[d], next[d]) {
+			if err := writeFault(p.document(d), atomicfile.Check(p.document(d))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // preview prints what a plan would change, without secrets.

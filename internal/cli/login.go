@@ -64,7 +64,7 @@ func (p *program) loginCommand() *cli.Command {
 			var code secret.String
 			if c.IsSet("code") {
 				if code, err = mfa.ParseCode(c.String("code")); err != nil {
-					return err
+					return fault.Of(err).WithHint("broker login --code 123456")
 				}
 			}
 			return p.login(c.Context, set, names, code)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,6 +42,7 @@ type step struct {
 	what    string     // it does
 	command fault.Hint // that does the same
 	do      func(context.Context) error
+	partly  bool // it is for each key or profile, and done for the others if AWS denies one
 }
 
 // setUp is `broker setup`.
@@ -68,7 +70,11 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 			return err
 		}
 	}
+	failed := error(errNo) // until a step is done
 	for _, s := range steps {
+		if failed != nil && failed != errNo && !s.partly {
+			break // run again, setup goes on here
+		}
 		if each {
 			switch err := p.confirm(ctx, s.what+"?"); {
 			case fault.Is(err, fault.NotConfirmed):
@@ -78,11 +84,18 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 			}
 		}
 		p.say("\n$ %s", s.command)
-		if err := s.do(ctx); err != nil {
+		if failed == errNo {
+			failed = nil
+		}
+		switch err := s.do(ctx); {
+		case err != nil && s.partly && fault.Is(err, fault.Denied):
+			p.caution(err.Error() + "; " + string(fault.Of(err).Hint))
+			failed = err
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	return failed
 }
 
 // runs is a step's do: a command of this program.
@@ -132,10 +145,12 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 		}
 		found = append(found, "variable  "+l.shown())
 		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS", command,
-			func(context.Context) error { return p.keepShell([]shellSetting{l}) }})
+			func(context.Context) error { return p.keepShell([]shellSetting{l}) }, false})
 	}
 	keys := (&importing{p: p, set: set}).sources(plain, "")
+	bare := false // a key that AWS tools take where no profile is named
 	for _, key := range keys {
+		bare = bare || key.Profile == "default"
 		found = append(found, "key       "+secret.Tail(key.AccessKeyID)+" of "+key.Profile+", in plain text in "+key.Origin.String())
 	}
 	for _, source := range sources {
@@ -143,7 +158,7 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 	}
 	if len(keys) > 0 {
 		steps = append(steps, step{"move " + plural(len(keys), "key") + " into the keyring (" + ring.backend + ") and out of the files",
-			fault.Hintf("broker import --yes"), p.runs("import", "--yes")})
+			fault.Hintf("broker import --yes"), p.runs("import", "--yes"), true})
 	}
 	out, err := p.planLinks(keys)
 	if err != nil {
@@ -164,15 +179,19 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 	}
 	if fresh > 0 {
 		steps = append(steps, step{"have AWS tools ask Broker for " + plural(fresh, "profile"),
-			fault.Hintf("broker profiles link --all"), p.runs("profiles", "link", "--all")})
+			fault.Hintf("broker profiles link --all"), p.runs("profiles", "link", "--all"), true})
+	}
+	if bare && !slices.Contains(linked, "default") { // which link makes only where it is named
+		steps = append(steps, step{"have AWS tools ask Broker where no profile is named",
+			fault.Hintf("broker profiles link default"), p.runs("profiles", "link", "default"), true})
 	}
 	profile := toTry(linked, keys, sources)
 	steps = append(steps, step{"open a session, with a code of your MFA device if there is one",
-		fault.Hintf("broker login %s", profile), p.runs("login", profile)})
+		fault.Hintf("broker login %s", profile), p.runs("login", profile), false})
 	if aws, err := exec.LookPath("aws"); err == nil && len(linked) > 0 {
 		steps = append(steps, step{"have AWS say who you are",
 			fault.Hintf("aws sts get-caller-identity --profile %s", profile),
-			func(ctx context.Context) error { return p.prove(ctx, aws, profile) }})
+			func(ctx context.Context) error { return p.prove(ctx, aws, profile) }, false})
 	}
 	return found, steps, nil
 }
@@ -183,13 +202,16 @@ func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, _, out, err := p.planned(func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+	docs, next, out, err := p.planned(func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		docs, err := imported(docs, keys)
 		if err != nil {
 			return docs, nil, err
 		}
 		return profiles.Link(p.files(), docs, nil, credproc)
 	})
+	if err == nil {
+		err = p.checkWrites(profiles.LinkOrder, docs, next)
+	}
 	return out, err
 }
 

@@ -126,12 +126,15 @@ func (t *terminal) listen() wire.Request {
 			eof, erase, kill := t.Special()
 			switch {
 			case k == '\n' || k == '\r' || k == eof:
-				t.Show("\r\n")
 				code := strings.TrimSpace(string(line))
+				if code == "" && k != eof && !t.offer {
+					continue // the Enter that took the question over, typed twice
+				}
+				t.Show("\r\n")
 				switch {
 				case code != "":
 					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
-				case t.offer && k != eof:
+				case k != eof:
 					return wire.Request{Verb: wire.Here}
 				}
 				return wire.Request{Verb: wire.Cancel}
