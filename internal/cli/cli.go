@@ -32,7 +32,7 @@ type program struct {
 	text   io.Writer // and to stdout
 	// problems is where warnings and errors are written.
 	problems io.Writer
-	silence  func()          // ends progress; nil before the first
+	silence  func()          // ends progress
 	warned   map[string]bool // what was said already
 	paths    paths.Paths
 	client   client.Client  // with the Transport that it was made with
@@ -51,7 +51,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
 	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
-		stderr: fault.Writer(stderr), warned: map[string]bool{},
+		stderr: fault.Writer(stderr), silence: func() {}, warned: map[string]bool{},
 		interrupts: newInterruption()}
 }
 
@@ -122,6 +122,7 @@ func (p *program) run(args []string) error {
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
+	p.client.Shows = func() { p.silence() }
 	if completes {
 		p.completion(words)
 		return nil
@@ -274,9 +275,7 @@ func (p *program) warn(warnings []string) {
 
 // caution says one warning, whatever was said before.
 func (p *program) caution(warning string) {
-	if p.silence != nil {
-		p.silence()
-	}
+	p.silence()
 	_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(warning), columns(p.problems))+"\n")
 }
 

@@ -122,9 +122,7 @@ func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	stop := p.progress()
 	for i, name := range names {
 		wg.Go(func() {
-			client := p.client
-			client.Shows = stop
-			_, errs[i] = client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
+			_, errs[i] = p.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: name})
 		})
 	}
 	wg.Wait()

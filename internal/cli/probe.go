@@ -24,8 +24,7 @@ func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (ref
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := g.progress()
-	defer stop()
+	defer g.progress()()
 	var (
 		mu      sync.Mutex
 		wg      sync.WaitGroup
@@ -38,7 +37,7 @@ func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (ref
 	for range min(probesAtOnce, len(want)) {
 		wg.Go(func() {
 			for w := range queue {
-				err := g.tryRole(ctx, w, stop)
+				err := g.tryRole(ctx, w)
 				mu.Lock()
 				switch {
 				case err == nil:
@@ -78,10 +77,8 @@ func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (ref
 
 // tryRole asks for what the profile would ask for, but for its duration: more
 // than an hour would want a code for each role.
-func (g *generation) tryRole(ctx context.Context, w accounts.Profile, stop func()) error {
-	client := g.client
-	client.Shows = stop
-	resp, err := client.Do(ctx, wire.Request{Verb: wire.Get, Profile: g.source.Profile,
+func (g *generation) tryRole(ctx context.Context, w accounts.Profile) error {
+	resp, err := g.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: g.source.Profile,
 		Role: &wire.Role{ARN: w.RoleARN, ExternalID: w.ExternalID, MFASerial: w.MFASerial, Region: w.Region}})
 	if err != nil {
 		return err

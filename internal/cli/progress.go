@@ -15,7 +15,7 @@ import (
 const progressAfter = time.Second
 
 // progress says on the terminal that a command still waits, once that has taken a second, and for how long. Stop takes
-// the line away, before anything else is shown; it may be called more than once. Nothing is said where stderr is no
+// the line away, as p.silence does before anything else is shown; it may be called more than once. Nothing is said where stderr is no
 // terminal, or one of a background job.
 func (p *program) progress() (stop func()) {
 	console, err := tty.Open()
@@ -53,8 +53,6 @@ func (p *program) progress() (stop func()) {
 
 // do sends a request, with a word on the terminal if that takes long.
 func (p *program) do(ctx context.Context, req wire.Request) (wire.Response, error) {
-	client := p.client
-	client.Shows = p.progress()
-	defer client.Shows()
-	return client.Do(ctx, req)
+	defer p.progress()()
+	return p.client.Do(ctx, req)
 }
