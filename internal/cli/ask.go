@@ -129,21 +129,29 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 	}
 }
 
-// confirm asks a question that yes alone answers.
-func (p *program) confirm(ctx context.Context, question string) error {
+// question asks on the terminal and returns the answer.
+func (p *program) question(ctx context.Context, text string) (string, error) {
 	t, err := p.openTerminal()
 	if err != nil {
-		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
+		return "", err
 	}
 	defer func() { _ = t.Close() }()
-	answer, err := t.line(ctx, question+" [y/N] ")
-	if err != nil {
-		return err
+	return t.line(ctx, text)
+}
+
+// errNo is the answer to a question that only yes confirms.
+var errNo = fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+
+// confirm asks a question that yes alone answers.
+func (p *program) confirm(ctx context.Context, question string) error {
+	if !hasTerminal() {
+		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
 	}
-	if yesIs(answer) {
-		return nil
+	answer, err := p.question(ctx, question+" [y/N] ")
+	if err == nil && !yesIs(answer) {
+		err = errNo
 	}
-	return fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+	return err
 }
 
 // yesIs reports whether an answer is a yes.

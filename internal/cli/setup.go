@@ -92,12 +92,7 @@ func (p *program) runs(args ...string) func(context.Context) error {
 
 // askSetup asks for the one yes. each says that the person wants to be asked before each step.
 func (p *program) askSetup(ctx context.Context) (each bool, err error) {
-	t, err := p.openTerminal()
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = t.Close() }()
-	answer, err := t.line(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
+	answer, err := p.question(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
 	switch {
 	case err != nil:
 		return false, err
@@ -106,7 +101,7 @@ func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 	case strings.EqualFold(answer, "s"):
 		return true, nil
 	}
-	return false, fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+	return false, errNo
 }
 
 // planSetup says what was found, in lines, and what is to be done about it.

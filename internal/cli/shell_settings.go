@@ -99,13 +99,8 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	for _, l := range list {
 		say = append(say, l.shown())
 	}
-	t, err := p.openTerminal()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = t.Close() }()
 	question := "Your shell has " + strings.Join(say, ", ") + ".\nKeep it in the settings, for all calls to AWS? [y/N] "
-	answer, err := t.line(ctx, question)
+	answer, err := p.question(ctx, question)
 	if err != nil || !yesIs(answer) {
 		return err
 	}
