@@ -130,26 +130,20 @@ func (p *program) add(c *cli.Context, name string) error {
 		p.say("it belongs to %s", fault.Line(who.ARN))
 	}
 	if key.from != "" {
-		p.say("it still stands in plain text in %s; remove it there", key.from)
+		p.say("%s still has it in plain text; remove it there", key.from)
 	}
 	if device != "" || known.MFASerial != "" || known.NoSession {
 		return nil
 	}
 	named := cmp.Or(key.device, set.DeviceOf(cmp.Or(c.String("from-profile"), name)))
 	device, err = i.device(ctx, name, named, e, !c.Bool("no-verify"), key.typed)
-	switch {
-	case err != nil:
-		return err
-	case device != "":
-		if err := write(nil, device); err != nil {
-			return err
-		}
-		p.say("its MFA device is %s", device)
-	default:
-		p.say("no MFA device of it is known: its own session can call no IAM, and its roles are assumed with the key "+
-			"itself; if it has one: %s", fault.Hintf("broker mfa set %s --serial ARN", name))
+	if err == nil && device != "" {
+		err = write(nil, device)
 	}
-	return nil
+	if err == nil {
+		p.sayDevice(name, device)
+	}
+	return err
 }
 
 // sameKey refuses a key that is not the one of a source that there is.

@@ -56,9 +56,15 @@ func keepsRegion(known profiles.Source, e profiles.Endpoint) []profiles.KeyValue
 	return []profiles.KeyValue{{Key: "region", Value: e.Region}}
 }
 
-// isFIDO reports whether a serial is of a security key or passkey. STS takes six digits, which these do not give.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_fido.html
-func isFIDO(serial string) bool { return strings.Contains(serial, ":u2f/") }
+// sayDevice says which MFA device was found, or what a source without one cannot do.
+func (p *program) sayDevice(source, device string) {
+	if device != "" {
+		p.say("its MFA device is %s", device)
+		return
+	}
+	p.say("no MFA device is set: its own session cannot call IAM, and its roles are assumed with the key itself; "+
+		"if it has one: %s", fault.Hintf("broker mfa set %s --serial ARN", source))
+}
 
 // device finds the MFA serial of the user of a stored key: AWS is asked, then the one that the files name is taken, then
 // a person is asked. Either question is left out unless aws or person says so.
@@ -77,9 +83,8 @@ func (i *importing) device(
 	}
 	var codes []string
 	for _, serial := range serials {
-		if isFIDO(serial) {
-			i.p.say("the device %s was skipped: a security key or passkey gives no codes, "+
-				"and STS takes nothing else", serial)
+		if err := profiles.CheckSource(source, serial); err != nil {
+			i.p.say("the device %s was skipped: %s", serial, err)
 			continue
 		}
 		codes = append(codes, serial)

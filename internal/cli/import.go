@@ -277,11 +277,8 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity,
 		}
 		if device != "" {
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
-			i.p.say("its MFA device is %s", device)
-		} else {
-			hint := fault.Hintf("broker mfa set %s --serial ARN", key.source)
-			i.p.say("no MFA device of it is known; if a role requires one: %s", hint)
 		}
+		i.p.sayDevice(key.source, device)
 	}
 	return i.p.editRegistry(func(src []byte) ([]byte, error) { return key.register(src, section) })
 }

@@ -73,6 +73,8 @@ var (
 	checkSTSRegional  = oneOf("legacy", "regional")
 )
 
+// checkMFASerial accepts what gives codes of six digits. A security key or passkey does not.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_fido.html
 func checkMFASerial(s string) error {
 	form := deviceID
 	if strings.HasPrefix(s, "arn:") && strings.Contains(s, ":u2f/") {
