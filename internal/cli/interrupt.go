@@ -10,8 +10,8 @@ import (
 )
 
 // interruption is how Ctrl-C ends a command. Until catch is called, the signals of tty.NotifyEnd end the process, as
-// they do any program: whoever only asks the daemon has nothing to clean up, and to catch signals takes a third of the
-// time of `broker exec`. A question at the terminal and a child process call catch, and then the signals end the
+// they do any program: a command that only asks the daemon has nothing to clean up, and catching signals takes a third
+// of the time of `broker exec`. A question at the terminal and a child process call catch, and then the signals end the
 // context.
 type interruption struct {
 	context.Context

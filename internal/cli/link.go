@@ -282,7 +282,7 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 	return p.editWithBackup(p.document(d), edit)
 }
 
-// editWithBackup edits a file of which a backup is kept, unless a key is in it.
+// editWithBackup edits a file and keeps a backup, unless a key is in it.
 func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error)) error {
 	src, err := readIfThere(path)
 	if err != nil {

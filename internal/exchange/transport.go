@@ -89,7 +89,7 @@ func (e *proxyError) Error() string {
 }
 func (e *proxyError) Unwrap() error { return e.err }
 
-// mend is the command that makes a way usable; empty if there is none.
+// mend is the command that makes a way usable; empty if no command does.
 func mend(err error) fault.Hint {
 	if p := (*proxyError)(nil); errors.As(err, &p) {
 		return "broker config set https_proxy URL"

@@ -225,7 +225,7 @@ func (l *linker) link(name, credproc string) Outcome {
 		for _, e := range s.entries {
 			if strings.EqualFold(string(e.key), keyCredentialProcess) {
 				return Outcome{Name: name, State: Left, Err: fault.New(fault.Config,
-					"%s: the credential_process of %q stands in the credentials file; Broker edits it in the config only",
+					"%s: the credential_process of %q is in the credentials file; Broker edits it in the config only",
 					Origin{l.path(CredentialsDocument), e.line}, name)}
 			}
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // A principal is who signs: the id of a long-lived key, then the ARN of each role that is assumed, with a space between.
-// It is empty where that is none of Broker's business.
+// It is empty for a profile that Broker does not serve.
 
 // ofTools is the principal that botocore makes of the AWS files alone. It takes the role of a profile before its keys,
 // and the keys of a source_profile before its role.
