@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -131,14 +132,17 @@ func (p *program) planSetup(ctx context.Context) (found []string, steps []step, 
 	}
 	keys := (&importing{p: p, set: set}).sources(plain, "")
 	for _, key := range keys {
-		found = append(found, "key       "+secret.Tail(key.AccessKeyID)+" of "+key.Profile+", in plain text in "+key.Origin.String())
+		found = append(found, fmt.Sprintf("key       %s of %s, in plain text in %s",
+			secret.Tail(key.AccessKeyID), key.Profile, key.Origin))
 	}
 	for _, source := range sources {
-		found = append(found, "source    "+source.Name+", whose key "+secret.Tail(source.AccessKeyID)+" is in the keyring")
+		found = append(found, fmt.Sprintf("source    %s, whose key %s is in the keyring",
+			source.Name, secret.Tail(source.AccessKeyID)))
 	}
 	if len(keys) > 0 {
-		steps = append(steps, step{"move " + plural(len(keys), "key") + " into the keyring (" + ring.backend + ") and out of the files",
-			fault.Hintf("broker import --yes"), p.runs("import", "--yes")})
+		what := fmt.Sprintf("move %s into the keyring (%s) and out of the files",
+			plural(len(keys), "key"), ring.backend)
+		steps = append(steps, step{what, fault.Hintf("broker import --yes"), p.runs("import", "--yes")})
 	}
 	out, err := p.planLinks(keys)
 	if err != nil {

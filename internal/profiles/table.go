@@ -241,6 +241,9 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
+// awsKinds are the kinds of sections that count in the AWS files.
+var awsKinds = []string{SectionProfile, SectionCredentials, SectionServices, sectionInherited}
+
 func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 	known, isKnown := registryKeys[sec.kind]
 	switch {
@@ -249,8 +252,7 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 	case file == registryFile && !isKnown:
 		t.warn(path, sec.line, "unknown section [%s]", strings.TrimSpace(sec.kind+" "+sec.name))
 		return
-	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices &&
-		sec.kind != sectionInherited:
+	case file != registryFile && !slices.Contains(awsKinds, sec.kind):
 		return
 	}
 	id := blockID{sec.kind, sec.name}
@@ -272,7 +274,8 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) {
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile, ours: sec.isSession()}
+		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile,
+			ours: sec.isSession()}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))
