@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// signedInConsole plays the sign-in endpoint and the console for a browser, with the simulator behind it. It remembers what
-// the browser asked for, and which processes had a secret in their arguments meanwhile.
+// signedInConsole plays the sign-in endpoint and the console for a browser, with the simulator behind it. It remembers
+// what the browser asked for, and which processes had a secret in their arguments meanwhile.
 type signedInConsole struct {
 	mu      sync.Mutex
 	asked   []string

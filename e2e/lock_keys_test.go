@@ -258,8 +258,8 @@ func TestSecondDaemonObeysLock(t *testing.T) {
 	if _, err := os.Lstat(overlay); !os.IsNotExist(err) {
 		t.Errorf("the file of a command of the other daemon: %v", err)
 	}
-	if text, err := os.ReadFile(h.awsCredentials()); err != nil || strings.Contains(string(text), "ASIA") {
-		t.Errorf("a session that the other daemon published is still there: %v", err)
+	if text, err := os.ReadFile(h.awsCredentials()); !os.IsNotExist(err) {
+		t.Errorf("a session that the other daemon published is still there: %v, %q", err, text)
 	}
 	if code, body := endpointAnswers(t, endpoint); code != 403 || !strings.Contains(body, `"code":"locked"`) {
 		t.Errorf("the endpoint of the other daemon: %d %s", code, body)

@@ -40,7 +40,8 @@ func TestAskedThroughPipes(t *testing.T) {
 	}
 }
 
-// TestTwoTerminals: one question for two, on the terminal that came first; the other is told where. The answer is for both.
+// TestTwoTerminals: one question for two, on the terminal that came first; the other is told where. The answer is for
+// both.
 func TestTwoTerminals(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

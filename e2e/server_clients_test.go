@@ -166,8 +166,8 @@ const nodeFetch = `fetch(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI,
 	console.log(JSON.parse(text).AccessKeyId);
 });`
 
-// TestClientsServerOthers: clients that are no SDK of a language, or speak HTTP in a way of their own. The Common Runtime
-// leaves the port out of Host, and Node's fetch sends Sec-Fetch-Mode.
+// TestClientsServerOthers: clients that are no SDK of a language, or speak HTTP in a way of their own. The Common
+// Runtime leaves the port out of Host, and Node's fetch sends Sec-Fetch-Mode.
 func TestClientsServerOthers(t *testing.T) {
 	h := serverHouse(t)
 	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1")

@@ -222,7 +222,8 @@ func toWord(text, otherwise string) string {
 type Listed struct{ ID, Name string }
 
 // OfOrganization is the map of an organisation that the management account of a
-// profile listed, all with that region, which may be empty. Names become words; where two become the same one, each gets its id behind it.
+// profile listed, all with that region, which may be empty. Names become words; where two become the same one, each
+// gets its id behind it.
 func OfOrganization(profile, partition, region string, list []Listed) Map {
 	m := Map{Label: "org-" + toWord(profile, "profile"), Source: profile}
 	count := map[string]int{}

@@ -442,8 +442,8 @@ func TestBackupsAreNumbered(t *testing.T) {
 	}
 }
 
-// TestNothingLeftRemovesTheFile: a file without a byte goes, but not where a symlink leads to it, or when somebody wrote
-// it meanwhile.
+// TestNothingLeftRemovesTheFile: a file without a byte goes, but not where a symlink leads to it, or when somebody
+// wrote it meanwhile.
 func TestNothingLeftRemovesTheFile(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")

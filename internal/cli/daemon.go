@@ -33,7 +33,8 @@ func (p *program) daemonCommand() *cli.Command {
 			}
 			if c.Bool("stop") {
 				if c.Bool("replace") || c.Bool("background") {
-					return fault.New(fault.Usage, "--stop does not go with another option").WithHint("broker daemon --stop")
+					return fault.New(fault.Usage, "--stop does not go with another option").
+						WithHint("broker daemon --stop")
 				}
 				return p.stopDaemon(c.Context)
 			}

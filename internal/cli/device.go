@@ -66,8 +66,8 @@ func (p *program) sayDevice(source, device string) {
 		"if it has one: %s", fault.Hintf("broker mfa set %s --serial ARN", source))
 }
 
-// device finds the MFA serial of the user of a stored key: AWS is asked, then the one that the files name is taken, then
-// a person is asked. Either question is left out unless aws or person says so.
+// device finds the MFA serial of the user of a stored key: AWS is asked, then the one that the files name is taken,
+// then a person is asked. Either question is left out unless aws or person says so.
 func (i *importing) device(
 	ctx context.Context, source, named string, e profiles.Endpoint, aws, person bool,
 ) (string, error) {

@@ -84,8 +84,8 @@ func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, e
 		return nil, err
 	}
 	if _, leads := set.WayOf("default"); leads {
-		return nil, fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the endpoint "+
-			"of --mode server", at).
+		return nil, fault.New(fault.Config, "AWS tools would take the default profile (%s) before they ask the "+
+			"endpoint of --mode server", at).
 			WithHint("broker exec %s --mode env -- COMMAND", d.words())
 	}
 	return vars, nil

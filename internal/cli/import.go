@@ -181,18 +181,17 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	for _, src := range i.set.Sources() {
 		names[src.AccessKeyID] = src.Name
 	}
-	byRole := func(key profiles.Plain) int { // the name of a role is the last choice
-		if role, _ := i.set.HasRole(key.Profile); role {
-			return 1
-		}
-		return 0
-	}
-	for _, key := range slices.SortedStableFunc(slices.Values(plain), func(a, b profiles.Plain) int { return byRole(a) - byRole(b) }) {
-		switch name := names[key.AccessKeyID]; {
-		case as != "":
-			names[key.AccessKeyID] = as
-		case name == "", name == "default":
-			names[key.AccessKeyID] = i.tool.SourceName(key.Profile)
+	for _, roles := range []bool{false, true} { // the name of a role is the last choice
+		for _, key := range plain {
+			if role, _ := i.set.HasRole(key.Profile); role != roles {
+				continue
+			}
+			switch name := names[key.AccessKeyID]; {
+			case as != "":
+				names[key.AccessKeyID] = as
+			case name == "", name == "default":
+				names[key.AccessKeyID] = i.tool.SourceName(key.Profile)
+			}
 		}
 	}
 	var keys []found

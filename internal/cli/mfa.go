@@ -42,7 +42,8 @@ func (p *program) mfaCommand() *cli.Command {
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
 				Flags: []cli.Flag{
-					&cli.BoolFlag{Name: "seed-only", Usage: "keep the device, whose codes you are asked for from then on"},
+					&cli.BoolFlag{Name: "seed-only",
+						Usage: "keep the device, whose codes you are asked for from then on"},
 					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before the seed is deleted"},
 				},
 				Action: p.mfaRemove,

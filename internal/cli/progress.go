@@ -15,8 +15,8 @@ import (
 const progressAfter = time.Second
 
 // progress says on the terminal that a command still waits, once that has taken a second, and for how long. Stop takes
-// the line away, as p.silence does before anything else is shown; it may be called more than once. Nothing is said where stderr is no
-// terminal, or one of a background job.
+// the line away, as p.silence does before anything else is shown; it may be called more than once. Nothing is said
+// where stderr is no terminal, or one of a background job.
 func (p *program) progress() (stop func()) {
 	console, err := tty.Open()
 	if err != nil {

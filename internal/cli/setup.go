@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -151,14 +152,17 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 	bare := false // a key that AWS tools take where no profile is named
 	for _, key := range keys {
 		bare = bare || key.Profile == "default"
-		found = append(found, "key       "+secret.Tail(key.AccessKeyID)+" of "+key.Profile+", in plain text in "+key.Origin.String())
+		found = append(found, fmt.Sprintf("key       %s of %s, in plain text in %s",
+			secret.Tail(key.AccessKeyID), key.Profile, key.Origin))
 	}
 	for _, source := range sources {
-		found = append(found, "source    "+source.Name+", whose key "+secret.Tail(source.AccessKeyID)+" is in the keyring")
+		found = append(found, fmt.Sprintf("source    %s, whose key %s is in the keyring",
+			source.Name, secret.Tail(source.AccessKeyID)))
 	}
 	if len(keys) > 0 {
-		steps = append(steps, step{"move " + plural(len(keys), "key") + " into the keyring (" + ring.backend + ") and out of the files",
-			fault.Hintf("broker import --yes"), p.runs("import", "--yes"), true})
+		what := fmt.Sprintf("move %s into the keyring (%s) and out of the files",
+			plural(len(keys), "key"), ring.backend)
+		steps = append(steps, step{what, fault.Hintf("broker import --yes"), p.runs("import", "--yes"), true})
 	}
 	out, err := p.planLinks(keys)
 	if err != nil {

@@ -46,8 +46,8 @@ func (p *program) explainRoute(err error) error {
 // A shellSetting is a variable of this shell that the settings could keep.
 type shellSetting struct{ variable, setting, value string }
 
-// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell. It warns of a
-// proxy that cannot be meant.
+// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell. It warns of
+// a proxy that cannot be meant.
 func (p *program) shellSettings(settings profiles.Settings, backend string) []shellSetting {
 	var list []shellSetting
 	add := func(setting, have string, variables ...string) {

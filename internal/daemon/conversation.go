@@ -274,7 +274,8 @@ func (c call) asker() string {
 
 // question is what the person reads: whose code, of which device, and who wants it.
 func (c call) question(q session.Question) mfa.Question {
-	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint, Asker: c.asker()}
+	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
+		Asker: c.asker()}
 	if c.req.CanAsk {
 		question.TTY = c.peer.Terminal()
 	}

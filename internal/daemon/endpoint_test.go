@@ -148,8 +148,8 @@ func TestEndpoint(t *testing.T) {
 	h.alive(t)
 }
 
-// TestEndpointAnswers: what programs send and no browser does. Clients of the Common Runtime leave the port out of Host,
-// and the fetch of Node says how it was called.
+// TestEndpointAnswers: what programs send and no browser does. Clients of the Common Runtime leave the port out of
+// Host, and the fetch of Node says how it was called.
 func TestEndpointAnswers(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})

@@ -25,8 +25,8 @@ type location struct {
 	url    string // replaces what the region would give; may be empty
 	fips   bool
 	legacy bool
-	// compatible says that an STS which is not AWS's answers at the url. What it hands out is checked for form and life.
-	// An ARN that it gives has to be of the role, but may lack the account, and it may give none.
+	// compatible says that an STS which is not AWS's answers at the url. What it hands out is checked for form and
+	// life. An ARN that it gives has to be of the role, but may lack the account, and it may give none.
 	compatible bool
 	// listener is who besides the user may listen at a url of plain http.
 	listener string

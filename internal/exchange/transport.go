@@ -97,8 +97,8 @@ func mend(err error) fault.Hint {
 	return profiles.MendTrust(err)
 }
 
-// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle or the proxy cannot
-// be used.
+// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle or the proxy
+// cannot be used.
 func (c *Client) Check(endpoint profiles.Endpoint) error {
 	if _, err := c.transport(way{Route: profiles.Route{CABundle: endpoint.CABundle}}); err != nil {
 		return fault.New(fault.Config, "%w", err).WithHint("%s", mend(err))

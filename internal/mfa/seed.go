@@ -38,7 +38,8 @@ type Seed struct {
 }
 
 // ParseSeed reads a seed: base32 as AWS shows it (blanks, dashes, lower case and missing
-// padding accepted), or an otpauth://totp/ URI with SHA-1, 6 digits and a period of 30 seconds. Its errors say what is wrong and never repeat any of the text.
+// padding accepted), or an otpauth://totp/ URI with SHA-1, 6 digits and a period of 30 seconds. Its errors say what is
+// wrong and never repeat any of the text.
 func ParseSeed(s string) (Seed, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
@@ -77,7 +78,8 @@ func parseURI(s string) (string, error) {
 	}
 	switch {
 	case u.Scheme == "otpauth-migration":
-		return "", errors.New("the seed is an export of several accounts; export this one alone, as an otpauth://totp/ URI")
+		return "", errors.New("the seed is an export of several accounts; export this one alone, as an " +
+			"otpauth://totp/ URI")
 	case u.Scheme != "otpauth":
 		return "", errors.New("the seed is neither base32 nor an otpauth:// URI")
 	case strings.EqualFold(key.Type(), "hotp"):

@@ -1,6 +1,6 @@
 // Package partition owns the facts about AWS's partitions that do not come with an endpoint rule of the SDK: which
-// regions belong to one, which region to take if none is named, and where its console is. It refuses to know an account,
-// a profile or the SDK.
+// regions belong to one, which region to take if none is named, and where its console is. It refuses to know an
+// account, a profile or the SDK.
 package partition
 
 import (

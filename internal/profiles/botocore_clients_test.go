@@ -94,8 +94,8 @@ func startBotocore(t *testing.T) reader {
 	}
 }
 
-// TestClientBotocoreReads: of a file that botocore takes, Broker reads what botocore reads, but for the comment behind a
-// value, which botocore has in the value; and Broker says of each file whether botocore takes it.
+// TestClientBotocoreReads: of a file that botocore takes, Broker reads what botocore reads, but for the comment behind
+// a value, which botocore has in the value; and Broker says of each file whether botocore takes it.
 func TestClientBotocoreReads(t *testing.T) {
 	read := startBotocore(t)
 	n := runs(3_000) // botocore takes more than 2,000 of twice as many
@@ -234,8 +234,8 @@ func sameValue(theirs, ours any) bool {
 	return first == ours
 }
 
-// TestClientBotocoreAfterLink: for any AWS files that botocore can read, it reads the same of them after link, and takes
-// the credentials of the helper.
+// TestClientBotocoreAfterLink: for any AWS files that botocore can read, it reads the same of them after link, and
+// takes the credentials of the helper.
 func TestClientBotocoreAfterLink(t *testing.T) {
 	properties := botocoreProperties(t)
 	oracle(t, oracleFiles(t, runs(2_000)), properties)

@@ -117,7 +117,8 @@ type addition struct {
 var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
 
 func newLinker(files Files, docs Documents) (*linker, error) {
-	l := &linker{files: files, given: docs, docs: docs, bare: map[string]int{}, records: readRecords(docs[RecordsDocument])}
+	l := &linker{files: files, given: docs, docs: docs, bare: map[string]int{},
+		records: readRecords(docs[RecordsDocument])}
 	var err error
 	if l.set, err = docs.set(files); err != nil {
 		return nil, err
@@ -146,9 +147,12 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 // endOf is the line end for the last line of an open file: that of the first one. Where link left one line only, the
 // record tells.
 func (l *linker) endOf(doc Document, src []byte) []byte {
+	if len(firstLine(src)) < len(src) {
+		return eol(src)
+	}
 	for _, end := range []string{"\r\n", "\r"} {
 		for id, rec := range l.records.all {
-			if len(firstLine(src)) == len(src) && id.file == l.path(doc) && rec.describes(slices.Concat(src, []byte(end))) {
+			if id.file == l.path(doc) && rec.describes(slices.Concat(src, []byte(end))) {
 				return []byte(end)
 			}
 		}
@@ -373,8 +377,8 @@ func (l *linker) shadowed(p profile) error {
 	return l.shadowedByLine(p.name)
 }
 
-// shadowedByLine looks at keys that count for some AWS tool whatever their value is, and at those that botocore gives to
-// each profile of the file.
+// shadowedByLine looks at keys that count for some AWS tool whatever their value is, and at those that botocore gives
+// to each profile of the file.
 func (l *linker) shadowedByLine(name string) error {
 	for doc := ConfigDocument; doc <= CredentialsDocument; doc++ {
 		for _, s := range slices.Concat(l.odd[doc], l.sections(doc, name)) {
@@ -385,12 +389,15 @@ func (l *linker) shadowedByLine(name string) error {
 				switch {
 				case s.kind == sectionInherited && (shadow || isRoleKey(e.key) || key == keyCredentialProcess ||
 					awsKeys[key] != "" && l.section(ConfigDocument, name) == nil):
-					return fault.New(fault.Config, "%s: the AWS CLI gives this %s of [DEFAULT] to each profile of the file, and Broker edits no [DEFAULT]", at, key)
+					return fault.New(fault.Config, "%s: the AWS CLI gives this %s of [DEFAULT] to each profile "+
+						"of the file, and Broker edits no [DEFAULT]", at, key)
 				case s.loose || s.kind == sectionInherited || !shadow, key == keyAccessKeyID && len(e.value) > 0:
 				case len(e.value) == 0:
-					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools take before they ask the helper", at, name, key)
+					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools take before "+
+						"they ask the helper", at, name, key)
 				default:
-					return fault.New(fault.Config, "%s: profile %q has a %s, with which AWS tools fail before they ask the helper", at, name, key)
+					return fault.New(fault.Config, "%s: profile %q has a %s, with which AWS tools fail before "+
+						"they ask the helper", at, name, key)
 				}
 			}
 		}
@@ -551,7 +558,7 @@ func (r *passage) link(moved bool, value string) error {
 }
 
 // endAlike gives what cuts leave of base the line end of base: where that is the last line of an open file, it is not
-// written, and has to be the same whatever line is the last. Only a file with two kinds of line ends is changed by that.
+// written, and has to be the same whatever line is the last. Only a file with two kinds of line ends is changed.
 func endAlike(base []byte, cuts []cut) []cut {
 	end, i := len(base), len(cuts)
 	for i > 0 && cuts[i-1].to == end && len(cuts[i-1].with) == 0 {
@@ -644,7 +651,8 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 	next[RecordsDocument] = l.records.bytes(l.docs[RecordsDocument])
 	after, err := next.set(l.files)
 	if err != nil {
-		return l.given, nil, fault.New(fault.Internal, "the files could not be read any more; nothing was changed: %w", err)
+		return l.given, nil, fault.New(fault.Internal,
+			"the files could not be read any more; nothing was changed: %w", err)
 	}
 	for _, o := range out {
 		if o.State != Changed {
@@ -655,7 +663,8 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 			continue // it gets better
 		}
 		if is, err := after.Resolve(o.Name); err != nil || !sameChain(was, is) {
-			return l.given, nil, fault.New(fault.Internal, "%q would not be the same any more; nothing was changed", o.Name)
+			return l.given, nil, fault.New(fault.Internal,
+				"%q would not be the same any more; nothing was changed", o.Name)
 		}
 	}
 	return next, out, nil

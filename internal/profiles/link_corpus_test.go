@@ -103,7 +103,8 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 		}
 		switch {
 		case len(left) > 0 && bytes.Equal(trimEOL(left[0]), trimEOL(line)):
-			// A file without a final line end stays so. In one of both kinds a line that becomes the last of its section takes the line end of that.
+			// A file without a final line end stays so. In one of both kinds a line that becomes the last of its
+			// section takes the line end of that.
 			if !bytes.Equal(left[0], line) && at != size && len(left) > 1 && kind != mixed {
 				t.Errorf("the line end of %q changed", line)
 			}

@@ -7,8 +7,8 @@ import (
 	"broker/internal/fault"
 )
 
-// A principal is who signs: the id of a long-lived key, then the ARN of each role that is assumed, with a space between.
-// It is empty for a profile that Broker does not serve.
+// A principal is who signs: the id of a long-lived key, then the ARN of each role that is assumed, with a space
+// between. It is empty for a profile that Broker does not serve.
 
 // ofTools is the principal that botocore makes of the AWS files alone. It takes the role of a profile before its keys,
 // and the keys of a source_profile before its role.
@@ -58,8 +58,8 @@ func (s *Set) HasRole(name string) (role, isSource bool) {
 	return p.aws.has(keyRoleARN) && p.aws.has(keySourceProfile), isSource
 }
 
-// SamePrincipals says whether each profile of the AWS files leads to who signs with it today, once the files are what next
-// has. The error is fault.Failed and names the first one that does not, or it is that of Link.
+// SamePrincipals says whether each profile of the AWS files leads to who signs with it today, once the files are what
+// next has. The error is fault.Failed and names the first one that does not, or it is that of Link.
 func SamePrincipals(files Files, docs, next Documents) error {
 	before, err := docs.set(files)
 	if err != nil {
@@ -76,8 +76,8 @@ func SamePrincipals(files Files, docs, next Documents) error {
 		}
 		chain, err := after.Resolve(name)
 		if is := ofBroker(chain); err == nil && is != was {
-			return fault.New(fault.Failed, "profile %q would lead to %s, and AWS tools take %s for it today; nothing was imported",
-				name, is, was).WithHint("broker explain %s", name)
+			return fault.New(fault.Failed, "profile %q would lead to %s, and AWS tools take %s for it today; "+
+				"nothing was imported", name, is, was).WithHint("broker explain %s", name)
 		}
 	}
 	return nil

@@ -109,7 +109,8 @@ func (s *Set) build(name string) (Trust, error) {
 }
 
 // role reads one role. Only the region falls back on the profile asked for:
-// the tools that are started with it work there. What is signed for an STS that is not AWS goes there, and never to AWS.
+// the tools that are started with it work there. What is signed for an STS that is not AWS goes there, and never to
+// AWS.
 func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 	form := checkRoleARN
 	if source.Compatible {
@@ -142,7 +143,8 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 func (s *Set) noSource(at Origin, name string) error {
 	f := fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile", at, name)
 	if near := s.near(name, 1); len(near) > 0 {
-		return fault.New(fault.NotFound, "%w; did you mean %q?", f, near[0]).WithHint("broker profiles show %s", near[0])
+		return fault.New(fault.NotFound, "%w; did you mean %q?", f, near[0]).
+			WithHint("broker profiles show %s", near[0])
 	}
 	return f.WithHint("broker add %s", name)
 }
@@ -156,8 +158,8 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		src := s.sources[name]
 		// For aws-vault that is a role of the key of that name, and it assumes both.
 		if n := len(hops); src != nil && n > 0 && p.own.has(keyRoleARN) && !p.own.has(keySourceProfile) {
-			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is a source and also a role without a "+
-				"source_profile; give the role another name", hops[n-1].own.origin(keySourceProfile), name)
+			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is a source and also a role "+
+				"without a source_profile; give the role another name", hops[n-1].own.origin(keySourceProfile), name)
 		}
 		if src != nil && (len(hops) > 0 || !p.own.has(keyRoleARN)) {
 			return hops, src, src.err
@@ -242,8 +244,9 @@ func servable(p profile) error {
 		for _, set := range b.settings {
 			for _, line := range strings.Split(set.value, "\n")[1:] {
 				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
-					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues the value of %s; "+
-						"take away the blanks before it", Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
+					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues "+
+						"the value of %s; take away the blanks before it",
+						Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
 				}
 			}
 		}

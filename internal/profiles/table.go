@@ -245,6 +245,9 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
+// awsKinds are the kinds of sections that count in the AWS files.
+var awsKinds = []string{SectionProfile, SectionCredentials, SectionServices, sectionInherited}
+
 // unknown is the error of a key or section that the registry does not have. It may be a mistyped one that says which
 // role a profile has, or when to lock, so it is not ignored.
 func unknown(path string, line int, what, name string, known iter.Seq[string]) error {
@@ -262,8 +265,7 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 		return nil
 	case file == registryFile && !isKnown:
 		return unknown(path, sec.line, "section", sec.kind, maps.Keys(registryKeys))
-	case file != registryFile && sec.kind != SectionProfile && sec.kind != SectionCredentials && sec.kind != SectionServices &&
-		sec.kind != sectionInherited:
+	case file != registryFile && !slices.Contains(awsKinds, sec.kind):
 		return nil
 	}
 	id := blockID{sec.kind, sec.name}
@@ -285,7 +287,8 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
-		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile, ours: sec.isSession()}
+		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile,
+			ours: sec.isSession()}
 		t.blocks[id] = b
 	}
 	b.settings = grow(b.settings, len(sec.entries))

@@ -74,7 +74,8 @@ var tools = func() []tool {
 		{name: "Terraform", order: goOrder, reads: golang},
 		{name: "CDK", order: js3Order, reads: js3},
 		{name: "JS SDK 2", order: js2Order, reads: js2, only: "AWS_SDK_LOAD_CONFIG", plain: true, goesOn: true},
-		{name: "JS SDK 3", order: js3Order, reads: js3, goesOn: true}, // fromNodeProviderChain (run); CDK and osls build their own chains
+		// fromNodeProviderChain (run); CDK and osls build their own chains
+		{name: "JS SDK 3", order: js3Order, reads: js3, goesOn: true},
 		{name: "Serverless 3", order: serverless, reads: js2, plain: true, instead: deployOrPublish},
 		{name: "osls 4", order: js3Order, reads: js3},
 		{name: "Java SDK", order: java, reads: golang}, // how it reads headers was not run
@@ -184,7 +185,8 @@ func (s *Set) processVerdict(t tool, p profile, at Origin) (from, text string) {
 		return FromElse, fmt.Sprintf("runs another program (%s)", at)
 	}
 	if set, _ := p.aws.find(keyCredentialProcess); set.commented && t.reads == botocore {
-		return FromNobody, fmt.Sprintf("takes the comment behind the helper for arguments of it (%s); %s", at, link(p.name))
+		return FromNobody, fmt.Sprintf("takes the comment behind the helper for arguments of it (%s); %s",
+			at, link(p.name))
 	}
 	asks := helperProfile(words)
 	if _, err := s.Resolve(asks); err != nil {

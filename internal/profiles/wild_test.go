@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A wild file is one that no sane person writes and that botocore often takes all the same: every kind of header, blank,
-// bracket, quote, indentation and line end, in any order.
+// A wild file is one that no sane person writes and that botocore often takes all the same: every kind of header,
+// blank, bracket, quote, indentation and line end, in any order.
 
 var wildHeaders = []string{
 	"[default]", "[profile default]", "[profile NAME]", "[profile NAME]", "[profile NAME]", "[profile NAME]", "[profile NAME]",

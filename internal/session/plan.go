@@ -267,7 +267,9 @@ const NoDevice = "without an MFA device the session of a source can call no IAM,
 // noSession says that a source gives no session of its own.
 func noSession(source profiles.Source) error {
 	return fault.New(fault.Config,
-		"%s: source %q gives no session of its own (session = none); use a profile with a role", source.Origin, source.Name).WithHint("broker profiles list")
+		"%s: source %q gives no session of its own (session = none); use a profile with a role",
+		source.Origin, source.Name).
+		WithHint("broker profiles list")
 }
 
 // fit makes the chain's durations those that are wished, and reports whether its

@@ -95,7 +95,8 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 
 // noCode says that a person gave no code.
 func noCode(plan *Plan, step *Step) error {
-	return needCode(plan, "%s: no code of the MFA device %s was given: %w", plan.Source.Name, step.MFASerial, ErrCancelled)
+	return needCode(plan, "%s: no code of the MFA device %s was given: %w",
+		plan.Source.Name, step.MFASerial, ErrCancelled)
 }
 
 // needCode says that a person has to give a code, and how.

@@ -1,4 +1,4 @@
-// The program is a client of minio-go, which asks the endpoint of exec as its IAM provider: it prints the access key id.
+// The program is a client of minio-go, which asks the endpoint of exec as its IAM provider. It prints the key id.
 package main
 
 import (
