@@ -68,7 +68,7 @@ var (
 	region      = lazyregexp.New(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
 	rolePath    = lazyregexp.New(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
 	roleARN     = lazyregexp.New(`^arn:(aws(?:-[a-z]+)*):iam::([0-9]{12}):role/(.+)$`)
-	partitionID = lazyregexp.New("^(" + strings.Join(partition.IDs(), "|") + ")$")
+	partitionID = lazyregexp.New(`^aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?$`) // those of package partition
 	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
 	device      = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
 )
