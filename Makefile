@@ -124,7 +124,9 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 	fi
 	mkdir -p '$(BROKER_CLIENTS)'
 	cd e2e/testdata/clients/miniogo && $(GO) build -o '$(BROKER_CLIENTS)/miniogo' .
-	python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'
+	@command -v moto_server >/dev/null || \
+		{ python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'; } || \
+		echo 'MISSING: moto. The tests against its STS cannot run without it.' >&2
 
 # A program that its user may not read is not dumpable from its first instruction on: see docs/platforms.md. Only root can
 # install one for others: an owner may always read, or change the mode. It holds for packages too, whose files are
