@@ -62,7 +62,9 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 
 	var mu sync.Mutex
 	var screen bytes.Buffer
+	readerEnded := make(chan struct{})
 	go func() {
+		defer close(readerEnded)
 		buf := make([]byte, 1024)
 		for {
 			n, err := master.Read(buf)
@@ -114,7 +116,10 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 		return result{}, text(), fmt.Errorf("the program did not end after the dialogue; the terminal showed:\n%s", text())
 	}
 	_ = terminal.Close()
-	time.Sleep(10 * time.Millisecond)
+	select {
+	case <-readerEnded: // all was read
+	case <-time.After(patience):
+	}
 	return result{stdout.String(), stderr.String(), exitCode(cmd.ProcessState)}, text(), nil
 }
 

@@ -187,15 +187,30 @@ func (s *seat) ends() result {
 	return result{s.stdout.String(), s.err.String(), exitCode(s.cmd.ProcessState)}
 }
 
+// drained is written behind what a program wrote, to see when all of that was read.
+const drained = "\x1eall was read\x1e"
+
 // drain waits until all that a program wrote before it ended was read.
 func (s *seat) drain() {
 	if s.terminalGone {
 		return
 	}
-	raw, err := s.master.SyscallConn()
-	for left := 1; err == nil && left > 0; time.Sleep(20 * time.Millisecond) {
-		err = raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	if _, err := s.tty.WriteString(drained); err != nil {
+		return // hung up
 	}
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		s.mu.Lock()
+		before, after, found := strings.Cut(s.screen.String(), drained)
+		if found {
+			s.screen.Reset()
+			s.screen.WriteString(before + after)
+		}
+		s.mu.Unlock()
+		if found {
+			return
+		}
+	}
+	s.t.Error("what the program wrote could not be read to its end")
 }
 
 // running reports whether the program still runs after a while.
