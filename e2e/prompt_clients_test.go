@@ -147,7 +147,7 @@ func TestClientsPrompt(t *testing.T) {
 			m.waits("second> ")
 			m.types(ask)
 			first := strings.TrimPrefix(strings.TrimSpace(m.run("display-message", "-p", "-t", ":.0", "#{pane_tty}")), "/dev/")
-			elsewhere := "waiting for the code of security asked on " + first + " by aws, press Enter to answer here"
+			elsewhere := "waiting for the code of security, sent to " + h.sim.url + ", asked on " + first + " by aws, press Enter to answer here"
 			if screen := m.waits(elsewhere); strings.Contains(screen, question) || strings.Contains(screen, who) {
 				t.Errorf("the second pane did not wait for the first one's answer:\n%s", screen)
 			}
