@@ -12,6 +12,9 @@ import (
 // maxBackups is how many backups of a file are kept: the first one, and the latest.
 const maxBackups = 5
 
+// BackupSuffix is behind the name of a file in the name of its first backup.
+const BackupSuffix = ".broker-backup"
+
 // Backups are the backups at path, the oldest first. The first is called path and is never overwritten. Later ones are
 // path.1, path.2 and so on.
 func Backups(path string) []string {

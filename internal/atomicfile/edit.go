@@ -507,7 +507,7 @@ func (e *editing) tidy() error {
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
 		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
-			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+".broker-backup.") &&
+			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+BackupSuffix+".") &&
 				strings.Contains(n.Name(), ".broker-draft-")
 		if ours && n.Type().IsRegular() {
 			if err := os.Remove(path); err != nil {

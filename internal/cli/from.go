@@ -278,7 +278,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	if err != nil {
 		return false, err
 	}
-	if all := atomicfile.Backups(path + ".broker-backup"); len(all) > 0 && !profiles.HoldsSecret(where.Config) {
+	if all := atomicfile.Backups(path + atomicfile.BackupSuffix); len(all) > 0 && !profiles.HoldsSecret(where.Config) {
 		i.p.say("changed %s; what it was is in %s", path, all[len(all)-1])
 	}
 	return true, nil

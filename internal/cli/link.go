@@ -283,7 +283,7 @@ func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error))
 	if err != nil {
 		return err
 	}
-	backup := path + ".broker-backup"
+	backup := path + atomicfile.BackupSuffix
 	if profiles.HoldsSecret(src) {
 		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
 		backup = ""

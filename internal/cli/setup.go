@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -71,9 +70,10 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 			return err
 		}
 	}
-	failed := error(errNo) // until a step is done
+	var failed error
+	done := false
 	for _, s := range steps {
-		if failed != nil && failed != errNo && !s.partly {
+		if failed != nil && !s.partly {
 			break // run again, setup goes on here
 		}
 		if each {
@@ -85,9 +85,7 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 			}
 		}
 		p.say("\n$ %s", s.command)
-		if failed == errNo {
-			failed = nil
-		}
+		done = true
 		switch err := s.do(ctx); {
 		case err != nil && s.partly && fault.Is(err, fault.Denied):
 			p.caution(err.Error() + "; " + string(fault.Of(err).Hint))
@@ -95,6 +93,9 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 		case err != nil:
 			return err
 		}
+	}
+	if !done {
+		return errNo
 	}
 	return failed
 }
@@ -139,13 +140,12 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 		return nil, nil, err
 	}
 	for _, l := range p.shellSettings(settings, ring.backend) {
-		command := fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
 		if yes {
-			found = append(found, "variable  "+l.shown()+", which Broker takes from its settings alone; "+string(command))
+			found = append(found, "variable  "+l.shown()+", which Broker takes from its settings alone; "+string(l.command()))
 			continue
 		}
 		found = append(found, "variable  "+l.shown())
-		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS", command,
+		steps = append(steps, step{"keep " + l.variable + " of your shell in the settings, for all calls to AWS", l.command(),
 			func(context.Context) error { return p.keepShell([]shellSetting{l}) }, false})
 	}
 	keys := (&importing{p: p, set: set}).sources(plain, "")

@@ -81,6 +81,11 @@ func (l shellSetting) shown() string {
 	return l.variable + "=" + fault.Line(client.WithoutPassword(l.value))
 }
 
+// command keeps it in the settings; a password has to be typed.
+func (l shellSetting) command() fault.Hint {
+	return fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
+}
+
 // offerShell offers to keep in the settings what this shell has and the settings do not. Without a terminal, or with
 // yes, it says what to type.
 func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
@@ -90,8 +95,8 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	}
 	if yes || !hasTerminal() {
 		for _, l := range list {
-			hint := fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
-			p.warn([]string{"your shell has " + l.variable + ", which Broker takes from its settings alone; " + string(hint)})
+			p.warn([]string{"your shell has " + l.variable + ", which Broker takes from its settings alone; " +
+				string(l.command())})
 		}
 		return nil
 	}
