@@ -7,9 +7,7 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -128,9 +126,9 @@ func (l *Log) lookLocked() {
 	}
 	found, err := system.StampOfPath(l.path, false)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		l.gone = "the log before this line was removed"
 	case err != nil:
+	case found == system.Stamp{}:
+		l.gone = "the log before this line was removed"
 	case !found.SameFile(l.opened):
 		l.gone = "the log before this line was replaced"
 		if aside, err := system.StampOfPath(l.path+".1", false); err == nil && aside.SameFile(l.opened) {

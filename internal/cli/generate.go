@@ -424,11 +424,7 @@ func (g *generation) show(changes []change) error {
 				arn = kv.Value
 			}
 		}
-		account := ""
-		if f := strings.Split(arn, ":"); len(f) == 6 {
-			account = f[4]
-		}
-		w.row(c.mark+" "+c.section.Name, account, arn[strings.LastIndexByte(arn, '/')+1:])
+		w.row(c.mark+" "+c.section.Name, partition.AccountOfARN(arn), arn[strings.LastIndexByte(arn, '/')+1:])
 	}
 	if err := w.print(); err != nil {
 		return err

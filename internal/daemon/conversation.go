@@ -57,8 +57,8 @@ func (c *conversation) listen() <-chan heard {
 	return *c.lines.Load()
 }
 
-// watch implements session.Request.Watch.
-func (c *conversation) watch(ctx context.Context, gone func()) {
+// Watch implements session.Client.
+func (c *conversation) Watch(ctx context.Context, gone func()) {
 	c.listen()
 	go func() {
 		select {

@@ -268,18 +268,18 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	}()
 	c := newConversation(conn)
 	defer close(c.over)
+	send := func(resp wire.Response) error { return d.send(conn, resp) }
 	for {
 		req, err := c.next()
 		if errors.Is(err, wire.ErrTooLong) {
 			d.reply(conn, wire.Response{Err: fault.New(fault.Usage, "the request is longer than 64 KiB")})
 			return
 		}
-		var wrong *fault.Error
-		if err != nil && !errors.As(err, &wrong) || !d.mark(conn, true) {
+		if err != nil && !isFault(err) || !d.mark(conn, true) {
 			return
 		}
 		if err == nil {
-			err = d.answer(ctx, call{req, peer, c, func(resp wire.Response) error { return d.send(conn, resp) }})
+			err = d.answer(ctx, call{req, peer, c, send})
 		}
 		switch {
 		case errors.Is(err, errLeft), errors.Is(err, errGone), c.gone():

@@ -112,7 +112,8 @@ func (d *Daemon) meant(req *wire.Request) error {
 	}
 	ours := wire.Setup{Home: d.Home, Registry: d.Files.Registry, StateDir: d.StateDir, KeyringDir: d.KeyringDir}
 	if differs := ours.Differs(*req); differs != "" {
-		return &refusal{error: fault.New(fault.Failed, "%s", differs), setup: &ours}
+		setup := ours // the answer to most requests needs no copy on the heap
+		return &refusal{error: fault.New(fault.Failed, "%s", differs), setup: &setup}
 	}
 	return nil
 }
@@ -211,7 +212,7 @@ func (d *Daemon) request(c call) session.Request {
 	}
 	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
 		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
-	r.Watch = c.talk.watch
+	r.Client = c.talk
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = newTerminal(c), c.talk.tell
 	}

@@ -12,6 +12,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 )
@@ -57,8 +58,8 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 			// State took the place of Status, which AWS takes away in September 2026.
 			case found.State == types.AccountStateActive || found.State == "" && found.Status == types.AccountStatusActive:
 				// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
-				arn := strings.Split(aws.ToString(found.Arn), ":")
-				all = append(all, Account{ID: id, Name: name, Management: len(arn) == 6 && arn[4] == id})
+				management := partition.AccountOfARN(aws.ToString(found.Arn))
+				all = append(all, Account{ID: id, Name: name, Management: management == id})
 			}
 		}
 		return out.NextToken, nil

@@ -156,7 +156,7 @@ func (w *Watch) Locked() string {
 func (f *watched) locked() bool {
 	// First the stamp: what changes after it is seen the next time.
 	stamp, err := system.StampOfPath(f.path, false)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return Peek(f.path)
 	}
 	if last := f.last.Load(); last != nil && last.stamp == stamp {

@@ -75,6 +75,18 @@ func OfARN(arn string) string {
 	return ""
 }
 
+// AccountOfARN returns the account that an ARN of IAM, STS or Organizations names, or "" if it names none.
+func AccountOfARN(arn string) string {
+	if !strings.HasPrefix(arn, "arn:") || strings.Count(arn, ":") != 5 {
+		return ""
+	}
+	for range 4 {
+		_, arn, _ = strings.Cut(arn, ":")
+	}
+	account, _, _ := strings.Cut(arn, ":")
+	return account
+}
+
 // IDs are the ids of all partitions.
 func IDs() []string {
 	ids := make([]string, len(partitions))

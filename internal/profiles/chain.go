@@ -5,10 +5,11 @@
 package profiles
 
 import (
+	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
+	"broker/internal/partition"
 	"broker/internal/paths"
 )
 
@@ -113,15 +114,12 @@ type Chain struct {
 
 // Account is the partition and the account in which a chain ends, as far as its ARNs tell them; else
 // they are aws, and empty.
-func (c Chain) Account() (partition, id string) {
+func (c Chain) Account() (part, id string) {
 	arn := c.Source.MFASerial
 	if n := len(c.Roles); n > 0 {
 		arn = c.Roles[n-1].ARN
 	}
-	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
-		return f[1], f[4]
-	}
-	return "aws", ""
+	return cmp.Or(partition.OfARN(arn), "aws"), partition.AccountOfARN(arn)
 }
 
 // Value is one setting that took part in a chain.

@@ -225,11 +225,7 @@ func stampOf(path string) (system.Stamp, error) {
 	if path == "" || path == os.DevNull { // AWS_CONFIG_FILE=/dev/null is how people say "none"
 		return system.Stamp{}, nil
 	}
-	s, err := system.StampOfPath(path, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return s, err
+	return system.StampOfPath(path, true)
 }
 
 // readFile reads a regular file of bounded size; it never blocks on a fifo or a

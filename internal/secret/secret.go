@@ -18,9 +18,10 @@ type String struct{ p *string }
 // New wraps a secret.
 func New(s string) String {
 	if s == "" {
-		return String{}
+		return String{} // without an allocation: most secrets of a request are empty
 	}
-	return String{&s}
+	kept := s
+	return String{&kept}
 }
 
 // Reveal returns the text. Search for its callers to see where secrets go.

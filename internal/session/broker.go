@@ -72,8 +72,8 @@ type Request struct {
 	Window   Asker
 	// Tell says in one line to the waiting client why it takes so long; nil if nobody listens. It must not block.
 	Tell func(line string)
-	// Watch calls gone, from a goroutine of its own, if the client goes away before ctx ends; nil if it cannot be seen.
-	Watch func(ctx context.Context, gone func())
+	// Client is who waits for the answer; nil if it cannot be seen to go away.
+	Client Client
 	// MinTTL is how long the credentials have to last at least; 0 for any time.
 	MinTTL time.Duration
 	// Login opens the MFA session alone, whatever roles the profile has, and

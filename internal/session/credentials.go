@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 )
@@ -69,11 +69,7 @@ func (s Step) subject(creds Credentials) string {
 
 // account is the account of a step's session, as far as an ARN tells it.
 func (p *Plan) account(i int) string {
-	arn := cmp.Or(p.Steps[i].RoleARN, p.Source.MFASerial)
-	if f := strings.Split(arn, ":"); len(f) == 6 && f[0] == "arn" {
-		return f[4]
-	}
-	return ""
+	return partition.AccountOfARN(cmp.Or(p.Steps[i].RoleARN, p.Source.MFASerial))
 }
 
 // withPlanHint points to the plan where AWS or the way to it failed: it shows
@@ -131,7 +127,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 	dev := device{plan.Source.AccessKeyID, first.MFASerial, first.Endpoint.URL}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
 		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
-			first: req.Login, source: plan.Source.Name, tell: req.Tell, watch: req.Watch}
+			first: req.Login, source: plan.Source.Name, tell: req.Tell, client: req.Client}
 		var leave func()
 		ctx, leave = b.desk.wait(ctx, dev, g)
 		defer leave()

@@ -38,6 +38,12 @@ type Terminal interface {
 	Offer(ctx context.Context, q Question, seat, who string) (secret.String, error)
 }
 
+// Client is who waits for the answer to a request.
+type Client interface {
+	// Watch calls gone, from a goroutine of its own, if the client goes away before ctx ends.
+	Watch(ctx context.Context, gone func())
+}
+
 // What an Asker says instead of a code.
 var (
 	ErrGone      = errors.New("nobody is there to be asked")
@@ -55,8 +61,8 @@ type guest struct {
 	code     secret.String // emptied when it is taken: a code is for one call
 	first    bool          // the person wants to be asked here: has typed a login, or taken the question over
 	source   string
-	tell     func(line string)                      // nil for nobody
-	watch    func(ctx context.Context, gone func()) // nil where nobody can go; then once, at the first question
+	tell     func(line string) // nil for nobody
+	client   Client            // nil where nobody can go, and once it is watched: at the first question
 	waiting  context.Context
 	end      context.CancelCauseFunc
 }
@@ -294,12 +300,12 @@ func (d *desk) watch(q *queue) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, g := range q.guests {
-		if g.watch == nil {
+		if g.client == nil {
 			continue
 		}
-		watch := g.watch
-		g.watch = nil
-		watch(g.waiting, func() {
+		client := g.client
+		g.client = nil
+		client.Watch(g.waiting, func() {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			g.end(ErrGone)

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 )
@@ -13,13 +14,16 @@ func StampOf(info fs.FileInfo) Stamp {
 	return Stamp{Size: info.Size(), Modified: modified, Changed: modified, Mode: uint32(info.Mode()), Owner: -1}
 }
 
-// StampOfPath is the stamp of a file. If follow, that is the file that a symbolic link leads to.
+// StampOfPath returns the stamp of a file, the zero one if it is missing. With follow, a symbolic link is followed.
 func StampOfPath(path string, follow bool) (Stamp, error) {
 	stat := os.Lstat
 	if follow {
 		stat = os.Stat
 	}
 	info, err := stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Stamp{}, nil
+	}
 	if err != nil {
 		return Stamp{}, err
 	}

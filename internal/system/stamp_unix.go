@@ -11,20 +11,25 @@ import (
 // StampOf is the stamp of the file of an info.
 func StampOf(info fs.FileInfo) Stamp { return stampOf(info.Sys().(*syscall.Stat_t)) }
 
-// StampOfPath is the stamp of a file. If follow, that is the file that a symbolic link leads to. Each warm request asks
-// for several, so it makes no FileInfo.
+// StampOfPath returns the stamp of a file, the zero one if it is missing. With follow, a symbolic link is followed. Each
+// warm request asks for several stamps, so StampOfPath makes no FileInfo, and no error for a missing file.
 func StampOfPath(path string, follow bool) (Stamp, error) {
-	var st syscall.Stat_t
-	err := error(syscall.EINTR)
-	for errors.Is(err, syscall.EINTR) {
+	for {
+		var st syscall.Stat_t // on the stack, as the calls are not made through a variable
+		var err error
 		if follow {
 			err = syscall.Stat(path, &st)
 		} else {
 			err = syscall.Lstat(path, &st)
 		}
+		switch {
+		case err == nil:
+			return stampOf(&st), nil
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, fs.ErrNotExist):
+			return Stamp{}, nil
+		default:
+			return Stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
 	}
-	if err != nil {
-		return Stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return stampOf(&st), nil
 }
