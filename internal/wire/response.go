@@ -7,25 +7,25 @@ import (
 	"broker/internal/secret"
 )
 
-// Response is what the daemon answers. What holds a secret is in responseJSON.
+// Response is what the daemon answers. What holds a secret or has fields of its own is in responseJSON.
 type Response struct {
 	Err        *fault.Error `json:"-"`
 	Credential *Credential  `json:"-"`
 	Endpoint   *Endpoint    `json:"-"`
-	Status     *Status      `json:"status,omitempty"`
-	Version    string       `json:"version,omitempty"`   // of the daemon's program
-	Warnings   []string     `json:"warnings,omitempty"`  // one line each; about files, never about secrets
-	Count      int          `json:"count,omitempty"`     // of sessions that Logout forgot
-	Ask        *Ask         `json:"ask,omitempty"`       // not the answer yet: a question
-	Notice     string       `json:"notice,omitempty"`    // not the answer yet: why it takes long
-	Files      *Files       `json:"overlay,omitempty"`   // of Overlay
-	Challenge  *Stretch     `json:"challenge,omitempty"` // of an Unlock that was refused: how to make the proof
-	Takeover   *Takeover    `json:"heritage,omitempty"`
+	Status     *Status      `json:"-"`
+	Version    string       `json:"version,omitempty"`  // of the daemon's program
+	Warnings   []string     `json:"warnings,omitempty"` // one line each; about files, never about secrets
+	Count      int          `json:"count,omitempty"`    // of sessions that Logout forgot
+	Ask        *Ask         `json:"-"`                  // not the answer yet: a question
+	Notice     string       `json:"notice,omitempty"`   // not the answer yet: why it takes long
+	Files      *Files       `json:"-"`                  // of Overlay
+	Challenge  *Stretch     `json:"-"`                  // of an Unlock that was refused: how to make the proof
+	Takeover   *Takeover    `json:"-"`
 	SignIn     *SignIn      `json:"-"`                  // of Console
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
 	More       bool         `json:"more,omitempty"`     // not the answer yet: the first of its accounts
-	Route      *Route       `json:"route,omitempty"`    // of a failed call to AWS: the way that it took
-	Setup      *Setup       `json:"setup,omitempty"`    // of a request that means another daemon: the paths of this one
+	Route      *Route       `json:"-"`                  // of a failed call to AWS: the way that it took
+	Setup      *Setup       `json:"-"`                  // of a request that means another daemon: the paths of this one
 }
 
 // Route is how calls to AWS leave this machine. Empty fields: directly, with the CAs of the system. No password is in

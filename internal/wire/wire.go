@@ -151,14 +151,14 @@ type Request struct {
 	ID      int           `json:"id,omitempty"`      // of the question that is answered
 
 	// Role, of Get, Serve, Overlay and Console, is a role that no profile names; nil for the profile as it is.
-	Role      *Role    `json:"role,omitempty"`
+	Role      *Role    `json:"-"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: the token is wanted in a file too
 	Also      []string `json:"also,omitempty"`       // of Overlay: the profiles beside Profile
 	// MaskDefault, of Overlay, wants files without a way to credentials in [default], and without a session.
 	MaskDefault bool `json:"mask_default,omitempty"`
 
 	Proof      secret.String `json:"-"`                     // of the passphrase that Unlock wants, not the keyring's
-	Verifier   *Verifier     `json:"verifier,omitempty"`    // of Passphrase
+	Verifier   *Verifier     `json:"-"`                     // of Passphrase
 	StayLocked bool          `json:"stay_locked,omitempty"` // of Unlock: it is for the keyring alone, and does not end Lock
 
 	// Registry, State, Keyring and Home are the paths that the caller's environment means, absolute. The daemon uses its

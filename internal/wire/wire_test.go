@@ -62,7 +62,7 @@ func TestResponseLines(t *testing.T) {
 		{Response{Version: "0.1.0"}, `{"v":1,"version":"0.1.0"}`},
 		{Response{Count: 3}, `{"v":1,"count":3}`},
 		{Response{Err: fault.New(fault.Locked, "no"), Challenge: &Stretch{[]byte("salt"), 3, 65536, 4}},
-			`{"v":1,"challenge":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4},"error":{"kind":"locked","message":"no"}}`},
+			`{"v":1,"error":{"kind":"locked","message":"no"},"challenge":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4}}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},
 			`{"v":1,"warnings":["w"],"credential":{"AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"the<secret>&key","SessionToken":"the/token==","Expiration":"2026-01-02T15:04:05Z","profile":"product_prod_paul","region":"eu-west-1","AccountId":"444455556666"}}`},
 		{Response{Endpoint: &Endpoint{"http://127.0.0.1:20000/x", secret.New("t"), "/run/t", "p", "eu-west-1", "arn"}},
