@@ -71,11 +71,7 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 
 // overSocket asks the daemon at the socket, which it starts if there is none.
 func (c Client) overSocket(ctx context.Context, req wire.Request) (wire.Response, error) {
-	line, err := wire.EncodeRequest(req)
-	if err != nil {
-		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
-	}
-	resp, err := c.exchange(ctx, line)
+	resp, err := c.exchange(ctx, req)
 	for again := range asksAgain {
 		if !errors.Is(err, errLost) {
 			break
@@ -83,7 +79,7 @@ func (c Client) overSocket(ctx context.Context, req wire.Request) (wire.Response
 		// The daemon went away in the middle: it is started and asked again. It keeps a ledger of codes, so asking
 		// twice uses no code twice. A daemon that is being killed may still take a connection, hence several tries.
 		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
-		resp, err = c.exchange(ctx, line)
+		resp, err = c.exchange(ctx, req)
 	}
 	return resp, err
 }
@@ -168,12 +164,18 @@ const asksAgain = 3
 
 var errLost = errors.New("the daemon went away before it answered")
 
-func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error) {
+// exchange makes one attempt. Both programs work at once: the daemon takes the connection while the request is encoded,
+// and answers while the types of an answer are learnt.
+func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return wire.Response{}, err
 	}
 	defer func() { _ = conn.Close() }()
+	line, err := wire.EncodeRequest(req)
+	if err != nil {
+		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
+	}
 	// The end of ctx ends the reading: the deadline, and a caller that gives up (Ctrl-C).
 	defer context.AfterFunc(ctx, conn.Abort)()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -183,6 +185,7 @@ func (c Client) exchange(ctx context.Context, line []byte) (wire.Response, error
 	if _, err := conn.Write(line); err != nil {
 		return wire.Response{}, c.lost(ctx, err)
 	}
+	wire.Learn()
 	reader := bufio.NewReader(conn)
 	read := func() (wire.Response, error) {
 		answer, err := wire.ReadLine(reader)
