@@ -36,7 +36,7 @@ type Rule struct {
 }
 
 // Rules is the one table of who may redirect what: each setting that changes where something is sent, what is run or
-// what is trusted. Its words for people are in docs/configuration.md, which a test compares with it.
+// what is trusted. Its words for people are in docs/trust.md, which a test compares with it.
 var Rules = []Rule{
 	// Where a signed call goes.
 	{keyEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},

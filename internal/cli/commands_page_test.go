@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+var update = flag.Bool("update", false, "write docs/commands.md")
+
+// commandsIntro is what docs/commands.md begins with.
+const commandsIntro = `# Every command
+
+Look up a command here. This page is the help of each command, as a terminal of 80 columns shows it.
+A test writes it from the command tree, so it is never out of date:
+
+` + "```text" + `
+broker help exec
+broker exec --help
+` + "```" + `
+
+Both print one section of this page. What a command is good for is in [tasks.md](tasks.md) and in the
+page of its subject.
+`
+
+// TestCommandsPage: docs/commands.md is the help of each command. With -update it writes the page:
+// go test ./internal/cli -run TestCommandsPage -update
+func TestCommandsPage(t *testing.T) {
+	const page = "../../docs/commands.md"
+	t.Setenv("HOME", "") // which help does not need
+	var b strings.Builder
+	b.WriteString(commandsIntro)
+	everyCommand(t, func(path []string, _ *cli.Command) {
+		var out, problems bytes.Buffer
+		words := slices.Concat([]string{"broker"}, path, []string{"--help"})
+		if code := newProgram(strings.NewReader(""), &out, &problems).main(words); code != 0 {
+			t.Errorf("%q ends with %d: %s", words, code, problems.String())
+		}
+		title := strings.Join(slices.Concat([]string{"broker"}, path), " ")
+		b.WriteString("\n## " + title + "\n\n```text\n" + out.String() + "```\n")
+	})
+	if *update {
+		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != b.String() {
+		got, want := strings.Split(string(text), "\n"), strings.Split(b.String(), "\n")
+		for i := range max(len(got), len(want)) {
+			if i >= len(got) || i >= len(want) || got[i] != want[i] {
+				t.Fatalf("%s differs from the help from line %d on (run with -update)", page, i+1)
+			}
+		}
+	}
+}
