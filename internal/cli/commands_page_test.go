@@ -16,15 +16,15 @@ var update = flag.Bool("update", false, "write docs/commands.md")
 // commandsIntro is what docs/commands.md begins with.
 const commandsIntro = `# Every command
 
-Look up a command here. This page is the help of each command, as a terminal of 80 columns shows it.
-A test writes it from the command tree, so it is never out of date:
+Look up a command here. This page is the help of each command, as a terminal of 80 columns shows
+it. A test compares it with the command tree, so it is never out of date.
 
 ` + "```text" + `
 broker help exec
 broker exec --help
 ` + "```" + `
 
-Both print one section of this page. What a command is good for is in [tasks.md](tasks.md) and in the
+Both print one section of this page. When to use a command is in [tasks.md](tasks.md), and in the
 page of its subject.
 `
 
