@@ -60,7 +60,7 @@ var Rules = []Rule{
 	{keyGnuPGHome, inFiles(Taken, Unread, Unread)},
 	{keyPasswordStore, inFiles(Taken, Unread, Unread)},
 	{keyPublish, inFiles(Taken, Unread, Unread)},
-	// Which role of which account is assumed, and from which source.
+	// Which role, in which account, is assumed, and from which source.
 	{keyRoleARN, inFiles(Taken, Taken, OnceTrusted)},
 	{keySourceProfile, inFiles(Taken, Taken, OnceTrusted)},
 	{keyExternalID, inFiles(Taken, Taken, OnceTrusted)},
