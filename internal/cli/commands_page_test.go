@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,5 +63,51 @@ func TestCommandsPage(t *testing.T) {
 				t.Fatalf("%s differs from the help from line %d on (run with -update)", page, i+1)
 			}
 		}
+	}
+}
+
+// TestCommandsOfPages: each command of broker that README, SECURITY and docs print, in a block or within a sentence, is
+// there, with its options.
+func TestCommandsOfPages(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := regexp.MustCompile("(?m)`(broker [a-z-][^`]*)`|^ *(?:\\$ )?(broker [a-z-].*)$|\\((broker [a-z-][^()]*)\\)")
+	ends := regexp.MustCompile(`(?: && | \| | # |  ).*$`)
+	found := 0
+	for _, page := range append(pages, "../../README.md", "../../SECURITY.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range printed.FindAllStringSubmatch(string(text), -1) {
+			if page == "../../docs/commands.md" || strings.Contains(m[0], "broker generate LABEL") {
+				continue // the help itself; the mark of a block
+			}
+			typed := strings.Join(strings.Fields(ends.ReplaceAllString(m[1]+m[2]+m[3], "")), " ")
+			words := slices.DeleteFunc(strings.Fields(typed)[1:], func(w string) bool {
+				return strings.ContainsAny(w, "…[]")
+			})
+			found++
+			app := newProgram(strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer)).app()
+			var silence func(commands []*cli.Command)
+			silence = func(commands []*cli.Command) {
+				for _, c := range commands {
+					silence(c.Subcommands)
+					c.Action = func(*cli.Context) error { return nil }
+				}
+			}
+			silence(app.Commands)
+			in := read(app, words)
+			if len(in.path) == 0 || len(in.commands) > 0 && len(in.words) > 0 {
+				t.Errorf("%s: there is no such command: %s", page, typed)
+			} else if err := app.Run(append([]string{"broker"}, in.ordered...)); err != nil {
+				t.Errorf("%s: %s: %v", page, typed, err)
+			}
+		}
+	}
+	if found < 300 {
+		t.Errorf("only %d commands were found: the test is void", found)
 	}
 }
