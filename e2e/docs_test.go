@@ -18,7 +18,7 @@ func TestDocs(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../docs/*.md")
 	must(t, err)
-	commands := regexp.MustCompile("(?m)^ *\\$ (broker|aws|eval) ")
+	commands := regexp.MustCompile(`(?m)^ *\$ (broker|aws|eval) `)
 	pages = slices.DeleteFunc(append(pages, "../README.md"), func(page string) bool {
 		text, err := os.ReadFile(page)
 		must(t, err)
