@@ -22,7 +22,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients recording deps-clients install uninstall clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -107,6 +107,10 @@ soak: ## every way of delivery under mixed load for SOAK (1h), with something br
 
 test-clients: ## run the tests with software that is not ours; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
+
+# The pictures are the only generated files that are committed: the README shows them.
+recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
+	$(GO) test -tags clients -count 1 -run '^TestClientsRecording$$' ./e2e -update
 
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq
