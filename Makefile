@@ -77,6 +77,7 @@ test-long: ## run the tests whose names end in Long: rounds, storms, kills, dead
 	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
 
 golangci = v2.15.0
+misspell = v0.8.0
 
 check: ## what CI runs first: format, vet, lint, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
@@ -85,8 +86,9 @@ check: ## what CI runs first: format, vet, lint, tests with the race detector
 	$(MAKE) lint
 	$(MAKE) race
 
-lint: ## run golangci-lint, which has staticcheck in it; .golangci.yml
+lint: ## run golangci-lint (.golangci.yml), and misspell on every file
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(golangci) run ./...
+	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
 
 race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
 	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)
