@@ -22,7 +22,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients recording deps-clients install uninstall clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint vuln race bench fuzz soak test-clients recording deps-clients install uninstall clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -76,8 +76,10 @@ cover: ## say how many statements the quick tests run, by package; bin/cover.out
 test-long: ## run the tests whose names end in Long: rounds, storms, kills, deadlines, every keyring
 	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
 
-golangci = v2.15.0
-misspell = v0.8.0
+golangci   = v2.15.0
+misspell   = v0.8.0
+actionlint = v1.7.12
+vulncheck  = v1.9.0
 
 check: ## what CI runs first: format, vet, lint, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
@@ -86,9 +88,13 @@ check: ## what CI runs first: format, vet, lint, tests with the race detector
 	$(MAKE) lint
 	$(MAKE) race
 
-lint: ## run golangci-lint (.golangci.yml), and misspell on every file
+lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionlint on the workflows
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(golangci) run ./...
 	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(actionlint) -shellcheck= -pyflakes=
+
+vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(vulncheck) -tags urfave_cli_no_docs ./...
 
 race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
 	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)
