@@ -48,20 +48,31 @@ func TestWorkflowsAreLeast(t *testing.T) {
 	}
 }
 
-// TestPlacesNameOneGo checks that the containers of workflows and contributors have the Go version of go.mod.
+// TestPlacesNameOneGo checks that workflows and the devcontainer have the Go version of go.mod.
 func TestPlacesNameOneGo(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)
-	for _, file := range []string{".github/workflows/test.yml", ".devcontainer/devcontainer.json"} {
+	files, err := filepath.Glob(".github/workflows/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`golang:(\d+\.\d+)-|go-version: '(\d+\.\d+)'`)
+	for _, file := range append(files, ".devcontainer/devcontainer.json") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if image := "golang:" + string(version[1]) + "-"; !strings.Contains(string(text), image) {
-			t.Errorf("%s does not use an image %s", file, image)
+		places := named.FindAllStringSubmatch(string(text), -1)
+		if len(places) == 0 {
+			t.Errorf("%s names no version of Go", file)
+		}
+		for _, m := range places {
+			if m[1]+m[2] != string(version[1]) {
+				t.Errorf("%s has Go %s, go.mod %s", file, m[1]+m[2], version[1])
+			}
 		}
 	}
 }
