@@ -22,7 +22,7 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint vuln race bench fuzz soak test-clients recording deps-clients install uninstall clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -93,6 +93,7 @@ lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionli
 	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(actionlint) -shellcheck= -pyflakes=
 
+.PHONY: vuln
 vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(vulncheck) -tags urfave_cli_no_docs ./...
 
@@ -117,6 +118,7 @@ test-clients: ## run the tests with software that is not ours; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
 
 # The pictures are the only generated files that are committed: the README shows them.
+.PHONY: recording
 recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
 	$(GO) test -tags clients -count 1 -run '^TestClientsRecording$$' ./e2e -update
 
