@@ -29,8 +29,14 @@ func TestClientsRecording(t *testing.T) {
 		}
 		before, err := linesOf(was)
 		must(t, err)
-		t.Errorf("%s is stale: run make recording. It shows\n%s\nwhat is shown now is\n%s",
-			file, strings.Join(before, "\n"), shown)
+		after, err := linesOf([]byte(now))
+		must(t, err)
+		i := 0
+		for i < len(before) && i < len(after) && before[i] == after[i] {
+			i++
+		}
+		t.Errorf("%s is stale: run make recording. From its line %d on it shows\n%s\nwhat is shown now is\n%s",
+			file, i+1, strings.Join(before[i:], "\n"), strings.Join(after[i:], "\n"))
 	}
 }
 
