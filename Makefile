@@ -76,7 +76,10 @@ cover: ## say how many statements the quick tests run, by package; bin/cover.out
 test-long: ## run the tests whose names end in Long: rounds, storms, kills, deadlines, every keyring
 	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
 
-golangci = v2.15.0
+golangci   = v2.15.0
+misspell   = v0.8.0
+actionlint = v1.7.12
+vulncheck  = v1.9.0
 
 check: ## what CI runs first: format, vet, lint, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
@@ -85,8 +88,14 @@ check: ## what CI runs first: format, vet, lint, tests with the race detector
 	$(MAKE) lint
 	$(MAKE) race
 
-lint: ## run golangci-lint, which has staticcheck in it; .golangci.yml
+lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionlint on the workflows
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(golangci) run ./...
+	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(actionlint) -shellcheck= -pyflakes=
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(vulncheck) -tags urfave_cli_no_docs ./...
 
 race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
 	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)
@@ -107,6 +116,11 @@ soak: ## every way of delivery under mixed load for SOAK (1h), with something br
 
 test-clients: ## run the tests with software that is not ours; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
+
+# The pictures are the only generated files that are committed: the README shows them.
+.PHONY: recording
+recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
+	$(GO) test -tags clients -count 1 -run '^TestClientsRecording$$' ./e2e -update
 
 deps-clients: ## install what test-clients needs, on Debian, as root
 	apt-get update -qq

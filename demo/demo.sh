@@ -6,15 +6,12 @@
 set -eu
 
 bin=$(cd "$(dirname "$0")/../bin" && pwd)
-home=$(mktemp -d)
+home=$(mktemp -d /tmp/broker-demo.XXXXXX) # short: macOS limits the path of a socket
 sim=
 finish() {
 	code=$?
 	trap - EXIT INT TERM
-	if pid=$(broker status --json 2>/dev/null | sed -n 's/^ *"pid": \([0-9]*\),*$/\1/p') && [ -n "$pid" ]; then
-		kill "$pid" 2>/dev/null || true
-		while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-	fi
+	broker daemon --stop >/dev/null 2>&1 || true
 	if [ -n "$sim" ]; then
 		kill "$sim" 2>/dev/null || true
 		wait "$sim" 2>/dev/null || true
@@ -23,15 +20,20 @@ finish() {
 	[ "$code" = 0 ] || echo "demo: failed" >&2
 	exit "$code"
 }
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # A fresh home: nothing of the user's own set-up takes part.
-for name in $(env | sed -n 's/^\(\(AWS\|XDG\|BROKER\)_[A-Za-z_]*\)=.*/\1/p'); do
+for name in $(env | sed -En 's/^((AWS|XDG|BROKER)_[A-Za-z_]*)=.*/\1/p'); do
 	unset "$name"
 done
 export HOME="$home" PATH="$bin:$PATH"
+if command -v cygpath >/dev/null; then # the shell of Git for Windows
+	home=$(cygpath -m "$home") bin=$(cygpath -m "$bin")
+	export HOME="$home" USERPROFILE="$home" LOCALAPPDATA="$home" BROKER_CONFIG="$home/.config/broker/config"
+fi
+# Not before this, so that finish does not stop the daemon of the user.
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 export BROKER_KEYRING_PASSPHRASE_FILE="$home/passphrase"
 (umask 077 && echo "only for this demo" >"$home/passphrase")
 
@@ -79,14 +81,14 @@ for profile in product_dev_paul product_prod_paul; do
 	document=$(credproc "$profile")
 	need '"Version":1' "$document"
 	need '"SessionToken":"' "$document"
-	echo "$document" | sed 's/"\(SecretAccessKey\|SessionToken\)":"[^"]*"/"\1":"…"/g'
+	echo "$document" | sed -E 's/"(SecretAccessKey|SessionToken)":"[^"]*"/"\1":"…"/g'
 done
 
 show "broker exec prod -- env"
 environment=$(broker exec prod -- env)
 need AWS_SESSION_TOKEN= "$environment"
 need BROKER_PROFILE=product_prod_paul "$environment"
-echo "$environment" | grep -E '^(AWS|BROKER)_' | grep -v PASSPHRASE | sed 's/^\(AWS_SECRET_ACCESS_KEY\|AWS_SESSION_TOKEN\)=.*/\1=…/'
+echo "$environment" | grep -E '^(AWS|BROKER)_' | grep -v PASSPHRASE | sed -E 's/^(AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN)=.*/\1=…/'
 
 if command -v aws >/dev/null; then
 	show "aws sts get-caller-identity --profile product_prod_paul"

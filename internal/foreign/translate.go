@@ -409,7 +409,7 @@ func (t *translating) helper(name string) {
 	}
 	of := foreignProfile(words[1:])
 	hasRole := t.text(name, keyRoleARN) != ""
-	why := ""
+	var why string
 	switch {
 	case of == "":
 		why = "names no profile that could be read"

@@ -22,7 +22,7 @@ func TestFindSaysWhatIsNear(t *testing.T) {
 		"lvie":              `did you mean "live"`, // an alias
 		"billing":           `did you mean "Billing"?`,
 		"PROD":              `did you mean "product_prod_paul"?`,
-		"secruity":          `did you mean "security"?`,
+		"seucrity":          `did you mean "security"?`,
 		"gone":              `did you mean "Gone"?`,
 		"xyz":               "",
 		"d":                 `"d" could be product_dev_paul, product_prod_paul`,

@@ -225,7 +225,7 @@ func TestResolveRefuses(t *testing.T) {
 			want: `/config:3: source_profile names "security", which is neither a source nor a profile`, hint: "broker add security"},
 		{what: "a mistyped source", name: "dev", kind: fault.NotFound,
 			registry: "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n",
-			config:   "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/admin\nsource_profile = secruity\n",
+			config:   "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/admin\nsource_profile = seucrity\n",
 			want:     `which is neither a source nor a profile; did you mean "security"?`, hint: "broker profiles show security"},
 		{what: "no source_profile", config: "[profile dev]\nrole_arn = " + account + "dev\n", name: "dev", kind: fault.Config,
 			want: "/config:2: profile \"dev\" has a role_arn but no source_profile"},
