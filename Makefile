@@ -4,10 +4,10 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 GO      ?= go
 
-revision := $(shell git rev-parse --short HEAD 2>/dev/null)
-ldflags  := -s -w $(if $(revision),-X broker/internal/version.revision=$(revision))
+# The Go toolchain writes commit, date and tag into the programs. It fails where git does.
+vcs := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 # Without the tag urfave/cli brings a Markdown parser along, whose start takes a fifth of that of broker.
-build     = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '$(ldflags)'
+build = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(vcs) -tags urfave_cli_no_docs -ldflags '-s -w'
 
 # Where the tools from npm are that `make test-clients` runs, outside of this tree, and which.
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
@@ -63,7 +63,7 @@ test: ## run the quick tests; needs nothing but Go
 # init, which counters change. A statement counts once, however many binaries have it.
 cover: ## say how many statements the quick tests run, by package; bin/cover.out is for `go tool cover`
 	@mkdir -p bin && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/data" && chmod 755 "$$dir" && chmod 777 "$$dir/data" && \
-	$(GO) test -p 4 -skip 'Long$$' -coverpkg=./... -coverprofile="$$dir/unit" -ldflags "-X broker/internal/vault/process.counters=$$dir/data" \
+	$(GO) test -p 4 -skip 'Long$$' -coverpkg=./... -coverprofile="$$dir/unit" -ldflags "-X $$($(GO) list ./internal/vault/process).counters=$$dir/data" \
 		$$($(GO) list ./... | grep -v /e2e) && \
 	E2E_COVER="$$dir/data" $(GO) test -count 1 -skip 'Long$$|^TestHardenedFirst$$' ./e2e && \
 	$(GO) tool covdata textfmt -i="$$dir/data" -o="$$dir/programs" && \
