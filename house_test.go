@@ -717,8 +717,8 @@ func TestCommandsInDocsAreRun(t *testing.T) {
 }
 
 // TestModulePathIsInOnePlace: go.mod alone has the path of this module. Imports follow it; everything else asks
-// `go list`, so that a new path needs the commands of docs/releasing.md and no search. Here broker/… is what list calls a
-// package.
+// `go list`, so that a new path needs the commands of docs/releasing.md and no search. Here broker/… is what list
+// calls a package.
 func TestModulePathIsInOnePlace(t *testing.T) {
 	module := strings.TrimSpace(goList(t, "-m"))
 	path := regexp.MustCompile(`(?m)(?:^|[^\w/.-])` + regexp.QuoteMeta(module) + `/(?:cmd|internal)\b.*`)
@@ -752,8 +752,8 @@ func TestModulePathIsInOnePlace(t *testing.T) {
 	}
 }
 
-// TestRenamedModuleLong: after the commands of docs/releasing.md, a module of another path builds, keeps the rules of this
-// house, and hardens its programs before anything else: Go initialises packages in the order of their paths.
+// TestRenamedModuleLong: after the commands of docs/releasing.md, a module of another path builds, keeps the rules of
+// this house, and hardens its programs before anything else: Go initialises packages in the order of their paths.
 func TestRenamedModuleLong(t *testing.T) {
 	page, err := os.ReadFile("docs/releasing.md")
 	if err != nil {
@@ -795,6 +795,45 @@ func TestRenamedModuleLong(t *testing.T) {
 		if out := run("go", "test", "-v", "-run", tests, where); !strings.Contains(out, "--- PASS: ") {
 			t.Errorf("%s ran no test:\n%s", where, out)
 		}
+	}
+
+	// Published, it is installed by its path. The proxies are directories: one with this module, and what go has fetched.
+	proxy := t.TempDir()
+	at := filepath.Join(proxy, "github.com/owner/broker/@v")
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	err = errors.Join(err, os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "v1.2.3.mod"), mod, 0o644),
+		os.WriteFile(filepath.Join(at, "list"), []byte("v1.2.3\n"), 0o644),
+		os.WriteFile(filepath.Join(at, "v1.2.3.info"), []byte(`{"Version":"v1.2.3"}`), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("git", "add", "-A")
+	run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "v1.2.3")
+	// Modules below this one are not part of it.
+	run("git", "archive", "--prefix=github.com/owner/broker@v1.2.3/", "-o", filepath.Join(at, "v1.2.3.zip"), "HEAD",
+		".", ":!e2e/testdata")
+	fetched := strings.TrimSpace(run("go", "env", "GOMODCACHE"))
+	bin := t.TempDir()
+	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/...@v1.2.3")
+	install.Dir = t.TempDir()
+	install.Env = append(os.Environ(), "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=",
+		"GOSUMDB=off", // what go has fetched was checked then
+		"GOPROXY=file://"+proxy+",file://"+filepath.Join(fetched, "cache/download"))
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("go install by path: %v\n%s", err, out)
+	}
+	if got := run(filepath.Join(bin, "broker"), "version"); got != "broker 1.2.3\n" {
+		t.Errorf("installed by path, it says %s", got)
+	}
+	// From a clone.
+	install = exec.Command("go", "install", "./cmd/broker", "./cmd/brokerd", "./cmd/credproc")
+	install.Dir, install.Env = dir, append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-buildvcs=true")
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("go install from a clone: %v\n%s", err, out)
+	}
+	devel := regexp.MustCompile(`^broker devel\+[0-9a-f]{12}\n$`)
+	if got := run(filepath.Join(bin, "broker"), "version"); !devel.MatchString(got) {
+		t.Errorf("installed from a clone, it says %s", got)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// ManPage returns the manual page broker(1), with every command and option, in the macros of man(7). The date is that of
-// the version, such as "2026-11-28"; the same date and version give the same bytes.
+// ManPage returns the manual page broker(1), with every command and option, in the macros of man(7). The date is that
+// of the version, such as "2026-11-28"; the same date and version give the same bytes.
 func ManPage(date, version string) []byte {
 	app := newProgram(strings.NewReader(""), io.Discard, io.Discard).app()
 	var m manual
@@ -20,9 +20,9 @@ func ManPage(date, version string) []byte {
 	m.line(".B broker")
 	m.line("COMMAND [OPTIONS] [ARGUMENTS]")
 	m.line(".SH DESCRIPTION")
-	m.line("%s", prose("Broker keeps long-lived AWS keys with their MFA devices in the keyring of the operating system. A daemon, "+
-		"brokerd(8), hands out temporary sessions of roles. AWS tools get them through credproc(1), or from commands "+
-		"such as `broker exec`. `broker setup` asks for what is needed and begins."))
+	m.line("%s", prose("Broker keeps long-lived AWS keys with their MFA devices in the keyring of the operating system. "+
+		"A daemon, brokerd(8), hands out temporary sessions of roles. AWS tools get them through credproc(1), or from "+
+		"commands such as `broker exec`. `broker setup` asks for what is needed and begins."))
 	m.line(".SH OPTIONS")
 	m.option("--version, -v", "print the version")
 	m.option("--help, -h", "show the help of a command")
@@ -119,8 +119,8 @@ func (m *manual) command(path string, c *cli.Command) {
 	}
 }
 
-// signs are those that roff reads or prints as others, groff_char(7). A minus is one, not a hyphen, so that what is typed
-// can be copied from the page.
+// signs are those that roff would read as its own or print as others, groff_char(7). A minus stays a minus and does
+// not become a hyphen, so that commands can be copied from the page.
 var signs = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`)
 
 // literal is a text that is typed.

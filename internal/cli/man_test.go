@@ -40,12 +40,14 @@ func TestManPageHasEveryCommand(t *testing.T) {
 			return
 		}
 		for _, f := range c.VisibleFlags() {
-			if want := ".TP\n\\fB" + literal(flagLabel(f)) + "\\fR\n" + prose(flagUsage(f)) + "\n"; !strings.Contains(text, want) {
+			want := ".TP\n\\fB" + literal(flagLabel(f)) + "\\fR\n" + prose(flagUsage(f)) + "\n"
+			if !strings.Contains(text, want) {
 				t.Errorf("%s: %q is missing", name, want)
 			}
 		}
 		for example := range strings.Lines(c.UsageText) {
-			if want := "\n" + literal(strings.TrimSpace(example)) + "\n"; len(c.Subcommands) == 0 && !strings.Contains(text, want) {
+			want := "\n" + literal(strings.TrimSpace(example)) + "\n"
+			if len(c.Subcommands) == 0 && !strings.Contains(text, want) {
 				t.Errorf("%s: %q is missing", name, want)
 			}
 		}
@@ -77,9 +79,10 @@ func TestManPageHasEveryExitCode(t *testing.T) {
 		codes = append(codes, e.code)
 	}
 	want := []int{0}
-	for _, kind := range []fault.Kind{fault.Internal, fault.Failed, fault.Config, fault.Keyring, fault.Network, fault.Throttled,
-		fault.BadAnswer, fault.Clock, fault.Usage, fault.NotFound, fault.LoginNeeded, fault.CodeRejected, fault.Unreachable,
-		fault.Denied, fault.ExpiredSession, fault.Locked, fault.KeyringLocked, fault.NotConfirmed, fault.Interrupted} {
+	for _, kind := range []fault.Kind{fault.Internal, fault.Failed, fault.Config, fault.Keyring, fault.Network,
+		fault.Throttled, fault.BadAnswer, fault.Clock, fault.Usage, fault.NotFound, fault.LoginNeeded,
+		fault.CodeRejected, fault.Unreachable, fault.Denied,
+		fault.ExpiredSession, fault.Locked, fault.KeyringLocked, fault.NotConfirmed, fault.Interrupted} {
 		want = append(want, kind.ExitCode())
 	}
 	slices.Sort(want)

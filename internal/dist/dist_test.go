@@ -21,7 +21,8 @@ import (
 	"broker/internal/version"
 )
 
-var release = version.Info{Version: "1.2.3", Commit: "fc672e5b07a72f649d072130050819b62ec402d8", Date: "2026-11-28T19:12:24Z"}
+var release = version.Info{Version: "1.2.3", Commit: "fc672e5b07a72f649d072130050819b62ec402d8",
+	Date: "2026-11-28T19:12:24Z"}
 
 // stage lays a few files out, in the given order and with the current time.
 func stage(t *testing.T, names ...string) string {
@@ -33,7 +34,8 @@ func stage(t *testing.T, names ...string) string {
 		if strings.Contains(name, "bin/") {
 			mode = 0o711
 		}
-		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(name), mode), os.Chmod(path, mode))
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(name), mode),
+			os.Chmod(path, mode))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,12 +107,14 @@ func TestArchiveContent(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(r)
-		if err != nil || h.Uid != 0 || h.Gid != 0 || h.Uname != "root" || h.ModTime.UTC().Format(time.RFC3339) != release.Date {
+		at := h.ModTime.UTC().Format(time.RFC3339)
+		if err != nil || h.Uid != 0 || h.Gid != 0 || h.Uname != "root" || at != release.Date {
 			t.Errorf("%s: %+v, %v", h.Name, h, err)
 		}
 		got = append(got, fmt.Sprintf("%s %o %s%s", h.Name, h.Mode, h.Linkname, text))
 	}
-	want := []string{"b/ 755 ", "b/usr/ 755 ", "b/usr/bin/ 755 ", "b/usr/bin/broker 711 usr/bin/broker", "b/usr/share/ 755 ",
+	want := []string{"b/ 755 ", "b/usr/ 755 ", "b/usr/bin/ 755 ", "b/usr/bin/broker 711 usr/bin/broker",
+		"b/usr/share/ 755 ",
 		"b/usr/share/a 644 usr/share/a", "b/usr/share/link 777 broker"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the tar has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -124,8 +128,8 @@ func TestArchiveContent(t *testing.T) {
 	for _, f := range r.File {
 		got = append(got, fmt.Sprintf("%s %o", f.Name, f.Mode().Perm()))
 	}
-	if want := []string{"b/ 755", "b/usr/ 755", "b/usr/bin/ 755", "b/usr/bin/broker 711", "b/usr/share/ 755", "b/usr/share/a 644",
-		"b/usr/share/link 777"}; !slices.Equal(got, want) {
+	if want := []string{"b/ 755", "b/usr/ 755", "b/usr/bin/ 755", "b/usr/bin/broker 711", "b/usr/share/ 755",
+		"b/usr/share/a 644", "b/usr/share/link 777"}; !slices.Equal(got, want) {
 		t.Errorf("the zip has %q, want %q", got, want)
 	}
 }
@@ -151,7 +155,8 @@ func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 		}
 		got = append(got, fmt.Sprintf("%s %o %s", f.Destination, f.Info.Mode, f.Type))
 	}
-	want := []string{"/usr/bin/broker 711 ", "/usr/share/licenses/broker 755 dir", "/usr/share/licenses/broker/LICENSE 644 ",
+	want := []string{"/usr/bin/broker 711 ", "/usr/share/licenses/broker 755 dir",
+		"/usr/share/licenses/broker/LICENSE 644 ",
 		"/usr/share/link 0 symlink"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -195,7 +200,8 @@ func TestReleaseIsWhatItsNameSays(t *testing.T) {
 		{"v1.2.3", release, ""},
 		{"1.2.3", release, "must be a tag such as v1.2.3"},
 		{"", release, "must be a tag such as v1.2.3"},
-		{"v1.2.3", devel, "this commit is version devel+fc672e5b07a7.modified, not 1.2.3\nhint: commit everything, then git tag v1.2.3"},
+		{"v1.2.3", devel, "this commit is version devel+fc672e5b07a7.modified, not 1.2.3\n" +
+			"hint: commit everything, then git tag v1.2.3"},
 		{"v1.2.4", release, "this commit is version 1.2.3, not 1.2.4"},
 		{"v1.2.4", version.Info{Version: "1.2.4"}, `no section "## 1.2.4"`},
 	} {
@@ -249,7 +255,8 @@ func TestManPages(t *testing.T) {
 	var credproc, daemon bytes.Buffer
 	client.Credproc([]string{"--help"}, &credproc, io.Discard)
 	brokerd.Main([]string{"brokerd", "--help"}, nil, &daemon, io.Discard)
-	for path, usage := range map[string]string{"man1/broker.1": "", "man1/credproc.1": credproc.String(), "man8/brokerd.8": daemon.String()} {
+	for path, usage := range map[string]string{"man1/broker.1": "", "man1/credproc.1": credproc.String(),
+		"man8/brokerd.8": daemon.String()} {
 		page, err := os.ReadFile(filepath.Join(dir, path))
 		if err != nil {
 			t.Fatal(err)

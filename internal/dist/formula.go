@@ -17,7 +17,7 @@ func formula(w io.Writer, module string, info version.Info) error {
 	if info.Commit == "" {
 		return errNoCommit
 	}
-	_, err := io.WriteString(w, strings.NewReplacer("@MODULE@", module, "@VERSION@", info.Version, "@COMMIT@", info.Commit).
-		Replace(formulaText))
+	fill := strings.NewReplacer("@MODULE@", module, "@VERSION@", info.Version, "@COMMIT@", info.Commit)
+	_, err := io.WriteString(w, fill.Replace(formulaText))
 	return err
 }

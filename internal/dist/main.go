@@ -79,7 +79,8 @@ func check(want string, info version.Info) error {
 		return fmt.Errorf("VERSION is %q; it must be a tag such as v1.2.3\nhint: make release VERSION=v1.2.3", want)
 	}
 	if info.Version != number {
-		return fmt.Errorf("this commit is version %s, not %s\nhint: commit everything, then git tag %s", info.Version, number, want)
+		return fmt.Errorf("this commit is version %s, not %s\nhint: commit everything, then git tag %s",
+			info.Version, number, want)
 	}
 	log, err := os.ReadFile("CHANGELOG.md")
 	if err != nil {

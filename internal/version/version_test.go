@@ -17,10 +17,11 @@ func TestVersionOfABuild(t *testing.T) {
 		commit, date, modified string
 		want                   Info
 	}{
-		"v1.2.3":       {commit, date, "false", Info{Version: "1.2.3", Commit: commit, Date: date}},
-		"v1.2.3-rc.1":  {commit, date, "false", Info{Version: "1.2.3-rc.1", Commit: commit, Date: date}},
-		"v1.2.4":       {"", "", "", Info{Version: "1.2.4"}}, // go install MODULE/cmd/broker@v1.2.4
-		"v1.2.3+dirty": {commit, date, "true", Info{Version: "devel+fc672e5b07a7.modified", Commit: commit, Date: date, Modified: true}},
+		"v1.2.3":      {commit, date, "false", Info{Version: "1.2.3", Commit: commit, Date: date}},
+		"v1.2.3-rc.1": {commit, date, "false", Info{Version: "1.2.3-rc.1", Commit: commit, Date: date}},
+		"v1.2.4":      {"", "", "", Info{Version: "1.2.4"}}, // go install MODULE/cmd/broker@v1.2.4
+		"v1.2.3+dirty": {commit, date, "true",
+			Info{Version: "devel+fc672e5b07a7.modified", Commit: commit, Date: date, Modified: true}},
 		"v0.0.0-20261128191224-fc672e5b07a7": {commit, date, "false",
 			Info{Version: "devel+fc672e5b07a7", Commit: commit, Date: date}},
 		"v1.2.4-0.20261128191224-fc672e5b07a7+dirty": {commit, date, "true",
