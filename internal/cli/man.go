@@ -73,7 +73,7 @@ var exitCodes = []struct {
 // manual is a page in the making.
 type manual struct{ strings.Builder }
 
-func (m *manual) line(format string, args ...any) { fmt.Fprintf(m, format+"\n", args...) }
+func (m *manual) line(format string, args ...any) { _, _ = fmt.Fprintf(m, format+"\n", args...) }
 
 func (m *manual) option(label, usage string) {
 	m.line(".TP")
