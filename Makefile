@@ -4,10 +4,12 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 GO      ?= go
 
-revision := $(shell git rev-parse --short HEAD 2>/dev/null)
-ldflags  := -s -w $(if $(revision),-X broker/internal/version.revision=$(revision))
+# The Go toolchain writes commit, date and tag into the programs. It fails where git does.
+vcs := $(shell git status >/dev/null 2>&1 && echo true || echo false)
+# On a Mac CGO_ENABLED=1 adds the keychain; see build-all.
+CGO_ENABLED ?= 0
 # Without the tag urfave/cli brings a Markdown parser along, whose start takes a fifth of that of broker.
-build     = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '$(ldflags)'
+build = CGO_ENABLED=$(CGO_ENABLED) $(GO) build -trimpath -buildvcs=$(vcs) -tags urfave_cli_no_docs -ldflags '-s -w'
 
 # Where the tools from npm are that `make test-clients` runs, outside of this tree, and which.
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
@@ -22,12 +24,12 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall layout packages release reproduce clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-build: ## build broker, brokerd, credproc and stssim into bin/
+build: bin/dist ## build broker, brokerd, credproc and stssim into bin/
 	@mkdir -p bin
 	$(build) -o bin/broker ./cmd/broker
 	$(build) -o bin/brokerd ./cmd/brokerd
@@ -63,7 +65,7 @@ test: ## run the quick tests; needs nothing but Go
 # init, which counters change. A statement counts once, however many binaries have it.
 cover: ## say how many statements the quick tests run, by package; bin/cover.out is for `go tool cover`
 	@mkdir -p bin && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/data" && chmod 755 "$$dir" && chmod 777 "$$dir/data" && \
-	$(GO) test -p 4 -skip 'Long$$' -coverpkg=./... -coverprofile="$$dir/unit" -ldflags "-X broker/internal/vault/process.counters=$$dir/data" \
+	$(GO) test -p 4 -skip 'Long$$' -coverpkg=./... -coverprofile="$$dir/unit" -ldflags "-X $$($(GO) list ./internal/vault/process).counters=$$dir/data" \
 		$$($(GO) list ./... | grep -v /e2e) && \
 	E2E_COVER="$$dir/data" $(GO) test -count 1 -skip 'Long$$|^TestHardenedFirst$$' ./e2e && \
 	$(GO) tool covdata textfmt -i="$$dir/data" -o="$$dir/programs" && \
@@ -128,7 +130,8 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 		awscli python3-boto3 python3-awscrt python3-venv dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
 		rclone s3cmd restic ceph-mon ceph-osd ceph-common radosgw chromium \
-		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev
+		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev \
+		dpkg mandoc groff-base libarchive-tools
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \
@@ -147,29 +150,103 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 # root's in the end (DESTDIR, as root or with fakeroot).
 mode := $(if $(filter 0,$(shell id -u)),711,755)
 
-install: build ## install broker, brokerd, credproc and completion below PREFIX (/usr/local)
-	install -d '$(DESTDIR)$(PREFIX)/bin' \
-		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' \
-		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
-		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
-	install -m $(mode) bin/broker bin/brokerd '$(DESTDIR)$(PREFIX)/bin'
-	install -m 755 bin/credproc '$(DESTDIR)$(PREFIX)/bin'
-	install -m 644 internal/cli/completion/broker.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker'
-	install -m 644 internal/cli/completion/broker.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker'
-	install -m 644 internal/cli/completion/broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish'
-	ln -sf broker '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/credproc'
-	ln -sf broker.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/credproc.fish'
+# What packages and archives lay out otherwise: the programs of another system, a place that a distribution has for a file.
+BIN         := bin
+SYSTEM      := $(shell $(GO) env GOOS)
+ZSH         := share/zsh/site-functions
+LICENSEFILE := share/licenses/broker/LICENSE
+
+root = $(DESTDIR)$(PREFIX)
+
+install: build layout ## install programs, manual pages, completion and units below PREFIX (/usr/local)
+
+# The one list of what is installed: packages and archives have what this lays out.
+layout:
+	install -d '$(root)/bin' '$(root)/share/bash-completion/completions' '$(root)/$(ZSH)' \
+		'$(root)/share/fish/vendor_completions.d' '$(root)/$(dir $(LICENSEFILE))'
+	install -m $(mode) $(BIN)/broker $(BIN)/brokerd '$(root)/bin'
+	install -m 755 $(BIN)/credproc '$(root)/bin'
+	install -m 644 internal/cli/completion/broker.bash '$(root)/share/bash-completion/completions/broker'
+	install -m 644 internal/cli/completion/broker.zsh '$(root)/$(ZSH)/_broker'
+	install -m 644 internal/cli/completion/broker.fish '$(root)/share/fish/vendor_completions.d/broker.fish'
+	ln -sf broker '$(root)/share/bash-completion/completions/credproc'
+	ln -sf broker.fish '$(root)/share/fish/vendor_completions.d/credproc.fish'
+	bin/dist man '$(root)/share/man'
+ifeq ($(SYSTEM),linux)
+	bin/dist units '$(root)/lib/systemd/user' '$(PREFIX)/bin/brokerd'
+endif
+	install -m 644 LICENSE '$(root)/$(LICENSEFILE)'
 
 # Keys, profiles and settings stay: `broker import --undo`, `broker profiles unlink --all` and `broker remove` come first.
 uninstall: ## stop the daemon and remove what install put below PREFIX
 	@if [ -z '$(DESTDIR)' ] && [ -x '$(PREFIX)/bin/broker' ]; then \
 		'$(PREFIX)/bin/broker' service uninstall; '$(PREFIX)/bin/broker' daemon --stop; fi || true
-	rm -f '$(DESTDIR)$(PREFIX)/bin/broker' '$(DESTDIR)$(PREFIX)/bin/brokerd' '$(DESTDIR)$(PREFIX)/bin/credproc' \
-		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/broker' \
-		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/credproc' \
-		'$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_broker' \
-		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/broker.fish' \
-		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/credproc.fish'
+	rm -f '$(root)/bin/broker' '$(root)/bin/brokerd' '$(root)/bin/credproc' \
+		'$(root)/share/bash-completion/completions/broker' \
+		'$(root)/share/bash-completion/completions/credproc' \
+		'$(root)/$(ZSH)/_broker' \
+		'$(root)/share/fish/vendor_completions.d/broker.fish' \
+		'$(root)/share/fish/vendor_completions.d/credproc.fish' \
+		'$(root)/share/man/man1/broker.1' '$(root)/share/man/man1/credproc.1' '$(root)/share/man/man8/brokerd.8' \
+		'$(root)/lib/systemd/user/broker.service' '$(root)/lib/systemd/user/broker.socket' \
+		'$(root)/$(LICENSEFILE)'
+	-rmdir '$(root)/$(dir $(LICENSEFILE))' 2>/dev/null
+
+# internal/dist/main.go says what it makes.
+.PHONY: bin/dist
+bin/dist:
+	@mkdir -p bin
+	@GOOS= GOARCH= $(build) -o bin/dist ./internal/dist
+
+# The tools of a release come from the Go module proxy, each pinned. v2.48.0 of nfpm needs modules that the proxy lacks.
+run       := $(GO) run -trimpath
+nfpm      := $(run) github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.1
+cyclonedx := $(run) github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+minisign  := $(run) aead.dev/minisign/cmd/minisign@v0.3.0
+
+# Debian has places of its own for completion of zsh and for licenses.
+debian := ZSH=share/zsh/vendor-completions LICENSEFILE=share/doc/broker/copyright
+
+packages: bin/dist ## build packages for Debian, Fedora, Alpine and Arch Linux into dist/
+	@$(MAKE) --no-print-directory build-all targets='$(filter linux/%,$(targets))'
+	@mkdir -p dist && rm -rf bin/stage
+	@for target in $(filter linux/%,$(targets)); do for packager in deb rpm apk archlinux; do \
+		stage=bin/stage/$$packager-$${target#*/} && \
+		$(MAKE) -s layout BIN=bin/$$(echo $$target | tr / -) SYSTEM=linux DESTDIR=$$stage PREFIX=/usr mode=711 \
+			$$(test $$packager != deb || echo '$(debian)') && \
+		bin/dist nfpm $$stage $${target#*/} >$$stage.json && \
+		$(nfpm) package -f $$stage.json -p $$packager -t dist/ || exit 1; \
+	done; done
+
+# The archives of Linux and macOS are unpacked into /usr/local; those of Windows, anywhere.
+release: bin/dist ## build all that is published for VERSION (v1.2.3) into dist/; MINISIGN_KEY=FILE signs it
+	@bin/dist check '$(VERSION)'
+	rm -rf dist
+	@$(MAKE) --no-print-directory build-all packages
+	@for target in $$(echo $(targets) | tr / -); do \
+		stage=bin/stage/$$target && name=dist/broker-$(VERSION:v%=%)-$$target && echo $$name && \
+		case $$target in \
+		windows-*) install -d $$stage && install -m 644 LICENSE $$stage && install bin/$$target/*.exe $$stage && \
+			bin/dist archive $$stage $$name.zip;; \
+		*) $(MAKE) -s layout BIN=bin/$$target SYSTEM=$${target%-*} DESTDIR=$$stage PREFIX=/usr/local mode=711 && \
+			bin/dist archive $$stage/usr/local $$name.tar.gz;; \
+		esac || exit 1; \
+	done
+	$(cyclonedx) mod -json -licenses -std -short-purls -noserial -notimestamp -output dist/broker-$(VERSION:v%=%).cdx.json
+	bin/dist formula $$($(GO) list -m) >dist/broker.rb
+	bin/dist sums dist
+	$(if $(MINISIGN_KEY),$(minisign) -S -s '$(MINISIGN_KEY)' -t 'Broker $(VERSION)' -m dist/SHA256SUMS)
+
+# The version has to have its section in CHANGELOG.md.
+reproduce: ## build the release of HEAD twice, in different directories, and compare the bytes
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	version=v$$(sed -n 's/^## \([0-9][0-9.]*\)$$/\1/p' CHANGELOG.md | head -n 1) && \
+	for clone in a another/place; do \
+		git clone -q . "$$dir/$$clone" && git -C "$$dir/$$clone" tag -f $$version >/dev/null && \
+		$(MAKE) --no-print-directory -C "$$dir/$$clone" release VERSION=$$version || exit 1; \
+	done && \
+	diff -r "$$dir/a/dist" "$$dir/another/place/dist" && \
+	test $$(ls "$$dir/a/dist" | wc -l) -ge 17 && cat "$$dir/a/dist/SHA256SUMS" && echo 'both builds are the same, byte for byte'
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -31,16 +31,26 @@ type pkg struct {
 	Deps       []string
 }
 
-func list(t *testing.T, patterns ...string) []pkg {
+// goList is what `go list` prints.
+func goList(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,Standard,GoFiles,Imports,Deps"}, patterns...)...)
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(out)
+}
+
+// list returns packages. Those of this module are called broker/…, whatever the path of the module is.
+func list(t *testing.T, patterns ...string) []pkg {
+	t.Helper()
+	module := strings.TrimSpace(goList(t, "-m"))
+	out := goList(t, append([]string{"-json=ImportPath,Dir,Standard,GoFiles,Imports,Deps"}, patterns...)...)
+	out = strings.NewReplacer(`"`+module+`"`, `"broker"`, `"`+module+`/`, `"broker/`, `[`+module+`/`, `[broker/`).Replace(out)
 	var all []pkg
-	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+	for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
 		var p pkg
 		if err := d.Decode(&p); err != nil {
 			t.Fatal(err)
@@ -260,6 +270,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
 		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
 		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
+		{"broker/internal/dist", "net/http", "what it makes depends on the commit alone"},
 		{"broker/internal/brokerd", "github.com/urfave/", "the daemon is started with two flags"},
 		{"broker/cmd/brokerd", "testing", "what is for tests alone is in no program"},
 		{"broker/cmd/broker", "testing", "what is for tests alone is in no program"},
@@ -476,9 +487,6 @@ func TestGoMod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(string(mod), "module broker\n") {
-		t.Error("the module is not named broker")
-	}
 	if regexp.MustCompile(`(?m)^\s*replace\b`).Match(mod) {
 		t.Error("go.mod replaces a module: what is built would not be what is named")
 	}
@@ -608,7 +616,7 @@ func TestMakeTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range strings.Fields("help build build-all vet-all demo test cover test-long check lint race bench fuzz soak " +
-		"test-clients deps-clients install uninstall clean") {
+		"test-clients deps-clients install uninstall packages release reproduce clean") {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
 			t.Errorf("the Makefile has no target %s with a help text", target)
 		}
@@ -625,7 +633,7 @@ func TestUninstall(t *testing.T) {
 	}
 	other := filepath.Join(root, "usr", "bin", "other")
 	for path, text := range map[string]string{
-		filepath.Join(dir, "Makefile"): string(makefile), other: "",
+		filepath.Join(dir, "Makefile"): string(makefile), other: "", filepath.Join(dir, "LICENSE"): "",
 		filepath.Join(dir, "bin/broker"): "", filepath.Join(dir, "bin/brokerd"): "", filepath.Join(dir, "bin/credproc"): "",
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil {
@@ -634,6 +642,10 @@ func TestUninstall(t *testing.T) {
 	}
 	if err := os.CopyFS(filepath.Join(dir, "internal/cli/completion"), os.DirFS("internal/cli/completion")); err != nil {
 		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin/dist"), "./internal/dist")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	var left []string
 	for _, target := range []string{"install", "uninstall"} {
@@ -652,28 +664,12 @@ func TestUninstall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if target == "install" && len(left) < 9 {
+		if target == "install" && len(left) < 13 {
 			t.Fatalf("only %q were installed: the test is void", left)
 		}
 	}
 	if !slices.Equal(left, []string{other}) {
 		t.Errorf("left behind: %q", left)
-	}
-}
-
-// TestChangelog: the version that is built has its entry.
-func TestChangelog(t *testing.T) {
-	src, err := os.ReadFile("internal/version/version.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	number := regexp.MustCompile(`number = "([^"]+)"`).FindSubmatch(src)
-	log, err := os.ReadFile("CHANGELOG.md")
-	if err != nil || number == nil {
-		t.Fatal(err, number)
-	}
-	if !strings.Contains(string(log), "## "+string(number[1])) {
-		t.Errorf("CHANGELOG.md has no entry for %s", number[1])
 	}
 }
 
@@ -716,6 +712,127 @@ func TestCommandsInDocsAreRun(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestModulePathIsInOnePlace: go.mod alone has the path of this module. Imports follow it; everything else asks
+// `go list`, so that a new path needs the commands of docs/releasing.md and no search. Here broker/… is what list
+// calls a package.
+func TestModulePathIsInOnePlace(t *testing.T) {
+	module := strings.TrimSpace(goList(t, "-m"))
+	path := regexp.MustCompile(`(?m)(?:^|[^\w/.-])` + regexp.QuoteMeta(module) + `/(?:cmd|internal)\b.*`)
+	imports := regexp.MustCompile(`(?m)^(?:import |\t)(?:[\w.]+ )?"` + regexp.QuoteMeta(module) + `/internal/[a-z0-9/]+"$`)
+	read, imported := 0, 0
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (name == ".git" || name == "bin" || name == "dist"):
+			return fs.SkipDir
+		case !d.Type().IsRegular(), name == "house_test.go", name == "hints_test.go", name == "docs/releasing.md":
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		read++
+		if strings.HasSuffix(name, ".go") {
+			imported += len(imports.FindAll(text, -1))
+			text = imports.ReplaceAll(text, nil)
+		}
+		for _, found := range path.FindAll(text, -1) {
+			t.Errorf("%s has the path of the module: %s", name, found)
+		}
+		return nil
+	})
+	if err != nil || read < 400 || imported < 400 {
+		t.Errorf("%d files were read and %d imports found, %v: the test is void", read, imported, err)
+	}
+}
+
+// TestRenamedModuleLong: after the commands of docs/releasing.md, a module of another path builds, keeps the rules of
+// this house, and hardens its programs before anything else: Go initialises packages in the order of their paths.
+func TestRenamedModuleLong(t *testing.T) {
+	page, err := os.ReadFile("docs/releasing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, commands, found := strings.Cut(string(page), "## The path of the module\n")
+	_, commands, begun := strings.Cut(commands, "```text\n")
+	commands, _, ended := strings.Cut(commands, "```\n")
+	if !found || !begun || !ended {
+		t.Fatal("docs/releasing.md does not say how to rename the module")
+	}
+	dir := t.TempDir()
+	run := func(name string, args ...string) string {
+		cmd := exec.Command(name, args...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+		}
+		return string(out)
+	}
+	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil { // of a worktree it would lead here
+		t.Fatal(err)
+	}
+	run("git", "init", "-q")
+	run("git", "add", "-A")
+	run("sh", "-ec", commands)
+	if got := run("go", "list", "-m"); got != "github.com/owner/broker\n" {
+		t.Fatalf("the module is %s: the test is void", got)
+	}
+	run("go", "vet", "./...")
+	run("go", "vet", "-tags", "clients,soak", "./e2e")
+	run("go", "test", "-skip", "Long$|^TestUninstall$", ".")
+	for where, tests := range map[string]string{"./e2e": "^(TestHardenedFirst|TestBrokerdOfAnotherVersion)$",
+		"./internal/vault/process": "^TestNoDBusLaunch$"} {
+		if out := run("go", "test", "-v", "-run", tests, where); !strings.Contains(out, "--- PASS: ") {
+			t.Errorf("%s ran no test:\n%s", where, out)
+		}
+	}
+
+	// Published, it is installed by its path. The proxies are directories: one with this module, and what go has fetched.
+	proxy := t.TempDir()
+	at := filepath.Join(proxy, "github.com/owner/broker/@v")
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	err = errors.Join(err, os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "v1.2.3.mod"), mod, 0o644),
+		os.WriteFile(filepath.Join(at, "list"), []byte("v1.2.3\n"), 0o644),
+		os.WriteFile(filepath.Join(at, "v1.2.3.info"), []byte(`{"Version":"v1.2.3"}`), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("git", "add", "-A")
+	run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "v1.2.3")
+	// Modules below this one are not part of it.
+	run("git", "archive", "--prefix=github.com/owner/broker@v1.2.3/", "-o", filepath.Join(at, "v1.2.3.zip"), "HEAD",
+		".", ":!e2e/testdata")
+	fetched := strings.TrimSpace(run("go", "env", "GOMODCACHE"))
+	bin := t.TempDir()
+	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/...@v1.2.3")
+	install.Dir = t.TempDir()
+	install.Env = append(os.Environ(), "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=",
+		"GOSUMDB=off", // what go has fetched was checked then
+		"GOPROXY=file://"+proxy+",file://"+filepath.Join(fetched, "cache/download"))
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("go install by path: %v\n%s", err, out)
+	}
+	if got := run(filepath.Join(bin, "broker"), "version"); got != "broker 1.2.3\n" {
+		t.Errorf("installed by path, it says %s", got)
+	}
+	// From a clone.
+	install = exec.Command("go", "install", "./cmd/broker", "./cmd/brokerd", "./cmd/credproc")
+	install.Dir, install.Env = dir, append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-buildvcs=true")
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("go install from a clone: %v\n%s", err, out)
+	}
+	devel := regexp.MustCompile(`^broker devel\+[0-9a-f]{12}\n$`)
+	if got := run(filepath.Join(bin, "broker"), "version"); !devel.MatchString(got) {
+		t.Errorf("installed from a clone, it says %s", got)
 	}
 }
 

@@ -72,11 +72,11 @@ func TestBrokerdOfAnotherVersion(t *testing.T) {
 	must(t, os.Remove(own))
 	must(t, os.Symlink(other, own))
 	h.credentials(t, "product_prod_paul")
-	if out := h.ok(t, "broker", "status"); !strings.Contains(out, "+new1234") || !strings.Contains(out, "; broker service restart\n") {
+	if out := h.ok(t, "broker", "status"); !strings.Contains(out, "new1234") || !strings.Contains(out, "; broker service restart\n") {
 		t.Errorf("status does not tell the versions:\n%s", out)
 	}
 	r := h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"fake/demo+secret/of+robot/fake/demo+3333"}`, "broker", "add", "robot", "--stdin")
-	if r.code != 1 || !strings.Contains(r.stderr, "the vault process is brokerd ") || !strings.Contains(r.stderr, "+new1234") ||
+	if r.code != 1 || !strings.Contains(r.stderr, "the vault process is brokerd ") || !strings.Contains(r.stderr, "new1234") ||
 		strings.Contains(r.stdout+r.stderr, "fake/demo+secret") {
 		t.Errorf("add: %v", r)
 	}

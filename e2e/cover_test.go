@@ -34,7 +34,7 @@ func countingSource(root, dir string) error {
 	for _, name := range programs {
 		// The runtime has read the variable when init runs. The children of the program do not need it.
 		err = errors.Join(err, added("cmd/"+name, `package main
-import (_ "broker/internal/counters"; "os")
+import (_ "`+modulePath()+`/internal/counters"; "os")
 func init() { _ = os.Unsetenv("GOCOVERDIR") }
 `))
 	}

@@ -61,6 +61,7 @@ func runAll(m *testing.M) int {
 // build makes the programs as the Makefile does. For `make cover` E2E_COVER names a directory for their counters.
 func build(dir string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/")
+	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if counters := os.Getenv("E2E_COVER"); counters != "" {
 		source, err := os.MkdirTemp("", "broker-e2e-source-")
@@ -75,13 +76,22 @@ func build(dir string) error {
 		cmd.Args = append(cmd.Args, "-cover", "-coverpkg=./...")
 	}
 	for _, name := range programs {
-		cmd.Args = append(cmd.Args, "broker/cmd/"+name)
+		cmd.Args = append(cmd.Args, "./cmd/"+name)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	return nil
 }
+
+// modulePath is the path of this module, which go.mod alone has.
+var modulePath = sync.OnceValue(func() string {
+	out, err := exec.Command("go", "list", "-m").Output()
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(out))
+})
 
 // lookAtSources makes the go command run these tests again after a change of the programs: it notes which files a test
 // looks at.

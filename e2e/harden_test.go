@@ -270,13 +270,14 @@ func holds(mem, maps *os.File, text []byte) bool {
 func TestHardenedFirst(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	late := regexp.MustCompile(`(?m)^init (os|time|net|reflect|broker/\S+|\w+\.\w+/\S+) `)
-	asks := regexp.MustCompile(`(?s)\ninit broker/internal/vault/process/ready .*\ninit github\.com/99designs/`)
+	module := regexp.QuoteMeta(modulePath())
+	late := regexp.MustCompile(`(?m)^init (os|time|net|reflect|` + module + `/\S+|\w+\.\w+/\S+) `)
+	asks := regexp.MustCompile(`(?s)\ninit ` + module + `/internal/vault/process/ready .*\ninit github\.com/99designs/`)
 	for _, argv := range [][]string{{"brokerd", "vault"}, {"brokerd", "--version"}, {"broker", "version"}, {"credproc", "--version"}} {
 		cmd := h.command(argv[0], argv[1:]...)
 		cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
 		r := finish(cmd)
-		before, after, found := strings.Cut(r.stderr, "init broker/internal/harden/nodump ")
+		before, after, found := strings.Cut(r.stderr, "init "+modulePath()+"/internal/harden/nodump ")
 		if !found || !strings.Contains(after, "\ninit os ") {
 			t.Fatalf("%v: void: %v", argv, r)
 		}

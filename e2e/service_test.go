@@ -235,11 +235,11 @@ func TestActivationRefused(t *testing.T) {
 }
 
 // otherBuild makes broker and brokerd with another version, and returns their directory.
-func otherBuild(t testing.TB, revision string) string {
+func otherBuild(t testing.TB, version string) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X broker/internal/version.revision="+revision, "-o", dir+"/",
-		"broker/cmd/broker", "broker/cmd/brokerd")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X "+modulePath()+"/internal/version.release="+version, "-o", dir+"/",
+		"../cmd/broker", "../cmd/brokerd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -300,7 +300,7 @@ func TestUpgradeLong(t *testing.T) {
 			t.Fatalf("round %d: another daemon", round)
 		}
 		out := h.ok(t, "broker", "status")
-		if !strings.Contains(out, "\nversion   daemon ") || !strings.Contains(out, "+new1234") || !strings.Contains(out, "; broker service restart\n") {
+		if !strings.Contains(out, "\nversion   daemon ") || !strings.Contains(out, "new1234") || !strings.Contains(out, "; broker service restart\n") {
 			t.Fatalf("round %d: the versions are not told:\n%s", round, out)
 		}
 		h.ok(t, "broker", "service", "restart")

@@ -217,7 +217,7 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 		}
 		there = there || one
 	}
-	if !there {
+	if !there && host.shared == "" {
 		p.say("the service is not installed")
 		return nil
 	}
@@ -238,6 +238,13 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	}
 	for _, path := range removed {
 		p.say("removed %s", path)
+	}
+	if host.shared != "" {
+		what := "disabled"
+		if !answers {
+			what = "no systemd of this user answers here; they stay enabled"
+		}
+		p.say("the units in %s belong to a package; %s", fault.Line(host.shared), what)
 	}
 	return nil
 }

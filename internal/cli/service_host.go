@@ -21,6 +21,7 @@ type serviceHost struct {
 	files   func(service.Daemon) ([]service.File, error)
 	names   []service.File // without text: what uninstall looks for
 	program func() string  // that the installed files start
+	shared  string         // directory of a package's units, if they are enabled and this user has none of his own
 	// answers reports whether one runs for this user.
 	answers func(context.Context) bool
 	load    [][]string // after files were written
@@ -40,11 +41,18 @@ func (p *program) serviceHost() (serviceHost, error) {
 	case "linux":
 		dir := service.SystemdDir(home)
 		ctl := func(args ...string) []string { return append([]string{"systemctl", "--user"}, args...) }
+		at, shared := dir, ""
+		if _, err := os.Lstat(filepath.Join(dir, service.ServiceUnit)); err != nil {
+			if shared = service.EnabledPackage(dir); shared != "" {
+				at = shared
+			}
+		}
 		return serviceHost{
 			name:    "systemd",
 			files:   func(d service.Daemon) ([]service.File, error) { return service.Systemd(dir, d, runtimeDir()) },
 			names:   []service.File{{Path: filepath.Join(dir, service.ServiceUnit)}, {Path: filepath.Join(dir, service.SocketUnit)}},
-			program: func() string { return service.SystemdProgram(dir) },
+			program: func() string { return service.SystemdProgram(at) },
+			shared:  shared,
 			answers: func(ctx context.Context) bool { _, err := supervise(ctx, ctl("show-environment")); return err == nil },
 			load:    [][]string{ctl("daemon-reload"), ctl("enable", "--now", service.SocketUnit)},
 			unload:  [][]string{ctl("disable", "--now", service.SocketUnit, service.ServiceUnit)},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"broker/internal/client"
 	"broker/internal/fault"
@@ -44,6 +45,9 @@ func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
 		} else if there {
 			r.Files = append(r.Files, f.Path)
 		}
+	}
+	if host.shared != "" {
+		r.Files = []string{filepath.Join(host.shared, service.ServiceUnit), filepath.Join(host.shared, service.SocketUnit)}
 	}
 	if r.Installed = len(r.Files) == len(host.names); r.Installed {
 		r.Program = host.program()

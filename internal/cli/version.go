@@ -10,10 +10,14 @@ func (p *program) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "version",
 		Usage:     "print the version",
-		UsageText: "broker version",
+		UsageText: "broker version\nbroker version --json",
+		Flags:     []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
 				return err
+			}
+			if c.Bool("json") {
+				return p.printJSON(version.Get())
 			}
 			p.printVersion()
 			return nil

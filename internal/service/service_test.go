@@ -43,6 +43,58 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
+// TestPackagedUnits: the units of a package are those that `broker service install` writes, but for their first line,
+// which would let it change them, and the socket, which is that of each user.
+func TestPackagedUnits(t *testing.T) {
+	d := Daemon{Program: "/usr/bin/brokerd", Socket: "/run/user/7/broker/broker.sock"}
+	own, err := Systemd("/d", d, "/run/user/7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	packaged, err := Packaged(dir, d.Program)
+	if err != nil || len(packaged) != len(own) {
+		t.Fatal(packaged, err)
+	}
+	for i := range own {
+		_, want, _ := strings.Cut(own[i].Text, "\n")
+		if _, got, _ := strings.Cut(packaged[i].Text, "\n"); got != want {
+			t.Errorf("%s is\n%s\nwant\n%s", packaged[i].Path, got, want)
+		}
+		if err := os.WriteFile(packaged[i].Path, []byte(packaged[i].Text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Ours(packaged[i].Path); !errors.Is(err, ErrForeign) {
+			t.Errorf("%s could be changed: %v", packaged[i].Path, err)
+		}
+	}
+	user := filepath.Join(t.TempDir(), "systemd/user")
+	if got := EnabledPackage(user); got != "" {
+		t.Errorf("enabled without a link: %s", got)
+	}
+	wants := filepath.Join(user, "sockets.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		filepath.Join(dir, SocketUnit):         dir,
+		filepath.Join(user, SocketUnit):        "", // the user's own
+		filepath.Join(t.TempDir(), SocketUnit): "", // the package has gone
+		"../" + SocketUnit:                     "",
+	} {
+		link := filepath.Join(wants, SocketUnit)
+		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		if got := EnabledPackage(user); got != want {
+			t.Errorf("the link to %s: got %q, want %q", target, got, want)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	good := Daemon{Program: "/b", Socket: "/s"}
 	tests := map[string]func(*Daemon){

@@ -26,6 +26,21 @@ const maxSocket = 107
 
 // Systemd returns the two units in dir. runtime is XDG_RUNTIME_DIR, which systemd calls %t; it may be empty.
 func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
+	socket := specifiers(d.Socket)
+	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
+		socket = "%t/" + specifiers(rest)
+	}
+	return units(dir, d, socket, ownHeader)
+}
+
+// Packaged returns the two units that a package puts into dir for every user. They start program and listen where
+// clients look if no variable moves the socket. Ours does not hold for them: only the package changes them.
+func Packaged(dir, program string) ([]File, error) {
+	return units(dir, Daemon{Program: program, Socket: "/broker/broker.sock"}, "%t/broker/broker.sock", packagedHeader)
+}
+
+// units fills in the two units. socket is the socket's path as the unit has it.
+func units(dir string, d Daemon, socket, header string) ([]File, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -38,18 +53,26 @@ func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
 	if last := d.Socket[len(d.Socket)-1]; last == ' ' || last == '\\' {
 		return nil, fmt.Errorf("a unit cannot hold a path with this end: %q", d.Socket)
 	}
-	socket := specifiers(d.Socket)
-	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
-		socket = "%t/" + specifiers(rest)
-	}
 	var env strings.Builder
 	for _, kv := range d.Env {
 		fmt.Fprintf(&env, "Environment=%s\n", quoted(kv))
 	}
 	return []File{
-		{filepath.Join(dir, ServiceUnit), fmt.Sprintf(serviceUnit, quoted(d.Program), env.String())},
-		{filepath.Join(dir, SocketUnit), fmt.Sprintf(socketUnit, socket)},
+		{filepath.Join(dir, ServiceUnit), header + fmt.Sprintf(serviceUnit, quoted(d.Program), env.String())},
+		{filepath.Join(dir, SocketUnit), header + fmt.Sprintf(socketUnit, socket)},
 	}, nil
+}
+
+// EnabledPackage returns the directory of the units of a package, if the socket is enabled for the user whose own units
+// are in dir, or for all users; otherwise it returns "".
+func EnabledPackage(dir string) string {
+	for _, at := range []string{dir, "/etc/systemd/user"} {
+		link, err := os.Readlink(filepath.Join(at, "sockets.target.wants", SocketUnit))
+		if err == nil && filepath.IsAbs(link) && filepath.Dir(link) != dir && SystemdProgram(filepath.Dir(link)) != "" {
+			return filepath.Dir(link)
+		}
+	}
+	return ""
 }
 
 // specifiers keeps systemd from reading a per cent sign as the beginning of a name of its own.
@@ -68,6 +91,12 @@ func unquoted(s string) string {
 }
 
 const execBegin = "ExecStart="
+
+// The first line of a unit says who changes it.
+const (
+	ownHeader      = "# " + marker + ", which also changes it; `broker service uninstall` removes it.\n"
+	packagedHeader = "# Installed with Broker for every user. `broker service install` writes units for one user, which come first.\n"
+)
 
 // SystemdProgram is what the service unit in dir starts; empty where there is none, or none of ours.
 func SystemdProgram(dir string) string {
@@ -89,8 +118,7 @@ func SystemdProgram(dir string) string {
 // mode older systemd ignores them or fails, and newer ones map every other uid to "nobody", and the audit log must
 // name it; /tmp also holds sockets of X11, gpg and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that
 // compile at run time (Python's ctypes, software GL) or have a sandbox of their own (GTK's image loaders).
-const serviceUnit = `# ` + marker + `, which also changes it; ` + "`broker service uninstall`" + ` removes it.
-[Unit]
+const serviceUnit = `[Unit]
 Description=Broker, which hands out AWS role sessions
 Requires=broker.socket
 After=broker.socket
@@ -120,8 +148,7 @@ SystemCallErrorNumber=EPERM
 Also=broker.socket
 `
 
-const socketUnit = `# ` + marker + `, which also changes it; ` + "`broker service uninstall`" + ` removes it.
-[Unit]
+const socketUnit = `[Unit]
 Description=Socket of Broker
 
 [Socket]

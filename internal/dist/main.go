@@ -1,0 +1,131 @@
+// Command dist makes what `make install`, `make packages` and `make release` need besides the programs: manual pages,
+// units, the configuration of nfpm, archives, checksums and the Homebrew formula. Its output depends on the commit
+// only: the same commit gives the same bytes, in every directory and at every time. It builds nothing, and it is in no
+// package.
+//
+//	dist check VERSION          fails unless this commit is the release VERSION ("v1.2.3")
+//	dist version                prints the version for file names
+//	dist man DIR                writes the manual pages into DIR/man1 and DIR/man8
+//	dist units DIR PROGRAM      writes the units of systemd that start PROGRAM, the path of brokerd
+//	dist nfpm STAGE ARCH        prints nfpm's configuration for the files in STAGE
+//	dist archive DIR OUT        packs DIR into OUT, a .tar.gz or a .zip
+//	dist formula MODULE         prints the formula for the source at MODULE, a path such as github.com/owner/broker
+//	dist sums DIR               writes DIR/SHA256SUMS
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"broker/internal/service"
+	"broker/internal/version"
+)
+
+func main() {
+	if err := run(os.Args[1:], version.Get(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "dist:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, info version.Info, stdout io.Writer) error {
+	words := strings.Join(args[:min(1, len(args))], "") + fmt.Sprint(" ", max(0, len(args)-1))
+	arg := append(args, "", "", "")[1:]
+	switch words {
+	case "check 1":
+		return check(arg[0], info)
+	case "version 0":
+		v, err := packageVersion(info)
+		if err == nil {
+			_, err = fmt.Fprintln(stdout, v)
+		}
+		return err
+	case "man 1":
+		return man(arg[0], info)
+	case "units 2":
+		return units(arg[0], arg[1])
+	case "nfpm 2":
+		return nfpm(stdout, arg[0], arg[1], info)
+	case "archive 2":
+		return archive(arg[0], arg[1], info)
+	case "formula 1":
+		return formula(stdout, arg[0], info)
+	case "sums 1":
+		return sums(arg[0])
+	}
+	return errors.New("usage: see the comment of internal/dist/main.go")
+}
+
+// errNoCommit is returned where the commit is needed and git did not tell it.
+var errNoCommit = errors.New("built without git, so the commit and its date are unknown; build in a clone with make")
+
+// date is that of the commit. Everything that is packed has it.
+func date(info version.Info) (time.Time, error) {
+	if info.Date == "" {
+		return time.Time{}, errNoCommit
+	}
+	return time.Parse(time.RFC3339, info.Date)
+}
+
+// check makes sure that a release is what its name says.
+func check(want string, info version.Info) error {
+	number, isTag := strings.CutPrefix(want, "v")
+	if !isTag {
+		return fmt.Errorf("VERSION is %q; it must be a tag such as v1.2.3\nhint: make release VERSION=v1.2.3", want)
+	}
+	if info.Version != number {
+		return fmt.Errorf("this commit is version %s, not %s\nhint: commit everything, then git tag %s",
+			info.Version, number, want)
+	}
+	log, err := os.ReadFile("CHANGELOG.md")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(log), "\n## "+number+"\n") {
+		return fmt.Errorf("CHANGELOG.md has no section %q\nhint: rename the section Unreleased", "## "+number)
+	}
+	return nil
+}
+
+// packageVersion is the version as package managers compare it. One that has no tag comes before every release; a later
+// commit comes after an earlier one.
+func packageVersion(info version.Info) (string, error) {
+	if !strings.HasPrefix(info.Version, "devel") {
+		return info.Version, nil
+	}
+	at, err := date(info)
+	if err != nil {
+		return "", err
+	}
+	return "0.0.0-pre" + at.UTC().Format("20060102150405"), nil
+}
+
+// units writes the units of a package.
+func units(dir, program string) error {
+	files, err := service.Packaged(dir, program)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := write(f.Path, []byte(f.Text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes a file that all may read, whatever the umask is. It makes the directory.
+func write(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
+}
