@@ -38,6 +38,7 @@ type program struct {
 	client   client.Client  // with the Transport that it was made with
 	store    profiles.Store // for what a command asks of the settings alone
 
+	echo       *echo
 	interrupts interruption
 	// commands is the table of them, and names is how many names stood before a command that is to be run.
 	commands *cli.App
@@ -50,13 +51,15 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
+	e := new(echo)
 	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
 		stderr: fault.Writer(stderr), silence: func() {}, warned: map[string]bool{},
-		interrupts: newInterruption()}
+		echo: e, interrupts: newInterruption(e.restore)}
 }
 
 func (p *program) main(args []string) int {
 	err := p.run(args)
+	p.echo.restore()
 	if err == nil {
 		return 0
 	}
@@ -122,7 +125,11 @@ func (p *program) run(args []string) error {
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
-	p.client.Shows = func() { p.silence() }
+	p.client.Shows = func() {
+		p.interrupts.catch() // which ends an exchange, so that it gives back the terminal
+		p.echo.restore()
+		p.silence()
+	}
 	if completes {
 		p.completion(words)
 		return nil

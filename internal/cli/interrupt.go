@@ -19,7 +19,8 @@ type interruption struct {
 	catch func()
 }
 
-func newInterruption() interruption {
+// The first signal ends the context, and the second one the process, which calls end before that.
+func newInterruption(end func()) interruption {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return interruption{ctx, sync.OnceFunc(func() {
 		signals := make(chan os.Signal, 1)
@@ -27,7 +28,10 @@ func newInterruption() interruption {
 		go func() {
 			<-signals
 			cancel(fault.ErrInterrupted)
-			signal.Stop(signals) // the second one ends the process
+			again := <-signals
+			end()
+			signal.Reset(again)
+			tty.DieOf(again)
 		}()
 	})}
 }

@@ -111,6 +111,7 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 		return 0, err
 	}
 	defer func() { _ = tty.Close() }()
+	p.echo.restore()
 	if state, err := term.GetState(int(tty.Fd())); err == nil {
 		defer func() { _ = term.Restore(int(tty.Fd()), state) }()
 	}

@@ -247,6 +247,7 @@ func (p *program) prove(ctx context.Context, aws, profile string) error {
 	cmd := exec.CommandContext(ctx, aws, "sts", "get-caller-identity", "--profile", profile)
 	cmd.Env = append(withoutCredentials(os.Environ()), "AWS_PAGER=")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, p.stdout, p.stderr
+	p.echo.restore()
 	if err := cmd.Run(); err != nil {
 		return fault.New(fault.Failed, "aws: %w", err).WithHint("broker explain %s", profile)
 	}

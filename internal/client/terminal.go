@@ -155,6 +155,27 @@ func (t *terminal) listen() wire.Request {
 // endLine ends the line of a question that was answered elsewhere, or not at all.
 func (t *terminal) endLine() { t.Show("\r\n") }
 
+// hush is for while the answer is checked: what is typed meanwhile is not shown, until close. A signal ends the process
+// unless it ends the exchange, which then closes.
+func (t *terminal) hush(dies bool) {
+	<-t.ended
+	t.ended = make(chan struct{})
+	if !dies {
+		signal.Stop(t.signals)
+	}
+	go func() {
+		defer close(t.ended)
+		select {
+		case <-t.done:
+		case s := <-t.signals:
+			t.Restore()
+			signal.Reset(s)
+			tty.DieOf(s)
+			select {}
+		}
+	}()
+}
+
 // close takes the question off the terminal and leaves it as it was. It may be called twice. A signal that came
 // meanwhile still does what it does without a question.
 func (t *terminal) close() {
