@@ -17,6 +17,7 @@ import (
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/latch"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/version"
 	"broker/internal/wire"
@@ -244,7 +245,7 @@ func left(expires *time.Time) string {
 	if expires == nil {
 		return ""
 	}
-	return time.Until(*expires).Round(time.Second).String()
+	return profiles.FormatDuration(time.Until(*expires))
 }
 
 // nextTable prints a table below what was printed before.

@@ -536,13 +536,13 @@ func TestSettings(t *testing.T) {
 	if err != nil || got.SessionDuration != 12*time.Hour || got.LockAfter != 0 || got.LockOn != nil || fmt.Sprint(got.MFAPrompt) != "[tty gui]" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = load(t, "", "", "[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n").Settings()
+	got, err = load(t, "", "", "[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800s\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n").Settings()
 	want := Settings{KeyringBackend: "pass", SessionDuration: 90 * time.Minute, STSEndpoint: "http://127.0.0.1:4599", LockAfter: 8 * time.Hour, LockOn: []string{"screen", "suspend"}, MFAPrompt: []string{"gui", "tty"},
 		Origins: map[string]Origin{"keyring_backend": {"/registry", 2}, "session_duration": {"/registry", 3}, "sts_endpoint": {"/registry", 4}, "lock_after": {"/registry", 5}, "mfa_prompt": {"/registry", 6}, "lock_on": {"/registry", 7}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
+	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "lock_after = 8", "session_duration = 43200", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
 		if _, err := load(t, "", "", "[settings]\n"+line+"\n").Settings(); !fault.Is(err, fault.Config) || !strings.HasPrefix(err.Error(), "/registry:2: ") {
 			t.Errorf("%s: %v", line, err)
 		}
