@@ -43,6 +43,7 @@ type program struct {
 	// commands is the table of them, and names is how many names stood before a command that is to be run.
 	commands *cli.App
 	names    int
+	within   bool // a command runs within another one, which says what comes next
 }
 
 // Main is the program broker: it returns the exit code.
@@ -76,12 +77,11 @@ func (p *program) main(args []string) int {
 // fail says what failed, and returns the exit code of it.
 func (p *program) fail(err error) int {
 	f := fault.Of(err)
-	message, hint, hinted := strings.Cut(f.Report("broker"), "\nhint: ")
-	message = flow(strings.TrimSuffix(message, "\n"), columns(p.problems)) + "\n"
-	if hinted {
-		message += "hint: " + hint // whole, to be copied
+	text := flow("broker: "+f.Error(), columns(p.problems)) + "\n"
+	if hint := f.ShownHint(); hint != "" {
+		text += "hint: " + hint + "\n" // whole, to be copied
 	}
-	_, _ = io.WriteString(p.stderr, message)
+	_, _ = io.WriteString(p.stderr, text)
 	return f.Kind.ExitCode()
 }
 
@@ -142,6 +142,8 @@ func (p *program) command(ctx context.Context, words ...string) error {
 	app := p.app()
 	in := read(app, words)
 	p.names = len(in.words)
+	p.within = true
+	defer func() { p.within = false }()
 	return app.RunContext(ctx, append([]string{"broker"}, in.ordered...))
 }
 

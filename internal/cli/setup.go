@@ -164,6 +164,9 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 			plural(len(keys), "key"), ring.backend)
 		steps = append(steps, step{what, fault.Hintf("broker import --yes"), p.runs("import", "--yes"), true})
 	}
+	if err := p.samePrincipals(keys); err != nil {
+		return nil, nil, err
+	}
 	out, err := p.planLinks(keys)
 	if err != nil {
 		return nil, nil, err
