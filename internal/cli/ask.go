@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+
+	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
 	"broker/internal/secret"
@@ -172,13 +175,26 @@ var errNo = fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
 // confirm asks a question that yes alone answers.
 func (p *program) confirm(ctx context.Context, question string) error {
 	if !hasTerminal() {
-		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
+		return p.noTerminal("there is no terminal to ask on; confirm with --yes")
 	}
 	answer, err := p.question(ctx, question+" [y/N] ")
 	if err == nil && !yesIs(answer) {
 		err = errNo
 	}
 	return err
+}
+
+// noTerminal is the error of a question that nobody can be asked, with the command that answers it.
+func (p *program) noTerminal(why string) error {
+	at := locate(p.commands, p.typed)
+	f := fault.New(fault.NotConfirmed, "%s", why)
+	switch {
+	case !slices.ContainsFunc(at.flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "yes") }):
+		return f.WithHint("broker %s --help", at.path)
+	case len(at.rest) == 0:
+		return f.WithHint("broker %s --yes", at.path)
+	}
+	return f.WithHint("broker %s --yes %s", at.path, at.rest)
 }
 
 // yesIs reports whether an answer is a yes.

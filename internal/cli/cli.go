@@ -42,6 +42,7 @@ type program struct {
 	interrupts interruption
 	// commands is the table of them, and names is how many names stood before a command that is to be run.
 	commands *cli.App
+	typed    []string // the words of the command line behind "broker"
 	names    int
 	within   bool // a command runs within another one, which says what comes next
 }
@@ -102,6 +103,7 @@ func (p *program) run(args []string) error {
 		words = words[:len(words)-1]
 	}
 	in := read(p.commands, words)
+	p.typed = words
 	p.names = len(in.words)
 	switch {
 	case completes: // below, where the files are known

@@ -217,7 +217,7 @@ func (i *importing) show(ctx context.Context, keys []found) error {
 	}
 	t, err := i.p.openTerminal()
 	if err != nil {
-		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm the move of %s with --yes", plural(len(keys), "key"))
+		return i.p.noTerminal("there is no terminal to ask on; confirm the move of " + plural(len(keys), "key") + " with --yes")
 	}
 	defer func() { _ = t.Close() }()
 	w := newTable(t, columns(t), "PROFILE", "KEY", "SOURCE", "FILE")

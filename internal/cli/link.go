@@ -70,7 +70,7 @@ func (p *program) profilesLink(c *cli.Context) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Link(p.files(), docs, names, credproc)
 	}
-	return p.rewrite(c, linking{"link", "linked", "is linked already", profiles.LinkOrder, plan})
+	return p.rewrite(c, linking{"link", "linked", "is linked already", false, profiles.LinkOrder, plan})
 }
 
 func (p *program) profilesUnlink(c *cli.Context) error {
@@ -81,7 +81,7 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Unlink(p.files(), docs, names)
 	}
-	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", profiles.UnlinkOrder, plan})
+	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", true, profiles.UnlinkOrder, plan})
 }
 
 // linkNames are the exact names of what was typed, or nil for --all.
@@ -110,6 +110,7 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 // linking is what link and unlink do not have in common.
 type linking struct {
 	verb, done, already string
+	undo                bool
 	order               []profiles.Document
 	plan                profiles.Plan
 }
@@ -162,7 +163,16 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		}
 		return next, out, err
 	}
-	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, asked)
+	edit := p.editDocument
+	if what.undo {
+		edit = func(d profiles.Document, edit func([]byte) ([]byte, error)) error {
+			if d == profiles.ConfigDocument || d == profiles.CredentialsDocument {
+				return p.editWithBackup(p.document(d), true, edit)
+			}
+			return p.editDocument(d, edit)
+		}
+	}
+	out, err := profiles.Rewrite(what.order, p.readDocument, edit, asked)
 	if err != nil {
 		return err
 	}
@@ -274,21 +284,67 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 	if d == profiles.RegistryDocument { // which unlink gives back
 		return editFile(p.paths.Registry, "", edit)
 	}
-	return p.editWithBackup(p.document(d), edit)
+	return p.editWithBackup(p.document(d), false, edit)
 }
 
-// editWithBackup edits a file and keeps a backup, unless a key is in it.
-func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error)) error {
-	src, err := readIfThere(path)
-	if err != nil {
-		return err
+// editWithBackup edits a file and keeps a backup, and says where, unless a key is in it. With undo, an edit that gives
+// back what a backup holds needs no other one, and removes that one.
+func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]byte, error)) error {
+	errOther := errors.New("a backup is to be made, or not")
+	backup, at := path+atomicfile.BackupSuffix, ""
+	var secret, changed bool
+	var same []string
+	for at = backup; ; {
+		err := editFile(path, at, func(src []byte) ([]byte, error) {
+			dst, err := edit(src)
+			if changed = err == nil && !bytes.Equal(src, dst); !changed {
+				return dst, err
+			}
+			// This is asked with the file locked: what is kept is this text.
+			if secret, same = profiles.HoldsSecret(src), nil; undo {
+				same = backupsWith(backup, dst)
+			}
+			if (secret || len(same) > 0) != (at == "") {
+				return nil, errOther
+			}
+			return dst, nil
+		})
+		switch {
+		case errors.Is(err, errOther) && at == "":
+			at = backup
+			continue
+		case errors.Is(err, errOther):
+			at = ""
+			continue
+		case err != nil || !changed:
+			return err
+		}
+		break
 	}
-	backup := path + atomicfile.BackupSuffix
-	if profiles.HoldsSecret(src) {
+	for _, name := range same {
+		if err := os.Remove(name); err != nil {
+			p.warn([]string{"a backup is left that is not needed: " + err.Error()})
+		}
+	}
+	if len(same) > 0 {
+		return nil
+	}
+	if secret {
 		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
-		backup = ""
+	} else if all := atomicfile.Backups(backup); len(all) > 0 {
+		p.say("changed %s; what it was is in %s", path, all[len(all)-1])
 	}
-	return editFile(path, backup, edit)
+	return nil
+}
+
+// backupsWith are the backups that hold this text.
+func backupsWith(path string, text []byte) (same []string) {
+	for _, name := range atomicfile.Backups(path) {
+		if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, text) {
+			same = append(same, name)
+		}
+	}
+	return same
 }
 
 // planned reads the files and asks what they are to become.

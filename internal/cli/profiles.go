@@ -109,10 +109,18 @@ func (p *program) profilesList(c *cli.Context) error {
 		}
 		w.row(s.Name, s.AccountID, role, s.Source, s.Region, linked, strings.Join(s.Aliases, ","))
 		if s.Problem != "" {
-			problems = append(problems, s.Name+": "+s.Problem)
+			problems = append(problems, under(s.Name, s.Problem))
 		}
 	}
 	return p.printTable(w, problems)
+}
+
+// under is a text about a name, which may begin with it already.
+func under(name, text string) string {
+	if strings.HasPrefix(text, name+": ") {
+		return text
+	}
+	return name + ": " + text
 }
 
 // dash makes a cell of a table.

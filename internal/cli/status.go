@@ -218,7 +218,7 @@ func (p *program) printSessions(list []wire.Session) error {
 		}
 		t.row(s.Profile, s.Source, what, secret.Tail(s.AccessKeyID), left(s.Expires))
 		if s.Error != "" {
-			notes = append(notes, s.Profile+": "+s.Error)
+			notes = append(notes, under(s.Profile, s.Error))
 		}
 	}
 	return p.nextTable(t, notes)
@@ -291,7 +291,7 @@ func (p *program) printPublished(list []wire.Published) error {
 		}
 		t.row(e.Profile, e.File, secret.Tail(e.AccessKeyID), lasts, until)
 		if e.Error != "" {
-			notes = append(notes, e.Profile+": "+e.Error)
+			notes = append(notes, under(e.Profile, e.Error))
 		}
 	}
 	return p.nextTable(t, notes)
