@@ -122,7 +122,7 @@ func (p *program) run(args []string) error {
 	var err error
 	needsNone := slices.Contains([]string{"help", "version", "completion"}, strings.Join(in.path, " "))
 	if p.paths, err = paths.FromEnv(); err != nil && !needsNone {
-		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
+		return fault.New(fault.Failed, "%w", err).WithHint("%s", client.NameHome())
 	}
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
@@ -219,15 +219,17 @@ func usageError(c *cli.Context, err error, _ bool) error {
 // typed is a command as it is typed, such as "broker profiles list".
 func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(c.Command.HelpName)) }
 
+// named is a command in a message, such as "profiles list".
+func named(c *cli.Context) string { return strings.TrimPrefix(c.Command.HelpName, "broker ") }
+
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
 	if c.Args().Len() > 1 {
-		return "", fault.New(fault.Usage, "%s takes one %s, got %q as well", c.Command.Name, what, c.Args().Get(1)).
+		return "", fault.New(fault.Usage, "%s takes one %s, got %q as well", named(c), what, c.Args().Get(1)).
 			WithHint("%s %s", typed(c), c.Args().First())
 	}
 	if c.Args().First() == "" {
-		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).
-			WithHint("%s %s", typed(c), strings.ToUpper(what))
+		return "", fault.New(fault.Usage, "%s needs one %s", named(c), what).WithHint("%s --help", typed(c))
 	}
 	return c.Args().First(), nil
 }
@@ -235,7 +237,7 @@ func one(c *cli.Context, what string) (string, error) {
 // none refuses arguments.
 func none(c *cli.Context) error {
 	if c.Args().Present() {
-		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).
+		return fault.New(fault.Usage, "%s takes no argument, got %q", named(c), c.Args().First()).
 			WithHint("%s", typed(c))
 	}
 	return nil

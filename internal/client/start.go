@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -68,7 +69,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		case errors.Is(err, record.ErrRefused):
 			f.Hint = fault.Of(err).Hint
 		case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES):
-			f = f.WithHint("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
+			f = f.WithHint("%s", otherDirectory())
 		default:
 			f = f.WithHint("%s", record.Unwritten(filepath.Dir(c.Paths.Socket), err))
 		}
@@ -116,6 +117,21 @@ func notStarted(why *fault.Error) error {
 		f.Hint = "broker daemon"
 	}
 	return f
+}
+
+// NameHome is the hint for a HOME that is missing or no absolute path: a shell makes of ~ what HOME says.
+func NameHome() fault.Hint {
+	return fault.Hintf("export HOME=%s", cmp.Or(system.KnownHome(), "/YOUR/HOME"))
+}
+
+// otherDirectory is the hint for a directory of the socket that cannot be made.
+func otherDirectory() fault.Hint {
+	for _, name := range []string{"BROKER_SOCKET", "BROKER_RUNTIME_DIR", "BROKER_STATE_DIR"} {
+		if os.Getenv(name) != "" {
+			return fault.Hintf("unset %s", name)
+		}
+	}
+	return fault.Hintf("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
 }
 
 // openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.

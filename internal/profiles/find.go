@@ -68,6 +68,10 @@ func (s *Set) FindSource(short string) (Source, error) {
 		}
 	}
 	if name == short || len(names) == 0 {
+		if chain, err := s.Resolve(name); err == nil {
+			return Source{}, fault.New(fault.NotFound, "there is no source %q; the profile of that name uses the source %q",
+				short, chain.Source.Name).WithHint("broker explain %s", short)
+		}
 		return Source{}, fault.New(fault.NotFound, "there is no source %q", short).WithHint("broker profiles list")
 	}
 	name, err := s.only(short, names)

@@ -152,6 +152,19 @@ func SettingKeys() []string {
 	return names
 }
 
+// SettingWords are the words that a setting may have, if it has words: "optional" and "required" of audit.
+func SettingWords(key string) (list []string) {
+	for i := range settingKeys {
+		k := &settingKeys[i]
+		for word := range strings.SplitSeq(k.values, ", ") {
+			if k.name == key && !strings.Contains(word, " ") {
+				list = append(list, word)
+			}
+		}
+	}
+	return list
+}
+
 // Setting is one key of [settings] as the registry has it.
 type Setting struct {
 	Key     string
