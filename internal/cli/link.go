@@ -401,6 +401,56 @@ func printable(line string) string {
 	return fault.Line(line)
 }
 
+// fewProfiles is how many names a command in a note may have.
+const fewProfiles = 5
+
+// helperTrouble says what is wrong with the program that AWS tools run for linked profiles, with the command that mends
+// it. Without names it looks at all profiles.
+func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
+	asking := map[string][]string{}
+	var helpers []string
+	for _, s := range list {
+		if s.Helper == "" || len(names) > 0 && !slices.Contains(names, s.Name) {
+			continue
+		}
+		if asking[s.Helper] == nil {
+			helpers = append(helpers, s.Helper)
+		}
+		asking[s.Helper] = append(asking[s.Helper], s.Name)
+	}
+	if len(helpers) == 0 {
+		return nil
+	}
+	own, err := credprocProgram()
+	mine, serr := os.Stat(own)
+	if err != nil || serr != nil {
+		own = ""
+	}
+	for _, helper := range helpers {
+		found, err := exec.LookPath(helper)
+		info, serr := os.Stat(found)
+		why := ""
+		switch {
+		case err != nil || serr != nil:
+			why = "cannot be run"
+		case own != "" && !os.SameFile(mine, info):
+			why = "is not " + own + ", the one of this broker"
+		default:
+			continue
+		}
+		of := asking[helper][0]
+		if n := len(asking[helper]) - 1; n > 0 {
+			of += " and " + plural(n, "other profile")
+		}
+		mend := fault.Hintf("broker profiles link --all")
+		if len(asking[helper]) <= fewProfiles {
+			mend = fault.Hintf("broker profiles link %s", asking[helper])
+		}
+		notes = append(notes, "AWS tools run "+helper+" for "+of+", which "+why+"; "+string(mend))
+	}
+	return notes
+}
+
 // credprocProgram finds the credproc beside this program, else on the PATH. Its path
 // is written into files that outlive an upgrade: where the PATH has another name for the same
 // program, a link to a directory with a version in it, that name is taken.

@@ -109,6 +109,11 @@ func (p *program) redraw(page string, drawn int) int {
 // status prints what the daemon tells. It starts none: to look is not to use.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
+	var helpers []string
+	if set, err := new(profiles.Store).Load(p.files()); err == nil { // else a daemon says what is wrong
+		helpers = helperTrouble(set.List())
+	}
+	status.Warnings = append(status.Warnings, helpers...)
 	if errors.Is(err, client.ErrNone) {
 		// Files of another user would be taken for a lock, and no daemon could start.
 		if _, err := environ.CheckOwners(); err != nil {
@@ -126,6 +131,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
 				p.warn([]string{err.Error()})
 			}
+			p.warn(helpers)
 		}
 		return nil
 	}
