@@ -26,10 +26,6 @@ var ErrNone = errors.New("no daemon is running")
 // startWait bounds the start of a daemon, waiting for somebody else's start included. The tests have it longer.
 var startWait = 10 * time.Second
 
-// startMemory is how long a start that failed is not tried again, so that a
-// storm of clients is not one of daemons.
-const startMemory = time.Second
-
 // dial connects, and starts the daemon if there is none.
 func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	conn, err := dial.Dial(ctx, c.Paths.Socket)
@@ -53,8 +49,8 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 }
 
 // start lets one of all the clients that find no daemon start it; the others
-// wait for that. Where the start failed for another meanwhile or just before, they
-// fail with the same words instead of trying themselves one after the other.
+// wait for that. If that start fails, they fail with the same words instead of trying one after the other. Who asks after
+// that tries again: what was wrong may be mended.
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
@@ -90,7 +86,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	failed := failedSince(turn, asked.Add(-startMemory))
+	failed := failedSince(turn, asked)
 	if failed != nil {
 		return nil, notStarted(failed)
 	}
