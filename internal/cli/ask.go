@@ -194,7 +194,7 @@ func (p *program) noTerminal(why string) error {
 	case len(at.rest) == 0:
 		return f.WithHint("broker %s --yes", at.path)
 	}
-	return f.WithHint("broker %s --yes %s", at.path, at.rest)
+	return f.WithHint("%s --yes %s", fault.Hintf("broker %s", at.path), at.rest)
 }
 
 // yesIs reports whether an answer is a yes.

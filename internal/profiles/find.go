@@ -90,7 +90,7 @@ func (s *Set) exact(name string) (string, bool, error) {
 	}
 	if _, ok := s.known[a.target]; !ok {
 		return "", false, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
-			WithHint("broker profiles alias --remove %s", name)
+			WithHint("broker profiles alias %s --remove", name)
 	}
 	return a.target, true, nil
 }

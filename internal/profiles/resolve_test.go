@@ -263,7 +263,7 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "a seed elsewhere", registry: sourceSection + "mfa_seed = file\n", name: "security", kind: fault.Config, want: "/registry:5: mfa_seed is not keyring"},
 		{what: "services that are not there", config: role + "services = local\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: there is no [services local]"},
 		{what: "a plain http endpoint of services", config: role + "services = l\n[services l]\nsts =\n endpoint_url = http://sts.example\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:7: sts.endpoint_url uses plain http"},
-		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias --remove d"},
+		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias d --remove"},
 		{what: "an unknown name", config: role, name: "dve", kind: fault.NotFound, want: `no profile, source or alias is called "dve"; did you mean "dev"?`, hint: "broker profiles list"},
 		{what: "an unknown name, nothing near", config: role, name: "production", kind: fault.NotFound, want: `no profile, source or alias is called "production"`, hint: "broker profiles list"},
 		{what: "a part of a name", config: role, name: "de", kind: fault.NotFound, want: "no profile"},
