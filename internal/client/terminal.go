@@ -5,6 +5,7 @@ import (
 	"os/signal"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"broker/internal/fault"
 	"broker/internal/peer"
@@ -67,9 +68,10 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	t.Ask()
 
 	t.offer = question.Offer
-	text := fault.Line(question.Text)
+	columns := t.Columns()
+	text := wrap(fault.Line(question.Text), columns)
 	if question.Reason != "" {
-		text = fault.Line(question.Reason) + "\r\n" + text
+		text = wrap(fault.Line(question.Reason), columns) + "\r\n" + text
 	}
 	t.Show("\r" + text + " ")
 	go func() {
@@ -87,8 +89,33 @@ func tellTerminal(line string) {
 	}
 	defer c.Close()
 	if c.Foreground() {
-		c.Show("\r" + fault.Line(line) + "\r\n")
+		c.Show("\r" + wrap(fault.Line(line), c.Columns()) + "\r\n")
 	}
+}
+
+// wrap breaks a line at its blanks so that it fits a terminal of so many columns, with two more for what is typed behind
+// it. A word that is wider stays whole. Each character counts as one column.
+func wrap(line string, columns int) string {
+	if columns <= 0 {
+		return line
+	}
+	var b strings.Builder
+	at := 0
+	for i, word := range strings.Split(line, " ") {
+		wide := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+wide+2 > columns:
+			b.WriteString("\r\n  ")
+			at = 2
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += wide
+	}
+	return b.String()
 }
 
 // listen returns what the person says.

@@ -105,6 +105,15 @@ func (c Console) Special() (eof, erase, kill byte) {
 	return c.before.Cc[syscall.VEOF], c.before.Cc[syscall.VERASE], c.before.Cc[syscall.VKILL]
 }
 
+// Columns is how wide the terminal is; 0 if it does not tell.
+func (c Console) Columns() int {
+	var size struct{ rows, columns, x, y uint16 }
+	if ioctl(c.fd, syscall.TIOCGWINSZ, unsafe.Pointer(&size)) != nil {
+		return 0
+	}
+	return int(size.columns)
+}
+
 // Show writes on the terminal. One that takes no more is not waited for.
 func (c Console) Show(text string) { _, _ = syscall.Write(c.fd, []byte(text)) }
 

@@ -141,6 +141,9 @@ func (c Console) Key() (key byte, typed bool, err error) {
 // Special are the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
 func (c Console) Special() (eof, erase, kill byte) { return 0x1a, '\b', 0x1b }
 
+// Columns is not asked of this system, which has its own way to fold lines.
+func (c Console) Columns() int { return 0 }
+
 // Show writes on the screen.
 func (c Console) Show(text string) {
 	if p, err := syscall.UTF16FromString(text); err == nil {
