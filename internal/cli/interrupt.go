@@ -19,7 +19,7 @@ type interruption struct {
 	catch func()
 }
 
-// The first signal ends the context, and the second one the process, which calls end before that.
+// The first signal ends the context and calls end, and the second one ends the process.
 func newInterruption(end func()) interruption {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return interruption{ctx, sync.OnceFunc(func() {
@@ -28,10 +28,8 @@ func newInterruption(end func()) interruption {
 		go func() {
 			<-signals
 			cancel(fault.ErrInterrupted)
-			again := <-signals
 			end()
-			signal.Reset(again)
-			tty.DieOf(again)
+			signal.Stop(signals) // the second one ends the process
 		}()
 	})}
 }
