@@ -506,7 +506,7 @@ func TestList(t *testing.T) {
 	got := set.List()
 	want := []Summary{
 		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}},
-		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
+		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Helper: "/x/credproc", Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
 		{Name: "old", Kind: KindOther, Origin: Origin{"/credentials", 1}, PlainKey: Origin{"/credentials", 2}, Problem: "plain text"},
 		{Name: "security", Kind: KindSource, Source: "security", Region: "eu-west-1", Origin: Origin{"/registry", 1}},
 		{Name: "stage", Kind: KindRole, RoleARN: account + "stage", AccountID: "444455556666", Origin: Origin{"/config", 6}, Problem: "neither a source nor a profile"},
