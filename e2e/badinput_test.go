@@ -271,3 +271,61 @@ func TestNoHome(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOfEveryCharacter: a profile may have any printable character of ASCII in its name, at the beginning too. It is
+// listed, explained, given out and linked under that name, or refused with file and line.
+func TestNamesOfEveryCharacter(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	var text strings.Builder
+	var names []string
+	for c := ' ' + 1; c <= '~'; c++ {
+		for _, name := range []string{string(c) + "first", "mid" + string(c) + "dle"} {
+			quote := `"`
+			if strings.ContainsRune(name, '"') || strings.ContainsRune(name, '\\') {
+				quote = "'"
+			}
+			fmt.Fprintf(&text, "[profile %s%s%s]\nrole_arn = %s\nsource_profile = security\n", quote, name, quote, prodRole)
+			names = append(names, name)
+		}
+	}
+	must(t, appendTo(h.awsConfig(), text.String()))
+	var list []struct{ Name, Problem string }
+	r := h.run("broker", "list", "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || r.code != 0 {
+		t.Fatal(r, err)
+	}
+	listed := map[string]bool{}
+	for _, one := range list {
+		if listed[one.Name] = true; one.Problem != "" {
+			t.Errorf("%q: %s", one.Name, one.Problem)
+		}
+	}
+	refused := 0
+	for _, name := range names {
+		r := h.run("broker", "explain", "--", name)
+		switch {
+		case !listed[name]:
+			if refused++; r.code == 0 {
+				t.Errorf("%q is explained and not listed", name)
+			}
+		case r.code != 0 || !strings.HasPrefix(r.stdout, name+"\n"):
+			t.Errorf("%q: %v", name, r)
+		}
+	}
+	if refused > 4 {
+		t.Errorf("%d of %d names cannot be used", refused, len(names))
+	}
+	for _, name := range []string{"-first", "mid'dle", "mid$dle", "`first", "mid|dle", "mid%dle"} {
+		if d, err := parseDocument(h.ok(t, "credproc", "--", name)); err != nil || d.AccessKeyID == "" {
+			t.Errorf("credproc %q: %v", name, err)
+		}
+	}
+	before, err := os.ReadFile(h.awsConfig())
+	must(t, err)
+	h.ok(t, "broker", "profiles", "link", "--all")
+	h.ok(t, "broker", "profiles", "unlink", "--all")
+	if after, err := os.ReadFile(h.awsConfig()); err != nil || string(after) != string(before) {
+		t.Errorf("link and unlink did not give back the same bytes: %v", err)
+	}
+}

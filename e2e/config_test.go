@@ -81,6 +81,8 @@ func TestConfigCommand(t *testing.T) {
 	}
 	for _, bad := range []struct{ args, says, hint string }{
 		{"set session_duration 40h", "is not between 15m and 36h", "broker config list"},
+		{"set lock_after 8", "lock_after has no unit; write 8h", "broker config set lock_after 8h"},
+		{"set lock_after 28800", "lock_after has no unit; write 28800s", "broker config set lock_after 28800s"},
 		{"set lock_afer 8h", `did you mean "lock_after"?`, "broker config list"},
 		{"get lock_afer", `did you mean "lock_after"?`, "broker config list"},
 		{"set sts_endpoint http://example.com", "uses plain http", "broker config list"},

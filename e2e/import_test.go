@@ -131,3 +131,34 @@ func TestImportWhileEdited(t *testing.T) {
 	h.ok(t, "broker", "import", "--yes")
 	h.credentials(t, "robot")
 }
+
+// TestImportByteOrderMark: a file may begin with a byte order mark, as editors of Windows write it. AWS's tools in
+// JavaScript read it, so its keys are moved, and an undo gives back every byte.
+func TestImportByteOrderMark(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	const key = "aws_access_key_id = " + robotKeyID + "\naws_secret_access_key = " + robotSecret + "\n"
+	for name, row := range map[string]struct{ before, after string }{
+		"nothing but the key": {"[robot]\n" + key, ""},
+		"a comment":           {"# mine\n[robot]\n" + key, "# mine\n"},
+		"another section":     {"[robot]\n" + key + "[mine]\nregion = eu-west-1\n", "[mine]\nregion = eu-west-1\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			must(t, h.startSim())
+			must(t, h.settings(""))
+			must(t, h.write(h.awsConfig(), mark+"[profile dev]\nregion = eu-west-1\n"))
+			must(t, h.write(h.awsCredentials(), mark+row.before))
+			h.ok(t, "broker", "import", "--yes")
+			h.credentials(t, "robot")
+			if text, err := os.ReadFile(h.awsCredentials()); err != nil || string(text) != mark+row.after {
+				t.Errorf("after the import: %q, %v", text, err)
+			}
+			h.ok(t, "broker", "import", "--undo", "--yes")
+			if text, err := os.ReadFile(h.awsCredentials()); err != nil || string(text) != mark+row.before {
+				t.Errorf("after the undo: %q, %v", text, err)
+			}
+		})
+	}
+}

@@ -42,7 +42,7 @@ func TestInterrupt(t *testing.T) {
 		"add, secret":   {nil, []string{"broker", "add", "other"}, "Secret access key: ", []string{"Access key ID: ", robotKeyID}},
 		"import":        {plain, []string{"broker", "import"}, "[y/N] ", nil},
 		"setup":         {plain, []string{"broker", "setup"}, "each step] ", nil},
-		"setup, a step": {plain, []string{"broker", "setup"}, "[y/N] ", []string{"each step] ", "s"}},
+		"setup, a step": {plain, []string{"broker", "setup"}, "to stop] ", []string{"each step] ", "s"}},
 		"remove":        {nil, []string{"broker", "remove", "security"}, "[y/N] ", nil},
 		"import --undo": {func(t *testing.T, h *house) {
 			plain(t, h)

@@ -61,7 +61,7 @@ func TestTerminalWidths(t *testing.T) {
 		}
 	}
 	// Without a terminal a row is a line, however long.
-	if out := h.ok(t, "broker", "list"); !strings.Contains(out, "product_prod_paul         444455556666  allow-admin-from-security-account  security") {
+	if out := h.ok(t, "broker", "list"); !strings.Contains(out, "product_prod_paul         444455556666  allow-admin-from-security-account  eu-west-1") {
 		t.Errorf("in a pipe:\n%s", out)
 	}
 }

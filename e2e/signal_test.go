@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"fmt"
+	"maps"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ending are the signals by which a program is told to end.
@@ -42,23 +46,57 @@ func TestSignalAtAQuestion(t *testing.T) {
 	}
 }
 
-// TestSignalAfterTheCode: once the code was typed the terminal is as it was, and Ctrl-C and the like end the program
-// while AWS is asked.
+// TestSignalAfterTheCode: while a code or a secret is checked the terminal shows nothing of what is typed. Ctrl-C and the
+// like end the program meanwhile, and whatever ends it, the terminal is as it was.
 func TestSignalAfterTheCode(t *testing.T) {
 	t.Parallel()
-	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "login"}} {
-		for called, signal := range ending {
-			t.Run(argv[0]+"/"+called, func(t *testing.T) {
+	for name, row := range map[string]struct {
+		argv   []string
+		before []string // what is typed at the questions before: question, answer, …
+		last   string   // the question whose answer is checked
+		action string   // by this call
+	}{
+		"credproc": {[]string{"credproc", "product_prod_paul"}, nil, question, "GetSessionToken"},
+		"login":    {[]string{"broker", "login"}, nil, question, "GetSessionToken"},
+		"add": {[]string{"broker", "add", "other"}, []string{"Access key ID: ", robotKeyID}, "Secret access key: ",
+			"GetCallerIdentity"},
+	} {
+		ends := map[string]syscall.Signal{"answer": 0}
+		maps.Copy(ends, ending)
+		for called, signal := range ends {
+			t.Run(name+"/"+called, func(t *testing.T) {
 				t.Parallel()
 				h := seedless(t, "")
-				must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":30}`))
-				s := h.sit(t, argv[0], argv[1:]...)
-				s.waits(question)
-				s.types(h.code(t, serial))
-				until(t, "AWS has the code", func() bool { return len(h.codes(t)) == 1 })
-				until(t, "the terminal is as it was", func() bool { return s.modes() == s.before })
+				hold := 30
+				if signal == 0 {
+					hold = 1
+				}
+				calls := func() int {
+					n, err := h.sim.count(row.action)
+					must(t, err)
+					return n
+				}
+				earlier := calls()
+				must(t, h.sim.fault(fmt.Sprintf(`{"kind":"delay","action":%q,"hold_seconds":%d}`, row.action, hold)))
+				s := h.sit(t, row.argv[0], row.argv[1:]...)
+				for i := 0; i < len(row.before); i += 2 {
+					s.waits(row.before[i])
+					s.types(row.before[i+1])
+				}
+				s.waits(row.last)
+				answer := robotSecret
+				if row.last == question {
+					answer = h.code(t, serial)
+				}
+				s.types(answer)
+				until(t, "AWS is asked", func() bool { return calls() > earlier || isClosed(s.ended) })
+				if signal != 0 {
+					if s.modes().Lflag&unix.ECHO != 0 {
+						t.Error("the terminal shows what is typed while AWS is asked")
+					}
+					must(t, s.cmd.Process.Signal(signal))
+				}
 				began := time.Now()
-				must(t, s.cmd.Process.Signal(signal))
 				s.ends()
 				if waited := time.Since(began); waited > 15*time.Second {
 					t.Errorf("it ended after %v", waited)

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/paths"
@@ -80,7 +81,7 @@ func (p *program) run(args []string) error {
 	}
 	var err error
 	if p.paths, err = paths.FromEnv(); err != nil {
-		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
+		return fault.New(fault.Failed, "%w", err).WithHint("%s", client.NameHome())
 	}
 	files := profiles.Original(p.paths.Overlays(), profiles.FilesOf(p.paths))
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials

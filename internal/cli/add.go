@@ -102,6 +102,9 @@ func (p *program) add(c *cli.Context, name string) error {
 		// Not every STS that is not AWS's knows GetCallerIdentity.
 		return f.WithHint("broker add %s --no-verify", name)
 	}
+	if f := fault.Of(err); fault.Is(err, fault.Denied) { // it is typed again; what import says has its own hint
+		return f.WithHint("broker add %s", name)
+	}
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func adHocFlags() []cli.Flag {
 		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
 		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
 		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role requires"},
-		spanFlag("duration", "how long the session is to last, such as `30m`, or seconds", 0),
+		spanFlag("duration", "how long the session is to last, such as `30m`", 0),
 		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
 		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
 		&cli.StringSliceFlag{Name: "session-tag", Usage: "`KEY=VALUE`, may be repeated"},

@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"sync"
+
+	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
 	"broker/internal/secret"
@@ -19,7 +23,36 @@ import (
 // that is read; on Windows another one is written.
 type terminal struct {
 	*os.File
-	out *os.File
+	out  *os.File
+	echo *echo
+}
+
+// echo is whether the terminal shows what is typed. After a question for a secret it does not: what was typed too early
+// may be a part of that secret, or of the next one. It shows it again at the next question that is not for a secret, for
+// a program that takes over the terminal, and when the command ends.
+type echo struct {
+	mu   sync.Mutex
+	show func() // nil while the terminal shows it
+}
+
+func (e *echo) hide(f *os.File) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.show != nil {
+		return nil
+	}
+	show, err := tty.Hide(f)
+	e.show = show
+	return err
+}
+
+func (e *echo) restore() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.show != nil {
+		e.show()
+		e.show = nil
+	}
 }
 
 func (p *program) openTerminal() (terminal, error) {
@@ -28,7 +61,7 @@ func (p *program) openTerminal() (terminal, error) {
 	if err != nil {
 		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
 	}
-	return terminal{in, out}, nil
+	return terminal{in, out, p.echo}, nil
 }
 
 // Write implements io.Writer. Whatever names are in a question, they do not steer the terminal.
@@ -51,6 +84,7 @@ const maxAnswer = 4096
 
 // line asks a question and returns the answer without blanks around it.
 func (t terminal) line(ctx context.Context, question string) (string, error) {
+	t.echo.restore()
 	return t.read(ctx, question, func() (string, error) {
 		answer, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
 		if err != nil { // Ctrl-D: what follows begins on a line of its own
@@ -60,15 +94,12 @@ func (t terminal) line(ctx context.Context, question string) (string, error) {
 	})
 }
 
-// hidden asks for a secret: nothing is shown of it.
+// hidden asks for a secret: nothing is shown of it, nor of what is typed behind it; see echo.
 func (t terminal) hidden(ctx context.Context, question string) (secret.String, error) {
 	// Not by what reads: that may begin only when Ctrl-C has ended the question.
-	show, err := tty.Hide(t.File)
-	if err != nil {
+	if err := t.echo.hide(t.File); err != nil {
 		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is typed: %w", err)
 	}
-	// Whatever ends the question, the terminal shows again what is typed.
-	defer show()
 	s, err := t.read(ctx, question, func() (string, error) {
 		s, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
 		_, _ = fmt.Fprintln(t)
@@ -144,13 +175,26 @@ var errNo = fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
 // confirm asks a question that yes alone answers.
 func (p *program) confirm(ctx context.Context, question string) error {
 	if !hasTerminal() {
-		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm with --yes")
+		return p.noTerminal("there is no terminal to ask on; confirm with --yes")
 	}
 	answer, err := p.question(ctx, question+" [y/N] ")
 	if err == nil && !yesIs(answer) {
 		err = errNo
 	}
 	return err
+}
+
+// noTerminal is the error of a question that nobody can be asked, with the command that answers it.
+func (p *program) noTerminal(why string) error {
+	at := locate(p.commands, p.typed)
+	f := fault.New(fault.NotConfirmed, "%s", why)
+	switch {
+	case !slices.ContainsFunc(at.flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "yes") }):
+		return f.WithHint("broker %s --help", at.path)
+	case len(at.rest) == 0:
+		return f.WithHint("broker %s --yes", at.path)
+	}
+	return f.WithHint("%s --yes %s", fault.Hintf("broker %s", at.path), at.rest)
 }
 
 // yesIs reports whether an answer is a yes.

@@ -38,10 +38,13 @@ type program struct {
 	client   client.Client  // with the Transport that it was made with
 	store    profiles.Store // for what a command asks of the settings alone
 
+	echo       *echo
 	interrupts interruption
 	// commands is the table of them, and names is how many names stood before a command that is to be run.
 	commands *cli.App
+	typed    []string // the words of the command line behind "broker"
 	names    int
+	within   bool // a command runs within another one, which says what comes next
 }
 
 // Main is the program broker: it returns the exit code.
@@ -50,13 +53,15 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
+	e := new(echo)
 	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
 		stderr: fault.Writer(stderr), silence: func() {}, warned: map[string]bool{},
-		interrupts: newInterruption()}
+		echo: e, interrupts: newInterruption(e.restore)}
 }
 
 func (p *program) main(args []string) int {
 	err := p.run(args)
+	p.echo.restore()
 	if err == nil {
 		return 0
 	}
@@ -73,12 +78,11 @@ func (p *program) main(args []string) int {
 // fail says what failed, and returns the exit code of it.
 func (p *program) fail(err error) int {
 	f := fault.Of(err)
-	message, hint, hinted := strings.Cut(f.Report("broker"), "\nhint: ")
-	message = flow(strings.TrimSuffix(message, "\n"), columns(p.problems)) + "\n"
-	if hinted {
-		message += "hint: " + hint // whole, to be copied
+	text := flow("broker: "+f.Error(), columns(p.problems)) + "\n"
+	if hint := f.ShownHint(); hint != "" {
+		text += "hint: " + hint + "\n" // whole, to be copied
 	}
-	_, _ = io.WriteString(p.stderr, message)
+	_, _ = io.WriteString(p.stderr, text)
 	return f.Kind.ExitCode()
 }
 
@@ -99,6 +103,7 @@ func (p *program) run(args []string) error {
 		words = words[:len(words)-1]
 	}
 	in := read(p.commands, words)
+	p.typed = words
 	p.names = len(in.words)
 	switch {
 	case completes: // below, where the files are known
@@ -117,12 +122,16 @@ func (p *program) run(args []string) error {
 	var err error
 	needsNone := slices.Contains([]string{"help", "version", "completion"}, strings.Join(in.path, " "))
 	if p.paths, err = paths.FromEnv(); err != nil && !needsNone {
-		return fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
+		return fault.New(fault.Failed, "%w", err).WithHint("%s", client.NameHome())
 	}
 	files := profiles.Original(p.paths.Overlays(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
-	p.client.Shows = func() { p.silence() }
+	p.client.Shows = func() {
+		p.interrupts.catch() // which ends an exchange, so that it gives back the terminal
+		p.echo.restore()
+		p.silence()
+	}
 	if completes {
 		p.completion(words)
 		return nil
@@ -135,6 +144,8 @@ func (p *program) command(ctx context.Context, words ...string) error {
 	app := p.app()
 	in := read(app, words)
 	p.names = len(in.words)
+	p.within = true
+	defer func() { p.within = false }()
 	return app.RunContext(ctx, append([]string{"broker"}, in.ordered...))
 }
 
@@ -208,15 +219,17 @@ func usageError(c *cli.Context, err error, _ bool) error {
 // typed is a command as it is typed, such as "broker profiles list".
 func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(c.Command.HelpName)) }
 
+// named is a command in a message, such as "profiles list".
+func named(c *cli.Context) string { return strings.TrimPrefix(c.Command.HelpName, "broker ") }
+
 // one returns the only argument of a command.
 func one(c *cli.Context, what string) (string, error) {
 	if c.Args().Len() > 1 {
-		return "", fault.New(fault.Usage, "%s takes one %s, got %q as well", c.Command.Name, what, c.Args().Get(1)).
+		return "", fault.New(fault.Usage, "%s takes one %s, got %q as well", named(c), what, c.Args().Get(1)).
 			WithHint("%s %s", typed(c), c.Args().First())
 	}
 	if c.Args().First() == "" {
-		return "", fault.New(fault.Usage, "%s needs one %s", c.Command.Name, what).
-			WithHint("%s %s", typed(c), strings.ToUpper(what))
+		return "", fault.New(fault.Usage, "%s needs one %s", named(c), what).WithHint("%s --help", typed(c))
 	}
 	return c.Args().First(), nil
 }
@@ -224,7 +237,7 @@ func one(c *cli.Context, what string) (string, error) {
 // none refuses arguments.
 func none(c *cli.Context) error {
 	if c.Args().Present() {
-		return fault.New(fault.Usage, "%s takes no argument, got %q", c.Command.Name, c.Args().First()).
+		return fault.New(fault.Usage, "%s takes no argument, got %q", named(c), c.Args().First()).
 			WithHint("%s", typed(c))
 	}
 	return nil

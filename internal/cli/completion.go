@@ -85,7 +85,7 @@ func (p *program) completionCommand() *cli.Command {
 				_, err := p.stdout.Write([]byte(script))
 				return err
 			}
-			shell, err := one(c, "shell")
+			shell, err := one(c, "shell (bash, zsh, fish or powershell)")
 			if err != nil {
 				return err
 			}
@@ -193,6 +193,36 @@ func (p *program) completeProfiles(c *cli.Context) {
 
 // completeManyProfiles is completeProfiles for a command that takes any number of names.
 func (p *program) completeManyProfiles(*cli.Context) { p.completeNames(true) }
+
+// completePublished prints what the running daemon keeps in AWS credentials files.
+func (p *program) completePublished(c *cli.Context) {
+	status, err := p.client.Status(c.Context)
+	for _, e := range status.Published {
+		if err == nil && !slices.Contains(c.Args().Slice(), e.Profile) {
+			p.complete(e.Profile, "")
+		}
+	}
+}
+
+// completeSetting prints the settings there are, and behind one its values if they are words.
+func (p *program) completeSetting(c *cli.Context) {
+	p.completeFrom(profiles.SettingKeys())(c)
+	if c.NArg() == 1 && c.Args().First() != "" {
+		for _, value := range profiles.SettingWords(c.Args().First()) {
+			p.complete(value, "")
+		}
+	}
+}
+
+// completeCommand prints the commands that help tells about.
+func (p *program) completeCommand(c *cli.Context) {
+	at := locate(p.commands, c.Args().Slice())
+	for _, sub := range at.commands {
+		if len(at.rest) == 0 {
+			p.complete(sub.Name, sub.Usage)
+		}
+	}
+}
 
 // completeSources prints the sources that a command takes first.
 func (p *program) completeSources(c *cli.Context) {

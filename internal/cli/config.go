@@ -37,7 +37,7 @@ func (p *program) configCommand() *cli.Command {
 				UsageText:    "broker config set lock_after 8h",
 				ArgsUsage:    "KEY VALUE",
 				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask whether another registry may use the keys"}},
-				BashComplete: p.completeFrom(profiles.SettingKeys()),
+				BashComplete: p.completeSetting,
 				Action:       p.configSet,
 			},
 			{

@@ -14,6 +14,7 @@ import (
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/peer"
+	"broker/internal/profiles"
 )
 
 func (p *program) daemonCommand() *cli.Command {
@@ -72,7 +73,7 @@ func (p *program) stopDaemon(ctx context.Context) error {
 	}
 	process, err := os.FindProcess(status.PID)
 	if err != nil {
-		return fault.New(fault.Failed, "find the daemon, pid %d: %w", status.PID, err)
+		return fault.New(fault.Failed, "find the daemon, pid %d: %w", status.PID, err).WithHint("broker status")
 	}
 	defer func() { _ = process.Release() }()
 	again, err := p.client.Status(ctx) // is that process still the daemon?
@@ -83,7 +84,8 @@ func (p *program) stopDaemon(ctx context.Context) error {
 		}
 	}
 	if err != nil && !errors.Is(err, client.ErrNone) && !errors.Is(err, os.ErrProcessDone) {
-		return fault.New(fault.Failed, "stop the daemon, pid %d: %w", status.PID, err)
+		return fault.New(fault.Failed, "stop the daemon, pid %d: %w", status.PID, err).
+			WithHint("broker status")
 	}
 	limit := time.Now().Add(stopWait)
 	for ; time.Now().Before(limit) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
@@ -92,7 +94,8 @@ func (p *program) stopDaemon(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Failed, "the daemon, pid %d, was told to end, and has not within %v", status.PID, stopWait)
+	return fault.New(fault.Failed, "the daemon, pid %d, was told to end, and has not within %s", status.PID,
+		profiles.FormatDuration(stopWait)).WithHint("kill -9 %d", status.PID)
 }
 
 // daemonProgram finds brokerd.

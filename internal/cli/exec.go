@@ -59,7 +59,7 @@ func (p *program) shellCommand() *cli.Command {
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
-		spanFlag("min-ttl", "how long they have to last at least, such as `2h`, or seconds", 0),
+		spanFlag("min-ttl", "how long they have to last at least, such as `2h`", 0),
 		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
 }
@@ -213,6 +213,7 @@ func (p *program) become(program string, command, env []string) error {
 	if err := harden.Release(); err != nil {
 		return fault.New(fault.Failed, "%s: %w", command[0], err)
 	}
+	p.echo.restore()
 	err := replace(program, command, env)
 	_, _ = fmt.Fprintf(p.stderr, "broker: %s: %v\n", fault.Line(command[0]), err)
 	return exitError(126)

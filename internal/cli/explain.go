@@ -125,6 +125,7 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 			out.Notes = append(out.Notes, note)
 		}
 	}
+	out.Notes = append(out.Notes, helperTrouble(set.List(), plan.Profile)...)
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
 	for _, v := range set.Tools(plan.Profile, os.Getenv) {
 		out.Tools = append(out.Tools, toolJSON(v))
@@ -196,7 +197,7 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 func (p *program) explain(plan explainJSON) {
 	p.say("%s", fault.Line(plan.Profile))
 	for i, s := range plan.Steps {
-		p.say("%d. %s for %s, for %v", i+1, s.Operation, fault.Line(s.For), time.Duration(s.Seconds)*time.Second)
+		p.say("%d. %s for %s, for %s", i+1, s.Operation, fault.Line(s.For), profiles.FormatDuration(time.Duration(s.Seconds)*time.Second))
 		detail := func(what, value string) {
 			if value != "" {
 				p.say("   %-12s %s", what, fault.Line(value))

@@ -11,7 +11,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/diff"
 
-	"broker/internal/atomicfile"
 	"broker/internal/fault"
 	"broker/internal/foreign"
 	"broker/internal/profiles"
@@ -269,7 +268,7 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 			return false, err
 		}
 	}
-	err = i.p.editWithBackup(path, func(src []byte) ([]byte, error) {
+	err = i.p.editWithBackup(path, false, func(src []byte) ([]byte, error) {
 		now := where
 		now.Config = src
 		again, err := foreign.Translate(now)
@@ -277,9 +276,6 @@ func (i *importing) translate(ctx context.Context, credentials []byte, listed []
 	})
 	if err != nil {
 		return false, err
-	}
-	if all := atomicfile.Backups(path + atomicfile.BackupSuffix); len(all) > 0 && !profiles.HoldsSecret(where.Config) {
-		i.p.say("changed %s; what it was is in %s", path, all[len(all)-1])
 	}
 	return true, nil
 }

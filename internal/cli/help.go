@@ -175,10 +175,11 @@ func noCommand(path []string, commands []*cli.Command, word string) error {
 
 func (p *program) helpCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "help",
-		Usage:     "show what a command does",
-		ArgsUsage: "[COMMAND]",
-		UsageText: "broker help exec\nbroker help profiles link",
+		Name:         "help",
+		Usage:        "show what a command does",
+		ArgsUsage:    "[COMMAND]",
+		UsageText:    "broker help exec\nbroker help profiles link",
+		BashComplete: p.completeCommand,
 		Action: func(c *cli.Context) error {
 			at := locate(p.commands, c.Args().Slice())
 			if len(at.rest) > 0 {

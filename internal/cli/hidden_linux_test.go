@@ -22,9 +22,11 @@ func TestHiddenAfterCtrlC(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 20 {
-		if _, err := (terminal{screen, screen}).hidden(ctx, "Secret: "); !errors.Is(err, fault.ErrInterrupted) {
+		e := new(echo)
+		if _, err := (terminal{screen, screen, e}).hidden(ctx, "Secret: "); !errors.Is(err, fault.ErrInterrupted) {
 			t.Fatal(err)
 		}
+		e.restore()
 		time.Sleep(5 * time.Millisecond) // what still runs has its turn
 		modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
 		if err != nil {

@@ -112,7 +112,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		return nil
 	}
 	keys := i.sources(plain, as)
-	if err := i.samePrincipals(keys); err != nil {
+	if err := i.p.samePrincipals(keys); err != nil {
 		return err
 	}
 	if err := i.show(ctx, keys); err != nil {
@@ -148,7 +148,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		failed = append(failed, i.takeOut(ctx, stored)...)
 	}
 	i.others(stored)
-	if len(stored) > 0 && i.tool == "" {
+	if len(stored) > 0 && len(failed) == 0 && i.tool == "" && !i.p.within {
 		i.p.say("next: broker profiles link --all")
 	}
 	return i.p.first(failed)
@@ -217,7 +217,7 @@ func (i *importing) show(ctx context.Context, keys []found) error {
 	}
 	t, err := i.p.openTerminal()
 	if err != nil {
-		return fault.New(fault.NotConfirmed, "there is no terminal to ask on; confirm the move of %s with --yes", plural(len(keys), "key"))
+		return i.p.noTerminal("there is no terminal to ask on; confirm the move of " + plural(len(keys), "key") + " with --yes")
 	}
 	defer func() { _ = t.Close() }()
 	w := newTable(t, columns(t), "PROFILE", "KEY", "SOURCE", "FILE")
@@ -297,8 +297,8 @@ func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte,
 }
 
 // samePrincipals looks at what every profile leads to before and after, before anything is done.
-func (i *importing) samePrincipals(keys []found) error {
-	docs, err := i.p.readDocuments()
+func (p *program) samePrincipals(keys []found) error {
+	docs, err := p.readDocuments()
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (i *importing) samePrincipals(keys []found) error {
 	if err != nil {
 		return err
 	}
-	return profiles.SamePrincipals(i.p.files(), docs, next)
+	return profiles.SamePrincipals(p.files(), docs, next)
 }
 
 // imported is what the files will say once these keys are moved, but for those that are refused.

@@ -19,7 +19,8 @@ type interruption struct {
 	catch func()
 }
 
-func newInterruption() interruption {
+// The first signal ends the context and calls end, and the second one ends the process.
+func newInterruption(end func()) interruption {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return interruption{ctx, sync.OnceFunc(func() {
 		signals := make(chan os.Signal, 1)
@@ -27,6 +28,7 @@ func newInterruption() interruption {
 		go func() {
 			<-signals
 			cancel(fault.ErrInterrupted)
+			end()
 			signal.Stop(signals) // the second one ends the process
 		}()
 	})}

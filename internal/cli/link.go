@@ -70,7 +70,7 @@ func (p *program) profilesLink(c *cli.Context) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Link(p.files(), docs, names, credproc)
 	}
-	return p.rewrite(c, linking{"link", "linked", "is linked already", profiles.LinkOrder, plan})
+	return p.rewrite(c, linking{"link", "linked", "is linked already", false, profiles.LinkOrder, plan})
 }
 
 func (p *program) profilesUnlink(c *cli.Context) error {
@@ -81,7 +81,7 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Unlink(p.files(), docs, names)
 	}
-	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", profiles.UnlinkOrder, plan})
+	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", true, profiles.UnlinkOrder, plan})
 }
 
 // linkNames are the exact names of what was typed, or nil for --all.
@@ -110,6 +110,7 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 // linking is what link and unlink do not have in common.
 type linking struct {
 	verb, done, already string
+	undo                bool
 	order               []profiles.Document
 	plan                profiles.Plan
 }
@@ -162,7 +163,16 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		}
 		return next, out, err
 	}
-	out, err := profiles.Rewrite(what.order, p.readDocument, p.editDocument, asked)
+	edit := p.editDocument
+	if what.undo {
+		edit = func(d profiles.Document, edit func([]byte) ([]byte, error)) error {
+			if d == profiles.ConfigDocument || d == profiles.CredentialsDocument {
+				return p.editWithBackup(p.document(d), true, edit)
+			}
+			return p.editDocument(d, edit)
+		}
+	}
+	out, err := profiles.Rewrite(what.order, p.readDocument, edit, asked)
 	if err != nil {
 		return err
 	}
@@ -274,21 +284,67 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 	if d == profiles.RegistryDocument { // which unlink gives back
 		return editFile(p.paths.Registry, "", edit)
 	}
-	return p.editWithBackup(p.document(d), edit)
+	return p.editWithBackup(p.document(d), false, edit)
 }
 
-// editWithBackup edits a file and keeps a backup, unless a key is in it.
-func (p *program) editWithBackup(path string, edit func([]byte) ([]byte, error)) error {
-	src, err := readIfThere(path)
-	if err != nil {
-		return err
+// editWithBackup edits a file and keeps a backup, and says where, unless a key is in it. With undo, an edit that gives
+// back what a backup holds needs no other one, and removes that one.
+func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]byte, error)) error {
+	errOther := errors.New("a backup is to be made, or not")
+	backup, at := path+atomicfile.BackupSuffix, ""
+	var secret, changed bool
+	var same []string
+	for at = backup; ; {
+		err := editFile(path, at, func(src []byte) ([]byte, error) {
+			dst, err := edit(src)
+			if changed = err == nil && !bytes.Equal(src, dst); !changed {
+				return dst, err
+			}
+			// This is asked with the file locked: what is kept is this text.
+			if secret, same = profiles.HoldsSecret(src), nil; undo {
+				same = backupsWith(backup, dst)
+			}
+			if (secret || len(same) > 0) != (at == "") {
+				return nil, errOther
+			}
+			return dst, nil
+		})
+		switch {
+		case errors.Is(err, errOther) && at == "":
+			at = backup
+			continue
+		case errors.Is(err, errOther):
+			at = ""
+			continue
+		case err != nil || !changed:
+			return err
+		}
+		break
 	}
-	backup := path + atomicfile.BackupSuffix
-	if profiles.HoldsSecret(src) {
+	for _, name := range same {
+		if err := os.Remove(name); err != nil {
+			p.warn([]string{"a backup is left that is not needed: " + err.Error()})
+		}
+	}
+	if len(same) > 0 {
+		return nil
+	}
+	if secret {
 		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
-		backup = ""
+	} else if all := atomicfile.Backups(backup); len(all) > 0 {
+		p.say("changed %s; what it was is in %s", path, all[len(all)-1])
 	}
-	return editFile(path, backup, edit)
+	return nil
+}
+
+// backupsWith are the backups that hold this text.
+func backupsWith(path string, text []byte) (same []string) {
+	for _, name := range atomicfile.Backups(path) {
+		if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, text) {
+			same = append(same, name)
+		}
+	}
+	return same
 }
 
 // planned reads the files and asks what they are to become.
@@ -343,6 +399,56 @@ func printable(line string) string {
 		return line
 	}
 	return fault.Line(line)
+}
+
+// fewProfiles is how many names a command in a note may have.
+const fewProfiles = 5
+
+// helperTrouble says what is wrong with the program that AWS tools run for linked profiles, with the command that mends
+// it. Without names it looks at all profiles.
+func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
+	asking := map[string][]string{}
+	var helpers []string
+	for _, s := range list {
+		if s.Helper == "" || len(names) > 0 && !slices.Contains(names, s.Name) {
+			continue
+		}
+		if asking[s.Helper] == nil {
+			helpers = append(helpers, s.Helper)
+		}
+		asking[s.Helper] = append(asking[s.Helper], s.Name)
+	}
+	if len(helpers) == 0 {
+		return nil
+	}
+	own, err := credprocProgram()
+	mine, serr := os.Stat(own)
+	if err != nil || serr != nil {
+		own = ""
+	}
+	for _, helper := range helpers {
+		found, err := exec.LookPath(helper)
+		info, serr := os.Stat(found)
+		why := ""
+		switch {
+		case err != nil || serr != nil:
+			why = "cannot be run"
+		case own != "" && !os.SameFile(mine, info):
+			why = "is not " + own + ", the one of this broker"
+		default:
+			continue
+		}
+		of := asking[helper][0]
+		if n := len(asking[helper]) - 1; n > 0 {
+			of += " and " + plural(n, "other profile")
+		}
+		mend := fault.Hintf("broker profiles link --all")
+		if len(asking[helper]) <= fewProfiles {
+			mend = fault.Hintf("broker profiles link %s", asking[helper])
+		}
+		notes = append(notes, "AWS tools run "+helper+" for "+of+", which "+why+"; "+string(mend))
+	}
+	return notes
 }
 
 // credprocProgram finds the credproc beside this program, else on the PATH. Its path

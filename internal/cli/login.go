@@ -133,7 +133,7 @@ func (p *program) assumeAll(ctx context.Context, names []string) []error {
 			p.say("%s: ready", names[i])
 		} else {
 			f := fault.Of(err)
-			failed = append(failed, fault.New(f.Kind, "%s: %w", names[i], err).WithHint("%s", f.Hint))
+			failed = append(failed, fault.New(f.Kind, "%s", under(names[i], err.Error())).WithHint("%s", f.Hint))
 		}
 	}
 	return failed

@@ -30,6 +30,9 @@ func (p *program) logoutCommand() *cli.Command {
 				}
 				found, err := set.FindSource(source)
 				if err != nil {
+					if chain, cerr := set.Resolve(source); cerr == nil {
+						err = fault.Of(err).WithHint("broker logout %s", chain.Source.Name)
+					}
 					return err
 				}
 				source = found.Name

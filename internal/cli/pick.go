@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -69,30 +68,15 @@ func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 	return list
 }
 
-// rows are the lines of a list: name, account, role and region, in columns.
+// rows are the lines of a list, in the columns of `broker list`.
 func rows(list []profiles.Summary) []string {
-	cells := make([][]string, 0, len(list))
-	var widths [3]int
+	var b strings.Builder
+	t := newTable(&b, 0)
 	for _, s := range list {
-		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
-		if s.Kind == profiles.KindSource {
-			role = "(source)"
-		}
-		name := s.Name
-		if len(s.Aliases) > 0 {
-			name += " (" + strings.Join(s.Aliases, ", ") + ")"
-		}
-		row := []string{dash(name), dash(s.AccountID), dash(role), dash(s.Region)}
-		for i := range widths {
-			widths[i] = max(widths[i], len([]rune(row[i])))
-		}
-		cells = append(cells, row)
+		t.row(cellsOf(s)...)
 	}
-	lines := make([]string, 0, len(cells))
-	for _, row := range cells {
-		lines = append(lines, fmt.Sprintf("%-*s  %-*s  %-*s  %s", widths[0], row[0], widths[1], row[1], widths[2], row[2], row[3]))
-	}
-	return lines
+	_ = t.print() // a Builder takes all
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
 // pick lets the person at the terminal choose one of some lines by typing parts
@@ -111,6 +95,7 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 		return 0, err
 	}
 	defer func() { _ = tty.Close() }()
+	p.echo.restore()
 	if state, err := term.GetState(int(tty.Fd())); err == nil {
 		defer func() { _ = term.Restore(int(tty.Fd()), state) }()
 	}

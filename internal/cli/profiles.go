@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -96,23 +97,46 @@ func (p *program) profilesList(c *cli.Context) error {
 		p.warn([]string{"there is no profile and no source yet; broker setup makes them of what your AWS files have"})
 		return nil
 	}
-	w := p.table("NAME", "ACCOUNT", "ROLE", "SOURCE", "REGION", "LINKED", "ALIASES")
+	w := listTable(p.text, columns(p.stdout))
 	var problems []string
 	for _, s := range list {
-		role := s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
-		if s.Kind == profiles.KindSource {
-			role = "(source)"
-		}
 		linked := ""
 		if s.Linked {
 			linked = "yes"
 		}
-		w.row(s.Name, s.AccountID, role, s.Source, s.Region, linked, strings.Join(s.Aliases, ","))
+		w.row(append(cellsOf(s), s.Source, linked)...)
 		if s.Problem != "" {
-			problems = append(problems, s.Name+": "+s.Problem)
+			problems = append(problems, under(s.Name, s.Problem))
 		}
 	}
 	return p.printTable(w, problems)
+}
+
+// listTable is the table of `broker list`, for cellsOf and two more cells.
+func listTable(w io.Writer, width int) *table {
+	t := newTable(w, width, "NAME", "ACCOUNT", "ROLE", "REGION", "SOURCE", "LINKED")
+	t.optional = 2
+	return t
+}
+
+// cellsOf is a profile in a list: its name with the aliases, the account, the role and the region.
+func cellsOf(s profiles.Summary) []string {
+	name, role := s.Name, s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+	if len(s.Aliases) > 0 {
+		name += " (" + strings.Join(s.Aliases, ", ") + ")"
+	}
+	if s.Kind == profiles.KindSource {
+		role = "(source)"
+	}
+	return []string{name, s.AccountID, role, s.Region}
+}
+
+// under is a text about a name, which may begin with it already.
+func under(name, text string) string {
+	if strings.HasPrefix(text, name+": ") {
+		return text
+	}
+	return name + ": " + text
 }
 
 // dash makes a cell of a table.

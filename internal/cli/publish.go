@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/wire"
 )
 
@@ -17,9 +18,9 @@ func (p *program) publishCommand() *cli.Command {
 			"broker publish prod --for 2h",
 		ArgsUsage: "PROFILE…",
 		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
-			"its time. Broker also removes it while locked, while the source is logged out, and while no\n" +
-			"daemon runs. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
-		Flags:        []cli.Flag{spanFlag("for", "how long it is kept there, such as `8h`, or seconds", 8*time.Hour)},
+			"its time. Broker also removes it while locked, while the source is logged out, and when the\n" +
+			"daemon ends. A daemon that is killed leaves it there until the next one starts. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
+		Flags:        []cli.Flag{spanFlag("for", "how long it is kept there, such as `8h`", 8*time.Hour)},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,
 	}
@@ -50,7 +51,7 @@ func (p *program) publish(c *cli.Context) error {
 		for _, e := range resp.Status.Published {
 			until, long := "the daemon ends or is locked", "until then"
 			if e.Until != nil {
-				until, long = e.Until.Local().Format(time.DateTime), "for "+time.Until(*e.Until).Round(time.Minute).String()
+				until, long = e.Until.Local().Format(time.DateTime), "for "+profiles.FormatDuration(time.Until(*e.Until).Round(time.Minute))
 			}
 			p.say("%s: published until %s", fault.Line(e.Profile), until)
 			p.warn([]string{"credentials of " + e.Profile + " lie in " + e.File + " " + long + ", where every program of yours can read them; `broker unpublish` takes them out"})

@@ -113,15 +113,30 @@ func flow(text string, width int) string {
 	return strings.Join(lines, "\n")
 }
 
-// fold breaks a cell into lines of at most width columns: at blanks, else wherever it has to.
+// fold breaks a cell into lines of at most width columns: at blanks, else behind a mark within a word such as "-", else
+// wherever it has to.
 func fold(text string, width int) (lines []string) {
 	if uniseg.StringWidth(text) <= width {
 		return []string{text}
 	}
 	for _, line := range strings.Split(flow(text, width), "\n") {
-		lines = append(lines, cut(strings.TrimLeft(line, " "), width)...)
+		lines = append(lines, cutAtMarks(strings.TrimLeft(line, " "), width)...)
 	}
 	return lines
+}
+
+// cutAtMarks is cut, but behind the last mark of a piece if that is in its second half.
+func cutAtMarks(line string, width int) (pieces []string) {
+	for {
+		piece := cut(line, width)[0]
+		if piece == line {
+			return append(pieces, line)
+		}
+		if at := strings.LastIndexAny(piece, "-_./:,") + 1; at > len(piece)/2 {
+			piece = piece[:at]
+		}
+		pieces, line = append(pieces, piece), line[len(piece):]
+	}
 }
 
 // cut breaks a line as a terminal of this width does.
@@ -145,6 +160,8 @@ type table struct {
 	w     io.Writer
 	width int // of the terminal; 0 without one
 	rows  [][]string
+	// optional is how many of the last columns are left out, one after the other, where there is no room.
+	optional int
 }
 
 // table begins a table on stdout, with a header unless that has no cells.
@@ -177,6 +194,13 @@ func (t *table) print() error {
 			}
 			widths[i] = max(widths[i], uniseg.StringWidth(cell))
 		}
+	}
+	for t.width > 0 && t.optional > 0 && sum(widths)+2*(len(widths)-1) > t.width {
+		widths = widths[:len(widths)-1]
+		for i, row := range t.rows {
+			t.rows[i] = row[:min(len(row), len(widths))]
+		}
+		t.optional--
 	}
 	if t.width > 0 && !shrink(widths, t.width) {
 		return t.blocks()
@@ -213,13 +237,17 @@ func (t *table) write(text string) error {
 	return nil
 }
 
-// shrink makes the widest columns narrower until the table fits: first what is long and not the name, then all. It
-// reports false if that is not enough.
-func shrink(widths []int, width int) bool {
-	total := 2 * (len(widths) - 1)
+func sum(widths []int) (total int) {
 	for _, w := range widths {
 		total += w
 	}
+	return total
+}
+
+// shrink makes the widest columns narrower until the table fits: first what is long and not the name, then all. It
+// reports false if that is not enough.
+func shrink(widths []int, width int) bool {
+	total := sum(widths) + 2*(len(widths)-1)
 	natural := slices.Clone(widths)
 	for _, all := range []bool{false, true} {
 		for total > width {

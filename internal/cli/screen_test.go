@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/rivo/uniseg"
+
+	"broker/internal/profiles"
 )
 
 // TestTable: a table fits the width, and holds every cell.
@@ -59,5 +61,39 @@ func TestFlow(t *testing.T) {
 		if got := flow(tt.text, 0); got != tt.text {
 			t.Errorf("without a terminal: %q", got)
 		}
+	}
+}
+
+// TestListOfProfiles: the list fits 80 columns with no role cut within a word, and has the columns of the list to pick
+// from; without a terminal it has all.
+func TestListOfProfiles(t *testing.T) {
+	s := profiles.Summary{Name: "product_prod_paul", Kind: profiles.KindRole, AccountID: "444455556666", Region: "eu-west-1",
+		RoleARN: "arn:aws:iam::444455556666:role/allow-admin-from-security-account", Source: "security"}
+	long := s
+	long.Name, long.Aliases = "product_production_europe_paul", []string{"prod"}
+	for _, tt := range []struct {
+		width int
+		of    profiles.Summary
+		want  string
+	}{
+		{0, s, "NAME               ACCOUNT       ROLE                               REGION     SOURCE    LINKED\n" +
+			"product_prod_paul  444455556666  allow-admin-from-security-account  eu-west-1  security  -\n"},
+		{80, s, "NAME               ACCOUNT       ROLE                               REGION\n" +
+			"product_prod_paul  444455556666  allow-admin-from-security-account  eu-west-1\n"},
+		{80, long, "NAME                                   ACCOUNT       ROLE              REGION\n" +
+			"product_production_europe_paul (prod)  444455556666  allow-admin-      eu-west-1\n" +
+			"                                                     from-security-\n" +
+			"                                                     account\n"},
+	} {
+		var b bytes.Buffer
+		table := listTable(&b, tt.width)
+		table.row(append(cellsOf(tt.of), tt.of.Source, "")...)
+		if err := table.print(); err != nil || b.String() != tt.want {
+			t.Errorf("%d columns: %v\n%s\nwant\n%s", tt.width, err, b.String(), tt.want)
+		}
+	}
+	if got := rows([]profiles.Summary{s}); len(got) != 1 ||
+		got[0] != "product_prod_paul  444455556666  allow-admin-from-security-account  eu-west-1" {
+		t.Errorf("to pick from: %q", got)
 	}
 }

@@ -77,11 +77,16 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 			break // run again, setup goes on here
 		}
 		if each {
-			switch err := p.confirm(ctx, s.what+"?"); {
-			case fault.Is(err, fault.NotConfirmed):
-				continue
-			case err != nil:
+			yes, stop, err := p.askStep(ctx, s.what)
+			if err != nil {
 				return err
+			}
+			if stop {
+				p.say("stopped; broker setup goes on from here")
+				break
+			}
+			if !yes {
+				continue
 			}
 		}
 		p.say("\n$ %s", s.command)
@@ -117,6 +122,27 @@ func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 		return true, nil
 	}
 	return false, errNo
+}
+
+// askStep asks whether to do one step: n, s and Enter skip it, and q ends setup.
+func (p *program) askStep(ctx context.Context, what string) (yes, stop bool, err error) {
+	for {
+		answer, err := p.question(ctx, what+"? [y/N, or q to stop] ")
+		switch {
+		case fault.Is(err, fault.NotConfirmed): // Ctrl-D
+			return false, true, nil
+		case err != nil:
+			return false, false, err
+		case yesIs(answer):
+			return true, false, nil
+		}
+		switch strings.ToLower(answer) {
+		case "", "n", "no", "s", "skip":
+			return false, false, nil
+		case "q", "quit":
+			return false, true, nil
+		}
+	}
 }
 
 // planSetup says what was found, in lines, and what is to be done about it. With yes it takes nothing from the
@@ -163,6 +189,9 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 		what := fmt.Sprintf("move %s into the keyring (%s) and out of the files",
 			plural(len(keys), "key"), ring.backend)
 		steps = append(steps, step{what, fault.Hintf("broker import --yes"), p.runs("import", "--yes"), true})
+	}
+	if err := p.samePrincipals(keys); err != nil {
+		return nil, nil, err
 	}
 	out, err := p.planLinks(keys)
 	if err != nil {
@@ -247,6 +276,7 @@ func (p *program) prove(ctx context.Context, aws, profile string) error {
 	cmd := exec.CommandContext(ctx, aws, "sts", "get-caller-identity", "--profile", profile)
 	cmd.Env = append(withoutCredentials(os.Environ()), "AWS_PAGER=")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, p.stdout, p.stderr
+	p.echo.restore()
 	if err := cmd.Run(); err != nil {
 		return fault.New(fault.Failed, "aws: %w", err).WithHint("broker explain %s", profile)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -9,14 +10,17 @@ import (
 	"broker/internal/profiles"
 )
 
-// span is a duration on the command line: 30m, 1h30m, or a number of seconds as AWS tools take it.
+// span is a duration on the command line, in whole seconds and with units, such as 30m or 1h30m.
 type span time.Duration
 
 // Set fulfils flag.Value.
 func (s *span) Set(text string) error {
 	d, err := profiles.ParseDuration(text)
-	if err != nil || d%time.Second != 0 {
-		return errors.New("it is a duration such as 30m, or a number of seconds")
+	if err == nil && d%time.Second != 0 {
+		err = errors.New("is not a whole number of seconds")
+	}
+	if err != nil {
+		return fmt.Errorf("it %w", err)
 	}
 	*s = span(d)
 	return nil
@@ -27,7 +31,7 @@ func (s *span) String() string {
 	if *s == 0 {
 		return ""
 	}
-	return time.Duration(*s).String()
+	return profiles.FormatDuration(time.Duration(*s))
 }
 
 // spanFlag is a flag that takes a span; 0 means that there is no default.

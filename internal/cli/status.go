@@ -17,6 +17,7 @@ import (
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/latch"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/version"
 	"broker/internal/wire"
@@ -108,6 +109,11 @@ func (p *program) redraw(page string, drawn int) int {
 // status prints what the daemon tells. It starts none: to look is not to use.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
+	var helpers []string
+	if set, err := new(profiles.Store).Load(p.files()); err == nil { // else a daemon says what is wrong
+		helpers = helperTrouble(set.List())
+	}
+	status.Warnings = append(status.Warnings, helpers...)
 	if errors.Is(err, client.ErrNone) {
 		// Files of another user would be taken for a lock, and no daemon could start.
 		if _, err := environ.CheckOwners(); err != nil {
@@ -125,6 +131,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 			if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
 				p.warn([]string{err.Error()})
 			}
+			p.warn(helpers)
 		}
 		return nil
 	}
@@ -217,7 +224,7 @@ func (p *program) printSessions(list []wire.Session) error {
 		}
 		t.row(s.Profile, s.Source, what, secret.Tail(s.AccessKeyID), left(s.Expires))
 		if s.Error != "" {
-			notes = append(notes, s.Profile+": "+s.Error)
+			notes = append(notes, under(s.Profile, s.Error))
 		}
 	}
 	return p.nextTable(t, notes)
@@ -244,7 +251,7 @@ func left(expires *time.Time) string {
 	if expires == nil {
 		return ""
 	}
-	return time.Until(*expires).Round(time.Second).String()
+	return profiles.FormatDuration(time.Until(*expires))
 }
 
 // nextTable prints a table below what was printed before.
@@ -290,7 +297,7 @@ func (p *program) printPublished(list []wire.Published) error {
 		}
 		t.row(e.Profile, e.File, secret.Tail(e.AccessKeyID), lasts, until)
 		if e.Error != "" {
-			notes = append(notes, e.Profile+": "+e.Error)
+			notes = append(notes, under(e.Profile, e.Error))
 		}
 	}
 	return p.nextTable(t, notes)

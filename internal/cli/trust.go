@@ -193,7 +193,7 @@ func (p *program) listTrust(asJSON bool) error {
 	for _, t := range out {
 		w.row(t.Profile, t.State, t.Origin)
 		if t.Problem != "" {
-			problems = append(problems, t.Profile+": "+t.Problem)
+			problems = append(problems, under(t.Profile, t.Problem))
 		}
 	}
 	return p.printTable(w, problems)

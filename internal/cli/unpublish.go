@@ -14,7 +14,7 @@ func (p *program) unpublishCommand() *cli.Command {
 		UsageText: "broker unpublish\n" +
 			"broker unpublish prod",
 		ArgsUsage:    "[PROFILE…]",
-		BashComplete: p.completeManyProfiles,
+		BashComplete: p.completePublished,
 		Action:       p.unpublish,
 	}
 }

@@ -195,6 +195,12 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 		return wire.DecodeResponse(answer)
 	}
 	var accounts []wire.Account
+	var answered *terminal // hushed
+	defer func() {
+		if answered != nil {
+			answered.close()
+		}
+	}()
 	resp, err := read()
 	for err == nil && (resp.Ask != nil || resp.Notice != "" || resp.More) {
 		accounts = append(accounts, resp.Accounts...)
@@ -202,7 +208,10 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 			c.Shows()
 		}
 		if resp.Ask != nil {
-			resp, err = ask(ctx, conn, *resp.Ask, read)
+			if answered != nil {
+				answered.close()
+			}
+			resp, answered, err = c.ask(ctx, conn, *resp.Ask, read)
 			continue
 		}
 		tellTerminal(resp.Notice)
@@ -213,8 +222,11 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 }
 
 // ask puts the daemon's question on the terminal, and returns the daemon's next
-// line, which ends the question whether it was answered here or elsewhere.
-func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (wire.Response, error) {
+// line, which ends the question whether it was answered here or elsewhere. answered is the terminal if a code was typed
+// there; it shows nothing until it is closed.
+func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (
+	_ wire.Response, answered *terminal, _ error,
+) {
 	type line struct {
 		resp wire.Response
 		err  error
@@ -234,10 +246,14 @@ func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wi
 	if err != nil {
 		reply(wire.Request{Verb: wire.Gone})
 		l := <-next
-		return l.resp, l.err
+		return l.resp, nil, l.err
 	}
-	defer t.close()
-	answered, given := t.answer, false
+	defer func() {
+		if answered == nil {
+			t.close()
+		}
+	}()
+	waits, given := t.answer, false
 	for {
 		select {
 		case l := <-next:
@@ -247,15 +263,21 @@ func ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wi
 				l.err = fault.ErrInterrupted
 			}
 			switch {
-			case answered != nil:
+			case waits != nil:
 				t.endLine() // behind what was not typed
 			case t.interrupted:
-				return wire.Response{}, fault.ErrInterrupted
+				return wire.Response{}, nil, fault.ErrInterrupted
+			case given:
+				answered = t
 			}
-			return l.resp, l.err
-		case said := <-answered:
-			answered, given = nil, said.Verb == wire.Answer
-			t.close() // nobody types while AWS is asked, and Ctrl-C ends the program
+			return l.resp, answered, l.err
+		case said := <-waits:
+			waits, given = nil, said.Verb == wire.Answer
+			if given {
+				t.hush(c.Shows == nil)
+			} else {
+				t.close()
+			}
 			reply(said)
 		}
 	}

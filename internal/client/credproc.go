@@ -67,7 +67,7 @@ func credential(profile string) ([]byte, error) {
 	}
 	p, err := paths.FromEnv()
 	if err != nil {
-		return nil, fault.New(fault.Failed, "%w", err).WithHint("export HOME=~")
+		return nil, fault.New(fault.Failed, "%w", err).WithHint("%s", NameHome())
 	}
 	// Signals keep their default: there is nothing to clean up, and nothing half printed.
 	c := Client{Paths: p, Version: version.String()}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -24,10 +25,6 @@ var ErrNone = errors.New("no daemon is running")
 
 // startWait bounds the start of a daemon, waiting for somebody else's start included. The tests have it longer.
 var startWait = 10 * time.Second
-
-// startMemory is how long a start that failed is not tried again, so that a
-// storm of clients is not one of daemons.
-const startMemory = time.Second
 
 // dial connects, and starts the daemon if there is none.
 func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
@@ -52,8 +49,8 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 }
 
 // start lets one of all the clients that find no daemon start it; the others
-// wait for that. Where the start failed for another meanwhile or just before, they
-// fail with the same words instead of trying themselves one after the other.
+// wait for that. If that start fails, they fail with the same words instead of trying one after the other. Who asks after
+// that tries again: what was wrong may be mended.
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
@@ -68,7 +65,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		case errors.Is(err, record.ErrRefused):
 			f.Hint = fault.Of(err).Hint
 		case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES):
-			f = f.WithHint("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
+			f = f.WithHint("%s", otherDirectory())
 		default:
 			f = f.WithHint("%s", record.Unwritten(filepath.Dir(c.Paths.Socket), err))
 		}
@@ -89,7 +86,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	failed := failedSince(turn, asked.Add(-startMemory))
+	failed := failedSince(turn, asked)
 	if failed != nil {
 		return nil, notStarted(failed)
 	}
@@ -116,6 +113,21 @@ func notStarted(why *fault.Error) error {
 		f.Hint = "broker daemon"
 	}
 	return f
+}
+
+// NameHome is the hint for a HOME that is missing or no absolute path: a shell makes of ~ what HOME says.
+func NameHome() fault.Hint {
+	return fault.Hintf("export HOME=%s", cmp.Or(system.KnownHome(), "/YOUR/HOME"))
+}
+
+// otherDirectory is the hint for a directory of the socket that cannot be made.
+func otherDirectory() fault.Hint {
+	for _, name := range []string{"BROKER_SOCKET", "BROKER_RUNTIME_DIR", "BROKER_STATE_DIR"} {
+		if os.Getenv(name) != "" {
+			return fault.Hintf("unset %s", name)
+		}
+	}
+	return fault.Hintf("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
 }
 
 // openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.

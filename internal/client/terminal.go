@@ -5,6 +5,7 @@ import (
 	"os/signal"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"broker/internal/fault"
 	"broker/internal/peer"
@@ -67,9 +68,10 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	t.Ask()
 
 	t.offer = question.Offer
-	text := fault.Line(question.Text)
+	columns := t.Columns()
+	text := wrap(fault.Line(question.Text), columns)
 	if question.Reason != "" {
-		text = fault.Line(question.Reason) + "\r\n" + text
+		text = wrap(fault.Line(question.Reason), columns) + "\r\n" + text
 	}
 	t.Show("\r" + text + " ")
 	go func() {
@@ -87,8 +89,33 @@ func tellTerminal(line string) {
 	}
 	defer c.Close()
 	if c.Foreground() {
-		c.Show("\r" + fault.Line(line) + "\r\n")
+		c.Show("\r" + wrap(fault.Line(line), c.Columns()) + "\r\n")
 	}
+}
+
+// wrap breaks a line at its blanks so that it fits a terminal of so many columns, with two more for what is typed behind
+// it. A word that is wider stays whole. Each character counts as one column.
+func wrap(line string, columns int) string {
+	if columns <= 0 {
+		return line
+	}
+	var b strings.Builder
+	at := 0
+	for i, word := range strings.Split(line, " ") {
+		wide := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+wide+2 > columns:
+			b.WriteString("\r\n  ")
+			at = 2
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += wide
+	}
+	return b.String()
 }
 
 // listen returns what the person says.
@@ -154,6 +181,27 @@ func (t *terminal) listen() wire.Request {
 
 // endLine ends the line of a question that was answered elsewhere, or not at all.
 func (t *terminal) endLine() { t.Show("\r\n") }
+
+// hush is for while the answer is checked: what is typed meanwhile is not shown, until close. A signal ends the process
+// unless it ends the exchange, which then closes.
+func (t *terminal) hush(dies bool) {
+	<-t.ended
+	t.ended = make(chan struct{})
+	if !dies {
+		signal.Stop(t.signals)
+	}
+	go func() {
+		defer close(t.ended)
+		select {
+		case <-t.done:
+		case s := <-t.signals:
+			t.Restore()
+			signal.Reset(s)
+			tty.DieOf(s)
+			select {}
+		}
+	}()
+}
 
 // close takes the question off the terminal and leaves it as it was. It may be called twice. A signal that came
 // meanwhile still does what it does without a question.

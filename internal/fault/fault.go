@@ -140,15 +140,14 @@ func Is(err error, kind Kind) bool {
 // one line, and on a second the command that mends it, or where to look.
 func (e *Error) Report(program string) string {
 	s := program + ": " + e.Error() + "\n"
-	hint := e.Hint.Shown()
-	if hint == "" {
-		hint = string(hints[e.Kind])
-	}
-	if hint != "" {
+	if hint := e.ShownHint(); hint != "" {
 		s += "hint: " + hint + "\n"
 	}
 	return s
 }
+
+// ShownHint is the hint as Report writes it: the error's own, else that of its kind, else empty.
+func (e *Error) ShownHint() string { return cmp.Or(e.Hint.Shown(), string(hints[e.Kind])) }
 
 // ParseReport reads what Report wrote in another process of Broker, as a failure of this kind. The message is otherwise
 // if there is none.

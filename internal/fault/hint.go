@@ -3,6 +3,7 @@ package fault
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,7 @@ const (
 // Hintf makes a hint. Each argument becomes one word of the shell, a []string several; a Hint is
 // taken as it is, being quoted already. The verbs are %s, and %d for numbers, never within quotes.
 func Hintf(format constant, args ...any) Hint {
-	words := make([]any, len(args))
+	words, dashed := make([]any, len(args)), false
 	for i, arg := range args {
 		switch arg := arg.(type) {
 		case int, Hint:
@@ -34,13 +35,47 @@ func Hintf(format constant, args ...any) Hint {
 			var all []string
 			for _, s := range arg {
 				all = append(all, string(Word(s)))
+				dashed = dashed || strings.HasPrefix(s, "-")
 			}
 			words[i] = strings.Join(all, " ")
 		default:
-			words[i] = Word(fmt.Sprint(arg))
+			text := fmt.Sprint(arg)
+			words[i] = Word(text)
+			dashed = dashed || strings.HasPrefix(text, "-")
 		}
 	}
+	if dashed && strings.HasPrefix(string(format), "broker ") {
+		return namesLast(string(format), words)
+	}
 	return Hint(fmt.Sprintf(string(format), words...))
+}
+
+// namesLast makes a command of broker with a name in it that begins with "-". The names stand behind "--" then, and what
+// ends in another command or file behind them. What follows an option is its value and stays there, so in a format an
+// option without a value does not stand right before a name. A format with "--" of its own stays as it is.
+func namesLast(format string, words []any) Hint {
+	var command, names, behind []string
+	value := false
+	for _, token := range strings.Fields(format) {
+		n := strings.Count(token, "%s") + strings.Count(token, "%d")
+		text := fmt.Sprintf(token, words[:n]...)
+		words = words[n:]
+		switch {
+		case token == "--":
+			return "" // exec, whose first name cannot begin so
+		case len(behind) > 0 || token == "<" || token == "&&":
+			behind = append(behind, text)
+		case n > 0 && !value:
+			names = append(names, text)
+		default:
+			command = append(command, text)
+		}
+		value = strings.HasPrefix(token, "-")
+	}
+	if len(names) > 0 {
+		names = slices.Insert(names, 0, "--")
+	}
+	return Hint(strings.Join(slices.Concat(command, names, behind), " "))
 }
 
 // Shown is the hint as one line for a terminal. It is empty for one of more than 2048 bytes.

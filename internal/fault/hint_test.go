@@ -151,13 +151,18 @@ func TestWindowsWord(t *testing.T) {
 
 func TestHintf(t *testing.T) {
 	for want, got := range map[Hint]Hint{
-		"broker login 'a b' --code 123456": Hintf("broker login %s --code 123456", "a b"),
-		"sleep 3; broker unlock":           Hintf("sleep %d; broker unlock", 3),
-		"broker exec 'a;b' c -- COMMAND":   Hintf("broker exec %s -- COMMAND", []string{"a;b", "c"}),
-		"env 'broker login'":               Hintf("env %s", "broker login"),
-		"env broker login 'x y' --yes":     Hintf("env %s --yes", Hintf("broker login %s", "x y")),
-		"ask 'a;b'":                        Hintf("ask %s", errors.New("a;b")),
-		"ask 'a;c'":                        New(Failed, "x").WithHint("ask %s", "a;c").Hint,
+		"broker login --code 123456 -- '-x'":      Hintf("broker login %s --code 123456", "-x"),
+		"broker remove -- a '-x'":                 Hintf("broker remove %s", []string{"a", "-x"}),
+		"broker mfa set --seed-stdin -- '-x' < F": Hintf("broker mfa set %s --seed-stdin < F", "-x"),
+		"broker import --from '-x' --dry-run":     Hintf("broker import --from %s --dry-run", "-x"),
+		"ls -l '-x'":                              Hintf("ls -l %s", "-x"),
+		"broker login 'a b' --code 123456":        Hintf("broker login %s --code 123456", "a b"),
+		"sleep 3; broker unlock":                  Hintf("sleep %d; broker unlock", 3),
+		"broker exec 'a;b' c -- COMMAND":          Hintf("broker exec %s -- COMMAND", []string{"a;b", "c"}),
+		"env 'broker login'":                      Hintf("env %s", "broker login"),
+		"env broker login 'x y' --yes":            Hintf("env %s --yes", Hintf("broker login %s", "x y")),
+		"ask 'a;b'":                               Hintf("ask %s", errors.New("a;b")),
+		"ask 'a;c'":                               New(Failed, "x").WithHint("ask %s", "a;c").Hint,
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -156,7 +156,7 @@ func blocksOf(src []byte) ([]blockAt, error) {
 		text = bytes.TrimSpace(text)
 		m := marker.FindStringSubmatch(string(text))
 		switch {
-		case m == nil && (len(text) == 0 || text[0] == '#' || text[0] == ';'):
+		case m == nil && (len(text) == 0 || isComment(text)):
 		case m == nil && text[0] == '[':
 			loose = false
 		case m == nil && loose:

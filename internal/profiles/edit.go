@@ -159,7 +159,7 @@ func setValue(src []byte, e entry, value string) []byte {
 		with = append([]byte(" "), with...) // "key =" has nothing behind it
 	}
 	cuts := []cut{{e.valueAt, e.valTo, with}}
-	if e.valueAt == e.valTo && e.valTo < len(src) && (src[e.valTo] == '#' || src[e.valTo] == ';') {
+	if e.valueAt == e.valTo && isComment(src[e.valTo:]) {
 		cuts[0].with = append(with, ' ') // before the comment
 	}
 	if e.multiline {
@@ -230,7 +230,7 @@ func indentOf(src []byte, s *section) []byte {
 		own = leading(src[s.entries[k-1].start:s.entries[k-1].end])
 	}
 	for line := range linesOf(src[s.bodyEnd:]) {
-		if text := bytes.TrimFunc(line, isSpace); len(text) == 0 || text[0] == '#' || text[0] == ';' {
+		if text := bytes.TrimFunc(line, isSpace); len(text) == 0 || isComment(text) {
 			continue
 		}
 		if next := leading(line); utf8.RuneCount(next) > utf8.RuneCount(own) {

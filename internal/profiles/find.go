@@ -68,6 +68,10 @@ func (s *Set) FindSource(short string) (Source, error) {
 		}
 	}
 	if name == short || len(names) == 0 {
+		if chain, err := s.Resolve(name); err == nil {
+			return Source{}, fault.New(fault.NotFound, "there is no source %q; the profile of that name uses the source %q",
+				short, chain.Source.Name).WithHint("broker explain %s", short)
+		}
 		return Source{}, fault.New(fault.NotFound, "there is no source %q", short).WithHint("broker profiles list")
 	}
 	name, err := s.only(short, names)
@@ -86,7 +90,7 @@ func (s *Set) exact(name string) (string, bool, error) {
 	}
 	if _, ok := s.known[a.target]; !ok {
 		return "", false, fault.New(fault.NotFound, "%s: alias %q stands for %q, which is neither a profile nor a source", a.origin, name, a.target).
-			WithHint("broker profiles alias --remove %s", name)
+			WithHint("broker profiles alias %s --remove", name)
 	}
 	return a.target, true, nil
 }

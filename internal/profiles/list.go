@@ -20,7 +20,8 @@ type Summary struct {
 	AccountID string // of the role
 	Source    string
 	Region    string
-	Linked    bool // the registry defines it, and AWS tools ask credproc for it
+	Linked    bool   // the registry defines it, and AWS tools ask credproc for it
+	Helper    string // the program that AWS tools ask for it, if that is a credproc
 	Aliases   []string
 	Origin    Origin // the line of the section
 	PlainKey  Origin // the line of a long-lived key in plain text, or the zero Origin
@@ -52,7 +53,9 @@ func (s *Set) summary(name string) Summary {
 			sum.AccountID = part[4]
 		}
 		sum.Region = p.all.text(keyRegion)
-		sum.Linked = (p.ours || s.sources[name] != nil) && isOurs(p.aws.text(keyCredentialProcess))
+		if words := SplitCommand(p.aws.text(keyCredentialProcess)); isCredproc(words) {
+			sum.Helper, sum.Linked = words[0], p.ours || s.sources[name] != nil
+		}
 		sum.PlainKey, _ = p.plainKey()
 	}
 	if src := s.sources[name]; src != nil && sum.Kind == KindSource {

@@ -117,7 +117,7 @@ func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 		start, end := pos, pos+len(firstLine(src[pos:]))
 		pos = end
 		text := bytes.TrimFunc(src[start:end], isSpace)
-		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
+		if len(text) == 0 || isComment(text) {
 			if mark := publishMark(text); credentials && mark != "" {
 				published = mark == markBegin
 			}
@@ -228,6 +228,9 @@ func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
 		}
 	}
 }
+
+// isComment reports whether a line without blanks around it, or the end of one, is a comment.
+func isComment(text []byte) bool { return len(text) > 0 && (text[0] == '#' || text[0] == ';') }
 
 // isSpace reports what Python takes for white space, which is four controls more than in Go.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
@@ -357,7 +360,7 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 	}
 	after := bytes.TrimFunc(text[end+1:], isSpace)
 	s.commented = len(after) > 0
-	if len(after) > 0 && after[0] != '#' && after[0] != ';' {
+	if len(after) > 0 && !isComment(after) {
 		return `has text after "]"; the text is ignored`
 	}
 	return ""

@@ -75,7 +75,7 @@ func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	for _, s := range doc.sectionsOf(kind, name) {
 		// A comment may be all that is left of it, and would stand there for another section.
 		next := bytes.TrimSpace(firstLine(src[s.end:]))
-		if len(s.entries) > 0 || len(next) > 0 && (next[0] == '#' || next[0] == ';') {
+		if len(s.entries) > 0 || isComment(next) {
 			return src, nil
 		}
 	}

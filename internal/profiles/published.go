@@ -134,7 +134,7 @@ func marks(src []byte) (cuts []cut, begin int) {
 func hasComment(src []byte) bool {
 	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
-		if len(text) > 0 && (text[0] == '#' || text[0] == ';') && publishMark(text) == "" {
+		if isComment(text) && publishMark(text) == "" {
 			return true
 		}
 	}
@@ -146,7 +146,7 @@ func hasComment(src []byte) bool {
 func standsAlone(src []byte) bool {
 	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
-		if len(text) == 0 || text[0] == '#' || text[0] == ';' {
+		if len(text) == 0 || isComment(text) {
 			continue
 		}
 		return line[0] == '['

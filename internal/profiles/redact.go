@@ -60,7 +60,7 @@ func hiddenLine(doc Document, text []byte) bool {
 	switch {
 	case len(text) == 0:
 		return false
-	case text[0] == '#' || text[0] == ';':
+	case isComment(text):
 		return looksSecret(text) || doc == CredentialsDocument && bytes.ContainsAny(text, "=:")
 	}
 	return true // nobody can tell what it is

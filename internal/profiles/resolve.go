@@ -190,7 +190,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is no source any more",
 				hops[len(hops)-2].own.origin(keySourceProfile), p.name).WithHint("broker add %s", p.name)
 		}
-		if err := servable(p); err != nil {
+		if err := servable(p, len(s.Sources()) == 0); err != nil {
 			return nil, nil, err
 		}
 		name = p.own.text(keySourceProfile)
@@ -206,8 +206,8 @@ func circle(hops []profile) string {
 }
 
 // servable says why a profile does not lead on to a source. The order is the
-// one in which botocore looks at the keys.
-func servable(p profile) error {
+// one in which botocore looks at the keys. With empty the registry has no source.
+func servable(p profile, empty bool) error {
 	v := p.own
 	for _, key := range []string{keyWebIdentity, keyCredentialSource} {
 		if v.has(key) {
@@ -232,8 +232,12 @@ func servable(p profile) error {
 		return plainKeyError(p.name, o)
 	}
 	if command := v.text(keyCredentialProcess); isOurs(command) {
-		return fault.New(fault.Config, "%s: profile %q asks credproc, but the registry has no definition of it",
-			v.origin(keyCredentialProcess), p.name).WithHint("broker profiles list")
+		f := fault.New(fault.Config, "%s: profile %q asks credproc, but the registry has no definition of it",
+			v.origin(keyCredentialProcess), p.name).WithHint("broker profiles unlink %s", p.name)
+		if empty { // it was deleted
+			f = f.WithHint("broker profiles unlink --all")
+		}
+		return f
 	} else if command != "" {
 		return notServed(p, keyCredentialProcess)
 	}

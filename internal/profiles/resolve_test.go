@@ -263,7 +263,7 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "a seed elsewhere", registry: sourceSection + "mfa_seed = file\n", name: "security", kind: fault.Config, want: "/registry:5: mfa_seed is not keyring"},
 		{what: "services that are not there", config: role + "services = local\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: there is no [services local]"},
 		{what: "a plain http endpoint of services", config: role + "services = l\n[services l]\nsts =\n endpoint_url = http://sts.example\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:7: sts.endpoint_url uses plain http"},
-		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias --remove d"},
+		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias d --remove"},
 		{what: "an unknown name", config: role, name: "dve", kind: fault.NotFound, want: `no profile, source or alias is called "dve"; did you mean "dev"?`, hint: "broker profiles list"},
 		{what: "an unknown name, nothing near", config: role, name: "production", kind: fault.NotFound, want: `no profile, source or alias is called "production"`, hint: "broker profiles list"},
 		{what: "a part of a name", config: role, name: "de", kind: fault.NotFound, want: "no profile"},
@@ -506,7 +506,7 @@ func TestList(t *testing.T) {
 	got := set.List()
 	want := []Summary{
 		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}},
-		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
+		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Helper: "/x/credproc", Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
 		{Name: "old", Kind: KindOther, Origin: Origin{"/credentials", 1}, PlainKey: Origin{"/credentials", 2}, Problem: "plain text"},
 		{Name: "security", Kind: KindSource, Source: "security", Region: "eu-west-1", Origin: Origin{"/registry", 1}},
 		{Name: "stage", Kind: KindRole, RoleARN: account + "stage", AccountID: "444455556666", Origin: Origin{"/config", 6}, Problem: "neither a source nor a profile"},
@@ -536,13 +536,13 @@ func TestSettings(t *testing.T) {
 	if err != nil || got.SessionDuration != 12*time.Hour || got.LockAfter != 0 || got.LockOn != nil || fmt.Sprint(got.MFAPrompt) != "[tty gui]" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = load(t, "", "", "[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n").Settings()
+	got, err = load(t, "", "", "[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800s\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n").Settings()
 	want := Settings{KeyringBackend: "pass", SessionDuration: 90 * time.Minute, STSEndpoint: "http://127.0.0.1:4599", LockAfter: 8 * time.Hour, LockOn: []string{"screen", "suspend"}, MFAPrompt: []string{"gui", "tty"},
 		Origins: map[string]Origin{"keyring_backend": {"/registry", 2}, "session_duration": {"/registry", 3}, "sts_endpoint": {"/registry", 4}, "lock_after": {"/registry", 5}, "mfa_prompt": {"/registry", 6}, "lock_on": {"/registry", 7}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
+	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "lock_after = 8", "session_duration = 43200", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
 		if _, err := load(t, "", "", "[settings]\n"+line+"\n").Settings(); !fault.Is(err, fault.Config) || !strings.HasPrefix(err.Error(), "/registry:2: ") {
 			t.Errorf("%s: %v", line, err)
 		}

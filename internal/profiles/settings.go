@@ -121,7 +121,7 @@ func settingNames() map[string]string {
 }
 
 // Settings returns the [settings] of the registry, with defaults where it says
-// nothing. Durations are written as 12h, 90m or a number of seconds. The error
+// nothing. Durations are written with units, such as 12h or 90m. The error
 // is a fault.Config that names file and line.
 func (s *Set) Settings() (Settings, error) {
 	out := Settings{Origins: map[string]Origin{}}
@@ -131,8 +131,7 @@ func (s *Set) Settings() (Settings, error) {
 		if set := b.find(k.name); set != nil {
 			o := Origin{b.origin.File, set.line}
 			if err := k.read(&out, set.value); err != nil && !k.apart {
-				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).
-					WithHint("broker config set %s VALUE", k.name)
+				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).WithHint("%s", k.mend(err))
 			}
 			out.Origins[k.name] = o
 		} else if k.fallback != "" {
@@ -151,6 +150,19 @@ func SettingKeys() []string {
 		names[i] = k.name
 	}
 	return names
+}
+
+// SettingWords are the words that a setting may have, if it has words: "optional" and "required" of audit.
+func SettingWords(key string) (list []string) {
+	for i := range settingKeys {
+		k := &settingKeys[i]
+		for word := range strings.SplitSeq(k.values, ", ") {
+			if k.name == key && !strings.Contains(word, " ") {
+				list = append(list, word)
+			}
+		}
+	}
+	return list
 }
 
 // Setting is one key of [settings] as the registry has it.
@@ -189,7 +201,11 @@ func CheckSetting(key, value string) (string, error) {
 			return k.name, nil
 		}
 		if err := k.read(new(Settings), value); err != nil {
-			return "", fault.New(fault.Usage, "%s %w", k.name, err).WithHint("broker config list")
+			f := fault.New(fault.Usage, "%s %w", k.name, err).WithHint("broker config list")
+			if errors.As(err, new(noUnit)) {
+				f = f.WithHint("%s", k.mend(err))
+			}
+			return "", f
 		}
 		return k.name, nil
 	}
@@ -200,16 +216,54 @@ func CheckSetting(key, value string) (string, error) {
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")
 }
 
-// ParseDuration reads 12h, 90m or a number of seconds. The error goes on after the name of what it is about.
+// ParseDuration reads a duration with units, such as 12h, 90m or 1h30m; 0 needs none. The error follows the name of the
+// setting or flag in a message.
 func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
-	if n, errn := strconv.ParseInt(s, 10, 32); errn == nil {
-		d, err = time.Duration(n)*time.Second, nil
-	}
-	if err != nil || d < 0 {
-		return 0, errors.New("is not a duration such as 12h, 90m or 3600")
+	switch n, errn := strconv.ParseUint(s, 10, 31); {
+	case errn == nil && n > 0:
+		return 0, noUnit(n)
+	case err != nil || d < 0:
+		return 0, errors.New("is not a duration such as 12h, 90m or 1h30m")
 	}
 	return d, nil
+}
+
+// FormatDuration writes a duration in whole seconds, without zeros at the end: 8h, 1h30m, 20s.
+func FormatDuration(d time.Duration) string {
+	text := d.Round(time.Second).String()
+	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = rest + "h"
+	}
+	return text
+}
+
+// noUnit is the error of a duration that is a plain number.
+type noUnit uint64
+
+func (n noUnit) Error() string { return "has no unit; write " + n.example() }
+
+// example is the number with the unit that is most likely meant: nobody means 8 seconds by 8, or 3600 hours by 3600.
+func (n noUnit) example() string {
+	switch {
+	case n <= 36:
+		return fmt.Sprintf("%dh", n)
+	case n < 900:
+		return fmt.Sprintf("%dm", n)
+	}
+	return fmt.Sprintf("%ds", n)
+}
+
+// mend is the command that puts a value in the place of a wrong one.
+func (k *settingKey) mend(err error) fault.Hint {
+	var n noUnit
+	if errors.As(err, &n) {
+		return fault.Hintf("broker config set %s %s", k.name, n.example())
+	}
+	return fault.Hintf("broker config set %s VALUE", k.name)
 }
 
 // CheckProxy accepts the URL of a proxy for https: a scheme, a host, a port, and a name with a password. The error does

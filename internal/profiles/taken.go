@@ -109,6 +109,9 @@ type cutPiece struct {
 func pieces(before, after []byte) ([]cutPiece, error) {
 	var cut []cutPiece
 	offset, adjoins := 0, false
+	if bytes.HasPrefix(before, byteOrderMark) && bytes.HasPrefix(after, byteOrderMark) { // it stays, whatever line it is in
+		offset, before = len(byteOrderMark), before[len(byteOrderMark):]
+	}
 	for len(before) > 0 {
 		line := firstLine(before)
 		before = before[len(line):]

@@ -233,7 +233,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 			}
 		case !direct && step.Duration > hour:
 			step.Duration = hour
-			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %v, but AWS gives a chained role one hour at most", role.Profile, role.Duration))
+			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %s, but AWS gives a chained role one hour at most",
+				role.Profile, profiles.FormatDuration(role.Duration)))
 		}
 		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s names the device %s, but a role that is assumed from a role cannot be given a code; the session of %s is used", role.Profile, role.MFASerial, serial))
@@ -276,7 +277,8 @@ func noSession(source profiles.Source) error {
 // one role is to be assumed with the long-lived key.
 func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 	tooLong := func(what string, most time.Duration) error {
-		return fault.New(fault.Failed, "%s lives for %v at most, so nothing can last %v", what, most, d.MinTTL).WithHint("broker explain %s", chain.Profile)
+		return fault.New(fault.Failed, "%s lives for %s at most, so nothing can last %s", what,
+			profiles.FormatDuration(most), profiles.FormatDuration(d.MinTTL)).WithHint("broker explain %s", chain.Profile)
 	}
 	switch n := len(chain.Roles); {
 	case n == 0:

@@ -75,7 +75,7 @@ func TestPlan(t *testing.T) {
 		{"two roles of a source without a device", false, "", []profiles.Role{role("a", 2*h, ""), role("b", 0, "")}, "",
 			"key: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
-				"note: a asks for 2h0m0s, but AWS gives a chained role one hour at most\n" + withKey},
+				"note: a asks for 2h, but AWS gives a chained role one hour at most\n" + withKey},
 		{"source whose code is typed", false, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + ownDevice + "\n"},
 		{"one role", true, ownDevice, []profiles.Role{role("a", 0, "")}, "",
@@ -100,14 +100,14 @@ func TestPlan(t *testing.T) {
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
-				"note: b asks for 2h0m0s, but AWS gives a chained role one hour at most\n"},
+				"note: b asks for 2h, but AWS gives a chained role one hour at most\n"},
 		{"three roles, each cut, a device in the middle is not asked", true, ownDevice,
 			[]profiles.Role{role("a", 2*h, ""), role("b", 0, otherDevice), role("c", h/2, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
 				"session: AssumeRole role/c as me for 30m0s\n" +
-				"note: a asks for 2h0m0s, but AWS gives a chained role one hour at most\n" +
+				"note: a asks for 2h, but AWS gives a chained role one hour at most\n" +
 				"note: b names the device " + otherDevice + ", but a role that is assumed from a role cannot be given a code; the session of " + ownDevice + " is used\n"},
 		{"the simulator's endpoint is everybody's", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + " at http://127.0.0.1:1\n" +

@@ -30,19 +30,33 @@ func Files() (in, out *os.File, err error) {
 	return in, in, err
 }
 
-// Hide ends the echo of a terminal from which lines are read. show puts its mode back.
+// Hide ends the echo of a terminal from which lines are read. show puts its mode back, also when f is closed.
 func Hide(f *os.File) (show func(), err error) {
-	c := Console{fd: int(f.Fd()), before: new(syscall.Termios)}
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	c := Console{fd: fd, before: new(syscall.Termios)}
 	if err := c.Remember(); err != nil {
+		c.Close()
 		return nil, err
 	}
 	mode := *c.before
 	mode.Lflag = mode.Lflag&^syscall.ECHO | syscall.ICANON | syscall.ISIG
 	mode.Iflag |= syscall.ICRNL
 	if err := ioctl(c.fd, setMode, unsafe.Pointer(&mode)); err != nil {
+		c.Close()
 		return nil, err
 	}
-	return func() { _ = ioctl(c.fd, setMode, unsafe.Pointer(c.before)) }, nil
+	return func() {
+		_ = ioctl(c.fd, setMode, unsafe.Pointer(c.before))
+		c.Close()
+	}, nil
 }
 
 // Close lets go of it.
@@ -89,6 +103,15 @@ func (c Console) Key() (key byte, typed bool, err error) {
 // Special are the keys of the person's choice: end of input, erase, erase the line.
 func (c Console) Special() (eof, erase, kill byte) {
 	return c.before.Cc[syscall.VEOF], c.before.Cc[syscall.VERASE], c.before.Cc[syscall.VKILL]
+}
+
+// Columns is how wide the terminal is; 0 if it does not tell.
+func (c Console) Columns() int {
+	var size struct{ rows, columns, x, y uint16 }
+	if ioctl(c.fd, syscall.TIOCGWINSZ, unsafe.Pointer(&size)) != nil {
+		return 0
+	}
+	return int(size.columns)
 }
 
 // Show writes on the terminal. One that takes no more is not waited for.

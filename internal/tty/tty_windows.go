@@ -54,16 +54,29 @@ func Files() (in, out *os.File, err error) {
 	return os.NewFile(uintptr(c.in), keyboard), os.NewFile(uintptr(c.out), screen), nil
 }
 
-// Hide ends the echo of a console from which lines are read. show puts its mode back.
+// Hide ends the echo of a console from which lines are read. show puts its mode back, also when f is closed.
 func Hide(f *os.File) (show func(), err error) {
-	c := Console{in: syscall.Handle(f.Fd()), before: new(uint32)}
+	self, err := syscall.GetCurrentProcess()
+	if err != nil {
+		return nil, err
+	}
+	c := Console{before: new(uint32)}
+	err = syscall.DuplicateHandle(self, syscall.Handle(f.Fd()), self, &c.in, 0, false, syscall.DUPLICATE_SAME_ACCESS)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.Remember(); err != nil {
+		_ = syscall.CloseHandle(c.in)
 		return nil, err
 	}
 	if ok, _, err := setConsoleMode.Call(uintptr(c.in), processedInput|lineInput); ok == 0 {
+		_ = syscall.CloseHandle(c.in)
 		return nil, os.NewSyscallError("SetConsoleMode", err)
 	}
-	return c.Restore, nil
+	return func() {
+		c.Restore()
+		_ = syscall.CloseHandle(c.in)
+	}, nil
 }
 
 // Close lets go of it.
@@ -127,6 +140,9 @@ func (c Console) Key() (key byte, typed bool, err error) {
 
 // Special are the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
 func (c Console) Special() (eof, erase, kill byte) { return 0x1a, '\b', 0x1b }
+
+// Columns is not asked of this system, which has its own way to fold lines.
+func (c Console) Columns() int { return 0 }
 
 // Show writes on the screen.
 func (c Console) Show(text string) {
