@@ -30,6 +30,7 @@ func pages(t *testing.T) map[string]string {
 	}
 	read("README.md")
 	read("SECURITY.md")
+	read("CHANGELOG.md")
 	read("CONTRIBUTING.md")
 	read("CODE_OF_CONDUCT.md")
 	err := filepath.WalkDir("docs", func(name string, d fs.DirEntry, err error) error {
