@@ -25,7 +25,7 @@ func TestMinTTLCannot(t *testing.T) {
 	h := seedless(t, "")
 	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
 	s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "release", "--", "true")
-	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lives for 1h0m0s at most") {
+	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lasts at most 1h0m0s") {
 		t.Errorf("the reason is not told: %q", said)
 	}
 	s.asked(0)

@@ -17,16 +17,16 @@ import (
 	"broker/internal/secret"
 )
 
-// person answers questions after a while.
+// person is a fake Terminal that answers prompts after a delay.
 type person struct {
 	after   time.Duration
-	answers []string // "" cancels; "gone" is the terminal going away; none left: never answers
+	answers []string // "" cancels; "gone" means that the terminal disconnects; when none is left, no answer comes
 	mu      sync.Mutex
 	asked   []Question
 	open    int
-	offered string   // what is said to an offer: "here", "no", a code, "" for nothing
-	offers  []string // what was offered
-	nowhere bool     // the system does not tell the name of the terminal
+	offered string   // the answer to an offer: "here", "no", a code, or "" for none
+	offers  []string // the offers that were shown
+	nowhere bool     // the system does not report the terminal's name
 }
 
 func (p *person) seat() string {
@@ -102,7 +102,7 @@ func (p *person) questions() int {
 	return len(p.asked)
 }
 
-// oneUse is a vault without a seed that takes each of these codes once.
+// oneUse is a vault without a seed that accepts each of these codes once.
 func oneUse(codes ...string) func(open) error {
 	var mu sync.Mutex
 	good := map[string]bool{}
@@ -149,7 +149,7 @@ source_profile = typed
 mfa = each
 `
 
-// as asks for a profile with somebody at the terminal.
+// as asks for a profile with a person at the terminal.
 func (w *world) as(profile string, who Terminal) (Answer, error) {
 	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files, Terminal: who})
 }
@@ -176,7 +176,7 @@ func TestOneQuestionForAll(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("%d questions, want 1", asked)
 		}
-		w.aws.wantCalls(t, 2, 2) // a look for a kept session, the session; two roles
+		w.aws.wantCalls(t, 2, 2) // a check for a kept session, the session; two roles
 	})
 }
 
@@ -213,7 +213,7 @@ func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
 		if p.questions() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
 			t.Errorf("asked %+v", p.asked)
 		}
-		// And at most three times.
+		// At most three times.
 		w.logout("")
 		p = &person{after: time.Second, answers: []string{"1", "2", "3", "4"}}
 		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.questions() != 3 {
@@ -222,7 +222,7 @@ func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
 	})
 }
 
-// again is a person who is asked at one terminal more than once.
+// again is a person who can be prompted more than once at one terminal.
 type again struct{ *person }
 
 func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
@@ -241,7 +241,7 @@ func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
 	})
 }
 
-// TestNoIsForThePlace: a no ends the requests of the terminal at which it was said, and no others. Nobody remembers it.
+// TestNoIsForThePlace: declining ends the requests of that terminal only, and is not remembered.
 func TestNoIsForThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -256,7 +256,7 @@ func TestNoIsForThePlace(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Second) // the question is open
+		time.Sleep(time.Second) // the prompt is open
 		wg.Go(func() {
 			if _, err := w.as("a", elsewhere); err != nil {
 				t.Errorf("at another terminal: %v", err)
@@ -267,7 +267,7 @@ func TestNoIsForThePlace(t *testing.T) {
 			t.Errorf("%d and %d questions, want 1 and 1", p.questions(), elsewhere.questions())
 		}
 
-		// Alone, the request fails at once; the next is asked.
+		// A single request fails at once; the next one is prompted again.
 		w.logout("")
 		for _, answer := range []string{"", "222222"} {
 			q := &person{answers: []string{answer}}
@@ -278,7 +278,8 @@ func TestNoIsForThePlace(t *testing.T) {
 	})
 }
 
-// TestNoAtAWindow ends the requests that would be asked there next, and not one that can be asked at a terminal.
+// TestNoAtAWindow: declining at a window ends the requests that would be prompted there next, but not a request
+// that has a terminal.
 func TestNoAtAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "[settings]\nmfa_prompt = gui,tty\n"+threeRoles)
@@ -307,12 +308,12 @@ func TestNoAtAWindow(t *testing.T) {
 	})
 }
 
-// TestOffer: those who wait at another terminal are told where the question stands, once for each terminal, and can
-// take it over, bring the code, or give up.
+// TestOffer: requests at other terminals are told where the prompt is open, once for each terminal. They can take
+// the prompt over, bring the code, or give up.
 func TestOffer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		says   string // at the other terminal
-		asked  int    // how often the question is put there
+		asked  int    // how often that terminal is prompted
 		cancel bool   // its request fails
 	}{
 		"Enter":           {"here", 1, false},
@@ -352,7 +353,7 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// TestTakenOver: a question that was taken over comes back if the other terminal goes away.
+// TestTakenOver: a prompt that was taken over comes back if the other terminal disconnects.
 func TestTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -397,7 +398,8 @@ func TestNextTerminalWhereTheFirstGoesAway(t *testing.T) {
 	})
 }
 
-// A login with a code answers the question that is open elsewhere, and takes it off that screen.
+// TestLoginSatisfiesEveryWaiter: a login with a code answers the prompt that is open elsewhere, and removes it
+// from that screen.
 func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -423,13 +425,13 @@ func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 	})
 }
 
-// A login that is typed while a question is open elsewhere is asked where it was
-// typed; the other question goes off its screen, and its answer serves both.
+// TestLoginIsAskedWhereItIsTyped: while a prompt is open elsewhere, a login is prompted where it was typed. The
+// other prompt disappears, and the answer serves both requests.
 func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
-		elsewhere := &person{} // has left
+		elsewhere := &person{} // nobody is there
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := w.as("a", elsewhere); err != nil {
@@ -465,11 +467,11 @@ func TestNobodyAnswersInTime(t *testing.T) {
 		if f.Kind != fault.LoginNeeded || f.Hint != "broker login typed --code 123456" {
 			t.Errorf("got %v, hint %q", err, f.Hint)
 		}
-		time.Sleep(flightTimeout) // so that nothing is left in the bubble
+		time.Sleep(flightTimeout) // let everything in the bubble end
 	})
 }
 
-// A window is asked after the terminals, once, and by nobody for nobody.
+// TestOrder: a window is tried once, after the terminals, and nothing is tried if no place is set.
 func TestOrder(t *testing.T) {
 	for _, tt := range []struct {
 		prompt           string
@@ -500,8 +502,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// The source's program is asked before persons; a rejected code of it is followed
-// by that of the next step.
+// TestProcess: the source's program is asked before people. After one of its codes was rejected, the code of the
+// next period is used.
 func TestProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles+"[source dongle]\naccess_key_id = AKIAZZZZZZZZZZZZZZZZ\nmfa_serial = arn:aws:iam::111122223333:mfa/d\nmfa_process = ykman code\n")
@@ -521,7 +523,7 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// While the old session still works nobody is asked for the next one, unless he logs in.
+// TestNobodyIsAskedEarly: while the old session works, nobody is prompted for the next one, except by a login.
 func TestNobodyIsAskedEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -540,7 +542,7 @@ func TestNobodyIsAskedEarly(t *testing.T) {
 	})
 }
 
-// A role over an hour, and one with mfa = each, have a code of their own each.
+// TestCodesOfTheirOwn: a role over an hour and a role with mfa = each need their own codes.
 func TestCodesOfTheirOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -556,7 +558,7 @@ func TestCodesOfTheirOwn(t *testing.T) {
 	})
 }
 
-// The maximum of a role is learnt from the refusal, and remembered.
+// TestRoleThatAllowsLess: the maximum of a role is learnt from AWS's refusal, and remembered.
 func TestRoleThatAllowsLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -629,7 +631,8 @@ func TestFreshMFANeedsADevice(t *testing.T) {
 	}
 }
 
-// Ten minutes before the end, and once; not for a session that nobody uses or that a seed renews.
+// TestReminder: the reminder comes ten minutes before the end, once. None comes for a session that is unused, or
+// that a seed refreshes.
 func TestReminder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -661,7 +664,7 @@ func TestReminder(t *testing.T) {
 	})
 }
 
-// A failure points to the plan, unless it knows better.
+// TestFailuresPointToThePlan: a failure without a better hint points to broker explain.
 func TestFailuresPointToThePlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -672,7 +675,7 @@ func TestFailuresPointToThePlan(t *testing.T) {
 	})
 }
 
-// TestNoWithoutASeat: if the system does not name terminals, a no still counts for one of them.
+// TestNoWithoutASeat: if the system does not name terminals, declining at one counts for that terminal only.
 func TestNoWithoutASeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -695,7 +698,7 @@ func TestNoWithoutASeat(t *testing.T) {
 	})
 }
 
-// TestOfferWithoutASeat: a question at a terminal without a name is offered to the others all the same.
+// TestOfferWithoutASeat: a prompt at a terminal without a name is offered to the other terminals too.
 func TestOfferWithoutASeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -718,8 +721,8 @@ func TestOfferWithoutASeat(t *testing.T) {
 	})
 }
 
-// TestCodeForItsEndpoint: a code that somebody brings goes to the endpoint of their request, and not to that of another
-// request for the same device. Neither waits for the other.
+// TestCodeForItsEndpoint: a code that a request brings goes to the endpoint of that request, not to the endpoint
+// of another request for the same device. The requests do not wait for each other.
 func TestCodeForItsEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles+"endpoint_url = http://127.0.0.1:4566\n")
