@@ -13,8 +13,8 @@ import (
 	"broker/internal/wire"
 )
 
-// TestAuditRequired: where its line cannot be written, a session is given out by default, which status tells, and
-// with `audit = required` by no way.
+// TestAuditRequired: if its audit line cannot be written, a session is still handed out by default, and status
+// warns. With `audit = required`, it is not handed out by any delivery.
 func TestAuditRequired(t *testing.T) {
 	ways := map[string]func(*testing.T, *house) wire.Response{
 		"get": func(t *testing.T, h *house) wire.Response { return h.get(t, "dev") },
@@ -46,7 +46,7 @@ func TestAuditRequired(t *testing.T) {
 				if all := strings.Join(status.Warnings, "\n"); !strings.Contains(all, syscall.ENOSPC.Error()) {
 					t.Errorf("status does not tell: %q", all)
 				}
-				// What gives nothing goes on.
+				// Verbs that hand out nothing still work.
 				if resp := h.ask(t, wire.Request{Verb: wire.Lock}); resp.Err != nil {
 					t.Error(resp.Err)
 				}
@@ -55,7 +55,7 @@ func TestAuditRequired(t *testing.T) {
 	}
 }
 
-// TestAuditRequiredServes: an endpoint, too, refuses, and gives again when the line can be written.
+// TestAuditRequiredServes: an endpoint refuses too, and serves again when the line can be written.
 func TestAuditRequiredServes(t *testing.T) {
 	h := build(t, t.TempDir(), "[settings]\naudit = required\n"+registry).run(t)
 	e := h.lend(t, wire.Request{Verb: wire.Serve, Profile: "dev"})
@@ -72,7 +72,7 @@ func TestAuditRequiredServes(t *testing.T) {
 	}
 }
 
-// TestAuditRequiredRenews: nor does the daemon itself put one into a file.
+// TestAuditRequiredRenews: the daemon does not write a refreshed session into a file either.
 func TestAuditRequiredRenews(t *testing.T) {
 	h, file := publishingHouse(t, "\n[profile always]\nrole_arn = arn:aws:iam::444455556666:role/always\nsource_profile = security\n"+standing+"\n[settings]\naudit = required\n")
 	h.trail.fill(syscall.ENOSPC)

@@ -24,10 +24,10 @@ import (
 	"broker/internal/wire"
 )
 
-// tiny is a time without use after which a daemon ends in these tests.
+// tiny is how long a daemon may be idle in these tests before it exits.
 const tiny = 20 * time.Millisecond
 
-// A locked daemon that nobody asks ends by itself.
+// TestExitWhenIdle: a locked daemon without requests exits.
 func TestExitWhenIdle(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.ExitAfter = tiny
@@ -39,7 +39,8 @@ func TestExitWhenIdle(t *testing.T) {
 	}
 }
 
-// One that is of use stays. Each case is seen to end once its reason is gone, or the test would prove nothing.
+// TestNoExit: a daemon that is needed stays. In each case the daemon exits once the reason is gone; otherwise the
+// case would prove nothing.
 func TestNoExit(t *testing.T) {
 	tests := []struct {
 		name, registry string
@@ -98,7 +99,7 @@ func TestNoExit(t *testing.T) {
 			h.Broker.Lock()
 			h.run(t)
 			release := tt.hold(t, h)
-			// Only now, so that it cannot end before.
+			// Only now, so that the daemon cannot exit earlier.
 			idle, ended := context.WithCancelCause(t.Context())
 			over := make(chan struct{})
 			go func() { defer close(over); h.exitWhenIdle(idle, tiny, ended) }()
@@ -120,10 +121,10 @@ func TestNoExit(t *testing.T) {
 	}
 }
 
-// shortLife is after how long without a client these end, once one was there.
+// shortLife is how long these daemons live without a client, after the first client.
 const shortLife = 5 * time.Millisecond
 
-// playShortLived is a daemon that ends as soon as nobody asks; it is started as the real one is.
+// playShortLived is a daemon that exits as soon as it has no client. It is started like the real one.
 func playShortLived(args []string) int {
 	path := os.Getenv("TEST_SOCKET")
 	signal.Ignore(syscall.SIGHUP)
@@ -138,7 +139,7 @@ func playShortLived(args []string) int {
 		if err != nil || cmd.Start() != nil {
 			return 1
 		}
-		_, _ = out.Read(make([]byte, 10)) // ready, or over
+		_, _ = out.Read(make([]byte, 10)) // ready, or ended
 		return 0
 	}
 	h := build(new(testing.B), filepath.Dir(filepath.Dir(path)), registry)
@@ -146,7 +147,7 @@ func playShortLived(args []string) int {
 	h.Broker.Lock()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
-		for h.accepted.Load() == 0 { // the program that started it has to find it
+		for h.accepted.Load() == 0 { // the program that started it must find it
 			time.Sleep(time.Millisecond)
 		}
 		h.exitWhenIdle(ctx, shortLife, cancel)
@@ -169,10 +170,10 @@ func playShortLived(args []string) int {
 	return 0
 }
 
-// Daemons end again and again just when clients come: each of these is answered.
-func TestNobodyMeetsTheEndLong(t *testing.T) {
+// TestNoClientMeetsTheExitLong: daemons exit again and again just when clients come, and every client is answered.
+func TestNoClientMeetsTheExitLong(t *testing.T) {
 	dir := t.TempDir()
-	bin := filepath.Join(dir, ".nix-profile/bin") // where the daemon's PATH leads
+	bin := filepath.Join(dir, ".nix-profile/bin") // the daemon's PATH contains it
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +187,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "brokerd"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("HOME", dir) // GORACE: else each of these processes stays for a second
+	t.Setenv("HOME", dir) // GORACE: otherwise each of these processes stays for a second
 	c := client.Client{Paths: paths.Paths{Socket: path}, Version: "test"}
 	const crowd, requests = 20, 50
 	var all sync.WaitGroup
@@ -196,7 +197,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 				if resp, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); err != nil || resp.Version != "test" {
 					t.Errorf("%q, %v", resp.Version, err)
 				}
-				time.Sleep(rand.N(20 * shortLife)) // so that there are gaps in which it ends
+				time.Sleep(rand.N(20 * shortLife)) // leave gaps in which it exits
 			}
 		})
 	}
@@ -224,7 +225,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	})
 }
 
-// ownerOf has a process ask for what it owns.
+// ownerOf lets a process ask for a grant of its own.
 func ownerOf(verb string) func(t *testing.T, h *house) func() {
 	return func(t *testing.T, h *house) func() {
 		h.Broker.Unlock()

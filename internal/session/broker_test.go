@@ -204,9 +204,9 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 	}
 }
 
-// TestWhoCannotWaitIsServedTheOldSession: a caller whose context ends before the refresh is done gets the old
+// TestImpatientCallerGetsTheOldSession: a caller whose context ends before the refresh is done gets the old
 // session, and later callers get the new one. Seen to fail without that case in cache.get.
-func TestWhoCannotWaitIsServedTheOldSession(t *testing.T) {
+func TestImpatientCallerGetsTheOldSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		old := w.get("dev")

@@ -49,9 +49,9 @@ func TestRefreshPoint(t *testing.T) {
 	}
 }
 
-// TestSessionThatIsBornDead: a session that ended before its answer arrived is not handed out. The cache asks for
+// TestSessionThatEndedInFlight: a session that ended before its answer arrived is not handed out. The cache asks for
 // another one once, and not in a loop.
-func TestSessionThatIsBornDead(t *testing.T) {
+func TestSessionThatEndedInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		w.aws.now = func() time.Time { return time.Now().Truncate(time.Hour) } // its clock jumps; the calls take longer

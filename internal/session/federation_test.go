@@ -60,9 +60,9 @@ func TestFederationPlan(t *testing.T) {
 	}
 }
 
-// TestFederationWantsTheSessionFirst: AWS takes no code for a federated session, so Broker opens one only after a
+// TestFederationNeedsTheSessionFirst: AWS takes no code for a federated session, so Broker opens one only after a
 // code was given for the MFA session.
-func TestFederationWantsTheSessionFirst(t *testing.T) {
+func TestFederationNeedsTheSessionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		ask := func(code string) (Answer, error) {

@@ -116,8 +116,8 @@ func TestKeptSessionOverARestart(t *testing.T) {
 	})
 }
 
-// TestKeptSessionAfterAQuestion: after a prompt was answered, a lock and an unlock do not cause a second prompt.
-func TestKeptSessionAfterAQuestion(t *testing.T) {
+// TestKeptSessionAfterAPrompt: after a prompt was answered, a lock and an unlock do not cause a second prompt.
+func TestKeptSessionAfterAPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
 		w.fail("typed-dev", fault.LoginNeeded) // searched for, and not found

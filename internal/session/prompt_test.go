@@ -154,7 +154,7 @@ func (w *world) as(profile string, who Terminal) (Answer, error) {
 	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files, Terminal: who})
 }
 
-func TestOneQuestionForAll(t *testing.T) {
+func TestOnePromptForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
@@ -241,8 +241,8 @@ func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
 	})
 }
 
-// TestNoIsForThePlace: declining ends the requests of that terminal only, and is not remembered.
-func TestNoIsForThePlace(t *testing.T) {
+// TestDecliningCountsForThePlace: declining ends the requests of that terminal only, and is not remembered.
+func TestDecliningCountsForThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111", "222222"))
@@ -278,9 +278,9 @@ func TestNoIsForThePlace(t *testing.T) {
 	})
 }
 
-// TestNoAtAWindow: declining at a window ends the requests that would be prompted there next, but not a request
+// TestDecliningAtAWindow: declining at a window ends the requests that would be prompted there next, but not a request
 // that has a terminal.
-func TestNoAtAWindow(t *testing.T) {
+func TestDecliningAtAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "[settings]\nmfa_prompt = gui,tty\n"+threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
@@ -456,7 +456,7 @@ func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 	})
 }
 
-func TestNobodyAnswersInTime(t *testing.T) {
+func TestPromptTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse())
@@ -542,8 +542,8 @@ func TestNobodyIsAskedEarly(t *testing.T) {
 	})
 }
 
-// TestCodesOfTheirOwn: a role over an hour and a role with mfa = each need their own codes.
-func TestCodesOfTheirOwn(t *testing.T) {
+// TestRolesThatNeedTheirOwnCode: a role over an hour and a role with mfa = each need their own codes.
+func TestRolesThatNeedTheirOwnCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111", "222222", "333333"))
@@ -675,8 +675,8 @@ func TestFailuresPointToThePlan(t *testing.T) {
 	})
 }
 
-// TestNoWithoutASeat: if the system does not name terminals, declining at one counts for that terminal only.
-func TestNoWithoutASeat(t *testing.T) {
+// TestDecliningWithoutASeat: if the system does not name terminals, declining at one counts for that terminal only.
+func TestDecliningWithoutASeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
