@@ -381,7 +381,7 @@ func TestEndpointWaits(t *testing.T) {
 	h.aws.set(func(a *aws) { a.gate = gate })
 	before := time.Now()
 	status, body = h.call(t, dev)
-	if status != 503 || !strings.Contains(body, "ask again") || leaks(body) {
+	if status != 503 || !strings.Contains(body, "try again") || leaks(body) {
 		t.Errorf("while AWS is slow: %d %s", status, body)
 	}
 	t.Logf("answered after %v", time.Since(before))

@@ -69,7 +69,7 @@ func (a *aws) Assume(_ context.Context, _ session.Credentials, call session.Call
 
 func (a *aws) Drop(context.Context, string) error { return nil }
 
-// events keeps what is recorded.
+// events keeps the recorded events.
 type events struct {
 	mu   sync.Mutex
 	list []audit.Event
@@ -82,7 +82,7 @@ func (r *events) Record(e audit.Event) error {
 	return nil
 }
 
-// keeper makes a Keeper in a directory. It has begun to answer for what is there once begin is called.
+// keeper returns a Keeper in a directory. It adopts what is there once begin is called.
 func keeper(t *testing.T, dir string) *Keeper {
 	t.Helper()
 	files := profiles.Files{Registry: filepath.Join(dir, "registry"), Credentials: filepath.Join(dir, "credentials")}
@@ -106,7 +106,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	return k
 }
 
-// leave writes a record as the daemon at a socket has left it.
+// leave writes a record like one that the daemon at a socket left.
 func leave(t *testing.T, k *Keeper, socket, boot string, grants ...Grant) string {
 	t.Helper()
 	other := New(Config{Socket: socket, StateDir: k.StateDir})
@@ -134,7 +134,7 @@ func endpoint(t *testing.T) Grant {
 	return Grant{ID: randomHex(16), Kind: Endpoint, Owner: own(t), Profiles: []string{"dev"}, Port: 20111, Token: digest("x")}
 }
 
-// sectionOf is a section of the credentials file, and what stands there.
+// sectionOf is a section of the credentials file, with its contents.
 func (k *Keeper) sectionOf(t *testing.T, id string) Grant {
 	t.Helper()
 	text, _, err := profiles.SetPublished(nil, func(string, string) bool { return false },
@@ -158,12 +158,12 @@ func (k *Keeper) shared(t *testing.T) string {
 	return string(text)
 }
 
-// TestAdopt: the next daemon goes on with what the record says, as far as anybody can answer for it.
+// TestAdopt: the next daemon continues the grants of the record that can continue.
 func TestAdopt(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	good, late, reused := endpoint(t), endpoint(t), endpoint(t)
 	late.Owner.PID = 1 << 30
-	reused.Owner.Start += "1" // another process had this number
+	reused.Owner.Start += "1" // another process had this pid
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
 	leave(t, k, k.Socket, system.BootID(), good, late, reused, section)
 	k.adopt()
@@ -189,8 +189,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestAdoptOfAnother: what was handed out before the machine started again is taken out, and so is what a daemon on
-// another socket left, unless it still runs.
+// TestAdoptOfAnother: grants from before a reboot are removed. So are those of a daemon on another socket, unless
+// it still runs.
 func TestAdoptOfAnother(t *testing.T) {
 	for name, row := range map[string]struct {
 		boot, socket string
@@ -226,7 +226,8 @@ func TestAdoptOfAnother(t *testing.T) {
 	}
 }
 
-// TestBadRecord: a record that is broken, another's, or says what cannot be, hands out nothing, and is set aside.
+// TestBadRecord: a record that is broken, belongs to another daemon or has impossible values hands out nothing,
+// and is set aside.
 func TestBadRecord(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	text := func(change func(*Grant)) string {
@@ -278,7 +279,7 @@ func TestBadRecord(t *testing.T) {
 	}
 }
 
-// TestOldRecords: what a version before the record handed out is taken back.
+// TestOldRecords: grants of a version that had no record are ended.
 func TestOldRecords(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
@@ -305,7 +306,7 @@ func TestOldRecords(t *testing.T) {
 	}
 }
 
-// TestOldRecordsOfOthers: a file that only has the name of an old record stays.
+// TestOldRecordsOfOthers: a file that merely has the name of an old record stays.
 func TestOldRecordsOfOthers(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	path := k.Socket + ".endpoints"
@@ -318,7 +319,8 @@ func TestOldRecordsOfOthers(t *testing.T) {
 	}
 }
 
-// TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
+// TestEditorWritesBack: a section that an editor read before a refresh, and wrote back after it, still counts as
+// ours.
 func TestEditorWritesBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
@@ -358,7 +360,7 @@ func TestEditorWritesBack(t *testing.T) {
 	}
 }
 
-// TestCheckBesideWithdraw: what another client just had taken out is not the user's own section.
+// TestCheckBesideWithdraw: a section that another client is removing does not count as the user's own.
 func TestCheckBesideWithdraw(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -395,8 +397,8 @@ func TestCheckBesideWithdraw(t *testing.T) {
 	<-stopped
 }
 
-// TestRemovedWhileWritten: copies may be brought up to date at the moment in which their command ends. Seen to leave
-// directories behind without the mutex.
+// TestRemovedWhileWritten: the copies of a command may be updated just when the command ends. Without the mutex,
+// directories were seen to stay behind.
 func TestRemovedWhileWritten(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	for i := range 50 {
@@ -431,9 +433,10 @@ func TestRemovedWhileWritten(t *testing.T) {
 	}
 }
 
-// TestTakenOutOutlivesARewrite: what was unpublished, or whose source was logged out, is not published again because an
-// editor empties the registry before it writes it. Seen to fail if the line takes the grant with it.
-func TestTakenOutOutlivesARewrite(t *testing.T) {
+// TestUnpublishSurvivesARewriteOfTheRegistry: after an unpublish, or a logout of its source, a profile is not
+// published again because an editor empties the registry before it writes it. Seen to fail if removing the line
+// removes the grant.
+func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 	for name, take := range map[string]func(*Keeper) error{
 		"unpublish": func(k *Keeper) error { _, _, err := k.Withdraw(""); return err },
 		"logout":    func(k *Keeper) error { return k.Logout("security") },
@@ -441,7 +444,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := keeper(t, t.TempDir())
 			const line = "publish = true\n"
-			// named says whether the registry names the profile, and waits until the Keeper has seen that.
+			// named sets whether the registry names the profile, and waits until the Keeper has noticed.
 			named := func(yes bool, text string) {
 				t.Helper()
 				if err := os.WriteFile(k.Files.Registry, []byte(text), 0o600); err != nil {
@@ -477,7 +480,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			if text := k.shared(t); text != "" {
 				t.Errorf("it is published: %q", text)
 			}
-			// It can be published by hand, also while no line names it, and then for a time.
+			// It can be published by hand even if no line names it, and then for a limited time.
 			named(false, registry)
 			ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 			var got wire.Response
@@ -489,8 +492,9 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 	}
 }
 
-// TestLogoutOvertakes: a session that was got before a logout of its source is not handed out after it, be it of two.
-func TestLogoutOvertakes(t *testing.T) {
+// TestLogoutStopsFetchedSessions: a session that was fetched before a logout of its source is not handed out after
+// it, even as one of two.
+func TestLogoutStopsFetchedSessions(t *testing.T) {
 	for _, source := range []string{"security", ""} {
 		k := keeper(t, t.TempDir())
 		ask := Ask{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
@@ -516,7 +520,8 @@ func TestLogoutOvertakes(t *testing.T) {
 	}
 }
 
-// TestShutFindsWhatOthersLeft: a lock also takes out what a daemon on another socket left that was killed meanwhile.
+// TestShutFindsWhatOthersLeft: a lock also removes the grants of a daemon on another socket that was killed
+// meanwhile.
 func TestShutFindsWhatOthersLeft(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	k.adopt()
@@ -530,7 +535,7 @@ func TestShutFindsWhatOthersLeft(t *testing.T) {
 }
 
 // TestFilesOfAnotherRuntimeDirectory: the next daemon of a state directory, and its lock, also remove the files of
-// commands that a daemon with another runtime directory has left. The state directory may have any name.
+// commands of a daemon that had another runtime directory. The state directory may have any name.
 func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a [b]")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -561,9 +566,9 @@ func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 	}
 }
 
-// TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next
-// one.
-func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
+// TestShutRemovesWhatWasWrittenBack: a section that an editor writes back after a lock is removed by the next
+// lock.
+func TestShutRemovesWhatWasWrittenBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
 	leave(t, k, k.Socket, system.BootID(), section)
@@ -582,7 +587,7 @@ func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
 	}
 }
 
-// TestSweepLeavesOthers: files of a command that a daemon on another socket answers for are left to that one.
+// TestSweepLeavesOthers: files of a command that belong to a running daemon on another socket are left alone.
 func TestSweepLeavesOthers(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"}}}
@@ -606,7 +611,8 @@ func TestSweepLeavesOthers(t *testing.T) {
 	}
 }
 
-// TestRecordThatCannotBeSaved: nothing is forgotten for that: a section that is there can still be taken out.
+// TestRecordThatCannotBeSaved: a grant is kept even if the record cannot be saved, so that its section can still
+// be removed.
 func TestRecordThatCannotBeSaved(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
@@ -619,7 +625,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 	state := k.StateDir
 	k.StateDir = filepath.Join(state, "missing")
 	k.Broker.Lock()
-	k.Broker.Unlock() // so that there is a new session
+	k.Broker.Unlock() // so that a new session is fetched
 	if err := publish(); err == nil {
 		t.Error("published without a record")
 	}
@@ -635,7 +641,8 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 	}
 }
 
-// TestPublishedThenNamed: a section that was published by hand is a standing one once the registry names its profile.
+// TestPublishedThenNamed: a section that was published by hand becomes Standing once the registry names its
+// profile.
 func TestPublishedThenNamed(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
@@ -661,7 +668,7 @@ func TestPublishedThenNamed(t *testing.T) {
 	}
 }
 
-// TestFailingRenewals: a renewal that fails again for the same reason has one line in the audit log.
+// TestFailingRenewals: a refresh that fails repeatedly for the same reason has one line in the audit log.
 func TestFailingRenewals(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"nobody"}, AWSCredentials: k.Files.Credentials}}
@@ -678,8 +685,8 @@ func TestFailingRenewals(t *testing.T) {
 	}
 }
 
-// TestSectionTakenByItsUser: if a person adds a key to one of our sections, it is theirs from the next edit on, and
-// status says so, whichever profile the edit was for.
+// TestSectionTakenByItsUser: if a person adds a key to one of our sections, the section is theirs from the next
+// edit on. status says so, whichever profile the edit was for.
 func TestSectionTakenByItsUser(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	more := registry + "[profile two]\nrole_arn = arn:aws:iam::444455556666:role/two\nsource_profile = security\n"
@@ -705,8 +712,8 @@ func TestSectionTakenByItsUser(t *testing.T) {
 	}
 }
 
-// TestAdoptedFilesHearLogout: files of a command that only their note tells of are shut by a logout of their source. If
-// nobody can say what their source is, they are removed.
+// TestAdoptedFilesHearLogout: files of a command that only their note describes are shut by a logout of their
+// source. If their source is unknown, they are removed.
 func TestAdoptedFilesHearLogout(t *testing.T) {
 	for profile, stays := range map[string]bool{"dev": true, "nobody": false} {
 		k := keeper(t, t.TempDir())
@@ -729,8 +736,8 @@ func TestAdoptedFilesHearLogout(t *testing.T) {
 	}
 }
 
-// TestShutSinceDue: a renewal that was due, and begins only after the section was unpublished, puts nothing back.
-func TestShutSinceDue(t *testing.T) {
+// TestRefreshAfterUnpublish: a due refresh that begins after the section was unpublished does not write it again.
+func TestRefreshAfterUnpublish(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -748,7 +755,8 @@ func TestShutSinceDue(t *testing.T) {
 	}
 }
 
-// TestWithdrawTwoFiles: of two sections with one profile, only the one that the registry keeps published stays a grant.
+// TestWithdrawTwoFiles: of two sections of one profile, only the one that the registry keeps published remains a
+// grant.
 func TestWithdrawTwoFiles(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
@@ -774,8 +782,8 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	}
 }
 
-// TestUnsavedStanding: if the record cannot be saved for a profile that the registry keeps published, log and status
-// say so.
+// TestUnsavedStanding: if the record cannot be saved for a profile that the registry keeps published, log and
+// status say so.
 func TestUnsavedStanding(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
@@ -796,7 +804,8 @@ func TestUnsavedStanding(t *testing.T) {
 	}
 }
 
-// TestBrokenOriginal: while the copies of a command cannot be made, the log does not say the same each second.
+// TestBrokenOriginal: while the copies of a command cannot be written, the log does not repeat the error each
+// second.
 func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
@@ -806,7 +815,7 @@ func TestBrokenOriginal(t *testing.T) {
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // it cannot be read
+	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // now it cannot be read
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -817,8 +826,8 @@ func TestBrokenOriginal(t *testing.T) {
 	}
 }
 
-// TestPublishedAgainAtItsEnd: a section whose time is over can be published again, before and after the loop has ended
-// it, and the loop does not end it in between.
+// TestPublishedAgainAtItsEnd: an expired section can be published again, before and after the loop has ended it.
+// The loop does not end it in between.
 func TestPublishedAgainAtItsEnd(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	publish := func() {
@@ -848,9 +857,9 @@ func TestPublishedAgainAtItsEnd(t *testing.T) {
 	}
 }
 
-// TestFilesThatAreJustMade: taking sections out of the shared file leaves the files of a command alone that get their
-// session meanwhile.
-func TestFilesThatAreJustMade(t *testing.T) {
+// TestFilesBeingWrittenKeepTheirSession: removing sections from the shared file does not empty the files of a
+// command that get their session at that moment.
+func TestFilesBeingWrittenKeepTheirSession(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
 		AWSConfig: k.Files.Config, AWSCredentials: k.Files.Credentials}}
@@ -861,7 +870,7 @@ func TestFilesThatAreJustMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.commands.mu.Lock() // as put has it
+	k.commands.mu.Lock() // like put
 	followed := make(chan error)
 	go func() { followed <- k.commands.follow() }()
 	for range 100 {
@@ -880,7 +889,8 @@ func TestFilesThatAreJustMade(t *testing.T) {
 	}
 }
 
-// TestRenewedAtItsEnd: a session that comes just when the loop takes the old one out is refused, and asked for again.
+// TestRenewedAtItsEnd: a session that arrives just when the loop removes the old one is refused, and fetched
+// again.
 func TestRenewedAtItsEnd(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: k.sectionOf(t, "ASIA0000000000000009")}

@@ -16,7 +16,7 @@ import (
 	"broker/internal/wire"
 )
 
-// toOther makes the registry say that the sessions of dev come from another source.
+// toOther changes the registry, so that the sessions of dev come from another source.
 func (k *Keeper) toOther(t *testing.T) {
 	t.Helper()
 	text := strings.ReplaceAll(registry, "= security", "= other") +
@@ -38,7 +38,7 @@ func (k *Keeper) toOther(t *testing.T) {
 	}
 }
 
-// hook is called with each audit event.
+// hook is called for each audit event.
 type hook func(audit.Event)
 
 func (f hook) Record(e audit.Event) error {
@@ -55,8 +55,8 @@ func (k *Keeper) publish(t *testing.T) {
 	}
 }
 
-// TestLogoutFindsTheNewSource: once a section has a session of another source, a logout of that source finds it, also
-// if the daemon ended at that moment.
+// TestLogoutFindsTheNewSource: once a section has a session of another source, a logout of that source finds it,
+// even if the daemon ended at that moment.
 func TestLogoutFindsTheNewSource(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
@@ -83,8 +83,8 @@ func TestLogoutFindsTheNewSource(t *testing.T) {
 	}
 }
 
-// TestLogoutFindsTheOldSource: while the session of another source cannot be written, a logout of the one whose session
-// is still there takes it out.
+// TestLogoutFindsTheOldSource: while the session of a new source cannot be written, a logout of the old source
+// removes the old session.
 func TestLogoutFindsTheOldSource(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	k.publish(t)
@@ -109,7 +109,8 @@ func TestLogoutFindsTheOldSource(t *testing.T) {
 	}
 }
 
-// TestEndpointOfANewSource: an endpoint that has answered with a session of another source is shut by a logout of that.
+// TestEndpointOfANewSource: an endpoint that answered with a session of another source is shut by a logout of that
+// source.
 func TestEndpointOfANewSource(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: endpoint(t)}
