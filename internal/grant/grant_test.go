@@ -821,7 +821,7 @@ func TestBrokenOriginal(t *testing.T) {
 	for range 3 {
 		k.commands.look()
 	}
-	if n := strings.Count(log.String(), "not brought up to date"); n != 1 {
+	if n := strings.Count(log.String(), "cannot update the AWS files of a command"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, &log)
 	}
 }
