@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestDirectory: what is no directory has no socket in it.
+// TestDirectory: a file in the place of the directory is refused.
 func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
