@@ -11,7 +11,7 @@ import (
 
 const address = "http://127.0.0.1:1/A"
 
-// programs is a PATH with these programs and nothing else.
+// programs returns a PATH that has only these programs.
 func programs(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -73,9 +73,10 @@ func TestStandardBrowser(t *testing.T) {
 	}
 }
 
-// TestBrowserOfTheShell: BROWSER leads to a program of the system or of the user, never into the working directory.
+// TestBrowserOfTheShell: BROWSER leads to a program of the system or of the user, never into the working
+// directory.
 func TestBrowserOfTheShell(t *testing.T) {
-	evil := programs(t, "evil", "w3m", "open-to-all") // the PATH of the shell, which a repository may have set as well
+	evil := programs(t, "evil", "w3m", "open-to-all") // the PATH of the shell, which a repository may have set too
 	t.Chdir(evil)
 	dir := programs(t, "w3m")
 	t.Setenv("PATH", evil+":.:"+dir)
@@ -84,8 +85,8 @@ func TestBrowserOfTheShell(t *testing.T) {
 	}
 	for _, test := range []struct {
 		variable string
-		want     []string // with Command, nil for none
-		warnings []string // parts of them
+		want     []string // of Command; nil for none
+		warnings []string // parts of the warnings
 	}{
 		{"w3m", []string{dir + "w3m", address}, nil},
 		{"netscape::w3m -v", []string{dir + "w3m", "-v", address}, nil},
