@@ -18,7 +18,7 @@ import (
 	"broker/internal/secret"
 )
 
-// clock is the time since boot, as a test wants it.
+// clock is the time since boot, as a test sets it.
 type clock struct {
 	boot  string
 	since time.Duration
@@ -43,7 +43,7 @@ func at(t *testing.T, path string, c *clock) *Latch {
 	return l
 }
 
-// set makes a latch with a passphrase, and returns its proof.
+// set returns a latch with a passphrase, and its proof.
 func set(t *testing.T, path string, c *clock) (*Latch, secret.String) {
 	t.Helper()
 	l, s := at(t, path, c), cheap()
@@ -73,7 +73,8 @@ func TestLockSurvives(t *testing.T) {
 	}
 }
 
-// A file that cannot be trusted is a lock, and the error names it and what to type; what that leaves opens.
+// TestDamaged: a file that cannot be trusted counts as locked. The error names the file and a command. After that
+// command, an unlock works.
 func TestDamaged(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"empty":      func(path string) error { return os.WriteFile(path, nil, 0o600) },
@@ -136,7 +137,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// What cannot be written is said, and written later.
+// TestReadOnly: a failed write is reported, and retried later.
 func TestReadOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	path := filepath.Join(dir, "lock.json")
@@ -179,7 +180,7 @@ func TestPassphrase(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte(proof.Reveal())) || bytes.Contains(text, []byte("sesame")) {
 		t.Errorf("the file gives it away: %s %v", text, err)
 	}
-	// Another one, or none, needs the one that is set.
+	// To set another passphrase, or to remove it, the current one is needed.
 	other := cheap()
 	otherProof := other.Proof(secret.New("another"))
 	if err := l.SetPassphrase(otherProof, other.Verifier(otherProof)); !errors.Is(err, ErrWrong) {
@@ -200,7 +201,8 @@ func TestPassphrase(t *testing.T) {
 	}
 }
 
-// After three wrong ones each has to wait longer, and neither the right one, nor a new daemon, nor a clock helps.
+// TestDelay: after three wrong tries, each further try must wait longer. Neither the right passphrase, nor a new
+// daemon, nor a clock change shortens the wait.
 func TestDelay(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a", since: time.Hour}
 	l, proof := set(t, path, c)
@@ -218,7 +220,7 @@ func TestDelay(t *testing.T) {
 		c.since += wait - time.Second
 		for _, l := range []*Latch{l, at(t, path, c)} { // the next daemon knows it too
 			err := l.Try(proof)
-			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "taken in 1s") || f.Hint != "sleep 1; broker unlock" {
+			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "try again in 1s") || f.Hint != "sleep 1; broker unlock" {
 				t.Fatalf("a second before its time: %v", err)
 			}
 			if err := l.Try(secret.String{}); errors.Is(err, ErrWanted) {
@@ -229,7 +231,7 @@ func TestDelay(t *testing.T) {
 		c.since += time.Second
 		wait = min(2*wait, maxWait)
 	}
-	// Another boot: nobody knows how long ago it was, so it starts again, once.
+	// After a reboot, the time since the last try is unknown, so the wait starts over, once.
 	if l.Try(wrong()) == nil {
 		t.Fatal("opened")
 	}
@@ -246,7 +248,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// Who asks a hundred times at once has had three tries. Seen to fail without the mutex.
+// TestParallelGuesses: a hundred concurrent guesses count as three tries. Seen to fail without the mutex.
 func TestParallelGuesses(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	l, _ := set(t, path, c)
@@ -273,8 +275,8 @@ func TestParallelGuesses(t *testing.T) {
 	}
 }
 
-// A try that cannot be counted opens nothing, so filling the disk does not help. Seen to fail with the count after the
-// check.
+// TestUncountedTry: a try that cannot be counted is refused, so filling the disk does not help an attacker. Seen
+// to fail when the try was counted after the check.
 func TestUncountedTry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -298,7 +300,7 @@ func TestUncountedTry(t *testing.T) {
 	}
 }
 
-// What a passphrase became once it becomes for ever: another version must not lock its owner out.
+// TestStretch: the key of a passphrase must never change: otherwise a new version would lock its owner out.
 func TestStretch(t *testing.T) {
 	s := NewStretch()
 	if err := s.Check(); err != nil || s.MemoryKiB != 65536 || s.Passes != 3 || s.Lanes != 4 || len(s.Salt) != 16 {
@@ -333,10 +335,11 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestReadOnlyHome: to somebody who is not root a directory can be read-only.
+// TestReadOnlyHome runs as an ordinary user, because root can write to read-only directories.
 func TestReadOnlyHome(t *testing.T) {
 	if dir := os.Getenv("LATCH_DIR"); dir != "" {
-		// Root's home is closed, and nobody but root can lock there. One of ours that is closed is locked.
+		// Root's home is closed to us, so no process of our uid can lock there. A home of ours that is closed
+		// counts as locked.
 		foreign, closed := filepath.Join(dir, "../root"), filepath.Join(dir, "../closed")
 		if reachable(foreign) != "" || reachable(closed) != closed || reachable(dir) != dir {
 			t.Errorf("reachable are %q, %q and %q", reachable(foreign), reachable(closed), reachable(dir))
@@ -381,7 +384,8 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 }
 
-// TestUnlockBesideLockedDaemon: a daemon that stays locked does not take the unlock of another for a deleted file.
+// TestUnlockBesideLockedDaemon: a daemon that stays locked does not take the unlock of another daemon for a
+// deleted file.
 func TestUnlockBesideLockedDaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock.json")
 	one, other := New(path), New(path)
@@ -395,7 +399,7 @@ func TestUnlockBesideLockedDaemon(t *testing.T) {
 	if err := other.Save(); err != nil || Peek(path) || one.Locked() {
 		t.Errorf("%v, locked again: %v", err, Peek(path))
 	}
-	// A deleted file still takes back nothing.
+	// A deleted file still does not undo the lock.
 	if err := errors.Join(one.Lock(), os.Remove(path)); err != nil || !one.Locked() {
 		t.Fatal(err)
 	}

@@ -51,8 +51,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestVariablesMoveNoLock: whatever the environment names but HOME, the file stays, and so does that of the user's
-// own home.
+// TestVariablesMoveNoLock: whatever variables other than HOME say, the lock file stays where it is. So does the
+// file in the user's own home.
 func TestVariablesMoveNoLock(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -70,7 +70,7 @@ func TestVariablesMoveNoLock(t *testing.T) {
 	}
 }
 
-// TestWatch: each change of the file is seen.
+// TestWatch: each change of the file is noticed.
 func TestWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock.json")
 	w := NewWatch(path+".none", path)
@@ -108,7 +108,7 @@ func TestWatch(t *testing.T) {
 	is(path)
 }
 
-// TestTwoLatches: two daemons share a file, and neither forgets what the other wrote.
+// TestTwoLatches: two daemons share a file, and neither loses what the other wrote.
 func TestTwoLatches(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	a, b := at(t, path, c), at(t, path, c)
@@ -126,7 +126,7 @@ func TestTwoLatches(t *testing.T) {
 	if err := b.Try(secret.String{}); !errors.Is(err, ErrWanted) {
 		t.Errorf("it unlocks without the passphrase: %v", err)
 	}
-	// Tries at the two are tries.
+	// Tries at both daemons are counted together.
 	for _, l := range []*Latch{a, b} {
 		if err := l.Try(wrong()); !errors.Is(err, ErrWrong) {
 			t.Errorf("got %v", err)
@@ -139,7 +139,7 @@ func TestTwoLatches(t *testing.T) {
 	if err := errors.Join(b.Try(proof), b.Unlock()); err != nil || a.Locked() {
 		t.Errorf("unlocked at the other: %v", err)
 	}
-	// A file that is gone takes nothing back: it is written again.
+	// A missing file does not undo the lock: it is written again.
 	if err := a.Lock(); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAdopt(t *testing.T) {
 			}
 		})
 	}
-	// What cannot be trusted is left, and the error says what to type.
+	// A file that cannot be trusted stays, and the error names a command.
 	old := filepath.Join(t.TempDir(), "lock.json")
 	if err := os.WriteFile(old, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func lock(t *testing.T, l *Latch) {
 	}
 }
 
-// protected gives a latch a passphrase, and locks it.
+// protected gives a latch a passphrase, and locks it if locked is set.
 func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *Latch) {
 	return func(t *testing.T, l *Latch) {
 		t.Helper()
@@ -223,8 +223,8 @@ func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *La
 	}
 }
 
-// BenchmarkWatch is what each answer of a daemon costs for the look at the file: there is none, and one that is not
-// locked.
+// BenchmarkWatch measures the check of the lock file before each answer of a daemon: without a file, and with a
+// file that is not locked.
 func BenchmarkWatch(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "lock.json")
 	if err := os.WriteFile(path+".open", []byte(`{"version":1,"locked":false}`), 0o600); err != nil {
