@@ -23,7 +23,7 @@ import (
 
 const device = "arn:aws:iam::111122223333:mfa/paul"
 
-// fakes is a PATH of scripted programs; they may use what is built into sh, and absolute paths.
+// fakes is a PATH of scripted programs. They may use sh's built-ins, and absolute paths.
 type fakes struct {
 	dir  string
 	mark string
@@ -39,7 +39,7 @@ func newFakes(t *testing.T) *fakes {
 	return f
 }
 
-// add writes a program. In its text, $D is the directory of the fakes; its arguments and environment are recorded.
+// add writes a program. In its text, $D is the directory of the fakes. Its arguments and environment are recorded.
 func (f *fakes) add(t *testing.T, name, text string) {
 	t.Helper()
 	text = "#!/bin/sh\nD='" + f.dir + "'\nfor a; do printf '%s\\0' \"$a\"; done >>\"$D/" + name + ".args\"\n/usr/bin/env >\"$D/" + name + ".env\"\n" + text + "\n"
@@ -48,7 +48,7 @@ func (f *fakes) add(t *testing.T, name, text string) {
 	}
 }
 
-// pinentry adds one that answers each GETPIN with the next of these lists of lines.
+// pinentry adds a pinentry that answers each GETPIN with the next of these lists of lines.
 func (f *fakes) pinentry(t *testing.T, answers ...string) {
 	t.Helper()
 	for i, a := range answers {
@@ -81,7 +81,7 @@ func (f *fakes) read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// told is each line that pinentry was told, with its command.
+// told returns each line that pinentry received.
 func (f *fakes) told(t *testing.T) []string {
 	return strings.Split(strings.TrimSuffix(f.read(t, "told"), "\n"), "\n")
 }
@@ -149,7 +149,7 @@ func TestQuestionElsewhere(t *testing.T) {
 	}
 }
 
-// hostile are names that some protocol, markup, shell or terminal takes for something else.
+// hostile are names that a protocol, markup, shell or terminal would interpret.
 var hostile = []string{
 	"100% %41 %0A", "a\nGETPIN", "a\r\nD 123456", "\x1b[2J\x1b]0;x\a", "<b>bold</b> <img src=/etc/passwd>", "&lt;b&gt; & && &amp;",
 	"a_b __c", `back\slash \n \x41 \`, `"; do shell script "id`, `'$(id)' ` + "`id`", "--help", "-x", "\u202egnp", "nul\x00nul", "\xff\xfe",
@@ -202,7 +202,7 @@ func TestPinentryAnswers(t *testing.T) {
 		code     string
 		is       error  // what the error wraps
 		want     string // the error
-		comments int    // SETERROR that were sent
+		comments int    // number of SETERROR commands
 	}{
 		{name: "right", answers: []string{"D 123456\nOK"}, code: "123456"},
 		{name: "with a blank", answers: []string{"D 123%20456\nOK"}, code: "123456"},
@@ -210,20 +210,20 @@ func TestPinentryAnswers(t *testing.T) {
 		{name: "a question of its own", answers: []string{"INQUIRE QUALITY 123\nD 123456\nOK"}, code: "123456"},
 		{name: "wrong, then right", answers: []string{wrong, "D 123456\nOK"}, code: "123456", comments: 1},
 		{name: "wrong twice", answers: []string{wrong, "D 1234567\nOK", "D 654321\nOK"}, code: "654321", comments: 2},
-		{name: "wrong three times", answers: []string{wrong, wrong, wrong, "D 123456\nOK"}, want: "none of 3 answers was an MFA code", comments: 2},
-		{name: "cancelled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "fully cancelled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully cancelled <Pinentry>"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "wrong, then cancelled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the question for an MFA code was cancelled", comments: 1},
-		{name: "its time is up", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the question for an MFA code"},
+		{name: "wrong three times", answers: []string{wrong, wrong, wrong, "D 123456\nOK"}, want: "no MFA code in 3 answers", comments: 2},
+		{name: "cancelled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "fully cancelled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "wrong, then cancelled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled", comments: 1},
+		{name: "its time is up", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the prompt for an MFA code"},
 		{name: "no terminal", answers: []string{"ERR 83918950 Inappropriate ioctl for device <Pinentry>"}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry answered with error 83918950; zenity is not installed; kdialog is not installed"},
 		{name: "an error that is not one", answers: []string{"ERR " + told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},
 		{name: "no protocol", answers: []string{told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},
-		{name: "wrong, then broken", answers: []string{wrong, told}, want: "ask for an MFA code: pinentry does not speak the Assuan protocol", comments: 1},
+		{name: "wrong, then broken", answers: []string{wrong, told}, want: "prompt for an MFA code: pinentry does not speak the Assuan protocol", comments: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakes(t)
@@ -245,7 +245,7 @@ func TestPinentryAnswers(t *testing.T) {
 	}
 }
 
-// TestBadPinentry: one that cannot ask costs nothing but a little time; zenity asks instead.
+// TestBadPinentry: a pinentry that does not work costs little time; zenity is used instead.
 func TestBadPinentry(t *testing.T) {
 	testBadPinentry(t, map[string]string{
 		"ends at once":             "exit 0",
@@ -266,7 +266,7 @@ func TestBadPinentry(t *testing.T) {
 	})
 }
 
-// TestBadPinentryLong waits for the deadline of the handshake.
+// TestBadPinentryLong waits for the timeout of the handshake.
 func TestBadPinentryLong(t *testing.T) {
 	testBadPinentry(t, map[string]string{
 		"hangs before it greets": "/bin/sleep 1000",
@@ -274,7 +274,7 @@ func TestBadPinentryLong(t *testing.T) {
 	})
 }
 
-// greet is how a pinentry begins.
+// greet is pinentry's first line.
 const greet = "echo OK; "
 
 func testBadPinentry(t *testing.T, programs map[string]string) {
@@ -358,7 +358,7 @@ func TestPinentryOnATerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalThatGoesAway: pinentry may not notice, and must not go on for ever.
+// TestTerminalThatGoesAway: pinentry may not notice that its terminal closed, and must be stopped.
 func TestTerminalThatGoesAway(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("is not noticed here")
@@ -388,7 +388,7 @@ func TestNobody(t *testing.T) {
 		t.Error(err)
 	}
 	q := question()
-	q.Env = nil // the DISPLAY of the broker itself is not the requester's
+	q.Env = nil // the daemon's own DISPLAY is not the requester's
 	f.add(t, "zenity", "echo 123456")
 	if _, err := ask(t, f, q, "linux"); !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "zenity has no display") {
 		t.Error(err)
@@ -418,7 +418,7 @@ func TestZenity(t *testing.T) {
 		"exit $ZENITY_CANCEL": ErrCancelled,
 		"exit $ZENITY_ESC":    ErrCancelled,
 		"echo":                ErrCancelled,
-		"exit 1":              ErrNobody, // no such display
+		"exit 1":              ErrNobody, // the display does not exist
 		"exit 255":            ErrNobody,
 		"kill -SEGV $$":       ErrNobody,
 		"/usr/bin/yes":        ErrNobody,
@@ -537,10 +537,10 @@ func TestWindowEnvironment(t *testing.T) {
 	}
 }
 
-// listen makes a unix socket of ours.
+// listen creates a unix socket.
 func listen(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bus") // whose name is short
+	dir, err := os.MkdirTemp("", "bus") // it needs a short name
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -591,7 +591,7 @@ func TestWindowStartsNoBus(t *testing.T) {
 	}
 }
 
-// TestDialogEndsWithItsContext: whichever program asks, it is gone when the question is, and nothing else is asked.
+// TestDialogEndsWithItsContext: each program ends with the context of its prompt, and no other program is tried.
 func TestDialogEndsWithItsContext(t *testing.T) {
 	for _, program := range []string{"pinentry", "zenity", "kdialog"} {
 		for _, deaf := range []string{"", "trap '' TERM; "} {
@@ -610,7 +610,7 @@ func TestDialogEndsWithItsContext(t *testing.T) {
 				cancel()
 			}()
 			_, err := askGUI(ctx, question(), "linux")
-			if !errors.Is(err, context.Canceled) || err.Error() != "the question for an MFA code was taken back" || !fault.Is(err, fault.LoginNeeded) {
+			if !errors.Is(err, context.Canceled) || err.Error() != "the prompt for an MFA code was withdrawn" || !fault.Is(err, fault.LoginNeeded) {
 				t.Errorf("%s: %v", program, err)
 			}
 			allGone(t, f.mark, goroutines, fds)
@@ -618,7 +618,7 @@ func TestDialogEndsWithItsContext(t *testing.T) {
 			ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
 			_, err = AskGUI(ctx, question())
 			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "nobody answered the question for an MFA code" {
+			if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "nobody answered the prompt for an MFA code" {
 				t.Errorf("%s: %v", program, err)
 			}
 			allGone(t, f.mark, goroutines, fds)
@@ -642,7 +642,7 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-// TestNoWindowOnWindows: nothing is tried there, and it is said.
+// TestNoWindowOnWindows: no program is tried there, and the error says so.
 func TestNoWindowOnWindows(t *testing.T) {
 	_, err := askGUI(t.Context(), Question{}, "windows")
 	if !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "on Windows") {
