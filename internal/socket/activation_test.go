@@ -230,7 +230,7 @@ func TestAdoptRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return f
-		}, "may be read by others"},
+		}, "can be read by others"},
 		{"one that a file replaced", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
