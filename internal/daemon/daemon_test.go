@@ -232,10 +232,10 @@ func TestSeatComesFromTheKernel(t *testing.T) {
 	}
 }
 
-// TestNoPromptForAClientThatLeft: a client that ends during a prompt at its terminal is not prompted anywhere else.
+// TestNoPromptAfterTheCallerLeft: a client that ends during a prompt at its terminal is not prompted anywhere else.
 // pinentry would take over the terminal, which belongs to the shell again by then. Seen to fail without the check
 // of gone.
-func TestNoPromptForAClientThatLeft(t *testing.T) {
+func TestNoPromptAfterTheCallerLeft(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
 		t.Error("asked in a window")

@@ -170,8 +170,8 @@ func playShortLived(args []string) int {
 	return 0
 }
 
-// TestNoClientMeetsTheExitLong: daemons exit again and again just when clients come, and every client is answered.
-func TestNoClientMeetsTheExitLong(t *testing.T) {
+// TestNoCallerMeetsTheExitLong: daemons exit again and again just when clients come, and every client is answered.
+func TestNoCallerMeetsTheExitLong(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, ".nix-profile/bin") // the daemon's PATH contains it
 	self, err := os.Executable()

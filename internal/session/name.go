@@ -14,8 +14,8 @@ import (
 var notInName = lazyregexp.New(`[^\w+=,.@-]+`)
 
 // DefaultName returns the role session name for profiles that set none: USER@HOST, so that CloudTrail shows who it
-// was. In a container the uid may have no name; then it is uid-UID@HOST. It has at most 64 characters, all of
-// which AWS accepts.
+// was. In a container the uid may have no name; then it is uid-UID@HOST. The name has at most 64 characters, and AWS
+// accepts all of them.
 func DefaultName() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil && u.Username != "" {

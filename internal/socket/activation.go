@@ -91,7 +91,7 @@ func Inherit(path string, lock, file *os.File) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{path: path, place: place{dir: dir, lock: lock}}
-	// The lock belongs to the open file, of which we have a duplicate. For any other file, Flock takes the lock or
+	// The lock belongs to the open file, and we have a duplicate of it. For any other file, Flock takes the lock or
 	// fails.
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == nil && !l.lockInPlaceLocked() {
