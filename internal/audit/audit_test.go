@@ -64,7 +64,7 @@ func TestOneLineEach(t *testing.T) {
 	}
 	raw, _ := os.ReadFile(path)
 	if strings.ContainsAny(string(raw), "\x1b\x00") {
-		t.Error("control characters are in the log as they are")
+		t.Error("the log contains raw control characters")
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode().Perm())
@@ -85,7 +85,7 @@ func TestTextsAreEscaped(t *testing.T) {
 		}
 	}
 	if fields < 9 {
-		t.Fatalf("only %d texts: the test is void", fields)
+		t.Fatalf("only %d texts: the test proves nothing", fields)
 	}
 	if err := l.Record(e); err != nil {
 		t.Fatal(err)

@@ -51,22 +51,22 @@ func TestBrowserCommands(t *testing.T) {
 		}
 	}
 	if _, err := (Browser{[]string{"firefox", "{account}"}, "a", "", ""}).Command(address); err == nil {
-		t.Error("there is no account")
+		t.Error("accepted a profile without an account")
 	}
 	if _, err := (Browser{[]string{"netscape"}, "a", "", ""}).Command(address); err == nil {
-		t.Error("there is no such program")
+		t.Error("started a program that does not exist")
 	}
 }
 
 func TestStandardBrowser(t *testing.T) {
 	dir := programs(t, "w3m", "xdg-open", "open")
 	if _, err := (Browser{Path: t.TempDir()}).Command(address); !errors.Is(err, ErrNoBrowser) {
-		t.Errorf("what is in the shell's PATH alone: %v", err)
+		t.Errorf("a program that is only in the shell's PATH: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
 	got, err := Browser{Path: dir}.Command(address)
 	if err != nil || len(got) != 2 || filepath.Dir(got[0])+"/" != dir || got[1] != address {
-		t.Errorf("what the desktop has: %q, %v", got, err)
+		t.Errorf("the desktop's opener: %q, %v", got, err)
 	}
 	if got, err := (Browser{Words: []string{"w3m"}, Path: dir}).Command(address); err != nil || got[0] != dir+"w3m" {
 		t.Errorf("a name in the settings: %q, %v", got, err)
@@ -132,6 +132,6 @@ func TestStart(t *testing.T) {
 		}
 	}
 	if _, err := Start([]string{"/nothing/of/that/name"}, nil); err == nil {
-		t.Error("there is no such program")
+		t.Error("started a program that does not exist")
 	}
 }

@@ -41,7 +41,7 @@ func stranger(address string) int {
 
 func TestAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		t.Skip("needs root to become another user")
 	}
 	r, err := NewRedirect(secret.New(signedIn))
 	if err != nil {

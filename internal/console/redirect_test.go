@@ -72,7 +72,7 @@ func TestRedirectOnce(t *testing.T) {
 	}
 	select {
 	case err := <-done:
-		t.Fatalf("a wrong request was taken: %v", err)
+		t.Fatalf("a wrong request used up the redirect: %v", err)
 	default:
 	}
 	answer := raw(t, r, "GET "+r.path+" HTTP/1.1\r\nHost: HOST")
@@ -109,7 +109,7 @@ func TestRedirectRace(t *testing.T) {
 	}
 	wg.Wait()
 	if err := <-done; err != nil || sent.Load() != 1 {
-		t.Errorf("%d were sent on, %v", sent.Load(), err)
+		t.Errorf("%d were redirected, %v", sent.Load(), err)
 	}
 }
 

@@ -44,7 +44,7 @@ func TestAuditRequired(t *testing.T) {
 				}
 				status := h.ask(t, wire.Request{Verb: wire.State}).Status
 				if all := strings.Join(status.Warnings, "\n"); !strings.Contains(all, syscall.ENOSPC.Error()) {
-					t.Errorf("status does not tell: %q", all)
+					t.Errorf("no warning in status: %q", all)
 				}
 				// Verbs that hand out nothing still work.
 				if resp := h.ask(t, wire.Request{Verb: wire.Lock}); resp.Err != nil {
@@ -80,7 +80,7 @@ func TestAuditRequiredRenews(t *testing.T) {
 	until(t, "it is tried", func() bool { _, assumed := h.aws.calls(); return assumed > 0 })
 	h.looked(t)
 	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
-		t.Errorf("published all the same:\n%s", text)
+		t.Errorf("published nevertheless:\n%s", text)
 	}
 	h.trail.fill(nil)
 	h.grants.Resume()

@@ -229,7 +229,7 @@ func BenchmarkIdle(b *testing.B) {
 // is its ratio to the time before and after the flood.
 func BenchmarkFlood(b *testing.B) {
 	if os.Getuid() != 0 {
-		b.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
+		b.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
 	self := filepath.Join(shared(b), "self")
 	program, err := os.ReadFile("/proc/self/exe")

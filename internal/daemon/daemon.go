@@ -186,7 +186,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	default:
 	}
 	if err := d.grants.End(next != nil); err != nil {
-		d.Log.Error("stop", "err", err)
+		d.Log.Error("cannot remove all published sessions", "err", err)
 	}
 	if next != nil {
 		next.give(d, listener)

@@ -127,7 +127,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("unlock with a wrong passphrase: %+v", r)
 	}
 	if r := h.get(t, "dev"); r.Credential != nil {
-		t.Error("a wrong passphrase unlocked it")
+		t.Error("a wrong passphrase unlocked the daemon")
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New(passphrase)}); r.Err != nil {
 		t.Errorf("unlock: %+v", r)
@@ -205,11 +205,11 @@ func TestCallerLeaves(t *testing.T) {
 	h.alive(t)
 	close(gate)
 	if r := stayer.read(t); r.Credential == nil {
-		t.Errorf("the one who stayed: %+v", r)
+		t.Errorf("the client that stayed: %+v", r)
 	}
 	_ = stayer.Close()
 	if r := h.get(t, "dev"); r.Credential == nil {
-		t.Errorf("the next one: %+v", r)
+		t.Errorf("the next client: %+v", r)
 	}
 	if opened, assumed := h.aws.calls(); opened != 1 || assumed != 1 {
 		t.Errorf("%d opened, %d assumed", opened, assumed)
@@ -255,7 +255,7 @@ func until(t testing.TB, what string, done func() bool) {
 			return
 		}
 	}
-	t.Fatalf("it never happens that %s", what)
+	t.Fatalf("timed out waiting until %s", what)
 }
 
 // TestIdleConnections: 2,000 idle connections do not keep a client from being served, and are served themselves
@@ -277,7 +277,7 @@ func TestIdleConnections(t *testing.T) {
 	for _, l := range idle {
 		l.send(t, wire.Request{Verb: wire.Ping})
 		if r := l.read(t); r.Version != "test" {
-			t.Fatalf("one that was idle got %+v", r)
+			t.Fatalf("a connection that was idle got %+v", r)
 		}
 		_ = l.Close()
 	}
@@ -370,7 +370,7 @@ func TestPanicInAVerb(t *testing.T) {
 	}
 	other.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	if r := other.read(t); r.Credential == nil {
-		t.Errorf("another: %+v", r)
+		t.Errorf("another client: %+v", r)
 	}
 	_ = other.Close()
 	h.alive(t)
@@ -391,14 +391,14 @@ func TestDrain(t *testing.T) {
 		t.Errorf("an idle connection: %v", err)
 	}
 	if _, err := dial.Dial(t.Context(), h.path); !errors.Is(err, dial.ErrNobody) {
-		t.Errorf("a new one: %v", err)
+		t.Errorf("a new connection: %v", err)
 	}
 	close(gate)
 	if r := slow.read(t); r.Credential == nil {
-		t.Errorf("the request under way: %+v", r)
+		t.Errorf("the running request: %+v", r)
 	}
 	if err := slow.ended(); err != nil {
-		t.Errorf("and then: %v", err)
+		t.Errorf("after the drain: %v", err)
 	}
 	if err := <-h.ended; err != nil {
 		t.Error(err)
@@ -456,11 +456,11 @@ func TestTaken(t *testing.T) {
 	h := start(t)
 	second := build(t, t.TempDir(), registry)
 	second.Socket = h.path
-	if err := second.Run(t.Context(), func() { t.Error("it says that it is ready") }); !errors.Is(err, socket.ErrTaken) {
+	if err := second.Run(t.Context(), func() { t.Error("it called ready") }); !errors.Is(err, socket.ErrTaken) {
 		t.Errorf("a second daemon at the start: %v", err)
 	}
 	if e := second.trail.all(); len(e) != 0 {
-		t.Errorf("and it leaves a trail: %+v", e)
+		t.Errorf("a daemon that did not start wrote to the audit log: %+v", e)
 	}
 	h.alive(t)
 
@@ -470,7 +470,7 @@ func TestTaken(t *testing.T) {
 	}
 	l, err := socket.Listen(h.path)
 	if err != nil {
-		t.Skip("the daemon was quicker than the test")
+		t.Skip("the daemon restored the directory before the test could act")
 	}
 	defer l.Close()
 	if err := <-h.ended; !errors.Is(err, socket.ErrTaken) {
@@ -764,15 +764,15 @@ func TestLockAfter(t *testing.T) {
 	h.grants.LastUse.Store(ago(50 * time.Minute))
 	h.lockIfUnused()
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
-		t.Errorf("before its time: %v", r.Err)
+		t.Errorf("before lock_after: %v", r.Err)
 	}
 	if h.grants.LastUse.Load() < ago(40*time.Minute) {
-		t.Error("a request that was answered is no use")
+		t.Error("an answered request does not count as a use")
 	}
 	h.grants.LastUse.Store(ago(time.Hour + time.Second))
 	until(t, "it locks by itself", h.Broker.Locked)
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err == nil || r.Err.Kind != fault.Locked {
-		t.Errorf("once it is locked: %+v", r)
+		t.Errorf("after the lock: %+v", r)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock}); r.Err != nil {
 		t.Fatal(r.Err)

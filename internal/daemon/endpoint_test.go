@@ -140,7 +140,7 @@ func TestEndpoint(t *testing.T) {
 	host, path := home(e)
 	status, body = parts(raw(t, host, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n"))
 	if status != 401 || !strings.Contains(body, "run broker exec without --token-file") {
-		t.Errorf("of a program that does not know the file: %d %s", status, body)
+		t.Errorf("a program that does not know the token file: %d %s", status, body)
 	}
 	if status, body := h.call(t, e); status != 200 || !strings.Contains(body, "ASIA") {
 		t.Errorf("%d %s", status, body)
@@ -275,7 +275,7 @@ func TestEndpointSlow(t *testing.T) {
 		go func() { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }()
 	}
 	if status, _ := h.call(t, e); status != 200 {
-		t.Errorf("beside idle connections: %d", status)
+		t.Errorf("with idle connections: %d", status)
 	}
 	back()
 }
@@ -299,7 +299,7 @@ func TestEndpointGuesses(t *testing.T) {
 		t.Errorf("the right token after %d wrong ones: %d %s", 20, status, body)
 	}
 	if _, err := os.Stat(e.TokenFile); err == nil {
-		t.Error("its file is still there")
+		t.Error("the token file still exists")
 	}
 	n := 0
 	for _, ev := range h.trail.all() {
@@ -324,7 +324,7 @@ func TestEndpointEnds(t *testing.T) {
 	e := lendTo(t, child)
 	other := lendTo(t, child)
 	if status, _ := h.call(t, e); status == 200 {
-		t.Error("a process has two of them")
+		t.Error("a process has two endpoints")
 	}
 	e = other
 	if status, _ := h.call(t, e); status != 200 {
@@ -340,7 +340,7 @@ func TestEndpointEnds(t *testing.T) {
 		t.Errorf("after its end: %d %s", status, body)
 	}
 	if status, _ := h.call(t, ours); status != 200 {
-		t.Errorf("another's lease: %d", status)
+		t.Errorf("the endpoint of another process: %d", status)
 	}
 }
 
@@ -375,7 +375,7 @@ func TestEndpointWaits(t *testing.T) {
 	h.Broker.Unlock()
 	status, body := h.call(t, typed)
 	if status != 403 || !strings.Contains(body, `"code":"login_needed"`) || !strings.Contains(body, "broker login typed") || leaks(body) {
-		t.Errorf("one that needs a code: %d %s", status, body)
+		t.Errorf("an endpoint that needs a code: %d %s", status, body)
 	}
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })
@@ -424,11 +424,11 @@ func TestEndpointLocked(t *testing.T) {
 			t.Errorf("logged out: %d %s", status, body)
 		}
 		if now, _ := h.aws.calls(); now != opened {
-			t.Error("it was logged in again by a program")
+			t.Error("a program's request opened a new session")
 		}
 		h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)}) // of another source
 		if status, _ := h.call(t, e); status != 403 {
-			t.Errorf("another logged in: %d", status)
+			t.Errorf("after a login of another source: %d", status)
 		}
 		h.ask(t, wire.Request{Verb: wire.Login, Profile: "dev"})
 		if status, _ := h.call(t, e); status != 200 {
@@ -437,7 +437,7 @@ func TestEndpointLocked(t *testing.T) {
 	}
 	h.ask(t, wire.Request{Verb: wire.Logout, Profile: "typed"})
 	if status, _ := h.call(t, e); status != 200 {
-		t.Errorf("another logged out: %d", status)
+		t.Errorf("after a logout of another source: %d", status)
 	}
 }
 
@@ -462,7 +462,7 @@ func TestEndpointRestart(t *testing.T) {
 		h.ended <- nil
 		if conn, err := net.Dial("tcp", host); err == nil {
 			_ = conn.Close()
-			t.Fatal("it still listens")
+			t.Fatal("the old daemon still listens")
 		}
 	}
 	stop(first)
@@ -472,11 +472,11 @@ func TestEndpointRestart(t *testing.T) {
 		t.Errorf("the next daemon: %d", status)
 	}
 	if status, _ := second.call(t, dead); status == 200 {
-		t.Error("a process that is gone is served")
+		t.Error("the endpoint of an ended process is served")
 	}
 	for _, file := range []string{stray, dead.TokenFile} {
 		if _, err := os.Stat(file); err == nil {
-			t.Errorf("%s is still there", file)
+			t.Errorf("%s still exists", file)
 		}
 	}
 	second.ask(t, wire.Request{Verb: wire.Logout})
@@ -490,11 +490,11 @@ func TestEndpointRestart(t *testing.T) {
 	third := build(t, dir, registry).run(t)
 	s := third.ask(t, wire.Request{Verb: wire.State}).Status
 	if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, host) }) {
-		t.Errorf("it does not say that %s was taken: %q", host, s.Warnings)
+		t.Errorf("no warning that %s was taken: %q", host, s.Warnings)
 	}
 	other := lendTo(t, plays(t, "play-owner", third.path))
 	if status, _ := third.call(t, other); status != 200 || strings.Contains(other.URL, host) {
-		t.Errorf("another process meanwhile: %d at %s", status, other.URL)
+		t.Errorf("the endpoint of another process: %d at %s", status, other.URL)
 	}
 	_ = taker.Close()
 	until(t, "it listens again", func() bool { status, _ := third.call(t, e); return status != 0 })
@@ -503,10 +503,10 @@ func TestEndpointRestart(t *testing.T) {
 	}
 	third.ask(t, wire.Request{Verb: wire.Login, Profile: "dev"})
 	if status, _ := third.call(t, e); status != 200 {
-		t.Errorf("after all: %d", status)
+		t.Errorf("after the port was free again: %d", status)
 	}
 	if s := third.ask(t, wire.Request{Verb: wire.State}).Status; len(s.Warnings) != 0 {
-		t.Errorf("it still says %q", s.Warnings)
+		t.Errorf("the warning %q is still there", s.Warnings)
 	}
 }
 
@@ -540,12 +540,12 @@ func TestVerbsHaveAClass(t *testing.T) {
 			t.Errorf("%s has no class", name)
 		}
 		if want := name == wire.Ping || name == wire.Get; v.class.admits(remote) != want {
-			t.Errorf("%s from elsewhere: %v", name, !want)
+			t.Errorf("%s from outside this machine: %v", name, !want)
 		}
 	}
 	own := grant.Caller{}
 	own.UID, own.PID = os.Getuid(), 7
 	if class(0).admits(own) || !here.admits(own) {
-		t.Error("a verb without a class is answered, or one of ours is not")
+		t.Error("a verb without a class is answered, or a verb with a class is not")
 	}
 }

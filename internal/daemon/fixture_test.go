@@ -274,10 +274,10 @@ func (h *house) run(t testing.TB) *house {
 		select {
 		case err := <-h.ended:
 			if err != nil {
-				t.Errorf("it ended with %v", err)
+				t.Errorf("the daemon ended with %v", err)
 			}
 		case <-time.After(patience):
-			t.Error("it does not end")
+			t.Error("timed out waiting for the end")
 		}
 	})
 	return h

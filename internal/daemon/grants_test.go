@@ -827,7 +827,7 @@ func testGrants(t *testing.T, sequences, steps int) {
 	}
 	for _, what := range want {
 		if counts.n[what] == 0 && !t.Failed() {
-			t.Errorf("%q never happened: the test is void", what)
+			t.Errorf("%q never happened: the test proves nothing", what)
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(counts.n)) {

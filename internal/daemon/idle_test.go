@@ -35,7 +35,7 @@ func TestExitWhenIdle(t *testing.T) {
 	h.run(t)
 	h.ends(t)
 	if _, err := os.Lstat(h.path); err == nil {
-		t.Error("it left its socket")
+		t.Error("the daemon left its socket")
 	}
 }
 
@@ -50,7 +50,7 @@ func TestNoExit(t *testing.T) {
 			h.Broker.Unlock()
 			return h.Broker.Lock
 		}},
-		{"somebody is connected", registry, func(t *testing.T, h *house) func() {
+		{"a client is connected", registry, func(t *testing.T, h *house) func() {
 			l := connect(t, h.path)
 			until(t, "it is accepted", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.conns) > 0 })
 			return func() { _ = l.Close() }
@@ -69,7 +69,7 @@ func TestNoExit(t *testing.T) {
 				}
 			}
 		}},
-		{"that it is locked is not written down", registry, func(t *testing.T, h *house) func() {
+		{"the lock is not saved", registry, func(t *testing.T, h *house) func() {
 			dir := filepath.Dir(h.Latch.Path())
 			if err := os.Rename(dir, dir+".away"); err != nil {
 				t.Fatal(err)
@@ -83,7 +83,7 @@ func TestNoExit(t *testing.T) {
 				}
 			}
 		}},
-		{"something is to be kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
+		{"a profile is kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
 			func(t *testing.T, h *house) func() {
 				return func() {
 					if err := os.WriteFile(h.Files.Registry, []byte(registry), 0o600); err != nil {
@@ -105,14 +105,14 @@ func TestNoExit(t *testing.T) {
 			go func() { defer close(over); h.exitWhenIdle(idle, tiny, ended) }()
 			select {
 			case <-over:
-				t.Error("it ended")
+				t.Error("the daemon exited")
 			case <-time.After(10 * tiny):
 			}
 			release()
 			select {
 			case <-over:
 			case <-time.After(patience):
-				t.Error("it does not end although nothing holds it")
+				t.Error("the daemon does not exit although it is not needed")
 			}
 			if !errors.Is(context.Cause(idle), errIdle) {
 				t.Errorf("got %v", context.Cause(idle))
@@ -214,7 +214,7 @@ func TestNoCallerMeetsTheExitLong(t *testing.T) {
 	}
 	t.Logf("%d daemons for %d requests", n, crowd*requests)
 	if n < 10 {
-		t.Error("hardly a daemon ended: the test is void")
+		t.Error("too few daemons exited: the test proves nothing")
 	}
 	until(t, "the last one has ended", func() bool {
 		l, err := socket.Listen(path)

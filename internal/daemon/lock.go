@@ -59,10 +59,10 @@ type locking struct {
 func (d *Daemon) comeUp() {
 	d.locking.watch = latch.NewWatch(append([]string{d.Latch.Path()}, d.Places.Others()...)...)
 	if err := d.Latch.Load(); err != nil {
-		d.Log.Error("locked", "err", err)
+		d.Log.Error("locked, because the lock file cannot be trusted", "err", err)
 	}
 	if err := d.adopt(); err != nil {
-		d.Log.Error("lock", "err", err)
+		d.Log.Error("cannot adopt the lock file of an earlier version", "err", err)
 	}
 	d.attend()
 	if d.Latch.Locked() || d.locking.watch.Locked() != "" {
@@ -126,7 +126,7 @@ func (d *Daemon) lockLocked() (kept, left error) {
 // keepLock saves the lock. If that fails, it notes the error for status and returns it for the person.
 func (d *Daemon) keepLock() error {
 	err := d.Latch.Lock()
-	if d.note(&d.locking.unsaved, "lock", err); err == nil {
+	if d.note(&d.locking.unsaved, "saving the lock", err); err == nil {
 		return nil
 	}
 	return fault.New(fault.Failed, "this daemon is locked, but the next one will not be: %w", err).
@@ -142,7 +142,7 @@ func (d *Daemon) lockItself(reason, message string) {
 	}
 	kept, left := d.lockLocked()
 	if err := errors.Join(kept, left); err != nil {
-		d.Log.Error("lock", "err", err)
+		d.Log.Error("cannot lock completely", "err", err)
 	}
 	d.Log.Info("locked", "reason", reason)
 	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Reason: reason, Message: message})
@@ -342,7 +342,7 @@ func (d *Daemon) followSettings(ctx context.Context) {
 }
 
 // saveLatch retries a write of the lock that failed.
-func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "lock", d.Latch.Save()) }
+func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "saving the lock", d.Latch.Save()) }
 
 // note keeps an error for status, and logs it when it changes.
 func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
@@ -354,7 +354,7 @@ func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
 	before := at.Swap(now)
 	switch {
 	case now != nil && (before == nil || *before != *now):
-		d.Log.Warn(what, "err", err)
+		d.Log.Warn(what+" fails", "err", err)
 	case now == nil && before != nil:
 		d.Log.Info(what + " works again")
 	}
@@ -367,7 +367,7 @@ func (d *Daemon) lockWarnings() []string {
 		list = append(list, fault.Line(err.Error()))
 	}
 	if why := d.locking.unsaved.Load(); why != nil {
-		list = append(list, "whether it is locked is not written down: "+*why)
+		list = append(list, "cannot save whether the broker is locked: "+*why)
 	}
 	if why := d.locking.trouble.Load(); why != nil {
 		list = append(list, "lock_on does not work: "+*why)

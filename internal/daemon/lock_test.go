@@ -89,7 +89,7 @@ func TestLockIsKept(t *testing.T) {
 		t.Error(r.Err)
 	}
 	if l := latch.New(filepath.Join(dir, "lock.json")); l.Load() != nil || l.Locked() {
-		t.Error("the file says that it is locked")
+		t.Error("the file still says locked")
 	}
 }
 
@@ -136,7 +136,7 @@ func TestLockThatCannotBeKept(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	warnings := h.ask(t, wire.Request{Verb: wire.State}).Status.Warnings
-	if !strings.Contains(strings.Join(warnings, "\n"), "is not written down") {
+	if !strings.Contains(strings.Join(warnings, "\n"), "cannot save whether the broker is locked") {
 		t.Errorf("status: %q", warnings)
 	}
 	refused(t, "get", h.get(t, "dev"))
@@ -169,13 +169,13 @@ func TestUnlockPassphrase(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Passphrase, Verifier: &wire.Verifier{}}); !refusedAs(r, fault.Usage) {
-		t.Errorf("a verifier of nothing: %+v", r)
+		t.Errorf("an empty verifier: %+v", r)
 	}
 	if r := h.ask(t, set); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if r := h.get(t, "dev"); r.Err != nil {
-		t.Errorf("it locked: %v", r.Err)
+		t.Errorf("setting a passphrase locked the daemon: %v", r.Err)
 	}
 	h.ask(t, wire.Request{Verb: wire.Lock})
 
@@ -259,7 +259,7 @@ func TestLockOvertakesUnlock(t *testing.T) {
 	refused(t, "unlock", l.read(t))
 	refused(t, "get", h.get(t, "dev"))
 	if k.kept.Load() {
-		t.Error("the passphrase of the keyring is kept, and it is locked")
+		t.Error("locked, but the key of the keyring is still cached")
 	}
 }
 
@@ -357,7 +357,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h.alive(t)
 	select {
 	case r := <-answered:
-		t.Errorf("answered before all had left: %+v", r)
+		t.Errorf("the lock was answered before the delivery was done: %+v", r)
 		answered <- r
 	case <-time.After(100 * time.Millisecond):
 	}
@@ -447,7 +447,7 @@ func TestFetchOvertakenByLock(t *testing.T) {
 				t.Fatal(r.Err)
 			}
 			if _, assumed := h.aws.calls(); assumed != 2 {
-				t.Errorf("AssumeRole was called %d times: what came late was kept", assumed)
+				t.Errorf("AssumeRole was called %d times: the late session was kept", assumed)
 			}
 		})
 	}
@@ -459,7 +459,7 @@ func (h *house) asking(t *testing.T) line {
 	l := connect(t, h.path)
 	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
 	if r := l.read(t); r.Ask == nil {
-		t.Fatalf("no question: %+v", r)
+		t.Fatalf("no prompt: %+v", r)
 	}
 	return l
 }
@@ -567,13 +567,13 @@ func TestLockWhileCommandFilesAreWritten(t *testing.T) {
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
 	if resp.Err != nil {
-		t.Fatal("void:", resp.Err)
+		t.Fatal("the test proves nothing: ", resp.Err)
 	}
 	if r := <-locked; r.Err != nil {
 		t.Error(r.Err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(h.CommandsDir, "*", "credentials")); len(found) > 0 {
-		t.Errorf("locked, and there is %s", found)
+		t.Errorf("locked, but the files contain %s", found)
 	}
 }
 
@@ -653,7 +653,7 @@ func TestLockAfterSleep(t *testing.T) {
 	h.lockIfUnused() // sees the use
 	slept.Store(int64(50 * time.Minute))
 	if r := h.get(t, "dev"); r.Err != nil {
-		t.Fatalf("before its time: %v", r.Err)
+		t.Fatalf("before lock_after: %v", r.Err)
 	}
 	h.grants.LastUse.Store(time.Now().Add(24 * time.Hour).Unix()) // the wall clock was a day ahead, and was corrected
 	h.lockIfUnused()
@@ -788,7 +788,7 @@ func TestOthersLock(t *testing.T) {
 	}
 	refused(t, "get beside the file", first.get(t, "dev"))
 	if err := second.Latch.SetPassphrase(proof, v); err != nil || !latch.Peek(file) {
-		t.Errorf("it forgot the lock that another wrote: %v", err)
+		t.Errorf("the lock of the other daemon was lost: %v", err)
 	}
 }
 
@@ -800,7 +800,7 @@ func TestOtherThatDoesNotLock(t *testing.T) {
 	h.run(t)
 	attends := latch.New(file).Attend()
 	if attends == nil {
-		t.Fatal("it cannot attend")
+		t.Fatal("Attend failed")
 	}
 	defer func() { _ = attends.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

@@ -65,7 +65,7 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 					break
 				}
 				if time.Now().After(limit) {
-					t.Fatal("it was never tried")
+					t.Fatal("the write was never tried")
 				}
 			}
 			if resp := h.ask(t, wire.Request{Verb: verb}); resp.Err != nil {
@@ -75,7 +75,7 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 			close(gate)
 			h.looked(t)
 			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
-				t.Errorf("published all the same:\n%s", text)
+				t.Errorf("published nevertheless:\n%s", text)
 			}
 			// Until it is asked for again.
 			h.ask(t, wire.Request{Verb: wire.Unlock})
@@ -181,7 +181,7 @@ func TestCommandFiles(t *testing.T) {
 	h.run(t)
 	for _, d := range gone {
 		if _, err := os.Stat(d); err == nil {
-			t.Errorf("%s is still there", d)
+			t.Errorf("%s still exists", d)
 		}
 	}
 	for _, d := range foreign {
@@ -265,10 +265,10 @@ func TestCommandFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"}); resp.Err == nil {
-		t.Error("made in a directory that others can read")
+		t.Error("files were written to a directory that others can read")
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {
-		t.Error("a token in the status")
+		t.Error("status contains a token")
 	}
 }
 

@@ -103,7 +103,7 @@ func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
 		for _, f := range files {
 			_ = f.Close()
 		}
-		d.Log.Error("hand over", "err", err)
+		d.Log.Error("cannot hand over the sockets", "err", err)
 		d.reply(conn, wire.Response{Err: fault.New(fault.Failed,
 			"the running daemon cannot hand over its socket: %w", err)})
 		_ = conn.Close()
@@ -130,10 +130,10 @@ func (o *offer) give(d *Daemon, listener *socket.Listener) {
 		err = writeFiles(o.conn, line, files)
 	}
 	if err != nil {
-		d.Log.Error("hand over", "err", err)
+		d.Log.Error("cannot hand over the sockets", "err", err)
 		return
 	}
-	d.Log.Info("handed over")
+	d.Log.Info("handed over the sockets")
 }
 
 // TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. If no daemon
@@ -238,7 +238,7 @@ func (d *Daemon) inherit() map[int]net.Listener {
 		d.Broker.Lock()
 		// The previous daemon may have failed to save its lock. If we fail too, saveLatch retries later.
 		if err := d.Latch.Lock(); err != nil {
-			d.Log.Error("lock", "err", err)
+			d.Log.Error("cannot save the lock of the previous daemon", "err", err)
 		}
 	}
 	return d.Takeover.listeners

@@ -40,11 +40,11 @@ func (h *house) ends(t testing.TB) {
 	select {
 	case err := <-h.ended:
 		if err != nil {
-			t.Errorf("it ended with %v", err)
+			t.Errorf("the daemon ended with %v", err)
 		}
 		h.ended <- nil
 	case <-time.After(patience):
-		t.Fatal("it does not end")
+		t.Fatal("timed out waiting for the end")
 	}
 }
 
@@ -85,7 +85,7 @@ func TestTakeOver(t *testing.T) {
 	h.stop()
 	h.ends(t)
 	if _, err := os.Lstat(h.path); err == nil {
-		t.Error("the last one left its socket")
+		t.Error("the last daemon left its socket")
 	}
 	check()
 }
@@ -147,12 +147,12 @@ func TestTakeOverDrains(t *testing.T) {
 	late.send(t, wire.Request{Verb: wire.Ping})
 	close(gate)
 	if r := slow.read(t); r.Credential == nil {
-		t.Errorf("the request under way: %+v", r)
+		t.Errorf("the running request: %+v", r)
 	}
 	n := <-taken
 	h.ends(t)
 	if r := late.read(t); r.Version != "test" {
-		t.Errorf("one that came in between: %+v", r)
+		t.Errorf("a client between the two daemons: %+v", r)
 	}
 	n.alive(t)
 }
@@ -256,7 +256,7 @@ func TestNextDaemonDies(t *testing.T) {
 		_ = next.Close()
 		close(gate)
 		if r := slow.read(t); r.Credential == nil {
-			t.Errorf("the request under way: %+v", r)
+			t.Errorf("the running request: %+v", r)
 		}
 		h.ends(t)
 		n, err := socket.Listen(h.path)

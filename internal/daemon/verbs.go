@@ -70,7 +70,7 @@ type call struct {
 func (d *Daemon) answer(ctx context.Context, c call) error {
 	verb, known := verbs[c.req.Verb]
 	if !known || !verb.class.admits(c.peer) {
-		return fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version).
+		return fault.New(fault.Usage, "the daemon of version %s does not know the verb %q", d.Version, c.req.Verb).
 			WithHint("broker service restart")
 	}
 	if c.req.Timeout > 0 {

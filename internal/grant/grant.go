@@ -175,7 +175,7 @@ func (k *Keeper) Begin(life context.Context, inherited map[int]net.Listener) {
 	k.endpoints.begin(inherited)
 	if k.Locked() {
 		if err := k.Shut(); err != nil {
-			k.Log.Error("locked", "err", err)
+			k.Log.Error("cannot lock completely", "err", err)
 		}
 	}
 }

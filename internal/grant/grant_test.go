@@ -180,12 +180,12 @@ func TestAdopt(t *testing.T) {
 		k.mu.Unlock()
 	}
 	if text := k.shared(t); !strings.Contains(text, section.Keys[0]) {
-		t.Errorf("the section has gone before there is a newer session: %q", text)
+		t.Errorf("the section was removed before a newer session existed: %q", text)
 	}
 	k.renew(t.Context())
 	k.renewals.Wait()
 	if text := k.shared(t); strings.Contains(text, section.Keys[0]) || !strings.Contains(text, "ASIA0000000000000002") {
-		t.Errorf("it is not renewed: %q", text)
+		t.Errorf("the section is not refreshed: %q", text)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestBadRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if k.adopt(); len(k.copies()) != 1 {
-		t.Fatal("void: the good one is not adopted")
+		t.Fatal("the test proves nothing: the valid record is not adopted")
 	}
 }
 
@@ -298,7 +298,7 @@ func TestOldRecords(t *testing.T) {
 	}
 	for _, path := range []string{published, k.Socket + ".endpoints"} {
 		if _, err := os.Lstat(path); err == nil {
-			t.Errorf("%s is still there", path)
+			t.Errorf("%s still exists", path)
 		}
 	}
 	if len(k.copies()) != 0 {
@@ -457,7 +457,7 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 						return
 					}
 					if time.Now().After(end) {
-						t.Fatalf("it is not seen that the registry names it: %v", yes)
+						t.Fatalf("the Keeper did not notice the registry: %v", yes)
 					}
 				}
 			}
@@ -465,7 +465,7 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 			k.look(t.Context())
 			k.renewals.Wait()
 			if text := k.shared(t); !strings.Contains(text, "[dev]") {
-				t.Fatalf("void: the file is %q", text)
+				t.Fatalf("the test proves nothing: the file is %q", text)
 			}
 			if err := take(k); err != nil {
 				t.Fatal(err)
@@ -478,7 +478,7 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 			k.look(t.Context())
 			k.renewals.Wait()
 			if text := k.shared(t); text != "" {
-				t.Errorf("it is published: %q", text)
+				t.Errorf("the profile is published: %q", text)
 			}
 			// It can be published by hand even if no line names it, and then for a limited time.
 			named(false, registry)
@@ -506,7 +506,7 @@ func TestLogoutStopsFetchedSessions(t *testing.T) {
 			return answer, err
 		}
 		err := k.Give(t.Context(), ask, func([]session.Answer) error {
-			t.Error("it is handed out")
+			t.Error("the session is handed out")
 			return nil
 		})
 		if fault.Of(err).Kind != fault.LoginNeeded {
@@ -530,7 +530,7 @@ func TestShutFindsWhatOthersLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := k.shared(t); text != "[mine]\n" {
-		t.Errorf("locked, and the file is %q", text)
+		t.Errorf("locked, but the file is %q", text)
 	}
 }
 
@@ -561,7 +561,7 @@ func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(files.Credentials); err == nil {
-			t.Errorf("%s: %s is still there", name, files.Credentials)
+			t.Errorf("%s: %s still exists", name, files.Credentials)
 		}
 	}
 }
@@ -579,7 +579,7 @@ func TestShutRemovesWhatWasWrittenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text := k.shared(t); text != "[mine]\n" {
-			t.Errorf("locked, and the file is %q", text)
+			t.Errorf("locked, but the file is %q", text)
 		}
 		if err := os.WriteFile(k.Files.Credentials, []byte(before), 0o600); err != nil {
 			t.Fatal(err)
@@ -607,7 +607,7 @@ func TestSweepLeavesOthers(t *testing.T) {
 	_ = l.Close()
 	k.adopt()
 	if _, err := os.Lstat(h.Dir); err == nil {
-		t.Error("the files stay although their daemon has ended")
+		t.Error("the files still exist although their daemon has ended")
 	}
 }
 
@@ -637,7 +637,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 		t.Error(err)
 	}
 	if text := k.shared(t); text != "" {
-		t.Errorf("locked, and the file is %q", text)
+		t.Errorf("locked, but the file is %q", text)
 	}
 }
 
@@ -655,7 +655,7 @@ func TestPublishedThenNamed(t *testing.T) {
 	for end := time.Now().Add(time.Minute); !k.section(k.Files.Credentials, "dev").Standing; time.Sleep(10 * time.Millisecond) {
 		k.followRegistry()
 		if time.Now().After(end) {
-			t.Fatal("it is not seen")
+			t.Fatal("the Keeper did not notice")
 		}
 	}
 	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
@@ -664,7 +664,7 @@ func TestPublishedThenNamed(t *testing.T) {
 	k.look(t.Context())
 	k.renewals.Wait()
 	if text := k.shared(t); text != "" {
-		t.Errorf("unpublished, and the file is %q", text)
+		t.Errorf("unpublished, but the file is %q", text)
 	}
 }
 
@@ -730,7 +730,7 @@ func TestAdoptedFilesHearLogout(t *testing.T) {
 		}
 		for _, c := range k.copies() {
 			if c.open(time.Now()) {
-				t.Errorf("%s: logged out, and it goes on: %+v", profile, c.Grant)
+				t.Errorf("%s: logged out, but the grant is open: %+v", profile, c.Grant)
 			}
 		}
 	}
@@ -751,7 +751,7 @@ func TestRefreshAfterUnpublish(t *testing.T) {
 	h.renewing = true
 	k.renewOne(t.Context(), h)
 	if text := k.shared(t); text != "" || h.renewing {
-		t.Errorf("unpublished, and the file is %q (renewing: %v)", text, h.renewing)
+		t.Errorf("unpublished, but the file is %q (renewing: %v)", text, h.renewing)
 	}
 }
 
@@ -775,10 +775,10 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	k.look(t.Context())
 	k.renewals.Wait()
 	if text, err := os.ReadFile(other.Credentials); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("unpublished, and the file is %q (%v)", text, err)
+		t.Errorf("unpublished, but the file is %q (%v)", text, err)
 	}
 	if h := k.section(other.Credentials, "dev"); h != nil {
-		t.Errorf("unpublished, and it is still answered for: %+v", h.Grant)
+		t.Errorf("unpublished, but the grant still exists: %+v", h.Grant)
 	}
 }
 
@@ -842,18 +842,18 @@ func TestPublishedAgainAtItsEnd(t *testing.T) {
 	publish()
 	h := k.section(k.Files.Credentials, "dev")
 	if !k.prolong(h, time.Now().Add(time.Minute)) {
-		t.Fatal("it has ended by itself")
+		t.Fatal("the section ended by itself")
 	}
 	if k.takeOut(time.Now()); h.Ended {
-		t.Error("it was ended while it was published again")
+		t.Error("the section ended while it was published again")
 	}
 	_ = k.end(h)
 	if k.prolong(h, time.Now().Add(time.Minute)) {
-		t.Error("it has ended, and was prolonged")
+		t.Error("an ended section was prolonged")
 	}
 	publish()
 	if k.takeOut(time.Now()); k.shared(t) != "" {
-		t.Errorf("its time is over, and the file is %q", k.shared(t))
+		t.Errorf("expired, but the file is %q", k.shared(t))
 	}
 }
 

@@ -68,10 +68,10 @@ func TestLogoutFindsTheNewSource(t *testing.T) {
 	k.renew(ctx)
 	k.renewals.Wait()
 	if ctx.Err() == nil {
-		t.Fatal("void: nothing was renewed")
+		t.Fatal("the test proves nothing: nothing was renewed")
 	}
 	if !strings.Contains(k.shared(t), "[dev]") {
-		t.Fatal("void: it was not published")
+		t.Fatal("the test proves nothing: it was not published")
 	}
 	next := keeper(t, dir)
 	next.adopt()
@@ -79,7 +79,7 @@ func TestLogoutFindsTheNewSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := next.shared(t); text != "" {
-		t.Errorf("logged out, and the file is %q", text)
+		t.Errorf("logged out, but the file is %q", text)
 	}
 }
 
@@ -99,13 +99,13 @@ func TestLogoutFindsTheOldSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(k.shared(t), "[dev]") {
-		t.Fatal("void: it is gone")
+		t.Fatal("the test proves nothing: it is gone")
 	}
 	if err := k.Logout("security"); err != nil {
 		t.Fatal(err)
 	}
 	if text := k.shared(t); text != "" {
-		t.Errorf("logged out, and the file is %q", text)
+		t.Errorf("logged out, but the file is %q", text)
 	}
 }
 
@@ -128,12 +128,12 @@ func TestEndpointOfANewSource(t *testing.T) {
 	}
 	k.toOther(t)
 	if code := ask(); code != http.StatusOK {
-		t.Fatalf("void: %d", code)
+		t.Fatalf("the test proves nothing: %d", code)
 	}
 	if err := k.Logout("other"); err != nil {
 		t.Fatal(err)
 	}
 	if code := ask(); code != http.StatusForbidden {
-		t.Errorf("logged out, and it answers %d", code)
+		t.Errorf("logged out, but it answers %d", code)
 	}
 }

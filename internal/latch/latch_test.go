@@ -63,13 +63,13 @@ func TestLockSurvives(t *testing.T) {
 		t.Error("locked without a file")
 	}
 	if err := l.Lock(); err != nil || !at(t, path, c).Locked() || !Peek(path) {
-		t.Error("the lock is not in the file", err)
+		t.Error("the file does not have the lock", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	if err := l.Unlock(); err != nil || at(t, path, c).Locked() || Peek(path) {
-		t.Error("it is still in the file", err)
+		t.Error("the lock is still in the file", err)
 	}
 }
 
@@ -125,13 +125,13 @@ func TestDamaged(t *testing.T) {
 				t.Error(err)
 			}
 			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) || after.Size() != before.Size() {
-				t.Errorf("it was written over: %v", err)
+				t.Errorf("the file was overwritten: %v", err)
 			}
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(l.Try(secret.String{}), l.Unlock()); err != nil || l.Locked() {
-				t.Errorf("after what the hint says: %v", err)
+				t.Errorf("after the command of the hint: %v", err)
 			}
 		})
 	}
@@ -146,16 +146,16 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if !l.Locked() {
-		t.Error("not even here")
+		t.Error("not locked in memory either")
 	}
 	if l.Save() == nil {
-		t.Error("it cannot have been saved")
+		t.Error("Save cannot have worked")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Save(); err != nil || !Peek(path) {
-		t.Errorf("not written later: %v", err)
+		t.Errorf("not saved later: %v", err)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestPassphrase(t *testing.T) {
 	}
 	for _, p := range []secret.String{wrong(), secret.New("zz"), secret.New(proof.Reveal()[1:])} {
 		if err := l.Try(p); err == nil {
-			t.Error("opened with a wrong one")
+			t.Error("a wrong passphrase was accepted")
 		}
 		l.now.Wrong = 0
 		if err := l.saveLocked(); err != nil {
@@ -178,7 +178,7 @@ func TestPassphrase(t *testing.T) {
 		t.Error(err)
 	}
 	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte(proof.Reveal())) || bytes.Contains(text, []byte("sesame")) {
-		t.Errorf("the file gives it away: %s %v", text, err)
+		t.Errorf("the file contains the proof: %s %v", text, err)
 	}
 	// To set another passphrase, or to remove it, the current one is needed.
 	other := cheap()
@@ -194,10 +194,10 @@ func TestPassphrase(t *testing.T) {
 	}
 	l = at(t, path, c)
 	if l.Try(proof) == nil || l.Try(otherProof) != nil {
-		t.Error("the old one opens, or the new one does not")
+		t.Error("the old passphrase works, or the new one does not")
 	}
 	if err := l.SetPassphrase(otherProof, nil); err != nil || l.Try(secret.String{}) != nil || l.Challenge() != nil {
-		t.Errorf("still wanted: %v", err)
+		t.Errorf("a passphrase is still needed: %v", err)
 	}
 }
 
@@ -221,10 +221,10 @@ func TestDelay(t *testing.T) {
 		for _, l := range []*Latch{l, at(t, path, c)} { // the next daemon knows it too
 			err := l.Try(proof)
 			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "try again in 1s") || f.Hint != "sleep 1; broker unlock" {
-				t.Fatalf("a second before its time: %v", err)
+				t.Fatalf("a second before the wait ends: %v", err)
 			}
 			if err := l.Try(secret.String{}); errors.Is(err, ErrWanted) {
-				t.Error("asks for one that it would not take")
+				t.Error("asks for a passphrase that it would refuse")
 			}
 		}
 		l = at(t, path, c)
@@ -233,18 +233,18 @@ func TestDelay(t *testing.T) {
 	}
 	// After a reboot, the time since the last try is unknown, so the wait starts over, once.
 	if l.Try(wrong()) == nil {
-		t.Fatal("opened")
+		t.Fatal("a wrong passphrase was accepted")
 	}
 	c.boot, c.since = "b", 48*time.Hour
 	if l = at(t, path, c); l.Try(proof) == nil {
-		t.Error("a reboot made a try free")
+		t.Error("a reboot allowed a free try")
 	}
 	c.since += maxWait
 	if err := at(t, path, c).Try(proof); err != nil {
 		t.Errorf("after the wait: %v", err)
 	}
 	if l = at(t, path, c); l.now.Wrong != 0 {
-		t.Error("still counted")
+		t.Error("the wrong tries are still counted")
 	}
 }
 
@@ -262,7 +262,7 @@ func TestParallelGuesses(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				t.Error("opened")
+				t.Error("a wrong passphrase was accepted")
 			}
 			if strings.Contains(err.Error(), ErrWrong.Error()) {
 				looked++
@@ -271,7 +271,7 @@ func TestParallelGuesses(t *testing.T) {
 	}
 	wg.Wait()
 	if looked != freeTries || at(t, path, c).now.Wrong != freeTries {
-		t.Errorf("%d guesses were looked at", looked)
+		t.Errorf("%d guesses were checked", looked)
 	}
 }
 
@@ -315,11 +315,11 @@ func TestStretch(t *testing.T) {
 	}
 	p := s.Proof(secret.New("open sesame"))
 	if v := s.Verifier(p); v.Check() != nil || !v.opens(p) || v.opens(wrong()) || v.opens(secret.String{}) || v.opens(secret.New(p.Reveal()+"00")) {
-		t.Error("the verifier verifies wrongly")
+		t.Error("the verifier gives wrong results")
 	}
 	for _, bad := range []Stretch{{}, {Salt: s.Salt, Passes: 1, Lanes: 1}, {Salt: s.Salt, Passes: 1 << 20, Lanes: 1, MemoryKiB: 64}, {Salt: s.Salt, Passes: 1, Lanes: 1, MemoryKiB: 1 << 30}} {
 		if bad.Check() == nil {
-			t.Errorf("%+v is taken", bad)
+			t.Errorf("%+v is accepted", bad)
 		}
 	}
 }
@@ -330,7 +330,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := decode(b); err == nil && (s.Version != version || s.Wrong < 0 || s.Verifier != nil && s.Verifier.Check() != nil) {
-			t.Errorf("%q was taken", b)
+			t.Errorf("%q was accepted", b)
 		}
 	})
 }
@@ -345,7 +345,7 @@ func TestReadOnlyHome(t *testing.T) {
 			t.Errorf("reachable are %q, %q and %q", reachable(foreign), reachable(closed), reachable(dir))
 		}
 		if !Peek(filepath.Join(closed, "lock.json")) {
-			t.Error("a closed home of ours is not locked")
+			t.Error("a home of ours that we cannot enter is not locked")
 		}
 		path := filepath.Join(dir, "lock.json")
 		l := New(path)
@@ -358,7 +358,7 @@ func TestReadOnlyHome(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: needs root to become somebody else")
+		t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
 	dir, err := os.MkdirTemp("", "latch")
 	if err != nil {

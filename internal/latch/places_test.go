@@ -118,13 +118,13 @@ func TestTwoLatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.Challenge() == nil {
-		t.Error("it does not know the passphrase")
+		t.Error("the other Latch does not see the passphrase")
 	}
 	if err := a.Lock(); err != nil || !b.Locked() {
-		t.Errorf("it does not know the lock: %v", err)
+		t.Errorf("the other Latch does not see the lock: %v", err)
 	}
 	if err := b.Try(secret.String{}); !errors.Is(err, ErrWanted) {
-		t.Errorf("it unlocks without the passphrase: %v", err)
+		t.Errorf("the other Latch unlocks without the passphrase: %v", err)
 	}
 	// Tries at both daemons are counted together.
 	for _, l := range []*Latch{a, b} {
@@ -133,11 +133,11 @@ func TestTwoLatches(t *testing.T) {
 		}
 	}
 	if a.Try(wrong()) == nil || b.Try(proof) == nil {
-		t.Error("the tries at the other do not count")
+		t.Error("tries at the other Latch are not counted")
 	}
 	c.since += firstWait
 	if err := errors.Join(b.Try(proof), b.Unlock()); err != nil || a.Locked() {
-		t.Errorf("unlocked at the other: %v", err)
+		t.Errorf("after an unlock at the other Latch: %v", err)
 	}
 	// A missing file does not undo the lock: it is written again.
 	if err := a.Lock(); err != nil {
@@ -147,7 +147,7 @@ func TestTwoLatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := a.Save(); err != nil || !a.Locked() || a.Challenge() == nil || !Peek(path) {
-		t.Errorf("it was forgotten: %v", err)
+		t.Errorf("the lock was lost: %v", err)
 	}
 }
 
@@ -177,13 +177,13 @@ func TestAdopt(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := os.Lstat(old); !os.IsNotExist(err) {
-				t.Errorf("it is still there: %v", err)
+				t.Errorf("the old file still exists: %v", err)
 			}
 			if l.Locked() != tt.locked || Peek(path) != tt.locked {
 				t.Errorf("locked: %v", l.Locked())
 			}
 			if !tt.fails.IsZero() && l.Try(tt.fails) == nil || l.Try(tt.opens) != nil {
-				t.Error("another passphrase counts")
+				t.Error("the wrong passphrase is set")
 			}
 		})
 	}
@@ -197,7 +197,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 	if !Peek(old) {
-		t.Error("it is gone")
+		t.Error("the file was removed")
 	}
 }
 

@@ -168,7 +168,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("it never came that %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func watch(t *testing.T, m *machine, on ...string) *watcher {
 		select {
 		case <-w.ended:
 		case <-time.After(patience):
-			t.Error("it does not end")
+			t.Error("timed out waiting for the end")
 		}
 	})
 	return w
@@ -211,7 +211,7 @@ func (w *watcher) trouble(t *testing.T) error {
 	case err := <-w.troubles:
 		return err
 	case <-time.After(patience):
-		t.Fatal("it says nothing")
+		t.Fatal("trouble was not called")
 		return nil
 	}
 }
@@ -231,7 +231,7 @@ func (w *watcher) locked(t *testing.T, want string) {
 			t.Fatalf("locked for %q, want %q", got, want)
 		}
 	case <-time.After(patience):
-		t.Fatal("it is not locked")
+		t.Fatal("lock was not called")
 	}
 }
 
@@ -266,7 +266,7 @@ func TestScreen(t *testing.T) {
 	w := watch(t, m, Screen)
 	w.works(t)
 	if m.inhibited() != 0 {
-		t.Error("the sleep is kept waiting for nothing")
+		t.Error("sleep is delayed without need")
 	}
 	hint := func(path dbus.ObjectPath, iface, property string, locked bool) {
 		m.emit(path, changedSignal, iface, map[string]dbus.Variant{property: dbus.MakeVariant(locked)}, []string{})
@@ -316,7 +316,7 @@ func TestScreen(t *testing.T) {
 	w.locked(t, Screen)
 	select {
 	case got := <-w.locks:
-		t.Errorf("once too often: %q", got)
+		t.Errorf("locked once too often: %q", got)
 	default:
 	}
 }

@@ -216,10 +216,10 @@ func TestDamagedLedger(t *testing.T) {
 				}
 			}
 			if !strings.Contains(spent.Error(), "damaged") || !strings.Contains(spent.Error(), spent.Damaged) {
-				t.Errorf("it is not said: %v", spent)
+				t.Errorf("the error does not say so: %v", spent)
 			}
 			if _, err := os.Lstat(filepath.Join(l.Dir, spent.Damaged)); err != nil {
-				t.Errorf("not put aside: %v", err)
+				t.Errorf("not set aside: %v", err)
 			}
 			if err := l.Claim(serial, code("654321"), base.Add(31*time.Second)); err != nil {
 				t.Errorf("in the next step: %v", err)
@@ -239,7 +239,7 @@ func TestBarrierOfAWrongClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := l.Claim(serial, code("123456"), base.Add(24*time.Hour)); err == nil {
-		t.Fatal("no barrier: the test is void")
+		t.Fatal("no barrier: the test proves nothing")
 	}
 	if err := l.Claim(serial, code("123456"), base); err != nil {
 		t.Error(err)
@@ -347,7 +347,7 @@ func testKilledClaims(t *testing.T, rounds, cuts int) {
 		}
 	}
 	if cut == 0 {
-		t.Error("no process was killed before it was done: the test is void")
+		t.Error("no process was killed before it was done: the test proves nothing")
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -182,7 +182,7 @@ func FuzzDecodeLedger(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		book, err := decodeLedger(data)
 		if err == nil && (book.Claims == nil || len(book.Salt) != saltBytes) {
-			t.Errorf("%q was taken", data)
+			t.Errorf("%q was accepted", data)
 		}
 		if err == nil {
 			_ = book.hash("serial", secret.New("123456"))

@@ -30,7 +30,7 @@ func poll(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for give := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(give) {
-			t.Errorf("it never happens that %s", what)
+			t.Errorf("timed out waiting until %s", what)
 			return
 		}
 	}

@@ -150,10 +150,10 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 	if local, remote := addresses(dead); next.RemoteAddr().String() != dead.RemoteAddr().String() {
 		t.Fatalf("the next connection is from %s", next.RemoteAddr())
 	} else if uid, err := connectionUID(remote, local); err != nil || uid != os.Getuid() {
-		t.Fatalf("the addresses are nobody's, %v: the test is void", err)
+		t.Fatalf("the addresses have no owner, %v: the test proves nothing", err)
 	}
 	if uid, err := LoopbackUID(dead); !errors.Is(err, ErrNobody) {
-		t.Errorf("one that was reset: %d, %v", uid, err)
+		t.Errorf("a connection that was reset: %d, %v", uid, err)
 	}
 }
 
@@ -308,7 +308,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	if _, err := parse(make([]byte, 4096)); err == nil {
-		t.Error("nothing is an answer")
+		t.Error("an empty answer was accepted")
 	}
 }
 
@@ -328,17 +328,17 @@ func TestTableIsReadForAll(t *testing.T) {
 	first := <-got
 	for range many - 1 {
 		if <-got != first {
-			t.Error("one who waits is read for alone")
+			t.Error("a waiting caller got its own reading")
 		}
 	}
 	if last != nil || waiting.Load() != 0 {
-		t.Errorf("a reading is kept for %d who wait", waiting.Load())
+		t.Errorf("a reading is kept for %d waiting callers", waiting.Load())
 	}
 	// A reading that began before the call must not be used.
 	old := &table{began: asked.Load()}
 	last = old
 	if readTable() == old || last != nil {
-		t.Error("a reading was given to one who came after it")
+		t.Error("a caller got a reading that began before its call")
 	}
 }
 

@@ -112,7 +112,7 @@ func prepare(t *testing.T, uid uint32, what string) *exec.Cmd {
 	cmd := exec.Command(path)
 	if int(uid) != os.Getuid() {
 		if os.Getuid() != 0 {
-			t.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
+			t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 		}
 		dir, err := os.MkdirTemp("", "peer-")
 		if err != nil {

@@ -49,7 +49,7 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(p.file("stat")); err != nil {
-		t.Fatalf("it is no zombie, so the test is void: %v", err)
+		t.Fatalf("it is not a zombie, so the test proves nothing: %v", err)
 	}
 	if again, err := Find(p.PID); err == nil || p.Running() {
 		t.Errorf("a zombie: %+v", again)
@@ -107,7 +107,7 @@ func TestEnded(t *testing.T) {
 	child := playAs(t, ourselves, "sit")
 	p := find(t, child.Process.Pid)
 	if err := later(p).Ended(t.Context()); err != nil {
-		t.Errorf("its number is another process's: %v", err)
+		t.Errorf("another process has its PID: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan error)
@@ -116,11 +116,11 @@ func TestEnded(t *testing.T) {
 	go func() { ended <- p.Ended(t.Context()) }()
 	cancel()
 	if err := <-cancelled; err == nil {
-		t.Error("it has ended, before it has")
+		t.Error("Ended returned before the end")
 	}
 	select {
 	case err := <-ended:
-		t.Errorf("it has ended, before it has: %v", err)
+		t.Errorf("Ended returned before the end: %v", err)
 	default:
 	}
 	_ = child.hold.Close()
@@ -167,7 +167,7 @@ func TestParents(t *testing.T) {
 		t.Fatal(err)
 	}
 	if now := slices.Collect(leaf.Parents()); slices.Contains(now, middle) {
-		t.Errorf("%+v has ended, and is a parent in %+v", middle, now)
+		t.Errorf("%+v has ended, but is a parent in %+v", middle, now)
 	}
 }
 

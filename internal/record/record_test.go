@@ -55,7 +55,7 @@ func within(t *testing.T, f func()) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatal("it hangs")
+		t.Fatal("the call hangs")
 	}
 }
 
@@ -153,7 +153,7 @@ func TestMatrix(t *testing.T) {
 				refused("replace", Replace(path, []byte("new")), c.write)
 			})
 			if b, err := os.ReadFile(other); err != nil || string(b) != text {
-				t.Errorf("what the name led to is %q, %v", b, err)
+				t.Errorf("the target of the link is %q, %v", b, err)
 			}
 			if c.write == "" {
 				if b, err := Read(path, 100, Private); err != nil || string(b) != "new" {
@@ -251,7 +251,7 @@ func TestDirectories(t *testing.T) {
 				})
 			}
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
-				t.Errorf("something was made in what the name led to: %v, %v", names, err)
+				t.Errorf("something was created in the target of the link: %v, %v", names, err)
 			}
 		})
 	}
@@ -312,7 +312,7 @@ func TestSwappedWhileRead(t *testing.T) {
 		}
 	}
 	if read == 0 {
-		t.Error("nothing was read: the test is void")
+		t.Error("nothing was read: the test proves nothing")
 	}
 }
 
@@ -351,7 +351,7 @@ func TestDrafts(t *testing.T) {
 		}
 	}
 	if left == 0 {
-		t.Error("no draft was left by a process that was killed: the test is void")
+		t.Error("no draft was left by a process that was killed: the test proves nothing")
 	}
 	d, err := Open(dir, Private)
 	must(t, err)
@@ -411,7 +411,7 @@ func TestEdit(t *testing.T) {
 	defer cancel()
 	nothing := func([]byte) ([]byte, error) { return nil, nil }
 	if err := Edit(ctx, path, 1000, nothing); !errors.Is(err, system.ErrLocked) {
-		t.Errorf("beside a lock: %v", err)
+		t.Errorf("with the lock held: %v", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestAdHoc(t *testing.T) {
 	}
 	plain, _ := plan(chain, nil)
 	if p.Key(1) != plain.Key(1) {
-		t.Error("the steps that are the same do not share a session")
+		t.Error("equal steps do not share a session")
 	}
 	without, _ := plan(chain, &AdHoc{Role: profiles.Role{ARN: dev, SessionName: "probe"}})
 	if p.Key(2) == without.Key(2) {

@@ -90,7 +90,7 @@ func TestFlightOutlivesItsStarter(t *testing.T) {
 		wg.Go(func() {
 			_, err := w.Credentials(ctx, Request{Profile: "dev", Files: w.files})
 			if !fault.Is(err, fault.Failed) || !errors.Is(err, errGone) {
-				t.Errorf("the one who left got %v", err)
+				t.Errorf("the caller that left got %v", err)
 			}
 		})
 		synctest.Wait()
@@ -117,7 +117,7 @@ func TestUsedSessionsAreRenewedInTheBackground(t *testing.T) {
 			t.Error("the old session is served after the refresh point")
 		}
 		if waited := time.Since(before); waited != 0 {
-			t.Errorf("waited %v for a renewal that should have been done", waited)
+			t.Errorf("waited %v for a refresh that should have been done", waited)
 		}
 		w.aws.wantCalls(t, 1, 2)
 	})
@@ -193,7 +193,7 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 					served++
 				}
 				if _, n := w.aws.calls(); served < 55 || n < 3 {
-					t.Errorf("served %d minutes with %d calls; a renewal was never tried, or the old session given up", served, n)
+					t.Errorf("served %d minutes with %d calls; no refresh was tried, or the old session was dropped", served, n)
 				}
 				time.Sleep(5 * time.Minute)
 				if a, err := w.ask("dev"); err == nil {
@@ -221,7 +221,7 @@ func TestImpatientCallerGetsTheOldSession(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		if a := w.get("dev"); a.AccessKeyID == old.AccessKeyID {
-			t.Error("void: it was not being renewed")
+			t.Error("the test proves nothing: the session was not being refreshed")
 		}
 	})
 }
@@ -304,7 +304,7 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 				w.write(registry + "\n[settings]\nhttps_proxy = http://proxy:3128\n")
 				w.get("dev")
 				if err := <-old; !fault.Is(err, fault.Denied) {
-					t.Errorf("the request of before: %v", err)
+					t.Errorf("the earlier request: %v", err)
 				}
 			})
 		})
@@ -557,7 +557,7 @@ func TestDropDuringARenewal(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if a, err := w.ask("prod"); err == nil {
-					t.Errorf("calls of %v: got %s, which was logged out while it was renewed", slow, a.AccessKeyID)
+					t.Errorf("calls of %v: got %s, which was logged out during a refresh", slow, a.AccessKeyID)
 				}
 			})
 			time.Sleep(500 * time.Millisecond)

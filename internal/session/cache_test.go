@@ -196,7 +196,7 @@ func testSchedules(t *testing.T, schedules int) {
 	}
 	t.Logf("%d schedules: %d answers, %d failures", schedules, served, failed)
 	if served < 2*schedules || failed < schedules/10 {
-		t.Errorf("%d schedules, %d answers, %d failures: too few of one kind to prove anything", schedules, served, failed)
+		t.Errorf("%d schedules, %d answers, %d failures: too few of one kind: the test proves nothing", schedules, served, failed)
 	}
 }
 

@@ -318,6 +318,6 @@ func (w *world) fail(profile string, kind fault.Kind) {
 		w.t.Fatalf("%s: got %v, want %s", profile, err, kind)
 	}
 	if a.AccessKeyID != "" || !a.SecretAccessKey.IsZero() || !a.SessionToken.IsZero() {
-		w.t.Fatalf("%s: failed, and gave out %s", profile, a.AccessKeyID)
+		w.t.Fatalf("%s: failed, but handed out %s", profile, a.AccessKeyID)
 	}
 }

@@ -74,7 +74,7 @@ func TestFederationNeedsTheSessionFirst(t *testing.T) {
 		}
 		for _, o := range w.aws.opens {
 			if o.call.Operation == GetFederationToken {
-				t.Error("it was asked for all the same")
+				t.Error("GetFederationToken was called nevertheless")
 			}
 		}
 		w.aws.onEachOpen(nil)

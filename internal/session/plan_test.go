@@ -222,7 +222,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 		})
 	}
 	if fields != 3*16 {
-		t.Errorf("%d fields looked at; Call has grown or shrunk, see to the key and then to this number", fields)
+		t.Errorf("%d fields checked; Call has changed: update keysOf, then this number", fields)
 	}
 	other := plan()
 	other.Source.AccessKeyID = "AKIB"

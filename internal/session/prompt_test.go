@@ -174,7 +174,7 @@ func TestOnePromptForAll(t *testing.T) {
 			asked += p.questions()
 		}
 		if asked != 1 {
-			t.Errorf("%d questions, want 1", asked)
+			t.Errorf("%d prompts, want 1", asked)
 		}
 		w.aws.wantCalls(t, 2, 2) // a check for a kept session, the session; two roles
 	})
@@ -196,7 +196,7 @@ func TestTwoDevicesAreIndependent(t *testing.T) {
 			t.Error(err)
 		}
 		if waited := time.Since(start); waited > 10*time.Second {
-			t.Errorf("waited %v behind another device's question", waited)
+			t.Errorf("waited %v for another device's prompt", waited)
 		}
 		wg.Wait()
 	})
@@ -264,7 +264,7 @@ func TestDecliningCountsForThePlace(t *testing.T) {
 		})
 		wg.Wait()
 		if p.questions() != 1 || elsewhere.questions() != 1 {
-			t.Errorf("%d and %d questions, want 1 and 1", p.questions(), elsewhere.questions())
+			t.Errorf("%d and %d prompts, want 1 and 1", p.questions(), elsewhere.questions())
 		}
 
 		// A single request fails at once; the next one is prompted again.
@@ -420,7 +420,7 @@ func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 		}
 		wg.Wait()
 		if p.questions() != 1 || p.open != 0 {
-			t.Errorf("%d questions, %d still open", p.questions(), p.open)
+			t.Errorf("%d prompts, %d still open", p.questions(), p.open)
 		}
 	})
 }
@@ -584,7 +584,7 @@ func TestRoleThatAllowsLess(t *testing.T) {
 			t.Errorf("not remembered: asked %d times in all: %v", p.questions(), err)
 		}
 		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(err, fault.Failed) {
-			t.Errorf("two hours of a role that has one: %v", err)
+			t.Errorf("two hours of a role that allows one hour: %v", err)
 		}
 	})
 }
@@ -652,14 +652,14 @@ func TestReminder(t *testing.T) {
 			_, _ = w.ask("typed")
 		}
 		if n := told.Load(); n != 1 {
-			t.Errorf("told %d times", n)
+			t.Errorf("reminded %d times", n)
 		}
 		if _, err := w.as("typed", &person{answers: []string{"222222"}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(13 * time.Hour)
 		if told.Load() != 1 {
-			t.Errorf("told of a session that nobody used")
+			t.Errorf("reminded of an unused session")
 		}
 	})
 }

@@ -144,7 +144,7 @@ func TestAdopt(t *testing.T) {
 		}
 		// The service manager listens, so no other process may take its place.
 		if _, err := Listen(path); !errors.Is(err, ErrTaken) {
-			t.Errorf("one that was started by a client: %v", err)
+			t.Errorf("a daemon that was started by a client: %v", err)
 		}
 	}
 
@@ -165,7 +165,7 @@ func TestAdopt(t *testing.T) {
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("its own socket was left")
+		t.Error("its own socket was not removed")
 	}
 }
 
@@ -294,7 +294,7 @@ func TestMakeWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := cmd.Wait(); err == nil || !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
-			t.Errorf("the one before ended with %v", err)
+			t.Errorf("the previous daemon ended with %v", err)
 		}
 		go greet(l)
 		if err := greeted(path); err != nil {
@@ -320,7 +320,7 @@ func TestRestoreKnocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if now, err := os.Lstat(path); err != nil || !os.SameFile(now, theirs) {
-			t.Fatal("it was replaced at once")
+			t.Fatal("the socket was replaced at once")
 		}
 	}
 	// No daemon came for it.
@@ -372,7 +372,7 @@ func TestInherit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Listen(path); !errors.Is(err, ErrTaken) {
-			t.Fatalf("the lock was free between two: %v", err)
+			t.Fatalf("the lock was free between two daemons: %v", err)
 		}
 		var err error
 		if l, err = Inherit(path, lock, file); err != nil {
@@ -391,6 +391,6 @@ func TestInherit(t *testing.T) {
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the last one left the socket")
+		t.Error("the last daemon left the socket")
 	}
 }

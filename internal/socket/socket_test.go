@@ -252,7 +252,7 @@ func TestOneOwner(t *testing.T) {
 		l := owners[0]
 		go greet(l)
 		if err := greeted(path); err != nil {
-			t.Fatalf("round %d: the owner is not the one that is found: %v", round, err)
+			t.Fatalf("round %d: clients do not find the owner: %v", round, err)
 		}
 		crash(l)
 		if _, err := os.Lstat(path); err != nil {
@@ -332,7 +332,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 	}
 	// The probe works: it gets through to a server that does not check the peer.
 	if out, err := exec.Command(exe, "play", "peek", path).Output(); err != nil || string(out) != "6 bytes, closed true\n" {
-		t.Errorf("one of ours: %s%v", out, err)
+		t.Errorf("a process of ours: %s%v", out, err)
 	}
 }
 
@@ -431,7 +431,7 @@ func TestDirectory(t *testing.T) {
 				t.Errorf("it was changed to %v, %v", after.Mode(), err)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "s.lock")); err == nil {
-				t.Error("a lock was made in it")
+				t.Error("a lock file was created in it")
 			}
 		})
 	}
@@ -503,10 +503,10 @@ func TestSwappedDirectory(t *testing.T) {
 	close(stop)
 	swapper.Wait()
 	if good == 0 || bad == 0 {
-		t.Fatalf("%d times it worked and %d times not: nothing was swapped in between", good, bad)
+		t.Fatalf("%d successes and %d failures: nothing was swapped in between", good, bad)
 	}
 	if names, err := os.ReadDir(evil); err != nil || len(names) != 0 {
-		t.Errorf("in the other's directory: %v, %v", names, err)
+		t.Errorf("in the other directory: %v, %v", names, err)
 	}
 }
 
@@ -678,7 +678,7 @@ func TestRestoreTaken(t *testing.T) {
 	}
 	_ = l.Close()
 	if err := greeted(path); err != nil {
-		t.Errorf("the other one was harmed: %v", err)
+		t.Errorf("the other daemon does not work: %v", err)
 	}
 }
 
@@ -774,7 +774,7 @@ func TestFullBacklog(t *testing.T) {
 		}
 	}
 	if took >= 2*time.Second {
-		t.Errorf("a deadline of 100ms does not count: it took %v", took)
+		t.Errorf("a deadline of 100ms was ignored: it took %v", took)
 	}
 	start := time.Now()
 	if _, err := dial.Dial(t.Context(), path); !errors.Is(err, syscall.EAGAIN) || time.Since(start) < (2*time.Second) {
@@ -799,7 +799,7 @@ func TestFullBacklog(t *testing.T) {
 		}
 	}
 	if err != nil {
-		t.Fatalf("the queue was emptied in time, and yet: %v", err)
+		t.Fatalf("the queue was emptied in time, but: %v", err)
 	}
 	_ = conn.Close()
 }

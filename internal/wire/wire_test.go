@@ -195,7 +195,7 @@ func TestLimit(t *testing.T) {
 		t.Errorf("and is read as %d bytes, %v", len(got), err)
 	}
 	if line, err := EncodeRequest(long(room + 1)); !errors.Is(err, ErrTooLong) {
-		t.Errorf("one more: %d bytes, %v", len(line), err)
+		t.Errorf("one byte more: %d bytes, %v", len(line), err)
 	}
 	if _, err := EncodeResponse(Response{Warnings: []string{strings.Repeat("x", MaxLine)}}); !errors.Is(err, ErrTooLong) {
 		t.Errorf("a response over the limit: %v", err)
