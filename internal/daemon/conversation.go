@@ -105,7 +105,7 @@ func (c *conversation) next() (*wire.Request, error) {
 }
 
 // ask shows one prompt at the client and waits for the person's answer. The answer to an offer may be empty.
-func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.String, error) {
+func (c *conversation) ask(ctx context.Context, prompt wire.Ask) (secret.String, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -113,8 +113,8 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 	}
 	lines := c.listen()
 	c.asked++
-	question.ID = c.asked
-	b, err := wire.EncodeResponse(wire.Response{Ask: &question})
+	prompt.ID = c.asked
+	b, err := wire.EncodeResponse(wire.Response{Ask: &prompt})
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -136,7 +136,7 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 				return l.req.Code, nil
 			case l.req.Verb == wire.Gone:
 				return secret.String{}, session.ErrGone
-			case l.req.Verb == wire.Here && question.Offer:
+			case l.req.Verb == wire.Here && prompt.Offer:
 				return secret.String{}, nil
 			case l.req.Verb == wire.Cancel, l.req.Verb == wire.Answer:
 				return secret.String{}, session.ErrCancelled
@@ -197,9 +197,9 @@ const slips = 3
 
 // Ask implements session.Asker. It checks the form of the code here and asks again, so that AWS is never sent an
 // answer that cannot be a code.
-func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	for try := 1; ; try++ {
-		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.question(q).Text(), Reason: q.Reason})
+		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.prompt(q).Text(), Reason: q.Reason})
 		if err != nil {
 			return secret.String{}, err
 		}
@@ -212,9 +212,9 @@ func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, 
 }
 
 // Offer implements session.Terminal. A person who types a code instead of Enter is not asked for it again.
-func (t *terminal) Offer(ctx context.Context, q session.Question, seat, who string) (secret.String, error) {
-	stands := mfa.Question{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
-	typed, err := t.talk.ask(ctx, wire.Ask{Text: stands.Elsewhere(seat), Offer: true})
+func (t *terminal) Offer(ctx context.Context, q session.Prompt, seat, who string) (secret.String, error) {
+	elsewhere := mfa.Prompt{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
+	typed, err := t.talk.ask(ctx, wire.Ask{Text: elsewhere.Elsewhere(seat), Offer: true})
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
@@ -235,11 +235,11 @@ type window struct {
 }
 
 // Ask implements session.Asker.
-func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+func (w *window) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	if w.talk.gone() { // another program has its terminal now, and nobody waits for the code
 		return secret.String{}, session.ErrGone
 	}
-	code, err := w.ask(ctx, w.question(q))
+	code, err := w.ask(ctx, w.prompt(q))
 	switch {
 	case errors.Is(err, mfa.ErrNobody):
 		return code, session.ErrGone
@@ -272,15 +272,15 @@ func (c call) asker() string {
 	return program
 }
 
-// question returns the prompt's contents: the device, its source, and the program that asks.
-func (c call) question(q session.Question) mfa.Question {
-	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
+// prompt returns the prompt's contents: the device, its source, and the program that asks.
+func (c call) prompt(q session.Prompt) mfa.Prompt {
+	prompt := mfa.Prompt{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
 		Asker: c.asker()}
 	if c.req.CanAsk {
-		question.TTY = c.peer.Terminal()
+		prompt.TTY = c.peer.Terminal()
 	}
 	if c.req.Desktop != "" {
-		question.Env = strings.Split(c.req.Desktop, "\n")
+		prompt.Env = strings.Split(c.req.Desktop, "\n")
 	}
-	return question
+	return prompt
 }

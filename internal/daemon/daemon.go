@@ -43,7 +43,7 @@ type Recorder interface {
 }
 
 // Window prompts for a code in a window of the desktop. It is implemented by mfa.AskGUI.
-type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
+type Window func(ctx context.Context, q mfa.Prompt) (secret.String, error)
 
 // Config configures a Daemon. All fields down to Latch must be set, except Window.
 type Config struct {

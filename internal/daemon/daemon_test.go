@@ -227,7 +227,7 @@ func TestSeatComesFromTheKernel(t *testing.T) {
 	if seat, _ := newTerminal(c).Seat(); seat != want {
 		t.Errorf("the seat is %q, want %q", seat, want)
 	}
-	if q := c.question(session.Question{}); q.TTY != self.Terminal() {
+	if q := c.prompt(session.Prompt{}); q.TTY != self.Terminal() {
 		t.Errorf("a window would come up on %q, want %q", q.TTY, self.Terminal())
 	}
 }
@@ -237,7 +237,7 @@ func TestSeatComesFromTheKernel(t *testing.T) {
 // of gone.
 func TestNoPromptAfterTheCallerLeft(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
-	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+	h.Window = func(context.Context, mfa.Prompt) (secret.String, error) {
 		t.Error("asked in a window")
 		return secret.String{}, mfa.ErrNobody
 	}

@@ -358,7 +358,7 @@ func lendTo(t testing.TB, p *player) wire.Endpoint {
 // continues without it.
 func TestEndpointWaits(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
-	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+	h.Window = func(context.Context, mfa.Prompt) (secret.String, error) {
 		t.Error("a person was asked")
 		return secret.String{}, mfa.ErrNobody
 	}

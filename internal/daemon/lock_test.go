@@ -806,11 +806,11 @@ func TestOtherThatDoesNotLock(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) ||
-		!strings.Contains(err.Error(), "another daemon") {
+		!strings.Contains(err.Error(), "another of your daemons") {
 		t.Errorf("got %v", err)
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
-	if r.Err == nil || !strings.Contains(r.Err.Message, "it is locked, but another daemon") {
+	if r.Err == nil || !strings.Contains(r.Err.Message, "the broker is locked, but another of your daemons") {
 		t.Errorf("%+v", r)
 	}
 	refused(t, "get", h.get(t, "dev"))

@@ -243,16 +243,16 @@ func TestBadRecord(t *testing.T) {
 	for name, bad := range map[string]string{
 		"empty": "", "not JSON": "x", "half": good[:40], "a list": "[]", "version": strings.Replace(good, `"version":1`, `"version":2`, 1),
 		"a key": strings.Replace(good, `"kind"`, `"art"`, 1), "more": good + "{}",
-		"path":        text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
-		"short id":    text(func(g *Grant) { g.ID = "aa" }),
-		"no token":    text(func(g *Grant) { g.Token = "" }),
-		"port":        text(func(g *Grant) { g.Port = 80 }),
-		"no process":  text(func(g *Grant) { g.Owner.Start = "" }),
-		"no profile":  text(func(g *Grant) { g.Profiles = nil }),
-		"kind":        text(func(g *Grant) { g.Kind = "x" }),
-		"directory":   text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
-		"a long key":  text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
-		"for nothing": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
+		"path":                   text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
+		"short id":               text(func(g *Grant) { g.ID = "aa" }),
+		"no token":               text(func(g *Grant) { g.Token = "" }),
+		"port":                   text(func(g *Grant) { g.Port = 80 }),
+		"no process":             text(func(g *Grant) { g.Owner.Start = "" }),
+		"no profile":             text(func(g *Grant) { g.Profiles = nil }),
+		"kind":                   text(func(g *Grant) { g.Kind = "x" }),
+		"directory":              text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
+		"a long-lived key":       text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
+		"files without an owner": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
 	} {
 		if err := os.WriteFile(k.record(), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)

@@ -160,12 +160,12 @@ func TestAdopt(t *testing.T) {
 		locked       bool
 		opens, fails secret.String
 	}{
-		{"alone", protected(s, proof, true), nothing, true, proof, other},
-		{"alone, unlocked", protected(s, proof, false), nothing, false, secret.String{}, secret.String{}},
-		{"none", nothing, protected(s, proof, true), true, proof, other},
-		{"beside a lock", protected(s, proof, false), lock, true, secret.String{}, secret.String{}},
-		{"locks the one that is there", lock, protected(s, proof, false), true, proof, other},
-		{"the passphrase that is there stays", protected(s, other, true), protected(s, proof, false), true, proof, other},
+		{"no new file", protected(s, proof, true), nothing, true, proof, other},
+		{"no new file, unlocked", protected(s, proof, false), nothing, false, secret.String{}, secret.String{}},
+		{"no old file", nothing, protected(s, proof, true), true, proof, other},
+		{"the new file locks", protected(s, proof, false), lock, true, secret.String{}, secret.String{}},
+		{"the old file locks", lock, protected(s, proof, false), true, proof, other},
+		{"the existing passphrase stays", protected(s, other, true), protected(s, proof, false), true, proof, other},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir, c := t.TempDir(), &clock{boot: "a", since: time.Hour}

@@ -44,8 +44,8 @@ var (
 	ErrNobody = errors.New("nobody can be asked in a window")
 )
 
-// Question is a prompt for a code, as a person sees it. None of its texts is trusted.
-type Question struct {
+// Prompt is a prompt for a code, as a person sees it. None of its texts is trusted.
+type Prompt struct {
 	Device string // serial number of the MFA device
 	Source string // the source whose key needs the code
 	Asker  string // the program that asks, such as "aws (pid 4711)"; may be empty
@@ -63,7 +63,7 @@ type Question struct {
 
 // Text returns the prompt in one line, without the reason. The line is safe to print, and short enough to show all
 // names.
-func (q Question) Text() string {
+func (q Prompt) Text() string {
 	text := fmt.Sprintf("MFA code for %s (%s)", short(q.Source, maxShown), short(q.Device, maxShownDevice))
 	if q.Endpoint != "" {
 		text += ", sent to " + short(q.Endpoint, maxShownEndpoint)
@@ -76,7 +76,7 @@ func (q Question) Text() string {
 
 // Elsewhere returns the line for other terminals while the prompt is open at a seat, such as "pts/1"; the seat may
 // be empty. The line is safe to print, and short.
-func (q Question) Elsewhere(seat string) string {
+func (q Prompt) Elsewhere(seat string) string {
 	text := "waiting for the code of " + short(q.Source, maxShown)
 	if q.Endpoint != "" {
 		text += ", sent to " + short(q.Endpoint, maxShownEndpoint) + ","
@@ -110,11 +110,11 @@ func short(s string, n int) string {
 //
 // All errors are faults of the kind LoginNeeded; see ErrCancelled and ErrNobody. An error that wraps neither means
 // that the prompt was shown and gave no code, or that ctx ended; then it wraps the error of ctx.
-func AskGUI(ctx context.Context, q Question) (secret.String, error) {
+func AskGUI(ctx context.Context, q Prompt) (secret.String, error) {
 	return askGUI(ctx, q, runtime.GOOS)
 }
 
-func askGUI(ctx context.Context, q Question, system string) (secret.String, error) {
+func askGUI(ctx context.Context, q Prompt, system string) (secret.String, error) {
 	if system == "windows" {
 		return secret.String{}, fault.New(fault.LoginNeeded, "%w: Broker opens no windows on Windows", ErrNobody)
 	}
@@ -136,7 +136,7 @@ func askGUI(ctx context.Context, q Question, system string) (secret.String, erro
 }
 
 // answers makes a code of a person's first answer, or asks again.
-func answers(ctx context.Context, d desktop, q Question, a asker, answer string, err error) (secret.String, error) {
+func answers(ctx context.Context, d desktop, q Prompt, a asker, answer string, err error) (secret.String, error) {
 	for try := 1; ; try++ {
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
@@ -164,7 +164,7 @@ type asker struct {
 	name string
 	// ask returns what was typed. It fails with ErrCancelled, with context.DeadlineExceeded if nobody answered, or
 	// with another error that says in a few words why the program does not work.
-	ask func(context.Context, desktop, Question) (string, error)
+	ask func(context.Context, desktop, Prompt) (string, error)
 }
 
 var askers = []asker{
@@ -226,7 +226,7 @@ func desktopEnvironment(ours, theirs []string) []string {
 }
 
 // windowText is the text above the entry field of a window that has one text.
-func windowText(q Question) string {
+func windowText(q Prompt) string {
 	text := heading + "\n"
 	if q.Reason != "" {
 		text += fault.Line(q.Reason) + "\n"
@@ -242,7 +242,7 @@ const cancelledCode = 71
 // of an entry dialog, unlike that of other dialogs, is not Pango markup.)
 var zenityText = strings.NewReplacer(`\`, `\\`, "_", "__")
 
-func askZenity(ctx context.Context, d desktop, q Question) (string, error) {
+func askZenity(ctx context.Context, d desktop, q Prompt) (string, error) {
 	d.env = append(slices.Clip(d.env), "ZENITY_OK=0", fmt.Sprintf("ZENITY_CANCEL=%d", cancelledCode), fmt.Sprintf("ZENITY_ESC=%d", cancelledCode))
 	return d.window(ctx, "zenity", cancelledCode, nil, "--entry", "--title="+title, "--text="+zenityText.Replace(windowText(q)))
 }
@@ -250,7 +250,7 @@ func askZenity(ctx context.Context, d desktop, q Question) (string, error) {
 // kdialogText does the same for kdialog: its backslash escapes, and Qt's ampersands for keys.
 var kdialogText = strings.NewReplacer(`\`, `\\`, "&", "&&")
 
-func askKdialog(ctx context.Context, d desktop, q Question) (string, error) {
+func askKdialog(ctx context.Context, d desktop, q Prompt) (string, error) {
 	return d.window(ctx, "kdialog", 1, nil, "--title", title, "--inputbox", kdialogText.Replace(windowText(q)))
 }
 
@@ -306,7 +306,7 @@ const dialogScript = `on run argv
 end run
 `
 
-func askOsascript(ctx context.Context, d desktop, q Question) (string, error) {
+func askOsascript(ctx context.Context, d desktop, q Prompt) (string, error) {
 	if d.system != "darwin" {
 		return "", errNotAMac
 	}

@@ -155,7 +155,7 @@ type outcome struct {
 	err  error
 }
 
-func askSoon(ctx context.Context, q Question) <-chan outcome {
+func askSoon(ctx context.Context, q Prompt) <-chan outcome {
 	c := make(chan outcome, 1)
 	go func() {
 		code, err := AskGUI(ctx, q)
@@ -171,7 +171,7 @@ func TestClientPinentry(t *testing.T) {
 			path := needs(t, flavor)
 			f := alone(t, path, "pinentry")
 			p := newPerson(t)
-			q := question()
+			q := prompt()
 			q.TTY, q.Env = p.tty.Name(), []string{"TERM=xterm", "LC_ALL=C.UTF-8"}
 			goroutines, fds := runtime.NumGoroutine(), descriptors()
 			for _, tt := range []struct {
@@ -192,7 +192,7 @@ func TestClientPinentry(t *testing.T) {
 					screen := p.sees(t, "MFA code: ")
 					for _, want := range []string{"security", "mfa/paul", "aws (pid 4711)"} {
 						if !strings.Contains(screen, want) {
-							t.Errorf("%s: the question %q does not name %s", tt.name, screen, want)
+							t.Errorf("%s: the prompt %q does not name %s", tt.name, screen, want)
 						}
 					}
 					if again := strings.Contains(screen, "6 digits"); again != (i > 0) {
@@ -289,7 +289,7 @@ func TestClientWindows(t *testing.T) {
 			path, xdotool := needs(t, program), needs(t, "xdotool")
 			display := newDisplay(t)
 			f := alone(t, path, program)
-			q := question()
+			q := prompt()
 			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + display}
 
 			do := func(args ...string) string {

@@ -48,7 +48,7 @@ var (
 
 // askPinentry prompts with pinentry, by the protocol of https://www.gnupg.org/documentation/manuals/assuan/ and
 // pinentry's manual.
-func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
+func askPinentry(ctx context.Context, d desktop, q Prompt) (string, error) {
 	if d.tty == "" && !d.display() {
 		return "", errors.New("has neither display nor terminal")
 	}
@@ -159,7 +159,7 @@ type command struct {
 
 var localeName = lazyregexp.New(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-func pinentryCommands(d desktop, q Question, seconds int) []command {
+func pinentryCommands(d desktop, q Prompt, seconds int) []command {
 	var c []command
 	if d.tty != "" {
 		term := d.value("TERM")

@@ -20,11 +20,11 @@ func newAsking() *asking {
 
 // ask gets a code by a prompt, or fails if a lock comes first. Lock cancels prompts only: AWS calls in flight
 // finish, and their results are dropped.
-func (b *Broker) ask(ctx context.Context, dev device, question Question, order []place) (secret.String, error) {
+func (b *Broker) ask(ctx context.Context, dev device, prompt Prompt, order []place) (secret.String, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.asking.Load().ctx, cancel)()
-	return b.prompts.code(ctx, dev, question, order)
+	return b.prompts.code(ctx, dev, prompt, order)
 }
 
 // Lock drops every session, cancels every prompt and refuses all requests until Unlock. Sessions that the vault

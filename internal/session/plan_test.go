@@ -61,7 +61,7 @@ func TestPlan(t *testing.T) {
 		url    string
 		want   string
 	}{
-		{"source alone", true, ownDevice, nil, "",
+		{"source only", true, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n"},
 		{"source without a device", false, "", nil, "",
 			"key: GetSessionToken for 12h0m0s\nnote: " + NoDevice + "\n"},
@@ -84,7 +84,7 @@ func TestPlan(t *testing.T) {
 		{"one role that names the source's own device", true, ownDevice, []profiles.Role{role("a", h/4, ownDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 15m0s\n"},
-		{"the seed is the source's device's alone", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
+		{"the seed is only for the source's own device", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n"},
 		{"an hour is not over an hour", true, ownDevice, []profiles.Role{role("a", h, "")}, "",
@@ -96,12 +96,12 @@ func TestPlan(t *testing.T) {
 		{"direct with another device has no seed", true, ownDevice, []profiles.Role{role("a", 12*h, otherDevice)}, "",
 			"key: AssumeRole role/a as me for 12h0m0s, asks for " + otherDevice + "\n" +
 				"note: AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code\n"},
-		{"over an hour through a role is cut", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
+		{"over an hour through a role is limited", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
 				"note: b asks for 2h0m0s, but AWS gives a chained role one hour at most\n"},
-		{"three roles, each cut, a device in the middle is not asked", true, ownDevice,
+		{"three roles, each limited to an hour, the device in the middle is ignored", true, ownDevice,
 			[]profiles.Role{role("a", 2*h, ""), role("b", 0, otherDevice), role("c", h/2, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
@@ -109,7 +109,7 @@ func TestPlan(t *testing.T) {
 				"session: AssumeRole role/c as me for 30m0s\n" +
 				"note: a asks for 2h0m0s, but AWS gives a chained role one hour at most\n" +
 				"note: b sets the device " + otherDevice + ", but AWS accepts no code when a role is assumed from a role; the session of " + ownDevice + " is used\n"},
-		{"the simulator's endpoint is everybody's", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
+		{"the simulator's endpoint applies to all steps", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + " at http://127.0.0.1:1\n" +
 				"session: AssumeRole role/a as me for 1h0m0s at http://127.0.0.1:1\n"},
 	}

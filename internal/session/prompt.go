@@ -10,8 +10,8 @@ import (
 	"broker/internal/secret"
 )
 
-// Question is a prompt for the next code of a device.
-type Question struct {
+// Prompt is a prompt for the next code of a device.
+type Prompt struct {
 	Device string // MFA serial
 	Source string
 	Reason string // why the last code failed; empty for the first prompt
@@ -23,7 +23,7 @@ type Question struct {
 type Asker interface {
 	// Ask prompts once and returns the code. It returns ErrGone if nobody can be prompted there, and ErrCancelled
 	// if the person declined. When ctx ends, Ask removes the prompt and returns the error of ctx.
-	Ask(ctx context.Context, q Question) (secret.String, error)
+	Ask(ctx context.Context, q Prompt) (secret.String, error)
 	// Seat names the place, such as "pts/1". An answer given there counts for all requests of that place. who is
 	// the program that asks, for display. seat is empty if the system does not report the terminal, and for a
 	// program that answers without a person.
@@ -35,7 +35,7 @@ type Terminal interface {
 	Asker
 	// Offer tells the person here that q is open at another seat, for the program who. It returns when the person
 	// wants to be prompted here, or when ctx ends. It may return the code itself. The errors are those of Ask.
-	Offer(ctx context.Context, q Question, seat, who string) (secret.String, error)
+	Offer(ctx context.Context, q Prompt, seat, who string) (secret.String, error)
 }
 
 // Client is the client that waits for the answer to a request.
@@ -201,11 +201,11 @@ func (g *waiter) wants(asked map[Asker]bool) bool {
 // code gets one code of a device: a code that a waiter brought, or else one from the places, in order. If no place
 // is left, the error is ErrCancelled if a person declined, else ErrGone. It is ErrGone too if no request waits any
 // more.
-func (d *prompts) code(ctx context.Context, dev device, question Question, order []place) (secret.String, error) {
+func (d *prompts) code(ctx context.Context, dev device, prompt Prompt, order []place) (secret.String, error) {
 	d.mu.Lock()
 	q := d.queueLocked(dev)
 	q.asking++
-	q.source = question.Source
+	q.source = prompt.Source
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -228,7 +228,7 @@ func (d *prompts) code(ctx context.Context, dev device, question Question, order
 		if who == nil {
 			return secret.String{}, failed
 		}
-		code, err := d.put(ctx, q, who, question, asked)
+		code, err := d.put(ctx, q, who, prompt, asked)
 		moved = errors.Is(err, errMoved)
 		switch {
 		case errors.Is(err, ErrCancelled):
@@ -247,7 +247,7 @@ var errMoved = errors.New("the prompt moves")
 
 // put prompts at one place. It stops early if a waiter brings the code or wants the prompt elsewhere.
 func (d *prompts) put(
-	ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool,
+	ctx context.Context, q *queue, who Asker, prompt Prompt, asked map[Asker]bool,
 ) (secret.String, error) {
 	var offers sync.WaitGroup
 	defer offers.Wait() // a terminal shows one prompt at a time
@@ -259,7 +259,7 @@ func (d *prompts) put(
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		code, err := who.Ask(ctx, question)
+		code, err := who.Ask(ctx, prompt)
 		answered <- answer{code, err}
 	}()
 	seat, program := who.Seat()
@@ -268,7 +268,7 @@ func (d *prompts) put(
 	for {
 		d.watch(q)
 		if person {
-			d.offer(ctx, q, who, question, asked, told, &offers)
+			d.offer(ctx, q, who, prompt, asked, told, &offers)
 		}
 		select {
 		case a := <-answered:
@@ -333,7 +333,7 @@ func (d *prompts) wanted(q *queue, asked map[Asker]bool) bool {
 
 // offer tells each terminal that was not told yet where the prompt is open. Each offer lasts until ctx ends.
 func (d *prompts) offer(
-	ctx context.Context, q *queue, who Asker, question Question, asked map[Asker]bool, told map[string]bool,
+	ctx context.Context, q *queue, who Asker, prompt Prompt, asked map[Asker]bool, told map[string]bool,
 	offers *sync.WaitGroup,
 ) {
 	d.mu.Lock()
@@ -349,7 +349,7 @@ func (d *prompts) offer(
 		}
 		told[seat] = true
 		offers.Go(func() {
-			code, err := g.terminal.Offer(ctx, question, at, program)
+			code, err := g.terminal.Offer(ctx, prompt, at, program)
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			switch {

@@ -22,7 +22,7 @@ type person struct {
 	after   time.Duration
 	answers []string // "" cancels; "gone" means that the terminal disconnects; when none is left, no answer comes
 	mu      sync.Mutex
-	asked   []Question
+	asked   []Prompt
 	open    int
 	offered string   // the answer to an offer: "here", "no", a code, or "" for none
 	offers  []string // the offers that were shown
@@ -38,7 +38,7 @@ func (p *person) seat() string {
 
 func (p *person) Seat() (seat, who string) { return p.seat(), "aws" }
 
-func (p *person) Offer(ctx context.Context, q Question, seat, who string) (secret.String, error) {
+func (p *person) Offer(ctx context.Context, q Prompt, seat, who string) (secret.String, error) {
 	p.mu.Lock()
 	p.offers = append(p.offers, q.Source+" on "+seat+" by "+who)
 	p.open++
@@ -66,7 +66,7 @@ func (p *person) Offer(ctx context.Context, q Question, seat, who string) (secre
 	return secret.New(p.offered), nil
 }
 
-func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
+func (p *person) Ask(ctx context.Context, q Prompt) (secret.String, error) {
 	p.mu.Lock()
 	n := len(p.asked)
 	p.asked = append(p.asked, q)
@@ -96,7 +96,7 @@ func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
 	}
 }
 
-func (p *person) questions() int {
+func (p *person) prompts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.asked)
@@ -171,7 +171,7 @@ func TestOnePromptForAll(t *testing.T) {
 		wg.Wait()
 		asked := 0
 		for _, p := range people {
-			asked += p.questions()
+			asked += p.prompts()
 		}
 		if asked != 1 {
 			t.Errorf("%d prompts, want 1", asked)
@@ -210,14 +210,14 @@ func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
 		if _, err := w.as("a", &again{p}); err != nil {
 			t.Fatal(err)
 		}
-		if p.questions() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
+		if p.prompts() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
 			t.Errorf("asked %+v", p.asked)
 		}
 		// At most three times.
 		w.logout("")
 		p = &person{after: time.Second, answers: []string{"1", "2", "3", "4"}}
-		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.questions() != 3 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.prompts() != 3 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
@@ -235,8 +235,8 @@ func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
 			return fault.New(fault.CodeRejected, "no such device: %w", ErrWrongDevice)
 		})
 		p := &person{after: time.Second, answers: []string{"111111", "222222"}}
-		if _, err := w.as("a", p); !errors.Is(err, ErrWrongDevice) || p.questions() != 1 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("a", p); !errors.Is(err, ErrWrongDevice) || p.prompts() != 1 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
@@ -263,16 +263,16 @@ func TestDecliningCountsForThePlace(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if p.questions() != 1 || elsewhere.questions() != 1 {
-			t.Errorf("%d and %d prompts, want 1 and 1", p.questions(), elsewhere.questions())
+		if p.prompts() != 1 || elsewhere.prompts() != 1 {
+			t.Errorf("%d and %d prompts, want 1 and 1", p.prompts(), elsewhere.prompts())
 		}
 
 		// A single request fails at once; the next one is prompted again.
 		w.logout("")
 		for _, answer := range []string{"", "222222"} {
 			q := &person{answers: []string{answer}}
-			if _, err := w.as("a", q); errors.Is(err, ErrCancelled) != (answer == "") || q.questions() != 1 {
-				t.Errorf("%q: asked %d times: %v", answer, q.questions(), err)
+			if _, err := w.as("a", q); errors.Is(err, ErrCancelled) != (answer == "") || q.prompts() != 1 {
+				t.Errorf("%q: asked %d times: %v", answer, q.prompts(), err)
 			}
 		}
 	})
@@ -302,8 +302,8 @@ func TestDecliningAtAWindow(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if window.questions() != 1 || terminal.questions() != 1 {
-			t.Errorf("asked %d and %d times", window.questions(), terminal.questions())
+		if window.prompts() != 1 || terminal.prompts() != 1 {
+			t.Errorf("asked %d and %d times", window.prompts(), terminal.prompts())
 		}
 	})
 }
@@ -342,8 +342,8 @@ func TestOffer(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if first.questions() != 1 || other.questions() != tt.asked || first.open+other.open != 0 {
-					t.Errorf("asked %d and %d times, %d still open", first.questions(), other.questions(), first.open+other.open)
+				if first.prompts() != 1 || other.prompts() != tt.asked || first.open+other.open != 0 {
+					t.Errorf("asked %d and %d times, %d still open", first.prompts(), other.prompts(), first.open+other.open)
 				}
 				if want := []string{"typed on " + first.seat() + " by aws"}; !slices.Equal(other.offers, want) {
 					t.Errorf("offers %q, want %q", other.offers, want)
@@ -370,8 +370,8 @@ func TestTakenOver(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		wg.Wait()
-		if first.questions() != 2 || other.questions() != 1 {
-			t.Errorf("asked %d and %d times", first.questions(), other.questions())
+		if first.prompts() != 2 || other.prompts() != 1 {
+			t.Errorf("asked %d and %d times", first.prompts(), other.prompts())
 		}
 	})
 }
@@ -392,8 +392,8 @@ func TestNextTerminalWhereTheFirstGoesAway(t *testing.T) {
 			t.Error(err)
 		}
 		wg.Wait()
-		if gone.questions() != 1 || stays.questions() != 1 {
-			t.Errorf("asked %d and %d times", gone.questions(), stays.questions())
+		if gone.prompts() != 1 || stays.prompts() != 1 {
+			t.Errorf("asked %d and %d times", gone.prompts(), stays.prompts())
 		}
 	})
 }
@@ -419,8 +419,8 @@ func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		if p.questions() != 1 || p.open != 0 {
-			t.Errorf("%d prompts, %d still open", p.questions(), p.open)
+		if p.prompts() != 1 || p.open != 0 {
+			t.Errorf("%d prompts, %d still open", p.prompts(), p.open)
 		}
 	})
 }
@@ -447,8 +447,8 @@ func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		if elsewhere.questions() != 1 || elsewhere.open != 0 || here.questions() != 1 {
-			t.Errorf("asked %d (%d open) and %d times", elsewhere.questions(), elsewhere.open, here.questions())
+		if elsewhere.prompts() != 1 || elsewhere.open != 0 || here.prompts() != 1 {
+			t.Errorf("asked %d (%d open) and %d times", elsewhere.prompts(), elsewhere.open, here.prompts())
 		}
 		if got := w.Waiting(); len(got) != 0 {
 			t.Errorf("still waiting: %+v", got)
@@ -494,8 +494,8 @@ func TestOrder(t *testing.T) {
 				if (err != nil) != tt.wantErr || err != nil && !fault.Is(err, fault.LoginNeeded) {
 					t.Errorf("got %v", err)
 				}
-				if terminal.questions() != tt.wantT || window.questions() != tt.wantW {
-					t.Errorf("terminal %d, window %d", terminal.questions(), window.questions())
+				if terminal.prompts() != tt.wantT || window.prompts() != tt.wantW {
+					t.Errorf("terminal %d, window %d", terminal.prompts(), window.prompts())
 				}
 			})
 		})
@@ -517,8 +517,8 @@ func TestProcess(t *testing.T) {
 		if _, err := w.as("dongle", p); err != nil {
 			t.Fatal(err)
 		}
-		if len(at) != 2 || p.questions() != 0 || !at[1].After(at[0].Truncate(codeStep).Add(codeStep-1)) {
-			t.Errorf("ran at %v, asked %d times", at, p.questions())
+		if len(at) != 2 || p.prompts() != 0 || !at[1].After(at[0].Truncate(codeStep).Add(codeStep-1)) {
+			t.Errorf("ran at %v, asked %d times", at, p.prompts())
 		}
 	})
 }
@@ -533,11 +533,11 @@ func TestNobodyIsAskedEarly(t *testing.T) {
 		}
 		time.Sleep(11*time.Hour + 50*time.Minute)
 		p := &person{answers: []string{"222222"}}
-		if _, err := w.as("typed", p); err != nil || p.questions() != 0 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("typed", p); err != nil || p.prompts() != 0 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
-		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.questions() != 1 {
-			t.Errorf("a login: asked %d times: %v", p.questions(), err)
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.prompts() != 1 {
+			t.Errorf("a login: asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
@@ -551,8 +551,8 @@ func TestRolesThatNeedTheirOwnCode(t *testing.T) {
 			code := []string{"111111", "222222", "333333"}[i]
 			p := &person{answers: []string{code}}
 			a, err := w.as(profile, p)
-			if err != nil || p.questions() != 1 || a.Subject == "" {
-				t.Errorf("%s: asked %d times: %v", profile, p.questions(), err)
+			if err != nil || p.prompts() != 1 || a.Subject == "" {
+				t.Errorf("%s: asked %d times: %v", profile, p.prompts(), err)
 			}
 		}
 	})
@@ -573,15 +573,15 @@ func TestRoleThatAllowsLess(t *testing.T) {
 		})
 		p := &again{&person{answers: []string{"111111", "222222", "333333"}}}
 		a, err := w.as("long", p)
-		if err != nil || p.questions() != 2 { // one for the refused call, one for the session
-			t.Fatalf("asked %d times: %v", p.questions(), err)
+		if err != nil || p.prompts() != 2 { // one for the refused call, one for the session
+			t.Fatalf("asked %d times: %v", p.prompts(), err)
 		}
 		if life := a.Expires.Sub(a.Issued); life != time.Hour {
 			t.Errorf("lives %v", life)
 		}
 		w.logout("")
-		if _, err := w.as("long", p); err != nil || p.questions() != 3 {
-			t.Errorf("not remembered: asked %d times in all: %v", p.questions(), err)
+		if _, err := w.as("long", p); err != nil || p.prompts() != 3 {
+			t.Errorf("not remembered: asked %d times in all: %v", p.prompts(), err)
 		}
 		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(err, fault.Failed) {
 			t.Errorf("two hours of a role that allows one hour: %v", err)
@@ -715,8 +715,8 @@ func TestOfferWithoutASeat(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		wg.Wait()
-		if other.questions() != 1 {
-			t.Errorf("asked %d times", other.questions())
+		if other.prompts() != 1 {
+			t.Errorf("asked %d times", other.prompts())
 		}
 	})
 }

@@ -45,12 +45,12 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 			return Credentials{}, err
 		}
 	}
-	question := Question{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
+	prompt := Prompt{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
 	for _, w := range plan.Warnings { // such as an mfa_process that is not run
 		u.Tell(plan.Source.Name, w.String())
 	}
 	for try := 1; ; try++ {
-		code, askErr := u.ask(ctx, dev, question, u.order(plan))
+		code, askErr := u.ask(ctx, dev, prompt, u.order(plan))
 		if err := u.refuseLocked(); err != nil {
 			return Credentials{}, err // do not use up the code
 		}
@@ -68,7 +68,7 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		if !fault.Is(err, fault.CodeRejected) || errors.Is(err, ErrWrongDevice) || try == codeTries {
 			return creds, err
 		}
-		question.Reason = err.Error()
+		prompt.Reason = err.Error()
 	}
 }
 
@@ -141,7 +141,7 @@ type program struct {
 
 // Ask runs the program. After a rejected code it waits for the next period of 30 seconds, in which the program
 // gives another code.
-func (p *program) Ask(ctx context.Context, q Question) (secret.String, error) {
+func (p *program) Ask(ctx context.Context, q Prompt) (secret.String, error) {
 	if q.Reason != "" {
 		now := time.Now()
 		select {

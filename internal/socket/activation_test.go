@@ -94,7 +94,7 @@ func TestActivated(t *testing.T) {
 		{"for another process", `LISTEN_PID=1 LISTEN_FDS=1`, "file false error false\n0 socket", []*os.File{f}},
 		{"two", `LISTEN_PID=$$ LISTEN_FDS=2`, "file false error true" + clean, []*os.File{f, f}},
 		{"nonsense", `LISTEN_PID=$$ LISTEN_FDS=-7`, "file false error true" + clean, nil},
-		{"a great many", `LISTEN_PID=$$ LISTEN_FDS=999999999999`, "file false error true" + clean, nil},
+		{"too many sockets", `LISTEN_PID=$$ LISTEN_FDS=999999999999`, "file false error true" + clean, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestAdoptRefuses(t *testing.T) {
 			}
 			return f
 		}, "not a stream socket"},
-		{"one that does not listen", func(t *testing.T, path string) *os.File {
+		{"a socket that does not listen", func(t *testing.T, path string) *os.File {
 			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -216,22 +216,22 @@ func TestAdoptRefuses(t *testing.T) {
 			}
 			return os.NewFile(uintptr(fd), "s")
 		}, "does not listen"},
-		{"one at another path", func(t *testing.T, path string) *os.File { return managed(t, path+"2") }, "bound to"},
-		{"one that all may use", func(t *testing.T, path string) *os.File {
+		{"a socket at another path", func(t *testing.T, path string) *os.File { return managed(t, path+"2") }, "bound to"},
+		{"a socket that all users may use", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := os.Chmod(path, 0o666); err != nil {
 				t.Fatal(err)
 			}
 			return f
 		}, "mode 0600"},
-		{"one in a directory of all", func(t *testing.T, path string) *os.File {
+		{"a socket in a directory that all users may read", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			return f
 		}, "can be read by others"},
-		{"one that a file replaced", func(t *testing.T, path string) *os.File {
+		{"a socket that was replaced by a file", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
 				t.Fatal(err)

@@ -399,7 +399,7 @@ func TestDirectory(t *testing.T) {
 		{"the group may look", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o750)) }, false},
 		{"others may pass", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o701)) }, false},
 		{"another owner", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chown(d, other, other)) }, false},
-		{"link to a good one", func(d string) error {
+		{"link to a valid directory", func(d string) error {
 			return errors.Join(os.Mkdir(d+".real", 0o700), os.Symlink(d+".real", d))
 		}, false},
 		{"link to nothing", func(d string) error { return os.Symlink(d+".gone", d) }, false},
