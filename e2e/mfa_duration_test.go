@@ -50,7 +50,7 @@ func TestRoleAllowsLess(t *testing.T) {
 	h.toldCodes(t, 2)
 	log, err := os.ReadFile(h.state("daemon.log"))
 	must(t, err)
-	if n := strings.Count(string(log), "the role allows less than its profile asks for"); n != 1 {
+	if n := strings.Count(string(log), "the role allows a shorter session than its profile asks for"); n != 1 {
 		t.Errorf("%d warnings in the log", n)
 	}
 }

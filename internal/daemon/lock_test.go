@@ -183,7 +183,7 @@ func TestUnlockPassphrase(t *testing.T) {
 	for _, req := range []wire.Request{{}, {Passphrase: secret.New(passphrase)}, {Proof: wrong}, {Proof: secret.New(passphrase)}} {
 		req.Verb = wire.Unlock
 		r := h.ask(t, req)
-		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "taken in") || r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
+		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "try again in") || r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
 			t.Errorf("%+v: challenge %+v", req, r.Challenge)
 		}
 	}
