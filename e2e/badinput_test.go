@@ -113,7 +113,7 @@ func TestBadInput(t *testing.T) {
 			must(t, os.Mkdir(filepath.Join(h.dir, "run"), 0o777))
 			must(t, os.Chmod(filepath.Join(h.dir, "run"), 0o777))
 			h.env = append(h.env, "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
-		}, code: "5", says: "may be written by others"},
+		}, code: "5", says: "can be written by others"},
 
 		{name: "keyring locked", prep: func(t *testing.T, h *house) {
 			must(t, os.WriteFile(filepath.Join(h.dir, "passphrase"), []byte("not the passphrase\n"), 0o600))

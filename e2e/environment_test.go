@@ -428,7 +428,7 @@ func TestOtherPaths(t *testing.T) {
 	home := filepath.Join(h.dir, "h3")
 	must(t, os.Mkdir(home, 0o700))
 	elsewhere := []string{"HOME=" + home, "BROKER_SOCKET=" + h.socket()}
-	differs := "the daemon on this socket uses the home " + h.home + ", and this shell means " + home + "\n"
+	differs := "the daemon on this socket uses the home " + h.home + ", but this shell uses " + home + "\n"
 	for _, args := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "unlock"}} {
 		r := h.in(elsewhere, args[0], args[1:]...)
 		if want := args[0] + ": " + differs + "hint: HOME=" + h.home + " broker status\n"; r.code != 1 || r.stderr != want {

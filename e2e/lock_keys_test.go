@@ -301,7 +301,7 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	cmd := second.command("credproc", "product_prod_paul") // asked before the lock, answered after
 	asked := make(chan result, 1)
 	go func() { asked <- finish(cmd) }()
-	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "it is locked, but another daemon") {
+	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "the broker is locked, but another of your daemons") {
 		t.Errorf("lock beside a daemon that is stopped: %v", r)
 	}
 	must(t, syscall.Kill(pid, syscall.SIGCONT))

@@ -339,7 +339,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 		t.Errorf("lock: %v", r)
 	}
 	r = h.asOther(t, nobody, "broker", "status")
-	if r.code != 0 || !strings.Contains(r.stderr, "whether it is locked is not written down") ||
+	if r.code != 0 || !strings.Contains(r.stderr, "cannot save whether the broker is locked") ||
 		!strings.Contains(r.stderr, "there is no log of the daemon: "+state+"/daemon.log cannot be opened") {
 		t.Errorf("status: %v", r)
 	}

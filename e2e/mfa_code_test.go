@@ -335,7 +335,7 @@ func TestBadProgram(t *testing.T) {
 		{"prints 1 GB", "head -c 1073741824 /dev/zero", "printed more than 64 KiB"},
 		{"fails", "exit 3", "3"},
 		{"two lines", "echo 123456; echo 654321", "printed more than one line"},
-		{"letters", "echo hunter2", "printed something else than a code of 6 digits"},
+		{"letters", "echo hunter2", "did not print a code of 6 digits"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -25,7 +25,7 @@ func TestMinTTLCannot(t *testing.T) {
 	h := seedless(t, "")
 	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
 	s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "release", "--", "true")
-	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lives for 1h at most") {
+	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lasts at most 1h") {
 		t.Errorf("the reason is not told: %q", said)
 	}
 	s.asked(0)
@@ -50,7 +50,7 @@ func TestRoleAllowsLess(t *testing.T) {
 	h.toldCodes(t, 2)
 	log, err := os.ReadFile(h.state("daemon.log"))
 	must(t, err)
-	if n := strings.Count(string(log), "the role allows less than its profile asks for"); n != 1 {
+	if n := strings.Count(string(log), "the role allows a shorter session than its profile asks for"); n != 1 {
 		t.Errorf("%d warnings in the log", n)
 	}
 }

@@ -141,7 +141,7 @@ func TestReplaceStoppedLong(t *testing.T) {
 	for _, args := range [][]string{{"--replace"}, {"--replace", "--background"}} {
 		r := h.run("broker", append([]string{"daemon"}, args...)...)
 		if err := checkFailure(r, "1", "brokerd", nil); err != nil ||
-			!strings.Contains(r.stderr, "was left as it is: no answer within") {
+			!strings.Contains(r.stderr, "goes on: no answer within") {
 			t.Errorf("%v: %v: %v", args, err, r)
 		}
 	}

@@ -154,7 +154,7 @@ func TestServerForOthers(t *testing.T) {
 	}
 	log, err := os.ReadFile(h.state("audit.log"))
 	must(t, err)
-	if n := strings.Count(string(log), "a connection of another uid"); n != 1 || !strings.Contains(string(log), `"uid":65534`) {
+	if n := strings.Count(string(log), "a connection to an endpoint by another uid"); n != 1 || !strings.Contains(string(log), `"uid":65534`) {
 		t.Errorf("recorded %d times within a minute, want once:\n%s", n, log)
 	}
 	o.end()

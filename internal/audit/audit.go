@@ -1,7 +1,6 @@
-// Package audit owns the audit log: one JSON line for each credential that
-// was given out and each one that was refused. It refuses secrets: an Event has no field
-// for one. Access key ids are not secret and are in full, since they are what CloudTrail
-// shows and what one searches for.
+// Package audit writes the audit log: one JSON line for each credential that was handed out or refused. It cannot
+// log secrets: an Event has no field for one. Access key ids are not secret. They are logged in full, because
+// CloudTrail shows them and people search for them.
 package audit
 
 import (
@@ -20,28 +19,29 @@ import (
 
 // Event is one line of the log.
 //
-//	field      what
+//	field      meaning
 //	time       RFC 3339 in UTC, with milliseconds
 //	event      "given", "used" (the session listed an organisation, and stayed in the daemon), "refused", "login",
 //	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
 //	           "handover" (to the process of that pid), "gap";
-//	           of an endpoint: "lease" (a program was given one), "served" (it gave a session), "revoked" (closed for wrong tokens)
-//	profile    the profile or source asked for, as it was asked
-//	source     whose long-lived key is at the root
+//	           for an endpoint: "lease" (a program got the endpoint), "served" (it handed out a session),
+//	           "revoked" (closed after too many wrong tokens)
+//	profile    name of the profile or source, as it was asked for
+//	source     source whose long-lived key was used
 //	role       ARN of the role, if one was assumed
-//	key_id     access key id of the session that was given
-//	expires    of that session
+//	key_id     access key id of the session that was handed out
+//	expires    end of that session
 //	kind       why it was refused: a fault.Kind
 //	message    the same in words
 //	reason     of a lock: "asked", "unused", "suspend", "screen" or "elsewhere" (another daemon of this home was locked);
 //	           of a passphrase for unlock: "set" or "removed"
-//	uid, pid   of the process that asked, from the kernel; at an endpoint of the process that it was given to
-//	endpoint   id of the endpoint at which it was asked
-//	sts_endpoint  where the calls went or would go, if that is not AWS's own place of the region
-//	program    its name
+//	uid, pid   of the process that asked, from the kernel; for an endpoint, of the process that owns it
+//	endpoint   id of the endpoint that was used
+//	sts_endpoint  where the calls went or would have gone, unless that is AWS's own endpoint of the region
+//	program    name of the process that asked
 //	parent     path of the program that started it: the tool behind credproc
-//	missed     of a gap: how many lines could not be written; its message says if the log was removed, replaced or
-//	           cut short, so that lines before it may be missing
+//	missed     of a gap: how many lines could not be written; the message says if the log was removed, replaced or
+//	           truncated, so that earlier lines may be missing
 type Event struct {
 	Time    time.Time  `json:"time"`
 	Event   string     `json:"event"`
@@ -64,7 +64,8 @@ type Event struct {
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
 }
 
-// lineJSON is an Event as it is written. Its times replace those of the Event: a text costs a third of a time.Time.
+// lineJSON is an Event as it is written. Its times replace those of the Event: encoding a string costs a third of
+// encoding a time.Time.
 type lineJSON struct {
 	Time string `json:"time"`
 	*Event
@@ -75,31 +76,31 @@ type lineJSON struct {
 const millis = "2006-01-02T15:04:05.000Z"
 
 const (
-	// maxSize is where the log is set aside and a new one begun; keep is how
-	// many of those stay.
+	// maxSize is the size in bytes at which the log is set aside and a new one begins. keep is how many old logs
+	// are kept.
 	maxSize = 16 << 20
 	keep    = 4
 )
 
-// Log appends to a file. Its zero value is not usable; see New.
+// Log appends to a file. Use New; the zero value does not work.
 type Log struct {
 	path string
 	now  func() time.Time
 
 	mu     sync.Mutex
 	file   *os.File     // nil until the first line, and while it cannot be opened
-	opened system.Stamp // of that file
+	opened system.Stamp // of the open file
 	size   int64
-	line   bytes.Buffer // the one that is written
-	gone   string       // what happened to the log that lines were written to; empty for nothing
+	line   bytes.Buffer // the line that is being written
+	gone   string       // what happened to the previous file, or ""
 	missed int
-	failed error // why nothing can be written just now, which was said
+	failed error // the current write error, after the warning about it
 	warn   func(error)
 }
 
-// New makes a Log. The file is made, 0600, with its first line if it is missing; the directory must exist. Before each
-// line the file is compared with the one that has the name, and opened again if that is another. warn is called once
-// for each time that writing starts to fail.
+// New returns a Log. A missing file is created with its first line, with mode 0600; its directory must exist.
+// Before each line, the Log checks that the open file still has its name, and reopens it otherwise. warn is called
+// each time that writing starts to fail.
 func New(path string, warn func(error)) *Log {
 	return &Log{path: path, warn: warn, now: time.Now}
 }
@@ -118,8 +119,9 @@ func (l *Log) openLocked() error {
 	return nil
 }
 
-// lookLocked compares the open log with the file that has its name. If that is another one, or has lost lines, the log
-// is opened again, and gone says what was seen. It costs one system call.
+// lookLocked compares the open file with the file at the log's path. If that is another file, or lines are
+// missing, it closes the file, so that the next write reopens it, and records what it saw in gone. This costs one
+// system call.
 func (l *Log) lookLocked() {
 	if l.file == nil {
 		return
@@ -128,14 +130,14 @@ func (l *Log) lookLocked() {
 	switch {
 	case err != nil:
 	case found == system.Stamp{}:
-		l.gone = "the log before this line was removed"
+		l.gone = "the log with the earlier lines was removed"
 	case !found.SameFile(l.opened):
-		l.gone = "the log before this line was replaced"
+		l.gone = "the log with the earlier lines was replaced"
 		if aside, err := system.StampOfPath(l.path+".1", false); err == nil && aside.SameFile(l.opened) {
-			l.gone = "" // set aside by the daemon before or after this one
+			l.gone = "" // set aside by the previous or the next daemon
 		}
 	case found.Size < l.size:
-		l.gone = "the log before this line was cut short"
+		l.gone = "the log with the earlier lines was truncated"
 	case found.Mode != l.opened.Mode:
 	default:
 		l.size = found.Size
@@ -145,9 +147,9 @@ func (l *Log) lookLocked() {
 	l.file = nil
 }
 
-// Record writes one line, each of its texts as fault.Line shows it: names of profiles and of programs are
-// chosen by others. Where that fails (no space) a line of the kind "gap" says
-// later how many are missing.
+// Record writes one line. It escapes each text with fault.Line, because names of profiles and programs are chosen
+// by others. If the write fails (such as on a full disk), a later line with the event "gap" says how many lines
+// are missing.
 func (l *Log) Record(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,14 +171,14 @@ func (l *Log) Record(e Event) error {
 	return l.failed
 }
 
-// Failing is why the last line could not be written; nil where it could.
+// Failing returns why the last line could not be written, or nil.
 func (l *Log) Failing() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
 }
 
-// gapLocked says how many lines are missing, if any are, and what happened to the log.
+// gapLocked writes a line that says how many lines are missing and what happened to the log, if anything did.
 func (l *Log) gapLocked() error {
 	if l.missed == 0 && l.gone == "" {
 		return nil
@@ -217,7 +219,7 @@ func (l *Log) writeLocked(e Event) error {
 	n, err := l.file.Write(line)
 	l.size += int64(n)
 	if err != nil && n > 0 {
-		// Half a line would spoil the next one.
+		// A partial line would corrupt the next one.
 		if l.file.Truncate(l.size-int64(n)) == nil {
 			l.size -= int64(n)
 		}
@@ -225,7 +227,7 @@ func (l *Log) writeLocked(e Event) error {
 	return err
 }
 
-// turnLocked sets the full log aside: audit.log.1 is the newest of the old ones.
+// turnLocked sets the full log aside: audit.log.1 is the newest of the old logs.
 func (l *Log) turnLocked() error {
 	dir, err := record.Open(filepath.Dir(l.path), record.Guarded)
 	if err != nil {
@@ -244,7 +246,7 @@ func (l *Log) turnLocked() error {
 	return l.openLocked()
 }
 
-// Close ends it.
+// Close closes the file.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -64,14 +64,14 @@ func TestOneLineEach(t *testing.T) {
 	}
 	raw, _ := os.ReadFile(path)
 	if strings.ContainsAny(string(raw), "\x1b\x00") {
-		t.Error("control characters are in the log as they are")
+		t.Error("the log contains raw control characters")
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode().Perm())
 	}
 }
 
-// TestTextsAreEscaped: no text of an event reaches the log, or who decodes the log, as a terminal would obey it.
+// TestTextsAreEscaped: no text of an event can control a terminal that shows the log or its decoded lines.
 func TestTextsAreEscaped(t *testing.T) {
 	const hostile = "a\u009b2J\u202eb\u200b\U000e0041\x7f\xff\nc"
 	path := filepath.Join(t.TempDir(), "audit.log")
@@ -85,7 +85,7 @@ func TestTextsAreEscaped(t *testing.T) {
 		}
 	}
 	if fields < 9 {
-		t.Fatalf("only %d texts: the test is void", fields)
+		t.Fatalf("only %d texts: the test proves nothing", fields)
 	}
 	if err := l.Record(e); err != nil {
 		t.Fatal(err)
@@ -135,8 +135,8 @@ func TestGapIsTold(t *testing.T) {
 	}
 }
 
-// TestLogIsLookedAt: a line is in the file that has the name, and the first one after something was done to the log
-// says so. A log that was set aside is no gap.
+// TestLogIsLookedAt: each line goes to the file at the log's path, and the first line after a change of that file
+// reports it. A log that was set aside is not a gap.
 func TestLogIsLookedAt(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(path string) error
@@ -144,7 +144,7 @@ func TestLogIsLookedAt(t *testing.T) {
 	}{
 		"nothing":   {func(string) error { return nil }, ""},
 		"removed":   {os.Remove, "was removed"},
-		"truncated": {func(path string) error { return os.Truncate(path, 0) }, "was cut short"},
+		"truncated": {func(path string) error { return os.Truncate(path, 0) }, "was truncated"},
 		"replaced": {func(path string) error {
 			return errors.Join(os.Rename(path, path+".x"), os.WriteFile(path, nil, 0o600))
 		}, "was replaced"},
@@ -170,7 +170,7 @@ func TestLogIsLookedAt(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is one line, with the look at the log before it.
+// BenchmarkRecord writes one line, including the check of the file before it.
 func BenchmarkRecord(b *testing.B) {
 	l := New(filepath.Join(b.TempDir(), "audit.log"), func(err error) { b.Error(err) })
 	for b.Loop() {
@@ -182,7 +182,7 @@ func TestTurnsOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	l := New(path, func(err error) { t.Error(err) })
 	for i := range keep + 3 {
-		_ = os.Truncate(path, maxSize) // as if it were full; the first is not there yet
+		_ = os.Truncate(path, maxSize) // as if it were full; the first file does not exist yet
 		l.Record(Event{Event: "given", PID: i})
 	}
 	files, _ := filepath.Glob(path + "*")
@@ -213,7 +213,7 @@ func TestRefusesLinksAndPipes(t *testing.T) {
 	}
 }
 
-// TestRecent: each name once, the latest first, over a log that was set aside; what is no line is skipped.
+// TestRecent: each name once, the latest first, also from a log that was set aside; invalid lines are skipped.
 func TestRecent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	if got := Recent(path); len(got) != 0 {
@@ -231,7 +231,7 @@ func TestRecent(t *testing.T) {
 	if got := Recent(path); !slices.Equal(got, []string{"prod", "dev", "older"}) {
 		t.Error(got)
 	}
-	// Of a long log the end alone.
+	// It reads only the end of a long log.
 	write(path, given("gone"), strings.Repeat(given("many")+"\n", recentTail/20), given("last"))
 	if got := Recent(path); !slices.Equal(got, []string{"last", "many"}) {
 		t.Error(got)

@@ -10,12 +10,12 @@ import (
 	"broker/internal/record"
 )
 
-// recentTail is how much of the log Recent looks at: some thousand answers.
+// recentTail is how many bytes of the log Recent reads: some thousand answers.
 const recentTail = 256 << 10
 
-// Recent returns the names of the profiles whose credentials were given lately, as they were asked for, each once, the
-// latest first. It reads the end of the log, and that of the log before it if this one is short. It skips a missing log
-// and lines that it cannot read.
+// Recent returns the profiles whose credentials were handed out recently, by the names that were asked for, each
+// once, the latest first. It reads the end of the log, and of the previous log if this one is short. It skips a
+// missing log and unreadable lines.
 func Recent(path string) []string {
 	rest := int64(recentTail)
 	var names []string

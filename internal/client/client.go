@@ -292,7 +292,7 @@ func (c Client) lost(ctx context.Context, err error) error {
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).
 			WithHint("broker status")
 	case errors.Is(err, wire.ErrTooLong):
-		return fault.New(fault.Unreachable, "what answers on the socket is not the broker's daemon")
+		return fault.New(fault.Unreachable, "the program on the socket is not Broker's daemon")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.New(fault.Unreachable, "%w", errLost).WithHint("broker status")
 	}

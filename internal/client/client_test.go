@@ -146,7 +146,7 @@ func TestDo(t *testing.T) {
 // three times; what answers wrongly is not.
 func TestOddAnswers(t *testing.T) {
 	const away = "the daemon went away before it answered"
-	const foreign = "what answers on the socket is not the broker's daemon"
+	const foreign = "the program on the socket is not Broker's daemon"
 	tests := []struct {
 		name    string
 		ways    []func(net.Conn)
@@ -162,8 +162,8 @@ func TestOddAnswers(t *testing.T) {
 		{"an empty line", []func(net.Conn){says("\n")}, 1, foreign},
 		{"a line without end", []func(net.Conn){says(strings.Repeat("x", 2*wire.MaxLine))}, 1, foreign},
 		{"a line too long", []func(net.Conn){says(strings.Repeat("x", 2*wire.MaxLine) + "\n")}, 1, foreign},
-		{"a newer protocol", []func(net.Conn){says("{\"v\":2}\n")}, 1, "the daemon speaks protocol version 2, this program 1"},
-		{"half a credential", []func(net.Conn){says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n")}, 1, "the daemon's answer is not a whole credential"},
+		{"a newer protocol", []func(net.Conn){says("{\"v\":2}\n")}, 1, "the daemon speaks protocol version 2, but this program speaks version 1"},
+		{"half a credential", []func(net.Conn){says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n")}, 1, "the daemon's answer is not a complete credential"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -528,7 +528,7 @@ func TestCredproc(t *testing.T) {
 		{"locked", []string{"p"}, says(`{"v":1,"error":{"kind":"locked","message":"m"}}` + "\n"), 7, "", "credproc: m\nhint: broker unlock\n"},
 		{"a kind of a newer daemon", []string{"p"}, says(`{"v":1,"error":{"kind":"novel","message":"m"}}` + "\n"), 1, "", "credproc: m\n"},
 		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer holds no credential\nhint: broker daemon\n"},
-		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a whole credential\nhint: broker daemon\n"},
+		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a complete credential\nhint: broker daemon\n"},
 		{"an error and a credential", []string{"p"},
 			says(`{"v":1,"error":{"kind":"denied","message":"m"},"credential":{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2026-01-02T15:04:05Z"}}` + "\n"), 6, "", "credproc: m\nhint: broker status\n"},
 	}

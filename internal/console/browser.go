@@ -15,20 +15,20 @@ import (
 	"broker/internal/system"
 )
 
-// Browser says how an address is opened.
+// Browser is the command that opens an address.
 type Browser struct {
-	Words   []string // of the command, with {profile}, {account} and {url}
+	Words   []string // of the command, with the placeholders {profile}, {account} and {url}
 	Profile string
 	Account string
-	Path    string // where programs are looked for first, of the form of environ.Path
+	Path    string // directories that are searched for programs first, in the form of environ.Path
 }
 
-// ErrNoBrowser is returned where nothing on this machine can open an address.
-var ErrNoBrowser = fault.New(fault.Failed, "there is no browser that could be opened")
+// ErrNoBrowser means that this machine has no program that opens an address.
+var ErrNoBrowser = fault.New(fault.Failed, "no browser was found")
 
-// Command is the program and its arguments that open an address. Nothing goes through a shell. Without words it is what
-// the desktop has, or the error is ErrNoBrowser. A profile whose name could be more than a name in the place where it
-// stands is refused.
+// Command returns the program and its arguments that open an address. No shell is involved. Without Words, it is
+// the desktop's opener; if there is none, the error is ErrNoBrowser. Command refuses a profile whose name could
+// act as an option or a path in its place.
 func (b Browser) Command(address string) ([]string, error) {
 	if len(b.Words) == 0 {
 		return b.standard(address)
@@ -37,10 +37,12 @@ func (b Browser) Command(address string) ([]string, error) {
 	placed := false
 	for _, word := range b.Words {
 		if strings.Contains(word, "{profile}") && !plainName(b.Profile) {
-			return nil, fault.New(fault.Failed, "the browser's command has {profile}, where %q could be more than a name", b.Profile)
+			return nil, fault.New(fault.Failed,
+				"the browser's command has {profile}, but %q could be more than a name there", b.Profile)
 		}
 		if strings.Contains(word, "{account}") && b.Account == "" {
-			return nil, fault.New(fault.Failed, "the browser's command has {account}, and %q has none", b.Profile)
+			return nil, fault.New(fault.Failed,
+				"the browser's command has {account}, but the account of %q is unknown", b.Profile)
 		}
 		placed = placed || strings.Contains(word, "{url}")
 		words = append(words, strings.NewReplacer("{profile}", b.Profile, "{account}", b.Account, "{url}", address).Replace(word))
@@ -59,7 +61,7 @@ func (b Browser) Command(address string) ([]string, error) {
 	return words, nil
 }
 
-// find looks in path for a program whose name has no directory. The result is empty where it is not there.
+// find searches path for a program whose name has no directory. It returns "" if the program is not there.
 func find(name, path string) string {
 	if filepath.Base(name) != name {
 		return ""
@@ -67,11 +69,11 @@ func find(name, path string) string {
 	return environ.Find(strings.TrimSuffix(name, system.Exe), path)
 }
 
-// FromShell returns the words for a Browser from the variable BROWSER of a shell: commands with colons between (on
-// Windows semicolons). The first one that may be run counts; %s is the address. A file of a repository can set
-// that variable. So a name is looked for in path alone, which has the form of environ.Path, and anything else has to be
-// the absolute path of a program that nobody but root and the user of this process can change. The warnings say which
-// commands were passed over, and why.
+// FromShell returns the words for a Browser from the variable BROWSER of a shell: commands separated by colons (on
+// Windows by semicolons), in which %s is the address. It returns the first command that may run. A file in a
+// repository can set that variable. So a plain name is searched only in path, which has the form of environ.Path.
+// Anything else must be the absolute path of a program that only root and the user of this process can change. The
+// warnings say which commands were skipped, and why.
 func FromShell(variable, path string) (words, warnings []string) {
 	var missing []string
 	for _, command := range strings.Split(variable, string(os.PathListSeparator)) {
@@ -83,7 +85,7 @@ func FromShell(variable, path string) (words, warnings []string) {
 		if err != nil {
 			warning := fmt.Sprintf("%q in BROWSER of your shell is not used: %v; %s", words[0], err,
 				fault.Hintf("broker config set browser COMMAND"))
-			if errors.Is(err, fs.ErrNotExist) { // a list names what some machines have
+			if errors.Is(err, fs.ErrNotExist) { // lists often name programs that only some machines have
 				missing = append(missing, warning)
 			} else {
 				warnings = append(warnings, warning)
@@ -112,19 +114,19 @@ func shellProgram(name, path string) (string, error) {
 	return exec.LookPath(name)
 }
 
-// plainName reports whether a name can be neither an option nor a path.
+// plainName reports whether a name can act neither as an option nor as a path.
 func plainName(s string) bool {
 	return s != "" && s[0] != '-' && s[0] != '.' && !strings.ContainsAny(s, `/\&?#%"`) &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' })
 }
 
-// standard is the browser of the machine.
+// standard returns the command of the machine's default browser.
 func (b Browser) standard(address string) ([]string, error) {
 	opener := []string{"xdg-open"}
 	switch runtime.GOOS {
 	case "darwin":
 		opener = []string{"open"}
-	case "windows": // unlike start, no shell reads the address
+	case "windows": // unlike start, it passes the address through no shell
 		opener = []string{"rundll32", "url.dll,FileProtocolHandler"}
 	}
 	if program := find(opener[0], b.Path); program != "" {
@@ -133,7 +135,8 @@ func (b Browser) standard(address string) ([]string, error) {
 	return nil, ErrNoBrowser
 }
 
-// Start starts a command that may outlive us, in a session of its own and without our terminal. The channel tells how it ended.
+// Start starts a command that may outlive us, in its own session and without our terminal. The channel receives
+// its result.
 func Start(words, environ []string) (<-chan error, error) {
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = environ
@@ -144,7 +147,8 @@ func Start(words, environ []string) (<-chan error, error) {
 	ended := make(chan error, 1)
 	go func() {
 		if err := cmd.Wait(); err != nil {
-			ended <- fault.New(fault.Failed, "the browser did not open the console: %s ended with %s", words[0], fmt.Sprint(cmd.ProcessState))
+			ended <- fault.New(fault.Failed,
+				"the browser did not open the console: %s ended with %s", words[0], fmt.Sprint(cmd.ProcessState))
 			return
 		}
 		ended <- nil

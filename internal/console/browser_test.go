@@ -11,7 +11,7 @@ import (
 
 const address = "http://127.0.0.1:1/A"
 
-// programs is a PATH with these programs and nothing else.
+// programs returns a PATH that has only these programs.
 func programs(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -51,31 +51,32 @@ func TestBrowserCommands(t *testing.T) {
 		}
 	}
 	if _, err := (Browser{[]string{"firefox", "{account}"}, "a", "", ""}).Command(address); err == nil {
-		t.Error("there is no account")
+		t.Error("accepted a profile without an account")
 	}
 	if _, err := (Browser{[]string{"netscape"}, "a", "", ""}).Command(address); err == nil {
-		t.Error("there is no such program")
+		t.Error("started a program that does not exist")
 	}
 }
 
 func TestStandardBrowser(t *testing.T) {
 	dir := programs(t, "w3m", "xdg-open", "open")
 	if _, err := (Browser{Path: t.TempDir()}).Command(address); !errors.Is(err, ErrNoBrowser) {
-		t.Errorf("what is in the shell's PATH alone: %v", err)
+		t.Errorf("a program that is only in the shell's PATH: %v", err)
 	}
 	t.Setenv("PATH", t.TempDir())
 	got, err := Browser{Path: dir}.Command(address)
 	if err != nil || len(got) != 2 || filepath.Dir(got[0])+"/" != dir || got[1] != address {
-		t.Errorf("what the desktop has: %q, %v", got, err)
+		t.Errorf("the desktop's opener: %q, %v", got, err)
 	}
 	if got, err := (Browser{Words: []string{"w3m"}, Path: dir}).Command(address); err != nil || got[0] != dir+"w3m" {
 		t.Errorf("a name in the settings: %q, %v", got, err)
 	}
 }
 
-// TestBrowserOfTheShell: BROWSER leads to a program of the system or of the user, never into the working directory.
+// TestBrowserOfTheShell: BROWSER leads to a program of the system or of the user, never into the working
+// directory.
 func TestBrowserOfTheShell(t *testing.T) {
-	evil := programs(t, "evil", "w3m", "open-to-all") // the PATH of the shell, which a repository may have set as well
+	evil := programs(t, "evil", "w3m", "open-to-all") // the PATH of the shell, which a repository may have set too
 	t.Chdir(evil)
 	dir := programs(t, "w3m")
 	t.Setenv("PATH", evil+":.:"+dir)
@@ -84,8 +85,8 @@ func TestBrowserOfTheShell(t *testing.T) {
 	}
 	for _, test := range []struct {
 		variable string
-		want     []string // with Command, nil for none
-		warnings []string // parts of them
+		want     []string // of Command; nil for none
+		warnings []string // parts of the warnings
 	}{
 		{"w3m", []string{dir + "w3m", address}, nil},
 		{"netscape::w3m -v", []string{dir + "w3m", "-v", address}, nil},
@@ -131,6 +132,6 @@ func TestStart(t *testing.T) {
 		}
 	}
 	if _, err := Start([]string{"/nothing/of/that/name"}, nil); err == nil {
-		t.Error("there is no such program")
+		t.Error("started a program that does not exist")
 	}
 }

@@ -1,7 +1,6 @@
-// Package console owns the way into the AWS console: the addresses of each
-// partition, the page that a person wants to see there, and how a browser is sent to it without its address being
-// seen by others. It refuses to know the AWS SDK, to get credentials, and to lead anywhere but
-// to a console of AWS.
+// Package console leads a person to the AWS console. It knows the addresses of each partition and of the pages
+// there, and sends a browser to a page without showing the secret address to other users. It does not use the AWS
+// SDK, does not get credentials, and leads only to consoles of AWS.
 package console
 
 import (
@@ -18,13 +17,13 @@ import (
 // Page is a page of the console.
 type Page struct {
 	Partition   string // its id, such as aws-cn
-	Region      string // may be empty: the one that the console showed last
-	Service     string // as the AWS CLI or the console calls it; empty is the start page
-	Destination string // the whole address instead; may be empty
+	Region      string // if empty, the console shows the last region
+	Service     string // name of the service in the AWS CLI or the console; empty for the start page
+	Destination string // a complete address, instead of the other fields; may be empty
 }
 
-// Federation is the endpoint that signs in to a partition. A simulator, if there is one,
-// plays all partitions at its own URL. The error is a fault.Failed for a partition whose console is not known.
+// Federation returns the sign-in endpoint of a partition. If simulator is set, it serves all partitions at its own
+// URL. The error is a fault.Failed if the console of the partition is not known.
 func Federation(id, simulator string) (string, error) {
 	p, err := consoleOf(id)
 	if err != nil {
@@ -45,12 +44,12 @@ func consoleOf(id string) (partition.Partition, error) {
 }
 
 var (
-	// A service is a part of the path, a region one of the host.
+	// The service becomes a part of the path, the region a part of the host.
 	serviceSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
 	regionSyntax  = lazyregexp.New(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 )
 
-// paths are those of services whose page is not called as the AWS CLI calls them, and short names that people type.
+// paths has the pages whose paths differ from the service's name in the AWS CLI, and short names that people type.
 var paths = map[string]string{
 	"apigw":         "apigateway",
 	"cfn":           "cloudformation",
@@ -74,15 +73,15 @@ var paths = map[string]string{
 	"stepfunctions": "states",
 }
 
-// URL is the address of the page: of the partition's console and of nothing else. The host that is not a region's leads on
-// to the region that is asked for, in every partition. The errors are a fault.Usage, and those of Federation.
+// URL returns the address of the page, which is always in the partition's own console. The general host redirects
+// to the requested region, in every partition. The errors are a fault.Usage, and those of Federation.
 func (p Page) URL() (string, error) {
 	of, err := consoleOf(p.Partition)
 	switch {
 	case err != nil:
 		return "", err
 	case p.Destination != "" && p.Service != "":
-		return "", fault.New(fault.Usage, "--destination is a whole address; --service does not go with it")
+		return "", fault.New(fault.Usage, "--destination is a complete address and cannot be used with --service")
 	case p.Destination != "":
 		return own(of.Console, p.Destination)
 	case p.Service != "" && !serviceSyntax.MatchString(p.Service):
@@ -106,17 +105,17 @@ func (p Page) URL() (string, error) {
 	return u.String(), nil
 }
 
-// Valid reports whether there is such a page.
+// Valid reports whether the page exists.
 func (p Page) Valid() bool {
 	_, err := p.URL()
 	return err == nil
 }
 
-// own is an address that a person gave, if it is one of the console at that host.
+// own returns an address that a person gave, if it is in the console at that host.
 func own(host, destination string) (string, error) {
 	wrong := fault.New(fault.Usage,
 		"the destination is not an address of this console, https://%s/… or below it", host)
-	// Browsers take \\ for /, and leave out line ends and tabs; url.Parse does not.
+	// Browsers treat \\ as /, and drop line ends and tabs; url.Parse does not.
 	if len(destination) > maxDestination || strings.ContainsFunc(destination, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 		return "", wrong
 	}
@@ -130,14 +129,14 @@ func own(host, destination string) (string, error) {
 	return u.String(), nil
 }
 
-// maxDestination is what browsers take, with room for the token.
+// maxDestination is the longest address that browsers accept, with room for the token.
 const maxDestination = 4 << 10
 
-// hostSyntax is a host name without a port.
+// hostSyntax matches a host name without a port.
 var hostSyntax = lazyregexp.New(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]+$`)
 
-// SignIn is the address that signs a browser in and sends it to the destination. Anybody who has it within 15 minutes
-// is signed in, so it is a secret.
+// SignIn returns the address that signs a browser in and sends it to the destination. The address is a secret:
+// anybody who has it within 15 minutes is signed in.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_enable-console-custom-url.html
 func SignIn(federation, destination string, token secret.String) secret.String {
 	query := url.Values{"Action": {"login"}, "Issuer": {"broker"}, "Destination": {destination}, "SigninToken": {token.Reveal()}}

@@ -51,7 +51,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestHostileDestinations: who can make a person type a destination must not learn that the sign-in went elsewhere.
+// TestHostileDestinations: a person can be talked into a destination, so a sign-in must never go elsewhere.
 func TestHostileDestinations(t *testing.T) {
 	for _, destination := range []string{
 		"http://console.aws.amazon.com/",

@@ -17,14 +17,14 @@ import (
 	"broker/internal/socket"
 )
 
-// Patience is how long a browser has to come: it may have to start first.
+// Patience is how long Wait waits for a browser, which may have to start first.
 const Patience = time.Minute
 
-// ErrNobody is returned where no browser came in time.
+// ErrNobody means that no browser came in time.
 var ErrNobody = errors.New("no browser came")
 
-// Redirect sends one browser on to an address, once. The browser's arguments, which every user of the machine can read, hold the
-// Redirect's own address alone.
+// Redirect redirects one browser to an address, once. The browser's arguments, which every user of the machine can
+// read, contain only the Redirect's own address.
 type Redirect struct {
 	to       secret.String
 	path     string
@@ -33,7 +33,7 @@ type Redirect struct {
 	taken    chan struct{}
 }
 
-// NewRedirect listens on loopback.
+// NewRedirect starts a Redirect on loopback.
 func NewRedirect(to secret.String) (*Redirect, error) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -44,18 +44,19 @@ func NewRedirect(to secret.String) (*Redirect, error) {
 	return r, nil
 }
 
-// ours admits the connections of this user, and of root, who may do everything anyway (and whose process
-// forwards the ports of some virtual machines). Where the system does not tell whose a connection is, the
-// path that nobody can guess has to do.
+// ours admits connections of this user and of root. Root can do anything anyway, and its process forwards the
+// ports of some virtual machines. If the system does not report the owner of a connection, only the unguessable
+// path protects the address.
 func ours(uid int, err error) bool {
 	return err == nil && (uid == os.Getuid() || uid == 0) || errors.Is(err, errors.ErrUnsupported)
 }
 
-// URL is what the browser is started with.
+// URL returns the address for the browser.
 func (r *Redirect) URL() string { return "http://" + r.listener.Addr().String() + r.path }
 
-// Wait returns when a browser was sent on, with ErrNobody after Patience, or with the error of ctx or of
-// ended, which tells that the browser failed; nil on that channel says nothing. The address is good for nothing afterwards.
+// Wait returns nil when a browser was redirected, ErrNobody after Patience, or the error of ctx. It also returns
+// an error that it receives from ended, which means that the browser failed; it ignores a nil there. Afterwards
+// the address no longer works.
 func (r *Redirect) Wait(ctx context.Context, ended <-chan error) error {
 	defer func() { _ = r.listener.Close() }()
 	end := time.NewTimer(Patience)
@@ -65,7 +66,7 @@ func (r *Redirect) Wait(ctx context.Context, ended <-chan error) error {
 		case <-r.taken:
 			return nil
 		case err := <-ended:
-			if err == nil { // it handed the address to a browser that runs already
+			if err == nil { // it passed the address to a browser that was already running
 				ended = nil
 				continue
 			}
@@ -78,7 +79,7 @@ func (r *Redirect) Wait(ctx context.Context, ended <-chan error) error {
 	}
 }
 
-// giveUp returns the error, unless a browser is being sent on: then it waits for that.
+// giveUp returns the error, unless a browser is being redirected: then it waits for that and returns nil.
 func (r *Redirect) giveUp(err error) error {
 	nobody := false
 	r.once.Do(func() { nobody = true })
@@ -105,16 +106,17 @@ const (
 	connTimeout = 5 * time.Second
 )
 
-// The two answers. Neither may be kept, and the page that follows is not told where the browser came from.
+// The two answers. Neither may be cached, and the next page does not learn where the browser came from.
 const (
 	answerHead  = "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nContent-Length: 0\r\nConnection: close\r\n"
 	answerFound = "HTTP/1.1 302 Found\r\n" + answerHead + "Location: "
 	answerOther = "HTTP/1.1 404 Not Found\r\n" + answerHead
 )
 
-// answer reads one request, and sends the first good one on. A page that the browser shows can make it ask anything of
-// loopback under any name, so the host has to be ours. Another user can read the path in the browser's arguments, but
-// does not get so far: see ours. No HTTP server is used, since the start of that package would slow down each command.
+// answer reads one request, and redirects the first valid one. A web page can make the browser send any request to
+// loopback, under any host name, so the Host header must be our address. Another user can read the path in the
+// browser's arguments, but cannot connect: see ours. It does not use net/http, whose initialisation would slow
+// down every command.
 func (r *Redirect) answer(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(connTimeout))
@@ -135,5 +137,5 @@ func (r *Redirect) answer(conn net.Conn) {
 		return
 	}
 	_, _ = io.WriteString(conn, answerFound+r.to.Reveal()+"\r\n\r\n")
-	close(r.taken) // the answer is with the kernel, which delivers it even if this process ends
+	close(r.taken) // the kernel has the answer, and delivers it even if this process ends
 }

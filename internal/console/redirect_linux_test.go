@@ -14,7 +14,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The test binary also plays another user, who has read the address in the browser's arguments.
+// TestMain also lets the test binary play another user, who has read the address in the browser's arguments.
 func TestMain(m *testing.M) {
 	if address := os.Getenv("CONSOLE_TEST_ADDRESS"); address != "" {
 		os.Exit(stranger(address))
@@ -22,12 +22,12 @@ func TestMain(m *testing.M) {
 	os.Exit(testproc.Run(m))
 }
 
-// stranger prints the answer to one request, if there is any.
+// stranger prints the answer to one request, if there is one.
 func stranger(address string) int {
 	host, path, _ := strings.Cut(strings.TrimPrefix(address, "http://"), "/")
 	conn, err := net.Dial("tcp", host)
 	if errors.Is(err, syscall.ECONNRESET) {
-		return 0 // as quickly as that
+		return 0 // the connection was reset that quickly
 	}
 	if err != nil {
 		return 1
@@ -41,7 +41,7 @@ func stranger(address string) int {
 
 func TestAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		t.Skip("needs root to become another user")
 	}
 	r, err := NewRedirect(secret.New(signedIn))
 	if err != nil {
@@ -76,7 +76,7 @@ func TestAnotherUser(t *testing.T) {
 	if answer := ask(65534); answer != "" {
 		t.Errorf("another user got %q", answer)
 	}
-	// And it was not spent.
+	// The address still works once.
 	if answer := ask(0); !strings.HasPrefix(answer, "HTTP/1.1 302 ") {
 		t.Errorf("this user got %q", answer)
 	}

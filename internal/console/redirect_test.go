@@ -16,7 +16,7 @@ import (
 
 const signedIn = "https://signin.aws.amazon.com/federation?SigninToken=x"
 
-// listen starts a redirect and what waits for it.
+// listen starts a redirect, and a goroutine that waits for it.
 func listen(t *testing.T) (r *Redirect, done chan error) {
 	t.Helper()
 	r, err := NewRedirect(secret.New(signedIn))
@@ -30,7 +30,7 @@ func listen(t *testing.T) (r *Redirect, done chan error) {
 	return r, done
 }
 
-// raw sends a request as it stands and returns the answer.
+// raw sends a request unchanged and returns the answer.
 func raw(t *testing.T, r *Redirect, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", r.listener.Addr().String())
@@ -72,7 +72,7 @@ func TestRedirectOnce(t *testing.T) {
 	}
 	select {
 	case err := <-done:
-		t.Fatalf("a wrong request was taken: %v", err)
+		t.Fatalf("a wrong request used up the redirect: %v", err)
 	default:
 	}
 	answer := raw(t, r, "GET "+r.path+" HTTP/1.1\r\nHost: HOST")
@@ -89,7 +89,7 @@ func TestRedirectOnce(t *testing.T) {
 	}
 }
 
-// TestRedirectRace: of many at once one is sent on.
+// TestRedirectRace: of many concurrent requests, exactly one is redirected.
 func TestRedirectRace(t *testing.T) {
 	r, done := listen(t)
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -109,7 +109,7 @@ func TestRedirectRace(t *testing.T) {
 	}
 	wg.Wait()
 	if err := <-done; err != nil || sent.Load() != 1 {
-		t.Errorf("%d were sent on, %v", sent.Load(), err)
+		t.Errorf("%d were redirected, %v", sent.Load(), err)
 	}
 }
 

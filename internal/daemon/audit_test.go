@@ -13,8 +13,8 @@ import (
 	"broker/internal/wire"
 )
 
-// TestAuditRequired: where its line cannot be written, a session is given out by default, which status tells, and
-// with `audit = required` by no way.
+// TestAuditRequired: if its audit line cannot be written, a session is still handed out by default, and status
+// warns. With `audit = required`, it is not handed out by any delivery.
 func TestAuditRequired(t *testing.T) {
 	ways := map[string]func(*testing.T, *house) wire.Response{
 		"get": func(t *testing.T, h *house) wire.Response { return h.get(t, "dev") },
@@ -44,9 +44,9 @@ func TestAuditRequired(t *testing.T) {
 				}
 				status := h.ask(t, wire.Request{Verb: wire.State}).Status
 				if all := strings.Join(status.Warnings, "\n"); !strings.Contains(all, syscall.ENOSPC.Error()) {
-					t.Errorf("status does not tell: %q", all)
+					t.Errorf("no warning in status: %q", all)
 				}
-				// What gives nothing goes on.
+				// Verbs that hand out nothing still work.
 				if resp := h.ask(t, wire.Request{Verb: wire.Lock}); resp.Err != nil {
 					t.Error(resp.Err)
 				}
@@ -55,7 +55,7 @@ func TestAuditRequired(t *testing.T) {
 	}
 }
 
-// TestAuditRequiredServes: an endpoint, too, refuses, and gives again when the line can be written.
+// TestAuditRequiredServes: an endpoint refuses too, and serves again when the line can be written.
 func TestAuditRequiredServes(t *testing.T) {
 	h := build(t, t.TempDir(), "[settings]\naudit = required\n"+registry).run(t)
 	e := h.lend(t, wire.Request{Verb: wire.Serve, Profile: "dev"})
@@ -72,7 +72,7 @@ func TestAuditRequiredServes(t *testing.T) {
 	}
 }
 
-// TestAuditRequiredRenews: nor does the daemon itself put one into a file.
+// TestAuditRequiredRenews: the daemon does not write a refreshed session into a file either.
 func TestAuditRequiredRenews(t *testing.T) {
 	h, file := publishingHouse(t, "\n[profile always]\nrole_arn = arn:aws:iam::444455556666:role/always\nsource_profile = security\n"+standing+"\n[settings]\naudit = required\n")
 	h.trail.fill(syscall.ENOSPC)
@@ -80,7 +80,7 @@ func TestAuditRequiredRenews(t *testing.T) {
 	until(t, "it is tried", func() bool { _, assumed := h.aws.calls(); return assumed > 0 })
 	h.looked(t)
 	if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
-		t.Errorf("published all the same:\n%s", text)
+		t.Errorf("published nevertheless:\n%s", text)
 	}
 	h.trail.fill(nil)
 	h.grants.Resume()

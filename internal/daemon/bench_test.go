@@ -23,8 +23,8 @@ import (
 	"broker/internal/wire"
 )
 
-// echo is what the daemon is measured against: a Go server on a unix socket
-// that reads a line and writes one as long as a real answer, and checks nothing.
+// echo is the baseline for the daemon: a Go server on a unix socket that reads a line, checks nothing, and writes
+// a line as long as a real answer.
 func echo(b *testing.B, answer []byte) (path string) {
 	b.Helper()
 	path = filepath.Join(b.TempDir(), "echo")
@@ -58,7 +58,7 @@ func echo(b *testing.B, answer []byte) (path string) {
 
 const clients = 64
 
-// load lets 64 clients make n requests in all and returns how long it took.
+// load lets 64 clients make n requests in total, and returns how long that took.
 func load(b *testing.B, path string, request, answer []byte, n int, keep bool) time.Duration {
 	b.Helper()
 	var left atomic.Int64
@@ -101,7 +101,7 @@ func load(b *testing.B, path string, request, answer []byte, n int, keep bool) t
 	return time.Since(start)
 }
 
-// many is the registry and so many roles more in an AWS config.
+// many is a daemon with the registry and n additional roles in an AWS config.
 func many(b *testing.B, dir string, n int) (h *house) {
 	b.Helper()
 	h = build(b, dir, registry)
@@ -109,7 +109,7 @@ func many(b *testing.B, dir string, n int) (h *house) {
 	for i := range n {
 		fmt.Fprintf(&text, "[profile p%d]\nrole_arn = arn:aws:iam::444455556666:role/p%d\nsource_profile = security\nregion = eu-west-1\n\n", i, i)
 	}
-	// The default AWS files, whose roles need no yes.
+	// The default AWS files, whose roles need no confirmation.
 	h.Files = profiles.Files{AWS: dir, Registry: h.Files.Registry,
 		Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
 	if err := os.WriteFile(h.Files.Config, []byte(text.String()), 0o600); err != nil {
@@ -121,9 +121,8 @@ func many(b *testing.B, dir string, n int) (h *house) {
 	return h.run(b)
 }
 
-// BenchmarkWarm is a warm request as 64 clients make it, with the real audit
-// log; x-echo is how much of the throughput of the echo server is left. The two
-// take turns, so that what else the machine does hits both.
+// BenchmarkWarm measures requests for a cached session from 64 clients, with the real audit log. x-echo is the
+// throughput relative to the echo server. The two take turns, so that other load of the machine affects both.
 func BenchmarkWarm(b *testing.B) {
 	for _, n := range []int{10, 10000} {
 		for how, keep := range map[string]bool{"dial": false, "keep": true} {
@@ -164,8 +163,8 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle is one client at a time beside 2,000 connections that say nothing: p99-ms is the slowest of each
-// hundred of its requests, x-alone how many times that is without them. The two take turns.
+// BenchmarkIdle measures one client at a time, with 2,000 idle connections open. p99-ms is the slowest of each
+// hundred requests; x-alone is its ratio to the time without the idle connections. The two take turns.
 func BenchmarkIdle(b *testing.B) {
 	h := many(b, b.TempDir(), 10)
 	request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: "p0", AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})
@@ -225,12 +224,12 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(p99(beside)/p99(alone), "x-alone")
 }
 
-// BenchmarkFlood is one request at a time to an endpoint while another user connects to it as often as the
-// name says, each second, or as fast as two clients can. p99-ms is the slowest of each hundred, x-alone how
-// many times that is before and after the flood.
+// BenchmarkFlood measures one request at a time to an endpoint while another user connects to it. The name says
+// how often per second, or "as fast as two clients can". p99-ms is the slowest of each hundred requests; x-alone
+// is its ratio to the time before and after the flood.
 func BenchmarkFlood(b *testing.B) {
 	if os.Getuid() != 0 {
-		b.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
+		b.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
 	self := filepath.Join(shared(b), "self")
 	program, err := os.ReadFile("/proc/self/exe")
@@ -276,7 +275,7 @@ func BenchmarkFlood(b *testing.B) {
 			if err := flood.Start(); err != nil {
 				b.Fatal(err)
 			}
-			// It answers after ten seconds, when its first connections have left what they leave.
+			// It answers after ten seconds, when its first connections have left their traces.
 			line := make([]byte, 100)
 			n, err := out.Read(line)
 			if err != nil {
@@ -301,7 +300,7 @@ func BenchmarkFlood(b *testing.B) {
 	}
 }
 
-// shared is a directory that other users can look into.
+// shared is a directory that other users can read.
 func shared(b *testing.B) string {
 	b.Helper()
 	dir, err := os.MkdirTemp("", "broker-")
@@ -315,13 +314,13 @@ func shared(b *testing.B) string {
 	return dir
 }
 
-// playFlood connects rate times a second until it is killed, as fast as it can if rate is 0. After ten seconds it
-// prints how often it did so each second.
+// playFlood connects rate times a second until it is killed; with rate 0, as fast as it can. After ten seconds it
+// prints how many times per second it connected.
 func playFlood(host string, rate int) {
 	var done atomic.Int64
 	connect := func() {
 		conn, err := net.Dial("tcp", host)
-		done.Add(1) // one that was reset at once too
+		done.Add(1) // also a connection that was reset at once
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 			_, _ = conn.Read(make([]byte, 1)) // until it is closed
@@ -338,7 +337,7 @@ func playFlood(host string, rate int) {
 		}
 	} else {
 		go func() {
-			const turns = 100 // a second
+			const turns = 100 // per second
 			for range time.Tick(time.Second / turns) {
 				for range rate / turns {
 					go connect()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// mark says whether a request is under way. It returns false if the connection was closed meanwhile.
+// mark records whether a request runs on a connection. It returns false if the connection was closed meanwhile.
 func (d *Daemon) mark(conn net.Conn, busy bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -24,8 +24,8 @@ func (d *Daemon) forget(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// closeIdle closes the connections that have had no request under way for so long: grace is for those that have asked
-// nothing yet, rest for the others.
+// closeIdle closes connections on which no request runs and which have been idle too long: for grace if they have
+// sent no request yet, for rest otherwise.
 func (d *Daemon) closeIdle(grace, rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -42,7 +42,7 @@ func (d *Daemon) closeIdle(grace, rest time.Duration) {
 	}
 }
 
-// drain lets requests under way finish, then closes what is left.
+// drain lets running requests finish, then closes the remaining connections.
 func (d *Daemon) drain() {
 	d.closeIdle(greeting, 0)
 	finished := make(chan struct{})
@@ -50,7 +50,7 @@ func (d *Daemon) drain() {
 		d.done.Wait()
 		close(finished)
 	}()
-	// Those that become idle while draining are closed as well.
+	// Connections that become idle during the drain are closed too.
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for limit := time.After(d.patience); ; {

@@ -11,17 +11,18 @@ import (
 	"broker/internal/wire"
 )
 
-// AWS is what the daemon asks of AWS with a session, beside STS. Its errors are faults.
+// AWS makes the calls to AWS services other than STS. Its errors are faults.
 type AWS interface {
-	// SignIn exchanges a session for the token with which a browser signs in to the console of a partition, and
-	// returns the endpoint that made it. Life is how long the console may be used; 0 leaves that to AWS.
+	// SignIn exchanges a session for a token with which a browser signs in to the console of a partition. It
+	// returns the endpoint that issued the token. life is how long the console session lasts; 0 leaves that to
+	// AWS.
 	SignIn(ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
 		endpoint string, token secret.String, err error)
-	// Accounts lists the active accounts of the organisation whose management account the session is of.
+	// Accounts lists the active accounts of the organisation. The session must belong to its management account.
 	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
 }
 
-// signIn gives the token instead of the session that it is made of.
+// signIn replies with a sign-in token. The session that the token is made from is not handed out.
 func (d *Daemon) signIn(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	var sign wire.SignIn
@@ -45,7 +46,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 	}
 	bundle := chain.Source.Endpoint.CABundle
 	if r.AdHoc != nil && r.AdHoc.ARN != "" {
-		chain.Roles = []profiles.Role{r.AdHoc.Role} // the last one, which is all that counts here
+		chain.Roles = []profiles.Role{r.AdHoc.Role} // only the last role matters here
 	} else if n := len(chain.Roles); n > 0 {
 		bundle = chain.Roles[n-1].Endpoint.CABundle
 	}
@@ -57,7 +58,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 	return d.AWS.SignIn(ctx, answer.Credentials, partition, bundle, life)
 }
 
-// accounts lists an organisation. The session that signs the question stays here.
+// accounts lists the accounts of an organisation. The session that signs the call is not handed out.
 func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	ask.Event = "used"
@@ -79,7 +80,7 @@ func (d *Daemon) organisation(ctx context.Context, r session.Request, answer ses
 	if err != nil {
 		return nil, err
 	}
-	// The endpoint of the profile, but for a URL, which would be that of its STS.
+	// Use the endpoint of the profile, but without its URL, which is the URL of STS.
 	of := chain.Source.Endpoint
 	if n := len(chain.Roles); n > 0 {
 		of = chain.Roles[n-1].Endpoint
@@ -88,7 +89,7 @@ func (d *Daemon) organisation(ctx context.Context, r session.Request, answer ses
 	return d.AWS.Accounts(ctx, answer.Credentials, endpoint)
 }
 
-// chain is that of the profile of a request.
+// chain returns the chain of a request's profile.
 func (d *Daemon) chain(r session.Request) (profiles.Chain, error) {
 	set, err := d.Store.Load(r.Files)
 	if err != nil {

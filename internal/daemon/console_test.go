@@ -10,7 +10,8 @@ import (
 	"broker/internal/wire"
 )
 
-// TestConsole: a sign-in is a token, without the session that it is made of, and has its line in the audit log.
+// TestConsole: a sign-in returns a token, without the session that it is made from, and has a line in the audit
+// log.
 func TestConsole(t *testing.T) {
 	h := start(t)
 	for _, tt := range []struct {
@@ -35,7 +36,7 @@ func TestConsole(t *testing.T) {
 	}
 }
 
-// TestAccounts: an organisation whose list takes more than a line comes whole, in order, and without a session.
+// TestAccounts: a list of accounts that needs several lines arrives complete, in order, and without a session.
 func TestAccounts(t *testing.T) {
 	h := start(t)
 	l := connect(t, h.path)
@@ -62,7 +63,7 @@ func TestAccounts(t *testing.T) {
 	if e := h.trail.all(); e[len(e)-1].Event != "used" {
 		t.Errorf("the audit log ends with %+v", e[len(e)-1])
 	}
-	l.send(t, wire.Request{Verb: wire.Ping}) // the connection is good for more
+	l.send(t, wire.Request{Verb: wire.Ping}) // the connection still works
 	if resp := l.read(t); resp.Err != nil {
 		t.Error(resp.Err)
 	}

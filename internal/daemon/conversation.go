@@ -18,17 +18,17 @@ import (
 	"broker/internal/wire"
 )
 
-// conversation reads the lines of one connection: requests, and within a
-// request the answers to questions. Only where a question was put does a goroutine of its own read.
+// conversation reads the lines of one connection: requests and, within a request, the answers to prompts. It
+// starts its own reading goroutine only when needed: at the first prompt, or to see the client disconnect.
 type conversation struct {
 	conn   net.Conn
 	reader *bufio.Reader
 
-	mu    sync.Mutex                 // held while a question is open: one at a time
-	asked int                        // the id of the last question
-	reads sync.Once                  // starts the goroutine that reads
+	mu    sync.Mutex                 // held while a prompt is open: one at a time
+	asked int                        // the id of the last prompt
+	reads sync.Once                  // starts the reading goroutine
 	lines atomic.Pointer[chan heard] // nil until then
-	left  chan struct{}              // closed when that has seen that the client has left
+	left  chan struct{}              // closed when the reading goroutine has seen the client disconnect
 	over  chan struct{}              // closed when the connection's handler ends
 }
 
@@ -37,7 +37,7 @@ func newConversation(conn net.Conn) *conversation {
 		over: make(chan struct{})}
 }
 
-// gone reports whether the client has left, as far as that was seen.
+// gone reports whether the client is known to have disconnected.
 func (c *conversation) gone() bool {
 	select {
 	case <-c.left:
@@ -47,7 +47,7 @@ func (c *conversation) gone() bool {
 	}
 }
 
-// listen starts to read, so that answers come, and the end of the connection is seen.
+// listen starts the reading goroutine, so that answers arrive and the end of the connection is noticed.
 func (c *conversation) listen() <-chan heard {
 	c.reads.Do(func() {
 		lines := make(chan heard)
@@ -82,7 +82,7 @@ func (c *conversation) read() (*wire.Request, error) {
 	return wire.DecodeRequest(b)
 }
 
-// next reads the next request. What comes late to a question that was over is not one.
+// next reads the next request. It skips late answers to prompts that have ended.
 func (c *conversation) next() (*wire.Request, error) {
 	for {
 		var l heard
@@ -104,8 +104,8 @@ func (c *conversation) next() (*wire.Request, error) {
 	}
 }
 
-// ask puts one question to the client and waits for what the person says. The answer to an offer may be empty.
-func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.String, error) {
+// ask shows one prompt at the client and waits for the person's answer. The answer to an offer may be empty.
+func (c *conversation) ask(ctx context.Context, prompt wire.Ask) (secret.String, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -113,8 +113,8 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 	}
 	lines := c.listen()
 	c.asked++
-	question.ID = c.asked
-	b, err := wire.EncodeResponse(wire.Response{Ask: &question})
+	prompt.ID = c.asked
+	b, err := wire.EncodeResponse(wire.Response{Ask: &prompt})
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -136,7 +136,7 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 				return l.req.Code, nil
 			case l.req.Verb == wire.Gone:
 				return secret.String{}, session.ErrGone
-			case l.req.Verb == wire.Here && question.Offer:
+			case l.req.Verb == wire.Here && prompt.Offer:
 				return secret.String{}, nil
 			case l.req.Verb == wire.Cancel, l.req.Verb == wire.Answer:
 				return secret.String{}, session.ErrCancelled
@@ -145,7 +145,7 @@ func (c *conversation) ask(ctx context.Context, question wire.Ask) (secret.Strin
 	}
 }
 
-// tell tells the client why its answer takes long. Before an open question that is not said: the person is busy.
+// tell sends the client a line that explains the delay. It sends nothing while a prompt is open there.
 func (c *conversation) tell(line string) {
 	if !c.mu.TryLock() {
 		return
@@ -164,7 +164,7 @@ func (c *conversation) readAll(lines chan<- heard) {
 		req, err := c.read()
 		ends := err != nil && !isFault(err)
 		if ends {
-			close(c.left) // before a question at the terminal ends by it, and the next place is asked
+			close(c.left) // close it before the prompt fails with ErrGone and the next place is tried
 		}
 		select {
 		case lines <- heard{req, err}:
@@ -177,13 +177,13 @@ func (c *conversation) readAll(lines chan<- heard) {
 	}
 }
 
-// isFault tells a line that is no request from a connection that is gone.
+// isFault distinguishes a line that is not a valid request from a lost connection.
 func isFault(err error) bool { return fault.Of(err).Kind != fault.Internal }
 
-// terminal is the person at a client's terminal.
+// terminal is the terminal of a client, as a place to prompt at.
 type terminal struct {
 	call
-	seat func() (seat, who string) // read once: each who waits is compared with all others
+	seat func() (seat, who string) // computed once: it is compared with the seats of all other waiters
 }
 
 func newTerminal(c call) *terminal {
@@ -192,14 +192,14 @@ func newTerminal(c call) *terminal {
 	})}
 }
 
-// slips is how often what was typed may be no code at all before we give up.
+// slips is how many answers may be malformed codes before Ask fails.
 const slips = 3
 
-// Ask implements session.Asker. What cannot be a code is asked for again here:
-// it is nobody else's business, and none of AWS's.
-func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, error) {
+// Ask implements session.Asker. It checks the form of the code here and asks again, so that AWS is never sent an
+// answer that cannot be a code.
+func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	for try := 1; ; try++ {
-		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.question(q).Text(), Reason: q.Reason})
+		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.prompt(q).Text(), Reason: q.Reason})
 		if err != nil {
 			return secret.String{}, err
 		}
@@ -211,35 +211,35 @@ func (t *terminal) Ask(ctx context.Context, q session.Question) (secret.String, 
 	}
 }
 
-// Offer implements session.Terminal. Who types a code instead of Enter is not asked for it again.
-func (t *terminal) Offer(ctx context.Context, q session.Question, seat, who string) (secret.String, error) {
-	stands := mfa.Question{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
-	typed, err := t.talk.ask(ctx, wire.Ask{Text: stands.Elsewhere(seat), Offer: true})
+// Offer implements session.Terminal. A person who types a code instead of Enter is not asked for it again.
+func (t *terminal) Offer(ctx context.Context, q session.Prompt, seat, who string) (secret.String, error) {
+	elsewhere := mfa.Prompt{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
+	typed, err := t.talk.ask(ctx, wire.Ask{Text: elsewhere.Elsewhere(seat), Offer: true})
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
 	code, err := mfa.ParseCode(typed.Reveal())
 	if err != nil {
-		return secret.String{}, nil // it is asked here
+		return secret.String{}, nil // not a code: the prompt moves here
 	}
 	return code, nil
 }
 
-// Seat implements session.Asker. The kernel says which terminal it is: a client could name that of another.
+// Seat implements session.Asker. It asks the kernel for the terminal, because a client could name somebody else's.
 func (t *terminal) Seat() (seat, who string) { return t.seat() }
 
-// window is the person at the desktop of a client.
+// window is the desktop of a client, as a place to prompt at.
 type window struct {
 	call
 	ask Window
 }
 
 // Ask implements session.Asker.
-func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, error) {
-	if w.talk.gone() { // its terminal is somebody else's by now, and its desktop need not be asked for nobody
+func (w *window) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
+	if w.talk.gone() { // another program has its terminal now, and nobody waits for the code
 		return secret.String{}, session.ErrGone
 	}
-	code, err := w.ask(ctx, w.question(q))
+	code, err := w.ask(ctx, w.prompt(q))
 	switch {
 	case errors.Is(err, mfa.ErrNobody):
 		return code, session.ErrGone
@@ -249,7 +249,7 @@ func (w *window) Ask(ctx context.Context, q session.Question) (secret.String, er
 	return code, err
 }
 
-// Seat implements session.Asker. Who has no desktop of their own get the daemon's window.
+// Seat implements session.Asker. A client that names no desktop gets the daemon's window.
 func (w *window) Seat() (seat, who string) {
 	seat = "a window"
 	for _, kv := range strings.Split(w.req.Desktop, "\n") {
@@ -261,7 +261,7 @@ func (w *window) Seat() (seat, who string) {
 	return seat, w.asker()
 }
 
-// asker is the program that needs the code: the tool behind credproc, else the client itself.
+// asker returns the program that needs the code: the tool that started credproc, or else the client itself.
 func (c call) asker() string {
 	program, _ := c.peer.Program()
 	if program == "credproc" {
@@ -272,15 +272,15 @@ func (c call) asker() string {
 	return program
 }
 
-// question is what the person reads: whose code, for which device, and who asks for it.
-func (c call) question(q session.Question) mfa.Question {
-	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
+// prompt returns the prompt's contents: the device, its source, and the program that asks.
+func (c call) prompt(q session.Prompt) mfa.Prompt {
+	prompt := mfa.Prompt{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
 		Asker: c.asker()}
 	if c.req.CanAsk {
-		question.TTY = c.peer.Terminal()
+		prompt.TTY = c.peer.Terminal()
 	}
 	if c.req.Desktop != "" {
-		question.Env = strings.Split(c.req.Desktop, "\n")
+		prompt.Env = strings.Split(c.req.Desktop, "\n")
 	}
-	return question
+	return prompt
 }

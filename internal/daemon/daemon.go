@@ -1,6 +1,5 @@
-// Package daemon owns the listening side of the protocol: connections, the
-// table of verbs, and the daemon's life from binding the socket to the last answer. It
-// refuses to know how a credential is made; that is session.Broker's.
+// Package daemon serves the protocol: it accepts connections, dispatches verbs, and runs the daemon from binding
+// the socket to the last answer. It does not know how credentials are made; session.Broker does.
 package daemon
 
 import (
@@ -28,28 +27,28 @@ import (
 	"broker/internal/wire"
 )
 
-// Keyring is what the daemon itself wants of the vault: to keep the key of the
-// file backend for it, and to forget it.
+// Keyring is what the daemon itself needs of the vault: to cache the key of the file keyring, and to forget it.
 type Keyring interface {
-	// Unlock checks what opens the file keyring and keeps its key; with nothing it checks that the keyring can be read.
+	// Unlock checks the key for the file keyring and caches it. With an empty key, it checks that the keyring can
+	// be read.
 	Unlock(ctx context.Context, key secret.String) error
 	Forget()
 }
 
-// Recorder takes the audit events: audit.Log.
+// Recorder records audit events. It is implemented by audit.Log.
 type Recorder interface {
 	grant.Recorder
-	// Failing is why the last one could not be recorded, or nil.
+	// Failing returns why the last event could not be recorded, or nil.
 	Failing() error
 }
 
-// Window asks for a code at a window of the desktop: mfa.AskGUI.
-type Window func(ctx context.Context, q mfa.Question) (secret.String, error)
+// Window prompts for a code in a window of the desktop. It is implemented by mfa.AskGUI.
+type Window func(ctx context.Context, q mfa.Prompt) (secret.String, error)
 
-// Config is what a Daemon is made of; all fields down to Latch must be set, but for Window.
+// Config configures a Daemon. All fields down to Latch must be set, except Window.
 type Config struct {
 	Socket  string
-	Files   profiles.Files // for requests that name none
+	Files   profiles.Files // for requests that name no files
 	Broker  *session.Broker
 	Store   *profiles.Store
 	Keyring Keyring
@@ -59,43 +58,43 @@ type Config struct {
 	Version string
 	Window  Window
 
-	CommandsDir string // where the files of commands are made
+	CommandsDir string // directory for the files of commands
 
 	Latch    *latch.Latch         // not loaded yet
-	Places   latch.Places         // of the Latch; Moved is taken over by it
-	Events   Events               // what lock_on names; nil for nothing
+	Places   latch.Places         // where the Latch is; the Latch adopts the file at Places.Moved
+	Events   Events               // reports the events of lock_on; nil to ignore lock_on
 	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
 
-	// StartedBy says who started it, for people: see wire.Status.
+	// StartedBy says what started the daemon, for display: see wire.Status.
 	StartedBy string
-	// Listener is the socket where it is there already; nil: Run binds one.
+	// Listener is a socket that already exists; if nil, Run binds one.
 	Listener *socket.Listener
-	// Takeover is what the daemon before left, if this one took over; may be nil.
+	// Takeover is what the previous daemon left, if this daemon replaces it; may be nil.
 	Takeover *Takeover
-	// StateDir, KeyringDir and Home are this daemon's, absolute; with Files.Registry they are what a client has to mean.
-	// An empty KeyringDir or Home: any.
+	// StateDir, KeyringDir and Home are this daemon's absolute paths. With Files.Registry, they are compared with
+	// the paths of each request. An empty KeyringDir or Home matches all.
 	StateDir, KeyringDir, Home string
-	// Setup is what the daemon works with, as the settings are now; nil for nothing to tell.
+	// Setup returns the setup for status, by the current settings; may be nil.
 	Setup func() wire.Setup
-	// OnSettings is called with the settings at the start and whenever they were read again; may be nil.
+	// OnSettings is called with the settings at the start and after each read; may be nil.
 	OnSettings func(profiles.Settings)
-	// Warnings are for status, as long as the daemon runs.
+	// Warnings are shown by status while the daemon runs.
 	Warnings []string
-	// ExitAfter is after how long without use a locked daemon ends by itself; 0 is never.
+	// ExitAfter is how long a locked daemon may be idle before it exits; 0 means forever.
 	ExitAfter time.Duration
 }
 
 const (
-	// idleTimeout closes a connection on which nothing is asked.
+	// idleTimeout closes a connection that sends no request.
 	idleTimeout = time.Minute
-	// writeTimeout bounds an answer to a peer that does not read.
+	// writeTimeout limits the write of an answer to a peer that does not read.
 	writeTimeout = 5 * time.Second
-	// drainTimeout is how long requests under way may go on when the daemon is told to end.
+	// drainTimeout is how long running requests may take after the daemon is told to end.
 	drainTimeout = 2 * time.Second
-	// greeting is how long a client may take from connecting to asking when the daemon is told to end.
+	// greeting is how long a client may take from connecting to its first request after the daemon is told to end.
 	greeting = 250 * time.Millisecond
-	// watchInterval is how often the daemon looks whether clients can still
-	// find its socket, and whether it is time to lock.
+	// watchInterval is how often the daemon checks that clients can still find its socket, and whether it must
+	// lock.
 	watchInterval = time.Second
 )
 
@@ -105,23 +104,23 @@ type Daemon struct {
 	started    time.Time
 	grants     *grant.Keeper
 	locking    locking
-	successors chan net.Conn // who asked to take over
-	accepted   atomic.Int64  // connections
-	patience   time.Duration // drainTimeout; the tests have it longer
+	successors chan net.Conn // connections of daemons that asked to take over
+	accepted   atomic.Int64  // number of connections
+	patience   time.Duration // drainTimeout; longer in tests
 
 	mu    sync.Mutex
 	conns map[net.Conn]*visit
 	done  sync.WaitGroup
 }
 
-// visit is one connection.
+// visit is the state of one connection.
 type visit struct {
-	busy  bool      // a request is under way
-	asked bool      // it has had one
-	since time.Time // when it came, or when busy changed
+	busy  bool      // a request is running
+	asked bool      // it has sent a request
+	since time.Time // when it was accepted, or when busy changed
 }
 
-// New makes a Daemon.
+// New returns a Daemon.
 func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), successors: make(chan net.Conn, 1),
 		patience: drainTimeout}
@@ -131,9 +130,8 @@ func New(cfg Config) *Daemon {
 	return d
 }
 
-// Run serves until ctx ends, then lets requests under way finish for two
-// seconds. ready is called once clients can connect. The error is socket.ErrTaken where another
-// daemon has the socket, at the start or later.
+// Run serves until ctx ends, then gives running requests two seconds to finish. It calls ready once clients can
+// connect. The error is socket.ErrTaken if another daemon has the socket, at the start or later.
 func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	listener := d.Listener
 	if listener == nil {
@@ -149,7 +147,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	defer func() { _ = d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()}) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// Requests under way go on when the daemon is told to end, until drain cuts them.
+	// Running requests continue when the daemon is told to end, until drain cuts them off.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	d.sweep()
@@ -161,11 +159,11 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
-	var first, last, endpoints sync.WaitGroup // what has to have ended before requests are drained, and after
+	var first, last, endpoints sync.WaitGroup // first ends before the drain, last and endpoints after it
 	last.Go(func() { d.watch(ctx, listener, cancel) })
 	last.Go(func() { d.grants.Run(ctx) })
 	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
-	first.Go(func() { d.accept(ctx, requests, listener) }) // last: a client that is answered finds the rest running
+	first.Go(func() { d.accept(ctx, requests, listener) }) // last: now everything else runs
 	var next *offer
 	for next == nil && ctx.Err() == nil {
 		select {
@@ -188,7 +186,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	default:
 	}
 	if err := d.grants.End(next != nil); err != nil {
-		d.Log.Error("stop", "err", err)
+		d.Log.Error("cannot remove all published sessions", "err", err)
 	}
 	if next != nil {
 		next.give(d, listener)
@@ -199,14 +197,14 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-// sweep removes what a daemon left that was killed while it wrote a file of the state directory.
+// sweep removes temporary files that a killed daemon left in the state directory.
 func (d *Daemon) sweep() {
 	if err := record.Sweep(d.StateDir); err != nil {
-		d.Log.Warn("what a daemon left that was killed was not removed", "err", err)
+		d.Log.Warn("cannot remove the files of a killed daemon", "err", err)
 	}
 }
 
-// accept takes connections until the listener is stopped.
+// accept accepts connections until the listener is stopped.
 func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener) {
 	for ctx.Err() == nil {
 		conn, who, err := listener.Accept()
@@ -214,7 +212,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 			return
 		}
 		if err != nil {
-			// Out of descriptors, most likely: those that are idle make room.
+			// Most likely out of file descriptors: close idle connections to free some.
 			d.Log.Warn("accept failed", "err", err)
 			d.closeIdle(0, 0)
 			time.Sleep(20 * time.Millisecond)
@@ -231,8 +229,8 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 	}
 }
 
-// watch looks once a second after what nothing tells us of: a socket that was removed, connections that rest, the
-// settings, long disuse, another daemon's lock, and a latch that could not be written.
+// watch polls once a second for changes that arrive without an event: a removed socket, idle connections, changed
+// settings, lock_after, another daemon's lock, and a lock that could not be saved.
 func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -245,7 +243,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		}
 		switch err := listener.Restore(); {
 		case errors.Is(err, socket.ErrTaken):
-			cancel(fmt.Errorf("the socket was taken away: %w", err))
+			cancel(fmt.Errorf("another process took the socket: %w", err))
 		case err != nil:
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
 		}
@@ -261,7 +259,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 // serve answers the requests of one connection.
 func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	defer func() {
-		// A panic is this client's failure. The value is not logged: it may hold anything.
+		// A panic fails this client only. The value is not logged, because it may contain a secret.
 		if r := recover(); r != nil {
 			d.Log.Error("panic in a request", "stack", string(debug.Stack()))
 		}
@@ -293,11 +291,12 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	}
 }
 
-// accountsOfLine is how many accounts a line holds: a name is at most 250 bytes, and each byte takes up to six in
-// JSON.
+// accountsOfLine is how many accounts fit into a line: a name has at most 250 bytes, and JSON may take six bytes
+// for each.
 const accountsOfLine = 30
 
-// send writes one answer, whose accounts may take more than a line. Nothing is written of one that does not fit.
+// send writes one answer. An answer with many accounts takes several lines. An answer that does not fit is not
+// written at all.
 func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 	var lines []byte
 	for more := true; more; {
@@ -309,10 +308,10 @@ func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 		part.Version = d.Version
 		line, err := wire.EncodeResponse(part)
 		if err != nil {
-			return fault.New(fault.Internal, "the answer cannot be sent: %w", err)
+			return fault.New(fault.Internal, "cannot send the answer: %w", err)
 		}
 		if lines == nil {
-			lines = line // mostly the only one
+			lines = line // usually the only line
 		} else {
 			lines = append(lines, line...)
 		}
@@ -324,10 +323,10 @@ func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 	return nil
 }
 
-// errGone: the client did not take its answer.
-var errGone = fault.New(fault.Failed, "the client has gone")
+// errGone means that the client did not read its answer.
+var errGone = fault.New(fault.Failed, "the client has disconnected")
 
-// reply is send. An answer that does not fit becomes a failure.
+// reply calls send. If the answer does not fit, it sends an error instead.
 func (d *Daemon) reply(conn net.Conn, resp wire.Response) bool {
 	err := d.send(conn, resp)
 	if err != nil && !errors.Is(err, errGone) {

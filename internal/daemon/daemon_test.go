@@ -82,7 +82,7 @@ func TestVerbs(t *testing.T) {
 	h.alive(t)
 }
 
-// One connection serves one request after the other.
+// TestOneConnection: one connection serves requests one after the other.
 func TestOneConnection(t *testing.T) {
 	h := start(t)
 	l := connect(t, h.path)
@@ -92,7 +92,7 @@ func TestOneConnection(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 	}
-	for range 10 { // even where the client does not wait
+	for range 10 { // even if the client does not wait for each answer
 		l.send(t, wire.Request{Verb: wire.Ping})
 	}
 	for range 10 {
@@ -102,8 +102,8 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
-// TestLocked: while it is locked no credential leaves, cached or not. Seen to fail without refuseLocked at the head of
-// Broker.Credentials.
+// TestLocked: while Broker is locked, no credential leaves, cached or not. Seen to fail without refuseLocked at
+// the start of Broker.Credentials.
 func TestLocked(t *testing.T) {
 	h := start(t)
 	if h.get(t, "dev").Credential == nil {
@@ -127,7 +127,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("unlock with a wrong passphrase: %+v", r)
 	}
 	if r := h.get(t, "dev"); r.Credential != nil {
-		t.Error("a wrong passphrase unlocked it")
+		t.Error("a wrong passphrase unlocked the daemon")
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New(passphrase)}); r.Err != nil {
 		t.Errorf("unlock: %+v", r)
@@ -140,8 +140,8 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// TestBadFrames: after a malformed, huge or deeply nested request the next client is served, while its sender is still
-// connected.
+// TestBadFrames: after a malformed, huge or deeply nested request, the next client is served while the bad sender
+// is still connected.
 func TestBadFrames(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -190,8 +190,8 @@ func TestBadFrames(t *testing.T) {
 	check()
 }
 
-// TestCallerLeaves: a client that leaves in mid-request harms no other one, and what was fetched for it is cached for
-// the next.
+// TestCallerLeaves: a client that disconnects during a request does not affect other clients, and the session that
+// was fetched for it is cached for the next one.
 func TestCallerLeaves(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -205,11 +205,11 @@ func TestCallerLeaves(t *testing.T) {
 	h.alive(t)
 	close(gate)
 	if r := stayer.read(t); r.Credential == nil {
-		t.Errorf("the one who stayed: %+v", r)
+		t.Errorf("the client that stayed: %+v", r)
 	}
 	_ = stayer.Close()
 	if r := h.get(t, "dev"); r.Credential == nil {
-		t.Errorf("the next one: %+v", r)
+		t.Errorf("the next client: %+v", r)
 	}
 	if opened, assumed := h.aws.calls(); opened != 1 || assumed != 1 {
 		t.Errorf("%d opened, %d assumed", opened, assumed)
@@ -217,9 +217,9 @@ func TestCallerLeaves(t *testing.T) {
 	check()
 }
 
-// TestSeatIsTheKernels: a client cannot say that it sits at the terminal of another, nor have text of its own shown
-// there as the name of a terminal.
-func TestSeatIsTheKernels(t *testing.T) {
+// TestSeatComesFromTheKernel: a client can neither claim the terminal of another, nor show its own text there as the
+// name of a terminal.
+func TestSeatComesFromTheKernel(t *testing.T) {
 	self := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
 	c := call{req: &wire.Request{CanAsk: true, TTY: "/dev/pts/1 of your bank"},
 		peer: grant.Caller{Peer: self, Program: self.Program}}
@@ -227,16 +227,17 @@ func TestSeatIsTheKernels(t *testing.T) {
 	if seat, _ := newTerminal(c).Seat(); seat != want {
 		t.Errorf("the seat is %q, want %q", seat, want)
 	}
-	if q := c.question(session.Question{}); q.TTY != self.Terminal() {
+	if q := c.prompt(session.Prompt{}); q.TTY != self.Terminal() {
 		t.Errorf("a window would come up on %q, want %q", q.TTY, self.Terminal())
 	}
 }
 
-// TestNobodyIsAskedForTheDead: a client that ends while it is asked at its terminal is asked nowhere else: pinentry
-// would take the terminal, which is the shell's again by then. Seen to fail without the look at gone.
-func TestNobodyIsAskedForTheDead(t *testing.T) {
+// TestNoPromptAfterTheCallerLeft: a client that ends during a prompt at its terminal is not prompted anywhere else.
+// pinentry would take over the terminal, which belongs to the shell again by then. Seen to fail without the check
+// of gone.
+func TestNoPromptAfterTheCallerLeft(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
-	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+	h.Window = func(context.Context, mfa.Prompt) (secret.String, error) {
 		t.Error("asked in a window")
 		return secret.String{}, mfa.ErrNobody
 	}
@@ -254,11 +255,11 @@ func until(t testing.TB, what string, done func() bool) {
 			return
 		}
 	}
-	t.Fatalf("it never happens that %s", what)
+	t.Fatalf("timed out waiting until %s", what)
 }
 
-// TestIdleConnections: 2,000 connections that ask nothing keep no client from being served, and are served themselves
-// once they ask.
+// TestIdleConnections: 2,000 idle connections do not keep a client from being served, and are served themselves
+// once they send a request.
 func TestIdleConnections(t *testing.T) {
 	raise(t, 8192)
 	h := start(t)
@@ -276,15 +277,15 @@ func TestIdleConnections(t *testing.T) {
 	for _, l := range idle {
 		l.send(t, wire.Request{Verb: wire.Ping})
 		if r := l.read(t); r.Version != "test" {
-			t.Fatalf("one that was idle got %+v", r)
+			t.Fatalf("a connection that was idle got %+v", r)
 		}
 		_ = l.Close()
 	}
 	check()
 }
 
-// TestRest: a connection ends that has asked nothing for a minute, unless a request is under way on it.
-func TestRest(t *testing.T) {
+// TestIdleConnectionIsClosed: a connection that was idle for a minute is closed, unless a request runs on it.
+func TestIdleConnectionIsClosed(t *testing.T) {
 	d := New(Config{})
 	resting := time.Now().Add(-2 * idleTimeout)
 	want := map[net.Conn]bool{}
@@ -313,8 +314,8 @@ func TestRest(t *testing.T) {
 	}
 }
 
-// TestFiveThousandAtOnce: 5,000 clients that ask before AWS has answered, each over a connection of its own, cost one
-// call of each kind.
+// TestFiveThousandAtOnce: 5,000 clients that ask on their own connections before AWS has answered cost one call of
+// each kind.
 func TestFiveThousandAtOnce(t *testing.T) {
 	raise(t, 16384)
 	h := start(t)
@@ -353,8 +354,8 @@ func TestFiveThousandAtOnce(t *testing.T) {
 	check()
 }
 
-// TestPanicInAVerb: a panic while one client is served ends that connection and no other. Seen to end the test binary
-// without the recover in serve.
+// TestPanicInAVerb: a panic while one client is served ends only that connection. Without the recover in serve, it
+// was seen to end the test binary.
 func TestPanicInAVerb(t *testing.T) {
 	h := start(t)
 	check := calm(t)
@@ -369,7 +370,7 @@ func TestPanicInAVerb(t *testing.T) {
 	}
 	other.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 	if r := other.read(t); r.Credential == nil {
-		t.Errorf("another: %+v", r)
+		t.Errorf("another client: %+v", r)
 	}
 	_ = other.Close()
 	h.alive(t)
@@ -390,14 +391,14 @@ func TestDrain(t *testing.T) {
 		t.Errorf("an idle connection: %v", err)
 	}
 	if _, err := dial.Dial(t.Context(), h.path); !errors.Is(err, dial.ErrNobody) {
-		t.Errorf("a new one: %v", err)
+		t.Errorf("a new connection: %v", err)
 	}
 	close(gate)
 	if r := slow.read(t); r.Credential == nil {
-		t.Errorf("the request under way: %+v", r)
+		t.Errorf("the running request: %+v", r)
 	}
 	if err := slow.ended(); err != nil {
-		t.Errorf("and then: %v", err)
+		t.Errorf("after the drain: %v", err)
 	}
 	if err := <-h.ended; err != nil {
 		t.Error(err)
@@ -432,7 +433,7 @@ func TestDrainHasAnEnd(t *testing.T) {
 	}
 	h.ended <- nil
 	_ = slow.Close()
-	close(gate) // the flight to AWS goes on for others until its own end
+	close(gate) // the flight to AWS continues for other callers until it ends
 	check()
 }
 
@@ -455,21 +456,21 @@ func TestTaken(t *testing.T) {
 	h := start(t)
 	second := build(t, t.TempDir(), registry)
 	second.Socket = h.path
-	if err := second.Run(t.Context(), func() { t.Error("it says that it is ready") }); !errors.Is(err, socket.ErrTaken) {
+	if err := second.Run(t.Context(), func() { t.Error("it called ready") }); !errors.Is(err, socket.ErrTaken) {
 		t.Errorf("a second daemon at the start: %v", err)
 	}
 	if e := second.trail.all(); len(e) != 0 {
-		t.Errorf("and it leaves a trail: %+v", e)
+		t.Errorf("a daemon that did not start wrote to the audit log: %+v", e)
 	}
 	h.alive(t)
 
-	// And one that comes after the directory was taken away under the first.
+	// A second daemon that starts after the directory of the first was removed.
 	if err := os.RemoveAll(filepath.Dir(h.path)); err != nil {
 		t.Fatal(err)
 	}
 	l, err := socket.Listen(h.path)
 	if err != nil {
-		t.Skip("the daemon was quicker than the test")
+		t.Skip("the daemon restored the directory before the test could act")
 	}
 	defer l.Close()
 	if err := <-h.ended; !errors.Is(err, socket.ErrTaken) {
@@ -478,8 +479,8 @@ func TestTaken(t *testing.T) {
 	h.ended <- nil
 }
 
-// TestOutOfDescriptors: a daemon without free descriptors serves again once it has some. The limit is real, in a
-// process of its own.
+// TestOutOfDescriptors: a daemon without free descriptors serves again once it has some. It runs in its own
+// process, with a real limit.
 func TestOutOfDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("/proc/self/exe", "play-daemon", dir)
@@ -524,8 +525,8 @@ func TestOutOfDescriptors(t *testing.T) {
 		idle = append(idle, conn)
 	}
 	until(t, "it runs out of descriptors", func() bool { return short.Load() > 0 })
-	// Served while they are all still there: the idle ones make room. One try
-	// may be among those that are closed; a client asks again.
+	// Clients are served while the idle ones are still connected, because idle connections are closed to free
+	// descriptors. One attempt may be among those that are closed; a client then retries.
 	served := 0
 	for range 20 {
 		err := tryPing(h.path)
@@ -582,7 +583,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testproc.Run(m))
 }
 
-// playDaemon is a daemon with few descriptors, until stdin ends.
+// playDaemon is a daemon with few descriptors. It runs until stdin ends.
 func playDaemon(dir string) int {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
 		fmt.Println(err)
@@ -599,7 +600,7 @@ func playDaemon(dir string) int {
 	return 0
 }
 
-// Status comes in pages, whatever is in it.
+// TestStatusPages: status comes in pages, whatever it contains.
 func TestStatusPages(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(registry)
@@ -611,7 +612,7 @@ func TestStatusPages(t *testing.T) {
 	h := build(t, t.TempDir(), b.String())
 	h.aws.fail = func(c session.Call) error {
 		if strings.Contains(c.RoleARN, "denied") {
-			// As bad as a message can be: each byte takes six in JSON.
+			// The worst case for a message: JSON takes six bytes for each byte.
 			return fault.New(fault.Denied, "%s", strings.Repeat("<", 600))
 		}
 		return nil
@@ -646,7 +647,7 @@ func TestStatusPages(t *testing.T) {
 	}
 }
 
-// forms are the ways in which a secret may be written.
+// forms returns the encodings in which a secret may be written.
 func forms(s string) map[string]string {
 	quoted, _ := json.Marshal(s)
 	utf16 := new(strings.Builder)
@@ -661,8 +662,8 @@ func forms(s string) map[string]string {
 	}
 }
 
-// One line for each that was answered and each that was refused, in the real
-// log, and nothing secret in any. Seen to fail with the secret key in Event.Message.
+// TestAudit: the real log gets one line for each answered and each refused request, and no line contains a secret.
+// Seen to fail with the secret key in Event.Message.
 func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
@@ -677,7 +678,7 @@ func TestAudit(t *testing.T) {
 		kind  fault.Kind
 	}{
 		{wire.Request{Verb: wire.Get, Profile: "dev"}, "given", ""},
-		{wire.Request{Verb: wire.Get, Profile: "dev"}, "given", ""}, // a cached one just the same
+		{wire.Request{Verb: wire.Get, Profile: "dev"}, "given", ""}, // from the cache, but recorded like any other
 		{wire.Request{Verb: wire.Get, Profile: "denied"}, "refused", fault.Denied},
 		{wire.Request{Verb: wire.Get, Profile: "nobody\n{\"event\":\"given\"}"}, "refused", fault.Usage},
 		{wire.Request{Verb: wire.Get, Profile: "typed"}, "refused", fault.LoginNeeded},
@@ -732,7 +733,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// Many clients at once: as many lines as answers.
+// TestAuditCountsACrowd: with many clients at once, there are as many lines as answers.
 func TestAuditCountsACrowd(t *testing.T) {
 	h := start(t)
 	var wg sync.WaitGroup
@@ -753,7 +754,7 @@ func TestAuditCountsACrowd(t *testing.T) {
 	}
 }
 
-// After as long without use as lock_after says, nothing is given out any more.
+// TestLockAfter: after lock_after without use, nothing is handed out any more.
 func TestLockAfter(t *testing.T) {
 	h := build(t, t.TempDir(), "[settings]\nlock_after = 1h\n"+registry).run(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
@@ -763,15 +764,15 @@ func TestLockAfter(t *testing.T) {
 	h.grants.LastUse.Store(ago(50 * time.Minute))
 	h.lockIfUnused()
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err != nil {
-		t.Errorf("before its time: %v", r.Err)
+		t.Errorf("before lock_after: %v", r.Err)
 	}
 	if h.grants.LastUse.Load() < ago(40*time.Minute) {
-		t.Error("a request that was answered is no use")
+		t.Error("an answered request does not count as a use")
 	}
 	h.grants.LastUse.Store(ago(time.Hour + time.Second))
 	until(t, "it locks by itself", h.Broker.Locked)
 	if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev"}); r.Err == nil || r.Err.Kind != fault.Locked {
-		t.Errorf("once it is locked: %+v", r)
+		t.Errorf("after the lock: %+v", r)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock}); r.Err != nil {
 		t.Fatal(r.Err)
@@ -783,7 +784,7 @@ func TestLockAfter(t *testing.T) {
 
 func refusedAs(r wire.Response, kind fault.Kind) bool { return r.Err != nil && r.Err.Kind == kind }
 
-// TestRoleOfNoProfile: a role by its ARN is assumed from a source, checked as a profile is, and recorded.
+// TestRoleOfNoProfile: a role given by its ARN is assumed from a source, checked like a profile, and recorded.
 func TestRoleOfNoProfile(t *testing.T) {
 	h := start(t)
 	const role = "arn:aws:iam::444455556666:role/audit"

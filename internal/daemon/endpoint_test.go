@@ -24,7 +24,7 @@ import (
 	"broker/internal/wire"
 )
 
-// lend asks for an endpoint for this very process.
+// lend asks for an endpoint for this process.
 func (h *house) lend(t testing.TB, req wire.Request) wire.Endpoint {
 	t.Helper()
 	req.Verb = wire.Serve
@@ -35,13 +35,13 @@ func (h *house) lend(t testing.TB, req wire.Request) wire.Endpoint {
 	return *r.Endpoint
 }
 
-// home is host and path of an endpoint.
+// home returns the host and path of an endpoint.
 func home(e wire.Endpoint) (host, path string) {
 	host, path, _ = strings.Cut(strings.TrimPrefix(e.URL, "http://"), "/")
 	return host, "/" + path
 }
 
-// raw sends bytes and returns all that comes back.
+// raw sends bytes and returns the complete answer.
 func raw(t testing.TB, host, text string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", host)
@@ -50,19 +50,19 @@ func raw(t testing.TB, host, text string) string {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, _ = conn.Write([]byte(text)) // it may be closed before all is sent
+	_, _ = conn.Write([]byte(text)) // the connection may be closed before everything is sent
 	_ = conn.(*net.TCPConn).SetReadBuffer(1 << 20)
 	b, _ := io.ReadAll(conn)
 	return string(b)
 }
 
-// request is one that is answered.
+// request returns a request that is answered.
 func request(e wire.Endpoint) string {
 	host, path := home(e)
 	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nAuthorization: " + e.Token.Reveal() + "\r\n\r\n"
 }
 
-// call asks an endpoint as an SDK does.
+// call requests an endpoint like an SDK.
 func (h *house) call(t testing.TB, e wire.Endpoint) (status int, body string) {
 	t.Helper()
 	host, _ := home(e)
@@ -77,7 +77,7 @@ func parts(answer string) (status int, body string) {
 	return status, body
 }
 
-// leaks reports whether a part of a credential is among the bytes.
+// leaks reports whether the answer contains a part of a credential.
 func leaks(answer string) bool {
 	for _, s := range []string{secretKey, sessionToken, "ASIA", "SecretAccessKey"} {
 		for _, text := range forms(s) {
@@ -108,7 +108,7 @@ func TestEndpoint(t *testing.T) {
 	if opened, assumed := h.aws.calls(); opened != 1 || assumed != 1 {
 		t.Errorf("%d sessions, %d roles", opened, assumed)
 	}
-	// As it is on disk, it is useless to anybody.
+	// What is stored on disk is useless to a thief.
 	b, err := os.ReadFile(h.record(t))
 	if err != nil || strings.Contains(string(b), e.Token.Reveal()) || leaks(string(b)) {
 		t.Errorf("%v %s", err, b)
@@ -122,13 +122,13 @@ func TestEndpoint(t *testing.T) {
 	if last.Event != "served" || last.PID != os.Getpid() || last.Profile != "dev" || last.KeyID == "" || last.Endpoint == "" || !strings.HasSuffix(e.URL, last.Endpoint) {
 		t.Errorf("%+v", last)
 	}
-	// No endpoint without a session.
+	// Without a session, there is no endpoint.
 	for name, want := range map[string]fault.Kind{"denied": fault.Denied, "nobody": fault.NotFound, "typed": fault.LoginNeeded, "": fault.Usage} {
 		if r := h.ask(t, wire.Request{Verb: wire.Serve, Profile: name}); !refusedAs(r, want) || r.Endpoint != nil {
 			t.Errorf("serve %q: %+v", name, r)
 		}
 	}
-	// A role of no profile.
+	// A role that no profile defines.
 	role := "arn:aws:iam::444455556666:role/adhoc"
 	e = h.lend(t, wire.Request{Profile: "security", Role: &wire.Role{ARN: role}, TokenFile: true})
 	if e.Role != role {
@@ -140,7 +140,7 @@ func TestEndpoint(t *testing.T) {
 	host, path := home(e)
 	status, body = parts(raw(t, host, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n"))
 	if status != 401 || !strings.Contains(body, "run broker exec without --token-file") {
-		t.Errorf("of a program that does not know the file: %d %s", status, body)
+		t.Errorf("a program that does not know the token file: %d %s", status, body)
 	}
 	if status, body := h.call(t, e); status != 200 || !strings.Contains(body, "ASIA") {
 		t.Errorf("%d %s", status, body)
@@ -148,8 +148,8 @@ func TestEndpoint(t *testing.T) {
 	h.alive(t)
 }
 
-// TestEndpointAnswers: what programs send and no browser does. Clients of the Common Runtime leave the port out of
-// Host, and the fetch of Node says how it was called.
+// TestEndpointAnswers: requests that programs send but browsers do not. Clients of the Common Runtime leave the
+// port out of Host, and Node's fetch sends its mode.
 func TestEndpointAnswers(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
@@ -167,8 +167,8 @@ func TestEndpointAnswers(t *testing.T) {
 	}
 }
 
-// TestEndpointRefuses: what a web page, a proxy or a bad client could send. Each request differs in one thing from
-// one that is answered. Seen to fail, row by row, without the check that the row is about.
+// TestEndpointRefuses: requests that a web page, a proxy or a bad client could send. Each request differs in one
+// detail from a request that is answered. Each row was seen to fail without the check that it tests.
 func TestEndpointRefuses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
@@ -208,7 +208,7 @@ func TestEndpointRefuses(t *testing.T) {
 		// what a proxy adds
 		with("Forwarded: for=1.2.3.4"), with("X-Forwarded-For: 127.0.0.1"), with("x-forwarded-host: " + host), with("X-Forwarded-Proto: http"), with("X-Real-IP: 127.0.0.1"),
 		with("Via: 1.1 proxy"), with("Proxy-Authorization: x"), with("Proxy-Connection: close"),
-		// tokens; each wrong one counts, so there are fewer than 20
+		// tokens; each wrong one counts, so fewer than 20
 		bearing(""), bearing(auth + auth), bearing(auth + "Authorization: x\r\n"), bearing("Authorization:\r\n"), bearing("Authorization: x\r\n"),
 		bearing("Authorization: Bearer " + token + "\r\n"), bearing("Authorization: Basic " + token + "\r\n"), bearing("Authorization: " + token + token + "\r\n"),
 		bearing("Authorization: " + token[:63] + "\r\n"), bearing("Authorization: " + strings.ToUpper(token) + "\r\n"), bearing("Authorization: " + token + "," + token + "\r\n"),
@@ -237,7 +237,8 @@ func TestEndpointRefuses(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests", len(rows))
-	// The same without the one thing, written as the tools write it, is answered: else nothing was shown.
+	// The same requests without that detail, written as the tools write them, are answered. Otherwise the rows
+	// above would prove nothing.
 	for _, good := range []string{
 		request(e),
 		"GET " + path + " HTTP/1.0\r\n" + at + auth + "\r\n",
@@ -258,7 +259,7 @@ func TestEndpointRefuses(t *testing.T) {
 	h.alive(t)
 }
 
-// One that waits with its request costs no more than its connection, and that for seconds.
+// TestEndpointSlow: a client that delays its request costs only its connection, and only for seconds.
 func TestEndpointSlow(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
@@ -274,12 +275,12 @@ func TestEndpointSlow(t *testing.T) {
 		go func() { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }()
 	}
 	if status, _ := h.call(t, e); status != 200 {
-		t.Errorf("beside idle connections: %d", status)
+		t.Errorf("with idle connections: %d", status)
 	}
 	back()
 }
 
-// TestEndpointGuesses: after twenty wrong tokens the right one opens nothing any more.
+// TestEndpointGuesses: after twenty wrong tokens, the right one is refused too.
 func TestEndpointGuesses(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev", TokenFile: true})
@@ -298,7 +299,7 @@ func TestEndpointGuesses(t *testing.T) {
 		t.Errorf("the right token after %d wrong ones: %d %s", 20, status, body)
 	}
 	if _, err := os.Stat(e.TokenFile); err == nil {
-		t.Error("its file is still there")
+		t.Error("the token file still exists")
 	}
 	n := 0
 	for _, ev := range h.trail.all() {
@@ -309,7 +310,7 @@ func TestEndpointGuesses(t *testing.T) {
 	if n != 1 {
 		t.Errorf("recorded %d times", n)
 	}
-	// A new one is given all the same.
+	// A new endpoint can still be had.
 	if status, _ := h.call(t, h.lend(t, wire.Request{Profile: "dev"})); status != 200 {
 		t.Errorf("a new one: %d", status)
 	}
@@ -323,7 +324,7 @@ func TestEndpointEnds(t *testing.T) {
 	e := lendTo(t, child)
 	other := lendTo(t, child)
 	if status, _ := h.call(t, e); status == 200 {
-		t.Error("a process has two of them")
+		t.Error("a process has two endpoints")
 	}
 	e = other
 	if status, _ := h.call(t, e); status != 200 {
@@ -332,18 +333,18 @@ func TestEndpointEnds(t *testing.T) {
 	if err := child.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Not waited for: until then it is a zombie, and has ended all the same.
+	// Do not wait for the process: until then it is a zombie, which counts as ended too.
 	until(t, "its lease ends", func() bool { status, _ := h.call(t, e); return status != 200 })
 	_ = child.cmd.Wait()
 	if status, body := h.call(t, e); status == 200 || leaks(body) {
 		t.Errorf("after its end: %d %s", status, body)
 	}
 	if status, _ := h.call(t, ours); status != 200 {
-		t.Errorf("another's lease: %d", status)
+		t.Errorf("the endpoint of another process: %d", status)
 	}
 }
 
-// lendTo gives an endpoint to another process.
+// lendTo asks for an endpoint for another process.
 func lendTo(t testing.TB, p *player) wire.Endpoint {
 	t.Helper()
 	r := p.ask(t, wire.Request{Verb: wire.Serve, Profile: "dev", TokenFile: true})
@@ -353,10 +354,11 @@ func lendTo(t testing.TB, p *player) wire.Endpoint {
 	return *r.Endpoint
 }
 
-// A program never waits for a person, nor longer than SDKs do; what it asked for goes on without it.
+// TestEndpointWaits: a program does not wait for a person, nor longer than SDKs wait. The fetch that it started
+// continues without it.
 func TestEndpointWaits(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
-	h.Window = func(context.Context, mfa.Question) (secret.String, error) {
+	h.Window = func(context.Context, mfa.Prompt) (secret.String, error) {
 		t.Error("a person was asked")
 		return secret.String{}, mfa.ErrNobody
 	}
@@ -369,17 +371,17 @@ func TestEndpointWaits(t *testing.T) {
 	if status, _ := h.call(t, typed); status != 200 {
 		t.Fatalf("with a session: %d", status)
 	}
-	h.Broker.Lock() // what they have is forgotten
+	h.Broker.Lock() // drops the cached sessions
 	h.Broker.Unlock()
 	status, body := h.call(t, typed)
 	if status != 403 || !strings.Contains(body, `"code":"login_needed"`) || !strings.Contains(body, "broker login typed") || leaks(body) {
-		t.Errorf("one that needs a code: %d %s", status, body)
+		t.Errorf("an endpoint that needs a code: %d %s", status, body)
 	}
 	gate := make(chan struct{})
 	h.aws.set(func(a *aws) { a.gate = gate })
 	before := time.Now()
 	status, body = h.call(t, dev)
-	if status != 503 || !strings.Contains(body, "ask again") || leaks(body) {
+	if status != 503 || !strings.Contains(body, "try again") || leaks(body) {
 		t.Errorf("while AWS is slow: %d %s", status, body)
 	}
 	t.Logf("answered after %v", time.Since(before))
@@ -399,8 +401,8 @@ func TestEndpointWaits(t *testing.T) {
 	}
 }
 
-// TestEndpointLocked: an endpoint gives nothing while Broker is locked, nor after a logout, when a program that runs on
-// would otherwise open a new session at once.
+// TestEndpointLocked: an endpoint hands out nothing while Broker is locked, and nothing after a logout. Otherwise
+// a program that keeps running would open a new session at once.
 func TestEndpointLocked(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
@@ -422,11 +424,11 @@ func TestEndpointLocked(t *testing.T) {
 			t.Errorf("logged out: %d %s", status, body)
 		}
 		if now, _ := h.aws.calls(); now != opened {
-			t.Error("it was logged in again by a program")
+			t.Error("a program's request opened a new session")
 		}
-		h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)}) // another source
+		h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)}) // of another source
 		if status, _ := h.call(t, e); status != 403 {
-			t.Errorf("another logged in: %d", status)
+			t.Errorf("after a login of another source: %d", status)
 		}
 		h.ask(t, wire.Request{Verb: wire.Login, Profile: "dev"})
 		if status, _ := h.call(t, e); status != 200 {
@@ -435,11 +437,12 @@ func TestEndpointLocked(t *testing.T) {
 	}
 	h.ask(t, wire.Request{Verb: wire.Logout, Profile: "typed"})
 	if status, _ := h.call(t, e); status != 200 {
-		t.Errorf("another logged out: %d", status)
+		t.Errorf("after a logout of another source: %d", status)
 	}
 }
 
-// The next daemon goes on at the same address; one whose port was taken says so and takes it when it can.
+// TestEndpointRestart: the next daemon serves the same address. If the port was taken, status warns, and the
+// daemon takes the port when it can.
 func TestEndpointRestart(t *testing.T) {
 	dir := t.TempDir()
 	first := build(t, dir, registry).run(t)
@@ -459,7 +462,7 @@ func TestEndpointRestart(t *testing.T) {
 		h.ended <- nil
 		if conn, err := net.Dial("tcp", host); err == nil {
 			_ = conn.Close()
-			t.Fatal("it still listens")
+			t.Fatal("the old daemon still listens")
 		}
 	}
 	stop(first)
@@ -469,11 +472,11 @@ func TestEndpointRestart(t *testing.T) {
 		t.Errorf("the next daemon: %d", status)
 	}
 	if status, _ := second.call(t, dead); status == 200 {
-		t.Error("a process that is gone is served")
+		t.Error("the endpoint of an ended process is served")
 	}
 	for _, file := range []string{stray, dead.TokenFile} {
 		if _, err := os.Stat(file); err == nil {
-			t.Errorf("%s is still there", file)
+			t.Errorf("%s still exists", file)
 		}
 	}
 	second.ask(t, wire.Request{Verb: wire.Logout})
@@ -487,11 +490,11 @@ func TestEndpointRestart(t *testing.T) {
 	third := build(t, dir, registry).run(t)
 	s := third.ask(t, wire.Request{Verb: wire.State}).Status
 	if !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, host) }) {
-		t.Errorf("it does not say that %s was taken: %q", host, s.Warnings)
+		t.Errorf("no warning that %s was taken: %q", host, s.Warnings)
 	}
 	other := lendTo(t, plays(t, "play-owner", third.path))
 	if status, _ := third.call(t, other); status != 200 || strings.Contains(other.URL, host) {
-		t.Errorf("another process meanwhile: %d at %s", status, other.URL)
+		t.Errorf("the endpoint of another process: %d at %s", status, other.URL)
 	}
 	_ = taker.Close()
 	until(t, "it listens again", func() bool { status, _ := third.call(t, e); return status != 0 })
@@ -500,15 +503,15 @@ func TestEndpointRestart(t *testing.T) {
 	}
 	third.ask(t, wire.Request{Verb: wire.Login, Profile: "dev"})
 	if status, _ := third.call(t, e); status != 200 {
-		t.Errorf("after all: %d", status)
+		t.Errorf("after the port was free again: %d", status)
 	}
 	if s := third.ask(t, wire.Request{Verb: wire.State}).Status; len(s.Warnings) != 0 {
-		t.Errorf("it still says %q", s.Warnings)
+		t.Errorf("the warning %q is still there", s.Warnings)
 	}
 }
 
-// TestEndpointWarm: a session that nobody asks for is kept as long as the program lives. One that is refused is not asked
-// for again and again.
+// TestEndpointWarm: an unused session is refreshed while the program lives. A session that AWS refuses is not
+// requested in a loop.
 func TestEndpointWarm(t *testing.T) {
 	h := start(t)
 	h.lend(t, wire.Request{Profile: "dev"})
@@ -528,7 +531,7 @@ func TestEndpointWarm(t *testing.T) {
 	}
 }
 
-// TestVerbsHaveAClass: a verb that nobody thought about is for nobody.
+// TestVerbsHaveAClass: a verb without a class is refused for everybody.
 func TestVerbsHaveAClass(t *testing.T) {
 	remote := grant.Caller{}
 	remote.UID, remote.PID = os.Getuid()+1, 7
@@ -537,12 +540,12 @@ func TestVerbsHaveAClass(t *testing.T) {
 			t.Errorf("%s has no class", name)
 		}
 		if want := name == wire.Ping || name == wire.Get; v.class.admits(remote) != want {
-			t.Errorf("%s from elsewhere: %v", name, !want)
+			t.Errorf("%s from outside this machine: %v", name, !want)
 		}
 	}
 	own := grant.Caller{}
 	own.UID, own.PID = os.Getuid(), 7
 	if class(0).admits(own) || !here.admits(own) {
-		t.Error("a verb without a class is answered, or one of ours is not")
+		t.Error("a verb without a class is answered, or a verb with a class is not")
 	}
 }

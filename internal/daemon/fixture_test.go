@@ -29,10 +29,10 @@ import (
 	"broker/internal/wire"
 )
 
-// patience is for what takes no time on a machine that has nothing else to do.
+// patience is the timeout for actions that take no time on an idle machine.
 const patience = time.Minute
 
-// The secrets that are about; none may turn up but where it belongs.
+// The secrets of the tests. None may appear where it does not belong.
 const (
 	secretKey    = `wJalr/XUtn<FEMI>&K7MDENG+"bPx"RfiCY`
 	sessionToken = "FwoGZXIvYXdzEJr//////////wEaDH+token=="
@@ -110,10 +110,10 @@ func (a *aws) calls() (opened, assumed int) {
 
 const signInToken = "the-token-of-one-sign-in"
 
-// organisation is how many accounts there are: more than fit into a line.
+// organisation is the number of accounts: more than fit into a line.
 const organisation = 500
 
-// SignIn fulfils AWS.
+// SignIn implements AWS.
 func (a *aws) SignIn(_ context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
 	string, secret.String, error,
 ) {
@@ -123,7 +123,7 @@ func (a *aws) SignIn(_ context.Context, with session.Credentials, partition, caB
 	return fmt.Sprintf("https://signin/%s%s?direct=%t", partition, caBundle, life > 0), secret.New(signInToken), nil
 }
 
-// Accounts fulfils AWS. The names take as much of a line as names can.
+// Accounts implements AWS. The names take the most space that names can take.
 func (a *aws) Accounts(context.Context, session.Credentials, profiles.Endpoint) (list []wire.Account, err error) {
 	for i := range organisation {
 		list = append(list, wire.Account{ID: fmt.Sprintf("%012d", i), Name: strings.Repeat("\x01", 250), Management: i == 7})
@@ -131,7 +131,7 @@ func (a *aws) Accounts(context.Context, session.Credentials, profiles.Endpoint) 
 	return list, nil
 }
 
-// keyring takes one passphrase.
+// keyring accepts one passphrase.
 type keyring struct{ forgotten atomic.Int32 }
 
 func (k *keyring) Unlock(_ context.Context, p secret.String) error {
@@ -146,7 +146,7 @@ func (k *keyring) Unlock(_ context.Context, p secret.String) error {
 
 func (k *keyring) Forget() { k.forgotten.Add(1) }
 
-// trail keeps the audit events.
+// trail records the audit events.
 type trail struct {
 	mu     sync.Mutex
 	full   error // if not nil, nothing can be recorded
@@ -184,7 +184,7 @@ func (r *trail) all() []audit.Event {
 	return append([]audit.Event(nil), r.events...)
 }
 
-// twoSources are one with a seed, and one whose codes a person types.
+// twoSources has a source with a seed, and a source whose codes a person types.
 const twoSources = `[source security]
 access_key_id = AKIAIOSFODNN7EXAMPLE
 mfa_serial = arn:aws:iam::111122223333:mfa/paul
@@ -206,7 +206,7 @@ role_arn = arn:aws:iam::444455556666:role/denied
 source_profile = security
 `
 
-// denies is the STS that refuses the roles called "denied…".
+// denies makes STS refuse the roles named "denied…".
 func denies(c session.Call) error {
 	if strings.Contains(c.RoleARN, ":role/denied") {
 		return fault.New(fault.Denied, "not authorized to perform: sts:AssumeRole on resource: %s", c.RoleARN)
@@ -229,7 +229,7 @@ func build(t testing.TB, dir, registry string) *house {
 	t.Helper()
 	h := &house{path: filepath.Join(dir, "run", "s"), aws: &aws{fail: denies}, keyring: new(keyring), trail: new(trail), ended: make(chan error, 1)}
 	files := profiles.Files{Registry: filepath.Join(dir, "registry")}
-	// A daemon that runs here already is not shown an empty registry: in the middle of a write it could take it for whole.
+	// Write the file atomically: a running daemon could read a half-written registry.
 	if old, err := os.ReadFile(files.Registry); err != nil || string(old) != registry {
 		if err := os.WriteFile(files.Registry, []byte(registry), 0o600); err != nil {
 			t.Fatal(err)
@@ -253,11 +253,11 @@ func build(t testing.TB, dir, registry string) *house {
 		CommandsDir: filepath.Join(dir, "run", "overlays"),
 		Latch:       latch.New(filepath.Join(dir, "lock.json")),
 	})
-	h.patience = patience / 2 // no request is cut since the machine is busy
+	h.patience = patience / 2 // a busy machine must not cut requests off
 	return h
 }
 
-// run starts it, and ends it with the test.
+// run starts the daemon, and ends it with the test.
 func (h *house) run(t testing.TB) *house {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -274,10 +274,10 @@ func (h *house) run(t testing.TB) *house {
 		select {
 		case err := <-h.ended:
 			if err != nil {
-				t.Errorf("it ended with %v", err)
+				t.Errorf("the daemon ended with %v", err)
 			}
 		case <-time.After(patience):
-			t.Error("it does not end")
+			t.Error("timed out waiting for the end")
 		}
 	})
 	return h
@@ -286,12 +286,12 @@ func (h *house) run(t testing.TB) *house {
 func start(t testing.TB) *house {
 	t.Helper()
 	h := build(t, t.TempDir(), registry).run(t)
-	// Once it has answered, all goroutines of its own are there, for calm.
+	// Once it has answered, all of its goroutines exist, which calm needs.
 	h.ask(t, wire.Request{Verb: wire.Ping})
 	return h
 }
 
-// line is a client with a connection of its own.
+// line is a client with its own connection.
 type line struct {
 	net.Conn
 	r *bufio.Reader
@@ -332,7 +332,7 @@ func (l line) read(t testing.TB) wire.Response {
 	return resp
 }
 
-// ended reports whether the daemon closed the connection without another word.
+// ended returns nil if the daemon closed the connection without sending anything.
 func (l line) ended() error {
 	if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
 		return fmt.Errorf("%q, %w", b, err)
@@ -340,7 +340,7 @@ func (l line) ended() error {
 	return nil
 }
 
-// ask is one request on a connection of its own.
+// ask sends one request on a new connection.
 func (h *house) ask(t testing.TB, req wire.Request) wire.Response {
 	t.Helper()
 	l := connect(t, h.path)
@@ -354,7 +354,7 @@ func (h *house) get(t testing.TB, profile string) wire.Response {
 	return h.ask(t, wire.Request{Verb: wire.Get, Profile: profile})
 }
 
-// alive says that the daemon answers a ping, whatever else is under way.
+// alive checks that the daemon answers a ping, whatever else it does.
 func (h *house) alive(t testing.TB) {
 	t.Helper()
 	if resp := h.ask(t, wire.Request{Verb: wire.Ping}); resp.Err != nil || resp.Version != "test" {
@@ -362,8 +362,8 @@ func (h *house) alive(t testing.TB) {
 	}
 }
 
-// looked waits until the keeper has looked after its grants. At the end of a look it restores a record that is missing;
-// the first look may have begun before.
+// looked waits until the keeper has checked its grants. At the end of a check it restores a missing record. It
+// waits for two checks, because the first may have begun earlier.
 func (h *house) looked(t testing.TB) {
 	t.Helper()
 	for range 2 {
@@ -384,7 +384,8 @@ func descriptors(t testing.TB, pid int) int {
 	return len(names)
 }
 
-// calm waits until goroutines and descriptors are back where they were. If they are not, it shows the stacks.
+// calm waits until the numbers of goroutines and descriptors are back at their start values. If they are not, it
+// prints the stacks.
 func calm(t testing.TB) (check func()) {
 	t.Helper()
 	routines, files := runtime.NumGoroutine(), descriptors(t, os.Getpid())
@@ -402,7 +403,7 @@ func calm(t testing.TB) (check func()) {
 	}
 }
 
-// raise makes room for so many descriptors.
+// raise raises the limit of descriptors to n.
 func raise(t testing.TB, n uint64) {
 	t.Helper()
 	var l syscall.Rlimit
@@ -418,7 +419,7 @@ func raise(t testing.TB, n uint64) {
 	}
 }
 
-// record is the file in which the daemon keeps what it handed out.
+// record returns the file in which the daemon records its grants.
 func (h *house) record(t testing.TB) string {
 	t.Helper()
 	list, err := filepath.Glob(filepath.Join(h.StateDir, "grants-*.json"))

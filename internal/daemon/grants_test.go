@@ -33,17 +33,18 @@ import (
 	"broker/internal/wire"
 )
 
-// One rule holds for all grants, however they are delivered. A logout of its source shuts a grant until a login of that
-// source; a lock shuts it until the unlock; nothing changes it when the daemon ends or crashes and another one begins, but
-// that sections leave the shared credentials file while none runs. A reply to `get` is no grant: nothing is kept of it.
+// The rule for all grants, whatever their delivery: a logout of the source shuts a grant until the next login of
+// that source; a lock shuts it until the unlock. A daemon that ends or crashes, and the next daemon, change no
+// grant, except that sections leave the shared credentials file while no daemon runs. A reply to `get` is not a
+// grant: nothing is kept of it.
 //
-// renews says when the user of a grant sees a new session in place of one that has ended: at "once", or "soon".
+// renews says when the user of a grant sees a new session after the old one has ended: at "once", or "soon".
 var renews = map[string]string{"file": "soon", "server": "once", "published": "soon", "standing": "soon"}
 
 // delivery is one way in which a grant reaches its user.
 type delivery interface {
 	put(w *world, g *grantModel) wire.Response // asks the daemon for it
-	see(w *world, g *grantModel) string        // the access key id that its user gets now; empty for nothing
+	see(w *world, g *grantModel) string        // the access key id that its user gets now; "" for none
 	take(w *world, g *grantModel)              // ends it
 }
 
@@ -51,34 +52,35 @@ var deliveries = map[string]delivery{
 	"file": inFiles{}, "server": atEndpoint{}, "published": inShared{}, "standing": inShared{},
 }
 
-// grantModel is what the model knows of a grant.
+// grantModel is the model's state of a grant.
 type grantModel struct {
 	way, profile, source string
-	pid                  int  // of its owner; 0 for none
+	pid                  int  // of its owner; 0 if it has none
 	born                 int  // the epoch in which it was made
 	shut                 bool // by a logout
 	over                 bool
-	off                  bool // unpublished, although it is a standing one
-	left                 bool // a session of before may still be where it was put, see wants
+	off                  bool // unpublished, although publish = true is set
+	left                 bool // an old session may still be in its delivery, see wants
 
 	files    wire.Files    // of a file grant
 	endpoint wire.Endpoint // of a server grant
 }
 
-// model says what users and status have to see.
+// model says what users and status must see.
 type model struct {
 	locked bool
 	epoch  int // counts the clock jumps; each is longer than a role's session
-	// typedHours is the age of the MFA session of the source "typed", which needs a person; negative for none.
+	// typedHours is the age of the MFA session of the source "typed", which needs a person; negative if there is
+	// none.
 	typedHours int
 	grants     []*grantModel
 }
 
-// has reports whether a session of a source can be had without a person.
+// has reports whether a session of a source can be opened without a person.
 func (m *model) has(source string) bool { return source != "typed" || m.typedHours >= 0 }
 
-// wants says whether the user of a grant must see a session, and whether the user may. The two differ where the test
-// cannot know: only the clock since boot can be set, and what was put into a file goes by the wall clock.
+// wants says whether the user of a grant must see a session, and whether it may. The two differ where the test
+// cannot know: it can set only the clock since boot, but sessions in files expire by the wall clock.
 func (m *model) wants(g *grantModel) (must, may bool) {
 	switch {
 	case m.locked || g.shut || g.over || g.off:
@@ -100,7 +102,7 @@ func (m *model) logout(source string) {
 	}
 }
 
-// login opens what a logout has shut.
+// login opens the grants that a logout has shut.
 func (m *model) login(source string) {
 	for _, g := range m.grants {
 		if g.source == source {
@@ -144,7 +146,7 @@ func (m *model) died(pid int) {
 	}
 }
 
-// unpublished takes a profile out, or all where it is empty. It reports whether there was one.
+// unpublished removes a profile, or all if it is empty. It reports whether one was published.
 func (m *model) unpublished(profile string) (found bool) {
 	for _, g := range m.grants {
 		if g.pid != 0 || g.over || g.off || profile != "" && g.profile != profile {
@@ -156,14 +158,14 @@ func (m *model) unpublished(profile string) (found bool) {
 	return found
 }
 
-// added is after a put that was answered.
+// added updates the model after an answered put.
 func (m *model) added(g *grantModel) {
 	if g.born = m.epoch; g.way == "standing" { // published by hand
 		g.shut, g.off = false, false
 		return
 	}
 	m.grants = slices.DeleteFunc(m.grants, func(old *grantModel) bool {
-		return g.way == "published" && old.way == g.way && old.profile == g.profile // it has the place of the old one
+		return g.way == "published" && old.way == g.way && old.profile == g.profile // replaces the old one
 	})
 	for _, old := range m.grants {
 		old.over = old.over || g.way == "server" && old.way == g.way && old.pid == g.pid // a process has one endpoint
@@ -190,10 +192,10 @@ source_profile = typed
 publish = true
 `
 
-// ownSection is what the person has in the shared credentials file.
+// ownSection is the user's own section in the shared credentials file.
 const ownSection = "[mine]\nregion = x\n"
 
-// world is a daemon in a process of its own, its users, and the model.
+// world is a daemon in its own process, its users, and the model.
 type world struct {
 	model
 	t      *testing.T
@@ -202,7 +204,7 @@ type world struct {
 	rnd    *rand.Rand
 	daemon *player
 	owners []*player
-	hours  int  // by which the clock was set forward
+	hours  int  // how far the clock was set forward
 	jumped bool // in this step
 	trace  []string
 	counts *tally
@@ -220,7 +222,7 @@ func (c *tally) add(what string) {
 	c.n[what]++
 }
 
-// player is a process that plays a part.
+// player is a process of the test binary that plays a part.
 type player struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -251,13 +253,13 @@ func plays(t testing.TB, args ...string) *player {
 	return p
 }
 
-// kill ends a process and waits for that.
+// kill ends a process and waits for its end.
 func (p *player) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
 
-// ask has a process ask the daemon: the answer is for that process.
+// ask lets a process ask the daemon, so that the answer is for that process.
 func (p *player) ask(t testing.TB, req wire.Request) wire.Response {
 	t.Helper()
 	b, err := wire.EncodeRequest(req)
@@ -277,7 +279,7 @@ func (p *player) ask(t testing.TB, req wire.Request) wire.Response {
 	return resp
 }
 
-// playOwner passes on the requests of its standard input.
+// playOwner forwards the requests of its standard input.
 func playOwner(socket string) int {
 	in := bufio.NewReader(os.Stdin)
 	for {
@@ -306,7 +308,7 @@ func passOn(socket string, line []byte) ([]byte, error) {
 	return bufio.NewReader(conn).ReadBytes('\n')
 }
 
-// testClock is the file that holds the epoch and by how many hours the clock since boot was set forward.
+// testClock is the file that holds the epoch, and by how many hours the clock since boot was set forward.
 type testClock string
 
 func (c testClock) read() (epoch, hours int) {
@@ -320,7 +322,7 @@ func (c testClock) read() (epoch, hours int) {
 	return epoch, hours
 }
 
-// datedAWS gives sessions whose access key ids tell the epoch and are never given twice.
+// datedAWS issues sessions whose access key ids contain the epoch. No key id is issued twice.
 type datedAWS struct {
 	*aws
 	clock testClock
@@ -343,7 +345,7 @@ func (a *datedAWS) Assume(ctx context.Context, parent session.Credentials, call 
 	return a.date(a.aws.Assume(ctx, parent, call))
 }
 
-// playGrantDaemon is a daemon whose clock is set by a file. It ends when its standard input does.
+// playGrantDaemon is a daemon whose clock is set by a file. It ends with its standard input.
 func playGrantDaemon(dir, how string) int {
 	h := build(new(testing.B), dir, grantRegistry)
 	h.Files.Credentials = filepath.Join(dir, "credentials")
@@ -399,7 +401,7 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf("seed %d: %s\nafter these steps:\n%s", w.seed, fmt.Sprintf(format, args...), strings.Join(w.trace, "\n"))
 }
 
-// putForOwner has a new process ask for what it owns.
+// putForOwner lets a new process ask for a grant of its own.
 func (w *world) putForOwner(g *grantModel, verb string) wire.Response {
 	p := w.owner()
 	g.pid = p.cmd.Process.Pid
@@ -470,7 +472,7 @@ func (g *grantModel) name() string {
 	return strings.TrimSuffix(fmt.Sprint(g.way, " ", g.profile, " ", g.pid), " 0")
 }
 
-// keyIn is the access key id in a section of a file, or "".
+// keyIn returns the access key id in a section of a file, or "".
 func (w *world) keyIn(file, profile string) string {
 	text, err := os.ReadFile(file)
 	if err != nil && !os.IsNotExist(err) {
@@ -483,7 +485,7 @@ func (w *world) keyIn(file, profile string) string {
 	return string(text)
 }
 
-// owner is a process that lives: one that there is, or a new one.
+// owner returns a living process: an existing or a new one.
 func (w *world) owner() *player {
 	if len(w.owners) > 0 && w.rnd.IntN(2) == 0 {
 		return w.owners[w.rnd.IntN(len(w.owners))]
@@ -493,7 +495,7 @@ func (w *world) owner() *player {
 	return p
 }
 
-// end ends an owner.
+// end kills an owner.
 func (w *world) end(pid int) {
 	w.died(pid)
 	w.owners = slices.DeleteFunc(w.owners, func(p *player) bool {
@@ -517,7 +519,7 @@ func (w *world) setClock(hours int) {
 	}
 }
 
-// wrong compares what there is with the model. What is there and must not be is bad; what is not there yet is late.
+// wrong compares the world with the model. bad lists what must not exist, late what does not exist yet.
 func (w *world) wrong() (bad, late []string) {
 	listed, shown := map[string]int{}, false
 	for _, g := range w.grants {
@@ -577,7 +579,7 @@ func (w *world) wrong() (bad, late []string) {
 	return bad, late
 }
 
-// copies are the published sessions in the files of a command whose grant shows none any more.
+// copies returns published sessions in the files of a command whose grant no longer shows one.
 func (w *world) copies(of *grantModel) (found []string) {
 	if of.way != "file" || of.over {
 		return nil
@@ -596,7 +598,7 @@ func (w *world) copies(of *grantModel) (found []string) {
 	return found
 }
 
-// secrets are the files that hold a session.
+// secrets returns the files that hold a session.
 func (w *world) secrets() (found []string) {
 	_ = filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -610,8 +612,8 @@ func (w *world) secrets() (found []string) {
 	return found
 }
 
-// check waits until all is as the model says. What must not be visible may not be for a moment; soon says that the
-// daemon has to notice something first.
+// check waits until everything is as the model says. Anything that must not be visible must never be visible. soon
+// says that the daemon must notice a change first.
 func (w *world) check(soon bool) {
 	w.t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -623,17 +625,17 @@ func (w *world) check(soon bool) {
 			return
 		}
 		if w.jumped && !w.locked && len(bad) == 0 {
-			w.ask(wire.Request{Verb: wire.Unlock}) // need not wait until the next renewal
+			w.ask(wire.Request{Verb: wire.Unlock}) // so that it does not wait for the next refresh
 		}
 	}
 }
 
-// sources are the source of each profile.
+// sources maps each profile to its source.
 var sources = map[string]string{"dev": "security", "work": "typed"}
 
 func (w *world) pick(list ...string) string { return list[w.rnd.IntN(len(list))] }
 
-// expect holds the answer of a request for a session against the model. It reports whether there was one.
+// expect compares the answer to a request for a session with the model. It reports whether a session was given.
 func (w *world) expect(what string, r wire.Response, source string) bool {
 	w.t.Helper()
 	switch want := w.has(source); {
@@ -645,7 +647,7 @@ func (w *world) expect(what string, r wire.Response, source string) bool {
 	return true
 }
 
-// step does one thing at random. soon is for check.
+// step does one random action. soon is for check.
 func (w *world) step() (what string, soon bool) {
 	w.jumped = false
 	profile := w.pick("dev", "work")
@@ -730,7 +732,7 @@ func (w *world) step() (what string, soon bool) {
 	}
 }
 
-// restart replaces the daemon. While no daemon runs, owners may end and somebody may lock.
+// restart replaces the daemon. While no daemon runs, owners may end and a person may lock.
 func (w *world) restart(how string) string {
 	old := w.daemon
 	what := how
@@ -774,7 +776,7 @@ func (w *world) restart(how string) string {
 	return what
 }
 
-// count notes what the model expects now, by delivery.
+// count records what the model expects now, by delivery.
 func (w *world) count() {
 	for _, g := range w.grants {
 		must, _ := w.wants(g)
@@ -825,7 +827,7 @@ func testGrants(t *testing.T, sequences, steps int) {
 	}
 	for _, what := range want {
 		if counts.n[what] == 0 && !t.Failed() {
-			t.Errorf("%q never happened: the test is void", what)
+			t.Errorf("%q never happened: the test proves nothing", what)
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(counts.n)) {
@@ -833,8 +835,8 @@ func testGrants(t *testing.T, sequences, steps int) {
 	}
 }
 
-// TestGrants: over random sequences of what persons, programs and the machine do, each grant is visible to its user and
-// listed by status exactly as the model says.
+// TestGrants: over random sequences of actions by people, programs and the machine, each grant is visible to its
+// user and listed by status exactly as the model says.
 func TestGrants(t *testing.T) { testGrants(t, 10, 40) }
 
 func TestGrantsLong(t *testing.T) { testGrants(t, 60, 120) }

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// errIdle ends a daemon that nobody needs.
-var errIdle = errors.New("nobody needs the daemon")
+// errIdle ends a daemon that is not needed.
+var errIdle = errors.New("the daemon is idle")
 
-// exitWhenIdle ends the daemon once it was locked and unused for as long as after says. A client that connects at that
-// moment gets no answer, and starts a daemon.
+// exitWhenIdle ends the daemon once it has been locked and unused for the duration after. A client that connects
+// at that moment gets no answer, and starts a new daemon.
 func (d *Daemon) exitWhenIdle(ctx context.Context, after time.Duration, cancel context.CancelCauseFunc) {
 	if after <= 0 {
 		return
 	}
 	ticker := time.NewTicker(min(max(after/4, time.Millisecond), watchInterval))
 	defer ticker.Stop()
-	// By the wall clock, so that the time in which the machine sleeps counts.
+	// Use the wall clock, so that sleep counts.
 	since, seen := time.Now().Round(0), d.accepted.Load()
 	for {
 		select {
@@ -30,22 +30,22 @@ func (d *Daemon) exitWhenIdle(ctx context.Context, after time.Duration, cancel c
 		case accepted != seen || d.needed():
 			since, seen = time.Now().Round(0), accepted
 		case time.Since(since) >= after:
-			d.Log.Info("ends: locked, and nobody asks", "for", after)
+			d.Log.Info("exit: locked and idle", "for", after)
 			cancel(errIdle)
 			return
 		}
 	}
 }
 
-// needed reports whether there is something that would be lost or missed.
+// needed reports whether ending the daemon would lose state or interrupt a user.
 func (d *Daemon) needed() bool {
 	d.mu.Lock()
 	connected := len(d.conns)
 	d.mu.Unlock()
-	// Unlocked it may hold sessions, and the passphrase of the keyring.
+	// An unlocked daemon may hold sessions and the passphrase of the keyring.
 	if connected > 0 || !d.Broker.Locked() || len(d.Broker.Held()) > 0 || len(d.Broker.Waiting()) > 0 {
 		return true
 	}
-	// The next one is to come up locked.
+	// The next daemon must start locked, so the lock must be saved.
 	return d.Latch.Save() != nil || d.grants.Any()
 }

@@ -24,10 +24,10 @@ import (
 	"broker/internal/wire"
 )
 
-// tiny is a time without use after which a daemon ends in these tests.
+// tiny is how long a daemon may be idle in these tests before it exits.
 const tiny = 20 * time.Millisecond
 
-// A locked daemon that nobody asks ends by itself.
+// TestExitWhenIdle: a locked daemon without requests exits.
 func TestExitWhenIdle(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.ExitAfter = tiny
@@ -35,11 +35,12 @@ func TestExitWhenIdle(t *testing.T) {
 	h.run(t)
 	h.ends(t)
 	if _, err := os.Lstat(h.path); err == nil {
-		t.Error("it left its socket")
+		t.Error("the daemon left its socket")
 	}
 }
 
-// One that is of use stays. Each case is seen to end once its reason is gone, or the test would prove nothing.
+// TestNoExit: a daemon that is needed stays. In each case the daemon exits once the reason is gone; otherwise the
+// case would prove nothing.
 func TestNoExit(t *testing.T) {
 	tests := []struct {
 		name, registry string
@@ -49,7 +50,7 @@ func TestNoExit(t *testing.T) {
 			h.Broker.Unlock()
 			return h.Broker.Lock
 		}},
-		{"somebody is connected", registry, func(t *testing.T, h *house) func() {
+		{"a client is connected", registry, func(t *testing.T, h *house) func() {
 			l := connect(t, h.path)
 			until(t, "it is accepted", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.conns) > 0 })
 			return func() { _ = l.Close() }
@@ -68,7 +69,7 @@ func TestNoExit(t *testing.T) {
 				}
 			}
 		}},
-		{"that it is locked is not written down", registry, func(t *testing.T, h *house) func() {
+		{"the lock is not saved", registry, func(t *testing.T, h *house) func() {
 			dir := filepath.Dir(h.Latch.Path())
 			if err := os.Rename(dir, dir+".away"); err != nil {
 				t.Fatal(err)
@@ -82,7 +83,7 @@ func TestNoExit(t *testing.T) {
 				}
 			}
 		}},
-		{"something is to be kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
+		{"a profile is kept published", registry + "\n[profile kept]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\npublish = true\n",
 			func(t *testing.T, h *house) func() {
 				return func() {
 					if err := os.WriteFile(h.Files.Registry, []byte(registry), 0o600); err != nil {
@@ -98,20 +99,20 @@ func TestNoExit(t *testing.T) {
 			h.Broker.Lock()
 			h.run(t)
 			release := tt.hold(t, h)
-			// Only now, so that it cannot end before.
+			// Only now, so that the daemon cannot exit earlier.
 			idle, ended := context.WithCancelCause(t.Context())
 			over := make(chan struct{})
 			go func() { defer close(over); h.exitWhenIdle(idle, tiny, ended) }()
 			select {
 			case <-over:
-				t.Error("it ended")
+				t.Error("the daemon exited")
 			case <-time.After(10 * tiny):
 			}
 			release()
 			select {
 			case <-over:
 			case <-time.After(patience):
-				t.Error("it does not end although nothing holds it")
+				t.Error("the daemon does not exit although it is not needed")
 			}
 			if !errors.Is(context.Cause(idle), errIdle) {
 				t.Errorf("got %v", context.Cause(idle))
@@ -120,10 +121,10 @@ func TestNoExit(t *testing.T) {
 	}
 }
 
-// shortLife is after how long without a client these end, once one was there.
+// shortLife is how long these daemons live without a client, after the first client.
 const shortLife = 5 * time.Millisecond
 
-// playShortLived is a daemon that ends as soon as nobody asks; it is started as the real one is.
+// playShortLived is a daemon that exits as soon as it has no client. It is started like the real one.
 func playShortLived(args []string) int {
 	path := os.Getenv("TEST_SOCKET")
 	signal.Ignore(syscall.SIGHUP)
@@ -138,7 +139,7 @@ func playShortLived(args []string) int {
 		if err != nil || cmd.Start() != nil {
 			return 1
 		}
-		_, _ = out.Read(make([]byte, 10)) // ready, or over
+		_, _ = out.Read(make([]byte, 10)) // ready, or ended
 		return 0
 	}
 	h := build(new(testing.B), filepath.Dir(filepath.Dir(path)), registry)
@@ -146,7 +147,7 @@ func playShortLived(args []string) int {
 	h.Broker.Lock()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
-		for h.accepted.Load() == 0 { // the program that started it has to find it
+		for h.accepted.Load() == 0 { // the program that started it must find it
 			time.Sleep(time.Millisecond)
 		}
 		h.exitWhenIdle(ctx, shortLife, cancel)
@@ -169,10 +170,10 @@ func playShortLived(args []string) int {
 	return 0
 }
 
-// Daemons end again and again just when clients come: each of these is answered.
-func TestNobodyMeetsTheEndLong(t *testing.T) {
+// TestNoCallerMeetsTheExitLong: daemons exit again and again just when clients come, and every client is answered.
+func TestNoCallerMeetsTheExitLong(t *testing.T) {
 	dir := t.TempDir()
-	bin := filepath.Join(dir, ".nix-profile/bin") // where the daemon's PATH leads
+	bin := filepath.Join(dir, ".nix-profile/bin") // the daemon's PATH contains it
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +187,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "brokerd"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("HOME", dir) // GORACE: else each of these processes stays for a second
+	t.Setenv("HOME", dir) // GORACE: otherwise each of these processes stays for a second
 	c := client.Client{Paths: paths.Paths{Socket: path}, Version: "test"}
 	const crowd, requests = 20, 50
 	var all sync.WaitGroup
@@ -196,7 +197,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 				if resp, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); err != nil || resp.Version != "test" {
 					t.Errorf("%q, %v", resp.Version, err)
 				}
-				time.Sleep(rand.N(20 * shortLife)) // so that there are gaps in which it ends
+				time.Sleep(rand.N(20 * shortLife)) // leave gaps in which it exits
 			}
 		})
 	}
@@ -213,7 +214,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	}
 	t.Logf("%d daemons for %d requests", n, crowd*requests)
 	if n < 10 {
-		t.Error("hardly a daemon ended: the test is void")
+		t.Error("too few daemons exited: the test proves nothing")
 	}
 	until(t, "the last one has ended", func() bool {
 		l, err := socket.Listen(path)
@@ -224,7 +225,7 @@ func TestNobodyMeetsTheEndLong(t *testing.T) {
 	})
 }
 
-// ownerOf has a process ask for what it owns.
+// ownerOf lets a process ask for a grant of its own.
 func ownerOf(verb string) func(t *testing.T, h *house) func() {
 	return func(t *testing.T, h *house) func() {
 		h.Broker.Unlock()

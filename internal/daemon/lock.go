@@ -19,58 +19,59 @@ import (
 	"broker/internal/wire"
 )
 
-// Why it was locked, as the audit log has it. What Events tells has reasons of its own.
+// Reasons for a lock in the audit log. Events adds reasons of its own.
 const (
 	reasonAsked  = "asked"
 	reasonUnused = "unused"
 	reasonOther  = "elsewhere" // another daemon of this home was locked
 )
 
-// awaitTimeout is how long `broker lock` waits for the other daemons of this home. Each looks once in a watchInterval.
+// awaitTimeout is how long `broker lock` waits for the other daemons of this home. Each of them checks once per
+// watchInterval.
 const awaitTimeout = 5 * time.Second
 
-// Events calls lock, with the reason, for each of the events in on until ctx ends, and trouble with why it cannot tell
-// of them now, nil once it can: logind.Watch.
+// Events calls lock, with the reason, for each event in on, until ctx ends. It calls trouble with an error while
+// it cannot receive events, and with nil once it can. It is implemented by logind.Watch.
 type Events func(ctx context.Context, on []string, lock func(reason string), trouble func(error))
 
-// locking is what lock and unlock have to know of each other, and of what is being handed out.
+// locking is the state that lock, unlock and the code that hands out sessions share.
 type locking struct {
 	mu    sync.Mutex   // one lock or unlock at a time
-	count atomic.Int64 // of locks, so that an unlock notices one that came while it asked the keyring
+	count atomic.Int64 // number of locks, so that an unlock notices a lock that came while it asked the keyring
 
-	watch   *latch.Watch            // of every file that can say that it is locked
-	attends atomic.Pointer[os.File] // held while something may be handed out, see latch.Attend
+	watch   *latch.Watch            // watches every file that can say that Broker is locked
+	attends atomic.Pointer[os.File] // open while this daemon may hand something out, see latch.Attend
 
 	after  atomic.Int64 // lock_after, in nanoseconds
 	unused struct {
 		sync.Mutex
-		since int64         // the last use, as Keeper.LastUse has it
-		boot  time.Duration // when that was seen first, by the clock since boot
+		since int64         // the last use, from Keeper.LastUse
+		boot  time.Duration // when that use was first seen, on the clock since boot
 	}
-	on      []string // what is watched; of the watch loop alone
+	on      []string // the events that are watched; used by the watch loop only
 	stop    context.CancelFunc
 	watches sync.WaitGroup
-	trouble atomic.Pointer[string] // why it cannot be; nil for none
-	unsaved atomic.Pointer[string] // why the latch could not be written; nil for none
+	trouble atomic.Pointer[string] // why events cannot be watched; nil if they can
+	unsaved atomic.Pointer[string] // why the lock could not be saved; nil if it is saved
 }
 
-// comeUp is locked again if the daemon before was. It is called before anything is served.
+// comeUp restores the saved lock. It runs before anything is served.
 func (d *Daemon) comeUp() {
 	d.locking.watch = latch.NewWatch(append([]string{d.Latch.Path()}, d.Places.Others()...)...)
 	if err := d.Latch.Load(); err != nil {
-		d.Log.Error("locked", "err", err)
+		d.Log.Error("locked, because the lock file cannot be trusted", "err", err)
 	}
 	if err := d.adopt(); err != nil {
-		d.Log.Error("lock", "err", err)
+		d.Log.Error("cannot adopt the lock file of an earlier version", "err", err)
 	}
 	d.attend()
 	if d.Latch.Locked() || d.locking.watch.Locked() != "" {
 		d.Broker.Lock()
-		d.Log.Info("locked, as it was before")
+		d.Log.Info("locked since an earlier run")
 	}
 }
 
-// adopt takes over what an earlier version wrote.
+// adopt moves the lock file of an earlier version.
 func (d *Daemon) adopt() error {
 	if d.Places.Moved == "" {
 		return nil
@@ -78,7 +79,7 @@ func (d *Daemon) adopt() error {
 	return d.Latch.Adopt(d.Places.Moved)
 }
 
-// attend tells the other daemons of this home that something may be handed out here, until leave.
+// attend tells the other daemons of this home that this daemon may hand out sessions, until leave.
 func (d *Daemon) attend() {
 	if old := d.locking.attends.Swap(d.Latch.Attend()); old != nil {
 		_ = old.Close()
@@ -91,14 +92,14 @@ func (d *Daemon) leave() {
 	}
 }
 
-// leaveLocked is leave, if it is locked and no session is left anywhere.
+// leaveLocked calls leave if this daemon is locked and has no session left in any delivery.
 func (d *Daemon) leaveLocked() {
 	if d.Broker.Locked() && !d.grants.Holds() {
 		d.leave()
 	}
 }
 
-// lockAsOthers locks if another daemon of this home was told to.
+// lockAsOthers locks if another daemon of this home was locked.
 func (d *Daemon) lockAsOthers() {
 	if d.Broker.Locked() {
 		return
@@ -108,8 +109,8 @@ func (d *Daemon) lockAsOthers() {
 	}
 }
 
-// lockLocked drops all sessions, and takes back what can be. When it returns, nothing more leaves, even if left says
-// that a session is still in its file. kept says why the next daemon would not be locked.
+// lockLocked drops all sessions and empties deliveries. When it returns, nothing leaves any more, although left
+// may say that a session is still in its file. kept says why the next daemon would not be locked.
 func (d *Daemon) lockLocked() (kept, left error) {
 	d.locking.count.Add(1)
 	d.Broker.Lock()
@@ -117,22 +118,22 @@ func (d *Daemon) lockLocked() (kept, left error) {
 	kept = d.keepLock()
 	left = d.grants.Shut()
 	if left == nil {
-		d.leave() // else those who wait for us are told that something is left
+		d.leave() // otherwise, daemons that wait for us must see that a session is left
 	}
 	return kept, left
 }
 
-// keepLock writes down that it is locked, and notes for status if it cannot be. The error says so to a person.
+// keepLock saves the lock. If that fails, it notes the error for status and returns it for the person.
 func (d *Daemon) keepLock() error {
 	err := d.Latch.Lock()
-	if d.note(&d.locking.unsaved, "lock", err); err == nil {
+	if d.note(&d.locking.unsaved, "saving the lock", err); err == nil {
 		return nil
 	}
 	return fault.New(fault.Failed, "this daemon is locked, but the next one will not be: %w", err).
 		WithHint("%s", fault.Of(err).Hint)
 }
 
-// lockItself locks without being asked.
+// lockItself locks without a request.
 func (d *Daemon) lockItself(reason, message string) {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
@@ -141,13 +142,13 @@ func (d *Daemon) lockItself(reason, message string) {
 	}
 	kept, left := d.lockLocked()
 	if err := errors.Join(kept, left); err != nil {
-		d.Log.Error("lock", "err", err)
+		d.Log.Error("cannot lock completely", "err", err)
 	}
 	d.Log.Info("locked", "reason", reason)
 	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Reason: reason, Message: message})
 }
 
-// lock is the verb.
+// lock implements the verb.
 func (d *Daemon) lock(ctx context.Context, c call) error {
 	if err := d.lockAsked(ctx, c); err != nil {
 		return err
@@ -155,7 +156,7 @@ func (d *Daemon) lock(ctx context.Context, c call) error {
 	return c.reply(wire.Response{})
 }
 
-// lockAsked locks. The error says what may not be locked, or will not be over a restart.
+// lockAsked locks. The error says what is possibly not locked, or that the lock will not survive a restart.
 func (d *Daemon) lockAsked(ctx context.Context, c call) error {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
@@ -168,7 +169,7 @@ func (d *Daemon) lockAsked(ctx context.Context, c call) error {
 	return err
 }
 
-// unlock is the verb. It asks for the passphrase for unlock, if one is set, and then for what the keyring needs.
+// unlock implements the verb. It checks the passphrase for unlock, if one is set, and then unlocks the keyring.
 func (d *Daemon) unlock(ctx context.Context, c call) error {
 	err := d.tryUnlock(ctx, c)
 	d.record("unlock", "", c, session.Answer{}, err)
@@ -180,7 +181,8 @@ func (d *Daemon) unlock(ctx context.Context, c call) error {
 
 func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 	d.lockAsOthers()
-	// Not within a lock that is counted and has not locked yet: that would look like one that needs no passphrase.
+	// Take the mutex: a lock may be counted but not yet in effect, and would then look like a state that needs no
+	// passphrase.
 	d.locking.mu.Lock()
 	before, locked := d.locking.count.Load(), d.Broker.Locked()
 	d.locking.mu.Unlock()
@@ -196,7 +198,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 			return d.challenge(err)
 		}
 	}
-	// Of another home: that one's passphrase, if it has one, was not asked for.
+	// If another home is locked, unlock must run there: the passphrase of that home was not asked for.
 	if err := d.Places.RefuseKnown(); err != nil {
 		return err
 	}
@@ -206,14 +208,14 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
 	if d.locking.count.Load() != before {
-		d.Keyring.Forget() // it may have been kept after the lock had it forgotten
+		d.Keyring.Forget() // Unlock may have cached the key after the lock forgot it
 		return lockedAgain()
 	}
 	if c.req.StayLocked {
 		return nil
 	}
 	if locked {
-		// The file counts for every vault process, so it comes first. An unlock that cannot be written does not count.
+		// The file decides for every vault process, so it is written first. If that fails, the unlock fails.
 		if err := d.Latch.Unlock(); err != nil {
 			return err
 		}
@@ -229,10 +231,10 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 }
 
 func lockedAgain() error {
-	return fault.New(fault.Locked, "the broker was locked again meanwhile").WithHint("broker unlock")
+	return fault.New(fault.Locked, "the broker was locked again during the unlock").WithHint("broker unlock")
 }
 
-// challenge adds how to make the proof to an error, if another try makes sense now.
+// challenge adds to an error how to make the proof, if a retry makes sense now.
 func (d *Daemon) challenge(err error) error {
 	if errors.Is(err, latch.ErrWanted) || errors.Is(err, latch.ErrWrong) {
 		return &refusal{error: err, challenge: (*wire.Stretch)(d.Latch.Challenge())}
@@ -240,7 +242,7 @@ func (d *Daemon) challenge(err error) error {
 	return err
 }
 
-// passphrase sets or removes the passphrase that unlock wants.
+// passphrase sets or removes the passphrase for unlock.
 func (d *Daemon) passphrase(_ context.Context, c call) error {
 	d.lockAsOthers()
 	reason := "removed"
@@ -270,18 +272,20 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 		return fault.New(fault.Usage, "%w", err)
 	}
 	if d.Broker.Locked() && !set {
-		// Else any program of the user could lock the user out.
-		return fault.New(fault.Locked, "a first passphrase is set while it is unlocked").WithHint("broker unlock")
+		// Otherwise any program of the user could lock the user out.
+		return fault.New(fault.Locked,
+			"the broker must be unlocked to set a first passphrase").
+			WithHint("broker unlock")
 	}
 	return d.Latch.SetPassphrase(proof, v)
 }
 
-// locked reports whether nothing may leave. The files count too: this process may have been stopped since another
-// daemon was locked.
+// locked reports whether nothing may leave. It checks the files too: this process may have been stopped while
+// another daemon was locked.
 func (d *Daemon) locked() bool { return d.Broker.Locked() || d.locking.watch.Locked() != "" }
 
-// lockIfUnused locks after as long without use as lock_after says. It asks both clocks, as sessions do: neither sleep
-// nor a clock that is set back delays the lock.
+// lockIfUnused locks after lock_after without use. It checks two clocks, like sessions, so that neither sleep nor
+// a clock that is set back delays the lock.
 func (d *Daemon) lockIfUnused() {
 	after := time.Duration(d.locking.after.Load())
 	if after == 0 || d.Broker.Locked() {
@@ -293,14 +297,14 @@ func (d *Daemon) lockIfUnused() {
 	if u.since != last {
 		u.since, u.boot = last, boot
 	}
-	unused := max(boot-u.boot, time.Since(time.Unix(last, 0))) // time.Unix has the wall clock alone
+	unused := max(boot-u.boot, time.Since(time.Unix(last, 0))) // time.Unix has no monotonic reading
 	u.Unlock()
 	if unused >= after {
 		d.lockItself(reasonUnused, "unused for "+unused.Round(time.Second).String())
 	}
 }
 
-// followSettings takes lock_after and lock_on as they are now; while they cannot be read, as they were.
+// followSettings applies the current lock_after and lock_on. If they cannot be read, it keeps the last values.
 func (d *Daemon) followSettings(ctx context.Context) {
 	set, err := d.Store.Load(d.Files)
 	var settings profiles.Settings
@@ -308,7 +312,7 @@ func (d *Daemon) followSettings(ctx context.Context) {
 		settings, err = set.Settings()
 	}
 	if err != nil {
-		return // status tells of it
+		return // status reports the error
 	}
 	if d.OnSettings != nil {
 		d.OnSettings(settings)
@@ -337,10 +341,10 @@ func (d *Daemon) followSettings(ctx context.Context) {
 	})
 }
 
-// saveLatch writes what could not be written before.
-func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "lock", d.Latch.Save()) }
+// saveLatch retries a write of the lock that failed.
+func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "saving the lock", d.Latch.Save()) }
 
-// note keeps a trouble for status, and logs it where it is another than before.
+// note keeps an error for status, and logs it when it changes.
 func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
 	var now *string
 	if err != nil {
@@ -350,20 +354,20 @@ func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
 	before := at.Swap(now)
 	switch {
 	case now != nil && (before == nil || *before != *now):
-		d.Log.Warn(what, "err", err)
+		d.Log.Warn(what+" fails", "err", err)
 	case now == nil && before != nil:
 		d.Log.Info(what + " works again")
 	}
 }
 
-// lockWarnings tell what status has to say of it.
+// lockWarnings returns the warnings about the lock for status.
 func (d *Daemon) lockWarnings() []string {
 	var list []string
 	if err := d.Latch.Damaged(); err != nil {
 		list = append(list, fault.Line(err.Error()))
 	}
 	if why := d.locking.unsaved.Load(); why != nil {
-		list = append(list, "whether it is locked is not written down: "+*why)
+		list = append(list, "cannot save whether the broker is locked: "+*why)
 	}
 	if why := d.locking.trouble.Load(); why != nil {
 		list = append(list, "lock_on does not work: "+*why)

@@ -26,7 +26,7 @@ import (
 	"broker/internal/wire"
 )
 
-// refused fails the test unless an answer says that it is locked, and nothing else.
+// refused fails the test unless an answer is a Locked fault and nothing else.
 func refused(t *testing.T, what string, r wire.Response) {
 	t.Helper()
 	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil || r.Status != nil {
@@ -34,7 +34,7 @@ func refused(t *testing.T, what string, r wire.Response) {
 	}
 }
 
-// giving are the verbs that give something.
+// giving lists the verbs that hand something out.
 var giving = []wire.Request{
 	{Verb: wire.Get, Profile: "dev"},
 	{Verb: wire.Get, Profile: "security"},
@@ -48,12 +48,12 @@ var giving = []wire.Request{
 	{Verb: wire.Accounts, Profile: "dev"},
 }
 
-// handing are those whose answer is what they give.
+// handing returns the requests whose answer contains what they hand out.
 func handing() []wire.Request {
 	return slices.DeleteFunc(slices.Clone(giving), func(r wire.Request) bool { return r.Verb == wire.Publish || r.Verb == wire.Login })
 }
 
-// lockHouse is a daemon with an AWS credentials file of its own, not started yet.
+// lockHouse is a daemon with its own AWS credentials file. It is not started yet.
 func lockHouse(t testing.TB, dir string) *house {
 	t.Helper()
 	h := build(t, dir, registry)
@@ -61,7 +61,7 @@ func lockHouse(t testing.TB, dir string) *house {
 	return h
 }
 
-// TestLockIsKept: the next daemon is locked, however the one before ended, until somebody unlocks it.
+// TestLockIsKept: however a daemon ended, the next one is locked until a person unlocks it.
 func TestLockIsKept(t *testing.T) {
 	dir := t.TempDir()
 	h := lockHouse(t, dir).run(t)
@@ -74,7 +74,7 @@ func TestLockIsKept(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	h.stop()
-	h.ended <- <-h.ended // also for the end of the test
+	h.ended <- <-h.ended // keep the value for the end of the test
 	next := lockHouse(t, dir).run(t)
 	for _, req := range giving {
 		refused(t, req.Verb, next.ask(t, req))
@@ -89,11 +89,12 @@ func TestLockIsKept(t *testing.T) {
 		t.Error(r.Err)
 	}
 	if l := latch.New(filepath.Join(dir, "lock.json")); l.Load() != nil || l.Locked() {
-		t.Error("the file says that it is locked")
+		t.Error("the file still says locked")
 	}
 }
 
-// TestDamagedLatch: it is locked, says why and what to type, and that helps.
+// TestDamagedLatch: a daemon with a damaged lock file is locked, and says why and which command helps. The command
+// helps.
 func TestDamagedLatch(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "lock.json")
@@ -121,7 +122,8 @@ func TestDamagedLatch(t *testing.T) {
 	}
 }
 
-// TestLockThatCannotBeKept: it is locked all the same, the person is told, and it is written once it can be.
+// TestLockThatCannotBeKept: a lock that cannot be saved still locks. The person is told, and it is saved once that
+// is possible.
 func TestLockThatCannotBeKept(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	state := filepath.Join(t.TempDir(), "state")
@@ -134,7 +136,7 @@ func TestLockThatCannotBeKept(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	warnings := h.ask(t, wire.Request{Verb: wire.State}).Status.Warnings
-	if !strings.Contains(strings.Join(warnings, "\n"), "is not written down") {
+	if !strings.Contains(strings.Join(warnings, "\n"), "cannot save whether the broker is locked") {
 		t.Errorf("status: %q", warnings)
 	}
 	refused(t, "get", h.get(t, "dev"))
@@ -160,34 +162,34 @@ func TestUnlockPassphrase(t *testing.T) {
 	v := stretch.Verifier(proof)
 	set := wire.Request{Verb: wire.Passphrase, Verifier: &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}}
 
-	// The first one is set while it is unlocked: nobody who comes by locks the owner out.
+	// The first passphrase must be set while unlocked, so that no program can lock the owner out.
 	h.ask(t, wire.Request{Verb: wire.Lock})
 	refused(t, "set while locked", h.ask(t, set))
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Passphrase, Verifier: &wire.Verifier{}}); !refusedAs(r, fault.Usage) {
-		t.Errorf("a verifier of nothing: %+v", r)
+		t.Errorf("an empty verifier: %+v", r)
 	}
 	if r := h.ask(t, set); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if r := h.get(t, "dev"); r.Err != nil {
-		t.Errorf("it locked: %v", r.Err)
+		t.Errorf("setting a passphrase locked the daemon: %v", r.Err)
 	}
 	h.ask(t, wire.Request{Verb: wire.Lock})
 
-	// Neither the keyring's passphrase nor nothing opens it; the refusal says how to make the proof.
+	// Neither the keyring's passphrase nor an empty one unlocks. The refusal says how to make the proof.
 	for _, req := range []wire.Request{{}, {Passphrase: secret.New(passphrase)}, {Proof: wrong}, {Proof: secret.New(passphrase)}} {
 		req.Verb = wire.Unlock
 		r := h.ask(t, req)
-		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "taken in") || r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
+		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "try again in") || r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
 			t.Errorf("%+v: challenge %+v", req, r.Challenge)
 		}
 	}
-	// A command that hands over the keyring's passphrase unlocks nothing, and has nothing kept.
+	// A command that sends the keyring's passphrase unlocks nothing, and the passphrase is not cached.
 	refused(t, "stay locked", h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New(passphrase), StayLocked: true}))
-	// The right one, and then what the keyring wants.
+	// The right passphrase for unlock, and then that of the keyring.
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof, Passphrase: secret.New("not the keyring's")}); !refusedAs(r, fault.KeyringLocked) {
 		t.Errorf("%+v", r)
 	}
@@ -198,7 +200,7 @@ func TestUnlockPassphrase(t *testing.T) {
 	if r := h.get(t, "dev"); r.Err != nil {
 		t.Error(r.Err)
 	}
-	// Unlocked it is not asked for, but to be removed.
+	// While unlocked, the passphrase is only needed to remove it.
 	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New(passphrase)}); r.Err != nil {
 		t.Error(r.Err)
 	}
@@ -240,7 +242,7 @@ func (k *slowKeyring) Unlock(context.Context, secret.String) error {
 
 func (k *slowKeyring) Forget() { k.kept.Store(false) }
 
-// TestLockOvertakesUnlock: a lock does not wait for an unlock that asks the keyring, and wins.
+// TestLockOvertakesUnlock: a lock does not wait for an unlock that is asking the keyring, and wins.
 func TestLockOvertakesUnlock(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	k := &slowKeyring{asked: make(chan struct{}), answer: make(chan struct{})}
@@ -257,12 +259,12 @@ func TestLockOvertakesUnlock(t *testing.T) {
 	refused(t, "unlock", l.read(t))
 	refused(t, "get", h.get(t, "dev"))
 	if k.kept.Load() {
-		t.Error("the passphrase of the keyring is kept, and it is locked")
+		t.Error("locked, but the key of the keyring is still cached")
 	}
 }
 
-// TestUnlockWithinLock: an unlock that comes while a lock has begun, and has not locked yet, does not pass for one that needs
-// no passphrase. Seen to fail without the mutex around the first look in tryUnlock.
+// TestUnlockWithinLock: an unlock that comes when a lock has begun but is not in effect yet still needs the
+// passphrase. Seen to fail without the mutex around the first check in tryUnlock.
 func TestUnlockWithinLock(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	h.comeUp()
@@ -282,7 +284,7 @@ func TestUnlockWithinLock(t *testing.T) {
 		answered <- err
 	}()
 	select {
-	case <-k.asked: // it has gone past the passphrase
+	case <-k.asked: // it has passed the passphrase check
 	case <-time.After(200 * time.Millisecond):
 	}
 	h.Broker.Lock()
@@ -292,9 +294,9 @@ func TestUnlockWithinLock(t *testing.T) {
 	}
 }
 
-// TestAnswerOvertakenByLock: a session that had been got, and was not handed out yet when it was locked, does not leave any
-// more. Here another daemon of the home is locked, which this one has not noticed yet. Seen to fail without the look in
-// Give.
+// TestAnswerOvertakenByLock: a session that was fetched but not yet handed out when Broker is locked does not
+// leave. Here another daemon of the home is locked, which this daemon has not noticed yet. Seen to fail without
+// the check in Give.
 func TestAnswerOvertakenByLock(t *testing.T) {
 	lockElsewhere := func(h *house) {
 		h.aws.set(func(a *aws) {
@@ -305,7 +307,7 @@ func TestAnswerOvertakenByLock(t *testing.T) {
 	}
 	for _, req := range handing() {
 		if req.Profile != "dev" {
-			continue // no role, so nothing comes after the vault process, which looks at the lock itself
+			continue // no role, so nothing happens after the vault process, which checks the lock itself
 		}
 		t.Run(req.Verb, func(t *testing.T) {
 			h := start(t)
@@ -332,8 +334,8 @@ func TestAnswerOvertakenByLock(t *testing.T) {
 	})
 }
 
-// TestLockWaitsForWhatLeaves: a lock is answered once nothing is on its way out any more. Seen to fail without the gate
-// in Shut.
+// TestLockWaitsForWhatLeaves: a lock is answered only once no session is on its way out. Seen to fail without the
+// gate in Shut.
 func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h := start(t)
 	leaving, left := make(chan struct{}), make(chan struct{})
@@ -355,7 +357,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h.alive(t)
 	select {
 	case r := <-answered:
-		t.Errorf("answered before all had left: %+v", r)
+		t.Errorf("the lock was answered before the delivery was done: %+v", r)
 		answered <- r
 	case <-time.After(100 * time.Millisecond):
 	}
@@ -365,7 +367,8 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	}
 }
 
-// TestNothingLeavesOnceLocked: fifty clients in a loop, in each way; after a lock was answered no request gets anything.
+// TestNothingLeavesOnceLocked: fifty clients ask in a loop, with each verb. After a lock was answered, no request
+// gets anything.
 func TestNothingLeavesOnceLocked(t *testing.T) {
 	h := start(t)
 	handing := handing()
@@ -412,17 +415,17 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 		if r := h.ask(t, wire.Request{Verb: wire.Unlock}); r.Err != nil {
 			t.Fatal(r.Err)
 		}
-		e = h.lend(t, wire.Request{Profile: "dev"}) // the loop may have taken it: one for each process
+		e = h.lend(t, wire.Request{Profile: "dev"}) // the loop may have replaced it: each process has one
 		host, _ = home(e)
 	}
 }
 
-// TestFetchOvertakenByLock: a caller that waits for AWS when it is locked is told at once, and nobody gets what AWS
-// answers later.
+// TestFetchOvertakenByLock: a caller that waits for AWS during a lock fails at once, and nobody gets the late
+// answer of AWS.
 func TestFetchOvertakenByLock(t *testing.T) {
 	for _, req := range giving {
 		if req.Verb == wire.Login || req.Role != nil && req.Role.Federate || req.Profile == "security" && req.Role == nil {
-			continue // no call of AssumeRole
+			continue // no AssumeRole call
 		}
 		t.Run(req.Verb, func(t *testing.T) {
 			h := lockHouse(t, t.TempDir()).run(t)
@@ -444,25 +447,25 @@ func TestFetchOvertakenByLock(t *testing.T) {
 				t.Fatal(r.Err)
 			}
 			if _, assumed := h.aws.calls(); assumed != 2 {
-				t.Errorf("AssumeRole was called %d times: what came late was kept", assumed)
+				t.Errorf("AssumeRole was called %d times: the late session was kept", assumed)
 			}
 		})
 	}
 }
 
-// asking is a request that waits for a code, and whose client was asked for it.
+// asking is a request that waits for a code, and whose client shows a prompt.
 func (h *house) asking(t *testing.T) line {
 	t.Helper()
 	l := connect(t, h.path)
 	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
 	if r := l.read(t); r.Ask == nil {
-		t.Fatalf("no question: %+v", r)
+		t.Fatalf("no prompt: %+v", r)
 	}
 	return l
 }
 
-// TestQuestionsEndWithLock: a question that waits for a code is taken back, and its request refused.
-func TestQuestionsEndWithLock(t *testing.T) {
+// TestPromptsEndWithLock: a lock removes an open prompt, and its request is refused.
+func TestPromptsEndWithLock(t *testing.T) {
 	h := start(t)
 	l := h.asking(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {
@@ -470,15 +473,15 @@ func TestQuestionsEndWithLock(t *testing.T) {
 	}
 	refused(t, "get", l.read(t))
 	until(t, "nobody is asked any more", func() bool { return len(h.Broker.Waiting()) == 0 })
-	// A code that was typed too late is spent on nothing.
+	// A code that was typed too late is not used.
 	if opened, _ := h.aws.calls(); opened != 0 {
 		t.Errorf("AWS was asked %d times", opened)
 	}
 }
 
-// TestQuestionsEndWithLockAfterUnlock: an unlock of what is unlocked does not hide the open questions from the next lock. Seen
-// to fail where Unlock does something then.
-func TestQuestionsEndWithLockAfterUnlock(t *testing.T) {
+// TestPromptsEndWithLockAfterUnlock: an unlock of an unlocked daemon does not hide open prompts from the next
+// lock. Seen to fail if Unlock does anything in that case.
+func TestPromptsEndWithLockAfterUnlock(t *testing.T) {
 	h := start(t)
 	l := h.asking(t)
 	for _, verb := range []string{wire.Unlock, wire.Lock} {
@@ -490,9 +493,9 @@ func TestQuestionsEndWithLockAfterUnlock(t *testing.T) {
 	until(t, "nobody is asked any more", func() bool { return len(h.Broker.Waiting()) == 0 })
 }
 
-// TestOverlaysAreEmptied: the session goes from the files of a running command until the unlock, and what tells whose
-// they are stays.
-func TestOverlaysAreEmptied(t *testing.T) {
+// TestLockEmptiesCommandFiles: a lock removes the session from the files of a running command until the unlock, and
+// keeps the record of their owner.
+func TestLockEmptiesCommandFiles(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry)
 	own := filepath.Join(dir, "credentials")
@@ -517,7 +520,7 @@ func TestOverlaysAreEmptied(t *testing.T) {
 		}
 	}
 	gone()
-	// No change of the original brings it back, but an unlock does.
+	// A change of the original file does not bring the session back, but an unlock does.
 	if err := os.WriteFile(own, []byte("[mine]\n[more]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -526,11 +529,11 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	h.ask(t, wire.Request{Verb: wire.Unlock})
 	becomes(t, file, sessionToken, true)
 	becomes(t, file, "[more]", true)
-	// Within the command our own programs still know their way.
+	// Within the command, our own programs still find their files.
 	if r := h.ask(t, wire.Request{Verb: wire.Publish, Profile: "dev", AWSCredentials: file}); r.Err != nil || r.Status.Published[0].File != own {
 		t.Errorf("%+v", r)
 	}
-	// What a daemon left that was killed before it could.
+	// Files left by a daemon that was killed before it could clean up.
 	record, err := os.ReadFile(h.record(t))
 	if err != nil {
 		t.Fatal(err)
@@ -549,9 +552,9 @@ func TestOverlaysAreEmptied(t *testing.T) {
 	gone()
 }
 
-// TestOverlayMadeBesideLock: a lock that comes while the files of a command are made is answered once no session is in
-// them. Seen to fail without the gate in Shut.
-func TestOverlayMadeBesideLock(t *testing.T) {
+// TestLockWhileCommandFilesAreWritten: a lock that comes while the files of a command are written is answered once
+// they hold no session. Seen to fail without the gate in Shut.
+func TestLockWhileCommandFilesAreWritten(t *testing.T) {
 	h := start(t)
 	locked := make(chan wire.Response, 1)
 	h.trail.before = func(e audit.Event) {
@@ -564,19 +567,19 @@ func TestOverlayMadeBesideLock(t *testing.T) {
 	}
 	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
 	if resp.Err != nil {
-		t.Fatal("void:", resp.Err)
+		t.Fatal("the test proves nothing: ", resp.Err)
 	}
 	if r := <-locked; r.Err != nil {
 		t.Error(r.Err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(h.CommandsDir, "*", "credentials")); len(found) > 0 {
-		t.Errorf("locked, and there is %s", found)
+		t.Errorf("locked, but the files contain %s", found)
 	}
 }
 
-// TestOverlaysDoNotWaitForPublishing: a shared file that cannot be written at once keeps no session in the files of a
+// TestCommandFilesDoNotWaitForPublishing: a shared file that is busy does not keep a session in the files of a
 // command. Seen to fail if Shut begins with the gate.
-func TestOverlaysDoNotWaitForPublishing(t *testing.T) {
+func TestCommandFilesDoNotWaitForPublishing(t *testing.T) {
 	h := lockHouse(t, t.TempDir()).run(t)
 	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
 	if resp.Err != nil {
@@ -587,7 +590,7 @@ func TestOverlaysDoNotWaitForPublishing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = dir.Close() }()
-	if err := system.TryLock(dir); err != nil { // as another program that edits the file
+	if err := system.TryLock(dir); err != nil { // like another program that edits the file
 		t.Fatal(err)
 	}
 	publish, lock := connect(t, h.path), connect(t, h.path)
@@ -609,8 +612,8 @@ func TestOverlaysDoNotWaitForPublishing(t *testing.T) {
 	}
 }
 
-// TestLockBesideFifo: a lock empties the files of a command whose original became something that nobody writes to. Seen to fail, for
-// ever, where the original is opened as any file.
+// TestLockBesideFifo: a lock empties the files of a command whose original became a FIFO without a writer. Seen to
+// hang if the original is opened like a regular file.
 func TestLockBesideFifo(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry)
@@ -636,7 +639,8 @@ func TestLockBesideFifo(t *testing.T) {
 	}
 }
 
-// TestLockAfterSleep: time in which the machine slept counts, whatever the wall clock was set to, and the first request after it is refused.
+// TestLockAfterSleep: sleep counts as time without use, whatever the wall clock was set to. The first request
+// after it is refused.
 func TestLockAfterSleep(t *testing.T) {
 	h := build(t, t.TempDir(), "[settings]\nlock_after = 1h\n"+registry)
 	var slept atomic.Int64
@@ -646,12 +650,12 @@ func TestLockAfterSleep(t *testing.T) {
 	if r := h.get(t, "dev"); r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	h.lockIfUnused() // has seen the use
+	h.lockIfUnused() // sees the use
 	slept.Store(int64(50 * time.Minute))
 	if r := h.get(t, "dev"); r.Err != nil {
-		t.Fatalf("before its time: %v", r.Err)
+		t.Fatalf("before lock_after: %v", r.Err)
 	}
-	h.grants.LastUse.Store(time.Now().Add(24 * time.Hour).Unix()) // the wall clock was a day ahead, and was set right
+	h.grants.LastUse.Store(time.Now().Add(24 * time.Hour).Unix()) // the wall clock was a day ahead, and was corrected
 	h.lockIfUnused()
 	slept.Store(int64(111 * time.Minute))
 	refused(t, "the first request", h.get(t, "dev"))
@@ -661,7 +665,7 @@ func TestLockAfterSleep(t *testing.T) {
 	}
 }
 
-// TestBrokenSettings: what cannot be read is not off.
+// TestBrokenSettings: unreadable settings do not turn lock_after off.
 func TestBrokenSettings(t *testing.T) {
 	h := build(t, t.TempDir(), "[settings]\nlock_after = 1h\n"+registry).run(t)
 	if err := os.WriteFile(h.Files.Registry, []byte("[settings]\nlock_after = soon\n"+registry), 0o600); err != nil {
@@ -679,7 +683,7 @@ func TestBrokenSettings(t *testing.T) {
 	refused(t, "get", h.get(t, "dev"))
 }
 
-// TestLockOn: what the settings name is watched, as they are now, and nothing where they name nothing.
+// TestLockOn: the events of the current settings are watched, and none if the settings name none.
 func TestLockOn(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	type watch struct {
@@ -716,7 +720,7 @@ func TestLockOn(t *testing.T) {
 	}
 	w.lock("suspend")
 	refused(t, "get", h.get(t, "dev"))
-	w.lock("suspend") // is locked already
+	w.lock("suspend") // already locked
 	h.ask(t, wire.Request{Verb: wire.Unlock})
 	set("lock_on = suspend, screen")
 	next := <-watches
@@ -742,8 +746,8 @@ func TestLockOn(t *testing.T) {
 	}
 }
 
-// TestOthersLock: a daemon obeys the lock of another of its home, and the other waits until it has; an unlock at one
-// is not one at the other, and a passphrase that the other set is asked for.
+// TestOthersLock: a daemon follows the lock of another daemon of its home, and the other waits for that. An unlock
+// at one does not unlock the other, and a passphrase that the other set is asked for.
 func TestOthersLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock.json")
 	first, second := build(t, t.TempDir(), registry), build(t, t.TempDir(), registry)
@@ -778,17 +782,17 @@ func TestOthersLock(t *testing.T) {
 	if r := first.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	// What is asked of one that has not noticed yet, unlock too, is refused by the file.
+	// Until the daemon has noticed the lock, the file refuses its requests, including unlock.
 	if err := os.WriteFile(file, []byte(`{"version":1,"locked":true}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, "get beside the file", first.get(t, "dev"))
 	if err := second.Latch.SetPassphrase(proof, v); err != nil || !latch.Peek(file) {
-		t.Errorf("it forgot the lock that another wrote: %v", err)
+		t.Errorf("the lock of the other daemon was lost: %v", err)
 	}
 }
 
-// TestOtherThatDoesNotLock: who asked is told of a daemon that does not take note in time.
+// TestOtherThatDoesNotLock: the caller is told of a daemon that does not lock in time.
 func TestOtherThatDoesNotLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock.json")
 	h := build(t, t.TempDir(), registry)
@@ -796,23 +800,23 @@ func TestOtherThatDoesNotLock(t *testing.T) {
 	h.run(t)
 	attends := latch.New(file).Attend()
 	if attends == nil {
-		t.Fatal("it cannot attend")
+		t.Fatal("Attend failed")
 	}
 	defer func() { _ = attends.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) ||
-		!strings.Contains(err.Error(), "another daemon") {
+		!strings.Contains(err.Error(), "another of your daemons") {
 		t.Errorf("got %v", err)
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
-	if r.Err == nil || !strings.Contains(r.Err.Message, "it is locked, but another daemon") {
+	if r.Err == nil || !strings.Contains(r.Err.Message, "the broker is locked, but another of your daemons") {
 		t.Errorf("%+v", r)
 	}
 	refused(t, "get", h.get(t, "dev"))
 }
 
-// TestUnlockThatCannotBeKept: an unlock that cannot be written is refused, and it stays locked.
+// TestUnlockThatCannotBeKept: an unlock that cannot be saved is refused, and the lock stays.
 func TestUnlockThatCannotBeKept(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(state, 0o700); err != nil {

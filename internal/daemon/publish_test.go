@@ -17,7 +17,7 @@ import (
 	"broker/internal/wire"
 )
 
-// publishingHouse is a daemon whose registry names profiles to keep published, and its credentials file.
+// publishingHouse is a daemon whose registry keeps profiles published, with its credentials file.
 func publishingHouse(t *testing.T, more string) (h *house, file string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,14 +27,14 @@ func publishingHouse(t *testing.T, more string) (h *house, file string) {
 	return h, file
 }
 
-const standing = "publish = true\n" // of the last profile
+const standing = "publish = true\n" // for the last profile
 
 func (h *house) publishes(t *testing.T, profile, file string) wire.Response {
 	t.Helper()
 	return h.ask(t, wire.Request{Verb: wire.Publish, Profile: profile, AWSCredentials: file})
 }
 
-// becomes waits until a file has a text, or has it no more.
+// becomes waits until a file contains a text, or no longer contains it.
 func becomes(t *testing.T, file, text string, want bool) {
 	t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -51,7 +51,8 @@ func becomes(t *testing.T, file, text string, want bool) {
 	}
 }
 
-// TestNothingIsPublishedAfter: what was on its way when the broker was locked, or the source logged out, never arrives.
+// TestNothingIsPublishedAfter: a session that was on its way at a lock, or at a logout of its source, is never
+// published.
 func TestNothingIsPublishedAfter(t *testing.T) {
 	for _, verb := range []string{wire.Lock, wire.Logout} {
 		t.Run(verb, func(t *testing.T) {
@@ -64,7 +65,7 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 					break
 				}
 				if time.Now().After(limit) {
-					t.Fatal("it was never tried")
+					t.Fatal("the write was never tried")
 				}
 			}
 			if resp := h.ask(t, wire.Request{Verb: verb}); resp.Err != nil {
@@ -74,9 +75,9 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 			close(gate)
 			h.looked(t)
 			if text, err := os.ReadFile(file); err == nil && len(text) > 0 {
-				t.Errorf("published all the same:\n%s", text)
+				t.Errorf("published nevertheless:\n%s", text)
 			}
-			// Until somebody wants it again.
+			// Until it is asked for again.
 			h.ask(t, wire.Request{Verb: wire.Unlock})
 			if resp := h.ask(t, wire.Request{Verb: wire.Login, Profile: "security"}); resp.Err != nil {
 				t.Fatal(resp.Err)
@@ -88,7 +89,8 @@ func TestNothingIsPublishedAfter(t *testing.T) {
 	}
 }
 
-// TestPublishedStaysBehind: where a session cannot be taken out that is said, it is locked all the same, and it is tried until it can.
+// TestPublishedStaysBehind: if a session cannot be removed from the file, the lock says so and still locks.
+// Removal is retried until it works.
 func TestPublishedStaysBehind(t *testing.T) {
 	h, file := publishingHouse(t, "")
 	h.run(t)
@@ -119,8 +121,8 @@ func TestPublishedStaysBehind(t *testing.T) {
 	}
 }
 
-// TestPublishedWantsACode: nobody is asked for one in the background; it is published when somebody logged in.
-func TestPublishedWantsACode(t *testing.T) {
+// TestPublishedNeedsACode: nobody is prompted in the background; the profile is published after a login.
+func TestPublishedNeedsACode(t *testing.T) {
 	h, file := publishingHouse(t, "\n[profile always]\nrole_arn = arn:aws:iam::444455556666:role/always\nsource_profile = typed\n"+standing)
 	h.run(t)
 	for limit := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -139,8 +141,9 @@ func TestPublishedWantsACode(t *testing.T) {
 	becomes(t, file, "[always]", true)
 }
 
-// TestOverlays: files of a process that lives are kept and stand for the originals; all others go, at the start too.
-func TestOverlays(t *testing.T) {
+// TestCommandFiles: the files of a living process are kept and replace the originals. All other such files are
+// removed, also at the start.
+func TestCommandFiles(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry+"\n[alias]\nd = dev\n")
 	self, err := peer.Find(os.Getpid())
@@ -174,11 +177,11 @@ func TestOverlays(t *testing.T) {
 	own := filepath.Join(dir, "own")
 	kept := left("exec-5", fmt.Sprintf(
 		`{"version": 1, "pid": %d, "start": %q, "aws_config_file": "", "aws_shared_credentials_file": %q, "profiles": ["dev"]}`,
-		self.PID, self.Start, own)) // as each version has written it
+		self.PID, self.Start, own)) // in the formats of all versions
 	h.run(t)
 	for _, d := range gone {
 		if _, err := os.Stat(d); err == nil {
-			t.Errorf("%s is still there", d)
+			t.Errorf("%s still exists", d)
 		}
 	}
 	for _, d := range foreign {
@@ -186,7 +189,7 @@ func TestOverlays(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	becomes(t, filepath.Join(kept, "credentials"), sessionToken, true) // it is renewed
+	becomes(t, filepath.Join(kept, "credentials"), sessionToken, true) // it is refreshed
 	if resp := h.ask(t, wire.Request{Verb: wire.Get, Profile: "dev", AWSCredentials: filepath.Join(kept, "credentials")}); resp.Err != nil {
 		t.Error(resp.Err)
 	}
@@ -213,7 +216,7 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
-	// Several: each under its own name and with its own session; it ends when the first of them does.
+	// Several profiles: each has its own name and session. The grant expires with the first of them.
 	both := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", Also: []string{"security"}, AWSCredentials: own})
 	if both.Err != nil || strings.Join(both.Files.Profiles, " ") != "dev security" || both.Files.Profile != "dev" || !both.Files.Expires.Equal(resp.Files.Expires) {
 		t.Fatalf("%+v", both)
@@ -227,7 +230,7 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	// One that is refused: nothing is made, nothing counts as given, and the error says which.
+	// One profile is refused: no file is written, nothing counts as given, and the error names the profile.
 	made, err := os.ReadDir(h.CommandsDir)
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +245,7 @@ func TestOverlays(t *testing.T) {
 	if events := h.trail.all()[given:]; len(events) != 1 || events[0].Event != "refused" || events[0].Profile != "denied" {
 		t.Errorf("%+v", events)
 	}
-	// What the person changes meanwhile is there, too.
+	// Changes that the user makes meanwhile appear too.
 	if err := os.WriteFile(own, []byte("[later]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -257,19 +260,19 @@ func TestOverlays(t *testing.T) {
 			t.Errorf("%+v: %+v", refused, resp)
 		}
 	}
-	// A directory that others can enter is no place for it.
+	// A directory that others can enter is refused.
 	if err := os.Chmod(h.CommandsDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"}); resp.Err == nil {
-		t.Error("made in a directory that others can read")
+		t.Error("files were written to a directory that others can read")
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {
-		t.Error("a token in the status")
+		t.Error("status contains a token")
 	}
 }
 
-// TestRecordIsKept: without its record the next daemon would take a session that we left for the user's.
+// TestRecordIsKept: without its record, the next daemon would take a section of Broker for the user's own.
 func TestRecordIsKept(t *testing.T) {
 	h, file := publishingHouse(t, "")
 	h.run(t)
@@ -284,7 +287,8 @@ func TestRecordIsKept(t *testing.T) {
 	becomes(t, path, `"keys":["ASIA`, true)
 }
 
-// TestManyPublished: status and unpublish answer, and status shows sessions, however many profiles are kept published.
+// TestManyPublished: however many profiles are kept published, status and unpublish answer, and status shows
+// sessions.
 func TestManyPublished(t *testing.T) {
 	const n = 400
 	var more strings.Builder

@@ -12,8 +12,8 @@ import (
 	"broker/internal/wire"
 )
 
-// pageOfSessions is how many bytes of a line the sessions may take, with the published profiles and commands. The rest
-// is for the warnings: at most 20 of 600 bytes, and each byte may take two in JSON.
+// pageOfSessions is how many bytes of a line the sessions, published profiles and commands may take. The rest is
+// for the warnings: at most 20 of 600 bytes each, and JSON may double each byte.
 const pageOfSessions = wire.MaxLine / 2
 
 func (d *Daemon) state(_ context.Context, c call) error {
@@ -37,7 +37,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))
 	}
-	// A broken file is told, and does not keep the rest from being told.
+	// Report a broken file, and still report everything else.
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings, status.KeyringUnknown = []string{err.Error()}, true
 	} else {
@@ -80,7 +80,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	return c.reply(wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())})
 }
 
-// fitting returns the first entries of a list that fit until size, in bytes of JSON, reaches most. It adds theirs.
+// fitting returns the longest prefix of a list that fits: size, in bytes of JSON, must not exceed most. It adds
+// the size of the prefix to size.
 func fitting[T any](list []T, size *int, most int) []T {
 	for i, entry := range list {
 		b, err := json.Marshal(entry)

@@ -13,8 +13,7 @@ import (
 	"broker/internal/wire"
 )
 
-// verbs is all that the daemon can be asked. None of them returns a
-// long-lived key, a seed or a code.
+// verbs lists all requests that the daemon serves. None of them returns a long-lived key, a seed or a code.
 var verbs = map[string]verb{
 	wire.Ping:   {anywhere, (*Daemon).ping},
 	wire.Get:    {anywhere, (*Daemon).get},
@@ -37,41 +36,41 @@ var verbs = map[string]verb{
 	wire.Handover: {here, (*Daemon).handover},
 }
 
-// A verb is who may ask for it, and what it does.
+// verb says who may send a request, and what it does.
 type verb struct {
 	class class
 	do    func(*Daemon, context.Context, call) error
 }
 
-// class says from where a verb may be asked for. Its zero value is nowhere, so
-// that a verb without a class is refused.
+// class says from where a verb may be called. Its zero value means nowhere, so that a verb without a class is
+// refused.
 type class int
 
 const (
-	anywhere class = 1 + iota // also on behalf of somebody who is not on this machine
-	here                      // by a process of our uid on this machine alone
+	anywhere class = 1 + iota // also on behalf of a client outside this machine
+	here                      // only by a process of our uid on this machine
 )
 
-// admits reports whether a caller may ask for a verb of this class.
+// admits reports whether a caller may call a verb of this class.
 func (k class) admits(c grant.Caller) bool {
 	return k == anywhere || k == here && c.UID == os.Getuid() && c.PID > 0
 }
 
-// call is one request: what is asked, by whom, how to ask back, and how to answer.
+// call is one request: its contents, its sender, its connection for prompts, and its reply function.
 type call struct {
 	req  *wire.Request
 	peer grant.Caller
 	talk *conversation
-	// reply sends the answer. Every verb calls it once, or returns an error; its own error is errGone, or says that the
-	// answer does not fit.
+	// reply sends the answer. Every verb calls reply once or returns an error. reply itself fails with errGone, or
+	// because the answer does not fit.
 	reply func(wire.Response) error
 }
 
-// answer does what a request asks. The error is why there is no answer yet.
+// answer runs a request. If it returns an error, no answer has been sent yet.
 func (d *Daemon) answer(ctx context.Context, c call) error {
 	verb, known := verbs[c.req.Verb]
 	if !known || !verb.class.admits(c.peer) {
-		return fault.New(fault.Usage, "the daemon knows no verb %q; it is version %s", c.req.Verb, d.Version).
+		return fault.New(fault.Usage, "the daemon of version %s does not know the verb %q", d.Version, c.req.Verb).
 			WithHint("broker service restart")
 	}
 	if c.req.Timeout > 0 {
@@ -89,7 +88,7 @@ func (d *Daemon) answer(ctx context.Context, c call) error {
 	return err
 }
 
-// failure is the answer for an error.
+// failure returns the response for an error.
 func (d *Daemon) failure(err error) wire.Response {
 	failed := wire.Response{Err: fault.Of(err)}
 	var r *refusal
@@ -103,25 +102,26 @@ func (d *Daemon) failure(err error) wire.Response {
 	return failed
 }
 
-// meant refuses a request of a client whose registry, state or keyring is another than this daemon's: it would be
-// answered from the wrong one. What only looks, or locks, is for everybody. Clients of 0.1 name no paths, and are
-// served. The client makes the hint: it knows which of its variables lead here.
+// meant refuses a request if the client uses another registry, state directory or keyring than this daemon,
+// because the answer would come from the wrong one. Verbs that only read status, or that lock, are always served.
+// Clients of version 0.1 send no paths and are served too. The client makes the hint: it knows which of its
+// variables lead here.
 func (d *Daemon) meant(req *wire.Request) error {
 	if req.Verb == wire.Ping || req.Verb == wire.State || req.Verb == wire.Lock {
 		return nil
 	}
 	ours := wire.Setup{Home: d.Home, Registry: d.Files.Registry, StateDir: d.StateDir, KeyringDir: d.KeyringDir}
 	if differs := ours.Differs(*req); differs != "" {
-		setup := ours // the answer to most requests needs no copy on the heap
+		setup := ours // most requests match and so need no copy on the heap
 		return &refusal{error: fault.New(fault.Failed, "%s", differs), setup: &setup}
 	}
 	return nil
 }
 
-// refusal is an error, with what the client needs to know of it.
+// refusal is an error with details for the client.
 type refusal struct {
 	error
-	challenge *wire.Stretch // how to make the proof for another try
+	challenge *wire.Stretch // how to make the proof for a retry
 	setup     *wire.Setup   // the paths of this daemon
 }
 
@@ -129,7 +129,7 @@ func (r *refusal) Unwrap() error { return r.error }
 
 func (d *Daemon) ping(_ context.Context, c call) error { return c.reply(wire.Response{}) }
 
-// verbOf is the verb of what the keeper hands out.
+// verbOf returns a verb that calls a method of the keeper.
 func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, func(wire.Response) error) error) (
 	do func(*Daemon, context.Context, call) error,
 ) {
@@ -138,7 +138,7 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, 
 	}
 }
 
-// asks is what a call asks for.
+// asks returns the grant.Ask of a call.
 func (d *Daemon) asks(c call) grant.Ask {
 	a := grant.Ask{Event: "given", By: c.peer}
 	a.Requests = append(a.Requests, d.request(c))
@@ -182,7 +182,7 @@ func (d *Daemon) login(ctx context.Context, c call) error {
 		return err
 	}
 	d.grants.Login(answer.Source)
-	// Only the times of the session: login opens it, and get hands it out.
+	// Send only the times of the session: login opens a session, get hands it out.
 	opened := wire.Session{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &answer.Expires}
 	return c.reply(wire.Response{Status: &wire.Status{Sessions: []wire.Session{opened}},
 		Warnings: grant.Lines(answer.Warnings)})
@@ -199,8 +199,8 @@ func (d *Daemon) logout(ctx context.Context, c call) error {
 	return c.reply(wire.Response{Count: n})
 }
 
-// request is what a client asks of the broker, for the files that the client means. It may be the first after a
-// long sleep, so the time without use is looked at here too.
+// request converts a client's request to a session.Request for the files that the client names. It also checks
+// lock_after, because this may be the first request after a long sleep.
 func (d *Daemon) request(c call) session.Request {
 	d.lockIfUnused()
 	files := d.Files
@@ -222,7 +222,7 @@ func (d *Daemon) request(c call) session.Request {
 	return r
 }
 
-// record writes the audit line of a decision, with a reason unless that is empty.
+// record writes the audit line of a decision. An empty reason is left out.
 func (d *Daemon) record(event, reason string, c call, answer session.Answer, err error) {
 	asked := grant.Ask{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
 	e := asked.Line(event, 0, &answer, err)
@@ -230,7 +230,7 @@ func (d *Daemon) record(event, reason string, c call, answer session.Answer, err
 	_ = d.Audit.Record(e)
 }
 
-// unpublish takes sections out of the shared credentials files.
+// unpublish removes sections from the shared credentials files.
 func (d *Daemon) unpublish(_ context.Context, c call) error {
 	n, standing, err := d.grants.Withdraw(c.req.Profile)
 	d.record("unpublish", "", c, session.Answer{}, err)

@@ -1,6 +1,6 @@
-// Package dial owns a client's way to the daemon: a connection, and the proof that who listens there is of our own
-// uid. It refuses strangers. But for Windows it does without net and the poller of
-// the runtime, which would be a third of credproc's life.
+// Package dial connects a client to the daemon, and checks that the listener has our own uid. It refuses other
+// users. Except on Windows, it uses neither package net nor the runtime's poller, which would take a third of
+// credproc's run time.
 package dial
 
 import (
@@ -8,17 +8,17 @@ import (
 	"syscall"
 )
 
-// The ways to fail that callers tell apart.
+// Errors that callers distinguish.
 var (
 	ErrNobody = errors.New("no daemon listens on this socket")
-	// ErrNoSockets comes on Windows alone.
+	// ErrNoSockets occurs only on Windows.
 	ErrNoSockets = errors.New("this Windows has no unix sockets: Windows 10 version 1803 or later is needed")
 )
 
-// wsaNoSupport is WSAEAFNOSUPPORT, which no other system has.
+// wsaNoSupport is WSAEAFNOSUPPORT. It occurs only on Windows.
 const wsaNoSupport = syscall.Errno(10047)
 
-// WhyNot is an error of making a socket, in words that can be understood.
+// WhyNot replaces an error of creating a socket by one that people understand, if there is one.
 func WhyNot(err error) error {
 	if errors.Is(err, wsaNoSupport) {
 		return ErrNoSockets
@@ -26,5 +26,5 @@ func WhyNot(err error) error {
 	return err
 }
 
-// MaxFiles is how many open files may come with one line; see ReadFiles.
+// MaxFiles is the most open files that may come with one line; see ReadFiles.
 const MaxFiles = 64

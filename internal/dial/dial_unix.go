@@ -18,20 +18,19 @@ import (
 	"broker/internal/peer"
 )
 
-// Conn is a connection to the daemon. Its calls block; Abort ends those of
-// other goroutines.
+// Conn is a connection to the daemon. Its calls block; Abort ends those of other goroutines.
 type Conn struct {
 	fd     int
 	mu     sync.Mutex
 	closed bool
 }
 
-// backlogWait is how long a client knocks again where the daemon's queue is
-// full; the kernel says EAGAIN at once instead of waiting.
+// backlogWait is how long a client retries while the daemon's queue is full: the kernel returns EAGAIN at once
+// instead of waiting.
 const backlogWait = 2 * time.Second
 
-// Dial connects to the daemon at path and makes sure that it is ours. With
-// no daemon there the error is ErrNobody.
+// Dial connects to the daemon at path and checks that its uid is ours. If no daemon listens, the error is
+// ErrNobody.
 func Dial(ctx context.Context, path string) (*Conn, error) {
 	name, done, err := short(path)
 	if err != nil {
@@ -61,7 +60,7 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	}
 }
 
-// connect makes one attempt. A full queue is EAGAIN only for a socket that does not block.
+// connect makes one attempt. The socket must be non-blocking, because only then a full queue gives EAGAIN.
 func connect(name string) (*Conn, error) {
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -111,8 +110,7 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// Write implements io.Writer. SIGPIPE is the runtime's to ignore: it ends the
-// program only for descriptors 1 and 2.
+// Write implements io.Writer. The runtime ignores SIGPIPE, except for descriptors 1 and 2.
 func (c *Conn) Write(b []byte) (int, error) {
 	for sent := 0; sent < len(b); {
 		var n int
@@ -128,7 +126,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// SetTimeout bounds each Read and Write that follows; 0 or less is a microsecond.
+// SetTimeout limits each following Read and Write; 0 or less means a microsecond.
 func (c *Conn) SetTimeout(d time.Duration) error {
 	tv := syscall.NsecToTimeval(int64(max(d, time.Microsecond)))
 	return errors.Join(
@@ -136,7 +134,7 @@ func (c *Conn) SetTimeout(d time.Duration) error {
 		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv))
 }
 
-// Abort ends reading, in other goroutines too. What was read is read; writing goes on.
+// Abort ends reads, also in other goroutines. It does not affect data that was read, nor writes.
 func (c *Conn) Abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +143,7 @@ func (c *Conn) Abort() {
 	}
 }
 
-// Close ends the connection. No Read or Write may be under way.
+// Close closes the connection. No Read or Write may be running.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,14 +154,14 @@ func (c *Conn) Close() error {
 	return syscall.Close(c.fd)
 }
 
-// maxPath is the longest path that fits into a socket address, sun_path of
-// unix(7) on the smallest of our systems less the final NUL.
+// maxPath is the longest path that fits into a socket address: sun_path of unix(7) on the smallest of our systems,
+// without the final NUL.
 const maxPath = 103
 
 // short returns a name for path that fits into a socket address.
 func short(path string) (name string, done func(), err error) {
 	if strings.ContainsRune(path, 0) {
-		return "", nil, fmt.Errorf("the socket's path holds a NUL byte")
+		return "", nil, fmt.Errorf("the path of the socket contains a NUL byte")
 	}
 	if len(path) <= maxPath {
 		return path, func() {}, nil
@@ -176,12 +174,12 @@ func short(path string) (name string, done func(), err error) {
 		return "", nil, fmt.Errorf("open the directory of %s: %w", path, err)
 	}
 	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
-	if name = InDir(dir, filepath.Base(path)); len(name) > maxPath { // there is no short name without /proc
+	if name = InDir(dir, filepath.Base(path)); len(name) > maxPath { // without /proc there is no short name
 		_ = dir.Close()
 		return "", nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
 	}
 	return name, func() { _ = dir.Close() }, nil
 }
 
-// Peer is who listens at the other end.
+// Peer returns the process that listens at the other end.
 func (c *Conn) Peer() (peer.Peer, error) { return peer.UnixFD(c.fd) }

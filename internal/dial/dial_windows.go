@@ -20,7 +20,7 @@ func openDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A link or a junction, opened itself, is no directory to Go.
+	// Go does not report an opened link or junction as a directory.
 	if info, err := f.Stat(); err != nil || !info.IsDir() {
 		_ = f.Close()
 		return nil, errors.Join(err, errors.New("it is not a directory"))
@@ -34,9 +34,9 @@ func private(dir *os.File) error {
 	case err != nil:
 		return err
 	case !access.Ours:
-		return errors.New("it belongs to another user; remove it, and Broker makes it again")
+		return errors.New("it belongs to another user; remove it, and Broker creates it again")
 	case access.Perm&0o077 != 0:
-		return errors.New("its access list lets others in; remove it, and Broker makes it again")
+		return errors.New("its access list admits other users; remove it, and Broker creates it again")
 	}
 	return nil
 }
@@ -44,18 +44,17 @@ func private(dir *os.File) error {
 // maxPath is the longest path that fits into a socket address (UNIX_PATH_MAX less the final NUL).
 const maxPath = 107
 
-// Conn is a connection to the daemon. Its calls block; Abort ends those of
-// other goroutines. It is one of package net here: waiting with a deadline takes what net has and syscall
-// has not, and the start of a process, which on Linux is what doing without net shortens, takes ten times as long.
+// Conn is a connection to the daemon. Its calls block; Abort ends those of other goroutines. Here it uses package
+// net: reads with a deadline need what only net has. Avoiding net saves time on Linux, but on Windows the start of
+// a process takes ten times as long anyway.
 type Conn struct{ unix *net.UnixConn }
 
-// Dial connects to the daemon at path and makes sure that it is ours. With
-// no daemon there the error is ErrNobody.
+// Dial connects to the daemon at path and checks that it is ours. If no daemon listens, the error is ErrNobody.
 func Dial(ctx context.Context, path string) (*Conn, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
 	}
-	// The directory is the first fence here: a user who can write to it could put another socket there.
+	// The directory is the first protection here: a user who can write to it could put another socket there.
 	dir, err := openDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNobody)
@@ -85,13 +84,13 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	return c, nil
 }
 
-// What Winsock says in the place of the errors that Go has names for.
+// Winsock errors for which Go has no names.
 const (
-	wsaInvalid = syscall.Errno(10022) // WSAEINVAL, of a file that is no socket
+	wsaInvalid = syscall.Errno(10022) // WSAEINVAL, for a file that is not a socket
 	wsaRefused = syscall.Errno(10061) // WSAECONNREFUSED
 )
 
-// Peer is who listens at the other end.
+// Peer returns the process that listens at the other end.
 func (c *Conn) Peer() (peer.Peer, error) { return peer.Unix(c.unix) }
 
 // Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
@@ -100,12 +99,12 @@ func (c *Conn) Read(b []byte) (int, error) { return c.unix.Read(b) }
 // Write implements io.Writer.
 func (c *Conn) Write(b []byte) (int, error) { return c.unix.Write(b) }
 
-// SetTimeout bounds all that follows; 0 or less is a microsecond.
+// SetTimeout limits all following calls together; 0 or less means a microsecond.
 func (c *Conn) SetTimeout(d time.Duration) error {
 	return c.unix.SetDeadline(time.Now().Add(max(d, time.Microsecond)))
 }
 
-// Abort ends reading, in other goroutines too. What was read is read; writing goes on.
+// Abort ends reads, also in other goroutines. It does not affect data that was read, nor writes.
 func (c *Conn) Abort() { _ = c.unix.SetReadDeadline(time.Unix(1, 0)) }
 
 // Close ends the connection.

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestDirectory: what is no directory has no socket in it.
+// TestDirectory: a file in the place of the directory is refused.
 func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -15,7 +15,7 @@ func TestDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Dial(t.Context(), filepath.Join(file, "socket")); err == nil {
-		t.Error("a file was taken for the directory")
+		t.Error("a file was accepted as the directory")
 	}
 	if _, err := Dial(t.Context(), filepath.Join(dir, "nobody", "socket")); !errors.Is(err, ErrNobody) {
 		t.Errorf("no directory: %v", err)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// ReadFiles is Read for a line that brings open files with it (SCM_RIGHTS, unix(7)). They are
-// closed on exec, and the caller's to close.
+// ReadFiles is like Read, for a line that carries open files (SCM_RIGHTS, see unix(7)). The files are closed on
+// exec. The caller must close them.
 func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
 	oob := make([]byte, syscall.CmsgSpace(MaxFiles*4))
 	var oobn int
@@ -38,8 +38,7 @@ func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
 	return n, files, nil
 }
 
-// InDir names a file in an open directory, so that neither a swapped parent
-// nor a long path matters.
+// InDir names a file in an open directory, so that a swapped parent directory or a long path does not matter.
 func InDir(dir *os.File, name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }

@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 )
 
-// ReadFiles takes no open files on this system.
+// ReadFiles is not supported on this system.
 func (c *Conn) ReadFiles([]byte) (int, []*os.File, error) {
 	return 0, nil, errors.ErrUnsupported
 }
 
-// InDir names a file in a directory.
+// InDir returns the path of a file in a directory.
 func InDir(dir *os.File, name string) string { return filepath.Join(dir.Name(), name) }

@@ -20,23 +20,23 @@ import (
 	"broker/internal/wire"
 )
 
-// commands are the private AWS files of commands that run under `exec --mode file`. Each has a directory below the
-// runtime directory, 0700, with files of 0600.
+// commands writes the private AWS files of commands that run under `exec --mode file`. Each command has a
+// directory (mode 0700) below the runtime directory, with files of mode 0600.
 type commands struct {
 	k  *Keeper
 	mu sync.Mutex // held while files are written
 
-	stamps map[string][2]stamp // of the originals, by id; what the copies are made of
+	stamps map[string][2]stamp // of the originals that the copies were made from, by grant id
 }
 
 const (
-	commandPrefix   = "exec-" // begins the name of each directory; a number follows
+	commandPrefix   = "exec-" // prefix of each directory's name; a number follows
 	noteFile        = profiles.OwnerFile
 	configFile      = profiles.ConfigFile
 	credentialsFile = profiles.CredentialsFile
 )
 
-// stamp tells one state of a file from another.
+// stamp identifies a state of a file.
 type stamp struct {
 	modified time.Time
 	size     int64
@@ -50,15 +50,15 @@ func stampOf(path string) stamp {
 	return stamp{info.ModTime(), info.Size()}
 }
 
-// Command gives a process AWS files with the sessions that it asks for: of all profiles, or of none. They are its own
-// from its start to its end, whichever program it becomes.
+// Command gives a process its own AWS files with the sessions that it asks for: all of them, or none. The files
+// exist until the process ends, whichever program it executes.
 func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	if req.Role != nil && req.Role.ARN != "" && !req.MaskDefault {
 		return fault.New(fault.Usage, "--mode file needs a named profile")
 	}
 	process, err := peer.Find(a.By.PID)
 	if err != nil {
-		return fault.New(fault.Failed, "the process %d cannot be watched: %w", a.By.PID, err)
+		return fault.New(fault.Failed, "cannot watch process %d: %w", a.By.PID, err)
 	}
 	files := a.Requests[0].Files
 	return k.Give(ctx, a, func(answers []session.Answer) error {
@@ -76,7 +76,7 @@ func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		err := k.commands.make(h)
 		if err != nil {
-			err = fault.New(fault.Failed, "make files for the command: %w", err)
+			err = fault.New(fault.Failed, "write the AWS files of the command: %w", err)
 		} else {
 			err = k.add(h)
 		}
@@ -86,20 +86,20 @@ func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		if err != nil {
 			if h.Dir != "" {
-				_ = k.end(h) // the loop tries again
+				_ = k.end(h) // the loop retries
 			}
 			return err
 		}
 		made.Credentials, made.Config = filepath.Join(h.Dir, credentialsFile), h.config()
-		// The warnings are about the files, and so the same for all.
+		// The warnings are about the files, so they are the same for all profiles.
 		return reply(wire.Response{Files: made, Warnings: Lines(answers[0].Warnings)})
 	})
 }
 
-// wholeSeconds is the time as it is told to people.
+// wholeSeconds returns the current time as it is shown to people.
 func wholeSeconds() time.Time { return time.Now().Truncate(time.Second) }
 
-// make makes the directory of a command, with the note that says whose it is.
+// make creates the directory of a command, with the note that names its owner.
 func (c *commands) make(h *held) error {
 	run, err := record.Make(filepath.Dir(c.k.CommandsDir), record.Private)
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *commands) make(h *held) error {
 	return dir.Replace(noteFile, text)
 }
 
-// openAll opens the directory of all commands, in a runtime directory that is ours alone.
+// openAll opens the directory of all commands, in a runtime directory that only we can enter.
 func openAll(dir string) (*record.Dir, error) {
 	run, err := record.Open(filepath.Dir(dir), record.Private)
 	if err != nil {
@@ -135,7 +135,7 @@ func openAll(dir string) (*record.Dir, error) {
 	return run.Sub(filepath.Base(dir))
 }
 
-// open opens the directory of one command, which may be in the runtime directory of a daemon that has ended.
+// open opens the directory of one command. It may be in the runtime directory of a daemon that has ended.
 func (c *commands) open(h *held) (*record.Dir, error) {
 	all, err := openAll(filepath.Dir(h.Dir))
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *commands) open(h *held) (*record.Dir, error) {
 	return all.Sub(filepath.Base(h.Dir))
 }
 
-// put fulfils delivery.
+// put implements delivery.
 func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,27 +166,27 @@ func (c *commands) put(h *held, revision int, sessions []session.Answer) error {
 	if err == nil {
 		if err = c.write(h); err != nil {
 			c.k.mu.Lock()
-			h.sessions = nil // so that it is tried again
+			h.sessions = nil // so that it is retried
 			c.k.mu.Unlock()
 		}
 	}
 	if err != nil {
-		return fault.New(fault.Failed, "make files for the command: %w", err)
+		return fault.New(fault.Failed, "write the AWS files of the command: %w", err)
 	}
 	return nil
 }
 
-// follow takes sessions out of copies that have left the shared file. Files of the daemon before, whose own session
-// this one does not have, are emptied.
+// follow removes sessions from the copies after they were removed from the shared file. It also empties files of
+// the previous daemon whose session this daemon does not have.
 func (c *commands) follow() error {
-	c.mu.Lock() // first: one that is just put there has its session when this has the lock
+	c.mu.Lock() // before listing: once we have the lock, a grant that is being written has its session
 	err := c.clearLocked(c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions == nil }))
 	c.mu.Unlock()
 	c.look()
 	return err
 }
 
-// look brings copies up to date whose originals changed.
+// look rewrites the copies whose originals changed.
 func (c *commands) look() {
 	for _, h := range c.k.all(func(h *held) bool { return h.Kind == Files && h.sessions != nil }) {
 		c.mu.Lock()
@@ -203,15 +203,16 @@ func (c *commands) look() {
 		h.err = err
 		c.k.mu.Unlock()
 		if isNew {
-			c.k.Log.Warn("the AWS files of a command were not brought up to date", "err", err)
+			c.k.Log.Warn("cannot update the AWS files of a command", "err", err)
 		}
 	}
 }
 
 func stampsOf(h *held) [2]stamp { return [2]stamp{stampOf(h.AWSConfig), stampOf(h.AWSCredentials)} }
 
-// write makes the copies, unless the sessions are gone. The config is copied only if it would override the session, or
-// if there is no config: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG has it read.
+// write writes the copies, unless the sessions are gone. The config is copied only if it would override the
+// session, or if there is no config: the SDK for JavaScript 2 fails without the file that AWS_SDK_LOAD_CONFIG
+// makes it read.
 func (c *commands) write(h *held) error {
 	c.k.mu.Lock()
 	sessions := h.sessions
@@ -266,7 +267,7 @@ func (c *commands) write(h *held) error {
 	return nil
 }
 
-// config is the path of the command's config, empty if it has no own one.
+// config returns the path of the command's config, or "" if the command uses the original.
 func (h *held) config() string {
 	path := filepath.Join(h.Dir, configFile)
 	if _, err := os.Lstat(path); err != nil {
@@ -275,7 +276,8 @@ func (h *held) config() string {
 	return path
 }
 
-// clear fulfils delivery. The note stays, so credproc and broker still know their way within the command.
+// clear implements delivery. It keeps the note, so that credproc and broker still find the original files within
+// the command.
 func (c *commands) clear(list []*held) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -295,7 +297,7 @@ func (c *commands) clearLocked(list []*held) error {
 		err := c.empty(h)
 		c.k.mu.Lock()
 		if err != nil {
-			err = fmt.Errorf("the files of a command: %w", err)
+			err = fmt.Errorf("AWS files of a command: %w", err)
 			h.err, h.retry = err, time.Now().Add(writePause)
 		} else {
 			h.Expires = time.Time{}
@@ -307,10 +309,10 @@ func (c *commands) clearLocked(list []*held) error {
 	return failed
 }
 
-// empty removes all but the note and the config.
+// empty removes everything but the note and the config.
 func (c *commands) empty(h *held) error {
 	dir, err := c.open(h)
-	if errors.Is(err, fs.ErrNotExist) { // somebody removed it
+	if errors.Is(err, fs.ErrNotExist) { // already removed
 		return nil
 	}
 	if err != nil {
@@ -342,7 +344,7 @@ func (c *commands) remove(h *held) error {
 	return err
 }
 
-// namesOf are the exact name of a profile and its aliases.
+// namesOf returns the exact name of a profile and its aliases.
 func namesOf(set *profiles.Set, profile string) []string {
 	names := []string{profile}
 	for _, a := range set.Aliases() {

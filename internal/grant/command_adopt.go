@@ -16,10 +16,10 @@ import (
 	"broker/internal/record"
 )
 
-// note stands beside the files of a command: whose they are, and which files they stand for. credproc and broker read
-// it, and the next daemon if the record knows nothing of them. No secret is in it.
+// note is the file in the directory of a command that names its owner and the original files. credproc and broker
+// read it, and so does the next daemon if its record does not know the directory. It holds no secret.
 type note struct {
-	Version int `json:"version"` // 1; Broker 0.1.0 wrote none
+	Version int `json:"version"` // 1; Broker 0.1.0 did not write it
 	peer.Process
 	Config      string `json:"aws_config_file"`
 	Credentials string `json:"aws_shared_credentials_file"`
@@ -28,7 +28,7 @@ type note struct {
 	Since    time.Time `json:"since,omitzero"`
 }
 
-// isCommand reports whether a directory may be that of a command, by its name and that of the one above.
+// isCommand reports whether a path may be the directory of a command, by its name and the name of its parent.
 func isCommand(dir string) bool {
 	number, ours := strings.CutPrefix(filepath.Base(dir), commandPrefix)
 	_, err := strconv.ParseUint(number, 10, 64)
@@ -36,8 +36,9 @@ func isCommand(dir string) bool {
 		filepath.Base(filepath.Dir(dir)) == filepath.Base(paths.Paths{}.Overlays())
 }
 
-// sweep adopts what the record does not know: a daemon was killed while it made it, or is of an earlier version. What
-// is not known to be of a command stays, and is named. The directories in theirs are of another daemon, which runs.
+// sweep adopts directories that the record does not know, because a daemon was killed while it made them, or is of
+// an earlier version. An entry that is not known to belong to a command is left alone and logged. The directories
+// in theirs belong to another daemon that is running.
 func (c *commands) sweep(theirs []string) {
 	all, err := openAll(c.k.CommandsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +50,7 @@ func (c *commands) sweep(theirs []string) {
 		names, err = all.Names()
 	}
 	if err != nil {
-		c.k.Log.Error("the AWS files of commands cannot be taken over", "err", err)
+		c.k.Log.Error("cannot adopt the AWS files of commands", "err", err)
 		return
 	}
 	for _, name := range names {
@@ -63,10 +64,10 @@ func (c *commands) sweep(theirs []string) {
 	}
 }
 
-// adopt makes a grant of a directory by its note. One that has none is removed if it is empty.
+// adopt makes a grant from the note in a directory. A directory without a note is removed if it is empty.
 func (c *commands) adopt(all *record.Dir, path string) error {
 	if !isCommand(path) {
-		return errors.New("Broker makes nothing of this name")
+		return errors.New("Broker does not use such a name")
 	}
 	dir, err := all.Sub(filepath.Base(path))
 	if err != nil {
@@ -85,9 +86,9 @@ func (c *commands) adopt(all *record.Dir, path string) error {
 		return fmt.Errorf("%s is damaged: %w", noteFile, err)
 	}
 	if n.PID <= 0 || n.Start == "" {
-		return fmt.Errorf("%s is damaged: it names no process", noteFile)
+		return fmt.Errorf("%s is damaged: it has no process", noteFile)
 	}
-	// When its sessions end is not known, so they are taken out, unless they are renewed.
+	// The end of its sessions is unknown, so they are removed unless they are refreshed at once.
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: n.Process, Profiles: n.Profiles, Since: n.Since,
 		Dir: path, AWSConfig: n.Config, AWSCredentials: n.Credentials, Expires: time.Now(),
 		Ended: len(n.Profiles) == 0 || !n.Running()}}
@@ -99,6 +100,6 @@ func (c *commands) adopt(all *record.Dir, path string) error {
 		}
 		h.Sources = append(h.Sources, chain.Source.Name)
 	}
-	h.Ended = h.Ended || err != nil // a logout could not find it
+	h.Ended = h.Ended || err != nil // a logout could not find the grant
 	return c.k.add(h)
 }

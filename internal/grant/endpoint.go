@@ -27,25 +27,25 @@ import (
 	"broker/internal/wire"
 )
 
-// wrongTokens is after how many of them an endpoint is revoked.
+// wrongTokens is the number of wrong tokens after which an endpoint is revoked.
 const wrongTokens = 20
 
-// endpoints are the sockets of all endpoints: one for all, unless the port of an older daemon is there as well.
+// endpoints holds the sockets of all endpoints: one for all, plus the ports of an earlier daemon.
 type endpoints struct {
 	k      *Keeper
 	server *http.Server
 
 	serving  sync.WaitGroup // one for each socket
-	requests sync.WaitGroup // one for each connection, which has one request
+	requests sync.WaitGroup // one for each connection, which carries one request
 
 	mu        sync.Mutex
 	stopped   bool
 	listeners map[int]net.Listener
-	inherited map[int]net.Listener // of the daemon before, until they are listened on
-	taken     map[int]bool         // ports of ours that others listen on
+	inherited map[int]net.Listener // from the previous daemon, until we serve on them
+	taken     map[int]bool         // our ports on which other programs listen
 
-	saying sync.Mutex           // protects said, for which no refusal waits until the record is written
-	said   map[string]time.Time // what was refused to nobody in particular, and when that was recorded
+	saying sync.Mutex           // protects said; separate from mu, so that no refusal waits for a write of the record
+	said   map[string]time.Time // when a refusal that concerns no grant was last recorded, by its text
 }
 
 func (e *endpoints) init(k *Keeper) {
@@ -54,14 +54,14 @@ func (e *endpoints) init(k *Keeper) {
 	e.said = map[string]time.Time{}
 }
 
-// loopback is where endpoints listen.
+// loopback is the address on which endpoints listen.
 const loopback = "127.0.0.1"
 
 func (g *Grant) host() string { return loopback + ":" + strconv.Itoa(g.Port) }
 
 func (g *Grant) path() string { return "/credentials/" + g.ID }
 
-// opens reports whether this is the token, in a time that does not tell how much of it was right.
+// opens reports whether the token is right, in constant time.
 func (g *Grant) opens(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(digest(token)), []byte(g.Token)) == 1
 }
@@ -71,20 +71,20 @@ func digest(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// randomHex is n random bytes in hex.
+// randomHex returns n random bytes in hex.
 func randomHex(n int) string {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // it never fails: crypto/rand
+	_, _ = rand.Read(b) // crypto/rand never fails
 	return hex.EncodeToString(b)
 }
 
 func (e *endpoints) tokenFile(id string) string { return e.k.Socket + ".token-" + id }
 
-// Endpoint gives the asking process an endpoint for the session of a profile, which it fetches first: that may ask a
-// person. An endpoint that the same process had before ends.
+// Endpoint gives the calling process an endpoint for the session of a profile. It fetches the session first, which
+// may prompt for a code. It ends an earlier endpoint of the same process.
 func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	if !peer.TellsLoopback {
-		return fault.New(fault.Failed, "no endpoint: this version cannot tell on %s whose a connection over loopback is",
+		return fault.New(fault.Failed, "no endpoint: on %s, Broker cannot tell which user made a loopback connection",
 			runtime.GOOS).
 			WithHint("broker exec --mode file %s -- COMMAND", req.Profile)
 	}
@@ -101,7 +101,7 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply f
 	a.Event, a.Endpoint = "lease", h.ID
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := k.Broker.Credentials(ctx, r)
-		answer.Credentials = session.Credentials{} // nobody is given the session yet
+		answer.Credentials = session.Credentials{} // the session is not handed out yet
 		return answer, err
 	}
 	return k.Give(ctx, a, func(answers []session.Answer) error {
@@ -111,7 +111,7 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply f
 		if err := k.endpoints.add(h, req.TokenFile, token); err != nil {
 			return err
 		}
-		for _, old := range before {
+		for _, old := range before { // the loop retries
 			_ = k.end(old)
 		}
 		made := &wire.Endpoint{URL: "http://" + h.host() + h.path(), Token: secret.New(token), Profile: answer.Profile,
@@ -126,12 +126,12 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply f
 	})
 }
 
-// add listens for an endpoint, and begins to answer for it.
+// add listens for an endpoint and adds it to the grants.
 func (e *endpoints) add(h *held, tokenFile bool, token string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
-		return fault.New(fault.Failed, "the daemon is about to end; try again")
+		return fault.New(fault.Failed, "the daemon is stopping; try again")
 	}
 	port, err := e.portLocked()
 	if err != nil {
@@ -140,7 +140,7 @@ func (e *endpoints) add(h *held, tokenFile bool, token string) error {
 	h.Port = port
 	if tokenFile {
 		if err := writeNew(e.tokenFile(h.ID), token); err != nil {
-			return fault.New(fault.Failed, "keep the endpoint: %w", err)
+			return fault.New(fault.Failed, "write the token of the endpoint: %w", err)
 		}
 	}
 	if err := e.k.add(h); err != nil {
@@ -150,7 +150,7 @@ func (e *endpoints) add(h *held, tokenFile bool, token string) error {
 	return nil
 }
 
-// writeNew makes a file that only we can read.
+// writeNew creates a file that only this user can read.
 func writeNew(path, text string) error {
 	f, err := record.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, record.Private)
 	if err != nil {
@@ -160,7 +160,7 @@ func writeNew(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Warnings tell of the ports that others took.
+// Warnings returns a warning for each port that another program took.
 func (k *Keeper) Warnings() []string {
 	e := &k.endpoints
 	e.mu.Lock()
@@ -176,14 +176,14 @@ func (k *Keeper) Warnings() []string {
 	return list
 }
 
-// remove takes back the token of an endpoint that has ended.
+// remove removes the token of an endpoint that has ended.
 func (e *endpoints) remove(h *held) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.removeLocked(h)
 }
 
-// removeLocked removes a token, and ends the listening on a port that no endpoint is left of.
+// removeLocked removes a token. It closes the socket if no other endpoint uses the port.
 func (e *endpoints) removeLocked(h *held) error {
 	err := record.Remove(e.tokenFile(h.ID))
 	if others := e.k.all(func(o *held) bool { return o.Port == h.Port && !o.Ended }); len(others) > 0 {
@@ -197,7 +197,7 @@ func (e *endpoints) removeLocked(h *held) error {
 	return err
 }
 
-// guessed counts a wrong token, and revokes the endpoint where there were too many.
+// guessed counts a wrong token, and revokes the endpoint after too many.
 func (e *endpoints) guessed(h *held) {
 	e.k.mu.Lock()
 	h.wrong++
@@ -206,16 +206,16 @@ func (e *endpoints) guessed(h *held) {
 	if wrong != wrongTokens {
 		return
 	}
-	_ = e.k.end(h) // the loop tries again
+	_ = e.k.end(h) // the loop retries
 	_ = e.k.Audit.Record(audit.Event{Event: "revoked", Profile: h.Profiles[0], Source: sources,
 		UID: os.Getuid(), PID: h.Owner.PID, Endpoint: h.ID, Message: fmt.Sprintf("%d wrong tokens", wrong)})
 }
 
-// sayInterval is how often the same refusal to nobody in particular is recorded: anybody on the machine can
+// sayInterval is how often the same refusal that concerns no grant is recorded. Any user of the machine can
 // connect, and must not be able to fill the log.
 const sayInterval = time.Minute
 
-// sayable reports whether it is time to record a refusal again.
+// sayable reports whether a refusal may be recorded again.
 func (e *endpoints) sayable(text string) bool {
 	e.saying.Lock()
 	defer e.saying.Unlock()

@@ -20,15 +20,15 @@ import (
 	"broker/internal/session"
 )
 
-// The endpoint speaks what the SDKs expect of AWS_CONTAINER_CREDENTIALS_FULL_URI:
+// The endpoint implements the protocol that SDKs use for AWS_CONTAINER_CREDENTIALS_FULL_URI:
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 
 const (
-	// answerTimeout is below what the SDKs wait: botocore 2 s, the Go SDK and the JS SDK 1 s at first.
+	// answerTimeout is less than the SDKs wait: botocore waits 2 s; the Go and JS SDKs wait 1 s at first.
 	answerTimeout = 900 * time.Millisecond
-	// headerTimeout and maxHeader bound what one request may take; net/http adds 4 KiB to the latter.
+	// headerTimeout and maxHeader limit the request; net/http allows 4 KiB more than maxHeader.
 	headerTimeout = 2 * time.Second
-	// writeTimeout bounds an answer to a program that does not read.
+	// writeTimeout limits the write of an answer to a program that does not read.
 	writeTimeout = 5 * time.Second
 	maxHeader    = 4 << 10
 )
@@ -40,7 +40,7 @@ func newServer(e *endpoints) *http.Server {
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      writeTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(io.Discard, "", 0), // it quotes what was sent
+		ErrorLog:          log.New(io.Discard, "", 0), // its messages quote the request
 		BaseContext:       func(net.Listener) context.Context { return e.k.life },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
@@ -50,15 +50,15 @@ func newServer(e *endpoints) *http.Server {
 				e.requests.Done()
 			}
 		},
-		// It would answer to anybody: OPTIONS * is no request to an endpoint.
+		// Without this, net/http would answer OPTIONS * for everybody.
 		DisableGeneralOptionsHandler: true,
 	}
-	// One request for each connection: whose it is was asked when it was made.
+	// Each connection carries one request, because its uid is checked when it is accepted.
 	server.SetKeepAlivesEnabled(false)
 	return server
 }
 
-// own admits the connections of our own uid. It is asked by several at a time.
+// own admits connections of our own uid. It may be called concurrently.
 func (e *endpoints) own(uid int, err error) bool {
 	if err == nil && uid == os.Getuid() {
 		return true
@@ -66,13 +66,13 @@ func (e *endpoints) own(uid int, err error) bool {
 	if err != nil {
 		uid = -1
 	}
-	if text := "a connection of another uid, or of a program that has gone, to an endpoint"; e.sayable(text) {
+	if text := "a connection to an endpoint by another uid, or by a program that has ended"; e.sayable(text) {
 		_ = e.k.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
 	}
 	return false
 }
 
-// A refusal is an answer without credentials.
+// refusal is an answer without credentials.
 type refusal struct {
 	status int
 	code   string
@@ -82,7 +82,7 @@ type refusal struct {
 // ServeHTTP answers one request of a program under `broker exec --mode server`.
 func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
-		// The value is not logged: it may hold anything.
+		// The value is not logged, because it may contain a secret.
 		if p := recover(); p != nil {
 			e.k.Log.Error("panic in a request to an endpoint", "stack", string(debug.Stack()))
 			refuse(w, refusal{http.StatusInternalServerError, string(fault.Internal),
@@ -92,7 +92,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, no := e.admit(r)
 	if no != nil {
 		e.k.Refused.Add(1)
-		// It has not shown the token, so it may be anybody.
+		// The caller has not shown the token, so it may be any program.
 		if e.sayable(no.text) {
 			said := audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text}
 			if h != nil {
@@ -103,7 +103,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, *no)
 		return
 	}
-	// In the time that an SDK waits. What takes longer goes on, for the next request.
+	// Answer before the SDK times out. A slower fetch continues, for the next request.
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
 	err := e.k.Give(ctx, e.request(h), func(answers []session.Answer) error {
@@ -116,7 +116,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Expiration:      answer.Expires.UTC().Format(time.RFC3339),
 			AccountID:       answer.Account,
 		})
-		_ = http.NewResponseController(w).Flush() // else it leaves once this has returned
+		_ = http.NewResponseController(w).Flush() // otherwise it leaves after this returns, without the gate
 		return nil
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// request is what the program of an endpoint asks for.
+// request returns the Ask of the endpoint's program.
 func (e *endpoints) request(h *held) Ask {
 	owner := peer.Peer{UID: os.Getuid(), Process: h.Owner}
 	a := e.k.renewal(&h.Grant)
@@ -143,53 +143,53 @@ func (e *endpoints) request(h *held) Ask {
 	return a
 }
 
-// refusal is why an endpoint gives nothing now.
+// refusal returns why an endpoint must not answer now, or nil.
 func (e *endpoints) refusal(h *held) error {
 	e.k.mu.Lock()
 	defer e.k.mu.Unlock()
 	switch {
 	case h.Ended:
-		return fault.New(fault.Denied, "the endpoint was revoked while it was asked")
+		return fault.New(fault.Denied, "the endpoint was revoked during the request")
 	case len(h.LoggedOut) > 0:
 		return loggedOut(h.LoggedOut[0])
 	}
 	return nil
 }
 
-// admit decides whether a request is one of a program that was given an endpoint. Browsers, and proxies that stand
-// between, show themselves by the headers that they add, and can neither forge Host nor do without.
+// admit decides whether a request comes from a program that was given an endpoint. Browsers and proxies reveal
+// themselves by the headers that they add. They can neither omit Host nor choose its value.
 func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	no := func(status int, code, text string) *refusal { return &refusal{status, code, text} }
 	switch {
 	case r.Method != http.MethodGet:
-		return nil, no(http.StatusMethodNotAllowed, "method", "an endpoint answers GET alone")
+		return nil, no(http.StatusMethodNotAllowed, "method", "an endpoint only answers GET")
 	case throughOthers(r.Header):
-		return nil, no(http.StatusForbidden, "headers", "an endpoint answers no browser and no proxy")
+		return nil, no(http.StatusForbidden, "headers", "an endpoint does not answer browsers or proxies")
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0 ||
 		r.Header.Get("Expect") != "" || r.Header.Get("Upgrade") != "":
-		return nil, no(http.StatusBadRequest, "body", "an endpoint takes no body and no upgrade")
+		return nil, no(http.StatusBadRequest, "body", "an endpoint accepts no body and no upgrade")
 	}
 	h := e.find(r.RequestURI)
 	switch {
 	case h == nil:
 		return nil, no(http.StatusNotFound, "not_found",
-			"there is no such endpoint, or its program has ended, or it was revoked")
-	case r.Host != h.host() && r.Host != loopback: // clients of the Common Runtime leave the port out
-		return nil, no(http.StatusForbidden, "host", "an endpoint is asked by its own address alone")
+			"this endpoint does not exist, its program has ended, or it was revoked")
+	case r.Host != h.host() && r.Host != loopback: // clients of the Common Runtime omit the port
+		return nil, no(http.StatusForbidden, "host", "the Host header must be the address of the endpoint")
 	case !h.Owner.Running():
-		_ = e.k.end(h) // the loop tries again
-		return nil, no(http.StatusForbidden, "ended", "the program that this endpoint was for has ended")
+		_ = e.k.end(h) // the loop retries
+		return nil, no(http.StatusForbidden, "ended", "the program of this endpoint has ended")
 	}
 	switch tokens := r.Header["Authorization"]; {
 	case len(tokens) == 0:
-		text := "a request has to bring AWS_CONTAINER_AUTHORIZATION_TOKEN as Authorization"
+		text := "the Authorization header must be AWS_CONTAINER_AUTHORIZATION_TOKEN"
 		if _, err := os.Lstat(e.tokenFile(h.ID)); err == nil {
 			text = "this program is too old to read its token from AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; " +
 				"run broker exec without --token-file"
 		}
 		return h, no(http.StatusUnauthorized, "no_token", text)
 	case len(tokens) > 1:
-		return h, no(http.StatusBadRequest, "tokens", "a request brings one Authorization header")
+		return h, no(http.StatusBadRequest, "tokens", "a request must have exactly one Authorization header")
 	case !h.opens(tokens[0]):
 		e.guessed(h)
 		return h, no(http.StatusUnauthorized, "wrong_token", "the token is wrong")
@@ -197,7 +197,8 @@ func (e *endpoints) admit(r *http.Request) (*held, *refusal) {
 	return h, nil
 }
 
-// find is the endpoint of a whole request line: no query, no other way to write the path, no absolute form.
+// find returns the endpoint of a request URI. The URI must match exactly: no query, no other spelling of the path,
+// no absolute form.
 func (e *endpoints) find(uri string) *held {
 	e.k.mu.Lock()
 	defer e.k.mu.Unlock()
@@ -208,7 +209,7 @@ func (e *endpoints) find(uri string) *held {
 	return h
 }
 
-// throughOthers reports headers that a browser adds to the request of a page, or a proxy.
+// throughOthers reports whether a request has headers that a browser adds for a page, or that a proxy adds.
 // https://developer.mozilla.org/en-US/docs/Glossary/Forbidden_request_header
 func throughOthers(h http.Header) bool {
 	for name, values := range h {
@@ -216,10 +217,10 @@ func throughOthers(h http.Header) bool {
 		case "Origin", "Referer", "Cookie", "Forwarded", "Via", "X-Real-Ip":
 			return true
 		case "Sec-Fetch-Mode":
-			continue // Node's own fetch sends it; a browser sends Sec-Fetch-Site too
+			continue // Node's fetch sends it; a browser sends Sec-Fetch-Site too
 		case "Sec-Fetch-Site":
 			if len(values) == 1 && values[0] == "none" {
-				continue // no page asked for it
+				continue // the request does not come from a page
 			}
 		}
 		for _, prefix := range []string{"Sec-", "Proxy-", "X-Forwarded-", "Access-Control-"} {
@@ -231,11 +232,11 @@ func throughOthers(h http.Header) bool {
 	return false
 }
 
-// late reports that a session is still on its way.
+// late reports whether the session is still being fetched.
 func late(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
-// statuses are those of failures that trying again at once does not mend; all
-// others are 503, at which the SDKs try again.
+// statuses has the failures that an immediate retry does not fix. For all others the status is 503, which makes
+// the SDKs retry.
 var statuses = map[fault.Kind]int{
 	fault.LoginNeeded:    http.StatusForbidden,
 	fault.CodeRejected:   http.StatusForbidden,
@@ -250,7 +251,7 @@ var statuses = map[fault.Kind]int{
 	fault.Throttled:      http.StatusTooManyRequests,
 }
 
-// refusalOf is what a program is told, and shows to its user.
+// refusalOf returns the answer for an error. The program shows its text to the user.
 func refusalOf(err error) refusal {
 	f := fault.Of(err)
 	status, ok := statuses[f.Kind]
@@ -258,7 +259,7 @@ func refusalOf(err error) refusal {
 		status = http.StatusServiceUnavailable
 	}
 	if late(err) && f.Kind != fault.LoginNeeded {
-		return refusal{status, string(f.Kind), "the session is still being fetched; ask again"}
+		return refusal{status, string(f.Kind), "the session is still being fetched; try again"}
 	}
 	text := f.Error()
 	if hint := f.Hint.Shown(); hint != "" {
@@ -267,7 +268,7 @@ func refusalOf(err error) refusal {
 	return refusal{status, string(f.Kind), text}
 }
 
-// credentialJSON is the only place where a secret leaves over HTTP.
+// credentialJSON is the only type that carries a secret over HTTP.
 type credentialJSON struct {
 	AccessKeyID     string `json:"AccessKeyId"`
 	SecretAccessKey string
@@ -286,9 +287,9 @@ func refuse(w http.ResponseWriter, no refusal) {
 func write(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	b, _ := json.Marshal(body) // strings alone
+	b, _ := json.Marshal(body) // cannot fail: it has only strings
 	b = fault.JSON(b)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // a client that is gone needs no answer
+	_, _ = w.Write(append(b, '\n')) // the client may have disconnected
 }

@@ -16,15 +16,15 @@ import (
 	"broker/internal/socket"
 )
 
-// The ports that are tried lie below those that the systems give to outgoing connections (ip_local_port_range of ip(7);
-// RFC 6335), so that one is not taken while a daemon ends and the next begins.
+// Ports are chosen below the range that systems use for outgoing connections (ip_local_port_range of ip(7); RFC
+// 6335), so that no connection takes a port between the end of one daemon and the start of the next.
 const (
 	firstPort = 20000
 	lastPort  = 32767
 	portTries = 50
 )
 
-// portLocked is a port that we listen on.
+// portLocked returns a port on which we listen.
 func (e *endpoints) portLocked() (int, error) {
 	for port := range e.listeners {
 		return port, nil
@@ -37,10 +37,10 @@ func (e *endpoints) portLocked() (int, error) {
 			return port, nil
 		}
 	}
-	return 0, fault.New(fault.Failed, "no port of 127.0.0.1 is free for the endpoint: %w", err)
+	return 0, fault.New(fault.Failed, "no free port on 127.0.0.1 for the endpoint: %w", err)
 }
 
-// listenLocked begins to serve on a port.
+// listenLocked starts to serve on a port.
 func (e *endpoints) listenLocked(port int) error {
 	l := e.inherited[port]
 	if delete(e.inherited, port); l == nil {
@@ -63,15 +63,15 @@ func (e *endpoints) begin(inherited map[int]net.Listener) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for port, l := range e.inherited {
-		_ = l.Close() // of a program that has ended meanwhile
+		_ = l.Close() // its program has ended meanwhile
 		delete(e.inherited, port)
 	}
 	if err := e.sweep(); err != nil {
-		e.k.Log.Warn("what a daemon left that was killed was not removed", "err", err)
+		e.k.Log.Warn("cannot remove the files of a killed daemon", "err", err)
 	}
 }
 
-// sweep removes the drafts and tokens that a daemon left which was killed.
+// sweep removes temporary files and tokens that a killed daemon left.
 func (e *endpoints) sweep() error {
 	dir, err := record.Open(filepath.Dir(e.k.Socket), record.Private)
 	if err != nil {
@@ -91,8 +91,7 @@ func (e *endpoints) sweep() error {
 	return errors.Join(err, dir.Sweep())
 }
 
-// look listens on the ports that programs hold on to. One that was taken meanwhile is tried again
-// each second.
+// look listens on the ports of the endpoints. A port that another program took is retried each second.
 func (e *endpoints) look() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,7 +104,7 @@ func (e *endpoints) look() {
 		}
 		err := e.listenLocked(h.Port)
 		if (err != nil) == e.taken[h.Port] {
-			continue // it was said
+			continue // already logged
 		}
 		if e.taken[h.Port] = err != nil; err != nil {
 			e.k.Log.Error("programs under `broker exec --mode server` get no credentials", "err", err)
@@ -115,7 +114,7 @@ func (e *endpoints) look() {
 	}
 }
 
-// Stop ends the endpoints' sockets; requests under way may finish, for as long as patience. The grants stay for the
+// Stop closes the endpoints' sockets. Running requests may take up to patience to finish. The grants stay for the
 // next daemon.
 func (k *Keeper) Stop(patience time.Duration) {
 	e := &k.endpoints
@@ -125,7 +124,7 @@ func (k *Keeper) Stop(patience time.Duration) {
 		_ = l.Close()
 	}
 	e.mu.Unlock()
-	// Not by Shutdown, which closes unanswered whose request it has not read yet.
+	// Do not use Server.Shutdown: it closes connections whose request it has not read yet, without an answer.
 	e.serving.Wait()
 	answered := make(chan struct{})
 	go func() {
@@ -139,7 +138,7 @@ func (k *Keeper) Stop(patience time.Duration) {
 	_ = e.server.Close()
 }
 
-// Sockets returns the sockets of the endpoints, at most so many, which stay open after Stop.
+// Sockets returns the sockets of the endpoints, at most most of them. They stay open after Stop.
 func (k *Keeper) Sockets(most int) (ports []int, files []*os.File, err error) {
 	e := &k.endpoints
 	e.mu.Lock()

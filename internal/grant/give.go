@@ -14,30 +14,32 @@ import (
 	"broker/internal/wire"
 )
 
-// Caller is who asks for a session.
+// Caller is the process that asks for a session.
 type Caller struct {
 	peer.Peer
-	// Program is Program of the Peer, read once, when a decision about it is recorded first.
+	// Program returns the Program of the Peer. It is read once, when the first decision about the caller is
+	// recorded.
 	Program func() (name, parent string)
 }
 
-// An Ask is what somebody asks for.
+// Ask is a request for sessions.
 type Ask struct {
-	Event    string // of the audit log, if it is given
+	Event    string // name of the audit event if the request is granted
 	By       Caller
-	Endpoint string            // id of the endpoint that is asked, or that is asked for
-	Requests []session.Request // one for each session: all are given, or none
-	// Get is how each session is had; nil for Credentials of the Broker.
+	Endpoint string            // id of the endpoint that is used or asked for
+	Requests []session.Request // one for each session: all are handed out, or none
+	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
 
-	renews bool     // a grant asks: that is no use
-	have   []string // the access key ids that it has; if they are still the right ones, nothing leaves
-	failed string   // why its last renewal failed; that is not recorded again
+	renews bool     // a grant asks for a refresh, which does not count as a use
+	have   []string // the access key ids that it has; if they are still current, nothing leaves
+	failed string   // why its last refresh failed; the same failure is not recorded again
 }
 
-// Give is the only function through which a session is handed out. It gets what is asked for, which may ask a person.
-// Then it takes the gate, looks at the lock, writes the audit line, and calls deliver before it lets go of the gate:
-// when Shut has returned, nothing more leaves. What a logout has overtaken does not leave either. Errors are recorded.
+// Give is the only function through which a session is handed out. It first fetches the sessions, which may prompt
+// for a code. Then it holds the gate while it checks the lock, writes the audit lines and calls deliver. So when
+// Shut has returned, nothing leaves any more. A session whose source was logged out meanwhile does not leave
+// either. Errors are recorded.
 func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer) error) error {
 	k.mu.Lock()
 	began := k.logouts
@@ -57,7 +59,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	if err := k.recordGiven(&a, answers); err != nil {
 		return err
 	}
-	if !a.renews { // before its user has it, and looks
+	if !a.renews { // before deliver: the user may ask status as soon as it has the session
 		k.Given.Add(1)
 		for i := range answers {
 			k.Used(answers[i].Source)
@@ -69,20 +71,22 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 	return nil
 }
 
-// recordGiven writes the audit lines. The error is why nothing may leave without them.
+// recordGiven writes the audit lines. If audit = required and a line cannot be written, it returns an error and
+// nothing may leave.
 func (k *Keeper) recordGiven(a *Ask, answers []session.Answer) error {
 	for i := range answers {
 		err := k.Audit.Record(a.Line(a.Event, i, &answers[i], nil))
 		if err != nil && k.auditRequired() {
-			return fault.New(fault.Failed, "nothing is handed out: audit = required, and the audit log cannot be written: %w",
+			return fault.New(fault.Failed,
+				"nothing is handed out: audit = required, and the audit log cannot be written: %w",
 				err).WithHint("broker status")
 		}
 	}
 	return nil
 }
 
-// overtaken is why sessions do not leave although they could be had: it was locked meanwhile, their source was logged
-// out since that many logouts, or the daemon ends.
+// overtaken returns why sessions that were fetched must not leave: Broker was locked, their source was logged out
+// after logout number began, or the daemon is ending.
 func (k *Keeper) overtaken(began int64, answers []session.Answer) error {
 	if k.Locked() {
 		return LockedFault()
@@ -90,7 +94,7 @@ func (k *Keeper) overtaken(began int64, answers []session.Answer) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ending {
-		return fault.New(fault.Failed, "the daemon is about to end; try again")
+		return fault.New(fault.Failed, "the daemon is stopping; try again")
 	}
 	for _, answer := range answers {
 		if max(k.last[answer.Source], k.last[""]) > began {
@@ -104,8 +108,8 @@ func loggedOut(source string) error {
 	return fault.New(fault.LoginNeeded, "%s was logged out; log in again", source).WithHint("broker login %s", source)
 }
 
-// authorize gets the sessions, one after the other: what a person is asked for the first serves the rest, if they share
-// the device.
+// authorize fetches the sessions one after the other: a code that a person gives for the first serves the others
+// too, if they share the device.
 func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answer, err error) {
 	answers = make([]session.Answer, len(a.Requests))
 	for i, r := range a.Requests {
@@ -124,17 +128,17 @@ func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answe
 	return answers, nil
 }
 
-// refuse records why nothing was given, and returns it.
+// refuse records a failed request, and returns err.
 func (k *Keeper) refuse(a *Ask, i int, answer *session.Answer, err error) error {
 	if !a.renews || err.Error() != a.failed {
 		refused := *answer
-		refused.Credentials = session.Credentials{} // it was not given
+		refused.Credentials = session.Credentials{} // they were not handed out
 		_ = k.Audit.Record(a.Line(a.Event, i, &refused, err))
 	}
 	return err
 }
 
-// Line is the audit line about the request i: that it was refused, if err says why.
+// Line returns the audit line of request i. If err is not nil, the line says that the request was refused and why.
 func (a *Ask) Line(event string, i int, answer *session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
@@ -142,7 +146,7 @@ func (a *Ask) Line(event string, i int, answer *session.Answer, err error) audit
 		UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r.AdHoc != nil && e.Role == "" {
-		e.Role = r.AdHoc.ARN // what was asked for and refused
+		e.Role = r.AdHoc.ARN // the role that was refused
 	}
 	e.Program, e.Parent = a.By.Program()
 	if err != nil {
@@ -155,7 +159,7 @@ func (a *Ask) Line(event string, i int, answer *session.Answer, err error) audit
 	return e
 }
 
-// auditRequired reports whether the settings say so, or cannot be read.
+// auditRequired reports whether audit = required is set, or the settings cannot be read.
 func (k *Keeper) auditRequired() bool {
 	set, err := k.Store.Load(k.Files)
 	if err != nil {
@@ -165,7 +169,7 @@ func (k *Keeper) auditRequired() bool {
 	return err != nil || settings.AuditRequired
 }
 
-// LockedFault is the error of all that is refused while it is locked.
+// LockedFault returns the error for requests that are refused because Broker is locked.
 func LockedFault() error {
 	return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
 }
@@ -178,7 +182,7 @@ func keyIDs(answers []session.Answer) []string {
 	return ids
 }
 
-// AdHoc is what a client asks for beside a profile; what it says is checked where it is planned.
+// AdHoc converts the role of a client's request. Its fields are checked when the plan is made.
 func AdHoc(role *wire.Role) *session.AdHoc {
 	if role == nil {
 		return nil

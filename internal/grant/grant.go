@@ -1,7 +1,7 @@
-// Package grant owns everything that is handed out and still answered for. A Grant is an endpoint, the files of a
-// command, or a section of a shared credentials file. A Keeper has them all, in one record and one loop: it adopts them
-// after a restart, renews them, and ends them. Give is the only function through which a session leaves. The package
-// refuses to know how a session is made; that is session.Broker's.
+// Package grant manages everything that Broker handed out and still answers for. A Grant is an endpoint, the files
+// of a command, or a section of a shared credentials file. A Keeper holds all grants in one record and one loop.
+// It adopts them after a restart, refreshes them, and ends them. Give is the only function through which a session
+// leaves. The package does not know how sessions are made; session.Broker does.
 package grant
 
 import (
@@ -21,62 +21,63 @@ import (
 	"broker/internal/wire"
 )
 
-// Kind is how a grant reaches its user.
+// Kind is the delivery of a grant.
 type Kind string
 
-// The kinds. The session of an Endpoint is fetched by its user; the others are put where tools read them.
+// The kinds of grants. The user of an Endpoint fetches its session; for the other kinds, Broker writes the session
+// where tools read it.
 const (
 	Endpoint Kind = "endpoint" // over HTTP, for one process
-	Files    Kind = "files"    // AWS files of its own, for one process
-	Section  Kind = "section"  // in the shared credentials file, for all
+	Files    Kind = "files"    // private AWS files, for one process
+	Section  Kind = "section"  // a section of the shared credentials file, for all processes
 )
 
-// A Grant is one thing that Broker handed out, as the record has it. It holds no secret.
+// Grant is one thing that Broker handed out, in the form of the record. It holds no secret.
 type Grant struct {
 	ID       string       `json:"id"` // 32 hex digits
 	Kind     Kind         `json:"kind"`
-	Owner    peer.Process `json:"owner,omitzero"` // it ends with that process; zero for none
-	Profiles []string     `json:"profiles"`       // as they were asked for, one for an endpoint; else by their exact names
-	Role     *wire.Role   `json:"role,omitempty"` // what was asked for beside the profile
+	Owner    peer.Process `json:"owner,omitzero"` // the grant ends with this process; zero for none
+	Profiles []string     `json:"profiles"`       // exact names; for an endpoint, the one name as it was asked for
+	Role     *wire.Role   `json:"role,omitempty"` // overrides of the profile, or a role that no profile defines
 	Sources  []string     `json:"sources,omitempty"`
-	// The AWS files that the profiles are read from, absolute; empty for the daemon's own.
+	// The absolute paths of the AWS files that define the profiles; empty for the daemon's own.
 	AWSConfig      string    `json:"aws_config_file,omitempty"`
 	AWSCredentials string    `json:"aws_shared_credentials_file,omitempty"`
 	Since          time.Time `json:"since"`
 	Until          time.Time `json:"until,omitzero"`
 
-	Standing  bool     `json:"standing,omitempty"`   // the registry names it (publish = true)
-	Off       bool     `json:"off,omitempty"`        // a standing one that was unpublished
-	LoggedOut []string `json:"logged_out,omitempty"` // the sources that have to be logged in to before it goes on
-	Ended     bool     `json:"ended,omitempty"`      // what it put somewhere could not be removed yet
+	Standing  bool     `json:"standing,omitempty"`   // the registry keeps it published (publish = true)
+	Off       bool     `json:"off,omitempty"`        // unpublished, although Standing
+	LoggedOut []string `json:"logged_out,omitempty"` // the sources that need a login before the grant continues
+	Ended     bool     `json:"ended,omitempty"`      // its delivery could not be removed yet
 
 	Port  int    `json:"port,omitempty"`         // of an endpoint, on 127.0.0.1
-	Token string `json:"token_sha256,omitempty"` // of an endpoint, in hex
-	Dir   string `json:"dir,omitempty"`          // of files: the directory that was made for them
-	Masks bool   `json:"masks,omitempty"`        // of files: they hide [default], and hold no session
-	// Keys are the access key ids that may be in the section, the latest first. Earlier ones are kept because an
-	// editor may write back what it read before a renewal.
+	Token string `json:"token_sha256,omitempty"` // of an endpoint: SHA-256 in hex
+	Dir   string `json:"dir,omitempty"`          // of files: their directory
+	Masks bool   `json:"masks,omitempty"`        // of files: they hide [default] and hold no session
+	// Keys are the access key ids that may be in the section, the latest first. Earlier ids are kept, because an
+	// editor may write back what it read before a refresh.
 	Keys []string `json:"keys,omitempty"`
-	// At is the file in which the section stands: the path of the credentials file may be a link that changes.
+	// At is the file that holds the section. The path of the credentials file may be a link that changes.
 	At string `json:"at,omitempty"`
-	// Expires is when the first of the sessions ends that may be where tools read them; zero without a session.
+	// Expires is when the first of the delivered sessions ends. It is zero if none is delivered.
 	Expires time.Time `json:"expires,omitzero"`
 }
 
-// held is a grant with what is known of it while the daemon runs. All that changes is protected by Keeper.mu: of the
-// Grant, that is Sources and all from Until on but what tells an endpoint or the directory of files.
+// held is a grant with its state in this daemon. Keeper.mu protects all fields that change. Those of the Grant are
+// Sources and the fields from Until on, except the ones that identify an endpoint or the directory of files.
 type held struct {
 	Grant
-	sessions []session.Answer // that this daemon put where tools read them
-	err      error            // the last failure to renew or remove it
-	waits    bool             // for a person
-	gone     bool             // a standing one that the registry does not name now
-	next     time.Time        // when it is renewed; zero for at once
+	sessions []session.Answer // delivered by this daemon
+	err      error            // the last failure to refresh or remove it
+	waits    bool             // a person must act first
+	gone     bool             // Standing, but no longer in the registry
+	next     time.Time        // when to refresh it; zero means now
 	renewing bool
-	unwatch  context.CancelFunc // ends the wait for the end of its owner; nil without an owner
-	retry    time.Time          // it is not taken out before, because that failed a moment ago
-	revision int                // counts what shuts it: a session that was asked for before is not put there after
-	wrong    int                // tokens
+	unwatch  context.CancelFunc // stops waiting for the end of the owner; nil without an owner
+	retry    time.Time          // do not retry a failed removal before this time
+	revision int                // counts what shuts it: a session requested earlier is then refused
+	wrong    int                // number of wrong tokens
 }
 
 // open reports whether the grant should have a session now.
@@ -84,7 +85,7 @@ func (h *held) open(now time.Time) bool {
 	return !h.Ended && !h.Off && !h.gone && len(h.LoggedOut) == 0 && (h.Until.IsZero() || now.Before(h.Until))
 }
 
-// files are the AWS files that its profiles are read from.
+// files returns the AWS files that define the profiles of the grant.
 func (g *Grant) files(own profiles.Files) profiles.Files {
 	if g.AWSConfig != "" {
 		own.Config = g.AWSConfig
@@ -95,31 +96,31 @@ func (g *Grant) files(own profiles.Files) profiles.Files {
 	return own
 }
 
-// Config is what a Keeper is made of. All fields must be set.
+// Config configures a Keeper. All fields must be set.
 type Config struct {
 	Broker *session.Broker
 	Store  *profiles.Store
 	Files  profiles.Files // the daemon's own
 	Audit  Recorder
 	Log    *slog.Logger
-	// Locked reports whether nothing may leave, by every file that can say so.
+	// Locked reports whether nothing may leave. It checks all lock files too.
 	Locked func() bool
 
-	Socket      string // of the daemon, absolute
-	StateDir    string // where the record is
-	CommandsDir string // where the files of commands are made
+	Socket      string // path of the daemon's socket, absolute
+	StateDir    string // directory of the record
+	CommandsDir string // directory for the files of commands
 }
 
-// Recorder takes the audit events: audit.Log.
+// Recorder records audit events. It is implemented by audit.Log.
 type Recorder interface{ Record(audit.Event) error }
 
-// Keeper has the grants of one daemon.
+// Keeper manages the grants of one daemon.
 type Keeper struct {
 	Config
-	Given, Refused atomic.Int64 // requests
-	LastUse        atomic.Int64 // Unix seconds; a renewal is no use
+	Given, Refused atomic.Int64 // numbers of requests
+	LastUse        atomic.Int64 // Unix seconds; a refresh does not count as a use
 
-	gate     sync.RWMutex    // held for reading while something leaves
+	gate     sync.RWMutex    // read-locked while something is handed out
 	life     context.Context // ends after the last request
 	wake     chan struct{}
 	renewals sync.WaitGroup
@@ -130,25 +131,26 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	grants  map[string]*held
-	unsaved bool             // the record is not as the grants are
+	unsaved bool             // the record must be written again
 	ending  bool             // nothing is handed out any more
-	over    bool             // the record is the next daemon's
-	logouts int64            // how many there were
-	last    map[string]int64 // the number of the last one, by source; "" for all sources
+	over    bool             // the next daemon owns the record now
+	logouts int64            // number of logouts so far
+	last    map[string]int64 // number of the last logout, by source; "" for all sources
 }
 
-// A delivery puts the sessions of grants where their users read them. An endpoint has none: its user fetches the
-// session.
+// delivery writes the sessions of grants where their users read them. An endpoint has no delivery of this type:
+// its user fetches the session.
 type delivery interface {
-	// put makes these the sessions of a grant. The error is errShut if it was shut since it had this revision.
+	// put delivers these sessions for a grant. It returns errShut if the grant was shut after it had this
+	// revision.
 	put(h *held, revision int, sessions []session.Answer) error
-	// clear takes the sessions out of those grants that have one. The error says where one is left.
+	// clear removes the delivered sessions of these grants. The error says where a session is left.
 	clear(list []*held) error
 }
 
-var errShut = fault.New(fault.LoginNeeded, "it was locked, logged out or ended meanwhile; try again")
+var errShut = fault.New(fault.LoginNeeded, "interrupted by a lock, a logout or the end of the grant; try again")
 
-// New makes a Keeper.
+// New returns a Keeper.
 func New(cfg Config) *Keeper {
 	k := &Keeper{Config: cfg, wake: make(chan struct{}, 1), grants: map[string]*held{}, last: map[string]int64{}}
 	k.LastUse.Store(time.Now().Unix())
@@ -165,20 +167,20 @@ func (k *Keeper) delivery(kind Kind) delivery {
 	return &k.sections
 }
 
-// Begin adopts what the daemon before left, with the listening sockets of its endpoints by their port; nil for none.
-// What is given from now on is given under life.
+// Begin adopts the grants of the previous daemon. inherited are the listening sockets of its endpoints, by port;
+// it may be nil. Everything handed out from now on uses the context life.
 func (k *Keeper) Begin(life context.Context, inherited map[int]net.Listener) {
 	k.life = life
 	k.adopt()
 	k.endpoints.begin(inherited)
 	if k.Locked() {
 		if err := k.Shut(); err != nil {
-			k.Log.Error("locked", "err", err)
+			k.Log.Error("cannot lock completely", "err", err)
 		}
 	}
 }
 
-// all are the grants that match, in no order.
+// all returns the grants that match, in no particular order.
 func (k *Keeper) all(match func(*held) bool) (list []*held) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -190,7 +192,7 @@ func (k *Keeper) all(match func(*held) bool) (list []*held) {
 	return list
 }
 
-// Any reports whether a grant would be missed if the daemon ended now.
+// Any reports whether ending the daemon now would interrupt a grant.
 func (k *Keeper) Any() bool {
 	if len(k.all(func(h *held) bool { return !h.gone })) > 0 {
 		return true
@@ -199,7 +201,7 @@ func (k *Keeper) Any() bool {
 	return err != nil || len(set.Standing()) > 0
 }
 
-// watchLocked ends a grant as soon as its owner does.
+// watchLocked ends a grant as soon as its owner ends.
 func (k *Keeper) watchLocked(h *held) {
 	if h.Owner.PID == 0 {
 		return
@@ -210,12 +212,12 @@ func (k *Keeper) watchLocked(h *held) {
 	go func() {
 		defer cancel()
 		if owner.Ended(ctx) == nil {
-			_ = k.end(h) // the loop tries again
-		} // else the loop notices
+			_ = k.end(h) // the loop retries
+		} // otherwise the loop notices
 	}()
 }
 
-// end ends a grant. What cannot be removed now is tried again by the loop.
+// end ends a grant. If its delivery cannot be removed now, the loop retries.
 func (k *Keeper) end(h *held) error {
 	k.mu.Lock()
 	h.Ended = true
@@ -245,7 +247,7 @@ func (k *Keeper) end(h *held) error {
 	return err
 }
 
-// add begins to answer for a new grant. It is in the record before its user has anything.
+// add adds a new grant. The grant is in the record before its user gets anything.
 func (k *Keeper) add(h *held) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -258,7 +260,7 @@ func (k *Keeper) add(h *held) error {
 	return nil
 }
 
-// self is who asks for a renewal.
+// self is the Caller of a refresh: this daemon.
 func self() Caller {
 	p := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
 	return Caller{p, p.Program}

@@ -69,7 +69,7 @@ func (a *aws) Assume(_ context.Context, _ session.Credentials, call session.Call
 
 func (a *aws) Drop(context.Context, string) error { return nil }
 
-// events keeps what is recorded.
+// events keeps the recorded events.
 type events struct {
 	mu   sync.Mutex
 	list []audit.Event
@@ -82,7 +82,7 @@ func (r *events) Record(e audit.Event) error {
 	return nil
 }
 
-// keeper makes a Keeper in a directory. It has begun to answer for what is there once begin is called.
+// keeper returns a Keeper in a directory. It adopts what is there once begin is called.
 func keeper(t *testing.T, dir string) *Keeper {
 	t.Helper()
 	files := profiles.Files{Registry: filepath.Join(dir, "registry"), Credentials: filepath.Join(dir, "credentials")}
@@ -106,7 +106,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	return k
 }
 
-// leave writes a record as the daemon at a socket has left it.
+// leave writes a record like one that the daemon at a socket left.
 func leave(t *testing.T, k *Keeper, socket, boot string, grants ...Grant) string {
 	t.Helper()
 	other := New(Config{Socket: socket, StateDir: k.StateDir})
@@ -134,7 +134,7 @@ func endpoint(t *testing.T) Grant {
 	return Grant{ID: randomHex(16), Kind: Endpoint, Owner: own(t), Profiles: []string{"dev"}, Port: 20111, Token: digest("x")}
 }
 
-// sectionOf is a section of the credentials file, and what stands there.
+// sectionOf is a section of the credentials file, with its contents.
 func (k *Keeper) sectionOf(t *testing.T, id string) Grant {
 	t.Helper()
 	text, _, err := profiles.SetPublished(nil, func(string, string) bool { return false },
@@ -158,12 +158,12 @@ func (k *Keeper) shared(t *testing.T) string {
 	return string(text)
 }
 
-// TestAdopt: the next daemon goes on with what the record says, as far as anybody can answer for it.
+// TestAdopt: the next daemon continues the grants of the record that can continue.
 func TestAdopt(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	good, late, reused := endpoint(t), endpoint(t), endpoint(t)
 	late.Owner.PID = 1 << 30
-	reused.Owner.Start += "1" // another process had this number
+	reused.Owner.Start += "1" // another process had this pid
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
 	leave(t, k, k.Socket, system.BootID(), good, late, reused, section)
 	k.adopt()
@@ -180,17 +180,17 @@ func TestAdopt(t *testing.T) {
 		k.mu.Unlock()
 	}
 	if text := k.shared(t); !strings.Contains(text, section.Keys[0]) {
-		t.Errorf("the section has gone before there is a newer session: %q", text)
+		t.Errorf("the section was removed before a newer session existed: %q", text)
 	}
 	k.renew(t.Context())
 	k.renewals.Wait()
 	if text := k.shared(t); strings.Contains(text, section.Keys[0]) || !strings.Contains(text, "ASIA0000000000000002") {
-		t.Errorf("it is not renewed: %q", text)
+		t.Errorf("the section is not refreshed: %q", text)
 	}
 }
 
-// TestAdoptOfAnother: what was handed out before the machine started again is taken out, and so is what a daemon on
-// another socket left, unless it still runs.
+// TestAdoptOfAnother: grants from before a reboot are removed. So are those of a daemon on another socket, unless
+// it still runs.
 func TestAdoptOfAnother(t *testing.T) {
 	for name, row := range map[string]struct {
 		boot, socket string
@@ -226,7 +226,8 @@ func TestAdoptOfAnother(t *testing.T) {
 	}
 }
 
-// TestBadRecord: a record that is broken, another's, or says what cannot be, hands out nothing, and is set aside.
+// TestBadRecord: a record that is broken, belongs to another daemon or has impossible values hands out nothing,
+// and is set aside.
 func TestBadRecord(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	text := func(change func(*Grant)) string {
@@ -242,16 +243,16 @@ func TestBadRecord(t *testing.T) {
 	for name, bad := range map[string]string{
 		"empty": "", "not JSON": "x", "half": good[:40], "a list": "[]", "version": strings.Replace(good, `"version":1`, `"version":2`, 1),
 		"a key": strings.Replace(good, `"kind"`, `"art"`, 1), "more": good + "{}",
-		"path":        text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
-		"short id":    text(func(g *Grant) { g.ID = "aa" }),
-		"no token":    text(func(g *Grant) { g.Token = "" }),
-		"port":        text(func(g *Grant) { g.Port = 80 }),
-		"no process":  text(func(g *Grant) { g.Owner.Start = "" }),
-		"no profile":  text(func(g *Grant) { g.Profiles = nil }),
-		"kind":        text(func(g *Grant) { g.Kind = "x" }),
-		"directory":   text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
-		"a long key":  text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
-		"for nothing": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
+		"path":                   text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
+		"short id":               text(func(g *Grant) { g.ID = "aa" }),
+		"no token":               text(func(g *Grant) { g.Token = "" }),
+		"port":                   text(func(g *Grant) { g.Port = 80 }),
+		"no process":             text(func(g *Grant) { g.Owner.Start = "" }),
+		"no profile":             text(func(g *Grant) { g.Profiles = nil }),
+		"kind":                   text(func(g *Grant) { g.Kind = "x" }),
+		"directory":              text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
+		"a long-lived key":       text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
+		"files without an owner": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
 	} {
 		if err := os.WriteFile(k.record(), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
@@ -274,11 +275,11 @@ func TestBadRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if k.adopt(); len(k.copies()) != 1 {
-		t.Fatal("void: the good one is not adopted")
+		t.Fatal("the test proves nothing: the valid record is not adopted")
 	}
 }
 
-// TestOldRecords: what a version before the record handed out is taken back.
+// TestOldRecords: grants of a version that had no record are ended.
 func TestOldRecords(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
@@ -297,7 +298,7 @@ func TestOldRecords(t *testing.T) {
 	}
 	for _, path := range []string{published, k.Socket + ".endpoints"} {
 		if _, err := os.Lstat(path); err == nil {
-			t.Errorf("%s is still there", path)
+			t.Errorf("%s still exists", path)
 		}
 	}
 	if len(k.copies()) != 0 {
@@ -305,7 +306,7 @@ func TestOldRecords(t *testing.T) {
 	}
 }
 
-// TestOldRecordsOfOthers: a file that only has the name of an old record stays.
+// TestOldRecordsOfOthers: a file that merely has the name of an old record stays.
 func TestOldRecordsOfOthers(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	path := k.Socket + ".endpoints"
@@ -318,7 +319,8 @@ func TestOldRecordsOfOthers(t *testing.T) {
 	}
 }
 
-// TestEditorWritesBack: a section that an editor read before a renewal, and wrote back after it, is still ours.
+// TestEditorWritesBack: a section that an editor read before a refresh, and wrote back after it, still counts as
+// ours.
 func TestEditorWritesBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, AWSCredentials: k.Files.Credentials}}
@@ -358,7 +360,7 @@ func TestEditorWritesBack(t *testing.T) {
 	}
 }
 
-// TestCheckBesideWithdraw: what another client just had taken out is not the user's own section.
+// TestCheckBesideWithdraw: a section that another client is removing does not count as the user's own.
 func TestCheckBesideWithdraw(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -395,8 +397,8 @@ func TestCheckBesideWithdraw(t *testing.T) {
 	<-stopped
 }
 
-// TestRemovedWhileWritten: copies may be brought up to date at the moment in which their command ends. Seen to leave
-// directories behind without the mutex.
+// TestRemovedWhileWritten: the copies of a command may be updated just when the command ends. Without the mutex,
+// directories were seen to stay behind.
 func TestRemovedWhileWritten(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	for i := range 50 {
@@ -431,9 +433,10 @@ func TestRemovedWhileWritten(t *testing.T) {
 	}
 }
 
-// TestTakenOutOutlivesARewrite: what was unpublished, or whose source was logged out, is not published again because an
-// editor empties the registry before it writes it. Seen to fail if the line takes the grant with it.
-func TestTakenOutOutlivesARewrite(t *testing.T) {
+// TestUnpublishSurvivesARewriteOfTheRegistry: after an unpublish, or a logout of its source, a profile is not
+// published again because an editor empties the registry before it writes it. Seen to fail if removing the line
+// removes the grant.
+func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 	for name, take := range map[string]func(*Keeper) error{
 		"unpublish": func(k *Keeper) error { _, _, err := k.Withdraw(""); return err },
 		"logout":    func(k *Keeper) error { return k.Logout("security") },
@@ -441,7 +444,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := keeper(t, t.TempDir())
 			const line = "publish = true\n"
-			// named says whether the registry names the profile, and waits until the Keeper has seen that.
+			// named sets whether the registry names the profile, and waits until the Keeper has noticed.
 			named := func(yes bool, text string) {
 				t.Helper()
 				if err := os.WriteFile(k.Files.Registry, []byte(text), 0o600); err != nil {
@@ -454,7 +457,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 						return
 					}
 					if time.Now().After(end) {
-						t.Fatalf("it is not seen that the registry names it: %v", yes)
+						t.Fatalf("the Keeper did not notice the registry: %v", yes)
 					}
 				}
 			}
@@ -462,7 +465,7 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			k.look(t.Context())
 			k.renewals.Wait()
 			if text := k.shared(t); !strings.Contains(text, "[dev]") {
-				t.Fatalf("void: the file is %q", text)
+				t.Fatalf("the test proves nothing: the file is %q", text)
 			}
 			if err := take(k); err != nil {
 				t.Fatal(err)
@@ -475,9 +478,9 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 			k.look(t.Context())
 			k.renewals.Wait()
 			if text := k.shared(t); text != "" {
-				t.Errorf("it is published: %q", text)
+				t.Errorf("the profile is published: %q", text)
 			}
-			// It can be published by hand, also while no line names it, and then for a time.
+			// It can be published by hand even if no line names it, and then for a limited time.
 			named(false, registry)
 			ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 			var got wire.Response
@@ -489,8 +492,9 @@ func TestTakenOutOutlivesARewrite(t *testing.T) {
 	}
 }
 
-// TestLogoutOvertakes: a session that was got before a logout of its source is not handed out after it, be it of two.
-func TestLogoutOvertakes(t *testing.T) {
+// TestLogoutStopsFetchedSessions: a session that was fetched before a logout of its source is not handed out after
+// it, even as one of two.
+func TestLogoutStopsFetchedSessions(t *testing.T) {
 	for _, source := range []string{"security", ""} {
 		k := keeper(t, t.TempDir())
 		ask := Ask{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
@@ -502,7 +506,7 @@ func TestLogoutOvertakes(t *testing.T) {
 			return answer, err
 		}
 		err := k.Give(t.Context(), ask, func([]session.Answer) error {
-			t.Error("it is handed out")
+			t.Error("the session is handed out")
 			return nil
 		})
 		if fault.Of(err).Kind != fault.LoginNeeded {
@@ -516,7 +520,8 @@ func TestLogoutOvertakes(t *testing.T) {
 	}
 }
 
-// TestShutFindsWhatOthersLeft: a lock also takes out what a daemon on another socket left that was killed meanwhile.
+// TestShutFindsWhatOthersLeft: a lock also removes the grants of a daemon on another socket that was killed
+// meanwhile.
 func TestShutFindsWhatOthersLeft(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	k.adopt()
@@ -525,12 +530,12 @@ func TestShutFindsWhatOthersLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := k.shared(t); text != "[mine]\n" {
-		t.Errorf("locked, and the file is %q", text)
+		t.Errorf("locked, but the file is %q", text)
 	}
 }
 
 // TestFilesOfAnotherRuntimeDirectory: the next daemon of a state directory, and its lock, also remove the files of
-// commands that a daemon with another runtime directory has left. The state directory may have any name.
+// commands of a daemon that had another runtime directory. The state directory may have any name.
 func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a [b]")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -556,14 +561,14 @@ func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(files.Credentials); err == nil {
-			t.Errorf("%s: %s is still there", name, files.Credentials)
+			t.Errorf("%s: %s still exists", name, files.Credentials)
 		}
 	}
 }
 
-// TestShutTakesOutWhatWasWrittenBack: an editor that writes back what it read before a lock is no way round the next
-// one.
-func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
+// TestShutRemovesWhatWasWrittenBack: a section that an editor writes back after a lock is removed by the next
+// lock.
+func TestShutRemovesWhatWasWrittenBack(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	section := k.sectionOf(t, "ASIAIOSFODNN7EXAMPLE")
 	leave(t, k, k.Socket, system.BootID(), section)
@@ -574,7 +579,7 @@ func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text := k.shared(t); text != "[mine]\n" {
-			t.Errorf("locked, and the file is %q", text)
+			t.Errorf("locked, but the file is %q", text)
 		}
 		if err := os.WriteFile(k.Files.Credentials, []byte(before), 0o600); err != nil {
 			t.Fatal(err)
@@ -582,7 +587,7 @@ func TestShutTakesOutWhatWasWrittenBack(t *testing.T) {
 	}
 }
 
-// TestSweepLeavesOthers: files of a command that a daemon on another socket answers for are left to that one.
+// TestSweepLeavesOthers: files of a command that belong to a running daemon on another socket are left alone.
 func TestSweepLeavesOthers(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"}}}
@@ -602,11 +607,12 @@ func TestSweepLeavesOthers(t *testing.T) {
 	_ = l.Close()
 	k.adopt()
 	if _, err := os.Lstat(h.Dir); err == nil {
-		t.Error("the files stay although their daemon has ended")
+		t.Error("the files still exist although their daemon has ended")
 	}
 }
 
-// TestRecordThatCannotBeSaved: nothing is forgotten for that: a section that is there can still be taken out.
+// TestRecordThatCannotBeSaved: a grant is kept even if the record cannot be saved, so that its section can still
+// be removed.
 func TestRecordThatCannotBeSaved(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
@@ -619,7 +625,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 	state := k.StateDir
 	k.StateDir = filepath.Join(state, "missing")
 	k.Broker.Lock()
-	k.Broker.Unlock() // so that there is a new session
+	k.Broker.Unlock() // so that a new session is fetched
 	if err := publish(); err == nil {
 		t.Error("published without a record")
 	}
@@ -631,11 +637,12 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 		t.Error(err)
 	}
 	if text := k.shared(t); text != "" {
-		t.Errorf("locked, and the file is %q", text)
+		t.Errorf("locked, but the file is %q", text)
 	}
 }
 
-// TestPublishedThenNamed: a section that was published by hand is a standing one once the registry names its profile.
+// TestPublishedThenNamed: a section that was published by hand becomes Standing once the registry names its
+// profile.
 func TestPublishedThenNamed(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
@@ -648,7 +655,7 @@ func TestPublishedThenNamed(t *testing.T) {
 	for end := time.Now().Add(time.Minute); !k.section(k.Files.Credentials, "dev").Standing; time.Sleep(10 * time.Millisecond) {
 		k.followRegistry()
 		if time.Now().After(end) {
-			t.Fatal("it is not seen")
+			t.Fatal("the Keeper did not notice")
 		}
 	}
 	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
@@ -657,11 +664,11 @@ func TestPublishedThenNamed(t *testing.T) {
 	k.look(t.Context())
 	k.renewals.Wait()
 	if text := k.shared(t); text != "" {
-		t.Errorf("unpublished, and the file is %q", text)
+		t.Errorf("unpublished, but the file is %q", text)
 	}
 }
 
-// TestFailingRenewals: a renewal that fails again for the same reason has one line in the audit log.
+// TestFailingRenewals: a refresh that fails repeatedly for the same reason has one line in the audit log.
 func TestFailingRenewals(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"nobody"}, AWSCredentials: k.Files.Credentials}}
@@ -678,8 +685,8 @@ func TestFailingRenewals(t *testing.T) {
 	}
 }
 
-// TestSectionTakenByItsUser: if a person adds a key to one of our sections, it is theirs from the next edit on, and
-// status says so, whichever profile the edit was for.
+// TestSectionTakenByItsUser: if a person adds a key to one of our sections, the section is theirs from the next
+// edit on. status says so, whichever profile the edit was for.
 func TestSectionTakenByItsUser(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	more := registry + "[profile two]\nrole_arn = arn:aws:iam::444455556666:role/two\nsource_profile = security\n"
@@ -705,8 +712,8 @@ func TestSectionTakenByItsUser(t *testing.T) {
 	}
 }
 
-// TestAdoptedFilesHearLogout: files of a command that only their note tells of are shut by a logout of their source. If
-// nobody can say what their source is, they are removed.
+// TestAdoptedFilesHearLogout: files of a command that only their note describes are shut by a logout of their
+// source. If their source is unknown, they are removed.
 func TestAdoptedFilesHearLogout(t *testing.T) {
 	for profile, stays := range map[string]bool{"dev": true, "nobody": false} {
 		k := keeper(t, t.TempDir())
@@ -723,14 +730,14 @@ func TestAdoptedFilesHearLogout(t *testing.T) {
 		}
 		for _, c := range k.copies() {
 			if c.open(time.Now()) {
-				t.Errorf("%s: logged out, and it goes on: %+v", profile, c.Grant)
+				t.Errorf("%s: logged out, but the grant is open: %+v", profile, c.Grant)
 			}
 		}
 	}
 }
 
-// TestShutSinceDue: a renewal that was due, and begins only after the section was unpublished, puts nothing back.
-func TestShutSinceDue(t *testing.T) {
+// TestRefreshAfterUnpublish: a due refresh that begins after the section was unpublished does not write it again.
+func TestRefreshAfterUnpublish(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -744,11 +751,12 @@ func TestShutSinceDue(t *testing.T) {
 	h.renewing = true
 	k.renewOne(t.Context(), h)
 	if text := k.shared(t); text != "" || h.renewing {
-		t.Errorf("unpublished, and the file is %q (renewing: %v)", text, h.renewing)
+		t.Errorf("unpublished, but the file is %q (renewing: %v)", text, h.renewing)
 	}
 }
 
-// TestWithdrawTwoFiles: of two sections with one profile, only the one that the registry keeps published stays a grant.
+// TestWithdrawTwoFiles: of two sections of one profile, only the one that the registry keeps published remains a
+// grant.
 func TestWithdrawTwoFiles(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	if err := os.WriteFile(k.Files.Registry, []byte(registry+"publish = true\n"), 0o600); err != nil {
@@ -767,15 +775,15 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	k.look(t.Context())
 	k.renewals.Wait()
 	if text, err := os.ReadFile(other.Credentials); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("unpublished, and the file is %q (%v)", text, err)
+		t.Errorf("unpublished, but the file is %q (%v)", text, err)
 	}
 	if h := k.section(other.Credentials, "dev"); h != nil {
-		t.Errorf("unpublished, and it is still answered for: %+v", h.Grant)
+		t.Errorf("unpublished, but the grant still exists: %+v", h.Grant)
 	}
 }
 
-// TestUnsavedStanding: if the record cannot be saved for a profile that the registry keeps published, log and status
-// say so.
+// TestUnsavedStanding: if the record cannot be saved for a profile that the registry keeps published, log and
+// status say so.
 func TestUnsavedStanding(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
@@ -796,7 +804,8 @@ func TestUnsavedStanding(t *testing.T) {
 	}
 }
 
-// TestBrokenOriginal: while the copies of a command cannot be made, the log does not say the same each second.
+// TestBrokenOriginal: while the copies of a command cannot be written, the log does not repeat the error each
+// second.
 func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
@@ -806,19 +815,19 @@ func TestBrokenOriginal(t *testing.T) {
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // it cannot be read
+	if err := os.Mkdir(k.Files.Credentials, 0o700); err != nil { // now it cannot be read
 		t.Fatal(err)
 	}
 	for range 3 {
 		k.commands.look()
 	}
-	if n := strings.Count(log.String(), "not brought up to date"); n != 1 {
+	if n := strings.Count(log.String(), "cannot update the AWS files of a command"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, &log)
 	}
 }
 
-// TestPublishedAgainAtItsEnd: a section whose time is over can be published again, before and after the loop has ended
-// it, and the loop does not end it in between.
+// TestPublishedAgainAtItsEnd: an expired section can be published again, before and after the loop has ended it.
+// The loop does not end it in between.
 func TestPublishedAgainAtItsEnd(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	publish := func() {
@@ -833,24 +842,24 @@ func TestPublishedAgainAtItsEnd(t *testing.T) {
 	publish()
 	h := k.section(k.Files.Credentials, "dev")
 	if !k.prolong(h, time.Now().Add(time.Minute)) {
-		t.Fatal("it has ended by itself")
+		t.Fatal("the section ended by itself")
 	}
 	if k.takeOut(time.Now()); h.Ended {
-		t.Error("it was ended while it was published again")
+		t.Error("the section ended while it was published again")
 	}
 	_ = k.end(h)
 	if k.prolong(h, time.Now().Add(time.Minute)) {
-		t.Error("it has ended, and was prolonged")
+		t.Error("an ended section was prolonged")
 	}
 	publish()
 	if k.takeOut(time.Now()); k.shared(t) != "" {
-		t.Errorf("its time is over, and the file is %q", k.shared(t))
+		t.Errorf("expired, but the file is %q", k.shared(t))
 	}
 }
 
-// TestFilesThatAreJustMade: taking sections out of the shared file leaves the files of a command alone that get their
-// session meanwhile.
-func TestFilesThatAreJustMade(t *testing.T) {
+// TestFilesBeingWrittenKeepTheirSession: removing sections from the shared file does not empty the files of a
+// command that get their session at that moment.
+func TestFilesBeingWrittenKeepTheirSession(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: own(t), Profiles: []string{"dev"},
 		AWSConfig: k.Files.Config, AWSCredentials: k.Files.Credentials}}
@@ -861,7 +870,7 @@ func TestFilesThatAreJustMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.commands.mu.Lock() // as put has it
+	k.commands.mu.Lock() // like put
 	followed := make(chan error)
 	go func() { followed <- k.commands.follow() }()
 	for range 100 {
@@ -880,7 +889,8 @@ func TestFilesThatAreJustMade(t *testing.T) {
 	}
 }
 
-// TestRenewedAtItsEnd: a session that comes just when the loop takes the old one out is refused, and asked for again.
+// TestRenewedAtItsEnd: a session that arrives just when the loop removes the old one is refused, and fetched
+// again.
 func TestRenewedAtItsEnd(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: k.sectionOf(t, "ASIA0000000000000009")}

@@ -13,18 +13,19 @@ import (
 )
 
 const (
-	// lookInterval bounds how late the end of a session, of a process or of an hour is noticed, and a changed registry.
+	// lookInterval is the longest delay until an ended session or process, an expired grant or a changed registry
+	// is noticed.
 	lookInterval = time.Second
-	// renewInterval bounds how long nobody asks for the session of a grant. It is below the time after which session
-	// forgets what nobody uses, so a session is renewed as long as a grant needs it.
+	// renewInterval is the longest time between two requests for the session of a grant. It is shorter than the
+	// time after which package session drops unused sessions, so a session is refreshed while a grant needs it.
 	renewInterval = 30 * time.Second
-	// renewTimeout bounds one renewal.
+	// renewTimeout limits one refresh.
 	renewTimeout = time.Minute
-	// writePause is how long a file is left alone that could not be written.
+	// writePause is the delay before a failed write is retried.
 	writePause = 5 * time.Second
 )
 
-// Run looks after the grants until ctx ends.
+// Run maintains the grants until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	defer k.renewals.Wait()
 	for {
@@ -38,7 +39,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// rouse ends the pause of Run.
+// rouse wakes Run.
 func (k *Keeper) rouse() {
 	select {
 	case k.wake <- struct{}{}:
@@ -46,7 +47,7 @@ func (k *Keeper) rouse() {
 	}
 }
 
-// look ends and takes out what is over, and renews what is due. It returns how long there is nothing to do.
+// look ends expired grants and refreshes due ones. It returns how long to wait until the next look.
 func (k *Keeper) look(ctx context.Context) time.Duration {
 	k.followRegistry()
 	k.takeOut(time.Now())
@@ -70,9 +71,9 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	return max(wait, 50*time.Millisecond)
 }
 
-// followRegistry makes a grant for each profile that the registry says to keep published, and ends those that it does
-// not name any more. One that was logged out or unpublished is remembered: an editor may empty the file before it
-// writes it.
+// followRegistry makes a grant for each profile that the registry keeps published, and ends the grants of profiles
+// that it no longer names. It keeps a grant that was logged out or unpublished, because an editor may empty the
+// registry before it writes it again.
 func (k *Keeper) followRegistry() {
 	set, err := k.Store.Load(k.Files)
 	if err != nil {
@@ -85,7 +86,7 @@ func (k *Keeper) followRegistry() {
 	}
 	k.mu.Unlock()
 	for _, h := range k.all(func(h *held) bool { return h.gone && !h.Ended && !h.Off && len(h.LoggedOut) == 0 }) {
-		_ = k.end(h) // takeOut tries again
+		_ = k.end(h) // takeOut retries
 	}
 	for _, name := range names {
 		at := k.Files
@@ -105,12 +106,12 @@ func (k *Keeper) followRegistry() {
 		}
 		k.mu.Lock()
 		k.grants[h.ID] = h
-		_ = k.saveLocked() // put asks for a saved record
+		_ = k.saveLocked() // put needs a saved record
 		k.mu.Unlock()
 	}
 }
 
-// takeOut ends what is over, and takes sessions out that have ended or could not be taken out before.
+// takeOut ends expired grants. It removes sessions that have ended, or whose removal failed earlier.
 func (k *Keeper) takeOut(now time.Time) {
 	locked := k.Locked()
 	over := k.all(func(h *held) bool {
@@ -118,11 +119,11 @@ func (k *Keeper) takeOut(now time.Time) {
 		return over && !now.Before(h.retry)
 	})
 	for _, h := range over {
-		_ = k.end(h) // the next look tries again
+		_ = k.end(h) // the next look retries
 	}
 	_ = k.clear(k.all(func(h *held) bool {
 		is := !h.Ended && !h.Expires.IsZero() && !now.Before(h.retry) && (locked || !h.open(now) || !now.Before(h.Expires))
-		if is { // what a renewal is about to put there would be cleared with it
+		if is { // otherwise the session of a concurrent refresh would be cleared too
 			h.revision++
 			h.next = time.Time{}
 		}
@@ -130,7 +131,7 @@ func (k *Keeper) takeOut(now time.Time) {
 	}))
 }
 
-// clear takes the sessions of grants out of where they were put. The error says which are still there.
+// clear removes the delivered sessions of grants. The error says which could not be removed.
 func (k *Keeper) clear(list []*held) error {
 	var failed error
 	for _, kind := range []Kind{Files, Section} {
@@ -140,7 +141,7 @@ func (k *Keeper) clear(list []*held) error {
 	return failed
 }
 
-// renew begins to put the newest session of each grant that is due where its user reads it.
+// renew starts to deliver the newest session of each grant that is due.
 func (k *Keeper) renew(ctx context.Context) {
 	now := time.Now()
 	due := k.all(func(h *held) bool {
@@ -162,7 +163,7 @@ func (k *Keeper) renew(ctx context.Context) {
 
 func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	k.mu.Lock()
-	if !h.open(time.Now()) { // it was shut since it was due
+	if !h.open(time.Now()) { // it was shut after it was due
 		h.renewing = false
 		k.mu.Unlock()
 		return
@@ -184,7 +185,7 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	}
 	var err error
 	if h.Kind == Endpoint {
-		_, err = k.authorize(ctx, &ask) // its user fetches it
+		_, err = k.authorize(ctx, &ask) // its user fetches the session
 	} else {
 		err = k.Give(ctx, ask, func(answers []session.Answer) error {
 			k.serves(h, answers)
@@ -193,10 +194,10 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	}
 	k.mu.Lock()
 	h.renewing = false
-	wanted := h.next.IsZero() // since somebody logged in meanwhile, or unlocked
+	wanted := h.next.IsZero() // a login or an unlock asked for a refresh meanwhile
 	k.mu.Unlock()
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return // the daemon ends
+		return // the daemon is ending
 	}
 	k.took(h, revision, got, err)
 	if wanted && err != nil {
@@ -204,7 +205,7 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	}
 }
 
-// renewal is what a grant asks for: nobody can be asked for a code.
+// renewal returns the Ask for the refresh of a grant. It prompts nobody.
 func (k *Keeper) renewal(g *Grant) Ask {
 	a := Ask{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
 	switch g.Kind {
@@ -219,7 +220,7 @@ func (k *Keeper) renewal(g *Grant) Ask {
 	return a
 }
 
-// took notes what a renewal came to.
+// took records the result of a refresh.
 func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -230,7 +231,7 @@ func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 	if err == nil && len(got) == len(h.Profiles) {
 		k.sourcesLocked(h, sources(nil, got))
 	} else {
-		k.sourcesLocked(h, sources(h.Sources, got)) // it may still have the session of before
+		k.sourcesLocked(h, sources(h.Sources, got)) // the old session may still be delivered
 	}
 	h.next = time.Now().Add(renewInterval)
 	if err == nil {
@@ -241,17 +242,17 @@ func (k *Keeper) took(h *held, revision int, got []session.Answer, err error) {
 	}
 	switch fault.Of(err).Kind {
 	case fault.LoginNeeded, fault.CodeRejected, fault.KeyringLocked, fault.NotConfirmed:
-		// Somebody has to do something, and Used or Resume tells of it.
+		// A person must act. Used or Resume is called then.
 		h.waits, h.next = true, time.Now().Add(24*time.Hour)
 	case fault.Config, fault.NotFound:
-		h.next = time.Now().Add(lookInterval) // a file may be mended at any moment
+		h.next = time.Now().Add(lookInterval) // a file may be fixed at any moment
 	case fault.Failed:
 		h.next = time.Now().Add(writePause)
 	}
 }
 
-// serves notes the sources of the sessions that a grant is about to have: the registry may have changed. It is for
-// deliver of Give, so that a logout that comes after it finds the grant.
+// serves records the sources of the sessions that a grant is about to get, because the registry may have changed.
+// It is called in deliver of Give, so that a later logout finds the grant.
 func (k *Keeper) serves(h *held, answers []session.Answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -265,7 +266,7 @@ func (k *Keeper) sourcesLocked(h *held, list []string) {
 	}
 }
 
-// sources are those of before and of these answers, each once.
+// sources adds the sources of answers to before, each once.
 func sources(before []string, answers []session.Answer) []string {
 	list := slices.Clone(before)
 	for _, answer := range answers {

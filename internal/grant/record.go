@@ -21,11 +21,11 @@ import (
 	"broker/internal/system"
 )
 
-// recordFile is the content of the record.
+// recordFile is the contents of the record.
 type recordFile struct {
 	Version int     `json:"version"` // 1
-	Socket  string  `json:"socket"`  // of the daemon whose grants they are
-	Boot    string  `json:"boot"`    // of the machine, when it was written
+	Socket  string  `json:"socket"`  // of the daemon that wrote it
+	Boot    string  `json:"boot"`    // boot id of the machine when it was written
 	Grants  []Grant `json:"grants"`
 }
 
@@ -35,13 +35,13 @@ const (
 	maxRecord    = 16 << 20 // bytes
 )
 
-// record is the path of the record. Daemons of one home on several sockets have one each.
+// record returns the path of the record. If daemons of one home have several sockets, each has its own record.
 func (k *Keeper) record() string {
 	sum := sha256.Sum256([]byte(k.Socket))
 	return filepath.Join(k.StateDir, recordPrefix+hex.EncodeToString(sum[:4])+recordSuffix)
 }
 
-// saveLocked writes the record, or removes it if there is no grant. If that fails, look tries it again.
+// saveLocked writes the record, or removes it if there is no grant. If that fails, look retries.
 func (k *Keeper) saveLocked() (err error) {
 	if k.over {
 		return nil
@@ -66,7 +66,7 @@ func (k *Keeper) saveLocked() (err error) {
 	return record.Replace(k.record(), text)
 }
 
-// readRecord reads a record. A missing one has no grants.
+// readRecord reads a record. A missing record has no grants.
 func readRecord(path string) (f recordFile, err error) {
 	text, err := record.Read(path, maxRecord, record.Private)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,12 +86,12 @@ func readRecord(path string) (f recordFile, err error) {
 	return f, nil
 }
 
-// check refuses what no Keeper writes.
+// check returns an error for a grant that no Keeper would write.
 func (g Grant) check() error {
 	owned := g.Owner.PID > 0 && g.Owner.Start != ""
 	switch {
 	case !isID(g.ID) || len(g.Profiles) == 0:
-		return errors.New("a grant has no id, or no profile")
+		return errors.New("a grant has no id or no profile")
 	case g.Kind == Endpoint:
 		if !owned || len(g.Token) != 2*sha256.Size || g.Port < 1024 || g.Port > 65535 {
 			return errors.New("an endpoint has no owner, no token or no port")
@@ -101,12 +101,12 @@ func (g Grant) check() error {
 			return errors.New("the files of a command have no owner or no directory")
 		}
 	case g.Kind == Section:
-		// A long-lived key (AKIA) was never published.
+		// Broker never publishes a long-lived key (AKIA).
 		if slices.ContainsFunc(g.Keys, func(id string) bool { return !strings.HasPrefix(id, "ASIA") }) {
-			return errors.New("a section has a key of another kind")
+			return errors.New("a section has a long-lived key")
 		}
 	default:
-		return fmt.Errorf("it has a grant of the kind %q", g.Kind)
+		return fmt.Errorf("a grant has the unknown kind %q", g.Kind)
 	}
 	return nil
 }
@@ -117,13 +117,13 @@ func isID(text string) bool {
 	return err == nil && len(id) == 16
 }
 
-// adopt takes over the grants of the daemon before, and ends those that nobody can answer for any more. A record that
-// cannot be read is set aside and named.
+// adopt takes over the grants of the previous daemon, and ends those that cannot continue. A record that cannot be
+// read is set aside, and its name is logged.
 func (k *Keeper) adopt() {
 	k.mu.Lock()
 	if f, err := readRecord(k.record()); err != nil {
 		aside, aerr := record.SetAside(k.record())
-		k.Log.Error("the record of grants cannot be read", "file", k.record(), "set aside as", aside,
+		k.Log.Error("cannot read the record of grants", "file", k.record(), "set aside as", aside,
 			"err", errors.Join(err, aerr))
 	} else {
 		k.adoptLocked(f, f.Boot == system.BootID())
@@ -140,8 +140,8 @@ func (k *Keeper) adopt() {
 	k.takeOut(time.Now())
 }
 
-// adoptOthersLocked ends what daemons on other sockets left that have ended. It returns the directories of commands
-// that those answer for which still run.
+// adoptOthersLocked ends the grants of ended daemons on other sockets. It returns the directories of commands that
+// belong to daemons that still run.
 func (k *Keeper) adoptOthersLocked() (theirs []string) {
 	entries, _ := os.ReadDir(k.StateDir)
 	for _, entry := range entries {
@@ -161,14 +161,14 @@ func (k *Keeper) adoptOthersLocked() (theirs []string) {
 			continue
 		}
 		k.adoptLocked(f, false)
-		if k.saveLocked() == nil { // or the next start finds that record again
+		if k.saveLocked() == nil { // otherwise the next start finds that record again
 			_ = record.Remove(path)
 		}
 	}
 	return theirs
 }
 
-// adoptLocked takes over the grants of one record. Unless they go on they have ended.
+// adoptLocked takes over the grants of one record. If goOn is false, they are marked as ended.
 func (k *Keeper) adoptLocked(f recordFile, goOn bool) {
 	for _, g := range f.Grants {
 		g.Ended = g.Ended || !goOn || g.Owner.PID != 0 && !g.Owner.Running()
@@ -187,7 +187,8 @@ func nobody(socket string) bool {
 	return errors.Is(err, dial.ErrNobody)
 }
 
-// tidy removes what an edit of a file of the user left if it was cut short. It may hold other secrets of that file.
+// tidy removes temporary files that an interrupted edit left beside the user's files. They may hold other secrets
+// of those files.
 func (k *Keeper) tidy() {
 	list := []string{k.Files.Config, k.Files.Credentials, k.Files.Registry}
 	for _, h := range k.all(func(h *held) bool { return h.Kind == Section }) {
@@ -196,14 +197,14 @@ func (k *Keeper) tidy() {
 	slices.Sort(list)
 	for _, path := range slices.Compact(list) {
 		if err := atomicfile.Tidy(path); err != nil {
-			k.Log.Warn("what an edit that was cut short left beside a file was not removed", "file", path, "err", err)
+			k.Log.Warn("cannot remove the temporary file of an interrupted edit", "file", path, "err", err)
 		}
 	}
 }
 
-// adoptOldLocked ends what an earlier version handed out: its sections are taken out, and its endpoints close.
+// adoptOldLocked ends the grants of an earlier version: it removes their sections and closes their endpoints.
 func (k *Keeper) adoptOldLocked() {
-	endpoints := k.Socket + ".endpoints" // a name that a variable may have chosen
+	endpoints := k.Socket + ".endpoints" // a variable may have chosen this name
 	var leases struct {
 		Version int               `json:"version"`
 		Leases  []json.RawMessage `json:"leases"`
@@ -211,7 +212,7 @@ func (k *Keeper) adoptOldLocked() {
 	if text, err := record.Read(endpoints, maxRecord, record.Guarded); err == nil &&
 		record.Decode(text, 1, &leases, nil) == nil {
 		err := record.Remove(endpoints)
-		k.Log.Warn("endpoints of an earlier version have ended; start their programs again", "file", endpoints, "err", err)
+		k.Log.Warn("the endpoints of an earlier version have ended; restart their programs", "file", endpoints, "err", err)
 	}
 	path := filepath.Join(k.StateDir, "published.json")
 	text, err := record.Read(path, maxRecord, record.Guarded)
@@ -227,7 +228,7 @@ func (k *Keeper) adoptOldLocked() {
 	}
 	if err != nil {
 		aside, aerr := record.SetAside(path)
-		k.Log.Error("the record of published sections cannot be read", "file", path, "set aside as", aside,
+		k.Log.Error("cannot read the record of published sections", "file", path, "set aside as", aside,
 			"err", errors.Join(err, aerr))
 		return
 	}
@@ -239,9 +240,9 @@ func (k *Keeper) adoptOldLocked() {
 			k.grants[g.ID] = &held{Grant: g}
 		}
 	}
-	// The record has them now, or the next start finds the old one again.
+	// The record has them now. Otherwise, the next start finds the old record again.
 	if err := k.saveLocked(); err == nil {
 		err = record.Remove(path)
-		k.Log.Warn("sections that an earlier version published are taken out", "file", path, "err", err)
+		k.Log.Warn("removing the sections that an earlier version published", "file", path, "err", err)
 	}
 }

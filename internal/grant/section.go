@@ -26,18 +26,18 @@ import (
 const (
 	// publishFor is how long a session is kept published by default: a working day.
 	publishFor = 8 * time.Hour
-	// maxKeys bounds how many access key ids are kept of a section.
+	// maxKeys is how many access key ids are kept for a section.
 	maxKeys = 32
 )
 
-// sections are the sessions in shared credentials files. A section is ours if it has a key that was in the record
-// before it was written: so no other is ever touched, and the next daemon takes out what a crash left.
+// sections manages the sessions in shared credentials files. A section is ours if its key was in the record before
+// it was written. So Broker never touches other sections, and the next daemon removes what a crash left.
 type sections struct {
-	k  *Keeper
+	k  *Keeper    // held while a file is written
 	mu sync.Mutex // held while a file is written
 }
 
-// section is the grant of a profile in a file, or nil.
+// section returns the grant of a profile in a file, or nil.
 func (k *Keeper) section(file, profile string) *held {
 	list := k.all(func(h *held) bool {
 		return h.Kind == Section && !h.Ended && h.Profiles[0] == profile && h.files(k.Files).Credentials == file
@@ -48,21 +48,21 @@ func (k *Keeper) section(file, profile string) *held {
 	return list[0]
 }
 
-// Publish puts the session of a profile into the shared credentials file, and keeps it there.
+// Publish writes the session of a profile to the shared credentials file, and keeps it current there.
 func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
 	a.Event, a.Get = "published", k.sections.get
 	at := a.Requests[0]
 	if k.Locked() {
 		return k.refuse(&a, 0, new(session.Answer), LockedFault())
 	}
-	// Before anybody is asked for a code.
+	// Check this before anybody is prompted for a code.
 	if err := k.sections.check(at); err != nil {
 		return err
 	}
 	lasts := cmp.Or(req.For, publishFor)
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		answer := answers[0]
-		// Its time is not over before it is there.
+		// Add time for the write, so that the section does not expire before it is written.
 		until := time.Now().Add(lasts + renewTimeout)
 		h := k.section(at.Files.Credentials, answer.Profile)
 		known := h != nil && k.prolong(h, until)
@@ -76,7 +76,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		var revision int
 		err := error(errShut)
-		for errors.Is(err, errShut) && k.prolong(h, until) { // the loop may take out what was there before
+		for errors.Is(err, errShut) && k.prolong(h, until) { // retry: the loop may remove the previous session
 			k.mu.Lock()
 			revision = h.revision
 			k.sourcesLocked(h, sources(h.Sources, answers))
@@ -85,7 +85,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		}
 		if err != nil {
 			if !known {
-				_ = k.end(h) // the loop tries again
+				_ = k.end(h) // the loop retries
 			}
 			return err
 		}
@@ -108,7 +108,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 	})
 }
 
-// prolong makes a section last at least until then. It reports false if the section has ended.
+// prolong makes a section last at least until the given time. It returns false if the section has ended.
 func (k *Keeper) prolong(h *held, until time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -118,7 +118,8 @@ func (k *Keeper) prolong(h *held, until time.Time) bool {
 	return !h.Ended
 }
 
-// check says whether a session could be put into the file, as far as that can be told before there is one.
+// check returns why a session could not be written to the file, as far as this can be known before there is a
+// session.
 func (s *sections) check(r session.Request) error {
 	set, err := s.k.Store.Load(r.Files)
 	if err != nil {
@@ -153,7 +154,7 @@ func (s *sections) check(r session.Request) error {
 	return nil
 }
 
-// get is the session of a profile, if it is one that tools would read in the credentials file.
+// get returns the session of a profile. It fails if tools would not read the session from the credentials file.
 func (s *sections) get(ctx context.Context, r session.Request) (session.Answer, error) {
 	set, err := s.k.Store.Load(r.Files)
 	if err != nil {
@@ -167,11 +168,11 @@ func (s *sections) get(ctx context.Context, r session.Request) (session.Answer, 
 	if err == nil {
 		answer, err = s.k.Broker.Credentials(ctx, r)
 	}
-	answer.Source = chain.Source.Name // of a failure, too
+	answer.Source = chain.Source.Name // also for a failure
 	return answer, err
 }
 
-// put fulfils delivery.
+// put implements delivery.
 func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,14 +208,14 @@ func (s *sections) put(h *held, revision int, sessions []session.Answer) error {
 	if err != nil {
 		s.k.mu.Lock()
 		h.Expires, h.sessions = before.Expires, had
-		h.Keys = append(others, id) // it may be there all the same
+		h.Keys = append(others, id) // the file may contain it despite the error
 		_ = s.k.saveLocked()
 		s.k.mu.Unlock()
 	}
 	return err
 }
 
-// clear fulfils delivery.
+// clear implements delivery.
 func (s *sections) clear(list []*held) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -253,7 +254,7 @@ func (s *sections) clear(list []*held) error {
 	return failed
 }
 
-// key is the access key id of the session in a section.
+// key returns the access key id of the session in a section.
 func (g *Grant) key() string {
 	if len(g.Keys) == 0 || g.Expires.IsZero() {
 		return ""
@@ -261,8 +262,9 @@ func (g *Grant) key() string {
 	return g.Keys[0]
 }
 
-// write makes a file have the sessions of its grants, and takes out those that are cleared. What the daemon before put
-// there stays until this one has something newer. It returns the lines of other sections with one of these names.
+// write writes the sessions of a file's grants, and removes the sections in cleared. Sections of the previous
+// daemon stay until this daemon has a newer session. It returns the lines of other sections that have one of these
+// names.
 func (s *sections) write(file string, cleared []*held) (taken map[string]int, err error) {
 	if err := s.move(file); err != nil {
 		return nil, err
@@ -301,7 +303,7 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 	}
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
-	for _, h := range s.k.grants { // a person has made one of ours their own
+	for _, h := range s.k.grants { // the user has made one of our sections their own
 		line, is := taken[h.Profiles[0]]
 		if is && h.Kind == Section && h.sessions != nil && h.files(s.k.Files).Credentials == file {
 			h.sessions, h.Expires, h.err = nil, time.Time{}, takenError(file, h.Profiles[0], line)
@@ -310,7 +312,7 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 	return taken, nil
 }
 
-// move takes sections out of the files that a link led to before, and notes where it leads now.
+// move removes sections from the files that a link pointed to earlier, and records where the link points now.
 func (s *sections) move(file string) error {
 	real, ours := system.RealPath(file), s.ours(file)
 	for _, h := range s.in(file) {
@@ -338,7 +340,7 @@ func (s *sections) move(file string) error {
 	return nil
 }
 
-// in are copies of the grants of one file.
+// in returns copies of the grants of one file.
 func (s *sections) in(file string) (list []held) {
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
@@ -350,7 +352,7 @@ func (s *sections) in(file string) (list []held) {
 	return list
 }
 
-// ours tells the sections of a file that Broker wrote by their access key ids.
+// ours returns a function that recognises Broker's sections of a file by their access key ids.
 func (s *sections) ours(file string) func(profile, id string) bool {
 	list := s.in(file)
 	return func(profile, id string) bool {
@@ -370,27 +372,28 @@ func takenError(file, name string, line int) error {
 		profiles.Origin{File: file, Line: line}, name).WithHint("broker profiles show %s", name)
 }
 
-// private refuses a file that others may read: an edit keeps its mode.
+// private refuses a file that others may read: an edit keeps the file's mode.
 func private(file string) error {
 	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
 	access, err := system.AccessOfPath(file)
 	if err != nil {
-		return fault.New(fault.Config, "%s: %w; no session is put there", file, err)
+		return fault.New(fault.Config, "%s: %w; no session is written to it", file, err)
 	}
 	if access.Perm&0o077 != 0 {
-		return fault.New(fault.Config, "%s may be read by others (mode %04o); no session is put there", file, access.Perm).
+		return fault.New(fault.Config,
+			"other users can read %s (mode %04o); no session is written to it", file, access.Perm).
 			WithHint("%s", record.Mend(file, system.CloseToOthers(fault.Word(file), "600")))
 	}
 	return nil
 }
 
-// maxOriginal is more than the store takes.
+// maxOriginal is more than profiles.Store accepts.
 const maxOriginal = 64 << 20
 
-// readOriginal reads a file that may be another than the one that the store has read: it waits on no fifo, since
-// a lock has to wait for us.
+// readOriginal reads a file that may have been replaced since the store read it. It does not block on a FIFO,
+// because a lock may be waiting for us.
 func readOriginal(path string) ([]byte, error) {
 	if path == os.DevNull {
 		return nil, nil
@@ -409,7 +412,7 @@ func readOriginal(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxOriginal))
 }
 
-// published is a session in the form of a credentials file.
+// published converts a session to the form of a credentials file.
 func published(a session.Answer) profiles.Published {
 	return profiles.Published{Profile: a.Profile, AccessKeyID: a.AccessKeyID, Secret: a.SecretAccessKey,
 		Token: a.SessionToken}

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// TestSectionLeavesWhereALinkLed: a section is also taken out of the file that the credentials file was a link to when
-// it was written, by the next renewal and by a lock, in this daemon and the next.
-func TestSectionLeavesWhereALinkLed(t *testing.T) {
+// TestSectionIsRemovedFromAFormerLinkTarget: if the credentials file was a link, a section is also removed from
+// the link's former target. The next refresh and a lock do this, in this daemon and in the next.
+func TestSectionIsRemovedFromAFormerLinkTarget(t *testing.T) {
 	for name, take := range map[string]func(*Keeper) error{
 		"lock": (*Keeper).Shut,
 		"renewal": func(k *Keeper) error {
 			k.Broker.Lock()
-			k.Broker.Unlock() // so that there is a new session
+			k.Broker.Unlock() // so that a new session is fetched
 			k.again(func(*held) bool { return true })
 			k.renew(t.Context())
 			k.renewals.Wait()

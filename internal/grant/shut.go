@@ -8,34 +8,34 @@ import (
 	"broker/internal/fault"
 )
 
-// Shut is called once Locked says so. It takes all sessions back that were put somewhere. When it returns nothing
-// leaves any more; the error says where a session still is, which is tried again.
+// Shut is called once Locked returns true. It removes all delivered sessions. When it returns, nothing leaves any
+// more. The error says where a session is left; its removal is retried.
 func (k *Keeper) Shut() error {
-	// First: what is just put into the shared file may keep us waiting.
+	// Clear the files of commands first: a write of the shared file may make us wait.
 	_ = k.commands.clear(k.all(func(h *held) bool { return h.Kind == Files }))
 	k.settle()
 	k.mu.Lock()
-	k.adoptOthersLocked() // what a daemon has left that was killed meanwhile
+	k.adoptOthersLocked() // what a killed daemon left meanwhile
 	k.mu.Unlock()
 	list := k.all(func(*held) bool { return true })
 	k.shut(list, func(*held) {})
 	return left(k.clear(list))
 }
 
-// Resume goes on at once after an unlock.
+// Resume refreshes all grants at once, after an unlock.
 func (k *Keeper) Resume() {
 	k.LastUse.Store(time.Now().Unix())
 	k.again(func(*held) bool { return true })
 }
 
-// settle waits until what is leaving has left: it had passed the look at the lock, and at logouts, before.
+// settle waits for deliveries in flight: those that passed the checks for a lock and a logout earlier.
 func (k *Keeper) settle() {
 	k.gate.Lock()
-	k.gate.Unlock() //nolint:staticcheck // waiting is all
+	k.gate.Unlock() //nolint:staticcheck // only wait
 }
 
-// Logout shuts all grants of a source, of all sources if it is empty, until Login of that source: a program that
-// runs on would otherwise have a new session at once. The error is as for Shut.
+// Logout shuts all grants of a source, or of all sources if source is empty, until Login of that source. Otherwise
+// a program that keeps running would get a new session at once. The error is like that of Shut.
 func (k *Keeper) Logout(source string) error {
 	k.mu.Lock()
 	k.logouts++
@@ -53,7 +53,7 @@ func (k *Keeper) Logout(source string) error {
 	return left(k.clear(list))
 }
 
-// Login goes on with what Logout of the source shut.
+// Login reopens the grants that Logout of the source shut.
 func (k *Keeper) Login(source string) {
 	k.LastUse.Store(time.Now().Unix())
 	k.mu.Lock()
@@ -65,7 +65,7 @@ func (k *Keeper) Login(source string) {
 	k.again(func(h *held) bool { return slices.Contains(h.Sources, source) })
 }
 
-// Used says that somebody used a source: what waited for that need not wait any more.
+// Used says that a source was used, so grants that waited for a person can be refreshed.
 func (k *Keeper) Used(source string) {
 	k.LastUse.Store(time.Now().Unix())
 	k.again(func(h *held) bool {
@@ -73,7 +73,7 @@ func (k *Keeper) Used(source string) {
 	})
 }
 
-// again renews grants at once.
+// again refreshes the matching grants at once.
 func (k *Keeper) again(match func(*held) bool) {
 	list := k.all(func(h *held) bool {
 		is := match(h)
@@ -87,8 +87,9 @@ func (k *Keeper) again(match func(*held) bool) {
 	}
 }
 
-// Withdraw ends what Publish began: for one profile, or for all if it is empty. It returns how many sections are gone,
-// and the profiles that the registry says to keep published: those stay out until they are published again.
+// Withdraw ends what Publish began: for one profile, or for all if profile is empty. It returns how many sections
+// it removed, and which of the profiles the registry keeps published: those stay unpublished until they are
+// published again.
 func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) {
 	list := k.all(func(h *held) bool {
 		match := h.Kind == Section && !h.Off && !h.gone && !h.Ended && (profile == "" || h.Profiles[0] == profile)
@@ -117,13 +118,14 @@ func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) 
 	return n, standing, left(err)
 }
 
-// Holds reports whether a session may still be where it was put.
+// Holds reports whether a delivered session may still exist.
 func (k *Keeper) Holds() bool {
 	return len(k.all(func(h *held) bool { return !h.Expires.IsZero() })) > 0
 }
 
-// End is for a daemon that ends: nothing is handed out after it. What is in the shared credentials file goes, since
-// nobody would renew it, unless another daemon takes over: then the record is its own from now on.
+// End is called when the daemon ends: nothing is handed out after it. It removes sessions from the shared
+// credentials file, because nobody would refresh them. If another daemon takes over, the sessions stay and that
+// daemon owns the record from now on.
 func (k *Keeper) End(takenOver bool) error {
 	k.mu.Lock()
 	k.ending = true
@@ -139,7 +141,7 @@ func (k *Keeper) End(takenOver bool) error {
 	return err
 }
 
-// shut keeps what was asked for before from being put there after.
+// shut prevents sessions that were requested earlier from being delivered. It applies change to each grant.
 func (k *Keeper) shut(list []*held, change func(*held)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -151,7 +153,7 @@ func (k *Keeper) shut(list []*held, change func(*held)) {
 	_ = k.saveLocked()
 }
 
-// left makes the error of what could not be taken out.
+// left wraps the error of a failed removal.
 func left(err error) error {
 	if err == nil {
 		return nil

@@ -16,7 +16,7 @@ import (
 	"broker/internal/wire"
 )
 
-// toOther makes the registry say that the sessions of dev come from another source.
+// toOther changes the registry, so that the sessions of dev come from another source.
 func (k *Keeper) toOther(t *testing.T) {
 	t.Helper()
 	text := strings.ReplaceAll(registry, "= security", "= other") +
@@ -38,7 +38,7 @@ func (k *Keeper) toOther(t *testing.T) {
 	}
 }
 
-// hook is called with each audit event.
+// hook is called for each audit event.
 type hook func(audit.Event)
 
 func (f hook) Record(e audit.Event) error {
@@ -55,8 +55,8 @@ func (k *Keeper) publish(t *testing.T) {
 	}
 }
 
-// TestLogoutFindsTheNewSource: once a section has a session of another source, a logout of that source finds it, also
-// if the daemon ended at that moment.
+// TestLogoutFindsTheNewSource: once a section has a session of another source, a logout of that source finds it,
+// even if the daemon ended at that moment.
 func TestLogoutFindsTheNewSource(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
@@ -68,10 +68,10 @@ func TestLogoutFindsTheNewSource(t *testing.T) {
 	k.renew(ctx)
 	k.renewals.Wait()
 	if ctx.Err() == nil {
-		t.Fatal("void: nothing was renewed")
+		t.Fatal("the test proves nothing: nothing was renewed")
 	}
 	if !strings.Contains(k.shared(t), "[dev]") {
-		t.Fatal("void: it was not published")
+		t.Fatal("the test proves nothing: it was not published")
 	}
 	next := keeper(t, dir)
 	next.adopt()
@@ -79,12 +79,12 @@ func TestLogoutFindsTheNewSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := next.shared(t); text != "" {
-		t.Errorf("logged out, and the file is %q", text)
+		t.Errorf("logged out, but the file is %q", text)
 	}
 }
 
-// TestLogoutFindsTheOldSource: while the session of another source cannot be written, a logout of the one whose session
-// is still there takes it out.
+// TestLogoutFindsTheOldSource: while the session of a new source cannot be written, a logout of the old source
+// removes the old session.
 func TestLogoutFindsTheOldSource(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	k.publish(t)
@@ -99,17 +99,18 @@ func TestLogoutFindsTheOldSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(k.shared(t), "[dev]") {
-		t.Fatal("void: it is gone")
+		t.Fatal("the test proves nothing: it is gone")
 	}
 	if err := k.Logout("security"); err != nil {
 		t.Fatal(err)
 	}
 	if text := k.shared(t); text != "" {
-		t.Errorf("logged out, and the file is %q", text)
+		t.Errorf("logged out, but the file is %q", text)
 	}
 }
 
-// TestEndpointOfANewSource: an endpoint that has answered with a session of another source is shut by a logout of that.
+// TestEndpointOfANewSource: an endpoint that answered with a session of another source is shut by a logout of that
+// source.
 func TestEndpointOfANewSource(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	h := &held{Grant: endpoint(t)}
@@ -127,12 +128,12 @@ func TestEndpointOfANewSource(t *testing.T) {
 	}
 	k.toOther(t)
 	if code := ask(); code != http.StatusOK {
-		t.Fatalf("void: %d", code)
+		t.Fatalf("the test proves nothing: %d", code)
 	}
 	if err := k.Logout("other"); err != nil {
 		t.Fatal(err)
 	}
 	if code := ask(); code != http.StatusForbidden {
-		t.Errorf("logged out, and it answers %d", code)
+		t.Errorf("logged out, but it answers %d", code)
 	}
 }

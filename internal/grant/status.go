@@ -11,12 +11,12 @@ import (
 	"broker/internal/wire"
 )
 
-// Commands are the programs that have files or an endpoint of their own, those that began last first.
+// Commands returns the programs that have their own files or an endpoint, the newest first.
 func (k *Keeper) Commands() (list []wire.Command) {
 	for _, h := range k.copies() {
 		c := wire.Command{Mode: "file", Profiles: h.Profiles, PID: h.Owner.PID, Since: h.Since}
 		switch {
-		case h.Kind == Section || h.Ended || h.Masks: // which belongs to an endpoint
+		case h.Kind == Section || h.Ended || h.Masks: // a mask belongs to an endpoint
 			continue
 		case h.Kind == Endpoint:
 			c.Mode, c.Profiles = "server", []string{fault.Line(h.Profiles[0])}
@@ -34,7 +34,7 @@ func (k *Keeper) Commands() (list []wire.Command) {
 	return list
 }
 
-// Published are the sections of shared credentials files, by profile and file.
+// Published returns the sections of shared credentials files, sorted by profile and file.
 func (k *Keeper) Published() (list []wire.Published) {
 	for _, h := range k.copies() {
 		if h.Kind != Section || h.Off || h.gone || h.Ended {
@@ -70,10 +70,10 @@ func (k *Keeper) copies() (list []held) {
 	return list
 }
 
-// maxWarnings bounds what is said of files in one answer.
+// maxWarnings limits the warnings about files in one answer.
 const maxWarnings = 20
 
-// Lines are warnings as an answer has them.
+// Lines converts warnings to the lines of an answer.
 func Lines(warnings []profiles.Warning) (list []string) {
 	for i, w := range warnings {
 		if i == maxWarnings {

@@ -7,9 +7,10 @@ import (
 )
 
 var (
-	process = sync.OnceValue(rand.Text) // not at the start of each command
+	process = sync.OnceValue(rand.Text) // made on demand, not at the start of each command
 	started = time.Now()
 )
 
-// sinceStart is for systems that name no boot: each process counts as one, so a wait starts over with it.
+// sinceStart replaces sinceBoot on systems without a boot id. Each process counts as a boot, so a wait starts over
+// with each process.
 func sinceStart() (boot string, since time.Duration) { return process(), time.Since(started) }

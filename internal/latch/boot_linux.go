@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sinceBoot tells which boot this is, and how long after it, sleep included.
+// sinceBoot returns the boot id, and the time since boot, including sleep.
 func sinceBoot() (boot string, since time.Duration) {
 	boot = system.BootID()
 	var ts unix.Timespec

@@ -1,6 +1,6 @@
-// Package latch owns what of the lock outlives the daemon: whether it is locked, and the verifier of the passphrase
-// that unlock wants, with the wrong tries at it. It refuses to guess: a file that cannot be trusted means locked. A
-// passphrase is known to Stretch alone, which the program that asked for it calls.
+// Package latch stores the part of the lock that outlives the daemon: whether Broker is locked, and the verifier
+// of the passphrase for unlock, with the count of wrong tries. It does not guess: a file that cannot be trusted
+// means locked. Only Stretch sees the passphrase, in the program that asked for it.
 package latch
 
 import (
@@ -17,38 +17,39 @@ import (
 	"broker/internal/secret"
 )
 
-// What is wrapped by the faults of kind locked that Try returns.
+// Errors that the Locked faults of Try wrap.
 var (
 	ErrWanted = errors.New("the passphrase for unlock is needed")
 	ErrWrong  = errors.New("the passphrase for unlock is wrong")
 )
 
-// version is that of the file.
+// version is the version of the file format.
 const version = 1
 
-// maxFile bounds what is read of it.
+// maxFile is the largest file that is read, in bytes.
 const maxFile = 16 << 10
 
-// After freeTries wrong tries in a row, each further one has to wait: firstWait, then twice as long each time, up to
-// maxWait.
+// After freeTries wrong tries in a row, each further try must wait: firstWait at first, then twice as long each
+// time, up to maxWait.
 const (
 	freeTries = 3
 	firstWait = 10 * time.Second
 	maxWait   = 15 * time.Minute
 )
 
-// state is the content of the file. It holds no secret that opens anything, but with it passphrases can be guessed.
+// state is the contents of the file. Nothing in it opens anything, but with it, passphrases can be guessed
+// offline.
 type state struct {
 	Version  int       `json:"version"`
 	Locked   bool      `json:"locked"`
 	Verifier *Verifier `json:"verifier,omitempty"`
 	Wrong    int       `json:"wrong_tries,omitempty"` // in a row
-	// When the last of them was, on a clock that nobody sets: which boot, and how long after it.
+	// The time of the last wrong try, on a clock that cannot be set: the boot, and the time since that boot.
 	Boot  string        `json:"boot,omitempty"`
 	Since time.Duration `json:"since_boot_ns,omitempty"`
 }
 
-// Latch is the file, as one daemon knows it. It is safe for concurrent use.
+// Latch is the lock file, as one daemon knows it. It is safe for concurrent use.
 type Latch struct {
 	path  string
 	clock func() (boot string, since time.Duration)
@@ -56,16 +57,16 @@ type Latch struct {
 	mu      sync.Mutex
 	now     state
 	damaged error // why the file cannot be trusted
-	behind  bool  // the file does not say yet what now says
+	behind  bool  // the file does not have the state in now yet
 }
 
-// New makes the Latch of a file, which Load reads.
+// New returns the Latch of a file. Call Load to read the file.
 func New(path string) *Latch {
 	return &Latch{path: path, clock: sinceBoot, now: state{Version: version}}
 }
 
-// Load reads the file. The error, a fault.Locked that names the file and what to type, means locked. Without an error,
-// ask Locked.
+// Load reads the file. The error means locked; it is a fault.Locked that names the file and the command that fixes
+// it. Without an error, Locked returns the state.
 func (l *Latch) Load() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,25 +85,28 @@ func (l *Latch) loadLocked() error {
 	}
 	l.now = *s
 	if boot, since := l.clock(); l.now.Wrong > 0 && (l.now.Boot != boot || l.now.Since > since) {
-		// How long ago that was cannot be told, so the wait starts over. It is saved, so that it does so only once.
+		// The time since the last wrong try is unknown, so the wait starts over. It is saved, so that this happens
+		// only once.
 		l.now.Boot, l.now.Since = boot, since
 		_ = l.saveLocked()
 	}
 	return nil
 }
 
-// read returns what the file says, nil where there is none.
+// read returns the contents of the file, or nil if it does not exist.
 func read(path string) (*state, error) {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Locked, "it stays locked: %w", fmt.Errorf(format, args...)).
+		return fault.New(fault.Locked, "the broker stays locked: %w", fmt.Errorf(format, args...)).
 			WithHint("%s && broker unlock", record.Mend(path, fault.Hintf("rm %s", path)))
 	}
 	text, err := record.Read(path, maxFile, record.Guarded)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	case errors.Is(err, record.ErrRefused): // the file may be fine, or a directory
-		return nil, fault.New(fault.Locked, "it stays locked: %w", err).WithHint("%s && broker unlock", fault.Of(err).Hint)
+	case errors.Is(err, record.ErrRefused): // the contents may be valid, or it is a directory
+		return nil, fault.New(fault.Locked,
+			"the broker stays locked: %w", err).
+			WithHint("%s && broker unlock", fault.Of(err).Hint)
 	case err != nil:
 		return nil, bad("%s cannot be read: %w", path, err)
 	}
@@ -127,41 +131,42 @@ func decode(text []byte) (*state, error) {
 	return s, nil
 }
 
-// Peek reports whether the file says that a daemon which starts now is locked.
+// Peek reports whether a daemon that starts now would be locked by the file.
 func Peek(path string) bool {
 	s, err := read(path)
 	return err != nil || s != nil && s.Locked
 }
 
-// Trouble is why the file cannot be trusted, nil if it can.
+// Trouble returns why the file cannot be trusted, or nil.
 func Trouble(path string) error {
 	_, err := read(path)
 	return err
 }
 
-// Locked reports whether it is locked.
+// Locked reports whether Broker is locked.
 func (l *Latch) Locked() bool {
 	defer l.begin()()
 	return l.damaged != nil || l.now.Locked
 }
 
-// Damaged is why the file cannot be trusted, nil where it can.
+// Damaged returns why the file cannot be trusted, or nil.
 func (l *Latch) Damaged() error {
 	defer l.begin()()
 	return l.damaged
 }
 
-// Lock writes down that it is locked. The error says that the file does not say so (yet: see Save).
+// Lock saves that Broker is locked. An error means that the file does not say so yet: see Save.
 func (l *Latch) Lock() error { return l.set(true) }
 
-// Unlock writes down that it is not. Whether that is right was asked of Try before. With an error it stays locked.
+// Unlock saves that Broker is not locked. The caller has checked with Try that this is allowed. After an error,
+// Broker stays locked.
 func (l *Latch) Unlock() error { return l.set(false) }
 
 func (l *Latch) set(locked bool) error {
 	defer l.begin()()
 	if l.damaged != nil {
 		if locked {
-			return nil // as it stands it says so, and it is not ours to replace
+			return nil // a damaged file means locked, and we must not replace it
 		}
 		return l.damaged
 	}
@@ -171,12 +176,12 @@ func (l *Latch) set(locked bool) error {
 	l.now.Locked = locked
 	err := l.saveLocked()
 	if err != nil && !locked {
-		l.now.Locked, l.behind = true, false // it stays locked, here as in the file
+		l.now.Locked, l.behind = true, false // it stays locked, in memory and in the file
 	}
 	return err
 }
 
-// Save writes what could not be written before. With nothing to write it does nothing.
+// Save retries a failed write. If everything is saved, it does nothing.
 func (l *Latch) Save() error {
 	defer l.begin()()
 	if !l.behind {
@@ -194,8 +199,8 @@ func (l *Latch) saveLocked() error {
 	return nil
 }
 
-// writeLocked writes the file also when it says that nothing is locked: another daemon of this home that is locked
-// would take a missing file for one that was deleted, and write the lock again.
+// writeLocked writes the file even if Broker is not locked. Otherwise another daemon of this home that is locked
+// would take the missing file for a deleted one, and write the lock again.
 func (l *Latch) writeLocked() error {
 	text, err := json.Marshal(l.now)
 	if err != nil {
@@ -204,7 +209,7 @@ func (l *Latch) writeLocked() error {
 	return record.Replace(l.path, append(text, '\n'))
 }
 
-// Challenge says how the passphrase has to be stretched; nil where none is set.
+// Challenge returns how the passphrase must be stretched, or nil if none is set.
 func (l *Latch) Challenge() *Stretch {
 	defer l.begin()()
 	if l.now.Verifier == nil {
@@ -214,8 +219,8 @@ func (l *Latch) Challenge() *Stretch {
 	return &s
 }
 
-// Try reports with nil that this may unlock: the passphrase is right, or none is set. A wrong one is counted in the
-// file before it is looked at, so that neither killing the daemon nor asking twice at once makes a try free.
+// Try returns nil if an unlock is allowed: the passphrase is right, or none is set. It counts a try as wrong in
+// the file before it checks the proof. So neither killing the daemon nor concurrent tries make a try free.
 func (l *Latch) Try(proof secret.String) error {
 	defer l.begin()()
 	return l.tryLocked(proof)
@@ -223,7 +228,7 @@ func (l *Latch) Try(proof secret.String) error {
 
 func (l *Latch) tryLocked(proof secret.String) error {
 	if l.damaged != nil {
-		// It may have been mended, or taken away, which is what its error says to do.
+		// The file may have been fixed or removed, as its error suggests.
 		if err := l.loadLocked(); err != nil {
 			return err
 		}
@@ -242,7 +247,9 @@ func (l *Latch) tryLocked(proof secret.String) error {
 	l.now.Boot, l.now.Since = l.clock()
 	if err := l.saveLocked(); err != nil {
 		l.now.Wrong--
-		return fault.New(fault.Failed, "a try cannot be counted, so none is taken: %w", err).WithHint("%s", fault.Of(err).Hint)
+		return fault.New(fault.Failed,
+			"cannot check the passphrase, because the try cannot be counted: %w", err).
+			WithHint("%s", fault.Of(err).Hint)
 	}
 	if !v.opens(proof) {
 		if wait := l.waitLocked(); wait > 0 {
@@ -251,17 +258,17 @@ func (l *Latch) tryLocked(proof secret.String) error {
 		return fault.New(fault.Locked, "%w", ErrWrong)
 	}
 	l.now.Wrong, l.now.Boot, l.now.Since = 0, "", 0
-	_ = l.saveLocked() // else Save does it
+	_ = l.saveLocked() // if this fails, Save retries
 	return nil
 }
 
 func tooSoon(why string, wait time.Duration) error {
 	seconds := int((wait + time.Second - 1) / time.Second)
-	return fault.New(fault.Locked, "%s; the next try is taken in %v", why, time.Duration(seconds)*time.Second).
+	return fault.New(fault.Locked, "%s; try again in %v", why, time.Duration(seconds)*time.Second).
 		WithHint("sleep %d; broker unlock", seconds)
 }
 
-// waitLocked is how long no try is taken.
+// waitLocked returns how long no further try is accepted.
 func (l *Latch) waitLocked() time.Duration {
 	if l.now.Wrong < freeTries {
 		return 0
@@ -274,8 +281,8 @@ func (l *Latch) waitLocked() time.Duration {
 	return wait - (since - l.now.Since)
 }
 
-// SetPassphrase sets the passphrase that unlock asks for from now on, or removes it with nil. If one is set already, it
-// has to be proven.
+// SetPassphrase sets the passphrase for unlock, or removes it if v is nil. If a passphrase is already set, proof
+// must be the proof of that one.
 func (l *Latch) SetPassphrase(proof secret.String, v *Verifier) error {
 	defer l.begin()()
 	if err := l.tryLocked(proof); err != nil {

@@ -18,7 +18,7 @@ import (
 	"broker/internal/secret"
 )
 
-// clock is the time since boot, as a test wants it.
+// clock is the time since boot, as a test sets it.
 type clock struct {
 	boot  string
 	since time.Duration
@@ -43,7 +43,7 @@ func at(t *testing.T, path string, c *clock) *Latch {
 	return l
 }
 
-// set makes a latch with a passphrase, and returns its proof.
+// set returns a latch with a passphrase, and its proof.
 func set(t *testing.T, path string, c *clock) (*Latch, secret.String) {
 	t.Helper()
 	l, s := at(t, path, c), cheap()
@@ -63,17 +63,18 @@ func TestLockSurvives(t *testing.T) {
 		t.Error("locked without a file")
 	}
 	if err := l.Lock(); err != nil || !at(t, path, c).Locked() || !Peek(path) {
-		t.Error("the lock is not in the file", err)
+		t.Error("the file does not have the lock", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	if err := l.Unlock(); err != nil || at(t, path, c).Locked() || Peek(path) {
-		t.Error("it is still in the file", err)
+		t.Error("the lock is still in the file", err)
 	}
 }
 
-// A file that cannot be trusted is a lock, and the error names it and what to type; what that leaves opens.
+// TestDamaged: a file that cannot be trusted counts as locked. The error names the file and a command. After that
+// command, an unlock works.
 func TestDamaged(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"empty":      func(path string) error { return os.WriteFile(path, nil, 0o600) },
@@ -124,19 +125,19 @@ func TestDamaged(t *testing.T) {
 				t.Error(err)
 			}
 			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) || after.Size() != before.Size() {
-				t.Errorf("it was written over: %v", err)
+				t.Errorf("the file was overwritten: %v", err)
 			}
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(l.Try(secret.String{}), l.Unlock()); err != nil || l.Locked() {
-				t.Errorf("after what the hint says: %v", err)
+				t.Errorf("after the command of the hint: %v", err)
 			}
 		})
 	}
 }
 
-// What cannot be written is said, and written later.
+// TestReadOnly: a failed write is reported, and retried later.
 func TestReadOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	path := filepath.Join(dir, "lock.json")
@@ -145,16 +146,16 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if !l.Locked() {
-		t.Error("not even here")
+		t.Error("not locked in memory either")
 	}
 	if l.Save() == nil {
-		t.Error("it cannot have been saved")
+		t.Error("Save cannot have worked")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Save(); err != nil || !Peek(path) {
-		t.Errorf("not written later: %v", err)
+		t.Errorf("not saved later: %v", err)
 	}
 }
 
@@ -166,7 +167,7 @@ func TestPassphrase(t *testing.T) {
 	}
 	for _, p := range []secret.String{wrong(), secret.New("zz"), secret.New(proof.Reveal()[1:])} {
 		if err := l.Try(p); err == nil {
-			t.Error("opened with a wrong one")
+			t.Error("a wrong passphrase was accepted")
 		}
 		l.now.Wrong = 0
 		if err := l.saveLocked(); err != nil {
@@ -177,9 +178,9 @@ func TestPassphrase(t *testing.T) {
 		t.Error(err)
 	}
 	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte(proof.Reveal())) || bytes.Contains(text, []byte("sesame")) {
-		t.Errorf("the file gives it away: %s %v", text, err)
+		t.Errorf("the file contains the proof: %s %v", text, err)
 	}
-	// Another one, or none, needs the one that is set.
+	// To set another passphrase, or to remove it, the current one is needed.
 	other := cheap()
 	otherProof := other.Proof(secret.New("another"))
 	if err := l.SetPassphrase(otherProof, other.Verifier(otherProof)); !errors.Is(err, ErrWrong) {
@@ -193,14 +194,15 @@ func TestPassphrase(t *testing.T) {
 	}
 	l = at(t, path, c)
 	if l.Try(proof) == nil || l.Try(otherProof) != nil {
-		t.Error("the old one opens, or the new one does not")
+		t.Error("the old passphrase works, or the new one does not")
 	}
 	if err := l.SetPassphrase(otherProof, nil); err != nil || l.Try(secret.String{}) != nil || l.Challenge() != nil {
-		t.Errorf("still wanted: %v", err)
+		t.Errorf("a passphrase is still needed: %v", err)
 	}
 }
 
-// After three wrong ones each has to wait longer, and neither the right one, nor a new daemon, nor a clock helps.
+// TestDelay: after three wrong tries, each further try must wait longer. Neither the right passphrase, nor a new
+// daemon, nor a clock change shortens the wait.
 func TestDelay(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a", since: time.Hour}
 	l, proof := set(t, path, c)
@@ -218,35 +220,35 @@ func TestDelay(t *testing.T) {
 		c.since += wait - time.Second
 		for _, l := range []*Latch{l, at(t, path, c)} { // the next daemon knows it too
 			err := l.Try(proof)
-			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "taken in 1s") || f.Hint != "sleep 1; broker unlock" {
-				t.Fatalf("a second before its time: %v", err)
+			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "try again in 1s") || f.Hint != "sleep 1; broker unlock" {
+				t.Fatalf("a second before the wait ends: %v", err)
 			}
 			if err := l.Try(secret.String{}); errors.Is(err, ErrWanted) {
-				t.Error("asks for one that it would not take")
+				t.Error("asks for a passphrase that it would refuse")
 			}
 		}
 		l = at(t, path, c)
 		c.since += time.Second
 		wait = min(2*wait, maxWait)
 	}
-	// Another boot: nobody knows how long ago it was, so it starts again, once.
+	// After a reboot, the time since the last try is unknown, so the wait starts over, once.
 	if l.Try(wrong()) == nil {
-		t.Fatal("opened")
+		t.Fatal("a wrong passphrase was accepted")
 	}
 	c.boot, c.since = "b", 48*time.Hour
 	if l = at(t, path, c); l.Try(proof) == nil {
-		t.Error("a reboot made a try free")
+		t.Error("a reboot allowed a free try")
 	}
 	c.since += maxWait
 	if err := at(t, path, c).Try(proof); err != nil {
 		t.Errorf("after the wait: %v", err)
 	}
 	if l = at(t, path, c); l.now.Wrong != 0 {
-		t.Error("still counted")
+		t.Error("the wrong tries are still counted")
 	}
 }
 
-// Who asks a hundred times at once has had three tries. Seen to fail without the mutex.
+// TestParallelGuesses: a hundred concurrent guesses count as three tries. Seen to fail without the mutex.
 func TestParallelGuesses(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	l, _ := set(t, path, c)
@@ -260,7 +262,7 @@ func TestParallelGuesses(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				t.Error("opened")
+				t.Error("a wrong passphrase was accepted")
 			}
 			if strings.Contains(err.Error(), ErrWrong.Error()) {
 				looked++
@@ -269,12 +271,12 @@ func TestParallelGuesses(t *testing.T) {
 	}
 	wg.Wait()
 	if looked != freeTries || at(t, path, c).now.Wrong != freeTries {
-		t.Errorf("%d guesses were looked at", looked)
+		t.Errorf("%d guesses were checked", looked)
 	}
 }
 
-// A try that cannot be counted opens nothing, so filling the disk does not help. Seen to fail with the count after the
-// check.
+// TestUncountedTry: a try that cannot be counted is refused, so filling the disk does not help an attacker. Seen
+// to fail when the try was counted after the check.
 func TestUncountedTry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -298,7 +300,7 @@ func TestUncountedTry(t *testing.T) {
 	}
 }
 
-// What a passphrase became once it becomes for ever: another version must not lock its owner out.
+// TestStretch: the key of a passphrase must never change: otherwise a new version would lock its owner out.
 func TestStretch(t *testing.T) {
 	s := NewStretch()
 	if err := s.Check(); err != nil || s.MemoryKiB != 65536 || s.Passes != 3 || s.Lanes != 4 || len(s.Salt) != 16 {
@@ -313,11 +315,11 @@ func TestStretch(t *testing.T) {
 	}
 	p := s.Proof(secret.New("open sesame"))
 	if v := s.Verifier(p); v.Check() != nil || !v.opens(p) || v.opens(wrong()) || v.opens(secret.String{}) || v.opens(secret.New(p.Reveal()+"00")) {
-		t.Error("the verifier verifies wrongly")
+		t.Error("the verifier gives wrong results")
 	}
 	for _, bad := range []Stretch{{}, {Salt: s.Salt, Passes: 1, Lanes: 1}, {Salt: s.Salt, Passes: 1 << 20, Lanes: 1, MemoryKiB: 64}, {Salt: s.Salt, Passes: 1, Lanes: 1, MemoryKiB: 1 << 30}} {
 		if bad.Check() == nil {
-			t.Errorf("%+v is taken", bad)
+			t.Errorf("%+v is accepted", bad)
 		}
 	}
 }
@@ -328,21 +330,22 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := decode(b); err == nil && (s.Version != version || s.Wrong < 0 || s.Verifier != nil && s.Verifier.Check() != nil) {
-			t.Errorf("%q was taken", b)
+			t.Errorf("%q was accepted", b)
 		}
 	})
 }
 
-// TestReadOnlyHome: to somebody who is not root a directory can be read-only.
+// TestReadOnlyHome runs as an ordinary user, because root can write to read-only directories.
 func TestReadOnlyHome(t *testing.T) {
 	if dir := os.Getenv("LATCH_DIR"); dir != "" {
-		// Root's home is closed, and nobody but root can lock there. One of ours that is closed is locked.
+		// Root's home is closed to us, so no process of our uid can lock there. A home of ours that is closed
+		// counts as locked.
 		foreign, closed := filepath.Join(dir, "../root"), filepath.Join(dir, "../closed")
 		if reachable(foreign) != "" || reachable(closed) != closed || reachable(dir) != dir {
 			t.Errorf("reachable are %q, %q and %q", reachable(foreign), reachable(closed), reachable(dir))
 		}
 		if !Peek(filepath.Join(closed, "lock.json")) {
-			t.Error("a closed home of ours is not locked")
+			t.Error("a home of ours that we cannot enter is not locked")
 		}
 		path := filepath.Join(dir, "lock.json")
 		l := New(path)
@@ -355,7 +358,7 @@ func TestReadOnlyHome(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: needs root to become somebody else")
+		t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
 	dir, err := os.MkdirTemp("", "latch")
 	if err != nil {
@@ -381,7 +384,8 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 }
 
-// TestUnlockBesideLockedDaemon: a daemon that stays locked does not take the unlock of another for a deleted file.
+// TestUnlockBesideLockedDaemon: a daemon that stays locked does not take the unlock of another daemon for a
+// deleted file.
 func TestUnlockBesideLockedDaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock.json")
 	one, other := New(path), New(path)
@@ -395,7 +399,7 @@ func TestUnlockBesideLockedDaemon(t *testing.T) {
 	if err := other.Save(); err != nil || Peek(path) || one.Locked() {
 		t.Errorf("%v, locked again: %v", err, Peek(path))
 	}
-	// A deleted file still takes back nothing.
+	// A deleted file still does not undo the lock.
 	if err := errors.Join(one.Lock(), os.Remove(path)); err != nil || !one.Locked() {
 		t.Fatal(err)
 	}

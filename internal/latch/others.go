@@ -13,15 +13,15 @@ import (
 	"broker/internal/system"
 )
 
-// Several daemons may run in one home, each with directories of its own. They share the lock, so each reads the file
-// before it changes it, and each holds a file beside it open, with a shared lock, for as long as it may give something
-// out. A daemon that was told to lock knows by that when the others have taken back what they gave.
+// Several daemons may run in one home, each with its own directories. They share the lock, so each daemon reads
+// the file before it changes it. Each also holds a second file open, with a shared lock on it, while it may hand
+// something out. A daemon that was told to lock can so see when the others have removed what they handed out.
 
-// Path is the file.
+// Path returns the path of the lock file.
 func (l *Latch) Path() string { return l.path }
 
-// begin begins one operation: it knows what other daemons wrote since. What could not be written here counts more,
-// and a file that is gone takes back nothing: it is written again.
+// begin starts an operation with the state that other daemons wrote. A state that this daemon could not write yet
+// takes precedence. A missing file does not undo anything: it is written again.
 func (l *Latch) begin() (end func()) {
 	l.mu.Lock()
 	if l.behind || l.damaged != nil {
@@ -38,10 +38,10 @@ func (l *Latch) begin() (end func()) {
 	return l.mu.Unlock
 }
 
-// Adopt moves the file of an earlier version here, if it exists. If there is a file here too, the broker is locked if
-// either says so. The passphrase of the old file counts only if that file is locked and no passphrase is set here: a
-// variable can name the place of the old file, so its passphrase is not taken over unseen. A file that cannot be
-// trusted stays where it is; the error names it.
+// Adopt moves the file of an earlier version here, if it exists. If both files exist, Broker is locked if either
+// says so. The passphrase of the old file is used only if that file is locked and no passphrase is set here: a
+// variable can choose the place of the old file, so its passphrase must not be adopted unnoticed. A file that
+// cannot be trusted stays where it is; the error names it.
 func (l *Latch) Adopt(old string) error {
 	defer l.begin()()
 	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
@@ -66,17 +66,17 @@ func (l *Latch) Adopt(old string) error {
 	return os.Remove(old)
 }
 
-// attendance is the file that daemons hold while they may give something out.
+// attendance opens the file that daemons hold while they may hand something out.
 func (l *Latch) attendance() (*os.File, error) {
 	path := filepath.Join(filepath.Dir(l.path), "lock.daemons")
 	return record.OpenFile(path, os.O_RDWR|os.O_CREATE, record.Guarded)
 }
 
-// attendTime is how long a daemon waits that wants to give something out while another locks.
+// attendTime is how long Attend waits while another daemon locks.
 const attendTime = time.Second
 
-// Attend says that this daemon may give something out, until the returned file is closed. It is nil if that cannot be
-// said, as in a home that cannot be written.
+// Attend tells other daemons that this daemon may hand something out, until the returned file is closed. It
+// returns nil if that is impossible, such as in a read-only home.
 func (l *Latch) Attend() *os.File {
 	f, err := l.attendance()
 	if err != nil {
@@ -94,17 +94,18 @@ func (l *Latch) Attend() *os.File {
 	}
 }
 
-// AwaitOthers waits until no other daemon may give anything out. Each reads the file by itself. The caller must not
-// attend any more, and calls Lock after it: one of them may have written the file between reading and writing it.
+// AwaitOthers waits until no other daemon may hand anything out. Each of them reads the lock file on its own. The
+// caller must have closed its own file of Attend, and must call Lock again afterwards: another daemon may have
+// written the file between its read and its write.
 func (l *Latch) AwaitOthers(ctx context.Context) error {
 	f, err := l.attendance()
 	if err != nil {
-		return nil // as none of them could
+		return nil // the other daemons could not open it either
 	}
 	defer func() { _ = f.Close() }()
 	if err := system.LockUntil(ctx, f); errors.Is(err, system.ErrLocked) {
-		return fault.New(fault.Failed, "it is locked, but another daemon of yours has not taken note, "+
-			"and what it put into files may still be there").WithHint("pgrep -a broker")
+		return fault.New(fault.Failed, "the broker is locked, but another of your daemons did not react in time, "+
+			"and its sessions may still be in files").WithHint("pgrep -a broker")
 	}
 	return nil
 }

@@ -11,28 +11,28 @@ import (
 	"broker/internal/system"
 )
 
-// Places are the files that can say that the broker is locked. If one does, or cannot be trusted, it is locked. All but
-// File may be empty.
+// Places are the files that can say that Broker is locked. It is locked if any of them says so or cannot be
+// trusted. All but File may be empty.
 type Places struct {
-	// File is the one that a daemon writes: below HOME, wherever variables move the state directory.
+	// File is the file that a daemon writes. It is below HOME, wherever variables move the state directory.
 	File string
-	// Known is the one in the home that the system knows for the user, where HOME names another home.
+	// Known is the file in the home directory from the user database, if HOME names another directory.
 	Known string
-	// Moved is the one in a state directory that variables moved: earlier versions wrote it there, and so does a
-	// daemon whose home cannot be written.
+	// Moved is the file in a state directory that variables moved. Earlier versions wrote the lock there, and so
+	// does a daemon whose home cannot be written.
 	Moved string
 
 	knownHome string // of Known
 }
 
-// Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor the
-// system names a home that is open to us, the file in the state directory is all there is.
+// Find returns the places for this process, given the absolute path of its state directory. If neither HOME nor
+// the user database names a home that we can enter, the only place is in the state directory.
 func Find(state string) Places {
 	return places(reachable(paths.Home()), reachable(system.KnownHome()), state)
 }
 
-// OwnHome is the home that the system knows for the user, absolute. If the system knows no home, or that one belongs to
-// another user, OwnHome is the home that the environment names; it may be empty.
+// OwnHome returns the user's home from the user database, as an absolute path. If there is none, or it belongs to
+// another user, OwnHome returns the home from the environment, which may be empty.
 func OwnHome() string {
 	home := reachable(system.KnownHome())
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
@@ -41,8 +41,9 @@ func OwnHome() string {
 	return home
 }
 
-// reachable returns a home, or "" if it is another user's and closed to us, as HOME is after su or in a container:
-// nobody who runs as we do can lock or unlock there. A home of ours that is closed counts, as locked.
+// reachable returns a home, or "" if it is another user's and we cannot enter it, such as HOME after su or in a
+// container: no process of our uid can lock or unlock there. A home of our own that we cannot enter counts, as
+// locked.
 func reachable(home string) string {
 	if home == "" {
 		return ""
@@ -79,7 +80,7 @@ func places(home, known, state string) Places {
 	return p
 }
 
-// Others are the places beside File.
+// Others returns the places other than File.
 func (p Places) Others() []string {
 	var list []string
 	for _, path := range []string{p.Known, p.Moved} {
@@ -90,7 +91,7 @@ func (p Places) Others() []string {
 	return list
 }
 
-// Refuse returns nil unless the broker is locked. The error is a fault.Locked with the command that unlocks.
+// Refuse returns nil if Broker is not locked. Otherwise it returns a fault.Locked with the command that unlocks.
 func (p Places) Refuse() error {
 	switch {
 	case Peek(p.File), p.Moved != "" && Peek(p.Moved):
@@ -99,7 +100,7 @@ func (p Places) Refuse() error {
 	return p.RefuseKnown()
 }
 
-// RefuseKnown is Refuse for the home that the system knows alone, which a daemon with another HOME cannot unlock.
+// RefuseKnown is like Refuse, but only for Known, which a daemon with another HOME cannot unlock.
 func (p Places) RefuseKnown() error {
 	if p.Known == "" {
 		return nil
@@ -107,7 +108,7 @@ func (p Places) RefuseKnown() error {
 	return RefuseHome(p.knownHome)
 }
 
-// RefuseHome is Refuse for the lock of a home directory, absolute. An empty one has none.
+// RefuseHome is like Refuse, for the lock of a home directory, an absolute path. An empty path has no lock.
 func RefuseHome(home string) error {
 	if home = reachable(home); home == "" {
 		return nil
@@ -116,11 +117,11 @@ func RefuseHome(home string) error {
 	if !Peek(file) {
 		return nil
 	}
-	return fault.New(fault.Locked, "the broker is locked: %s says so", file).WithHint("HOME=%s broker unlock", home)
+	return fault.New(fault.Locked, "the broker is locked by %s", file).WithHint("HOME=%s broker unlock", home)
 }
 
-// Watch tells again and again whether one of some files says that the broker is locked. While none of them changes,
-// that costs one stat for each. It is safe for concurrent use.
+// Watch reports repeatedly whether any of some files says that Broker is locked. While no file changes, this costs
+// one stat for each. It is safe for concurrent use.
 type Watch struct{ files []*watched }
 
 type watched struct {
@@ -128,13 +129,13 @@ type watched struct {
 	last atomic.Pointer[look]
 }
 
-// look is what a file said, and its stamp then; the zero one if it was missing.
+// look is what a file said, and its stamp at that time; the zero stamp if it was missing.
 type look struct {
 	stamp  system.Stamp
 	locked bool
 }
 
-// NewWatch makes the Watch of some files.
+// NewWatch returns the Watch of some files.
 func NewWatch(files ...string) *Watch {
 	w := &Watch{}
 	for _, path := range files {
@@ -143,7 +144,7 @@ func NewWatch(files ...string) *Watch {
 	return w
 }
 
-// Locked returns the first file that says so now, or "".
+// Locked returns the first file that now says that Broker is locked, or "".
 func (w *Watch) Locked() string {
 	for _, f := range w.files {
 		if f.locked() {
@@ -154,7 +155,7 @@ func (w *Watch) Locked() string {
 }
 
 func (f *watched) locked() bool {
-	// First the stamp: what changes after it is seen the next time.
+	// Take the stamp first: a change after it is noticed next time.
 	stamp, err := system.StampOfPath(f.path, false)
 	if err != nil {
 		return Peek(f.path)

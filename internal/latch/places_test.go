@@ -51,8 +51,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestVariablesMoveNoLock: whatever the environment names but HOME, the file stays, and so does that of the user's
-// own home.
+// TestVariablesMoveNoLock: whatever variables other than HOME say, the lock file stays where it is. So does the
+// file in the user's own home.
 func TestVariablesMoveNoLock(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -70,7 +70,7 @@ func TestVariablesMoveNoLock(t *testing.T) {
 	}
 }
 
-// TestWatch: each change of the file is seen.
+// TestWatch: each change of the file is noticed.
 func TestWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock.json")
 	w := NewWatch(path+".none", path)
@@ -108,7 +108,7 @@ func TestWatch(t *testing.T) {
 	is(path)
 }
 
-// TestTwoLatches: two daemons share a file, and neither forgets what the other wrote.
+// TestTwoLatches: two daemons share a file, and neither loses what the other wrote.
 func TestTwoLatches(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	a, b := at(t, path, c), at(t, path, c)
@@ -118,28 +118,28 @@ func TestTwoLatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.Challenge() == nil {
-		t.Error("it does not know the passphrase")
+		t.Error("the other Latch does not see the passphrase")
 	}
 	if err := a.Lock(); err != nil || !b.Locked() {
-		t.Errorf("it does not know the lock: %v", err)
+		t.Errorf("the other Latch does not see the lock: %v", err)
 	}
 	if err := b.Try(secret.String{}); !errors.Is(err, ErrWanted) {
-		t.Errorf("it unlocks without the passphrase: %v", err)
+		t.Errorf("the other Latch unlocks without the passphrase: %v", err)
 	}
-	// Tries at the two are tries.
+	// Tries at both daemons are counted together.
 	for _, l := range []*Latch{a, b} {
 		if err := l.Try(wrong()); !errors.Is(err, ErrWrong) {
 			t.Errorf("got %v", err)
 		}
 	}
 	if a.Try(wrong()) == nil || b.Try(proof) == nil {
-		t.Error("the tries at the other do not count")
+		t.Error("tries at the other Latch are not counted")
 	}
 	c.since += firstWait
 	if err := errors.Join(b.Try(proof), b.Unlock()); err != nil || a.Locked() {
-		t.Errorf("unlocked at the other: %v", err)
+		t.Errorf("after an unlock at the other Latch: %v", err)
 	}
-	// A file that is gone takes nothing back: it is written again.
+	// A missing file does not undo the lock: it is written again.
 	if err := a.Lock(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestTwoLatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := a.Save(); err != nil || !a.Locked() || a.Challenge() == nil || !Peek(path) {
-		t.Errorf("it was forgotten: %v", err)
+		t.Errorf("the lock was lost: %v", err)
 	}
 }
 
@@ -160,12 +160,12 @@ func TestAdopt(t *testing.T) {
 		locked       bool
 		opens, fails secret.String
 	}{
-		{"alone", protected(s, proof, true), nothing, true, proof, other},
-		{"alone, unlocked", protected(s, proof, false), nothing, false, secret.String{}, secret.String{}},
-		{"none", nothing, protected(s, proof, true), true, proof, other},
-		{"beside a lock", protected(s, proof, false), lock, true, secret.String{}, secret.String{}},
-		{"locks the one that is there", lock, protected(s, proof, false), true, proof, other},
-		{"the passphrase that is there stays", protected(s, other, true), protected(s, proof, false), true, proof, other},
+		{"no new file", protected(s, proof, true), nothing, true, proof, other},
+		{"no new file, unlocked", protected(s, proof, false), nothing, false, secret.String{}, secret.String{}},
+		{"no old file", nothing, protected(s, proof, true), true, proof, other},
+		{"the new file locks", protected(s, proof, false), lock, true, secret.String{}, secret.String{}},
+		{"the old file locks", lock, protected(s, proof, false), true, proof, other},
+		{"the existing passphrase stays", protected(s, other, true), protected(s, proof, false), true, proof, other},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir, c := t.TempDir(), &clock{boot: "a", since: time.Hour}
@@ -177,17 +177,17 @@ func TestAdopt(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := os.Lstat(old); !os.IsNotExist(err) {
-				t.Errorf("it is still there: %v", err)
+				t.Errorf("the old file still exists: %v", err)
 			}
 			if l.Locked() != tt.locked || Peek(path) != tt.locked {
 				t.Errorf("locked: %v", l.Locked())
 			}
 			if !tt.fails.IsZero() && l.Try(tt.fails) == nil || l.Try(tt.opens) != nil {
-				t.Error("another passphrase counts")
+				t.Error("the wrong passphrase is set")
 			}
 		})
 	}
-	// What cannot be trusted is left, and the error says what to type.
+	// A file that cannot be trusted stays, and the error names a command.
 	old := filepath.Join(t.TempDir(), "lock.json")
 	if err := os.WriteFile(old, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 	if !Peek(old) {
-		t.Error("it is gone")
+		t.Error("the file was removed")
 	}
 }
 
@@ -210,7 +210,7 @@ func lock(t *testing.T, l *Latch) {
 	}
 }
 
-// protected gives a latch a passphrase, and locks it.
+// protected gives a latch a passphrase, and locks it if locked is set.
 func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *Latch) {
 	return func(t *testing.T, l *Latch) {
 		t.Helper()
@@ -223,8 +223,8 @@ func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *La
 	}
 }
 
-// BenchmarkWatch is what each answer of a daemon costs for the look at the file: there is none, and one that is not
-// locked.
+// BenchmarkWatch measures the check of the lock file before each answer of a daemon: without a file, and with a
+// file that is not locked.
 func BenchmarkWatch(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "lock.json")
 	if err := os.WriteFile(path+".open", []byte(`{"version":1,"locked":false}`), 0o600); err != nil {

@@ -28,17 +28,17 @@ const (
 // listener is one connection to the bus.
 type listener struct {
 	conn  *dbus.Conn
-	owner string   // logind's own name on the bus: who else sends its signals is not heard
-	delay *os.File // held, it keeps the machine from sleeping; nil for none
+	owner string   // logind's unique name on the bus: signals from others are ignored
+	delay *os.File // delays sleep while it is open; nil for no delay
 }
 
-// listen is one connection from its beginning to its end. up is called once nothing will be missed.
+// listen handles one connection from its start to its end. It calls up once no event can be missed any more.
 func listen(ctx context.Context, on []string, lock func(reason string), up func()) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	conn, err := connect(ctx, end)
 	if err != nil {
-		return fmt.Errorf("the system bus cannot be reached: %w", err)
+		return fmt.Errorf("cannot connect to the system bus: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
 	l := &listener{conn: conn}
@@ -46,12 +46,12 @@ func listen(ctx context.Context, on []string, lock func(reason string), up func(
 	signals := make(chan *dbus.Signal, 16)
 	conn.Signal(signals)
 	if err := l.subscribe(ctx, on); err != nil {
-		return fmt.Errorf("systemd-logind cannot be asked: %w", err)
+		return fmt.Errorf("cannot subscribe to systemd-logind: %w", err)
 	}
 	suspend := slices.Contains(on, Suspend)
 	if suspend {
 		if err := l.delaySleep(ctx); err != nil {
-			return fmt.Errorf("systemd-logind grants no moment before the sleep: %w", err)
+			return fmt.Errorf("systemd-logind does not allow a delay before sleep: %w", err)
 		}
 	}
 	up()
@@ -73,7 +73,7 @@ func listen(ctx context.Context, on []string, lock func(reason string), up func(
 				lock(Suspend)
 				l.letSleep()
 			} else if err := l.delaySleep(ctx); err != nil {
-				return fmt.Errorf("systemd-logind grants no moment before the sleep: %w", err)
+				return fmt.Errorf("systemd-logind does not allow a delay before sleep: %w", err)
 			}
 		case isLock(s) && l.isOurs(ctx, s.Path):
 			lock(Screen)
@@ -81,7 +81,7 @@ func listen(ctx context.Context, on []string, lock func(reason string), up func(
 	}
 }
 
-// connect gives up after callTimeout: neither a stopped bus nor a silent one is waited for.
+// connect gives up after callTimeout, also if the bus is stopped or does not answer.
 func connect(ctx context.Context, end func()) (*dbus.Conn, error) {
 	type result struct {
 		conn *dbus.Conn
@@ -98,19 +98,19 @@ func connect(ctx context.Context, end func()) (*dbus.Conn, error) {
 	case r := <-done:
 		return r.conn, r.err
 	case <-timeout.Done():
-		end() // which closes it, whatever it waits for
-		return nil, errors.New("it does not answer")
+		end() // close the connection, whatever it waits for
+		return nil, errors.New("no answer")
 	}
 }
 
-// call asks an object of logind for something.
+// call calls a method of an object of logind.
 func (l *listener) call(ctx context.Context, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return l.conn.Object(name, path).CallWithContext(ctx, method, 0, args...)
 }
 
-// subscribe has the bus send what is wanted.
+// subscribe asks the bus for the signals of the events in on.
 func (l *listener) subscribe(ctx context.Context, on []string) error {
 	matches := [][]dbus.MatchOption{{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchInterface("org.freedesktop.DBus"),
 		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)}}
@@ -119,14 +119,15 @@ func (l *listener) subscribe(ctx context.Context, on []string) error {
 			dbus.WithMatchInterface(manager), dbus.WithMatchMember("PrepareForSleep")})
 	}
 	if slices.Contains(on, Screen) {
-		// Lock asks for a screen to be locked (loginctl, the lid, an idle time); LockedHint says that a desktop did so.
+		// Lock requests that a screen be locked (loginctl, the lid, idle time); LockedHint says that a desktop
+		// locked it.
 		matches = append(matches,
 			[]dbus.MatchOption{dbus.WithMatchSender(name), dbus.WithMatchPathNamespace(sessionPaths),
 				dbus.WithMatchInterface(session), dbus.WithMatchMember("Lock")},
 			[]dbus.MatchOption{dbus.WithMatchSender(name), dbus.WithMatchPathNamespace(sessionPaths),
 				dbus.WithMatchInterface(properties), dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchArg(0, session)})
 	}
-	// Before the matches, since it may start logind, which would look like one that ended.
+	// Do this before adding the matches: it may start logind, which would look like a restart of logind.
 	if err := l.call(ctx, managerPath, "org.freedesktop.DBus.Peer.Ping").Err; err != nil {
 		return err
 	}
@@ -140,18 +141,18 @@ func (l *listener) subscribe(ctx context.Context, on []string) error {
 	return l.conn.BusObject().CallWithContext(timeout, "org.freedesktop.DBus.GetNameOwner", 0, name).Store(&l.owner)
 }
 
-// delaySleep takes the right to a moment before the sleep.
+// delaySleep takes an inhibitor that delays sleep.
 func (l *listener) delaySleep(ctx context.Context) error {
 	l.letSleep()
 	var fd dbus.UnixFD
-	if err := l.call(ctx, managerPath, manager+".Inhibit", "sleep", "broker", "lock before the sleep", "delay").Store(&fd); err != nil {
+	if err := l.call(ctx, managerPath, manager+".Inhibit", "sleep", "broker", "lock before sleep", "delay").Store(&fd); err != nil {
 		return err
 	}
 	l.delay = os.NewFile(uintptr(fd), "inhibitor")
 	return nil
 }
 
-// letSleep gives it back.
+// letSleep releases the inhibitor.
 func (l *listener) letSleep() {
 	if l.delay != nil {
 		_ = l.delay.Close()
@@ -159,7 +160,7 @@ func (l *listener) letSleep() {
 	}
 }
 
-// isLock reports a signal that says that a screen is locked, or is to be.
+// isLock reports whether a signal says that a screen is locked, or shall be.
 func isLock(s *dbus.Signal) bool {
 	if !strings.HasPrefix(string(s.Path), sessionPaths+"/") {
 		return false
@@ -175,7 +176,8 @@ func isLock(s *dbus.Signal) bool {
 	return locked
 }
 
-// isOurs reports whether a session is of our uid. One that cannot be asked counts: to be locked in vain costs less.
+// isOurs reports whether a session belongs to our uid. If logind does not say, it returns true: a needless lock
+// costs less than a missed one.
 func (l *listener) isOurs(ctx context.Context, path dbus.ObjectPath) bool {
 	var user struct {
 		UID  uint32

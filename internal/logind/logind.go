@@ -1,6 +1,6 @@
-// Package logind owns the way to systemd-logind on the system bus: it tells when the machine is about to sleep and when
-// a screen of ours is locked. It refuses to ask logind for anything but a moment before the sleep, and to end
-// because there is no bus.
+// Package logind watches systemd-logind on the system bus: it reports when the machine is about to sleep, and when
+// a screen of our user is locked. It asks logind for nothing else than a short delay before sleep. It keeps
+// running if there is no bus.
 package logind
 
 import (
@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// What can be watched, and the reasons that Watch gives.
+// The events that can be watched. They are also the reasons that Watch reports.
 const (
 	Suspend = "suspend" // the machine is about to sleep
 	Screen  = "screen"  // a session of our uid is locked
 )
 
 const (
-	// The bus is tried again after firstPause, then after twice as long each time up to lastPause.
+	// A failed connection is retried after firstPause, then after twice as long each time, up to lastPause.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
-	// callTimeout bounds each call: a bus that is stopped takes them and answers none.
+	// callTimeout limits each call: a stopped bus accepts calls and never answers.
 	callTimeout = 10 * time.Second
 )
 
-// Watch calls lock with the reason for each of the events in on, until ctx ends. The machine sleeps once lock has
-// returned, as far as logind grants that: five seconds by default. trouble is told why nothing can be told now, and nil once it can.
+// Watch calls lock, with the reason, for each event in on, until ctx ends. The machine sleeps once lock has
+// returned, or once the delay that logind allows has passed (five seconds by default). Watch calls trouble with an
+// error while it cannot receive events, and with nil once it can.
 func Watch(ctx context.Context, on []string, lock func(reason string), trouble func(error)) {
 	pause := firstPause
 	for {

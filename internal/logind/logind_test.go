@@ -20,10 +20,10 @@ import (
 	"broker/internal/testbus"
 )
 
-// patience is for what takes no time on a machine that has nothing else to do.
+// patience is the timeout for actions that take no time on an idle machine.
 const patience = time.Minute
 
-// machine is a system bus with a logind, as far as we ask it.
+// machine is a system bus with a fake logind that implements what we use.
 type machine struct {
 	t    *testing.T
 	dir  string
@@ -31,8 +31,8 @@ type machine struct {
 	conn *dbus.Conn // logind's
 
 	mu       sync.Mutex
-	inhibits []*os.File // ours of the inhibitors that were given
-	files    []*os.File // to be closed at the end
+	inhibits []*os.File // our ends of the inhibitors that were given out
+	files    []*os.File // closed at the end
 	users    map[dbus.ObjectPath]uint32
 }
 
@@ -70,7 +70,7 @@ func (m *machine) stopBus() {
 	}
 }
 
-// Inhibit is logind's method. The inhibitor is an end of a pipe, which is given back when it is closed.
+// Inhibit is logind's method. The inhibitor is one end of a pipe; closing it releases it.
 func (m *machine) Inhibit(what, who, why, mode string) (dbus.UnixFD, *dbus.Error) {
 	if what != "sleep" || who != "broker" || why == "" || mode != "delay" {
 		return 0, dbus.MakeFailedError(fmt.Errorf("asked for %s %s %s %s", what, who, why, mode))
@@ -106,7 +106,7 @@ func (s sessions) Get(iface, property string) (dbus.Variant, *dbus.Error) {
 	}{uid, "/org/freedesktop/login1/user/_1"}), nil
 }
 
-// startLogind puts logind on the bus.
+// startLogind connects logind to the bus.
 func (m *machine) startLogind() {
 	m.t.Helper()
 	conn, err := dbus.Connect(testbus.Address(m.dir))
@@ -122,7 +122,7 @@ func (m *machine) startLogind() {
 	m.conn = conn
 }
 
-// session is a session of a user; uid < 0 is one that cannot be asked.
+// session is a session of a user; with uid < 0, it does not answer.
 func (m *machine) session(id string, uid int) dbus.ObjectPath {
 	path := dbus.ObjectPath(sessionPaths + "/" + id)
 	if uid >= 0 {
@@ -143,7 +143,8 @@ func (m *machine) emit(path dbus.ObjectPath, signal string, args ...any) {
 	}
 }
 
-// inhibited is how many inhibitors are held: Watch is in this process, so there are three descriptors of such a pipe.
+// inhibited returns how many inhibitors are held. Watch runs in this process, so each such pipe has three
+// descriptors.
 func (m *machine) inhibited() (held int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,12 +168,12 @@ func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("it never came that %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-// watcher is Watch under way.
+// watcher is a running Watch.
 type watcher struct {
 	locks    chan string
 	troubles chan error
@@ -198,7 +199,7 @@ func watch(t *testing.T, m *machine, on ...string) *watcher {
 		select {
 		case <-w.ended:
 		case <-time.After(patience):
-			t.Error("it does not end")
+			t.Error("timed out waiting for the end")
 		}
 	})
 	return w
@@ -210,7 +211,7 @@ func (w *watcher) trouble(t *testing.T) error {
 	case err := <-w.troubles:
 		return err
 	case <-time.After(patience):
-		t.Fatal("it says nothing")
+		t.Fatal("trouble was not called")
 		return nil
 	}
 }
@@ -230,7 +231,7 @@ func (w *watcher) locked(t *testing.T, want string) {
 			t.Fatalf("locked for %q, want %q", got, want)
 		}
 	case <-time.After(patience):
-		t.Fatal("it is not locked")
+		t.Fatal("lock was not called")
 	}
 }
 
@@ -243,7 +244,7 @@ func TestSuspend(t *testing.T) {
 	w.works(t)
 	until(t, "a moment before the sleep is granted", func() bool { return m.inhibited() == 1 })
 	for range 3 {
-		m.emit(mine, lockSignal) // not asked for
+		m.emit(mine, lockSignal) // not watched
 		m.emit(managerPath, sleepSignal, true)
 		w.locked(t, Suspend)
 		until(t, "the machine may sleep", func() bool { return m.inhibited() == 0 })
@@ -255,7 +256,8 @@ func TestSuspend(t *testing.T) {
 	until(t, "nothing is held at the end", func() bool { return m.inhibited() == 0 })
 }
 
-// The screen of a session of ours, however it was locked; nobody else's, and not because somebody says so on the bus.
+// TestScreen: locks of the screens of our sessions are reported, however they were locked. Those of other users,
+// and forged signals on the bus, are ignored.
 func TestScreen(t *testing.T) {
 	m := newMachine(t)
 	m.startBus()
@@ -264,7 +266,7 @@ func TestScreen(t *testing.T) {
 	w := watch(t, m, Screen)
 	w.works(t)
 	if m.inhibited() != 0 {
-		t.Error("the sleep is kept waiting for nothing")
+		t.Error("sleep is delayed without need")
 	}
 	hint := func(path dbus.ObjectPath, iface, property string, locked bool) {
 		m.emit(path, changedSignal, iface, map[string]dbus.Variant{property: dbus.MakeVariant(locked)}, []string{})
@@ -274,7 +276,7 @@ func TestScreen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = forger.Close() }()
-	// None of these.
+	// These are ignored.
 	m.emit(other, lockSignal)
 	hint(other, session, "LockedHint", true)
 	hint(mine, session, "LockedHint", false)
@@ -286,7 +288,7 @@ func TestScreen(t *testing.T) {
 	if err := forger.Emit(mine, lockSignal); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range w.names(m) { // straight to us, where no match is asked
+	for _, name := range w.names(m) { // sent directly to us, so that no match applies
 		msg := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldPath: dbus.MakeVariant(mine), dbus.FieldInterface: dbus.MakeVariant(session),
 			dbus.FieldMember: dbus.MakeVariant("Lock"), dbus.FieldDestination: dbus.MakeVariant(name),
@@ -295,7 +297,8 @@ func TestScreen(t *testing.T) {
 			t.Fatal(call.Err)
 		}
 	}
-	// The bus keeps the order of what one connection sends; what the forger sent is there before its next call is answered.
+	// The bus keeps the order of messages of one connection: the forged signal has arrived before the next call is
+	// answered.
 	if err := forger.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err; err != nil {
 		t.Fatal(err)
 	}
@@ -304,21 +307,21 @@ func TestScreen(t *testing.T) {
 		t.Fatalf("locked for %q", got)
 	default:
 	}
-	// These.
+	// These are reported.
 	m.emit(mine, lockSignal)
 	w.locked(t, Screen)
 	hint(mine, session, "LockedHint", true)
 	w.locked(t, Screen)
-	m.emit(m.session("gone", -1), lockSignal) // in doubt it is ours
+	m.emit(m.session("gone", -1), lockSignal) // if in doubt, it is ours
 	w.locked(t, Screen)
 	select {
 	case got := <-w.locks:
-		t.Errorf("once too often: %q", got)
+		t.Errorf("locked once too often: %q", got)
 	default:
 	}
 }
 
-// names are those of the connections on the bus that are neither logind's nor the bus itself.
+// names returns the connections on the bus that belong neither to logind nor to the bus itself.
 func (w *watcher) names(m *machine) (list []string) {
 	var all []string
 	if err := m.conn.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Store(&all); err != nil {
@@ -332,7 +335,8 @@ func (w *watcher) names(m *machine) (list []string) {
 	return list
 }
 
-// No bus, no logind, one that ends, a bus that ends: it says so, and works once they are there.
+// TestBusComesAndGoes: without a bus or logind, and when either ends, Watch reports the trouble, and works once
+// they are there.
 func TestBusComesAndGoes(t *testing.T) {
 	m := newMachine(t)
 	w := watch(t, m, Suspend, Screen)
@@ -342,9 +346,9 @@ func TestBusComesAndGoes(t *testing.T) {
 			t.Fatalf("said %v, want %q", err, any)
 		}
 	}
-	says("system bus cannot be reached")
+	says("connect to the system bus")
 	m.startBus()
-	for err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "logind cannot be asked"); err = w.trouble(t) {
+	for err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "subscribe to systemd-logind"); err = w.trouble(t) {
 	}
 	m.startLogind()
 	w.works(t)
@@ -360,7 +364,7 @@ func TestBusComesAndGoes(t *testing.T) {
 	w.locked(t, Screen)
 
 	m.stopBus()
-	says("closed the connection", "logind ended") // whichever of the two the bus lets go first
+	says("closed the connection", "logind ended") // whichever of the two connections the bus closes first
 	m.startBus()
 	m.startLogind()
 	w.works(t)
@@ -368,7 +372,7 @@ func TestBusComesAndGoes(t *testing.T) {
 	w.locked(t, Suspend)
 }
 
-// A bus that takes connections and answers none is not waited for when it is to end.
+// TestSilentBus: Watch ends in time although the bus accepts connections and never answers.
 func TestSilentBus(t *testing.T) {
 	m := newMachine(t)
 	l, err := net.Listen("unix", filepath.Join(m.dir, "bus"))
@@ -382,7 +386,7 @@ func TestSilentBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if err := w.trouble(t); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Errorf("said %v", err)
 	}
 }

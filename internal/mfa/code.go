@@ -5,12 +5,12 @@ import (
 	"broker/internal/secret"
 )
 
-// codeDigits is the length of a code, the only one that AWS takes.
+// codeDigits is the length of a code, the only length that AWS accepts.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 const codeDigits = 6
 
-// ParseCode reads a code as people type it: 6 digits, blanks before, between and after
-// accepted. The error is a fault.Usage that does not repeat the text.
+// ParseCode parses a code as people type it: 6 digits, with blanks allowed before, between and after them. The
+// error is a fault.Usage that does not repeat the text.
 func ParseCode(s string) (secret.String, error) {
 	var digits []byte
 	for _, r := range s {
@@ -20,7 +20,7 @@ func ParseCode(s string) (secret.String, error) {
 			digits = append(digits, byte(r))
 		case r >= '0' && r <= '9':
 		default:
-			return secret.String{}, fault.New(fault.Usage, "an MFA code is 6 digits, and nothing else")
+			return secret.String{}, fault.New(fault.Usage, "an MFA code consists of 6 digits only")
 		}
 	}
 	if len(digits) != codeDigits {

@@ -21,48 +21,49 @@ import (
 
 const (
 	maxAnswers    = 3
-	maxAnswer     = 4 << 10 // bytes that a dialog may print
+	maxAnswer     = 4 << 10 // most bytes that a dialog may print
 	dialogTimeout = 5 * time.Minute
 	lookUpTimeout = 5 * time.Second
 
-	maxShown       = 100 // bytes of a name in a question
+	maxShown       = 100 // bytes of a name in a prompt
 	maxShownDevice = 300 // AWS allows 256
 
 	maxShownEndpoint = 100
 
 	title = "AWS MFA"
-	// heading is the first line in each window. Qt takes a text for HTML if there is a tag in its first line, so that
-	// line is ours.
+	// heading is the first line in each window. Qt treats a text as HTML if its first line contains a tag, so the
+	// first line is fixed.
 	heading = "A code of your MFA device is needed."
 )
 
-// Why AskGUI has no code. Both come inside a fault of kind LoginNeeded.
+// Why AskGUI returns no code. Both errors come in a fault of the kind LoginNeeded.
 var (
-	// ErrCancelled: the person said no. The window was closed or cancelled, or the answer was empty.
-	ErrCancelled = errors.New("the question for an MFA code was cancelled")
-	// ErrNobody: no program that asks can be used here; nobody has seen a question.
+	// ErrCancelled means that the person declined: closed or cancelled the window, or gave an empty answer.
+	ErrCancelled = errors.New("the prompt for an MFA code was cancelled")
+	// ErrNobody means that no program for prompts works here; no prompt was shown.
 	ErrNobody = errors.New("nobody can be asked in a window")
 )
 
-// Question is a question for a code, as a person sees it. All its texts may come from elsewhere.
-type Question struct {
+// Prompt is a prompt for a code, as a person sees it. None of its texts is trusted.
+type Prompt struct {
 	Device string // serial number of the MFA device
-	Source string // the source whose key wants it
-	Asker  string // who asks, such as "aws (pid 4711)"; may be empty
-	Reason string // why it is asked again; empty at first
-	// Endpoint is where the code goes, if that is not AWS's own place; else empty.
+	Source string // the source whose key needs the code
+	Asker  string // the program that asks, such as "aws (pid 4711)"; may be empty
+	Reason string // why the last code failed; empty for the first prompt
+	// Endpoint is where the code is sent, unless that is AWS's own endpoint; else empty.
 	Endpoint string
 
-	// TTY is the terminal of the requester, if a program may ask there, which is when the requester is in its
+	// TTY is the requester's terminal if a program may prompt there, which is the case if the requester is in its
 	// foreground; else empty.
 	TTY string
-	// Env holds the requester's variables of its graphical session, "K=V". What is not about the session or the
-	// language is ignored.
+	// Env has the requester's variables of its graphical session, as "K=V". Variables that are not about the
+	// session or the language are ignored.
 	Env []string
 }
 
-// Text is the question in one line, without the reason: safe to print, and short enough to name all three.
-func (q Question) Text() string {
+// Text returns the prompt in one line, without the reason. The line is safe to print, and short enough to show all
+// names.
+func (q Prompt) Text() string {
 	text := fmt.Sprintf("MFA code for %s (%s)", short(q.Source, maxShown), short(q.Device, maxShownDevice))
 	if q.Endpoint != "" {
 		text += ", sent to " + short(q.Endpoint, maxShownEndpoint)
@@ -73,9 +74,9 @@ func (q Question) Text() string {
 	return fault.Line(text + ":")
 }
 
-// Elsewhere is the line at other terminals while the question stands at a seat, such as "pts/1"; it may be empty. It is
-// safe to print, and short.
-func (q Question) Elsewhere(seat string) string {
+// Elsewhere returns the line for other terminals while the prompt is open at a seat, such as "pts/1"; the seat may
+// be empty. The line is safe to print, and short.
+func (q Prompt) Elsewhere(seat string) string {
 	text := "waiting for the code of " + short(q.Source, maxShown)
 	if q.Endpoint != "" {
 		text += ", sent to " + short(q.Endpoint, maxShownEndpoint) + ","
@@ -90,7 +91,7 @@ func (q Question) Elsewhere(seat string) string {
 	return fault.Line(text + ", press Enter to answer here")
 }
 
-// short is one safe line of n bytes at most.
+// short returns s as one safe line of at most n bytes.
 func short(s string, n int) string {
 	s = fault.Line(s)
 	if len(s) <= n {
@@ -103,19 +104,19 @@ func short(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// AskGUI asks a person in a window: by pinentry (which may also use the terminal of the question), zenity, kdialog, or
-// osascript on a Mac, the first that works. An answer that is not a code is asked again, three times in all. When ctx ends,
-// so does the window.
+// AskGUI prompts a person in a window. It uses the first of these programs that works: pinentry (which may also
+// use the terminal of q), zenity, kdialog, or osascript on a Mac. If an answer is not a code, it asks again, three
+// times in all. When ctx ends, the window is closed.
 //
-// All its errors are faults of kind LoginNeeded; see ErrCancelled and ErrNobody. One that wraps neither means that the
-// question was seen and brought no code, or that ctx ended, which it then wraps.
-func AskGUI(ctx context.Context, q Question) (secret.String, error) {
+// All errors are faults of the kind LoginNeeded; see ErrCancelled and ErrNobody. An error that wraps neither means
+// that the prompt was shown and gave no code, or that ctx ended; then it wraps the error of ctx.
+func AskGUI(ctx context.Context, q Prompt) (secret.String, error) {
 	return askGUI(ctx, q, runtime.GOOS)
 }
 
-func askGUI(ctx context.Context, q Question, system string) (secret.String, error) {
+func askGUI(ctx context.Context, q Prompt, system string) (secret.String, error) {
 	if system == "windows" {
-		return secret.String{}, fault.New(fault.LoginNeeded, "%w: this version opens none on Windows", ErrNobody)
+		return secret.String{}, fault.New(fault.LoginNeeded, "%w: Broker opens no windows on Windows", ErrNobody)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialogTimeout)
 	defer cancel()
@@ -134,36 +135,36 @@ func askGUI(ctx context.Context, q Question, system string) (secret.String, erro
 	return secret.String{}, fault.New(fault.LoginNeeded, "%w: %s", ErrNobody, strings.Join(tried, "; "))
 }
 
-// answers makes a code of the first answer of a person, or asks again.
-func answers(ctx context.Context, d desktop, q Question, a asker, answer string, err error) (secret.String, error) {
+// answers makes a code of a person's first answer, or asks again.
+func answers(ctx context.Context, d desktop, q Prompt, a asker, answer string, err error) (secret.String, error) {
 	for try := 1; ; try++ {
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "the question for an MFA code was taken back", Err: ctx.Err()}
+			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "the prompt for an MFA code was withdrawn", Err: ctx.Err()}
 		case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "nobody answered the question for an MFA code", Err: context.DeadlineExceeded}
+			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "nobody answered the prompt for an MFA code", Err: context.DeadlineExceeded}
 		case errors.Is(err, ErrCancelled), err == nil && strings.TrimSpace(answer) == "":
 			return secret.String{}, fault.New(fault.LoginNeeded, "%w", ErrCancelled)
 		case err != nil:
-			return secret.String{}, fault.New(fault.LoginNeeded, "ask for an MFA code: %s %w", a.name, err)
+			return secret.String{}, fault.New(fault.LoginNeeded, "prompt for an MFA code: %s %w", a.name, err)
 		}
 		if code, bad := ParseCode(answer); bad == nil {
 			return code, nil
 		}
 		if try == maxAnswers {
-			return secret.String{}, fault.New(fault.LoginNeeded, "none of %d answers was an MFA code", maxAnswers)
+			return secret.String{}, fault.New(fault.LoginNeeded, "no MFA code in %d answers", maxAnswers)
 		}
-		q.Reason = "That was not a code: it has exactly 6 digits."
+		q.Reason = "That was not a code. A code has exactly 6 digits."
 		answer, err = a.ask(ctx, d, q)
 	}
 }
 
-// asker is a program that asks a person.
+// asker is a program that prompts a person.
 type asker struct {
 	name string
-	// ask returns what was typed. Its errors are ErrCancelled, context.DeadlineExceeded if nobody answered,
-	// and anything else that says in a few words why the program cannot be used.
-	ask func(context.Context, desktop, Question) (string, error)
+	// ask returns what was typed. It fails with ErrCancelled, with context.DeadlineExceeded if nobody answered, or
+	// with another error that says in a few words why the program does not work.
+	ask func(context.Context, desktop, Prompt) (string, error)
 }
 
 var askers = []asker{
@@ -175,9 +176,9 @@ var askers = []asker{
 
 // desktop is where a window can be opened.
 type desktop struct {
-	system string   // GOOS
-	tty    string   // where pinentry may ask, or empty
-	env    []string // for programs that ask
+	system string   // like GOOS
+	tty    string   // terminal for pinentry, or empty
+	env    []string // environment of the programs
 }
 
 var (
@@ -186,12 +187,12 @@ var (
 	errNotAMac      = errors.New("is for macOS")
 )
 
-// display reports whether there is one, as far as the environment knows.
+// display reports whether the environment names a display.
 func (d desktop) display() bool {
 	return d.system == "darwin" || d.value("DISPLAY") != "" || d.value("WAYLAND_DISPLAY") != ""
 }
 
-// value is that of a variable: the last one, as the programs see it.
+// value returns the value of a variable: the last one, like the programs do.
 func (d desktop) value(name string) string {
 	for _, kv := range slices.Backward(d.env) {
 		if k, v, _ := strings.Cut(kv, "="); k == name {
@@ -201,12 +202,12 @@ func (d desktop) value(name string) string {
 	return ""
 }
 
-// screenVariables say on which screen a window opens. They come from the requester or not at all: the screen that the
-// broker was started on may be gone, or another one.
+// screenVariables select the screen on which a window opens. They come only from the requester: the screen on
+// which the daemon was started may be gone, or be another one.
 var screenVariables = []string{"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"}
 
-// sessionVariables are those that a requester may set for a window. A list, so that no LD_PRELOAD, PATH or plug-in
-// comes along.
+// sessionVariables are the variables that a requester may set for a window. This is an allow list, so that no
+// LD_PRELOAD, PATH or plug-in can be set.
 var sessionVariables = append([]string{
 	"DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION", "KDE_FULL_SESSION", "KDE_SESSION_VERSION",
 	"XDG_CURRENT_DESKTOP", "XDG_RUNTIME_DIR", "XDG_SESSION_DESKTOP", "XDG_SESSION_ID", "XDG_SESSION_TYPE",
@@ -224,8 +225,8 @@ func desktopEnvironment(ours, theirs []string) []string {
 	return env
 }
 
-// windowText is what stands above the entry field of a window that has one text.
-func windowText(q Question) string {
+// windowText is the text above the entry field of a window that has one text.
+func windowText(q Prompt) string {
 	text := heading + "\n"
 	if q.Reason != "" {
 		text += fault.Line(q.Reason) + "\n"
@@ -233,15 +234,15 @@ func windowText(q Question) string {
 	return text + q.Text()
 }
 
-// cancelledCode is what zenity is told to end with when it was cancelled or closed. Its own choice, 1, is also what it
-// ends with when there is no such display.
+// cancelledCode is the exit code that zenity is told to use when it was cancelled or closed. Its default, 1, also
+// means that the display does not exist.
 const cancelledCode = 71
 
-// zenityText keeps a text what it is: zenity's own backslash escapes, and GTK's underscores for keys. (The text of an entry
-// dialog, unlike that of the other dialogs, is no Pango markup.)
+// zenityText escapes what zenity interprets: its own backslash escapes, and GTK's underscores for keys. (The text
+// of an entry dialog, unlike that of other dialogs, is not Pango markup.)
 var zenityText = strings.NewReplacer(`\`, `\\`, "_", "__")
 
-func askZenity(ctx context.Context, d desktop, q Question) (string, error) {
+func askZenity(ctx context.Context, d desktop, q Prompt) (string, error) {
 	d.env = append(slices.Clip(d.env), "ZENITY_OK=0", fmt.Sprintf("ZENITY_CANCEL=%d", cancelledCode), fmt.Sprintf("ZENITY_ESC=%d", cancelledCode))
 	return d.window(ctx, "zenity", cancelledCode, nil, "--entry", "--title="+title, "--text="+zenityText.Replace(windowText(q)))
 }
@@ -249,11 +250,11 @@ func askZenity(ctx context.Context, d desktop, q Question) (string, error) {
 // kdialogText does the same for kdialog: its backslash escapes, and Qt's ampersands for keys.
 var kdialogText = strings.NewReplacer(`\`, `\\`, "&", "&&")
 
-func askKdialog(ctx context.Context, d desktop, q Question) (string, error) {
+func askKdialog(ctx context.Context, d desktop, q Prompt) (string, error) {
 	return d.window(ctx, "kdialog", 1, nil, "--title", title, "--inputbox", kdialogText.Replace(windowText(q)))
 }
 
-// window runs a program that opens one on a display, and prints what was typed there.
+// window runs a program that opens a window on a display and prints what was typed.
 func (d desktop) window(ctx context.Context, program string, cancelled int, stdin []byte, args ...string) (string, error) {
 	if !d.display() {
 		return "", errNoDisplay
@@ -264,7 +265,7 @@ func (d desktop) window(ctx context.Context, program string, cancelled int, stdi
 	}
 	out, err := child.Command{
 		Program: program, Args: args, Env: env, Stdin: stdin,
-		Timeout: 2 * dialogTimeout, // ctx is shorter
+		Timeout: 2 * dialogTimeout, // ctx ends earlier
 		Limit:   maxAnswer,
 	}.Run(ctx)
 	var exit *child.ExitError
@@ -279,8 +280,8 @@ func (d desktop) window(ctx context.Context, program string, cancelled int, stdi
 	return string(out), nil
 }
 
-// noBus is an address that every D-Bus library refuses at once. Without any, and without the user's bus at its usual place, GTK
-// and Qt start a bus that nobody ever ends.
+// noBus is an address that every D-Bus library rejects at once. If no address is set, and the user's bus is not at
+// its usual place, GTK and Qt start a bus that never ends.
 const noBus = "disabled:"
 
 func (d desktop) hasBus() bool {
@@ -291,7 +292,8 @@ func (d desktop) hasBus() bool {
 	return err == nil && d.value("XDG_RUNTIME_DIR") != ""
 }
 
-// dialogScript is what osascript runs. The texts are its arguments, so that none of them is ever read as AppleScript.
+// dialogScript is the script for osascript. The texts are arguments, so that none of them is interpreted as
+// AppleScript.
 const dialogScript = `on run argv
 	try
 		set answer to display dialog (item 2 of argv) with title (item 1 of argv) default answer "" ¬
@@ -304,7 +306,7 @@ const dialogScript = `on run argv
 end run
 `
 
-func askOsascript(ctx context.Context, d desktop, q Question) (string, error) {
+func askOsascript(ctx context.Context, d desktop, q Prompt) (string, error) {
 	if d.system != "darwin" {
 		return "", errNotAMac
 	}
@@ -321,10 +323,11 @@ func askOsascript(ctx context.Context, d desktop, q Question) (string, error) {
 	case strings.TrimSpace(out) == "gave up":
 		return "", context.DeadlineExceeded
 	}
-	return "", errors.New("said nothing that is known")
+	return "", errors.New("gave an unknown answer")
 }
 
-// secondsLeft is what a program gets that keeps time itself; a little less than what is left, so that it ends first.
+// secondsLeft is the timeout for programs that keep time themselves. It is a little shorter than the remaining
+// time, so that they end first.
 func secondsLeft(ctx context.Context) int {
 	left := dialogTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -333,7 +336,7 @@ func secondsLeft(ctx context.Context) int {
 	return max(1, int((left-time.Second/2)/time.Second))
 }
 
-// ttyName is a name that pinentry's protocol, which has no quoting for it, can be told.
+// ttyName matches the names that can be passed in pinentry's protocol, which cannot quote them.
 var ttyName = lazyregexp.New(`^/dev/[A-Za-z0-9/_-]+$`)
 
 func usableTTY(path string) string {

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needs is the path of a program that is not ours. Without it the test is skipped loudly, and fails in CI.
+// needs returns the path of a program that is not ours. Without it, the test skips loudly, and fails in CI.
 func needs(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -34,7 +34,7 @@ func needs(t *testing.T, program string) string {
 	return path
 }
 
-// alone makes a PATH with one program, under this name.
+// alone makes a PATH that has only one program, under this name.
 func alone(t *testing.T, path, name string) *fakes {
 	t.Helper()
 	f := newFakes(t)
@@ -45,9 +45,9 @@ func alone(t *testing.T, path, name string) *fakes {
 	return f
 }
 
-// person is who sits at a terminal, and what is on it.
+// person is a person at a terminal, with its contents.
 type person struct {
-	requester *exec.Cmd // whose terminal it is
+	requester *exec.Cmd // the program in the terminal's foreground
 	file      *os.File
 	tty       *os.File
 
@@ -55,7 +55,7 @@ type person struct {
 	seen bytes.Buffer
 }
 
-// newPerson opens a terminal in whose foreground another program runs, as the one that wants credentials does.
+// newPerson opens a terminal with another program in its foreground, like the program that needs credentials.
 func newPerson(t *testing.T) *person {
 	t.Helper()
 	file, tty, err := pty.Open()
@@ -65,7 +65,7 @@ func newPerson(t *testing.T) *person {
 	if err := pty.Setsize(file, &pty.Winsize{Rows: 24, Cols: 100}); err != nil {
 		t.Fatal(err)
 	}
-	// Again, non-blocking, so that it can be closed while it is read.
+	// Open it again, non-blocking, so that it can be closed during a read.
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func newPerson(t *testing.T) *person {
 	return p
 }
 
-// sees waits for a text, and takes what was seen off the screen.
+// sees waits for a text, and removes what was seen from the screen.
 func (p *person) sees(t *testing.T, text string) string {
 	t.Helper()
 	for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
@@ -129,7 +129,7 @@ func (p *person) screen() string {
 func (p *person) types(t *testing.T, keys string) {
 	t.Helper()
 	p.isHidden(t)
-	time.Sleep(200 * time.Millisecond) // the program asks first and then drops what was typed before
+	time.Sleep(200 * time.Millisecond) // the program prompts first and then drops earlier input
 	if _, err := p.file.WriteString(keys); err != nil {
 		t.Error(err)
 	}
@@ -144,7 +144,7 @@ func (p *person) echoes(t *testing.T) bool {
 	return state.Lflag&unix.ECHO != 0 && state.Lflag&unix.ICANON != 0
 }
 
-// isHidden waits until what is typed is not echoed.
+// isHidden waits until typed text is not echoed.
 func (p *person) isHidden(t *testing.T) {
 	t.Helper()
 	poll(t, "the terminal echoes no code", func() bool { return !p.echoes(t) })
@@ -155,7 +155,7 @@ type outcome struct {
 	err  error
 }
 
-func askSoon(ctx context.Context, q Question) <-chan outcome {
+func askSoon(ctx context.Context, q Prompt) <-chan outcome {
 	c := make(chan outcome, 1)
 	go func() {
 		code, err := AskGUI(ctx, q)
@@ -164,14 +164,14 @@ func askSoon(ctx context.Context, q Question) <-chan outcome {
 	return c
 }
 
-// TestClientPinentry is a person at a terminal and Debian's pinentries.
+// TestClientPinentry: a person at a terminal uses Debian's pinentry programs.
 func TestClientPinentry(t *testing.T) {
 	for _, flavor := range []string{"pinentry-tty", "pinentry-curses"} {
 		t.Run(flavor, func(t *testing.T) {
 			path := needs(t, flavor)
 			f := alone(t, path, "pinentry")
 			p := newPerson(t)
-			q := question()
+			q := prompt()
 			q.TTY, q.Env = p.tty.Name(), []string{"TERM=xterm", "LC_ALL=C.UTF-8"}
 			goroutines, fds := runtime.NumGoroutine(), descriptors()
 			for _, tt := range []struct {
@@ -192,7 +192,7 @@ func TestClientPinentry(t *testing.T) {
 					screen := p.sees(t, "MFA code: ")
 					for _, want := range []string{"security", "mfa/paul", "aws (pid 4711)"} {
 						if !strings.Contains(screen, want) {
-							t.Errorf("%s: the question %q does not name %s", tt.name, screen, want)
+							t.Errorf("%s: the prompt %q does not name %s", tt.name, screen, want)
 						}
 					}
 					if again := strings.Contains(screen, "6 digits"); again != (i > 0) {
@@ -236,7 +236,7 @@ func TestClientPinentry(t *testing.T) {
 			result = askSoon(t.Context(), q)
 			p.sees(t, "MFA code: ")
 			p.isHidden(t)
-			p.file.Close() // the window of the terminal is closed
+			p.file.Close() // the terminal's window is closed
 			if got := <-result; !errors.Is(got.err, ErrCancelled) {
 				t.Errorf("the terminal has gone: %v", got.err)
 			}
@@ -253,7 +253,7 @@ func TestClientPinentry(t *testing.T) {
 	}
 }
 
-// newDisplay starts a virtual one and returns its name.
+// newDisplay starts a virtual display and returns its name.
 func newDisplay(t *testing.T) string {
 	t.Helper()
 	xvfb := needs(t, "Xvfb")
@@ -282,14 +282,14 @@ func newDisplay(t *testing.T) string {
 	return ":" + strings.TrimSpace(number)
 }
 
-// TestClientWindows is a person in front of zenity and kdialog.
+// TestClientWindows: a person uses zenity and kdialog.
 func TestClientWindows(t *testing.T) {
 	for _, program := range []string{"zenity", "kdialog"} {
 		t.Run(program, func(t *testing.T) {
 			path, xdotool := needs(t, program), needs(t, "xdotool")
 			display := newDisplay(t)
 			f := alone(t, path, program)
-			q := question()
+			q := prompt()
 			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + display}
 
 			do := func(args ...string) string {
@@ -301,7 +301,7 @@ func TestClientWindows(t *testing.T) {
 				return strings.TrimSpace(string(out))
 			}
 			window := func() string { return do("search", "--onlyvisible", "--name", "^"+title+"$") }
-			// one waits for a window that is not of the process before, turns to it and returns its process.
+			// one waits for a window of another process than before, focuses it and returns its process.
 			one := func(before string) string {
 				for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
 					id, _, _ := strings.Cut(window(), "\n")

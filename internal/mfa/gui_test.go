@@ -23,7 +23,7 @@ import (
 
 const device = "arn:aws:iam::111122223333:mfa/paul"
 
-// fakes is a PATH of scripted programs; they may use what is built into sh, and absolute paths.
+// fakes is a PATH of scripted programs. They may use sh's built-ins, and absolute paths.
 type fakes struct {
 	dir  string
 	mark string
@@ -39,7 +39,7 @@ func newFakes(t *testing.T) *fakes {
 	return f
 }
 
-// add writes a program. In its text, $D is the directory of the fakes; its arguments and environment are recorded.
+// add writes a program. In its text, $D is the directory of the fakes. Its arguments and environment are recorded.
 func (f *fakes) add(t *testing.T, name, text string) {
 	t.Helper()
 	text = "#!/bin/sh\nD='" + f.dir + "'\nfor a; do printf '%s\\0' \"$a\"; done >>\"$D/" + name + ".args\"\n/usr/bin/env >\"$D/" + name + ".env\"\n" + text + "\n"
@@ -48,7 +48,7 @@ func (f *fakes) add(t *testing.T, name, text string) {
 	}
 }
 
-// pinentry adds one that answers each GETPIN with the next of these lists of lines.
+// pinentry adds a pinentry that answers each GETPIN with the next of these lists of lines.
 func (f *fakes) pinentry(t *testing.T, answers ...string) {
 	t.Helper()
 	for i, a := range answers {
@@ -81,16 +81,16 @@ func (f *fakes) read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// told is each line that pinentry was told, with its command.
+// told returns each line that pinentry received.
 func (f *fakes) told(t *testing.T) []string {
 	return strings.Split(strings.TrimSuffix(f.read(t, "told"), "\n"), "\n")
 }
 
-func question() Question {
-	return Question{Device: device, Source: "security", Asker: "aws (pid 4711)", Env: []string{"DISPLAY=:4711"}}
+func prompt() Prompt {
+	return Prompt{Device: device, Source: "security", Asker: "aws (pid 4711)", Env: []string{"DISPLAY=:4711"}}
 }
 
-func ask(t *testing.T, f *fakes, q Question, system string) (string, error) {
+func ask(t *testing.T, f *fakes, q Prompt, system string) (string, error) {
 	t.Helper()
 	goroutines, fds := runtime.NumGoroutine(), descriptors()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -114,9 +114,9 @@ func ask(t *testing.T, f *fakes, q Question, system string) (string, error) {
 	return code.Reveal(), err
 }
 
-func TestQuestionText(t *testing.T) {
-	for want, q := range map[string]Question{
-		"MFA code for security (arn:aws:iam::111122223333:mfa/paul), asked by aws (pid 4711):": question(),
+func TestPromptText(t *testing.T) {
+	for want, q := range map[string]Prompt{
+		"MFA code for security (arn:aws:iam::111122223333:mfa/paul), asked by aws (pid 4711):": prompt(),
 		"MFA code for security (arn:aws:iam::111122223333:mfa/paul):": {Device: device,
 			Source: "security", Reason: "wrong"},
 		"MFA code for security (GAHT12345678), sent to https://sts.example/\\x1b, asked by aws:": {Source: "security",
@@ -132,16 +132,16 @@ func TestQuestionText(t *testing.T) {
 	}
 }
 
-func TestQuestionElsewhere(t *testing.T) {
+func TestPromptElsewhere(t *testing.T) {
 	const enter = ", press Enter to answer here"
 	for _, tt := range []struct {
 		seat, want string
-		q          Question
+		q          Prompt
 	}{
-		{"pts/1", "waiting for the code of security asked on pts/1 by aws" + enter, Question{Source: "security", Asker: "aws"}},
-		{"", `waiting for the code of a b, sent to http://\x1b, asked` + enter, Question{Source: "a\nb", Endpoint: "http://\x1b"}},
+		{"pts/1", "waiting for the code of security asked on pts/1 by aws" + enter, Prompt{Source: "security", Asker: "aws"}},
+		{"", `waiting for the code of a b, sent to http://\x1b, asked` + enter, Prompt{Source: "a\nb", Endpoint: "http://\x1b"}},
 		{"", "waiting for the code of security asked by " + strings.Repeat("x", 97) + "…" + enter,
-			Question{Source: "security", Asker: strings.Repeat("x", 100_000)}},
+			Prompt{Source: "security", Asker: strings.Repeat("x", 100_000)}},
 	} {
 		if got := tt.q.Elsewhere(tt.seat); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
@@ -149,7 +149,7 @@ func TestQuestionElsewhere(t *testing.T) {
 	}
 }
 
-// hostile are names that some protocol, markup, shell or terminal takes for something else.
+// hostile are names that a protocol, markup, shell or terminal would interpret.
 var hostile = []string{
 	"100% %41 %0A", "a\nGETPIN", "a\r\nD 123456", "\x1b[2J\x1b]0;x\a", "<b>bold</b> <img src=/etc/passwd>", "&lt;b&gt; & && &amp;",
 	"a_b __c", `back\slash \n \x41 \`, `"; do shell script "id`, `'$(id)' ` + "`id`", "--help", "-x", "\u202egnp", "nul\x00nul", "\xff\xfe",
@@ -160,7 +160,7 @@ func TestPinentryIsTold(t *testing.T) {
 	for _, name := range hostile {
 		f := newFakes(t)
 		f.pinentry(t, "D 123456\nOK")
-		q := question()
+		q := prompt()
 		q.Source, q.Asker, q.Device, q.Reason = name, name, name, name
 		if code, err := ask(t, f, q, "linux"); code != "123456" {
 			t.Fatalf("%q: %v", name, err)
@@ -202,33 +202,33 @@ func TestPinentryAnswers(t *testing.T) {
 		code     string
 		is       error  // what the error wraps
 		want     string // the error
-		comments int    // SETERROR that were sent
+		comments int    // number of SETERROR commands
 	}{
 		{name: "right", answers: []string{"D 123456\nOK"}, code: "123456"},
 		{name: "with a blank", answers: []string{"D 123%20456\nOK"}, code: "123456"},
 		{name: "in pieces", answers: []string{"D 123\n# x\nS PROGRESS\nD %3456\nOK"}, code: "123456"},
-		{name: "a question of its own", answers: []string{"INQUIRE QUALITY 123\nD 123456\nOK"}, code: "123456"},
+		{name: "it asks back", answers: []string{"INQUIRE QUALITY 123\nD 123456\nOK"}, code: "123456"},
 		{name: "wrong, then right", answers: []string{wrong, "D 123456\nOK"}, code: "123456", comments: 1},
 		{name: "wrong twice", answers: []string{wrong, "D 1234567\nOK", "D 654321\nOK"}, code: "654321", comments: 2},
-		{name: "wrong three times", answers: []string{wrong, wrong, wrong, "D 123456\nOK"}, want: "none of 3 answers was an MFA code", comments: 2},
-		{name: "cancelled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "fully cancelled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully cancelled <Pinentry>"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the question for an MFA code was cancelled"},
-		{name: "wrong, then cancelled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the question for an MFA code was cancelled", comments: 1},
-		{name: "its time is up", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the question for an MFA code"},
+		{name: "wrong three times", answers: []string{wrong, wrong, wrong, "D 123456\nOK"}, want: "no MFA code in 3 answers", comments: 2},
+		{name: "cancelled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "fully cancelled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
+		{name: "wrong, then cancelled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled", comments: 1},
+		{name: "timeout", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the prompt for an MFA code"},
 		{name: "no terminal", answers: []string{"ERR 83918950 Inappropriate ioctl for device <Pinentry>"}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry answered with error 83918950; zenity is not installed; kdialog is not installed"},
-		{name: "an error that is not one", answers: []string{"ERR " + told}, is: ErrNobody,
+		{name: "an invalid error line", answers: []string{"ERR " + told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},
 		{name: "no protocol", answers: []string{told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},
-		{name: "wrong, then broken", answers: []string{wrong, told}, want: "ask for an MFA code: pinentry does not speak the Assuan protocol", comments: 1},
+		{name: "wrong, then broken", answers: []string{wrong, told}, want: "prompt for an MFA code: pinentry does not speak the Assuan protocol", comments: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakes(t)
 			f.pinentry(t, tt.answers...)
-			code, err := ask(t, f, question(), "linux")
+			code, err := ask(t, f, prompt(), "linux")
 			if code != tt.code || (err == nil) != (tt.want == "") || err != nil && err.Error() != tt.want || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("got %q, %v", code, err)
 			}
@@ -245,7 +245,7 @@ func TestPinentryAnswers(t *testing.T) {
 	}
 }
 
-// TestBadPinentry: one that cannot ask costs nothing but a little time; zenity asks instead.
+// TestBadPinentry: a pinentry that does not work costs little time; zenity is used instead.
 func TestBadPinentry(t *testing.T) {
 	testBadPinentry(t, map[string]string{
 		"ends at once":             "exit 0",
@@ -253,7 +253,7 @@ func TestBadPinentry(t *testing.T) {
 		"crashes in the middle":    greet + "read x; kill -SEGV $$",
 		"greets in another way":    "echo " + told + "; /bin/sleep 1000",
 		"refuses to begin":         "echo ERR 1 no",
-		"refuses the question":     greet + `while read x y; do case $x in SETDESC) echo ERR 1 x;; *) echo OK;; esac; done`,
+		"refuses the prompt":       greet + `while read x y; do case $x in SETDESC) echo ERR 1 x;; *) echo OK;; esac; done`,
 		"floods":                   greet + "/usr/bin/yes " + told,
 		"one line of a gigabyte":   greet + "/usr/bin/head -c 1000000000 /dev/zero",
 		"closes stdin":             greet + "exec <&-; /bin/sleep 0.2",
@@ -261,12 +261,12 @@ func TestBadPinentry(t *testing.T) {
 		"has the terminal only":    greet + `while read x; do echo D tty; echo OK; done`,
 		"fell back to curses":      greet + `while read x; do echo D gtk2:curses; echo OK; done`,
 		"a child holds the pipes":  "/bin/sleep 1000 & exit 1",
-		"asks questions for ever":  greet + `while :; do echo INQUIRE X; read x; done`,
+		"sends INQUIRE forever":    greet + `while :; do echo INQUIRE X; read x; done`,
 		"dies with its answer due": greet + `while read x; do case $x in GETPIN) exit 3;; *) echo OK;; esac; done`,
 	})
 }
 
-// TestBadPinentryLong waits for the deadline of the handshake.
+// TestBadPinentryLong waits for the timeout of the handshake.
 func TestBadPinentryLong(t *testing.T) {
 	testBadPinentry(t, map[string]string{
 		"hangs before it greets": "/bin/sleep 1000",
@@ -274,7 +274,7 @@ func TestBadPinentryLong(t *testing.T) {
 	})
 }
 
-// greet is how a pinentry begins.
+// greet is pinentry's first line.
 const greet = "echo OK; "
 
 func testBadPinentry(t *testing.T, programs map[string]string) {
@@ -284,7 +284,7 @@ func testBadPinentry(t *testing.T, programs map[string]string) {
 			f := newFakes(t)
 			f.add(t, "pinentry", text)
 			f.add(t, "zenity", "echo 123456")
-			if code, err := ask(t, f, question(), "linux"); code != "123456" {
+			if code, err := ask(t, f, prompt(), "linux"); code != "123456" {
 				t.Errorf("got %q, %v", code, err)
 			}
 		})
@@ -298,7 +298,7 @@ func TestPinentryOfGnuPG(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.add(t, "gpgconf", `echo "gpg:OpenPGP:/usr/bin/gpg"; echo "pinentry:Passphrase Entry:$D/pin%20entry"`)
-	if code, err := ask(t, f, question(), "linux"); code != "123456" {
+	if code, err := ask(t, f, prompt(), "linux"); code != "123456" {
 		t.Error(err)
 	}
 	if got := f.read(t, "gpgconf.args"); got != "--list-components\x00" {
@@ -306,7 +306,7 @@ func TestPinentryOfGnuPG(t *testing.T) {
 	}
 	for _, text := range []string{"exit 1", "echo pinentry", "echo pinentry:x:", "echo pinentry:x:/no/such", "echo pinentry:x:relative/x"} {
 		f.add(t, "gpgconf", text)
-		if _, err := ask(t, f, question(), "linux"); !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "pinentry is not installed") {
+		if _, err := ask(t, f, prompt(), "linux"); !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "pinentry is not installed") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -330,7 +330,7 @@ func TestPinentryOnATerminal(t *testing.T) {
 		f := newFakes(t)
 		t.Setenv("TERM", "")
 		f.pinentry(t, "D 123456\nOK")
-		q := question()
+		q := prompt()
 		q.TTY, q.Env = tty.Name(), tt.env
 		if code, err := ask(t, f, q, "linux"); code != "123456" {
 			t.Fatal(err)
@@ -349,7 +349,7 @@ func TestPinentryOnATerminal(t *testing.T) {
 	for _, none := range []string{"", "/dev/null", "/dev/no/such", file, "pts/1", "/dev/pts/../" + tty.Name(), tty.Name() + "\nGETPIN", "/dev"} {
 		f := newFakes(t)
 		f.pinentry(t, "D 123456\nOK")
-		q := question()
+		q := prompt()
 		q.TTY, q.Env = none, nil
 		_, err := ask(t, f, q, "linux")
 		if want := "nobody can be asked in a window: pinentry has neither display nor terminal; zenity has no display; kdialog has no display"; !errors.Is(err, ErrNobody) || err.Error() != want {
@@ -358,7 +358,7 @@ func TestPinentryOnATerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalThatGoesAway: pinentry may not notice, and must not go on for ever.
+// TestTerminalThatGoesAway: pinentry may not notice that its terminal closed, and must be stopped.
 func TestTerminalThatGoesAway(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("is not noticed here")
@@ -369,10 +369,10 @@ func TestTerminalThatGoesAway(t *testing.T) {
 	}
 	f := newFakes(t)
 	f.add(t, "pinentry", `trap '' HUP TERM; echo OK; while read x; do case $x in GETPIN) : >"$D/asking"; while :; do /bin/sleep 1; done;; *) echo OK;; esac; done`)
-	q := question()
+	q := prompt()
 	q.TTY = tty.Name()
 	go func() {
-		poll(t, "the question is put", func() bool { return there(filepath.Join(f.dir, "asking")) })
+		poll(t, "the prompt is shown", func() bool { return there(filepath.Join(f.dir, "asking")) })
 		tty.Close()
 		person.Close()
 	}()
@@ -383,12 +383,12 @@ func TestTerminalThatGoesAway(t *testing.T) {
 
 func TestNobody(t *testing.T) {
 	f := newFakes(t)
-	_, err := ask(t, f, question(), "linux")
+	_, err := ask(t, f, prompt(), "linux")
 	if want := "nobody can be asked in a window: pinentry is not installed; zenity is not installed; kdialog is not installed"; !errors.Is(err, ErrNobody) || err.Error() != want {
 		t.Error(err)
 	}
-	q := question()
-	q.Env = nil // the DISPLAY of the broker itself is not the requester's
+	q := prompt()
+	q.Env = nil // the daemon's own DISPLAY is not the requester's
 	f.add(t, "zenity", "echo 123456")
 	if _, err := ask(t, f, q, "linux"); !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "zenity has no display") {
 		t.Error(err)
@@ -400,7 +400,7 @@ func TestZenity(t *testing.T) {
 	for _, name := range hostile {
 		f := newFakes(t)
 		f.add(t, "zenity", "echo ' 123 456 '")
-		q := question()
+		q := prompt()
 		q.Source, q.Asker, q.Device, q.Reason = name, name, name, name
 		if code, err := ask(t, f, q, "linux"); code != "123456" {
 			t.Fatalf("%q: %v", name, err)
@@ -410,7 +410,7 @@ func TestZenity(t *testing.T) {
 			t.Errorf("%q: %q", name, args)
 		}
 		if strings.Count(args[2], "\n") != 2 {
-			t.Errorf("%q: the lines of %q are not heading, reason and question", name, args[2])
+			t.Errorf("%q: the lines of %q are not heading, reason and prompt", name, args[2])
 		}
 	}
 
@@ -418,14 +418,14 @@ func TestZenity(t *testing.T) {
 		"exit $ZENITY_CANCEL": ErrCancelled,
 		"exit $ZENITY_ESC":    ErrCancelled,
 		"echo":                ErrCancelled,
-		"exit 1":              ErrNobody, // no such display
+		"exit 1":              ErrNobody, // the display does not exist
 		"exit 255":            ErrNobody,
 		"kill -SEGV $$":       ErrNobody,
 		"/usr/bin/yes":        ErrNobody,
 	} {
 		f := newFakes(t)
 		f.add(t, "zenity", script)
-		q := question()
+		q := prompt()
 		q.Env = append(q.Env, "ZENITY_CANCEL=0")
 		if _, err := ask(t, f, q, "linux"); !errors.Is(err, want) {
 			t.Errorf("%s: %v", script, err)
@@ -437,7 +437,7 @@ func TestWindowsAskAgain(t *testing.T) {
 	for _, program := range []string{"zenity", "kdialog"} {
 		f := newFakes(t)
 		f.add(t, program, `if [ -e "$D/again" ]; then echo 123456; else : >"$D/again"; echo 12345; fi`)
-		if code, err := ask(t, f, question(), "linux"); code != "123456" {
+		if code, err := ask(t, f, prompt(), "linux"); code != "123456" {
 			t.Error(program, err)
 		}
 		if args := f.read(t, program+".args"); strings.Count(args, "6 digits") != 1 || strings.Contains(args, "12345\x00") {
@@ -451,7 +451,7 @@ func TestKdialog(t *testing.T) {
 	for _, name := range hostile {
 		f := newFakes(t)
 		f.add(t, "kdialog", "echo 123456")
-		q := question()
+		q := prompt()
 		q.Source, q.Asker, q.Device = name, name, name
 		if code, err := ask(t, f, q, "linux"); code != "123456" {
 			t.Fatalf("%q: %v", name, err)
@@ -467,7 +467,7 @@ func TestKdialog(t *testing.T) {
 	for script, want := range map[string]error{"exit 1": ErrCancelled, "exit 134": ErrNobody, "kill -ABRT $$": ErrNobody} {
 		f := newFakes(t)
 		f.add(t, "kdialog", script)
-		if _, err := ask(t, f, question(), "linux"); !errors.Is(err, want) {
+		if _, err := ask(t, f, prompt(), "linux"); !errors.Is(err, want) {
 			t.Errorf("%s: %v", script, err)
 		}
 	}
@@ -477,7 +477,7 @@ func TestOsascript(t *testing.T) {
 	for _, name := range hostile {
 		f := newFakes(t)
 		f.add(t, "osascript", `while IFS= read -r x; do printf '%s\n' "$x"; done >"$D/script"; echo answer:123456`)
-		q := question()
+		q := prompt()
 		q.Source, q.Env = name, nil
 		if code, err := ask(t, f, q, "darwin"); code != "123456" {
 			t.Fatalf("%q: %v", name, err)
@@ -496,13 +496,13 @@ func TestOsascript(t *testing.T) {
 	} {
 		f := newFakes(t)
 		f.add(t, "osascript", script)
-		if _, err := ask(t, f, question(), "darwin"); !errors.Is(err, want) {
+		if _, err := ask(t, f, prompt(), "darwin"); !errors.Is(err, want) {
 			t.Errorf("%s: %v", script, err)
 		}
 	}
 	f := newFakes(t)
 	f.add(t, "osascript", "echo answer:123456")
-	if _, err := ask(t, f, question(), "linux"); !errors.Is(err, ErrNobody) {
+	if _, err := ask(t, f, prompt(), "linux"); !errors.Is(err, ErrNobody) {
 		t.Errorf("not on a Mac: %v", err)
 	}
 }
@@ -512,7 +512,7 @@ func TestWindowEnvironment(t *testing.T) {
 	t.Setenv("WAYLAND_DISPLAY", "ours")
 	t.Setenv("HOME", "/home/ours")
 	f.add(t, "zenity", "echo 123456")
-	q := question()
+	q := prompt()
 	cookie, bus := filepath.Join(t.TempDir(), "cookie"), listen(t)
 	if err := os.WriteFile(cookie, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -537,10 +537,10 @@ func TestWindowEnvironment(t *testing.T) {
 	}
 }
 
-// listen makes a unix socket of ours.
+// listen creates a unix socket.
 func listen(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bus") // whose name is short
+	dir, err := os.MkdirTemp("", "bus") // it needs a short name
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -574,7 +574,7 @@ func TestWindowStartsNoBus(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.add(t, "kdialog", "echo 123456")
-		q := question()
+		q := prompt()
 		q.Env = append(q.Env, tt.env...)
 		if code, err := ask(t, f, q, "linux"); code != "123456" {
 			t.Fatal(err)
@@ -591,7 +591,7 @@ func TestWindowStartsNoBus(t *testing.T) {
 	}
 }
 
-// TestDialogEndsWithItsContext: whichever program asks, it is gone when the question is, and nothing else is asked.
+// TestDialogEndsWithItsContext: each program ends with the context of its prompt, and no other program is tried.
 func TestDialogEndsWithItsContext(t *testing.T) {
 	for _, program := range []string{"pinentry", "zenity", "kdialog"} {
 		for _, deaf := range []string{"", "trap '' TERM; "} {
@@ -606,19 +606,19 @@ func TestDialogEndsWithItsContext(t *testing.T) {
 			goroutines, fds := runtime.NumGoroutine(), descriptors()
 			ctx, cancel := context.WithCancel(context.Background())
 			go func() {
-				poll(t, "the question is put", func() bool { return there(filepath.Join(f.dir, "asking")) })
+				poll(t, "the prompt is shown", func() bool { return there(filepath.Join(f.dir, "asking")) })
 				cancel()
 			}()
-			_, err := askGUI(ctx, question(), "linux")
-			if !errors.Is(err, context.Canceled) || err.Error() != "the question for an MFA code was taken back" || !fault.Is(err, fault.LoginNeeded) {
+			_, err := askGUI(ctx, prompt(), "linux")
+			if !errors.Is(err, context.Canceled) || err.Error() != "the prompt for an MFA code was withdrawn" || !fault.Is(err, fault.LoginNeeded) {
 				t.Errorf("%s: %v", program, err)
 			}
 			allGone(t, f.mark, goroutines, fds)
 
 			ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
-			_, err = AskGUI(ctx, question())
+			_, err = AskGUI(ctx, prompt())
 			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "nobody answered the question for an MFA code" {
+			if !errors.Is(err, context.DeadlineExceeded) || err.Error() != "nobody answered the prompt for an MFA code" {
 				t.Errorf("%s: %v", program, err)
 			}
 			allGone(t, f.mark, goroutines, fds)
@@ -642,9 +642,9 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-// TestNoWindowOnWindows: nothing is tried there, and it is said.
+// TestNoWindowOnWindows: no program is tried there, and the error says so.
 func TestNoWindowOnWindows(t *testing.T) {
-	_, err := askGUI(t.Context(), Question{}, "windows")
+	_, err := askGUI(t.Context(), Prompt{}, "windows")
 	if !errors.Is(err, ErrNobody) || !strings.Contains(err.Error(), "on Windows") {
 		t.Error(err)
 	}

@@ -26,36 +26,35 @@ const (
 	maxLedger     = 1 << 20
 	saltBytes     = 16
 
-	// keep is how long a claim is remembered. AWS takes a code for its own step and
-	// some around it; five minutes is well beyond, and two codes that are equal by
-	// chance within them cost one step of waiting.
+	// keep is how long a claim is kept. AWS accepts a code for its own period and a few around it; five minutes is
+	// well beyond that. If two codes within that time are equal by chance, the second waits for one period.
 	keep = 5 * time.Minute
 
-	// farFuture bounds claims that a wrong clock has dated ahead. They are kept, since
-	// the clock set back makes the same codes again, but not for ever.
+	// farFuture limits claims with a date in the future, which a wrong clock has made. They are kept, because the
+	// same codes come again once the clock is set back, but not forever.
 	farFuture = 48 * time.Hour
 
 	lockPatience = 5 * time.Second
 )
 
-// Ledger is the list of MFA codes that were used, in a file of the state directory that all
-// processes share. A code is claimed, and the claim is on the disk, before the code is
-// sent; so neither a crash nor a second process can use it again. The zero value
-// needs a Dir.
+// Ledger is the list of used MFA codes, in a file of the state directory that all processes share. A code is
+// claimed before it is sent, and the claim is on the disk by then. So neither a crash nor a second process can use
+// a code again. Dir must be set.
 //
-// The file holds a salted hash of serial and code, and the time; no serial and no code.
+// The file holds a salted hash of serial and code, and the time of the claim; it holds neither the serial nor the
+// code.
 type Ledger struct {
-	// Dir is the state directory; it is created with mode 0700 if missing.
+	// Dir is the state directory. It is created with mode 0700 if it is missing.
 	Dir string
-	// Waiting, if not nil, is told before Next waits for another step.
+	// Waiting, if not nil, is called before Next waits for another period.
 	Waiting func(*SpentError)
 }
 
-// SpentError says that a code was used before, or that it may have been.
+// SpentError means that a code was used before, or may have been.
 type SpentError struct {
-	Next time.Time // when the next step begins, by the clock that was given
-	// Damaged is the file that a damaged ledger was put aside as. It is empty unless the claim
-	// was refused because nobody can tell which codes of this step were used.
+	Next time.Time // start of the next period, by the caller's clock
+	// Damaged is the new name of a damaged ledger. It is empty unless the claim was refused because it is unknown
+	// which codes of this period were used.
 	Damaged string
 }
 
@@ -63,7 +62,7 @@ type SpentError struct {
 func (e *SpentError) Error() string {
 	at := e.Next.Local().Format(time.TimeOnly)
 	if e.Damaged != "" {
-		return fmt.Sprintf("the list of used MFA codes was damaged (put aside as %s), so no code of this step can be used; the next comes at %s", e.Damaged, at)
+		return fmt.Sprintf("the list of used MFA codes was damaged (set aside as %s), so the current code cannot be used; the next comes at %s", e.Damaged, at)
 	}
 	return fmt.Sprintf("this MFA code was used already; the next comes at %s", at)
 }
@@ -77,14 +76,13 @@ type ledgerContents struct {
 	Version int           `json:"version"`
 	Salt    []byte        `json:"salt"`
 	Claims  []ledgerEntry `json:"claims"`
-	// Before this second no code can be claimed; set when a damaged ledger was replaced.
+	// No code can be claimed before this second; set when a damaged ledger was replaced.
 	BlockedUntil int64  `json:"blocked_until,omitempty"`
 	Damaged      string `json:"damaged,omitempty"`
 }
 
-// Claim records the use of a code of a device at a time. Only after it returned nil may the code be
-// sent. A *SpentError means that the code was claimed before; any other error
-// that the claim could not be written.
+// Claim records the use of a code of a device at a time. Only if it returns nil may the code be sent. A
+// *SpentError means that the code was claimed before. Any other error means that the claim could not be written.
 func (l Ledger) Claim(serial string, code secret.String, now time.Time) error {
 	if code.IsZero() {
 		return errors.New("claim: no code")
@@ -102,9 +100,8 @@ func (l Ledger) Claim(serial string, code secret.String, now time.Time) error {
 	return err
 }
 
-// Next claims and returns the first code of the seed at or after the clock's time that was not
-// used: it waits for the next step, within ctx, while the present one is spent. Where ctx ends
-// before that step it returns the *SpentError at once.
+// Next claims and returns the first unused code of the seed, at or after the clock's time. While the current code
+// is used, it waits for the next period. If ctx ends before that, it returns the *SpentError at once.
 func (l Ledger) Next(ctx context.Context, serial string, seed Seed, clock func() time.Time) (secret.String, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -113,7 +110,7 @@ func (l Ledger) Next(ctx context.Context, serial string, seed Seed, clock func()
 		now := clock()
 		code, _ := seed.Code(now)
 		if code.IsZero() {
-			return secret.String{}, errors.New("the seed makes no code")
+			return secret.String{}, errors.New("the seed gives no code")
 		}
 		err := l.Claim(serial, code, now)
 		if err == nil {
@@ -148,7 +145,7 @@ func claimLocked(dir *record.Dir, serial string, code secret.String, now time.Ti
 	if err != nil {
 		return err
 	}
-	// A barrier further away than one step was written by a wrong clock.
+	// If the time is more than one period away, a wrong clock wrote it.
 	if until := time.Unix(book.BlockedUntil, 0); now.Before(until) && until.Sub(now) <= Period {
 		return &SpentError{Next: until, Damaged: book.Damaged}
 	}
@@ -167,11 +164,11 @@ func claimLocked(dir *record.Dir, serial string, code secret.String, now time.Ti
 	return writeLocked(dir, book)
 }
 
-// replaceLocked puts a damaged ledger aside and starts one in which every code of the present step counts as used.
+// replaceLocked sets a damaged ledger aside and starts one in which all codes of the current period count as used.
 func replaceLocked(dir *record.Dir, now time.Time) error {
 	aside, err := dir.SetAside(ledgerFile, true)
 	if err != nil {
-		return fmt.Errorf("put the damaged %s aside: %w", ledgerFile, err)
+		return fmt.Errorf("set the damaged %s aside: %w", ledgerFile, err)
 	}
 	book := newLedger()
 	until := nextStep(now)
@@ -182,7 +179,8 @@ func replaceLocked(dir *record.Dir, now time.Time) error {
 	return &SpentError{Next: until, Damaged: book.Damaged}
 }
 
-// readLedger returns the ledger, a fresh one if there is no file, or a record.ErrRefused.
+// readLedger returns the ledger, or a new one if the file does not exist. The error is a record.ErrRefused if the
+// file is damaged.
 func readLedger(dir *record.Dir) (ledgerContents, error) {
 	data, err := dir.Read(ledgerFile, maxLedger, record.Guarded)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +205,7 @@ func decodeLedger(data []byte) (ledgerContents, error) {
 
 func newLedger() ledgerContents {
 	salt := make([]byte, saltBytes)
-	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
+	_, _ = rand.Read(salt) // crypto/rand never fails: it ends the process instead
 	return ledgerContents{Version: ledgerVersion, Salt: salt, Claims: []ledgerEntry{}}
 }
 
@@ -218,7 +216,7 @@ func (b ledgerContents) hash(serial string, code secret.String) string {
 }
 
 func writeLocked(dir *record.Dir, book ledgerContents) error {
-	if err := dir.Sweep(); err != nil { // of a process that was killed
+	if err := dir.Sweep(); err != nil { // drafts of killed processes
 		return err
 	}
 	data, err := json.Marshal(book)
@@ -228,8 +226,8 @@ func writeLocked(dir *record.Dir, book ledgerContents) error {
 	return dir.Replace(ledgerFile, append(data, '\n'))
 }
 
-// open opens the state directory, and takes the ledger for this process. The kernel gives it back when the process
-// ends, however it ends.
+// open opens the state directory, and locks the ledger for this process. The kernel releases the lock when the
+// process ends, however it ends.
 func (l Ledger) open() (dir *record.Dir, unlock func(), err error) {
 	if !filepath.IsAbs(l.Dir) {
 		return nil, nil, fmt.Errorf("the state directory %q is not an absolute path", l.Dir)

@@ -22,7 +22,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The test binary is also the process that claims and is killed.
+// TestMain also lets the test binary play the process that claims a code and is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "claim" {
 		os.Exit(claimProcess(os.Args[2], os.Args[3], os.Args[4]))
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testproc.Run(m))
 }
 
-// claimProcess claims a code and says so, as a vault would send it.
+// claimProcess claims a code and prints the result, at the point where a vault would send the code.
 func claimProcess(dir, serial, code string) int {
 	err := Ledger{Dir: dir}.Claim(serial, secret.New(code), time.Now())
 	var spent *SpentError
@@ -41,7 +41,7 @@ func claimProcess(dir, serial, code string) int {
 		fmt.Println("error:", err)
 	default:
 		fmt.Println("sent")
-		time.Sleep(time.Hour) // to be killed between claim and use
+		time.Sleep(time.Hour) // is killed between claim and use
 	}
 	return 0
 }
@@ -50,7 +50,7 @@ const serial = "arn:aws:iam::111122223333:mfa/paul"
 
 func code(s string) secret.String { return secret.New(s) }
 
-// base is the beginning of a step.
+// base is the start of a period.
 var base = time.Unix(1_700_000_010, 0)
 
 func TestClaim(t *testing.T) {
@@ -81,7 +81,7 @@ func TestClaim(t *testing.T) {
 			t.Errorf("another device %q: %v", other, s)
 		}
 	}
-	// The clock was set back: the same codes come again.
+	// After the clock was set back, the same codes come again.
 	if s := claim(serial, "123456", base.Add(-time.Hour)); s == nil {
 		t.Error("the code was used twice after the clock was set back")
 	}
@@ -92,7 +92,7 @@ func TestClaim(t *testing.T) {
 		t.Error("no code was claimed")
 	}
 
-	// Old entries go, modes are tight, and nothing can be read in the file.
+	// Old entries are removed, modes are strict, and the file reveals nothing.
 	for i := range 50 {
 		claim(serial, fmt.Sprintf("87%04d", i), base.Add(time.Hour+time.Duration(i)*30*time.Second))
 	}
@@ -193,7 +193,7 @@ func TestDamagedLedger(t *testing.T) {
 		"0777":      func(p string) error { return os.Chmod(p, 0o777) },
 		"another's": func(p string) error {
 			if os.Geteuid() != 0 {
-				return os.Chmod(p, 0o777) // only root can give it away
+				return os.Chmod(p, 0o777) // only root can give it to another user
 			}
 			return os.Chown(p, 65534, 65534)
 		},
@@ -208,7 +208,7 @@ func TestDamagedLedger(t *testing.T) {
 				t.Fatal(err)
 			}
 			var spent *SpentError
-			// No code of this step, neither the used one nor any other, also on the second look.
+			// No code of this period is accepted, used or not, also at the second attempt.
 			for _, c := range []string{"123456", "654321"} {
 				err := l.Claim(serial, code(c), base.Add(10*time.Second))
 				if !errors.As(err, &spent) || spent.Damaged == "" || !spent.Next.Equal(base.Add(Period)) {
@@ -216,10 +216,10 @@ func TestDamagedLedger(t *testing.T) {
 				}
 			}
 			if !strings.Contains(spent.Error(), "damaged") || !strings.Contains(spent.Error(), spent.Damaged) {
-				t.Errorf("it is not said: %v", spent)
+				t.Errorf("the error does not say so: %v", spent)
 			}
 			if _, err := os.Lstat(filepath.Join(l.Dir, spent.Damaged)); err != nil {
-				t.Errorf("not put aside: %v", err)
+				t.Errorf("not set aside: %v", err)
 			}
 			if err := l.Claim(serial, code("654321"), base.Add(31*time.Second)); err != nil {
 				t.Errorf("in the next step: %v", err)
@@ -231,21 +231,22 @@ func TestDamagedLedger(t *testing.T) {
 	}
 }
 
-// TestBarrierOfAWrongClock: a damaged ledger replaced while the clock was a day ahead must not stop every login for a day.
+// TestBarrierOfAWrongClock: a damaged ledger that was replaced while the clock was a day ahead must not block
+// logins for a day.
 func TestBarrierOfAWrongClock(t *testing.T) {
 	l := Ledger{Dir: t.TempDir()}
 	if err := os.WriteFile(filepath.Join(l.Dir, ledgerFile), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Claim(serial, code("123456"), base.Add(24*time.Hour)); err == nil {
-		t.Fatal("no barrier: the test is void")
+		t.Fatal("no barrier: the test proves nothing")
 	}
 	if err := l.Claim(serial, code("123456"), base); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestProcessesAtOnce: of 8 processes that want the same code, one gets it.
+// TestProcessesAtOnce: of 8 processes that claim the same code, one succeeds.
 func TestProcessesAtOnce(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -294,7 +295,8 @@ func startClaim(t *testing.T, exe, dir, c string) (line string, stop func()) {
 	}
 }
 
-// TestKilledBetweenClaimAndUse: kill -9 right after the claim, and at any moment of it, never gives a code a second time.
+// TestKilledBetweenClaimAndUse: after kill -9 during or right after a claim, the code is never accepted a second
+// time.
 func TestKilledBetweenClaimAndUse(t *testing.T) { testKilledClaims(t, 20, 15) }
 
 func TestKilledBetweenClaimAndUseLong(t *testing.T) { testKilledClaims(t, 200, 60) }
@@ -345,14 +347,14 @@ func testKilledClaims(t *testing.T, rounds, cuts int) {
 		}
 	}
 	if cut == 0 {
-		t.Error("no process was killed before it was done: the test is void")
+		t.Error("no process was killed before it was done: the test proves nothing")
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
-// TestUnwritable: a claim that cannot be written is an error, and never a code that may be sent.
+// TestUnwritable: a claim that cannot be written is an error, so the code is not sent.
 func TestUnwritable(t *testing.T) {
 	if err := (Ledger{Dir: "relative"}).Claim(serial, code("123456"), base); err == nil {
 		t.Error("a relative directory was taken")

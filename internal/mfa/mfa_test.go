@@ -73,7 +73,7 @@ func TestParseSeed(t *testing.T) {
 	}
 }
 
-// TestCode takes the vectors of RFC 6238, appendix B, cut to six digits.
+// TestCode uses the test vectors of RFC 6238, appendix B, cut to six digits.
 func TestCode(t *testing.T) {
 	for _, v := range []struct {
 		unix int64
@@ -131,7 +131,7 @@ func FuzzParseSeed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		seed, err := ParseSeed(s)
 		if err != nil {
-			// The error is one of a few fixed texts: it cannot hold anything of the input.
+			// The error is one of a few fixed texts, so it cannot contain any of the input.
 			if quoted := strings.Count(err.Error(), `"`); len(err.Error()) > 120 || quoted != 0 && quoted != 2 {
 				t.Errorf("%q: %v", s, err)
 			}
@@ -182,7 +182,7 @@ func FuzzDecodeLedger(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		book, err := decodeLedger(data)
 		if err == nil && (book.Claims == nil || len(book.Salt) != saltBytes) {
-			t.Errorf("%q was taken", data)
+			t.Errorf("%q was accepted", data)
 		}
 		if err == nil {
 			_ = book.hash("serial", secret.New("123456"))

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// handshake is what pinentry may take until it shows the question; a broken session bus makes it hang there.
+	// handshake is how long pinentry may take to show the prompt; with a broken session bus it hangs there.
 	handshake = 5 * time.Second
-	// maxAssuan is how long a line of the Assuan protocol may be, without its end.
+	// maxAssuan is the longest line of the Assuan protocol in bytes, without its line end.
 	maxAssuan = 1000
 	maxTalk   = 64 << 10
-	// glance is how often a terminal is looked at, whether it is still there.
+	// glance is how often we check that the terminal still exists.
 	glance = 250 * time.Millisecond
 
-	defaultTerm   = "vt100" // the least that every terminal can do
+	defaultTerm   = "vt100" // supported by every terminal
 	defaultLocale = "C.UTF-8"
 )
 
-// The codes of libgpg-error that matter, in the low 16 bits of what pinentry answers.
+// The relevant codes of libgpg-error, in the low 16 bits of pinentry's answer.
 const (
 	gpgTimeout        = 62
 	gpgCanceled       = 99
@@ -41,14 +41,14 @@ type pinentryError int
 func (e pinentryError) Error() string { return fmt.Sprintf("answered with error %d", int(e)) }
 
 var (
-	errWantsTerminal = errors.New("can ask on a terminal only, and knows none")
-	errTerminalGone  = errors.New("was on a terminal that has gone")
+	errWantsTerminal = errors.New("needs a terminal, and there is none")
+	errTerminalGone  = errors.New("lost its terminal")
 	errNotAssuan     = errors.New("does not speak the Assuan protocol")
 )
 
-// askPinentry asks by the protocol of
-// https://www.gnupg.org/documentation/manuals/assuan/ and pinentry's manual.
-func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
+// askPinentry prompts with pinentry, by the protocol of https://www.gnupg.org/documentation/manuals/assuan/ and
+// pinentry's manual.
+func askPinentry(ctx context.Context, d desktop, q Prompt) (string, error) {
 	if d.tty == "" && !d.display() {
 		return "", errors.New("has neither display nor terminal")
 	}
@@ -63,7 +63,7 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 		defer t.close()
 		defer func() {
 			if outer.Err() != nil {
-				t.restore() // killed in the middle, it could not do so itself
+				t.restore() // pinentry was killed and could not restore it
 			}
 		}()
 		defer watch(t, func() { cancel(errTerminalGone) })()
@@ -71,7 +71,7 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 	var answer string
 	err = child.Command{
 		Program: program, Env: d.env,
-		Timeout: 2 * dialogTimeout, // ctx is shorter
+		Timeout: 2 * dialogTimeout, // ctx ends earlier
 		Limit:   maxTalk,
 	}.Converse(ctx, func(lines *child.Lines) (err error) {
 		answer, err = talk(lines, pinentryCommands(d, q, secondsLeft(ctx)), d.tty != "")
@@ -92,12 +92,13 @@ func askPinentry(ctx context.Context, d desktop, q Question) (string, error) {
 			return "", context.DeadlineExceeded
 		}
 	case errors.As(err, &exit) && (exit.Signal == syscall.SIGINT || exit.Signal == syscall.SIGHUP):
-		return "", ErrCancelled // Ctrl-C on the terminal, or the terminal has gone
+		return "", ErrCancelled // Ctrl-C on the terminal, or the terminal was closed
 	}
 	return "", err
 }
 
-// watch calls gone when the terminal is, until it is stopped. pinentry-curses 1.2.1 does not notice, and spins.
+// watch calls gone when the terminal is closed, until stop is called. pinentry-curses 1.2.1 does not notice, and
+// uses all of a CPU.
 func watch(t *terminal, gone func()) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -122,7 +123,7 @@ func watch(t *terminal, gone func()) (stop func()) {
 	}
 }
 
-// findPinentry looks on the PATH, then asks GnuPG which one it uses.
+// findPinentry searches the PATH, then asks GnuPG which pinentry it uses.
 func findPinentry(ctx context.Context, d desktop) (string, error) {
 	path, err := child.Find("pinentry")
 	if err == nil {
@@ -150,7 +151,7 @@ func findPinentry(ctx context.Context, d desktop) (string, error) {
 	return "", errNotInstalled
 }
 
-// command is a line for pinentry; one that is not needed may be refused by an older one.
+// command is a line for pinentry. If needed is false, an older pinentry may refuse it.
 type command struct {
 	line   string
 	needed bool
@@ -158,7 +159,7 @@ type command struct {
 
 var localeName = lazyregexp.New(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-func pinentryCommands(d desktop, q Question, seconds int) []command {
+func pinentryCommands(d desktop, q Prompt, seconds int) []command {
 	var c []command
 	if d.tty != "" {
 		term := d.value("TERM")
@@ -186,13 +187,13 @@ func pinentryCommands(d desktop, q Question, seconds int) []command {
 	return c
 }
 
-// talk is one conversation with pinentry.
+// talk runs one conversation with pinentry.
 func talk(lines *child.Lines, commands []command, terminal bool) (string, error) {
 	ready := lines.Within(handshake)
 	if _, err := reply(lines); err != nil {
 		return "", err
 	}
-	// Without a terminal some say that the person cancelled, though nobody was asked.
+	// Without a terminal, some of them report that the person cancelled, although nobody was asked.
 	flavor, err := request(lines, "GETINFO flavor")
 	if err == nil && !terminal && (flavor == "tty" || strings.HasSuffix(flavor, "curses")) {
 		return "", errWantsTerminal
@@ -204,7 +205,7 @@ func talk(lines *child.Lines, commands []command, terminal bool) (string, error)
 	for _, c := range commands {
 		if _, err := request(lines, c.line); err != nil && (c.needed || !errors.As(err, &refused)) {
 			if errors.As(err, &refused) {
-				return "", fmt.Errorf("does not take %s", strings.Fields(c.line)[0])
+				return "", fmt.Errorf("does not accept %s", strings.Fields(c.line)[0])
 			}
 			return "", err
 		}
@@ -220,7 +221,7 @@ func request(lines *child.Lines, line string) (string, error) {
 	return reply(lines)
 }
 
-// reply reads up to OK or ERR, and returns the data that came before.
+// reply reads up to OK or ERR, and returns the data before it.
 func reply(lines *child.Lines) (string, error) {
 	var data strings.Builder
 	for {
@@ -241,7 +242,7 @@ func reply(lines *child.Lines) (string, error) {
 			return "", pinentryError(code)
 		case "D":
 			data.WriteString(unescape(rest))
-		case "INQUIRE": // it wants to know something that we did not offer
+		case "INQUIRE": // it asks for something that we did not offer
 			if err := lines.Write("CAN"); err != nil {
 				return "", err
 			}
@@ -253,7 +254,7 @@ func reply(lines *child.Lines) (string, error) {
 	}
 }
 
-// escape makes a line of a command and its text, percent-encoded, and cuts it where the protocol does.
+// escape makes a line from a command and its percent-encoded text, and cuts it at the limit of the protocol.
 func escape(command, text string) string {
 	var b strings.Builder
 	b.WriteString(command)
@@ -275,7 +276,7 @@ func escape(command, text string) string {
 	return b.String()
 }
 
-// unescape undoes percent-encoding. All else stays as it is.
+// unescape decodes percent-encoding and leaves everything else unchanged.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

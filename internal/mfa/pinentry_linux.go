@@ -2,13 +2,14 @@ package mfa
 
 import "golang.org/x/sys/unix"
 
-// terminal is one that a program is about to change.
+// terminal is a terminal that a program is about to change.
 type terminal struct {
 	fd     int
 	before *unix.Termios
 }
 
-// openTerminal opens a terminal without making it ours; nil if it is no terminal.
+// openTerminal opens a terminal without making it our controlling terminal. It returns nil if path is not a
+// terminal.
 func openTerminal(path string) *terminal {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -22,8 +23,9 @@ func openTerminal(path string) *terminal {
 	return &terminal{fd, state}
 }
 
-// restore sets the terminal to echo lines again, if it did before. A shell that has taken it back is left alone: its line
-// editor, unlike pinentry, takes Return as it comes. So is a terminal whose background we are in, because that would stop us.
+// restore makes the terminal echo lines again, if it did before. It leaves a terminal alone if a shell uses it
+// again: a shell's line editor, unlike pinentry, reads Return unchanged. It also leaves a terminal alone if we are
+// in its background, because a change would stop us.
 func (t *terminal) restore() {
 	now, err := unix.IoctlGetTermios(t.fd, unix.TCGETS)
 	if err != nil || t.before.Lflag&unix.ECHO == 0 || now.Lflag&unix.ECHO != 0 || (now.Iflag^t.before.Iflag)&unix.ICRNL != 0 {
@@ -35,7 +37,7 @@ func (t *terminal) restore() {
 	_ = unix.IoctlSetTermios(t.fd, unix.TCSETS, t.before)
 }
 
-// gone reports whether nobody is at the other end any more.
+// gone reports whether the other end of the terminal was closed.
 func (t *terminal) gone() bool {
 	fds := []unix.PollFd{{Fd: int32(t.fd)}}
 	n, err := unix.Poll(fds, 0)

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is one that a program is about to change.
+// terminal is a terminal that a program is about to change.
 type terminal struct{ fd int }
 
-// openTerminal opens a terminal without making it ours; nil if it is no terminal.
+// openTerminal opens a terminal without making it our controlling terminal. It returns nil if path is not a
+// terminal.
 func openTerminal(path string) *terminal {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -23,10 +24,10 @@ func openTerminal(path string) *terminal {
 	return &terminal{fd}
 }
 
-// restore is left to pinentry here.
+// restore does nothing: pinentry restores the terminal itself.
 func (t *terminal) restore() {}
 
-// gone is not to be known here.
+// gone always returns false: it is unknown on this system.
 func (t *terminal) gone() bool { return false }
 
 func (t *terminal) close() { _ = unix.Close(t.fd) }

@@ -1,6 +1,6 @@
 package mfa
 
-// terminal is one that a program is about to change. A console cannot be lent by its name.
+// terminal is unused on Windows: a console cannot be passed by its name.
 type terminal struct{}
 
 func openTerminal(string) *terminal { return nil }

@@ -22,12 +22,12 @@ const (
 	processOutput  = 64 << 10
 )
 
-// FromProcess runs an mfa_process and reads the code that it prints. The command is split as a credential_process
-// is: no shell, no ~, no variables; its program is absolute or on the PATH. It gets our environment without
-// AWS_* and BROKER_*, and 10 seconds.
+// FromProcess runs an mfa_process and reads the code that it prints. The command is split like a
+// credential_process: no shell, no ~, no variables; its program is an absolute path or on the PATH. It gets our
+// environment without AWS_* and BROKER_*, and 10 seconds.
 //
-// Its errors are Config for a command that cannot be one, else Failed. They name the program and what it did, never
-// what it printed.
+// The error is Config for an invalid command, else Failed. It names the program and what it did, but never its
+// output.
 func FromProcess(ctx context.Context, command string) (secret.String, error) {
 	return fromProcess(ctx, command, processTimeout)
 }
@@ -35,9 +35,9 @@ func FromProcess(ctx context.Context, command string) (secret.String, error) {
 func fromProcess(ctx context.Context, command string, timeout time.Duration) (secret.String, error) {
 	words := profiles.SplitCommand(command)
 	if len(words) == 0 || words[0] == "" {
-		return secret.String{}, fault.New(fault.Config, "mfa_process names no program")
+		return secret.String{}, fault.New(fault.Config, "mfa_process has no program")
 	}
-	// The cause is kept for errors.Is; the text is this one alone.
+	// The cause is kept for errors.Is, but only this text is shown.
 	failed := func(kind fault.Kind, cause error, format string, args ...any) (secret.String, error) {
 		message := fmt.Sprintf("mfa_process %s: ", short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
 		return secret.String{}, &fault.Error{Kind: kind, Message: message, Err: cause}
@@ -63,7 +63,7 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 	case errors.Is(err, child.ErrRelative):
 		return failed(fault.Config, err, "%v", err)
 	case err != nil && ctx.Err() != nil:
-		return failed(fault.Failed, err, "was ended before it answered")
+		return failed(fault.Failed, err, "was stopped before it answered")
 	case err != nil:
 		return failed(fault.Failed, err, "%v", err)
 	}
@@ -74,7 +74,7 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 	return code, nil
 }
 
-// parseOutput takes the code out of what a program printed: one line that is a code, and blank ones.
+// parseOutput extracts the code from the output of a program: one line with the code, and blank lines.
 func parseOutput(out string) (code secret.String, problem string) {
 	var text string
 	for line := range strings.Lines(out) {
@@ -91,13 +91,13 @@ func parseOutput(out string) (code secret.String, problem string) {
 	}
 	code, err := ParseCode(text)
 	if err != nil || strings.ContainsRune(text, '\r') {
-		return secret.String{}, "printed something else than a code of 6 digits"
+		return secret.String{}, "did not print a code of 6 digits"
 	}
 	return code, ""
 }
 
-// environment is what programs of the user get of ours: all but what AWS tools and the broker take their orders and
-// credentials from, and the names to leave out.
+// environment returns our environment for programs of the user. It leaves out the variables that control AWS tools
+// and Broker or hold credentials, and the names in without.
 func environment(from []string, without ...string) []string {
 	var env []string
 	for _, kv := range from {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestClientOathtool: the recipe for real, and our codes against another's.
+// TestClientOathtool runs the documented command, and compares our codes with those of oathtool.
 func TestClientOathtool(t *testing.T) {
 	needs(t, "oathtool")
 	file := filepath.Join(t.TempDir(), "seed")
@@ -21,7 +21,7 @@ func TestClientOathtool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // a step may end in between
+	for range 3 { // a period may end in between
 		before, _ := seed.Code(time.Now())
 		code, err := FromProcess(context.Background(), "oathtool --totp --base32 @"+file)
 		if err != nil {

@@ -19,18 +19,18 @@ import (
 	"broker/internal/fault"
 )
 
-// told is what bad helpers print besides: it must turn up nowhere.
+// told is what bad helpers also print: it must not appear anywhere.
 const told = "s3cr3t-of-the-helper"
 
-// patience is for what takes no time on a machine that has nothing else to do.
+// patience is the timeout for actions that take no time on an idle machine.
 const patience = time.Minute
 
-// poll waits until it is so.
+// poll waits until a condition is true.
 func poll(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for give := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(give) {
-			t.Errorf("it never happens that %s", what)
+			t.Errorf("timed out waiting until %s", what)
 			return
 		}
 	}
@@ -41,7 +41,7 @@ func there(path string) bool {
 	return err == nil
 }
 
-// script writes a program for /bin/sh and returns its path.
+// script writes a shell script and returns its path.
 func script(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -51,7 +51,7 @@ func script(t testing.TB, name, text string) string {
 	return path
 }
 
-// leftovers lists the processes that were started since mark is in our environment.
+// leftovers lists the processes that were started after mark was set in our environment.
 func leftovers(t testing.TB, mark string) (left []string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -77,7 +77,8 @@ func descriptors() int {
 	return len(entries)
 }
 
-// allGone fails unless processes, goroutines and descriptors are as they were, at once or a little later.
+// allGone fails unless processes, goroutines and descriptors are back at their earlier numbers, at once or a
+// little later.
 func allGone(t testing.TB, mark string, goroutines, fds int) {
 	t.Helper()
 	var left []string
@@ -90,14 +91,15 @@ func allGone(t testing.TB, mark string, goroutines, fds int) {
 	t.Errorf("left: processes %q, %d goroutines (were %d), %d descriptors (were %d)", left, runtime.NumGoroutine(), goroutines, descriptors(), fds)
 }
 
-// TestBadHelpers: whatever a program does, there is one line that says so, none of its output, and nothing left of it.
+// TestBadHelpers: whatever a program does, the error is one line without its output, and nothing is left of the
+// program.
 func TestBadHelpers(t *testing.T) {
-	const short, ok, no = 250 * time.Millisecond, "", "printed something else than a code of 6 digits"
+	const short, ok, no = 250 * time.Millisecond, "", "did not print a code of 6 digits"
 	const late, much, two = "did not end within 250ms", "printed more than 64 KiB", "printed more than one line"
 	tests := []struct {
-		name, script, want string // want "" is the code 123456
+		name, script, want string // if want is "", the code is 123456
 		timeout            time.Duration
-		escapes            bool // a process leaves the group, which is not ours to end
+		escapes            bool // a process leaves the group, so we must not end it
 	}{
 		{name: "hangs", script: "sleep 1000", want: late, timeout: short},
 		{name: "hangs after a code", script: "echo 123456; sleep 1000", want: late, timeout: short},
@@ -178,7 +180,7 @@ func TestBadHelpers(t *testing.T) {
 					t.Error("a code came with the error")
 				}
 			}
-			if tt.escapes { // it lives, and nobody waited for it
+			if tt.escapes { // it still runs, and nobody waited for it
 				for _, process := range leftovers(t, mark) {
 					var pid int
 					_, _ = fmt.Sscan(process, &pid)
@@ -193,7 +195,7 @@ func TestBadHelpers(t *testing.T) {
 	}
 }
 
-// checkRefusal insists on the whole message, so that nothing a helper printed can be in it.
+// checkRefusal compares the whole message, so that it cannot contain any output of a helper.
 func checkRefusal(t testing.TB, err error, kind fault.Kind, want string) {
 	t.Helper()
 	if err == nil || err.Error() != want {
@@ -230,15 +232,15 @@ func TestCommandsThatAreNone(t *testing.T) {
 	if err := os.WriteFile("here", []byte("#!/bin/sh\necho 123456\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", ".:"+"/usr/bin:/bin") // what is in the current directory is not a program that somebody chose
+	t.Setenv("PATH", ".:"+"/usr/bin:/bin") // a program in the current directory is not one that the user chose
 	long := strings.Repeat("x", 5000)
 	for command, want := range map[string]struct {
 		kind    fault.Kind
 		message string
 	}{
-		"":                         {fault.Config, "mfa_process names no program"},
-		" \t ":                     {fault.Config, "mfa_process names no program"},
-		`"" -s aws`:                {fault.Config, "mfa_process names no program"},
+		"":                         {fault.Config, "mfa_process has no program"},
+		" \t ":                     {fault.Config, "mfa_process has no program"},
+		`"" -s aws`:                {fault.Config, "mfa_process has no program"},
 		"no-such-program-anywhere": {fault.Failed, "mfa_process no-such-program-anywhere: is not there"},
 		"here":                     {fault.Failed, "mfa_process here: is not there"},
 		"/no/such/ykman -s aws":    {fault.Failed, "mfa_process ykman: is not there"},
@@ -250,8 +252,8 @@ func TestCommandsThatAreNone(t *testing.T) {
 		garbage:                    {fault.Failed, "mfa_process garbage: cannot be started: exec format error"},
 		noInterpreter:              {fault.Failed, "mfa_process no-interpreter: cannot be started: no such file or directory"},
 		"/bin/echo \x00":           {fault.Failed, "mfa_process echo: cannot be started: invalid argument"},
-		"echo 123456; exit":        {fault.Failed, "mfa_process echo: printed something else than a code of 6 digits"},
-		"echo $(id)":               {fault.Failed, "mfa_process echo: printed something else than a code of 6 digits"},
+		"echo 123456; exit":        {fault.Failed, "mfa_process echo: did not print a code of 6 digits"},
+		"echo $(id)":               {fault.Failed, "mfa_process echo: did not print a code of 6 digits"},
 		"/x/\x1b[2J\u202e":         {fault.Failed, `mfa_process \x1b[2J\u202e: is not there`},
 		"/x/" + long:               {fault.Failed, "mfa_process " + long[:97] + "…: is not there"},
 	} {
@@ -291,7 +293,7 @@ func TestProcessEndsWithItsContext(t *testing.T) {
 		cancel()
 	}()
 	_, err := fromProcess(ctx, path, patience)
-	checkRefusal(t, err, fault.Failed, "mfa_process ykman: was ended before it answered")
+	checkRefusal(t, err, fault.Failed, "mfa_process ykman: was stopped before it answered")
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v does not wrap the end of the context", err)
 	}
@@ -306,12 +308,12 @@ func TestProcessEndsWithItsContext(t *testing.T) {
 	allGone(t, mark, goroutines, fds)
 }
 
-// recipes are the programs of docs/mfa.md, as they print: on stdout and stderr, with their line ends.
+// recipes are the programs of docs/mfa.md with their output on stdout and stderr, including line ends.
 var recipes = map[string]string{
-	// -s prints the code alone; the request for a touch is for stderr.
+	// -s prints only the code; the request for a touch goes to stderr.
 	"ykman oath accounts code -s aws": `[ "$*" = "oath accounts code -s aws" ] || exit 2
 echo "Touch your YubiKey..." >&2; sleep 0.3; echo 123456`,
-	// The code is that of oathtool, again by echo.
+	// echo prints oathtool's code again.
 	"pass otp aws": `[ "$*" = "otp aws" ] || { echo "Error: aws is not in the password store."; exit 1; }
 code=$(echo 123456); echo "$code"`,
 	"op item get AWS --otp": `[ "$*" = "item get AWS --otp" ] || { echo "[ERROR] 2026/01/02 03:04:05 unknown" >&2; exit 1; }
@@ -319,7 +321,7 @@ echo 123456`,
 	"oathtool --totp --base32 @/home/paul/.config/aws-mfa-seed": `[ "$*" = "--totp --base32 @/home/paul/.config/aws-mfa-seed" ] && echo 123456`,
 }
 
-// TestRecipes runs what docs/mfa.md recommends, all of it.
+// TestRecipes runs all commands that docs/mfa.md recommends.
 func TestRecipes(t *testing.T) {
 	text, err := os.ReadFile("../../docs/mfa.md")
 	if err != nil {
@@ -346,10 +348,10 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// TestRecipesGoneWrong: the same programs when something is amiss.
+// TestRecipesGoneWrong: the same programs when something fails.
 func TestRecipesGoneWrong(t *testing.T) {
 	for _, tt := range []struct{ command, fake, want string }{
-		{"ykman oath accounts code aws", "echo 'aws:paul  123456'", "mfa_process ykman: printed something else than a code of 6 digits"},
+		{"ykman oath accounts code aws", "echo 'aws:paul  123456'", "mfa_process ykman: did not print a code of 6 digits"},
 		{"ykman oath accounts code -s aws", "echo 'ERROR: No YubiKey detected!' >&2; exit 1", "mfa_process ykman: ended with exit code 1"},
 		{"pass otp aws", "echo 'Error: aws is not in the password store.'; exit 1", "mfa_process pass: ended with exit code 1"},
 		{"op item get AWS --otp", "echo '[ERROR] 2026/01/02 03:04:05 You are not currently signed in.' >&2; exit 1", "mfa_process op: ended with exit code 1"},

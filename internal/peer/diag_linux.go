@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// The kernel is asked about one socket by sock_diag(7), with the structures of linux/inet_diag.h. The answer
-// takes as long among a hundred thousand sockets as among ten.
+// The kernel is asked about one socket with sock_diag(7) and the structures of linux/inet_diag.h. The answer takes
+// as long among a hundred thousand sockets as among ten.
 const (
 	byFamily    = 20 // SOCK_DIAG_BY_FAMILY
 	established = 1  // TCP_ESTABLISHED of net/tcp_states.h
@@ -20,19 +20,19 @@ const (
 	answerSize  = syscall.NLMSG_HDRLEN + 72 // nlmsghdr, inet_diag_msg
 )
 
-// A socket is what the kernel says of one: its two ends, and whose it is.
+// socket is what the kernel reports about a socket: its two ends, its owner and its inode.
 type socket struct {
 	state         int
 	local, remote end
 	uid, inode    int
 }
 
-// answers remembers that the kernel has answered. Where it lacks sock_diag it says ENOENT, as it does where there is no
-// such socket.
+// answers records that sock_diag has worked. A kernel without sock_diag returns ENOENT, the same error as for a
+// socket that does not exist.
 var answers atomic.Bool
 
-// ask returns the socket that a packet of loopback from remote to local would go to: the one end of a connection,
-// or one that listens. The error is ErrNobody where there is none, or says why the kernel cannot be asked.
+// ask returns the socket that would receive a loopback packet from remote to local: one end of a connection, or a
+// listener. The error is ErrNobody if there is none; otherwise it says why the kernel cannot be asked.
 func ask(local, remote end) (socket, error) {
 	s, err := query(local, remote)
 	switch {
@@ -44,7 +44,7 @@ func ask(local, remote end) (socket, error) {
 	return s, err
 }
 
-// query sends one request, and reads the answer, which is there when the request has been sent.
+// query sends one request, and reads the answer, which is available as soon as the request is sent.
 func query(local, remote end) (socket, error) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
 	if err != nil {
@@ -61,12 +61,12 @@ func query(local, remote end) (socket, error) {
 		return socket{}, os.NewSyscallError("recvfrom", err)
 	}
 	if sender, ok := from.(*syscall.SockaddrNetlink); !ok || sender.Pid != 0 {
-		return socket{}, errors.New("sock_diag: not an answer of the kernel")
+		return socket{}, errors.New("sock_diag: the answer is not from the kernel")
 	}
 	return parse(answer[:n])
 }
 
-// request writes the question for one socket.
+// request encodes the request for one socket.
 func request(local, remote end) []byte {
 	b := make([]byte, requestSize)
 	binary.NativeEndian.PutUint32(b[0:], requestSize)
@@ -88,16 +88,16 @@ func request(local, remote end) []byte {
 	return b
 }
 
-// parse reads the answer.
+// parse decodes the answer.
 func parse(b []byte) (socket, error) {
 	if len(b) < syscall.NLMSG_HDRLEN+4 {
-		return socket{}, errors.New("sock_diag: a short answer")
+		return socket{}, errors.New("sock_diag: the answer is too short")
 	}
 	if kind := binary.NativeEndian.Uint16(b[4:]); kind == syscall.NLMSG_ERROR {
 		code := int32(binary.NativeEndian.Uint32(b[syscall.NLMSG_HDRLEN:]))
 		return socket{}, os.NewSyscallError("sock_diag", syscall.Errno(-code))
 	} else if kind != byFamily || len(b) < answerSize {
-		return socket{}, errors.New("sock_diag: an unknown answer")
+		return socket{}, errors.New("sock_diag: unknown answer")
 	}
 	m := b[syscall.NLMSG_HDRLEN:]
 	address := func(port, ip []byte) end {

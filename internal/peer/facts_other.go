@@ -7,16 +7,16 @@ import (
 	"errors"
 )
 
-// Executable is not told here.
+// Executable returns "": it is unknown on this system.
 func (Process) Executable() string { return "" }
 
-// Dir is not told here.
+// Dir returns "": it is unknown on this system.
 func (Process) Dir() string { return "" }
 
-// Terminal is not told here.
+// Terminal returns "": it is unknown on this system.
 func (Process) Terminal() string { return "" }
 
 func (Process) arguments() []string { return nil }
 
-// Ended cannot wait here; Running tells when it is asked.
+// Ended always fails on this system; use Running.
 func (Process) Ended(context.Context) error { return errors.ErrUnsupported }

@@ -6,16 +6,17 @@ import (
 	"syscall"
 )
 
-// Any user of the machine can connect to 127.0.0.1, and listen there. The functions here say who did. They take a
-// connection of package net, and return the user alone: no system tells the process without a search of all of them.
+// Any user of the machine can connect to 127.0.0.1, and listen there. The functions here report which user did.
+// They take a connection of package net. They return only the user: no system finds the process without searching
+// all processes.
 
-// TellsLoopback reports whether the system tells whose a connection over loopback is.
+// TellsLoopback reports whether the system reports the owner of a loopback connection.
 const TellsLoopback = runtime.GOOS == "linux" || runtime.GOOS == "windows"
 
-// LoopbackUID returns the uid of the user who holds the other end of a TCP connection over loopback. Where Linux has
-// sock_diag, the time it takes does not grow with the number of sockets. On Windows our own uid is that of os.Getuid,
-// -1, and all others are ErrNobody. A socket that its program has closed is nobody's: the kernel says that those are
-// root's. The error is ErrNobody, or errors.ErrUnsupported where the system does not tell.
+// LoopbackUID returns the uid of the user who owns the other end of a loopback TCP connection. On Linux with
+// sock_diag, it takes the same time for any number of sockets. On Windows, our own uid is that of os.Getuid, -1;
+// for all other users the error is ErrNobody. A socket that its program has closed belongs to nobody, although the
+// kernel reports root. The error is ErrNobody, or errors.ErrUnsupported if the system does not report owners.
 func LoopbackUID(conn syscall.Conn) (uid int, err error) {
 	local, remote, err := ends(conn)
 	if err != nil {
@@ -25,17 +26,17 @@ func LoopbackUID(conn syscall.Conn) (uid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// While the kernel has this connection, no other can have its addresses. After a reset getpeername(2) fails, and
-	// what was found may be the next connection from there.
+	// While the kernel has this connection, no other connection can have its addresses. After a reset,
+	// getpeername(2) fails, and the socket that was found may belong to the next connection from that address.
 	if _, _, err := ends(conn); err != nil {
 		return 0, ErrNobody
 	}
 	return uid, nil
 }
 
-// ListenerUID returns the uid of the user whose socket takes connections at the far end of a TCP connection over
-// loopback: one that listens at its address, or at all addresses. Whether it still is that user a moment later, it
-// cannot know. The error is ErrNobody where nothing listens, or errors.ErrUnsupported where the system does not tell.
+// ListenerUID returns the uid of the user whose socket accepts connections at the far end of a loopback TCP
+// connection: a listener at its address, or at all addresses. The owner may change right after the call. The error
+// is ErrNobody if nothing listens, or errors.ErrUnsupported if the system does not report owners.
 func ListenerUID(conn syscall.Conn) (uid int, err error) {
 	_, remote, err := ends(conn)
 	if err != nil {
@@ -44,8 +45,8 @@ func ListenerUID(conn syscall.Conn) (uid int, err error) {
 	return listenerUID(remote)
 }
 
-// end is one end of a TCP connection. An address of IPv4 is kept as one of IPv6, ::ffff:127.0.0.1: sockets of IPv6 have
-// such addresses too, as Java's do.
+// end is one end of a TCP connection. IPv4 addresses are stored in their IPv6 form, such as ::ffff:127.0.0.1,
+// because IPv6 sockets (such as Java's) have them in this form.
 type end struct {
 	ip   [16]byte
 	port uint16
@@ -59,7 +60,7 @@ func end4(ip [4]byte, port int) end {
 
 func (e end) is4() bool { return e == end4([4]byte(e.ip[12:]), int(e.port)) }
 
-// ends returns the addresses of a connection.
+// ends returns the two addresses of a connection.
 func ends(conn syscall.Conn) (local, remote end, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -4,7 +4,7 @@ import "errors"
 
 type descriptor = int
 
-// connectionUID asks about the socket of a connection that has its own address here, and the other's there.
+// connectionUID returns the owner of the socket whose own address is here and whose peer is there.
 func connectionUID(here, there end) (int, error) {
 	s, err := ask(here, there)
 	return s.holder(err, s.state == established && s.local == here && s.remote == there, func(t *table) (int, bool) {
@@ -13,7 +13,7 @@ func connectionUID(here, there end) (int, error) {
 	})
 }
 
-// Addresses of sockets that listen on all.
+// Addresses of sockets that listen on all addresses.
 var (
 	all4 = end4([4]byte{}, 0).ip
 	all6 = end{}.ip
@@ -25,7 +25,8 @@ func listenerUID(at end) (int, error) {
 	return s.holder(err, s.state == listening && takes, func(t *table) (int, bool) { return t.listener(at) })
 }
 
-// holder is the uid of what ask answered, if that is the socket. Where the kernel could not be asked, the lists tell.
+// holder returns the uid in an answer of ask, if the answer is the socket that was searched for. If the kernel
+// could not be asked, it searches the lists of all sockets.
 func (s socket) holder(err error, is bool, find func(*table) (int, bool)) (int, error) {
 	switch {
 	case err == nil && is && s.inode != 0:

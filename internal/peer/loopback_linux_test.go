@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// play starts the test binary as another user, and returns the address that it says.
+// play starts the test binary as another user, and returns the address that it prints.
 func play(t *testing.T, what string) netip.AddrPort {
 	t.Helper()
 	at, err := netip.ParseAddrPort(playAs(t, stranger, what).line)
@@ -22,7 +22,7 @@ func play(t *testing.T, what string) netip.AddrPort {
 	return at
 }
 
-// listen returns a listener, and how to accept from it.
+// listen returns a listener, and a function that accepts from it.
 func listen(t *testing.T, network, address string) (net.Listener, func() *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -41,15 +41,15 @@ func listen(t *testing.T, network, address string) (net.Listener, func() *net.TC
 	}
 }
 
-// at is an address as the package keeps it.
+// at is an address in the form of this package.
 func at(address netip.AddrPort) end { return end{address.Addr().As16(), address.Port()} }
 
-// addresses are the ends of a connection, also of one that the kernel has no more.
+// addresses returns the ends of a connection, even if the kernel no longer has it.
 func addresses(conn *net.TCPConn) (local, remote end) {
 	return at(conn.LocalAddr().(*net.TCPAddr).AddrPort()), at(conn.RemoteAddr().(*net.TCPAddr).AddrPort())
 }
 
-// checkOwner: whose a connection is, by every way to know.
+// checkOwner checks the owner of a connection in every available way.
 func checkOwner(t *testing.T, what string, conn *net.TCPConn, want int) {
 	t.Helper()
 	local, remote := addresses(conn)
@@ -70,7 +70,7 @@ func checkOwner(t *testing.T, what string, conn *net.TCPConn, want int) {
 	}
 }
 
-// connect dials from an IPv6 socket to an address, as Java does.
+// connect dials an address from an IPv6 socket, like Java.
 func connect(t *testing.T, to netip.AddrPort) (fd int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -84,8 +84,8 @@ func connect(t *testing.T, to netip.AddrPort) (fd int) {
 	return fd
 }
 
-// TestOwner: whose a connection is, over IPv4, IPv6, and an IPv6 socket with IPv4 addresses; and nobody's once it is
-// closed.
+// TestOwner: the owner of a connection is found over IPv4, IPv6, and an IPv6 socket with IPv4 addresses. A closed
+// connection has no owner.
 func TestOwner(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	client, err := net.Dial("tcp4", l.Addr().String())
@@ -109,7 +109,7 @@ func TestOwner(t *testing.T) {
 	checkOwner(t, "over IPv6", accept6(), os.Getuid())
 }
 
-// TestOwnerOfAnother: a connection of another user is that user's.
+// TestOwnerOfAnother: a connection of another user has that owner.
 func TestOwnerOfAnother(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	from := play(t, "connect "+l.Addr().String())
@@ -120,10 +120,11 @@ func TestOwnerOfAnother(t *testing.T) {
 	checkOwner(t, "another user's", conn, stranger)
 }
 
-// TestOwnerOfTheNextConnection: one that was reset is nobody's, although a connection of ours has its addresses now.
+// TestOwnerOfTheNextConnection: a connection that was reset has no owner, although a new connection of ours has
+// its addresses.
 func TestOwnerOfTheNextConnection(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
-	// An address that nothing else on the machine connects from, so that the port is free for the next one too.
+	// Nothing else on the machine connects from this address, so the port stays free for the next connection.
 	reuse := func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return errors.Join(raw.Control(func(fd uintptr) {
@@ -136,7 +137,7 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := accept()
-	_ = first.(*net.TCPConn).SetLinger(0) // a reset, so that the port is free at once
+	_ = first.(*net.TCPConn).SetLinger(0) // reset it, so that the port is free at once
 	_ = first.Close()
 	dialer.LocalAddr = first.LocalAddr()
 	second, err := dialer.Dial("tcp4", l.Addr().String())
@@ -149,14 +150,14 @@ func TestOwnerOfTheNextConnection(t *testing.T) {
 	if local, remote := addresses(dead); next.RemoteAddr().String() != dead.RemoteAddr().String() {
 		t.Fatalf("the next connection is from %s", next.RemoteAddr())
 	} else if uid, err := connectionUID(remote, local); err != nil || uid != os.Getuid() {
-		t.Fatalf("the addresses are nobody's, %v: the test is void", err)
+		t.Fatalf("the addresses have no owner, %v: the test proves nothing", err)
 	}
 	if uid, err := LoopbackUID(dead); !errors.Is(err, ErrNobody) {
-		t.Errorf("one that was reset: %d, %v", uid, err)
+		t.Errorf("a connection that was reset: %d, %v", uid, err)
 	}
 }
 
-// resetting is a connection that is reset before it is asked for its descriptor again.
+// resetting is a connection that is reset before its descriptor is requested the second time.
 type resetting struct {
 	*net.TCPConn
 	asked bool
@@ -171,7 +172,7 @@ func (r *resetting) SyscallConn() (syscall.RawConn, error) {
 	return r.TCPConn.SyscallConn()
 }
 
-// TestOwnerOfReset: one that is reset while it is looked up is nobody's.
+// TestOwnerOfReset: a connection that is reset during the lookup has no owner.
 func TestOwnerOfReset(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	client, err := net.Dial("tcp4", l.Addr().String())
@@ -187,7 +188,8 @@ func TestOwnerOfReset(t *testing.T) {
 	}
 }
 
-// TestOwnerBeforeAccept: a connection that no program has taken yet is nobody's; the kernel says that it is root's.
+// TestOwnerBeforeAccept: a connection that no program has accepted yet has no owner, although the kernel reports
+// root.
 func TestOwnerBeforeAccept(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	client, err := net.Dial("tcp4", l.Addr().String())
@@ -248,11 +250,11 @@ func TestListenerUID(t *testing.T) {
 	check("no port", "[::ffff:127.0.0.1]:1", -1)
 }
 
-// TestListIsNotRead: where the kernel answers about one socket, no connection waits for the list of all.
+// TestListIsNotRead: if the kernel answers about one socket, no connection waits for the lists of all sockets.
 func TestListIsNotRead(t *testing.T) {
 	l, accept := listen(t, "tcp4", "127.0.0.1:0")
 	needKernel(t, l)
-	reading.Lock() // which would never come
+	reading.Lock() // a reading of the lists would block
 	defer reading.Unlock()
 	client, err := net.Dial("tcp4", l.Addr().String())
 	if err != nil {
@@ -267,7 +269,7 @@ func TestListIsNotRead(t *testing.T) {
 	}
 }
 
-// needKernel skips a test where the kernel does not answer about one socket.
+// needKernel skips a test if the kernel does not answer about one socket.
 func needKernel(t *testing.T, l net.Listener) {
 	t.Helper()
 	s, err := ask(at(l.Addr().(*net.TCPAddr).AddrPort()), end{})
@@ -280,7 +282,7 @@ func needKernel(t *testing.T, l net.Listener) {
 	t.Skipf("SKIPPED, NOT PROVEN: there is no sock_diag here: %v", err)
 }
 
-// TestNoSocket: until the kernel has answered once, that it knows no socket may mean that it knows none at all.
+// TestNoSocket: before sock_diag has worked once, "no such socket" may mean that the kernel lacks sock_diag.
 func TestNoSocket(t *testing.T) {
 	l, _ := listen(t, "tcp4", "127.0.0.1:0")
 	here := at(l.Addr().(*net.TCPAddr).AddrPort())
@@ -293,12 +295,12 @@ func TestNoSocket(t *testing.T) {
 	if s, err := ask(here, end{}); err == nil || errors.Is(err, ErrNobody) {
 		t.Errorf("before it has answered: %+v, %v", s, err)
 	}
-	if uid, err := listenerUID(here); !errors.Is(err, ErrNobody) { // by the list
+	if uid, err := listenerUID(here); !errors.Is(err, ErrNobody) { // from the lists
 		t.Errorf("nobody listens: %d, %v", uid, err)
 	}
 }
 
-// TestParse: what is no answer of the kernel is an error.
+// TestParse: data that is not an answer of the kernel is an error.
 func TestParse(t *testing.T) {
 	for n := range answerSize {
 		if s, err := parse(make([]byte, n)); err == nil {
@@ -306,11 +308,12 @@ func TestParse(t *testing.T) {
 		}
 	}
 	if _, err := parse(make([]byte, 4096)); err == nil {
-		t.Error("nothing is an answer")
+		t.Error("an empty answer was accepted")
 	}
 }
 
-// TestTableIsReadForAll: all who wait for the list get it by one reading, which begins after the last of them came.
+// TestTableIsReadForAll: all callers that wait for the lists share one reading, which begins after the last of
+// them called.
 func TestTableIsReadForAll(t *testing.T) {
 	reading.Lock()
 	got := make(chan *table)
@@ -325,17 +328,17 @@ func TestTableIsReadForAll(t *testing.T) {
 	first := <-got
 	for range many - 1 {
 		if <-got != first {
-			t.Error("one who waits is read for alone")
+			t.Error("a waiting caller got its own reading")
 		}
 	}
 	if last != nil || waiting.Load() != 0 {
-		t.Errorf("a reading is kept for %d who wait", waiting.Load())
+		t.Errorf("a reading is kept for %d waiting callers", waiting.Load())
 	}
-	// One that began before the call is not good enough.
+	// A reading that began before the call must not be used.
 	old := &table{began: asked.Load()}
 	last = old
 	if readTable() == old || last != nil {
-		t.Error("a reading was given to one who came after it")
+		t.Error("a caller got a reading that began before its call")
 	}
 }
 
@@ -358,7 +361,7 @@ func TestEndInTable(t *testing.T) {
 	}
 }
 
-// TestSeveralInTable: where the list has sockets of two users at one address, neither is taken for its owner.
+// TestSeveralInTable: if the list has sockets of two users at one address, no owner is reported.
 func TestSeveralInTable(t *testing.T) {
 	const row = "0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 %d 0 %d 1 0 100 0 0 10 0\n"
 	file := filepath.Join(t.TempDir(), "tcp")
@@ -386,7 +389,7 @@ func TestSeveralInTable(t *testing.T) {
 	}
 }
 
-// TestListenersOfSeveral: where the list does not tell which of several users' sockets is the one, none is named.
+// TestListenersOfSeveral: if sockets of several users match, no owner is reported.
 func TestListenersOfSeveral(t *testing.T) {
 	here := at(netip.MustParseAddrPort("127.0.0.1:80"))
 	on4, on6 := end4([4]byte{}, 80), end{port: 80}

@@ -20,7 +20,7 @@ const (
 	maxTable    = 64 << 20
 )
 
-// row is MIB_TCPROW_OWNER_PID of tcpmib.h. Addresses and the low halves of ports are in network order.
+// row is MIB_TCPROW_OWNER_PID of tcpmib.h. Addresses and the low halves of ports are in network byte order.
 type row struct {
 	State      uint32
 	Local      [4]byte
@@ -30,7 +30,8 @@ type row struct {
 	PID        uint32
 }
 
-// connectionUID is our own uid or an error. A socket of IPv6, as Java has them, is in another list, and nobody's.
+// connectionUID returns our own uid or an error. IPv6 sockets (such as Java's) are in another list, so the error
+// for them is ErrNobody.
 func connectionUID(here, there end) (int, error) {
 	rows, err := table()
 	if err != nil {
@@ -52,7 +53,7 @@ func endOf(ip, port [4]byte) end { return end4(ip, int(binary.BigEndian.Uint16(p
 
 func listenerUID(end) (int, error) { return 0, errors.ErrUnsupported }
 
-// table is the list of all TCP connections over IPv4.
+// table returns the list of all IPv4 TCP connections.
 func table() ([]row, error) {
 	for size := uint32(64 << 10); size <= maxTable; {
 		buf := make([]byte, size)
@@ -66,7 +67,7 @@ func table() ([]row, error) {
 			}
 			return unsafe.Slice((*row)(unsafe.Pointer(&buf[4])), n), nil
 		case syscall.ERROR_INSUFFICIENT_BUFFER:
-			size += 16 << 10 // more may come meanwhile
+			size += 16 << 10 // the list may grow meanwhile
 		default:
 			return nil, os.NewSyscallError("GetExtendedTcpTable", syscall.Errno(code))
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestOwner: a connection of ours is ours, and nobody's once it is closed.
+// TestOwner: a connection of ours is ours, and has no owner once it is closed.
 func TestOwner(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

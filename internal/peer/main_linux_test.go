@@ -17,7 +17,8 @@ import (
 	"broker/internal/testproc"
 )
 
-// The test binary also plays another process: it does what it is told, says a line, and waits for the end of its input.
+// TestMain also lets the test binary play another process: it does what it is told, prints a line, and waits for
+// the end of its input.
 func TestMain(m *testing.M) {
 	what, argument, _ := strings.Cut(os.Getenv("PEER_TEST_PLAY"), " ")
 	var line any
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 	case "unix":
 		_, err := net.Dial("unix", argument)
 		must(err)
-	case "tree": // so many generations below this process; the line is the PID of the last
+	case "tree": // that many generations below this process; the line is the PID of the last
 		line = os.Getpid()
 		if argument != "0" {
 			line = playTree(argument)
@@ -67,15 +68,15 @@ func playTree(generations string) string {
 	return strings.TrimSpace(line)
 }
 
-// playExec replaces itself so many times, each time from another thread than the first, as programs of many threads do:
-// until the kernel has made that thread the first, the first is a zombie.
+// playExec executes itself that many times, each time from another thread than the first, like programs with many
+// threads. Until the kernel has made that thread the first one, the first thread is a zombie.
 func playExec(times string) {
 	n, err := strconv.Atoi(times)
 	must(err)
 	if n == 0 {
 		return
 	}
-	runtime.LockOSThread() // the first; so the next is on another
+	runtime.LockOSThread() // locks the first thread, so the next goroutine runs on another
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -86,11 +87,11 @@ func playExec(times string) {
 
 const stranger = 65534
 
-// player is a process that plays.
+// player is a process that plays a part.
 type player struct {
 	*exec.Cmd
-	line string         // that it said
-	hold io.WriteCloser // it ends when this is closed
+	line string         // that it printed
+	hold io.WriteCloser // the process ends when this is closed
 }
 
 // playAs starts the test binary as a user.
@@ -104,14 +105,14 @@ func playAs(t *testing.T, uid uint32, what string) player {
 	return begin(t, cmd, hold)
 }
 
-// prepare makes the command of a process that plays.
+// prepare makes the command of a player.
 func prepare(t *testing.T, uid uint32, what string) *exec.Cmd {
 	t.Helper()
 	path := "/proc/self/exe"
 	cmd := exec.Command(path)
 	if int(uid) != os.Getuid() {
 		if os.Getuid() != 0 {
-			t.Skip("SKIPPED, NOT PROVEN: only root can be somebody else")
+			t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 		}
 		dir, err := os.MkdirTemp("", "peer-")
 		if err != nil {
@@ -129,7 +130,7 @@ func prepare(t *testing.T, uid uint32, what string) *exec.Cmd {
 	return cmd
 }
 
-// begin starts it, and reads its line, which ends what was begun meanwhile.
+// begin starts the command, calls the functions in meanwhile, and then reads its line.
 func begin(t *testing.T, cmd *exec.Cmd, hold io.WriteCloser, meanwhile ...func()) player {
 	t.Helper()
 	out, err := cmd.StdoutPipe()

@@ -1,6 +1,6 @@
-// Package peer owns the question who a process is: which user and process is at the other end of a unix connection,
-// which user holds a socket on loopback, and whether a process is still the one that it was. It reports what the kernel
-// says; what cannot be known is empty or an error, never a guess. credproc links it, so it does without package net.
+// Package peer identifies processes: which user and process is at the other end of a unix connection, which user
+// owns a loopback socket, and whether a process is still the same one. It reports what the kernel says. Unknown
+// facts are empty or an error, never a guess. credproc links this package, so it does not use package net.
 package peer
 
 import (
@@ -13,31 +13,31 @@ import (
 )
 
 var (
-	// ErrStranger says that the process at the other end belongs to another user. Unix returns it on Windows alone: on
-	// other systems the caller compares the UID.
-	ErrStranger = errors.New("the other end of the socket belongs to another user")
-	// ErrNobody says that no user is known to hold a socket.
-	ErrNobody = errors.New("nobody is known to own the socket")
+	// ErrStranger means that the process at the other end belongs to another user. Unix returns it only on
+	// Windows; on other systems the caller compares the UID.
+	ErrStranger = errors.New("the process at the other end of the socket belongs to another user")
+	// ErrNobody means that no owner of a socket is known.
+	ErrNobody = errors.New("the owner of the socket is unknown")
 )
 
-// Process is one process of this machine. Its facts are read when they are asked for, as they are then. They are
-// evidence for a reader, not proof, and empty where the system does not tell. Records hold it by PID and start.
+// Process is one process of this machine. Its facts are read when a method is called. They are evidence for a
+// reader, not proof, and empty if the system does not report them. Records store it as PID and Start.
 type Process struct {
 	PID int `json:"pid"`
-	// Start is when the process started, in the kernel's words; on Linux after the boot id. It tells the process from a
-	// later one with its PID. It is empty until Find has read it.
+	// Start is when the process started, in the kernel's format; on Linux with the boot id before it. It
+	// distinguishes the process from a later one with the same PID. It is empty until Find has read it.
 	Start string `json:"start"`
 }
 
-// Peer is the process at the other end of a unix connection, with its effective user when it connected or began to
-// listen. On Windows, where users have no numbers, the UID of our own processes is that of os.Getuid, -1.
+// Peer is the process at the other end of a unix connection. UID is its effective user when it connected or began
+// to listen. On Windows, where users have no numbers, the UID of our own processes is that of os.Getuid, -1.
 type Peer struct {
 	UID int
 	Process
 }
 
-// Unix returns who is at the other end of a unix connection. It does not wait. On Windows the error is ErrStranger for
-// a process of another user, one that has ended, and one that may not be looked at.
+// Unix returns the process at the other end of a unix connection. It does not block. On Windows, the error is
+// ErrStranger for a process of another user, one that has ended, and one that may not be inspected.
 func Unix(conn syscall.Conn) (p Peer, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -49,16 +49,16 @@ func Unix(conn syscall.Conn) (p Peer, err error) {
 	return p, err
 }
 
-// facts are what the system says of a process in one reading.
+// facts are what the system reports about a process at one moment.
 type facts struct {
-	name     string // the kernel's, which may be cut short
+	name     string // the kernel's name, which may be truncated
 	parent   int
 	start    string
-	ended    bool // and not yet collected by its parent
-	terminal int  // device number of its controlling terminal; 0 for none, and where it is not read
+	ended    bool // a zombie
+	terminal int  // device number of its controlling terminal; 0 if there is none, or if it is not read
 }
 
-// Find returns the process that has this number now. The error says that it has ended, or cannot be looked at.
+// Find returns the process that has this PID now. The error means that it has ended, or cannot be inspected.
 func Find(pid int) (Process, error) {
 	f, err := look(pid)
 	switch {
@@ -67,18 +67,18 @@ func Find(pid int) (Process, error) {
 	case f.ended:
 		return Process{}, fmt.Errorf("process %d has ended", pid)
 	case f.start == "":
-		return Process{}, fmt.Errorf("the start of process %d cannot be read", pid)
+		return Process{}, fmt.Errorf("cannot read the start of process %d", pid)
 	}
 	return Process{pid, f.start}, nil
 }
 
-// Running reports whether a process that Find returned still runs. It does not while Start is empty.
+// Running reports whether a process that Find returned still runs. It returns false if Start is empty.
 func (p Process) Running() bool {
 	now, err := Find(p.PID)
 	return err == nil && now == p
 }
 
-// look reads the facts of the process, and fails where its number belongs to another one now.
+// look reads the facts of the process. It fails if the PID now belongs to another process.
 func (p Process) look() (facts, error) {
 	f, err := look(p.PID)
 	if err == nil && p.Start != "" && p.Start != f.start {
@@ -87,8 +87,8 @@ func (p Process) look() (facts, error) {
 	return f, err
 }
 
-// Program returns the name of the process and the path of the program that its parent runs. It costs one reading of
-// the process, and one of the path.
+// Program returns the name of the process, and the path of the program that its parent runs. It reads the process
+// once, and the path once.
 func (p Process) Program() (name, parent string) {
 	f, err := p.look()
 	if err != nil {
@@ -97,8 +97,8 @@ func (p Process) Program() (name, parent string) {
 	return f.name, Process{PID: f.parent}.Executable()
 }
 
-// Parents yields the parent of the process, then the parent's parent and so on, each as Find returns it. It stops where
-// the next one cannot be known, or ends while it is looked at.
+// Parents yields the parent of the process, then the parent's parent and so on, each as returned by Find. It stops
+// if the next one is unknown, or ends during the look.
 func (p Process) Parents() iter.Seq[Process] {
 	return func(yield func(Process) bool) {
 		for {
@@ -111,7 +111,8 @@ func (p Process) Parents() iter.Seq[Process] {
 	}
 }
 
-// parent finds the parent. The process names it before and after: so its number has not passed to another process.
+// parent finds the parent. It reads the parent's PID before and after, so that the PID cannot have passed to
+// another process.
 func (p Process) parent() (Process, error) {
 	before, err := p.look()
 	if err != nil {
@@ -128,8 +129,8 @@ func (p Process) parent() (Process, error) {
 	return parent, nil
 }
 
-// Tool is the name by which a person knows the program that started the process: that of the script, where an
-// interpreter runs one.
+// Tool returns the name by which people know the program that started the process. If an interpreter runs a
+// script, it is the name of the script.
 func (p Process) Tool() string {
 	parent, err := p.parent()
 	if err != nil {
@@ -149,5 +150,5 @@ func toolOf(arguments []string) string {
 			name = filepath.Base(arguments[1])
 		}
 	}
-	return strings.TrimPrefix(name, "-") // of a login shell
+	return strings.TrimPrefix(name, "-") // login shells begin with a dash
 }

@@ -25,19 +25,19 @@ type xucred struct {
 	Groups  [16]uint32
 }
 
-// UnixFD is Unix for a descriptor.
+// UnixFD is like Unix, for a descriptor.
 func UnixFD(fd int) (Peer, error) {
 	var cred xucred
 	if err := option(fd, localPeerCred, unsafe.Pointer(&cred), unsafe.Sizeof(cred)); err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	if cred.Version != xucredVersion || cred.NGroups < 1 {
-		return Peer{}, fmt.Errorf("ask who is at the other end: the system's answer has version %d, want %d",
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: the system's answer has version %d, want %d",
 			cred.Version, xucredVersion)
 	}
 	var pid int32
 	if err := option(fd, localPeerEPID, unsafe.Pointer(&pid), unsafe.Sizeof(pid)); err != nil {
-		return Peer{}, fmt.Errorf("ask which process is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	return Peer{int(cred.UID), Process{PID: int(pid)}}, nil
 }
@@ -51,7 +51,7 @@ func option(fd, name int, value unsafe.Pointer, size uintptr) error {
 	return nil
 }
 
-// What is read of struct kinfo_proc, sys/sysctl.h: its size, and where the fields lie in it.
+// The used parts of struct kinfo_proc in sys/sysctl.h: its size, and the offsets of the fields.
 const (
 	infoSize = 648
 	atStart  = 0 // seconds in 8 bytes, microseconds in 4
@@ -61,10 +61,10 @@ const (
 	nameSize = 17
 	atParent = 560
 
-	zombie = 5 // SZOMB of sys/proc.h: ended, and not yet waited for
+	zombie = 5 // SZOMB of sys/proc.h
 )
 
-// look asks sysctl(3) for kern.proc.pid.
+// look reads kern.proc.pid with sysctl(3).
 func look(pid int) (facts, error) {
 	query := [4]int32{1, 14, 1, int32(pid)} // CTL_KERN, KERN_PROC, KERN_PROC_PID
 	var info [infoSize]byte
@@ -73,7 +73,7 @@ func look(pid int) (facts, error) {
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0, 0)
 	number := func(at int) int { return int(int32(binary.LittleEndian.Uint32(info[at:]))) }
 	if errno != 0 || size != infoSize || number(atPID) != pid {
-		return facts{}, fmt.Errorf("process %d is not there", pid)
+		return facts{}, fmt.Errorf("process %d does not exist", pid)
 	}
 	name, _, _ := bytes.Cut(info[atName:atName+nameSize], []byte{0})
 	return facts{

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The compiler proves that the fields lie where look reads them: any index but 0 is an error.
+// The compiler checks that the fields are at the offsets that look uses: any index but 0 is an error.
 var (
 	kinfo unix.KinfoProc
 

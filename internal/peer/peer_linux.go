@@ -11,60 +11,63 @@ import (
 	"syscall"
 )
 
-// UnixFD is Unix for a descriptor: SO_PEERCRED of unix(7), the credentials at the time of connect(2) or listen(2).
+// UnixFD is like Unix, for a descriptor. It uses SO_PEERCRED of unix(7): the credentials at the time of connect(2)
+// or listen(2).
 func UnixFD(fd int) (Peer, error) {
 	cred, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	if err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	return Peer{int(cred.Uid), Process{PID: int(cred.Pid)}}, nil
 }
 
 func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }
 
-// look reads proc_pid_stat(5). execve(2) does not change the start.
+// look reads proc_pid_stat(5). execve(2) does not change the start time.
 func look(pid int) (facts, error) {
 	for {
 		stat, err := system.ReadProc(Process{PID: pid}.file("stat"))
 		if err != nil {
-			return facts{}, fmt.Errorf("process %d is not there", pid)
+			return facts{}, fmt.Errorf("process %d does not exist", pid)
 		}
-		// "pid (name) state parent group session terminal …", where the name may hold anything. Of the fields after it,
-		// the one at 17 counts the threads, and the one at 19 is the start.
+		// The line is "pid (name) state parent group session terminal …", where the name may contain anything. Of
+		// the fields after the name, number 17 is the count of threads, and number 19 is the start time.
 		from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 		if from < 0 || to+2 > len(stat) || to < from {
-			return facts{}, fmt.Errorf("process %d cannot be read", pid)
+			return facts{}, fmt.Errorf("cannot read process %d", pid)
 		}
 		fields := strings.SplitN(string(stat[to+2:]), " ", 21)
 		if len(fields) < 21 {
-			return facts{}, fmt.Errorf("process %d cannot be read", pid)
+			return facts{}, fmt.Errorf("cannot read process %d", pid)
 		}
 		state, threads := fields[0], fields[17]
 		if state == "X" || state == "x" || threads == "0" {
-			continue // collected since it was opened: gone, unless another thread has taken the place of the first
+			continue // reaped meanwhile: it is gone, unless another thread replaced the first
 		}
 		f := facts{name: string(stat[from+1 : to])}
 		f.parent, _ = strconv.Atoi(fields[1])
 		f.terminal, _ = strconv.Atoi(fields[4])
-		// A process runs on without its first thread, and execve(2) is about to replace one that ended for a moment.
+		// A process continues without its first thread: during execve(2), the first thread may briefly be a
+		// zombie.
 		f.ended = state == "Z" && threads == "1"
-		if boot := system.BootID(); boot != "" { // it makes the ticks of proc(5), which count from the boot, a moment
+		if boot := system.BootID(); boot != "" { // the ticks of proc(5) count from the boot
 			f.start = boot + "/" + fields[19]
 		}
 		return f, nil
 	}
 }
 
-// Executable is the path of the program that the process runs. It is empty for a process that is not dumpable.
+// Executable returns the path of the program that the process runs. It returns "" for a process that is not
+// dumpable.
 func (p Process) Executable() string { return p.link("exe") }
 
-// Dir is the working directory of the process. It is empty for a process that is not dumpable.
+// Dir returns the working directory of the process. It returns "" for a process that is not dumpable.
 func (p Process) Dir() string { return p.link("cwd") }
 
 func (p Process) link(name string) string {
 	path, err := os.Readlink(p.file(name))
 	if err == nil && p.Start != "" {
-		_, err = p.look() // else it may be that of a later process
+		_, err = p.look() // otherwise it may be that of a later process
 	}
 	if err != nil {
 		return ""
@@ -83,14 +86,14 @@ func (p Process) arguments() []string {
 // pseudoTerminal is UNIX98_PTY_SLAVE_MAJOR of linux/major.h.
 const pseudoTerminal = 136
 
-// Terminal is the path of the controlling terminal of the process, empty for none. The device at that path must have
+// Terminal returns the path of the controlling terminal of the process, or "". The device at that path must have
 // the terminal's number.
 func (p Process) Terminal() string {
 	f, err := p.look()
 	if err != nil || f.terminal == 0 {
 		return ""
 	}
-	device := uint32(f.terminal) // new_encode_dev of linux/kdev_t.h, as in the st_rdev of stat(2)
+	device := uint32(f.terminal) // new_encode_dev of linux/kdev_t.h, like st_rdev of stat(2)
 	major, minor := device>>8&0xfff, device&0xff|device>>12&0xfff00
 	path := fmt.Sprintf("/dev/pts/%d", minor)
 	if major != pseudoTerminal {
@@ -110,8 +113,9 @@ func (p Process) Terminal() string {
 
 const pidfdOpen = 434 // SYS_PIDFD_OPEN, on every architecture
 
-// Ended returns nil once the process has ended. An error says that ctx ended before, or that the system cannot tell
-// (Linux before 5.10, other systems). No thread waits meanwhile: the descriptor is watched by the runtime's poller.
+// Ended returns nil once the process has ended. An error means that ctx ended first, or that the system cannot
+// report it (Linux before 5.10, other systems). No thread waits meanwhile: the runtime's poller watches the
+// descriptor.
 func (p Process) Ended(ctx context.Context) error {
 	fd, _, errno := syscall.Syscall(pidfdOpen, uintptr(p.PID), syscall.O_NONBLOCK, 0)
 	switch {
@@ -127,6 +131,7 @@ func (p Process) Ended(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// It is looked at first, since the number may have passed to another process; and again when that one ends.
+	// The function runs first before any wait, since the PID may already belong to another process, and again when
+	// the watched process ends.
 	return raw.Read(func(uintptr) bool { return !p.Running() })
 }

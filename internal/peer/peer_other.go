@@ -4,12 +4,12 @@ package peer
 
 import "errors"
 
-// UnixFD fails closed: to somebody who is not known nothing is said.
+// UnixFD always fails, so that an unknown peer gets nothing.
 func UnixFD(int) (Peer, error) {
-	return Peer{}, errors.New("this version cannot tell who is at the other end of a socket on this system")
+	return Peer{}, errors.New("Broker cannot identify the process at the other end of a socket on this system")
 }
 
-// look fails closed: what belongs to a process is not made.
+// look always fails, so that nothing is handed out for one process.
 func look(int) (facts, error) {
-	return facts{}, errors.New("this version cannot tell processes apart on this system")
+	return facts{}, errors.New("Broker cannot identify processes on this system")
 }

@@ -13,7 +13,7 @@ import (
 // getPeerPID is SIO_AF_UNIX_GETPEERPID of afunix.h.
 const getPeerPID = 0x58000100
 
-// UnixFD is Unix for a descriptor.
+// UnixFD is like Unix, for a descriptor.
 func UnixFD(fd int) (Peer, error) {
 	var pid, n uint32
 	err := syscall.WSAIoctl(syscall.Handle(fd), getPeerPID, nil, 0,
@@ -22,7 +22,7 @@ func UnixFD(fd int) (Peer, error) {
 		err = ErrStranger
 	}
 	if err != nil {
-		return Peer{}, fmt.Errorf("ask who is at the other end: %w", err)
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	ours, err := isOurs(int(pid))
 	if err != nil {
@@ -44,7 +44,7 @@ func openProcess(pid int, rights uint32) (syscall.Handle, error) {
 	return h, nil
 }
 
-// isOurs reports whether a process belongs to the user of this one.
+// isOurs reports whether a process belongs to the user of this process.
 func isOurs(pid int) (bool, error) {
 	me, err := system.Self()
 	if err != nil {
@@ -71,7 +71,7 @@ func look(pid int) (facts, error) {
 		return facts{}, err
 	}
 	defer func() { _ = syscall.CloseHandle(h) }()
-	// A process that has ended is there as long as anybody holds a handle.
+	// A process that has ended still exists while another process has a handle to it.
 	state, err := syscall.WaitForSingleObject(h, 0)
 	if err != nil {
 		return facts{}, fmt.Errorf("look at process %d: %w", pid, err)

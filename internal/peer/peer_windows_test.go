@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestProcess: whose a process is, and when it began.
+// TestProcess: the owner and the start of a process.
 func TestProcess(t *testing.T) {
 	if ours, err := isOurs(os.Getpid()); err != nil || !ours {
 		t.Errorf("ourselves: %v, %v", ours, err)

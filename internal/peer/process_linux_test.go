@@ -27,10 +27,10 @@ func find(t *testing.T, pid int) Process {
 	return p
 }
 
-// later is a process that has the number of another one now.
+// later is another process that has the same PID now.
 func later(p Process) Process { return Process{p.PID, p.Start + "1"} }
 
-// TestFind: a process is told from what had its number before, and from a zombie.
+// TestFind: a process is distinguished from an earlier one with its PID, and from a zombie.
 func TestFind(t *testing.T) {
 	me := find(t, os.Getpid())
 	if !me.Running() || me != find(t, os.Getpid()) {
@@ -45,11 +45,11 @@ func TestFind(t *testing.T) {
 		t.Errorf("the child is %+v, and this process %+v", p, me)
 	}
 	_ = child.hold.Close()
-	if err := p.Ended(t.Context()); err != nil { // and nobody has waited for it
+	if err := p.Ended(t.Context()); err != nil { // although nobody has waited for it
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(p.file("stat")); err != nil {
-		t.Fatalf("it is no zombie, so the test is void: %v", err)
+		t.Fatalf("it is not a zombie, so the test proves nothing: %v", err)
 	}
 	if again, err := Find(p.PID); err == nil || p.Running() {
 		t.Errorf("a zombie: %+v", again)
@@ -60,7 +60,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestRunningDuringExec: a process that becomes another program has not ended, however it is looked at.
+// TestRunningDuringExec: a process that executes another program has not ended, however it is checked.
 func TestRunningDuringExec(t *testing.T) {
 	cmd := prepare(t, ourselves, "exec 100")
 	hold, err := cmd.StdinPipe()
@@ -101,12 +101,13 @@ func TestRunningDuringExec(t *testing.T) {
 	}
 }
 
-// TestEnded: it returns when the process has ended, at once for one that is no more, and with an error before that.
+// TestEnded: Ended returns when the process has ended, at once if it is already gone, and fails if ctx ends
+// earlier.
 func TestEnded(t *testing.T) {
 	child := playAs(t, ourselves, "sit")
 	p := find(t, child.Process.Pid)
 	if err := later(p).Ended(t.Context()); err != nil {
-		t.Errorf("its number is another process's: %v", err)
+		t.Errorf("another process has its PID: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan error)
@@ -115,11 +116,11 @@ func TestEnded(t *testing.T) {
 	go func() { ended <- p.Ended(t.Context()) }()
 	cancel()
 	if err := <-cancelled; err == nil {
-		t.Error("it has ended, before it has")
+		t.Error("Ended returned before the end")
 	}
 	select {
 	case err := <-ended:
-		t.Errorf("it has ended, before it has: %v", err)
+		t.Errorf("Ended returned before the end: %v", err)
 	default:
 	}
 	_ = child.hold.Close()
@@ -132,7 +133,8 @@ func TestEnded(t *testing.T) {
 	}
 }
 
-// TestParents: each parent comes with its start, up to the first process, and never one that is not a parent any more.
+// TestParents: each parent comes with its start, up to the first process. A process that is no longer a parent is
+// not returned.
 func TestParents(t *testing.T) {
 	top := playAs(t, ourselves, "tree 2")
 	pid, err := strconv.Atoi(top.line)
@@ -157,7 +159,7 @@ func TestParents(t *testing.T) {
 	if first := slices.Collect((Process{PID: pid}).Parents()); !slices.Equal(first, chain) {
 		t.Errorf("without its start: %+v", first)
 	}
-	// The parent ends, and the kernel gives the child to another one.
+	// The parent ends, and the kernel assigns another parent to the child.
 	if err := syscall.Kill(middle.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -165,11 +167,11 @@ func TestParents(t *testing.T) {
 		t.Fatal(err)
 	}
 	if now := slices.Collect(leaf.Parents()); slices.Contains(now, middle) {
-		t.Errorf("%+v has ended, and is a parent in %+v", middle, now)
+		t.Errorf("%+v has ended, but is a parent in %+v", middle, now)
 	}
 }
 
-// TestProgram: the name of a process and the program of its parent; nothing of one that is gone.
+// TestProgram: the name of a process and the program of its parent; nothing for a process that is gone.
 func TestProgram(t *testing.T) {
 	child := playAs(t, ourselves, "sit")
 	p := find(t, child.Process.Pid)
@@ -243,7 +245,7 @@ func TestTool(t *testing.T) {
 	}
 }
 
-// TestTerminal: only the controlling terminal is one, whatever the standard files are.
+// TestTerminal: only the controlling terminal counts, whatever the standard files are.
 func TestTerminal(t *testing.T) {
 	for _, controlling := range []bool{true, false} {
 		ours, theirs, err := pty.Open()
@@ -287,7 +289,7 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// TestUnix: who connected, and who listens, ourselves and another user.
+// TestUnix: the peer of a client and of a listener, for ourselves and for another user.
 func TestUnix(t *testing.T) {
 	for _, uid := range []uint32{ourselves, stranger} {
 		dir, err := os.MkdirTemp("", "peer-")

@@ -11,32 +11,33 @@ import (
 	"sync/atomic"
 )
 
-// Where the kernel cannot be asked about one socket, as in some containers, the lists of all have to do:
-// proc_net_tcp in Documentation/networking of Linux. A list that many wait for is read once for all of them, so
-// that a flood of connections is not a flood of readings.
+// If the kernel cannot be asked about one socket, as in some containers, we search the lists of all sockets: see
+// proc_net_tcp in Documentation/networking of Linux. Concurrent callers share one reading of a list, so that a
+// flood of connections does not cause a flood of readings.
 
-// tries is how often a socket is looked for: the kernel writes the list page by page,
-// and a socket that moves meanwhile can be missed.
+// tries is how often a socket is searched for: the kernel writes the list page by page, and a socket that moves
+// meanwhile can be missed.
 const tries = 3
 
-// A table is one reading: whose each connection is, by its own end and the other, and whose each listener is.
+// table is one reading of the lists: the owner of each connection, by its own end and the other, and the owner of
+// each listener.
 type table struct {
-	began       int64 // for all who had asked by then
+	began       int64 // serves all callers that had asked by then
 	err         error
 	connections map[[2]end]int
-	listeners   map[end]int // several where listeners of several users have one address
+	listeners   map[end]int // several, if listeners of several users have one address
 }
 
-// several is the uid of nobody.
+// several is a uid that no user has.
 const several = -1
 
 var (
 	asked, waiting atomic.Int64
 	reading        sync.Mutex
-	last           *table // nil where nobody waits for it
+	last           *table // nil while nobody waits for it
 )
 
-// readTable returns a reading that began after the call. One reading serves all who wait when it begins.
+// readTable returns a reading that began after the call. One reading serves all callers that wait when it begins.
 func readTable() *table {
 	turn := asked.Add(1)
 	waiting.Add(1)
@@ -45,7 +46,7 @@ func readTable() *table {
 	t := last
 	if t == nil || t.began < turn {
 		t = &table{began: asked.Load(), connections: map[[2]end]int{}, listeners: map[end]int{}}
-		// One of the two may be missing: a kernel without IPv6.
+		// One of the two may be missing: the kernel may have no IPv6.
 		err, err6 := t.read("/proc/self/net/tcp"), t.read("/proc/self/net/tcp6")
 		if err != nil && err6 != nil {
 			t.err = errors.Join(err, err6)
@@ -57,7 +58,7 @@ func readTable() *table {
 	return t
 }
 
-// read takes in one list.
+// read adds the sockets of one list.
 func (t *table) read(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -68,14 +69,14 @@ func (t *table) read(file string) error {
 	for lines.Scan() {
 		// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 || fields[9] == "0" { // the latter is a socket that its program has closed
+		if len(fields) < 10 || fields[9] == "0" { // inode 0 is a socket that its program has closed
 			continue
 		}
 		here, err1 := endInTable(fields[1])
 		there, err2 := endInTable(fields[2])
 		uid, err3 := strconv.Atoi(fields[7])
 		if errors.Join(err1, err2, err3) != nil {
-			continue // the title
+			continue // the title line
 		}
 		switch fields[3] {
 		case "01":
@@ -90,7 +91,7 @@ func (t *table) read(file string) error {
 	return lines.Err()
 }
 
-// inTables asks several readings, until one has what is looked for.
+// inTables searches several readings until find succeeds.
 func inTables(find func(*table) (uid int, found bool)) (int, error) {
 	var err error
 	for range tries {
@@ -105,8 +106,8 @@ func inTables(find func(*table) (uid int, found bool)) (int, error) {
 	return 0, errors.Join(ErrNobody, err)
 }
 
-// listener finds whose socket takes connections at an address. Where sockets of several users might be the one, it
-// finds nothing: the list does not tell which.
+// listener finds the owner of the socket that accepts connections at an address. If sockets of several users
+// match, it finds nothing: the list does not say which of them accepts.
 func (t *table) listener(at end) (uid int, found bool) {
 	addresses := [][16]byte{at.ip, all6}
 	if at.is4() {
@@ -125,7 +126,7 @@ func (t *table) listener(at end) (uid int, found bool) {
 	return uid, found
 }
 
-// endInTable reads "0100007F:0050": an address of IPv4 or IPv6 in numbers of 32 bits as the machine keeps them, and a
+// endInTable parses "0100007F:0050": an IPv4 or IPv6 address as 32-bit numbers in the machine's byte order, and a
 // port.
 func endInTable(text string) (end, error) {
 	ip, port, _ := strings.Cut(text, ":")

@@ -10,13 +10,13 @@ import (
 	"broker/internal/system"
 )
 
-// A draft of NAME is called .NAME.broker-draft-… . Its writer holds its lock until it is renamed, so that a draft
-// which is not locked was left behind.
+// A draft of NAME is called .NAME.broker-draft-… . Its writer holds its lock until the draft is renamed. So a
+// draft that is not locked was left behind.
 const draftMark = ".broker-draft-"
 
 func isDraft(name string) bool { return name[0] == '.' && strings.Contains(name, draftMark) }
 
-// draft makes the file that Replace writes.
+// draft creates the file that Replace writes.
 func (d *Dir) draft(name string) (f *os.File, as string, err error) {
 	err = d.again(name, func() error {
 		as = "." + name + draftMark + strconv.FormatUint(rand.Uint64(), 36)
@@ -26,14 +26,14 @@ func (d *Dir) draft(name string) (f *os.File, as string, err error) {
 		if d.holds(f, as) {
 			return nil
 		}
-		_ = f.Close() // Sweep was quicker, and removes it
+		_ = f.Close() // a concurrent Sweep has it, and removes it
 		return changed{}
 	})
 	return f, as, err
 }
 
-// holds takes the lock of a draft, if it is free and the draft still has its name. A file system without locks has
-// drafts that nobody holds.
+// holds takes the lock of a draft. It returns false if another process has the lock, or the draft no longer has
+// its name. On a file system without locks, no draft is ever locked.
 func (d *Dir) holds(f *os.File, name string) bool {
 	if err := system.TryLock(f); errors.Is(err, system.ErrLocked) {
 		return false
@@ -46,7 +46,7 @@ func (d *Dir) holds(f *os.File, name string) bool {
 	return err == nil && os.SameFile(opened, found)
 }
 
-// Sweep removes the drafts that nobody holds: those of processes that were killed.
+// Sweep removes drafts that are not locked: those of processes that were killed.
 func (d *Dir) Sweep() error {
 	names, err := d.Names()
 	for _, name := range names {
@@ -55,7 +55,7 @@ func (d *Dir) Sweep() error {
 		}
 		f, oerr := d.open(name, os.O_RDWR, Guarded)
 		if oerr != nil {
-			continue // it is gone, or no draft of ours
+			continue // it is gone, or not a draft of ours
 		}
 		if d.holds(f, name) {
 			err = errors.Join(err, d.Remove(name))

@@ -8,16 +8,16 @@ import (
 	"io"
 )
 
-// ErrVersion: a text names no version, or another one than the program knows.
-var ErrVersion = errors.New("its version is another")
+// ErrVersion means that a text has no version, or one that this program does not know.
+var ErrVersion = errors.New("unknown version")
 
-// Decode reads the JSON of one record as DecodeStrict does. The record has to be of this version, which its key version
-// says. One that names no version is read into old, unless that is nil: an earlier Broker wrote it.
+// Decode decodes the JSON of one record like DecodeStrict. The record must have this version in its key "version".
+// A record without a version was written by an earlier Broker; it is decoded into old, unless old is nil.
 func Decode(text []byte, version int, into, old any) error {
 	var head struct {
 		Version int `json:"version"`
 	}
-	var kind *json.UnmarshalTypeError // a list, or a version that is no number
+	var kind *json.UnmarshalTypeError // a list, or a version that is not a number
 	if err := json.Unmarshal(text, &head); err != nil && !errors.As(err, &kind) {
 		return errNotJSON
 	}
@@ -25,13 +25,13 @@ func Decode(text []byte, version int, into, old any) error {
 	case head.Version == 0 && old != nil:
 		into = old
 	case head.Version != version:
-		return fmt.Errorf("%w: it has %d, and this program knows %d", ErrVersion, head.Version, version)
+		return fmt.Errorf("%w %d; this program knows version %d", ErrVersion, head.Version, version)
 	}
 	return DecodeStrict(text, into)
 }
 
-// DecodeStrict reads one JSON value: no key that into does not have, and nothing behind the end. Its errors repeat
-// nothing of the text.
+// DecodeStrict decodes one JSON value. It allows neither keys that into does not have, nor text after the value.
+// Its errors repeat nothing of the text.
 func DecodeStrict(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -39,7 +39,7 @@ func DecodeStrict(text []byte, into any) error {
 		return errNotJSON
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more in it than Broker writes")
+		return errors.New("it has text after the JSON that Broker writes")
 	}
 	return nil
 }

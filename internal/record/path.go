@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// What follows is for one file: its directory is opened, checked and closed with each call. Its directory may be read
-// by others, unless it is Private for another reason.
+// The functions below work on one file: each call opens, checks and closes its directory. Others may read the
+// directory (Guarded).
 
 // in calls do with the checked directory of a file, and the file's name in it.
 func in[T any](path string, do func(d *Dir, name string) (T, error)) (found T, err error) {
@@ -22,24 +22,25 @@ func in[T any](path string, do func(d *Dir, name string) (T, error)) (found T, e
 	return do(d, filepath.Base(path))
 }
 
-// Read is Dir.Read.
+// Read is like Dir.Read.
 func Read(path string, limit int64, deny fs.FileMode) ([]byte, error) {
 	return in(path, func(d *Dir, name string) ([]byte, error) { return d.Read(name, limit, deny) })
 }
 
-// OpenFile is Dir.OpenFile.
+// OpenFile is like Dir.OpenFile.
 func OpenFile(path string, flag int, deny fs.FileMode) (*os.File, error) {
 	return in(path, func(d *Dir, name string) (*os.File, error) { return d.OpenFile(name, flag, deny) })
 }
 
-// Replace is Dir.Replace.
+// Replace is like Dir.Replace.
 func Replace(path string, data []byte) error {
 	_, err := in(path, func(d *Dir, name string) (any, error) { return nil, d.Replace(name, data) })
 	return err
 }
 
-// Edit replaces a file by what edit makes of its bytes, one caller after the other, with the lock of PATH.lock. A
-// missing file is an empty one, and its directory is made. If edit changes nothing, nothing is written.
+// Edit replaces the contents of a file by the result of edit. Concurrent callers take turns with the lock
+// PATH.lock. A missing file counts as empty, and its directory is created. If edit changes nothing, nothing is
+// written.
 func Edit(ctx context.Context, path string, limit int64, edit func(src []byte) ([]byte, error)) error {
 	lock, err := Lock(ctx, path+".lock")
 	if err != nil {
@@ -57,7 +58,7 @@ func Edit(ctx context.Context, path string, limit int64, edit func(src []byte) (
 	return Replace(path, dst)
 }
 
-// Remove is Dir.Remove. It is no error if the directory is missing.
+// Remove is like Dir.Remove. A missing directory is not an error.
 func Remove(path string) error {
 	_, err := in(path, func(d *Dir, name string) (any, error) { return nil, d.Remove(name) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +67,7 @@ func Remove(path string) error {
 	return err
 }
 
-// SetAside is Dir.SetAside without keep. It returns the whole path.
+// SetAside is like Dir.SetAside without keep. It returns the complete path.
 func SetAside(path string) (string, error) {
 	return in(path, func(d *Dir, name string) (string, error) {
 		aside, err := d.SetAside(name, false)
@@ -74,7 +75,7 @@ func SetAside(path string) (string, error) {
 	})
 }
 
-// Lock is Dir.Lock. The directory is made if it is missing.
+// Lock is like Dir.Lock. It creates the directory if it is missing.
 func Lock(ctx context.Context, path string) (*os.File, error) {
 	d, err := Make(filepath.Dir(path), Guarded)
 	if err != nil {
@@ -84,7 +85,7 @@ func Lock(ctx context.Context, path string) (*os.File, error) {
 	return d.Lock(ctx, filepath.Base(path))
 }
 
-// Sweep is Dir.Sweep. A missing directory has no drafts.
+// Sweep is like Dir.Sweep. A missing directory has no drafts.
 func Sweep(dir string) error {
 	d, err := Open(dir, Guarded)
 	if errors.Is(err, fs.ErrNotExist) {

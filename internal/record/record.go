@@ -1,8 +1,8 @@
-// Package record owns the files in which Broker keeps what it has to remember, and the directories that they are in.
-// A directory is opened once and checked on its descriptor: it is ours, no symbolic link, and closed to others. All
-// else happens relative to that descriptor. A file must be regular, ours, closed to others and have one name; it is
-// opened without waiting, and replaced as a whole. The package refuses everything else, says whose it is and which
-// command mends it, and knows nothing of what is in the files.
+// Package record reads and writes the files in which Broker keeps its state, and their directories. A directory is
+// opened once and checked on its descriptor: it must be ours, not a symbolic link, and closed to others.
+// Everything else happens relative to that descriptor. A file must be regular, ours, closed to others and have one
+// name. It is opened without blocking, and replaced as a whole. The package refuses everything else. Its errors
+// name the owner and the command that fixes the problem. It does not know the contents of the files.
 package record
 
 import (
@@ -23,43 +23,43 @@ import (
 	"broker/internal/system"
 )
 
-// What others may not do with a file or directory, as bits of a mode.
+// Permissions that others must not have, as mode bits.
 const (
-	Guarded fs.FileMode = 0o022 // others may read it
+	Guarded fs.FileMode = 0o022 // others may read
 	Private fs.FileMode = 0o077
 )
 
-// The errors that callers tell apart. Each comes in a fault of the kind failed, which names the path and the owner,
-// and whose hint mends it.
+// Errors that callers distinguish. Each comes in a fault of the kind Failed that names the path and the owner,
+// with a hint that fixes the problem.
 var (
-	// ErrRefused: a file or directory is not what it has to be.
-	ErrRefused = errors.New("it is not as Broker keeps its files")
-	// ErrDirectory is wrapped beside ErrRefused if that is the directory.
-	ErrDirectory = errors.New("it is not as Broker keeps its directories")
+	// ErrRefused means that a file or directory is not as it must be.
+	ErrRefused = errors.New("the file is not as Broker keeps its files")
+	// ErrDirectory is wrapped in addition to ErrRefused if the problem is the directory.
+	ErrDirectory = errors.New("the directory is not as Broker keeps its directories")
 )
 
-// refuse makes the error about a file or directory.
+// refuse returns the error for a file or directory.
 func refuse(why error, path string, hint fault.Hint, format string, args ...any) error {
 	return &fault.Error{Kind: fault.Failed, Message: path + " " + fmt.Sprintf(format, args...), Hint: hint, Err: why}
 }
 
 var errDirectory = errors.Join(ErrRefused, ErrDirectory)
 
-// Dir is an open directory that was checked. Close it after use.
+// Dir is an open, checked directory. Close it after use.
 type Dir struct {
 	path string
 	root *os.Root
 	file *os.File
 }
 
-// Open opens a directory. A missing one is fs.ErrNotExist.
+// Open opens a directory. If it is missing, the error is fs.ErrNotExist.
 func Open(path string, deny fs.FileMode) (*Dir, error) {
-	// The dot keeps a fifo from being waited for.
+	// The dot prevents blocking on a FIFO.
 	root, err := os.OpenRoot(path + string(filepath.Separator) + ".")
 	return check(path, deny, root, err, func() (fs.FileInfo, error) { return os.Lstat(path) })
 }
 
-// Make opens a directory, and makes it and those above it where they are missing, with mode 0700 whatever the umask.
+// Make opens a directory. It creates missing directories on the path, with mode 0700 whatever the umask.
 func Make(path string, deny fs.FileMode) (*Dir, error) {
 	d, err := Open(path, deny)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,8 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 	}
 	switch err := system.MakePrivate(path); {
 	case err == nil:
-		// For the umask. If it was swapped just now for a link, something of ours becomes private; nothing worse.
+		// Override the umask. If the directory was swapped for a link just now, at worst something of ours becomes
+		// private.
 		if err := os.Chmod(path, 0o700); err != nil {
 			return nil, err
 		}
@@ -80,13 +81,13 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 	return Open(path, deny)
 }
 
-// Sub opens a directory in this one, as Open does.
+// Sub opens a directory in this one, like Open.
 func (d *Dir) Sub(name string) (*Dir, error) {
 	root, err := d.root.OpenRoot(name + string(filepath.Separator) + ".")
 	return check(d.at(name), Private, root, err, func() (fs.FileInfo, error) { return d.root.Lstat(name) })
 }
 
-// MakeSub is Sub, and makes the directory if it is missing. The umask must leave us our own permissions.
+// MakeSub is like Sub, and creates the directory if it is missing. The umask must not remove our own permissions.
 func (d *Dir) MakeSub(name string) (*Dir, error) {
 	if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -94,7 +95,7 @@ func (d *Dir) MakeSub(name string) (*Dir, error) {
 	return d.Sub(name)
 }
 
-// NewSub makes a directory with a name of its own: prefix and a number.
+// NewSub creates a directory with a unique name: prefix and a number.
 func (d *Dir) NewSub(prefix string) (name string, sub *Dir, err error) {
 	for range tries {
 		name = prefix + strconv.FormatUint(rand.Uint64(), 10)
@@ -109,7 +110,8 @@ func (d *Dir) NewSub(prefix string) (name string, sub *Dir, err error) {
 	return "", nil, err
 }
 
-// check looks at a directory that was opened, or was not for err. Lstat is of the name by which it was opened.
+// check checks a directory that was opened, or explains why opening it failed with err. lstat returns the info of
+// the name by which it was opened.
 func check(path string, deny fs.FileMode, root *os.Root, err error, lstat func() (fs.FileInfo, error)) (*Dir, error) {
 	d := &Dir{path: path, root: root}
 	if err == nil {
@@ -128,14 +130,14 @@ func check(path string, deny fs.FileMode, root *os.Root, err error, lstat func()
 	}
 	var at *fs.PathError
 	if errors.As(err, &at) {
-		at.Path = path // without the dot of Open
+		at.Path = path // without the dot that Open appends
 	}
 	info, lerr := lstat()
 	switch {
 	case lerr != nil:
 		return nil, NameOwner(path, err)
 	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, refuse(errDirectory, path, removal(path, info), "is a symbolic link, and has to be a directory")
+		return nil, refuse(errDirectory, path, removal(path, info), "is a symbolic link and must be a directory")
 	case !info.IsDir():
 		return nil, refuse(errDirectory, path, removal(path, info), "is not a directory")
 	}
@@ -152,7 +154,7 @@ func (d *Dir) check(deny fs.FileMode, lstat func() (fs.FileInfo, error)) error {
 		return err
 	}
 	if found.Mode()&fs.ModeSymlink != 0 || !os.SameFile(opened, found) {
-		return refuse(errDirectory, d.path, removal(d.path, found), "is a symbolic link, and has to be a directory")
+		return refuse(errDirectory, d.path, removal(d.path, found), "is a symbolic link and must be a directory")
 	}
 	access, err := system.AccessOf(d.file)
 	switch {
@@ -162,7 +164,7 @@ func (d *Dir) check(deny fs.FileMode, lstat func() (fs.FileInfo, error)) error {
 		return foreign(d.path, access)
 	case access.Perm&deny != 0:
 		return refuse(errDirectory, d.path, Mend(d.path, system.CloseToOthers(fault.Word(d.path), "700")),
-			"may be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
+			"can be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
 	}
 	return nil
 }
@@ -174,7 +176,7 @@ func howOpen(perm fs.FileMode) string {
 	return "read"
 }
 
-// removal is the command that removes what is in the place of a directory or file.
+// removal returns the command that removes what is in the place of a directory or file.
 func removal(path string, info fs.FileInfo) fault.Hint {
 	if info != nil && info.IsDir() {
 		return Mend(path, fault.Hintf("rm -r %s", path))
@@ -182,11 +184,11 @@ func removal(path string, info fs.FileInfo) fault.Hint {
 	return Mend(path, fault.Hintf("rm %s", path))
 }
 
-// isUsual is system.Usual, but for tests.
+// isUsual is system.Usual; tests replace it.
 var isUsual = system.Usual
 
-// Mend is the hint to change or remove what is at a path, if the path is usual. If not, a repository may have chosen it
-// by a variable, and the hint is to look at it.
+// Mend returns the hint to change or remove what is at a path, if the path is usual. Otherwise a repository may
+// have chosen the path by a variable, and the hint is to look at it.
 func Mend(path string, hint fault.Hint) fault.Hint {
 	if isUsual(path) {
 		return hint
@@ -194,8 +196,8 @@ func Mend(path string, hint fault.Hint) fault.Hint {
 	return fault.Hintf("ls -ld %s", path)
 }
 
-// Unwritten is the hint about something that could not be written in a directory: the one of err if that is ErrRefused,
-// else by the cause.
+// Unwritten returns the hint for a failed write in a directory. If err is ErrRefused, it is the hint of err;
+// otherwise it depends on the cause.
 func Unwritten(dir string, err error) fault.Hint {
 	switch {
 	case errors.Is(err, ErrRefused):
@@ -208,20 +210,20 @@ func Unwritten(dir string, err error) fault.Hint {
 	return fault.Hintf("ls -ld %s", dir)
 }
 
-// foreign is the error about a directory of another user.
+// foreign returns the error for a directory of another user.
 func foreign(path string, access system.Access) error {
 	hint := fault.Hintf("ls -ld %s", path)
 	switch uid, isUID := strings.CutPrefix(access.Owner, "uid "); {
 	case isUID && os.Geteuid() == 0:
-		hint = fault.Hintf("sudo -u %s broker status", "#"+uid) // under sudo that is whose HOME it is
+		hint = fault.Hintf("sudo -u %s broker status", "#"+uid) // under sudo, HOME is usually that user's
 	case system.UsualForRoot(path):
 		hint = system.GiveBack(fault.Word(path))
 	}
 	return refuse(errDirectory, path, hint, "belongs to another user (%s)", access.Owner)
 }
 
-// NameOwner makes of a missing permission the error that names whose directory is in the way: that of path, or of the
-// nearest one above that is there, if that is usual. Another error is returned as it is.
+// NameOwner replaces a permission error by one that names the owner of the directory that causes it: path itself,
+// or its nearest existing parent, if that is usual. It returns any other error unchanged.
 func NameOwner(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -242,10 +244,10 @@ func NameOwner(path string, err error) error {
 	return err
 }
 
-// at is the path of a file of the directory, for people.
+// at returns the path of a file of the directory, for messages.
 func (d *Dir) at(name string) string { return filepath.Join(d.path, name) }
 
-// Close closes the directory. What was opened in it stays open.
+// Close closes the directory. Files that were opened in it stay open.
 func (d *Dir) Close() error {
 	if d.file == nil {
 		return d.root.Close()
@@ -253,18 +255,18 @@ func (d *Dir) Close() error {
 	return errors.Join(d.file.Close(), d.root.Close())
 }
 
-// File is the open directory itself, until Close.
+// File returns the open directory itself. It is valid until Close.
 func (d *Dir) File() *os.File { return d.file }
 
-// tries is how often something is looked at again that changes meanwhile.
+// tries is how often a check is repeated if the file changes meanwhile.
 const tries = 20
 
-// changed makes OpenFile and Read look again: the file may have become another one since a moment ago.
+// changed makes OpenFile and Read retry, because the file was replaced or modified meanwhile.
 type changed struct{ cause error } // may be nil
 
 func (changed) Error() string { return "it keeps changing" }
 
-// again calls f until it has not met a change of the file.
+// again calls f until it returns another error than changed, or none.
 func (d *Dir) again(name string, f func() error) error {
 	var met changed
 	for i := range tries {
@@ -280,15 +282,17 @@ func (d *Dir) again(name string, f func() error) error {
 	return refuse(ErrRefused, d.at(name), fault.Hintf("ls -l %s", d.at(name)), "keeps changing")
 }
 
-// OpenFile opens a file without waiting for anybody. With os.O_CREATE in flag a missing one is made, mode 0600
-// whatever the umask; else it is fs.ErrNotExist. Opened for writing, a file becomes 0600 if others could read it.
+// OpenFile opens a file without blocking. If flag has os.O_CREATE, it creates a missing file with mode 0600,
+// whatever the umask; otherwise the error is fs.ErrNotExist. If it opens a file for writing that others could
+// read, it sets the mode to 0600.
 func (d *Dir) OpenFile(name string, flag int, deny fs.FileMode) (f *os.File, err error) {
 	err = d.again(name, func() error { f, err = d.open(name, flag, deny); return err })
 	return f, err
 }
 
 func (d *Dir) open(name string, flag int, deny fs.FileMode) (*os.File, error) {
-	// A link in the directory would be followed, and something that is no file could not be opened.
+	// Check first: OpenFile would follow a link within the directory, and cannot open everything that is not a
+	// file.
 	found, err := d.root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
@@ -307,7 +311,7 @@ func (d *Dir) open(name string, flag int, deny fs.FileMode) (*os.File, error) {
 			return nil, d.another(name, access)
 		}
 		return nil, err
-	case err != nil: // of what stands there now, perhaps
+	case err != nil: // the file may have been replaced just now
 		return nil, changed{err}
 	}
 	if err := d.checkFile(f, name, flag, deny, found); err != nil {
@@ -334,10 +338,10 @@ func (d *Dir) checkFile(f *os.File, name string, flag int, deny fs.FileMode, fou
 		return d.another(name, access)
 	case access.Links > 1:
 		return refuse(ErrRefused, path, fault.Hintf("ls -li %s", path),
-			"has %d names (hard links), and may have one", access.Links)
+			"has %d names (hard links) and must have one", access.Links)
 	case access.Perm&deny != 0:
 		return refuse(ErrRefused, path, Mend(path, system.CloseToOthers(fault.Word(path), "600")),
-			"may be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
+			"can be %s by others (mode %04o)", howOpen(access.Perm), access.Perm)
 	}
 	if flag&(os.O_WRONLY|os.O_RDWR) != 0 && access.Perm&Private != 0 {
 		return f.Chmod(0o600)
@@ -345,7 +349,7 @@ func (d *Dir) checkFile(f *os.File, name string, flag int, deny fs.FileMode, fou
 	return nil
 }
 
-// create makes a file that is not there.
+// create creates a file that does not exist.
 func (d *Dir) create(name string, flag int) (*os.File, error) {
 	f, err := d.root.OpenFile(name, flag|os.O_EXCL|system.NoFollow|system.NonBlock, 0o600)
 	if errors.Is(err, fs.ErrExist) && flag&os.O_EXCL == 0 {
@@ -354,14 +358,14 @@ func (d *Dir) create(name string, flag int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(0o600); err != nil { // for the umask
+	if err := f.Chmod(0o600); err != nil { // override the umask
 		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-// irregular is the error about something that is no file.
+// irregular returns the error for something that is not a regular file.
 func (d *Dir) irregular(name string, info fs.FileInfo) error {
 	kind := "a special file"
 	switch mode := info.Mode(); {
@@ -374,16 +378,16 @@ func (d *Dir) irregular(name string, info fs.FileInfo) error {
 	case mode&fs.ModeSocket != 0:
 		kind = "a socket"
 	}
-	return refuse(ErrRefused, d.at(name), removal(d.at(name), info), "is %s, and has to be a file", kind)
+	return refuse(ErrRefused, d.at(name), removal(d.at(name), info), "is %s and must be a file", kind)
 }
 
-// another is the error about a file of another user in a directory of ours.
+// another returns the error for a file of another user in a directory of ours.
 func (d *Dir) another(name string, access system.Access) error {
 	return refuse(ErrRefused, d.at(name), removal(d.at(name), nil), "belongs to another user (%s)", access.Owner)
 }
 
-// Read returns the bytes of a file of at most limit bytes, as they were at one moment. A missing one is
-// fs.ErrNotExist.
+// Read returns the contents of a file of at most limit bytes, as of one moment. If the file is missing, the error
+// is fs.ErrNotExist.
 func (d *Dir) Read(name string, limit int64, deny fs.FileMode) (text []byte, err error) {
 	err = d.again(name, func() error { text, err = d.read(name, limit, deny); return err })
 	return text, err
@@ -416,8 +420,9 @@ func (d *Dir) read(name string, limit int64, deny fs.FileMode) ([]byte, error) {
 	return text, nil
 }
 
-// Replace makes a file hold data, mode 0600: readers see the old bytes or the new ones, and so does who comes after a
-// crash. What is no regular file is not replaced. A crash may leave a draft, which Sweep removes.
+// Replace replaces the contents of a file by data, with mode 0600. Readers see either the old or the new contents,
+// also after a crash. It does not replace anything that is not a regular file. A crash may leave a draft, which
+// Sweep removes.
 func (d *Dir) Replace(name string, data []byte) (err error) {
 	if found, err := d.root.Lstat(name); err == nil && !found.Mode().IsRegular() {
 		return d.irregular(name, found)
@@ -444,10 +449,10 @@ func (d *Dir) Replace(name string, data []byte) (err error) {
 	return system.SyncNames(d.file)
 }
 
-// Rename gives a file another name, and replaces what has it.
+// Rename renames a file, and replaces the target if it exists.
 func (d *Dir) Rename(from, to string) error { return d.root.Rename(from, to) }
 
-// Remove removes a file or an empty directory. A missing one is no error.
+// Remove removes a file or an empty directory. A missing one is not an error.
 func (d *Dir) Remove(name string) error {
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -455,12 +460,12 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// RemoveTree removes a directory with all that is in it. A link in it is removed, not followed.
+// RemoveTree removes a directory with its contents. It does not follow links.
 func (d *Dir) RemoveTree(name string) error { return d.root.RemoveAll(name) }
 
-// SetAside gives a damaged file, or whatever has its name, another name, which it returns, so that a person can look
-// at it. With keep a regular file has both names, until it is replaced: a crash before that does not look like a first
-// start.
+// SetAside renames a damaged file (or whatever has its name), so that a person can look at it, and returns the new
+// name. With keep, a regular file has both names until it is replaced, so that a crash before that does not look
+// like a first start.
 func (d *Dir) SetAside(name string, keep bool) (aside string, err error) {
 	aside = fmt.Sprintf("%s.damaged-%s-%d", name, time.Now().UTC().Format("20060102T150405.000"), os.Getpid())
 	found, err := d.root.Lstat(name)
@@ -480,8 +485,8 @@ func (d *Dir) Names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// Lock opens a lock file and takes its lock as soon as it is free. The error is system.ErrLocked if ctx ends before.
-// Closing the file gives the lock back, and so does the end of the process.
+// Lock opens a lock file and waits for its lock. If ctx ends first, the error is system.ErrLocked. Closing the
+// file releases the lock, and so does the end of the process.
 func (d *Dir) Lock(ctx context.Context, name string) (*os.File, error) {
 	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, Guarded)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The tests start no program that could ask on a terminal.
+// TestMain: the tests start no program that could prompt on a terminal.
 func TestMain(m *testing.M) {
 	isUsual = func(path string) bool { return !strings.Contains(path, "chosen") }
 	os.Exit(testproc.Run(m))
@@ -47,7 +47,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// within fails if f takes longer than anything here may, such as waiting for the writer of a fifo.
+// within fails the test if f takes too long, such as by waiting for the writer of a FIFO.
 func within(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -55,7 +55,7 @@ func within(t *testing.T, f func()) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatal("it hangs")
+		t.Fatal("the call hangs")
 	}
 }
 
@@ -69,15 +69,15 @@ func dirWithMode(path string, mode fs.FileMode) error {
 	return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, mode))
 }
 
-// TestMatrix: what is in the place of a file is read, opened and replaced, or refused with its path and a hint.
-// What a name leads to is never touched.
+// TestMatrix: what is in the place of a file is read, opened and replaced, or it is refused with its path and a
+// hint. The target of a link is never touched.
 func TestMatrix(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		plant func(path, other string) error
-		read  string // why reading is refused; empty: it is read
+		read  string // why reading is refused; empty if it is read
 		write string // why it is not replaced
-		mend  string // the beginning of the hint
+		mend  string // start of the hint
 	}{
 		{"a file", func(path, _ string) error { return os.WriteFile(path, []byte(text), 0o600) }, "", "", ""},
 		{"open to readers", func(path, _ string) error {
@@ -100,7 +100,7 @@ func TestMatrix(t *testing.T) {
 		}, "belongs to another user (uid 65534)", "", "rm "},
 		{"0777", func(path, _ string) error {
 			return withMode(path, 0o777)
-		}, "may be written by others (mode 0777)", "", "chmod 600 "},
+		}, "can be written by others (mode 0777)", "", "chmod 600 "},
 		{"huge", func(path, _ string) error {
 			return errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Truncate(path, 1<<30))
 		}, "is larger than 100 bytes", "", "rm "},
@@ -131,7 +131,7 @@ func TestMatrix(t *testing.T) {
 				if c.read == "" && string(got) != text {
 					t.Errorf("read %q", got)
 				}
-				if c.name != "huge" { // a log may be
+				if c.name != "huge" { // a log may be huge
 					f, err := OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, Guarded)
 					refused("append", err, c.read)
 					if f != nil {
@@ -153,7 +153,7 @@ func TestMatrix(t *testing.T) {
 				refused("replace", Replace(path, []byte("new")), c.write)
 			})
 			if b, err := os.ReadFile(other); err != nil || string(b) != text {
-				t.Errorf("what the name led to is %q, %v", b, err)
+				t.Errorf("the target of the link is %q, %v", b, err)
 			}
 			if c.write == "" {
 				if b, err := Read(path, 100, Private); err != nil || string(b) != "new" {
@@ -167,7 +167,7 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// makeSocket makes one whose path may be long.
+// makeSocket creates a socket whose path may be long.
 func makeSocket(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -197,9 +197,9 @@ func TestDirectories(t *testing.T) {
 		{"missing", func(string, string) error { return nil }, "", ""},
 		{"ours", func(dir, _ string) error { return os.Mkdir(dir, 0o700) }, "", ""},
 		{"open to readers", func(dir, _ string) error { return dirWithMode(dir, 0o755) },
-			"may be read by others (mode 0755)", "chmod 700 "},
+			"can be read by others (mode 0755)", "chmod 700 "},
 		{"open to all", func(dir, _ string) error { return dirWithMode(dir, 0o777) },
-			"may be written by others (mode 0777)", "chmod 700 "},
+			"can be written by others (mode 0777)", "chmod 700 "},
 		{"symlink", func(dir, other string) error { return os.Symlink(other, dir) }, "is a symbolic link", "rm "},
 		{"symlink within", func(dir, _ string) error {
 			return errors.Join(os.Mkdir(dir+".real", 0o700), os.Symlink(filepath.Base(dir)+".real", dir))
@@ -251,7 +251,7 @@ func TestDirectories(t *testing.T) {
 				})
 			}
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
-				t.Errorf("something was made in what the name led to: %v, %v", names, err)
+				t.Errorf("something was created in the target of the link: %v, %v", names, err)
 			}
 		})
 	}
@@ -264,8 +264,8 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
-// TestSwappedWhileRead: a reader gets the whole bytes of one file, however quickly others replace it, and nothing
-// through a link that stands there now and then.
+// TestSwappedWhileRead: a reader gets the complete contents of one file, however quickly others replace it, and
+// nothing through a link that is there at times.
 func TestSwappedWhileRead(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o700))
@@ -312,12 +312,12 @@ func TestSwappedWhileRead(t *testing.T) {
 		}
 	}
 	if read == 0 {
-		t.Error("nothing was read: the test is void")
+		t.Error("nothing was read: the test proves nothing")
 	}
 }
 
-// TestDrafts: a process that is killed while it replaces a file leaves the old bytes or the new ones, and a draft at
-// most, which Sweep removes. A draft that is being written stays.
+// TestDrafts: a process that is killed while it replaces a file leaves the old or the new contents, and at most
+// one draft, which Sweep removes. A draft that is being written stays.
 func TestDrafts(t *testing.T) {
 	if path := os.Getenv("RECORD_WRITE"); path != "" {
 		for i := 0; ; i++ {
@@ -351,7 +351,7 @@ func TestDrafts(t *testing.T) {
 		}
 	}
 	if left == 0 {
-		t.Error("no draft was left by a process that was killed: the test is void")
+		t.Error("no draft was left by a process that was killed: the test proves nothing")
 	}
 	d, err := Open(dir, Private)
 	must(t, err)
@@ -363,7 +363,7 @@ func TestDrafts(t *testing.T) {
 		t.Errorf("a draft that is being written was removed: %v", err)
 	}
 	must(t, f.Close())
-	// What has the name of a draft and is not a draft stays.
+	// A file with the name of a draft that is not a draft stays.
 	must(t, os.Symlink(path, filepath.Join(dir, ".x.broker-draft-1")))
 	must(t, Sweep(dir))
 	if names, _ := filepath.Glob(filepath.Join(dir, ".*")); len(names) != 1 {
@@ -388,7 +388,7 @@ func TestReplacers(t *testing.T) {
 	all.Wait()
 }
 
-// TestEdit: edits take turns, and lose nothing.
+// TestEdit: edits take turns, and none is lost.
 func TestEdit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "f")
 	var all sync.WaitGroup
@@ -411,11 +411,11 @@ func TestEdit(t *testing.T) {
 	defer cancel()
 	nothing := func([]byte) ([]byte, error) { return nil, nil }
 	if err := Edit(ctx, path, 1000, nothing); !errors.Is(err, system.ErrLocked) {
-		t.Errorf("beside a lock: %v", err)
+		t.Errorf("with the lock held: %v", err)
 	}
 }
 
-// TestUmask: what is made has its mode whatever the umask.
+// TestUmask: created files have their mode, whatever the umask.
 func TestUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o777))
 	top := t.TempDir()
@@ -433,8 +433,8 @@ func TestUmask(t *testing.T) {
 	}
 }
 
-// TestSetAside: what is set aside is not lost, and with keep a crash before its replacement does not look like a first
-// start.
+// TestSetAside: a file that is set aside is not lost. With keep, a crash before its replacement does not look like
+// a first start.
 func TestSetAside(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o700))
@@ -490,7 +490,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestHintsLookAtWhatOthersChose: a path that is not usual is never to be removed or changed by what a hint says.
+// TestHintsLookAtWhatOthersChose: a hint never removes or changes a path that is not usual.
 func TestHintsLookAtWhatOthersChose(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "chosen")
 	must(t, dirWithMode(dir, 0o777))

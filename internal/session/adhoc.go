@@ -10,18 +10,19 @@ import (
 	"broker/internal/profiles"
 )
 
-// AdHoc is a role that no profile names: it is assumed from what the name in the
-// request gives, a source or a profile. With an empty ARN it is what one use of a profile asks
-// otherwise of its last role. Empty fields ask for nothing.
+// AdHoc is a role for one request that no profile defines. The role is assumed from the source or profile that the
+// request names. With an empty ARN, AdHoc overrides fields of the profile's last role. Empty fields override
+// nothing.
 type AdHoc struct {
 	profiles.Role
 	Policy string // session policy, JSON
 	Tags   []Tag  // session tags
-	// Federate asks for a session of GetFederationToken, of a source: the console takes no other of a user.
+	// Federate asks for a session of GetFederationToken, from a source. For a user, the console accepts no other
+	// kind of session.
 	Federate bool
 }
 
-// AWS's bounds of a session policy and of tags.
+// Limits of AWS for a session policy and for tags.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const (
 	maxPolicy   = 2048
@@ -33,8 +34,8 @@ const (
 
 var tagSyntax = lazyregexp.New(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
 
-// extend is a chain with the role at its end, or with its last role changed. It
-// leaves the chain that it is given alone. The error is a fault.Usage.
+// extend returns the chain with the role appended, or with its last role changed. It does not change its argument.
+// The error is a fault.Usage.
 func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 	if a == nil {
 		return chain, nil
@@ -45,10 +46,11 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 	chain.Roles = slices.Clone(chain.Roles)
 	if a.Federate {
 		if len(chain.Roles) > 0 || a.ARN != "" {
-			return chain, fault.New(fault.Usage, "%q is no source: only its user can be federated", chain.Profile)
+			return chain, fault.New(fault.Usage, "%q is not a source; federation needs one", chain.Profile)
 		}
 		if a.ExternalID != "" || a.MFASerial != "" {
-			return chain, fault.New(fault.Usage, "%q is a source; an external id and a device are for a role", chain.Profile)
+			return chain, fault.New(fault.Usage,
+				"%q is a source; only a role takes an external id or a device", chain.Profile)
 		}
 		return chain, nil
 	}
@@ -58,12 +60,13 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 		role.Endpoint.Region = cmp.Or(role.Endpoint.Region, chain.Region)
 		chain.Region = role.Endpoint.Region
 		if chain.Roles = append(chain.Roles, role); len(chain.Roles) > maxRoles {
-			return chain, fault.New(fault.Usage, "%q leads over %d roles; at most %d are followed", chain.Profile, len(chain.Roles), maxRoles)
+			return chain, fault.New(fault.Usage,
+				"the chain of %q has %d roles, more than the limit of %d", chain.Profile, len(chain.Roles), maxRoles)
 		}
 		return chain, nil
 	}
 	if len(chain.Roles) == 0 {
-		return chain, fault.New(fault.Usage, "%q is a source, and has no role that could be asked for otherwise", chain.Profile).
+		return chain, fault.New(fault.Usage, "%q is a source and has no role to change", chain.Profile).
 			WithHint("broker explain %s", chain.Profile)
 	}
 	last := &chain.Roles[len(chain.Roles)-1]
@@ -89,7 +92,9 @@ func (a *AdHoc) check() error {
 	}
 	for _, t := range a.Tags {
 		if t.Key == "" || len([]rune(t.Key)) > maxTagKey || len([]rune(t.Value)) > maxTagValue || !tagSyntax.MatchString(t.Key) || !tagSyntax.MatchString(t.Value) {
-			return fault.New(fault.Usage, "the session tag %.60q is not of letters, digits, spaces and _.:/=+-@, or too long", t.Key)
+			return fault.New(fault.Usage,
+				"the session tag %.60q is too long, or has other characters than letters, digits, spaces and _.:/=+-@",
+				t.Key)
 		}
 	}
 	return nil

@@ -33,14 +33,14 @@ func TestAdHoc(t *testing.T) {
 	}
 	plain, _ := plan(chain, nil)
 	if p.Key(1) != plain.Key(1) {
-		t.Error("the steps that are the same do not share a session")
+		t.Error("equal steps do not share a session")
 	}
 	without, _ := plan(chain, &AdHoc{Role: profiles.Role{ARN: dev, SessionName: "probe"}})
 	if p.Key(2) == without.Key(2) {
 		t.Error("a session policy does not make another session")
 	}
 
-	// Without an ARN the profile's own role is asked otherwise.
+	// Without an ARN, the fields change the profile's own role.
 	p, err = plan(chain, &AdHoc{Role: profiles.Role{Duration: 15 * time.Minute}, Tags: []Tag{{"a", ""}}})
 	if err != nil || len(p.Steps) != 2 || p.Steps[1].Duration != 15*time.Minute || p.Steps[1].ExternalID != "x" || len(p.Steps[1].Tags) != 1 {
 		t.Errorf("%+v, %v", p, err)
@@ -51,7 +51,7 @@ func TestAdHoc(t *testing.T) {
 
 	bare := profiles.Chain{Profile: "security", Source: source}
 	for want, a := range map[string]*AdHoc{
-		`"security" is a source, and has no role`:  {Policy: "{}"},
+		`"security" is a source and has no role`:   {Policy: "{}"},
 		"the role is not arn:aws:iam::ACCOUNT":     {Role: profiles.Role{ARN: "admin"}},
 		"the external id is not":                   {Role: profiles.Role{ARN: dev, ExternalID: "a b"}},
 		"the session name is not":                  {Role: profiles.Role{ARN: dev, SessionName: "a\nb"}},
@@ -61,8 +61,8 @@ func TestAdHoc(t *testing.T) {
 		"the session policy is not JSON":           {Role: profiles.Role{ARN: dev}, Policy: "{"},
 		"the session policy has more than":         {Role: profiles.Role{ARN: dev}, Policy: `"` + strings.Repeat("x", maxPolicy) + `"`},
 		"there are more than 50":                   {Role: profiles.Role{ARN: dev}, Tags: make([]Tag, 51)},
-		`the session tag "a\n" is not`:             {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"a\n", "b"}}},
-		fmt.Sprintf("the session tag %q is n", ""): {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"", "b"}}},
+		`the session tag "a\n" is too`:             {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"a\n", "b"}}},
+		fmt.Sprintf("the session tag %q is t", ""): {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"", "b"}}},
 	} {
 		if _, err := plan(bare, a); !fault.Is(err, fault.Usage) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

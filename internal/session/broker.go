@@ -11,40 +11,41 @@ import (
 	"broker/internal/secret"
 )
 
-// Config is what a Broker is made of. All but BootTime and Log must be set.
+// Config configures a Broker. BootTime, Log and the functions that may be nil are optional; set all other fields.
 type Config struct {
 	Profiles    *profiles.Store
 	Vault       Opener
 	STS         Assumer
 	SessionName string // role session name where a profile has none
-	// Remind tells the person that a session ends soon which only a code can renew; nil for nobody.
+	// Remind tells the person that a session that only a code can renew ends soon. If nil, no reminder is sent.
 	Remind func(source string, end time.Time)
-	// Check says why a call to an endpoint cannot be sent, before a person is asked for its code; nil for no check.
+	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,
+	// nothing is checked.
 	Check func(profiles.Endpoint) error
-	// Process runs the mfa_process of a source; nil where there is none.
+	// Process runs the mfa_process of a source. If nil, no mfa_process runs.
 	Process func(ctx context.Context, command string) (secret.String, error)
-	// BootTime is the time since boot, sleep included; nil means the
-	// monotonic clock, which on most systems stops in sleep.
+	// BootTime returns the time since boot, including sleep. If nil, the monotonic clock is used, which on most
+	// systems stops during sleep.
 	BootTime func() time.Duration
 	Log      *slog.Logger
 }
 
-// Broker answers for profiles. Everything that hands out a credential is a
-// user of Credentials; there is no second path to STS.
+// Broker returns credentials for profiles. All code that hands out a credential calls Credentials: there is no
+// other path to STS.
 type Broker struct {
-	cfg    Config
-	cache  *cache
-	desk   desk
-	short  sync.Map // ARNs of roles that AWS gives for one hour at most
-	logout logouts
-	looked sync.Map // calls for which the vault had neither session nor seed: Key to profiles.Settings
-	locked atomic.Bool
-	asking atomic.Pointer[asking]
-	forget chan struct{} // holds one while discard is at work
-	plans  atomic.Pointer[plans]
+	cfg     Config
+	cache   *cache
+	prompts prompts
+	short   sync.Map // ARNs of roles that AWS gives for at most one hour
+	logout  logouts
+	looked  sync.Map // calls for which the vault had neither session nor seed: Key to *profiles.Settings
+	locked  atomic.Bool
+	asking  atomic.Pointer[asking]
+	forget  chan struct{} // holds one token while discard runs
+	plans   atomic.Pointer[plans]
 }
 
-// New makes a Broker whose work under way ends with ctx.
+// New returns a Broker. Its calls in flight are cancelled when ctx ends.
 func New(ctx context.Context, cfg Config) *Broker {
 	if cfg.BootTime == nil {
 		start := time.Now()
@@ -56,7 +57,7 @@ func New(ctx context.Context, cfg Config) *Broker {
 	b := &Broker{cfg: cfg, forget: make(chan struct{}, 1)}
 	b.asking.Store(newAsking())
 	b.cache = newCache(ctx, func() instant {
-		// Round(0) drops the monotonic part: the wall clock is asked on its own.
+		// Round(0) drops the monotonic reading, so that the wall clock is compared on its own.
 		return instant{time.Now().Round(0), cfg.BootTime()}
 	}, b.renew)
 	return b
@@ -67,34 +68,36 @@ type Request struct {
 	Profile string // exact name of a profile or source, or an alias
 	Files   profiles.Files
 	Code    secret.String // an MFA code that the request brings; may be empty
-	// Terminal and Window are where somebody can be asked for a code; nil for nowhere.
+	// Terminal and Window are where a person can be prompted for a code. Either may be nil.
 	Terminal Terminal
 	Window   Asker
-	// Tell says in one line to the waiting client why it takes so long; nil if nobody listens. It must not block.
+	// Tell sends the waiting client one line that explains the delay. It is nil if no client listens. It must not
+	// block.
 	Tell func(line string)
-	// Client is who waits for the answer; nil if it cannot be seen to go away.
+	// Client is the client that waits for the answer. It is nil if Broker cannot see that client disconnect.
 	Client Client
-	// MinTTL is how long the credentials have to last at least; 0 for any time.
+	// MinTTL is the least remaining lifetime of the credentials; 0 accepts any.
 	MinTTL time.Duration
-	// Login opens the MFA session alone, whatever roles the profile has, and
-	// asks AWS again where it failed a moment ago.
+	// Login opens only the MFA session, whatever roles the profile has. It asks AWS again even if a recent failure
+	// is cached.
 	Login bool
-	// AdHoc is a role that no profile names; nil for the profile as it is.
+	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
 
-	background bool // nobody waits, so nobody may be asked
+	background bool // no client waits, so nobody is prompted
 }
 
-// Answer is what a profile's definition says now.
+// Answer is the result of a request, by the profile's current definition.
 type Answer struct {
 	Credentials
 	Profile  string // exact name
 	Source   string
 	Region   string
 	Role     string             // ARN of the last role, or of the federated user; empty for a source
-	Direct   bool               // the role was assumed with the long-lived key itself
-	Account  string             // twelve digits; empty if the ARNs of the plan do not tell it
-	Warnings []profiles.Warning // about the files, and what was served from their last good state
-	// Endpoints are where calls go that is not AWS's own; set with an error too. See Plan.Endpoints.
+	Direct   bool               // the role was assumed with the long-lived key
+	Account  string             // twelve digits; empty if no ARN of the plan contains it
+	Warnings []profiles.Warning // about the files and the plan; says which files were read from their last valid state
+	// Endpoints are the endpoints of the plan that are not AWS's own. Set also if there is an error. See
+	// Plan.Endpoints.
 	Endpoints string
 }

@@ -24,7 +24,7 @@ func TestAThousandAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
-				// Two names with one definition are one key.
+				// Two names with the same definition have one key.
 				a, err := w.ask([]string{"dev", "dev-too"}[i%2])
 				if err != nil {
 					t.Error(err)
@@ -90,7 +90,7 @@ func TestFlightOutlivesItsStarter(t *testing.T) {
 		wg.Go(func() {
 			_, err := w.Credentials(ctx, Request{Profile: "dev", Files: w.files})
 			if !fault.Is(err, fault.Failed) || !errors.Is(err, errGone) {
-				t.Errorf("the one who left got %v", err)
+				t.Errorf("the caller that left got %v", err)
 			}
 		})
 		synctest.Wait()
@@ -111,13 +111,13 @@ func TestUsedSessionsAreRenewedInTheBackground(t *testing.T) {
 		first := w.get("dev")
 		time.Sleep(30 * time.Minute)
 		w.get("dev")
-		time.Sleep(20 * time.Minute) // beyond the refresh point
+		time.Sleep(20 * time.Minute) // past the refresh point
 		before := time.Now()
 		if again := w.get("dev"); again.AccessKeyID == first.AccessKeyID {
 			t.Error("the old session is served after the refresh point")
 		}
 		if waited := time.Since(before); waited != 0 {
-			t.Errorf("waited %v for a renewal that should have been done", waited)
+			t.Errorf("waited %v for a refresh that should have been done", waited)
 		}
 		w.aws.wantCalls(t, 1, 2)
 	})
@@ -127,7 +127,7 @@ func TestUnusedSessionsAreNotRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		w.get("dev")
-		// The first refresh point is within the hour of use, the second is not.
+		// The first refresh point is within one hour of the last use, the second is not.
 		time.Sleep(3 * time.Hour)
 		w.aws.wantCalls(t, 1, 2)
 		time.Sleep(30 * time.Hour)
@@ -152,7 +152,7 @@ func TestNoRenewalNeedsAPerson(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		w.fail("typed", fault.LoginNeeded)
-		w.aws.wantCalls(t, 2, 0) // the login, and one look for a kept session
+		w.aws.wantCalls(t, 2, 0) // the login, and one check for a kept session
 	})
 }
 
@@ -160,7 +160,7 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 	tests := []struct {
 		name  string
 		down  func(Call) error
-		waits time.Duration // at most, for one answer
+		waits time.Duration // longest wait for one answer
 	}{
 		{"an error", func(Call) error { return fault.New(fault.Network, "no route") }, time.Second},
 		{"throttled", func(Call) error { return fault.New(fault.Throttled, "Rate exceeded") }, time.Second},
@@ -193,7 +193,7 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 					served++
 				}
 				if _, n := w.aws.calls(); served < 55 || n < 3 {
-					t.Errorf("served %d minutes with %d calls; a renewal was never tried, or the old session given up", served, n)
+					t.Errorf("served %d minutes with %d calls; no refresh was tried, or the old session was dropped", served, n)
 				}
 				time.Sleep(5 * time.Minute)
 				if a, err := w.ask("dev"); err == nil {
@@ -204,9 +204,9 @@ func TestOldSessionIsServedWhileSTSFails(t *testing.T) {
 	}
 }
 
-// A caller who cannot wait for a renewal is given the old session, and who comes later the new one. Seen to fail
-// without that case in cache.get.
-func TestWhoCannotWaitIsServedTheOldSession(t *testing.T) {
+// TestImpatientCallerGetsTheOldSession: a caller whose context ends before the refresh is done gets the old
+// session, and later callers get the new one. Seen to fail without that case in cache.get.
+func TestImpatientCallerGetsTheOldSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		old := w.get("dev")
@@ -221,17 +221,17 @@ func TestWhoCannotWaitIsServedTheOldSession(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		if a := w.get("dev"); a.AccessKeyID == old.AccessKeyID {
-			t.Error("void: it was not being renewed")
+			t.Error("the test proves nothing: the session was not being refreshed")
 		}
 	})
 }
 
-// A refusal is remembered for 5 seconds, so a storm of clients makes a call
-// per 5 seconds and no more. Seen to fail (4 to 9 calls) with failureMemory = 0.
+// TestFailuresAreRemembered: a refusal is cached for 5 seconds, so a storm of clients makes at most one call per 5
+// seconds. Seen to fail (4 to 9 calls) with failureMemory = 0.
 func TestFailuresAreRemembered(t *testing.T) {
 	tests := []struct {
 		kind fault.Kind
-		over time.Duration // the storm's length
+		over time.Duration // how long the storm lasts
 		most int
 	}{
 		{fault.Denied, 5 * time.Second, 2},
@@ -257,7 +257,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 				if _, n := w.aws.calls(); n > tt.most || n < 1 {
 					t.Errorf("%d calls, want at most %d", n, tt.most)
 				}
-				// Not for ever.
+				// The failure is not cached forever.
 				w.aws.onEachAssume(nil)
 				time.Sleep(failureMemory)
 				w.get("dev")
@@ -266,8 +266,8 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 }
 
-// TestOtherSettingsEndFailures: what failed under other settings is not repeated, neither from memory nor by a fetch
-// that is still under way. The same settings on other lines are the same.
+// TestOtherSettingsEndFailures: a failure under other settings is not returned again, neither from the cache nor
+// from a fetch in flight. The same settings on other lines count as the same.
 func TestOtherSettingsEndFailures(t *testing.T) {
 	failed := fault.New(fault.Denied, "no")
 	for name, fail := range map[string]func(*aws, func() error){
@@ -287,7 +287,7 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 			})
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registry)
-				calls := 0 // the first fails, and takes until the settings are others
+				calls := 0 // the first fails, and lasts until the settings have changed
 				fail(w.aws, func() error {
 					if calls++; calls == 1 {
 						time.Sleep(time.Minute)
@@ -304,14 +304,14 @@ func TestOtherSettingsEndFailures(t *testing.T) {
 				w.write(registry + "\n[settings]\nhttps_proxy = http://proxy:3128\n")
 				w.get("dev")
 				if err := <-old; !fault.Is(err, fault.Denied) {
-					t.Errorf("the request of before: %v", err)
+					t.Errorf("the earlier request: %v", err)
 				}
 			})
 		})
 	}
 }
 
-// TestCurableFailuresAreNotRemembered: what a person or this machine can mend is tried each time.
+// TestCurableFailuresAreNotRemembered: failures that a person or this machine can fix are retried each time.
 func TestCurableFailuresAreNotRemembered(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.LoginNeeded, fault.CodeRejected, fault.Keyring, fault.KeyringLocked,
 		fault.Locked, fault.Config, fault.NotFound, fault.NotConfirmed, fault.Network, fault.Failed, fault.Clock} {
@@ -327,7 +327,7 @@ func TestCurableFailuresAreNotRemembered(t *testing.T) {
 	}
 }
 
-// The vault is asked once whether it kept a session; after that, nobody is.
+// TestLoginNeededMakesOneCall: the vault is asked once whether it kept a session, and not again.
 func TestLoginNeededMakesOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -339,7 +339,7 @@ func TestLoginNeededMakesOneCall(t *testing.T) {
 		if _, err := w.ask("typed-dev"); fault.Of(err).Hint != "broker login typed --code 123456" {
 			t.Errorf("hint %q", fault.Of(err).Hint)
 		}
-		// And it is over at once with a login.
+		// A login works at once after that.
 		if _, err := w.Credentials(t.Context(), Request{Profile: "typed-dev", Files: w.files, Login: true, Code: secret.New("123456")}); err != nil {
 			t.Fatal(err)
 		}
@@ -349,7 +349,7 @@ func TestLoginNeededMakesOneCall(t *testing.T) {
 	})
 }
 
-// A login asks again what failed a moment ago; a plain request does not.
+// TestLoginBypassesTheMemoryOfFailures: a login asks AWS again despite a cached failure; a plain request does not.
 func TestLoginBypassesTheMemoryOfFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -365,11 +365,11 @@ func TestLoginBypassesTheMemoryOfFailures(t *testing.T) {
 	})
 }
 
-// While many without a code keep asking, the one who has a code gets through:
-// joining the fetch of somebody without one must not cost him his login.
+// TestLoginWithACodeAmongThoseWithout: while many requests without a code keep asking, a login with a code
+// succeeds. It must not fail because it joined the fetch of a request without a code.
 func TestLoginWithACodeAmongThoseWithout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// The registry says that there is a seed; the keyring has none.
+		// The registry says that there is a seed, but the keyring has none.
 		w := newWorld(t, registry)
 		w.aws.onEachOpen(func(o open) error {
 			return withoutSeed(o)
@@ -386,7 +386,7 @@ func TestLoginWithACodeAmongThoseWithout(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Second / 2) // others' fetch is under way
+		time.Sleep(time.Second / 2) // another caller's fetch is in flight
 		a, err := w.Credentials(t.Context(), Request{Profile: "dev", Files: w.files, Code: secret.New("123456")})
 		in.Store(true)
 		wg.Wait()
@@ -422,7 +422,7 @@ func TestLoginsJoin(t *testing.T) {
 	})
 }
 
-// A wrong code is one call, and says so to the caller that gave it.
+// TestWrongCodeIsNotTriedTwice: a wrong code costs one call, and the caller that gave it is told.
 func TestWrongCodeIsNotTriedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -435,7 +435,7 @@ func TestWrongCodeIsNotTriedTwice(t *testing.T) {
 	})
 }
 
-// Over an hour is one AssumeRole with the long-lived key, by the vault.
+// TestDirectRole: for more than an hour, the vault makes one AssumeRole call with the long-lived key.
 func TestDirectRole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -455,7 +455,7 @@ func TestChainOfRoles(t *testing.T) {
 		w := newWorld(t, registry)
 		w.get("deep")
 		w.aws.wantCalls(t, 1, 2)
-		w.get("dev") // was made on the way
+		w.get("dev") // cached: it is a step of the chain
 		w.aws.wantCalls(t, 1, 2)
 	})
 }
@@ -499,7 +499,7 @@ func TestLock(t *testing.T) {
 		if _, err := w.Credentials(t.Context(), Request{Profile: "dev", Files: w.files, Login: true}); !fault.Is(err, fault.Locked) {
 			t.Errorf("login while locked: %v", err)
 		}
-		time.Sleep(time.Hour) // no renewal either
+		time.Sleep(time.Hour) // no background refresh either
 		w.aws.wantCalls(t, 1, 1)
 		if h := w.Held(); len(h) != 0 {
 			t.Errorf("still holds %v", h)
@@ -510,9 +510,9 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// A lock during a fetch: what it brings is neither given out nor kept.
-// Seen to fail without the second refuseLocked in Credentials (case "lock")
-// and without the look at the slot in land (case "lock, unlock").
+// TestLockDuringAFlight: the result of a fetch during a lock is neither handed out nor kept. Seen to fail without
+// the second refuseLocked in Credentials (case "lock") and without the check of the slot in land (case "lock,
+// unlock").
 func TestLockDuringAFlight(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -530,7 +530,7 @@ func TestLockDuringAFlight(t *testing.T) {
 				w := newWorld(t, registry)
 				var wg sync.WaitGroup
 				wg.Go(func() { w.fail("dev", tt.kind) })
-				time.Sleep(1500 * time.Millisecond) // the session is open, AssumeRole under way
+				time.Sleep(1500 * time.Millisecond) // the session is open, AssumeRole is in flight
 				tt.during(w)
 				wg.Wait()
 				synctest.Wait()
@@ -544,8 +544,8 @@ func TestLockDuringAFlight(t *testing.T) {
 	}
 }
 
-// The same while an old session is being renewed: the old one was dropped, so
-// it is not served as the answer for want of a new one either.
+// TestDropDuringARenewal: the same while an old session is being refreshed. The old session was dropped, so it is
+// not served as a fallback either.
 func TestDropDuringARenewal(t *testing.T) {
 	for _, slow := range []time.Duration{time.Second, 20 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -557,7 +557,7 @@ func TestDropDuringARenewal(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if a, err := w.ask("prod"); err == nil {
-					t.Errorf("calls of %v: got %s, which was logged out while it was renewed", slow, a.AccessKeyID)
+					t.Errorf("calls of %v: got %s, which was logged out during a refresh", slow, a.AccessKeyID)
 				}
 			})
 			time.Sleep(500 * time.Millisecond)
@@ -591,8 +591,8 @@ func TestLogoutIsOfOneSource(t *testing.T) {
 	})
 }
 
-// A panic is one key's failure: the waiters get an error, others are served,
-// and the key works again afterwards. Seen to end the test binary without the recover.
+// TestPanicInAFetch: a panic fails one key. Its waiters get an error, other keys are served, and the key works
+// again afterwards. Without the recover, the panic was seen to end the test binary.
 func TestPanicInAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)

@@ -12,26 +12,27 @@ import (
 )
 
 const (
-	// renewalMargin and a third of the lifetime bound the refresh point from
-	// below: botocore asks its helper again from 15 minutes before the end on, and must
-	// then be given a session with more than that.
+	// A session is refreshed renewalMargin before its end, or after two thirds of its lifetime if that is later.
+	// botocore asks its helper again in the last 15 minutes and must then get a session that lasts longer than
+	// that.
 	renewalMargin = 20 * time.Minute
-	// safetyMargin keeps a session from ending between our answer and its use.
+	// safetyMargin ensures that a session does not expire between our answer and its use.
 	safetyMargin = 5 * time.Second
-	// flightTimeout bounds one step, with a person in it: the calls themselves have bounds of their own.
+	// flightTimeout limits one step, including the wait for a person. The calls themselves have their own
+	// timeouts.
 	flightTimeout = 3 * time.Minute
-	// failureMemory is how long a failure is repeated without asking AWS again, so that a thousand clients do not
-	// hammer it. Other settings end it: they may be the cure.
+	// failureMemory is how long a failure is cached, so that a thousand clients do not hammer AWS. A change of
+	// settings ends it early, because the change may fix the failure.
 	failureMemory = 5 * time.Second
-	// staleWait is how long a caller waits at most for a renewal while the old session still
-	// works, and half of what that has left.
+	// staleWait is the longest that a caller waits for a refresh while the old session still works. The wait is
+	// also at most half of the old session's remaining lifetime.
 	staleWait = 5 * time.Second
-	// useMemory is how long after its last use a session is renewed in the background.
+	// useMemory is how long after its last use a session is still refreshed in the background.
 	useMemory = time.Hour
 )
 
-// instant is one moment on both clocks. Timers and the monotonic clock stop
-// while a laptop sleeps and the wall clock can be set, so validity asks both.
+// instant is one moment on two clocks. Timers and the monotonic clock stop while a laptop sleeps, and the wall
+// clock can be set, so validity is checked on both.
 type instant struct {
 	wall time.Time
 	boot time.Duration // since boot, sleep included
@@ -40,20 +41,19 @@ type instant struct {
 // entry is a session and when it ends.
 type entry struct {
 	creds   Credentials
-	refresh instant // from here on a new one is wanted
-	end     instant // from here on it is not handed out
+	refresh instant // refresh from here on
+	end     instant // do not hand it out from here on
 }
 
-// newEntry works out the two moments of credentials that were asked for at
-// start. Only the difference of two times told by AWS is used, so a wrong
-// clock on this machine makes no session look longer than it is.
+// newEntry computes the two moments for credentials that were requested at start. It uses only the difference of
+// two times reported by AWS, so that a wrong clock on this machine cannot make a session look longer than it is.
 func newEntry(creds Credentials, start instant) *entry {
 	life := creds.Expires.Sub(creds.Issued)
-	// The clock of AWS comes in whole seconds, so it may be a second later than it says.
+	// AWS reports whole seconds, so its clock may be up to a second ahead of what it reports.
 	life -= time.Second
 	life -= min(safetyMargin, life/20)
 	ahead := min(renewalMargin, life/3)
-	// Sessions made at once are not renewed at once.
+	// Jitter: sessions opened together are not refreshed together.
 	ahead += time.Duration(rand.Int64N(int64(max(life/30, 1))))
 	at := func(d time.Duration) instant {
 		return instant{start.wall.Add(d), start.boot + d}
@@ -66,11 +66,10 @@ func (now instant) before(then instant) bool {
 	return now.wall.Before(then.wall) && now.boot < then.boot
 }
 
-// fetch gets the credentials of a step. With spare the
-// old ones still work, so that no person is to be asked yet.
+// fetch gets the credentials of a step. With spare, the old credentials still work, so no person is prompted yet.
 type fetch func(ctx context.Context, spare bool) (Credentials, error)
 
-// slot is what the cache knows of one key.
+// slot holds what the cache knows about one key.
 type slot struct {
 	plan *Plan
 	step int
@@ -78,27 +77,27 @@ type slot struct {
 	entry    *entry
 	flight   *flight
 	err      error              // of the last fetch, nil after a success
-	errUntil instant            // until then err is repeated
-	errUnder *profiles.Settings // err is repeated under these alone
+	errUntil instant            // err is cached until then
+	errUnder *profiles.Settings // err is cached for these settings only
 	lastUse  instant
 	renewal  *time.Timer
 }
 
-// flight is one fetch under way; all who want the same key wait for it.
+// flight is one fetch in flight. All callers that want the same key wait for it.
 type flight struct {
 	done    chan struct{}
-	dropped chan struct{}      // closed by drop: nobody waits for it any more
-	under   *profiles.Settings // as they were when it began
+	dropped chan struct{}      // closed by drop: nobody waits for it from then on
+	under   *profiles.Settings // the settings when it began
 	entry   *entry
 	err     error
 }
 
-// cache holds sessions by what STS was asked for them.
+// cache holds sessions, keyed by what STS is asked for.
 type cache struct {
 	now   func() instant
-	renew func(plan *Plan, step int) // called at the refresh point of a session that was used lately
+	renew func(plan *Plan, step int) // called at the refresh point of a session that was used recently
 
-	base  context.Context // of every flight; ends with the daemon
+	base  context.Context // context of every flight; ends with the daemon
 	mu    sync.Mutex
 	slots map[Key]*slot
 }
@@ -107,14 +106,16 @@ func newCache(base context.Context, now func() instant, renew func(*Plan, int)) 
 	return &cache{base: base, now: now, renew: renew, slots: make(map[Key]*slot)}
 }
 
-// get returns a session that works now: the cached one before its refresh
-// point; else one fetched now, together with all others who ask; else, where
-// that fails, the cached one to its end. A remembered failure is not repeated with
-// insist, or under other settings. Nor does a fetch that others began decide then: with
-// insist it may lack only a code, under other settings it may fail for the old ones.
+// get returns a session that works now. Before its refresh point, that is the cached session. Later it is a newly
+// fetched one; concurrent callers share one fetch. If the fetch fails, get returns the cached session until it
+// ends.
 //
-// The fetch runs on a context of its own: it outlives the caller that started
-// it, whose going away must not fail the others.
+// A cached failure is not returned with insist, nor if the settings changed. The failure of a fetch that another
+// caller began is then not final either: with insist, that fetch may only have lacked a code; under other
+// settings, those settings may be why it failed.
+//
+// The fetch runs on its own context. It outlives the caller that started it, so that other callers do not fail
+// when that one leaves.
 func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetch fetch) (Credentials, error) {
 	key := plan.Key(step)
 	for slept := false; ; {
@@ -156,21 +157,24 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			continue
 		case <-ctx.Done():
 			if valid && c.holds(key, old) {
-				return old.creds, nil // of less patience than that
+				return old.creds, nil // the caller's patience ended before staleWait
 			}
-			return Credentials{}, fault.New(fault.Failed, "gave up waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
+			return Credentials{}, fault.New(fault.Failed,
+				"stopped waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
 		}
 		switch {
 		case f.err == nil && c.now().before(f.entry.end):
 			return f.entry.creds, nil
 		case f.err == nil && slept:
-			return Credentials{}, fault.New(fault.Failed, "%s: the session had ended before it could be given out", plan.stepName(step))
+			return Credentials{}, fault.New(fault.Failed,
+				"%s: the session ended before it could be handed out", plan.stepName(step))
 		case f.err == nil:
-			// The machine slept in the middle: try again.
+			// The machine slept during the fetch: try again.
 			slept = true
 		case joined && ctx.Err() == nil && (errors.Is(f.err, ErrCancelled) ||
 			insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
-			// The no was somebody else's; or it had no code, and perhaps we have; or it began under other settings.
+			// Another caller's prompt was cancelled; or that fetch had no code, and this caller may have one; or
+			// it ran under other settings.
 		case valid && c.holds(key, old):
 			return old.creds, nil
 		default:
@@ -179,8 +183,8 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 	}
 }
 
-// holds reports whether an entry still is the one to serve: it was neither
-// dropped nor discarded nor did it end while we waited for a newer one.
+// holds reports whether an entry is still the one to serve: it was not dropped, discarded or expired while we
+// waited for a newer one.
 func (c *cache) holds(key Key, e *entry) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,7 +192,7 @@ func (c *cache) holds(key Key, e *entry) bool {
 	return s != nil && s.entry == e && c.now().before(e.end)
 }
 
-// slotLocked finds the slot of a key or makes it.
+// slotLocked returns the slot of a key. It creates the slot if it does not exist.
 func (c *cache) slotLocked(key Key, plan *Plan, step int) *slot {
 	s := c.slots[key]
 	if s == nil {
@@ -198,7 +202,7 @@ func (c *cache) slotLocked(key Key, plan *Plan, step int) *slot {
 	return s
 }
 
-// launchLocked starts the one fetch of a slot.
+// launchLocked starts the single fetch of a slot.
 func (c *cache) launchLocked(s *slot, key Key, plan *Plan, spare bool, fetch fetch) *flight {
 	f := &flight{done: make(chan struct{}), dropped: make(chan struct{}), under: plan.settings}
 	s.flight = f
@@ -209,7 +213,7 @@ func (c *cache) launchLocked(s *slot, key Key, plan *Plan, spare bool, fetch fet
 		defer close(f.done)
 		var creds Credentials
 		defer func() {
-			// A panic is this key's failure, not the end of the daemon.
+			// A panic fails this key only; the daemon goes on.
 			if r := recover(); r != nil {
 				f.err = fault.New(fault.Internal, "panic while fetching %s", s.plan.stepName(s.step))
 			}
@@ -223,12 +227,12 @@ func (c *cache) launchLocked(s *slot, key Key, plan *Plan, spare bool, fetch fet
 	return f
 }
 
-// land keeps what a flight brought.
+// land stores the result of a flight.
 func (c *cache) land(s *slot, key Key, f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.slots[key] != s {
-		// Dropped meanwhile: after a lock or logout nobody may be given it.
+		// Dropped meanwhile: after a lock or logout, nobody may get this session.
 		if f.err == nil {
 			f.entry, f.err = nil, dropped(s.plan, s.step)
 		}
@@ -250,7 +254,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 	if s.renewal != nil {
 		s.renewal.Stop()
 	}
-	// One that is to be renewed already would be renewed again and again.
+	// A session that is already past its refresh point gets no timer: it would be refreshed in a loop.
 	if wait := s.entry.refresh.boot - now.boot; wait > 0 {
 		s.renewal = time.AfterFunc(wait, func() { c.renewIfUsed(key) })
 	}
@@ -258,11 +262,12 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 }
 
 func dropped(plan *Plan, step int) error {
-	return fault.New(fault.Failed, "%s: dropped by lock or logout while it was being made", plan.stepName(step))
+	return fault.New(fault.Failed,
+		"%s: dropped by a lock or logout while the session was being opened", plan.stepName(step))
 }
 
-// remembered says which failures would come again at once: what AWS itself refuses. What a person or this machine can
-// mend is tried each time.
+// remembered reports whether a failure is cached. Refusals by AWS are, because they would come again at once.
+// Failures that a person or this machine can fix are retried each time.
 func remembered(err error) bool {
 	switch fault.Of(err).Kind {
 	case fault.Denied, fault.Throttled, fault.BadAnswer, fault.ExpiredSession:
@@ -283,7 +288,7 @@ func (c *cache) renewIfUsed(key Key) {
 	}
 }
 
-// end is when the session of a key ends, by the wall clock; false if there is none.
+// end returns when the session of a key ends, by the wall clock. It returns false if there is no session.
 func (c *cache) end(key Key) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -293,7 +298,7 @@ func (c *cache) end(key Key) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// background starts a fetch that nobody waits for; it does not count as a use.
+// background starts a fetch that no caller waits for. It does not count as a use.
 func (c *cache) background(plan *Plan, step int, fetch fetch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -303,7 +308,7 @@ func (c *cache) background(plan *Plan, step int, fetch fetch) {
 	}
 }
 
-// current returns the session of a key that is good now.
+// current returns the session of a key if it is valid now.
 func (c *cache) current(key Key) (Credentials, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,7 +319,7 @@ func (c *cache) current(key Key) (Credentials, bool) {
 	return s.entry.creds, true
 }
 
-// discard forgets a session that AWS refused, unless a newer one took its place.
+// discard removes a session that AWS refused, unless a newer session has replaced it.
 func (c *cache) discard(key Key, refused Credentials) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -323,8 +328,8 @@ func (c *cache) discard(key Key, refused Credentials) {
 	}
 }
 
-// drop forgets the slots that match; what a flight brings for one of them
-// later is not kept either, and who waits for it is told at once. It returns how many sessions there were.
+// drop removes the slots that match. Callers that wait for them fail at once, and the results of their flights are
+// not kept. It returns how many sessions it removed.
 func (c *cache) drop(match func(*slot) bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -351,8 +356,7 @@ func (c *cache) deleteLocked(key Key, s *slot) {
 	delete(c.slots, key)
 }
 
-// sweepLocked forgets what has ended and what nobody asked for lately, so
-// that the cache is as large as what is in use.
+// sweepLocked removes slots whose session ended and that were not used recently, so that the cache does not grow.
 func (c *cache) sweepLocked(now instant) {
 	for key, s := range c.slots {
 		ended := s.entry == nil || !now.before(s.entry.end)

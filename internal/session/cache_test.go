@@ -15,9 +15,9 @@ import (
 	"broker/internal/secret"
 )
 
-// The refresh point lies min(20 min, a third) before the end and at most a
-// thirtieth of the life earlier; botocore, which asks its helper again from 15 minutes
-// before the end on, is then always given a fresh one of an hour's session.
+// TestRefreshPoint: the refresh point is min(20 min, a third of the lifetime) before the end, and at most a
+// thirtieth of the lifetime earlier. botocore asks its helper again in the last 15 minutes, and then always gets a
+// new session if sessions last an hour.
 func TestRefreshPoint(t *testing.T) {
 	issued := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, life := range []time.Duration{2 * time.Second, 15 * time.Minute, time.Hour, 12 * time.Hour, 36 * time.Hour} {
@@ -49,12 +49,12 @@ func TestRefreshPoint(t *testing.T) {
 	}
 }
 
-// A session that had ended by its own account is not given out, and asked
-// for twice, not for ever.
-func TestSessionThatIsBornDead(t *testing.T) {
+// TestSessionThatEndedInFlight: a session that ended before its answer arrived is not handed out. The cache asks for
+// another one once, and not in a loop.
+func TestSessionThatEndedInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
-		w.aws.now = func() time.Time { return time.Now().Truncate(time.Hour) } // what it tells jumps; the calls take longer
+		w.aws.now = func() time.Time { return time.Now().Truncate(time.Hour) } // its clock jumps; the calls take longer
 		w.aws.take(50 * time.Second)
 		plan, _, err := w.plan(&Request{Profile: "security", Files: w.files})
 		if err != nil {
@@ -66,12 +66,12 @@ func TestSessionThatIsBornDead(t *testing.T) {
 		if c, err := w.step(t.Context(), plan, 0, &Request{}); !fault.Is(err, fault.Failed) {
 			t.Errorf("got %s, %v", c.AccessKeyID, err)
 		}
-		time.Sleep(30 * time.Minute) // nor renewed without end
+		time.Sleep(30 * time.Minute) // no endless refresh either
 		w.aws.wantCalls(t, 2, 0)
 	})
 }
 
-// What ended and is not asked for any more is forgotten.
+// TestCacheDoesNotGrow: sessions that ended and are not used any more are removed.
 func TestCacheDoesNotGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -107,8 +107,8 @@ func TestCacheDoesNotGrow(t *testing.T) {
 	})
 }
 
-// A machine is one that sleeps, whose wall clock is set, and whose timers
-// stop in sleep, as those of a laptop do. The time of the bubble is the monotonic clock.
+// machine can sleep, its wall clock can be set, and its timers stop during sleep, as on a laptop. The time of the
+// bubble is the monotonic clock.
 type machine struct {
 	born  time.Time
 	mu    sync.Mutex
@@ -128,7 +128,7 @@ const (
 	moods
 )
 
-// true time goes on in sleep; AWS has it.
+// true time continues during sleep; AWS uses it.
 func (m *machine) true() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -143,8 +143,8 @@ func (m *machine) now() instant {
 }
 
 func (m *machine) sleep(d time.Duration) {
-	// The bubble's time moves on when everybody waits: so the machine does not
-	// fall asleep between the last look at a session and our check of it.
+	// The bubble's time advances when all goroutines wait, so the machine does not fall asleep between the last
+	// check of a session and our check of it.
 	time.Sleep(time.Nanosecond)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -157,7 +157,7 @@ func (m *machine) setClock(by time.Duration) {
 	m.wrong += by
 }
 
-// spans are what times go by: around every margin of the cache.
+// spans are durations around every margin of the cache.
 var spans = []time.Duration{
 	0, time.Second, 4 * time.Second, 6 * time.Second, 30 * time.Second, 5 * time.Minute, 14 * time.Minute, 21 * time.Minute,
 	38 * time.Minute, 41 * time.Minute, 59*time.Minute + 50*time.Second, time.Hour, 3 * time.Hour, 11 * time.Hour, 40 * time.Hour,
@@ -167,10 +167,10 @@ func span(r *rand.Rand) time.Duration {
 	return spans[r.IntN(len(spans))] + time.Duration(r.Int64N(int64(2*time.Second)))
 }
 
-// Whatever the machine's clocks do, nothing that is answered would be refused by STS at that moment. Seen to fail, each
-// time within the first 1,000 schedules, with instant.before asking the wall clock alone, with it asking the boot clock
-// alone on a machine whose boot clock stops in sleep, with the end of a session taken from Expires and the wall clock,
-// and with get not looking at the end of what a flight brought.
+// TestNoScheduleServesADeadSession: whatever the machine's clocks do, STS would accept every answer at that
+// moment. Seen to fail, each time within the first 1,000 schedules, in these cases: instant.before compares only
+// the wall clock; it compares only the boot clock, on a machine whose boot clock stops during sleep; the end of a
+// session is computed from Expires and the wall clock; get does not check the end of a flight's session.
 func TestNoScheduleServesADeadSession(t *testing.T) { testSchedules(t, 5_000) }
 
 func TestNoScheduleServesADeadSessionLong(t *testing.T) { testSchedules(t, 100_000) }
@@ -196,7 +196,7 @@ func testSchedules(t *testing.T, schedules int) {
 	}
 	t.Logf("%d schedules: %d answers, %d failures", schedules, served, failed)
 	if served < 2*schedules || failed < schedules/10 {
-		t.Errorf("%d schedules, %d answers, %d failures: too few of one kind to prove anything", schedules, served, failed)
+		t.Errorf("%d schedules, %d answers, %d failures: too few of one kind: the test proves nothing", schedules, served, failed)
 	}
 }
 
@@ -209,7 +209,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	w.onAssume = func(Call) error { return m.before() }
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
-	stops := r.IntN(4) == 0 // the boot clock is a monotonic one that stops in sleep; then the wall clock is honest
+	stops := r.IntN(4) == 0 // the boot clock is monotonic and stops during sleep; then the wall clock is right
 	b := New(ctx, Config{Vault: napping{w, m}, STS: napping{w, m}})
 	b.cache.now = func() instant {
 		now := m.now()
@@ -258,7 +258,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	}
 	end()
 	_, _ = b.Logout(context.Background(), "s", profiles.Files{})
-	time.Sleep(time.Minute) // flights under way end
+	time.Sleep(time.Minute) // let the flights finish
 	return served, failed
 }
 
@@ -292,7 +292,7 @@ func (m *machine) after() {
 	}
 }
 
-// napping is AWS as the machine sees it.
+// napping is AWS, called by a machine that may fall asleep during a call.
 type napping struct {
 	*aws
 	m *machine

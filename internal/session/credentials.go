@@ -13,15 +13,14 @@ import (
 	"broker/internal/secret"
 )
 
-// Credentials returns working credentials for a profile: of the account and
-// role that its definition says now. The faults are those of profiles, Opener
-// and Assumer, and Locked.
+// Credentials returns working credentials for a profile, for the account and role of its current definition. The
+// errors are the faults of package profiles, Opener and Assumer, and fault.Locked.
 func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
 	}
 	if req.AdHoc != nil && req.AdHoc.Federate {
-		// AWS takes no code for GetFederationToken, so the person must have given one for the MFA session.
+		// GetFederationToken takes no code, so a person must have given one for the MFA session first.
 		user := req
 		user.AdHoc, user.MinTTL = nil, 0
 		if _, err := b.serve(ctx, &user); err != nil {
@@ -30,14 +29,14 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		req.Code = secret.String{}
 	}
 	got, err := b.serve(ctx, &req)
-	// It may have been locked while we waited.
+	// A lock may have come while we waited.
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
 	}
 	if err != nil {
 		if fault.Is(err, fault.LoginNeeded) && got.plan.Steps[0].Operation == AssumeRole &&
 			(req.AdHoc != nil || req.MinTTL > 0) {
-			// No login asks for this very session.
+			// broker login cannot ask for this exact session.
 			err = fault.Of(err).WithHint("broker mfa set %s", got.plan.Source.Name)
 		}
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
@@ -59,7 +58,8 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	}, nil
 }
 
-// subject is whose credentials a step gave: a role's, a federated user's, or with "" the source's own.
+// subject returns whose credentials a step gave: the ARN of a role or of a federated user, or "" for the source
+// itself.
 func (s Step) subject(creds Credentials) string {
 	if s.Operation == GetFederationToken {
 		return creds.Subject
@@ -67,32 +67,32 @@ func (s Step) subject(creds Credentials) string {
 	return s.RoleARN
 }
 
-// account is the account of a step's session, as far as an ARN tells it.
+// account returns the account of a step's session if an ARN contains it, or "".
 func (p *Plan) account(i int) string {
 	return partition.AccountOfARN(cmp.Or(p.Steps[i].RoleARN, p.Source.MFASerial))
 }
 
-// withPlanHint points to the plan where AWS or the way to it failed: it shows
-// device, role and endpoint with the lines that they came from.
+// withPlanHint adds a hint to a failure of AWS or of the network that has none. `broker explain` shows the device,
+// role and endpoint, with the lines in which they are set.
 func withPlanHint(err error, profile string) error {
 	f := fault.Of(err)
 	if f.Hint != "" {
 		return err
 	}
 	if f.Kind == fault.CodeRejected && !errors.Is(err, ErrWrongDevice) {
-		return f.WithHint("broker login %s", profile) // for another try
+		return f.WithHint("broker login %s", profile) // to try again
 	}
 	switch f.Kind {
 	case fault.Denied, fault.CodeRejected, fault.ExpiredSession, fault.Failed, fault.BadAnswer, fault.Network,
 		fault.Throttled:
 		return f.WithHint("broker explain %s", profile)
-	case fault.NotConfirmed: // an endpoint at which another uid listens
+	case fault.NotConfirmed: // the endpoint's listener runs under another uid
 		return f.WithHint("broker profiles trust %s", profile)
 	}
 	return err
 }
 
-// served is what a request came to.
+// served is the result of a request.
 type served struct {
 	creds    Credentials
 	plan     *Plan
@@ -100,7 +100,8 @@ type served struct {
 	warnings []profiles.Warning // about the files and the plan
 }
 
-// serve plans and fetches. If AWS refuses a plan for its duration, serve plans again with the duration that AWS gives.
+// serve makes a plan and fetches its credentials. If AWS refuses the plan's duration, serve makes a new plan with
+// a duration that AWS accepts.
 func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 	for second := false; ; second = true {
 		plan, warnings, err := b.plan(req)
@@ -121,22 +122,22 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 	}
 }
 
-// wait gets one step for a request that stands at the desk meanwhile.
+// wait gets one step for a request. Meanwhile the request can be prompted for a code.
 func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
 	first := &plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial, first.Endpoint.URL}
 	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
-		g := &guest{terminal: req.Terminal, window: req.Window, code: req.Code,
+		g := &waiter{terminal: req.Terminal, window: req.Window, code: req.Code,
 			first: req.Login, source: plan.Source.Name, tell: req.Tell, client: req.Client}
 		var leave func()
-		ctx, leave = b.desk.wait(ctx, dev, g)
+		ctx, leave = b.prompts.wait(ctx, dev, g)
 		defer leave()
 	}
 	creds, err := b.step(ctx, plan, last, req)
-	// A session that was asked for so long is a little shorter when it is here.
+	// Allow for the time that the call took: the session has lost a little of its lifetime when it arrives.
 	tooShort := func() bool { return err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute }
 	if req.MinTTL > 0 && tooShort() {
-		// The one at hand ends too soon; a new one may not.
+		// The cached session ends too soon; a new one may last long enough.
 		b.discard(ctx, plan, last, creds)
 		creds, err = b.step(ctx, plan, last, req)
 		if tooShort() {
@@ -148,16 +149,16 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 	case err == nil:
 	case errors.Is(context.Cause(ctx), ErrCancelled):
 		err = noCode(plan, first)
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && b.desk.open(dev):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && b.prompts.open(dev):
 		err = needCode(plan, "nobody gave a code of the MFA device %s in time", first.MFASerial)
 	}
 	return creds, err
 }
 
-// step returns the session of one step, which it gets from the cache or from the step before.
+// step returns the session of one step, from the cache or by a call with the session of the step before.
 func (b *Broker) step(ctx context.Context, plan *Plan, i int, req *Request) (Credentials, error) {
 	fetch := func(ctx context.Context, spare bool) (Credentials, error) {
-		// In the background nobody waits for the steps before either.
+		// In the background, nobody waits for the earlier steps either.
 		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
 	}
 	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), fetch)
@@ -165,8 +166,7 @@ func (b *Broker) step(ctx context.Context, plan *Plan, i int, req *Request) (Cre
 
 // fetch makes the call of one step. If quiet, it asks no person for a code.
 func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, quiet bool) (Credentials, error) {
-	// Asked in the fetch itself: a lock that came after the request drops the
-	// slots, and nothing may fill them again.
+	// Check in the fetch itself: a lock after the request drops the slots, and nothing may fill them again.
 	if err := b.refuseLocked(); err != nil {
 		return Credentials{}, err
 	}
@@ -176,7 +176,7 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		creds, err := b.kindOf(plan.Source).open(ctx, plan, i, quiet)
 		b.logStep(plan, i, creds, err)
 		if step.keeps() && b.logout.of(plan.Source.Name) != before {
-			// The vault may have kept it after Logout had cleared the keyring.
+			// The vault may have kept the session after Logout cleared the keyring.
 			b.drop(ctx, plan.Source.Name)
 		}
 		return creds, err
@@ -191,13 +191,13 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		if err == nil || !fault.Is(err, fault.ExpiredSession) || attempt == 2 {
 			return creds, err
 		}
-		// Revoked, or ended early: a new one, and one more try.
+		// The parent session was revoked or ended early: get a new one and retry once.
 		b.discard(ctx, plan, i-1, parent)
 	}
 }
 
-// discard forgets a session that AWS refuses. It forgets the kept one in the vault first, since the next request would
-// otherwise get that again. One caller does it for all who were refused.
+// discard removes a session that AWS refused. It first removes the session that the vault kept, because the next
+// request would get that one again. One caller does this for all callers that were refused.
 func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credentials) {
 	if plan.Steps[i].keeps() {
 		select {
@@ -213,16 +213,16 @@ func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credent
 	b.cache.discard(plan.Key(i), refused)
 }
 
-// dropTimeout bounds how long the keyring is waited for to forget a session.
+// dropTimeout limits the wait for the keyring to remove a session.
 const dropTimeout = 5 * time.Second
 
-// drop is Drop for callers who cannot be told of a failure: it is logged.
+// drop calls Drop for callers that cannot get an error; a failure is logged.
 func (b *Broker) drop(ctx context.Context, source string) {
-	// The session must go even if the caller is gone.
+	// The session must be removed even if the caller is gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
 	defer cancel()
 	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
-		b.cfg.Log.Warn("the session that was kept could not be deleted", "source", source, "err", err)
+		b.cfg.Log.Warn("cannot delete the kept session", "source", source, "err", err)
 	}
 }
 
@@ -240,7 +240,7 @@ func (b *Broker) logStep(plan *Plan, i int, creds Credentials, err error) {
 		"key", secret.Tail(creds.AccessKeyID), "expires", creds.Expires)
 }
 
-// stepName names a step in messages: what is asked for, not for whom.
+// stepName names a step in messages: the role or source, not the profile that asked.
 func (p *Plan) stepName(i int) string {
 	if arn := p.Steps[i].RoleARN; arn != "" {
 		return "assume " + arn

@@ -16,19 +16,19 @@ import (
 	"broker/internal/secret"
 )
 
-// An aws is STS and the vault in one: it knows the true time, issues sessions
-// and refuses those that have ended. Every call takes a second unless told otherwise.
+// aws is STS and the vault in one. It knows the true time, issues sessions, and refuses sessions that have ended.
+// Every call takes a second unless told otherwise.
 type aws struct {
-	now  func() time.Time // true time; the clock that it tells is cut to whole seconds
+	now  func() time.Time // true time; AWS reports it in whole seconds
 	took time.Duration
 
 	mu       sync.Mutex
-	issued   map[string]time.Time // by access key id: when it ends
+	issued   map[string]time.Time // by access key id: its end
 	revoked  map[string]bool
 	opens    []open
 	assumes  map[string]int // calls by role
-	inside   int            // calls under way
-	most     int            // the most calls under way at once
+	inside   int            // calls in flight
+	most     int            // the most calls in flight at one time
 	drops    []string       // the sources of Drop
 	onDrop   func(source string) error
 	onOpen   func(open) error
@@ -96,7 +96,7 @@ func (a *aws) Drop(ctx context.Context, source string) error {
 	return nil
 }
 
-// dropped are the sources of Drop so far.
+// dropped lists the sources that Drop was called with.
 func (a *aws) dropped() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +159,7 @@ func (a *aws) issue(call Call) Credentials {
 	return c
 }
 
-// accepts reports whether STS would take these credentials at this very moment.
+// accepts reports whether STS would accept these credentials now.
 func (a *aws) accepts(c Credentials) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,7 +191,7 @@ func (a *aws) onEachOpen(f func(open) error) {
 	a.onOpen = f
 }
 
-// withoutSeed is a vault that keeps neither seed nor session.
+// withoutSeed is a vault that has neither a seed nor a session.
 func withoutSeed(o open) error {
 	if o.code == "" {
 		return fault.New(fault.LoginNeeded, "a code is needed").WithHint("broker login %s --code 123456", o.source)
@@ -199,7 +199,7 @@ func withoutSeed(o open) error {
 	return nil
 }
 
-// calls are how many GetSessionToken (or other calls of the vault) and AssumeRole there were.
+// calls returns the number of calls of the vault (mostly GetSessionToken) and of AssumeRole.
 func (a *aws) calls() (opened, assumed int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -216,7 +216,7 @@ func (a *aws) wantCalls(t *testing.T, opened, assumed int) {
 	}
 }
 
-// registry has a source with a stored seed, one without, and roles of both.
+// registry has a source with a stored seed, a source without, and roles of both.
 const registry = `
 [source security]
 access_key_id = AKIAIOSFODNN7EXAMPLE
@@ -261,7 +261,7 @@ type world struct {
 	end   context.CancelFunc
 }
 
-// newWorld is a broker on a registry; to be called within the bubble of the test.
+// newWorld returns a Broker on a registry. It must be called within the bubble of the test.
 func newWorld(t *testing.T, text string) *world {
 	t.Helper()
 	w := &world{t: t, aws: newAWS(), files: profiles.Files{Registry: filepath.Join(t.TempDir(), "config")}}
@@ -283,7 +283,7 @@ func (w *world) write(text string) {
 	}
 }
 
-// logout is Logout where the vault obeys.
+// logout calls Logout, which must succeed.
 func (w *world) logout(source string) int {
 	w.t.Helper()
 	n, err := w.Logout(w.t.Context(), source, w.files)
@@ -297,7 +297,7 @@ func (w *world) ask(profile string) (Answer, error) {
 	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files})
 }
 
-// get asks for a profile that must be served, with credentials that STS would take.
+// get asks for a profile, which must be served with credentials that STS would accept.
 func (w *world) get(profile string) Answer {
 	w.t.Helper()
 	a, err := w.ask(profile)
@@ -310,7 +310,7 @@ func (w *world) get(profile string) Answer {
 	return a
 }
 
-// fail asks for a profile that must fail in this way, and with nothing given.
+// fail asks for a profile, which must fail in this way and hand nothing out.
 func (w *world) fail(profile string, kind fault.Kind) {
 	w.t.Helper()
 	a, err := w.ask(profile)
@@ -318,6 +318,6 @@ func (w *world) fail(profile string, kind fault.Kind) {
 		w.t.Fatalf("%s: got %v, want %s", profile, err, kind)
 	}
 	if a.AccessKeyID != "" || !a.SecretAccessKey.IsZero() || !a.SessionToken.IsZero() {
-		w.t.Fatalf("%s: failed, and gave out %s", profile, a.AccessKeyID)
+		w.t.Fatalf("%s: failed, but handed out %s", profile, a.AccessKeyID)
 	}
 }

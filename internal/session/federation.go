@@ -8,21 +8,21 @@ import (
 	"broker/internal/profiles"
 )
 
-// longestFederation is the longest that the broker asks for: a console for a day's work. AWS would give 36 hours.
+// longestFederation is the longest that Broker asks for: a console for one working day. AWS allows 36 hours.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
 const longestFederation = 12 * time.Hour
 
-// maxFederatedName is how long the name of a federated user may be.
+// maxFederatedName is the longest name of a federated user, in characters.
 const maxFederatedName = 32
 
-// viewOnly is the policy of a federated session that was given none: AWS's own of those that see what there
-// is in an account, and neither change it nor read what is in it.
+// viewOnly is the policy of a federated session that was given no other. This AWS managed policy allows listing
+// the resources of an account, but not changing them or reading their contents.
 // https://docs.aws.amazon.com/aws-managed-policy/latest/reference/ViewOnlyAccess.html
 const viewOnly = "policy/job-function/ViewOnlyAccess"
 
-// federationPlan is one call, made with the long-lived key: what the user of a source may do, and of that what
-// a policy leaves. AWS takes no code with it, so the caller opens the source's MFA session
-// first: see Broker.Credentials.
+// federationPlan returns a plan of one call with the long-lived key. Its session may do what both the source's
+// user and the policy allow. GetFederationToken takes no code, so the caller opens the source's MFA session first:
+// see Broker.Credentials.
 func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	a := d.AdHoc
 	call := Call{
@@ -37,9 +37,11 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	case chain.Source.NoSession:
 		return nil, noSession(chain.Source)
 	case len(call.SessionName) > maxFederatedName:
-		return nil, fault.New(fault.Usage, "the name of a federated session has at most %d characters", maxFederatedName)
+		return nil, fault.New(fault.Usage,
+			"the name of a federated session has at most %d characters", maxFederatedName)
 	case call.Duration > longestFederation || d.MinTTL > call.Duration:
-		return nil, fault.New(fault.Usage, "a federated session lasts %v at most, and as long as was asked", longestFederation)
+		return nil, fault.New(fault.Usage,
+			"a federated session lasts at most %v, and not longer than its duration", longestFederation)
 	case call.Policy == "":
 		partition, _ := chain.Account()
 		call.PolicyARN = "arn:" + partition + ":iam::aws:" + viewOnly

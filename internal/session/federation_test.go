@@ -60,8 +60,9 @@ func TestFederationPlan(t *testing.T) {
 	}
 }
 
-// AWS takes no code for a federated session, so it is given only where somebody gave one for the session of the user.
-func TestFederationWantsTheSessionFirst(t *testing.T) {
+// TestFederationNeedsTheSessionFirst: AWS takes no code for a federated session, so Broker opens one only after a
+// code was given for the MFA session.
+func TestFederationNeedsTheSessionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		ask := func(code string) (Answer, error) {
@@ -73,7 +74,7 @@ func TestFederationWantsTheSessionFirst(t *testing.T) {
 		}
 		for _, o := range w.aws.opens {
 			if o.call.Operation == GetFederationToken {
-				t.Error("it was asked for all the same")
+				t.Error("GetFederationToken was called nevertheless")
 			}
 		}
 		w.aws.onEachOpen(nil)
@@ -82,7 +83,7 @@ func TestFederationWantsTheSessionFirst(t *testing.T) {
 				t.Errorf("%+v, %v", a, err)
 			}
 		}
-		w.aws.wantCalls(t, 3, 0) // the one that was refused, the session of the user, and one federated
+		w.aws.wantCalls(t, 3, 0) // the refused call, the MFA session, and one federated session
 		w.Lock()
 		if _, err := ask(""); !fault.Is(err, fault.Locked) {
 			t.Errorf("locked: %v", err)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Tell tells all who wait for a source why it takes so long, in one line.
+// Tell sends one line that explains the delay to all clients that wait for a source.
 func (b *Broker) Tell(source, line string) {
-	for _, tell := range b.desk.listeners(source) {
+	for _, tell := range b.prompts.listeners(source) {
 		tell(line)
 	}
 }
@@ -18,28 +18,28 @@ func (b *Broker) Tell(source, line string) {
 type Waiting struct {
 	Source   string
 	Device   string // MFA serial
-	Requests int    // that wait for the code
+	Requests int    // number of requests that wait for the code
 }
 
-// Waiting lists the questions that are open.
-func (b *Broker) Waiting() []Waiting { return b.desk.waiting() }
+// Waiting lists the open prompts.
+func (b *Broker) Waiting() []Waiting { return b.prompts.waiting() }
 
-// Held describes one session that the broker holds, or failed to get.
+// Held describes one session that Broker holds, or failed to get.
 type Held struct {
 	Key         Key
 	Source      string
 	Role        string // ARN; empty for the MFA session of the source itself
-	Device      string // the MFA device whose code it took; empty if none
+	Device      string // the MFA device whose code the call took; empty if none
 	Profile     string // the profile that asked for it first
 	AccessKeyID string
 	Expires     time.Time // zero if there is no session
 	Renews      time.Time
 	LastUse     time.Time
-	Endpoint    string // where it came from, if that is not AWS's own of the region
-	Err         error  // the last failure, if nothing succeeded since
+	Endpoint    string // where the session came from, unless that is AWS's own endpoint of the region
+	Err         error  // the last failure, if no call has succeeded since
 }
 
-// Held lists what the broker holds, sorted by source and role.
+// Held lists the sessions of this Broker, sorted by source and role.
 func (b *Broker) Held() []Held {
 	c := b.cache
 	c.mu.Lock()

@@ -13,16 +13,16 @@ import (
 	"broker/internal/secret"
 )
 
-// A keeper is the vault of an aws with its keyring: it keeps one session of each source, as
-// package vault does, over the brokers that come and go.
+// keeper is the vault of an aws with its keyring. It keeps one session of each source, as package vault does,
+// across restarts of the Broker.
 type keeper struct {
 	*aws
-	slow time.Duration // between AWS's answer and the write to the keyring
+	slow time.Duration // time between AWS's answer and the write to the keyring
 
 	mu     sync.Mutex
 	kept   map[string]Credentials
 	asked  map[string]Call
-	served int // answers that were kept ones
+	served int // number of answers from the keyring
 }
 
 func newKeeper(a *aws) *keeper {
@@ -72,7 +72,7 @@ func (k *keeper) count() (kept, served int) {
 	return len(k.kept), k.served
 }
 
-// restart is a new broker on the same vault.
+// restart makes a new Broker with the same vault.
 func (w *world) restart(k *keeper) {
 	w.end()
 	synctest.Wait()
@@ -104,7 +104,7 @@ func TestKeptSessionOverARestart(t *testing.T) {
 		w.restart(k)
 		w.get("typed-dev")
 		w.aws.wantCalls(t, 1, 1)
-		// A lock leaves it in the keyring and gives nothing out.
+		// A lock leaves the session in the keyring and hands nothing out.
 		w.Lock()
 		w.fail("typed-dev", fault.Locked)
 		w.Unlock()
@@ -116,11 +116,11 @@ func TestKeptSessionOverARestart(t *testing.T) {
 	})
 }
 
-// After a person gave a code here, a lock and an unlock want no second one.
-func TestKeptSessionAfterAQuestion(t *testing.T) {
+// TestKeptSessionAfterAPrompt: after a prompt was answered, a lock and an unlock do not cause a second prompt.
+func TestKeptSessionAfterAPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
-		w.fail("typed-dev", fault.LoginNeeded) // looked for, and not found
+		w.fail("typed-dev", fault.LoginNeeded) // searched for, and not found
 		w.login("typed", "123456")
 		w.Lock()
 		w.Unlock()
@@ -131,7 +131,7 @@ func TestKeptSessionAfterAQuestion(t *testing.T) {
 	})
 }
 
-// TestKeptSessionInAnotherKeyring: a session that was not found is looked for again under other settings.
+// TestKeptSessionInAnotherKeyring: if no session was found, other settings cause a new search.
 func TestKeptSessionInAnotherKeyring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
@@ -147,7 +147,8 @@ func TestKeptSessionInAnotherKeyring(t *testing.T) {
 	})
 }
 
-// AWS refuses a session that was kept: one caller forgets it in the vault for all, and asks again once.
+// TestRefusedSessionIsDropped: AWS refuses a kept session. One caller removes it from the vault for all, and asks
+// again once.
 func TestRefusedSessionIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
@@ -169,7 +170,7 @@ func TestRefusedSessionIsDropped(t *testing.T) {
 		if got := w.aws.dropped(); got != "security" {
 			t.Errorf("dropped %q, want it once", got)
 		}
-		// The new one is there for the next daemon.
+		// The new session is there for the next daemon.
 		w.restart(k)
 		w.get("dev")
 		if now, _ := w.aws.calls(); now != before+1 {
@@ -178,7 +179,7 @@ func TestRefusedSessionIsDropped(t *testing.T) {
 	})
 }
 
-// A vault that cannot forget it costs one more try and no loop.
+// TestRefusedSessionStays: if the vault cannot remove the session, one retry is made, and no loop.
 func TestRefusedSessionStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
@@ -194,7 +195,7 @@ func TestRefusedSessionStays(t *testing.T) {
 	})
 }
 
-// --min-ttl: a kept session that ends too soon is no answer.
+// TestKeptSessionTooShort: with --min-ttl, a kept session that ends too soon is not used.
 func TestKeptSessionTooShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
@@ -214,7 +215,7 @@ func TestLogoutDropsWhatIsKept(t *testing.T) {
 		w, k := newKept(t)
 		w.login("security", "123456")
 		w.login("typed", "123456")
-		// The daemon was just restarted and holds none.
+		// The daemon was just restarted and holds no session.
 		w.restart(k)
 		if n := w.logout("typed"); n != 0 || w.aws.dropped() != "typed" {
 			t.Errorf("forgot %d, dropped %q", n, w.aws.dropped())
@@ -235,7 +236,8 @@ func TestLogoutDropsWhatIsKept(t *testing.T) {
 	})
 }
 
-// The keyring is locked or hangs: the memory is cleared all the same, and the failure told.
+// TestLogoutWithoutAKeyring: if the keyring is locked or hangs, the memory is cleared all the same, and the
+// failure is reported.
 func TestLogoutWithoutAKeyring(t *testing.T) {
 	for what, drop := range map[string]func(string) error{
 		"locked": func(string) error { return fault.New(fault.KeyringLocked, "locked") },
@@ -260,8 +262,8 @@ func TestLogoutWithoutAKeyring(t *testing.T) {
 	}
 }
 
-// A logout while a session is being opened: what the vault keeps of it afterwards goes too. Seen to fail
-// without the second look at b.logout in fetch.
+// TestLogoutDuringAnOpen: a session that the vault keeps after a concurrent logout is removed too. Seen to fail
+// without the second check of b.logout in fetch.
 func TestLogoutDuringAnOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
@@ -279,7 +281,7 @@ func TestLogoutDuringAnOpen(t *testing.T) {
 	})
 }
 
-// A logout of another source takes nothing of the session that is being opened.
+// TestLogoutOfAnotherDuringAnOpen: a logout of another source does not touch the session that is being opened.
 func TestLogoutOfAnotherDuringAnOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)

@@ -7,7 +7,7 @@ import (
 	"broker/internal/secret"
 )
 
-// asking is the time from an Unlock to the next Lock, in which persons may be asked for codes.
+// asking is the period from an Unlock to the next Lock, in which people may be prompted for codes.
 type asking struct {
 	ctx context.Context
 	end context.CancelFunc
@@ -18,17 +18,17 @@ func newAsking() *asking {
 	return &asking{ctx, end}
 }
 
-// ask gets a code of the desk, unless it is locked before there is one. What goes on without a person goes on:
-// a call that AWS has taken ends best by itself, and nobody is given what it brings.
-func (b *Broker) ask(ctx context.Context, dev device, question Question, order []place) (secret.String, error) {
+// ask gets a code by a prompt, or fails if a lock comes first. Lock cancels prompts only: AWS calls in flight
+// finish, and their results are dropped.
+func (b *Broker) ask(ctx context.Context, dev device, prompt Prompt, order []place) (secret.String, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.asking.Load().ctx, cancel)()
-	return b.desk.code(ctx, dev, question, order)
+	return b.prompts.code(ctx, dev, prompt, order)
 }
 
-// Lock drops every session, ends every question and refuses everything until Unlock. What the vault
-// keeps stays in the keyring, and is looked for after Unlock.
+// Lock drops every session, cancels every prompt and refuses all requests until Unlock. Sessions that the vault
+// keeps stay in the keyring and can be used after Unlock.
 func (b *Broker) Lock() {
 	b.locked.Store(true)
 	b.asking.Load().end()
@@ -36,16 +36,16 @@ func (b *Broker) Lock() {
 	b.looked.Clear()
 }
 
-// Unlock ends Lock. The two must not be called at the same time.
+// Unlock ends Lock. Lock and Unlock must not run at the same time.
 func (b *Broker) Unlock() {
 	if !b.locked.Load() {
-		return // the next Lock has to end the questions that are open now
+		return // keep asking: the next Lock must cancel the prompts that are open now
 	}
 	b.asking.Store(newAsking())
 	b.locked.Store(false)
 }
 
-// Locked reports whether it is locked.
+// Locked reports whether this Broker is locked.
 func (b *Broker) Locked() bool { return b.locked.Load() }
 
 func (b *Broker) refuseLocked() error {

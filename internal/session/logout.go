@@ -8,11 +8,11 @@ import (
 	"broker/internal/profiles"
 )
 
-// Logout forgets the sessions of a source, or of all sources of the registry
-// where source is empty, and returns how many were held here. Those that the vault
-// keeps go too; the error says where that failed, and then nothing is held here either.
+// Logout removes the sessions of a source, or of all sources of the registry if source is empty. It returns how
+// many sessions this Broker held. It removes the sessions that the vault keeps too. If that fails, it returns the
+// error, but this Broker holds none of those sessions any more.
 func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files) (int, error) {
-	// At both ends, so that a fetch that overlaps with it in any way notices.
+	// Count at the start and at the end, so that a fetch that overlaps with Logout notices.
 	b.logout.count(source)
 	kept := map[string]bool{}
 	match := func(s *slot) bool {
@@ -45,11 +45,11 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 		}
 	}
 	b.logout.count(source)
-	b.cache.drop(match) // what was found in the vault meanwhile
+	b.cache.drop(match) // sessions that a fetch took from the vault meanwhile
 	return n, failed
 }
 
-// logouts counts the beginnings and ends of Logout, for each source and, under the empty name, of all at once.
+// logouts counts starts and ends of Logout, for each source. The empty name counts logouts of all sources.
 type logouts struct{ counts sync.Map }
 
 func (l *logouts) count(source string) {
@@ -57,7 +57,7 @@ func (l *logouts) count(source string) {
 	n.(*atomic.Int64).Add(1)
 }
 
-// of is another number after each logout that concerned a source.
+// of returns a number that changes with each logout that concerns a source.
 func (l *logouts) of(source string) int64 {
 	var sum int64
 	for _, name := range []string{source, ""} {

@@ -9,12 +9,13 @@ import (
 	"broker/internal/lazyregexp"
 )
 
-// notInName are the characters that a role session name may not have.
+// notInName matches the characters that a role session name must not contain.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var notInName = lazyregexp.New(`[^\w+=,.@-]+`)
 
-// DefaultName is the name of role sessions that no profile names: USER@HOST, so that CloudTrail shows who it was. In a
-// container the uid may have no name; then it is uid-UID@HOST. It has at most 64 characters. AWS accepts all of them.
+// DefaultName returns the role session name for profiles that set none: USER@HOST, so that CloudTrail shows who it
+// was. In a container the uid may have no name; then it is uid-UID@HOST. The name has at most 64 characters, and AWS
+// accepts all of them.
 func DefaultName() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil && u.Username != "" {

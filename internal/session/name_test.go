@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestDefaultName: AWS takes it, and it names user and host.
+// TestDefaultName: AWS accepts the name, and it contains the user and the host.
 func TestDefaultName(t *testing.T) {
 	name := DefaultName()
 	accepted := regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)

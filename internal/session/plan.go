@@ -1,6 +1,6 @@
-// Package session is the heart: it turns a chain into a plan, and a plan into
-// credentials, through a cache that is keyed by what STS is asked. It refuses to know the
-// AWS SDK, the keyring and the socket; what it needs of them it declares here as interfaces.
+// Package session turns a chain into a plan, and a plan into credentials. A cache, keyed by what STS is asked for,
+// holds the sessions. The package does not depend on the AWS SDK, the keyring or the socket; it declares what it
+// needs from them as interfaces.
 package session
 
 import (
@@ -22,8 +22,8 @@ import (
 // Operation is a call of the STS API.
 type Operation string
 
-// The calls that a plan is made of. GetFederationToken is for the console alone, which takes no
-// session of GetSessionToken.
+// The calls that a plan consists of. GetFederationToken is for the console only, which does not accept a session
+// of GetSessionToken.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_Operations.html
 const (
 	GetSessionToken Operation = "GetSessionToken"
@@ -35,8 +35,8 @@ const (
 // Tag is one session tag.
 type Tag struct{ Key, Value string }
 
-// Call is one call to STS as pure data: everything that it is asked, but for
-// the credentials that sign it and the MFA code.
+// Call is one call to STS as plain data: all its parameters except the MFA code, and without the credentials that
+// sign it.
 type Call struct {
 	Operation   Operation
 	Endpoint    profiles.Endpoint
@@ -46,7 +46,7 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
-	PolicyARN   string `json:",omitempty"` // of a managed policy; of GetFederationToken alone
+	PolicyARN   string `json:",omitempty"` // of a managed policy; for GetFederationToken only
 	Tags        []Tag
 }
 
@@ -56,7 +56,7 @@ type Credentials struct {
 	SecretAccessKey secret.String
 	SessionToken    secret.String
 	Expires         time.Time // by the clock of AWS
-	Issued          time.Time // what the clock of AWS said when it answered
+	Issued          time.Time // the time of AWS's clock when it answered
 	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
 }
 
@@ -66,61 +66,61 @@ type Assumer interface {
 	Assume(ctx context.Context, with Credentials, call Call) (Credentials, error)
 }
 
-// What a caller of Opener or Assumer tells apart within one kind of fault.
+// Errors that callers of Opener and Assumer distinguish within one kind of fault.
 var (
-	// ErrDurationTooLong: the role, role chaining or the call allows less time than
-	// was asked (fault.Failed). The same call with an hour works.
+	// ErrDurationTooLong means that the role, role chaining or the call allows less time than was asked for
+	// (fault.Failed). The same call with one hour works.
 	ErrDurationTooLong = errors.New("duration too long")
-	// ErrUnknownKey: AWS does not know the long-lived key (fault.Denied). It was
-	// deleted or deactivated, or is a few seconds old.
+	// ErrUnknownKey means that AWS does not know the long-lived key (fault.Denied). The key was deleted or
+	// deactivated, or is only a few seconds old.
 	ErrUnknownKey = errors.New("unknown access key")
-	// ErrWrongDevice: the MFA serial is not of this user's device
-	// (fault.CodeRejected). Another code would not help.
+	// ErrWrongDevice means that the MFA serial is not of this user's device (fault.CodeRejected). Another code
+	// would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")
 )
 
-// Opener makes the calls that must be signed with the long-lived key of a
-// source: it alone can reach the keyring. The code may be empty: then a
-// session that was kept of the source answers, or the stored seed makes a code,
-// or the error is LoginNeeded. Further faults: Keyring, KeyringLocked,
-// CodeRejected, NotFound and those of Assumer.
+// Opener makes the calls that must be signed with the long-lived key of a source. Only an Opener can reach the
+// keyring. The code may be empty. Then Open returns a session of the source that it kept, or makes a code from the
+// stored seed, or fails with LoginNeeded. Further faults: Keyring, KeyringLocked, CodeRejected, NotFound and those
+// of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
-	// Drop forgets the session that was kept of a source.
+	// Drop removes the kept session of a source.
 	Drop(ctx context.Context, source string) error
 }
 
-// Step is one call of a plan and who makes it.
+// Step is one call of a plan, and how it is signed.
 type Step struct {
 	Call
-	// LongTerm says that the call is signed with the long-lived key, by the
-	// vault; otherwise with the session of the step before, by the daemon.
+	// LongTerm means that the vault signs the call with the long-lived key. Otherwise the daemon signs it with the
+	// session of the step before.
 	LongTerm bool
-	// Seeded says that a stored seed makes the code, so that nobody is asked.
+	// Seeded means that a stored seed makes the code, so nobody is prompted.
 	Seeded  bool
 	Profile string // the profile or source that the step is for
 	Origin  profiles.Origin
 }
 
-// NeedsPerson reports whether nobody but a person can give the code of this step.
+// NeedsPerson reports whether the step needs a code that no stored seed can make.
 func (s Step) NeedsPerson() bool { return s.MFASerial != "" && !s.Seeded }
 
-// Plan is what a chain comes to: at least one step. Only the first is LongTerm.
+// Plan is the list of calls for a chain: at least one step. Only the first step can be LongTerm.
 type Plan struct {
 	Profile string
 	Region  string
 	Source  profiles.Source
 	Steps   []Step
 	Notes   []string // what a person should know about the plan, for `explain`
-	// MFAProcess is the program that gives the codes, and MFAPrompt the persons who are asked.
+	// MFAProcess is the program that gives codes. MFAPrompt lists where people are prompted.
 	MFAProcess string
 	MFAPrompt  []string
-	Warnings   []profiles.Warning // settings of the profile that do not count
+	Warnings   []profiles.Warning // about settings of the profile that have no effect
 	keys       []Key
-	settings   *profiles.Settings // that the plan was made with: a failure counts under the same ones alone
+	settings   *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
 }
 
-// Endpoints are the endpoints of the plan that are not AWS's by their region, each once, with ", " between.
+// Endpoints returns the endpoints of the plan that are not AWS's own of their region, each once, separated by ",
+// ".
 func (p *Plan) Endpoints() string {
 	var urls []string
 	for _, s := range p.Steps {
@@ -131,36 +131,34 @@ func (p *Plan) Endpoints() string {
 	return strings.Join(urls, ", ")
 }
 
-// Key is what STS is asked, from the source to one step, as a hash. Two
-// profiles with the same key share a session.
+// Key is a hash of what STS is asked for, from the source up to one step. Two profiles with the same key share a
+// session.
 type Key [sha256.Size]byte
 
-// String is short and tells keys apart for people and programs; nothing can be
-// learned from it, since nothing that goes into a key is secret.
+// String returns a short form that distinguishes keys in output. It reveals nothing: no part of a key is secret.
 func (k Key) String() string { return hex.EncodeToString(k[:8]) }
 
-// Defaults are what a plan takes where the profile says nothing, and what is wished of it.
+// Defaults are the values that a plan uses where the profile sets none, and the wishes for this plan.
 type Defaults struct {
 	SessionDuration time.Duration // of the MFA session
 	STSEndpoint     string        // replaces every endpoint; for simulators
-	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
+	MFAPrompt       []string      // where people are prompted for a code, in order: "tty", "gui"
 	Wish
 }
 
-// hour is the longest a role lives that was assumed with temporary
-// credentials, and what STS gives when it is not told.
+// hour is the longest lifetime of a role that was assumed with temporary credentials, and the default of STS.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const hour = time.Hour
 
-// longest is how long a role and a session of GetSessionToken can live at most.
+// The longest lifetimes of a role and of a session of GetSessionToken.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 const (
 	longestRole    = 12 * time.Hour
 	longestSession = 36 * time.Hour
 )
 
-// NewPlan decides the calls for a chain. It makes none. The error says why no
-// plan can last as long as is wished.
+// NewPlan decides which calls a chain needs. It makes no call. The error says why no plan can last as long as was
+// asked for.
 func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
@@ -178,13 +176,14 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without a device GetSessionToken gives no more than the key has, and no way to IAM.
+	// Without a device, GetSessionToken gives no more rights than the key has, and none for IAM.
 	keyed := len(chain.Roles) > 0 && (serial == "" || chain.Source.NoSession)
 	if chain.Source.NoSession && !keyed {
 		return nil, noSession(chain.Source)
 	}
 	if direct && serial == "" && chain.Roles[0].FreshMFA {
-		return nil, fault.New(fault.Config, "%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
+		return nil, fault.New(fault.Config,
+			"%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
 			chain.Roles[0].Origin, chain.Profile).
 			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
 	}
@@ -229,7 +228,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 			if role.FreshMFA {
 				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
 			} else {
-				p.Notes = append(p.Notes, "more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own")
+				p.Notes = append(p.Notes, "AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code")
 			}
 		case !direct && step.Duration > hour:
 			step.Duration = hour
@@ -237,7 +236,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 				role.Profile, profiles.FormatDuration(role.Duration)))
 		}
 		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s names the device %s, but a role that is assumed from a role cannot be given a code; the session of %s is used", role.Profile, role.MFASerial, serial))
+			p.Notes = append(p.Notes, fmt.Sprintf("%s sets the device %s, but AWS accepts no code when a role is assumed from a role; the session of %s is used", role.Profile, role.MFASerial, serial))
 		}
 		p.Steps = append(p.Steps, step)
 	}
@@ -260,12 +259,12 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	return p, nil
 }
 
-// NoDevice says what AWS does not do for a session that GetSessionToken gave without a code.
+// NoDevice says what a session that GetSessionToken gave without a code cannot do.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
-const NoDevice = "without an MFA device the session of a source can call no IAM, and of STS only AssumeRole and " +
+const NoDevice = "without an MFA device, the session of a source cannot call IAM, and of STS only AssumeRole and " +
 	"GetCallerIdentity"
 
-// noSession says that a source gives no session of its own.
+// noSession returns the error for a source with session = none.
 func noSession(source profiles.Source) error {
 	return fault.New(fault.Config,
 		"%s: source %q gives no session of its own (session = none); use a profile with a role",
@@ -273,11 +272,11 @@ func noSession(source profiles.Source) error {
 		WithHint("broker profiles list")
 }
 
-// fit makes the chain's durations those that are wished, and reports whether its
-// one role is to be assumed with the long-lived key.
+// fit adapts the chain's durations to the wishes. It reports whether the chain's only role must be assumed with
+// the long-lived key.
 func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 	tooLong := func(what string, most time.Duration) error {
-		return fault.New(fault.Failed, "%s lives for %s at most, so nothing can last %s", what,
+		return fault.New(fault.Failed, "%s lasts at most %s, so no session can last %s", what,
 			profiles.FormatDuration(most), profiles.FormatDuration(d.MinTTL)).WithHint("broker explain %s", chain.Profile)
 	}
 	switch n := len(chain.Roles); {
@@ -293,7 +292,8 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 		}
 		for _, role := range chain.Roles {
 			if role.FreshMFA {
-				return false, fault.New(fault.Config, "%s: mfa = each is for a role that is assumed with the key itself; in a chain of roles AWS takes no code", role.Origin)
+				return false, fault.New(fault.Config,
+					"%s: mfa = each does not work in a chain of roles: AWS accepts no code there", role.Origin)
 			}
 		}
 		return false, nil
@@ -310,18 +310,18 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 	if short {
 		role.Duration = min(role.Duration, hour)
 	}
-	// The chain is shared with its other users.
+	// Copy the roles: other callers share the chain.
 	chain.Roles = []profiles.Role{role}
 	return role.Duration > hour || role.FreshMFA, nil
 }
 
-// Key is the cache key of step i. It covers everything that the steps up to i ask.
+// Key returns the cache key of step i. It covers all parameters of the steps up to i.
 func (p *Plan) Key(i int) Key { return p.keys[i] }
 
-// keysOf chains the hashes: a step's key covers the step before it.
+// keysOf chains the hashes: the key of a step covers the steps before it.
 func keysOf(p *Plan) []Key {
 	keys := make([]Key, len(p.Steps))
-	// Every field is written with its length, so that no two lists of values look the same.
+	// Each field is written with its length, so that two different lists of values cannot look the same.
 	var buf []byte
 	field := func(s string) {
 		buf = strconv.AppendInt(buf, int64(len(s)), 10)
@@ -348,7 +348,7 @@ func keysOf(p *Plan) []Key {
 	return keys
 }
 
-// Subject says in one word what the last step gives: the role's ARN, or the source's name.
+// Subject names what the last step gives: the role's ARN, or the source's name.
 func (p *Plan) Subject() string {
 	if last := p.Steps[len(p.Steps)-1]; last.RoleARN != "" {
 		return last.RoleARN

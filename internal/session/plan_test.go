@@ -17,7 +17,7 @@ const (
 	otherDevice = "arn:aws:iam::111122223333:mfa/other"
 )
 
-// words is a plan as one line per step: who signs, the call, for how long, with whose code.
+// words describes a plan with one line per step: who signs it, the call, its duration, and the device of its code.
 func words(p *Plan) string {
 	var b strings.Builder
 	for _, s := range p.Steps {
@@ -61,7 +61,7 @@ func TestPlan(t *testing.T) {
 		url    string
 		want   string
 	}{
-		{"source alone", true, ownDevice, nil, "",
+		{"source only", true, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n"},
 		{"source without a device", false, "", nil, "",
 			"key: GetSessionToken for 12h0m0s\nnote: " + NoDevice + "\n"},
@@ -84,7 +84,7 @@ func TestPlan(t *testing.T) {
 		{"one role that names the source's own device", true, ownDevice, []profiles.Role{role("a", h/4, ownDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 15m0s\n"},
-		{"the seed is the source's device's alone", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
+		{"the seed is only for the source's own device", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n"},
 		{"an hour is not over an hour", true, ownDevice, []profiles.Role{role("a", h, "")}, "",
@@ -92,24 +92,24 @@ func TestPlan(t *testing.T) {
 				"session: AssumeRole role/a as me for 1h0m0s\n"},
 		{"over an hour is direct", true, ownDevice, []profiles.Role{role("a", h+time.Second, "")}, "",
 			"key: AssumeRole role/a as me for 1h0m1s, seed of " + ownDevice + "\n" +
-				"note: more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own\n"},
+				"note: AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code\n"},
 		{"direct with another device has no seed", true, ownDevice, []profiles.Role{role("a", 12*h, otherDevice)}, "",
 			"key: AssumeRole role/a as me for 12h0m0s, asks for " + otherDevice + "\n" +
-				"note: more than one hour is given only to a role that is assumed with the long-lived key, so this role has a code of its own\n"},
-		{"over an hour through a role is cut", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
+				"note: AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code\n"},
+		{"over an hour through a role is limited", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
 				"note: b asks for 2h, but AWS gives a chained role one hour at most\n"},
-		{"three roles, each cut, a device in the middle is not asked", true, ownDevice,
+		{"three roles, each limited to an hour, the device in the middle is ignored", true, ownDevice,
 			[]profiles.Role{role("a", 2*h, ""), role("b", 0, otherDevice), role("c", h/2, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
 				"session: AssumeRole role/a as me for 1h0m0s\n" +
 				"session: AssumeRole role/b as me for 1h0m0s\n" +
 				"session: AssumeRole role/c as me for 30m0s\n" +
 				"note: a asks for 2h, but AWS gives a chained role one hour at most\n" +
-				"note: b names the device " + otherDevice + ", but a role that is assumed from a role cannot be given a code; the session of " + ownDevice + " is used\n"},
-		{"the simulator's endpoint is everybody's", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
+				"note: b sets the device " + otherDevice + ", but AWS accepts no code when a role is assumed from a role; the session of " + ownDevice + " is used\n"},
+		{"the simulator's endpoint applies to all steps", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + " at http://127.0.0.1:1\n" +
 				"session: AssumeRole role/a as me for 1h0m0s at http://127.0.0.1:1\n"},
 	}
@@ -127,7 +127,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// mustPlan is a plan that can be made.
+// mustPlan returns the plan of a chain, and fails the test if there is none.
 func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) *Plan {
 	t.Helper()
 	p, err := NewPlan(chain, d)
@@ -137,7 +137,7 @@ func mustPlan(t *testing.T, chain profiles.Chain, d Defaults) *Plan {
 	return p
 }
 
-// TestNoSession: a source that gives no session of its own is only good for roles, each with a code if it has a device.
+// TestNoSession: a source with session = none works for roles only; each role takes a code if it has a device.
 func TestNoSession(t *testing.T) {
 	source := profiles.Source{Name: "s", AccessKeyID: "AKIA", NoSession: true}
 	for _, d := range []Defaults{{}, {Wish: Wish{AdHoc: &AdHoc{Federate: true}}}} {
@@ -164,7 +164,7 @@ func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
 	}
 }
 
-// leaves calls f with every settable field below v, and its name.
+// leaves calls f with the name of every settable field below v.
 func leaves(name string, v reflect.Value, f func(string, reflect.Value)) {
 	if v.Kind() != reflect.Struct {
 		f(name, v)
@@ -175,7 +175,7 @@ func leaves(name string, v reflect.Value, f func(string, reflect.Value)) {
 	}
 }
 
-// change gives a field another value than it has.
+// change sets a field to a different value.
 func change(t *testing.T, name string, v reflect.Value) {
 	switch x := v.Addr().Interface().(type) {
 	case *string:
@@ -193,8 +193,8 @@ func change(t *testing.T, name string, v reflect.Value) {
 	}
 }
 
-// Every field of a call is in the key, those too that somebody adds later.
-// Seen to fail with any one line taken out of keysOf.
+// TestEveryFieldOfACallChangesTheKey: every field of a call is in the key, including fields that are added later.
+// Seen to fail with any one line removed from keysOf.
 func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 	plan := func() *Plan {
 		return mustPlan(t, profiles.Chain{
@@ -214,7 +214,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 			got := keysOf(probe)
 			v.Set(old)
 			for i := range base {
-				// A step's key covers the steps before it, not those after.
+				// A step's key covers the steps before it, not the steps after it.
 				if changed := got[i] != base[i]; changed != (i >= step) {
 					t.Errorf("step %d, %s: key %d changed: %v", step, name, i, changed)
 				}
@@ -222,7 +222,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 		})
 	}
 	if fields != 3*16 {
-		t.Errorf("%d fields looked at; Call has grown or shrunk, see to the key and then to this number", fields)
+		t.Errorf("%d fields checked; Call has changed: update keysOf, then this number", fields)
 	}
 	other := plan()
 	other.Source.AccessKeyID = "AKIB"
@@ -233,7 +233,8 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 	}
 }
 
-// What STS is not asked is not in the key: names alone make no second session.
+// TestNamesDoNotChangeTheKey: parameters that STS is not asked for are not in the key, so two names do not make
+// two sessions.
 func TestNamesDoNotChangeTheKey(t *testing.T) {
 	chain := profiles.Chain{
 		Profile: "one", Region: "eu-west-1",
@@ -253,7 +254,8 @@ func TestNamesDoNotChangeTheKey(t *testing.T) {
 	}
 }
 
-// No two lists of values are written alike. Seen to fail with field() writing the text alone.
+// TestKeyFieldsDoNotRunTogether: two different lists of values never look the same. Seen to fail when field()
+// wrote the text alone.
 func TestKeyFieldsDoNotRunTogether(t *testing.T) {
 	key := func(name, external string, tags ...Tag) Key {
 		return keysOf(&Plan{Steps: []Step{{Call: Call{SessionName: name, ExternalID: external, Tags: tags}}}})[0]

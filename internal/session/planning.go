@@ -7,19 +7,19 @@ import (
 	"broker/internal/profiles"
 )
 
-// plans are those of one state of the files; they must not be changed.
+// plans caches the plans of one state of the files. The plans must not be changed.
 type plans struct {
 	set    *profiles.Set
 	byName sync.Map // string → *Plan
 }
 
-// plan is the Plan of a request, empty with an error.
+// plan returns the Plan of a request. With an error, the Plan is empty but not nil.
 func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 	set, err := b.cfg.Profiles.Load(req.Files)
 	if err != nil {
 		return new(Plan), nil, err
 	}
-	// A warm request would spend most of its time on planning the same again.
+	// Cache the plans: otherwise planning would take most of the time of a request whose session is cached.
 	p := b.plans.Load()
 	if p == nil || p.set != set {
 		p = &plans{set: set}
@@ -42,13 +42,13 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 	return plan, append(set.Warnings(), plan.Warnings...), nil
 }
 
-// shorten remembers that AWS gives the role of a step for one hour at most.
+// shorten records that AWS gives the role of a step for at most one hour.
 func (b *Broker) shorten(step *Step) {
 	if _, known := b.short.Swap(step.RoleARN, true); !known {
-		b.cfg.Log.Warn("the role allows less than its profile asks for; from now on it is assumed for one hour",
+		b.cfg.Log.Warn("the role allows a shorter session than its profile asks for; it is now assumed for one hour",
 			"role", step.RoleARN, "asked", step.Duration)
 	}
-	b.plans.Store(nil) // they were made without knowing it
+	b.plans.Store(nil) // they were made without this knowledge
 }
 
 // isShort reports whether AWS refused to give this role more than an hour.
@@ -57,18 +57,18 @@ func (b *Broker) isShort(roleARN string) bool {
 	return short
 }
 
-// Wish is what a plan is made for, beyond the profile.
+// Wish is what the caller wants of a plan, in addition to the profile.
 type Wish struct {
 	SessionName string        // role session name where the profile has none
-	MinTTL      time.Duration // how long the credentials have to last at least; 0 for any time
-	// Short reports whether AWS is known to give a role one hour at most; nil if no role is known.
+	MinTTL      time.Duration // least remaining lifetime of the credentials; 0 accepts any
+	// Short reports whether AWS is known to give a role for at most one hour; nil if no such role is known.
 	Short func(roleARN string) bool
-	// AdHoc is a role that no profile names; nil for the profile as it is.
+	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
 }
 
-// PlanFor resolves a name in a set and plans its chain. Where no plan can last as
-// long as is wished, the error says why.
+// PlanFor resolves a name in a set and plans its chain. If no plan can last as long as was asked for, the error
+// says why.
 func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 	settings, err := set.Settings()
 	if err != nil {

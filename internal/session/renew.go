@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// remindBefore is how long before its end a person is told of a session that
-// only a code can renew.
+// remindBefore is how long before its end a person is reminded of a session that only a code can renew.
 const remindBefore = 10 * time.Minute
 
 // renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code: if a
 // code is needed, the person is reminded once, if the session is still in use.
 func (b *Broker) renew(plan *Plan, i int) {
-	// A federated session opened a console: nothing asks for it again.
+	// A federated session opened a console: it is not used again.
 	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken {
 		return
 	}

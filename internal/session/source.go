@@ -12,7 +12,7 @@ import (
 
 // sourceKind opens the sessions of one kind of source.
 type sourceKind interface {
-	// open makes step i of a plan, its first. If quiet, no person is asked for a code.
+	// open makes step i, the first step of a plan. If quiet, no person is prompted for a code.
 	open(ctx context.Context, plan *Plan, i int, quiet bool) (Credentials, error)
 }
 
@@ -21,23 +21,23 @@ func (b *Broker) kindOf(profiles.Source) sourceKind { return iamUser{b} }
 // iamUser is a source whose long-lived key is in the keyring.
 type iamUser struct{ *Broker }
 
-// codeTries is how often a person is asked for a code before we give up.
+// codeTries is how often a person is prompted for a code before open fails.
 const codeTries = 3
 
-// open makes a call with the long-lived key. Without a code the vault has a kept
-// session or a seed, or else somebody gives a code: one that a request brought, the
-// source's program, a person. A rejected code is asked for again, with the reason.
+// open makes a call with the long-lived key. Without a code, the vault uses a kept session or a seed. Otherwise
+// the code comes from a waiting request, from the source's mfa_process, or from a prompt. After a rejected code,
+// open asks for another and gives the reason.
 func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds Credentials, err error) {
 	step := plan.Steps[i]
 	dev := device{plan.Source.AccessKeyID, step.MFASerial, step.Endpoint.URL}
 	defer func() {
-		// The vault knows the source alone.
+		// The vault knows only the source, so it cannot name the profile in its hint.
 		if f := fault.Of(err); f != nil && f.Hint == fault.Hintf("broker login %s --code 123456", plan.Source.Name) {
 			err = f.WithHint("%s", codeHint(plan))
 		}
 	}()
 	creds, err = u.openUnasked(ctx, plan, i, dev)
-	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.desk.brought(dev) {
+	if !fault.Is(err, fault.LoginNeeded) || quiet && !u.prompts.brought(dev) {
 		return creds, err
 	}
 	if u.cfg.Check != nil {
@@ -45,14 +45,14 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 			return Credentials{}, err
 		}
 	}
-	question := Question{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
+	prompt := Prompt{Device: step.MFASerial, Source: plan.Source.Name, Endpoint: step.Endpoint.URL}
 	for _, w := range plan.Warnings { // such as an mfa_process that is not run
 		u.Tell(plan.Source.Name, w.String())
 	}
 	for try := 1; ; try++ {
-		code, askErr := u.ask(ctx, dev, question, u.order(plan))
+		code, askErr := u.ask(ctx, dev, prompt, u.order(plan))
 		if err := u.refuseLocked(); err != nil {
-			return Credentials{}, err // a code that was given is not spent
+			return Credentials{}, err // do not use up the code
 		}
 		switch {
 		case errors.Is(askErr, ErrGone):
@@ -68,20 +68,21 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		if !fault.Is(err, fault.CodeRejected) || errors.Is(err, ErrWrongDevice) || try == codeTries {
 			return creds, err
 		}
-		question.Reason = err.Error()
+		prompt.Reason = err.Error()
 	}
 }
 
-// openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or one
-// that the vault kept. It looks for a kept session once under the same settings, since this Broker made all later ones. It does not look while
-// it holds one itself, nor if a request brought a code, which asks for a new session.
+// openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or
+// with a session that the vault kept. It looks for a kept session once for the same settings, because this Broker
+// opens all later sessions. It does not look while this Broker holds a session, nor if a request brought a code,
+// which asks for a new session.
 func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
 		under, looked := u.looked.Load(plan.Key(i))
 		looked = looked && under.(*profiles.Settings).Same(plan.settings) // other settings may name another keyring
 		_, held := u.cache.current(plan.Key(i))
-		if looked || held || u.desk.brought(dev) {
+		if looked || held || u.prompts.brought(dev) {
 			return Credentials{}, needCode(plan, "%s needs a code of the MFA device %s",
 				plan.Source.Name, step.MFASerial)
 		}
@@ -93,19 +94,19 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 	return creds, err
 }
 
-// noCode says that a person gave no code.
+// noCode returns the error for a prompt that a person declined.
 func noCode(plan *Plan, step *Step) error {
 	return needCode(plan, "%s: no code of the MFA device %s was given: %w",
 		plan.Source.Name, step.MFASerial, ErrCancelled)
 }
 
-// needCode says that a person has to give a code, and how.
+// needCode returns a LoginNeeded error with the command that gives a code.
 func needCode(plan *Plan, format string, args ...any) error {
 	return fault.New(fault.LoginNeeded, format, args...).WithHint("%s", codeHint(plan))
 }
 
-// codeHint is how a person gives a code: for the MFA session of the source, or for the profile whose role itself takes
-// the code.
+// codeHint returns the command that gives a code: for the MFA session of the source, or for the profile whose role
+// takes the code itself.
 func codeHint(plan *Plan) fault.Hint {
 	name := plan.Source.Name
 	if plan.Steps[0].Operation == AssumeRole {
@@ -114,8 +115,8 @@ func codeHint(plan *Plan) fault.Hint {
 	return fault.Hintf("broker login %s --code 123456", name)
 }
 
-// order is where a code of a plan's device may be had: of its program, then of
-// persons as the settings say.
+// order returns where a code of a plan's device can be had: first from its program, then from people, in the order
+// of the settings.
 func (u iamUser) order(plan *Plan) []place {
 	var order []place
 	if plan.MFAProcess != "" && u.cfg.Process != nil {
@@ -124,23 +125,23 @@ func (u iamUser) order(plan *Plan) []place {
 	for _, where := range plan.MFAPrompt {
 		switch where {
 		case "tty":
-			order = append(order, place{of: (*guest).atTerminal})
+			order = append(order, place{of: (*waiter).atTerminal})
 		case "gui":
-			order = append(order, place{of: (*guest).atWindow})
+			order = append(order, place{of: (*waiter).atWindow})
 		}
 	}
 	return order
 }
 
-// program is a source's mfa_process as somebody who can be asked.
+// program is the mfa_process of a source as an Asker.
 type program struct {
 	run     func(ctx context.Context, command string) (secret.String, error)
 	command string
 }
 
-// Ask runs the program. After a code that was rejected the next one comes with
-// the next step of 30 seconds, so that is waited for.
-func (p *program) Ask(ctx context.Context, q Question) (secret.String, error) {
+// Ask runs the program. After a rejected code it waits for the next period of 30 seconds, in which the program
+// gives another code.
+func (p *program) Ask(ctx context.Context, q Prompt) (secret.String, error) {
 	if q.Reason != "" {
 		now := time.Now()
 		select {

@@ -22,9 +22,9 @@ import (
 // firstPassed is the first descriptor of sd_listen_fds(3).
 const firstPassed = 3
 
-// Activated returns the socket that a service manager passed to this very
-// process, sd_listen_fds(3), or nil. The variables that tell of it are removed, and the
-// descriptor is closed on exec: no child takes itself for the daemon.
+// Activated returns the socket that a service manager passed to this process (see sd_listen_fds(3)), or nil. It
+// removes the variables that announce the socket, and the descriptor is closed on exec, so that no child takes
+// itself for the daemon.
 func Activated() (*os.File, error) {
 	pid, n := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -35,7 +35,7 @@ func Activated() (*os.File, error) {
 	}
 	count, err := strconv.Atoi(n)
 	if err != nil || count < 0 || count > dial.MaxFiles {
-		return nil, fmt.Errorf("the service manager says that it passed %q sockets", n)
+		return nil, fmt.Errorf("LISTEN_FDS of the service manager is %q, not a number of sockets", n)
 	}
 	for fd := firstPassed; fd < firstPassed+count; fd++ {
 		syscall.CloseOnExec(fd)
@@ -46,16 +46,15 @@ func Activated() (*os.File, error) {
 	case 1:
 		return os.NewFile(firstPassed, "activated"), nil
 	}
-	return nil, fmt.Errorf("the service manager passed %d sockets, want one: look for a second ListenStream= in the socket unit", count)
+	return nil, fmt.Errorf("the service manager passed %d sockets instead of one: look for a second ListenStream= in the socket unit", count)
 }
 
-// makeWayTimeout is how long a daemon may take to end that has to make way: it drains.
+// makeWayTimeout is how long Adopt waits for the previous daemon to drain and end.
 const makeWayTimeout = 8 * time.Second
 
-// Adopt serves the socket at path that a service manager listens on already and
-// keeps when we end. It must be what it is said to be: a listening stream socket bound to
-// this path, in a directory of ours alone. A daemon that was started before the service
-// manager came has to make way: a client that connects now gets this daemon.
+// Adopt serves the socket at path on which a service manager already listens. The socket stays when this daemon
+// ends. It must be a listening stream socket that is bound to this path, in a directory that only we can write. A
+// daemon that was started before the service manager must end: a client that connects now gets this daemon.
 func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 	defer func() { _ = file.Close() }()
 	err := listens(file)
@@ -83,8 +82,7 @@ func Adopt(ctx context.Context, path string, file *os.File) (*Listener, error) {
 	return l, nil
 }
 
-// Inherit serves the socket at path that another daemon hands over, with its
-// lock, which was held without a break.
+// Inherit serves the socket at path that another daemon hands over with its lock, which was held without a gap.
 func Inherit(path string, lock, file *os.File) (*Listener, error) {
 	defer func() { _ = file.Close() }()
 	dir, err := record.Make(filepath.Dir(path), record.Private)
@@ -93,10 +91,11 @@ func Inherit(path string, lock, file *os.File) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{path: path, place: place{dir: dir, lock: lock}}
-	// It is held by the open file, whose duplicate we have; on any other file this takes it, or fails.
+	// The lock belongs to the open file, and we have a duplicate of it. For any other file, Flock takes the lock or
+	// fails.
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == nil && !l.lockInPlaceLocked() {
-		err = errors.New("the lock that was handed over is not the one of this socket")
+		err = errors.New("the running daemon handed over another socket's lock")
 	}
 	if err == nil {
 		err = listens(file)
@@ -113,11 +112,11 @@ func Inherit(path string, lock, file *os.File) (*Listener, error) {
 	return l, nil
 }
 
-// adopt makes an open socket the one that is served.
+// adopt serves an open socket.
 func (l *Listener) adopt(file *os.File) error {
 	info, err := os.Lstat(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Removed behind the back of who made it: nobody could find it.
+		// The socket file was removed, so no client could find it: bind it again.
 		l.unix, l.bound, err = bind(l.dir, l.path)
 		l.kept = false
 		return err
@@ -127,9 +126,9 @@ func (l *Listener) adopt(file *os.File) error {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if info.Mode().Type() != fs.ModeSocket || !ok || int(stat.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s is not a socket of yours with mode 0600 but %v", l.path, info.Mode())
+		return fmt.Errorf("%s is not a socket of yours with mode 0600: it is %v", l.path, info.Mode())
 	}
-	// Again, so that clients are told our pid, and with a queue of the usual length.
+	// Listen again, so that clients see our pid, and with the usual length of the queue.
 	if err := syscall.Listen(int(file.Fd()), backlog); err != nil {
 		return fmt.Errorf("listen on %s: %w", l.path, err)
 	}
@@ -147,10 +146,10 @@ func (l *Listener) adopt(file *os.File) error {
 	return nil
 }
 
-// backlog is what is asked for; the kernel cuts it to net.core.somaxconn.
+// backlog is the requested queue length; the kernel limits it to net.core.somaxconn.
 const backlog = 4096
 
-// listens makes sure that a file is a unix stream socket that listens.
+// listens returns an error unless the file is a listening unix stream socket.
 func listens(file *os.File) error {
 	fd := int(file.Fd())
 	name, err := syscall.Getsockname(fd)
@@ -171,7 +170,7 @@ func listens(file *os.File) error {
 	return nil
 }
 
-// boundTo makes sure that a socket is bound to this path.
+// boundTo returns an error unless a socket is bound to this path.
 func boundTo(file *os.File, path string) error {
 	name, err := syscall.Getsockname(int(file.Fd()))
 	if err != nil {
@@ -179,12 +178,12 @@ func boundTo(file *os.File, path string) error {
 	}
 	unix, ok := name.(*syscall.SockaddrUnix)
 	if !ok || !filepath.IsAbs(unix.Name) {
-		return fmt.Errorf("it is bound to no file; want %s", path)
+		return fmt.Errorf("it is not bound to a file; want %s", path)
 	}
 	if filepath.Clean(unix.Name) == filepath.Clean(path) {
 		return nil
 	}
-	// A directory above may be a link: /run and /var/run.
+	// A parent directory may be a link, such as /var/run for /run.
 	theirs, err1 := filepath.EvalSymlinks(filepath.Dir(unix.Name))
 	ours, err2 := filepath.EvalSymlinks(filepath.Dir(path))
 	if err1 != nil || err2 != nil || filepath.Join(theirs, filepath.Base(unix.Name)) != filepath.Join(ours, filepath.Base(path)) {
@@ -193,7 +192,7 @@ func boundTo(file *os.File, path string) error {
 	return nil
 }
 
-// claimLock takes the lock; who holds it is told to end, and waited for.
+// claimLock takes the lock. It tells the daemon that holds the lock to end, and waits for it.
 func claimLock(ctx context.Context, dir *record.Dir, path string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, makeWayTimeout)
 	defer cancel()
@@ -203,7 +202,7 @@ func claimLock(ctx context.Context, dir *record.Dir, path string) (*os.File, err
 		if !errors.Is(err, ErrTaken) {
 			return lock, err
 		}
-		// Read twice: who has just taken the lock has not signed it yet.
+		// Read the pid twice: a process that has just taken the lock has not written its pid yet.
 		pid := holder(dir, path)
 		if pid > 0 && pid == seen && pid != told && pid != os.Getpid() {
 			if err := syscall.Kill(pid, syscall.SIGTERM); err == nil {
@@ -213,13 +212,13 @@ func claimLock(ctx context.Context, dir *record.Dir, path string) (*os.File, err
 		seen = pid
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the daemon that was here before does not end (pid %d): %w", pid, ErrTaken)
+			return nil, fmt.Errorf("the previous daemon does not end (pid %d): %w", pid, ErrTaken)
 		case <-time.After(30 * time.Millisecond):
 		}
 	}
 }
 
-// holder is who signed the lock file; 0 if nobody did.
+// holder returns the pid in the lock file, or 0 if there is none.
 func holder(dir *record.Dir, path string) int {
 	f, err := dir.OpenFile(filepath.Base(path)+".lock", os.O_RDONLY, record.Guarded)
 	if err != nil {
@@ -236,12 +235,12 @@ func holder(dir *record.Dir, path string) int {
 	return pid
 }
 
-// Hold stops accepting, and leaves who comes now in the queue of the socket: for who Gives it away.
+// Hold stops accepting. New connections wait in the queue of the socket, for the process that gets it from Give.
 func (l *Listener) Hold() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped || !l.lockInPlaceLocked() || !l.socketInPlaceLocked() {
-		return errors.New("the socket is not in its place")
+		return errors.New("the socket file or its lock was removed or replaced")
 	}
 	held, err := l.unix.File()
 	if err != nil {
@@ -251,8 +250,8 @@ func (l *Listener) Hold() error {
 	return l.unix.Close()
 }
 
-// Give returns what the next daemon needs to Inherit, after Hold: the lock and the
-// socket. They stay ours to close, which Close does; what is in place stays there.
+// Give returns what the next daemon needs to call Inherit: the lock and the socket. Call Hold first. Close closes
+// them here; the files on disk stay.
 func (l *Listener) Give() (lock, file *os.File) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

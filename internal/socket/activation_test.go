@@ -19,9 +19,9 @@ import (
 	"broker/internal/dial"
 )
 
-// played are the parts that this file adds to play.
+// init adds the parts of this file to play.
 func init() {
-	parts["activated"] = func(args []string) int { // says what was passed, and what a child would see of it
+	parts["activated"] = func(args []string) int { // prints what was passed, and what a child would see of it
 		file, err := Activated()
 		fmt.Println("file", file != nil, "error", err != nil)
 		out, err := exec.Command("/bin/sh", "-c", `env | grep -c ^LISTEN_; for fd in 3 4; do [ ! -S /proc/$$/fd/$fd ] || echo socket; done`).Output()
@@ -32,7 +32,7 @@ func init() {
 		fmt.Println(strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", " "))
 		return 0
 	}
-	parts["hold"] = func(args []string) int { // an ordinary daemon: it ends on SIGTERM
+	parts["hold"] = func(args []string) int { // an ordinary daemon: ends on SIGTERM
 		l, err := Listen(args[0])
 		if err != nil {
 			fmt.Println(err)
@@ -45,7 +45,7 @@ func init() {
 	}
 }
 
-// managed is a socket as a service manager makes it.
+// managed creates a socket like a service manager.
 func managed(t *testing.T, path string) *os.File {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -73,7 +73,7 @@ func TestActivated(t *testing.T) {
 	dir := t.TempDir()
 	run := func(files []*os.File, env string) string {
 		t.Helper()
-		// $$ of sh is the pid of what it becomes.
+		// $$ of sh stays the pid after exec.
 		cmd := exec.Command("/bin/sh", "-c", env+` exec "$0" play activated x`, exe)
 		cmd.ExtraFiles = files
 		out, err := cmd.CombinedOutput()
@@ -84,7 +84,7 @@ func TestActivated(t *testing.T) {
 	}
 	f := managed(t, filepath.Join(dir, "a", "s"))
 	defer f.Close()
-	const clean = "\n0" // variables, and no socket
+	const clean = "\n0" // no variables, and no socket
 	tests := []struct {
 		name, env, want string
 		files           []*os.File
@@ -94,7 +94,7 @@ func TestActivated(t *testing.T) {
 		{"for another process", `LISTEN_PID=1 LISTEN_FDS=1`, "file false error false\n0 socket", []*os.File{f}},
 		{"two", `LISTEN_PID=$$ LISTEN_FDS=2`, "file false error true" + clean, []*os.File{f, f}},
 		{"nonsense", `LISTEN_PID=$$ LISTEN_FDS=-7`, "file false error true" + clean, nil},
-		{"a great many", `LISTEN_PID=$$ LISTEN_FDS=999999999999`, "file false error true" + clean, nil},
+		{"too many sockets", `LISTEN_PID=$$ LISTEN_FDS=999999999999`, "file false error true" + clean, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestActivated(t *testing.T) {
 	}
 }
 
-// An activated socket is served, and is still there for the next when we end.
+// TestAdopt: an activated socket is served, and still exists after the end.
 func TestAdopt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	f := managed(t, path)
@@ -142,13 +142,13 @@ func TestAdopt(t *testing.T) {
 		if _, err := os.Lstat(path); err != nil {
 			t.Errorf("the service manager's socket was removed: %v", err)
 		}
-		// The service manager listens, so nobody else may take its place.
+		// The service manager listens, so no other process may take its place.
 		if _, err := Listen(path); !errors.Is(err, ErrTaken) {
-			t.Errorf("one that was started by a client: %v", err)
+			t.Errorf("a daemon that was started by a client: %v", err)
 		}
 	}
 
-	// Removed, it is bound again, and then it is ours to remove.
+	// If it was removed, it is bound again, and then we may remove it.
 	l, err := Adopt(t.Context(), path, f)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestAdopt(t *testing.T) {
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("its own socket was left")
+		t.Error("its own socket was not removed")
 	}
 }
 
@@ -206,7 +206,7 @@ func TestAdoptRefuses(t *testing.T) {
 			}
 			return f
 		}, "not a stream socket"},
-		{"one that does not listen", func(t *testing.T, path string) *os.File {
+		{"a socket that does not listen", func(t *testing.T, path string) *os.File {
 			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -216,22 +216,22 @@ func TestAdoptRefuses(t *testing.T) {
 			}
 			return os.NewFile(uintptr(fd), "s")
 		}, "does not listen"},
-		{"one at another path", func(t *testing.T, path string) *os.File { return managed(t, path+"2") }, "bound to"},
-		{"one that all may use", func(t *testing.T, path string) *os.File {
+		{"a socket at another path", func(t *testing.T, path string) *os.File { return managed(t, path+"2") }, "bound to"},
+		{"a socket that all users may use", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := os.Chmod(path, 0o666); err != nil {
 				t.Fatal(err)
 			}
 			return f
 		}, "mode 0600"},
-		{"one in a directory of all", func(t *testing.T, path string) *os.File {
+		{"a socket in a directory that all users may read", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			return f
-		}, "may be read by others"},
-		{"one that a file replaced", func(t *testing.T, path string) *os.File {
+		}, "can be read by others"},
+		{"a socket that was replaced by a file", func(t *testing.T, path string) *os.File {
 			f := managed(t, path)
 			if err := errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
 				t.Fatal(err)
@@ -256,7 +256,7 @@ func TestAdoptRefuses(t *testing.T) {
 	}
 }
 
-// Of another owner's socket nothing is adopted, whatever its mode is.
+// TestAdoptForeign: a socket of another owner is refused, whatever its mode.
 func TestAdoptForeign(t *testing.T) {
 	needRoot(t)
 	path := filepath.Join(t.TempDir(), "d", "s")
@@ -270,8 +270,8 @@ func TestAdoptForeign(t *testing.T) {
 	}
 }
 
-// A daemon was there before the service manager's socket: it leaves that one in its
-// place, and makes way for who is started by it.
+// TestMakeWay: a daemon that was there before the service manager's socket leaves that socket alone, and ends for
+// the daemon that the service manager starts.
 func TestMakeWay(t *testing.T) {
 	exe := part(t)
 	for round := range 20 {
@@ -294,7 +294,7 @@ func TestMakeWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := cmd.Wait(); err == nil || !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
-			t.Errorf("the one before ended with %v", err)
+			t.Errorf("the previous daemon ended with %v", err)
 		}
 		go greet(l)
 		if err := greeted(path); err != nil {
@@ -304,7 +304,7 @@ func TestMakeWay(t *testing.T) {
 	}
 }
 
-// Restore leaves a service manager's socket in its place for long enough.
+// TestRestoreKnocks: Restore leaves a service manager's socket in its place long enough.
 func TestRestoreKnocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)
@@ -320,10 +320,10 @@ func TestRestoreKnocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if now, err := os.Lstat(path); err != nil || !os.SameFile(now, theirs) {
-			t.Fatal("it was replaced at once")
+			t.Fatal("the socket was replaced at once")
 		}
 	}
-	// Nobody came for it.
+	// No daemon came for it.
 	if err := l.Restore(); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestRestoreKnocks(t *testing.T) {
 	}
 }
 
-// A socket goes from hand to hand under clients that never find nobody.
+// TestInherit: a socket is handed from daemon to daemon while clients connect, and every client is served.
 func TestInherit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)
@@ -372,7 +372,7 @@ func TestInherit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Listen(path); !errors.Is(err, ErrTaken) {
-			t.Fatalf("the lock was free between two: %v", err)
+			t.Fatalf("the lock was free between two daemons: %v", err)
 		}
 		var err error
 		if l, err = Inherit(path, lock, file); err != nil {
@@ -391,6 +391,6 @@ func TestInherit(t *testing.T) {
 	}
 	_ = l.Close()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the last one left the socket")
+		t.Error("the last daemon left the socket")
 	}
 }

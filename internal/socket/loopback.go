@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// maxLookups is how many connections may wait to be looked up. The next one is accepted when one of
-	// them is done: a flood fills the kernel's queue of connections, and not our descriptors.
+	// maxLookups is how many connections may wait for the lookup of their owner. The next connection is accepted
+	// when a lookup is done, so that a flood fills the kernel's queue and not our descriptors.
 	maxLookups = 64
-	// acceptPause is the pause after a failure to accept, such as too many open files.
+	// acceptPause is the pause after a failed accept, such as with too many open files.
 	acceptPause = 5 * time.Millisecond
 )
 
-// guarded accepts the connections of some users over loopback.
+// guarded accepts loopback connections of admitted users.
 type guarded struct {
 	net.Listener
 	admit    func(uid int, err error) bool
-	admitted chan net.Conn // closed when no more come
-	err      error         // why no more come; read after that
+	admitted chan net.Conn // closed when no more connections come
+	err      error         // why no more come; read after admitted is closed
 }
 
-// Guard takes connections from a listener of loopback until that is closed. Each goes to admit with what
-// peer.LoopbackUID says of it, several at a time: those admitted come out of Accept, all others are reset before a byte
-// of them is read. No connection waits for the answer of another, unless 64 wait already. After Close, Accept returns
-// what was accepted before, and then an error.
+// Guard accepts connections from a loopback listener until it is closed. It calls admit, concurrently, with the
+// result of peer.LoopbackUID for each connection. Accept returns admitted connections. All others are reset before
+// any byte of them is read. No connection waits for the lookup of another, unless 64 lookups are pending. After
+// Close, Accept returns the connections that were accepted before, and then an error.
 func Guard(l net.Listener, admit func(uid int, err error) bool) net.Listener {
 	own := &guarded{Listener: l, admit: admit, admitted: make(chan net.Conn)}
 	go own.run()
@@ -69,8 +69,8 @@ func (l *guarded) run() {
 	close(l.admitted)
 }
 
-// look reports whether a connection is admitted, and resets it if not: a reset leaves nothing behind in the kernel,
-// where an orderly end would leave a socket for a minute.
+// look reports whether a connection is admitted, and resets it if not. A reset leaves nothing in the kernel; an
+// orderly close would leave a socket for a minute.
 func (l *guarded) look(conn net.Conn) bool {
 	tcp, ok := conn.(*net.TCPConn)
 	if ok && l.admit(peer.LoopbackUID(tcp)) {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// guard is a guarded listener, and how to connect to it.
+// guard returns a guarded listener, and a function that connects to it.
 func guard(t *testing.T, admit func(int, error) bool) (net.Listener, func() net.Conn) {
 	t.Helper()
 	inner, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -33,7 +33,7 @@ func guard(t *testing.T, admit func(int, error) bool) (net.Listener, func() net.
 	}
 }
 
-// TestListenerDoesNotWait: those whose owner is still looked for do not hold up the one whose owner is known.
+// TestListenerDoesNotWait: pending lookups do not hold up a connection whose owner is known.
 func TestListenerDoesNotWait(t *testing.T) {
 	asked, hold := make(chan bool), make(chan struct{})
 	first := make(chan struct{}, maxLookups-1)
@@ -62,7 +62,7 @@ func TestListenerDoesNotWait(t *testing.T) {
 	}
 }
 
-// TestListenerIsBounded: a flood waits in the kernel, not in descriptors of ours.
+// TestListenerIsBounded: a flood waits in the kernel, not in our descriptors.
 func TestListenerIsBounded(t *testing.T) {
 	asked, hold := make(chan bool, 10*maxLookups), make(chan struct{})
 	l, dial := guard(t, func(int, error) bool {
@@ -77,12 +77,12 @@ func TestListenerIsBounded(t *testing.T) {
 	for range maxLookups {
 		<-asked
 	}
-	// One more has been accepted at most, and waits for a slot.
+	// At most one more was accepted, and waits for a slot.
 	if n := accepted(t, l.Addr().String()); n > maxLookups+1 {
 		t.Errorf("%d connections are open", n)
 	}
 	close(hold)
-	for range flood { // and each is served in the end
+	for range flood { // each is served in the end
 		if _, err := l.Accept(); err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func port(t *testing.T, address string) int {
 	return at.Port
 }
 
-// TestListenerResets: one that is not admitted gets nothing, and leaves nothing in the kernel.
+// TestListenerResets: a connection that is not admitted gets nothing, and leaves nothing in the kernel.
 func TestListenerResets(t *testing.T) {
 	hold := make(chan struct{})
 	l, dial := guard(t, func(int, error) bool {
@@ -149,7 +149,7 @@ func TestListenerResets(t *testing.T) {
 	}
 }
 
-// TestListenerDrains: what was accepted before the end comes out, and then the end.
+// TestListenerDrains: connections that were accepted before the end are returned first, then the error.
 func TestListenerDrains(t *testing.T) {
 	asked, hold := make(chan bool), make(chan struct{})
 	l, dial := guard(t, func(uid int, err error) bool {

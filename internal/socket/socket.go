@@ -1,5 +1,6 @@
-// Package socket owns where Broker listens: a unix socket, a lock that decides who has it, and the check of everyone
-// who connects to it, or over loopback. It refuses peers of another uid, and knows nothing of what is said.
+// Package socket listens for clients. It binds a unix socket, takes the lock that decides which process owns it,
+// and checks the uid of every peer, there and over loopback. It refuses peers of another uid. It does not know the
+// protocol.
 package socket
 
 import (
@@ -22,7 +23,7 @@ import (
 	"broker/internal/system"
 )
 
-// ErrTaken: another process has the socket.
+// ErrTaken means that another process has the socket.
 var ErrTaken = errors.New("another daemon listens on this socket")
 
 // Listener accepts connections of our own uid.
@@ -32,23 +33,22 @@ type Listener struct {
 	mu      sync.Mutex // guards the rest
 	place              // Restore replaces it
 	stopped bool
-	knocked int // how often another socket in our place was left there
+	knocked int // how often Restore found another socket in our place and left it
 }
 
-// A place is where a Listener can be found.
+// place is the set of files by which a Listener is found.
 type place struct {
 	dir   *record.Dir
 	lock  *os.File
 	unix  *net.UnixListener
-	bound fs.FileInfo // the socket file as we made it
-	kept  bool        // it stays when we end: a service manager's, or handed over
+	bound fs.FileInfo // the socket file as we created it
+	kept  bool        // the file stays when we end: it is a service manager's, or handed over
 	held  *os.File    // the socket itself, after Hold
 }
 
-// Listen takes the lock of the socket at path and binds it. While another
-// process holds the lock the error is ErrTaken. A socket file that a crash left behind is
-// removed, which is safe because the lock is held. The lock file stays for ever: to
-// remove it would let two processes hold locks on two files of one name.
+// Listen takes the lock of the socket at path and binds it. The error is ErrTaken while another process holds the
+// lock. Listen removes a socket file that a crash left, which is safe because it holds the lock. The lock file is
+// never removed: otherwise two processes could hold locks on two files of the same name.
 func Listen(path string) (*Listener, error) {
 	p, err := take(path, false)
 	if err != nil {
@@ -57,7 +57,7 @@ func Listen(path string) (*Listener, error) {
 	return &Listener{path: path, place: p}, nil
 }
 
-// take makes the place of the socket at path; ours says that who listens there is ourselves.
+// take creates the place of the socket at path. ours says that this process itself listens there.
 func take(path string, ours bool) (p place, err error) {
 	if p.dir, err = record.Make(filepath.Dir(path), record.Private); err != nil {
 		return place{}, err
@@ -97,16 +97,16 @@ func takeLock(dir *record.Dir, path string) (*os.File, error) {
 	return nil, fmt.Errorf("lock %s.lock: %w", path, err)
 }
 
-// bind makes the socket. It is for who holds the lock.
+// bind creates the socket. The caller holds the lock.
 func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) {
 	name := dial.InDir(dir.File(), filepath.Base(path))
-	// A variable can name any path as that of the socket.
+	// A variable may name any path as the socket.
 	switch info, err := os.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, nil, fmt.Errorf("%s is not a socket, and was left as it is", path)
+		return nil, nil, fmt.Errorf("%s is not a socket and was not changed", path)
 	default:
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, fmt.Errorf("remove the old socket: %w", err)
@@ -116,9 +116,9 @@ func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", path, dial.WhyNot(err))
 	}
-	// Only Stop removes it, while it holds the lock.
+	// Only Stop removes the file, while it holds the lock.
 	unix.SetUnlinkOnClose(false)
-	if runtime.GOOS != "windows" { // there it has the access list of the directory
+	if runtime.GOOS != "windows" { // on Windows, the directory's access list applies
 		err = os.Chmod(name, 0o600)
 	}
 	if err == nil {
@@ -131,8 +131,8 @@ func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) 
 	return nil, nil, err
 }
 
-// Accept waits for the next connection of our uid. Strangers, root among
-// them, are closed without a byte being read or written.
+// Accept waits for the next connection of our uid. It closes connections of other users, including root, without
+// reading or writing a byte.
 func (l *Listener) Accept() (net.Conn, peer.Peer, error) {
 	for {
 		l.mu.Lock()
@@ -156,10 +156,9 @@ func (l *Listener) Accept() (net.Conn, peer.Peer, error) {
 	}
 }
 
-// Restore binds the socket again if the file or its directory was removed or
-// replaced behind our back, and does nothing where all is in place. The error is ErrTaken
-// where another daemon has the place now: then this one has to go. After any other error
-// Accept goes on waiting, and Restore can be tried again.
+// Restore binds the socket again if its file or directory was removed or replaced, and does nothing otherwise. If
+// another daemon has the place now, the error is ErrTaken, and this daemon must end. After any other error, Accept
+// goes on waiting, and Restore can be retried.
 func (l *Listener) Restore() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,29 +188,28 @@ func (l *Listener) Restore() error {
 	return errors.Join(old.unix.Close(), old.lock.Close(), old.dir.Close())
 }
 
-// isLock refuses a file that holds something else than signLock writes: a variable can choose its name.
+// isLock refuses a file with contents that signLock does not write: a variable may choose its name.
 func isLock(lock *os.File) error {
 	text := make([]byte, 64)
 	n, err := lock.ReadAt(text, 0)
 	if err == nil || strings.Trim(string(text[:n]), "0123456789\n") != "" {
-		return errors.New("it is not a lock file of Broker, and was left as it is")
+		return errors.New("it is not a lock file of Broker and was not changed")
 	}
 	return nil
 }
 
-// signLock writes into the lock file who holds it.
+// signLock writes our pid into the lock file.
 func signLock(lock *os.File) {
 	_ = lock.Truncate(0)
 	_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
-// knocks is how often Restore leaves another socket alone at which somebody of ours listens. It is asked each second, and
-// on a machine that has much else to do a service manager takes many of those to start a daemon.
+// knocks is how often Restore leaves another socket alone on which a process of our uid listens. Restore is called
+// each second. On a busy machine, a service manager takes many seconds to start a daemon.
 const knocks = 30
 
-// occupied reports whether somebody of our uid listens at path. Where we hold the
-// lock that is no daemon but a service manager, which starts one for this very connection, and that one
-// tells us to end (Adopt).
+// occupied reports whether a process of our uid listens at path. If we hold the lock, this is not a daemon but a
+// service manager. It starts a daemon for this connection, and that daemon tells us to end (Adopt).
 func occupied(path string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
@@ -234,11 +232,11 @@ func (l *Listener) lockInPlaceLocked() bool {
 
 func (l *Listener) socketInPlaceLocked() bool {
 	found, err := os.Lstat(l.path)
-	// Inode numbers come again soon; the time of making does not.
+	// Inode numbers are reused soon; creation times are not.
 	return err == nil && os.SameFile(l.bound, found) && l.bound.ModTime().Equal(found.ModTime())
 }
 
-// Stop ends accepting; those who come now find nobody. The lock stays held until Close.
+// Stop stops accepting: new clients find no daemon. The lock stays held until Close.
 func (l *Listener) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,7 +255,7 @@ func (l *Listener) Close() error {
 	if l.held != nil {
 		_ = l.held.Close()
 	} else {
-		_ = l.lock.Truncate(0) // it is nobody's now
+		_ = l.lock.Truncate(0) // nobody holds it now
 	}
 	return errors.Join(l.lock.Close(), l.dir.Close())
 }

@@ -28,7 +28,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The test binary plays other processes too: of another user, or another daemon.
+// TestMain also lets the test binary play other processes: of another user, or another daemon.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "play" {
 		os.Exit(play(os.Args[2], os.Args[3:]))
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testproc.Run(m))
 }
 
-// parts are what further files have to play.
+// parts holds the parts that other test files add.
 var parts = map[string]func(args []string) int{}
 
 func play(part string, args []string) int {
@@ -44,7 +44,7 @@ func play(part string, args []string) int {
 		return p(args)
 	}
 	switch part {
-	case "peek": // connect without looking at who listens, ask, and print how many bytes came
+	case "peek": // connect without checking the peer, send a request, and print how many bytes came
 		conn, err := net.Dial("unix", args[0])
 		if err != nil {
 			fmt.Println("no connection:", err)
@@ -74,8 +74,8 @@ func play(part string, args []string) int {
 		fmt.Println("ready")
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return 0
-	case "own": // race for the socket; say who won; hold it until killed
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // the start
+	case "own": // race for the socket; print who won; hold it until killed
+		_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // wait for the start
 		l, err := Listen(args[0])
 		switch {
 		case err == nil:
@@ -88,7 +88,7 @@ func play(part string, args []string) int {
 		time.Sleep(10 * time.Minute)
 		runtime.KeepAlive(l)
 		return 0
-	case "modes": // listen under a umask and print the modes of what was made
+	case "modes": // listen under a umask and print the modes of the files
 		var mask int
 		_, _ = fmt.Sscanf(args[1], "%o", &mask)
 		syscall.Umask(mask)
@@ -116,7 +116,7 @@ func play(part string, args []string) int {
 	return 99
 }
 
-// A part is a copy of the test binary where every user can run it.
+// part returns a copy of the test binary that every user can run.
 func part(t *testing.T) string {
 	t.Helper()
 	dir := openTemp(t)
@@ -181,7 +181,7 @@ func listen(t *testing.T, path string) *Listener {
 	return l
 }
 
-// greet answers everybody who is accepted, and counts them.
+// greet answers every accepted connection, and counts them.
 func greet(l *Listener) {
 	for {
 		conn, _, err := l.Accept()
@@ -220,8 +220,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestOneOwner: of a crowd that starts over a stale socket one owns it each time. The lock belongs to an open file, so
-// goroutines race for it as processes do.
+// TestOneOwner: many start at once over a stale socket, and exactly one owns it each time. The lock belongs to an
+// open file, so goroutines race for it like processes.
 func TestOneOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	const crowd = 16
@@ -252,7 +252,7 @@ func TestOneOwner(t *testing.T) {
 		l := owners[0]
 		go greet(l)
 		if err := greeted(path); err != nil {
-			t.Fatalf("round %d: the owner is not the one that is found: %v", round, err)
+			t.Fatalf("round %d: clients do not find the owner: %v", round, err)
 		}
 		crash(l)
 		if _, err := os.Lstat(path); err != nil {
@@ -261,7 +261,7 @@ func TestOneOwner(t *testing.T) {
 	}
 }
 
-// crash ends a listener as kill -9 would: the socket file stays.
+// crash ends a listener like kill -9: the socket file stays.
 func crash(l *Listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -313,8 +313,8 @@ func TestOneOwnerOfManyProcesses(t *testing.T) {
 	}
 }
 
-// TestStrangerGetsNothing: where no mode keeps another uid out, the uid of the peer does. Seen to fail
-// ("6 bytes") with Accept not asking for the peer's uid.
+// TestStrangerGetsNothing: if file modes do not keep another uid out, the check of the peer's uid does. Seen to
+// fail ("6 bytes") when Accept does not check the peer's uid.
 func TestStrangerGetsNothing(t *testing.T) {
 	exe := part(t)
 	dir := filepath.Join(openTemp(t), "d")
@@ -330,13 +330,13 @@ func TestStrangerGetsNothing(t *testing.T) {
 	if err != nil || string(out) != "0 bytes, closed true\n" {
 		t.Errorf("a stranger: %s%v", out, err)
 	}
-	// The probe is a good one: it gets through to a server that asks nobody.
+	// The probe works: it gets through to a server that does not check the peer.
 	if out, err := exec.Command(exe, "play", "peek", path).Output(); err != nil || string(out) != "6 bytes, closed true\n" {
-		t.Errorf("one of ours: %s%v", out, err)
+		t.Errorf("a process of ours: %s%v", out, err)
 	}
 }
 
-// With the modes in place a stranger does not even get there.
+// TestStrangerIsKeptOutByModes: with the right modes, another user cannot even connect.
 func TestStrangerIsKeptOutByModes(t *testing.T) {
 	exe := part(t)
 	path := filepath.Join(openTemp(t), "d", "s")
@@ -346,8 +346,8 @@ func TestStrangerIsKeptOutByModes(t *testing.T) {
 	}
 }
 
-// TestForeignServer: a client sends nothing to a socket on which another uid listens. Seen to fail
-// ("connected") with Dial not asking for the peer's uid.
+// TestForeignServer: a client sends nothing to a socket on which another uid listens. Seen to fail ("connected")
+// when Dial does not check the peer's uid.
 func TestForeignServer(t *testing.T) {
 	exe := part(t)
 	dir := openTemp(t)
@@ -381,8 +381,8 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
-// TestDirectory: whatever stands where the directory should be is refused, unless it is a directory that only we can
-// write to.
+// TestDirectory: the directory must be a real directory that only we can write to; anything else in its place is
+// refused.
 func TestDirectory(t *testing.T) {
 	tests := []struct {
 		name string
@@ -399,7 +399,7 @@ func TestDirectory(t *testing.T) {
 		{"the group may look", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o750)) }, false},
 		{"others may pass", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o701)) }, false},
 		{"another owner", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chown(d, other, other)) }, false},
-		{"link to a good one", func(d string) error {
+		{"link to a valid directory", func(d string) error {
 			return errors.Join(os.Mkdir(d+".real", 0o700), os.Symlink(d+".real", d))
 		}, false},
 		{"link to nothing", func(d string) error { return os.Symlink(d+".gone", d) }, false},
@@ -431,14 +431,14 @@ func TestDirectory(t *testing.T) {
 				t.Errorf("it was changed to %v, %v", after.Mode(), err)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "s.lock")); err == nil {
-				t.Error("a lock was made in it")
+				t.Error("a lock file was created in it")
 			}
 		})
 	}
 }
 
-// TestListenKeepsFiles: a variable can name any path as that of the socket. What is there, and is neither a socket nor
-// a lock file of Broker, stays as it is.
+// TestListenKeepsFiles: a variable may name any path as the socket. A file there that is neither a socket nor a
+// lock file of Broker is not changed.
 func TestListenKeepsFiles(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -456,7 +456,7 @@ func TestListenKeepsFiles(t *testing.T) {
 		if text, rerr := os.ReadFile(path); rerr != nil || string(text) != "precious" {
 			t.Errorf("%s holds %q, %v", name, text, rerr)
 		}
-		if err == nil || !strings.Contains(err.Error(), "was left as it is") {
+		if err == nil || !strings.Contains(err.Error(), "was not changed") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -470,8 +470,8 @@ func TestListenKeepsFiles(t *testing.T) {
 	}
 }
 
-// TestSwappedDirectory: while a link is swapped in a loop, the directory that was checked is the one that is used, so
-// nothing is ever made in the other one.
+// TestSwappedDirectory: while a link is swapped in a loop, only the checked directory is used, so nothing is
+// created in the other one.
 func TestSwappedDirectory(t *testing.T) {
 	base := t.TempDir()
 	dir, link, evil := filepath.Join(base, "d"), filepath.Join(base, "link"), filepath.Join(base, "evil")
@@ -503,14 +503,14 @@ func TestSwappedDirectory(t *testing.T) {
 	close(stop)
 	swapper.Wait()
 	if good == 0 || bad == 0 {
-		t.Fatalf("%d times it worked and %d times not: nothing was swapped in between", good, bad)
+		t.Fatalf("%d successes and %d failures: nothing was swapped in between", good, bad)
 	}
 	if names, err := os.ReadDir(evil); err != nil || len(names) != 0 {
-		t.Errorf("in the other's directory: %v, %v", names, err)
+		t.Errorf("in the other directory: %v, %v", names, err)
 	}
 }
 
-// TestLongPath: a socket works under a path of any length, although its address has room for 107 bytes at most.
+// TestLongPath: a socket works under a path of any length, although its address holds at most 107 bytes.
 func TestLongPath(t *testing.T) {
 	for _, n := range []int{100, 103, 104, 107, 108, 109, 200, 1000} {
 		dir := t.TempDir()
@@ -549,8 +549,8 @@ func TestLongPath(t *testing.T) {
 	}
 }
 
-// TestUmask: directory and socket get the same modes under every umask. It runs as a user whom modes bind; root would
-// pass in any case. Seen to fail with 0777 without the two chmods that do not trust the umask.
+// TestUmask: the directory and the socket get the same modes under every umask. It runs as an ordinary user,
+// because modes do not bind root. Seen to fail with 0777 without the two calls of chmod.
 func TestUmask(t *testing.T) {
 	exe := part(t)
 	for _, mask := range []string{"000", "022", "077", "0377", "777"} {
@@ -558,7 +558,7 @@ func TestUmask(t *testing.T) {
 		if err := os.Chown(base, other, other); os.Getuid() == 0 && err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second time everything is there
+		for range 2 { // the second time, all files exist
 			out, err := stranger(t, exe, "modes", filepath.Join(base, "d", "s"), mask).Output()
 			if err != nil || strings.TrimSpace(string(out)) != "700 600 600" {
 				t.Errorf("umask %s: %s%v", mask, out, err)
@@ -592,8 +592,8 @@ func TestDialNobody(t *testing.T) {
 	}
 }
 
-// TestRestore: Restore binds the socket again after it was removed, or replaced by another socket. A pending Accept
-// goes on.
+// TestRestore: Restore binds the socket again after it was removed, or replaced by another socket. A pending
+// Accept goes on.
 func TestRestore(t *testing.T) {
 	tests := []struct {
 		name string
@@ -662,8 +662,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// Another daemon took the place meanwhile: this one has to go, and does not
-// take the other's socket away when it does.
+// TestRestoreTaken: another daemon took the place. This one must end, and does not remove the other's socket.
 func TestRestoreTaken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)
@@ -679,11 +678,11 @@ func TestRestoreTaken(t *testing.T) {
 	}
 	_ = l.Close()
 	if err := greeted(path); err != nil {
-		t.Errorf("the other one was harmed: %v", err)
+		t.Errorf("the other daemon does not work: %v", err)
 	}
 }
 
-// What cannot be mended now is mended later: the accept loop goes on waiting.
+// TestRestoreLater: a failed Restore works later; Accept goes on waiting.
 func TestRestoreLater(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	dir := filepath.Dir(path)
@@ -714,7 +713,7 @@ func TestRestoreLater(t *testing.T) {
 	}
 }
 
-// After Stop nobody is let in any more, no matter who looks after the socket.
+// TestNoRestoreAfterStop: after Stop, no connection is accepted any more, even if Restore is called.
 func TestNoRestoreAfterStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)
@@ -733,7 +732,7 @@ func TestNoRestoreAfterStop(t *testing.T) {
 	}
 }
 
-// TestFullBacklog: a client tries again while the queue is full, where the kernel says EAGAIN at once.
+// TestFullBacklog: a client retries while the queue is full, when the kernel returns EAGAIN at once.
 func TestFullBacklog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -759,7 +758,8 @@ func TestFullBacklog(t *testing.T) {
 		}
 	}
 	fill()
-	// A deadline that is nearer than the patience of Dial, 2 s, counts. The machine may be slow once, and not ten times.
+	// A deadline shorter than the patience of Dial, 2 s, applies. A slow machine may miss it once, but not ten
+	// times.
 	var took time.Duration
 	for range 10 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -774,13 +774,13 @@ func TestFullBacklog(t *testing.T) {
 		}
 	}
 	if took >= 2*time.Second {
-		t.Errorf("a deadline of 100ms does not count: it took %v", took)
+		t.Errorf("a deadline of 100ms was ignored: it took %v", took)
 	}
 	start := time.Now()
 	if _, err := dial.Dial(t.Context(), path); !errors.Is(err, syscall.EAGAIN) || time.Since(start) < (2*time.Second) {
 		t.Errorf("a queue that stays full: %v after %v", err, time.Since(start))
 	}
-	// Here, too, the machine may be slow once: to empty the queue after the patience of Dial is too late.
+	// Here, too, the machine may be slow once: emptying the queue after the patience of Dial is too late.
 	var conn *dial.Conn
 	for range 10 {
 		fill()
@@ -799,7 +799,7 @@ func TestFullBacklog(t *testing.T) {
 		}
 	}
 	if err != nil {
-		t.Fatalf("the queue was emptied in time, and yet: %v", err)
+		t.Fatalf("the queue was emptied in time, but: %v", err)
 	}
 	_ = conn.Close()
 }

@@ -1,5 +1,5 @@
-// Package tty owns the controlling terminal of this process, whatever stdin, stdout and stderr are: it opens it, for
-// questions of single keys and for whole lines. It refuses to know what is asked, and links the standard library alone.
+// Package tty opens the controlling terminal of this process, whatever stdin, stdout and stderr are, to read
+// single keys or whole lines. It does not know what is asked. It uses only the standard library.
 package tty
 
 import (
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// NotifyEnd has the signals that tell a program to end sent to c, but for those that it was started to ignore: by
-// nohup, or as a job in the background.
+// NotifyEnd relays to c the signals that tell a program to end. It leaves out signals that were ignored when the
+// program started, such as by nohup or for a background job.
 func NotifyEnd(c chan<- os.Signal) {
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
 		if !signal.Ignored(s) {

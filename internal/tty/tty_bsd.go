@@ -11,12 +11,12 @@ const (
 	getMode = syscall.TIOCGETA
 	setMode = syscall.TIOCSETA
 
-	// Whether a read takes a key before there are so many is not said of these systems, so that a pager
-	// in the same pipeline may take one.
+	// These systems do not document whether a read returns a key before VMIN keys are there, so poll reports each
+	// key. A pager in the same pipeline may therefore take a key.
 	keysBeforePoll = 1
 )
 
-// flush drops what was typed and not read.
+// flush drops input that was not read yet.
 func (c Console) flush() {
 	which := int32(1) // FREAD
 	_ = ioctl(c.fd, syscall.TIOCFLUSH, unsafe.Pointer(&which))

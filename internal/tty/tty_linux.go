@@ -8,7 +8,7 @@ const (
 
 	keysBeforePoll = 255
 
-	// tcflsh with no argument (TCIFLUSH) drops what was typed and not read; package syscall lacks it.
+	// tcflsh without an argument (TCIFLUSH) drops input that was not read yet; package syscall lacks it.
 	tcflsh = 0x540b
 )
 

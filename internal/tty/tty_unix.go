@@ -11,26 +11,27 @@ import (
 
 const device = "/dev/tty"
 
-// Console is the controlling terminal. The descriptor is not an os.File, since waiting for a
-// terminal to become readable is what the question has to avoid; see Ask.
+// Console is the controlling terminal. It uses a plain descriptor and not an os.File: a prompt must not wait with
+// poll until the terminal is readable; see Ask.
 type Console struct {
 	fd     int
 	before *syscall.Termios
 }
 
-// Open opens it for a question of single keys.
+// Open opens the controlling terminal to read single keys.
 func Open() (Console, error) {
 	fd, err := syscall.Open(device, syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	return Console{fd: fd, before: new(syscall.Termios)}, err
 }
 
-// Files opens it for whole lines: a file that is read and one that is written, which are the same here.
+// Files opens the controlling terminal for whole lines: a file to read and a file to write, which are the same
+// here.
 func Files() (in, out *os.File, err error) {
 	in, err = os.OpenFile(device, os.O_RDWR, 0)
 	return in, in, err
 }
 
-// Hide ends the echo of a terminal from which lines are read. show puts its mode back, also when f is closed.
+// Hide turns off the echo of a terminal from which lines are read. show restores the mode, also after f is closed.
 func Hide(f *os.File) (show func(), err error) {
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Dup(int(f.Fd()))
@@ -59,25 +60,24 @@ func Hide(f *os.File) (show func(), err error) {
 	}, nil
 }
 
-// Close lets go of it.
+// Close closes the terminal.
 func (c Console) Close() { _ = syscall.Close(c.fd) }
 
-// Foreground reports whether this process may ask there: a background job must not.
+// Foreground reports whether this process may prompt on the terminal: a background job must not.
 func (c Console) Foreground() bool {
 	var group int32
 	err := ioctl(c.fd, syscall.TIOCGPGRP, unsafe.Pointer(&group))
 	return err == nil && int(group) == syscall.Getpgrp()
 }
 
-// Remember keeps the mode of the terminal for Restore.
+// Remember saves the mode of the terminal for Restore.
 func (c Console) Remember() error { return ioctl(c.fd, getMode, unsafe.Pointer(c.before)) }
 
-// Ask puts the terminal into the mode of a question.
+// Ask puts the terminal into the mode for a prompt.
 //
-// A pager in the same pipeline (aws … | less) waits for the pipe and for the
-// keyboard at once, and takes a key from us whenever poll(2) tells it of one.
-// So the terminal is put into a mode in which poll tells nothing before 255
-// keys were pressed (VMIN, see termios(3)), while a read takes each at once.
+// A pager in the same pipeline (aws … | less) waits for the pipe and the keyboard at once, and reads a key
+// whenever poll(2) reports one. So Ask sets a mode in which poll reports nothing before 255 keys were pressed
+// (VMIN, see termios(3)), while a read returns each key at once.
 func (c Console) Ask() {
 	mode := *c.before
 	mode.Lflag = mode.Lflag&^(syscall.ICANON|syscall.ECHO) | syscall.ISIG
@@ -87,7 +87,7 @@ func (c Console) Ask() {
 	c.flush()
 }
 
-// Key takes a key, if one was pressed.
+// Key returns a key, if one was pressed.
 func (c Console) Key() (key byte, typed bool, err error) {
 	var b [1]byte
 	n, err := syscall.Read(c.fd, b[:])
@@ -100,12 +100,12 @@ func (c Console) Key() (key byte, typed bool, err error) {
 	return b[0], err == nil, err
 }
 
-// Special are the keys of the person's choice: end of input, erase, erase the line.
+// Special returns the terminal's special keys: end of input, erase, and erase the line.
 func (c Console) Special() (eof, erase, kill byte) {
 	return c.before.Cc[syscall.VEOF], c.before.Cc[syscall.VERASE], c.before.Cc[syscall.VKILL]
 }
 
-// Columns is how wide the terminal is; 0 if it does not tell.
+// Columns returns the width of the terminal, or 0 if the terminal does not tell.
 func (c Console) Columns() int {
 	var size struct{ rows, columns, x, y uint16 }
 	if ioctl(c.fd, syscall.TIOCGWINSZ, unsafe.Pointer(&size)) != nil {
@@ -114,10 +114,10 @@ func (c Console) Columns() int {
 	return int(size.columns)
 }
 
-// Show writes on the terminal. One that takes no more is not waited for.
+// Show writes to the terminal. It does not wait if the terminal accepts no more.
 func (c Console) Show(text string) { _, _ = syscall.Write(c.fd, []byte(text)) }
 
-// Restore gives the terminal its mode back, if it still is ours to give.
+// Restore restores the mode of the terminal, if this process is still in its foreground.
 func (c Console) Restore() {
 	if c.Foreground() {
 		_ = ioctl(c.fd, setMode, unsafe.Pointer(c.before))

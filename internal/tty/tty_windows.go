@@ -8,7 +8,7 @@ import (
 
 const keyboard, screen = "CONIN$", "CONOUT$"
 
-// Console is that of the process: its keyboard and its screen, whatever stdin and stdout are.
+// Console is the console of this process: its keyboard and its screen, whatever stdin and stdout are.
 type Console struct {
 	in, out syscall.Handle
 	before  *uint32 // the mode of the keyboard
@@ -22,7 +22,7 @@ var (
 	readConsoleInput  = kernel32.NewProc("ReadConsoleInputW")
 )
 
-// Open opens it for a question of single keys.
+// Open opens the console to read single keys.
 func Open() (Console, error) {
 	in, err := openDevice(keyboard)
 	if err != nil {
@@ -45,7 +45,7 @@ func openDevice(name string) (syscall.Handle, error) {
 		syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE, nil, syscall.OPEN_EXISTING, 0, 0)
 }
 
-// Files opens it for whole lines: a file that is read and one that is written.
+// Files opens the console for whole lines: a file to read and a file to write.
 func Files() (in, out *os.File, err error) {
 	c, err := Open()
 	if err != nil {
@@ -54,7 +54,7 @@ func Files() (in, out *os.File, err error) {
 	return os.NewFile(uintptr(c.in), keyboard), os.NewFile(uintptr(c.out), screen), nil
 }
 
-// Hide ends the echo of a console from which lines are read. show puts its mode back, also when f is closed.
+// Hide turns off the echo of a console from which lines are read. show restores the mode, also after f is closed.
 func Hide(f *os.File) (show func(), err error) {
 	self, err := syscall.GetCurrentProcess()
 	if err != nil {
@@ -79,34 +79,35 @@ func Hide(f *os.File) (show func(), err error) {
 	}, nil
 }
 
-// Close lets go of it.
+// Close closes the console.
 func (c Console) Close() {
 	_ = syscall.CloseHandle(c.in)
 	_ = syscall.CloseHandle(c.out)
 }
 
-// Foreground: there is no job control here, so any program with a console may ask.
+// Foreground reports whether this process has a console. Windows has no job control, so any program with a console
+// may prompt.
 func (c Console) Foreground() bool {
 	var mode uint32
 	return syscall.GetConsoleMode(c.in, &mode) == nil
 }
 
-// Remember keeps the mode of the keyboard for Restore.
+// Remember saves the mode of the keyboard for Restore.
 func (c Console) Remember() error { return syscall.GetConsoleMode(c.in, c.before) }
 
-// processedInput is ENABLE_PROCESSED_INPUT alone: Ctrl-C is a signal, keys come one by one and are not shown.
+// processedInput is ENABLE_PROCESSED_INPUT: Ctrl-C is a signal; keys are read one by one and not echoed.
 const processedInput = 1
 
 // lineInput is ENABLE_LINE_INPUT: a read returns a whole line.
 const lineInput = 2
 
-// Ask puts the keyboard into the mode of a question.
+// Ask puts the keyboard into the mode for a prompt.
 func (c Console) Ask() {
 	_, _, _ = setConsoleMode.Call(uintptr(c.in), processedInput)
 	_, _, _ = flushConsoleInput.Call(uintptr(c.in))
 }
 
-// inputRecord is INPUT_RECORD of wincontypes.h, of a key.
+// inputRecord is INPUT_RECORD of wincontypes.h, for a key event.
 type inputRecord struct {
 	Type     uint16
 	_        uint16
@@ -120,7 +121,7 @@ type inputRecord struct {
 
 const keyEvent = 1
 
-// Key takes a key, if one was pressed.
+// Key returns a key, if one was pressed.
 func (c Console) Key() (key byte, typed bool, err error) {
 	for {
 		if state, err := syscall.WaitForSingleObject(c.in, 0); err != nil || state != syscall.WAIT_OBJECT_0 {
@@ -131,20 +132,20 @@ func (c Console) Key() (key byte, typed bool, err error) {
 		if ok, _, err := readConsoleInput.Call(uintptr(c.in), uintptr(unsafe.Pointer(&r)), 1, uintptr(unsafe.Pointer(&n))); ok == 0 {
 			return 0, false, os.NewSyscallError("ReadConsoleInput", err)
 		}
-		// Mice, windows, keys that are let go and those without a character are not for us.
+		// Skip events of the mouse and of windows, released keys, and keys without a character.
 		if n == 1 && r.Type == keyEvent && r.Down != 0 && r.Char != 0 && r.Char < 0x80 {
 			return byte(r.Char), true, nil
 		}
 	}
 }
 
-// Special are the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
+// Special returns the keys for the end of input (Ctrl-Z), to erase, and to erase the line (Escape).
 func (c Console) Special() (eof, erase, kill byte) { return 0x1a, '\b', 0x1b }
 
-// Columns is not asked of this system, which has its own way to fold lines.
+// Columns returns 0: the console of Windows folds lines by itself.
 func (c Console) Columns() int { return 0 }
 
-// Show writes on the screen.
+// Show writes to the screen.
 func (c Console) Show(text string) {
 	if p, err := syscall.UTF16FromString(text); err == nil {
 		var n uint32
@@ -152,11 +153,11 @@ func (c Console) Show(text string) {
 	}
 }
 
-// Restore gives the keyboard its mode back.
+// Restore restores the mode of the keyboard.
 func (c Console) Restore() { _, _, _ = setConsoleMode.Call(uintptr(c.in), uintptr(*c.before)) }
 
-// DieOf ends this process as Ctrl-C would have.
+// DieOf ends this process with the exit code of Ctrl-C.
 func DieOf(os.Signal) { os.Exit(statusControlCExit) }
 
-// statusControlCExit is STATUS_CONTROL_C_EXIT of ntstatus.h, as an exit code of 32 bits.
+// statusControlCExit is STATUS_CONTROL_C_EXIT of ntstatus.h, as a 32-bit exit code.
 const statusControlCExit = 0xC000013A

@@ -13,11 +13,11 @@ import (
 	"broker/internal/secret"
 )
 
-// part is a value with fields of its own that most messages lack. encoding/json learns such a type when it occurs, and
-// not with the message: to learn all of them took a quarter of credproc's life.
+// part is an optional struct of a message. encoding/json analyses such a type only when it occurs, not together
+// with the message: analysing all of them took a quarter of credproc's run time.
 type part[T any] struct{ value *T }
 
-// IsZero reports whether a message lacks it.
+// IsZero reports whether the message lacks the part.
 func (p part[T]) IsZero() bool { return p.value == nil }
 
 // MarshalJSON implements json.Marshaler.
@@ -26,7 +26,7 @@ func (p part[T]) MarshalJSON() ([]byte, error) { return line(p.value) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *part[T]) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &p.value) }
 
-// The private structs are the only place where a secret becomes JSON.
+// The private structs are the only types that turn a secret into JSON.
 type requestJSON struct {
 	V int `json:"v"`
 	Request
@@ -98,15 +98,16 @@ func EncodeRequest(r Request) ([]byte, error) {
 		ForMS: r.For.Milliseconds()})
 }
 
-// DecodeRequest reads the line of a request. One of another version is told
-// so even where its fields are of other types.
+// DecodeRequest parses the line of a request. For a request of another version it reports the version, even if its
+// fields have other types.
 func DecodeRequest(b []byte) (*Request, error) {
 	j := new(requestJSON)
 	if err := json.Unmarshal(b, j); err != nil && (j.V == 0 || j.V == Version) {
 		return nil, fault.New(fault.Usage, "the request is not a JSON object of this protocol")
 	}
 	if j.V != Version {
-		return nil, fault.New(fault.Failed, "the request is of protocol version %d, the daemon speaks %d", j.V, Version).
+		return nil, fault.New(fault.Failed,
+			"the request has protocol version %d, but the daemon speaks version %d", j.V, Version).
 			WithHint("broker service restart")
 	}
 	r := &j.Request
@@ -118,8 +119,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	return r, nil
 }
 
-// EncodeResponse returns the line of a response. One that is too long
-// becomes a failure that says so.
+// EncodeResponse returns the line of a response. A response that is too long becomes ErrTooLong.
 func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Ask: part[Ask]{r.Ask},
 		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Takeover: part[Takeover]{r.Takeover},
@@ -149,15 +149,17 @@ func EncodeResponse(r Response) ([]byte, error) {
 	return line(j)
 }
 
-// DecodeResponse reads the line of a response, with the same care for the
-// version. A credential must be whole.
+// DecodeResponse parses the line of a response. It reports another version like DecodeRequest. A credential must
+// be complete.
 func DecodeResponse(b []byte) (Response, error) {
 	var j responseJSON
 	if err := json.Unmarshal(b, &j); j.V == 0 || err != nil && j.V == Version {
 		return Response{}, fault.New(fault.Unreachable, "%w", ErrStranger)
 	}
 	if j.V != Version {
-		return Response{}, fault.New(fault.Unreachable, "the daemon speaks protocol version %d, this program %d", j.V, Version).WithHint("broker service restart")
+		return Response{}, fault.New(fault.Unreachable,
+			"the daemon speaks protocol version %d, but this program speaks version %d", j.V, Version).
+			WithHint("broker service restart")
 	}
 	r := j.Response
 	r.Status, r.Ask, r.Files, r.Challenge = j.Status.value, j.Ask.value, j.Files.value, j.Challenge.value
@@ -168,39 +170,40 @@ func DecodeResponse(b []byte) (Response, error) {
 	if c := j.Credential; c != nil {
 		expires, err := time.Parse(time.RFC3339, c.Expiration)
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole credential")
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete credential")
 		}
 		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires,
 			c.Profile, c.Region, c.Role, c.Direct, c.Account}
 	}
 	if e := j.Endpoint.value; e != nil {
 		if e.URL == "" || e.Token == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole endpoint")
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete endpoint")
 		}
 		r.Endpoint = &Endpoint{e.URL, secret.New(e.Token), e.TokenFile, e.Profile, e.Region, e.Role}
 	}
 	if s := j.SignIn.value; s != nil {
 		expires, err := time.Parse(time.RFC3339, s.Expiration)
 		if err != nil || s.Endpoint == "" || s.Token == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a whole sign-in")
+			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete sign-in")
 		}
 		r.SignIn = &SignIn{s.Endpoint, secret.New(s.Token), s.Profile, expires}
 	}
 	return r, nil
 }
 
-// Learn makes the first DecodeResponse of a program faster: encoding/json looks at the type of an answer only once.
+// Learn makes the first DecodeResponse of a program faster: encoding/json analyses the type of an answer only
+// once.
 func Learn() { _, _ = DecodeResponse([]byte(`{"v":1,"credential":{"Expiration":""}}`)) }
 
-// ErrStranger is wrapped by the error of DecodeResponse about an answer that no version of the daemon gives.
-var ErrStranger = errors.New("what answers on the socket is not the broker's daemon")
+// ErrStranger is wrapped by the error of DecodeResponse for an answer that no version of the daemon gives.
+var ErrStranger = errors.New("the program on the socket is not Broker's daemon")
 
 // ErrTooLong is returned for a line over MaxLine.
 var ErrTooLong = errors.New("the line is longer than 64 KiB")
 
 func line(v any) ([]byte, error) {
 	var b bytes.Buffer
-	// No browser reads this: '<' need not take six bytes.
+	// No browser reads this, so '<' need not be escaped to six bytes.
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
@@ -212,9 +215,9 @@ func line(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ReadLine reads one line without its newline. Memory is taken as bytes come,
-// so an idle or hostile peer costs little. At the end of input the error is io.EOF, within
-// a line io.ErrUnexpectedEOF. The bytes are valid until the next call.
+// ReadLine reads one line and returns it without its newline. It allocates memory only as bytes arrive, so an idle
+// or hostile peer costs little. At the end of the input the error is io.EOF, within a line io.ErrUnexpectedEOF.
+// The bytes are valid until the next call.
 func ReadLine(r *bufio.Reader) ([]byte, error) {
 	b, err := r.ReadSlice('\n')
 	var all []byte

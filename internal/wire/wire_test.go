@@ -21,7 +21,7 @@ var (
 	session = Credential{"ASIAIOSFODNN7EXAMPLE", secret.New("the<secret>&key"), secret.New("the/token=="), expires, "product_prod_paul", "eu-west-1", "", false, "444455556666"}
 )
 
-// The lines as they travel. A change here is a change of the protocol.
+// TestRequestLines: the lines as they are sent. A change here is a change of the protocol.
 func TestRequestLines(t *testing.T) {
 	tests := []struct {
 		req  Request
@@ -89,11 +89,11 @@ func TestResponseLines(t *testing.T) {
 	}
 }
 
-// same compares what was sent and what came; secrets by their text, since
-// each is behind a pointer of its own, which DeepEqual follows.
+// same compares what was sent with what arrived. It compares secrets by their text: each is behind its own
+// pointer, which DeepEqual follows.
 func same(a, b any) bool { return reflect.DeepEqual(a, b) }
 
-// An error is one printable line on the wire already.
+// TestErrorsTravelAsLines: an error is one printable line on the wire.
 func TestErrorsTravelAsLines(t *testing.T) {
 	line, err := EncodeResponse(Response{Err: &fault.Error{Kind: fault.Denied, Message: "a\nb\x1b[2J", Hint: "c\nd"}})
 	if want := `{"v":1,"error":{"kind":"denied","message":"a b\\x1b[2J","hint":"c\\nd"}}` + "\n"; err != nil ||
@@ -168,7 +168,7 @@ func TestDecodeResponseRefuses(t *testing.T) {
 	}
 }
 
-// Fields of another version are ignored, on both sides.
+// TestUnknownFieldsAreIgnored: both sides ignore the fields of another version.
 func TestUnknownFieldsAreIgnored(t *testing.T) {
 	req, err := DecodeRequest([]byte(`{"v":1,"verb":"get","profile":"p","novel":{"a":[1,2,{"b":null}]},"trace":1e300}`))
 	if err != nil || !same(*req, Request{Verb: Get, Profile: "p"}) {
@@ -195,7 +195,7 @@ func TestLimit(t *testing.T) {
 		t.Errorf("and is read as %d bytes, %v", len(got), err)
 	}
 	if line, err := EncodeRequest(long(room + 1)); !errors.Is(err, ErrTooLong) {
-		t.Errorf("one more: %d bytes, %v", len(line), err)
+		t.Errorf("one byte more: %d bytes, %v", len(line), err)
 	}
 	if _, err := EncodeResponse(Response{Warnings: []string{strings.Repeat("x", MaxLine)}}); !errors.Is(err, ErrTooLong) {
 		t.Errorf("a response over the limit: %v", err)
@@ -242,7 +242,7 @@ func TestReadLine(t *testing.T) {
 	}
 }
 
-// endless never ends a line.
+// endless is a reader that never ends its line.
 type endless struct{ read int }
 
 func (e *endless) Read(b []byte) (int, error) {
@@ -260,7 +260,7 @@ func TestReadLineGivesUp(t *testing.T) {
 	}
 }
 
-// Seen to fail with a secret.String whose Format writes what it holds.
+// TestNoSecretIsPrinted was seen to fail with a secret.String whose Format writes its contents.
 func TestNoSecretIsPrinted(t *testing.T) {
 	const text = "hush-hush-0123456789"
 	req := Request{Verb: Login, Code: secret.New(text), Passphrase: secret.New(text), Proof: secret.New(text)}
@@ -290,7 +290,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		}
 		line, err := EncodeRequest(*req)
 		if err != nil {
-			return // too long, once its bytes are escaped
+			return // too long after escaping
 		}
 		if back, err := DecodeRequest(line); err != nil || !same(*back, *req) {
 			t.Fatalf("%+v came back as %+v, %v", req, back, err)

@@ -395,7 +395,7 @@ func TestKeyFileSpoiled(t *testing.T) {
 		"huge":  {func(t *testing.T, path string) { must(t, os.Truncate(path, 1<<20)) }, "larger than"},
 		"two": {func(t *testing.T, path string) {
 			edit(t, path, func(b []byte) []byte { return append(b, b...) })
-		}, "more in it"},
+		}, "text after"},
 		"unknown": {func(t *testing.T, path string) {
 			must(t, os.WriteFile(path, []byte(`{"version":1,"x":1}`), 0o600))
 		}, "not the JSON"},

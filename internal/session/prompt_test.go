@@ -17,16 +17,16 @@ import (
 	"broker/internal/secret"
 )
 
-// person answers questions after a while.
+// person is a fake Terminal that answers prompts after a delay.
 type person struct {
 	after   time.Duration
-	answers []string // "" cancels; "gone" is the terminal going away; none left: never answers
+	answers []string // "" cancels; "gone" means that the terminal disconnects; when none is left, no answer comes
 	mu      sync.Mutex
-	asked   []Question
+	asked   []Prompt
 	open    int
-	offered string   // what is said to an offer: "here", "no", a code, "" for nothing
-	offers  []string // what was offered
-	nowhere bool     // the system does not tell the name of the terminal
+	offered string   // the answer to an offer: "here", "no", a code, or "" for none
+	offers  []string // the offers that were shown
+	nowhere bool     // the system does not report the terminal's name
 }
 
 func (p *person) seat() string {
@@ -38,7 +38,7 @@ func (p *person) seat() string {
 
 func (p *person) Seat() (seat, who string) { return p.seat(), "aws" }
 
-func (p *person) Offer(ctx context.Context, q Question, seat, who string) (secret.String, error) {
+func (p *person) Offer(ctx context.Context, q Prompt, seat, who string) (secret.String, error) {
 	p.mu.Lock()
 	p.offers = append(p.offers, q.Source+" on "+seat+" by "+who)
 	p.open++
@@ -66,7 +66,7 @@ func (p *person) Offer(ctx context.Context, q Question, seat, who string) (secre
 	return secret.New(p.offered), nil
 }
 
-func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
+func (p *person) Ask(ctx context.Context, q Prompt) (secret.String, error) {
 	p.mu.Lock()
 	n := len(p.asked)
 	p.asked = append(p.asked, q)
@@ -96,13 +96,13 @@ func (p *person) Ask(ctx context.Context, q Question) (secret.String, error) {
 	}
 }
 
-func (p *person) questions() int {
+func (p *person) prompts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.asked)
 }
 
-// oneUse is a vault without a seed that takes each of these codes once.
+// oneUse is a vault without a seed that accepts each of these codes once.
 func oneUse(codes ...string) func(open) error {
 	var mu sync.Mutex
 	good := map[string]bool{}
@@ -149,12 +149,12 @@ source_profile = typed
 mfa = each
 `
 
-// as asks for a profile with somebody at the terminal.
+// as asks for a profile with a person at the terminal.
 func (w *world) as(profile string, who Terminal) (Answer, error) {
 	return w.Credentials(w.t.Context(), Request{Profile: profile, Files: w.files, Terminal: who})
 }
 
-func TestOneQuestionForAll(t *testing.T) {
+func TestOnePromptForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
@@ -171,12 +171,12 @@ func TestOneQuestionForAll(t *testing.T) {
 		wg.Wait()
 		asked := 0
 		for _, p := range people {
-			asked += p.questions()
+			asked += p.prompts()
 		}
 		if asked != 1 {
-			t.Errorf("%d questions, want 1", asked)
+			t.Errorf("%d prompts, want 1", asked)
 		}
-		w.aws.wantCalls(t, 2, 2) // a look for a kept session, the session; two roles
+		w.aws.wantCalls(t, 2, 2) // a check for a kept session, the session; two roles
 	})
 }
 
@@ -196,7 +196,7 @@ func TestTwoDevicesAreIndependent(t *testing.T) {
 			t.Error(err)
 		}
 		if waited := time.Since(start); waited > 10*time.Second {
-			t.Errorf("waited %v behind another device's question", waited)
+			t.Errorf("waited %v for another device's prompt", waited)
 		}
 		wg.Wait()
 	})
@@ -210,19 +210,19 @@ func TestWrongCodeAsksAgainWithTheReason(t *testing.T) {
 		if _, err := w.as("a", &again{p}); err != nil {
 			t.Fatal(err)
 		}
-		if p.questions() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
+		if p.prompts() != 3 || p.asked[0].Reason != "" || p.asked[2].Reason != "the code is wrong" {
 			t.Errorf("asked %+v", p.asked)
 		}
-		// And at most three times.
+		// At most three times.
 		w.logout("")
 		p = &person{after: time.Second, answers: []string{"1", "2", "3", "4"}}
-		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.questions() != 3 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("a", &again{p}); !fault.Is(err, fault.CodeRejected) || p.prompts() != 3 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
 
-// again is a person who is asked at one terminal more than once.
+// again is a person who can be prompted more than once at one terminal.
 type again struct{ *person }
 
 func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
@@ -235,14 +235,14 @@ func TestWrongDeviceIsNotAskedAgain(t *testing.T) {
 			return fault.New(fault.CodeRejected, "no such device: %w", ErrWrongDevice)
 		})
 		p := &person{after: time.Second, answers: []string{"111111", "222222"}}
-		if _, err := w.as("a", p); !errors.Is(err, ErrWrongDevice) || p.questions() != 1 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("a", p); !errors.Is(err, ErrWrongDevice) || p.prompts() != 1 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
 
-// TestNoIsForThePlace: a no ends the requests of the terminal at which it was said, and no others. Nobody remembers it.
-func TestNoIsForThePlace(t *testing.T) {
+// TestDecliningCountsForThePlace: declining ends the requests of that terminal only, and is not remembered.
+func TestDecliningCountsForThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111", "222222"))
@@ -256,30 +256,31 @@ func TestNoIsForThePlace(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Second) // the question is open
+		time.Sleep(time.Second) // the prompt is open
 		wg.Go(func() {
 			if _, err := w.as("a", elsewhere); err != nil {
 				t.Errorf("at another terminal: %v", err)
 			}
 		})
 		wg.Wait()
-		if p.questions() != 1 || elsewhere.questions() != 1 {
-			t.Errorf("%d and %d questions, want 1 and 1", p.questions(), elsewhere.questions())
+		if p.prompts() != 1 || elsewhere.prompts() != 1 {
+			t.Errorf("%d and %d prompts, want 1 and 1", p.prompts(), elsewhere.prompts())
 		}
 
-		// Alone, the request fails at once; the next is asked.
+		// A single request fails at once; the next one is prompted again.
 		w.logout("")
 		for _, answer := range []string{"", "222222"} {
 			q := &person{answers: []string{answer}}
-			if _, err := w.as("a", q); errors.Is(err, ErrCancelled) != (answer == "") || q.questions() != 1 {
-				t.Errorf("%q: asked %d times: %v", answer, q.questions(), err)
+			if _, err := w.as("a", q); errors.Is(err, ErrCancelled) != (answer == "") || q.prompts() != 1 {
+				t.Errorf("%q: asked %d times: %v", answer, q.prompts(), err)
 			}
 		}
 	})
 }
 
-// TestNoAtAWindow ends the requests that would be asked there next, and not one that can be asked at a terminal.
-func TestNoAtAWindow(t *testing.T) {
+// TestDecliningAtAWindow: declining at a window ends the requests that would be prompted there next, but not a request
+// that has a terminal.
+func TestDecliningAtAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "[settings]\nmfa_prompt = gui,tty\n"+threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
@@ -301,18 +302,18 @@ func TestNoAtAWindow(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if window.questions() != 1 || terminal.questions() != 1 {
-			t.Errorf("asked %d and %d times", window.questions(), terminal.questions())
+		if window.prompts() != 1 || terminal.prompts() != 1 {
+			t.Errorf("asked %d and %d times", window.prompts(), terminal.prompts())
 		}
 	})
 }
 
-// TestOffer: those who wait at another terminal are told where the question stands, once for each terminal, and can
-// take it over, bring the code, or give up.
+// TestOffer: requests at other terminals are told where the prompt is open, once for each terminal. They can take
+// the prompt over, bring the code, or give up.
 func TestOffer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		says   string // at the other terminal
-		asked  int    // how often the question is put there
+		asked  int    // how often that terminal is prompted
 		cancel bool   // its request fails
 	}{
 		"Enter":           {"here", 1, false},
@@ -341,8 +342,8 @@ func TestOffer(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if first.questions() != 1 || other.questions() != tt.asked || first.open+other.open != 0 {
-					t.Errorf("asked %d and %d times, %d still open", first.questions(), other.questions(), first.open+other.open)
+				if first.prompts() != 1 || other.prompts() != tt.asked || first.open+other.open != 0 {
+					t.Errorf("asked %d and %d times, %d still open", first.prompts(), other.prompts(), first.open+other.open)
 				}
 				if want := []string{"typed on " + first.seat() + " by aws"}; !slices.Equal(other.offers, want) {
 					t.Errorf("offers %q, want %q", other.offers, want)
@@ -352,7 +353,7 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// TestTakenOver: a question that was taken over comes back if the other terminal goes away.
+// TestTakenOver: a prompt that was taken over comes back if the other terminal disconnects.
 func TestTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -369,8 +370,8 @@ func TestTakenOver(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		wg.Wait()
-		if first.questions() != 2 || other.questions() != 1 {
-			t.Errorf("asked %d and %d times", first.questions(), other.questions())
+		if first.prompts() != 2 || other.prompts() != 1 {
+			t.Errorf("asked %d and %d times", first.prompts(), other.prompts())
 		}
 	})
 }
@@ -391,13 +392,14 @@ func TestNextTerminalWhereTheFirstGoesAway(t *testing.T) {
 			t.Error(err)
 		}
 		wg.Wait()
-		if gone.questions() != 1 || stays.questions() != 1 {
-			t.Errorf("asked %d and %d times", gone.questions(), stays.questions())
+		if gone.prompts() != 1 || stays.prompts() != 1 {
+			t.Errorf("asked %d and %d times", gone.prompts(), stays.prompts())
 		}
 	})
 }
 
-// A login with a code answers the question that is open elsewhere, and takes it off that screen.
+// TestLoginSatisfiesEveryWaiter: a login with a code answers the prompt that is open elsewhere, and removes it
+// from that screen.
 func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -417,19 +419,19 @@ func TestLoginSatisfiesEveryWaiter(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		if p.questions() != 1 || p.open != 0 {
-			t.Errorf("%d questions, %d still open", p.questions(), p.open)
+		if p.prompts() != 1 || p.open != 0 {
+			t.Errorf("%d prompts, %d still open", p.prompts(), p.open)
 		}
 	})
 }
 
-// A login that is typed while a question is open elsewhere is asked where it was
-// typed; the other question goes off its screen, and its answer serves both.
+// TestLoginIsAskedWhereItIsTyped: while a prompt is open elsewhere, a login is prompted where it was typed. The
+// other prompt disappears, and the answer serves both requests.
 func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
-		elsewhere := &person{} // has left
+		elsewhere := &person{} // nobody is there
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := w.as("a", elsewhere); err != nil {
@@ -445,8 +447,8 @@ func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		if elsewhere.questions() != 1 || elsewhere.open != 0 || here.questions() != 1 {
-			t.Errorf("asked %d (%d open) and %d times", elsewhere.questions(), elsewhere.open, here.questions())
+		if elsewhere.prompts() != 1 || elsewhere.open != 0 || here.prompts() != 1 {
+			t.Errorf("asked %d (%d open) and %d times", elsewhere.prompts(), elsewhere.open, here.prompts())
 		}
 		if got := w.Waiting(); len(got) != 0 {
 			t.Errorf("still waiting: %+v", got)
@@ -454,7 +456,7 @@ func TestLoginIsAskedWhereItIsTyped(t *testing.T) {
 	})
 }
 
-func TestNobodyAnswersInTime(t *testing.T) {
+func TestPromptTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse())
@@ -465,11 +467,11 @@ func TestNobodyAnswersInTime(t *testing.T) {
 		if f.Kind != fault.LoginNeeded || f.Hint != "broker login typed --code 123456" {
 			t.Errorf("got %v, hint %q", err, f.Hint)
 		}
-		time.Sleep(flightTimeout) // so that nothing is left in the bubble
+		time.Sleep(flightTimeout) // let everything in the bubble end
 	})
 }
 
-// A window is asked after the terminals, once, and by nobody for nobody.
+// TestOrder: a window is tried once, after the terminals, and nothing is tried if no place is set.
 func TestOrder(t *testing.T) {
 	for _, tt := range []struct {
 		prompt           string
@@ -492,16 +494,16 @@ func TestOrder(t *testing.T) {
 				if (err != nil) != tt.wantErr || err != nil && !fault.Is(err, fault.LoginNeeded) {
 					t.Errorf("got %v", err)
 				}
-				if terminal.questions() != tt.wantT || window.questions() != tt.wantW {
-					t.Errorf("terminal %d, window %d", terminal.questions(), window.questions())
+				if terminal.prompts() != tt.wantT || window.prompts() != tt.wantW {
+					t.Errorf("terminal %d, window %d", terminal.prompts(), window.prompts())
 				}
 			})
 		})
 	}
 }
 
-// The source's program is asked before persons; a rejected code of it is followed
-// by that of the next step.
+// TestProcess: the source's program is asked before people. After one of its codes was rejected, the code of the
+// next period is used.
 func TestProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles+"[source dongle]\naccess_key_id = AKIAZZZZZZZZZZZZZZZZ\nmfa_serial = arn:aws:iam::111122223333:mfa/d\nmfa_process = ykman code\n")
@@ -515,13 +517,13 @@ func TestProcess(t *testing.T) {
 		if _, err := w.as("dongle", p); err != nil {
 			t.Fatal(err)
 		}
-		if len(at) != 2 || p.questions() != 0 || !at[1].After(at[0].Truncate(codeStep).Add(codeStep-1)) {
-			t.Errorf("ran at %v, asked %d times", at, p.questions())
+		if len(at) != 2 || p.prompts() != 0 || !at[1].After(at[0].Truncate(codeStep).Add(codeStep-1)) {
+			t.Errorf("ran at %v, asked %d times", at, p.prompts())
 		}
 	})
 }
 
-// While the old session still works nobody is asked for the next one, unless he logs in.
+// TestNobodyIsAskedEarly: while the old session works, nobody is prompted for the next one, except by a login.
 func TestNobodyIsAskedEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -531,17 +533,17 @@ func TestNobodyIsAskedEarly(t *testing.T) {
 		}
 		time.Sleep(11*time.Hour + 50*time.Minute)
 		p := &person{answers: []string{"222222"}}
-		if _, err := w.as("typed", p); err != nil || p.questions() != 0 {
-			t.Errorf("asked %d times: %v", p.questions(), err)
+		if _, err := w.as("typed", p); err != nil || p.prompts() != 0 {
+			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
-		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.questions() != 1 {
-			t.Errorf("a login: asked %d times: %v", p.questions(), err)
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.prompts() != 1 {
+			t.Errorf("a login: asked %d times: %v", p.prompts(), err)
 		}
 	})
 }
 
-// A role over an hour, and one with mfa = each, have a code of their own each.
-func TestCodesOfTheirOwn(t *testing.T) {
+// TestRolesThatNeedTheirOwnCode: a role over an hour and a role with mfa = each need their own codes.
+func TestRolesThatNeedTheirOwnCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111", "222222", "333333"))
@@ -549,14 +551,14 @@ func TestCodesOfTheirOwn(t *testing.T) {
 			code := []string{"111111", "222222", "333333"}[i]
 			p := &person{answers: []string{code}}
 			a, err := w.as(profile, p)
-			if err != nil || p.questions() != 1 || a.Subject == "" {
-				t.Errorf("%s: asked %d times: %v", profile, p.questions(), err)
+			if err != nil || p.prompts() != 1 || a.Subject == "" {
+				t.Errorf("%s: asked %d times: %v", profile, p.prompts(), err)
 			}
 		}
 	})
 }
 
-// The maximum of a role is learnt from the refusal, and remembered.
+// TestRoleThatAllowsLess: the maximum of a role is learnt from AWS's refusal, and remembered.
 func TestRoleThatAllowsLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -571,18 +573,18 @@ func TestRoleThatAllowsLess(t *testing.T) {
 		})
 		p := &again{&person{answers: []string{"111111", "222222", "333333"}}}
 		a, err := w.as("long", p)
-		if err != nil || p.questions() != 2 { // one for the refused call, one for the session
-			t.Fatalf("asked %d times: %v", p.questions(), err)
+		if err != nil || p.prompts() != 2 { // one for the refused call, one for the session
+			t.Fatalf("asked %d times: %v", p.prompts(), err)
 		}
 		if life := a.Expires.Sub(a.Issued); life != time.Hour {
 			t.Errorf("lives %v", life)
 		}
 		w.logout("")
-		if _, err := w.as("long", p); err != nil || p.questions() != 3 {
-			t.Errorf("not remembered: asked %d times in all: %v", p.questions(), err)
+		if _, err := w.as("long", p); err != nil || p.prompts() != 3 {
+			t.Errorf("not remembered: asked %d times in all: %v", p.prompts(), err)
 		}
 		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(err, fault.Failed) {
-			t.Errorf("two hours of a role that has one: %v", err)
+			t.Errorf("two hours of a role that allows one hour: %v", err)
 		}
 	})
 }
@@ -629,7 +631,8 @@ func TestFreshMFANeedsADevice(t *testing.T) {
 	}
 }
 
-// Ten minutes before the end, and once; not for a session that nobody uses or that a seed renews.
+// TestReminder: the reminder comes ten minutes before the end, once. None comes for a session that is unused, or
+// that a seed refreshes.
 func TestReminder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -649,19 +652,19 @@ func TestReminder(t *testing.T) {
 			_, _ = w.ask("typed")
 		}
 		if n := told.Load(); n != 1 {
-			t.Errorf("told %d times", n)
+			t.Errorf("reminded %d times", n)
 		}
 		if _, err := w.as("typed", &person{answers: []string{"222222"}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(13 * time.Hour)
 		if told.Load() != 1 {
-			t.Errorf("told of a session that nobody used")
+			t.Errorf("reminded of an unused session")
 		}
 	})
 }
 
-// A failure points to the plan, unless it knows better.
+// TestFailuresPointToThePlan: a failure without a better hint points to broker explain.
 func TestFailuresPointToThePlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
@@ -672,8 +675,8 @@ func TestFailuresPointToThePlan(t *testing.T) {
 	})
 }
 
-// TestNoWithoutASeat: if the system does not name terminals, a no still counts for one of them.
-func TestNoWithoutASeat(t *testing.T) {
+// TestDecliningWithoutASeat: if the system does not name terminals, declining at one counts for that terminal only.
+func TestDecliningWithoutASeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
 		w.aws.onEachOpen(oneUse("111111"))
@@ -695,7 +698,7 @@ func TestNoWithoutASeat(t *testing.T) {
 	})
 }
 
-// TestOfferWithoutASeat: a question at a terminal without a name is offered to the others all the same.
+// TestOfferWithoutASeat: a prompt at a terminal without a name is offered to the other terminals too.
 func TestOfferWithoutASeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles)
@@ -712,14 +715,14 @@ func TestOfferWithoutASeat(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		wg.Wait()
-		if other.questions() != 1 {
-			t.Errorf("asked %d times", other.questions())
+		if other.prompts() != 1 {
+			t.Errorf("asked %d times", other.prompts())
 		}
 	})
 }
 
-// TestCodeForItsEndpoint: a code that somebody brings goes to the endpoint of their request, and not to that of another
-// request for the same device. Neither waits for the other.
+// TestCodeForItsEndpoint: a code that a request brings goes to the endpoint of that request, not to the endpoint
+// of another request for the same device. The requests do not wait for each other.
 func TestCodeForItsEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, threeRoles+"endpoint_url = http://127.0.0.1:4566\n")

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// gone is always so: nothing is handed over on this system.
+// gone always returns true: no sockets are handed over on this system.
 func gone(*net.UnixConn) bool { return true }
 
 func writeFiles(*net.UnixConn, []byte, []*os.File) error { return errors.ErrUnsupported }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// gone reports whether the peer has closed: it asked a daemon that was stopped, and did not wait.
+// gone reports whether the peer has closed the connection: it asked while this daemon was stopped, and gave up.
 func gone(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -22,7 +22,7 @@ func gone(conn *net.UnixConn) bool {
 	return err != nil || n > 0 || !errors.Is(rerr, syscall.EAGAIN)
 }
 
-// writeFiles writes a line, and open files with its first byte.
+// writeFiles writes a line, and sends open files with its first byte.
 func writeFiles(conn *net.UnixConn, line []byte, files []*os.File) error {
 	var fds []int
 	for _, f := range files {

@@ -17,25 +17,27 @@ import (
 	"broker/internal/wire"
 )
 
-// A daemon that is replaced hands over its sockets while they listen: who connects between the two waits in their
-// queues, and nobody finds nobody. The order is what makes it safe: the old one stops accepting, lets requests under way
-// finish, and ends everything that it does by itself; only then it sends the sockets, and the lock with them, which so is held
-// without a break. It sends no session and no passphrase: the new one gets those as any daemon does.
+// A daemon that is replaced hands over its listening sockets: clients that connect in between wait in the sockets'
+// queues, so no client finds the daemon missing. The order makes this safe. The old daemon stops accepting, lets
+// running requests finish, and ends all its background work. Only then does it send the sockets and the lock file,
+// so the lock is held without a gap. It sends no session and no passphrase: the new daemon gets those like any
+// other daemon.
 
-// takeOverTimeout is how long the next daemon waits for a daemon that drains, and is more than that may take.
+// takeOverTimeout is how long the next daemon waits for the old one to drain. It is longer than the drain may
+// take.
 const takeOverTimeout = 4 * drainTimeout
 
-// ErrNotAsked is returned by TakeOver where the running daemon cannot hand over: it is of a version that does not know how.
-var ErrNotAsked = errors.New("the running daemon is of a version that cannot hand over")
+// ErrNotAsked is returned by TakeOver if the running daemon is too old to hand over its sockets.
+var ErrNotAsked = errors.New("the running daemon is too old to hand over its socket")
 
-// Takeover is what TakeOver brings.
+// Takeover is the result of TakeOver.
 type Takeover struct {
 	wire.Takeover
 	Listener  *socket.Listener
 	listeners map[int]net.Listener // by port
 }
 
-// handover begins to end the daemon in favour of who asks.
+// handover starts to end this daemon, so that the calling daemon can replace it.
 func (d *Daemon) handover(_ context.Context, c call) error {
 	err := d.invite(c)
 	d.record("handover", "", c, session.Answer{}, err)
@@ -45,46 +47,48 @@ func (d *Daemon) handover(_ context.Context, c call) error {
 	return errLeft
 }
 
-// errLeft: Run answers this connection, as the last of all.
+// errLeft means that Run answers this connection itself, after all others.
 var errLeft = errors.New("the connection is Run's")
 
-// invite passes the connection of the next daemon on to Run.
+// invite passes the connection of the next daemon to Run.
 func (d *Daemon) invite(c call) error {
 	if d.StartedBy == wire.ByService || d.StartedBy == wire.ByActivity {
-		return fault.New(fault.Failed, "the daemon is run by the service manager, which would start it again").WithHint("broker service restart")
+		return fault.New(fault.Failed,
+			"the daemon is run by the service manager, which would start it again").
+			WithHint("broker service restart")
 	}
 	unix, ok := c.talk.conn.(*net.UnixConn)
 	if !ok || gone(unix) {
-		return fault.New(fault.Failed, "the connection cannot take sockets")
+		return fault.New(fault.Failed, "this connection cannot receive sockets")
 	}
-	// A connection of its own, which is not one of those that are drained.
+	// Duplicate the connection: the drain must not close it.
 	file, err := unix.File()
 	if err != nil {
-		return fault.New(fault.Failed, "hand over: %w", err)
+		return fault.New(fault.Failed, "hand over the socket: %w", err)
 	}
 	conn, err := net.FileConn(file)
 	_ = file.Close()
 	if err != nil {
-		return fault.New(fault.Failed, "hand over: %w", err)
+		return fault.New(fault.Failed, "hand over the socket: %w", err)
 	}
 	select {
 	case d.successors <- conn:
 		return nil
 	default:
 		_ = conn.Close()
-		return fault.New(fault.Failed, "another process is taking over already").WithHint("broker status")
+		return fault.New(fault.Failed, "another process is already replacing this daemon").WithHint("broker status")
 	}
 }
 
-// offer is what is handed over at the end.
+// offer is what Run hands over at the end.
 type offer struct {
 	conn  *net.UnixConn
 	ports []int
-	files []*os.File // the ports' sockets
+	files []*os.File // the sockets of ports
 }
 
-// hold holds the sockets for the next daemon, from where on this one has to end. It returns nil if that cannot be
-// done, and the daemon goes on.
+// hold keeps the sockets for the next daemon. After that, this daemon must end. If hold fails, it returns nil and
+// this daemon goes on.
 func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
 	unix, ok := conn.(*net.UnixConn)
 	if !ok || gone(unix) {
@@ -99,15 +103,17 @@ func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
 		for _, f := range files {
 			_ = f.Close()
 		}
-		d.Log.Error("hand over", "err", err)
-		d.reply(conn, wire.Response{Err: fault.New(fault.Failed, "the running daemon cannot hand over: %w", err)})
+		d.Log.Error("cannot hand over the sockets", "err", err)
+		d.reply(conn, wire.Response{Err: fault.New(fault.Failed,
+			"the running daemon cannot hand over its socket: %w", err)})
 		_ = conn.Close()
 		return nil
 	}
 	return &offer{unix, ports, files}
 }
 
-// give sends all of it. Nothing is done here any more; where it fails the sockets close, and the next client starts a daemon.
+// give sends everything to the next daemon. It runs when this daemon has stopped all work. If it fails, the
+// sockets close, and the next client starts a daemon.
 func (o *offer) give(d *Daemon, listener *socket.Listener) {
 	defer func() { _ = o.conn.Close() }()
 	lock, file := listener.Give()
@@ -124,15 +130,15 @@ func (o *offer) give(d *Daemon, listener *socket.Listener) {
 		err = writeFiles(o.conn, line, files)
 	}
 	if err != nil {
-		d.Log.Error("hand over", "err", err)
+		d.Log.Error("cannot hand over the sockets", "err", err)
 		return
 	}
-	d.Log.Info("handed over")
+	d.Log.Info("handed over the sockets")
 }
 
-// TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. With no
-// daemon there the error is dial.ErrNobody; where it is too old it is ErrNotAsked, and pid says whose socket it is. Until the
-// daemon has answered it goes on as if nothing had been asked.
+// TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. If no daemon
+// listens, the error is dial.ErrNobody. If the daemon is too old, the error is ErrNotAsked, and pid is the process
+// of the socket. A daemon that does not answer goes on unchanged.
 func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeover, pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
@@ -147,7 +153,9 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 		return nil, 0, err
 	}
 	stays := func(err error) error {
-		return fault.New(fault.Failed, "the running daemon (pid %d) does not hand over, and was left as it is: %w", peer.PID, err).WithHint("broker status")
+		return fault.New(fault.Failed,
+			"the running daemon (pid %d) does not hand over its socket and goes on: %w", peer.PID, err).
+			WithHint("broker status")
 	}
 	_ = conn.SetTimeout(takeOverTimeout)
 	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry,
@@ -173,7 +181,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 	}
 	resp, err := wire.DecodeResponse(answer)
 	switch {
-	case errors.Is(err, wire.ErrStranger): // a variable may have named the socket of any program
+	case errors.Is(err, wire.ErrStranger): // a variable may name the socket of any program
 		closeAll()
 		return nil, peer.PID, stays(err)
 	case err != nil, resp.Err != nil && resp.Err.Kind == fault.Usage:
@@ -184,11 +192,11 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 		return nil, peer.PID, resp.Err
 	case resp.Takeover == nil, len(files) != 2+len(resp.Takeover.Ports):
 		closeAll()
-		return nil, peer.PID, fault.New(fault.Failed, "what the running daemon handed over is not whole")
+		return nil, peer.PID, fault.New(fault.Failed, "the running daemon handed over only a part of its sockets")
 	}
 	left = &Takeover{Takeover: *resp.Takeover, listeners: map[int]net.Listener{}}
 	for i, f := range files[2:] {
-		// A socket that is not one is bound again, as after any other end.
+		// If this is not a usable socket, the port is bound again, as after a crash.
 		if l, err := net.FileListener(f); err == nil {
 			left.listeners[left.Ports[i]] = l
 		}
@@ -200,7 +208,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 	return left, peer.PID, nil
 }
 
-// readLine reads one line and the files that come with it.
+// readLine reads one line and the files that are sent with it.
 func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 	b := make([]byte, wire.MaxLine)
 	for len(line) < wire.MaxLine {
@@ -211,7 +219,7 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 			return before, files, nil
 		}
 		if err == nil && n == 0 {
-			err = errors.New("it ended without an answer")
+			err = errors.New("the connection ended without an answer")
 		}
 		if err != nil {
 			return nil, files, err
@@ -220,16 +228,17 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 	return nil, files, wire.ErrTooLong
 }
 
-// inherit makes what was taken over ours, before anybody is answered. It returns the sockets of endpoints by port.
+// inherit adopts the state of the previous daemon, before any request is answered. It returns the sockets of
+// endpoints by port.
 func (d *Daemon) inherit() map[int]net.Listener {
 	if d.Takeover == nil {
 		return nil
 	}
 	if d.Takeover.Locked {
 		d.Broker.Lock()
-		// The one before may not have been able to write it down. What we cannot either, saveLatch does later.
+		// The previous daemon may have failed to save its lock. If we fail too, saveLatch retries later.
 		if err := d.Latch.Lock(); err != nil {
-			d.Log.Error("lock", "err", err)
+			d.Log.Error("cannot save the lock of the previous daemon", "err", err)
 		}
 	}
 	return d.Takeover.listeners

@@ -22,7 +22,7 @@ import (
 	"broker/internal/wire"
 )
 
-// next is a daemon that takes over from the one at h's socket.
+// next starts a daemon that takes over from h.
 func (h *house) next(t testing.TB, dir string) *house {
 	t.Helper()
 	left, pid, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
@@ -34,21 +34,22 @@ func (h *house) next(t testing.TB, dir string) *house {
 	return n.run(t)
 }
 
-// ends waits for the end of one that was replaced.
+// ends waits for the end of a replaced daemon.
 func (h *house) ends(t testing.TB) {
 	t.Helper()
 	select {
 	case err := <-h.ended:
 		if err != nil {
-			t.Errorf("it ended with %v", err)
+			t.Errorf("the daemon ended with %v", err)
 		}
 		h.ended <- nil
 	case <-time.After(patience):
-		t.Fatal("it does not end")
+		t.Fatal("timed out waiting for the end")
 	}
 }
 
-// A daemon takes over from another again and again, under clients, and none of them starts one. The lock is never free.
+// TestTakeOver: daemons replace each other repeatedly while clients ask. No client starts a daemon, and the lock
+// is never free.
 func TestTakeOver(t *testing.T) {
 	check := calm(t)
 	dir := t.TempDir()
@@ -84,12 +85,12 @@ func TestTakeOver(t *testing.T) {
 	h.stop()
 	h.ends(t)
 	if _, err := os.Lstat(h.path); err == nil {
-		t.Error("the last one left its socket")
+		t.Error("the last daemon left its socket")
 	}
 	check()
 }
 
-// What is locked stays locked: nothing may leave because a daemon was replaced.
+// TestTakeOverLocked: a locked daemon stays locked when it is replaced, so that nothing leaves.
 func TestTakeOverLocked(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry).run(t)
@@ -104,7 +105,7 @@ func TestTakeOverLocked(t *testing.T) {
 	}
 }
 
-// A lock that could not be written down is not forgotten with the daemon that knew of it: the next one writes it.
+// TestTakeOverLockedUnwritten: a lock that could not be saved survives the restart: the next daemon saves it.
 func TestTakeOverLockedUnwritten(t *testing.T) {
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state")
@@ -129,7 +130,7 @@ func TestTakeOverLockedUnwritten(t *testing.T) {
 	until(t, "it is written", func() bool { return latch.Peek(file) })
 }
 
-// A request under way is answered by the one that took it.
+// TestTakeOverDrains: a running request is answered by the daemon that received it.
 func TestTakeOverDrains(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry).run(t)
@@ -142,16 +143,16 @@ func TestTakeOverDrains(t *testing.T) {
 	taken := make(chan *house)
 	go func() { taken <- h.next(t, dir) }()
 	h.drains(t, idle)
-	late := connect(t, h.path) // waits for the next
+	late := connect(t, h.path) // waits for the next daemon
 	late.send(t, wire.Request{Verb: wire.Ping})
 	close(gate)
 	if r := slow.read(t); r.Credential == nil {
-		t.Errorf("the request under way: %+v", r)
+		t.Errorf("the running request: %+v", r)
 	}
 	n := <-taken
 	h.ends(t)
 	if r := late.read(t); r.Version != "test" {
-		t.Errorf("one that came in between: %+v", r)
+		t.Errorf("a client between the two daemons: %+v", r)
 	}
 	n.alive(t)
 }
@@ -216,7 +217,7 @@ func TestTakeOverRefused(t *testing.T) {
 	}
 }
 
-// play is a daemon that says one thing.
+// play is a daemon that always gives the same answer.
 func play(t *testing.T, answer string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "d", "s")
@@ -239,8 +240,9 @@ func play(t *testing.T, answer string) string {
 	return path
 }
 
-// A next daemon that dies before it has anything: the daemon ends, and its place is free for the next.
-func TestHeirDies(t *testing.T) {
+// TestNextDaemonDies: the next daemon dies before it receives anything. The old daemon ends, and its socket is free for
+// another one.
+func TestNextDaemonDies(t *testing.T) {
 	for range 20 {
 		h := start(t)
 		gate := make(chan struct{})
@@ -254,7 +256,7 @@ func TestHeirDies(t *testing.T) {
 		_ = next.Close()
 		close(gate)
 		if r := slow.read(t); r.Credential == nil {
-			t.Errorf("the request under way: %+v", r)
+			t.Errorf("the running request: %+v", r)
 		}
 		h.ends(t)
 		n, err := socket.Listen(h.path)
@@ -265,7 +267,7 @@ func TestHeirDies(t *testing.T) {
 	}
 }
 
-// idle is a connection that has asked something.
+// idle is a connection that has sent a request.
 func (h *house) idle(t *testing.T) line {
 	t.Helper()
 	l := connect(t, h.path)
@@ -274,7 +276,7 @@ func (h *house) idle(t *testing.T) line {
 	return l
 }
 
-// drains waits until a daemon accepts no more: then it closes what is idle.
+// drains waits until a daemon accepts no more connections: then it closes the idle ones.
 func (h *house) drains(t *testing.T, idle line) {
 	t.Helper()
 	if err := idle.ended(); err != nil {
@@ -282,8 +284,9 @@ func (h *house) drains(t *testing.T, idle line) {
 	}
 }
 
-// A program whose connection to its endpoint was accepted before the end is answered, although it asks after: 20 times. Seen to be closed
-// unanswered with http.Server.Shutdown.
+// TestEndpointAskedLate: a program whose connection to its endpoint was accepted before the end is answered,
+// although it sends its request after the end. It is tried 20 times. With http.Server.Shutdown, such connections
+// were seen to be closed without an answer.
 func TestEndpointAskedLate(t *testing.T) {
 	for range 20 {
 		h := start(t)
@@ -294,7 +297,7 @@ func TestEndpointAskedLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = early.SetDeadline(time.Now().Add(patience))
-		// Connections are accepted in turn, so that one was once this is answered.
+		// Connections are accepted in order, so the earlier one was accepted once this one is answered.
 		if status, _ := h.call(t, e); status != 200 {
 			t.Fatalf("status %d", status)
 		}
@@ -306,7 +309,7 @@ func TestEndpointAskedLate(t *testing.T) {
 			}
 			return err != nil
 		})
-		time.Sleep(5 * time.Millisecond) // for whatever would close it now
+		time.Sleep(5 * time.Millisecond) // time for a wrong close to happen
 		if _, err := early.Write([]byte(request(e))); err != nil {
 			t.Fatal(err)
 		}
