@@ -118,7 +118,7 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \
-		$$install || { echo 'npm install failed; once more' >&2; sleep 5; $$install; }; \
+		$$install || { echo 'npm install failed; trying again' >&2; sleep 5; $$install; }; \
 	else \
 		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
 	fi

@@ -77,7 +77,7 @@ func TestBadInput(t *testing.T) {
 		{name: "registry that others may write", prep: func(t *testing.T, h *house) {
 			must(t, os.Chmod(h.registry(), 0o666))
 		}, code: "1", says: "can be written by others"},
-		{name: "number that is none", prep: edit("source_profile = security", "source_profile = security\nduration_seconds = abc"), code: "1", says: "config:4: duration_seconds"},
+		{name: "number that is invalid", prep: edit("source_profile = security", "source_profile = security\nduration_seconds = abc"), code: "1", says: "config:4: duration_seconds"},
 
 		{name: "wrong secret", prep: func(t *testing.T, h *house) {
 			h.ok(t, "broker", "remove", "security", "--yes")
@@ -224,7 +224,7 @@ func TestBadWire(t *testing.T) {
 		{"an unknown verb", `{"v":1,"verb":"give-me-the-key"}`, "usage"},
 		{"no verb", `{"v":1}`, "usage"},
 		{"another version", `{"v":99,"verb":"get","profile":"product_prod_paul"}`, "failed"},
-		{"a code that is none", `{"v":1,"verb":"login","profile":"security","code":"123 456; DROP"}`, ""},
+		{"a code that is not one", `{"v":1,"verb":"login","profile":"security","code":"123 456; DROP"}`, ""},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

@@ -321,7 +321,7 @@ func (h *house) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Dir = h.env, h.dir
-	// Without a terminal, so that whoever runs the tests on one is not asked for codes there.
+	// Without a terminal, so that the person who runs the tests on one is not asked for codes there.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
@@ -479,7 +479,7 @@ func alive(pid int) bool {
 	if err != nil {
 		return false
 	}
-	// A zombie waits for whoever adopts orphans here; it is not our daemon any more.
+	// A zombie waits for the process that adopts orphans here; it is not our daemon any more.
 	after := stat[bytes.LastIndexByte(stat, ')')+1:]
 	return !bytes.HasPrefix(bytes.TrimSpace(after), []byte("Z"))
 }

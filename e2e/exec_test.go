@@ -137,7 +137,7 @@ func ignoresTerm(t *testing.T, h *house, name string, way []string) {
 	}
 }
 
-// livesOn: what the command leaves behind keeps what stands in its environment, and loses files and endpoint with the command.
+// livesOn: what the command leaves behind keeps its environment, and loses files and endpoint with the command.
 func livesOn(t *testing.T, h *house, name string, way []string) {
 	t.Helper()
 	left := filepath.Join(t.TempDir(), "left")

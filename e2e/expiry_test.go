@@ -45,7 +45,7 @@ func robotHouse(t *testing.T, lifetime string) *house {
 	return h
 }
 
-// TestShortSessionsLong: with sessions of a few seconds, whoever asks at any moment gets one that works.
+// TestShortSessionsLong: with sessions of a few seconds, a client that asks at any moment gets one that works.
 func TestShortSessionsLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "3s")

@@ -51,7 +51,7 @@ func thief(t *testing.T, h *house, rounds int, argv ...string) loot {
 
 // loot is what a thief got, of all the processes that it started.
 type loot struct {
-	started, mem, environ, maps, stdin int // processes: all, and those of which the file in /proc was opened
+	started, mem, environ, maps, stdin int // processes: all, and those whose file in /proc was opened
 	stolen                             int // processes in whose memory the jewel was read
 	median, longest                    time.Duration
 }

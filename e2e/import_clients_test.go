@@ -14,7 +14,7 @@ const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keyS
 	`"SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
 
 // TestClientsImportFromSecretService: a key that aws-vault keeps in a real gnome-keyring moves into ours, in the same keyring. (A
-// collection of its own wants a window to be made; that one is proved in package vault.)
+// collection of its own needs a window to be made; that one is proved in package vault.)
 func TestClientsImportFromSecretService(t *testing.T) {
 	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
 		if len(installed(name)) == 0 {

@@ -14,7 +14,7 @@ import (
 const plainKeys = "# mine\n[robot]\naws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n\n" +
 	"[security]\nregion = eu-west-1\naws_access_key_id=" + keyID + "\naws_secret_access_key=" + keySecret + "\n# the end"
 
-// toImport is a house whose keys stand in the credentials file.
+// toImport is a house whose keys are in the credentials file.
 func toImport(t *testing.T) (h *house, credentials string) {
 	t.Helper()
 	h = newHouse(t)
@@ -60,7 +60,7 @@ func TestImportKilledLong(t *testing.T) {
 		text, err = os.ReadFile(credentials)
 		must(t, err)
 		if strings.Contains(string(text), "fake/demo") {
-			t.Fatalf("a key stands in the file after the import: %q", text)
+			t.Fatalf("a key is in the file after the import: %q", text)
 		}
 		h.ok(t, "broker", "import", "--undo", "--yes")
 		text, err = os.ReadFile(credentials)

@@ -35,7 +35,7 @@ var backendHouses = map[string]func(*testing.T, *house){
 				missing(t, name)
 			}
 		}
-		dir, err := os.MkdirTemp("", "gpg") // the agent's socket wants a short path
+		dir, err := os.MkdirTemp("", "gpg") // the agent's socket needs a short path
 		must(t, err)
 		t.Cleanup(func() {
 			_ = exec.Command("gpgconf", "--homedir", dir, "--kill", "all").Run()
@@ -143,7 +143,7 @@ func TestClientsKeyrings(t *testing.T) {
 			credentials("product_prod_paul")
 			h.counted(t, "GetSessionToken", 1)
 
-			// The item anew, with its seed.
+			// The item again, with its seed.
 			csv := filepath.Join(h.dir, "again.csv")
 			must(t, os.WriteFile(csv, fmt.Appendf(nil, "Access key ID,Secret access key\n%s,%s\n", keyID, keySecret), 0o600))
 			h.ok(t, "broker", "add", "security", "--csv", csv)

@@ -163,7 +163,7 @@ func TestLockedGivesNothing(t *testing.T) {
 		end(t, signal)
 		t.Run("after "+signal.String(), nothing)
 	}
-	// The file is of no use any more, and says so.
+	// The file no longer works, and says so.
 	latch := h.state("lock.json")
 	end(t, syscall.SIGKILL)
 	must(t, os.WriteFile(latch, []byte("{"), 0o600))

@@ -10,8 +10,7 @@ import (
 )
 
 // TestAskedThroughPipes: credproc's stdin, stdout and stderr are all elsewhere, as when an AWS tool starts it, and the
-// question stands on the terminal all the same: whose code, of which device, who wants it. The terminal is left as it
-// was.
+// prompt is on the terminal all the same: whose code, for which device, who asks for it. The terminal is left as it was.
 func TestAskedThroughPipes(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"", "set -m; "} { // a script, and a shell with job control

@@ -50,7 +50,7 @@ func TestStranger(t *testing.T) {
 	if r := play(0); r.code != 0 || strings.Contains(r.stdout, "\n0 bytes") || !strings.Contains(r.stdout, " bytes connected\n") {
 		t.Errorf("ourselves: %v", r)
 	}
-	// The daemon is none the worse.
+	// The daemon is unaffected.
 	h.credentials(t, "product_prod_paul")
 }
 

@@ -126,7 +126,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestPickNothing: whoever leaves the list chose nothing, and no credential was asked for.
+// TestPickNothing: a person who leaves the list chose nothing, and no credential was asked for.
 func TestPickNothing(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

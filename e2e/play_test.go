@@ -258,7 +258,7 @@ func browserRole(address, out string) error {
 	if err := os.WriteFile(out+".part", []byte(said.String()), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(out+".part", out) // whoever waits for it finds it whole
+	return os.Rename(out+".part", out) // a reader that waits for it finds it whole
 }
 
 // inArguments reports whether a text is in the arguments of any process.

@@ -87,7 +87,7 @@ func TestClientsPrompt(t *testing.T) {
 
 			m.types(ask)
 			if screen := m.waits(question); !strings.Contains(screen, serial) || !strings.Contains(screen, "asked by aws:") {
-				t.Errorf("it does not say of which device, and who asks:\n%s", screen)
+				t.Errorf("it does not name the device and who asks:\n%s", screen)
 			}
 			m.types("000000")
 			m.waits("AWS rejected the MFA code")

@@ -32,7 +32,7 @@ func publishingHouse(t *testing.T) *house {
 	return h
 }
 
-// TestPublishedReadsLong: whoever reads the file at any moment reads a whole one, through many renewals.
+// TestPublishedReadsLong: a reader of the file at any moment reads a whole one, through many renewals.
 func TestPublishedReadsLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)

@@ -64,7 +64,7 @@ func (h *house) noCodeTwice(t *testing.T) {
 	}
 }
 
-// TestSocketRemoved: a socket, or its directory, that somebody removes is bound anew; nobody waits long.
+// TestSocketRemoved: a socket, or its directory, that somebody removes is bound again; nobody waits long.
 func TestSocketRemoved(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

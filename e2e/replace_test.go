@@ -20,8 +20,7 @@ import (
 const replacements = 20
 
 // TestReplaceLong: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked
-// for once more, a published section stays in its file, and the port of a program that holds on to an endpoint is never
-// closed.
+// for again, a published section stays in its file, and the port of a program that keeps an endpoint is never closed.
 func TestReplaceLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -153,7 +152,7 @@ func TestReplaceStoppedLong(t *testing.T) {
 	}
 }
 
-// TestServiceRestart puts a daemon of another build in the place of the one that runs, whoever started it.
+// TestServiceRestart puts a daemon of another build in the place of the one that runs, no matter who started it.
 func TestServiceRestart(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

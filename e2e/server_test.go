@@ -163,8 +163,8 @@ func TestServerForOthers(t *testing.T) {
 	}
 }
 
-// TestServerRestart: whoever holds on to an address is answered there again, however the daemon ended and whoever
-// started the next.
+// TestServerRestart: a program that keeps an address is answered there again, however the daemon ended and whichever
+// program started the next.
 func TestServerRestart(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

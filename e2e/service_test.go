@@ -18,7 +18,7 @@ import (
 )
 
 // serviceManager does for one socket what systemd does: it listens, starts the daemon for who comes, and again for
-// whoever comes after that one's end.
+// a client that comes after that one's end.
 type serviceManager struct {
 	h      *house
 	socket *os.File
@@ -104,7 +104,7 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 }
 
 // TestActivationLong: who connects starts the daemon by way of the service manager's socket, and by no other; it ends
-// with 0, and whoever is there at that moment gets his answer of the next.
+// with 0, and a client that is there at that moment gets his answer of the next.
 func TestActivationLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -165,11 +165,11 @@ func TestActivationLong(t *testing.T) {
 		}
 	}
 
-	// The socket removed: bound anew by the daemon.
+	// The socket removed: bound again by the daemon.
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
 	must(t, os.Remove(h.socket()))
-	until(t, "the socket is bound anew", func() bool {
+	until(t, "the socket is bound again", func() bool {
 		s, err := h.status()
 		return err == nil && s.Running && s.PID == pid
 	})

@@ -98,7 +98,7 @@ func TestClientsSystemd(t *testing.T) {
 		t.Helper()
 		must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &status))
 	}
-	// Whoever comes starts it, and it is systemd's.
+	// The next client starts it, and it is systemd's.
 	serves := func() {
 		t.Helper()
 		h.credentials(t, "product_prod_paul")

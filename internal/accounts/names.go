@@ -6,7 +6,7 @@ import (
 	"broker/internal/fault"
 )
 
-// DefaultTemplate is how profiles are called where nobody says otherwise.
+// DefaultTemplate is how profiles are called by default.
 const DefaultTemplate = "{product}_{env}_{user}"
 
 // OrganizationRole is the role that AWS Organizations makes in the accounts that

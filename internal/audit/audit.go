@@ -1,6 +1,6 @@
 // Package audit owns the audit log: one JSON line for each credential that
 // was given out and each one that was refused. It refuses secrets: an Event has no field
-// for one. Access key ids are not secret and stand in full, since they are what CloudTrail
+// for one. Access key ids are not secret and are in full, since they are what CloudTrail
 // shows and what one searches for.
 package audit
 

@@ -64,7 +64,7 @@ func TestOneLineEach(t *testing.T) {
 	}
 	raw, _ := os.ReadFile(path)
 	if strings.ContainsAny(string(raw), "\x1b\x00") {
-		t.Error("control characters stand in the log as they are")
+		t.Error("control characters are in the log as they are")
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode().Perm())

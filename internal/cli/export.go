@@ -129,7 +129,7 @@ var shells = map[string]shell{
 	},
 }
 
-// quotePOSIX quotes a word: nothing but the quote ends what stands in single quotes.
+// quotePOSIX quotes a word: nothing but the quote ends what is in single quotes.
 // https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02
 func quotePOSIX(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 

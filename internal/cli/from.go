@@ -22,7 +22,7 @@ import (
 // foreignKey is a key that the other tool has.
 type foreignKey struct {
 	name  string        // of the source that it becomes
-	place vault.Foreign // its keyring; none where it stands in a file
+	place vault.Foreign // its keyring; none where it is in a file
 }
 
 // from is `broker import --from TOOL`: the keys of the tool, and then its settings in the AWS config.

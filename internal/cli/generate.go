@@ -23,8 +23,8 @@ func (p *program) generateCommand() *cli.Command {
 		Usage: "write a profile for each role of an account map",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt",
-		Description: "The profiles stand in a marked block of the registry and of the AWS config. That block alone\n" +
-			"is changed; a name that you have elsewhere is left alone. What changes is shown first.",
+		Description: "Writes a marked block in the registry and in the AWS config. Only that block changes; a name\n" +
+			"that you use elsewhere is left alone. The change is shown first.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
 			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
@@ -212,7 +212,7 @@ func (g *generation) open(name string) error {
 		name = sources[0].Name
 	}
 	if name == "" {
-		return fault.New(fault.Usage, "nobody says from which source the roles are assumed").WithHint("%s --source SOURCE", g.again)
+		return fault.New(fault.Usage, "no source given; use --source").WithHint("%s --source SOURCE", g.again)
 	}
 	g.source, err = set.Resolve(name)
 	return err

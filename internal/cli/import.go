@@ -361,7 +361,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 		})
 		if err != nil {
 			f := fault.Of(err)
-			failed = append(failed, fault.New(f.Kind, "the keys are stored, and still stand in %s: %w", file, err).WithHint("%s", f.Hint))
+			failed = append(failed, fault.New(f.Kind, "the keys are stored, but are still in %s: %w", file, err).WithHint("%s", f.Hint))
 			continue
 		}
 		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(len(here), "key"), file)

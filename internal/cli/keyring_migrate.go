@@ -88,7 +88,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	if to == vault.File {
 		p.tellKey(ctx, key)
 	}
-	// Once more, for what another command stored while the settings named the old one.
+	// Again, for what another command stored while the settings named the old one.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
 		again := fault.Hintf("broker keyring migrate --from %s --to %s", from, to)
 		switch {

@@ -300,7 +300,7 @@ func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, ou
 	return docs, next, out, err
 }
 
-// checkWrites refuses a change of which a file cannot be written, before the first one is.
+// checkWrites refuses a change if one of its files cannot be written, before the first one is.
 func (p *program) checkWrites(order []profiles.Document, docs, next profiles.Documents) error {
 	for _, d := range order {
 		if !bytes.Equal(docs[d], next[d]) {

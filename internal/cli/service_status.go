@@ -51,7 +51,7 @@ func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
 		r.ProgramExists = err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 	}
 	if r.Answers && host.name == "systemd" {
-		// Their exit codes say the same once more.
+		// Their exit codes say the same again.
 		r.Enabled, _ = supervise(ctx, []string{"systemctl", "--user", "is-enabled", service.SocketUnit})
 		r.Active, _ = supervise(ctx, []string{"systemctl", "--user", "is-active", service.SocketUnit})
 	}

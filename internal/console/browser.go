@@ -15,7 +15,7 @@ import (
 	"broker/internal/system"
 )
 
-// Browser is how a person wants an address opened.
+// Browser says how an address is opened.
 type Browser struct {
 	Words   []string // of the command, with {profile}, {account} and {url}
 	Profile string

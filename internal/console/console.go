@@ -136,7 +136,7 @@ const maxDestination = 4 << 10
 // hostSyntax is a host name without a port.
 var hostSyntax = lazyregexp.New(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]+$`)
 
-// SignIn is the address that signs a browser in and leads it on to the destination. Whoever has it within 15 minutes
+// SignIn is the address that signs a browser in and sends it to the destination. Anybody who has it within 15 minutes
 // is signed in, so it is a secret.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_enable-console-custom-url.html
 func SignIn(federation, destination string, token secret.String) secret.String {

@@ -272,7 +272,7 @@ func (c call) asker() string {
 	return program
 }
 
-// question is what the person reads: whose code, of which device, and who wants it.
+// question is what the person reads: whose code, for which device, and who asks for it.
 func (c call) question(q session.Question) mfa.Question {
 	question := mfa.Question{Device: q.Device, Source: q.Source, Reason: q.Reason, Endpoint: q.Endpoint,
 		Asker: c.asker()}

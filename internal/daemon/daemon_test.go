@@ -525,7 +525,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	until(t, "it runs out of descriptors", func() bool { return short.Load() > 0 })
 	// Served while they are all still there: the idle ones make room. One try
-	// may be among those that are closed; a client asks once more.
+	// may be among those that are closed; a client asks again.
 	served := 0
 	for range 20 {
 		err := tryPing(h.path)

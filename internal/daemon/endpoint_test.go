@@ -108,7 +108,7 @@ func TestEndpoint(t *testing.T) {
 	if opened, assumed := h.aws.calls(); opened != 1 || assumed != 1 {
 		t.Errorf("%d sessions, %d roles", opened, assumed)
 	}
-	// As it stands on disk, it is of no use to anybody.
+	// As it is on disk, it is useless to anybody.
 	b, err := os.ReadFile(h.record(t))
 	if err != nil || strings.Contains(string(b), e.Token.Reveal()) || leaks(string(b)) {
 		t.Errorf("%v %s", err, b)

@@ -57,7 +57,7 @@ func (d *Daemon) invite(c call) error {
 	if !ok || gone(unix) {
 		return fault.New(fault.Failed, "the connection cannot take sockets")
 	}
-	// A connection of its own, which is none of those that are drained.
+	// A connection of its own, which is not one of those that are drained.
 	file, err := unix.File()
 	if err != nil {
 		return fault.New(fault.Failed, "hand over: %w", err)
@@ -188,7 +188,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 	}
 	left = &Takeover{Takeover: *resp.Takeover, listeners: map[int]net.Listener{}}
 	for i, f := range files[2:] {
-		// One that is none is bound anew, as after any other end.
+		// A socket that is not one is bound again, as after any other end.
 		if l, err := net.FileListener(f); err == nil {
 			left.listeners[left.Ports[i]] = l
 		}

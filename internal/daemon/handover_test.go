@@ -48,7 +48,7 @@ func (h *house) ends(t testing.TB) {
 	}
 }
 
-// A daemon takes over from another again and again, under clients of which none starts one. The lock is never free.
+// A daemon takes over from another again and again, under clients, and none of them starts one. The lock is never free.
 func TestTakeOver(t *testing.T) {
 	check := calm(t)
 	dir := t.TempDir()

@@ -146,7 +146,7 @@ func playShortLived(args []string) int {
 	h.Broker.Lock()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
-		for h.accepted.Load() == 0 { // whoever started it has to find it
+		for h.accepted.Load() == 0 { // the program that started it has to find it
 			time.Sleep(time.Millisecond)
 		}
 		h.exitWhenIdle(ctx, shortLife, cancel)

@@ -417,7 +417,8 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 	}
 }
 
-// TestFetchOvertakenByLock: whoever waits for AWS when it is locked is told at once, and what AWS answers later is nobody's.
+// TestFetchOvertakenByLock: a caller that waits for AWS when it is locked is told at once, and nobody gets what AWS
+// answers later.
 func TestFetchOvertakenByLock(t *testing.T) {
 	for _, req := range giving {
 		if req.Verb == wire.Login || req.Role != nil && req.Role.Federate || req.Profile == "security" && req.Role == nil {

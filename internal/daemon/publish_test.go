@@ -115,7 +115,7 @@ func TestPublishedStaysBehind(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.Lock}); resp.Err != nil {
-		t.Errorf("once more: %+v", resp)
+		t.Errorf("again: %+v", resp)
 	}
 }
 

@@ -152,7 +152,7 @@ func TestClockRefusals(t *testing.T) {
 			w.Header()["Date"] = nil
 			say(403, refusal("SignatureDoesNotMatch", "Signature expired: x"))(w, r)
 		}, 1, "AWS refused the time"},
-		{"a Date that is none", func(w http.ResponseWriter, r *http.Request) {
+		{"a Date that is not one", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", "yesterday")
 			say(403, refusal("SignatureDoesNotMatch", "Signature expired: x"))(w, r)
 		}, 1, "AWS refused the time"},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Kind names one way to fail. Its text is what travels on the wire and stands
-// in the audit log, so it never changes once released.
+// Kind names one way to fail. Its text travels on the wire and is written
+// to the audit log, so it never changes once released.
 type Kind string
 
 // The kinds. The exit codes are those of the documented command line.

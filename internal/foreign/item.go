@@ -17,8 +17,8 @@ var sessionNames = lazyregexp.New(`^[^,]+,[^,]+,[^,]*,[0-9]+$|^session:[^ ]+:[^ 
 // IsSession reports whether an item of aws-vault or Granted is by its name a session or a token, and no key.
 func IsSession(item string) bool { return sessionNames.MatchString(item) }
 
-// DecodeKey reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON, of
-// which only the key counts. Its errors repeat nothing of it.
+// DecodeKey reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON.
+// Only the key counts. Its errors repeat nothing of it.
 func DecodeKey(data []byte) (id string, key secret.String, err error) {
 	var j struct {
 		AccessKeyID     string

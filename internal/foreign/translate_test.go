@@ -77,7 +77,7 @@ func TestTranslate(t *testing.T) {
 			from.Config = got.Config
 			again, err := Translate(from)
 			if err != nil || !bytes.Equal(again.Config, got.Config) || len(again.Changed) > 0 || len(again.Left) != len(got.Left) {
-				t.Errorf("once more: %v, %v\n%v\n%s", err, again.Changed, again.Left, again.Config)
+				t.Errorf("again: %v, %v\n%v\n%s", err, again.Changed, again.Left, again.Config)
 			}
 			from.Config = bytes.ReplaceAll(before, []byte("\n"), []byte("\r\n"))
 			crlf, err := Translate(from)

@@ -54,7 +54,7 @@ type Grant struct {
 	Token string `json:"token_sha256,omitempty"` // of an endpoint, in hex
 	Dir   string `json:"dir,omitempty"`          // of files: the directory that was made for them
 	Masks bool   `json:"masks,omitempty"`        // of files: they hide [default], and hold no session
-	// Keys are the access key ids that may stand in the section, the latest first. Earlier ones are kept because an
+	// Keys are the access key ids that may be in the section, the latest first. Earlier ones are kept because an
 	// editor may write back what it read before a renewal.
 	Keys []string `json:"keys,omitempty"`
 	// At is the file in which the section stands: the path of the credentials file may be a link that changes.

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// publishFor is how long a session is kept published where nobody says: a working day.
+	// publishFor is how long a session is kept published by default: a working day.
 	publishFor = 8 * time.Hour
 	// maxKeys bounds how many access key ids are kept of a section.
 	maxKeys = 32

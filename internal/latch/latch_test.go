@@ -229,7 +229,7 @@ func TestDelay(t *testing.T) {
 		c.since += time.Second
 		wait = min(2*wait, maxWait)
 	}
-	// Another boot: how long ago it was nobody knows, so it begins anew, once.
+	// Another boot: nobody knows how long ago it was, so it starts again, once.
 	if l.Try(wrong()) == nil {
 		t.Fatal("opened")
 	}
@@ -273,7 +273,8 @@ func TestParallelGuesses(t *testing.T) {
 	}
 }
 
-// A try that cannot be counted is none: filling the disk opens nothing. Seen to fail with the count after the look.
+// A try that cannot be counted opens nothing, so filling the disk does not help. Seen to fail with the count after the
+// check.
 func TestUncountedTry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {

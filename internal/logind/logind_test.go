@@ -255,7 +255,7 @@ func TestSuspend(t *testing.T) {
 	until(t, "nothing is held at the end", func() bool { return m.inhibited() == 0 })
 }
 
-// The screen of a session of ours, however it was locked; nobody else's, and not by whoever says so on the bus.
+// The screen of a session of ours, however it was locked; nobody else's, and not because somebody says so on the bus.
 func TestScreen(t *testing.T) {
 	m := newMachine(t)
 	m.startBus()

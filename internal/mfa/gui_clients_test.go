@@ -65,7 +65,7 @@ func newPerson(t *testing.T) *person {
 	if err := pty.Setsize(file, &pty.Winsize{Rows: 24, Cols: 100}); err != nil {
 		t.Fatal(err)
 	}
-	// Once more, non-blocking, so that it can be closed while it is read.
+	// Again, non-blocking, so that it can be closed while it is read.
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

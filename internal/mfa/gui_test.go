@@ -219,7 +219,7 @@ func TestPinentryAnswers(t *testing.T) {
 		{name: "its time is up", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the question for an MFA code"},
 		{name: "no terminal", answers: []string{"ERR 83918950 Inappropriate ioctl for device <Pinentry>"}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry answered with error 83918950; zenity is not installed; kdialog is not installed"},
-		{name: "an error that is none", answers: []string{"ERR " + told}, is: ErrNobody,
+		{name: "an error that is not one", answers: []string{"ERR " + told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},
 		{name: "no protocol", answers: []string{told}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry does not speak the Assuan protocol; zenity is not installed; kdialog is not installed"},

@@ -51,7 +51,7 @@ func script(t testing.TB, name, text string) string {
 	return path
 }
 
-// leftovers lists the processes that were started since mark stands in our environment.
+// leftovers lists the processes that were started since mark is in our environment.
 func leftovers(t testing.TB, mark string) (left []string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -230,7 +230,7 @@ func TestCommandsThatAreNone(t *testing.T) {
 	if err := os.WriteFile("here", []byte("#!/bin/sh\necho 123456\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", ".:"+"/usr/bin:/bin") // what stands in the current directory is not a program that somebody chose
+	t.Setenv("PATH", ".:"+"/usr/bin:/bin") // what is in the current directory is not a program that somebody chose
 	long := strings.Repeat("x", 5000)
 	for command, want := range map[string]struct {
 		kind    fault.Kind
@@ -311,7 +311,7 @@ var recipes = map[string]string{
 	// -s prints the code alone; the request for a touch is for stderr.
 	"ykman oath accounts code -s aws": `[ "$*" = "oath accounts code -s aws" ] || exit 2
 echo "Touch your YubiKey..." >&2; sleep 0.3; echo 123456`,
-	// The code is that of oathtool, once more by echo.
+	// The code is that of oathtool, again by echo.
 	"pass otp aws": `[ "$*" = "otp aws" ] || { echo "Error: aws is not in the password store."; exit 1; }
 code=$(echo 123456); echo "$code"`,
 	"op item get AWS --otp": `[ "$*" = "item get AWS --otp" ] || { echo "[ERROR] 2026/01/02 03:04:05 unknown" >&2; exit 1; }

@@ -75,8 +75,8 @@ func TestOverrides(t *testing.T) {
 	}
 }
 
-// TestRuntimeOfItsOwn: whoever moves registry, state or keyring, in whatever way, has another socket than whoever
-// does not; whoever names the default place has the default one.
+// TestRuntimeOfItsOwn: a shell that moves registry, state or keyring, in any way, has another socket than one that
+// does not; if they name the default place, it is the default one.
 func TestRuntimeOfItsOwn(t *testing.T) {
 	run := t.TempDir()
 	seen := map[string]string{}

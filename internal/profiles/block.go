@@ -37,8 +37,8 @@ type blockAt struct {
 	line                 int
 }
 
-// Block returns what stands in the marked block of this label; nil where there
-// is none. The errors are those of SetBlock.
+// Block returns what is in the marked block of this label; nil if the file has no such block. The errors are those of
+// SetBlock.
 func Block(src []byte, label string) ([]BlockSection, error) {
 	blocks, err := blocksOf(src)
 	if err != nil {

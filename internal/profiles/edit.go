@@ -68,7 +68,7 @@ func cutOf(src []byte, s *section) cut {
 	return c
 }
 
-// RemoveKeys returns src without these keys of a section, wherever they stand
+// RemoveKeys returns src without these keys of a section, wherever they are
 // in it, with the lines that continue their values. Errors are those of SetSection.
 func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	return cutSections(src, kind, name, func(s *section) (cuts []cut) {

@@ -515,7 +515,7 @@ func (r *passage) asksOurs() bool {
 // definesRole reports whether some AWS tool takes the section for a role.
 func definesRole(r *passage) bool { return r.has(keyRoleARN) || r.has(keySourceProfile) }
 
-// link puts the helper into the place of the role. It stands in the config alone.
+// link puts the helper into the place of the role. It is in the config alone.
 func (r *passage) link(moved bool, value string) error {
 	var cuts []cut
 	placed := r.doc == CredentialsDocument || r.has(keyCredentialProcess)

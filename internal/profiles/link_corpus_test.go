@@ -325,7 +325,7 @@ for config, credentials in json.load(sys.stdin):
 json.dump(out, sys.stdout)
 `
 
-// withoutRoles takes out what link may change, and profiles of which nothing else is known.
+// withoutRoles takes out what link may change, and profiles that nothing else is known about.
 func withoutRoles(profiles map[string]any) map[string]any {
 	out := map[string]any{}
 	for name, values := range profiles {
@@ -454,7 +454,7 @@ func chainsOrNames(t *testing.T, f Files) map[string]bool {
 	return m
 }
 
-// TestCommandIsReadAlike: what stands in credential_process is two words for every reader.
+// TestCommandIsReadAlike: what is in credential_process is two words for every reader.
 func TestCommandIsReadAlike(t *testing.T) {
 	var values [][2]string // path and name
 	for _, path := range []string{"/usr/bin/credproc", "/opt/my tools/credproc", "/opt/o'brien/(x)&{y}/credproc", "/opt/größe/credproc", "/opt/a;b/#c/credproc", "/~x/*?[a]/credproc"} {
@@ -516,7 +516,7 @@ func TestCommandIsReadAlike(t *testing.T) {
 	}
 }
 
-// FuzzLink: whatever the files say, link and unlink keep every line that is none
+// FuzzLink: whatever the files say, link and unlink keep every line that is not one
 // of theirs, every chain, and each other's inverse.
 func FuzzLink(f *testing.F) {
 	for _, docs := range linkCorpus(f) {

@@ -10,7 +10,7 @@ import (
 	"broker/internal/secret"
 )
 
-// Plain is a long-lived key that stands in an AWS file in plain text.
+// Plain is a long-lived key in plain text in an AWS file.
 type Plain struct {
 	Profile     string
 	Kind        string // of its section: SectionCredentials or SectionProfile
@@ -61,7 +61,7 @@ func PlainKey(files Files, profile string) (Plain, error) {
 		WithHint("broker profiles list")
 }
 
-// RemovePlainKey returns src without the key of a section, and where nothing else stands in it, without the section. Errors
+// RemovePlainKey returns src without the key of a section, and if nothing else is in it, without the section. Errors
 // are those of SetSection.
 func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	src, err := RemoveKeys(src, kind, name, keyAccessKeyID, keySecretKey)

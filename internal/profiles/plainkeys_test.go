@@ -74,7 +74,7 @@ func FuzzPieces(f *testing.F) {
 	})
 }
 
-// TestPlainKeys: every whole long-lived key is found, with its section's device; what is none is left, with the reason.
+// TestPlainKeys: every whole long-lived key is found, with its section's device; the rest is left, with the reason.
 func TestPlainKeys(t *testing.T) {
 	dir := t.TempDir()
 	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
@@ -103,7 +103,7 @@ func TestPlainKeys(t *testing.T) {
 	}
 }
 
-// TestSetPlainKey: a key that is put back stands in its section again, and never takes another one's place.
+// TestSetPlainKey: a key that is put back is in its section again, and never takes another one's place.
 func TestSetPlainKey(t *testing.T) {
 	key := Plain{Profile: "a", Kind: SectionCredentials, AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New("x/y+z==")}
 	got, err := setPlainKey([]byte("[a]\nregion = x\n"), key)

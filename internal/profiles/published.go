@@ -130,7 +130,7 @@ func marks(src []byte) (cuts []cut, begin int) {
 	return cuts, begin
 }
 
-// hasComment reports whether a comment other than a mark stands in these lines.
+// hasComment reports whether a comment other than a mark is in these lines.
 func hasComment(src []byte) bool {
 	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)

@@ -45,7 +45,7 @@ func setPublished(t *testing.T, src string, ours func(string, string) bool, sess
 	return string(dst)
 }
 
-// TestSetPublishedGivesBack: whatever stands in the file, the sessions come and go without a trace.
+// TestSetPublishedGivesBack: whatever is in the file, the sessions come and go without a trace.
 func TestSetPublishedGivesBack(t *testing.T) {
 	for _, src := range []string{
 		"", "\n", "# mine\n", "# mine", "[a]\nk = v\n", "[a]\nk = v", "[a]\r\nk = v\r\n", "\ufeff[a]\nk = v\n", "\ufeff",
@@ -87,7 +87,7 @@ func TestSetPublishedLeavesOthers(t *testing.T) {
 		{"a comment of theirs in our section", strings.Replace(ours, "\naws_secret", "\n# why\naws_secret", 1), "[product_prod_paul]\n# why\n"},
 		{"a comment of theirs behind it", markBegin + "\n" + ours + "# note\n" + markEnd + "\n" + theirs, "# note\n" + theirs},
 		{"moved to the end", theirs + "\n" + markBegin + "\n" + ours + markEnd + "\n", theirs + "\n"},
-		{"written anew by configparser", "[product_prod_paul]\naws_access_key_id = ASIAFIRST\naws_secret_access_key = x\naws_session_token = y\n\n" + theirs, "\n" + theirs},
+		{"rewritten by configparser", "[product_prod_paul]\naws_access_key_id = ASIAFIRST\naws_secret_access_key = x\naws_session_token = y\n\n" + theirs, "\n" + theirs},
 	} {
 		if got := setPublished(t, c.src, wrote(firstSession)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)

@@ -36,7 +36,7 @@ type Rule struct {
 }
 
 // Rules is the one table of who may redirect what: each setting that changes where something is sent, what is run or
-// what is trusted. Its words for people are in docs/configuration.md, which a test compares with it.
+// what is trusted. Its words for people are in docs/trust.md, which a test compares with it.
 var Rules = []Rule{
 	// Where a signed call goes.
 	{keyEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
@@ -60,7 +60,7 @@ var Rules = []Rule{
 	{keyGnuPGHome, inFiles(Taken, Unread, Unread)},
 	{keyPasswordStore, inFiles(Taken, Unread, Unread)},
 	{keyPublish, inFiles(Taken, Unread, Unread)},
-	// Which role of which account is assumed, and from which source.
+	// Which role, in which account, is assumed, and from which source.
 	{keyRoleARN, inFiles(Taken, Taken, OnceTrusted)},
 	{keySourceProfile, inFiles(Taken, Taken, OnceTrusted)},
 	{keyExternalID, inFiles(Taken, Taken, OnceTrusted)},

@@ -120,20 +120,20 @@ func TestRulesOfEnvironment(t *testing.T) {
 	}
 }
 
-// String is the word of the table in docs/configuration.md.
+// String is the word of the table in docs/trust.md.
 func (d Decision) String() string {
 	return [...]string{"–", "taken", "once trusted", "ignored", "refused"}[d]
 }
 
-// TestRulesAreDocumented: docs/configuration.md has the rows of Rules, in their order, with the same words.
+// TestRulesAreDocumented: docs/trust.md has the rows of Rules, in their order, with the same words.
 func TestRulesAreDocumented(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/configuration.md")
+	doc, err := os.ReadFile("../../docs/trust.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, section, found := strings.Cut(string(doc), "\n## Who may say what\n")
 	if !found {
-		t.Fatal("docs/configuration.md has no section about it")
+		t.Fatal("docs/trust.md has no section about it")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var got, want []string
@@ -149,7 +149,7 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
-			t.Fatalf("row %d of docs/configuration.md is not that of Rules; it has to be\n| `%s |", i+1,
+			t.Fatalf("row %d of docs/trust.md is not that of Rules; it has to be\n| `%s |", i+1,
 				strings.Join(want, " |\n| `"))
 		}
 	}

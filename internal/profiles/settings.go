@@ -32,7 +32,7 @@ type settingKey struct {
 	apart bool
 }
 
-// settingKeys are all keys of [settings]. A new one is one row here, and its line in docs/configuration.md.
+// settingKeys are all keys of [settings]. A new one is one row here, and its line in docs/settings.md.
 var settingKeys = []settingKey{
 	{name: keyKeyringBackend, values: "a name of `broker keyring list`", read: func(s *Settings, v string) error {
 		s.KeyringBackend = v

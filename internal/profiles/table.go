@@ -69,8 +69,8 @@ const (
 	keyPasswordStore   = "password_store_dir"
 )
 
-// awsKeys are the keys that are kept of the AWS files; the rest of a profile is
-// none of our business. A secret is remembered as being there, without its text.
+// awsKeys are the keys that are kept of the AWS files; the rest of a profile does
+// not matter here. A secret is remembered as being there, without its text.
 var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASerial, keyExternalID, keySessionName, keyDuration,
 	keyRegion, keySTSRegional, keyEndpointURL, keyIgnoreEndpoints, keyServices, keyCABundle, keyFIPS, keyCredentialProcess,
 	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS, keyMFAProcess)
@@ -124,7 +124,7 @@ type block struct {
 	header   string
 	origin   Origin
 	from     *provenance
-	shared   bool // it stands in the credentials file
+	shared   bool // it is in the credentials file
 	ours     bool // it is a session that `broker publish` keeps there
 	settings []setting
 }

@@ -86,8 +86,8 @@ func SystemdProgram(dir string) string {
 // The restrictions are those that a user's own systemd can set without privileges, by seccomp, prctl and limits, and that the
 // programs stand which the daemon starts on the user's desktop (pinentry, zenity, notify-send, gpg, a mfa_process).
 // Left out are those that need a mount or user namespace (ProtectSystem=, PrivateTmp=, PrivateDevices= and the like): in user
-// mode older systemd ignores them or fails, and newer ones map every other uid to "nobody", of which the audit log is to
-// tell; /tmp also holds sockets of X11, gpg and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that
+// mode older systemd ignores them or fails, and newer ones map every other uid to "nobody", and the audit log must
+// name it; /tmp also holds sockets of X11, gpg and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that
 // compile at run time (Python's ctypes, software GL) or have a sandbox of their own (GTK's image loaders).
 const serviceUnit = `# ` + marker + `, which also changes it; ` + "`broker service uninstall`" + ` removes it.
 [Unit]

@@ -422,7 +422,7 @@ func TestLoginsJoin(t *testing.T) {
 	})
 }
 
-// A wrong code is one call, and says so to whoever gave it.
+// A wrong code is one call, and says so to the caller that gave it.
 func TestWrongCodeIsNotTriedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)

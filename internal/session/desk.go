@@ -383,7 +383,7 @@ func (q *queue) refuseLocked(who Asker, asked map[Asker]bool) {
 	})
 }
 
-// waiting lists the devices of which a code is being waited for, by source.
+// waiting lists the devices whose code is being waited for, by source.
 func (d *desk) waiting() []Waiting {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -147,7 +147,7 @@ func TestKeptSessionInAnotherKeyring(t *testing.T) {
 	})
 }
 
-// AWS refuses a session that was kept: it is forgotten in the vault, by one for all, and asked anew once.
+// AWS refuses a session that was kept: one caller forgets it in the vault for all, and asks again once.
 func TestRefusedSessionIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)

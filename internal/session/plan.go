@@ -105,7 +105,7 @@ type Step struct {
 // NeedsPerson reports whether nobody but a person can give the code of this step.
 func (s Step) NeedsPerson() bool { return s.MFASerial != "" && !s.Seeded }
 
-// Plan is what a chain comes to: at least one step, of which the first alone is LongTerm.
+// Plan is what a chain comes to: at least one step. Only the first is LongTerm.
 type Plan struct {
 	Profile string
 	Region  string

@@ -129,7 +129,7 @@ func (l *Listener) adopt(file *os.File) error {
 	if info.Mode().Type() != fs.ModeSocket || !ok || int(stat.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%s is not a socket of yours with mode 0600 but %v", l.path, info.Mode())
 	}
-	// Once more, so that clients are told our pid, and with a queue of the usual length.
+	// Again, so that clients are told our pid, and with a queue of the usual length.
 	if err := syscall.Listen(int(file.Fd()), backlog); err != nil {
 		return fmt.Errorf("listen on %s: %w", l.path, err)
 	}

@@ -148,7 +148,7 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 
-	// Removed, it is bound anew, and then it is ours to remove.
+	// Removed, it is bound again, and then it is ours to remove.
 	l, err := Adopt(t.Context(), path, f)
 	if err != nil {
 		t.Fatal(err)

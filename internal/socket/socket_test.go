@@ -55,7 +55,7 @@ func play(part string, args []string) int {
 		got, err := io.ReadAll(conn)
 		fmt.Printf("%d bytes, closed %v\n", len(got), err == nil || errors.Is(err, syscall.ECONNRESET))
 		return 0
-	case "serve": // listen where whoever wants may connect, until stdin ends
+	case "serve": // listen where anybody may connect, until stdin ends
 		l, err := net.Listen("unix", args[0])
 		if err != nil {
 			fmt.Println(err)
@@ -644,7 +644,7 @@ func TestRestore(t *testing.T) {
 				}
 			}
 			if after, err := os.Lstat(path); tt.name == "nothing" && (err != nil || !os.SameFile(before, after)) {
-				t.Error("bound anew for no reason")
+				t.Error("bound again for no reason")
 			}
 			select {
 			case <-ended:
@@ -683,7 +683,7 @@ func TestRestoreTaken(t *testing.T) {
 	}
 }
 
-// What cannot be mended now is mended later: whoever accepts goes on waiting.
+// What cannot be mended now is mended later: the accept loop goes on waiting.
 func TestRestoreLater(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	dir := filepath.Dir(path)
@@ -714,7 +714,7 @@ func TestRestoreLater(t *testing.T) {
 	}
 }
 
-// After Stop nobody is let in any more, whoever looks after the socket.
+// After Stop nobody is let in any more, no matter who looks after the socket.
 func TestNoRestoreAfterStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s")
 	l := listen(t, path)

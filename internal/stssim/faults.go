@@ -118,13 +118,13 @@ func (f Fault) normal() (Fault, error) {
 	case !slices.Contains(kinds, f.Kind):
 		return f, fmt.Errorf("no such kind of fault: %s", f.Kind)
 	case f.Kind == Delay && f.Delay <= 0 && f.Hold <= 0:
-		return f, fmt.Errorf("a fault of kind delay wants a delay or a hold")
+		return f, fmt.Errorf("a fault of kind delay needs a delay or a hold")
 	case f.Kind == ErrorAnswer && f.Code == "":
-		return f, fmt.Errorf("a fault of kind error wants a code")
+		return f, fmt.Errorf("a fault of kind error needs a code")
 	case f.Kind == MissingFields && len(f.Fields) == 0:
-		return f, fmt.Errorf("a fault of kind missing wants fields")
+		return f, fmt.Errorf("a fault of kind missing needs fields")
 	case f.Kind == Redirect && f.URL == "":
-		return f, fmt.Errorf("a fault of kind redirect wants a url")
+		return f, fmt.Errorf("a fault of kind redirect needs a url")
 	case (f.Kind == Status || f.Kind == ErrorAnswer) && (f.Status < 200 || f.Status > 599):
 		return f, fmt.Errorf("not an HTTP status: %d", f.Status)
 	}

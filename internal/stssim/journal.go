@@ -96,7 +96,7 @@ func plain(params url.Values) map[string]string {
 }
 
 // settle records how a request ended. It comes before the answer is written,
-// so whoever has an answer finds it in the records.
+// so a client that has an answer finds it in the records.
 func (s *Sim) settle(record *Record, outcome string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

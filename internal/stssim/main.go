@@ -139,7 +139,7 @@ func serve(ctx context.Context, org *Organization, o options, stdout io.Writer) 
 		}
 	}
 	fmt.Fprintln(stdout, "listening on", server.URL)
-	// Last, so that whoever waits for the file finds everything else done.
+	// Last, so that a program that waits for the file finds everything else done.
 	if o.readyFile != "" {
 		if err := writeWhole(o.readyFile, []byte(server.URL+"\n")); err != nil {
 			return fmt.Errorf("write ready file: %w", err)

@@ -77,7 +77,7 @@ func TestListAccounts(t *testing.T) {
 		t.Error("the parameters of a call are not recorded")
 	}
 
-	// Whoever is not of the management account is refused.
+	// A caller that is not of the management account is refused.
 	for _, c := range []caller{user, user.assume(t, devAdmin), mgmt.assume(t, devOrg)} {
 		c.organizations("ListAccounts", "{}").want(t, "AccessDeniedException", "You don't have permissions to access this resource.")
 	}

@@ -199,7 +199,7 @@ func canonicalHeader(r *http.Request, name string) string {
 	return strings.Join(values, ",")
 }
 
-// canonicalPath escapes the escaped path once more, as every service but S3 has it.
+// canonicalPath escapes the escaped path again, as every service but S3 has it.
 func canonicalPath(escaped string) string {
 	if escaped == "" {
 		return "/"

@@ -68,7 +68,7 @@ func TestSignatureRules(t *testing.T) {
 		{"short scope", edit(func(c *caller) { c.after = replace("Authorization", "/aws4_request", "") }), "SignatureDoesNotMatch", "5 slash-delimited"},
 		{"another algorithm", edit(func(c *caller) { c.after = replace("Authorization", "AWS4-HMAC-SHA256", "AWS3") }), "IncompleteSignature", "Unsupported"},
 		{"no date", edit(func(c *caller) { c.after = func(r *http.Request) { r.Header.Del("X-Amz-Date") } }), "IncompleteSignature", "Date"},
-		{"a date that is none", edit(func(c *caller) { c.after = func(r *http.Request) { r.Header.Set("X-Amz-Date", "today") } }), "IncompleteSignature", "ISO-8601"},
+		{"a date that is not one", edit(func(c *caller) { c.after = func(r *http.Request) { r.Header.Set("X-Amz-Date", "today") } }), "IncompleteSignature", "ISO-8601"},
 		{"scope of another service", edit(func(c *caller) { c.api = "s3" }), "SignatureDoesNotMatch", "Credential should be scoped to correct service: 'sts'"},
 		{"scope of no region", edit(func(c *caller) { c.region = "aws-global" }), "SignatureDoesNotMatch", "valid region"},
 		{"scope of another day", edit(func(c *caller) {

@@ -77,7 +77,7 @@ func wrongCodeOf(sim *Sim) string {
 	panic("unlikely")
 }
 
-// checkSession wants a session of that length that was asked for after before.
+// checkSession checks that a session has that length and was asked for after before.
 func checkSession(t *testing.T, before time.Time, r reply, seconds int) {
 	t.Helper()
 	if id := r.field("AccessKeyId"); len(id) != 20 || !strings.HasPrefix(id, "ASIA") {

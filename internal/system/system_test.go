@@ -63,7 +63,7 @@ func TestMakePrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := MakePrivate(dir); !errors.Is(err, os.ErrExist) {
-		t.Errorf("once more: %v", err)
+		t.Errorf("again: %v", err)
 	}
 	if a, err := AccessOfPath(dir); err != nil || !a.Ours || a.Perm != 0o700 {
 		t.Errorf("the directory: %+v, %v", a, err)

@@ -25,7 +25,7 @@ func TestOpenRegular(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Chdir(dir) // a socket wants a short name
+	t.Chdir(dir) // a socket needs a short name
 	l, err := net.Listen("unix", "socket")
 	if err != nil {
 		t.Fatal(err)

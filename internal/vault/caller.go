@@ -255,7 +255,7 @@ func (c *Caller) try(ctx context.Context, b backend) Trial {
 }
 
 // InUse is the backend that the calls use: the chosen one, or the first of Backends that works and may be taken unasked, which stays
-// the one until this Caller is gone. Whoever stores the first key should write it to the settings.
+// the one until this Caller is gone. The command that stores the first key should write it to the settings.
 // Keyring with all reasons if none works.
 func (c *Caller) InUse(ctx context.Context) (string, error) {
 	if c.Backend != nil {

@@ -34,7 +34,7 @@ func TestLifeOfASource(t *testing.T) {
 		t.Fatalf("put: %+v, %v", who, err)
 	}
 	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false); err != nil {
-		t.Fatalf("the same key once more: %v", err)
+		t.Fatalf("the same key again: %v", err)
 	}
 	otherSecret, otherKey := testKey("security"), testKey("security")
 	otherSecret.Secret, otherKey.AccessKeyID = secret.New("another/secret/key/that/nobody/confirmed"), "AKIAANOTHERKEY000000"
@@ -72,7 +72,7 @@ func TestLifeOfASource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, true); err != nil {
-		t.Fatalf("put the same once more: %v", err)
+		t.Fatalf("put the same again: %v", err)
 	}
 	if info, err := c.Describe(ctx, "security"); err != nil || info.AccessKeyID != testKeyID || !info.HasSeed || info.Created.Before(began) || info.Created.After(time.Now()) {
 		t.Errorf("describe: %+v, %v", info, err)

@@ -70,7 +70,7 @@ func fill(t *testing.T, set func(keyring.Item) error, skip ...string) (names []s
 	return names
 }
 
-// TestAdoptFromFiles: what is a key is copied, verified and readable as a source; what is none is named, and its text is not shown.
+// TestAdoptFromFiles: a key is copied, verified and readable as a source; the rest is named, and its text is not shown.
 func TestAdoptFromFiles(t *testing.T) {
 	t.Parallel()
 	c, ctx := fileCaller(t), t.Context()
@@ -158,9 +158,9 @@ func adoptAll(t *testing.T, c *vault.Caller, from vault.Foreign, pass string, sk
 		if info, err := c.Describe(ctx, name); err != nil || info.AccessKeyID != foreignID {
 			t.Errorf("%q: %+v, %v", name, info, err)
 		}
-		// Once more is fine.
+		// Again is fine.
 		if _, _, err := c.Adopt(ctx, from, secret.New(pass), name, name, foreignID, profiles.Endpoint{}); err != nil {
-			t.Errorf("%q once more: %v", name, err)
+			t.Errorf("%q again: %v", name, err)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func TestKept(t *testing.T) {
 		}
 	}
 	w.wantCalls(1)
-	// A code that is brought wants a new session.
+	// A request that brings a code needs a new session.
 	w.login(dayCall())
 	w.wantCalls(2)
 	// The other calls have nothing to do with it.

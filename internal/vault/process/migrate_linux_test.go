@@ -66,7 +66,7 @@ func TestMigrateLong(t *testing.T) {
 				t.Fatalf("%+v, %v", done, err)
 			}
 			if again, err := file.Migrate(ctx, vault.File, backend, false); err != nil || len(again.Sources) != 2 {
-				t.Errorf("once more: %+v, %v", again, err)
+				t.Errorf("again: %+v, %v", again, err)
 			}
 			for i, name := range names {
 				for _, c := range []*vault.Caller{file, other} {

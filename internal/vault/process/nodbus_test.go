@@ -55,7 +55,7 @@ func TestNoDBusLaunch(t *testing.T) {
 		t.Errorf("dbus-launch was run %d times", n)
 	}
 
-	// A vault that is asked for the Secret Service looks for the bus once more.
+	// A vault that is asked for the Secret Service looks for the bus again.
 	listener, err := net.Listen("unix", filepath.Join(dir, "bus"))
 	if err != nil {
 		t.Skipf("the path of the temporary directory is too long for a socket: %v", err)

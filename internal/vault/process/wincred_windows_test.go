@@ -12,7 +12,7 @@ import (
 
 func init() { beds[vault.WinCred] = winCredBed }
 
-// winCredBed is the Credential Manager of whoever runs the tests.
+// winCredBed is the Credential Manager of the person who runs the tests.
 func winCredBed(t *testing.T) *bed {
 	state := filepath.Join(t.TempDir(), "broker", "state")
 	return &bed{backend: vault.WinCred, room: maxWinCred, caller: func(t *testing.T) *vault.Caller {
