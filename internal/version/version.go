@@ -1,4 +1,4 @@
-// Package version owns the version's text, nothing else.
+// Package version holds the version text, nothing else.
 package version
 
 // number is raised with each release, together with CHANGELOG.md.
@@ -7,7 +7,7 @@ const number = "0.1.0"
 // revision is set by the Makefile from git.
 var revision string
 
-// String is "0.1.0", or "0.1.0+abc1234" where the build knows its commit.
+// String returns "0.1.0", or "0.1.0+abc1234" if the build knows its commit.
 func String() string {
 	if revision == "" {
 		return number
