@@ -641,7 +641,7 @@ func TestUnitLends(t *testing.T) {
 	}
 	out := h.ok(t, "broker", "status")
 	for _, want := range []string{", started by service\n", "\nproxy     " + p.url + "\n", "\nCAs       " + p.ca + "\n",
-		"\nnote      GODEBUG was not taken: "} {
+		"\nnote      GODEBUG was ignored: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing: %s", want, out)
 		}
