@@ -133,7 +133,7 @@ func TestBadInput(t *testing.T) {
 			must(t, os.RemoveAll(filepath.Join(h.home, ".local/share/broker/keyring")))
 		}, code: "3", says: "there is no file keyring in"},
 
-		{name: "garbage for a role", prep: faulty(`{"kind":"garbage","action":"AssumeRole"}`), code: "1", says: "no answer of STS"},
+		{name: "garbage for a role", prep: faulty(`{"kind":"garbage","action":"AssumeRole"}`), code: "1", says: "not an answer of STS"},
 		{name: "empty 200 for a role", prep: faulty(`{"kind":"empty","action":"AssumeRole"}`), code: "1", says: "answered 200 with nothing"},
 		{name: "web page for a role", prep: faulty(`{"kind":"status","status":200,"body":"<html>hotel</html>","action":"AssumeRole"}`), code: "1", says: "captive portal"},
 		{name: "huge answer for a role", prep: faulty(`{"kind":"huge","action":"AssumeRole"}`), code: "1", says: "1 MiB"},

@@ -503,7 +503,7 @@ func TestHintFitsFailure(t *testing.T) {
 	shell := []string{"HTTPS_PROXY=" + p.url, "AWS_CA_BUNDLE=" + p.ca}
 	for _, row := range []struct{ says, hint string }{
 		{"cannot reach the proxy", "broker config set https_proxy " + p.url},
-		{"do not trust ", "broker config set ca_bundle " + p.ca},
+		{"cannot trust ", "broker config set ca_bundle " + p.ca},
 		{"it answered 503", "broker explain product_prod_paul"},
 	} {
 		must(t, h.freshCodes())
@@ -641,7 +641,7 @@ func TestUnitLends(t *testing.T) {
 	}
 	out := h.ok(t, "broker", "status")
 	for _, want := range []string{", started by service\n", "\nproxy     " + p.url + "\n", "\nCAs       " + p.ca + "\n",
-		"\nnote      GODEBUG was not taken: "} {
+		"\nnote      GODEBUG was ignored: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing: %s", want, out)
 		}

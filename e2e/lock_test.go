@@ -340,7 +340,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 	}
 	r = h.asOther(t, nobody, "broker", "status")
 	if r.code != 0 || !strings.Contains(r.stderr, "cannot save whether the broker is locked") ||
-		!strings.Contains(r.stderr, "there is no log of the daemon: "+state+"/daemon.log cannot be opened") {
+		!strings.Contains(r.stderr, "the daemon has no log: "+state+"/daemon.log cannot be opened") {
 		t.Errorf("status: %v", r)
 	}
 }

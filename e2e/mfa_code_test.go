@@ -66,7 +66,7 @@ func TestWrongSerial(t *testing.T) {
 	s := h.sit(t, "credproc", "security")
 	s.waits(serial + "-another")
 	s.types("123456")
-	if said := s.fails("4"); !strings.Contains(said, "MFA device is not of this user") {
+	if said := s.fails("4"); !strings.Contains(said, "MFA device does not belong to this user") {
 		t.Errorf("the reason is not told: %q", said)
 	}
 	s.asked(1)

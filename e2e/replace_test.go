@@ -251,7 +251,7 @@ func TestReplaceOlderLong(t *testing.T) {
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	r := h.run("broker", "daemon", "--replace")
 	if err := checkFailure(r, "1", "brokerd", nil); err != nil ||
-		!strings.Contains(r.stderr, fmt.Sprintf("(pid %d) was told to end, and has not within", cmd.Process.Pid)) {
+		!strings.Contains(r.stderr, fmt.Sprintf("(pid %d) did not end within", cmd.Process.Pid)) {
 		t.Errorf("%v: %v", err, r)
 	}
 	if !alive(cmd.Process.Pid) {

@@ -1,4 +1,4 @@
-// Command brokerd is the daemon, and the vault process that it and the command line start.
+// Command brokerd is the daemon. It is also the vault process, which the daemon and the command line start.
 //
 //	brokerd [--replace] [--background]
 //	brokerd vault

@@ -1,8 +1,7 @@
-// Package accounts owns the account map: a small INI file that a team keeps in
-// git, or what AWS Organizations lists, and the names and roles of the profiles that come
-// of it. A map is written by others, so it says which roles there are and nothing
-// else: it refuses code, endpoints and secrets, and every value that is not of
-// the form that AWS gives it. It knows neither the files of profiles nor AWS.
+// Package accounts reads the account map: a small INI file that a team keeps in git, or the list of AWS
+// Organizations. It derives the names and roles of profiles from it. Other people write a map, so a map may only
+// say which roles exist. It must not contain code, endpoints or secrets, and every value must have the form that
+// AWS gives it. The package knows neither the files of profiles nor AWS.
 package accounts
 
 import (
@@ -20,20 +19,19 @@ import (
 	"broker/internal/partition"
 )
 
-// MaxSize bounds the file of a map: 10,000 accounts, AWS's own limit of an
-// organisation, fit into it.
+// MaxSize limits the file of a map, in bytes. 10,000 accounts, AWS's own limit for an organisation, fit into it.
 // https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
 const MaxSize = 2 << 20
 
-// maxRoles bounds the roles of one account; more is a mistake.
+// maxRoles limits the roles of one account; more are a mistake.
 const maxRoles = 100
 
-// Map is the accounts that a team has.
+// Map lists the accounts of a team.
 type Map struct {
-	Label    string // of the block in which its profiles are written
+	Label    string // label of the block in which its profiles are written
 	Product  string // for {product}; may be empty
-	Source   string // the source or profile from which its roles are assumed; may be empty
-	Template string // of the names; may be empty
+	Source   string // the source or profile that assumes its roles; may be empty
+	Template string // template for the names; may be empty
 	Accounts []Account
 }
 
@@ -43,23 +41,23 @@ type Account struct {
 	ID          string // twelve digits
 	Environment string // for {env}
 	Partition   string
-	Roles       []string // name, path and name, or ARN
+	Roles       []string // each is a name, a path and name, or an ARN
 	Region      string   // may be empty
 	ExternalID  string
-	Duration    string // seconds; empty where the map says nothing
+	Duration    string // seconds; empty if the map does not set it
 	MFASerial   string
 
 	origin string // file:line, for messages
 }
 
-// The keys of a map, before the first section and in a section.
+// The keys of a map: before the first section, and in a section.
 var (
 	topKeys     = []string{"product", "source", "region", "partition", "roles", "template"}
 	accountKeys = []string{"id", "environment", "partition", "roles", "region", "external_id", "duration_seconds", "mfa_serial"}
 )
 
-// What a value has to look like. The patterns are AWS's, but for paths of roles:
-// AWS allows them every character, and a file from elsewhere has no use for all of them.
+// The allowed values. The patterns are AWS's, except for the paths of roles: AWS allows every character in them,
+// and a file from elsewhere does not need all of them.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var (
@@ -68,30 +66,29 @@ var (
 	region      = lazyregexp.New(`^[a-z]{2,8}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
 	rolePath    = lazyregexp.New(`^([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]+$`)
 	roleARN     = lazyregexp.New(`^arn:(aws(?:-[a-z]+)*):iam::([0-9]{12}):role/(.+)$`)
-	partitionID = lazyregexp.New(`^aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?$`) // those of package partition
+	partitionID = lazyregexp.New(`^aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?$`) // the partitions of package partition
 	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
 	device      = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
 )
 
-// Parse reads a map. The file's name is for messages, and for the label where the map names no product.
+// Parse parses a map. The name of the file appears in messages, and in the label if the map has no product.
 //
-// The error is a fault.Config that names file and line: for what is not INI or not
-// text, for keys that are unknown, stand twice or have no place in a map, for a value of the
-// wrong form, for an account that is there twice.
+// The error is a fault.Config with file and line: for text that is not INI, for keys that are unknown, repeated or
+// not allowed in a map, for values of the wrong form, and for repeated accounts.
 func Parse(file string, src []byte) (Map, error) {
 	if len(src) > MaxSize {
 		return Map{}, fault.New(fault.Config, "%s: an account map has at most %d bytes", file, MaxSize)
 	}
 	r := &reader{file: file}
 	if line := notText(src); line > 0 {
-		return Map{}, r.wrong(line, "holds a character that is no text")
+		return Map{}, r.wrong(line, "contains a character that is not text")
 	}
 	sections, err := r.scan(src)
 	if err != nil {
 		return Map{}, err
 	}
 	if len(sections) < 2 {
-		return Map{}, fault.New(fault.Config, "%s: an account map has a section for each account, such as [dev]", file)
+		return Map{}, fault.New(fault.Config, "%s: an account map needs a section for each account, such as [dev]", file)
 	}
 	m := Map{Label: labelOf(file)}
 	top := r.values("before the first section", sections[0], topKeys)
@@ -110,7 +107,7 @@ func Parse(file string, src []byte) (Map, error) {
 		a := r.account(s, top)
 		for _, key := range []string{"account " + strconv.Quote(a.Name), "id " + a.ID} {
 			if first, again := seen[key]; again && r.err == nil {
-				r.err = fault.New(fault.Config, "%s: %s is there twice, first at %s", a.origin, key, first)
+				r.err = fault.New(fault.Config, "%s: %s is defined twice, first at %s", a.origin, key, first)
 			}
 			seen[key] = a.origin
 		}
@@ -125,10 +122,10 @@ func Parse(file string, src []byte) (Map, error) {
 func (r *reader) account(s section, top *values) Account {
 	a := Account{Name: s.name, origin: r.origin(s.line)}
 	if !word.MatchString(a.Name) || strings.EqualFold(a.Name, "default") {
-		r.fail(a.origin, "an account cannot be called %.70q: a name is a word of letters, digits and _.@+=,- and not default", a.Name)
+		r.fail(a.origin, "an account cannot be called %.70q: a name has letters, digits and _.@+=,-, and is not default", a.Name)
 	}
 	v := r.values("in ["+a.Name+"]", s, accountKeys)
-	a.ID = v.take("id", accountID, "is not the twelve digits of an account")
+	a.ID = v.take("id", accountID, "is not an account ID of twelve digits")
 	if a.ID == "" {
 		r.fail(a.origin, "account %q has no id", a.Name)
 	}
@@ -140,7 +137,7 @@ func (r *reader) account(s section, top *values) Account {
 	if of := cmp.Or(partition.OfRegion(a.Region), partition.Default); a.Partition == "" {
 		a.Partition = of
 	} else if a.Region != "" && of != a.Partition {
-		r.fail(a.origin, "account %q is in partition %s, and its region %s is in another", a.Name, a.Partition, a.Region)
+		r.fail(a.origin, "account %q is in partition %s, but its region %s is in another", a.Name, a.Partition, a.Region)
 	}
 	roles, from := v, "roles"
 	if _, own := v.get(from); !own {
@@ -170,35 +167,35 @@ func (r *reader) account(s section, top *values) Account {
 	return a
 }
 
-// What AWS allows of the name of a role and of all that stands behind "role/".
+// AWS's limits for the name of a role, and for everything after "role/".
 const (
 	maxRoleName = 64
 	maxPath     = 512 + maxRoleName
 )
 
-// RoleARN is the ARN of a role of the account that is given by name, by path and
-// name, or by ARN. The error says what is wrong, without a prefix.
+// RoleARN returns the ARN of a role of the account. The role is given by name, by path and name, or by ARN. The
+// error says what is wrong, without a prefix.
 func (a Account) RoleARN(role string) (string, error) {
 	if m := roleARN.FindStringSubmatch(role); m != nil {
 		if m[1] != a.Partition || m[2] != a.ID {
-			return "", fmt.Errorf("names a role of another account or partition than %s of %s", a.ID, a.Partition)
+			return "", fmt.Errorf("names a role of another account or partition, not of %s in %s", a.ID, a.Partition)
 		}
 		role = m[3]
 	}
 	path := strings.TrimPrefix(role, "/")
 	if name := path[strings.LastIndexByte(path, '/')+1:]; !rolePath.MatchString(path) || len(path) > maxPath || len(name) > maxRoleName {
-		return "", fmt.Errorf("names a role %.80q that cannot be one", role)
+		return "", fmt.Errorf("names an invalid role %.80q", role)
 	}
 	return "arn:" + a.Partition + ":iam::" + a.ID + ":role/" + path, nil
 }
 
-// labelOf makes the label of a block of a file's name or a product.
+// labelOf derives the label of a block from the name of a file or a product.
 func labelOf(name string) string {
 	base := filepath.Base(name)
 	return toWord(strings.TrimSuffix(base, filepath.Ext(base)), "accounts")
 }
 
-// toWord makes one word of any text: small letters and digits, with a dash for all else.
+// toWord makes one word of any text: lower-case letters and digits, with a dash for everything else.
 func toWord(text, otherwise string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(text) {
@@ -221,9 +218,9 @@ func toWord(text, otherwise string) string {
 // Listed is an account as AWS Organizations lists it.
 type Listed struct{ ID, Name string }
 
-// OfOrganization is the map of an organisation that the management account of a
-// profile listed, all with that region, which may be empty. Names become words; where two become the same one, each
-// gets its id behind it.
+// OfOrganization returns the map of an organisation that the management account of a profile listed. All accounts
+// get the region, which may be empty. Account names become words; if two become equal, each gets its ID as a
+// suffix.
 func OfOrganization(profile, partition, region string, list []Listed) Map {
 	m := Map{Label: "org-" + toWord(profile, "profile"), Source: profile}
 	count := map[string]int{}
@@ -241,7 +238,7 @@ func OfOrganization(profile, partition, region string, list []Listed) Map {
 	return m
 }
 
-// reader remembers the first thing that is wrong with a map.
+// reader records the first error in a map.
 type reader struct {
 	file string
 	err  error
@@ -264,10 +261,10 @@ func (r *reader) fail(origin, format string, args ...any) {
 	}
 }
 
-// section is one section as it stands there.
+// section is one section of the file.
 type section struct {
 	name string
-	line int // 0 for what stands before the first one
+	line int // 0 for the keys before the first section
 	keys []keyLine
 }
 
@@ -276,8 +273,8 @@ type keyLine struct {
 	line       int
 }
 
-// scan reads lines: [name], key = value, comments. There is nothing else: no
-// quotes, no continued lines, nothing that is put in for anything.
+// scan reads lines: [name], key = value, comments. There is nothing else: no quotes, no continued lines, no
+// interpolation.
 func (r *reader) scan(src []byte) ([]section, error) {
 	all := []section{{}}
 	n := 0
@@ -304,7 +301,7 @@ func (r *reader) scan(src []byte) ([]section, error) {
 	return all, nil
 }
 
-// withoutComment cuts a comment off: a # or ; at the start, or behind white space.
+// withoutComment removes a comment: a # or ; at the start or after white space.
 func withoutComment(line string) string {
 	for i := range len(line) {
 		if (line[i] == '#' || line[i] == ';') && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
@@ -322,7 +319,7 @@ type values struct {
 	keys  map[string]string
 }
 
-// values reads a section, and refuses what it may not say.
+// values reads a section and rejects keys that it must not have.
 func (r *reader) values(where string, s section, known []string) *values {
 	v := &values{r, s.line, map[string]int{}, map[string]string{}}
 	for _, k := range s.keys {
@@ -332,9 +329,9 @@ func (r *reader) values(where string, s section, known []string) *values {
 		case !contains(known, k.key) && dangerous(k.key):
 			v.fail(k.key, "has no place in an account map: no code, no endpoint and no secret is taken from one")
 		case !contains(known, k.key):
-			v.fail(k.key, "is not known %s; known are %s", where, strings.Join(known, ", "))
+			v.fail(k.key, "is not known %s; known keys are %s", where, strings.Join(known, ", "))
 		case again:
-			v.fail(k.key, "stands twice %s", where)
+			v.fail(k.key, "is set twice %s", where)
 		}
 		if k.value != "" {
 			v.keys[k.key] = k.value
@@ -343,8 +340,8 @@ func (r *reader) values(where string, s section, known []string) *values {
 	return v
 }
 
-// dangerous are the keys by which a file of AWS or of the broker could run a
-// program, choose whom keys are shown to, or carry a secret.
+// dangerous reports whether a key of AWS's or Broker's files could run a program, choose who sees keys, or contain
+// a secret.
 func dangerous(key string) bool {
 	key = strings.ToLower(key)
 	for _, part := range []string{"process", "command", "endpoint", "service", "ca_bundle", "proxy", "secret", "access_key", "token", "seed", "password",
@@ -370,8 +367,7 @@ func (v *values) get(key string) (string, bool) {
 	return s, ok
 }
 
-// fail says what is wrong with a key, without its value: a secret may have been
-// pasted into the wrong line.
+// fail reports what is wrong with a key, without its value: somebody may have pasted a secret into the wrong line.
 func (v *values) fail(key, format string, args ...any) {
 	line, ok := v.lines[key]
 	if !ok {
@@ -380,7 +376,7 @@ func (v *values) fail(key, format string, args ...any) {
 	v.reader.fail(v.origin(line), "%.60q "+format, append([]any{key}, args...)...)
 }
 
-// maxValue bounds a value; AWS's longest, the external id, has 1,224 characters.
+// maxValue limits a value, in characters. AWS's longest is the external ID.
 const maxValue = 1224
 
 func (v *values) take(key string, form *lazyregexp.Regexp, otherwise string) string {
@@ -391,7 +387,7 @@ func (v *values) take(key string, form *lazyregexp.Regexp, otherwise string) str
 	return value
 }
 
-// or takes a value of the section, or else the one that stands before the sections.
+// or returns a value of the section, else the one before the first section.
 func (v *values) or(top *values, key string, form *lazyregexp.Regexp, otherwise string) string {
 	if _, own := v.get(key); own {
 		return v.take(key, form, otherwise)
@@ -399,7 +395,7 @@ func (v *values) or(top *values, key string, form *lazyregexp.Regexp, otherwise 
 	return top.take(key, form, otherwise)
 }
 
-// notText is the first line with a byte that is no text, or 0.
+// notText returns the first line with a byte that is not text, or 0.
 func notText(src []byte) int {
 	line := 1
 	for len(src) > 0 {

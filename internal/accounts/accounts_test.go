@@ -12,8 +12,8 @@ import (
 	"broker/internal/partition"
 )
 
-// TestGolden reads each map of testdata and compares what comes of it: the
-// first lines that begin with "; " are template, user and roles.
+// TestGolden reads each map in testdata and compares the resulting profiles. The first lines, which begin with ";
+// ", are template, user and roles.
 func TestGolden(t *testing.T) {
 	maps, err := filepath.Glob("testdata/*.ini")
 	if err != nil || len(maps) < 3 {
@@ -30,7 +30,7 @@ func TestGolden(t *testing.T) {
 				n.Template = template
 			}
 			got := goldenOf(t, file, src, n)
-			// What an editor of Windows makes of it is the same map.
+			// A copy with a BOM and CRLF, as editors on Windows write it, is the same map.
 			if crlf := goldenOf(t, file, []byte("\ufeff"+strings.ReplaceAll(string(src), "\n", "\r\n")), n); crlf != got {
 				t.Errorf("with CRLF: %s", crlf)
 			}
@@ -61,12 +61,12 @@ func goldenOf(t *testing.T, file string, src []byte, n Naming) string {
 
 const goodID = "id = 222233334444\n"
 
-// TestHostileMaps: what is refused, with the line of it.
+// TestHostileMaps: rejected maps, with the line of the error.
 func TestHostileMaps(t *testing.T) {
 	account := "[dev]\n" + goodID + "roles = admin\n"
 	tests := []struct {
 		src  string
-		line int // 0 where none can be told
+		line int // 0 if there is none
 		want string
 	}{
 		// code, endpoints, secrets
@@ -93,12 +93,12 @@ func TestHostileMaps(t *testing.T) {
 		{account + "[services evil]\nsts = x\n", 4, "cannot be called"},
 		{account + "[settings]\nkeyring_backend = file\n", 5, "no code"},
 		// keys
-		{account + "rolse = x\n", 4, `"rolse" is not known in [dev]; known are id,`},
+		{account + "rolse = x\n", 4, `"rolse" is not known in [dev]; known keys are id,`},
 		{account + "Region = eu-west-1\n", 4, "is not known"},
 		{account + "- = x\n", 4, "is not known"},
 		{"id = 222233334444\n" + account, 1, "is not known before the first section"},
-		{account + "roles = other\n", 4, "stands twice"},
-		{account + "roles = admin\n", 4, "stands twice"},
+		{account + "roles = other\n", 4, "is set twice"},
+		{account + "roles = admin\n", 4, "is set twice"},
 		{account + "region\n", 4, "is not"},
 		{account + "`a b` = x\n", 4, "is not known"},
 		// names
@@ -115,9 +115,9 @@ func TestHostileMaps(t *testing.T) {
 		{"[]\n" + goodID, 0, ""},
 		{"[dev\n" + goodID, 0, ""},
 		{"[ünï]\n" + goodID, 1, "cannot be called"},
-		{"[a\x1b[2J]\n" + goodID, 1, "no text"},
-		{"[a\x00]\n" + goodID, 1, "no text"},
-		{"[dev]\n" + goodID + "environment = a\xff\n", 3, "no text"},
+		{"[a\x1b[2J]\n" + goodID, 1, "not text"},
+		{"[a\x00]\n" + goodID, 1, "not text"},
+		{"[dev]\n" + goodID + "environment = a\xff\n", 3, "not text"},
 		{"[dev]\n" + goodID + "environment = $(id)\n", 3, "is not a word"},
 		{"product = a b\n" + account, 1, "is not a word"},
 		{"source = -x\n" + account, 1, "is not the name"},
@@ -132,12 +132,12 @@ func TestHostileMaps(t *testing.T) {
 		{"region = ../x\n" + account, 1, "name of a region"},
 		{"[dev]\n" + goodID + "partition = aws-evil\n", 3, "is not aws,"},
 		{"[dev]\n" + goodID + "partition = aws-cn\nregion = eu-west-1\n", 1, "in another"},
-		{"[dev]\n" + goodID + "roles = a b\n", 3, "cannot be one"},
-		{"[dev]\n" + goodID + "roles = admin, $(id)\n", 3, "cannot be one"},
+		{"[dev]\n" + goodID + "roles = a b\n", 3, "invalid role"},
+		{"[dev]\n" + goodID + "roles = admin, $(id)\n", 3, "invalid role"},
 		{"[dev]\n" + goodID + "roles = arn:aws:iam::999999999999:role/admin\n", 3, "another account"},
 		{"[dev]\n" + goodID + "roles = arn:aws-cn:iam::222233334444:role/admin\n", 3, "another account"},
-		{"[dev]\n" + goodID + "roles = arn:aws:iam::222233334444:user/admin\n", 3, "cannot be one"},
-		{"roles = a/../..//b\n[dev]\n" + goodID, 1, "cannot be one"},
+		{"[dev]\n" + goodID + "roles = arn:aws:iam::222233334444:user/admin\n", 3, "invalid role"},
+		{"roles = a/../..//b\n[dev]\n" + goodID, 1, "invalid role"},
 		{"[dev]\n" + goodID + "roles = " + strings.Repeat("a,", 101) + "\n", 3, "more than 100"},
 		{"[dev]\n" + goodID + "external_id = a'b\"c\n", 3, "is not 2 to"},
 		{"[dev]\n" + goodID + "mfa_serial = x\n", 3, "serial"},
@@ -145,10 +145,10 @@ func TestHostileMaps(t *testing.T) {
 		{"[dev]\n" + goodID + "duration_seconds = 86400\n", 3, "whole number"},
 		{"[dev]\n" + goodID + "environment = \"\"\"a\nb\"\"\"\n", 4, "is not"},
 		{"template = {evil}\n" + account, 1, "placeholders"},
-		{"template = $(id){env}\n" + account, 1, "a template has"},
-		// the whole
-		{account + "[dev]\nid = 333344445555\n", 4, `account "dev" is there twice, first at accounts.ini:1`},
-		{account + "[stage]\n" + goodID, 4, "id 222233334444 is there twice, first at accounts.ini:1"},
+		{"template = $(id){env}\n" + account, 1, "a template consists of"},
+		// the whole map
+		{account + "[dev]\nid = 333344445555\n", 4, `account "dev" is defined twice, first at accounts.ini:1`},
+		{account + "[stage]\n" + goodID, 4, "id 222233334444 is defined twice, first at accounts.ini:1"},
 		{"", 0, "a section for each account"},
 		{"product = x\n", 0, "a section for each account"},
 		{"<html>not found</html>\n", 0, ""},
@@ -162,7 +162,7 @@ func TestHostileMaps(t *testing.T) {
 		f := fault.Of(err)
 		short := fmt.Sprintf("%.80q", tt.src)
 		if f == nil {
-			t.Errorf("%s was taken: %+v", short, m)
+			t.Errorf("%s was accepted: %+v", short, m)
 			continue
 		}
 		origin := "accounts.ini:"
@@ -178,7 +178,7 @@ func TestHostileMaps(t *testing.T) {
 	}
 }
 
-// TestLargeMaps: as large as they may be, each is read in time that grows with it alone; "lines" kept gopkg.in/ini.v1 busy for minutes.
+// TestLargeMaps: maps of the maximum size are read in linear time; "lines" kept gopkg.in/ini.v1 busy for minutes.
 func TestLargeMaps(t *testing.T) {
 	for what, src := range map[string]string{
 		"sections": strings.Repeat("[a]\n", MaxSize/4), "keys": "[a]\n" + strings.Repeat("id=\n", MaxSize/4-1), "roles": "[a]\n" + goodID + "roles=" + strings.Repeat("a,", MaxSize/2-20),
@@ -200,15 +200,15 @@ func TestNames(t *testing.T) {
 		{two, "{account}", "", "", "dev dev_read-only prod"},
 		{two, "x{id}", "", "other", "x222233334444 x444455556666"},
 		{"template = {env}.{role}\n" + two, "", "", "", "dev.admin dev.read-only prod.admin"},
-		{two, "", "", "", `error: the template has {user}, and account "dev" has none`},
-		{two, "{region}", "", "", `error: the template has {region}, and account "dev" has none`},
+		{two, "", "", "", `error: the template needs {user}, but account "dev" has no value for it`},
+		{two, "{region}", "", "", `error: the template needs {region}, but account "dev" has no value for it`},
 		{two, "{user}", "paul", "admin", `error: admin of account "dev" and admin of account "prod" would both be called paul; a template with {account} tells them apart`},
 		{strings.ReplaceAll(two, "team/", "admin, team/"), "{env}_{role}", "", "", `error: admin of account "dev" and admin of account "dev" would both be called dev_admin; a template with {role} tells them apart`},
-		{two, "plain", "", "", `error: the template "plain" has no placeholder, so all profiles would have one name`},
+		{two, "plain", "", "", `error: the template "plain" has no placeholder, so all profiles would have the same name`},
 		{two, "{env", "", "", `error: a template has the placeholders {product} {env} {account} {id} {role} {user} {region}, unlike "{env"`},
 		{two, "-{env}", "", "", `error: a name begins with a letter or a digit, unlike "-{env}"`},
-		{two, "{env}]", "", "", `error: a template has letters, digits, _.@+=,- and placeholders, unlike "{env}]"`},
-		{two, "{env}", "", "a b", `error: accounts.ini:2: account "dev": roles names a role "a b" that cannot be one`},
+		{two, "{env}]", "", "", `error: a template consists of letters, digits, _.@+=,- and placeholders, unlike "{env}]"`},
+		{two, "{env}", "", "a b", `error: accounts.ini:2: account "dev": roles names an invalid role "a b"`},
 		{"[dev]\nid = 222233334444\n", "{env}", "", "", `error: accounts.ini:1: account "dev" names no roles`},
 	}
 	for _, tt := range tests {
@@ -249,7 +249,7 @@ func TestOrganization(t *testing.T) {
 	for _, p := range list {
 		names = append(names, p.Name)
 		if !Word(p.Name) {
-			t.Errorf("%q is no word", p.Name)
+			t.Errorf("%q is not a word", p.Name)
 		}
 	}
 	if got := strings.Join(names[:8], " "); got != "security my-dev-old touch-tmp-x same-444455556666 same-555566667777 666677778888 777788889999 default-888899990000" {
@@ -272,7 +272,7 @@ func TestUserOf(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is taken is of the form that it has to be, whatever was written.
+// FuzzParse: accepted maps have only values of the required form.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("product = p\nsource=s\n[dev]\nid = 222233334444\nroles = a, b/c\nregion = eu-west-1\n"))
 	f.Add([]byte("[a]\nid: 000000000001 ; x\nroles = arn:aws:iam::000000000001:role/x\n"))
@@ -299,7 +299,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestPartitionsOfAMap: a map may name each partition that there is, and no other.
+// TestPartitionsOfAMap: a map may use every known partition, and no other.
 func TestPartitionsOfAMap(t *testing.T) {
 	for _, id := range append(partition.IDs(), "aws-moon") {
 		_, known := partition.Find(id)

@@ -6,22 +6,21 @@ import (
 	"broker/internal/fault"
 )
 
-// DefaultTemplate is how profiles are called by default.
+// DefaultTemplate is the default template for the names of profiles.
 const DefaultTemplate = "{product}_{env}_{user}"
 
-// OrganizationRole is the role that AWS Organizations makes in the accounts that
-// are created in it; the management account has none.
+// OrganizationRole is the role that AWS Organizations creates in new accounts; the management account has none.
 // https://docs.aws.amazon.com/organizations/latest/userguide/orgs_manage_accounts_access.html
 const OrganizationRole = "OrganizationAccountAccessRole"
 
-// Naming is how the profiles of a map are to be called, and for which roles.
+// Naming says how to name the profiles of a map, and for which roles.
 type Naming struct {
-	Template string   // empty is the map's, else DefaultTemplate
+	Template string   // empty means the map's, else DefaultTemplate
 	User     string   // for {user}
-	Roles    []string // instead of those that the map names; may be empty
+	Roles    []string // override the roles in the map; may be empty
 }
 
-// Profile is one role of an account under the name that it gets.
+// Profile is one role of an account, with the name of its profile.
 type Profile struct {
 	Name       string
 	Account    string
@@ -33,20 +32,20 @@ type Profile struct {
 	MFASerial  string
 }
 
-// Role is the name of the role without its path.
+// Role returns the name of the role without its path.
 func (p Profile) Role() string { return p.RoleARN[strings.LastIndexByte(p.RoleARN, '/')+1:] }
 
-// maxName bounds the name of a profile.
+// maxName limits the name of a profile, in bytes.
 const maxName = 128
 
-// Profiles are the profiles that a map comes to, in its order.
+// Profiles returns the profiles of a map, in its order.
 //
-// Where an account has several roles and the template has no {role}, the first one
-// gets the plain name, and each further one its own name behind it: product_dev_paul,
-// product_dev_paul_read-only. So a role that is added changes no name that is in use.
+// If an account has several roles and the template has no {role}, the first role gets the plain name, and each
+// further one has its role name appended: product_dev_paul, product_dev_paul_read-only. So adding a role changes
+// no name in use.
 //
-// Errors: fault.Usage for a template that has unknown placeholders, needs a word that nobody said,
-// or gives two roles one name; fault.Config for an account without a role.
+// Errors: fault.Usage if the template has unknown placeholders, needs a word that is not set, or gives two roles
+// the same name; fault.Config for an account without a role.
 func (m Map) Profiles(n Naming) ([]Profile, error) {
 	text := n.Template
 	if text == "" {
@@ -86,7 +85,7 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 				p.Name += "_" + p.Role()
 			}
 			if len(p.Name) > maxName {
-				return nil, fault.New(fault.Usage, "the template gives role %s of account %q a name of more than %d characters", p.Role(), a.Name, maxName)
+				return nil, fault.New(fault.Usage, "the template makes the name for role %s of account %q longer than %d characters", p.Role(), a.Name, maxName)
 			}
 			if other, taken := first[p.Name]; taken {
 				missing := "{account}"
@@ -104,7 +103,7 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 	return all, nil
 }
 
-// template is text and placeholders in turn, a text first.
+// template has text and placeholders alternately, beginning with text.
 type template []string
 
 var placeholders = []string{"product", "env", "account", "id", "role", "user", "region"}
@@ -121,7 +120,7 @@ func parseTemplate(text string) (template, error) {
 	for {
 		plain, after, found := strings.Cut(rest, "{")
 		if plain != "" && !word.MatchString("x"+plain) {
-			return nil, bad("a template has letters, digits, _.@+=,- and placeholders, unlike %.60q", text)
+			return nil, bad("a template consists of letters, digits, _.@+=,- and placeholders, unlike %.60q", text)
 		}
 		t = append(t, plain)
 		if !found {
@@ -135,7 +134,7 @@ func parseTemplate(text string) (template, error) {
 		rest = after
 	}
 	if len(t) == 1 {
-		return nil, bad("the template %.60q has no placeholder, so all profiles would have one name", text)
+		return nil, bad("the template %.60q has no placeholder, so all profiles would have the same name", text)
 	}
 	if t[0] != "" && !word.MatchString(t[0]) {
 		return nil, bad("a name begins with a letter or a digit, unlike %.60q", text)
@@ -152,7 +151,7 @@ func (t template) has(placeholder string) bool {
 	return false
 }
 
-// flags are what says a word that a map does not.
+// flags are the flags that set a word which a map does not.
 var flags = map[string]fault.Hint{"product": "--product NAME", "user": "--user NAME"}
 
 func (t template) fill(words map[string]string) (string, error) {
@@ -164,7 +163,7 @@ func (t template) fill(words map[string]string) (string, error) {
 		}
 		value := words[part]
 		if value == "" {
-			err := fault.New(fault.Usage, "the template has {%s}, and account %q has none", part, words["account"])
+			err := fault.New(fault.Usage, "the template needs {%s}, but account %q has no value for it", part, words["account"])
 			if flag := flags[part]; flag != "" {
 				return "", err.WithHint("broker profiles generate %s", flag)
 			}
@@ -175,11 +174,11 @@ func (t template) fill(words map[string]string) (string, error) {
 	return b.String(), nil
 }
 
-// Word says whether a text can be a word of a name: of {user} or {product}.
+// Word reports whether a text can be used for {user} or {product}.
 func Word(text string) bool { return word.MatchString(text) }
 
-// UserOf is the last part of the ARN of an MFA device or IAM user, which AWS
-// makes the user's name: arn:aws:iam::111122223333:mfa/paul is paul's. It is empty where there is none.
+// UserOf returns the last part of the ARN of an MFA device or IAM user, which in AWS is the user's name: for
+// arn:aws:iam::111122223333:mfa/paul it returns paul. It returns "" for other texts.
 func UserOf(arn string) string {
 	f := strings.SplitN(arn, ":", 6)
 	if len(f) != 6 || f[2] != "iam" {

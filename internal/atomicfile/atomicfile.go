@@ -1,6 +1,5 @@
-// Package atomicfile owns the safe replacement of a file: a reader sees the
-// old bytes or the new ones, a crash leaves one of the two, and an edit loses nothing
-// that others write meanwhile. It refuses to know what is in them.
+// Package atomicfile replaces a file safely: a reader sees the old bytes or the new ones, a crash leaves one of
+// the two, and an edit loses nothing that other programs write meanwhile. It knows nothing about the content.
 package atomicfile
 
 import (
@@ -12,10 +11,9 @@ import (
 	"broker/internal/system"
 )
 
-// Write replaces the file at path: temporary file in the same directory, sync,
-// rename, sync of the directory. A symlink is followed, so that a file kept in a repository of
-// dotfiles stays there. An existing file keeps its mode; a new one gets perm whatever the umask.
-// The directory must exist.
+// Write replaces the file at path: temporary file in the same directory, sync, rename, sync of the directory. It
+// follows a symlink, so a file that is kept in a dotfiles repository stays there. An existing file keeps its mode;
+// a new file gets perm regardless of the umask. The directory must exist.
 func Write(path string, data []byte, perm fs.FileMode) (err error) {
 	target, err := follow(path)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Write(link, []byte("x"), 0o600); err == nil {
-		t.Error("wrote through a link to nowhere")
+		t.Error("wrote through a dangling link")
 	}
 	if err := Write(dir, []byte("x"), 0o600); err == nil {
 		t.Error("replaced a directory")
@@ -95,7 +95,7 @@ func TestReaderSeesOldOrNew(t *testing.T) {
 	for range 500 {
 		got, err := os.ReadFile(file)
 		if err != nil || !bytes.Equal(got, old) && !bytes.Equal(got, fresh) {
-			t.Fatalf("half a file: %d bytes, %v", len(got), err)
+			t.Fatalf("incomplete file: %d bytes, %v", len(got), err)
 		}
 	}
 	close(stop)

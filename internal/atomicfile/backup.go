@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// maxBackups is how many backups of a file are kept: the first one, and the latest.
+// maxBackups is how many backups of a file are kept: the first one and the latest ones.
 const maxBackups = 5
 
-// BackupSuffix is behind the name of a file in the name of its first backup.
+// BackupSuffix is appended to the name of a file to name its first backup.
 const BackupSuffix = ".broker-backup"
 
-// Backups are the backups at path, the oldest first. The first is called path and is never overwritten. Later ones are
-// path.1, path.2 and so on.
+// Backups returns the paths of the backups at path, the oldest first. The first one is at path itself and is never
+// overwritten. Later ones are path.1, path.2 and so on.
 func Backups(path string) []string {
 	var numbers []int
 	names, _ := os.ReadDir(filepath.Dir(path))
@@ -37,7 +37,8 @@ func Backups(path string) []string {
 	return all
 }
 
-// keep makes a backup with these bytes, mode 0600, unless the latest has them, and removes those that are too many.
+// keep writes src to a new backup with mode 0600, unless the latest backup has the same bytes. Then it removes
+// surplus backups, but never the first one.
 func keep(path string, src []byte) error {
 	all := Backups(path)
 	name := path

@@ -16,42 +16,38 @@ import (
 	"broker/internal/system"
 )
 
-// ErrBusy is wrapped by Edit's error when another program did not stop writing
-// the file, or held the lock of its directory. Nothing was changed then.
-var ErrBusy = errors.New("another program keeps writing it")
+// ErrBusy means that another program kept writing to the file, or held the lock of its directory. Nothing was
+// changed. Edit wraps it.
+var ErrBusy = errors.New("another program keeps writing to it")
 
-// ErrReadOnly is wrapped by Edit's error for a file without write permission
-// for its owner. A rename would replace it all the same; the mode says that
-// its owner does not want that.
+// ErrReadOnly means that the file has no write permission for its owner. A rename would work all the same, but the
+// mode says that the owner does not want it. Edit wraps it.
 var ErrReadOnly = errors.New("it is read-only")
 
-// tries is how often an edit starts over because somebody else wrote the file.
+// tries is how often an edit starts over because another program wrote the file.
 const tries = 40
 
-// Edit replaces the file at path by what edit makes of its bytes, so that
-// nothing is lost that the user or another program writes at the same time:
+// Edit replaces the content of the file at path by the result of edit, and loses nothing that the user or another
+// program writes at the same time:
 //
 //   - Edits by this package, in all processes, take turns (flock on the directory; on Windows
 //     a lock file in it), unless another user holds that lock.
-//   - On Linux the new file is exchanged with the old one, and then the old one is
-//     looked at. If it is not what edit was given, or somebody has it open for
-//     writing, they are exchanged back and it starts over with what is there
-//     now. Where the file system cannot exchange, the bytes are compared right
-//     before the rename, which leaves a moment of microseconds.
+//   - On Linux the new file and the old one are exchanged, and then the old one is checked. If its
+//     bytes are not the ones that edit was given, or a program has it open for writing, the files are
+//     exchanged back and Edit starts over with the current content. If the file system cannot exchange
+//     files, Edit compares the bytes right before the rename, which leaves a race of microseconds.
 //   - Readers see the old bytes or the new ones, after a crash too.
 //
-// So edit may be called more than once and must have no effect but its result.
-// If it changes nothing, nothing is written. A missing file is an empty one; it is made with
-// perm, and its directory with 0700. An existing one keeps mode and owner. A symlink is
-// followed. A file that edit leaves without a byte is removed, unless a symlink leads to it.
-// If backup is not empty, the bytes before are kept beside the file; see Backups.
+// So Edit may call edit more than once, and edit must have no effect but its result. If it changes nothing,
+// nothing is written. A missing file counts as empty; it is created with perm, and its directory with 0700. An
+// existing file keeps its mode and owner. A symlink is followed. If edit returns no bytes, the file is removed,
+// unless a symlink leads to it. If backup is not empty, the old bytes are kept beside the file; see Backups.
 //
-// What a crash may leave is a temporary file beside the target, which the next
-// Edit removes if it holds nothing but what Edit itself wrote or replaced; otherwise
-// it is renamed to NAME.broker-saved-…, for the user to look at.
+// A crash may leave a temporary file beside the target. The next Edit removes it if it contains only bytes that
+// Edit itself wrote or replaced; otherwise it renames the file to NAME.broker-saved-… so that the user can look at
+// it.
 //
-// Errors of edit are returned as they are; the others wrap ErrBusy, ErrReadOnly or the
-// error of the system.
+// Errors of edit are returned unchanged; all others wrap ErrBusy, ErrReadOnly or an error of the system.
 func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([]byte, error)) error {
 	target, err := follow(path)
 	if err != nil {
@@ -59,7 +55,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	}
 	dir := filepath.Dir(target)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		// An edit that leaves nothing to write makes no directory either.
+		// An edit that leaves nothing to write creates no directory either.
 		if dst, err := edit(nil); err != nil || len(dst) == 0 {
 			return err
 		}
@@ -77,7 +73,7 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 		return err
 	}
 	e := &editing{target: target, perm: perm, backup: backup, dir: dir, linked: isLink(path)}
-	if turn { // else what lies there may be of an edit under way
+	if turn { // without the lock, these files may belong to an edit in progress
 		if err := e.tidy(); err != nil {
 			return err
 		}
@@ -92,15 +88,16 @@ func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([
 	return e.settle(false, fmt.Errorf("%s was not changed: %w", target, ErrBusy))
 }
 
-// Tidy removes what an Edit of the file at path left if it was cut short, as the next Edit would. While an Edit is
-// under way in that directory it does nothing: that one has done so. A missing file or directory is no error.
+// Tidy removes what an interrupted Edit of the file at path left, as the next Edit would. It does nothing while an
+// Edit is in progress in that directory, because that Edit has already tidied. A missing file or directory is not
+// an error.
 func Tidy(path string) error {
 	if path == "" || path == os.DevNull {
 		return nil
 	}
 	target, err := follow(path)
 	if err != nil {
-		return nil // an edit says why
+		return nil // the next edit reports why
 	}
 	dir := filepath.Dir(target)
 	if !left(target, dir) {
@@ -120,7 +117,8 @@ func Tidy(path string) error {
 	return (&editing{target: target, dir: dir}).tidy()
 }
 
-// left reports whether something of an edit lies beside a file. A directory that cannot be read has nothing of ours.
+// left reports whether a leftover of an edit lies beside a file. A directory that cannot be read counts as having
+// none.
 func left(target, dir string) bool {
 	names, _ := os.ReadDir(dir)
 	return slices.ContainsFunc(names, func(n fs.DirEntry) bool {
@@ -128,14 +126,15 @@ func left(target, dir string) bool {
 	})
 }
 
-// turnWait bounds how long an edit waits for its turn. Others can hold the lock of a directory that they may read.
-// There an edit goes on without its turn after openWait: neither a person nor `broker lock` waits for another user.
+// turnWait limits how long an edit waits for its turn. Other users can hold the lock of a directory that they can
+// read. In such a directory an edit goes on without its turn after openWait, so that neither a person nor `broker
+// lock` waits for another user.
 const (
 	turnWait = 20 * time.Second
 	openWait = 2 * time.Second
 )
 
-// takeTurn waits for the lock of the directory. It reports whether it has it.
+// takeTurn waits for the lock of the directory. It reports whether it got the lock.
 func takeTurn(held *os.File, dir string) (bool, error) {
 	info, err := held.Stat()
 	if err != nil {
@@ -153,13 +152,13 @@ func takeTurn(held *os.File, dir string) (bool, error) {
 		case open && waited > openWait:
 			return false, nil
 		case waited > turnWait:
-			return false, fmt.Errorf("nothing in %s was changed: %w (a lock, for more than %v)", dir, ErrBusy, turnWait)
+			return false, fmt.Errorf("nothing in %s was changed: %w (lock held for more than %v)", dir, ErrBusy, turnWait)
 		}
 	}
 }
 
-// Check says beforehand whether Edit would refuse the file: for the mode, for what
-// it is, or for its directory. It is for callers that write all of several files or none.
+// Check reports beforehand whether Edit would refuse the file: for its mode, its type or its directory. It is for
+// callers that write either all of several files or none.
 func Check(path string) error {
 	target, err := follow(path)
 	if err != nil {
@@ -192,13 +191,13 @@ func writable(target string, info fs.FileInfo) error {
 	return nil
 }
 
-// follow returns the file that a path stands for, which may not exist yet.
+// follow returns the file that a path leads to, which may not exist yet.
 func follow(path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return target, err
 	}
-	// A link to nowhere is not replaced: the user meant a file elsewhere. Somebody may just have made the file.
+	// A dangling link is not replaced: the user meant a file elsewhere. The file may have been created just now.
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return "", fmt.Errorf("%s is a symbolic link to a file that does not exist", path)
 	}
@@ -214,20 +213,19 @@ type editing struct {
 	target string
 	perm   fs.FileMode
 	backup string
-	dir    string // locked
+	dir    string // its lock is held
 	linked bool   // a symlink leads to it
-	// late is what others appended to a draft of ours while it stood in the
-	// place of their own file. It belongs behind what is there now; until it is
-	// there, the drafts with it are kept.
+	// late holds what other programs appended to our draft while it was in the place of their file. It must be
+	// appended to the current content. Until that is done, the drafts that hold it are kept.
 	late []byte
 	kept []string
-	// draft stood for a moment in the place of real, which was put back. Who read
-	// it then may write it, with his change, only now.
+	// draft was in the place of real for a moment, then real was put back. A program that read draft in that
+	// moment may write it back later, with its own change.
 	draft, real []byte
 }
 
-// settle removes the drafts that were kept, once nothing in them is needed;
-// else it shows them to the user.
+// settle removes the kept drafts if done, because nothing in them is needed any more; otherwise it saves them for
+// the user.
 func (e *editing) settle(done bool, err error) error {
 	for _, name := range e.kept {
 		more := os.Remove
@@ -241,8 +239,8 @@ func (e *editing) settle(done bool, err error) error {
 	return err
 }
 
-// once reads, edits and replaces. It returns false if somebody else wrote the
-// file meanwhile; then it stands as they left it.
+// once reads, edits and replaces the file. It returns false if another program wrote the file meanwhile; the file
+// then keeps what that program wrote.
 func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error) {
 	src, info, err := read(e.target)
 	if err != nil {
@@ -267,7 +265,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 		}
 		if e.backup != "" {
 			if err := keep(e.backup, src); err != nil {
-				return false, fmt.Errorf("no backup, so nothing was changed: %w", err)
+				return false, fmt.Errorf("no backup was written, so nothing was changed: %w", err)
 			}
 		}
 		if len(dst) == 0 && !e.linked {
@@ -293,8 +291,7 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 	return done, err
 }
 
-// read returns the bytes of a regular file, without waiting on a fifo. A
-// missing one has no bytes and no info.
+// read returns the bytes of a regular file and does not block on a fifo. A missing file has no bytes and no info.
 func read(path string) ([]byte, fs.FileInfo, error) {
 	f, info, err := system.OpenRegular(path, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -308,9 +305,9 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 	return src, info, err
 }
 
-// The names of temporary files. A draft may be half written and is worth
-// nothing. A swap has in its name the digests of what it was written with and of what it
-// is to replace: anything else that it holds was written by somebody else.
+// prefix returns how the names of temporary files begin. A draft may be incomplete and can be discarded. The name
+// of a swap contains the digests of the bytes that were written to it and of the bytes that it replaces. If it has
+// any other content, another program wrote that.
 func (e *editing) prefix(kind string) string {
 	return "." + filepath.Base(e.target) + ".broker-" + kind + "-"
 }
@@ -320,7 +317,7 @@ func digest(b []byte) string {
 	return fmt.Sprintf("%x", sum[:16])
 }
 
-// write makes the new file beside the target, whole and synced.
+// write creates the new file beside the target, complete and synced.
 func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (name string, err error) {
 	dir := e.dir
 	tmp, err := os.CreateTemp(dir, e.prefix("draft")+"*")
@@ -358,27 +355,27 @@ func isLink(path string) bool {
 	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
-// remove takes away a file that should have the bytes src. It is looked at afterwards, as in replace.
+// remove removes a file that should contain the bytes src. It checks the file afterwards, as replace does.
 func (e *editing) remove(src []byte) (bool, error) {
 	out := filepath.Join(e.dir, e.prefix("swap")+digest(src)+"-"+digest(nil))
 	switch err := os.Rename(e.target, out); {
-	case errors.Is(err, fs.ErrNotExist): // the target went away
+	case errors.Is(err, fs.ErrNotExist): // the target was removed
 		return false, nil
 	case err != nil:
 		return false, err
 	case untouched(out, src):
 		return true, os.Remove(out)
 	}
-	// Somebody wrote it after we read it. It is theirs again.
+	// Another program wrote the file after we read it. Put it back.
 	if err := os.Link(out, e.target); err != nil {
 		return false, errors.Join(err, e.save(out))
 	}
 	return false, os.Remove(out)
 }
 
-// create puts the draft where no file is.
+// create puts the draft at the target, where no file is.
 func (e *editing) create(draft string) (bool, error) {
-	err := os.Link(draft, e.target) // unlike a rename, it never replaces
+	err := os.Link(draft, e.target) // unlike a rename, a link never replaces a file
 	_ = os.Remove(draft)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
@@ -386,7 +383,7 @@ func (e *editing) create(draft string) (bool, error) {
 	return err == nil, err
 }
 
-// replace puts the draft in the place of a file that should still have the bytes src.
+// replace puts the draft in the place of a file that should still contain the bytes src.
 func (e *editing) replace(draft string, info fs.FileInfo, src, dst []byte) (bool, error) {
 	if !untouched(e.target, src) {
 		return false, os.Remove(draft)
@@ -397,19 +394,19 @@ func (e *editing) replace(draft string, info fs.FileInfo, src, dst []byte) (bool
 	err := exchange(draft, e.target)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		// The moment since the comparison is all that is left to chance.
+		// The time since the comparison is the only race left.
 		return true, os.Rename(draft, e.target)
-	case errors.Is(err, fs.ErrNotExist): // the target went away
+	case errors.Is(err, fs.ErrNotExist): // the target was removed
 		return false, os.Remove(draft)
 	case err != nil:
 		return false, errors.Join(err, os.Remove(draft))
 	}
-	// Another file is put back at once: the less read ours the better.
+	// If the file was changed, put it back at once: the fewer programs read ours, the better.
 	out, err := os.Stat(draft)
 	if err == nil && os.SameFile(info, out) && untouched(draft, src) {
 		return true, os.Remove(draft)
 	}
-	// Somebody wrote it after we read it. It is his again.
+	// Another program wrote the file after we read it. Put it back.
 	if err := exchange(draft, e.target); err != nil {
 		return false, errors.Join(err, e.save(draft))
 	}
@@ -419,12 +416,12 @@ func (e *editing) replace(draft string, info fs.FileInfo, src, dst []byte) (bool
 	if untouched(draft, dst) {
 		return false, os.Remove(draft)
 	}
-	// And somebody wrote what stood in its place for a moment.
+	// Another program also wrote to our draft while it was in place.
 	return false, e.rescue(draft, dst)
 }
 
-// rescue decides about what others wrote in the moment when a draft of ours
-// stood in the place of their file, and what is now called draft.
+// rescue handles what other programs wrote to our draft while it was in the place of their file. The file is now
+// called draft.
 func (e *editing) rescue(draft string, dst []byte) error {
 	got, writing := quiet(draft)
 	for i := 0; writing && i < tries; i++ {
@@ -435,7 +432,7 @@ func (e *editing) rescue(draft string, dst []byte) error {
 		return e.save(draft)
 	}
 	if !bytes.HasPrefix(got, dst) {
-		// It is not ours with something appended, so it is newer than what we put back.
+		// It is not our draft plus appended bytes, so it is newer than the file that was put back.
 		if err := exchange(draft, e.target); err != nil {
 			return errors.Join(err, e.save(draft))
 		}
@@ -445,7 +442,7 @@ func (e *editing) rescue(draft string, dst []byte) error {
 		}
 		return e.save(draft)
 	}
-	// Not under its old name, which the next draft could have.
+	// Use a new name, because the next draft could get the old one.
 	name, err := os.CreateTemp(e.dir, e.prefix("swap")+"late-*")
 	if err != nil {
 		return errors.Join(err, e.save(draft))
@@ -456,7 +453,7 @@ func (e *editing) rescue(draft string, dst []byte) error {
 	return os.Rename(draft, name.Name())
 }
 
-// save gives a file that others wrote a name that the user sees.
+// save gives a file that another program wrote a name that the user can see.
 func (e *editing) save(name string) error {
 	saved, err := os.MkdirTemp(e.dir, filepath.Base(e.target)+".broker-saved-*")
 	if err == nil {
@@ -466,18 +463,16 @@ func (e *editing) save(name string) error {
 	if err != nil {
 		saved = name
 	}
-	return fmt.Errorf("%s: two programs wrote it at the same moment; what one of them wrote is in %s", e.target, saved)
+	return fmt.Errorf("%s: two programs wrote to it at the same time; one of the versions is saved in %s", e.target, saved)
 }
 
-// untouched reports whether a file has these bytes and nobody is about to
-// write others into it.
+// untouched reports whether a file has these bytes and no program has it open for writing.
 func untouched(path string, want []byte) bool {
 	got, writing := quiet(path)
 	return !writing && got != nil && bytes.Equal(got, want)
 }
 
-// quiet returns the bytes of a file, nil if it cannot be read, and whether
-// somebody has it open for writing.
+// quiet returns the bytes of a file, or nil if it cannot be read, and whether a program has it open for writing.
 func quiet(path string) (got []byte, writing bool) {
 	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
@@ -498,7 +493,7 @@ func quiet(path string) (got []byte, writing bool) {
 	return got, false
 }
 
-// tidy removes what earlier edits of this file left when they were killed.
+// tidy removes the leftovers of earlier edits of this file that were killed.
 func (e *editing) tidy() error {
 	names, err := os.ReadDir(e.dir)
 	if err != nil {

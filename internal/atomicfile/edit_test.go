@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// set is an edit that knows nothing of what was there.
+// set returns an edit that ignores the old content.
 func set(text string) func([]byte) ([]byte, error) {
 	return func([]byte) ([]byte, error) { return []byte(text), nil }
 }
@@ -41,7 +41,7 @@ func content(t *testing.T, path string) string {
 	return string(b)
 }
 
-// alone fails the test if anything but these names is in a directory.
+// alone fails the test if a directory contains anything but these names.
 func alone(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -66,7 +66,7 @@ func TestEdit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("nothing to write, but a directory was made: %v", err)
+		t.Errorf("there was nothing to write, but a directory was created: %v", err)
 	}
 	if err := Edit(file, 0o600, file+".backup", set("one\n")); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestEdit(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
-	alone(t, dir, "config") // there was nothing to keep a backup of
+	alone(t, dir, "config") // there was no file to back up
 	if err := os.Chmod(file, 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestEdit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after, _ := os.Stat(file); !os.SameFile(before, after) || content(t, file+".backup") != "one\n" {
-		t.Error("nothing changed, but it was written")
+		t.Error("an edit without changes wrote the file")
 	}
 	mine := errors.New("mine")
 	if err := Edit(file, 0o600, "", func([]byte) ([]byte, error) { return []byte("x"), mine }); err != mine {
@@ -137,7 +137,7 @@ func TestEditRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	if err := Edit(path("f"), 0o600, path("dir"), set("newer")); err == nil || content(t, path("f")) != "new" {
-		t.Error("edited without the backup that was wanted:", err)
+		t.Error("edited without the requested backup:", err)
 	}
 	alone(t, dir, "dangling", "dir", "f", "fifo", "loop", "readonly")
 }
@@ -157,12 +157,12 @@ func TestEditTakesTurns(t *testing.T) {
 	}
 	wg.Wait()
 	if got := content(t, file); got != strings.Repeat("x", 80) {
-		t.Errorf("%d edits of 80 are there", len(got))
+		t.Errorf("%d of 80 edits are in the file", len(got))
 	}
 }
 
-// TestEditBesideAHeldLock: an edit does not wait for ever for a lock. One that others may take, who can read the
-// directory, does not keep it from its work.
+// TestEditBesideAHeldLock: an edit does not wait forever for a lock. In a directory that others can read, and so
+// lock, it proceeds without the lock.
 func TestEditBesideAHeldLock(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -188,7 +188,7 @@ func TestEditBesideAHeldLock(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		if err := Edit(file, 0o600, "", set("old")); err != nil || content(t, file) != "old" {
-			t.Errorf("another user may hold the lock: %v", err)
+			t.Errorf("the edit failed where another user may hold the lock: %v", err)
 		}
 	})
 	alone(t, dir, "f")
@@ -200,11 +200,11 @@ func TestEditBesideAHeldLock(t *testing.T) {
 	}
 }
 
-// TestEditLosesNothingOfOthers: somebody writes the same file without a lock, in each
-// of the ways in which editors and shells do it. What he wrote is there in the end.
+// TestEditLosesNothingOfOthers: another program writes the same file without a lock, in each of the ways in which
+// editors and shells write files. Everything it wrote is in the file at the end.
 func TestEditLosesNothingOfOthers(t *testing.T) {
-	const lines, enough = 300, 5               // lines at least, and until so many edits went well beside them
-	inPlace := func(path, line string) error { // echo line >> file
+	const lines, enough = 300, 5               // minimum lines, and continue until this many edits succeeded beside them
+	inPlace := func(path, line string) error { // like: echo line >> file
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			return err
@@ -275,11 +275,11 @@ func TestEditLosesNothingOfOthers(t *testing.T) {
 			got := strings.Split(content(t, file), "\n")[1:]
 			for i := range int(written.Load()) {
 				if len(got) <= i || got[i] != fmt.Sprintf("line %d", i) {
-					t.Fatalf("line %d is lost or stands elsewhere, after %d edits (%d busy)", i, edits, busy)
+					t.Fatalf("line %d is lost or out of place, after %d edits (%d busy)", i, edits, busy)
 				}
 			}
 			if well.Load() < enough {
-				t.Errorf("only %d edits succeeded, %d did not: the test is void", edits-busy, busy)
+				t.Errorf("only %d edits succeeded, %d did not: the test proves nothing", edits-busy, busy)
 			}
 			alone(t, dir, "f")
 			t.Logf("%d edits, %d of them gave up", edits, busy)
@@ -297,7 +297,7 @@ func TestEditWaitsForAnOpenWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Edit(file, 0o600, "", set("b\n")); !errors.Is(err, ErrBusy) {
-		t.Errorf("edited what somebody had open for writing: %v", err)
+		t.Errorf("edited a file that another program had open for writing: %v", err)
 	}
 	if _, err := f.WriteString("late\n"); err != nil || content(t, file) != "a\nlate\n" {
 		t.Errorf("%v %q", err, content(t, file))
@@ -308,7 +308,7 @@ func TestEditWaitsForAnOpenWriter(t *testing.T) {
 	}
 }
 
-// TestEditAfterACrash: what a killed edit leaves is removed, and what is of others is kept.
+// TestEditAfterACrash: the leftovers of a killed edit are removed, and what other programs wrote is kept.
 func TestEditAfterACrash(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "f")
@@ -330,14 +330,14 @@ func TestEditAfterACrash(t *testing.T) {
 	err := Edit(file, 0o600, "", set("newer"))
 	saved, _ := filepath.Glob(filepath.Join(dir, "f.broker-saved-*", "f"))
 	if len(saved) != 1 || content(t, saved[0]) != "precious" {
-		t.Errorf("what somebody else wrote is gone: %v, %v", saved, err)
+		t.Errorf("what another program wrote is gone: %v, %v", saved, err)
 	}
 	if err := Edit(file, 0o600, "", set("newer")); err != nil || content(t, file) != "newer" {
 		t.Error(err)
 	}
 }
 
-// TestEditKilled runs edits in a process that is killed at any moment.
+// TestEditKilled runs edits in a process that is killed at a random moment.
 func TestEditKilled(t *testing.T) {
 	if path := os.Getenv("ATOMICFILE_EDIT"); path != "" {
 		for i := 0; ; i++ {
@@ -362,7 +362,7 @@ func TestEditKilled(t *testing.T) {
 			continue
 		}
 		if err != nil || len(got) != 100_000 || strings.Trim(string(got), string(got[:1])) != "" {
-			t.Fatalf("half a file: %d bytes, %v", len(got), err)
+			t.Fatalf("incomplete file: %d bytes, %v", len(got), err)
 		}
 	}
 	if err := Edit(file, 0o600, "", set("done")); err != nil {
@@ -371,7 +371,8 @@ func TestEditKilled(t *testing.T) {
 	alone(t, dir, leftOf(t, dir)...)
 }
 
-// leftOf is what may be there after a kill: the file, its backups, and a draft of the backup.
+// leftOf returns the files that may exist after a kill: the file, its backups and a draft of a backup. It fails
+// the test for any other file.
 func leftOf(t *testing.T, dir string) []string {
 	names := []string{}
 	entries, _ := os.ReadDir(dir)
@@ -387,7 +388,7 @@ func leftOf(t *testing.T, dir string) []string {
 
 func TestEditWithoutSpace(t *testing.T) {
 	if path := os.Getenv("ATOMICFILE_FULL"); path != "" {
-		// A write beyond this fails, as on a full disk.
+		// A write beyond this size fails, as on a full disk.
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10, Max: 10}); err != nil {
 			t.Fatal(err)
 		}
@@ -413,7 +414,7 @@ func TestEditWithoutSpace(t *testing.T) {
 	alone(t, dir, "f")
 }
 
-// TestBackupsAreNumbered: the first backup stays, the latest are kept, and what is there already is not kept twice.
+// TestBackupsAreNumbered: the first backup and the latest ones are kept, and the same content is not kept twice.
 func TestBackupsAreNumbered(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config")
@@ -442,8 +443,8 @@ func TestBackupsAreNumbered(t *testing.T) {
 	}
 }
 
-// TestNothingLeftRemovesTheFile: a file without a byte goes, but not where a symlink leads to it, or when somebody
-// wrote it meanwhile.
+// TestNothingLeftRemovesTheFile: an empty result removes the file, but not if a symlink leads to it or another
+// program wrote it meanwhile.
 func TestNothingLeftRemovesTheFile(t *testing.T) {
 	dir := t.TempDir()
 	file, link := filepath.Join(dir, "config"), filepath.Join(dir, "link")

@@ -7,13 +7,13 @@ import (
 	"path/filepath"
 )
 
-// openLock opens what is locked while files of a directory are edited: a file in it, since a directory has
-// no bytes that could be locked. It stays, so that all have the same.
+// openLock opens the file to lock while files in a directory are edited: a file in the directory, because a
+// directory has no bytes to lock. That file is never removed, so that all processes lock the same one.
 func openLock(dir string) (*os.File, error) {
 	return os.OpenFile(filepath.Join(dir, ".broker.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// mayWrite says why files in a directory cannot be replaced. What an access list allows is known by trying alone.
+// mayWrite returns why files in a directory cannot be replaced. Only an attempt shows what an access list allows.
 func mayWrite(dir string) error {
 	probe, err := os.CreateTemp(dir, ".broker-*.tmp")
 	if err != nil {
@@ -23,5 +23,5 @@ func mayWrite(dir string) error {
 	return os.Remove(probe.Name())
 }
 
-// keepOwner has nothing to do: who makes a file owns it, and its directory says who else may use it.
+// keepOwner does nothing: the creator of a file owns it, and its directory says who else may use it.
 func keepOwner(*os.File, fs.FileInfo) {}

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// exchange is what this system cannot do.
+// exchange always fails: this system cannot exchange files.
 func exchange(_, _ string) error { return errors.ErrUnsupported }
 
-// lease sees nobody on this system.
+// lease detects no writers on this system.
 func lease(*os.File) (release func() bool, free bool) { return func() bool { return true }, true }

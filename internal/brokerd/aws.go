@@ -12,13 +12,13 @@ import (
 	"broker/internal/wire"
 )
 
-// questions fulfil daemon.AWS.
+// questions implements daemon.AWS.
 type questions struct {
 	settings func() profiles.Settings
 	route    func() profiles.Route
 }
 
-// SignIn fulfils daemon.AWS.
+// SignIn implements daemon.AWS.
 func (q questions) SignIn(
 	ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration,
 ) (string, secret.String, error) {
@@ -26,7 +26,7 @@ func (q questions) SignIn(
 	if err != nil {
 		return "", secret.String{}, err
 	}
-	// Any user may listen: the URL is AWS's own over https, or a simulator that the registry names.
+	// Any user may listen there: the URL is either AWS's own, over https, or that of a simulator in the registry.
 	endpoint := profiles.Endpoint{URL: url, CABundle: caBundle, Listener: profiles.AnyListener}
 	client := exchange.New(exchange.Options{Route: q.route})
 	defer client.Close()
@@ -34,7 +34,7 @@ func (q questions) SignIn(
 	return url, token, err
 }
 
-// Accounts fulfils daemon.AWS.
+// Accounts implements daemon.AWS.
 func (q questions) Accounts(
 	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
 ) ([]wire.Account, error) {

@@ -1,6 +1,6 @@
-// Package brokerd owns the program of the daemon: what it is started with, how its parts are wired together, and the
-// start in the background. The same program is the vault process (package vault/process). It refuses to ask on a
-// terminal, and to do what the command line is for.
+// Package brokerd is the program of the daemon: its arguments, how its parts are wired together, and the start in
+// the background. The same program is also the vault process (package vault/process). It never prompts on a
+// terminal, and does nothing that the command line does.
 package brokerd
 
 import (
@@ -27,14 +27,14 @@ brokerd is the daemon of Broker. credproc and broker start it by themselves.
   --background  return when it listens, and leave it running
   --version     print the version`
 
-// What it is started with.
+// The arguments.
 const (
 	replaceFlag    = "--replace"
 	backgroundFlag = "--background"
-	readyOnStdout  = "--ready-on-stdout" // by --background
+	readyOnStdout  = "--ready-on-stdout" // used by --background
 )
 
-// program is the daemon's program.
+// program is the program brokerd with its environment.
 type program struct {
 	stdin  io.Reader
 	stdout io.Writer
@@ -42,7 +42,7 @@ type program struct {
 	paths  paths.Paths
 }
 
-// Main is the program brokerd: it returns the exit code.
+// Main runs the program brokerd and returns its exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{stdin: stdin, stdout: stdout, stderr: fault.Writer(stderr)}
 	if err := harden.Process(); err != nil {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
-// TestArguments: what brokerd does not know starts no daemon.
+// TestArguments: unknown arguments do not start a daemon.
 func TestArguments(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	for _, test := range []struct {
@@ -45,7 +45,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestStartedBy: a variable that a shell can set does not make a daemon one of a service manager.
+// TestStartedBy: a variable that a shell can set does not make a daemon look started by a service manager.
 func TestStartedBy(t *testing.T) {
 	pid := strconv.Itoa(os.Getpid())
 	for _, test := range []struct {
@@ -68,7 +68,7 @@ func TestStartedBy(t *testing.T) {
 	}
 }
 
-// TestFollow: the settings win over the unit, which holds again once the settings say nothing.
+// TestFollow: settings override the unit; once they are empty, the unit applies again.
 func TestFollow(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -98,22 +98,22 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestLockPlaces: in a home that cannot be written the daemon locks by the file in its state directory; a lock that
-// is in the home is obeyed all the same.
+// TestLockPlaces: if the home directory is not writable, the daemon uses the lock file in its state directory. A
+// lock in the home directory still counts.
 func TestLockPlaces(t *testing.T) {
 	home, state := t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
 	p := &program{paths: paths.Paths{State: state}}
 	if got := p.lockPlaces(); got.File != paths.LatchIn(paths.StateBelow(home)) || got.Moved != paths.LatchIn(state) {
-		t.Errorf("a home that can be written: %+v", got)
+		t.Errorf("a writable home: %+v", got)
 	}
-	blocked := t.TempDir() // no directory can be made where a file is, not even by root
+	blocked := t.TempDir() // where a file is, no directory can be created, not even by root
 	if err := os.WriteFile(filepath.Join(blocked, ".local"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", blocked)
 	if got := p.lockPlaces(); got.File != paths.LatchIn(state) || got.Moved != "" {
-		t.Errorf("a home that cannot be written: %+v", got)
+		t.Errorf("a home that is not writable: %+v", got)
 	}
 }
 

@@ -34,18 +34,18 @@ import (
 	"broker/internal/wire"
 )
 
-// daemon is where everything is wired together.
+// daemon wires everything together and runs the daemon.
 func (p *program) daemon(ctx context.Context, background, replace bool) error {
-	// A program that traces the daemon could read all that it will hold.
+	// A program that traces the daemon could read everything that it will hold.
 	if err := harden.Untraced(); err != nil {
 		return fault.New(fault.Failed, "the daemon does not start: %w", err).WithHint("broker daemon")
 	}
-	// Before anything is started: no child may take the service manager's variables for its own.
+	// Do this before any child starts: no child may use the service manager's variables.
 	activated, err := socket.Activated()
 	if err != nil {
 		return fault.New(fault.Failed, "%w", err)
 	}
-	// Nor may we keep a pipe or a lock of the program that started us.
+	// Do not keep a pipe or a lock of the program that started us open.
 	system.CloseInherited()
 	started := startedBy(activated != nil, background)
 	environ.Apply(environ.Build(os.Environ(), p.paths, started == wire.ByService || started == wire.ByActivity))
@@ -53,7 +53,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	if err != nil {
 		return err
 	}
-	// No file of ours depends on the user's umask.
+	// The modes of our files must not depend on the user's umask.
 	system.Umask(0o077)
 	state, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
@@ -70,9 +70,9 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 			logs = file
 		case errors.Is(err, record.ErrRefused):
 			return fault.New(fault.Failed, "open the log: %w", err).WithHint("%s", fault.Of(err).Hint)
-		default: // a full disk, or one that cannot be written
+		default: // a full disk, or one that is not writable
 			logs = io.Discard
-			warnings = append(warnings, "there is no log of the daemon: "+p.paths.Log()+" cannot be opened: "+err.Error())
+			warnings = append(warnings, "the daemon has no log: "+p.paths.Log()+" cannot be opened: "+err.Error())
 		}
 	}
 	log := slog.New(slog.NewTextHandler(fault.Writer(logs), nil))
@@ -86,7 +86,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	onSettings(settings())
 	route := func() profiles.Route { return settings().Route(os.Getenv) }
 	caller := &vault.Caller{Backend: func() string { return settings().KeyringBackend }, Dir: p.paths.Keyring,
-		StateDir: p.paths.State, Route: route} // it opens sources alone, which name their registry
+		StateDir: p.paths.State, Route: route} // it opens only sources, which name their registry
 	flights, end := context.WithCancel(context.Background())
 	defer end()
 	sts := exchange.New(exchange.Options{Route: route})
@@ -143,7 +143,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
 		if background {
-			// The program that started us reads these two to their end.
+			// The program that started us reads both to their end.
 			_, _ = io.WriteString(p.stdout, readyLine)
 			detach()
 		}
@@ -151,7 +151,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	return daemonError(p, d.Run(ctx, ready))
 }
 
-// daemonError is what is said of the end of a daemon.
+// daemonError maps the result of a daemon to an error.
 func daemonError(p *program, err error) error {
 	var f *fault.Error
 	switch {
@@ -166,18 +166,17 @@ func daemonError(p *program, err error) error {
 	return nil
 }
 
-// remind shows a notification on the desktop of the session that the daemon
-// belongs to, as far as there is one.
+// remind shows a notification on the desktop of the session that the daemon belongs to, if there is one.
 func remind(log *slog.Logger) func(source string, end time.Time) {
 	return func(source string, end time.Time) {
 		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: %s", fault.Line(source),
 			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
 		log.Info("session ends soon", "source", source, "ends", end)
-		// Its text may have markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
+		// The text may contain markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
 		notify := child.Command{Program: "notify-send", Env: os.Environ(),
 			Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}}
 		if runtime.GOOS == "darwin" {
-			// The text is not part of the script, so that nothing in it can be one.
+			// The text is not part of the script, so that nothing in it can run.
 			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),
 				Args: []string{"-e", `display notification (system attribute "BROKER_TEXT") with title "AWS session"`}}
 		}
@@ -190,7 +189,7 @@ func remind(log *slog.Logger) func(source string, end time.Time) {
 // fileKeyring keeps the key of the file keyring for the daemon.
 type fileKeyring struct{ *vault.Caller }
 
-// Unlock fulfils daemon.Keyring.
+// Unlock implements daemon.Keyring.
 func (k fileKeyring) Unlock(ctx context.Context, key secret.String) error {
 	if !key.IsZero() {
 		k.SetPassphrase(key)
@@ -206,7 +205,7 @@ func (k fileKeyring) Unlock(ctx context.Context, key secret.String) error {
 	return err
 }
 
-// detach lets go of the pipes to the program that started us.
+// detach closes the pipes to the program that started us.
 func detach() {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -218,7 +217,7 @@ func detach() {
 	_ = null.Close()
 }
 
-// maxLog is the size from which a daemon begins a new log at its start.
+// maxLog is the size from which a starting daemon truncates the log, in bytes.
 const maxLog = 4 << 20
 
 func openLog(state *record.Dir, name string) (*os.File, error) {

@@ -18,10 +18,10 @@ import (
 	"broker/internal/wire"
 )
 
-// idleExit is how long a daemon that nobody started by hand stays when it is locked and nobody asks.
+// idleExit is how long an idle, locked daemon stays, unless a person or a service manager started it.
 const idleExit = 15 * time.Minute
 
-// seat is where a daemon serves, and for whom.
+// seat is the socket of a daemon, and who started it.
 type seat struct {
 	listener  *socket.Listener
 	takeover  *daemon.Takeover
@@ -29,8 +29,8 @@ type seat struct {
 	exitAfter time.Duration
 }
 
-// startedBy says who started this daemon. A service manager names our very pid, or is our parent: a variable of a shell
-// that merely says so does not count.
+// startedBy says who started this daemon. A service manager sets our own pid in a variable, or is our parent.
+// Other variables, which a shell may have set, do not count.
 func startedBy(activated, background bool) string {
 	switch {
 	case activated:
@@ -44,8 +44,8 @@ func startedBy(activated, background bool) string {
 	return wire.ByPerson
 }
 
-// takePlace finds the socket for a daemon: that of the service manager, that of a daemon that makes room for it, or
-// none, which Run then binds.
+// takePlace finds the socket for a daemon: that of the service manager, or that of a daemon that restarts as this
+// one. If there is neither, Run binds the socket.
 func (p *program) takePlace(ctx context.Context, started string, activated *os.File, replace bool) (seat, error) {
 	s := seat{startedBy: started}
 	if started == wire.ByActivity || started == wire.OnDemand {
@@ -63,7 +63,7 @@ func (p *program) takePlace(ctx context.Context, started string, activated *os.F
 	return s, err
 }
 
-// takeOver gets the socket of the running daemon; all is nil where none runs.
+// takeOver gets the socket of the running daemon; all results are nil if none runs.
 func (p *program) takeOver(ctx context.Context) (*daemon.Takeover, *socket.Listener, error) {
 	left, pid, err := daemon.TakeOver(ctx, p.paths, version.String())
 	switch {
@@ -78,22 +78,23 @@ func (p *program) takeOver(ctx context.Context) (*daemon.Takeover, *socket.Liste
 	return left, left.Listener, nil
 }
 
-// endTimeout is how long a daemon that was told to end may take.
+// endTimeout is how long a daemon may take to end after SIGTERM.
 const endTimeout = 8 * time.Second
 
-// endOlder ends a daemon that is too old to hand over, and binds its socket. Clients that come in between wait.
+// endOlder ends a daemon that is too old to pass its socket on, and binds the socket. Clients that connect in
+// between wait.
 func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, error) {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	release, err := client.Client{Paths: p.paths}.Hold(ctx)
 	if err != nil {
-		return nil, leftAsItIs("another start is under way: %w", err)
+		return nil, leftAsItIs("another start is in progress: %w", err)
 	}
 	defer release()
 	if pid < 2 {
-		return nil, leftAsItIs("its pid is not known")
+		return nil, leftAsItIs("its pid is unknown")
 	}
-	older, err := os.FindProcess(pid) // never fails where signals can be sent
+	older, err := os.FindProcess(pid) // never fails on systems with signals
 	if err == nil {
 		err = older.Signal(syscall.SIGTERM)
 	}
@@ -108,7 +109,7 @@ func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, erro
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fault.New(fault.Failed, "the running daemon (pid %d) was told to end, and has not within %v", pid,
+			return nil, fault.New(fault.Failed, "the running daemon (pid %d) did not end within %v", pid,
 				endTimeout).WithHint("broker status")
 		}
 	}

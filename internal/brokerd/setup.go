@@ -14,7 +14,7 @@ import (
 	"broker/internal/wire"
 )
 
-// setup is what status tells of a daemon.
+// setup returns what status shows about a daemon.
 func (p *program) setup(settings profiles.Settings) wire.Setup {
 	_, refused := environ.Path(os.Getenv("HOME"), settings.Path)
 	return wire.Setup{
@@ -25,8 +25,8 @@ func (p *program) setup(settings profiles.Settings) wire.Setup {
 	}
 }
 
-// follow takes over from the settings what the daemon's children find in their environment. What a unit says holds
-// where the settings say nothing.
+// follow returns a function that copies settings into our environment, for the daemon's children. A variable of
+// the unit applies if the settings do not set it.
 func follow() func(profiles.Settings) {
 	unit := map[string]string{"GNUPGHOME": os.Getenv("GNUPGHOME"), "PASSWORD_STORE_DIR": os.Getenv("PASSWORD_STORE_DIR")}
 	last := ""
@@ -50,8 +50,8 @@ func follow() func(profiles.Settings) {
 	}
 }
 
-// lockPlaces are the files that lock the daemon. If the home cannot be written, the one that it writes is in its state
-// directory.
+// lockPlaces returns the files that lock the daemon. If the home directory is not writable, the daemon writes its
+// lock to its state directory.
 func (p *program) lockPlaces() latch.Places {
 	places := latch.Find(p.paths.State)
 	if places.Moved == "" {

@@ -15,9 +15,9 @@ import (
 
 const readyLine = "ready\n"
 
-// background starts the daemon as a process of its own and returns when it
-// listens. It ends itself at once, so that the daemon is nobody's child: neither of the tool
-// that ran credproc nor of the command that takes the place of `broker exec`.
+// background starts the daemon as a separate process and returns once it listens. The starting process exits at
+// once, so that the daemon is not a child of the tool that ran credproc, or of the command that replaces `broker
+// exec`.
 func (p *program) background(ctx context.Context, replace bool) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -25,18 +25,17 @@ func (p *program) background(ctx context.Context, replace bool) error {
 	}
 	for try := 1; ; try++ {
 		killed, err := p.startDaemon(ctx, self, replace)
-		// One that was killed says nothing against the next.
+		// A daemon that was killed does not mean that the next one will fail.
 		if !killed || try == 3 {
 			return err
 		}
 	}
 }
 
-// startDaemon starts one daemon and waits until it listens, or ends; killed
-// reports whether a signal ended it.
+// startDaemon starts one daemon and waits until it listens or exits; killed reports whether a signal ended it.
 func (p *program) startDaemon(ctx context.Context, self string, replace bool) (killed bool, err error) {
 	args, wait := []string{readyOnStdout}, 10*time.Second
-	if replace { // the one before drains
+	if replace { // the old daemon drains first
 		args, wait = append(args, replaceFlag), 25*time.Second
 	}
 	cmd := exec.Command(self, args...)
@@ -62,12 +61,12 @@ func (p *program) startDaemon(ctx context.Context, self string, replace bool) (k
 		if words == readyLine {
 			return false, nil
 		}
-		// It ended: another daemon was quicker, or it could not start.
+		// It exited: another daemon was faster, or it could not start.
 		err := cmd.Wait()
 		if err == nil {
 			return false, nil
 		}
-		otherwise := "it ended before it listened: " + err.Error()
+		otherwise := "the daemon exited before it listened: " + err.Error()
 		return cmd.ProcessState.ExitCode() < 0, fault.ParseReport(fault.Failed, "brokerd", stderr.String(), otherwise)
 	case <-ctx.Done():
 		return false, fault.New(fault.Failed, "interrupted while the daemon was starting")

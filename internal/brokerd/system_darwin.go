@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime reads the clock that goes on while the machine sleeps, which CLOCK_MONOTONIC is here.
+// bootTime returns a clock that also runs while the machine sleeps; on macOS that is CLOCK_MONOTONIC.
 func bootTime() func() time.Duration {
 	return func() time.Duration {
 		var ts unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-			panic(err) // macOS has had it since 10.12
+			panic(err) // exists since macOS 10.12
 		}
 		return time.Duration(ts.Nano())
 	}

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime reads the clock that goes on while the machine sleeps.
+// bootTime returns a clock that also runs while the machine sleeps.
 func bootTime() func() time.Duration {
 	return func() time.Duration {
 		var ts unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-			panic(err) // Linux has had it since 2.6.39
+			panic(err) // exists since Linux 2.6.39
 		}
 		return time.Duration(ts.Nano())
 	}

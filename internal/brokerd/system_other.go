@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime is nil where the monotonic clock has to do.
+// bootTime returns nil: on this system the monotonic clock has to do.
 func bootTime() func() time.Duration { return nil }
 
 func dup2(from, to int) error { return unix.Dup2(from, to) }

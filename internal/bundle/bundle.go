@@ -1,5 +1,5 @@
-// Package bundle reads CA bundles, for the calls to AWS and for the command that checks a setting. It refuses a file
-// that another user can change.
+// Package bundle reads CA bundles, for the calls to AWS and for the command that checks a setting. It refuses a
+// file that another user can change.
 package bundle
 
 import (
@@ -10,11 +10,11 @@ import (
 	"broker/internal/system"
 )
 
-// maxSize is how long a CA bundle may be, in bytes: some twenty times what the public web trusts.
+// maxSize is the maximum size of a CA bundle in bytes: about twenty times the bundle of the public web.
 const maxSize = 4 << 20
 
-// Read reads a CA bundle, an absolute path: a regular file of at most 4 MiB with a certificate in PEM form, that
-// nobody but root and the user of this process can change.
+// Read reads a CA bundle at an absolute path. The file must be a regular file of at most 4 MiB with a certificate
+// in PEM form, and only root and the user of this process may be able to change it.
 func Read(path string) (*x509.CertPool, error) {
 	if err := system.Trusted(path); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func Read(path string) (*x509.CertPool, error) {
 		return nil, err
 	}
 	if len(pem) > maxSize {
-		return nil, fmt.Errorf("%s has more than 4 MiB", path)
+		return nil, fmt.Errorf("%s is larger than 4 MiB", path)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {

@@ -1,9 +1,8 @@
-// Package child owns running programs that are not trusted to end, to be brief or to be
-// polite: no shell, a session and process group of their own, the descriptors 0 to 2 and no
-// other, the environment that is given and nothing of ours, a deadline that kills the whole
-// group, a bound on what is read. It refuses to keep stderr (unless somebody asks for it),
-// to put anything a program printed into an error, and to wait for a process that left
-// the group with setsid or job control: such a one may live on, but holds nobody up.
+// Package child runs programs that may hang, flood or misbehave. A program runs without a shell, in its own
+// session and process group, with no descriptors but 0 to 2 and only the given environment. A deadline kills the
+// whole group, and the output is limited. Stderr is discarded unless the caller asks for it, and nothing that a
+// program printed gets into an error. A process that left the group with setsid or job control may live on, but
+// nobody waits for it.
 package child
 
 import (
@@ -26,19 +25,19 @@ import (
 )
 
 const (
-	// DefaultTimeout and DefaultLimit are what the zero values of Command mean.
+	// DefaultTimeout and DefaultLimit apply for the zero values in Command.
 	DefaultTimeout = 10 * time.Second
 	DefaultLimit   = 64 << 10
 
-	// pipeDelay is how long a process that left the group may hold a pipe after the program ended. What is in the pipe is
-	// read at once, but on a busy machine that takes a while.
+	// pipeDelay is how long a process that left the group may hold a pipe open after the program ended. The
+	// content of the pipe is read at once, but that takes a while on a busy machine.
 	pipeDelay = 2 * time.Second
-	// grace is what the program of a conversation gets to restore a terminal before it is killed.
+	// grace is how long the program of a conversation may take to restore a terminal before it is killed.
 	grace = 500 * time.Millisecond
 )
 
-// What can go wrong, besides *ExitError and the error of a context. None of these, however wrapped,
-// holds anything that the program printed.
+// The possible errors, besides *ExitError and the error of a context. None of them, however wrapped, contains
+// anything that the program printed.
 var (
 	ErrNotFound   = errors.New("is not there")
 	ErrRelative   = errors.New("is neither an absolute path nor a name on the PATH")
@@ -48,10 +47,10 @@ var (
 	ErrEnded      = errors.New("ended in the middle of the conversation")
 )
 
-// ExitError says that a program ended by itself, and not with 0.
+// ExitError means that a program ended by itself with another exit code than 0, or by a signal.
 type ExitError struct {
-	Code   int            // of its exit, or -1
-	Signal syscall.Signal // that ended it, or 0
+	Code   int            // exit code, or -1
+	Signal syscall.Signal // the signal that ended it, or 0
 }
 
 // Error implements error.
@@ -64,20 +63,20 @@ func (e *ExitError) Error() string {
 
 // Command is a program to run once.
 type Command struct {
-	Program string        // absolute, or a name that is looked up on our own PATH
-	Argv0   string        // what it is told it is called; "" means Program
+	Program string        // absolute, or a name to find on our own PATH
+	Argv0   string        // argv[0] of the program; "" means Program
 	Args    []string      // after Argv0
-	Env     []string      // all of its environment; nil is an empty one
+	Env     []string      // the whole environment; nil means empty
 	Dir     string        // "" means /
-	Stdin   []byte        // for Run; nil is the null device
-	Stderr  io.Writer     // nil is the null device. The writer does the bounding
-	Socket  bool          // for Converse: stdin and stdout are one socket where the system has that, see socket
+	Stdin   []byte        // for Run; nil means the null device
+	Stderr  io.Writer     // nil means the null device. The writer must limit what it keeps
+	Socket  bool          // for Converse: use one socket for stdin and stdout where the system allows it, see socket
 	Timeout time.Duration // from start to end; 0 means DefaultTimeout
-	Limit   int           // of bytes on stdout; 0 means DefaultLimit. One more and it is killed
+	Limit   int           // of bytes on stdout; 0 means DefaultLimit. A program that prints more is killed
 }
 
-// Run runs it and returns what it wrote to stdout, in case of an *ExitError too. When Run returns, the group is
-// gone: what the program left running in it, in the background, is killed.
+// Run runs the program and returns its stdout, also with an *ExitError. When Run returns, the group is gone:
+// processes that the program left in the background are killed.
 func (c Command) Run(ctx context.Context) ([]byte, error) {
 	cmd, err := c.prepare()
 	if err != nil {
@@ -107,9 +106,9 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	return stdout.data.Bytes(), exitError(cmd)
 }
 
-// Converse runs it and hands over its stdin and stdout. When talk returns, or the time is up, both are closed; the
-// program gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless the time or the
-// context ended first, or the program did, in which case it is an *ExitError or ErrEnded.
+// Converse runs the program and passes its stdin and stdout to talk. When talk returns, or the time is up, both
+// are closed. The program gets SIGTERM, and a moment later its group is killed. The error is that of talk, unless
+// the time or the context ended first, or the program did; then it is an *ExitError or ErrEnded.
 func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	cmd, err := c.prepare()
 	if err != nil {
@@ -141,7 +140,7 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	lines.g = g
 	release := context.AfterFunc(ctx, lines.close)
 	talked := make(chan struct{})
-	go func() { // a dead program says nothing more, even if its pipe is still held
+	go func() { // a dead program prints nothing more, even if another process holds its pipe
 		select {
 		case <-g.dead:
 			select {
@@ -157,7 +156,7 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	release()
 	lines.close()
 	if errors.Is(err, ErrEnded) && ctx.Err() == nil {
-		g.wait(grace) // it is ending: let it be seen how
+		g.wait(grace) // it is ending: wait for its exit status
 	}
 	byItself := g.ended()
 	g.signal(syscall.SIGTERM)
@@ -174,7 +173,7 @@ func (c Command) Converse(ctx context.Context, talk func(*Lines) error) error {
 	return err
 }
 
-// pipes are the stdin and stdout of a command, and our ends. They are our own, because those of exec are closed as soon
+// pipes creates the stdin and stdout of a command, and returns our ends. The pipes of exec would be closed as soon
 // as the program has ended.
 func pipes(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
 	stdin, in, err := os.Pipe()
@@ -195,21 +194,21 @@ type Lines struct {
 	g      *group
 	in     io.WriteCloser
 	out    io.ReadCloser
-	buf    []byte // read, not yet asked for
+	buf    []byte // read, but not yet returned
 	left   int    // bytes that may still be read
 	cancel context.CancelCauseFunc
 	once   sync.Once
 }
 
-// Write says a line, which must not hold a line feed.
+// Write sends a line, which must not contain a line feed.
 func (l *Lines) Write(line string) error {
 	if strings.ContainsRune(line, '\n') {
-		return errors.New("a line of a conversation holds a line feed")
+		return errors.New("a line of a conversation contains a line feed")
 	}
 	return l.Send([]byte(line + "\n"))
 }
 
-// Send says what may be a secret: no copy of it is made.
+// Send sends bytes that may be a secret: it makes no copy.
 func (l *Lines) Send(b []byte) error {
 	if _, err := l.in.Write(b); err != nil {
 		return ErrEnded
@@ -217,7 +216,7 @@ func (l *Lines) Send(b []byte) error {
 	return nil
 }
 
-// Read hears a line, without its end.
+// Read receives a line, without its end.
 func (l *Lines) Read() (string, error) {
 	for {
 		if line, rest, ok := bytes.Cut(l.buf, []byte{'\n'}); ok {
@@ -230,7 +229,7 @@ func (l *Lines) Read() (string, error) {
 	}
 }
 
-// Rest hears all until the program closes its stdout, or ends. The error is ErrTooMuch or nil.
+// Rest receives everything until the program closes its stdout or ends. The error is ErrTooMuch or nil.
 func (l *Lines) Rest() ([]byte, error) {
 	for {
 		switch err := l.fill(); {
@@ -257,7 +256,7 @@ func (l *Lines) fill() error {
 	return nil
 }
 
-// PID is the number of the program, which is nobody else's during the conversation on Linux.
+// PID returns the process ID of the program. On Linux it is not reused during the conversation.
 func (l *Lines) PID() int { return l.g.cmd.Process.Pid }
 
 // Dead is closed when the program has ended.
@@ -283,7 +282,7 @@ func (c Command) limit() int {
 	return c.Limit
 }
 
-// bound is ctx until the time of the command is up.
+// bound returns a context that also ends when the time of the command is up.
 func (c Command) bound(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	timeout := c.Timeout
 	if timeout <= 0 {
@@ -309,21 +308,21 @@ func (c Command) prepare() (*exec.Cmd, error) {
 	}
 	cmd.Env = c.Env
 	if cmd.Env == nil {
-		cmd.Env = []string{} // nil would be ours
+		cmd.Env = []string{} // nil would mean our own
 	}
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {
-		cmd.Dir = "/" // on Windows the root of this drive
+		cmd.Dir = "/" // on Windows the root of the current drive
 	}
-	// A session is a group that the program cannot leave, and has no terminal: neither Ctrl-C nor job
-	// control reaches it, and it cannot ask behind our back.
+	// A new session is also a process group, and has no terminal: neither Ctrl-C nor job control reaches the
+	// program, and it cannot prompt.
 	cmd.SysProcAttr = system.Session()
 	cmd.WaitDelay = pipeDelay
 	return cmd, nil
 }
 
-// Find is the path of a program: an absolute one, or a name on the PATH. Its errors are ErrNotFound, ErrRelative
-// and ErrNotStarted; they do not repeat the name.
+// Find returns the path of a program, which is given as an absolute path or a name on the PATH. Its errors are
+// ErrNotFound, ErrRelative and ErrNotStarted; they do not repeat the name.
 func Find(program string) (string, error) {
 	if strings.ContainsFunc(program, isSeparator) && !filepath.IsAbs(program) {
 		return "", ErrRelative
@@ -337,7 +336,8 @@ func Find(program string) (string, error) {
 	case errors.Is(err, syscall.EISDIR):
 		return "", fmt.Errorf("%w: %w", ErrNotStarted, syscall.EISDIR)
 	}
-	// Also a program found by a relative entry of the PATH: what it is depends on where we stand.
+	// This includes a program found by a relative entry of the PATH: which one it is depends on the working
+	// directory.
 	return "", ErrNotFound
 }
 
@@ -354,7 +354,7 @@ func exitError(cmd *exec.Cmd) error {
 	return e
 }
 
-// bounded keeps what fits and calls over once for what does not.
+// bounded keeps what fits and calls over once for the rest.
 type bounded struct {
 	data  bytes.Buffer
 	limit int

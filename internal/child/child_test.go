@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// The programs that hang, flood and fork are in internal/mfa, which runs them as its user's; here is what the
-// command itself promises.
+// The programs that hang, flood and fork are tested in internal/mfa. Here are the guarantees of Command itself.
 
 const told = "s3cr3t-of-the-program"
 
@@ -36,7 +35,7 @@ func TestRun(t *testing.T) {
 	}
 
 	c = sh(`exit 0`)
-	c.Stdin = []byte(flood) // which nobody reads
+	c.Stdin = []byte(flood) // which the program does not read
 	if out, err := c.Run(t.Context()); len(out) > 0 || err != nil {
 		t.Errorf("%q, %v", out, err)
 	}
@@ -70,16 +69,16 @@ func TestRun(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	if out, err := (Command{Program: "env"}).Run(t.Context()); len(out) > 0 || err != nil {
-		t.Errorf("the environment that nobody gave is %q, %v", out, err)
+		t.Errorf("the environment without Env is %q, %v", out, err)
 	}
 }
 
-// TestIsAlone: a group and session of its own, no terminal, and of our descriptors none.
+// TestIsAlone: the program has its own group and session, no terminal, and none of our descriptors.
 func TestIsAlone(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc")
 	}
-	// What is open in us without the mark must have come from our parent, so it takes another of us to show.
+	// Descriptors without the mark come only from our parent, so the test starts itself again.
 	if os.Getenv("CHILD_TEST_LEAK") == "" {
 		leak, err := os.Open(os.DevNull)
 		if err != nil {
@@ -136,7 +135,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestErrorsAreSilent: no error holds what was printed, what was called, or how.
+// TestErrorsAreSilent: no error contains the output, the name or the arguments of the program.
 func TestErrorsAreSilent(t *testing.T) {
 	for _, c := range []Command{
 		sh("echo " + told + "; echo " + told + " >&2; exit 1"),
@@ -248,11 +247,11 @@ func TestConverse(t *testing.T) {
 	}
 }
 
-// TestTermIsHeard: the program of a conversation may put its terminal in order.
+// TestTermIsHeard: the program of a conversation can restore its terminal.
 func TestTermIsHeard(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "mark")
 	c := sh(`trap ': >"$1"; exit' TERM; echo ready; while :; do :; done`, mark)
-	for range 10 { // the machine may be too slow for the moment that it gets, but not each time
+	for range 10 { // the machine may be too slow for the grace period, but not every time
 		ctx, cancel := context.WithCancel(t.Context())
 		err := c.Converse(ctx, func(l *Lines) error {
 			if line, err := l.Read(); line != "ready" {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestWindows: what a program says, its exit code, and that one which does not end is ended with what it started.
+// TestWindows: output and exit code of a program, and that a program which does not end is killed with its
+// children.
 func TestWindows(t *testing.T) {
 	cmd := func(line string) Command {
 		return Command{Program: os.Getenv("ComSpec"), Args: []string{"/c", line}, Env: []string{"SystemRoot=" + os.Getenv("SystemRoot")}}
@@ -27,7 +28,7 @@ func TestWindows(t *testing.T) {
 	endless := cmd(os.Args[0] + " -test.run=TestSleep")
 	endless.Env = append(endless.Env, "SLEEP=1")
 	if _, err := endless.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("one that does not end: %v", err)
+		t.Errorf("a program that does not end: %v", err)
 	}
 }
 

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// group is a running program and what it started. No signal is sent once the program was
-// reaped, because its number may be another's by then.
+// group is a running program and the processes that it started. No signal is sent once the program was reaped,
+// because its process ID may belong to another process by then.
 type group struct {
 	cmd   *exec.Cmd
 	dead  chan struct{} // closed when the program has ended, reaped or not
 	fence               //nolint:unused // Windows has something in it
 
 	mu   sync.Mutex
-	gone bool // the group was killed for good
+	gone bool // the whole group was killed
 }
 
 func start(cmd *exec.Cmd) (*group, error) {
 	seal()
 	if err := cmd.Start(); err != nil {
-		var errno syscall.Errno // the error of os names the path, which may be of any length
+		var errno syscall.Errno // the error of os contains the path, which may be long
 		if errors.As(err, &errno) {
 			return nil, fmt.Errorf("%w: %w", ErrNotStarted, errno)
 		}
@@ -52,7 +52,7 @@ func (g *group) ended() bool {
 	}
 }
 
-// wait waits for the program to end; for d at most, unless d is 0.
+// wait waits for the program to end, for at most d unless d is 0.
 func (g *group) wait(d time.Duration) {
 	if d == 0 {
 		<-g.dead
@@ -76,7 +76,7 @@ func (g *group) signal(s syscall.Signal) {
 
 func (g *group) kill() { g.signal(syscall.SIGKILL) }
 
-// end kills what is left of the group, reaps the program and closes the pipes.
+// end kills the rest of the group, reaps the program and closes the pipes.
 func (g *group) end() {
 	g.kill()
 	<-g.dead

@@ -7,11 +7,11 @@ import (
 
 const (
 	pPID    = 1          // P_PID of waitid(2)
-	wNoWait = 0x01000000 // WNOWAIT: look, but leave it to be reaped
+	wNoWait = 0x01000000 // WNOWAIT: do not reap it
 )
 
-// await returns when the program has ended, and leaves it unreaped: until reap, its
-// number and that of its group are nobody else's.
+// await returns when the program has ended, and does not reap it: until reap, its process ID and that of its group
+// are not reused.
 func (g *group) await() {
 	var info [128]byte // siginfo_t
 	for {
@@ -23,5 +23,6 @@ func (g *group) await() {
 	}
 }
 
-// reap takes the exit status. Its errors say less than the status: how it ended, and that somebody held a pipe.
+// reap collects the exit status. It ignores the error, which says less than the status: how the program ended, and
+// that a process held a pipe.
 func (g *group) reap() { _ = g.cmd.Wait() }

@@ -2,8 +2,8 @@
 
 package child
 
-// await reaps the program too, because waiting without reaping cannot be relied on here. Until end, its group
-// is signalled by a number that may be free again; numbers are given out in turn, so hardly another's.
+// await also reaps the program, because waiting without reaping is not reliable on this system. Until end, the
+// group is signalled by an ID that may be free; IDs are assigned in sequence, so another process hardly has it.
 func (g *group) await() { _ = g.cmd.Wait() }
 
 func (g *group) reap() {}

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// seal keeps from our children what our own parent left open in us by mistake, such as somebody's pipe. They never get
-// what Go opens, so once is enough.
+// seal keeps our children from inheriting descriptors that our own parent left open by mistake, such as a pipe.
+// They never inherit what Go opens, so doing it once is enough.
 var seal = sync.OnceFunc(func() {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {
@@ -26,16 +26,16 @@ var seal = sync.OnceFunc(func() {
 	}
 })
 
-// fence is what keeps a program and its own together: here the number of its process group.
+// fence identifies a program and its processes: on Unix, the ID of the process group.
 type fence struct{} //nolint:unused // see group
 
 func (g *group) enclose() error { return nil }
 
 func (g *group) send(s syscall.Signal) { _ = syscall.Kill(-g.cmd.Process.Pid, s) }
 
-// socket gives a command one socket as stdin and stdout. Other processes of the same user can open a pipe by its name
-// in /proc/PID/fd in the first moments of the command, and read later what is sent through it. A socket cannot be
-// opened that way (ENXIO).
+// socket gives a command one socket as stdin and stdout. In the first moments of the command, other processes of
+// the same user could open a pipe by its name in /proc/PID/fd, and later read what is sent through it. A socket
+// cannot be opened that way (ENXIO).
 func socket(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -47,7 +47,7 @@ func socket(cmd *exec.Cmd) (in, out *os.File, theirs []*os.File, err error) {
 	if err != nil {
 		return nil, nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	if err := syscall.SetNonblock(fds[0], true); err != nil { // so that a Close ends a Read
+	if err := syscall.SetNonblock(fds[0], true); err != nil { // so that Close ends a Read
 		_, _ = syscall.Close(fds[0]), syscall.Close(fds[1])
 		return nil, nil, nil, os.NewSyscallError("fcntl", err)
 	}

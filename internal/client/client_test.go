@@ -580,7 +580,7 @@ func TestCredprocRefusesSudo(t *testing.T) {
 	t.Setenv("SUDO_UID", fmt.Sprint(os.Getuid()+1))
 	var stdout, stderr counting
 	t.Setenv("SUDO_USER", "paul")
-	want := "credproc: sudo: it runs with the rights of another user; run it as paul, without sudo\n"
+	want := "credproc: sudo: running with another user's privileges; run it as paul, without sudo\n"
 	if code := Credproc([]string{"p"}, &stdout, &stderr); code != 1 || stdout.writes != 0 || stderr.text.String() != want {
 		t.Errorf("exit %d, %q", code, stderr.text.String())
 	}

@@ -10,7 +10,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// TestMain also plays another user, who listens on an abstract socket.
+// TestMain also runs a process of another user, which listens on an abstract socket.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("ENVIRON_TEST_LISTEN"); name != "" {
 		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(testproc.Run(m))
 }
 
-// TestAbstractBus: an abstract socket has no owner; who listens there has to be us.
+// TestAbstractBus: an abstract socket has no owner, so its listener must belong to this user.
 func TestAbstractBus(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
+		t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
 	dir := shortDir(t)
 	exe := filepath.Join(dir, "part")

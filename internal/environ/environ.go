@@ -1,7 +1,7 @@
-// Package environ owns the environment that the daemon lives in, and that its children inherit: built from a list of
-// variables that are kept and checked, and a PATH that is made, not taken. So it is the same whichever shell, service
-// manager or person starts the daemon. It refuses to pass on anything that is not on the list: proxies and trusted
-// CAs come from the settings or from the service unit, never from a client's shell.
+// Package environ builds the environment of the daemon, which its children inherit: a list of variables that are
+// kept after a check, and a PATH that is built and never inherited. So the environment is the same whichever
+// shell, service manager or person starts the daemon. Variables that are not on the list are never passed on.
+// Proxies and trusted CAs come from the settings or from the service unit, never from a client's shell.
 package environ
 
 import (
@@ -15,13 +15,14 @@ import (
 	"broker/internal/system"
 )
 
-// leftOut tells the daemon of the variables that a client, which starts it, left out: names with commas between.
+// leftOut names the variable that tells the daemon which variables its client left out when it started the daemon:
+// names, separated by commas.
 const leftOut = "BROKER_LEFT_OUT"
 
-// A rule reports whether a value may be kept.
+// rule reports whether a value may be kept.
 type rule func(value string) bool
 
-// kept are the variables that are taken from everywhere. BROKER_* paths are not among them: see Build.
+// kept are the variables that are taken from any environment. Build adds the BROKER_* paths.
 var kept = map[string]rule{
 	"HOME": filepath.IsAbs, "USER": word, "LOGNAME": word, "TZ": timeZone, "TERM": word,
 	"LANG": locale, "LANGUAGE": locale,
@@ -35,16 +36,16 @@ var kept = map[string]rule{
 	"WAYLAND_DISPLAY":          func(v string) bool { return word(v) || filepath.IsAbs(v) && ours(v) },
 	"XAUTHORITY":               func(v string) bool { return filepath.IsAbs(v) && ours(v) },
 
-	// The vault process looks at the file itself, and says what is wrong with it.
+	// The vault process checks the file itself and reports what is wrong with it.
 	"BROKER_KEYRING_PASSPHRASE_FILE": printable,
 
-	// of Windows
+	// Windows
 	"SYSTEMROOT": filepath.IsAbs, "SYSTEMDRIVE": word, "WINDIR": filepath.IsAbs, "USERPROFILE": filepath.IsAbs,
 	"USERNAME": word, "APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
 }
 
-// ofUnit are the variables that are taken from a service manager alone, since only the user can write a unit. Each
-// has its reason why a shell does not lend it, with what to do instead.
+// ofUnit are the variables that are taken only from a service manager, because only the user can write a unit. The
+// reason says what to do instead of setting the variable in a shell.
 var ofUnit = map[string]struct {
 	ok     rule
 	reason string
@@ -56,8 +57,9 @@ var ofUnit = map[string]struct {
 	"SSL_CERT_DIR":            {filepath.IsAbs, "broker config set ca_bundle FILE"},
 	"GNUPGHOME":               {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
 	"PASSWORD_STORE_DIR":      {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
-	"DBUS_SYSTEM_BUS_ADDRESS": {systemBus, "the address of the system bus comes from the service unit"},
-	// A window loads what the files there name. Broker's own paths below them have their own variables: paths.Moved.
+	"DBUS_SYSTEM_BUS_ADDRESS": {systemBus, "only the service unit can set the address of the system bus"},
+	// Prompt windows load files that these directories name. Broker's own paths below them have their own
+	// variables: paths.Moved.
 	"XDG_CONFIG_HOME":             {filepath.IsAbs, ""},
 	"XDG_DATA_HOME":               {filepath.IsAbs, ""},
 	"XDG_STATE_HOME":              {filepath.IsAbs, ""},
@@ -66,24 +68,24 @@ var ofUnit = map[string]struct {
 	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
 }
 
-// refused are the reasons why a variable of weight was not kept, beside those of ofUnit.
+// refused are the reasons why other important variables were not kept.
 var refused = map[string]string{
-	"DBUS_SESSION_BUS_ADDRESS": "it is not the address of a unix socket of yours",
-	"XDG_RUNTIME_DIR":          "it is not a directory of yours that others cannot write to",
+	"DBUS_SESSION_BUS_ADDRESS": "it is not the address of a unix socket that you own",
+	"XDG_RUNTIME_DIR":          "it is not a directory that you own and others cannot write to",
 	"DISPLAY":                  "it is not a display of this machine",
-	"WAYLAND_DISPLAY":          "it is not a socket of yours",
-	"XAUTHORITY":               "it is not a file of yours",
-	"LD_PRELOAD":               "programs of yours would load it",
-	"LD_LIBRARY_PATH":          "programs of yours would load from it",
-	"LD_AUDIT":                 "programs of yours would load it",
-	"DYLD_INSERT_LIBRARIES":    "programs of yours would load it",
-	"GODEBUG":                  "it changes how TLS is checked",
-	"SSLKEYLOGFILE":            "it gives away what TLS hides",
+	"WAYLAND_DISPLAY":          "it is not a socket that you own",
+	"XAUTHORITY":               "it is not a file that you own",
+	"LD_PRELOAD":               "every program that the daemon starts would load it",
+	"LD_LIBRARY_PATH":          "every program that the daemon starts would load libraries from it",
+	"LD_AUDIT":                 "every program that the daemon starts would load it",
+	"DYLD_INSERT_LIBRARIES":    "every program that the daemon starts would load it",
+	"GODEBUG":                  "it changes how TLS certificates are checked",
+	"SSLKEYLOGFILE":            "it would log the TLS session keys",
 }
 
-// Build returns the environment for a daemon: what is kept of from, which is in the form of os.Environ, with the paths
-// that p names made absolute, and a PATH of the system's directories (see Path). unit says that from is that of a
-// service manager's unit. Build of what Build returned is the same.
+// Build returns the environment for a daemon: the variables to keep of from (in the form of os.Environ), the paths
+// that p names, made absolute, and a PATH of the system's directories (see Path). unit says that from is the
+// environment of a service unit. Build is idempotent.
 func Build(from []string, p paths.Paths, unit bool) []string {
 	env := map[string]string{}
 	var left []string
@@ -126,7 +128,7 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 	return list
 }
 
-// Apply makes an environment that of this process. The Go runtime takes back what GODEBUG had switched.
+// Apply replaces the environment of this process. The Go runtime reverts the settings of a GODEBUG that is gone.
 func Apply(env []string) {
 	os.Clearenv()
 	for _, kv := range env {
@@ -135,8 +137,8 @@ func Apply(env []string) {
 	}
 }
 
-// Dropped are the variables of weight that the daemon's environment was built without, one sentence each. It leaves
-// out those that a setting replaces by now.
+// Dropped returns the important variables that are missing in the daemon's environment, one sentence each. It
+// skips variables that a setting has replaced.
 func Dropped(has func(setting string) bool) []string {
 	var list []string
 	for name := range strings.SplitSeq(os.Getenv(leftOut), ",") {
@@ -146,17 +148,18 @@ func Dropped(has func(setting string) bool) []string {
 			continue
 		}
 		if why != "" {
-			list = append(list, name+" was not taken: "+why)
+			list = append(list, name+" was ignored: "+why)
 		}
 	}
 	return list
 }
 
-// Reason is why a variable is not taken from a shell, or what to do instead; empty where nobody would miss it.
+// Reason returns why a variable is not taken from a shell, or what to do instead. It is "" if nobody would miss
+// the variable.
 func Reason(name string) string { return cmp.Or(ofUnit[name].reason, refused[name]) }
 
-// Weighty lists the variables that redirect something, beside those of paths that Broker reads itself. It says of each
-// whether a shell and whether a service unit may set it.
+// Weighty returns the variables that redirect something, except for those of paths that Broker reads itself. For
+// each it says whether a shell and whether a service unit may set it.
 func Weighty() map[string]struct{ Shell, Unit bool } {
 	list := map[string]struct{ Shell, Unit bool }{}
 	for name, special := range ofUnit {
@@ -171,14 +174,14 @@ func Weighty() map[string]struct{ Shell, Unit bool } {
 	return list
 }
 
-// Usable reports whether a variable of a window's environment may come from the shell of a client.
+// Usable reports whether a variable for the environment of a prompt window may come from the shell of a client.
 func Usable(name, value string) bool {
 	rule, ok := kept[name]
 	return !strings.ContainsFunc(value, control) && (ok && rule(value) || strings.HasPrefix(name, "LC_") && locale(value))
 }
 
-// canonical is the name under which a variable is known here: curl and Go read proxies in small letters too, and on
-// Windows the case of a name means nothing.
+// canonical returns the name under which this package knows a variable: curl and Go also read lower-case names of
+// proxies, and on Windows names ignore case.
 func canonical(name string) string {
 	upper := strings.ToUpper(name)
 	if name == "https_proxy" || name == "no_proxy" || windows {
@@ -187,7 +190,7 @@ func canonical(name string) string {
 	return name
 }
 
-// ProxyURL is the value of a variable for a proxy as a URL: curl and Go take a host alone for one of http.
+// ProxyURL returns the value of a proxy variable as a URL: curl and Go read a bare host as an http URL.
 func ProxyURL(value string) string {
 	if value == "" || strings.Contains(value, "://") {
 		return value
@@ -197,15 +200,17 @@ func ProxyURL(value string) string {
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
 
-func printable(string) bool { return true } // Build refuses control characters in all
+func printable(string) bool { return true } // Build rejects control characters in all values
 
-// word is a name or number, which no program takes for a path.
+// word reports whether a value is a name or number that no program takes for a path.
 func word(v string) bool { return only(v, "_.@+-:") && v[0] != '.' }
 
-// locale is a word, or several: glibc takes one with a slash for a path from where to load it.
+// locale reports whether a value is one or more words. It allows no slash: glibc would load a locale from that
+// path.
 func locale(v string) bool { return only(v, "_.@+-:;,") }
 
-// timeZone is a name of the database or a POSIX one, and no path out of it.
+// timeZone reports whether a value is a name of the time zone database or a POSIX time zone. It must not leave the
+// directory of the database.
 func timeZone(v string) bool {
 	return only(v, "_+-:,/<>.") && v[0] != '/' && !strings.Contains(v, "..") && !strings.HasPrefix(v, ":/")
 }
@@ -216,23 +221,23 @@ func only(v, more string) bool {
 	})
 }
 
-// ours reports whether a file is there and nobody but us and root can change it.
+// ours reports whether a file exists and only this user and root can change it.
 func ours(path string) bool { return system.Trusted(path) == nil }
 
-// localDisplay reports whether a DISPLAY is of this machine, or forwarded by ssh: what is typed into a window
-// elsewhere is read there.
+// localDisplay reports whether a DISPLAY is on this machine or forwarded by ssh. Whoever runs another display can
+// read what is typed into a window.
 func localDisplay(v string) bool {
 	host, screen, found := strings.Cut(v, ":")
-	if filepath.IsAbs(v) { // macOS: a socket of launchd's
+	if filepath.IsAbs(v) { // macOS: a socket of launchd
 		return !strings.Contains(v, "..")
 	}
 	return found && (host == "" || host == "unix" || host == "localhost") && strings.Trim(screen, "0123456789.") == "" &&
 		screen != ""
 }
 
-// localBus reports whether an address of D-Bus is one unix socket whose owner is us (or root, for the system's bus).
-// Addresses that start programs or leave the machine are not, nor are lists. dbus-launch of older systems has an
-// abstract socket, which has no owner: who listens there is asked.
+// localBus reports whether a D-Bus address is a single unix socket that this user owns (or root, for the system
+// bus). It rejects lists, and addresses that start programs or leave the machine. dbus-launch of older systems
+// uses an abstract socket, which has no owner; there the uid of the listener counts.
 // https://dbus.freedesktop.org/doc/dbus-specification.html#addresses
 func localBus(v string, root bool) bool {
 	rest, ok := strings.CutPrefix(v, "unix:")

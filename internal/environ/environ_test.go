@@ -13,12 +13,12 @@ import (
 	"broker/internal/paths"
 )
 
-// built is what Build makes of some variables beside HOME, without HOME and PATH.
+// built returns the result of Build for some variables and HOME, without HOME and PATH.
 func built(t *testing.T, unit bool, vars ...string) []string {
 	t.Helper()
 	first := Build(append([]string{"HOME=/home/x", "PATH=node_modules/.bin:."}, vars...), paths.Paths{}, unit)
 	if again := Build(first, paths.Paths{}, unit); !slices.Equal(again, first) {
-		t.Errorf("of what it built it makes\n%q, not\n%q", again, first)
+		t.Errorf("Build is not idempotent: got\n%q, want\n%q", again, first)
 	}
 	var rest []string
 	for _, kv := range first {
@@ -37,7 +37,7 @@ func built(t *testing.T, unit bool, vars ...string) []string {
 	return rest
 }
 
-// plain makes the paths of this process's environment the default ones.
+// plain gives this process the environment of the default paths.
 func plain(t *testing.T) {
 	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROKER_CONFIG", "BROKER_KEYRING_DIR",
 		"BROKER_STATE_DIR", "BROKER_RUNTIME_DIR", "BROKER_SOCKET"} {
@@ -45,7 +45,7 @@ func plain(t *testing.T) {
 	}
 }
 
-// shortDir is a directory whose name leaves room for a socket.
+// shortDir returns a directory whose name leaves room for the path of a socket.
 func shortDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "env")
 	if err != nil {
@@ -65,7 +65,7 @@ func socketAt(t *testing.T, name string) string {
 	return name
 }
 
-// TestBuildKeeps: what is on the list and passes its check.
+// TestBuildKeeps: variables that are on the list and pass their check.
 func TestBuildKeeps(t *testing.T) {
 	plain(t)
 	dir := shortDir(t)
@@ -87,7 +87,7 @@ func TestBuildKeeps(t *testing.T) {
 	} {
 		for _, unit := range []bool{false, true} {
 			if got := built(t, unit, kv); len(got) != 1 || got[0] != kv {
-				t.Errorf("of %s, unit %v: %q", kv, unit, got)
+				t.Errorf("%s, unit %v: built %q", kv, unit, got)
 			}
 		}
 	}
@@ -96,22 +96,23 @@ func TestBuildKeeps(t *testing.T) {
 		"XDG_CONFIG_HOME=/c", "XDG_DATA_HOME=/d", "XDG_STATE_HOME=/s", "XDG_CACHE_HOME=/x",
 		"AWS_CONFIG_FILE=/c", "AWS_SHARED_CREDENTIALS_FILE=/c", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + bus} {
 		if got := built(t, true, kv); len(got) != 1 || got[0] != kv {
-			t.Errorf("of %s in a unit: %q", kv, got)
+			t.Errorf("%s in a unit: built %q", kv, got)
 		}
 	}
-	// A shell's base directories are paths of Broker's own, and nothing else.
+	// From a shell's base directories Broker derives its own paths and nothing else.
 	t.Setenv("XDG_CONFIG_HOME", "/c")
-	// the empty Paths say so
+	// as the empty Paths say
 	if got := built(t, false, "XDG_CONFIG_HOME=/c"); !slices.Equal(got, []string{"BROKER_CONFIG="}) {
-		t.Errorf("of XDG_CONFIG_HOME in a shell: %q", got)
+		t.Errorf("XDG_CONFIG_HOME in a shell: built %q", got)
 	}
 	t.Setenv("XDG_CONFIG_HOME", "")
 	if got := built(t, true, "https_proxy=http://proxy:3128"); len(got) != 1 || got[0] != "HTTPS_PROXY=http://proxy:3128" {
-		t.Errorf("in small letters: %q", got)
+		t.Errorf("in lower case: built %q", got)
 	}
 }
 
-// TestBuildDrops: what is not on the list, or fails its check. Those of weight are named, without their values.
+// TestBuildDrops: variables that are not on the list or fail their check. The important ones are reported, without
+// their values.
 func TestBuildDrops(t *testing.T) {
 	plain(t)
 	dir := shortDir(t)
@@ -143,14 +144,14 @@ func TestBuildDrops(t *testing.T) {
 	for _, kv := range named {
 		name, _, _ := strings.Cut(kv, "=")
 		if got := built(t, false, kv); len(got) != 1 || got[0] != leftOut+"="+name {
-			t.Errorf("of %s: %q", kv, got)
+			t.Errorf("%s: built %q", kv, got)
 		}
 	}
 	for _, kv := range []string{"HTTPS_PROXY=http://paul:secret@evil", "https_proxy=http://evil", "NO_PROXY=x",
 		"AWS_CA_BUNDLE=/evil", "SSL_CERT_FILE=/evil", "SSL_CERT_DIR=/evil", "GNUPGHOME=/evil", "PASSWORD_STORE_DIR=/evil"} {
 		name, _, _ := strings.Cut(kv, "=")
 		if got := built(t, false, kv); len(got) != 1 || got[0] != leftOut+"="+strings.ToUpper(name) {
-			t.Errorf("of %s in a shell: %q", kv, got)
+			t.Errorf("%s in a shell: built %q", kv, got)
 		}
 	}
 	for _, kv := range []string{
@@ -163,20 +164,20 @@ func TestBuildDrops(t *testing.T) {
 		"LISTEN_FDS=1", "SYSTEMD_EXEC_PID=1", "EMPTY=", "=C:=x", "NOTHING", "BROKER_LEFT_OUT=evil,words",
 	} {
 		if got := built(t, false, kv); len(got) != 0 {
-			t.Errorf("of %q: %q", kv, got)
+			t.Errorf("%q: built %q", kv, got)
 		}
 	}
 	got := built(t, true, "HTTPS_PROXY=a\nb", "AWS_CA_BUNDLE=relative", "GNUPGHOME=relative")
 	if !slices.Equal(got, []string{leftOut + "=AWS_CA_BUNDLE,GNUPGHOME,HTTPS_PROXY"}) {
 		t.Errorf("in a unit: %q", got)
 	}
-	// What a client left out the daemon tells too.
+	// The daemon also reports what its client left out.
 	t.Setenv(leftOut, "HTTPS_PROXY,evil\x1b[2J")
 	none := func(string) bool { return false }
-	if got := Dropped(none); len(got) != 1 || got[0] != "HTTPS_PROXY was not taken: broker config set https_proxy URL" {
+	if got := Dropped(none); len(got) != 1 || got[0] != "HTTPS_PROXY was ignored: broker config set https_proxy URL" {
 		t.Errorf("%q", got)
 	}
-	// One that was mended by its setting since is told no longer.
+	// A variable that a setting has replaced since is not reported.
 	t.Setenv(leftOut, "HTTPS_PROXY,SSL_CERT_DIR,SSL_CERT_FILE")
 	mended := func(setting string) bool { return setting == "ca_bundle" }
 	if got := Dropped(mended); len(got) != 1 || !strings.HasPrefix(got[0], "HTTPS_PROXY ") {
@@ -184,8 +185,8 @@ func TestBuildDrops(t *testing.T) {
 	}
 }
 
-// TestBuildPaths: the paths that variables name are absolute for the daemon, which stands elsewhere; files of AWS
-// tools are those of a unit alone.
+// TestBuildPaths: paths that variables name are absolute for the daemon, which has another working directory. The
+// variables of AWS tools are taken only from a unit.
 func TestBuildPaths(t *testing.T) {
 	plain(t)
 	t.Setenv("HOME", "/home/x")
@@ -208,7 +209,7 @@ func TestBuildPaths(t *testing.T) {
 	}
 }
 
-// TestPath: directories that others may write to, or that are relative, are in no PATH.
+// TestPath: directories that others may write to, and relative ones, are never in the PATH.
 func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	mk := func(name string, mode os.FileMode) string {

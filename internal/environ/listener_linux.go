@@ -6,7 +6,7 @@ import (
 	"broker/internal/peer"
 )
 
-// listener is the uid of the process that listens on an abstract socket, unix(7).
+// listener returns the uid of the process that listens on an abstract socket, unix(7).
 func listener(name string) (uid int, known bool) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package environ
 
-// listener: only Linux has abstract sockets.
+// listener knows no uid: only Linux has abstract sockets.
 func listener(string) (uid int, known bool) { return 0, false }

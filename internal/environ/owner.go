@@ -9,7 +9,7 @@ import (
 	"broker/internal/system"
 )
 
-// mend is the command that ends the use of another user's directory.
+// mend returns the command that stops the use of another user's directory.
 func mend(variable string) fault.Hint {
 	if u, err := user.Current(); variable == "HOME" && err == nil && u.HomeDir != "" {
 		return fault.Hintf("export HOME=%s", u.HomeDir)
@@ -17,9 +17,9 @@ func mend(variable string) fault.Hint {
 	return fault.Hintf("unset %s", variable)
 }
 
-// CheckOwners looks at whose HOME and XDG directories a daemon would use, before anything is made in them. One that
-// belongs to another user is refused, except that root may use another user's HOME, as containers do: that is a
-// warning. The fault is of kind Unreachable.
+// CheckOwners checks who owns the HOME and XDG directories of the daemon, before anything is created in them. It
+// refuses a directory of another user. For root it only warns, and only about HOME: containers run as root with
+// another user's HOME. The fault is of kind Unreachable.
 func CheckOwners() (warnings []string, err error) {
 	us := os.Geteuid()
 	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"} {
@@ -30,7 +30,7 @@ func CheckOwners() (warnings []string, err error) {
 		case us == 0:
 			if name == "HOME" {
 				warnings = append(warnings, fmt.Sprintf(
-					"HOME is %s, which belongs to uid %d, and this is root: that user cannot use what root makes there", dir, uid))
+					"HOME is %s, which belongs to uid %d, but this is root: that user cannot use files that root creates there", dir, uid))
 			}
 		default:
 			return nil, fault.New(fault.Unreachable, "%s is %s, which belongs to another user (uid %d)", name, dir, uid).

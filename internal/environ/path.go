@@ -9,10 +9,10 @@ import (
 	"broker/internal/system"
 )
 
-// Path is the PATH of the daemon and its children: the directories of more, which are those of the setting `path`;
-// the system's; those of nix, Homebrew and linuxbrew that exist. Beside the system's own a directory counts only if
-// nobody but root and we can write to it (see system.Trusted). refused says of those of more what is wrong with them;
-// one that is not there is left out without a word.
+// Path returns the PATH of the daemon and its children: the directories in more, which come from the setting
+// `path`; those of the system; and those of nix, Homebrew and linuxbrew that exist. Except for the system's, a
+// directory is used only if nobody but root and this user can write to it (see system.Trusted). refused says what
+// is wrong with directories in more; missing ones are skipped silently.
 func Path(home string, more []string) (path string, refused []string) {
 	var list []string
 	for _, dir := range more {
@@ -34,7 +34,7 @@ func Path(home string, more []string) (path string, refused []string) {
 	return strings.Join(list, string(os.PathListSeparator)), refused
 }
 
-// Find looks for a program in the directories of a PATH that Path made. The result is empty where it is not there.
+// Find returns the path of a program in the directories of a PATH that Path made, or "" if none of them has it.
 func Find(program, path string) string {
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, program+system.Exe)

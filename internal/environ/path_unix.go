@@ -10,12 +10,13 @@ import (
 
 const windows = false
 
-// systemDirectories are those that an administrator answers for. On macOS and Linux all are there, or do no harm.
+// systemDirectories are the directories that the system's administrator controls. On macOS and Linux all of them
+// exist, or a missing one does no harm.
 func systemDirectories() []string {
 	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 }
 
-// packageDirectories are those of package managers beside the system's.
+// packageDirectories are the directories of other package managers.
 func packageDirectories(home string) []string {
 	list := []string{"/run/wrappers/bin", "/run/current-system/sw/bin", "/nix/var/nix/profiles/default/bin", "/snap/bin"}
 	if name := os.Getenv("USER"); word(name) {

@@ -14,7 +14,7 @@ import (
 	"broker/internal/session"
 )
 
-// How long AWS lets credentials live, and what a rounded clock may add.
+// The maximum lifetimes of AWS credentials, and the tolerance for rounded clocks.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const (
@@ -23,32 +23,31 @@ const (
 	slack           = 5 * time.Minute
 )
 
-// Bounds of what an answer may carry. AWS gives the token no maximum ("we
-// strongly recommend that you make no assumptions about the maximum size");
-// those seen have up to some 2 KiB, and the environment of a process and the
-// wire of the broker want one.
+// Limits for the fields of an answer, in bytes. AWS gives no maximum for the token ("we strongly recommend that
+// you make no assumptions about the maximum size"); observed tokens have up to about 2 KiB. The environment of a
+// process and Broker's wire format need a limit.
 const (
 	maxSecret = 256
 	maxToken  = 16 << 10
-	maxName   = 2048 // an ARN or a unique id
+	maxName   = 2048 // an ARN or a unique ID
 )
 
 var (
-	accessKeySyntax = lazyregexp.New(`^[0-9A-Za-z_]{16,128}$`) // of the SDKs' model of STS
+	accessKeySyntax = lazyregexp.New(`^[0-9A-Za-z_]{16,128}$`) // from the SDKs' model of STS
 	otherKeySyntax  = lazyregexp.New(`^[!-~]{3,256}$`)
 	accountSyntax   = lazyregexp.New(`^[0-9]{12}$`)
 	partitionSyntax = lazyregexp.New(`^aws(-[a-z]+)*$`)
 )
 
-// credentials checks what STS handed out. The values of a field that is wrong
-// are never shown: they may be half of a secret.
+// credentials checks the credentials in an answer of STS. The value of an invalid field is never shown: it may be
+// part of a secret.
 func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (session.Credentials, error) {
 	none := session.Credentials{}
 	switch {
 	case a.look != looksLikeXML:
 		return none, a.noAnswer()
 	case out == nil:
-		return none, a.badAnswer("the answer of %s holds no credentials", a.host)
+		return none, a.badAnswer("the answer of %s has no credentials", a.host)
 	case !a.keyID(aws.ToString(out.AccessKeyId)):
 		return none, a.badField("AccessKeyId", aws.ToString(out.AccessKeyId))
 	case !graphic(aws.ToString(out.SecretAccessKey), maxSecret):
@@ -60,10 +59,10 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 	}
 	expires := out.Expiration.UTC()
 	if !expires.After(a.issued) {
-		return none, a.badAnswer("the credentials of %s expired before they came, at %s", a.host, expires.Format(time.RFC3339))
+		return none, a.badAnswer("the credentials of %s expired before they arrived, at %s", a.host, expires.Format(time.RFC3339))
 	}
 	if expires.Sub(a.issued) > longest+slack {
-		return none, a.badAnswer("the credentials of %s would last until %s, longer than AWS ever allows", a.host, expires.Format(time.RFC3339))
+		return none, a.badAnswer("the credentials of %s would expire at %s, later than AWS ever allows", a.host, expires.Format(time.RFC3339))
 	}
 	a.handedOut = session.Credentials{
 		AccessKeyID:     *out.AccessKeyId,
@@ -75,7 +74,7 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 	return a.handedOut, nil
 }
 
-// keyID reports whether that can be the id of a session's key.
+// keyID reports whether id is valid as the ID of a session's key.
 func (a *attempt) keyID(id string) bool {
 	if a.to.compatible {
 		return otherKeySyntax.MatchString(id)
@@ -83,8 +82,8 @@ func (a *attempt) keyID(id string) bool {
 	return accessKeySyntax.MatchString(id)
 }
 
-// subject checks that STS answered for the role that was asked, so that a wrong
-// or confused server cannot hand out another account's credentials.
+// subject checks that STS answered for the requested role, so that a wrong or confused server cannot substitute
+// another account's credentials.
 func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUser) (string, error) {
 	var arn string
 	if user != nil {
@@ -96,7 +95,7 @@ func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUs
 	case !graphic(arn, maxName):
 		return "", a.badField("AssumedRoleUser", arn)
 	case a.to.compatible:
-		// Ceph has the path of the role in it too.
+		// Ceph's answer also contains the path of the role.
 		path := askedARN[strings.Index(askedARN, ":role/")+len(":role/"):]
 		_, rest, _ := strings.Cut(arn, "assumed-role/")
 		got := rest[:max(strings.LastIndexByte(rest, '/'), 0)]
@@ -106,7 +105,7 @@ func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUs
 		return arn, nil
 	}
 	got, ok := parseAssumedRole(arn)
-	// IAM tells role names apart without regard to case.
+	// IAM compares role names without regard to case.
 	if !ok || got.partition != asked.partition || got.account != asked.account || !strings.EqualFold(got.name, asked.name) {
 		return "", a.badAnswer("asked for role %s, STS answered for %s", askedARN, a.words(arn))
 	}
@@ -135,10 +134,10 @@ func (a *attempt) badField(name, value string) error {
 	if value == "" {
 		return a.badAnswer("the answer of %s has no %s", a.host, name)
 	}
-	return a.badAnswer("the answer of %s has a %s that cannot be one", a.host, name)
+	return a.badAnswer("the answer of %s has an invalid %s", a.host, name)
 }
 
-// graphic reports whether s is printable ASCII without spaces, and not too long.
+// graphic reports whether s is printable ASCII without spaces, and at most most bytes long.
 func graphic(s string, most int) bool {
 	if s == "" || len(s) > most {
 		return false
@@ -151,10 +150,10 @@ func graphic(s string, most int) bool {
 	return true
 }
 
-// role is what the ARN of a role and of its sessions have in common.
+// role is what the ARNs of a role and of its sessions have in common.
 type role struct{ partition, account, name string }
 
-// parseRole reads arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME, with any account if it is of an STS that is not AWS.
+// parseRole parses arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME. For an STS that is not AWS, any account is valid.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
 func parseRole(arn string, compatible bool) (role, bool) {
 	r, path, ok := parseARN(arn, "iam", "role/")
@@ -162,7 +161,7 @@ func parseRole(arn string, compatible bool) (role, bool) {
 	return r, ok && r.name != "" && (compatible || accountSyntax.MatchString(r.account))
 }
 
-// parseAssumedRole reads arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION.
+// parseAssumedRole parses arn:PARTITION:sts::ACCOUNT:assumed-role/NAME/SESSION.
 func parseAssumedRole(arn string) (role, bool) {
 	r, path, ok := parseARN(arn, "sts", "assumed-role/")
 	name, sessionName, _ := strings.Cut(path, "/")
@@ -171,7 +170,7 @@ func parseAssumedRole(arn string) (role, bool) {
 		accountSyntax.MatchString(r.account)
 }
 
-// parseARN takes any account.
+// parseARN accepts any account.
 func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
 	f := strings.Split(arn, ":")
 	if len(f) != 6 || !graphic(arn, maxName) {
@@ -183,7 +182,7 @@ func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
 	return role{partition: f[1], account: f[4]}, path, ok
 }
 
-// badAnswer makes the fault for what is no answer of STS.
+// badAnswer returns the fault for a response that is not an answer of STS.
 func (a *attempt) badAnswer(format string, args ...any) *fault.Error {
 	return a.fault(fault.BadAnswer, nil, format, args...)
 }

@@ -20,26 +20,26 @@ func TestAnswersThatCannotBe(t *testing.T) {
 		answer answer
 		text   string
 	}{
-		{"no result", answer{without: "AssumeRoleResult"}, "no answer of STS"},
-		{"no credentials", answer{without: "Credentials"}, "holds no credentials"},
+		{"no result", answer{without: "AssumeRoleResult"}, "not an answer of STS"},
+		{"no credentials", answer{without: "Credentials"}, "has no credentials"},
 		{"no key id", answer{without: "AccessKeyId"}, "no AccessKeyId"},
 		{"no secret", answer{without: "SecretAccessKey"}, "no SecretAccessKey"},
 		{"no token", answer{without: "SessionToken"}, "no SessionToken"},
 		{"no expiration", answer{without: "Expiration"}, "no Expiration"},
 		{"no role user", answer{without: "AssumedRoleUser"}, "no AssumedRoleUser"},
 		{"no role ARN", answer{without: "Arn"}, "no AssumedRoleUser"},
-		{"a short key id", answer{id: "ASIA"}, "AccessKeyId that cannot be one"},
-		{"a long key id", answer{id: strings.Repeat("A", 129)}, "AccessKeyId that cannot be one"},
-		{"a key id with a dash", answer{id: "ASIA2BCDEFGHIJ-LMNOP"}, "AccessKeyId that cannot be one"},
-		{"a secret with a blank", answer{secret: "nB7gT3xYwQ9e R5uI1oP8aS2"}, "SecretAccessKey that cannot be one"},
-		{"a long secret", answer{secret: strings.Repeat("s", 257)}, "SecretAccessKey that cannot be one"},
-		{"a token with a newline", answer{token: "abc\ndef"}, "SessionToken that cannot be one"},
-		{"a token that is not ASCII", answer{token: "abcé"}, "SessionToken that cannot be one"},
-		{"a huge token", answer{token: strings.Repeat("t", 16<<10+1)}, "SessionToken that cannot be one"},
-		{"an expiration that is no time", answer{expiration: "tomorrow"}, "no answer of STS"},
-		{"expired", answer{expiration: at(-time.Minute)}, "expired before they came"},
-		{"expires in 13 hours", answer{expiration: at(13 * time.Hour)}, "longer than AWS ever allows"},
-		{"expires in a hundred years", answer{expiration: at(100 * 365 * 24 * time.Hour)}, "longer than AWS ever allows"},
+		{"a short key id", answer{id: "ASIA"}, "invalid AccessKeyId"},
+		{"a long key id", answer{id: strings.Repeat("A", 129)}, "invalid AccessKeyId"},
+		{"a key id with a dash", answer{id: "ASIA2BCDEFGHIJ-LMNOP"}, "invalid AccessKeyId"},
+		{"a secret with a blank", answer{secret: "nB7gT3xYwQ9e R5uI1oP8aS2"}, "invalid SecretAccessKey"},
+		{"a long secret", answer{secret: strings.Repeat("s", 257)}, "invalid SecretAccessKey"},
+		{"a token with a newline", answer{token: "abc\ndef"}, "invalid SessionToken"},
+		{"a token that is not ASCII", answer{token: "abcé"}, "invalid SessionToken"},
+		{"a huge token", answer{token: strings.Repeat("t", 16<<10+1)}, "invalid SessionToken"},
+		{"an expiration that is no time", answer{expiration: "tomorrow"}, "not an answer of STS"},
+		{"expired", answer{expiration: at(-time.Minute)}, "expired before they arrived"},
+		{"expires in 13 hours", answer{expiration: at(13 * time.Hour)}, "later than AWS ever allows"},
+		{"expires in a hundred years", answer{expiration: at(100 * 365 * 24 * time.Hour)}, "later than AWS ever allows"},
 		{"another account", answer{arn: "arn:aws:sts::111122223333:assumed-role/admin/paul"}, "asked for role " + aRole + ", STS answered for arn:aws:sts::111122223333:assumed-role/admin/paul"},
 		{"another role", answer{arn: "arn:aws:sts::444455556666:assumed-role/reader/paul"}, "STS answered for"},
 		{"a longer role", answer{arn: "arn:aws:sts::444455556666:assumed-role/administrator/paul"}, "STS answered for"},
@@ -56,7 +56,7 @@ func TestAnswersThatCannotBe(t *testing.T) {
 			got, err := client(f).Assume(background(t), aSession(), assumeRole())
 			wantFault(t, err, fault.BadAnswer, "assume "+aRole+": ", tt.text)
 			if got.AccessKeyID != "" || !got.SecretAccessKey.IsZero() || !got.SessionToken.IsZero() {
-				t.Error("credentials came with the error")
+				t.Error("credentials were returned with the error")
 			}
 			if f.count() != 1 {
 				t.Errorf("%d requests, want 1", f.count())
@@ -113,11 +113,11 @@ func TestIssuedWithoutDate(t *testing.T) {
 		t.Errorf("issued %s from our clock", d)
 	}
 	if c.ServerOffset() != 0 {
-		t.Errorf("offset %s that nobody told", c.ServerOffset())
+		t.Errorf("offset %s without a Date header", c.ServerOffset())
 	}
 }
 
-// What stands where an answer should be.
+// TestNoAnswers has responses that are not an answer of STS.
 func TestNoAnswers(t *testing.T) {
 	t.Parallel()
 	flood := strings.Repeat("<a>", 300_000)
@@ -132,16 +132,16 @@ func TestNoAnswers(t *testing.T) {
 		{"captive portal", 200, "<!DOCTYPE html><html><body>Please sign in</body></html>", "captive portal"},
 		{"captive portal with a BOM", 200, "\xef\xbb\xbf<HTML>", "captive portal"},
 		{"a refusing page", 403, "<html>blocked by policy</html>", "answered 403 with a web page"},
-		{"text", 200, "hello", "no answer of STS"},
-		{"JSON", 200, `{"AccessKeyId":"x"}`, "no answer of STS"},
-		{"cut XML", 200, "<AssumeRoleResponse><AssumeRoleResult><Credentials>", "no answer of STS"},
-		{"bad XML", 200, "<AssumeRoleResponse></b>", "no answer of STS"},
-		{"deep XML", 200, flood, "no answer of STS"},
-		{"an error with 200", 200, refusal("AccessDenied", "no"), "no answer of STS"},
+		{"text", 200, "hello", "not an answer of STS"},
+		{"JSON", 200, `{"AccessKeyId":"x"}`, "not an answer of STS"},
+		{"cut XML", 200, "<AssumeRoleResponse><AssumeRoleResult><Credentials>", "not an answer of STS"},
+		{"bad XML", 200, "<AssumeRoleResponse></b>", "not an answer of STS"},
+		{"deep XML", 200, flood, "not an answer of STS"},
+		{"an error with 200", 200, refusal("AccessDenied", "no"), "not an answer of STS"},
 		{"empty 403", 403, "", "answered 403 with nothing"},
-		{"an error without a code", 400, "<ErrorResponse><Error></Error></ErrorResponse>", "no answer of STS"},
-		{"garbage", 400, "\x00\x01\xff", "no answer of STS"},
-		{"another XML", 404, "<?xml version='1.0'?><Fault/>", "no answer of STS"},
+		{"an error without a code", 400, "<ErrorResponse><Error></Error></ErrorResponse>", "not an answer of STS"},
+		{"garbage", 400, "\x00\x01\xff", "not an answer of STS"},
+		{"another XML", 404, "<?xml version='1.0'?><Fault/>", "not an answer of STS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := serve(t, say(tt.status, tt.body))
@@ -184,7 +184,7 @@ func FuzzAnswer(f *testing.F) {
 		c := New(Options{})
 		r := &recorder{answer: func(*http.Request) (*http.Response, error) { return response(status, body), nil }}
 		c.connect = r.connect
-		// A refused attempt must not cost the fuzzer its backoff.
+		// A refused attempt must not make the fuzzer wait for a backoff.
 		_, err := c.Call(t.Context(), userKeys(), openSession(), secret.New(aCode))
 		if err != nil && fault.Of(err).Kind == fault.Internal {
 			t.Errorf("status %d, body %q: %v", status, body, err)

@@ -17,26 +17,24 @@ import (
 	"broker/internal/secret"
 )
 
-// This file is what the broker asks of other services than STS. Both are global:
-// the SDK's rules make the one endpoint of the partition out of any of its regions.
-// https://docs.aws.amazon.com/general/latest/gr/iam-service.html
+// The calls to other services than STS. Both services are global: from any region of a partition, the SDK's rules
+// derive the partition's only endpoint. https://docs.aws.amazon.com/general/latest/gr/iam-service.html
 // https://docs.aws.amazon.com/general/latest/gr/ao.html
 
-// maxPages bounds how often a service may say that there is more.
+// maxPages limits how many pages a list may have.
 const maxPages = 100
 
 // Account is one account of an organisation.
 type Account struct {
 	ID   string // twelve digits
-	Name string // what a person called it: any text, at most 250 bytes of valid UTF-8
-	// Management says that the organisation belongs to it.
+	Name string // the name that people gave it: any text, at most 250 bytes of valid UTF-8
+	// Management says that this is the organisation's management account.
 	Management bool
 }
 
-// Accounts lists the active accounts of the organisation whose management account
-// (or a delegated administrator) the keys are of, as AWS orders them. Its faults are those of
-// Call, without CodeRejected: Denied where the keys are of any other account, BadAnswer
-// after 100 pages.
+// Accounts lists the active accounts of an organisation, in AWS's order. The keys must belong to its management
+// account or to a delegated administrator. Its faults are those of Call, without CodeRejected: Denied if the keys
+// belong to any other account, BadAnswer after 100 pages.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
 	q := question{verb: "list the accounts of the organisation", keys: keys, endpoint: endpoint, service: "Organizations"}
@@ -55,7 +53,7 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 				return nil, a.badField("Id", id)
 			case len(name) > maxAccountName || !utf8.ValidString(name):
 				return nil, a.badField("Name", name)
-			// State took the place of Status, which AWS takes away in September 2026.
+			// State replaces Status, which AWS removes in September 2026.
 			case found.State == types.AccountStateActive || found.State == "" && found.Status == types.AccountStatusActive:
 				// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
 				management := partition.AccountOfARN(aws.ToString(found.Arn))
@@ -67,13 +65,12 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 	return all, err
 }
 
-// maxAccountName is five times what AWS allows, in case it changes its mind.
+// maxAccountName is five times what AWS allows, in case AWS raises its limit.
 const maxAccountName = 250
 
-// Devices lists the serials of the MFA devices of the IAM user whose keys these
-// are: ARNs, or numbers of hardware devices. Many users are not allowed to ask
-// that without a code; that is a fault.Denied. The others are those of Call, without CodeRejected.
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
+// Devices lists the serials of the MFA devices of the IAM user whose keys these are: ARNs, or serial numbers of
+// hardware devices. Many users may not call this without a code; then the fault is Denied. The other faults are
+// those of Call, without CodeRejected. https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
 func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]string, error) {
 	q := question{verb: "list the MFA devices of key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint, service: "IAM"}
 	var all []string
@@ -100,12 +97,12 @@ func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpo
 	return all, err
 }
 
-// maxSerial and serialSyntax are AWS's own bounds of a serial number.
+// maxSerial and serialSyntax are AWS's own limits for a serial number.
 const maxSerial = 256
 
 var serialSyntax = lazyregexp.New(`^[\w+=/:,.@-]{9,}$`)
 
-// pages asks one page after the other, each with attempts and time of its own.
+// pages requests one page after the other, each with its own attempts and timeout.
 func (c *Client) pages(ctx context.Context, q question, page func(context.Context, *attempt, *string) (next *string, err error)) error {
 	var token *string
 	for range maxPages {
@@ -123,10 +120,10 @@ func (c *Client) pages(ctx context.Context, q question, page func(context.Contex
 		}
 		token = next
 	}
-	return fault.New(fault.BadAnswer, "%s: %s has pages without end", q.verb, strings.TrimSpace(q.service))
+	return fault.New(fault.BadAnswer, "%s: %s returned an endless list", q.verb, strings.TrimSpace(q.service))
 }
 
-// iam is IAM as the SDK knows it, for this one request; see location.options.
+// iam returns the SDK's IAM client for this one request; see location.options.
 func (a *attempt) iam() *iam.Client {
 	o := iam.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
 		HTTPClient: a, HTTPSignerV4: a, Credentials: a}
@@ -139,7 +136,7 @@ func (a *attempt) iam() *iam.Client {
 	return iam.New(o)
 }
 
-// organizations is AWS Organizations as the SDK knows it, for this one request.
+// organizations returns the SDK's client of AWS Organizations for this one request.
 func (a *attempt) organizations() *organizations.Client {
 	o := organizations.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
 		HTTPClient: a, HTTPSignerV4: a, Credentials: a}

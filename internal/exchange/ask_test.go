@@ -82,7 +82,7 @@ func TestDevicesDenied(t *testing.T) {
 	wantFault(t, err, fault.Denied, "list the MFA devices of key …2222: AWS denied it: User: arn:aws:iam::111122223333:user/paul is not authorized")
 }
 
-// TestStrangeLists: what answers is not always the service.
+// TestStrangeLists: the response does not always come from the service.
 func TestStrangeLists(t *testing.T) {
 	account := func(fields string) string { return `{"Accounts":[{"Status":"ACTIVE",` + fields + `}]}` }
 	devices := func(inner string) string {
@@ -94,12 +94,12 @@ func TestStrangeLists(t *testing.T) {
 	}{
 		{name: "nothing", kind: fault.BadAnswer, want: "answered 200 with nothing"},
 		{name: "a page", accounts: "<html>login</html>", devices: "<html>login</html>", kind: fault.BadAnswer, want: "answered 200 with a web page"},
-		{name: "the other", accounts: devices(""), devices: account(`"Id":"111122223333"`), kind: fault.BadAnswer, want: "no answer of"},
+		{name: "the other", accounts: devices(""), devices: account(`"Id":"111122223333"`), kind: fault.BadAnswer, want: "not an answer of"},
 		{name: "half", accounts: `{"Accounts":[{"Id":`, devices: `<ListMFADevicesResponse><List`, kind: fault.BadAnswer, want: ""},
-		{name: "a field", accounts: account(`"Id":"1111"`), devices: devices("<MFADevices><member><SerialNumber>a b</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "that cannot be one"},
+		{name: "a field", accounts: account(`"Id":"1111"`), devices: devices("<MFADevices><member><SerialNumber>a b</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "invalid"},
 		{name: "no field", accounts: account(`"Name":"x"`), devices: devices("<MFADevices><member></member></MFADevices>"), kind: fault.BadAnswer, want: "has no"},
-		{name: "a long name", accounts: account(`"Id":"111122223333","Name":"` + strings.Repeat("x", 300) + `"`), devices: devices("<MFADevices><member><SerialNumber>" + strings.Repeat("x", 300) + "</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "that cannot be one"},
-		{name: "no end", accounts: `{"NextToken":"again"}`, devices: devices("<IsTruncated>true</IsTruncated><Marker>again</Marker>"), kind: fault.BadAnswer, want: "pages without end"},
+		{name: "a long name", accounts: account(`"Id":"111122223333","Name":"` + strings.Repeat("x", 300) + `"`), devices: devices("<MFADevices><member><SerialNumber>" + strings.Repeat("x", 300) + "</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "invalid"},
+		{name: "no end", accounts: `{"NextToken":"again"}`, devices: devices("<IsTruncated>true</IsTruncated><Marker>again</Marker>"), kind: fault.BadAnswer, want: "an endless list"},
 	}
 	for _, tt := range tests {
 		for _, ask := range []string{"accounts", "devices"} {
@@ -126,7 +126,7 @@ func TestStrangeLists(t *testing.T) {
 	}
 }
 
-// TestGlobalEndpoints: the region of a profile leads to its partition's one endpoint.
+// TestGlobalEndpoints: the region of a profile leads to its partition's only endpoint.
 func TestGlobalEndpoints(t *testing.T) {
 	tests := []struct{ region, iam, organizations string }{
 		{"eu-west-1", "iam.amazonaws.com", "organizations.us-east-1.amazonaws.com"},

@@ -18,11 +18,11 @@ import (
 	"broker/internal/session"
 )
 
-// maxBody is far above any answer of STS, which has a few kilobytes.
+// maxBody is far larger than any answer of STS, which has a few kilobytes.
 const maxBody = 1 << 20
 
-// attempt is one request and what came back. It is the SDK's HTTP client, its
-// signer and its credentials for that one request, so that it knows all about it.
+// attempt is one request and its response. It is the SDK's HTTP client, signer and credentials for that one
+// request, so that it knows everything about it.
 type attempt struct {
 	client    *Client
 	question  question
@@ -30,24 +30,24 @@ type attempt struct {
 	transport http.RoundTripper
 	began     time.Time
 
-	host   string        // of the request, for messages
+	host   string        // host of the request, for messages
 	offset time.Duration // what the signature added to our clock
 
-	// connected says that a connection stood: from there on STS may have seen
-	// the request, whatever happens next.
+	// connected says that a connection was established: from then on STS may have seen the request, whatever
+	// happens next.
 	connected atomic.Bool
-	// lost is why there is no whole answer; nil where there is one.
+	// lost is why there is no complete answer; nil if there is one.
 	lost   error
 	status int
 	look   look
 	issued time.Time // the Date header, else our clock, corrected
 	dated  bool      // there was a Date header
 
-	handedOut session.Credentials // once they are checked
-	bare      bareError           // of a refusal as S3 writes it; empty if it is not one
+	handedOut session.Credentials // set once the credentials are checked
+	bare      bareError           // a refusal in S3's format; empty if it has another format
 }
 
-// bareError is a refusal without the <ErrorResponse> around it that STS has: Ceph answers so.
+// bareError is a refusal without the <ErrorResponse> element that STS puts around it: Ceph answers in this form.
 type bareError struct {
 	XMLName xml.Name `xml:"Error"`
 	Code    string
@@ -68,14 +68,14 @@ const (
 var (
 	errRedirect = errors.New("redirect")
 	errSwitched = errors.New("switched protocols")
-	errTooBig   = errors.New("answer too big")
+	errTooBig   = errors.New("answer too large")
 )
 
 func (c *Client) newAttempt(q question, to location, transport http.RoundTripper) *attempt {
 	return &attempt{client: c, question: q, to: to, transport: transport, began: time.Now()}
 }
 
-// sts is STS as the SDK knows it, for this one request.
+// sts returns the SDK's STS client for this one request.
 func (a *attempt) sts() *sts.Client {
 	o := a.to.options()
 	o.HTTPClient, o.HTTPSignerV4, o.Credentials = a, a, a
@@ -88,7 +88,7 @@ func (a *attempt) Retrieve(context.Context) (aws.Credentials, error) {
 	return aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.Secret.Reveal(), SessionToken: k.Token.Reveal()}, nil
 }
 
-// service is who is asked, for messages.
+// service returns the name of the service for messages.
 func (a *attempt) service() string {
 	if a.question.service == "" {
 		return "STS"
@@ -96,18 +96,17 @@ func (a *attempt) service() string {
 	return a.question.service
 }
 
-// SignHTTP implements sts.HTTPSignerV4, the SDK's documented place for a signer
-// of one's own: it is the SDK's signer with the time of AWS's clock instead of
-// ours. The SDK's own correction needs a refused attempt first, which a call
-// with a code cannot spend. A signer is made for each request because it keeps
-// the signing keys that it derives.
+// SignHTTP implements sts.HTTPSignerV4, the SDK's documented hook for a custom signer: it is the SDK's signer with
+// the time of AWS's clock instead of ours. The SDK's own correction needs a refused attempt first, and a call with
+// a code has only one attempt. Each request gets a new signer, because a signer caches the signing keys that it
+// derives.
 func (a *attempt) SignHTTP(ctx context.Context, keys aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, opts ...func(*v4.SignerOptions)) error {
 	a.offset = a.client.ServerOffset()
 	return v4.NewSigner().SignHTTP(ctx, keys, r, payloadHash, service, region, time.Now().Add(a.offset).UTC(), opts...)
 }
 
-// Do implements sts.HTTPClient: one request, no redirect, the whole body or an
-// error, and the server's clock.
+// Do implements sts.HTTPClient. It makes one request without redirects, returns the complete body or an error, and
+// reads the server's clock.
 func (a *attempt) Do(r *http.Request) (*http.Response, error) {
 	a.host = r.URL.Host
 	resp, err := a.roundTrip(r)
@@ -125,8 +124,8 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		// With GetBody net/http can take another connection where the idle one
-		// was closed before a byte of the request went out.
+		// With GetBody, net/http can use another connection if the idle one was closed before a byte of the
+		// request went out.
 		r.ContentLength = int64(len(body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body, _ = r.GetBody()
@@ -143,7 +142,7 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 
 	switch {
 	case resp.StatusCode < 200:
-		// Its body is the bare connection, which no context ends: not to be read.
+		// The body is the raw connection, which no context ends, so do not read it.
 		return nil, errSwitched
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return nil, errRedirect
@@ -163,9 +162,8 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// readClock learns the offset from a Date header. The header tells whole
-// seconds, and the answer took a while: the truth is between date − now and
-// date + 1s − sent. Where zero is in between, the clocks agree.
+// readClock derives the offset from a Date header. The header has whole seconds, and the answer took some time, so
+// the true offset is between date − now and date + 1s − sent. If that range contains zero, the clocks agree.
 func (a *attempt) readClock(header string, sent time.Time) {
 	now := time.Now()
 	date, err := http.ParseTime(header)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkAssume is what a call costs this machine, the network taken away.
+// BenchmarkAssume measures what a call costs this machine, without the network.
 func BenchmarkAssume(b *testing.B) {
 	body := answer{}.xml("AssumeRole")
 	r := &recorder{answer: func(*http.Request) (*http.Response, error) { return response(200, body), nil }}

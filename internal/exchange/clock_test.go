@@ -14,8 +14,7 @@ import (
 	"broker/internal/secret"
 )
 
-// skewedSTS is an STS whose clock is off from ours, and that refuses signatures
-// that are not of its time.
+// skewedSTS is an STS whose clock differs from ours, and which refuses signatures with another time than its own.
 func skewedSTS(t *testing.T, offset *atomic.Int64) *fake {
 	return serve(t, func(w http.ResponseWriter, r *http.Request) {
 		now := time.Now().Add(time.Duration(offset.Load())).UTC()
@@ -40,8 +39,8 @@ func TestClocks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		offset time.Duration
-		bare   int    // requests that a call without a code takes
-		text   string // of the fault of a first call with a code; empty if it works
+		bare   int    // requests that a call without a code needs
+		text   string // of the fault of a first call with a code; empty if it succeeds
 	}{
 		{0, 1, ""},
 		{10 * time.Minute, 1, ""},
@@ -73,7 +72,7 @@ func TestClocks(t *testing.T) {
 				t.Errorf("issued %s off AWS's clock", d)
 			}
 
-			// One attempt is all that a code has: what is known must be used.
+			// A code has only one attempt, so the known offset must be used.
 			before := f.count()
 			if _, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode)); err != nil {
 				t.Errorf("with a code and a known offset: %v", err)
@@ -106,17 +105,18 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// wantOff checks how wrong an error says that our clock is: to the second of AWS's Date header, and to what the call took.
+// wantOff checks how wrong our clock is according to an error: with the precision of AWS's Date header, in
+// seconds, and the duration of the call.
 func wantOff(t *testing.T, err error, offset, took time.Duration) {
 	t.Helper()
 	_, rest, _ := strings.Cut(err.Error(), "the clock of this machine is ")
 	word, _, _ := strings.Cut(rest, " ")
 	if off, bad := time.ParseDuration(word); bad != nil || (off-offset.Abs()).Abs() > time.Second+took {
-		t.Errorf("%v: it does not say %s", err, offset.Abs())
+		t.Errorf("%v: does not say %s", err, offset.Abs())
 	}
 }
 
-// The clock is set right, or jumps, while we run.
+// TestClockHeals: the clock is corrected, or jumps, while the program runs.
 func TestClockHeals(t *testing.T) {
 	t.Parallel()
 	var offset atomic.Int64
@@ -133,11 +133,11 @@ func TestClockHeals(t *testing.T) {
 		}
 	}
 	if c.ServerOffset() != 0 {
-		t.Errorf("the clocks agree, and the offset is %s", c.ServerOffset())
+		t.Errorf("the clocks agree, but the offset is %s", c.ServerOffset())
 	}
 }
 
-// A server that always refuses the time is asked no more than once again.
+// TestClockRefusals: a server that always refuses the time gets at most one retry.
 func TestClockRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -170,7 +170,7 @@ func TestClockRefusals(t *testing.T) {
 			began := time.Now()
 			_, err := client(f).Assume(background(t), aSession(), assumeRole())
 			if tt.text == "" {
-				wantFault(t, err, fault.BadAnswer, "expired before they came")
+				wantFault(t, err, fault.BadAnswer, "expired before they arrived")
 			} else {
 				wantFault(t, err, fault.Clock, tt.text)
 			}
@@ -195,7 +195,7 @@ func TestReadClockIsQuietWhereClocksAgree(t *testing.T) {
 			t.Fatalf("offset %s", c.ServerOffset())
 		}
 	}
-	// An answer that took a minute tells less than one that took a second.
+	// An answer that took a minute says less than one that took a second.
 	a.readClock(time.Now().Add(-30*time.Second).UTC().Format(http.TimeFormat), time.Now().Add(-time.Minute))
 	if c.ServerOffset() != 0 {
 		t.Errorf("offset %s", c.ServerOffset())

@@ -19,30 +19,31 @@ import (
 	"broker/internal/profiles"
 )
 
-// location is where a call goes and which region signs it.
+// location is where a call goes, and which region signs it.
 type location struct {
 	region string // never empty; "aws-global" is the global endpoint
-	url    string // replaces what the region would give; may be empty
+	url    string // overrides the endpoint of the region; may be empty
 	fips   bool
 	legacy bool
-	// compatible says that an STS which is not AWS's answers at the url. What it hands out is checked for form and
-	// life. An ARN that it gives has to be of the role, but may lack the account, and it may give none.
+	// compatible says that an STS other than AWS's is at the url. The form and the lifetime of its credentials are
+	// checked. An ARN in its answer must be that of the role, but the account may be missing, and it may return no
+	// ARN.
 	compatible bool
-	// listener is who besides the user may listen at a url of plain http.
+	// listener says who besides the user may listen at a url of plain http.
 	listener string
 }
 
-// isPlain reports whether the url is one of plain http, which checkURL admits on loopback alone.
+// isPlain reports whether the url is plain http, which checkURL accepts only on loopback.
 func (to location) isPlain() bool { return len(to.url) >= 5 && strings.EqualFold(to.url[:5], "http:") }
 
 // globalRegion is the name that AWS tools use for the global endpoint.
 const globalRegion = "aws-global"
 
-// regionSyntax keeps a region from becoming another host name.
+// regionSyntax prevents a region from changing the host name.
 var regionSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
 
-// locate decides where a call goes, from configuration alone. The order is: the
-// settings, the profile's own URL, FIPS, the legacy list, the region.
+// locate decides where a call goes, from configuration alone. The order of precedence is: the settings, the
+// profile's own URL, FIPS, the legacy list, the region.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
 func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) {
 	to := location{region: e.Region, fips: e.FIPS, legacy: e.Legacy}
@@ -50,22 +51,22 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 		id := cmp.Or(partition.OfARN(resource), partition.Default)
 		of, ok := partition.Find(id)
 		if !ok {
-			return location{}, fmt.Errorf("the profile names no region, and partition %q is not known", id)
+			return location{}, fmt.Errorf("the profile has no region, and partition %q is not known", id)
 		}
 		to.region = of.FirstRegion
 	}
 	if len(to.region) > 64 || !regionSyntax.MatchString(to.region) {
 		return location{}, fmt.Errorf("%q is not a region", to.region)
 	}
-	// The pseudo regions of old configurations. The SDK would take the word off
-	// and then talk to the endpoint that is not FIPS.
+	// Pseudo regions of old configurations. The SDK would remove the prefix or suffix and then use the endpoint
+	// without FIPS.
 	if r := strings.TrimSuffix(strings.TrimPrefix(to.region, "fips-"), "-fips"); r != to.region {
 		to.region, to.fips = r, true
 	}
 
 	switch {
 	case c.endpoint != "":
-		to.url, to.listener = c.endpoint, profiles.AnyListener // the registry names it
+		to.url, to.listener = c.endpoint, profiles.AnyListener // set in the registry
 		if err := checkURL(to.url); err != nil {
 			return location{}, fmt.Errorf("sts_endpoint of the settings: %w", err)
 		}
@@ -90,26 +91,25 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 	return to, nil
 }
 
-// checkURL refuses an endpoint that would send keys in the clear, or that
-// carries more than a place.
+// checkURL rejects an endpoint that would send keys in clear text, or that has more than a location.
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Hostname() == "":
 		return fmt.Errorf("%q is not the URL of an endpoint", fault.Line(withoutUser(raw)))
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return errors.New("an endpoint is a scheme, a host, a port and a path, nothing else")
+		return errors.New("an endpoint must have only a scheme, a host, a port and a path")
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme == "http" && onLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
-		return fmt.Errorf("%s: plain http is accepted on loopback alone", u.Hostname())
+		return fmt.Errorf("%s: plain http is accepted only on loopback", u.Hostname())
 	}
 	return fmt.Errorf("the scheme of an endpoint is https, not %q", u.Scheme)
 }
 
-// withoutUser cuts what may be a password out of a URL that does not parse.
+// withoutUser removes a possible password from a URL that does not parse.
 func withoutUser(raw string) string {
 	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
 		return raw[i+1:]
@@ -125,9 +125,8 @@ func onLoopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
-// rules are the SDK's own endpoint rules with the one parameter that its
-// configuration cannot set: sts_regional_endpoints = legacy. The rules hold the
-// list of regions that the word is about.
+// rules are the SDK's own endpoint rules with the one parameter that its configuration cannot set:
+// sts_regional_endpoints = legacy. The rules contain the list of regions that the parameter affects.
 type rules struct {
 	sdk    sts.EndpointResolverV2
 	legacy bool
@@ -138,16 +137,16 @@ func (r rules) ResolveEndpoint(ctx context.Context, p sts.EndpointParameters) (s
 	return r.sdk.ResolveEndpoint(ctx, p)
 }
 
-// options are all that the SDK is told. Nothing is loaded: sts.New reads no
-// AWS_* variable and no file, unlike config.LoadDefaultConfig.
+// options returns the whole configuration of the SDK. It loads nothing: sts.New reads no AWS_* variable and no
+// file, unlike config.LoadDefaultConfig.
 func (to location) options() sts.Options {
 	o := sts.Options{
 		AppID:              "broker",
 		Region:             to.region,
 		EndpointResolverV2: rules{sts.NewDefaultEndpointResolverV2(), to.legacy},
-		// Attempts are counted in ask and nowhere else, so that a code goes out once.
+		// Only ask makes further attempts, so that a code is sent once.
 		Retryer: aws.NopRetryer{},
-		// The signer below knows the time; two corrections would add up.
+		// Our signer corrects the time; two corrections would add up.
 		DisableClockSkewCorrection: true,
 	}
 	if to.url != "" {

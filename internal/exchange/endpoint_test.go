@@ -15,7 +15,7 @@ import (
 	"broker/internal/session"
 )
 
-// hostile is an environment that tells the SDK about everything wrong.
+// hostile is an environment that sets everything wrong for the SDK.
 var hostile = map[string]string{
 	"AWS_ENDPOINT_URL":                       "http://127.0.0.1:1",
 	"AWS_ENDPOINT_URL_STS":                   "http://127.0.0.1:1",
@@ -46,12 +46,12 @@ var hostile = map[string]string{
 	"AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES": "0",
 }
 
-// The table of places: who wins, and which region signs.
+// places says which setting takes precedence, and which region signs.
 var places = []struct {
 	name     string
 	settings string // STSEndpoint
 	endpoint profiles.Endpoint
-	resource string // role ARN; empty asks who the key belongs to
+	resource string // role ARN; empty calls GetCallerIdentity
 	url      string
 	region   string // of the credential scope
 }{
@@ -129,18 +129,18 @@ func testPlace(t *testing.T, settings string, endpoint profiles.Endpoint, resour
 	}
 	q := r.requests[0]
 	if got := q.URL.String(); got != url {
-		t.Errorf("it talks to %s, want %s", got, url)
+		t.Errorf("it calls %s, want %s", got, url)
 	}
 	auth := q.Header.Get("Authorization")
 	if !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=AKIAQXZ7EXAMPLEWNYVB/") || !strings.Contains(auth, "/"+region+"/sts/aws4_request,") {
 		t.Errorf("signed with %s, want region %s", auth, region)
 	}
 	if q.Header.Get("X-Amz-Security-Token") != "" {
-		t.Error("a session token came along")
+		t.Error("a session token was sent")
 	}
 }
 
-// The MFA serial tells the partition where there is no role.
+// TestPlaceOfGetSessionToken: without a role, the MFA serial shows the partition.
 func TestPlaceOfGetSessionToken(t *testing.T) {
 	for serial, host := range map[string]string{
 		"arn:aws-cn:iam::111122223333:mfa/paul": "sts.cn-north-1.amazonaws.com.cn",
@@ -170,14 +170,14 @@ func TestPlacesThatAreNone(t *testing.T) {
 		resource string
 		text     string
 	}{
-		{"plain http", "http://sts.example", profiles.Endpoint{}, "", "sts_endpoint of the settings: sts.example: plain http is accepted on loopback alone"},
+		{"plain http", "http://sts.example", profiles.Endpoint{}, "", "sts_endpoint of the settings: sts.example: plain http is accepted only on loopback"},
 		{"plain http in the profile", "", profiles.Endpoint{URL: "http://10.0.0.1"}, "", "endpoint_url of the profile: 10.0.0.1: plain http"},
 		{"loopback as a name's beginning", "", profiles.Endpoint{URL: "http://127.0.0.1.evil.example"}, "", "plain http"},
 		{"localhost as a name's end", "", profiles.Endpoint{URL: "http://evil.localhost"}, "", "plain http"},
-		{"a password", "", profiles.Endpoint{URL: "https://me:hunter2@sts.example"}, "", "nothing else"},
+		{"a password", "", profiles.Endpoint{URL: "https://me:hunter2@sts.example"}, "", "must have only"},
 		{"a password in no URL", "", profiles.Endpoint{URL: "https://me:" + longSecret + "@[sts"}, "", "is not the URL of an endpoint"},
-		{"a query", "", profiles.Endpoint{URL: "https://sts.example?x=1"}, "", "nothing else"},
-		{"a fragment", "", profiles.Endpoint{URL: "https://sts.example#x"}, "", "nothing else"},
+		{"a query", "", profiles.Endpoint{URL: "https://sts.example?x=1"}, "", "must have only"},
+		{"a fragment", "", profiles.Endpoint{URL: "https://sts.example#x"}, "", "must have only"},
 		{"another scheme", "", profiles.Endpoint{URL: "ftp://sts.example"}, "", `is https, not "ftp"`},
 		{"a host without a scheme", "", profiles.Endpoint{URL: "sts.example"}, "", "is not the URL of an endpoint"},
 		{"no host", "", profiles.Endpoint{URL: "https://"}, "", "is not the URL of an endpoint"},
@@ -205,18 +205,18 @@ func TestPlacesThatAreNone(t *testing.T) {
 	}
 }
 
-// What the SDK refuses by itself before it sends anything, without its prefixes.
+// TestRefusedByTheSDK: errors of the SDK before anything is sent are shown without its prefixes.
 func TestRefusedByTheSDK(t *testing.T) {
 	a := New(Options{}).newAttempt(question{verb: "assume x"}, location{region: "us-east-1"}, nil)
 	sdk := errors.New("endpoint rule error, FIPS is enabled but this partition does not support FIPS")
 	f, again := a.failure(t.Context(), fmt.Errorf("operation error STS: AssumeRole, failed to resolve service endpoint, %w", sdk))
 	wantFault(t, f, fault.Config, "assume x: FIPS is enabled but this partition does not support FIPS")
 	if again || MaybeSeen(f) {
-		t.Error("it would try again, or says that something was sent")
+		t.Error("it would retry, or MaybeSeen is true")
 	}
 }
 
-// Attempts are ours to count, whatever the environment says.
+// TestHostileEnvironmentChangesNoAttempts: only ask counts attempts, whatever the environment says.
 func TestHostileEnvironmentChangesNoAttempts(t *testing.T) {
 	for name, value := range hostile {
 		t.Setenv(name, value)

@@ -1,9 +1,7 @@
-// Package exchange owns the conversation with AWS STS, the two questions that
-// the broker has for IAM and Organizations, and the one for the sign-in endpoint of the console: it signs the calls,
-// checks every field of what comes back, and turns what
-// goes wrong into faults that a person understands. It is the only importer of
-// the AWS SDK. It refuses to read profiles or the environment, to follow redirects, to send an MFA
-// code twice, and to put a secret or the SDK's own words into an error.
+// Package exchange talks to AWS STS, and makes a few calls to IAM, Organizations and the sign-in endpoint of the
+// console. It signs the calls, checks every field of the answers, and turns failures into faults that a person
+// understands. It is the only importer of the AWS SDK. It does not read profiles or the environment, does not
+// follow redirects, never sends an MFA code twice, and keeps secrets and the SDK's own texts out of its errors.
 package exchange
 
 import (
@@ -26,33 +24,33 @@ import (
 	"broker/internal/session"
 )
 
-// Options says how a Client talks to STS. The zero value is right for AWS.
+// Options configures a Client. The zero value is right for AWS.
 type Options struct {
-	// STSEndpoint replaces every endpoint, for simulators: a URL, https, or
-	// plain http on loopback. A wrong one fails each call with fault.Config.
+	// STSEndpoint replaces every endpoint, for simulators: an https URL, or plain http on loopback. An invalid one
+	// fails each call with fault.Config.
 	STSEndpoint string
-	// Timeout bounds one call, all its attempts included; 0 means 10 seconds.
+	// Timeout limits one call including all its attempts; 0 means 10 seconds.
 	Timeout time.Duration
-	// Offset is AWS's clock minus ours as another process learnt it, so that a
-	// call with a code, which has one attempt only, is signed with the right time.
+	// Offset is AWS's clock minus ours, as another process learned it. A call with a code has only one attempt, so
+	// it must be signed with the right time.
 	Offset time.Duration
-	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
+	// Route returns the route to AWS. It is called for each call; nil means a direct route with the system's CAs.
 	Route func() profiles.Route
 }
 
-// defaultTimeout is what a person waits before he thinks that it hangs.
+// defaultTimeout is how long a person waits before thinking that the program hangs.
 const defaultTimeout = 10 * time.Second
 
-// maxAttempts is for calls without a code; the SDK's own default is three too.
+// maxAttempts applies to calls without a code; the SDK's own default is three too.
 const maxAttempts = 3
 
-// Client talks to STS. It is safe for concurrent use; make it with New.
+// Client makes calls to STS. It is safe for concurrent use; create it with New.
 type Client struct {
 	endpoint string
 	timeout  time.Duration
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
 
-	// connect makes the connections of a pool; nil roots are the system's.
+	// connect makes the connections of a pool; nil roots means the system's.
 	connect func(roots *x509.CertPool, w way) http.RoundTripper
 	route   func() profiles.Route
 
@@ -62,7 +60,7 @@ type Client struct {
 
 var _ session.Assumer = (*Client)(nil)
 
-// New makes a Client. It opens nothing and reads nothing.
+// New returns a Client. It opens nothing and reads nothing.
 func New(o Options) *Client {
 	c := &Client{
 		endpoint: o.STSEndpoint,
@@ -78,38 +76,35 @@ func New(o Options) *Client {
 	return c
 }
 
-// Keys sign a call: the long-lived key of an IAM user (no Token), or a session.
+// Keys sign a call: the long-lived key of an IAM user (without Token), or a session.
 type Keys struct {
 	AccessKeyID string
 	Secret      secret.String
 	Token       secret.String
 }
 
-// Identity is whose keys these are.
+// Identity says to whom keys belong.
 type Identity struct {
 	Account string // twelve digits
 	ARN     string
-	UserID  string // the unique id; for an assumed role, with the session's name
+	UserID  string // the unique ID; for an assumed role, with the name of the session
 }
 
-// ServerOffset is AWS's clock minus ours, as the Date header of the last answer
-// told; zero while none did, and zero while the two agree to within the second
-// that the header can tell.
+// ServerOffset returns AWS's clock minus ours, from the Date header of the last answer. It is zero before the
+// first answer, and while the clocks agree to within the one second that the header can show.
 func (c *Client) ServerOffset() time.Duration { return time.Duration(c.offset.Load()) }
 
-// now is the time by AWS's clock, as far as it is known.
+// now returns the time by AWS's clock, as far as it is known.
 func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC() }
 
-// Call makes a GetSessionToken, AssumeRole or GetFederationToken call signed with keys. With a code
-// there is exactly one attempt on the wire, because AWS takes a code once and a
-// second try would spend it for nothing; without, up to three, with backoff,
-// for 5xx, throttling, lost connections and a signature refused for its time.
+// Call makes a GetSessionToken, AssumeRole or GetFederationToken call signed with keys. With a code it makes
+// exactly one attempt on the wire, because AWS accepts a code once and a second attempt would waste it. Without a
+// code it makes up to three attempts, with backoff, for 5xx, throttling, lost connections and a signature refused
+// for its time.
 //
-// Faults: Denied, Failed, CodeRejected (see ErrWrongDevice), ExpiredSession,
-// Throttled, Clock, Network, BadAnswer, Config, and LoginNeeded for a call that
-// names a device and comes without a code. See also ErrDurationTooLong,
-// ErrUnknownKey and MaybeSeen. A Clock fault means that AWS refused
-// the signature before it looked at the code.
+// Faults: Denied, Failed, CodeRejected (see ErrWrongDevice), ExpiredSession, Throttled, Clock, Network, BadAnswer,
+// Config, and LoginNeeded for a call that names a device and comes without a code. See also ErrDurationTooLong,
+// ErrUnknownKey and MaybeSeen. A Clock fault means that AWS refused the signature before it looked at the code.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
@@ -187,22 +182,21 @@ func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code se
 	if call.Operation == session.GetFederationToken {
 		return c.federate(ctx, q, call)
 	}
-	return session.Credentials{}, fault.New(fault.Internal, "ask STS: it has no call %q", call.Operation)
+	return session.Credentials{}, fault.New(fault.Internal, "ask STS: unknown call %q", call.Operation)
 }
 
-// Assume makes an AssumeRole call signed with a session. It fulfils
-// session.Assumer; its faults are those of Call, without CodeRejected.
+// Assume makes an AssumeRole call signed with a session. It implements session.Assumer; its faults are those of
+// Call, without CodeRejected.
 func (c *Client) Assume(ctx context.Context, with session.Credentials, call session.Call) (session.Credentials, error) {
 	if call.Operation != session.AssumeRole || with.SessionToken.IsZero() {
-		return session.Credentials{}, fault.New(fault.Internal, "assume %s: it takes an AssumeRole call and a session to sign it", call.RoleARN)
+		return session.Credentials{}, fault.New(fault.Internal, "assume %s: only an AssumeRole call signed with a session is possible", call.RoleARN)
 	}
 	keys := Keys{AccessKeyID: with.AccessKeyID, Secret: with.SecretAccessKey, Token: with.SessionToken}
 	return c.Call(ctx, keys, call, secret.String{})
 }
 
-// Identity asks AWS whose keys these are. AWS answers it for every working key,
-// whatever it may do otherwise, so it is the check of a new one.
-// Its faults are those of Call, without CodeRejected.
+// Identity asks AWS to whom keys belong. AWS answers this for every working key, whatever else the key may do, so
+// it verifies a new key. Its faults are those of Call, without CodeRejected.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endpoint) (Identity, error) {
 	q := question{verb: "identify key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint}
@@ -220,13 +214,13 @@ func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endp
 
 // question is what all attempts of one call have in common.
 type question struct {
-	verb     string // begins every message about it
+	verb     string // begins every message about the call
 	keys     Keys
 	endpoint profiles.Endpoint
-	resource string // an ARN that tells the partition where no region is given
+	resource string // an ARN that shows the partition if no region is given
 	code     secret.String
-	service  string // as messages name it; empty is STS
-	opens    bool   // it is GetSessionToken
+	service  string // name in messages; empty means STS
+	opens    bool   // the call is GetSessionToken
 }
 
 // ask makes the attempts of one call.
@@ -256,7 +250,7 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 		}
 		failure, again := a.failure(ctx, err)
 		if before != nil && !a.connected.Load() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return before // which had more time to find out why
+			return before // it had more time to find the cause
 		}
 		before = failure
 		if !again || try == tries || !pause(ctx, backoff(try, failure.Kind)) {
@@ -265,8 +259,8 @@ func (c *Client) ask(ctx context.Context, q question, send func(context.Context,
 	}
 }
 
-// run makes one attempt. One that another may follow gets half of the time that
-// is left: a dead connection must not eat the time of the one that would work.
+// run makes one attempt. An attempt that can be repeated gets half of the remaining time: a dead connection must
+// not use up the time of an attempt that would succeed.
 func (a *attempt) run(ctx context.Context, last bool, send func(context.Context, *attempt) error) error {
 	if end, ok := ctx.Deadline(); ok && !last {
 		var cancel context.CancelFunc
@@ -276,9 +270,8 @@ func (a *attempt) run(ctx context.Context, last bool, send func(context.Context,
 	return send(ctx, a)
 }
 
-// backoff is the wait after a failed attempt: about 0.2 s, then 0.4 s, and four
-// times as long where AWS asked to slow down; half of it is chance, so that many
-// clients do not come back together.
+// backoff returns the wait after a failed attempt: about 0.2 s, then 0.4 s, and four times as long after
+// throttling. Half of it is random, so that many clients do not retry at the same moment.
 func backoff(try int, kind fault.Kind) time.Duration {
 	d := 250 * time.Millisecond << (try - 1)
 	if kind == fault.Throttled {
@@ -287,7 +280,7 @@ func backoff(try int, kind fault.Kind) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// pause waits, and reports false where the time of the call would not outlast it.
+// pause waits. It returns false if the wait would exceed the remaining time of the call.
 func pause(ctx context.Context, d time.Duration) bool {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
 		return false
@@ -302,8 +295,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// device checks what a call says of MFA: a device and a code come together, and
-// a code is six digits (AWS counts a malformed one as a wrong one).
+// device checks the MFA parameters of a call: a device and a code must come together, and a code must be six
+// digits (AWS counts a malformed code as a wrong one).
 func device(call session.Call, code secret.String) (serial, tokenCode *string, err error) {
 	switch {
 	case call.MFASerial == "" && code.IsZero():
@@ -311,7 +304,7 @@ func device(call session.Call, code secret.String) (serial, tokenCode *string, e
 	case call.MFASerial == "":
 		return nil, nil, fault.New(fault.Internal, "ask STS: there is a code but no MFA device")
 	case code.IsZero():
-		return nil, nil, fault.New(fault.LoginNeeded, "ask STS: it needs a code of MFA device %s", call.MFASerial)
+		return nil, nil, fault.New(fault.LoginNeeded, "ask STS: the call needs a code from MFA device %s", call.MFASerial)
 	}
 	digits := code.Reveal()
 	if len(digits) != 6 {
@@ -327,7 +320,7 @@ func device(call session.Call, code secret.String) (serial, tokenCode *string, e
 
 var errNotSixDigits = fault.New(fault.CodeRejected, "read the MFA code: it has to be six digits")
 
-// seconds leaves a duration of zero out of the request, so that STS decides.
+// seconds leaves a duration of zero out of the request, so that STS uses its default.
 func seconds(d time.Duration) *int32 {
 	if d == 0 {
 		return nil
@@ -335,7 +328,7 @@ func seconds(d time.Duration) *int32 {
 	return aws.Int32(int32(d / time.Second))
 }
 
-// text leaves an empty parameter out of the request: STS refuses empty ones.
+// text leaves an empty parameter out of the request: STS rejects empty ones.
 func text(s string) *string {
 	if s == "" {
 		return nil

@@ -29,7 +29,7 @@ func TestCallSaysEverythingThatTheCallSays(t *testing.T) {
 		Policy:      `{"Version":"2012-10-17"}`,
 		Tags:        []session.Tag{{Key: "team", Value: "a b"}, {Key: "empty", Value: ""}},
 	}
-	began := time.Now().Truncate(time.Second) // STS tells no more than seconds
+	began := time.Now().Truncate(time.Second) // STS reports whole seconds
 	got, err := c.Call(background(t), userKeys(), call, secret.New(aCode))
 	if err != nil {
 		t.Fatal(err)
@@ -45,10 +45,10 @@ func TestCallSaysEverythingThatTheCallSays(t *testing.T) {
 		said[k] = f.forms[0].Get(k)
 	}
 	if !reflect.DeepEqual(said, want) {
-		t.Errorf("STS was asked\n%v, want\n%v", said, want)
+		t.Errorf("the request has\n%v, want\n%v", said, want)
 	}
 	if got.AccessKeyID != "ASIA2BCDEFGHIJKLMNOP" || got.SecretAccessKey.Reveal() != answerSecret || got.SessionToken.Reveal() != answerToken {
-		t.Errorf("other credentials than STS gave")
+		t.Errorf("the credentials are not those that STS returned")
 	}
 	if got.Subject != "arn:aws:sts::444455556666:assumed-role/admin/paul" {
 		t.Errorf("subject %q", got.Subject)
@@ -68,7 +68,7 @@ func TestCallSaysEverythingThatTheCallSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Subject != "" || len(f.forms[1]) != 2 {
-		t.Errorf("a plain GetSessionToken said %v, subject %q", f.forms[1], got.Subject)
+		t.Errorf("a plain GetSessionToken sent %v, subject %q", f.forms[1], got.Subject)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestAssumeSignsWithTheSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.heads[0].Get("X-Amz-Security-Token") != sessionText {
-		t.Error("the session token did not come along")
+		t.Error("the session token was not sent")
 	}
 
 	noSession := aSession()
@@ -156,7 +156,7 @@ func TestNothingIsSentThatCannotBeRight(t *testing.T) {
 			_, err := c.Call(background(t), userKeys(), tt.call, secret.New(tt.code))
 			wantFault(t, err, tt.kind)
 			if MaybeSeen(err) {
-				t.Error("it says that STS may have seen it")
+				t.Error("MaybeSeen is true, but nothing was sent")
 			}
 		})
 	}
@@ -173,7 +173,7 @@ func TestAttempts(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		first   func(http.ResponseWriter, *http.Request)
-		times   int // of first, then good
+		times   int // number of times for first, then good
 		code    string
 		want    int // requests
 		kind    fault.Kind
@@ -230,7 +230,7 @@ func TestAttempts(t *testing.T) {
 			}
 			for _, h := range f.heads {
 				if h.Get("Amz-Sdk-Request") != "attempt=1; max=1" {
-					t.Errorf("the SDK counts too: %s", h.Get("Amz-Sdk-Request"))
+					t.Errorf("the SDK counts attempts too: %s", h.Get("Amz-Sdk-Request"))
 				}
 			}
 		})

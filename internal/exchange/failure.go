@@ -20,24 +20,23 @@ import (
 	"broker/internal/session"
 )
 
-// What a caller may want to tell apart within one kind of fault.
+// What a caller can tell apart within one kind of fault.
 var (
 	ErrDurationTooLong = session.ErrDurationTooLong
 	ErrUnknownKey      = session.ErrUnknownKey
 	ErrWrongDevice     = session.ErrWrongDevice
 )
 
-// MaybeSeen reports whether STS may have seen the request that failed with err:
-// a connection stood when it failed, so that a code in it counts as spent. It is
-// true for refusals too. False means that nothing left this machine, and for
-// errors that are not of this package. It does not survive another process.
+// MaybeSeen reports whether STS may have seen the request that failed with err: a connection was established, so a
+// code in the request counts as used. It is true for refusals too. It is false if nothing left this machine, and
+// for errors of other packages. The information does not cross process boundaries.
 func MaybeSeen(err error) bool {
 	var c *cause
 	return errors.As(err, &c) && c.seen
 }
 
-// cause is what hangs under every fault of an attempt. The errors of net/http
-// and of the SDK are not kept: their texts hold what servers sent.
+// cause is the innermost error of every fault of an attempt. It replaces the errors of net/http and of the SDK,
+// whose texts contain what servers sent.
 type cause struct {
 	text string
 	seen bool
@@ -47,8 +46,8 @@ type cause struct {
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.is }
 
-// fault makes the one line for the user. The arguments that came from the
-// network have to be words already.
+// fault makes the one-line message for the user. Arguments that came from the network must already be cleaned by
+// words.
 func (a *attempt) fault(kind fault.Kind, is error, format string, args ...any) *fault.Error {
 	message := a.question.verb + ": " + fmt.Sprintf(format, args...)
 	seen := a.connected.Load()
@@ -58,8 +57,7 @@ func (a *attempt) fault(kind fault.Kind, is error, format string, args ...any) *
 	return &fault.Error{Kind: kind, Message: message, Err: &cause{text: message, seen: seen, is: is}}
 }
 
-// failure turns the error of an attempt into a fault, and says whether another
-// attempt may do better.
+// failure turns the error of an attempt into a fault, and reports whether a retry may succeed.
 func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again bool) {
 	if errors.As(err, &f) {
 		return f, false
@@ -71,7 +69,7 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 		if ctx.Err() != nil {
 			return a.failureOfTransport(ctx, ctx.Err())
 		}
-		// The SDK refused to send it: its endpoint rules know no such place.
+		// The SDK refused to send it: its endpoint rules have no such endpoint.
 		return a.fault(fault.Config, nil, "%s", a.words(innermost(err))), false
 	}
 	var refusal smithy.APIError
@@ -85,12 +83,12 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 	case a.status == http.StatusTooManyRequests:
 		return a.fault(fault.Throttled, nil, "%s asks to slow down", a.host), true
 	case a.status >= 500:
-		return a.fault(fault.Network, nil, "%s is in trouble: it answered %d", a.host, a.status), true
+		return a.fault(fault.Network, nil, "%s failed: it answered %d", a.host, a.status), true
 	}
 	return a.noAnswer(), false
 }
 
-// noAnswer says what came instead of an answer.
+// noAnswer describes a response that is not an answer of the service.
 func (a *attempt) noAnswer() *fault.Error {
 	switch a.look {
 	case looksEmpty:
@@ -98,10 +96,10 @@ func (a *attempt) noAnswer() *fault.Error {
 	case looksLikePage:
 		return a.badAnswer("%s answered %d with a web page: a proxy or a captive portal is in the way", a.host, a.status)
 	}
-	return a.badAnswer("%s answered %d with what is no answer of %s", a.host, a.status, a.service())
+	return a.badAnswer("%s answered %d, but that is not an answer of %s", a.host, a.status, a.service())
 }
 
-// innermost is the text of the error that the SDK wrapped, without its prefixes.
+// innermost returns the text of the innermost wrapped error, without the SDK's prefix.
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)
@@ -112,21 +110,20 @@ func innermost(err error) string {
 	}
 }
 
-// Codes that say that the signature is not of AWS's time. Facts:
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
-// and https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+// clockCodes are the error codes for a signature with the wrong time. Sources:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html and
+// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 var clockCodes = map[string]bool{
 	"RequestExpired":       true,
 	"RequestTimeTooSkewed": true,
 	"RequestInTheFuture":   true,
 }
 
-// skewed is how far a signature may be off before another attempt with the
-// corrected time is worth it. AWS accepts 5 to 15 minutes.
+// skewed is the clock offset from which a retry with the corrected time makes sense. AWS accepts 5 to 15 minutes.
 const skewed = 2 * time.Minute
 
-// failureOfCall names what AWS refused. The texts that it is recognised by are those
-// of AWS, seen in public issues; AWS documents the codes alone.
+// failureOfCall describes a refusal by AWS. It recognizes texts of AWS that appear in public issues; AWS documents
+// only the codes.
 func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again bool) {
 	if message == "" || message == "UnknownError" {
 		message = code
@@ -151,20 +148,20 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		return a.fault(fault.Throttled, nil, "AWS asks to slow down: %s", words), true
 
 	case a.status >= 500:
-		return a.fault(fault.Network, nil, "%s is in trouble: it answered %d: %s", a.host, a.status, words), true
+		return a.fault(fault.Network, nil, "%s failed: it answered %d: %s", a.host, a.status, words), true
 
 	case code == "ExpiredToken", code == "ExpiredTokenException":
-		return a.fault(fault.ExpiredSession, nil, "AWS says that the session is over: %s", words), false
+		return a.fault(fault.ExpiredSession, nil, "AWS says that the session has expired: %s", words), false
 
 	case strings.Contains(lower, "invalid mfa one time pass code"):
 		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA code, it is wrong or was used before: %s", words), false
 
 	case strings.Contains(lower, "unable to validate mfa code"):
-		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: %s", words), false
+		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device does not belong to this user: %s", words), false
 
 	case code == "AccessDenied" && a.question.opens:
 		return a.fault(fault.Denied, nil, "AWS denied it: %s; if a policy denies GetSessionToken, mfa = each in the "+
-			"registry's profile of a role has the role assumed with the key and a code", words), false
+			"registry's profile of a role makes Broker assume the role with the key and a code", words), false
 
 	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
@@ -186,7 +183,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 
 	case strings.Contains(lower, "durationseconds exceeds"),
 		strings.Contains(lower, "'durationseconds' failed") && strings.Contains(lower, "less than or equal"):
-		return a.fault(fault.Failed, ErrDurationTooLong, "AWS does not allow so long a session: %s", words), false
+		return a.fault(fault.Failed, ErrDurationTooLong, "AWS does not allow such a long session: %s", words), false
 
 	case code == "ValidationError", code == "ValidationException":
 		return a.fault(fault.Failed, nil, "AWS does not accept it: %s", words), false
@@ -198,11 +195,11 @@ func isSignature(code string) bool {
 	return code == "SignatureDoesNotMatch" || code == "InvalidSignatureException"
 }
 
-// failureOfTransport says why no whole answer came. Nothing of the error's own
-// text is shown: net/http quotes what the server sent.
+// failureOfTransport says why no complete answer came. It shows nothing of the error's own text, because net/http
+// quotes what the server sent.
 func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.Error, again bool) {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return a.fault(fault.Network, context.Canceled, "it was given up before %s answered", a.place()), false
+		return a.fault(fault.Network, context.Canceled, "cancelled before %s answered", a.place()), false
 	}
 	place, proxy := a.place(), a.client.proxyName()
 	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) {
@@ -224,32 +221,32 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	)
 	switch {
 	case errors.As(err, &stranger):
-		return a.fault(fault.NotConfirmed, nil, "plain http goes to a program of your own alone: %s", stranger), false
+		return a.fault(fault.NotConfirmed, nil, "plain http is only allowed to a program of your own user: %s", stranger), false
 	case errors.Is(err, errRedirect):
 		return a.badAnswer("%s answered with a redirect (%d), which %s never does: a proxy or a captive portal is in the way", place, a.status, a.service()), false
 	case errors.Is(err, errSwitched):
 		return a.badAnswer("%s answered %d, which %s never does", place, a.status, a.service()), false
 	case errors.Is(err, errTooBig):
-		return a.badAnswer("the answer of %s is larger than 1 MiB, which no answer of %s is", place, a.service()), false
+		return a.badAnswer("the answer of %s is larger than 1 MiB, so it is not an answer of %s", place, a.service()), false
 	case errors.As(err, &refused):
 		return a.fault(fault.Network, nil, "%s refuses to connect to %s: it answered %d", proxy, place, int(refused)), false
 
 	case errors.As(err, &authority):
-		f := a.fault(fault.Network, nil, "do not trust %s: its certificate is signed by an authority that this machine "+
-			"does not know; behind a proxy that inspects TLS, name the file with the proxy's root certificate", place)
+		f := a.fault(fault.Network, nil, "cannot trust %s: its certificate is signed by an authority that this machine "+
+			"does not know; behind a proxy that inspects TLS, set the file with the proxy's root certificate", place)
 		return withBundle(f), false
 	case errors.As(err, &name):
-		return a.fault(fault.Network, nil, "do not trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false
+		return a.fault(fault.Network, nil, "cannot trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return a.fault(fault.Network, nil, "do not trust %s: by the clock of this machine its certificate is expired or not yet valid", place), false
+		return a.fault(fault.Network, nil, "cannot trust %s: by the clock of this machine its certificate is expired or not yet valid", place), false
 	case errors.As(err, &roots):
-		return withBundle(a.fault(fault.Network, nil, "do not trust %s: this machine has no root certificates", place)), false
+		return withBundle(a.fault(fault.Network, nil, "cannot trust %s: this machine has no root certificates", place)), false
 	case errors.As(err, &invalid), errors.As(err, &verify):
-		return withBundle(a.fault(fault.Network, nil, "do not trust %s: its certificate is not valid", place)), false
+		return withBundle(a.fault(fault.Network, nil, "cannot trust %s: its certificate is not valid", place)), false
 	case errors.As(err, &record):
 		return a.fault(fault.Network, nil, "%s does not speak TLS: a proxy or a captive portal may be in the way", place), false
 	case errors.As(err, &alert), strings.Contains(err.Error(), "tls: "):
-		return a.fault(fault.Network, nil, "%s and this machine agree on no TLS", place), false
+		return a.fault(fault.Network, nil, "the TLS handshake with %s failed", place), false
 
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return a.fault(fault.Network, nil, "cannot find %s: there is no such host in the DNS", place), true
@@ -263,20 +260,20 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		what := "cannot reach %s: no connection within %s"
 		if a.connected.Load() {
-			what = "no whole answer of %s within %s"
+			what = "no complete answer from %s within %s"
 		}
-		// Another attempt makes sense while the call as a whole has time.
+		// A retry makes sense while the call as a whole has time left.
 		return a.fault(fault.Network, context.DeadlineExceeded, what, place, time.Since(a.began).Round(100*time.Millisecond)), ctx.Err() == nil
 
 	case notHTTP(err.Error()):
 		return a.badAnswer("%s does not answer in HTTP", place), false
 	case a.connected.Load():
-		return a.fault(fault.Network, nil, "the connection to %s broke before the answer was whole", place), true
+		return a.fault(fault.Network, nil, "the connection to %s broke before the answer was complete", place), true
 	}
 	return a.fault(fault.Network, nil, "cannot connect to %s", place), true
 }
 
-// proxyName is the proxy for a message, with the setting and without its password.
+// proxyName returns the proxy for a message: with the name of the setting, without its password.
 func (c *Client) proxyName() string {
 	if c.route != nil {
 		if u, err := url.Parse(c.route().HTTPSProxy); err == nil && u.Host != "" {
@@ -286,10 +283,10 @@ func (c *Client) proxyName() string {
 	return "the proxy"
 }
 
-// withBundle is the failure of a check of a certificate that a CA bundle may mend.
+// withBundle adds the hint for a failed certificate check that a CA bundle may fix.
 func withBundle(f *fault.Error) *fault.Error { return f.WithHint("broker config set ca_bundle FILE") }
 
-// notHTTP recognises what net/http has no types for.
+// notHTTP recognizes errors for which net/http has no types.
 func notHTTP(text string) bool {
 	for _, part := range []string{"malformed", "headers exceeded", "transfer encoding", "Content-Length", "chunk", "1xx"} {
 		if strings.Contains(text, part) {
@@ -299,7 +296,7 @@ func notHTTP(text string) bool {
 	return false
 }
 
-// place is the host for a message; before the SDK chose one, just the service.
+// place returns the host for a message; before the SDK has chosen a host, it is just the service.
 func (a *attempt) place() string {
 	if a.host == "" {
 		return a.service()

@@ -22,7 +22,7 @@ import (
 	"broker/internal/secret"
 )
 
-// What AWS says, word for word, and what is made of it.
+// TestRefusals has the exact texts of AWS and the faults for them.
 func TestRefusals(t *testing.T) {
 	const (
 		notAuthorized = "User: arn:aws:iam::111122223333:user/paul is not authorized to perform: sts:AssumeRole on resource: " + aRole
@@ -56,28 +56,28 @@ func TestRefusals(t *testing.T) {
 		{"denied", chained, 403, "AccessDenied", notAuthorized, fault.Denied, nil, "assume " + aRole + ": AWS denied it: " + notAuthorized},
 		{"denied without words", chained, 403, "AccessDenied", "", fault.Denied, nil, "AWS denied it: AccessDenied"},
 		{"wrong code", user, 403, "AccessDenied", wrongCode, fault.CodeRejected, nil, "it is wrong or was used before: MultiFactor"},
-		{"wrong serial", user, 403, "AccessDenied", wrongSerial, fault.CodeRejected, ErrWrongDevice, "the MFA device is not of this user: MultiFactor"},
+		{"wrong serial", user, 403, "AccessDenied", wrongSerial, fault.CodeRejected, ErrWrongDevice, "the MFA device does not belong to this user: MultiFactor"},
 		{"half an MFA", user, 403, "AccessDenied", "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.", fault.Denied, nil, "AWS denied it: MultiFactor"},
 		{"session for GetSessionToken", user, 403, "AccessDenied", "Cannot call GetSessionToken with session credentials", fault.Denied, nil, "AWS denied it: Cannot call"},
 		{"GetSessionToken denied by a policy", user, 403, "AccessDenied", "with an explicit deny", fault.Denied, nil, "explicit deny; if a policy denies GetSessionToken, mfa = each in the registry"},
 		{"unknown key", identity, 403, "InvalidClientTokenId", invalidToken, fault.Denied, ErrUnknownKey, "identify key …NYVB: AWS does not know access key …NYVB, it was deleted or deactivated or is not visible yet: The security token"},
 		{"unknown key, other name", identity, 403, "UnrecognizedClientException", invalidToken, fault.Denied, ErrUnknownKey, "does not know access key"},
 		{"unknown session", chained, 403, "InvalidClientTokenId", invalidToken, fault.ExpiredSession, nil, "does not know the session any more"},
-		{"expired", chained, 403, "ExpiredToken", "The security token included in the request is expired", fault.ExpiredSession, nil, "the session is over: The security token"},
-		{"expired, other name", chained, 400, "ExpiredTokenException", "expired", fault.ExpiredSession, nil, "the session is over"},
+		{"expired", chained, 403, "ExpiredToken", "The security token included in the request is expired", fault.ExpiredSession, nil, "the session has expired: The security token"},
+		{"expired, other name", chained, 400, "ExpiredTokenException", "expired", fault.ExpiredSession, nil, "the session has expired"},
 		{"wrong secret", user, 403, "SignatureDoesNotMatch", wrongSecret, fault.Denied, nil, "the secret of access key …NYVB is wrong: The request signature"},
 		{"region", chained, 403, "RegionDisabledException", "STS is not activated in this region for account:444455556666. Your account administrator can activate STS in this region using the IAM Console.", fault.Denied, nil, "STS is not active in region us-east-1 for that account, activate it"},
 		{"policy too large", chained, 400, "PackedPolicyTooLarge", "Packed policy consumes 130% of allotted space, please use smaller policy.", fault.Denied, nil, "session policy or tags: Packed policy consumes 130%"},
 		{"policy malformed", chained, 400, "MalformedPolicyDocument", "Syntax errors in policy.", fault.Denied, nil, "session policy or tags: Syntax errors"},
-		{"chained too long", chained, 400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.", fault.Failed, ErrDurationTooLong, "so long a session: The requested"},
-		{"role's maximum", chained, 400, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.", fault.Failed, ErrDurationTooLong, "so long a session: The requested"},
-		{"above all maxima", chained, 400, "ValidationError", "1 validation error detected: Value '43201' at 'durationSeconds' failed to satisfy constraint: Member must have value less than or equal to 43200", fault.Failed, ErrDurationTooLong, "so long a session: 1 validation error"},
+		{"chained too long", chained, 400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.", fault.Failed, ErrDurationTooLong, "such a long session: The requested"},
+		{"role's maximum", chained, 400, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.", fault.Failed, ErrDurationTooLong, "such a long session: The requested"},
+		{"above all maxima", chained, 400, "ValidationError", "1 validation error detected: Value '43201' at 'durationSeconds' failed to satisfy constraint: Member must have value less than or equal to 43200", fault.Failed, ErrDurationTooLong, "such a long session: 1 validation error"},
 		{"below the minimum", chained, 400, "ValidationError", "1 validation error detected: Value '5' at 'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900", fault.Failed, nil, "AWS does not accept it: 1 validation error"},
 		{"validation", chained, 400, "ValidationError", "Invalid principal", fault.Failed, nil, "AWS does not accept it: Invalid principal"},
 		{"throttled", user, 400, "Throttling", "Rate exceeded", fault.Throttled, nil, "AWS asks to slow down: Rate exceeded"},
 		{"throttled, other name", user, 400, "RequestLimitExceeded", "Rate exceeded", fault.Throttled, nil, "slow down"},
 		{"throttled with 503", user, 503, "SlowDown", "Reduce your request rate", fault.Throttled, nil, "slow down"},
-		{"in trouble", user, 500, "InternalFailure", "oops", fault.Network, nil, "is in trouble: it answered 500: oops; AWS may have taken the code"},
+		{"in trouble", user, 500, "InternalFailure", "oops", fault.Network, nil, "failed: it answered 500: oops; AWS may have taken the code"},
 		{"unheard of", chained, 400, "NoSuchThing", "never", fault.Failed, nil, "AWS refused it: NoSuchThing: never"},
 		{"unheard of, silent", chained, 418, "NoSuchThing", "", fault.Failed, nil, "AWS refused it: NoSuchThing: NoSuchThing"},
 		{"control characters", chained, 403, "AccessDenied", "a&#xA;b\u009b31m\u202e", fault.Denied, nil, `AWS denied it: a b\u009b31m\u202e`},
@@ -97,13 +97,13 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a line of %d bytes", len(err.Error()))
 			}
 			if !MaybeSeen(err) {
-				t.Error("STS answered, and MaybeSeen says no")
+				t.Error("STS answered, but MaybeSeen is false")
 			}
 		})
 	}
 }
 
-// Servers that put what they were sent where an error message comes from.
+// Servers that echo the request in the text that becomes an error message.
 func TestNoSecretComesBack(t *testing.T) {
 	t.Parallel()
 	encodings := map[string]func(string) string{
@@ -213,7 +213,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// Were each grain of the secret looked for at each place of the text, these would take hours.
+// Searching for each grain of the secret at each position of the text would take hours.
 func TestRedactTakesNoTime(t *testing.T) {
 	if got := redact(strings.Repeat("a", 64*maxWords), strings.Repeat("a", 16*maxToken)); got != "[redacted]" {
 		t.Errorf("%.40q is left", got)
@@ -231,13 +231,13 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
-// timeoutError is a net.Error as net/http makes them.
+// timeoutError is a net.Error like those of net/http.
 type timeoutError struct{}
 
 func (timeoutError) Error() string { return "net/http: TLS handshake timeout" }
 func (timeoutError) Timeout() bool { return true }
 
-// The network's failures that no test can make for real without leaving the machine.
+// The network failures that a test cannot produce without leaving the machine.
 func TestTransportFailures(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	for _, tt := range []struct {
@@ -266,7 +266,7 @@ func TestTransportFailures(t *testing.T) {
 			_, err := c.Call(background(t), userKeys(), call, secret.New(aCode))
 			wantFault(t, err, fault.Network, "open a session with MFA device "+aSerial+": ", tt.text)
 			if MaybeSeen(err) {
-				t.Error("nothing was sent, and MaybeSeen says yes")
+				t.Error("nothing was sent, but MaybeSeen is true")
 			}
 			if len(r.requests) != 1 {
 				t.Errorf("%d requests, want 1", len(r.requests))
@@ -277,10 +277,10 @@ func TestTransportFailures(t *testing.T) {
 
 func TestMaybeSeenKnowsItsOwn(t *testing.T) {
 	if MaybeSeen(nil) || MaybeSeen(errors.New("x")) || MaybeSeen(fault.New(fault.Network, "x")) {
-		t.Error("it claims errors of others")
+		t.Error("MaybeSeen is true for an error of another package")
 	}
 	seen := &fault.Error{Kind: fault.Network, Message: "x", Err: &cause{seen: true}}
 	if !MaybeSeen(fmt.Errorf("open: %w", seen)) {
-		t.Error("it does not look into wrapped errors")
+		t.Error("MaybeSeen does not look into wrapped errors")
 	}
 }

@@ -21,8 +21,7 @@ import (
 	"broker/internal/session"
 )
 
-// The keys of these tests. The texts have no piece of eight characters in
-// common with any message of the package.
+// The keys of these tests. They share no piece of eight characters with any message of the package.
 const (
 	longSecret   = "wJalrXUtnFEMI+K7MDENG/bPxRfiCYzQ4vH8sT0k"
 	sessionText  = "FwoGZXIvYXdzEJr//////////wEaDMQ2k9TzV0pL7+s3hSKrAXy1b5uN8cRfG6oWdEiQjKtH4mZ0aB=="
@@ -54,7 +53,7 @@ func assumeRole() session.Call {
 	return session.Call{Operation: session.AssumeRole, RoleARN: aRole, SessionName: "paul"}
 }
 
-// answer is what the fake STS says; the zero value of a field is a good one.
+// answer is what the fake STS answers; the zero value of a field is valid.
 type answer struct {
 	id, secret, token, expiration, arn string
 	without                            string // the name of an element to leave out
@@ -93,7 +92,7 @@ func refusal(code, message string) string {
 		"</Code><Message>" + message + "</Message></Error><RequestId>1</RequestId></ErrorResponse>"
 }
 
-// fake is an HTTP server that keeps what it was asked.
+// fake is an HTTP server that records the requests.
 type fake struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -116,7 +115,7 @@ func (f *fake) keep(r *http.Request) {
 	f.heads = append(f.heads, r.Header.Clone())
 }
 
-// serve starts a plain http server whose handler is asked after the request is kept.
+// serve starts a plain http server that records each request and then calls the handler.
 func serve(t *testing.T, h func(w http.ResponseWriter, r *http.Request)) *fake {
 	f := &fake{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -135,7 +134,7 @@ func good(w http.ResponseWriter, _ *http.Request) { answerWith(answer{})(w, nil)
 
 func answerWith(a answer) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		// One document fits both calls: the SDK looks for the result by name.
+		// One document fits both calls: the SDK finds the result by name.
 		w.Header().Set("Content-Type", "text/xml")
 		both := a.xml(session.GetSessionToken) + a.xml(session.AssumeRole)
 		result := func(name string) string {
@@ -158,16 +157,16 @@ func say(status int, body string) func(http.ResponseWriter, *http.Request) {
 	}
 }
 
-// patience is for what takes no time on a machine that has nothing else to do.
+// patience is the timeout for operations that take no time on an idle machine.
 const patience = time.Minute
 
-// client is one for a fake, with a time-out that no test waits for.
+// client returns a Client for a fake, with a timeout that no test waits for.
 func client(f *fake) *Client {
 	return New(Options{STSEndpoint: f.URL, Timeout: patience})
 }
 
-// wantFault checks the kind of an error, that its text holds what it should, and
-// that it keeps the rules of every error of the package.
+// wantFault checks the kind of an error, that its text has all parts, and that it follows the rules for every
+// error of the package.
 func wantFault(t *testing.T, err error, kind fault.Kind, texts ...string) {
 	t.Helper()
 	if err == nil {
@@ -184,8 +183,8 @@ func wantFault(t *testing.T, err error, kind fault.Kind, texts ...string) {
 	wantClean(t, err)
 }
 
-// wantClean checks that an error is one line in the voice of the program, and
-// that no text of its chain holds a secret or the SDK's prefixes.
+// wantClean checks that an error is one line in the style of the program, and that no text of its chain contains a
+// secret or the SDK's prefixes.
 func wantClean(t *testing.T, err error) {
 	t.Helper()
 	texts := []string{fmt.Sprintf("%v %+v %#v", err, err, err)}

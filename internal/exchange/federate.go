@@ -12,7 +12,7 @@ import (
 	"broker/internal/session"
 )
 
-// federate is Call for GetFederationToken. Without a policy the session could do nothing.
+// federate is Call for GetFederationToken. A session without a policy could do nothing, so it requires one.
 func (c *Client) federate(ctx context.Context, q question, call session.Call) (session.Credentials, error) {
 	q.verb = "federate as " + call.SessionName
 	q.resource = call.PolicyARN

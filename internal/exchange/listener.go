@@ -14,21 +14,22 @@ import (
 // dialFunc is http.Transport.DialContext.
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// A strangerError says that a plain-http endpoint is not a program of the user.
+// strangerError means that the program at a plain-http endpoint does not belong to the user.
 type strangerError struct {
 	addr net.Addr
-	uid  int // -1 where nobody is known to listen
+	uid  int // -1 if the listener is unknown
 }
 
 func (e *strangerError) Error() string {
 	if e.uid < 0 {
-		return fmt.Sprintf("nobody is known to listen at %s", e.addr)
+		return fmt.Sprintf("cannot tell who listens at %s", e.addr)
 	}
 	return fmt.Sprintf("uid %d listens at %s", e.uid, e.addr)
 }
 
-// guardListener makes connections for plain http: over loopback, to a program of our own uid or of the one that allowed
-// names (see profiles.Endpoint.Listener). Who listens is looked up once the connection stands, before a byte is sent.
+// guardListener makes connections for plain http: over loopback, to a program of our own uid or of the uid in
+// allowed (see profiles.Endpoint.Listener). It looks up the listener once the connection is established, before a
+// byte is sent.
 func guardListener(dial dialFunc, allowed string) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -47,7 +48,7 @@ func checkListener(conn net.Conn, allowed string) error {
 	far := conn.RemoteAddr()
 	tcp, ok := conn.(*net.TCPConn)
 	if addr, is := far.(*net.TCPAddr); !ok || !is || !addr.IP.IsLoopback() {
-		return &strangerError{far, -1} // localhost need not be loopback
+		return &strangerError{far, -1} // localhost may not be loopback
 	}
 	if allowed == profiles.AnyListener {
 		return nil

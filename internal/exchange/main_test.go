@@ -10,8 +10,8 @@ import (
 	"broker/internal/testproc"
 )
 
-// TestMain takes away what the machine that runs the tests has in its
-// environment: the tests that are about the environment set it themselves.
+// TestMain clears the environment of the machine that runs the tests; tests about the environment set it
+// themselves.
 func TestMain(m *testing.M) {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")

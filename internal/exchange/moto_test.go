@@ -17,13 +17,12 @@ import (
 	"broker/internal/session"
 )
 
-// TestMoto talks to a server that somebody else wrote. It is no proof of a
-// signature, since moto checks none, but of the form of requests and answers.
-// https://docs.getmoto.org/en/latest/docs/server_mode.html
+// TestMoto uses an independent server. It proves nothing about signatures, which moto does not check, but it tests
+// the form of requests and answers. https://docs.getmoto.org/en/latest/docs/server_mode.html
 func TestMoto(t *testing.T) {
 	program, err := exec.LookPath("moto_server")
 	if err != nil {
-		t.Skip("SKIPPED: moto_server is not on the PATH, so STS as others understand it was not tried (pip install 'moto[server]')")
+		t.Skip("SKIPPED: moto_server is not on the PATH, so no independent STS was tested (pip install 'moto[server]')")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +32,7 @@ func TestMoto(t *testing.T) {
 	l.Close()
 
 	moto := exec.Command(program, "-H", "127.0.0.1", "-p", port)
-	moto.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the program may be a script that starts it
+	moto.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the program may be a script that starts the server
 	moto.Env = append(os.Environ(), "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
 	if err := moto.Start(); err != nil {
 		t.Fatal(err)
@@ -51,12 +50,12 @@ func TestMoto(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("moto_server does not come up: %v", err)
+			t.Fatalf("moto_server does not start: %v", err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 
-	c := New(Options{STSEndpoint: endpoint, Timeout: patience}) // it loads its modules at the first request
+	c := New(Options{STSEndpoint: endpoint, Timeout: patience}) // moto loads its modules at the first request
 	ctx := background(t)
 	keys := Keys{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New(longSecret)}
 	if who, err := c.Identity(ctx, keys, profiles.Endpoint{}); err != nil {

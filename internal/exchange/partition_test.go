@@ -11,7 +11,8 @@ import (
 	"broker/internal/partition"
 )
 
-// TestPartitions compares our table with the file that the SDK's endpoint rules are made of, region by region.
+// TestPartitions compares our table, region by region, with the file from which the SDK's endpoint rules are
+// generated.
 func TestPartitions(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2").Output()
 	if err != nil {
@@ -46,7 +47,7 @@ func TestPartitions(t *testing.T) {
 		}
 		for region := range p.Regions {
 			if strings.HasSuffix(region, "-global") {
-				continue // a name for no place
+				continue // a pseudo region
 			}
 			regions++
 			if got := partition.OfRegion(region); got != p.ID {
@@ -55,11 +56,11 @@ func TestPartitions(t *testing.T) {
 		}
 	}
 	if regions < 40 {
-		t.Errorf("only %d regions were compared: the test is void", regions)
+		t.Errorf("only %d regions were compared: the test proves nothing", regions)
 	}
 	for _, other := range []string{"", "aws-global", "minio", "us-east", "xus-east-1", "us-east-1x", "cn-evil.com-1"} {
 		if got := partition.OfRegion(other); got != "" {
-			t.Errorf("%q is taken for a region of %s", other, got)
+			t.Errorf("%q counts as a region of %s", other, got)
 		}
 	}
 }

@@ -11,17 +11,16 @@ import (
 	"broker/internal/secret"
 )
 
-// maxWords bounds what is looked at of a text from the network.
+// maxWords limits how much of a text from the network is used, in bytes.
 const maxWords = 4 << 10
 
-// signature is a SigV4 signature or payload hash in a text: with the rest of
-// the request, which stands beside it, it could be sent again for 15 minutes.
+// signature matches a SigV4 signature or payload hash in a text. Together with the rest of the request, which
+// usually surrounds it, it could be replayed for 15 minutes.
 var signature = lazyregexp.New(`[0-9a-fA-F]{64}`)
 
-// words makes a text from the network fit to be shown: AWS's own words on one
-// line, and none of the secrets of this call. That is not for hostile servers
-// alone: AWS itself answers a wrong signature with the canonical request, which
-// holds the session token.
+// words makes a text from the network safe to show: AWS's own words on one line, without the secrets of this call.
+// Not only hostile servers need this: AWS itself answers a wrong signature with the canonical request, which
+// contains the session token.
 func (a *attempt) words(s string) string {
 	s = s[:min(len(s), maxWords)]
 	if i := strings.Index(s, "The Canonical String for this request"); i > 0 {
@@ -39,15 +38,15 @@ func (a *attempt) words(s string) string {
 
 func (a *attempt) keyTail() string { return secret.Tail(a.question.keys.AccessKeyID) }
 
-// grain is the shortest piece of a secret that is taken out of a text: a server
-// may cut or wrap what it echoes.
+// grain is the length of the shortest piece of a secret that is removed from a text: a server may cut or wrap what
+// it echoes.
 const grain = 8
 
-// redact takes the secrets out of s, whole or in pieces, plain or encoded, in
-// any case. Secrets shorter than a grain are taken out where they stand whole.
+// redact removes the secrets from s, complete or in pieces, plain or encoded, in any case. A secret shorter than a
+// grain is removed only as a whole.
 func redact(s string, secrets ...string) string {
 	low := lowerASCII(s)
-	at := make(map[string][]int) // where each grain of the text begins
+	at := make(map[string][]int) // the positions of each grain in the text
 	for i := 0; i+grain <= len(low); i++ {
 		at[low[i:i+grain]] = append(at[low[i:i+grain]], i)
 	}
@@ -72,7 +71,7 @@ func redact(s string, secrets ...string) string {
 				for _, j := range at[form[i:i+grain]] {
 					hide(j, grain)
 				}
-				// Once is enough: a token of one letter must not cost seconds.
+				// Once is enough: a token of one repeated letter must not cost seconds.
 				delete(at, form[i:i+grain])
 			}
 		}
@@ -89,7 +88,7 @@ func redact(s string, secrets ...string) string {
 	return b.String()
 }
 
-// forms are the ways in which an honest server may have written a secret down.
+// forms returns the encodings in which an honest server may echo a secret.
 func forms(plain string) []string {
 	if plain == "" {
 		return nil
@@ -104,7 +103,7 @@ func forms(plain string) []string {
 	}
 }
 
-// lowerASCII keeps the length, which strings.ToLower does not promise.
+// lowerASCII keeps the length, which strings.ToLower may change.
 func lowerASCII(s string) string {
 	b := []byte(s)
 	for i, c := range b {

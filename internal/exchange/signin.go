@@ -15,26 +15,26 @@ import (
 	"broker/internal/secret"
 )
 
-// Bounds of SessionDuration; see SigninToken.
+// Limits of SessionDuration; see SigninToken.
 const (
 	minSignIn = 15 * time.Minute
 	maxSignIn = 12 * time.Hour
 )
 
-// maxSignInToken bounds the token, which becomes a part of a URL.
+// maxSignInToken limits the token, which becomes part of a URL.
 const maxSignInToken = 8 << 10
 
-// SigninToken exchanges a session for the token with which a browser signs in to the console within 15 minutes. The keys
-// are those of a role or of a federated user; a session of GetSessionToken is refused. The endpoint's URL is the federation endpoint of the
-// partition.
+// SigninToken exchanges a session for the token with which a browser can sign in to the console within 15 minutes.
+// The keys must be those of a role or of a federated user; AWS refuses a session of GetSessionToken. The
+// endpoint's URL is the federation endpoint of the partition.
 //
-// Life is how long the console session lasts; 0 leaves it to AWS, which takes the life of the
-// keys. AWS refuses a life of its own but for a role that was assumed with a long-lived key.
+// life is how long the console session lasts. With 0 it lasts as long as the keys, which is AWS's default. AWS
+// accepts another life only for a role that was assumed with a long-lived key.
 //
-// The form goes in the body. AWS's own examples put it into the URL, where proxies and servers log
-// it; the endpoint takes both, as other brokers that post it show.
+// The form is sent in the body. AWS's examples put it into the URL, where proxies and servers log it; the endpoint
+// accepts both, as other tools that post the form show.
 //
-// Faults: Denied where AWS does not take the session, Network, Throttled, BadAnswer, Config.
+// Faults: Denied if AWS does not accept the session, Network, Throttled, BadAnswer, Config.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_enable-console-custom-url.html
 func (c *Client) SigninToken(ctx context.Context, keys Keys, endpoint profiles.Endpoint, life time.Duration) (secret.String, error) {
 	q := question{verb: "sign in to the console", keys: keys, endpoint: endpoint, service: "the sign-in endpoint"}
@@ -61,21 +61,21 @@ func (c *Client) SigninToken(ctx context.Context, keys Keys, endpoint profiles.E
 		if err != nil {
 			return err
 		}
-		defer func() { _ = resp.Body.Close() }() // it is in memory
+		defer func() { _ = resp.Body.Close() }() // the body is in memory
 		token, err = a.signInToken(resp)
 		return err
 	})
 	return token, err
 }
 
-// signInToken reads the token. Nothing of the answer is ever shown: it is the token, or a page for people.
+// signInToken reads the token. It never shows the answer, which contains the token, or a page for people.
 func (a *attempt) signInToken(resp *http.Response) (secret.String, error) {
 	var answer struct{ SigninToken string }
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return secret.String{}, errNoToken // failure knows what to say and whether to try again
+		return secret.String{}, errNoToken // failure finds the message, and whether to retry
 	case resp.StatusCode >= 400:
-		return secret.String{}, a.fault(fault.Denied, nil, "%s did not take the session of key %s (it answered %d)", a.host, a.keyTail(), resp.StatusCode)
+		return secret.String{}, a.fault(fault.Denied, nil, "%s did not accept the session of key %s (it answered %d)", a.host, a.keyTail(), resp.StatusCode)
 	case resp.StatusCode != http.StatusOK || a.look != looksLikeJSON:
 		return secret.String{}, a.noAnswer()
 	case json.NewDecoder(resp.Body).Decode(&answer) != nil:
@@ -86,5 +86,5 @@ func (a *attempt) signInToken(resp *http.Response) (secret.String, error) {
 	return secret.New(answer.SigninToken), nil
 }
 
-// errNoToken is what failure makes a fault of, by the status.
-var errNoToken = errors.New("there is no token")
+// errNoToken makes failure return a fault according to the status.
+var errNoToken = errors.New("no sign-in token")

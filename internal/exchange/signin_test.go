@@ -71,7 +71,7 @@ func TestSimulatedSignIn(t *testing.T) {
 	}
 	sim.Fault(stssim.Fault{Action: "getSigninToken", Kind: stssim.DropBefore})
 	if _, err := signIn.SigninToken(ctx, Keys{chained.AccessKeyID, chained.SecretAccessKey, chained.SessionToken}, place, 0); err != nil {
-		t.Errorf("a lost connection is not tried again: %v", err)
+		t.Errorf("no retry after a lost connection: %v", err)
 	}
 }
 
@@ -82,7 +82,8 @@ func kindOf(err error) fault.Kind {
 	return fault.Of(err).Kind
 }
 
-// TestSignInAnswers: what a wrong or hostile sign-in endpoint says is not shown, and no redirect is followed. The secrets are in the body alone.
+// TestSignInAnswers: the text of a wrong or hostile sign-in endpoint is not shown, and no redirect is followed.
+// Only the body contains secrets.
 func TestSignInAnswers(t *testing.T) {
 	var status int
 	var body, elsewhere string
@@ -134,12 +135,12 @@ func TestSignInAnswers(t *testing.T) {
 			t.Errorf("%s: %v, asked %d times", test.name, err, asked)
 		}
 		if err != nil && (strings.Contains(err.Error(), longSecret) || strings.Contains(err.Error(), sessionText)) {
-			t.Errorf("%s: the message holds a secret", test.name)
+			t.Errorf("%s: the message contains a secret", test.name)
 		}
 	}
 	for _, bad := range []string{"", "http://signin.aws.amazon.com/federation", "https://user@signin.aws.amazon.com/federation", "ftp://127.0.0.1/"} {
 		if _, err := c.SigninToken(background(t), keys, profiles.Endpoint{URL: bad}, 0); err == nil {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q is accepted", bad)
 		}
 	}
 }

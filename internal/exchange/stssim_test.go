@@ -25,7 +25,7 @@ const (
 	simVendor  = "arn:aws:iam::333344445555:role/vendor-access"
 )
 
-// simulator is STS with a check of the signature that knows nothing of the SDK.
+// simulator is an STS that checks signatures without the SDK.
 func simulator(t *testing.T) (*stssim.Sim, *Client) {
 	t.Helper()
 	sim, err := stssim.New(stssim.Demo())
@@ -91,7 +91,7 @@ func TestSimulatedChain(t *testing.T) {
 		t.Errorf("identity of the chain's end %+v", who)
 	}
 
-	// A role with everything, straight from the long-lived key.
+	// A role with all parameters, directly from the long-lived key.
 	sim.ForgetCodes()
 	call := simRole(simLong)
 	call.MFASerial, call.Duration = simSerial, 8*time.Hour
@@ -137,7 +137,7 @@ func TestSimulatedRefusals(t *testing.T) {
 	call := simSession()
 	call.MFASerial = "arn:aws:iam::111122223333:mfa/nobody"
 	_, err = c.Call(ctx, simKeys(), call, secret.New("123456"))
-	wantFault(t, err, fault.CodeRejected, "the MFA device is not of this user")
+	wantFault(t, err, fault.CodeRejected, "the MFA device does not belong to this user")
 
 	_, err = c.Call(ctx, simKeys(), simRole(simDev), secret.String{})
 	wantFault(t, err, fault.Denied, "AWS denied it: User: arn:aws:iam::111122223333:user/paul is not authorized to perform: sts:AssumeRole")
@@ -159,7 +159,7 @@ func TestSimulatedRefusals(t *testing.T) {
 		t.Fatal("nothing to revoke")
 	}
 	_, err = c.Assume(ctx, opened, simRole(simDev))
-	wantFault(t, err, fault.ExpiredSession, "the session is over")
+	wantFault(t, err, fault.ExpiredSession, "the session has expired")
 
 	call = simRole(simVendor)
 	call.ExternalID, call.Policy = "demo-external-id", "{"
@@ -175,8 +175,8 @@ func TestSimulatedFaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		fault stssim.Fault
-		kind  fault.Kind // of a call with a code
-		bare  fault.Kind // of a call without; empty if another attempt mends it
+		kind  fault.Kind // kind for a call with a code
+		bare  fault.Kind // kind for a call without a code; empty if a retry succeeds
 		calls int        // without a code
 	}{
 		{stssim.Fault{Kind: stssim.DropBefore}, fault.Network, "", 2},
@@ -225,8 +225,7 @@ func TestSimulatedFaults(t *testing.T) {
 	}
 }
 
-// The simulator checks the signature against its own clock, and takes codes of
-// its own time only.
+// The simulator checks the signature against its own clock, and accepts codes only at its own time.
 func TestSimulatedClock(t *testing.T) {
 	for _, d := range []time.Duration{-24 * time.Hour, -16 * time.Minute, 10 * time.Minute, 16 * time.Minute, 24 * time.Hour} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -269,7 +268,7 @@ func TestSimulatedTLS(t *testing.T) {
 		}
 		c := New(Options{STSEndpoint: server.URL})
 		_, err = c.Identity(background(t), simKeys(), profiles.Endpoint{})
-		wantFault(t, err, fault.Network, "do not trust 127.0.0.1")
+		wantFault(t, err, fault.Network, "cannot trust 127.0.0.1")
 		_, err = c.Identity(background(t), simKeys(), profiles.Endpoint{CABundle: bundle})
 		if wrong {
 			wantFault(t, err, fault.Network, "for another host")

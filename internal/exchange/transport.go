@@ -19,22 +19,22 @@ import (
 	"broker/internal/profiles"
 )
 
-// way is what connections have in common: two calls share them only if it is the same.
+// way is the key of a pool: two calls share connections only if their ways are equal.
 type way struct {
 	profiles.Route
 	plain    bool   // plain http
-	listener string // of plain http: see profiles.Endpoint
+	listener string // for plain http: see profiles.Endpoint
 }
 
-// pool is the connections of one way.
+// pool holds the connections of one way.
 type pool struct {
-	bundle    os.FileInfo // of the CA bundle as it was read; nil without one
+	bundle    os.FileInfo // info of the CA bundle when it was read; nil without a bundle
 	transport http.RoundTripper
 }
 
-// transport returns the connections for a call: to the CA bundle of its profile, else that of the route, else the
-// system's roots. A bundle that changed counts at once, and so does another route; the connections stay while both
-// are the same. Errors name the file.
+// transport returns the connections for a call. They use the CA bundle of its profile, else that of the route,
+// else the system's roots. A changed bundle or route takes effect at once; otherwise the connections are reused.
+// Errors name the file.
 func (c *Client) transport(w way) (http.RoundTripper, error) {
 	name := "ca_bundle"
 	if c.route != nil {
@@ -46,7 +46,7 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 		}
 	}
 	if w.HTTPSProxy != "" {
-		// The library would take a wrong URL for no proxy.
+		// The library would treat an invalid URL as no proxy.
 		if err := profiles.CheckProxy(w.HTTPSProxy); err != nil {
 			return nil, &proxyError{err}
 		}
@@ -81,7 +81,7 @@ func (c *Client) transport(w way) (http.RoundTripper, error) {
 	return p.transport, nil
 }
 
-// proxyError says that a proxy cannot be used.
+// proxyError means that a proxy cannot be used.
 type proxyError struct{ err error }
 
 func (e *proxyError) Error() string {
@@ -89,7 +89,7 @@ func (e *proxyError) Error() string {
 }
 func (e *proxyError) Unwrap() error { return e.err }
 
-// mend is the command that makes a way usable; empty if no command does.
+// mend returns the command that fixes a way; empty if no command does.
 func mend(err error) fault.Hint {
 	if p := (*proxyError)(nil); errors.As(err, &p) {
 		return "broker config set https_proxy URL"
@@ -97,8 +97,8 @@ func mend(err error) fault.Hint {
 	return profiles.MendTrust(err)
 }
 
-// Check returns the fault.Config of a call to an endpoint that cannot be sent, because the CA bundle or the proxy
-// cannot be used.
+// Check returns the fault.Config of a call to this endpoint that cannot be sent because the CA bundle or the proxy
+// is unusable.
 func (c *Client) Check(endpoint profiles.Endpoint) error {
 	if _, err := c.transport(way{Route: profiles.Route{CABundle: endpoint.CABundle}}); err != nil {
 		return fault.New(fault.Config, "%w", err).WithHint("%s", mend(err))
@@ -106,14 +106,14 @@ func (c *Client) Check(endpoint profiles.Endpoint) error {
 	return nil
 }
 
-// closeIdle closes the connections that rest. Those in use end with their call.
+// closeIdle closes the idle connections. Connections in use are closed after their call.
 func (p *pool) closeIdle() {
 	if t, ok := p.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// Close closes the connections that rest. It is for a Client that is made for one call.
+// Close closes the idle connections. It is for a Client that is created for one call.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,7 +122,7 @@ func (c *Client) Close() {
 	}
 }
 
-// same reports whether a file is as it was.
+// same reports whether a file is unchanged.
 func same(a, b os.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -130,9 +130,8 @@ func same(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
-// newTransport makes connections that verify, wait a bounded time and rest
-// cheaply. HTTP/2 stays off: STS does not offer it, and one request on one
-// connection is what MaybeSeen reasons about.
+// newTransport makes connections that verify certificates, have timeouts and cost little while idle. HTTP/2 is
+// disabled: STS does not offer it, and MaybeSeen relies on one request per connection.
 func (c *Client) newTransport(roots *x509.CertPool, w way) *http.Transport {
 	// A slow dial must leave time for another attempt.
 	dial := (&net.Dialer{Timeout: c.timeout / 2, KeepAlive: 15 * time.Second}).DialContext
@@ -152,14 +151,14 @@ func (c *Client) newTransport(roots *x509.CertPool, w way) *http.Transport {
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    c.timeout / 2,
 		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true, // a small answer has no use for it, a bomb has
+		DisableCompression:     true, // small answers need none, and it would allow decompression bombs
 		MaxIdleConns:           16,
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        30 * time.Second,
 	}
 }
 
-// proxyRefused is the status with which a proxy refused to connect us.
+// proxyRefused is the status with which a proxy refused a connection.
 type proxyRefused int
 
 func (s proxyRefused) Error() string { return fmt.Sprintf("the proxy answered %d", int(s)) }

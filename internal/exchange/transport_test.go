@@ -34,7 +34,7 @@ import (
 	"broker/internal/secret"
 )
 
-// authority is a CA made for a test.
+// authority is a CA for a test.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -112,7 +112,7 @@ func TestTLS(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		config *tls.Config
-		text   string // empty if it works
+		text   string // empty if it succeeds
 	}{
 		{"right", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}}, ""},
 		{"self-signed", &tls.Config{Certificates: []tls.Certificate{stranger.sign(t, "127.0.0.1", -day, day)}},
@@ -120,8 +120,8 @@ func TestTLS(t *testing.T) {
 		{"wrong host", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "other.example", -day, day)}}, "its certificate is for another host, other.example"},
 		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -3*day, -2*day)}}, "by the clock of this machine its certificate is expired or not yet valid"},
 		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", day, 2*day)}}, "by the clock of this machine"},
-		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "agree on no TLS"},
-		{"a client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, "agree on no TLS"},
+		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "TLS handshake"},
+		{"a client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, "TLS handshake"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := serveTLS(t, tt.config)
@@ -140,7 +140,7 @@ func TestTLS(t *testing.T) {
 			}
 			wantFault(t, err, fault.Network, tt.text)
 			if MaybeSeen(err) {
-				t.Error("no connection stood, and MaybeSeen says yes")
+				t.Error("there was no connection, but MaybeSeen is true")
 			}
 			if f.count() != 0 {
 				t.Error("the request was sent")
@@ -178,7 +178,7 @@ func TestBundles(t *testing.T) {
 	}
 	call := func(c *Client, bundle string) error {
 		_, err := c.Identity(background(t), userKeys(), profiles.Endpoint{CABundle: bundle})
-		if fault.Is(err, fault.BadAnswer) { // the fake knows no identity: TLS stood
+		if fault.Is(err, fault.BadAnswer) { // the fake cannot answer Identity, but TLS worked
 			return nil
 		}
 		return err
@@ -195,7 +195,7 @@ func TestBundles(t *testing.T) {
 		wantFault(t, call(c, ""), fault.Config, "read ca_bundle of [settings]: ", path)
 	}
 
-	// A bundle that others may change would let them choose whom we trust.
+	// If others could change a bundle, they could choose whom we trust.
 	open := filepath.Join(t.TempDir(), "open")
 	for _, err := range []error{
 		os.Mkdir(open, 0o755), os.WriteFile(filepath.Join(open, "ca.pem"), good, 0o600),
@@ -214,7 +214,7 @@ func TestBundles(t *testing.T) {
 	wantFault(t, call(client(f), filepath.Join(dir, "0666.pem")), fault.Config, "can be written by others")
 	wantFault(t, call(client(f), filepath.Join(open, "ca.pem")), fault.Config, open+" can be written by others")
 
-	// What a shell has is not trusted.
+	// The environment of a shell is not trusted.
 	t.Setenv("AWS_CA_BUNDLE", ca.file)
 	t.Setenv("SSL_CERT_FILE", "")
 	c := client(f)
@@ -237,7 +237,7 @@ func TestBundles(t *testing.T) {
 	// the profile's wins
 	wantFault(t, call(c, other), fault.Network, "signed by an authority that this machine does not know")
 
-	// A bundle that is mended counts at once, and a broken one too.
+	// A repaired bundle takes effect at once, and so does a broken one.
 	write("other.pem", string(stranger)+string(good))
 	if err := call(c, other); err != nil {
 		t.Errorf("a changed bundle: %v", err)
@@ -248,7 +248,7 @@ func TestBundles(t *testing.T) {
 
 func TestAnswersThatNeverEnd(t *testing.T) {
 	t.Parallel()
-	over := make(chan struct{}) // the end of the test, which is when the last of these servers lets go
+	over := make(chan struct{}) // the end of the test, when the last of these servers stops
 	t.Cleanup(func() { close(over) })
 	type counter struct {
 		http.ResponseWriter
@@ -304,7 +304,7 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 		{"an answer cut short", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "5000")
 			io.WriteString(w, "<AssumeRoleResponse>")
-		}, fault.Network, "broke before the answer was whole"},
+		}, fault.Network, "broke before the answer was complete"},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, fault.BadAnswer, "answered with a redirect (307)"},
 		{"redirect without a place", say(302, ""), fault.BadAnswer, "answered with a redirect (302)"},
 		{"not modified", say(304, ""), fault.BadAnswer, "answered with a redirect (304)"},
@@ -320,15 +320,15 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 				w.(counter).ResponseWriter.(http.Flusher).Flush()
 				time.Sleep(10 * time.Millisecond)
 			}
-		}, fault.Network, "no whole answer of"},
-		{"slow headers", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Network, "no whole answer of"},
+		}, fault.Network, "no complete answer from"},
+		{"slow headers", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Network, "no complete answer from"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var sent atomic.Int64
 			f := serve(t, func(w http.ResponseWriter, r *http.Request) { tt.do(counter{w, &sent}, r) })
 			c := client(f)
-			if tt.kind == fault.Network { // the others end by what comes, long before their time is up
+			if tt.kind == fault.Network { // the others fail long before the timeout
 				c = New(Options{STSEndpoint: f.URL, Timeout: 3 * time.Second})
 			}
 			_, err := c.Call(background(t), userKeys(), openSession(), secret.New(aCode))
@@ -337,16 +337,16 @@ func TestAnswersThatNeverEnd(t *testing.T) {
 				t.Errorf("%d requests, want 1", f.count())
 			}
 			if !MaybeSeen(err) {
-				t.Error("MaybeSeen says no")
+				t.Error("MaybeSeen is false")
 			}
 			if n := sent.Load(); n > 16<<20 {
-				t.Errorf("it took %d MiB in", n>>20)
+				t.Errorf("%d MiB were read", n>>20)
 			}
 		})
 	}
 }
 
-// That all attempts together keep to the time is TestHowLongItTakes; here the servers hang for ever.
+// TestHowLongItTakes checks the total time of all attempts; here the servers hang forever.
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -355,9 +355,9 @@ func TestTimes(t *testing.T) {
 		t.Parallel()
 		f := serve(t, hang)
 		_, err := New(Options{STSEndpoint: f.URL, Timeout: 3 * time.Second}).Assume(background(t), aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "no whole answer of")
+		wantFault(t, err, fault.Network, "no complete answer from")
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Error("it is no context.DeadlineExceeded")
+			t.Error("the error is not context.DeadlineExceeded")
 		}
 	})
 	t.Run("one attempt hangs, the next works", func(t *testing.T) {
@@ -382,9 +382,9 @@ func TestTimes(t *testing.T) {
 			hang(w, r)
 		})
 		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Hour}).Assume(ctx, aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "it was given up before 127.0.0.1")
+		wantFault(t, err, fault.Network, "cancelled before 127.0.0.1")
 		if !errors.Is(err, context.Canceled) {
-			t.Error("it is no context.Canceled")
+			t.Error("the error is not context.Canceled")
 		}
 	})
 	t.Run("the caller has left", func(t *testing.T) {
@@ -393,7 +393,7 @@ func TestTimes(t *testing.T) {
 		ctx, cancel := context.WithCancel(background(t))
 		cancel()
 		_, err := client(f).Assume(ctx, aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "it was given up before STS answered")
+		wantFault(t, err, fault.Network, "cancelled before STS answered")
 		if f.count() != 0 || MaybeSeen(err) {
 			t.Error("something was sent")
 		}
@@ -406,7 +406,7 @@ func TestTimes(t *testing.T) {
 		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Hour}).Assume(ctx, aSession(), assumeRole())
 		wantFault(t, err, fault.Network)
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Error("it is no context.DeadlineExceeded")
+			t.Error("the error is not context.DeadlineExceeded")
 		}
 	})
 	t.Run("nobody speaks TLS", func(t *testing.T) {
@@ -419,7 +419,7 @@ func TestTimes(t *testing.T) {
 		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String(), Timeout: 500 * time.Millisecond}).Assume(background(t), aSession(), assumeRole())
 		wantFault(t, err, fault.Network, "no connection within")
 		if MaybeSeen(err) {
-			t.Error("MaybeSeen says yes")
+			t.Error("MaybeSeen is true")
 		}
 	})
 	t.Run("nobody listens", func(t *testing.T) {
@@ -432,7 +432,7 @@ func TestTimes(t *testing.T) {
 		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String()}).Call(background(t), userKeys(), openSession(), secret.New(aCode))
 		wantFault(t, err, fault.Network, "cannot reach 127.0.0.1", "the connection was refused")
 		if MaybeSeen(err) {
-			t.Error("MaybeSeen says yes")
+			t.Error("MaybeSeen is true")
 		}
 	})
 }
@@ -460,7 +460,7 @@ func TestConnections(t *testing.T) {
 	f.Start()
 	t.Cleanup(f.Close)
 
-	// The client's ends too: how many it has, those that it has not noticed to be dead included.
+	// Also count the client's ends, including dead ones that it has not noticed.
 	var ours atomic.Int64
 	c := client(f)
 	c.connect = func(roots *x509.CertPool, w way) http.RoundTripper {
@@ -485,7 +485,7 @@ func TestConnections(t *testing.T) {
 		t.Errorf("ten calls opened %d connections, want 1", opened.Load())
 	}
 
-	// Fifty roles at once may open fifty; at rest few stay.
+	// Fifty concurrent roles may open fifty connections; few stay when idle.
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -509,7 +509,7 @@ func TestConnections(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 
-	// A server that closed an idle connection costs a call with a code nothing.
+	// If the server closed an idle connection, a call with a code still succeeds.
 	f.CloseClientConnections()
 	for deadline := time.Now().Add(patience); ours.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -521,7 +521,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// counted is a connection that tells when it is closed.
+// counted is a connection that reports when it is closed.
 type counted struct {
 	net.Conn
 	once sync.Once
@@ -577,7 +577,7 @@ func tunnel(t *testing.T, to string, status int) (proxyURL string, asked func() 
 	}
 }
 
-// TestProxies: the proxy is the one of the route at the moment of the call; what the environment says means nothing.
+// TestProxies: the proxy of the route at the time of the call is used; the environment has no effect.
 func TestProxies(t *testing.T) {
 	const day = 24 * time.Hour
 	ca := newAuthority(t)
@@ -612,7 +612,7 @@ func TestProxies(t *testing.T) {
 	}
 	wantFault(t, ask(profiles.Route{HTTPSProxy: "http://me:pass@127.0.0.1:1"}), fault.Network,
 		"cannot reach the proxy http://127.0.0.1:1 (https_proxy) for sts.eu-west-1.amazonaws.com: the connection was refused")
-	// Without a proxy the call would leave the machine: ask for the decision only.
+	// Without a proxy the call would leave the machine, so check only the decision.
 	for name, route := range map[string]profiles.Route{"no_proxy": {HTTPSProxy: proxy, NoProxy: ".amazonaws.com"}, "none": {}} {
 		to := &url.URL{Scheme: "https", Host: "sts.eu-west-1.amazonaws.com"}
 		u, err := c.newTransport(nil, way{Route: route}).Proxy(&http.Request{URL: to})
@@ -622,7 +622,7 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// TestHintOfBundle: where a CA bundle may make a certificate valid, the hint is to name one.
+// TestHintOfBundle: if a CA bundle may make a certificate valid, the hint is to set one.
 func TestHintOfBundle(t *testing.T) {
 	const bundle = "broker config set ca_bundle FILE"
 	for _, tt := range []struct {
@@ -632,7 +632,7 @@ func TestHintOfBundle(t *testing.T) {
 		{x509.UnknownAuthorityError{}, bundle},
 		{x509.SystemRootsError{}, bundle},
 		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, bundle},
-		{&tls.CertificateVerificationError{Err: errors.New("certificate is not trusted")}, bundle}, // as macOS has it
+		{&tls.CertificateVerificationError{Err: errors.New("certificate is not trusted")}, bundle}, // as on macOS
 		{x509.CertificateInvalidError{Reason: x509.Expired}, ""},
 		{x509.HostnameError{}, ""},
 	} {
@@ -642,7 +642,7 @@ func TestHintOfBundle(t *testing.T) {
 	}
 }
 
-// TestWrongProxy: a proxy that cannot be meant is an error that names it, and never a way without one.
+// TestWrongProxy: an invalid proxy is an error that names the setting, and never means a direct route.
 func TestWrongProxy(t *testing.T) {
 	for _, proxy := range []string{"http://paul:secret#x@proxy.example.com", "http://secret#x@proxy", "proxy:3128",
 		"http://proxy:3128/pac", "ftp://proxy", "http://proxy:port"} {

@@ -17,7 +17,7 @@ import (
 	"broker/internal/session"
 )
 
-// The times that nobody wants to wait for, on a virtual clock.
+// Long timeouts, tested on a virtual clock.
 func TestHowLongItTakes(t *testing.T) {
 	blackhole := func(q *http.Request) (*http.Response, error) {
 		<-q.Context().Done()
@@ -61,15 +61,16 @@ func TestHowLongItTakes(t *testing.T) {
 				}
 				var f *fault.Error
 				if !errors.As(err, &f) {
-					t.Error("it is no fault")
+					t.Error("the error is not a fault")
 				}
 			})
 		})
 	}
 }
 
-// TestLastAttemptWithoutTime: an attempt that the end of the call's time keeps from connecting tells nothing; the one
-// before it had a connection. Seen to fail, with "cannot reach STS", where the last attempt has the word.
+// TestLastAttemptWithoutTime: if the last attempt has no time left to connect, its failure says nothing useful.
+// The attempt before had a connection, so its failure is reported. Without that, the test fails with "cannot reach
+// STS".
 func TestLastAttemptWithoutTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := 0
@@ -83,7 +84,7 @@ func TestLastAttemptWithoutTime(t *testing.T) {
 		c := New(Options{})
 		c.connect = r.connect
 		_, err := c.Assume(t.Context(), aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "no whole answer of")
+		wantFault(t, err, fault.Network, "no complete answer from")
 		if attempts != 3 || !MaybeSeen(err) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%d attempts: %v", attempts, err)
 		}

@@ -1,7 +1,6 @@
-// Package fault owns what can go wrong, as the user sees it: the kinds of
-// failure, their names on the wire, their exit codes. It refuses to know who
-// failed; every package above makes its errors here, and the two programs turn
-// them into the same line and the same exit code.
+// Package fault defines the failures that users see: their kinds, the names of the kinds on the wire and the exit
+// codes. It does not know who failed. Every package above it makes its errors here, and both programs turn them
+// into the same line and the same exit code.
 package fault
 
 import (
@@ -11,35 +10,34 @@ import (
 	"strings"
 )
 
-// Kind names one way to fail. Its text travels on the wire and is written
-// to the audit log, so it never changes once released.
+// Kind names one kind of failure. Its text travels on the wire and is written to the audit log, so it must not
+// change once released.
 type Kind string
 
-// The kinds. The exit codes are those of the documented command line.
+// The kinds. Their exit codes are part of the documented command line.
 const (
-	Internal       Kind = "internal"        // a defect of the broker itself
-	Failed         Kind = "failed"          // it could not be done; the message says why
-	Config         Kind = "config"          // a file says something that cannot be used
-	Keyring        Kind = "keyring"         // the keyring is absent or answered with an error
+	Internal       Kind = "internal"        // a defect in Broker itself
+	Failed         Kind = "failed"          // the operation failed; the message says why
+	Config         Kind = "config"          // a file has content that cannot be used
+	Keyring        Kind = "keyring"         // the keyring is missing or returned an error
 	Network        Kind = "network"         // AWS could not be reached
-	Throttled      Kind = "throttled"       // AWS asked to slow down
-	BadAnswer      Kind = "bad_answer"      // what came back is not an answer of STS
+	Throttled      Kind = "throttled"       // AWS rate-limited the request
+	BadAnswer      Kind = "bad_answer"      // the response is not one that STS sends
 	Clock          Kind = "clock"           // this machine's clock is wrong
-	Usage          Kind = "usage"           // the command line makes no sense
+	Usage          Kind = "usage"           // the command line is invalid
 	NotFound       Kind = "not_found"       // no such profile or source
-	LoginNeeded    Kind = "login_needed"    // a person has to give an MFA code
-	CodeRejected   Kind = "code_rejected"   // the code given was wrong or spent
+	LoginNeeded    Kind = "login_needed"    // a person has to enter an MFA code
+	CodeRejected   Kind = "code_rejected"   // the code was wrong or already used
 	Unreachable    Kind = "unreachable"     // no daemon, and none could be started
-	Denied         Kind = "denied"          // AWS said no
-	ExpiredSession Kind = "expired_session" // AWS refused a session before its time
-	Locked         Kind = "locked"          // the broker is locked
+	Denied         Kind = "denied"          // AWS denied the request
+	ExpiredSession Kind = "expired_session" // AWS rejected a session before its expiry
+	Locked         Kind = "locked"          // Broker is locked
 	KeyringLocked  Kind = "keyring_locked"  // the keyring needs its passphrase
-	NotConfirmed   Kind = "not_confirmed"   // a person said no
+	NotConfirmed   Kind = "not_confirmed"   // a person declined
 	Interrupted    Kind = "interrupted"     // Ctrl-C
 )
 
-// exitCodes is the one table from failures to exit codes; a kind that is not
-// in it exits with 1.
+// exitCodes maps kinds to exit codes; all other kinds exit with 1.
 var exitCodes = map[Kind]int{
 	Usage:          2,
 	NotFound:       3,
@@ -51,11 +49,11 @@ var exitCodes = map[Kind]int{
 	Locked:         7,
 	KeyringLocked:  7,
 	NotConfirmed:   8,
-	Interrupted:    130, // as a shell tells of a program that SIGINT ended
+	Interrupted:    130, // what a shell reports for a program that SIGINT ended
 }
 
-// hints say what to type where the failure itself knows nothing better. A fault of kind Config has none: it names file
-// and line, and most commands fail of it alike.
+// hints holds the default hint of each kind, for failures without a hint of their own. Config has none: such a
+// message names file and line, and most commands would fail in the same way.
 var hints = map[Kind]Hint{
 	Internal:       "broker status",
 	Failed:         "broker status",
@@ -75,7 +73,7 @@ var hints = map[Kind]Hint{
 	KeyringLocked:  "broker unlock",
 }
 
-// ExitCode is the exit code of a program that ends with this kind of failure.
+// ExitCode returns the exit code of a program that ends with this kind of failure.
 func (k Kind) ExitCode() int {
 	if code, ok := exitCodes[k]; ok {
 		return code
@@ -83,19 +81,19 @@ func (k Kind) ExitCode() int {
 	return 1
 }
 
-// Error is a failure as it is shown: one line that says what is wrong and
-// whose it is, and a command that mends it where there is one.
+// Error is a failure as the user sees it: one line that says what is wrong and with what, and, if there is one, a
+// command that fixes it.
 type Error struct {
 	Kind    Kind
 	Message string
-	Hint    Hint  // empty where the failure knows no command of its own
+	Hint    Hint  // empty if the failure has no command of its own
 	Err     error // the cause, for errors.Is and errors.As; may be nil
 }
 
 // Error returns the message, on one line and safe for a terminal.
 func (e *Error) Error() string { return Line(e.Message) }
 
-// ErrInterrupted is the failure of what Ctrl-C ended.
+// ErrInterrupted is the failure of a command that Ctrl-C ended.
 var ErrInterrupted = New(Interrupted, "interrupted")
 
 // Unwrap returns the cause.
@@ -107,15 +105,15 @@ func New(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: err.Error(), Err: errors.Unwrap(err)}
 }
 
-// WithHint returns the failure with the command that mends it, made by Hintf.
+// WithHint returns a copy of the failure with a hint, made by Hintf: the command that fixes it.
 func (e *Error) WithHint(format constant, args ...any) *Error {
 	c := *e
 	c.Hint = Hintf(format, args...)
 	return &c
 }
 
-// Of returns err as a failure: itself if it is or wraps one (with the whole
-// message of err), otherwise an Internal one. Of(nil) is nil.
+// Of returns err as a failure. If err is or wraps one, the result has its kind and hint and the whole message of
+// err; otherwise its kind is Internal. Of(nil) is nil.
 func Of(err error) *Error {
 	if err == nil {
 		return nil
@@ -136,8 +134,8 @@ func Is(err error, kind Kind) bool {
 	return errors.As(err, &e) && e.Kind == kind
 }
 
-// Report is what a program writes to stderr before it ends: the message on
-// one line, and on a second the command that mends it, or where to look.
+// Report returns what a program writes to stderr before it exits: a line with the message, and a second line with
+// the hint, if there is one.
 func (e *Error) Report(program string) string {
 	s := program + ": " + e.Error() + "\n"
 	if hint := e.ShownHint(); hint != "" {
@@ -146,11 +144,11 @@ func (e *Error) Report(program string) string {
 	return s
 }
 
-// ShownHint is the hint as Report writes it: the error's own, else that of its kind, else empty.
+// ShownHint returns the hint as Report writes it: the hint of the error, or that of its kind, or "".
 func (e *Error) ShownHint() string { return cmp.Or(e.Hint.Shown(), string(hints[e.Kind])) }
 
-// ParseReport reads what Report wrote in another process of Broker, as a failure of this kind. The message is otherwise
-// if there is none.
+// ParseReport parses the output of Report in another process of Broker, as a failure of this kind. If the text has
+// no message, the message is otherwise.
 func ParseReport(kind Kind, program, text, otherwise string) *Error {
 	line, hint, _ := strings.Cut(strings.TrimSpace(text), "\nhint: ")
 	message := cmp.Or(strings.TrimPrefix(line, program+": "), otherwise)

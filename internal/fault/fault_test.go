@@ -43,16 +43,16 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// checkLine is what holds for the line of any text.
+// checkLine checks what holds for the line of any text.
 func checkLine(t *testing.T, in string) {
 	t.Helper()
 	got := Line(in)
 	if n := len(got); n > maxLine+len("…") {
-		t.Errorf("%d bytes of %q", n, in)
+		t.Errorf("Line returned %d bytes for %q", n, in)
 	}
 	checkShown(t, in, got)
 	if again := Line(got); again != got {
-		t.Errorf("the line of %q is not one: %q", got, again)
+		t.Errorf("Line is not idempotent: %q became %q", got, again)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	for kind := range exitCodes {
 		if _, ok := want[kind]; !ok {
-			t.Errorf("%s has an exit code that no test knows", kind)
+			t.Errorf("%s has an exit code that this test does not list", kind)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func TestOfAndIs(t *testing.T) {
 		{"wrapped", fmt.Errorf("assume x: %w", denied), Error{Kind: Denied, Message: "assume x: no: permission denied", Hint: "ask him"}},
 		{"joined", errors.Join(plain, denied), Error{Kind: Denied, Message: "boom\nno: permission denied", Hint: "ask him"}},
 		{"the outer kind counts", New(Config, "file: %w", denied), Error{Kind: Config, Message: "file: no: permission denied"}},
-		{"none of ours", plain, Error{Kind: Internal, Message: "boom"}},
+		{"not a fault", plain, Error{Kind: Internal, Message: "boom"}},
 	}
 	for _, tt := range tests {
 		got := Of(tt.err)
@@ -99,17 +99,17 @@ func TestOfAndIs(t *testing.T) {
 			t.Errorf("%s: Is(%s) = %v", tt.name, tt.want.Kind, !fault)
 		}
 		if Is(tt.err, Throttled) {
-			t.Errorf("%s: is of any kind", tt.name)
+			t.Errorf("%s: Is reports a wrong kind", tt.name)
 		}
 		if tt.err != plain && !errors.Is(got, fs.ErrPermission) {
 			t.Errorf("%s: the cause is lost", tt.name)
 		}
 		if Of(got) != got {
-			t.Errorf("%s: Of(Of(err)) is another", tt.name)
+			t.Errorf("%s: Of(Of(err)) differs from Of(err)", tt.name)
 		}
 	}
 	if Of(nil) != nil || Is(nil, Internal) {
-		t.Error("nil is a failure")
+		t.Error("Of(nil) is not nil")
 	}
 	if bare := New(Denied, "no"); bare.WithHint("x") == bare || bare.Hint != "" {
 		t.Error("WithHint changed the failure that it was called on")
@@ -131,7 +131,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Whatever fails says where to look, but for a person who said no, and a file, which is named with its line.
+// TestEveryKindHasAHint: every failure has a hint, except when a person declined, and for a file, which the
+// message names with its line.
 func TestEveryKindHasAHint(t *testing.T) {
 	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound, LoginNeeded, CodeRejected,
 		Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {

@@ -7,24 +7,25 @@ import (
 	"strings"
 )
 
-// Hint is a command that a person can copy into a shell as it is. Only Hintf and Word put text from
-// outside into one, and they quote it. A conversion from a string is for a hint that another process of
-// Broker made; a test of the house lists them.
+// Hint is a command that a person can paste into a shell unchanged. Only Hintf and Word put outside text into a
+// hint, and they quote it. Code converts a string to a Hint only if another process of Broker made it; a house
+// test lists these conversions.
 type Hint string
 
-// constant is the type of a format. No other package can name it, so a format is a constant of the
-// source: a call with a string that was put together does not compile.
+// constant is the type of a format. No other package can name it, so a format is always a constant in the source:
+// a call with a string built at run time does not compile.
 type constant string
 
-// maxHint and maxWord bound a hint and a word in it, in bytes. A word that is cut names nothing, and
-// says so by its "…"; a hint is never cut, because half a command is another command.
+// maxHint and maxWord limit a hint and a word in it, in bytes. A word that was cut matches nothing and ends in
+// "…". A hint is never cut, because half a command is a different command.
 const (
 	maxHint = 4 * maxWord
 	maxWord = 512
 )
 
-// Hintf makes a hint. Each argument becomes one word of the shell, a []string several; a Hint is
-// taken as it is, being quoted already. The verbs are %s, and %d for numbers, never within quotes.
+// Hintf makes a hint. Each argument becomes one shell word, and a []string becomes several words. An argument of
+// type Hint is inserted unchanged, because it is already quoted. The verbs are %s, and %d for numbers, never
+// within quotes.
 func Hintf(format constant, args ...any) Hint {
 	words, dashed := make([]any, len(args)), false
 	for i, arg := range args {
@@ -78,7 +79,7 @@ func namesLast(format string, words []any) Hint {
 	return Hint(strings.Join(slices.Concat(command, names, behind), " "))
 }
 
-// Shown is the hint as one line for a terminal. It is empty for one of more than 2048 bytes.
+// Shown returns the hint as one line for a terminal. It returns "" for a hint longer than 2048 bytes.
 func (h Hint) Shown() string {
 	if s := escape(string(h), maxHint); len(s) <= maxHint {
 		return s
@@ -86,9 +87,9 @@ func (h Hint) Shown() string {
 	return ""
 }
 
-// Word writes text as one word of a shell: sh, dash, bash, zsh and fish read the same bytes again. On
-// Windows it is a word for PowerShell and cmd. What a terminal cannot show is written as an escape, as
-// Line does: such a word names nothing, and does nothing.
+// Word quotes text as one shell word: sh, dash, bash, zsh and fish read it back as the same bytes. On Windows it
+// is a word for PowerShell and cmd. Characters that a terminal cannot show are escaped as in Line; such a word
+// matches nothing and does no harm.
 func Word(s string) Hint {
 	s = escape(s, maxWord)
 	if runtime.GOOS == "windows" {
@@ -97,7 +98,8 @@ func Word(s string) Hint {
 	return Hint(posixWord(s))
 }
 
-// plain reports whether text needs no quotes. A leading "-" gets them so that it is seen to be a word.
+// plain reports whether text needs no quotes. A leading "-" is quoted so that it reads as a word, not as an
+// option.
 func plain(s, punctuation string) bool {
 	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
@@ -105,8 +107,8 @@ func plain(s, punctuation string) bool {
 	})
 }
 
-// posixWord has what is between single quotes mean itself, but for two characters that stay outside:
-// the single quote, and a backslash that fish would take for an escape.
+// posixWord quotes text in single quotes, where every character is literal. Two characters stay outside of the
+// quotes: the single quote, and a backslash that fish would take for an escape.
 // https://fishshell.com/docs/current/language.html#quotes
 func posixWord(s string) string {
 	if plain(s, "_.@+:,/-") {
@@ -126,8 +128,8 @@ func posixWord(s string) string {
 	return b.String()
 }
 
-// windowsWord is between double quotes, which PowerShell and cmd both know. What means something there to
-// either of them cannot be written for both, and is shown as an escape.
+// windowsWord quotes text in double quotes, which both PowerShell and cmd know. Characters that are special to
+// either of them inside these quotes have no form that works in both, and are shown as escapes.
 func windowsWord(s string) string {
 	if plain(s, `_.:/\-`) {
 		return s

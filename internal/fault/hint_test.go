@@ -15,14 +15,16 @@ import (
 // The tests start no program that could ask on a terminal.
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
-// shells read a hint. The options of zsh give characters a meaning that they do not have without.
+// shells are the shells that must read a hint. The zsh options make characters special that are literal by
+// default.
 var shells = [][]string{
 	{"sh"}, {"dash"}, {"bash", "--norc"}, {"bash", "--norc", "-O", "extglob"}, {"zsh", "-f"},
 	{"zsh", "-f", "-o", "extendedglob", "-o", "magicequalsubst", "-o", "rcquotes", "-o", "braceccl"},
 	{"fish", "--no-config"},
 }
 
-// installedShells are those of the machine. sh always is; the others may be missing, but not in CI.
+// installedShells returns the shells of this machine. sh is always there; the others may be missing, but not in
+// CI.
 func installedShells(t testing.TB) [][]string {
 	t.Helper()
 	var there [][]string
@@ -33,16 +35,16 @@ func installedShells(t testing.TB) [][]string {
 		case os.Getenv("CI") == "true":
 			t.Fatalf("MISSING, NOT PROVEN: %s; see `make deps-clients`", shell[0])
 		default:
-			t.Logf("SKIPPED, NOT PROVEN: %s is not here; see `make deps-clients`", shell[0])
+			t.Logf("SKIPPED, NOT PROVEN: %s is not installed; see `make deps-clients`", shell[0])
 		}
 	}
 	if len(there) == 0 {
-		t.Skip("SKIPPED, NOT PROVEN: no shell is here")
+		t.Skip("SKIPPED, NOT PROVEN: no shell is installed")
 	}
 	return there
 }
 
-// hostileWords are names that somebody may try.
+// hostileWords are names that an attacker may choose.
 var hostileWords = []string{
 	"prod", "", "a b", "it's", "-x", "--", "--yes", "$(touch hacked)", "`touch hacked`", "x;touch hacked",
 	"x|touch hacked",
@@ -59,14 +61,15 @@ var hostileWords = []string{
 	strings.Repeat(`\`, maxWord+1), strings.Repeat("\x1b", maxWord),
 }
 
-// checkWord: a shell reads a word as the same bytes, but for what is escaped in it, and does nothing else.
+// checkWord checks that a shell reads a word back as the same bytes, except for escaped characters, and that the
+// word has no side effect.
 func checkWord(t *testing.T, shells [][]string, s string) {
 	t.Helper()
 	want := escape(s, maxWord)
 	if unprintable := strings.ContainsFunc(s, func(r rune) bool { return !Printable(r) }); !unprintable &&
 		utf8.ValidString(s) &&
 		len(s) <= maxWord && want != s {
-		t.Errorf("%q was changed into %q without a need", s, want)
+		t.Errorf("%q was changed into %q without need", s, want)
 	}
 	word := posixWord(want)
 	checkShown(t, s, word)
@@ -78,15 +81,15 @@ func checkWord(t *testing.T, shells [][]string, s string) {
 			"LC_ALL=C.UTF-8"}
 		out, err := cmd.CombinedOutput()
 		if got := string(out); err != nil || got != "<"+want+">" {
-			t.Errorf("%v: %q, written %s, was read as %q, %v", shell, s, word, got, err)
+			t.Errorf("%v: %q, quoted as %s, was read as %q, %v", shell, s, word, got, err)
 		}
 		if _, err := os.Stat(dir + "/hacked"); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%v: %q, written %s, was run", shell, s, word)
+			t.Errorf("%v: %q, quoted as %s, was run as code", shell, s, word)
 		}
 	}
 }
 
-// checkShown: text is one line of characters that a terminal shows.
+// checkShown checks that text is one line of characters that a terminal shows.
 func checkShown(t *testing.T, from, shown string) {
 	t.Helper()
 	if !utf8.ValidString(shown) {
@@ -95,7 +98,7 @@ func checkShown(t *testing.T, from, shown string) {
 	for _, r := range shown {
 		if r != utf8.RuneError &&
 			(!Printable(r) || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)) {
-			t.Errorf("%q became %q, which holds %U", from, shown, r)
+			t.Errorf("%q became %q, which contains %U", from, shown, r)
 		}
 	}
 }
@@ -127,7 +130,7 @@ func TestWord(t *testing.T) {
 	}
 }
 
-// TestWindowsWord: nothing between the quotes means anything to cmd or PowerShell.
+// TestWindowsWord checks that no character within the quotes is special to cmd or PowerShell.
 func TestWindowsWord(t *testing.T) {
 	for in, want := range map[string]string{
 		"prod": "prod", "a b": `"a b"`, "": `""`, "-x": `"-x"`, "it's": `"it's"`, `C:\Users\me\x`: `C:\Users\me\x`,
@@ -170,7 +173,7 @@ func TestHintf(t *testing.T) {
 	}
 }
 
-// TestHintIsNeverCut: half a command is another command.
+// TestHintIsNeverCut: half a command would be a different command.
 func TestHintIsNeverCut(t *testing.T) {
 	long := strings.Repeat("x", maxWord)
 	four := New(Failed, "no").WithHint("cp %s %s", long, long).WithHint("cp %s", []string{long, long, long, long})

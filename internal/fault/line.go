@@ -9,20 +9,20 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine bounds a message: a hostile name or answer must not fill a screen.
+// maxLine limits a message, in bytes: a hostile name or answer must not fill a screen.
 const maxLine = 600
 
-// Line makes one printable line of any text: line ends and tabs are shown as spaces, everything else that
-// Printable refuses as an escape of Go. It is at most 600 bytes and "…". The line of a line is itself.
-// Texts from files, from AWS and from peers pass here before a terminal or a log sees them.
+// Line makes one printable line of any text. Line ends and tabs become spaces; every other character that
+// Printable rejects becomes a Go escape. The result has at most 600 bytes plus "…". Line is idempotent. Texts from
+// files, from AWS and from peers pass through it before they reach a terminal or a log.
 func Line(s string) string {
-	if len(s) <= maxLine && ascii(s) { // as nearly all are, many for each answer
+	if len(s) <= maxLine && ascii(s) { // nearly all texts are, and each answer has many
 		return s
 	}
 	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), maxLine)
 }
 
-// ascii reports whether a text is of printable ASCII characters alone.
+// ascii reports whether a text is all printable ASCII.
 func ascii(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -32,7 +32,7 @@ func ascii(s string) bool {
 	return true
 }
 
-// escape shows what is not printable as an escape, and cuts what is longer than a number of bytes.
+// escape replaces characters that are not printable by escapes, and cuts the result at most bytes.
 func escape(s string, most int) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -45,7 +45,7 @@ func escape(s string, most int) string {
 	return b.String()
 }
 
-// shown is the character at the beginning of a text, or its escape: r is what range says of it.
+// shown returns the first character of s, or its escape. r is the rune that range yields for it.
 func shown(s string, r rune) string {
 	switch _, n := utf8.DecodeRuneInString(s); {
 	case r == utf8.RuneError && n == 1:
@@ -58,16 +58,16 @@ func shown(s string, r rune) string {
 	}
 }
 
-// Printable reports whether a terminal shows a character, in its place and in the order of the text:
-// controls, line ends, bidi marks and other format characters are not printable, nor is what looks like
-// nothing (variation selectors, fillers, the blank of Braille), nor any space but the common one.
+// Printable reports whether a terminal shows a character in its place and in the order of the text. Not printable
+// are controls, line ends, bidi marks and other format characters, invisible characters (variation selectors,
+// fillers, the Braille blank), and all spaces except U+0020.
 func Printable(r rune) bool {
 	return r >= ' ' && r < 0x7f || unicode.IsPrint(r) && r != '\u2800' &&
 		!unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
-// Writer returns a writer for a terminal or a log of lines: what passes is printable afterwards, but for line
-// ends and tabs. Each call of Write has whole characters. What is longer than a line of Line is not cut.
+// Writer returns a writer for a terminal or a line-based log. It makes all text printable except for line ends and
+// tabs. Each call of Write must pass whole characters. Long lines are not cut.
 func Writer(w io.Writer) io.Writer { return printer{w} }
 
 type printer struct{ io.Writer }
@@ -89,8 +89,8 @@ func (p printer) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// JSON returns a JSON document in which what is not printable, but for line ends between values, is an escape of
-// JSON. It holds the same values.
+// JSON escapes the characters of a JSON document that are not printable, except for line ends between values. The
+// document keeps its values.
 func JSON(document []byte) []byte {
 	var b strings.Builder
 	for _, r := range string(document) {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// hostileTexts are what others may put before a person's eyes.
+// hostileTexts are texts that an attacker may put on a person's screen.
 var hostileTexts = []string{
 	"", "a\nb", "\xff\xfe", "\x1b]0;title\a", "\u202e", "\u009b31m", strings.Repeat("\x00", 700), "a\x7fb", "\u2028",
 	"\u200b\u2060\ufeff",
@@ -24,7 +24,7 @@ func FuzzLine(f *testing.F) {
 	f.Fuzz(checkLine)
 }
 
-// FuzzWriter: what comes out is printable in lines, and stays what it is.
+// FuzzWriter checks that the output is printable lines, and that writing it again does not change it.
 func FuzzWriter(f *testing.F) {
 	for _, s := range hostileTexts {
 		f.Add(s)
@@ -42,7 +42,7 @@ func FuzzWriter(f *testing.F) {
 	})
 }
 
-// FuzzJSON: a document holds the same values, and nothing that is not printable.
+// FuzzJSON checks that a document keeps its values and has only printable characters.
 func FuzzJSON(f *testing.F) {
 	for _, s := range hostileTexts {
 		f.Add(s)

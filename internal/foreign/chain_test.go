@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestRoleOfItsOwnKeyIsNoSource: where aws-vault assumes two roles, no chain of one is made of it.
+// TestRoleOfItsOwnKeyIsNoSource: where aws-vault assumes two roles, no chain of one role is written.
 func TestRoleOfItsOwnKeyIsNoSource(t *testing.T) {
 	config := "[profile work]\nrole_arn = arn:aws:iam::444455556666:role/work\n" +
 		"[profile work-admin]\nrole_arn = arn:aws:iam::444455556666:role/admin\nsource_profile = work\n"

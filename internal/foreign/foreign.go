@@ -1,6 +1,6 @@
-// Package foreign knows the tools that Broker can take over from: where they keep long-lived keys and in which form,
-// and what their settings in the AWS files mean in AWS's own keys. It refuses to open a keyring, which is for the
-// vault process, and to write a file.
+// Package foreign knows the tools that Broker can import from: where they store long-lived keys and in which form,
+// and how their settings in the AWS files translate to AWS's own keys. It does not open keyrings, which only the
+// vault process does, and writes no files.
 package foreign
 
 import (
@@ -13,7 +13,7 @@ import (
 	"broker/internal/vault"
 )
 
-// Tool is a program whose keys and settings `broker import --from` takes over, by its name.
+// Tool is the name of a program whose keys and settings `broker import --from` imports.
 type Tool string
 
 // The tools.
@@ -27,7 +27,7 @@ const (
 
 var tools = []Tool{AWSVault, Granted, Awsume, AWSRunas, AWSMFA}
 
-// Names are those of all tools, for a person.
+// Names returns the names of all tools, for people.
 func Names() string {
 	var names []string
 	for _, t := range tools {
@@ -39,10 +39,10 @@ func Names() string {
 // Known reports whether there is such a tool.
 func (t Tool) Known() bool { return slices.Contains(tools, t) }
 
-// HasKeyrings reports whether the tool keeps its keys in keyrings of its own; others leave them in the AWS files.
+// HasKeyrings reports whether the tool stores keys in its own keyrings; the others leave them in the AWS files.
 func (t Tool) HasKeyrings() bool { return t == AWSVault || t == Granted }
 
-// RemoveCommand is how a person deletes a key in the keyring of a tool that has one.
+// RemoveCommand returns the command that deletes a key from the keyring of the tool.
 func (t Tool) RemoveCommand() string {
 	if t == Granted {
 		return "granted credentials remove NAME"
@@ -50,8 +50,8 @@ func (t Tool) RemoveCommand() string {
 	return "aws-vault remove NAME"
 }
 
-// PassphraseVariable names the variable from which the tool takes the passphrase of its file keyring; empty if it has
-// none.
+// PassphraseVariable returns the variable from which the tool takes the passphrase of its file keyring; "" if it
+// has none.
 func (t Tool) PassphraseVariable() string {
 	if t == AWSVault {
 		return "AWS_VAULT_FILE_PASSPHRASE"
@@ -59,8 +59,8 @@ func (t Tool) PassphraseVariable() string {
 	return ""
 }
 
-// Keyrings are those in which a tool that HasKeyrings keeps its keys, as far as Broker can read them, by our
-// environment. The names are those of cli/global.go of github.com/99designs/aws-vault, and of pkg/securestorage and
+// Keyrings returns the keyrings of a tool that HasKeyrings, as far as Broker can read them, according to our
+// environment. The names come from cli/global.go of github.com/99designs/aws-vault, and from pkg/securestorage and
 // pkg/config of github.com/common-fate/granted.
 func (t Tool) Keyrings() ([]vault.Foreign, error) {
 	home, err := os.UserHomeDir()
@@ -102,7 +102,7 @@ func (t Tool) Keyrings() ([]vault.Foreign, error) {
 		return []vault.Foreign{files}, nil
 	default:
 		return nil, fault.New(fault.Failed, "the keys in aws-vault's keyring of the kind %q cannot be read; "+
-			"aws-vault itself can hand them over: aws-vault exec NAME --no-session -- broker add NAME --from-env", backend).
+			"aws-vault itself can pass them on: aws-vault exec NAME --no-session -- broker add NAME --from-env", backend).
 			WithHint("broker add --help")
 	}
 }

@@ -8,17 +8,18 @@ import (
 	"broker/internal/secret"
 )
 
-// This file is the only one of the package in which a secret is plain text.
+// This is the only file of the package in which a secret is plain text.
 
-// sessionNames are what aws-vault calls its sessions and tokens in the same keyring:
+// sessionNames matches the names that aws-vault gives to sessions and tokens in the same keyring:
 // vault/sessionkeyring.go and vault/oidctokenkeyring.go of github.com/99designs/aws-vault.
 var sessionNames = lazyregexp.New(`^[^,]+,[^,]+,[^,]*,[0-9]+$|^session:[^ ]+:[^ ]*:[^:]+$|^.+ session \([0-9]+\)$|^oidc:`)
 
-// IsSession reports whether an item of aws-vault or Granted is by its name a session or a token, and no key.
+// IsSession reports whether an item of aws-vault or Granted is a session or a token, according to its name, and
+// not a key.
 func IsSession(item string) bool { return sessionNames.MatchString(item) }
 
-// DecodeKey reads the item of aws-vault or Granted: the credentials of an AWS SDK for Go as it writes them in JSON.
-// Only the key counts. Its errors repeat nothing of it.
+// DecodeKey parses an item of aws-vault or Granted: the credentials of an AWS SDK for Go, which that tool writes
+// as JSON. It returns only the key. Its errors repeat nothing of the item.
 func DecodeKey(data []byte) (id string, key secret.String, err error) {
 	var j struct {
 		AccessKeyID     string

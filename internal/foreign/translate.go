@@ -13,7 +13,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// AWS's own keys, and mfa_process, that the translation knows.
+// AWS's own keys, and mfa_process, that the translation uses.
 const (
 	keyRoleARN           = "role_arn"
 	keySourceProfile     = "source_profile"
@@ -29,10 +29,10 @@ const (
 	keyCredentialProcess = "credential_process"
 )
 
-// Translation is what Translate made of a config.
+// Translation is the result of Translate.
 type Translation struct {
 	Config  []byte
-	Changed []profiles.Warning // what was changed, with the line where it stood
+	Changed []profiles.Warning // what was changed, with the line where it was
 	Left    []profiles.Warning // what has no translation and stays, with the reason
 }
 
@@ -41,20 +41,20 @@ type Elsewhere struct {
 	Tool        Tool
 	Files       profiles.Files
 	Config      []byte   // of Files.Config
-	Credentials []byte   // of Files.Credentials; aws-mfa alone keeps its settings there
-	Keys        []string // the names of the sources that there are, or will be
-	Credproc    string   // the program that takes the place of the tool's helper
+	Credentials []byte   // of Files.Credentials; only aws-mfa keeps its settings there
+	Keys        []string // the names of existing and future sources
+	Credproc    string   // the program that replaces the tool's helper
 }
 
-// Translate puts AWS's own keys in the place of those that only the other tool reads, so that the profiles mean to us, and
-// to every AWS tool, what they meant to that one. It is line-exact as SetSection is, reads and writes no
-// file, and of its own result it changes nothing. Errors: fault.Usage for another tool, fault.Config, with the line, for a
+// Translate replaces keys that only the other tool reads by AWS's own keys, so that the profiles mean the same to
+// Broker and to every AWS tool as they did to that tool. It keeps all other lines, as SetSection does, reads and
+// writes no file, and is idempotent. Errors: fault.Usage for an unknown tool; fault.Config, with the line, for a
 // file that is not text.
 //
-// What the keys mean is from the sources and pages of the tools:
-// vault/config.go and USAGE.md of github.com/99designs/aws-vault, awsume/awsumepy/lib/profile.py of
-// github.com/trek10inc/awsume, docs/iam_config.md and docs/saml_client_config.md of github.com/mmmorris1975/aws-runas,
-// awsmfa/__init__.py of github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted.
+// The meaning of the keys comes from the sources and pages of the tools: vault/config.go and USAGE.md of
+// github.com/99designs/aws-vault, awsume/awsumepy/lib/profile.py of github.com/trek10inc/awsume,
+// docs/iam_config.md and docs/saml_client_config.md of github.com/mmmorris1975/aws-runas, awsmfa/__init__.py of
+// github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted.
 func Translate(from Elsewhere) (Translation, error) {
 	if !from.Tool.Known() {
 		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, Names())
@@ -71,21 +71,21 @@ func Translate(from Elsewhere) (Translation, error) {
 		case AWSVault:
 			t.include(name)
 			t.helper(name)
-			t.leave(name, "is nothing that the broker sends", "session_tags", "source_identity")
+			t.leave(name, "is not sent by Broker", "session_tags", "source_identity")
 		case Granted:
 			t.helper(name)
-			t.leave(name, "is of IAM Identity Center, which the broker does not serve",
+			t.leave(name, "is for IAM Identity Center, which Broker does not support",
 				"granted_sso_start_url", "granted_sso_account_id")
 		case Awsume:
-			if t.leave(name, "is of SAML, which the broker does not serve", "principal_arn") {
+			if t.leave(name, "is for SAML, which Broker does not support", "principal_arn") {
 				continue
 			}
 			t.inherit(name, keyRegion)
 			t.duration(name, "role_duration")
 		case AWSRunas:
-			t.leave(name, "is one for all sources here: session_duration in [settings] of the registry",
+			t.leave(name, "applies to all sources in Broker: see session_duration in [settings] of the registry",
 				"session_token_duration")
-			if t.leave(name, "is of SAML or web identity, which the broker does not serve", samlKeys...) {
+			if t.leave(name, "is for SAML or web identity, which Broker does not support", samlKeys...) {
 				continue
 			}
 			t.duration(name, "credentials_duration", t.text(name, keySourceProfile), "default")
@@ -97,23 +97,24 @@ func Translate(from Elsewhere) (Translation, error) {
 	return t.result, t.err
 }
 
-// samlKeys are those of aws-runas for logins that are no IAM user's.
+// samlKeys are the keys of aws-runas for logins that do not use an IAM user.
 var samlKeys = []string{"saml_auth_url", "saml_metadata_url", "web_identity_auth_url", "auth_url"}
 
 // translating is one call of Translate.
 type translating struct {
 	Elsewhere
-	names []string // of the profiles, in file order
+	names []string // names of the profiles, in file order
 	own   map[string]map[string]foreignValue
-	lines map[string]int // of their headers
-	// parts are the config, one for each section, so that an edit does not read all of a large file; at says which is whose.
+	lines map[string]int // lines of their headers
+	// parts are the sections of the config, so that an edit need not parse a large file again; at maps profiles to
+	// them.
 	parts  [][]byte
 	at     map[string]int
 	result Translation
-	err    error // the first
+	err    error // the first error
 }
 
-// foreignValue is a value with its line; line 0 is that of one that was written here.
+// foreignValue is a value with its line; the line of a value that was written here is 0.
 type foreignValue struct {
 	text string
 	line int
@@ -152,7 +153,7 @@ func (t *translating) read() error {
 	return nil
 }
 
-// part is the text that has the section of a profile, or that it is appended to.
+// part returns the text that contains the section of a profile, or to which it is appended.
 func (t *translating) part(name string) *[]byte {
 	if i, ok := t.at[name]; ok {
 		return &t.parts[i]
@@ -162,7 +163,7 @@ func (t *translating) part(name string) *[]byte {
 
 func (t *translating) text(name, key string) string { return t.own[name][key].text }
 
-// set writes a key, unless it has that value.
+// set writes a key, unless it already has the value.
 func (t *translating) set(name, key, value string) {
 	if t.err != nil || t.text(name, key) == value {
 		return
@@ -170,7 +171,7 @@ func (t *translating) set(name, key, value string) {
 	part := t.part(name)
 	dst, err := profiles.SetSection(*part, profiles.SectionProfile, name, []profiles.KeyValue{{Key: key, Value: value}})
 	if err != nil {
-		// What was to be replaced by it must not go.
+		// What it replaces must not be removed.
 		t.err = fault.New(fault.Config, "%s: %s for profile %q: %w", t.origin(t.lines[name]), key, name, err)
 		return
 	}
@@ -181,7 +182,7 @@ func (t *translating) set(name, key, value string) {
 	t.own[name][key] = foreignValue{text: value}
 }
 
-// remove takes keys out.
+// remove removes keys.
 func (t *translating) remove(name string, keys ...string) {
 	if t.err != nil {
 		return
@@ -193,7 +194,7 @@ func (t *translating) remove(name string, keys ...string) {
 	}
 }
 
-// origin is a line of the config.
+// origin returns a line of the config.
 func (t *translating) origin(line int) profiles.Origin {
 	return profiles.Origin{File: t.Files.Config, Line: line}
 }
@@ -202,7 +203,7 @@ func (t *translating) changed(line int, format string, args ...any) {
 	t.result.Changed = append(t.result.Changed, warning(t.origin(line), format, args...))
 }
 
-// left says of a key, or of a profile, why it stays.
+// left records why a key or a profile stays.
 func (t *translating) left(name, key, format string, args ...any) {
 	at := t.origin(max(t.own[name][key].line, t.lines[name]))
 	t.result.Left = append(t.result.Left, warning(at, format, args...))
@@ -212,7 +213,7 @@ func warning(at profiles.Origin, format string, args ...any) profiles.Warning {
 	return profiles.Warning{Origin: at, Text: fmt.Sprintf(format, args...)}
 }
 
-// leave names a key that has no translation, the first of those that a profile has.
+// leave records the first of these keys that a profile has, and that it has no translation.
 func (t *translating) leave(name, why string, keys ...string) bool {
 	for _, key := range keys {
 		if t.text(name, key) != "" {
@@ -223,16 +224,16 @@ func (t *translating) leave(name, why string, keys ...string) bool {
 	return false
 }
 
-// inherited are the keys that aws-vault takes from an included profile; inheritedDefault are those that make sense from
-// [default] too, from which it takes all.
+// inherited are the keys that aws-vault takes from an included profile. From [default] it takes all keys;
+// inheritedDefault are those that make sense there.
 var (
 	inherited = []string{keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName,
 		keyDuration, keyRegion, keySSOSession, keySSOStartURL, "sso_region", "sso_account_id", "sso_role_name", keyWebIdentity}
 	inheritedDefault = []string{keySourceProfile, keyMFASerial, keyMFAProcess, keySessionName, keyDuration, keyRegion}
 )
 
-// include copies what a profile has from its include_profile, and what a role has from [default], and takes
-// aws-vault's own keys out.
+// include copies to a profile what it inherits from its include_profile, and to a role what it inherits from
+// [default]. It removes aws-vault's own keys.
 func (t *translating) include(name string) {
 	const include, parent = "include_profile", "parent_profile"
 	key := include
@@ -243,7 +244,7 @@ func (t *translating) include(name string) {
 	chain := []string{name}
 	for next := at.text; next != ""; {
 		if slices.Contains(chain, next) || t.own[next] == nil {
-			t.left(name, key, "%s of profile %q leads to %q, which is missing or goes round in a circle", key, name, next)
+			t.left(name, key, "%s of profile %q leads to %q, which is missing or part of a loop", key, name, next)
 			return
 		}
 		chain = append(chain, next)
@@ -252,19 +253,19 @@ func (t *translating) include(name string) {
 			next = t.text(last, parent)
 		}
 	}
-	// One that was translated already names nothing any more, and has what it took.
+	// A profile that is already translated refers to no other profile and has all inherited keys.
 	for _, from := range chain[1:] {
 		t.copy(name, from, inherited...)
 	}
 	if at.text != "" {
 		t.remove(name, include, parent)
-		t.changed(at.line, "profile %q has the settings of %q itself, in place of its %s", name, at.text, key)
+		t.changed(at.line, "profile %q now has the settings of %q itself, instead of its %s", name, at.text, key)
 	}
 	if t.text(name, keyRoleARN) == "" || name == "default" {
 		return
 	}
 	if took := t.copy(name, "default", inheritedDefault...); len(took) > 0 {
-		t.changed(t.lines[name], "profile %q has %s of [default] itself: AWS tools inherit nothing",
+		t.changed(t.lines[name], "profile %q now has its own %s, copied from [default]: AWS tools inherit nothing",
 			name, strings.Join(took, ", "))
 	}
 	switch {
@@ -272,21 +273,21 @@ func (t *translating) include(name string) {
 	case slices.Contains(t.Keys, name) && slices.ContainsFunc(t.names, func(other string) bool {
 		return other != name && t.text(other, keySourceProfile) == name
 	}):
-		t.left(name, keyRoleARN, "profile %q has a role, and the key of its name, and other profiles have it as their "+
+		t.left(name, keyRoleARN, "profile %q has a role and a key of the same name, and other profiles use it as their "+
 			"source_profile: aws-vault assumes both roles; give the role another name", name)
 	case slices.Contains(t.Keys, name):
 		t.set(name, keySourceProfile, name)
-		t.changed(t.lines[name], "profile %q has source_profile = %s: aws-vault used the key of that name", name, name)
+		t.changed(t.lines[name], "profile %q now has source_profile = %s: aws-vault used the key of that name", name, name)
 	default:
-		t.left(name, keyRoleARN, "profile %q has a role_arn and no source_profile, and no key has its name", name)
+		t.left(name, keyRoleARN, "profile %q has a role_arn but no source_profile, and no key has its name", name)
 	}
 	if source := t.text(name, keySourceProfile); source != name && t.text(source, keyRoleARN) == "" {
 		t.take(name, source, keyMFASerial, keyMFAProcess)
 	}
 }
 
-// copy gives a profile the keys of another that it lacks. A role that is assumed from a role has no use for an MFA
-// device: the code was given before, in all of these tools.
+// copy copies to a profile the keys of another profile that it lacks. A role that another role assumes needs no
+// MFA device: in all these tools the code was given for the first role.
 func (t *translating) copy(to, from string, keys ...string) (took []string) {
 	for _, key := range keys {
 		if source := t.text(to, keySourceProfile); key == keyMFASerial && source != to && t.text(source, keyRoleARN) != "" {
@@ -300,7 +301,7 @@ func (t *translating) copy(to, from string, keys ...string) (took []string) {
 	return took
 }
 
-// inherit gives a role what the tool takes from the section of its source_profile, then from [default].
+// inherit copies to a role what the tool inherits from the section of its source_profile, then from [default].
 func (t *translating) inherit(name string, keys ...string) {
 	if t.text(name, keyRoleARN) == "" {
 		return
@@ -312,18 +313,19 @@ func (t *translating) inherit(name string, keys ...string) {
 	}
 }
 
-// take is copy, and says so.
+// take is copy, and records the change.
 func (t *translating) take(name, from string, keys ...string) {
 	if took := t.copy(name, from, keys...); len(took) > 0 {
-		t.changed(t.lines[name], "profile %q has %s of %q itself: AWS tools inherit nothing",
+		t.changed(t.lines[name], "profile %q now has its own %s, copied from %q: AWS tools inherit nothing",
 			name, strings.Join(took, ", "), from)
 	}
 }
 
-// duration makes duration_seconds of a key of the tool, of the profile itself or of those that it inherits it from.
+// duration writes duration_seconds from a key of the tool, in the profile itself or in the profiles from which it
+// inherits the key.
 func (t *translating) duration(name, key string, from ...string) {
 	if t.text(name, keyRoleARN) == "" {
-		return // roles inherit it; here it means nothing
+		return // roles inherit the key; here it has no effect
 	}
 	at, own := t.own[name][key]
 	for _, other := range from {
@@ -339,7 +341,7 @@ func (t *translating) duration(name, key string, from ...string) {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < 15*time.Minute || d > 12*time.Hour || d%time.Second != 0 {
-		t.left(name, key, "%s of profile %q is no duration from 15m to 12h", key, name)
+		t.left(name, key, "%s of profile %q is not a duration from 15m to 12h", key, name)
 		return
 	}
 	if t.text(name, keyDuration) == "" {
@@ -348,10 +350,10 @@ func (t *translating) duration(name, key string, from ...string) {
 	if own {
 		t.remove(name, key)
 	}
-	t.changed(max(at.line, 1), "profile %q has duration_seconds = %s for %s", name, t.text(name, keyDuration), key)
+	t.changed(max(at.line, 1), "profile %q now has duration_seconds = %s for %s", name, t.text(name, keyDuration), key)
 }
 
-// jump makes a chain of two roles of a role with a jump_role_arn.
+// jump turns a role with a jump_role_arn into a chain of two roles.
 func (t *translating) jump(name string) {
 	const key = "jump_role_arn"
 	at, ok := t.own[name][key]
@@ -362,13 +364,13 @@ func (t *translating) jump(name string) {
 	hop := name + "-jump"
 	switch {
 	case t.text(name, keyRoleARN) == "" || source == "":
-		t.left(name, key, "%s of profile %q, which has no role_arn with a source_profile", key, name)
+		t.left(name, key, "%s of profile %q needs a role_arn and a source_profile", key, name)
 		return
 	case t.any([]string{source, "default"}, samlKeys...):
-		t.left(name, key, "%s of profile %q is of SAML or web identity, which the broker does not serve", key, name)
+		t.left(name, key, "%s of profile %q is for SAML or web identity, which Broker does not support", key, name)
 		return
 	case t.own[hop] != nil:
-		t.left(name, key, "%s of profile %q would make a profile %q, which is there already", key, name, hop)
+		t.left(name, key, "%s of profile %q would create a profile %q, which already exists", key, name, hop)
 		return
 	case !isRole(at.text):
 		t.left(name, key, "%s of profile %q is not the ARN of a role", key, name)
@@ -376,12 +378,12 @@ func (t *translating) jump(name string) {
 	}
 	t.set(hop, keyRoleARN, at.text)
 	t.set(hop, keySourceProfile, source)
-	t.set(hop, keyDuration, "3600") // more is not to be had for a role on the way to another
+	t.set(hop, keyDuration, "3600") // the maximum for a role that assumes another role
 	t.copy(hop, name, keyRegion, keyMFASerial)
 	t.inherit(hop, keyRegion, keyMFASerial)
 	t.set(name, keySourceProfile, hop)
 	t.remove(name, key)
-	t.changed(at.line, "profile %q goes over the new profile %q in place of its %s", name, hop, key)
+	t.changed(at.line, "profile %q now uses the new profile %q instead of its %s", name, hop, key)
 }
 
 func isRole(arn string) bool { return arn != "" && profiles.CheckRole(profiles.Role{ARN: arn}) == nil }
@@ -412,24 +414,24 @@ func (t *translating) helper(name string) {
 	var why string
 	switch {
 	case of == "":
-		why = "names no profile that could be read"
+		why = "names no profile that can be read"
 	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity,
 		"web_identity_token_process"):
-		why = "is of IAM Identity Center or web identity, which the broker does not serve"
+		why = "is for IAM Identity Center or web identity, which Broker does not support"
 	case !slices.Contains(t.Keys, t.root(of)):
-		// The tool still serves it; the broker would not.
-		why = fmt.Sprintf("is of %q, and no source is called %q", of, t.root(of))
+		// The tool still works for it; Broker would not.
+		why = fmt.Sprintf("is for %q, but no source is called %q", of, t.root(of))
 	case hasRole && of != name:
-		why = fmt.Sprintf("is of %q, and the profile has a role_arn of its own", of)
+		why = fmt.Sprintf("is for %q, but the profile has its own role_arn", of)
 	case hasRole:
 		t.remove(name, keyCredentialProcess)
-		t.changed(at.line, "profile %q is its role_arn, without the credential_process of %s", name, t.Tool)
+		t.changed(at.line, "profile %q now uses its role_arn, without the credential_process of %s", name, t.Tool)
 		return
 	case t.text(of, keyRoleARN) != "":
 		t.copy(name, of, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyMFAProcess, keySessionName,
 			keyDuration, keyRegion)
 		t.remove(name, keyCredentialProcess)
-		t.changed(at.line, "profile %q is the role of %q, in place of a credential_process of %s", name, of, t.Tool)
+		t.changed(at.line, "profile %q now has the role of %q, instead of a credential_process of %s", name, of, t.Tool)
 		return
 	default:
 		command, err := profiles.Command(t.Credproc, of)
@@ -438,16 +440,16 @@ func (t *translating) helper(name string) {
 			break
 		}
 		t.set(name, keyCredentialProcess, command)
-		t.changed(at.line, "profile %q asks the broker for %q, in place of %s", name, of, t.Tool)
+		t.changed(at.line, "profile %q now asks Broker for %q, instead of %s", name, of, t.Tool)
 		return
 	}
 	t.left(name, keyCredentialProcess, "credential_process of profile %q %s", name, why)
 }
 
-// maxHops bounds the profiles from a name to its source, as package profiles does.
+// maxHops limits the profiles from a name to its source, as in package profiles.
 const maxHops = 10
 
-// root is where the roles of a profile begin.
+// root returns the profile at the beginning of a profile's chain of roles.
 func (t *translating) root(name string) string {
 	for range maxHops {
 		source := t.text(name, keySourceProfile)
@@ -465,13 +467,13 @@ func (t *translating) isTool(program string) bool {
 	return base == string(t.Tool)
 }
 
-// helperFlags are the flags of aws-vault and Granted that take the next word, cli/exec.go, cli/export.go and cli/global.go of
-// aws-vault and pkg/granted/credential_process.go.
+// helperFlags are the flags of aws-vault and Granted that take the next word, from cli/exec.go, cli/export.go and
+// cli/global.go of aws-vault and pkg/granted/credential_process.go.
 var helperFlags = []string{"--duration", "-d", "--region", "--mfa-token", "-t", "--prompt", "--backend", "--keychain",
 	"--secret-service-collection", "--pass-dir", "--pass-cmd", "--pass-prefix", "--file-dir", "--format", "--aws-config-file", "--url", "--window"}
 
-// foreignProfile is the profile that a helper of aws-vault or Granted is asked for: `exec NAME --json`, `export
-// --format=json NAME`, `credential-process --profile NAME`. Empty where that is not clear.
+// foreignProfile returns the profile that a helper command of aws-vault or Granted names: `exec NAME --json`,
+// `export --format=json NAME`, `credential-process --profile NAME`. It returns "" if that is not clear.
 func foreignProfile(words []string) string {
 	var rest []string
 	profile := ""
@@ -498,7 +500,7 @@ func foreignProfile(words []string) string {
 	return ""
 }
 
-// longTerm makes a profile of the role that aws-mfa assumes for a name.
+// longTerm writes a profile for the role that aws-mfa assumes for a name.
 func (t *translating) longTerm() {
 	sections, err := profiles.Sections(t.Files.Credentials, t.Credentials, profiles.SectionCredentials)
 	if err != nil {
@@ -532,11 +534,11 @@ func (t *translating) longTerm() {
 		case t.text(name, keyRoleARN) == role.text:
 			continue
 		case t.text(name, keyRoleARN) != "":
-			left("assume_role of %q, which is another role in %s", name, t.Files.Config)
+			left("assume_role of %q differs from its role_arn in %s", name, t.Files.Config)
 			continue
 		}
 		source := name
-		if !slices.Contains(t.Keys, name) { // one key under several names is one source, which the others lead to
+		if !slices.Contains(t.Keys, name) { // one key under several names is one source, to which the other names lead
 			source = name + longTermSuffix
 		}
 		t.set(name, keyRoleARN, role.text)
@@ -545,6 +547,6 @@ func (t *translating) longTerm() {
 			t.set(name, keyMFASerial, device.text)
 		}
 		t.result.Changed = append(t.result.Changed,
-			warning(origin, "profile %q is the role that aws-mfa assumed for it", name))
+			warning(origin, "profile %q now has the role that aws-mfa assumed for it", name))
 	}
 }

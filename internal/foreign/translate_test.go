@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
-// elsewhere is one of the cases in testdata/foreign.
+// elsewhere reads one of the cases in testdata/foreign.
 func elsewhere(t *testing.T, tool Tool) Elsewhere {
 	t.Helper()
 	from := Elsewhere{Tool: tool, Files: profiles.Files{Config: "config", Credentials: "credentials"}, Keys: []string{"work", "home", "iam", "deploy"}, Credproc: "/usr/local/bin/credproc"}
@@ -50,8 +50,8 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// TestTranslate: what a realistic config of each tool becomes, and what is said of it. Done twice is done once, and lines
-// that are not meant to change stay, whatever ends them.
+// TestTranslate: what a realistic config of each tool becomes, and which messages it gives. A second run changes
+// nothing, and other lines stay, whatever their line ends are.
 func TestTranslate(t *testing.T) {
 	for _, tool := range tools {
 		t.Run(string(tool), func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// TestTranslatedIsResolved: the chains that we make of it.
+// TestTranslatedIsResolved: the resulting chains.
 func TestTranslatedIsResolved(t *testing.T) {
 	registry := ""
 	for _, name := range []string{"work", "home", "iam", "user", "default", "deploy"} {
@@ -139,18 +139,18 @@ func TestTranslateRefuses(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	// A value that cannot be written elsewhere keeps the key that names it.
+	// A value that cannot be written elsewhere keeps the key that refers to it.
 	src := "[profile a]\ninclude_profile = b\nrole_arn = arn:aws:iam::444455556666:role/a\n[profile b]\nsource_profile = x\n  y\n"
 	if _, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(src)}); !fault.Is(err, fault.Config) {
 		t.Errorf("%v", err)
 	}
-	// Names that a shell or an SDK would take apart stay out of a command.
+	// Names that a shell or an SDK would split are not written into a command.
 	src = "[profile \"$(x)\"]\ncredential_process = aws-vault exec $(x)\n"
 	got, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(src), Keys: []string{"$(x)"}, Credproc: "/bin/credproc"})
 	if err != nil || string(got.Config) != src || len(got.Left) != 1 {
 		t.Errorf("%v %v\n%s", err, got.Left, got.Config)
 	}
-	// A program in a place with a space is quoted, and so is a name.
+	// A program path with a space is quoted, and so is a name.
 	src = "[profile a]\ncredential_process = aws-vault exec a\n"
 	got, err = Translate(Elsewhere{Tool: AWSVault, Config: []byte(src), Keys: []string{"a"}, Credproc: "/my bin/credproc"})
 	if want := "[profile a]\ncredential_process = \"/my bin/credproc\" a\n"; err != nil || string(got.Config) != want {
@@ -185,7 +185,7 @@ func TestRemoveTemporary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A key that was not taken out is not touched, nor what belongs to it.
+	// A key that was not imported is not touched, nor are the sections that belong to it.
 	dst, names, err := AWSMFA.RemoveTemporary("credentials", src, nil)
 	if err != nil || !bytes.Equal(src, dst) || len(names) > 0 {
 		t.Errorf("%v %v\n%s", err, names, dst)
@@ -204,8 +204,7 @@ func TestRemoveTemporary(t *testing.T) {
 	}
 }
 
-// FuzzTranslate: whatever a config holds, what comes out is text that is read again, a second time changes nothing, and no
-// profile goes.
+// FuzzTranslate: for any config, the result can be parsed, a second run changes nothing, and no profile is lost.
 func FuzzTranslate(f *testing.F) {
 	for _, tool := range tools {
 		src, err := os.ReadFile("testdata/" + string(tool) + ".before")
@@ -221,7 +220,7 @@ func FuzzTranslate(f *testing.F) {
 	})
 }
 
-// translateTwice is what holds for every config.
+// translateTwice checks what must hold for every config.
 func translateTwice(t *testing.T, src string) {
 	t.Helper()
 	for _, tool := range tools {
@@ -246,7 +245,7 @@ func translateTwice(t *testing.T, src string) {
 	}
 }
 
-// TestTranslateAnything: the same for configs of random profiles that include, source and ask each other.
+// TestTranslateAnything does the same for configs of random profiles that refer to each other.
 func TestTranslateAnything(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 7))
 	names := []string{"default", "a", "b", "c", "a-jump"}

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// core is the limit for core files before noCore.
+// core is the limit for core files before noCore changed it.
 var core syscall.Rlimit
 
-// noCore leaves no core file. The hard limit stays, so that Release can give it back to a child.
+// noCore disables core files. It keeps the hard limit, so that Release can restore the limit for a child.
 func noCore() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &limit); err != nil {
@@ -24,6 +24,6 @@ func noCore() error {
 	return nil
 }
 
-// Release gives back what a program that replaces this one would inherit: its
-// limit for core files. Being dumpable comes back with exec by itself.
+// Release restores the limit for core files, which a program that replaces this one inherits. The kernel makes the
+// process dumpable again by itself at exec.
 func Release() error { return syscall.Setrlimit(syscall.RLIMIT_CORE, &core) }

@@ -1,5 +1,5 @@
-// Package harden owns what every binary of ours does to itself before it
-// touches a secret. It refuses to run with borrowed privileges.
+// Package harden holds what every binary of Broker does to itself before it touches a secret. It refuses to run
+// with another user's privileges.
 package harden
 
 import (
@@ -10,23 +10,23 @@ import (
 	"strconv"
 )
 
-// ErrPrivileges is returned where the process runs for somebody else than the user who started it.
-var ErrPrivileges = errors.New("runs with the rights of another user")
+// ErrPrivileges means that the process has the privileges of another user than the one who started it.
+var ErrPrivileges = errors.New("running with another user's privileges")
 
-// Line is the line on stderr with which a vault process says that it is hardened, and asks for its request.
+// Line is the line that a vault process writes to stderr once it is hardened, to ask for its request.
 const Line = "hardened"
 
 var (
-	// ErrTraced is returned where another process traces the one that was looked at.
+	// ErrTraced means that another process traces the process that was checked.
 	ErrTraced = errors.New("a debugger or tracer is attached")
-	// ErrOpen is returned where other processes of the same user can read the memory of the one that was looked at.
+	// ErrOpen means that other processes of the same user can read the memory of the process that was checked.
 	ErrOpen = errors.New("other programs can read its memory")
 )
 
-// Process makes the process not dumpable: no core file, no ptrace and no /proc/PID/mem by other processes of the same
-// user (Linux: PR_SET_DUMPABLE, prctl(2)). Package nodump did so before, as the first thing of all; Process reports a
-// failure. On macOS the process leaves no core file; on Windows nothing is done. Process refuses setuid and sudo, where
-// files and sessions of one user would be served to another.
+// Process makes the process not dumpable: no core file, and no ptrace or /proc/PID/mem by other processes of the
+// same user (Linux: PR_SET_DUMPABLE, prctl(2)). Package nodump has already tried that at start; Process reports a
+// failure. On macOS it disables core files; on Windows it does nothing. Process refuses setuid and sudo, because
+// there the files and sessions of one user would be served to another.
 func Process() error {
 	if err := refuse(); err != nil {
 		return err
@@ -39,15 +39,17 @@ func refuse() error {
 		return fmt.Errorf("setuid: %w", ErrPrivileges)
 	}
 	if sudo, err := strconv.Atoi(os.Getenv("SUDO_UID")); err == nil && sudo != os.Getuid() {
-		return fmt.Errorf("sudo: it %w; run it as %s, without sudo", ErrPrivileges, cmp.Or(os.Getenv("SUDO_USER"), "yourself"))
+		return fmt.Errorf("sudo: %w; run it as %s, without sudo", ErrPrivileges, cmp.Or(os.Getenv("SUDO_USER"), "yourself"))
 	}
 	return nil
 }
 
-// Untraced returns ErrTraced if a tracer is attached to this process (Linux). After Process none can attach any more.
+// Untraced returns ErrTraced if a tracer is attached to this process (Linux). After Process, no tracer can attach
+// any more.
 func Untraced() error { return untraced("self") }
 
-// Verify looks at another process of the same user from outside, which that process cannot forge: ErrTraced if a tracer
-// is attached, ErrOpen if it is not hardened as this one is (Linux). Root may read all memory, so for root the owner of
-// files in /proc tells nothing; nor does a /proc that is missing or hides processes. Verify returns nil then.
+// Verify checks another process of the same user from outside, so that the process cannot forge the result. It
+// returns ErrTraced if a tracer is attached, and ErrOpen if the process is not hardened as this one is (Linux).
+// Verify returns nil if it cannot tell: for root, who may read all memory, the owner of files in /proc says
+// nothing, and /proc may be missing or hide processes.
 func Verify(pid int) error { return verify(pid) }

@@ -1,4 +1,5 @@
 package harden
 
-// process leaves no core file. PT_DENY_ATTACH would stay with the command that takes our place.
+// process disables core files. It does not use PT_DENY_ATTACH, which would stay in effect for the command that
+// exec puts in our place.
 func process() error { return noCore() }

@@ -4,5 +4,5 @@ package harden
 
 func process() error { return nil }
 
-// Release has nothing to give back.
+// Release does nothing: there is nothing to restore.
 func Release() error { return nil }

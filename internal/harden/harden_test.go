@@ -22,8 +22,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The test binary also plays the process that holds a secret, and the one of
-// the same user that would like to have it.
+// TestMain also runs the process that holds a secret, and a process of the same user that tries to read it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "play" {
 		switch os.Args[2] {
@@ -38,9 +37,9 @@ func TestMain(m *testing.M) {
 
 var jewel = []byte("the crown jewels")
 
-// target prints where its jewel is, and its limit for core files before, in
-// and after the time that it is hardened; then it waits for the end of stdin. The way "plain" undoes what package
-// nodump did; "initialised" leaves it at that.
+// target prints the address of its secret, and its limit for core files before, during and after hardening. Then
+// it waits for the end of stdin. With "plain" it undoes what package nodump did; with "initialised" it does
+// nothing more than nodump did.
 func target(how string) int {
 	limit := func() uint64 {
 		var l syscall.Rlimit
@@ -73,8 +72,8 @@ func target(how string) int {
 	return 0
 }
 
-// probe starts a target, so that it may trace it even where the kernel lets
-// nobody but parents do so, and says what it got hold of.
+// probe starts a target, so that it may trace it even if the kernel lets only parents trace, and prints what it
+// could read.
 func probe(how string) int {
 	cmd := exec.Command(os.Args[0], "play", "target", how)
 	in, err := cmd.StdinPipe()
@@ -94,7 +93,7 @@ func probe(how string) int {
 	where, limits, _ := strings.Cut(strings.TrimSpace(line), " ")
 	at, err := strconv.ParseInt(where, 10, 64)
 	if err != nil {
-		fmt.Println("the target says", line)
+		fmt.Println("the target printed", line)
 		return 1
 	}
 	pid := cmd.Process.Pid
@@ -111,7 +110,7 @@ func probe(how string) int {
 			return err
 		}
 		if string(b) != string(jewel) {
-			return errors.New("something else is there")
+			return errors.New("the memory contains something else")
 		}
 		return nil
 	}
@@ -119,7 +118,7 @@ func probe(how string) int {
 		_, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		return err
 	}
-	inside := func() error { // what Verify says, as a process of the same user that is hardened itself
+	inside := func() error { // the result of Verify in a process of the same user that is hardened itself
 		err := Verify(pid)
 		if errors.Is(err, ErrOpen) {
 			return nil
@@ -132,7 +131,7 @@ func probe(how string) int {
 		}
 		return nil
 	}
-	copied := func() error { // the same permission as for ptrace, without a file
+	copied := func() error { // needs the same permission as ptrace, without a file
 		b := make([]byte, len(jewel))
 		local := syscall.Iovec{Base: &b[0], Len: uint64(len(b))}
 		remote := [2]uintptr{uintptr(at), uintptr(len(b))}
@@ -201,9 +200,9 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// TestNotDumpable: another process of the same user, which is not root, gets nothing out of a hardened process, and all
-// of it out of a plain one, or the probe proves nothing.
-// Seen to fail ("memory read") without the prctl.
+// TestNotDumpable: another process of the same user, which is not root, cannot read the secret of a hardened
+// process. It can read that of a plain process; otherwise the probe proves nothing. Without the prctl the test
+// fails ("memory read").
 func TestNotDumpable(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: needs root to become an unprivileged user without capabilities")
@@ -218,7 +217,7 @@ func TestNotDumpable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A program that may not be read is not dumpable either way.
+	// A program file that the user may not read is never dumpable.
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, b, 0o755), os.Chmod(exe, 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +237,7 @@ func TestNotDumpable(t *testing.T) {
 		cmd.Dir = "/"
 		cmd.Env = []string{"GOTRACEBACK=none"}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		cmd.Stderr = os.Stderr // where a binary that counts statements warns that it has nowhere to write
+		cmd.Stderr = os.Stderr // a binary built with coverage warns on stderr that it has nowhere to write
 		out, err := cmd.Output()
 		if err != nil || string(out) != want {
 			t.Errorf("%s: got\n%s%v\nwant\n%s", how, out, err, want)
@@ -264,7 +263,7 @@ func TestSudo(t *testing.T) {
 	}
 }
 
-// A program that is setuid serves one user's files to another: refused.
+// TestSetuid: a setuid program would serve one user's files to another, so it refuses to run.
 func TestSetuid(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: needs root to own a setuid program")
@@ -286,7 +285,7 @@ func TestSetuid(t *testing.T) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
-	if err == nil || string(out) != "setuid: runs with the rights of another user\n" {
+	if err == nil || string(out) != "setuid: running with another user's privileges\n" {
 		t.Errorf("got %s%v", out, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// untraced looks at each thread: a tracer can be attached to any, and one is enough to read or change all.
+// untraced checks each thread: a tracer can attach to any of them, and one thread gives access to all memory.
 func untraced(pid string) error {
 	threads, err := os.ReadDir("/proc/" + pid + "/task")
 	if err != nil && !hidden(err) {
@@ -18,7 +18,7 @@ func untraced(pid string) error {
 	}
 	for _, thread := range threads {
 		status, err := os.ReadFile("/proc/" + pid + "/task/" + thread.Name() + "/status")
-		if hidden(err) { // it ended, too
+		if hidden(err) { // the thread may also have ended
 			continue
 		}
 		if err != nil {
@@ -32,8 +32,8 @@ func untraced(pid string) error {
 	return nil
 }
 
-// verify compares owners: the kernel gives the files in /proc/PID of a process that is not dumpable to root (proc(5)),
-// and this process is not dumpable.
+// verify compares owners: root owns the files in /proc/PID of a process that is not dumpable (proc(5)), and this
+// process is not dumpable.
 func verify(pid int) error {
 	if err := untraced(strconv.Itoa(pid)); err != nil {
 		return err
@@ -63,7 +63,7 @@ func owner(pid string) (uid uint32, err error) {
 	return info.Uid, nil
 }
 
-// hidden reports whether /proc is not there, or shows a process only to those who may look into it (hidepid).
+// hidden reports whether /proc is missing or hides the process from this user (hidepid).
 func hidden(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }

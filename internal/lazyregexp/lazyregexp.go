@@ -1,6 +1,6 @@
-// Package lazyregexp owns regular expressions that are compiled when they are first
-// used. A package-level regexp.MustCompile is paid for at every start, and broker starts often: as a command
-// at a prompt, and as the vault process. It refuses to hide a bad pattern: Test runs over all of them.
+// Package lazyregexp provides regular expressions that are compiled on first use. Every start pays for a
+// package-level regexp.MustCompile, and Broker starts often: as a command in a shell prompt, and as the vault
+// process. A house test compiles all patterns, so a bad one does not go unnoticed.
 package lazyregexp
 
 import (
@@ -8,21 +8,21 @@ import (
 	"sync"
 )
 
-// Regexp is a pattern; see package regexp.
+// Regexp is a lazily compiled pattern; see package regexp.
 type Regexp struct{ compiled func() *regexp.Regexp }
 
-// New takes a pattern, which has to be a good one: the first use panics on a bad one.
+// New returns a Regexp for a pattern. An invalid pattern panics on first use.
 func New(pattern string) *Regexp {
 	return &Regexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })}
 }
 
-// MatchString is that of regexp.Regexp.
+// MatchString is regexp.Regexp.MatchString.
 func (r *Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) }
 
-// FindStringSubmatch is that of regexp.Regexp.
+// FindStringSubmatch is regexp.Regexp.FindStringSubmatch.
 func (r *Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
 
-// ReplaceAllString is that of regexp.Regexp.
+// ReplaceAllString is regexp.Regexp.ReplaceAllString.
 func (r *Regexp) ReplaceAllString(s, with string) string {
 	return r.compiled().ReplaceAllString(s, with)
 }

@@ -1,6 +1,6 @@
-// Package partition owns the facts about AWS's partitions that do not come with an endpoint rule of the SDK: which
-// regions belong to one, which region to take if none is named, and where its console is. It refuses to know an
-// account, a profile or the SDK.
+// Package partition holds the facts about AWS partitions that the SDK's endpoint rules do not give: which regions
+// belong to a partition, which region to use if none is set, and the hosts of its console. It knows nothing about
+// accounts, profiles or the SDK.
 package partition
 
 import (
@@ -9,21 +9,22 @@ import (
 	"broker/internal/lazyregexp"
 )
 
-// Partition is one separate AWS, with accounts and keys of its own.
+// Partition is one separate AWS, with its own accounts and keys.
 type Partition struct {
 	ID          string // the second field of its ARNs
-	FirstRegion string // where its STS is asked if no region is named
+	FirstRegion string // the region whose STS is called if no region is set
 	SignIn      string // host of the federation endpoint, which signs in to the console
-	Console     string // host of the console, which leads on to the host of a region
+	Console     string // host of the console, which redirects to the host of a region
 
 	regions *lazyregexp.Regexp
 }
 
-// Default is the partition of an ARN that is not given, and of a region that no partition has: the SDKs take it too.
+// Default is the partition to assume if no ARN is given, or if no partition has the region. The SDKs default to it
+// too.
 const Default = "aws"
 
-// partitions are those that the SDK's endpoint rules know, with the pattern that the rules have for their regions; a
-// test compares the two. Hosts of the sign-in are from the rules of its own service, and from:
+// partitions lists the partitions that the SDK's endpoint rules know. The region patterns are those of the rules;
+// a test compares them. The sign-in hosts come from the rules of that service, and from:
 // https://docs.aws.amazon.com/general/latest/gr/signin-service.html
 // https://docs.aws.amazon.com/govcloud-us/latest/UserGuide/using-govcloud-endpoints.html
 // https://docs.amazonaws.cn/en_us/aws/latest/userguide/endpoints-Beijing.html
@@ -47,7 +48,7 @@ var partitions = []Partition{
 		lazyregexp.New(`^us-isof-\w+-\d+$`)},
 }
 
-// Find is the partition with that id.
+// Find returns the partition with this ID.
 func Find(id string) (Partition, bool) {
 	for _, p := range partitions {
 		if p.ID == id {
@@ -57,7 +58,7 @@ func Find(id string) (Partition, bool) {
 	return Partition{}, false
 }
 
-// OfRegion is the id of the partition that has the region, or "" for what no partition calls a region.
+// OfRegion returns the ID of the partition that has the region, or "" if no partition has it.
 func OfRegion(region string) string {
 	for _, p := range partitions {
 		if p.regions.MatchString(region) {
@@ -67,7 +68,7 @@ func OfRegion(region string) string {
 	return ""
 }
 
-// OfARN is the partition that an ARN names, known or not, or "" for what is not an ARN.
+// OfARN returns the partition field of an ARN, known or not, or "" if the text is not an ARN.
 func OfARN(arn string) string {
 	if f := strings.SplitN(arn, ":", 3); len(f) == 3 && f[0] == "arn" {
 		return f[1]
@@ -75,7 +76,7 @@ func OfARN(arn string) string {
 	return ""
 }
 
-// AccountOfARN returns the account that an ARN of IAM, STS or Organizations names, or "" if it names none.
+// AccountOfARN returns the account ID in an ARN of IAM, STS or Organizations, or "" if it has none.
 func AccountOfARN(arn string) string {
 	if !strings.HasPrefix(arn, "arn:") || strings.Count(arn, ":") != 5 {
 		return ""
@@ -87,7 +88,7 @@ func AccountOfARN(arn string) string {
 	return account
 }
 
-// IDs are the ids of all partitions.
+// IDs returns the IDs of all partitions.
 func IDs() []string {
 	ids := make([]string, len(partitions))
 	for i, p := range partitions {

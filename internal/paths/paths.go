@@ -1,5 +1,5 @@
-// Package paths owns where files are: the defaults, and the environment
-// variables that move them. It refuses to open or create any of them.
+// Package paths says where files are: the defaults, and the environment variables that override them. It does not
+// open or create any of them.
 package paths
 
 import (
@@ -11,51 +11,52 @@ import (
 	"path/filepath"
 )
 
-// Paths holds the absolute path of everything the broker reads or writes. The defaults are those of
-// Unix; paths_windows.go has the others.
+// Paths holds the absolute path of everything that Broker reads or writes. The defaults below are those of Unix;
+// paths_windows.go has those of Windows.
 type Paths struct {
 	Config      string // ~/.aws/config, AWS_CONFIG_FILE
 	Credentials string // ~/.aws/credentials, AWS_SHARED_CREDENTIALS_FILE
-	AWS         string // directory ~/.aws, which no variable moves; empty without a home directory
+	AWS         string // directory ~/.aws, which no variable overrides; empty without a home directory
 	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
 	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
 	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
-	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. Where registry, keyring or
-	// state are not the default ones below HOME, the default has a suffix that they give: "broker-1f2e3d4c". So each set
-	// of them has a daemon of its own, and a shell that moves one never starts a daemon where others look for theirs.
+	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. If registry, keyring or
+	// state are not in their default places below HOME, the default of Runtime gets a suffix derived from them:
+	// "broker-1f2e3d4c". So each combination has its own daemon, and a shell that overrides one of them never
+	// starts a daemon where other shells look for theirs.
 	Runtime string
 	Socket  string // Runtime/broker.sock, BROKER_SOCKET
 }
 
-// Audit is the audit log.
+// Audit returns the path of the audit log.
 func (p Paths) Audit() string { return filepath.Join(p.State, "audit.log") }
 
-// Log is where a daemon that was started on demand writes its own log.
+// Log returns the path of the log of a daemon that was started on demand.
 func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
 
-// Linked is what `broker profiles link` has to remember.
+// Linked returns the path of the file in which `broker profiles link` records what it changed.
 func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 
-// LatchIn is the file in a state directory that says whether the broker is locked. Which one counts package latch
-// knows.
+// LatchIn returns the path of the file in a state directory that says whether Broker is locked. Package latch
+// decides which state directories count.
 func LatchIn(state string) string { return filepath.Join(state, "lock.json") }
 
-// StateBelow is the state directory below a home, wherever variables moved it.
+// StateBelow returns the state directory below a home directory, regardless of variables.
 func StateBelow(home string) string { return filepath.Join(home, state.belowHome) }
 
-// RegistryBelow is the registry below a home, wherever variables moved it.
+// RegistryBelow returns the registry below a home directory, regardless of variables.
 func RegistryBelow(home string) string { return filepath.Join(home, registry.belowHome) }
 
-// KeyringBelow is the directory of the file keyring below a home, wherever variables moved it.
+// KeyringBelow returns the directory of the file keyring below a home directory, regardless of variables.
 func KeyringBelow(home string) string { return filepath.Join(home, keyring.belowHome) }
 
-// RegistryVariables are the variables that move the registry.
+// RegistryVariables returns the variables that override the path of the registry.
 func RegistryVariables() []string { return []string{"BROKER_CONFIG", registry.base} }
 
-// KeyringVariables are the variables that move the directory of the file keyring.
+// KeyringVariables returns the variables that override the directory of the file keyring.
 func KeyringVariables() []string { return []string{"BROKER_KEYRING_DIR", keyring.base} }
 
-// Home is the home directory that the environment names, absolute, or empty.
+// Home returns the home directory that the environment names, or "" if it is not an absolute path.
 func Home() string {
 	if home := os.Getenv(homeVariable); filepath.IsAbs(home) {
 		return home
@@ -63,11 +64,11 @@ func Home() string {
 	return ""
 }
 
-// Overlays is the directory of the files that `exec --mode file` makes.
+// Overlays returns the directory of the files that `exec --mode file` creates.
 func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }
 
-// FromEnv reads the environment. It fails only where a path is needed that
-// nothing tells: no HOME, and no variable in its place.
+// FromEnv reads the environment. It fails only if a needed path cannot be derived: HOME is not set, and neither is
+// a variable that overrides the path.
 func FromEnv() (Paths, error) {
 	e := env{home: os.Getenv(homeVariable)}
 	p := Paths{
@@ -85,7 +86,7 @@ func FromEnv() (Paths, error) {
 	} else if run := os.Getenv("XDG_RUNTIME_DIR"); usable(run) {
 		p.Runtime = filepath.Join(run, "broker"+e.suffix(p, p.State))
 	} else {
-		// Below a state directory of its own, which needs no suffix for itself.
+		// It is below its own state directory, which therefore does not count for the suffix.
 		p.Runtime = filepath.Join(p.State, "run"+e.suffix(p, filepath.Join(e.home, state.belowHome)))
 	}
 	if p.Socket = os.Getenv("BROKER_SOCKET"); p.Socket != "" {
@@ -96,8 +97,8 @@ func FromEnv() (Paths, error) {
 	return p, e.err
 }
 
-// suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty for
-// the default ones. stateDir is the state directory as far as it counts.
+// suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty
+// for the defaults. stateDir is the state directory to compare with the default.
 func (e *env) suffix(p Paths, stateDir string) string {
 	home := func(at place) string { return filepath.Join(e.home, at.belowHome) }
 	if filepath.Clean(p.Registry) == home(registry) && filepath.Clean(p.Keyring) == home(keyring) &&
@@ -108,9 +109,9 @@ func (e *env) suffix(p Paths, stateDir string) string {
 	return "-" + hex.EncodeToString(sum[:4])
 }
 
-// Moved are the paths that variables of this environment name, absolute, by the name of the variable: what a process
-// has to be given that stands elsewhere and is to use the same files. It needs no base directory of XDG's beside them,
-// but XDG_RUNTIME_DIR.
+// Moved returns the absolute paths that variables of this environment override, by the name of the variable: what
+// a process in another working directory needs in its environment to use the same files. With them it needs no XDG
+// base directory except XDG_RUNTIME_DIR.
 func (p Paths) Moved() map[string]string {
 	moved := map[string]string{}
 	for name, at := range map[string]struct{ path, base string }{
@@ -130,26 +131,26 @@ type env struct {
 	err  error
 }
 
-// A place is where something lies by default: below the base directory that a variable of the system
-// names, else below the home.
+// place is where a file is by default: below the base directory that a variable of the system names, else below
+// the home directory.
 type place struct{ base, belowBase, belowHome string }
 
-// path is the value of a variable, else the default place.
+// path returns the value of the variable, else the default place.
 func (e *env) path(variable string, p place) string {
 	if v := os.Getenv(variable); v != "" {
 		return e.absolute(v)
 	}
-	// The XDG specification: a base directory that is not absolute is to be ignored.
+	// The XDG specification says to ignore a base directory that is not absolute.
 	if v := os.Getenv(p.base); filepath.IsAbs(v) {
 		return filepath.Join(v, p.belowBase)
 	}
 	if !filepath.IsAbs(e.home) {
 		switch {
-		case e.err != nil: // one sentence is enough
+		case e.err != nil: // report the problem once
 		case e.home == "":
-			e.err = fmt.Errorf("%s is not set; it has to name your home directory", homeVariable)
+			e.err = fmt.Errorf("%s is not set; set it to your home directory", homeVariable)
 		default:
-			e.err = fmt.Errorf("%s is %q, which is not an absolute path; it has to name your home directory",
+			e.err = fmt.Errorf("%s is %q, which is not an absolute path; set it to your home directory",
 				homeVariable, e.home)
 		}
 		return ""
@@ -157,8 +158,8 @@ func (e *env) path(variable string, p place) string {
 	return filepath.Join(e.home, p.belowHome)
 }
 
-// absolute expands a leading ~/, as botocore does for these variables, and
-// makes the rest absolute, since the daemon has another working directory.
+// absolute expands a leading ~/, as botocore does for these variables, and makes other paths absolute, because the
+// daemon has another working directory.
 func (e *env) absolute(v string) string {
 	if v[0] == '~' && len(v) > 1 && os.IsPathSeparator(v[1]) && filepath.IsAbs(e.home) {
 		return filepath.Join(e.home, v[2:])

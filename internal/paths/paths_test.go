@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// clean empties every variable that FromEnv reads.
+// clean unsets every variable that FromEnv reads.
 func clean(t *testing.T) {
 	for _, v := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_STATE_DIR",
 		"BROKER_RUNTIME_DIR", "BROKER_SOCKET", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
@@ -52,7 +52,7 @@ func TestOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime := run + "/broker-d25e6c4a" // of its own, as the state directory is not below HOME
+	runtime := run + "/broker-d25e6c4a" // a suffix, because the state directory is not below HOME
 	for name, pair := range map[string][2]string{
 		"tilde":             {got.Config, "/home/x/c"},
 		"relative":          {got.Credentials, filepath.Join(cwd, "rel/creds")},
@@ -66,17 +66,17 @@ func TestOverrides(t *testing.T) {
 	}
 	t.Setenv("BROKER_SOCKET", "/q/s")
 	if got, _ := FromEnv(); got.Socket != "/q/s" || got.Runtime != runtime {
-		t.Errorf("BROKER_SOCKET moves the socket alone: %+v", got)
+		t.Errorf("BROKER_SOCKET moved more than the socket: %+v", got)
 	}
 	t.Setenv("XDG_RUNTIME_DIR", run+"/gone")
 	t.Setenv("BROKER_SOCKET", "")
 	if got, _ := FromEnv(); got.Socket != "/s/broker/run/broker.sock" {
-		t.Errorf("a runtime directory that is not there must not be used: %s", got.Socket)
+		t.Errorf("a missing runtime directory was used: %s", got.Socket)
 	}
 }
 
-// TestRuntimeOfItsOwn: a shell that moves registry, state or keyring, in any way, has another socket than one that
-// does not; if they name the default place, it is the default one.
+// TestRuntimeOfItsOwn: a shell that overrides registry, state or keyring in any way gets another socket than a
+// shell that does not. If the variables name the default places, the socket is the default one.
 func TestRuntimeOfItsOwn(t *testing.T) {
 	run := t.TempDir()
 	seen := map[string]string{}
@@ -112,18 +112,18 @@ func TestRuntimeOfItsOwn(t *testing.T) {
 			{"BROKER_STATE_DIR", "/evil", "BROKER_CONFIG", "/evil"}, {"HOME", "/home/y", "XDG_CONFIG_HOME", "/home/x/.config"}} {
 			got := socket(other[0], append(other, with...)...)
 			if was, twice := seen[got]; twice {
-				t.Errorf("%v: %s, as %s", other, got, was)
+				t.Errorf("%v: %s, the same as for %s", other, got, was)
 			}
 			seen[got] = strings.Join(other, "=")
 		}
 		moved := append([]string{"BROKER_CONFIG", "/evil", "BROKER_RUNTIME_DIR", "/r"}, with...)
 		if got := socket("named", moved...); got != "/r/broker.sock" {
-			t.Errorf("a runtime directory that is named: %s", got)
+			t.Errorf("BROKER_RUNTIME_DIR is set, got %s", got)
 		}
 	}
 }
 
-// TestSharedRuntimeDir: a directory in which others may write is not taken for the user's own, be it root's.
+// TestSharedRuntimeDir: a directory that others may write to does not count as the user's own, not even for root.
 func TestSharedRuntimeDir(t *testing.T) {
 	clean(t)
 	run := t.TempDir()
@@ -133,7 +133,7 @@ func TestSharedRuntimeDir(t *testing.T) {
 		}
 		t.Setenv("XDG_RUNTIME_DIR", run)
 		if got, _ := FromEnv(); strings.HasPrefix(got.Socket, run) {
-			t.Errorf("%v: uses it: %s", mode, got.Socket)
+			t.Errorf("%v: a shared directory is used: %s", mode, got.Socket)
 		}
 	}
 }
@@ -149,15 +149,15 @@ func TestForeignRuntimeDir(t *testing.T) {
 	}
 	t.Setenv("XDG_RUNTIME_DIR", run)
 	if got, _ := FromEnv(); strings.HasPrefix(got.Socket, run) {
-		t.Errorf("uses the runtime directory of another user: %s", got.Socket)
+		t.Errorf("the runtime directory of another user is used: %s", got.Socket)
 	}
 }
 
-// TestNoHome: one sentence, however many paths need it.
+// TestNoHome: the error is reported once, however many paths need HOME.
 func TestNoHome(t *testing.T) {
 	for home, want := range map[string]string{
-		"":          "HOME is not set; it has to name your home directory",
-		"some/home": `HOME is "some/home", which is not an absolute path; it has to name your home directory`,
+		"":          "HOME is not set; set it to your home directory",
+		"some/home": `HOME is "some/home", which is not an absolute path; set it to your home directory`,
 	} {
 		clean(t)
 		t.Setenv("HOME", home)

@@ -16,6 +16,6 @@ var (
 	state    = place{"XDG_STATE_HOME", "broker", ".local/state/broker"}
 )
 
-// usable reports whether an XDG_RUNTIME_DIR is a directory of ours that others cannot write to. After su or in a
-// container it is often another user's, or not there at all; /tmp is shared.
+// usable reports whether dir, from XDG_RUNTIME_DIR, is a directory of the current user that others cannot write
+// to. After su or in a container it often belongs to another user or is missing; /tmp is shared.
 func usable(dir string) bool { return filepath.IsAbs(dir) && system.PrivateDir(dir) }

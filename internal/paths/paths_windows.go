@@ -1,14 +1,15 @@
 package paths
 
-// homeVariable is what the AWS tools go by too; HOME is that of Git's shell, which may be another.
+// homeVariable is the variable that AWS tools use too. HOME is set by Git's shell and may differ.
 const homeVariable = "USERPROFILE"
 
-// What a person writes goes with him from machine to machine; the rest stays.
+// The registry, which people edit, roams with the user's profile; the rest stays on the machine.
 var (
 	registry = place{"APPDATA", "broker/config", "AppData/Roaming/broker/config"}
 	keyring  = place{"LOCALAPPDATA", "broker/keyring", "AppData/Local/broker/keyring"}
 	state    = place{"LOCALAPPDATA", "broker", "AppData/Local/broker"}
 )
 
-// usable: there is no XDG_RUNTIME_DIR here; what Git's shell or WSL may have set is not meant for us.
+// usable is always false: Windows has no XDG_RUNTIME_DIR, and a value set by Git's shell or WSL is not meant for
+// us.
 func usable(string) bool { return false }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestWindows: everything below the user's profile, and moved by the same variables as elsewhere.
+// TestWindows: all files are below the user's profile, and the same variables override them as on other systems.
 func TestWindows(t *testing.T) {
 	for _, v := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_STATE_DIR",
 		"BROKER_RUNTIME_DIR", "BROKER_SOCKET", "APPDATA", "LOCALAPPDATA"} {
@@ -27,7 +27,7 @@ func TestWindows(t *testing.T) {
 	t.Setenv("BROKER_SOCKET", `C:\s\b.sock`)
 	want.Registry, want.State, want.Runtime, want.Socket = `D:\roam\broker\config`, `C:\Users\x\state`, "", `C:\s\b.sock`
 	got, err := FromEnv()
-	// of its own, as the registry is not below the user's profile
+	// a suffix, because the registry is not below the user's profile
 	if !strings.HasPrefix(got.Runtime, `C:\Users\x\state\run-`) {
 		t.Errorf("runtime: %s", got.Runtime)
 	}

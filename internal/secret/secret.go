@@ -1,5 +1,5 @@
-// Package secret owns the string that cannot be printed. It refuses to be
-// formatted, logged or marshalled; Reveal marks every place where one leaves.
+// Package secret provides a string that cannot be printed. It refuses to be formatted, logged or marshalled; calls
+// of Reveal mark every place where a secret leaves the type.
 package secret
 
 import (
@@ -10,15 +10,14 @@ import (
 
 const redacted = "[redacted]"
 
-// String holds a secret. The zero value is the empty secret. It is a pointer
-// inside because fmt prints the unexported fields of a struct without asking
-// their methods: an address may be seen that way, the text never.
+// String holds a secret. The zero value is the empty secret. It holds a pointer because fmt prints the unexported
+// fields of a struct without calling their methods: that way it can print the address, but never the text.
 type String struct{ p *string }
 
 // New wraps a secret.
 func New(s string) String {
 	if s == "" {
-		return String{} // without an allocation: most secrets of a request are empty
+		return String{} // saves an allocation: most secrets of a request are empty
 	}
 	kept := s
 	return String{&kept}
@@ -41,16 +40,15 @@ func (s String) String() string { return redacted }
 // Format implements fmt.Formatter: every verb prints the same.
 func (s String) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-var errMarshal = errors.New("a secret refuses to be marshalled")
+var errMarshal = errors.New("a secret cannot be marshalled")
 
-// MarshalText refuses; encoders of JSON, XML and text end here, and so does slog,
-// which prints the refusal.
+// MarshalText always fails. The encoders of JSON, XML and text call it, and so does slog, which prints the error.
 func (s String) MarshalText() ([]byte, error) { return nil, errMarshal }
 
-// MarshalJSON refuses.
+// MarshalJSON always fails.
 func (s String) MarshalJSON() ([]byte, error) { return nil, errMarshal }
 
-// UnmarshalText takes a secret in.
+// UnmarshalText sets the secret.
 func (s *String) UnmarshalText(b []byte) error {
 	*s = New(string(b))
 	return nil

@@ -19,7 +19,7 @@ type outer struct {
 	list       []String
 }
 
-// TestNeverPrinted tries every way that a value reaches a log or a screen by accident.
+// TestNeverPrinted tries every way in which a value can reach a log or a screen by accident.
 func TestNeverPrinted(t *testing.T) {
 	s := New(text)
 	o := outer{s, s, &s, []String{s}}
@@ -48,16 +48,16 @@ func TestNeverPrinted(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out.String(), redacted) {
-		t.Fatal("nothing was printed at all: the test is void")
+		t.Fatal("nothing was printed: the test proves nothing")
 	}
 	if s.Reveal() != text {
-		t.Error("Reveal does not reveal")
+		t.Error("Reveal does not return the text")
 	}
 }
 
 func TestZero(t *testing.T) {
 	if !New("").IsZero() || New("").Reveal() != "" || New("a").IsZero() {
-		t.Error("the empty secret is the zero value")
+		t.Error("the empty secret is not the zero value")
 	}
 }
 

@@ -14,13 +14,13 @@ import (
 // Label is the name of the agent.
 const Label = "local.broker.daemon"
 
-// LaunchdPath is where the agent's file is, launchd.plist(5).
+// LaunchdPath returns the path of the agent's file, launchd.plist(5).
 func LaunchdPath(home string) string {
 	return filepath.Join(home, "Library/LaunchAgents", Label+".plist")
 }
 
-// Launchd returns the agent. It starts with the session and again after a failure; launchd's own sockets
-// are not used, since what they pass can be had through a C library alone.
+// Launchd returns the agent. It starts with the session, and again after a failure. It does not use launchd's
+// sockets, because only a C library can receive them.
 func Launchd(home string, d Daemon) ([]File, error) {
 	if err := d.check(); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func escaped(s string) string {
 	return b.String()
 }
 
-// LaunchdProgram is what the agent starts; empty without an agent.
+// LaunchdProgram returns the program that the agent starts; "" without an agent.
 func LaunchdProgram(home string) string {
 	text, err := os.ReadFile(LaunchdPath(home))
 	if err != nil {

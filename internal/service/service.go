@@ -1,6 +1,6 @@
-// Package service owns the files that make a service manager start the daemon: systemd's units for a
-// user, and launchd's agent. It writes, removes and describes them; it refuses to touch a file of that name that it has
-// not written, and it runs nothing.
+// Package service writes, removes and describes the files that make a service manager start the daemon: systemd
+// user units, and launchd's agent. It does not touch a file of the same name that it has not written, and runs
+// nothing.
 package service
 
 import (
@@ -18,13 +18,13 @@ import (
 	"broker/internal/system"
 )
 
-// ErrForeign is returned for a file of our name that somebody else has written.
-var ErrForeign = errors.New("is not one that `broker service install` wrote")
+// ErrForeign means that a file with one of our names was written by somebody else.
+var ErrForeign = errors.New("was not written by `broker service install`")
 
-// marker is the line by which a file is known as ours.
+// marker is the text that marks a file as ours.
 const marker = "Written by `broker service install`"
 
-// markedWithin is how many lines at the beginning may hold it.
+// markedWithin is the number of lines at the beginning that are searched for the marker.
 const markedWithin = 5
 
 // File is one file of a service.
@@ -38,11 +38,11 @@ type Daemon struct {
 	Program string   // absolute path of brokerd
 	Socket  string   // where it listens
 	Env     []string // NAME=value
-	Log     string   // file for what it says; only launchd needs it
+	Log     string   // file for its output; only launchd needs it
 }
 
-// Kept are the variables that move files. A service manager does not read a shell's profile, so those that are set when
-// the service is installed are written into it. None of them is a secret.
+// Kept are the variables that move files. A service manager does not read a shell's profile, so `broker service
+// install` writes those that are set into the service. None of them is a secret.
 var Kept = []string{
 	"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
 	"BROKER_CONFIG", "BROKER_KEYRING_DIR", "BROKER_KEYRING_PASSPHRASE_FILE", "BROKER_RUNTIME_DIR", "BROKER_SOCKET",
@@ -51,11 +51,11 @@ var Kept = []string{
 	"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
 }
 
-// check refuses what no service file can hold.
+// check rejects values that a service file cannot contain.
 func (d Daemon) check() error {
 	for _, text := range append([]string{d.Program, d.Socket, d.Log}, d.Env...) {
 		if strings.ContainsFunc(text, unicode.IsControl) || strings.ToValidUTF8(text, "") != text {
-			return fmt.Errorf("a service file cannot hold %q", text)
+			return fmt.Errorf("a service file cannot contain %q", text)
 		}
 	}
 	if !filepath.IsAbs(d.Program) || !filepath.IsAbs(d.Socket) {
@@ -64,7 +64,7 @@ func (d Daemon) check() error {
 	return nil
 }
 
-// Ours reports whether there is a file at path, and the error ErrForeign where it is not ours.
+// Ours reports whether there is a file at path. The error is ErrForeign if the file is not ours.
 func Ours(path string) (bool, error) {
 	f, _, err := system.OpenRegular(path, system.NoFollow)
 	switch {
@@ -85,8 +85,8 @@ func Ours(path string) (bool, error) {
 	return true, fmt.Errorf("%s %w", path, ErrForeign)
 }
 
-// Write writes the files, and reports whether one of them was another before. All
-// are looked at before the first is written.
+// Write writes the files, and reports whether it changed one of them. It checks all files before it writes the
+// first.
 func Write(files []File) (changed bool, err error) {
 	for _, f := range files {
 		if _, err := Ours(f.Path); err != nil {
@@ -108,7 +108,7 @@ func Write(files []File) (changed bool, err error) {
 	return changed, nil
 }
 
-// Remove removes the files that are there, and returns their paths. All are looked at before the first is removed.
+// Remove removes the files that exist, and returns their paths. It checks all files before it removes the first.
 func Remove(files []File) (removed []string, err error) {
 	for _, f := range files {
 		there, err := Ours(f.Path)
@@ -127,9 +127,9 @@ func Remove(files []File) (removed []string, err error) {
 	return removed, nil
 }
 
-// StablePath returns the name of this program that stays when a package is upgraded: the first of the candidates that
-// leads to the same file as real, so that a link such as /usr/local/bin/broker is not followed to a place with a
-// version in its name. Without such a candidate it returns real.
+// StablePath returns a name of this program that survives an upgrade of its package: the first candidate that
+// leads to the same file as real. So a link such as /usr/local/bin/broker is not resolved to a path with a version
+// in its name. Without such a candidate it returns real.
 func StablePath(real string, candidates ...string) (string, error) {
 	if strings.HasSuffix(real, " (deleted)") {
 		return "", errors.New("this program was removed or replaced while it ran")

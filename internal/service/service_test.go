@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// odd are words that a file format could take for its own.
+// odd are words that may be special in a file format.
 var odd = []string{"plain", "with space", "per%cent %h %%", "$HOME ${HOME}", "<a> & b", "ümläut €", "semi;colon # hash", "]]>", "--"}
 
 func TestSystemd(t *testing.T) {
@@ -114,18 +114,18 @@ func TestRefused(t *testing.T) {
 		d := good
 		change(&d)
 		if _, err := Systemd("/x", d, ""); err == nil {
-			t.Errorf("systemd took %s", name)
+			t.Errorf("systemd accepted %s", name)
 		}
 	}
 	if _, err := Launchd("/x", Daemon{Program: "/b\n", Socket: "/s"}); err == nil {
-		t.Error("launchd took a newline")
+		t.Error("launchd accepted a newline")
 	}
 	if _, err := Systemd("/x", good, ""); err != nil {
 		t.Error(err)
 	}
 }
 
-// The agent is well formed, and every word comes back from it.
+// TestLaunchd: the agent is well formed, and every word can be read back.
 func TestLaunchd(t *testing.T) {
 	for _, word := range append(odd, `"q" 'a' \b`) {
 		home := filepath.Join(t.TempDir(), "h")
@@ -148,7 +148,7 @@ func TestLaunchd(t *testing.T) {
 				t.Errorf("%s is %q, want %q (%v)", key, got, want, err)
 			}
 		}
-		// Keys and values take turns in every dictionary.
+		// Keys and values alternate in every dictionary.
 		type element struct {
 			XMLName  xml.Name
 			Children []element `xml:",any"`
@@ -188,7 +188,7 @@ func TestWriteAndRemove(t *testing.T) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
 
-	// One of another hand: neither is touched.
+	// If one file is somebody else's, neither is touched.
 	foreign := map[string]func(path string) error{
 		"a unit": func(p string) error { return os.WriteFile(p, []byte("[Socket]\n"), 0o644) },
 		"a late word": func(p string) error {
@@ -221,7 +221,7 @@ func TestWriteAndRemove(t *testing.T) {
 	}
 }
 
-// A name that survives an upgrade is better than the file itself.
+// TestStablePath: a name that survives an upgrade is better than the file itself.
 func TestStablePath(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string) string {

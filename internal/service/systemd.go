@@ -13,7 +13,7 @@ const (
 	SocketUnit  = "broker.socket"
 )
 
-// SystemdDir is where a user's own units are, systemd.unit(5).
+// SystemdDir returns the directory of the user's own units, systemd.unit(5).
 func SystemdDir(home string) string {
 	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "systemd/user")
@@ -21,10 +21,10 @@ func SystemdDir(home string) string {
 	return filepath.Join(home, ".config/systemd/user")
 }
 
-// maxSocket is the longest path that systemd binds: sun_path of unix(7) less the final NUL.
+// maxSocket is the longest path that systemd binds, in bytes: sun_path of unix(7) without the final NUL.
 const maxSocket = 107
 
-// Systemd returns the two units in dir. runtime is XDG_RUNTIME_DIR, which systemd calls %t; it may be empty.
+// Systemd returns the two units for dir. runtime is XDG_RUNTIME_DIR, systemd's %t; it may be empty.
 func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
 	socket := specifiers(d.Socket)
 	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
@@ -45,13 +45,13 @@ func units(dir string, d Daemon, socket, header string) ([]File, error) {
 		return nil, err
 	}
 	if strings.ContainsAny(d.Program, `"'\`) {
-		return nil, fmt.Errorf("systemd starts no program with a quote or a backslash in its path: %s", d.Program)
+		return nil, fmt.Errorf("systemd cannot start a program with a quote or a backslash in its path: %s", d.Program)
 	}
 	if len(d.Socket) > maxSocket {
 		return nil, fmt.Errorf("%s is longer than the %d bytes that systemd can listen on", d.Socket, maxSocket)
 	}
 	if last := d.Socket[len(d.Socket)-1]; last == ' ' || last == '\\' {
-		return nil, fmt.Errorf("a unit cannot hold a path with this end: %q", d.Socket)
+		return nil, fmt.Errorf("a unit cannot contain a path that ends like this: %q", d.Socket)
 	}
 	var env strings.Builder
 	for _, kv := range d.Env {
@@ -75,16 +75,16 @@ func EnabledPackage(dir string) string {
 	return ""
 }
 
-// specifiers keeps systemd from reading a per cent sign as the beginning of a name of its own.
+// specifiers escapes per cent signs, which begin a specifier in systemd.
 func specifiers(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
-// quoted writes one word as systemd.syntax(7) reads it. A dollar sign means something in the arguments of a
-// command, and nothing in its path or in Environment=.
+// quoted writes one word as systemd.syntax(7) reads it. A dollar sign is special in the arguments of a command,
+// but not in its path or in Environment=.
 func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`).Replace(s) + `"`
 }
 
-// unquoted undoes quoted.
+// unquoted reverses quoted.
 func unquoted(s string) string {
 	s = strings.TrimSuffix(strings.TrimPrefix(s, `"`), `"`)
 	return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `%%`, `%`).Replace(s)
@@ -98,7 +98,7 @@ const (
 	packagedHeader = "# Installed with Broker for every user. `broker service install` writes units for one user, which come first.\n"
 )
 
-// SystemdProgram is what the service unit in dir starts; empty where there is none, or none of ours.
+// SystemdProgram returns the program that the service unit in dir starts; "" if there is no unit.
 func SystemdProgram(dir string) string {
 	text, err := os.ReadFile(filepath.Join(dir, ServiceUnit))
 	if err != nil {
@@ -112,17 +112,18 @@ func SystemdProgram(dir string) string {
 	return ""
 }
 
-// The restrictions are those that a user's own systemd can set without privileges, by seccomp, prctl and limits, and that the
-// programs stand which the daemon starts on the user's desktop (pinentry, zenity, notify-send, gpg, a mfa_process).
-// Left out are those that need a mount or user namespace (ProtectSystem=, PrivateTmp=, PrivateDevices= and the like): in user
-// mode older systemd ignores them or fails, and newer ones map every other uid to "nobody", and the audit log must
-// name it; /tmp also holds sockets of X11, gpg and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that
-// compile at run time (Python's ctypes, software GL) or have a sandbox of their own (GTK's image loaders).
+// The restrictions are those that systemd can set for a user's unit without privileges, by seccomp, prctl and
+// limits, and that do not break the programs which the daemon starts on the user's desktop (pinentry, zenity,
+// notify-send, gpg, a mfa_process). Restrictions that need a mount or user namespace (ProtectSystem=, PrivateTmp=,
+// PrivateDevices= and the like) are not set: in user mode, older systemd ignores them or fails, and newer versions
+// map every other uid to "nobody", but the audit log must name the uid. /tmp also holds the sockets of X11, gpg
+// and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that compile at run time
+// (Python's ctypes, software GL) or have their own sandbox (GTK's image loaders).
 const serviceUnit = `[Unit]
 Description=Broker, which hands out AWS role sessions
 Requires=broker.socket
 After=broker.socket
-# Five ends in ten seconds, as systemd has it, would close the socket for good; one that never comes up is given up all the same.
+# With systemd's default, five exits in ten seconds would close the socket for good. A daemon that never starts still hits this limit.
 StartLimitIntervalSec=60
 StartLimitBurst=30
 
@@ -155,7 +156,7 @@ Description=Socket of Broker
 ListenStream=%s
 SocketMode=0600
 DirectoryMode=0700
-# The daemon counts on nobody but its own user being let in, and drops others itself.
+# Only the user can connect. The daemon relies on that, and also rejects other users itself.
 Backlog=4096
 
 [Install]

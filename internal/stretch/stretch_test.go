@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// The parameters are those that SECURITY.md promises, and a key stays the same in every version: another result would
-// lock the owner out.
+// TestKey checks that the parameters are those that SECURITY.md promises, and that every version derives the same
+// key: a different key would lock the owner out.
 func TestKey(t *testing.T) {
 	p := New()
 	if err := p.Check(); err != nil || p.MemoryKiB < 64<<10 || p.Passes < 3 || p.Lanes != 4 || len(p.Salt) < 16 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if bytes.Equal(p.Salt, New().Salt) {
-		t.Error("the same salt twice")
+		t.Error("New returned the same salt twice")
 	}
 	golden := Params{Salt: []byte("somesaltsomesalt"), Passes: 3, MemoryKiB: 65536, Lanes: 4}.Key("open sesame")
 	if hex.EncodeToString(golden) != "f79188d93ea10a374d0a60c3ec8546871f57527a0b63064a23dda80a03b7affd" {
@@ -43,7 +43,7 @@ func TestCheckBounds(t *testing.T) {
 		p := good
 		p.Salt = bytes.Clone(good.Salt)
 		if spoil(&p); p.Check() == nil {
-			t.Errorf("%s: %+v is taken", what, p)
+			t.Errorf("%s: Check accepts %+v", what, p)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestWeak(t *testing.T) {
 		"correcthorsebatterystaple", "Welcome2024!!", "changeme changeme",
 	} {
 		if Weak(p) == "" {
-			t.Errorf("%q is not called weak", p)
+			t.Errorf("Weak(%q) is empty", p)
 		}
 	}
 	for _, p := range []string{
@@ -63,7 +63,7 @@ func TestWeak(t *testing.T) {
 		"一二三四五六七八九十百千", "2910 4471 0032 8847 1196", strings.Repeat("x7Kq", 3) + "m2Rw",
 	} {
 		if why := Weak(p); why != "" {
-			t.Errorf("%q is called weak: %s", p, why)
+			t.Errorf("Weak(%q) = %q, want \"\"", p, why)
 		}
 	}
 }

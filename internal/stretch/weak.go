@@ -8,11 +8,11 @@ import (
 const (
 	minLength = 12 // characters
 	minKinds  = 6  // different characters
-	minDigits = 20 // characters of a passphrase that is a number
+	minDigits = 20 // characters of an all-digit passphrase
 )
 
-// common are the passphrases and the parts of them that guessers try first, in lower case, without what is appended.
-// The list is short: it catches a careless choice and does not measure a careful one.
+// common lists the passphrases, and parts of passphrases, that guessers try first: in lower case, without
+// suffixes. The list is short: it catches a careless choice and does not measure a careful one.
 var common = []string{
 	"123456", "654321", "111111", "000000", "abc123", "abcdef", "access", "admin", "amazon", "awsadmin", "baseball",
 	"batman", "broker", "changeit", "changeme", "charlie", "correcthorsebatterystaple", "default", "dragon", "football",
@@ -21,7 +21,8 @@ var common = []string{
 	"superman", "test", "trustno1", "welcome", "whatever", "1q2w3e", "1qaz2wsx", "zaq12wsx", "asdfgh", "zxcvbn",
 }
 
-// Weak says in a few words why a passphrase is easy to guess; empty if no reason was found, which proves nothing.
+// Weak says in a few words why a passphrase is easy to guess. It returns "" if it found no reason, which does not
+// prove the passphrase strong.
 func Weak(passphrase string) string {
 	if utf8.RuneCountInString(passphrase) < minLength {
 		return "it has fewer than 12 characters"
@@ -39,7 +40,7 @@ func Weak(passphrase string) string {
 		}
 		return ""
 	}
-	// What is left once common words are taken out is what has to be guessed.
+	// An attacker has to guess only what is left after removing common words.
 	whole := strings.ToLower(passphrase)
 	rest := whole
 	for _, word := range common {

@@ -9,31 +9,31 @@ import (
 	"slices"
 )
 
-// errNotThere is for a key or session that does not exist.
+// errNotThere means that a key or session does not exist.
 var errNotThere = errors.New("no such access key id")
 
-// adminPaths is the API by which scripts steer a running simulator. It asks for
-// no signature. Bodies and answers are JSON; a request that changes something is
-// answered with {}, a bad one with 400 or 404 and {"error"}.
+// adminPaths is the API with which scripts control a running simulator. Requests need no signature. Bodies and
+// answers are JSON. The answer to a request that changes something is {}; the answer to an invalid one is 400 or
+// 404 with {"error"}.
 //
 //	GET  /_sim/ping              {}
 //	GET  /_sim/requests          array of Record
 //	GET  /_sim/counts            {"calls": {action: n}, "successes": {action: n}}
 //	GET  /_sim/keys              array of KeyState
-//	GET  /_sim/code?serial=ARN   {"code", "fresh"}: what the device shows; one that is not spent
-//	POST /_sim/reset             forgets records and counts
+//	GET  /_sim/code?serial=ARN   {"code", "fresh"}: what the device shows; an unused code
+//	POST /_sim/reset             deletes records and counts
 //	POST /_sim/faults            one Fault or an array of them
-//	POST /_sim/faults/clear      forgets the waiting ones
+//	POST /_sim/faults/clear      empties the queue
 //	POST /_sim/clock             {"offset_seconds": n}
-//	POST /_sim/lifetime          {"seconds": n}, 0 = as asked
-//	POST /_sim/codes/forget      makes spent codes good again
-//	POST /_sim/keys/delay        {"seconds": n, "flaps": bool} for keys made from now on
+//	POST /_sim/lifetime          {"seconds": n}, 0 = as requested
+//	POST /_sim/codes/forget      makes used codes valid again
+//	POST /_sim/keys/delay        {"seconds": n, "flaps": bool} for keys created from now on
 //	POST /_sim/keys/disable      {"access_key_id"}
 //	POST /_sim/sessions/revoke   {"access_key_id"}
 //
-// A Fault has the keys kind; action, region, role_arn, skip, times for the calls that it
-// hits; delay_seconds, hold_seconds; and by kind status, code, message, body,
-// fields, pace_seconds, megabytes, url. For example:
+// The keys of a Fault are: kind; action, region, role_arn, skip, times, which select the calls that it affects;
+// delay_seconds, hold_seconds; and, depending on the kind, status, code, message, body, fields, pace_seconds,
+// megabytes, url. For example:
 //
 //	{"kind": "error", "action": "AssumeRole", "code": "AccessDenied", "status": 403, "times": 2}
 //	{"kind": "drop-after", "action": "GetSessionToken"}
@@ -110,7 +110,7 @@ func (s *Sim) adminPaths() http.Handler {
 	return mux
 }
 
-// postFaults takes all faults of the body, or none of them.
+// postFaults queues all faults of the body, or none of them.
 func (s *Sim) postFaults(body []byte) error {
 	var list []Fault
 	if trimmed := bytes.TrimSpace(body); len(trimmed) > 0 && trimmed[0] == '{' {
@@ -130,7 +130,7 @@ func (s *Sim) postFaults(body []byte) error {
 	return nil
 }
 
-// always is a change that asks for no body.
+// always returns a change that needs no body.
 func always(change func()) func([]byte) error {
 	return func([]byte) error {
 		change()
@@ -138,7 +138,7 @@ func always(change func()) func([]byte) error {
 	}
 }
 
-// onKey is a change to the access key or session that the body names.
+// onKey returns a change to the access key or session that the body names.
 func onKey(change func(id string) bool) func([]byte) error {
 	return func(body []byte) error {
 		var b struct {
@@ -154,7 +154,7 @@ func onKey(change func(id string) bool) func([]byte) error {
 	}
 }
 
-// readJSON refuses unknown keys: a misspelt order would be no order.
+// readJSON rejects unknown keys: a misspelt key would have no effect.
 func readJSON(body []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -164,5 +164,5 @@ func readJSON(body []byte, into any) error {
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(value) // a client that left has no use for an error
+	json.NewEncoder(w).Encode(value) // ignore the error: the client has disconnected
 }

@@ -14,37 +14,37 @@ import (
 // FaultKind says what goes wrong.
 type FaultKind string
 
-// The kinds of faults. Those up to HugeBody come instead of the call, which then has
-// no effect; with the others the call is made, and its code is spent.
+// The kinds of faults. Those up to HugeBody replace the call, which then has no effect; with the others the call
+// is made, and its code is used up.
 const (
 	DropBefore     FaultKind = "drop-before"     // the connection is closed without an answer
 	Status         FaultKind = "status"          // Fault.Status with Fault.Body
 	Throttle       FaultKind = "throttle"        // 400 Throttling "Rate exceeded"
 	ErrorAnswer    FaultKind = "error"           // Fault.Code and Fault.Message with Fault.Status
 	RegionDisabled FaultKind = "region-disabled" // 403 RegionDisabledException
-	Garbage        FaultKind = "garbage"         // 200 with bytes that are no XML
+	Garbage        FaultKind = "garbage"         // 200 with bytes that are not XML
 	EmptyBody      FaultKind = "empty"           // 200 without a body
 	Redirect       FaultKind = "redirect"        // 307 to Fault.URL
-	HugeBody       FaultKind = "huge"            // 200 with Fault.Megabytes of XML that never ends
+	HugeBody       FaultKind = "huge"            // 200 with Fault.Megabytes of unfinished XML
 
-	Delay         FaultKind = "delay"      // nothing but Fault.Delay and Fault.Hold
+	Delay         FaultKind = "delay"      // only Fault.Delay and Fault.Hold
 	DropAfter     FaultKind = "drop-after" // the answer is lost
-	MissingFields FaultKind = "missing"    // the answer lacks Fault.Fields
-	SlowBytes     FaultKind = "slow"       // one byte of the answer each Fault.Pace
+	MissingFields FaultKind = "missing"    // Fault.Fields are missing in the answer
+	SlowBytes     FaultKind = "slow"       // one byte of the answer for each Fault.Pace
 )
 
-// Fault is one thing that is to go wrong, for the next calls that match it.
+// Fault is a failure for the next calls that match it.
 type Fault struct {
 	Kind FaultKind
 
-	Action string // which calls: an action; empty or "*" means any
-	Region string // which calls: a region; empty means any
-	Role   string // which calls: an ARN; empty means any
-	Skip   int    // so many matching calls pass before it begins
-	Times  int    // how many calls it hits; 0 means 1, below 0 every one
+	Action string // matches an action; empty or "*" matches any
+	Region string // matches a region; empty matches any
+	Role   string // matches a role ARN; empty matches any
+	Skip   int    // how many matching calls succeed before it begins
+	Times  int    // how many calls it affects; 0 means 1, a negative number means all
 
-	Delay     time.Duration // waits before the call has its effect, with any kind
-	Hold      time.Duration // waits after it, before the answer, with any kind
+	Delay     time.Duration // wait before the call has its effect, with any kind
+	Hold      time.Duration // wait between effect and answer, with any kind
 	Status    int           // HTTP status; default 500 for Status, 400 for ErrorAnswer
 	Code      string
 	Message   string
@@ -55,7 +55,7 @@ type Fault struct {
 	URL       string
 }
 
-// faultJSON is a Fault as the admin path takes it.
+// faultJSON is the JSON form of a Fault for the admin API.
 type faultJSON struct {
 	Kind         FaultKind `json:"kind"`
 	Action       string    `json:"action"`
@@ -75,7 +75,7 @@ type faultJSON struct {
 	URL          string    `json:"url"`
 }
 
-// UnmarshalJSON reads a fault with times in seconds. Unknown keys are errors.
+// UnmarshalJSON parses a fault with times in seconds. Unknown keys are errors.
 func (f *Fault) UnmarshalJSON(text []byte) error {
 	var j faultJSON
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -93,7 +93,7 @@ func (f *Fault) UnmarshalJSON(text []byte) error {
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
-// normal fills in the defaults, and refuses a fault that could do nothing.
+// normal fills in the defaults, and rejects a fault without effect.
 func (f Fault) normal() (Fault, error) {
 	kinds := []FaultKind{DropBefore, Status, Throttle, ErrorAnswer, RegionDisabled, Garbage, EmptyBody, Redirect, HugeBody, Delay, DropAfter, MissingFields, SlowBytes}
 	if f.Kind == "" {
@@ -131,8 +131,8 @@ func (f Fault) normal() (Fault, error) {
 	return f, nil
 }
 
-// Fault puts a fault in the queue: of those that match a call, the first one
-// hits it. It panics if the fault makes no sense, such as a redirect to nowhere.
+// Fault appends a fault to the queue. The first fault in the queue that matches a call affects it. It panics if
+// the fault is invalid, such as a redirect without a URL.
 func (s *Sim) Fault(f Fault) {
 	f, err := f.normal()
 	if err != nil {
@@ -150,8 +150,7 @@ func (s *Sim) ClearFaults() {
 	s.faults = nil
 }
 
-// takeFaultLocked is the first fault in the queue that hits this request, or one that does
-// nothing.
+// takeFaultLocked returns the first fault in the queue that matches this request, or a fault without effect.
 func (s *Sim) takeFaultLocked(x *exchange) Fault {
 	for i, f := range s.faults {
 		if !f.matches(x) {
@@ -178,8 +177,8 @@ func (f *Fault) matches(x *exchange) bool {
 		(f.Role == "" || f.Role == x.params.Get("RoleArn"))
 }
 
-// instead is the answer that comes in place of the call, with its outcome for
-// the record; the outcome is empty if the call is to be made.
+// instead returns the answer that replaces the call, with its outcome for the record. The outcome is empty if the
+// call must be made.
 func (f Fault) instead(x *exchange) (answer, string) {
 	refuse := func(e *apiError) (answer, string) {
 		api := apiSTS
@@ -212,7 +211,7 @@ func (f Fault) instead(x *exchange) (answer, string) {
 	return answer{}, ""
 }
 
-// account is the id of the account whose key signed the request, if there is one.
+// account returns the ID of the account whose key signed the request, or zeros.
 func (x *exchange) account() string {
 	x.sim.mu.Lock()
 	defer x.sim.mu.Unlock()
@@ -222,11 +221,11 @@ func (x *exchange) account() string {
 	return "000000000000"
 }
 
-// deliver writes the answer, or what the fault makes of it.
+// deliver writes the answer, as changed by the fault.
 func (f Fault) deliver(w http.ResponseWriter, r *http.Request, out answer) {
 	switch f.Kind {
 	case DropBefore, DropAfter:
-		panic(http.ErrAbortHandler) // net/http closes the connection without a word
+		panic(http.ErrAbortHandler) // net/http closes the connection without a response
 	case HugeBody:
 		writeHuge(w, f.Megabytes)
 		return
@@ -244,10 +243,10 @@ func (f Fault) deliver(w http.ResponseWriter, r *http.Request, out answer) {
 		return
 	}
 	w.WriteHeader(out.status)
-	w.Write(out.body) // a client that left has no use for an error
+	w.Write(out.body) // ignore the error: the client has disconnected
 }
 
-// without cuts elements out of an XML body.
+// without removes elements from an XML body.
 func without(body []byte, fields []string) []byte {
 	for _, field := range fields {
 		name := regexp.QuoteMeta(field)
@@ -257,7 +256,7 @@ func without(body []byte, fields []string) []byte {
 	return body
 }
 
-// writeSlowly writes one byte at each tick, for as long as the client stays.
+// writeSlowly writes one byte at each tick, while the client is connected.
 func writeSlowly(w http.ResponseWriter, r *http.Request, out answer, pace time.Duration) {
 	w.WriteHeader(out.status)
 	flush := http.NewResponseController(w)
@@ -273,7 +272,7 @@ func writeSlowly(w http.ResponseWriter, r *http.Request, out answer, pace time.D
 	}
 }
 
-// writeHuge writes the beginning of an answer, and then a text without end.
+// writeHuge writes the beginning of an answer, and then a long text without an end.
 func writeHuge(w http.ResponseWriter, megabytes int) {
 	w.Header().Set("Content-Type", xmlType)
 	w.Write([]byte(`<AssumeRoleResponse xmlns="` + namespaces[apiSTS] + `"><AssumeRoleResult><Credentials><SessionToken>`))

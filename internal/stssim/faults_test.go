@@ -14,7 +14,7 @@ func TestFaultsInsteadOfTheCall(t *testing.T) {
 	tests := []struct {
 		fault  Fault
 		status int
-		code   string // of AWS
+		code   string // AWS's error code
 		body   string
 	}{
 		{Fault{Kind: Status}, 500, "", ""},
@@ -44,7 +44,7 @@ func TestFaultsInsteadOfTheCall(t *testing.T) {
 			if record.Fault != test.fault.Kind || record.Outcome == outcomeOK || record.Outcome == "" {
 				t.Errorf("record %+v", record)
 			}
-			// No effect: the code is still good, and the fault is over.
+			// No effect: the code is still valid, and the fault is gone.
 			paul(sim).call("GetSessionToken", "SerialNumber", paulSerial, "TokenCode", code).want(t, "", "")
 		})
 	}
@@ -71,7 +71,7 @@ func TestDroppedConnections(t *testing.T) {
 				t.Fatalf("answer %d %q, error %v, want a lost connection", r.status, r.body, r.err)
 			}
 		}
-		// The first had no effect, the second spent the code.
+		// The first had no effect; the second used up the code.
 		if sim.Successes("GetSessionToken") != successes+1 {
 			t.Errorf("successes %d", sim.Successes("GetSessionToken"))
 		}
@@ -117,7 +117,7 @@ func TestDelays(t *testing.T) {
 			t.Errorf("took %s", d)
 		}
 
-		// A client that leaves during the delay leaves no effect behind.
+		// If the client disconnects during the delay, there is no effect.
 		sim.Fault(Fault{Delay: time.Minute})
 		hasty := paul(sim)
 		hasty.client = &http.Client{Transport: sim, Timeout: time.Second}
@@ -191,7 +191,7 @@ func TestWhichCallsAFaultHits(t *testing.T) {
 	tests := []struct {
 		name   string
 		faults []Fault
-		want   string // of the calls me, other, me, other, me
+		want   string // outcomes of the calls me, other, me, other, me
 	}{
 		{"none", nil, "+++++"},
 		{"once", []Fault{{}}, "-++++"},

@@ -31,7 +31,7 @@ const (
 	stageVendor = "arn:aws:iam::333344445555:role/vendor-access"
 )
 
-// TestMain lets the test binary be the program, for the tests of flags and signals.
+// TestMain lets the test binary act as the program, for the tests of flags and signals.
 func TestMain(m *testing.M) {
 	if os.Getenv("STSSIM_AS_PROGRAM") == "1" {
 		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
@@ -48,17 +48,17 @@ func newDemo(t testing.TB) *Sim {
 	return sim
 }
 
-// caller signs requests with the signer of the real SDK.
+// caller signs requests with the real SDK's signer.
 type caller struct {
 	sim    *Sim
 	keys   aws.Credentials
 	region string
-	api    string                          // of the scope; empty is the right one
-	at     time.Time                       // of signing; zero is now
+	api    string                          // service in the scope; empty means the right one
+	at     time.Time                       // time of signing; zero means now
 	before func(*http.Request)             // changes the request before it is signed
-	after  func(*http.Request)             // and after
+	after  func(*http.Request)             // changes it afterwards
 	client *http.Client                    // default: no network
-	url    string                          // default: a name that nobody resolves
+	url    string                          // default: a name that does not resolve
 	form   func(url.Values, []byte) []byte // changes the body after it was signed
 	raw    []byte                          // the body; default: the form
 }
@@ -85,20 +85,20 @@ type reply struct {
 	err     error // of the transport
 }
 
-// field is the text of the first XML element of that name.
+// field returns the text of the first XML element with this name.
 func (r reply) field(name string) string {
 	_, rest, _ := strings.Cut(r.body, "<"+name+">")
 	text, _, _ := strings.Cut(rest, "</"+name+">")
 	return text
 }
 
-// with is the caller again, with the session that the reply opened.
+// with returns the caller with the session that the reply opened.
 func (c caller) with(r reply) caller {
 	c.keys = aws.Credentials{AccessKeyID: r.field("AccessKeyId"), SecretAccessKey: r.field("SecretAccessKey"), SessionToken: r.field("SessionToken")}
 	return c
 }
 
-// call makes a call; params are name and value in turn.
+// call makes a call; params are names and values alternately.
 func (c caller) call(action string, params ...string) reply {
 	op, known := operations[action]
 	if !known {

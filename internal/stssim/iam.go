@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// noSuchEntity is how IAM says that a thing is not there.
+// noSuchEntity returns IAM's error for a missing entity.
 func noSuchEntity(message string) *apiError {
 	return &apiError{http.StatusNotFound, "NoSuchEntity", message}
 }
 
-// subject is the user that an IAM call is about: the one named, or the caller.
+// subject returns the user that an IAM call refers to: the named user, or the caller.
 func (w *world) subject(c *call) (*user, *apiError) {
 	name := c.get("UserName")
 	var found *user
@@ -31,7 +31,7 @@ func (w *world) subject(c *call) (*user, *apiError) {
 	return found, c.denied(found.arn)
 }
 
-// key is the access key of u that the call names.
+// key returns the access key of u that the call names.
 func (w *world) key(c *call, u *user) (*credential, *apiError) {
 	id := c.get("AccessKeyId")
 	for _, key := range u.keys {
@@ -58,7 +58,7 @@ func (w *world) getUser(c *call) (any, *apiError) {
 	return struct{ User userXML }{userXML{"/", u.name, u.id, u.arn, xmlTime(u.created)}}, nil
 }
 
-// keyXML is an access key as IAM lists it; the secret is there only once.
+// keyXML is an access key in IAM's answers; only the answer to its creation has the secret.
 type keyXML struct {
 	UserName        string
 	AccessKeyID     string `xml:"AccessKeyId"`
@@ -145,8 +145,8 @@ func (w *world) deleteAccessKey(c *call) (any, *apiError) {
 	return nil, nil
 }
 
-// getAccessKeyLastUsed is https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html
-// Unlike IAM, which takes minutes, it knows at once.
+// getAccessKeyLastUsed is https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetAccessKeyLastUsed.html Unlike
+// IAM, which needs minutes, it is up to date at once.
 func (w *world) getAccessKeyLastUsed(c *call) (any, *apiError) {
 	id := c.get("AccessKeyId")
 	key := w.keys[id]
@@ -195,7 +195,7 @@ func (w *world) listMFADevices(c *call) (any, *apiError) {
 	}{list, false}, nil
 }
 
-// roleXML is a role as IAM describes it.
+// roleXML is a role in IAM's answers.
 type roleXML struct {
 	Path                     string
 	RoleName                 string
@@ -210,7 +210,7 @@ func (r *role) xml() roleXML {
 	return roleXML{r.Path, r.Name, r.id, r.arn, xmlTime(r.created), awsEscape(r.trustPolicy()), int(r.maxDuration / time.Second)}
 }
 
-// trustPolicy is the JSON that an administrator would have written.
+// trustPolicy returns the policy as an administrator would have written it, in JSON.
 func (r *role) trustPolicy() string {
 	type object = map[string]any
 	condition := object{}
@@ -260,7 +260,7 @@ func (w *world) listRoles(c *call) (any, *apiError) {
 	}{list, false}, nil
 }
 
-// rolesOf are the roles of an account by name.
+// rolesOf returns the roles of an account, sorted by name.
 func (w *world) rolesOf(account *Account) []*role {
 	var list []*role
 	for _, r := range w.roles {

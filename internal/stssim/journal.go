@@ -8,15 +8,14 @@ import (
 	"time"
 )
 
-// keptRecords is how many requests are remembered at least; older ones are
-// forgotten, the counts are not.
+// keptRecords is the minimum number of recorded requests; older ones are dropped, but the counts are kept.
 const keptRecords = 100_000
 
 // outcomeOK is the outcome of a call that had its effect.
 const outcomeOK = "ok"
 
-// Record is what the simulator remembers of a request. It holds no secret;
-// Params holds the MFA code, so that a test can prove that none was sent twice.
+// Record describes a request. It contains no secret. Params contains the MFA code, so that a test can prove that
+// no code was sent twice.
 type Record struct {
 	Time        time.Time         `json:"time"` // of arrival, by the clock of this machine
 	Action      string            `json:"action"`
@@ -29,19 +28,19 @@ type Record struct {
 	Host        string            `json:"host"`
 	UserAgent   string            `json:"user_agent,omitempty"`
 	Fault       FaultKind         `json:"fault,omitempty"`
-	// Outcome is "ok" if the call had its effect, even if a fault lost the
-	// answer; an error code; the kind of a fault that came instead of an answer;
-	// "client-gone" if the client left before; empty while the call is under way.
+	// Outcome is "ok" if the call had its effect, even if a fault lost the answer; an error code; the kind of a
+	// fault that replaced the answer; "client-gone" if the client disconnected before; empty while the call is in
+	// progress.
 	Outcome string `json:"outcome"`
 }
 
-// Counts are the calls since the start or the last reset, by action.
+// Counts are the numbers of calls since the start or the last reset, by action.
 type Counts struct {
 	Calls     map[string]int `json:"calls"`
-	Successes map[string]int `json:"successes"` // those with outcome "ok"
+	Successes map[string]int `json:"successes"` // calls with the outcome "ok"
 }
 
-// journal is the memory of a simulator; the mutex of Sim guards it.
+// journal holds the records of a simulator; the mutex of Sim guards it.
 type journal struct {
 	records []*Record
 	counts  Counts
@@ -51,10 +50,10 @@ func newJournal() journal {
 	return journal{counts: Counts{Calls: make(map[string]int), Successes: make(map[string]int)}}
 }
 
-// unrecorded are the parameters that hold secrets: those of the sign-in endpoint.
+// unrecorded are the parameters with secrets: those of the sign-in endpoint.
 var unrecorded = map[string]bool{"Action": true, "Session": true, "SigninToken": true}
 
-// arrive records a request and takes the fault that is in line for it, if any.
+// arrive records a request and takes the next fault for it from the queue, if there is one.
 func (s *Sim) arrive(x *exchange) (Fault, *Record) {
 	record := &Record{
 		Time:        time.Now().UTC(),
@@ -76,7 +75,7 @@ func (s *Sim) arrive(x *exchange) (Fault, *Record) {
 	return fault, record
 }
 
-// add takes a record in, and lets the oldest go once there are twice as many as are kept.
+// add adds a record, and drops the oldest once there are twice as many as must be kept.
 func (j *journal) add(record *Record) {
 	j.records = append(j.records, record)
 	if n := len(j.records); n >= 2*keptRecords {
@@ -95,8 +94,8 @@ func plain(params url.Values) map[string]string {
 	return m
 }
 
-// settle records how a request ended. It comes before the answer is written,
-// so a client that has an answer finds it in the records.
+// settle records how a request ended. It runs before the answer is written, so a client that has an answer finds
+// it in the records.
 func (s *Sim) settle(record *Record, outcome string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,8 +105,7 @@ func (s *Sim) settle(record *Record, outcome string) {
 	}
 }
 
-// Requests are the requests since the start or the last reset, in order of
-// arrival: all of the last 100,000, and perhaps some more.
+// Requests returns the requests since the start or the last reset, in order of arrival: at least the last 100,000.
 func (s *Sim) Requests() []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,22 +116,20 @@ func (s *Sim) Requests() []Record {
 	return list
 }
 
-// Counts are the calls since the start or the last reset.
+// Counts returns the numbers of calls since the start or the last reset.
 func (s *Sim) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Counts{Calls: maps.Clone(s.journal.counts.Calls), Successes: maps.Clone(s.journal.counts.Successes)}
 }
 
-// Count is the number of calls of an action since the start or the last reset,
-// those still under way included.
+// Count returns the number of calls of an action since the start or the last reset, including calls in progress.
 func (s *Sim) Count(action string) int { return s.Counts().Calls[action] }
 
-// Successes is the number of calls of an action that had their effect.
+// Successes returns the number of calls of an action that had their effect.
 func (s *Sim) Successes(action string) int { return s.Counts().Successes[action] }
 
-// Reset forgets records and counts. Sessions, keys, spent codes and waiting
-// faults stay.
+// Reset deletes records and counts. Sessions, keys, used codes and queued faults stay.
 func (s *Sim) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -51,14 +51,14 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.listener.WrongHost, "wrong-host", false, "with --tls: a certificate for another host name")
 	flags.StringVar(&o.caOut, "ca-out", "", "with --tls: write the CA certificate to this `file`")
 	flags.StringVar(&o.readyFile, "ready-file", "", "write the URL to this `file` when listening")
-	flags.DurationVar(&o.lifetime, "lifetime", 0, "every session lives this long, whatever is asked")
+	flags.DurationVar(&o.lifetime, "lifetime", 0, "every session lives this long, whatever is requested")
 	flags.DurationVar(&o.clock, "clock-offset", 0, "how far the simulator's clock is ahead")
 	flags.DurationVar(&o.keyDelay, "key-delay", 0, "how long new access keys are unknown")
 	flags.BoolVar(&o.keyFlaps, "key-flaps", false, "with --key-delay: every second call works")
-	flags.StringVar(&o.printCode, "print-code", "", "print the code that the MFA device with this `serial` shows, and end")
-	flags.StringVar(&o.printSeed, "print-seed", "", "print the seed of the MFA device with this `serial`, and end")
-	flags.StringVar(&o.printCSV, "print-csv", "", "print accessKeys.csv of this `user` as the AWS console offers it, and end")
-	flags.StringVar(&o.counts, "print-counts", "", "print how often each action succeeded at the simulator with this `URL`, and end")
+	flags.StringVar(&o.printCode, "print-code", "", "print the code that the MFA device with this `serial` shows, and exit")
+	flags.StringVar(&o.printSeed, "print-seed", "", "print the seed of the MFA device with this `serial`, and exit")
+	flags.StringVar(&o.printCSV, "print-csv", "", "print accessKeys.csv of this `user` as the AWS console offers it, and exit")
+	flags.StringVar(&o.counts, "print-counts", "", "print how often each action succeeded at the simulator with this `URL`, and exit")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -67,7 +67,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument: %s", flags.Arg(0))
 	case !o.listener.TLS && (o.caOut != "" || o.listener.WrongHost):
-		err = errors.New("--ca-out and --wrong-host want --tls")
+		err = errors.New("--ca-out and --wrong-host need --tls")
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "stssim:", err)
@@ -75,10 +75,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	return o, err
 }
 
-// Main is the program stssim: it serves the organisation until SIGTERM or
-// SIGINT, or prints one thing of it. It returns the exit code: 0 done, 1 failed,
-// 2 wrong usage. When it listens it prints one line, "listening on URL"; --help
-// lists the flags.
+// Main is the program stssim. It serves the organisation until SIGTERM or SIGINT, or prints one of its values. It
+// returns the exit code: 0 done, 1 failed, 2 wrong usage. Once it listens it prints one line, "listening on URL";
+// --help lists the flags.
 func Main(args []string, stdout, stderr io.Writer) int {
 	o, err := parseOptions(args, stderr)
 	if err == flag.ErrHelp {
@@ -139,7 +138,7 @@ func serve(ctx context.Context, org *Organization, o options, stdout io.Writer) 
 		}
 	}
 	fmt.Fprintln(stdout, "listening on", server.URL)
-	// Last, so that a program that waits for the file finds everything else done.
+	// Last, so that a program that waits for the file finds everything else ready.
 	if o.readyFile != "" {
 		if err := writeWhole(o.readyFile, []byte(server.URL+"\n")); err != nil {
 			return fmt.Errorf("write ready file: %w", err)
@@ -154,7 +153,7 @@ func serve(ctx context.Context, org *Organization, o options, stdout io.Writer) 
 	}
 }
 
-// writeWhole writes a file so that nobody sees half of it.
+// writeWhole writes a file atomically.
 func writeWhole(name string, text []byte) error {
 	part, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
@@ -195,7 +194,7 @@ func printSeed(org *Organization, serial string, stdout io.Writer) error {
 	return err
 }
 
-// printCSV prints the file that the AWS console offers when it made a key.
+// printCSV prints the file that the AWS console offers after creating a key.
 func printCSV(org *Organization, name string, stdout io.Writer) error {
 	for _, user := range org.Users {
 		if user.Name != name || len(user.Keys) == 0 {
@@ -212,7 +211,7 @@ func printCSV(org *Organization, name string, stdout io.Writer) error {
 	return fmt.Errorf("no such user, or a user without a key: %s", name)
 }
 
-// printCounts asks a running simulator, for machines without a client for HTTP.
+// printCounts queries a running simulator, for machines without an HTTP client.
 func printCounts(ctx context.Context, base string, stdout io.Writer) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/_sim/counts", nil)
 	if err != nil {

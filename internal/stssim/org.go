@@ -12,8 +12,8 @@ import (
 	"gopkg.in/ini.v1"
 )
 
-// Organization is what the simulator knows of the world when it starts. Its
-// text form is an INI file, documented at the top of demo.ini.
+// Organization is the state of the simulated world at start. Its text form is an INI file, documented at the top
+// of demo.ini.
 type Organization struct {
 	Accounts []Account
 	Users    []User
@@ -24,12 +24,12 @@ type Organization struct {
 
 // Account is an AWS account.
 type Account struct {
-	Name      string // what the other parts of the organisation call it
+	Name      string // the name that other parts of the organisation use for it
 	ID        string // 12 digits
-	Partition string // such as aws-cn; empty is aws
+	Partition string // such as aws-cn; empty means aws
 
-	Management bool // the organisation belongs to it: it alone may list the accounts
-	Suspended  bool // it is closed, and listed all the same
+	Management bool // this is the management account: only it may list the accounts
+	Suspended  bool // it is closed, but still listed
 }
 
 // User is an IAM user.
@@ -37,7 +37,7 @@ type User struct {
 	Account string // name of an Account
 	Name    string
 	Keys    []AccessKey // at most two, as in AWS
-	Deny    []string    // "ACTION" or "ACTION RESOURCE" with * as a wildcard; all else is allowed
+	Deny    []string    // "ACTION" or "ACTION RESOURCE" with * as a wildcard; everything else is allowed
 	// DenyWithoutMFA is Deny for calls without MFA, as in AWS's example policy:
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage.html
 	DenyWithoutMFA []string
@@ -54,7 +54,7 @@ type AccessKey struct {
 type Device struct {
 	Account string // name of an Account
 	User    string
-	Serial  string // an ARN, or the number of a hardware device
+	Serial  string // an ARN, or the serial number of a hardware device
 	Seed    string // base32, as the AWS console shows it
 }
 
@@ -65,34 +65,33 @@ type Role struct {
 	Path               string   // empty is /
 	Trust              []string // ARNs: account root, user or role
 	RequireMFA         bool     // trusts only callers with aws:MultiFactorAuthPresent
-	ExternalID         string   // trusts only callers that give it; empty asks for none
+	ExternalID         string   // trusts only callers that send this ID; empty requires none
 	MaxSessionDuration time.Duration
-	Deny               []string // as of a User
+	Deny               []string // as for a User
 }
 
-// Settings are the knobs that an organisation file may set; the methods of Sim
-// of the same names change them later.
+// Settings are the options that an organisation file may set; the methods of Sim change them later.
 type Settings struct {
-	SessionLifetime time.Duration // 0 = as asked
-	NewKeyDelay     time.Duration // 0 = new keys work at once
+	SessionLifetime time.Duration // 0 means as requested
+	NewKeyDelay     time.Duration // 0 means that new keys work at once
 	NewKeyFlaps     bool
-	AccountsPerPage int // of ListAccounts at most; 0 = as AWS does
+	AccountsPerPage int // maximum for ListAccounts; 0 means AWS's
 }
 
 //go:embed demo.ini
 var demoFile []byte
 
-// Demo is the organisation of demo.ini: accounts security, dev, stage, prod and
-// mgmt, and the user paul with a key and an MFA device in security.
+// Demo returns the organisation of demo.ini: the accounts security, dev, stage, prod and mgmt, and the user paul
+// with a key and an MFA device in security.
 func Demo() *Organization {
 	org, err := ParseOrganization(demoFile)
 	if err != nil {
-		panic("stssim: demo.ini: " + err.Error()) // it is part of the program
+		panic("stssim: demo.ini: " + err.Error()) // the file is part of the program
 	}
 	return org
 }
 
-// LoadOrganization reads an organisation file. The name "demo" is the one built in.
+// LoadOrganization reads an organisation file. The name "demo" means the built-in one.
 func LoadOrganization(path string) (*Organization, error) {
 	if path == "demo" {
 		return Demo(), nil
@@ -108,8 +107,8 @@ func LoadOrganization(path string) (*Organization, error) {
 	return org, nil
 }
 
-// ParseOrganization reads the text of an organisation file. Unknown sections
-// and keys are errors, since a misspelt rule would be a rule that is not kept.
+// ParseOrganization parses an organisation file. Unknown sections and keys are errors, because a misspelt rule
+// would not be enforced.
 func ParseOrganization(text []byte) (*Organization, error) {
 	file, err := ini.LoadSources(ini.LoadOptions{AllowNonUniqueSections: true, IgnoreInlineComment: true}, text)
 	if err != nil {
@@ -124,7 +123,7 @@ func ParseOrganization(text []byte) (*Organization, error) {
 			return nil, fmt.Errorf("section [%s]: %w", section.Name(), err)
 		}
 	}
-	// Names resolve only when all sections are read, so that their order is free.
+	// Resolve names only after all sections are read, so that their order is free.
 	for i, device := range org.Devices {
 		if account := org.account(device.Account); account != nil && strings.HasPrefix(device.Serial, "mfa/") {
 			org.Devices[i].Serial = account.arn("iam", device.Serial)
@@ -133,7 +132,7 @@ func ParseOrganization(text []byte) (*Organization, error) {
 	return org, org.check()
 }
 
-// read takes one section of an organisation file over.
+// read reads one section of an organisation file.
 func (org *Organization) read(section *ini.Section) error {
 	kind, name, _ := strings.Cut(section.Name(), " ")
 	name = strings.TrimSpace(name)
@@ -182,8 +181,7 @@ func (org *Organization) read(section *ini.Section) error {
 	return values.rest()
 }
 
-// values are the keys of a section that nobody asked for yet, and the first
-// value that made no sense.
+// values are the keys of a section that have not been read yet, and the first invalid value.
 type values struct {
 	left map[string]string
 	err  error
@@ -231,7 +229,7 @@ func (v *values) takeInt(key string) int {
 	value := v.take(key)
 	n, err := strconv.Atoi(value)
 	if value != "" && (err != nil || n < 1) {
-		v.fail(fmt.Errorf("%s = %s: want a number from 1 on", key, value))
+		v.fail(fmt.Errorf("%s = %s: want a number of at least 1", key, value))
 	}
 	return n
 }
@@ -242,7 +240,7 @@ func (v *values) fail(err error) {
 	}
 }
 
-// rest is the first error, of a value or of a key that nobody asked for.
+// rest returns the first error: an invalid value, or a key that was not read.
 func (v *values) rest() error {
 	for key := range v.left {
 		v.fail(fmt.Errorf("no such key: %s", key))
@@ -257,7 +255,7 @@ var (
 	principalIDs = regexp.MustCompile(`^arn:aws(-[a-z]+)*:iam::\d{12}:(root|(user|role)/.+)$`)
 )
 
-// check refuses an organisation that AWS could not have.
+// check rejects an organisation that is impossible in AWS.
 func (org *Organization) check() error {
 	seen := make(unique)
 	for _, account := range org.Accounts {
@@ -307,7 +305,7 @@ func (org *Organization) checkUser(user User, seen unique) error {
 	}
 	for _, key := range user.Keys {
 		if !keyIDs.MatchString(key.ID) || len(key.Secret) != 40 {
-			return fmt.Errorf("an access key id is AKIA and 16 capitals or digits, its secret 40 characters")
+			return fmt.Errorf("an access key id is AKIA and 16 capitals or digits, and its secret has 40 characters")
 		}
 		if err := seen.add("access key " + key.ID); err != nil {
 			return err
@@ -341,24 +339,24 @@ func (org *Organization) checkRole(role Role, seen unique) error {
 			return fmt.Errorf("not the ARN of an account's root, a user or a role: %s", arn)
 		}
 	}
-	// IAM wants names to be unique in an account whatever their paths are.
+	// In IAM, role names are unique in an account whatever their paths are.
 	return seen.add("role " + role.Account + "/" + role.Name)
 }
 
-// unique holds what may be there only once.
+// unique records names that must occur only once.
 type unique map[string]bool
 
 func (u unique) add(names ...string) error {
 	for _, name := range names {
 		if u[name] {
-			return fmt.Errorf("%s is there twice", name)
+			return fmt.Errorf("%s is defined twice", name)
 		}
 		u[name] = true
 	}
 	return nil
 }
 
-// User finds a user by the name of its account and its own, or nil.
+// User finds a user by the names of its account and of the user, or returns nil.
 func (org *Organization) User(account, name string) *User {
 	for i := range org.Users {
 		if org.Users[i].Account == account && org.Users[i].Name == name {
@@ -368,7 +366,7 @@ func (org *Organization) User(account, name string) *User {
 	return nil
 }
 
-// Device finds an MFA device by its serial, or nil.
+// Device finds an MFA device by its serial, or returns nil.
 func (org *Organization) Device(serial string) *Device {
 	for i := range org.Devices {
 		if org.Devices[i].Serial == serial {
@@ -387,7 +385,7 @@ func (org *Organization) account(name string) *Account {
 	return nil
 }
 
-// arn is the ARN of something in the account.
+// arn returns the ARN of a resource in the account.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 func (a *Account) arn(api, resource string) string {
 	partition := a.Partition

@@ -160,7 +160,7 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
-// The test vectors of RFC 6238, appendix B, cut to six digits.
+// The test vectors of RFC 6238, appendix B, truncated to six digits.
 func TestCodes(t *testing.T) {
 	device := Device{Seed: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}
 	for at, want := range map[int64]string{59: "287082", 1111111109: "081804", 1111111111: "050471", 1234567890: "005924", 2000000000: "279037", 20000000000: "353130"} {

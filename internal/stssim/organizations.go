@@ -11,22 +11,21 @@ import (
 	"strings"
 )
 
-// This file is the one call of AWS Organizations that is simulated. Unlike STS
-// and IAM it speaks JSON 1.1, and names the action in a header.
+// This file simulates a single call of AWS Organizations. Unlike STS and IAM, Organizations uses JSON 1.1 and
+// names the action in a header.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 
-// apiOrganizations is the service as credential scopes name it.
+// apiOrganizations is the service in credential scopes.
 const apiOrganizations = "organizations"
 
 const (
 	targetPrefix = "AWSOrganizationsV20161128."
 	jsonType     = "application/x-amz-json-1.1"
-	// accountsPerPage is the most that AWS lists in one page, and what it does unasked.
+	// accountsPerPage is AWS's maximum and default for one page.
 	accountsPerPage = 20
 )
 
-// Errors as Organizations words them. It names the common ones in another way
-// than the query APIs do.
+// The error texts of Organizations. It uses other codes for common errors than the query APIs.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/CommonErrors.html
 var (
 	errNotManagement = &apiError{http.StatusBadRequest, "AccessDeniedException", "You don't have permissions to access this resource."}
@@ -46,7 +45,7 @@ var (
 	}
 )
 
-// readJSONCall takes action and parameters of a JSON request over.
+// readJSONCall reads the action and parameters of a JSON request.
 func (x *exchange) readJSONCall() {
 	action, ok := strings.CutPrefix(x.request.Header.Get("X-Amz-Target"), targetPrefix)
 	if !ok {
@@ -62,7 +61,7 @@ func (x *exchange) readJSONCall() {
 	x.action, x.json = action, true
 }
 
-// listAccounts tells the accounts of the organisation, in pages.
+// listAccounts lists the accounts of the organisation, in pages.
 func (w *world) listAccounts(c *call) (any, *apiError) {
 	management := w.management()
 	switch {
@@ -99,7 +98,7 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 		Arn             string
 		Name            string
 		Email           string
-		State           string // took the place of Status, which AWS takes away in September 2026
+		State           string // replaces Status, which AWS removes in September 2026
 		Status          string
 		JoinedMethod    string
 		JoinedTimestamp float64
@@ -120,7 +119,7 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 	return out, nil
 }
 
-// management is the account that the organisation belongs to, or nil.
+// management returns the management account of the organisation, or nil.
 func (w *world) management() *Account {
 	for _, a := range w.listed {
 		if a.Management {
@@ -151,10 +150,10 @@ func jsonFailure(e *apiError) answer {
 		code = other
 	}
 	if status < 500 {
-		status = http.StatusBadRequest // JSON 1.1 knows no other for the caller's mistakes
+		status = http.StatusBadRequest // JSON 1.1 has no other status for errors of the caller
 	}
 	var b bytes.Buffer
-	// A map of strings and a buffer cannot fail.
+	// Encoding a map of strings into a buffer cannot fail.
 	_ = json.NewEncoder(&b).Encode(map[string]string{"__type": code, "message": e.message})
 	return answer{status: status, contentType: jsonType, body: b.Bytes()}
 }

@@ -13,7 +13,7 @@ const (
 	devOrg    = "arn:aws:iam::222233334444:role/OrganizationAccountAccessRole"
 )
 
-// organizations makes a call of AWS Organizations; the answer's code is that of its JSON.
+// organizations makes a call of AWS Organizations; the code of the reply is the one in its JSON.
 func (c caller) organizations(action, body string) reply {
 	c.api = apiOrganizations
 	c.before = func(r *http.Request) {
@@ -33,7 +33,7 @@ func (c caller) organizations(action, body string) reply {
 }
 
 type accountsPage struct {
-	Accounts  []struct{ ID, Name, Status string } // names compare without regard to case
+	Accounts  []struct{ ID, Name, Status string } // names are compared without regard to case
 	NextToken string
 }
 
@@ -77,7 +77,7 @@ func TestListAccounts(t *testing.T) {
 		t.Error("the parameters of a call are not recorded")
 	}
 
-	// A caller that is not of the management account is refused.
+	// A caller from another account than the management account is refused.
 	for _, c := range []caller{user, user.assume(t, devAdmin), mgmt.assume(t, devOrg)} {
 		c.organizations("ListAccounts", "{}").want(t, "AccessDeniedException", "You don't have permissions to access this resource.")
 	}
@@ -85,7 +85,7 @@ func TestListAccounts(t *testing.T) {
 	mgmt.organizations("ListAccounts", `{"MaxResults":21}`).want(t, "InvalidInputException", "")
 	mgmt.organizations("CreateAccount", "{}").want(t, "UnknownOperationException", "CreateAccount")
 	mgmt.organizations("AssumeRole", "{}").want(t, "UnknownOperationException", "")
-	// Nor does the query API know it.
+	// The query API does not have the call either.
 	mgmt.call("ListAccounts", "Version", "2016-11-28").want(t, "InvalidAction", "")
 	forged := mgmt
 	forged.keys.SecretAccessKey += "x"
@@ -100,12 +100,12 @@ func TestListAccounts(t *testing.T) {
 	}
 	paul(sim).session(t).assume(t, mgmtAdmin).organizations("ListAccounts", "{}").want(t, "AWSOrganizationsNotInUseException", "")
 	alone.Accounts[0].Management, alone.Accounts[1].Management = true, true
-	if _, err := New(alone); err == nil || !strings.Contains(err.Error(), "management account is there twice") {
+	if _, err := New(alone); err == nil || !strings.Contains(err.Error(), "management account is defined twice") {
 		t.Errorf("two management accounts: %v", err)
 	}
 }
 
-// TestDenyWithoutMFA is AWS's example policy: without a code a user may not even see his devices.
+// TestDenyWithoutMFA is AWS's example policy: without a code, users may not even list their devices.
 func TestDenyWithoutMFA(t *testing.T) {
 	org := Demo()
 	org.User("security", "paul").DenyWithoutMFA = []string{"iam:ListMFADevices"}

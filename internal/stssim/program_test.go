@@ -21,7 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// program is the test binary as stssim.
+// program runs the test binary as stssim.
 func program(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "STSSIM_AS_PROGRAM=1")
@@ -160,14 +160,14 @@ func TestProgramFails(t *testing.T) {
 	}
 }
 
-// client trusts the CA and no other.
+// client trusts only this CA.
 func client(ca []byte) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 }
 
-// sdk is the STS client of the AWS SDK as the user paul.
+// sdk is the AWS SDK's STS client for the user paul.
 func sdk(url string, client *http.Client) *sts.Client {
 	key := Demo().User("security", "paul").Keys[0]
 	return sts.New(sts.Options{
@@ -205,7 +205,7 @@ func TestSDK(t *testing.T) {
 			t.Errorf("assumed %s", *role.AssumedRoleUser.Arn)
 		}
 	}
-	// A clock that is a day off: the SDK learns it from the Date header.
+	// A clock that is a day off: the SDK learns the time from the Date header.
 	sim.SetClockOffset(24 * time.Hour)
 	if _, err := sdk(plain.URL, http.DefaultClient).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}); err != nil {
 		t.Error(err)
@@ -248,11 +248,11 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// TestCLI has the AWS CLI, another implementation of everything, sign and read.
+// TestCLI uses the AWS CLI, an independent implementation of signing and parsing.
 func TestCLI(t *testing.T) {
 	path, err := exec.LookPath("aws")
 	if err == nil {
-		err = exec.Command(path, "--version").Run() // the name may be a shim of a tool that is not there
+		err = exec.Command(path, "--version").Run() // the name may be a shim for a tool that is not installed
 	}
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -453,8 +453,8 @@ func TestRequestTooLarge(t *testing.T) {
 	}
 }
 
-// BenchmarkAssumeRole says how much of two cores a measurement of something
-// else loses to the simulator, the client's signing included.
+// BenchmarkAssumeRole measures how much of two cores the simulator takes from other measurements,
+// including the signing in the client.
 func BenchmarkAssumeRole(b *testing.B) {
 	sim := newDemo(b)
 	server, err := sim.Start()

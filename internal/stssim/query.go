@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// The query APIs, as credential scopes name them.
+// The services with query APIs, as in credential scopes.
 const (
 	apiSTS = "sts"
 	apiIAM = "iam"
 )
 
-// versions and namespaces of the query APIs.
+// Versions and namespaces of the query APIs.
 // https://docs.aws.amazon.com/STS/latest/APIReference/CommonParameters.html
 var (
 	versions   = map[string]string{apiSTS: "2011-06-15", apiIAM: "2010-05-08"}
@@ -27,12 +27,12 @@ var (
 // operation is one call of an API.
 type operation struct {
 	api string
-	// do runs with the mutex of Sim held. Its result is marshalled as the Result
-	// element of the answer; nil leaves that out.
+	// do runs with the mutex of Sim held. Its result becomes the Result element of the answer; nil omits that
+	// element.
 	do func(*world, *call) (any, *apiError)
 }
 
-// operations is all that the simulator can do.
+// operations lists all calls that the simulator supports.
 var operations = map[string]operation{
 	"AssumeRole":         {apiSTS, (*world).assumeRole},
 	"GetCallerIdentity":  {apiSTS, (*world).getCallerIdentity},
@@ -58,20 +58,19 @@ type call struct {
 	action string
 	caller *principal
 	params url.Values
-	now    time.Time // by the clock of the simulator
+	now    time.Time // by the simulator's clock
 }
 
 func (c *call) get(name string) string { return c.params.Get(name) }
 
-// apiError is an error as AWS words it.
+// apiError is an error with AWS's text.
 type apiError struct {
 	status  int
 	code    string
 	message string
 }
 
-// Errors that AWS words the same for every call.
-// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+// Errors with the same text for every call. https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 var (
 	errMissingToken = &apiError{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"}
 	errUnknownKey   = &apiError{http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid."}
@@ -96,12 +95,12 @@ func accessDenied(message string) *apiError {
 	return &apiError{http.StatusForbidden, "AccessDenied", message}
 }
 
-// notAuthorized is what IAM says when a policy does not allow a call.
+// notAuthorized returns IAM's error for a call that no policy allows.
 func (c *call) notAuthorized(resource string) *apiError {
 	return accessDenied("User: " + c.caller.arn + " is not authorized to perform: " + c.fullAction() + " on resource: " + resource)
 }
 
-// denied refuses the call if a deny pattern of the caller forbids it on resource.
+// denied returns an error if a deny pattern of the caller forbids the call on resource.
 func (c *call) denied(resource string) *apiError {
 	if !c.caller.denied(c.fullAction(), resource) {
 		return nil
@@ -111,18 +110,17 @@ func (c *call) denied(resource string) *apiError {
 	return refusal
 }
 
-// fullAction is the action as policies name it.
+// fullAction returns the action as policies name it.
 func (c *call) fullAction() string { return c.api + ":" + c.action }
 
-// constraints collects what is wrong with the parameters of a call: AWS
-// reports all of it in one ValidationError.
+// constraints collects what is wrong with the parameters of a call: AWS reports all of it in one ValidationError.
 type constraints struct{ broken []string }
 
 func (cs *constraints) fail(value, name, rule string) {
 	cs.broken = append(cs.broken, "Value "+value+" at '"+name+"' failed to satisfy constraint: Member must "+rule)
 }
 
-// alphabet is a pattern as AWS prints it in its errors, and the same compiled.
+// alphabet is a pattern as AWS prints it in errors, and its compiled form.
 type alphabet struct {
 	text    string
 	pattern *regexp.Regexp
@@ -145,7 +143,7 @@ func (cs *constraints) text(value, name string, least, most int, of alphabet) {
 	}
 }
 
-// seconds reads a duration parameter between two bounds; absent is the default.
+// seconds parses a duration parameter between two limits; if it is missing, the default applies.
 func (cs *constraints) seconds(value, name string, least, most, standard int) time.Duration {
 	if value == "" {
 		return time.Duration(standard) * time.Second
@@ -162,7 +160,7 @@ func (cs *constraints) seconds(value, name string, least, most, standard int) ti
 	return time.Duration(n) * time.Second
 }
 
-// required fails if the parameter is absent, and says whether it is there.
+// required fails if the parameter is missing, and reports whether it is there.
 func (cs *constraints) required(params url.Values, key, name string) bool {
 	if !params.Has(key) {
 		cs.fail("null", name, "not be null")
@@ -170,7 +168,7 @@ func (cs *constraints) required(params url.Values, key, name string) bool {
 	return params.Has(key)
 }
 
-// err is the one error that tells of every broken constraint, or nil.
+// err returns one error for all broken constraints, or nil.
 func (cs *constraints) err() *apiError {
 	switch n := len(cs.broken); n {
 	case 0:
@@ -182,17 +180,17 @@ func (cs *constraints) err() *apiError {
 	}
 }
 
-// answer is a response ready to be written.
+// answer is a response that is ready to be written.
 type answer struct {
 	status      int
 	contentType string
 	body        []byte
-	location    string // of a redirect
+	location    string // target of a redirect
 }
 
 const xmlType = "text/xml"
 
-// success wraps the result of an operation as the query protocol does.
+// success wraps the result of an operation in the format of the query protocol.
 func success(api, action, requestID string, result any) answer {
 	var b bytes.Buffer
 	b.WriteString("<" + action + `Response xmlns="` + namespaces[api] + `">` + "\n")
@@ -209,7 +207,7 @@ func success(api, action, requestID string, result any) answer {
 	return answer{status: http.StatusOK, contentType: xmlType, body: b.Bytes()}
 }
 
-// failure is an error as the query protocol has it.
+// failure returns an error in the format of the query protocol.
 func failure(api, requestID string, e *apiError) answer {
 	fault := "Sender"
 	if e.status >= 500 {
@@ -219,12 +217,12 @@ func failure(api, requestID string, e *apiError) answer {
 	b.WriteString(`<ErrorResponse xmlns="` + namespaces[api] + `">` + "\n  <Error>\n")
 	for _, field := range [][2]string{{"Type", fault}, {"Code", e.code}, {"Message", e.message}} {
 		b.WriteString("    <" + field[0] + ">")
-		xml.EscapeText(&b, []byte(field[1])) // a bytes.Buffer takes everything
+		xml.EscapeText(&b, []byte(field[1])) // writing to a bytes.Buffer cannot fail
 		b.WriteString("</" + field[0] + ">\n")
 	}
 	b.WriteString("  </Error>\n  <RequestId>" + requestID + "</RequestId>\n</ErrorResponse>\n")
 	return answer{status: e.status, contentType: xmlType, body: b.Bytes()}
 }
 
-// xmlTime is a time as the query APIs print it: whole seconds in UTC.
+// xmlTime formats a time as the query APIs do: whole seconds in UTC.
 func xmlTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -8,9 +8,8 @@ import (
 	"sync"
 )
 
-// RoundTrip answers a request without a network, so that a test can run in a
-// testing/synctest bubble with the clock of the bubble. Where a server would
-// close the connection, the error is io.ErrUnexpectedEOF.
+// RoundTrip answers a request without a network, so that a test can run in a testing/synctest bubble with the
+// bubble's clock. If a server would close the connection, the error is io.ErrUnexpectedEOF.
 func (s *Sim) RoundTrip(request *http.Request) (*http.Response, error) {
 	arrived := request.Clone(request.Context())
 	if arrived.Host == "" {
@@ -58,19 +57,19 @@ func (s *Sim) RoundTrip(request *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// flow is an answer on its way: the handler writes it, the client reads it. A
-// client that does not read holds nobody up.
+// flow is an answer in transit: the handler writes it, the client reads it. A client that does not read blocks
+// nobody.
 type flow struct {
 	header http.Header
 
-	begun  chan struct{} // closed when the next two are set, or the connection is lost
+	begun  chan struct{} // closed when the next two fields are set, or the connection is lost
 	status int           // 0: lost
 	sent   http.Header
 
 	mu   sync.Mutex
-	more *sync.Cond // something was written, or it is over
+	more *sync.Cond // signals that something was written, or the answer ended
 	text bytes.Buffer
-	over error // io.EOF, or why there will be no more; nil while there may be
+	over error // io.EOF, or the error that ended the answer; nil before
 }
 
 func newFlow() *flow {
@@ -79,7 +78,7 @@ func newFlow() *flow {
 	return f
 }
 
-// Header, WriteHeader, Write and Flush are for the handler, one goroutine.
+// Header, WriteHeader, Write and Flush are called by the handler, in one goroutine.
 
 func (f *flow) Header() http.Header { return f.header }
 
@@ -101,10 +100,10 @@ func (f *flow) Write(b []byte) (int, error) {
 	return f.text.Write(b)
 }
 
-// Flush has nothing to do, since nothing is held back.
+// Flush does nothing, because nothing is buffered.
 func (f *flow) Flush() {}
 
-// end says that there is no more to come: io.EOF, or the error of a broken connection.
+// end marks the end of the answer: io.EOF, or the error of a broken connection.
 func (f *flow) end(why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -117,7 +116,7 @@ func (f *flow) end(why error) {
 	}
 }
 
-// Read and Close are for the client.
+// Read and Close are called by the client.
 
 func (f *flow) Read(b []byte) (int, error) {
 	f.mu.Lock()

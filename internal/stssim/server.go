@@ -17,21 +17,20 @@ import (
 	"time"
 )
 
-// Listener says where and how a simulator listens. The zero value is plain
-// http on a free port of 127.0.0.1.
+// Listener says where and how a simulator listens. The zero value means plain http on a free port of 127.0.0.1.
 type Listener struct {
-	Addr      string // host:port; empty is 127.0.0.1:0
-	TLS       bool   // with a certificate of a CA made for this listener
-	WrongHost bool   // the certificate names a host that nobody asks for
+	Addr      string // host:port; empty means 127.0.0.1:0
+	TLS       bool   // with a certificate from a CA that is created for this listener
+	WrongHost bool   // the certificate is for a host that nobody connects to
 }
 
-// wrongHost is what a certificate with a wrong name names.
+// wrongHost is the host name in such a certificate.
 const wrongHost = "wrong-host.invalid"
 
-// Server is a simulator that listens.
+// Server is a listening simulator.
 type Server struct {
 	URL   string // http://127.0.0.1:PORT, or https
-	CAPEM []byte // certificate of the CA, empty without TLS
+	CAPEM []byte // certificate of the CA; empty without TLS
 
 	server *http.Server
 	done   chan error
@@ -40,11 +39,10 @@ type Server struct {
 // Start listens on a free loopback port with plain http.
 func (s *Sim) Start() (*Server, error) { return s.Listen(Listener{}) }
 
-// StartTLS is Start with https; the server's CAPEM is to be trusted.
+// StartTLS is Start with https; the client must trust CAPEM.
 func (s *Sim) StartTLS() (*Server, error) { return s.Listen(Listener{TLS: true}) }
 
-// Listen serves the simulator until Close. One simulator can have several
-// servers at once.
+// Listen serves the simulator until Close. One simulator can have several servers at a time.
 func (s *Sim) Listen(l Listener) (*Server, error) {
 	if l.Addr == "" {
 		l.Addr = "127.0.0.1:0"
@@ -58,7 +56,7 @@ func (s *Sim) Listen(l Listener) (*Server, error) {
 		server: &http.Server{
 			Handler:           s,
 			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          log.New(io.Discard, "", 0), // clients that leave or refuse the certificate are the test, not news
+			ErrorLog:          log.New(io.Discard, "", 0), // tests disconnect clients and reject certificates on purpose
 		},
 		done: make(chan error, 1),
 	}
@@ -76,13 +74,13 @@ func (s *Sim) Listen(l Listener) (*Server, error) {
 	return server, nil
 }
 
-// Close stops listening and breaks open connections off.
+// Close stops listening and breaks open connections.
 func (s *Server) Close() {
 	s.server.Close()
 	<-s.done
 }
 
-// newCertificate makes a CA, and a certificate of it for loopback names.
+// newCertificate creates a CA, and a certificate signed by it for loopback names.
 func newCertificate(wrong bool) (tls.Certificate, []byte, error) {
 	var none tls.Certificate
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -92,7 +90,7 @@ func newCertificate(wrong bool) (tls.Certificate, []byte, error) {
 	ca := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "stssim CA"},
-		NotBefore:             time.Now().Add(-48 * time.Hour), // tests move clocks
+		NotBefore:             time.Now().Add(-48 * time.Hour), // tests change clocks
 		NotAfter:              time.Now().Add(30 * 24 * time.Hour),
 		IsCA:                  true,
 		BasicConstraintsValid: true,

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// signInLife is how long a sign-in token may be used.
+// signInLife is how long a sign-in token can be used.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_enable-console-custom-url.html
 const signInLife = 15 * time.Minute
 
@@ -18,9 +18,9 @@ type federated struct {
 	Token string `json:"sessionToken"`
 }
 
-// signIn answers the federation endpoint of the console: getSigninToken turns
-// session credentials into a token, login turns the token into a redirect.
-// Nothing is signed: who has the credentials or the token may use them.
+// signIn answers the federation endpoint of the console: getSigninToken turns session credentials into a token,
+// login turns the token into a redirect. Requests are not signed: whoever has the credentials or the token may use
+// them.
 func (x *exchange) signIn() (answer, string) {
 	switch x.action {
 	case "getSigninToken":
@@ -32,8 +32,7 @@ func (x *exchange) signIn() (answer, string) {
 	}
 }
 
-// refusedSignIn is a refusal. AWS answers with a page for people; what matters
-// is the status.
+// refusedSignIn returns a refusal. AWS answers with a page for people; only the status matters.
 func refusedSignIn(why string) (answer, string) {
 	return answer{status: http.StatusBadRequest, contentType: "text/html", body: []byte("<html><body>Error: " + why + "</body></html>\n")}, "SigninRefused"
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// federation asks the sign-in endpoint, which signs nothing.
+// federation calls the sign-in endpoint, without a signature.
 func federation(t *testing.T, sim *Sim, params url.Values) *http.Response {
 	t.Helper()
 	client := http.Client{Transport: sim, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -35,7 +35,7 @@ func signinToken(t *testing.T, sim *Sim, who caller, duration string) (string, i
 	defer response.Body.Close()
 	text, _ := io.ReadAll(response.Body)
 	var answer struct{ SigninToken string }
-	json.Unmarshal(text, &answer) // no JSON is no token
+	json.Unmarshal(text, &answer) // without JSON there is no token
 	return answer.SigninToken, response.StatusCode
 }
 
@@ -75,7 +75,7 @@ func TestSignIn(t *testing.T) {
 			}
 		}
 
-		// A form in the body is as good as one in the URL.
+		// A form in the body is equivalent to one in the URL.
 		given, _ := json.Marshal(federated{role.keys.AccessKeyID, role.keys.SecretAccessKey, role.keys.SessionToken})
 		client := http.Client{Transport: sim}
 		if r, err := client.PostForm("https://signin.simulated.invalid/federation", url.Values{"Action": {"getSigninToken"}, "Session": {string(given)}}); err != nil || r.StatusCode != 200 {

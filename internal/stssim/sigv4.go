@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// This file verifies Signature Version 4 from its public description, and from
-// nothing that the tested program uses.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+// This file verifies Signature Version 4 according to its public description, without any code of the tested
+// programs. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
 const (
 	signingAlgorithm = "AWS4-HMAC-SHA256"
@@ -24,7 +23,7 @@ const (
 	maxSkew = 15 * time.Minute
 )
 
-// signature is what a request claims of its signer, and nothing verified.
+// signature is what a request claims about its signer, before verification.
 type signature struct {
 	keyID   string
 	date    string // of the scope, 20060102
@@ -33,10 +32,10 @@ type signature struct {
 	headers []string
 	hex     string
 	signed  time.Time
-	stamp   string // signed, as the string to sign has it
+	stamp   string // the value of signed in the string to sign
 }
 
-// parseSignature reads the Authorization header and the time of a request.
+// parseSignature parses the Authorization header and the time of a request.
 func parseSignature(r *http.Request) (signature, *apiError) {
 	var sig signature
 	header := r.Header.Get("Authorization")
@@ -74,7 +73,7 @@ func parseSignature(r *http.Request) (signature, *apiError) {
 	return sig, sig.readTime(r)
 }
 
-// readTime takes the time of signing from X-Amz-Date, or else from Date.
+// readTime reads the time of signing from X-Amz-Date, or else from Date.
 func (sig *signature) readTime(r *http.Request) *apiError {
 	if stamp := r.Header.Get("X-Amz-Date"); stamp != "" {
 		t, err := time.Parse(amzTime, stamp)
@@ -95,8 +94,7 @@ func (sig *signature) readTime(r *http.Request) *apiError {
 	return nil
 }
 
-// checkTime refuses a signature that is too old or not yet due, by the clock
-// that says now.
+// checkTime rejects a signature that is too old, or too far in the future, at the time now.
 func (sig *signature) checkTime(now time.Time) *apiError {
 	stated := func(t time.Time) string { return t.UTC().Format(amzTime) }
 	switch {
@@ -108,8 +106,8 @@ func (sig *signature) checkTime(now time.Time) *apiError {
 	return nil
 }
 
-// checkScope refuses a signature made for another day or service. The region
-// cannot be told from a loopback host, so every well-formed one is right.
+// checkScope rejects a signature for another day or service. A loopback host does not imply a region, so every
+// well-formed region is accepted.
 func (sig *signature) checkScope(api string) *apiError {
 	switch {
 	case sig.date != sig.stamp[:len(amzDate)]:
@@ -126,11 +124,11 @@ func wellFormedRegion(region string) bool {
 	notAllowed := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
 	}
-	// The SDKs sign for a region even when the profile says aws-global.
+	// The SDKs sign for a region even if the profile says aws-global.
 	return strings.Contains(region, "-") && !strings.ContainsFunc(region, notAllowed) && region != "aws-global"
 }
 
-// checkHeaders refuses a signature that leaves out what an attacker could change.
+// checkHeaders rejects a signature that does not cover headers which an attacker could change.
 func (sig *signature) checkHeaders(r *http.Request) *apiError {
 	if !slices.Contains(sig.headers, "host") {
 		return mismatch("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
@@ -147,8 +145,7 @@ func (sig *signature) checkHeaders(r *http.Request) *apiError {
 	return nil
 }
 
-// verify compares the signature with the one that secret makes for this
-// request and body.
+// verify compares the signature with the one that the secret gives for this request and body.
 func (sig *signature) verify(r *http.Request, body []byte, secret string) *apiError {
 	payload := hexHash(body)
 	if stated := r.Header.Get("X-Amz-Content-Sha256"); stated != "" && stated != payload {
@@ -168,7 +165,7 @@ func (sig *signature) verify(r *http.Request, body []byte, secret string) *apiEr
 	return nil
 }
 
-// canonicalRequest is the form of the request that both sides hash.
+// canonicalRequest returns the form of the request that both sides hash.
 func (sig *signature) canonicalRequest(r *http.Request, payload string) string {
 	var b strings.Builder
 	b.WriteString(r.Method + "\n")
@@ -183,8 +180,8 @@ func (sig *signature) canonicalRequest(r *http.Request, payload string) string {
 	return b.String()
 }
 
-// canonicalHeader is the value of a signed header, blanks folded. Go's server
-// takes Host and Content-Length out of the header map.
+// canonicalHeader returns the value of a signed header with folded spaces. Go's server removes Host and
+// Content-Length from the header map.
 func canonicalHeader(r *http.Request, name string) string {
 	switch name {
 	case "host":
@@ -199,7 +196,7 @@ func canonicalHeader(r *http.Request, name string) string {
 	return strings.Join(values, ",")
 }
 
-// canonicalPath escapes the escaped path again, as every service but S3 has it.
+// canonicalPath escapes the escaped path again, as every service except S3 requires.
 func canonicalPath(escaped string) string {
 	if escaped == "" {
 		return "/"
@@ -222,7 +219,7 @@ func canonicalQuery(query url.Values) string {
 	return strings.Join(pairs, "&")
 }
 
-// awsEscape is RFC 3986 escaping; url.QueryEscape differs from it in the blank alone.
+// awsEscape is RFC 3986 escaping; url.QueryEscape differs from it only for spaces.
 func awsEscape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }

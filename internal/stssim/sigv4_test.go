@@ -93,7 +93,7 @@ func TestSignatureRules(t *testing.T) {
 
 func TestDateHeaderInsteadOfAmzDate(t *testing.T) {
 	sim := newDemo(t)
-	// The SDK cannot sign a Date header, so this signs by hand.
+	// The SDK cannot sign a Date header, so the test signs by itself.
 	request, err := http.NewRequest("POST", "https://sts.simulated.invalid/", strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,11 +1,8 @@
-// Package stssim owns a simulator of AWS STS, of the part of IAM that key
-// rotation needs, of the list of accounts of AWS Organizations, and of the
-// sign-in endpoint of the console: it verifies
-// signatures, keeps AWS's rules word for word, fails on request, and remembers
-// what it was sent. It refuses to share code with what is tested against it:
-// signatures and one-time codes are written here a second time, so that a
-// mistake in one is found by the other. It is for tests and demonstrations;
-// nothing that it hands out opens anything.
+// Package stssim simulates AWS STS, the part of IAM that key rotation needs, the account list of AWS
+// Organizations, and the sign-in endpoint of the console. It verifies signatures, follows AWS's rules with AWS's
+// own error texts, fails on request, and records the requests. It shares no code with the programs that are tested
+// against it: it has its own implementation of signatures and one-time codes, so that a mistake in either one is
+// found by the other. It is for tests and demonstrations; its credentials give access to nothing.
 //
 // In a test:
 //
@@ -15,8 +12,8 @@
 //	code := sim.Code("arn:aws:iam::111122223333:mfa/paul")
 //	n := sim.Count("GetSessionToken")
 //
-// As a program: stssim --org demo; see Main for its flags and admin.go for the
-// paths under /_sim/ that do the same over HTTP.
+// As a program: stssim --org demo. See Main for its flags, and admin.go for the paths under /_sim/ that do the
+// same over HTTP.
 package stssim
 
 import (
@@ -29,7 +26,7 @@ import (
 	"time"
 )
 
-// maxBody bounds what is read of a request, in bytes.
+// maxBody limits the body of a request, in bytes.
 const maxBody = 1 << 20
 
 // Sim is the simulator. It is an http.Handler, and an http.RoundTripper for
@@ -44,8 +41,8 @@ type Sim struct {
 	journal journal
 }
 
-// New makes a simulator of the organisation. It fails if AWS could not have
-// such an organisation; the error says what is wrong.
+// New returns a simulator of the organisation. It fails if the organisation is impossible in AWS; the error says
+// why.
 func New(org *Organization) (*Sim, error) {
 	if err := org.check(); err != nil {
 		return nil, fmt.Errorf("check organisation: %w", err)
@@ -55,8 +52,7 @@ func New(org *Organization) (*Sim, error) {
 	return s, nil
 }
 
-// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation) and the admin
-// paths (/_sim/).
+// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation) and the admin paths (/_sim/).
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
 	switch {
@@ -69,7 +65,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// exchange is one request on its way to its answer.
+// exchange is one request in progress.
 type exchange struct {
 	sim       *Sim
 	request   *http.Request
@@ -82,8 +78,8 @@ type exchange struct {
 	json      bool      // it is a call of Organizations
 }
 
-// serve reads a request, lets the next scripted fault have its way, and has
-// work make the answer. Work returns "ok" or an error code besides.
+// serve reads a request, applies the next scripted fault, and calls work for the answer. work also returns the
+// outcome: "ok" or an error code.
 func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange) (answer, string)) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -115,7 +111,7 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange)
 	fault.deliver(w, r, out)
 }
 
-// pause waits, and says whether the client was still there at the end.
+// pause waits, and reports whether the client is still connected.
 func pause(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -170,7 +166,7 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 	return op.do(x.sim.world, c)
 }
 
-// authenticate finds the key that signed the request, and makes sure that it did.
+// authenticate finds the key that signed the request, and verifies the signature.
 func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
 	s.mu.Lock()
 	now := s.nowLocked()
@@ -178,8 +174,8 @@ func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
 	over := key != nil && key.ended(now)
 	s.mu.Unlock()
 
-	// The hashes are most of the work, so they are made without the mutex; id,
-	// secret and owner of a credential never change.
+	// Most of the time is spent on the hashes, so they are computed without the mutex; id, secret and owner of a
+	// credential never change.
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +195,7 @@ func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
 	return key, nil
 }
 
-// lookUp finds the credential of an access key id and the session token that came with it.
+// lookUp finds the credential for an access key ID and the session token sent with it.
 func (w *world) lookUp(id, token string) (*credential, *apiError) {
 	key := w.keys[id]
 	if key == nil || key.inactive || key.token != token {
@@ -214,7 +210,7 @@ func (w *world) lookUp(id, token string) (*credential, *apiError) {
 	return key, nil
 }
 
-// Now is the time by the simulator's clock, in UTC.
+// Now returns the time by the simulator's clock, in UTC.
 func (s *Sim) Now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,39 +219,36 @@ func (s *Sim) Now() time.Time {
 
 func (s *Sim) nowLocked() time.Time { return time.Now().Add(s.offset).UTC() }
 
-// SetClockOffset sets the simulator's clock ahead of this machine's, or behind
-// it if d is negative. Signatures, codes and expiry are judged by it.
+// SetClockOffset sets the simulator's clock ahead of this machine's, or behind it if d is negative. Signatures,
+// codes and expiry are checked against it.
 func (s *Sim) SetClockOffset(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.offset = d
 }
 
-// SetLifetime makes every session opened from now on live for d, whatever is
-// asked; 0 goes back to what is asked. Expiration is stated in whole seconds,
-// rounded down, so the session lives up to a second less.
+// SetLifetime makes every session opened from now on live for d, whatever duration is requested; 0 restores the
+// requested duration. Expiration has whole seconds, rounded down, so the session lives up to a second less.
 func (s *Sim) SetLifetime(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.world.settings.SessionLifetime = d
 }
 
-// SetKeyDelay makes access keys created from now on unknown for d. With flaps,
-// every second call with such a key works all the same, as when the endpoints
-// of AWS do not agree yet.
+// SetKeyDelay makes access keys created from now on unknown for d. With flaps, every second call with such a key
+// succeeds during that time, as when AWS's endpoints are not yet consistent.
 func (s *Sim) SetKeyDelay(d time.Duration, flaps bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.world.settings.NewKeyDelay, s.world.settings.NewKeyFlaps = d, flaps
 }
 
-// Code is the code that the MFA device shows now, by the simulator's clock;
-// empty if there is no such device.
+// Code returns the code that the MFA device shows now, by the simulator's clock; "" if there is no such device.
 func (s *Sim) Code(serial string) string {
 	return s.CodeAt(serial, s.Now())
 }
 
-// CodeAt is the code that the MFA device shows at time t; empty if there is no such device.
+// CodeAt returns the code that the MFA device shows at time t; "" if there is no such device.
 func (s *Sim) CodeAt(serial string, t time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,8 +259,8 @@ func (s *Sim) CodeAt(serial string, t time.Time) string {
 	return codeOf(d.key, stepOf(t))
 }
 
-// FreshCode is a code of the device that the next call may use: of this step,
-// the next or the last one; empty if all three are spent or there is no such device.
+// FreshCode returns a code of the device that the next call may use: of this step, the next or the previous one.
+// It is "" if all three are used, or there is no such device.
 func (s *Sim) FreshCode(serial string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,8 +271,7 @@ func (s *Sim) FreshCode(serial string) string {
 	return d.fresh(s.nowLocked())
 }
 
-// ForgetCodes makes all spent codes good again, so that a script need not wait
-// for the next step.
+// ForgetCodes makes all used codes valid again, so that a script need not wait for the next step.
 func (s *Sim) ForgetCodes() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +280,7 @@ func (s *Sim) ForgetCodes() {
 	}
 }
 
-// DisableKey makes a long-lived access key inactive. It says whether there is such a key.
+// DisableKey makes a long-lived access key inactive. It reports whether there is such a key.
 func (s *Sim) DisableKey(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -300,8 +292,7 @@ func (s *Sim) DisableKey(id string) bool {
 	return true
 }
 
-// RevokeSession ends a session before its time: it is ExpiredToken from now on.
-// It says whether there is such a session.
+// RevokeSession ends a session early: from now on it is ExpiredToken. It reports whether there is such a session.
 func (s *Sim) RevokeSession(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,7 +304,7 @@ func (s *Sim) RevokeSession(id string) bool {
 	return true
 }
 
-// Keys are the long-lived access keys of all users as they are now, without secrets.
+// Keys returns the current long-lived access keys of all users, without secrets.
 func (s *Sim) Keys() []KeyState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +317,7 @@ func (s *Sim) Keys() []KeyState {
 	return list
 }
 
-// KeyState is what Keys tells of an access key.
+// KeyState describes an access key in the result of Keys.
 type KeyState struct {
 	User        string `json:"user"` // ARN
 	AccessKeyID string `json:"access_key_id"`

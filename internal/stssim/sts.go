@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The texts of STS. The one of a wrong code ends in a blank, and the one of a
-// wrong serial has two of them in its middle, as the real ones do.
+// The error texts of STS. The text for a wrong code ends in a space, and the one for a wrong serial contains two
+// spaces, like the real ones.
 var (
 	errWrongCode   = accessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code. ")
 	errWrongSerial = accessDenied("MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is valid and associated with this user.")
@@ -20,7 +20,7 @@ var (
 	errBadPolicy   = &apiError{http.StatusBadRequest, "MalformedPolicyDocument", "This policy contains invalid Json"}
 )
 
-// The alphabets of the parameters.
+// The allowed characters of the parameters.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 var (
 	nameAlphabet     = newAlphabet(`[\w+=,.@-]*`)
@@ -30,11 +30,11 @@ var (
 	anyAlphabet      = newAlphabet(`.*`)
 )
 
-// packedLimit is how much the session policies and tags of one session may
-// weigh. AWS packs them in a way it does not publish; this weighs bytes.
+// packedLimit limits the session policies and tags of one session. AWS packs them in an unpublished format; this
+// counts bytes.
 const packedLimit = 2048
 
-// credentialsXML is the Credentials element of the STS answers.
+// credentialsXML is the Credentials element of STS answers.
 type credentialsXML struct {
 	AccessKeyID     string `xml:"AccessKeyId"`
 	SecretAccessKey string
@@ -70,7 +70,7 @@ func (w *world) getSessionToken(c *call) (any, *apiError) {
 	return struct{ Credentials credentialsXML }{w.open(&owner, length, c.now).xml()}, nil
 }
 
-// mfa checks the form of the two MFA parameters, which are both optional.
+// mfa checks the form of the two optional MFA parameters.
 func (cs *constraints) mfa(c *call) {
 	if c.params.Has("SerialNumber") {
 		cs.text(c.get("SerialNumber"), "serialNumber", 9, 256, serialAlphabet)
@@ -80,8 +80,8 @@ func (cs *constraints) mfa(c *call) {
 	}
 }
 
-// checkMFA spends the code of the call, if it has one, and says whether it did.
-// A code is spent even if the call is refused later for another reason.
+// checkMFA uses up the code of the call, if it has one, and reports whether it did. The code is used up even if
+// the call is later refused for another reason.
 func (w *world) checkMFA(c *call) (bool, *apiError) {
 	serial, code := c.get("SerialNumber"), c.get("TokenCode")
 	if serial == "" && code == "" {
@@ -100,7 +100,7 @@ func (w *world) checkMFA(c *call) (bool, *apiError) {
 	return true, nil
 }
 
-// getCallerIdentity says who calls; no policy can deny it.
+// getCallerIdentity returns who makes the call; no policy can deny it.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 func (w *world) getCallerIdentity(c *call) (any, *apiError) {
 	return struct {
@@ -123,9 +123,8 @@ type assumedRole struct {
 	SourceIdentity   string `xml:",omitempty"`
 }
 
-// assumeRole opens a session of a role. AWS does not say in which order it
-// checks; here it is the form of the request, the MFA code, the permission, the
-// length: the order that leaves a caller with the fewest codes.
+// assumeRole opens a session of a role. AWS does not document in which order it checks. Here the order is the form
+// of the request, the MFA code, the permission, the duration, which uses up the most codes.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func (w *world) assumeRole(c *call) (any, *apiError) {
 	var cs constraints
@@ -161,7 +160,7 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 		return nil, err
 	}
 	target := w.roles[arn]
-	// AWS does not say whether it was the trust policy, or that there is no such role.
+	// AWS does not say whether the trust policy refused, or the role does not exist.
 	if target == nil || !target.trusts(c, mfa || c.caller.mfa) || c.caller.kind == federatedKey {
 		return nil, c.notAuthorized(arn)
 	}
@@ -198,7 +197,7 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	return result, nil
 }
 
-// trusts says whether the role's trust policy lets the caller in.
+// trusts reports whether the role's trust policy allows the caller.
 func (r *role) trusts(c *call, mfa bool) bool {
 	if r.RequireMFA && !mfa {
 		return false
@@ -237,7 +236,7 @@ func member(list string, n int, field string) string {
 	return list + ".member." + strconv.Itoa(n) + "." + field
 }
 
-// packedSize weighs policies and tags against packedLimit, in percent; 0 if there are none.
+// packedSize returns the size of policies and tags in percent of packedLimit; 0 if there are none.
 func packedSize(c *call) (int, *apiError) {
 	size := 0
 	if policy := c.get("Policy"); policy != "" {
@@ -263,9 +262,8 @@ func packedSize(c *call) (int, *apiError) {
 	return percent, nil
 }
 
-// getFederationToken opens a federated session of the calling user. It takes no
-// MFA code, and what it opens can call nothing here but GetCallerIdentity.
-// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
+// getFederationToken opens a federated session of the calling user. It accepts no MFA code, and here its session
+// can only call GetCallerIdentity. https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
 func (w *world) getFederationToken(c *call) (any, *apiError) {
 	if c.caller.temporary() {
 		return nil, accessDenied("Cannot call GetFederationToken with session credentials")
@@ -303,8 +301,8 @@ func (w *world) getFederationToken(c *call) (any, *apiError) {
 	}{w.open(&owner, length, c.now).xml(), federatedUser{owner.arn, owner.userID}, packed}, nil
 }
 
-// permitted is what AWS lets the kind of credentials call at all, before any
-// policy is looked at: sessions of a user without MFA, and federated ones, know no IAM.
+// permitted checks what AWS allows a kind of credentials to call at all, before any policy: sessions of a user
+// without MFA, and federated sessions, cannot call IAM.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_sts-comparison.html
 func permitted(p *principal, api string) *apiError {
 	limited := p.kind == federatedKey || p.kind == userSession && !p.mfa

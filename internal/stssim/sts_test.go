@@ -22,7 +22,7 @@ func TestGetSessionToken(t *testing.T) {
 		params  []string
 		code    string
 		message string
-		seconds int // the session's length, if it is opened
+		seconds int // length of the session, if one is opened
 	}{
 		{"default", paul, nil, "", "", 43_200},
 		{"shortest", paul, []string{"DurationSeconds", "900"}, "", "", 900},
@@ -66,7 +66,7 @@ func TestGetSessionToken(t *testing.T) {
 	}
 }
 
-// wrongCodeOf is a code that no step near now has.
+// wrongCodeOf returns a code that no step near now has.
 func wrongCodeOf(sim *Sim) string {
 	now := sim.Now()
 	for _, code := range []string{"000000", "111111", "222222", "333333"} {
@@ -77,7 +77,7 @@ func wrongCodeOf(sim *Sim) string {
 	panic("unlikely")
 }
 
-// checkSession checks that a session has that length and was asked for after before.
+// checkSession checks that a session has this length and was requested after before.
 func checkSession(t *testing.T, before time.Time, r reply, seconds int) {
 	t.Helper()
 	if id := r.field("AccessKeyId"); len(id) != 20 || !strings.HasPrefix(id, "ASIA") {
@@ -124,7 +124,7 @@ func TestRefusedCallSpendsItsCode(t *testing.T) {
 	with := func(arn, seconds string) reply {
 		return paul(sim).call("AssumeRole", "RoleArn", arn, "RoleSessionName", "test", "DurationSeconds", seconds, "SerialNumber", paulSerial, "TokenCode", code)
 	}
-	// Malformed: AWS never looks at the code.
+	// Malformed: AWS does not check the code.
 	with(devLong, "1").want(t, "ValidationError", "durationSeconds")
 	with(prodRelease, "900").want(t, "AccessDenied", "not authorized")
 	with(devAdmin, "900").want(t, "AccessDenied", "one time pass code")
@@ -361,7 +361,7 @@ func TestClock(t *testing.T) {
 		if off := told.Sub(time.Now().Add(offset)).Abs(); off > 5*time.Second {
 			t.Errorf("the Date header is off by %s", off)
 		}
-		paul(sim).session(t) // who goes by the Date header is right, code included
+		paul(sim).session(t) // with the time of the Date header everything works, including the code
 	}
 }
 

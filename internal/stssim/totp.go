@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// codeStep is how long a code stands on the display of a device, as of RFC 6238.
+// codeStep is how long a device shows a code, RFC 6238.
 const codeStep = 30 * time.Second
 
-// decodeSeed reads the base32 text that AWS shows next to the QR code. People
-// copy it with spaces, in lower case and without padding.
+// decodeSeed decodes the base32 text that AWS shows next to the QR code. People copy it with spaces, in lower case
+// and without padding.
 func decodeSeed(seed string) ([]byte, error) {
 	seed = strings.ToUpper(strings.NewReplacer(" ", "", "-", "", "=", "").Replace(seed))
 	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(seed)
@@ -24,11 +24,10 @@ func decodeSeed(seed string) ([]byte, error) {
 	return key, nil
 }
 
-// stepOf is the number of the step that contains t.
+// stepOf returns the number of the step that contains t.
 func stepOf(t time.Time) int64 { return t.Unix() / int64(codeStep/time.Second) }
 
-// codeOf is the code of six digits for one step: RFC 6238 with SHA-1, which is
-// what AWS virtual devices use.
+// codeOf returns the six-digit code for one step: RFC 6238 with SHA-1, as AWS's virtual devices use it.
 func codeOf(key []byte, step int64) string {
 	mac := hmac.New(sha1.New, key)
 	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(step)))
@@ -38,8 +37,7 @@ func codeOf(key []byte, step int64) string {
 	return fmt.Sprintf("%06d", number%1_000_000)
 }
 
-// Code is the code that the device shows at time t, or an error if the seed is
-// not base32.
+// Code returns the code that the device shows at time t, or an error if the seed is not base32.
 func (d Device) Code(t time.Time) (string, error) {
 	key, err := decodeSeed(d.Seed)
 	if err != nil {
@@ -48,7 +46,7 @@ func (d Device) Code(t time.Time) (string, error) {
 	return codeOf(key, stepOf(t)), nil
 }
 
-// device is an MFA device at work: it knows which of its codes are spent.
+// device is an MFA device in use: it records which of its codes were used.
 type device struct {
 	serial  string
 	user    *user
@@ -57,8 +55,8 @@ type device struct {
 	spent   map[int64]bool // steps whose code was accepted
 }
 
-// accept spends a code of the step before, of or after now, each at most once
-// in the life of the device.
+// accept uses up the code of the step before now, of now or after now, each at most once in the life of the
+// device.
 func (d *device) accept(code string, now time.Time) bool {
 	current := stepOf(now)
 	for step := current - 1; step <= current+1; step++ {
@@ -70,8 +68,8 @@ func (d *device) accept(code string, now time.Time) bool {
 	return false
 }
 
-// fresh is a code that accept would take now, empty if all three are spent.
-// That of the step before now comes last: it may be too old by the time it is used.
+// fresh returns a code that accept would accept now, or "" if all three are used. The code of the previous step
+// comes last: it may be too old by the time it is used.
 func (d *device) fresh(now time.Time) string {
 	current := stepOf(now)
 	for _, step := range []int64{current, current + 1, current - 1} {

@@ -12,29 +12,26 @@ import (
 	"time"
 )
 
-// keysPerUser is the quota of IAM.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+// keysPerUser is IAM's quota. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 const keysPerUser = 2
 
-// forgetAfter is how long an ended session is still told apart from one that
-// never was: ExpiredToken instead of InvalidClientTokenId.
+// forgetAfter is how long an ended session still gives ExpiredToken instead of InvalidClientTokenId.
 const forgetAfter = time.Hour
 
-// world is the state of the organisation at work. It is not safe for
-// concurrent use: the mutex of Sim guards it.
+// world is the current state of the organisation. It is not safe for concurrent use: the mutex of Sim guards it.
 type world struct {
 	accounts map[string]*Account // by name
-	listed   []*Account          // the same, as the file has them
+	listed   []*Account          // the same, in the order of the file
 	users    []*user
 	roles    map[string]*role       // by ARN
 	devices  map[string]*device     // by serial
-	keys     map[string]*credential // long-lived and temporary, by access key id
+	keys     map[string]*credential // long-lived and temporary, by access key ID
 	settings Settings
 	signIns  map[string]time.Time // until when each sign-in token works
-	issued   int                  // sessions since the ended ones were last cleared away
+	issued   int                  // sessions since the last removal of ended ones
 }
 
-// user is an IAM user at work.
+// user is the state of an IAM user.
 type user struct {
 	account *Account
 	name    string
@@ -46,7 +43,7 @@ type user struct {
 	keys    []*credential
 }
 
-// role is an IAM role at work.
+// role is the state of an IAM role.
 type role struct {
 	Role
 	account     *Account
@@ -56,28 +53,28 @@ type role struct {
 	maxDuration time.Duration
 }
 
-// credential is an access key with its secret: of a user for good, or of a session.
+// credential is an access key with its secret: a long-lived key of a user, or a session.
 type credential struct {
 	id     string
 	secret string
 	owner  *principal
 
-	// Long-lived keys alone.
+	// Only for long-lived keys.
 	inactive  bool
 	created   time.Time
-	visibleAt time.Time // real time at which IAM has told everybody of the new key
-	tries     int       // calls with the key before that
+	visibleAt time.Time // real time from which all of IAM knows the new key
+	tries     int       // calls with the key before that time
 	lastUsed  time.Time
 	lastAPI   string
 	lastPlace string
 
-	// Sessions alone.
+	// Only for sessions.
 	token   string
 	expires time.Time
 	revoked bool
 }
 
-// kind says how a caller came by its credentials: AWS permits different calls to each.
+// kind says how a caller got its credentials: AWS permits different calls to each kind.
 type kind string
 
 const (
@@ -87,7 +84,7 @@ const (
 	federatedKey kind = "federated" // GetFederationToken
 )
 
-// principal is who a credential speaks for.
+// principal is the identity behind a credential.
 type principal struct {
 	kind     kind
 	account  *Account
@@ -97,13 +94,13 @@ type principal struct {
 	userID   string
 	mfa      bool // aws:MultiFactorAuthPresent
 	sourceID string
-	chained  bool // a role session that was itself assumed with a session
+	chained  bool // a role session that was assumed with a session
 }
 
-// temporary says whether the caller's credentials are a session.
+// temporary reports whether the caller's credentials are a session.
 func (p *principal) temporary() bool { return p.kind != userKey }
 
-// ended says whether a session is over; a long-lived key never is.
+// ended reports whether a session has ended; a long-lived key never does.
 func (c *credential) ended(now time.Time) bool {
 	return c.owner.temporary() && (c.revoked || !now.Before(c.expires))
 }
@@ -172,7 +169,7 @@ func (w *world) addRole(r Role, now time.Time) {
 	w.roles[arn] = &role{Role: r, account: account, arn: arn, id: stableID("AROA", arn), created: now, maxDuration: r.MaxSessionDuration}
 }
 
-// userNamed finds a user of an account, or nil.
+// userNamed finds a user of an account, or returns nil.
 func (w *world) userNamed(account *Account, name string) *user {
 	for _, u := range w.users {
 		if u.account == account && u.name == name {
@@ -182,7 +179,7 @@ func (w *world) userNamed(account *Account, name string) *user {
 	return nil
 }
 
-// open starts a session of the given length for p, who was asked for it at now.
+// open starts a session of the given length for p, requested at now.
 func (w *world) open(p *principal, length time.Duration, now time.Time) *credential {
 	if w.settings.SessionLifetime > 0 {
 		length = w.settings.SessionLifetime
@@ -192,7 +189,7 @@ func (w *world) open(p *principal, length time.Duration, now time.Time) *credent
 		secret: randomSecret(),
 		token:  randomToken(),
 		owner:  p,
-		// AWS states whole seconds; what is stated is what is kept.
+		// AWS returns whole seconds, and the session ends exactly then.
 		expires: now.Add(length).Truncate(time.Second),
 	}
 	w.keys[session.id] = session
@@ -203,8 +200,7 @@ func (w *world) open(p *principal, length time.Duration, now time.Time) *credent
 	return session
 }
 
-// clearEnded forgets sessions that ended long ago, so that a simulator under
-// load for days does not grow.
+// clearEnded removes sessions that ended long ago, so that a simulator under load for days does not grow.
 func (w *world) clearEnded(now time.Time) {
 	for id, c := range w.keys {
 		if c.owner.temporary() && now.After(c.expires.Add(forgetAfter)) {
@@ -213,7 +209,7 @@ func (w *world) clearEnded(now time.Time) {
 	}
 }
 
-// denied says whether a deny pattern of the caller forbids the action.
+// denied reports whether a deny pattern of the caller forbids the action.
 func (p *principal) denied(action, resource string) bool {
 	var patterns []string
 	switch p.kind {
@@ -237,35 +233,34 @@ func (p *principal) denied(action, resource string) bool {
 	return false
 }
 
-// wildcard matches as a policy does: * stands for anything, slashes too.
+// wildcard matches like a policy: * matches any text, including slashes.
 func wildcard(pattern, text string) bool {
-	// path.Match stops * at a slash, so there must not be any.
+	// path.Match stops * at a slash, so replace the slashes.
 	flat := strings.NewReplacer("/", "\x00", "[", "\x01", "\\", "\x02")
 	matched, err := path.Match(flat.Replace(pattern), flat.Replace(text))
 	return err == nil && matched
 }
 
-// stableID makes the unique id that AWS gives a user or role, the same in every run.
+// stableID returns the unique ID that AWS gives a user or role, the same in every run.
 func stableID(prefix, arn string) string {
 	sum := sha256.Sum256([]byte(arn))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
-// randomID makes an access key id of 20 characters.
+// randomID returns an access key ID of 20 characters.
 func randomID(prefix string) string {
 	return prefix + base32.StdEncoding.EncodeToString(randomBytes(10))
 }
 
-// randomSecret makes a secret access key of 40 characters.
+// randomSecret returns a secret access key of 40 characters.
 func randomSecret() string { return base64.StdEncoding.EncodeToString(randomBytes(30)) }
 
-// randomToken makes a session token of a length that real ones have, so that
-// buffers and environments meet their like.
+// randomToken returns a session token of realistic length, to test buffers and environments with it.
 func randomToken() string {
 	return "IQoJb3JpZ2luX2Vj" + base64.StdEncoding.EncodeToString(randomBytes(480))
 }
 
-// randomUUID makes a request id.
+// randomUUID returns a request ID.
 func randomUUID() string {
 	b := randomBytes(16)
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])

@@ -2,5 +2,5 @@
 
 package system
 
-// hasACL is false: access control lists are looked at on Linux alone.
+// hasACL is always false: access control lists are checked only on Linux.
 func hasACL(string) bool { return false }

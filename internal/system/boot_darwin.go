@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// BootID tells this boot of the machine from others. It is empty if the system does not tell.
+// BootID identifies this boot of the machine. It is empty if the system does not tell.
 var BootID = sync.OnceValue(func() string {
 	id, err := syscall.Sysctl("kern.bootsessionuuid")
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// BootID tells this boot of the machine from others: boot_id of random(4). It is empty if the system does not tell.
+// BootID identifies this boot of the machine: boot_id of random(4). It is empty if the system does not tell.
 var BootID = sync.OnceValue(func() string {
 	b, err := ReadProc("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -15,8 +15,8 @@ var BootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-// ReadProc reads the first 1024 bytes of a file of proc(5). It takes half of the system calls of os.ReadFile, and no
-// poller: each credproc and each request that is answered reads such files.
+// ReadProc reads the first 1024 bytes of a file of proc(5). It takes half of the system calls of os.ReadFile and
+// no poller: each run of credproc and each request reads such files.
 func ReadProc(path string) ([]byte, error) {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package system
 
-// BootID tells this boot of the machine from others. It is empty if the system does not tell.
+// BootID is empty: this system does not identify its boots.
 func BootID() string { return "" }

@@ -13,9 +13,9 @@ import (
 	"syscall"
 )
 
-// WritableByOthers reports whether the mode of what is at a path lets others than its owner write to it. A group counts
-// as others, except root's, admin on macOS (its members become root with their own password), and a private one (umask
-// 002).
+// WritableByOthers reports whether the mode of a file lets users other than its owner write to it. A group counts
+// as others, with three exceptions: root's group, admin on macOS (its members become root with their own
+// password), and a private group (umask 002).
 func WritableByOthers(path string, info fs.FileInfo) bool {
 	perm := info.Mode().Perm()
 	if perm&0o022 != 0o020 {
@@ -32,12 +32,12 @@ func WritableByOthers(path string, info fs.FileInfo) bool {
 	return hasACL(path) || !isPrivateGroup(accounts, int(st.Gid))
 }
 
-// accounts is where the system's users and groups are listed.
+// accounts is the directory in which the system lists users and groups.
 var accounts = "/etc"
 
-// isPrivateGroup reports whether a group has no members but us and root: it is the primary group of one of the two, no
-// other account has it, and it lists nobody else. Where all of that cannot be read in passwd and group below dir, such
-// as on a machine with a directory service, it is not private.
+// isPrivateGroup reports whether a group has no members but this user and root: it is the primary group of one of
+// the two, no other account has it, and it lists nobody else. If passwd and group below dir do not show all of
+// that, such as on a machine with a directory service, the group is not private.
 func isPrivateGroup(dir string, gid int) bool {
 	me, group := strconv.Itoa(os.Geteuid()), strconv.Itoa(gid)
 	ours := map[string]bool{}

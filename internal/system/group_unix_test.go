@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestPrivateGroup: a group is private if nobody but us and root is in it.
+// TestPrivateGroup: a group is private if it has no members but this user and root.
 func TestPrivateGroup(t *testing.T) {
 	me := strconv.Itoa(os.Geteuid())
 	for _, tt := range []struct {

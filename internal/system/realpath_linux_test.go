@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestRealPathOfAnotherMount: a path through another process's root has the text of a name of ours and leads to another
-// file. Seen to pass for that name without the comparison.
+// TestRealPathOfAnotherMount: a path through another process's root has the text of a local path but leads to
+// another file. Without the comparison in RealPath, the test gets that local path.
 func TestRealPathOfAnotherMount(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config")
@@ -18,7 +18,7 @@ func TestRealPathOfAnotherMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	if real := RealPath("/proc/self/root" + file); real != file {
-		t.Errorf("our own root: %q", real)
+		t.Errorf("through our own root: %q", real)
 	}
 	cmd := exec.Command("unshare", "-m", "sh", "-c", `mount -t tmpfs none "$0" && : >"$0/config" && echo ready && cat`, dir)
 	in, err := cmd.StdinPipe()
@@ -37,6 +37,6 @@ func TestRealPathOfAnotherMount(t *testing.T) {
 		t.Skip("SKIPPED, NOT PROVEN: no mount namespace can be made here")
 	}
 	if real := RealPath("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/root" + file); real != "" {
-		t.Errorf("another file has the name %q", real)
+		t.Errorf("RealPath returned %q for another file", real)
 	}
 }

@@ -8,14 +8,15 @@ import (
 	"syscall"
 )
 
-// StampOf is the stamp of the file of an info.
+// StampOf returns the stamp of the file that info describes.
 func StampOf(info fs.FileInfo) Stamp { return stampOf(info.Sys().(*syscall.Stat_t)) }
 
-// StampOfPath returns the stamp of a file, the zero one if it is missing. With follow, a symbolic link is followed. Each
-// warm request asks for several stamps, so StampOfPath makes no FileInfo, and no error for a missing file.
+// StampOfPath returns the stamp of a file, or the zero Stamp if it is missing. With follow, a symbolic link is
+// followed. Each cached answer needs several stamps, so StampOfPath allocates no FileInfo, and no error for a
+// missing file.
 func StampOfPath(path string, follow bool) (Stamp, error) {
 	for {
-		var st syscall.Stat_t // on the stack, as the calls are not made through a variable
+		var st syscall.Stat_t // stays on the stack, because the calls below are not made through a variable
 		var err error
 		if follow {
 			err = syscall.Stat(path, &st)

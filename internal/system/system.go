@@ -1,7 +1,6 @@
-// Package system owns what the systems we run on do differently and several packages
-// need: locks of files, who owns a file and who else may use it, the umask, processes that
-// outlive a terminal. It is below everything, credproc too, and so the standard library alone;
-// it refuses to know what any of it is for.
+// Package system hides the differences between operating systems that several packages need: file locks, who owns
+// a file and who else may use it, the umask, processes that outlive a terminal. Every program is built on it, also
+// credproc, so it imports only the standard library. It does not know what its callers use it for.
 package system
 
 import (
@@ -15,10 +14,10 @@ import (
 	"time"
 )
 
-// ErrLocked says that another open file holds the lock.
+// ErrLocked means that another open file holds the lock.
 var ErrLocked = errors.New("another process holds the lock")
 
-// LockUntil takes the lock as soon as it is free, where Lock could not be given up: the error is ErrLocked where ctx ends before.
+// LockUntil takes the lock as soon as it is free. If ctx ends before, the error is ErrLocked.
 func LockUntil(ctx context.Context, f *os.File) error {
 	for {
 		if err := TryLock(f); !errors.Is(err, ErrLocked) {
@@ -32,11 +31,12 @@ func LockUntil(ctx context.Context, f *os.File) error {
 	}
 }
 
-// ErrNotRegular says that a path leads to something else than a regular file.
+// ErrNotRegular means that a path does not lead to a regular file.
 var ErrNotRegular = errors.New("not a regular file")
 
-// OpenRegular opens a file for reading and never waits for it, as opening a fifo would. The flags are 0 or NoFollow. The info is that of the
-// opened file, also beside ErrNotRegular where it was to be had; other errors are those of os.OpenFile.
+// OpenRegular opens a file for reading and never blocks, as opening a fifo would. The flags are 0 or NoFollow. The
+// info describes the opened file; if there is one, it is also returned with ErrNotRegular. Other errors are those
+// of os.OpenFile.
 func OpenRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|NonBlock|flags, 0)
 	if errors.Is(err, syscall.ENXIO) { // a socket
@@ -56,21 +56,21 @@ func OpenRegular(path string, flags int) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// Access is who may use a file.
+// Access says who may use a file.
 type Access struct {
-	// Ours: it belongs to the user of this process.
+	// Ours means that the file belongs to the user of this process.
 	Ours bool
-	// Perm is its mode. On Windows it is what the access list comes to: 0700 for us, and
-	// r, w and x for group and others where anybody may read, write or do more beside us, SYSTEM and the
-	// Administrators.
+	// Perm is its mode. On Windows it is derived from the access list: 0700 for this user, and r, w and x for
+	// group and others if anybody besides this user, SYSTEM and the Administrators may read, write or do more.
 	Perm fs.FileMode
 	// Owner names the owner: "uid 1000"; on Windows the SID.
 	Owner string
-	// Links is the number of names that a file has.
+	// Links is the number of names that the file has.
 	Links int
 }
 
-// MakeDirs makes a directory and those above it, which may be links. What it makes has mode 0700, whatever the umask.
+// MakeDirs creates a directory and its missing parents. Directories on the way may be symbolic links. The new
+// directories have mode 0700, regardless of the umask.
 func MakeDirs(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -85,7 +85,7 @@ func MakeDirs(path string) error {
 		}
 	}
 	switch err := os.Mkdir(path, 0o700); {
-	case errors.Is(err, fs.ErrExist): // another process was quicker
+	case errors.Is(err, fs.ErrExist): // another process was faster
 		return nil
 	case err != nil:
 		return err

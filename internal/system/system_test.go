@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestLock: one open file has it, the other does not, and gets it once the first is closed.
+// TestLock: one open file holds the lock; another gets it only after the first is closed.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	open := func() *os.File {
@@ -25,19 +25,19 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := TryLock(second); !errors.Is(err, ErrLocked) {
-		t.Fatalf("while another holds it: %v", err)
+		t.Fatalf("while the lock is held: %v", err)
 	}
 	given, give := context.WithCancel(context.Background())
 	give()
 	if err := LockUntil(given, second); !errors.Is(err, ErrLocked) {
-		t.Fatalf("until nobody waits any more: %v", err)
+		t.Fatalf("LockUntil after its context ended: %v", err)
 	}
-	// What is in the file can be read all the same.
+	// The content of a locked file can be read.
 	if _, err := first.WriteString("words"); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "words" {
-		t.Errorf("read while it is locked: %q, %v", b, err)
+		t.Errorf("read while the file is locked: %q, %v", b, err)
 	}
 	third := open()
 	waiting := make(chan error, 1)
@@ -46,17 +46,17 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-waiting; err != nil {
-		t.Errorf("as soon as it was given back: %v", err)
+		t.Errorf("as soon as the lock was released: %v", err)
 	}
 	if err := third.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := TryLock(second); err != nil {
-		t.Errorf("after it was given back: %v", err)
+		t.Errorf("after the lock was released: %v", err)
 	}
 }
 
-// TestMakePrivate: what is made is ours alone, and so is what is made in it.
+// TestMakePrivate: only this user can use the new directory and files in it.
 func TestMakePrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "private")
 	if err := MakePrivate(dir); err != nil {

@@ -10,25 +10,25 @@ import (
 	"syscall"
 )
 
-// The flags for os.OpenFile that keep it from following a symbolic link in the last
-// place, and from waiting on a fifo.
+// The flags for os.OpenFile not to follow a symbolic link as the last element of a path, and not to block on a
+// fifo.
 const (
 	NoFollow = syscall.O_NOFOLLOW
 	NonBlock = syscall.O_NONBLOCK
 )
 
-// Exe is what the name of a program ends in.
+// Exe is the suffix of the names of programs.
 const Exe = ""
 
 // Umask sets the umask and returns the old one.
 func Umask(mask int) int { return syscall.Umask(mask) }
 
-// TryLock takes the lock of a file or directory if it is free, until the file is closed. The error is ErrLocked if
-// another open file has it.
+// TryLock takes the lock of a file or directory if it is free, and holds it until the file is closed. The error is
+// ErrLocked if another open file has it.
 func TryLock(f *os.File) error { return flock(f, syscall.LOCK_EX|syscall.LOCK_NB) }
 
-// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the
-// error is ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
+// TryLockShared takes a shared lock of a file, and holds it until the file is closed. Several open files can hold
+// it at a time; TryLock fails meanwhile. The error is ErrLocked if another open file has an exclusive lock.
 func TryLockShared(f *os.File) error { return flock(f, syscall.LOCK_SH|syscall.LOCK_NB) }
 
 func flock(f *os.File, how int) error {
@@ -42,7 +42,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// AccessOf is who may use an open file.
+// AccessOf returns who may use an open file.
 func AccessOf(f *os.File) (Access, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -51,7 +51,7 @@ func AccessOf(f *os.File) (Access, error) {
 	return accessOf(info), nil
 }
 
-// AccessOfPath is who may use a file. A symbolic link is followed.
+// AccessOfPath returns who may use a file. A symbolic link is followed.
 func AccessOfPath(path string) (Access, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -71,19 +71,20 @@ func accessOf(info fs.FileInfo) Access {
 	}
 }
 
-// AccessOfInfo is who may use a file, as its info says. Windows cannot tell: there ok is false.
+// AccessOfInfo returns who may use a file, according to its info. On Windows ok is false, because the info does
+// not tell.
 func AccessOfInfo(info fs.FileInfo) (a Access, ok bool) { return accessOf(info), true }
 
-// CloseToOthers is the command that leaves a file to us alone, with a mode such as 600.
+// CloseToOthers returns the command that gives only this user access to a file, with a mode such as 600.
 func CloseToOthers[S ~string](file, mode S) S { return "chmod " + mode + " " + file }
 
-// GiveBack is the command that makes everything in a directory ours again.
+// GiveBack returns the command that makes this user the owner of everything in a directory.
 func GiveBack[S ~string](path S) S { return S("sudo chown -R "+strconv.Itoa(os.Geteuid())+" ") + path }
 
-// MakePrivate makes a directory that only we can use, but for the umask.
+// MakePrivate creates a directory that only this user can use; the umask applies.
 func MakePrivate(dir string) error { return os.Mkdir(dir, 0o700) }
 
-// SyncDir makes the names in a directory last.
+// SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -93,8 +94,9 @@ func SyncDir(dir string) error {
 	return SyncNames(d)
 }
 
-// SyncNames is SyncDir of an open directory.
+// SyncNames does what SyncDir does, for an open directory.
 func SyncNames(dir *os.File) error { return dir.Sync() }
 
-// Session starts a process in a session of its own: no terminal, and no signal from one.
+// Session returns the attributes to start a process in its own session: without a terminal, and without signals
+// from one.
 func Session() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestOpenRegular: it opens files alone, and waits for nothing.
+// TestOpenRegular: it opens only regular files and never blocks.
 func TestOpenRegular(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -25,7 +25,7 @@ func TestOpenRegular(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Chdir(dir) // a socket needs a short name
+	t.Chdir(dir) // the path of a socket must be short
 	l, err := net.Listen("unix", "socket")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestOpenRegular(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 		if (f == nil) != (c.want != nil) {
-			t.Errorf("%s: file %v beside %v", c.name, f, err)
+			t.Errorf("%s: returned file %v with error %v", c.name, f, err)
 		}
 		if f != nil {
 			if info.Size() != 5 {

@@ -11,21 +11,21 @@ import (
 	"unsafe"
 )
 
-// The flags for os.OpenFile. A link is opened itself, and is no regular file then; and there are no fifos
-// among the files.
+// The flags for os.OpenFile. With NoFollow a symbolic link is opened itself, and does not count as a regular file.
+// There are no fifos among files.
 const (
 	NoFollow = syscall.FILE_FLAG_OPEN_REPARSE_POINT
 	NonBlock = 0
 )
 
-// Exe is what the name of a program ends in.
+// Exe is the suffix of the names of programs.
 const Exe = ".exe"
 
-// Umask does nothing: a new file has the access list of its directory.
+// Umask does nothing: a new file inherits the access list of its directory.
 func Umask(int) int { return 0 }
 
 var (
-	kernel32 = syscall.NewLazyDLL("kernel32.dll") // it is one that the loader takes from the system's directory alone
+	kernel32 = syscall.NewLazyDLL("kernel32.dll") // the loader takes it only from the system's directory
 	advapi32 = syscall.NewLazyDLL(DLL("advapi32.dll"))
 
 	lockFileEx      = kernel32.NewProc("LockFileEx")
@@ -34,7 +34,8 @@ var (
 	parseDescriptor = advapi32.NewProc("ConvertStringSecurityDescriptorToSecurityDescriptorW")
 )
 
-// DLL is the path of a library of the system, so that none beside the program or in the working directory is loaded.
+// DLL returns the path of a library of the system, so that no library beside the program or in the working
+// directory is loaded instead.
 func DLL(name string) string {
 	if root := os.Getenv("SystemRoot"); filepath.IsAbs(root) {
 		return filepath.Join(root, "System32", name)
@@ -49,14 +50,16 @@ const (
 	errLockViolation = syscall.Errno(33)
 )
 
-// TryLock takes the lock of a file if it is free, until that is closed. The error is ErrLocked where another has it.
+// TryLock takes the lock of a file if it is free, and holds it until the file is closed. The error is ErrLocked if
+// another open file has it.
 func TryLock(f *os.File) error { return lockFile(f, lockExclusive|lockAtOnce) }
 
-// TryLockShared takes the lock of a file, until that is closed, unless another has it for itself alone: then the
-// error is ErrLocked. Many can have it at a time, and TryLock fails meanwhile.
+// TryLockShared takes a shared lock of a file, and holds it until the file is closed. Several open files can hold
+// it at a time; TryLock fails meanwhile. The error is ErrLocked if another open file has an exclusive lock.
 func TryLockShared(f *os.File) error { return lockFile(f, lockAtOnce) }
 
-// lockFile locks a byte that no file has: locks are mandatory here, and others are to read it.
+// lockFile locks a byte beyond the end of any file: locks are mandatory on Windows, and other processes must be
+// able to read the content.
 func lockFile(f *os.File, flags uintptr) error {
 	at := syscall.Overlapped{OffsetHigh: 1<<31 - 1}
 	ok, _, err := lockFileEx.Call(f.Fd(), flags, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
@@ -73,11 +76,11 @@ func lockFile(f *os.File, flags uintptr) error {
 const (
 	sidSystem         = "S-1-5-18"
 	sidAdministrators = "S-1-5-32-544"
-	sidCreatorOwner   = "S-1-3-0" // of what is made in a directory
-	sidOwnerRights    = "S-1-3-4" // of the owner, who is looked at anyway
+	sidCreatorOwner   = "S-1-3-0" // stands for the creator of a file in a directory
+	sidOwnerRights    = "S-1-3-4" // stands for the owner, who is checked anyway
 )
 
-// Self is the identifier (SID) of the user of this process.
+// Self returns the identifier (SID) of the user of this process.
 var Self = sync.OnceValues(func() (string, error) {
 	token, err := syscall.OpenCurrentProcessToken()
 	if err != nil {
@@ -87,7 +90,7 @@ var Self = sync.OnceValues(func() (string, error) {
 	return UserOf(token)
 })
 
-// UserOf is the identifier of the user of a token.
+// UserOf returns the identifier of the user of a token.
 func UserOf(token syscall.Token) (string, error) {
 	user, err := token.GetTokenUser()
 	if err != nil {
@@ -116,18 +119,19 @@ type entry struct {
 	Type, Flags byte
 	Size        uint16
 	Mask        uint32
-	SID         uint32 // its beginning
+	SID         uint32 // its first bytes
 }
 
 const (
 	entryAllows = 0
 	entryDenies = 1
 
-	// What is more than to read: data, attributes, children, the list itself, and the generic bits for them.
+	// Rights beyond reading: write data and attributes, delete, change the list and its owner, and the generic
+	// bits for these.
 	maskWrites = 0x2 | 0x4 | 0x10 | 0x40 | 0x100 | 0x10000 | 0x40000 | 0x80000 | 0x10000000 | 0x40000000
 )
 
-// AccessOf is who may use an open file.
+// AccessOf returns who may use an open file.
 func AccessOf(f *os.File) (Access, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -140,11 +144,11 @@ func AccessOf(f *os.File) (Access, error) {
 	var owner *syscall.SID
 	var list *accessList
 	var descriptor syscall.Handle
-	// Through the handle, so that nobody can swap the file for another meanwhile.
+	// Ask through the handle, so that the file cannot be swapped for another meanwhile.
 	code, _, _ := getSecurityInfo.Call(f.Fd(), fileObject, ownerInformation|daclInformation,
 		uintptr(unsafe.Pointer(&owner)), 0, uintptr(unsafe.Pointer(&list)), 0, uintptr(unsafe.Pointer(&descriptor)))
 	if code != 0 {
-		return Access{}, &fs.PathError{Op: "ask who may use", Path: f.Name(), Err: syscall.Errno(code)}
+		return Access{}, &fs.PathError{Op: "read the access list of", Path: f.Name(), Err: syscall.Errno(code)}
 	}
 	defer func() { _, _ = syscall.LocalFree(descriptor) }()
 	a := Access{Perm: 0o600}
@@ -160,7 +164,7 @@ func AccessOf(f *os.File) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
-	// An elevated process of ours makes files that belong to the Administrators.
+	// An elevated process of this user creates files that belong to the Administrators.
 	a.Ours = holder == me || holder == sidAdministrators
 	a.Owner = holder
 	others, err := othersIn(list, me)
@@ -168,9 +172,10 @@ func AccessOf(f *os.File) (Access, error) {
 	return a, err
 }
 
-// othersIn is what a list allows to others than us, SYSTEM and the Administrators, as the bits of a mode.
+// othersIn returns what a list allows to anybody but this user, SYSTEM and the Administrators, as the bits of a
+// mode.
 func othersIn(list *accessList, me string) (perm fs.FileMode, err error) {
-	if list == nil { // no list at all lets everybody do everything
+	if list == nil { // without a list, everybody may do everything
 		return 0o077, nil
 	}
 	for i := range list.Count {
@@ -181,7 +186,7 @@ func othersIn(list *accessList, me string) (perm fs.FileMode, err error) {
 		if e.Type == entryDenies || e.Mask == 0 {
 			continue
 		}
-		if e.Type != entryAllows { // with conditions, for objects, or of a later Windows: not weighed
+		if e.Type != entryAllows { // conditional, object and later types are not evaluated
 			return 0o077, nil
 		}
 		who, err := (*syscall.SID)(unsafe.Pointer(&e.SID)).String()
@@ -200,7 +205,7 @@ func othersIn(list *accessList, me string) (perm fs.FileMode, err error) {
 	return perm, nil
 }
 
-// AccessOfPath is who may use a file. A symbolic link is followed.
+// AccessOfPath returns who may use a file. A symbolic link is followed.
 func AccessOfPath(path string) (Access, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -210,7 +215,7 @@ func AccessOfPath(path string) (Access, error) {
 	return AccessOf(f)
 }
 
-// describe makes a security descriptor of its text. LocalFree is for the caller.
+// describe parses the text form of a security descriptor. The caller frees the result with LocalFree.
 func describe(text string) (syscall.Handle, error) {
 	p, err := syscall.UTF16PtrFromString(text)
 	if err != nil {
@@ -223,18 +228,19 @@ func describe(text string) (syscall.Handle, error) {
 	return descriptor, nil
 }
 
-// CloseToOthers is the command that takes away what a file has from the directory above, and grants it to us alone.
+// CloseToOthers returns the command that removes the inherited rights of a file and grants access only to this
+// user.
 func CloseToOthers[S ~string](file, mode S) S {
 	me, _ := Self()
 	inherit := ""
-	if mode == "700" { // a directory, with what will be in it
+	if mode == "700" { // a directory: also for files that will be created in it
 		inherit = "(OI)(CI)"
 	}
 	return S(fmt.Sprintf(`icacls %s /inheritance:r /grant:r "*%s:%sF"`, file, me, inherit))
 }
 
-// MakePrivate makes a directory that only we, SYSTEM and the Administrators can use, with all that will be in
-// it: its access list is protected from what the directory above would add.
+// MakePrivate creates a directory that only this user, SYSTEM and the Administrators can use, including everything
+// that will be created in it: its access list does not inherit from the parent directory.
 func MakePrivate(dir string) error {
 	me, err := Self()
 	if err != nil {
@@ -257,24 +263,24 @@ func MakePrivate(dir string) error {
 	return nil
 }
 
-// AccessOfInfo is who may use a file, as its info says. Windows cannot tell: there ok is false.
+// AccessOfInfo always returns ok false: on Windows the info does not tell who may use a file.
 func AccessOfInfo(fs.FileInfo) (a Access, ok bool) { return Access{}, false }
 
-// GiveBack is the command that makes everything in a directory ours again.
+// GiveBack returns the command that makes this user the owner of everything in a directory.
 func GiveBack[S ~string](path S) S { return "takeown /r /f " + path }
 
-// SyncDir does nothing: a directory cannot be flushed here, and NTFS writes a journal of its names.
+// SyncDir does nothing: Windows cannot flush a directory, and NTFS journals its names.
 func SyncDir(string) error { return nil }
 
-// SyncNames does nothing either.
+// SyncNames does nothing, like SyncDir.
 func SyncNames(*os.File) error { return nil }
 
 const (
-	createNewGroup = 0x200      // CREATE_NEW_PROCESS_GROUP: no Ctrl-C of ours
-	createNoWindow = 0x08000000 // CREATE_NO_WINDOW: a console of its own, which nobody sees
+	createNewGroup = 0x200      // CREATE_NEW_PROCESS_GROUP: does not get our Ctrl-C
+	createNoWindow = 0x08000000 // CREATE_NO_WINDOW: its own console, which is invisible
 )
 
-// Session starts a process without our console, and without its signals.
+// Session returns the attributes to start a process without our console and its signals.
 func Session() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: createNewGroup | createNoWindow}
 }

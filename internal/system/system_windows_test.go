@@ -9,7 +9,8 @@ import (
 
 var getDACL = advapi32.NewProc("GetSecurityDescriptorDacl")
 
-// listOf is the access list of a descriptor. It is of the system's own making, whatever a file system keeps.
+// listOf returns the access list of a security descriptor. The system builds it, so it does not depend on the file
+// system.
 func listOf(t *testing.T, descriptor string) *accessList {
 	t.Helper()
 	d, err := describe(descriptor)
@@ -24,7 +25,7 @@ func listOf(t *testing.T, descriptor string) *accessList {
 	return list
 }
 
-// TestAccessList: whom a list lets in, and how far.
+// TestAccessList checks to whom a list gives access, and which.
 func TestAccessList(t *testing.T) {
 	me, err := Self()
 	if err != nil {
@@ -36,7 +37,7 @@ func TestAccessList(t *testing.T) {
 		perm       os.FileMode
 	}{
 		{"ours", mine, 0},
-		{"an empty one", "D:P", 0},
+		{"an empty list", "D:P", 0},
 		{"and SYSTEM and the Administrators", mine + "(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)", 0},
 		{"everybody denied", "D:P(D;;FA;;;WD)(A;;FA;;;" + me + ")", 0},
 		{"and everybody to read", mine + "(A;OICI;FR;;;WD)", 0o055},

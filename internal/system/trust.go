@@ -9,21 +9,22 @@ import (
 	"strings"
 )
 
-// An UntrustedError says by what another user can change what is at a path.
+// UntrustedError says how another user can change what is at a path.
 type UntrustedError struct {
-	Path     string // of the file, of a directory above it, or of a link on the way
+	Path     string // the file, a directory above it, or a link on the way
 	Why      string // such as "can be written by others (mode 0666)"
-	Writable bool   // the mode allows it, not the owner
+	Writable bool   // the mode allows it; the owner is right
 }
 
 // Error implements error.
 func (e *UntrustedError) Error() string { return e.Path + " " + e.Why }
 
-// Trusted returns nil if nobody but root and the user of this process can change what is at a path. It belongs to one
-// of the two, and others may not write to it. The same holds for each directory on the way, in which others may write
-// if it is sticky. Each symbolic link on the way belongs to one of the two as well, since its owner can make it lead
-// elsewhere. WritableByOthers says which groups count as others. On Windows only the access list of the file counts.
-// The error of what is there and is not trusted is an *UntrustedError.
+// Trusted returns nil if only root and the user of this process can change what is at a path. The file must belong
+// to one of the two, and others must not be able to write to it. The same holds for each directory on the way,
+// except that others may write to a sticky one. Each symbolic link on the way must belong to one of the two as
+// well, because its owner can make it lead elsewhere. WritableByOthers says which groups count as others. On
+// Windows only the access list of the file is checked. If the file exists and is not trusted, the error is an
+// *UntrustedError.
 func Trusted(path string) error {
 	if !filepath.IsAbs(path) {
 		return fmt.Errorf("%q is not an absolute path", path)
@@ -42,12 +43,12 @@ func Trusted(path string) error {
 	return trusted(last, false)
 }
 
-// maxLinks is how many symbolic links a path may lead over, as in Linux.
+// maxLinks is how many symbolic links a path may go through, as on Linux.
 const maxLinks = 40
 
-// Walk goes from the root to what an absolute path leads to, and calls visit for each directory and each symbolic link
-// on the way and for what is at the end. dir is the directory that at is in, nil for the root. The first error ends it,
-// also that of a file that is not there.
+// Walk follows an absolute path from the root to its end. It calls visit for each directory and each symbolic link
+// on the way, and for what is at the end. dir is the directory that contains at, nil for the root. Walk stops at
+// the first error, also if a file does not exist.
 func Walk(path string, visit func(at string, info, dir fs.FileInfo) error) error {
 	root := filepath.VolumeName(path) + string(filepath.Separator)
 	at, rest := root, parts(path)
@@ -73,7 +74,7 @@ func Walk(path string, visit func(at string, info, dir fs.FileInfo) error) error
 			continue
 		}
 		if links++; links > maxLinks {
-			return fmt.Errorf("%s leads over too many symbolic links", path)
+			return fmt.Errorf("%s goes through too many symbolic links", path)
 		}
 		var target string
 		if target, err = os.Readlink(next); err != nil {
@@ -88,14 +89,14 @@ func Walk(path string, visit func(at string, info, dir fs.FileInfo) error) error
 	return err
 }
 
-// parts are the names in a path, from the first directory on.
+// parts returns the elements of a path, without the volume.
 func parts(path string) []string {
 	return strings.FieldsFunc(path[len(filepath.VolumeName(path)):], func(r rune) bool {
 		return r == '/' || r == filepath.Separator
 	})
 }
 
-// SameFile reports whether two paths are one, or lead to one file.
+// SameFile reports whether two paths are equal or lead to the same file.
 func SameFile(a, b string) bool {
 	if a == b {
 		return true
@@ -105,9 +106,10 @@ func SameFile(a, b string) bool {
 	return err == nil && err2 == nil && os.SameFile(first, second)
 }
 
-// RealPath is an absolute path without symbolic links and without the names that mean something else to each process,
-// such as /proc/self/cwd. What is not there yet keeps its own name. If the path cannot be followed, or that name leads
-// elsewhere (a path below /proc/PID/root does so where the process has other mounts), it is "".
+// RealPath returns an absolute path without symbolic links, and without names whose meaning depends on the
+// process, such as /proc/self/cwd. Elements that do not exist yet are kept. It returns "" if the path cannot be
+// followed, or if the resolved name leads to another file: a path below /proc/PID/root does so if the process has
+// other mounts.
 func RealPath(path string) string {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
@@ -127,8 +129,8 @@ func RealPath(path string) string {
 	return real
 }
 
-// TrustedProgram is Trusted for a program and for the directory that it is in, which may not be sticky: a library that
-// another user puts beside a program may be loaded.
+// TrustedProgram is Trusted for a program and for its directory, which must not be sticky: a library that another
+// user puts beside a program may be loaded.
 func TrustedProgram(path string) error {
 	if err := Trusted(path); err != nil {
 		return err

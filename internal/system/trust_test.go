@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// TestTrusted: whose files, and in whose directories, nobody else can change.
+// TestTrusted checks which files, and files in which directories, nobody else can change.
 func TestTrusted(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to make files of another user one has to be root")
+		t.Skip("SKIPPED, NOT PROVEN: needs root to create files of another user")
 	}
 	dir := t.TempDir()
 	make := func(name string, uid, gid int, mode os.FileMode) string {
@@ -45,7 +45,7 @@ func TestTrusted(t *testing.T) {
 		}
 		return path
 	}
-	// Links of another user in a sticky directory, to a file and to a directory of ours.
+	// Links of another user in a sticky directory: one to a file, one to a directory of this user.
 	theirs, way := link("sticky/link", filepath.Join(dir, "good")), link("sticky/way", dir)
 	for _, path := range []string{theirs, way} {
 		if err := os.Lchown(path, other, other); err != nil {

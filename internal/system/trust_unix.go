@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// trusted looks at one file or directory, which may be a link.
+// trusted checks one file or directory, and follows a link. above says that it is a directory on the way.
 func trusted(path string, above bool) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -19,7 +19,7 @@ func trusted(path string, above bool) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return fmt.Errorf("%s: its owner is not known", path)
+		return fmt.Errorf("%s: cannot determine its owner", path)
 	}
 	if uid := int(st.Uid); uid != 0 && uid != os.Geteuid() {
 		return &UntrustedError{Path: path, Why: fmt.Sprintf("belongs to another user (uid %d)", uid)}
@@ -33,7 +33,7 @@ func trusted(path string, above bool) error {
 	return nil
 }
 
-// trustedLink looks at a symbolic link itself: its owner can replace it, also in a sticky directory.
+// trustedLink checks a symbolic link itself: its owner can replace it, also in a sticky directory.
 func trustedLink(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -46,7 +46,7 @@ func trustedLink(path string) error {
 	return nil
 }
 
-// PrivateDir reports whether a path is a directory of ours that others cannot write to.
+// PrivateDir reports whether a path is a directory of this user that others cannot write to.
 func PrivateDir(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
@@ -56,7 +56,8 @@ func PrivateDir(path string) bool {
 	return a.Ours && a.Perm&0o022 == 0
 }
 
-// OwnerOf is the uid of a file's owner. A symbolic link is followed; known is false where there is no such file.
+// OwnerOf returns the uid of a file's owner. A symbolic link is followed. known is false if the file does not
+// exist.
 func OwnerOf(path string) (uid int, known bool) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -69,11 +70,12 @@ func OwnerOf(path string) (uid int, known bool) {
 	return int(st.Uid), true
 }
 
-// maxSearched bounds the descriptors that are looked at one by one where there is no list of them.
+// maxSearched limits how many descriptors are checked one by one if there is no list of them.
 const maxSearched = 1 << 16
 
-// CloseInherited closes what the parent left open by mistake, above the three standard descriptors. What survived
-// exec has no close-on-exec mark, and all that Go has opened since does have one; so has what is to be kept.
+// CloseInherited closes the descriptors above the three standard ones that the parent left open by mistake. A
+// descriptor that survived exec has no close-on-exec flag. Everything that Go has opened since has the flag, and
+// so have descriptors to keep.
 func CloseInherited() {
 	if dir, err := os.Open("/dev/fd"); err == nil {
 		names, err := dir.Readdirnames(-1)
@@ -87,7 +89,7 @@ func CloseInherited() {
 			return
 		}
 	}
-	limit := syscall.Rlimit{Cur: maxSearched} // no /proc is mounted
+	limit := syscall.Rlimit{Cur: maxSearched} // /proc is not mounted
 	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	for fd := 3; fd < int(min(limit.Cur, maxSearched)); fd++ {
 		closeUnmarked(fd)

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Usual reports whether Broker or an AWS tool uses a path if no variable but HOME names another one: in the home that
-// the system knows for us, or in HOME if that is ours, and through no symbolic link below it. What a message tells a
-// person to change or remove has to be usual: a repository can set variables, and choose any other path. It can also
-// choose a usual path for another purpose, such as a key for the state directory. So no path is usual in a process with
-// such a variable.
+// Usual reports whether a path is one that Broker or an AWS tool uses by default, with no variable set but HOME.
+// It must be in the home directory that the system knows for this user, or in HOME if this user owns that, and go
+// through no symbolic link below it. Messages must only tell a person to change or remove a usual path: a
+// repository can set variables and so choose any other path. It can also choose a usual path for another purpose,
+// such as a key for the state directory. So no path is usual in a process with such a variable.
 func Usual(path string) bool {
 	if moved() {
 		return false
@@ -32,8 +32,8 @@ func Usual(path string) bool {
 	return ok && strings.HasPrefix(rest, "broker")
 }
 
-// UsualForRoot is Usual for what a message tells a person to do as root: in the home that the system knows alone, if
-// there is one. A directory on the way to a usual path is usual, too.
+// UsualForRoot is Usual for what a message tells a person to do as root. Only the home directory that the system
+// knows counts, if it exists. A directory above a usual path is usual, too.
 func UsualForRoot(path string) bool {
 	if moved() {
 		return false
@@ -49,13 +49,13 @@ func UsualForRoot(path string) bool {
 	return false
 }
 
-// moved reports whether a variable moves a path of Broker.
+// moved reports whether a variable overrides a path of Broker.
 func moved() bool {
 	return slices.ContainsFunc([]string{"BROKER_STATE_DIR", "BROKER_RUNTIME_DIR", "BROKER_SOCKET", "BROKER_KEYRING_DIR",
 		"BROKER_CONFIG"}, func(name string) bool { return os.Getenv(name) != "" })
 }
 
-// ownHomes are the names of the home that the system knows, or of HOME if it knows none that is there.
+// ownHomes returns the names of the home directory that the system knows; if it knows none that exists, HOME.
 func ownHomes() []string {
 	var homes []string
 	known := KnownHome()
@@ -69,7 +69,8 @@ func ownHomes() []string {
 	return homes
 }
 
-// below cuts a directory off a path that leads through no symbolic link from there to its last part.
+// below returns the path relative to dir. ok is false if the path is not below dir or goes through a symbolic link
+// between dir and its last element.
 func below(path, dir string) (rest string, ok bool) {
 	separator := string(filepath.Separator)
 	path = filepath.Clean(path)
@@ -80,7 +81,7 @@ func below(path, dir string) (rest string, ok bool) {
 	return rest, real == filepath.Join(RealPath(dir), rest)
 }
 
-// usual reports whether a path below a home is one of usualBelowHome, or in it.
+// usual reports whether a path below a home directory is one of usualBelowHome, or inside of it.
 func usual(rest string) bool {
 	for _, u := range usualBelowHome {
 		if u = filepath.FromSlash(u); rest == u || strings.HasPrefix(rest, u+string(filepath.Separator)) {

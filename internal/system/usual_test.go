@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestUsual: a path that a variable or a link chose is not usual.
+// TestUsual: a path that a variable or a symbolic link chose is not usual.
 func TestUsual(t *testing.T) {
 	home, elsewhere := t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
@@ -42,13 +42,13 @@ func TestUsual(t *testing.T) {
 	// A variable may choose a usual path for another purpose.
 	t.Setenv("BROKER_STATE_DIR", home+"/.local/share/broker/keyring")
 	if Usual(home+"/.local/share/broker/keyring") || UsualForRoot(KnownHome()+"/.local/state/broker") {
-		t.Error("a path is usual although a variable moves one")
+		t.Error("a path is usual although a variable overrides one")
 	}
 	t.Setenv("BROKER_STATE_DIR", "")
-	// HOME is not the one of the user database, which is there.
+	// HOME differs from the home directory in the user database, which exists.
 	if known := KnownHome(); known != "" {
 		if _, err := os.Stat(known); err == nil && UsualForRoot(state) {
-			t.Errorf("as root one is told to change %s", state)
+			t.Errorf("root would be told to change %s", state)
 		}
 		for path, want := range map[string]bool{
 			known: false, known + "/.local": true, known + "/.local/state/broker": true, known + "/x": false,

@@ -9,11 +9,11 @@ import (
 	"strconv"
 )
 
-// usualBelowHome are the directories below a home that Broker and AWS tools use.
+// usualBelowHome are the directories below a home directory that Broker and AWS tools use.
 var usualBelowHome = []string{".config/broker", ".local/share/broker", ".local/state/broker", ".aws"}
 
-// KnownHome is the home that the user database names for us, absolute, or empty. user.Current would make one up from
-// HOME.
+// KnownHome returns the absolute home directory of this user in the user database, or "". user.Current would
+// derive it from HOME.
 func KnownHome() string {
 	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
 	if err != nil || !filepath.IsAbs(u.HomeDir) {

@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 )
 
-// usualBelowHome are the directories below a home that Broker and AWS tools use.
+// usualBelowHome are the directories below a home directory that Broker and AWS tools use.
 var usualBelowHome = []string{"AppData/Roaming/broker", "AppData/Local/broker", ".aws"}
 
-// KnownHome is the home that the system knows for us, absolute, or empty.
+// KnownHome returns the absolute home directory that the system knows for this user, or "".
 func KnownHome() string {
 	u, err := user.Current()
 	if err != nil || !filepath.IsAbs(u.HomeDir) {

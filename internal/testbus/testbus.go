@@ -1,5 +1,5 @@
-// Package testbus owns the message bus of a test: a D-Bus that listens where the test says and starts no
-// services by itself. Only tests import it.
+// Package testbus runs a D-Bus message bus for a test. The bus listens where the test says and starts no services
+// by itself. Only tests import it.
 package testbus
 
 import (
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Address is that of the bus in dir, for DBUS_SESSION_BUS_ADDRESS or DBUS_SYSTEM_BUS_ADDRESS. The path of a socket has to
-// be short, and t.TempDir mostly is not.
+// Address returns the address of the bus in dir, for DBUS_SESSION_BUS_ADDRESS or DBUS_SYSTEM_BUS_ADDRESS. A socket
+// path must be short, and t.TempDir usually is not.
 func Address(dir string) string { return "unix:path=" + socket(dir) }
 
 func socket(dir string) string { return filepath.Join(dir, "bus") }
@@ -22,8 +22,8 @@ const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <busconfig><listen>ADDRESS</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
 
-// Start starts a bus in dir and returns when it listens; the caller ends it. Without dbus-daemon the test is
-// skipped, and fails under CI.
+// Start starts a bus in dir and returns once it listens. The caller ends it. Without dbus-daemon the test is
+// skipped; under CI it fails.
 func Start(t testing.TB, dir string) *exec.Cmd {
 	t.Helper()
 	if _, err := exec.LookPath("dbus-daemon"); err != nil {
@@ -36,7 +36,7 @@ func Start(t testing.TB, dir string) *exec.Cmd {
 	if err := os.WriteFile(file, []byte(strings.Replace(config, "ADDRESS", Address(dir), 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Remove(socket(dir)) // of one before
+	_ = os.Remove(socket(dir)) // left by an earlier bus
 	cmd := exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+file)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

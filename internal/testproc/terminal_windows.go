@@ -1,4 +1,4 @@
 package testproc
 
-// leaveTerminal does nothing: no test asks on a console.
+// leaveTerminal does nothing: no test prompts on a console.
 func leaveTerminal() error { return nil }

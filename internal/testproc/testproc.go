@@ -1,6 +1,6 @@
-// Package testproc owns the process in which the tests of a package run. It makes `go test` do the same in a terminal,
-// in a pipe and under nohup: no program that a test starts can ask on the terminal of the person who runs the tests.
-// Only tests import it.
+// Package testproc sets up the process in which the tests of a package run. With it, `go test` behaves the same in
+// a terminal, in a pipe and under nohup: no program that a test starts can prompt on the terminal of the person
+// who runs the tests. Only tests import it.
 package testproc
 
 import (
@@ -12,12 +12,13 @@ import (
 	"testing"
 )
 
-// Run leaves the controlling terminal, runs the tests of a package and returns their exit code. A package whose tests
-// can start a process calls it in TestMain:
+// Run leaves the controlling terminal, runs the tests of a package and returns their exit code. A package whose
+// tests can start a process calls it in TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 //
-// A test binary that is started by a test, to play a part, does so before Run and keeps the terminal it was given.
+// If a test starts its own test binary as a helper process, the helper returns before Run and keeps the terminal
+// that it was given.
 func Run(m *testing.M) int {
 	if err := leaveTerminal(); err != nil {
 		fmt.Fprintln(os.Stderr, "testproc: leave the controlling terminal:", err)
@@ -26,7 +27,7 @@ func Run(m *testing.M) int {
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" || f.Name == "test.fuzz" })
-	if !chosen { // Parallel tests mostly wait: for processes, locks and deadlines.
+	if !chosen { // Parallel tests spend most of their time waiting: for processes, locks and deadlines.
 		_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	}
 	return m.Run()

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(Run(m))
 }
 
-// play runs a shell line as a test would, after Run or without it.
+// play runs a shell line as a test would, after leaveTerminal or without it.
 func play(how string) int {
 	if how == "leave" {
 		if err := leaveTerminal(); err != nil {
@@ -29,7 +29,7 @@ func play(how string) int {
 			return 1
 		}
 	}
-	// What is said on the terminal comes first, so that the terminal has it when the answer is there.
+	// The line writes to the terminal first, so the terminal has the text by the time the output arrives.
 	cmd := exec.Command("sh", "-c", `
 		if { echo question >/dev/tty; } 2>/dev/null; then echo asked; else echo no terminal; fi
 		kill -HUP $$; echo survived HUP`)
@@ -38,8 +38,9 @@ func play(how string) int {
 	return 0
 }
 
-// TestNothingReachesTheTerminal runs a process whose controlling terminal is a pseudo-terminal, as leader of the
-// session and as an ordinary process of it, as usual and with nohup. The control is the same without Run.
+// TestNothingReachesTheTerminal runs a process whose controlling terminal is a pseudo-terminal: as session leader
+// and as an ordinary process of the session, with and without nohup. The control cases do the same without
+// leaveTerminal.
 func TestNothingReachesTheTerminal(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -69,9 +70,9 @@ func TestNothingReachesTheTerminal(t *testing.T) {
 				t.Fatalf("%v: %s", err, said.String())
 			}
 			if said.String() != tt.want {
-				t.Errorf("it said %q, want %q", said.String(), tt.want)
+				t.Errorf("the process printed %q, want %q", said.String(), tt.want)
 			}
-			_ = tty.Close() // the last one: what was shown can be read to its end
+			_ = tty.Close() // the last open copy: now the master can be read to its end
 			shown, _ := io.ReadAll(master)
 			if asked := strings.Contains(string(shown), "question"); asked != strings.HasPrefix(tt.want, "asked") {
 				t.Errorf("the terminal showed %q", shown)

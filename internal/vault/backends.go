@@ -8,7 +8,7 @@ import (
 	"broker/internal/fault"
 )
 
-// The names of the backends, as keyring_backend in [settings] has them.
+// The names of the backends, as the setting keyring_backend has them.
 const (
 	SecretService = "secret-service"
 	KWallet       = "kwallet"
@@ -22,15 +22,16 @@ const (
 // backend is one kind of keyring, which package process opens.
 type backend struct {
 	name string
-	on   string // the systems that have it, if not all
-	// byName: it is used only where the settings name it.
+	on   string // the systems that have it; empty means all
+	// byName says that the backend is used only if the settings name it.
 	byName bool
-	// note is what its user has to know.
+	// note is what its user must know.
 	note string
 }
 
-// backends are all there are, in the order in which they are tried. A desktop's own keyring goes first, then a password
-// store that somebody has set up, then the file. The kernel's is never taken unasked, since it forgets.
+// backends lists all backends in the order in which they are tried. A desktop's own keyring comes first, then a
+// password store that somebody has set up, then the file. The kernel's keyring is never chosen automatically,
+// because a reboot empties it.
 var backends = []backend{
 	{name: Keychain, on: "macOS"},
 	{name: WinCred, on: "Windows"},
@@ -43,9 +44,9 @@ var backends = []backend{
 
 const bothUnix = "Linux and macOS"
 
-// platform are those of this system.
+// platform lists the backends of this system.
 var platform = slices.DeleteFunc(slices.Clone(backends), func(b backend) bool {
-	system := bothUnix // another Unix has what both have
+	system := bothUnix // another Unix has the backends that both have
 	switch runtime.GOOS {
 	case "linux":
 		system = "Linux"
@@ -57,7 +58,7 @@ var platform = slices.DeleteFunc(slices.Clone(backends), func(b backend) bool {
 	return b.on != "" && !strings.Contains(b.on, system)
 })
 
-// Backends are the keyring backends of this platform, in the order in which Probe tries them.
+// Backends returns the keyring backends of this platform, in the order in which they are tried.
 func Backends() []string {
 	var names []string
 	for _, b := range platform {
@@ -66,13 +67,13 @@ func Backends() []string {
 	return names
 }
 
-// Note is what the user of a backend has to know, or nothing.
+// Note returns what the user of a backend must know, or "".
 func Note(name string) string {
 	b, _ := findBackend(name)
 	return b.note
 }
 
-// CheckBackend refuses the name of a backend that this platform does not have.
+// CheckBackend returns a fault if this platform has no backend of that name.
 func CheckBackend(name string) error {
 	if _, ok := findBackend(name); ok {
 		return nil

@@ -1,6 +1,7 @@
-// Package vault is the way to the keyring for all programs: the Caller, which starts a vault process for each call, and
-// the request and answer that cross to it (package process, in brokerd). It links neither the keyring library nor the
-// AWS SDK. It refuses to send a secret to a process that is not hardened, and to call while the broker is locked.
+// Package vault gives all programs access to the keyring. The Caller starts a vault process for each call, and
+// this package defines the request and the answer that pass between the two (package process, in brokerd, is the
+// other side). It links neither the keyring library nor the AWS SDK. It refuses to send a secret to a process that
+// is not hardened, and to make calls while Broker is locked.
 package vault
 
 import (
@@ -29,87 +30,89 @@ import (
 )
 
 const (
-	// DefaultTimeout is the deadline of one vault process: a whole step of waiting for an unused code, and the calls.
+	// DefaultTimeout limits one vault process: a full step of waiting for an unused code, plus the calls.
 	DefaultTimeout = 45 * time.Second
 
 	probeTimeout = 8 * time.Second
-	// MaxProcesses is how many vault processes of this program run at a time; the others wait for their turn.
+	// MaxProcesses is how many vault processes of this program run at a time; further calls wait.
 	MaxProcesses = 4
 	maxStderr    = 4 << 10
-	// OuterBus tells the vault of the backend pass the address of the session bus, for the prompts of gpg's agent, while
-	// the library is shown none.
+	// OuterBus names the variable with which a vault process for the backend pass gets the address of the session
+	// bus. gpg's agent needs it for its prompts, while the library must not see it.
 	OuterBus = "BROKER_OUTER_BUS"
-	// NoticePrefix begins a line of a vault process that is for Notice.
+	// NoticePrefix begins a line from a vault process that is meant for Notice.
 	NoticePrefix = "notice: "
 
-	busSilent = 71          // nodbus.BusSilent: how a vault process ends whose session bus says nothing
-	noBus     = "disabled:" // nodbus.Disabled: an address of the session bus that nothing is dialled at
+	busSilent = 71          // nodbus.BusSilent: exit code of a vault process whose session bus does not respond
+	noBus     = "disabled:" // nodbus.Disabled: an address of the session bus that nothing can be dialed at
 )
 
 var slots = make(chan struct{}, MaxProcesses)
 
-// Caller starts vault processes, one for each call, and is the only way to the keyring for the rest of
-// the program. It is safe for concurrent use; the fields are not to be changed after the first call.
+// Caller is the only access to the keyring for the rest of the program. It starts one vault process for each call.
+// It is safe for concurrent use; its fields must not change after the first call.
 //
-// While the broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a
-// process starts. All its errors are faults. Beyond those that a method names: Keyring, KeyringLocked (see
-// ErrNoPassphrase, ErrWrongPassphrase), NotFound (see ErrNotCreated), Config, Usage, and Internal.
+// While Broker is locked, all calls but Drop, Check and Probe fail with a fault of the kind Locked, before a
+// process starts. All errors are faults. Besides the kinds that a method lists: Keyring, KeyringLocked (see
+// ErrNoPassphrase, ErrWrongPassphrase), NotFound (see ErrNotCreated), Config, Usage and Internal.
 type Caller struct {
-	// Exe is the program that is the vault process for the argument "vault": brokerd. Empty is what Find finds, or this
-	// very program if Find is nil, even if its file was replaced since.
+	// Exe is brokerd, the program that becomes the vault process with the argument "vault". If Exe is empty, Find
+	// provides the program. If Find is nil too, it is the running program itself, even if its file has been
+	// replaced since.
 	Exe string
-	// Find is asked for that program at each call.
+	// Find returns the program. It is called for each call.
 	Find func() (string, error)
-	// Backend says which keyring was chosen: one of Backends, or "" for the first that works,
-	// which is then kept. Nil is "". See InUse.
+	// Backend returns the chosen keyring: one of Backends, or "" for the first backend that works, which is then
+	// used from then on. Nil means "". See InUse.
 	Backend func() string
-	// Dir is the directory of the file keyring, absolute.
+	// Dir is the absolute directory of the file keyring.
 	Dir string
-	// StateDir is where the ledger of used codes is, absolute.
+	// StateDir is the absolute directory of the ledger of used codes.
 	StateDir string
-	// Registry is the registry that decides where calls go, absolute and without symbolic links; Open goes by that of
-	// its source. A key of another registry can only be used if that one names this one in its setting registry.
+	// Registry is the registry that decides where calls go: an absolute path without symbolic links. Open uses the
+	// registry of its source instead. A key that belongs to another registry can only be used if that registry
+	// lists this one in its setting registry.
 	Registry string
-	// Timeout bounds each call; 0 means DefaultTimeout.
+	// Timeout limits each call; 0 means DefaultTimeout.
 	Timeout time.Duration
-	// Route is asked at each call for the way to AWS; nil: directly, with the system's CAs.
+	// Route returns the route to AWS. It is called for each call; nil means a direct route with the system's CAs.
 	Route func() profiles.Route
-	// Env is the environment from which vault processes get what they need; nil is our own.
+	// Env returns the environment from which vault processes get the variables that they need; nil means our own.
 	Env func() []string
-	// Notice, if not nil, is told in one line why a call of a source takes long, or what it could not do beside
-	// its answer.
+	// Notice, if not nil, is called with one line that says why a call for a source takes long, or what the call
+	// could not do besides its answer.
 	Notice func(source, line string)
 
 	mu    sync.Mutex
-	opens secret.String // the file keyring: its passphrase, or the key that an answer gave for it
-	// generation counts the calls of SetPassphrase, see run.
+	opens secret.String // for the file keyring: its passphrase, or the key from an earlier answer
+	// generation counts the calls of SetPassphrase; see run.
 	generation int
 	probed     string
-	offset     time.Duration // AWS's clock minus ours, as the last answer told
+	offset     time.Duration // AWS's clock minus ours, from the last answer
 }
 
 var _ session.Opener = (*Caller)(nil)
 
 // Key is a long-lived access key to store.
 type Key struct {
-	Name        string // of the source
+	Name        string // name of the source
 	AccessKeyID string
 	Secret      secret.String
 	Seed        secret.String // of the MFA device; may be empty
-	// Replace allows another key to take the place of one of that name; otherwise that is ErrExists.
-	// The same key can be stored again without it.
+	// Replace allows replacing another key of the same name; without it, that fails with ErrExists. Storing the
+	// same key again needs no Replace.
 	Replace  bool
-	KeepSeed bool // a replaced item's seed stays where Seed is empty
+	KeepSeed bool // if Seed is empty, keep the seed of the replaced item
 }
 
-// Info is what may be known of a stored key.
+// Info describes a stored key without its secrets.
 type Info struct {
 	AccessKeyID string    `json:"access_key_id"`
 	HasSeed     bool      `json:"has_seed"`
 	Created     time.Time `json:"created"` // when it was stored, UTC
 }
 
-// Identity is whose a long-lived key is, as GetCallerIdentity tells.
+// Identity is the identity of a long-lived key, as GetCallerIdentity returns it.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 type Identity struct {
 	Account string `json:"account"` // twelve digits
@@ -117,20 +120,20 @@ type Identity struct {
 	UserID  string `json:"user_id"`
 }
 
-// Trial is what Probe found out about one backend.
+// Trial is the result of Probe for one backend.
 type Trial struct {
 	Backend string
-	Err     error // nil: it can be used. Of kind KeyringLocked: it is there, and locked. ErrNotCreated: it can be made
-	ByName  bool  // it is used only where the settings name it
+	Err     error // nil if usable; kind KeyringLocked if it exists but is locked; ErrNotCreated if it can be created
+	ByName  bool  // it is used only if the settings name it
 }
 
-// Works reports whether the backend can be used, be it locked or not made yet.
+// Works reports whether the backend can be used, perhaps after unlocking or creating it.
 func (t Trial) Works() bool {
 	return t.Err == nil || fault.Is(t.Err, fault.KeyringLocked) || errors.Is(t.Err, ErrNotCreated)
 }
 
-// SetPassphrase keeps the passphrase of the file keyring, or what Key returned, for the calls that follow. The first
-// call that a passphrase opens the keyring for replaces it by the key.
+// SetPassphrase stores the passphrase of the file keyring, or a result of Key, for later calls. The first call
+// that opens the keyring with a passphrase replaces the passphrase by the key.
 func (c *Caller) SetPassphrase(p secret.String) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,9 +141,9 @@ func (c *Caller) SetPassphrase(p secret.String) {
 	c.generation++
 }
 
-// Key is what opens the file keyring for SetPassphrase of another Caller, in this version or an older one: once a call
-// has opened the keyring its key; the passphrase of an old keyring that could not be given a key; empty if neither is
-// known.
+// Key returns what opens the file keyring, for SetPassphrase of another Caller in this version or an older one.
+// After a call has opened the keyring, that is its key; for an old keyring that could not get a key, it is the
+// passphrase. It is empty if neither is known.
 func (c *Caller) Key() secret.String {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,8 +153,9 @@ func (c *Caller) Key() secret.String {
 // Forget forgets the passphrase and the key.
 func (c *Caller) Forget() { c.SetPassphrase(secret.String{}) }
 
-// Open fulfils session.Opener. Sessions of a source with an MFA device are kept in the keyring; without a code, a
-// kept one that was asked the same with the same key is the answer while enough of it is left, as issued now.
+// Open implements session.Opener. Sessions of a source with an MFA device are also stored in the keyring. Without
+// a code, Open returns a stored session for the same call and key if enough of its lifetime is left, as if it were
+// issued now.
 func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
 	a, err := c.run(ctx, openRequest(source, call, code))
 	if err != nil {
@@ -163,8 +167,8 @@ func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.
 	return a.Credentials.Sealed(), nil
 }
 
-// Put stores a key. With verify, GetCallerIdentity is asked first: the identity is returned, and anything but
-// an IAM user is Failed. Further faults: Denied, Network and the others of an STS call.
+// Put stores a key. With verify it calls GetCallerIdentity first and returns the identity; if that is not an IAM
+// user, the fault is Failed. Other faults: Denied, Network and the others of an STS call.
 func (c *Caller) Put(ctx context.Context, key Key, endpoint profiles.Endpoint, verify bool) (Identity, error) {
 	a, err := c.run(ctx, putRequest(key, endpoint, verify))
 	if err != nil {
@@ -176,31 +180,32 @@ func (c *Caller) Put(ctx context.Context, key Key, endpoint profiles.Endpoint, v
 	return *a.Identity, nil
 }
 
-// SetSeed stores the TOTP seed of a source, in a form that mfa.ParseSeed takes. NotFound if the source is not there.
+// SetSeed stores the TOTP seed of a source, in a form that mfa.ParseSeed accepts. NotFound if there is no such
+// source.
 func (c *Caller) SetSeed(ctx context.Context, source string, seed secret.String) error {
 	_, err := c.run(ctx, seedRequest(source, seed))
 	return err
 }
 
-// RemoveSeed forgets the seed of a source, if it has one.
+// RemoveSeed deletes the seed of a source, if it has one.
 func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpRemoveSeed, Source: source})
 	return err
 }
 
-// Drop fulfils session.Opener: it deletes the kept session of a source. None is fine.
+// Drop implements session.Opener: it deletes the stored session of a source, if there is one.
 func (c *Caller) Drop(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source})
 	return err
 }
 
-// Remove deletes the key, the seed and the kept session of a source. NotFound if it is not there.
+// Remove deletes the key, the seed and the stored session of a source. NotFound if there is no such source.
 func (c *Caller) Remove(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpRemove, Source: source})
 	return err
 }
 
-// Describe tells what is stored for a source. NotFound if it is not there.
+// Describe returns what is stored for a source. NotFound if there is no such source.
 func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
 	a, err := c.run(ctx, &Request{Op: OpDescribe, Source: source})
 	if err != nil {
@@ -212,9 +217,9 @@ func (c *Caller) Describe(ctx context.Context, source string) (Info, error) {
 	return *a.Info, nil
 }
 
-// Devices asks AWS for the serials of the MFA devices of the user whose key a source is. Where the user may not
-// ask that without a code, as AWS's example policies have it, the fault is Denied. NotFound if the source is not there;
-// further faults: Network and the others of a call. The endpoint's URL, if it has one, is asked for IAM.
+// Devices asks AWS for the serials of the MFA devices of the user who owns the key of a source. If AWS denies that
+// without a code, as its example policies do, the fault is Denied. NotFound if there is no such source. Other
+// faults: Network and the others of a call. If the endpoint has a URL, IAM is called there.
 func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.Endpoint) ([]string, error) {
 	a, err := c.run(ctx, &Request{Op: OpDevices, Source: source, Endpoint: endpoint})
 	if err != nil {
@@ -223,14 +228,15 @@ func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.E
 	return a.Serials, nil
 }
 
-// Check proves that the chosen keyring can be used now: reachable, unlocked, the passphrase right. It asks nobody.
+// Check verifies that the chosen keyring can be used now: it is reachable and unlocked, and the passphrase is
+// right. It never prompts.
 func (c *Caller) Check(ctx context.Context) error {
 	_, err := c.run(ctx, &Request{Op: OpCheck})
 	return err
 }
 
-// Create makes the file keyring with its first passphrase and keeps the key. Notice is told if the passphrase is weak.
-// ErrExists if it was made before.
+// Create creates the file keyring with its first passphrase, and the Caller keeps its key. It calls Notice if the
+// passphrase is weak. ErrExists if the keyring was created before.
 func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 	q := &Request{Op: OpCreate, Backend: File}
 	q.withPassphrase(passphrase)
@@ -238,7 +244,7 @@ func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 	return err
 }
 
-// Probe tries each backend, and says of each whether it can be used or why not. It writes nothing and asks nobody.
+// Probe tries each backend and returns whether it can be used, and why not. It writes nothing and never prompts.
 func (c *Caller) Probe(ctx context.Context) []Trial {
 	var trials []Trial
 	for _, b := range platform {
@@ -254,9 +260,9 @@ func (c *Caller) try(ctx context.Context, b backend) Trial {
 	return Trial{b.name, err, b.byName}
 }
 
-// InUse is the backend that the calls use: the chosen one, or the first of Backends that works and may be taken unasked, which stays
-// the one until this Caller is gone. The command that stores the first key should write it to the settings.
-// Keyring with all reasons if none works.
+// InUse returns the backend that calls use: the chosen one, or the first of Backends that works and may be chosen
+// automatically. That choice lasts as long as this Caller; the command that stores the first key should write it
+// to the settings. The fault is Keyring with all reasons if no backend works.
 func (c *Caller) InUse(ctx context.Context) (string, error) {
 	if c.Backend != nil {
 		if chosen := c.Backend(); chosen != "" {
@@ -283,14 +289,14 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 			}
 			return c.probed, nil
 		}
-		reason, _, _ := strings.Cut(t.Err.Error(), "; ") // what else to do is the same for all
+		reason, _, _ := strings.Cut(t.Err.Error(), "; ") // the rest is advice, the same for all
 		reasons = append(reasons, t.Backend+": "+reason)
 	}
-	return "", fault.New(fault.Keyring, "no keyring can be used (%s); mend one, or choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
+	return "", fault.New(fault.Keyring, "no keyring can be used (%s); fix one, or choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
 		WithHint("broker keyring list")
 }
 
-// run is one vault process.
+// run executes one call in one vault process.
 func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	if err := RefuseLocked(q.Op, c.StateDir); err != nil {
 		return nil, err
@@ -312,16 +318,16 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	case slots <- struct{}{}:
 		defer func() { <-slots }()
 	case <-ctx.Done():
-		return nil, fault.New(fault.Keyring, "gave up while %d other calls waited for the keyring: %w", MaxProcesses, ctx.Err())
+		return nil, fault.New(fault.Keyring, "gave up while %d other calls used the keyring: %w", MaxProcesses, ctx.Err())
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
 	}
 	if timeout < time.Millisecond {
-		return nil, fault.New(fault.Keyring, "no time is left to ask the keyring: %w", context.DeadlineExceeded)
+		return nil, fault.New(fault.Keyring, "no time left to call the keyring: %w", context.DeadlineExceeded)
 	}
 	c.mu.Lock()
-	if q.Op != OpCreate { // that one brings the new passphrase
+	if q.Op != OpCreate { // create brings the new passphrase
 		q.withPassphrase(c.opens)
 	}
 	generation := c.generation
@@ -337,7 +343,7 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	if q.Registry == "" {
 		q.Registry = c.Registry
 	}
-	if c.Find != nil { // else it is this very program, or what took its place on disk since
+	if c.Find != nil { // otherwise it is this program, or what replaced it on disk
 		q.Version = version.String()
 	}
 	data, err := json.Marshal(q)
@@ -355,7 +361,7 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	if a.OffsetKnown {
 		c.offset = time.Duration(a.OffsetMS) * time.Millisecond
 	}
-	if a.Key != "" && c.generation == generation { // else it was forgotten meanwhile, or another passphrase given
+	if a.Key != "" && c.generation == generation { // otherwise the passphrase was cleared or set again meanwhile
 		c.opens = a.key()
 	}
 	c.mu.Unlock()
@@ -365,7 +371,7 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	return a, nil
 }
 
-// exchange starts the process, gives it the request once it is hardened, and takes its answer.
+// exchange starts the process, sends the request once the process is hardened, and returns the answer.
 func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout time.Duration) (*Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -387,14 +393,14 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	answered := false
 	err = child.Command{
 		Program: exe, Argv0: "brokerd", Args: []string{"vault"}, Env: Environment(from, q.backends()), Socket: true,
-		Stderr: stderr, Timeout: timeout + time.Second, Limit: MaxMessage + 2, // ctx ends it, and not this Timeout
+		Stderr: stderr, Timeout: timeout + time.Second, Limit: MaxMessage + 2, // ctx ends the process before this Timeout does
 	}.Converse(ctx, func(process *child.Lines) error {
 		select {
 		case <-stderr.hardened:
 			if open = harden.Verify(process.PID()); open != nil {
 				return open
 			}
-			_ = process.Send(append(data, '\n')) // its failure shows as one of the answer
+			_ = process.Send(append(data, '\n')) // a failure shows when reading the answer
 		case <-process.Dead():
 		case <-ctx.Done():
 		}
@@ -409,7 +415,7 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	case answered:
 		return &a, nil
 	case open != nil:
-		return nil, fault.New(fault.Keyring, "the vault process is sent nothing: %w", open)
+		return nil, fault.New(fault.Keyring, "sent nothing to the vault process: %w", open)
 	case errors.Is(err, child.ErrTooMuch):
 		return nil, fault.New(fault.Internal, "the vault process answered more than %d bytes", MaxMessage)
 	case errors.Is(err, child.ErrNotStarted), errors.Is(err, child.ErrNotFound), errors.Is(err, child.ErrRelative):
@@ -423,8 +429,8 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	return nil, endOf(err, stderr)
 }
 
-// endOf says how a vault process ended that gave no answer. Of its stderr only a line of the Go runtime that cannot
-// hold a value is shown.
+// endOf says how a vault process without an answer ended. It shows nothing of stderr but an error line of the Go
+// runtime, which cannot contain a value.
 func endOf(err error, stderr *lines) error {
 	how := "exit status 0"
 	if exit := (*child.ExitError)(nil); errors.As(err, &exit) {
@@ -446,7 +452,7 @@ func endOf(err error, stderr *lines) error {
 	return fault.New(fault.Keyring, "the vault process ended with %s and gave no answer", how)
 }
 
-// Unpack makes the error that the vault process had.
+// Unpack rebuilds the error that the vault process had.
 func (f *Fault) Unpack() error {
 	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: fault.Hint(f.Hint), Err: reasons[f.Reason]}
 	if !f.Next.IsZero() {
@@ -463,7 +469,7 @@ func (c *Caller) program() (string, error) {
 		return c.Find()
 	}
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // the running program, though its file may be another by now
+		return "/proc/self/exe", nil // the running program, even if its file has been replaced
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -472,8 +478,8 @@ func (c *Caller) program() (string, error) {
 	return exe, nil
 }
 
-// Environment is what a vault process needs to find the user's keyring. The way to AWS comes with the request;
-// nothing that AWS tools read is in it.
+// Environment returns the variables that a vault process needs to find the user's keyring. The route to AWS comes
+// with the request, so it contains nothing that AWS tools read.
 func Environment(from []string, backends []string) []string {
 	bus := slices.Contains(backends, SecretService) || slices.Contains(backends, KWallet)
 	pass := slices.Contains(backends, Pass)
@@ -486,7 +492,7 @@ func Environment(from []string, backends []string) []string {
 		name, value, _ := strings.Cut(kv, "=")
 		keep := slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		switch strings.ToUpper(name) {
-		case "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // of Windows
+		case "SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA": // Windows
 			keep = true
 		}
 		switch name {
@@ -495,7 +501,7 @@ func Environment(from []string, backends []string) []string {
 		case "GNUPGHOME":
 			keep = pass
 		case "GPG_TTY":
-			// A daemon has no terminal of its own, and must not ask on somebody's.
+			// A daemon has no terminal and must not prompt on anybody else's.
 			keep = pass && tty.Exists()
 		case "DBUS_SESSION_BUS_ADDRESS":
 			if pass && !bus {
@@ -507,19 +513,19 @@ func Environment(from []string, backends []string) []string {
 		}
 	}
 	if !bus {
-		// The library dials the bus when the process starts; a bus in trouble must not touch another backend.
+		// The library dials the bus when the process starts; a broken bus must not affect another backend.
 		env = append(env, "DBUS_SESSION_BUS_ADDRESS="+noBus)
 	}
 	return env
 }
 
-// lines is the stderr of a vault process: its first bytes, and its notices passed on as they come.
+// lines collects the first bytes of a vault process's stderr and passes its notices on as they arrive.
 type lines struct {
 	data     bytes.Buffer
-	seen     int // of data, as far as it was looked through for lines
+	seen     int // how much of data was searched for lines
 	notice   func(string)
 	hardened chan struct{} // closed at harden.Line
-	is       bool          // hardened is closed
+	is       bool          // hardened has been closed
 }
 
 func (l *lines) Write(p []byte) (int, error) {

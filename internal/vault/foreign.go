@@ -8,15 +8,15 @@ import (
 	"broker/internal/secret"
 )
 
-// Foreign is the keyring of another program that keeps its keys through the same library: aws-vault and Granted. It is
-// read, and never written.
+// Foreign is the keyring of another program that uses the same library: aws-vault or Granted. Broker reads it and
+// never writes it.
 type Foreign struct {
 	Backend    string // SecretService or File
-	Collection string // of the Secret Service
-	Dir        string // of the file backend, absolute
+	Collection string // a collection of the Secret Service
+	Dir        string // directory of the file backend, absolute
 }
 
-// String is the place as a person knows it.
+// String returns the place in words for people.
 func (f Foreign) String() string {
 	if f.Backend == SecretService {
 		return "the collection " + f.Collection + " of the Secret Service"
@@ -24,8 +24,8 @@ func (f Foreign) String() string {
 	return f.Dir
 }
 
-// ForeignKeys are the names of the keys in a foreign keyring, without its sessions. A place that is not there has none. The
-// file backend needs no passphrase for that. Faults: KeyringLocked, Keyring.
+// ForeignKeys returns the names of the keys in a foreign keyring, without its sessions. If the keyring does not
+// exist, there are none. For the file backend that needs no passphrase. Faults: KeyringLocked, Keyring.
 func (c *Caller) ForeignKeys(ctx context.Context, from Foreign) ([]string, error) {
 	a, err := c.run(ctx, &Request{Op: OpForeignKeys, Backend: from.Backend, Foreign: &from})
 	if err != nil {
@@ -34,10 +34,10 @@ func (c *Caller) ForeignKeys(ctx context.Context, from Foreign) ([]string, error
 	return a.Names, nil
 }
 
-// Adopt copies a key of a foreign keyring into ours as a source; it never leaves the vault process. GetCallerIdentity is
-// asked first. A keyID that is not empty is the only one that is taken. The passphrase is the foreign one's, for the
-// file backend. Answers the key's id and whose it is. Faults are those of Put, NotFound, and KeyringLocked that wraps
-// ErrForeignPassphrase.
+// Adopt copies a key from a foreign keyring into Broker's keyring, as a source. The key never leaves the vault
+// process. It calls GetCallerIdentity first. If keyID is not empty, any other key is refused. The passphrase is
+// that of the foreign keyring, for the file backend. Adopt returns the ID and the identity of the key. Faults:
+// those of Put, NotFound, and KeyringLocked, which wraps ErrForeignPassphrase.
 func (c *Caller) Adopt(ctx context.Context, from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) (string, Identity, error) {
 	a, err := c.run(ctx, adoptRequest(from, passphrase, key, source, keyID, endpoint))
 	if err != nil {

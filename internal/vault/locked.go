@@ -2,9 +2,9 @@ package vault
 
 import "broker/internal/latch"
 
-// whileLocked says for each operation whether it may run while the broker is locked. It may if it forgets a session, or
-// proves that a keyring can be opened, which unlock needs, and gives nothing out. Whatever else reads, changes or
-// deletes an item of the keyring, or signs, may not; nor may an operation that is not named here.
+// whileLocked says which operations may run while Broker is locked: those that only delete a session, or test
+// whether a keyring can be opened (unlock needs that), and return no secret. All others, which read, change or
+// delete an item of the keyring or sign a request, may not run; neither may an operation that is missing here.
 var whileLocked = map[Operation]bool{
 	OpDrop:  true,
 	OpCheck: true,
@@ -28,7 +28,7 @@ var whileLocked = map[Operation]bool{
 	OpClear:       false,
 }
 
-// RefuseLocked returns a fault.Locked if the broker is locked and the operation may not run then.
+// RefuseLocked returns a fault of kind Locked if Broker is locked and the operation must not run then.
 func RefuseLocked(op Operation, stateDir string) error {
 	if whileLocked[op] {
 		return nil

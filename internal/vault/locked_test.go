@@ -14,7 +14,7 @@ import (
 	"broker/internal/paths"
 )
 
-// operations are all constants of the type Operation in the package, by what they say.
+// operations returns all constants of the type Operation in the package, by value.
 func operations(t *testing.T) map[Operation]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -46,27 +46,27 @@ func operations(t *testing.T) map[Operation]string {
 	return all
 }
 
-// TestWhileLocked: every operation says whether it may run while the broker is locked, and three may.
+// TestWhileLocked: every operation says whether it may run while Broker is locked, and only three may.
 func TestWhileLocked(t *testing.T) {
 	all := operations(t)
 	if len(all) < 19 {
-		t.Fatalf("found %d operations: the test is void", len(all))
+		t.Fatalf("found %d operations: the test proves nothing", len(all))
 	}
 	may := map[Operation]bool{OpDrop: true, OpCheck: true, OpProbe: true}
 	for op, name := range all {
 		if runs, ok := whileLocked[op]; !ok || runs != may[op] {
-			t.Errorf("%s: in the table %v, may run %v; the test says %v", name, ok, runs, may[op])
+			t.Errorf("%s: in the table %v, may run %v; want %v", name, ok, runs, may[op])
 		}
 	}
 	for op := range whileLocked {
 		if all[op] == "" {
-			t.Errorf("there is no operation %q", op)
+			t.Errorf("no operation %q exists", op)
 		}
 	}
 }
 
-// TestLockedCaller: what may not run while the broker is locked is refused before a process is started,
-// wherever the lock is written; a file that says nothing readable is a lock.
+// TestLockedCaller: while Broker is locked, a forbidden operation is refused before a process starts, wherever the
+// lock file is. A lock file that cannot be parsed counts as a lock.
 func TestLockedCaller(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -83,11 +83,11 @@ func TestLockedCaller(t *testing.T) {
 			}
 			for op, name := range operations(t) {
 				may := whileLocked[op]
-				// A program that would tell of being started.
+				// Starting this program would fail in another way.
 				c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
 				_, err := c.run(t.Context(), &Request{Op: op, Backend: File, Source: "s"})
 				if fault.Is(err, fault.Locked) == may {
-					t.Errorf("%s, %s in %s: the caller says %v", name, text, dir, err)
+					t.Errorf("%s, %s in %s: %v", name, text, dir, err)
 				}
 			}
 			if err := os.Remove(file); err != nil {
@@ -96,7 +96,7 @@ func TestLockedCaller(t *testing.T) {
 		}
 	}
 	if err := latch.Find(moved).Refuse(); err != nil {
-		t.Fatalf("it is locked still: %v", err)
+		t.Fatalf("still locked: %v", err)
 	}
 	c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
 	if err := c.Remove(t.Context(), "s"); err == nil || fault.Is(err, fault.Locked) {

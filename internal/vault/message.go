@@ -9,13 +9,13 @@ import (
 	"broker/internal/session"
 )
 
-// This file is the only one of the package in which secrets are plain text: the request on the vault's stdin, and the
-// answer on its stdout. Nothing but this package and package process may touch a Request or an Answer.
+// This is the only file of the package in which secrets are plain text: the request on the stdin of the vault
+// process, and the answer on its stdout. Only this package and package process may touch a Request or an Answer.
 
-// MaxMessage bounds a request and an answer, in bytes.
+// MaxMessage limits a request and an answer, in bytes.
 const MaxMessage = 64 << 10
 
-// Operation is what a request asks for.
+// Operation names what a request does.
 type Operation string
 
 // The operations.
@@ -46,13 +46,13 @@ const (
 // Request is what the caller writes.
 type Request struct {
 	Op         Operation         `json:"op"`
-	Version    string            `json:"version,omitempty"` // of the program that asks; empty if that is this one
+	Version    string            `json:"version,omitempty"` // of the calling program; empty if that is the same program
 	Backend    string            `json:"backend"`
 	Dir        string            `json:"dir,omitempty"`
 	StateDir   string            `json:"state_dir,omitempty"`
 	Registry   string            `json:"registry,omitempty"`
 	TimeoutMS  int64             `json:"timeout_ms"`
-	Passphrase string            `json:"passphrase,omitempty"` // of the file keyring, or the key of an earlier answer
+	Passphrase string            `json:"passphrase,omitempty"` // of the file keyring, or the key from an earlier answer
 	Source     string            `json:"source,omitempty"`
 	KeyID      string            `json:"access_key_id,omitempty"`
 	SecretKey  string            `json:"secret_access_key,omitempty"`
@@ -68,18 +68,18 @@ type Request struct {
 	Foreign       *Foreign `json:"foreign,omitempty"`
 	ForeignKey    string   `json:"foreign_key,omitempty"`
 	ForeignPhrase string   `json:"foreign_passphrase,omitempty"`
-	// To is the backend that items are copied to; Overwrite lets them take the place of others.
+	// To is the backend that items are copied to; Overwrite lets them replace existing items.
 	To        string `json:"to,omitempty"`
 	Overwrite bool   `json:"overwrite,omitempty"`
-	// UseSeed says that the stored seed is of the device that the call names.
+	// UseSeed says that the stored seed belongs to the device that the call names.
 	UseSeed bool `json:"use_seed,omitempty"`
-	// OffsetMS is AWS's clock minus ours, as an earlier answer told.
+	// OffsetMS is AWS's clock minus ours, from an earlier answer.
 	OffsetMS int64 `json:"offset_ms,omitempty"`
-	// Route is the way to AWS; a proxy may have a password.
+	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
 
-// Answer is what the vault process writes: a failure, or what the Operation gives.
+// Answer is what the vault process writes: a fault, or the result of the Operation.
 type Answer struct {
 	Fault       *Fault       `json:"fault,omitempty"`
 	Credentials *Credentials `json:"credentials,omitempty"`
@@ -87,16 +87,17 @@ type Answer struct {
 	Info        *Info        `json:"info,omitempty"`
 	Sealed      string       `json:"sealed,omitempty"`
 	Serials     []string     `json:"serials,omitempty"` // of MFA devices
-	Names       []string     `json:"names,omitempty"`   // of keys in a foreign keyring, or of sources that stay
+	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, or sources that were kept
 	Copied      *Copied      `json:"copied,omitempty"`
-	// Key opens the file keyring from then on, in place of the passphrase; empty where that is still needed.
+	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
+	// needed.
 	Key string `json:"key,omitempty"`
-	// OffsetMS is AWS's clock minus ours; it means something where AWS was asked.
+	// OffsetMS is AWS's clock minus ours. It is valid if OffsetKnown, which means that AWS was called.
 	OffsetMS    int64 `json:"offset_ms,omitempty"`
 	OffsetKnown bool  `json:"offset_known,omitempty"`
 }
 
-// backends are the keyrings that the request is about.
+// backends returns the keyrings that the request uses.
 func (q *Request) backends() []string {
 	names := []string{q.Backend, q.To}
 	if q.Foreign != nil {
@@ -105,20 +106,20 @@ func (q *Request) backends() []string {
 	return names
 }
 
-// ownFile reports whether the request is about our own file keyring, whose passphrase it then brings.
+// ownFile reports whether the request uses our own file keyring, and so carries its passphrase.
 func (q *Request) ownFile() bool { return q.Backend == File || q.To == File }
 
-// Fault is a failure as it crosses from one process to the other.
+// Fault is a failure in the form in which it passes between the processes.
 type Fault struct {
 	Kind    fault.Kind `json:"kind"`
 	Message string     `json:"message"`
 	Hint    string     `json:"hint,omitempty"`
-	Reason  string     `json:"reason,omitempty"`  // see reasons
+	Reason  string     `json:"reason,omitempty"`  // a name in reasons
 	Next    time.Time  `json:"next,omitzero"`     // of an mfa.SpentError
 	Damaged string     `json:"damaged,omitempty"` // of an mfa.SpentError
 }
 
-// Credentials is a session as it crosses from one process to the other.
+// Credentials is a session in the form in which it passes between the processes.
 type Credentials struct {
 	AccessKeyID     string    `json:"access_key_id"`
 	SecretAccessKey string    `json:"secret_access_key"`
@@ -128,7 +129,7 @@ type Credentials struct {
 	Subject         string    `json:"subject,omitempty"`
 }
 
-// Sealed is the session with its secrets closed.
+// Sealed returns the session with its secrets wrapped.
 func (c *Credentials) Sealed() session.Credentials {
 	return session.Credentials{
 		AccessKeyID:     c.AccessKeyID,
@@ -140,7 +141,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase are where the caller's secrets enter a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase the caller's secrets enter
+// a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),

@@ -7,8 +7,8 @@ import (
 	"broker/internal/paths"
 )
 
-// Place says where a keyring is, for people. Dir is that of the file keyring. Store is that of the password store;
-// empty means the usual one.
+// Place describes where a keyring is, for people. dir is the directory of the file keyring. store is the directory
+// of the password store; empty means the default.
 func Place(backend, dir, store string) string {
 	switch backend {
 	case File:

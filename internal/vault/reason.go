@@ -6,26 +6,29 @@ import (
 	"broker/internal/session"
 )
 
-// Reasons that a caller may want to tell apart beyond the kind of a fault. Errors of a Caller wrap
-// them, so errors.Is finds them on this side of the process boundary too; an *mfa.SpentError likewise.
+// The reasons that a caller can tell apart within one kind of fault. The errors of a Caller wrap them, so
+// errors.Is finds them on this side of the process boundary too. The same holds for *mfa.SpentError.
 var (
-	// ErrNotCreated: there is no file keyring yet; ask for its first passphrase twice and call Create. NotFound, or
-	// Config if the usual place has one.
-	ErrNotCreated = errors.New("the file keyring was not created yet")
-	// ErrNoPassphrase: the file keyring needs its passphrase; ask once and call SetPassphrase. KeyringLocked.
+	// ErrNotCreated means that there is no file keyring yet: ask for a new passphrase twice and call Create. Kind
+	// NotFound, or Config if there is a keyring in the default place.
+	ErrNotCreated = errors.New("the file keyring has not been created yet")
+	// ErrNoPassphrase means that the file keyring needs its passphrase: ask once and call SetPassphrase. Kind
+	// KeyringLocked.
 	ErrNoPassphrase = errors.New("the file keyring needs its passphrase")
-	// ErrWrongPassphrase: the passphrase is not that of the keyring; nothing was read or written. KeyringLocked.
+	// ErrWrongPassphrase means that the passphrase does not open the keyring. Nothing was read or written. Kind
+	// KeyringLocked.
 	ErrWrongPassphrase = errors.New("wrong passphrase")
-	// ErrExists: the source, or the keyring, is there already. Failed.
+	// ErrExists means that the source or the keyring already exists. Kind Failed.
 	ErrExists = errors.New("exists already")
-	// ErrKeyChanged: the keyring holds another key for the source than the registry says; read the
-	// registry again. Config.
-	ErrKeyChanged = errors.New("the key in the keyring is another one")
-	// ErrForeignPassphrase: the file keyring of another program needs its passphrase, or has another one. KeyringLocked.
+	// ErrKeyChanged means that the keyring holds another key for the source than the registry says: read the
+	// registry again. Kind Config.
+	ErrKeyChanged = errors.New("the keyring holds another key")
+	// ErrForeignPassphrase means that the passphrase for another program's file keyring is missing or wrong. Kind
+	// KeyringLocked.
 	ErrForeignPassphrase = errors.New("the other program's keyring needs its passphrase")
 )
 
-// reasons are the names in an answer of these errors, and of those of package session.
+// reasons maps the names in an answer to these errors and to those of package session.
 var reasons = map[string]error{
 	"not_created":      ErrNotCreated,
 	"no_passphrase":    ErrNoPassphrase,
@@ -40,7 +43,7 @@ var reasons = map[string]error{
 	"wrong_device":      session.ErrWrongDevice,
 }
 
-// ReasonOf is the name that an answer has for the reason of an error, or empty.
+// ReasonOf returns the name that an answer uses for the reason of an error, or "".
 func ReasonOf(err error) string {
 	for name, reason := range reasons {
 		if errors.Is(err, reason) {

@@ -6,7 +6,8 @@ import (
 	"broker/internal/secret"
 )
 
-// Seal stores bytes under a name, in place of what was there, and reads them back. Faults: Usage for more than about 60 KiB.
+// Seal stores data under a name, replaces what was stored there, and reads it back. The fault is Usage for more
+// than about 60 KiB.
 func (c *Caller) Seal(ctx context.Context, name string, data secret.String) error {
 	_, err := c.run(ctx, sealRequest(name, data))
 	return err

@@ -1,8 +1,8 @@
-// Package nodump owns the first thing that a program of ours does on Linux: it makes the process not dumpable, before
-// the other packages are initialised. Until then, other processes of the same user can open its memory, and a
-// descriptor that they opened stays good. It refuses to import anything but package syscall.
+// Package nodump makes a process not dumpable on Linux as the first thing in each program, before the other
+// packages are initialized. Until then, other processes of the same user can open its memory, and a descriptor
+// that they opened stays valid. It must import nothing but package syscall.
 //
-// It works by order. Go initialises packages that are ready in the order of their import paths, and "broker/…"
-// sorts before most of the standard library and before "github.com/…". So the turn of this package comes as soon as
-// package syscall is initialised.
+// It relies on the order of initialization. Go initializes the packages that are ready in the order of their
+// import paths, and "broker/…" sorts before most of the standard library and before "github.com/…". So this
+// package is initialized right after package syscall.
 package nodump

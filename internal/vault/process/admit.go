@@ -16,22 +16,24 @@ import (
 	"broker/internal/vault"
 )
 
-// belongs says to whom something in the keyring belongs.
+// belongs says which registry and home an item in the keyring belongs to.
 type belongs struct {
-	// Registry is the registry under which it was stored, and Home the home directory whose lock closes it. Both are
-	// absolute. They are empty in items of version 0.1.0; Home is also empty if there was no home directory.
+	// Registry is the registry for which the item was stored, and Home the home directory whose lock also locks
+	// the item. Both are absolute. They are empty in items of version 0.1.0; Home is also empty if there was no
+	// home directory.
 	Registry string `json:"registry,omitempty"`
 	Home     string `json:"home,omitempty"`
 }
 
-// gone reports whether the registry is not there. That of an item of version 0.1.0, which names none, is not.
+// gone reports whether the registry does not exist. For an item of version 0.1.0, which names none, it is true.
 func (b belongs) gone() bool {
 	_, err := os.Lstat(b.Registry)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// known is what belongs says. For an item of version 0.1.0, and if that registry is gone, as after a home directory was
-// moved, it is the home that the system knows for the user, and the registry there.
+// known returns b, or a default: the home directory that the system knows for the user, and the registry there.
+// The default applies to items of version 0.1.0, and if the registry is gone, for example after a home directory
+// was moved.
 func (b belongs) known() belongs {
 	if b.gone() {
 		b.Home = latch.OwnHome()
@@ -40,13 +42,13 @@ func (b belongs) known() belongs {
 	return b
 }
 
-// ours is to whom something belongs that is stored now.
+// ours returns what a new item belongs to.
 func (e *errand) ours() belongs { return belongs{e.Registry, paths.Home()} }
 
-// admit refuses the use of what belongs to another registry or to another home, and while that home is locked. A
-// registry says where signed calls go. A home says which programs and CAs a "~" in the registry means. Variables of a
-// shell can move both. The registry of the request is a path as the process that read the file had resolved it: it is
-// compared, never looked at.
+// admit refuses access to an item that belongs to another registry or home, and while the home of the item is
+// locked. A registry decides where signed calls go, and a home decides which programs and CAs a "~" in the
+// registry means; variables of a shell can redirect both. The registry in the request is a path that the process
+// which read the file has resolved: it is only compared, never opened.
 func (e *errand) admit(what string, of belongs) error {
 	if e.home = of.Home; of.Registry == "" {
 		e.home = of.known().Home
@@ -72,30 +74,30 @@ func (e *errand) admit(what string, of belongs) error {
 		return nil
 	}
 	f := fault.New(fault.NotConfirmed, "the registry %s may not use %s, which belongs to the registry %s and the home %s"+
-		"; allow it only if nobody else wrote it: it says where signed calls go",
+		"; allow it only if you alone wrote that registry: it decides where signed calls go",
 		e.Registry, what, of.Registry, cmp.Or(of.Home, "(none)"))
 	separator := string(os.PathListSeparator)
 	if strings.Contains(e.Registry, separator) {
-		return fault.New(fault.Config, "%w; a path with a %q in it cannot be allowed", f, separator)
+		return fault.New(fault.Config, "%w; a path that contains %q cannot be allowed", f, separator)
 	}
 	return f.WithHint("env BROKER_CONFIG=%s broker config set registry %s", of.Registry,
 		strings.Join(append(settings.Registries, e.Registry), separator))
 }
 
-// isOurs reports whether something belongs to our registry and our home.
+// isOurs reports whether an item belongs to our registry and our home.
 func (e *errand) isOurs(of belongs) bool {
 	home := system.RealPath(of.Home)
 	return e.uses(of.Registry) && (of.Home == "" || home != "" && home == system.RealPath(paths.Home()))
 }
 
-// uses reports whether a path leads to the registry of the request. One that cannot be followed does not, even if that
-// of the request cannot be, either: both are empty then.
+// uses reports whether a path leads to the registry of the request. A path that cannot be resolved never does,
+// even if that of the request cannot be resolved either: both are empty then.
 func (e *errand) uses(registry string) bool {
 	return e.Registry != "" && e.Registry == system.RealPath(registry)
 }
 
-// admitNew is admit for what would be stored, and for what is asked of AWS before: the home of this process has a
-// registry, and variables lead to another.
+// admitNew is admit for new items, and for calls to AWS before they are stored. It refuses if the home directory
+// of this process has a registry but variables lead to another one.
 func (e *errand) admitNew() error {
 	usual := belongs{paths.RegistryBelow(paths.Home()), paths.Home()}
 	if _, err := os.Lstat(usual.Registry); err != nil || e.uses(usual.Registry) {
@@ -109,7 +111,8 @@ func (e *errand) admitItem(it item) error {
 	return e.admit("the key of source "+it.Name, it.belongs)
 }
 
-// refuseLocked is vault.RefuseLocked for this request. It also goes by the home of the key, once that was read.
+// refuseLocked is vault.RefuseLocked for this request. Once the key has been read, it also checks the lock of the
+// key's home.
 func (e *errand) refuseLocked() error {
 	if err := vault.RefuseLocked(e.Op, e.StateDir); err != nil {
 		return err

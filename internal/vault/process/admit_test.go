@@ -18,8 +18,8 @@ import (
 	"broker/internal/vault"
 )
 
-// TestKeyBelongsToItsRegistry: a registry at another place cannot use, read, change or remove a key, until that of the
-// key names it.
+// TestKeyBelongsToItsRegistry: a registry in another place cannot use, read, change or remove a key, until the
+// registry of the key allows it.
 func TestKeyBelongsToItsRegistry(t *testing.T) {
 	c := fileCaller(t)
 	home := filepath.Dir(c.Dir)
@@ -57,7 +57,7 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 		{"seal", func() error { return c.Seal(t.Context(), "import", secret.New("other")) }},
 		{"unseal", func() error { _, err := c.Unseal(t.Context(), "import"); return err }},
 		{"forget", func() error { return c.ForgetSealed(t.Context(), "import") }},
-		{"remove", func() error { return c.Remove(t.Context(), another.Name) }}, // the last: what follows needs it
+		{"remove", func() error { return c.Remove(t.Context(), another.Name) }}, // last, because the others need it
 	}
 	refused := func(why, registry string) {
 		t.Helper()
@@ -70,7 +70,7 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 		}
 	}
 	refused("no registry", "")
-	// The process that reads a registry says which it is. A path that looks the same from here does not count.
+	// The process that reads a registry says which one it is. A path that looks the same from here does not count.
 	if err := os.Symlink(own, other+".link"); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	}
 	say("[settings]\nregistry = " + own + "\n")
 	refused("it names another", other)
-	// What ~ means is decided by the one who sets HOME.
+	// HOME decides what ~ means.
 	say("[settings]\nregistry = ~/other\n")
 	for _, u := range uses {
 		if err := u.use(); !fault.Is(err, fault.Config) {
@@ -114,7 +114,7 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	if f.Kind != fault.Config || f.Hint != "" || !strings.Contains(f.Error(), "cannot be allowed") {
 		t.Errorf("a colon: %v", f)
 	}
-	// A path that cannot be followed is like no other one.
+	// A path that cannot be resolved equals no other path.
 	if err := os.Symlink("loop", filepath.Join(home, "loop")); err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +127,8 @@ func TestKeyBelongsToItsRegistry(t *testing.T) {
 	}
 }
 
-// TestNewKeyElsewhere: while the home has a registry, another one stores nothing and asks AWS nothing until it is
-// allowed.
+// TestNewKeyElsewhere: while the home directory has a registry, another registry stores nothing and makes no call
+// to AWS until it is allowed.
 func TestNewKeyElsewhere(t *testing.T) {
 	c := fileCaller(t)
 	home := filepath.Dir(c.Dir)
@@ -151,11 +151,11 @@ func TestNewKeyElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := store(); err != nil {
-		t.Errorf("one that is allowed: %v", err)
+		t.Errorf("an allowed registry: %v", err)
 	}
 }
 
-// TestKeyOfTheFirstVersion: an item that names no registry belongs to the one of the user's home.
+// TestKeyOfTheFirstVersion: an item that names no registry belongs to the registry in the user's home directory.
 func TestKeyOfTheFirstVersion(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", latch.OwnHome())
@@ -167,7 +167,8 @@ func TestKeyOfTheFirstVersion(t *testing.T) {
 	}
 }
 
-// TestKeyIsLockedWithItsHome: the lock of the home in which a key was stored closes it, whatever HOME says now.
+// TestKeyIsLockedWithItsHome: the lock of the home in which a key was stored also locks the key, whatever HOME is
+// now.
 func TestKeyIsLockedWithItsHome(t *testing.T) {
 	c := fileCaller(t)
 	home := filepath.Dir(c.Dir)
@@ -193,7 +194,8 @@ func TestKeyIsLockedWithItsHome(t *testing.T) {
 	}
 }
 
-// TestKeyOfAMovedHome: when the registry of a key is gone, the key belongs to the one in the user's home.
+// TestKeyOfAMovedHome: if the registry of a key is gone, the key belongs to the registry in the user's home
+// directory.
 func TestKeyOfAMovedHome(t *testing.T) {
 	e := &errand{request: &request{Op: vault.OpOpen, Registry: homeRegistry(), StateDir: t.TempDir()}}
 	t.Setenv("HOME", latch.OwnHome())

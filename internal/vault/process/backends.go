@@ -17,7 +17,7 @@ func openOwnFile(_ context.Context, q *request) (ring, error) {
 	return r, nil
 }
 
-// openRing opens the backend that was asked for, and never another one.
+// openRing opens the requested backend, and never another one.
 func openRing(ctx context.Context, q *request) (ring, error) {
 	if q.Backend == "" {
 		return nil, fault.New(fault.Internal, "the request to the vault names no keyring backend")

@@ -6,7 +6,7 @@ import (
 	"broker/internal/vault"
 )
 
-// openers open the backends that vault.Backends names.
+// openers has a function for each backend that vault.Backends names.
 var openers = map[string]func(context.Context, *request) (ring, error){
 	vault.Keychain: openKeychain,
 	vault.Pass:     openPass,

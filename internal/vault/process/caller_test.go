@@ -40,7 +40,7 @@ func TestLifeOfASource(t *testing.T) {
 	otherSecret.Secret, otherKey.AccessKeyID = secret.New("another/secret/key/that/nobody/confirmed"), "AKIAANOTHERKEY000000"
 	for what, key := range map[string]vault.Key{"another key": otherKey, "another secret, unconfirmed": otherSecret} {
 		if _, err := c.Put(ctx, key, profiles.Endpoint{}, false); !errors.Is(err, vault.ErrExists) {
-			t.Fatalf("put %s over a key without being told to: %v", what, err)
+			t.Fatalf("put %s over a key without Replace: %v", what, err)
 		}
 	}
 	creds, err := c.Open(ctx, testSource("security"), plainCall(), secret.String{})
@@ -116,7 +116,7 @@ func TestPutRefuses(t *testing.T) {
 	c := fileCaller(t)
 	for name, tc := range map[string]struct {
 		key    vault.Key
-		region string // what the scripted STS answers as the ARN
+		region string // the ARN that the scripted STS returns
 		verify bool
 		kind   fault.Kind
 		text   string
@@ -142,7 +142,7 @@ func TestPutRefuses(t *testing.T) {
 			}
 		})
 	}
-	if entries, _ := os.ReadDir(c.Dir); len(entries) != 4 { // lock, check item and the key, twice
+	if entries, _ := os.ReadDir(c.Dir); len(entries) != 4 { // lock, check item, and two files with the key
 		t.Errorf("something was stored: %v", entries)
 	}
 }
@@ -161,7 +161,7 @@ func TestNoSecretInErrors(t *testing.T) {
 	}
 	call.RoleARN = "too-long"
 	if _, err := c.Open(t.Context(), testSource("security"), call, secret.New("654322")); !errors.Is(err, exchange.ErrDurationTooLong) {
-		t.Errorf("the reason was lost on the way: %v", err)
+		t.Errorf("the reason got lost: %v", err)
 	}
 }
 
@@ -188,14 +188,14 @@ func TestBadVault(t *testing.T) {
 			}
 			for _, leak := range []string{"JBSW", "wJal"} {
 				if err != nil && strings.Contains(err.Error(), leak) {
-					t.Errorf("a secret of stderr is shown: %v", err)
+					t.Errorf("the error shows a secret from stderr: %v", err)
 				}
 			}
 		})
 	}
 }
 
-// TestHangingVault: what hangs before it looks at its own deadline is ended.
+// TestHangingVault: a process that hangs before it reads its own deadline is killed.
 func TestHangingVault(t *testing.T) {
 	c := freshCaller(t)
 	c.Exe = with(t, c.Exe, "BROKER_TEST_VAULT=hang")
@@ -220,11 +220,12 @@ func TestInnerDeadline(t *testing.T) {
 		return err
 	})
 	if !fault.Is(err, fault.Network) || !strings.Contains(err.Error(), "AWS did not answer") {
-		t.Errorf("the vault did not answer for itself: %v", err)
+		t.Errorf("the vault process did not answer itself: %v", err)
 	}
 }
 
-// TestGrandchild: what the vault started dies with it, and cannot hold the caller by its stdout.
+// TestGrandchild: processes that the vault process started die with it, and cannot block the caller by holding
+// stdout open.
 func TestGrandchild(t *testing.T) {
 	for _, linger := range []string{"", "yes"} {
 		pidFile := filepath.Join(t.TempDir(), "pid")
@@ -233,7 +234,7 @@ func TestGrandchild(t *testing.T) {
 		c := freshCaller(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		pids := make(chan int, 1)
-		go func() { // the vault that lingers is ended once the grandchild is there
+		go func() { // the lingering vault process is killed once the grandchild exists
 			defer cancel()
 			pid := 0
 			for give := time.Now().Add(patience / 2); pid == 0 && time.Now().Before(give); time.Sleep(5 * time.Millisecond) {
@@ -248,24 +249,24 @@ func TestGrandchild(t *testing.T) {
 		_, err := c.Describe(ctx, "security")
 		cancel()
 		if err == nil || linger == "" && errors.Is(err, context.Canceled) {
-			t.Errorf("linger %q: an empty answer is not a description: %v", linger, err)
+			t.Errorf("linger %q: an empty answer must not be a description: %v", linger, err)
 		}
 		pid := <-pids
 		if pid == 0 {
-			t.Fatal("no grandchild was started: the test is void")
+			t.Fatal("no grandchild was started: the test proves nothing")
 		}
 		gone := false
 		for give := time.Now().Add(patience / 2); !gone && time.Now().Before(give); time.Sleep(5 * time.Millisecond) {
 			gone = processGone(pid)
 		}
 		if !gone {
-			t.Errorf("linger %q: the grandchild lives", linger)
+			t.Errorf("linger %q: the grandchild is alive", linger)
 			killProcess(pid)
 		}
 	}
 }
 
-// processGone reports whether a process ended, be it that nobody collected it yet.
+// processGone reports whether a process has ended, even if nobody has waited for it yet.
 func processGone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")
@@ -280,7 +281,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("LD_PRELOAD", "")
 	t.Setenv("https_proxy", "http://must-not-pass")
 	t.Setenv("GODEBUG", "")
-	// A descriptor without close-on-exec, as a careless library leaves it.
+	// A descriptor without close-on-exec, as a careless library would leave it.
 	fd, err := syscall.Open("/etc/hostname", syscall.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +384,7 @@ func TestDefaultProgram(t *testing.T) {
 	}
 }
 
-// TestOtherVersion: a request of a program of another version is refused, whatever else is in it.
+// TestOtherVersion: a request from a program of another version is refused, whatever else it contains.
 func TestOtherVersion(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"version":"9.9.9","op":"put","timeout_ms":1000,"from_the_future":true}`:  "version 9.9.9",

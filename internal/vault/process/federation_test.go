@@ -10,7 +10,8 @@ import (
 	"broker/internal/session"
 )
 
-// A key that was stored unchecked may be the root user's, whose federated session could do all that its policy says.
+// TestFederationRefusesRoot: a key that was stored unchecked may belong to the root user, whose federated session
+// could do everything that its policy allows.
 func TestFederationRefusesRoot(t *testing.T) {
 	t.Parallel()
 	c := fileCaller(t)
@@ -21,7 +22,7 @@ func TestFederationRefusesRoot(t *testing.T) {
 	if _, err := c.Open(t.Context(), testSource("security"), call, secret.String{}); err != nil {
 		t.Errorf("a user: %v", err)
 	}
-	call.Endpoint.Region = "arn:aws:iam::111122223333:root" // what the scripted STS answers
+	call.Endpoint.Region = "arn:aws:iam::111122223333:root" // the scripted STS returns this
 	if _, err := c.Open(t.Context(), testSource("security"), call, secret.String{}); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "root user") {
 		t.Errorf("the root user: %v", err)
 	}

@@ -21,28 +21,28 @@ import (
 	"broker/internal/vault"
 )
 
-// fileRing wraps the library's file backend, which alone would memorise a wrong passphrase
-// before checking it, truncate files in place and take a directory that is open to others.
+// fileRing wraps the library's file backend. Without the wrapper, that backend would cache a wrong passphrase
+// before checking it, truncate files in place, and accept a directory that is open to others.
 //
-// The directory holds one encrypted file (JWE) for each item, the key that opens them, sealed with the passphrase (see
-// filekey.go), a lock file, and a staging directory while a write is under way. The check item, which is always there,
-// shows a program that knows nothing of the key that its passphrase is the wrong one.
+// The directory holds one encrypted file (JWE) for each item, the key that opens the items, sealed with the
+// passphrase (see filekey.go), a lock file, and a staging directory during a write. The check item always exists.
+// It shows programs that do not know about the key that their passphrase is wrong.
 type fileRing struct {
 	dir   string
-	given secret.String // what came with the request: the passphrase, the key of an earlier answer, or nothing
-	// missing is set where the directory is not there yet.
+	given secret.String // from the request: the passphrase, the key of an earlier answer, or nothing
+	// missing is set if the directory does not exist yet.
 	missing bool
-	// readOnly: nothing is sealed with another key than it is.
+	// readOnly forbids sealing items again with another key.
 	readOnly bool
 
-	proved bool          // see prove, which sets the next four
-	key    secret.String // what opens the items: the key; of an old keyring that cannot be written, the passphrase
+	proved bool          // see prove, which sets the next four fields
+	key    secret.String // what opens the items: the key, or the passphrase of an old keyring that cannot be written
 	plain  bool          // there was no key file
-	old    secret.String // the passphrase, which opens items that are not sealed with the key yet
-	found  secret.String // the key, where it was not given and opens every item: the caller may keep it
+	old    secret.String // the passphrase, for items that are not sealed with the key yet
+	found  secret.String // the key, if it was not given and opens every item: the caller may keep it
 
-	held bool              // the lock is ours
-	tell func(line string) // says what does not stop the request
+	held bool              // we hold the lock
+	tell func(line string) // reports problems that do not fail the request
 }
 
 const (
@@ -52,10 +52,10 @@ const (
 	passphraseFile = "BROKER_KEYRING_PASSPHRASE_FILE"
 )
 
-// errDamaged says that an item could not be decrypted although the passphrase is right.
-var errDamaged = errors.New("it cannot be decrypted or is cut short")
+// errDamaged means that an item could not be decrypted although the passphrase is right.
+var errDamaged = errors.New("it cannot be decrypted or is truncated")
 
-// openFile opens the file backend. It touches nothing; every operation proves the passphrase first.
+// openFile opens the file backend. It touches nothing; every operation checks the passphrase first.
 func openFile(dir string, given secret.String) (*fileRing, error) {
 	err := checkKeyringDir(dir)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -65,7 +65,7 @@ func openFile(dir string, given secret.String) (*fileRing, error) {
 	return &fileRing{dir: dir, given: given, missing: missing, tell: func(string) {}}, nil
 }
 
-// checkKeyringDir refuses a directory that others could read or change, or that is not one.
+// checkKeyringDir refuses a path that others could read or change, or that is not a directory.
 func checkKeyringDir(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fault.New(fault.Keyring, "the keyring directory %q is not an absolute path", dir)
@@ -93,13 +93,14 @@ func checkKeyringDir(dir string) error {
 	return nil
 }
 
-// passphraseFromFile reads the first line of the file that BROKER_KEYRING_PASSPHRASE_FILE names; empty where it is unset.
+// passphraseFromFile reads the first line of the file that BROKER_KEYRING_PASSPHRASE_FILE names; it returns "" if
+// that is not set.
 func passphraseFromFile() (secret.String, error) {
 	path := os.Getenv(passphraseFile)
 	if path == "" {
 		return secret.String{}, nil
 	}
-	if !filepath.IsAbs(path) { // the vault does not run where the user stands
+	if !filepath.IsAbs(path) { // the vault process has another working directory than the user
 		return secret.String{}, fault.New(fault.Keyring, "%s: %q is not an absolute path", passphraseFile, path)
 	}
 	data, err := readOwn(path, 64<<10)
@@ -114,7 +115,8 @@ func passphraseFromFile() (secret.String, error) {
 	return secret.String{}, fault.New(fault.Keyring, "%s: %w", passphraseFile, err).WithHint("%s", fault.Of(err).Hint)
 }
 
-// readOwn reads a regular file of ours with mode 0600 or less, of at most limit bytes, through no symlink.
+// readOwn reads a regular file that belongs to us, with mode 0600 or stricter and at most limit bytes. It follows
+// no symbolic link.
 func readOwn(path string, limit int64) ([]byte, error) {
 	f, info, err := system.OpenRegular(path, system.NoFollow)
 	if errors.Is(err, syscall.ELOOP) {
@@ -144,7 +146,7 @@ func readOwn(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// library opens the library's backend on a directory. Each use has its own, so that no passphrase is memorised.
+// library opens the library's backend on a directory. Each use opens it again, so that it caches no passphrase.
 func library(dir string, passphrase secret.String) (keyring.Keyring, error) {
 	return openLibrary(keyring.Config{
 		FileDir:          dir,
@@ -152,16 +154,16 @@ func library(dir string, passphrase secret.String) (keyring.Keyring, error) {
 	}, keyring.FileBackend)
 }
 
-// decrypt reads one item of a directory of ours with the key.
+// decrypt reads one item in a directory of ours with the key.
 func (r *fileRing) decrypt(dir, name string) ([]byte, error) {
 	it, err := decryptWith(r.key, dir, name)
 	return it.Data, err
 }
 
-// decryptWith reads one item of a directory of ours; errNoItem, errWrongKey or errDamaged say why not.
+// decryptWith reads one item in a directory of ours; the error is errNoItem, errWrongKey or errDamaged.
 func decryptWith(key secret.String, dir, name string) (keyring.Item, error) {
-	// The library follows symlinks and waits on a fifo, so the file is looked at first; nobody
-	// else can change it, since the directory is ours alone.
+	// The library follows symlinks and blocks on a fifo, so check the file first. Nobody else can change it
+	// meanwhile, because only we can write to the directory.
 	if _, err := readOwn(filepath.Join(dir, name), maxItemBytes); errors.Is(err, fs.ErrNotExist) {
 		return keyring.Item{}, errNoItem
 	} else if err != nil {
@@ -183,13 +185,13 @@ func decryptWith(key secret.String, dir, name string) (keyring.Item, error) {
 	return keyring.Item{}, errDamaged
 }
 
-// keyUnwrapFailed is of the AES key wrap of the JWE: another passphrase, or damage within the wrapped key.
+// keyUnwrapFailed is an error of the AES key wrap in JWE: another passphrase, or a damaged wrapped key.
 const keyUnwrapFailed = "KeyUnwrap(): integrity check failed"
 
 var errWrongKey = errors.New("it is encrypted with another passphrase")
 
-// prove makes sure that what came with the request opens this keyring, before anything is read or
-// written with it.
+// prove checks that the passphrase or key in the request opens this keyring, before anything is read or written
+// with it.
 func (r *fileRing) prove(ctx context.Context) error {
 	if r.proved {
 		return nil
@@ -205,8 +207,8 @@ func (r *fileRing) prove(ctx context.Context) error {
 	return err
 }
 
-// tryPassphrase proves the passphrase of an old keyring, which has no key file. Where the check item was lost or
-// damaged, any item that opens is proof enough: a key that works must stay within reach.
+// tryPassphrase checks the passphrase of an old keyring, which has no key file. If the check item is lost or
+// damaged, any item that opens is proof enough: usable keys must stay accessible.
 func (r *fileRing) tryPassphrase(items []string) error {
 	data, err := r.decrypt(r.dir, checkKey)
 	switch {
@@ -227,7 +229,7 @@ func (r *fileRing) tryPassphrase(items []string) error {
 	return fault.New(fault.Keyring, "the check item %s of the keyring is damaged: %w", filepath.Join(r.dir, checkKey), err)
 }
 
-// items are the names of all that is sealed in the keyring.
+// items returns the names of all sealed items in the keyring.
 func (r *fileRing) items() ([]string, error) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
@@ -295,7 +297,7 @@ func (r *fileRing) set(ctx context.Context, key, label string, data []byte) erro
 }
 
 func (r *fileRing) remove(ctx context.Context, key string) error {
-	// To forget a session takes no passphrase, so that logout also works while the broker is locked.
+	// Deleting a session needs no passphrase, so that logout also works while Broker is locked.
 	if r.missing || !strings.HasPrefix(key, keptPrefix) {
 		if err := r.prove(ctx); err != nil {
 			return err
@@ -314,7 +316,7 @@ func (r *fileRing) remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// create makes the keyring with its first passphrase. An existing one is refused.
+// create makes the keyring with its first passphrase. It refuses if there is one.
 func (r *fileRing) create(ctx context.Context) error {
 	passphrase, err := r.passphrase()
 	if err != nil {
@@ -325,16 +327,16 @@ func (r *fileRing) create(ctx context.Context) error {
 	}
 	if r.missing {
 		if err := os.MkdirAll(filepath.Dir(r.dir), 0o700); err != nil {
-			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
+			return fault.New(fault.Keyring, "create the keyring directory: %w", err)
 		}
 		if err := system.MakePrivate(r.dir); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
+			return fault.New(fault.Keyring, "create the keyring directory: %w", err)
 		}
 		if err := checkKeyringDir(r.dir); err != nil {
 			return err
 		}
 		if err := syncPath(filepath.Dir(r.dir)); err != nil {
-			return fault.New(fault.Keyring, "make the keyring directory: %w", err)
+			return fault.New(fault.Keyring, "create the keyring directory: %w", err)
 		}
 		r.missing = false
 	}
@@ -348,7 +350,7 @@ func (r *fileRing) create(ctx context.Context) error {
 		return libraryError("list the keyring", err)
 	}
 	if len(items) > 0 {
-		return &fault.Error{Kind: fault.Failed, Message: fmt.Sprintf("the keyring in %s has a passphrase already", r.dir), Err: vault.ErrExists}
+		return &fault.Error{Kind: fault.Failed, Message: fmt.Sprintf("the keyring in %s already has a passphrase", r.dir), Err: vault.ErrExists}
 	}
 	if r.key, err = r.firstKey(passphrase); err != nil {
 		return fault.New(fault.Keyring, "create the keyring: %w", err)
@@ -363,8 +365,8 @@ func (r *fileRing) create(ctx context.Context) error {
 	return nil
 }
 
-// firstKey makes the key of a keyring that holds nothing. What an interrupted create left is used if the passphrase
-// opens it, and replaced if not: nothing is sealed with it.
+// firstKey makes the key of an empty keyring. If an interrupted create left a key, it is used if the passphrase
+// opens it; otherwise it is replaced, because nothing is sealed with it.
 func (r *fileRing) firstKey(passphrase secret.String) (secret.String, error) {
 	if files, err := readKeyFiles(r.dir); err == nil {
 		if f, key, ok := openAny(files, passphrase); ok {
@@ -385,8 +387,8 @@ func (r *fileRing) firstKey(passphrase secret.String) (secret.String, error) {
 	return key, r.placeKeyFile(f)
 }
 
-// write lets the library write into a staging directory, reads that back, syncs it and renames it over
-// the old item: a crash at any moment leaves the old item or the new one.
+// write lets the library write into a staging directory, reads the item back, syncs it and renames it over the old
+// item. A crash at any moment leaves the old item or the new one.
 func (r *fileRing) write(name, label string, data []byte) error {
 	return r.place(name, func(path string) error {
 		staging := filepath.Dir(path)
@@ -407,16 +409,15 @@ func (r *fileRing) write(name, label string, data []byte) error {
 			return fmt.Errorf("read back what was written: %w", err)
 		}
 		if string(back) != string(data) {
-			return errors.New("what was written does not read back the same")
+			return errors.New("the data read back differs from the data written")
 		}
 		return nil
 	})
 }
 
-// place lets make write a file in a staging directory, syncs it and renames it over the one of that name. The lock is
-// held.
+// place lets make write a file in a staging directory, syncs it and renames it to name. The caller holds the lock.
 func (r *fileRing) place(name string, make func(path string) error) error {
-	if left, err := os.ReadDir(r.dir); err == nil { // of a crash; the lock is ours
+	if left, err := os.ReadDir(r.dir); err == nil { // left by a crash, since we hold the lock
 		for _, e := range left {
 			if ok, _ := filepath.Match(stagingPattern, e.Name()); ok {
 				_ = os.RemoveAll(filepath.Join(r.dir, e.Name()))
@@ -441,12 +442,12 @@ func (r *fileRing) place(name string, make func(path string) error) error {
 	return syncPath(r.dir)
 }
 
-// syncPath makes a file, or the names in a directory, last.
+// syncPath makes a file, or the names in a directory, durable.
 func syncPath(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return system.SyncDir(path)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0) // Windows flushes only what may be written
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // Windows flushes only files that are open for writing
 	if err != nil {
 		return err
 	}
@@ -469,7 +470,7 @@ func (r *fileRing) lock(ctx context.Context) (func(), error) {
 	return func() { r.held = false; free() }, nil
 }
 
-// lockFile takes a lock file for this process. The kernel gives it back however the process ends.
+// lockFile takes a lock file for this process. The kernel releases the lock when the process ends in any way.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|system.NoFollow|system.NonBlock, 0o600)
 	if err != nil {
@@ -479,7 +480,7 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	case err == nil:
 		return func() { _ = f.Close() }, nil
 	case errors.Is(err, system.ErrLocked):
-		err = fault.New(fault.Keyring, "another process holds the keyring: %s did not become free", path)
+		err = fault.New(fault.Keyring, "another process holds the lock of the keyring: %s", path)
 	default:
 		err = fault.New(fault.Keyring, "lock the keyring: %w", err)
 	}

@@ -26,7 +26,7 @@ func TestPassphrase(t *testing.T) {
 		_, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false)
 		return err
 	}
-	// Nothing there yet: whatever is tried, it is told apart from a wrong passphrase, and nothing is made.
+	// No keyring exists yet: every operation reports that, not a wrong passphrase, and creates nothing.
 	for _, pass := range []string{"", "anything"} {
 		c.SetPassphrase(secret.New(pass))
 		for what, err := range map[string]error{"check": c.Check(ctx), "put": put(), "remove": c.Remove(ctx, "security")} {
@@ -36,7 +36,7 @@ func TestPassphrase(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(c.Dir); err == nil {
-		t.Fatal("the directory was made before Create")
+		t.Fatal("the directory was created before Create")
 	}
 	if err := c.Create(ctx, secret.String{}); !errors.Is(err, vault.ErrNoPassphrase) {
 		t.Errorf("create without a passphrase: %v", err)
@@ -77,7 +77,7 @@ func TestPassphrase(t *testing.T) {
 	}
 }
 
-// snapshot is every file of a directory with its mode and content.
+// snapshot returns every file of a directory with its mode and content.
 func snapshot(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -149,18 +149,18 @@ func TestPassphraseFile(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", filepath.Base(path), err, want)
 		}
 	}
-	// The key that it opened is kept: the file is not read for each call. Lock forgets it.
+	// The key that it opened is kept, so the file is not read for each call. Forget deletes the key.
 	t.Setenv(passphraseFile, good)
 	c.Forget()
 	must(t, c.Check(ctx))
 	t.Setenv(passphraseFile, filepath.Join(dir, "none"))
 	if err := c.Check(ctx); err != nil || !isKey(c.Key()) {
-		t.Errorf("with the key of before: %v", err)
+		t.Errorf("with the key from before: %v", err)
 	}
 	if c.Forget(); c.Check(ctx) == nil {
 		t.Error("the key was not forgotten")
 	}
-	// A passphrase that was given goes first.
+	// A passphrase that was set takes precedence.
 	t.Setenv(passphraseFile, filepath.Join(dir, "wrong"))
 	c.SetPassphrase(secret.New(testPassphrase))
 	if err := c.Check(ctx); err != nil {
@@ -275,7 +275,7 @@ func edit(t *testing.T, path string, change func([]byte) []byte) {
 	must(t, os.WriteFile(path, change(data), 0o600))
 }
 
-// TestCheckItemLost: a key that works stays within reach where the proof of the passphrase is gone.
+// TestCheckItemLost: usable keys stay accessible if the check item is gone.
 func TestCheckItemLost(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(t *testing.T, path string){
@@ -305,7 +305,7 @@ func TestCheckItemLost(t *testing.T) {
 	c := oldCaller(t)
 	must(t, os.Truncate(filepath.Join(c.Dir, checkKey), 40))
 	if err := c.Check(t.Context()); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "check item") {
-		t.Errorf("nothing but a damaged check item: %v", err)
+		t.Errorf("only a damaged check item: %v", err)
 	}
 }
 
@@ -337,7 +337,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// request of a Caller, as it would be written; for tests that start the process themselves.
+// written returns the request of a Caller as it would be written, for tests that start the process themselves.
 func written(t *testing.T, backend string, c *vault.Caller, q *request) []byte {
 	t.Helper()
 	q.Backend, q.Dir, q.StateDir, q.Registry, q.TimeoutMS = backend, c.Dir, c.StateDir, c.Registry, patience.Milliseconds()
@@ -347,7 +347,7 @@ func written(t *testing.T, backend string, c *vault.Caller, q *request) []byte {
 	return data
 }
 
-// TestReadOnly: no right to write. The old item stays.
+// TestReadOnly: without write permission, the old item stays.
 func TestReadOnly(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root to become another user")
@@ -395,7 +395,7 @@ func TestReadOnly(t *testing.T) {
 		if after := snapshot(t, c.Dir); after != before {
 			t.Errorf("changed:\n%s\n%s", before, after)
 		}
-		// Another user, root included, is not served from it.
+		// Another user gets nothing from it, not even root.
 		if f := as(0, &request{Op: vault.OpDescribe, Source: "security"}); f == nil || !strings.Contains(f.Message, "belongs to another user") {
 			t.Errorf("root: %+v", f)
 		}
@@ -406,7 +406,7 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
-// TestNothingInPlainText looks for the secrets in every file that was made.
+// TestNothingInPlainText searches every file for the secrets.
 func TestNothingInPlainText(t *testing.T) {
 	t.Parallel()
 	c, ctx := fileCaller(t), t.Context()
@@ -427,7 +427,7 @@ func TestNothingInPlainText(t *testing.T) {
 		data, err := os.ReadFile(path)
 		for _, s := range []string{testSecret, testSeed, testPassphrase, "918273", testKeyID, testSerial} {
 			if bytes.Contains(data, []byte(s)) {
-				t.Errorf("%s holds %q", path, s)
+				t.Errorf("%s contains %q", path, s)
 			}
 		}
 		return err

@@ -24,38 +24,40 @@ import (
 	"broker/internal/vault"
 )
 
-// The items of the file keyring are sealed with a random key of 256 bits. That key lies beside them, sealed with the
-// passphrase, which argon2id stretches first. So the passphrase is stretched once for each unlock and not for each
-// item, and no item can be guessed at faster than argon2id allows.
+// The items of the file keyring are sealed with a random 256-bit key. That key is stored beside them, sealed with
+// the passphrase, which argon2id stretches first. So the passphrase is stretched once for each unlock and not for
+// each item, and no item can be guessed faster than argon2id allows.
 
 const (
 	keyFileVersion = 1
 	maxKeyFile     = 4 << 10
-	// keyPrefix marks the text form of the key, so that no passphrase is taken for one: 32 bytes of base64url follow.
+	// keyPrefix marks the text form of the key, so that no passphrase is mistaken for a key. 32 bytes of base64url
+	// follow.
 	keyPrefix = "broker-key-1."
 )
 
-// keyFileNames are the files with the sealed key. They hold the same: without it every item is lost, so there are two.
+// keyFileNames are the files with the sealed key. Both have the same content: without the key every item is lost,
+// so there is a copy.
 var keyFileNames = []string{"key.json", "key-copy.json"}
 
-// errNewerKeyFile: another program wrote it, which knows more. It is left as it is.
+// errNewerKeyFile means that a newer version of Broker wrote the file. It is left unchanged.
 var errNewerKeyFile = errors.New("a newer version of Broker wrote it")
 
-// newStretch is stretch.New; tests take cheaper parameters.
+// newStretch is stretch.New; tests use cheaper parameters.
 var newStretch = stretch.New
 
-// keyFile is a file with the sealed key, in JSON. All but Sealed is authenticated by it.
+// keyFile is the JSON content of a file with the sealed key. Sealed authenticates all other fields.
 type keyFile struct {
 	Version int            `json:"version"`
 	Stretch stretch.Params `json:"argon2id"`
-	Sum     []byte         `json:"key_sha256"` // of the key's text, which is too random to be guessed from it
-	Sealed  []byte         `json:"sealed"`     // the key's text in AES-256-GCM, behind its nonce
+	Sum     []byte         `json:"key_sha256"` // SHA-256 of the key's text, which is too random to be guessed from it
+	Sealed  []byte         `json:"sealed"`     // nonce and the key's text, encrypted with AES-256-GCM
 }
 
 // newKeyFile makes a key and seals it.
 func newKeyFile(passphrase secret.String) (*keyFile, secret.String, error) {
 	raw := make([]byte, stretch.KeyLength)
-	_, _ = rand.Read(raw) // it never fails: crypto/rand
+	_, _ = rand.Read(raw) // crypto/rand never fails
 	text := keyPrefix + base64.RawURLEncoding.EncodeToString(raw)
 	sum := sha256.Sum256([]byte(text))
 	f := &keyFile{Version: keyFileVersion, Stretch: newStretch(), Sum: sum[:]}
@@ -67,7 +69,7 @@ func newKeyFile(passphrase secret.String) (*keyFile, secret.String, error) {
 	return f, secret.New(text), nil
 }
 
-// cipher stretches the passphrase. It returns the cipher and what it authenticates beside the key.
+// cipher stretches the passphrase. It returns the cipher and the additional data that it authenticates.
 func (f *keyFile) cipher(passphrase secret.String) (cipher.AEAD, []byte, error) {
 	bare := *f
 	bare.Sealed = nil
@@ -94,7 +96,7 @@ func (f *keyFile) open(passphrase secret.String) (key secret.String, ok bool) {
 	return key, err == nil && f.sealed(key)
 }
 
-// sealed reports whether this is the key, without any stretching.
+// sealed reports whether this is the key, without stretching anything.
 func (f *keyFile) sealed(key secret.String) bool {
 	sum := sha256.Sum256([]byte(key.Reveal()))
 	return isKey(key) && subtle.ConstantTimeCompare(sum[:], f.Sum) == 1
@@ -112,7 +114,7 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(data, &version); err == nil && version.Version > keyFileVersion {
-		return nil, fmt.Errorf("%w (version %d, this program knows %d)", errNewerKeyFile, version.Version,
+		return nil, fmt.Errorf("%w (version %d, this program reads version %d)", errNewerKeyFile, version.Version,
 			keyFileVersion)
 	}
 	f := &keyFile{}
@@ -125,8 +127,9 @@ func decodeKeyFile(data []byte) (*keyFile, error) {
 	return f, f.Stretch.Check()
 }
 
-// readKeyFiles reads the sealed key of a keyring: of its two files those that are whole, one if they are equal, none if
-// there is no such file. The error is that no file is whole, or that a newer program wrote one.
+// readKeyFiles reads the sealed key of a keyring. It returns those of the two files that are intact, only one if
+// they are equal, and none if neither file exists. It fails if the files that exist are all damaged, or if a newer
+// program wrote one.
 func readKeyFiles(dir string) (whole []*keyFile, err error) {
 	for _, name := range keyFileNames {
 		f, ferr := readKeyFile(dir, name)
@@ -145,8 +148,8 @@ func readKeyFiles(dir string) (whole []*keyFile, err error) {
 	return whole, err
 }
 
-// readKeyFile reads one of the two files. The error wraps fs.ErrNotExist for a missing one, and damagedKeyFile if its
-// bytes are not what was written.
+// readKeyFile reads one of the two files. The error wraps fs.ErrNotExist if the file is missing, and
+// damagedKeyFile if its content is damaged.
 func readKeyFile(dir, name string) (*keyFile, error) {
 	path := filepath.Join(dir, name)
 	data, err := readOwn(path, maxKeyFile)
@@ -167,7 +170,7 @@ func readKeyFile(dir, name string) (*keyFile, error) {
 	return f, nil
 }
 
-// damagedKeyFile is an error about the bytes of a key file.
+// damagedKeyFile is an error about the content of a key file.
 type damagedKeyFile struct{ error }
 
 func (f *keyFile) equal(g *keyFile) bool {
@@ -176,7 +179,7 @@ func (f *keyFile) equal(g *keyFile) bool {
 	return aerr == nil && berr == nil && bytes.Equal(a, b)
 }
 
-// openAny opens the first of some key files that the passphrase opens.
+// openAny returns the first key file that the passphrase opens.
 func openAny(files []*keyFile, passphrase secret.String) (f *keyFile, key secret.String, ok bool) {
 	for _, f := range files {
 		if key, ok := f.open(passphrase); ok {
@@ -186,7 +189,7 @@ func openAny(files []*keyFile, passphrase secret.String) (f *keyFile, key secret
 	return nil, secret.String{}, false
 }
 
-// placeKeyFile writes the files with the sealed key that are not there. The lock is held.
+// placeKeyFile writes those of the key files that are missing. The caller holds the lock.
 func (r *fileRing) placeKeyFile(f *keyFile) error {
 	data, err := json.Marshal(f)
 	if err != nil {
@@ -205,8 +208,9 @@ func (r *fileRing) placeKeyFile(f *keyFile) error {
 	return nil
 }
 
-// mendKeyFiles writes those of the two files again that are lost or damaged. A damaged one is set aside. f is the whole
-// one that opened; with other set, a file that says something else counts as damaged. What is not mended is told.
+// mendKeyFiles rewrites a key file that is lost or damaged. A damaged file is set aside first. f is the intact
+// file that was opened; if other is set, a file with different content counts as damaged. If a file cannot be
+// repaired, mendKeyFiles reports it.
 func (r *fileRing) mendKeyFiles(ctx context.Context, f *keyFile, other bool) {
 	bad := func() (names []string, damage error) {
 		for _, name := range keyFileNames {
@@ -228,7 +232,7 @@ func (r *fileRing) mendKeyFiles(ctx context.Context, f *keyFile, other bool) {
 		var unlock func()
 		if unlock, err = r.lock(ctx); err == nil {
 			defer unlock()
-			names, _ = bad() // another process may have been quicker
+			names, _ = bad() // another process may have been faster
 			for _, name := range names {
 				if path := filepath.Join(r.dir, name); isThere(path) && err == nil {
 					_, err = record.SetAside(path)
@@ -247,9 +251,9 @@ func (r *fileRing) mendKeyFiles(ctx context.Context, f *keyFile, other bool) {
 	}
 }
 
-// findKey finds what opens the items of this keyring: a key that an earlier answer gave, or the one that the
-// passphrase opens. Items that are sealed with the passphrase itself, as they were before there was a key file, are
-// sealed with the key then.
+// findKey finds what opens the items of this keyring: the key from an earlier answer, or the key that the
+// passphrase opens. Items that are still sealed with the passphrase itself, from before there were key files, are
+// then sealed with the key.
 func (r *fileRing) findKey(ctx context.Context) error {
 	r.plain = false
 	if r.missing {
@@ -271,7 +275,7 @@ func (r *fileRing) findKey(ctx context.Context) error {
 			continue
 		}
 		if r.key = r.given; !r.readOnly {
-			r.mendKeyFiles(ctx, f, false) // nothing shows that the passphrase opens this one
+			r.mendKeyFiles(ctx, f, false) // nothing proves that the passphrase opens this file
 		}
 		return nil
 	}
@@ -305,7 +309,7 @@ func (r *fileRing) findKey(ctx context.Context) error {
 	if r.readOnly {
 		return nil
 	}
-	if f != nil { // else both were written just now
+	if f != nil { // otherwise both were written just now
 		r.mendKeyFiles(ctx, f, true)
 	}
 	if err := r.reseal(ctx); err != nil {
@@ -316,8 +320,8 @@ func (r *fileRing) findKey(ctx context.Context) error {
 	return nil
 }
 
-// passphrase is the one that came with the request, else that of the passphrase file. A key that is not the one of this
-// keyring counts as none.
+// passphrase returns the passphrase from the request, else the one in the passphrase file. A key of another
+// keyring in the request counts as no passphrase.
 func (r *fileRing) passphrase() (secret.String, error) {
 	if !r.given.IsZero() && !isKey(r.given) {
 		return r.given, nil
@@ -329,7 +333,7 @@ func (r *fileRing) passphrase() (secret.String, error) {
 	return p, err
 }
 
-// makeKey gives an old keyring its key. Another process may have been quicker.
+// makeKey gives an old keyring its key. Another process may have been faster.
 func (r *fileRing) makeKey(ctx context.Context, passphrase secret.String) (secret.String, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {
@@ -353,9 +357,9 @@ func (r *fileRing) makeKey(ctx context.Context, passphrase secret.String) (secre
 	return key, r.placeKeyFile(f)
 }
 
-// reseal seals with the key what only the passphrase opens: all of an old keyring, what an interrupted run left, and
-// what came back from a backup. Each item is replaced whole, so it opens with one of the two at any moment, and the key
-// is given away only once it opens them all.
+// reseal seals with the key all items that only the passphrase opens: those of an old keyring, those that an
+// interrupted run left, and those restored from a backup. Each item is replaced atomically, so at any moment one
+// of the two opens it. The key is returned to the caller only once it opens all items.
 func (r *fileRing) reseal(ctx context.Context) error {
 	if names, err := r.sealedWithPassphrase(); err != nil || len(names) == 0 {
 		return err
@@ -378,8 +382,8 @@ func (r *fileRing) reseal(ctx context.Context) error {
 	return err
 }
 
-// sealedWithPassphrase are the names of the items that the passphrase opens and the key does not. An item that neither
-// opens is damaged, and get says so.
+// sealedWithPassphrase returns the names of the items that the passphrase opens and the key does not. An item that
+// neither opens is damaged; get reports that.
 func (r *fileRing) sealedWithPassphrase() ([]string, error) {
 	all, err := r.items()
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"broker/internal/vault"
 )
 
-// sealOld writes an item as it was before there was a key: sealed with the passphrase itself.
+// sealOld writes an item in the old format, without a key: sealed with the passphrase itself.
 func sealOld(t testing.TB, dir, name string, data []byte) {
 	t.Helper()
 	lib, err := library(dir, secret.New(testPassphrase))
@@ -37,10 +37,10 @@ func sealOld(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
-// homeRegistry is the registry to which an item belongs that names none.
+// homeRegistry returns the registry to which an item belongs that names none.
 func homeRegistry() string { return paths.RegistryBelow(latch.OwnHome()) }
 
-// oldCaller is a Caller, with the passphrase, on a file keyring as it was before there was a key.
+// oldCaller returns a Caller, with the passphrase, on a file keyring in the old format, without a key.
 func oldCaller(t *testing.T, sources ...string) *vault.Caller {
 	t.Helper()
 	c := freshCaller(t)
@@ -56,7 +56,8 @@ func oldCaller(t *testing.T, sources ...string) *vault.Caller {
 	return c
 }
 
-// builtKeyring is a Caller, with the passphrase, on what broker 0.1.0+dfad183 wrote: two sources, one with a seed.
+// builtKeyring returns a Caller, with the passphrase, on a keyring that broker 0.1.0+dfad183 wrote: two sources,
+// one with a seed.
 func builtKeyring(t *testing.T) *vault.Caller {
 	t.Helper()
 	c := freshCaller(t)
@@ -66,7 +67,7 @@ func builtKeyring(t *testing.T) *vault.Caller {
 	return c
 }
 
-// copyDir copies the files of a directory, as ours alone.
+// copyDir copies the files of a directory with private modes.
 func copyDir(t *testing.T, from, to string) {
 	t.Helper()
 	must(t, os.MkdirAll(to, 0o700))
@@ -79,14 +80,14 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// another is a Caller on the same keyring that knows nothing but what opens it.
+// another returns a Caller on the same keyring that knows only what opens it.
 func another(c *vault.Caller, opens secret.String) *vault.Caller {
 	n := sibling(c)
 	n.SetPassphrase(opens)
 	return n
 }
 
-// sealedWith are the items of a keyring that a text opens.
+// sealedWith returns which items of a keyring a text opens, and all items.
 func sealedWith(t *testing.T, dir string, text secret.String) (opened, all []string) {
 	t.Helper()
 	all, err := (&fileRing{dir: dir}).items()
@@ -101,7 +102,8 @@ func sealedWith(t *testing.T, dir string, text secret.String) (opened, all []str
 	return opened, all
 }
 
-// wantResealed fails unless every item opens with the key, none with the passphrase, and the Caller has the key.
+// wantResealed fails unless every item opens with the key, none opens with the passphrase, and the Caller has the
+// key.
 func wantResealed(t *testing.T, c *vault.Caller, items int) {
 	t.Helper()
 	if !isKey(c.Key()) {
@@ -120,8 +122,9 @@ func wantResealed(t *testing.T, c *vault.Caller, items int) {
 	}
 }
 
-// TestGuessOffline: somebody has the files of a keyring whose passphrase is "a". Before there was a key each guess cost
-// some milliseconds at any item. Now no item opens with the passphrase, and the key takes argon2id for each guess.
+// TestGuessOffline: an attacker has the files of a keyring whose passphrase is "a". In the old format, a guess at
+// any item cost a few milliseconds. Now no item opens with the passphrase, and each guess at the key costs an
+// argon2id.
 func TestGuessOffline(t *testing.T) {
 	t.Setenv("BROKER_TEST_STRETCH", "real")
 	old := freshCaller(t)
@@ -130,7 +133,7 @@ func TestGuessOffline(t *testing.T) {
 	must(t, err)
 	must(t, lib.Set(keyring.Item{Key: checkKey, Data: []byte(checkText)}))
 	if opened, _ := sealedWith(t, old.Dir, secret.New("a")); len(opened) != 1 {
-		t.Fatal("the guess does not open the old format: the test is void")
+		t.Fatal("the guess does not open the old format: the test proves nothing")
 	}
 	fresh := freshCaller(t)
 	must(t, fresh.Create(t.Context(), secret.New("a")))
@@ -148,9 +151,9 @@ func TestGuessOffline(t *testing.T) {
 			f, err := decodeKeyFile(data)
 			must(t, err)
 			if f.Stretch.MemoryKiB < 64<<10 || f.Stretch.Passes < 3 || len(f.Stretch.Salt) < 16 {
-				t.Errorf("%s: %s is stretched by %+v, less than SECURITY.md says", what, name, f.Stretch)
+				t.Errorf("%s: %s is stretched with %+v, weaker than SECURITY.md says", what, name, f.Stretch)
 			}
-			// Cheaper parameters in the file do not make a cheaper guess.
+			// Cheaper parameters in the file do not make a guess cheaper.
 			f.Stretch.Passes--
 			if _, ok := f.open(secret.New("a")); ok {
 				t.Errorf("%s: %s opens with other parameters", what, name)
@@ -158,11 +161,12 @@ func TestGuessOffline(t *testing.T) {
 		}
 	}
 	if fresh.Key().Reveal() == old.Key().Reveal() {
-		t.Error("two keyrings have one key")
+		t.Error("two keyrings have the same key")
 	}
 }
 
-// TestResealOldKeyring: what an older program wrote is sealed with a key at the first use of the right passphrase.
+// TestResealOldKeyring: the items of an older program are sealed with a key at the first use of the right
+// passphrase.
 func TestResealOldKeyring(t *testing.T) {
 	t.Parallel()
 	for what, use := range map[string]func(c *vault.Caller) error{
@@ -193,7 +197,7 @@ func TestResealOldKeyring(t *testing.T) {
 			}
 			must(t, use(c))
 			wantResealed(t, c, 3)
-			// With the key alone, and with the passphrase, all is there.
+			// Everything can be read with the key alone, and with the passphrase.
 			for _, opens := range []secret.String{c.Key(), secret.New(testPassphrase)} {
 				n := another(c, opens)
 				info, err := n.Describe(t.Context(), "security")
@@ -210,13 +214,14 @@ func TestResealOldKeyring(t *testing.T) {
 				t.Errorf("wrong passphrase: %v", err)
 			}
 			if snapshot(t, c.Dir) != after {
-				t.Error("it was sealed with another key again")
+				t.Error("it was resealed with another key")
 			}
 		})
 	}
 }
 
-// TestResealAtOnce: several processes meet the old keyring at the same time, some of them with the lock in hand.
+// TestResealAtOnce: several processes open the old keyring at the same time, some of them while they hold the
+// lock.
 func TestResealAtOnce(t *testing.T) {
 	t.Parallel()
 	c := builtKeyring(t)
@@ -242,8 +247,8 @@ func TestResealAtOnce(t *testing.T) {
 	}
 }
 
-// TestReadDuringReseal: a process that has proven the passphrase reads on while another one seals the items with the
-// key.
+// TestReadDuringReseal: a process that has checked the passphrase keeps reading while another one seals the items
+// with the key.
 func TestReadDuringReseal(t *testing.T) {
 	t.Parallel()
 	c := builtKeyring(t)
@@ -268,8 +273,9 @@ func TestReadDuringReseal(t *testing.T) {
 	}
 }
 
-// TestResealInterrupted: the key is there and items are sealed with the passphrase: of a run that was killed, a backup
-// that was copied back, or both. A program without room to write reads them all, and keeps the passphrase for that.
+// TestResealInterrupted: there is a key, but items are sealed with the passphrase, because a run was killed, a
+// backup was restored, or both. A program without space to write reads all items and keeps the passphrase for
+// that.
 func TestResealInterrupted(t *testing.T) {
 	t.Parallel()
 	for what, names := range map[string][]string{
@@ -293,7 +299,7 @@ func TestResealInterrupted(t *testing.T) {
 				}
 			}
 			if !reader.found.IsZero() {
-				t.Error("a key that does not open all was given away")
+				t.Error("a key that does not open all items was returned")
 			}
 			n := another(c, secret.New(testPassphrase))
 			must(t, n.Check(t.Context()))
@@ -305,7 +311,8 @@ func TestResealInterrupted(t *testing.T) {
 	}
 }
 
-// TestResealFullDisk: where nothing can be written the old keyring works as before, and says why it is not sealed.
+// TestResealFullDisk: if nothing can be written, the old keyring works as before, and a notice says why it is not
+// resealed.
 func TestResealFullDisk(t *testing.T) {
 	t.Parallel()
 	c := freshCaller(t)
@@ -322,7 +329,7 @@ func TestResealFullDisk(t *testing.T) {
 		t.Helper()
 		notices = nil
 		c.SetPassphrase(secret.New(testPassphrase))
-		for range 2 { // with what the first call left the caller with
+		for range 2 { // the second time with what the first call left in the caller
 			for _, name := range []string{"security", "other one"} {
 				if _, err := c.Open(t.Context(), testSource(name), plainCall(), secret.String{}); err != nil {
 					t.Errorf("%s: %s: %v", what, name, err)
@@ -330,7 +337,7 @@ func TestResealFullDisk(t *testing.T) {
 			}
 		}
 		if c.Key().Reveal() != testPassphrase {
-			t.Errorf("%s: the caller keeps a key that does not open all", what)
+			t.Errorf("%s: the caller keeps a key that does not open all items", what)
 		}
 		if mu.Lock(); !slices.ContainsFunc(notices, func(s string) bool { return strings.Contains(s, notice) }) {
 			t.Errorf("%s: %q does not say %q", what, notices, notice)
@@ -345,9 +352,9 @@ func TestResealFullDisk(t *testing.T) {
 		_ = os.Remove(filepath.Join(c.Dir, left))
 	}
 	if after := snapshot(t, c.Dir); after != before {
-		t.Errorf("something was left:\n%s\n%s", before, after)
+		t.Errorf("something was left behind:\n%s\n%s", before, after)
 	}
-	// The disk fills when the key is there already.
+	// The disk becomes full after the key was written.
 	f, _, err := newKeyFile(secret.New(testPassphrase))
 	must(t, err)
 	r, err := openFile(c.Dir, secret.New(testPassphrase))
@@ -360,7 +367,7 @@ func TestResealFullDisk(t *testing.T) {
 	wantResealed(t, c, 3)
 }
 
-// respell changes what a file with the key says.
+// respell changes the content of a file with the key.
 func respell(t *testing.T, path string, change func(f *keyFile)) {
 	t.Helper()
 	edit(t, path, func(data []byte) []byte {
@@ -373,9 +380,9 @@ func respell(t *testing.T, path string, change func(f *keyFile)) {
 	})
 }
 
-// TestKeyFileSpoiled: one of the two files with the key is enough, also if the other one says something else. If its
-// bytes are damaged, it is set aside and written again; else that is told. Both spoiled is an error that names one of
-// them, and nothing is written over them.
+// TestKeyFileSpoiled: one of the two files with the key is enough, even if the other one has other content. A
+// damaged file is set aside and rewritten; other problems are reported. If both are damaged, the error names one
+// of them, and neither is overwritten.
 func TestKeyFileSpoiled(t *testing.T) {
 	t.Parallel()
 	type spoiler = func(t *testing.T, path string)
@@ -385,7 +392,7 @@ func TestKeyFileSpoiled(t *testing.T) {
 			respell(t, path, change)
 		}
 	}
-	const same = "same" // the change is within the bounds, so only the authentication tells
+	const same = "same" // the change is within the limits, so only the authentication detects it
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, path string)
 		says  string
@@ -410,10 +417,10 @@ func TestKeyFileSpoiled(t *testing.T) {
 			must(t, os.Rename(path, path+"2"))
 			must(t, os.Symlink(path+"2", path))
 		}, "symbolic link"},
-		// What a hostile file may cost: a gigabyte, hours.
-		"memory": {again(func(f *keyFile) { f.Stretch.MemoryKiB = 1 << 20 }), "stretched that way"},
-		"passes": {again(func(f *keyFile) { f.Stretch.Passes = 1 << 30 }), "stretched that way"},
-		"lanes":  {again(func(f *keyFile) { f.Stretch.Lanes = 0 }), "stretched that way"},
+		// What a hostile file may cost: a gigabyte of memory, hours of time.
+		"memory": {again(func(f *keyFile) { f.Stretch.MemoryKiB = 1 << 20 }), "invalid parameters for the key derivation"},
+		"passes": {again(func(f *keyFile) { f.Stretch.Passes = 1 << 30 }), "invalid parameters for the key derivation"},
+		"lanes":  {again(func(f *keyFile) { f.Stretch.Lanes = 0 }), "invalid parameters for the key derivation"},
 
 		"cheaper": {again(func(f *keyFile) { f.Stretch.MemoryKiB++ }), same},
 		"flipped": {again(func(f *keyFile) { f.Sealed[20] ^= 1 }), same},
@@ -438,10 +445,10 @@ func TestKeyFileSpoiled(t *testing.T) {
 			for i, path := range paths {
 				tc.spoil(t, path)
 				if told, perr, kerr := describe(); perr != nil || kerr != nil || !strings.Contains(told, keyFileNames[i]) {
-					t.Errorf("one is whole: %v, %v, told %q", perr, kerr, told)
+					t.Errorf("one is intact: %v, %v, told %q", perr, kerr, told)
 				}
 				if now, err := readOwn(path, maxKeyFile); err == nil && !bytes.Equal(now, whole) {
-					t.Errorf("it was not mended: %s", now)
+					t.Errorf("it was not repaired: %s", now)
 				}
 				must(t, os.RemoveAll(path))
 				must(t, os.RemoveAll(path+"2"))
@@ -456,25 +463,25 @@ func TestKeyFileSpoiled(t *testing.T) {
 			}
 			if tc.says == same {
 				if !errors.Is(perr, vault.ErrWrongPassphrase) {
-					t.Errorf("both spoiled: %v", perr)
+					t.Errorf("both damaged: %v", perr)
 				}
 				return
 			}
 			for _, err := range []error{perr, kerr, c.Create(t.Context(), secret.New("x"))} {
-				if errors.Is(err, vault.ErrExists) { // of Create, which looks no further
+				if errors.Is(err, vault.ErrExists) { // from Create, which does not read further
 					continue
 				}
 				if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), tc.says) ||
 					!strings.Contains(err.Error(), paths[0]) {
-					t.Errorf("both spoiled: %v", err)
+					t.Errorf("both damaged: %v", err)
 				}
 			}
 		})
 	}
 }
 
-// TestKeyFilesLost: without the two files the right passphrase opens nothing. The error says what is missing, with the
-// key that the daemon has, too, and nothing is written.
+// TestKeyFilesLost: without the two files the right passphrase opens nothing. The error says what is missing, even
+// if the caller has the key as the daemon does, and nothing is written.
 func TestKeyFilesLost(t *testing.T) {
 	t.Parallel()
 	c := fileCaller(t)
@@ -495,7 +502,7 @@ func TestKeyFilesLost(t *testing.T) {
 	}
 }
 
-// TestKeyFileNewer: what a newer program wrote is neither read by half nor passed over.
+// TestKeyFileNewer: files of a newer program are neither read in part nor ignored.
 func TestKeyFileNewer(t *testing.T) {
 	t.Parallel()
 	c := fileCaller(t)
@@ -513,7 +520,7 @@ func TestKeyFileNewer(t *testing.T) {
 	}
 }
 
-// TestKeyFileLost: each of the two is written again by the next who knows the passphrase.
+// TestKeyFileLost: each of the two files is restored by the next program that knows the passphrase.
 func TestKeyFileLost(t *testing.T) {
 	t.Parallel()
 	c := fileCaller(t)
@@ -530,7 +537,7 @@ func TestKeyFileLost(t *testing.T) {
 	}
 }
 
-// TestKeyOfAnotherKeyring: a key that a caller kept from a keyring that was made again is as good as none.
+// TestKeyOfAnotherKeyring: a key that a caller kept from a keyring that was recreated counts as no key.
 func TestKeyOfAnotherKeyring(t *testing.T) {
 	c, ctx := fileCaller(t), t.Context()
 	must(t, os.RemoveAll(c.Dir))
@@ -547,7 +554,7 @@ func TestKeyOfAnotherKeyring(t *testing.T) {
 	}
 }
 
-// TestForgetDuringCall: a key that an answer brings after it was forgotten is not kept.
+// TestForgetDuringCall: a key that arrives in an answer after Forget is not kept.
 func TestForgetDuringCall(t *testing.T) {
 	t.Parallel()
 	c := freshCaller(t)
@@ -558,7 +565,7 @@ func TestForgetDuringCall(t *testing.T) {
 	}
 	must(t, c.Create(t.Context(), secret.New("a")))
 	if !told {
-		t.Error("nothing was told of a weak passphrase")
+		t.Error("no notice about a weak passphrase")
 	}
 	if !c.Key().IsZero() {
 		t.Error("the key was kept")
@@ -568,7 +575,8 @@ func TestForgetDuringCall(t *testing.T) {
 	must(t, c.Create(t.Context(), secret.New("nearby-otter-lamp-vast")))
 }
 
-// TestCreateInterrupted: a key that a killed create left is used if the passphrase opens it, and in no one's way.
+// TestCreateInterrupted: a key that a killed create left is used if the passphrase opens it, and does not get in
+// the way otherwise.
 func TestCreateInterrupted(t *testing.T) {
 	t.Parallel()
 	for pass, same := range map[string]bool{testPassphrase: true, "another passphrase": false} {
@@ -599,12 +607,12 @@ func FuzzDecodeKeyFile(f *testing.F) {
 	f.Add([]byte(`{"version":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if k, err := decodeKeyFile(b); err == nil && (k.Version != keyFileVersion || k.Stretch.Check() != nil) {
-			t.Errorf("%q was taken", b)
+			t.Errorf("%q was accepted", b)
 		}
 	})
 }
 
-// BenchmarkFileGet is an item of an unlocked file keyring. Before there was a key the check item was opened first.
+// BenchmarkFileGet reads an item of an unlocked file keyring. In the old format the check item was opened first.
 func BenchmarkFileGet(b *testing.B) {
 	dir := b.TempDir()
 	must := func(err error) {
@@ -638,7 +646,7 @@ func BenchmarkFileGet(b *testing.B) {
 		must(err)
 	}
 	var before, now time.Duration
-	for b.Loop() { // in turns, so that a busy machine disturbs both alike
+	for b.Loop() { // alternating, so that a busy machine affects both alike
 		start := time.Now()
 		old()
 		middle := time.Now()
@@ -673,9 +681,9 @@ func BenchmarkGuess(b *testing.B) {
 	b.ReportMetric(float64(b.N)/key.Seconds(), "new-guesses/s")
 }
 
-// TestResealKilledLong kills the process that seals an old keyring with a key at each system call that changes a
-// file. At any moment the passphrase opens every key, also for a program that cannot write, and the next one ends the
-// work.
+// TestResealKilledLong kills the process that reseals an old keyring at each system call that changes a file. At
+// any moment the passphrase opens every key, also for a program that cannot write, and the next program completes
+// the work.
 func TestResealKilledLong(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -700,7 +708,7 @@ func TestResealKilledLong(t *testing.T) {
 			var a answer
 			ended = json.Unmarshal(out, &a) == nil && a.Fault == nil
 			if ended && a.Key == "" {
-				t.Errorf("%s %d: it came to its end without a key", call, when)
+				t.Errorf("%s %d: it finished without a key", call, when)
 			}
 			opened, all := sealedWith(t, c.Dir, secret.New(testPassphrase))
 			_, err := os.Stat(filepath.Join(c.Dir, keyFileNames[0]))
@@ -728,12 +736,12 @@ func TestResealKilledLong(t *testing.T) {
 	}
 }
 
-// TestResealReadOnly: another user's directory that he may only read works as before, with his passphrase.
+// TestResealReadOnly: a directory that its owner may only read works as before, with the passphrase.
 func TestResealReadOnly(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root to become another user")
 	}
-	const nameless = 3000001 // no user of the system: HOME is the home
+	const nameless = 3000001 // not in the user database, so HOME is the home directory
 	home, err := os.MkdirTemp("/tmp", "nobody")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
@@ -766,13 +774,13 @@ func TestResealReadOnly(t *testing.T) {
 		return a
 	}
 	if a := ask(); a.Key != "" {
-		t.Error("a key was given away that opens nothing")
+		t.Error("a key that opens nothing was returned")
 	}
 	if after := snapshot(t, c.Dir); after != before {
 		t.Errorf("changed:\n%s\n%s", before, after)
 	}
 	must(t, os.Chmod(c.Dir, 0o700))
 	if a := ask(); a.Key == "" {
-		t.Error("it can be written again, and was not sealed with a key")
+		t.Error("the directory is writable again, but the keyring was not sealed with a key")
 	}
 }

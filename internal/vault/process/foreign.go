@@ -34,13 +34,13 @@ func (e *errand) foreignKeys(ctx context.Context) (*answer, error) {
 	return &answer{Names: slices.Compact(names)}, nil
 }
 
-// isForeignKey reports whether a name can be that of a key. What is too long or not text cannot be a source's
-// either; in a collection that is shared, our own items go by their label.
+// isForeignKey reports whether a name can be that of a key. A name that is too long or not text cannot be a
+// source's name either. In a shared collection our own items appear under their labels.
 func isForeignKey(name string) bool {
 	return checkName(name) == nil && !foreign.IsSession(name) && !strings.HasPrefix(name, itemLabel(""))
 }
 
-// adopt reads the foreign item, and does with it what put does.
+// adopt reads the foreign item, and then does what put does.
 func (e *errand) adopt(ctx context.Context, own ring) (*answer, error) {
 	r, err := openForeign(ctx, e.request)
 	if err != nil {
@@ -66,7 +66,7 @@ func (e *errand) adopt(ctx context.Context, own ring) (*answer, error) {
 		return nil, fault.New(fault.Failed, "the item %q in %s is not a key that can be used: %w", e.ForeignKey, *e.Foreign, err)
 	}
 	if e.KeyID != "" && e.KeyID != id {
-		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q is the key %s, and the item in %s is %s", e.Source, secret.Tail(e.KeyID), *e.Foreign, secret.Tail(id)),
+		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q has the key %s, but the item in %s has the key %s", e.Source, secret.Tail(e.KeyID), *e.Foreign, secret.Tail(id)),
 			fault.Hintf("broker remove %s", e.Source))
 	}
 	a, err := e.putItem(ctx, own, it)
@@ -81,13 +81,13 @@ func noForeignKey(key string, from vault.Foreign) error {
 	return fault.New(fault.NotFound, "there is no key %q in %s", key, from)
 }
 
-// foreignRing is a keyring that is read.
+// foreignRing is a read-only keyring.
 type foreignRing interface {
 	names() ([]string, error)
 	get(key string) ([]byte, error) // errNoItem if it is missing
 }
 
-// openForeign opens a foreign keyring; nil if this system has no such keyring.
+// openForeign opens a foreign keyring. It returns nil if this system has no such keyring.
 func openForeign(ctx context.Context, q *request) (foreignRing, error) {
 	if q.Foreign == nil {
 		return nil, fault.New(fault.Internal, "the request to the vault names no foreign keyring")
@@ -101,8 +101,8 @@ func openForeign(ctx context.Context, q *request) (foreignRing, error) {
 	return nil, fault.New(fault.Usage, "keys cannot be read from a keyring of the kind %q", q.Foreign.Backend)
 }
 
-// foreignDir is a directory of the library's file backend: one encrypted file for each item, whose name is that
-// of the item with "/" and "%" as %2F and %25.
+// foreignDir is a directory of the library's file backend: one encrypted file for each item. The name of the file
+// is that of the item, with "/" and "%" as %2F and %25.
 type foreignDir struct {
 	dir   string
 	pass  secret.String

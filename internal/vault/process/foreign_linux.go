@@ -19,7 +19,7 @@ type foreignCollection struct{ lib keyring.Keyring }
 
 func openForeignCollection(ctx context.Context, name string) (foreignRing, error) {
 	if nodbus.Hidden() {
-		return nil, nil // no session bus, no Secret Service
+		return nil, nil // without a session bus there is no Secret Service
 	}
 	bus, err := sessionBus(vault.SecretService)
 	if err != nil {
@@ -54,7 +54,8 @@ func openForeignCollection(ctx context.Context, name string) (foreignRing, error
 	return nil, nil
 }
 
-// collectionName is the last part of a path, in which gnome-keyring writes all but letters and digits as _ and two hex digits.
+// collectionName returns the name in a collection's path. In its last element gnome-keyring writes each character
+// that is not a letter or digit as _ and two hex digits.
 func collectionName(path dbus.ObjectPath) string {
 	last := string(path[strings.LastIndexByte(string(path), '/')+1:])
 	if name, err := url.PathUnescape(strings.ReplaceAll(last, "_", "%")); err == nil {

@@ -11,14 +11,14 @@ import (
 	"broker/internal/vault"
 )
 
-// TestAdoptFromSecretService: the same out of a collection of aws-vault's own, into our file keyring, so that the bus is there for
-// the foreign keyring alone.
+// TestAdoptFromSecretService: like TestAdoptFromFiles, from a collection as aws-vault creates it into our file
+// keyring, so that only the foreign keyring needs the bus.
 func TestAdoptFromSecretService(t *testing.T) {
 	d := newDesktop(t)
 	d.startRing("login-password")
 	bus := d.dial()
 	defer func() { _ = bus.Close() }()
-	// Without a window to ask in: gnome-keyring has a way for tests.
+	// Without a window for the prompt: gnome-keyring has a call for tests.
 	var none dbus.Variant
 	var session, path dbus.ObjectPath
 	service := bus.Object(secretsName, secretsPath)
@@ -43,9 +43,9 @@ func TestAdoptFromSecretService(t *testing.T) {
 	c := fileCaller(t)
 	from := vault.Foreign{Backend: vault.SecretService, Collection: "awsvault"}
 	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "nobodys"}); err != nil || len(names) != 0 {
-		t.Errorf("of a collection that is not there: %q, %v", names, err)
+		t.Errorf("from a missing collection: %q, %v", names, err)
 	}
-	// As the library does it; this process itself has none on that bus.
+	// Write as the library does; this process has no library connection to that bus.
 	want := fill(t, func(it keyring.Item) error {
 		data, _ := json.Marshal(it)
 		value := password
@@ -61,10 +61,10 @@ func TestAdoptFromSecretService(t *testing.T) {
 	}
 	adoptAll(t, c, from, "")
 	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "granted-aws-iam-credentials"}); err != nil || len(names) != 0 {
-		t.Errorf("of an empty collection: %q, %v", names, err)
+		t.Errorf("from an empty collection: %q, %v", names, err)
 	}
 
-	// Locked, and nobody there to unlock it.
+	// Locked, and nobody to unlock it.
 	if err := service.Call("org.freedesktop.Secret.Service.Lock", 0, []dbus.ObjectPath{secretsPath + "/collection/awsvault"}).Err; err != nil {
 		t.Fatal(err)
 	}

@@ -4,5 +4,5 @@ package process
 
 import "context"
 
-// openForeignCollection finds none: the Secret Service is of Linux.
+// openForeignCollection finds nothing: only Linux has the Secret Service.
 func openForeignCollection(context.Context, string) (foreignRing, error) { return nil, nil }

@@ -23,13 +23,13 @@ const (
 	foreignPhrase = "the passphrase of aws-vault"
 )
 
-// awsVaultItem is an item as aws-vault writes it.
+// awsVaultItem returns an item as aws-vault writes it.
 func awsVaultItem(id, key, token string) string {
 	text, _ := json.Marshal(map[string]any{"AccessKeyID": id, "SecretAccessKey": key, "SessionToken": token, "Source": "", "CanExpire": false, "Expires": "0001-01-01T00:00:00Z"})
 	return string(text)
 }
 
-// foreignItems are what a keyring may hold, by name, with what Adopt says; "" is that it takes it.
+// foreignItems are possible items of a keyring, by name, with the error of Adopt; "" if Adopt accepts the item.
 var foreignItems = map[string]struct{ data, says string }{
 	"work":               {awsVaultItem(foreignID, foreignSecret, ""), ""},
 	"a/b %2F c":          {awsVaultItem(foreignID, foreignSecret, ""), ""},
@@ -44,8 +44,8 @@ var foreignItems = map[string]struct{ data, says string }{
 	"null":               {"null", "only one half of a key"},
 	"asia":               {awsVaultItem("ASIAFOREIGNEXAMPLE12", foreignSecret, ""), "is of a session"},
 	"session":            {awsVaultItem(foreignID, foreignSecret, "token"), "it is a temporary session"},
-	"no key id":          {awsVaultItem("x\n$(y)", foreignSecret, ""), "not one (16 to 128"},
-	"secret with spaces": {awsVaultItem(foreignID, "a b", ""), "characters that no key has"},
+	"no key id":          {awsVaultItem("x\n$(y)", foreignSecret, ""), "invalid access key id (16 to 128"},
+	"secret with spaces": {awsVaultItem(foreignID, "a b", ""), "invalid characters"},
 	"huge":               {awsVaultItem(foreignID, strings.Repeat("x", 1<<20), ""), "arger than 65536 bytes"},
 	"sts.GetSessionToken,d29yaw,YXJu,1700000000": {`{"AccessKeyId":"ASIA"}`, "hidden"},
 	"work session (1700000000)":                  {`{}`, "hidden"},
@@ -53,7 +53,7 @@ var foreignItems = map[string]struct{ data, says string }{
 	"oidc:https://example.com":                   {`{}`, "hidden"},
 }
 
-// fill writes the items, and returns the names of those that are no sessions.
+// fill writes the items, and returns the names of those that are not sessions.
 func fill(t *testing.T, set func(keyring.Item) error, skip ...string) (names []string) {
 	t.Helper()
 	for name, it := range foreignItems {
@@ -70,23 +70,24 @@ func fill(t *testing.T, set func(keyring.Item) error, skip ...string) (names []s
 	return names
 }
 
-// TestAdoptFromFiles: a key is copied, verified and readable as a source; the rest is named, and its text is not shown.
+// TestAdoptFromFiles: a usable key is copied, verified and readable as a source. The others are named in the
+// error, without their text.
 func TestAdoptFromFiles(t *testing.T) {
 	t.Parallel()
 	c, ctx := fileCaller(t), t.Context()
 	from := vault.Foreign{Backend: vault.File, Dir: filepath.Join(t.TempDir(), "keys")}
 	if names, err := c.ForeignKeys(ctx, from); err != nil || len(names) != 0 {
-		t.Fatalf("of a directory that is not there: %v, %v", names, err)
+		t.Fatalf("from a missing directory: %v, %v", names, err)
 	}
 	if _, err := os.Stat(from.Dir); err == nil {
-		t.Fatal("it was made")
+		t.Fatal("the directory was created")
 	}
 	lib, err := keyring.Open(keyring.Config{AllowedBackends: []keyring.BackendType{keyring.FileBackend}, FileDir: from.Dir,
 		FilePasswordFunc: keyring.FixedStringPrompt(foreignPhrase)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A file name of ".." cannot be written; an item in it must not be looked for either.
+	// A file name of ".." cannot be written; the name must not be read either.
 	want := fill(t, lib.Set, "..")
 	before := tree(t, from.Dir)
 	names, err := c.ForeignKeys(ctx, from)
@@ -105,7 +106,7 @@ func TestAdoptFromFiles(t *testing.T) {
 			t.Errorf("%.20q: %v", key, err)
 		}
 	}
-	// Another key than the one that the registry names is not taken, nor one put in the place of another.
+	// A key other than the one that the registry names is not accepted, and none replaces another.
 	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "fresh", "AKIAANOTHEREXAMPLE12", profiles.Endpoint{}); !errors.Is(err, vault.ErrExists) {
 		t.Errorf("another key: %v", err)
 	}
@@ -118,7 +119,7 @@ func TestAdoptFromFiles(t *testing.T) {
 	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "taken", "", profiles.Endpoint{}); !errors.Is(err, vault.ErrExists) {
 		t.Errorf("in the place of another: %v", err)
 	}
-	// AWS says that it is no user's.
+	// AWS says that the key does not belong to an IAM user.
 	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "root", "", profiles.Endpoint{Region: "arn:aws:iam::111122223333:root"}); !fault.Is(err, fault.Failed) {
 		t.Errorf("a root key: %v", err)
 	}
@@ -158,7 +159,7 @@ func adoptAll(t *testing.T, c *vault.Caller, from vault.Foreign, pass string, sk
 		if info, err := c.Describe(ctx, name); err != nil || info.AccessKeyID != foreignID {
 			t.Errorf("%q: %+v, %v", name, info, err)
 		}
-		// Again is fine.
+		// Repeating is fine.
 		if _, _, err := c.Adopt(ctx, from, secret.New(pass), name, name, foreignID, profiles.Endpoint{}); err != nil {
 			t.Errorf("%q again: %v", name, err)
 		}
@@ -181,7 +182,7 @@ func sameNames(a, b []string) bool {
 	return true
 }
 
-// tree is every file with its bytes.
+// tree returns every file with its content.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}

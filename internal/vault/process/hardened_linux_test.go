@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	systemVaults["reopen"] = func(string) int { // as another process of the same user may, in the first moments
+	systemVaults["reopen"] = func(string) int { // as another process of the same user can do in the first moments
 		said := ""
 		for _, name := range []string{"0", "1"} {
 			f, err := os.Open("/proc/self/fd/" + name)
@@ -30,8 +30,8 @@ func init() {
 		fmt.Printf(`{"info":{"access_key_id":%q}}`, said)
 		return 0
 	}
-	// The others write what they are sent to the file arg. The test starts them in a way that package ready does not
-	// know, so that they say themselves that they are hardened.
+	// The others write what they receive to the file arg. The test starts them in a way that package ready does
+	// not recognize, so they claim by themselves that they are hardened.
 	systemVaults["mute"] = func(arg string) int { return noteWithin(arg, 500) }
 	systemVaults["right"] = func(arg string) int {
 		_, _ = os.Stderr.WriteString(harden.Line + "\n")
@@ -45,7 +45,7 @@ func init() {
 		_, _ = os.Stderr.WriteString(harden.Line + "\n")
 		return note(arg)
 	}
-	systemVaults["traced"] = func(arg string) int { // by the caller, which knows nothing of it
+	systemVaults["traced"] = func(arg string) int { // traced by the caller, which does not know it
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_PTRACE, syscall.PTRACE_TRACEME, 0, 0); errno != 0 {
 			return 9
 		}
@@ -54,10 +54,10 @@ func init() {
 	}
 }
 
-// note writes the first that it is sent to a file. It waits for that until it is killed.
+// note writes the first data that it receives to a file. It waits for it until it is killed.
 func note(path string) int { return noteWithin(path, -1) }
 
-// noteWithin gives up after some milliseconds.
+// noteWithin gives up after limit milliseconds.
 func noteWithin(path string, limit int) int {
 	if os.WriteFile(path+".waits", nil, 0o600) != nil {
 		return 9
@@ -73,8 +73,8 @@ func noteWithin(path string, limit int) int {
 	return 0
 }
 
-// TestNothingBeforeHardened: a vault process is sent its request once it has said that it is hardened, and only if the
-// kernel says so too.
+// TestNothingBeforeHardened: a vault process receives its request only after it has said that it is hardened and
+// the kernel has confirmed it.
 func TestNothingBeforeHardened(t *testing.T) {
 	for how, want := range map[string]struct {
 		sent bool
@@ -97,29 +97,30 @@ func TestNothingBeforeHardened(t *testing.T) {
 			script := filepath.Join(dir, "vault")
 			must(t, os.WriteFile(script, []byte("#!/bin/sh\nexec '"+exe+"' play "+how+" '"+got+"'\n"), 0o755))
 			cmd := exec.Command(exe, "hardened", filepath.Join(dir, "keyring"), script)
-			if os.Getuid() == 0 { // the owners of files in /proc tell root nothing
+			if os.Getuid() == 0 { // for root, the owners of files in /proc say nothing
 				cmd.SysProcAttr = asUser(65534)
 			}
 			out, _ := cmd.CombinedOutput()
 			if !strings.Contains(string(out), want.says) {
-				t.Errorf("the caller says %q, want %q", out, want.says)
+				t.Errorf("the caller printed %q, want %q", out, want.says)
 			}
 			request, err := os.ReadFile(got)
 			if sent := strings.Contains(string(request), testPassphrase); sent != want.sent {
-				t.Errorf("the passphrase was sent: %t, want %t (%v); the caller says %s", sent, want.sent, err, out)
+				t.Errorf("the passphrase was sent: %t, want %t (%v); the caller printed %s", sent, want.sent, err, out)
 			}
 			if _, err := os.Stat(got + ".waits"); err != nil && how == "mute" { // others are killed at once
-				t.Errorf("void: it did not wait for the request: %v", err)
+				t.Errorf("the test proves nothing: the process did not wait for the request: %v", err)
 			}
 		})
 	}
 }
 
-// TestNoSecondReader: what a vault process is sent and answers cannot be read through its entries in /proc/PID/fd.
+// TestNoSecondReader: the request and the answer of a vault process cannot be read through its entries in
+// /proc/PID/fd.
 func TestNoSecondReader(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "reopen")
 	info, err := freshCaller(t).Describe(t.Context(), "security")
 	if err != nil || info.AccessKeyID != "true true " {
-		t.Errorf("refused with ENXIO: %q, %v", info.AccessKeyID, err)
+		t.Errorf("not refused with ENXIO: %q, %v", info.AccessKeyID, err)
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"broker/internal/vault"
 )
 
-// This file is the only one of the package in which secrets are plain text: those of a request and an answer, and the
+// This is the only file of the package in which secrets are plain text: those of requests and answers, and the
 // items in the keyring.
 
-// request and answer are what the caller writes and reads.
+// request and answer are the messages of the caller and to the caller.
 type (
 	request = vault.Request
 	answer  = vault.Answer
@@ -34,11 +34,11 @@ func revealCredentials(c session.Credentials) *vault.Credentials {
 	}
 }
 
-// parsedSeed reads the seed that a request or an item holds.
+// parsedSeed parses the seed of a request or an item.
 func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reveal()) }
 
-// secretsOf are the texts of a request that no message may repeat. A short passphrase is not among them: it may be a
-// word of the message, and the gap would tell it.
+// secretsOf returns the texts of a request that must not appear in a message. A short passphrase is not included:
+// it may be a word of the message, and the redaction would reveal it.
 func secretsOf(q *request) []string {
 	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
 }
@@ -47,14 +47,14 @@ func long(passphrases ...string) []string {
 	return slices.DeleteFunc(passphrases, func(p string) bool { return len(p) < 16 })
 }
 
-// secrets are the passphrase and the key, as far as they are known.
+// secrets returns the passphrase and the key, if known.
 func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
 
 func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
 
 func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
 
-// hideCredentials makes sure that no message repeats the secrets of a session.
+// hideCredentials keeps the secrets of a session out of all messages.
 func (e *errand) hideCredentials(c session.Credentials) {
 	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
 }
@@ -81,7 +81,7 @@ func decodeItem(data []byte) (item, error) {
 		return item{}, err
 	}
 	if j.Version != itemVersion {
-		return item{}, fault.New(fault.Keyring, "it is of version %d; this program knows version %d", j.Version, itemVersion)
+		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersion)
 	}
 	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
@@ -95,7 +95,7 @@ func decodeItem(data []byte) (item, error) {
 	return it, nil
 }
 
-// keptJSON is the stored form of a kept session, version 1.
+// keptJSON is the stored form of a session, version 1.
 type keptJSON struct {
 	Version  int               `json:"version"`
 	Source   string            `json:"source"`
@@ -107,19 +107,19 @@ type keptJSON struct {
 func encodeKept(k kept) ([]byte, error) {
 	data, err := json.Marshal(keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)})
 	if err != nil || len(data) > vault.MaxMessage/2 {
-		return nil, fault.New(fault.Internal, "the session is too large to keep, or cannot be written down")
+		return nil, fault.New(fault.Internal, "the session is too large to store, or cannot be encoded")
 	}
 	return data, nil
 }
 
-// decodeKept reads a kept session. Its errors repeat nothing of it.
+// decodeKept parses a stored session. Its errors repeat nothing of it.
 func decodeKept(data []byte) (kept, error) {
 	var j keptJSON
 	if err := record.DecodeStrict(data, &j); err != nil {
 		return kept{}, err
 	}
 	if j.Version != keptVersion {
-		return kept{}, errors.New("it is of another version")
+		return kept{}, errors.New("it has another version")
 	}
 	k := kept{j.Source, j.Asked, time.Duration(j.OffsetMS) * time.Millisecond, j.Session.Sealed()}
 	return k, k.check()

@@ -11,7 +11,7 @@ import (
 	"broker/internal/vault"
 )
 
-// put stores a key, after AWS has said whose it is.
+// put stores a key, after AWS has confirmed its identity.
 func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
 	it := item{Name: e.Source, AccessKeyID: e.KeyID, Secret: secret.New(e.SecretKey), Seed: secret.New(e.Seed),
 		Created: time.Now().UTC().Truncate(time.Second)}
@@ -26,9 +26,9 @@ func (e *errand) put(ctx context.Context, r ring) (*answer, error) {
 	return e.putItem(ctx, r, it)
 }
 
-// putItem stores a key that was checked for its form.
+// putItem stores a key whose form has been checked.
 func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) {
-	// The keyring first: a call to AWS is in vain where nothing can be stored.
+	// Check the keyring first: a call to AWS is useless if nothing can be stored.
 	if err := r.check(ctx); err != nil && !(fault.Is(err, fault.KeyringLocked) && r.asks()) {
 		return nil, err
 	}
@@ -54,13 +54,13 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	case err != nil:
 		return nil, err
 	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
-		// Its section in the registry was lost, or it is added again. A secret that AWS did
-		// not confirm never takes the place of one that may work, and the seed is not lost either.
+		// Its section in the registry was lost, or the user adds it again. A secret that AWS did not confirm never
+		// replaces one that may work. The seed is kept too.
 		if it.Seed.IsZero() {
 			it.Seed = old.Seed
 		}
 	case !e.Replace:
-		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q is in the keyring already, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
+		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q is already in the keyring, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
 			fault.Hintf("broker remove %s", e.Source))
 	case e.KeepSeed && it.Seed.IsZero():
 		it.Seed = old.Seed
@@ -69,7 +69,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 		return nil, err
 	}
 	if old.AccessKeyID != it.AccessKeyID {
-		// It would not be used; it is not left lying about either.
+		// The old session would not be used; do not leave it in the keyring either.
 		if err := dropKept(ctx, r, e.Source); err != nil {
 			e.tell("the session of the old key could not be deleted from the keyring: " + err.Error())
 		}
@@ -104,8 +104,8 @@ func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
 	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
 }
 
-// remove deletes an item, even a damaged one, since it was asked for by name. The kept session goes first, so that no
-// session is left of a source that is gone.
+// remove deletes an item, even a damaged one, because the user named it. It deletes the stored session first, so
+// that no session outlives its source.
 func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {
@@ -138,7 +138,7 @@ func (e *errand) describe(ctx context.Context, r ring) (*answer, error) {
 func (e *errand) create(ctx context.Context, r ring) (*answer, error) {
 	f, ok := r.(*fileRing)
 	if !ok {
-		return nil, fault.New(fault.Usage, "only the file keyring has a passphrase of its own")
+		return nil, fault.New(fault.Usage, "only the file keyring has its own passphrase")
 	}
 	return &answer{}, f.create(ctx)
 }

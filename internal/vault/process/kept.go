@@ -14,19 +14,19 @@ import (
 	"broker/internal/vault"
 )
 
-// The session of a source with an MFA device is kept in the keyring, in an item of its own, so that a new
-// daemon asks nobody for a code. It is a cache: one that cannot be read or used is deleted, and one that
-// cannot be written is done without.
+// The session of a source with an MFA device is stored in the keyring, in a separate item, so that a new daemon
+// need not ask for a code. It is a cache: a session that cannot be read or used is deleted, and one that cannot be
+// written is only reported.
 
 const (
 	keptVersion = 1
 	keptPrefix  = ourPrefix + "session-"
-	// keptMargin and a tenth of its life are left at least of a kept session that is used.
+	// A stored session is used only if keptMargin and a tenth of its lifetime are left.
 	keptMargin = 5 * time.Minute
-	// longestKept is the longest that GetSessionToken gives.
+	// longestKept is the longest lifetime that GetSessionToken grants.
 	// https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 	longestKept = 36 * time.Hour
-	// keepTimeout bounds what is done beside the answer.
+	// keepTimeout limits keyring operations that the answer does not need.
 	keepTimeout = 3 * time.Second
 )
 
@@ -38,24 +38,25 @@ type kept struct {
 	Credentials session.Credentials
 }
 
-// sessionKey is the name of the item with the kept session of a source.
+// sessionKey returns the name of the item with the stored session of a source.
 func sessionKey(source string) string { return hashedKey(keptPrefix, source) }
 
 func keptLabel(source string) string { return fault.Line("broker: session of " + source) }
 
-// isKept reports whether the session that a call gives is one to keep.
+// isKept reports whether the session that a call returns should be stored.
 func isKept(call session.Call) bool {
 	return call.Operation == session.GetSessionToken && call.MFASerial != ""
 }
 
-// digest covers all that a session was asked with, so that one that was asked with anything else is not taken for it.
+// digest returns a hash of everything that a session depends on, so that a session from any other call does not
+// match.
 func digest(keyID string, call session.Call) (string, error) {
 	data, err := json.Marshal(struct {
 		Key  string
 		Call session.Call
 	}{keyID, call})
 	if err != nil {
-		return "", fault.New(fault.Internal, "the call cannot be written down")
+		return "", fault.New(fault.Internal, "the call cannot be encoded")
 	}
 	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
@@ -68,23 +69,24 @@ func (k kept) check() error {
 	case c.AccessKeyID == "" || c.SecretAccessKey.IsZero() || c.SessionToken.IsZero():
 		return errors.New("a part of the session is missing")
 	case c.Issued.IsZero() || life <= 0 || life > longestKept+time.Minute:
-		return errors.New("its times are not those of a session")
+		return errors.New("its times are not plausible for a session")
 	}
 	return nil
 }
 
-// left returns the session as if it were issued now, by AWS's clock, where enough of it is left. With renewable a
-// new one can be made and nobody be asked: then it is used only until package session would renew it, since a
-// renewal that is answered with the old session renews nothing.
+// left returns the session as if it were issued now, by AWS's clock, if enough of its lifetime is left. renewable
+// means that a new session can be made without a prompt. Then the stored one is used only until package session
+// would renew it, because returning the old session would renew nothing.
 func (k kept) left(now time.Time, renewable bool) (session.Credentials, bool) {
 	c := k.Credentials
 	if now.Before(c.Issued.Add(-time.Minute)) {
-		return c, false // our clock is wrong, so nobody knows what is left
+		return c, false // our clock is wrong, so the time left is unknown
 	}
 	life := c.Expires.Sub(c.Issued)
 	enough := max(keptMargin, life/10)
 	if renewable {
-		// A third or twenty minutes ahead, up to a thirtieth earlier, counted from before the vault was started.
+		// Package session renews a third of the lifetime or twenty minutes ahead, up to a thirtieth earlier,
+		// counted from before the vault process was started.
 		enough = max(enough, min(20*time.Minute, life/3)+life/30+2*time.Minute)
 	}
 	if c.Expires.Sub(now) <= enough {
@@ -96,8 +98,8 @@ func (k kept) left(now time.Time, renewable bool) (session.Credentials, bool) {
 	return c, true
 }
 
-// now is the time by AWS's clock. A new caller does not know the offset yet; then the one that was stored counts if
-// it makes the session look shorter.
+// now returns the time by AWS's clock. A new caller does not know the offset yet; then the stored offset is used
+// if it makes the session look shorter.
 func (e *errand) now(stored time.Duration) time.Time {
 	offset := e.sts.ServerOffset()
 	if offset == 0 {
@@ -106,7 +108,7 @@ func (e *errand) now(stored time.Duration) time.Time {
 	return time.Now().Add(offset)
 }
 
-// findKept returns the kept session if it answers this call. One that does not is deleted.
+// findKept returns the stored session if it matches this call. One that does not match is deleted.
 func (e *errand) findKept(ctx context.Context, r ring, it item) (session.Credentials, bool) {
 	data, err := r.get(ctx, sessionKey(e.Source))
 	if errors.Is(err, errNoItem) || fault.Is(err, fault.KeyringLocked) {
@@ -134,7 +136,7 @@ func (e *errand) usable(data []byte, it item) (session.Credentials, bool) {
 	return k.left(e.now(k.Offset), e.UseSeed && !it.Seed.IsZero())
 }
 
-// discardKept deletes the kept session that was read as data (nil where it could not be read), if it can.
+// discardKept tries to delete the stored session that was read as data (nil if it could not be read).
 func (e *errand) discardKept(ctx context.Context, r ring, data []byte) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
@@ -144,13 +146,13 @@ func (e *errand) discardKept(ctx context.Context, r ring, data []byte) {
 	}
 	defer unlock()
 	if now, err := r.get(ctx, sessionKey(e.Source)); err == nil && !bytes.Equal(now, data) {
-		return // somebody stored a newer one
+		return // another process stored a newer session
 	}
 	_ = dropKept(ctx, r, e.Source)
 }
 
-// keep stores a new session. It neither fails the call nor holds up its answer; the keyring library may hang, so
-// its goroutine is left behind.
+// keep stores a new session. It neither fails the call nor delays its answer for long. The keyring library may
+// hang, so its goroutine is abandoned.
 func (e *errand) keep(ctx context.Context, r ring, it item, creds session.Credentials) {
 	e.hideCredentials(creds)
 	k := kept{Source: e.Source, Offset: e.sts.ServerOffset(), Credentials: creds}
@@ -158,7 +160,7 @@ func (e *errand) keep(ctx context.Context, r ring, it item, creds session.Creden
 		return
 	}
 	if _, ok := k.left(creds.Issued, e.UseSeed && !it.Seed.IsZero()); !ok {
-		return // too short to be of use to anybody later
+		return // too short to be useful later
 	}
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
@@ -193,7 +195,7 @@ func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) 
 		return err
 	}
 	defer unlock()
-	// The source may have been removed, or given another key, while AWS was asked.
+	// While AWS was called, the source may have been removed or got another key.
 	now, err := load(ctx, r, k.Source)
 	if fault.Is(err, fault.NotFound) || err == nil && now.AccessKeyID != it.AccessKeyID {
 		return nil
@@ -204,7 +206,7 @@ func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) 
 	return r.set(ctx, sessionKey(k.Source), keptLabel(k.Source), data)
 }
 
-// drop deletes the kept session of a source, if there is one.
+// drop deletes the stored session of a source, if there is one.
 func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if errors.Is(err, vault.ErrNotCreated) {

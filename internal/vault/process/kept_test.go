@@ -24,11 +24,11 @@ import (
 	"broker/internal/vault"
 )
 
-// A keptWorld is a file keyring with the source "security", whose AWS counts its calls.
+// keptWorld is a file keyring with the source "security", whose simulated AWS counts its calls.
 type keptWorld struct {
 	*vault.Caller
 	t     *testing.T
-	calls string // file
+	calls string // path of a file
 	code  int
 
 	mu      sync.Mutex
@@ -53,14 +53,14 @@ func (w *keptWorld) noticed(source, line string) {
 	w.notices = append(w.notices, source+": "+line)
 }
 
-// restart is another daemon on the same keyring.
+// restart replaces the caller by that of another daemon on the same keyring.
 func (w *keptWorld) restart() {
 	w.Caller = sibling(w.Caller)
 	w.Notice = w.noticed
 	w.SetPassphrase(secret.New(testPassphrase))
 }
 
-// wantCalls fails unless AWS was called that often.
+// wantCalls fails the test unless AWS was called n times.
 func (w *keptWorld) wantCalls(n int) {
 	w.t.Helper()
 	data, _ := os.ReadFile(w.calls)
@@ -103,7 +103,7 @@ func (w *keptWorld) ring() *fileRing {
 	return r
 }
 
-// read is what is kept now.
+// read returns the stored session.
 func (w *keptWorld) read() kept {
 	w.t.Helper()
 	data, err := w.ring().get(w.t.Context(), sessionKey("security"))
@@ -120,7 +120,7 @@ func (w *keptWorld) write(k kept) {
 	must(w.t, w.ring().set(w.t.Context(), sessionKey("security"), "", data))
 }
 
-// age makes the kept session one that was issued before and ends in left, by AWS's clock.
+// age rewrites the stored session so that it was issued earlier and ends in left, by AWS's clock.
 func (w *keptWorld) age(left time.Duration) {
 	k := w.read()
 	k.Credentials.Expires = time.Now().Add(left).UTC().Truncate(time.Second)
@@ -150,10 +150,10 @@ func TestKept(t *testing.T) {
 		}
 	}
 	w.wantCalls(1)
-	// A request that brings a code needs a new session.
+	// A request with a code needs a new session.
 	w.login(dayCall())
 	w.wantCalls(2)
-	// The other calls have nothing to do with it.
+	// The other calls do not use the stored session.
 	direct := dayCall()
 	direct.Operation, direct.RoleARN = session.AssumeRole, "arn:aws:iam::111122223333:role/long"
 	if _, err := w.open(direct); !fault.Is(err, fault.LoginNeeded) || !w.has() {
@@ -177,7 +177,7 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestKeptSavesTheSeedsCode: a kept session comes before the seed.
+// TestKeptSavesTheSeedsCode: a stored session is used before the seed.
 func TestKeptSavesTheSeedsCode(t *testing.T) {
 	t.Parallel()
 	w := newKeptWorld(t)
@@ -189,14 +189,14 @@ func TestKeptSavesTheSeedsCode(t *testing.T) {
 		w.restart()
 	}
 	w.wantCalls(1)
-	// Near its end the seed is asked, whose code of this step was used.
+	// Near its end the seed is used, whose code of this step is already used.
 	w.age(30 * time.Minute)
 	if err := eventually(w.Caller, unanswered, func() error { _, err := w.open(dayCall()); return err }); err != nil && !fault.Is(err, fault.CodeRejected) || err != nil && w.has() {
 		t.Errorf("kept %v: %v", w.has(), err)
 	}
 }
 
-// TestKeptOfAnotherCall: whatever the call asks differently, the kept session is no answer to it, and goes.
+// TestKeptOfAnotherCall: if the call differs in anything, the stored session does not match and is deleted.
 func TestKeptOfAnotherCall(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*session.Call){
@@ -236,7 +236,7 @@ func TestKeptOfAnotherCall(t *testing.T) {
 		if _, err := w.Put(t.Context(), key, profiles.Endpoint{}, false); err != nil || w.has() {
 			t.Errorf("another key put: kept %v, %v", w.has(), err)
 		}
-		w.write(before) // as if that had failed
+		w.write(before) // as if the deletion had failed
 		source := testSource("security")
 		source.AccessKeyID = key.AccessKeyID
 		if _, err := w.Open(t.Context(), source, dayCall(), secret.String{}); !fault.Is(err, fault.LoginNeeded) || w.has() {
@@ -253,7 +253,7 @@ func TestKeptOfAnotherCall(t *testing.T) {
 		if _, err := w.Open(t.Context(), testSource("other"), dayCall(), secret.String{}); !fault.Is(err, fault.LoginNeeded) || !w.has() {
 			t.Errorf("the same key under another name: kept %v, %v", w.has(), err)
 		}
-		// The item of one under the name of the other.
+		// The item of one source under the name of the other.
 		must(t, os.Rename(filepath.Join(w.Dir, sessionKey("security")), filepath.Join(w.Dir, sessionKey("other"))))
 		if _, err := w.Open(t.Context(), testSource("other"), dayCall(), secret.String{}); !fault.Is(err, fault.LoginNeeded) {
 			t.Errorf("another's item: %v", err)
@@ -265,7 +265,7 @@ func TestKeptToItsEnd(t *testing.T) {
 	t.Parallel()
 	for left, used := range map[time.Duration]bool{
 		-time.Hour: false, 0: false, time.Minute: false, 71 * time.Minute: false, 73 * time.Minute: true, 11 * time.Hour: true,
-		13*time.Hour + time.Minute: false, // issued in the future: nobody knows the time
+		13*time.Hour + time.Minute: false, // issued in the future: the clock is wrong
 	} {
 		t.Run(left.String(), func(t *testing.T) {
 			t.Parallel()
@@ -284,13 +284,13 @@ func TestKeptToItsEnd(t *testing.T) {
 	}
 }
 
-// TestKeptLeft: the margins, to the second.
+// TestKeptLeft checks the margins, to the second.
 func TestKeptLeft(t *testing.T) {
 	issued := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tc := range []struct {
 		life   time.Duration
-		least  time.Duration // what has to be left, and more
-		seeded time.Duration // the same where a seed makes the next
+		least  time.Duration // the session is used if more than this is left
+		seeded time.Duration // the same if a seed can make the next session
 	}{
 		{15 * time.Minute, 5 * time.Minute, 7*time.Minute + 30*time.Second},
 		{time.Hour, 6 * time.Minute, 24 * time.Minute},
@@ -308,14 +308,14 @@ func TestKeptLeft(t *testing.T) {
 					t.Errorf("life %v, seed %v, %v left: %v", tc.life, renewable, left, ok)
 				}
 				if ok && creds.Issued.Before(issued) {
-					t.Errorf("issued before it was")
+					t.Errorf("issued earlier than before")
 				}
 			}
 		}
 	}
 }
 
-// TestKeptWithAWrongClock: ours is 10 minutes wrong, and AWS told.
+// TestKeptWithAWrongClock: our clock is 10 minutes wrong, and AWS's answers show it.
 func TestKeptWithAWrongClock(t *testing.T) {
 	t.Parallel()
 	for _, offset := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
@@ -341,7 +341,7 @@ func TestKeptWithAWrongClock(t *testing.T) {
 			w.age(73*time.Minute + offset)
 			creds, err = w.open(dayCall())
 			near("known, at its end", creds, err, 73*time.Minute)
-			// A new one does not; it must not take it for longer than it is.
+			// A new caller does not; it must not overestimate what is left.
 			w.restart()
 			w.age(2*time.Hour + offset)
 			creds, err = w.open(dayCall())
@@ -368,7 +368,7 @@ func TestKeptDamaged(t *testing.T) {
 	replace := func(old, with string) func(*testing.T, *keptWorld, string) {
 		return plain(func(s string) string {
 			if !strings.Contains(s, old) {
-				panic(old + " is not in it: the test is void")
+				panic(old + " is not in it: the test proves nothing")
 			}
 			return strings.Replace(s, old, with, 1)
 		})
@@ -426,10 +426,10 @@ func TestKeptGoesWithItsSource(t *testing.T) {
 	w.login(dayCall())
 	must(t, w.Remove(t.Context(), "security"))
 	entries, err := os.ReadDir(w.Dir)
-	if err != nil || len(entries) != 4 { // lock, check item and the key, twice
+	if err != nil || len(entries) != 4 { // lock, check item, and two files with the key
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
-	// And a leftover of a source that is not there.
+	// Also a leftover of a source that does not exist.
 	must(t, w.ring().set(t.Context(), sessionKey("security"), "", []byte("x")))
 	if err := w.Remove(t.Context(), "security"); !fault.Is(err, fault.NotFound) || w.has() {
 		t.Errorf("remove of a leftover: kept %v, %v", w.has(), err)
@@ -455,7 +455,7 @@ func TestDropWithoutAPassphrase(t *testing.T) {
 			t.Errorf("open with passphrase %q: %v", pass, err)
 		}
 	}
-	// To forget a session takes no passphrase.
+	// Deleting a session needs no passphrase.
 	w.SetPassphrase(secret.New("wrong"))
 	if err := w.Drop(t.Context(), "security"); err != nil || w.has() {
 		t.Errorf("kept %v, %v", w.has(), err)
@@ -465,7 +465,7 @@ func TestDropWithoutAPassphrase(t *testing.T) {
 	}
 }
 
-// TestKeepFails: the session is given all the same, and a line says that it was not kept.
+// TestKeepFails: the session is returned all the same, and a notice says that it was not stored.
 func TestKeepFails(t *testing.T) {
 	t.Parallel()
 	w := newKeptWorld(t)
@@ -481,11 +481,11 @@ func TestKeepFails(t *testing.T) {
 		t.Errorf("told %q", w.notices)
 	}
 	if text := strings.Join(w.notices, ""); strings.Contains(text, keptSecret) || strings.Contains(text, keptToken) {
-		t.Error("told the secret")
+		t.Error("the notice contains the secret")
 	}
 }
 
-// A badRing is a keyring with one source, whose writes do what the test says.
+// badRing is a keyring with one source, whose writes behave as the test says.
 type badRing struct {
 	ring
 	items map[string][]byte
@@ -503,7 +503,8 @@ func (r *badRing) get(_ context.Context, key string) ([]byte, error) {
 
 func (r *badRing) set(_ context.Context, _, _ string, data []byte) error { return r.write(data) }
 
-// TestKeepBadly: a keyring that is read-only, hangs or panics holds up no answer, and its words tell no secret.
+// TestKeepBadly: a keyring that is read-only, hangs or panics does not delay the answer, and its errors reveal no
+// secret.
 func TestKeepBadly(t *testing.T) {
 	for name, tc := range map[string]struct {
 		write func(data []byte) error
@@ -545,7 +546,7 @@ func TestKeepBadly(t *testing.T) {
 	}
 }
 
-// issuing is an AWS that issues sessions now.
+// issuing simulates an AWS that issues sessions now.
 type issuing struct{ fakeAWS }
 
 func (*issuing) Call(_ context.Context, _ exchange.Keys, call session.Call, _ secret.String) (session.Credentials, error) {
@@ -553,7 +554,7 @@ func (*issuing) Call(_ context.Context, _ exchange.Keys, call session.Call, _ se
 		Issued: time.Now(), Expires: time.Now().Add(call.Duration)}, nil
 }
 
-// TestKeptOnlyWithItsSource: the source was removed, or has another key, by the time that AWS answered.
+// TestKeptOnlyWithItsSource: the source was removed, or got another key, before AWS answered.
 func TestKeptOnlyWithItsSource(t *testing.T) {
 	other, err := encodeItem(item{Name: "security", AccessKeyID: "AKIAIOSFODNN7REPLACE", Secret: secret.New(testSecret)})
 	must(t, err)
@@ -570,7 +571,8 @@ func TestKeptOnlyWithItsSource(t *testing.T) {
 	}
 }
 
-// TestKeptIsSealed looks for the session in every file after a whole scenario, in the forms that it could have.
+// TestKeptIsSealed searches every file for the session after a whole scenario, in all encodings that it could
+// have.
 func TestKeptIsSealed(t *testing.T) {
 	t.Parallel()
 	w := newKeptWorld(t)
@@ -588,7 +590,7 @@ func TestKeptIsSealed(t *testing.T) {
 			wide = append(wide, c, 0)
 		}
 		forms = append(forms, b, wide, []byte(hex.EncodeToString(b)))
-		for shift := range 3 { // base64 of it at any place of a longer text, without the ends that depend on it
+		for shift := range 3 { // base64 at any offset in a longer text, without the ends that depend on the neighbours
 			text := base64.StdEncoding.EncodeToString(append(make([]byte, shift), b...))
 			forms = append(forms, []byte(text[4:len(text)-4]))
 		}
@@ -606,7 +608,7 @@ func TestKeptIsSealed(t *testing.T) {
 		data, err := os.ReadFile(path)
 		for _, form := range forms {
 			if bytes.Contains(data, form) {
-				t.Errorf("%s holds %q", path, form)
+				t.Errorf("%s contains %q", path, form)
 			}
 		}
 		return err

@@ -10,7 +10,7 @@ import (
 	"broker/internal/fault"
 )
 
-// keychainRing keeps items in the login keychain of macOS. The library reaches it through cgo alone.
+// keychainRing stores items in the login keychain of macOS. The library can reach it only through cgo.
 type keychainRing struct{ libraryRing }
 
 func openKeychain(_ context.Context, q *request) (ring, error) {
@@ -18,7 +18,7 @@ func openKeychain(_ context.Context, q *request) (ring, error) {
 		return nil, fault.New(fault.Keyring, "this program was built without cgo, so it cannot reach the keychain; build it with CGO_ENABLED=1, or set keyring_backend = file").
 			WithHint("broker keyring list")
 	}
-	// Trusted: a program that has stored an item may read it without a question for each.
+	// Trusted: a program that has stored an item may read it without a prompt each time.
 	lib, err := openLibrary(keyring.Config{ServiceName: "broker", KeychainTrustApplication: true, KeychainAccessibleWhenUnlocked: true}, keyring.KeychainBackend)
 	if err != nil {
 		return nil, libraryError("open the keychain", err)
@@ -26,8 +26,8 @@ func openKeychain(_ context.Context, q *request) (ring, error) {
 	return &keychainRing{libraryRing{writerLock{q.StateDir}, lib, libraryError}}, nil
 }
 
-// get: the library says of all failures that there is no such item, a locked keychain and a dismissed question too. The
-// list of the names wants no password.
+// get tells a locked keychain and a declined prompt from a missing item: the library reports all failures as
+// missing items. Listing the names needs no password.
 func (r *keychainRing) get(ctx context.Context, key string) ([]byte, error) {
 	data, err := r.libraryRing.get(ctx, key)
 	if !errors.Is(err, errNoItem) {
@@ -38,7 +38,7 @@ func (r *keychainRing) get(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	if slices.Contains(keys, key) {
-		return nil, fault.New(fault.KeyringLocked, "the keychain did not give the item %s: it is locked, or the question was refused", key).
+		return nil, fault.New(fault.KeyringLocked, "the keychain did not return the item %s: it is locked, or the prompt was declined", key).
 			WithHint("security unlock-keychain")
 	}
 	return nil, errNoItem

@@ -16,7 +16,7 @@ func init() {
 	}
 }
 
-// keychainBed is the login keychain of the person who runs the tests, which has to be unlocked.
+// keychainBed is the login keychain of the person who runs the tests, which must be unlocked.
 func keychainBed(t *testing.T) *bed {
 	state := filepath.Join(t.TempDir(), "broker", "state")
 	return &bed{backend: vault.Keychain, caller: func(t *testing.T) *vault.Caller {

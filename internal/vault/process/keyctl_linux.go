@@ -13,11 +13,11 @@ import (
 	"broker/internal/fault"
 )
 
-// keyctlRing keeps items in the kernel's memory, in the keyring of the user (@u), which all sessions of the uid share.
+// keyctlRing stores items in the kernel's memory, in the user keyring (@u), which all sessions of the uid share.
 // https://man7.org/linux/man-pages/man7/user-keyring.7.html
 type keyctlRing struct{ libraryRing }
 
-// maxKeyctl is the longest payload of a key of the type "user".
+// maxKeyctl is the largest payload of a key of type "user", in bytes.
 // https://man7.org/linux/man-pages/man7/keyrings.7.html
 const maxKeyctl = 32767
 
@@ -25,7 +25,8 @@ func openKeyctl(_ context.Context, q *request) (ring, error) {
 	if err := lookKeyctl(); err != nil {
 		return nil, err
 	}
-	// By default only who possesses a key may read it: the processes of one session. The user may, from any of them.
+	// By default only a possessor of a key may read it: the processes of one session. These permissions let the
+	// user read it from any session.
 	all := keyring.KEYCTL_PERM_ALL
 	lib, err := openLibrary(keyring.Config{KeyCtlScope: "user", KeyCtlPerm: keyring.GetPermissions(all, all, 0, 0)}, keyring.KeyCtlBackend)
 	if err != nil {
@@ -34,7 +35,7 @@ func openKeyctl(_ context.Context, q *request) (ring, error) {
 	return &keyctlRing{libraryRing{writerLock{q.StateDir}, lib, blameKeyctl}}, nil
 }
 
-// lookKeyctl finds out whether this kernel, or the container, has keyrings for us.
+// lookKeyctl checks whether this kernel or container lets us use keyrings.
 func lookKeyctl() error {
 	if _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true); err != nil {
 		return fault.New(fault.Keyring, "the kernel's keyrings cannot be used here (%w); containers often forbid them; set keyring_backend = file", err).
@@ -58,7 +59,7 @@ func (r *keyctlRing) check(context.Context) error { return lookKeyctl() }
 
 func (r *keyctlRing) asks() bool { return false }
 
-// keys asks the kernel itself: the library gives up at a key that has expired, or that another program keeps to itself.
+// keys asks the kernel directly: the library fails at a key that has expired, or that another program protects.
 func (r *keyctlRing) keys(context.Context) ([]string, error) {
 	const doing = "list the keyring"
 	var ids []byte
@@ -86,8 +87,9 @@ func (r *keyctlRing) keys(context.Context) ([]string, error) {
 	return ours(keys), nil
 }
 
-// set runs on a thread with a session keyring of its own, which ends with it: the library makes the key there before it
-// links it to the user's in place of the old one, and would leave it in the desktop's session where it is stopped between.
+// set runs on a thread with its own session keyring, which ends with the thread. The library creates the key there
+// before it links it to the user keyring in place of the old one. If it is interrupted in between, it would leave
+// the key in the desktop's session.
 func (r *keyctlRing) set(ctx context.Context, key, label string, data []byte) error {
 	if len(data) > maxKeyctl {
 		return fault.New(fault.Keyring, "the kernel's keyring takes %d bytes at most, and this is %d; the old item stays", maxKeyctl, len(data))
@@ -95,7 +97,7 @@ func (r *keyctlRing) set(ctx context.Context, key, label string, data []byte) er
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()                                                                                // never unlocked: the thread ends with this function
-		if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 { // 0: with no name
+		if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 { // 0: without a name
 			done <- blameKeyctl("write the keyring; the old item stays", errno)
 			return
 		}

@@ -19,7 +19,8 @@ import (
 	"broker/internal/vault"
 )
 
-// TestKeyctlOtherSession: a process of another session, which possesses nothing of ours, reads and replaces the key.
+// TestKeyctlOtherSession: a process in another session, which possesses none of our keys, reads and replaces the
+// key.
 func TestKeyctlOtherSession(t *testing.T) {
 	needs(t, "keyctl")
 	c, ctx, name := keyctlBed(t).caller(t), t.Context(), unique(t, "security")
@@ -34,11 +35,11 @@ func TestKeyctlOtherSession(t *testing.T) {
 	}
 	must(t, other.SetSeed(ctx, name, secret.New(testSeed)))
 	if info, err := c.Describe(ctx, name); err != nil || !info.HasSeed {
-		t.Errorf("after the other's write: %+v, %v", info, err)
+		t.Errorf("after the write by the other session: %+v, %v", info, err)
 	}
 }
 
-// TestKeyctlLeavesNothing: wherever a writer is killed, the session that it ran in holds nothing of the key.
+// TestKeyctlLeavesNothing: wherever a writer is killed, the session in which it ran holds nothing of the key.
 func TestKeyctlLeavesNothing(t *testing.T) {
 	needs(t, "keyctl", "strace")
 	c, name := keyctlBed(t).caller(t), unique(t, "security")
@@ -56,7 +57,7 @@ func TestKeyctlLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestKeyctlExpiry: a key that the kernel forgot is said to be one, and can be stored again.
+// TestKeyctlExpiry: the error for a key that the kernel expired says so, and the key can be stored again.
 func TestKeyctlExpiry(t *testing.T) {
 	for what, spoil := range map[string]func(id int) error{
 		"expired": func(id int) error { _, err := unix.KeyctlInt(unix.KEYCTL_SET_TIMEOUT, id, 1, 0, 0); return err },
@@ -85,7 +86,7 @@ func TestKeyctlExpiry(t *testing.T) {
 	}
 }
 
-// TestKeyctlQuota: a write over the quota fails and leaves the old key, as a user who has the usual quota.
+// TestKeyctlQuota: a write beyond the quota fails and keeps the old key, for a user with the usual quota.
 func TestKeyctlQuota(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root to become a user without keys")
@@ -101,7 +102,7 @@ func TestKeyctlQuota(t *testing.T) {
 	data, err := os.ReadFile(vaultExe(t))
 	must(t, err)
 	must(t, os.WriteFile(exe, data, 0o755))
-	uid := 3000000 + os.Getpid() // nobody's
+	uid := 3000000 + os.Getpid() // an unused uid
 	must(t, os.Mkdir(home+"/his", 0o700))
 	must(t, os.Chown(home+"/his", uid, uid))
 	c := &vault.Caller{StateDir: home + "/his/state", Registry: home + "/his/config"}
@@ -122,7 +123,7 @@ func TestKeyctlQuota(t *testing.T) {
 	must(t, as(putRequest(testKey("security"), profiles.Endpoint{}, false)))
 	var full error
 	fillers := 0
-	for _, size := range []int{4000, 1000, 100, 1} { // each as often as there is room
+	for _, size := range []int{4000, 1000, 100, 1} { // each as often as there is space
 		for {
 			if full = as(sealRequest(fmt.Sprint("filler ", fillers), secret.New(strings.Repeat("x", size)))); full != nil {
 				break
@@ -134,10 +135,10 @@ func TestKeyctlQuota(t *testing.T) {
 		t.Fatalf("full: %v", full)
 	}
 	if err := as(&request{Op: vault.OpDescribe, Source: "security"}); err != nil {
-		t.Errorf("the key that was there: %v", err)
+		t.Errorf("the existing key: %v", err)
 	}
 	if err := as(seedRequest("security", secret.New(testSeed))); err == nil || !strings.Contains(err.Error(), "old item stays") {
-		t.Errorf("a write without room: %v", err)
+		t.Errorf("a write without space: %v", err)
 	}
 	if err := as(&request{Op: vault.OpDescribe, Source: "security"}); err != nil {
 		t.Errorf("the old item: %v", err)

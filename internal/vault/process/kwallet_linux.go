@@ -13,26 +13,26 @@ import (
 	"broker/internal/vault"
 )
 
-// KWallet on the session bus. The library knows the name of KDE's fifth frameworks alone; kwalletd6 offers it too.
+// KWallet on the session bus. The library knows only the name of KDE Frameworks 5; kwalletd6 provides it too.
 // https://api.kde.org/frameworks/kwallet/html/
 const (
 	kwalletName = "org.kde.kwalletd5"
 	kwalletPath = dbus.ObjectPath("/modules/kwalletd5")
-	kwalletID   = "broker"    // as the desktop shows who asks
+	kwalletID   = "broker"    // the name that the desktop shows in its prompt
 	kwalletDir  = "broker"    // the folder within the wallet
-	wallet      = "kdewallet" // the one that the desktop's login unlocks
+	wallet      = "kdewallet" // the wallet that the desktop login unlocks
 )
 
-// kwalletRing keeps items in a folder of the wallet that the login unlocks.
+// kwalletRing stores items in a folder of the wallet that the desktop login unlocks.
 type kwalletRing struct {
 	libraryRing
 	bus *dbus.Conn
-	// handle is our own on the wallet; 0 until it was opened.
+	// handle is our handle of the wallet; 0 until it is opened.
 	handle int32
 }
 
-// openKWallet looks before the library does, which has no time-outs and takes every failure of KWallet for an empty wallet.
-// The wallet itself is opened by the first use.
+// openKWallet checks KWallet before the library does, which has no timeouts and treats every failure of KWallet as
+// an empty wallet. The first use opens the wallet itself.
 func openKWallet(ctx context.Context, q *request) (ring, error) {
 	bus, err := sessionBus(vault.KWallet)
 	if err != nil {
@@ -56,7 +56,7 @@ func walletIsLocked() error {
 		WithHint("broker keyring list")
 }
 
-// call asks KWallet, for at most timeout.
+// call calls KWallet, for at most timeout.
 func (r *kwalletRing) call(ctx context.Context, timeout time.Duration, into any, method string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (r *kwalletRing) call(ctx context.Context, timeout time.Duration, into any,
 	return libraryError("ask KWallet", err)
 }
 
-// isOpen reports whether the wallet is open; a fault where there is none.
+// isOpen reports whether the wallet is open; it returns a fault if there is no wallet.
 func (r *kwalletRing) isOpen(ctx context.Context) (bool, error) {
 	var enabled, open bool
 	var wallets []string
@@ -93,7 +93,7 @@ func (r *kwalletRing) isOpen(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if !slices.Contains(wallets, wallet) {
-		return false, fault.New(fault.Keyring, "KWallet has no wallet %q: it was never made; log in to the desktop with a password once, or set keyring_backend = file", wallet).
+		return false, fault.New(fault.Keyring, "KWallet has no wallet %q: it was never created; log in to the desktop with a password once, or set keyring_backend = file", wallet).
 			WithHint("broker keyring list")
 	}
 	err := r.call(ctx, askTimeout, &open, "isOpen", wallet)
@@ -110,7 +110,7 @@ func (r *kwalletRing) check(ctx context.Context) error {
 
 func (r *kwalletRing) asks() bool { return display() }
 
-// ready opens the wallet, which may ask a person until the deadline: for its password, or whether we may.
+// ready opens the wallet. That may show a prompt until the deadline: for the password, or for permission.
 func (r *kwalletRing) ready(ctx context.Context) error {
 	if r.handle > 0 {
 		return nil
@@ -124,7 +124,7 @@ func (r *kwalletRing) ready(ctx context.Context) error {
 		return err
 	}
 	if handle <= 0 {
-		return fault.New(fault.KeyringLocked, "KWallet did not open the wallet %s: the question was refused", wallet).
+		return fault.New(fault.KeyringLocked, "KWallet did not open the wallet %s: the prompt was declined", wallet).
 			WithHint("broker keyring list")
 	}
 	lib, err := openLibrary(keyring.Config{ServiceName: wallet, KWalletAppID: kwalletID, KWalletFolder: kwalletDir}, keyring.KWalletBackend)
@@ -151,7 +151,7 @@ func (r *kwalletRing) get(ctx context.Context, key string) ([]byte, error) {
 	if !errors.Is(err, errNoItem) {
 		return data, err
 	}
-	// The library says so of a wallet that was closed meanwhile too, and of an item that is empty.
+	// The library also reports this if the wallet was closed meanwhile, or if the item is empty.
 	has, err := r.has(ctx, key)
 	switch {
 	case err != nil:
@@ -162,7 +162,7 @@ func (r *kwalletRing) get(ctx context.Context, key string) ([]byte, error) {
 	return nil, errNoItem
 }
 
-// has reports whether there is such an item, in a wallet that is open.
+// has reports whether there is such an item. The wallet must be open.
 func (r *kwalletRing) has(ctx context.Context, key string) (bool, error) {
 	var open, has bool
 	if err := r.call(ctx, askTimeout, &open, "isOpen", r.handle); err != nil {
@@ -179,14 +179,14 @@ func (r *kwalletRing) set(ctx context.Context, key, label string, data []byte) e
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	// KWallet's own "no" is not heard by the library; our callers read back what they wrote.
+	// The library ignores a refusal by KWallet; our callers read back what they wrote.
 	if err := r.libraryRing.set(ctx, key, label, data); err != nil {
 		return err
 	}
 	return r.sync(ctx)
 }
 
-// sync has the wallet written to the disk now; KWallet itself waits for some seconds.
+// sync makes KWallet write the wallet to disk now; by itself it waits some seconds.
 func (r *kwalletRing) sync(ctx context.Context) error {
 	return r.call(ctx, 2*startTimeout, nil, "sync", r.handle, kwalletID)
 }
@@ -206,6 +206,6 @@ func (r *kwalletRing) keys(ctx context.Context) ([]string, error) {
 	if err != nil || len(keys) > 0 {
 		return keys, err
 	}
-	_, err = r.has(ctx, checkKey) // that it is open
+	_, err = r.has(ctx, checkKey) // checks that the wallet is open
 	return nil, err
 }

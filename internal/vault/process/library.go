@@ -14,19 +14,19 @@ import (
 	"broker/internal/record"
 	"broker/internal/system"
 
-	// Hides the session bus from the keyring library's init; see there.
+	// Hides the session bus from the keyring library's init; see its package comment.
 	"broker/internal/vault/process/nodbus"
-	// Asks for the request while the program is being initialised; see there.
+	// Asks for the request during initialization; see its package comment.
 	_ "broker/internal/vault/process/ready"
 )
 
-func init() { nodbus.Restore() } // the library's init ran before this one
+func init() { nodbus.Restore() } // the library's init has run before this one
 
-// guard calls the keyring library, whose type assertions panic on answers that it did not expect.
+// guard calls the keyring library, whose type assertions panic on unexpected answers.
 func guard[T any](call func() (T, error)) (result T, err error) {
 	defer func() {
-		if recover() != nil { // the value may hold what was being decoded: not shown
-			err = errors.New("the keyring library could not understand what it read")
+		if recover() != nil { // the value may contain what was being decoded, so it is not shown
+			err = errors.New("the keyring library could not parse what it read")
 		}
 	}()
 	return call()
@@ -38,15 +38,16 @@ func openLibrary(cfg keyring.Config, backend keyring.BackendType) (keyring.Keyri
 	return guard(func() (keyring.Keyring, error) { return keyring.Open(cfg) })
 }
 
-// libraryError makes a fault of an error of the keyring library. Its texts hold paths and D-Bus names, no payloads.
+// libraryError makes a fault from an error of the keyring library. Its texts contain paths and D-Bus names, but no
+// payloads.
 func libraryError(doing string, err error) error {
 	return fault.New(fault.Keyring, "%s: %w", doing, fmt.Errorf("%s", fault.Line(err.Error())))
 }
 
-// display reports whether a prompt of the keyring could be seen by somebody.
+// display reports whether there is a display on which a prompt of the keyring could appear.
 func display() bool { return os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != "" }
 
-// writerLock serialises our own writers of a keyring that has no such thing.
+// writerLock excludes other writers of ours, for keyrings that have no lock.
 type writerLock struct{ stateDir string }
 
 func (l writerLock) lock(ctx context.Context) (func(), error) {
@@ -59,16 +60,17 @@ func (l writerLock) lock(ctx context.Context) (func(), error) {
 	case err == nil:
 		return func() { _ = f.Close() }, nil
 	case errors.Is(err, system.ErrLocked):
-		return nil, fault.New(fault.Keyring, "another process holds the keyring: %s did not become free", path)
+		return nil, fault.New(fault.Keyring, "another process holds the lock of the keyring: %s", path)
 	}
 	return nil, fault.New(fault.Keyring, "lock the keyring: %w", err)
 }
 
-// libraryRing is what the backends of the library have in common.
+// libraryRing is what the library's backends have in common.
 type libraryRing struct {
 	writerLock
 	lib keyring.Keyring
-	// blame makes a fault of an error of the library, nil where it says nothing but that an item cannot be decoded.
+	// blame makes a fault from an error of the library. It returns nil if the error only means that an item cannot
+	// be decoded.
 	blame func(doing string, err error) error
 }
 
@@ -77,7 +79,7 @@ func (r *libraryRing) get(_ context.Context, key string) ([]byte, error) {
 	switch {
 	case err == nil:
 		return found.Data, nil
-	case errors.Is(err, errNoItem): // of a wrapper
+	case errors.Is(err, errNoItem): // from a wrapper
 		return nil, err
 	case errors.Is(err, keyring.ErrKeyNotFound):
 		return nil, errNoItem
@@ -88,7 +90,7 @@ func (r *libraryRing) get(_ context.Context, key string) ([]byte, error) {
 	return nil, damaged(key)
 }
 
-// damaged: most backends wrap the item in JSON of the library's own, which does not decode.
+// damaged returns the fault for an item that does not decode: most backends wrap the item in the library's JSON.
 func damaged(key string) error {
 	return fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is", key)
 }
@@ -111,7 +113,8 @@ func (r *libraryRing) remove(ctx context.Context, key string) error {
 	return r.removeWith(ctx, key, r.get)
 }
 
-// removeWith removes an item that get knows of. The library takes some failures, and missing items, for success.
+// removeWith removes an item that get finds, and checks that it is gone. The library reports success for some
+// failures and for missing items.
 func (r *libraryRing) removeWith(ctx context.Context, key string, get func(context.Context, string) ([]byte, error)) error {
 	if _, err := get(ctx, key); errors.Is(err, errNoItem) || fault.Is(err, fault.KeyringLocked) {
 		return err
@@ -141,7 +144,7 @@ func (r *libraryRing) keys(context.Context) ([]string, error) {
 	return nil, libraryError(doing, err)
 }
 
-// ours are the keys that we gave.
+// ours returns those keys that Broker created.
 func ours(keys []string) []string {
 	var found []string
 	for _, key := range keys {

@@ -11,8 +11,8 @@ import (
 	"broker/internal/vault"
 )
 
-// TestLockedProcess: what may not run while the broker is locked is refused by the process itself, wherever the lock is
-// written; a file that says nothing readable is a lock. Package vault has the test of the table.
+// TestLockedProcess: while Broker is locked, the process itself refuses a forbidden operation, wherever the lock
+// file is. A lock file that cannot be parsed counts as a lock. Package vault tests the table.
 func TestLockedProcess(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
@@ -27,7 +27,7 @@ func TestLockedProcess(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^\tOp\w+ +Operation = "(.*)"$`).FindAllSubmatch(src, -1)
 	if len(all) < 19 {
-		t.Fatalf("found %d operations: the test is void", len(all))
+		t.Fatalf("found %d operations: the test proves nothing", len(all))
 	}
 	may := []vault.Operation{vault.OpDrop, vault.OpCheck, vault.OpProbe}
 	for _, dir := range []string{state, moved} {
@@ -40,7 +40,7 @@ func TestLockedProcess(t *testing.T) {
 				op := vault.Operation(m[1])
 				e := &errand{request: &request{Op: op, Backend: "none", Source: "s", StateDir: moved}}
 				if _, err := e.do(t.Context()); fault.Is(err, fault.Locked) == slices.Contains(may, op) {
-					t.Errorf("%s, %s in %s: the process says %v", op, text, dir, err)
+					t.Errorf("%s, %s in %s: %v", op, text, dir, err)
 				}
 			}
 			if err := os.Remove(file); err != nil {

@@ -26,11 +26,11 @@ import (
 	"broker/internal/vault"
 )
 
-// counters is the directory to which vault processes write which statements ran. `make cover` sets it with the linker,
-// since their environment holds nothing but what Broker passes on.
+// counters is the directory for the coverage counters of vault processes. `make cover` sets it with the linker,
+// because their environment contains only what Broker passes on.
 var counters string
 
-// The test binary is the vault process too, as the shipped binary is.
+// TestMain also runs as the vault process, as the shipped binary does.
 func TestMain(m *testing.M) {
 	if os.Getenv("BROKER_TEST_STRETCH") != "real" {
 		newStretch = func() stretch.Params {
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 			return p
 		}
 	}
-	// Not os.Exit, with which a binary of the race detector sleeps for a second.
+	// Not os.Exit: with the race detector that sleeps for a second.
 	exit := syscall.Exit
 	if counters != "" {
 		exit = func(code int) {
@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience is for what takes no time on a machine that has nothing else to do.
+// patience is the timeout for operations that take no time on an idle machine.
 const patience = time.Minute
 
 func printBus() int {
@@ -77,10 +77,10 @@ func printBus() int {
 	return 0
 }
 
-// systemVaults are the bad vaults of one system.
+// systemVaults are the misbehaving vault processes of one system.
 var systemVaults = map[string]func(arg string) int{}
 
-// vaultProcess is Main with a scripted STS, or one of the ways to be a bad vault.
+// vaultProcess is Main with a scripted STS, or a vault process that misbehaves in one way.
 func vaultProcess() int {
 	script := os.Getenv("BROKER_TEST_VAULT")
 	if script == "" {
@@ -113,7 +113,7 @@ func vaultProcess() int {
 		fmt.Fprint(os.Stderr, "wJalrXUtnFEMI\n")
 		return 3
 	case "grandchild":
-		// It holds stdout and outlives the vault.
+		// It keeps stdout open and outlives the vault process.
 		cmd := exec.Command("sleep", "3600")
 		cmd.Stdout = os.Stdout
 		if err := cmd.Start(); err != nil {
@@ -136,7 +136,8 @@ func vaultProcess() int {
 		_ = os.WriteFile(arg, data, 0o600)
 		fmt.Print("{}\n")
 	case "count":
-		// How many run at a time: each waits until there are as many as there may be, and then a little for one more.
+		// Measures how many run at a time: each waits until the allowed number is running, and then a little
+		// longer for one more.
 		mark, full := filepath.Join(arg, "runs-"+fmt.Sprint(os.Getpid())), filepath.Join(arg, "full")
 		_ = os.WriteFile(mark, nil, 0o600)
 		most := 0
@@ -162,9 +163,9 @@ func vaultProcess() int {
 	return 0
 }
 
-// scriptedSTS is AWS in a vault process. The name of the role decides what happens. Where there is a file callsFile,
-// a line is added to it for each call, and the sessions are issued now, by a clock that is as far ahead as offsetFile says.
-// (Files, not variables: tests that set those cannot run side by side.)
+// scriptedSTS plays AWS in a vault process. The name of the role decides the result. If the file callsFile exists,
+// each call adds a line to it, and sessions are issued now, by a clock that is ahead by the content of offsetFile.
+// (Files, because tests that set variables cannot run in parallel.)
 type scriptedSTS struct {
 	offset time.Duration
 	state  string
@@ -220,10 +221,10 @@ func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint)
 
 func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
-// testRegistry is the registry of all callers, so that each may use what another stored. It is not there.
+// testRegistry is the registry of all callers, so that each may use what another stored. It does not exist.
 var testRegistry = system.RealPath(homeRegistry())
 
-// callerOn is a Caller on a backend. Dir is left to the caller.
+// callerOn returns a Caller on a backend. The test sets Dir.
 func callerOn(t *testing.T, backend, state string) *vault.Caller {
 	t.Helper()
 	return &vault.Caller{
@@ -232,7 +233,7 @@ func callerOn(t *testing.T, backend, state string) *vault.Caller {
 	}
 }
 
-// sibling is a Caller on the same keyring that knows nothing of what the first one learned.
+// sibling returns a Caller on the same keyring that does not know what the first one learned.
 func sibling(c *vault.Caller) *vault.Caller {
 	return &vault.Caller{
 		Exe: c.Exe, Backend: c.Backend, Dir: c.Dir,
@@ -240,7 +241,7 @@ func sibling(c *vault.Caller) *vault.Caller {
 	}
 }
 
-// fileCaller is a Caller on a file keyring of its own, with a passphrase and the keyring made.
+// fileCaller returns a Caller on its own file keyring, with the passphrase set and the keyring created.
 func fileCaller(t *testing.T) *vault.Caller {
 	t.Helper()
 	c := freshCaller(t)
@@ -263,8 +264,8 @@ func freshCaller(t *testing.T) *vault.Caller {
 	}
 }
 
-// eventually is a call within a short deadline of c, and again within longer ones for as long as the machine was too slow
-// to come as far as it should within the short one, which tooSlow tells by the error.
+// eventually makes a call with a short deadline of c. While tooSlow says by the error that the machine was too
+// slow, it retries with longer deadlines.
 func eventually(c *vault.Caller, tooSlow func(error) bool, call func() error) (err error) {
 	for c.Timeout = 2 * time.Second; ; c.Timeout *= 3 {
 		if err = call(); !tooSlow(err) || c.Timeout >= patience {
@@ -274,17 +275,17 @@ func eventually(c *vault.Caller, tooSlow func(error) bool, call func() error) (e
 	}
 }
 
-// unanswered says that a vault process came to nothing in its time.
+// unanswered reports whether a vault process ran out of time.
 func unanswered(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "the keyring did not answer") || strings.Contains(err.Error(), "without an answer"))
 }
 
-// itself fails if the call had no answer of its own until the far deadline.
+// itself fails the test if the call had no answer of its own before the far deadline.
 func itself(t *testing.T, call func() error) error {
 	t.Helper()
 	err := call()
 	if unanswered(err) {
-		t.Errorf("it took all of its time: %v", err)
+		t.Errorf("the call took all of its time: %v", err)
 	}
 	return err
 }
@@ -306,7 +307,7 @@ var (
 	})
 )
 
-// vaultExe is the program of a vault process: this one, without the race detector.
+// vaultExe returns the program for vault processes: this one, without the race detector.
 func vaultExe(t *testing.T) string {
 	t.Helper()
 	if !instrumented {
@@ -319,8 +320,8 @@ func vaultExe(t *testing.T) string {
 	return exe
 }
 
-// with is a program with a variable. Unlike t.Setenv it leaves the others alone, so that they can use the time for which
-// its test waits; but it is to be made before t.Parallel, as a child of another's would hold the new file open.
+// with returns a program that runs exe with a variable set. Unlike t.Setenv it allows parallel tests. Call it
+// before t.Parallel, because a child of another test would hold the new file open.
 func with(t *testing.T, exe, variable string) string {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "vault")
@@ -362,7 +363,7 @@ func plainCall() session.Call {
 	return session.Call{Operation: session.GetSessionToken, Duration: time.Hour}
 }
 
-// lost is what package exchange says where the server went away before it answered.
+// lost is the error of package exchange for a server that closed the connection before it answered.
 var lost error
 
 func loseAnswer() error {
@@ -373,12 +374,12 @@ func loseAnswer() error {
 	_, err := exchange.New(exchange.Options{}).Call(context.Background(),
 		exchange.Keys{AccessKeyID: testKeyID, Secret: secret.New(testSecret)}, call, secret.New("123456"))
 	if !answerLost(err) {
-		panic(fmt.Sprintf("exchange does not call a lost answer one: %v", err))
+		panic(fmt.Sprintf("exchange does not treat this as a lost answer: %v", err))
 	}
 	return err
 }
 
-// putRequest, seedRequest and sealRequest are what a Caller sends.
+// putRequest, seedRequest and sealRequest return what a Caller sends.
 
 func putRequest(key vault.Key, endpoint profiles.Endpoint, verify bool) *request {
 	return &request{Op: vault.OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),

@@ -12,7 +12,7 @@ import (
 	"broker/internal/vault"
 )
 
-// tryKey is the item of vault.OpTry. One that an interrupted try left is overwritten by the next.
+// tryKey is the item of vault.OpTry. A leftover from an interrupted try is overwritten by the next one.
 const tryKey = ourPrefix + "test"
 
 func (e *errand) try(ctx context.Context, r ring) (*answer, error) {
@@ -27,29 +27,30 @@ func (e *errand) try(ctx context.Context, r ring) (*answer, error) {
 		}
 		back, err := r.get(ctx, tryKey)
 		if err != nil {
-			return nil, fault.New(fault.Of(err).Kind, "the test item was written, and cannot be read back: %w", err).WithHint("%s", fault.Of(err).Hint)
+			return nil, fault.New(fault.Of(err).Kind, "the test item was written but cannot be read back: %w", err).WithHint("%s", fault.Of(err).Hint)
 		}
 		if string(back) != text {
-			return nil, fault.New(fault.Keyring, "the keyring gave back something else than was written")
+			return nil, fault.New(fault.Keyring, "the keyring returned other data than was written")
 		}
 	}
 	if err := r.remove(ctx, tryKey); err != nil {
 		return nil, err
 	}
 	if _, err := r.get(ctx, tryKey); !errors.Is(err, errNoItem) {
-		return nil, fault.New(fault.Keyring, "the test item was removed, and is there all the same")
+		return nil, fault.New(fault.Keyring, "the test item was removed but still exists")
 	}
 	return &answer{}, nil
 }
 
-// copyable is an item on its way from one keyring to another.
+// copyable is an item that is copied from one keyring to another.
 type copyable struct {
 	key, label string
-	source     string // whose key it is; empty for what is no key
+	source     string // source of the key; empty if the item is not a key
 	data       []byte
 }
 
-// bothRings opens the keyring that the request is to, and locks the two. All but the file keyring share one lock file.
+// bothRings opens the target keyring of the request and locks both keyrings. All keyrings but the file keyring
+// share one lock file.
 func (e *errand) bothRings(ctx context.Context, from ring) (to ring, unlock func(), err error) {
 	if e.To == e.Backend {
 		return nil, nil, fault.New(fault.Usage, "the keys are in the keyring %s already", e.To).WithHint("broker keyring list")
@@ -83,7 +84,7 @@ func (e *errand) bothRings(ctx context.Context, from ring) (to ring, unlock func
 	return to, unlock, nil
 }
 
-// migrate copies the sources first. What it refuses it refuses before it writes.
+// migrate copies the sources first. It checks everything before it writes anything.
 func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 	to, unlock, err := e.bothRings(ctx, from)
 	if err != nil {
@@ -115,7 +116,7 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 		err := e.copyItem(ctx, to, it, there[it.key])
 		switch {
 		case err != nil && it.source == "" && strings.HasPrefix(it.key, keptPrefix):
-			e.tell("a kept session was not copied, so a code may be asked for: " + scrub(err.Error(), e.hide))
+			e.tell("a stored session was not copied, so you may have to enter a code: " + scrub(err.Error(), e.hide))
 		case err != nil:
 			return nil, err
 		case it.source != "":
@@ -128,7 +129,7 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 	return &answer{Copied: done}, nil
 }
 
-// admitStored is admit for what stands under a key of a keyring. What is damaged is nobody's.
+// admitStored is admit for data stored under a key of a keyring. Damaged data belongs to nobody.
 func (e *errand) admitStored(key string, data []byte) error {
 	switch {
 	case strings.HasPrefix(key, itemPrefix):
@@ -137,13 +138,13 @@ func (e *errand) admitStored(key string, data []byte) error {
 		}
 	case strings.HasPrefix(key, sealedPrefix):
 		of, _ := unwrap(data)
-		return e.admit("what was sealed", of)
+		return e.admit("the sealed data", of)
 	}
 	return nil
 }
 
-// mayOverwrite refuses to copy an item over what another registry stored, or, unless that was asked for, over anything
-// but a kept session.
+// mayOverwrite refuses to copy an item over one that another registry stored. Without Overwrite, it also refuses
+// to copy over anything but a stored session.
 func (e *errand) mayOverwrite(it copyable, there []byte) error {
 	if err := e.admitStored(it.key, there); err != nil {
 		return err
@@ -151,7 +152,7 @@ func (e *errand) mayOverwrite(it copyable, there []byte) error {
 	if e.Overwrite || strings.HasPrefix(it.key, keptPrefix) {
 		return nil
 	}
-	what := "copy of what import took out of files"
+	what := "copy of the data that import removed from files"
 	if it.source != "" {
 		what = fmt.Sprintf("key for source %q", it.source)
 	}
@@ -168,15 +169,15 @@ func (e *errand) copyItem(ctx context.Context, to ring, it copyable, there []byt
 	}
 	back, err := to.get(ctx, it.key)
 	if err != nil {
-		return fault.New(fault.Keyring, "the keyring %s does not give back what was copied to it: %w; the old keyring stays in use", e.To, err)
+		return fault.New(fault.Keyring, "the keyring %s does not return what was copied to it: %w; the old keyring stays in use", e.To, err)
 	}
 	if !bytes.Equal(back, it.data) {
-		return fault.New(fault.Keyring, "the keyring %s gave back something else than was copied to it; the old keyring stays in use", e.To)
+		return fault.New(fault.Keyring, "the keyring %s returned other data than was copied to it; the old keyring stays in use", e.To)
 	}
 	return nil
 }
 
-// copyables reads all that is ours. A key that cannot be read is an error: to go on would leave it behind.
+// copyables reads all our items. A key that cannot be read is an error, because continuing would leave it behind.
 func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	keys, err := from.keys(ctx)
 	if err != nil {
@@ -187,7 +188,7 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	for _, key := range keys {
 		isSource := strings.HasPrefix(key, itemPrefix)
 		if !isSource && !strings.HasPrefix(key, sealedPrefix) && !strings.HasPrefix(key, keptPrefix) {
-			continue // the file keyring's proof, a test
+			continue // the file keyring's check item, or a test item
 		}
 		data, err := from.get(ctx, key)
 		if errors.Is(err, errNoItem) || err != nil && strings.HasPrefix(key, keptPrefix) && !fault.Is(err, fault.KeyringLocked) {
@@ -221,7 +222,8 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	return append(sources, others...), nil
 }
 
-// clear deletes the items of the old keyring that the new one holds. A kept session may have been renewed since.
+// clear deletes the items of the old keyring that the new one holds. A stored session may have been renewed since,
+// so it is deleted without comparing.
 func (e *errand) clear(ctx context.Context, old ring) (*answer, error) {
 	to, unlock, err := e.bothRings(ctx, old)
 	if err != nil {

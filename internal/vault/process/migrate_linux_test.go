@@ -19,7 +19,7 @@ import (
 	"broker/internal/vault"
 )
 
-// pair is one Caller that reaches two keyrings.
+// pair returns one Caller that can use two keyrings.
 func pair(t *testing.T, with *bed) *vault.Caller {
 	c := with.caller(t)
 	c.Dir = filepath.Join(t.TempDir(), "keyring")
@@ -27,7 +27,7 @@ func pair(t *testing.T, with *bed) *vault.Caller {
 	return c
 }
 
-// on is the caller with another backend.
+// on returns the Caller with another backend.
 func on(c *vault.Caller, backend string) *vault.Caller {
 	other := sibling(c)
 	other.Backend = func() string { return backend }
@@ -35,7 +35,7 @@ func on(c *vault.Caller, backend string) *vault.Caller {
 	return other
 }
 
-// TestMigrateLong: from the file to each other keyring, and back.
+// TestMigrateLong copies from the file keyring to each other keyring, and back.
 func TestMigrateLong(t *testing.T) {
 	for _, backend := range vault.Backends() {
 		if backend == vault.File {
@@ -48,7 +48,7 @@ func TestMigrateLong(t *testing.T) {
 			for i, name := range names {
 				key := testKey(name)
 				key.AccessKeyID = fmt.Sprintf("AKIAIOSFODNN7MOVE%03d", i)
-				put(t, other, key) // for its clean-up
+				put(t, other, key) // for its cleanup
 				must(t, other.Remove(ctx, name))
 				put(t, file, key)
 				must(t, file.SetSeed(ctx, name, secret.New(testSeed)))
@@ -82,7 +82,7 @@ func TestMigrateLong(t *testing.T) {
 				t.Errorf("the kept session: %v", err)
 			}
 
-			// Another key over there: refused, and named; then as told.
+			// A different key in the other keyring: refused with its name; then overwritten on request.
 			must(t, changeKey(t, other, names[1]))
 			if _, err := file.Migrate(ctx, vault.File, backend, false); !errors.Is(err, vault.ErrExists) || !strings.Contains(string(fault.Of(err).Hint), "--overwrite") {
 				t.Errorf("over another key: %v", err)
@@ -90,7 +90,7 @@ func TestMigrateLong(t *testing.T) {
 			if info, err := other.Describe(ctx, names[1]); err != nil || info.AccessKeyID != otherKeyID {
 				t.Errorf("it was replaced: %+v, %v", info, err)
 			}
-			// To clear deletes nothing that is not over there.
+			// Clear deletes nothing that the other keyring does not hold.
 			left, err := file.Clear(ctx, vault.File, backend)
 			if err != nil || !slices.Equal(left, names[1:]) {
 				t.Errorf("clear: %q, %v", left, err)
@@ -101,14 +101,14 @@ func TestMigrateLong(t *testing.T) {
 			if info, err := file.Describe(ctx, names[1]); err != nil || info.AccessKeyID != "AKIAIOSFODNN7MOVE001" {
 				t.Errorf("the only copy: %+v, %v", info, err)
 			}
-			if backend == vault.Keyctl { // another program's key, which nobody can read any more
+			if backend == vault.Keyctl { // another program's key, which cannot be read any more
 				id, err := unix.AddKey("user", unique(t, "foreign"), []byte("x"), unix.KEY_SPEC_USER_KEYRING)
 				must(t, err)
 				_, err = unix.KeyctlInt(unix.KEYCTL_REVOKE, id, 0, 0, 0)
 				must(t, err)
 				t.Cleanup(func() { _, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_USER_KEYRING, 0, 0) })
 			}
-			// And back, over the one that was left.
+			// And back, over the source that was kept.
 			back, err := other.Migrate(ctx, backend, vault.File, true)
 			if err != nil || !slices.Contains(back.Sources, names[0]) || !slices.Contains(back.Sources, names[1]) {
 				t.Fatalf("back: %+v, %v", back, err)
@@ -133,9 +133,9 @@ func changeKey(t *testing.T, c *vault.Caller, name string) error {
 	return err
 }
 
-// TestMigrateLockedLong: a keyring that is locked, and tells nothing of what is in it, is not taken for an empty one,
-// after which another one would be in use without a key. Seen to fail, with nothing copied and no error, without the
-// look in keys.
+// TestMigrateLockedLong: a locked keyring, which hides its content, must not look empty; otherwise the new keyring
+// would be in use without a key. Without the check in keys the test fails: nothing is copied, and there is no
+// error.
 func TestMigrateLockedLong(t *testing.T) {
 	for _, backend := range []string{vault.SecretService, vault.KWallet} {
 		t.Run(backend, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestMigrateLockedLong(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			if done, err := on(c, vault.File).Migrate(ctx, backend, vault.File, false); err == nil {
-				t.Errorf("nobody unlocked it, and it copied %+v", done)
+				t.Errorf("nobody unlocked it, but it copied %+v", done)
 			}
 			t.Setenv("DISPLAY", "")
 			stop()
@@ -160,7 +160,7 @@ func TestMigrateLockedLong(t *testing.T) {
 	}
 }
 
-// TestMigrateDamaged: a key that cannot be read is not left behind unsaid.
+// TestMigrateDamaged: a key that cannot be read is not silently left behind.
 func TestMigrateDamaged(t *testing.T) {
 	b := keyctlBed(t)
 	c, ctx := pair(t, b), t.Context()
@@ -183,8 +183,8 @@ func TestMigrateDamaged(t *testing.T) {
 	}
 }
 
-// TestMigrateKilledLong: whenever it is killed, the old keyring holds everything, and a second run ends well; to
-// clear the old one leaves each key in one of the two at least.
+// TestMigrateKilledLong: whenever the process is killed, the old keyring holds everything, and a second run
+// succeeds. If Clear is killed, each key is still in at least one of the two.
 func TestMigrateKilledLong(t *testing.T) {
 	c, ctx := pair(t, passBed(t)), t.Context()
 	file, other := on(c, vault.File), on(c, vault.Pass)

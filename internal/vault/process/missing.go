@@ -14,7 +14,7 @@ import (
 	"broker/internal/vault"
 )
 
-// errNoKey: no key is stored for a source.
+// errNoKey means that no key is stored for a source.
 var errNoKey = errors.New("no key is stored")
 
 func noKey(source string) error {
@@ -22,16 +22,16 @@ func noKey(source string) error {
 		fault.Hintf("broker add %s", source))
 }
 
-// explainMissing says where a key was looked for. If variables led to another file keyring or registry than the usual
-// one, which has what is missing, the hint leads back there: nobody is asked to type a key into a directory that a
-// repository chose.
+// explainMissing adds where the key was searched for. If variables redirect the file keyring or the registry, and
+// the default one exists, the hint leads back to the default: a user must not be told to type a key into a
+// directory that a repository chose.
 func (e *errand) explainMissing(err error) error {
 	var f *fault.Error
 	if !errors.Is(err, errNoKey) && !errors.Is(err, vault.ErrNotCreated) || !errors.As(err, &f) {
 		return err
 	}
 	c := *f
-	there := ", is there"
+	there := ", exists"
 	if errors.Is(err, errNoKey) {
 		there = ", holds it"
 		c.Message += " in " + vault.Place(e.Backend, e.Dir, os.Getenv("PASSWORD_STORE_DIR"))
@@ -53,7 +53,7 @@ func (e *errand) explainMissing(err error) error {
 	return &c
 }
 
-// usualHomes are the homes in which files are if no variable moves them.
+// usualHomes returns the home directories that contain the files if no variable redirects them.
 func usualHomes() []string {
 	return slices.DeleteFunc([]string{paths.Home(), latch.OwnHome()}, func(home string) bool { return home == "" })
 }
@@ -67,7 +67,7 @@ func (e *errand) isIn(dir string, missing error) bool {
 	return len(items) > 0
 }
 
-// wayBack is the command after which a shell means the files below a home.
+// wayBack returns the command that makes a shell use the files below a home directory again.
 func (e *errand) wayBack(home string) fault.Hint {
 	var names []string
 	if now := paths.Home(); now != "" && !samePath(e.Registry, paths.RegistryBelow(now)) {

@@ -16,8 +16,8 @@ import (
 	"broker/internal/vault"
 )
 
-// TestMissingKeyNamesThePlace: if variables moved the file keyring or the registry, the user is told where the key was
-// looked for and where it is, and is not told to type it again.
+// TestMissingKeyNamesThePlace: if variables redirect the file keyring or the registry, the error says where the
+// key was searched for and where it is, and does not tell the user to add it again.
 func TestMissingKeyNamesThePlace(t *testing.T) {
 	usual, moved := fileCaller(t), freshCaller(t)
 	home := filepath.Dir(usual.Dir)
@@ -39,7 +39,7 @@ func TestMissingKeyNamesThePlace(t *testing.T) {
 		}
 		for _, text := range says {
 			if !strings.Contains(f.Message, text) {
-				t.Errorf("%s: %q is not in %q", name, text, f.Message)
+				t.Errorf("%s: %q is missing in %q", name, text, f.Message)
 			}
 		}
 	}
@@ -55,7 +55,7 @@ func TestMissingKeyNamesThePlace(t *testing.T) {
 	check("another registry too", moved, "other", fault.NotFound,
 		"unset BROKER_CONFIG XDG_CONFIG_HOME BROKER_KEYRING_DIR XDG_DATA_HOME", moved.Dir, moved.Registry, usual.Registry)
 
-	// Another HOME: the usual place is where the system says.
+	// Another HOME: the default place is in the home directory that the system knows.
 	known := latch.OwnHome()
 	t.Setenv("HOME", filepath.Dir(moved.Dir))
 	e := &errand{request: &request{Op: vault.OpDescribe, Backend: vault.File, Source: "s",

@@ -11,11 +11,10 @@ import (
 	"testing"
 )
 
-// TestNoDBusLaunch starts programs where there is no session bus, with a dbus-launch on
-// the PATH that records being run.
+// TestNoDBusLaunch starts programs without a session bus, with a dbus-launch on the PATH that records each run.
 func TestNoDBusLaunch(t *testing.T) {
 	if _, err := os.Stat(fmt.Sprintf("/run/user/%d/bus", os.Getuid())); err == nil {
-		t.Skip("this machine has a session bus where the library looks by itself")
+		t.Skip("this machine has a session bus that the library finds by itself")
 	}
 	dir := t.TempDir()
 	record := filepath.Join(dir, "launched")
@@ -42,7 +41,7 @@ func TestNoDBusLaunch(t *testing.T) {
 	}
 	start(dials)
 	if launched() == 0 {
-		t.Fatal("the library alone does not run dbus-launch: the test is void")
+		t.Fatal("the library alone does not run dbus-launch: the test proves nothing")
 	}
 	_ = os.Remove(record)
 
@@ -55,12 +54,12 @@ func TestNoDBusLaunch(t *testing.T) {
 		t.Errorf("dbus-launch was run %d times", n)
 	}
 
-	// A vault that is asked for the Secret Service looks for the bus again.
+	// A vault process that is asked for the Secret Service searches for the bus again.
 	listener, err := net.Listen("unix", filepath.Join(dir, "bus"))
 	if err != nil {
 		t.Skipf("the path of the temporary directory is too long for a socket: %v", err)
 	}
-	listener.(*net.UnixListener).SetUnlinkOnClose(false) // what a bus leaves that was killed
+	listener.(*net.UnixListener).SetUnlinkOnClose(false) // leave the socket file, as a killed bus does
 	_ = listener.Close()
 	for _, env := range [][]string{nil, {"XDG_RUNTIME_DIR=" + dir}, {"DBUS_SESSION_BUS_ADDRESS=autolaunch:"}, {"DBUS_SESSION_BUS_ADDRESS="}} {
 		cmd := exec.Command(exe, "vault")
@@ -76,7 +75,7 @@ func TestNoDBusLaunch(t *testing.T) {
 	}
 }
 
-// TestNoDaemonLeft does the same with the real dbus-launch: nothing stays behind.
+// TestNoDaemonLeft does the same with the real dbus-launch: no process is left behind.
 func TestNoDaemonLeft(t *testing.T) {
 	mark := fmt.Sprintf("BROKER_TEST_MARK=%d-%s", os.Getpid(), t.TempDir())
 	for range 5 {
@@ -97,7 +96,7 @@ func TestNoDaemonLeft(t *testing.T) {
 	}
 }
 
-// TestBusRestored: what the program starts gets the user's own address, unset included.
+// TestBusRestored: programs that are started get the user's own address, unset included.
 func TestBusRestored(t *testing.T) {
 	for _, set := range []string{"unset", "", "unix:path=/nowhere", "autolaunch:"} {
 		cmd := exec.Command(testExe(t), "print-bus")

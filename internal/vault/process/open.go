@@ -15,10 +15,10 @@ import (
 	"broker/internal/vault"
 )
 
-// clockSkew is from where on a clock is called wrong: one step of a code.
+// clockSkew is the offset from which a clock counts as wrong: one step of a code.
 const clockSkew = mfa.Period
 
-// open makes the call that the long-lived key of a source signs, or finds the session that an earlier such call gave.
+// open makes the call that the long-lived key of a source signs, or returns a stored session from an earlier call.
 func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	if e.Call == nil {
 		return nil, fault.New(fault.Internal, "the request to the vault has no call")
@@ -28,7 +28,7 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	if e.KeyID != "" && e.KeyID != it.AccessKeyID {
-		return nil, because(fault.Config, vault.ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but its section names %s",
+		return nil, because(fault.Config, vault.ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but the registry names key %s",
 			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), fault.Hintf("broker add %s", e.Source))
 	}
 	keeps := isKept(*e.Call)
@@ -38,7 +38,7 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 		}
 	}
 	if e.Call.Operation == session.GetFederationToken {
-		// A session of the root user could do everything that its policy says.
+		// A session of the root user could do everything that its policy allows.
 		e.Endpoint = e.Call.Endpoint
 		if _, err := e.verify(ctx, it); err != nil {
 			return nil, err
@@ -69,7 +69,7 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 	call := *e.Call
 	switch {
 	case call.MFASerial == "" && e.Code != "":
-		return session.Credentials{}, fault.New(fault.Usage, "source %q has no MFA device, so there is nothing to use a code for", e.Source).
+		return session.Credentials{}, fault.New(fault.Usage, "source %q has no MFA device, so it cannot use a code", e.Source).
 			WithHint("broker mfa set %s --serial ARN", e.Source)
 	case call.MFASerial == "":
 		return e.sts.Call(ctx, keys, call, secret.String{})
@@ -87,7 +87,7 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 	return e.callWithSeed(ctx, keys, call, parsed)
 }
 
-// callWithCode uses a code that a person gave: once.
+// callWithCode uses a code that a person entered, once.
 func (e *errand) callWithCode(ctx context.Context, keys exchange.Keys, call session.Call) (session.Credentials, error) {
 	code, err := mfa.ParseCode(e.Code)
 	if err != nil {
@@ -102,13 +102,13 @@ func (e *errand) callWithCode(ctx context.Context, keys exchange.Keys, call sess
 	case err == nil:
 		return creds, nil
 	case answerLost(err):
-		return session.Credentials{}, fault.New(fault.Of(err).Kind, "%w; give the next code, which comes in %s", err, untilNext(time.Now()).Round(time.Second))
+		return session.Credentials{}, fault.New(fault.Of(err).Kind, "%w; enter the next code, which comes in %s", err, untilNext(time.Now()).Round(time.Second))
 	}
 	return session.Credentials{}, err
 }
 
-// callWithSeed makes codes itself. It tries twice at most, never with the same code: after an answer that was
-// lost, and after one that shows that our clock is wrong.
+// callWithSeed computes codes from the seed. It makes at most two attempts, never with the same code. It retries
+// after a lost answer, and after an answer that shows that our clock is wrong.
 func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call session.Call, seed mfa.Seed) (session.Credentials, error) {
 	offset := e.knownOffset()
 	for first := true; ; first = false {
@@ -137,7 +137,7 @@ func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call sess
 	}
 }
 
-// knownOffset is what an earlier process learnt of the clock, where it matters to a code.
+// knownOffset returns the clock offset that an earlier process learned, if it is large enough to affect a code.
 func (e *errand) knownOffset() time.Duration {
 	offset := e.sts.ServerOffset()
 	if offset.Abs() < clockSkew {
@@ -146,15 +146,15 @@ func (e *errand) knownOffset() time.Duration {
 	return offset
 }
 
-// timeForNext reports whether the next step begins before the deadline, so that a lost answer is what is
-// shown where a second try cannot be made.
+// timeForNext reports whether the next step begins before the deadline. If not, there is no second attempt, and
+// the lost answer is reported.
 func (e *errand) timeForNext(ctx context.Context, offset time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || time.Until(deadline) > untilNext(time.Now().Add(offset))
 }
 
-// untilNext is how long the step of a code at now still lasts. Steps are counted from 1970, and time.Truncate from
-// the year 1, a whole number of steps earlier.
+// untilNext returns how long the current step of a code lasts after now. Steps are counted from 1970,
+// time.Truncate counts from the year 1; the difference is a whole number of steps.
 func untilNext(now time.Time) time.Duration {
 	return now.Truncate(mfa.Period).Add(mfa.Period).Sub(now)
 }
@@ -170,11 +170,11 @@ func (e *errand) claimFault(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
 	}
-	// A file of this machine: its person can mend it, and the next try looks again.
+	// The cause is a file of this machine: the user can fix it, and the next attempt reads it again.
 	return fault.New(fault.Config, "the MFA code was not sent: %w", err)
 }
 
-// devices asks AWS for the MFA devices of the user whose key a source is.
+// devices asks AWS for the MFA devices of the user who owns the key of a source.
 func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.load(ctx, r)
 	if err != nil {
@@ -185,7 +185,7 @@ func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
 	return &answer{Serials: serials}, err
 }
 
-// verify asks AWS whose a key is, and refuses all but an IAM user's.
+// verify asks AWS for the identity of a key, and refuses all but IAM users.
 func (e *errand) verify(ctx context.Context, it item) (*vault.Identity, error) {
 	e.calling.Store(true)
 	defer e.calling.Store(false)
@@ -197,11 +197,11 @@ func (e *errand) verify(ctx context.Context, it item) (*vault.Identity, error) {
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
 	parts := strings.SplitN(got.ARN, ":", 6)
 	switch {
-	case e.Endpoint.Compatible: // it has no users as IAM has them
+	case e.Endpoint.Compatible: // it has no users in the sense of IAM
 	case len(parts) != 6 || parts[2] != "iam" && parts[2] != "sts":
 		return nil, fault.New(fault.BadAnswer, "AWS says that the key belongs to %q, which is not an ARN of IAM", got.ARN)
 	case parts[2] == "iam" && parts[5] == "root":
-		return nil, fault.New(fault.Failed, "the key is of the root user of account %s; make an IAM user with a key of its own", got.Account)
+		return nil, fault.New(fault.Failed, "the key belongs to the root user of account %s; create an IAM user with its own key", got.Account)
 	case parts[2] != "iam" || !strings.HasPrefix(parts[5], "user/"):
 		return nil, fault.New(fault.Failed, "the key belongs to %s, not to an IAM user", got.ARN)
 	}

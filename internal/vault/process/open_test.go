@@ -19,10 +19,10 @@ import (
 	"broker/internal/session"
 )
 
-// fakeAWS keeps what it was asked and answers from a list; after its end every call succeeds.
+// fakeAWS records its calls and answers from a list; after the end of the list every call succeeds.
 type fakeAWS struct {
 	t       *testing.T
-	offset  time.Duration // what ServerOffset tells
+	offset  time.Duration // returned by ServerOffset
 	answers []func(f *fakeAWS) error
 	codes   []string    // of the calls, in order
 	at      []time.Time // when they came, by our clock
@@ -40,12 +40,12 @@ func (f *fakeAWS) Call(_ context.Context, keys exchange.Keys, call session.Call,
 }
 
 func (f *fakeAWS) Identity(context.Context, exchange.Keys, profiles.Endpoint) (exchange.Identity, error) {
-	f.t.Error("nobody asked for an identity")
+	f.t.Error("unexpected call of Identity")
 	return exchange.Identity{}, nil
 }
 
 func (f *fakeAWS) Devices(context.Context, exchange.Keys, profiles.Endpoint) ([]string, error) {
-	f.t.Error("nobody asked for devices")
+	f.t.Error("unexpected call of Devices")
 	return nil, nil
 }
 
@@ -55,7 +55,7 @@ func says(kind fault.Kind, cause error) func(*fakeAWS) error {
 	return func(*fakeAWS) error { return &fault.Error{Kind: kind, Message: "aws says " + string(kind), Err: cause} }
 }
 
-// tells is an answer whose Date header shows an offset.
+// tells returns an answer whose Date header shows an offset.
 func tells(offset time.Duration, kind fault.Kind) func(*fakeAWS) error {
 	return func(f *fakeAWS) error {
 		f.offset = offset
@@ -63,7 +63,7 @@ func tells(offset time.Duration, kind fault.Kind) func(*fakeAWS) error {
 	}
 }
 
-// newErrand is a request under way, with a ledger of its own.
+// newErrand returns a request in progress, with its own ledger.
 func newErrand(t *testing.T, aws *fakeAWS) *errand {
 	call := mfaCall()
 	dir := t.TempDir()
@@ -89,8 +89,8 @@ func codeOf(t *testing.T, text string, at time.Time) string {
 }
 
 func TestSeedTries(t *testing.T) {
-	// exchange alone knows whether a request may have been seen, so a lost answer is taken from a
-	// real one: a server that closes the connection. What is not of that package counts as not sent.
+	// Only package exchange knows whether AWS may have seen a request, so take the lost answer from a real case: a
+	// server that closes the connection. Other errors count as not sent.
 	gone := func(*fakeAWS) error { return lost }
 	for name, tc := range map[string]struct {
 		answers []func(*fakeAWS) error
@@ -134,7 +134,7 @@ func TestSeedTries(t *testing.T) {
 					t.Fatalf("%d calls, want %d", len(aws.codes), tc.calls)
 				}
 				if aws.codes[0] != codeAt(t, aws.at[0]) {
-					t.Error("the first code is not that of the time")
+					t.Error("the first code is not the current one")
 				}
 				if tc.calls < 2 {
 					return
@@ -153,7 +153,7 @@ func TestSeedTries(t *testing.T) {
 	}
 }
 
-// TestKnownOffset: what an earlier process learnt of the clock serves the first code.
+// TestKnownOffset: the first code uses the clock offset that an earlier process learned.
 func TestKnownOffset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for offset, want := range map[time.Duration]time.Duration{20 * time.Minute: 20 * time.Minute, 3 * time.Second: 0} {
@@ -168,7 +168,7 @@ func TestKnownOffset(t *testing.T) {
 	})
 }
 
-// TestNoTimeForAnother: where the next step is beyond the deadline, the answer is the first failure, at once.
+// TestNoTimeForAnother: if the next step begins after the deadline, the first failure is returned at once.
 func TestNoTimeForAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(7 * time.Second)
@@ -183,7 +183,8 @@ func TestNoTimeForAnother(t *testing.T) {
 	})
 }
 
-// TestSkewNeedsNoWait: the code of the corrected time is another one already, however little time is left.
+// TestSkewNeedsNoWait: the code of the corrected time differs at once, so it can be used however little time is
+// left.
 func TestSkewNeedsNoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		aws := &fakeAWS{t: t, answers: []func(*fakeAWS) error{tells(10*time.Minute, fault.CodeRejected)}}
@@ -195,7 +196,7 @@ func TestSkewNeedsNoWait(t *testing.T) {
 	})
 }
 
-// TestSeedWaits: two requests in one step; the second waits, and says so.
+// TestSeedWaits: of two requests in one step, the second waits and reports that.
 func TestSeedWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		aws := &fakeAWS{t: t}
@@ -232,13 +233,13 @@ func TestTypedCode(t *testing.T) {
 				aws := &fakeAWS{t: t, answers: []func(*fakeAWS) error{answer}}
 				e := newErrand(t, aws)
 				e.Code = "246810"
-				// A stored seed changes nothing: who gives a code means that code.
+				// A stored seed changes nothing: a typed code takes precedence.
 				_, err := e.call(t.Context(), keys, secret.New(testSeed))
 				if err == nil || len(aws.codes) != 1 || aws.codes[0] != "246810" {
 					t.Errorf("%d calls: %v", len(aws.codes), err)
 				}
-				if name == "lost" && !strings.Contains(err.Error(), "give the next code, which comes in 30s") {
-					t.Errorf("it is not said what to do: %v", err)
+				if name == "lost" && !strings.Contains(err.Error(), "enter the next code, which comes in 30s") {
+					t.Errorf("the error does not say what to do: %v", err)
 				}
 				_, again := e.call(t.Context(), keys, secret.New(testSeed))
 				var spent *mfa.SpentError
@@ -246,7 +247,7 @@ func TestTypedCode(t *testing.T) {
 					t.Errorf("the same code was sent again: %v", again)
 				}
 				if again.Error() == err.Error() {
-					t.Error("used and wrong are told apart by nothing")
+					t.Error("the errors for a used and a wrong code are equal")
 				}
 			})
 		})
@@ -263,8 +264,8 @@ func TestTypedCode(t *testing.T) {
 	}
 }
 
-// TestClaimBeforeCall: where the use cannot be recorded, nothing is sent. The fault is one that is not remembered: the
-// next try looks at the file again.
+// TestClaimBeforeCall: if the use of a code cannot be recorded, nothing is sent. The next attempt reads the file
+// again.
 func TestClaimBeforeCall(t *testing.T) {
 	aws := &fakeAWS{t: t}
 	e := newErrand(t, aws)

@@ -21,24 +21,25 @@ import (
 	"broker/internal/vault/process/nodbus"
 )
 
-// passRing keeps items in a password store of pass(1): one file for each, encrypted by gpg.
+// passRing stores items in a password store of pass(1): one file for each item, encrypted by gpg.
 // https://www.passwordstore.org/
 //
-// `pass insert` truncates the old file before gpg has written the new one, so an item is inserted in a staging folder, read
-// back, and moved over the old one by `pass mv`, which is one rename. Where the store is a git tree pass commits each step.
+// `pass insert` truncates the old file before gpg has written the new one. So an item is inserted in a staging
+// folder, read back, and moved over the old one by `pass mv`, which is one rename. If the store is a git tree,
+// pass commits each step.
 type passRing struct {
 	libraryRing
-	dir string // the store
+	dir string // the store's directory
 }
 
 const (
 	passFolder = "broker" // within the store
 	gpgOptions = "PASSWORD_STORE_GPG_OPTS"
-	// gpgTimeout bounds what we ask gpg ourselves; it may have to start its agent.
+	// gpgTimeout limits our own calls of gpg, which may have to start its agent.
 	gpgTimeout = 5 * time.Second
 )
 
-// openPass looks before the library does: are the programs there, was the store made?
+// openPass checks before the library does whether the programs and the store exist.
 func openPass(_ context.Context, q *request) (ring, error) {
 	dir, err := passDir()
 	if err != nil {
@@ -62,7 +63,7 @@ func openPass(_ context.Context, q *request) (ring, error) {
 		}
 	}
 	if !passAsks() {
-		// The agent answers with what it has unlocked, and starts no prompt that nobody would see.
+		// The agent then uses keys that are already unlocked, and shows no prompt, which nobody would see.
 		_ = os.Setenv(gpgOptions, strings.TrimSpace(os.Getenv(gpgOptions)+" "+strings.Join(noPrompt, " ")))
 	}
 	r := &passRing{dir: dir}
@@ -77,7 +78,7 @@ func passDir() (string, error) {
 	if dir == "" {
 		dir = filepath.Join(os.Getenv("HOME"), ".password-store")
 	}
-	if !filepath.IsAbs(dir) { // the vault does not run where the user stands
+	if !filepath.IsAbs(dir) { // the vault process has another working directory than the user
 		return "", fault.New(fault.Keyring, "PASSWORD_STORE_DIR: %q is not an absolute path", dir).WithHint("broker keyring list")
 	}
 	return filepath.Clean(dir), nil
@@ -85,8 +86,8 @@ func passDir() (string, error) {
 
 var noPrompt = []string{"--batch", "--no-tty", "--pinentry-mode=error"}
 
-// passAsks reports whether a prompt of gpg's agent could be seen by somebody. The caller hands GPG_TTY on only where it
-// has a terminal itself.
+// passAsks reports whether anybody could see a prompt of gpg's agent. The caller passes GPG_TTY on only if it has
+// a terminal itself.
 func passAsks() bool { return display() || strings.HasPrefix(os.Getenv("GPG_TTY"), "/dev/") }
 
 func (r *passRing) library(folder string) (keyring.Keyring, error) {
@@ -118,7 +119,7 @@ func (r *passRing) check(ctx context.Context) error {
 		return nil
 	}
 	if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
-		// gpg says the same of a key that is locked and of one that is not there.
+		// gpg gives the same error for a locked key and for a missing one.
 		if _, _, err := runGPG(ctx, nil, append([]string{"--batch", "--no-tty", "--list-secret-keys", "--with-colons"}, ids...)...); err == nil {
 			return passIsLocked()
 		}
@@ -127,11 +128,11 @@ func (r *passRing) check(ctx context.Context) error {
 }
 
 func passIsLocked() error {
-	return fault.New(fault.KeyringLocked, "the gpg key of the password store is locked: nobody is here to ask for its passphrase, or the question was refused; unlock it on a terminal or a desktop").
+	return fault.New(fault.KeyringLocked, "the gpg key of the password store is locked: nobody can be asked for its passphrase, or the prompt was declined; unlock it on a terminal or a desktop").
 		WithHint("env GPG_TTY=$(tty) broker keyring test")
 }
 
-// recipients are the keys that pass encrypts our folder to.
+// recipients returns the keys to which pass encrypts our folder.
 func (r *passRing) recipients() ([]string, error) {
 	var text string
 	for _, dir := range []string{filepath.Join(r.dir, passFolder), r.dir} {
@@ -157,7 +158,7 @@ func (r *passRing) recipients() ([]string, error) {
 	return ids, nil
 }
 
-// runGPG runs gpg with a deadline; says is the last line of what it had to say.
+// runGPG runs gpg with a deadline; says is the last line of its stderr.
 func runGPG(ctx context.Context, stdin []byte, args ...string) (out []byte, says string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, gpgTimeout)
 	defer cancel()
@@ -176,7 +177,7 @@ func lastLine(text []byte) string {
 	return fault.Line(strings.TrimSpace(string(lines[len(lines)-1])))
 }
 
-// blamePass: of a program that failed, the library tells the exit code alone.
+// blamePass finds out why gpg failed: the library reports only its exit code.
 func (r *passRing) blamePass(doing string, err error) error {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -190,12 +191,12 @@ func (r *passRing) blamePass(doing string, err error) error {
 	return nil
 }
 
-// path is the file of an item.
+// path returns the file of an item.
 func (r *passRing) path(folder, key string) string {
 	return filepath.Join(r.dir, folder, key+".gpg")
 }
 
-// has reads nothing: what is there needs no passphrase to be seen or removed.
+// has reports whether there is an item, without reading it: seeing or removing an item needs no passphrase.
 func (r *passRing) has(_ context.Context, key string) ([]byte, error) {
 	_, err := os.Lstat(r.path(passFolder, key))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -229,7 +230,7 @@ func (r *passRing) set(ctx context.Context, key, label string, data []byte) erro
 }
 
 func (r *passRing) write(ctx context.Context, key, label string, data []byte) error {
-	left, _ := filepath.Glob(filepath.Join(r.dir, passFolder, stagingPattern)) // of a crash; the lock is ours
+	left, _ := filepath.Glob(filepath.Join(r.dir, passFolder, stagingPattern)) // left by a crash, since we hold the lock
 	for _, dir := range left {
 		r.discard(ctx, filepath.Join(passFolder, filepath.Base(dir)))
 	}
@@ -254,7 +255,7 @@ func (r *passRing) write(ctx context.Context, key, label string, data []byte) er
 		return err
 	}
 	if !bytes.Equal(back, data) {
-		return errors.New("what was written does not read back the same")
+		return errors.New("the data read back differs from the data written")
 	}
 	if err := r.run(ctx, "mv", "-f", filepath.Join(folder, key), filepath.Join(passFolder, key)); err != nil {
 		return err
@@ -262,7 +263,7 @@ func (r *passRing) write(ctx context.Context, key, label string, data []byte) er
 	return syncPath(filepath.Join(r.dir, passFolder))
 }
 
-// discard removes a staging folder, from git too.
+// discard removes a staging folder, also from git.
 func (r *passRing) discard(ctx context.Context, folder string) {
 	path := filepath.Join(r.dir, folder)
 	if _, err := os.Lstat(path); err != nil {
@@ -272,7 +273,7 @@ func (r *passRing) discard(ctx context.Context, folder string) {
 	_ = os.RemoveAll(path)
 }
 
-// run runs pass for what the library has no call for.
+// run runs pass for operations that the library does not have.
 func (r *passRing) run(ctx context.Context, args ...string) error {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, "pass", args...)

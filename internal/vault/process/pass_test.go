@@ -19,10 +19,10 @@ func init() { beds[vault.Pass] = passBed }
 
 const gpgPassphrase = "the passphrase of the gpg key"
 
-// passBed is a password store with a key that has a passphrase, which gpg's agent knows.
+// passBed is a password store whose gpg key has a passphrase that gpg's agent knows.
 func passBed(t *testing.T) *bed {
 	needs(t, "pass", "gpg", "gpgconf", "gpg-connect-agent")
-	home, err := os.MkdirTemp("", "pass") // t.TempDir is too long for a socket
+	home, err := os.MkdirTemp("", "pass") // the path of t.TempDir is too long for a socket
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	store := filepath.Join(home, "store")
@@ -35,7 +35,7 @@ func passBed(t *testing.T) *bed {
 	} {
 		t.Setenv(name, value)
 	}
-	// A prompt that nobody sees; where there is a file `answer`, somebody who knows the passphrase.
+	// A pinentry that nobody sees. If the file `answer` exists, it acts as a person who knows the passphrase.
 	must(t, os.WriteFile(home+"/pinentry", []byte("#!/bin/sh\necho $$ >>"+home+"/prompts\necho OK\nwhile read -r line; do\n"+
 		"case $line in\nGETPIN*) if [ -e '"+home+"/answer' ]; then echo 'D "+gpgPassphrase+"'; echo OK; else exec sleep 3600; fi ;;\n*) echo OK ;;\nesac\ndone\n"), 0o700))
 	t.Cleanup(func() {
@@ -91,7 +91,7 @@ func passBed(t *testing.T) *bed {
 	return b
 }
 
-// TestPassAbsent: what is missing is named, and nothing is made.
+// TestPassAbsent: the error names what is missing, and nothing is created.
 func TestPassAbsent(t *testing.T) {
 	needs(t, "pass", "gpg")
 	home := t.TempDir()
@@ -125,7 +125,7 @@ func TestPassAbsent(t *testing.T) {
 	}
 }
 
-// TestPassWithoutTheSecretKey: a store that is encrypted to somebody else's key is not one that is locked.
+// TestPassWithoutTheSecretKey: a store that is encrypted to somebody else's key does not count as locked.
 func TestPassWithoutTheSecretKey(t *testing.T) {
 	c := passBed(t).caller(t)
 	out, err := exec.Command("gpg", "--batch", "--list-keys", "--with-colons", "paul@example.com").Output()
@@ -140,7 +140,7 @@ func TestPassWithoutTheSecretKey(t *testing.T) {
 	}
 }
 
-// TestPassAsks: somebody is there, and answers the prompt of gpg's agent; to store a key asks too.
+// TestPassAsks: a person answers the prompt of gpg's agent; storing a key shows the prompt too.
 func TestPassAsks(t *testing.T) {
 	b := passBed(t)
 	c, ctx := b.caller(t), t.Context()
@@ -159,11 +159,11 @@ func TestPassAsks(t *testing.T) {
 	}
 	b.lock(t)
 	if err := c.Check(ctx); !fault.Is(err, fault.KeyringLocked) {
-		t.Errorf("a check asked: %v", err)
+		t.Errorf("a check showed a prompt: %v", err)
 	}
 }
 
-// TestPassInGit: a store that is a git tree is left clean, with what was done in its history.
+// TestPassInGit: a store in a git tree is left clean, and its history has all changes.
 func TestPassInGit(t *testing.T) {
 	needs(t, "git")
 	c, ctx := passBed(t).caller(t), t.Context()
@@ -195,7 +195,8 @@ func TestPassInGit(t *testing.T) {
 	}
 }
 
-// TestPassEnvironment: a vault of this backend gets what gpg and pass want, and one of another does not.
+// TestPassEnvironment: a vault process of this backend gets the variables of gpg and pass; one of another backend
+// does not.
 func TestPassEnvironment(t *testing.T) {
 	from := []string{"GNUPGHOME=/g", "PASSWORD_STORE_DIR=/p", "DBUS_SESSION_BUS_ADDRESS=unix:path=/b", "GPG_TTY=/dev/pts/9", "AWS_SECRET_ACCESS_KEY=x"}
 	pass, file := strings.Join(vault.Environment(from, []string{vault.Pass}), "\n"), strings.Join(vault.Environment(from, []string{vault.File}), "\n")
@@ -205,6 +206,6 @@ func TestPassEnvironment(t *testing.T) {
 		}
 	}
 	if strings.Contains(pass, "AWS_SECRET") {
-		t.Error("a key of AWS")
+		t.Error("an AWS key is in the environment")
 	}
 }

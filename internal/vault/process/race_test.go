@@ -2,5 +2,5 @@
 
 package process
 
-// What the race detector finds in a child nobody reads, and with it a child takes five times as long to open an item.
+// Nobody reads what the race detector finds in a child process, and it makes opening an item five times slower.
 func init() { instrumented = true }

@@ -11,13 +11,13 @@ import (
 	"broker/internal/record"
 )
 
-// What `broker import` takes out of a file is sealed in the keyring until it is forgotten, in items of their own
+// Data that `broker import` removes from a file is sealed in the keyring until it is deleted, in separate items
 // that nothing else reads.
 
 const sealedPrefix = ourPrefix + "sealed-"
 
 func nothingSealed(name string) error {
-	return fault.New(fault.NotFound, "the keyring holds nothing of %q", name)
+	return fault.New(fault.NotFound, "the keyring holds no sealed data for %q", name)
 }
 
 func (e *errand) seal(ctx context.Context, r ring) (*answer, error) {
@@ -38,7 +38,7 @@ func (e *errand) seal(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	if back, err := r.get(ctx, key); err != nil || !bytes.Equal(back, data) {
-		return nil, fault.New(fault.Keyring, "the keyring did not give back what was written")
+		return nil, fault.New(fault.Keyring, "the keyring did not return what was written")
 	}
 	return &answer{}, nil
 }
@@ -66,17 +66,17 @@ func (e *errand) forget(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// sealedItem reads what is sealed, if our registry may.
+// sealedItem reads the sealed data, if our registry may.
 func (e *errand) sealedItem(ctx context.Context, r ring) ([]byte, error) {
 	data, err := r.get(ctx, hashedKey(sealedPrefix, e.Source))
 	if err != nil {
 		return nil, err
 	}
 	of, data := unwrap(data)
-	return data, e.admit("what was sealed", of)
+	return data, e.admit("the sealed data", of)
 }
 
-// sealedMark begins what is sealed: a line that says to whom it belongs follows it. Version 0.1.0 wrote none.
+// sealedMark begins sealed data: the rest of the line says to whom it belongs. Version 0.1.0 wrote no such line.
 const sealedMark = "broker-sealed "
 
 func wrap(of belongs, data []byte) ([]byte, error) {

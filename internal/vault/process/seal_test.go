@@ -8,8 +8,8 @@ import (
 	"broker/internal/secret"
 )
 
-// TestSeal: what is sealed comes back whole, a second time takes the first one's place, sources know nothing of it,
-// and what is forgotten is gone.
+// TestSeal: sealed data comes back unchanged, sealing again replaces it, sources of the same name do not see it,
+// and after ForgetSealed it is gone.
 func TestSeal(t *testing.T) {
 	t.Parallel()
 	c, ctx := fileCaller(t), t.Context()

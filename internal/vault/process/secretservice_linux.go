@@ -15,29 +15,29 @@ import (
 	"broker/internal/vault/process/nodbus"
 )
 
-// The Secret Service on the session bus, which gnome-keyring and others offer.
+// The Secret Service on the session bus, which gnome-keyring and others provide.
 // https://specifications.freedesktop.org/secret-service-spec/latest/
 const (
 	secretsName      = "org.freedesktop.secrets"
 	secretsPath      = dbus.ObjectPath("/org/freedesktop/secrets")
-	loginCollection  = "login" // the one that the desktop's login unlocks
+	loginCollection  = "login" // the collection that the desktop login unlocks
 	loginPath        = secretsPath + "/collection/" + loginCollection
 	collectionLocked = "org.freedesktop.Secret.Collection.Locked"
 
-	// askTimeout bounds each question of ours; the two before a typed error take less than two seconds together.
+	// askTimeout limits each of our calls; the two calls before a typed error take less than two seconds together.
 	askTimeout = 800 * time.Millisecond
-	// startTimeout bounds the first question, which may start the service.
+	// startTimeout limits the first call, which may start the service.
 	startTimeout = 1500 * time.Millisecond
 )
 
-// secretServiceRing keeps items in the login collection.
+// secretServiceRing stores items in the login collection.
 type secretServiceRing struct {
 	libraryRing
 	bus *dbus.Conn
 }
 
-// openSecretService looks before the library does, which has no time-outs: is the service there, does it
-// have the login collection, is that open or is there somebody to ask?
+// openSecretService checks the service before the library does, which has no timeouts: is the service running,
+// does it have the login collection, and is that unlocked or can a prompt unlock it?
 func openSecretService(ctx context.Context, q *request) (ring, error) {
 	bus, err := sessionBus(vault.SecretService)
 	if err != nil {
@@ -64,7 +64,7 @@ func collectionIsLocked() error {
 		WithHint("gnome-keyring-daemon --unlock --components=secrets")
 }
 
-// sessionBus is the library's own connection, made in its init.
+// sessionBus returns the library's own connection, made in its init.
 func sessionBus(backend string) (*dbus.Conn, error) {
 	if nodbus.Hidden() {
 		return nil, noBus(backend, errors.New("DBUS_SESSION_BUS_ADDRESS is not set, and there is no socket $XDG_RUNTIME_DIR/bus"))
@@ -81,7 +81,7 @@ func noBus(backend string, tried error) error {
 		WithHint("broker keyring list")
 }
 
-// property reads one property, bounded in time. The old D-Bus library has no call for that.
+// property reads one property, with a timeout. The old D-Bus library has no call for that.
 func (r *secretServiceRing) property(ctx context.Context, timeout time.Duration, path dbus.ObjectPath, name string) (dbus.Variant, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -95,10 +95,10 @@ func (r *secretServiceRing) property(ctx context.Context, timeout time.Duration,
 	return v, err
 }
 
-// errNoService: nobody on the bus keeps secrets.
+// errNoService means that no Secret Service is on the bus.
 var errNoService = errors.New("no Secret Service")
 
-// collections are the paths of all collections.
+// collections returns the paths of all collections.
 func (r *secretServiceRing) collections(ctx context.Context) ([]dbus.ObjectPath, error) {
 	v, err := r.property(ctx, startTimeout, secretsPath, "org.freedesktop.Secret.Service.Collections")
 	var answered dbus.Error
@@ -113,7 +113,7 @@ func (r *secretServiceRing) collections(ctx context.Context) ([]dbus.ObjectPath,
 	}
 	paths, ok := v.Value().([]dbus.ObjectPath)
 	if !ok {
-		return nil, fault.New(fault.Keyring, "the Secret Service gave no list of collections")
+		return nil, fault.New(fault.Keyring, "the Secret Service returned no list of collections")
 	}
 	return paths, nil
 }
@@ -131,14 +131,14 @@ func (r *secretServiceRing) isLocked(ctx context.Context, path dbus.ObjectPath) 
 	return locked, nil
 }
 
-// locked reports whether the login collection is locked; a fault where there is none.
+// locked reports whether the login collection is locked; it returns a fault if there is none.
 func (r *secretServiceRing) locked(ctx context.Context) (bool, error) {
 	paths, err := r.collections(ctx)
 	if err != nil {
 		return false, err
 	}
 	if !slices.Contains(paths, loginPath) {
-		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never made; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
+		return false, fault.New(fault.Keyring, "the Secret Service has no collection %q: the login keyring was never created; log in to the desktop with a password once, or set keyring_backend = file", loginCollection).
 			WithHint("broker keyring list")
 	}
 	return r.isLocked(ctx, loginPath)
@@ -154,7 +154,7 @@ func (r *secretServiceRing) check(ctx context.Context) error {
 
 func (r *secretServiceRing) asks() bool { return display() }
 
-// blameSecretService makes a fault of an error of the library.
+// blameSecretService makes a fault from an error of the library.
 func blameSecretService(doing string, err error) error {
 	var answered dbus.Error
 	switch {
@@ -174,8 +174,8 @@ func (r *secretServiceRing) set(ctx context.Context, key, label string, data []b
 	return err
 }
 
-// label gives the item a name that people can read in their keyring's window, where the
-// library shows the key. It is a courtesy: a failure changes nothing.
+// label gives the item a name that people can read in their keyring's window, where the library shows the key.
+// Failures are ignored: the label is only a convenience.
 func (r *secretServiceRing) label(ctx context.Context, key, label string) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -189,8 +189,8 @@ func (r *secretServiceRing) label(ctx context.Context, key, label string) {
 		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Set", 0, "org.freedesktop.Secret.Item", "Label", dbus.MakeVariant(label))
 }
 
-// keys asks the service itself: the library would give the labels. While it is locked the service keeps its attributes to
-// itself, so that there would seem to be nothing; the library has it opened.
+// keys asks the service directly, because the library would return the labels. A locked service hides its
+// attributes and so looks empty; therefore the library unlocks it first.
 func (r *secretServiceRing) keys(ctx context.Context) ([]string, error) {
 	locked, err := r.locked(ctx)
 	if err == nil && locked {
@@ -207,7 +207,7 @@ func (r *secretServiceRing) keys(ctx context.Context) ([]string, error) {
 	}
 	items, ok := v.Value().([]dbus.ObjectPath)
 	if !ok {
-		return nil, fault.New(fault.Keyring, "the Secret Service gave no list of items")
+		return nil, fault.New(fault.Keyring, "the Secret Service returned no list of items")
 	}
 	var keys []string
 	for _, item := range items {

@@ -22,7 +22,7 @@ import (
 	"broker/internal/vault"
 )
 
-// desktop is a session bus and a gnome-keyring of a test's own.
+// desktop is a private session bus and gnome-keyring for a test.
 type desktop struct {
 	t    *testing.T
 	home string
@@ -33,7 +33,7 @@ type desktop struct {
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
 	needs(t, "gnome-keyring-daemon")
-	home, err := os.MkdirTemp("", "desktop") // t.TempDir is too long for a socket
+	home, err := os.MkdirTemp("", "desktop") // the path of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func newDesktop(t *testing.T) *desktop {
 
 func (d *desktop) startBus() { d.bus = testbus.Start(d.t, d.home) }
 
-// startRing starts gnome-keyring; a password opens the login keyring, and makes it if there is none.
+// startRing starts gnome-keyring. The password unlocks the login keyring, and creates it if there is none.
 func (d *desktop) startRing(password string) {
 	d.t.Helper()
 	args := []string{"--foreground", "--components=secrets"}
@@ -93,14 +93,14 @@ func (d *desktop) dial() *dbus.Conn {
 	return bus
 }
 
-// startPrompter takes the place of the program that would show gnome-keyring's prompts, and shows none for ever.
+// startPrompter replaces the program that would show gnome-keyring's prompts, and never shows one.
 func (d *desktop) startPrompter() (stop func()) {
 	d.t.Helper()
 	bus := d.dial()
 	if _, err := bus.RequestName("org.gnome.keyring.SystemPrompter", dbus.NameFlagDoNotQueue); err != nil {
 		d.t.Fatal(err)
 	}
-	bus.Eavesdrop(make(chan *dbus.Message, 100)) // takes every message and answers none
+	bus.Eavesdrop(make(chan *dbus.Message, 100)) // receives every message and answers none
 	return func() {
 		bus.Eavesdrop(nil) // Close would close the channel twice
 		_ = bus.Close()
@@ -175,7 +175,7 @@ func TestSecretServiceAbsent(t *testing.T) {
 	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), `no collection "login"`) {
 		t.Errorf("a service without the login collection: %v", err)
 	}
-	// The library would ask a GUI to make the collection.
+	// The library would ask a GUI to create the collection.
 	err = itself(t, func() error {
 		_, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, false)
 		return err
@@ -193,7 +193,8 @@ func TestSecretServiceAbsent(t *testing.T) {
 	}
 	_ = d.ring.Process.Signal(syscall.SIGCONT)
 
-	// No bus at all: first none, then one that is gone; then the one of XDG_RUNTIME_DIR, without the variable.
+	// No bus: first no address, then one of a bus that is gone; then the bus of XDG_RUNTIME_DIR, without the
+	// variable.
 	for _, address := range []string{"", "autolaunch:", "unix:path=" + d.home + "/gone"} {
 		t.Setenv("XDG_RUNTIME_DIR", "")
 		t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
@@ -209,7 +210,7 @@ func TestSecretServiceAbsent(t *testing.T) {
 	}
 }
 
-// silentBus takes connections and says nothing.
+// silentBus accepts connections and never responds.
 func silentBus(t *testing.T) (address string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bus")
@@ -227,7 +228,7 @@ func silentBus(t *testing.T) (address string) {
 	return "unix:path=" + dir + "/bus"
 }
 
-// TestSilentBus: such a bus stops the library in its init, before Main.
+// TestSilentBus: such a bus blocks the library in its init, before Main.
 func TestSilentBus(t *testing.T) {
 	c := freshCaller(t)
 	c.Backend = func() string { return vault.SecretService }
@@ -258,7 +259,7 @@ func TestProbe(t *testing.T) {
 		t.Fatalf("%+v", trials)
 	}
 	if _, err := os.Stat(c.Dir); err == nil {
-		t.Error("a probe made the directory")
+		t.Error("a probe created the directory")
 	}
 	if got, err := c.InUse(t.Context()); got != vault.File || err != nil {
 		t.Errorf("InUse: %q, %v", got, err)
@@ -274,6 +275,6 @@ func TestProbe(t *testing.T) {
 	}
 	_, err := c.InUse(t.Context())
 	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "secret-service: ") || !strings.Contains(err.Error(), "file: ") || !strings.Contains(err.Error(), "0777") {
-		t.Errorf("no keyring at all: %v", err)
+		t.Errorf("no usable keyring: %v", err)
 	}
 }

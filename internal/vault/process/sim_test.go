@@ -23,7 +23,7 @@ import (
 
 const simSeed = "BROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDE"
 
-// TestSimulatedAWS runs the vault as it is shipped, with the real client, against the simulator.
+// TestSimulatedAWS runs the shipped vault process, with the real client, against the simulator.
 func TestSimulatedAWS(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "main")
 	t.Setenv("NO_PROXY", "*")
@@ -87,7 +87,7 @@ func TestSimulatedAWS(t *testing.T) {
 			texts[err.Error()] = true
 		}
 		if len(texts) != 3 || !errors.Is(serial, exchange.ErrWrongDevice) {
-			t.Errorf("wrong, used and wrong device are not told apart: %v", texts)
+			t.Errorf("the errors for a wrong code, a used code and a wrong device are not distinct: %v", texts)
 		}
 		if n := sim.Count("GetSessionToken"); n != 3 {
 			t.Errorf("%d calls, want 3", n)
@@ -100,14 +100,14 @@ func TestSimulatedAWS(t *testing.T) {
 		if !fault.Is(err, fault.Clock) || sim.Count("GetSessionToken") != 1 {
 			t.Fatalf("%d calls: %v", sim.Count("GetSessionToken"), err)
 		}
-		// The next vault process was told of the clock by the one before.
+		// The next vault process gets the clock offset from the previous one.
 		if _, err := c.Open(ctx, source, call, secret.New(nextCode(t, sim))); err != nil {
 			t.Errorf("the next code: %v", err)
 		}
 	})
 }
 
-// TestDevices: the vault process tells the devices, or that it may not ask.
+// TestDevices: the vault process returns the devices, or that it may not list them.
 func TestDevices(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "main")
 	t.Setenv("NO_PROXY", "*")
@@ -138,12 +138,12 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// nextCode is the code of the coming step, which AWS takes a little early and the ledger has not seen.
+// nextCode returns the code of the next step, which AWS accepts a little early and the ledger has not seen.
 func nextCode(t *testing.T, sim *stssim.Sim) string {
 	return codeOf(t, simSeed, sim.Now().Add(30*time.Second))
 }
 
-// TestHardened: a process that nobody may look into still finds its own program, also as an ordinary user.
+// TestHardened: a hardened process can still find its own program, also as an ordinary user.
 func TestHardened(t *testing.T) {
 	home, err := os.MkdirTemp("/tmp", "hardened")
 	must(t, err)
@@ -165,7 +165,7 @@ func TestHardened(t *testing.T) {
 	}
 }
 
-// hardened is a hardened process with a Caller that starts the same program, or another.
+// hardened runs in a hardened process, with a Caller that starts the same program or another one.
 func hardened(dir, exe string) int {
 	if err := harden.Process(); err != nil {
 		println(err.Error())

@@ -21,7 +21,7 @@ const (
 	maxSecret    = 4096
 	ourPrefix    = "broker-"
 	itemPrefix   = ourPrefix + "source-"
-	checkKey     = "broker-check" // the file backend's proof of the passphrase
+	checkKey     = "broker-check" // the file backend's test item for the passphrase
 	checkText    = "broker keyring v1"
 	maxItemBytes = 64 << 10
 )
@@ -31,24 +31,24 @@ type item struct {
 	Name        string
 	AccessKeyID string
 	Secret      secret.String
-	Seed        secret.String // empty where no seed is stored
+	Seed        secret.String // empty if no seed is stored
 	Created     time.Time     // when the key was stored, in UTC, whole seconds
 	belongs
 }
 
-// ring is one backend. Its errors are faults; get and remove return errNoItem where there is no such
-// item. set replaces an item whole or leaves the old one.
+// ring is one backend. Its errors are faults; get and remove return errNoItem if there is no such item. set
+// replaces the whole item, or leaves the old one.
 type ring interface {
-	// lock serialises writers over processes, until unlock.
+	// lock excludes other writers, in all processes, until unlock.
 	lock(ctx context.Context) (unlock func(), err error)
 	get(ctx context.Context, key string) ([]byte, error)
 	set(ctx context.Context, key, label string, data []byte) error
 	remove(ctx context.Context, key string) error
-	// keys are the names of all that is ours in it.
+	// keys returns the names of all our items.
 	keys(ctx context.Context) ([]string, error)
-	// check proves that the keyring can be used now, asking nobody.
+	// check verifies that the keyring can be used now, without a prompt.
 	check(ctx context.Context) error
-	// asks reports whether a locked keyring would ask somebody for its password when it is used.
+	// asks reports whether using a locked keyring would show a prompt for its password.
 	asks() bool
 }
 
@@ -57,7 +57,8 @@ var (
 	errExpired = fmt.Errorf("%w: it has expired", errNoItem)
 )
 
-// itemKey is the name of a source's item. Names may hold anything, keys of keyrings may not.
+// itemKey returns the name of a source's item. The name of a source may contain anything; keys in a keyring may
+// not.
 func itemKey(name string) string { return hashedKey(itemPrefix, name) }
 
 func hashedKey(prefix, name string) string {
@@ -79,20 +80,20 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkKeyPair refuses what cannot be a long-lived key. Keys of sessions begin with ASIA and end
-// within hours: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
+// checkKeyPair refuses what cannot be a long-lived key. Session keys begin with ASIA and expire within hours:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
 func checkKeyPair(id string, key secret.String) error {
 	if len(id) < 16 || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool {
 		return (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 	}) {
-		return fault.New(fault.Usage, "the access key id is not one (16 to 128 capital letters and digits, such as AKIA…)")
+		return fault.New(fault.Usage, "invalid access key id (16 to 128 capital letters and digits, such as AKIA…)")
 	}
 	if strings.HasPrefix(id, "ASIA") {
-		return fault.New(fault.Usage, "the access key id %s is of a session, which ends by itself; the keyring is for long-lived keys", secret.Tail(id))
+		return fault.New(fault.Usage, "the access key id %s is of a session, which expires; the keyring is for long-lived keys", secret.Tail(id))
 	}
 	text := key.Reveal()
 	if text == "" || len(text) > maxSecret || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fault.New(fault.Usage, "the secret access key is empty, too long or has characters that no key has")
+		return fault.New(fault.Usage, "the secret access key is empty, too long or has invalid characters")
 	}
 	return nil
 }
@@ -101,7 +102,7 @@ func checkKeyPair(id string, key secret.String) error {
 func load(ctx context.Context, r ring, name string) (item, error) {
 	data, err := r.get(ctx, itemKey(name))
 	if errors.Is(err, errExpired) {
-		return item{}, fault.New(fault.NotFound, "the key of source %q has expired: the keyring has forgotten it", name).WithHint("broker add %s", name)
+		return item{}, fault.New(fault.NotFound, "the key of source %q has expired in the keyring", name).WithHint("broker add %s", name)
 	}
 	if errors.Is(err, errNoItem) {
 		return item{}, noKey(name)
@@ -124,7 +125,7 @@ func load(ctx context.Context, r ring, name string) (item, error) {
 	return it, nil
 }
 
-// store writes an item and reads it back. Where what comes back differs, the old item is put back.
+// store writes an item and reads it back. If the result differs, it restores the old item.
 func store(ctx context.Context, r ring, it item) error {
 	data, err := encodeItem(it)
 	if err != nil {
@@ -144,8 +145,8 @@ func store(ctx context.Context, r ring, it item) error {
 	}
 	if oldErr == nil {
 		if undo := r.set(ctx, key, itemLabel(it.Name), old); undo != nil {
-			return fault.New(fault.Keyring, "the keyring did not keep what was written for source %q, and the old item could not be put back: %w", it.Name, undo)
+			return fault.New(fault.Keyring, "the keyring did not keep what was written for source %q, and the old item could not be restored: %w", it.Name, undo)
 		}
 	}
-	return fault.New(fault.Keyring, "the keyring did not give back what was written for source %q; the old item stays", it.Name)
+	return fault.New(fault.Keyring, "the keyring did not return what was written for source %q; the old item stays", it.Name)
 }

@@ -12,7 +12,7 @@ import (
 	"broker/internal/secret"
 )
 
-// lossyRing is a keyring that does not keep what it is given.
+// lossyRing is a keyring that does not keep what is written to it.
 type lossyRing struct {
 	items map[string][]byte
 	spoil func([]byte) []byte
@@ -48,7 +48,7 @@ func (r *lossyRing) remove(_ context.Context, key string) error {
 	return nil
 }
 
-// TestReadBack: what does not read back the same is an error, and the old item is put back.
+// TestReadBack: data that reads back differently is an error, and the old item is restored.
 func TestReadBack(t *testing.T) {
 	r := &lossyRing{items: map[string][]byte{}}
 	old := item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New("old")}
@@ -64,11 +64,11 @@ func TestReadBack(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if !bytes.Equal(r.items[itemKey("security")], before) {
-		t.Errorf("the old item is gone: %s", r.items[itemKey("security")])
+		t.Errorf("the old item is lost: %s", r.items[itemKey("security")])
 	}
 }
 
-// TestAnotherName: an item under the key of another source is not served.
+// TestAnotherName: an item under the key of another source is not returned.
 func TestAnotherName(t *testing.T) {
 	r := &lossyRing{items: map[string][]byte{}}
 	if err := store(t.Context(), r, item{Name: "dev", AccessKeyID: testKeyID, Secret: secret.New("x")}); err != nil {

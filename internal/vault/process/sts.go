@@ -12,18 +12,18 @@ import (
 	"broker/internal/session"
 )
 
-// sts makes the calls that a long-lived key signs. Its errors are faults. A call with a code is one attempt.
+// sts makes the calls that a long-lived key signs. Its errors are faults. A call with a code is a single attempt.
 type sts interface {
 	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
 	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
-	// ServerOffset is AWS's clock minus ours, as the last answer told; 0 if none did.
+	// ServerOffset returns AWS's clock minus ours, from the last answer; 0 if it is not known.
 	ServerOffset() time.Duration
 }
 
 var _ sts = (*exchange.Client)(nil)
 
-// newSTS makes the client of one vault process.
+// newSTS returns the client of one vault process.
 func newSTS(q *request) sts {
 	return exchange.New(exchange.Options{
 		Offset: time.Duration(q.OffsetMS) * time.Millisecond,
@@ -31,10 +31,10 @@ func newSTS(q *request) sts {
 	})
 }
 
-// answerLost reports whether AWS may have taken the code although there is no answer that says so.
+// answerLost reports whether AWS may have used the code although its answer was lost.
 func answerLost(err error) bool {
 	return exchange.MaybeSeen(err) && (fault.Is(err, fault.Network) || fault.Is(err, fault.BadAnswer))
 }
 
-// wrongDevice reports whether the serial is wrong, so that no code can help.
+// wrongDevice reports whether the serial is wrong, so that no code can work.
 func wrongDevice(err error) bool { return errors.Is(err, exchange.ErrWrongDevice) }

@@ -62,7 +62,7 @@ func (d *desktop) spoilSecret(t *testing.T, key string, data []byte) {
 	}, value, true).Err)
 }
 
-// kwalletBed is the real kwalletd5, without a display. The login of a desktop opens its wallet through PAM: so does this.
+// kwalletBed is the real kwalletd5, without a display. It opens the wallet through PAM, as a desktop login does.
 func kwalletBed(t *testing.T) *bed {
 	needs(t, "kwalletd5")
 	d := newDesktop(t)
@@ -89,7 +89,7 @@ func kwalletBed(t *testing.T) *bed {
 	}
 }
 
-// startWallet starts kwalletd5; open opens the wallet, and makes it if there is none.
+// startWallet starts kwalletd5. With open it opens the wallet, and creates it if there is none.
 func (d *desktop) startWallet(open bool) {
 	d.t.Helper()
 	d.ring = exec.Command("kwalletd5")
@@ -105,7 +105,7 @@ func (d *desktop) startWallet(open bool) {
 		if service.Call("org.kde.KWallet.isEnabled", 0).Store(&is) != nil || !open {
 			return is
 		}
-		hash := make([]byte, 56) // what PAM makes of the password, for the cipher
+		hash := make([]byte, 56) // what PAM derives from the password for the cipher
 		_ = service.Call("org.kde.KWallet.pamOpen", 0, wallet, hash, int32(0))
 		return service.Call("org.kde.KWallet.isOpen", 0, wallet).Store(&is) == nil && is
 	})
@@ -124,7 +124,7 @@ func (d *desktop) spoilWallet(t *testing.T, key string, data []byte) {
 	}
 }
 
-// keyctlBed is the keyring of this user: there is one only. The tests clean up after themselves.
+// keyctlBed is the keyring of this user, of which there is only one. The tests clean up after themselves.
 func keyctlBed(t *testing.T) *bed {
 	if err := lookKeyctl(); err != nil {
 		t.Skipf("NOT TESTED: %v", err)
@@ -136,9 +136,9 @@ func keyctlBed(t *testing.T) *bed {
 		},
 		spoil: func(t *testing.T, key string, data []byte) {
 			if len(data) == 0 {
-				data = []byte(" ") // the kernel has no empty ones
+				data = []byte(" ") // the kernel has no empty keys
 			}
-			_, err := unix.AddKey("user", key, data, unix.KEY_SPEC_USER_KEYRING) // updates the one there is
+			_, err := unix.AddKey("user", key, data, unix.KEY_SPEC_USER_KEYRING) // updates an existing key
 			must(t, err)
 		},
 		crash: map[string]int{"keyctl": 12, "add_key": 2, "/^rename": 1, "/^unlink": 1},

@@ -21,47 +21,50 @@ import (
 	"broker/internal/vault"
 )
 
-// bed is a keyring of a test's own, unlocked. What is nil a keyring does not have, or not in a way that a test can bring about.
+// bed is an unlocked keyring for a test. A function is nil if the keyring has no such feature, or a test cannot
+// trigger it.
 type bed struct {
 	backend string
-	// thorough tests try every moment and every name, others a few.
+	// thorough tests try every moment and every name; others try a few.
 	thorough bool
-	// caller is a new way to it.
+	// caller returns a new Caller on it.
 	caller func(t *testing.T) *vault.Caller
-	// lock closes it, with nobody there to open it; unlock opens it again.
+	// lock locks it, with nobody to unlock it; unlock unlocks it.
 	lock, unlock func(t *testing.T)
-	// mute lets a prompt come that nobody sees, for a keyring that is locked; the test gives DISPLAY.
+	// mute makes a locked keyring show a prompt that nobody sees; the test sets DISPLAY.
 	mute func(t *testing.T) (stop func())
-	// stop ends what serves the keyring, with its bus; start brings it back, unlocked.
+	// stop stops the service of the keyring and its bus; start starts both again, unlocked.
 	stop, start func(t *testing.T)
-	// freeze stops its service in the middle of life.
+	// freeze suspends its running service.
 	freeze func(t *testing.T) (thaw func())
-	// spoil puts bytes in the place of an item, which are nothing that the library or we would write.
+	// spoil replaces an item by bytes that neither the library nor Broker would write.
 	spoil func(t *testing.T, key string, data []byte)
-	// full makes it so that nothing can be written.
+	// full makes all writes fail.
 	full func(t *testing.T) (free func())
-	// crash are the system calls at which a writer is killed, one after the other, and how often at most.
+	// crash lists the system calls at which a writer is killed, one after the other, with the maximum number of
+	// kills.
 	crash map[string]int
-	// room is how many bytes an item may have; 0 where nothing is known of a limit.
+	// room is the maximum size of an item in bytes; 0 if no limit is known.
 	room int
-	// left counts what a crash has left behind.
+	// left counts the leftovers of a crash.
 	left func() int
 }
 
-// beds are how to make the keyrings that can be tested here; those of one system are in files of it.
+// beds has the functions that create the keyrings that can be tested here; those of one system are in the files of
+// that system.
 var beds = map[string]func(*testing.T) *bed{vault.File: fileBed}
 
-// TestKeyrings is the one suite of behaviour, over the keyring that needs nothing but us.
+// TestKeyrings runs the common suite on the file keyring, which needs no other program.
 func TestKeyrings(t *testing.T) { testKeyrings(t, false, vault.File) }
 
-// TestKeyringsLong is the suite over every keyring, with writers killed at every moment.
+// TestKeyringsLong runs the suite on every keyring, with writers killed at every moment.
 func TestKeyringsLong(t *testing.T) { testKeyrings(t, true, vault.Backends()...) }
 
 func testKeyrings(t *testing.T, thorough bool, backends ...string) {
 	for _, backend := range backends {
 		make := beds[backend]
 		if make == nil {
-			t.Logf("NOT TESTED: %s has no bed", backend)
+			t.Logf("NOT TESTED: %s has no test bed", backend)
 			continue
 		}
 		t.Run(backend, func(t *testing.T) {
@@ -94,7 +97,7 @@ func testKeyrings(t *testing.T, thorough bool, backends ...string) {
 	}
 }
 
-// unique is a name that no other test stores at the same time: the kernel's keyring is one for all of a user.
+// unique returns a name that no other test stores at the same time: a user has only one keyring in the kernel.
 func unique(t *testing.T, name string) string {
 	return fmt.Sprintf("%s %d %s", name, os.Getpid(), t.Name())
 }
@@ -119,10 +122,10 @@ func testLife(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security $(x)\n'\"")
 	must(t, c.Check(ctx))
 	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); !fault.Is(err, fault.NotFound) {
-		t.Errorf("open of what is not there: %v", err)
+		t.Errorf("open of a missing source: %v", err)
 	}
 	if err := c.SetSeed(ctx, name, secret.New(testSeed)); !fault.Is(err, fault.NotFound) {
-		t.Errorf("seed of what is not there: %v", err)
+		t.Errorf("seed of a missing source: %v", err)
 	}
 	if _, err := c.Put(ctx, testKey(name), profiles.Endpoint{}, true); err != nil {
 		t.Fatal(err)
@@ -160,7 +163,7 @@ func testLife(t *testing.T, b *bed) {
 	}
 }
 
-// testKeptIn: what is kept serves another caller, and goes when it is told to or with its source.
+// testKeptIn: a stored session serves another caller, and is deleted by Drop or with its source.
 func testKeptIn(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	must(t, os.MkdirAll(filepath.Dir(c.StateDir), 0o700))
@@ -184,19 +187,19 @@ func testKeptIn(t *testing.T, b *bed) {
 	}
 	login("123456")
 	if data, _ := os.ReadFile(callsFile(c.StateDir)); !kept() || strings.Count(string(data), "\n") != 1 {
-		t.Errorf("another caller has to ask: calls %q", data)
+		t.Errorf("another caller called AWS: %q", data)
 	}
 	for range 2 {
 		must(t, c.Drop(ctx, name))
 	}
 	if kept() {
-		t.Error("it is there after drop")
+		t.Error("the session exists after Drop")
 	}
 	login("123457")
 	must(t, c.Remove(ctx, name))
 	put(t, c, testKey(name))
 	if kept() {
-		t.Error("it outlived its source")
+		t.Error("the session outlived its source")
 	}
 }
 
@@ -205,7 +208,7 @@ func testSealedIn(t *testing.T, b *bed) {
 	lines := 900 // 18,900 bytes
 	if b.room > 0 {
 		if err := c.Seal(ctx, name, secret.New(strings.Repeat("x", b.room+1))); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), fmt.Sprintf("%d bytes at most", b.room)) {
-			t.Errorf("more than there is room for: %v", err)
+			t.Errorf("an item that is too large: %v", err)
 		}
 		if _, err := c.Unseal(ctx, name); !fault.Is(err, fault.NotFound) {
 			t.Errorf("after that: %v", err)
@@ -274,7 +277,7 @@ func testWriters(t *testing.T, b *bed) {
 			t.Errorf("source%d: %+v, %v", i, info, err)
 		}
 	}
-	// Somebody who holds the lock is waited for, until the deadline, and readers do not mind him.
+	// A writer waits for another process that holds the lock, until the deadline. Readers do not wait.
 	path := filepath.Join(c.StateDir, "keyring.lock")
 	if b.backend == vault.File {
 		path = filepath.Join(c.Dir, lockName)
@@ -295,7 +298,7 @@ func testWriters(t *testing.T, b *bed) {
 	}
 }
 
-// testChanged: another program of ours changed the item; nothing here remembers the old one.
+// testChanged: another process of Broker changed the item; the caller has cached nothing.
 func testChanged(t *testing.T, b *bed) {
 	c, other, ctx, name := b.caller(t), b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
@@ -306,7 +309,7 @@ func testChanged(t *testing.T, b *bed) {
 	key.AccessKeyID, key.Replace = otherKeyID, true
 	put(t, other, key)
 	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); !errors.Is(err, vault.ErrKeyChanged) {
-		t.Errorf("the registry's key is not the keyring's: %v", err)
+		t.Errorf("the key in the registry is not that in the keyring: %v", err)
 	}
 	source := testSource(name)
 	source.AccessKeyID = otherKeyID
@@ -315,10 +318,10 @@ func testChanged(t *testing.T, b *bed) {
 	}
 }
 
-// testDamagedIn: a damaged item is named, not deleted, and not replaced unasked.
+// testDamagedIn: a damaged item is reported by name, and not deleted or replaced without a request.
 func testDamagedIn(t *testing.T, b *bed) {
 	if b.spoil == nil {
-		t.Skip("its own table is TestDamagedItem")
+		t.Skip("TestDamagedItem covers it")
 	}
 	c, ctx, name, other := b.caller(t), t.Context(), unique(t, "security"), unique(t, "other")
 	put(t, c, testKey(name))
@@ -344,10 +347,10 @@ func testDamagedIn(t *testing.T, b *bed) {
 	}
 }
 
-// testFull: if a write fails, since the disk is full or read-only, the old item stays.
+// testFull: if a write fails, because the disk is full or read-only, the old item stays.
 func testFull(t *testing.T, b *bed) {
 	if b.full == nil {
-		t.Skip("what it is written to is not ours to fill")
+		t.Skip("a test cannot fill its storage")
 	}
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
@@ -361,12 +364,13 @@ func testFull(t *testing.T, b *bed) {
 	}
 	free()
 	if err := c.SetSeed(ctx, name, secret.New(testSeed)); err != nil {
-		t.Errorf("with room again: %v", err)
+		t.Errorf("with free space again: %v", err)
 	}
 }
 
-// testKilled kills a writer at every moment of a write. First at each system call that touches a file, in whatever
-// process of its group, then all at a random moment. There is the old key or the new one, and the next write cleans up.
+// testKilled kills a writer at every moment of a write: first at each system call that touches a file, in any
+// process of its group, then the whole group at a random moment. Afterwards the old key or the new one is stored,
+// and the next write cleans up.
 func testKilled(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	ids := []string{"AKIAAAAAAAAAAAAAAAAA", "AKIABBBBBBBBBBBBBBBB"}
@@ -386,7 +390,7 @@ func testKilled(t *testing.T, b *bed) {
 		return info.AccessKeyID
 	}
 	outcomes, leftovers := map[bool]int{}, 0
-	// round writes the key that is not there, as far as it gets.
+	// round writes the key that is not stored, and may be interrupted.
 	round := func(moment string, write func(vault.Key)) {
 		t.Helper()
 		old := holds(moment)
@@ -403,7 +407,7 @@ func testKilled(t *testing.T, b *bed) {
 
 	crash := b.crash
 	if !b.thorough && len(crash) > 0 {
-		crash = map[string]int{"/^rename": crash["/^rename"], "/^unlink": min(crash["/^unlink"], 3), "/^wait": crash["/^wait"]} // before and after the one that counts
+		crash = map[string]int{"/^rename": crash["/^rename"], "/^unlink": min(crash["/^unlink"], 3), "/^wait": crash["/^wait"]} // before and after the call that matters
 	}
 	if _, err := exec.LookPath("strace"); err != nil && len(crash) > 0 {
 		if os.Getenv("CI") != "" {
@@ -425,12 +429,12 @@ func testKilled(t *testing.T, b *bed) {
 				var a answer
 				ended = json.Unmarshal(out, &a) == nil && a.Fault == nil
 			})
-			if ended { // it came to its end: no such call is left to be killed at
+			if ended { // it finished: no more calls of this kind
 				break
 			}
 		}
 	}
-	// One that nobody kills, for how long a write takes on this machine.
+	// An uninterrupted write, to measure how long a write takes on this machine.
 	start := time.Now()
 	put(t, c, key(0))
 	whole := time.Since(start)
@@ -448,15 +452,15 @@ func testKilled(t *testing.T, b *bed) {
 	}
 	t.Logf("%d old, %d new, %d with leftovers", outcomes[false], outcomes[true], leftovers)
 	if crash != nil && (outcomes[false] == 0 || outcomes[true] == 0 || b.left != nil && leftovers == 0) {
-		t.Errorf("no crash before, after or within a write: the test is void")
+		t.Errorf("no crash before, after or within a write: the test proves nothing")
 	}
 	put(t, c, key(0))
 	if b.left != nil && b.left() > 0 {
-		t.Errorf("a whole write left %d things of the others behind", b.left())
+		t.Errorf("a complete write left %d leftovers of interrupted ones", b.left())
 	}
 }
 
-// testLocked: a locked keyring, with nobody there to unlock it, is an error of its own kind.
+// testLocked: a locked keyring that nobody unlocks is an error of a separate kind.
 func testLocked(t *testing.T, b *bed) {
 	if b.lock == nil {
 		t.Skip("it cannot be locked")
@@ -489,7 +493,7 @@ func testLocked(t *testing.T, b *bed) {
 		}
 	}
 	if !found {
-		t.Error("a locked keyring is there all the same")
+		t.Error("Probe does not report the keyring as usable but locked")
 	}
 	b.unlock(t)
 	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil {
@@ -497,10 +501,10 @@ func testLocked(t *testing.T, b *bed) {
 	}
 }
 
-// testPrompt: with a display a prompt may come; here nobody answers it, and the deadline ends the vault.
+// testPrompt: with a display a prompt may appear. Here nobody answers it, and the deadline ends the vault process.
 func testPrompt(t *testing.T, b *bed) {
 	if b.mute == nil {
-		t.Skip("it asks nobody")
+		t.Skip("it never prompts")
 	}
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
@@ -515,7 +519,7 @@ func testPrompt(t *testing.T, b *bed) {
 	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "a prompt may be waiting") && !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("with a display: %v", err)
 	}
-	// A check asks nobody; gpg's agent is busy with the prompt of before.
+	// A check never prompts; gpg's agent is busy with the previous prompt.
 	if err := itself(t, func() error { return c.Check(ctx) }); !fault.Is(err, fault.KeyringLocked) && (err == nil || !strings.Contains(err.Error(), "a prompt may be waiting")) {
 		t.Errorf("check: %v", err)
 	}
@@ -523,33 +527,33 @@ func testPrompt(t *testing.T, b *bed) {
 	stop()
 	b.unlock(t)
 	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil {
-		t.Errorf("nothing was harmed, and: %v", err)
+		t.Errorf("afterwards nothing must be damaged: %v", err)
 	}
 }
 
-// testBack: what serves the keyring dies and comes back, the caller stays.
+// testBack: the service of the keyring stops and starts again, with the same caller.
 func testBack(t *testing.T, b *bed) {
 	if b.stop == nil {
-		t.Skip("nothing serves it")
+		t.Skip("it has no service")
 	}
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
 	for range 2 {
 		b.stop(t)
 		if err := itself(t, func() error { return c.Check(ctx) }); err == nil {
-			t.Error("it works with nobody there")
+			t.Error("it works without its service")
 		}
 		b.start(t)
 		if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil {
-			t.Errorf("it is back: %v", err)
+			t.Errorf("the service is back: %v", err)
 		}
 	}
 }
 
-// testSlow: while one keyring does not answer, another one does.
+// testSlow: while one keyring does not respond, another one does.
 func testSlow(t *testing.T, b *bed) {
 	if b.freeze == nil {
-		t.Skip("nothing serves it")
+		t.Skip("it has no service")
 	}
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "security")
 	put(t, c, testKey(name))
@@ -564,9 +568,9 @@ func testSlow(t *testing.T, b *bed) {
 		t.Errorf("another keyring: %v", err)
 	}
 	thaw()
-	<-ended // well or not: it may have been given up
+	<-ended // successful or not: it may have timed out
 	if _, err := c.Open(ctx, testSource(name), plainCall(), secret.String{}); err != nil {
-		t.Errorf("it answers again: %v", err)
+		t.Errorf("it responds again: %v", err)
 	}
 }
 
@@ -590,7 +594,7 @@ func fileBed(t *testing.T) *bed {
 		c.SetPassphrase(secret.New(testPassphrase))
 		return c
 	}
-	b.crash = map[string]int{"/^rename": 60, "/^unlink": 60, "mkdirat": 60, "write": 60, "fsync": 60, "fchmodat": 60} // by which Go changes files
+	b.crash = map[string]int{"/^rename": 60, "/^unlink": 60, "mkdirat": 60, "write": 60, "fsync": 60, "fchmodat": 60} // the calls with which Go changes files
 	b.left = func() int {
 		left, _ := filepath.Glob(filepath.Join(dir, stagingPattern))
 		return len(left)
@@ -598,7 +602,8 @@ func fileBed(t *testing.T) *bed {
 	return b
 }
 
-// smallDisk mounts a file system of its own on dir, which it makes, to be filled. Nil where that may not be done.
+// smallDisk mounts a separate file system on dir, which it creates, so that a test can fill it. It returns nil if
+// it may not mount.
 func smallDisk(t *testing.T, dir string) (full func(*testing.T) (free func())) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -613,12 +618,12 @@ func smallDisk(t *testing.T, dir string) (full func(*testing.T) (free func())) {
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 	return func(t *testing.T) func() {
 		filler := filepath.Join(dir, "filler")
-		_ = os.WriteFile(filler, make([]byte, 512<<10), 0o600) // as much as there is room for
+		_ = os.WriteFile(filler, make([]byte, 512<<10), 0o600) // fills the free space
 		return func() { must(t, os.Remove(filler)) }
 	}
 }
 
-// needs skips a test, loudly, where a program is missing; with CI it fails.
+// needs skips a test with a message if a program is missing; under CI it fails the test.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {

@@ -10,7 +10,7 @@ func processGroup() int { return syscall.Getpgrp() }
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }
 
-// asUser has a program run as another uid.
+// asUser returns the attributes to run a program as another uid.
 func asUser(uid uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 }

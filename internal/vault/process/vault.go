@@ -1,7 +1,7 @@
-// Package process is the vault process. It owns the long-lived keys and TOTP seeds, and the keyrings in which they are
-// stored. MFA sessions are kept in the same keyring. It alone imports the keyring library. It refuses to hand out a key,
-// a seed or a code, to take a secret from argv or the environment, to fall back to another keyring than the chosen one,
-// and to live on after its one answer. Package vault has what crosses from one process to the other.
+// Package process is the vault process. It reads and writes the long-lived keys and TOTP seeds, and the MFA
+// sessions stored beside them in the keyring. It is the only package that imports the keyring library. It never
+// returns a key, a seed or a code, takes no secret from argv or the environment, never falls back to another
+// keyring than the chosen one, and exits after one answer. Package vault defines the request and the answer.
 package process
 
 import (
@@ -26,24 +26,24 @@ import (
 )
 
 const (
-	// readTimeout bounds the reading of the request; its own deadline is not known before.
+	// readTimeout limits reading the request; the deadline of the request is not known before.
 	readTimeout = 10 * time.Second
 	maxTimeout  = 10 * time.Minute
-	// answerMargin is left to write the answer before the caller kills the process.
+	// answerMargin is the time reserved for writing the answer before the caller kills the process.
 	answerMargin = 500 * time.Millisecond
 )
 
-// Main is the vault process. It reads one JSON request (a line, or all there is) from stdin, does what it says within
-// the deadline that it names, and writes one JSON answer to stdout. It returns the exit code: 0 if an answer was
-// written, also if that is a failure. The process has to end then: what missed the deadline may still be running.
-// Package ready has hardened the process and asked for the request.
+// Main is the vault process. It reads one JSON request (a line, or everything until EOF) from stdin, executes it
+// within its deadline, and writes one JSON answer to stdout. It returns the exit code: 0 if an answer was written,
+// even if that is a failure. The process must exit then, because an operation that missed the deadline may still
+// be running. Package ready has already hardened the process and asked for the request.
 func Main(stdin io.Reader, stdout io.Writer) int {
-	system.Umask(0o077)     // no file of ours depends on the user's
-	system.CloseInherited() // a vault that waits on a prompt must not keep another program's pipe open
+	system.Umask(0o077)     // the modes of our files must not depend on the user's umask
+	system.CloseInherited() // a vault process that waits on a prompt must not keep another program's pipe open
 	return serve(stdin, stdout, newSTS, os.Stderr)
 }
 
-// serve is Main with what it talks to.
+// serve is Main with explicit dependencies.
 func serve(stdin io.Reader, stdout io.Writer, client func(*request) sts, notices io.Writer) int {
 	q, err := readRequest(stdin)
 	var a *answer
@@ -54,7 +54,7 @@ func serve(stdin io.Reader, stdout io.Writer, client func(*request) sts, notices
 	}
 	data, err := json.Marshal(a)
 	if err != nil || len(data) > vault.MaxMessage {
-		data, _ = json.Marshal(failed(fault.New(fault.Internal, "the vault's answer cannot be written"), nil))
+		data, _ = json.Marshal(failed(fault.New(fault.Internal, "the answer of the vault process cannot be encoded"), nil))
 	}
 	if _, err := stdout.Write(append(data, '\n')); err != nil {
 		return 1
@@ -62,7 +62,7 @@ func serve(stdin io.Reader, stdout io.Writer, client func(*request) sts, notices
 	return 0
 }
 
-// readRequest reads the one request. Its errors repeat nothing of it.
+// readRequest reads the request. Its errors repeat nothing of it.
 func readRequest(stdin io.Reader) (*request, error) {
 	type result struct {
 		q   *request
@@ -82,7 +82,7 @@ func readRequest(stdin io.Reader) (*request, error) {
 	case r := <-done:
 		return r.q, r.err
 	case <-time.After(readTimeout):
-		return nil, fault.New(fault.Internal, "the vault was given no request")
+		return nil, fault.New(fault.Internal, "the vault process received no request")
 	}
 }
 
@@ -107,21 +107,21 @@ func decodeRequest(data []byte) (*request, error) {
 	return &q, nil
 }
 
-// errand is one request under way.
+// errand is one request in progress.
 type errand struct {
 	*request
 	sts     sts
 	ledger  mfa.Ledger
 	notices io.Writer
-	hide    []string    // secrets that no message may repeat
-	calling atomic.Bool // the keyring is behind us, AWS is being asked
-	home    string      // of the key that was read, see belongs
+	hide    []string    // secrets that must not appear in a message
+	calling atomic.Bool // set while AWS is being called, after the keyring has answered
+	home    string      // home of the key that was read, see belongs
 	store   profiles.Store
-	file    *fileRing // our own file keyring, where the request is about it
+	file    *fileRing // our own file keyring, if the request uses it
 }
 
-// answerTo runs the request within its deadline. The keyring library takes no context and may wait on a prompt for
-// ever, so its goroutine is left behind: the process ends after the answer.
+// answerTo runs the request within its deadline. The keyring library takes no context and may wait on a prompt
+// forever, so its goroutine is abandoned: the process ends after the answer.
 func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer {
 	timeout := time.Duration(q.TimeoutMS) * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-min(2*answerMargin, timeout/2))
@@ -132,8 +132,8 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 	done := make(chan *answer, 1)
 	go func() {
 		defer func() {
-			if recover() != nil { // its value may hold anything: not shown
-				done <- failed(fault.New(fault.Internal, "the vault met a defect of its own"), nil)
+			if recover() != nil { // the value may contain secrets, so it is not shown
+				done <- failed(fault.New(fault.Internal, "the vault process had an internal error"), nil)
 			}
 		}()
 		a, err := e.do(ctx)
@@ -141,7 +141,7 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 			e.hide = append(e.hide, e.file.secrets()...)
 		}
 		if err == nil && (a.Credentials != nil || a.Sealed != "") {
-			err = e.refuseLocked() // it may have waited for a prompt of the keyring
+			err = e.refuseLocked() // the keyring may have waited for a prompt meanwhile
 		}
 		if err != nil {
 			a = failed(e.explainMissing(err), e.hide)
@@ -163,9 +163,9 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 	return failed(fault.New(fault.Keyring, "the keyring did not answer within %s; a prompt may be waiting for you", timeout.Round(time.Second)), nil)
 }
 
-// do is the table of operations.
+// do runs the operation of the request.
 func (e *errand) do(ctx context.Context) (*answer, error) {
-	// Any program of the user can start this process, so what the caller looked at counts for nothing here.
+	// Any program of the user can start this process, so a check by the caller does not count here.
 	if err := e.refuseLocked(); err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 			return nil, err
 		}
 	}
-	if e.Op == vault.OpForeignKeys { // it has nothing to do with our own keyring
+	if e.Op == vault.OpForeignKeys { // does not use our own keyring
 		return e.foreignKeys(ctx)
 	}
 	r, err := e.openRing(ctx, e.request)
@@ -225,10 +225,10 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 	case vault.OpClear:
 		return e.clear(ctx, r)
 	}
-	return nil, fault.New(fault.Internal, "the vault knows no operation %q", e.Op)
+	return nil, fault.New(fault.Internal, "the vault process does not know the operation %q", e.Op)
 }
 
-// openRing opens a keyring, and remembers a file keyring for what it finds out.
+// openRing opens a keyring. It also remembers a file keyring, to return its key later.
 func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
 	r, err := openRing(ctx, q)
 	if f, ok := r.(*fileRing); ok {
@@ -238,7 +238,7 @@ func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
 	return r, err
 }
 
-// failed is the answer for an error, with every secret taken out of its text.
+// failed returns the answer for an error, with every secret removed from its text.
 func failed(err error, hide []string) *answer {
 	f := fault.Of(err)
 	a := &vault.Fault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: string(f.Hint), Reason: vault.ReasonOf(err)}
@@ -249,7 +249,7 @@ func failed(err error, hide []string) *answer {
 	return &answer{Fault: a}
 }
 
-// scrub is the last line: no message should hold a secret, and none does after this.
+// scrub is the last defense: messages should not contain secrets, and after scrub they do not.
 func scrub(message string, hide []string) string {
 	for _, s := range hide {
 		if len(s) >= 4 {
@@ -259,12 +259,12 @@ func scrub(message string, hide []string) string {
 	return message
 }
 
-// tell says a line to the caller's Notice.
+// tell sends a line to the caller's Notice.
 func (e *errand) tell(line string) {
 	_, _ = e.notices.Write([]byte(vault.NoticePrefix + strings.TrimSpace(fault.Line(line)) + "\n"))
 }
 
-// waits tells why a code is not made at once, and how long that takes.
+// waits reports why a code cannot be used at once, and how long the wait is.
 func (e *errand) waits(s *mfa.SpentError) {
 	e.tell(fmt.Sprintf("waiting %v for the next code: %v", time.Until(s.Next).Round(time.Second), s))
 }

@@ -10,14 +10,14 @@ import (
 	"broker/internal/fault"
 )
 
-// winCredRing keeps items in the Windows Credential Manager of the user who is logged on.
+// winCredRing stores items in the Windows Credential Manager of the user who is logged on.
 type winCredRing struct{ libraryRing }
 
 // maxWinCred is CRED_MAX_CREDENTIAL_BLOB_SIZE.
 // https://learn.microsoft.com/en-us/windows/win32/api/wincred/ns-wincred-credentialw
 const maxWinCred = 5 * 512
 
-// noLogon is ERROR_NO_SUCH_LOGON_SESSION, which a service or an ssh session without a password gets.
+// noLogon is ERROR_NO_SUCH_LOGON_SESSION, which a service gets, or an ssh session without a password.
 const noLogon = syscall.Errno(1312)
 
 func openWinCred(_ context.Context, q *request) (ring, error) {
@@ -30,7 +30,7 @@ func openWinCred(_ context.Context, q *request) (ring, error) {
 
 func blameWinCred(doing string, err error) error {
 	if errors.Is(err, noLogon) {
-		return fault.New(fault.KeyringLocked, "%s: the Credential Manager is there only for a user who is logged on with a password; set keyring_backend = file", doing).
+		return fault.New(fault.KeyringLocked, "%s: the Credential Manager works only for a user who is logged on with a password; set keyring_backend = file", doing).
 			WithHint("broker keyring list")
 	}
 	return libraryError(doing, err)
@@ -43,7 +43,7 @@ func (r *winCredRing) set(ctx context.Context, key, label string, data []byte) e
 	return r.libraryRing.set(ctx, key, label, data)
 }
 
-// check reads what need not be there: the library's list hides its failures.
+// check reads an item that need not exist: the library's list hides failures.
 func (r *winCredRing) check(ctx context.Context) error {
 	if _, err := r.get(ctx, checkKey); err != nil && !errors.Is(err, errNoItem) {
 		return err

@@ -1,13 +1,11 @@
-// Package nodbus owns DBUS_SESSION_BUS_ADDRESS while the keyring library is
-// being initialised. The library dials the session bus in its init functions and runs
-// dbus-launch where it finds none, which leaves one dbus-daemon behind for each
-// start. This package refuses that: it hides the bus from every process but the
-// vault, and from the vault too where there is no bus to find.
+// Package nodbus controls DBUS_SESSION_BUS_ADDRESS while the keyring library initializes. In its init functions
+// the library dials the session bus. If it finds none, it runs dbus-launch, which leaves a dbus-daemon behind at
+// each start. This package prevents that: it hides the bus from every process but the vault process, and from that
+// too if there is no bus.
 //
-// It works by order. Go initialises packages that are ready in the order of their
-// import paths, and "broker/…" sorts before "github.com/…"; so this package may
-// import nothing but the standard library's basics, and its path must stay below
-// "github.com/".
+// It relies on the order of initialization. Go initializes the packages that are ready in the order of their
+// import paths, and "broker/…" sorts before "github.com/…". So this package may import only basic packages of the
+// standard library, and its import path must sort before "github.com/".
 package nodbus
 
 import (
@@ -20,12 +18,12 @@ import (
 const (
 	variable = "DBUS_SESSION_BUS_ADDRESS"
 
-	// Disabled is an address that no transport serves: dialling it fails at once,
-	// without a search and without dbus-launch.
+	// Disabled is an address that no transport serves: dialing it fails at once, without a search and without
+	// dbus-launch.
 	Disabled = "disabled:"
 
-	// BusSilent is the exit code of a vault process whose session bus took the
-	// connection and then said nothing for five seconds.
+	// BusSilent is the exit code of a vault process whose session bus accepted the connection and did not respond
+	// for five seconds.
 	BusSilent = 71
 
 	patience = 5 * time.Second
@@ -39,7 +37,7 @@ var (
 	over     atomic.Bool
 )
 
-// Hidden reports whether the library was shown no bus.
+// Hidden reports whether the bus was hidden from the library.
 func Hidden() bool { return hidden }
 
 func init() {
@@ -53,17 +51,17 @@ func init() {
 	}
 }
 
-// visible is the address that the library may see.
+// visible returns the address that the library may see.
 func visible(address string, vault bool) string {
 	if !vault {
 		return Disabled
 	}
-	// "autolaunch:" is a request to run dbus-launch.
+	// "autolaunch:" asks to run dbus-launch.
 	if address != "" && !strings.HasPrefix(address, "autolaunch:") {
 		return address
 	}
-	// The library does not undo the escapes of D-Bus addresses, so a path that would
-	// need one for its separators cannot be used.
+	// The library does not unescape D-Bus addresses, so a path with a separator, which needs an escape, cannot be
+	// used.
 	bus := os.Getenv("XDG_RUNTIME_DIR") + "/bus"
 	if bus[0] != '/' || bus == "/bus" || strings.ContainsAny(bus, ",;") {
 		return Disabled
@@ -74,8 +72,8 @@ func visible(address string, vault bool) string {
 	return "unix:path=" + bus
 }
 
-// watch ends a vault process that hangs in the library's init: a bus that is
-// stopped takes connections for ever and answers none.
+// watch ends a vault process that hangs in the library's init: a suspended bus accepts connections and never
+// responds.
 func watch() {
 	time.Sleep(patience)
 	if !over.Load() {
@@ -83,10 +81,9 @@ func watch() {
 	}
 }
 
-// Restore is called once the library's init is over. It puts the variable back as the process was
-// given it, unset included, so that children get the user's own. The vault has no children, and
-// keeps what the library was shown: asked for a bus later, the library looks again where it
-// has none, and would run dbus-launch then.
+// Restore must be called after the library's init. It restores the variable as the process got it, unset included,
+// so that children get the user's own value. The vault process has no children and keeps what the library saw: if
+// the library is asked for a bus later and has none, it searches again, and would then run dbus-launch.
 func Restore() {
 	over.Store(true)
 	switch {

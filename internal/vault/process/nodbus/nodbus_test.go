@@ -45,7 +45,7 @@ func TestVisible(t *testing.T) {
 	}
 }
 
-// TestPath: the order of initialisation rests on this package's import path and on what it imports.
+// TestPath: the order of initialization depends on this package's import path and on its imports.
 func TestPath(t *testing.T) {
 	source, err := os.ReadFile("nodbus.go")
 	if err != nil {
@@ -55,7 +55,7 @@ func TestPath(t *testing.T) {
 	imports, _, _ = strings.Cut(imports, ")")
 	for _, name := range strings.Fields(imports) {
 		if strings.Contains(name, ".") || strings.HasPrefix(name, `"broker/`) {
-			t.Errorf("imports %s; only the standard library may be initialised before it", name)
+			t.Errorf("imports %s; only the standard library may be initialized before it", name)
 		}
 	}
 }

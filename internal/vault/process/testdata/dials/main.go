@@ -1,5 +1,4 @@
-// Command dials imports the keyring library as it is. It shows that the test
-// of package nodbus can fail.
+// Command dials imports the keyring library unmodified. It shows that the test of package nodbus can fail.
 package main
 
 import _ "github.com/99designs/keyring"

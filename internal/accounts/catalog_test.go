@@ -10,28 +10,27 @@ import (
 	"broker/internal/fault"
 )
 
-func TestCheckCatalogue(t *testing.T) {
+func TestCheckCatalog(t *testing.T) {
 	for _, place := range []string{"git@github.com:team/accounts.git", "https://example.com/team/accounts", "ssh://git@example.com:22/x", "file:///srv/x", "/srv/accounts.ini"} {
-		if err := CheckCatalogue(place); err != nil {
+		if err := CheckCatalog(place); err != nil {
 			t.Errorf("%s: %v", place, err)
 		}
 	}
 	for _, place := range []string{"", "-x", "--upload-pack=touch /tmp/x", "ext::sh -c id", "http://example.com/x", "git://example.com/x", "accounts.ini", "../x", "https://user:secret@example.com/x",
 		"ssh://-oProxyCommand=x/y", "git@-oProxyCommand=x:y", "ssh://git@-oProxyCommand=x/y", "https://a b", "git@host:a\nb", "javascript:x", "s3::x", "C:x"} {
-		if err := CheckCatalogue(place); err == nil {
-			t.Errorf("%q was taken", place)
+		if err := CheckCatalog(place); err == nil {
+			t.Errorf("%q was accepted", place)
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", place, err)
 		}
 	}
 }
 
-// repository makes a git repository with these files, whose work tree and hooks
-// would be seen if anything of it ran.
+// repository creates a git repository with these files. Its work tree and hooks would show if any of it ran.
 func repository(t *testing.T, files map[string]string) string {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("there is no git")
+		t.Skip("git is not installed")
 	}
 	t.Setenv("HOME", t.TempDir())
 	dir := t.TempDir()
@@ -90,7 +89,7 @@ func TestFetch(t *testing.T) {
 		{repo, "big.ini", fault.Config, "more than"},
 		{repo + "/none", "", fault.Failed, "no such file"},
 		{"file://" + repo + "/none", "", fault.Failed, "git fetch ended with exit code 128: "},
-		{"ext::sh -c id", "", fault.Config, "is not by https, ssh or file"},
+		{"ext::sh -c id", "", fault.Config, "does not use https, ssh or file"},
 		{"/dev/null", "", fault.Failed, "is not a regular file"},
 	} {
 		_, _, err := Fetch(t.Context(), state, tt.place, tt.path)
@@ -98,7 +97,7 @@ func TestFetch(t *testing.T) {
 			t.Errorf("%s %s: %v", tt.place, tt.path, err)
 		}
 	}
-	// A transport that runs a program stays shut, whatever the user's own configuration allows.
+	// A transport that runs a program stays disabled, even if the user's own configuration allows it.
 	touched := filepath.Join(t.TempDir(), "touched")
 	config := "[protocol \"ext\"]\n\tallow = always\n[url \"ext::touch " + touched + " \"]\n\tinsteadOf = https://example.com/\n"
 	if err := os.WriteFile(filepath.Join(os.Getenv("HOME"), ".gitconfig"), []byte(config), 0o644); err != nil {

@@ -16,50 +16,50 @@ import (
 	"broker/internal/system"
 )
 
-// gitTimeout bounds one call of git. A passphrase or password is not asked for, so
-// nobody has to type within it.
+// gitTimeout limits one call of git. Git must not prompt for a passphrase or password, so nobody has to type
+// within that time.
 const gitTimeout = 60 * time.Second
 
-// DefaultPath is where a map is in a repository.
+// DefaultPath is the default path of the map in a repository.
 const DefaultPath = "accounts.ini"
 
 var (
 	gitURL = lazyregexp.New(`^(https|ssh|file)://[!-~]+$`)
-	// user@host:path, as git has it for ssh. The host may not begin with a dash: ssh would take it for a flag.
+	// user@host:path, git's form for ssh. The host must not begin with a dash: ssh would read it as a flag.
 	scpURL  = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[!-~]+$`)
 	anyURL  = lazyregexp.New(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 	gitPath = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
 )
 
-// CheckCatalogue says whether a place can be a catalogue: a git repository by https, ssh or
-// file, or an absolute path of one or of a map. The error says what is wrong, without a prefix.
-func CheckCatalogue(place string) error {
+// CheckCatalog reports why a place cannot be the setting catalog: a git repository by https, ssh or file, or the
+// absolute path of a repository or of a map. The error says what is wrong, without a prefix.
+func CheckCatalog(place string) error {
 	switch {
 	case filepath.IsAbs(place):
 		return nil
 	case strings.HasPrefix(place, "https://") && strings.Contains(strings.SplitN(place[8:], "/", 2)[0], "@"):
-		return errors.New("holds a user or password; leave that to git's credential helper")
+		return errors.New("contains a user or password; leave that to git's credential helper")
 	case gitURL.MatchString(place), scpURL.MatchString(place):
 		host := strings.TrimPrefix(strings.TrimPrefix(place, "ssh://"), "https://")
 		if strings.HasPrefix(host, "-") || strings.Contains(host, "@-") {
-			return errors.New("names a host that begins with a dash")
+			return errors.New("has a host that begins with a dash")
 		}
 		return nil
 	case anyURL.MatchString(place):
-		return errors.New("is not by https, ssh or file")
+		return errors.New("does not use https, ssh or file")
 	}
 	return errors.New("is neither an absolute path nor the URL of a git repository such as git@HOST:PATH")
 }
 
-// Fetch reads the map of a catalogue, and says under which name messages speak of
-// it. Of a git repository it takes the file at path (DefaultPath if empty) as it is at the head of the default
-// branch, with the system's git, in a directory of its own below dir that is gone afterwards:
-// no work tree, no hooks, no submodules, no shell, no transport that runs a program, no questions.
+// Fetch reads the account map at the place that the setting catalog gives, and returns a name for it in messages.
+// From a git repository it reads the file at path (DefaultPath if empty) at the head of the default branch. It
+// uses the system's git in a temporary directory below dir: without a work tree, hooks, submodules, a shell,
+// transports that run programs, or prompts.
 //
-// Errors: fault.Config for a place or path that cannot be one; fault.Failed where git or the file cannot be read.
+// Errors: fault.Config for an invalid place or path; fault.Failed if git or the file cannot be read.
 func Fetch(ctx context.Context, dir, place, path string) (name string, src []byte, err error) {
-	if err := CheckCatalogue(place); err != nil {
-		return "", nil, fault.New(fault.Config, "the catalogue %w", err)
+	if err := CheckCatalog(place); err != nil {
+		return "", nil, fault.New(fault.Config, "the catalog %w", err)
 	}
 	if path == "" {
 		path = DefaultPath
@@ -70,7 +70,7 @@ func Fetch(ctx context.Context, dir, place, path string) (name string, src []byt
 	if filepath.IsAbs(place) {
 		info, err := os.Stat(place)
 		if err != nil {
-			return "", nil, fault.New(fault.Failed, "read the catalogue: %w", err)
+			return "", nil, fault.New(fault.Failed, "read the account map: %w", err)
 		}
 		if !info.IsDir() {
 			src, err := ReadFile(place)
@@ -78,22 +78,22 @@ func Fetch(ctx context.Context, dir, place, path string) (name string, src []byt
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, fault.New(fault.Failed, "read the catalogue: %w", err)
+		return "", nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
 	repo, err := os.MkdirTemp(dir, "catalog.*")
 	if err != nil {
-		return "", nil, fault.New(fault.Failed, "read the catalogue: %w", err)
+		return "", nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(repo) }()
 	g := git{dir: repo, place: place}
 	if _, err := g.run(ctx, "init", "--quiet", "--bare", "--template="); err != nil {
 		return "", nil, err
 	}
-	// FETCH_HEAD is written by this alone, so no remote has to be made.
+	// Only this call writes FETCH_HEAD, so no remote needs to be configured.
 	if _, err := g.run(ctx, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance", "--", place, "HEAD"); err != nil {
 		return "", nil, err
 	}
-	// The blob as it is: show and checkout would ask attributes and filters.
+	// Read the raw blob: show and checkout would apply attributes and filters.
 	src, err = g.run(ctx, "cat-file", "blob", "FETCH_HEAD:"+path)
 	return filepath.Base(path), src, err
 }
@@ -105,7 +105,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	src, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // Parse says that it is too long
+	src, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // Parse reports that it is too long
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
@@ -115,7 +115,7 @@ func ReadFile(path string) ([]byte, error) {
 // git is the system's git in one bare repository.
 type git struct{ dir, place string }
 
-// guards come before every command; what is given so wins over all configuration.
+// guards are the options before every command; options on the command line override all configuration.
 var guards = []string{
 	"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.askPass=", "-c", "gc.auto=0", "-c", "maintenance.auto=false",
 	"-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.ssh.allow=always", "-c", "protocol.file.allow=always",
@@ -132,15 +132,15 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 	case err == nil:
 		return out, nil
 	case errors.Is(err, child.ErrNotFound):
-		return nil, fault.New(fault.Failed, "the catalogue is a git repository, and there is no git on the PATH")
+		return nil, fault.New(fault.Failed, "the catalog is a git repository, but git is not on the PATH")
 	case errors.Is(err, child.ErrTooMuch):
-		return nil, fault.New(fault.Config, "the account map of the catalogue has more than %d bytes", MaxSize)
+		return nil, fault.New(fault.Config, "the account map has more than %d bytes", MaxSize)
 	}
-	return nil, fault.New(fault.Failed, "read the catalogue: git %s %w%s", args[0], err, said.fatal())
+	return nil, fault.New(fault.Failed, "read the account map: git %s %w%s", args[0], err, said.fatal())
 }
 
-// gitEnv is what git needs to find the user's configuration and ssh agent, and
-// nothing that makes it run or ask another program.
+// gitEnv returns the variables that git needs to find the user's configuration and ssh agent, and none that make
+// it run another program or prompt.
 func gitEnv() []string {
 	env := []string{"GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}
 	for _, name := range []string{"PATH", "HOME", "USER", "LOGNAME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS",
@@ -152,7 +152,7 @@ func gitEnv() []string {
 	return env
 }
 
-// firstLines keeps the beginning of what git says.
+// firstLines keeps the beginning of git's output.
 type firstLines struct{ bytes.Buffer }
 
 func (f *firstLines) Write(p []byte) (int, error) {
@@ -162,7 +162,7 @@ func (f *firstLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fatal is the line in which git says why, fit for a message.
+// fatal returns the line in which git gives the reason, safe for a message.
 func (f *firstLines) fatal() string {
 	for line := range strings.Lines(f.String()) {
 		if text, ok := strings.CutPrefix(line, "fatal: "); ok {
