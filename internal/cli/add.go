@@ -28,15 +28,15 @@ func (p *program) addCommand() *cli.Command {
 			"broker add security --csv ~/Downloads/accessKeys.csv\n" +
 			"broker add security --from-profile default",
 		ArgsUsage: "SOURCE",
-		Description: "Asks for the key on the terminal, unless one of the flags says where it is. The key is\n" +
+		Description: "Asks for the key on the terminal, unless an option says where the key is. The key is\n" +
 			"checked with GetCallerIdentity before it is stored. It is never taken from an argument.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "csv", Usage: "the `FILE` that the AWS console offers (accessKeys.csv)"},
-			&cli.BoolFlag{Name: "stdin", Usage: `JSON {"AccessKeyId":"…","SecretAccessKey":"…"} from stdin`},
-			&cli.StringFlag{Name: "from-profile", Usage: "the plain-text key of the AWS profile `NAME`"},
-			&cli.BoolFlag{Name: "from-env", Usage: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
-			&cli.StringFlag{Name: "mfa-serial", Usage: "`ARN` of the user's MFA device"},
-			&cli.BoolFlag{Name: "no-verify", Usage: "store the key without asking AWS whose it is"},
+			&cli.StringFlag{Name: "csv", Usage: "read `FILE`, the accessKeys.csv that the AWS console offers"},
+			&cli.BoolFlag{Name: "stdin", Usage: `read JSON {"AccessKeyId":"…","SecretAccessKey":"…"} from stdin`},
+			&cli.StringFlag{Name: "from-profile", Usage: "use the plain-text key of the AWS profile `NAME`"},
+			&cli.BoolFlag{Name: "from-env", Usage: "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+			&cli.StringFlag{Name: "mfa-serial", Usage: "the `ARN` of the user's MFA device (default: the one that AWS lists)"},
+			&cli.BoolFlag{Name: "no-verify", Usage: "store the key without checking it with AWS"},
 		},
 		Action: func(c *cli.Context) error {
 			name, err := one(c, "source")

@@ -17,9 +17,9 @@ import (
 // additionFlags are what a person wants of the environment of a command beyond the credentials, whatever the mode.
 func additionFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "region", Usage: "the `REGION` that the command works in, instead of the profile's"},
-		&cli.BoolFlag{Name: "no-region", Usage: "leave AWS_REGION and AWS_DEFAULT_REGION as they are here"},
-		&cli.StringFlag{Name: "env-file", Usage: "more variables of the environment, from a `FILE` of lines KEY=VALUE"},
+		&cli.StringFlag{Name: "region", Usage: "set AWS_REGION and AWS_DEFAULT_REGION to `REGION`, not to the profile's region"},
+		&cli.BoolFlag{Name: "no-region", Usage: "leave AWS_REGION and AWS_DEFAULT_REGION unchanged"},
+		&cli.StringFlag{Name: "env-file", Usage: "add the variables in `FILE`, one KEY=VALUE per line"},
 	}
 }
 

@@ -18,13 +18,13 @@ import (
 // of a profile asks otherwise of its role.
 func adHocFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
-		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
-		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role requires"},
-		spanFlag("duration", "how long the session is to last, such as `30m`", 0),
-		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
-		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
-		&cli.StringSliceFlag{Name: "session-tag", Usage: "`KEY=VALUE`, may be repeated"},
+		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile, assume the role `ARN` or ACCOUNT:ROLE"},
+		&cli.StringFlag{Name: "source", Usage: "with --role-arn: assume it from `SOURCE`, a source or profile (default: the only source)"},
+		&cli.StringFlag{Name: "external-id", Usage: "send the external `ID` that the role requires"},
+		spanFlag("duration", "request a session of this length, such as `30m`", 0),
+		&cli.StringFlag{Name: "session-name", Usage: "use `NAME` as the role session name in CloudTrail"},
+		&cli.StringFlag{Name: "session-policy", Usage: "restrict the session with a policy: `JSON` or the name of a file"},
+		&cli.StringSliceFlag{Name: "session-tag", Usage: "add the session tag `KEY=VALUE`; may be repeated"},
 	}
 }
 

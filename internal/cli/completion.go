@@ -59,15 +59,15 @@ func (p *program) completionCommand() *cli.Command {
 	prompts := map[string]string{"bash": bashPrompt, "zsh": zshPrompt, "fish": fishPrompt, "powershell": powershellPrompt}
 	return &cli.Command{
 		Name:  "completion",
-		Usage: "print the completion script for a shell",
+		Usage: "print a completion script for a shell",
 		UsageText: "source <(broker completion bash)\n" +
 			"broker completion zsh > ~/.zfunc/_broker\n" +
 			"source <(broker completion --prompt bash)",
 		ArgsUsage: "bash|zsh|fish|powershell",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "prompt", Usage: "print what shows in the prompt of a `SHELL` whose session it has: bash, zsh, fish or powershell"},
-			&cli.StringFlag{Name: "shim", Usage: "print `COMMAND` instead, as a function that asks broker: awsume or assume"},
-			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "the `SHELL` that --shim is for: bash, zsh or fish"},
+			&cli.StringFlag{Name: "prompt", Usage: "print a prompt for `SHELL` that shows the profile of its session: bash, zsh, fish or powershell"},
+			&cli.StringFlag{Name: "shim", Usage: "print a shell function `COMMAND` that asks Broker: awsume or assume"},
+			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "with --shim: the `SHELL` of the function: bash, zsh or fish"},
 		},
 		BashComplete: p.completeFrom(shellNames),
 		Action: func(c *cli.Context) error {

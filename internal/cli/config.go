@@ -19,7 +19,7 @@ import (
 func (p *program) configCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "config",
-		Usage: "show and change the settings",
+		Usage: "show and change settings",
 		UsageText: "broker config list\n" +
 			"broker config set lock_after 8h",
 		Subcommands: []*cli.Command{
@@ -33,16 +33,16 @@ func (p *program) configCommand() *cli.Command {
 			},
 			{
 				Name:         "set",
-				Usage:        "check a value and write it into the registry",
+				Usage:        "check a value and write it to the registry",
 				UsageText:    "broker config set lock_after 8h",
 				ArgsUsage:    "KEY VALUE",
-				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask whether another registry may use the keys"}},
+				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask before another registry may use the keys"}},
 				BashComplete: p.completeSetting,
 				Action:       p.configSet,
 			},
 			{
 				Name:         "unset",
-				Usage:        "take a setting out, so that its default counts",
+				Usage:        "remove a setting, so that its default applies",
 				UsageText:    "broker config unset lock_after",
 				ArgsUsage:    "KEY",
 				BashComplete: p.completeFrom(profiles.SettingKeys()),
@@ -50,7 +50,7 @@ func (p *program) configCommand() *cli.Command {
 			},
 			{
 				Name:  "list",
-				Usage: "list all settings with value, default and origin",
+				Usage: "list all settings with their values, defaults and origins",
 				UsageText: "broker config list\n" +
 					"broker config list --json",
 				Flags:  []cli.Flag{jsonFlag()},

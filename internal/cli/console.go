@@ -21,19 +21,20 @@ import (
 func (p *program) consoleCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "console",
-		Usage: "open the AWS console in a browser, signed in",
+		Usage: "open the AWS console for a profile",
 		UsageText: "broker console prod\n" +
 			"broker console prod --service s3",
 		ArgsUsage: "[PROFILE]",
-		Description: "For a source, the console is read-only (ViewOnlyAccess), within what the user may do;\n" +
-			"--session-policy gives another policy. The setting browser says which browser is opened, else BROWSER of\n" +
-			"your shell; in the registry each profile can have its own: browser = firefox -P {profile}",
+		Description: "Opens the console in a browser, signed in. For a source, the console is read-only\n" +
+			"(ViewOnlyAccess), within what the user may do; --session-policy sets another policy. The setting browser names\n" +
+			"the browser, or else BROWSER of your shell. In the registry each profile can have its own,\n" +
+			"such as browser = firefox -P {profile}",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in anybody who has it, and open nothing"},
-			&cli.StringFlag{Name: "service", Usage: "the page of a `SERVICE`, such as ec2"},
-			&cli.StringFlag{Name: "destination", Usage: "the page with this `URL`, of the same console"},
-			&cli.StringFlag{Name: "region", Usage: "the `REGION` of the page, instead of the profile's"},
-			&cli.StringFlag{Name: "browser", Usage: "the `COMMAND` that opens it, with {profile}, {account} and {url}"},
+			&cli.BoolFlag{Name: "print", Usage: "print the URL and open nothing; the URL signs in anybody who has it"},
+			&cli.StringFlag{Name: "service", Usage: "open the page of `SERVICE`, such as ec2"},
+			&cli.StringFlag{Name: "destination", Usage: "open the page at `URL` in the same console"},
+			&cli.StringFlag{Name: "region", Usage: "open the page in `REGION`, not in the profile's region"},
+			&cli.StringFlag{Name: "browser", Usage: "open the URL with `COMMAND`, which can use {profile}, {account} and {url}"},
 		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.console,

@@ -20,13 +20,13 @@ import (
 func (p *program) daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
-		Usage: "run the daemon; commands start one by themselves",
+		Usage: "run the daemon, which other commands start when needed",
 		UsageText: "broker daemon --background\n" +
 			"broker daemon --stop",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "replace", Usage: "take over from the daemon that runs, if one does"},
-			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running"},
-			&cli.BoolFlag{Name: "stop", Usage: "stop the daemon that runs; the next command starts one again"},
+			&cli.BoolFlag{Name: "replace", Usage: "replace the running daemon, if there is one"},
+			&cli.BoolFlag{Name: "background", Usage: "return once the daemon listens, and leave it running"},
+			&cli.BoolFlag{Name: "stop", Usage: "stop the running daemon; the next command starts a new one"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {

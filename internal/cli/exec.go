@@ -30,12 +30,12 @@ func (p *program) execCommand() *cli.Command {
 			"broker exec --mode server prod -- ./worker\n" +
 			"broker exec dev prod -- ./copy.sh",
 		ArgsUsage: "[PROFILE…] -- COMMAND [ARGUMENTS]",
-		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
-			"exit code. Its environment holds the session of the profile (--mode env), or where to get a\n" +
-			"fresh one as long as it runs (--mode server), and no other AWS credential or profile\n" +
-			"variable. Without a profile one is chosen on the terminal; without any argument\n" +
-			"the command is your shell. With several profiles each stands under its own name, and its aliases,\n" +
-			"in AWS files of the command's own (--mode file); AWS_PROFILE is the first.",
+		Description: "The command replaces the process of broker: same pid, terminal and signals, and its own exit\n" +
+			"code. With --mode env, its environment holds the session of the profile. With --mode server, it holds an\n" +
+			"endpoint that renews the session as long as the command runs. With --mode file, it names AWS files that only\n" +
+			"this command uses. All other AWS credential and profile variables are removed. Without a profile you choose one\n" +
+			"on the terminal; without any argument the command is your shell. With several profiles, the AWS files hold each\n" +
+			"one under its name and its aliases, and AWS_PROFILE is the first.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.exec,
@@ -48,8 +48,8 @@ func (p *program) shellCommand() *cli.Command {
 		Usage:     "start your shell with the credentials of a profile",
 		UsageText: "broker shell prod",
 		ArgsUsage: "[PROFILE…]",
-		Description: "exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a prompt whose session it is and\n" +
-			"until when; `broker completion --prompt bash` prints a function that shows them.",
+		Description: "The same as exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a shell prompt whose\n" +
+			"session it is and when it ends; `broker completion --prompt bash` prints a function that shows them.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.shell,
@@ -58,9 +58,10 @@ func (p *program) shellCommand() *cli.Command {
 
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
-		spanFlag("min-ttl", "how long they have to last at least, such as `2h`", 0),
-		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
+		&cli.StringFlag{Name: "mode", Value: "env", DefaultText: "env; file for several profiles",
+			Usage: "how the command gets the credentials: " + modeNames()},
+		spanFlag("min-ttl", "require a session that lasts at least this long, such as `2h`", 0),
+		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: pass the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
 }
 

@@ -23,12 +23,12 @@ import (
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "explain",
-		Usage: "show what a profile would do, without a call to AWS",
+		Usage: "explain how a profile gets its session, without calling AWS",
 		UsageText: "broker explain prod\n" +
 			"broker explain prod --json",
 		ArgsUsage: "PROFILE",
-		Description: "Where each value comes from, what a running daemon holds of it, what you would be asked, what\n" +
-			"each tool makes of a profile of that name, and which variables of this shell change that.",
+		Description: "Shows where each value comes from, which sessions the daemon holds, what you would be asked, what\n" +
+			"each tool does with a profile of this name, and which variables of this shell change that.",
 		Flags:        []cli.Flag{jsonFlag()},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {

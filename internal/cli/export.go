@@ -24,11 +24,11 @@ func (p *program) exportCommand() *cli.Command {
 			"broker export prod --format json\n" +
 			"eval \"$(broker export --unset)\"",
 		ArgsUsage: "PROFILE",
-		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
-			"variables that would get in its way:  eval \"$(broker export prod)\"",
+		Description: "Prints the variables that `broker exec` sets, quoted for a shell, and unsets the variables that\n" +
+			"would override them. Use it with eval, as in the examples.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "env", Usage: "`FORM`: " + strings.Join(exportFormats, ", ")},
-			&cli.BoolFlag{Name: "unset", Usage: "print what undoes it"},
+			&cli.StringFlag{Name: "format", Value: "env", Usage: "print as `FORM`: " + strings.Join(exportFormats, ", ")},
+			&cli.BoolFlag{Name: "unset", Usage: "print commands that remove the variables again"},
 		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.export,

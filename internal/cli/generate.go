@@ -20,17 +20,18 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "generate",
-		Usage: "write a profile for each role of an account map",
+		Usage: "write a profile for each role in an account map",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt",
-		Description: "Writes a marked block in the registry and in the AWS config. Only that block changes; a name\n" +
-			"that you use elsewhere is left alone. The change is shown first.",
+		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
+			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
+			"assumed from PROFILE, unless --source names another profile or source.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
-			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
+			&cli.StringFlag{Name: "map", Usage: "read the account map `FILE`, such as accounts.ini"},
+			&cli.StringFlag{Name: "from-org", Usage: "use the accounts that AWS Organizations lists for `PROFILE`"},
 			&cli.StringFlag{Name: "region",
-				Usage: "with --from-org: the `REGION` of each profile; default: that of PROFILE"},
-			&cli.StringFlag{Name: "product", Usage: "`NAME` for {product}; default: the map's"},
+				Usage: "with --from-org: give each profile the region `REGION` (default: the region of PROFILE)"},
+			&cli.StringFlag{Name: "product", Usage: "use `NAME` for {product} (default: the map's product)"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -63,10 +64,10 @@ func (p *program) generateCommand() *cli.Command {
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sync",
-		Usage:     "update the profiles of the team's account map",
+		Usage:     "update the profiles from the team's account map",
 		UsageText: "broker profiles sync",
-		Description: "The map is where the setting catalog says: a file, or a git repository, in which the setting\n" +
-			"catalog_path names the file (accounts.ini). From there on it is generate --map.",
+		Description: "The setting catalog says where the map is: a file, or a git repository. In a repository the setting\n" +
+			"catalog_path names the file (default: accounts.ini). The rest is as in `broker profiles generate --map`.",
 		Flags: generationFlags(),
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -92,13 +93,13 @@ func (p *program) syncCommand() *cli.Command {
 
 func generationFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "template", Usage: "how profiles are called; default: `" + accounts.DefaultTemplate + "`"},
-		&cli.StringFlag{Name: "user", Usage: "`NAME` for {user}; default: the one of the MFA device, else of this system"},
-		&cli.StringFlag{Name: "source", Usage: "`NAME` of the source, or profile, from which the roles are assumed"},
-		&cli.StringSliceFlag{Name: "role", Usage: "these `ROLES` instead of those that the map names"},
-		&cli.BoolFlag{Name: "probe", Usage: "only roles that AWS lets you assume"},
-		&cli.BoolFlag{Name: "prune", Value: true, Usage: "remove what is not in the map any more; --prune=false keeps it"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "show the change of both files, and change nothing"},
+		&cli.StringFlag{Name: "template", Usage: "name the profiles by `TEMPLATE` (default: " + accounts.DefaultTemplate + ")"},
+		&cli.StringFlag{Name: "user", Usage: "use `NAME` for {user} (default: the user of the MFA device, else of this system)"},
+		&cli.StringFlag{Name: "source", Usage: "assume the roles from the source or profile `NAME` (default: the source of the map, else the only one)"},
+		&cli.StringSliceFlag{Name: "role", Usage: "use `ROLES` instead of the roles that the map names; may be repeated"},
+		&cli.BoolFlag{Name: "probe", Usage: "keep only the roles that AWS lets you assume"},
+		&cli.BoolFlag{Name: "prune", Value: true, Usage: "remove profiles that are no longer in the map; --prune=false keeps them"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show the changes to both files and write nothing"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 	}
 }

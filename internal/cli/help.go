@@ -74,7 +74,7 @@ func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 		b.WriteString("  " + strings.TrimSpace(example) + "\n") // whole, to be copied
 	}
 	if c == nil || len(c.Subcommands) > 0 {
-		line("\n" + name + " COMMAND --help shows what a command does.")
+		line("\nRun `" + name + " COMMAND --help` for the help of a command.")
 	}
 	p.raw(strings.TrimSuffix(b.String(), "\n"))
 }
@@ -176,7 +176,7 @@ func noCommand(path []string, commands []*cli.Command, word string) error {
 func (p *program) helpCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "help",
-		Usage:        "show what a command does",
+		Usage:        "show the help of a command",
 		ArgsUsage:    "[COMMAND]",
 		UsageText:    "broker help exec\nbroker help profiles link",
 		BashComplete: p.completeCommand,

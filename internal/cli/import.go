@@ -22,21 +22,22 @@ import (
 func (p *program) importCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "import",
-		Usage: "move the long-lived keys out of the AWS files",
+		Usage: "move long-lived keys from the AWS files into the keyring",
 		UsageText: "broker import\n" +
 			"broker import --from aws-vault --dry-run\n" +
 			"broker import --undo",
 		ArgsUsage: "[PROFILE…]",
-		Description: "Shows every key that it found, stores each in the keyring, checks it with GetCallerIdentity, finds\n" +
-			"its MFA device, and only then takes it out of the file. What was taken out stays sealed in the\n" +
-			"keyring: --undo gives it back, until --forget. It can be stopped and run again at any point.",
+		Description: "Lists every key that it finds and asks. Then it stores each key in the keyring, checks it with\n" +
+			"GetCallerIdentity, finds its MFA device, and only then removes the key from the file. A sealed copy of what it\n" +
+			"removed stays in the keyring: --undo restores it, and --forget deletes it. You can stop the import and run it\n" +
+			"again at any point.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "keep", Usage: "leave the files as they are"},
-			&cli.StringFlag{Name: "from", Usage: "come from `TOOL`: its keys, and its settings in the AWS config; " + foreign.Names()},
-			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and change nothing"},
-			&cli.StringFlag{Name: "as", Usage: "store the one named key as the source `NAME`"},
-			&cli.BoolFlag{Name: "undo", Usage: "put the keys back into the files"},
-			&cli.BoolFlag{Name: "forget", Usage: "delete what --undo would give back"},
+			&cli.BoolFlag{Name: "keep", Usage: "store the keys, but leave the files unchanged"},
+			&cli.StringFlag{Name: "from", Usage: "import the keys of `TOOL` and its settings in the AWS config: " + foreign.Names()},
+			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and write nothing"},
+			&cli.StringFlag{Name: "as", Usage: "store the key of the one PROFILE as the source `NAME`"},
+			&cli.BoolFlag{Name: "undo", Usage: "restore the keys in the files"},
+			&cli.BoolFlag{Name: "forget", Usage: "delete the sealed copy that --undo restores"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 		},
 		Action: func(c *cli.Context) error {

@@ -14,10 +14,10 @@ import (
 func (p *program) keyringListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "list the keyrings, and say why one cannot be used",
+		Usage:     "list the keyrings and say why one cannot be used",
 		UsageText: "broker keyring list",
-		Description: "The first in the list that works is chosen when the first key is stored, and written to the settings.\n" +
-			"From then on it is the only one. Nothing is written, and nobody is asked.",
+		Description: "When you store the first key, Broker chooses the first keyring in the list that works, and writes it to\n" +
+			"the settings. From then on it uses only that keyring. This command writes nothing and asks for nothing.",
 		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {

@@ -25,14 +25,14 @@ import (
 func (p *program) profilesLinkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "link",
-		Usage: "make AWS tools ask the broker for a profile",
+		Usage: "make AWS tools ask Broker for a profile",
 		UsageText: "broker profiles link --all --dry-run\n" +
 			"broker profiles link prod",
 		ArgsUsage: "NAME…",
-		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
-			"in its place. All else stays. `broker profiles unlink` undoes it.",
+		Description: "Moves the definition of the role from the AWS files to the registry, and puts a credential_process in\n" +
+			"its place. Everything else stays. `broker profiles unlink` undoes it.",
 		Flags: append(linkFlags("link all profiles that can be linked"),
-			&cli.BoolFlag{Name: "yes", Usage: "do not ask about what counts in the registry alone, such as an mfa_process"}),
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask about lines that count only in the registry, such as mfa_process"}),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesLink,
 	}
@@ -41,11 +41,11 @@ func (p *program) profilesLinkCommand() *cli.Command {
 func (p *program) profilesUnlinkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "unlink",
-		Usage: "give a linked profile back to the AWS files",
+		Usage: "restore a linked profile in the AWS files",
 		UsageText: "broker profiles unlink prod\n" +
 			"broker profiles unlink --all",
 		ArgsUsage:    "NAME…",
-		Flags:        linkFlags("unlink all that are linked"),
+		Flags:        linkFlags("unlink all linked profiles"),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesUnlink,
 	}
@@ -54,7 +54,7 @@ func (p *program) profilesUnlinkCommand() *cli.Command {
 func linkFlags(all string) []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "all", Usage: all},
-		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and change nothing"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and write nothing"},
 	}
 }
 

@@ -19,15 +19,15 @@ import (
 func (p *program) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
-		Usage: "drop every session and give out nothing until unlocked",
+		Usage: "drop all sessions and hand out nothing until you unlock",
 		UsageText: "broker lock\n" +
 			"broker lock --set-passphrase",
-		Description: "It stays locked over a restart of the daemon and of the machine. With one of the two flags it does not\n" +
-			"lock, but sets or removes the passphrase that unlock asks for.",
+		Description: "The lock survives a restart of the daemon and of the machine. With --set-passphrase or\n" +
+			"--remove-passphrase the command does not lock; it changes the passphrase that unlock asks for.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "set-passphrase", Usage: "set a passphrase that unlock asks for from now on"},
-			&cli.BoolFlag{Name: "remove-passphrase", Usage: "let unlock ask for none any more"},
-			&cli.BoolFlag{Name: "stdin", Usage: "read passphrases from stdin, each on a line: the one there is, then the new one"},
+			&cli.BoolFlag{Name: "set-passphrase", Usage: "set the passphrase that unlock asks for"},
+			&cli.BoolFlag{Name: "remove-passphrase", Usage: "remove the passphrase, so that unlock asks for none"},
+			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line: the current one, then the new one"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -56,11 +56,11 @@ func (p *program) lockCommand() *cli.Command {
 func (p *program) unlockCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "unlock",
-		Usage:       "end the lock, and open the keyring",
+		Usage:       "end the lock and open the keyring",
 		UsageText:   "broker unlock",
-		Description: "It asks for the passphrase that `broker lock --set-passphrase` set, then for that of a file keyring.",
+		Description: "Asks for the passphrase that `broker lock --set-passphrase` set, then for the passphrase of a file keyring.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, each on a line, in the order in which they are asked for"},
+			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line, in the order of the prompts"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {

@@ -18,17 +18,16 @@ import (
 func (p *program) loginCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "login",
-		Usage: "open the sessions now, asking for a code if one is needed",
+		Usage: "open sessions now, and ask for an MFA code if needed",
 		UsageText: "broker login\n" +
 			"broker login prod\n" +
 			"broker login security --code 123456",
 		ArgsUsage: "[PROFILE|SOURCE…]",
-		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
-			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
-			"satisfied too. --pick lets you choose one on the terminal.",
+		Description: "With several profiles, asks for one code per MFA device, then assumes all roles at once. Without a\n" +
+			"name, opens a session for each source in turn. Other requests that wait for the same code continue too.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "code", Usage: "the six `DIGITS` that the MFA device shows, for scripts"},
-			&cli.BoolFlag{Name: "pick", Usage: "choose the profile on the terminal"},
+			&cli.StringFlag{Name: "code", Usage: "use the six `DIGITS` that the MFA device shows; for scripts"},
+			&cli.BoolFlag{Name: "pick", Usage: "choose a profile on the terminal"},
 		},
 		BashComplete: p.completeManyProfiles,
 		Action: func(c *cli.Context) error {

@@ -13,10 +13,11 @@ import (
 func (p *program) logoutCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "logout",
-		Usage: "forget the sessions of a source, or of all",
+		Usage: "forget the sessions of a source, or of all sources",
 		UsageText: "broker logout\n" +
 			"broker logout security",
 		ArgsUsage:    "[SOURCE]",
+		Description:  "Sessions that were already handed out stay valid in AWS until they expire.",
 		BashComplete: p.completeSources,
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {

@@ -17,34 +17,33 @@ func (p *program) mfaCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:  "set",
-				Usage: "name the device of a source, and store its TOTP seed",
+				Usage: "set the MFA device of a source, and store its TOTP seed",
 				UsageText: "broker mfa set security\n" +
 					"broker mfa set security --serial ARN\n" +
 					"broker mfa set work --process 'ykman oath accounts code'",
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
-				Description: "Without an option you are asked for the seed on the terminal. A code is made from the\n" +
-					"stored seed, else printed by the program of --process, else asked for. With a stored seed\n" +
-					"nobody is asked for a code. Key and seed then lie in one keyring: anybody who opens it has\n" +
-					"both factors.",
+				Description: "Without an option, asks for the seed on the terminal. A code comes from the stored seed, else\n" +
+					"from the program of --process, else from you. With a stored seed nobody is asked for a code, but key and\n" +
+					"seed are then in one keyring: anybody who opens it has both factors.",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "serial", Usage: "`ARN` of the device"},
-					&cli.StringFlag{Name: "process", Usage: "`COMMAND` that prints a code, such as 'ykman oath accounts code -s aws'"},
-					&cli.BoolFlag{Name: "seed-stdin", Usage: "read the seed from stdin: base32, or an otpauth:// URI"},
+					&cli.StringFlag{Name: "serial", Usage: "the `ARN` of the device"},
+					&cli.StringFlag{Name: "process", Usage: "get each code from `COMMAND`, such as 'ykman oath accounts code -s aws'"},
+					&cli.BoolFlag{Name: "seed-stdin", Usage: "read the seed from stdin, in base32 or as an otpauth:// URI"},
 				},
 				Action: p.mfaSet,
 			},
 			{
 				Name:  "remove",
-				Usage: "forget the device of a source, and its seed",
+				Usage: "remove the MFA device of a source, and its seed",
 				UsageText: "broker mfa remove security\n" +
 					"broker mfa remove security --seed-only",
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "seed-only",
-						Usage: "keep the device, whose codes you are asked for from then on"},
-					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before the seed is deleted"},
+						Usage: "delete only the seed, and ask you for codes from then on"},
+					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before deleting the seed"},
 				},
 				Action: p.mfaRemove,
 			},

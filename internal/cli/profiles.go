@@ -15,7 +15,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list, show, link, trust, name and generate profiles",
+		Usage: "list, show, link, trust, alias and generate profiles",
 		UsageText: "broker profiles list\n" +
 			"broker profiles link --all",
 		Subcommands: []*cli.Command{

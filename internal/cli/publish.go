@@ -13,14 +13,15 @@ import (
 func (p *program) publishCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "publish",
-		Usage: "keep a session in the AWS credentials file",
+		Usage: "keep the session of a profile in the AWS credentials file",
 		UsageText: "broker publish prod\n" +
 			"broker publish prod --for 2h",
 		ArgsUsage: "PROFILE…",
-		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
-			"its time. Broker also removes it while locked, while the source is logged out, and when the\n" +
-			"daemon ends. A daemon that is killed leaves it there until the next one starts. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
-		Flags:        []cli.Flag{spanFlag("for", "how long it is kept there, such as `8h`", 8*time.Hour)},
+		Description: "The daemon renews the session before it expires. The session is removed after the time of --for, by\n" +
+			"`broker unpublish`, while Broker is locked or the source is logged out, and when the daemon ends. A daemon that\n" +
+			"is killed leaves it there until the next one starts. With `publish = true` in the registry's [profile NAME],\n" +
+			"Broker publishes the profile by itself.",
+		Flags:        []cli.Flag{spanFlag("for", "keep it there this long, such as `2h`", 8*time.Hour)},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,
 	}

@@ -15,10 +15,12 @@ import (
 
 func (p *program) removeCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "remove",
-		Usage:        "delete a source, its sessions and its sealed copy",
-		UsageText:    "broker remove security",
-		ArgsUsage:    "SOURCE",
+		Name:      "remove",
+		Usage:     "delete a source with its key and its sessions",
+		UsageText: "broker remove security",
+		ArgsUsage: "SOURCE",
+		Description: "Also deletes the sealed copy of the key that `broker import --undo` would restore. The access key\n" +
+			"stays active in AWS.",
 		BashComplete: p.completeSources,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {

@@ -21,16 +21,16 @@ import (
 func (p *program) serviceCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "service",
-		Usage: "have the daemon started by systemd or launchd",
+		Usage: "run the daemon as a service of systemd or launchd",
 		UsageText: "broker service install\n" +
 			"broker service status",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "install",
-				Usage: "write the units of this user, or update them",
+				Usage: "install or update the service of this user",
 				UsageText: "broker service install --dry-run\n" +
 					"broker service install",
-				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files and write nothing"}},
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files, and write nothing"}},
 				Action: func(c *cli.Context) error {
 					if err := none(c); err != nil {
 						return err
@@ -46,7 +46,7 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 			{
 				Name:      "status",
-				Usage:     "show what is installed, what runs, and who started it",
+				Usage:     "show what is installed, what runs and who started it",
 				UsageText: "broker service status",
 				Flags:     []cli.Flag{jsonFlag()},
 				Action: func(c *cli.Context) error {
@@ -58,13 +58,13 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 			{
 				Name:      "restart",
-				Usage:     "replace the running daemon by this version's",
+				Usage:     "replace the running daemon with this version",
 				UsageText: "broker service restart",
 				Action:    p.noArguments(p.serviceRestart),
 			},
 			{
 				Name:      "stop",
-				Usage:     "stop the daemon and its socket, until the next start",
+				Usage:     "stop the daemon and its socket until the next start",
 				UsageText: "broker service stop",
 				Action:    p.noArguments(p.serviceStop),
 			},

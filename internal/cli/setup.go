@@ -18,14 +18,14 @@ import (
 func (p *program) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
-		Usage: "go from keys in plain text to profiles that work",
+		Usage: "move plain-text keys into the keyring and link the profiles",
 		UsageText: "broker setup --dry-run\n" +
 			"broker setup",
-		Description: "It shows what it found and what it is about to do, and asks once. Each step is a command that\n" +
-			"you can type yourself, and what is done already is left alone, so it can be run again at any time.\n" +
-			"To undo it: broker profiles unlink --all, then broker import --undo.",
+		Description: "Shows what it found and what it will do, then asks once. Each step is a command that you can run\n" +
+			"yourself. Steps that are already done are skipped, so you can run setup again at any time. To undo it, run\n" +
+			"`broker profiles unlink --all`, then `broker import --undo`.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and do nothing"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and write nothing"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 		},
 		Action: func(c *cli.Context) error {

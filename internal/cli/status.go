@@ -32,8 +32,8 @@ func (p *program) statusCommand() *cli.Command {
 			"broker status --json",
 		Flags: []cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "short", Usage: "one line for a prompt: whose session this is, and how long it lasts"},
-			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds, until Ctrl-C"},
+			&cli.BoolFlag{Name: "short", Usage: "print one line for a shell prompt: the profile and the time left"},
+			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {

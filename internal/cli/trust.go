@@ -17,16 +17,16 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "trust",
-		Usage: "let an endpoint or a role count that an AWS file names",
+		Usage: "trust the endpoints and roles that an AWS file names",
 		UsageText: "broker profiles trust local\n" +
 			"broker profiles trust --list",
 		ArgsUsage: "PROFILE…",
-		Description: "Shows source, roles and endpoints of the profile with the lines that need your yes, and asks. The\n" +
-			"yes is written into the registry as a hash. It ends when any of what was shown changes.",
+		Description: "Shows the source, roles and endpoints of the profile, with the lines that need your approval, then asks.\n" +
+			"Your approval is stored in the registry as a hash. It ends when anything that was shown changes.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
-			&cli.BoolFlag{Name: "list", Usage: "list the profiles that were trusted"},
-			&cli.BoolFlag{Name: "remove", Usage: "trust these profiles no longer"},
+			&cli.BoolFlag{Name: "list", Usage: "list the trusted profiles"},
+			&cli.BoolFlag{Name: "remove", Usage: "stop trusting these profiles"},
 			jsonFlag(),
 		},
 		BashComplete: p.completeManyProfiles,

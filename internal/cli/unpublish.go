@@ -10,7 +10,7 @@ import (
 func (p *program) unpublishCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "unpublish",
-		Usage: "take sessions out of the AWS credentials file",
+		Usage: "remove published sessions from the AWS credentials file",
 		UsageText: "broker unpublish\n" +
 			"broker unpublish prod",
 		ArgsUsage:    "[PROFILE…]",
