@@ -63,7 +63,7 @@ func (p *program) listAliases(asJSON bool) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no alias yet; broker profiles alias SHORT NAME"})
+		p.warn([]string{"there are no aliases yet; broker profiles alias SHORT NAME"})
 		return nil
 	}
 	w := p.table("ALIAS", "PROFILE")
@@ -77,7 +77,7 @@ func (p *program) listAliases(asJSON bool) error {
 	return p.printTable(w, problems)
 }
 
-// setAlias makes an alias, or lets one stand for something else.
+// setAlias creates an alias, or changes the profile of an existing one.
 func (p *program) setAlias(short, typed string) error {
 	set, err := p.set()
 	if err != nil {

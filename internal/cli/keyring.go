@@ -122,7 +122,7 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 		err = call()
 	}
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && !typed && !fault.Is(err, fault.Config) {
-		return key, fault.New(fault.KeyringLocked, "%w, and no terminal on which to ask for its first passphrase", err).
+		return key, fault.New(fault.KeyringLocked, "%w, and there is no terminal to ask for its first passphrase", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if k.file && fault.Is(err, fault.KeyringLocked) && !typed && !hasTerminal() {

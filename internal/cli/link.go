@@ -145,7 +145,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			p.say("%s", fault.Line(line))
 		}
 		if !c.Bool("yes") {
-			const question = "These lines do not count where they are. Take them over into the registry?"
+			const question = "These lines have no effect where they are. Move them to the registry?"
 			if err := p.confirm(c.Context, question); err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		next, out, err := plan(docs)
 		for _, line := range asksOf(out) {
 			if err == nil && !slices.Contains(asks, line) {
-				err = fault.New(fault.NotConfirmed, "a file was changed while you were asked; nobody said yes to %s", line)
+				err = fault.New(fault.NotConfirmed, "a file changed while you were asked; you did not confirm %s", line)
 			}
 		}
 		return next, out, err
@@ -323,7 +323,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 	}
 	for _, name := range same {
 		if err := os.Remove(name); err != nil {
-			p.warn([]string{"a backup is left that is not needed: " + err.Error()})
+			p.warn([]string{"a backup could not be removed and is not needed: " + err.Error()})
 		}
 	}
 	if len(same) > 0 {
@@ -434,7 +434,7 @@ func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 		case err != nil || serr != nil:
 			why = "cannot be run"
 		case own != "" && !os.SameFile(mine, info):
-			why = "is not " + own + ", the one of this broker"
+			why = "is not " + own + ", the helper of this Broker"
 		default:
 			continue
 		}
@@ -461,7 +461,7 @@ func credprocProgram() (string, error) {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", fault.New(fault.Failed, "where this program is: %w", err)
+		return "", fault.New(fault.Failed, "find this program: %w", err)
 	}
 	names := []string{}
 	if found, err := exec.LookPath("credproc"); err == nil {

@@ -36,11 +36,11 @@ func (p *program) lockCommand() *cli.Command {
 			set, remove := c.Bool("set-passphrase"), c.Bool("remove-passphrase")
 			switch {
 			case set && remove:
-				return fault.New(fault.Usage, "--set-passphrase and --remove-passphrase exclude each other").WithHint("broker lock --help")
+				return fault.New(fault.Usage, "--set-passphrase and --remove-passphrase cannot be combined").WithHint("broker lock --help")
 			case set || remove:
 				return p.changePassphrase(c.Context, set, c.Bool("stdin"))
 			case c.Bool("stdin"):
-				return fault.New(fault.Usage, "to lock nothing is read; --stdin goes with --set-passphrase or --remove-passphrase").WithHint("broker lock")
+				return fault.New(fault.Usage, "--stdin only works with --set-passphrase or --remove-passphrase").WithHint("broker lock")
 			}
 			resp, err := p.do(c.Context, wire.Request{Verb: wire.Lock})
 			p.warn(resp.Warnings)
@@ -152,7 +152,7 @@ func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret
 func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 	from := p.prompter(stdin)
 	if from == nil {
-		return fault.New(fault.Failed, "there is no terminal to ask on; --stdin reads it from stdin").WithHint("broker lock --help")
+		return fault.New(fault.Failed, "there is no terminal to ask on; use --stdin to give the passphrase").WithHint("broker lock --help")
 	}
 	req := wire.Request{Verb: wire.Passphrase}
 	state, err := p.client.Do(ctx, wire.Request{Verb: wire.State})
@@ -188,10 +188,10 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 		state.Challenge = resp.Challenge
 	}
 	if !set {
-		p.say("unlock asks for no passphrase any more")
+		p.say("unlock no longer asks for a passphrase")
 		return nil
 	}
-	p.say("unlock asks for this passphrase from now on; broker lock locks")
+	p.say("unlock now asks for this passphrase; broker lock locks")
 	return nil
 }
 

@@ -87,7 +87,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		}
 	}
 	if len(first) > 1 && !code.IsZero() {
-		return fault.New(fault.Usage, "these are %d devices, and a code is of one", len(first)).WithHint("broker login %s --code 123456", first[0])
+		return fault.New(fault.Usage, "these profiles use %d MFA devices, but a code is for one device", len(first)).WithHint("broker login %s --code 123456", first[0])
 	}
 	var failed []error
 	for _, name := range first {

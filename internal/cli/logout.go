@@ -43,7 +43,7 @@ func (p *program) logoutCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p.say("forgot %s; AWS honours those given out until they end", plural(resp.Count, "session"))
+			p.say("forgot %s; sessions that were handed out stay valid in AWS until they expire", plural(resp.Count, "session"))
 			return nil
 		},
 	}

@@ -114,7 +114,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 	case wantsSeed:
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
 	case c.IsSet("process"):
-		p.say("%s: device %s, whose codes %q prints", name, serial, command)
+		p.say("%s: device %s; %q prints its codes", name, serial, command)
 	default:
 		p.say("%s: device %s", name, serial)
 	}
@@ -133,7 +133,7 @@ func (p *program) mfaRemove(c *cli.Context) error {
 	}
 	if source.HasSeed {
 		if !c.Bool("yes") {
-			question := "Delete the stored seed of " + name + "? It cannot be got back from here."
+			question := "Delete the stored seed of " + name + "? This cannot be undone."
 			if err := p.confirm(c.Context, question); err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func (p *program) mfaRemove(c *cli.Context) error {
 		return err
 	}
 	if seedOnly {
-		p.say("%s: the seed is deleted; codes of %s are asked for", name, source.MFASerial)
+		p.say("%s: the seed is deleted; you are asked for codes of %s", name, source.MFASerial)
 		return nil
 	}
 	p.say("%s: no MFA device", name)

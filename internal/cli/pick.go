@@ -31,7 +31,7 @@ func (p *program) pickProfile(ctx context.Context, usage error) (string, error) 
 	}
 	list := byUse(set, audit.Recent(p.paths.Audit()))
 	if len(list) == 0 {
-		return "", fault.New(fault.NotFound, "there is no profile yet that could be used").WithHint("broker profiles list")
+		return "", fault.New(fault.NotFound, "there is no usable profile yet").WithHint("broker profiles list")
 	}
 	i, err := p.pick(ctx, "profile", rows(list))
 	if err != nil {

@@ -94,7 +94,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no profile and no source yet; broker setup makes them of what your AWS files have"})
+		p.warn([]string{"there is no profile and no source yet; broker setup creates them from your AWS files"})
 		return nil
 	}
 	w := listTable(p.text, columns(p.stdout))

@@ -32,7 +32,7 @@ func (p *program) publish(c *cli.Context) error {
 	case !c.Args().Present():
 		return fault.New(fault.Usage, "publish needs a profile").WithHint("broker publish PROFILE")
 	case spanOf(c, "for") <= 0:
-		return fault.New(fault.Usage, "--for is how long, such as 8h").WithHint("broker publish --help")
+		return fault.New(fault.Usage, "--for needs a duration such as 8h").WithHint("broker publish --help")
 	}
 	names, err := p.findAll(c.Args().Slice())
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *program) publish(c *cli.Context) error {
 				until, long = e.Until.Local().Format(time.DateTime), "for "+profiles.FormatDuration(time.Until(*e.Until).Round(time.Minute))
 			}
 			p.say("%s: published until %s", fault.Line(e.Profile), until)
-			p.warn([]string{"credentials of " + e.Profile + " lie in " + e.File + " " + long + ", where every program of yours can read them; `broker unpublish` takes them out"})
+			p.warn([]string{"credentials of " + e.Profile + " are in " + e.File + " " + long + ", where each of your programs can read them; `broker unpublish` removes them"})
 		}
 	}
 	return p.first(failed)

@@ -82,7 +82,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 			question = "Delete " + what + " from the keyring, and the sealed copy that broker import --undo would write into " +
 				fault.Line(strings.Join(files, ", ")) + "?"
 		}
-		if err := p.confirm(ctx, question+" The secret key cannot be got back."); err != nil {
+		if err := p.confirm(ctx, question+" The secret key cannot be recovered."); err != nil {
 			return err
 		}
 	}

@@ -162,7 +162,7 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	}
 	p.say("the files of the service %s; they start %s", what, fault.Line(d.Program))
 	if len(d.Env) > 0 {
-		p.say("they keep what moves files here: %s", fault.Line(strings.Join(d.Env, " ")))
+		p.say("they keep the variables that move files: %s", fault.Line(strings.Join(d.Env, " ")))
 	}
 	p.say("%s", end)
 	return nil

@@ -83,7 +83,7 @@ func (p *program) serviceHost() (serviceHost, error) {
 			byHand:  fault.Hintf("launchctl bootstrap %s %s", domain, path),
 		}, nil
 	}
-	return serviceHost{}, fault.New(fault.Failed, "this version has no service for %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")
+	return serviceHost{}, fault.New(fault.Failed, "this version supports no service on %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")
 }
 
 // runtimeDir is what systemd calls %t, where the socket's path was taken from it.

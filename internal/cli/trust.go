@@ -138,7 +138,7 @@ func (p *program) showTrust(
 		switch who {
 		case "", strconv.Itoa(os.Geteuid()):
 		case profiles.AnyListener:
-			where += ", where a program listens whose user this system does not tell"
+			where += ", where a program of an unknown user listens"
 		case "0":
 			where += ", where root listens"
 		default:
@@ -185,7 +185,7 @@ func (p *program) listTrust(asJSON bool) error {
 		return p.printJSON(out)
 	}
 	if len(out) == 0 {
-		p.warn([]string{"no profile was trusted yet"})
+		p.warn([]string{"no profile is trusted yet"})
 		return nil
 	}
 	w := p.table("PROFILE", "STATE", "FROM")
@@ -226,7 +226,7 @@ func (p *program) removeTrust(typed []string) error {
 		return err
 	}
 	for _, name := range names {
-		p.say("%s is trusted no longer", fault.Line(name))
+		p.say("%s is no longer trusted", fault.Line(name))
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (p *program) unpublish(c *cli.Context) error {
 		case resp.Count == 0:
 			p.say("nothing was published")
 		default:
-			p.say("took out %s; AWS honours them until they end", plural(resp.Count, "session"))
+			p.say("removed %s; they stay valid in AWS until they expire", plural(resp.Count, "session"))
 		}
 	}
 	return nil

@@ -132,7 +132,7 @@ func (c Client) Status(ctx context.Context) (wire.Status, error) {
 			return wire.Status{}, err
 		}
 		if resp.Status == nil {
-			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer holds no status")
+			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer has no status")
 		}
 		sessions := append(all.Sessions, resp.Status.Sessions...)
 		all = *resp.Status

@@ -529,7 +529,7 @@ func TestCredproc(t *testing.T) {
 		{"login needed", []string{"p"}, says(`{"v":1,"error":{"kind":"login_needed","message":"m"}}` + "\n"), 4, "", "credproc: m\nhint: broker login\n"},
 		{"locked", []string{"p"}, says(`{"v":1,"error":{"kind":"locked","message":"m"}}` + "\n"), 7, "", "credproc: m\nhint: broker unlock\n"},
 		{"a kind of a newer daemon", []string{"p"}, says(`{"v":1,"error":{"kind":"novel","message":"m"}}` + "\n"), 1, "", "credproc: m\n"},
-		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer holds no credential\nhint: broker daemon\n"},
+		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer has no credentials\nhint: broker daemon\n"},
 		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a whole credential\nhint: broker daemon\n"},
 		{"an error and a credential", []string{"p"},
 			says(`{"v":1,"error":{"kind":"denied","message":"m"},"credential":{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2026-01-02T15:04:05Z"}}` + "\n"), 6, "", "credproc: m\nhint: broker status\n"},

@@ -76,7 +76,7 @@ func credential(profile string) ([]byte, error) {
 		return nil, err
 	}
 	if resp.Credential == nil {
-		return nil, fault.New(fault.Unreachable, "the daemon's answer holds no credential")
+		return nil, fault.New(fault.Unreachable, "the daemon's answer has no credentials")
 	}
 	return Document(*resp.Credential)
 }
