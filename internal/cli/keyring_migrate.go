@@ -87,7 +87,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	if to == vault.File {
 		p.tellKey(ctx, key)
 	}
-	// Again, for what another command stored while the settings named the old one.
+	// Copy again what another command stored while the settings named the old keyring.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
 		again := fault.Hintf("broker keyring migrate --from %s --to %s", from, to)
 		switch {
@@ -102,7 +102,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	return p.offerToDelete(ctx, c, ring, from, to)
 }
 
-// offerToDelete deletes the old keys if somebody says so.
+// offerToDelete deletes the old keys after confirmation.
 func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyring, from, to string) error {
 	again := fault.Hintf("broker keyring migrate --from %s --to %s --delete-old", from, to)
 	if !c.Bool("delete-old") {

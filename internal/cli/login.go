@@ -71,8 +71,8 @@ func (p *program) loginCommand() *cli.Command {
 	}
 }
 
-// login opens one session for each source, in turn, and where several profiles
-// were named assumes their roles, all at once.
+// login opens one session for each source in turn. If several profiles were named, it then assumes their roles, all
+// at once.
 func (p *program) login(ctx context.Context, set *profiles.Set, names []string, code secret.String) error {
 	sources := map[string]bool{}
 	var first []string // one name of each source, in the order given
@@ -94,7 +94,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: name, Code: code})
 		switch {
 		case fault.Is(err, fault.Interrupted):
-			return err // all of it, not only the first question
+			return err // Ctrl-C ends the whole command, not only the first prompt
 		case err != nil:
 			failed = append(failed, err)
 			continue
@@ -102,7 +102,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		p.warn(resp.Warnings)
 		for _, s := range resp.Status.Sessions {
 			what := fault.Line(s.Source) + ": logged in"
-			if s.Role != "" { // a code of its own opened it, and no other role
+			if s.Role != "" { // the code opened the session of this role only
 				what = fault.Line(name) + ": session of the role " + fault.Line(shortARN(s.Role))
 			}
 			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
@@ -114,7 +114,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 	return p.first(failed)
 }
 
-// assumeAll gets the sessions of all profiles at once, so that they are there when they are wanted.
+// assumeAll requests the sessions of all profiles at once, so that they are cached.
 func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
@@ -138,7 +138,7 @@ func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	return failed
 }
 
-// first reports all failures but one on stderr, and returns that one.
+// first prints all errors but the first on stderr, and returns the first.
 func (p *program) first(failed []error) error {
 	if len(failed) == 0 {
 		return nil

@@ -24,7 +24,7 @@ func (p *program) logoutCommand() *cli.Command {
 				return fault.New(fault.Usage, "logout needs one source or none").WithHint("broker logout SOURCE")
 			}
 			source := c.Args().First()
-			if c.Args().Present() { // an empty name is a mistake in a script, and not all
+			if c.Args().Present() { // an empty name is a mistake in a script and does not mean all sources
 				set, err := p.set()
 				if err != nil {
 					return err
@@ -38,7 +38,7 @@ func (p *program) logoutCommand() *cli.Command {
 				}
 				source = found.Name
 			}
-			// With no daemon running one is started: the keyring may keep a session.
+			// This starts a daemon if none is running, because the keyring may keep a session.
 			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
 			if err != nil {
 				return err
@@ -49,8 +49,7 @@ func (p *program) logoutCommand() *cli.Command {
 	}
 }
 
-// exactSource finds a source for a command that deletes something of it without
-// asking: by its whole name alone, or an alias.
+// exactSource finds a source for a command that deletes without confirmation: only by its full name or an alias.
 func exactSource(set *profiles.Set, typed string) (profiles.Source, error) {
 	source, err := set.FindSource(typed)
 	if err != nil || source.Name == typed || slices.ContainsFunc(set.Aliases(), func(a profiles.Alias) bool { return a.Name == typed }) {

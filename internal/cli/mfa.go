@@ -94,7 +94,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 		}
 		section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
 	case serial != source.MFASerial && source.HasSeed:
-		// The stored seed is of the old device; for the new one it would make wrong codes.
+		// The stored seed belongs to the old device and would make wrong codes for the new one.
 		if err := p.changeSeed(c, set, name, secret.String{}); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (p *program) mfaRemove(c *cli.Context) error {
 	return nil
 }
 
-// changeSeed stores the seed of a source, or removes it where it is empty.
+// changeSeed stores the seed of a source, or removes it if seed is empty.
 func (p *program) changeSeed(c *cli.Context, set *profiles.Set, name string, seed secret.String) error {
 	ring, err := p.openKeyring(c.Context, set)
 	if err != nil {
@@ -174,7 +174,7 @@ func (p *program) changeSeed(c *cli.Context, set *profiles.Set, name string, see
 	})
 }
 
-// sourceArg reads the one argument of a command about a source that exists.
+// sourceArg returns the one argument of a command, which names an existing source.
 func (p *program) sourceArg(c *cli.Context) (string, *profiles.Set, profiles.Source, error) {
 	typed, err := one(c, "source")
 	if err != nil {

@@ -61,7 +61,7 @@ func (p *program) publish(c *cli.Context) error {
 	return p.first(failed)
 }
 
-// findAll turns what a person typed into exact names.
+// findAll returns the exact names of what a person typed.
 func (p *program) findAll(typed []string) ([]string, error) {
 	set, err := p.set()
 	if err != nil {

@@ -38,7 +38,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	// A part of the name will do where the whole one is asked about before anything is done.
+	// A part of the name is enough if the full name is confirmed before anything is deleted.
 	find := set.FindSource
 	if yes {
 		find = func(typed string) (profiles.Source, error) { return exactSource(set, typed) }
@@ -66,7 +66,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	case fault.Is(err, fault.NotFound) && !registered:
 		return notFound
 	case fault.Is(err, fault.NotFound), registered && fault.Is(err, fault.Keyring):
-		// An interrupted remove took it out of the keyring already, or it is damaged: it is removed to its end.
+		// An interrupted remove already deleted it from the keyring, or it is damaged. Finish the removal.
 	default:
 		return err
 	}
@@ -86,7 +86,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 			return err
 		}
 	}
-	// The copy first: where this is interrupted, the source is still there and can be removed again.
+	// Delete the copy first: after an interruption the source still exists and can be removed again.
 	if len(files) > 0 {
 		if err := sealed.write(ctx, left); err != nil {
 			return err

@@ -102,8 +102,8 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 	return nil
 }
 
-// showTrust prints what a yes is about: the calls that the profile comes to, with the address that each goes to now. It
-// returns who besides the user listens at the plain-http endpoints.
+// showTrust prints what a confirmation covers: the calls of the profile, with the address that each call goes to.
+// It returns which other user listens at the plain-http endpoints.
 func (p *program) showTrust(
 	ctx context.Context, t profiles.Trust, settings profiles.Settings,
 ) (listener string, err error) {

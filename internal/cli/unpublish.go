@@ -28,7 +28,7 @@ func (p *program) unpublish(c *cli.Context) error {
 		}
 	}
 	for _, name := range names {
-		// With no daemon running one is started: it takes out what one before it left.
+		// This starts a daemon if none is running, because it removes what an earlier daemon left.
 		resp, err := p.do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
 		if err != nil {
 			return err
