@@ -40,7 +40,7 @@ func TestBrokerdIsFound(t *testing.T) {
 	must(t, os.Rename(filepath.Join(nix, "brokerd"), filepath.Join(shells, "brokerd")))
 	t.Cleanup(func() { must(t, os.Rename(filepath.Join(shells, "brokerd"), brokerd)) })
 	h.env = append(h.env, "PATH="+shells+":"+os.Getenv("PATH"))
-	missing := "brokerd, the program of the daemon, is neither in " + h.bin + " nor on the PATH of the daemon"
+	missing := "brokerd, the daemon program, is neither in " + h.bin + " nor on the PATH of the daemon"
 	for _, argv := range [][]string{{"credproc", "product_prod_paul"}, {"broker", "daemon"}, {"broker", "keyring", "test"},
 		{"broker", "service", "install"}, {"broker", "exec", "product_prod_paul", "--", "true"}} {
 		r := h.run(filepath.Join(h.bin, argv[0]), argv[1:]...)

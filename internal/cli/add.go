@@ -28,15 +28,15 @@ func (p *program) addCommand() *cli.Command {
 			"broker add security --csv ~/Downloads/accessKeys.csv\n" +
 			"broker add security --from-profile default",
 		ArgsUsage: "SOURCE",
-		Description: "Asks for the key on the terminal, unless one of the flags says where it is. The key is\n" +
+		Description: "Asks for the key on the terminal, unless an option says where the key is. The key is\n" +
 			"checked with GetCallerIdentity before it is stored. It is never taken from an argument.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "csv", Usage: "the `FILE` that the AWS console offers (accessKeys.csv)"},
-			&cli.BoolFlag{Name: "stdin", Usage: `JSON {"AccessKeyId":"…","SecretAccessKey":"…"} from stdin`},
-			&cli.StringFlag{Name: "from-profile", Usage: "the plain-text key of the AWS profile `NAME`"},
-			&cli.BoolFlag{Name: "from-env", Usage: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
-			&cli.StringFlag{Name: "mfa-serial", Usage: "`ARN` of the user's MFA device"},
-			&cli.BoolFlag{Name: "no-verify", Usage: "store the key without asking AWS whose it is"},
+			&cli.StringFlag{Name: "csv", Usage: "read `FILE`, the accessKeys.csv that the AWS console offers"},
+			&cli.BoolFlag{Name: "stdin", Usage: `read JSON {"AccessKeyId":"…","SecretAccessKey":"…"} from stdin`},
+			&cli.StringFlag{Name: "from-profile", Usage: "use the plain-text key of the AWS profile `NAME`"},
+			&cli.BoolFlag{Name: "from-env", Usage: "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+			&cli.StringFlag{Name: "mfa-serial", Usage: "the `ARN` of the user's MFA device (default: the one that AWS lists)"},
+			&cli.BoolFlag{Name: "no-verify", Usage: "store the key without checking it with AWS"},
 		},
 		Action: func(c *cli.Context) error {
 			name, err := one(c, "source")
@@ -48,13 +48,13 @@ func (p *program) addCommand() *cli.Command {
 	}
 }
 
-// longTermKey is a key on its way into the keyring.
+// longTermKey is a long-lived key before it is stored in the keyring.
 type longTermKey struct {
 	id     string
 	secret secret.String
-	from   string // where it still lies in plain text, or empty
-	device string // MFA serial that the files name with it, or empty
-	typed  bool   // by a person on the terminal
+	from   string // the place that still holds it in plain text, or empty
+	device string // MFA serial that the files have for the key, or empty
+	typed  bool   // a person typed it on the terminal
 }
 
 func (p *program) add(c *cli.Context, name string) error {
@@ -63,7 +63,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	// The section is written after the key is stored; that it can be is found out before.
+	// The section is written after the key is stored. Check first that it can be written.
 	if err := profiles.CheckSource(name, c.String("mfa-serial")); err != nil {
 		return err
 	}
@@ -99,10 +99,10 @@ func (p *program) add(c *cli.Context, name string) error {
 		return fault.New(fault.Failed, "the keyring holds a key for %s already; a key is never overwritten", name).WithHint("broker remove %s", name)
 	}
 	if f := fault.Of(err); f != nil && e.URL != "" && (f.Kind == fault.Failed || f.Kind == fault.BadAnswer) {
-		// Not every STS that is not AWS's knows GetCallerIdentity.
+		// An STS that is not AWS's may not support GetCallerIdentity.
 		return f.WithHint("broker add %s --no-verify", name)
 	}
-	if f := fault.Of(err); fault.Is(err, fault.Denied) { // it is typed again; what import says has its own hint
+	if f := fault.Of(err); fault.Is(err, fault.Denied) { // the key has to be entered again; import has a hint of its own
 		return f.WithHint("broker add %s", name)
 	}
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	write := func(section []profiles.KeyValue, device string) error {
 		if device != "" {
 			section = append(section, profiles.KeyValue{Key: "mfa_serial", Value: device})
-			// A key whose section was lost may have its seed in the keyring still.
+			// A key whose section was lost may still have its seed in the keyring.
 			if info, err := ring.Describe(ctx, name); !exists && err == nil && info.HasSeed {
 				section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
 			}
@@ -123,7 +123,7 @@ func (p *program) add(c *cli.Context, name string) error {
 			return profiles.SetSection(src, profiles.SectionSource, name, section)
 		})
 	}
-	// The key has its section before anybody is asked for more, so that Ctrl-C leaves both.
+	// Write the section before the next prompt, so that Ctrl-C leaves both the key and its section.
 	section := append([]profiles.KeyValue{{Key: "access_key_id", Value: key.id}}, keepsRegion(known, e)...)
 	if err := write(section, device); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (p *program) add(c *cli.Context, name string) error {
 	return err
 }
 
-// sameKey refuses a key that is not the one of a source that there is.
+// sameKey returns an error if the source exists with a key other than id.
 func sameKey(known profiles.Source, id string) error {
 	if known.Name == "" || known.AccessKeyID == id {
 		return nil
@@ -159,7 +159,7 @@ func sameKey(known profiles.Source, id string) error {
 		WithHint("broker remove %s", known.Name)
 }
 
-// readKey takes the key from the one place that the flags name. Again is the command that tries it again.
+// readKey reads the key from the one place that the flags name. The hint is the command that tries it again.
 func (p *program) readKey(
 	c *cli.Context, name string, known profiles.Source, ring *keyring,
 ) (key longTermKey, again fault.Hint, err error) {
@@ -178,7 +178,7 @@ func (p *program) readKey(
 	case c.IsSet("csv"):
 		again = fault.Hintf("broker add %s --csv FILE", name)
 		key, err = keyFromCSV(c.String("csv"))
-	case c.Bool("stdin") && !isTerminal(p.stdin): // which would show the key
+	case c.Bool("stdin") && !isTerminal(p.stdin): // a terminal would show the key
 		again = fault.Hintf("broker add %s --stdin", name)
 		key, err = keyFromJSON(p.stdin)
 	case c.IsSet("from-profile"):
@@ -234,11 +234,11 @@ func (p *program) askKey(ctx context.Context, name string, known profiles.Source
 	return key, err
 }
 
-// maxKeyFile bounds a file that holds one key.
+// maxKeyFile is the largest file that is read for a key, in bytes.
 const maxKeyFile = 64 << 10
 
-// keyFromCSV reads the file that the AWS console offers: a header with
-// "Access key ID" and "Secret access key", and one line. Excel and the console put a BOM before it.
+// keyFromCSV reads the file that the AWS console offers: a header with "Access key ID" and "Secret access key", and
+// one line. Excel and the console put a BOM at the start of the file.
 func keyFromCSV(path string) (longTermKey, error) {
 	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
@@ -287,7 +287,7 @@ func keyFromJSON(r io.Reader) (longTermKey, error) {
 	if err != nil {
 		return longTermKey{}, fault.New(fault.Failed, "read the key from stdin: %w", err)
 	}
-	// The decoder's own words would repeat what it read.
+	// The decoder's error would quote the input, which holds the key.
 	if json.Unmarshal(data, &j) != nil {
 		return longTermKey{}, fault.New(fault.Failed, `stdin is not JSON of the form {"AccessKeyId":"…","SecretAccessKey":"…"}`)
 	}
@@ -300,7 +300,8 @@ func keyFromJSON(r io.Reader) (longTermKey, error) {
 	return longTermKey{id: j.AccessKeyID, secret: j.SecretAccessKey}, nil
 }
 
-// readSeed reads a TOTP seed from stdin, or asks for it if that is a terminal, which would show it.
+// readSeed reads a TOTP seed from stdin. If stdin is a terminal, which would show the seed, it uses a hidden
+// prompt.
 func (p *program) readSeed(c *cli.Context, source string) (secret.String, error) {
 	if isTerminal(p.stdin) || !c.Bool("seed-stdin") {
 		t, err := p.openTerminal()

@@ -14,16 +14,16 @@ import (
 	"broker/internal/profiles"
 )
 
-// additionFlags are what a person wants of the environment of a command beyond the credentials, whatever the mode.
+// additionFlags are the flags that add variables to the environment of a command, in every mode.
 func additionFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "region", Usage: "the `REGION` that the command works in, instead of the profile's"},
-		&cli.BoolFlag{Name: "no-region", Usage: "leave AWS_REGION and AWS_DEFAULT_REGION as they are here"},
-		&cli.StringFlag{Name: "env-file", Usage: "more variables of the environment, from a `FILE` of lines KEY=VALUE"},
+		&cli.StringFlag{Name: "region", Usage: "set AWS_REGION and AWS_DEFAULT_REGION to `REGION`, not to the profile's region"},
+		&cli.BoolFlag{Name: "no-region", Usage: "leave AWS_REGION and AWS_DEFAULT_REGION unchanged"},
+		&cli.StringFlag{Name: "env-file", Usage: "add the variables in `FILE`, one KEY=VALUE per line"},
 	}
 }
 
-// additions are what the flags say.
+// additions are the values of additionFlags.
 type additions struct {
 	region   string
 	noRegion bool
@@ -37,7 +37,7 @@ func readAdditions(c *cli.Context) (additions, error) {
 	}
 	if c.IsSet("region") {
 		if a.noRegion {
-			return a, usage("--region and --no-region do not go together")
+			return a, usage("use either --region or --no-region")
 		}
 		if err := checkRegion(a.region); err != nil {
 			return a, err
@@ -55,7 +55,7 @@ func readAdditions(c *cli.Context) (additions, error) {
 	return a, err
 }
 
-// checkRegion refuses what is no region.
+// checkRegion returns an error if region is not a region name.
 func checkRegion(region string) error {
 	if region == "" {
 		return fault.New(fault.Usage, "the region is empty")
@@ -63,14 +63,14 @@ func checkRegion(region string) error {
 	return profiles.CheckRole(profiles.Role{Endpoint: profiles.Endpoint{Region: region}})
 }
 
-// maxEnvFile is far above what a program may be started with.
+// maxEnvFile is the largest environment file that is read, in bytes. No program can be started with that much.
 const maxEnvFile = 1 << 20
 
 var variableName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// readVariables reads a file as `docker run --env-file` does: a line is KEY=VALUE and the value is the rest of it as it stands,
-// quotes included; an empty line, or one that begins with #, is nothing; a KEY alone is the variable
-// of this environment, which the command has anyway. What exec itself sets is refused, not overridden.
+// readVariables reads a file as `docker run --env-file` does. A line is KEY=VALUE, and the value is the rest of the
+// line as it is, including quotes. Empty lines and lines that begin with # are skipped. A line with only KEY means
+// the variable of this environment, which the command gets anyway. Variables that exec itself sets are refused.
 // https://docs.docker.com/reference/cli/docker/container/run/#env
 func readVariables(name string, r io.Reader) ([]variable, error) {
 	lines := bufio.NewScanner(io.LimitReader(r, maxEnvFile+1))
@@ -90,25 +90,25 @@ func readVariables(name string, r io.Reader) ([]variable, error) {
 		case !variableName.MatchString(key) || strings.Contains(value, "\x00"):
 			return nil, fault.New(fault.Failed, "%s:%d: this line is not KEY=VALUE", name, n)
 		case removed[key]:
-			return nil, fault.New(fault.Failed, "%s:%d: %s is for the broker to set, or to take out", name, n, key)
+			return nil, fault.New(fault.Failed, "%s:%d: %s is set or removed by Broker itself", name, n, key)
 		case slices.Contains(regionNames, key):
-			return nil, fault.New(fault.Failed, "%s:%d: %s is the profile's; --region says another", name, n, key)
+			return nil, fault.New(fault.Failed, "%s:%d: %s comes from the profile; use --region to set another", name, n, key)
 		case given:
 			all = append(withoutVariable(all, key), variable{key, value})
 		}
 	}
 	if err := lines.Err(); err != nil || size > maxEnvFile {
-		return nil, fault.New(fault.Failed, "%s cannot be read, or has more than 1 MiB", name)
+		return nil, fault.New(fault.Failed, "%s cannot be read or is larger than 1 MiB", name)
 	}
 	return all, nil
 }
 
-// withoutVariable leaves out an earlier value: the last one counts.
+// withoutVariable removes earlier values of a variable, because the last value wins.
 func withoutVariable(all []variable, name string) []variable {
 	return slices.DeleteFunc(all, func(v variable) bool { return v.name == name })
 }
 
-// to is the environment that a mode made, with what the flags say; environ is our own.
+// to returns env, the environment that a mode made, with the additions. environ is the environment of this process.
 func (a additions) to(env, environ []string) []string {
 	var regions []variable
 	if a.region != "" {

@@ -14,21 +14,20 @@ import (
 	"broker/internal/wire"
 )
 
-// adHocFlags are the flags of a role that no profile names, and of what one use
-// of a profile asks otherwise of its role.
+// adHocFlags are the flags for a role that no profile names, and for overriding a profile's role in one request.
 func adHocFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile: the role with this `ARN`, or ACCOUNT:ROLE"},
-		&cli.StringFlag{Name: "source", Usage: "with --role-arn: the `SOURCE`, or profile, from which it is assumed"},
-		&cli.StringFlag{Name: "external-id", Usage: "the external `ID` that the role requires"},
-		spanFlag("duration", "how long the session is to last, such as `30m`", 0),
-		&cli.StringFlag{Name: "session-name", Usage: "the `NAME` of the session in CloudTrail"},
-		&cli.StringFlag{Name: "session-policy", Usage: "narrow the role by a policy: `JSON`, or the name of a file"},
-		&cli.StringSliceFlag{Name: "session-tag", Usage: "`KEY=VALUE`, may be repeated"},
+		&cli.StringFlag{Name: "role-arn", Usage: "instead of a profile, assume the role `ARN` or ACCOUNT:ROLE"},
+		&cli.StringFlag{Name: "source", Usage: "with --role-arn: assume it from `SOURCE`, a source or profile (default: the only source)"},
+		&cli.StringFlag{Name: "external-id", Usage: "send the external `ID` that the role requires"},
+		spanFlag("duration", "request a session of this length, such as `30m`", 0),
+		&cli.StringFlag{Name: "session-name", Usage: "use `NAME` as the role session name in CloudTrail"},
+		&cli.StringFlag{Name: "session-policy", Usage: "restrict the session with a policy: `JSON` or the name of a file"},
+		&cli.StringSliceFlag{Name: "session-tag", Usage: "add the session tag `KEY=VALUE`; may be repeated"},
 	}
 }
 
-// adHoc is what the flags ask for; nil where they ask for nothing.
+// adHoc returns the role that the flags describe, or nil if no flag is set.
 func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	usage := func(format string, args ...any) error {
 		return fault.New(fault.Usage, format, args...).WithHint("%s --help", typed(c))
@@ -41,7 +40,7 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	case !given:
 		return nil, nil
 	case c.IsSet("source") && !c.IsSet("role-arn"):
-		return nil, usage("--source goes with --role-arn; a profile says itself where it comes from")
+		return nil, usage("--source needs --role-arn; a profile names its own source")
 	case c.IsSet("role-arn") && c.String("role-arn") == "":
 		return nil, usage("--role-arn is empty")
 	}
@@ -59,28 +58,28 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	for _, tag := range c.StringSlice("session-tag") {
 		key, value, ok := strings.Cut(tag, "=")
 		if !ok {
-			return nil, usage("a session tag is KEY=VALUE, unlike %.60q", tag)
+			return nil, usage("%.60q is not a session tag of the form KEY=VALUE", tag)
 		}
 		role.Tags = append(role.Tags, wire.Tag{Key: key, Value: value})
 	}
 	return role, nil
 }
 
-// wanted is whose credentials a command is to use, as it was typed.
+// wanted names whose credentials a command should use, as they were typed.
 type wanted struct {
-	profile string     // a profile or source; empty for none
-	also    []string   // more of them; for exec and shell alone
+	profile string     // a profile or source; empty if none was named
+	also    []string   // further profiles; only for exec and shell
 	role    *wire.Role // see adHoc
-	source  string     // of a role by its ARN; empty where it was not named
+	source  string     // source of a role given by ARN; empty if none was named
 }
 
-// byARN reports whether a role is wanted that no profile names.
+// byARN reports whether a role was named by its ARN, and not by a profile.
 func (w wanted) byARN() bool { return w.role != nil && w.role.ARN != "" }
 
-// none reports whether nothing was named, so that a person may choose.
+// none reports whether nothing was named, so that a person can choose.
 func (w wanted) none() bool { return w.profile == "" && !w.byARN() }
 
-// shown is what was named, for a hint.
+// shown returns what was named, for a hint.
 func (w wanted) shown() fault.Hint {
 	switch {
 	case w.byARN():
@@ -91,10 +90,10 @@ func (w wanted) shown() fault.Hint {
 	return fault.Hintf("%s", w.names())
 }
 
-// names are all profiles that were named, if any was.
+// names returns all profiles that were named.
 func (w wanted) names() []string { return append([]string{w.profile}, w.also...) }
 
-// wanted reads the flags that go with the profiles that were named, or instead of one.
+// wanted reads the flags that belong to the named profiles, or that replace a profile.
 func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 	role, err := p.adHoc(c)
 	w := wanted{role: role, source: c.String("source")}
@@ -111,12 +110,12 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 	case len(w.also) > 0 && slices.Contains(w.names(), ""):
 		err = usage("the name of a profile is empty")
 	case len(w.also) > 0 && c.IsSet("external-id"):
-		err = usage("--external-id is of one role, and %s are several profiles; each may have an external_id of its own", strings.Join(w.names(), ", "))
+		err = usage("--external-id applies to one role, but %s are several profiles; set external_id in each profile instead", strings.Join(w.names(), ", "))
 	}
 	return w, err
 }
 
-// wantedArgument is wanted for a command whose one argument, if it has any, is the profile.
+// wantedArgument is wanted for a command that takes at most one argument, the profile.
 func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
 	if c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() == "" {
 		return wanted{}, fault.New(fault.Usage, "%s needs one profile", c.Command.Name).WithHint("%s PROFILE", typed(c))
@@ -124,8 +123,8 @@ func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
 	return p.wanted(c, c.Args().First())
 }
 
-// exactName is the profile or source that is asked for. Where nothing was named, the person at
-// the terminal chooses; without one the error is noProfile.
+// exactName returns the exact name of the requested profile or source. If nothing was named, a person at the
+// terminal chooses one; without a terminal the error is noProfile.
 func (p *program) exactName(ctx context.Context, w wanted, noProfile error) (string, error) {
 	switch {
 	case w.byARN():
@@ -160,11 +159,11 @@ func (p *program) exactNames(ctx context.Context, w wanted, noProfile error) ([]
 	return names, nil
 }
 
-// accountRole is a role by the number of its account.
+// accountRole matches ACCOUNT:ROLE.
 var accountRole = lazyregexp.New(`^([0-9]{12}):([^:]+)$`)
 
-// roleSource is the name of the source from which a role is assumed, and makes
-// the ARN whole, in the source's partition. Where there is one source alone, it need not be named.
+// roleSource returns the name of the source that assumes the role. It completes the ARN of the role, in the
+// partition of the source. If there is exactly one source, it need not be named.
 func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 	set, err := p.set()
 	if err != nil {
@@ -192,7 +191,7 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 	return name, nil
 }
 
-// roleCredential is credential for a role that no profile names; with a nil role it is credential.
+// roleCredential is credential with role, which no profile names. With a nil role it is the same as credential.
 func (p *program) roleCredential(ctx context.Context, name string, role *wire.Role, minTTL time.Duration) (wire.Credential, error) {
 	if role == nil {
 		return p.credential(ctx, name, minTTL)
@@ -211,8 +210,8 @@ func (p *program) roleCredential(ctx context.Context, name string, role *wire.Ro
 	return *resp.Credential, nil
 }
 
-// ofRole refuses the answer of a daemon that does not know of such requests, and gave
-// the session of the source or profile as it is.
+// ofRole refuses the answer of an older daemon, which ignores the role and returns the session of the source or
+// profile itself.
 func ofRole(resp wire.Response, arn string) error {
 	if c := resp.Credential; c == nil || c.Role == "" || arn != "" && c.Role != arn {
 		return fault.New(fault.Unreachable, "the daemon is older than this program, and did not assume the role").WithHint("broker service restart")

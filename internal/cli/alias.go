@@ -12,12 +12,12 @@ import (
 func (p *program) aliasCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "alias",
-		Usage: "list the short names of profiles, or make one",
+		Usage: "list, set or remove short names of profiles",
 		UsageText: "broker profiles alias prod product_prod_paul\n" +
 			"broker profiles alias --remove prod",
 		ArgsUsage: "[SHORT NAME]",
-		Description: "SHORT is what you want to type, NAME a profile or source, or a part of its name that is\n" +
-			"unique. Without arguments all aliases are listed.",
+		Description: "SHORT is the name that you want to type. NAME is a profile or source, or a part of its name\n" +
+			"that is unique. Without arguments the command lists all aliases.",
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "remove", Usage: "remove the alias SHORT"},
@@ -63,7 +63,7 @@ func (p *program) listAliases(asJSON bool) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no alias yet; broker profiles alias SHORT NAME"})
+		p.warn([]string{"there are no aliases yet; broker profiles alias SHORT NAME"})
 		return nil
 	}
 	w := p.table("ALIAS", "PROFILE")
@@ -77,7 +77,7 @@ func (p *program) listAliases(asJSON bool) error {
 	return p.printTable(w, problems)
 }
 
-// setAlias makes an alias, or lets one stand for something else.
+// setAlias creates an alias, or changes the profile of an existing one.
 func (p *program) setAlias(short, typed string) error {
 	set, err := p.set()
 	if err != nil {

@@ -7,16 +7,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// A place is where the first words of a command line lead.
+// A place is the command that the first words of a command line name.
 type place struct {
-	path     []string       // the names of the commands, as they are and not by an alias
-	command  *cli.Command   // the last of them; nil for the program itself
-	commands []*cli.Command // those below it
+	path     []string       // the names of the commands; aliases are resolved
+	command  *cli.Command   // the last command of path; nil for the program itself
+	commands []*cli.Command // the commands below it
 	flags    []cli.Flag
-	rest     []string // what follows
+	rest     []string // the remaining words
 }
 
-// locate follows the names of commands.
+// locate follows the command names in args.
 func locate(app *cli.App, args []string) place {
 	at := place{commands: app.Commands, flags: app.Flags, rest: args}
 	for len(at.rest) > 0 {
@@ -31,19 +31,19 @@ func locate(app *cli.App, args []string) place {
 	return at
 }
 
-// An invocation is a command line as broker reads it.
+// An invocation is a command line as Broker reads it.
 type invocation struct {
 	place
 	help, version bool
-	// ordered is the same with the flags before the names and a "--" between them: urfave/cli v2 stops reading flags at
-	// the first name, and would take `broker login prod --code 123456` for three names.
+	// ordered is the command line with the flags before the names and a "--" between them. urfave/cli v2 stops
+	// reading flags at the first name, so it would read `broker login prod --code 123456` as three names.
 	ordered []string
-	// words are the names before "--", or before a command that is to be run.
+	// words are the names before "--", or before the command that exec runs.
 	words []string
 }
 
-// read reads a command line. Flags stand anywhere before "--". For exec a command begins behind the first "--", else
-// behind the first name, and is taken as it stands.
+// read reads a command line. Flags may be anywhere before "--". For exec, the command begins after the first "--",
+// or else after the first name, and is not parsed.
 func read(app *cli.App, args []string) invocation {
 	in := invocation{place: locate(app, args)}
 	runs := in.command != nil && in.command.Name == "exec"
@@ -75,7 +75,7 @@ func read(app *cli.App, args []string) invocation {
 	return in
 }
 
-// takesValue reports whether the next argument belongs to this flag.
+// takesValue reports whether the next argument is the value of this flag.
 func takesValue(flags []cli.Flag, arg string) bool {
 	name := strings.TrimLeft(arg, "-")
 	if strings.Contains(name, "=") {

@@ -19,20 +19,20 @@ import (
 	"broker/internal/tty"
 )
 
-// terminal is the controlling terminal: questions go there, whatever stdin and stdout are. It is the file
-// that is read; on Windows another one is written.
+// terminal is the controlling terminal. Prompts go there, wherever stdin and stdout go. The embedded file is read;
+// on Windows, out is another file.
 type terminal struct {
 	*os.File
 	out  *os.File
 	echo *echo
 }
 
-// echo is whether the terminal shows what is typed. After a question for a secret it does not: what was typed too early
-// may be a part of that secret, or of the next one. It shows it again at the next question that is not for a secret, for
-// a program that takes over the terminal, and when the command ends.
+// echo tracks whether the terminal shows typed text. After a prompt for a secret it does not, because text that was
+// typed too early may be part of that secret or of the next one. Echo comes back at the next prompt that is not for
+// a secret, for a program that takes over the terminal, and when the command ends.
 type echo struct {
 	mu   sync.Mutex
-	show func() // nil while the terminal shows it
+	show func() // turns echo on again; nil while echo is on
 }
 
 func (e *echo) hide(f *os.File) error {
@@ -56,7 +56,7 @@ func (e *echo) restore() {
 }
 
 func (p *program) openTerminal() (terminal, error) {
-	p.interrupts.catch() // or Ctrl-C would leave the terminal as it is in the middle of a question
+	p.interrupts.catch() // otherwise Ctrl-C during a prompt would leave the terminal without echo
 	in, out, err := tty.Files()
 	if err != nil {
 		return terminal{}, fault.New(fault.Failed, "there is no terminal to ask on")
@@ -64,7 +64,7 @@ func (p *program) openTerminal() (terminal, error) {
 	return terminal{in, out, p.echo}, nil
 }
 
-// Write implements io.Writer. Whatever names are in a question, they do not steer the terminal.
+// Write implements io.Writer. It escapes control characters, so that names in a prompt cannot control the terminal.
 func (t terminal) Write(b []byte) (int, error) { return fault.Writer(t.out).Write(b) }
 
 // WriteString implements io.StringWriter.
@@ -79,24 +79,24 @@ func (t terminal) Close() error {
 	return err
 }
 
-// maxAnswer bounds what is read for one question.
+// maxAnswer is the most that is read for one answer, in bytes.
 const maxAnswer = 4096
 
-// line asks a question and returns the answer without blanks around it.
+// line shows a prompt and returns the answer without surrounding blanks.
 func (t terminal) line(ctx context.Context, question string) (string, error) {
 	t.echo.restore()
 	return t.read(ctx, question, func() (string, error) {
 		answer, err := bufio.NewReader(io.LimitReader(t, maxAnswer)).ReadString('\n')
-		if err != nil { // Ctrl-D: what follows begins on a line of its own
+		if err != nil { // Ctrl-D: start a new line
 			_, _ = fmt.Fprintln(t)
 		}
 		return answer, err
 	})
 }
 
-// hidden asks for a secret: nothing is shown of it, nor of what is typed behind it; see echo.
+// hidden prompts for a secret. The terminal shows neither the secret nor what is typed after it; see echo.
 func (t terminal) hidden(ctx context.Context, question string) (secret.String, error) {
-	// Not by what reads: that may begin only when Ctrl-C has ended the question.
+	// Turn echo off here, not in the goroutine that reads: that one may start after Ctrl-C has ended the prompt.
 	if err := t.echo.hide(t.File); err != nil {
 		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is typed: %w", err)
 	}
@@ -108,7 +108,7 @@ func (t terminal) hidden(ctx context.Context, question string) (secret.String, e
 	return secret.New(s), err
 }
 
-// fresh asks for a new passphrase, twice.
+// fresh prompts for a new passphrase, twice.
 func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 	for {
 		first, err := t.hidden(ctx, "New passphrase: ")
@@ -124,7 +124,7 @@ func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 			return secret.String{}, err
 		case first.IsZero():
 			_, _ = fmt.Fprintln(t, "The passphrase is empty.")
-		case again.IsZero(): // another one
+		case again.IsZero(): // the person wants to choose another passphrase
 		case first.Reveal() != again.Reveal():
 			_, _ = fmt.Fprintln(t, "The two are not the same.")
 		default:
@@ -133,7 +133,7 @@ func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 	}
 }
 
-// read waits for an answer, or for Ctrl-C.
+// read shows a prompt and waits for an answer or for Ctrl-C.
 func (t terminal) read(ctx context.Context, question string, read func() (string, error)) (string, error) {
 	if _, err := fmt.Fprint(t, question); err != nil {
 		return "", fault.New(fault.Failed, "write to the terminal: %w", err)
@@ -159,7 +159,7 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 	}
 }
 
-// question asks on the terminal and returns the answer.
+// question prompts on the terminal and returns the answer.
 func (p *program) question(ctx context.Context, text string) (string, error) {
 	t, err := p.openTerminal()
 	if err != nil {
@@ -169,10 +169,10 @@ func (p *program) question(ctx context.Context, text string) (string, error) {
 	return t.line(ctx, text)
 }
 
-// errNo is the answer to a question that only yes confirms.
+// errNo means that a person did not answer yes.
 var errNo = fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
 
-// confirm asks a question that yes alone answers.
+// confirm prompts with a question. Any answer other than yes is an error.
 func (p *program) confirm(ctx context.Context, question string) error {
 	if !hasTerminal() {
 		return p.noTerminal("there is no terminal to ask on; confirm with --yes")
@@ -184,7 +184,7 @@ func (p *program) confirm(ctx context.Context, question string) error {
 	return err
 }
 
-// noTerminal is the error of a question that nobody can be asked, with the command that answers it.
+// noTerminal returns the error for a question that nobody can be asked. The hint is the command that answers it.
 func (p *program) noTerminal(why string) error {
 	at := locate(p.commands, p.typed)
 	f := fault.New(fault.NotConfirmed, "%s", why)

@@ -1,6 +1,6 @@
-// Package cli owns the command line of broker: one file for each command, and
-// the one way in which all of them read arguments, ask questions and fail. It refuses to decide
-// anything about credentials; it asks the daemon, the vault and the files.
+// Package cli implements the command line of broker. Each command has a file of its own, and all commands read
+// arguments, prompt and fail in the same way. The package decides nothing about credentials: it asks the daemon,
+// the vault and the files.
 package cli
 
 import (
@@ -24,30 +24,30 @@ import (
 	"broker/internal/wire"
 )
 
-// program is what every command works with.
+// program is the state that all commands share.
 type program struct {
 	stdin  io.Reader
 	stdout io.Writer
-	stderr io.Writer // printable text alone goes to problems
-	text   io.Writer // and to stdout
-	// problems is where warnings and errors are written.
+	stderr io.Writer // writes to problems, and escapes control characters
+	text   io.Writer // writes to stdout, and escapes control characters
+	// problems is where warnings and errors go.
 	problems io.Writer
 	silence  func()          // ends progress
-	warned   map[string]bool // what was said already
+	warned   map[string]bool // warnings that were printed already
 	paths    paths.Paths
-	client   client.Client  // with the Transport that it was made with
-	store    profiles.Store // for what a command asks of the settings alone
+	client   client.Client  // keeps the Transport that it was created with
+	store    profiles.Store // for commands that need only the settings
 
 	echo       *echo
 	interrupts interruption
-	// commands is the table of them, and names is how many names stood before a command that is to be run.
+	// commands is the command tree. names is the number of names before the command that exec runs.
 	commands *cli.App
-	typed    []string // the words of the command line behind "broker"
+	typed    []string // the words of the command line after "broker"
 	names    int
-	within   bool // a command runs within another one, which says what comes next
+	within   bool // another command runs this one and prints the next step
 }
 
-// Main is the program broker: it returns the exit code.
+// Main runs the program broker and returns its exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return newProgram(stdin, stdout, stderr).main(args)
 }
@@ -66,7 +66,7 @@ func (p *program) main(args []string) int {
 		return 0
 	}
 	if p.interrupts.Err() != nil {
-		err = fault.ErrInterrupted // whatever came of it
+		err = fault.ErrInterrupted // whatever error the interruption caused
 	}
 	var exit exitError
 	if errors.As(err, &exit) {
@@ -75,22 +75,22 @@ func (p *program) main(args []string) int {
 	return p.fail(err)
 }
 
-// fail says what failed, and returns the exit code of it.
+// fail prints the error and returns its exit code.
 func (p *program) fail(err error) int {
 	f := fault.Of(err)
 	text := flow("broker: "+f.Error(), columns(p.problems)) + "\n"
 	if hint := f.ShownHint(); hint != "" {
-		text += "hint: " + hint + "\n" // whole, to be copied
+		text += "hint: " + hint + "\n" // not wrapped, so that it can be copied
 	}
 	_, _ = io.WriteString(p.stderr, text)
 	return f.Kind.ExitCode()
 }
 
-// patience is how long a command waits for an answer: unlike credproc it has no
-// SDK behind it that gives up after a minute, and a person may have to find his device.
+// patience is how long a command waits for an answer. It is longer than for credproc: no SDK gives up after a
+// minute, and a person may have to fetch the MFA device.
 const patience = 150 * time.Second
 
-// exitError ends the program with a code and no message: all was said before.
+// exitError ends the program with an exit code and no message, because the message was already printed.
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -106,7 +106,7 @@ func (p *program) run(args []string) error {
 	p.typed = words
 	p.names = len(in.words)
 	switch {
-	case completes: // below, where the files are known
+	case completes: // see below: the paths must be known first
 	case len(in.commands) > 0 && len(in.words) > 0:
 		return noCommand(in.path, in.commands, in.words[0])
 	case in.version:
@@ -128,7 +128,7 @@ func (p *program) run(args []string) error {
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
 	p.client.Shows = func() {
-		p.interrupts.catch() // which ends an exchange, so that it gives back the terminal
+		p.interrupts.catch() // a signal then ends the exchange, which restores the terminal
 		p.echo.restore()
 		p.silence()
 	}
@@ -139,7 +139,7 @@ func (p *program) run(args []string) error {
 	return p.commands.RunContext(p.interrupts, append(args[:1:1], in.ordered...))
 }
 
-// command runs another command within one.
+// command runs another command of this program.
 func (p *program) command(ctx context.Context, words ...string) error {
 	app := p.app()
 	in := read(app, words)
@@ -149,7 +149,7 @@ func (p *program) command(ctx context.Context, words ...string) error {
 	return app.RunContext(ctx, append([]string{"broker"}, in.ordered...))
 }
 
-// app is the table of commands.
+// app builds the command tree.
 func (p *program) app() *cli.App {
 	app := &cli.App{
 		Name:                   "broker",
@@ -190,7 +190,7 @@ func inGroup(title string, commands ...*cli.Command) []*cli.Command {
 	return commands
 }
 
-// finish gives a command and those below it what all have in common.
+// finish sets on a command and its subcommands what all commands have in common.
 func finish(c *cli.Command) {
 	c.OnUsageError = usageError
 	c.HideHelp = true
@@ -202,7 +202,8 @@ func finish(c *cli.Command) {
 	}
 }
 
-// group is what a group of commands does by itself: run has shown its help, or refused a word.
+// group is the action of a command with subcommands. It does nothing: run has already printed the help or refused a
+// word.
 func group(*cli.Context) error { return nil }
 
 func usageError(c *cli.Context, err error, _ bool) error {
@@ -216,10 +217,10 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return f.WithHint("broker help")
 }
 
-// typed is a command as it is typed, such as "broker profiles list".
+// typed returns a command as a person types it, such as "broker profiles list".
 func typed(c *cli.Context) fault.Hint { return fault.Hintf("%s", strings.Fields(c.Command.HelpName)) }
 
-// named is a command in a message, such as "profiles list".
+// named returns a command as messages name it, such as "profiles list".
 func named(c *cli.Context) string { return strings.TrimPrefix(c.Command.HelpName, "broker ") }
 
 // one returns the only argument of a command.
@@ -234,7 +235,7 @@ func one(c *cli.Context, what string) (string, error) {
 	return c.Args().First(), nil
 }
 
-// none refuses arguments.
+// none returns an error if the command has arguments.
 func none(c *cli.Context) error {
 	if c.Args().Present() {
 		return fault.New(fault.Usage, "%s takes no argument, got %q", named(c), c.Args().First()).
@@ -245,7 +246,7 @@ func none(c *cli.Context) error {
 
 func (p *program) files() profiles.Files { return profiles.FilesOf(p.paths) }
 
-// set reads the files as they are now, and says on stderr what is wrong with them.
+// set reads the files as they are now, and prints their warnings on stderr.
 func (p *program) set() (*profiles.Set, error) {
 	set, err := new(profiles.Store).Load(p.files())
 	if err != nil {
@@ -257,7 +258,7 @@ func (p *program) set() (*profiles.Set, error) {
 	return set, nil
 }
 
-// settings is set with what the registry's [settings] say.
+// settings returns set, with the [settings] of the registry.
 func (p *program) settings() (*profiles.Set, profiles.Settings, error) {
 	set, err := p.set()
 	if err != nil {
@@ -267,7 +268,7 @@ func (p *program) settings() (*profiles.Set, profiles.Settings, error) {
 	return set, settings, err
 }
 
-// find turns what a person typed into the exact name of a profile or source.
+// find returns the exact name of the profile or source that a person typed.
 func (p *program) find(typed string) (string, error) {
 	set, err := p.set()
 	if err != nil {
@@ -276,7 +277,7 @@ func (p *program) find(typed string) (string, error) {
 	return set.Find(typed)
 }
 
-// warn says each warning once: the files are read here, and by the daemon.
+// warn prints each warning once, because both this program and the daemon read the files.
 func (p *program) warn(warnings []string) {
 	for _, w := range warnings {
 		if !p.warned[w] {
@@ -286,22 +287,22 @@ func (p *program) warn(warnings []string) {
 	}
 }
 
-// caution says one warning, whatever was said before.
+// caution prints a warning even if it was printed before.
 func (p *program) caution(warning string) {
 	p.silence()
 	_, _ = io.WriteString(p.stderr, flow("warning: "+fault.Line(warning), columns(p.problems))+"\n")
 }
 
-// say prints sentences for a person, which fit the terminal.
+// say prints sentences for a person, wrapped to the width of the terminal.
 func (p *program) say(format string, args ...any) {
 	p.raw(flow(fmt.Sprintf(format, args...), columns(p.stdout)))
 }
 
-// raw prints a line that another program may read.
+// raw prints a line that another program may read. It is not wrapped.
 func (p *program) raw(line string) { _, _ = io.WriteString(p.text, line+"\n") }
 
-// ask sends a request that may find the keyring locked: where a person is at
-// the terminal it asks for the passphrase, gives it to the daemon, and asks again.
+// ask sends a request. If the keyring is locked and there is a terminal, it prompts for the passphrase, gives the
+// daemon the key and sends the request again.
 func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, error) {
 	resp, err := p.do(ctx, req)
 	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
@@ -313,5 +314,5 @@ func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, err
 	return p.do(ctx, req)
 }
 
-// hasTerminal reports whether a person can be asked.
+// hasTerminal reports whether a person can be prompted.
 func hasTerminal() bool { return tty.Exists() }

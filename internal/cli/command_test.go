@@ -136,7 +136,7 @@ func TestCommands(t *testing.T) {
 		"login":                 {"login security --code 123456", "", list{opened}, "login security", "security", "", 0},
 		"login is denied":       {"login security --code 123456", "", list{denied}, "login security", "", "said no\nhint: broker", 6},
 		"publish by alias":      {"publish p", "", list{published}, "publish prod", "prod: published", "credentials of prod", 0},
-		"publish for no time":   {"publish prod --for 0s", "", nil, "", "", "--for is how long", 2},
+		"publish for no time":   {"publish prod --for 0s", "", nil, "", "", "--for needs a duration", 2},
 		"unpublish":             {"unpublish", "", list{wire.Response{Count: 1}}, "unpublish", "1", "", 0},
 		"export as text":        {"export prod --format env", "", list{aSession()}, "get prod", "AWS_SESSION_TOKEN=", "", 0},
 		"export, no answer":     {"export prod", "", list{wire.Response{}}, "get prod", "", "broker:", 5},

@@ -15,8 +15,8 @@ import (
 	"broker/internal/vault"
 )
 
-// The scripts ask broker itself with --generate-bash-completion, the way of
-// urfave/cli, so that they need no change when commands do.
+// The scripts run broker with --generate-bash-completion, the flag of urfave/cli, so they stay the same when
+// commands change.
 var (
 	//go:embed completion/broker.bash
 	bashScript string
@@ -27,7 +27,7 @@ var (
 	//go:embed completion/broker.ps1
 	powershellScript string
 
-	// The prompts of shells, with what `credproc --prompt` says.
+	// The shell prompts, which print the output of `credproc --prompt`.
 	//go:embed completion/prompt.bash
 	bashPrompt string
 	//go:embed completion/prompt.zsh
@@ -37,7 +37,7 @@ var (
 	//go:embed completion/prompt.ps1
 	powershellPrompt string
 
-	// The commands of other tools, as functions that ask broker.
+	// The commands of other tools, as shell functions that run broker.
 	//go:embed completion/awsume.sh
 	awsumeShim string
 	//go:embed completion/awsume.fish
@@ -48,7 +48,7 @@ var (
 	assumeFishShim string
 )
 
-// shims are by name and shell.
+// shims are the shell functions by name and shell.
 var shims = map[string]map[string]string{
 	"awsume": {"bash": awsumeShim, "zsh": awsumeShim, "fish": awsumeFishShim},
 	"assume": {"bash": assumeShim, "zsh": assumeShim, "fish": assumeFishShim},
@@ -59,15 +59,15 @@ func (p *program) completionCommand() *cli.Command {
 	prompts := map[string]string{"bash": bashPrompt, "zsh": zshPrompt, "fish": fishPrompt, "powershell": powershellPrompt}
 	return &cli.Command{
 		Name:  "completion",
-		Usage: "print the completion script for a shell",
+		Usage: "print a completion script for a shell",
 		UsageText: "source <(broker completion bash)\n" +
 			"broker completion zsh > ~/.zfunc/_broker\n" +
 			"source <(broker completion --prompt bash)",
 		ArgsUsage: "bash|zsh|fish|powershell",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "prompt", Usage: "print what shows in the prompt of a `SHELL` whose session it has: bash, zsh, fish or powershell"},
-			&cli.StringFlag{Name: "shim", Usage: "print `COMMAND` instead, as a function that asks broker: awsume or assume"},
-			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "the `SHELL` that --shim is for: bash, zsh or fish"},
+			&cli.StringFlag{Name: "prompt", Usage: "print a prompt for `SHELL` that shows the profile of its session: bash, zsh, fish or powershell"},
+			&cli.StringFlag{Name: "shim", Usage: "print a shell function `COMMAND` that asks Broker: awsume or assume"},
+			&cli.StringFlag{Name: "shell", Value: "bash", Usage: "with --shim: the `SHELL` of the function: bash, zsh or fish"},
 		},
 		BashComplete: p.completeFrom(shellNames),
 		Action: func(c *cli.Context) error {
@@ -115,12 +115,13 @@ func (p *program) shim(c *cli.Context) error {
 	return err
 }
 
-// completionFlag asks broker for what could come next. The words before it are those of the command line so far, the
-// last one too where it begins with "-". Each line of the answer is a word, and perhaps a tab and what it does.
+// completionFlag asks broker for the words that can come next. The arguments before it are the command line so far,
+// with the last word only if it begins with "-". Each line of the answer is a word, and optionally a tab and its
+// help.
 const completionFlag = "--generate-bash-completion"
 
-// completion answers a shell: the values of an option, the options of a command, the commands of a group, or the names
-// that a command takes. Where it prints nothing, a shell completes files.
+// completion answers a shell: the values of an option, the options of a command, the commands of a group, or the
+// names that a command takes. If it prints nothing, the shell completes file names.
 func (p *program) completion(words []string) {
 	at, last := read(p.commands, words), ""
 	if len(words) > 0 {
@@ -142,14 +143,14 @@ func (p *program) completion(words []string) {
 		}
 	case c.BashComplete != nil:
 		names := flag.NewFlagSet(c.Name, flag.ContinueOnError)
-		_ = names.Parse(append([]string{"--"}, at.words...)) // which cannot fail behind "--"
+		_ = names.Parse(append([]string{"--"}, at.words...)) // cannot fail after "--"
 		ctx := cli.NewContext(p.commands, names, nil)
 		ctx.Command = c
 		c.BashComplete(ctx)
 	}
 }
 
-// completeValues prints what an option of a command can be.
+// completeValues prints the possible values of an option.
 func (p *program) completeValues(c *cli.Command, option string) {
 	values := map[string][]string{
 		"mode": slices.Sorted(maps.Keys(modes)), "format": exportFormats, "prompt": shellNames, "shell": shellNames[:3],
@@ -170,7 +171,7 @@ func (p *program) completeValues(c *cli.Command, option string) {
 	}
 }
 
-// shellNames are the shells that broker writes scripts for.
+// shellNames are the shells for which Broker has scripts.
 var shellNames = []string{"bash", "zsh", "fish", "powershell"}
 
 // completeFrom completes the first argument with one of these values.
@@ -184,7 +185,7 @@ func (p *program) completeFrom(values []string) cli.BashCompleteFunc {
 	}
 }
 
-// completeProfiles prints the names and aliases that a command takes first.
+// completeProfiles prints the profiles and aliases for the first argument of a command.
 func (p *program) completeProfiles(c *cli.Context) {
 	if c.NArg() == 0 {
 		p.completeNames(true)
@@ -194,7 +195,7 @@ func (p *program) completeProfiles(c *cli.Context) {
 // completeManyProfiles is completeProfiles for a command that takes any number of names.
 func (p *program) completeManyProfiles(*cli.Context) { p.completeNames(true) }
 
-// completePublished prints what the running daemon keeps in AWS credentials files.
+// completePublished prints the profiles whose sessions the running daemon publishes.
 func (p *program) completePublished(c *cli.Context) {
 	status, err := p.client.Status(c.Context)
 	for _, e := range status.Published {
@@ -204,7 +205,7 @@ func (p *program) completePublished(c *cli.Context) {
 	}
 }
 
-// completeSetting prints the settings there are, and behind one its values if they are words.
+// completeSetting prints the settings, and after a setting its values if it has fixed ones.
 func (p *program) completeSetting(c *cli.Context) {
 	p.completeFrom(profiles.SettingKeys())(c)
 	if c.NArg() == 1 && c.Args().First() != "" {
@@ -214,7 +215,7 @@ func (p *program) completeSetting(c *cli.Context) {
 	}
 }
 
-// completeCommand prints the commands that help tells about.
+// completeCommand prints the commands that help can explain.
 func (p *program) completeCommand(c *cli.Context) {
 	at := locate(p.commands, c.Args().Slice())
 	for _, sub := range at.commands {
@@ -224,7 +225,7 @@ func (p *program) completeCommand(c *cli.Context) {
 	}
 }
 
-// completeSources prints the sources that a command takes first.
+// completeSources prints the sources for the first argument of a command.
 func (p *program) completeSources(c *cli.Context) {
 	if c != nil && c.NArg() > 0 {
 		return
@@ -236,7 +237,7 @@ func (p *program) completeSources(c *cli.Context) {
 	}
 }
 
-// completeAlias prints the aliases there are, and behind one what it could stand for.
+// completeAlias prints the existing aliases for the first argument, and the profiles for the second one.
 func (p *program) completeAlias(c *cli.Context) {
 	switch c.NArg() {
 	case 0:
@@ -250,7 +251,7 @@ func (p *program) completeAlias(c *cli.Context) {
 	}
 }
 
-// completeNames prints what the broker serves.
+// completeNames prints the profiles and sources that Broker serves.
 func (p *program) completeNames(withAliases bool) {
 	set, err := new(profiles.Store).Load(p.files())
 	if err != nil {
@@ -273,8 +274,8 @@ func (p *program) completeNames(withAliases bool) {
 	}
 }
 
-// complete prints a word and what it does, unless a shell would split or change the word, or a terminal not show it:
-// that cannot be completed safely.
+// complete prints a word and its help. It leaves out words that a shell would split or change, or that a terminal
+// would not show, because they cannot be completed safely.
 func (p *program) complete(word, what string) {
 	if strings.ContainsFunc(word, func(r rune) bool {
 		return !fault.Printable(r) || strings.ContainsRune(" \"'\\$`;&|<>(){}*?[]!#~:=%^", r)

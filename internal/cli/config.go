@@ -19,7 +19,7 @@ import (
 func (p *program) configCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "config",
-		Usage: "show and change the settings",
+		Usage: "show and change settings",
 		UsageText: "broker config list\n" +
 			"broker config set lock_after 8h",
 		Subcommands: []*cli.Command{
@@ -33,16 +33,16 @@ func (p *program) configCommand() *cli.Command {
 			},
 			{
 				Name:         "set",
-				Usage:        "check a value and write it into the registry",
+				Usage:        "check a value and write it to the registry",
 				UsageText:    "broker config set lock_after 8h",
 				ArgsUsage:    "KEY VALUE",
-				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask whether another registry may use the keys"}},
+				Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "do not ask before another registry may use the keys"}},
 				BashComplete: p.completeSetting,
 				Action:       p.configSet,
 			},
 			{
 				Name:         "unset",
-				Usage:        "take a setting out, so that its default counts",
+				Usage:        "remove a setting, so that its default applies",
 				UsageText:    "broker config unset lock_after",
 				ArgsUsage:    "KEY",
 				BashComplete: p.completeFrom(profiles.SettingKeys()),
@@ -50,7 +50,7 @@ func (p *program) configCommand() *cli.Command {
 			},
 			{
 				Name:  "list",
-				Usage: "list all settings with value, default and origin",
+				Usage: "list all settings with their values, defaults and origins",
 				UsageText: "broker config list\n" +
 					"broker config list --json",
 				Flags:  []cli.Flag{jsonFlag()},
@@ -109,7 +109,8 @@ func (p *program) configSet(c *cli.Context) error {
 	return nil
 }
 
-// confirmRegistries shows what registries redirect that may not use the keys of this one yet, and asks.
+// confirmRegistries shows what each registry in value redirects, unless it may already use the keys of this
+// registry, and asks for confirmation.
 func (p *program) confirmRegistries(ctx context.Context, value string) error {
 	_, settings, err := p.settings()
 	if err != nil {
@@ -126,22 +127,22 @@ func (p *program) confirmRegistries(ctx context.Context, value string) error {
 		}
 		asked = true
 		list := other.Redirects()
-		p.say("%s decides where the keys of %s sign in, and which programs run for them. It says:",
+		p.say("%s decides to which endpoints the keys of %s go, and which programs run for them. It sets:",
 			fault.Line(path), fault.Line(p.paths.Registry))
 		for _, r := range list {
 			p.say("  %s", fault.Line(r.String()))
 		}
 		if len(list) == 0 {
-			p.say("  nothing but sources and roles")
+			p.say("  only sources and roles")
 		}
 	}
 	if !asked {
 		return nil
 	}
-	return p.confirm(ctx, "May it use these keys, also when it changes?")
+	return p.confirm(ctx, "May it use these keys, even after it changes?")
 }
 
-// checkSetting is profiles.CheckSetting, and looks at what a value names as those do who use it.
+// checkSetting is profiles.CheckSetting, and also checks the file or backend that a value names.
 func checkSetting(typed, value string) (key string, err error) {
 	if key, err = profiles.CheckSetting(typed, value); err != nil {
 		return "", err
@@ -160,8 +161,8 @@ func checkSetting(typed, value string) (key string, err error) {
 	return key, nil
 }
 
-// configUnset takes a key out of [settings], wherever it stands there. A value that Settings refuses is no obstacle,
-// nor is a key that Broker does not know, if it is there.
+// configUnset removes a key from [settings], wherever it is in that section. It also removes a value that Settings
+// refuses, and a key that Broker does not know.
 func (p *program) configUnset(c *cli.Context) error {
 	typed, err := one(c, "key")
 	if err != nil {
@@ -181,7 +182,7 @@ func (p *program) configUnset(c *cli.Context) error {
 	case err != nil:
 		return err
 	case removed:
-		p.say("%s is not set any more", fault.Line(key))
+		p.say("%s is no longer set", fault.Line(key))
 		return nil
 	case unknown != nil:
 		return unknown
@@ -189,8 +190,8 @@ func (p *program) configUnset(c *cli.Context) error {
 	return fault.New(fault.Failed, "%s is not set", key).WithHint("broker config list")
 }
 
-// shownSetting is the value of a setting without the password that the URL of a proxy may hold. `config get` prints
-// it whole.
+// shownSetting returns the value of a setting without the password in a proxy's URL. `config get` prints the full
+// value.
 func shownSetting(key, value string) string {
 	if key == "https_proxy" {
 		return client.WithoutPassword(value)
@@ -201,8 +202,8 @@ func shownSetting(key, value string) string {
 // settingJSON is one setting in `broker config list --json`.
 type settingJSON struct {
 	Key     string `json:"key"`
-	Values  string `json:"values"`          // the possible ones, for people
-	Value   string `json:"value,omitempty"` // as the registry has it
+	Values  string `json:"values"`          // the possible values, for people
+	Value   string `json:"value,omitempty"` // the value in the registry
 	Default string `json:"default,omitempty"`
 	Origin  string `json:"origin,omitempty"`
 }

@@ -21,19 +21,20 @@ import (
 func (p *program) consoleCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "console",
-		Usage: "open the AWS console in a browser, signed in",
+		Usage: "open the AWS console for a profile",
 		UsageText: "broker console prod\n" +
 			"broker console prod --service s3",
 		ArgsUsage: "[PROFILE]",
-		Description: "For a source, the console is read-only (ViewOnlyAccess), within what the user may do;\n" +
-			"--session-policy gives another policy. The setting browser says which browser is opened, else BROWSER of\n" +
-			"your shell; in the registry each profile can have its own: browser = firefox -P {profile}",
+		Description: "Opens the console in a browser, signed in. For a source, the console is read-only\n" +
+			"(ViewOnlyAccess), within what the user may do; --session-policy sets another policy. The setting browser names\n" +
+			"the browser, or else BROWSER of your shell. In the registry each profile can have its own,\n" +
+			"such as browser = firefox -P {profile}",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "print", Usage: "print the address, which signs in anybody who has it, and open nothing"},
-			&cli.StringFlag{Name: "service", Usage: "the page of a `SERVICE`, such as ec2"},
-			&cli.StringFlag{Name: "destination", Usage: "the page with this `URL`, of the same console"},
-			&cli.StringFlag{Name: "region", Usage: "the `REGION` of the page, instead of the profile's"},
-			&cli.StringFlag{Name: "browser", Usage: "the `COMMAND` that opens it, with {profile}, {account} and {url}"},
+			&cli.BoolFlag{Name: "print", Usage: "print the URL and open nothing; the URL signs in anybody who has it"},
+			&cli.StringFlag{Name: "service", Usage: "open the page of `SERVICE`, such as ec2"},
+			&cli.StringFlag{Name: "destination", Usage: "open the page at `URL` in the same console"},
+			&cli.StringFlag{Name: "region", Usage: "open the page in `REGION`, not in the profile's region"},
+			&cli.StringFlag{Name: "browser", Usage: "open the URL with `COMMAND`, which can use {profile}, {account} and {url}"},
 		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.console,
@@ -58,11 +59,11 @@ func (p *program) console(c *cli.Context) error {
 		return err
 	}
 	if v.role != nil && v.role.Federate && v.role.Policy == "" {
-		p.warn([]string{"the console of a source is for looking (ViewOnlyAccess), within what its user may; --session-policy gives another policy"})
+		p.warn([]string{"the console of a source is read-only (ViewOnlyAccess), within what its user may do; --session-policy sets another policy"})
 	}
 	if c.Bool("print") {
 		if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
-			p.warn([]string{"for 15 minutes this address signs in anybody who has it, and your terminal keeps what it shows"})
+			p.warn([]string{"for 15 minutes this URL signs in anybody who has it, and your terminal may keep it in its history"})
 		}
 		_, err := p.stdout.Write([]byte(address.Reveal() + "\n"))
 		return err
@@ -75,7 +76,7 @@ func (p *program) console(c *cli.Context) error {
 	return nil
 }
 
-// visit is one way into the console.
+// visit is one sign-in to the console.
 type visit struct {
 	role        *wire.Role // of the request for credentials
 	destination string
@@ -83,7 +84,7 @@ type visit struct {
 	printed     fault.Hint // the command that prints the address instead, for hints
 }
 
-// newVisit finds out all that can be wrong before anybody is asked for a code.
+// newVisit checks everything that can be wrong before a person is asked for a code.
 func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error) {
 	set, settings, err := p.settings()
 	if err != nil {
@@ -98,10 +99,10 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	asked := name
 	switch {
 	case w.byARN():
-		chain.Roles = []profiles.Role{{ARN: w.role.ARN}} // the last one, which is all that counts here
+		chain.Roles = []profiles.Role{{ARN: w.role.ARN}} // only the last role counts here
 		v.browser.Profile = w.role.ARN[strings.LastIndexByte(w.role.ARN, '/')+1:]
 		v.printed = fault.Hintf("broker console %s --print", w.shown())
-		asked = "" // the window of the source is not the role's
+		asked = "" // the role does not use the browser of its source
 	case len(chain.Roles) == 0:
 		v.role = &wire.Role{}
 		if w.role != nil {
@@ -146,14 +147,14 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	return v, nil
 }
 
-// signIn gets the address that signs in, and what it was made of.
+// signIn returns the URL that signs in, and the daemon's answer that it was made from.
 func (p *program) signIn(ctx context.Context, name string, v visit) (secret.String, wire.SignIn, error) {
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Console, Profile: name, Role: v.role})
 	if err != nil {
 		return secret.String{}, wire.SignIn{}, err
 	}
 	if resp.SignIn == nil {
-		return secret.String{}, wire.SignIn{}, fault.New(fault.Unreachable, "the daemon's answer holds no sign-in")
+		return secret.String{}, wire.SignIn{}, fault.New(fault.Unreachable, "the daemon's answer has no sign-in")
 	}
 	p.warn(resp.Warnings)
 	if v.role != nil && v.role.ARN != "" {
@@ -162,7 +163,7 @@ func (p *program) signIn(ctx context.Context, name string, v visit) (secret.Stri
 	return console.SignIn(resp.SignIn.Endpoint, v.destination, resp.SignIn.Token), *resp.SignIn, nil
 }
 
-// open has a browser go to the address, which is in nobody's arguments.
+// open makes a browser go to the URL without passing the URL as an argument, which others could read.
 func (v visit) open(ctx context.Context, address secret.String) error {
 	redirect, err := console.NewRedirect(address)
 	if err != nil {
@@ -172,7 +173,7 @@ func (v visit) open(ctx context.Context, address secret.String) error {
 	if err != nil {
 		return fault.Of(err).WithHint("%s", v.printed)
 	}
-	// What is started, such as xdg-open, would take BROWSER without looking at it.
+	// The started program, such as xdg-open, would run BROWSER without a check.
 	env := without(os.Environ(), func(name string) bool { return removed[name] || name == "BROWSER" })
 	ended, err := console.Start(command, env)
 	if err == nil {
@@ -182,9 +183,9 @@ func (v visit) open(ctx context.Context, address secret.String) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, console.ErrNobody):
-		return fault.New(fault.Failed, "%s was started, but no browser came for the address within %v", command[0], console.Patience).WithHint("%s", v.printed)
+		return fault.New(fault.Failed, "%s was started, but no browser opened the URL within %v", command[0], console.Patience).WithHint("%s", v.printed)
 	case ctx.Err() != nil:
-		return fault.New(fault.Failed, "interrupted before the browser came").WithHint("%s", v.printed)
+		return fault.New(fault.Failed, "interrupted before the browser opened the URL").WithHint("%s", v.printed)
 	}
 	return fault.Of(err).WithHint("%s", v.printed)
 }

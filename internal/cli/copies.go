@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// maxLooked bounds the files and directories that are looked at below the working directory.
+	// maxLooked is the most files and directories that are visited below the working directory.
 	maxLooked = 20_000
 	maxCopy   = 1 << 20
 )
 
-// others names the other copies of long-lived keys that it sees: in the environment, in .env files of the current
-// tree, in CSV files among the downloads. It touches none.
+// others warns about other copies of long-lived keys: in the environment, in .env files below the working directory
+// and in CSV files in the downloads. It changes nothing.
 func (i *importing) others(stored []found) {
 	seen := func(where, what string) {
 		i.p.warn([]string{where + " holds " + what + " too; it was left there"})
@@ -57,7 +57,7 @@ func (i *importing) others(stored []found) {
 	}
 }
 
-// keyIn says which long-lived key a small file holds: one of those that were stored, or one that looks like it.
+// keyIn names the long-lived key in a small file: one of the stored keys, or text that looks like a key.
 func keyIn(path string, stored []found) string {
 	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {

@@ -20,13 +20,13 @@ import (
 func (p *program) daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
-		Usage: "run the daemon; commands start one by themselves",
+		Usage: "run the daemon, which other commands start when needed",
 		UsageText: "broker daemon --background\n" +
 			"broker daemon --stop",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "replace", Usage: "take over from the daemon that runs, if one does"},
-			&cli.BoolFlag{Name: "background", Usage: "return when it listens, and leave it running"},
-			&cli.BoolFlag{Name: "stop", Usage: "stop the daemon that runs; the next command starts one again"},
+			&cli.BoolFlag{Name: "replace", Usage: "replace the running daemon, if there is one"},
+			&cli.BoolFlag{Name: "background", Usage: "return once the daemon listens, and leave it running"},
+			&cli.BoolFlag{Name: "stop", Usage: "stop the running daemon; the next command starts a new one"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -34,7 +34,7 @@ func (p *program) daemonCommand() *cli.Command {
 			}
 			if c.Bool("stop") {
 				if c.Bool("replace") || c.Bool("background") {
-					return fault.New(fault.Usage, "--stop does not go with another option").
+					return fault.New(fault.Usage, "--stop takes no other option").
 						WithHint("broker daemon --stop")
 				}
 				return p.stopDaemon(c.Context)
@@ -54,10 +54,10 @@ func (p *program) daemonCommand() *cli.Command {
 	}
 }
 
-// stopWait is how long a daemon may take to end: it finishes the requests that are under way.
+// stopWait is how long the daemon may take to end: it finishes the requests in flight.
 const stopWait = 10 * time.Second
 
-// stopDaemon ends the running daemon, and returns when it has ended.
+// stopDaemon ends the running daemon and waits until it has ended.
 func (p *program) stopDaemon(ctx context.Context) error {
 	status, err := p.client.Status(ctx)
 	switch {
@@ -68,7 +68,7 @@ func (p *program) stopDaemon(ctx context.Context) error {
 		return err
 	}
 	daemon, err := peer.Find(status.PID)
-	if err != nil { // it has just ended
+	if err != nil { // it may have ended meanwhile
 		return fault.New(fault.Failed, "find the daemon: %w", err).WithHint("broker status")
 	}
 	process, err := os.FindProcess(status.PID)
@@ -79,7 +79,7 @@ func (p *program) stopDaemon(ctx context.Context) error {
 	again, err := p.client.Status(ctx) // is that process still the daemon?
 	if err == nil && again.PID == status.PID {
 		err = process.Signal(syscall.SIGTERM)
-		if runtime.GOOS == "windows" { // which has no such signal
+		if runtime.GOOS == "windows" { // Windows has no SIGTERM
 			err = process.Kill()
 		}
 	}
@@ -94,7 +94,7 @@ func (p *program) stopDaemon(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Failed, "the daemon, pid %d, was told to end, and has not within %s", status.PID,
+	return fault.New(fault.Failed, "the daemon, pid %d, did not stop within %s", status.PID,
 		profiles.FormatDuration(stopWait)).WithHint("kill -9 %d", status.PID)
 }
 

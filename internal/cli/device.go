@@ -13,7 +13,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// endpointOf is where a source's own calls go.
+// endpointOf returns the endpoint for the calls of a source itself.
 func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
 	e := source.Endpoint
 	if settings.STSEndpoint != "" {
@@ -22,9 +22,9 @@ func endpointOf(source profiles.Source, settings profiles.Settings) profiles.End
 	return e
 }
 
-// keyEndpoint is where a key is checked that is about to become a source: the source's own region, else that of the
-// profile that has the key or of this shell, else the first of its partition. A region of another partition than the
-// ARNs name does not count.
+// keyEndpoint returns the endpoint that checks a key which is about to become a source. Its region is the region of
+// the source, else the region of the profile that has the key, else the region of this shell, else the first region
+// of its partition. A region outside the partition of the ARNs is ignored.
 func (i *importing) keyEndpoint(known profiles.Source, profile, serial string) profiles.Endpoint {
 	e := endpointOf(known, i.settings)
 	if e.Region != "" {
@@ -47,7 +47,7 @@ func (i *importing) keyEndpoint(known profiles.Source, profile, serial string) p
 	return e
 }
 
-// keepsRegion is the line that a source needs to find its partition again.
+// keepsRegion returns the registry line by which Broker finds the partition of the source again.
 func keepsRegion(known profiles.Source, e profiles.Endpoint) []profiles.KeyValue {
 	of := partition.OfRegion(e.Region)
 	if known.Endpoint.Region != "" || of == "" || of == partition.Default {
@@ -56,24 +56,24 @@ func keepsRegion(known profiles.Source, e profiles.Endpoint) []profiles.KeyValue
 	return []profiles.KeyValue{{Key: "region", Value: e.Region}}
 }
 
-// sayDevice says which MFA device was found, or what a source without one cannot do.
+// sayDevice prints the MFA device that was found, or what a source without a device cannot do.
 func (p *program) sayDevice(source, device string) {
 	if device != "" {
 		p.say("its MFA device is %s", device)
 		return
 	}
-	p.say("no MFA device is set: its own session cannot call IAM, and its roles are assumed with the key itself; "+
-		"if it has one: %s", fault.Hintf("broker mfa set %s --serial ARN", source))
+	p.say("no MFA device is set, so its session cannot call IAM and its roles are assumed with the key itself; "+
+		"if it has a device: %s", fault.Hintf("broker mfa set %s --serial ARN", source))
 }
 
-// device finds the MFA serial of the user of a stored key: AWS is asked, then the one that the files name is taken,
-// then a person is asked. Either question is left out unless aws or person says so.
+// device returns the MFA serial for the user of a stored key: the serial that AWS lists, else the serial in the
+// files, else the answer of a person. It asks AWS only if aws is set, and a person only if person is set.
 func (i *importing) device(
 	ctx context.Context, source, named string, e profiles.Endpoint, aws, person bool,
 ) (string, error) {
 	var serials []string
 	var err error
-	// A URL of the source is that of its STS, and IAM is elsewhere; a simulator is both.
+	// If the source has a URL, it is the URL of an STS, which need not serve IAM. A simulator serves both.
 	asked := aws && (e.URL == "" || i.settings.STSEndpoint != "")
 	if asked {
 		serials, err = i.ring.Devices(ctx, source, e)

@@ -30,12 +30,12 @@ func (p *program) execCommand() *cli.Command {
 			"broker exec --mode server prod -- ./worker\n" +
 			"broker exec dev prod -- ./copy.sh",
 		ArgsUsage: "[PROFILE…] -- COMMAND [ARGUMENTS]",
-		Description: "The command takes broker's place: same process, same terminal, same signals, its own\n" +
-			"exit code. Its environment holds the session of the profile (--mode env), or where to get a\n" +
-			"fresh one as long as it runs (--mode server), and no other AWS credential or profile\n" +
-			"variable. Without a profile one is chosen on the terminal; without any argument\n" +
-			"the command is your shell. With several profiles each stands under its own name, and its aliases,\n" +
-			"in AWS files of the command's own (--mode file); AWS_PROFILE is the first.",
+		Description: "The command replaces the process of broker: same pid, terminal and signals, and its own exit\n" +
+			"code. With --mode env, its environment holds the session of the profile. With --mode server, it holds an\n" +
+			"endpoint that renews the session as long as the command runs. With --mode file, it names AWS files that only\n" +
+			"this command uses. All other AWS credential and profile variables are removed. Without a profile you choose one\n" +
+			"on the terminal; without any argument the command is your shell. With several profiles, the AWS files hold each\n" +
+			"one under its name and its aliases, and AWS_PROFILE is the first.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.exec,
@@ -48,8 +48,8 @@ func (p *program) shellCommand() *cli.Command {
 		Usage:     "start your shell with the credentials of a profile",
 		UsageText: "broker shell prod",
 		ArgsUsage: "[PROFILE…]",
-		Description: "exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a prompt whose session it is and\n" +
-			"until when; `broker completion --prompt bash` prints a function that shows them.",
+		Description: "The same as exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a shell prompt whose\n" +
+			"session it is and when it ends; `broker completion --prompt bash` prints a function that shows them.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.shell,
@@ -58,23 +58,24 @@ func (p *program) shellCommand() *cli.Command {
 
 func execFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		&cli.StringFlag{Name: "mode", Value: "env", Usage: "how the command gets the credentials: " + modeNames() + "; of several profiles file"},
-		spanFlag("min-ttl", "how long they have to last at least, such as `2h`", 0),
-		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: give the token in a file, not in the environment"},
+		&cli.StringFlag{Name: "mode", Value: "env", DefaultText: "env; file for several profiles",
+			Usage: "how the command gets the credentials: " + modeNames()},
+		spanFlag("min-ttl", "require a session that lasts at least this long, such as `2h`", 0),
+		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: pass the token in a file, not in the environment"},
 	}, additionFlags(), adHocFlags())
 }
 
-// A delivery is how the command gets its credentials.
+// A delivery is a request of exec: which sessions the command needs.
 type delivery struct {
 	name   string   // exact name of the profile or source
-	also   []string // those of the others; in mode file alone
+	also   []string // exact names of further profiles; only in mode file
 	role   *wire.Role
 	minTTL time.Duration
-	// tokenFile asks for the token of mode server in a file.
+	// tokenFile means that mode server passes the token in a file.
 	tokenFile bool
 }
 
-// modes are the ways of exec. Each returns the environment of the command, which takes this very process's place.
+// modes are the delivery modes of exec. Each returns the environment of the command that replaces this process.
 var modes = map[string]func(p *program, ctx context.Context, d delivery) ([]string, error){
 	"env":    (*program).byEnvironment,
 	"file":   (*program).byFile,
@@ -121,7 +122,7 @@ func (p *program) shell(c *cli.Context) error {
 	return p.become(program, command, env)
 }
 
-// until says when a session ends, in the person's own time.
+// until returns when a session ends, in local time.
 func until(expiration string) string {
 	end, err := time.Parse(time.RFC3339, expiration)
 	if err != nil {
@@ -130,7 +131,7 @@ func until(expiration string) string {
 	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), client.Left(time.Until(end)))
 }
 
-// deliver finds the program of a command and makes its environment, in the way that the flags say.
+// deliver finds the program of a command and makes its environment with the mode that the flags choose.
 func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
 	again := fault.Hintf("%s %s", typed(c), w.shown())
 	rest := fault.Hint("")
@@ -152,12 +153,12 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "--mode %s gives one session; of several profiles each stands under its name in a file", way).WithHint("%s --mode file%s", again, rest)
+		return nil, "", fault.New(fault.Usage, "--mode %s delivers one session; several profiles need --mode file", way).WithHint("%s --mode file%s", again, rest)
 	case c.Bool("token-file") && way != "server":
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "--token-file goes with --mode server").WithHint("%s --mode server --token-file%s", again, rest)
+		return nil, "", fault.New(fault.Usage, "--token-file needs --mode server").WithHint("%s --mode server --token-file%s", again, rest)
 	}
 	add, err := readAdditions(c)
 	if err != nil {
@@ -165,13 +166,13 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	}
 	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
 	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
-		p.warn([]string{"the credentials of " + outer + " in this shell ended at " + end.Local().Format("15:04") +
-			" and are left out"})
+		p.warn([]string{"the credentials of " + outer + " in this shell expired at " + end.Local().Format("15:04") +
+			" and are ignored"})
 		outer = ""
 	}
 	if outer != "" {
 		leave := "or unset BROKER_PROFILE to nest on purpose"
-		if ends != "" { // they may be of an export
+		if ends != "" { // broker export may have set them
 			leave = `or type eval "$(broker export --unset)"`
 		}
 		if c.IsSet("mode") {
@@ -184,8 +185,8 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 			outer, until(ends), leave).
 			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
 	}
-	// A wrong name is told before a wrong command: it may have been meant as the command. Both are told before anybody
-	// is asked for anything.
+	// Report a wrong name before a wrong command, because the name may be meant as the command. Report both before
+	// prompting for anything.
 	var names []string
 	if !w.none() {
 		if names, err = p.exactNames(c.Context, w, noProfile); err != nil {
@@ -208,7 +209,7 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 	return add.to(env, os.Environ()), program, nil
 }
 
-// become puts a program into the place of this one. It returns only where that failed.
+// become replaces this process with a program. It returns only if that failed.
 func (p *program) become(program string, command, env []string) error {
 	if err := harden.Release(); err != nil {
 		return fault.New(fault.Failed, "%s: %w", command[0], err)
@@ -219,7 +220,7 @@ func (p *program) become(program string, command, env []string) error {
 	return exitError(126)
 }
 
-// byEnvironment gives the session in the environment: for one command, and as long as it lasts.
+// byEnvironment puts the session in the environment: for one command, which must end before the session expires.
 func (p *program) byEnvironment(ctx context.Context, d delivery) ([]string, error) {
 	cred, err := p.roleCredential(ctx, d.name, d.role, d.minTTL)
 	if err != nil {
@@ -228,7 +229,7 @@ func (p *program) byEnvironment(ctx context.Context, d delivery) ([]string, erro
 	return childEnv(os.Environ(), credentialEnv(cred)), nil
 }
 
-// userShell is the person's own.
+// userShell returns the person's shell.
 func userShell() string {
 	if sh := os.Getenv("SHELL"); sh != "" {
 		return sh
@@ -236,21 +237,21 @@ func userShell() string {
 	return defaultShell
 }
 
-// credential gets the credentials of a profile by its exact name, which last so long at least.
+// credential returns the credentials of a profile by its exact name. They last at least minTTL.
 func (p *program) credential(ctx context.Context, name string, minTTL time.Duration) (wire.Credential, error) {
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Get, Profile: name, MinTTL: minTTL})
 	if err != nil {
 		return wire.Credential{}, err
 	}
 	if resp.Credential == nil {
-		return wire.Credential{}, fault.New(fault.Unreachable, "the daemon's answer holds no credential")
+		return wire.Credential{}, fault.New(fault.Unreachable, "the daemon's answer has no credentials")
 	}
 	p.warn(resp.Warnings)
 	return *resp.Credential, nil
 }
 
-// lookPath finds a command as a shell does, with the shell's exit codes: 127
-// where there is none, 126 where it cannot be run.
+// lookPath finds a command as a shell does, with the exit codes of a shell: 127 if it does not exist, 126 if it
+// cannot be run.
 func lookPath(name string) (string, error) {
 	program, err := exec.LookPath(name)
 	if err == nil || errors.Is(err, exec.ErrDot) {
@@ -267,9 +268,8 @@ func lookPath(name string) (string, error) {
 	return "", exitError(code)
 }
 
-// removed are the variables that exec takes out of the environment: whatever
-// is a credential, names one, or says where to get one. Tools disagree on which of two
-// wins, so only ours may be there.
+// removed are the variables that exec removes from the environment: credentials, names of credentials, and places
+// to get them. Tools disagree on which of two variables wins, so only the variables of exec may be set.
 // https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 var removed = map[string]bool{
 	"AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true, "AWS_SESSION_TOKEN": true,
@@ -282,16 +282,16 @@ var removed = map[string]bool{
 	"BROKER_PROFILE": true, "BROKER_EXPIRATION": true,
 }
 
-// regionNames are removed only where the profile has a region to put there.
+// regionNames are removed only if the profile has a region to replace them.
 var regionNames = []string{"AWS_REGION", "AWS_DEFAULT_REGION"}
 
-// credentialNames are the removed variables, in order.
+// credentialNames returns the names in removed, sorted.
 func credentialNames() []string { return slices.Sorted(maps.Keys(removed)) }
 
-// variable is one of the environment.
+// variable is an environment variable.
 type variable struct{ name, value string }
 
-// credentialEnv are the variables that hand a credential over, in `exec` and in `export`.
+// credentialEnv returns the variables that hand over a credential, for `exec` and `export`.
 func credentialEnv(cred wire.Credential) []variable {
 	expires := cred.Expiration.UTC().Format(time.RFC3339)
 	set := []variable{
@@ -305,7 +305,7 @@ func credentialEnv(cred wire.Credential) []variable {
 	return append(set, regionEnv(cred.Region)...)
 }
 
-// regionEnv are the variables of a profile's region.
+// regionEnv returns the variables for the region of a profile.
 func regionEnv(region string) []variable {
 	var set []variable
 	if region != "" {
@@ -316,17 +316,17 @@ func regionEnv(region string) []variable {
 	return set
 }
 
-// childEnv is the environment of the command: with these variables, and without any other way to credentials.
+// childEnv returns the environment of the command: environ with the variables in set and with no other credentials.
 func childEnv(environ []string, set []variable) []string {
 	return withVariables(withoutCredentials(environ), set)
 }
 
-// withoutCredentials is an environment without what is a credential or leads to one.
+// withoutCredentials returns environ without credentials and without variables that lead to credentials.
 func withoutCredentials(environ []string) []string {
 	return without(environ, func(name string) bool { return removed[name] })
 }
 
-// withVariables is an environment in which these stand, once each.
+// withVariables returns environ with the variables in set, each of them once.
 func withVariables(environ []string, set []variable) []string {
 	env := without(environ, func(name string) bool {
 		return slices.ContainsFunc(set, func(v variable) bool { return v.name == name })
@@ -347,7 +347,7 @@ func without(environ []string, drop func(name string) bool) []string {
 	return env
 }
 
-// lookUp is the value of a variable in an environment; empty if it is not there.
+// lookUp returns the value of a variable in environ, or "" if it is not set.
 func lookUp(environ []string, name string) string {
 	for _, kv := range environ {
 		if value, ok := strings.CutPrefix(kv, name+"="); ok {

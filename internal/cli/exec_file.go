@@ -10,9 +10,10 @@ import (
 	"broker/internal/wire"
 )
 
-// byFile gives the sessions in a credentials file that is the command's own, for tools that read nothing else, or need
-// several: each under its profile's name and aliases, behind all that the person's own file has. The daemon makes it, and
-// removes it when this process ends, which by then is the command.
+// byFile puts the sessions in a credentials file that only the command uses. It is for tools that read nothing
+// else, and for several profiles. Each session is under the name and the aliases of its profile, after the contents
+// of the person's own file. The daemon creates the file, and removes it when this process ends, which by then is
+// the command.
 func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	if d.role != nil && d.role.ARN != "" {
 		return nil, fault.New(fault.Usage, "--mode file needs a named profile").
@@ -28,7 +29,7 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	names := []string{resp.Files.Profile}
 	if len(d.also) > 0 {
 		if names = resp.Files.Profiles; len(names) != 1+len(d.also) {
-			// What it made goes when we end, which is now.
+			// This process ends now, and then the daemon removes the files that it made.
 			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone").WithHint("broker service restart")
 		}
 	}
@@ -36,14 +37,15 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	return fileEnv(os.Environ(), *resp.Files, names), nil
 }
 
-// fileEnv is the environment of a command with files of its own, in which the sessions of these profiles stand.
+// fileEnv returns the environment of a command with its own files, which hold the sessions of the profiles in
+// names.
 func fileEnv(environ []string, files wire.Files, names []string) []string {
 	set := []variable{
 		{"BROKER_PROFILE", strings.Join(names, ",")},
-		// A command that names no profile gets the first, and never what else is the default on this machine.
+		// A command that names no profile gets the first one, and never the default profile of this machine.
 		{"AWS_PROFILE", files.Profile},
 		{"AWS_SHARED_CREDENTIALS_FILE", files.Credentials},
-		// Without it the SDK for JavaScript 2 leaves AWS_SHARED_CREDENTIALS_FILE out of account (lib/util.js,
+		// Without it the SDK for JavaScript 2 ignores AWS_SHARED_CREDENTIALS_FILE (lib/util.js,
 		// getProfilesFromSharedConfig).
 		{"AWS_SDK_LOAD_CONFIG", "1"},
 	}
@@ -55,7 +57,7 @@ func fileEnv(environ []string, files wire.Files, names []string) []string {
 	case len(names) == 1:
 		set = append(set, regionEnv(files.Region)...)
 	default:
-		// Each profile has its own, over which the variables would win.
+		// Each profile has its own region, which the variables would override.
 		environ = without(environ, func(name string) bool { return slices.Contains(regionNames, name) })
 	}
 	return childEnv(environ, set)

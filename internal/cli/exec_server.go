@@ -9,8 +9,8 @@ import (
 	"broker/internal/wire"
 )
 
-// byServer gives an endpoint of the daemon, for programs that run longer than a session lasts. It belongs to
-// this process, whose place the command takes.
+// byServer gets an endpoint from the daemon, for programs that run longer than a session lasts. The endpoint
+// belongs to this process, which the command replaces.
 func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 	if d.minTTL > 0 {
 		return nil, fault.New(fault.Usage, "--min-ttl has no effect with --mode server, which renews sessions").
@@ -26,7 +26,7 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 	}
 	e := resp.Endpoint
 	if e == nil || d.tokenFile && e.TokenFile == "" || d.role != nil && (e.Role == "" || d.role.ARN != "" && e.Role != d.role.ARN) {
-		return nil, fault.New(fault.Unreachable, "the daemon is not of this program's version, and did not give the endpoint that was asked for").WithHint("broker service restart")
+		return nil, fault.New(fault.Unreachable, "the daemon and this program differ in version, and the daemon did not return the endpoint that was asked for").WithHint("broker service restart")
 	}
 	p.warn(resp.Warnings)
 	profile := e.Profile
@@ -42,7 +42,7 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 	return childEnv(os.Environ(), append(set, regionEnv(e.Region)...)), nil
 }
 
-// words are how the profile or role was asked for, in hints.
+// words returns the profile or role as it was asked for, for hints.
 func (d delivery) words() fault.Hint {
 	if d.role != nil && d.role.ARN != "" {
 		return fault.Hintf("--role-arn %s", d.role.ARN)
@@ -50,12 +50,12 @@ func (d delivery) words() fault.Hint {
 	return fault.Word(d.name)
 }
 
-// withoutDefault has files made for the command in which [default] leads to no credentials, if it does in the person's
-// own: the SDKs look there before they ask an endpoint, and the command would work in another account than the one that
-// was asked for. It returns the variables that name the files.
+// withoutDefault gets files for the command in which the default profile has no credentials, if the person's own
+// files have them there. The SDKs look at the default profile before they ask an endpoint, so the command would
+// work in another account than requested. withoutDefault returns the variables that name the files.
 // https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, error) {
-	set, err := new(profiles.Store).Load(p.files()) // what is wrong with them was said when the name was looked up
+	set, err := new(profiles.Store).Load(p.files()) // warnings were printed when the name was looked up
 	if err != nil {
 		return nil, err
 	}

@@ -23,12 +23,12 @@ import (
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "explain",
-		Usage: "show what a profile would do, without a call to AWS",
+		Usage: "explain how a profile gets its session, without calling AWS",
 		UsageText: "broker explain prod\n" +
 			"broker explain prod --json",
 		ArgsUsage: "PROFILE",
-		Description: "Where each value comes from, what a running daemon holds of it, what you would be asked, what\n" +
-			"each tool makes of a profile of that name, and which variables of this shell change that.",
+		Description: "Shows where each value comes from, which sessions the daemon holds, what you would be asked, what\n" +
+			"each tool does with a profile of this name, and which variables of this shell change that.",
 		Flags:        []cli.Flag{jsonFlag()},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
@@ -58,7 +58,7 @@ type explainJSON struct {
 	Environment []variableJSON `json:"environment"`
 }
 
-// askedJSON is who would give a code now.
+// askedJSON tells who would have to give a code now.
 type askedJSON struct {
 	Whom   string `json:"whom"` // "nobody", "program" or "person"
 	Device string `json:"mfa_serial,omitempty"`
@@ -76,7 +76,7 @@ type variableJSON struct {
 	Text string `json:"text"`
 }
 
-// The words for what the daemon is.
+// The states of the daemon.
 const (
 	daemonRunning = "running"
 	daemonLocked  = "locked"
@@ -90,10 +90,10 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 		return explainJSON{}, err
 	}
 	out := explainJSON{planJSON: described, Daemon: daemonRunning, Tools: []toolJSON{}, Environment: []variableJSON{}}
-	// A running one alone: to look is not to use.
+	// Ask only a running daemon, because explain must not start one.
 	status, err := p.client.Status(ctx)
 	switch {
-	case errors.Is(err, client.ErrNone) && p.lockWritten() != nil: // as the next one will be
+	case errors.Is(err, client.ErrNone) && p.lockWritten() != nil: // the next daemon starts locked
 		out.Daemon = daemonLocked
 	case errors.Is(err, client.ErrNone):
 		out.Daemon = daemonNone
@@ -136,7 +136,7 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	return out, nil
 }
 
-// bundles are the files with the CAs that the calls of a plan trust.
+// bundles returns the CA files that the calls of a plan trust.
 func bundles(plan *session.Plan, settings profiles.Settings) []string {
 	var paths []string
 	for _, step := range plan.Steps {
@@ -148,8 +148,8 @@ func bundles(plan *session.Plan, settings profiles.Settings) []string {
 	return paths
 }
 
-// heldUntil is until when the daemon holds a session of each step, or nil. A
-// session counts where it was got by asking STS the very same.
+// heldUntil returns, for each step, when the session that the daemon holds expires, or nil. A session counts only
+// if it came from the same STS call.
 func heldUntil(plan *session.Plan, sessions []wire.Session) []*time.Time {
 	held := make([]*time.Time, len(plan.Steps))
 	for i := range plan.Steps {
@@ -161,7 +161,7 @@ func heldUntil(plan *session.Plan, sessions []wire.Session) []*time.Time {
 	return held
 }
 
-// asked says who would have to give a code, if the profile were asked for now.
+// asked reports who would have to give a code if the profile were requested now.
 func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string) askedJSON {
 	first, last := plan.Steps[0], len(held)-1
 	passphrase := ""
@@ -175,7 +175,7 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 	}
 	switch {
 	case daemon == daemonLocked:
-		return nobody("it is locked, and nothing is given out")
+		return nobody("Broker is locked and hands out nothing")
 	case held[last] != nil:
 		return nobody("the session is held")
 	case held[0] != nil:
@@ -231,7 +231,7 @@ func (p *program) explain(plan explainJSON) {
 	p.say("tools, given the profile %s", fault.Line(plan.Profile))
 	for i, t := range plan.Tools {
 		same := func(o toolJSON) bool { return o.From == t.From && o.Text == t.Text }
-		if slices.ContainsFunc(plan.Tools[:i], same) { // it is named there
+		if slices.ContainsFunc(plan.Tools[:i], same) { // that line names this tool too
 			continue
 		}
 		var tools []string
@@ -253,7 +253,7 @@ func (p *program) explain(plan explainJSON) {
 	}
 }
 
-// cached says what the daemon has of a step.
+// cached describes what the daemon holds for a step.
 func cached(daemon, until string) string {
 	t, err := time.Parse(time.RFC3339, until)
 	switch {

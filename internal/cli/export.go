@@ -24,18 +24,18 @@ func (p *program) exportCommand() *cli.Command {
 			"broker export prod --format json\n" +
 			"eval \"$(broker export --unset)\"",
 		ArgsUsage: "PROFILE",
-		Description: "Prints what `broker exec` puts into the environment, quoted for a shell, and takes out the\n" +
-			"variables that would get in its way:  eval \"$(broker export prod)\"",
+		Description: "Prints the variables that `broker exec` sets, quoted for a shell, and unsets the variables that\n" +
+			"would override them. Use it with eval, as in the examples.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "env", Usage: "`FORM`: " + strings.Join(exportFormats, ", ")},
-			&cli.BoolFlag{Name: "unset", Usage: "print what undoes it"},
+			&cli.StringFlag{Name: "format", Value: "env", Usage: "print as `FORM`: " + strings.Join(exportFormats, ", ")},
+			&cli.BoolFlag{Name: "unset", Usage: "print commands that remove the variables again"},
 		}, adHocFlags()...),
 		BashComplete: p.completeProfiles,
 		Action:       p.export,
 	}
 }
 
-// exportFormats are the forms of `broker export`; env is that of every POSIX shell.
+// exportFormats are the formats of `broker export`; env works in every POSIX shell.
 var exportFormats = []string{"env", "fish", "powershell", "dotenv", "json", "ini"}
 
 func (p *program) export(c *cli.Context) error {
@@ -45,9 +45,9 @@ func (p *program) export(c *cli.Context) error {
 	case !slices.Contains(exportFormats, format):
 		return fault.New(fault.Usage, "there is no format %q", format).WithHint("broker export --help")
 	case c.Bool("unset") && !isShell:
-		return fault.New(fault.Usage, "--unset goes with the formats env, fish and powershell").WithHint("broker export --unset")
+		return fault.New(fault.Usage, "--unset works with the formats env, fish and powershell only").WithHint("broker export --unset")
 	case c.Bool("unset") && c.Args().Present():
-		return fault.New(fault.Usage, "--unset is of whatever was exported, and takes no profile").
+		return fault.New(fault.Usage, "--unset removes whatever was exported, and takes no profile").
 			WithHint("broker export --unset")
 	case c.Bool("unset"):
 		_, err := fmt.Fprint(p.stdout, shell.unset(slices.Concat(credentialNames(), regionNames)))
@@ -76,17 +76,17 @@ func (p *program) export(c *cli.Context) error {
 	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		p.warn([]string{"these are secrets, and your terminal keeps what it shows"})
 	}
-	_, err = p.stdout.Write(text) // all of it or nothing
+	_, err = p.stdout.Write(text) // in one write
 	return err
 }
 
-// exportText is a credential in one of the formats.
+// exportText returns a credential in one of the formats.
 func exportText(format string, cred wire.Credential) ([]byte, error) {
 	set := credentialEnv(cred)
 	for _, v := range set {
-		// No profile, region or token has one, and no format has room for it.
+		// No profile, region or token contains these bytes, and no format can hold them.
 		if strings.ContainsAny(v.value, "\x00\r\n") {
-			return nil, fault.New(fault.Failed, "the value of %s has a line end or a NUL byte, and was not printed", v.name)
+			return nil, fault.New(fault.Failed, "the value of %s has a line break or a NUL byte, and was not printed", v.name)
 		}
 	}
 	if shell, ok := shells[format]; ok {
@@ -108,7 +108,7 @@ func exportText(format string, cred wire.Credential) ([]byte, error) {
 	return dotenv(set)
 }
 
-// shell is how one family of shells sets and removes variables of the environment.
+// shell knows how one family of shells sets and removes environment variables.
 type shell struct {
 	set   func(variable) string
 	unset func(names []string) string
@@ -129,26 +129,27 @@ var shells = map[string]shell{
 	},
 }
 
-// quotePOSIX quotes a word: nothing but the quote ends what is in single quotes.
+// quotePOSIX quotes a word. Within single quotes only a single quote is special.
 // https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02
 func quotePOSIX(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// quoteFish quotes a word: within single quotes fish knows \' and \\.
+// quoteFish quotes a word. Within single quotes fish knows \' and \\.
 // https://fishshell.com/docs/current/language.html#quotes
 func quoteFish(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
 }
 
-// quotePowerShell quotes a word. PowerShell takes the four typographic single quotes for the plain one, and two in a row for
-// one: https://learn.microsoft.com/en-us/powershell/scripting/lang-spec/chapter-02 (2.3.5.2, single-quote-character)
+// quotePowerShell quotes a word. PowerShell treats the four typographic single quotes like the plain one, and reads
+// a doubled quote as one quote:
+// https://learn.microsoft.com/en-us/powershell/scripting/lang-spec/chapter-02 (2.3.5.2, single-quote-character)
 func quotePowerShell(s string) string {
 	return "'" + powershellQuotes.Replace(s) + "'"
 }
 
 var powershellQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019", "\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
 
-// dotenv is the file that many tools read. They agree on bare words and on single quotes with nothing
-// special in them, and on no way to write a quote or a backslash.
+// dotenv returns the .env file that many tools read. The tools agree on bare words, and on single quotes with no
+// special character between them. They have no common way to write a quote or a backslash.
 func dotenv(set []variable) ([]byte, error) {
 	var b bytes.Buffer
 	for _, v := range set {
@@ -165,7 +166,7 @@ func dotenv(set []variable) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// iniSection is a section of the shared credentials file.
+// iniSection returns a section of the shared credentials file.
 func iniSection(cred wire.Credential) ([]byte, error) {
 	keys := []profiles.KeyValue{
 		{Key: "aws_access_key_id", Value: cred.AccessKeyID},

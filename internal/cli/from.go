@@ -18,19 +18,20 @@ import (
 	"broker/internal/vault"
 )
 
-// foreignKey is a key that the other tool has.
+// foreignKey is a key that another tool holds.
 type foreignKey struct {
-	name  string        // of the source that it becomes
-	place vault.Foreign // its keyring; none where it is in a file
+	name  string        // of the source to create
+	place vault.Foreign // keyring of the tool; empty if the key is in a file
 }
 
-// from is `broker import --from TOOL`: the keys of the tool, and then its settings in the AWS config.
+// from implements `broker import --from TOOL`. It imports the keys of the tool, and then its settings in the AWS
+// config.
 func (i *importing) from(ctx context.Context, names []string, dryRun bool) error {
 	if !i.tool.Known() {
 		return fault.New(fault.Usage, "there is no tool %q to import from; it can be %s", i.tool, foreign.Names()).
 			WithHint("broker import --help")
 	}
-	// aws-mfa has settings beside the keys, which go with them.
+	// aws-mfa keeps settings beside the keys, and they are removed together with the keys.
 	credentials, err := readFile(i.p.paths.Credentials)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 	case err == nil && len(keys) > 0:
 		err = i.adoptAll(ctx, keys)
 	}
-	// A key that could not be had does not keep the settings of the others.
+	// A key that could not be imported does not block the settings of the others.
 	if err != nil && (ctx.Err() != nil || fault.Is(err, fault.NotConfirmed) || fault.Is(err, fault.NotFound)) {
 		return err
 	}
@@ -79,7 +80,7 @@ func readFile(path string) ([]byte, error) {
 	return src, nil
 }
 
-// plainNames says which keys the plain import would move, and what they would be called.
+// plainNames prints which keys the import from files would move, and returns them under their new names.
 func (i *importing) plainNames(names []string) (keys []foreignKey, err error) {
 	plain, _, err := profiles.PlainKeys(i.p.files())
 	if err != nil {
@@ -95,7 +96,7 @@ func (i *importing) plainNames(names []string) (keys []foreignKey, err error) {
 	return keys, nil
 }
 
-// foreignKeys are the keys in the tool's own keyrings, all or those that were named.
+// foreignKeys returns the keys in the tool's own keyrings: all of them, or those in names.
 func (i *importing) foreignKeys(ctx context.Context, names []string) ([]foreignKey, error) {
 	places, err := i.tool.Keyrings()
 	if err != nil {
@@ -117,7 +118,7 @@ func (i *importing) foreignKeys(ctx context.Context, names []string) ([]foreignK
 			case slices.ContainsFunc(keys, func(k foreignKey) bool { return k.name == name }):
 				i.p.warn([]string{"a second key " + name + " in " + place.String() + " was left there"})
 			case profiles.CheckSource(name, "") != nil:
-				i.p.warn([]string{"the key " + name + " in " + place.String() + " was left there: no source can be called so"})
+				i.p.warn([]string{"the key " + name + " in " + place.String() + " was left there: a source cannot have this name"})
 			default:
 				keys = append(keys, foreignKey{name, place})
 			}
@@ -135,14 +136,14 @@ func (i *importing) foreignKeys(ctx context.Context, names []string) ([]foreignK
 	return keys, nil
 }
 
-// adoptAll copies the keys after a yes.
+// adoptAll copies the keys after confirmation.
 func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 	if !i.yes {
 		var list []string
 		for _, key := range keys {
 			list = append(list, key.name)
 		}
-		if err := i.p.confirm(ctx, "Copy these keys of "+string(i.tool)+" into the keyring: "+fault.Line(strings.Join(list, ", "))+"? They stay in its own too."); err != nil {
+		if err := i.p.confirm(ctx, "Copy these keys of "+string(i.tool)+" into the keyring: "+fault.Line(strings.Join(list, ", "))+"? Its own keyring keeps them too."); err != nil {
 			return err
 		}
 	}
@@ -167,12 +168,13 @@ func (i *importing) adoptAll(ctx context.Context, keys []foreignKey) error {
 		}
 	}
 	if stored > 0 {
-		i.p.say("the keys are in the keyring of %s too; this deletes one there: %s", i.tool, i.tool.RemoveCommand())
+		i.p.say("the keyring of %s still holds the keys; to delete one there: %s", i.tool, i.tool.RemoveCommand())
 	}
 	return i.p.first(failed)
 }
 
-// adopt copies one key. The passphrase is asked for where it is wanted, and kept for the next key.
+// adopt copies one key. If the tool's keyring needs a passphrase, adopt prompts for it and keeps it for the next
+// key.
 func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.String) error {
 	known, _ := i.set.Source(key.name)
 	endpoint := i.keyEndpoint(known, key.name, "")
@@ -184,7 +186,7 @@ func (i *importing) adopt(ctx context.Context, key foreignKey, phrase *secret.St
 			if !errors.Is(err, vault.ErrForeignPassphrase) {
 				return err
 			}
-			// It is not our own keyring that is locked.
+			// The tool's keyring is locked, not Broker's.
 			wanted := fault.New(fault.Failed, "%w", err).WithHint("broker import --help")
 			if variable := i.tool.PassphraseVariable(); variable != "" && !hasTerminal() {
 				wanted = fault.New(fault.Failed, "%w; give it on a terminal, or in %s", err, variable).
@@ -219,7 +221,7 @@ func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why err
 	return t.hidden(ctx, "Passphrase of "+string(i.tool)+" for "+fault.Line(place.Dir)+": ")
 }
 
-// translate puts AWS's own keys in the place of the tool's in the AWS config.
+// translate replaces the tool's settings in the AWS config with AWS's own.
 func (i *importing) translate(ctx context.Context, credentials []byte, listed []foreignKey, dryRun bool) (changed bool, err error) {
 	set, err := new(profiles.Store).Load(i.p.files())
 	if err != nil {

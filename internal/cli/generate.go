@@ -20,17 +20,18 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "generate",
-		Usage: "write a profile for each role of an account map",
+		Usage: "write a profile for each role in an account map",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt",
-		Description: "Writes a marked block in the registry and in the AWS config. Only that block changes; a name\n" +
-			"that you use elsewhere is left alone. The change is shown first.",
+		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
+			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
+			"assumed from PROFILE, unless --source names another profile or source.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "map", Usage: "the account map, a `FILE` such as accounts.ini"},
-			&cli.StringFlag{Name: "from-org", Usage: "the accounts that AWS Organizations lists for `PROFILE`"},
+			&cli.StringFlag{Name: "map", Usage: "read the account map `FILE`, such as accounts.ini"},
+			&cli.StringFlag{Name: "from-org", Usage: "use the accounts that AWS Organizations lists for `PROFILE`"},
 			&cli.StringFlag{Name: "region",
-				Usage: "with --from-org: the `REGION` of each profile; default: that of PROFILE"},
-			&cli.StringFlag{Name: "product", Usage: "`NAME` for {product}; default: the map's"},
+				Usage: "with --from-org: give each profile the region `REGION` (default: the region of PROFILE)"},
+			&cli.StringFlag{Name: "product", Usage: "use `NAME` for {product} (default: the map's product)"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -44,7 +45,7 @@ func (p *program) generateCommand() *cli.Command {
 					WithHint("broker profiles generate --map accounts.ini")
 			case file != "" && c.IsSet("region"):
 				return fault.New(fault.Usage,
-					"--region goes with --from-org; an account map says itself which region each account has").
+					"--region needs --from-org; an account map names the region of each account").
 					WithHint("broker profiles generate --map %s", file)
 			case org != "":
 				g.again = fault.Hintf("broker profiles generate --from-org %s", org)
@@ -63,10 +64,10 @@ func (p *program) generateCommand() *cli.Command {
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sync",
-		Usage:     "update the profiles of the team's account map",
+		Usage:     "update the profiles from the team's account map",
 		UsageText: "broker profiles sync",
-		Description: "The map is where the setting catalog says: a file, or a git repository, in which the setting\n" +
-			"catalog_path names the file (accounts.ini). From there on it is generate --map.",
+		Description: "The setting catalog says where the map is: a file, or a git repository. In a repository the setting\n" +
+			"catalog_path names the file (default: accounts.ini). The rest is as in `broker profiles generate --map`.",
 		Flags: generationFlags(),
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -92,13 +93,13 @@ func (p *program) syncCommand() *cli.Command {
 
 func generationFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "template", Usage: "how profiles are called; default: `" + accounts.DefaultTemplate + "`"},
-		&cli.StringFlag{Name: "user", Usage: "`NAME` for {user}; default: the one of the MFA device, else of this system"},
-		&cli.StringFlag{Name: "source", Usage: "`NAME` of the source, or profile, from which the roles are assumed"},
-		&cli.StringSliceFlag{Name: "role", Usage: "these `ROLES` instead of those that the map names"},
-		&cli.BoolFlag{Name: "probe", Usage: "only roles that AWS lets you assume"},
-		&cli.BoolFlag{Name: "prune", Value: true, Usage: "remove what is not in the map any more; --prune=false keeps it"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "show the change of both files, and change nothing"},
+		&cli.StringFlag{Name: "template", Usage: "name the profiles by `TEMPLATE` (default: " + accounts.DefaultTemplate + ")"},
+		&cli.StringFlag{Name: "user", Usage: "use `NAME` for {user} (default: the user of the MFA device, else of this system)"},
+		&cli.StringFlag{Name: "source", Usage: "assume the roles from the source or profile `NAME` (default: the source of the map, else the only one)"},
+		&cli.StringSliceFlag{Name: "role", Usage: "use `ROLES` instead of the roles that the map names; may be repeated"},
+		&cli.BoolFlag{Name: "probe", Usage: "keep only the roles that AWS lets you assume"},
+		&cli.BoolFlag{Name: "prune", Value: true, Usage: "remove profiles that are no longer in the map; --prune=false keeps them"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show the changes to both files and write nothing"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 	}
 }
@@ -107,19 +108,19 @@ func generationFlags() []cli.Flag {
 type generation struct {
 	*program
 	c     *cli.Context
-	again fault.Hint // the command, for a hint
+	again fault.Hint // the command to run again, for hints
 
 	set    *profiles.Set
-	source profiles.Chain // from which the roles are assumed
+	source profiles.Chain // assumes the roles
 	label  string
 	left   []leftOut
 	files  [2]blockFile // registry, config
 }
 
-// leftOut is a role or account for which there will be no profile, and why.
+// leftOut is a role or account that gets no profile, and the reason.
 type leftOut struct{ what, why string }
 
-// blockFile is one of the two files as it was read, and the sections of its block.
+// blockFile is one of the two files as it was read, with the sections of its block.
 type blockFile struct {
 	path     string
 	src      []byte
@@ -140,8 +141,8 @@ func (g *generation) fromMap(file string, src []byte) error {
 	return g.run(m)
 }
 
-// fromOrganization makes a map of what AWS Organizations lists. Who controls an
-// organisation reaches its accounts from the management account, so the roles are assumed from there.
+// fromOrganization makes a map from the accounts that AWS Organizations lists. The management account controls the
+// accounts of an organization, so the roles are assumed from there.
 func (g *generation) fromOrganization(typed string) error {
 	profile, err := g.find(typed)
 	if err != nil {
@@ -192,7 +193,7 @@ func (g *generation) fromOrganization(typed string) error {
 		}
 	}
 	if m.Product = g.c.String("product"); m.Product == "" {
-		// product_mgmt_paul is called so by the default template.
+		// The default template makes names such as product_mgmt_paul.
 		if rest, ok := strings.CutSuffix(profile, "_"+g.user()); ok {
 			m.Product = rest[:max(strings.LastIndexByte(rest, '_'), 0)]
 		}
@@ -200,8 +201,8 @@ func (g *generation) fromOrganization(typed string) error {
 	return g.run(m)
 }
 
-// open resolves the source from which the roles are assumed. Where nobody
-// names one and there is one alone, that is meant.
+// open resolves the source that assumes the roles. If none is named and there is exactly one source, it is that
+// one.
 func (g *generation) open(name string) error {
 	set, err := g.program.set()
 	if err != nil {
@@ -218,7 +219,7 @@ func (g *generation) open(name string) error {
 	return err
 }
 
-// user is the word for {user}.
+// user returns the value of {user}.
 func (g *generation) user() string {
 	return cmp.Or(g.c.String("user"), accounts.UserOf(g.source.Source.MFASerial), os.Getenv("USER"))
 }
@@ -228,7 +229,7 @@ func (g *generation) run(m accounts.Map) error {
 	g.label = m.Label
 	for _, w := range [][2]string{{"--user", g.user()}, {"--product", m.Product}} {
 		if w[1] != "" && !accounts.Word(w[1]) {
-			return fault.New(fault.Usage, "%.60q cannot be part of a name; %s gives another", w[1], w[0]).WithHint("%s %s NAME", g.again, w[0])
+			return fault.New(fault.Usage, "%.60q cannot be part of a name; use %s to set another", w[1], w[0]).WithHint("%s %s NAME", g.again, w[0])
 		}
 	}
 	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.c.StringSlice("role")})
@@ -273,9 +274,9 @@ func (g *generation) run(m accounts.Map) error {
 	return g.write()
 }
 
-// read takes both files in, and returns the names that are the user's with where they stand.
+// read reads both files. It returns the names that the user has outside of the blocks, with the place of each.
 func (g *generation) read() (taken map[string]string, err error) {
-	taken = map[string]string{"default": "[default] is never written", g.source.Profile: "its roles are assumed from it"}
+	taken = map[string]string{"default": "[default] is never written", g.source.Profile: "the roles are assumed from it"}
 	inBlock := map[string]bool{}
 	for i, path := range []string{g.paths.Registry, g.paths.Config} {
 		f := blockFile{path: path}
@@ -311,9 +312,9 @@ func (g *generation) read() (taken map[string]string, err error) {
 			return nil, inFile(f.path, err)
 		}
 		for _, n := range names {
-			// A session that was published under one of our names is no profile of the user's.
+			// A session that was published under a name of the block is not a profile of the user.
 			if !(n.Session && inBlock[n.Name]) && taken[n.Name] == "" {
-				taken[n.Name] = "you have that name in " + f.path
+				taken[n.Name] = "this name is already in " + f.path
 			}
 		}
 	}
@@ -324,7 +325,7 @@ func inFile(path string, err error) error {
 	return fault.New(fault.Of(err).Kind, "%s: %w", path, err)
 }
 
-// sections makes the blocks of both files.
+// sections builds the new blocks of both files.
 func (g *generation) sections(want []accounts.Profile) error {
 	wanted := map[string]bool{}
 	program, err := credprocProgram()
@@ -365,13 +366,13 @@ func (g *generation) sections(want []accounts.Profile) error {
 	return nil
 }
 
-// change is one line of what is shown.
+// change is one line of the list of changes.
 type change struct {
 	mark    string // "+", "~" or "-"
 	section profiles.BlockSection
 }
 
-// changes compares the blocks, by name.
+// changes compares the old and new blocks by name.
 func (g *generation) changes() []change {
 	var list []change
 	seen := map[string]bool{}
@@ -414,7 +415,7 @@ func count(changes []change) string {
 	return fmt.Sprintf("%d profiles to add, %d to change, %d to remove", n["+"], n["~"], n["-"])
 }
 
-// show prints what changes, and what is left alone.
+// show prints the changes and what is left out.
 func (g *generation) show(changes []change) error {
 	w := g.table()
 	for _, c := range changes {
@@ -438,7 +439,7 @@ func (g *generation) show(changes []change) error {
 	return nil
 }
 
-// showDiff prints the change of both files.
+// showDiff prints the diff of both files.
 func (g *generation) showDiff() error {
 	for i, d := range []profiles.Document{profiles.RegistryDocument, profiles.ConfigDocument} {
 		f := g.files[i]
@@ -454,8 +455,8 @@ func (g *generation) showDiff() error {
 	return nil
 }
 
-// write replaces the blocks. The registry comes first, with what goes still in
-// it, so that there is no moment at which the AWS config asks for what nobody defines.
+// write replaces the blocks. The first write of the registry keeps the profiles to remove, so that the AWS config
+// never asks for a profile that is not defined.
 func (g *generation) write() error {
 	registry, config := &g.files[0], &g.files[1]
 	both := slices.Clone(registry.new)
@@ -473,7 +474,7 @@ func (g *generation) write() error {
 	return g.replace(profiles.RegistryDocument, registry, registry.new)
 }
 
-// replace writes the block of a file that has to be as it was when the change was shown.
+// replace writes the block of a file. It fails if the file changed since the diff was shown.
 func (g *generation) replace(d profiles.Document, f *blockFile, sections []profiles.BlockSection) error {
 	dst, err := profiles.SetBlock(f.src, g.label, sections)
 	if err != nil {
@@ -481,7 +482,7 @@ func (g *generation) replace(d profiles.Document, f *blockFile, sections []profi
 	}
 	err = g.editDocument(d, func(src []byte) ([]byte, error) {
 		if !bytes.Equal(src, f.src) {
-			return nil, fault.New(fault.Failed, "%s was changed meanwhile", f.path).WithHint("%s", g.again)
+			return nil, fault.New(fault.Failed, "%s changed meanwhile", f.path).WithHint("%s", g.again)
 		}
 		return dst, nil
 	})
@@ -489,7 +490,7 @@ func (g *generation) replace(d profiles.Document, f *blockFile, sections []profi
 	return err
 }
 
-// probe keeps the profiles whose roles AWS gives to this user.
+// probe keeps the profiles whose roles AWS lets this user assume.
 func (g *generation) probe(want []accounts.Profile) ([]accounts.Profile, error) {
 	refused, err := g.tryRoles(g.c.Context, want)
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"broker/internal/profiles"
 )
 
-// labelColumns is how wide names and flags may be before what they do begins on a line of its own.
+// labelColumns is the widest label (a name or flag) whose help is on the same line.
 const labelColumns = 22
 
-// help is the text about a command, or about the program if its name is "broker".
+// help prints the help of a command, or of the program if c is nil.
 func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 	width := columns(p.stdout)
 	if width == 0 || width > proseColumns {
@@ -71,15 +71,15 @@ func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 	b.WriteString(entries(list, labels(list), width))
 	line("\nExamples:")
 	for example := range strings.Lines(examples) {
-		b.WriteString("  " + strings.TrimSpace(example) + "\n") // whole, to be copied
+		b.WriteString("  " + strings.TrimSpace(example) + "\n") // not wrapped, so that it can be copied
 	}
 	if c == nil || len(c.Subcommands) > 0 {
-		line("\n" + name + " COMMAND --help shows what a command does.")
+		line("\nRun `" + name + " COMMAND --help` for the help of a command.")
 	}
 	p.raw(strings.TrimSuffix(b.String(), "\n"))
 }
 
-// labels is the column behind the names of a list.
+// labels returns the column where the help of a list starts.
 func labels(list [][2]string) (gap int) {
 	for _, e := range list {
 		if wide := uniseg.StringWidth(e[0]); wide <= labelColumns {
@@ -89,7 +89,7 @@ func labels(list [][2]string) (gap int) {
 	return gap
 }
 
-// entries are names, and what each does from column gap on, or below where there is no room.
+// entries formats labels with their help. The help starts at column gap, on the next line if the label is too wide.
 func entries(list [][2]string, gap, width int) string {
 	if width < 2*gap {
 		gap = 4
@@ -107,7 +107,7 @@ func entries(list [][2]string, gap, width int) string {
 	return b.String()
 }
 
-// flagLabel is a flag as it is typed.
+// flagLabel returns a flag as it is typed.
 func flagLabel(f cli.Flag) string {
 	var names []string
 	for _, name := range f.Names() {
@@ -128,7 +128,7 @@ func flagLabel(f cli.Flag) string {
 	return label
 }
 
-// flagUsage is what a flag does, with its default.
+// flagUsage returns the help of a flag, with its default.
 func flagUsage(f cli.Flag) string {
 	doc, ok := f.(cli.DocGenerationFlag)
 	if !ok {
@@ -141,7 +141,7 @@ func flagUsage(f cli.Flag) string {
 	return usage
 }
 
-// dashed is a flag's name with its dashes.
+// dashed returns the name of a flag with its dashes.
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -149,7 +149,7 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// noCommand is the fault of a word that is not a command of this list.
+// noCommand returns the error for a word that is not one of the commands.
 func noCommand(path []string, commands []*cli.Command, word string) error {
 	group := strings.Join(path, " ")
 	err := fault.New(fault.Usage, "there is no command %q", strings.TrimSpace(group+" "+word))
@@ -176,7 +176,7 @@ func noCommand(path []string, commands []*cli.Command, word string) error {
 func (p *program) helpCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "help",
-		Usage:        "show what a command does",
+		Usage:        "show the help of a command",
 		ArgsUsage:    "[COMMAND]",
 		UsageText:    "broker help exec\nbroker help profiles link",
 		BashComplete: p.completeCommand,

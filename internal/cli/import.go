@@ -22,34 +22,35 @@ import (
 func (p *program) importCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "import",
-		Usage: "move the long-lived keys out of the AWS files",
+		Usage: "move long-lived keys from the AWS files into the keyring",
 		UsageText: "broker import\n" +
 			"broker import --from aws-vault --dry-run\n" +
 			"broker import --undo",
 		ArgsUsage: "[PROFILE…]",
-		Description: "Shows every key that it found, stores each in the keyring, checks it with GetCallerIdentity, finds\n" +
-			"its MFA device, and only then takes it out of the file. What was taken out stays sealed in the\n" +
-			"keyring: --undo gives it back, until --forget. It can be stopped and run again at any point.",
+		Description: "Lists every key that it finds and asks. Then it stores each key in the keyring, checks it with\n" +
+			"GetCallerIdentity, finds its MFA device, and only then removes the key from the file. A sealed copy of what it\n" +
+			"removed stays in the keyring: --undo restores it, and --forget deletes it. You can stop the import and run it\n" +
+			"again at any point.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "keep", Usage: "leave the files as they are"},
-			&cli.StringFlag{Name: "from", Usage: "come from `TOOL`: its keys, and its settings in the AWS config; " + foreign.Names()},
-			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and change nothing"},
-			&cli.StringFlag{Name: "as", Usage: "store the one named key as the source `NAME`"},
-			&cli.BoolFlag{Name: "undo", Usage: "put the keys back into the files"},
-			&cli.BoolFlag{Name: "forget", Usage: "delete what --undo would give back"},
+			&cli.BoolFlag{Name: "keep", Usage: "store the keys, but leave the files unchanged"},
+			&cli.StringFlag{Name: "from", Usage: "import the keys of `TOOL` and its settings in the AWS config: " + foreign.Names()},
+			&cli.BoolFlag{Name: "dry-run", Usage: "with --from: show what would change, and write nothing"},
+			&cli.StringFlag{Name: "as", Usage: "store the key of the one PROFILE as the source `NAME`"},
+			&cli.BoolFlag{Name: "undo", Usage: "restore the keys in the files"},
+			&cli.BoolFlag{Name: "forget", Usage: "delete the sealed copy that --undo restores"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 		},
 		Action: func(c *cli.Context) error {
 			undo, forget := c.Bool("undo"), c.Bool("forget")
 			switch {
 			case undo && forget, (undo || forget) && (c.Bool("keep") || c.IsSet("as") || c.Args().Present()):
-				return fault.New(fault.Usage, "--undo and --forget go with --yes alone").WithHint("broker import --help")
+				return fault.New(fault.Usage, "--undo and --forget can be combined with --yes only").WithHint("broker import --help")
 			case c.IsSet("as") && c.Args().Len() != 1:
-				return fault.New(fault.Usage, "--as is the name for one key").WithHint("broker import PROFILE --as NAME")
+				return fault.New(fault.Usage, "--as needs exactly one profile").WithHint("broker import PROFILE --as NAME")
 			case c.IsSet("from") && (undo || forget || c.IsSet("as")):
-				return fault.New(fault.Usage, "--from goes with names, --keep, --dry-run and --yes alone").WithHint("broker import --help")
+				return fault.New(fault.Usage, "--from can be combined with names, --keep, --dry-run and --yes only").WithHint("broker import --help")
 			case c.Bool("dry-run") && !c.IsSet("from"):
-				return fault.New(fault.Usage, "--dry-run goes with --from").WithHint("broker import --from aws-vault --dry-run")
+				return fault.New(fault.Usage, "--dry-run needs --from").WithHint("broker import --from aws-vault --dry-run")
 			}
 			set, settings, err := p.settings()
 			if err != nil {
@@ -84,10 +85,10 @@ type importing struct {
 // found is a key with the source that it becomes.
 type found struct {
 	profiles.Plain
-	source string          // its name
-	role   bool            // AWS tools take a role for the profile, and not this key
-	own    bool            // other profiles have the profile as their source_profile
-	taken  profiles.Source // that has a name of it already, and another key
+	source string          // name of the source
+	role   bool            // AWS tools use a role for the profile, and not this key
+	own    bool            // the profile is the source_profile of other profiles
+	taken  profiles.Source // an existing source of that name with another key
 }
 
 func (i *importing) run(ctx context.Context, names []string, as string) error {
@@ -96,7 +97,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		return err
 	}
 	for _, w := range left {
-		if i.tool != "" { // what is temporary may be taken out below
+		if i.tool != "" { // temporary keys may be removed below
 			i.p.warn([]string{w.String()})
 			continue
 		}
@@ -131,7 +132,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 		if err := i.p.explainRoute(i.store(ctx, key)); err != nil {
 			f := fault.Of(err)
 			switch {
-			case f.Kind == fault.Denied: // AWS does not know the key: it can go
+			case f.Kind == fault.Denied: // AWS rejects the key, so it can be deleted
 				f = f.WithHint("vi +%d %s", key.Origin.Line, key.Origin.File)
 			case f.Hint == "":
 				f = f.WithHint("broker import %s", key.Profile)
@@ -154,7 +155,7 @@ func (i *importing) run(ctx context.Context, names []string, as string) error {
 	return i.p.first(failed)
 }
 
-// chosen are the keys of the profiles that were named, or all.
+// chosen returns the keys of the profiles in names, or all keys without names.
 func chosen(plain []profiles.Plain, names []string) ([]profiles.Plain, error) {
 	if len(names) == 0 {
 		return plain, nil
@@ -174,14 +175,14 @@ func chosen(plain []profiles.Plain, names []string) ([]profiles.Plain, error) {
 	return some, nil
 }
 
-// sources names the source of each key: the profile, or where one key stands under several names, the one that
-// is not "default", or what the registry calls it already.
+// sources names the source of each key after its profile. If a key is under several names, it takes the name in the
+// registry, or else the one that is not "default".
 func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	names := map[string]string{} // by key id
 	for _, src := range i.set.Sources() {
 		names[src.AccessKeyID] = src.Name
 	}
-	for _, roles := range []bool{false, true} { // the name of a role is the last choice
+	for _, roles := range []bool{false, true} { // prefer names of profiles without a role
 		for _, key := range plain {
 			if role, _ := i.set.HasRole(key.Profile); role != roles {
 				continue
@@ -198,7 +199,7 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	for _, key := range plain {
 		f := found{Plain: key, source: names[key.AccessKeyID]}
 		if f.role, f.own = i.set.HasRole(key.Profile); f.role && f.own && as == "" {
-			f.source = i.tool.SourceName(key.Profile) // of the profiles that have it as their source_profile
+			f.source = i.tool.SourceName(key.Profile) // other profiles name it as their source_profile
 		}
 		for _, name := range []string{f.source, i.tool.SourceName(f.Profile)} {
 			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
@@ -210,7 +211,7 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 	return keys
 }
 
-// show lists what was found, and asks.
+// show lists the keys that were found, and asks for confirmation.
 func (i *importing) show(ctx context.Context, keys []found) error {
 	if i.yes {
 		return nil
@@ -264,7 +265,7 @@ func (i *importing) store(ctx context.Context, key found) error {
 	return i.register(ctx, key, who, e)
 }
 
-// register writes the section of a key that is in the keyring now, and that was checked at e, into the registry.
+// register writes the section of a key to the registry. The key is in the keyring by now, and was checked at e.
 func (i *importing) register(ctx context.Context, key found, who vault.Identity, e profiles.Endpoint) error {
 	if err := i.ring.keep(); err != nil {
 		return err
@@ -285,7 +286,7 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity,
 	return i.p.editRegistry(func(src []byte) ([]byte, error) { return key.register(src, section) })
 }
 
-// register writes the sections of a key.
+// register returns the registry with the sections of a key.
 func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte, error) {
 	registry, err := profiles.SetSection(registry, profiles.SectionSource, key.source, section)
 	if err != nil || key.source == key.Profile || key.role {
@@ -296,7 +297,8 @@ func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte,
 		[]profiles.KeyValue{{Key: "source_profile", Value: key.source}})
 }
 
-// samePrincipals looks at what every profile leads to before and after, before anything is done.
+// samePrincipals checks that every profile leads to the same principal before and after the import. It changes
+// nothing.
 func (p *program) samePrincipals(keys []found) error {
 	docs, err := p.readDocuments()
 	if err != nil {
@@ -310,7 +312,7 @@ func (p *program) samePrincipals(keys []found) error {
 	return profiles.SamePrincipals(p.files(), docs, next)
 }
 
-// imported is what the files will say once these keys are moved, but for those that are refused.
+// imported returns the files as they will be after these keys are moved, without the keys that are refused.
 func imported(docs profiles.Documents, keys []found) (_ profiles.Documents, err error) {
 	var plain []profiles.Plain
 	for _, key := range keys {
@@ -327,10 +329,10 @@ func imported(docs profiles.Documents, keys []found) (_ profiles.Documents, err 
 	return docs.RemovePlainKeys(plain)
 }
 
-// sealedName is the item of the keyring that holds what was taken out of the files.
+// sealedName is the keyring item that holds the sealed copy of what was removed from the files.
 const sealedName = "import"
 
-// takeOut takes the stored keys out of their files, after what is taken was sealed in the keyring.
+// takeOut removes the stored keys from their files. It first seals a copy of them in the keyring.
 func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error) {
 	var files []string
 	for _, key := range stored {
@@ -346,7 +348,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 			}
 		}
 		var temporary []string
-		// No backup beside the file: it would be the very thing that is to go.
+		// Keep no backup beside the file: it would hold the key that is to be removed.
 		err := editFile(file, "", func(src []byte) ([]byte, error) {
 			dst, t, err := profiles.TakeOut(file, src, here, func(dst []byte) (_ []byte, err error) {
 				if file == i.p.paths.Credentials {
@@ -372,7 +374,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 	return failed
 }
 
-// sourceNames are the names under which the profiles' keys were stored.
+// sourceNames returns the names under which the keys of the profiles were stored.
 func (i *importing) sourceNames(stored []found) (names []string) {
 	for _, key := range stored {
 		names = append(names, i.tool.SourceName(key.Profile))
@@ -380,7 +382,7 @@ func (i *importing) sourceNames(stored []found) (names []string) {
 	return names
 }
 
-// sealed is all that was taken out, oldest first.
+// sealed returns everything that was removed from the files, oldest first.
 func (i *importing) sealed(ctx context.Context) ([]profiles.TakenOut, error) {
 	var text secret.String
 	err := i.ring.with(ctx, func() (err error) {
@@ -400,12 +402,12 @@ func (i *importing) sealed(ctx context.Context) ([]profiles.TakenOut, error) {
 	return all, nil
 }
 
-// errSealed is what is sealed and is not what seal wrote.
+// errSealed means that the sealed copy is not in the format that seal writes.
 var errSealed = fault.New(fault.Keyring,
-	"what the keyring holds of earlier imports cannot be read; it was left as it is").
+	"the sealed copy of earlier imports cannot be read; it was left in the keyring").
 	WithHint("broker import --forget")
 
-// seal adds to what was taken out. An attempt on the same bytes that came to nothing is replaced.
+// seal adds to the sealed copy. It replaces the entry of an earlier attempt on the same bytes that did not finish.
 func (i *importing) seal(ctx context.Context, t profiles.TakenOut) error {
 	all, err := i.sealed(ctx)
 	if err != nil {
@@ -415,7 +417,7 @@ func (i *importing) seal(ctx context.Context, t profiles.TakenOut) error {
 	return i.write(ctx, append(all, t))
 }
 
-// write stores what was taken out, in place of what was stored before.
+// write replaces the sealed copy.
 func (i *importing) write(ctx context.Context, all []profiles.TakenOut) error {
 	if len(all) == 0 {
 		return i.ring.ForgetSealed(ctx, sealedName)
@@ -427,8 +429,8 @@ func (i *importing) write(ctx context.Context, all []profiles.TakenOut) error {
 	return i.ring.Seal(ctx, sealedName, secret.New(string(text)))
 }
 
-// undo puts back what was taken out, the latest first: byte for byte where the file is as import left it, else
-// the keys alone.
+// undo restores what was removed, latest first. If the file is as import left it, undo restores it byte for byte,
+// or else only the keys.
 func (i *importing) undo(ctx context.Context) error {
 	all, err := i.begin(ctx, "there is no import to undo")
 	if err != nil {
@@ -449,7 +451,7 @@ func (i *importing) undo(ctx context.Context) error {
 		t := all[len(all)-1]
 		exact := true
 		err := editFile(t.File, "", func(src []byte) (dst []byte, err error) {
-			// The answer may have taken long, and so may another program that holds the file.
+			// The prompt, or another program that locked the file, may have taken long.
 			if err := i.p.refuseLocked(ctx); err != nil {
 				return nil, err
 			}
@@ -473,7 +475,7 @@ func (i *importing) undo(ctx context.Context) error {
 	return nil
 }
 
-// begin opens the keyring and returns what was taken out.
+// begin opens the keyring and returns what was removed from the files. nothing is the error if there is no import.
 func (i *importing) begin(ctx context.Context, nothing string) ([]profiles.TakenOut, error) {
 	var err error
 	if i.ring, err = i.p.openKeyring(ctx, i.set); err != nil {
@@ -486,7 +488,7 @@ func (i *importing) begin(ctx context.Context, nothing string) ([]profiles.Taken
 	return all, err
 }
 
-// forget deletes what undo would give back.
+// forget deletes the sealed copy that undo restores.
 func (i *importing) forget(ctx context.Context) error {
 	all, err := i.begin(ctx, "there is no import to forget")
 	imports := plural(len(all), "import")

@@ -10,16 +10,17 @@ import (
 	"broker/internal/tty"
 )
 
-// interruption is how Ctrl-C ends a command. Until catch is called, the signals of tty.NotifyEnd end the process, as
-// they do any program: a command that only asks the daemon has nothing to clean up, and catching signals takes a third
-// of the time of `broker exec`. A question at the terminal and a child process call catch, and then the signals end the
-// context.
+// interruption decides how a signal ends a command. Until catch is called, the signals of tty.NotifyEnd end the
+// process, as they end any program: a command that only asks the daemon has nothing to clean up, and catching
+// signals takes a third of the time of `broker exec`. Prompts on the terminal and child processes call catch. From
+// then on the signals end the context.
 type interruption struct {
 	context.Context
 	catch func()
 }
 
-// The first signal ends the context and calls end, and the second one ends the process.
+// newInterruption returns an interruption. The first signal ends the context and calls end; the second one ends the
+// process.
 func newInterruption(end func()) interruption {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return interruption{ctx, sync.OnceFunc(func() {
@@ -29,7 +30,7 @@ func newInterruption(end func()) interruption {
 			<-signals
 			cancel(fault.ErrInterrupted)
 			end()
-			signal.Stop(signals) // the second one ends the process
+			signal.Stop(signals) // the next signal ends the process
 		}()
 	})}
 }

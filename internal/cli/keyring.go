@@ -14,37 +14,35 @@ import (
 	"broker/internal/wire"
 )
 
-// newCaller makes the way to the keyring for the commands that change what is stored: those bring a secret that the
-// daemon must never see, so they start the vault process themselves.
+// newCaller returns the vault caller for commands that change what is stored. These commands handle a secret that
+// the daemon must never see, so they start the vault process themselves.
 func (p *program) newCaller(backend func() string) *vault.Caller {
-	p.interrupts.catch() // so that the vault process ends with the command
+	p.interrupts.catch() // the vault process ends when a signal ends the command
 	return &vault.Caller{Find: p.daemonProgram, Backend: backend, Dir: p.paths.Keyring,
 		StateDir: p.paths.State, Registry: system.RealPath(p.paths.Registry), Route: p.route, Env: p.vaultEnv,
 		Notice: func(_, line string) { p.warn([]string{line}) }}
 }
 
-// keyring is the vault as a command uses it.
+// keyring is the vault as commands use it.
 type keyring struct {
 	*vault.Caller
 	p       *program
 	chosen  bool // the settings name the backend
 	backend string
-	// file: a file keyring takes part, whose passphrase is asked for on the terminal.
+	// file means that a file keyring is involved, whose passphrase is asked for on the terminal.
 	file bool
-	// makes: a file keyring that is not there is made.
+	// makes means that a missing file keyring is created.
 	makes bool
 }
 
-// keyringOf is one keyring, be it in use or not.
+// keyringOf returns the keyring of a backend, whether or not it is in use.
 func (p *program) keyringOf(backend string) *keyring {
 	k := &keyring{p: p, backend: backend, file: backend == vault.File}
 	k.Caller = p.newCaller(func() string { return backend })
 	return k
 }
 
-// openKeyring takes the backend that the settings name, else the first that
-// works; it says which. A first file keyring is made here, with a passphrase
-// that is asked for twice.
+// openKeyring returns the keyring of the backend in the settings, or else of the first backend that works.
 func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring, error) {
 	settings, err := set.Settings()
 	if err != nil {
@@ -59,8 +57,8 @@ func (p *program) openKeyring(ctx context.Context, set *profiles.Set) (*keyring,
 	return k, nil
 }
 
-// with is attempt with the keyring in use. The daemon is given the key that a typed passphrase opened, so that nobody
-// is asked again. A daemon that is not running asks when it has to.
+// with is attempt with the keyring in use. If a person typed the passphrase, with gives the daemon the key, so that
+// nobody is asked again. A daemon that is not running asks when it needs the passphrase.
 func (k *keyring) with(ctx context.Context, call func() error) error {
 	key, err := k.attempt(ctx, call)
 	if err == nil {
@@ -76,9 +74,9 @@ func (p *program) tellKey(ctx context.Context, key secret.String) {
 	}
 }
 
-// attempt runs a call to the keyring. If a file keyring needs its passphrase, a person at the terminal is asked, at
-// most three times; one that does not exist yet is made if k.makes. It returns the key of the file keyring if a passphrase was
-// typed.
+// attempt runs a call to the keyring. If a file keyring needs its passphrase, attempt prompts on the terminal, at
+// most three times. It creates a missing file keyring if k.makes is set. It returns the key of the file keyring if
+// a passphrase was typed.
 func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.String, err error) {
 	call := do
 	if k.backend != "pass" { // gpg may ask on this terminal
@@ -89,7 +87,7 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 	}
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
-		// A machine without a person: the file says the passphrase.
+		// On a machine without a person, this file has the passphrase.
 		if err := k.Create(ctx, secret.String{}); err != nil {
 			return key, err
 		}
@@ -101,7 +99,7 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 		if !fresh && !fault.Is(err, fault.KeyringLocked) {
 			break
 		}
-		if errors.Is(err, vault.ErrWrongPassphrase) || fresh && fault.Is(err, fault.Config) { // another one is there
+		if errors.Is(err, vault.ErrWrongPassphrase) || fresh && fault.Is(err, fault.Config) { // another keyring exists
 			k.p.warn([]string{err.Error()})
 		}
 		pass, aerr := k.askPassphrase(ctx, fresh)
@@ -111,7 +109,7 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 		typed = true
 		if fresh {
 			tell := k.Notice
-			k.Notice = nil // that it is weak was said when it was typed
+			k.Notice = nil // the prompt already warned of a weak passphrase
 			cerr := k.Create(ctx, pass)
 			if k.Notice = tell; cerr != nil {
 				return key, cerr
@@ -122,11 +120,11 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 		err = call()
 	}
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && !typed && !fault.Is(err, fault.Config) {
-		return key, fault.New(fault.KeyringLocked, "%w, and no terminal on which to ask for its first passphrase", err).
+		return key, fault.New(fault.KeyringLocked, "%w, and there is no terminal to ask for its first passphrase", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
 	}
 	if k.file && fault.Is(err, fault.KeyringLocked) && !typed && !hasTerminal() {
-		// The daemon may have the key, and gives it to nobody: broker unlock would not help here.
+		// The daemon may have the key, but gives it to nobody, so `broker unlock` would not help.
 		return key, fault.New(fault.KeyringLocked,
 			"%w; this command asks for its passphrase itself, and there is no terminal", err).
 			WithHint("export BROKER_KEYRING_PASSPHRASE_FILE=FILE")
@@ -137,21 +135,21 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 	return key, err
 }
 
-// keyringKey proves the passphrase of the file keyring, in a vault process, and returns the key that it opens; none if
-// there is no file keyring.
+// keyringKey checks the passphrase of the file keyring in a vault process and returns the key that it opens. The
+// key is empty if there is no file keyring.
 func (p *program) keyringKey(ctx context.Context, passphrase secret.String) (secret.String, error) {
 	k := p.keyringOf(vault.File)
 	k.SetPassphrase(passphrase)
 	switch err := k.Check(ctx); {
 	case errors.Is(err, vault.ErrNotCreated):
-		return secret.String{}, nil // it is another keyring that is locked; the daemon says so
+		return secret.String{}, nil // another keyring is locked; the daemon reports it
 	case err != nil:
 		return secret.String{}, err
 	}
 	return k.Key(), nil
 }
 
-// askPassphrase asks for the passphrase, twice where it is a new one.
+// askPassphrase prompts for the passphrase, twice if it is new.
 func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String, error) {
 	t, err := k.p.openTerminal()
 	if err != nil {
@@ -165,13 +163,13 @@ func (k *keyring) askPassphrase(ctx context.Context, fresh bool) (secret.String,
 	return t.fresh(ctx)
 }
 
-// place says where the keyring is, for people.
+// place returns where the keyring is, for people.
 func (k *keyring) place() string {
 	return vault.Place(k.backend, k.Dir, k.p.store.Latest(k.p.paths.Registry)().PasswordStoreDir)
 }
 
-// keep writes the backend into the settings, so that it is never another one
-// tomorrow because this one did not answer.
+// keep writes the backend to the settings. Otherwise Broker could choose another backend later, when this one does
+// not answer.
 func (k *keyring) keep() error {
 	if k.chosen {
 		return nil
@@ -179,7 +177,7 @@ func (k *keyring) keep() error {
 	return k.p.chooseKeyring(k.backend)
 }
 
-// chooseKeyring writes into the settings which keyring is in use.
+// chooseKeyring writes to the settings which keyring is in use.
 func (p *program) chooseKeyring(backend string) error {
 	return p.editRegistry(func(src []byte) ([]byte, error) {
 		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: "keyring_backend", Value: backend}})

@@ -5,7 +5,7 @@ import "github.com/urfave/cli/v2"
 func (p *program) keyringCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "keyring",
-		Usage: "list and test the keyrings, move the keys to another",
+		Usage: "list, test and migrate keyrings",
 		UsageText: "broker keyring list\n" +
 			"broker keyring migrate --to pass",
 		Subcommands: []*cli.Command{

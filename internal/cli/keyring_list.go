@@ -14,10 +14,10 @@ import (
 func (p *program) keyringListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "list the keyrings, and say why one cannot be used",
+		Usage:     "list the keyrings and say why one cannot be used",
 		UsageText: "broker keyring list",
-		Description: "The first in the list that works is chosen when the first key is stored, and written to the settings.\n" +
-			"From then on it is the only one. Nothing is written, and nobody is asked.",
+		Description: "When you store the first key, Broker chooses the first keyring in the list that works, and writes it to\n" +
+			"the settings. From then on it uses only that keyring. This command writes nothing and asks for nothing.",
 		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -32,8 +32,8 @@ func (p *program) keyringListCommand() *cli.Command {
 type keyringJSON struct {
 	Backend string `json:"backend"`
 	State   string `json:"state"`   // works, new, locked, unusable
-	InUse   bool   `json:"in_use"`  // the settings name it
-	Default bool   `json:"default"` // the settings name none, and the first key goes here
+	InUse   bool   `json:"in_use"`  // the settings name this keyring
+	Default bool   `json:"default"` // the settings name no keyring, and the first key goes here
 	Reason  string `json:"reason,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Note    string `json:"note,omitempty"`
@@ -87,7 +87,7 @@ func (p *program) keyringList(c *cli.Context) error {
 	return w.print()
 }
 
-// daemonHasKey reports whether a daemon runs that can read the keyring.
+// daemonHasKey reports whether a running daemon can read the keyring.
 func (p *program) daemonHasKey(ctx context.Context) bool {
 	quiet := p.client
 	quiet.NoStart = true
@@ -103,7 +103,7 @@ func keyringRow(t vault.Trial) keyringJSON {
 	row.State, row.Reason, row.Hint = "unusable", t.Err.Error(), fault.Of(t.Err).Hint.Shown()
 	switch {
 	case errors.Is(t.Err, vault.ErrNotCreated):
-		row.State = "new" // the first key makes it
+		row.State = "new" // storing the first key creates it
 	case t.Works():
 		row.State = "locked"
 	}

@@ -15,15 +15,14 @@ import (
 func (p *program) keyringMigrateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "migrate",
-		Usage:     "copy all keys to another keyring, and use that one",
+		Usage:     "copy all keys to another keyring and switch to it",
 		UsageText: "broker keyring migrate --to pass",
-		Description: "Each key is copied and read back; then the settings are changed; then you are asked whether the old\n" +
-			"ones are to be deleted. Wherever it is interrupted, the keyring in use holds every key, and the same\n" +
-			"command may be typed again.",
+		Description: "Copies each key and reads it back, then changes the settings, then asks whether to delete the old keys.\n" +
+			"If it is interrupted, the keyring in use still holds every key, and you can run the same command again.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "to", Usage: "the `BACKEND` to copy to"},
-			&cli.StringFlag{Name: "from", Usage: "the `BACKEND` to copy from; default: the one in use"},
-			&cli.BoolFlag{Name: "overwrite", Usage: "replace keys of the same sources that the other keyring holds already"},
+			&cli.StringFlag{Name: "to", Usage: "copy the keys to `BACKEND`"},
+			&cli.StringFlag{Name: "from", Usage: "copy the keys from `BACKEND` (default: the keyring in use)"},
+			&cli.BoolFlag{Name: "overwrite", Usage: "replace keys that the other keyring already holds for the same sources"},
 			&cli.BoolFlag{Name: "delete-old", Usage: "delete the old keys without asking"},
 			&cli.BoolFlag{Name: "keep-old", Usage: "keep the old keys without asking"},
 		},
@@ -88,7 +87,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	if to == vault.File {
 		p.tellKey(ctx, key)
 	}
-	// Again, for what another command stored while the settings named the old one.
+	// Copy again what another command stored while the settings named the old keyring.
 	if _, err := ring.Migrate(ctx, from, to, false); err != nil {
 		again := fault.Hintf("broker keyring migrate --from %s --to %s", from, to)
 		switch {
@@ -103,7 +102,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	return p.offerToDelete(ctx, c, ring, from, to)
 }
 
-// offerToDelete deletes the old keys if somebody says so.
+// offerToDelete deletes the old keys after confirmation.
 func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyring, from, to string) error {
 	again := fault.Hintf("broker keyring migrate --from %s --to %s --delete-old", from, to)
 	if !c.Bool("delete-old") {

@@ -10,12 +10,12 @@ import (
 func (p *program) keyringTryCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "test",
-		Usage: "write an item, read it back, replace and remove it",
+		Usage: "test whether a keyring can store, read and delete an item",
 		UsageText: "broker keyring test\n" +
 			"broker keyring test pass",
 		ArgsUsage: "[BACKEND]",
-		Description: "Tests the keyring in use, or the one that is named. It may ask for the password of a keyring that\n" +
-			"is locked. No key is touched.",
+		Description: "Writes an item, reads it back, replaces it and removes it, in BACKEND or the keyring in use. It may\n" +
+			"ask for the password of a locked keyring. It touches no key.",
 		BashComplete: p.completeFrom(vault.Backends()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {

@@ -25,14 +25,14 @@ import (
 func (p *program) profilesLinkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "link",
-		Usage: "make AWS tools ask the broker for a profile",
+		Usage: "make AWS tools ask Broker for a profile",
 		UsageText: "broker profiles link --all --dry-run\n" +
 			"broker profiles link prod",
 		ArgsUsage: "NAME…",
-		Description: "Moves the role's definition out of the AWS files into the registry and puts a credential_process\n" +
-			"in its place. All else stays. `broker profiles unlink` undoes it.",
+		Description: "Moves the definition of the role from the AWS files to the registry, and puts a credential_process in\n" +
+			"its place. Everything else stays. `broker profiles unlink` undoes it.",
 		Flags: append(linkFlags("link all profiles that can be linked"),
-			&cli.BoolFlag{Name: "yes", Usage: "do not ask about what counts in the registry alone, such as an mfa_process"}),
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask about lines that count only in the registry, such as mfa_process"}),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesLink,
 	}
@@ -41,11 +41,11 @@ func (p *program) profilesLinkCommand() *cli.Command {
 func (p *program) profilesUnlinkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "unlink",
-		Usage: "give a linked profile back to the AWS files",
+		Usage: "restore a linked profile in the AWS files",
 		UsageText: "broker profiles unlink prod\n" +
 			"broker profiles unlink --all",
 		ArgsUsage:    "NAME…",
-		Flags:        linkFlags("unlink all that are linked"),
+		Flags:        linkFlags("unlink all linked profiles"),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesUnlink,
 	}
@@ -54,7 +54,7 @@ func (p *program) profilesUnlinkCommand() *cli.Command {
 func linkFlags(all string) []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "all", Usage: all},
-		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and change nothing"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change, and write nothing"},
 	}
 }
 
@@ -84,7 +84,7 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", true, profiles.UnlinkOrder, plan})
 }
 
-// linkNames are the exact names of what was typed, or nil for --all.
+// linkNames returns the exact names of the typed profiles, or nil for --all.
 func (p *program) linkNames(c *cli.Context) ([]string, error) {
 	if c.Bool("all") == c.Args().Present() {
 		return nil, fault.New(fault.Usage, "%s needs names, or --all", c.Command.Name).
@@ -107,7 +107,7 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 	return names, nil
 }
 
-// linking is what link and unlink do not have in common.
+// linking holds the differences between link and unlink.
 type linking struct {
 	verb, done, already string
 	undo                bool
@@ -120,7 +120,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		next, out, err := what.plan(docs)
 		for _, o := range out {
-			if err == nil && !all && o.Err != nil { // who names profiles gets all of them or nothing
+			if err == nil && !all && o.Err != nil { // named profiles are linked all together or not at all
 				err = o.Err
 			}
 		}
@@ -145,7 +145,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 			p.say("%s", fault.Line(line))
 		}
 		if !c.Bool("yes") {
-			const question = "These lines do not count where they are. Take them over into the registry?"
+			const question = "These lines have no effect where they are. Move them to the registry?"
 			if err := p.confirm(c.Context, question); err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		next, out, err := plan(docs)
 		for _, line := range asksOf(out) {
 			if err == nil && !slices.Contains(asks, line) {
-				err = fault.New(fault.NotConfirmed, "a file was changed while you were asked; nobody said yes to %s", line)
+				err = fault.New(fault.NotConfirmed, "a file changed while you were asked; you did not confirm %s", line)
 			}
 		}
 		return next, out, err
@@ -201,7 +201,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	return nil
 }
 
-// asksOf are the lines that a person has to say yes to.
+// asksOf returns the lines that a person has to confirm.
 func asksOf(out []profiles.Outcome) []string {
 	var lines []string
 	for _, o := range out {
@@ -210,7 +210,7 @@ func asksOf(out []profiles.Outcome) []string {
 	return lines
 }
 
-// document is where one of the files is.
+// document returns the path of a file.
 func (p *program) document(d profiles.Document) string {
 	switch d {
 	case profiles.ConfigDocument:
@@ -234,7 +234,7 @@ func (p *program) readDocument(d profiles.Document) ([]byte, error) {
 	return readIfThere(p.document(d))
 }
 
-// readDocuments reads all of them.
+// readDocuments reads all files.
 func (p *program) readDocuments() (docs profiles.Documents, err error) {
 	for d := range profiles.Document(len(docs)) {
 		if docs[d], err = p.readDocument(d); err != nil {
@@ -244,10 +244,10 @@ func (p *program) readDocuments() (docs profiles.Documents, err error) {
 	return docs, nil
 }
 
-// maxLinked bounds what link remembers.
+// maxLinked is the largest size of the records of link, in bytes.
 const maxLinked = 16 << 20
 
-// checkLinked refuses what link cannot have written, so that it is not written over.
+// checkLinked refuses records that link cannot have written, so that they are not overwritten.
 func (p *program) checkLinked(src []byte) error {
 	if err := profiles.CheckRecords(src); err != nil {
 		path := fault.Word(p.paths.Linked())
@@ -256,7 +256,7 @@ func (p *program) checkLinked(src []byte) error {
 	return nil
 }
 
-// readIfThere reads a file; a missing one is empty.
+// readIfThere reads a file. A missing file is empty.
 func readIfThere(path string) ([]byte, error) {
 	src, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -265,11 +265,11 @@ func readIfThere(path string) ([]byte, error) {
 	return src, nil
 }
 
-// linkedWait bounds the wait for another command that writes what link remembers.
+// linkedWait is how long to wait for another command that writes the records of link.
 const linkedWait = 20 * time.Second
 
-// editDocument writes one of the files. The config is the user's work of years, so that a
-// backup is kept of it; never of a file with a key in it.
+// editDocument writes one of the files. The AWS files are the user's own work, so it keeps a backup of them, but
+// never of a file that holds a key.
 func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, error)) error {
 	if d == profiles.RecordsDocument {
 		ctx, cancel := context.WithTimeout(context.Background(), linkedWait)
@@ -281,14 +281,14 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 			return edit(src)
 		})
 	}
-	if d == profiles.RegistryDocument { // which unlink gives back
+	if d == profiles.RegistryDocument { // needs no backup, because unlink restores it
 		return editFile(p.paths.Registry, "", edit)
 	}
 	return p.editWithBackup(p.document(d), false, edit)
 }
 
-// editWithBackup edits a file and keeps a backup, and says where, unless a key is in it. With undo, an edit that gives
-// back what a backup holds needs no other one, and removes that one.
+// editWithBackup edits a file, keeps a backup and prints its path. It keeps no backup of a file that holds a key.
+// With undo, an edit that restores the text of a backup makes no new backup, and removes that one.
 func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]byte, error)) error {
 	errOther := errors.New("a backup is to be made, or not")
 	backup, at := path+atomicfile.BackupSuffix, ""
@@ -300,7 +300,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 			if changed = err == nil && !bytes.Equal(src, dst); !changed {
 				return dst, err
 			}
-			// This is asked with the file locked: what is kept is this text.
+			// This runs while the file is locked, so the backup has exactly this text.
 			if secret, same = profiles.HoldsSecret(src), nil; undo {
 				same = backupsWith(backup, dst)
 			}
@@ -323,7 +323,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 	}
 	for _, name := range same {
 		if err := os.Remove(name); err != nil {
-			p.warn([]string{"a backup is left that is not needed: " + err.Error()})
+			p.warn([]string{"a backup could not be removed and is not needed: " + err.Error()})
 		}
 	}
 	if len(same) > 0 {
@@ -337,7 +337,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 	return nil
 }
 
-// backupsWith are the backups that hold this text.
+// backupsWith returns the backups that hold this text.
 func backupsWith(path string, text []byte) (same []string) {
 	for _, name := range atomicfile.Backups(path) {
 		if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, text) {
@@ -347,7 +347,7 @@ func backupsWith(path string, text []byte) (same []string) {
 	return same
 }
 
-// planned reads the files and asks what they are to become.
+// planned reads the files and runs the plan on them.
 func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, out []profiles.Outcome, err error) {
 	if docs, err = p.readDocuments(); err != nil {
 		return docs, next, nil, err
@@ -356,7 +356,7 @@ func (p *program) planned(plan profiles.Plan) (docs, next profiles.Documents, ou
 	return docs, next, out, err
 }
 
-// checkWrites refuses a change if one of its files cannot be written, before the first one is.
+// checkWrites returns an error if one of the changed files cannot be written. It runs before the first write.
 func (p *program) checkWrites(order []profiles.Document, docs, next profiles.Documents) error {
 	for _, d := range order {
 		if !bytes.Equal(docs[d], next[d]) {
@@ -392,7 +392,7 @@ func (p *program) showChange(d profiles.Document, src, dst []byte) {
 	}
 }
 
-// printable is a line that cannot steer a terminal.
+// printable returns the line without characters that control a terminal.
 func printable(line string) string {
 	line = strings.TrimRight(line, "\r\n")
 	if !strings.ContainsFunc(line, func(r rune) bool { return !fault.Printable(r) && r != '\t' }) {
@@ -401,11 +401,11 @@ func printable(line string) string {
 	return fault.Line(line)
 }
 
-// fewProfiles is how many names a command in a note may have.
+// fewProfiles is the most names that the command in a note lists.
 const fewProfiles = 5
 
-// helperTrouble says what is wrong with the program that AWS tools run for linked profiles, with the command that mends
-// it. Without names it looks at all profiles.
+// helperTrouble reports what is wrong with the helper that AWS tools run for linked profiles, with the command that
+// fixes it. Without names it checks all profiles.
 func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 	asking := map[string][]string{}
 	var helpers []string
@@ -434,7 +434,7 @@ func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 		case err != nil || serr != nil:
 			why = "cannot be run"
 		case own != "" && !os.SameFile(mine, info):
-			why = "is not " + own + ", the one of this broker"
+			why = "is not " + own + ", the helper of this Broker"
 		default:
 			continue
 		}
@@ -451,17 +451,18 @@ func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 	return notes
 }
 
-// credprocProgram finds the credproc beside this program, else on the PATH. Its path
-// is written into files that outlive an upgrade: where the PATH has another name for the same
-// program, a link to a directory with a version in it, that name is taken.
+// credprocProgram returns the credproc beside this program, or else on the PATH. Its path is written to files that
+// outlive an upgrade. If the PATH has a stable name for the same program, such as a link to a directory with a
+// version in its name, credprocProgram returns that name.
 func credprocProgram() (string, error) {
 	if runtime.GOOS == "windows" {
-		// cmd.exe, botocore and a shell each split a path with backslashes or slashes in another way, and nobody has tried them.
+		// cmd.exe, botocore and the shells split a path with slashes or backslashes in different ways. This is
+		// untested.
 		return "", fault.New(fault.Failed, "this version does not write AWS's files on Windows: put `credential_process = credproc NAME` into the profile, with credproc on the PATH, and its role into the registry")
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", fault.New(fault.Failed, "where this program is: %w", err)
+		return "", fault.New(fault.Failed, "find this program: %w", err)
 	}
 	names := []string{}
 	if found, err := exec.LookPath("credproc"); err == nil {

@@ -12,8 +12,9 @@ import (
 	"broker/internal/profiles"
 )
 
-// listenerAt says who listens at a plain-http endpoint now, for the question whether to trust it: a uid,
-// profiles.AnyListener if the system does not tell whose program listens, or "" if none does. It sends nothing.
+// listenerAt returns who listens at a plain-http endpoint now, for the decision whether to trust it: a uid,
+// profiles.AnyListener if the system does not report the owner of the listener, or "" if nothing listens. It sends
+// no data.
 func listenerAt(ctx context.Context, endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" {

@@ -19,15 +19,15 @@ import (
 func (p *program) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
-		Usage: "drop every session and give out nothing until unlocked",
+		Usage: "drop all sessions and hand out nothing until you unlock",
 		UsageText: "broker lock\n" +
 			"broker lock --set-passphrase",
-		Description: "It stays locked over a restart of the daemon and of the machine. With one of the two flags it does not\n" +
-			"lock, but sets or removes the passphrase that unlock asks for.",
+		Description: "The lock survives a restart of the daemon and of the machine. With --set-passphrase or\n" +
+			"--remove-passphrase the command does not lock; it changes the passphrase that unlock asks for.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "set-passphrase", Usage: "set a passphrase that unlock asks for from now on"},
-			&cli.BoolFlag{Name: "remove-passphrase", Usage: "let unlock ask for none any more"},
-			&cli.BoolFlag{Name: "stdin", Usage: "read passphrases from stdin, each on a line: the one there is, then the new one"},
+			&cli.BoolFlag{Name: "set-passphrase", Usage: "set the passphrase that unlock asks for"},
+			&cli.BoolFlag{Name: "remove-passphrase", Usage: "remove the passphrase, so that unlock asks for none"},
+			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line: the current one, then the new one"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -36,11 +36,11 @@ func (p *program) lockCommand() *cli.Command {
 			set, remove := c.Bool("set-passphrase"), c.Bool("remove-passphrase")
 			switch {
 			case set && remove:
-				return fault.New(fault.Usage, "--set-passphrase and --remove-passphrase exclude each other").WithHint("broker lock --help")
+				return fault.New(fault.Usage, "--set-passphrase and --remove-passphrase cannot be combined").WithHint("broker lock --help")
 			case set || remove:
 				return p.changePassphrase(c.Context, set, c.Bool("stdin"))
 			case c.Bool("stdin"):
-				return fault.New(fault.Usage, "to lock nothing is read; --stdin goes with --set-passphrase or --remove-passphrase").WithHint("broker lock")
+				return fault.New(fault.Usage, "--stdin only works with --set-passphrase or --remove-passphrase").WithHint("broker lock")
 			}
 			resp, err := p.do(c.Context, wire.Request{Verb: wire.Lock})
 			p.warn(resp.Warnings)
@@ -56,11 +56,11 @@ func (p *program) lockCommand() *cli.Command {
 func (p *program) unlockCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "unlock",
-		Usage:       "end the lock, and open the keyring",
+		Usage:       "end the lock and open the keyring",
 		UsageText:   "broker unlock",
-		Description: "It asks for the passphrase that `broker lock --set-passphrase` set, then for that of a file keyring.",
+		Description: "Asks for the passphrase that `broker lock --set-passphrase` set, then for the passphrase of a file keyring.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, each on a line, in the order in which they are asked for"},
+			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line, in the order of the prompts"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -77,28 +77,29 @@ func (p *program) unlockCommand() *cli.Command {
 	}
 }
 
-// passphraseTries is how often a passphrase is asked for before we give up.
+// passphraseTries is how often a passphrase is asked for.
 const passphraseTries = 3
 
-// The two passphrases, which are not the same.
+// The prompts for the two passphrases. The passphrase for unlock and the passphrase of the keyring are different.
 const (
 	unlockQuestion  = "Passphrase for unlock: "
 	keyringQuestion = "Passphrase of the keyring: "
 )
 
-// unlockDaemon asks for the passphrase of the file keyring and gives the daemon the key that it opens, which the daemon
-// keeps until lock.
+// unlockDaemon prompts for the passphrase of the file keyring and gives the daemon the key. The daemon keeps the
+// key until the next lock.
 func (p *program) unlockDaemon(ctx context.Context, refused error) error {
 	return p.unlock(ctx, p.prompter(false), wire.Request{Verb: wire.Unlock, StayLocked: true}, wire.Response{}, refused)
 }
 
-// unlock asks for what the daemon's last answer wants until it wants no more: at most three times for each.
+// unlock prompts for what the daemon's last answer requires, until it requires nothing more: at most three times
+// each.
 func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, resp wire.Response, err error) error {
 	if from == nil && resp.Challenge != nil {
 		return fault.Of(err).WithHint("broker unlock --stdin")
 	}
 	for proofs, passphrases := 0, 0; from != nil; {
-		var typed secret.String // the daemon is never told
+		var typed secret.String // never sent to the daemon
 		var aerr error
 		switch {
 		case resp.Challenge != nil && proofs < from.tries():
@@ -129,13 +130,15 @@ func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, r
 	return err
 }
 
-// mayBeFile reports whether the keyring may be the file keyring, which alone has a passphrase that is asked for here.
+// mayBeFile reports whether the keyring may be the file keyring. Only that one has a passphrase that is asked for
+// here.
 func (p *program) mayBeFile() bool {
 	backend := p.store.Latest(p.paths.Registry)().KeyringBackend
 	return backend == "" || backend == vault.File
 }
 
-// proofOf asks for the passphrase for unlock and makes the proof of it, here: the daemon need not know it, nor spend the memory.
+// proofOf prompts for the passphrase for unlock and computes its proof. The computation runs here, so the daemon
+// neither learns the passphrase nor spends the memory.
 func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret.String, error) {
 	s := latch.Stretch(challenge)
 	if err := s.Check(); err != nil {
@@ -148,11 +151,11 @@ func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret
 	return s.Proof(typed), nil
 }
 
-// changePassphrase sets the passphrase for unlock, or removes it; the one there is has to be given first.
+// changePassphrase sets or removes the passphrase for unlock. The current passphrase has to be given first.
 func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 	from := p.prompter(stdin)
 	if from == nil {
-		return fault.New(fault.Failed, "there is no terminal to ask on; --stdin reads it from stdin").WithHint("broker lock --help")
+		return fault.New(fault.Failed, "there is no terminal to ask on; use --stdin to give the passphrase").WithHint("broker lock --help")
 	}
 	req := wire.Request{Verb: wire.Passphrase}
 	state, err := p.client.Do(ctx, wire.Request{Verb: wire.State})
@@ -170,7 +173,7 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 			if err != nil {
 				return err
 			}
-			if why := stretch.Weak(fresh.Reveal()); why != "" && stdin { // a terminal has said so
+			if why := stretch.Weak(fresh.Reveal()); why != "" && stdin { // the prompt already warned
 				p.warn([]string{"the passphrase for unlock is weak: " + why})
 			}
 			s := latch.NewStretch()
@@ -188,23 +191,23 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 		state.Challenge = resp.Challenge
 	}
 	if !set {
-		p.say("unlock asks for no passphrase any more")
+		p.say("unlock no longer asks for a passphrase")
 		return nil
 	}
-	p.say("unlock asks for this passphrase from now on; broker lock locks")
+	p.say("unlock now asks for this passphrase; broker lock locks")
 	return nil
 }
 
-// prompter is where passphrases come from.
+// prompter is the source of passphrases.
 type prompter interface {
-	// hidden asks for one that there is, fresh for a new one.
+	// hidden asks for an existing passphrase, fresh for a new one.
 	hidden(ctx context.Context, question string) (secret.String, error)
 	fresh(ctx context.Context) (secret.String, error)
-	// tries is how often it makes sense to ask for the same.
+	// tries is how often it makes sense to ask for the same passphrase.
 	tries() int
 }
 
-// prompter is the terminal, or stdin where that is wished; nil where nobody can be asked.
+// prompter returns stdin if that is requested, or else the terminal. It is nil if nobody can be asked.
 func (p *program) prompter(stdin bool) prompter {
 	switch {
 	case stdin:
@@ -215,7 +218,7 @@ func (p *program) prompter(stdin bool) prompter {
 	return nil
 }
 
-// person is somebody at the terminal, which is opened for each question alone.
+// person prompts on the terminal, and opens it for each prompt.
 type person struct{ *program }
 
 func (p person) hidden(ctx context.Context, question string) (secret.String, error) {
@@ -238,12 +241,12 @@ func (p person) fresh(ctx context.Context) (secret.String, error) {
 
 func (person) tries() int { return passphraseTries }
 
-// script is stdin, a line for each answer.
+// script reads each answer from a line of stdin.
 type script struct{ lines *bufio.Reader }
 
 func (s script) hidden(context.Context, string) (secret.String, error) {
 	line, err := s.lines.ReadString('\n')
-	// As on the terminal, where nobody sees the blanks around it.
+	// Trim blanks, as on the terminal, where nobody sees them.
 	typed := secret.New(strings.TrimSpace(line))
 	if typed.IsZero() {
 		return typed, fault.New(fault.Usage, "stdin has no line with the passphrase")

@@ -9,16 +9,16 @@ import (
 	"broker/internal/latch"
 )
 
-// What a command does while the broker is locked.
+// whileLocked is what a command does while Broker is locked.
 type whileLocked int
 
 const (
-	stops whileLocked = iota // it needs the keyring, and is refused before anything is asked of anybody, or written
-	asks                     // the daemon is asked for what it gives, refuses, and records that
-	works                    // it gives out nothing, and needs no item of the keyring
+	stops whileLocked = iota // needs the keyring; refused before it prompts or writes
+	asks                     // asks the daemon, which refuses and records the request
+	works                    // hands out nothing and needs no item of the keyring
 )
 
-// lockClasses says that of every command. One that is not here stops.
+// lockClasses has an entry for each command. A command without an entry stops.
 var lockClasses = map[string]whileLocked{
 	"setup": stops, "add": stops, "import": stops, "remove": stops,
 	"mfa set": stops, "mfa remove": stops,
@@ -28,9 +28,9 @@ var lockClasses = map[string]whileLocked{
 
 	"lock": works, "unlock": works, "logout": works, "unpublish": works,
 	"status": works, "explain": works, "version": works, "help": works, "completion": works,
-	// What unlock says of a keyring that does not answer leads here.
+	// The error of unlock about a keyring that does not answer refers to this command.
 	"keyring list": works,
-	// Files alone; what they need of AWS they ask the daemon for.
+	// These change only files, and get from the daemon what they need from AWS.
 	"config get": works, "config set": works, "config unset": works, "config list": works, "profiles trust": works,
 	"list": works, "profiles list": works, "profiles show": works, "profiles alias": works,
 	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
@@ -39,7 +39,7 @@ var lockClasses = map[string]whileLocked{
 	"daemon":       works,
 }
 
-// guard has a command and those below it refused while the broker is locked, if they stop then.
+// guard makes a command and its subcommands fail while Broker is locked, if their class is stops.
 func (p *program) guard(c *cli.Command, name string) {
 	for _, sub := range c.Subcommands {
 		p.guard(sub, name+" "+sub.Name)
@@ -56,11 +56,11 @@ func (p *program) guard(c *cli.Command, name string) {
 	}
 }
 
-// lockWritten returns the fault.Locked of a lock that is written down, or nil.
+// lockWritten returns a fault.Locked if a lock is in the state directory, or nil.
 func (p *program) lockWritten() error { return latch.Find(p.paths.State).Refuse() }
 
-// refuseLocked returns a fault.Locked while the broker is locked. Where that could not be written down, a running
-// daemon knows.
+// refuseLocked returns a fault.Locked while Broker is locked. A lock that could not be written is known only to the
+// running daemon.
 func (p *program) refuseLocked(ctx context.Context) error {
 	if err := p.lockWritten(); err != nil {
 		return err

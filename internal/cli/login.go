@@ -18,17 +18,16 @@ import (
 func (p *program) loginCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "login",
-		Usage: "open the sessions now, asking for a code if one is needed",
+		Usage: "open sessions now, and ask for an MFA code if needed",
 		UsageText: "broker login\n" +
 			"broker login prod\n" +
 			"broker login security --code 123456",
 		ArgsUsage: "[PROFILE|SOURCE…]",
-		Description: "With several profiles it asks for one code of each device and assumes all roles at once;\n" +
-			"with none it opens every source in turn. A request that waits for a code elsewhere is\n" +
-			"satisfied too. --pick lets you choose one on the terminal.",
+		Description: "With several profiles, asks for one code per MFA device, then assumes all roles at once. Without a\n" +
+			"name, opens a session for each source in turn. Other requests that wait for the same code continue too.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "code", Usage: "the six `DIGITS` that the MFA device shows, for scripts"},
-			&cli.BoolFlag{Name: "pick", Usage: "choose the profile on the terminal"},
+			&cli.StringFlag{Name: "code", Usage: "use the six `DIGITS` that the MFA device shows; for scripts"},
+			&cli.BoolFlag{Name: "pick", Usage: "choose a profile on the terminal"},
 		},
 		BashComplete: p.completeManyProfiles,
 		Action: func(c *cli.Context) error {
@@ -72,8 +71,8 @@ func (p *program) loginCommand() *cli.Command {
 	}
 }
 
-// login opens one session for each source, in turn, and where several profiles
-// were named assumes their roles, all at once.
+// login opens one session for each source in turn. If several profiles were named, it then assumes their roles, all
+// at once.
 func (p *program) login(ctx context.Context, set *profiles.Set, names []string, code secret.String) error {
 	sources := map[string]bool{}
 	var first []string // one name of each source, in the order given
@@ -88,14 +87,14 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		}
 	}
 	if len(first) > 1 && !code.IsZero() {
-		return fault.New(fault.Usage, "these are %d devices, and a code is of one", len(first)).WithHint("broker login %s --code 123456", first[0])
+		return fault.New(fault.Usage, "these profiles use %d MFA devices, but a code is for one device", len(first)).WithHint("broker login %s --code 123456", first[0])
 	}
 	var failed []error
 	for _, name := range first {
 		resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: name, Code: code})
 		switch {
 		case fault.Is(err, fault.Interrupted):
-			return err // all of it, not only the first question
+			return err // Ctrl-C ends the whole command, not only the first prompt
 		case err != nil:
 			failed = append(failed, err)
 			continue
@@ -103,7 +102,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 		p.warn(resp.Warnings)
 		for _, s := range resp.Status.Sessions {
 			what := fault.Line(s.Source) + ": logged in"
-			if s.Role != "" { // a code of its own opened it, and no other role
+			if s.Role != "" { // the code opened the session of this role only
 				what = fault.Line(name) + ": session of the role " + fault.Line(shortARN(s.Role))
 			}
 			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
@@ -115,7 +114,7 @@ func (p *program) login(ctx context.Context, set *profiles.Set, names []string, 
 	return p.first(failed)
 }
 
-// assumeAll gets the sessions of all profiles at once, so that they are there when they are wanted.
+// assumeAll requests the sessions of all profiles at once, so that they are cached.
 func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
@@ -139,7 +138,7 @@ func (p *program) assumeAll(ctx context.Context, names []string) []error {
 	return failed
 }
 
-// first reports all failures but one on stderr, and returns that one.
+// first prints all errors but the first on stderr, and returns the first.
 func (p *program) first(failed []error) error {
 	if len(failed) == 0 {
 		return nil

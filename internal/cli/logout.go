@@ -13,17 +13,18 @@ import (
 func (p *program) logoutCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "logout",
-		Usage: "forget the sessions of a source, or of all",
+		Usage: "forget the sessions of a source, or of all sources",
 		UsageText: "broker logout\n" +
 			"broker logout security",
 		ArgsUsage:    "[SOURCE]",
+		Description:  "Sessions that were already handed out stay valid in AWS until they expire.",
 		BashComplete: p.completeSources,
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return fault.New(fault.Usage, "logout needs one source or none").WithHint("broker logout SOURCE")
 			}
 			source := c.Args().First()
-			if c.Args().Present() { // an empty name is a mistake in a script, and not all
+			if c.Args().Present() { // an empty name is a mistake in a script and does not mean all sources
 				set, err := p.set()
 				if err != nil {
 					return err
@@ -37,19 +38,18 @@ func (p *program) logoutCommand() *cli.Command {
 				}
 				source = found.Name
 			}
-			// With no daemon running one is started: the keyring may keep a session.
+			// This starts a daemon if none is running, because the keyring may keep a session.
 			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
 			if err != nil {
 				return err
 			}
-			p.say("forgot %s; AWS honours those given out until they end", plural(resp.Count, "session"))
+			p.say("forgot %s; sessions that were handed out stay valid in AWS until they expire", plural(resp.Count, "session"))
 			return nil
 		},
 	}
 }
 
-// exactSource finds a source for a command that deletes something of it without
-// asking: by its whole name alone, or an alias.
+// exactSource finds a source for a command that deletes without confirmation: only by its full name or an alias.
 func exactSource(set *profiles.Set, typed string) (profiles.Source, error) {
 	source, err := set.FindSource(typed)
 	if err != nil || source.Name == typed || slices.ContainsFunc(set.Aliases(), func(a profiles.Alias) bool { return a.Name == typed }) {

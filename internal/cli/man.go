@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// ManPage returns the manual page broker(1), with every command and option, in the macros of man(7). The date is that
-// of the version, such as "2026-11-28"; the same date and version give the same bytes.
+// ManPage returns the manual page broker(1), with every command and option, in the macros of man(7). date is the
+// date of the version, such as "2026-11-28". The same date and version give the same bytes.
 func ManPage(date, version string) []byte {
 	app := newProgram(strings.NewReader(""), io.Discard, io.Discard).app()
 	var m manual
@@ -53,7 +53,7 @@ func ManPage(date, version string) []byte {
 	return []byte(m.String())
 }
 
-// exitCodes are those of broker and credproc.
+// exitCodes are the exit codes of broker and credproc.
 var exitCodes = []struct {
 	code    int
 	meaning string
@@ -70,7 +70,7 @@ var exitCodes = []struct {
 	{130, "interrupted"},
 }
 
-// manual is a page in the making.
+// manual builds a manual page.
 type manual struct{ strings.Builder }
 
 func (m *manual) line(format string, args ...any) { _, _ = fmt.Fprintf(m, format+"\n", args...) }
@@ -81,7 +81,7 @@ func (m *manual) option(label, usage string) {
 	m.line("%s", prose(usage))
 }
 
-// command writes what `broker COMMAND --help` shows, and that of the commands below it.
+// command writes what `broker COMMAND --help` shows, for a command and its subcommands.
 func (m *manual) command(path string, c *cli.Command) {
 	path += " " + c.Name
 	usage := path
@@ -119,14 +119,14 @@ func (m *manual) command(path string, c *cli.Command) {
 	}
 }
 
-// signs are those that roff would read as its own or print as others, groff_char(7). A minus stays a minus and does
-// not become a hyphen, so that commands can be copied from the page.
+// signs replaces the characters that roff would interpret or print as others, see groff_char(7). A minus stays a
+// minus and does not become a hyphen, so that commands can be copied from the page.
 var signs = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`)
 
-// literal is a text that is typed.
+// literal escapes text that a person types.
 func literal(s string) string { return guarded(signs.Replace(s)) }
 
-// prose is a sentence. What is between backquotes in it is bold.
+// prose escapes a sentence. Text between backquotes becomes bold.
 func prose(s string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(s, "`") {
@@ -138,7 +138,7 @@ func prose(s string) string {
 	return guarded(b.String())
 }
 
-// guarded keeps a text from being read as a request of roff, which begins with a stop at the start of a line.
+// guarded escapes a leading full stop, which would start a roff request.
 func guarded(s string) string {
 	if strings.HasPrefix(s, ".") {
 		return `\&` + s

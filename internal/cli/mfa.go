@@ -17,34 +17,33 @@ func (p *program) mfaCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:  "set",
-				Usage: "name the device of a source, and store its TOTP seed",
+				Usage: "set the MFA device of a source, and store its TOTP seed",
 				UsageText: "broker mfa set security\n" +
 					"broker mfa set security --serial ARN\n" +
 					"broker mfa set work --process 'ykman oath accounts code'",
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
-				Description: "Without an option you are asked for the seed on the terminal. A code is made from the\n" +
-					"stored seed, else printed by the program of --process, else asked for. With a stored seed\n" +
-					"nobody is asked for a code. Key and seed then lie in one keyring: anybody who opens it has\n" +
-					"both factors.",
+				Description: "Without an option, asks for the seed on the terminal. A code comes from the stored seed, else\n" +
+					"from the program of --process, else from you. With a stored seed nobody is asked for a code, but key and\n" +
+					"seed are then in one keyring: anybody who opens it has both factors.",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "serial", Usage: "`ARN` of the device"},
-					&cli.StringFlag{Name: "process", Usage: "`COMMAND` that prints a code, such as 'ykman oath accounts code -s aws'"},
-					&cli.BoolFlag{Name: "seed-stdin", Usage: "read the seed from stdin: base32, or an otpauth:// URI"},
+					&cli.StringFlag{Name: "serial", Usage: "the `ARN` of the device"},
+					&cli.StringFlag{Name: "process", Usage: "get each code from `COMMAND`, such as 'ykman oath accounts code -s aws'"},
+					&cli.BoolFlag{Name: "seed-stdin", Usage: "read the seed from stdin, in base32 or as an otpauth:// URI"},
 				},
 				Action: p.mfaSet,
 			},
 			{
 				Name:  "remove",
-				Usage: "forget the device of a source, and its seed",
+				Usage: "remove the MFA device of a source, and its seed",
 				UsageText: "broker mfa remove security\n" +
 					"broker mfa remove security --seed-only",
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "seed-only",
-						Usage: "keep the device, whose codes you are asked for from then on"},
-					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before the seed is deleted"},
+						Usage: "delete only the seed, and ask you for codes from then on"},
+					&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask before deleting the seed"},
 				},
 				Action: p.mfaRemove,
 			},
@@ -95,7 +94,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 		}
 		section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})
 	case serial != source.MFASerial && source.HasSeed:
-		// The stored seed is of the old device; for the new one it would make wrong codes.
+		// The stored seed belongs to the old device and would make wrong codes for the new one.
 		if err := p.changeSeed(c, set, name, secret.String{}); err != nil {
 			return err
 		}
@@ -115,7 +114,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 	case wantsSeed:
 		p.say("%s: device %s, with its seed; nobody is asked for a code", name, serial)
 	case c.IsSet("process"):
-		p.say("%s: device %s, whose codes %q prints", name, serial, command)
+		p.say("%s: device %s; %q prints its codes", name, serial, command)
 	default:
 		p.say("%s: device %s", name, serial)
 	}
@@ -134,7 +133,7 @@ func (p *program) mfaRemove(c *cli.Context) error {
 	}
 	if source.HasSeed {
 		if !c.Bool("yes") {
-			question := "Delete the stored seed of " + name + "? It cannot be got back from here."
+			question := "Delete the stored seed of " + name + "? This cannot be undone."
 			if err := p.confirm(c.Context, question); err != nil {
 				return err
 			}
@@ -154,14 +153,14 @@ func (p *program) mfaRemove(c *cli.Context) error {
 		return err
 	}
 	if seedOnly {
-		p.say("%s: the seed is deleted; codes of %s are asked for", name, source.MFASerial)
+		p.say("%s: the seed is deleted; you are asked for codes of %s", name, source.MFASerial)
 		return nil
 	}
 	p.say("%s: no MFA device", name)
 	return nil
 }
 
-// changeSeed stores the seed of a source, or removes it where it is empty.
+// changeSeed stores the seed of a source, or removes it if seed is empty.
 func (p *program) changeSeed(c *cli.Context, set *profiles.Set, name string, seed secret.String) error {
 	ring, err := p.openKeyring(c.Context, set)
 	if err != nil {
@@ -175,7 +174,7 @@ func (p *program) changeSeed(c *cli.Context, set *profiles.Set, name string, see
 	})
 }
 
-// sourceArg reads the one argument of a command about a source that exists.
+// sourceArg returns the one argument of a command, which names an existing source.
 func (p *program) sourceArg(c *cli.Context) (string, *profiles.Set, profiles.Source, error) {
 	typed, err := one(c, "source")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"broker/internal/profiles"
 )
 
-// pickProfile lets the person at the terminal choose a profile, those used
-// latest first. Without a terminal the error is usage.
+// pickProfile lets the person at the terminal choose a profile. The most recently used profiles come first. Without
+// a terminal the error is usage.
 func (p *program) pickProfile(ctx context.Context, usage error) (string, error) {
 	if !hasTerminal() {
 		return "", usage
@@ -31,7 +31,7 @@ func (p *program) pickProfile(ctx context.Context, usage error) (string, error) 
 	}
 	list := byUse(set, audit.Recent(p.paths.Audit()))
 	if len(list) == 0 {
-		return "", fault.New(fault.NotFound, "there is no profile yet that could be used").WithHint("broker profiles list")
+		return "", fault.New(fault.NotFound, "there is no usable profile yet").WithHint("broker profiles list")
 	}
 	i, err := p.pick(ctx, "profile", rows(list))
 	if err != nil {
@@ -40,7 +40,7 @@ func (p *program) pickProfile(ctx context.Context, usage error) (string, error) 
 	return list[i].Name, nil
 }
 
-// byUse is what can be used: first what was given lately, then the rest by name.
+// byUse returns the usable profiles: first the recently used ones, then the others by name.
 func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 	usable := map[string]profiles.Summary{}
 	var names []string
@@ -58,7 +58,7 @@ func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 		}
 	}
 	for _, asked := range recent {
-		if chain, err := set.Resolve(asked); err == nil { // asked for by an alias, perhaps
+		if chain, err := set.Resolve(asked); err == nil { // the name may be an alias
 			add(chain.Profile)
 		}
 	}
@@ -68,27 +68,26 @@ func byUse(set *profiles.Set, recent []string) []profiles.Summary {
 	return list
 }
 
-// rows are the lines of a list, in the columns of `broker list`.
+// rows returns the lines of a list, in the columns of `broker list`.
 func rows(list []profiles.Summary) []string {
 	var b strings.Builder
 	t := newTable(&b, 0)
 	for _, s := range list {
 		t.row(cellsOf(s)...)
 	}
-	_ = t.print() // a Builder takes all
+	_ = t.print() // a Builder never fails
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
-// pick lets the person at the terminal choose one of some lines by typing parts
-// of it, whatever stdin and stdout are; the first line is offered first. It takes
-// the whole screen, which is given back, as it was, however this ends.
+// pick lets the person at the terminal choose a line by typing parts of it, wherever stdin and stdout go. The first
+// line is offered first. It uses the whole screen and always restores it.
 //
-// The list follows what is typed with a little delay, so a quick Enter may take a line
-// that was on top a moment before. What was chosen is therefore held against what was
-// typed: one that does not fit it is not taken, one that is not the best is asked about.
+// The list follows the typed text with a small delay, so a quick Enter may choose a line that was at the top a
+// moment before. Therefore pick compares the choice with the typed text. It rejects a line that does not match the
+// text, and asks before it takes a line that is not the best match.
 //
-// Errors: fault.Interrupted after Ctrl-C, fault.NotConfirmed where nothing was chosen (Esc, the end of
-// ctx), fault.Failed where the terminal cannot be used.
+// Errors: fault.Interrupted after Ctrl-C, fault.NotConfirmed if nothing was chosen (Esc, the end of ctx),
+// fault.Failed if the terminal cannot be used.
 func (p *program) pick(ctx context.Context, title string, lines []string) (int, error) {
 	tty, err := p.openTerminal()
 	if err != nil {
@@ -141,14 +140,14 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 	return index(chosen, lines)
 }
 
-// interruptedKey is printed for Ctrl-C, which fzf does not tell from Esc otherwise. A line begins with a number.
+// interruptedKey is printed for Ctrl-C, which fzf otherwise does not distinguish from Esc. Lines begin with a
+// number.
 const interruptedKey = "^C"
 
-// list runs fzf over some lines and returns what it prints. With a query it shows
-// nothing and prints all lines that fit, the best first. A number stands before
-// each line, which is neither shown nor searched.
+// list runs fzf over the lines and returns what it prints. With a query it shows nothing and prints all matching
+// lines, the best first. Each line starts with a number that is neither shown nor searched.
 func list(lines []string, query *string, options ...string) ([]string, error) {
-	// Nothing of the person's own options of fzf: they may run programs.
+	// Ignore the person's own fzf options, because they may run programs.
 	opts, err := fzf.ParseOptions(false, append(options, "--delimiter=\t", "--with-nth=2", "--tiebreak=index"))
 	if err != nil {
 		return nil, fault.New(fault.Internal, "the list to choose from: %w", err)
@@ -166,7 +165,7 @@ func list(lines []string, query *string, options ...string) ([]string, error) {
 	return printed, nil
 }
 
-// index is the number that list put before a line.
+// index returns the number that list put before a line.
 func index(chosen string, lines []string) (int, error) {
 	number, _, _ := strings.Cut(chosen, "\t")
 	i, err := strconv.Atoi(number)
@@ -176,8 +175,8 @@ func index(chosen string, lines []string) (int, error) {
 	return i, nil
 }
 
-// endOnSignal ends fzf when ctx ends. It knows no context, but gives the terminal
-// back on SIGTERM, which it may not listen to yet.
+// endOnSignal ends fzf when ctx ends. fzf has no context, but it restores the terminal on SIGTERM. It may not
+// handle the signal yet, so endOnSignal repeats it.
 func endOnSignal(ctx context.Context, ended <-chan struct{}) {
 	select {
 	case <-ctx.Done():

@@ -9,12 +9,12 @@ import (
 	"broker/internal/wire"
 )
 
-// probesAtOnce is how many roles are tried at a time: AWS counts the calls of an account.
+// probesAtOnce is how many roles are tried in parallel. AWS limits the calls of an account.
 const probesAtOnce = 4
 
-// tryRoles asks the daemon for each role once, and returns why those were refused
-// that AWS denies. One code serves all of them. Any other failure ends it, since then nothing
-// is known of the roles that are left; so does AWS where it asks to slow down.
+// tryRoles asks the daemon for each role once. It returns the roles that AWS denies, with the reasons. One code
+// serves all of them. Any other error ends it, also if AWS throttles the calls, because the other roles are then
+// unknown.
 func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (refused map[string]string, err error) {
 	if len(want) == 0 {
 		return nil, nil
@@ -75,8 +75,8 @@ func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (ref
 	return nil, failed
 }
 
-// tryRole asks for what the profile would ask for, but for its duration: more
-// than an hour would want a code for each role.
+// tryRole requests what the profile would request, but without its duration: more than an hour would need a code
+// for each role.
 func (g *generation) tryRole(ctx context.Context, w accounts.Profile) error {
 	resp, err := g.client.Do(ctx, wire.Request{Verb: wire.Get, Profile: g.source.Profile,
 		Role: &wire.Role{ARN: w.RoleARN, ExternalID: w.ExternalID, MFASerial: w.MFASerial, Region: w.Region}})

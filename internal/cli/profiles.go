@@ -15,7 +15,7 @@ import (
 func (p *program) profilesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "profiles",
-		Usage: "list, show, link, trust, name and generate profiles",
+		Usage: "list, show, link, trust, alias and generate profiles",
 		UsageText: "broker profiles list\n" +
 			"broker profiles link --all",
 		Subcommands: []*cli.Command{
@@ -39,7 +39,7 @@ func (p *program) profilesCommand() *cli.Command {
 	}
 }
 
-// listCommand is `broker list` and `broker profiles list`.
+// listCommand returns `broker list` or `broker profiles list`.
 func (p *program) listCommand(example string) *cli.Command {
 	return &cli.Command{
 		Name:      "list",
@@ -53,7 +53,7 @@ func (p *program) listCommand(example string) *cli.Command {
 
 func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
 
-// printJSON prints one indented document.
+// printJSON prints v as an indented JSON document.
 func (p *program) printJSON(v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -94,7 +94,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	if len(list) == 0 {
-		p.warn([]string{"there is no profile and no source yet; broker setup makes them of what your AWS files have"})
+		p.warn([]string{"there is no profile and no source yet; broker setup creates them from your AWS files"})
 		return nil
 	}
 	w := listTable(p.text, columns(p.stdout))
@@ -112,14 +112,14 @@ func (p *program) profilesList(c *cli.Context) error {
 	return p.printTable(w, problems)
 }
 
-// listTable is the table of `broker list`, for cellsOf and two more cells.
+// listTable returns the table of `broker list`. A row is the cells of cellsOf and two more.
 func listTable(w io.Writer, width int) *table {
 	t := newTable(w, width, "NAME", "ACCOUNT", "ROLE", "REGION", "SOURCE", "LINKED")
 	t.optional = 2
 	return t
 }
 
-// cellsOf is a profile in a list: its name with the aliases, the account, the role and the region.
+// cellsOf returns a profile's cells in a list: its name with the aliases, its account, role and region.
 func cellsOf(s profiles.Summary) []string {
 	name, role := s.Name, s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
 	if len(s.Aliases) > 0 {
@@ -131,7 +131,7 @@ func cellsOf(s profiles.Summary) []string {
 	return []string{name, s.AccountID, role, s.Region}
 }
 
-// under is a text about a name, which may begin with it already.
+// under prefixes a text with a name, unless the text already begins with it.
 func under(name, text string) string {
 	if strings.HasPrefix(text, name+": ") {
 		return text
@@ -139,7 +139,7 @@ func under(name, text string) string {
 	return name + ": " + text
 }
 
-// dash makes a cell of a table.
+// dash formats a table cell; an empty one is "-".
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -147,7 +147,7 @@ func dash(s string) string {
 	return fault.Line(s)
 }
 
-// planJSON is `broker explain --json` and `broker profiles show --json`.
+// planJSON is `broker profiles show --json`, and a part of `broker explain --json`.
 type planJSON struct {
 	Profile string      `json:"profile"`
 	Region  string      `json:"region,omitempty"`
@@ -168,7 +168,7 @@ type stepJSON struct {
 	Endpoint    string `json:"endpoint"`
 	SignedWith  string `json:"signed_with"`          // "long-lived key" or "session"
 	Code        string `json:"code"`                 // "none", "seed", "program" or "person"
-	HeldUntil   string `json:"held_until,omitempty"` // of explain: until when the daemon has a session of it
+	HeldUntil   string `json:"held_until,omitempty"` // only in explain: expiry of the session that the daemon holds
 	Origin      string `json:"origin"`
 }
 
@@ -179,7 +179,7 @@ type valueJSON struct {
 	Origin  string `json:"origin"`
 }
 
-// describe is a plan with the values that it came from, and what it was made of.
+// describe returns the plan of a profile with the values that it came from, and the plan and set themselves.
 func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set, error) {
 	fail := func(err error) (planJSON, *session.Plan, *profiles.Set, error) {
 		return planJSON{}, nil, nil, err

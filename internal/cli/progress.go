@@ -11,12 +11,12 @@ import (
 	"broker/internal/wire"
 )
 
-// progressAfter is how long a command takes in silence.
+// progressAfter is how long a command may take before progress shows a line.
 const progressAfter = time.Second
 
-// progress says on the terminal that a command still waits, once that has taken a second, and for how long. Stop takes
-// the line away, as p.silence does before anything else is shown; it may be called more than once. Nothing is said
-// where stderr is no terminal, or one of a background job.
+// progress shows on the terminal that a command is still waiting, and for how long, once that took a second. Stop
+// removes the line, and so does p.silence before other output; stop may be called more than once. progress shows
+// nothing if stderr is not a terminal, or if this is a background job.
 func (p *program) progress() (stop func()) {
 	console, err := tty.Open()
 	if err != nil {
@@ -51,7 +51,7 @@ func (p *program) progress() (stop func()) {
 	return p.silence
 }
 
-// do sends a request, with a word on the terminal if that takes long.
+// do sends a request, and shows progress if it takes long.
 func (p *program) do(ctx context.Context, req wire.Request) (wire.Response, error) {
 	defer p.progress()()
 	return p.client.Do(ctx, req)

@@ -13,14 +13,15 @@ import (
 func (p *program) publishCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "publish",
-		Usage: "keep a session in the AWS credentials file",
+		Usage: "keep the session of a profile in the AWS credentials file",
 		UsageText: "broker publish prod\n" +
 			"broker publish prod --for 2h",
 		ArgsUsage: "PROFILE…",
-		Description: "The daemon renews it before it ends. `broker unpublish` takes it out, and so does the end of\n" +
-			"its time. Broker also removes it while locked, while the source is logged out, and when the\n" +
-			"daemon ends. A daemon that is killed leaves it there until the next one starts. With `publish = true` in the registry's [profile NAME] Broker publishes it by itself.",
-		Flags:        []cli.Flag{spanFlag("for", "how long it is kept there, such as `8h`", 8*time.Hour)},
+		Description: "The daemon renews the session before it expires. The session is removed after the time of --for, by\n" +
+			"`broker unpublish`, while Broker is locked or the source is logged out, and when the daemon ends. A daemon that\n" +
+			"is killed leaves it there until the next one starts. With `publish = true` in the registry's [profile NAME],\n" +
+			"Broker publishes the profile by itself.",
+		Flags:        []cli.Flag{spanFlag("for", "keep it there this long, such as `2h`", 8*time.Hour)},
 		BashComplete: p.completeManyProfiles,
 		Action:       p.publish,
 	}
@@ -31,7 +32,7 @@ func (p *program) publish(c *cli.Context) error {
 	case !c.Args().Present():
 		return fault.New(fault.Usage, "publish needs a profile").WithHint("broker publish PROFILE")
 	case spanOf(c, "for") <= 0:
-		return fault.New(fault.Usage, "--for is how long, such as 8h").WithHint("broker publish --help")
+		return fault.New(fault.Usage, "--for needs a duration such as 8h").WithHint("broker publish --help")
 	}
 	names, err := p.findAll(c.Args().Slice())
 	if err != nil {
@@ -54,13 +55,13 @@ func (p *program) publish(c *cli.Context) error {
 				until, long = e.Until.Local().Format(time.DateTime), "for "+profiles.FormatDuration(time.Until(*e.Until).Round(time.Minute))
 			}
 			p.say("%s: published until %s", fault.Line(e.Profile), until)
-			p.warn([]string{"credentials of " + e.Profile + " lie in " + e.File + " " + long + ", where every program of yours can read them; `broker unpublish` takes them out"})
+			p.warn([]string{"credentials of " + e.Profile + " are in " + e.File + " " + long + ", where each of your programs can read them; `broker unpublish` removes them"})
 		}
 	}
 	return p.first(failed)
 }
 
-// findAll turns what a person typed into exact names.
+// findAll returns the exact names of what a person typed.
 func (p *program) findAll(typed []string) ([]string, error) {
 	set, err := p.set()
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"broker/internal/record"
 )
 
-// editRegistry changes the registry, unless every later command would refuse it. An edit that changes nothing writes
-// nothing.
+// editRegistry changes the registry. It fails if later commands would refuse the registry. An edit that changes
+// nothing writes nothing.
 func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
 	if err := profiles.CheckRegistry(p.paths.Registry); err != nil {
 		return err
@@ -18,8 +18,8 @@ func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
 	return editFile(p.paths.Registry, "", edit)
 }
 
-// editFile changes a file of the user's so that nothing is lost which others write at
-// the same time. Edit may be called more than once.
+// editFile changes a file of the user without losing what other programs write at the same time. It may call edit
+// more than once.
 func editFile(path, backup string, edit func(src []byte) ([]byte, error)) error {
 	var refused error
 	err := atomicfile.Edit(path, 0o600, backup, func(src []byte) ([]byte, error) {
@@ -33,7 +33,7 @@ func editFile(path, backup string, edit func(src []byte) ([]byte, error)) error 
 	return writeFault(path, err)
 }
 
-// writeFault is why a file was not written.
+// writeFault returns the error of a file that was not written.
 func writeFault(path string, err error) error {
 	switch {
 	case err == nil:

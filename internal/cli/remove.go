@@ -15,10 +15,12 @@ import (
 
 func (p *program) removeCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "remove",
-		Usage:        "delete a source, its sessions and its sealed copy",
-		UsageText:    "broker remove security",
-		ArgsUsage:    "SOURCE",
+		Name:      "remove",
+		Usage:     "delete a source with its key and its sessions",
+		UsageText: "broker remove security",
+		ArgsUsage: "SOURCE",
+		Description: "Also deletes the sealed copy of the key that `broker import --undo` would restore. The access key\n" +
+			"stays active in AWS.",
 		BashComplete: p.completeSources,
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}},
 		Action: func(c *cli.Context) error {
@@ -36,7 +38,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	// A part of the name will do where the whole one is asked about before anything is done.
+	// A part of the name is enough if the full name is confirmed before anything is deleted.
 	find := set.FindSource
 	if yes {
 		find = func(typed string) (profiles.Source, error) { return exactSource(set, typed) }
@@ -64,7 +66,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	case fault.Is(err, fault.NotFound) && !registered:
 		return notFound
 	case fault.Is(err, fault.NotFound), registered && fault.Is(err, fault.Keyring):
-		// An interrupted remove took it out of the keyring already, or it is damaged: it is removed to its end.
+		// An interrupted remove already deleted it from the keyring, or it is damaged. Finish the removal.
 	default:
 		return err
 	}
@@ -80,11 +82,11 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 			question = "Delete " + what + " from the keyring, and the sealed copy that broker import --undo would write into " +
 				fault.Line(strings.Join(files, ", ")) + "?"
 		}
-		if err := p.confirm(ctx, question+" The secret key cannot be got back."); err != nil {
+		if err := p.confirm(ctx, question+" The secret key cannot be recovered."); err != nil {
 			return err
 		}
 	}
-	// The copy first: where this is interrupted, the source is still there and can be removed again.
+	// Delete the copy first: after an interruption the source still exists and can be removed again.
 	if len(files) > 0 {
 		if err := sealed.write(ctx, left); err != nil {
 			return err

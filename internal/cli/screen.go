@@ -13,17 +13,18 @@ import (
 	"broker/internal/fault"
 )
 
-// terminalColumns is how wide a terminal counts that does not tell. proseColumns bounds what is read as sentences.
+// terminalColumns is the width of a terminal that does not report one. proseColumns is the widest line of
+// sentences.
 const (
 	terminalColumns = 80
 	proseColumns    = 80
-	// leastColumns is how narrow a column of a table becomes before each row is written as a block of lines. One of
-	// shortColumns, such as the number of an account, is folded last.
+	// leastColumns is the narrowest width of a table column. Below it, each row becomes a block of lines. A column
+	// of at most shortColumns, such as an account number, is folded last.
 	leastColumns = 6
 	shortColumns = 12
 )
 
-// columns is the width of the terminal behind a writer. Without a terminal it is 0, and nothing is to be wrapped.
+// columns returns the width of the terminal behind a writer. Without a terminal it is 0, and text is not wrapped.
 func columns(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if t, is := w.(terminal); is {
@@ -42,13 +43,13 @@ func columns(w io.Writer) int {
 	return wide
 }
 
-// isTerminal reports whether a reader is a terminal, where a person types.
+// isTerminal reports whether a reader is a terminal.
 func isTerminal(r io.Reader) bool {
 	f, ok := r.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// screenRows is the height of the terminal behind a writer; 0 if it is not known.
+// screenRows returns the height of the terminal behind a writer, or 0 if it is unknown.
 func screenRows(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if _, high, err := term.GetSize(int(f.Fd())); err == nil {
@@ -58,15 +59,15 @@ func screenRows(w io.Writer) int {
 	return 0
 }
 
-// obeys reports whether a writer is a terminal that moves its cursor when it is told to.
+// obeys reports whether a writer is a terminal that supports cursor movements.
 func obeys(w io.Writer) bool {
 	name := os.Getenv("TERM")
 	return columns(w) > 0 && name != "dumb" && (name != "" || runtime.GOOS == "windows")
 }
 
-// flow breaks each line of a text at its blanks, so that none is wider than width. What follows is indented like the
-// text behind the line's label, which ends with two blanks. A word that is wider stays whole: it may be a path or a
-// command that somebody copies. With width 0 the text stays as it is.
+// flow breaks each line at its blanks, so that no line is wider than width. If the line begins with a label, which
+// ends with two blanks, the following lines are indented like the text after the label. A word that is wider than
+// width stays whole, because it may be a path or a command to copy. With width 0 the text is unchanged.
 func flow(text string, width int) string {
 	if width <= 0 {
 		return text
@@ -87,7 +88,7 @@ func flow(text string, width int) string {
 			word, _, _ := strings.Cut(rest, " ")
 			if column := uniseg.StringWidth(head); column+uniseg.StringWidth(word) <= width {
 				indent = column
-			} else { // below its label it may fit, and is whole at least
+			} else { // on its own line the word may fit, and stays whole
 				head = strings.TrimRight(head, " ") + "\n" + strings.Repeat(" ", indent)
 			}
 		}
@@ -113,8 +114,8 @@ func flow(text string, width int) string {
 	return strings.Join(lines, "\n")
 }
 
-// fold breaks a cell into lines of at most width columns: at blanks, else behind a mark within a word such as "-", else
-// wherever it has to.
+// fold breaks a cell into lines of at most width columns: at blanks, else after a mark such as "-" within a word,
+// else anywhere.
 func fold(text string, width int) (lines []string) {
 	if uniseg.StringWidth(text) <= width {
 		return []string{text}
@@ -125,7 +126,7 @@ func fold(text string, width int) (lines []string) {
 	return lines
 }
 
-// cutAtMarks is cut, but behind the last mark of a piece if that is in its second half.
+// cutAtMarks is cut, but it cuts after the last mark of a piece if that mark is in the second half of the piece.
 func cutAtMarks(line string, width int) (pieces []string) {
 	for {
 		piece := cut(line, width)[0]
@@ -154,17 +155,17 @@ func cut(line string, width int) (pieces []string) {
 	return append(pieces, line[start:])
 }
 
-// A table is rows of cells below a header, whose last column may be empty. It fits the terminal that it is written to:
-// cells are folded, or each row becomes a block of lines. Elsewhere each row is one line.
+// A table has rows of cells below a header. The header may be empty. On a terminal the table fits the width: cells
+// are folded, or each row becomes a block of lines. Elsewhere each row is one line.
 type table struct {
 	w     io.Writer
-	width int // of the terminal; 0 without one
+	width int // of the terminal; 0 without a terminal
 	rows  [][]string
-	// optional is how many of the last columns are left out, one after the other, where there is no room.
+	// optional is how many of the last columns may be left out, one after the other, if the table is too wide.
 	optional int
 }
 
-// table begins a table on stdout, with a header unless that has no cells.
+// table returns a table on stdout with this header.
 func (p *program) table(header ...string) *table {
 	return newTable(p.text, columns(p.stdout), header...)
 }
@@ -175,7 +176,7 @@ func newTable(w io.Writer, width int, header ...string) *table {
 	return t
 }
 
-// row adds a row. A cell that is empty is shown as "-".
+// row adds a row. An empty cell is shown as "-".
 func (t *table) row(cells ...string) {
 	line := make([]string, len(cells))
 	for i, cell := range cells {
@@ -244,8 +245,8 @@ func sum(widths []int) (total int) {
 	return total
 }
 
-// shrink makes the widest columns narrower until the table fits: first what is long and not the name, then all. It
-// reports false if that is not enough.
+// shrink makes the widest columns narrower until the table fits: first long columns other than the name, then all
+// columns. It reports false if that is not enough.
 func shrink(widths []int, width int) bool {
 	total := sum(widths) + 2*(len(widths)-1)
 	natural := slices.Clone(widths)
@@ -268,14 +269,14 @@ func shrink(widths []int, width int) bool {
 	return total <= width
 }
 
-// blocks writes each row as lines of header and cell; below the first cell if there is no header.
+// blocks writes each row as lines of header and cell. Without a header the cells are below the first cell.
 func (t *table) blocks() error {
 	var b strings.Builder
 	head, label := t.rows[0], 2
 	for _, h := range head {
 		label = max(label, uniseg.StringWidth(h)+2)
 	}
-	below := len(head) > 0 && t.width < 2*label // a cell stands on lines of its own
+	below := len(head) > 0 && t.width < 2*label // a cell is on lines of its own
 	for n, row := range t.rows[1:] {
 		if n > 0 && len(head) > 0 {
 			b.WriteString("\n")
@@ -302,7 +303,7 @@ func (t *table) blocks() error {
 	return t.write(b.String())
 }
 
-// printTable writes a table, and below it what would make it too wide.
+// printTable writes a table, and below it the notes, which would make it too wide.
 func (p *program) printTable(t *table, notes []string) error {
 	if err := t.print(); err != nil {
 		return err

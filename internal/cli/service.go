@@ -21,16 +21,16 @@ import (
 func (p *program) serviceCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "service",
-		Usage: "have the daemon started by systemd or launchd",
+		Usage: "run the daemon as a service of systemd or launchd",
 		UsageText: "broker service install\n" +
 			"broker service status",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "install",
-				Usage: "write the units of this user, or update them",
+				Usage: "install or update the service of this user",
 				UsageText: "broker service install --dry-run\n" +
 					"broker service install",
-				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files and write nothing"}},
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files, and write nothing"}},
 				Action: func(c *cli.Context) error {
 					if err := none(c); err != nil {
 						return err
@@ -46,7 +46,7 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 			{
 				Name:      "status",
-				Usage:     "show what is installed, what runs, and who started it",
+				Usage:     "show what is installed, what runs and who started it",
 				UsageText: "broker service status",
 				Flags:     []cli.Flag{jsonFlag()},
 				Action: func(c *cli.Context) error {
@@ -58,13 +58,13 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 			{
 				Name:      "restart",
-				Usage:     "replace the running daemon by this version's",
+				Usage:     "replace the running daemon with this version",
 				UsageText: "broker service restart",
 				Action:    p.noArguments(p.serviceRestart),
 			},
 			{
 				Name:      "stop",
-				Usage:     "stop the daemon and its socket, until the next start",
+				Usage:     "stop the daemon and its socket until the next start",
 				UsageText: "broker service stop",
 				Action:    p.noArguments(p.serviceStop),
 			},
@@ -72,7 +72,7 @@ func (p *program) serviceCommand() *cli.Command {
 	}
 }
 
-// serviceStop stops what the service manager runs, and any other daemon.
+// serviceStop stops the daemon and socket of the service manager, and any other daemon.
 func (p *program) serviceStop(ctx context.Context) error {
 	if host, err := p.serviceHost(); err == nil && host.program() != "" && host.answers(ctx) {
 		if err := superviseAll(ctx, host.stop); err != nil {
@@ -92,7 +92,7 @@ func (p *program) noArguments(do func(context.Context) error) cli.ActionFunc {
 	}
 }
 
-// serviceDaemon is what a service would run.
+// serviceDaemon returns the daemon that a service would run.
 func (p *program) serviceDaemon() (service.Daemon, error) {
 	real, err := p.daemonProgram()
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *program) serviceDaemon() (service.Daemon, error) {
 	moved := p.paths.Moved()
 	for _, name := range service.Kept {
 		value := os.Getenv(name)
-		if path, ok := moved[name]; ok { // absolute, as it is understood here
+		if path, ok := moved[name]; ok { // the absolute path that this command uses
 			value = path
 		}
 		if filepath.IsAbs(value) {
@@ -162,15 +162,15 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	}
 	p.say("the files of the service %s; they start %s", what, fault.Line(d.Program))
 	if len(d.Env) > 0 {
-		p.say("they keep what moves files here: %s", fault.Line(strings.Join(d.Env, " ")))
+		p.say("they keep the variables that move files: %s", fault.Line(strings.Join(d.Env, " ")))
 	}
 	p.say("%s", end)
 	return nil
 }
 
-// load tells the service manager of files that were written.
+// load makes the service manager read the written files.
 func (p *program) load(ctx context.Context, host serviceHost, changed bool) error {
-	if host.name == "launchd" { // which refuses to load what is loaded
+	if host.name == "launchd" { // launchd refuses to load an agent twice
 		_, err := supervise(ctx, host.runs)
 		if err == nil && !changed {
 			return nil
@@ -182,12 +182,12 @@ func (p *program) load(ctx context.Context, host serviceHost, changed bool) erro
 	if err := superviseAll(ctx, host.load); err != nil {
 		return err
 	}
-	// A daemon that was here before makes way for the one that this starts.
+	// An older daemon that still runs makes way for the one that this request starts.
 	_ = p.ping(ctx)
 	return nil
 }
 
-// ping asks the daemon that runs, and starts none.
+// ping sends a request to a running daemon, and starts none.
 func (p *program) ping(ctx context.Context) error {
 	quiet := p.client
 	quiet.NoStart, quiet.Wait = true, client.StatusWait
@@ -195,7 +195,7 @@ func (p *program) ping(ctx context.Context) error {
 	return err
 }
 
-// notOurs says what to do about a file that is not ours.
+// notOurs adds to an error about a foreign file the command that moves the file away.
 func notOurs(err error) error {
 	if errors.Is(err, service.ErrForeign) {
 		path, _, _ := strings.Cut(err.Error(), " "+service.ErrForeign.Error())
@@ -223,7 +223,7 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	}
 	answers := host.answers(ctx)
 	if answers {
-		if err := superviseAll(ctx, host.unload); err != nil && host.name != "launchd" { // an agent that is not loaded is no failure
+		if err := superviseAll(ctx, host.unload); err != nil && host.name != "launchd" { // launchd fails if the agent is not loaded
 			return err
 		}
 	}
@@ -259,7 +259,8 @@ func (p *program) serviceRestart(ctx context.Context) error {
 			p.say("restarted by %s", host.name)
 			return nil
 		}
-		// It may have given up after too many ends, or its socket's file may be another's by now. A daemon that runs makes way.
+		// The service manager may have stopped restarting the daemon, or another process may have replaced the
+		// socket file. A running daemon makes way.
 		if host.listen != nil {
 			if err := superviseAll(ctx, host.listen); err != nil {
 				return err

@@ -15,27 +15,27 @@ import (
 	"broker/internal/service"
 )
 
-// serviceHost is the service manager of a system, as the commands need it.
+// serviceHost is the service manager of a system, with the commands that control it.
 type serviceHost struct {
 	name    string
 	files   func(service.Daemon) ([]service.File, error)
-	names   []service.File // without text: what uninstall looks for
-	program func() string  // that the installed files start
-	shared  string         // directory of a package's units, if they are enabled and this user has none of his own
-	// answers reports whether one runs for this user.
+	names   []service.File // without text; the files that uninstall removes
+	program func() string  // returns the program that the installed files start
+	shared  string         // directory of a package's units, if they are enabled and the user has no units
+	// answers reports whether a service manager runs for this user.
 	answers func(context.Context) bool
-	load    [][]string // after files were written
-	unload  [][]string // before they are removed
-	reload  [][]string // after they were removed
-	runs    []string   // succeeds where the daemon is run by it
+	load    [][]string // run after files were written
+	unload  [][]string // run before files are removed
+	reload  [][]string // run after files were removed
+	runs    []string   // succeeds if the service manager runs the daemon
 	restart [][]string
 	stop    [][]string
-	listen  [][]string // has its socket listen again, where it has one and does not run the daemon
-	byHand  fault.Hint // what to type where none answers
+	listen  [][]string // makes the socket listen again, if there is one and the daemon does not run
+	byHand  fault.Hint // command to run where no service manager answers
 }
 
 func (p *program) serviceHost() (serviceHost, error) {
-	p.interrupts.catch() // so that what is asked of the service manager ends with the command
+	p.interrupts.catch() // commands of the service manager end with this command
 	home := os.Getenv("HOME")
 	switch runtime.GOOS {
 	case "linux":
@@ -83,10 +83,10 @@ func (p *program) serviceHost() (serviceHost, error) {
 			byHand:  fault.Hintf("launchctl bootstrap %s %s", domain, path),
 		}, nil
 	}
-	return serviceHost{}, fault.New(fault.Failed, "this version has no service for %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")
+	return serviceHost{}, fault.New(fault.Failed, "this version supports no service on %s; commands start the daemon by themselves", runtime.GOOS).WithHint("broker status")
 }
 
-// runtimeDir is what systemd calls %t, where the socket's path was taken from it.
+// runtimeDir returns the value of systemd's %t, if the path of the socket is below it.
 func runtimeDir() string {
 	if os.Getenv("BROKER_RUNTIME_DIR") != "" || os.Getenv("BROKER_SOCKET") != "" {
 		return ""
@@ -94,10 +94,11 @@ func runtimeDir() string {
 	return os.Getenv("XDG_RUNTIME_DIR")
 }
 
-// superviseTimeout bounds one command of the service manager, the daemon's draining included.
+// superviseTimeout is how long one command of the service manager may take, including requests that the daemon
+// finishes.
 const superviseTimeout = 30 * time.Second
 
-// supervise runs one command of the service manager and returns what it printed.
+// supervise runs one command of the service manager and returns its output.
 func supervise(ctx context.Context, argv []string) (string, error) {
 	var stderr bytes.Buffer
 	out, err := child.Command{Program: argv[0], Args: argv[1:], Env: os.Environ(), Stderr: &stderr, Timeout: superviseTimeout}.Run(ctx)

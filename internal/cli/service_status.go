@@ -14,13 +14,13 @@ import (
 	"broker/internal/wire"
 )
 
-// serviceReport is what `service status` tells.
+// serviceReport is the output of `broker service status`.
 type serviceReport struct {
 	Host          string   `json:"service_manager"`
 	Answers       bool     `json:"service_manager_answers"`
 	Installed     bool     `json:"installed"`
 	Files         []string `json:"files"`
-	Program       string   `json:"program,omitempty"` // that they start
+	Program       string   `json:"program,omitempty"` // the program that the files start
 	ProgramExists bool     `json:"program_exists"`
 	Enabled       string   `json:"enabled,omitempty"`
 	Active        string   `json:"active,omitempty"`
@@ -55,7 +55,7 @@ func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
 		r.ProgramExists = err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 	}
 	if r.Answers && host.name == "systemd" {
-		// Their exit codes say the same again.
+		// The exit codes repeat what these commands print.
 		r.Enabled, _ = supervise(ctx, []string{"systemctl", "--user", "is-enabled", service.SocketUnit})
 		r.Active, _ = supervise(ctx, []string{"systemctl", "--user", "is-active", service.SocketUnit})
 	}
@@ -106,10 +106,10 @@ func (p *program) sayService(r serviceReport) {
 	p.sayVersions(r.DaemonVersion)
 }
 
-// how says who started a daemon.
+// how returns who started a daemon.
 func how(startedBy string) string {
 	switch startedBy {
-	case "": // it is too old to say
+	case "": // an old daemon does not report it
 		return ""
 	case wire.OnDemand:
 		return ", started on demand"
@@ -117,7 +117,7 @@ func how(startedBy string) string {
 	return ", started by " + fault.Line(startedBy)
 }
 
-// sayVersions shows the daemon's version where it is not this program's.
+// sayVersions prints the versions of the daemon and of this program.
 func (p *program) sayVersions(theirs string) {
 	line := fmt.Sprintf("version   daemon %s, this program %s", dash(theirs), version.String())
 	if theirs != version.String() {

@@ -18,14 +18,14 @@ import (
 func (p *program) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
-		Usage: "go from keys in plain text to profiles that work",
+		Usage: "move plain-text keys into the keyring and link the profiles",
 		UsageText: "broker setup --dry-run\n" +
 			"broker setup",
-		Description: "It shows what it found and what it is about to do, and asks once. Each step is a command that\n" +
-			"you can type yourself, and what is done already is left alone, so it can be run again at any time.\n" +
-			"To undo it: broker profiles unlink --all, then broker import --undo.",
+		Description: "Shows what it found and what it will do, then asks once. Each step is a command that you can run\n" +
+			"yourself. Steps that are already done are skipped, so you can run setup again at any time. To undo it, run\n" +
+			"`broker profiles unlink --all`, then `broker import --undo`.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and do nothing"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and write nothing"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 		},
 		Action: func(c *cli.Context) error {
@@ -39,10 +39,10 @@ func (p *program) setupCommand() *cli.Command {
 
 // step is one part of setup.
 type step struct {
-	what    string     // it does
-	command fault.Hint // that does the same
+	what    string     // what the step does
+	command fault.Hint // the command that does the same
 	do      func(context.Context) error
-	partly  bool // it is for each key or profile, and done for the others if AWS denies one
+	partly  bool // it handles each key or profile separately; if AWS denies one, setup continues with the others
 }
 
 // setUp is `broker setup`.
@@ -74,7 +74,7 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 	done := false
 	for _, s := range steps {
 		if failed != nil && !s.partly {
-			break // run again, setup goes on here
+			break // the next setup continues here
 		}
 		if each {
 			yes, stop, err := p.askStep(ctx, s.what)
@@ -105,12 +105,12 @@ func (p *program) setUp(ctx context.Context, dryRun, yes bool) error {
 	return failed
 }
 
-// runs is a step's do: a command of this program.
+// runs returns the do function of a step that runs a command of this program.
 func (p *program) runs(args ...string) func(context.Context) error {
 	return func(ctx context.Context) error { return p.command(ctx, args...) }
 }
 
-// askSetup asks for the one yes. each says that the person wants to be asked before each step.
+// askSetup asks for confirmation. each means that the person wants to be asked before each step.
 func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 	answer, err := p.question(ctx, "\nGo on? [y/N, or s to be asked before each step] ")
 	switch {
@@ -124,7 +124,7 @@ func (p *program) askSetup(ctx context.Context) (each bool, err error) {
 	return false, errNo
 }
 
-// askStep asks whether to do one step: n, s and Enter skip it, and q ends setup.
+// askStep asks whether to run a step. n, s and Enter skip it; q ends setup.
 func (p *program) askStep(ctx context.Context, what string) (yes, stop bool, err error) {
 	for {
 		answer, err := p.question(ctx, what+"? [y/N, or q to stop] ")
@@ -145,8 +145,8 @@ func (p *program) askStep(ctx context.Context, what string) (yes, stop bool, err
 	}
 }
 
-// planSetup says what was found, in lines, and what is to be done about it. With yes it takes nothing from the
-// environment of the shell, which a repository can set.
+// planSetup returns what was found, as lines, and the steps to take. With yes it ignores the shell's environment,
+// which a repository can set.
 func (p *program) planSetup(ctx context.Context, yes bool) (found []string, steps []step, err error) {
 	set, settings, err := p.settings()
 	if err != nil {
@@ -175,7 +175,7 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 			func(context.Context) error { return p.keepShell([]shellSetting{l}) }, false})
 	}
 	keys := (&importing{p: p, set: set}).sources(plain, "")
-	bare := false // a key that AWS tools take where no profile is named
+	bare := false // there is a key that AWS tools use if no profile is named
 	for _, key := range keys {
 		bare = bare || key.Profile == "default"
 		found = append(found, fmt.Sprintf("key       %s of %s, in plain text in %s",
@@ -214,7 +214,7 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 		steps = append(steps, step{"have AWS tools ask Broker for " + plural(fresh, "profile"),
 			fault.Hintf("broker profiles link --all"), p.runs("profiles", "link", "--all"), true})
 	}
-	if bare && !slices.Contains(linked, "default") { // which link makes only where it is named
+	if bare && !slices.Contains(linked, "default") { // link --all does not create it
 		steps = append(steps, step{"have AWS tools ask Broker where no profile is named",
 			fault.Hintf("broker profiles link default"), p.runs("profiles", "link", "default"), true})
 	}
@@ -229,7 +229,7 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 	return found, steps, nil
 }
 
-// planLinks is what `broker profiles link --all` will do once these keys are moved.
+// planLinks returns what `broker profiles link --all` will do after these keys are moved.
 func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
 	credproc, err := credprocProgram()
 	if err != nil {
@@ -248,7 +248,8 @@ func (p *program) planLinks(keys []found) ([]profiles.Outcome, error) {
 	return out, err
 }
 
-// toTry is the profile that shows best that all works: that of AWS_PROFILE, else the first with a role, else a source.
+// toTry returns the profile that best shows that setup worked: the one in AWS_PROFILE, else the first profile with
+// a role, else a source.
 func toTry(linked []string, keys []found, sources []profiles.Source) (profile string) {
 	plain := map[string]bool{}
 	for _, source := range sources {
@@ -259,7 +260,7 @@ func toTry(linked []string, keys []found, sources []profiles.Source) (profile st
 	}
 	for _, name := range linked {
 		if strings.HasPrefix(name, "-") {
-			continue // the commands would take it for a flag
+			continue // the commands would read it as a flag
 		}
 		if name == os.Getenv("AWS_PROFILE") {
 			return name
@@ -271,7 +272,7 @@ func toTry(linked []string, keys []found, sources []profiles.Source) (profile st
 	return profile
 }
 
-// prove has the AWS CLI say whose session it gets for a profile.
+// prove runs the AWS CLI to show whose session it gets for a profile.
 func (p *program) prove(ctx context.Context, aws, profile string) error {
 	cmd := exec.CommandContext(ctx, aws, "sts", "get-caller-identity", "--profile", profile)
 	cmd.Env = append(withoutCredentials(os.Environ()), "AWS_PAGER=")

@@ -12,28 +12,28 @@ import (
 	"broker/internal/wire"
 )
 
-// emptyEnv has no variables: a command takes no route from the environment of its shell.
+// emptyEnv returns no variables, because a command takes no route from the environment of its shell.
 func emptyEnv(string) string { return "" }
 
-// route is the way to AWS for what a command asks itself: that of the settings.
+// route returns the route to AWS for the calls of a command itself: the route in the settings.
 func (p *program) route() profiles.Route {
 	return p.store.Latest(p.paths.Registry)().Route(emptyEnv)
 }
 
-// vaultEnv is the environment for the vault processes of a command: what the daemon's would have.
+// vaultEnv returns the environment for the vault processes of a command, the same as the daemon would use.
 func (p *program) vaultEnv() []string {
 	env := environ.Build(os.Environ(), p.paths, false)
 	for name, value := range p.store.Latest(p.paths.Registry)().Variables(os.Getenv("HOME")) {
 		env = append(env, name+"="+value)
 	}
-	// A person may be asked by gpg on the terminal of this very command.
+	// gpg may prompt on the terminal of this command.
 	if tty := os.Getenv("GPG_TTY"); strings.HasPrefix(tty, "/dev/") {
 		env = append(env, "GPG_TTY="+tty)
 	}
 	return env
 }
 
-// explainRoute adds to a failed call where the variables of this shell differ from the route that the call took.
+// explainRoute adds to a failed call how the variables of this shell differ from the route that the call took.
 func (p *program) explainRoute(err error) error {
 	f := fault.Of(err)
 	if err == nil || f.Kind != fault.Network && f.Kind != fault.BadAnswer {
@@ -43,11 +43,11 @@ func (p *program) explainRoute(err error) error {
 	return client.OtherRoute(f, &route)
 }
 
-// A shellSetting is a variable of this shell that the settings could keep.
+// A shellSetting is a variable of this shell that can be kept in the settings.
 type shellSetting struct{ variable, setting, value string }
 
-// shellSettings are those that the settings lack. The daemon takes nothing of the way to AWS from a shell. It warns of
-// a proxy that cannot be meant.
+// shellSettings returns the variables that the settings lack. The daemon takes no route to AWS from a shell. For a
+// proxy that is not valid, shellSettings prints a warning.
 func (p *program) shellSettings(settings profiles.Settings, backend string) []shellSetting {
 	var list []shellSetting
 	add := func(setting, have string, variables ...string) {
@@ -76,18 +76,18 @@ func (p *program) shellSettings(settings profiles.Settings, backend string) []sh
 	return list
 }
 
-// shown is the variable with its value, for people.
+// shown returns the variable with its value, for people.
 func (l shellSetting) shown() string {
 	return l.variable + "=" + fault.Line(client.WithoutPassword(l.value))
 }
 
-// command keeps it in the settings; a password has to be typed.
+// command returns the command that keeps the variable in the settings. A password has to be added by hand.
 func (l shellSetting) command() fault.Hint {
 	return fault.Hintf("broker config set %s %s", l.setting, client.WithoutPassword(l.value))
 }
 
-// offerShell offers to keep in the settings what this shell has and the settings do not. Without a terminal, or with
-// yes, it says what to type.
+// offerShell offers to keep in the settings what this shell sets and the settings lack. Without a terminal, or with
+// yes, it prints the command to run.
 func (p *program) offerShell(ctx context.Context, settings profiles.Settings, backend string, yes bool) error {
 	list := p.shellSettings(settings, backend)
 	if len(list) == 0 {
@@ -112,7 +112,7 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	return p.keepShell(list)
 }
 
-// keepShell writes them into the settings.
+// keepShell writes the variables to the settings.
 func (p *program) keepShell(list []shellSetting) error {
 	var keys []profiles.KeyValue
 	for _, l := range list {

@@ -13,7 +13,7 @@ import (
 // span is a duration on the command line, in whole seconds and with units, such as 30m or 1h30m.
 type span time.Duration
 
-// Set fulfils flag.Value.
+// Set implements flag.Value.
 func (s *span) Set(text string) error {
 	d, err := profiles.ParseDuration(text)
 	if err == nil && d%time.Second != 0 {
@@ -26,7 +26,7 @@ func (s *span) Set(text string) error {
 	return nil
 }
 
-// String is empty for no duration, so that help names no default.
+// String is empty for a zero duration, so that help shows no default.
 func (s *span) String() string {
 	if *s == 0 {
 		return ""
@@ -34,13 +34,13 @@ func (s *span) String() string {
 	return profiles.FormatDuration(time.Duration(*s))
 }
 
-// spanFlag is a flag that takes a span; 0 means that there is no default.
+// spanFlag returns a flag that takes a span; 0 means no default.
 func spanFlag(name, usage string, value time.Duration) cli.Flag {
 	s := span(value)
 	return &cli.GenericFlag{Name: name, Usage: usage, Value: &s}
 }
 
-// spanOf is the value of a spanFlag.
+// spanOf returns the value of a spanFlag.
 func spanOf(c *cli.Context, name string) time.Duration {
 	if s, ok := c.Generic(name).(*span); ok {
 		return time.Duration(*s)

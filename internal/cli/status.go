@@ -32,8 +32,8 @@ func (p *program) statusCommand() *cli.Command {
 			"broker status --json",
 		Flags: []cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "short", Usage: "one line for a prompt: whose session this is, and how long it lasts"},
-			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds, until Ctrl-C"},
+			&cli.BoolFlag{Name: "short", Usage: "print one line for a shell prompt: the profile and the time left"},
+			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := none(c); err != nil {
@@ -56,11 +56,11 @@ func (p *program) statusCommand() *cli.Command {
 	}
 }
 
-// watchEvery is how often status --watch looks.
+// watchEvery is the refresh interval of status --watch.
 const watchEvery = 2 * time.Second
 
-// watch prints the status until ctx ends. On a terminal each one takes the place of the one before, as much of it as
-// fits the screen; elsewhere they follow each other, and without a daemon too.
+// watch prints the status until ctx ends, also while no daemon runs. On a terminal each status replaces the one
+// before, cut to the height of the screen. Elsewhere the statuses follow each other.
 func (p *program) watch(ctx context.Context, asJSON bool) error {
 	drawn := 0
 	for {
@@ -85,8 +85,8 @@ func (p *program) watch(ctx context.Context, asJSON bool) error {
 	}
 }
 
-// redraw puts a page in the place of the lines that were drawn before, and returns how many lines it drew. It leaves
-// the last line of the screen to the cursor.
+// redraw replaces the lines that were drawn before with a page, and returns how many lines it drew. It leaves the
+// last line of the screen to the cursor.
 func (p *program) redraw(page string, drawn int) int {
 	var lines []string
 	for line := range strings.Lines(page) {
@@ -106,16 +106,16 @@ func (p *program) redraw(page string, drawn int) int {
 	return len(lines)
 }
 
-// status prints what the daemon tells. It starts none: to look is not to use.
+// status prints the status of the daemon. It starts none, because looking at the status is not a use of a profile.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	var helpers []string
-	if set, err := new(profiles.Store).Load(p.files()); err == nil { // else a daemon says what is wrong
+	if set, err := new(profiles.Store).Load(p.files()); err == nil { // otherwise the daemon reports the error
 		helpers = helperTrouble(set.List())
 	}
 	status.Warnings = append(status.Warnings, helpers...)
 	if errors.Is(err, client.ErrNone) {
-		// Files of another user would be taken for a lock, and no daemon could start.
+		// Files of another user would look like a lock, and no daemon could start.
 		if _, err := environ.CheckOwners(); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		return p.printJSON(struct {
 			Running bool `json:"running"`
 			wire.Status
-			Program string `json:"program_version"` // this program's; version is the daemon's
+			Program string `json:"program_version"` // version of this program; "version" is that of the daemon
 		}{true, status, version.String()})
 	}
 	p.say("daemon    running since %s, pid %d, version %s%s", status.Started.Local().Format(time.DateTime), status.PID,
@@ -181,7 +181,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-// saySetup shows what the daemon works with.
+// saySetup prints the paths and routes that the daemon uses.
 func (p *program) saySetup(s wire.Setup) {
 	p.say("registry  %s", fault.Line(s.Registry))
 	p.say("state     %s", fault.Line(s.StateDir))
@@ -204,7 +204,7 @@ func (p *program) saySetup(s wire.Setup) {
 	}
 }
 
-// printSessions shows which sessions the daemon holds.
+// printSessions prints the sessions that the daemon holds.
 func (p *program) printSessions(list []wire.Session) error {
 	if len(list) == 0 {
 		return nil
@@ -230,7 +230,7 @@ func (p *program) printSessions(list []wire.Session) error {
 	return p.nextTable(t, notes)
 }
 
-// shortARN is what people know of a role or an MFA device: the account and the name.
+// shortARN returns the short form of an ARN: the account and name of a role, or the name of an MFA device.
 func shortARN(arn string) string {
 	f := strings.SplitN(arn, ":", 6)
 	if len(f) < 6 {
@@ -246,7 +246,7 @@ func shortARN(arn string) string {
 	return arn
 }
 
-// left is how long a session lasts.
+// left returns how long a session lasts.
 func left(expires *time.Time) string {
 	if expires == nil {
 		return ""
@@ -254,13 +254,13 @@ func left(expires *time.Time) string {
 	return profiles.FormatDuration(time.Until(*expires))
 }
 
-// nextTable prints a table below what was printed before.
+// nextTable prints a table below earlier output.
 func (p *program) nextTable(t *table, notes []string) error {
 	p.say("")
 	return p.printTable(t, notes)
 }
 
-// printCommands shows which programs have files or an endpoint of their own.
+// printCommands prints the programs that have files or an endpoint of their own.
 func (p *program) printCommands(list []wire.Command) error {
 	if len(list) == 0 {
 		return nil
@@ -280,7 +280,7 @@ func (p *program) printCommands(list []wire.Command) error {
 	return p.nextTable(t, nil)
 }
 
-// printPublished shows which profiles have a session in a shared credentials file.
+// printPublished prints the profiles that have a session in a shared credentials file.
 func (p *program) printPublished(list []wire.Published) error {
 	if len(list) == 0 {
 		return nil

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// replace puts a program into the place of this one, as its pid. It returns only where that failed.
+// replace replaces this process with a program, which keeps the pid. It returns only if that failed.
 func replace(program string, command, env []string) error { return syscall.Exec(program, command, env) }
 
-// endList ends fzf, which gives the terminal back on SIGTERM.
+// endList ends fzf, which restores the terminal on SIGTERM.
 func endList() { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM) }
 
 const defaultShell = "/bin/sh"

@@ -7,9 +7,9 @@ import (
 	"os/signal"
 )
 
-// replace runs a program to its end and then ends with its exit code: no process can take the place of another
-// here. This one waits, so what belongs to its pid (an endpoint, a file of credentials) lives as long. Ctrl-C
-// goes to both, and is the program's to answer. It returns only where the program did not start.
+// replace runs a program and ends with its exit code, because on Windows no process can replace another. This
+// process waits, so what belongs to its pid (an endpoint, a credentials file) lives as long as the program. Ctrl-C
+// goes to both processes, and the program handles it. replace returns only if the program did not start.
 func replace(program string, command, env []string) error {
 	signal.Ignore(os.Interrupt)
 	cmd := exec.Command(program)
@@ -24,7 +24,7 @@ func replace(program string, command, env []string) error {
 	return nil
 }
 
-// endList has no signal to send: fzf sees Ctrl-C as a key.
+// endList does nothing: there is no signal to send, and fzf reads Ctrl-C as a key.
 func endList() {}
 
 var defaultShell = os.Getenv("ComSpec")

@@ -17,16 +17,16 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "trust",
-		Usage: "let an endpoint or a role count that an AWS file names",
+		Usage: "trust the endpoints and roles that an AWS file names",
 		UsageText: "broker profiles trust local\n" +
 			"broker profiles trust --list",
 		ArgsUsage: "PROFILE…",
-		Description: "Shows source, roles and endpoints of the profile with the lines that need your yes, and asks. The\n" +
-			"yes is written into the registry as a hash. It ends when any of what was shown changes.",
+		Description: "Shows the source, roles and endpoints of the profile, with the lines that need your approval, then asks.\n" +
+			"Your approval is stored in the registry as a hash. It ends when anything that was shown changes.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
-			&cli.BoolFlag{Name: "list", Usage: "list the profiles that were trusted"},
-			&cli.BoolFlag{Name: "remove", Usage: "trust these profiles no longer"},
+			&cli.BoolFlag{Name: "list", Usage: "list the trusted profiles"},
+			&cli.BoolFlag{Name: "remove", Usage: "stop trusting these profiles"},
 			jsonFlag(),
 		},
 		BashComplete: p.completeManyProfiles,
@@ -102,8 +102,8 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 	return nil
 }
 
-// showTrust prints what a yes is about: the calls that the profile comes to, with the address that each goes to now. It
-// returns who besides the user listens at the plain-http endpoints.
+// showTrust prints what a confirmation covers: the calls of the profile, with the address that each call goes to.
+// It returns which other user listens at the plain-http endpoints.
 func (p *program) showTrust(
 	ctx context.Context, t profiles.Trust, settings profiles.Settings,
 ) (listener string, err error) {
@@ -138,7 +138,7 @@ func (p *program) showTrust(
 		switch who {
 		case "", strconv.Itoa(os.Geteuid()):
 		case profiles.AnyListener:
-			where += ", where a program listens whose user this system does not tell"
+			where += ", where a program of an unknown user listens"
 		case "0":
 			where += ", where root listens"
 		default:
@@ -185,7 +185,7 @@ func (p *program) listTrust(asJSON bool) error {
 		return p.printJSON(out)
 	}
 	if len(out) == 0 {
-		p.warn([]string{"no profile was trusted yet"})
+		p.warn([]string{"no profile is trusted yet"})
 		return nil
 	}
 	w := p.table("PROFILE", "STATE", "FROM")
@@ -226,7 +226,7 @@ func (p *program) removeTrust(typed []string) error {
 		return err
 	}
 	for _, name := range names {
-		p.say("%s is trusted no longer", fault.Line(name))
+		p.say("%s is no longer trusted", fault.Line(name))
 	}
 	return nil
 }

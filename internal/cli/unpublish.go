@@ -10,7 +10,7 @@ import (
 func (p *program) unpublishCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "unpublish",
-		Usage: "take sessions out of the AWS credentials file",
+		Usage: "remove published sessions from the AWS credentials file",
 		UsageText: "broker unpublish\n" +
 			"broker unpublish prod",
 		ArgsUsage:    "[PROFILE…]",
@@ -28,7 +28,7 @@ func (p *program) unpublish(c *cli.Context) error {
 		}
 	}
 	for _, name := range names {
-		// With no daemon running one is started: it takes out what one before it left.
+		// This starts a daemon if none is running, because it removes what an earlier daemon left.
 		resp, err := p.do(c.Context, wire.Request{Verb: wire.Unpublish, Profile: name})
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func (p *program) unpublish(c *cli.Context) error {
 		case resp.Count == 0:
 			p.say("nothing was published")
 		default:
-			p.say("took out %s; AWS honours them until they end", plural(resp.Count, "session"))
+			p.say("removed %s; they stay valid in AWS until they expire", plural(resp.Count, "session"))
 		}
 	}
 	return nil

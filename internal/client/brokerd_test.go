@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// TestBrokerdOfAnother: a brokerd that another user put beside this program, in a directory in which anybody may make
-// files, is not started. Seen to be found without the check.
+// TestBrokerdOfAnother checks that a brokerd which another user put beside this program is not started. This can
+// happen in a directory where any user may create files. Without the check, DaemonProgram returned it.
 func TestBrokerdOfAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to make files of another user one has to be root")
+		t.Skip("SKIPPED, NOT PROVEN: creating files of another user needs root")
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -32,15 +32,16 @@ func TestBrokerdOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := DaemonProgram(nil); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
-		t.Errorf("it is started: %v", err)
+		t.Errorf("the brokerd of another user is accepted: %v", err)
 	}
 }
 
-// TestBrokerdByALinkOfAnother: a link of another user in a directory such as /tmp leads to no brokerd, also while it
-// leads to a file of ours. Nor do files of that user count as this program after its own file is gone.
+// TestBrokerdByALinkOfAnother checks that another user's link in a directory such as /tmp is not followed to a
+// brokerd, even if it points to a file of this user. Files of the other user also do not count as this program
+// after this program's own file was deleted.
 func TestBrokerdByALinkOfAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: to make files of another user one has to be root")
+		t.Skip("SKIPPED, NOT PROVEN: creating files of another user needs root")
 	}
 	dir := t.TempDir()
 	const other = 65534
@@ -54,7 +55,7 @@ func TestBrokerdByALinkOfAnother(t *testing.T) {
 	}
 	for _, row := range [][2]string{{own, link}, {gone, foreign}} {
 		if err := isOneInstall(row[0], row[1]); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
-			t.Errorf("%s is started: %v", row[1], err)
+			t.Errorf("%s is accepted: %v", row[1], err)
 		}
 	}
 	if err := isOneInstall(own, own); err != nil {

@@ -1,6 +1,6 @@
-// Package client speaks the protocol to the daemon, and starts a daemon where
-// there is none. It is all that credproc links, so it imports the standard
-// library and our leaves alone; it refuses to know what a profile is.
+// Package client speaks the protocol to the daemon, and starts the daemon if none is running. It is all that
+// credproc links, so it imports only the standard library and Broker's leaf packages. It knows nothing about
+// profiles.
 package client
 
 import (
@@ -19,27 +19,27 @@ import (
 	"broker/internal/wire"
 )
 
-// Deadline is how long a request may take in all. The SDKs give a helper
-// about a minute, and what they say then is less clear than what we say.
+// Deadline is the total time that a request may take. The SDKs give a helper about a minute. After that they report
+// an error that is less clear than Broker's.
 const Deadline = 50 * time.Second
 
-// Client asks the daemon at Paths.Socket.
+// Client sends requests to the daemon at Paths.Socket.
 type Client struct {
 	Paths   paths.Paths
-	Version string // of the asking program
-	// NoStart asks a running daemon only; without one the error is ErrNone, of the kind Unreachable.
+	Version string // of the program that sends the request
+	// NoStart sends requests to a running daemon only. Without a daemon the error wraps ErrNone, and its kind is
+	// Unreachable.
 	NoStart bool
-	// Wait is how long a request may take in all; 0 means Deadline.
+	// Wait is the total time that a request may take; 0 means Deadline.
 	Wait time.Duration
 	// Shows, if not nil, is called before anything is shown on the terminal.
 	Shows func()
-	// Transport takes a request to the daemon and brings the answer; nil for the socket.
+	// Transport, if not nil, carries a request to the daemon and returns the answer, in place of the socket.
 	Transport func(context.Context, wire.Request) (wire.Response, error)
 }
 
-// Do sends one request and returns the answer. Where a person sits at the
-// controlling terminal, the daemon's questions are asked there. A failure that the daemon
-// reports is returned as the error, a *fault.Error; so is everything else.
+// Do sends one request and returns the answer. If a person is at the controlling terminal, the daemon's prompts
+// appear there. All errors are of type *fault.Error, including failures that the daemon reports.
 func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error) {
 	if c.Wait == 0 {
 		c.Wait = Deadline
@@ -47,10 +47,10 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	req.Client, req.AWSConfig, req.AWSCredentials = c.Version, c.Paths.Config, c.Paths.Credentials
-	req = c.names(req)
-	// A second less, so that the daemon's clear words come before our own.
+	req = c.withPaths(req)
+	// The daemon gets one second less, so that its clearer error arrives before the client's own timeout.
 	req.Timeout = c.Wait - time.Second
-	req.CanAsk, req.TTY = seat()
+	req.CanAsk, req.TTY = ownTerminal()
 	req.Desktop = desktop()
 	transport := c.Transport
 	if transport == nil {
@@ -69,29 +69,30 @@ func (c Client) Do(ctx context.Context, req wire.Request) (wire.Response, error)
 	return resp, nil
 }
 
-// overSocket asks the daemon at the socket, which it starts if there is none.
+// overSocket sends a request to the daemon at the socket, and starts the daemon if none is running.
 func (c Client) overSocket(ctx context.Context, req wire.Request) (wire.Response, error) {
 	resp, err := c.exchange(ctx, req)
-	for again := range asksAgain {
+	for again := range maxRetries {
 		if !errors.Is(err, errLost) {
 			break
 		}
-		// The daemon went away in the middle: it is started and asked again. It keeps a ledger of codes, so asking
-		// twice uses no code twice. A daemon that is being killed may still take a connection, hence several tries.
+		// The daemon went away during the request, so exchange starts a new one and sends the request again. The
+		// daemon records used codes, so a retry uses no code twice. A daemon that is being killed may still accept
+		// a connection, so there are several retries.
 		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
 		resp, err = c.exchange(ctx, req)
 	}
 	return resp, err
 }
 
-// names is the request with the paths that this environment means.
-func (c Client) names(req wire.Request) wire.Request {
+// withPaths returns the request with the paths that this environment implies.
+func (c Client) withPaths(req wire.Request) wire.Request {
 	req.Registry, req.State, req.Keyring, req.Home = c.Paths.Registry, c.Paths.State, c.Paths.Keyring, paths.Home()
 	return req
 }
 
-// otherDaemon is the error of a daemon that refused because of its own paths, with what leads back: its home, or a
-// variable of this shell that names its socket.
+// otherDaemon returns the error of a daemon that refused because it works with other paths. The hint leads back: it
+// names the daemon's home, or the variable of this shell that points to its socket.
 func otherDaemon(f *fault.Error, its wire.Setup) *fault.Error {
 	if its.Home != "" && !system.SameFile(its.Home, paths.Home()) {
 		return f.WithHint("HOME=%s broker status", its.Home)
@@ -102,14 +103,14 @@ func otherDaemon(f *fault.Error, its wire.Setup) *fault.Error {
 			set = append(set, name)
 		}
 	}
-	if set == nil { // the daemon was started with one of them
+	if set == nil { // the daemon was started with one of these variables
 		return f.WithHint("broker status")
 	}
 	return f.WithHint("unset %s", set)
 }
 
-// otherVersion is what the daemon refused. Where it is of another version, and knew nothing to type, that is
-// most likely why; daemons of 0.1.0 say nothing to type where they do not know a verb.
+// otherVersion returns the daemon's error. If the daemon has another version and gave no hint, the version is the
+// most likely cause: daemons of version 0.1.0 give no hint if they do not know a verb.
 func (c Client) otherVersion(resp wire.Response) *fault.Error {
 	if resp.Err.Kind == fault.Usage && resp.Err.Hint == "" && resp.Version != c.Version {
 		return resp.Err.WithHint("broker service restart")
@@ -117,10 +118,11 @@ func (c Client) otherVersion(resp wire.Response) *fault.Error {
 	return resp.Err
 }
 
-// StatusWait is how long a daemon may take to say what it holds; one that is stopped says nothing.
+// StatusWait is how long the daemon may take to report its status. A stopped process never answers.
 const StatusWait = 3 * time.Second
 
-// Status asks what a running daemon holds, for as many pages as there are. It starts none: to look is not to use.
+// Status returns what a running daemon holds; it reads as many pages as there are. It starts no daemon, because
+// looking at the status is not a use of a profile.
 func (c Client) Status(ctx context.Context) (wire.Status, error) {
 	c.NoStart, c.Wait = true, StatusWait
 	var all wire.Status
@@ -130,14 +132,14 @@ func (c Client) Status(ctx context.Context) (wire.Status, error) {
 			return wire.Status{}, err
 		}
 		if resp.Status == nil {
-			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer holds no status")
+			return wire.Status{}, fault.New(fault.Unreachable, "the daemon's answer has no status")
 		}
 		sessions := append(all.Sessions, resp.Status.Sessions...)
 		all = *resp.Status
 		all.Sessions = sessions
 		if len(resp.Status.Sessions) == 0 || len(sessions) >= all.Total {
 			if all.Setup != nil {
-				if differs := all.Setup.Differs(c.names(wire.Request{})); differs != "" {
+				if differs := all.Setup.Differs(c.withPaths(wire.Request{})); differs != "" {
 					all.Warnings = append([]string{differs}, all.Warnings...)
 				}
 			}
@@ -146,7 +148,7 @@ func (c Client) Status(ctx context.Context) (wire.Status, error) {
 	}
 }
 
-// desktop is what a window needs to come up where the person sits.
+// desktop returns the variables that a window needs to appear on the person's desktop, one NAME=VALUE per line.
 func desktop() string {
 	var lines []string
 	for _, name := range []string{
@@ -159,13 +161,13 @@ func desktop() string {
 	return strings.Join(lines, "\n")
 }
 
-// asksAgain is how often a request is repeated whose daemon went away.
-const asksAgain = 3
+// maxRetries is how often a request is sent again after the daemon went away.
+const maxRetries = 3
 
 var errLost = errors.New("the daemon went away before it answered")
 
-// exchange makes one attempt. Both programs work at once: the daemon takes the connection while the request is encoded,
-// and answers while the types of an answer are learnt.
+// exchange makes one attempt. Client and daemon work in parallel: the daemon accepts the connection while the
+// client encodes the request, and answers while the client learns the types of the answer.
 func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -176,7 +178,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 	if err != nil {
 		return wire.Response{}, fault.New(fault.Usage, "the request cannot be sent: %w", err)
 	}
-	// The end of ctx ends the reading: the deadline, and a caller that gives up (Ctrl-C).
+	// The end of ctx (the deadline, or Ctrl-C) ends the read.
 	defer context.AfterFunc(ctx, conn.Abort)()
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetTimeout(time.Until(deadline))
@@ -195,7 +197,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 		return wire.DecodeResponse(answer)
 	}
 	var accounts []wire.Account
-	var answered *terminal // hushed
+	var answered *terminal // silent until it is closed
 	defer func() {
 		if answered != nil {
 			answered.close()
@@ -221,9 +223,9 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 	return resp, err
 }
 
-// ask puts the daemon's question on the terminal, and returns the daemon's next
-// line, which ends the question whether it was answered here or elsewhere. answered is the terminal if a code was typed
-// there; it shows nothing until it is closed.
+// ask shows the daemon's prompt on the terminal and returns the daemon's next line. That line ends the prompt,
+// whether it was answered here or elsewhere. If a code was typed here, answered is the terminal; it shows nothing
+// until it is closed.
 func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (
 	_ wire.Response, answered *terminal, _ error,
 ) {
@@ -239,7 +241,7 @@ func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read
 	reply := func(req wire.Request) {
 		req.ID = question.ID
 		if b, err := wire.EncodeRequest(req); err == nil {
-			_, _ = conn.Write(b) // a daemon that is gone is seen by read
+			_, _ = conn.Write(b) // read notices if the daemon is gone
 		}
 	}
 	t, err := askTerminal(question)
@@ -258,13 +260,13 @@ func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read
 		select {
 		case l := <-next:
 			if !given && errors.Is(ctx.Err(), context.Canceled) {
-				// Ctrl-C: who is asked says no by it, for all who wait.
+				// Ctrl-C at the prompt cancels it for all requests that wait for it.
 				reply(wire.Request{Verb: wire.Cancel})
 				l.err = fault.ErrInterrupted
 			}
 			switch {
 			case waits != nil:
-				t.endLine() // behind what was not typed
+				t.endLine() // nothing was typed here
 			case t.interrupted:
 				return wire.Response{}, nil, fault.ErrInterrupted
 			case given:
@@ -283,7 +285,7 @@ func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read
 	}
 }
 
-// lost says why there is no answer.
+// lost returns the reason why there is no answer.
 func (c Client) lost(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -29,19 +29,19 @@ import (
 	"broker/internal/wire"
 )
 
-// The test binary plays the daemon that a fake `brokerd` starts.
+// TestMain runs the tests, or plays the daemon that a fake brokerd starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "play-daemon" {
 		os.Exit(playDaemon(os.Args[2]))
 	}
-	// Nothing of the machine that runs the tests takes part.
+	// Remove the settings of the machine that runs the tests.
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "BROKER_") || strings.HasPrefix(name, "SUDO_") {
 			_ = os.Unsetenv(name)
 		}
 	}
-	startWait = time.Minute // whatever the load
+	startWait = time.Minute // long enough for a busy machine
 	os.Exit(testproc.Run(m))
 }
 
@@ -52,7 +52,7 @@ func playDaemon(path string) int {
 		return 1
 	}
 	fmt.Println("ready")
-	time.AfterFunc(5*time.Minute, func() { os.Exit(0) }) // whatever the test does
+	time.AfterFunc(5*time.Minute, func() { os.Exit(0) }) // even if the test does not end it
 	for {
 		conn, _, err := l.Accept()
 		if err != nil {
@@ -64,7 +64,7 @@ func playDaemon(path string) int {
 
 var expires = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 
-// whole answers a get as the daemon does.
+// whole answers a get request as the daemon does.
 func whole(wire.Request) []byte {
 	line, err := wire.EncodeResponse(wire.Response{Version: "test", Credential: &wire.Credential{
 		AccessKeyID: "ASIAIOSFODNN7EXAMPLE", SecretAccessKey: secret.New("hush/key"), SessionToken: secret.New("hush/token"), Expiration: expires}})
@@ -74,7 +74,7 @@ func whole(wire.Request) []byte {
 	return line
 }
 
-// answer reads one request and writes what is told; nil closes without a word.
+// answer reads one request and writes the result of with; nil closes the connection without an answer.
 func answer(conn net.Conn, with func(wire.Request) []byte) {
 	defer conn.Close()
 	line, err := wire.ReadLine(bufio.NewReader(conn))
@@ -88,7 +88,8 @@ func answer(conn net.Conn, with func(wire.Request) []byte) {
 	_, _ = conn.Write(with(*req))
 }
 
-// serve is a daemon that answers the nth connection in the nth way, and all further ones in the last.
+// serve runs a daemon that handles the nth connection with the nth function, and all later ones with the last
+// function.
 func serve(t *testing.T, path string, ways ...func(net.Conn)) (asked *atomic.Int64) {
 	t.Helper()
 	l, err := socket.Listen(path)
@@ -116,7 +117,7 @@ func says(text string) func(net.Conn) {
 
 func good(conn net.Conn) { answer(conn, whole) }
 
-// silent never answers; it holds the connection as a stopped daemon does.
+// silent never answers; it keeps the connection open, as a stopped daemon does.
 func silent(conn net.Conn) { time.Sleep(time.Minute); conn.Close() }
 
 func place(t *testing.T) Client {
@@ -134,7 +135,7 @@ func TestDo(t *testing.T) {
 	if err != nil || resp.Credential == nil || resp.Credential.SecretAccessKey.Reveal() != "hush/key" || resp.Version != "test" {
 		t.Errorf("got %+v, %v", resp, err)
 	}
-	canAsk, tty := seat()
+	canAsk, tty := ownTerminal()
 	if want := (wire.Request{Verb: wire.Get, Profile: "p", AWSConfig: "/the/config", AWSCredentials: "/the/credentials", Client: "test",
 		Timeout: Deadline - time.Second, CanAsk: canAsk, TTY: tty, Desktop: desktop(),
 		Home: paths.Home()}); !reflect.DeepEqual(got, want) {
@@ -142,8 +143,8 @@ func TestDo(t *testing.T) {
 	}
 }
 
-// What may come instead of an answer. A daemon that goes away is asked again,
-// three times; what answers wrongly is not.
+// TestOddAnswers covers wrong answers. If the daemon goes away, the request is sent again, three times. If the
+// answer is wrong, it is not sent again.
 func TestOddAnswers(t *testing.T) {
 	const away = "the daemon went away before it answered"
 	const foreign = "the program on the socket is not Broker's daemon"
@@ -151,13 +152,13 @@ func TestOddAnswers(t *testing.T) {
 		name    string
 		ways    []func(net.Conn)
 		asked   int64
-		message string // empty: it is served
+		message string // empty if the request succeeds
 	}{
 		{"gone once without a word", []func(net.Conn){says(""), good}, 2, ""},
 		{"gone once in mid-answer", []func(net.Conn){says(`{"v":1,"credential":{"AccessKeyId":"AS`), good}, 2, ""},
 		{"closed before it reads", []func(net.Conn){func(c net.Conn) { c.Close() }, good}, 2, ""},
-		{"gone each time", []func(net.Conn){says("")}, 1 + asksAgain, away},
-		{"partial line each time", []func(net.Conn){says(`{"v":1}`)}, 1 + asksAgain, away},
+		{"gone each time", []func(net.Conn){says("")}, 1 + maxRetries, away},
+		{"partial line each time", []func(net.Conn){says(`{"v":1}`)}, 1 + maxRetries, away},
 		{"garbage", []func(net.Conn){says("HTTP/1.1 400 Bad Request\r\n\r\n")}, 1, foreign},
 		{"an empty line", []func(net.Conn){says("\n")}, 1, foreign},
 		{"a line without end", []func(net.Conn){says(strings.Repeat("x", 2*wire.MaxLine))}, 1, foreign},
@@ -195,8 +196,8 @@ func TestFaultsOfTheDaemonComeThrough(t *testing.T) {
 	}
 }
 
-// TestNoAnswerAtAll: a client gives up at its deadline on a daemon that was stopped by a signal; the kernel still takes
-// connections for it.
+// TestNoAnswerAtAll checks that a client gives up at its deadline if a signal stopped the daemon. The kernel still
+// accepts connections for a stopped process.
 func TestNoAnswerAtAll(t *testing.T) {
 	c := place(t)
 	asked := serve(t, c.Paths.Socket, silent)
@@ -215,7 +216,7 @@ func TestNoAnswerAtAll(t *testing.T) {
 		}, fault.Interrupted, "interrupted"},
 	} {
 		before := asked.Load()
-		// Where it had no time to ask it is given more.
+		// If the client had no time to connect, try again with a longer time.
 		var err error
 		for after := 100 * time.Millisecond; asked.Load() == before && after < 40*time.Second; after *= 2 {
 			ctx, cancel := tt.end(after)
@@ -251,7 +252,8 @@ func TestNoStart(t *testing.T) {
 	}
 }
 
-// fakeBroker puts a script where a daemon's PATH leads, in the nix profile of a HOME, and returns how often it ran.
+// fakeBroker puts a script named brokerd on the daemon's PATH, in the nix profile of a new HOME. runs returns how
+// often the script ran.
 func fakeBroker(t *testing.T, script string) (runs func() int) {
 	t.Helper()
 	home := t.TempDir()
@@ -277,7 +279,7 @@ func fakeBroker(t *testing.T, script string) (runs func() int) {
 	}
 }
 
-// crowd asks from a hundred clients at once, and calls all once each of them waits for the start.
+// crowd sends requests from a hundred clients at once. It calls all once each client waits for the start.
 func crowd(t *testing.T, c Client, all func()) (errs []error) {
 	t.Helper()
 	errs = make([]error, 100)
@@ -286,9 +288,9 @@ func crowd(t *testing.T, c Client, all func()) (errs []error) {
 		wg.Go(func() { _, errs[i] = c.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: "p"}) })
 	}
 	if all != nil {
-		for give := time.Now().Add(startWait); openTurns(t, c) < len(errs); time.Sleep(time.Millisecond) {
+		for give := time.Now().Add(startWait); waitingClients(t, c) < len(errs); time.Sleep(time.Millisecond) {
 			if time.Now().After(give) {
-				t.Error("not all came in time")
+				t.Error("not all clients waited for the start in time")
 				break
 			}
 		}
@@ -298,8 +300,8 @@ func crowd(t *testing.T, c Client, all func()) (errs []error) {
 	return errs
 }
 
-// openTurns is how many clients of this process wait for a start.
-func openTurns(t *testing.T, c Client) (n int) {
+// waitingClients returns how many clients of this process wait for a start.
+func waitingClients(t *testing.T, c Client) (n int) {
 	t.Helper()
 	const descriptors = "/proc/self/fd"
 	list, err := os.ReadDir(descriptors)
@@ -316,15 +318,15 @@ func openTurns(t *testing.T, c Client) (n int) {
 
 func startLock(c Client) string { return filepath.Join(filepath.Dir(c.Paths.Socket), "start.lock") }
 
-// TestStartedOnce: of all clients that find no daemon one starts it, also over a stale socket. Seen to fail (it never
-// came to an end) without the flock.
+// TestStartedOnce checks that one of the clients that find no daemon starts it, even over a stale socket. Without
+// the flock this test did not end.
 func TestStartedOnce(t *testing.T) {
 	c := place(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As `brokerd --background`: it ends when the daemon listens.
+	// The script behaves as `brokerd --background`: it ends once the daemon listens.
 	ready := filepath.Join(t.TempDir(), "ready")
 	pid := filepath.Join(t.TempDir(), "pid")
 	runs := fakeBroker(t, fmt.Sprintf(`mkfifo %[1]s
@@ -369,22 +371,22 @@ func socketAnswers(path string) bool {
 	return true
 }
 
-// A start that fails is tried once for all who ask at that moment, and all
-// hear the same; who asks later tries again.
+// TestFailingStart checks that a failing start is tried once for all clients that wait at that moment, and that all
+// get the same error. A later client tries again.
 func TestFailingStart(t *testing.T) {
 	long := "/" + strings.Repeat("d/", 500)
 	tests := []struct {
 		name, script, message string
-		runs                  int // for all
+		runs                  int // of the script, for all clients together
 		hint                  string
 	}{
 		{"in many words", "echo 'brokerd: the keyring\x1b[31m is broken' >&2; echo 'hint: mend it' >&2; exit 1",
 			`cannot start the daemon: the keyring\x1b[31m is broken`, 1, "mend it"},
 		{"at once", "echo 'brokerd: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
 		{"with a long hint", "echo 'brokerd: no' >&2; echo 'hint: rm " + long + "' >&2; exit 1",
-			"cannot start the daemon: no", 1, "rm " + long}, // half of it would be another command
+			"cannot start the daemon: no", 1, "rm " + long}, // a truncated hint would be another command
 		{"without a word", "exit 3", "cannot start the daemon: exit status 3", 1, "broker daemon"},
-		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // it may have been killed: tried again
+		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // the daemon may have been killed, so the start is retried
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -408,7 +410,7 @@ func TestFailingStart(t *testing.T) {
 			if n := runs(); n != tt.runs {
 				t.Errorf("run %d times for all, want %d", n, tt.runs)
 			}
-			// At once, since a person may have mended it.
+			// A later client retries at once, because a person may have fixed the cause.
 			if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !fault.Is(err, fault.Unreachable) {
 				t.Errorf("later: %v", err)
 			}
@@ -419,8 +421,8 @@ func TestFailingStart(t *testing.T) {
 	}
 }
 
-// A failure that seems to come from the future, after the clock was set back,
-// keeps nobody from starting the daemon.
+// TestFailureFromTheFuture checks that a failure with a time in the future, after the clock was set back, does not
+// keep a client from starting the daemon.
 func TestFailureFromTheFuture(t *testing.T) {
 	c := place(t)
 	runs := fakeBroker(t, "exit 3")
@@ -434,7 +436,7 @@ func TestFailureFromTheFuture(t *testing.T) {
 	}
 }
 
-// TestStartUnderAnyUmask: what a client makes with an odd umask the next one can still use.
+// TestStartUnderAnyUmask checks that files created under an unusual umask can be used by the next client.
 func TestStartUnderAnyUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o077, 0o777} {
 		c := place(t)
@@ -451,7 +453,7 @@ func TestStartUnderAnyUmask(t *testing.T) {
 
 func TestNoBrokerOnThePath(t *testing.T) {
 	c := place(t)
-	bin := t.TempDir() // a PATH of a shell, which counts for nothing: what is started serves others too
+	bin := t.TempDir() // on the shell's PATH, which is ignored because the daemon also serves other shells
 	if err := os.WriteFile(filepath.Join(bin, "brokerd"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +465,7 @@ func TestNoBrokerOnThePath(t *testing.T) {
 	}
 }
 
-// A directory that others can write to gets no daemon, and nothing is run.
+// TestNoStartInADirectoryOfOthers checks that no daemon is started in a directory that other users can write to.
 func TestNoStartInADirectoryOfOthers(t *testing.T) {
 	c := place(t)
 	runs := fakeBroker(t, "exit 0")
@@ -480,7 +482,7 @@ func TestNoStartInADirectoryOfOthers(t *testing.T) {
 	}
 }
 
-// A writer that counts.
+// counting is a writer that counts its writes.
 type counting struct {
 	text   strings.Builder
 	writes int
@@ -527,7 +529,7 @@ func TestCredproc(t *testing.T) {
 		{"login needed", []string{"p"}, says(`{"v":1,"error":{"kind":"login_needed","message":"m"}}` + "\n"), 4, "", "credproc: m\nhint: broker login\n"},
 		{"locked", []string{"p"}, says(`{"v":1,"error":{"kind":"locked","message":"m"}}` + "\n"), 7, "", "credproc: m\nhint: broker unlock\n"},
 		{"a kind of a newer daemon", []string{"p"}, says(`{"v":1,"error":{"kind":"novel","message":"m"}}` + "\n"), 1, "", "credproc: m\n"},
-		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer holds no credential\nhint: broker daemon\n"},
+		{"no credential", []string{"p"}, says("{\"v\":1}\n"), 5, "", "credproc: the daemon's answer has no credentials\nhint: broker daemon\n"},
 		{"half a credential", []string{"p"}, says(`{"v":1,"credential":{"AccessKeyId":"A","SecretAccessKey":"hush"}}` + "\n"), 5, "", "credproc: the daemon's answer is not a complete credential\nhint: broker daemon\n"},
 		{"an error and a credential", []string{"p"},
 			says(`{"v":1,"error":{"kind":"denied","message":"m"},"credential":{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"t","Expiration":"2026-01-02T15:04:05Z"}}` + "\n"), 6, "", "credproc: m\nhint: broker status\n"},

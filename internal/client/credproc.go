@@ -19,8 +19,8 @@ const credprocUsage = "usage: credproc PROFILE\n       credproc --profile PROFIL
 
 // Credproc is the program credproc. It writes the document of
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
-// in one write, or nothing, and returns the exit code. Failures go to stderr,
-// which SDKs show and may log: one line, a hint, no secret.
+// in one write, or nothing, and returns the exit code. Errors go to stderr, which SDKs show and may log. An error
+// is one line and a hint, and holds no secret.
 func Credproc(args []string, stdout, stderr io.Writer) int {
 	if err := harden.Process(); err != nil {
 		return complain(stderr, fault.New(fault.Config, "%w", err))
@@ -34,7 +34,7 @@ func Credproc(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stdout, "credproc", version.String())
 		return 0
 	case len(args) == 1 && args[0] == "--prompt":
-		// A prompt is no place for failures: it shows nothing then.
+		// A prompt must not show errors, so nothing is printed then.
 		if where, err := paths.FromEnv(); err == nil {
 			if line := (Client{Paths: where, Version: version.String()}).PromptLine(context.Background()); line != "" {
 				_, _ = fmt.Fprintln(stdout, line)
@@ -60,7 +60,7 @@ func Credproc(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// credential asks the daemon and returns the document.
+// credential gets a session from the daemon and returns the document.
 func credential(profile string) ([]byte, error) {
 	if profile == "" {
 		return nil, fault.New(fault.Usage, "the profile's name is empty").WithHint("credproc PROFILE")
@@ -69,20 +69,20 @@ func credential(profile string) ([]byte, error) {
 	if err != nil {
 		return nil, fault.New(fault.Failed, "%w", err).WithHint("%s", NameHome())
 	}
-	// Signals keep their default: there is nothing to clean up, and nothing half printed.
+	// Signals keep their default action: there is nothing to clean up, and output is written at once.
 	c := Client{Paths: p, Version: version.String()}
 	resp, err := c.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: profile})
 	if err != nil {
 		return nil, err
 	}
 	if resp.Credential == nil {
-		return nil, fault.New(fault.Unreachable, "the daemon's answer holds no credential")
+		return nil, fault.New(fault.Unreachable, "the daemon's answer has no credentials")
 	}
 	return Document(*resp.Credential)
 }
 
-// Document is a credential in the form that credential_process wants.
-// Expiration is never left out: without one the SDKs keep a session for ever.
+// Document returns a credential in the format of credential_process. Expiration is always set: without it, SDKs
+// never refresh the session.
 func Document(c wire.Credential) ([]byte, error) {
 	b, err := json.Marshal(struct {
 		Version         int

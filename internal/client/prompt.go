@@ -10,11 +10,11 @@ import (
 	"broker/internal/fault"
 )
 
-// promptPatience is how long a prompt waits for a daemon that does not answer.
+// promptPatience is how long a shell prompt waits for the daemon to answer.
 const promptPatience = 100 * time.Millisecond
 
-// PromptLine says whose session this shell has and how long it lasts. In a shell without a session it says for which
-// sources the daemon holds one. If there is nothing to say, or something fails, it is empty.
+// PromptLine returns whose session this shell has and the time left. In a shell without a session it lists the
+// sources for which the daemon holds an MFA session. It is empty if there is nothing to show, or after an error.
 func (c Client) PromptLine(ctx context.Context) string {
 	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
 		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
@@ -41,7 +41,7 @@ func (c Client) PromptLine(ctx context.Context) string {
 	return strings.Join(words, ", ")
 }
 
-// Left is a short word for a time: 11h, 47m, 30s or expired.
+// Left returns a short form of a duration: 11h, 47m, 30s or expired.
 func Left(d time.Duration) string {
 	switch {
 	case d <= 0:

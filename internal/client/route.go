@@ -9,9 +9,9 @@ import (
 	"broker/internal/wire"
 )
 
-// OtherRoute adds to a failed call to AWS in what this shell differs from the way that the call took, and what to
-// type to change that way. If proxy and CA bundle both differ, the CA bundle is named where f asks for one, else the
-// proxy. Where nothing differs, or route is nil, it is f. Passwords of proxies are not shown.
+// OtherRoute adds to a failed call to AWS how the route of this shell differs from the route that the call took,
+// with a hint that changes it. If both proxy and CA bundle differ, it names the CA bundle if the hint of f does, or
+// else the proxy. If nothing differs, or route is nil, it returns f. Passwords of proxies are not shown.
 func OtherRoute(f *fault.Error, route *wire.Route) *fault.Error {
 	if route == nil {
 		return f
@@ -48,13 +48,13 @@ func firstSet(names ...string) string {
 	return ""
 }
 
-// Public is a route without the password of its proxy, which others may see.
+// Public returns the route without the proxy's password, so that it can be shown.
 func Public(r wire.Route) wire.Route {
 	r.HTTPSProxy = WithoutPassword(r.HTTPSProxy)
 	return r
 }
 
-// WithoutPassword is the URL of a proxy without the name and password in it.
+// WithoutPassword returns the URL of a proxy without its user name and password.
 func WithoutPassword(proxy string) string {
 	scheme, rest, found := strings.Cut(proxy, "://")
 	if !found {
@@ -64,7 +64,7 @@ func WithoutPassword(proxy string) string {
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		host = host[at+1:]
 	}
-	if strings.Contains(path, "@") { // a password with a slash in it, not escaped
+	if strings.Contains(path, "@") { // a password with an unescaped slash
 		host, path = path[strings.LastIndexByte(path, '@')+1:], ""
 	}
 	if path != "" {

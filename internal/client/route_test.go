@@ -26,7 +26,8 @@ func TestWithoutPassword(t *testing.T) {
 	}
 }
 
-// TestOtherRouteOfBoth: if the shell has both another proxy and another CA bundle, the failure decides which is named.
+// TestOtherRouteOfBoth checks which difference is named if the shell has both another proxy and another CA bundle:
+// the failure decides.
 func TestOtherRouteOfBoth(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy:1")
 	t.Setenv("AWS_CA_BUNDLE", "/ca.pem")
@@ -48,7 +49,7 @@ func TestOtherRouteOfBoth(t *testing.T) {
 	}
 }
 
-// TestOtherRoute: a failed call names what this shell has and the daemon does not use, and nothing else.
+// TestOtherRoute checks that a failed call names what this shell has and the daemon does not use, and nothing else.
 func TestOtherRoute(t *testing.T) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "AWS_CA_BUNDLE"} {
 		t.Setenv(name, "")

@@ -20,10 +20,11 @@ import (
 	"broker/internal/system"
 )
 
-// ErrNone is wrapped by the failure of a client with NoStart that finds no daemon.
+// ErrNone means that no daemon is running and that NoStart keeps the client from starting one.
 var ErrNone = errors.New("no daemon is running")
 
-// startWait bounds the start of a daemon, waiting for somebody else's start included. The tests have it longer.
+// startWait is how long the start of a daemon may take, including the wait for a start by another client. Tests use
+// a longer time.
 var startWait = 10 * time.Second
 
 // dial connects, and starts the daemon if there is none.
@@ -48,9 +49,9 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 	return c.start(ctx)
 }
 
-// start lets one of all the clients that find no daemon start it; the others
-// wait for that. If that start fails, they fail with the same words instead of trying one after the other. Who asks after
-// that tries again: what was wrong may be mended.
+// start starts the daemon. If several clients find no daemon, one of them starts it and the others wait. If that
+// start fails, the waiting clients return the same error and do not try themselves. A later client tries again,
+// because the cause may be fixed by then.
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
@@ -58,7 +59,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if _, err := environ.CheckOwners(); err != nil {
 		return nil, err
 	}
-	turn, err := c.openTurn()
+	lock, err := c.openStartLock()
 	if err != nil {
 		f := fault.New(fault.Unreachable, "cannot start the daemon: %w", err)
 		switch {
@@ -71,12 +72,12 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		}
 		return nil, f
 	}
-	defer func() { _ = turn.Close() }()
-	for system.TryLock(turn) != nil {
+	defer func() { _ = lock.Close() }()
+	for system.TryLock(lock) != nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another start is still under way").
+			return nil, fault.New(fault.Unreachable, "cannot start the daemon: another process is still starting it").
 				WithHint("broker daemon")
 		}
 		if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
@@ -86,7 +87,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	failed := failedSince(turn, asked)
+	failed := failedSince(lock, asked)
 	if failed != nil {
 		return nil, notStarted(failed)
 	}
@@ -96,31 +97,32 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		}
 		conn, err := c.await(ctx)
 		if err == nil {
-			_ = turn.Truncate(0)
+			_ = lock.Truncate(0)
 			return conn, nil
 		}
 		failed = fault.New(fault.Unreachable, "%w", err)
 	}
-	_ = turn.Truncate(0)
-	_, _ = turn.WriteAt([]byte(failed.Report("brokerd")), 0)
+	_ = lock.Truncate(0)
+	_, _ = lock.WriteAt([]byte(failed.Report("brokerd")), 0)
 	return nil, notStarted(failed)
 }
 
-// notStarted is the error of a client whose daemon did not start for this reason.
+// notStarted returns the error for a daemon that failed to start for this reason.
 func notStarted(why *fault.Error) error {
 	f := fault.New(fault.Unreachable, "cannot start the daemon: %s", why)
-	if f.Hint = why.Hint; f.Hint == "" || f.Hint == "broker status" { // which asks the daemon
+	if f.Hint = why.Hint; f.Hint == "" || f.Hint == "broker status" { // status needs a daemon
 		f.Hint = "broker daemon"
 	}
 	return f
 }
 
-// NameHome is the hint for a HOME that is missing or no absolute path: a shell makes of ~ what HOME says.
+// NameHome returns the hint for a HOME that is not set or not an absolute path. The shell expands ~ with HOME, so
+// the hint has no ~.
 func NameHome() fault.Hint {
 	return fault.Hintf("export HOME=%s", cmp.Or(system.KnownHome(), "/YOUR/HOME"))
 }
 
-// otherDirectory is the hint for a directory of the socket that cannot be made.
+// otherDirectory returns the hint for a socket directory that cannot be created.
 func otherDirectory() fault.Hint {
 	for _, name := range []string{"BROKER_SOCKET", "BROKER_RUNTIME_DIR", "BROKER_STATE_DIR"} {
 		if os.Getenv(name) != "" {
@@ -130,8 +132,8 @@ func otherDirectory() fault.Hint {
 	return fault.Hintf("export BROKER_STATE_DIR=/a/directory/that/can/be/written")
 }
 
-// openTurn opens the file whose lock says who starts a daemon, and makes it and the directories above it.
-func (c Client) openTurn() (*os.File, error) {
+// openStartLock opens the lock file of the client that starts the daemon, and creates the file and its directories.
+func (c Client) openStartLock() (*os.File, error) {
 	d, err := record.Make(filepath.Dir(c.Paths.Socket), record.Private)
 	if err != nil {
 		return nil, err
@@ -140,25 +142,26 @@ func (c Client) openTurn() (*os.File, error) {
 	return d.OpenFile("start.lock", os.O_RDWR|os.O_CREATE, record.Guarded)
 }
 
-// Hold keeps clients from starting a daemon until release is called. Those that find
-// none wait for that, for as long as they would for a start.
+// Hold keeps clients from starting a daemon until release is called. A client that finds no daemon waits for the
+// release as long as it would wait for a start.
 func (c Client) Hold(ctx context.Context) (release func(), err error) {
-	turn, err := c.openTurn()
+	lock, err := c.openStartLock()
 	if err != nil {
 		return nil, err
 	}
-	if err := system.LockUntil(ctx, turn); err != nil {
-		_ = turn.Close()
+	if err := system.LockUntil(ctx, lock); err != nil {
+		_ = lock.Close()
 		return nil, err
 	}
-	return func() { _ = turn.Close() }, nil
+	return func() { _ = lock.Close() }, nil
 }
 
-// launches is how often a daemon is started that is gone before it can be reached.
+// launches is how often a daemon is started if it ends before the client can connect.
 const launches = 3
 
-// await dials until somebody listens. A daemon was started, so that is at once, unless it was killed meanwhile, or an
-// older daemon holds the lock: if its socket was removed, it binds the socket again within a second.
+// await dials until a daemon listens. The daemon was just started, so this works at once, with two exceptions: the
+// daemon was killed, or an older daemon holds the lock. If the older daemon's socket was removed, it binds the
+// socket again within a second.
 func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 	for limit := time.Now().Add(1500 * time.Millisecond); ; {
 		conn, err := dial.Dial(ctx, c.Paths.Socket)
@@ -173,25 +176,25 @@ func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 	}
 }
 
-// maxReport is more than a report of brokerd has, in bytes.
+// maxReport is an upper bound for the size of an error report of brokerd, in bytes.
 const maxReport = 4 << 10
 
-// failedSince returns why a start failed that ended after that moment, or nil.
-func failedSince(turn *os.File, moment time.Time) *fault.Error {
-	info, err := turn.Stat()
-	// One from the future is of a clock that was set back since.
+// failedSince returns the error of a start that failed after the given time, or nil.
+func failedSince(lock *os.File, moment time.Time) *fault.Error {
+	info, err := lock.Stat()
+	// A time in the future means that the clock was set back since.
 	if err != nil || info.ModTime().Before(moment) || info.ModTime().After(time.Now()) {
 		return nil
 	}
 	b := make([]byte, maxReport)
-	n, _ := turn.ReadAt(b, 0)
+	n, _ := lock.ReadAt(b, 0)
 	if n == 0 {
 		return nil
 	}
 	return fault.ParseReport(fault.Unreachable, "brokerd", string(b[:n]), "")
 }
 
-// launch runs `brokerd --background`, which ends when the daemon listens. It returns what went wrong, or nil.
+// launch runs `brokerd --background`, which returns once the daemon listens. It returns the error, or nil.
 func (c Client) launch(ctx context.Context, flags ...string) *fault.Error {
 	env := environ.Build(os.Environ(), c.Paths, false)
 	program, err := DaemonProgram(env)
@@ -210,7 +213,7 @@ func (c Client) launch(ctx context.Context, flags ...string) *fault.Error {
 	return nil
 }
 
-// Replace starts a daemon that takes over from the one that runs, and returns when it listens.
+// Replace starts a daemon that replaces the running one, and returns once the new daemon listens.
 func (c Client) Replace(ctx context.Context) error {
 	if f := c.launch(ctx, "--replace"); f != nil {
 		return f
@@ -218,8 +221,8 @@ func (c Client) Replace(ctx context.Context) error {
 	return nil
 }
 
-// isOneInstall refuses a brokerd that another user has put beside this program: in a directory such as /tmp anybody can
-// make files, and links to files of ours.
+// isOneInstall refuses a brokerd that another user put beside this program. In a directory such as /tmp any user
+// can create files, and links to files of this user.
 func isOneInstall(self, brokerd string) error {
 	mine, err := system.AccessOfPath(selfFile)
 	if err != nil {
@@ -252,12 +255,12 @@ func isOneInstall(self, brokerd string) error {
 	return check("it", its)
 }
 
-// selfFile is the file of the running program on Linux, also if another one has its name by now.
+// selfFile is the file of the running program on Linux, even if another file has its name by now.
 const selfFile = "/proc/self/exe"
 
-// DaemonProgram finds brokerd beside this program, else on the PATH of an environment that environ built. A PATH of the
-// shell does not count, since the daemon serves other shells too. Links to this program are followed: Homebrew and Nix
-// link to theirs.
+// DaemonProgram finds brokerd beside this program, or else on the PATH of env, which environ built. The shell's
+// PATH does not count, because the daemon also serves other shells. DaemonProgram follows links to this program,
+// because Homebrew and Nix install links.
 func DaemonProgram(env []string) (string, error) {
 	dir := ""
 	if self, err := os.Executable(); err == nil {
@@ -277,7 +280,7 @@ func DaemonProgram(env []string) (string, error) {
 			}
 		}
 	}
-	return "", fault.New(fault.Failed, "brokerd, the program of the daemon, is neither in %s nor on the PATH of the daemon; "+
+	return "", fault.New(fault.Failed, "brokerd, the daemon program, is neither in %s nor on the PATH of the daemon; "+
 		"install broker, brokerd and credproc of one version side by side", dir).
 		WithHint("command -v broker brokerd credproc")
 }

@@ -14,10 +14,11 @@ import (
 	"broker/internal/wire"
 )
 
-// seat is the controlling terminal, whatever stdin, stdout and stderr are. canAsk reports whether a person there can be
-// asked: a background job must neither write there nor read what is typed for others. device is its name; it is empty
-// without a terminal, or if the system does not tell.
-func seat() (canAsk bool, device string) {
+// ownTerminal returns the state of the controlling terminal, wherever stdin, stdout and stderr go. canAsk reports
+// whether a prompt can appear there: a background job must neither write to the terminal nor read what is typed for
+// other programs. device is the terminal's name. It is empty without a terminal, or if the system does not report
+// it.
+func ownTerminal() (canAsk bool, device string) {
 	c, err := tty.Open()
 	if err != nil {
 		return false, ""
@@ -26,28 +27,28 @@ func seat() (canAsk bool, device string) {
 	return c.Foreground(), peer.Process{PID: os.Getpid()}.Terminal()
 }
 
-// terminal is a question on the controlling terminal.
+// terminal is a prompt on the controlling terminal.
 type terminal struct {
 	tty.Console
-	offer   bool              // the question stands elsewhere: Enter takes it over
-	answer  chan wire.Request // what the person says: one of wire's verbs for it
+	offer   bool              // the prompt is open elsewhere; Enter moves it here
+	answer  chan wire.Request // the person's answer, as a request
 	signals chan os.Signal
-	done    chan struct{} // closed when the question is taken off
-	ended   chan struct{} // closed when nobody reads or writes there any more
-	// interrupted: the answer is Ctrl-C. It is written before the answer is sent.
+	done    chan struct{} // closed when the prompt is removed
+	ended   chan struct{} // closed when nothing reads or writes the terminal any more
+	// interrupted means that the answer is Ctrl-C. It is set before the answer is sent.
 	interrupted bool
 	closed      bool
 }
 
 const (
-	// maxAnswer bounds what is read for a code.
+	// maxAnswer is the most that is read for a code, in bytes.
 	maxAnswer = 256
-	// glance is how often the terminal is looked at while a question stands there.
+	// glance is how often the terminal is polled while a prompt is open.
 	glance = 20 * time.Millisecond
 )
 
-// askTerminal puts a question; the answer comes on the channel. The line is edited here, and looked for by a
-// clock; Console.Ask says why. What was typed before the question is not its answer, and thrown away.
+// askTerminal shows a prompt and sends the answer to the answer channel. It edits the line itself and polls for
+// input; see Console.Ask for the reasons. Input typed before the prompt is discarded.
 func askTerminal(question wire.Ask) (*terminal, error) {
 	c, err := tty.Open()
 	if err != nil {
@@ -81,7 +82,7 @@ func askTerminal(question wire.Ask) (*terminal, error) {
 	return t, nil
 }
 
-// tellTerminal shows a line to the person there, if it is for us to do.
+// tellTerminal shows a line on the controlling terminal if this process is in its foreground.
 func tellTerminal(line string) {
 	c, err := tty.Open()
 	if err != nil {
@@ -93,8 +94,8 @@ func tellTerminal(line string) {
 	}
 }
 
-// wrap breaks a line at its blanks so that it fits a terminal of so many columns, with two more for what is typed behind
-// it. A word that is wider stays whole. Each character counts as one column.
+// wrap breaks a line at its blanks so that it fits a terminal of that many columns, with two columns left for typed
+// text. A word that is wider stays whole. Each character counts as one column.
 func wrap(line string, columns int) string {
 	if columns <= 0 {
 		return line
@@ -118,7 +119,7 @@ func wrap(line string, columns int) string {
 	return b.String()
 }
 
-// listen returns what the person says.
+// listen reads the keys and returns the person's answer.
 func (t *terminal) listen() wire.Request {
 	line := make([]byte, 0, maxAnswer)
 	defer func() { clear(line[:cap(line)]) }()
@@ -134,17 +135,18 @@ func (t *terminal) listen() wire.Request {
 				t.interrupted = true
 				return wire.Request{Verb: wire.Cancel}
 			}
-			// As if Broker had not caught it, but for the terminal's mode.
+			// End as if Broker had not caught the signal, but restore the terminal's mode first.
 			t.Restore()
 			signal.Reset(s)
 			tty.DieOf(s)
-			// Not a word more, or the daemon would still ask at this terminal in another way, before it sees the end.
+			// Send nothing more. Otherwise the daemon would start another prompt on this terminal before it sees
+			// that this process ended.
 			select {}
 		case <-look.C:
 		}
 		for {
-			k, typed, err := t.Key() // no more than the line: what follows is for others
-			if err != nil {          // hung up: nobody said that
+			k, typed, err := t.Key() // reads no further than the line: the rest is for other programs
+			if err != nil {          // the terminal hung up; this is not an answer
 				return wire.Request{Verb: wire.Gone}
 			}
 			if !typed {
@@ -155,7 +157,7 @@ func (t *terminal) listen() wire.Request {
 			case k == '\n' || k == '\r' || k == eof:
 				code := strings.TrimSpace(string(line))
 				if code == "" && k != eof && !t.offer {
-					continue // the Enter that took the question over, typed twice
+					continue // a second Enter after the one that moved the prompt here
 				}
 				t.Show("\r\n")
 				switch {
@@ -179,11 +181,11 @@ func (t *terminal) listen() wire.Request {
 	}
 }
 
-// endLine ends the line of a question that was answered elsewhere, or not at all.
+// endLine ends the line of a prompt that was answered elsewhere or not at all.
 func (t *terminal) endLine() { t.Show("\r\n") }
 
-// hush is for while the answer is checked: what is typed meanwhile is not shown, until close. A signal ends the process
-// unless it ends the exchange, which then closes.
+// hush keeps typed text hidden while the answer is checked, until close. If dies is true, a signal ends the
+// process. Otherwise the signal ends the exchange, which then closes the terminal.
 func (t *terminal) hush(dies bool) {
 	<-t.ended
 	t.ended = make(chan struct{})
@@ -203,8 +205,8 @@ func (t *terminal) hush(dies bool) {
 	}()
 }
 
-// close takes the question off the terminal and leaves it as it was. It may be called twice. A signal that came
-// meanwhile still does what it does without a question.
+// close removes the prompt and restores the terminal. It may be called twice. A signal that arrived meanwhile has
+// the same effect as without a prompt.
 func (t *terminal) close() {
 	if t.closed {
 		return

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// TestWrap: the question for a code fits a terminal, and no word of it is lost or cut.
+// TestWrap checks that the prompt for a code fits a terminal, and that no word is lost or cut.
 func TestWrap(t *testing.T) {
 	const question = "MFA code for security (arn:aws:iam::111122223333:mfa/paul), sent to https://sts.example.com, asked by aws:"
 	for _, columns := range []int{0, 1, 20, 40, 60, 80, 120, 200} {
