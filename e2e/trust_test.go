@@ -269,7 +269,7 @@ func TestTrustOnce(t *testing.T) {
 			t.Errorf("%s: %v", when, r)
 		}
 	}
-	refused("before", "is in effect only once you trust it")
+	refused("before", "takes effect only once you trust it")
 	if r := h.run("broker", "profiles", "trust", "local"); r.code != 8 {
 		t.Errorf("without a terminal and --yes: %v", r)
 	}
@@ -313,7 +313,7 @@ func TestTrustOnce(t *testing.T) {
 		t.Errorf("list:\n%s", out)
 	}
 	h.ok(t, "broker", "profiles", "trust", "--remove", "local")
-	refused("removed", "is in effect only once you trust it")
+	refused("removed", "takes effect only once you trust it")
 }
 
 // TestTrustShowsWhereCallsGo: the question names the address of each signed call, the one with the code included, also
@@ -419,7 +419,7 @@ func TestLinkTakesOver(t *testing.T) {
 	must(t, h.write(h.awsConfig(), strings.Replace(demoConfig, "source_profile = security\n",
 		"source_profile = security\nmfa_process = device -s aws\n", 1)))
 	r := h.run("credproc", "product_prod_paul")
-	if r.code != 4 || !strings.Contains(r.stderr, h.awsConfig()+":4: mfa_process does not count here") ||
+	if r.code != 4 || !strings.Contains(r.stderr, h.awsConfig()+":4: mfa_process has no effect here") ||
 		!strings.Contains(r.stderr, "broker profiles link product_prod_paul") {
 		t.Errorf("before: %v", r)
 	}

@@ -24,7 +24,7 @@ import (
 var release = version.Info{Version: "1.2.3", Commit: "fc672e5b07a72f649d072130050819b62ec402d8",
 	Date: "2026-11-28T19:12:24Z"}
 
-// stage lays a few files out, in the given order and with the current time.
+// stage creates a few files, in the given order and with the current time.
 func stage(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -46,8 +46,8 @@ func stage(t *testing.T, names ...string) string {
 	return dir
 }
 
-// TestArchivesDependOnTheCommitOnly: the same files give the same bytes, whenever and in whatever order they were made;
-// another commit gives others.
+// TestArchivesDependOnTheCommitOnly checks that the same files give the same bytes, whenever and in whatever order
+// they were created, and that another commit gives other bytes.
 func TestArchivesDependOnTheCommitOnly(t *testing.T) {
 	for _, ending := range []string{".tar.gz", ".zip"} {
 		pack := func(info version.Info, names ...string) []byte {
@@ -68,12 +68,12 @@ func TestArchivesDependOnTheCommitOnly(t *testing.T) {
 			t.Errorf("%s: two archives of the same files differ", ending)
 		}
 		if bytes.Equal(one, pack(other, "usr/bin/broker", "usr/share/a", "usr/share/b")) {
-			t.Errorf("%s: the date of the commit is not in it: the test is void", ending)
+			t.Errorf("%s: the archive does not contain the date of the commit: the test is void", ending)
 		}
 	}
 }
 
-// TestArchiveContent: names, modes, owners and links.
+// TestArchiveContent checks names, modes, owners and links in archives.
 func TestArchiveContent(t *testing.T) {
 	dir := t.TempDir()
 	files := stage(t, "usr/share/a", "usr/bin/broker")
@@ -83,7 +83,7 @@ func TestArchiveContent(t *testing.T) {
 		}
 	}
 	if err := archive(files, filepath.Join(dir, "b.rar"), release); err == nil {
-		t.Error("an archive of another kind was made")
+		t.Error("archive wrote an unknown kind of archive")
 	}
 	if err := archive(files, filepath.Join(dir, "b.zip"), version.Info{}); !errors.Is(err, errNoCommit) {
 		t.Errorf("without a date: %v", err)
@@ -134,7 +134,8 @@ func TestArchiveContent(t *testing.T) {
 	}
 }
 
-// TestPackageOwnsItsOwnFilesOnly: a package has each file with its mode, and no directory that belongs to the system.
+// TestPackageOwnsItsOwnFilesOnly checks that a package lists each file with its mode, and no directory that
+// belongs to the system.
 func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 	var out bytes.Buffer
 	dir := stage(t, "usr/bin/broker", "usr/share/licenses/broker/LICENSE")
@@ -162,11 +163,12 @@ func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if err := run([]string{"nfpm", t.TempDir(), "arm64"}, release, io.Discard); err == nil {
-		t.Error("a package without files was made")
+		t.Error("nfpm accepted a package without files")
 	}
 }
 
-// TestPackageVersions: releases are named after their tag, other commits sort before them and by date.
+// TestPackageVersions checks that releases have the version of their tag, and that other commits sort before them
+// and by date.
 func TestPackageVersions(t *testing.T) {
 	for _, tt := range []struct {
 		info version.Info
@@ -184,7 +186,8 @@ func TestPackageVersions(t *testing.T) {
 	}
 }
 
-// TestReleaseIsWhatItsNameSays: a release needs a clean commit, its tag and its section of the changelog.
+// TestReleaseIsWhatItsNameSays checks that a release needs a clean commit, its tag and its section in the
+// changelog.
 func TestReleaseIsWhatItsNameSays(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("CHANGELOG.md", []byte("# Changelog\n\n## 1.2.3\n\n## 1.2\n"), 0o600); err != nil {
@@ -212,7 +215,7 @@ func TestReleaseIsWhatItsNameSays(t *testing.T) {
 	}
 }
 
-// TestFormula: the Homebrew formula is the one in testdata.
+// TestFormula compares the Homebrew formula with the one in testdata.
 func TestFormula(t *testing.T) {
 	var got bytes.Buffer
 	if err := formula(&got, "github.com/owner/broker", release); err != nil {
@@ -227,7 +230,7 @@ func TestFormula(t *testing.T) {
 	}
 }
 
-// TestSums: sha256sum can check the list, which has neither itself nor its signature.
+// TestSums checks that sha256sum accepts the list, and that the list contains neither itself nor its signature.
 func TestSums(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"b": "", "a": "abc", sumsName: "old", sumsName + ".minisig": "x"} {
@@ -246,7 +249,8 @@ func TestSums(t *testing.T) {
 	}
 }
 
-// TestManPages: there is a page for each program. Those of credproc and brokerd have every option of their usage.
+// TestManPages checks that each program has a manual page, and that the pages of credproc and brokerd have every
+// option of the usage text.
 func TestManPages(t *testing.T) {
 	dir := t.TempDir()
 	if err := man(dir, release); err != nil {
@@ -284,7 +288,7 @@ func TestManPages(t *testing.T) {
 	}
 }
 
-// TestUsage: a command with too many or too few words does nothing.
+// TestUsage checks that a command with too many or too few words does nothing.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"man"}, {"check"}, {"sums", "a", "b"}, {"archive", "x"}, {"frob", "x"}} {
 		if err := run(args, release, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ") {

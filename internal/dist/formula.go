@@ -11,8 +11,9 @@ import (
 //go:embed broker.rb
 var formulaText string
 
-// formula prints the Homebrew formula. It builds from the source, since the programs of a release have no keychain of
-// macOS: that needs cgo, on a Mac. The commit names the source beyond doubt.
+// formula prints the Homebrew formula. The formula builds from source, since the programs of a release lack
+// support for the macOS keychain, which needs cgo on a Mac. It names the commit, so that the source is
+// unambiguous.
 func formula(w io.Writer, module string, info version.Info) error {
 	if info.Commit == "" {
 		return errNoCommit

@@ -1,12 +1,12 @@
-// Command dist makes what `make install`, `make packages` and `make release` need besides the programs: manual pages,
-// units, the configuration of nfpm, archives, checksums and the Homebrew formula. Its output depends on the commit
-// only: the same commit gives the same bytes, in every directory and at every time. It builds nothing, and it is in no
-// package.
+// Command dist makes what `make install`, `make packages` and `make release` need in addition to the programs: manual
+// pages, units, nfpm's configuration, archives, checksums and the Homebrew formula. Its output depends only on the
+// commit: the same commit gives the same bytes, in every directory and at every time. It builds no programs, and no
+// package contains it.
 //
 //	dist check VERSION          fails unless this commit is the release VERSION ("v1.2.3")
 //	dist version                prints the version for file names
 //	dist man DIR                writes the manual pages into DIR/man1 and DIR/man8
-//	dist units DIR PROGRAM      writes the units of systemd that start PROGRAM, the path of brokerd
+//	dist units DIR PROGRAM      writes the systemd units that start PROGRAM, the path of brokerd
 //	dist nfpm STAGE ARCH        prints nfpm's configuration for the files in STAGE
 //	dist archive DIR OUT        packs DIR into OUT, a .tar.gz or a .zip
 //	dist formula MODULE         prints the formula for the source at MODULE, a path such as github.com/owner/broker
@@ -61,10 +61,10 @@ func run(args []string, info version.Info, stdout io.Writer) error {
 	return errors.New("usage: see the comment of internal/dist/main.go")
 }
 
-// errNoCommit is returned where the commit is needed and git did not tell it.
+// errNoCommit means that the commit is needed, but git did not provide it.
 var errNoCommit = errors.New("built without git, so the commit and its date are unknown; build in a clone with make")
 
-// date is that of the commit. Everything that is packed has it.
+// date returns the date of the commit. Everything that is packed has this date.
 func date(info version.Info) (time.Time, error) {
 	if info.Date == "" {
 		return time.Time{}, errNoCommit
@@ -72,7 +72,7 @@ func date(info version.Info) (time.Time, error) {
 	return time.Parse(time.RFC3339, info.Date)
 }
 
-// check makes sure that a release is what its name says.
+// check returns an error unless this commit is the release that want names.
 func check(want string, info version.Info) error {
 	number, isTag := strings.CutPrefix(want, "v")
 	if !isTag {
@@ -92,8 +92,8 @@ func check(want string, info version.Info) error {
 	return nil
 }
 
-// packageVersion is the version as package managers compare it. One that has no tag comes before every release; a later
-// commit comes after an earlier one.
+// packageVersion returns the version in a form that package managers compare correctly. A version without a tag
+// sorts before every release, and a later commit sorts after an earlier one.
 func packageVersion(info version.Info) (string, error) {
 	if !strings.HasPrefix(info.Version, "devel") {
 		return info.Version, nil
@@ -105,7 +105,7 @@ func packageVersion(info version.Info) (string, error) {
 	return "0.0.0-pre" + at.UTC().Format("20060102150405"), nil
 }
 
-// units writes the units of a package.
+// units writes the systemd units of a package.
 func units(dir, program string) error {
 	files, err := service.Packaged(dir, program)
 	if err != nil {
@@ -119,7 +119,7 @@ func units(dir, program string) error {
 	return nil
 }
 
-// write writes a file that all may read, whatever the umask is. It makes the directory.
+// write writes a file that everybody can read, whatever the umask is. It creates the directory if needed.
 func write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

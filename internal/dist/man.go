@@ -15,7 +15,7 @@ var credprocPage string
 //go:embed brokerd.8
 var brokerdPage string
 
-// man writes one page for each program. Without git they have no date.
+// man writes the manual page of each program. Without git the pages have no date.
 func man(dir string, info version.Info) error {
 	day, _, _ := strings.Cut(info.Date, "T")
 	fill := strings.NewReplacer("@DATE@", day, "@VERSION@", info.Version)

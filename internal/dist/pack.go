@@ -18,10 +18,11 @@ import (
 	"broker/internal/version"
 )
 
-// sumsName is the list of checksums, as sha256sum writes and checks it.
+// sumsName is the file of checksums, in the format that sha256sum writes and checks.
 const sumsName = "SHA256SUMS"
 
-// nfpmConfig is the part of https://nfpm.goreleaser.com/docs/configuration/ that is used; JSON is YAML, too.
+// nfpmConfig is the part of https://nfpm.goreleaser.com/docs/configuration/ that Broker uses. It is written as
+// JSON, which is also valid YAML.
 type nfpmConfig struct {
 	Name        string        `json:"name"`
 	Arch        string        `json:"arch"`
@@ -47,8 +48,8 @@ type nfpmFileInfo struct {
 	Group string      `json:"group"`
 }
 
-// nfpm prints the configuration of a package that has the files in stage, with their modes, as root's. A package owns
-// the directories that are named after it, and no others: /usr/bin belongs to the system.
+// nfpm prints nfpm's configuration for a package with the files in stage, with their modes and owned by root. A
+// package owns the directories that are named after it, but no others: /usr/bin belongs to the system.
 func nfpm(w io.Writer, stage, arch string, info version.Info) error {
 	number, err := packageVersion(info)
 	if err != nil {
@@ -97,8 +98,8 @@ func nfpm(w io.Writer, stage, arch string, info version.Info) error {
 	return e.Encode(c)
 }
 
-// archive packs the files of dir, in the order of their names, as root's and with the date of the commit. They are in a
-// directory that has the name of the archive.
+// archive packs the files of dir, sorted by name, owned by root and with the date of the commit. In the archive
+// they are in a directory with the name of the archive.
 func archive(dir, out string, info version.Info) (err error) {
 	at, err := date(info)
 	if err != nil {
@@ -119,7 +120,7 @@ func archive(dir, out string, info version.Info) (err error) {
 	return packTar(f, dir, top, at)
 }
 
-// each calls do for every file and directory of dir, with its name in an archive.
+// each calls do for every file and directory of dir, with its name in the archive.
 func each(dir, top string, do func(path, name string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

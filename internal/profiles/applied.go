@@ -8,10 +8,11 @@ import (
 	"broker/internal/environ"
 )
 
-// What daemon and commands make of the settings. None of it comes from the environment of a shell.
+// This file derives what the daemon and the commands use from the settings. Nothing comes from a shell's environment.
 
-// Latest returns the settings as they were last read without an error, or none. It reads the registry alone, so no AWS
-// file that is broken, or that another program keeps writing, takes part in it.
+// Latest returns a function that returns the settings as of their last successful read, or the zero Settings
+// before the first one. It reads only the registry. A broken AWS file, or one that another program keeps
+// rewriting, does not affect it.
 func (s *Store) Latest(registry string) func() Settings {
 	var last atomic.Pointer[Settings]
 	files := Files{Registry: registry}
@@ -28,7 +29,8 @@ func (s *Store) Latest(registry string) func() Settings {
 	}
 }
 
-// Route is the way to AWS: what the settings say, else what a service unit says. env looks up a variable of the unit.
+// Route returns how to reach AWS: from the settings, or else from the service unit's environment. env looks up a
+// variable of the unit.
 func (s Settings) Route(env func(string) string) Route {
 	return Route{
 		HTTPSProxy: cmp.Or(s.HTTPSProxy, environ.ProxyURL(env("HTTPS_PROXY"))),
@@ -37,14 +39,15 @@ func (s Settings) Route(env func(string) string) Route {
 	}
 }
 
-// Same reports whether two states of the settings have the same values, on whichever lines.
+// Same reports whether two Settings hold the same values. It ignores the lines that the values were read from.
 func (s *Settings) Same(other *Settings) bool {
 	a, b := *s, *other
 	a.Origins, b.Origins = nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
-// Variables returns the variables that the settings give to what Broker starts; home is for the PATH.
+// Variables returns the environment variables that the settings give to the programs that Broker starts. home is
+// the home directory that PATH is built for.
 func (s Settings) Variables(home string) map[string]string {
 	path, _ := environ.Path(home, s.Path)
 	vars := map[string]string{"PATH": path}

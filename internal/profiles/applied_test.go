@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRoute: the settings win over the variables of a unit, one by one.
+// TestRoute checks that each setting overrides the unit's variable of the same meaning.
 func TestRoute(t *testing.T) {
 	unit := map[string]string{"HTTPS_PROXY": "http://unit:1", "NO_PROXY": "unit", "AWS_CA_BUNDLE": "/unit.pem"}
 	env := func(name string) string { return unit[name] }
@@ -19,7 +19,7 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// TestLatest: a registry that is broken changes nothing.
+// TestLatest checks that a broken registry leaves the last settings in effect.
 func TestLatest(t *testing.T) {
 	registry := filepath.Join(t.TempDir(), "config")
 	latest := new(Store).Latest(registry)
@@ -38,7 +38,7 @@ func TestLatest(t *testing.T) {
 	}
 }
 
-// TestOriginal: only files that the daemon made for a command stand for others.
+// TestOriginal checks that only files that the daemon made for a command are mapped back to the user's files.
 func TestOriginal(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	made := filepath.Join(dir, "exec-1")

@@ -9,27 +9,26 @@ import (
 	"broker/internal/lazyregexp"
 )
 
-// A marked block is the part of a file that belongs to the broker: two comment
-// lines, and the [profile …] sections between them. What stands between them is replaced
-// as a whole; every byte outside stays.
+// A marked block is the part of a file that belongs to Broker: two comment lines, and the [profile …] sections between
+// them. SetBlock replaces everything between the two lines; every byte outside stays.
 //
 //	# broker generate LABEL: begin (written by broker profiles generate; edits between these lines are lost)
 //	[profile product_dev_paul]
 //	…
 //	# broker generate LABEL: end
 
-// BlockSection is one profile within a marked block.
+// BlockSection is one profile in a marked block.
 type BlockSection struct {
 	Name string
 	Keys []KeyValue
 }
 
-// marker recognises both lines. A label keeps the blocks of two account maps apart.
+// marker matches the begin and the end line. The label distinguishes the blocks of two account maps.
 var marker = lazyregexp.New(`^[#;][ \t]*broker generate ([A-Za-z0-9_.@+=,-]{1,64}): (begin|end)(?:[ \t].*)?$`)
 
 const beginNote = " (written by broker profiles generate; edits between these lines are lost)"
 
-// blockAt is where a block stands: its lines with the markers, and its content.
+// blockAt is the position of a block: its range with the markers, and the range of its content.
 type blockAt struct {
 	label                string
 	from, to             int
@@ -37,8 +36,8 @@ type blockAt struct {
 	line                 int
 }
 
-// Block returns what is in the marked block of this label; nil if the file has no such block. The errors are those of
-// SetBlock.
+// Block returns the profiles in the marked block with this label, or nil if the file has no such block. The errors
+// are those of SetBlock.
 func Block(src []byte, label string) ([]BlockSection, error) {
 	blocks, err := blocksOf(src)
 	if err != nil {
@@ -64,17 +63,17 @@ func Block(src []byte, label string) ([]BlockSection, error) {
 	return sections, nil
 }
 
-// SetBlock returns src with these profiles in the marked block of this label, in
-// their order. The block keeps its place; a new one is made at the end, and without any
-// profile it goes. Every byte outside of it stays. Doing it twice is doing it once.
+// SetBlock returns src with these profiles, in this order, in the marked block with this label. An existing block
+// keeps its place. A new block goes to the end of the file. Without profiles the block is removed. Every byte
+// outside the block stays. SetBlock is idempotent.
 //
-// It returns bytes and writes nothing. Errors: fault.Usage for a label, a name or a
-// value that could not be read back as given; fault.Config, with the line, for markers that are
-// not one pair for each label, for keys behind a block that belong to no section but one of the block,
-// and where src is not text. What a person broke is never guessed at.
+// It returns bytes and writes nothing. Errors: fault.Usage for a label, a name or a value that would not be read
+// back as given; fault.Config, with the line, if a label has anything but one begin and one end marker, if keys
+// follow a block without a section header of their own, and if src is not text. SetBlock never guesses how to
+// repair a block that was edited by hand.
 func SetBlock(src []byte, label string, sections []BlockSection) ([]byte, error) {
 	if !marker.MatchString("# broker generate " + label + ": end") {
-		return nil, fault.New(fault.Usage, "a block cannot be called %.80q", label)
+		return nil, fault.New(fault.Usage, "%.80q is not a valid label for a block", label)
 	}
 	blocks, err := blocksOf(src)
 	if err != nil {
@@ -101,11 +100,11 @@ func SetBlock(src []byte, label string, sections []BlockSection) ([]byte, error)
 	return slices.Concat(src, text), nil
 }
 
-// WithoutBlock returns src without the marked block of this label: what the user
-// wrote, and other blocks. The errors are those of SetBlock.
+// WithoutBlock returns src without the marked block with this label: the user's own lines and the other blocks.
+// The errors are those of SetBlock.
 func WithoutBlock(src []byte, label string) ([]byte, error) { return SetBlock(src, label, nil) }
 
-// blockText is a block with its markers; nothing without a section.
+// blockText returns the text of a block with its markers, or nil if there are no sections.
 func blockText(label string, sections []BlockSection, nl []byte) ([]byte, error) {
 	if len(sections) == 0 {
 		return nil, nil
@@ -116,7 +115,7 @@ func blockText(label string, sections []BlockSection, nl []byte) ([]byte, error)
 			return nil, err
 		}
 		if s.Name == "default" {
-			return nil, fault.New(fault.Usage, "a block never has [default]")
+			return nil, fault.New(fault.Usage, "a block cannot contain [default]")
 		}
 		if i > 0 {
 			lines = append(lines, "")
@@ -133,17 +132,17 @@ func blockText(label string, sections []BlockSection, nl []byte) ([]byte, error)
 	return []byte(strings.Join(lines, string(nl))), nil
 }
 
-// blocksOf finds all marked blocks.
+// blocksOf finds all marked blocks in a file.
 func blocksOf(src []byte) ([]blockAt, error) {
 	bad := func(line int, what string) error {
-		return fault.New(fault.Config, "line %d %s; mend the lines that begin with \"# broker generate\" by hand", line, what)
+		return fault.New(fault.Config, "line %d %s; fix the lines that begin with \"# broker generate\" by hand", line, what)
 	}
 	if p := notText(src); p != nil {
 		return nil, fault.New(fault.Config, "line %d %s", p.line, p.text)
 	}
 	var blocks []blockAt
 	var open *blockAt
-	pos, line, loose := 0, 0, false // loose: behind a block, no section has begun yet
+	pos, line, loose := 0, 0, false // loose: a block has ended and no section has begun since
 	for pos < len(src) {
 		start := pos
 		pos += len(firstLine(src[pos:]))
@@ -160,11 +159,11 @@ func blocksOf(src []byte) ([]blockAt, error) {
 		case m == nil && text[0] == '[':
 			loose = false
 		case m == nil && loose:
-			return nil, bad(line, "stands behind the block of the broker, and belongs to no section of its own")
+			return nil, bad(line, "follows Broker's block without a section header of its own")
 		case m == nil:
 		case m[2] == "begin":
 			if open != nil {
-				return nil, bad(line, "begins a block within another")
+				return nil, bad(line, "begins a block inside another block")
 			}
 			label := m[1]
 			for _, b := range blocks {
@@ -173,10 +172,10 @@ func blocksOf(src []byte) ([]blockAt, error) {
 				}
 			}
 			open = &blockAt{label: label, from: start, contentFrom: pos, line: line}
-			loose = true // the content has to begin with a section, too
+			loose = true // the content, too, must begin with a section header
 		default:
 			if open == nil || open.label != m[1] {
-				return nil, bad(line, "ends a block that was not begun")
+				return nil, bad(line, "ends a block that has no begin line")
 			}
 			open.content, open.to = start, pos
 			blocks = append(blocks, *open)
@@ -189,17 +188,17 @@ func blocksOf(src []byte) ([]blockAt, error) {
 	return blocks, nil
 }
 
-// NamedLine is a name that a file gives, and where.
+// NamedLine is a name in a file, and its line.
 type NamedLine struct {
 	Name string
 	Line int
-	// Session says that it is a section of the credentials file with a session in it,
-	// which a program wrote there and will take out again.
+	// Session means that the name is a section of the credentials file that holds a session. Some program wrote it
+	// and will remove it again.
 	Session bool
 }
 
-// Names lists what a file calls a profile, a source or an alias, in its order. It
-// reads the bytes that it is given, so that a caller can leave blocks out. The error is a fault.Config with the line.
+// Names lists the names of profiles, sources and aliases in a file, in file order. It takes the bytes, so that a
+// caller can leave blocks out. The error is a fault.Config with the line.
 func Names(src []byte, credentials bool) ([]NamedLine, error) {
 	kind := SectionProfile
 	if credentials {

@@ -32,7 +32,7 @@ func TestSetBlock(t *testing.T) {
 		{"nothing in nothing", "", nil, ""},
 		{"at the end", "[profile mine]\nregion = x\n", devBlock, "[profile mine]\nregion = x\n\n" + dev},
 		{"no final newline", "[profile mine]\nregion = x", devBlock, "[profile mine]\nregion = x\n\n" + dev},
-		{"behind a blank line", "[a]\n\n", devBlock, "[a]\n\n" + dev},
+		{"after a blank line", "[a]\n\n", devBlock, "[a]\n\n" + dev},
 		{"BOM alone", "\xef\xbb\xbf", devBlock, "\xef\xbb\xbf" + dev},
 		{"BOM before the block", "\xef\xbb\xbf" + dev + "[profile mine]\n", nil, "\xef\xbb\xbf[profile mine]\n"},
 		{"CRLF", "[profile mine]\r\nregion = x\r\n", devBlock, "[profile mine]\r\nregion = x\r\n\r\n" + strings.ReplaceAll(dev, "\n", "\r\n")},
@@ -42,7 +42,7 @@ func TestSetBlock(t *testing.T) {
 		{"beside another", dev + beginTwo + "[profile x]\na = b\n" + endTwo, nil, beginTwo + "[profile x]\na = b\n" + endTwo},
 		{"after another", beginTwo + "[profile x]\na = b\n" + endTwo, devBlock, beginTwo + "[profile x]\na = b\n" + endTwo + "\n" + dev},
 		{"marker without a note, indented", "  ; broker generate team: begin\n[profile old]\n ;broker generate team: end", devBlock, dev},
-		{"what only looks like one", "# broker generates team: begin\n# broker generate: end\n# see broker generate team: end\n", devBlock,
+		{"comments that only look like markers", "# broker generates team: begin\n# broker generate: end\n# see broker generate team: end\n", devBlock,
 			"# broker generates team: begin\n# broker generate: end\n# see broker generate team: end\n\n" + dev},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -67,15 +67,15 @@ func TestSetBlockRefuses(t *testing.T) {
 		want      string
 	}{
 		{"no end", "[a]\n" + beginTeam + "[profile x]\n", 2, "has no end"},
-		{"no begin", "[a]\n" + endTeam, 2, "was not begun"},
-		{"another's end", beginTeam + endTwo, 2, "was not begun"},
-		{"nested", beginTeam + beginTwo + endTwo + endTeam, 2, "within another"},
-		{"begun again", beginTeam + beginTeam + endTeam, 2, "within another"},
+		{"no begin", "[a]\n" + endTeam, 2, "has no begin line"},
+		{"another's end", beginTeam + endTwo, 2, "has no begin line"},
+		{"nested", beginTeam + beginTwo + endTwo + endTeam, 2, "inside another"},
+		{"begun again", beginTeam + beginTeam + endTeam, 2, "inside another"},
 		{"twice", beginTeam + endTeam + "# x\n" + beginTeam + endTeam, 4, "a second time"},
-		{"ended twice", beginTeam + endTeam + endTeam, 3, "was not begun"},
-		{"keys behind it", beginTeam + "[profile x]\n" + endTeam + "\n# mine\noutput = json\n", 6, "no section of its own"},
-		{"a continued line behind it", beginTeam + "[profile x]\ns3 =\n" + endTeam + "  a = b\n", 5, "no section of its own"},
-		{"keys at its head", "[profile mine]\n" + beginTeam + "output = json\n" + endTeam, 3, "no section of its own"},
+		{"ended twice", beginTeam + endTeam + endTeam, 3, "has no begin line"},
+		{"keys after the block", beginTeam + "[profile x]\n" + endTeam + "\n# mine\noutput = json\n", 6, "without a section header of its own"},
+		{"a continuation line after the block", beginTeam + "[profile x]\ns3 =\n" + endTeam + "  a = b\n", 5, "without a section header of its own"},
+		{"keys at the start of the block", "[profile mine]\n" + beginTeam + "output = json\n" + endTeam, 3, "without a section header of its own"},
 		{"no text", "[a]\n\xff\n", 2, "UTF-8"},
 	} {
 		_, err := SetBlock([]byte(tt.src), "team", devBlock)
@@ -83,7 +83,7 @@ func TestSetBlockRefuses(t *testing.T) {
 			t.Errorf("%s: %v", tt.what, err)
 		}
 		if _, err := Block([]byte(tt.src), "team"); err == nil {
-			t.Errorf("%s: it was read", tt.what)
+			t.Errorf("%s: Block accepted it", tt.what)
 		}
 	}
 	for _, tt := range []struct {
@@ -112,8 +112,8 @@ func TestNamesInFiles(t *testing.T) {
 	}
 }
 
-// FuzzBlock: every byte outside of a block stays, twice is once, and what was
-// written is read back.
+// FuzzBlock checks that SetBlock keeps every byte outside the block, is idempotent, and that Block reads back what
+// it wrote.
 func FuzzBlock(f *testing.F) {
 	for _, src := range []string{"", "[profile a]\r\nregion = x\r\n", beginTeam + "[profile x]\n" + endTeam, "\xef\xbb\xbf" + beginTwo + endTwo + "# x", beginTeam} {
 		f.Add([]byte(src), "dev", "eu-west-1")
@@ -126,7 +126,7 @@ func FuzzBlock(f *testing.F) {
 		}
 		with, err := SetBlock(src, "team", sections)
 		if !bytes.Equal(src, before) {
-			t.Fatal("the source was changed")
+			t.Fatal("SetBlock modified its input")
 		}
 		if err != nil {
 			return
@@ -145,9 +145,9 @@ func FuzzBlock(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A new block may have brought the end of the last line and one that is blank.
+		// Adding a block may add a line end to the last line, and one blank line.
 		if !bytes.HasPrefix(without, outside) || len(bytes.TrimSpace(without[len(outside):])) > 0 {
-			t.Fatalf("outside of the block: %q became %q", outside, without)
+			t.Fatalf("outside the block, %q became %q", outside, without)
 		}
 	})
 }

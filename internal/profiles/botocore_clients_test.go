@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// botocoreServer reads files as tools with botocore do. For some profiles it tells which provider gives the
+// botocoreServer reads files with botocore. For selected profiles it reports which provider supplies the
 // credentials, without starting a helper or calling AWS.
 const botocoreServer = `
 import json, os, sys
@@ -54,10 +54,10 @@ type botocoreView struct {
 	Providers map[string]string
 }
 
-// reader asks one botocore for all files of a test.
+// A reader asks one botocore process about all files of a test.
 type reader func(docs Documents, names []string) botocoreView
 
-// startBotocore starts it. It runs until the test ends.
+// startBotocore starts a reader. Its process runs until the test ends.
 func startBotocore(t *testing.T) reader {
 	t.Helper()
 	cmd := exec.Command(python(t), "-c", botocoreServer)
@@ -94,11 +94,12 @@ func startBotocore(t *testing.T) reader {
 	}
 }
 
-// TestClientBotocoreReads: of a file that botocore takes, Broker reads what botocore reads, but for the comment behind
-// a value, which botocore has in the value; and Broker says of each file whether botocore takes it.
+// TestClientBotocoreReads checks that Broker and botocore agree on random files: on whether botocore accepts a
+// file, and on the values in accepted files. The exception is a comment after a value, which botocore treats as
+// part of the value.
 func TestClientBotocoreReads(t *testing.T) {
 	read := startBotocore(t)
-	n := runs(3_000) // botocore takes more than 2,000 of twice as many
+	n := runs(3_000) // botocore accepts more than 2,000 of twice as many
 	t.Logf("seeds 0 to %d", n-1)
 	taken, values := 0, 0
 	wrong := func(docs Documents) string {
@@ -111,9 +112,9 @@ func TestClientBotocoreReads(t *testing.T) {
 		refused := refusal(docs)
 		switch {
 		case theirs.Error == "" && len(ours["profiles"])+len(ours["services"])+len(ours["sso_sessions"]) == 0:
-			return "" // of [DEFAULT] alone botocore reads nothing, nor what is wrong with it
+			return "" // botocore ignores [DEFAULT], and errors in it, if the file has nothing else
 		case (theirs.Error != "") != (refused != ""):
-			return fmt.Sprintf("botocore says %q, and Broker that it says %q", theirs.Error, refused)
+			return fmt.Sprintf("botocore's error is %q, Broker predicts %q", theirs.Error, refused)
 		case theirs.Error != "":
 			return ""
 		}
@@ -155,19 +156,19 @@ func TestClientBotocoreReads(t *testing.T) {
 	for seed := range uint64(n) {
 		check(seed, wild(seed))
 	}
-	if t.Logf("botocore took %d wild files", taken); taken < n/10 {
-		t.Errorf("botocore takes only %d of %d wild files", taken, n)
+	if t.Logf("botocore accepted %d wild files", taken); taken < n/10 {
+		t.Errorf("botocore accepts only %d of %d wild files", taken, n)
 	}
 	for seed, docs := range oracleFiles(t, n) {
 		check(seed, docs)
 	}
-	t.Logf("botocore took %d files; %d values were compared", taken, values)
+	t.Logf("botocore accepted %d files; %d values were compared", taken, values)
 	if taken < n*2/3 || values < 4*n {
 		t.Error("the test is void")
 	}
 }
 
-// refusal is what Broker says of why botocore refuses the files.
+// refusal returns the reason that Broker gives for botocore's refusal of the files.
 func refusal(docs Documents) string {
 	for i, credentials := range []bool{false, true} {
 		if d, _ := scan(docs[ConfigDocument+Document(i)], credentials); d.refused != nil {
@@ -177,7 +178,8 @@ func refusal(docs Documents) string {
 	return ""
 }
 
-// everything is what Broker reads of the AWS files, merged as botocore does: values, and maps of nested ones.
+// everything returns all that Broker reads of the AWS files, merged as botocore merges them: values, and maps of
+// nested values.
 func everything(docs Documents) map[string]map[string]map[string]any {
 	all := map[string]map[string]map[string]any{"profiles": {}, "services": {}, "sso_sessions": {}}
 	kinds := map[string]string{SectionProfile: "profiles", SectionCredentials: "profiles", SectionServices: "services",
@@ -216,7 +218,7 @@ func everything(docs Documents) map[string]map[string]map[string]any {
 	return all
 }
 
-// sameValue compares values; a comment behind ours may be missing.
+// sameValue compares two values. It allows botocore's value to end in a comment that Broker strips.
 func sameValue(theirs, ours any) bool {
 	text, is := theirs.(string)
 	if !is || reflect.DeepEqual(theirs, ours) {
@@ -234,15 +236,15 @@ func sameValue(theirs, ours any) bool {
 	return first == ours
 }
 
-// TestClientBotocoreAfterLink: for any AWS files that botocore can read, it reads the same of them after link, and
-// takes the credentials of the helper.
+// TestClientBotocoreAfterLink checks that for any AWS files that botocore accepts, botocore reads the same values
+// after link and takes the credentials from the helper.
 func TestClientBotocoreAfterLink(t *testing.T) {
 	properties := botocoreProperties(t)
 	oracle(t, oracleFiles(t, runs(2_000)), properties)
 	oracle(t, wildFiles(t, runs(2_000)), properties)
 }
 
-// botocoreProperties are what botocore has to see.
+// botocoreProperties returns the properties that need botocore.
 func botocoreProperties(t *testing.T) []linkProperty {
 	t.Helper()
 	botocore := startBotocore(t)
@@ -273,7 +275,7 @@ func botocoreProperties(t *testing.T) []linkProperty {
 			}
 			was, _ := before.Config["profiles"].(map[string]any)
 			is, _ := after.Config["profiles"].(map[string]any)
-			maps.DeleteFunc(is, func(name string, _ any) bool { return was[name] == nil }) // link made them
+			maps.DeleteFunc(is, func(name string, _ any) bool { return was[name] == nil }) // link created these profiles
 			before.Config["profiles"], after.Config["profiles"] = withoutRoles(was), withoutRoles(is)
 			if !reflect.DeepEqual(before, after) {
 				return fmt.Sprintf("botocore read\n%v\nand reads\n%v", before.Config, after.Config)
@@ -298,7 +300,7 @@ func botocoreProperties(t *testing.T) []linkProperty {
 			after := read(docs, names)
 			for name, provider := range after.Providers {
 				if words := SplitCommand(provider); len(words) < 2 || words[0] != credprocPath || helperProfile(words) != name {
-					return fmt.Sprintf("of %q botocore takes the credentials of %s", name, provider)
+					return fmt.Sprintf("botocore takes the credentials of %q from %s", name, provider)
 				}
 			}
 			return ""

@@ -2,8 +2,9 @@ package profiles
 
 import "broker/internal/fault"
 
-// Browser is the command that opens the console of a profile or source: its own of the registry, else
-// that of [settings]; split, and empty where neither says one. The error is a fault.Config.
+// Browser returns the command that opens the console of a profile or source, split into words: the registry's
+// setting for that name, or else the one of [settings]. It is empty if neither is set. The error is a
+// fault.Config.
 func (s *Set) Browser(name string) ([]string, error) {
 	v := view{s.block(registryFile, SectionProfile, name), s.block(registryFile, SectionSource, name), s.block(registryFile, SectionSettings, "")}
 	if !v.has(keyBrowser) {

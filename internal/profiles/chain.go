@@ -1,7 +1,6 @@
-// Package profiles owns the files that name profiles: it reads ~/.aws/config,
-// ~/.aws/credentials and the broker's registry with AWS's meaning, resolves a
-// name to a chain, edits these files line by line, and links profiles to the helper. It refuses
-// to know the AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
+// Package profiles owns the files that name profiles. It reads ~/.aws/config, ~/.aws/credentials and Broker's
+// registry by AWS's rules, resolves a name to a chain, edits these files line by line, and links profiles to the
+// helper. It knows nothing of the AWS SDK, the keyring or the daemon, and it never returns a long-lived key.
 package profiles
 
 import (
@@ -13,29 +12,29 @@ import (
 	"broker/internal/paths"
 )
 
-// Files says which files a request is about. All paths are absolute.
+// Files names the files that a request uses. All paths are absolute.
 type Files struct {
 	Config      string // ~/.aws/config or AWS_CONFIG_FILE
 	Credentials string // ~/.aws/credentials or AWS_SHARED_CREDENTIALS_FILE
 	Registry    string // ~/.config/broker/config or BROKER_CONFIG
-	// AWS is ~/.aws, the directory of the config and credentials file that AWS tools read when no variable moves them.
-	// It tells the default AWS files from others; see Place. If it is empty, all are others.
+	// AWS is ~/.aws, the directory of the config and credentials files that AWS tools read unless a variable names
+	// others. Broker compares with it to tell a default AWS file from any other; see Place. If it is empty, no
+	// file counts as a default one.
 	AWS string
 }
 
-// FilesOf are those among the paths of the program.
+// FilesOf returns the files that the program's paths name.
 func FilesOf(p paths.Paths) Files {
 	return Files{Config: p.Config, Credentials: p.Credentials, Registry: p.Registry, AWS: p.AWS}
 }
 
-// Origin says where a value was written. The zero Origin means that nobody
-// wrote it: it is a default.
+// Origin is the place where a value was written. The zero Origin means that the value is a default.
 type Origin struct {
 	File string
 	Line int
 }
 
-// String is "file:line", the file alone where no line is meant, or "default".
+// String returns "file:line", only the file if Line is 0, or "default" for the zero Origin.
 func (o Origin) String() string {
 	switch {
 	case o.File == "":
@@ -46,74 +45,73 @@ func (o Origin) String() string {
 	return fmt.Sprintf("%s:%d", o.File, o.Line)
 }
 
-// Endpoint says which STS a step talks to, as far as files say it.
-// Facts: https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
+// Endpoint is the STS endpoint that a step calls, as configured in the files. Source:
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
 type Endpoint struct {
 	Region   string // a region, or "aws-global" for the global endpoint; empty means the partition's first region
-	URL      string // replaces the endpoint that the region would give
+	URL      string // overrides the endpoint of the region
 	Legacy   bool   // sts_regional_endpoints = legacy
 	FIPS     bool   // use_fips_endpoint = true
-	CABundle string // a PEM file that replaces the system's roots
-	// Compatible says that an STS which is not AWS's answers at URL: some checks of its answers are left out.
+	CABundle string // a PEM file that replaces the system's root certificates
+	// Compatible means that an STS other than AWS's answers at URL. Some checks of its answers are skipped.
 	Compatible bool `json:",omitempty"`
-	// Listener says who besides the user may listen at a URL of plain http: a uid, AnyListener, or nobody if it is empty.
+	// Listener is who besides the user may listen at a plain-http URL: a uid, AnyListener, or nobody if it is
+	// empty.
 	Listener string `json:",omitempty"`
 }
 
-// Route is the way to AWS: a proxy, and the CAs that are trusted.
+// Route is how to reach AWS: a proxy, and the trusted CAs.
 type Route struct {
-	HTTPSProxy string `json:"https_proxy,omitempty"` // URL, which may hold a password; "" for none
-	// NoProxy lists the hosts that are reached without the proxy:
+	HTTPSProxy string `json:"https_proxy,omitempty"` // URL, may contain a password; "" for none
+	// NoProxy lists the hosts that are reached without the proxy, in the format of
 	// https://pkg.go.dev/golang.org/x/net/http/httpproxy
 	NoProxy  string `json:"no_proxy,omitempty"`
-	CABundle string `json:"ca_bundle,omitempty"` // file of CAs in PEM, absolute; "" for the system's
+	CABundle string `json:"ca_bundle,omitempty"` // PEM file of CAs, absolute path; "" for the system's
 }
 
-// Source is an IAM user's long-lived key as the registry knows it: all but the
-// secrets, which are in the keyring under Name.
+// Source is the registry's part of an IAM user's long-lived key. The secrets are in the keyring under Name.
 type Source struct {
 	Name        string
 	AccessKeyID string
-	MFASerial   string // ARN or hardware number; empty for a user without MFA
-	MFAProcess  string // command that prints a code of the device; empty for none
-	HasSeed     bool   // the keyring holds the TOTP seed, so that nobody is asked
-	NoSession   bool   // session = none: GetSessionToken is never called, and roles are assumed with the key itself
+	MFASerial   string // ARN or hardware number; empty if the user has no MFA
+	MFAProcess  string // command that prints a code of the device; empty if there is none
+	HasSeed     bool   // the keyring holds the TOTP seed, so Broker computes codes without a prompt
+	NoSession   bool   // session = none: Broker never calls GetSessionToken and assumes roles with the key itself
 	Endpoint    Endpoint
 	Origin      Origin // the line of the section
-	// Registry is the file that the section was read from, absolute and without symbolic links.
+	// Registry is the file that the section was read from: an absolute path without symbolic links.
 	Registry string
 }
 
 // Role is one role to assume.
 type Role struct {
-	Profile    string // the profile that names it
+	Profile    string // the profile that defines the role
 	ARN        string
 	ExternalID string
-	// SessionName is empty where the profile names none; the default is the broker's choice.
+	// SessionName is empty if the profile sets none; Broker then chooses one.
 	SessionName string
-	Duration    time.Duration // 0 where the profile says nothing; AWS's default is one hour
+	Duration    time.Duration // 0 if the profile sets none; AWS's default is one hour
 	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
-	FreshMFA    bool          // mfa = each: every session of this role needs a code of its own
+	FreshMFA    bool          // mfa = each: each session of this role needs its own code
 	Endpoint    Endpoint
 	Origin      Origin // the line of role_arn
 }
 
-// Chain is what a profile resolves to: a source, then zero or more roles, in
-// the order in which they are assumed.
+// Chain is what a profile resolves to: a source, then zero or more roles in the order in which they are assumed.
 type Chain struct {
-	Profile string // the exact name, after aliases
-	Region  string // the profile's own region, for the tools that are started with it; may be empty
+	Profile string // the exact name, after resolving aliases
+	Region  string // the profile's own region, passed to the tools that Broker starts; may be empty
 	Source  Source
 	Roles   []Role
-	// MFAProcess is the command that prints a code of the source's device; empty for none.
+	// MFAProcess is the command that prints a code of the source's device, or empty.
 	MFAProcess string
-	Warnings   []Warning // settings of the profile that do not count
-	// Values lists every value that took part, in reading order, for `explain`.
+	Warnings   []Warning // settings of the profile that are ignored
+	// Values lists every value that was used, in reading order, for `explain`.
 	Values []Value
 }
 
-// Account is the partition and the account in which a chain ends, as far as its ARNs tell them; else
-// they are aws, and empty.
+// Account returns the partition and the account in which a chain ends, as given by its ARNs. Without an ARN they
+// are "aws" and "".
 func (c Chain) Account() (part, id string) {
 	arn := c.Source.MFASerial
 	if n := len(c.Roles); n > 0 {
@@ -122,9 +120,9 @@ func (c Chain) Account() (part, id string) {
 	return cmp.Or(partition.OfARN(arn), "aws"), partition.AccountOfARN(arn)
 }
 
-// Value is one setting that took part in a chain.
+// Value is one setting that was used for a chain.
 type Value struct {
-	Profile string // the profile or source whose setting it is
+	Profile string // the profile or source that has the setting
 	Key     string
 	Text    string
 	Origin  Origin
@@ -132,21 +130,21 @@ type Value struct {
 
 // Settings is the [settings] section of the registry, with defaults filled in.
 type Settings struct {
-	KeyringBackend  string        // "" means that none was chosen yet
-	SessionDuration time.Duration // of the MFA session; 15m to 36h, default 12h
-	STSEndpoint     string        // for simulators; plain http on loopback alone
-	LockAfter       time.Duration // without use; 0 = never, which is the default
-	LockOn          []string      // what locks: "suspend", "screen"; nil for neither, which is the default
-	AuditRequired   bool          // nothing is given out that cannot be written into the audit log
-	MFAPrompt       []string      // who is asked for a code, in this order: "tty", "gui"
-	Catalog         string        // where the team's account map is: a file, or a git repository; unchecked, may be empty
-	CatalogPath     string        // of the map within the repository; unchecked, may be empty
-	HTTPSProxy      string        // URL of the proxy for calls to AWS, with a password if it needs one; "" means none
-	NoProxy         string        // hosts that are reached without it, as curl has it
-	CABundle        string        // file with the CAs that are trusted for AWS, absolute; "" means the system's
-	Registries      []string      // other registries that may use the keyring of this home, absolute
-	Path            []string      // directories of programs beside the system's, absolute
-	// GnuPGHome and PasswordStoreDir are where gpg and pass keep what is theirs, absolute; "" means their defaults.
+	KeyringBackend  string        // "" if none was chosen yet
+	SessionDuration time.Duration // duration of the MFA session; 15m to 36h, default 12h
+	STSEndpoint     string        // for simulators; plain http only on loopback
+	LockAfter       time.Duration // lock after this time without use; 0, the default, is never
+	LockOn          []string      // events that lock: "suspend", "screen"; nil, the default, is neither
+	AuditRequired   bool          // Broker gives out nothing that it cannot write to the audit log
+	MFAPrompt       []string      // where prompts for a code appear, in this order: "tty", "gui"
+	Catalog         string        // the team's account map: a file, or a git repository; unchecked, may be empty
+	CatalogPath     string        // path of the map in the repository; unchecked, may be empty
+	HTTPSProxy      string        // URL of the proxy for calls to AWS, may contain a password; "" for none
+	NoProxy         string        // hosts that are reached without the proxy, in curl's format
+	CABundle        string        // PEM file of the CAs trusted for AWS, absolute path; "" for the system's
+	Registries      []string      // other registries that may use this home directory's keyring, absolute paths
+	Path            []string      // directories of programs in addition to the system's, absolute
+	// GnuPGHome and PasswordStoreDir are the data directories of gpg and pass, absolute; "" for their defaults.
 	GnuPGHome, PasswordStoreDir string
 	Origins                     map[string]Origin
 }
@@ -154,7 +152,7 @@ type Settings struct {
 // Has reports whether the registry sets a key of [settings].
 func (s Settings) Has(key string) bool { _, ok := s.Origins[key]; return ok }
 
-// String says where a step talks to, for people.
+// String describes the endpoint for people.
 func (e Endpoint) String() string {
 	switch {
 	case e.URL != "":
@@ -169,7 +167,7 @@ func (e Endpoint) String() string {
 		s += ", FIPS"
 	}
 	if e.Legacy {
-		s += ", or the global one where that is the legacy way"
+		s += ", or the global one for legacy regions"
 	}
 	return s
 }

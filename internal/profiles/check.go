@@ -9,8 +9,8 @@ import (
 	"broker/internal/secret"
 )
 
-// CheckSource says whether a source may be called so and have this MFA serial
-// (which may be empty), before anything is stored for it. The error is a fault.Usage.
+// CheckSource checks a source's name and its MFA serial (which may be empty) before anything is stored for it. The
+// error is a fault.Usage.
 func CheckSource(name, mfaSerial string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -24,8 +24,8 @@ func CheckSource(name, mfaSerial string) error {
 	return nil
 }
 
-// CheckRole says whether a role that no profile names can be asked for: what a
-// profile would be refused for, it is refused for too. Empty fields say nothing. The error is a fault.Usage.
+// CheckRole checks a role that is requested without a profile, by the rules that apply to a profile's role. Empty
+// fields are not checked. The error is a fault.Usage.
 func CheckRole(r Role) error {
 	for _, field := range []struct {
 		name, value string
@@ -49,30 +49,29 @@ func CheckRole(r Role) error {
 	return nil
 }
 
-// CheckKey says whether these can be a long-lived access key of IAM. What is
-// wrong is said without repeating any of it. The error is a fault.Usage.
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+// CheckKey checks whether an id and a secret can be a long-lived access key of IAM. The error, a fault.Usage,
+// never quotes either. https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 func CheckKey(id string, key secret.String, compatible bool) error {
 	if err := CheckKeyID(id, compatible); err != nil {
 		return err
 	}
 	least := 16
 	if compatible {
-		least = 8 // MinIO's
+		least = 8 // MinIO's minimum
 	}
 	text := key.Reveal()
 	if len(text) < least || len(text) > 256 {
-		return fault.New(fault.Usage, "the secret access key has %d characters, which no key of AWS has", len(text))
+		return fault.New(fault.Usage, "the secret access key has %d characters; no AWS key has that length", len(text))
 	}
 	for _, r := range text {
 		if r <= ' ' || r > '~' {
-			return fault.New(fault.Usage, "the secret access key holds a character that no key of AWS has")
+			return fault.New(fault.Usage, "the secret access key contains a character that no AWS key contains")
 		}
 	}
 	return nil
 }
 
-// CheckKeyID is CheckKey for the id alone, before anybody types the secret.
+// CheckKeyID checks only the id, before the user types the secret.
 func CheckKeyID(id string, compatible bool) error {
 	check := checkAccessKeyID
 	if compatible {
@@ -82,7 +81,8 @@ func CheckKeyID(id string, compatible bool) error {
 		return fault.New(fault.Usage, "the access key id %w", err)
 	}
 	if strings.HasPrefix(id, "ASIA") && !compatible {
-		return fault.New(fault.Usage, "the access key id is of a temporary session (ASIA…); give a long-lived key")
+		return fault.New(fault.Usage,
+			"the access key id belongs to a temporary session (ASIA…); use a long-lived key")
 	}
 	return nil
 }

@@ -13,10 +13,10 @@ import (
 	"broker/internal/system"
 )
 
-// AbsoluteCommand returns a command with the absolute path of its program, so that what runs does not depend on the
-// PATH of the day. The program is looked for as the daemon would: in the directories of the system and of package
-// managers, and in those that path of [settings] adds. A program that another user could change is refused. The error
-// follows the words "the command" in a message.
+// AbsoluteCommand returns a command with its program as an absolute path, so that later changes of PATH do not
+// change what runs. It searches where the daemon searches: in the directories of the system and of package
+// managers, and in those of path in [settings]. It refuses a program that another user could change. The error
+// continues the words "the command" in a message.
 func (s *Set) AbsoluteCommand(command string) (string, error) {
 	if err := checkCommand(command); err != nil {
 		return "", err
@@ -30,13 +30,13 @@ func (s *Set) AbsoluteCommand(command string) (string, error) {
 	if !filepath.IsAbs(program) {
 		list, _ := environ.Path(os.Getenv("HOME"), settings.Path)
 		if program = environ.Find(words[0], list); program == "" {
-			return "", fmt.Errorf("names %.100q, which is in none of the directories that the daemon looks in (%s)",
+			return "", fmt.Errorf("names %.100q, which is not in the directories that the daemon searches (%s)",
 				words[0], list)
 		}
 		if strings.ContainsAny(program, " \t\"") {
-			return "", errors.New("names a program in a path with spaces; write the path in double quotes yourself")
+			return "", errors.New("names a program whose path has spaces; write the full path in double quotes")
 		}
-		// What follows the program stays as it was written.
+		// Everything after the program stays as it was written.
 		start := strings.Index(command, words[0])
 		command = command[:start] + program + command[start+len(words[0]):]
 	}
@@ -46,13 +46,13 @@ func (s *Set) AbsoluteCommand(command string) (string, error) {
 	return command, nil
 }
 
-// isAbsoluteOf reports whether a command is what AbsoluteCommand could have made of another.
+// isAbsoluteOf reports whether AbsoluteCommand could have returned command for short.
 func isAbsoluteOf(command, short string) bool {
 	words := SplitCommand(short)
 	return len(words) > 0 && !filepath.IsAbs(words[0]) && slices.Equal(byName(command), words)
 }
 
-// byName splits a command and leaves of its program the name alone.
+// byName splits a command into words and reduces its program to the base name.
 func byName(command string) []string {
 	words := SplitCommand(command)
 	if len(words) > 0 {

@@ -7,11 +7,12 @@ import (
 	"broker/internal/lazyregexp"
 )
 
-// A dialect is how a family of AWS tools reads the headers of a file. TestClientsNames runs them.
+// A dialect is how a family of AWS tools reads the headers of a file. TestClientsNames checks them against the
+// real tools.
 type dialect int
 
 const (
-	botocore dialect = iota // what Broker goes by
+	botocore dialect = iota // the dialect that Broker follows
 	golang                  // aws-sdk-go-v2, internal/ini
 	js3                     // @smithy/shared-ini-file-loader, parseIni
 	js2                     // aws-sdk 2, util.ini.parse and shared-ini/ini-loader.js
@@ -25,7 +26,7 @@ var (
 	plainName = lazyregexp.New(`^[A-Za-z0-9_@+.:/-]+$`)
 )
 
-// readHeader reads "[...]" as d does. A header that it cannot read gives a section without a kind.
+// readHeader reads "[...]" by the rules of d. If d cannot read the header, the section gets no kind.
 func (d dialect) readHeader(s *section, text []byte, credentials bool) {
 	line := string(text)
 	if d == golang {
@@ -52,7 +53,7 @@ func (d dialect) readHeader(s *section, text []byte, credentials bool) {
 		if m := js3Header.FindStringSubmatch(s.header); m != nil && m[1] == SectionProfile {
 			name, isProfile = m[2]+m[3]+m[4], true
 		}
-	case d == js2: // which takes [NAME] of the config for a profile, too
+	case d == js2: // js2 takes [NAME] in the config for a profile, too
 		m := js2Prefix.FindStringSubmatch(s.header)
 		if isProfile = true; m != nil {
 			name = m[1]
@@ -66,7 +67,8 @@ func (d dialect) readHeader(s *section, text []byte, credentials bool) {
 	}
 }
 
-// disputed reports whether not all dialects read the same of a file that botocore reads as d.
+// disputed reports whether another dialect reads the file differently from botocore. d is the document as botocore
+// reads it.
 func (d *document) disputed() bool {
 	if d.refused != nil {
 		return true
@@ -89,7 +91,7 @@ func (d *document) disputed() bool {
 	return false
 }
 
-// of is the table as a dialect reads the file.
+// of returns the table of the file as d reads it.
 func (t *table) of(d dialect) *table {
 	if t.others[d] != nil {
 		return t.others[d]
@@ -97,7 +99,7 @@ func (t *table) of(d dialect) *table {
 	return t
 }
 
-// as is what a dialect reads of the files. It is for look-ups alone.
+// as returns the files as d reads them. The result is only for look-ups.
 func (s *Set) as(d dialect) *Set {
 	other := &Set{files: s.files, states: s.states}
 	for i := range other.states {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestDialects: explain says of each header what the table of docs/tools.md says, which TestClientsNames runs.
+// TestDialects checks that explain agrees with the table in docs/tools.md for each header. TestClientsNames checks
+// that table against the tools.
 func TestDialects(t *testing.T) {
 	page, err := os.ReadFile("../../docs/tools.md")
 	if err != nil {
@@ -27,7 +28,7 @@ func TestDialects(t *testing.T) {
 		cells := strings.Split(strings.Trim(line, "| "), " | ")
 		header := strings.ReplaceAll(strings.Trim(cells[0], "`"), "→", "\t")
 		if !strings.Contains(header, "prof") || strings.Contains(header, "default") || header[0] != '[' && header[0] != ' ' {
-			continue // a whole file
+			continue // this row describes a whole file
 		}
 		rows++
 		name := names[header]
@@ -40,7 +41,7 @@ func TestDialects(t *testing.T) {
 		for _, v := range set.Tools(name, func(string) string { return "1" }) {
 			for i, tool := range columns {
 				if tool == v.Tool && (cells[1+i] == "yes") != (v.From == FromBroker) {
-					t.Errorf("%s: %s: the table says %s, and explain %s (%s)", header, tool, cells[1+i], v.From, v.Text)
+					t.Errorf("%s: %s: the table says %s, explain says %s (%s)", header, tool, cells[1+i], v.From, v.Text)
 				}
 			}
 		}

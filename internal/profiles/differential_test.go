@@ -22,11 +22,10 @@ import (
 	"gopkg.in/ini.v1"
 )
 
-// The corpus as other readers see it. Where they differ from us, or from each
-// other, the reason stands here: this table is the documentation of it.
+// These tables list, with the reason, each case of the corpus that another reader reads differently from Broker.
 var (
 	botocoreDiffers = map[string]string{
-		"bom":                "takes the byte order mark for text before the first section and refuses the file",
+		"bom":                "treats the byte order mark as text before the first section and refuses the file",
 		"inline-comments":    "has no inline comments: they are part of the value",
 		"duplicate-sections": "refuses the file",
 		"duplicate-keys":     "refuses the file",
@@ -34,20 +33,20 @@ var (
 	}
 	goDiffers = map[string]string{
 		"bom":             "loses the first section",
-		"indent-promoted": "takes an indented line under a value for a key of its own, not for a continuation",
-		"odd-names":       "takes # for a comment even within brackets",
+		"indent-promoted": "reads an indented line under a value as a new key, not as a continuation",
+		"odd-names":       "starts a comment at # even inside brackets",
 		"quoted-names":    "keeps the quotes in names",
 		"wrapped-quotes":  "strips the quotes around a value",
-		"garbage":         "skips a broken header and gives its keys to the section above; ignores a header with text behind",
-		"continued-blank": "leaves the blank lines within a value out",
-		"default-twice":   "takes [profile default], wherever it stands",
-		"indented-header": "takes a header at any indentation",
-		"not-profiles":    "takes no section for a profile whose first word only begins with \"profile\"",
-		"merged":          "does not take a quoted section of the credentials file",
+		"garbage":         "skips a broken header and gives its keys to the section above; ignores a header that has text after it",
+		"continued-blank": "drops blank lines inside a value",
+		"default-twice":   "prefers [profile default], wherever it is in the file",
+		"indented-header": "accepts a header at any indentation",
+		"not-profiles":    "ignores a section whose first word only begins with \"profile\"",
+		"merged":          "ignores a quoted section of the credentials file",
 	}
 )
 
-// comparedKeys are the values that all readers know under one name.
+// comparedKeys are the keys whose values every reader exposes under the same name.
 var comparedKeys = []string{keyRegion, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyDuration, keySessionName, keyCABundle, keyCredentialProcess}
 
 type profileValues map[string]map[string]string
@@ -60,7 +59,7 @@ func corpus(t *testing.T) []string {
 	return files
 }
 
-// ours reads one case of the corpus the way the store does.
+// ours reads one case of the corpus as the Store does.
 func ours(t *testing.T, configPath string) profileValues {
 	var states [3]state
 	paths := []string{configPath, credentialsOf(configPath), ""}
@@ -100,16 +99,15 @@ func caseName(configPath string) string {
 	return strings.TrimSuffix(filepath.Base(configPath), ".config")
 }
 
-// compare fails the test if two readings differ where they should not, or
-// agree where the table says that they differ.
+// compare fails the test if two readings differ without a listed reason, or agree although a reason is listed.
 func compare(t *testing.T, got, other profileValues, reason string) {
 	t.Helper()
 	same := maps.EqualFunc(got, other, func(a, b map[string]string) bool { return maps.Equal(a, b) })
 	switch {
 	case !same && reason == "":
-		t.Errorf("we read\n%v\nthe other reads\n%v", got, other)
+		t.Errorf("Broker reads\n%v\nthe other reader reads\n%v", got, other)
 	case same && reason != "":
-		t.Errorf("no difference, although it is said to be there: %s", reason)
+		t.Errorf("the readings agree, but the table lists a difference: %s", reason)
 	}
 }
 
@@ -165,7 +163,8 @@ func TestSameAsBotocore(t *testing.T) {
 	}
 }
 
-// TestTranslatedForBotocore: AWS tools read in what package foreign makes of a config what the other tool meant.
+// TestTranslatedForBotocore checks that botocore reads from a config translated by package foreign what the other
+// tool meant.
 func TestTranslatedForBotocore(t *testing.T) {
 	python := python(t)
 	var pairs [][2]string
@@ -188,7 +187,7 @@ func TestTranslatedForBotocore(t *testing.T) {
 	}
 	for _, want := range []struct {
 		tool, profile string
-		values        map[string]string // "" is that there is none
+		values        map[string]string // "" means that the key must be absent
 	}{
 		{"aws-vault", "prod", map[string]string{"role_arn": "arn:aws:iam::444455556666:role/admin", "source_profile": "work", "role_session_name": "paul", "region": "eu-west-1",
 			"mfa_serial": "arn:aws:iam::111122223333:mfa/paul", "include_profile": ""}},
@@ -217,7 +216,7 @@ func TestTranslatedForBotocore(t *testing.T) {
 	}
 }
 
-// python returns a python3 with botocore: the one on the PATH, or Debian's.
+// python returns a python3 that has botocore: the one on the PATH, or Debian's.
 func python(t *testing.T) string {
 	t.Helper()
 	for _, program := range []string{"python3", "/usr/bin/python3"} {
@@ -229,13 +228,13 @@ func python(t *testing.T) string {
 	return ""
 }
 
-// missing skips a test that needs a tool; where everything has to be tested it fails.
+// missing skips a test that needs a tool. In CI, where every test must run, it fails the test.
 func missing(t *testing.T, tool string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("CI needs %s", tool)
 	}
-	t.Skipf("NOT TESTED: there is no %s on this machine", tool)
+	t.Skipf("NOT TESTED: %s is not installed on this machine", tool)
 }
 
 func TestSameAsGoSDK(t *testing.T) {
@@ -271,8 +270,8 @@ func TestSameAsGoSDK(t *testing.T) {
 	}
 }
 
-// TestSameAsINI compares with gopkg.in/ini.v1 on the subset that both know:
-// no nesting, no quotes, no continuation.
+// TestSameAsINI compares with gopkg.in/ini.v1 on the syntax that both support: no nesting, no quotes, no
+// continuation lines.
 func TestSameAsINI(t *testing.T) {
 	for _, name := range []string{"plain", "crlf", "bom", "no-final-newline", "comments", "trailing-space", "unicode"} {
 		t.Run(name, func(t *testing.T) {
@@ -295,7 +294,7 @@ func TestSameAsINI(t *testing.T) {
 				}
 				for _, e := range s.entries {
 					if got := file.Section(header).Key(string(e.key)).String(); got != string(e.value) {
-						t.Errorf("[%s] %s: we read %q, ini.v1 %q", header, e.key, e.value, got)
+						t.Errorf("[%s] %s: Broker reads %q, ini.v1 reads %q", header, e.key, e.value, got)
 					}
 				}
 			}

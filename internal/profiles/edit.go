@@ -14,17 +14,14 @@ import (
 // KeyValue is one setting to write.
 type KeyValue struct{ Key, Value string }
 
-// SetSection returns src with these keys set in a section. The section is made
-// at the end if there is none, an existing key keeps its place, its spelling
-// and the comment behind it, a new one stands after the last. Every other byte
-// stays: comments, order, line ends, byte order mark, other keys. Doing it twice
-// is doing it once. Keys are compared without regard to case, but those of
-// SectionAlias, which are names.
+// SetSection returns src with these keys set in a section. A missing section is added at the end. An existing key
+// keeps its place, its spelling and the comment after it; a new key goes after the last one. Every other byte
+// stays: comments, order, line ends, byte order mark, other keys. SetSection is idempotent. It compares keys
+// without regard to case, except those of SectionAlias, which are names.
 //
-// The kind is one of the Section constants; SectionSettings and SectionAlias
-// have no name. It returns bytes and writes nothing. Errors: fault.Usage for a
-// key, name or value that could not be read back as given (control characters,
-// line ends, comment signs); fault.Config, with the line, if src is not text.
+// The kind is one of the Section constants; SectionSettings and SectionAlias have no name. SetSection returns
+// bytes and writes nothing. Errors: fault.Usage for a key, name or value that would not be read back as given
+// (control characters, line ends, comment signs); fault.Config, with the line, if src is not text.
 func SetSection(src []byte, kind, name string, keys []KeyValue) ([]byte, error) {
 	if err := checkSection(kind, name); err != nil {
 		return nil, err
@@ -49,16 +46,15 @@ func SetSection(src []byte, kind, name string, keys []KeyValue) ([]byte, error) 
 	return src, nil
 }
 
-// RemoveSection returns src without the section and the comments within it. A
-// comment after its last key stays: it may belong to what follows. Errors are
-// those of SetSection.
+// RemoveSection returns src without the section and the comments inside it. A comment after its last key stays,
+// since it may belong to the next section. The errors are those of SetSection.
 func RemoveSection(src []byte, kind, name string) ([]byte, error) {
 	return cutSections(src, kind, name, func(s *section) []cut {
 		return []cut{cutOf(src, s)}
 	})
 }
 
-// cutOf takes out a section with the blank lines that set it off from the next one.
+// cutOf returns the cut that removes a section and the blank lines that separate it from the next one.
 func cutOf(src []byte, s *section) cut {
 	c := cut{from: s.start, to: s.bodyEnd}
 	c.to += blankPrefix(src[c.to:])
@@ -68,8 +64,8 @@ func cutOf(src []byte, s *section) cut {
 	return c
 }
 
-// RemoveKeys returns src without these keys of a section, wherever they are
-// in it, with the lines that continue their values. Errors are those of SetSection.
+// RemoveKeys returns src without these keys of a section. It removes every occurrence, with the lines that
+// continue the value. The errors are those of SetSection.
 func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	return cutSections(src, kind, name, func(s *section) (cuts []cut) {
 		for _, e := range s.entries {
@@ -81,7 +77,7 @@ func RemoveKeys(src []byte, kind, name string, keys ...string) ([]byte, error) {
 	})
 }
 
-// cutSections returns src without what cuts names of each section of this kind and name.
+// cutSections returns src without the parts that cuts selects in each section of this kind and name.
 func cutSections(src []byte, kind, name string, cuts func(*section) []cut) ([]byte, error) {
 	if err := checkSection(kind, name); err != nil {
 		return nil, err
@@ -99,8 +95,8 @@ func cutSections(src []byte, kind, name string, cuts func(*section) []cut) ([]by
 	return apply(src, all), nil
 }
 
-// sameKey reports whether two keys of a section mean the same: AWS takes keys
-// without regard to case, but an alias is a name, and names are taken as written.
+// sameKey reports whether two keys of a section are the same. AWS ignores the case of keys, but an alias is a
+// name, and names are case-sensitive.
 func sameKey(kind, a, b string) bool {
 	return a == b || kind != SectionAlias && strings.EqualFold(a, b)
 }
@@ -130,7 +126,7 @@ func scanForEdit(src []byte, kind string) (*document, error) {
 	return d, nil
 }
 
-// setKey sets a key where it counts: its last entry in the last section.
+// setKey sets a key at its effective place: the last entry of the last section that has the key.
 func setKey(src []byte, secs []*section, kv KeyValue) []byte {
 	for _, s := range slices.Backward(secs) {
 		for _, e := range slices.Backward(s.entries) {
@@ -148,15 +144,14 @@ func setKey(src []byte, secs []*section, kv KeyValue) []byte {
 	return apply(src, []cut{{at, at, line}})
 }
 
-// setValue replaces a value: its text on the first line, and the lines that
-// continue it.
+// setValue replaces a value: the text on the first line, and the continuation lines.
 func setValue(src []byte, e entry, value string) []byte {
 	if string(e.value) == value && !e.multiline {
 		return src
 	}
 	with := []byte(value)
 	if e.valueAt == e.valTo && e.valueAt-2 >= e.start && src[e.valueAt-2] == ' ' && src[e.valueAt-1] != ' ' {
-		with = append([]byte(" "), with...) // "key =" has nothing behind it
+		with = append([]byte(" "), with...) // "key =" has no space after it
 	}
 	cuts := []cut{{e.valueAt, e.valTo, with}}
 	if e.valueAt == e.valTo && isComment(src[e.valTo:]) {
@@ -169,15 +164,15 @@ func setValue(src []byte, e entry, value string) []byte {
 	return apply(src, cuts)
 }
 
-// appendSection writes a new section at the end.
+// appendSection adds a new section at the end.
 func appendSection(src []byte, kind, name string, kv KeyValue) []byte {
 	b := bytes.NewBuffer(slices.Clip(src))
 	appendLines(b, header(kind, name), []string{kv.Key + " = " + kv.Value})
 	return b.Bytes()
 }
 
-// appendLines writes a section behind what is there, set off by a blank line.
-// It returns how many bytes were written before the header.
+// appendLines adds a section at the end, after a blank line. It returns the number of bytes written before the
+// header.
 func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
 	src := b.Bytes()
 	nl, from := eol(src), len(src)
@@ -186,7 +181,7 @@ func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
 	case len(body) > 0 && len(end) == 0:
 		b.Write(nl)
 	case bytes.HasSuffix(end, []byte("\r")):
-		nl = []byte("\r") // a line feed would become a part of this end
+		nl = []byte("\r") // a line feed would become part of this line end
 	}
 	if !isBlank(body) && blankSuffix(body) == 0 {
 		b.Write(nl)
@@ -199,7 +194,7 @@ func appendLines(b *bytes.Buffer, header string, lines []string) (lead int) {
 	return lead
 }
 
-// isBlank reports whether there is nothing but white space; it looks no further than needed.
+// isBlank reports whether b holds only white space. It stops at the first other character.
 func isBlank(b []byte) bool {
 	return bytes.IndexFunc(b, func(r rune) bool { return !unicode.IsSpace(r) }) < 0
 }
@@ -214,7 +209,7 @@ func header(kind, name string) string {
 	return "[" + kind + " " + quoteName(name) + "]"
 }
 
-// eol is the line end that the file uses.
+// eol returns the line end that the file uses.
 func eol(src []byte) []byte {
 	if end := eolOf(firstLine(src)); len(end) > 0 {
 		return bytes.Clone(end)
@@ -222,8 +217,9 @@ func eol(src []byte) []byte {
 	return []byte("\n")
 }
 
-// indentOf is the white space before the last key of a section. A new key must
-// not be indented more, or it would continue the one above; nor less than a header behind it, which would continue it.
+// indentOf returns the white space before the last key of a section. A new key must not be indented more, since it
+// would then continue the value above. Nor may it be indented less than a header that follows, since that header
+// would then continue the new key's value.
 func indentOf(src []byte, s *section) []byte {
 	own := leading(bytes.TrimPrefix(src[s.start:s.end], byteOrderMark))
 	if k := len(s.entries); k > 0 {
@@ -241,7 +237,7 @@ func indentOf(src []byte, s *section) []byte {
 	return bytes.Clone(own)
 }
 
-// blankPrefix is the length of the blank lines at the start.
+// blankPrefix returns the length of the blank lines at the start of b.
 func blankPrefix(b []byte) int {
 	n := 0
 	for line := range linesOf(b) {
@@ -253,7 +249,7 @@ func blankPrefix(b []byte) int {
 	return n
 }
 
-// blankSuffix is the length of the last line, if it is blank and ends.
+// blankSuffix returns the length of the last line if it is blank and has a line end.
 func blankSuffix(b []byte) int {
 	if len(b) == 0 || b[len(b)-1] != '\n' {
 		return 0
@@ -297,13 +293,13 @@ func checkKeyValue(kv KeyValue) error {
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 	switch {
 	case k == "" || strings.TrimSpace(k) != k || strings.ContainsAny(k, "=:#;[]") || strings.ContainsFunc(k, unprintable):
-		return bad("a key has no spaces around it and none of =:#;[]")
+		return bad("a key must not contain =:#;[] or have spaces around it")
 	case v == "" || strings.TrimSpace(v) != v:
-		return bad("its value is empty or has spaces around it")
+		return bad("the value is empty or has spaces around it")
 	case strings.ContainsFunc(v, unprintable):
-		return bad("its value has characters that cannot be printed")
+		return bad("the value has characters that cannot be printed")
 	case v[0] == '#' || v[0] == ';' || strings.Contains(v, " #") || strings.Contains(v, " ;"):
-		return bad("its value would be read as a comment")
+		return bad("the value would be read as a comment")
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func TestSetSection(t *testing.T) {
 			"[profile dev]\nrole_arn = " + arn + "\nregion = eu-west-1\n"},
 		{"no final newline", "# mine", SectionSettings, "", []KeyValue{{"lock_after", "8h"}},
 			"# mine\n\n[settings]\nlock_after = 8h\n"},
-		{"behind a blank line", "[a]\n\n", SectionAlias, "", []KeyValue{{"prod", "product_prod_paul"}},
+		{"after a blank line", "[a]\n\n", SectionAlias, "", []KeyValue{{"prod", "product_prod_paul"}},
 			"[a]\n\n[alias]\nprod = product_prod_paul\n"},
 		{"CRLF", "[profile a]\r\nregion = x\r\n", SectionProfile, "b", []KeyValue{{"region", "y"}},
 			"[profile a]\r\nregion = x\r\n\r\n[profile b]\r\nregion = y\r\n"},
@@ -32,30 +32,30 @@ func TestSetSection(t *testing.T) {
 			"[profile a]\r\nregion = x\r\noutput = json\r\n\r\n[profile b]\r\n"},
 		{"BOM alone", "\xef\xbb\xbf", SectionProfile, "a", []KeyValue{{"region", "x"}}, "\xef\xbb\xbf[profile a]\nregion = x\n"},
 		{"BOM", "\xef\xbb\xbf[profile a]\nregion = x\n", SectionProfile, "a", []KeyValue{{"region", "y"}}, "\xef\xbb\xbf[profile a]\nregion = y\n"},
-		{"replace, comment stays", "[profile a]\n  Region=x   # home\n", SectionProfile, "a", []KeyValue{{"region", "eu-west-1"}},
+		{"replace a value, keep the comment", "[profile a]\n  Region=x   # home\n", SectionProfile, "a", []KeyValue{{"region", "eu-west-1"}},
 			"[profile a]\n  Region=eu-west-1   # home\n"},
-		{"new key before comments of the next", "[profile a]\nregion = x\n# about b\n[profile b]\n", SectionProfile, "a", []KeyValue{{"output", "json"}},
+		{"new key before the comments of the next section", "[profile a]\nregion = x\n# about b\n[profile b]\n", SectionProfile, "a", []KeyValue{{"output", "json"}},
 			"[profile a]\nregion = x\noutput = json\n# about b\n[profile b]\n"},
 		{"indented section", "[profile a]\n\tregion = x\n\toutput = y\n", SectionProfile, "a", []KeyValue{{"mfa_serial", "GAHT12345678"}},
 			"[profile a]\n\tregion = x\n\toutput = y\n\tmfa_serial = GAHT12345678\n"},
-		{"behind a nested block", "[profile a]\ns3 =\n  x = y\n", SectionProfile, "a", []KeyValue{{"region", "z"}},
+		{"after a nested block", "[profile a]\ns3 =\n  x = y\n", SectionProfile, "a", []KeyValue{{"region", "z"}},
 			"[profile a]\ns3 =\n  x = y\nregion = z\n"},
-		{"in place of a nested block", "[profile a]\nregion =\n  x = y\n  # c\n  z = 1\noutput = json\n", SectionProfile, "a", []KeyValue{{"region", "z"}},
+		{"replace a nested block", "[profile a]\nregion =\n  x = y\n  # c\n  z = 1\noutput = json\n", SectionProfile, "a", []KeyValue{{"region", "z"}},
 			"[profile a]\nregion = z\noutput = json\n"},
-		{"in place of a continued value", "[profile a]\ncredential_process = /x\n  --y\noutput = json", SectionProfile, "a", []KeyValue{{"credential_process", "/x --y"}},
+		{"replace a continued value", "[profile a]\ncredential_process = /x\n  --y\noutput = json", SectionProfile, "a", []KeyValue{{"credential_process", "/x --y"}},
 			"[profile a]\ncredential_process = /x --y\noutput = json"},
 		{"empty value", "[profile a]\nregion =\n", SectionProfile, "a", []KeyValue{{"region", "z"}}, "[profile a]\nregion = z\n"},
 		{"empty value, comment", "[profile a]\nregion = # none\n", SectionProfile, "a", []KeyValue{{"region", "z"}}, "[profile a]\nregion = z # none\n"},
 		{"empty value, no space", "[profile a]\nregion=", SectionProfile, "a", []KeyValue{{"region", "z"}}, "[profile a]\nregion=z"},
-		{"the key that counts", "[profile a]\nregion = 1\nregion = 2\n[profile b]\n[profile a]\nregion = 3\n", SectionProfile, "a", []KeyValue{{"region", "4"}},
+		{"the effective key", "[profile a]\nregion = 1\nregion = 2\n[profile b]\n[profile a]\nregion = 3\n", SectionProfile, "a", []KeyValue{{"region", "4"}},
 			"[profile a]\nregion = 1\nregion = 2\n[profile b]\n[profile a]\nregion = 4\n"},
 		{"quoted name", "[profile 'a b']\nregion = x\n", SectionProfile, "a b", []KeyValue{{"region", "y"}}, "[profile 'a b']\nregion = y\n"},
-		{"name to quote", "", SectionProfile, `a "b`, []KeyValue{{"region", "y"}}, "[profile \"a \\\"b\"]\nregion = y\n"},
+		{"name that needs quotes", "", SectionProfile, `a "b`, []KeyValue{{"region", "y"}}, "[profile \"a \\\"b\"]\nregion = y\n"},
 		{"default", "", SectionProfile, "default", []KeyValue{{"region", "y"}}, "[default]\nregion = y\n"},
-		{"the default that counts", "[profile default]\nregion = x\n[default]\nregion = z\n", SectionProfile, "default", []KeyValue{{"region", "y"}},
+		{"the effective default", "[profile default]\nregion = x\n[default]\nregion = z\n", SectionProfile, "default", []KeyValue{{"region", "y"}},
 			"[profile default]\nregion = x\n[default]\nregion = y\n"},
 		{"credentials", "[a b]\nx = y\n", SectionCredentials, "a b", []KeyValue{{"aws_session_token", "t=="}}, "[a b]\nx = y\naws_session_token = t==\n"},
-		{"behind a bare header without newline", "[profile a]", SectionProfile, "a", []KeyValue{{"region", "y"}}, "[profile a]\nregion = y\n"},
+		{"after a bare header without a newline", "[profile a]", SectionProfile, "a", []KeyValue{{"region", "y"}}, "[profile a]\nregion = y\n"},
 		{"nothing to change", "[profile a]\nregion=x", SectionProfile, "a", []KeyValue{{"REGION", "x"}}, "[profile a]\nregion=x"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestSetSection(t *testing.T) {
 				t.Errorf("got\n%q\nwant\n%q", got, tt.want)
 			}
 			if again, _ := SetSection(got, tt.kind, tt.name, tt.keys); !bytes.Equal(again, got) {
-				t.Errorf("twice is not once:\n%q", again)
+				t.Errorf("the second edit changed the file again:\n%q", again)
 			}
 		})
 	}
@@ -77,12 +77,12 @@ func TestRemoveSection(t *testing.T) {
 	for _, tt := range []struct{ what, src, kind, name, want string }{
 		{"in the middle", "[profile a]\nx = 1\n\n[profile b]\n# within\ny = 2\n\n# about c\n[profile c]\n", SectionProfile, "b", "[profile a]\nx = 1\n\n# about c\n[profile c]\n"},
 		{"at the end", "[profile a]\nx = 1\n\n[profile b]\ny = 2\n", SectionProfile, "b", "[profile a]\nx = 1\n"},
-		{"the only one", "[profile b]\ny = 2\n", SectionProfile, "b", ""},
-		{"behind a BOM", "\xef\xbb\xbf[profile b]\ny = 2\n", SectionProfile, "b", "\xef\xbb\xbf"},
-		{"all of the name", "[profile b]\ny = 2\n[profile a]\n[profile b]\n", SectionProfile, "b", "[profile a]\n"},
+		{"the only section", "[profile b]\ny = 2\n", SectionProfile, "b", ""},
+		{"after a BOM", "\xef\xbb\xbf[profile b]\ny = 2\n", SectionProfile, "b", "\xef\xbb\xbf"},
+		{"all sections of the name", "[profile b]\ny = 2\n[profile a]\n[profile b]\n", SectionProfile, "b", "[profile a]\n"},
 		{"both defaults", "[default]\nx = 1\n[profile a]\n[profile default]\ny = 2\n", SectionProfile, "default", "[profile a]\n"},
 		{"with lines that cannot be read", "[profile a]\nx = 1\n[profile b]\n  garbage\n[profile c]\n", SectionProfile, "b", "[profile a]\nx = 1\n[profile c]\n"},
-		{"none of the name", "[profile a]\nx = 1\n", SectionProfile, "b", "[profile a]\nx = 1\n"},
+		{"no section of the name", "[profile a]\nx = 1\n", SectionProfile, "b", "[profile a]\nx = 1\n"},
 		{"credentials", "[a]\nk = 1\n\n[b]\nk = 2\n", SectionCredentials, "a", "[b]\nk = 2\n"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestEditRefuses(t *testing.T) {
 	}
 }
 
-// effective is what a reader sees of a document: per section and key the value that counts.
+// effective returns what a reader sees of a document: the effective value of each key in each section.
 func effective(d *document) map[string]string {
 	m := map[string]string{}
 	for i := range d.sections {
@@ -154,8 +154,8 @@ func effective(d *document) map[string]string {
 	return m
 }
 
-// FuzzEdit checks that after any edit a reader sees the new value, sees nothing
-// else changed, and that doing it twice is doing it once.
+// FuzzEdit checks that after any edit a reader sees the new value and no other change, and that edits are
+// idempotent.
 func FuzzEdit(f *testing.F) {
 	files, _ := filepath.Glob("testdata/corpus/*.config")
 	for _, file := range files {
@@ -193,10 +193,10 @@ func FuzzEdit(f *testing.F) {
 				t.Fatalf("%d values, want %d in\n%q\nbefore\n%q", len(have), len(want), got, src)
 			}
 			if lost, most := lostLines(src, got), entryLines(before, src, kind, name, key); lost > most {
-				t.Fatalf("%d lines lost, want %d at most in\n%q\nbefore\n%q", lost, most, got, src)
+				t.Fatalf("%d lines lost, want at most %d in\n%q\nbefore\n%q", lost, most, got, src)
 			}
 			if again, err := SetSection(got, kind, name, []KeyValue{{key, value}}); err != nil || !bytes.Equal(again, got) {
-				t.Fatalf("twice is not once: %v\n%q\n%q", err, got, again)
+				t.Fatalf("the second edit changed the file again: %v\n%q\n%q", err, got, again)
 			}
 			gone, err := RemoveKeys(got, kind, name, key)
 			if err != nil {
@@ -244,13 +244,13 @@ func entryLines(d *document, src []byte, kind, name, key string) int {
 	return n
 }
 
-// lostLines counts the lines of before between those at the start and those at
-// the end that after has too.
+// lostLines counts the lines of before that are neither in the common start nor in the common end of before and
+// after.
 func lostLines(before, after []byte) int {
 	split := func(b []byte) []string {
 		lines := strings.Split(string(b), "\n")
 		for i := range lines {
-			lines[i] = strings.TrimRight(lines[i], "\r") // the last one may have become CRLF
+			lines[i] = strings.TrimRight(lines[i], "\r") // the last line may have become CRLF
 		}
 		return lines
 	}

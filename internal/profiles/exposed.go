@@ -9,11 +9,12 @@ import (
 	"broker/internal/system"
 )
 
-// An exposure is what lets another uid change what a path leads to: the file, or something on the way to it.
+// An exposure is a path that another uid can change, and so redirect what a file path leads to: the file itself,
+// or a directory or link on the way to it.
 type exposure system.UntrustedError
 
-// exposed says by what others than us and root could change the content of a path; nil if nobody could. Of a file
-// that is not there it is a directory on the way. Windows has no uids.
+// exposed returns what allows a user other than us and root to change the content of a path, or nil. If the file
+// does not exist, it checks the directories on the way. Windows has no uids, so the result there is nil.
 func exposed(path string) *exposure {
 	var e *system.UntrustedError
 	if runtime.GOOS == "windows" || !errors.As(system.Trusted(path), &e) {
@@ -22,7 +23,7 @@ func exposed(path string) *exposure {
 	return (*exposure)(e)
 }
 
-// of says it of a file, with what the sentence calls the file.
+// of describes the exposure of a file for an error text. called is what the sentence calls the file.
 func (e *exposure) of(path, called string) string {
 	if e.Path == path {
 		return called + " " + e.Why
@@ -30,7 +31,8 @@ func (e *exposure) of(path, called string) string {
 	return called + " is reached through " + e.Path + ", which " + e.Why
 }
 
-// hint is the command that ends the exposure: mend, or HOME set back if that is another user's. Else it only looks.
+// hint returns the command that ends the exposure: mend's, or one that resets HOME if it belongs to another user.
+// If there is none, the command only lists the path.
 func (e *exposure) hint() fault.Hint {
 	if hint := e.mend(); hint != "" {
 		return hint
@@ -42,8 +44,8 @@ func (e *exposure) hint() fault.Hint {
 	return fault.Hintf("ls -ld %s", e.Path)
 }
 
-// MendTrust is the command after which system.Trusted does not return err any more. It is empty where no command of
-// ours does that.
+// MendTrust returns the command after which system.Trusted no longer returns err, or "" if Broker knows no such
+// command.
 func MendTrust(err error) fault.Hint {
 	var e *system.UntrustedError
 	if !errors.As(err, &e) {
@@ -52,8 +54,8 @@ func MendTrust(err error) fault.Hint {
 	return (*exposure)(e).mend()
 }
 
-// mend is the command that ends the exposure without another user. It is empty for a path that a repository may have
-// chosen.
+// mend returns the command by which this user can end the exposure alone. It is empty for a path that a repository
+// may have chosen.
 func (e *exposure) mend() fault.Hint {
 	if e.Writable && (system.Usual(e.Path) || system.UsualForRoot(e.Path) || e.Path == system.KnownHome()) {
 		return fault.Hintf("chmod go-w %s", e.Path)

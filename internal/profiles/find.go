@@ -12,19 +12,17 @@ import (
 	"broker/internal/fault"
 )
 
-// maxCandidates bounds how many names an ambiguous one is answered with.
+// maxCandidates is the largest number of names that the error for an ambiguous name lists.
 const maxCandidates = 10
 
-// Find returns the profile or source that a person means: the exact name, else
-// an alias, else the only name that has short as a whole word between its
-// separators (so that "prod" is product_prod_paul, though every name of the
-// product has it), else the only name that has it anywhere. Profiles that the
-// broker does not serve are considered only where no other matches. A typing
-// error is answered with what is near, never with a guess. Programs use
-// Resolve, which takes exact names and aliases alone.
+// Find returns the profile or source that a person means by short. It tries, in this order: the exact name, an
+// alias, the only name that contains short as a whole word between separators (so "prod" finds product_prod_paul
+// even if every name starts with "product"), and the only name that contains it anywhere. It considers profiles
+// that Broker does not serve only if no other name matches. For a typing error it lists similar names and never
+// guesses. Programs use Resolve, which takes only exact names and aliases.
 //
-// Errors: fault.NotFound if nothing or more than one thing is meant, or an alias
-// stands for what is not there; fault.Usage for what cannot be a name.
+// Errors: fault.NotFound if no name or more than one matches, or if an alias points to a missing name; fault.Usage
+// if short cannot be a name.
 func (s *Set) Find(short string) (string, error) {
 	if err := checkName(short); err != nil {
 		return "", err
@@ -49,10 +47,9 @@ func (s *Set) Find(short string) (string, error) {
 	return s.only(short, other)
 }
 
-// FindSource returns the source that a person means, by the rules of Find among
-// the sources alone: its exact name, an alias of it, else the only one with that
-// word or that part in its name. A source whose section cannot be used is not found.
-// Errors are those of Find.
+// FindSource returns the source that a person means, by the rules of Find among the sources only: the exact name,
+// an alias, or the only source that has short as a word or a part of its name. It does not find a source whose
+// section is invalid. The errors are those of Find.
 func (s *Set) FindSource(short string) (Source, error) {
 	if err := checkName(short); err != nil {
 		return Source{}, err
@@ -79,7 +76,7 @@ func (s *Set) FindSource(short string) (Source, error) {
 	return src, err
 }
 
-// exact returns what has this name or this alias.
+// exact returns the profile or source with this name or alias.
 func (s *Set) exact(name string) (string, bool, error) {
 	if _, ok := s.known[name]; ok {
 		return name, true, nil
@@ -95,8 +92,7 @@ func (s *Set) exact(name string) (string, bool, error) {
 	return a.target, true, nil
 }
 
-// only chooses among the names that have short in them: the one that has it as
-// a word, or the one that there is.
+// only chooses among the names that contain short: the only one that has it as a word, or else the only one.
 func (s *Set) only(short string, names []string) (string, error) {
 	var words []string
 	for _, name := range names {
@@ -121,15 +117,15 @@ func (s *Set) only(short string, names []string) (string, error) {
 		WithHint("broker profiles list")
 }
 
-// hasWord reports whether name has word between separators, or between one and an end.
+// hasWord reports whether name has word between separators or at either end.
 func hasWord(name, word string) bool {
 	return strings.Contains(boundaries(name), boundaries(word))
 }
 
-// isSeparator reports whether a character stands between the words of a name.
+// isSeparator reports whether a character separates the words of a name.
 func isSeparator(r rune) bool { return strings.ContainsRune("_-./:@ ", r) }
 
-// boundaries is s with every separator, and both ends, written alike.
+// boundaries returns s with a NUL for every separator and at both ends.
 func boundaries(s string) string {
 	return "\x00" + strings.Map(func(r rune) rune {
 		if isSeparator(r) {
@@ -144,11 +140,11 @@ type Alias struct {
 	Name    string
 	Target  string
 	Origin  Origin
-	Problem string // why it means nothing, or empty
+	Problem string // why it does not work, or empty
 }
 
-// Aliases returns all aliases, by name. One that a profile or source has as its
-// own name is never used, and not among them.
+// Aliases returns all aliases, sorted by name. It omits an alias that has the name of a profile or source, since
+// that alias is never used.
 func (s *Set) Aliases() []Alias {
 	list := make([]Alias, 0, len(s.aliases))
 	for name, a := range s.aliases {
@@ -162,8 +158,8 @@ func (s *Set) Aliases() []Alias {
 	return list
 }
 
-// CheckAlias says whether a name may become an alias: it must not be one that a
-// profile or source has, since that would always win. The error is a fault.Usage.
+// CheckAlias checks whether a name may become an alias. It must not be the name of a profile or source, which
+// would always win. The error is a fault.Usage.
 func (s *Set) CheckAlias(short string) error {
 	if err := checkName(short); err != nil {
 		return err
@@ -174,14 +170,15 @@ func (s *Set) CheckAlias(short string) error {
 		return fault.New(fault.Usage, "%q is the name of a profile or source, which an alias cannot have", short).
 			WithHint("broker profiles show %s", short)
 	case short == "default":
-		return fault.New(fault.Usage, "default is what AWS tools take when no profile is named, and cannot be an alias")
+		return fault.New(fault.Usage,
+			"default is the profile that AWS tools use if none is given, and cannot be an alias")
 	case strings.HasPrefix(short, "-"):
 		return fault.New(fault.Usage, "%q would be read as a flag", short)
 	}
 	return checkKeyValue(KeyValue{short, "x"})
 }
 
-// near returns up to n names and aliases that could have been meant, the nearest first.
+// near returns up to n names and aliases that are similar to name, the nearest first.
 func (s *Set) near(name string, n int) []string {
 	return Nearest(name, func(yield func(string) bool) {
 		for _, other := range s.names {
@@ -197,8 +194,7 @@ func (s *Set) near(name string, n int) []string {
 	}, n)
 }
 
-// Nearest returns up to n of the words that differ from name by little, or
-// have a part that does, the nearest first.
+// Nearest returns up to n words that are similar to name as a whole or in one of their parts, the nearest first.
 func Nearest(name string, words iter.Seq[string], n int) []string {
 	limit := min(3, 1+utf8.RuneCountInString(name)/3)
 	partLimit := min(2, utf8.RuneCountInString(name)/3)
@@ -231,7 +227,7 @@ func Nearest(name string, words iter.Seq[string], n int) []string {
 	return names
 }
 
-// orList is "a" or "b" or "c".
+// orList joins words as "a" or "b" or "c".
 func orList(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -240,9 +236,8 @@ func orList(words []string) string {
 	return strings.Join(quoted, " or ")
 }
 
-// distance is the number of bytes to insert, delete, replace or swap with the
-// next one between a and b (optimal string alignment), or limit+1 if it is more
-// than limit.
+// distance returns the number of bytes to insert, delete, replace or swap with the next one to turn a into b
+// (optimal string alignment), or limit+1 if it is more than limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1

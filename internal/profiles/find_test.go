@@ -9,15 +9,16 @@ import (
 	"broker/internal/fault"
 )
 
-// TestFindSaysWhatIsNear: a slip of the hand is answered with names and aliases that are near, and never taken for one.
-func TestFindSaysWhatIsNear(t *testing.T) {
+// TestFindListsSimilarNames checks that Find answers a typing error with similar names and aliases, and never picks
+// one of them.
+func TestFindListsSimilarNames(t *testing.T) {
 	role := func(name string) string {
 		return "[profile " + name + "]\nrole_arn = " + account + "x\nsource_profile = security\n"
 	}
 	set := load(t, role("product_prod_paul")+role("product_dev_paul")+role("Billing"), "", sourceSection+"[alias]\nlive = product_prod_paul\nGone = nowhere\nsecurity = Billing\n")
 	for typed, want := range map[string]string{
 		"product_prod_pual": `did you mean "product_prod_paul"`,  // whole names
-		"pord":              `did you mean "product_prod_paul"?`, // a word of one
+		"pord":              `did you mean "product_prod_paul"?`, // one word of a name
 		"vedelop":           "",
 		"lvie":              `did you mean "live"`, // an alias
 		"billing":           `did you mean "Billing"?`,
@@ -32,10 +33,10 @@ func TestFindSaysWhatIsNear(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", typed, name, err, want)
 		}
 		if _, err := set.Resolve(typed); !fault.Is(err, fault.NotFound) {
-			t.Errorf("%s: a program was given a guess: %v", typed, err)
+			t.Errorf("%s: Resolve guessed a name: %v", typed, err)
 		}
 	}
-	// Programs name things whole.
+	// Resolve, which programs use, takes whole names only.
 	for _, part := range []string{"prod", "dev", "secur"} {
 		if c, err := set.Resolve(part); err == nil {
 			t.Errorf("%s: %s", part, c.Profile)
@@ -78,7 +79,7 @@ func TestCheckAlias(t *testing.T) {
 	}
 }
 
-// TestAliasKeysAreNames: Prod and prod are two aliases, to write, to read and to remove.
+// TestAliasKeysAreNames checks that Prod and prod are two different aliases for writing, reading and removing.
 func TestAliasKeysAreNames(t *testing.T) {
 	src := []byte("[alias]\nprod = a\n")
 	src, err := SetSection(src, SectionAlias, "", []KeyValue{{"Prod", "b"}})
@@ -95,7 +96,7 @@ func TestAliasKeysAreNames(t *testing.T) {
 	if src, err = RemoveKeys(src, SectionAlias, "", "prod"); err != nil || string(src) != "[alias]\nProd = b\n" {
 		t.Errorf("%q, %v", src, err)
 	}
-	// Keys of AWS are taken as AWS takes them.
+	// Keys of AWS settings are not case-sensitive.
 	src, err = SetSection([]byte("[profile a]\nRegion = x\n"), SectionProfile, "a", []KeyValue{{"region", "y"}})
 	if err != nil || string(src) != "[profile a]\nRegion = y\n" {
 		t.Errorf("%q, %v", src, err)

@@ -13,8 +13,8 @@ import (
 // Document is one of the files that linking changes.
 type Document int
 
-// The documents. Records is a file of the broker's own: what link took out of
-// the AWS files, so that unlink gives back the same bytes.
+// The documents. RecordsDocument is Broker's own file: it holds what link took out of the AWS files, so that
+// unlink restores the same bytes.
 const (
 	RegistryDocument Document = iota
 	ConfigDocument
@@ -22,12 +22,12 @@ const (
 	RecordsDocument
 )
 
-// Documents are the bytes of these files; a missing one is empty.
+// Documents holds the bytes of these files; a missing file is empty.
 type Documents [4][]byte
 
-// In which order the files are written. In between, each profile works in one
-// way at least: a definition is written in its new place before it is taken out of the old one, and
-// what is needed to restore the bytes is written before they change.
+// The order in which the files are written. Each profile keeps working between two writes: a definition is written
+// to its new place before it is removed from the old one, and what is needed to restore the bytes is written
+// before they change.
 var (
 	LinkOrder   = []Document{RecordsDocument, RegistryDocument, ConfigDocument, CredentialsDocument}
 	UnlinkOrder = []Document{RecordsDocument, CredentialsDocument, ConfigDocument, RegistryDocument}
@@ -36,37 +36,36 @@ var (
 // The states of an Outcome.
 const (
 	Changed   = "changed"
-	Unchanged = "unchanged" // it is already as it was asked to be
-	Left      = "left"      // not the broker's business
+	Unchanged = "unchanged" // it is already in the requested state
+	Left      = "left"      // Broker does not handle this profile
 	Refused   = "refused"
 )
 
-// Outcome says what became of one profile.
+// Outcome is the result for one profile.
 type Outcome struct {
 	Name  string
 	State string
 	Err   error    // why it was left or refused
-	Note  string   // what else there is to know, or empty
-	Asks  []string // the lines that count once they are moved and do not before: a person has to say yes to them
+	Note  string   // more information for the user, or empty
+	Asks  []string // the lines that are ignored now and take effect once they are moved: a person must confirm them
 }
 
-// roleKeys are the keys that move: the definition of a role. A profile that has
-// none of the first two is no role for any AWS tool, and keeps the others.
+// roleKeys are the keys that define a role; link moves them. A profile without the first two is not a role for any
+// AWS tool and keeps the others.
 var roleKeys = []string{keyRoleARN, keySourceProfile, keyMFASerial, keyExternalID, keySessionName, keyDuration, keyMFAProcess}
 
-// shadows are the keys, beside keys in plain text, that some AWS tool prefers to a credential_process.
+// shadows are the keys, in addition to plain-text keys, that some AWS tool prefers to a credential_process.
 var shadows = []string{keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession}
 
-// Link makes AWS tools ask credproc, an absolute path, for these profiles, or
-// for all that can be linked where names is nil: the definition of the role moves from the
-// AWS files into the registry, and a credential_process takes its place. A name that
-// only the registry knows gets a section with nothing else. What shadows the
-// helper in some tool is moved if it is part of a role's definition, and
-// refused otherwise: botocore tries credential_process after all else (see Preferred).
-// All other bytes stay. Linking twice is linking once.
+// Link makes AWS tools ask credproc, an absolute path, for these profiles. If names is nil, it links all profiles
+// that can be linked. The definition of a role moves from the AWS files into the registry, and a
+// credential_process takes its place. A name that is only in the registry gets a new section in the config.
+// Settings that some tool prefers to the helper are moved if they are part of a role's definition; otherwise the
+// profile is refused, since botocore tries credential_process last (see Preferred). All other bytes stay. Link is
+// idempotent.
 //
-// It returns the new documents and writes nothing. The error is a fault.Config
-// for a file that cannot be read; what is wrong with one profile is in its Outcome.
+// It returns the new documents and writes nothing. The error is a fault.Config for a file that cannot be read; a
+// problem with one profile is in its Outcome.
 func Link(files Files, docs Documents, names []string, credproc string) (Documents, []Outcome, error) {
 	l, err := newLinker(files, docs)
 	if err != nil {
@@ -82,8 +81,8 @@ func Link(files Files, docs Documents, names []string, credproc string) (Documen
 	return l.finish(out)
 }
 
-// all are the names that `link --all` is about. A [default] is never made: it
-// would change what tools do that name no profile.
+// all returns the names that `link --all` handles. Link never creates a [default], since that would change tools
+// that are run without a profile.
 func (l *linker) all() []string {
 	names := slices.Clone(l.set.names)
 	return slices.DeleteFunc(names, func(name string) bool {
@@ -98,10 +97,10 @@ type linker struct {
 	docs    Documents
 	set     *Set
 	index   [3]map[string][]*section // profiles by document and name
-	bare    map[string]int           // lines of [NAME] in the config, which are no profiles
-	odd     [3][]*section            // what AWS tools do not agree on, and [DEFAULT]
+	bare    map[string]int           // lines of [NAME] in the config, which are not profiles
+	odd     [3][]*section            // sections that AWS tools read differently, and [DEFAULT]
 	records *records
-	open    [3]bool // its last line has no end. In docs it has one: so a line means the same wherever it stands
+	open    [3]bool // the file's last line has no line end; docs adds one, so that lines can move
 	cuts    [3][]cut
 	added   [3][]addition
 }
@@ -110,7 +109,7 @@ type linker struct {
 type addition struct {
 	name  string
 	lines []string
-	made  bool // the registry gets one too
+	made  bool // the registry gets a section for it too
 }
 
 // kindIn is the kind of a profile's section in each document.
@@ -128,7 +127,7 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 			l.open[i] = true
 			l.docs[i] = slices.Concat(docs[i], l.endOf(Document(i), src))
 		}
-		d, _ := scan(l.docs[i], i == int(CredentialsDocument)) // it was read once already
+		d, _ := scan(l.docs[i], i == int(CredentialsDocument)) // newTable already read it without an error
 		l.index[i] = map[string][]*section{}
 		for j := range d.sections {
 			switch s := &d.sections[j]; {
@@ -144,8 +143,8 @@ func newLinker(files Files, docs Documents) (*linker, error) {
 	return l, nil
 }
 
-// endOf is the line end for the last line of an open file: that of the first one. Where link left one line only, the
-// record tells.
+// endOf returns the line end to add to the last line of a file that has none: the one of the first line. If link
+// left only one line, the record tells which line end it was.
 func (l *linker) endOf(doc Document, src []byte) []byte {
 	if len(firstLine(src)) < len(src) {
 		return eol(src)
@@ -168,7 +167,7 @@ func (docs Documents) set(files Files) (*Set, error) {
 		path string
 		kind fileKind
 	}{{ConfigDocument, files.Config, configFile}, {CredentialsDocument, files.Credentials, credentialsFile}, {RegistryDocument, files.Registry, registryFile}} {
-		// Linking moves what a file says. What of it counts is decided when it is used.
+		// Link moves settings whatever their place. Whether a setting is in effect is decided when it is used.
 		t, err := newTable(f.path, docs[f.doc], f.kind, &provenance{place: InRegistry})
 		if err != nil {
 			return nil, err
@@ -184,7 +183,7 @@ func (l *linker) path(doc Document) string {
 
 func (l *linker) sections(doc Document, name string) []*section { return l.index[doc][name] }
 
-// section returns the only section of a profile, or nil.
+// section returns the first section of a profile, or nil.
 func (l *linker) section(doc Document, name string) *section {
 	if all := l.sections(doc, name); len(all) > 0 {
 		return all[0]
@@ -192,8 +191,8 @@ func (l *linker) section(doc Document, name string) *section {
 	return nil
 }
 
-// unique refuses a profile that one file has twice: botocore reads no such file
-// at all, and which of [default] and [profile default] counts depends on the tool.
+// unique refuses a profile that has two sections in one file. botocore refuses such a file, and tools disagree on
+// whether [default] or [profile default] wins.
 func (l *linker) unique(name string) error {
 	for doc := range Document(3) {
 		for _, s := range l.odd[doc] {
@@ -202,8 +201,8 @@ func (l *linker) unique(name string) error {
 			}
 		}
 		if s := l.sections(doc, name); len(s) > 1 {
-			return fault.New(fault.Config, "%s: %q has a second section here, the first is at line %d; AWS tools do not agree on what that means",
-				Origin{l.path(doc), s[1].line}, name, s[0].line)
+			return fault.New(fault.Config, "%s: %q has a second section here, the first is at line %d; "+
+				"AWS tools disagree on what that means", Origin{l.path(doc), s[1].line}, name, s[0].line)
 		}
 	}
 	return nil
@@ -229,7 +228,7 @@ func (l *linker) link(name, credproc string) Outcome {
 		for _, e := range s.entries {
 			if strings.EqualFold(string(e.key), keyCredentialProcess) {
 				return Outcome{Name: name, State: Left, Err: fault.New(fault.Config,
-					"%s: the credential_process of %q is in the credentials file; Broker edits it in the config only",
+					"%s: the credential_process of %q is in the credentials file; Broker edits it only in the config",
 					Origin{l.path(CredentialsDocument), e.line}, name)}
 			}
 		}
@@ -261,8 +260,8 @@ func (l *linker) link(name, credproc string) Outcome {
 	return o
 }
 
-// asks are the lines of a definition that do not count in their file, or only once they are trusted, and that do in the
-// registry.
+// asks returns the lines of a definition that take effect in the registry, but are ignored or need trust in their
+// present file.
 func (l *linker) asks(p profile) []string {
 	var lines []string
 	for _, key := range roleKeys {
@@ -299,11 +298,13 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 		there = append(there, r)
 	}
 	if config == nil && quoteName(p.name) != p.name {
-		return refused(fault.New(fault.Failed, "AWS tools do not agree on how to write the name %q in a config file", p.name))
+		return refused(fault.New(fault.Failed,
+			"AWS tools disagree on how to write the name %q in a config file", p.name))
 	}
 	if line, ok := l.bare[p.name]; ok && config == nil {
-		// "Cannot redefine property": version 2 of the SDK for JavaScript takes the two for one
-		return Outcome{Name: p.name, State: Left, Err: fault.New(fault.Config, "%s: beside this section of another tool, some AWS tools cannot read a [profile %s]",
+		// "Cannot redefine property": version 2 of the SDK for JavaScript reads both headers as the same profile
+		return Outcome{Name: p.name, State: Left, Err: fault.New(fault.Config,
+			"%s: next to this section of another tool, some AWS tools cannot read a [profile %s]",
 			Origin{l.files.Config, line}, p.name)}
 	}
 	for _, r := range there {
@@ -315,7 +316,7 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 		if r.asksOurs() {
 			rec := l.records.find(l.path(r.doc), p.name)
 			if rec == nil || !rec.describes(slices.Concat(r.after, l.docs[r.doc][r.to:])) {
-				l.records.drop(l.path(r.doc), p.name) // it was linked by hand: there is no other original
+				l.records.drop(l.path(r.doc), p.name) // it was linked by hand, so there is no other original
 			}
 			continue
 		}
@@ -325,7 +326,7 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	if config == nil {
 		o.State = Changed
 		lines := []string{keyCredentialProcess + " = " + value}
-		// AWS tools look for it nowhere else.
+		// AWS tools look for the region only in the AWS files.
 		if chain, err := l.set.Resolve(p.name); err == nil && chain.Region != "" && !p.aws.has(keyRegion) {
 			lines = append(lines, keyRegion+" = "+chain.Region)
 		}
@@ -338,8 +339,8 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	return o
 }
 
-// isForeign reports whether a profile that cannot be linked was never meant to be:
-// nothing in it says that the broker should serve it.
+// isForeign reports whether a profile that cannot be linked is another tool's: nothing in it says that Broker
+// should serve it.
 func (l *linker) isForeign(p profile) bool {
 	if p.ours || isOurs(p.aws.text(keyCredentialProcess)) {
 		return false
@@ -347,27 +348,29 @@ func (l *linker) isForeign(p profile) bool {
 	return !p.aws.has(keyRoleARN) || slices.ContainsFunc([]string{keyWebIdentity, keyCredentialSource}, p.aws.has)
 }
 
-// shadowed says what would keep AWS tools from asking the helper and is not ours
-// to move.
+// shadowed returns an error for a setting that AWS tools prefer to the helper and that link does not move.
 func (l *linker) shadowed(p profile) error {
 	for _, b := range p.aws {
 		v := view{b}
 		if v.has(keySessionToken) && b.ours {
-			continue // `broker publish` put it there, and takes it out again
+			continue // `broker publish` put it there, and removes it again
 		}
 		if v.has(keySessionToken) {
-			return fault.New(fault.Config, "%s: temporary keys of %q stand here, written by another tool; AWS tools take them before they ask the helper, so they have to go",
+			return fault.New(fault.Config, "%s: %q has temporary keys here, written by another tool; "+
+				"AWS tools use them before they ask the helper, so remove them",
 				v.origin(keySessionToken), p.name)
 		}
 		for _, key := range []string{keyAccessKeyID, keySecretKey} {
 			if v.has(key) {
-				return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; AWS tools take it before they ask the helper",
+				return fault.New(fault.Config, "%s: the long-lived key of %q is here in plain text; "+
+					"AWS tools use it before they ask the helper",
 					v.origin(key), p.name).WithHint("broker import")
 			}
 		}
 		for _, key := range shadows {
 			if v.has(key) {
-				return fault.New(fault.Config, "%s: profile %q has a %s, which AWS tools take before they ask the helper", v.origin(key), p.name, key)
+				return fault.New(fault.Config, "%s: profile %q has a %s, which AWS tools use before they ask the helper",
+					v.origin(key), p.name, key)
 			}
 		}
 		if command := v.text(keyCredentialProcess); command != "" && !isOurs(command) {
@@ -377,8 +380,8 @@ func (l *linker) shadowed(p profile) error {
 	return l.shadowedByLine(p.name)
 }
 
-// shadowedByLine looks at keys that count for some AWS tool whatever their value is, and at those that botocore gives
-// to each profile of the file.
+// shadowedByLine refuses keys that affect some AWS tool whatever their value is, and keys of [DEFAULT], which
+// botocore gives to each profile of the file.
 func (l *linker) shadowedByLine(name string) error {
 	for doc := ConfigDocument; doc <= CredentialsDocument; doc++ {
 		for _, s := range slices.Concat(l.odd[doc], l.sections(doc, name)) {
@@ -389,14 +392,14 @@ func (l *linker) shadowedByLine(name string) error {
 				switch {
 				case s.kind == sectionInherited && (shadow || isRoleKey(e.key) || key == keyCredentialProcess ||
 					awsKeys[key] != "" && l.section(ConfigDocument, name) == nil):
-					return fault.New(fault.Config, "%s: the AWS CLI gives this %s of [DEFAULT] to each profile "+
-						"of the file, and Broker edits no [DEFAULT]", at, key)
+					return fault.New(fault.Config, "%s: the AWS CLI applies this %s of [DEFAULT] to each profile "+
+						"of the file, and Broker does not edit [DEFAULT]", at, key)
 				case s.loose || s.kind == sectionInherited || !shadow, key == keyAccessKeyID && len(e.value) > 0:
 				case len(e.value) == 0:
-					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools take before "+
+					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools use before "+
 						"they ask the helper", at, name, key)
 				default:
-					return fault.New(fault.Config, "%s: profile %q has a %s, with which AWS tools fail before "+
+					return fault.New(fault.Config, "%s: profile %q has a %s, which makes AWS tools fail before "+
 						"they ask the helper", at, name, key)
 				}
 			}
@@ -405,14 +408,15 @@ func (l *linker) shadowedByLine(name string) error {
 	return nil
 }
 
-// looseHeader says that botocore takes a header for no profile, and how to write it.
+// looseHeader returns the error for a header that botocore does not read as a profile. It says how to write the
+// header.
 func looseHeader(at Origin, kind, name string) error {
-	return fault.New(fault.Config, "%s: the AWS CLI finds no profile in this header; write %s", at, header(kind, name))
+	return fault.New(fault.Config, "%s: the AWS CLI does not read this header as a profile; write %s",
+		at, header(kind, name))
 }
 
-// contradiction refuses a profile that the registry and the AWS files define in
-// different ways. The broker goes by the registry, so that linking it would
-// change the credentials that AWS tools get.
+// contradiction refuses a profile that the registry and the AWS files define differently. Broker uses the
+// registry's definition, so linking the profile would change the credentials that AWS tools get.
 func contradiction(p profile, chain Chain) error {
 	for _, key := range roleKeys {
 		theirs, ours := p.aws.text(key), p.own.text(key)
@@ -426,8 +430,8 @@ func contradiction(p profile, chain Chain) error {
 	return nil
 }
 
-// definition is the body of the registry's section for a role that the AWS files
-// define, with the comments behind the values.
+// definition returns the body of the registry's section for a role that the AWS files define, with the comments
+// after the values.
 func (l *linker) definition(p profile) ([]string, error) {
 	var lines []string
 	for _, key := range roleKeys {
@@ -454,7 +458,7 @@ func (l *linker) definition(p profile) ([]string, error) {
 	return lines, nil
 }
 
-// comment is the comment behind the value in a line, with a space before it.
+// comment returns the comment after the value in a line, with a space before it.
 func (l *linker) comment(doc Document, name string, line int) string {
 	for _, e := range l.section(doc, name).entries {
 		if e.line == line && !e.multiline {
@@ -466,22 +470,22 @@ func (l *linker) comment(doc Document, name string, line int) string {
 	return ""
 }
 
-// A passage is the bytes of one section as they were before link changed them.
+// A passage holds the bytes of one section as they were before link changed them.
 type passage struct {
 	doc      Document
 	file     string
 	from, to int // in the document as it is now
 	base     []byte
-	entries  []entry     // of base
-	record   *linkRecord // that base was restored from, or nil
-	indent   []byte      // of a key at its end
+	entries  []entry     // the entries of base
+	record   *linkRecord // the record from which base was restored, or nil
+	indent   []byte      // indentation for a key at the end of the section
 
-	after  []byte  // what link makes of base
-	pieces []piece // what undoes that
+	after  []byte  // base after link
+	pieces []piece // how to undo that
 }
 
-// original returns the section of a profile as it was before it was linked, as
-// far as a record says and nobody changed it since; else as it is. It is nil where there is none.
+// original returns the section of a profile as it was before link, if a record has it and the section was not
+// changed since. Otherwise it returns the section as it is, or nil if there is none.
 func (l *linker) original(doc Document, name string) *passage {
 	s := l.section(doc, name)
 	if s == nil {
@@ -505,17 +509,17 @@ func (r *passage) has(key string) bool {
 	return r != nil && slices.ContainsFunc(r.entries, func(e entry) bool { return strings.EqualFold(string(e.key), key) })
 }
 
-// asksOurs reports whether the section asks our helper: then it was linked by hand.
+// asksOurs reports whether the section already asks our helper, which means that it was linked by hand.
 func (r *passage) asksOurs() bool {
 	return slices.ContainsFunc(r.entries, func(e entry) bool {
 		return strings.EqualFold(string(e.key), keyCredentialProcess) && isOurs(string(e.value))
 	})
 }
 
-// definesRole reports whether some AWS tool takes the section for a role.
+// definesRole reports whether some AWS tool reads the section as a role.
 func definesRole(r *passage) bool { return r.has(keyRoleARN) || r.has(keySourceProfile) }
 
-// link puts the helper into the place of the role. It is in the config alone.
+// link replaces the role's keys by the helper. The helper's line goes only into the config.
 func (r *passage) link(moved bool, value string) error {
 	var cuts []cut
 	placed := r.doc == CredentialsDocument || r.has(keyCredentialProcess)
@@ -525,10 +529,10 @@ func (r *passage) link(moved bool, value string) error {
 		switch {
 		case !helper && !(moved && isRoleKey(e.key)), helper && r.doc == CredentialsDocument:
 		case e.multiline:
-			return fault.New(fault.Config, "%s: the value of %s goes over several lines", r.file, bytes.ToLower(e.key))
+			return fault.New(fault.Config, "%s: the value of %s spans several lines", r.file, bytes.ToLower(e.key))
 		case !helper:
 			cuts = append(cuts, cut{from: e.start, to: e.end})
-		case e.commented: // botocore gives the comment to the helper: it goes on a line of its own
+		case e.commented: // botocore passes the comment to the helper, so it moves to a line of its own
 			line := r.base[e.start:e.end]
 			end := e.end - len(eolOf(line))
 			comment := slices.Concat(leading(line), bytes.TrimFunc(r.base[e.valTo:end], isSpace), eolOf(line))
@@ -557,8 +561,9 @@ func (r *passage) link(moved bool, value string) error {
 	return nil
 }
 
-// endAlike gives what cuts leave of base the line end of base: where that is the last line of an open file, it is not
-// written, and has to be the same whatever line is the last. Only a file with two kinds of line ends is changed.
+// endAlike gives the rest of base after the cuts the line end that base has. The line end of an open file's last
+// line is not written, so it must not depend on which line comes last. Only a file with mixed line ends is
+// affected.
 func endAlike(base []byte, cuts []cut) []cut {
 	end, i := len(base), len(cuts)
 	for i > 0 && cuts[i-1].to == end && len(cuts[i-1].with) == 0 {
@@ -576,12 +581,12 @@ func endAlike(base []byte, cuts []cut) []cut {
 	return cuts
 }
 
-// leading is the white space before a line.
+// leading returns the white space at the start of a line.
 func leading(line []byte) []byte {
 	return line[:len(line)-len(bytes.TrimLeftFunc(line, isSpace))]
 }
 
-// eolOf is how the last line ends, which is with nothing at the end of some files.
+// eolOf returns the line end of the last line, or nil at the end of a file without one.
 func eolOf(b []byte) []byte {
 	for _, end := range []string{"\r\n", "\n", "\r"} {
 		if bytes.HasSuffix(b, []byte(end)) {
@@ -600,10 +605,10 @@ func asks(a, b string) bool {
 	return form && x[0] == y[0] && helperProfile(x) == helperProfile(y)
 }
 
-// Command is the value of credential_process that asks for a profile. botocore
-// splits it as a shell would (shlex), the SDKs for Go and JavaScript give it to a
-// shell, and the Go SDK takes away quotes that stand around the whole value. Each
-// has to read the same two words; what cannot be written so is fault.Failed. https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html
+// Command returns the value of credential_process that asks for a profile. botocore splits it as a shell would
+// (shlex), the SDKs for Go and JavaScript pass it to a shell, and the Go SDK strips quotes around the whole value.
+// All of them must read the same words. If that is impossible, the error is a fault.Failed.
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html
 func Command(credproc, name string) (string, error) {
 	words := []string{credproc, name}
 	if strings.HasPrefix(name, "-") {
@@ -612,7 +617,7 @@ func Command(credproc, name string) (string, error) {
 	for i, w := range words {
 		if strings.ContainsAny(w, "$`\\\"!%") || strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }) ||
 			strings.Contains(w, " #") || strings.Contains(w, " ;") {
-			return "", fault.New(fault.Failed, "%.300q cannot be written so that all AWS tools read it alike", w)
+			return "", fault.New(fault.Failed, "%.300q cannot be written so that all AWS tools read it the same way", w)
 		}
 		if strings.ContainsFunc(w, func(r rune) bool {
 			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_.@+=:,/-", r)
@@ -626,8 +631,8 @@ func Command(credproc, name string) (string, error) {
 	return strings.Join(words, " "), nil
 }
 
-// finish applies the changes and checks the result: a profile that was linked or unlinked must get the same credentials
-// as before.
+// finish applies the changes and checks the result: each profile that was linked or unlinked must get the same
+// credentials as before.
 func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 	next := l.given
 	for doc := range Document(3) {
@@ -652,7 +657,7 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 	after, err := next.set(l.files)
 	if err != nil {
 		return l.given, nil, fault.New(fault.Internal,
-			"the files could not be read any more; nothing was changed: %w", err)
+			"the files would become unreadable; nothing was changed: %w", err)
 	}
 	for _, o := range out {
 		if o.State != Changed {
@@ -660,17 +665,17 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 		}
 		was, err := l.set.Resolve(o.Name)
 		if err != nil {
-			continue // it gets better
+			continue // the profile did not resolve before, so it cannot get worse
 		}
 		if is, err := after.Resolve(o.Name); err != nil || !sameChain(was, is) {
 			return l.given, nil, fault.New(fault.Internal,
-				"%q would not be the same any more; nothing was changed", o.Name)
+				"%q would resolve differently; nothing was changed", o.Name)
 		}
 	}
 	return next, out, nil
 }
 
-// sameChain compares all of two chains but the lines that they came from.
+// sameChain reports whether two chains are equal apart from the lines that they came from.
 func sameChain(a, b Chain) bool {
 	plain := func(c Chain) Chain {
 		c.Values, c.Source.Origin = nil, Origin{}

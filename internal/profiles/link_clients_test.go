@@ -32,12 +32,12 @@ require("aws-sdk/lib/node_loader");
 })();
 `
 
-// TestClientJavaScriptReadsTheSameAfterLink asks the readers of the SDKs for
-// JavaScript, versions 2 and 3.
+// TestClientJavaScriptReadsTheSameAfterLink compares what versions 2 and 3 of the SDK for JavaScript read before
+// and after link.
 func TestClientJavaScriptReadsTheSameAfterLink(t *testing.T) {
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIPPED, NOT PROVEN: %s is not here", tool)
+			t.Skipf("SKIPPED, NOT PROVEN: %s is not installed", tool)
 		}
 	}
 	dir := t.TempDir()
@@ -83,6 +83,6 @@ func TestClientJavaScriptReadsTheSameAfterLink(t *testing.T) {
 		}
 	}
 	if helpers < 80 {
-		t.Errorf("they see %d helpers only", helpers)
+		t.Errorf("the SDKs see only %d helpers", helpers)
 	}
 }

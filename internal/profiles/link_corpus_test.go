@@ -23,8 +23,8 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// linkCorpus is every case of both corpora: testdata/corpus holds what readers
-// disagree about, testdata/link what tools and people write.
+// linkCorpus returns every case of both corpora: testdata/corpus holds what readers disagree on, testdata/link
+// what tools and people write.
 func linkCorpus(t testing.TB) map[string]Documents {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*/*.config")
@@ -52,8 +52,8 @@ func linkCorpus(t testing.TB) map[string]Documents {
 	return cases
 }
 
-// registryFor makes a source of each source_profile that is no role itself, so
-// that the roles of a case can be linked.
+// registryFor makes a source for each source_profile that is not a role itself, so that the roles of a case can be
+// linked.
 func registryFor(t testing.TB, docs Documents) []byte {
 	t.Helper()
 	registry := []byte("# mine\n" + linkRegistry)
@@ -75,12 +75,12 @@ func registryFor(t testing.TB, docs Documents) []byte {
 	return registry
 }
 
-// untouchedLines fails the test unless every line that link may not touch is
-// there still, in its order, and nothing is new but the helper's lines and sections.
+// untouchedLines fails the test unless every line that link must not touch is still there, in the same order, and
+// only the helper's lines and sections are new.
 func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 	t.Helper()
 	d, _ := scan(before, credentials)
-	moved := map[int]bool{} // offset of the lines that may go
+	moved := map[int]bool{} // offsets of the lines that link may remove
 	for _, s := range d.sections {
 		for _, e := range s.entries {
 			if isRoleKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
@@ -103,15 +103,15 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 		}
 		switch {
 		case len(left) > 0 && bytes.Equal(trimEOL(left[0]), trimEOL(line)):
-			// A file without a final line end stays so. In one of both kinds a line that becomes the last of its
-			// section takes the line end of that.
+			// A file without a final line end stays so. In a file with mixed line ends, a line that becomes the
+			// last of its section takes the section's last line end.
 			if !bytes.Equal(left[0], line) && at != size && len(left) > 1 && kind != mixed {
 				t.Errorf("the line end of %q changed", line)
 			}
 			left = left[1:]
 		case moved[start]:
 		default:
-			t.Fatalf("line %q is gone or elsewhere", line)
+			t.Fatalf("line %q is missing or has moved", line)
 		}
 	}
 	for _, line := range left {
@@ -124,8 +124,8 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 
 func trimEOL(line []byte) []byte { return bytes.TrimRight(line, "\r\n") }
 
-// TestLinkCorpus: over all files, link changes nothing but what it has to, unlink
-// gives back every byte, and edits made in between survive.
+// TestLinkCorpus checks over all files that link changes only what it has to, that unlink restores every byte, and
+// that edits made in between survive.
 func TestLinkCorpus(t *testing.T) {
 	linked := 0
 	for name, start := range linkCorpus(t) {
@@ -143,10 +143,10 @@ func TestLinkCorpus(t *testing.T) {
 			again := docs
 			mustRun(t, &again, LinkOrder, linkPlan())
 			if !same(docs, again) {
-				t.Errorf("twice is not once:\n%s", again.show())
+				t.Errorf("the second link changed the files again:\n%s", again.show())
 			}
 			if bytes.Contains(docs[RecordsDocument], []byte("wJalr")) || bytes.Contains(docs[RecordsDocument], []byte("FwoG")) {
-				t.Error("a secret is in the records")
+				t.Error("the records contain a secret")
 			}
 			back := docs
 			mustRun(t, &back, UnlinkOrder, unlinkPlan())
@@ -155,7 +155,7 @@ func TestLinkCorpus(t *testing.T) {
 				t.Errorf("unlink gave\n%s\nwant\n%s", back.show(), start.show())
 			}
 
-			// alias, add, generate in between
+			// Between link and unlink, set an alias, add a section and generate a block.
 			edits := func(d Documents) Documents {
 				var err error
 				for _, e := range []struct {
@@ -190,7 +190,7 @@ func TestLinkCorpus(t *testing.T) {
 	}
 }
 
-// chainsOf are the chains of all names that resolve.
+// chainsOf returns the chains of all names that resolve.
 func chainsOf(t testing.TB, docs Documents) map[string]Chain {
 	t.Helper()
 	set, err := docs.set(linkFiles)
@@ -215,7 +215,7 @@ func sameChains(t testing.TB, before, after map[string]Chain) {
 	}
 }
 
-// cutAtAnyStep returns the documents as a crash leaves them after n writes.
+// cutAtAnyStep returns the documents as a crash after n writes leaves them.
 func cutAtAnyStep(docs Documents, order []Document, plan Plan, n int) (Documents, bool) {
 	read := func(d Document) ([]byte, error) { return docs[d], nil }
 	done := 0
@@ -235,8 +235,8 @@ func cutAtAnyStep(docs Documents, order []Document, plan Plan, n int) (Documents
 	return docs, err == crash
 }
 
-// TestCrashBetweenWrites: cut short after any write, every profile still
-// resolves to the same, and doing it again, or the opposite, completes.
+// TestCrashBetweenWrites checks that after a crash between any two writes every profile still resolves to the same
+// chain, and that repeating the command, or running its opposite, completes.
 func TestCrashBetweenWrites(t *testing.T) {
 	crashes := 0
 	for name, start := range linkCorpus(t) {
@@ -290,7 +290,7 @@ func TestCrashBetweenWrites(t *testing.T) {
 	t.Logf("%d crashes", crashes)
 }
 
-// beforeAndAfter writes the corpus as it is and as it is linked.
+// beforeAndAfter writes the corpus twice: unchanged, and linked.
 func beforeAndAfter(t *testing.T) (pairs map[string][2]Files) {
 	t.Helper()
 	pairs = map[string][2]Files{}
@@ -325,7 +325,7 @@ for config, credentials in json.load(sys.stdin):
 json.dump(out, sys.stdout)
 `
 
-// withoutRoles takes out what link may change, and profiles that nothing else is known about.
+// withoutRoles removes what link may change, and profiles that then have no values left.
 func withoutRoles(profiles map[string]any) map[string]any {
 	out := map[string]any{}
 	for name, values := range profiles {
@@ -364,7 +364,7 @@ func TestBotocoreReadsTheSameAfterLink(t *testing.T) {
 	for name, both := range pairs {
 		before, after := all[both[0].Config], all[both[1].Config]
 		if before["error"] != nil {
-			continue // it cannot read the file, linked or not
+			continue // botocore cannot read the file, linked or not
 		}
 		helpers += asked(t, name, before["profiles"], after["profiles"])
 		for _, m := range []map[string]any{before, after} {
@@ -376,11 +376,11 @@ func TestBotocoreReadsTheSameAfterLink(t *testing.T) {
 		}
 	}
 	if helpers < 40 {
-		t.Errorf("botocore sees %d helpers only", helpers)
+		t.Errorf("botocore sees only %d helpers", helpers)
 	}
 }
 
-// asked counts the profiles whose helper the reader splits into our program and the profile's name.
+// asked counts the profiles whose credential_process the reader splits into our program and the profile's name.
 func asked(t *testing.T, file string, before, after any) int {
 	t.Helper()
 	n := 0
@@ -392,7 +392,7 @@ func asked(t *testing.T, file string, before, after any) int {
 		n++
 		for _, key := range []string{keyRoleARN, keySourceProfile} {
 			if values.(map[string]any)[key] != nil {
-				t.Errorf("%s: %s of %q is still seen", file, key, name)
+				t.Errorf("%s: the reader still sees %s of %q", file, key, name)
 			}
 		}
 	}
@@ -412,7 +412,8 @@ func TestGoSDKReadsTheSameAfterLink(t *testing.T) {
 			var seen [2]config.SharedConfig
 			var errs [2]error
 			for i, f := range both {
-				// whose source is not in the AWS files any more cannot be loaded at all
+				// The Go SDK fails to load a profile whose source is no longer in the AWS files, so add the
+				// sources.
 				extra := filepath.Join(t.TempDir(), "sources")
 				write(t, extra, "[security]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n[okta]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n")
 				seen[i], errs[i] = config.LoadSharedConfigProfile(context.Background(), profile, func(o *config.LoadSharedConfigOptions) {
@@ -431,16 +432,16 @@ func TestGoSDKReadsTheSameAfterLink(t *testing.T) {
 				continue
 			}
 			if errs[1] != nil || !reflect.DeepEqual(seen[0], seen[1]) {
-				t.Errorf("%s: of %q the Go SDK read\n%+v\nand now\n%+v, %v", name, profile, seen[0], seen[1], errs[1])
+				t.Errorf("%s: for %q the Go SDK read\n%+v\nand now reads\n%+v, %v", name, profile, seen[0], seen[1], errs[1])
 			}
 		}
 	}
 	if helpers < 40 {
-		t.Errorf("the Go SDK sees %d helpers only", helpers)
+		t.Errorf("the Go SDK sees only %d helpers", helpers)
 	}
 }
 
-// chainsOrNames are the names of all profiles of two files.
+// chainsOrNames returns the names of all profiles of two files.
 func chainsOrNames(t *testing.T, f Files) map[string]bool {
 	t.Helper()
 	set, err := new(Store).Load(f)
@@ -454,8 +455,8 @@ func chainsOrNames(t *testing.T, f Files) map[string]bool {
 	return m
 }
 
-// TestCommandIsReadAlike: what is in credential_process is two words for every reader.
-func TestCommandIsReadAlike(t *testing.T) {
+// TestCommandReadTheSameByAllReaders checks that every reader splits credential_process into the same two words.
+func TestCommandReadTheSameByAllReaders(t *testing.T) {
 	var values [][2]string // path and name
 	for _, path := range []string{"/usr/bin/credproc", "/opt/my tools/credproc", "/opt/o'brien/(x)&{y}/credproc", "/opt/größe/credproc", "/opt/a;b/#c/credproc", "/~x/*?[a]/credproc"} {
 		for _, name := range []string{"prod", "a b", "o'brien", "größe", "(x)&|<>", "a=b", "=", "-dash", "--version", "a#b", "#a", "~", "*", "a;b", "{a,b}"} {
@@ -516,8 +517,8 @@ func TestCommandIsReadAlike(t *testing.T) {
 	}
 }
 
-// FuzzLink: whatever the files say, link and unlink keep every line that is not one
-// of theirs, every chain, and each other's inverse.
+// FuzzLink checks, for any files, that link and unlink keep every line that is not theirs, keep every chain, and
+// undo each other.
 func FuzzLink(f *testing.F) {
 	for _, docs := range linkCorpus(f) {
 		f.Add(docs[RegistryDocument], docs[ConfigDocument], docs[CredentialsDocument])
@@ -527,8 +528,7 @@ func FuzzLink(f *testing.F) {
 	})
 }
 
-// TestLinkRandomFiles is FuzzLink with files that are put together of what such
-// files are made of.
+// TestLinkRandomFiles runs FuzzLink's check on files assembled at random from typical parts.
 func TestLinkRandomFiles(t *testing.T) { testRandomFiles(t, 500) }
 
 func TestLinkRandomFilesLong(t *testing.T) { testRandomFiles(t, 4_000) }
@@ -573,8 +573,8 @@ func testRandomFiles(t *testing.T, seeds int) {
 	}
 }
 
-// roundTrip links and unlinks everything and holds what comes out against what
-// was there. It reports whether there was anything to link.
+// roundTrip links and unlinks everything and compares the result with the start. It reports whether there was
+// anything to link.
 func roundTrip(t *testing.T, start Documents) bool {
 	t.Helper()
 	if _, err := start.set(linkFiles); err != nil {
@@ -603,11 +603,11 @@ func roundTrip(t *testing.T, start Documents) bool {
 	again := docs
 	mustRun(t, &again, LinkOrder, linkPlan())
 	if !same(docs, again) {
-		t.Fatalf("twice is not once:\n%s\nonce\n%s", again.show(), show(docs))
+		t.Fatalf("the second link changed the files again:\n%s\nafter the first:\n%s", again.show(), show(docs))
 	}
 	changed := !same(docs, start)
 	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
-	// what was linked by hand has no original
+	// A section that was linked by hand has no original.
 	byHand := bytes.Contains(bytes.ToLower(slices.Concat(start[ConfigDocument], start[CredentialsDocument])), []byte("credproc"))
 	if !byHand && (!bytes.Equal(docs[ConfigDocument], start[ConfigDocument]) || !bytes.Equal(docs[CredentialsDocument], start[CredentialsDocument])) {
 		t.Fatalf("unlink gave\n%s", show(docs))

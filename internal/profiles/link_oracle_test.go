@@ -14,10 +14,11 @@ import (
 	"testing"
 )
 
-// The oracle makes files of all that AWS files are made of, and holds link and unlink against what must be true of any
-// such file. It knows nothing of how they edit: it uses Link, Unlink and Rewrite alone.
+// The oracle generates files from all elements that occur in AWS files, and checks that link and unlink keep the
+// properties that must hold for any such file. It knows nothing of how they edit: it only calls Link, Unlink and
+// Rewrite.
 
-// A linkProperty is something that must hold for the documents of a person. It returns what is wrong, or "".
+// A linkProperty is something that must hold for any user's documents. It returns what is wrong, or "".
 type linkProperty struct {
 	name string
 	test func(start Documents, seed uint64) string
@@ -60,7 +61,7 @@ var linkProperties = []linkProperty{
 		}
 		return wrong + differs(once, twice, true)
 	}},
-	{"link keeps the line ends of a file that has one kind", func(start Documents, _ uint64) string {
+	{"link keeps the line ends of a file that uses one kind", func(start Documents, _ uint64) string {
 		docs, wrong := ran(start, LinkOrder, linkPlan())
 		for _, doc := range []Document{ConfigDocument, CredentialsDocument} {
 			if was, is := lineEnds(start[doc]), lineEnds(docs[doc]); was != mixed && was != noLines && is != was {
@@ -97,7 +98,7 @@ var linkProperties = []linkProperty{
 		for _, name := range must(namesIn(start)) {
 			was, err := resolved(start, name)
 			if err != nil {
-				continue // it gets no worse
+				continue // it cannot get worse
 			}
 			if is, err := resolved(docs, name); err != nil || !sameChain(was, is) {
 				return fmt.Sprintf("%q was\n%+v\nand is\n%+v, %v", name, was, is, err)
@@ -118,13 +119,13 @@ const (
 // roleA is a profile that link moves.
 const roleA = "[profile a]\nrole_arn = arn:aws:iam::444455556666:role/a\nsource_profile = security\n"
 
-// The kinds of line ends of a file.
+// The kinds of line ends that a file can have.
 const (
 	noLines = "no lines"
 	mixed   = "mixed"
 )
 
-// lineEnds are the line ends of a file: all LF, all CRLF, mixed or none.
+// lineEnds returns the kind of line ends of a file: all LF, all CRLF, mixed or none.
 func lineEnds(src []byte) string {
 	lf, crlf := bytes.Count(src, []byte("\n")), bytes.Count(src, []byte("\r\n"))
 	switch {
@@ -138,7 +139,8 @@ func lineEnds(src []byte) string {
 	return mixed
 }
 
-// namesWith are the profiles that have one of these keys in an AWS file; "KEY =" stands for a key that is empty.
+// namesWith returns the profiles that have one of these keys in an AWS file; "KEY =" matches a key with an empty
+// value.
 func namesWith(docs Documents, keys ...string) (names []string) {
 	for i, credentials := range []bool{false, true} {
 		d, _ := scan(docs[ConfigDocument+Document(i)], credentials)
@@ -157,7 +159,7 @@ func namesWith(docs Documents, keys ...string) (names []string) {
 	return names
 }
 
-// isRoleIn reports of a name whether it is a role.
+// isRoleIn returns a function that reports whether a name is a role.
 func isRoleIn(docs Documents) func(string) bool {
 	roles := namesWith(docs, keyRoleARN, keySourceProfile)
 	return func(name string) bool { return slices.Contains(roles, name) }
@@ -171,7 +173,7 @@ func ran(docs Documents, order []Document, plan Plan) (Documents, string) {
 	return docs, ""
 }
 
-// differs says in what documents are another; the records count only if they are asked for.
+// differs describes the first difference between two sets of documents. It compares the records only if asked to.
 func differs(want, have Documents, records bool) string {
 	if !records {
 		want[RecordsDocument], have[RecordsDocument] = nil, nil
@@ -205,7 +207,7 @@ func resolved(docs Documents, name string) (Chain, error) {
 	return set.Resolve(name)
 }
 
-// untouchedKeys are the values of a file that link may not change.
+// untouchedKeys returns the values of a file that link must not change.
 func untouchedKeys(src []byte, credentials bool) map[string]string {
 	d, _ := scan(src, credentials)
 	m := map[string]string{}
@@ -219,7 +221,7 @@ func untouchedKeys(src []byte, credentials bool) map[string]string {
 	return m
 }
 
-// author writes the files of a person.
+// An author writes files as people do.
 type author struct {
 	*rand.Rand
 	roles []string // names of the roles so far
@@ -227,10 +229,10 @@ type author struct {
 
 func (a *author) pick(of ...string) string { return of[a.IntN(len(of))] }
 
-// one reports true once in n times.
+// one reports true once in n times on average.
 func (a *author) one(n int) bool { return a.IntN(n) == 0 }
 
-// style is how one section is written.
+// A style is how one section is written.
 type style struct{ indent, equals, nl string }
 
 func (a *author) style(nl string) style {
@@ -244,7 +246,7 @@ func (a *author) style(nl string) style {
 	return s
 }
 
-// line writes one key, and what people put around it.
+// line writes one key, with the spaces and comments that people put around it.
 func (a *author) line(b *strings.Builder, s style, key, value string) {
 	if a.one(12) {
 		key = a.pick(strings.ToUpper(key), strings.ToUpper(key[:1])+key[1:])
@@ -259,7 +261,7 @@ func (a *author) line(b *strings.Builder, s style, key, value string) {
 	}
 }
 
-// filler writes lines that mean nothing.
+// filler writes lines without a meaning.
 func (a *author) filler(b *strings.Builder, s style) {
 	for range 1 + a.IntN(2) {
 		b.WriteString(a.pick("", "", "# a comment", "; another", s.indent+"# indented", " ", "\t", "#", "# [profile gone]",
@@ -267,7 +269,7 @@ func (a *author) filler(b *strings.Builder, s style) {
 	}
 }
 
-// names of profiles, the plain ones first.
+// oracleNames are names of profiles, the plain ones first.
 var oracleNames = []string{"dev", "prod", "a", "b", "c", "team-x", "acme_prod_paul", "v1.2", "user@host", "x/y",
 	"UPPER", "größe", "with space", "a=b", "a#b", "it's", "-dash", "1", strings.Repeat("long", 40)}
 
@@ -278,7 +280,7 @@ func (a *author) name() string {
 	return oracleNames[a.IntN(8)]
 }
 
-// header is the header of a profile in the config.
+// header returns the header of a profile in the config.
 func (a *author) header(name string) string {
 	written := quoteName(name)
 	if a.one(10) {
@@ -300,7 +302,7 @@ func (a *author) header(name string) string {
 	return header
 }
 
-// keys are what the sections of a kind have.
+// keys returns typical keys for a kind of section.
 func (a *author) keys(kind string) [][2]string {
 	source := "security"
 	if len(a.roles) > 0 && a.one(4) {
@@ -365,7 +367,7 @@ func (a *author) body(b *strings.Builder, s style, kind string) {
 		}
 	}
 	a.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	if len(keys) > 0 && a.one(25) { // twice
+	if len(keys) > 0 && a.one(25) { // a key twice
 		keys = append(keys, keys[a.IntN(len(keys))])
 	}
 	for i, kv := range keys {
@@ -382,7 +384,7 @@ func (a *author) body(b *strings.Builder, s style, kind string) {
 	}
 }
 
-// nested writes a block, or a value of several lines.
+// nested writes a nested block, or a value of several lines.
 func (a *author) nested(b *strings.Builder, s style) {
 	if a.one(6) {
 		b.WriteString(s.indent + "x_lines = one" + s.nl + s.indent + "  two" + s.nl)
@@ -395,10 +397,10 @@ func (a *author) nested(b *strings.Builder, s style) {
 	}
 }
 
-// lineEnd is that of one file.
+// lineEnd chooses the line end of one file.
 func (a *author) lineEnd() string { return a.pick("\n", "\n", "\n", "\r\n") }
 
-// finish is what editors do to a whole file.
+// finish applies what editors do to a whole file.
 func (a *author) finish(text, nl string) string {
 	if a.one(12) {
 		text = string(byteOrderMark) + text
@@ -411,7 +413,7 @@ func (a *author) finish(text, nl string) string {
 	if a.one(16) {
 		text = strings.TrimSuffix(text, nl)
 	}
-	if a.one(12) { // some lines came from another system
+	if a.one(12) { // some lines came from another operating system
 		lines := strings.SplitAfter(text, nl)
 		i := a.IntN(len(lines))
 		lines[i] = strings.TrimRight(lines[i], "\r\n") + a.pick("\n", "\r\n")
@@ -420,7 +422,7 @@ func (a *author) finish(text, nl string) string {
 	return text
 }
 
-// write makes the three files.
+// write generates the three files.
 func (a *author) write() Documents {
 	var config, credentials, registry strings.Builder
 	nl := a.lineEnd()
@@ -440,7 +442,7 @@ func (a *author) write() Documents {
 			a.body(&config, a.style(nl), oracleKinds[a.IntN(len(oracleKinds))])
 		default:
 			name := a.name()
-			if used[name] && !a.one(10) { // few have a section twice
+			if used[name] && !a.one(10) { // few files have a section twice
 				continue
 			}
 			used[name] = true
@@ -492,7 +494,7 @@ func (a *author) write() Documents {
 	return documents(mine, text, a.finish(credentials.String(), nl))
 }
 
-// oracleFiles are the files of a seed each, those that Broker refuses to read left out.
+// oracleFiles returns generated files by seed, without those that Broker refuses to read.
 func oracleFiles(t *testing.T, n int) map[uint64]Documents {
 	t.Helper()
 	files := map[uint64]Documents{}
@@ -508,7 +510,7 @@ func oracleFiles(t *testing.T, n int) map[uint64]Documents {
 	return files
 }
 
-// wildFiles are the wild files of a seed each.
+// wildFiles returns wild files by seed.
 func wildFiles(t *testing.T, n int) map[uint64]Documents {
 	t.Helper()
 	files := map[uint64]Documents{}
@@ -523,7 +525,7 @@ func wildFiles(t *testing.T, n int) map[uint64]Documents {
 	return files
 }
 
-// shrink takes lines away for as long as a property fails, so that a person can see why.
+// shrink removes lines as long as the property still fails, so that a person can see why.
 func shrink(docs Documents, fails func(Documents) bool) Documents {
 	for again := true; again; {
 		again = false
@@ -541,7 +543,7 @@ func shrink(docs Documents, fails func(Documents) bool) Documents {
 	return docs
 }
 
-// oracle holds files against properties.
+// oracle checks the properties on each of the files.
 func oracle(t *testing.T, files map[uint64]Documents, properties []linkProperty) {
 	t.Helper()
 	n := len(files)
@@ -554,19 +556,19 @@ func oracle(t *testing.T, files map[uint64]Documents, properties []linkProperty)
 		for _, p := range properties {
 			if wrong := p.test(docs, seed); wrong != "" {
 				small := shrink(docs, func(d Documents) bool { return p.test(d, seed) != "" })
-				t.Errorf("seed %d: %s: not so:\n%s\nthe smallest such files:\n%s%q",
+				t.Errorf("seed %d: does not hold: %s:\n%s\nthe smallest such files:\n%s%q",
 					seed, p.name, p.test(small, seed), small.show(), small)
 			}
 		}
 	}
-	t.Logf("link moves a role of %d of %d files", moved, n)
+	t.Logf("link moves a role in %d of %d files", moved, n)
 	if moved < n/10 {
-		t.Errorf("link moves a role of %d of %d files: the test is void", moved, n)
+		t.Errorf("link moves a role in %d of %d files: the test is void", moved, n)
 	}
 }
 
-// TestLinkOracle: for any AWS files, link changes what it has to and nothing else, twice is once, and unlink gives back
-// every byte.
+// TestLinkOracle checks for any AWS files that link changes only what it has to, that it is idempotent, and that
+// unlink restores every byte.
 func TestLinkOracle(t *testing.T) {
 	oracle(t, oracleFiles(t, 100), linkProperties)
 	oracle(t, wildFiles(t, 150), linkProperties)
@@ -577,7 +579,7 @@ func TestLinkOracleLong(t *testing.T) {
 	oracle(t, wildFiles(t, runs(2_000)), linkProperties)
 }
 
-// runs is the number of files of a test, or what FILES says: FILES=50000 go test -timeout 0 -run Oracle …
+// runs returns n, or the number in FILES: FILES=50000 go test -timeout 0 -run Oracle …
 func runs(n int) int {
 	if more, err := strconv.Atoi(os.Getenv("FILES")); err == nil {
 		return more

@@ -25,7 +25,7 @@ func documents(registry, config, credentials string) Documents {
 	return d
 }
 
-// show is what a failed test prints.
+// show formats the documents for a failed test.
 func (docs Documents) show() string {
 	var b strings.Builder
 	for i, name := range []string{"registry", "config", "credentials", "records"} {
@@ -34,7 +34,7 @@ func (docs Documents) show() string {
 	return b.String()
 }
 
-// memory runs a plan as Rewrite does, over bytes.
+// memory runs a plan as Rewrite does, but on bytes in memory.
 func memory(docs *Documents, order []Document, plan Plan) ([]Outcome, error) {
 	read := func(d Document) ([]byte, error) { return docs[d], nil }
 	edit := func(d Document, edit func([]byte) ([]byte, error)) error {
@@ -64,7 +64,7 @@ func mustRun(t *testing.T, docs *Documents, order []Document, plan Plan) []Outco
 	return out
 }
 
-// TestLink: what link writes, that twice is once, and that unlink gives the original back.
+// TestLink checks what link writes, that it is idempotent, and that unlink restores the original.
 func TestLink(t *testing.T) {
 	const role = "arn:aws:iam::444455556666:role/dev"
 	made := linkRegistry + "\n[profile dev]\nrole_arn = " + role + "\nsource_profile = security\n"
@@ -84,19 +84,19 @@ func TestLink(t *testing.T) {
 		{"all keys", "dev", linkRegistry, "[profile dev]\nsource_profile=security\nduration_seconds=900\nrole_session_name=me\nexternal_id=abc\nmfa_serial=GAHT12345678\nmfa_process=/bin/code\nrole_arn=" + role + "\noutput=json\n", "",
 			linkRegistry + "\n[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nmfa_serial = GAHT12345678\nexternal_id = abc\nrole_session_name = me\nduration_seconds = 900\nmfa_process = /bin/code\n",
 			"[profile dev]\ncredential_process = /usr/local/bin/credproc dev\noutput=json\n", ""},
-		{"a part in the credentials file", "dev", linkRegistry, "[profile dev]\nregion = x\n", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n# c\n[other]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n",
+		{"partly in the credentials file", "dev", linkRegistry, "[profile dev]\nregion = x\n", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n# c\n[other]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n",
 			made, "[profile dev]\nregion = x\ncredential_process = /usr/local/bin/credproc dev\n", "[dev]\n# c\n[other]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n"},
-		{"in the credentials file alone, which wins", "dev", linkRegistry, "", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n",
+		{"only in the credentials file, which wins", "dev", linkRegistry, "", "[dev]\nrole_arn = " + role + "\nsource_profile = security\n",
 			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\n", "[dev]\n"},
-		{"in the registry alone", "dev", made, "[default]\nregion = x", "", made, "[default]\nregion = x\n\n[profile dev]\ncredential_process = /usr/local/bin/credproc dev", ""},
-		{"in both, alike", "dev", made, "[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\n", "",
+		{"only in the registry", "dev", made, "[default]\nregion = x", "", made, "[default]\nregion = x\n\n[profile dev]\ncredential_process = /usr/local/bin/credproc dev", ""},
+		{"the same in both", "dev", made, "[profile dev]\nrole_arn = " + role + "\nsource_profile = security\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\n", "",
 			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\n", ""},
 		{"a source", "security", linkRegistry, "[profile security]\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\nregion = x\n", "",
 			linkRegistry, "[profile security]\nmfa_serial = arn:aws:iam::111122223333:mfa/paul\nregion = x\ncredential_process = /usr/local/bin/credproc security\n", ""},
-		{"a profile that the registry alone has", "dev", linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = eu-west-1\n", "", "",
+		{"a profile that is only in the registry", "dev", linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = eu-west-1\n", "", "",
 			linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\nregion = eu-west-1\n",
 			"[profile dev]\ncredential_process = /usr/local/bin/credproc dev\nregion = eu-west-1\n", ""},
-		{"a source that has no section", "security", linkRegistry, "", "", linkRegistry, "[profile security]\ncredential_process = /usr/local/bin/credproc security\n", ""},
+		{"a source without a section", "security", linkRegistry, "", "", linkRegistry, "[profile security]\ncredential_process = /usr/local/bin/credproc security\n", ""},
 		{"default", "default", linkRegistry, "[default]\nrole_arn = " + role + "\nsource_profile = security\n", "",
 			linkRegistry + "\n[default]\nrole_arn = " + role + "\nsource_profile = security\n", "[default]\ncredential_process = /usr/local/bin/credproc default\n", ""},
 		{"profile default", "default", linkRegistry, "[profile default]\nrole_arn = " + role + "\nsource_profile = security\n", "",
@@ -118,7 +118,7 @@ func TestLink(t *testing.T) {
 			}
 			again := docs
 			if out := mustRun(t, &again, LinkOrder, linkPlan(tt.name)); out[0].State != Unchanged || !same(docs, again) {
-				t.Errorf("twice is not once: %+v\n%s", out, again.show())
+				t.Errorf("the second link changed the files again: %+v\n%s", out, again.show())
 			}
 			out = mustRun(t, &docs, UnlinkOrder, unlinkPlan(tt.name))
 			if out[0].State != Changed || out[0].Note != "" {
@@ -157,7 +157,7 @@ func TestLinkRefuses(t *testing.T) {
 		{"another helper beside", "w", linkRegistry, "[profile w]\n" + role + "credential_process = /x\n", "", Refused, "config:4: "},
 		{"another helper in the credentials file", "w", linkRegistry, "[profile w]\n" + role, "[w]\ncredential_process = /x\n", Refused, "credentials:2: "},
 		{"no source", "w", "", "[profile w]\n" + role, "", Refused, "neither a source"},
-		{"a cycle", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = w\n", "", Refused, "circle"},
+		{"a cycle", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = w\n", "", Refused, "loop"},
 		{"not an ARN", "w", linkRegistry, "[profile w]\nrole_arn = x\nsource_profile = security\n", "", Refused, "config:2: role_arn"},
 		{"two sections", "w", linkRegistry, "[profile w]\n" + role + "[profile w]\nregion = x\n", "", Refused, `config:4: "w" has a second section here, the first is at line 1`},
 		{"two defaults", "default", linkRegistry, "[default]\n" + role + "[profile default]\nregion = x\n", "", Refused, "config:4: "},
@@ -165,10 +165,10 @@ func TestLinkRefuses(t *testing.T) {
 		{"another role in the registry", "w", linkRegistry + "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/prod\nsource_profile = security\n", "[profile w]\n" + role, "", Refused, "config:2: profile \"w\" has another role_arn here than in the registry (/home/paul/.config/broker/config:4)"},
 		{"more in the config", "w", linkRegistry + "[profile w]\n" + role, "[profile w]\n" + role + "external_id = abc\n", "", Refused, "another external_id"},
 		{"ours without a definition", "w", "", "[profile w]\ncredential_process = credproc w\n", "", Refused, "no definition"},
-		{"dollar in the name", "a$b", linkRegistry, "[profile a$b]\n" + role, "", Refused, "read it alike"},
-		{"percent in the name", "100%", linkRegistry, "[profile 100%]\n" + role, "", Refused, "read it alike"},
-		{"comment in the name", "a #b", linkRegistry, "[profile \"a #b\"]\n" + role, "", Refused, "read it alike"},
-		{"a section of another tool", "security", linkRegistry, "[default]\n[security]\nx = y\n", "", Left, "config:2: beside this section"},
+		{"dollar in the name", "a$b", linkRegistry, "[profile a$b]\n" + role, "", Refused, "read it the same way"},
+		{"percent in the name", "100%", linkRegistry, "[profile 100%]\n" + role, "", Refused, "read it the same way"},
+		{"comment in the name", "a #b", linkRegistry, "[profile \"a #b\"]\n" + role, "", Refused, "read it the same way"},
+		{"a section of another tool", "security", linkRegistry, "[default]\n[security]\nx = y\n", "", Left, "config:2: next to this section"},
 		{"no section, and a name with a space", "a b", linkRegistry + "[profile \"a b\"]\n" + role, "", "", Refused, "how to write the name"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestLinkRefuses(t *testing.T) {
 				t.Errorf("%s: %v; want %s: …%s…", out[0].State, out[0].Err, tt.state, tt.text)
 			}
 			if !same(docs, next) {
-				t.Errorf("refused, but changed:\n%s", next.show())
+				t.Errorf("refused, but the files changed:\n%s", next.show())
 			}
 		})
 	}
@@ -191,7 +191,7 @@ func TestLinkRefuses(t *testing.T) {
 	}
 }
 
-// TestUnlinkAfterChanges: what unlink gives back where the original bytes cannot be.
+// TestUnlinkAfterChanges checks what unlink restores if it cannot restore the original bytes.
 func TestUnlinkAfterChanges(t *testing.T) {
 	const role = "role_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
 	replace := func(doc Document, old, text string) func(*Documents) {
@@ -206,24 +206,24 @@ func TestUnlinkAfterChanges(t *testing.T) {
 		what           string
 		config         string
 		change         func(*Documents)
-		want, registry string // "" for the one without the profile
+		want, registry string // the registry afterwards; "" means the given one without the profile
 		note           string
 	}{
 		{"no records", "[profile dev]\n  region = x\n  " + strings.Replace(role, "\n", "\n  ", 1) + "# c\n", func(d *Documents) { d[RecordsDocument] = nil },
 			"[profile dev]\n  region = x\n  " + strings.Replace(role, "\n", "\n  ", 1) + "# c\n", "", ""},
-		{"records that are no JSON", "[profile dev]\nregion = x\n" + role, func(d *Documents) { d[RecordsDocument] = []byte("{") }, "[profile dev]\nregion = x\n" + role, "", ""},
+		{"records that are not JSON", "[profile dev]\nregion = x\n" + role, func(d *Documents) { d[RecordsDocument] = []byte("{") }, "[profile dev]\nregion = x\n" + role, "", ""},
 		{"a key was added", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev", replace(ConfigDocument, "proc dev", "proc dev\noutput = json\n"),
 			"[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\noutput = json\n", "", ""},
 		{"a key was changed", "[profile dev]\nregion = x\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", replace(ConfigDocument, "= x", "= y"),
 			"[profile dev]\nregion = y\n" + role, "", ""},
-		{"the last line went on", "[profile dev]\n" + role + "region = eu-west", replace(ConfigDocument, "eu-west", "eu-west-1"), "[profile dev]\n" + role + "region = eu-west-1", "", ""},
+		{"the last line was continued", "[profile dev]\n" + role + "region = eu-west", replace(ConfigDocument, "eu-west", "eu-west-1"), "[profile dev]\n" + role + "region = eu-west-1", "", ""},
 		{"another role in the registry", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\nregion = x\n", replace(RegistryDocument, "role/dev", "role/other"),
 			"[profile dev]\n" + strings.Replace(role, "role/dev", "role/other", 1) + "region = x\n", "", ""},
 		{"a region in the registry", "[profile dev]\n" + role, replace(RegistryDocument, "role/dev\n", "role/dev\nregion = y # here\n"),
 			"[profile dev]\n" + strings.Replace(role, "dev\n", "dev\nregion = y # here\n", 1), "", ""},
-		{"a key of the broker's", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", replace(RegistryDocument, "role/dev\n", "role/dev\nmfa = each\n"),
+		{"a key of Broker's own", "[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", replace(RegistryDocument, "role/dev\n", "role/dev\nmfa = each\n"),
 			"[profile dev]\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n", linkRegistry + "\n[profile dev]\n" + strings.Replace(role, "dev\n", "dev\nmfa = each\n", 1), "mfa"},
-		{"the definition is gone", "[profile dev]\n" + role, func(d *Documents) { d[RegistryDocument] = []byte(linkRegistry) }, "[profile dev]\n" + role, "", ""},
+		{"the definition is missing", "[profile dev]\n" + role, func(d *Documents) { d[RegistryDocument] = []byte(linkRegistry) }, "[profile dev]\n" + role, "", ""},
 		{"a comment in the registry", "[profile dev]\n" + role, replace(RegistryDocument, "role/dev\n", "role/dev\n# mine\n"), "[profile dev]\n" + role, linkRegistry + "\n# mine\n", ""},
 		{"something behind", "[profile dev]\nregion = x\n" + role[:len(role)-1], func(d *Documents) {
 			d[ConfigDocument] = append(d[ConfigDocument], "\n\n[profile new]\nregion = z\n"...)
@@ -251,7 +251,7 @@ func TestUnlinkAfterChanges(t *testing.T) {
 	}
 }
 
-// TestUnlinkCreated: sections that link made go, whatever stands around them now.
+// TestUnlinkCreated checks that unlink removes the sections that link created, whatever surrounds them now.
 func TestUnlinkCreated(t *testing.T) {
 	registry := linkRegistry + "\n[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
 	for _, config := range []string{"", "\n", "[default]\nregion = x", "[default]\nregion = x\n", "[default]\r\nregion = x\r\n\r\n", "# c", "\xef\xbb\xbf", "\xef\xbb\xbf# c\n\n\n"} {
@@ -270,12 +270,12 @@ func TestUnlinkCreated(t *testing.T) {
 		mustRun(t, &docs, UnlinkOrder, unlinkPlan())
 		got, want := nonBlank(docs[ConfigDocument]), nonBlank([]byte(config+"\n[profile later]\nregion = y\n"))
 		if got != want {
-			t.Errorf("%q: with a section behind, unlink gave %q", config, docs[ConfigDocument])
+			t.Errorf("%q: with a section after it, unlink gave %q", config, docs[ConfigDocument])
 		}
 	}
 }
 
-// nonBlank is the lines that are not blank.
+// nonBlank returns the lines that are not blank.
 func nonBlank(b []byte) string {
 	var out []string
 	for line := range strings.Lines(string(bytes.TrimPrefix(b, byteOrderMark))) {
@@ -286,8 +286,9 @@ func nonBlank(b []byte) string {
 	return strings.Join(out, "\n")
 }
 
-// TestLinkCorrectsItsOwn: an old path or name of the helper is mended, and the original is still known.
-func TestLinkCorrectsItsOwn(t *testing.T) {
+// TestLinkCorrectsOldHelper checks that link corrects an old path or name of the helper, and still knows the
+// original.
+func TestLinkCorrectsOldHelper(t *testing.T) {
 	const config = "[profile dev]\nregion = x\nsource_profile=security\nrole_arn=arn:aws:iam::444455556666:role/dev\n# c\n"
 	docs := documents(linkRegistry, config, "")
 	old := func(d Documents) (Documents, []Outcome, error) { return Link(linkFiles, d, nil, "/old place/credproc") }
@@ -308,7 +309,7 @@ func TestLinkCorrectsItsOwn(t *testing.T) {
 
 	byHand := linkRegistry + "[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
 	for _, tt := range [][2]string{
-		{`"/usr/local/bin/credproc" dev`, `"/usr/local/bin/credproc" dev`}, // quotes that are not needed are no reason
+		{`"/usr/local/bin/credproc" dev`, `"/usr/local/bin/credproc" dev`}, // superfluous quotes are no reason to rewrite the line
 		{`/usr/local/bin/credproc --profile dev`, `/usr/local/bin/credproc --profile dev`},
 		{"credproc dev # mine", "/usr/local/bin/credproc dev"},
 		{`/usr/local/bin/credproc other`, `/usr/local/bin/credproc dev`},
@@ -316,7 +317,7 @@ func TestLinkCorrectsItsOwn(t *testing.T) {
 		docs := documents(byHand, "[profile dev]\ncredential_process = "+tt[0]+"\nregion = x\n", "")
 		mustRun(t, &docs, LinkOrder, linkPlan("dev"))
 		comment := ""
-		if strings.Contains(tt[0], "#") { // for botocore it is a part of the command
+		if strings.Contains(tt[0], "#") { // botocore reads the comment as part of the command
 			comment = "# mine\n"
 		}
 		if want := "[profile dev]\n" + comment + "credential_process = " + tt[1] + "\nregion = x\n"; string(docs[ConfigDocument]) != want {
@@ -328,7 +329,7 @@ func TestLinkCorrectsItsOwn(t *testing.T) {
 		}
 	}
 
-	// a profile that was pointed at another one by hand stays so
+	// A profile that was pointed at another profile by hand stays that way.
 	docs = documents(byHand+"[alias]\nd = dev\n", "[profile short]\ncredential_process = /old/credproc d\n", "")
 	mustRun(t, &docs, LinkOrder, linkPlan("short"))
 	if string(docs[ConfigDocument]) != "[profile short]\ncredential_process = /usr/local/bin/credproc d\n" {

@@ -8,8 +8,8 @@ import (
 // The kinds of a Summary.
 const (
 	KindRole   = "role"   // a role to assume
-	KindSource = "source" // a source, or a profile that is one without a role
-	KindOther  = "other"  // not served by the broker
+	KindSource = "source" // a source, or a profile that stands for a source
+	KindOther  = "other"  // not served by Broker
 )
 
 // Summary is one profile or source in a list.
@@ -17,18 +17,18 @@ type Summary struct {
 	Name      string
 	Kind      string // KindRole, KindSource or KindOther
 	RoleARN   string
-	AccountID string // of the role
+	AccountID string // the account of the role
 	Source    string
 	Region    string
 	Linked    bool   // the registry defines it, and AWS tools ask credproc for it
-	Helper    string // the program that AWS tools ask for it, if that is a credproc
+	Helper    string // the program that AWS tools ask, if it is a credproc
 	Aliases   []string
 	Origin    Origin // the line of the section
 	PlainKey  Origin // the line of a long-lived key in plain text, or the zero Origin
 	Problem   string // why it cannot be used, or empty
 }
 
-// List returns all profiles and sources, by name.
+// List returns all profiles and sources, sorted by name.
 func (s *Set) List() []Summary {
 	aliases := map[string][]string{}
 	for _, a := range s.Aliases() {
@@ -79,7 +79,7 @@ func (s *Set) summary(name string) Summary {
 	return sum
 }
 
-// kindOf says what a name is, whether or not it can be used.
+// kindOf returns the kind of a name, whether or not the name can be used.
 func (s *Set) kindOf(p profile) string {
 	switch {
 	case p.own.has(keyRoleARN):
@@ -90,8 +90,8 @@ func (s *Set) kindOf(p profile) string {
 	return KindOther
 }
 
-// Sources returns the sources that the registry names, by name. One whose
-// section cannot be used is left out; Warnings and Resolve say why.
+// Sources returns the sources in the registry, sorted by name. It omits a source whose section is invalid;
+// Warnings and Resolve say why.
 func (s *Set) Sources() []Source {
 	var all []Source
 	for _, name := range s.names {
@@ -102,7 +102,7 @@ func (s *Set) Sources() []Source {
 	return all
 }
 
-// Source returns one source of the registry by its exact name.
+// Source returns the source with this exact name.
 func (s *Set) Source(name string) (Source, bool) {
 	if src := s.sources[name]; src != nil && src.err == nil {
 		return src.Source, true

@@ -8,20 +8,20 @@ import (
 	"broker/internal/record"
 )
 
-// The files that the daemon makes for a command (`exec --mode file`), in a directory for each command.
+// The files that the daemon makes for a command (`exec --mode file`), in one directory per command.
 const (
-	OwnerFile       = "owner.json" // whose they are, and which files they stand for
+	OwnerFile       = "owner.json" // records which command the files belong to, and which files they replace
 	ConfigFile      = "config"
 	CredentialsFile = "credentials"
 
-	MaxOwner = 1 << 20 // bytes of OwnerFile
+	MaxOwner = 1 << 20 // bytes; the largest OwnerFile that is read
 )
 
-// Original returns the files that those of a command stand for, if they are in a directory that the daemon made below
-// dir. So a program within the command reads the profiles, and what they may say, as it does without.
+// Original returns the files that a command's private files replace, if those are in a directory that the daemon
+// made below dir. A program inside the command then uses the same profiles and rules as outside.
 func Original(dir string, files Files) Files {
 	if dir = filepath.Clean(dir); !strings.HasPrefix(files.Config, dir) && !strings.HasPrefix(files.Credentials, dir) {
-		return files // each request is looked at
+		return files // this runs for every request
 	}
 	type originals struct {
 		Config      string `json:"aws_config_file"`

@@ -10,9 +10,8 @@ import (
 	"broker/internal/fault"
 )
 
-// The kinds of sections. In ~/.aws/config and in the registry the kind is the
-// first word of a header; every section of ~/.aws/credentials is of kind
-// SectionCredentials, and its header is the bare name.
+// The kinds of sections. In ~/.aws/config and in the registry the kind is the first word of a header. Every
+// section of ~/.aws/credentials has the kind SectionCredentials, and its header is only the name.
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html
 const (
 	SectionProfile     = "profile" // [profile NAME], and [default] for the name "default"
@@ -23,53 +22,54 @@ const (
 	SectionSettings    = "settings" // registry only; has no name
 	SectionAlias       = "alias"    // registry only; has no name
 	SectionTrust       = "trust"    // registry only; see Trust
-	sectionInherited   = "DEFAULT"  // AWS files only: botocore gives its keys to each other section that lacks them
+	sectionInherited   = "DEFAULT"  // AWS files only: botocore adds its keys to each section that lacks them
 )
 
-// A document is a scanned file. Its keys and values are slices of the source,
-// so that reading a file with secrets in it makes no copies of them.
+// A document is a scanned file. Its keys and values are slices of the source, so that scanning a file with secrets
+// makes no copies of them.
 type document struct {
 	sections []section
 	problems []problem
-	refused  *problem // why botocore takes none of the file, and where; nil if it takes it
+	refused  *problem // why botocore refuses the whole file, and where; nil if it accepts it
 }
 
-// A section has an empty kind if its header cannot be read: its entries belong
-// to nobody, rather than to the section above.
+// A section has an empty kind if its header cannot be read. Its entries then belong to no profile, instead of to
+// the section above.
 type section struct {
 	kind, name string
-	header     string // what stands between the brackets: sections with one header are one
-	// loose says that botocore takes the header for no profile. Kind and name are those that other tools read.
+	header     string // the text between the brackets; botocore merges sections with the same header
+	// loose means that botocore does not read the header as a profile. kind and name are then what other tools
+	// read.
 	loose      bool
 	line       int
 	start, end int // offsets of the header line
-	bodyEnd    int // offset behind its last line that is neither blank nor a comment
+	bodyEnd    int // offset after its last line that is neither blank nor a comment
 	indent     int
-	commented  bool // something stands behind the header
-	published  bool // it stands between the marks of `broker publish`
+	commented  bool // there is text after the header
+	published  bool // it is between the marks of `broker publish`
 	entries    []entry
 }
 
-// An entry is a key with its value and all the lines that belong to it.
+// An entry is a key with its value and all lines that belong to it.
 type entry struct {
 	key, value     []byte
 	line           int
 	indent         int
 	start, end     int  // offsets of its lines
 	valueAt, valTo int  // offsets of the value within its first line
-	commented      bool // a comment stands behind the value, which for botocore is a part of it
+	commented      bool // there is a comment after the value, which botocore reads as part of the value
 	multiline      bool
-	brackets       bool // a line that continues it looks like a header
+	brackets       bool // one of its continuation lines looks like a header
 	nested         []entry
 }
 
-// A problem never quotes the line: it could be a secret.
+// A problem never quotes the line, since the line could be a secret.
 type problem struct {
 	line int
 	text string
 }
 
-// maxProblems bounds what is remembered of a file that is no AWS file at all.
+// maxProblems limits what is remembered of a file that is not an AWS file at all.
 const maxProblems = 100
 
 func (d *document) report(line int, text string) {
@@ -78,27 +78,27 @@ func (d *document) report(line int, text string) {
 	}
 }
 
-// maxFile bounds what is read of one file.
+// maxFile is the largest file that is read, in bytes.
 const maxFile = 50 << 20
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// refuse notes why botocore takes none of the file; the first reason is the one that it names.
+// refuse records why botocore refuses the file. Only the first reason counts, since botocore reports that one.
 func (d *document) refuse(line int, text string) {
 	if d.refused == nil {
 		d.refused = &problem{line, text}
 	}
 }
 
-// scan reads AWS's INI dialect. A file that botocore takes is read as botocore reads it (configparser for lines, shlex
-// for names, one level of nesting), but for a comment behind a value, which is left out as in the other SDKs. Of a file
-// that botocore refuses the rest is read, as in the Go SDK: a line that cannot be read is skipped, duplicates are
-// merged. A document that is not text is an error.
+// scan reads AWS's INI dialect. It reads a file that botocore accepts as botocore does (configparser for lines,
+// shlex for names, one level of nesting), except that it strips a comment after a value, as the other SDKs do. In
+// a file that botocore refuses it reads what it can, as the Go SDK does: it skips lines that it cannot read and
+// merges duplicates. A document that is not text is an error.
 func scan(src []byte, credentials bool) (*document, *problem) {
 	return scanAs(src, credentials, botocore)
 }
 
-// scanAs is scan for a dialect: how others read headers. Only botocore refuses files.
+// scanAs is scan with the header rules of another dialect. Only botocore refuses files.
 func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 	if p := notText(src); p != nil {
 		return nil, p
@@ -106,10 +106,10 @@ func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 	d := &document{}
 	var sec *section             // the last of d.sections
 	var cur *entry               // the last of sec.entries, while lines may still continue it
-	seen := map[[2]string]bool{} // headers, and keys below them
+	seen := map[[2]string]bool{} // headers, and keys in their sections
 	published, blanks := false, 0
 	pos := 0
-	if bytes.HasPrefix(src, byteOrderMark) && as != golang { // which loses the first line
+	if bytes.HasPrefix(src, byteOrderMark) && as != golang { // the Go SDK loses the first line
 		pos = len(byteOrderMark)
 		d.refuse(1, "begins with a byte order mark")
 	}
@@ -150,7 +150,7 @@ func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 			}
 			switch {
 			case s.header == "":
-				d.refuse(line, `begins with "[" and is not a section`)
+				d.refuse(line, `begins with "[" but is not a section`)
 			case seen[[2]string{s.header}] && s.header != sectionInherited:
 				d.refuse(line, "begins a section a second time")
 			}
@@ -160,8 +160,8 @@ func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 			continue
 		}
 		if sec == nil {
-			d.report(line, "stands before the first section")
-			d.refuse(line, "stands before the first section")
+			d.report(line, "is before the first section")
+			d.refuse(line, "is before the first section")
 			continue
 		}
 		sec.bodyEnd = end
@@ -184,12 +184,12 @@ func scanAs(src []byte, credentials bool, as dialect) (*document, *problem) {
 
 const noKeyValue = `is not "key = value"`
 
-// more adds src[from:to], a trimmed line that continues an entry: to the block of keys below one without a value, or
-// to a value, with the blank lines between.
+// more adds src[from:to], a trimmed line that continues an entry. The line goes to the nested block of a key
+// without a value, or else to the value, with the blank lines in between.
 func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
 	if len(cur.value) > 0 || cur.commented {
 		if !cur.multiline {
-			cur.value = bytes.Clone(cur.value) // the source stays as it is
+			cur.value = bytes.Clone(cur.value) // the source must not change
 		}
 		for range blanks + 1 {
 			cur.value = append(cur.value, '\n')
@@ -198,7 +198,7 @@ func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
 		return
 	}
 	cur.multiline = true
-	for next := from; next < to; { // what Python takes for lines
+	for next := from; next < to; { // each line as Python splits lines
 		from = next
 		end := to
 		if i := bytes.IndexFunc(src[from:to], splitsLines); i >= 0 {
@@ -229,20 +229,21 @@ func (d *document) more(cur *entry, src []byte, from, to, line, blanks int) {
 	}
 }
 
-// isComment reports whether a line without blanks around it, or the end of one, is a comment.
+// isComment reports whether text, which has no blanks around it, is a comment. text is a line or the end of a
+// line.
 func isComment(text []byte) bool { return len(text) > 0 && (text[0] == '#' || text[0] == ';') }
 
-// isSpace reports what Python takes for white space, which is four controls more than in Go.
+// isSpace reports whether Python treats r as white space. Those are four control characters more than in Go.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
 func trimSpace(s string) string { return strings.TrimFunc(s, isSpace) }
 
-// splitsLines reports what Python's splitlines takes for an end of a line.
+// splitsLines reports whether Python's splitlines ends a line at r.
 func splitsLines(r rune) bool {
 	return r >= '\n' && r <= '\r' || r >= 0x1c && r <= 0x1e || r == 0x85 || r == 0x2028 || r == 0x2029
 }
 
-// linesOf are the lines of a file, each with its end.
+// linesOf returns the lines of a file, each with its line end.
 func linesOf(b []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for len(b) > 0 {
@@ -254,7 +255,7 @@ func linesOf(b []byte) iter.Seq[[]byte] {
 	}
 }
 
-// firstLine is the first line with its end: LF, CRLF, or CR alone, as Python has it.
+// firstLine returns the first line with its line end: LF, CRLF, or CR alone, as in Python.
 func firstLine(b []byte) []byte {
 	end := len(b)
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
@@ -266,7 +267,7 @@ func firstLine(b []byte) []byte {
 	return b[:end]
 }
 
-// scanFile is scan of a file, which the error names: a fault.Config.
+// scanFile scans a file. The error is a fault.Config that names the file.
 func scanFile(path string, src []byte, credentials bool) (*document, error) {
 	d, bad := scan(src, credentials)
 	if bad != nil {
@@ -282,7 +283,7 @@ func (p problem) in(path string) error {
 // notText finds the first NUL or byte that is not UTF-8.
 func notText(src []byte) *problem {
 	if i := bytes.IndexByte(src, 0); i >= 0 {
-		return &problem{1 + bytes.Count(src[:i], []byte("\n")), "holds a NUL byte"}
+		return &problem{1 + bytes.Count(src[:i], []byte("\n")), "contains a NUL byte"}
 	}
 	if utf8.Valid(src) {
 		return nil
@@ -297,8 +298,8 @@ func notText(src []byte) *problem {
 	}
 }
 
-// splitEntry reads src[from:to], a trimmed line, as key and value. Both "=" and
-// ":" separate, as in configparser and in the Go SDK.
+// splitEntry reads src[from:to], a trimmed line, as a key and a value. Both "=" and ":" separate them, as in
+// configparser and in the Go SDK.
 func splitEntry(src []byte, from, to int, comments bool) (entry, bool) {
 	text := src[from:to]
 	i := bytes.IndexAny(text, "=:")
@@ -320,7 +321,7 @@ func splitEntry(src []byte, from, to int, comments bool) (entry, bool) {
 	return entry{key: key, value: value, valueAt: at, valTo: at + len(value), commented: commented}, true
 }
 
-// readHeader reads "[...]" and says what is wrong with it. What is behind the last "]" of the line counts for nothing.
+// readHeader reads "[...]" and returns what is wrong with it. It ignores text after the last "]" of the line.
 func (s *section) readHeader(text []byte, credentials bool) string {
 	end := bytes.LastIndexByte(text, ']')
 	if end < 2 {
@@ -344,7 +345,7 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 	default:
 		s.kind, s.name = kind, rest
 		for _, aws := range []string{SectionProfile, SectionServices, SectionSSO} {
-			if strings.HasPrefix(s.header, aws) && split && len(words) == 2 { // "profiles x" too
+			if strings.HasPrefix(s.header, aws) && split && len(words) == 2 { // also matches "profiles x"
 				s.kind = aws
 			}
 			s.loose = s.loose || s.kind == aws && (!strings.HasPrefix(s.header, aws) || !split || len(words) != 2)
@@ -356,7 +357,7 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 	named := s.kind == SectionProfile || s.kind == SectionCredentials || s.kind == SectionSource || s.kind == SectionTrust
 	if s.kind == "" || (named || s.name != "") && checkName(s.name) != nil {
 		s.kind, s.name = "", ""
-		return "names a section that nothing can be called; the section is ignored"
+		return "has a section name that is not allowed; the section is ignored"
 	}
 	after := bytes.TrimFunc(text[end+1:], isSpace)
 	s.commented = len(after) > 0
@@ -366,8 +367,8 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 	return ""
 }
 
-// shellWords splits a header as botocore does, by the rules of a POSIX shell (Python's shlex). It is not ok where a
-// quote stays open.
+// shellWords splits a header as botocore does, by the rules of a POSIX shell (Python's shlex). ok is false if a
+// quote is not closed.
 func shellWords(s string) (words []string, ok bool) {
 	var b strings.Builder
 	var quote rune
@@ -375,7 +376,7 @@ func shellWords(s string) (words []string, ok bool) {
 	for _, r := range s {
 		switch {
 		case escaped:
-			// within double quotes a backslash stands for itself but before these two
+			// Within double quotes a backslash is literal unless it precedes one of these two.
 			if quote == '"' && r != '"' && r != '\\' {
 				b.WriteByte('\\')
 			}
@@ -404,7 +405,7 @@ func shellWords(s string) (words []string, ok bool) {
 	return words, quote == 0 && !escaped
 }
 
-// quoteName writes a name so that shellWords and other readers take it for one word.
+// quoteName writes a name so that shellWords and other readers read it as one word.
 func quoteName(s string) string {
 	if s != "" && !strings.ContainsAny(s, "\"'\\#;[]") && strings.IndexFunc(s, isSpace) < 0 {
 		return s
@@ -412,12 +413,11 @@ func quoteName(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-// maxName bounds the names of profiles, sources and aliases.
+// maxName is the longest name of a profile, source or alias, in bytes.
 const maxName = 256
 
-// checkName says whether a profile, source or alias may be called so: 1 to 256
-// bytes, printable. The error is a fault.Usage and short, however long
-// the name is.
+// checkName checks the name of a profile, source or alias: 1 to 256 bytes, printable. The error is a fault.Usage
+// and is short, however long the name is.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -435,7 +435,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// entriesOf returns the entries of all sections of that name that count, in file order.
+// entriesOf returns the entries of all effective sections of that name, in file order.
 func (d *document) entriesOf(kind, name string) []*entry {
 	var all []*entry
 	for _, s := range d.sectionsOf(kind, name) {
@@ -446,9 +446,9 @@ func (d *document) entriesOf(kind, name string) []*entry {
 	return all
 }
 
-// sectionsOf returns the sections of that name that count, in file order: those with the header of the last one, since
-// botocore keeps the last of [default] and [profile default], or of [profile x] and [profile "x"]. One that botocore
-// takes for no profile counts where there is no other.
+// sectionsOf returns the effective sections of that name, in file order. Those are the sections with the same
+// header as the last one, since botocore keeps only the last of [default] and [profile default], or of [profile x]
+// and [profile "x"]. A section that botocore does not read as a profile is effective only if there is no other.
 func (d *document) sectionsOf(kind, name string) []*section {
 	var all []*section
 	for i := range d.sections {

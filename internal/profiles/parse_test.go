@@ -15,7 +15,7 @@ import (
 	"broker/internal/fault"
 )
 
-var update = flag.Bool("update", false, "write the golden files again")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // dump shows a document as text, for the golden files.
 func dump(d *document) string {
@@ -130,7 +130,7 @@ func TestScanIsBounded(t *testing.T) {
 			if _, err := newTable("/f", src, configFile, nil); err != nil {
 				t.Fatal(err)
 			}
-			// Whatever grew with the square would take an hour.
+			// Quadratic work would take an hour.
 			if d := time.Since(start); d > time.Minute {
 				t.Errorf("took %v", d)
 			}
@@ -144,7 +144,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 		if got, ok := shellWords(quoteName(name)); !ok || len(got) != 1 || got[0] != name {
-			t.Errorf("%q became %q by way of %s", name, got, quoteName(name))
+			t.Errorf("%q became %q through %s", name, got, quoteName(name))
 		}
 	}
 	for _, name := range []string{"", strings.Repeat("x", 257), strings.Repeat("x", 1<<20), "a\nb", "a\x00b", "\x1b[31m", "a\xff", "a\u202eb"} {
@@ -155,8 +155,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// FuzzScan looks for panics, for offsets outside of the file and for texts that
-// are not where the offsets say.
+// FuzzScan looks for panics, for offsets outside the file, and for texts that are not at their offsets.
 func FuzzScan(f *testing.F) {
 	files, _ := filepath.Glob("testdata/corpus/*.c*")
 	for _, file := range files {
@@ -168,7 +167,7 @@ func FuzzScan(f *testing.F) {
 		before := bytes.Clone(src)
 		d, bad := scan(src, credentials)
 		if !bytes.Equal(before, src) {
-			t.Fatal("the source was changed")
+			t.Fatal("scan modified its input")
 		}
 		if bad != nil {
 			if bad.line < 1 || bad.line > 1+bytes.Count(src, []byte("\n")) {
@@ -187,7 +186,7 @@ func FuzzScan(f *testing.F) {
 					t.Fatalf("entry %+v", e)
 				}
 				if !e.multiline && string(src[e.valueAt:e.valTo]) != string(e.value) {
-					t.Fatalf("value %q is not at its place", e.value)
+					t.Fatalf("value %q is not at its offset", e.value)
 				}
 				at = e.end
 			}

@@ -13,17 +13,18 @@ import (
 // Plain is a long-lived key in plain text in an AWS file.
 type Plain struct {
 	Profile     string
-	Kind        string // of its section: SectionCredentials or SectionProfile
+	Kind        string // kind of its section: SectionCredentials or SectionProfile
 	AccessKeyID string
 	Secret      secret.String
-	MFASerial   string // of the same section; may be empty
+	MFASerial   string // from the same section; may be empty
 	Origin      Origin // the line of the access key id
 }
 
-// PlainKeys finds the long-lived keys in the AWS files, in file order, the credentials file first, so that they
-// can be put into the keyring. It and PlainKey are the exception to the rule of this package never to return such a
-// key, and exist for `broker import` and `broker add --from-profile`; no Set ever holds one. Sections with something
-// else than a whole long-lived key are in left, with the reason. Errors: fault.Config for a file that cannot be read.
+// PlainKeys finds the long-lived keys in the AWS files, the credentials file first, in file order, so that they
+// can be moved into the keyring. This package returns no other long-lived key: PlainKeys and PlainKey exist only
+// for `broker import` and `broker add --from-profile`, and no Set ever holds a key. left lists the sections that
+// have something other than a complete long-lived key, with the reason. Errors: fault.Config for a file that
+// cannot be read.
 func PlainKeys(files Files) (found []Plain, left []Warning, err error) {
 	for _, f := range plainPlaces(files) {
 		keys, bad, err := f.keys()
@@ -35,10 +36,10 @@ func PlainKeys(files Files) (found []Plain, left []Warning, err error) {
 	return found, left, nil
 }
 
-// PlainKey is the one of a profile; the credentials file wins over the config.
+// PlainKey returns the long-lived key of a profile. The credentials file wins over the config.
 //
-// Errors: fault.NotFound if the profile has no key there, fault.Config if it
-// has half a key, a temporary one, or the file cannot be read.
+// Errors: fault.NotFound if the profile has no key there; fault.Config if it has half a key or a temporary key, or
+// if the file cannot be read.
 func PlainKey(files Files, profile string) (Plain, error) {
 	if err := checkName(profile); err != nil {
 		return Plain{}, err
@@ -61,8 +62,8 @@ func PlainKey(files Files, profile string) (Plain, error) {
 		WithHint("broker profiles list")
 }
 
-// RemovePlainKey returns src without the key of a section, and if nothing else is in it, without the section. Errors
-// are those of SetSection.
+// RemovePlainKey returns src without the key of a section. If the section has nothing else, it is removed, too.
+// The errors are those of SetSection.
 func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	src, err := RemoveKeys(src, kind, name, keyAccessKeyID, keySecretKey)
 	if err != nil {
@@ -73,7 +74,7 @@ func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 		return nil, err
 	}
 	for _, s := range doc.sectionsOf(kind, name) {
-		// A comment may be all that is left of it, and would stand there for another section.
+		// If only a comment is left of the section, it would become a comment of another section.
 		next := bytes.TrimSpace(firstLine(src[s.end:]))
 		if len(s.entries) > 0 || isComment(next) {
 			return src, nil
@@ -82,7 +83,7 @@ func RemovePlainKey(src []byte, kind, name string) ([]byte, error) {
 	return RemoveSection(src, kind, name)
 }
 
-// RemovePlainKeys is RemovePlainKey for the keys of both AWS files.
+// RemovePlainKeys removes these keys from both AWS files, as RemovePlainKey does.
 func (docs Documents) RemovePlainKeys(keys []Plain) (_ Documents, err error) {
 	for _, key := range keys {
 		doc := ConfigDocument
@@ -96,8 +97,8 @@ func (docs Documents) RemovePlainKeys(keys []Plain) (_ Documents, err error) {
 	return docs, nil
 }
 
-// setPlainKey is the inverse of RemovePlainKey, but for the place. A section that has another key by now is
-// fault.Config.
+// setPlainKey puts a key back that RemovePlainKey removed, but not necessarily at the same place. The error is a
+// fault.Config if the section has another key now.
 func setPlainKey(src []byte, key Plain) ([]byte, error) {
 	doc, err := scanForEdit(src, key.Kind)
 	if err != nil {
@@ -105,20 +106,20 @@ func setPlainKey(src []byte, key Plain) ([]byte, error) {
 	}
 	for _, e := range doc.entriesOf(key.Kind, key.Profile) {
 		if strings.EqualFold(string(e.key), keyAccessKeyID) && string(e.value) != key.AccessKeyID {
-			return nil, fault.New(fault.Config, "line %d: profile %q has another key by now", e.line, key.Profile)
+			return nil, fault.New(fault.Config, "line %d: profile %q has another key now", e.line, key.Profile)
 		}
 	}
 	return SetSection(src, key.Kind, key.Profile, []KeyValue{{keyAccessKeyID, key.AccessKeyID}, {keySecretKey, key.Secret.Reveal()}})
 }
 
-// plainPlace is a file in which keys may stand.
+// plainPlace is a file that can contain plain-text keys.
 type plainPlace struct{ path, kind string }
 
 func plainPlaces(files Files) []plainPlace {
 	return []plainPlace{{files.Credentials, SectionCredentials}, {files.Config, SectionProfile}}
 }
 
-// read scans the file. The document is slices of the bytes, which the caller wipes behind it.
+// read scans the file. The document consists of slices of the returned bytes; the caller must wipe them after use.
 func (f plainPlace) read() (*document, []byte, error) {
 	src, _, err := readFile(f.path)
 	if err != nil {
@@ -159,7 +160,8 @@ func (f plainPlace) keys() (found []Plain, left []Warning, err error) {
 	return found, left, nil
 }
 
-// key reads the key of one section, and says what is there instead of a whole long-lived key. An empty one is ignored.
+// key reads the key of one section, or returns what the section has instead of a complete long-lived key. It
+// ignores an empty key.
 func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 	key := Plain{Profile: name, Kind: f.kind}
 	temporary := false
@@ -172,7 +174,7 @@ func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 			key.Secret = secret.New(value)
 		case keySessionToken, "aws_security_token":
 			temporary = value != ""
-		case keyMFASerial, "aws_mfa_device": // the second is aws-mfa's
+		case keyMFASerial, "aws_mfa_device": // the second is aws-mfa's key
 			key.MFASerial = value
 		}
 	}
@@ -183,7 +185,7 @@ func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 	case key.AccessKeyID == "" || key.Secret.IsZero():
 		return Plain{}, &Warning{Origin{File: f.path}, fmt.Sprintf("profile %q has only one half of a key", name)}
 	case temporary:
-		why = fmt.Sprintf("the key of profile %q is a temporary one, which cannot be a source", name)
+		why = fmt.Sprintf("the key of profile %q is temporary, so it cannot become a source", name)
 	case checkAccessKeyID(key.AccessKeyID) != nil:
 		why = fmt.Sprintf("%s of profile %q is not an access key id", keyAccessKeyID, name)
 	default:
@@ -192,8 +194,8 @@ func (f plainPlace) key(doc *document, name string) (Plain, *Warning) {
 	return Plain{}, &Warning{key.Origin, why}
 }
 
-// DeviceOf is the MFA serial that the profiles name which take a source or profile as their source_profile; empty
-// where none does, or not all the same.
+// DeviceOf returns the MFA serial of the profiles that have this source or profile as their source_profile. It is
+// empty if there is none, or if they differ.
 func (s *Set) DeviceOf(name string) string {
 	device := ""
 	for _, other := range s.names {
@@ -210,8 +212,9 @@ func (s *Set) DeviceOf(name string) string {
 	return device
 }
 
-// Home is what the AWS files and the registry tell of where the key of a source or profile belongs: the region of that
-// profile, and an ARN of its partition, of a device or of a role that is assumed with the key. Either may be empty.
+// Home returns where the key of a source or profile belongs, from the AWS files and the registry: the region of
+// that profile, and an ARN in its partition (of its MFA device, or of a role that is assumed with the key). Either
+// may be empty.
 func (s *Set) Home(name string) (region, arn string) {
 	if p, ok := s.lookup(name); ok {
 		region = p.all.text(keyRegion)

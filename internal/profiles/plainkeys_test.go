@@ -14,16 +14,16 @@ import (
 
 const plainPair = "aws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x/y+z==\n"
 
-// TestRemovePlainKey: the key goes, and the section where nothing else is in it; every other byte stays, and the pieces
-// give back what there was.
+// TestRemovePlainKey checks that the key goes, that the section goes if it has nothing else, that every other byte
+// stays, and that the pieces restore the original.
 func TestRemovePlainKey(t *testing.T) {
 	for _, tt := range []struct{ name, src, want string }{
 		{"alone", "[a]\n" + plainPair, ""},
-		{"first of two", "[a]\n" + plainPair + "\n[b]\nregion = x\n", "[b]\nregion = x\n"},
-		{"last of two", "[b]\nregion = x\n\n[a]\n" + plainPair, "[b]\nregion = x\n"},
+		{"first of two sections", "[a]\n" + plainPair + "\n[b]\nregion = x\n", "[b]\nregion = x\n"},
+		{"last of two sections", "[b]\nregion = x\n\n[a]\n" + plainPair, "[b]\nregion = x\n"},
 		{"with a region", "[a]\nregion = x\n" + plainPair, "[a]\nregion = x\n"},
-		{"with a comment of its own", "[a]\n# mine\n" + plainPair, "[a]\n# mine\n"},
-		{"with a comment for the next", "[a]\n" + plainPair + "\n# next\n[b]\nregion = x\n", "# next\n[b]\nregion = x\n"},
+		{"with a comment in the section", "[a]\n# mine\n" + plainPair, "[a]\n# mine\n"},
+		{"with a comment for the next section", "[a]\n" + plainPair + "\n# next\n[b]\nregion = x\n", "# next\n[b]\nregion = x\n"},
 		{"twice", "[a]\n" + plainPair + "[b]\nregion = x\n[a]\n" + plainPair, "[b]\nregion = x\n"},
 		{"CRLF", strings.ReplaceAll("[a]\n"+plainPair+"[b]\nregion = x\n", "\n", "\r\n"), "[b]\r\nregion = x\r\n"},
 		{"no final newline", "[b]\nregion = x\n[a]\n" + strings.TrimSpace(plainPair), "[b]\nregion = x\n"},
@@ -46,11 +46,11 @@ func TestRemovePlainKey(t *testing.T) {
 	}
 }
 
-// TestPiecesRefuses: what was changed and not only taken out cannot be restored, which is said.
+// TestPiecesRefuses checks that pieces returns an error if the file was changed, and not only shortened.
 func TestPiecesRefuses(t *testing.T) {
 	for _, after := range []string{"a\nB\nc\n", "a\nc\nd\n", "a\nc"} {
 		if _, err := pieces([]byte("a\nb\nc\n"), []byte(after)); err == nil {
-			t.Errorf("%q was taken for the rest of the file", after)
+			t.Errorf("pieces accepted %q as the rest of the file", after)
 		}
 	}
 }
@@ -74,7 +74,8 @@ func FuzzPieces(f *testing.F) {
 	})
 }
 
-// TestPlainKeys: every whole long-lived key is found, with its section's device; the rest is left, with the reason.
+// TestPlainKeys checks that every complete long-lived key is found, with its section's device, and that each other
+// section is left, with the reason.
 func TestPlainKeys(t *testing.T) {
 	dir := t.TempDir()
 	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials")}
@@ -103,7 +104,7 @@ func TestPlainKeys(t *testing.T) {
 	}
 }
 
-// TestSetPlainKey: a key that is put back is in its section again, and never takes another one's place.
+// TestSetPlainKey checks that a key goes back into its section, and that it never replaces another key.
 func TestSetPlainKey(t *testing.T) {
 	key := Plain{Profile: "a", Kind: SectionCredentials, AccessKeyID: "AKIAIOSFODNN7EXAMPLE", Secret: secret.New("x/y+z==")}
 	got, err := setPlainKey([]byte("[a]\nregion = x\n"), key)
@@ -111,7 +112,7 @@ func TestSetPlainKey(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if again, err := setPlainKey(got, key); err != nil || !bytes.Equal(again, got) {
-		t.Errorf("a second time: %q, %v", again, err)
+		t.Errorf("the second call: %q, %v", again, err)
 	}
 	if got, err := setPlainKey([]byte("[a]\naws_access_key_id = AKIAANOTHER\n"), key); err == nil {
 		t.Errorf("another key was replaced: %q", got)

@@ -7,11 +7,11 @@ import (
 	"broker/internal/fault"
 )
 
-// A principal is who signs: the id of a long-lived key, then the ARN of each role that is assumed, with a space
-// between. It is empty for a profile that Broker does not serve.
+// A principal is the identity that signs a request: the id of a long-lived key, then the ARN of each role that is
+// assumed, separated by spaces. It is empty for a profile that Broker does not serve.
 
-// ofTools is the principal that botocore makes of the AWS files alone. It takes the role of a profile before its keys,
-// and the keys of a source_profile before its role.
+// ofTools returns the principal that botocore derives from the AWS files alone. botocore prefers the role of a
+// profile to its keys, but the keys of a source_profile to that profile's role.
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html
 func (s *Set) ofTools(name string) string {
 	var roles []string
@@ -38,7 +38,7 @@ func (s *Set) ofTools(name string) string {
 	return ""
 }
 
-// ofBroker is the principal of a chain.
+// ofBroker returns the principal of a chain.
 func ofBroker(c Chain) string {
 	words := []string{c.Source.AccessKeyID}
 	for _, role := range c.Roles {
@@ -47,8 +47,8 @@ func ofBroker(c Chain) string {
 	return strings.Join(words, " ")
 }
 
-// HasRole reports whether AWS tools take a role for a profile, whatever keys it has, and whether another profile has it
-// as its source_profile, for which they take the keys.
+// HasRole returns whether AWS tools assume a role for a profile, whatever keys it has, and whether another profile
+// names it as source_profile, in which case they use its keys.
 func (s *Set) HasRole(name string) (role, isSource bool) {
 	p, _ := s.lookup(name)
 	for _, other := range s.names {
@@ -58,8 +58,8 @@ func (s *Set) HasRole(name string) (role, isSource bool) {
 	return p.aws.has(keyRoleARN) && p.aws.has(keySourceProfile), isSource
 }
 
-// SamePrincipals says whether each profile of the AWS files leads to who signs with it today, once the files are what
-// next has. The error is fault.Failed and names the first one that does not, or it is that of Link.
+// SamePrincipals checks that each profile of the AWS files keeps its present principal once the files hold next.
+// The error is a fault.Failed that names the first profile that would not, or an error of Link.
 func SamePrincipals(files Files, docs, next Documents) error {
 	before, err := docs.set(files)
 	if err != nil {
@@ -76,7 +76,7 @@ func SamePrincipals(files Files, docs, next Documents) error {
 		}
 		chain, err := after.Resolve(name)
 		if is := ofBroker(chain); err == nil && is != was {
-			return fault.New(fault.Failed, "profile %q would lead to %s, and AWS tools take %s for it today; "+
+			return fault.New(fault.Failed, "profile %q would sign as %s, but AWS tools sign as %s today; "+
 				"nothing was imported", name, is, was).WithHint("broker explain %s", name)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"broker/internal/fault"
 )
 
-// TestOfTools: the principals are those that botocore takes.
+// TestOfTools checks that ofTools returns the principals that botocore uses.
 func TestOfTools(t *testing.T) {
 	const arn = "arn:aws:iam::444455556666:role/"
 	role := func(name, source string) string {
@@ -32,7 +32,7 @@ func TestOfTools(t *testing.T) {
 	}
 }
 
-// TestSamePrincipals: an import that would make another principal of a profile is refused.
+// TestSamePrincipals checks that an import that would change a profile's principal is refused.
 func TestSamePrincipals(t *testing.T) {
 	config := "[profile prod]\nrole_arn = arn:aws:iam::444455556666:role/prod\nsource_profile = root\n"
 	credentials := "[root]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n" +

@@ -9,8 +9,8 @@ import (
 	"broker/internal/secret"
 )
 
-// The marks around the sections that `broker publish` keeps in the shared credentials file. They are for the
-// reader's eyes and for their place; which sections are the broker's is told by the access key ids that it wrote.
+// The marks around the sections that `broker publish` keeps in the shared credentials file. They inform the reader
+// and fix the place of the sections. Broker recognizes its own sections by the access key ids that it wrote.
 const (
 	markBegin = "# broker publish: begin (sessions that the broker renews; `broker unpublish` takes them out)"
 	markEnd   = "# broker publish: end"
@@ -30,7 +30,7 @@ func publishMark(text []byte) string {
 // isSession reports whether a section is a session between the marks of `broker publish`.
 func (s *section) isSession() bool { return s.published && s.value(keySessionToken) != "" }
 
-// value is the text of a key; the last one counts.
+// value returns the text of a key; if the key is there twice, the last one.
 func (s *section) value(key string) string {
 	for _, e := range slices.Backward(s.entries) {
 		if strings.EqualFold(string(e.key), key) {
@@ -48,22 +48,24 @@ type Published struct {
 	Token       secret.String
 }
 
-// keys are the three that every SDK knows. There is no region among them: it would win over the one in the config.
+// keys returns the three keys that every SDK knows. The region is not among them, since it would override the
+// region in the config.
 func (p Published) keys() []KeyValue {
 	return []KeyValue{{keyAccessKeyID, p.AccessKeyID}, {keySecretKey, p.Secret.Reveal()}, {keySessionToken, p.Token.Reveal()}}
 }
 
 var publishedKeys = []string{keyAccessKeyID, keySecretKey, keySessionToken}
 
-// SetPublished returns src, a shared credentials file, with these sessions in it and no others of the broker's. ours
-// says which sections it wrote, by their name and access key id; no other one is touched. What a person put
-// between the marks, or into a section of ours, stays. The sections stand at the beginning: so no byte
-// need be put between them and what is there, what others append is outside of the marks, and
-// without sessions all bytes are again what they were.
+// SetPublished returns src, a shared credentials file, with these sessions and no other sessions of Broker. ours
+// reports whether Broker wrote a section, by its name and access key id; no other section is changed. Lines that a
+// person put between the marks, or into one of Broker's sections, stay. The sections go to the beginning of the
+// file. So no separator is needed between them and the rest, text that other programs append stays outside the
+// marks, and once all sessions are removed, the file has its original bytes again.
 //
-// A session whose name another section has is left out, and told in taken with that line. It returns bytes
-// and writes nothing. Errors: fault.Usage for a name or a value that could not be read back as given; fault.Config, with the
-// line, where src is not text, or begins with a line that would belong to our last section.
+// A session is left out if another section has its name; taken holds that name with the section's line.
+// SetPublished returns bytes and writes nothing. Errors: fault.Usage for a name or a value that would not be read
+// back as given; fault.Config, with the line, if src is not text, or begins with a line that would become part of
+// our last section.
 func SetPublished(src []byte, ours func(profile, keyID string) bool, sessions []Published) (dst []byte, taken map[string]int, err error) {
 	d, err := scanForEdit(src, SectionCredentials)
 	if err != nil {
@@ -85,7 +87,7 @@ func SetPublished(src []byte, ours func(profile, keyID string) bool, sessions []
 			cuts = append(cuts, cut{from: s.start, to: s.bodyEnd})
 			continue
 		}
-		// Somebody made it his own, too: he keeps what he wrote.
+		// A person added keys to our section: keep what the person wrote.
 		taken[s.name] = s.line
 		for _, e := range s.entries {
 			if isPublishedKey(e) {
@@ -100,7 +102,7 @@ func SetPublished(src []byte, ours func(profile, keyID string) bool, sessions []
 	if len(text) > 0 {
 		if at < 0 {
 			if at = len(src) - len(bytes.TrimPrefix(src, byteOrderMark)); !standsAlone(src[at:]) {
-				return nil, nil, fault.New(fault.Config, "the file begins with something else than a section; the broker can put nothing before it")
+				return nil, nil, fault.New(fault.Config, "the file does not begin with a section; Broker cannot insert anything before that")
 			}
 		}
 		cuts = append(cuts, cut{from: at, to: at, with: text})
@@ -112,7 +114,7 @@ func isPublishedKey(e entry) bool {
 	return slices.ContainsFunc(publishedKeys, func(k string) bool { return strings.EqualFold(string(e.key), k) })
 }
 
-// marks finds the lines of the marks, and where the first begins, or -1.
+// marks returns the cuts that remove the marks, and the offset of the first begin mark, or -1.
 func marks(src []byte) (cuts []cut, begin int) {
 	begin = -1
 	for pos := 0; pos < len(src); {
@@ -130,7 +132,7 @@ func marks(src []byte) (cuts []cut, begin int) {
 	return cuts, begin
 }
 
-// hasComment reports whether a comment other than a mark is in these lines.
+// hasComment reports whether the lines of src contain a comment that is not a mark.
 func hasComment(src []byte) bool {
 	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
@@ -141,8 +143,8 @@ func hasComment(src []byte) bool {
 	return false
 }
 
-// standsAlone reports whether what is there does not continue a section before it: configparser takes even
-// an indented header for part of the value above it.
+// standsAlone reports whether src would not continue a section before it. configparser reads even an indented
+// header as part of the value above.
 func standsAlone(src []byte) bool {
 	for line := range linesOf(src) {
 		text := bytes.TrimSpace(line)
@@ -154,7 +156,7 @@ func standsAlone(src []byte) bool {
 	return true
 }
 
-// publishedText is the sessions between their marks; nothing without a session.
+// publishedText returns the sessions between their marks, or nil without a session.
 func publishedText(src []byte, taken map[string]int, sessions []Published) ([]byte, error) {
 	lines := []string{markBegin}
 	for _, p := range sessions {
@@ -178,10 +180,10 @@ func publishedText(src []byte, taken map[string]int, sessions []Published) ([]by
 	return []byte(strings.Join(append(lines, markEnd, ""), string(eol(src)))), nil
 }
 
-// Preferred says what AWS tools take for a profile before they look for its session in the credentials file. For one
-// profile name botocore tries a role_arn with its source_profile first, then a web identity, SSO, the credentials file,
-// and credential_process last; other SDKs differ from that. The error is a fault.Config that names it, nil where the
-// session is what they take.
+// Preferred returns an error if AWS tools use something else for a profile before they look for its session in the
+// credentials file. For one profile botocore tries a role_arn with its source_profile, a web identity, SSO, the
+// credentials file and credential_process, in this order; other SDKs differ. The error is a fault.Config that
+// names the setting, or nil if tools use the session.
 func (s *Set) Preferred(name string) error {
 	v := view{}
 	if b := s.block(configFile, SectionProfile, name); b != nil {
@@ -191,7 +193,7 @@ func (s *Set) Preferred(name string) error {
 		if !v.has(key) {
 			continue
 		}
-		err := fault.New(fault.Config, "%s: profile %q has a %s here, which AWS tools take before its session in the credentials file", v.origin(key), name, key)
+		err := fault.New(fault.Config, "%s: profile %q has a %s here, which AWS tools use before its session in the credentials file", v.origin(key), name, key)
 		if key == keyRoleARN {
 			return err.WithHint("broker profiles link %s", name)
 		}
@@ -200,10 +202,10 @@ func (s *Set) Preferred(name string) error {
 	return nil
 }
 
-// preferred are the keys for which some AWS tool does not look for a session of the profile.
+// preferred are the keys that make some AWS tool ignore the profile's session.
 var preferred = []string{keyRoleARN, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession}
 
-// Standing lists the profiles that the registry says to keep published, by name.
+// Standing lists the profiles that the registry says to keep published, sorted by name.
 func (s *Set) Standing() []string {
 	var names []string
 	for _, name := range s.names {
@@ -214,16 +216,16 @@ func (s *Set) Standing() []string {
 	return names
 }
 
-// Overlaid is one session in the files of a command, under the profile's name and its aliases. Without a session the
-// profiles of these names lead to no credentials there.
+// Overlaid is one session in the private files of a command, under the profile's name and its aliases. Without a
+// session, the profiles with these names have no credentials there.
 type Overlaid struct {
 	Names   []string
 	Session Published
 	Region  string // may be empty
 }
 
-// OverlayCredentials returns a credentials file for one command: src without the sections of these names, and
-// behind it each session with its region under each of its names. Errors are those of SetSection.
+// OverlayCredentials returns a credentials file for one command: src without the sections of these names, followed
+// by each session, with its region, under each of its names. The errors are those of SetSection.
 func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 	src = bytes.Clone(src)
 	for _, s := range sessions {
@@ -248,8 +250,8 @@ func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 	return src, nil
 }
 
-// OverlayConfig returns a config for one command: src without what AWS tools take, for the profiles of these names,
-// before their keys in the credentials file. Errors are those of SetSection.
+// OverlayConfig returns a config for one command: src without the settings that AWS tools use before the keys in
+// the credentials file, for the profiles of these names. The errors are those of SetSection.
 func OverlayConfig(src []byte, sessions []Overlaid) ([]byte, error) {
 	for _, s := range sessions {
 		drop := slices.Concat(roleKeys, preferred, []string{keyCredentialSource})

@@ -15,7 +15,7 @@ var (
 	devSession    = Published{"dev", "ASIADEV", secret.New("s"), secret.New("t")}
 )
 
-// wrote says that these were written before.
+// wrote returns a function that reports whether Broker wrote one of these sessions before.
 func wrote(sessions ...Published) func(name, id string) bool {
 	return func(name, id string) bool {
 		for _, s := range sessions {
@@ -36,17 +36,17 @@ func setPublished(t *testing.T, src string, ours func(string, string) bool, sess
 	}
 	for _, s := range sessions {
 		if line, is := taken[s.Profile]; is {
-			t.Fatalf("%q: %s is taken by line %d", src, s.Profile, line)
+			t.Fatalf("%q: the section in line %[3]d has the name %[2]s", src, s.Profile, line)
 		}
 	}
 	if src != before {
-		t.Fatal("the source was changed")
+		t.Fatal("SetPublished modified its input")
 	}
 	return string(dst)
 }
 
-// TestSetPublishedGivesBack: whatever is in the file, the sessions come and go without a trace.
-func TestSetPublishedGivesBack(t *testing.T) {
+// TestSetPublishedRestoresTheFile checks that sessions come and go without a trace, whatever else is in the file.
+func TestSetPublishedRestoresTheFile(t *testing.T) {
 	for _, src := range []string{
 		"", "\n", "# mine\n", "# mine", "[a]\nk = v\n", "[a]\nk = v", "[a]\r\nk = v\r\n", "\ufeff[a]\nk = v\n", "\ufeff",
 		"\n\n; x\n[a]\naws_access_key_id = AKIA\n\n\n", "[a]\ns3 =\n  x = y\n", "[]\nx\n", "[a\nb = c\n",
@@ -62,11 +62,11 @@ func TestSetPublishedGivesBack(t *testing.T) {
 				t.Errorf("%q: not read back: %q", src, in)
 			}
 			if b := table.blocks[blockID{SectionCredentials, "a"}]; b != nil && b.ours {
-				t.Errorf("%q: what was there is taken for ours", src)
+				t.Errorf("%q: Broker takes a section of the user for its own", src)
 			}
 		}
 		if same := setPublished(t, two, wrote(secondSession, devSession), devSession, secondSession); same != two {
-			t.Errorf("%q: twice is not once:\n%s\n%s", src, two, same)
+			t.Errorf("%q: the second call changed the file again:\n%s\n%s", src, two, same)
 		}
 		if back := setPublished(t, two, wrote(secondSession, devSession)); back != src {
 			t.Errorf("%q became %q", src, back)
@@ -74,18 +74,19 @@ func TestSetPublishedGivesBack(t *testing.T) {
 	}
 }
 
-// TestSetPublishedLeavesOthers: only what was written by us goes, whatever became of the marks.
-func TestSetPublishedLeavesOthers(t *testing.T) {
+// TestSetPublishedKeepsOtherSections checks that only sections that Broker wrote are removed, whatever happened to the
+// marks.
+func TestSetPublishedKeepsOtherSections(t *testing.T) {
 	const ours = "[product_prod_paul]\naws_access_key_id = ASIAFIRST\naws_secret_access_key = x\naws_session_token = y\n"
 	const theirs = "[other]\naws_access_key_id = ASIAOTHER\naws_secret_access_key = x\naws_session_token = y\n"
 	for _, c := range []struct{ name, src, want string }{
-		{"no marks any more", theirs + ours + theirs, theirs + theirs},
-		{"no end any more", markBegin + "\n" + ours + theirs, theirs},
-		{"their section between the marks", markBegin + "\n" + ours + theirs + markEnd + "\n", theirs},
+		{"marks removed", theirs + ours + theirs, theirs + theirs},
+		{"end mark removed", markBegin + "\n" + ours + theirs, theirs},
+		{"the user's section between the marks", markBegin + "\n" + ours + theirs + markEnd + "\n", theirs},
 		{"the same name, another key", markBegin + "\n" + strings.ReplaceAll(ours, "ASIAFIRST", "ASIAELSE") + markEnd + "\n", strings.ReplaceAll(ours, "ASIAFIRST", "ASIAELSE")},
-		{"a key of theirs in our section", ours + "output = json\n", "[product_prod_paul]\noutput = json\n"},
-		{"a comment of theirs in our section", strings.Replace(ours, "\naws_secret", "\n# why\naws_secret", 1), "[product_prod_paul]\n# why\n"},
-		{"a comment of theirs behind it", markBegin + "\n" + ours + "# note\n" + markEnd + "\n" + theirs, "# note\n" + theirs},
+		{"the user's key in our section", ours + "output = json\n", "[product_prod_paul]\noutput = json\n"},
+		{"the user's comment in our section", strings.Replace(ours, "\naws_secret", "\n# why\naws_secret", 1), "[product_prod_paul]\n# why\n"},
+		{"the user's comment after it", markBegin + "\n" + ours + "# note\n" + markEnd + "\n" + theirs, "# note\n" + theirs},
 		{"moved to the end", theirs + "\n" + markBegin + "\n" + ours + markEnd + "\n", theirs + "\n"},
 		{"rewritten by configparser", "[product_prod_paul]\naws_access_key_id = ASIAFIRST\naws_secret_access_key = x\naws_session_token = y\n\n" + theirs, "\n" + theirs},
 	} {
@@ -109,8 +110,8 @@ func TestSetPublishedLeavesOthers(t *testing.T) {
 	}
 }
 
-// TestPublishedIsNobodysKey: neither import nor link takes a published session for the user's own.
-func TestPublishedIsNobodysKey(t *testing.T) {
+// TestPublishedSessionIsNotTheUsersKey checks that neither import nor link treats a published session as the user's own key.
+func TestPublishedSessionIsNotTheUsersKey(t *testing.T) {
 	config := "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/r\nsource_profile = security\n"
 	registry := "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n"
 	files := Files{Config: "/c", Credentials: "/s", Registry: "/r"}
@@ -128,7 +129,7 @@ func TestPublishedIsNobodysKey(t *testing.T) {
 		t.Error(err)
 	}
 	if set, _ := docs.set(files); set.Preferred("dev") == nil {
-		t.Error("a role_arn in the config is taken first, and that is not said")
+		t.Error("Preferred does not report a role_arn in the config")
 	}
 	if chain, err := set.Resolve("dev"); err != nil || len(chain.Roles) != 1 {
 		t.Errorf("%+v, %v", chain, err)
@@ -170,6 +171,6 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got, err = OverlayConfig([]byte(config), both); err != nil || strings.Contains(string(got), "role_arn") {
-		t.Errorf("of both: %q, %v", got, err)
+		t.Errorf("the overlays of both: %q, %v", got, err)
 	}
 }

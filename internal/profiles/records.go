@@ -12,9 +12,9 @@ import (
 	"broker/internal/record"
 )
 
-// records are the sections that link has changed. Losing them costs the exact
-// bytes of the original and nothing else: a definition is in the registry. No
-// line is kept but those that define a role, so there is no secret among them.
+// records describe the sections that link has changed. If they are lost, unlink cannot restore the exact bytes,
+// but nothing else is lost: the definitions are in the registry. They keep only lines that define a role, and so
+// no secret.
 type records struct {
 	all     map[recordID]*linkRecord
 	changed bool
@@ -22,20 +22,20 @@ type records struct {
 
 type recordID struct{ file, profile string }
 
-// A linkRecord says how one section was before link changed it, and how to tell that
-// it is as link left it.
+// A linkRecord describes one section as it was before link, and how to recognize that the section is still as link
+// left it.
 type linkRecord struct {
 	File    string  `json:"file"`
 	Profile string  `json:"profile"`
-	Made    bool    `json:"made,omitempty"`    // link wrote the registry's section too
-	Created bool    `json:"created,omitempty"` // link made the whole section
-	Lead    int     `json:"lead,omitempty"`    // bytes that set a created section off from what was there
-	Length  int     `json:"length"`            // of the section as link left it
+	Made    bool    `json:"made,omitempty"`    // link also wrote the registry's section
+	Created bool    `json:"created,omitempty"` // link created the whole section
+	Lead    int     `json:"lead,omitempty"`    // bytes of the separator before a created section
+	Length  int     `json:"length"`            // length of the section as link left it
 	SHA256  string  `json:"sha256"`
 	Pieces  []piece `json:"pieces,omitempty"`
 }
 
-// A piece of the section as link left it, and the text that was there before.
+// A piece is a part of the section as link left it, and the text that was there before.
 type piece struct {
 	At     int    `json:"at"`
 	Length int    `json:"length"`
@@ -44,13 +44,13 @@ type piece struct {
 
 func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-// recordsFile is the content of the file. Broker 0.1.0 wrote the list alone.
+// recordsFile is the content of the file. Broker 0.1.0 wrote only the list.
 type recordsFile struct {
 	Version  int           `json:"version"` // 1
 	Sections []*linkRecord `json:"sections"`
 }
 
-// CheckRecords reports why a file is not one that link writes. An empty one is good.
+// CheckRecords returns an error if a file is not one that link writes. An empty file is valid.
 func CheckRecords(src []byte) error {
 	_, err := decodeRecords(src)
 	return err
@@ -64,7 +64,7 @@ func decodeRecords(src []byte) (file recordsFile, err error) {
 	return file, err
 }
 
-// readRecords takes a file that it cannot read for an empty one.
+// readRecords reads the file. A file that it cannot parse counts as empty.
 func readRecords(src []byte) *records {
 	r := &records{all: map[recordID]*linkRecord{}}
 	if file, err := decodeRecords(src); err == nil {
@@ -77,7 +77,7 @@ func readRecords(src []byte) *records {
 	return r
 }
 
-// bytes is the file: the old one if nothing changed.
+// bytes returns the content of the file, or old if nothing changed.
 func (r *records) bytes(old []byte) []byte {
 	if !r.changed {
 		return old
@@ -91,7 +91,7 @@ func (r *records) bytes(old []byte) []byte {
 	})
 	b, err := json.MarshalIndent(recordsFile{1, list}, "", " ")
 	if err != nil {
-		return old // strings and numbers can be marshalled
+		return old // not reached: strings and numbers can always be marshalled
 	}
 	return append(b, '\n')
 }
@@ -105,8 +105,8 @@ func (r *records) drop(file, profile string) {
 	}
 }
 
-// done notes that the registry's section is gone or was never made. The record stays: an
-// editor that had the linked file open may write it again.
+// done records that the registry's section is gone or was never created. The record itself stays, since an editor
+// that has the linked file open may save it again.
 func (r *records) done(file, profile string) {
 	if rec := r.all[recordID{file, profile}]; rec != nil && rec.Made {
 		r.changed = true
@@ -120,9 +120,9 @@ func (r *records) done(file, profile string) {
 	}
 }
 
-// put keeps a record. One that takes the place of another for the same bytes, or of the
-// one that the original was restored from, keeps what that knew of the registry:
-// the second half of a link that was cut short finds the definition there already.
+// put keeps a record. If it replaces another record for the same bytes, or the record from which the original was
+// restored, it inherits that record's knowledge of the registry. This matters after an interrupted link: the
+// second run finds the definition already in the registry.
 func (r *records) put(rec, restored *linkRecord) {
 	id := recordID{rec.File, rec.Profile}
 	old := r.all[id]
@@ -143,14 +143,13 @@ func (rec *linkRecord) describes(text []byte) bool {
 	return 0 <= rec.Length && rec.Length <= len(text) && digest(text[:rec.Length]) == rec.SHA256
 }
 
-// restore returns the section as it was before link, if it is still as link left
-// it.
+// restore returns the section as it was before link. ok is false if the section changed since link.
 func (rec *linkRecord) restore(src []byte, s *section) (base []byte, ok bool) {
 	if !rec.describes(src[s.start:]) {
 		return nil, false
 	}
 	text, rest := src[s.start:s.start+rec.Length], src[s.start+rec.Length:]
-	// A record of an older Broker may end before the end of a line.
+	// A record of an older Broker may end before the line end.
 	if len(eolOf(text)) == 0 && len(rest) > 0 && rest[0] != '\n' && rest[0] != '\r' {
 		return nil, false
 	}
@@ -167,8 +166,8 @@ func (rec *linkRecord) restore(src []byte, s *section) (base []byte, ok bool) {
 	if len(eolOf(out)) == 0 {
 		out = append(out, eolOf(text)...)
 	}
-	// A key that was added behind must not become a part of the last one. One that
-	// link takes out stands there before link was done.
+	// A key that was added after the section must not become a part of its last line. A key that link removes was
+	// there before link ran.
 	d, bad := scan(out, true)
 	if bad != nil || len(d.sections) != 1 {
 		return nil, false

@@ -8,7 +8,7 @@ import (
 
 const redacted = "[redacted]"
 
-// secretWords are in the names of keys whose values nobody should see.
+// secretWords occur in the names of keys whose values must not be shown.
 var secretWords = []string{"secret", "token", "password", "passwd", "passphrase", "access_key", "assertion"}
 
 func looksSecret(text []byte) bool {
@@ -16,10 +16,9 @@ func looksSecret(text []byte) bool {
 	return slices.ContainsFunc(secretWords, func(w string) bool { return bytes.Contains(lower, []byte(w)) })
 }
 
-// Redact returns a document as it can be shown: without the values of keys that may be secret
-// (in the credentials file those are all that the broker does not know), without the
-// arguments of other helpers, comments that look like such keys, and lines that cannot be read. A
-// document that is not text is nothing.
+// Redact returns a document in a form that may be shown. It removes the values of keys that may be secret (in the
+// credentials file, of all keys that Broker does not know), the arguments of other programs' helpers, comments
+// that look like such keys, and lines that cannot be read. It returns nothing for a document that is not text.
 func Redact(doc Document, src []byte) []byte {
 	d, bad := scan(src, doc == CredentialsDocument)
 	if bad != nil {
@@ -30,7 +29,7 @@ func Redact(doc Document, src []byte) []byte {
 	if bytes.HasPrefix(src, byteOrderMark) {
 		at = len(byteOrderMark)
 	}
-	between := func(to int) { // lines that are no entry
+	between := func(to int) { // the lines between entries
 		for at < to {
 			end := at + len(firstLine(src[at:to]))
 			if text := bytes.TrimSpace(src[at:end]); hiddenLine(doc, text) {
@@ -63,7 +62,7 @@ func hiddenLine(doc Document, text []byte) bool {
 	case isComment(text):
 		return looksSecret(text) || doc == CredentialsDocument && bytes.ContainsAny(text, "=:")
 	}
-	return true // nobody can tell what it is
+	return true // its meaning is unknown
 }
 
 func hiddenEntry(doc Document, src []byte, e *entry) bool {
@@ -79,13 +78,13 @@ func hiddenEntry(doc Document, src []byte, e *entry) bool {
 	case doc == CredentialsDocument:
 		return true
 	case doc == RegistryDocument:
-		return false // access_key_id is no secret, and no secret stands there
+		return false // access_key_id is not secret, and its value is not either
 	}
 	return looksSecret(src[e.start:e.end])
 }
 
-// HoldsSecret reports whether a config file seems to hold a key or a password, so
-// that no copy of it should be made.
+// HoldsSecret reports whether a config file seems to contain a key or a password. Broker makes no copy of such a
+// file.
 func HoldsSecret(config []byte) bool {
 	for line := range linesOf(config) {
 		text := bytes.TrimLeft(line, " \t#;")

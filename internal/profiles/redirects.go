@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Redirects lists what the registry says of where calls go, what is run and what is trusted, in the order of its lines.
-// Roles and sources are not among that.
+// Redirects lists the registry's settings for endpoints, programs to run and trusted certificates, in the order of
+// their lines. It does not list roles and sources.
 func (s *Set) Redirects() []Warning {
 	var list []Warning
 	for id, b := range s.states[registryFile].table.blocks {

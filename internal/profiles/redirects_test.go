@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestRedirects: what a registry says of endpoints, programs and certificates is listed with its line; roles are not.
+// TestRedirects checks that a registry's endpoints, programs and certificates are listed with their lines, and
+// that roles are not.
 func TestRedirects(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry")
 	if err := os.WriteFile(path, []byte(`[settings]

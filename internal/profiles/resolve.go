@@ -10,26 +10,24 @@ import (
 	"broker/internal/fault"
 )
 
-// maxHops bounds the profiles from a name to its source. AWS has no such limit;
-// more than this many is a mistake, and each role costs a call.
+// maxHops is the largest number of profiles from a name to its source. AWS has no such limit, but a longer chain
+// is a mistake, and each role costs a call.
 const maxHops = 10
 
-// resolution is a chain as it is remembered, or why there is none.
+// A resolution is a cached chain, or the error why there is none.
 type resolution struct {
 	chain Chain
 	err   error
 }
 
-// Resolve returns the chain of a profile, a source or an alias, by its exact
-// name. A profile is looked up in the registry first, then in the AWS files; as
-// a source_profile, a name that is both a source and a profile is the source.
+// Resolve returns the chain of a profile, a source or an alias, given its exact name. It looks a profile up in the
+// registry first, then in the AWS files. A source_profile that names both a source and a profile means the source.
 // Nothing is inherited from [default].
 //
-// Errors: fault.Usage for what cannot be a name, fault.NotFound for a name that
-// nobody has, with up to three near ones, fault.NotConfirmed for a profile with settings that count only once they are
-// trusted and are not, and fault.Config, naming file and line, for a profile that says something wrong, something that
-// its file may not say (see Rules), or that Broker does not serve: long-lived keys in plain text, SSO, web identity,
-// other helpers.
+// Errors: fault.Usage if name cannot be a name; fault.NotFound for an unknown name, with up to three similar ones;
+// fault.NotConfirmed for a profile with settings that take effect only once they are trusted; and fault.Config,
+// with file and line, for a profile that is invalid, has a setting that its file must not have (see Rules), or is
+// not served by Broker: long-lived keys in plain text, SSO, web identity, other programs' helpers.
 //
 // The rules between the keys of one profile are botocore's:
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html
@@ -58,7 +56,7 @@ func (s *Set) Resolve(name string) (Chain, error) {
 	return r.chain, r.err
 }
 
-// build makes the chain of a name that is known, whether or not all of it is trusted.
+// build makes the chain of a known name, whether or not its settings are trusted.
 func (s *Set) build(name string) (Trust, error) {
 	hops, src, err := s.walk(name)
 	if err != nil {
@@ -77,7 +75,7 @@ func (s *Set) build(name string) (Trust, error) {
 		r.take(p.own, keyConfirm, checkConfirm)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
-			// The last one that is read is the first that is assumed: with the key, and with a code.
+			// The profile read last is assumed first: with the key, and with a code.
 			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
 		}
 		r.take(p.own, keySourceProfile, checkName)
@@ -108,9 +106,8 @@ func (s *Set) build(name string) (Trust, error) {
 	return t, nil
 }
 
-// role reads one role. Only the region falls back on the profile asked for:
-// the tools that are started with it work there. What is signed for an STS that is not AWS goes there, and never to
-// AWS.
+// role reads one role. Only the region falls back to the requested profile, since the tools that Broker starts use
+// that region. A role whose source uses an STS other than AWS's is requested from that STS, never from AWS.
 func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 	form := checkRoleARN
 	if source.Compatible {
@@ -139,7 +136,8 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 	return role
 }
 
-// noSource is the fault of a source_profile that is not there: a mistyped one, or a source that was not added yet.
+// noSource returns the error for a source_profile that does not exist: mistyped, or a source that was not added
+// yet.
 func (s *Set) noSource(at Origin, name string) error {
 	f := fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile", at, name)
 	if near := s.near(name, 1); len(near) > 0 {
@@ -149,14 +147,14 @@ func (s *Set) noSource(at Origin, name string) error {
 	return f.WithHint("broker add %s", name)
 }
 
-// walk follows source_profile from a name to the source that it ends in.
+// walk follows source_profile from a name to the source at its end.
 func (s *Set) walk(name string) ([]profile, *registered, error) {
 	var hops []profile
 	seen := map[string]int{}
 	for {
 		p, found := s.lookup(name)
 		src := s.sources[name]
-		// For aws-vault that is a role of the key of that name, and it assumes both.
+		// aws-vault reads such a role as a role of the key with that name, and assumes both.
 		if n := len(hops); src != nil && n > 0 && p.own.has(keyRoleARN) && !p.own.has(keySourceProfile) {
 			return nil, nil, fault.New(fault.Config, "%s: source_profile names %q, which is a source and also a role "+
 				"without a source_profile; give the role another name", hops[n-1].own.origin(keySourceProfile), name)
@@ -164,12 +162,12 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		if src != nil && (len(hops) > 0 || !p.own.has(keyRoleARN)) {
 			return hops, src, src.err
 		}
-		if !found { // the first name is a known one
+		if !found { // never the first name, which is known to exist
 			last := hops[len(hops)-1]
 			return nil, nil, s.noSource(last.own.origin(keySourceProfile), name)
 		}
-		// botocore takes the keys of a source_profile even where it has a role of
-		// its own: serving the role instead would be another account's credentials
+		// botocore uses the keys of a source_profile even if that profile has a role. Broker must not serve the
+		// role instead: those would be another account's credentials.
 		if o, ok := p.plainKey(); ok && len(hops) > 0 && (!p.ours || hops[len(hops)-1].name == name) {
 			return nil, nil, plainKeyError(name, o)
 		}
@@ -178,7 +176,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			if at == (Origin{}) {
 				at = hops[first].own.origin(keyCredentialProcess)
 			}
-			return nil, nil, fault.New(fault.Config, "%s: source_profile goes round in a circle: %s", at, circle(hops[first:]))
+			return nil, nil, fault.New(fault.Config, "%s: source_profile forms a loop: %s", at, loop(hops[first:]))
 		}
 		seen[name] = len(hops)
 		hops = append(hops, p)
@@ -187,7 +185,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			continue
 		}
 		if len(hops) > 1 && isOurs(p.own.text(keyCredentialProcess)) && !p.own.has(keySourceProfile) {
-			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is no source any more",
+			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is no longer a source",
 				hops[len(hops)-2].own.origin(keySourceProfile), p.name).WithHint("broker add %s", p.name)
 		}
 		if err := servable(p, len(s.Sources()) == 0); err != nil {
@@ -197,7 +195,7 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 	}
 }
 
-func circle(hops []profile) string {
+func loop(hops []profile) string {
 	var b strings.Builder
 	for _, p := range hops {
 		b.WriteString(p.name + " -> ")
@@ -205,8 +203,8 @@ func circle(hops []profile) string {
 	return b.String() + hops[0].name
 }
 
-// servable says why a profile does not lead on to a source. The order is the
-// one in which botocore looks at the keys. With empty the registry has no source.
+// servable returns why a profile does not lead to a source. It checks the keys in botocore's order. empty means
+// that the registry has no source.
 func servable(p profile, empty bool) error {
 	v := p.own
 	for _, key := range []string{keyWebIdentity, keyCredentialSource} {
@@ -234,7 +232,7 @@ func servable(p profile, empty bool) error {
 	if command := v.text(keyCredentialProcess); isOurs(command) {
 		f := fault.New(fault.Config, "%s: profile %q asks credproc, but the registry has no definition of it",
 			v.origin(keyCredentialProcess), p.name).WithHint("broker profiles unlink %s", p.name)
-		if empty { // it was deleted
+		if empty { // the registry was deleted
 			f = f.WithHint("broker profiles unlink --all")
 		}
 		return f
@@ -242,14 +240,14 @@ func servable(p profile, empty bool) error {
 		return notServed(p, keyCredentialProcess)
 	}
 	if v.has(keyAccessKeyID) {
-		return fault.New(fault.Config, "%s: profile %q holds temporary keys, which the broker does not serve", v.origin(keyAccessKeyID), p.name)
+		return fault.New(fault.Config, "%s: profile %q has temporary keys, which Broker does not serve", v.origin(keyAccessKeyID), p.name)
 	}
 	for _, b := range v {
 		for _, set := range b.settings {
 			for _, line := range strings.Split(set.value, "\n")[1:] {
 				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
 					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues "+
-						"the value of %s; take away the blanks before it",
+						"the value of %s; remove the spaces before it",
 						Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
 				}
 			}
@@ -257,36 +255,39 @@ func servable(p profile, empty bool) error {
 	}
 	f := fault.New(fault.Config, "%s: profile %q %w", p.origin(), p.name, ErrOnlySettings).
 		WithHint("broker add %s", p.name)
-	if v.has(keySourceProfile) || v.has(keySecretKey) { // it was meant to
+	if v.has(keySourceProfile) || v.has(keySecretKey) { // the profile was meant to have a source
 		f.Err = nil
 	}
 	return f
 }
 
-// ErrOnlySettings is of a profile that leads to no credentials and is not meant to, such as a [default] with a region.
+// ErrOnlySettings is the error for a profile that has only settings and no credentials, such as a [default] with a
+// region.
 var ErrOnlySettings = errors.New("has no role_arn, and no source has that name")
 
-// notServed says whose a profile is that the broker neither serves nor changes.
+// notServed returns the error for a profile that Broker neither serves nor changes; the error says which tool
+// serves it.
 func notServed(p profile, key string) error {
 	whose := map[string]string{
-		keySSOSession:       "it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone",
-		keySSOStartURL:      "it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone",
-		keyLoginSession:     "it uses a console login, which `aws login` serves; the broker leaves it alone",
-		keyWebIdentity:      "the AWS tools exchange that token themselves; the broker leaves it alone",
-		keyCredentialSource: "the AWS tools ask the machine that they run on; the broker leaves it alone",
-		// Not as a source either: what any program may write into a file would run with the rights of the daemon.
-		keyCredentialProcess: "the AWS tools run that program, which is not ours; the broker runs none of others, as a source neither",
+		keySSOSession:       "it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone",
+		keySSOStartURL:      "it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone",
+		keyLoginSession:     "it uses a console login, which `aws login` serves; Broker leaves it alone",
+		keyWebIdentity:      "the AWS tools exchange that token themselves; Broker leaves it alone",
+		keyCredentialSource: "the AWS tools ask the machine that they run on; Broker leaves it alone",
+		// This holds for a source_profile, too: any program may write a command into the file, and it would run
+		// with the daemon's rights.
+		keyCredentialProcess: "the AWS tools run that program; Broker does not run another program's credential_process",
 	}[key]
 	return fault.New(fault.Config, "%s: profile %q has a %s: %s", p.own.origin(key), p.name, key, whose)
 }
 
 func plainKeyError(name string, o Origin) error {
-	return fault.New(fault.Config, "%s: the long-lived key of %q stands here in plain text; the broker never uses such keys", o, name).
+	return fault.New(fault.Config, "%s: the long-lived key of %q is here in plain text; Broker never uses such keys", o, name).
 		WithHint("broker setup")
 }
 
-// asksFor returns the other profile for which a profile that is defined nowhere
-// else asks our helper: that one is then what it stands for.
+// asksFor returns the profile that p stands for: the one that its credential_process asks our helper for. ok is
+// false if p is defined elsewhere, too.
 func (s *Set) asksFor(p profile) (other string, ok bool) {
 	for _, key := range []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession} {
 		if p.own.has(key) {
@@ -309,10 +310,10 @@ func (s *Set) asksFor(p profile) (other string, ok bool) {
 	return other, known && other != p.name
 }
 
-// helperProfile is the profile that a command of credproc asks for.
+// helperProfile returns the profile that a command of credproc asks for.
 func helperProfile(words []string) (name string) {
 	for _, word := range words[1:] {
-		name = strings.TrimPrefix(word, "--profile=") // the last one is the name in every form that credproc takes
+		name = strings.TrimPrefix(word, "--profile=") // in every form that credproc accepts, the last word is the name
 	}
 	return name
 }
@@ -328,8 +329,7 @@ func isCredproc(words []string) bool {
 	return strings.TrimSuffix(base, ".exe") == "credproc"
 }
 
-// SplitCommand splits a command as the SDKs do it: no shell, double quotes
-// around words with spaces.
+// SplitCommand splits a command as the SDKs do: no shell, and double quotes around words with spaces.
 func SplitCommand(command string) []string {
 	var words []string
 	var word strings.Builder
@@ -388,7 +388,7 @@ func readSource(b *block) *registered {
 	return src
 }
 
-// notFound names up to three names that could have been meant.
+// notFound returns the error for an unknown name, with up to three similar names.
 func (s *Set) notFound(name string) error {
 	message := fmt.Sprintf("no profile, source or alias is called %q", name)
 	if near := s.near(name, 3); len(near) > 0 {

@@ -15,7 +15,7 @@ import (
 	"broker/internal/fault"
 )
 
-// sourceSection is the registry's entry of the source that most tests end in.
+// sourceSection is the registry's section of the source that most tests end in.
 const sourceSection = `[source security]
 access_key_id = AKIAIOSFODNN7EXAMPLE
 mfa_serial = arn:aws:iam::111122223333:mfa/paul
@@ -24,7 +24,7 @@ region = eu-west-1
 
 const account = "arn:aws:iam::444455556666:role/"
 
-// load makes a Set without waiting for files to settle.
+// load makes a Set without waiting for the files to settle.
 func load(t testing.TB, config, credentials, registry string) *Set {
 	t.Helper()
 	set, err := loadErr(config, credentials, registry)
@@ -54,8 +54,8 @@ func TestResolve(t *testing.T) {
 		what                          string
 		config, credentials, registry string
 		name                          string
-		want                          Chain // Values are compared where there are any
-		claims                        int   // how many settings count only once they are trusted
+		want                          Chain // Values are compared only if there are any
+		claims                        int   // number of settings that take effect only once they are trusted
 	}{
 		{what: "a source by its own name",
 			registry: sourceSection, name: "security",
@@ -200,7 +200,7 @@ func TestResolveRefuses(t *testing.T) {
 		want, hint                    string
 	}{
 		{what: "a plain key", credentials: "[security]\n" + keys, name: "security", kind: fault.Config,
-			want: `/credentials:2: the long-lived key of "security" stands here in plain text`, hint: "broker setup"},
+			want: `/credentials:2: the long-lived key of "security" is here in plain text`, hint: "broker setup"},
 		{what: "a plain key in the config", config: "[profile \"two words\"]\n" + keys, name: "two words", kind: fault.Config,
 			want: "/config:2: the long-lived key", hint: "broker setup"},
 		{what: "a plain key as source", config: role, credentials: "[security]\n" + keys, name: "dev", kind: fault.Config,
@@ -210,16 +210,16 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "itself, linked, with a plain key", credentials: "[dev]\n" + keys, registry: "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = dev\n", name: "dev",
 			kind: fault.Config, want: "/credentials:2: the long-lived key", hint: "broker setup"},
 		{what: "itself, without a key", config: "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = dev\n", name: "dev",
-			kind: fault.Config, want: "/config:3: source_profile goes round in a circle: dev -> dev"},
+			kind: fault.Config, want: "/config:3: source_profile forms a loop: dev -> dev"},
 		{what: "keys that botocore would prefer to the role of a source_profile",
 			config:   "[profile hub]\nrole_arn = " + account + "hub\nsource_profile = security\n" + keys + "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = hub\n",
 			registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: the long-lived key of \"hub\""},
-		{what: "a circle", config: "[profile z]\nrole_arn = " + account + "z\nsource_profile = a\n[profile a]\nrole_arn = " + account + "a\nsource_profile = b\n" +
+		{what: "a loop", config: "[profile z]\nrole_arn = " + account + "z\nsource_profile = a\n[profile a]\nrole_arn = " + account + "a\nsource_profile = b\n" +
 			"[profile b]\nrole_arn = " + account + "b\nsource_profile = c\n[profile c]\nrole_arn = " + account + "c\nsource_profile = a\n",
-			name: "z", kind: fault.Config, want: "/config:6: source_profile goes round in a circle: a -> b -> c -> a"},
+			name: "z", kind: fault.Config, want: "/config:6: source_profile forms a loop: a -> b -> c -> a"},
 		{what: "helpers that ask for each other", config: "[profile a]\ncredential_process = credproc b\n[profile b]\ncredential_process = credproc --profile a\n", name: "a",
-			kind: fault.Config, want: "/config:2: source_profile goes round in a circle: a -> b -> a"},
-		{what: "our helper for a name that nobody has", config: "[profile a]\ncredential_process = credproc nobody\n", name: "a",
+			kind: fault.Config, want: "/config:2: source_profile forms a loop: a -> b -> a"},
+		{what: "our helper for an unknown name", config: "[profile a]\ncredential_process = credproc nobody\n", name: "a",
 			kind: fault.Config, want: "/config:2: profile \"a\" asks credproc, but the registry has no definition"},
 		{what: "no such source_profile", config: role, name: "dev", kind: fault.NotFound,
 			want: `/config:3: source_profile names "security", which is neither a source nor a profile`, hint: "broker add security"},
@@ -232,28 +232,28 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "our helper without a definition", config: "[profile dev]\ncredential_process = \"/opt/my tools/credproc\" dev\n", name: "dev", kind: fault.Config,
 			want: `/config:2: profile "dev" asks credproc, but the registry has no definition`},
 		{what: "our helper as source", config: role + "[profile security]\ncredential_process = credproc security\n", name: "dev",
-			kind: fault.NotFound, want: `/config:3: source_profile names "security", which is no source any more`,
+			kind: fault.NotFound, want: `/config:3: source_profile names "security", which is no longer a source`,
 			hint: "broker add security"},
 		{what: "our helper on Windows", config: "[profile dev]\ncredential_process = C:\\tools\\credproc.exe dev\n", name: "dev", kind: fault.Config, want: "asks credproc"},
 		{what: "another helper", config: "[profile dev]\nregion = eu-west-1\ncredential_process = /usr/bin/other credproc\n", name: "dev", kind: fault.Config,
-			want: `/config:3: profile "dev" has a credential_process: the AWS tools run that program, which is not ours; the broker runs none of others, as a source neither`},
+			want: `/config:3: profile "dev" has a credential_process: the AWS tools run that program; Broker does not run another program's credential_process`},
 		{what: "another helper as source", config: role + "[profile security]\ncredential_process = /usr/bin/other\n", name: "dev", kind: fault.Config,
 			want: `/config:5: profile "security" has a credential_process: the AWS tools run that program`},
 		{what: "SSO as source", config: role + "[profile security]\nsso_session = corp\n", name: "dev", kind: fault.Config,
 			want: `/config:5: profile "security" has a sso_session: it uses IAM Identity Center`},
-		{what: "sso_session", config: "[profile dev]\nsso_session = corp\n", name: "dev", kind: fault.Config, want: "/config:2: profile \"dev\" has a sso_session: it uses IAM Identity Center, which `aws sso login` serves; the broker leaves it alone"},
+		{what: "sso_session", config: "[profile dev]\nsso_session = corp\n", name: "dev", kind: fault.Config, want: "/config:2: profile \"dev\" has a sso_session: it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone"},
 		{what: "sso_start_url", config: "[profile dev]\nsso_start_url = https://x\n", name: "dev", kind: fault.Config, want: "has a sso_start_url"},
 		{what: "login_session", config: "[profile dev]\nlogin_session = x\n", name: "dev", kind: fault.Config, want: "has a login_session"},
-		{what: "web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /x\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a web_identity_token_file: the AWS tools exchange that token themselves; the broker leaves it alone"},
+		{what: "web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /x\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a web_identity_token_file: the AWS tools exchange that token themselves; Broker leaves it alone"},
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
-		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" holds temporary keys"},
-		{what: "a region and no more", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
+		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" has temporary keys"},
+		{what: "only a region", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
 		{what: "a source that is also a role of its own", registry: sourceSection, config: "[profile security]\nrole_arn = " + account + "first\n" +
 			"[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\n", name: "dev",
 			kind: fault.Config, want: "/config:5: source_profile names \"security\", which is a source and also a role without"},
 		{what: "an indented role", config: "[profile dev]\nregion = x\n  role_arn = " + account + "dev\n  source_profile = security\n", name: "dev",
 			kind: fault.Config, want: "/config:2: the role_arn of profile \"dev\" is indented, so that it continues the value of region"},
-		{what: "a registry profile and no more", registry: "[profile dev]\nregion = eu-west-1\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: profile \"dev\" has no role_arn"},
+		{what: "an empty profile in the registry", registry: "[profile dev]\nregion = eu-west-1\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: profile \"dev\" has no role_arn"},
 		{what: "a guard that is not built", registry: sourceSection + role + "confirm = first\n", name: "dev", kind: fault.Config, want: "/registry:8: confirm = first is not supported by this version"},
 		{what: "a guard on a profile within the chain", registry: sourceSection + role + "confirm = always\n[profile x]\nrole_arn = " + account + "x\nsource_profile = dev\n",
 			name: "x", kind: fault.Config, want: "/registry:8: confirm = always is not supported"},
@@ -261,7 +261,7 @@ func TestResolveRefuses(t *testing.T) {
 		{what: "a guard on a source", registry: sourceSection + "confirm = first\n", config: role, name: "dev", kind: fault.Config, want: "/registry:5: confirm = first"},
 		{what: "a source without a key id", registry: "[source security]\nmfa_serial = GAHT12345678\n", config: role, name: "dev", kind: fault.Config, want: "/registry:1: source \"security\" has no access_key_id", hint: "broker add security"},
 		{what: "a seed elsewhere", registry: sourceSection + "mfa_seed = file\n", name: "security", kind: fault.Config, want: "/registry:5: mfa_seed is not keyring"},
-		{what: "services that are not there", config: role + "services = local\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: there is no [services local]"},
+		{what: "services that do not exist", config: role + "services = local\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:4: there is no [services local]"},
 		{what: "a plain http endpoint of services", config: role + "services = l\n[services l]\nsts =\n endpoint_url = http://sts.example\n", registry: sourceSection, name: "dev", kind: fault.Config, want: "/config:7: sts.endpoint_url uses plain http"},
 		{what: "an alias to nothing", registry: "[alias]\nd = dev\n", name: "d", kind: fault.NotFound, want: `/registry:2: alias "d" stands for "dev"`, hint: "broker profiles alias d --remove"},
 		{what: "an unknown name", config: role, name: "dve", kind: fault.NotFound, want: `no profile, source or alias is called "dve"; did you mean "dev"?`, hint: "broker profiles list"},
@@ -274,7 +274,7 @@ func TestResolveRefuses(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			set := load(t, tt.config, tt.credentials, tt.registry)
-			for range 2 { // the second time from memory
+			for range 2 { // the second time from the cache
 				_, err := set.Resolve(tt.name)
 				if !fault.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 700 {
 					t.Fatalf("got %v, want %s: %s", err, tt.kind, tt.want)
@@ -283,7 +283,7 @@ func TestResolveRefuses(t *testing.T) {
 					t.Errorf("hint %q, want %q", f.Hint, tt.hint)
 				}
 				if strings.Contains(err.Error(), "\n") {
-					t.Errorf("more than a line: %q", err)
+					t.Errorf("more than one line: %q", err)
 				}
 			}
 		})
@@ -337,7 +337,7 @@ func TestResolveExpandsHome(t *testing.T) {
 	}
 }
 
-// chainOf is a config in which p0 needs n roles, one after the other.
+// chainOf returns a config in which p0 needs n roles, one after the other.
 func chainOf(n int, last string) string {
 	var b strings.Builder
 	for i := range n {
@@ -357,7 +357,7 @@ func TestResolveDeepChains(t *testing.T) {
 		{"10 roles", chainOf(10, "security"), ""},
 		{"11 roles", chainOf(11, "security"), "over 11 profiles"},
 		{"1,000 roles", chainOf(1000, "security"), "over 1000 profiles"},
-		{"a circle of 1,000", chainOf(1000, "p0"), "p0 -> p1 -> p2"},
+		{"a loop of 1,000", chainOf(1000, "p0"), "p0 -> p1 -> p2"},
 		{"1,000 roles to nowhere", chainOf(1000, "nobody"), `names "nobody"`},
 	} {
 		set := load(t, tt.config, "", sourceSection)
@@ -368,9 +368,9 @@ func TestResolveDeepChains(t *testing.T) {
 	}
 }
 
-// TestUnknownStops: a mistyped key or section of the registry is not ignored. It may say which role a profile has, or
-// when to lock.
-func TestUnknownStops(t *testing.T) {
+// TestUnknownRegistryKeyIsAnError checks that an unknown key or section of the registry is an error. A mistyped key could be the
+// one that says which role a profile has, or when to lock.
+func TestUnknownRegistryKeyIsAnError(t *testing.T) {
 	for text, want := range map[string]string{
 		"[profile b]\nrolle_arn = x\n":   `registry:2: unknown key "rolle_arn"; did you mean role_arn?`,
 		"[settings]\nlock_affter = 8h\n": `registry:2: unknown key "lock_affter"; did you mean lock_after?`,
@@ -399,7 +399,7 @@ func TestWarnings(t *testing.T) {
 	}
 	for _, want := range []string{
 		`/config:3: this line is not "key = value"`,
-		`/config:4: section "a" stands twice, first at line 1`,
+		`/config:4: section "a" is there twice, first at line 1`,
 		`/registry:4: source c cannot be used: /registry:4: source "c" has no access_key_id`,
 		`/registry:6: alias a is never used`,
 		`/registry:7: is not an alias`,
@@ -410,7 +410,7 @@ func TestWarnings(t *testing.T) {
 		got = got[1:]
 	}
 	if len(got) > 0 {
-		t.Errorf("too many: %q", got)
+		t.Errorf("too many warnings: %q", got)
 	}
 }
 
@@ -446,7 +446,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	if _, err := words.Find("product"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "product-nonprod, product_dev_paul, product_prod_paul") {
-		t.Errorf("a word that all have: %v", err)
+		t.Errorf("a word that all names have: %v", err)
 	}
 	for short, want := range map[string]string{
 		"product": `"product" could be product_dev_paul, product_prod_paul`, "many": "many0, many1, many10, many11, many2, many3, many4, many5, many6, many7 and 2 more",
@@ -478,8 +478,7 @@ func TestDistance(t *testing.T) {
 	}
 }
 
-// TestResolveThroughTheHelper: a profile that asks credproc for another one
-// stands for that one.
+// TestResolveThroughTheHelper checks that a profile that asks credproc for another profile resolves to that one.
 func TestResolveThroughTheHelper(t *testing.T) {
 	registry := sourceSection + "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nregion = eu-west-1\n[alias]\nd = dev\n"
 	for what, command := range map[string]string{
@@ -527,7 +526,7 @@ func TestList(t *testing.T) {
 		t.Error(s)
 	}
 	if _, ok := set.Source("dev"); ok {
-		t.Error("dev is no source")
+		t.Error("Source returned dev, which is not a source")
 	}
 }
 
@@ -581,7 +580,7 @@ func TestPlainKey(t *testing.T) {
 	}
 }
 
-// manyProfiles is a config of n linked role profiles, and its registry.
+// manyProfiles returns a config of n linked role profiles, and its registry.
 func manyProfiles(n int) (config, registry string) {
 	var c, r strings.Builder
 	r.WriteString(sourceSection)
@@ -652,7 +651,7 @@ func BenchmarkList(b *testing.B) {
 	}
 }
 
-// FuzzResolve looks for panics and for hangs in any three files.
+// FuzzResolve looks for panics and hangs in any three files.
 func FuzzResolve(f *testing.F) {
 	config, registry := manyProfiles(3)
 	f.Add(config, "[old]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n", registry)

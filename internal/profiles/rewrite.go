@@ -7,24 +7,23 @@ import (
 	"broker/internal/fault"
 )
 
-// A Plan says what the documents are to become. It has no other effect: it is asked
-// again when a file turns out to have changed.
+// A Plan returns what the documents are to become. It must have no side effects: Rewrite calls it again if a file
+// has changed.
 type Plan func(Documents) (Documents, []Outcome, error)
 
-// errStale says that the plan was made for a file that is not there any more.
-var errStale = errors.New("a file that was written before has to change again")
+// errStale means that the plan is based on a file that has changed since.
+var errStale = errors.New("a file that was already written must change again")
 
-// rounds bounds how often Rewrite starts over.
+// rounds is how often Rewrite starts over at most.
 const rounds = 20
 
-// Rewrite brings the documents to what plan says, one file after the other. Each is
-// planned again with the bytes that edit finds in it; if then a file that comes before
-// in the order would have to be another one, it starts over. So whatever others
-// write meanwhile is taken into account, and when it is cut short at any point,
-// doing it again completes it.
+// Rewrite changes the documents to what plan returns, one file after the other. For each file it calls plan again
+// with the bytes that edit finds there. If an earlier file in the order would then have to differ, Rewrite starts
+// over. So it takes concurrent changes by other programs into account, and after an interruption at any point the
+// next call completes the work.
 //
-// read returns the bytes of a file, edit changes it as atomicfile.Edit does. Errors
-// are those of plan, read and edit, and fault.Failed if others keep writing.
+// read returns the bytes of a file; edit changes it as atomicfile.Edit does. Errors are those of plan, read and
+// edit, and fault.Failed if other programs keep writing.
 func Rewrite(order []Document, read func(Document) ([]byte, error),
 	edit func(Document, func(src []byte) ([]byte, error)) error, plan Plan) ([]Outcome, error) {
 	var all []Outcome
@@ -47,7 +46,7 @@ func Rewrite(order []Document, read func(Document) ([]byte, error),
 			case !known:
 				place[o.Name] = len(all)
 				all = append(all, o)
-			case o.State != Unchanged: // else it was done by an earlier round
+			case o.State != Unchanged: // otherwise an earlier round already did it
 				if o.Note == "" {
 					o.Note = all[i].Note
 				}
@@ -62,7 +61,8 @@ func Rewrite(order []Document, read func(Document) ([]byte, error),
 			return nil, err
 		}
 	}
-	return nil, fault.New(fault.Failed, "other programs keep writing the files; it is done in part, and works as it is")
+	return nil, fault.New(fault.Failed,
+		"other programs keep writing the files; only a part of the change is done, and all profiles work")
 }
 
 // pass writes each file once.

@@ -17,7 +17,7 @@ import (
 	"broker/internal/atomicfile"
 )
 
-// onDisk puts documents into files and returns how Rewrite gets at them.
+// onDisk writes documents to files and returns the functions through which Rewrite reads and edits them.
 func onDisk(t *testing.T, docs Documents) (paths [4]string, read func(Document) ([]byte, error), edit func(Document, func([]byte) ([]byte, error)) error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,9 +32,9 @@ func onDisk(t *testing.T, docs Documents) (paths [4]string, read func(Document) 
 	return paths, read, edit
 }
 
-// TestRewriteBesideAnEditor: a user adds lines to all files, in each of the ways in which programs do
-// it, while everything is linked and unlinked again and again. No line of his is lost.
-func TestRewriteBesideAnEditor(t *testing.T) {
+// TestRewriteWithConcurrentEditor links and unlinks everything again and again while a user adds lines to all files, in
+// each way that programs use to write files. None of the user's lines may be lost.
+func TestRewriteWithConcurrentEditor(t *testing.T) {
 	var config strings.Builder
 	for i := range 20 {
 		fmt.Fprintf(&config, "[profile p%d]\n# about p%d\nrole_arn = arn:aws:iam::444455556666:role/r%d\nregion = x\nsource_profile = security\n\n", i, i, i)
@@ -99,12 +99,12 @@ func TestRewriteBesideAnEditor(t *testing.T) {
 				for i := range added {
 					n := bytes.Index(got[at:], fmt.Appendf(nil, text, i))
 					if n < 0 {
-						t.Fatalf("%s: addition %d is lost, after %d rounds, in\n%s", paths[d], i, rounds, got)
+						t.Fatalf("%s: after %[3]d rounds, addition %[2]d is missing in\n%[4]s", paths[d], i, rounds, got)
 					}
 					at += n
 				}
 			}
-			// and nothing of what was there before
+			// and nothing that was there before is lost
 			got, _ := os.ReadFile(paths[ConfigDocument])
 			for line := range strings.Lines(config.String()) {
 				if !bytes.Contains(got, []byte(strings.TrimSpace(line))) {
@@ -116,15 +116,15 @@ func TestRewriteBesideAnEditor(t *testing.T) {
 				docs[d], _ = read(Document(d))
 			}
 			if chains := chainsOf(t, docs); len(chains) < 21 {
-				t.Errorf("only %d names resolve any more", len(chains))
+				t.Errorf("only %d names still resolve", len(chains))
 			}
 			t.Logf("%d rounds", rounds)
 		})
 	}
 }
 
-// TestRewriteTwoAtOnce: two link and unlink different profiles at the same time.
-func TestRewriteTwoAtOnce(t *testing.T) {
+// TestRewriteConcurrentCalls links and unlinks different profiles in two goroutines at the same time.
+func TestRewriteConcurrentCalls(t *testing.T) {
 	const config = "[profile a]\nrole_arn = arn:aws:iam::444455556666:role/a\nsource_profile = security\n[profile b]\nrole_arn = arn:aws:iam::444455556666:role/b\nsource_profile = security\n"
 	paths, read, edit := onDisk(t, documents(linkRegistry, config, ""))
 	var wg sync.WaitGroup
@@ -153,7 +153,7 @@ func TestRewriteTwoAtOnce(t *testing.T) {
 
 func second(_ []Outcome, err error) error { return err }
 
-// TestRewriteFailsAtAnyStep: a write that fails leaves what it found.
+// TestRewriteFailsAtAnyStep checks that a failed write leaves the files as they were.
 func TestRewriteFailsAtAnyStep(t *testing.T) {
 	full := errors.New("no space")
 	start := documents(linkRegistry, "[profile a]\nrole_arn = arn:aws:iam::444455556666:role/a\n", "[a]\nsource_profile = security\n")
@@ -180,7 +180,8 @@ func TestRewriteFailsAtAnyStep(t *testing.T) {
 	}
 }
 
-// TestLinkManyProfilesLong: 10,000 profiles are linked in one go; the work is not the square of that.
+// TestLinkManyProfilesLong links 10,000 profiles in one call. The time must not grow with the square of their
+// number.
 func TestLinkManyProfilesLong(t *testing.T) {
 	const n = 10_000
 	var config strings.Builder
@@ -198,7 +199,7 @@ func TestLinkManyProfilesLong(t *testing.T) {
 	untouchedLines(t, start[ConfigDocument], docs[ConfigDocument], false)
 	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
 	if docs[RecordsDocument] = nil; !same(docs, start) {
-		t.Error("unlink did not give back what was there")
+		t.Error("unlink did not restore the original")
 	}
 	t.Logf("link %v, unlink %v", linked, time.Since(begin)-linked)
 }

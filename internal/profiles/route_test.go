@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestRouteSettings: how AWS is reached and where programs are, in the settings. What cannot be meant is refused,
-// without a password.
+// TestRouteSettings checks the settings for the route to AWS and for programs. Invalid values are refused, and the
+// error does not contain the password.
 func TestRouteSettings(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

@@ -2,43 +2,44 @@ package profiles
 
 import "fmt"
 
-// A Place is where a setting can stand.
+// A Place is where a setting is written.
 type Place int
 
-// The places. A file is the registry only if it is the daemon's own. An AWS file is Default if it is the one below the
-// home directory that AWS tools read when no variable moves it, and nobody but its owner and root can change it; any
-// other is Other: one that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, and one that others may write.
+// The places. A file counts as the registry only if it is the daemon's own. An AWS file is InDefault if it is the
+// one below the home directory that AWS tools read when no variable names another, and only its owner and root can
+// change it. Any other AWS file is InOther: one that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, and one
+// that other users can write.
 const (
 	InRegistry  Place = iota
 	InDefault         // a default AWS file
 	InOther           // any other AWS file
-	FromShell         // the environment of a program that asks the daemon, or that starts it
+	FromShell         // the environment of a program that asks or starts the daemon
 	FromUnit          // the environment of the daemon's service unit
 	countPlaces int   = iota
 )
 
-// A Decision is what becomes of a setting in a place.
+// A Decision is what happens to a setting in a place.
 type Decision int
 
-// The decisions, from the weakest to the strictest.
+// The decisions, from the most lenient to the strictest.
 const (
-	Unread      Decision = iota // nothing looks for it there
-	Taken                       // it counts
-	OnceTrusted                 // it counts for a profile once `broker profiles trust` was answered with yes
-	Ignored                     // it does not count, and a warning says so
-	Rejected                    // the profile cannot be used, and the error names file and line
+	Unread      Decision = iota // nothing reads it there
+	Taken                       // it takes effect
+	OnceTrusted                 // it takes effect for a profile once the user confirmed `broker profiles trust`
+	Ignored                     // it has no effect, and a warning says so
+	Rejected                    // the profile cannot be used, and the error gives file and line
 )
 
-// A Rule says for one setting what becomes of it in each place.
+// A Rule is what happens to one setting in each place.
 type Rule struct {
-	Name string // of a key, or of a variable
+	Name string // name of a key or a variable
 	In   [countPlaces]Decision
 }
 
-// Rules is the one table of who may redirect what: each setting that changes where something is sent, what is run or
-// what is trusted. Its words for people are in docs/trust.md, which a test compares with it.
+// Rules is the only table of who may redirect what: each setting that changes where a request is sent, what is
+// run, or what is trusted. docs/trust.md explains it to users; a test compares the two.
 var Rules = []Rule{
-	// Where a signed call goes.
+	// Where signed calls go.
 	{keyEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
 	{keyServices, inFiles(Taken, OnceTrusted, Rejected)},
 	{keySTSEndpointURL, inFiles(Taken, OnceTrusted, Rejected)},
@@ -48,7 +49,7 @@ var Rules = []Rule{
 	{keyNoProxy, inFiles(Taken, Unread, Unread)},
 	// Which certificates are trusted.
 	{keyCABundle, inFiles(Taken, Taken, Rejected)},
-	// What is run.
+	// Which programs run.
 	{keyMFAProcess, inFiles(Taken, Ignored, Ignored)},
 	{keyBrowser, inFiles(Taken, Unread, Unread)},
 	{keyPath, inFiles(Taken, Unread, Unread)},
@@ -60,18 +61,19 @@ var Rules = []Rule{
 	{keyGnuPGHome, inFiles(Taken, Unread, Unread)},
 	{keyPasswordStore, inFiles(Taken, Unread, Unread)},
 	{keyPublish, inFiles(Taken, Unread, Unread)},
-	// Which role, in which account, is assumed, and from which source.
+	// Which role in which account is assumed, and from which source.
 	{keyRoleARN, inFiles(Taken, Taken, OnceTrusted)},
 	{keySourceProfile, inFiles(Taken, Taken, OnceTrusted)},
 	{keyExternalID, inFiles(Taken, Taken, OnceTrusted)},
 	{keyMFASerial, inFiles(Taken, Taken, OnceTrusted)},
 	{keySessionName, inFiles(Taken, Taken, OnceTrusted)},
 	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
-	// A helper of others is never run. Ours makes a name stand for another profile.
+	// Broker never runs another program's helper. A command of our helper makes one name stand for another
+	// profile.
 	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},
 
-	// Which files are read. A daemon reads its own registry alone, whatever a client names, and one whose registry, state
-	// or keyring directory is not the default one has a socket of its own.
+	// Which files are read. A daemon reads only its own registry, whatever a client names. A daemon whose
+	// registry, state or keyring directory is not the default one has its own socket.
 	{"AWS_CONFIG_FILE", environment(Taken, Taken)},
 	{"AWS_SHARED_CREDENTIALS_FILE", environment(Taken, Taken)},
 	{"BROKER_CONFIG", environment(Taken, Taken)},
@@ -81,20 +83,20 @@ var Rules = []Rule{
 	{"BROKER_RUNTIME_DIR", environment(Taken, Taken)},
 	{"BROKER_SOCKET", environment(Taken, Taken)},
 	{"HOME", environment(Taken, Taken)},
-	{"XDG_CONFIG_HOME", environment(Taken, Taken)}, // for Broker's own files; its children see those of the unit alone
+	{"XDG_CONFIG_HOME", environment(Taken, Taken)}, // for Broker's own files; the daemon's child processes see only the unit's value
 	{"XDG_DATA_HOME", environment(Taken, Taken)},
 	{"XDG_STATE_HOME", environment(Taken, Taken)},
 	{"XDG_RUNTIME_DIR", environment(Taken, Taken)},
 	{"PASSWORD_STORE_DIR", environment(Ignored, Taken)},
 	{"GNUPGHOME", environment(Ignored, Taken)},
-	// How calls travel, and whom they trust.
+	// How calls travel, and which certificates they trust.
 	{"HTTPS_PROXY", environment(Ignored, Taken)},
 	{"NO_PROXY", environment(Ignored, Taken)},
 	{"AWS_CA_BUNDLE", environment(Ignored, Taken)},
 	{"SSL_CERT_FILE", environment(Ignored, Taken)},
 	{"SSL_CERT_DIR", environment(Ignored, Taken)},
-	// What is run, and whom a window or a keyring is asked of. PATH is built. Of BROWSER, which only a command reads,
-	// console.FromShell takes what no file of a repository can bring along.
+	// Which programs run, and which window or keyring is asked. Broker builds PATH itself. Only a command reads
+	// BROWSER; console.FromShell accepts only values that no file in a repository can provide.
 	{"PATH", environment(Unread, Unread)},
 	{"BROWSER", environment(Taken, Unread)},
 	{"DBUS_SESSION_BUS_ADDRESS", environment(Taken, Taken)},
@@ -108,7 +110,7 @@ var Rules = []Rule{
 	{"DYLD_INSERT_LIBRARIES", environment(Ignored, Ignored)},
 	{"GODEBUG", environment(Ignored, Ignored)},
 	{"SSLKEYLOGFILE", environment(Ignored, Ignored)},
-	// The sockets that a service manager hands over.
+	// The sockets that a service manager passes.
 	{"LISTEN_FDS", environment(Unread, Taken)},
 	{"LISTEN_PID", environment(Unread, Taken)},
 }
@@ -121,8 +123,8 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 	return [countPlaces]Decision{FromShell: shell, FromUnit: unit}
 }
 
-// harmless are the keys that redirect nothing: they choose between AWS's own hosts, describe, or make a profile one
-// that Broker does not serve at all.
+// harmless are the keys that redirect nothing. They choose between AWS's own hosts, are descriptive, or make a
+// profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
 	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm,
@@ -137,7 +139,8 @@ var ruleByName = func() map[string]*Rule {
 	return m
 }()
 
-// Decide says what becomes of a key in a place. It is the only one that does. A key without a rule is a defect.
+// Decide returns what happens to a key in a place. All code must ask Decide and decide nothing itself. A key
+// without a rule is a defect.
 func Decide(key string, place Place) Decision {
 	if rule := ruleByName[key]; rule != nil {
 		return rule.In[place]

@@ -21,8 +21,8 @@ import (
 	"broker/internal/fault"
 )
 
-// TestEachKeyHasARule: a key that the parser knows redirects something and has its row in Rules, or it is named as
-// harmless. A key that no rule takes from the AWS files is not even kept of them.
+// TestEachKeyHasARule checks that each key that the parser knows either redirects something and has a row in
+// Rules, or is listed as harmless. A key that no rule takes from the AWS files must not even be kept.
 func TestEachKeyHasARule(t *testing.T) {
 	f, err := parser.ParseFile(token.NewFileSet(), "table.go", nil, 0)
 	if err != nil {
@@ -44,28 +44,28 @@ func TestEachKeyHasARule(t *testing.T) {
 	for _, key := range keys {
 		rule, isHarmless := ruleByName[key], harmless[key] != ""
 		if (rule == nil) != isHarmless {
-			t.Errorf("%s: it has to have a row in Rules or to be harmless, one of the two", key)
+			t.Errorf("%s: it must either have a row in Rules or be listed as harmless", key)
 			continue
 		}
 		if rule != nil && rule.In[InDefault] == Unread && rule.In[InOther] == Unread && awsKeys[key] != "" {
-			t.Errorf("%s is kept of the AWS files, and no rule says what becomes of it there", key)
+			t.Errorf("%s is kept from the AWS files, but no rule decides about it there", key)
 		}
 	}
 	for section, known := range registryKeys {
 		for key := range known {
 			if !slices.Contains(keys, key) {
-				t.Errorf("[%s] has a key %s that table.go does not have", section, key)
+				t.Errorf("[%s] has a key %s that is not in table.go", section, key)
 			}
 		}
 	}
 }
 
-// described are variables that tell what the machine or the session is like, and not where something is.
+// described are variables that describe the machine or the session and redirect nothing.
 var described = []string{"USER", "TERM", "SHELL", "LANG", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY",
 	"SUDO_UID", "SUDO_USER", "SYSTEMD_EXEC_PID", "XPC_SERVICE_NAME"}
 
-// TestEachVariableHasARule: each variable of the environment by which the programs go has its row, unless it says
-// nothing of where something is.
+// TestEachVariableHasARule checks that each environment variable that the programs read has a row in Rules, unless
+// it redirects nothing.
 func TestEachVariableHasARule(t *testing.T) {
 	reads := regexp.MustCompile(`(?:os\.(?:Getenv|LookupEnv)|e\.path)\("([A-Z][A-Z0-9_]+)"`)
 	found := 0
@@ -90,13 +90,13 @@ func TestEachVariableHasARule(t *testing.T) {
 	}
 }
 
-// clientOnly are variables of the client alone, which the client itself uses and hands to nobody.
+// clientOnly are variables that only the client uses and passes to no other process.
 var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
 	"AWS_REGION", "AWS_DEFAULT_REGION", "BROKER_PROFILE", "BROKER_EXPIRATION",
 	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
 
-// TestRulesOfEnvironment: the table says of each variable that redirects something what the builder of the daemon's
-// environment does with it. The AWS files are the exception: a request names its own.
+// TestRulesOfEnvironment checks that the code that builds the daemon's environment follows Rules for each
+// variable. The AWS file variables are the exception, since each request names its own files.
 func TestRulesOfEnvironment(t *testing.T) {
 	weighty := environ.Weighty()
 	if len(weighty) < 15 {
@@ -112,20 +112,21 @@ func TestRulesOfEnvironment(t *testing.T) {
 			continue
 		}
 		if got := rule.In[FromShell] == Taken; got != from.Shell {
-			t.Errorf("%s: the table says of a shell %v", name, rule.In[FromShell])
+			t.Errorf("%s: Rules says for a shell: %v", name, rule.In[FromShell])
 		}
 		if got := rule.In[FromUnit] == Taken; got != from.Unit {
-			t.Errorf("%s: the table says of a unit %v", name, rule.In[FromUnit])
+			t.Errorf("%s: Rules says for a unit: %v", name, rule.In[FromUnit])
 		}
 	}
 }
 
-// String is the word of the table in docs/trust.md.
+// String returns the word that the table in docs/trust.md uses.
 func (d Decision) String() string {
 	return [...]string{"–", "taken", "once trusted", "ignored", "refused"}[d]
 }
 
-// TestRulesAreDocumented: docs/trust.md has the rows of Rules, in their order, with the same words.
+// TestRulesAreDocumented checks that docs/trust.md has the rows of Rules, in the same order and with the same
+// words.
 func TestRulesAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/trust.md")
 	if err != nil {
@@ -133,7 +134,7 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 	_, section, found := strings.Cut(string(doc), "\n## Who may say what\n")
 	if !found {
-		t.Fatal("docs/trust.md has no section about it")
+		t.Fatal("docs/trust.md has no section Who may say what")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var got, want []string
@@ -149,13 +150,13 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
-			t.Fatalf("row %d of docs/trust.md is not that of Rules; it has to be\n| `%s |", i+1,
+			t.Fatalf("row %d of docs/trust.md differs from Rules; it must be\n| `%s |", i+1,
 				strings.Join(want, " |\n| `"))
 		}
 	}
 }
 
-// foreign is a Set whose config and credentials file are in these places.
+// placed returns a Set whose config and credentials file are in this place.
 func placed(t *testing.T, config Place, texts ...string) *Set {
 	t.Helper()
 	var states [3]state
@@ -170,7 +171,7 @@ func placed(t *testing.T, config Place, texts ...string) *Set {
 	return newSet(Files{}, states)
 }
 
-// TestWalkRules: each key of Rules does in a profile what its row says, in each kind of file.
+// TestWalkRules checks for each key of Rules that a profile in each kind of file behaves as the row says.
 func TestWalkRules(t *testing.T) {
 	role := "role_arn = " + account + "x\nsource_profile = security\n"
 	walked := 0
@@ -203,7 +204,7 @@ func TestWalkRules(t *testing.T) {
 		}[rule.Name]
 		if line == "" {
 			if rule.In[InRegistry] != Unread {
-				t.Errorf("%s has no line in this test", rule.Name)
+				t.Errorf("%s has no test value here", rule.Name)
 			}
 			continue
 		}
@@ -220,7 +221,7 @@ func TestWalkRules(t *testing.T) {
 			}
 			var got Decision
 			switch {
-			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" does not count") ||
+			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" has no effect") ||
 				rule.Name == keySTSEndpointURL):
 				got = Rejected
 			case err != nil:
@@ -230,7 +231,7 @@ func TestWalkRules(t *testing.T) {
 				got = OnceTrusted
 			case has(rule.Name, trust.Chain.Values):
 				got = Taken
-			case strings.Contains(fmt.Sprint(trust.Chain.Warnings), rule.Name+" does not count"):
+			case strings.Contains(fmt.Sprint(trust.Chain.Warnings), rule.Name+" has no effect"):
 				got = Ignored
 			}
 			if want := rule.In[place]; got != want {
@@ -248,7 +249,7 @@ func TestWalkRules(t *testing.T) {
 	}
 }
 
-// TestServicesWithoutSTS: a profile that names services for S3 alone redirects nothing of ours.
+// TestServicesWithoutSTS checks that a profile whose services section is only for S3 redirects nothing of Broker.
 func TestServicesWithoutSTS(t *testing.T) {
 	set := placed(t, InDefault, "[profile dev]\nrole_arn = "+account+"x\nsource_profile = security\nservices = s\n"+
 		"[services s]\ns3 =\n endpoint_url = http://x.example\n", "", sourceSection)
@@ -257,15 +258,15 @@ func TestServicesWithoutSTS(t *testing.T) {
 	}
 }
 
-// TestExposed: who else may change a file, by its own mode and by what leads to it.
+// TestExposed checks who else may change a file, by its own mode and by the mode of what leads to it.
 func TestExposed(t *testing.T) {
 	if os.Geteuid() != 0 {
-		missing(t, "right to give files away (root)")
+		missing(t, "right to change the owner of files (root)")
 	}
 	for _, tt := range []struct {
 		what string
-		do   func(dir string) error // dir/aws/config is there, dir/real is an empty directory
-		want string                 // what is exposed, below dir; empty for nothing
+		do   func(dir string) error // dir/aws/config exists, dir/real is an empty directory
+		want string                 // the exposed path, below dir; empty if none
 	}{
 		{"ours", func(dir string) error { return nil }, ""},
 		{"read-only", func(dir string) error { return os.Chmod(dir+"/aws/config", 0o444) }, ""},
@@ -275,7 +276,7 @@ func TestExposed(t *testing.T) {
 			return errors.Join(os.Chown(dir+"/aws/config", 0, 12345), os.Chmod(dir+"/aws/config", 0o664))
 		}, "/aws/config"},
 		{"another's", func(dir string) error { return os.Chown(dir+"/aws/config", 12345, -1) }, "/aws/config"},
-		{"directory for all", func(dir string) error { return os.Chmod(dir+"/aws", 0o777) }, "/aws"},
+		{"directory that all can write", func(dir string) error { return os.Chmod(dir+"/aws", 0o777) }, "/aws"},
 		{"directory above", func(dir string) error { return os.Chmod(dir, 0o777) }, "/"},
 		{"another's directory", func(dir string) error { return os.Chown(dir+"/aws", 12345, -1) }, "/aws"},
 		{"sticky, ours within", func(dir string) error { return os.Chmod(dir+"/aws", 0o777|os.ModeSticky) }, ""},
@@ -286,7 +287,7 @@ func TestExposed(t *testing.T) {
 		{"a link", func(dir string) error {
 			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"))
 		}, ""},
-		{"a link into a directory for all", func(dir string) error {
+		{"a link into a directory that all can write", func(dir string) error {
 			return errors.Join(os.Rename(dir+"/aws/config", dir+"/real/config"), os.Symlink("../real/config", dir+"/aws/config"),
 				os.Chmod(dir+"/real", 0o777))
 		}, "/real"},

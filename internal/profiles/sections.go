@@ -1,24 +1,24 @@
 package profiles
 
-// Section is a section of an AWS file as it stands there, for who knows keys that Broker does not.
+// Section is a section of an AWS file as written, for packages that know keys that Broker itself does not know.
 type Section struct {
 	Kind, Name string // empty if its header cannot be read
 	Line       int    // of its header
 	Start      int    // offset of its header
-	// Again says that a section of this kind and name stands further up.
+	// Again means that the file has an earlier section of this kind and name.
 	Again bool
-	// Entries are those that count of all sections of this kind and name; none if Again is set.
+	// Entries are the effective entries of all sections of this kind and name. It is empty if Again is set.
 	Entries []Entry
 }
 
-// Entry is a key with its value, which are slices of the file.
+// Entry is a key with its value; both are slices of the file.
 type Entry struct {
 	Key, Value []byte
 	Line       int
 }
 
-// Sections are those of a file that holds sections of a kind, in file order. The error is a fault.Config and names the
-// path and the line of what is not text.
+// Sections returns the sections of a file, in file order. kind is the kind of sections that the file holds. The
+// error is a fault.Config with the path and the line that is not text.
 func Sections(path string, src []byte, kind string) ([]Section, error) {
 	d, err := scanFile(path, src, kind == SectionCredentials)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Set is what the files said at one moment. It never changes and is safe for
-// concurrent use; so are the chains that it returns, which must not be changed.
+// Set is what the files said at one moment. It is immutable and safe for concurrent use. So are the chains that it
+// returns; callers must not modify them.
 type Set struct {
 	files    Files
 	states   [3]state
@@ -20,7 +20,7 @@ type Set struct {
 	chains   sync.Map // name → resolution
 }
 
-// registered is a [source NAME] section, read once.
+// registered is a [source NAME] section, parsed once.
 type registered struct {
 	Source
 	values []Value
@@ -97,7 +97,7 @@ func (s *Set) block(file fileKind, kind, name string) *block {
 	return s.states[file].table.blocks[blockID{kind, name}]
 }
 
-// fresh reports whether the files are still what the set was made of.
+// fresh reports whether the files have not changed since the set was made.
 func (s *Set) fresh() bool {
 	for i := range s.states {
 		if !s.states[i].fresh() {
@@ -107,12 +107,11 @@ func (s *Set) fresh() bool {
 	return true
 }
 
-// Warnings lists what is odd about the files, by file and line: a file whose
-// last good state is used, lines that were skipped, keys that nobody knows,
-// modes that let others write.
+// Warnings lists problems of the files, by file and line: a file whose last good state is used, skipped lines,
+// unknown keys, file modes that let other users write.
 func (s *Set) Warnings() []Warning { return slices.Clone(s.warnings) }
 
-// A view is the sections in which a key is looked up, the first one first.
+// A view is a list of sections in which a key is looked up, in this order.
 type view []*block
 
 func (v view) find(key string) (*setting, *block) {
@@ -136,7 +135,7 @@ func (v view) text(key string) string {
 	return ""
 }
 
-// origin is the line of a key.
+// origin returns the line of a key.
 func (v view) origin(key string) Origin {
 	if s, b := v.find(key); s != nil {
 		return Origin{b.origin.File, s.line}
@@ -149,11 +148,11 @@ type profile struct {
 	name string
 	ours bool // defined in the registry
 	aws  view // credentials before config, as in every SDK
-	own  view // what defines it: the registry's section alone, or aws
-	all  view // own, then aws: for the region and the endpoint
+	own  view // what defines it: only the registry's section, or aws
+	all  view // own, then aws: used for the region and the endpoint
 }
 
-// lookup finds a profile; one without any section is not found.
+// lookup finds a profile. A profile without any section is not found.
 func (s *Set) lookup(name string) (profile, bool) {
 	p := profile{name: name, all: make(view, 0, 3)}
 	if b := s.block(registryFile, SectionProfile, name); b != nil {
@@ -174,13 +173,13 @@ func (s *Set) lookup(name string) (profile, bool) {
 	return p, len(p.all) > 0
 }
 
-// origin is the line of the section that defines the profile.
+// origin returns the line of the section that defines the profile.
 func (p profile) origin() Origin {
-	return p.own[len(p.own)-1].origin // config, rather than credentials
+	return p.own[len(p.own)-1].origin // the config, rather than the credentials file
 }
 
-// plainKey is the line of a long-lived key in plain text in the AWS files.
-// A session that was published there is none.
+// plainKey returns the line of a long-lived key in plain text in the AWS files. A published session is not such a
+// key.
 func (p profile) plainKey() (Origin, bool) {
 	for _, b := range p.aws {
 		if v := (view{b}); v.has(keyAccessKeyID) && !v.has(keySessionToken) {
@@ -190,7 +189,7 @@ func (p profile) plainKey() (Origin, bool) {
 	return Origin{}, false
 }
 
-// services returns the [services NAME] section that a profile refers to.
+// services returns the [services NAME] section that a profile refers to, or nil.
 func (s *Set) services(name string) *block {
 	if b := s.block(registryFile, SectionServices, name); b != nil {
 		return b

@@ -13,26 +13,26 @@ import (
 	"broker/internal/fault"
 )
 
-// Bounds of session_duration. AWS allows GetSessionToken 15 minutes to 36 hours.
+// The bounds of session_duration. AWS allows 15 minutes to 36 hours for GetSessionToken.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 const (
 	minSession = 15 * time.Minute
 	maxSession = 36 * time.Hour
 )
 
-// A settingKey is one key that [settings] may have.
+// A settingKey describes one key of [settings].
 type settingKey struct {
 	name     string
-	values   string // the possible ones, for people
-	fallback string // the default, as it would be written; empty where there is none
-	// read checks a value and puts it into the settings. Its error follows the key's name in a message
-	// and never quotes the value.
+	values   string // possible values, for people
+	fallback string // the default, as a user would write it; empty if there is none
+	// read checks a value and stores it in the settings. Its error continues the key's name in a message and never
+	// quotes the value.
 	read func(*Settings, string) error
-	// apart says that another function reads the key, so that a wrong value does not stop Settings.
+	// apart means that another function reads the key, so that Settings does not fail for a wrong value.
 	apart bool
 }
 
-// settingKeys are all keys of [settings]. A new one is one row here, and its line in docs/settings.md.
+// settingKeys lists all keys of [settings]. A new key needs one row here and a line in docs/settings.md.
 var settingKeys = []settingKey{
 	{name: keyKeyringBackend, values: "a name of `broker keyring list`", read: func(s *Settings, v string) error {
 		s.KeyringBackend = v
@@ -45,7 +45,7 @@ var settingKeys = []settingKey{
 		}
 		return err
 	}},
-	{name: keyLockAfter, values: "a time such as 8h; 0 is never", fallback: "0",
+	{name: keyLockAfter, values: "a duration such as 8h; 0 means never", fallback: "0",
 		read: func(s *Settings, v string) (err error) {
 			s.LockAfter, err = ParseDuration(v)
 			return err
@@ -91,7 +91,7 @@ var settingKeys = []settingKey{
 	}},
 	{name: keyRegistry, values: "absolute paths of files, separated as in PATH",
 		read: func(s *Settings, v string) (err error) {
-			s.Registries, err = absolutePaths(v, func(path string) string { return path }) // HOME may be another one
+			s.Registries, err = absolutePaths(v, func(path string) string { return path }) // as written: HOME may differ
 			return err
 		}},
 	{name: keyPath, values: "directories, separated as in PATH", read: func(s *Settings, v string) (err error) {
@@ -111,7 +111,7 @@ var settingKeys = []settingKey{
 	}},
 }
 
-// settingNames are the keys of [settings], for the parser.
+// settingNames returns the keys of [settings], for the parser.
 func settingNames() map[string]string {
 	m := make(map[string]string, len(settingKeys))
 	for _, k := range settingKeys {
@@ -120,9 +120,8 @@ func settingNames() map[string]string {
 	return m
 }
 
-// Settings returns the [settings] of the registry, with defaults where it says
-// nothing. Durations are written with units, such as 12h or 90m. The error
-// is a fault.Config that names file and line.
+// Settings returns the [settings] of the registry, with defaults for missing keys. Durations have units, such as
+// 12h or 90m. The error is a fault.Config with file and line.
 func (s *Set) Settings() (Settings, error) {
 	out := Settings{Origins: map[string]Origin{}}
 	b := s.block(registryFile, SectionSettings, "")
@@ -143,7 +142,7 @@ func (s *Set) Settings() (Settings, error) {
 	return out, nil
 }
 
-// SettingKeys are the keys that [settings] may have.
+// SettingKeys returns the keys that [settings] may have.
 func SettingKeys() []string {
 	names := make([]string, len(settingKeys))
 	for i, k := range settingKeys {
@@ -152,7 +151,8 @@ func SettingKeys() []string {
 	return names
 }
 
-// SettingWords are the words that a setting may have, if it has words: "optional" and "required" of audit.
+// SettingWords returns the possible values of a setting that takes fixed words, such as "optional" and "required"
+// for audit. It is empty for other settings.
 func SettingWords(key string) (list []string) {
 	for i := range settingKeys {
 		k := &settingKeys[i]
@@ -165,17 +165,17 @@ func SettingWords(key string) (list []string) {
 	return list
 }
 
-// Setting is one key of [settings] as the registry has it.
+// Setting is one key of [settings], as written in the registry.
 type Setting struct {
 	Key     string
-	Values  string // the possible ones, for people
-	Value   string // as it is written; empty where the registry does not say
-	Default string // as it would be written; empty where there is none
-	Origin  Origin // the line of the value; the zero Origin where the registry does not say
+	Values  string // possible values, for people
+	Value   string // as written; empty if the registry does not set it
+	Default string // as a user would write it; empty if there is none
+	Origin  Origin // the line of the value; the zero Origin if the registry does not set it
 }
 
-// AllSettings lists the keys of [settings], in the order of the documentation, whether or not the registry has them.
-// It checks no value.
+// AllSettings lists the keys of [settings] in the order of the documentation, whether or not the registry sets
+// them. It checks no value.
 func (s *Set) AllSettings() []Setting {
 	b := s.block(registryFile, SectionSettings, "")
 	all := make([]Setting, 0, len(settingKeys))
@@ -189,9 +189,9 @@ func (s *Set) AllSettings() []Setting {
 	return all
 }
 
-// CheckSetting says whether [settings] may have this key with this value, by the rules of Settings, and returns the
-// key in its own spelling. An empty value checks the key alone. The error is a fault.Usage; of an unknown key it
-// names up to three near ones.
+// CheckSetting checks whether [settings] may have this key with this value, by the rules of Settings, and returns
+// the key in its canonical spelling. With an empty value it checks only the key. The error is a fault.Usage; for
+// an unknown key it lists up to three similar ones.
 func CheckSetting(key, value string) (string, error) {
 	for _, k := range settingKeys {
 		if !strings.EqualFold(k.name, key) {
@@ -216,8 +216,8 @@ func CheckSetting(key, value string) (string, error) {
 	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")
 }
 
-// ParseDuration reads a duration with units, such as 12h, 90m or 1h30m; 0 needs none. The error follows the name of the
-// setting or flag in a message.
+// ParseDuration reads a duration with units, such as 12h, 90m or 1h30m; 0 needs no unit. The error continues the
+// name of the setting or flag in a message.
 func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	switch n, errn := strconv.ParseUint(s, 10, 31); {
@@ -229,7 +229,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// FormatDuration writes a duration in whole seconds, without zeros at the end: 8h, 1h30m, 20s.
+// FormatDuration writes a duration in whole seconds, without zero units at the end: 8h, 1h30m, 20s.
 func FormatDuration(d time.Duration) string {
 	text := d.Round(time.Second).String()
 	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
@@ -241,12 +241,12 @@ func FormatDuration(d time.Duration) string {
 	return text
 }
 
-// noUnit is the error of a duration that is a plain number.
+// noUnit is the error for a duration that is a plain number.
 type noUnit uint64
 
 func (n noUnit) Error() string { return "has no unit; write " + n.example() }
 
-// example is the number with the unit that is most likely meant: nobody means 8 seconds by 8, or 3600 hours by 3600.
+// example returns the number with the most likely unit: nobody means 8 seconds by 8, or 3600 hours by 3600.
 func (n noUnit) example() string {
 	switch {
 	case n <= 36:
@@ -257,7 +257,7 @@ func (n noUnit) example() string {
 	return fmt.Sprintf("%ds", n)
 }
 
-// mend is the command that puts a value in the place of a wrong one.
+// mend returns the command that replaces a wrong value.
 func (k *settingKey) mend(err error) fault.Hint {
 	var n noUnit
 	if errors.As(err, &n) {
@@ -266,8 +266,8 @@ func (k *settingKey) mend(err error) fault.Hint {
 	return fault.Hintf("broker config set %s VALUE", k.name)
 }
 
-// CheckProxy accepts the URL of a proxy for https: a scheme, a host, a port, and a name with a password. The error does
-// not repeat it: there may be a password in it.
+// CheckProxy accepts the URL of an https proxy: scheme, host, port, and a user name with a password. The error
+// does not quote the URL, since it may contain a password.
 func CheckProxy(s string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -283,21 +283,21 @@ func CheckProxy(s string) error {
 	return nil
 }
 
-// absolutePaths reads a list of paths such as "/opt/tools/bin:~/bin". Who may write to them is looked at where they are
-// used.
+// absolutePaths reads a list of paths such as "/opt/tools/bin:~/bin". Whether other users can write to them is
+// checked where they are used.
 func absolutePaths(s string, expand func(string) string) ([]string, error) {
 	var list []string
 	for _, path := range filepath.SplitList(s) {
 		path = expand(path)
 		if !filepath.IsAbs(path) {
-			return nil, fmt.Errorf("holds %q, which is not an absolute path", path)
+			return nil, fmt.Errorf("contains %q, which is not an absolute path", path)
 		}
 		list = append(list, path)
 	}
 	return list, nil
 }
 
-// words reads a list such as "tty,gui", of two words that there are, each at most once.
+// words reads a list such as "tty,gui": of the two allowed words, each at most once.
 func words(s, one, other string) ([]string, error) {
 	var list []string
 	for word := range strings.SplitSeq(s, ",") {

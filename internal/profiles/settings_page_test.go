@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestSettingsAreDocumented: docs/settings.md has a row for each key of [settings], in their order, with its default, and
-// names each key of a source and of a profile.
+// TestSettingsAreDocumented checks that docs/settings.md has a row for each key of [settings], in the same order
+// and with its default, and that it mentions each key of a source and of a profile.
 func TestSettingsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/settings.md")
 	if err != nil {
@@ -19,7 +19,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| [^|]+ \\| ([^|]+) \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1)
 	for i := range max(len(rows), len(settingKeys)) {
 		if i >= len(rows) || i >= len(settingKeys) || rows[i][1] != settingKeys[i].name {
-			t.Fatalf("row %d of docs/settings.md is not the key of its number: %q", i+1, rows)
+			t.Fatalf("row %d of docs/settings.md has the wrong key: %q", i+1, rows)
 		}
 		if k := settingKeys[i]; k.fallback != "" && rows[i][2] != "`"+k.fallback+"`" {
 			t.Errorf("docs/settings.md says that the default of %s is %s; it is %s", k.name, rows[i][2], k.fallback)
@@ -28,7 +28,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 	for _, names := range []map[string]string{registryKeys[SectionSource], registryKeys[SectionProfile]} {
 		for name := range names {
 			if !strings.Contains(string(page), "`"+name+"`") {
-				t.Errorf("docs/settings.md does not name %s", name)
+				t.Errorf("docs/settings.md does not mention %s", name)
 			}
 		}
 	}

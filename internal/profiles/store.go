@@ -14,62 +14,59 @@ import (
 	"broker/internal/system"
 )
 
-// Store keeps what the files say and reads a file again when it has changed.
-// The zero value is ready, and safe for concurrent use.
+// Store caches what the files say and reads a file again when it has changed. The zero value is ready to use and
+// safe for concurrent use.
 type Store struct {
 	mu    sync.Mutex
 	slots map[Files]*slot
 	uses  int64
 }
 
-// maxSlots bounds how many combinations of files are kept: which files a
-// request is about is said by the caller.
+// maxSlots limits how many combinations of files are cached. The caller chooses the files, so their number must be
+// bounded.
 const maxSlots = 16
 
 // A slot holds the state of one combination of files.
 type slot struct {
-	used    int64 // under Store.mu
+	used    int64 // guarded by Store.mu
 	current atomic.Pointer[Set]
 	mu      sync.Mutex // held while files are read
-	states  [3]state   // under mu; by fileKind
+	states  [3]state   // guarded by mu; indexed by fileKind
 }
 
-// state is what is known of one file. A Set carries a copy of the three that it
-// was made of.
+// A state is what is known of one file. A Set keeps a copy of the three states that it was made of.
 type state struct {
 	path    string
 	stamp   system.Stamp
-	settled bool      // false: look into the file again, whatever its stamp says
-	rest    time.Time // no look before this: the file is being rewritten without a pause
-	table   *table    // the last good content; nil if there never was one
-	real    string    // of the registry: the path of that content without symbolic links
-	trouble *Warning  // why table is not what the file holds now
-	notices []Warning // about the file itself: who may write to it
+	settled bool      // false: read the file again, whatever its stamp is
+	rest    time.Time // do not read before this time, since the file is being rewritten without a pause
+	table   *table    // the last good content; nil if there never was any
+	real    string    // for the registry: the path of that content without symbolic links
+	trouble *Warning  // why table is not the file's present content
+	notices []Warning // about the file itself, such as who may write to it
 }
 
-// quiet is how long a file must have been left alone before it is taken to be whole. A test has it longer.
+// quiet is how long a file must be unchanged before it counts as complete. A test sets it higher.
 var quiet = 50 * time.Millisecond
 
 const (
-	// longQuiet is the same for a file that looks cut off: empty, or without
-	// a final newline, as it is between truncation and the last write.
+	// longQuiet is the same for a file that looks truncated: empty, or without a final newline. A file looks so
+	// between truncation and the last write.
 	longQuiet = 400 * time.Millisecond
-	// maxWait bounds the wait for both.
+	// maxWait limits the wait for both.
 	maxWait = 500 * time.Millisecond
-	// restTime is how long the last good state is served after a wait in vain.
+	// restTime is how long the last good state is used after a wait that reached maxWait.
 	restTime = 100 * time.Millisecond
-	// coarse is the resolution of time stamps on file systems that only know whole seconds.
+	// coarse is the resolution of time stamps on file systems that store whole seconds only.
 	coarse = 2 * time.Second
 )
 
-// Load returns what the files say now. If none has changed since the last call
-// that costs three stats. A file that was changed within the last 50 ms is
-// waited for, half a second at most; while an AWS file is half written, broken or
-// refused, its last good state is served and Set.Warnings says so.
+// Load returns what the files say now. If no file has changed since the last call, it costs three stat calls. Load
+// waits for a file that was changed within the last 50 ms, for at most half a second. While an AWS file is half
+// written, broken or refused, Load uses its last good state, and Set.Warnings says so.
 //
-// A missing file is an empty one. Errors are fault.Config, naming file and
-// line, for a registry that cannot be used, and for an AWS file that cannot be
-// when there is no last good state; and fault.Usage for a relative path.
+// A missing file counts as empty. Errors are fault.Config, with file and line, for a registry that cannot be used,
+// and for an AWS file that cannot be used if there is no last good state; and fault.Usage for a relative path.
 func (s *Store) Load(files Files) (*Set, error) {
 	for _, path := range []string{files.Config, files.Credentials, files.Registry} {
 		if path != "" && !filepath.IsAbs(path) {
@@ -87,7 +84,7 @@ func (s *Store) Load(files Files) (*Set, error) {
 func (slot *slot) load(files Files) (*Set, error) {
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	// another caller may have done the work meanwhile
+	// Another caller may have loaded the files in the meantime.
 	if set := slot.current.Load(); set != nil && set.fresh() {
 		return set, nil
 	}
@@ -132,7 +129,7 @@ func (s *Store) slot(files Files) *slot {
 	return sl
 }
 
-// fresh reports whether the file is still what it was when it was read.
+// fresh reports whether the file is unchanged since it was read.
 func (st *state) fresh() bool {
 	if st.table == nil {
 		return false
@@ -144,14 +141,14 @@ func (st *state) fresh() bool {
 	return err == nil && now == st.stamp
 }
 
-// read brings the state up to date, or keeps the last good one.
+// read updates the state, or keeps the last good one.
 func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	real := ""
 	if file == registryFile {
 		real = system.RealPath(st.path)
 	}
 	src, stable, err := st.settle(deadline)
-	defer clear(src) // the credentials file may hold secrets
+	defer clear(src) // the credentials file may contain secrets
 	if err == nil && !stable && st.table != nil {
 		st.rest = time.Now().Add(restTime)
 		st.trouble = &Warning{Origin{st.path, 0}, "is being rewritten without a pause; its last state is used"}
@@ -165,7 +162,8 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 		t, err = newTable(st.path, src, file, files.provenance(file, st.path, st.stamp))
 	}
 	if err != nil && file == registryFile {
-		// Others may have led us to the last good state, and a command that starts now has none: nobody is served.
+		// Other users may have written the last good state, and a command that starts now would not have it. So
+		// serve nothing.
 		st.table = nil
 		return err
 	}
@@ -181,12 +179,12 @@ func (st *state) read(files Files, file fileKind, deadline time.Time) error {
 	}
 }
 
-// settle reads the file once it has been left alone for long enough, or when
-// the deadline has come, and reports which. It sets stamp and settled.
+// settle reads the file once it has been unchanged for long enough, or when the deadline has come. It reports
+// which of the two, and sets stamp and settled.
 func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error) {
 	start := time.Now()
 	for {
-		// How long it had been left alone when it was read counts, however long it takes to get there from here.
+		// The age of the file is measured when it is read, not when the read ends.
 		looked := time.Now()
 		src, now, err := readFile(st.path)
 		st.stamp, st.settled = now, true
@@ -204,7 +202,7 @@ func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error)
 			need = longQuiet
 		}
 		if age < -coarse {
-			age = coarse // from the future: its age tells nothing
+			age = coarse // the time stamp is in the future, so the age is unknown
 		}
 		if age >= need {
 			st.settled = now == system.Stamp{} || age >= coarse || now.Changed%int64(time.Second) != 0
@@ -220,16 +218,16 @@ func (st *state) settle(deadline time.Time) (src []byte, stable bool, err error)
 	}
 }
 
-// stampOf returns the stamp of a file, following links: the zero one of a missing file.
+// stampOf returns the stamp of a file and follows links. A missing file has the zero stamp.
 func stampOf(path string) (system.Stamp, error) {
-	if path == "" || path == os.DevNull { // AWS_CONFIG_FILE=/dev/null is how people say "none"
+	if path == "" || path == os.DevNull { // people set AWS_CONFIG_FILE=/dev/null to mean "none"
 		return system.Stamp{}, nil
 	}
 	return system.StampOfPath(path, true)
 }
 
-// readFile reads a regular file of bounded size; it never blocks on a fifo or a
-// device. The stamp is the one of the bytes returned. A missing file is empty.
+// readFile reads a regular file of limited size; it never blocks on a fifo or a device. The stamp belongs to the
+// returned bytes. A missing file is empty.
 func readFile(path string) ([]byte, system.Stamp, error) {
 	if path == "" || path == os.DevNull {
 		return nil, system.Stamp{}, nil
@@ -248,7 +246,7 @@ func readFile(path string) ([]byte, system.Stamp, error) {
 	if fi.Size() > maxFile {
 		return nil, before, fault.New(fault.Config, "%s has %d MB; at most %d MB are read", path, fi.Size()>>20, maxFile>>20)
 	}
-	src := make([]byte, fi.Size()+1) // one more, to see it grow
+	src := make([]byte, fi.Size()+1) // one more, to notice that it grows
 	n, err := io.ReadFull(io.NewSectionReader(f, 0, int64(len(src))), src)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, before, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
@@ -256,12 +254,12 @@ func readFile(path string) ([]byte, system.Stamp, error) {
 	if fi, err = f.Stat(); err == nil && system.StampOf(fi) == before && int64(n) == before.Size {
 		return src[:n], before, nil
 	}
-	// changed in our hands: a change time of now makes the caller wait and look again
+	// The file changed during the read. A change time of now makes the caller wait and read again.
 	before.Changed, before.Size = time.Now().UnixNano(), -1
 	return src[:n], before, nil
 }
 
-// reason is the cause without the path, which the message already names.
+// reason returns the cause without the path, since the message already has the path.
 func reason(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -284,7 +282,8 @@ func modeName(mode fs.FileMode) string {
 	return "special file"
 }
 
-// CheckRegistry refuses a registry, which may not be there yet, that Load would refuse for who can change it.
+// CheckRegistry returns the error with which Load would refuse this registry because others can change it. The
+// registry need not exist yet.
 func CheckRegistry(path string) error {
 	stamp, err := stampOf(path)
 	if err != nil {
@@ -294,9 +293,9 @@ func CheckRegistry(path string) error {
 	return err
 }
 
-// refuse says who else could have written the file of a stamp: one of another user, or a registry that others can
-// change, is an error; an AWS file that others can change is worth a warning. A registry that is not there yet is
-// judged by the directories on the way to it, so that none is made that is refused afterwards.
+// refuse reports who else could have written a file. A file of another user, or a registry that others can change,
+// is an error; an AWS file that others can change gets a warning. For a registry that does not exist yet, the
+// directories on the way to it are checked, so that Broker creates no registry that it would refuse later.
 func refuse(s system.Stamp, path string, file fileKind) ([]Warning, error) {
 	if s.Owner < 0 || s == (system.Stamp{}) && (file != registryFile || path == "" || path == os.DevNull) {
 		return nil, nil
@@ -312,7 +311,7 @@ func refuse(s system.Stamp, path string, file fileKind) ([]Warning, error) {
 	case file == registryFile:
 		return nil, fault.New(fault.Config, "%s", e.of(path, path)).WithHint("%s", e.hint())
 	}
-	text := "counts as a file of others, since " + e.of(path, "it")
+	text := "counts as another user's file, since " + e.of(path, "it")
 	if hint := e.mend(); hint != "" {
 		text += "; to end that: " + string(hint)
 	}

@@ -18,7 +18,7 @@ import (
 	"broker/internal/fault"
 )
 
-// write makes a file that was left alone long enough not to be waited for.
+// write makes a file that is old enough that Load does not wait for it.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -63,7 +63,7 @@ func TestLoadNoticesChanges(t *testing.T) {
 	files := tempFiles(t, "[profile a]\nregion = eu-west-1\n", "", "")
 	first := mustLoad(t, &s, files)
 	if again := mustLoad(t, &s, files); again != first {
-		t.Error("nothing changed, and yet it was read again")
+		t.Error("the file was read again without a change")
 	}
 	steps := []struct {
 		what string
@@ -85,13 +85,13 @@ func TestLoadNoticesChanges(t *testing.T) {
 			target := files.Config + ".real"
 			return errors.Join(os.WriteFile(target, []byte("[profile a]\nregion = eu-west-5\n"), 0o600), os.Symlink(target, files.Config))
 		}, "eu-west-5"},
-		{"changed behind the link", func() error {
+		{"changed through the link", func() error {
 			return os.WriteFile(files.Config+".real", []byte("[profile a]\nregion = eu-west-6\n"), 0o600)
 		}, "eu-west-6"},
-		{"overruled by a new file", func() error {
+		{"replaced by a new file", func() error {
 			return os.WriteFile(files.Credentials, []byte("[a]\nregion = eu-west-7\n"), 0o600)
 		}, "eu-west-7"},
-		{"from the future", func() error {
+		{"time stamp in the future", func() error {
 			future := time.Now().Add(1000 * time.Hour)
 			return errors.Join(os.WriteFile(files.Credentials, []byte("[a]\nregion = eu-west-8\n"), 0o600), os.Chtimes(files.Credentials, future, future))
 		}, "eu-west-8"},
@@ -117,7 +117,7 @@ func TestLoadServesTheLastGoodState(t *testing.T) {
 		wreck func(path string) error
 		want  string
 	}{
-		{"NUL", func(p string) error { return os.WriteFile(p, []byte("[profile a]\nregion = \x00\n"), 0o600) }, ":2: this line holds a NUL"},
+		{"NUL", func(p string) error { return os.WriteFile(p, []byte("[profile a]\nregion = \x00\n"), 0o600) }, ":2: this line contains a NUL"},
 		{"bad UTF-8", func(p string) error { return os.WriteFile(p, []byte("[profile a]\n\n# \xff\n"), 0o600) }, ":3: this line is not valid UTF-8"},
 		{"a directory", func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }, "is not a file but a directory"},
 		{"a fifo", func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600)) }, "is not a file but a fifo"},
@@ -140,11 +140,11 @@ func TestLoadServesTheLastGoodState(t *testing.T) {
 					t.Errorf("warnings %s, want %s", w, tt.want)
 				}
 			}
-			// without a last good state it is an error
+			// Without a last good state it is an error.
 			if _, err := new(Store).Load(files); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
-			// and mended it is well again
+			// Once the file is repaired, it is used again.
 			if err := errors.Join(os.RemoveAll(files.Config), os.WriteFile(files.Config, []byte(strings.Replace(good, "-1", "-2", 1)), 0o600)); err != nil {
 				t.Fatal(err)
 			}
@@ -194,7 +194,7 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 		{"private", 0o600, 0o600, -1, "", ""},
 		{"readable", 0o644, 0o644, -1, "", ""},
 		{"config writable by our private group", 0o620, 0o600, -1, "", ""},
-		{"config writable by all", 0o666, 0o600, -1, "config: counts as a file of others, since it can be written by " +
+		{"config writable by all", 0o666, 0o600, -1, "config: counts as another user's file, since it can be written by " +
 			"others (mode 0666)", ""},
 		{"registry writable by our private group", 0o600, 0o660, -1, "", ""},
 		{"registry writable by all", 0o600, 0o602, -1, "", "registry can be written by others (mode 0602)"},
@@ -207,7 +207,7 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 			}
 			if tt.owner >= 0 {
 				if os.Geteuid() != 0 {
-					missing(t, "right to give files away (root)")
+					missing(t, "right to change the owner of files (root)")
 				}
 				if err := os.Chown(files.Registry, tt.owner, -1); err != nil {
 					t.Fatal(err)
@@ -230,7 +230,7 @@ func TestLoadLooksAtModeAndOwner(t *testing.T) {
 	}
 }
 
-// halves are two whole files; half of one, or a part of each, is neither.
+// halves are two complete files. Half of one, or a mix of both, equals neither.
 var halves = [2]string{manyRoles("eu-west-1", 40), manyRoles("us-east-1", 60)}
 
 func manyRoles(region string, n int) string {
@@ -241,7 +241,7 @@ func manyRoles(region string, n int) string {
 	return b.String()
 }
 
-// whole reports whether a set is one of the two halves.
+// whole returns an error unless a set is one of the two halves.
 func whole(set *Set) error {
 	list := set.List()
 	if len(list) != 40 && len(list) != 60 {
@@ -260,7 +260,7 @@ func TestLoadNeverSeesHalfAFile(t *testing.T) { testHalfFiles(t, 500) }
 
 func TestLoadNeverSeesHalfAFileLong(t *testing.T) { testHalfFiles(t, 10_000) }
 
-// testHalfFiles reads so many times while the file is written in place, in two halves, and by rename.
+// testHalfFiles reads a file this often while another goroutine writes it in place, in two halves, and by rename.
 func testHalfFiles(t *testing.T, times int64) {
 	t.Helper()
 	inPlace := func(path, text string) error {
@@ -284,8 +284,8 @@ func testHalfFiles(t *testing.T, times int64) {
 		what  string
 		write func(path, text string) error
 		pause time.Duration
-		// starved is how long a write may take before the reader may be misled; half of what it waits for, since the
-		// time stamps of files lag behind.
+		// starved is how long a write must take before the reader may be misled: half of the time that the reader
+		// waits, since time stamps of files lag behind.
 		starved time.Duration
 	}{
 		{"in place, without a pause", inPlace, 0, quiet / 2},
@@ -301,7 +301,7 @@ func testHalfFiles(t *testing.T, times int64) {
 			mustLoad(t, &s, files)
 			stop := make(chan struct{})
 			var writer, readers sync.WaitGroup
-			var slowest time.Duration // write
+			var slowest time.Duration // the slowest write
 			writer.Go(func() {
 				for i := 0; ; i++ {
 					select {
@@ -340,14 +340,15 @@ func testHalfFiles(t *testing.T, times int64) {
 			readers.Wait()
 			close(stop)
 			writer.Wait()
-			// A half that the machine let lie for long enough looks whole. Nothing is to be seen of a draft before its rename.
+			// If the machine delays the writer for long enough, half a file looks complete. A draft must not be
+			// visible before its rename, however long that takes.
 			switch err := wrong.Load(); {
 			case err != nil && slowest > tt.starved:
 				t.Logf("NOT PROVEN, the writer was starved for %v: %v", slowest, *err)
 			case err != nil:
 				t.Error(*err)
 			}
-			// left alone, the last content is served, without a word
+			// Once nobody writes, the last content is used, without a warning.
 			if err := tt.write(files.Config, halves[1]); err != nil {
 				t.Fatal(err)
 			}
@@ -365,8 +366,8 @@ func testHalfFiles(t *testing.T, times int64) {
 	}
 }
 
-// TestLoadSaysThatAFileIsBeingRewritten: a file that was never left alone for long enough, in all the time that a
-// request may wait, is not believed.
+// TestLoadSaysThatAFileIsBeingRewritten checks that Load does not use the content of a file that was never
+// unchanged for long enough while a request may wait.
 func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
 	var s Store
 	files := tempFiles(t, halves[0], "", "")
@@ -380,8 +381,7 @@ func TestLoadSaysThatAFileIsBeingRewritten(t *testing.T) {
 	}
 }
 
-// TestWarmLoadDoesNotGrow holds the promise that a config of 10,000 profiles
-// costs a warm request what one of 10 does.
+// TestWarmLoadDoesNotGrow checks that with a config of 10,000 profiles a warm request costs the same as with 10.
 func TestWarmLoadDoesNotGrow(t *testing.T) {
 	allocs := func(n int) float64 {
 		config, registry := manyProfiles(n)
@@ -410,7 +410,7 @@ func TestStoreIsBounded(t *testing.T) {
 	}
 	last := Files{Config: filepath.Join(dir, fmt.Sprint(10*maxSlots-1))}
 	if s.slots[last] == nil {
-		t.Error("the one used last was dropped")
+		t.Error("the slot used last was dropped")
 	}
 }
 
@@ -423,7 +423,7 @@ func TestNoSecretIsKept(t *testing.T) {
 	for i := range set.states {
 		for _, b := range set.states[i].table.blocks {
 			if strings.Contains(fmt.Sprintf("%+v", b.settings), secret) {
-				t.Errorf("kept in %v", b.origin)
+				t.Errorf("cached in %v", b.origin)
 			}
 		}
 	}
@@ -434,7 +434,8 @@ func TestNoSecretIsKept(t *testing.T) {
 	}
 }
 
-// TestLoadBrokenRegistry: a broken registry is an error, also for a Store that read it before. Mended, it is read.
+// TestLoadBrokenRegistry checks that a broken registry is an error, even for a Store that read it before, and that
+// it is read again once it is repaired.
 func TestLoadBrokenRegistry(t *testing.T) {
 	good := "[profile a]\nregion = eu-west-1\n"
 	var s Store

@@ -11,7 +11,7 @@ import (
 	"broker/internal/fault"
 )
 
-// The keys that the broker knows. AWS's own:
+// The keys that Broker knows. AWS's own keys:
 // https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 const (
 	keyRoleARN           = "role_arn"
@@ -36,18 +36,18 @@ const (
 	keyAccessKeyID       = "aws_access_key_id"
 	keySecretKey         = "aws_secret_access_key"
 	keySessionToken      = "aws_session_token"
-	keySTS               = "sts"              // within [services NAME]
-	keySTSEndpointURL    = "sts.endpoint_url" // endpoint_url below it
-	keyOutput            = "output"           // without a meaning for Broker
+	keySTS               = "sts"              // in [services NAME]
+	keySTSEndpointURL    = "sts.endpoint_url" // endpoint_url in the nested block of sts
+	keyOutput            = "output"           // has no meaning for Broker
 
-	// the broker's own
+	// Broker's own keys.
 	keyConfirm         = "confirm"
 	keyPublish         = "publish"
 	keySourceKeyID     = "access_key_id"
 	keySession         = "session"
 	keySTSCompatible   = "sts_compatible"
 	keyMFASeed         = "mfa_seed"
-	keyMFAProcess      = "mfa_process" // also of role profiles in ~/.aws/config, as aws-vault has it
+	keyMFAProcess      = "mfa_process" // also in role profiles of ~/.aws/config, as in aws-vault
 	keyMFA             = "mfa"
 	keyKeyringBackend  = "keyring_backend"
 	keySessionDuration = "session_duration"
@@ -59,8 +59,8 @@ const (
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
 	keyBrowser         = "browser"
-	keyTrustSum        = "sha256"   // within [trust NAME]
-	keyTrustListener   = "listener" // within [trust NAME]
+	keyTrustSum        = "sha256"   // in [trust NAME]
+	keyTrustListener   = "listener" // in [trust NAME]
 	keyHTTPSProxy      = "https_proxy"
 	keyNoProxy         = "no_proxy"
 	keyPath            = "path"
@@ -69,15 +69,15 @@ const (
 	keyPasswordStore   = "password_store_dir"
 )
 
-// awsKeys are the keys that are kept of the AWS files; the rest of a profile does
-// not matter here. A secret is remembered as being there, without its text.
+// awsKeys are the keys that are kept from the AWS files; other keys are not needed. For a secret only its presence
+// is kept, not its text.
 var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASerial, keyExternalID, keySessionName, keyDuration,
 	keyRegion, keySTSRegional, keyEndpointURL, keyIgnoreEndpoints, keyServices, keyCABundle, keyFIPS, keyCredentialProcess,
 	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS, keyMFAProcess)
 
-// registryKeys are the keys that a section of the registry may have. Keys of
-// profiles that the broker does not serve are among them: they are refused by
-// name when the profile is asked for, which says more than "unknown".
+// registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that
+// Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
+// "unknown key".
 var registryKeys = map[string]map[string]string{
 	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish, keyBrowser)),
 	SectionServices: set(keySTS),
@@ -88,7 +88,7 @@ var registryKeys = map[string]map[string]string{
 	SectionTrust:    set(keyTrustSum, keyTrustListener),
 }
 
-// set maps each key to itself, so that a look-up also gives one shared string.
+// set maps each key to itself, so that a look-up also returns one shared string.
 func set(keys ...string) map[string]string {
 	m := make(map[string]string, len(keys))
 	for _, k := range keys {
@@ -110,22 +110,22 @@ func merged(a, b map[string]string) map[string]string {
 // A table is what one file says, without the bytes of the file.
 type table struct {
 	blocks    map[blockID]*block
-	refused   *Warning         // why botocore takes none of the file; nil if it takes it
-	others    [dialects]*table // as others read the file, where they do not read the same
-	inherited []setting        // what each section has that does not say otherwise
+	refused   *Warning         // why botocore refuses the whole file; nil if it accepts it
+	others    [dialects]*table // the file as other dialects read it, if they read it differently
+	inherited []setting        // settings that each section inherits unless it has its own
 	warnings  []Warning
 }
 
 type blockID struct{ kind, name string }
 
-// A block is one section, or several of the same name in one file.
+// A block is one section, or several sections of the same name in one file.
 type block struct {
 	name     string
 	header   string
 	origin   Origin
 	from     *provenance
 	shared   bool // it is in the credentials file
-	ours     bool // it is a session that `broker publish` keeps there
+	ours     bool // it is a session of `broker publish`
 	settings []setting
 }
 
@@ -133,11 +133,11 @@ type setting struct {
 	key, value string
 	line       int
 	commented  bool
-	empty      bool // neither a value nor keys below it
+	empty      bool // it has neither a value nor nested keys
 	nested     []setting
 }
 
-// find returns the setting of a key, or nil. A nil block has none.
+// find returns the setting of a key, or nil. A nil block has no settings.
 func (b *block) find(key string) *setting {
 	if b == nil {
 		return nil
@@ -158,8 +158,7 @@ func (b *block) put(s setting) {
 	b.settings = append(b.settings, s)
 }
 
-// Warning is something about a file that the user should know and that stops
-// nobody.
+// Warning is a problem of a file that the user should know about and that stops nothing.
 type Warning struct {
 	Origin Origin
 	Text   string
@@ -168,7 +167,7 @@ type Warning struct {
 // String is "file:line: text".
 func (w Warning) String() string { return w.Origin.String() + ": " + w.Text }
 
-// fileKind says which of the three files a path is.
+// fileKind is which of the three files a path is.
 type fileKind int
 
 const (
@@ -177,9 +176,8 @@ const (
 	registryFile
 )
 
-// newTable reads the content of one file. Nothing of the table points into src,
-// which the caller may wipe. In the registry a line that cannot be read is an
-// error, since the broker wrote it; in the AWS files it is a warning.
+// newTable reads the content of one file. The table holds no reference to src, so the caller may wipe it. A line
+// that cannot be read is an error in the registry, since Broker wrote it; in the AWS files it is a warning.
 func newTable(path string, src []byte, file fileKind, from *provenance) (*table, error) {
 	doc, err := scanFile(path, src, file == credentialsFile)
 	if err != nil {
@@ -190,7 +188,7 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 		return t, err
 	}
 	for d := botocore + 1; d < dialects; d++ {
-		doc, _ := scanAs(src, file == credentialsFile, d) // it is text
+		doc, _ := scanAs(src, file == credentialsFile, d) // the first scan has checked that the file is text
 		if t.others[d], err = tableOf(path, doc, file, from, d); err != nil {
 			return nil, err
 		}
@@ -201,7 +199,7 @@ func newTable(path string, src []byte, file fileKind, from *provenance) (*table,
 func tableOf(path string, doc *document, file fileKind, from *provenance, as dialect) (*table, error) {
 	if file == registryFile && len(doc.problems) > 0 {
 		bad := doc.problems[0]
-		bad.text, _, _ = strings.Cut(bad.text, "; ") // what is ignored in an AWS file
+		bad.text, _, _ = strings.Cut(bad.text, "; ") // drop the part that describes what is ignored in an AWS file
 		return nil, fault.Of(bad.in(path)).WithHint("vi +%d %s", bad.line, path)
 	}
 	t := &table{blocks: make(map[blockID]*block, len(doc.sections))}
@@ -230,7 +228,7 @@ func tableOf(path string, doc *document, file fileKind, from *provenance, as dia
 				}
 			}
 		}
-		// the SDKs take "region =" for no region
+		// For the SDKs, "region =" means no region.
 		b.settings = slices.DeleteFunc(b.settings, func(s setting) bool { return s.empty })
 	}
 	if inherited != nil {
@@ -245,11 +243,11 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 	}
 }
 
-// awsKinds are the kinds of sections that count in the AWS files.
+// awsKinds are the kinds of sections that have a meaning in the AWS files.
 var awsKinds = []string{SectionProfile, SectionCredentials, SectionServices, sectionInherited}
 
-// unknown is the error of a key or section that the registry does not have. It may be a mistyped one that says which
-// role a profile has, or when to lock, so it is not ignored.
+// unknown returns the error for a key or section that the registry must not have. It may be a mistyped one that
+// says which role a profile has, or when to lock, so it is not ignored.
 func unknown(path string, line int, what, name string, known iter.Seq[string]) error {
 	f := fault.New(fault.Config, "%s: unknown %s %q", Origin{path, line}, what, name).WithHint("vi +%d %s", line, path)
 	if near := Nearest(name, known, 1); len(near) > 0 {
@@ -270,7 +268,7 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 	}
 	id := blockID{sec.kind, sec.name}
 	if sec.loose && file != registryFile {
-		t.warn(path, sec.line, "the AWS CLI takes the header [%s] for no profile; [profile %q] is one", sec.header, sec.name)
+		t.warn(path, sec.line, "the AWS CLI does not read the header [%s] as a profile; write [profile %q]", sec.header, sec.name)
 		id.kind = looseKind(sec.kind)
 	}
 	b := t.blocks[id]
@@ -278,13 +276,13 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 	case b != nil && b.header != sec.header && as == js2: // "Cannot redefine property"
 		t.refused = &Warning{Origin{path, sec.line}, "names a profile a second time"}
 	case b != nil && b.header != sec.header && as != botocore && b.header != "default":
-		if sec.header == "default" { // the one with the prefix wins
+		if sec.header == "default" { // the header with the prefix wins
 			return nil
 		}
 	case b != nil && b.header != sec.header:
-		b = nil // for botocore the last of [default] and [profile default] is all there is
+		b = nil // botocore uses only the last of [default] and [profile default]
 	case b != nil && sec.kind != SectionSettings && sec.kind != SectionAlias:
-		t.warn(path, sec.line, "section %q stands twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
+		t.warn(path, sec.line, "section %q is there twice, first at line %d: the AWS CLI refuses such a file", sec.name, b.origin.Line)
 	}
 	if b == nil {
 		b = &block{name: sec.name, header: sec.header, origin: Origin{path, sec.line}, shared: file == credentialsFile,
@@ -302,16 +300,16 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 			b.put(newSetting(key, e))
 		case key != "":
 			b.put(newSetting(key, e))
-		case sec.kind == SectionAlias: // any key; readAliases lets the last one win
+		case sec.kind == SectionAlias: // any key is allowed; in readAliases the last one wins
 			b.settings = append(b.settings, newSetting(string(e.key), e))
-		case sec.kind != SectionServices: // which has a key for each service of AWS
+		case sec.kind != SectionServices: // a services section has one key per AWS service
 			return unknown(path, e.line, "key", string(e.key), maps.Values(known))
 		}
 	}
 	return nil
 }
 
-// looseKind is the kind of blocks that botocore takes for no profile, and other tools for one.
+// looseKind returns the kind of blocks that other tools, but not botocore, read as a profile.
 func looseKind(kind string) string { return "loose " + kind }
 
 func grow(s []setting, n int) []setting {
@@ -321,7 +319,7 @@ func grow(s []setting, n int) []setting {
 	return s
 }
 
-// intern returns the known key in its own spelling, or "".
+// intern returns the shared string for a known key in its canonical spelling, or "".
 func intern(known map[string]string, key []byte) string {
 	if k, ok := known[string(key)]; ok {
 		return k

@@ -9,7 +9,7 @@ import (
 	"broker/internal/secret"
 )
 
-// TakenOut is what TakeOut took out of one file. It holds secrets, and is kept in the keyring alone.
+// TakenOut is what TakeOut removed from one file. It contains secrets, and is stored only in the keyring.
 type TakenOut struct {
 	File   string     `json:"file"`
 	At     time.Time  `json:"at"`
@@ -19,7 +19,7 @@ type TakenOut struct {
 	Keys   []takenKey `json:"keys"`
 }
 
-// takenKey is a key that was taken out.
+// takenKey is a key that was removed.
 type takenKey struct {
 	Profile string `json:"profile"`
 	Kind    string `json:"kind"`
@@ -27,8 +27,8 @@ type takenKey struct {
 	Secret  string `json:"secret"`
 }
 
-// TakeOut takes these keys out of the content of their file, and then what also removes. The error is that of
-// SetSection or of also, or fault.Failed where the file holds other keys in their place by now.
+// TakeOut removes these keys from the content of their file, and then whatever also removes. The error is that of
+// SetSection or of also, or a fault.Failed if the file has other keys in their place now.
 func TakeOut(file string, src []byte, keys []Plain, also func([]byte) ([]byte, error)) (dst []byte, t TakenOut, err error) {
 	t = TakenOut{File: file, At: time.Now().UTC().Truncate(time.Second), Before: digest(src)}
 	dst = src
@@ -53,19 +53,20 @@ func TakeOut(file string, src []byte, keys []Plain, also func([]byte) ([]byte, e
 		out = append(out, piece.Text...)
 	}
 	for _, key := range t.Keys {
-		// The user replaced a key meanwhile: his is not thrown away.
+		// The user replaced a key in the meantime. Do not throw the new key away.
 		if !bytes.Contains(out, []byte(key.ID)) || !bytes.Contains(out, []byte(key.Secret)) {
-			return nil, t, fault.New(fault.Failed, "%s was changed meanwhile", file).WithHint("broker import")
+			return nil, t, fault.New(fault.Failed, "%s was changed in the meantime", file).WithHint("broker import")
 		}
 	}
 	return dst, t, nil
 }
 
-// PutBack is the inverse: byte for byte, and exact, where the file is as TakeOut left it or was before, else the keys
-// alone. Errors are those of SetSection; a section that has another key by now is fault.Config.
+// PutBack undoes TakeOut. If the file is as TakeOut left it, or as it was before, the result has the original
+// bytes and exact is true. Otherwise PutBack adds only the keys. The errors are those of SetSection; a section
+// that has another key now is a fault.Config.
 func (t TakenOut) PutBack(src []byte) (dst []byte, exact bool, err error) {
 	if digest(src) == t.Before {
-		return src, true, nil // this far an undo, or an import, came before
+		return src, true, nil // an earlier undo, or an interrupted import, already has this content
 	}
 	if dst = restore(src, t.Pieces); digest(src) == t.After && digest(dst) == t.Before {
 		return dst, true, nil
@@ -80,8 +81,9 @@ func (t TakenOut) PutBack(src []byte) (dst []byte, exact bool, err error) {
 	return dst, false, nil
 }
 
-// WithoutKeys is what is left of all once the keys with these ids are taken out of it, and the files that would have
-// got one of them back. A TakenOut of other keys too puts those back, and no longer every byte around them.
+// WithoutKeys removes the keys with these ids from all and returns what is left, and the files that would have got
+// one of these keys back. A TakenOut that also has other keys puts those back, but no longer restores every byte
+// around them.
 func WithoutKeys(all []TakenOut, ids []string) (left []TakenOut, files []string) {
 	for _, t := range all {
 		keys := slices.DeleteFunc(slices.Clone(t.Keys), func(key takenKey) bool { return slices.Contains(ids, key.ID) })
@@ -98,18 +100,18 @@ func WithoutKeys(all []TakenOut, ids []string) (left []TakenOut, files []string)
 	return left, files
 }
 
-// cutPiece is some lines that were taken out of a file: the bytes, and the offset in what was left of it.
+// cutPiece is a range of lines that were removed from a file: the bytes, and the offset in the rest of the file.
 type cutPiece struct {
 	Offset int    `json:"offset"`
 	Text   []byte `json:"text"`
 }
 
-// pieces returns what was taken out of a file, so that restore gives back every byte of it. The error is
+// pieces returns what was removed from a file, so that restore can return every byte. The error is a
 // fault.Internal if after is not before without some of its lines.
 func pieces(before, after []byte) ([]cutPiece, error) {
 	var cut []cutPiece
 	offset, adjoins := 0, false
-	if bytes.HasPrefix(before, byteOrderMark) && bytes.HasPrefix(after, byteOrderMark) { // it stays, whatever line it is in
+	if bytes.HasPrefix(before, byteOrderMark) && bytes.HasPrefix(after, byteOrderMark) { // the mark stays, whichever line is the first
 		offset, before = len(byteOrderMark), before[len(byteOrderMark):]
 	}
 	for len(before) > 0 {
@@ -127,7 +129,7 @@ func pieces(before, after []byte) ([]cutPiece, error) {
 		cut, adjoins = append(cut, cutPiece{offset, bytes.Clone(line)}), true
 	}
 	if offset != len(after) {
-		return nil, fault.New(fault.Internal, "more than whole lines was taken out of the file")
+		return nil, fault.New(fault.Internal, "the change to the file does not only remove whole lines")
 	}
 	return cut, nil
 }

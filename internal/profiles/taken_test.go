@@ -9,8 +9,8 @@ import (
 	"broker/internal/secret"
 )
 
-// TestTakeOut: what is taken out is put back byte for byte, into a file that was edited meanwhile by key; a key that
-// the user replaced meanwhile is not taken.
+// TestTakeOut checks that removed keys go back byte for byte, or key by key into a file that was edited in the
+// meantime, and that a key that the user replaced is not removed.
 func TestTakeOut(t *testing.T) {
 	const src = "[a]\naws_access_key_id = AKIAONE\naws_secret_access_key = one\nregion = x\n\n[b]\naws_session_token = t\n"
 	key := Plain{Profile: "a", Kind: SectionCredentials, AccessKeyID: "AKIAONE", Secret: secret.New("one")}
@@ -35,7 +35,7 @@ func TestTakeOut(t *testing.T) {
 	none := func(dst []byte) ([]byte, error) { return dst, nil }
 	replaced := bytes.ReplaceAll([]byte(src), []byte("AKIAONE"), []byte("AKIATWO"))
 	if dst, _, err := TakeOut("file", replaced, []Plain{key}, none); !fault.Is(err, fault.Failed) || dst != nil {
-		t.Errorf("replaced meanwhile: %q %v", dst, err)
+		t.Errorf("replaced in the meantime: %q %v", dst, err)
 	}
 
 	if left, files := WithoutKeys([]TakenOut{out}, []string{"AKIAONE"}); len(left) != 0 || !slices.Equal(files, []string{"file"}) {

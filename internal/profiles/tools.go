@@ -8,37 +8,37 @@ import (
 	"broker/internal/fault"
 )
 
-// The answers to where a tool gets the credentials of a profile.
+// The kinds of places from which a tool gets the credentials of a profile.
 const (
 	FromBroker = "broker" // it asks credproc
-	FromElse   = "else"   // it has credentials of its own for that name
+	FromElse   = "else"   // it has other credentials for that name
 	FromNobody = "nobody" // it fails
 )
 
-// Verdict is what one tool does when it is given a profile by name.
+// Verdict is what one tool does with a profile that it is given by name.
 type Verdict struct {
 	Tool string
 	From string // FromBroker, FromElse or FromNobody
-	Text string // the same in words, with file and line
+	Text string // a description with file and line
 }
 
-// A tool is how it reads a profile: what it looks for, in its order. The first
-// that is there decides.
+// A tool describes how an AWS tool reads a profile: which ways to credentials it looks for, in its order. The
+// first one that is present decides.
 type tool struct {
 	name  string
 	order []way
 	reads dialect
-	// only is a condition under which it reads ~/.aws/config: this variable is set to something.
+	// only is a variable that must be set for the tool to read ~/.aws/config; empty if it always reads it.
 	only string
-	// plain says that it takes a source_profile with keys or a role alone.
+	// plain means that the tool follows a source_profile only to keys or another role.
 	plain bool
-	// goesOn says that it tries credential_process where the role of the profile leads nowhere.
+	// goesOn means that the tool tries credential_process if the role of the profile leads nowhere.
 	goesOn bool
-	// instead says what to do where it cannot read credential_process; nil where it can.
+	// instead returns what the user can do if the tool cannot read credential_process; nil if it can.
 	instead func(profile string) string
 }
 
-// A way is one way to credentials that a profile can name.
+// A way is one way to credentials that a profile can have.
 type way int
 
 const (
@@ -50,23 +50,22 @@ const (
 	wayProcess
 )
 
-// tools is the one table of what tools do. Each row was read in the source of
-// the tool, or run, as it says.
+// tools is the only table of what tools do. Each row comes from the tool's source code, or from running the tool
+// where it says "run".
 var tools = func() []tool {
 	// botocore.credentials.create_credential_resolver (run). Duplicate sections: its parser is strict (run).
 	python := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayProcess, wayConfigKeys}
 	// config/resolve_credentials.go, resolveCredsFromProfile (run); Terraform's AWS provider is built on it.
 	goOrder := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, waySSO, wayProcess}
-	// packages/credential-provider-ini, resolveProfileData.ts; aws-cdk@2 and osls@4 are built on it and were run.
+	// packages/credential-provider-ini, resolveProfileData.ts; aws-cdk@2 and osls@4 are built on it (run).
 	js3Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO}
-	// auth/credentials/internal/ProfileCredentialsUtils.java: the one that takes the helper before keys.
+	// auth/credentials/internal/ProfileCredentialsUtils.java; Java alone prefers the helper to keys.
 	java := []way{wayWebIdentity, waySSO, wayRole, wayProcess, waySharedKeys, wayConfigKeys}
-	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials; the first follows a source_profile to
-	// keys and roles alone. The config counts only with
-	// AWS_SDK_LOAD_CONFIG (run).
+	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials. The first follows a source_profile
+	// only to keys and roles. The config is read only with AWS_SDK_LOAD_CONFIG (run).
 	js2Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess, wayWebIdentity}
-	// serverless@3 gives --aws-profile and AWS_PROFILE to SharedIniFileCredentials alone, over the environment;
-	// environment keys without either work (run).
+	// serverless@3 passes --aws-profile and AWS_PROFILE only to SharedIniFileCredentials, which takes precedence
+	// over the environment. Without either, keys in the environment work (run).
 	serverless := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess}
 	return []tool{
 		{name: "AWS CLI", order: python},
@@ -78,12 +77,12 @@ var tools = func() []tool {
 		{name: "JS SDK 3", order: js3Order, reads: js3, goesOn: true},
 		{name: "Serverless 3", order: serverless, reads: js2, plain: true, instead: deployOrPublish},
 		{name: "osls 4", order: js3Order, reads: js3},
-		{name: "Java SDK", order: java, reads: golang}, // how it reads headers was not run
+		{name: "Java SDK", order: java, reads: golang}, // how it reads headers was not tested
 		{name: "Go SDK", order: goOrder, reads: golang},
 	}
 }()
 
-// link is how a profile is made one that the AWS tools ask credproc for.
+// link returns the command that makes AWS tools ask credproc for a profile.
 func link(profile string) fault.Hint { return fault.Hintf("broker profiles link %s", profile) }
 
 func deployOrPublish(profile string) string {
@@ -91,8 +90,8 @@ func deployOrPublish(profile string) string {
 		", or " + string(fault.Hintf("broker publish %s", profile))
 }
 
-// Tools says for each tool what it does when it is given this profile by its
-// exact name, from what the AWS files say. getenv is the environment of the tool.
+// Tools returns for each tool what it does with this profile, given by its exact name, according to the AWS files.
+// getenv looks up the tool's environment.
 func (s *Set) Tools(name string, getenv func(string) string) []Verdict {
 	list := make([]Verdict, 0, len(tools))
 	for _, t := range tools {
@@ -102,8 +101,8 @@ func (s *Set) Tools(name string, getenv func(string) string) []Verdict {
 	return list
 }
 
-// WayOf says where the AWS files give a profile a way to credentials, whether or not that leads to any: a tool that
-// finds one looks no further.
+// WayOf returns the line at which the AWS files give a profile a way to credentials, whether or not that leads to
+// any. A tool that finds a way looks no further.
 func (s *Set) WayOf(name string) (Origin, bool) {
 	p, _ := s.lookup(name)
 	for w := wayRole; w <= wayProcess; w++ {
@@ -167,30 +166,30 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 	return FromNobody, fmt.Sprintf("finds no credentials in %s; %s", p.aws[len(p.aws)-1].origin, link(name))
 }
 
-// unseen says why a tool does not know a profile.
+// unseen returns why a tool does not know a profile.
 func (s *Set) unseen(t tool, name string) string {
 	for d := range dialects {
 		if p, _ := s.as(d).lookup(name); len(p.aws) > 0 {
 			at := p.aws[len(p.aws)-1].origin
-			return fmt.Sprintf("does not find the profile in the header at %s, which others read", at)
+			return fmt.Sprintf("does not read the header at %s as a profile; other tools do", at)
 		}
 	}
 	return "does not know this profile; " + string(link(name))
 }
 
-// processVerdict is for a tool that starts the credential_process.
+// processVerdict is the verdict for a tool that runs the credential_process.
 func (s *Set) processVerdict(t tool, p profile, at Origin) (from, text string) {
 	words := SplitCommand(p.aws.text(keyCredentialProcess))
 	if !isCredproc(words) {
 		return FromElse, fmt.Sprintf("runs another program (%s)", at)
 	}
 	if set, _ := p.aws.find(keyCredentialProcess); set.commented && t.reads == botocore {
-		return FromNobody, fmt.Sprintf("takes the comment behind the helper for arguments of it (%s); %s",
+		return FromNobody, fmt.Sprintf("passes the comment after the helper to it as arguments (%s); %s",
 			at, link(p.name))
 	}
 	asks := helperProfile(words)
 	if _, err := s.Resolve(asks); err != nil {
-		return FromNobody, fmt.Sprintf("asks credproc for %q, which it cannot have (%s)", asks, at)
+		return FromNobody, fmt.Sprintf("asks credproc for %q, which credproc cannot serve (%s)", asks, at)
 	}
 	if asks != p.name {
 		return FromBroker, fmt.Sprintf("asks credproc for %s", asks)
@@ -198,16 +197,16 @@ func (s *Set) processVerdict(t tool, p profile, at Origin) (from, text string) {
 	return FromBroker, "asks credproc"
 }
 
-// roleVerdict is for a tool that finds a role_arn and assumes the role itself.
+// roleVerdict is the verdict for a tool that finds a role_arn and assumes the role itself.
 func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 	if p.aws.has(keyCredentialSource) {
-		return FromElse, fmt.Sprintf("assumes the role with what the machine gives it (%s)", p.aws.origin(keyCredentialSource))
+		return FromElse, fmt.Sprintf("assumes the role with the machine's own credentials (%s)", p.aws.origin(keyCredentialSource))
 	}
 	name := p.aws.text(keySourceProfile)
 	source, _ := s.lookup(name)
 	linkIt := "; " + string(link(p.name))
 	if o, ok := source.plainKey(); ok {
-		return FromElse, fmt.Sprintf("assumes the role with the plain key at %s, and asks for a code of its own", o)
+		return FromElse, fmt.Sprintf("assumes the role with the plain key at %s, and prompts for its own code", o)
 	}
 	words := SplitCommand(source.aws.text(keyCredentialProcess))
 	switch {
@@ -218,12 +217,12 @@ func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 	case isCredproc(words) && !t.plain:
 		return FromBroker, fmt.Sprintf("assumes the role itself, with the session that credproc gives for %s", helperProfile(words))
 	case source.aws.has(keyRoleARN), !t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) || len(words) > 0):
-		return FromElse, fmt.Sprintf("assumes the role itself, with what it gets for %s (%s)", name, source.aws[0].origin)
+		return FromElse, fmt.Sprintf("assumes the role itself, with the credentials that it gets for %s (%s)", name, source.aws[0].origin)
 	}
 	return FromNobody, fmt.Sprintf("reads the role_arn first (%s), whose source_profile %q has no keys", at, name) + linkIt
 }
 
-// way finds where a profile names a way to credentials.
+// way returns the line at which a profile has this way to credentials.
 func (p profile) way(v view, w way) (Origin, bool) {
 	key := ""
 	switch w {
@@ -252,12 +251,11 @@ func (p profile) way(v view, w way) (Origin, bool) {
 	return v.origin(key), v.has(key)
 }
 
-// Variable is a variable of the environment that changes what a tool does.
+// Variable is an environment variable that changes what a tool does.
 type Variable struct{ Name, Text string }
 
-// Environment lists the variables of an environment ("NAME=value") that win
-// over a profile, or change which one is meant. No value of a secret is in it.
-// The order of the sources of credentials is each SDK's own:
+// Environment lists the variables of an environment ("NAME=value") that override a profile, or change which
+// profile is used. It shows no secret value. The order in which an SDK tries sources of credentials is its own:
 // https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 func Environment(name, region string, environ []string) []Variable {
 	var list []Variable
@@ -277,38 +275,38 @@ func Environment(name, region string, environ []string) []Variable {
 func variable(key, value, name, region string) string {
 	switch key {
 	case "AWS_ACCESS_KEY_ID":
-		// botocore leaves the environment out where the profile was given in the program or as a flag, and not for
-		// AWS_PROFILE; the Go SDK alike (both run). JS SDK 3 skips the environment where AWS_PROFILE is set
-		// (packages/credential-provider-node, defaultProvider.ts). JS SDK 2 and Java look at the environment first.
+		// botocore ignores the environment if the profile was given in the program or as a flag, but not for
+		// AWS_PROFILE; so does the Go SDK (both run). JS SDK 3 ignores the environment if AWS_PROFILE is set
+		// (packages/credential-provider-node, defaultProvider.ts). JS SDK 2 and Java try the environment first.
 		return "wins over AWS_PROFILE in the AWS CLI, boto3, Terraform, JS SDK 2, Java and Go, but not over --profile; JS SDK 3, CDK and osls 4 take AWS_PROFILE"
 	case "AWS_PROFILE", "AWS_DEFAULT_PROFILE":
-		// botocore reads AWS_DEFAULT_PROFILE, then AWS_PROFILE; the others AWS_PROFILE alone.
+		// botocore reads AWS_DEFAULT_PROFILE, then AWS_PROFILE; the other SDKs read only AWS_PROFILE.
 		switch {
 		case value == name:
 			return ""
 		case key == "AWS_DEFAULT_PROFILE":
-			return fmt.Sprintf("the AWS CLI and boto3 take %q where they are given no profile, before AWS_PROFILE", value)
+			return fmt.Sprintf("the AWS CLI and boto3 use %q, before AWS_PROFILE, if they are given no profile", value)
 		}
-		return fmt.Sprintf("a tool that is given no profile takes %q", value)
+		return fmt.Sprintf("a tool that is given no profile uses %q", value)
 	case "AWS_CONFIG_FILE":
-		return "tools and broker read this config instead of ~/.aws/config"
+		return "tools and Broker read this config instead of ~/.aws/config"
 	case "AWS_SHARED_CREDENTIALS_FILE":
-		return "tools and broker read this file instead of ~/.aws/credentials"
+		return "tools and Broker read this file instead of ~/.aws/credentials"
 	case "AWS_WEB_IDENTITY_TOKEN_FILE":
 		return "a tool that is given no profile exchanges this token; the Go SDK and Java do so before AWS_PROFILE"
 	case "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI":
-		// lib/node_loader.js of JS SDK 2: ECSCredentials stand before ProcessCredentials.
-		return "JS SDK 2 asks there before any credential_process; the others where they find no profile"
+		// lib/node_loader.js of JS SDK 2 tries ECSCredentials before ProcessCredentials.
+		return "JS SDK 2 asks there before any credential_process; the others if they find no profile"
 	case "AWS_REGION", "AWS_DEFAULT_REGION":
 		switch {
 		case value == region:
 			return ""
 		case region == "":
-			return fmt.Sprintf("tools work in %s; the profile has no region", value)
+			return fmt.Sprintf("tools use %s; the profile has no region", value)
 		case key == "AWS_REGION":
-			return fmt.Sprintf("tools work in %s, not in the profile's %s; boto3 does not read it", value, region)
+			return fmt.Sprintf("tools use %s, not the profile's %s; boto3 does not read it", value, region)
 		}
-		return fmt.Sprintf("the AWS CLI and boto3 work in %s, not in the profile's %s", value, region)
+		return fmt.Sprintf("the AWS CLI and boto3 use %s, not the profile's %s", value, region)
 	}
 	if key == "AWS_ENDPOINT_URL" || strings.HasPrefix(key, "AWS_ENDPOINT_URL_") {
 		return "requests go to that address, not to AWS"

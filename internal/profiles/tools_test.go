@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestTools: what each tool does with a profile named dev, by what the files say of it.
+// TestTools checks what each tool does with a profile named dev, for different contents of the files.
 func TestTools(t *testing.T) {
 	const (
 		linked   = "[profile dev]\nregion = eu-west-1\ncredential_process = /bin/credproc dev\n"
@@ -19,7 +19,7 @@ func TestTools(t *testing.T) {
 	for _, tt := range []struct {
 		what, config, credentials string
 		env                       map[string]string
-		want                      map[string]string // by tool; "" for the others; the start of "from: text"
+		want                      map[string]string // by tool; "" for the other tools; the value is the start of "from: text"
 	}{
 		{what: "linked", config: linked, want: map[string]string{"": "broker: asks credproc",
 			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it asks credproc", "Serverless 3": "nobody: cannot read credential_process; broker exec --mode file dev -- sls deploy --aws-profile dev, or broker publish dev"}},
@@ -28,19 +28,19 @@ func TestTools(t *testing.T) {
 		{what: "linked by another name", config: strings.Replace(linked, "credproc dev", "credproc security", 1), env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "broker: asks credproc for security", "Serverless 3": "nobody: "}},
 		{what: "linked to a name that is gone", config: strings.Replace(linked, "credproc dev", "credproc gone", 1), env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
-			want: map[string]string{"": `nobody: asks credproc for "gone", which it cannot have (/config:3)`, "Serverless 3": "nobody: cannot"}},
+			want: map[string]string{"": `nobody: asks credproc for "gone", which credproc cannot serve (/config:3)`, "Serverless 3": "nobody: cannot"}},
 		{what: "in no file", want: every("nobody: does not know this profile; broker profiles link dev")},
 		{what: "a region alone", config: "[profile dev]\nregion = eu-west-1\n", want: every("nobody: finds no credentials in /config:1; broker profiles link dev")},
-		{what: "a role whose source is in the keyring alone", config: role,
+		{what: "a role whose source is only in the keyring", config: role,
 			want: every(`nobody: reads the role_arn first (/config:2), whose source_profile "security" is in no AWS file; broker profiles link dev`)},
 		{what: "a role whose source has no keys", config: role + "[profile security]\nregion = eu-west-1\n",
 			want: every(`nobody: reads the role_arn first (/config:2), whose source_profile "security" has no keys`)},
-		{what: "a role whose source has its plain key yet", config: role, credentials: "[security]\n" + keys,
+		{what: "a role whose source still has its plain key", config: role, credentials: "[security]\n" + keys,
 			want: map[string]string{"": "else: assumes the role with the plain key at /credentials:2", "JS SDK 2": "nobody: reads the config only"}},
 		{what: "a role whose source is linked", config: role + "[profile security]\ncredential_process = credproc security\n",
 			want: map[string]string{"": "broker: assumes the role itself, with the session that credproc gives for security", "JS SDK 2": "nobody: ", "Serverless 3": "nobody: "}},
 		{what: "a role without a source", config: "[profile dev]\nrole_arn = " + account + "dev\n", want: every("nobody: reads the role_arn first (/config:2), which has no source_profile")},
-		{what: "linked, but the role is there still", config: linked + "role_arn = " + account + "dev\nsource_profile = security\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+		{what: "linked, but the role is still there", config: linked + "role_arn = " + account + "dev\nsource_profile = security\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "nobody: reads the role_arn first (/config:4)", "JS SDK 2": "broker: asks credproc", "JS SDK 3": "broker: asks credproc"}},
 		{what: "keys in the credentials file win", config: linked, credentials: "[dev]\n" + keys,
 			want: map[string]string{"": "else: uses the keys at /credentials:2 instead", "Java SDK": "broker: asks credproc"}},
@@ -52,7 +52,7 @@ func TestTools(t *testing.T) {
 			"JS SDK 2": "broker: ", "JS SDK 3": "broker: ", "CDK": "broker: ", "osls 4": "broker: ", "Serverless 3": "nobody: "}},
 		{what: "a web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /token\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "else: exchanges a web identity token (/config:3)", "Serverless 3": "nobody: finds no credentials"}},
-		{what: "a section that stands twice", config: linked + "[profile x]\nregion = a\n[profile x]\nregion = b\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
+		{what: "a section that is there twice", config: linked + "[profile x]\nregion = a\n[profile x]\nregion = b\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},
 			want: map[string]string{"": "broker: asks credproc", "AWS CLI": "nobody: refuses the whole file: the line begins a section a second time (/config:6)", "boto3": "nobody: refuses", "Serverless 3": "nobody: "}},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
@@ -74,7 +74,8 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// TestWayOf: whatever a tool would follow, be it to nowhere, and nothing else.
+// TestWayOf checks that WayOf finds everything that a tool would follow, even if it leads nowhere, and nothing
+// else.
 func TestWayOf(t *testing.T) {
 	const keys = "aws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n"
 	for _, tt := range []struct{ config, credentials, want string }{
@@ -98,7 +99,8 @@ func TestWayOf(t *testing.T) {
 	}
 }
 
-// TestEnvironment: what wins over a profile is named, what does not is not, and no secret is shown.
+// TestEnvironment checks that variables that override a profile are listed, that others are not, and that no
+// secret is shown.
 func TestEnvironment(t *testing.T) {
 	got := map[string]string{}
 	for _, v := range Environment("dev", "eu-west-1", []string{
@@ -108,13 +110,13 @@ func TestEnvironment(t *testing.T) {
 	}) {
 		got[v.Name] = v.Text
 		if strings.Contains(v.Text, "hidden") || strings.Contains(v.Text, "AKIA") {
-			t.Errorf("%s: a value is shown: %s", v.Name, v.Text)
+			t.Errorf("%s: a secret value is shown: %s", v.Name, v.Text)
 		}
 	}
 	for name, want := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "wins over AWS_PROFILE in the AWS CLI", "AWS_PROFILE": `"other"`, "AWS_CONFIG_FILE": "instead of", "AWS_SHARED_CREDENTIALS_FILE": "instead of",
 		"AWS_WEB_IDENTITY_TOKEN_FILE": "token", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "JS SDK 2", "AWS_ENDPOINT_URL": "not to AWS", "AWS_ENDPOINT_URL_STS": "not to AWS",
-		"AWS_REGION": "work in us-east-1, not in the profile's eu-west-1",
+		"AWS_REGION": "use us-east-1, not the profile's eu-west-1",
 	} {
 		if !strings.Contains(got[name], want) {
 			t.Errorf("%s: %q, want %q in it", name, got[name], want)
@@ -122,7 +124,7 @@ func TestEnvironment(t *testing.T) {
 		delete(got, name)
 	}
 	if len(got) > 0 {
-		t.Errorf("named without need: %v", got)
+		t.Errorf("listed although they change nothing: %v", got)
 	}
 	if v := Environment("dev", "", []string{"AWS_DEFAULT_PROFILE=x", "AWS_REGION=us-east-1"}); len(v) != 2 || !strings.Contains(v[0].Text, "before AWS_PROFILE") || !strings.Contains(v[1].Text, "has no region") {
 		t.Error(v)

@@ -11,7 +11,7 @@ import (
 	"broker/internal/system"
 )
 
-// AnyListener as Endpoint.Listener says that any user's program may listen at a plain-http endpoint.
+// AnyListener is the value of Endpoint.Listener that allows any user's program to listen at a plain-http endpoint.
 const AnyListener = "any"
 
 // The states of a Trust.
@@ -22,24 +22,24 @@ const (
 	TrustChanged   = "changed since it was trusted"
 )
 
-// Trust is what a person says yes to with `broker profiles trust`: a chain with the settings of AWS files that count
-// only then.
+// Trust is what a person confirms with `broker profiles trust`: a chain with those settings of AWS files that take
+// effect only after this confirmation.
 type Trust struct {
 	Chain  Chain
-	Claims []Value // the settings that need it; none where State is TrustNotNeeded
-	SHA256 string  // of all that the yes is about, in hex; lines and comments are not part of it
+	Claims []Value // the settings that need confirmation; empty if State is TrustNotNeeded
+	SHA256 string  // hash in hex of all that is confirmed; lines and comments are not part of it
 	State  string
-	Origin Origin // the section of the registry that holds the yes, or the zero Origin
+	Origin Origin // the registry's section with the confirmation, or the zero Origin
 }
 
-// A provenance is where the sections of one file come from, by the rules of Decide.
+// A provenance is where the sections of one file come from, for Decide.
 type provenance struct {
 	place Place
-	why   string     // why an AWS file is InOther, as the end of "a file that …"
+	why   string     // why an AWS file is InOther, to complete "a file that …"
 	hint  fault.Hint // the command that changes that, or empty
 }
 
-// provenance says what a file counts as that was just read, with its stamp.
+// provenance returns how a file counts that was just read. read is its stamp.
 func (f Files) provenance(kind fileKind, path string, read system.Stamp) *provenance {
 	switch {
 	case kind == registryFile:
@@ -53,12 +53,12 @@ func (f Files) provenance(kind fileKind, path string, read system.Stamp) *proven
 	return &provenance{place: InDefault}
 }
 
-// defaults are the AWS files that tools read when no variable moves them, by fileKind.
+// defaults returns the AWS files that tools read when no variable names others, indexed by fileKind.
 func (f Files) defaults() [2]string {
 	return [2]string{configFile: filepath.Join(f.AWS, "config"), credentialsFile: filepath.Join(f.AWS, "credentials")}
 }
 
-// isDefault reports whether a path is that of the default file, or leads to the very same file.
+// isDefault reports whether a path is the default file, or leads to the same file.
 func (f Files) isDefault(kind fileKind, path string, read system.Stamp) bool {
 	if f.AWS == "" {
 		return false
@@ -71,8 +71,8 @@ func (f Files) isDefault(kind fileKind, path string, read system.Stamp) bool {
 	return err == nil && read.Inode != 0 && now.SameFile(read)
 }
 
-// Trust returns what a yes for a profile would be about, and whether it was given. Its errors are those of Resolve, but
-// for the one that says that it was not.
+// Trust returns what a confirmation for a profile covers, and whether it was given. Its errors are those of
+// Resolve, without the one for a missing confirmation.
 func (s *Set) Trust(name string) (Trust, error) {
 	exact, ok, err := s.exact(name)
 	switch {
@@ -89,7 +89,7 @@ func (s *Set) Trust(name string) (Trust, error) {
 	return t, err
 }
 
-// TrustEntries are the names for which the registry has a section [trust NAME], sorted.
+// TrustEntries returns the names for which the registry has a section [trust NAME], sorted.
 func (s *Set) TrustEntries() []string {
 	var names []string
 	for id := range s.states[registryFile].table.blocks {
@@ -101,7 +101,7 @@ func (s *Set) TrustEntries() []string {
 	return names
 }
 
-// TrustEntry is what the registry has in [trust NAME], in the order of TrustSection.
+// TrustEntry returns the keys of the registry's [trust NAME], in the order of TrustSection.
 func (s *Set) TrustEntry(name string) []KeyValue {
 	var section []KeyValue
 	for _, key := range []string{keyTrustSum, keyTrustListener} {
@@ -112,7 +112,7 @@ func (s *Set) TrustEntry(name string) []KeyValue {
 	return section
 }
 
-// trustOf compares what a chain needs with what the registry holds.
+// trustOf compares what a chain needs with what the registry has.
 func (s *Set) trustOf(t Trust, name string) string {
 	entry := s.block(registryFile, SectionTrust, name)
 	switch {
@@ -126,7 +126,7 @@ func (s *Set) trustOf(t Trust, name string) string {
 	return Trusted
 }
 
-// admit returns the chain if nothing in it needs trust, or all of it was trusted as it stands.
+// admit returns the chain if nothing in it needs trust, or if all of it was trusted in its present form.
 func (s *Set) admit(t Trust, name string) (Chain, error) {
 	state := s.trustOf(t, name)
 	switch state {
@@ -146,7 +146,7 @@ func (s *Set) admit(t Trust, name string) (Chain, error) {
 		return t.Chain, nil
 	}
 	first := t.Claims[0]
-	what := "is in effect only once you trust it"
+	what := "takes effect only once you trust it"
 	if state == TrustChanged {
 		what = "or another part of it changed since you trusted it"
 	}
@@ -154,8 +154,8 @@ func (s *Set) admit(t Trust, name string) (Chain, error) {
 		WithHint("broker profiles trust %s", name)
 }
 
-// TrustSection is what [trust NAME] of the registry holds after a yes: the hash, and who besides the user may listen at
-// a plain-http endpoint of the chain: a uid, AnyListener, or nobody if it is empty.
+// TrustSection returns the keys of [trust NAME] after a confirmation: the hash, and who besides the user may
+// listen at a plain-http endpoint of the chain. listener is a uid, AnyListener, or empty for nobody.
 func (t Trust) TrustSection(listener string) []KeyValue {
 	section := []KeyValue{{keyTrustSum, t.SHA256}}
 	if listener != "" {
@@ -171,8 +171,9 @@ func checkListener(s string) error {
 	return nil
 }
 
-// digest is the hash of what a yes is about: the source, each role with all that STS is asked and where it is asked,
-// and the settings that need the yes with their files. Regions and other choices between AWS's own hosts are left out.
+// digest returns the hash of what a confirmation covers: the source, each role with all that STS is asked and
+// where, and the settings that need the confirmation with their files. It leaves out regions and other choices
+// between AWS's own hosts.
 func (t Trust) digest() string {
 	var b strings.Builder
 	field := func(words ...string) { fmt.Fprintf(&b, "%q\n", words) }

@@ -9,11 +9,10 @@ import (
 	"broker/internal/fault"
 )
 
-// Unlink gives back what Link took, for these profiles or for all that are
-// linked where names is nil: the very bytes of the section where neither it nor the registry's
-// definition was changed since; else what the registry says now stands where
-// credential_process stood. The registry keeps a definition that it had before, and one with keys that
-// AWS files do not have; a Note says so. A section that link made goes.
+// Unlink restores what Link changed, for these profiles, or for all linked profiles if names is nil. If neither
+// the section nor the registry's definition was changed since, the section gets its original bytes. Otherwise the
+// registry's present definition replaces credential_process. The registry keeps a definition that it had before
+// link, and one with keys that AWS files do not have; a Note says so. A section that link created is removed.
 //
 // It returns the new documents and writes nothing. The error is that of Link.
 func Unlink(files Files, docs Documents, names []string) (Documents, []Outcome, error) {
@@ -31,13 +30,13 @@ func Unlink(files Files, docs Documents, names []string) (Documents, []Outcome, 
 	return l.finish(out)
 }
 
-// isLinked reports whether there may be something to give back.
+// isLinked reports whether there may be something to restore for a name.
 func (l *linker) isLinked(name string) bool {
 	rec := l.records.find(l.files.Config, name)
 	return l.helper(name) != nil || rec != nil && rec.Made
 }
 
-// helper returns the line of a profile's config that asks credproc, or nil.
+// helper returns the entry of a profile's config that asks credproc, or nil.
 func (l *linker) helper(name string) *entry {
 	s := l.section(ConfigDocument, name)
 	if s == nil {
@@ -67,7 +66,7 @@ func (l *linker) unlink(name string) Outcome {
 	config, credentials := l.original(ConfigDocument, name), l.original(CredentialsDocument, name)
 	m := l.compare(p, config, credentials)
 	o := Outcome{Name: name, State: Changed}
-	if helper == nil { // it was taken out before: only the registry is left to do
+	if helper == nil { // it was removed before; only the registry is left to change
 		if p.ours && len(m.lines)+len(m.differ) == 0 {
 			l.dropRegistered(name)
 		} else {
@@ -77,7 +76,7 @@ func (l *linker) unlink(name string) Outcome {
 		return o
 	}
 	if _, ok := l.set.asksFor(p); ok && rec == nil && l.set.sources[name] == nil {
-		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: profile %q asks for %q; it has no definition of its own to give back",
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config, "%s: profile %q asks for %q; it has no definition of its own to restore",
 			Origin{l.files.Config, helper.line}, name, helperProfile(SplitCommand(string(helper.value))))}
 	}
 	created := rec != nil && rec.Created && l.asCreated(ConfigDocument, rec, name)
@@ -89,7 +88,7 @@ func (l *linker) unlink(name string) Outcome {
 	case !asItWas:
 		m = l.compare(p, l.current(ConfigDocument, name), l.current(CredentialsDocument, name))
 		if rec != nil && !rec.Made && !cutKeys(rec) {
-			m.lines = nil // what the registry says never stood here
+			m.lines = nil // the registry's definition was never here
 		}
 		l.putBack(name, helper, m.lines)
 	case created:
@@ -105,9 +104,9 @@ func (l *linker) unlink(name string) Outcome {
 		l.records.done(l.files.Config, name)
 		l.records.done(l.files.Credentials, name)
 	case len(m.differ) > 0:
-		o.Note = fmt.Sprintf("the registry keeps its definition, by which the broker goes: the AWS files do not have the same %s", strings.Join(m.differ, ", "))
+		o.Note = fmt.Sprintf("the registry keeps its definition, which Broker uses: the AWS files do not have the same %s", strings.Join(m.differ, ", "))
 	default:
-		if rec == nil { // that the registry is next must be known once the helper is gone
+		if rec == nil { // without the helper, a later run must know that the registry is next
 			l.records.put(&linkRecord{File: l.files.Config, Profile: name, Made: true}, nil)
 		}
 		l.dropRegistered(name)
@@ -119,15 +118,15 @@ func cutKeys(rec *linkRecord) bool {
 	return slices.ContainsFunc(rec.Pieces, func(p piece) bool { return p.Text != "" })
 }
 
-// asCreated reports whether a section that link made is as it was made.
+// asCreated reports whether a section that link created is unchanged.
 func (l *linker) asCreated(doc Document, rec *linkRecord, name string) bool {
 	s := l.section(doc, name)
 	_, same := rec.restore(l.docs[doc], s)
 	return same && s.bodyEnd <= s.start+rec.Length
 }
 
-// cutCreated takes out what link wrote, with the blank line that it put before it, and nothing else: so it does not
-// matter in which order sections go.
+// cutCreated removes what link wrote, with the blank line before it, and nothing else. So sections can be removed
+// in any order.
 func (l *linker) cutCreated(doc Document, rec *linkRecord, name string) {
 	s := l.section(doc, name)
 	from := max(0, s.start-rec.Lead)
@@ -137,13 +136,13 @@ func (l *linker) cutCreated(doc Document, rec *linkRecord, name string) {
 	l.cuts[doc] = append(l.cuts[doc], cut{from: from, to: s.start + rec.Length})
 }
 
-// A comparison is what would be missing if the AWS files alone defined a profile.
+// A comparison is what would be missing if only the AWS files defined a profile.
 type comparison struct {
-	lines  []string // of the registry's definition, that can be written there
-	differ []string // keys that would have another value, or cannot stand there
+	lines  []string // lines of the registry's definition that can be written there
+	differ []string // keys that would have another value, or cannot be written there
 }
 
-// compare holds the registry's definition against sections of the AWS files.
+// compare compares the registry's definition with the sections of the AWS files.
 func (l *linker) compare(p profile, config, credentials *passage) comparison {
 	var c comparison
 	s := l.section(RegistryDocument, p.name)
@@ -164,7 +163,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 		value, has := there[key]
 		_, known := awsKeys[key]
 		switch {
-		case defined[key] != e: // a later one counts
+		case defined[key] != e: // a later key wins
 		case has && (value == string(e.value) || key == keyMFAProcess && isAbsoluteOf(string(e.value), value)):
 		case has, e.multiline, len(e.value) == 0, !known && key != keyOutput:
 			c.differ = append(c.differ, key)
@@ -180,7 +179,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 	return c
 }
 
-// current is the section of a profile as it stands.
+// current returns the present section of a profile.
 func (l *linker) current(doc Document, name string) *passage {
 	s := l.section(doc, name)
 	if s == nil {
@@ -189,8 +188,8 @@ func (l *linker) current(doc Document, name string) *passage {
 	return &passage{doc: doc, entries: s.entries}
 }
 
-// putBack writes lines in the place of the one that asks the helper. A section in which
-// nothing else stood goes with it.
+// putBack replaces the line that asks the helper by these lines. If the section had nothing else, it is removed
+// with it.
 func (l *linker) putBack(name string, helper *entry, lines []string) {
 	s, src := l.section(ConfigDocument, name), l.docs[ConfigDocument]
 	if len(lines) == 0 && len(bytes.TrimSpace(src[s.end:helper.start]))+len(bytes.TrimSpace(src[helper.end:s.bodyEnd])) == 0 {
@@ -212,8 +211,7 @@ func (l *linker) putBack(name string, helper *entry, lines []string) {
 	l.cuts[ConfigDocument] = append(l.cuts[ConfigDocument], cut{helper.start, helper.end, with})
 }
 
-// dropRegistered takes a definition out of the registry, but no comment that stands
-// on a line of its own.
+// dropRegistered removes a definition from the registry, but keeps comments that are on their own lines.
 func (l *linker) dropRegistered(name string) {
 	s, src := l.section(RegistryDocument, name), l.docs[RegistryDocument]
 	rec := l.records.find(l.files.Registry, name)
@@ -235,12 +233,12 @@ func (l *linker) dropRegistered(name string) {
 	l.drop(RegistryDocument, s)
 }
 
-// drop takes out a section that somebody changed since it was made, as RemoveSection does.
+// drop removes a section that was changed since it was created, as RemoveSection does.
 func (l *linker) drop(doc Document, s *section) {
 	l.cuts[doc] = append(l.cuts[doc], cutOf(l.docs[doc], s))
 }
 
-// valuesOf are the values of a section by key, as the tools read them.
+// valuesOf returns the values of a section by key, as the tools read them.
 func valuesOf(r *passage) map[string]string {
 	m := map[string]string{}
 	if r == nil {

@@ -18,7 +18,7 @@ import (
 	"broker/internal/lazyregexp"
 )
 
-// What a value has to look like. Patterns and bounds are those of AWS:
+// The required form of each value. Patterns and bounds are AWS's:
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -30,17 +30,17 @@ var (
 	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]+$`)
 	regionName  = lazyregexp.New(`^[a-z0-9-]+$`)
 	accessKeyID = lazyregexp.New(`^[A-Z0-9]+$`)
-	otherKeyID  = lazyregexp.New(`^[0-9A-Za-z_.@=+-]+$`) // of an STS that is not AWS
-	// otherRoleARN is that of an STS that is not AWS: the account is empty, or the name of a tenant.
+	otherKeyID  = lazyregexp.New(`^[0-9A-Za-z_.@=+-]+$`) // for an STS other than AWS's
+	// otherRoleARN is for an STS other than AWS's: the account is empty, or the name of a tenant.
 	otherRoleARN = lazyregexp.New(`^arn:aws[a-z-]*:iam::[0-9A-Za-z_.-]*:role/([!-~]*/)?[A-Za-z0-9_+=,.@-]+$`)
 )
 
-// A check says what is wrong with a value, without quoting it: a secret may
-// have been pasted into the wrong line.
+// A check returns what is wrong with a value, without quoting it: a secret may have been pasted into the wrong
+// line.
 type check func(string) error
 
-// matches takes the bounds apart from the pattern: a counted repetition costs
-// a regular expression one state for each.
+// matches checks the bounds separately from the pattern, since a counted repetition costs a regular expression one
+// state for each count.
 func matches(re *lazyregexp.Regexp, least, most int, want string) check {
 	return func(s string) error {
 		if len(s) >= least && len(s) <= most && re.MatchString(s) {
@@ -73,12 +73,12 @@ var (
 	checkSTSRegional  = oneOf("legacy", "regional")
 )
 
-// checkMFASerial accepts what gives codes of six digits. A security key or passkey does not.
+// checkMFASerial accepts devices that give codes of six digits. A security key or passkey gives none.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_fido.html
 func checkMFASerial(s string) error {
 	form := deviceID
 	if strings.HasPrefix(s, "arn:") && strings.Contains(s, ":u2f/") {
-		return errors.New("is of a security key or passkey, which gives no codes, and STS takes nothing else")
+		return errors.New("belongs to a security key or passkey, which gives no codes; STS accepts only codes")
 	}
 	if strings.HasPrefix(s, "arn:") {
 		form = deviceARN
@@ -96,11 +96,11 @@ func checkDuration(s string) error {
 	return nil
 }
 
-// checkCommand takes a command whose program is absolute or looked for on the PATH.
+// checkCommand accepts a command whose program is an absolute path or a name to search on the PATH.
 func checkCommand(s string) error {
 	words := SplitCommand(s)
 	if len(words) == 0 {
-		return errors.New("is no command")
+		return errors.New("is not a command")
 	}
 	if strings.Contains(words[0], "/") && !path.IsAbs(words[0]) {
 		return errors.New("names a program by a path that is not absolute")
@@ -108,8 +108,8 @@ func checkCommand(s string) error {
 	return nil
 }
 
-// checkConfirm refuses the guards that are not built yet: one that is written
-// down and not kept would be worse than none.
+// checkConfirm refuses guards that are not implemented yet. A guard that is configured but not enforced would be
+// worse than none.
 func checkConfirm(s string) error {
 	if s == "never" {
 		return nil
@@ -117,8 +117,8 @@ func checkConfirm(s string) error {
 	return fmt.Errorf("= %.20s is not supported by this version", s)
 }
 
-// checkEndpoint takes https anywhere and http on the loopback alone, without
-// asking a resolver. A session key must not travel in plain text.
+// checkEndpoint accepts https to any host, but http only to a loopback address, without asking a resolver. A
+// session key must not travel in plain text.
 func checkEndpoint(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -134,9 +134,9 @@ func checkEndpoint(s string) error {
 		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Unmap().IsLoopback() {
 			return nil
 		}
-		return errors.New("uses plain http, which is accepted on the loopback address alone")
+		return errors.New("uses plain http, which is accepted only on a loopback address")
 	}
-	return errors.New("is not a URL of https")
+	return errors.New("is not an https URL")
 }
 
 func checkHomePath(s string) error {
@@ -146,7 +146,7 @@ func checkHomePath(s string) error {
 	return errors.New("is neither an absolute path nor one that starts with ~/")
 }
 
-// ExpandHome puts the home directory in the place of ~ in a path such as ~/ca.pem.
+// ExpandHome replaces ~ by the home directory in a path such as ~/ca.pem.
 func ExpandHome(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		if home, err := os.UserHomeDir(); err == nil {
@@ -156,16 +156,15 @@ func ExpandHome(path string) string {
 	return path
 }
 
-// A reading takes values out of views: it remembers each one for `explain`,
-// and the first that is wrong.
+// A reading takes values out of views. It records each value for `explain`, and the first error.
 type reading struct {
 	values   []Value
-	claims   []Value // those that count only once they are trusted
+	claims   []Value // values that take effect only once they are trusted
 	warnings []Warning
 	err      error
 }
 
-// take returns a value, or "" where the view has none.
+// take returns a value, or "" if the view has none.
 func (r *reading) take(v view, key string, check check) string {
 	s, b := v.find(key)
 	if s == nil {
@@ -182,7 +181,7 @@ func (r *reading) keep(b *block, key string, s *setting, check check) string {
 	case verdict == Unread:
 		return ""
 	case verdict == Ignored:
-		text := fmt.Sprintf("%s does not count here; to take it over: %s", key,
+		text := fmt.Sprintf("%s has no effect here; to use it, run: %s", key,
 			fault.Hintf("broker profiles link %s", b.name))
 		r.warnings = append(r.warnings, Warning{o, text})
 		return ""
@@ -207,7 +206,7 @@ func (r *reading) keep(b *block, key string, s *setting, check check) string {
 	return s.value
 }
 
-// endpoint reads the keys that say which STS is asked.
+// endpoint reads the keys that determine the STS endpoint.
 func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 	e := Endpoint{
 		Region:   r.take(v, keyRegion, checkRegion),
@@ -219,7 +218,7 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 		return e
 	}
 	// https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-	named := true // by the registry alone
+	named := true // the registry alone names the endpoint
 	if choice, def := v.find(keyServices); choice != nil {
 		b := services(choice.value)
 		if b == nil && r.err == nil {
@@ -227,7 +226,7 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 				choice.value)
 		}
 		if sts := b.find(keySTS); sts != nil && len(sts.nested) > 0 {
-			r.keep(def, keyServices, choice, checkName) // without an endpoint of STS it redirects nothing
+			r.keep(def, keyServices, choice, checkName) // without an STS endpoint it redirects nothing
 			for i := range sts.nested {
 				e.URL = r.keep(b, keySTSEndpointURL, &sts.nested[i], checkEndpoint)
 			}
@@ -246,18 +245,18 @@ func (r *reading) endpoint(v view, services func(name string) *block) Endpoint {
 }
 
 func seconds(s string) time.Duration {
-	n, _ := strconv.Atoi(s) // checked
+	n, _ := strconv.Atoi(s) // checkDuration has accepted it
 	return time.Duration(n) * time.Second
 }
 
-// rejected says that a setting cannot stand where it does, and what to do.
+// rejected returns the error for a setting that its file must not have, with what to do.
 func rejected(o Origin, key string, b *block) error {
-	// With the variables set, trust would look into the same file and say the same.
+	// With the variables set, trust would read the same file and return the same error.
 	place, hint := "put it into ~/.aws/config", fault.Hintf(
 		"env -u AWS_CONFIG_FILE -u AWS_SHARED_CREDENTIALS_FILE broker profiles trust %s", b.name)
 	if key == keyCABundle {
 		place, hint = "put it into the settings", fault.Hintf("broker config set ca_bundle FILE")
 	}
-	return fault.New(fault.Config, "%s: %s does not count in a file that %s; %s", o, key, b.from.why, place).
+	return fault.New(fault.Config, "%s: %s has no effect in a file that %s; %s", o, key, b.from.why, place).
 		WithHint("%s", cmp.Or(b.from.hint, hint))
 }

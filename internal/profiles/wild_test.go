@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A wild file is one that no sane person writes and that botocore often takes all the same: every kind of header,
-// blank, bracket, quote, indentation and line end, in any order.
+// A wild file is one that no sane person writes, but that botocore often accepts: every kind of header, blank,
+// bracket, quote, indentation and line end, in any order.
 
 var wildHeaders = []string{
 	"[default]", "[profile default]", "[profile NAME]", "[profile NAME]", "[profile NAME]", "[profile NAME]", "[profile NAME]",
@@ -27,7 +27,7 @@ var wildKeys = []string{keyRegion, keyRegion, "Region", keyRoleARN, keySourcePro
 var wildValues = []string{"", "eu-west-1", "x", "x", "a = b", "a: b", "# c", "x # c", "x ;c", "x;c", "x\t# c", "\"x\"", "'x'",
 	"arn:aws:iam::444455556666:role/dev", "[profile y]", "größe", "x  y", "\\", "\u00a0x", "x\x1c", "\x1fx"}
 
-// wildFile is one such file.
+// wildFile returns one such file.
 func (a *author) wildFile(credentials bool) string {
 	var b strings.Builder
 	nl := a.pick("\n", "\n", "\n", "\r\n", "\r")
@@ -92,7 +92,7 @@ func (a *author) wildFile(credentials bool) string {
 	return text
 }
 
-// wild makes a config and a credentials file.
+// wild returns a config and a credentials file.
 func wild(seed uint64) Documents {
 	a := &author{Rand: rand.New(rand.NewPCG(seed, 2000))}
 	docs := documents(linkRegistry, a.wildFile(false), "")
