@@ -212,7 +212,8 @@ func (k *Keeper) adoptOldLocked() {
 	if text, err := record.Read(endpoints, maxRecord, record.Guarded); err == nil &&
 		record.Decode(text, 1, &leases, nil) == nil {
 		err := record.Remove(endpoints)
-		k.Log.Warn("the endpoints of an earlier version have ended; restart their programs", "file", endpoints, "err", err)
+		k.Log.Warn("the endpoints of an earlier version have ended; restart their programs",
+			"file", endpoints, "err", err)
 	}
 	path := filepath.Join(k.StateDir, "published.json")
 	text, err := record.Read(path, maxRecord, record.Guarded)

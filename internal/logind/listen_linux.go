@@ -145,7 +145,8 @@ func (l *listener) subscribe(ctx context.Context, on []string) error {
 func (l *listener) delaySleep(ctx context.Context) error {
 	l.letSleep()
 	var fd dbus.UnixFD
-	if err := l.call(ctx, managerPath, manager+".Inhibit", "sleep", "broker", "lock before sleep", "delay").Store(&fd); err != nil {
+	call := l.call(ctx, managerPath, manager+".Inhibit", "sleep", "broker", "lock before sleep", "delay")
+	if err := call.Store(&fd); err != nil {
 		return err
 	}
 	l.delay = os.NewFile(uintptr(fd), "inhibitor")

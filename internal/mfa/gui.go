@@ -140,9 +140,11 @@ func answers(ctx context.Context, d desktop, q Prompt, a asker, answer string, e
 	for try := 1; ; try++ {
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "the prompt for an MFA code was withdrawn", Err: ctx.Err()}
+			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded,
+				Message: "the prompt for an MFA code was withdrawn", Err: ctx.Err()}
 		case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded, Message: "nobody answered the prompt for an MFA code", Err: context.DeadlineExceeded}
+			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded,
+				Message: "nobody answered the prompt for an MFA code", Err: context.DeadlineExceeded}
 		case errors.Is(err, ErrCancelled), err == nil && strings.TrimSpace(answer) == "":
 			return secret.String{}, fault.New(fault.LoginNeeded, "%w", ErrCancelled)
 		case err != nil:

@@ -62,7 +62,8 @@ type SpentError struct {
 func (e *SpentError) Error() string {
 	at := e.Next.Local().Format(time.TimeOnly)
 	if e.Damaged != "" {
-		return fmt.Sprintf("the list of used MFA codes was damaged (set aside as %s), so the current code cannot be used; the next comes at %s", e.Damaged, at)
+		return fmt.Sprintf("the list of used MFA codes was damaged (set aside as %s), so the current code cannot be used; "+
+			"the next comes at %s", e.Damaged, at)
 	}
 	return fmt.Sprintf("this MFA code was used already; the next comes at %s", at)
 }

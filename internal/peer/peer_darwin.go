@@ -32,7 +32,7 @@ func UnixFD(fd int) (Peer, error) {
 		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	if cred.Version != xucredVersion || cred.NGroups < 1 {
-		return Peer{}, fmt.Errorf("find the process at the other end of the socket: the system's answer has version %d, want %d",
+		return Peer{}, fmt.Errorf("find the process at the other end of the socket: the answer has version %d, want %d",
 			cred.Version, xucredVersion)
 	}
 	var pid int32

@@ -228,7 +228,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 			if role.FreshMFA {
 				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
 			} else {
-				p.Notes = append(p.Notes, "AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code")
+				p.Notes = append(p.Notes, "AWS gives more than one hour only if a role is assumed with the long-lived key, "+
+					"so this role needs its own code")
 			}
 		case !direct && step.Duration > hour:
 			step.Duration = hour
@@ -236,7 +237,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 				role.Profile, profiles.FormatDuration(role.Duration)))
 		}
 		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s sets the device %s, but AWS accepts no code when a role is assumed from a role; the session of %s is used", role.Profile, role.MFASerial, serial))
+			p.Notes = append(p.Notes, fmt.Sprintf("%s sets the device %s, but AWS accepts no code when a role is assumed from a role; "+
+				"the session of %s is used", role.Profile, role.MFASerial, serial))
 		}
 		p.Steps = append(p.Steps, step)
 	}
