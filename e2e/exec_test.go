@@ -330,7 +330,7 @@ func TestSeveralOfAnOlderDaemon(t *testing.T) {
 	if err := checkFailure(r, "5", "broker", args); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(r.stderr, "the daemon is older than this program, and made files for one profile alone\nhint: broker service restart\n") {
+	if !strings.Contains(r.stderr, "the daemon is older than this program, and made files for one profile only\nhint: broker service restart\n") {
 		t.Error(r)
 	}
 }

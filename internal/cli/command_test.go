@@ -32,7 +32,7 @@ region = eu-west-1
 p = prod
 `
 
-// scripted is a daemon that answers in order, and keeps what it was asked.
+// scripted is a daemon that gives its answers in order and records the requests.
 type scripted struct {
 	answers []any // a wire.Response, or an error
 	asked   []wire.Request
@@ -41,7 +41,7 @@ type scripted struct {
 func (s *scripted) carry(_ context.Context, req wire.Request) (wire.Response, error) {
 	s.asked = append(s.asked, req)
 	if len(s.answers) == 0 {
-		return wire.Response{}, errors.New("asked once too often")
+		return wire.Response{}, errors.New("one request too many")
 	}
 	answer := s.answers[0]
 	s.answers = s.answers[1:]
@@ -51,7 +51,7 @@ func (s *scripted) carry(_ context.Context, req wire.Request) (wire.Response, er
 	return answer.(wire.Response), nil
 }
 
-// verbs are what was asked, with the profiles.
+// verbs returns the verbs of the requests, with their profiles.
 func (s *scripted) verbs() string {
 	var words []string
 	for _, r := range s.asked {
@@ -60,7 +60,7 @@ func (s *scripted) verbs() string {
 	return strings.Join(words, ", ")
 }
 
-// aSession is what a daemon answers to get.
+// aSession is the answer of a daemon to a get request.
 func aSession() wire.Response {
 	return wire.Response{Credential: &wire.Credential{AccessKeyID: "ASIAIOSFODNN7EXAMPLE",
 		SecretAccessKey: secret.New("key/of+session"), SessionToken: secret.New("token=="),
@@ -90,7 +90,7 @@ func command(t *testing.T, daemon *scripted, stdin string, args ...string) (stdo
 	return out.String(), problems.String(), code
 }
 
-// TestCommands: what each command asks of the daemon, and what it makes of the answers.
+// TestCommands checks what each command asks the daemon, and what it prints for the answers.
 func TestCommands(t *testing.T) {
 	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
 		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}
@@ -114,7 +114,7 @@ func TestCommands(t *testing.T) {
 		args, stdin    string
 		answers        list
 		asked          string // verbs and profiles
-		stdout, stderr string // what has to be in it; if empty, nothing is
+		stdout, stderr string // text that it must contain; if empty, it must be empty
 		code           int
 	}{
 		"lock":                   {"lock", "", list{wire.Response{}}, "lock", "locked\n", "", 0},
@@ -125,7 +125,7 @@ func TestCommands(t *testing.T) {
 		"unlock with proof": {"unlock --stdin", "pass\n", list{challenge, wire.Response{}}, "unlock, unlock",
 			"unlocked\n", "", 0},
 		"unlock without a line": {"unlock --stdin", "", list{challenge}, "unlock", "", "stdin has no line", 2},
-		// No passphrase that is typed here opens a keyring of the desktop.
+		// No passphrase on stdin opens a keyring of the desktop.
 		"unlock, keyring of the desktop": {"unlock --stdin", "a\nb\nc\n", list{ringLocked}, "unlock", "",
 			"broker: the login keyring is locked\nhint: unlock it\n", 7},
 		"logout all": {"logout", "", list{wire.Response{Count: 2}}, "logout", "forgot 2 sessions", "", 0},
@@ -174,7 +174,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// TestPassphraseStaysHere: what a person types to unlock is not sent. Its proof is, and the same for the same words.
+// TestPassphraseStaysHere checks that the passphrase for unlock is not sent, but only its proof.
 func TestPassphraseStaysHere(t *testing.T) {
 	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
 		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}

@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/commands.md")
 
-// commandsIntro is what docs/commands.md begins with.
+// commandsIntro is the start of docs/commands.md.
 const commandsIntro = `# Every command
 
 Look up a command here. This page is the help of each command, as a terminal of 80 columns shows
@@ -30,11 +30,11 @@ Both print one section of this page. When to use a command is in [tasks.md](task
 page of its subject.
 `
 
-// TestCommandsPage: docs/commands.md is the help of each command. With -update it writes the page:
-// go test ./internal/cli -run TestCommandsPage -update
+// TestCommandsPage checks that docs/commands.md is the help of each command. With -update it writes the page: go
+// test ./internal/cli -run TestCommandsPage -update
 func TestCommandsPage(t *testing.T) {
 	const page = "../../docs/commands.md"
-	t.Setenv("HOME", "") // which help does not need
+	t.Setenv("HOME", "") // help does not need it
 	var b strings.Builder
 	b.WriteString(commandsIntro)
 	everyCommand(t, func(path []string, _ *cli.Command) {
@@ -66,8 +66,8 @@ func TestCommandsPage(t *testing.T) {
 	}
 }
 
-// TestCommandsOfPages: each command of broker that README, SECURITY and docs print, in a block or within a sentence, is
-// there, with its options.
+// TestCommandsOfPages checks that each broker command printed in README, SECURITY and docs exists with its
+// options, both in code blocks and within sentences.
 func TestCommandsOfPages(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"broker/internal/fault"
 )
 
-// TestHintsWithDashedNames: each hint of the source that puts a text from outside into a command of broker names the same
-// with one that begins with "-": it is a name there, or the value of an option, and no option.
+// TestHintsWithDashedNames checks hints that put outside text into a broker command. If the text is a name that
+// begins with "-", the command still reads it as a name or as the value of an option, and not as an option.
 func TestHintsWithDashedNames(t *testing.T) {
 	const name = "-odd"
 	hintf := reflect.ValueOf(fault.Hintf)
@@ -59,11 +59,11 @@ func TestHintsWithDashedNames(t *testing.T) {
 			options := in.ordered[len(in.path):at]
 			for i, word := range options {
 				if word == name && (i == 0 || !takesValue(in.flags, options[i-1])) {
-					t.Errorf("%s: %q takes the name for an option", set.Position(call.Pos()), hint)
+					t.Errorf("%s: %q reads the name as an option", set.Position(call.Pos()), hint)
 				}
 			}
 			if !slices.Contains(in.ordered, name) {
-				t.Errorf("%s: %q does not have the name", set.Position(call.Pos()), hint)
+				t.Errorf("%s: %q lost the name", set.Position(call.Pos()), hint)
 			}
 			checked++
 			return true
@@ -71,6 +71,6 @@ func TestHintsWithDashedNames(t *testing.T) {
 		return nil
 	})
 	if err != nil || checked < 60 {
-		t.Errorf("%d hints were looked at, %v: the test is void", checked, err)
+		t.Errorf("only %d hints were checked, %v: the test is void", checked, err)
 	}
 }

@@ -30,7 +30,7 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	if len(d.also) > 0 {
 		if names = resp.Files.Profiles; len(names) != 1+len(d.also) {
 			// This process ends now, and then the daemon removes the files that it made.
-			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile alone").WithHint("broker service restart")
+			return nil, fault.New(fault.Unreachable, "the daemon is older than this program, and made files for one profile only").WithHint("broker service restart")
 		}
 	}
 	p.warn(resp.Warnings)

@@ -166,10 +166,10 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 	first, last := plan.Steps[0], len(held)-1
 	passphrase := ""
 	if keyring == "file" {
-		passphrase = ", but for the passphrase of the keyring, unless the daemon has it"
+		passphrase = ", but the keyring needs its passphrase unless the daemon has the key"
 	}
 	nobody := func(why string) askedJSON { return askedJSON{Whom: "nobody", Text: "nobody: " + why} }
-	unless := ", unless the keyring has kept an open session"
+	unless := ", unless the keyring holds an open session"
 	if first.Operation == session.AssumeRole {
 		unless = ""
 	}
@@ -215,7 +215,7 @@ func (p *program) explain(plan explainJSON) {
 		case "program":
 			detail("code", "printed by the source's mfa_process, unless the session is still open")
 		case "person":
-			detail("code", "a person has to give one, unless the session is still open")
+			detail("code", "you have to give one, unless the session is still open")
 		}
 		detail("cache", cached(plan.Daemon, s.HeldUntil))
 		detail("from", s.Origin)

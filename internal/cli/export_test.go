@@ -14,7 +14,7 @@ import (
 	"broker/internal/wire"
 )
 
-// hostile are values with every byte that may occur, alone and in the places where quoting goes wrong.
+// hostile returns values with every byte that may occur, alone and in places where quoting often fails.
 func hostile() []string {
 	all := make([]byte, 0, 255)
 	for b := 1; b < 256; b++ {
@@ -30,7 +30,7 @@ func hostile() []string {
 	return values
 }
 
-// TestQuotingInRealShells: what a shell takes for the value is the value, byte for byte.
+// TestQuotingInRealShells checks that real shells read the quoted values byte for byte.
 func TestQuotingInRealShells(t *testing.T) {
 	values := hostile()
 	for _, tt := range []struct{ program, format string }{
@@ -50,7 +50,7 @@ func TestQuotingInRealShells(t *testing.T) {
 			}
 			script.WriteString(shells[tt.format].unset([]string{"AWS_SESSION_TOKEN", "NEVER_SET"}))
 			script.WriteString("printenv AWS_SESSION_TOKEN\n")
-			// Through eval, as it is used.
+			// Run it through eval, as people do.
 			text, how := script.String(), `eval "$(cat)"`
 			if tt.format == "fish" {
 				how = "source"
@@ -63,7 +63,7 @@ func TestQuotingInRealShells(t *testing.T) {
 			out, _ := cmd.Output() // the last printenv fails, as it should
 			got := bytes.Split(out, []byte("\n"))
 			if len(got) != len(values)+1 || len(got[len(values)]) != 0 {
-				t.Fatalf("%d values came back of %d", len(got)-1, len(values))
+				t.Fatalf("got %d values of %d", len(got)-1, len(values))
 			}
 			for i, v := range values {
 				if string(got[i]) != v {
@@ -77,7 +77,7 @@ func TestQuotingInRealShells(t *testing.T) {
 	}
 }
 
-// TestQuotePowerShell is the rule as the language's specification has it; there is no PowerShell to ask.
+// TestQuotePowerShell checks the rule of the language specification, because there is no PowerShell to run.
 func TestQuotePowerShell(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                   "''",
@@ -118,7 +118,7 @@ func TestExportText(t *testing.T) {
 	if want := "BROKER_PROFILE='a profile'\nBROKER_EXPIRATION=2030-01-02T03:04:05Z\nAWS_ACCESS_KEY_ID=ASIAEXAMPLEEXAMPLE12\nAWS_SECRET_ACCESS_KEY=abc/+=\n"; err != nil || !strings.HasPrefix(string(got), want) {
 		t.Errorf("%v\n%s", err, got)
 	}
-	// A region that the profile has replaces the one that is there; one that it has not leaves it.
+	// The region of a profile replaces the region of the shell. Without one, the region of the shell stays.
 	got, _ = exportText("env", cred)
 	if unset, _, _ := strings.Cut(string(got), "\n"); strings.Contains(unset, "REGION") || strings.Contains(unset, " AWS_ACCESS_KEY_ID ") || !strings.Contains(unset, " AWS_PROFILE ") {
 		t.Errorf("%s", unset)

@@ -31,15 +31,15 @@ func everyCommand(t *testing.T, check func(path []string, c *cli.Command)) {
 	}
 }
 
-// TestHelpOfEveryCommand: each way to ask for help ends with 0 and prints it on stdout, no line is wider than 80
-// columns, what the command does fits a line of the list, and there is an example.
+// TestHelpOfEveryCommand checks that each way to ask for help exits with 0 and prints the same text on stdout. No
+// line is wider than 80 columns, the help of a command in a list is one line, and there is an example.
 func TestHelpOfEveryCommand(t *testing.T) {
 	everyCommand(t, func(path []string, c *cli.Command) {
 		ways := [][]string{append(path[:len(path):len(path)], "--help"), append(path[:len(path):len(path)], "-h"),
 			append([]string{"help"}, path...)}
 		var first string
 		for i, way := range ways {
-			t.Setenv("HOME", "") // which help does not need
+			t.Setenv("HOME", "") // help does not need it
 			var out, problems bytes.Buffer
 			p := newProgram(strings.NewReader(""), &out, &problems)
 			if code := p.main(append([]string{"broker"}, way...)); code != 0 || problems.Len() > 0 || out.Len() == 0 {
@@ -68,7 +68,8 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	})
 }
 
-// TestExamplesParse: each example is a command of ours, with options that there are, and names if it takes some.
+// TestExamplesParse checks that each example is a command of Broker with existing options, and that it names
+// arguments only if the command takes some.
 func TestExamplesParse(t *testing.T) {
 	inShell := regexp.MustCompile(`\((broker [^()]*)\)`)
 	everyCommand(t, func(path []string, c *cli.Command) {
@@ -92,7 +93,7 @@ func TestExamplesParse(t *testing.T) {
 				t.Errorf("%s: not a command of broker: %s", path, example)
 				continue
 			}
-			// The same table, with nothing behind its commands.
+			// The same command tree, with actions that do nothing.
 			app := newProgram(strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer)).app()
 			ran := false
 			var silence func(commands []*cli.Command)
@@ -116,13 +117,13 @@ func TestExamplesParse(t *testing.T) {
 				t.Errorf("%s: %s: %v", path, example, err)
 			}
 			if !strings.HasPrefix(strings.Join(in.path, " "), strings.Join(path, " ")) {
-				t.Errorf("%s: the example is of %s", path, in.path)
+				t.Errorf("%s: the example belongs to %s", path, in.path)
 			}
 		}
 	})
 }
 
-// TestDidYouMean: a word that is near a command is answered with it.
+// TestDidYouMean checks that a misspelled command is answered with the nearest one.
 func TestDidYouMean(t *testing.T) {
 	for typed, want := range map[string]string{
 		"statsu":          `there is no command "statsu"; did you mean status?` + "\nhint: broker status\n",
@@ -141,7 +142,7 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-// TestRead: where flags end and a command begins.
+// TestRead checks where flags end and the command of exec begins.
 func TestRead(t *testing.T) {
 	app := newProgram(strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer)).app()
 	for typed, want := range map[string]string{

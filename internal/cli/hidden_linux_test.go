@@ -12,7 +12,7 @@ import (
 	"broker/internal/fault"
 )
 
-// TestHiddenAfterCtrlC: a question for a secret that Ctrl-C ended leaves echo on, whenever Ctrl-C came.
+// TestHiddenAfterCtrlC checks that Ctrl-C at a prompt for a secret leaves echo on, whenever it comes.
 func TestHiddenAfterCtrlC(t *testing.T) {
 	master, screen, err := pty.Open()
 	if err != nil {
@@ -27,7 +27,7 @@ func TestHiddenAfterCtrlC(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.restore()
-		time.Sleep(5 * time.Millisecond) // what still runs has its turn
+		time.Sleep(5 * time.Millisecond) // let a goroutine that still runs finish
 		modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
 		if err != nil {
 			t.Fatal(err)

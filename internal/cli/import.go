@@ -466,12 +466,12 @@ func (i *importing) undo(ctx context.Context) error {
 			return err
 		}
 		if exact {
-			i.p.say("%s is what it was before the import", t.File)
+			i.p.say("%s is restored to what it was before the import", t.File)
 		} else {
-			i.p.say("%s has its keys again; it was changed since the import, so they stand where there was room", t.File)
+			i.p.say("%s has its keys again; the file changed since the import, so they may be at another place", t.File)
 		}
 	}
-	i.p.say("the keys are in the keyring too; broker remove SOURCE deletes one there")
+	i.p.say("the keyring still holds the keys; broker remove SOURCE deletes one there")
 	return nil
 }
 
@@ -499,7 +499,7 @@ func (i *importing) forget(ctx context.Context) error {
 		return err
 	}
 	if !i.yes {
-		question := "Delete what " + imports + " took out of the files? The keys themselves stay in the keyring."
+		question := "Delete the sealed copy of " + imports + "? The keys themselves stay in the keyring."
 		if err := i.p.confirm(ctx, question); err != nil {
 			return err
 		}
@@ -507,7 +507,7 @@ func (i *importing) forget(ctx context.Context) error {
 	if err := i.ring.ForgetSealed(ctx, sealedName); err != nil {
 		return err
 	}
-	i.p.say("forgotten; the keys themselves are in the keyring")
+	i.p.say("deleted the sealed copy; the keys themselves stay in the keyring")
 	return nil
 }
 

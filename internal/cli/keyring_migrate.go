@@ -123,7 +123,7 @@ func (p *program) offerToDelete(ctx context.Context, c *cli.Context, ring *keyri
 		return fault.New(fault.Of(err).Kind, "%s is in use, but the old keys in %s were not all deleted: %w", to, from, err).WithHint("%s", again)
 	}
 	for _, name := range left {
-		p.warn([]string{from + " holds another key of " + name + " than " + to + ", which was kept"})
+		p.warn([]string{from + " and " + to + " hold different keys of " + name + "; the one in " + from + " was kept"})
 	}
 	p.say("deleted the old keys from %s", from)
 	return nil

@@ -11,7 +11,8 @@ import (
 	"broker/internal/fault"
 )
 
-// TestManPageHasEveryCommand: broker(1) has each command with its options and examples, and is always the same.
+// TestManPageHasEveryCommand checks that broker(1) has each command with its options and examples, and that two
+// pages of one version are the same.
 func TestManPageHasEveryCommand(t *testing.T) {
 	page := ManPage("2026-11-28", "1.2.3")
 	if !bytes.Equal(page, ManPage("2026-11-28", "1.2.3")) {
@@ -54,7 +55,7 @@ func TestManPageHasEveryCommand(t *testing.T) {
 	})
 }
 
-// TestManPageIsEscaped: nothing that a command says of itself is an instruction to roff.
+// TestManPageIsEscaped checks that no text of a command is an instruction to roff.
 func TestManPageIsEscaped(t *testing.T) {
 	for text, want := range map[string]string{
 		".so /etc/passwd":          `\&.so /etc/passwd`,
@@ -72,7 +73,7 @@ func TestManPageIsEscaped(t *testing.T) {
 	}
 }
 
-// TestManPageHasEveryExitCode: the page has the exit code of each kind of failure.
+// TestManPageHasEveryExitCode checks that the page has the exit code of each kind of failure.
 func TestManPageHasEveryExitCode(t *testing.T) {
 	var codes []int
 	for _, e := range exitCodes {

@@ -10,7 +10,8 @@ import (
 	"broker/internal/profiles"
 )
 
-// TestByUse: what was used latest first, by whatever name it was asked for; then the rest by name; what cannot be used is not offered.
+// TestByUse checks the order of profiles: first the recently used ones, by any name, then the others by name.
+// Profiles that cannot be used are left out.
 func TestByUse(t *testing.T) {
 	dir := t.TempDir()
 	files := profiles.Files{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),

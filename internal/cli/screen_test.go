@@ -10,7 +10,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// TestTable: a table fits the width, and holds every cell.
+// TestTable checks that a table fits the width and holds every cell.
 func TestTable(t *testing.T) {
 	rows := [][]string{
 		{"product_prod_paul", "444455556666", "allow-admin-from-security-account", "security", "eu-west-1", "", "prod,live"},
@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestFlow: a text is broken at its blanks, and no word is lost or cut.
+// TestFlow checks that a text is broken at its blanks, and that no word is lost or cut.
 func TestFlow(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"short", "short"},
@@ -64,8 +64,8 @@ func TestFlow(t *testing.T) {
 	}
 }
 
-// TestListOfProfiles: the list fits 80 columns with no role cut within a word, and has the columns of the list to pick
-// from; without a terminal it has all.
+// TestListOfProfiles checks that the list fits 80 columns, that no role is cut within a word, and that the list
+// has the same columns as the list to choose from. Without a terminal it has all columns.
 func TestListOfProfiles(t *testing.T) {
 	s := profiles.Summary{Name: "product_prod_paul", Kind: profiles.KindRole, AccountID: "444455556666", Region: "eu-west-1",
 		RoleARN: "arn:aws:iam::444455556666:role/allow-admin-from-security-account", Source: "security"}

@@ -78,7 +78,7 @@ func (p *program) serviceStop(ctx context.Context) error {
 		if err := superviseAll(ctx, host.stop); err != nil {
 			return err
 		}
-		p.say("%s starts no daemon until you log in again, or type: %s", host.name, host.byHand)
+		p.say("%s starts no daemon until you log in again or run: %s", host.name, host.byHand)
 	}
 	return p.stopDaemon(ctx)
 }
@@ -153,7 +153,7 @@ func (p *program) serviceInstall(ctx context.Context, dryRun bool) error {
 	}
 	end := "the daemon is started by " + host.name
 	if !host.answers(ctx) {
-		end = fmt.Sprintf("no %s of this user answers here; where one does, type: %s", host.name, host.byHand)
+		end = fmt.Sprintf("no %s of this user answers here; where one does, run: %s", host.name, host.byHand)
 	} else if err := p.load(ctx, host, changed); err != nil {
 		return err
 	}

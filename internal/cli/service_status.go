@@ -96,7 +96,7 @@ func (p *program) sayService(r serviceReport) {
 	case r.ProgramExists:
 		p.say("program   %s", fault.Line(r.Program))
 	default:
-		p.say("program   %s is not there any more; broker service install", fault.Line(r.Program))
+		p.say("program   %s no longer exists; broker service install", fault.Line(r.Program))
 	}
 	if !r.Running {
 		p.say("daemon    not running; it starts on demand")

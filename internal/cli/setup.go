@@ -167,7 +167,7 @@ func (p *program) planSetup(ctx context.Context, yes bool) (found []string, step
 	}
 	for _, l := range p.shellSettings(settings, ring.backend) {
 		if yes {
-			found = append(found, "variable  "+l.shown()+", which Broker takes from its settings alone; "+string(l.command()))
+			found = append(found, "variable  "+l.shown()+", which Broker reads only from its settings; "+string(l.command()))
 			continue
 		}
 		found = append(found, "variable  "+l.shown())

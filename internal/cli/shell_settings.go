@@ -95,7 +95,7 @@ func (p *program) offerShell(ctx context.Context, settings profiles.Settings, ba
 	}
 	if yes || !hasTerminal() {
 		for _, l := range list {
-			p.warn([]string{"your shell has " + l.variable + ", which Broker takes from its settings alone; " +
+			p.warn([]string{"your shell has " + l.variable + ", which Broker reads only from its settings; " +
 				string(l.command())})
 		}
 		return nil

@@ -9,7 +9,8 @@ import (
 	"broker/internal/paths"
 )
 
-// TestRouteNeedsNoAWSFile: an AWS file that cannot be read hides no setting, and none is waited for.
+// TestRouteNeedsNoAWSFile checks that an unreadable AWS file hides no setting, and that route does not wait for
+// one.
 func TestRouteNeedsNoAWSFile(t *testing.T) {
 	dir := t.TempDir()
 	p := &program{paths: paths.Paths{

@@ -41,7 +41,7 @@ func (p *program) statusCommand() *cli.Command {
 			}
 			if c.Bool("short") {
 				if c.Bool("json") || c.Bool("watch") {
-					return fault.New(fault.Usage, "--short goes alone").WithHint("broker status --short")
+					return fault.New(fault.Usage, "--short takes no other option").WithHint("broker status --short")
 				}
 				if line := p.client.PromptLine(c.Context); line != "" {
 					p.say("%s", line)

@@ -1,4 +1,4 @@
-# Granted's assume by way of broker, for fish: broker completion --shim assume --shell fish | source
+# A replacement for Granted's assume that runs Broker, for fish: broker completion --shim assume --shell fish | source
 function assume
     set -l profile
     set -l region
@@ -18,7 +18,7 @@ function assume
             case -u --url
                 set console yes
                 set -a options --print
-            case -x --export-all-env-vars # they always are
+            case -x --export-all-env-vars # variables are always exported
             case -r --region
                 set region $argv[2]
                 set -e argv[1]
@@ -38,7 +38,7 @@ function assume
                 set command $argv[2]
                 set -e argv[1]
             case '-*'
-                printf 'assume: broker has nothing for %s; see broker export --help\n' $argv[1] >&2
+                printf 'assume: broker does not support %s; see broker export --help\n' $argv[1] >&2
                 return 2
             case '*'
                 set profile $argv[1]

@@ -1,4 +1,4 @@
-# Granted's assume by way of broker, for bash and zsh: eval "$(broker completion --shim assume)"
+# A replacement for Granted's assume that runs Broker, for bash and zsh: eval "$(broker completion --shim assume)"
 unalias assume 2>/dev/null || true
 function assume {
 	local profile='' region='' service='' destination='' url='' console='' terminal='' command='' text=''
@@ -11,7 +11,7 @@ function assume {
 		-c | --console) console=yes ;;
 		-t | --terminal) terminal=yes ;;
 		-u | --url) console=yes url=yes ;;
-		-x | --export-all-env-vars) ;; # they always are
+		-x | --export-all-env-vars) ;; # variables are always exported
 		-r | --region)
 			region=${2-}
 			[ $# -gt 1 ] && shift ;;
@@ -30,7 +30,7 @@ function assume {
 			command=${2-}
 			[ $# -gt 1 ] && shift ;;
 		-*)
-			printf 'assume: broker has nothing for %s; see broker export --help\n' "$1" >&2
+			printf 'assume: broker does not support %s; see broker export --help\n' "$1" >&2
 			return 2 ;;
 		*) profile=$1 ;;
 		esac

@@ -1,4 +1,4 @@
-# awsume by way of broker, for fish: broker completion --shim awsume --shell fish | source
+# A replacement for awsume that runs Broker, for fish: broker completion --shim awsume --shell fish | source
 function awsume
     set -l profile default
     set -l region
@@ -20,11 +20,11 @@ function awsume
             case -v --version
                 broker version
                 return
-            case -a --auto-refresh -r --refresh # the broker renews by itself
+            case -a --auto-refresh -r --refresh # Broker renews sessions by itself
             case -k --kill-refresher
                 return 0
             case '-*'
-                printf 'awsume: broker has nothing for %s; see broker export --help\n' $argv[1] >&2
+                printf 'awsume: broker does not support %s; see broker export --help\n' $argv[1] >&2
                 return 2
             case '*'
                 set profile $argv[1]

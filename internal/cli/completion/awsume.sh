@@ -1,4 +1,4 @@
-# awsume by way of broker, for bash and zsh: eval "$(broker completion --shim awsume)"
+# A replacement for awsume that runs Broker, for bash and zsh: eval "$(broker completion --shim awsume)"
 unalias awsume 2>/dev/null || true
 function awsume {
 	local profile=default region='' show='' text=''
@@ -19,10 +19,10 @@ function awsume {
 		-v | --version)
 			broker version
 			return ;;
-		-a | --auto-refresh | -r | --refresh) ;; # the broker renews by itself
+		-a | --auto-refresh | -r | --refresh) ;; # Broker renews sessions by itself
 		-k | --kill-refresher) return 0 ;;
 		-*)
-			printf 'awsume: broker has nothing for %s; see broker export --help\n' "$1" >&2
+			printf 'awsume: broker does not support %s; see broker export --help\n' "$1" >&2
 			return 2 ;;
 		*) profile=$1 ;;
 		esac

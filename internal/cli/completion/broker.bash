@@ -1,7 +1,7 @@
-# bash completion for broker: source it, or put it into bash-completion's directory.
+# bash completion for broker: source it, or save it in bash-completion's directory.
 _broker() {
 	local current="${COMP_WORDS[COMP_CWORD]}" words=("${COMP_WORDS[@]:1:COMP_CWORD-1}") word
-	# Behind "--" stands a command of the user's.
+	# After "--" comes a command of the user.
 	for word in "${words[@]}"; do
 		if [[ $word == -- ]]; then
 			COMPREPLY=($(compgen -c -f -- "$current"))

@@ -1,4 +1,4 @@
-# fish completion for broker: put it into ~/.config/fish/completions/broker.fish.
+# fish completion for broker: save it in ~/.config/fish/completions/broker.fish.
 function __broker_complete
     set -l words (commandline -opc)
     set -e words[1]

@@ -1,5 +1,5 @@
 #compdef broker credproc
-# zsh completion for broker: put it as _broker into a directory of $fpath, or source it.
+# zsh completion for broker: save it as _broker in a directory of $fpath, or source it.
 _broker() {
 	local current="${words[CURRENT]}"
 	local -a before opts shown
@@ -16,7 +16,7 @@ _broker() {
 	fi
 	opts=("${(@f)$(broker "${before[@]}" --generate-bash-completion 2>/dev/null)}")
 	if [[ -n "${opts[1]}" ]]; then
-		# What it does behind each word.
+		# Show the help after each word.
 		shown=("${(@)opts/$'\t'/  -- }")
 		opts=("${(@)opts%%$'\t'*}")
 		compadd -l -d shown -a opts

@@ -1,6 +1,6 @@
-# A prompt that shows whose AWS session a shell of broker has, and how long it lasts: eval "$(broker completion --prompt bash)" in ~/.bashrc.
+# Show the profile of the shell's AWS session, and the time left, in the prompt: eval "$(broker completion --prompt bash)" in ~/.bashrc.
 broker_prompt() {
-	local last=$? # what the prompt shows of it has to stay
+	local last=$? # keep the exit status for the prompt
 	[[ -z ${BROKER_PROFILE-} ]] || printf '(%s) ' "$(credproc --prompt 2>/dev/null)"
 	return $last
 }

@@ -1,4 +1,4 @@
-# A prompt that shows whose AWS session a shell of broker has, and how long it lasts: broker completion --prompt fish | source
+# Show the profile of the shell's AWS session, and the time left, in the prompt: broker completion --prompt fish | source
 # in ~/.config/fish/config.fish.
 function broker_prompt
     if set -q BROKER_PROFILE
@@ -11,7 +11,7 @@ end
 if not functions -q __broker_before_prompt
     functions -c fish_prompt __broker_before_prompt
     function fish_prompt
-        # What the prompt shows of the last command's status has to stay.
+        # Keep the exit status of the last command for the prompt.
         set -l last $status
         broker_prompt
         __broker_status $last

@@ -1,4 +1,4 @@
-# A prompt that shows whose AWS session a shell of broker has, and how long it lasts:
+# Show the profile of the shell's AWS session, and the time left, in the prompt:
 # broker completion --prompt powershell | Out-String | Invoke-Expression in your profile.
 function broker_prompt {
 	if ($env:BROKER_PROFILE) { "($(& credproc --prompt 2>$null)) " }
