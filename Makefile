@@ -1,4 +1,4 @@
-# The one place for what is done to this tree. `make help` lists it.
+# All tasks for this tree. `make help` lists them.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -8,10 +8,10 @@ GO      ?= go
 vcs := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 # On a Mac CGO_ENABLED=1 adds the keychain; see build-all.
 CGO_ENABLED ?= 0
-# Without the tag urfave/cli brings a Markdown parser along, whose start takes a fifth of that of broker.
+# Without the tag, urfave/cli links a Markdown parser, whose initialization takes a fifth of the start of broker.
 build = CGO_ENABLED=$(CGO_ENABLED) $(GO) build -trimpath -buildvcs=$(vcs) -tags urfave_cli_no_docs -ldflags '-s -w'
 
-# Where the tools from npm are that `make test-clients` runs, outside of this tree, and which.
+# The directory and the versions of the npm tools that `make test-clients` runs; they are outside of this tree.
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
 npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
 	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0 aws-crt@1.33.2
@@ -26,7 +26,7 @@ FUZZTIME ?= 10s
 .DEFAULT_GOAL := help
 .PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall layout packages release reproduce clean
 
-help: ## list what can be made
+help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: bin/dist ## build broker, brokerd, credproc and stssim into bin/
@@ -36,8 +36,8 @@ build: bin/dist ## build broker, brokerd, credproc and stssim into bin/
 	$(build) -o bin/credproc ./cmd/credproc
 	$(build) -o bin/stssim ./cmd/stssim
 
-# All without cgo. What they lack for that: those of darwin the keychain, which the keyring library reaches through cgo
-# alone; build them on a Mac with CGO_ENABLED=1 to have it. Nothing else needs cgo on any of them.
+# All are built without cgo. Therefore those for darwin lack the keychain, which the keyring library can reach only
+# through cgo; to have it, build them on a Mac with CGO_ENABLED=1. Nothing else needs cgo on any system.
 targets := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 build-all: ## build broker, brokerd and credproc for Linux, macOS and Windows into bin/OS-ARCH/
@@ -46,24 +46,24 @@ build-all: ## build broker, brokerd and credproc for Linux, macOS and Windows in
 		GOOS=$${target%/*} GOARCH=$${target#*/} $(build) -o $$out ./cmd/broker ./cmd/brokerd ./cmd/credproc || exit 1; \
 	done
 
-# e2e is not for other systems.
-vet-all: ## vet what only macOS and Windows compile
+# e2e does not run on other systems.
+vet-all: ## vet the code for macOS and Windows
 	@for os in darwin windows; do \
 		echo GOOS=$$os && GOOS=$$os GOARCH=amd64 CGO_ENABLED=0 $(GO) vet -trimpath $$($(GO) list ./... | grep -v /e2e) || exit 1; \
 	done
 
-demo: build ## show it all against a simulated AWS; KEEP=1 ends in a shell
+demo: build ## show Broker with a simulated AWS; KEEP=1 opens a shell at the end
 	@KEEP=$(KEEP) demo/demo.sh
 
-# docs/testing.md says which test belongs where. Most packages wait more than they compute, so more of them than there
-# are processors run side by side.
+# docs/testing.md says which test belongs to which target. Most packages wait more than they compute, so more of them
+# run in parallel than there are processors.
 test: ## run the quick tests; needs nothing but Go
 	$(GO) test -p 4 -skip 'Long$$' ./...
 
-# A process writes its counters when it ends, to a directory that is fixed when it is built: Broker passes no variable on
-# that would name it. Processes of another user write there too, so it is open. TestHardenedFirst looks at the order of
-# init, which counters change. A statement counts once, however many binaries have it.
-cover: ## say how many statements the quick tests run, by package; bin/cover.out is for `go tool cover`
+# A process writes its counters when it ends, to a directory that is fixed at build time, because Broker passes no
+# variable on that would name it. Processes of other users write there too, so it is world-writable. TestHardenedFirst
+# checks the order of initialization, which counters change. A statement counts once, however many binaries contain it.
+cover: ## show which share of the statements the quick tests run, by package; bin/cover.out is for `go tool cover`
 	@mkdir -p bin && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && mkdir "$$dir/data" && chmod 755 "$$dir" && chmod 777 "$$dir/data" && \
 	$(GO) test -p 4 -skip 'Long$$' -coverpkg=./... -coverprofile="$$dir/unit" -ldflags "-X $$($(GO) list ./internal/vault/process).counters=$$dir/data" \
 		$$($(GO) list ./... | grep -v /e2e) && \
@@ -83,7 +83,7 @@ misspell   = v0.8.0
 actionlint = v1.7.12
 vulncheck  = v1.9.0
 
-check: ## what CI runs first: format, vet, lint, tests with the race detector
+check: ## run what CI runs first: format, vet, lint, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted: run gofmt -w'; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags clients,soak ./...
@@ -99,10 +99,10 @@ lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionli
 vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(vulncheck) -tags urfave_cli_no_docs ./...
 
-race: ## run the quick tests with the race detector; e2e runs other processes, which it cannot watch
+race: ## run the quick tests with the race detector; not e2e, whose processes it cannot watch
 	$(GO) test -race -p 4 -skip 'Long$$' $$($(GO) list ./... | grep -v /e2e)
 
-bench: ## measure; docs/benchmarks.md says what the figures mean
+bench: ## run the benchmarks; docs/benchmarks.md explains the figures
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./e2e ./internal/daemon ./internal/profiles
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
@@ -113,10 +113,10 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-soak: ## every way of delivery under mixed load for SOAK (1h), with something broken every few seconds: nothing may grow
+soak: ## use every delivery under mixed load for SOAK (1h), break something every few seconds, and check that nothing grows
 	SOAK=$(SOAK) $(GO) test -tags soak -count 1 -timeout 0 -v -run TestSoak ./e2e
 
-test-clients: ## run the tests with software that is not ours; see deps-clients
+test-clients: ## run the tests with third-party software; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
 
 # The pictures are the only generated files that are committed: the README shows them.
@@ -124,7 +124,7 @@ test-clients: ## run the tests with software that is not ours; see deps-clients
 recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
 	$(GO) test -tags clients -count 1 -run '^TestClientsRecording$$' ./e2e -update
 
-deps-clients: ## install what test-clients needs, on Debian, as root
+deps-clients: ## install the software for test-clients, on Debian, as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		awscli python3-boto3 python3-awscrt python3-venv dbus python3-dbusmock gnome-keyring bash zsh fish less tmux strace oathtool \
@@ -145,9 +145,9 @@ deps-clients: ## install what test-clients needs, on Debian, as root
 		{ python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'; } || \
 		echo 'MISSING: moto. The tests against its STS cannot run without it.' >&2
 
-# A program that its user may not read is not dumpable from its first instruction on: see docs/platforms.md. Only root can
-# install one for others: an owner may always read, or change the mode. It holds for packages too, whose files are
-# root's in the end (DESTDIR, as root or with fakeroot).
+# A program file that its user may not read makes the process not dumpable from its first instruction on: see
+# docs/platforms.md. Only root can install such a file for others, because an owner can always read it or change the mode.
+# The same holds for packages, whose files belong to root in the end (DESTDIR, as root or with fakeroot).
 mode := $(if $(filter 0,$(shell id -u)),711,755)
 
 # What packages and archives lay out otherwise: the programs of another system, a place that a distribution has for a file.
@@ -177,8 +177,9 @@ ifeq ($(SYSTEM),linux)
 endif
 	install -m 644 LICENSE '$(root)/$(LICENSEFILE)'
 
-# Keys, profiles and settings stay: `broker import --undo`, `broker profiles unlink --all` and `broker remove` come first.
-uninstall: ## stop the daemon and remove what install put below PREFIX
+# This keeps keys, profiles and settings. To remove them, first run `broker import --undo`, `broker profiles unlink --all`
+# and `broker remove`.
+uninstall: ## stop the daemon and remove the files that install put below PREFIX
 	@if [ -z '$(DESTDIR)' ] && [ -x '$(PREFIX)/bin/broker' ]; then \
 		'$(PREFIX)/bin/broker' service uninstall; '$(PREFIX)/bin/broker' daemon --stop; fi || true
 	rm -f '$(root)/bin/broker' '$(root)/bin/brokerd' '$(root)/bin/credproc' \
@@ -248,5 +249,5 @@ reproduce: ## build the release of HEAD twice, in different directories, and com
 	diff -r "$$dir/a/dist" "$$dir/another/place/dist" && \
 	test $$(ls "$$dir/a/dist" | wc -l) -ge 17 && cat "$$dir/a/dist/SHA256SUMS" && echo 'both builds are the same, byte for byte'
 
-clean: ## remove what was built
+clean: ## remove bin/ and dist/
 	rm -rf bin dist

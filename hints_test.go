@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// TestHintsAreQuoted: a hint is made by fault.Hintf or WithHint, which quote each argument, from a format
-// that fits its arguments and has none of them within quotes. That a format is a constant, and that no
-// string is taken for a hint, the compiler says; what it cannot see is looked for here.
+// TestHintsAreQuoted: hints are made by fault.Hintf or WithHint, which quote each argument. The format must match
+// its arguments and must not quote them. The compiler checks that a format is a constant and that no string is
+// used as a hint; this test checks the rest.
 func TestHintsAreQuoted(t *testing.T) {
 	const programs = `(?:^|[:;,] )(?:broker|credproc|chmod|rm|mv|cp|env|sudo|systemctl|launchctl|icacls) `
 	var (
@@ -23,8 +23,8 @@ func TestHintsAreQuoted(t *testing.T) {
 		command = regexp.MustCompile(programs + `[a-z0-9-][^%]*%`)
 		joined  = regexp.MustCompile(programs + `(?:.* )?$`)
 	)
-	// Hints that another process of Broker made come from the wire or a pipe, and are taken as they are. What
-	// icacls and chmod want is put together below the leaves, around a word that is quoted already.
+	// Hints from another process of Broker come from the wire or a pipe and are used unchanged. Package system
+	// builds the commands icacls and chmod around a word that is already quoted.
 	converts := map[string]bool{
 		"internal/wire/json.go": true, "internal/vault/caller.go": true, "internal/brokerd/start.go": true,
 		"internal/client/start.go": true,
@@ -35,7 +35,7 @@ func TestHintsAreQuoted(t *testing.T) {
 		if p.ImportPath == "broker/internal/stssim" || p.ImportPath == "broker/internal/fault" {
 			continue
 		}
-		files, err := filepath.Glob(filepath.Join(p.Dir, "*.go")) // those of other systems too
+		files, err := filepath.Glob(filepath.Join(p.Dir, "*.go")) // includes the files of other systems
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestHintsAreQuoted(t *testing.T) {
 				ofFault := of != nil && of.Name == "fault"
 				if ofFault && (fun.Sel.Name == "Hint" && text(call.Args[0]) == nil || fun.Sel.Name == "ParseReport") {
 					if seen[file] = true; !converts[file] {
-						wrong(n, "takes a string for a hint; use fault.Hintf")
+						wrong(n, "converts a string to a hint; use fault.Hintf")
 					}
 				}
 				if fun.Sel.Name != "WithHint" && !(ofFault && fun.Sel.Name == "Hintf") {
@@ -75,14 +75,14 @@ func TestHintsAreQuoted(t *testing.T) {
 				checked++
 				format := text(call.Args[0])
 				if format == nil {
-					wrong(n, "the format of a hint is a literal")
+					wrong(n, "the format of a hint must be a literal")
 					return true
 				}
 				formats[call.Args[0]] = true
 				count := 0
 				for _, verb := range verbs.FindAllString(*format, -1) {
 					if !known.MatchString(verb) {
-						wrong(n, "a hint has %%s and %%d, not %s", verb)
+						wrong(n, "a hint may use only %%s and %%d, not %s", verb)
 					}
 					if verb != "%%" {
 						count++
@@ -92,7 +92,7 @@ func TestHintsAreQuoted(t *testing.T) {
 					wrong(n, "%d verbs for %d arguments", count, len(call.Args)-1)
 				}
 				if within.MatchString(*format) {
-					wrong(n, "a word is quoted by Hintf itself: %s", *format)
+					wrong(n, "Hintf quotes words itself: %s", *format)
 				}
 				return true
 			})
@@ -103,11 +103,11 @@ func TestHintsAreQuoted(t *testing.T) {
 				switch n := n.(type) {
 				case *ast.BasicLit:
 					if s := text(n); s != nil && !formats[n] && command.MatchString(*s) {
-						wrong(n, "puts a command together; use fault.Hintf: %s", *s)
+						wrong(n, "builds a command; use fault.Hintf: %s", *s)
 					}
 				case *ast.BinaryExpr:
 					if s := text(n.X); s != nil && n.Op == token.ADD && text(n.Y) == nil && joined.MatchString(*s) {
-						wrong(n, "puts a command together; use fault.Hintf: %s", *s)
+						wrong(n, "builds a command; use fault.Hintf: %s", *s)
 					}
 				}
 				return true
@@ -115,16 +115,16 @@ func TestHintsAreQuoted(t *testing.T) {
 		}
 	}
 	if checked < 150 {
-		t.Errorf("only %d hints were found: the test is void", checked)
+		t.Errorf("only %d hints were found: the test proves nothing", checked)
 	}
 	for file := range converts {
 		if !seen[file] {
-			t.Errorf("%s takes no string for a hint; the row about it checks nothing", file)
+			t.Errorf("%s converts no string to a hint; its row checks nothing", file)
 		}
 	}
 }
 
-// text is the value of a string literal; nil for anything else.
+// text returns the value of a string literal; nil for anything else.
 func text(e ast.Expr) *string {
 	lit, ok := e.(*ast.BasicLit)
 	if !ok || lit.Kind != token.STRING {

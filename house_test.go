@@ -1,5 +1,5 @@
-// Package house holds the rules of this tree as tests: which package may know
-// which, that each says what it owns, and that what the README prints is true.
+// Package house tests the rules of this tree: which package may import which, that each package has a comment, and
+// that what the docs print is true.
 package house
 
 import (
@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
 
-// pkg is what `go list -json` says of a package.
+// pkg is a package in the output of `go list -json`.
 type pkg struct {
 	ImportPath string
 	Dir        string
@@ -58,13 +58,14 @@ func list(t *testing.T, patterns ...string) []pkg {
 		all = append(all, p)
 	}
 	if len(all) == 0 {
-		t.Fatal("go list found no package: the test is void")
+		t.Fatal("go list found no package: the test proves nothing")
 	}
 	return all
 }
 
-// TestTestsLeaveTheTerminal: tests that can start a process run in testproc, so that none of what they start asks on
-// the terminal of the person who runs them. What can start one reaches os/exec, itself or through its package.
+// TestTestsLeaveTheTerminal: tests that can start a process run in testproc, so that no program that they start
+// can prompt on the terminal of the person who runs them. Such tests reach os/exec, directly or through their
+// package.
 func TestTestsLeaveTheTerminal(t *testing.T) {
 	main := regexp.MustCompile(`(?s)\nfunc TestMain\(m \*testing\.M\) \{.*\bRun\(m\)`)
 	checked := 0
@@ -86,17 +87,18 @@ func TestTestsLeaveTheTerminal(t *testing.T) {
 			found = found || main.Match(src)
 		}
 		if !found {
-			t.Errorf("the tests of %s can start a process: their TestMain has to call testproc.Run", path)
+			t.Errorf("the tests of %s can start a process: their TestMain must call testproc.Run", path)
 		}
 		checked++
 	}
 	if checked < 10 {
-		t.Errorf("only %d packages were found: the test is void", checked)
+		t.Errorf("only %d packages were found: the test proves nothing", checked)
 	}
 }
 
-// TestEveryTestHasItsTarget: each test belongs to exactly one of `make test`, test-long, test-clients and soak, by the
-// tag of its file and its name, and .ci/run makes each of them. Nothing else leaves a test out: see docs/testing.md.
+// TestEveryTestHasItsTarget: each test belongs to exactly one of `make test`, test-long, test-clients and soak, by
+// the build tag of its file and by its name, and .ci/run runs all of them. No test may be skipped in another way:
+// see docs/testing.md.
 func TestEveryTestHasItsTarget(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
@@ -116,7 +118,7 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 	} {
 		rule := regexp.MustCompile(`(?m)^` + target + `:.*\n(\t.*\n)+`).Find(makefile)
 		if !strings.Contains(string(rule), selects) {
-			t.Errorf("make %s does not select its tests by %s", target, selects)
+			t.Errorf("make %s does not select its tests with %s", target, selects)
 		}
 		if target != "race" && !regexp.MustCompile(`(?m)^[^#\n]*\bmake `+target+`(\s|$)`).Match(ci) {
 			t.Errorf(".ci/run does not run make %s", target)
@@ -144,14 +146,14 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 				long++
 			}
 			if clients != strings.Contains(name, "Client") {
-				t.Errorf("%s: %s: names in a file with the tag clients have Client, others do not", path, name)
+				t.Errorf("%s: %s: in files with the tag clients, and only there, names of tests contain Client", path, name)
 			}
 			if soak != strings.HasPrefix(name, "TestSoak") {
-				t.Errorf("%s: %s: only names in a file with the tag soak begin with TestSoak", path, name)
+				t.Errorf("%s: %s: in files with the tag soak, and only there, names of tests begin with TestSoak", path, name)
 			}
 		}
 		if call := "testing." + "Short()"; strings.Contains(string(src), call) {
-			t.Errorf("%s: %s is false everywhere: what takes long has a name that ends in Long", path, call)
+			t.Errorf("%s: %s is always false: end the names of slow tests in Long instead", path, call)
 		}
 		return nil
 	})
@@ -159,11 +161,11 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	if long < 10 {
-		t.Errorf("only %d long tests were found: the test is void", long)
+		t.Errorf("only %d long tests were found: the test proves nothing", long)
 	}
 }
 
-// TestEveryFileHasItsSubject: docs/testing.md says what each file of e2e covers, and names no other.
+// TestEveryFileHasItsSubject: docs/testing.md says what each file of e2e covers, and names no other file.
 func TestEveryFileHasItsSubject(t *testing.T) {
 	page, err := os.ReadFile("docs/testing.md")
 	if err != nil {
@@ -171,7 +173,7 @@ func TestEveryFileHasItsSubject(t *testing.T) {
 	}
 	files, err := filepath.Glob("e2e/*_test.go")
 	if err != nil || len(files) < 20 {
-		t.Fatalf("only %d files were found, %v: the test is void", len(files), err)
+		t.Fatalf("only %d files were found, %v: the test proves nothing", len(files), err)
 	}
 	for _, file := range files {
 		if !strings.Contains(string(page), "`"+filepath.Base(file)+"`") {
@@ -186,8 +188,8 @@ func TestEveryFileHasItsSubject(t *testing.T) {
 	}
 }
 
-// TestForbiddenImports: each row names what a package must not reach, directly
-// or through others, and why.
+// TestForbiddenImports: each row names a package that another one must not import, directly or indirectly, and
+// why.
 func TestForbiddenImports(t *testing.T) {
 	const (
 		sdk     = "github.com/aws/aws-sdk-go-v2"
@@ -201,82 +203,82 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/cmd/broker", "broker/internal/brokerd", "the command line starts brokerd"},
 		{"broker/cmd/broker", "broker/internal/daemon", "the command line asks the daemon"},
 		{"broker/cmd/broker", "broker/internal/exchange", "the command line asks the daemon, which asks AWS"},
-		{"broker/cmd/broker", "net/http", "the start of TLS and HTTP would be a part of the life of each command"},
-		{"broker/cmd/broker", "internal/coverage/cfile", "a program writes nothing to the directory in GOCOVERDIR"},
-		{"broker/cmd/brokerd", "internal/coverage/cfile", "a program writes nothing to the directory in GOCOVERDIR"},
-		{"broker/cmd/credproc", "internal/coverage/cfile", "a program writes nothing to the directory in GOCOVERDIR"},
-		{"broker/cmd/credproc", "net/http", "credproc starts at every call of a tool: it has to be small and quick"},
-		{"broker/cmd/credproc", "github.com/", "credproc is the standard library only"},
-		{"broker/cmd/credproc", "golang.org/", "credproc is the standard library only"},
-		{"broker/cmd/credproc", "gopkg.in/", "credproc is the standard library only"},
-		{"broker/internal/fault", "broker/", "a leaf: everything makes its errors there"},
-		{"broker/internal/secret", "broker/", "a leaf: everything holds its secrets there"},
+		{"broker/cmd/broker", "net/http", "initializing TLS and HTTP would add to the run time of each command"},
+		{"broker/cmd/broker", "internal/coverage/cfile", "a program must not write to the directory in GOCOVERDIR"},
+		{"broker/cmd/brokerd", "internal/coverage/cfile", "a program must not write to the directory in GOCOVERDIR"},
+		{"broker/cmd/credproc", "internal/coverage/cfile", "a program must not write to the directory in GOCOVERDIR"},
+		{"broker/cmd/credproc", "net/http", "credproc starts at every call of a tool, so it must be small and fast"},
+		{"broker/cmd/credproc", "github.com/", "credproc uses only the standard library"},
+		{"broker/cmd/credproc", "golang.org/", "credproc uses only the standard library"},
+		{"broker/cmd/credproc", "gopkg.in/", "credproc uses only the standard library"},
+		{"broker/internal/fault", "broker/", "a leaf: all packages make their errors there"},
+		{"broker/internal/secret", "broker/", "a leaf: all packages hold their secrets there"},
 		{"broker/internal/paths", "broker/", "a leaf"},
 		{"broker/internal/system", "broker/", "below the leaves"},
-		{"broker/internal/environ", "broker/internal/wire", "it knows nothing of what is said"},
+		{"broker/internal/environ", "broker/internal/wire", "it knows nothing about the protocol"},
 		{"broker/internal/environ", "os/exec", "it runs nothing"},
 		{"broker/internal/atomicfile", "broker/", "a leaf"},
 		{"broker/internal/bundle", "broker/", "a leaf"},
-		{"broker/internal/partition", "broker/internal/fault", "a leaf: it knows nothing of what is asked"},
-		{"broker/internal/partition", "github.com/", "the command line and the console know it"},
+		{"broker/internal/partition", "broker/internal/fault", "a leaf: it knows nothing about requests"},
+		{"broker/internal/partition", "github.com/", "the command line and the console import it"},
 		{"broker/internal/lazyregexp", "broker/", "a leaf"},
-		{"broker/internal/peer", "broker/", "a leaf: it knows nothing of what is said"},
+		{"broker/internal/peer", "broker/", "a leaf: it knows nothing about the protocol"},
 		{"broker/internal/peer", "net", "credproc links it"},
 		{"broker/internal/peer", "golang.org/", "credproc links it"},
-		{"broker/cmd/credproc", "net", "the poller and the resolver would be a good part of its life"},
-		{"broker/internal/dial", "broker/", "a leaf: it knows nothing of what is said"},
-		{"broker/internal/record", "broker/internal/paths", "it is told where a file is, and knows nothing of what is in it"},
-		{"broker/internal/record", "broker/internal/profiles", "it knows nothing of what is in a file"},
-		{"broker/internal/record", "github.com/", "a leaf, in credproc too: the standard library, system and fault"},
-		{"broker/internal/record", "crypto/rand", "its start would be a part of the life of credproc"},
+		{"broker/cmd/credproc", "net", "initializing the poller and the resolver would take a large part of its run time"},
+		{"broker/internal/dial", "broker/", "a leaf: it knows nothing about the protocol"},
+		{"broker/internal/record", "broker/internal/paths", "its callers say where a file is, and it knows nothing about the content"},
+		{"broker/internal/record", "broker/internal/profiles", "it knows nothing about the content of a file"},
+		{"broker/internal/record", "github.com/", "a leaf, used in credproc too: only the standard library, system and fault"},
+		{"broker/internal/record", "crypto/rand", "initializing it would add to the run time of credproc"},
 		{"broker/internal/child", "broker/", "a leaf: it runs what it is given"},
-		{"broker/internal/tty", "broker/", "a leaf: it knows nothing of what is asked"},
+		{"broker/internal/tty", "broker/", "a leaf: it knows nothing about prompts"},
 		{"broker/internal/tty", "golang.org/", "credproc links it"},
-		{"broker/internal/socket", "broker/internal/wire", "it knows nothing of what is said"},
+		{"broker/internal/socket", "broker/internal/wire", "it knows nothing about the protocol"},
 		{"broker/internal/harden", "broker/", "a leaf"},
-		{"broker/internal/harden/nodump", "broker/", "must be initialised before anything that takes time"},
-		{"broker/internal/harden/nodump", "os", "must be initialised before anything that takes time"},
-		{"broker/internal/service", "broker/internal/daemon", "it writes what starts the daemon, and knows nothing of it"},
+		{"broker/internal/harden/nodump", "broker/", "must be initialized before anything that takes time"},
+		{"broker/internal/harden/nodump", "os", "must be initialized before anything that takes time"},
+		{"broker/internal/service", "broker/internal/daemon", "it writes the files that start the daemon, and knows nothing about the daemon"},
 		{"broker/internal/service", "os/exec", "it runs nothing; the command line does"},
-		{"broker/internal/vault/process/nodbus", "broker/", "must be initialised before anything of github.com"},
-		{"broker/internal/vault/process/ready", "github.com/", "must be initialised before anything of github.com"},
-		{"broker/internal/vault/process/ready", "golang.org/", "those are initialised after what is of github.com"},
-		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing of how a credential is made"},
+		{"broker/internal/vault/process/nodbus", "broker/", "must be initialized before anything of github.com"},
+		{"broker/internal/vault/process/ready", "github.com/", "must be initialized before anything of github.com"},
+		{"broker/internal/vault/process/ready", "golang.org/", "these packages are initialized after those of github.com"},
+		{"broker/internal/wire", "broker/internal/session", "the protocol knows nothing about how a credential is made"},
 		{"broker/internal/profiles", sdk, "profiles are read by our own rules, with file and line"},
-		{"broker/internal/session", sdk, "the heart declares what it needs; exchange fulfils it"},
-		{"broker/internal/session", keyring, "the heart declares what it needs; the vault fulfils it"},
-		{"broker/internal/session", "net", "the heart knows no socket"},
-		{"broker/internal/daemon", sdk, "the daemon asks session.Broker; there is no second path to STS"},
+		{"broker/internal/session", sdk, "the core declares what it needs; exchange implements it"},
+		{"broker/internal/session", keyring, "the core declares what it needs; the vault implements it"},
+		{"broker/internal/session", "net", "the core knows no sockets"},
+		{"broker/internal/daemon", sdk, "the daemon calls session.Broker; there is no second path to STS"},
 		{"broker/internal/daemon", keyring, "long-lived keys never enter the daemon"},
-		{"broker/internal/daemon", "github.com/godbus/", "the daemon is told that the machine sleeps; logind alone dials the bus"},
-		{"broker/internal/logind", "broker/", "a leaf: it tells, and knows nothing of what is locked"},
+		{"broker/internal/daemon", "github.com/godbus/", "only logind dials the bus; it tells the daemon that the machine sleeps"},
+		{"broker/internal/logind", "broker/", "a leaf: it reports events, and knows nothing about locking"},
 		{"broker/internal/vault", sdk, "the command line starts vault processes; the process calls AWS"},
 		{"broker/internal/vault", keyring, "the command line starts vault processes; the process opens the keyring"},
 		{"broker/internal/vault", "github.com/godbus/", "the command line starts vault processes; the process opens the keyring"},
-		{"broker/internal/vault", "broker/internal/vault/process", "what is done as a program starts is for the process alone"},
-		{"broker/internal/latch", "broker/internal/vault", "the passphrase for unlock is not the keyring's"},
-		{"broker/internal/latch", "net", "it is a file"},
-		{"broker/internal/stretch", "broker/", "a leaf: it knows nothing of what the key is for"},
-		{"broker/internal/exchange", keyring, "exchange signs with what it is given"},
-		{"broker/internal/mfa", "broker/internal/vault", "the vault asks mfa, not the other way"},
-		{"broker/internal/mfa", sdk, "codes are made and remembered here, not sent"},
-		{"broker/internal/accounts", "broker/internal/profiles", "a map says which roles there are, and nothing of the files"},
-		{"broker/internal/accounts", sdk, "what AWS Organizations lists is handed to it"},
-		{"broker/internal/accounts", "net", "what it fetches, git fetches"},
+		{"broker/internal/vault", "broker/internal/vault/process", "code that runs at the start of a program is only for the vault process"},
+		{"broker/internal/latch", "broker/internal/vault", "the passphrase for unlock is not that of the keyring"},
+		{"broker/internal/latch", "net", "it only uses a file"},
+		{"broker/internal/stretch", "broker/", "a leaf: it knows nothing about the use of the key"},
+		{"broker/internal/exchange", keyring, "exchange signs with the keys that it gets"},
+		{"broker/internal/mfa", "broker/internal/vault", "the vault calls mfa, not the other way round"},
+		{"broker/internal/mfa", sdk, "codes are computed and recorded here, not sent"},
+		{"broker/internal/accounts", "broker/internal/profiles", "a map says which roles exist, and nothing about the files"},
+		{"broker/internal/accounts", sdk, "its callers pass the list of AWS Organizations to it"},
+		{"broker/internal/accounts", "net", "only git fetches"},
 		{"broker/internal/foreign", keyring, "it names the keyrings of other tools; the vault process opens them"},
 		{"broker/internal/foreign", "broker/internal/vault/process", "it names the keyrings of other tools"},
-		{"broker/internal/daemon", "broker/internal/foreign", "the daemon serves what import made of other tools' settings"},
-		{"broker/internal/console", sdk, "it leads a browser on; exchange asks for the token"},
-		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
-		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
+		{"broker/internal/daemon", "broker/internal/foreign", "the daemon serves the result of an import of other tools' settings"},
+		{"broker/internal/console", sdk, "it opens a browser; exchange gets the token"},
+		{"broker/internal/console", "broker/internal/profiles", "its callers say which page and which browser"},
+		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing about the package under test"},
 		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
-		{"broker/internal/dist", "net/http", "what it makes depends on the commit alone"},
-		{"broker/internal/brokerd", "github.com/urfave/", "the daemon is started with two flags"},
-		{"broker/cmd/brokerd", "testing", "what is for tests alone is in no program"},
-		{"broker/cmd/broker", "testing", "what is for tests alone is in no program"},
+		{"broker/internal/dist", "net/http", "its output depends on the commit alone"},
+		{"broker/internal/brokerd", "github.com/urfave/", "the daemon has only two flags"},
+		{"broker/cmd/brokerd", "testing", "test code must not be in a program"},
+		{"broker/cmd/broker", "testing", "test code must not be in a program"},
 		{"broker/internal/stssim", "broker/", "the simulator shares no code with what it tests"},
-		{"broker/internal/stssim", sdk, "the simulator checks SigV4 on its own"},
-		{"broker/internal/stssim", "github.com/pquerna/otp", "the simulator makes its own codes"},
+		{"broker/internal/stssim", sdk, "the simulator verifies SigV4 on its own"},
+		{"broker/internal/stssim", "github.com/pquerna/otp", "the simulator computes its own codes"},
 	}
 	deps := map[string][]string{}
 	for _, p := range list(t, "./...") {
@@ -285,30 +287,30 @@ func TestForbiddenImports(t *testing.T) {
 	for _, row := range rows {
 		reached, ok := deps[row.from]
 		if !ok {
-			t.Errorf("there is no package %s; the row about it checks nothing", row.from)
+			t.Errorf("there is no package %s; its row checks nothing", row.from)
 		}
 		for _, dep := range reached {
 			if row.to == "broker/" && dep == "broker/internal/system" && row.from != dep {
-				continue // below the leaves: what the systems do differently
+				continue // below the leaves: it hides the differences of operating systems
 			}
 			if row.to == "broker/" && row.from == "broker/internal/dial" && dep == "broker/internal/peer" {
-				continue // a client asks who listens before it sends anything
+				continue // a client checks who listens before it sends anything
 			}
 			if row.to == "broker/" && strings.HasPrefix(dep, row.from+"/") {
 				continue // a part of itself
 			}
 			below := strings.HasPrefix(dep, strings.TrimSuffix(row.to, "/")+"/")
-			if dep == row.to || below && row.to != "net" { // net/netip is no socket
+			if dep == row.to || below && row.to != "net" { // net/netip has no sockets
 
-				t.Errorf("%s reaches %s: %s", row.from, dep, row.why)
+				t.Errorf("%s imports %s, directly or indirectly: %s", row.from, dep, row.why)
 				break
 			}
 		}
 	}
 }
 
-// TestEverySystem: `make build-all`, which CI runs, builds for six targets; here it is that on each of them
-// credproc is the standard library and ours alone, and without net where the start of a process is quick.
+// TestEverySystem: `make build-all`, which CI runs, builds for six targets. On each of them, credproc imports only
+// the standard library and our packages, and not net where processes start fast.
 func TestEverySystem(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
@@ -338,18 +340,18 @@ func TestEverySystem(t *testing.T) {
 		t.Setenv("CGO_ENABLED", "0")
 		for _, p := range list(t, "-deps", "./cmd/credproc") {
 			if !p.Standard && !strings.HasPrefix(p.ImportPath, "broker/") {
-				t.Errorf("%s: credproc reaches %s, which is not of the standard library", target, p.ImportPath)
+				t.Errorf("%s: credproc imports %s, which is not in the standard library", target, p.ImportPath)
 			}
 			if p.ImportPath == "net/http" || p.ImportPath == "net" && system != "windows" {
-				t.Errorf("%s: credproc reaches %s: see TestForbiddenImports", target, p.ImportPath)
+				t.Errorf("%s: credproc imports %s: see TestForbiddenImports", target, p.ImportPath)
 			}
 		}
 	}
 }
 
-// TestOnlyImporters: some libraries have one door.
+// TestOnlyImporters: only one package may import each of these libraries.
 func TestOnlyImporters(t *testing.T) {
-	const v5 = "github.com/godbus/dbus/v5" // another library, though its path is below the old one's
+	const v5 = "github.com/godbus/dbus/v5" // another library, although its path is below the old one's
 	rows := []struct{ library, door string }{
 		{"github.com/aws/aws-sdk-go-v2", "broker/internal/exchange"},
 		{"github.com/99designs/keyring", "broker/internal/vault/process"},
@@ -377,12 +379,13 @@ func TestOnlyImporters(t *testing.T) {
 			}
 		}
 		if !used {
-			t.Errorf("nobody imports %s; the row about it checks nothing", row.library)
+			t.Errorf("no package imports %s; its row checks nothing", row.library)
 		}
 	}
 }
 
-// TestPlainRequests: what crosses to a vault process and back holds plain secrets; only its two sides name it.
+// TestPlainRequests: the messages to a vault process and back contain plain secrets, so only the two sides may use
+// their types.
 func TestPlainRequests(t *testing.T) {
 	plain := regexp.MustCompile(`\bvault\.(Request|Answer|Credentials)\b`)
 	found := 0
@@ -397,16 +400,16 @@ func TestPlainRequests(t *testing.T) {
 			case p.ImportPath == "broker/internal/vault/process":
 				found++
 			default:
-				t.Errorf("%s/%s names %s", p.ImportPath, name, m)
+				t.Errorf("%s/%s uses %s", p.ImportPath, name, m)
 			}
 		}
 	}
 	if found == 0 {
-		t.Error("package process does not name them: the test is void")
+		t.Error("package process does not use these types: the test proves nothing")
 	}
 }
 
-// TestPackageComments: each package says once what it owns.
+// TestPackageComments: each package has exactly one package comment.
 func TestPackageComments(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		comments := 0
@@ -428,7 +431,8 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// TestPatterns: every pattern is a good one, and none is compiled at the start of a program that starts often.
+// TestPatterns: every regular expression is valid, and none is compiled at the start of a program that starts
+// often.
 func TestPatterns(t *testing.T) {
 	literal := regexp.MustCompile("(lazyregexp\\.New|regexp\\.MustCompile)\\(([^)\n]*)")
 	checked := 0
@@ -447,8 +451,8 @@ func TestPatterns(t *testing.T) {
 				case m[1] != "lazyregexp.New":
 					t.Errorf("%s/%s: use lazyregexp: %s", p.ImportPath, name, m[0])
 				case !strings.HasPrefix(m[2], "`"):
-					t.Errorf("%s/%s: a pattern is a raw string: %s", p.ImportPath, name, m[0])
-				case !quoted: // it goes on behind a parenthesis
+					t.Errorf("%s/%s: a pattern must be a raw string: %s", p.ImportPath, name, m[0])
+				case !quoted: // it continues after a parenthesis
 					whole := string(src)[strings.Index(string(src), m[0])+len(m[1])+2:]
 					pattern = whole[:strings.IndexByte(whole, '`')]
 				}
@@ -460,11 +464,11 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 	if checked < 20 {
-		t.Errorf("only %d patterns were found: the test is void", checked)
+		t.Errorf("only %d patterns were found: the test proves nothing", checked)
 	}
 }
 
-// TestMainsHaveNoLogic: a main function hands over and nothing else.
+// TestMainsHaveNoLogic: a main function only calls the Main of a package.
 func TestMainsHaveNoLogic(t *testing.T) {
 	mains, err := filepath.Glob("cmd/*/main.go")
 	if err != nil || len(mains) != 4 {
@@ -488,17 +492,17 @@ func TestGoMod(t *testing.T) {
 		t.Fatal(err)
 	}
 	if regexp.MustCompile(`(?m)^\s*replace\b`).Match(mod) {
-		t.Error("go.mod replaces a module: what is built would not be what is named")
+		t.Error("go.mod replaces a module, so the build would not use the version that it names")
 	}
-	// jose2go up to 1.5.0 can be made to use all memory or time by an encrypted file
-	// (CVE-2023-50658, CVE-2025-63811); the keyring library still asks for 1.5.0.
+	// jose2go up to 1.5.0 can be made to use all memory or time by an encrypted file (CVE-2023-50658,
+	// CVE-2025-63811); the keyring library still requires 1.5.0.
 	version := regexp.MustCompile(`github\.com/dvsekhvalnov/jose2go v1\.(\d+)\.`).FindSubmatch(mod)
 	if version == nil || len(version[1]) < 2 && version[1][0] < '8' {
-		t.Errorf("jose2go is not raised to a fixed version: %s", version)
+		t.Errorf("go.mod does not require a fixed version of jose2go: %s", version)
 	}
 }
 
-// TestDependenciesAreNamed: each direct dependency has its line of reasons.
+// TestDependenciesAreNamed: docs/dependencies.md has a line for each direct dependency.
 func TestDependenciesAreNamed(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
@@ -510,7 +514,7 @@ func TestDependenciesAreNamed(t *testing.T) {
 	}
 	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllSubmatch(mod, -1)
 	if len(direct) < 5 {
-		t.Fatalf("found only %d direct dependencies: the test is void", len(direct))
+		t.Fatalf("found only %d direct dependencies: the test proves nothing", len(direct))
 	}
 	for _, m := range direct {
 		if !strings.Contains(string(doc), "`"+string(m[1])+"`") {
@@ -519,7 +523,7 @@ func TestDependenciesAreNamed(t *testing.T) {
 	}
 }
 
-// TestMapOfTheHouse: docs/design.md has each package, and no other.
+// TestMapOfTheHouse: docs/design.md lists every package, and no other.
 func TestMapOfTheHouse(t *testing.T) {
 	doc, err := os.ReadFile("docs/design.md")
 	if err != nil {
@@ -527,7 +531,7 @@ func TestMapOfTheHouse(t *testing.T) {
 	}
 	_, house, found := strings.Cut(string(doc), "\n## The house\n")
 	if !found {
-		t.Fatal("docs/design.md has no map of the house")
+		t.Fatal("docs/design.md has no list of packages")
 	}
 	house, _, _ = strings.Cut(house, "\n## ")
 	var got, want []string
@@ -540,12 +544,12 @@ func TestMapOfTheHouse(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("the map in docs/design.md has\n%s, want\n%s", got, want)
+		t.Errorf("the list in docs/design.md has\n%s, want\n%s", got, want)
 	}
 }
 
-// TestTheWalk: the files that docs/design.md names for the life of a credential are there, and each is short enough to be
-// read at once.
+// TestTheWalk: the files that docs/design.md names for the life of a credential exist, and each is short enough to
+// read in one go.
 func TestTheWalk(t *testing.T) {
 	doc, err := os.ReadFile("docs/design.md")
 	if err != nil {
@@ -555,7 +559,7 @@ func TestTheWalk(t *testing.T) {
 	walk, _, _ = strings.Cut(walk, "\n\n")
 	files := regexp.MustCompile("`((?:cmd|internal)/[a-z_/]+\\.go)`").FindAllStringSubmatch(walk, -1)
 	if len(files) < 7 {
-		t.Fatalf("the walk in docs/design.md names only %d files", len(files))
+		t.Fatalf("the table in docs/design.md names only %d files", len(files))
 	}
 	for _, m := range files {
 		src, err := os.ReadFile(m[1])
@@ -567,8 +571,8 @@ func TestTheWalk(t *testing.T) {
 	}
 }
 
-// TestDiagram: an arrow in the diagram of docs/design.md is an import, and each import between two of its packages is an
-// arrow.
+// TestDiagram: every arrow in the diagram of docs/design.md is an import, and every import between two of its
+// packages is an arrow.
 func TestDiagram(t *testing.T) {
 	doc, err := os.ReadFile("docs/design.md")
 	if err != nil {
@@ -599,17 +603,17 @@ func TestDiagram(t *testing.T) {
 	}
 	for edge := range drawn {
 		if !imported[edge] {
-			t.Errorf("%s is drawn and no import", edge)
+			t.Errorf("%s is drawn, but not imported", edge)
 		}
 	}
 	for edge := range imported {
 		if !drawn[edge] {
-			t.Errorf("%s is not drawn", edge)
+			t.Errorf("%s is imported, but not drawn", edge)
 		}
 	}
 }
 
-// TestMakeTargets: each target has its help text, and CI calls those that the README names.
+// TestMakeTargets: each target has a help text.
 func TestMakeTargets(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
@@ -623,7 +627,7 @@ func TestMakeTargets(t *testing.T) {
 	}
 }
 
-// TestUninstall: what make install puts below PREFIX, make uninstall removes, and nothing else.
+// TestUninstall: make uninstall removes exactly what make install puts below PREFIX.
 func TestUninstall(t *testing.T) {
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
@@ -665,7 +669,7 @@ func TestUninstall(t *testing.T) {
 			t.Fatal(err)
 		}
 		if target == "install" && len(left) < 13 {
-			t.Fatalf("only %q were installed: the test is void", left)
+			t.Fatalf("only %q were installed: the test proves nothing", left)
 		}
 	}
 	if !slices.Equal(left, []string{other}) {
@@ -673,8 +677,8 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
-// TestCommandsInDocsAreRun: what README and docs print as typed (`$ …` in a console
-// block) is run by e2e (TestDocs), or it is a command of make or go that CI runs.
+// TestCommandsInDocsAreRun: commands that README and docs print (`$ …` in a console block) are run by e2e
+// (TestDocs), or are commands of make or go that CI runs.
 func TestCommandsInDocsAreRun(t *testing.T) {
 	docs, err := filepath.Glob("docs/*.md")
 	if err != nil {
@@ -684,7 +688,7 @@ func TestCommandsInDocsAreRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	played := []string{"docs/first-minute.md", "docs/aws-facts.md"} // by a test of its own; what AWS answers
+	played := []string{"docs/first-minute.md", "docs/aws-facts.md"} // the first has its own test; the second shows answers of AWS
 	for _, doc := range append(docs, "README.md") {
 		text, err := os.ReadFile(doc)
 		if err != nil {
@@ -693,10 +697,10 @@ func TestCommandsInDocsAreRun(t *testing.T) {
 		for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
 			lang, body := block[1], block[2]
 			if slices.Contains([]string{"sh", "bash", "shell", ""}, lang) {
-				t.Errorf("%s: a block of commands is ```console with `$ ` before each, so that it is run; text is ```text", doc)
+				t.Errorf("%s: write commands in a ```console block, with `$ ` before each, so that they are run; write text in ```text", doc)
 			}
 			if lang == "text" && regexp.MustCompile(`(?m)^\$ `).MatchString(body) && !slices.Contains(played, filepath.ToSlash(doc)) {
-				t.Errorf("%s: commands that are typed belong in a ```console block, so that they are run", doc)
+				t.Errorf("%s: write commands in a ```console block, so that they are run", doc)
 			}
 			if lang != "console" {
 				continue
@@ -836,7 +840,7 @@ func TestRenamedModuleLong(t *testing.T) {
 	}
 }
 
-// TestProofsExist: each test that SECURITY.md or a page of docs names is there. A name that ends in "…" begins others.
+// TestProofsExist: each test that SECURITY.md or a page of docs names exists. A name that ends in "…" is a prefix.
 func TestProofsExist(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
@@ -868,20 +872,21 @@ func TestProofsExist(t *testing.T) {
 				start += "("
 			}
 			if !strings.Contains(sources.String(), "\nfunc "+start) {
-				t.Errorf("%s names %s, which is no test", page, name)
+				t.Errorf("%s names %s, which is not a test", page, name)
 			}
 		}
 	}
 	if found < 50 {
-		t.Errorf("only %d names were found: the test is void", found)
+		t.Errorf("only %d names were found: the test proves nothing", found)
 	}
 }
 
-// TestNoForeignPages: a comment or a page says a fact itself, and cites no page or number that is not in this tree.
+// TestNoForeignPages: comments and pages state their facts themselves, and do not cite pages or numbers outside of
+// this tree.
 func TestNoForeignPages(t *testing.T) {
 	cites := regexp.MustCompile(`\b(?:FAULTS|AWS-FACTS|FINDINGS|ANCHORS|DESIGN\.md|STYLE\.md|FIELD\.md)\b` +
 		`|\b[ITSU][0-9]{1,2}\b[:,.;)]`)
-	own := regexp.MustCompile(`\bS3\b`) // of AWS
+	own := regexp.MustCompile(`\bS3\b`) // AWS's S3
 	read := 0
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -901,12 +906,12 @@ func TestNoForeignPages(t *testing.T) {
 		read++
 		for i, line := range strings.Split(string(text), "\n") {
 			if cited := cites.FindString(own.ReplaceAllString(line, "")); cited != "" {
-				t.Errorf("%s:%d cites %q, which is not here: say what it says", name, i+1, cited)
+				t.Errorf("%s:%d cites %q, which is not in this tree: state the fact itself", name, i+1, cited)
 			}
 		}
 		return nil
 	})
 	if err != nil || read < 400 {
-		t.Errorf("%d files were read, %v: the test is void", read, err)
+		t.Errorf("%d files were read, %v: the test proves nothing", read, err)
 	}
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The whole way of a credential, in a home that is thrown away: a simulated AWS
-# with five accounts, a key in a file keyring, five named profiles. Everything shown
-# is checked; the exit code is 0 only if all of it is true. Called by `make demo`;
-# with KEEP=1 it ends in a shell to play in.
+# Show the life of a credential in a temporary home directory: a simulated AWS with five
+# accounts, a key in a file keyring, five named profiles. The script checks everything that
+# it shows, and exits with 0 only if all of it is right. `make demo` runs it; with KEEP=1 it
+# opens a shell at the end.
 set -eu
 
 bin=$(cd "$(dirname "$0")/../bin" && pwd)
@@ -21,7 +21,7 @@ finish() {
 	exit "$code"
 }
 
-# A fresh home: nothing of the user's own set-up takes part.
+# A new home directory: nothing of the user's own configuration is used.
 for name in $(env | sed -En 's/^((AWS|XDG|BROKER)_[A-Za-z_]*)=.*/\1/p'); do
 	unset "$name"
 done
@@ -39,7 +39,7 @@ export BROKER_KEYRING_PASSPHRASE_FILE="$home/passphrase"
 
 show() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 run() { show "$@"; "$@"; }
-need() { # need TEXT IN-TEXT: the demo is only as true as what it shows
+need() { # need TEXT IN-TEXT: fail unless IN-TEXT contains TEXT
 	case $2 in *"$1"*) ;; *) echo "demo: expected $1, got: $2" >&2; exit 1 ;; esac
 }
 
@@ -49,7 +49,7 @@ sim=$!
 i=0
 until [ -s "$home/sts" ]; do
 	i=$((i + 1))
-	[ "$i" -lt 100 ] || { echo "demo: the simulator does not start" >&2; exit 1; }
+	[ "$i" -lt 100 ] || { echo "demo: the simulator did not start" >&2; exit 1; }
 	sleep 0.1
 done
 sts=$(cat "$home/sts")
@@ -75,7 +75,7 @@ show "broker mfa set security --seed-stdin < seed"
 stssim --org demo --print-seed "$serial" | broker mfa set security --seed-stdin
 run broker profiles list
 
-# A session is shown by its key id and its end: this is a terminal, and someone may look on.
+# Show only the key ID and the expiry of a session: somebody may be watching the terminal.
 for profile in product_dev_paul product_prod_paul; do
 	show "credproc $profile"
 	document=$(credproc "$profile")
@@ -96,13 +96,13 @@ if command -v aws >/dev/null; then
 	need arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/ "$identity"
 	echo "$identity"
 else
-	printf '\nThe AWS CLI is not installed: its part is left out.\n'
+	printf '\nThe AWS CLI is not installed, so its part is skipped.\n'
 fi
 
 run broker status
 
 counts=$(stssim --print-counts "$sts")
-printf '\nSTS calls made for all of this:\n%s\n' "$counts"
+printf '\nSTS calls for all of this:\n%s\n' "$counts"
 need "GetSessionToken 1
 " "$counts
 "
@@ -111,7 +111,7 @@ need "AssumeRole 2
 "
 
 if [ "${KEEP:-}" = 1 ]; then
-	printf '\nA shell to play in; leave it with `exit`. Try: broker explain prod\n'
+	printf '\nHere is a shell; leave it with `exit`. Try: broker explain prod\n'
 	AWS_ENDPOINT_URL="$sts" "${SHELL:-/bin/sh}" || true
 fi
-printf '\nAll of it is true.\n'
+printf '\nAll checks passed.\n'

@@ -224,8 +224,8 @@ func only(v, more string) bool {
 // ours reports whether a file exists and only this user and root can change it.
 func ours(path string) bool { return system.Trusted(path) == nil }
 
-// localDisplay reports whether a DISPLAY is on this machine or forwarded by ssh. Whoever runs another display can
-// read what is typed into a window.
+// localDisplay reports whether a DISPLAY is on this machine or forwarded by ssh. The owner of another display
+// can read what is typed into a window.
 func localDisplay(v string) bool {
 	host, screen, found := strings.Cut(v, ":")
 	if filepath.IsAbs(v) { // macOS: a socket of launchd

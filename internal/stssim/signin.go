@@ -19,8 +19,8 @@ type federated struct {
 }
 
 // signIn answers the federation endpoint of the console: getSigninToken turns session credentials into a token,
-// login turns the token into a redirect. Requests are not signed: whoever has the credentials or the token may use
-// them.
+// login turns the token into a redirect. Requests are not signed: anybody who has the credentials or the token may
+// use them.
 func (x *exchange) signIn() (answer, string) {
 	switch x.action {
 	case "getSigninToken":

@@ -124,7 +124,7 @@ func (d *desktop) spoilWallet(t *testing.T, key string, data []byte) {
 	}
 }
 
-// keyctlBed is the keyring of this user, of which there is only one. The tests clean up after themselves.
+// keyctlBed is the keyring of this user, who has only one. The tests clean up after themselves.
 func keyctlBed(t *testing.T) *bed {
 	if err := lookKeyctl(); err != nil {
 		t.Skipf("NOT TESTED: %v", err)
