@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// openToAll lets other uids write to a directory and to those above it, below that of all tests.
+// openToAll lets other uids write to a directory and to its parents, up to the directory of all tests.
 func openToAll(t *testing.T, dir string) { chmodUp(t, dir, 0o777) }
 
-// reachable lets other uids into a directory, and write nothing there.
+// reachable lets other uids enter a directory, but not write to it.
 func reachable(t *testing.T, dir string) { chmodUp(t, dir, 0o755) }
 
 func chmodUp(t *testing.T, dir string, mode os.FileMode) {
