@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestAuditLogGone: with audit = required no session leaves without its line in the log that has the name, whatever
-// was done to the log meanwhile; and the log says that lines before may be missing.
+// TestAuditLogGone checks that with audit = required no session leaves without a line in the log file of that
+// name, whatever happened to the log before, and that the log says if earlier lines may be missing.
 func TestAuditLogGone(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -28,7 +28,7 @@ func TestAuditLogGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, damage())
-			if name == "directory" { // a daemon finds its own again
+			if name == "directory" { // a daemon finds its directory again
 				must(t, os.Rename(h.state("")+".old/run", h.state("run")))
 			}
 			id := h.credentials(t, "build").AccessKeyID
@@ -37,7 +37,7 @@ func TestAuditLogGone(t *testing.T) {
 				t.Errorf("the session was not recorded: %q, %v", text, err)
 			}
 			if !strings.Contains(string(text), `"event":"gap"`) {
-				t.Errorf("nothing says that lines are missing: %q", text)
+				t.Errorf("the log does not say that lines are missing: %q", text)
 			}
 		})
 	}
@@ -54,19 +54,19 @@ func TestAuditLogGone(t *testing.T) {
 				t.Errorf("%v: %v", err, r)
 			}
 			if r := h.run("broker", "status"); !strings.Contains(r.stderr, "audit.log") {
-				t.Errorf("status is silent: %v", r)
+				t.Errorf("status does not report it: %v", r)
 			}
 			must(t, errors.Join(os.RemoveAll(trail), os.Remove(precious)))
 			h.credentials(t, "build")
 			if text, err := os.ReadFile(trail); err != nil || !strings.Contains(string(text), `"event":"gap"`) {
-				t.Errorf("the gap is not told: %q, %v", text, err)
+				t.Errorf("the log does not report the gap: %q, %v", text, err)
 			}
 		})
 	}
 }
 
-// TestAuditLogStuck: a log that cannot be written does not stop the day's work, status tells, and what is missing is
-// told in the log once it can be written again. With `audit = required` nothing leaves.
+// TestAuditLogStuck checks that a log that cannot be written does not stop the daemon, that status reports it, and
+// that the log reports the gap once it can be written again. With `audit = required` nothing leaves.
 func TestAuditLogStuck(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -90,7 +90,7 @@ func TestAuditLogStuck(t *testing.T) {
 	text, err := os.ReadFile(trail)
 	must(t, err)
 	if !strings.HasPrefix(string(text[strings.Index(string(text), `"event"`):]), `"event":"gap"`) || !strings.Contains(string(text), `"missed":`) {
-		t.Errorf("the gap is not told first: %s", text)
+		t.Errorf("the log does not report the gap first: %s", text)
 	}
 	if r := h.run("broker", "status"); r.code != 0 || strings.Contains(r.stderr, "audit") {
 		t.Error(r)

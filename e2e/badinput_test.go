@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// TestBadInput is the table of the issue: each has its exit code, one line and a hint, nothing on stdout, no
-// secret, and a daemon that goes on.
+// TestBadInput checks bad input: each row has its exit code, one line with a hint, nothing on stdout and no
+// secret, and the daemon keeps running.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("a", 120<<10) // what Linux takes for one argument
+	long := strings.Repeat("a", 120<<10) // the longest argument that Linux allows
 	rows := []struct {
 		name string
-		prep func(t *testing.T, h *house) // on a furnished house
+		prep func(t *testing.T, h *house) // prepares a house that has a key and a seed
 		args []string                     // default: credproc product_prod_paul
 		code string
 		says string
@@ -40,7 +40,7 @@ func TestBadInput(t *testing.T) {
 		{name: "shell", args: []string{"credproc", "$(touch hacked)"}, code: "3"},
 		{name: "source with a newline", args: []string{"broker", "add", "a\nb", "--from-env"}, code: "2"},
 		{name: "login of a name with an escape", args: []string{"broker", "login", "\x1b]0;x\x07"}, code: "2"},
-		{name: "logout of nobody", args: []string{"broker", "logout", "no\nbody"}, code: "2"},
+		{name: "logout of an unknown name", args: []string{"broker", "logout", "no\nbody"}, code: "2"},
 
 		{name: "no AWS files", prep: func(t *testing.T, h *house) { must(t, os.RemoveAll(filepath.Join(h.home, ".aws"))) }, code: "3"},
 		{name: "config is a directory", prep: func(t *testing.T, h *house) {
@@ -98,8 +98,8 @@ func TestBadInput(t *testing.T) {
 		}, code: "4", says: "MFA device"},
 		{name: "denied role", prep: edit("allow-admin-from", "nobody-trusts"), code: "6", says: "AWS denied it"},
 
-		{name: "no daemon and none startable", prep: func(t *testing.T, h *house) {
-			// credproc takes the brokerd beside it, else one on the PATH.
+		{name: "no daemon, and no program to start one", prep: func(t *testing.T, h *house) {
+			// credproc starts the brokerd next to it, or else the one on the PATH.
 			brokerd := filepath.Join(h.bin, "brokerd")
 			must(t, os.Rename(brokerd, brokerd+".away"))
 			t.Cleanup(func() { must(t, os.Rename(brokerd+".away", brokerd)) })
@@ -139,7 +139,7 @@ func TestBadInput(t *testing.T) {
 		{name: "huge answer for a role", prep: faulty(`{"kind":"huge","action":"AssumeRole"}`), code: "1", says: "1 MiB"},
 		{name: "half an answer for a role", prep: faulty(`{"kind":"missing","fields":["SessionToken"],"action":"AssumeRole"}`), code: "1", says: "SessionToken"},
 		{name: "STS down", prep: func(t *testing.T, h *house) { must(t, h.sim.stop()) }, code: "1", says: "cannot reach"},
-		{name: "plain http beyond this machine", prep: registry("sts_endpoint = http://127.0.0.1", "sts_endpoint = http://192.0.2.1"), code: "1", says: "sts_endpoint"},
+		{name: "plain http to another machine", prep: registry("sts_endpoint = http://127.0.0.1", "sts_endpoint = http://192.0.2.1"), code: "1", says: "sts_endpoint"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func storeKey(t *testing.T, h *house, id, secret string) {
 	}
 }
 
-// TestBadWire says to the daemon's socket what no client of ours would.
+// TestBadWire sends requests to the daemon's socket that Broker's clients would never send.
 func TestBadWire(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -224,7 +224,7 @@ func TestBadWire(t *testing.T) {
 		{"an unknown verb", `{"v":1,"verb":"give-me-the-key"}`, "usage"},
 		{"no verb", `{"v":1}`, "usage"},
 		{"another version", `{"v":99,"verb":"get","profile":"product_prod_paul"}`, "failed"},
-		{"a code that is not one", `{"v":1,"verb":"login","profile":"security","code":"123 456; DROP"}`, ""},
+		{"an invalid code", `{"v":1,"verb":"login","profile":"security","code":"123 456; DROP"}`, ""},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -232,12 +232,12 @@ func TestBadWire(t *testing.T) {
 			must(t, err)
 			defer func() { _ = conn.Close() }()
 			_ = conn.SetDeadline(time.Now().Add(patience))
-			// The daemon may refuse before all is written.
+			// The daemon may refuse before all of the request is written.
 			_, _ = conn.Write([]byte(row.line + "\n"))
 			answer, err := bufio.NewReader(conn).ReadString('\n')
 			if err != nil {
-				// Closed while we still wrote: the answer was lost on the way, which only a
-				// line that is too long may cause.
+				// The daemon closed the connection while the test was still writing. The answer may be lost only
+				// if the line is too long.
 				if len(row.line) < 64<<10 {
 					t.Fatalf("no answer: %v", err)
 				}
@@ -260,7 +260,7 @@ func TestBadWire(t *testing.T) {
 	h.counted(t, "AssumeRole", 1)
 }
 
-// TestNoHome: without HOME there is one line that says so.
+// TestNoHome checks that without HOME the programs print one line that says so.
 func TestNoHome(t *testing.T) {
 	h := newHouse(t)
 	for _, name := range []string{"broker", "credproc"} {
@@ -272,8 +272,8 @@ func TestNoHome(t *testing.T) {
 	}
 }
 
-// TestNamesOfEveryCharacter: a profile may have any printable character of ASCII in its name, at the beginning too. It is
-// listed, explained, given out and linked under that name, or refused with file and line.
+// TestNamesOfEveryCharacter checks that a profile's name may have any printable ASCII character, even as its
+// first. Such a profile is listed, explained, served and linked under that name, or refused with file and line.
 func TestNamesOfEveryCharacter(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -307,7 +307,7 @@ func TestNamesOfEveryCharacter(t *testing.T) {
 		switch {
 		case !listed[name]:
 			if refused++; r.code == 0 {
-				t.Errorf("%q is explained and not listed", name)
+				t.Errorf("%q is explained but not listed", name)
 			}
 		case r.code != 0 || !strings.HasPrefix(r.stdout, name+"\n"):
 			t.Errorf("%q: %v", name, r)
@@ -326,6 +326,6 @@ func TestNamesOfEveryCharacter(t *testing.T) {
 	h.ok(t, "broker", "profiles", "link", "--all")
 	h.ok(t, "broker", "profiles", "unlink", "--all")
 	if after, err := os.ReadFile(h.awsConfig()); err != nil || string(after) != string(before) {
-		t.Errorf("link and unlink did not give back the same bytes: %v", err)
+		t.Errorf("link and unlink did not restore the same bytes: %v", err)
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// yardstick is a Go program that does nothing, built as ours are.
+// yardstick is a Go program that does nothing, built like Broker's programs.
 const yardstick = "package main\n\nfunc main() {}\n"
 
-// scale runs a program and prints the most memory that it had. It is small itself: a process counts what its
-// parent had when it was started, and this test program has more than any of ours.
+// scale runs a program and prints its peak memory. It is a small program itself, because a process inherits the
+// peak of its parent, and this test program is larger than any of Broker's.
 const scale = `package main
 
 import (
@@ -39,7 +39,7 @@ func main() {
 }
 `
 
-// compile builds one file as the Makefile builds ours.
+// compile builds one file as the Makefile builds Broker's programs.
 func compile(b *testing.B, h *house, name, source string) string {
 	b.Helper()
 	dir := filepath.Join(h.dir, name)
@@ -54,7 +54,7 @@ func compile(b *testing.B, h *house, name, source string) string {
 	return program
 }
 
-// memory is the largest resident set of a program, in MiB, over some runs.
+// memory returns the largest resident set of a program over several runs, in MiB.
 func (h *house) memory(b *testing.B, scale, program string, args ...string) float64 {
 	b.Helper()
 	most := 0
@@ -62,7 +62,7 @@ func (h *house) memory(b *testing.B, scale, program string, args ...string) floa
 		r := h.run(scale, append([]string{program}, args...)...)
 		n, err := strconv.Atoi(strings.TrimSpace(r.stderr))
 		if err != nil {
-			b.Fatalf("the scale: %v", r)
+			b.Fatalf("run the scale: %v", r)
 		}
 		most = max(most, n)
 	}
@@ -80,8 +80,8 @@ func (h *house) once(b *testing.B, program string, args ...string) time.Duration
 	return time.Since(began)
 }
 
-// against runs a program of ours and the yardstick in turns, and reports the
-// ratio of their times, so that a noisy machine disturbs both alike.
+// against runs one of Broker's programs and the yardstick in turns, and reports the ratio of their times. So a
+// noisy machine affects both equally.
 func against(b *testing.B, name string, args ...string) {
 	h := demo(b)
 	h.credentials(b, "product_prod_paul")
@@ -107,17 +107,17 @@ func against(b *testing.B, name string, args ...string) {
 	b.ReportMetric(h.memory(b, weigh, empty), "empty-max-RSS-MiB")
 }
 
-// BenchmarkCredproc is the whole process on a warm daemon.
+// BenchmarkCredproc measures the whole process with a warm daemon.
 func BenchmarkCredproc(b *testing.B) { against(b, "credproc", "product_prod_paul") }
 
-// BenchmarkStatus is the larger program, for comparison.
+// BenchmarkStatus measures the larger program, for comparison.
 func BenchmarkStatus(b *testing.B) { against(b, "broker", "status") }
 
-// BenchmarkExec is what a person waits for before the command runs, and the command.
+// BenchmarkExec measures the wait of a person until the command runs, and the command.
 func BenchmarkExec(b *testing.B) { against(b, "broker", "exec", "product_prod_paul", "--", "true") }
 
-// BenchmarkPrompt is what a prompt waits for: elsewhere, where the daemon is asked.
+// BenchmarkPrompt measures the shell prompt's wait if it has to ask the daemon.
 func BenchmarkPrompt(b *testing.B) { against(b, "credproc", "--prompt") }
 
-// BenchmarkVersion is broker without anything to do, for comparison.
+// BenchmarkVersion measures broker without any work, for comparison.
 func BenchmarkVersion(b *testing.B) { against(b, "broker", "version") }

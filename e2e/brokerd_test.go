@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// TestBrokerdIsFound: brokerd is found where the program that starts it really lies, as with Homebrew and Nix, and then
-// on the daemon's own PATH; never on the PATH of a shell. If it or credproc is missing, the message says what to do.
+// TestBrokerdIsFound checks that brokerd is found next to the real file of the program that starts it, as with
+// Homebrew and Nix, then on the daemon's own PATH, but never on the PATH of a shell. If brokerd or credproc is
+// missing, the message says what to do.
 func TestBrokerdIsFound(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -57,13 +58,13 @@ func TestBrokerdIsFound(t *testing.T) {
 	}
 	for _, argv := range [][]string{{"broker", "profiles", "list"}, {"broker", "explain", "product_prod_paul"}, {"broker", "version"}} {
 		if r := h.run(filepath.Join(h.bin, argv[0]), argv[1:]...); r.code != 0 {
-			t.Errorf("%v needs no brokerd: %v", argv, r)
+			t.Errorf("%v must work without brokerd: %v", argv, r)
 		}
 	}
 }
 
-// TestBrokerdOfAnotherVersion: a brokerd of another version serves, and both versions are told. As a vault process it
-// refuses the request of this broker, and nothing is stored.
+// TestBrokerdOfAnotherVersion checks that a brokerd of another version serves requests, and that status shows both
+// versions. As a vault process it refuses requests of this broker, and nothing is stored.
 func TestBrokerdOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -73,7 +74,7 @@ func TestBrokerdOfAnotherVersion(t *testing.T) {
 	must(t, os.Symlink(other, own))
 	h.credentials(t, "product_prod_paul")
 	if out := h.ok(t, "broker", "status"); !strings.Contains(out, "new1234") || !strings.Contains(out, "; broker service restart\n") {
-		t.Errorf("status does not tell the versions:\n%s", out)
+		t.Errorf("status does not show the versions:\n%s", out)
 	}
 	r := h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"fake/demo+secret/of+robot/fake/demo+3333"}`, "broker", "add", "robot", "--stdin")
 	if r.code != 1 || !strings.Contains(r.stderr, "the vault process is brokerd ") || !strings.Contains(r.stderr, "new1234") ||
@@ -83,9 +84,9 @@ func TestBrokerdOfAnotherVersion(t *testing.T) {
 	must(t, os.Remove(own))
 	must(t, linkOrCopy(filepath.Join(binaries, "brokerd"), own))
 	if r := h.run("broker", "keyring", "test"); r.code != 0 {
-		t.Errorf("with its own again: %v", r)
+		t.Errorf("with its own brokerd again: %v", r)
 	}
 	if out := h.ok(t, "broker", "profiles", "list"); strings.Contains(out, "robot") {
-		t.Errorf("the source is there:\n%s", out)
+		t.Errorf("the source was stored:\n%s", out)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestNothingStaysBehind: 20 starts of each program, with no session bus, leave no new process. The keyring
-// library would start a bus of its own at each.
+// TestNothingStaysBehind checks that 20 starts of each program without a session bus leave no new process. The
+// keyring library by itself would start a bus each time.
 func TestNothingStaysBehind(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -20,7 +20,7 @@ func TestNothingStaysBehind(t *testing.T) {
 			env = append(env, kv)
 		}
 	}
-	h.env = append(env, "DISPLAY=:99") // dbus-launch does most where it thinks that there is a display
+	h.env = append(env, "DISPLAY=:99") // dbus-launch does most if it believes that there is a display
 	before := map[int]bool{}
 	for _, p := range allProcesses() {
 		before[p.pid] = true
@@ -33,7 +33,7 @@ func TestNothingStaysBehind(t *testing.T) {
 			}
 		}
 	}
-	until(t, "nothing is left behind", func() bool {
+	until(t, "no process is left", func() bool {
 		return !slices.ContainsFunc(h.processes(), func(p process) bool { return !before[p.pid] })
 	})
 	for _, p := range allProcesses() {
@@ -48,8 +48,8 @@ func environOf(pid int) string {
 	return string(text)
 }
 
-// TestNoBusIsStarted: a keyring that needs a session bus, where there is none, is absent; no bus is started for it, and
-// none for trying which keyring works.
+// TestNoBusIsStarted checks that a keyring that needs a session bus counts as absent if there is no bus. No bus is
+// started for it, or to find out which keyring works.
 func TestNoBusIsStarted(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"keyring_backend = secret-service", ""} {
@@ -58,7 +58,7 @@ func TestNoBusIsStarted(t *testing.T) {
 			must(t, h.startSim())
 			must(t, h.write(h.registry(), "[settings]\nsts_endpoint = "+h.sim.url+"\n"+backend+"\n"))
 			h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "security", "--stdin")
-			// newHouse fails the test where a process is left.
+			// newHouse fails the test if a process is left.
 		})
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestConfigRewritten: while an editor rewrites the config without pause, by rename and in place, each answer is of
-// what one whole version of it says.
+// TestConfigRewritten checks that while an editor keeps rewriting the config, by rename and in place, each answer
+// matches one whole version of it.
 func TestConfigRewritten(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -38,7 +38,8 @@ func TestConfigRewritten(t *testing.T) {
 		if i%4 < 2 {
 			must(t, h.write(h.awsConfig(), text))
 		} else {
-			// Of the same length: nobody can tell a file that is empty for a moment from one that is empty.
+			// The versions have the same length, since a file that is empty for a moment looks the same as an
+			// empty file.
 			f, err := os.OpenFile(h.awsConfig(), os.O_WRONLY, 0)
 			must(t, err)
 			_, err = f.WriteString(text)
@@ -48,14 +49,14 @@ func TestConfigRewritten(t *testing.T) {
 	close(stop)
 	<-done
 	if asked.Load() == 0 {
-		t.Error("nothing was asked meanwhile")
+		t.Error("no request ran in the meantime")
 	}
-	// What stands there in the end is what holds, once the daemon no longer goes by what it found while that was written.
+	// The last content is in effect once the daemon no longer uses what it found during the writes.
 	must(t, h.write(h.awsConfig(), strings.ReplaceAll(demoConfig, "allow-admin-from", "nobody-trusts")))
-	until(t, "the last version holds", func() bool { return h.run("credproc", "product_prod_paul").code == 6 })
+	until(t, "the last version is in effect", func() bool { return h.run("credproc", "product_prod_paul").code == 6 })
 }
 
-// TestConfigCommand: each setting can be read and written by a command, with the check of the file.
+// TestConfigCommand checks that a command can read and write each setting, with the same checks as for the file.
 func TestConfigCommand(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -100,12 +101,12 @@ func TestConfigCommand(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out, "15m to 36h\n") {
-		t.Errorf("list does not say what is possible:\n%s", out)
+		t.Errorf("list does not show the possible values:\n%s", out)
 	}
 }
 
-// TestConfigUnset: a setting is taken out and nothing else, also one whose value is wrong and one that Broker does not
-// know.
+// TestConfigUnset checks that unset removes only the given setting, even one with a wrong value or one that Broker
+// does not know.
 func TestConfigUnset(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -119,7 +120,7 @@ func TestConfigUnset(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if out := h.ok(t, "broker", "config", "get", "lock_after"); out != "0\n" {
-		t.Errorf("the default does not count: %q", out)
+		t.Errorf("the default is not in effect: %q", out)
 	}
 	for key, code := range map[string]string{"lock_after": "1", "lock_afer": "2", "": "2"} {
 		r := h.run("broker", "config", "unset", key)
@@ -128,14 +129,15 @@ func TestConfigUnset(t *testing.T) {
 		}
 	}
 	if text, err := os.ReadFile(h.registry()); err != nil || string(text) != want {
-		t.Errorf("what failed changed the registry: %v\n%s", err, text)
+		t.Errorf("a failed command changed the registry: %v\n%s", err, text)
 	}
 	if out := h.ok(t, "broker", "config", "unset", "--generate-bash-completion"); !strings.Contains(out, "lock_after\n") {
 		t.Errorf("completion: %q", out)
 	}
 }
 
-// TestConfigSetBundle: a CA bundle that calls could not be made with, or that others may change, is not written.
+// TestConfigSetBundle checks that config set refuses a CA bundle that would make calls fail, or that others may
+// change.
 func TestConfigSetBundle(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

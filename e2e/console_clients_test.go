@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// signedInConsole plays the sign-in endpoint and the console for a browser, with the simulator behind it. It remembers
-// what the browser asked for, and which processes had a secret in their arguments meanwhile.
+// signedInConsole plays the sign-in endpoint and the console for a browser, backed by the simulator. It records
+// the browser's requests, and which processes had a secret in their arguments during them.
 type signedInConsole struct {
 	mu      sync.Mutex
 	asked   []string
@@ -54,7 +54,7 @@ func (c *signedInConsole) front(aws http.Handler) http.Handler {
 	})
 }
 
-// note looks at the arguments of all processes while the browser waits for its answer.
+// note checks the arguments of all processes while the browser waits for its answer.
 func (c *signedInConsole) note(what, secret string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,8 +69,8 @@ func (c *signedInConsole) note(what, secret string) {
 	}
 }
 
-// TestClientsConsole opens the console in a real browser: it is led on once, is signed in by what the sign-in endpoint
-// sets, and nothing of that is in the arguments of a process.
+// TestClientsConsole opens the console in a real browser. The browser is redirected once and signed in by the
+// sign-in endpoint's cookie, and no secret is in the arguments of a process.
 func TestClientsConsole(t *testing.T) {
 	browser := append(installed("chromium"), "")[0]
 	if browser == "" {
@@ -84,7 +84,7 @@ func TestClientsConsole(t *testing.T) {
 		[]string{"sts.us-east-1.amazonaws.com", "sts.eu-west-1.amazonaws.com", "signin.aws.amazon.com", "console.aws.amazon.com"}, page.front)
 	h.sim = nil // no sts_endpoint
 	dom, script := filepath.Join(h.dir, "dom.html"), filepath.Join(h.dir, "browser")
-	// Chromium does without a sandbox, which root cannot have.
+	// Chromium runs without a sandbox, because root cannot have one.
 	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec %s --headless=new --no-sandbox --disable-gpu --user-data-dir=%s "+
 		"--proxy-server=%s --ignore-certificate-errors --no-first-run --disable-background-networking --dump-dom \"$1\" >%s 2>%s.log\n",
 		browser, filepath.Join(h.dir, "profile"), proxy.url, dom, dom), 0o755))

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestContainer: a system without D-Bus, XDG_RUNTIME_DIR, a terminal or a desktop, whose root is read-only and whose
-// uid has no name: what docs/containers.md says is all that is needed.
+// TestContainer runs Broker in a system without D-Bus, XDG_RUNTIME_DIR, a terminal or a desktop, with a read-only
+// root and a uid without a name. What docs/containers.md says must be enough.
 func TestContainer(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -26,7 +26,7 @@ func TestContainer(t *testing.T) {
 	for _, dir := range []string{"proc", "dev", "usr", "broker", "secrets", "data"} {
 		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
-	for _, link := range []string{"bin", "lib", "lib64"} { // as Debian has them
+	for _, link := range []string{"bin", "lib", "lib64"} { // the links that Debian has
 		must(t, os.Symlink("usr/"+link, filepath.Join(root, link)))
 	}
 	must(t, os.WriteFile(filepath.Join(root, "secrets/passphrase"), []byte(passphrase+"\n"), 0o600))
@@ -34,7 +34,7 @@ func TestContainer(t *testing.T) {
 	must(t, os.Chown(filepath.Join(root, "data"), uid, uid))
 	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
 
-	// Mounts of its own, processes of its own; only what is listed is in its environment.
+	// The script has its own mounts and processes, and only the listed variables in its environment.
 	inside := func(script string) result {
 		outer := fmt.Sprintf(`set -e
 mount --bind %[1]s %[1]s
@@ -65,22 +65,22 @@ credproc prod >/dev/null && broker exec prod -- env && broker status`)
 			t.Errorf("%q is missing: %v", want, r)
 		}
 	}
-	if r.code != 0 || strings.Contains(r.stdout, "the root can be written") {
+	if r.code != 0 || strings.Contains(r.stdout, "the root is writable") {
 		t.Fatal(r)
 	}
 	requests, err := h.sim.requests()
 	must(t, err)
 	if name := requests[len(requests)-1].SessionName; !strings.HasPrefix(name, "uid-12345@") {
-		t.Errorf("the session is called %q", name)
+		t.Errorf("the session's name is %q", name)
 	}
-	// The next container with that volume: the session is still there, in its keyring.
+	// The next container with that volume still finds the session, in the volume's keyring.
 	before, err := h.sim.count("GetSessionToken")
 	must(t, err)
 	if r := inside("credproc prod"); r.code != 0 {
 		t.Error(r)
 	}
 	h.counted(t, "GetSessionToken", before)
-	// Without a volume there is nowhere to write, and it says what to do.
+	// Without a volume there is no writable place, and the error says what to do.
 	must(t, os.Chown(filepath.Join(root, "data"), 0, 0))
 	must(t, os.Rename(filepath.Join(root, "data/.local"), filepath.Join(root, "data/.away")))
 	if r := inside("credproc prod"); r.code != 5 || r.stdout != "" || !strings.Contains(r.stderr, "hint: export BROKER_STATE_DIR=") {

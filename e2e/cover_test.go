@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// countingSource copies the sources to root and changes the copy, so that a build of it with -cover writes its counters
-// to dir. The runtime reads GOCOVERDIR, but the daemon and its children live in an environment that Broker builds, and
-// Broker itself knows nothing of counters. So the copy has a package that sets the variable as a program starts.
+// countingSource copies the sources to root and changes the copy, so that programs built from it with -cover write
+// their counters to dir. The runtime reads GOCOVERDIR, but Broker builds the environment of the daemon and its
+// children, and knows nothing of counters. So the copy has a package that sets the variable when a program starts.
 func countingSource(root, dir string) error {
 	for _, name := range []string{"cmd", "internal"} {
 		if err := os.CopyFS(filepath.Join(root, name), os.DirFS(filepath.Join("..", name))); err != nil {
@@ -32,13 +32,13 @@ func countingSource(root, dir string) error {
 	}
 	err := added("internal/counters", "package counters\nimport \"os\"\nvar _ = os.Setenv(\"GOCOVERDIR\", "+dir+")\n")
 	for _, name := range programs {
-		// The runtime has read the variable when init runs. The children of the program do not need it.
+		// The runtime has read the variable before init runs. The children of the program do not need it.
 		err = errors.Join(err, added("cmd/"+name, `package main
 import (_ "`+modulePath()+`/internal/counters"; "os")
 func init() { _ = os.Unsetenv("GOCOVERDIR") }
 `))
 	}
-	// execve writes no counters.
+	// execve does not write counters, so write them before it.
 	err = errors.Join(err, added("internal/cli", `package cli
 import ("runtime/coverage"; "syscall")
 func countAndExec(program string, command, env []string) error {
@@ -54,7 +54,7 @@ func countAndExec(program string, command, env []string) error {
 	if err != nil {
 		return err
 	}
-	// Both names are equally long: the statements keep their places, and are the same as those of the unit tests.
+	// Both names have the same length, so the statements keep their positions and match those of the unit tests.
 	changed := strings.Replace(string(text), "syscall.Exec(", "countAndExec(", 1)
 	if changed == string(text) {
 		return fmt.Errorf("%s does not call syscall.Exec", file)

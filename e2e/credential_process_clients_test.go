@@ -17,19 +17,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// These tests run software that is not ours, as `make test-clients`; what is missing is skipped
-// loudly, and fails where CI says that it has to be there.
+// These tests run other projects' software: `make test-clients`. A missing tool skips its test with a message, and
+// fails it in CI.
 
-// missing skips, or fails in CI.
+// missing skips the test, or fails it in CI.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("MISSING, NOT PROVEN: %s; see `make deps-clients`", what)
 	}
-	t.Skipf("SKIPPED, NOT PROVEN: %s is not here; see `make deps-clients`", what)
+	t.Skipf("SKIPPED, NOT PROVEN: %s is not installed; see `make deps-clients`", what)
 }
 
-// installed is every program of that name on the PATH, each file once.
+// installed returns every program of that name on the PATH, each file once.
 func installed(name string) []string {
 	var all, real []string
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
@@ -45,14 +45,14 @@ func installed(name string) []string {
 	return all
 }
 
-// clientRoles are what each client is tried with: the ARN that AWS has to see.
+// clientRoles are the profiles that each client is tried with, and the ARN that AWS must see.
 var clientRoles = []struct{ profile, arn string }{
 	{"c-source", "arn:aws:iam::111122223333:user/paul"},
 	{"c-prod", "arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/"},
 	{"c-release", "arn:aws:sts::444455556666:assumed-role/release/"},
 }
 
-// clientHouse has profiles that AWS tools ask credproc for.
+// clientHouse returns a house with profiles for which AWS tools ask credproc.
 func clientHouse(t *testing.T) *house {
 	t.Helper()
 	h := demo(t)
@@ -77,7 +77,7 @@ region = eu-west-1
 		return fmt.Sprintf("credential_process = %q %s\nregion = eu-west-1\n", filepath.Join(h.bin, "credproc"), name)
 	}
 	must(t, h.write(h.awsConfig(), "[profile c-source]\n"+process("security")+"[profile c-prod]\n"+process("prod")+"[profile c-release]\n"+process("release")))
-	// The tools themselves are at home where they were installed: pyenv looks there.
+	// pyenv looks for the tools below the HOME where they were installed.
 	if root := os.Getenv("PYENV_ROOT"); root != "" {
 		h.env = append(h.env, "PYENV_ROOT="+root)
 	} else if home, err := os.UserHomeDir(); err == nil {
@@ -87,7 +87,7 @@ region = eu-west-1
 	return h
 }
 
-// viaExec are the same three through `broker exec`.
+// viaExec holds the same three roles through `broker exec`.
 var viaExec = map[string]string{"c-source": "security", "c-prod": "prod", "c-release": "release"}
 
 func TestClientsAWSCLI(t *testing.T) {
@@ -151,8 +151,7 @@ func TestClientsBoto3(t *testing.T) {
 	}
 }
 
-// TestClientsGoSDK loads the profiles as a Go program does, with the SDK's own parser of
-// credential_process.
+// TestClientsGoSDK loads the profiles as a Go program does, with the SDK's own parser of credential_process.
 func TestClientsGoSDK(t *testing.T) {
 	h := clientHouse(t)
 	for _, kv := range append(h.env, "AWS_CONFIG_FILE="+h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(h.home, ".aws/credentials")) {
@@ -171,17 +170,17 @@ func TestClientsGoSDK(t *testing.T) {
 	}
 }
 
-// TestClientsMoto goes the whole way against somebody else's STS. It takes any key and any code.
+// TestClientsMoto runs all steps against another project's STS, which accepts any key and any code.
 func TestClientsMoto(t *testing.T) {
 	url := startMoto(t)
 	h := newHouse(t)
 	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = file\nsts_endpoint = "+url+"\n"))
 	must(t, h.write(h.awsConfig(), demoConfig+"[profile release]\nrole_arn = arn:aws:iam::444455556666:role/release\nsource_profile = product_dev_paul\n"))
-	// Its users have ARNs that no IAM user has, so whose key it is cannot be asked.
+	// Its users have ARNs that no IAM user has, so Broker cannot ask whose key it is.
 	storeKey(t, h, keyID, keySecret)
 	seen := map[string]bool{}
 	for _, name := range []string{"security", "product_prod_paul", "product_dev_paul", "release"} {
-		// Its key ids are not AWS's: the same one for each GetSessionToken.
+		// Unlike AWS, it returns the same key id for each GetSessionToken.
 		var d document
 		must(t, json.Unmarshal([]byte(h.ok(t, "credproc", name)), &d))
 		if d.SecretAccessKey == "" || d.SessionToken == "" || seen[d.AccessKeyID] || time.Until(d.Expiration) < 50*time.Minute {
@@ -191,7 +190,7 @@ func TestClientsMoto(t *testing.T) {
 	}
 }
 
-// TestClientsSecretService runs the whole way with a real gnome-keyring, under a bus of its own.
+// TestClientsSecretService runs all steps with a real gnome-keyring on its own bus.
 func TestClientsSecretService(t *testing.T) {
 	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
 		if len(installed(name)) == 0 {
@@ -215,7 +214,7 @@ echo `+seed+` | broker mfa set security --seed-stdin
 credproc product_prod_paul
 ended
 `), 0o700))
-	// The keyring's daemon belongs to the bus's session; both end with it.
+	// The keyring's daemon belongs to the session of the bus; both end together.
 	r := finish(h.command("dbus-run-session", "--", "sh", script))
 	if r.code != 0 {
 		t.Fatal(r)
@@ -226,7 +225,7 @@ ended
 	}
 	h.counted(t, "GetSessionToken", 1)
 
-	// The same keyring, and nobody who unlocks it.
+	// The same keyring, but nobody unlocks it.
 	must(t, h.freshCodes())
 	must(t, os.WriteFile(script, []byte(`printf 'another-password' | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
 credproc product_dev_paul 2>said; code=$?
@@ -234,7 +233,7 @@ broker status --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p' | xargs kill; sleep
 exit $code
 `), 0o700))
 	r = finish(h.command("dbus-run-session", "--", "sh", script))
-	said, err := os.ReadFile(filepath.Join(h.dir, "said")) // the bus has words of its own on stderr
+	said, err := os.ReadFile(filepath.Join(h.dir, "said")) // the bus writes its own messages to stderr
 	must(t, err)
 	r.stderr = string(said)
 	if err := checkFailure(r, "7", "credproc", nil); err != nil {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestDocs types what README and each page of docs print: the `$ …` lines of console blocks are run in order in a fresh
-// home, and the ini blocks between them are written where the text says that they belong. The house of a page has a
+// TestDocs types what README and each page of docs print. It runs the `$ …` lines of console blocks in order in a
+// fresh home, and writes the ini blocks between them to the files that the text names. The house for a page has a
 // source, two profiles and a simulator; README and the guide begin with a key that is not stored yet.
 func TestDocs(t *testing.T) {
 	t.Parallel()
@@ -23,8 +23,8 @@ func TestDocs(t *testing.T) {
 		text, err := os.ReadFile(page)
 		must(t, err)
 		return !commands.Match(text) || slices.Contains([]string{
-			"../docs/aws-facts.md",    // what AWS answers
-			"../docs/first-minute.md", // TestClientsFirstMinute plays it
+			"../docs/aws-facts.md",    // describes what AWS answers
+			"../docs/first-minute.md", // TestClientsFirstMinute runs it
 			"../docs/networks.md",     // TestLocalStackRecipe
 		}, page)
 	})
@@ -71,11 +71,11 @@ func TestDocs(t *testing.T) {
 						continue // .ci/run runs those
 					}
 					if strings.Contains(typed, "aws ") && !hasAWS {
-						t.Logf("NOT RUN, there is no AWS CLI here: %s", typed)
+						t.Logf("NOT RUN, the AWS CLI is not installed: %s", typed)
 						continue
 					}
 					commands++
-					const seed = "broker mfa set security --seed-stdin <~/seed.txt" // a person types a code
+					const seed = "broker mfa set security --seed-stdin <~/seed.txt" // instead of a code that a person types
 					switch {
 					case typed == "broker setup":
 						typed += " --yes; " + seed
@@ -84,7 +84,7 @@ func TestDocs(t *testing.T) {
 					case strings.HasPrefix(typed, "broker remove "), strings.HasPrefix(typed, "broker profiles trust"):
 						typed += " --yes"
 					case strings.HasPrefix(typed, "broker console "):
-						typed += " --print" // here is no browser
+						typed += " --print" // there is no browser here
 					}
 					if r := h.run("/bin/bash", "-c", typed); r.code != 0 {
 						t.Errorf("$ %s\n%v", typed, r)
@@ -98,8 +98,9 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// TestLocalStackRecipe types the recipe for LocalStack in docs/networks.md, with a simulator in LocalStack's place.
-// Each call goes there, the source's own included: the proxy, through which each call to AWS would go, is never asked.
+// TestLocalStackRecipe types the recipe for LocalStack in docs/networks.md, with a simulator in LocalStack's
+// place. Each call goes there, even the source's own. The proxy, through which each call to AWS would go, gets no
+// request.
 func TestLocalStackRecipe(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("..", "docs/networks.md"))
@@ -107,7 +108,7 @@ func TestLocalStackRecipe(t *testing.T) {
 	_, rest, found := strings.Cut(string(page), "\n## LocalStack and other endpoints\n")
 	recipe, _, _ := strings.Cut(rest, "\n## ")
 	if !found || strings.Count(string(page), "```console") != strings.Count(recipe, "```console") {
-		t.Fatal("the recipe is not found, or the page has other commands, which nothing runs")
+		t.Fatal("the recipe is missing, or the page has other commands that no test runs")
 	}
 	h := newHouse(t)
 	org := filepath.Join(h.dir, "localstack.ini")
@@ -133,7 +134,7 @@ trust = arn:aws:iam::000000000000:root
 			continue
 		}
 		typed := strings.ReplaceAll("\n"+m[2], "\n$ ", "\n")
-		typed = strings.ReplaceAll(typed, "profiles trust ", "profiles trust --yes ") // here is no terminal
+		typed = strings.ReplaceAll(typed, "profiles trust ", "profiles trust --yes ") // there is no terminal here
 		if r := h.run("/bin/bash", "-e", "-c", typed); r.code != 0 {
 			t.Errorf("$ %s\n%v", typed, r)
 		}
@@ -146,7 +147,7 @@ trust = arn:aws:iam::000000000000:root
 	if n := p.connects.Load(); n != 0 {
 		t.Errorf("%d calls left for AWS", n)
 	}
-	// Without the endpoint of the source, its call leaves: the proxy sees what the recipe must avoid.
+	// Without the endpoint of the source its call goes to AWS: the proxy sees the call that the recipe must avoid.
 	h.ok(t, "broker", "logout")
 	registry("endpoint_url = ", "# endpoint_url = ")(t, h)
 	if r := h.run("credproc", "localstack"); r.code == 0 || p.connects.Load() == 0 {
@@ -154,8 +155,8 @@ trust = arn:aws:iam::000000000000:root
 	}
 }
 
-// writeExample puts an ini block where it belongs: profiles into the AWS config, account maps
-// beside, the rest into the registry.
+// writeExample writes an ini block to its file: profiles to the AWS config, account maps to their own file,
+// everything else to the registry.
 func writeExample(t *testing.T, h *house, text string) {
 	t.Helper()
 	text = regexp.MustCompile(`(?m)^ +`).ReplaceAllString(text, "")
@@ -171,14 +172,14 @@ func writeExample(t *testing.T, h *house, text string) {
 	must(t, h.write(file, string(old)+"\n"+text))
 }
 
-// awsOnPath puts an `aws` before the real one that sends everything to the
-// simulator, which the real one can be told by a flag alone (AWS CLI 2.9 and older).
+// awsOnPath puts an `aws` before the real one on the PATH. It sends everything to the simulator. The real AWS CLI
+// up to 2.9 accepts another endpoint only as a flag.
 func awsOnPath(t *testing.T, h *house) bool {
 	t.Helper()
 	aws, err := exec.LookPath("aws")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Error("there is no AWS CLI on the PATH: make deps-clients")
+			t.Error("the AWS CLI is not on the PATH: make deps-clients")
 		}
 		return false
 	}

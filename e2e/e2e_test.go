@@ -1,6 +1,6 @@
-// Package e2e runs the programs as a person and the AWS tools run them: the real binaries, a
-// HOME of their own, the simulator in the place of AWS. It links nothing of the daemon's side, so what it
-// proves it proves of the programs, not of packages.
+// Package e2e runs the programs as a person and AWS tools run them: the real binaries, with their own HOME and the
+// simulator in the place of AWS. It links none of the daemon's packages, so it tests the programs and not the
+// packages.
 package e2e
 
 import (
@@ -24,23 +24,23 @@ import (
 	"broker/internal/testproc"
 )
 
-// programs are those that the tests run.
+// programs are the programs that the tests run.
 var programs = []string{"broker", "brokerd", "credproc", "stssim"}
 
-// binaries is the directory of the programs, built once for all tests.
+// binaries is the directory of the programs, which are built once for all tests.
 var binaries string
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv("E2E_ROLE"); role != "" {
 		os.Exit(playRole(role))
 	}
-	// Modes in the tests are those of a usual account.
+	// File modes in the tests are those of a usual account.
 	syscall.Umask(0o022)
 	os.Exit(runAll(m))
 }
 
 func runAll(m *testing.M) int {
-	if binaries = os.Getenv("E2E_BINARIES"); binaries != "" { // a run within a test
+	if binaries = os.Getenv("E2E_BINARIES"); binaries != "" { // this process runs inside a test
 		return testproc.Run(m)
 	}
 	dir, err := os.MkdirTemp("", "broker-e2e-")
@@ -49,7 +49,7 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	// Another uid has to reach the programs in one of the tests.
+	// One of the tests starts the programs as another uid.
 	if err := errors.Join(os.Chmod(dir, 0o755), build(dir)); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
@@ -58,7 +58,8 @@ func runAll(m *testing.M) int {
 	return testproc.Run(m)
 }
 
-// build makes the programs as the Makefile does. For `make cover` E2E_COVER names a directory for their counters.
+// build builds the programs as the Makefile does. For `make cover`, E2E_COVER names a directory for the coverage
+// counters.
 func build(dir string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", dir+"/")
 	cmd.Dir = ".."
@@ -84,7 +85,7 @@ func build(dir string) error {
 	return nil
 }
 
-// modulePath is the path of this module, which go.mod alone has.
+// modulePath returns the path of this module, which only go.mod contains.
 var modulePath = sync.OnceValue(func() string {
 	out, err := exec.Command("go", "list", "-m").Output()
 	if err != nil {
@@ -93,8 +94,8 @@ var modulePath = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(out))
 })
 
-// lookAtSources makes the go command run these tests again after a change of the programs: it notes which files a test
-// looks at.
+// lookAtSources makes the go command run these tests again after a change of the programs: it records which files
+// a test opens.
 var lookAtSources = sync.OnceValue(func() error {
 	var failed error
 	for _, tree := range []string{"../cmd", "../internal"} {
@@ -108,7 +109,7 @@ var lookAtSources = sync.OnceValue(func() error {
 	return failed
 })
 
-// What the demo organisation of the simulator holds.
+// The contents of the simulator's demo organisation.
 const (
 	serial      = "arn:aws:iam::111122223333:mfa/paul"
 	keyID       = "AKIADEMOPAULFAKE2222"
@@ -122,23 +123,23 @@ const (
 	devRole  = "arn:aws:iam::222233334444:role/allow-admin-from-security-account"
 )
 
-// house is one person's machine: a HOME, programs of its own, and a simulator if there is one.
+// house is one person's machine: a HOME, its own programs, and a simulator if the test starts one.
 type house struct {
-	dir  string // everything is below
+	dir  string // everything is below this directory
 	bin  string
 	home string
 	env  []string
-	more string // settings
+	more string // additional settings
 	sim  *simulator
 }
 
-// newHouse makes a house for a test, and looks at the end that nothing is left of it.
+// newHouse makes a house for a test. When the test ends, it checks that no process is left.
 func newHouse(t testing.TB) *house {
 	t.Helper()
 	must(t, lookAtSources())
 	h, err := openHouse(t.TempDir())
 	must(t, err)
-	// programs that a test makes are found there by the daemon, which takes no PATH from a shell
+	// The daemon finds programs that a test makes there, since it takes no PATH from a shell.
 	h.more = "path = " + h.bin + "\n"
 	t.Cleanup(func() {
 		if err := h.close(); err != nil {
@@ -160,7 +161,7 @@ func openHouse(dir string) (*house, error) {
 			return nil, err
 		}
 	}
-	// Programs of its own, so that a process tells by its name whose it is.
+	// Each house has its own programs, so that a process's name shows which house it belongs to.
 	for _, name := range programs {
 		if err := linkOrCopy(filepath.Join(binaries, name), filepath.Join(h.bin, name)); err != nil {
 			return nil, err
@@ -190,7 +191,7 @@ func linkOrCopy(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
-// close ends what runs in the house. What does not end by itself is an error.
+// close ends what runs in the house. A process that does not end by itself is an error.
 func (h *house) close() error {
 	err := h.stopDaemon()
 	if h.sim != nil {
@@ -217,7 +218,7 @@ func (h *house) registry() string { return filepath.Join(h.home, ".config/broker
 
 func (h *house) awsConfig() string { return filepath.Join(h.home, ".aws/config") }
 
-// write replaces a file at once, as editors do.
+// write replaces a file by rename, as editors do.
 func (h *house) write(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -228,7 +229,7 @@ func (h *house) write(path, text string) error {
 	return os.Rename(path+".new", path)
 }
 
-// settings writes a registry: the simulator, the file keyring, and the rest.
+// settings writes a registry: the simulator, the file keyring, and rest.
 func (h *house) settings(rest string) error {
 	text := "[settings]\nkeyring_backend = file\n" + h.more
 	if h.sim != nil {
@@ -246,15 +247,16 @@ func (h *house) startSim(args ...string) error {
 	return err
 }
 
-// keyOfTests is a sealed key of the file keyring that passphrase opens without the usual time and memory, so that
-// hundreds of houses do not stretch it some times each. The first `broker add` takes it, as of an interrupted run.
+// keyOfTests is a sealed key of the file keyring that passphrase opens without the usual time and memory.
+// Otherwise hundreds of houses would stretch the passphrase several times each. The first `broker add` uses it
+// like the key of an interrupted run.
 //
 //go:embed testdata/key.json
 var keyOfTests []byte
 
 func (h *house) keyring() string { return filepath.Join(h.home, ".local/share/broker/keyring") }
 
-// furnish does what a person does first: the key and, unless told otherwise, the seed.
+// furnish does what a person does first: it stores the key and, unless withSeed is false, the seed.
 func (h *house) furnish(withSeed bool) error {
 	if err := os.MkdirAll(h.keyring(), 0o700); err != nil {
 		return err
@@ -282,7 +284,7 @@ func (h *house) furnish(withSeed bool) error {
 	return nil
 }
 
-// demoConfig names the profiles that most tests use.
+// demoConfig has the profiles that most tests use.
 const demoConfig = `[profile product_prod_paul]
 role_arn = ` + prodRole + `
 source_profile = security
@@ -294,7 +296,7 @@ source_profile = security
 region = eu-central-1
 `
 
-// demo is a furnished house with a simulator and two profiles.
+// demo returns a house with key, seed, simulator and two profiles.
 func demo(t testing.TB, simArgs ...string) *house {
 	t.Helper()
 	h := newHouse(t)
@@ -322,7 +324,7 @@ func (r result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
 }
 
-// command makes a program of the house ready to start, as cron starts it: nobody can be asked.
+// command prepares a program of the house to run as cron runs it: nobody can be asked for a code.
 func (h *house) command(name string, args ...string) *exec.Cmd {
 	if !strings.Contains(name, "/") {
 		if own := filepath.Join(h.bin, name); isFile(own) {
@@ -331,7 +333,7 @@ func (h *house) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env, cmd.Dir = h.env, h.dir
-	// Without a terminal, so that the person who runs the tests on one is not asked for codes there.
+	// Without a terminal, since otherwise the person who runs the tests would be asked for codes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
@@ -341,8 +343,8 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// run runs a program to its end. For `status` the daemon has three seconds to answer: on a busy machine that may be too
-// little, so it is asked again.
+// run runs a program to its end. It repeats `status`, which gives the daemon only three seconds, if that was too
+// short on a busy machine.
 func (h *house) run(name string, args ...string) result {
 	for limit := time.Now().Add(patience); ; {
 		r := h.runWith("", name, args...)
@@ -362,7 +364,7 @@ func (h *house) runWith(stdin, name string, args ...string) result {
 // finish runs a command to its end.
 func finish(cmd *exec.Cmd) result { return finishWithin(90*time.Second, cmd) }
 
-// finishWithin is finish for what takes longer; after limit it is killed.
+// finishWithin is finish for slower commands. It kills the command after limit.
 func finishWithin(limit time.Duration, cmd *exec.Cmd) result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -375,7 +377,7 @@ func finishWithin(limit time.Duration, cmd *exec.Cmd) result {
 	return result{stdout.String(), stderr.String(), exitCode(cmd.ProcessState)}
 }
 
-// exitCode is what a shell would call the exit code.
+// exitCode returns the exit code that a shell would report.
 func exitCode(state *os.ProcessState) int {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
@@ -383,7 +385,7 @@ func exitCode(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// ok runs a program that has to succeed, and returns what it prints.
+// ok runs a program that must succeed, and returns its output.
 func (h *house) ok(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	r := h.run(name, args...)
@@ -411,7 +413,7 @@ func parseDocument(text string) (document, error) {
 		return d, fmt.Errorf("not a credential_process document: %w", err)
 	}
 	if d.Version != 1 || !strings.HasPrefix(d.AccessKeyID, "ASIA") || d.SecretAccessKey == "" || d.SessionToken == "" || d.Expiration.IsZero() {
-		return d, fmt.Errorf("not a whole credential_process document: version %d, key %s, expires %v", d.Version, d.AccessKeyID, d.Expiration)
+		return d, fmt.Errorf("not a complete credential_process document: version %d, key %s, expires %v", d.Version, d.AccessKeyID, d.Expiration)
 	}
 	return d, nil
 }
@@ -424,7 +426,7 @@ func (h *house) credentials(t testing.TB, profile string) document {
 	return d
 }
 
-// status is what `broker status --json` tells, as far as the tests want it.
+// status is the part of `broker status --json` that the tests need.
 type status struct {
 	Running  bool  `json:"running"`
 	PID      int   `json:"pid"`
@@ -468,12 +470,12 @@ func (h *house) stopDaemon() error {
 	return fmt.Errorf("the daemon %d did not end after SIGTERM", s.PID)
 }
 
-// until waits until something is so.
+// until waits until so returns true. what describes the condition.
 func until(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("it never comes that %s", what)
+			t.Fatalf("this never happened: %s", what)
 		}
 	}
 }
@@ -489,7 +491,7 @@ func alive(pid int) bool {
 	if err != nil {
 		return false
 	}
-	// A zombie waits for the process that adopts orphans here; it is not our daemon any more.
+	// A zombie waits for the process that adopts orphans here; it is no longer our daemon.
 	after := stat[bytes.LastIndexByte(stat, ')')+1:]
 	return !bytes.HasPrefix(bytes.TrimSpace(after), []byte("Z"))
 }
@@ -499,8 +501,8 @@ type process struct {
 	line string
 }
 
-// processes lists what runs of this house. The programs are not dumpable, so only root can
-// read their environment; their command line can always be read.
+// processes lists the processes of this house. The programs are not dumpable, so only root can read their
+// environment, but everybody can read their command line.
 func (h *house) processes() []process {
 	var list []process
 	for _, p := range allProcesses() {

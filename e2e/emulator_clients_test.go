@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// emulator is what deploying tools find in the place of AWS: as much of CloudFormation, S3 and Lambda as
-// lets them go on, and the simulator for STS. It remembers who signed what.
+// emulator stands for AWS for deployment tools: enough of CloudFormation, S3 and Lambda for them to proceed, and
+// the simulator for STS. It records who signed each request.
 type emulator struct {
 	url string
 	sim http.Handler
@@ -28,10 +28,10 @@ type emulator struct {
 	arrivals []arrival
 	objects  map[string][]byte // bucket/key
 	changes  bool              // there is a change set
-	stack    string            // what was done last to the stack: "UPDATE", "CREATE", or nothing where there is none
+	stack    string            // last operation on the stack: "UPDATE", "CREATE", or empty if there is no stack
 }
 
-// arrival is one request: what it wanted and whose session signed it.
+// arrival is one request: its operation, and the session that signed it.
 type arrival struct{ what, keyID, token string }
 
 func (a arrival) String() string { return a.what + " of " + a.keyID }
@@ -40,7 +40,7 @@ func startEmulator(t *testing.T, h *house) *emulator {
 	t.Helper()
 	sim, err := url.Parse(h.sim.url)
 	must(t, err)
-	// The host stays as it was: it is signed.
+	// Keep the Host header, since it is signed.
 	e := &emulator{sim: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = sim.Scheme, sim.Host, r.In.Host
 	}}}
@@ -51,7 +51,7 @@ func startEmulator(t *testing.T, h *house) *emulator {
 	return e
 }
 
-// forget is the beginning: without a stack, or with one that somebody deployed before.
+// forget resets the emulator to the start: without a stack if fresh, or else with an earlier deployment.
 func (e *emulator) forget(fresh bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -67,7 +67,7 @@ func (e *emulator) arrived() []arrival {
 	return e.arrivals
 }
 
-// did tells whether a request of that kind arrived.
+// did reports whether a request of that kind arrived.
 func (e *emulator) did(what string) bool {
 	for _, a := range e.arrived() {
 		if strings.Contains(a.what, what) {
@@ -108,7 +108,7 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case action != "":
 		e.cloudFormation(w, action, form)
 	case strings.HasPrefix(r.URL.Path, "/2015-03-31/functions/"):
-		// No function of that name; the deployment goes on without a comparison.
+		// There is no function of that name; the deployment proceeds without comparing.
 		w.Header().Set("X-Amzn-Errortype", "ResourceNotFoundException")
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"Type":"User","Message":"Function not found"}`)
@@ -117,7 +117,7 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// cloudFormation has one stack, whatever it is called, and every change is done at once.
+// cloudFormation has one stack for every name, and completes every change at once.
 func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url.Values) {
 	name := form.Get("StackName")
 	if i := strings.Index(name, ":stack/"); i >= 0 {
@@ -173,7 +173,7 @@ func (e *emulator) cloudFormation(w http.ResponseWriter, action string, form url
 	_, _ = fmt.Fprintf(w, `<%sResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><%sResult>%s</%sResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></%sResponse>`, action, action, out, action, action)
 }
 
-// s3 keeps objects, under the host or under the path.
+// s3 stores objects, addressed by host or by path.
 func (e *emulator) s3(w http.ResponseWriter, r *http.Request, body []byte) {
 	path := strings.TrimPrefix(r.URL.Path, "/")
 	if bucket, _, ok := strings.Cut(r.Host, ".s3."); ok {

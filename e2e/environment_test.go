@@ -24,14 +24,14 @@ import (
 	"time"
 )
 
-// remoteSTS is an endpoint that no machine has: what reaches it went through a proxy.
+// remoteSTS is an endpoint that does not exist: a request that reaches it went through a proxy.
 const remoteSTS = "https://sts.broker.invalid"
 
 // listeningProxy is a proxy that answers for remoteSTS itself, with a certificate of its own CA.
 type listeningProxy struct {
 	url, ca  string
 	connects atomic.Int64 // CONNECT requests
-	read     atomic.Int64 // signed requests that it could read
+	read     atomic.Int64 // signed requests that it could decrypt
 }
 
 func startProxy(t *testing.T, dir string) *listeningProxy {
@@ -83,15 +83,15 @@ func (p *listeningProxy) serve(conn net.Conn, config *tls.Config) {
 	_, _ = inner.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 }
 
-// in is a program of the house with more in its environment.
+// in returns a function that runs a program of the house with additional environment variables.
 func (h *house) in(env []string, name string, args ...string) result {
 	cmd := h.command(name, args...)
 	cmd.Env = append(append([]string{}, h.env...), env...)
 	return finish(cmd)
 }
 
-// TestShellLendsNoProxy: the first client starts the daemon in a shell with a proxy and a CA. Neither its own request
-// nor that of a clean shell goes through that proxy, and the error names the difference.
+// TestShellLendsNoProxy checks that a daemon started from a shell with a proxy and a CA uses neither, for that
+// shell's request or for a clean shell's. The error names the difference.
 func TestShellLendsNoProxy(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -112,12 +112,12 @@ func TestShellLendsNoProxy(t *testing.T) {
 		t.Errorf("in a clean shell: %v", r)
 	}
 	if n, m := p.connects.Load(), p.read.Load(); n != 0 || m != 0 {
-		t.Errorf("the proxy of one shell was asked %d times, and read %d signed requests", n, m)
+		t.Errorf("the shell's proxy got %d requests, and read %d signed ones", n, m)
 	}
 }
 
-// TestShellLendsNoRegistry: a shell with a registry of its own starts the daemon; a clean shell is served by its own
-// registry.
+// TestShellLendsNoRegistry checks that a clean shell is served by its own registry, even if a shell with another
+// registry started the daemon.
 func TestShellLendsNoRegistry(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"registry", "XDG", "HOME", "moved keyring"} {
@@ -137,12 +137,12 @@ func TestShellLendsNoRegistry(t *testing.T) {
 				env = []string{"BROKER_CONFIG=" + file}
 			case "XDG":
 				env = []string{"XDG_CONFIG_HOME=" + evil}
-			case "HOME": // and a keyring that does not depend on it
+			case "HOME": // and a keyring that does not depend on HOME
 				must(t, os.MkdirAll(filepath.Join(evil, ".config"), 0o700))
 				must(t, os.Rename(filepath.Join(evil, "broker"), filepath.Join(evil, ".config/broker")))
 				file = filepath.Join(evil, ".config/broker/config")
 				env = []string{"HOME=" + evil, "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring")}
-			case "moved keyring": // by the user, to where he wants it
+			case "moved keyring": // moved by the user on purpose
 				dir := filepath.Join(h.dir, "keyring")
 				must(t, os.Rename(filepath.Join(h.home, ".local/share/broker/keyring"), dir))
 				h.env = append(h.env, "BROKER_KEYRING_DIR="+dir)
@@ -151,7 +151,7 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			r := h.in(env, "credproc", "product_prod_paul")
 			if r.code != 8 || !strings.Contains(r.stderr, "hint: env BROKER_CONFIG="+h.registry()+" broker config "+
 				"set registry "+file) {
-				t.Errorf("a registry that nobody named: %v", r)
+				t.Errorf("a registry that was not confirmed: %v", r)
 			}
 			t.Cleanup(func() {
 				h.in(env, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
@@ -173,18 +173,18 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			after, err := os.ReadFile(h.registry())
 			must(t, err)
 			if r.code != 8 || !bytes.Equal(before, after) || !strings.Contains(r.stdout, "decides where the keys of") {
-				t.Errorf("without a terminal and a yes: %v", r)
+				t.Errorf("without a terminal and without a confirmation: %v", r)
 			}
 			h.ok(t, "env", append(allow, "--yes")...)
 			if r := h.in(env, "credproc", "product_prod_paul"); r.code != 0 {
-				t.Errorf("a registry that was named: %v", r)
+				t.Errorf("a registry that was confirmed: %v", r)
 			}
 			served(devRole)
 		})
 	}
 }
 
-// dumpEnv is a mfa_process that writes its environment into a file.
+// dumpEnv makes an mfa_process that writes its environment to a file.
 func (h *house) dumpEnv(t *testing.T) (file string) {
 	t.Helper()
 	file = filepath.Join(h.dir, "environ")
@@ -193,7 +193,8 @@ func (h *house) dumpEnv(t *testing.T) (file string) {
 	return file
 }
 
-// TestShellLendsNoEnvironment: what the daemon's children get of the shell that started it.
+// TestShellLendsNoEnvironment checks which variables of the shell that started the daemon reach the daemon's
+// children.
 func TestShellLendsNoEnvironment(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -227,19 +228,19 @@ func TestShellLendsNoEnvironment(t *testing.T) {
 		case name == "PATH" && !strings.Contains(value, "node_modules") && strings.HasPrefix(value, "/"):
 		case name == "HOME" && value == h.home, name == "PWD", name == "_", name == "SHLVL", name == "OLDPWD":
 		default:
-			t.Errorf("a child of the daemon has %s", line)
+			t.Errorf("a child of the daemon got %s", line)
 		}
 	}
-	// A window for a clean shell.
+	// A clean shell gets a window.
 	registry("mfa_process = "+filepath.Join(h.dir, "code"), "")(t, h)
 	registry("[settings]", "[settings]\nmfa_prompt = gui")(t, h)
 	h.in([]string{"DISPLAY=:4711"}, "credproc", "product_prod_paul")
 	if names, err := os.ReadFile(marker); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("programs of that shell ran: %s", names)
+		t.Errorf("programs from that shell's PATH ran: %s", names)
 	}
 }
 
-// descriptors are what a process has open.
+// descriptors lists the files that a process has open.
 func descriptors(t *testing.T, pid int) (files []string) {
 	t.Helper()
 	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -252,11 +253,11 @@ func descriptors(t *testing.T, pid int) (files []string) {
 	return files
 }
 
-// TestDaemonInheritsNoDescriptor: what the starting client had open is not the daemon's: neither a pipe, whose reader
-// would wait for ever, nor a lock, which would never be free.
+// TestDaemonInheritsNoDescriptor checks that the daemon inherits no open file of the client that starts it: no
+// pipe, whose reader would wait forever, and no lock, which would never be released.
 func TestDaemonInheritsNoDescriptor(t *testing.T) {
 	t.Parallel()
-	needRoot(t) // the daemon is not dumpable: nobody else may look at what it has open
+	needRoot(t) // the daemon is not dumpable: only root may see its open files
 	h := demo(t)
 	for _, argv := range [][]string{{"credproc", "product_prod_paul"},
 		{"broker", "exec", "product_prod_paul", "--", "true"},
@@ -282,13 +283,13 @@ func TestDaemonInheritsNoDescriptor(t *testing.T) {
 		}
 		again, err := os.OpenFile(locked, os.O_RDWR, 0)
 		must(t, err)
-		// A process that another test is just starting has the descriptor until it executes its program.
-		until(t, fmt.Sprintf("after %v the lock is free", argv), func() bool {
+		// A process that another test is just starting holds the descriptor until it calls exec.
+		until(t, fmt.Sprintf("the lock is free after %v", argv), func() bool {
 			return syscall.Flock(int(again.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 		})
 		must(t, errors.Join(again.Close(), reader.Close()))
 	}
-	// The command of exec has all of them.
+	// The command of exec inherits all of them.
 	out := filepath.Join(h.dir, "nine")
 	h.ok(t, "sh", "-c", `broker exec product_prod_paul -- sh -c 'echo hi >&9' 9>`+out)
 	if text, err := os.ReadFile(out); err != nil || string(text) != "hi\n" {
@@ -303,8 +304,8 @@ func inode(t *testing.T, f *os.File) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-// TestAnothersHome: root used the HOME of a user and left directories there. The user is told whose they are and what
-// to type, by whatever comes first; under sudo nothing is made at all.
+// TestAnothersHome checks what happens after root used the HOME of a user and left directories there. The first
+// command tells the user whose they are and what to type. Under sudo, Broker creates nothing at all.
 func TestAnothersHome(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -316,9 +317,9 @@ func TestAnothersHome(t *testing.T) {
 		t.Errorf("under sudo: %v", r)
 	}
 	if _, err := os.Stat(filepath.Join(h.home, ".local")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("under sudo something was made: %v", err)
+		t.Errorf("under sudo Broker created something: %v", err)
 	}
-	// Elsewhere, as in a container, root may; status tells.
+	// Without sudo, as in a container, root may use the HOME; status reports it.
 	h.run("credproc", "product_prod_paul")
 	if r := h.run("broker", "status"); r.code != 0 ||
 		!strings.Contains(r.stderr, "which belongs to uid 65534, and this is root") {
@@ -333,7 +334,7 @@ func TestAnothersHome(t *testing.T) {
 			t.Errorf("%v: %v", args, r)
 		}
 	}
-	// A HOME of a third user.
+	// The HOME belongs to a third user.
 	must(t, os.Chown(h.home, 12345, 12345))
 	if r := h.asOther(t, nobody, "credproc", "product_prod_paul"); r.code != 5 ||
 		!strings.Contains(r.stderr, "HOME is "+h.home+", which belongs to another user (uid 12345)") {
@@ -341,8 +342,8 @@ func TestAnothersHome(t *testing.T) {
 	}
 }
 
-// TestRootMakesNoUselessRegistry: root with the HOME of another user is refused before a key or a setting is stored, in
-// the words of every later command, and the hint leads back.
+// TestRootMakesNoUselessRegistry checks that root with the HOME of another user is refused before Broker stores a
+// key or a setting, in the words of every later command. The hint leads back to root's own home.
 func TestRootMakesNoUselessRegistry(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -359,13 +360,14 @@ func TestRootMakesNoUselessRegistry(t *testing.T) {
 	}
 	for _, path := range []string{h.registry(), h.keyring()} {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s was made: %v", path, err)
+			t.Errorf("%s was created: %v", path, err)
 		}
 	}
 }
 
-// TestUselessRegistry: a registry that others can write, that is damaged or that cannot be read is refused by commands
-// that write it, too. No hint leads to the same failure, and status does not say that no keyring was chosen.
+// TestUselessRegistry checks that commands that write the registry refuse one that others can write, that is
+// damaged or that cannot be read. No hint leads to the same failure, and status does not claim that no keyring was
+// chosen.
 func TestUselessRegistry(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -394,8 +396,8 @@ func TestUselessRegistry(t *testing.T) {
 	}
 }
 
-// TestOtherPaths: a client that reaches a daemon of another registry, state directory or keyring is told so, and is
-// not served from it; nor can it put a daemon of its own in that place.
+// TestOtherPaths checks that a client with another registry, state directory or keyring than the daemon is told
+// so, and is not served. Nor can it replace the daemon by its own.
 func TestOtherPaths(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -419,12 +421,12 @@ func TestOtherPaths(t *testing.T) {
 				t.Errorf("%s: %v", variable, r)
 			}
 		}
-		// To look, and to lock, is for everybody.
+		// Everybody may look and lock.
 		if r := h.in(env, "broker", "status"); r.code != 0 || !strings.Contains(r.stdout, "\nregistry  "+h.registry()+"\n") {
 			t.Errorf("%s: status: %v", variable, r)
 		}
 	}
-	// Another HOME is what is named, and what leads back.
+	// For another HOME, the message names the HOME, and the hint leads back to it.
 	home := filepath.Join(h.dir, "h3")
 	must(t, os.Mkdir(home, 0o700))
 	elsewhere := []string{"HOME=" + home, "BROKER_SOCKET=" + h.socket()}
@@ -438,7 +440,7 @@ func TestOtherPaths(t *testing.T) {
 	if r := h.in(elsewhere, "broker", "status"); r.code != 0 || r.stderr != "warning: "+differs {
 		t.Errorf("HOME, status: %v", r)
 	}
-	// The same files by another name are the same.
+	// The same files under another name are the same files.
 	must(t, os.Symlink(h.registry(), filepath.Join(h.dir, "name")))
 	same := []string{"BROKER_CONFIG=" + filepath.Join(h.dir, "name"), "BROKER_SOCKET=" + h.socket()}
 	if r := h.in(same, "credproc", "product_prod_paul"); r.code != 0 {
@@ -449,8 +451,8 @@ func TestOtherPaths(t *testing.T) {
 	}
 }
 
-// TestSettingsOfTheWay: proxy and CA of the settings serve daemon, vault process and commands, and a change counts at
-// once.
+// TestSettingsOfTheWay checks that the daemon, the vault process and the commands use the proxy and the CA of the
+// settings, and that a change takes effect at once.
 func TestSettingsOfTheWay(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -472,7 +474,8 @@ func TestSettingsOfTheWay(t *testing.T) {
 		!strings.Contains(out, `"https_proxy": "`+p.url+`"`) {
 		t.Errorf("status: %s", out)
 	}
-	// Another CA: what the proxy shows is not trusted any more, and what is missing or no CA is named.
+	// With another CA the proxy's certificate is no longer trusted. The error names a file that is missing or is
+	// not a CA.
 	for _, row := range []struct{ ca, says string }{{"/nowhere/ca.pem", "read ca_bundle of [settings]: "},
 		{h.registry(), "holds no certificate in PEM form"}} {
 		registry("ca_bundle = ", "ca_bundle = "+row.ca+"\n#")(t, h)
@@ -492,8 +495,9 @@ func TestSettingsOfTheWay(t *testing.T) {
 	}
 }
 
-// TestHintFitsFailure: in a shell with another proxy and another CA bundle the hint names what the call failed for. Once
-// it is typed, the next request is a new call and not the failure of before.
+// TestHintFitsFailure checks that in a shell with another proxy and another CA bundle the hint names the cause of
+// the failed call. Once the user typed it, the next request makes a new call, instead of returning the earlier
+// failure.
 func TestHintFitsFailure(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -519,8 +523,8 @@ func TestHintFitsFailure(t *testing.T) {
 	}
 }
 
-// TestOfferShell: add offers to keep what its shell has; without a terminal it says what to type. A password is not
-// shown.
+// TestOfferShell checks that add offers to store the proxy and CA of its shell. Without a terminal it says what to
+// type. It shows no password.
 func TestOfferShell(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -538,7 +542,7 @@ func TestOfferShell(t *testing.T) {
 			t.Errorf("%s: %v", want, r)
 		}
 	}
-	// A proxy that cannot be meant is named, without its password, and not offered.
+	// An invalid proxy is reported, without its password, and not offered.
 	for _, wrong := range []string{"http://paul:hunter#word@proxy", "http://paul:hunter/word@proxy",
 		"http://proxy:3128/hunter", "hunter#word@x"} {
 		cmd = h.command("broker", "add", "security", "--stdin")
@@ -567,8 +571,8 @@ func TestOfferShell(t *testing.T) {
 	}
 }
 
-// TestProcessOnBuiltPath: mfa set stores the whole path of a program, which is looked for where the daemon looks, and
-// refuses one that others may replace.
+// TestProcessOnBuiltPath checks that mfa set stores the absolute path of a program, searches for it where the
+// daemon does, and refuses a program that others may replace.
 func TestProcessOnBuiltPath(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -586,7 +590,7 @@ func TestProcessOnBuiltPath(t *testing.T) {
 	if !strings.Contains(string(text), "mfa_process = "+program+" --now\n") {
 		t.Errorf("%s", text)
 	}
-	// By its name alone it is found there too, also in the daemon that this shell starts.
+	// The daemon that this shell starts also finds it by its base name.
 	registry("mfa_process = "+program, "mfa_process = printcode")(t, h)
 	if r := h.in([]string{"PATH=" + evil}, "credproc", "product_prod_paul"); r.code != 0 {
 		t.Error(r)
@@ -605,7 +609,7 @@ func TestProcessOnBuiltPath(t *testing.T) {
 	}
 }
 
-// startAsUnit starts the daemon as systemd does, with more in its environment.
+// startAsUnit starts the daemon as systemd does, with additional environment variables.
 func (h *house) startAsUnit(t *testing.T, env ...string) {
 	t.Helper()
 	cmd := h.command("sh", "-c", `SYSTEMD_EXEC_PID=$$ exec "$0" daemon`, filepath.Join(h.bin, "broker"))
@@ -626,8 +630,8 @@ func (h *house) startAsUnit(t *testing.T, env ...string) {
 	})
 }
 
-// TestUnitLends: a unit gives the daemon what a shell does not: the proxy and the CAs, unless the settings name
-// others. Everything else is built there too.
+// TestUnitLends checks that the daemon takes the proxy and the CAs from its unit, which it does not take from a
+// shell, unless the settings name others. Everything else is the same as without a unit.
 func TestUnitLends(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -646,11 +650,11 @@ func TestUnitLends(t *testing.T) {
 			t.Errorf("%q is missing: %s", want, out)
 		}
 	}
-	// Another duration is another question, so that the failure of before is not the answer.
+	// Another duration makes another request, so that the earlier failure is not the answer.
 	registry("[settings]", "[settings]\nsession_duration = 11h\nhttps_proxy = http://127.0.0.1:1")(t, h)
 	before := p.connects.Load()
 	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
 		!strings.Contains(r.stderr, "the proxy http://127.0.0.1:1 (https_proxy) for sts.broker.invalid") || p.connects.Load() != before {
-		t.Errorf("the settings do not win: %v", r)
+		t.Errorf("the settings do not override the unit: %v", r)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Programs that use the profiles of their arguments at once, and one that names none.
+// Programs that use the profiles in their arguments at the same time, and then the default profile.
 const (
 	botoSeveral = `
 import boto3, sys
@@ -18,7 +18,7 @@ for profile in sys.argv[2:]:
     print(arn(profile), boto3.Session(profile_name=profile).region_name)
 print(arn(None))
 `
-	// SharedIniFileCredentials is what Serverless 3 takes for --aws-profile: it knows the credentials file alone.
+	// Serverless 3 uses SharedIniFileCredentials for --aws-profile; it reads only the credentials file.
 	javaScriptSeveral = `
 const AWS = require("aws-sdk");
 const [endpoint, ...profiles] = process.argv.slice(1);
@@ -39,8 +39,8 @@ exec "$aws" sts get-caller-identity --output text --query Arn --endpoint-url "$e
 `
 )
 
-// TestClientsSeveral: tools that need two profiles at once find each under its own name and its alias, those that read
-// the credentials file alone as well; who names none has the first.
+// TestClientsSeveral checks that tools that need two profiles at once find each under its name and its alias, even
+// if they read only the credentials file. A tool without a profile gets the first one.
 func TestClientsSeveral(t *testing.T) {
 	h := clientHouse(t)
 	must(t, h.write(h.awsConfig(), strings.Replace(demoConfig, "region = eu-west-1", "region = eu-west-3", 1)))

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// execWays are all ways of exec, as they stand before the command.
+// execWays are all modes of exec: the arguments before the command.
 var execWays = map[string][]string{
 	"env":     {"exec", "product_prod_paul", "--"},
 	"server":  {"exec", "--mode", "server", "product_prod_paul", "--"},
@@ -27,7 +27,7 @@ var execWays = map[string][]string{
 	"several": {"exec", "product_prod_paul", "product_dev_paul", "--"},
 }
 
-// handedOut is how many files and endpoints of commands there are.
+// handedOut returns the number of private files and endpoints of commands.
 func (h *house) handedOut(t testing.TB) int {
 	t.Helper()
 	files, err := filepath.Glob(h.state("run/overlays/*"))
@@ -39,19 +39,19 @@ func (h *house) handedOut(t testing.TB) int {
 	return len(files) + strings.Count(string(text), `"token_sha256"`)
 }
 
-// grants is the record of what the daemon hands out.
+// grants returns the path of the daemon's record of grants.
 func (h *house) grants() string {
 	sum := sha256.Sum256([]byte(h.socket()))
 	return h.state("grants-" + hex.EncodeToString(sum[:4]) + ".json")
 }
 
-// comesDown waits until nothing is handed out any more.
+// comesDown waits until there are no grants.
 func (h *house) comesDown(t testing.TB) {
 	t.Helper()
 	until(t, "no files and endpoints are left", func() bool { return h.handedOut(t) == 0 })
 }
 
-// TestExecChildren: however the command ends, or does not, in each way of exec.
+// TestExecChildren checks each mode of exec, however the command ends, or if it does not.
 func TestExecChildren(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -61,7 +61,7 @@ func TestExecChildren(t *testing.T) {
 	must(t, os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644))
 	for name, way := range execWays {
 		t.Run(name, func(t *testing.T) {
-			// Found out before anything is asked for.
+			// These errors are found before any request.
 			h.ok(t, "broker", "logout")
 			must(t, h.sim.post("reset", ""))
 			must(t, h.freshCodes())
@@ -82,9 +82,9 @@ func TestExecChildren(t *testing.T) {
 			}
 			h.counted(t, "GetSessionToken", 0)
 			if n := h.handedOut(t); n > 0 {
-				t.Errorf("%d files and endpoints of commands that never were", n)
+				t.Errorf("%d files and endpoints of commands that never ran", n)
 			}
-			// What only the kernel can tell, and a signal.
+			// Errors that only the kernel can report, and a signal.
 			for _, row := range []struct {
 				code    int
 				command []string
@@ -107,7 +107,7 @@ func TestExecChildren(t *testing.T) {
 	}
 }
 
-// ignoresTerm: the signal reaches the command, which goes on with all that it has.
+// ignoresTerm checks that the signal reaches the command, which ignores it and keeps its credentials.
 func ignoresTerm(t *testing.T, h *house, name string, way []string) {
 	t.Helper()
 	cmd := h.command("broker", append(way, "sh", "-c", `trap "" TERM; echo ready; read line; echo "got $line"; exit 7`)...)
@@ -137,11 +137,12 @@ func ignoresTerm(t *testing.T, h *house, name string, way []string) {
 	}
 }
 
-// livesOn: what the command leaves behind keeps its environment, and loses files and endpoint with the command.
+// livesOn checks that a process that outlives the command keeps its environment, but loses files and endpoint when
+// the command ends.
 func livesOn(t *testing.T, h *house, name string, way []string) {
 	t.Helper()
 	left := filepath.Join(t.TempDir(), "left")
-	// A session of its own, and an orphan: the double fork of a daemon.
+	// A new session and an orphan: the double fork of a daemon.
 	script := `(setsid sh -c 'env | grep ^AWS_ >"$0.env"; echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 1000' "$0" </dev/null >/dev/null 2>&1 &) ; while ! test -s "$0"; do sleep 0.05; done`
 	if r := h.run("broker", append(way, "sh", "-c", script, left)...); r.code != 0 {
 		t.Fatal(r)
@@ -153,7 +154,7 @@ func livesOn(t *testing.T, h *house, name string, way []string) {
 	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
 	h.comesDown(t)
 	if !alive(pid) {
-		t.Error("it does not live on")
+		t.Error("the orphan does not survive")
 	}
 	text, err = os.ReadFile(left + ".env")
 	must(t, err)
@@ -186,11 +187,12 @@ func livesOn(t *testing.T, h *house, name string, way []string) {
 	}
 }
 
-// TestExecNested: within any way of exec another one is refused, with the way to nest on purpose; the inner one is then alone.
+// TestExecNested checks that exec refuses to run inside another exec of any mode, and says how to nest on purpose.
+// The inner exec's credentials are then the only ones.
 func TestExecNested(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
-	// What a command has of each way, and of no other.
+	// What a command has in each mode, and in no other.
 	marks := map[string]string{
 		"env": "AWS_ACCESS_KEY_ID=ASIA", "server": endpointURI + "=", "file": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"), "several": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"),
 	}
@@ -198,29 +200,31 @@ func TestExecNested(t *testing.T) {
 	for outer, before := range execWays {
 		for inner, way := range execWays {
 			r := h.run("broker", append(append(slices.Clone(before), "broker"), append(way, "env")...)...)
-			_, r.stderr, _ = strings.Cut("\n"+r.stderr, "\nbroker: ") // behind what the outer one warns of
+			_, r.stderr, _ = strings.Cut("\n"+r.stderr, "\nbroker: ") // skip the warnings of the outer exec
 			m := said.FindStringSubmatch("broker: " + r.stderr)
 			if r.code != 1 || r.stdout != "" || m == nil || (m[2] == "") != (outer != "env") {
 				t.Errorf("%s in %s: %v", inner, outer, r)
 				continue
 			}
-			// The hint, as it stands.
+			// Type the hint unchanged.
 			r = h.run("broker", append(slices.Clone(before), "sh", "-c", m[3])...)
 			if r.code != 0 || strings.Count(r.stdout, "BROKER_PROFILE=product_prod_paul") != 1 {
 				t.Errorf("%s: %v", m[3], r)
 			}
 			for name, mark := range marks {
-				// The files of the outer one stay where the inner one makes none: the helper finds the originals by them.
+				// The outer exec's files stay in effect if the inner one makes none: the helper finds the
+				// originals through them.
 				kept := (outer == "file" || outer == "several") && marks[outer] == mark
 				if strings.Contains(r.stdout, "\n"+mark) != (mark == marks[inner]) && !kept {
-					t.Errorf("%s in %s: of %s there is\n%s", inner, outer, name, r.stdout)
+					t.Errorf("%s in %s: %s is still in\n%s", inner, outer, name, r.stdout)
 				}
 			}
 		}
 	}
 }
 
-// TestExecCredentialsFile: what is wrong with the person's own credentials file, in each way of exec. It is read and never changed.
+// TestExecCredentialsFile checks each mode of exec with something wrong in the user's own credentials file. exec
+// reads that file and never changes it.
 func TestExecCredentialsFile(t *testing.T) {
 	t.Parallel()
 	const half = "[mine]\naws_access_key_id = ASIAMINE\n[product_pr"
@@ -231,7 +235,7 @@ func TestExecCredentialsFile(t *testing.T) {
 		says string
 	}{
 		{"read-only", func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(ownSection), 0o400)) }, 0, ""},
-		{"a section of that name that is the person's", func(t *testing.T, path string) {
+		{"the user's own section of that name", func(t *testing.T, path string) {
 			must(t, os.WriteFile(path, []byte(strings.Replace(ownSection, "[mine]", "[product_prod_paul]", 1)), 0o600))
 		}, 0, ""},
 		{"a link to nowhere", func(t *testing.T, path string) { must(t, os.Symlink("nowhere", path)) }, 0, ""},
@@ -267,7 +271,8 @@ func TestExecCredentialsFile(t *testing.T) {
 			}
 		})
 	}
-	// Half written while a command runs: it keeps what it had, and has the new when that is whole.
+	// If the file is half written while a command runs, the command keeps its old content until the new one is
+	// complete.
 	must(t, os.RemoveAll(h.awsCredentials()))
 	must(t, os.WriteFile(h.awsCredentials(), []byte(ownSection), 0o600))
 	for _, name := range []string{"file", "several"} {
@@ -291,7 +296,7 @@ func TestExecCredentialsFile(t *testing.T) {
 					break
 				}
 				if time.Now().After(limit) {
-					t.Fatalf("%s: what was written is not there:\n%s", name, now)
+					t.Fatalf("%s: the new content is missing:\n%s", name, now)
 				}
 			}
 		}
@@ -301,8 +306,8 @@ func TestExecCredentialsFile(t *testing.T) {
 	h.comesDown(t)
 }
 
-// TestSeveralOfAnOlderDaemon: one that knows nothing of several profiles serves the first alone; that is not taken
-// for all.
+// TestSeveralOfAnOlderDaemon checks exec with several profiles and a daemon that supports only one: exec fails
+// instead of using the first profile only.
 func TestSeveralOfAnOlderDaemon(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -335,7 +340,8 @@ func TestSeveralOfAnOlderDaemon(t *testing.T) {
 	}
 }
 
-// TestSeveralAskOnce: one code serves all profiles of a device, and is asked for where the command was typed.
+// TestSeveralAskOnce checks that one code serves all profiles of a device, and that the prompt is on the terminal
+// of the command.
 func TestSeveralAskOnce(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -352,7 +358,7 @@ func TestSeveralAskOnce(t *testing.T) {
 	h.counted(t, "AssumeRole", 2)
 }
 
-// TestFilesForManyCommands: each command has files of its own, and none is left.
+// TestFilesForManyCommands checks that each command has its own files, and that none are left.
 func TestFilesForManyCommands(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

@@ -31,8 +31,8 @@ func (h *house) whoami(ctx context.Context, d document) (string, error) {
 	return aws.ToString(out.Arn), nil
 }
 
-// robotHouse has a source without a device, so that no session has to wait for a code, and sessions as
-// short as the flag says.
+// robotHouse has a source without a device, so that no session needs a code. Sessions last as long as the flag
+// says.
 func robotHouse(t *testing.T, lifetime string) *house {
 	t.Helper()
 	h := newHouse(t)
@@ -45,7 +45,7 @@ func robotHouse(t *testing.T, lifetime string) *house {
 	return h
 }
 
-// TestShortSessionsLong: with sessions of a few seconds, a client that asks at any moment gets one that works.
+// TestShortSessionsLong checks that with sessions of a few seconds, a client always gets one that works.
 func TestShortSessionsLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "3s")
@@ -56,7 +56,7 @@ func TestShortSessionsLong(t *testing.T) {
 		asked := time.Now()
 		d := h.credentials(t, "build")
 		if left := d.Expiration.Sub(asked); left <= -time.Second {
-			t.Fatalf("call %d: a session was given that had ended %v before", calls, -left)
+			t.Fatalf("call %d: got a session that had expired %v before", calls, -left)
 		}
 		who, err := h.whoami(t.Context(), d)
 		if time.Now().After(d.Expiration) {
@@ -76,32 +76,33 @@ func TestShortSessionsLong(t *testing.T) {
 	}
 }
 
-// TestOutageLong: while STS is down, what is valid is served to its end, and not beyond.
+// TestOutageLong checks that while STS is down, a valid session is served until it expires, and no longer.
 func TestOutageLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "20s")
 	first := h.credentials(t, "build")
-	// The daemon counts the time of a session from before it started the vault for it, which takes seconds under load.
+	// The daemon measures a session's lifetime from before it started the vault process, which takes seconds under
+	// load.
 	const early = 10 * time.Second
 	must(t, h.sim.fault(`{"kind":"status","status":503,"times":-1}`))
 	served := 0
 	for time.Until(first.Expiration) > early {
 		r := h.run("credproc", "build")
 		if time.Until(first.Expiration) <= early {
-			break // it was asked late
+			break // the request came late
 		}
 		if d, err := parseDocument(r.stdout); err != nil || d != first {
-			t.Fatalf("it is not the session from before STS was down: %v", r)
+			t.Fatalf("this is not the session from before the outage: %v", r)
 		}
 		served++
 		time.Sleep(100 * time.Millisecond)
 	}
 	if served < 3 {
-		t.Fatalf("served %d times only", served)
+		t.Fatalf("served only %d times", served)
 	}
 	time.Sleep(time.Until(first.Expiration))
 	if r := h.run("credproc", "build"); r.code != 1 || r.stdout != "" {
-		t.Errorf("after the end: %v", r)
+		t.Errorf("after the session expired: %v", r)
 	}
 	must(t, h.sim.post("faults/clear", ""))
 	for limit := time.Now().Add(45 * time.Second); ; time.Sleep(time.Second) {
@@ -109,7 +110,7 @@ func TestOutageLong(t *testing.T) {
 			break
 		}
 		if time.Now().After(limit) {
-			t.Fatal("it does not recover")
+			t.Fatal("the daemon does not recover")
 		}
 	}
 }

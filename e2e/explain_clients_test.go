@@ -14,8 +14,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// TestClientsExplain holds what explain says of the AWS CLI, boto3, the JS SDKs and the Go SDK to what they do with
-// the same files: an answer from the broker is a role of prod, one from elsewhere is another's, a failure is one.
+// TestClientsExplain compares what explain says about the AWS CLI, boto3, the JS SDKs and the Go SDK with what
+// these tools do with the same files. An answer from Broker is a role of prod; an answer from elsewhere has
+// another account.
 func TestClientsExplain(t *testing.T) {
 	const robot = "aws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n"
 	h := clientHouse(t)
@@ -42,7 +43,7 @@ func TestClientsExplain(t *testing.T) {
 			must(t, json.Unmarshal([]byte(h.ok(t, "broker", "explain", "--json", "prod")), &said))
 			for tool, ask := range askers(t, h) {
 				if name == "role, source linked" && tool == "AWS CLI" {
-					continue // an older one makes its own call to AWS itself, whatever it is told; it is botocore like boto3
+					continue // older versions send their own AssumeRole to AWS whatever the endpoint; boto3 covers botocore
 				}
 				from := "nobody"
 				switch arn := ask("prod"); {
@@ -53,14 +54,14 @@ func TestClientsExplain(t *testing.T) {
 				}
 				for _, v := range said.Tools {
 					if v.Tool == tool && v.From != from {
-						t.Errorf("%s: explain says %s (%s), and it is %s", tool, v.From, v.Text, from)
+						t.Errorf("%s: explain says %s (%s), but it is %s", tool, v.From, v.Text, from)
 					}
 				}
 			}
 		})
 	}
 
-	// What explain says of a key in the environment: it wins over AWS_PROFILE, not over a profile that is given.
+	// explain says that a key in the environment wins over AWS_PROFILE, but not over a profile that is given.
 	must(t, h.write(h.awsConfig(), "[profile prod]\n"+region+credproc))
 	must(t, h.write(filepath.Join(h.home, ".aws/credentials"), ""))
 	h.env = append(h.env, "AWS_ACCESS_KEY_ID=AKIADEMOROBOTFAKE333", "AWS_SECRET_ACCESS_KEY=fake/demo+secret/of+robot/fake/demo+3333", "AWS_PROFILE=prod", "AWS_REGION=eu-west-1")
@@ -86,8 +87,8 @@ func TestClientsExplain(t *testing.T) {
 	}
 }
 
-// askers ask each tool that is here who it is with a profile, or with what the environment says. The answer is empty
-// where it fails.
+// askers returns a function for each installed tool. It returns the identity that the tool gets for a profile, or
+// from the environment, and is empty if the tool fails.
 func askers(t *testing.T, h *house) map[string]func(profile string) string {
 	t.Helper()
 	all := map[string]func(string) string{"Go SDK": func(profile string) string { return goIdentity(t, h, profile) }}
@@ -103,7 +104,7 @@ func askers(t *testing.T, h *house) map[string]func(profile string) string {
 		missing(t, "the AWS CLI (aws)")
 	}
 	for _, python := range installed("python3") {
-		// One that knows AWS_ENDPOINT_URL_STS: its own AssumeRole must not leave the machine.
+		// It must know AWS_ENDPOINT_URL_STS, since its own AssumeRole must not leave the machine.
 		if r := h.run(python, "-c", "import boto3; from botocore.configprovider import ConfiguredEndpointProvider"); r.code == 0 {
 			all["boto3"] = func(profile string) string { return succeeded(h.run(python, "-c", botoProgram, profile, h.sim.url)) }
 		}

@@ -13,10 +13,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what is shown into the docs")
+var update = flag.Bool("update", false, "write the terminal's output into the docs")
 
-// TestClientsFirstMinute plays docs/first-minute.md on a real terminal, in a fresh home: from a key in plain text to the
-// first answer. What the page shows is what is shown.
+// TestClientsFirstMinute plays docs/first-minute.md on a real terminal in a fresh home, from a key in plain text
+// to the first answer. The terminal must show what the page shows.
 func TestClientsFirstMinute(t *testing.T) {
 	shown := playOnTerminal(t, []scene{
 		{after: prompt, types: "broker setup"},
@@ -38,13 +38,13 @@ func TestClientsFirstMinute(t *testing.T) {
 	if *update {
 		must(t, os.WriteFile(page, []byte(before+"```text\n"+shown+"```\n"+after), 0o644))
 	} else if shown != was {
-		t.Errorf("the page shows\n%s\nbut what is shown is\n%s\n(run with -update)", was, shown)
+		t.Errorf("the page shows\n%s\nbut the terminal shows\n%s\n(run with -update)", was, shown)
 	}
 }
 
-// playOnTerminal types the scenes in a shell on a terminal, in a fresh home that has a key in plain text, two role
-// profiles and the AWS CLI. It returns what the terminal showed up to the last prompt. Times, ids and paths have one
-// form in it, and nothing in it tells of the simulator.
+// playOnTerminal types the scenes in a shell on a terminal, in a fresh home with a key in plain text, two role
+// profiles and the AWS CLI. It returns what the terminal showed up to the last prompt, with times, ids and paths
+// normalized and no trace of the simulator.
 func playOnTerminal(t *testing.T, scenes []scene) string {
 	t.Helper()
 	tools := installed("aws")

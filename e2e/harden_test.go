@@ -22,17 +22,18 @@ import (
 func init() {
 	otherRoles["thief"] = thiefRole
 	otherRoles["launcher"] = launcherRole
-	otherRoles["plain"] = func() int { // keeps what it is sent, and hides nothing
+	otherRoles["plain"] = func() int { // stores what it is sent, and hides nothing
 		_, _ = io.ReadAll(os.Stdin)
 		return 0
 	}
 }
 
-// jewel is what a vault process is sent after its first moments.
+// jewel is what a vault process receives after its start.
 const jewel = "a-key-that-arrives-later-5190"
 
-// thief is the test program as an unprivileged uid without any capability: it starts a program of that same uid again
-// and again, and tries from before the start on to open what would show it the memory of the new process.
+// thief runs the test program as an unprivileged uid without capabilities. It starts a program as that same uid
+// again and again. From before each start, it tries to open the files that would show the memory of the new
+// process.
 func thief(t *testing.T, h *house, rounds int, argv ...string) loot {
 	t.Helper()
 	cmd := other(t, nobody, "thief", append(h.env, "E2E_N="+strconv.Itoa(rounds))...)
@@ -49,19 +50,19 @@ func thief(t *testing.T, h *house, rounds int, argv ...string) loot {
 	return l
 }
 
-// loot is what a thief got, of all the processes that it started.
+// loot is what a thief got from all processes that it started.
 type loot struct {
-	started, mem, environ, maps, stdin int // processes: all, and those whose file in /proc was opened
-	stolen                             int // processes in whose memory the jewel was read
+	started, mem, environ, maps, stdin int // number of processes; those whose file in /proc it opened
+	stolen                             int // processes in whose memory it read the jewel
 	median, longest                    time.Duration
 }
 
 const lootFormat = "%d started, opened: mem %d, environ %d, maps %d, stdin %d; jewel read %d; " +
 	"mem open for %d ns, at most %d ns\n"
 
-// TestFirstMoments: a program that others than its owner may not read, as `make install` by root leaves it, cannot be
-// looked into from its first instruction on. Of one that they may read, how often it happens is only measured: until
-// it has hardened itself nothing but the scheduler decides who is first.
+// TestFirstMoments checks that a program that only its owner may read, as after `make install` by root, cannot be
+// inspected from its first instruction on. For a program that others may read, the test only measures how often it
+// happens: until the program has hardened itself, the scheduler decides who is first.
 func TestFirstMoments(t *testing.T) { firstMoments(t, 5) }
 
 func TestFirstMomentsLong(t *testing.T) { firstMoments(t, 500) }
@@ -71,7 +72,7 @@ func firstMoments(t *testing.T, rounds int) {
 	h := newHouse(t)
 	must(t, h.settings(""))
 	h.give(t, nobody)
-	// Copies, since the programs of a house are links to those of all tests.
+	// Copies, since the programs of a house are hard links shared by all tests.
 	program := func(name string, mode os.FileMode) string {
 		path := filepath.Join(h.dir, name)
 		data, err := os.ReadFile(filepath.Join(h.bin, "brokerd"))
@@ -85,7 +86,7 @@ func firstMoments(t *testing.T, rounds int) {
 
 	plain := thief(t, h, 5, selfProgram(t), "plain")
 	if plain.mem != 5 || plain.environ != 5 || plain.maps != 5 || plain.stdin != 5 || plain.stolen != 5 {
-		t.Fatalf("void: a program that does nothing against it is not looked into: %+v", plain)
+		t.Fatalf("void: not even a program without protection was read: %+v", plain)
 	}
 	for _, args := range [][]string{vault, daemon} {
 		l := thief(t, h, rounds, append([]string{closed}, args...)...)
@@ -97,10 +98,11 @@ func firstMoments(t *testing.T, rounds int) {
 	}
 }
 
-// thiefRole starts os.Args[1:] E2E_N times. It sees each start from before execve on, where the launcher waits for it.
+// thiefRole starts os.Args[1:] E2E_N times. It watches each start from before execve, where the launcher waits for
+// it.
 func thiefRole() int {
 	rounds, _ := strconv.Atoi(os.Getenv("E2E_N"))
-	// With CAP_DAC_OVERRIDE a caller of execve can read every program, so that it stays dumpable.
+	// With CAP_DAC_OVERRIDE a caller of execve can read every program, so that the process stays dumpable.
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil || !bytes.Contains(status, []byte("\nCapEff:\t0000000000000000\n")) {
 		fmt.Println("the thief has capabilities")
@@ -126,7 +128,7 @@ func thiefRole() int {
 	return 0
 }
 
-// launcherRole becomes the program os.Args[1:] once it is told to go on. Nobody can look into it before that.
+// launcherRole replaces itself by the program os.Args[1:] when told to. Before that, nobody can inspect it.
 func launcherRole() int {
 	const prSetDumpable = 4
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); errno != 0 {
@@ -146,7 +148,7 @@ func launcherRole() int {
 	return 1
 }
 
-// steal is one start.
+// steal watches one start.
 func (l *loot) steal(argv []string) (window time.Duration, err error) {
 	cmd := exec.Command("/proc/self/exe", argv...)
 	cmd.Env = append(os.Environ(), "E2E_ROLE=launcher", "GOTRACEBACK=none")
@@ -177,7 +179,7 @@ func (l *loot) steal(argv []string) (window time.Duration, err error) {
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	if f, err := os.Open(proc + "mem"); err == nil {
 		_ = f.Close()
-		return 0, errors.New("the launcher can be looked into, so nothing can be told apart")
+		return 0, errors.New("the launcher itself can be inspected, so the test cannot distinguish the two")
 	}
 	if _, err := tell.Write([]byte(".")); err != nil {
 		return 0, err
@@ -190,7 +192,7 @@ func (l *loot) steal(argv []string) (window time.Duration, err error) {
 		}
 		return f
 	}
-	// Until a while after the first sight of the new program.
+	// Keep trying for a while after the new program first appears.
 	want := []byte(strings.Join(argv, "\x00") + "\x00")
 	var seen, first, last time.Time
 	for give := time.Now().Add(patience); seen.IsZero() || time.Since(seen) < 20*time.Millisecond; {
@@ -227,8 +229,8 @@ func (l *loot) steal(argv []string) (window time.Duration, err error) {
 		return window, nil
 	}
 	defer func() { _ = maps.Close() }()
-	// What arrives only now is read all the same: a descriptor stays good. It is half a line, so the process waits for
-	// the rest.
+	// An open descriptor stays valid, so it also shows what arrives later. The line is incomplete, so the process
+	// waits for the rest.
 	if _, err := io.WriteString(stdin, `{"op":"put","secret_access_key":"`+jewel); err != nil {
 		return window, nil
 	}
@@ -255,7 +257,7 @@ func holds(mem, maps *os.File, text []byte) bool {
 		var mode string
 		_, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode)
 		if err != nil || !strings.HasPrefix(mode, "rw") || to-from > 256<<20 {
-			continue // what is larger is reserved, not used
+			continue // larger mappings are reserved, not used
 		}
 		part := make([]byte, to-from)
 		if n, _ := mem.ReadAt(part, from); bytes.Contains(part[:n], text) {
@@ -265,8 +267,8 @@ func holds(mem, maps *os.File, text []byte) bool {
 	return false
 }
 
-// TestHardenedFirst: a program makes itself not dumpable before anything else of ours, of other libraries, or of the
-// standard library's larger packages is initialised. What is counted is what Go says that it initialises.
+// TestHardenedFirst checks that a program makes itself not dumpable before any other package of Broker, any
+// library or any larger package of the standard library is initialised. It reads Go's own trace of initialisation.
 func TestHardenedFirst(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -282,15 +284,16 @@ func TestHardenedFirst(t *testing.T) {
 			t.Fatalf("%v: void: %v", argv, r)
 		}
 		if found := late.FindString(before); found != "" {
-			t.Errorf("%v: before it comes %q", argv, found)
+			t.Errorf("%v: %q is initialised earlier", argv, found)
 		}
 		if argv[1] == "vault" && !asks.MatchString(after) {
-			t.Errorf("the vault process asks for its request late: %v", r)
+			t.Errorf("the vault process reads its request late: %v", r)
 		}
 	}
 }
 
-// TestUnreadableProgram: a program that its user cannot read does all that another does, starting itself included.
+// TestUnreadableProgram checks that a program that its user cannot read works like any other, and can even start
+// itself.
 func TestUnreadableProgram(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -301,7 +304,7 @@ func TestUnreadableProgram(t *testing.T) {
 		program := filepath.Join(h.bin, name)
 		data, err := os.ReadFile(program)
 		must(t, err)
-		must(t, os.Remove(program)) // a link to what other tests run
+		must(t, os.Remove(program)) // a link to the file that other tests run
 		must(t, os.WriteFile(program, data, 0o711))
 		must(t, os.Chmod(program, 0o711))
 	}
@@ -322,7 +325,7 @@ func TestUnreadableProgram(t *testing.T) {
 		{"broker", "daemon", "--background", "--replace"},
 		{"credproc", "product_dev_paul"},
 		{"broker", "exec", "product_prod_paul", "--mode", "server", "--", "env"},
-		{"broker", "exec", "product_prod_paul", "--", "cat", "/proc/self/environ"}, // which is dumpable again
+		{"broker", "exec", "product_prod_paul", "--", "cat", "/proc/self/environ"}, // this child is dumpable again
 	} {
 		if r := run(argv[0], argv[1:]...); r.code != 0 {
 			t.Errorf("%q: %v", argv, r)
@@ -330,13 +333,13 @@ func TestUnreadableProgram(t *testing.T) {
 	}
 }
 
-// TestInstallModes: root installs the programs that hold keys so that their users cannot read them.
+// TestInstallModes checks that root installs the programs that hold keys so that their users cannot read them.
 func TestInstallModes(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("make", "-n", "-o", "build", "install", "DESTDIR=/nowhere", "PREFIX=/usr")
 	cmd.Dir = ".."
 	want := "install -m 711 bin/broker bin/brokerd '/nowhere/usr/bin'\n"
-	if os.Geteuid() != 0 { // an owner can read anyway
+	if os.Geteuid() != 0 { // an owner can always read
 		want = "install -m 755 bin/broker bin/brokerd '/nowhere/usr/bin'\n"
 	}
 	if r := finish(cmd); r.code != 0 || !strings.Contains(r.stdout, want) {
@@ -344,7 +347,8 @@ func TestInstallModes(t *testing.T) {
 	}
 }
 
-// TestTraced: a daemon does not work under a tracer. Other commands do: a person may trace them.
+// TestTraced checks that a daemon refuses to run under a tracer, and that other commands do not: a person may
+// trace them.
 func TestTraced(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -364,16 +368,16 @@ func TestTraced(t *testing.T) {
 	}
 }
 
-// traced runs a program as a debugger does that lets it run on.
+// traced runs a program under a tracer that lets it continue.
 func traced(cmd *exec.Cmd) result {
-	runtime.LockOSThread() // which is the tracer
+	runtime.LockOSThread() // the thread is the tracer
 	defer runtime.UnlockOSThread()
 	dir, err := os.MkdirTemp("", "traced")
 	if err != nil {
 		return result{stderr: err.Error(), code: -1}
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	// Files, since nobody reads a pipe meanwhile.
+	// Use files, since nobody reads a pipe in the meantime.
 	stdout, err1 := os.Create(filepath.Join(dir, "stdout"))
 	stderr, err2 := os.Create(filepath.Join(dir, "stderr"))
 	cmd.Stdout, cmd.Stderr = stdout, stderr

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// TestReadOnlyHome: nothing can be written below HOME. With a state directory elsewhere the broker serves what is
-// there; without one it says what to do; what would change a file says why it cannot, and changes nothing.
+// TestReadOnlyHome checks a HOME that cannot be written. With a state directory elsewhere Broker serves what is
+// there; without one it says what to do. A command that would change a file says why it cannot, and changes
+// nothing.
 func TestReadOnlyHome(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -30,7 +31,7 @@ func TestReadOnlyHome(t *testing.T) {
 		}
 		return os.Chmod(path, info.Mode().Perm()&^0o222)
 	}))
-	// The state of before is not to be written either.
+	// The earlier state directory must not be writable either.
 	r := h.asOther(t, nobody, "credproc", "product_prod_paul")
 	if err := checkFailure(r, "5", "credproc", nil); err != nil || !strings.Contains(r.stderr, "permission denied") || !strings.Contains(r.stderr, "hint: export BROKER_STATE_DIR=") {
 		t.Errorf("%v: %v", err, r)
@@ -65,7 +66,7 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 }
 
-// TestOneHomeOfTwo: the second user of a HOME gets nothing of the first, and is told why.
+// TestOneHomeOfTwo checks that the second user of a HOME gets nothing of the first, and is told why.
 func TestOneHomeOfTwo(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -73,7 +74,7 @@ func TestOneHomeOfTwo(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
 	for _, open := range []bool{false, true} {
-		if open { // as careless as can be
+		if open { // modes that are as careless as possible
 			openToAll(t, filepath.Dir(h.socket()))
 			must(t, os.Chmod(h.socket(), 0o777))
 		}
@@ -86,14 +87,14 @@ func TestOneHomeOfTwo(t *testing.T) {
 		if !open {
 			continue
 		}
-		// Nor may it become the daemon of the first, whatever it did to its files.
+		// Nor can it become the daemon of the first user, whatever it did to the files.
 		if r := h.asOther(t, nobody, "broker", "daemon"); r.code != 5 || r.stdout != "" {
-			t.Errorf("a daemon in another's directory: %v", r)
+			t.Errorf("a daemon in another user's directory: %v", r)
 		}
 	}
 }
 
-// TestUmasks: whatever the umask, the same files with the same modes, and all of it works.
+// TestUmasks checks that every umask gives the same files with the same modes, and that everything works.
 func TestUmasks(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -126,7 +127,7 @@ broker status --json >status.json`
 		var modes strings.Builder
 		must(t, filepath.WalkDir(h.home, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || strings.HasPrefix(d.Name(), "grants-") || strings.Contains(path, "overlays") || strings.HasSuffix(path, ".sock") {
-				return err // they come and go
+				return err // these files come and go
 			}
 			info, err := d.Info()
 			if err == nil {
@@ -138,7 +139,7 @@ broker status --json >status.json`
 		if want == "" {
 			want = modes.String()
 			if !strings.Contains(want, "-rw------- .local/state/broker/audit.log") {
-				t.Fatalf("not what was expected:\n%s", want)
+				t.Fatalf("unexpected files or modes:\n%s", want)
 			}
 		}
 		if modes.String() != want {
@@ -147,7 +148,8 @@ broker status --json >status.json`
 	}
 }
 
-// TestRuntimeDirectories: where the socket is, if XDG_RUNTIME_DIR is missing, another's, too long, a link, a file.
+// TestRuntimeDirectories checks where the socket is if XDG_RUNTIME_DIR is missing, belongs to another user, is too
+// long, is a link or is a file.
 func TestRuntimeDirectories(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -172,9 +174,9 @@ func TestRuntimeDirectories(t *testing.T) {
 		{"missing", "XDG_RUNTIME_DIR=" + dir("missing"), inState},
 		{"another's", "XDG_RUNTIME_DIR=" + dir("foreign"), inState},
 		{"a file", "XDG_RUNTIME_DIR=" + dir("file"), inState},
-		{"named, and not there yet", "BROKER_RUNTIME_DIR=" + dir("new/below"), dir("new/below/broker.sock")},
+		{"named, and does not exist yet", "BROKER_RUNTIME_DIR=" + dir("new/below"), dir("new/below/broker.sock")},
 		{"named, and open to all", "BROKER_RUNTIME_DIR=" + dir("open"), ""},
-		{"named, and another's", "BROKER_RUNTIME_DIR=" + dir("foreign"), ""},
+		{"named, and belongs to another user", "BROKER_RUNTIME_DIR=" + dir("foreign"), ""},
 		{"named, and a link", "BROKER_RUNTIME_DIR=" + dir("link"), ""},
 		{"named, and a file", "BROKER_RUNTIME_DIR=" + dir("file"), ""},
 		{"named, and too long", "BROKER_RUNTIME_DIR=" + long + "/" + strings.Repeat("m", 100), long + "/" + strings.Repeat("m", 100) + "/broker.sock"},

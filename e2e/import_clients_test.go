@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// awsVaultItem is a key as aws-vault writes it.
+// awsVaultItem is a key in the format that aws-vault writes.
 const awsVaultItem = `{"AccessKeyID":"` + keyID + `","SecretAccessKey":"` + keySecret + `",` +
 	`"SessionToken":"","Source":"","CanExpire":false,"Expires":"0001-01-01T00:00:00Z"}`
 
-// TestClientsImportFromSecretService: a key that aws-vault keeps in a real gnome-keyring moves into ours, in the same keyring. (A
-// collection of its own needs a window to be made; that one is proved in package vault.)
+// TestClientsImportFromSecretService checks that a key that aws-vault stores in a real gnome-keyring moves into
+// Broker's items, in the same keyring. (Creating another collection needs a window; package vault tests that.)
 func TestClientsImportFromSecretService(t *testing.T) {
 	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
 		if len(installed(name)) == 0 {

@@ -14,7 +14,7 @@ import (
 const plainKeys = "# mine\n[robot]\naws_access_key_id = AKIADEMOROBOTFAKE333\naws_secret_access_key = fake/demo+secret/of+robot/fake/demo+3333\n\n" +
 	"[security]\nregion = eu-west-1\naws_access_key_id=" + keyID + "\naws_secret_access_key=" + keySecret + "\n# the end"
 
-// toImport is a house whose keys are in the credentials file.
+// toImport returns a house whose keys are in the credentials file.
 func toImport(t *testing.T) (h *house, credentials string) {
 	t.Helper()
 	h = newHouse(t)
@@ -25,12 +25,12 @@ func toImport(t *testing.T) (h *house, credentials string) {
 	return h, credentials
 }
 
-// TestImportKilledLong: however far an import came when it is killed, no key is lost: the next one ends what it began,
-// and an undo gives back every byte.
+// TestImportKilledLong checks that no key is lost if an import is killed at any point: the next import completes
+// it, and an undo restores every byte.
 func TestImportKilledLong(t *testing.T) {
 	t.Parallel()
 	h, credentials := toImport(t)
-	h.ok(t, "broker", "import", "--yes") // makes the keyring
+	h.ok(t, "broker", "import", "--yes") // creates the keyring
 	h.ok(t, "broker", "import", "--undo", "--yes")
 	const rounds = 60
 	killed := 0
@@ -60,13 +60,13 @@ func TestImportKilledLong(t *testing.T) {
 		text, err = os.ReadFile(credentials)
 		must(t, err)
 		if strings.Contains(string(text), "fake/demo") {
-			t.Fatalf("a key is in the file after the import: %q", text)
+			t.Fatalf("a key is still in the file after the import: %q", text)
 		}
 		h.ok(t, "broker", "import", "--undo", "--yes")
 		text, err = os.ReadFile(credentials)
 		must(t, err)
 		if string(text) != plainKeys {
-			t.Fatalf("the file came back as %q", text)
+			t.Fatalf("the undo restored %q", text)
 		}
 	}
 	t.Logf("%d rounds, %d killed", rounds, killed)
@@ -75,7 +75,7 @@ func TestImportKilledLong(t *testing.T) {
 	}
 }
 
-// TestImportNoSpace: where nothing can be written, nothing is changed.
+// TestImportNoSpace checks that nothing changes if nothing can be written.
 func TestImportNoSpace(t *testing.T) {
 	t.Parallel()
 	h, credentials := toImport(t)
@@ -92,7 +92,7 @@ func TestImportNoSpace(t *testing.T) {
 	h.ok(t, "broker", "import", "--yes")
 }
 
-// TestImportWhileEdited: the user adds lines while keys are moved out and back again: none of them is lost.
+// TestImportWhileEdited checks that no line is lost that the user adds while keys are moved out and back.
 func TestImportWhileEdited(t *testing.T) {
 	t.Parallel()
 	h, credentials := toImport(t)
@@ -132,16 +132,16 @@ func TestImportWhileEdited(t *testing.T) {
 	h.credentials(t, "robot")
 }
 
-// TestImportByteOrderMark: a file may begin with a byte order mark, as editors of Windows write it. AWS's tools in
-// JavaScript read it, so its keys are moved, and an undo gives back every byte.
+// TestImportByteOrderMark checks a file with a byte order mark, which Windows editors write. AWS's JavaScript
+// tools read such a file, so its keys are moved, and an undo restores every byte.
 func TestImportByteOrderMark(t *testing.T) {
 	t.Parallel()
 	const mark = "\ufeff"
 	const key = "aws_access_key_id = " + robotKeyID + "\naws_secret_access_key = " + robotSecret + "\n"
 	for name, row := range map[string]struct{ before, after string }{
-		"nothing but the key": {"[robot]\n" + key, ""},
-		"a comment":           {"# mine\n[robot]\n" + key, "# mine\n"},
-		"another section":     {"[robot]\n" + key + "[mine]\nregion = eu-west-1\n", "[mine]\nregion = eu-west-1\n"},
+		"only the key":    {"[robot]\n" + key, ""},
+		"a comment":       {"# mine\n[robot]\n" + key, "# mine\n"},
+		"another section": {"[robot]\n" + key + "[mine]\nregion = eu-west-1\n", "[mine]\nregion = eu-west-1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

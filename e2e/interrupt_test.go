@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// TestInterrupt: Ctrl-C at each question of each command ends it with 130, leaves the terminal as it was, and no
-// process. A row types until the question that is meant stands there.
+// TestInterrupt checks that Ctrl-C at each prompt of each command ends it with 130, leaves the terminal as it was,
+// and leaves no process. A row types until the prompt in question appears.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	credentials := func(text string) func(*testing.T, *house) {
 		return func(t *testing.T, h *house) { must(t, h.write(h.awsCredentials(), text)) }
 	}
-	// A user's own passphrase, and not one of a file.
+	// The user types the passphrase; it is not in a file.
 	asks := func(t *testing.T, h *house) { h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=") }
 	plain := credentials("[other]\naws_access_key_id = " + robotKeyID + "\naws_secret_access_key = " + robotSecret + "\n")
 	locked := func(t *testing.T, h *house) {
@@ -27,7 +27,7 @@ func TestInterrupt(t *testing.T) {
 		prepare  func(*testing.T, *house)
 		argv     []string
 		question string
-		before   []string // what is typed at the questions before: question, answer, …
+		before   []string // typed at the earlier prompts: prompt, answer, …
 	}{
 		"credproc": {nil, []string{"credproc", "product_prod_paul"}, question, nil},
 		"exec":     {nil, []string{"broker", "exec", "product_prod_paul", "--", "true"}, question, nil},
@@ -84,7 +84,7 @@ func TestInterrupt(t *testing.T) {
 				t.Errorf("%v\nthe terminal showed:\n%s", r, s.shown())
 			}
 			s.asItWas()
-			until(t, "nothing is left but the daemon and the simulator", func() bool {
+			until(t, "only the daemon and the simulator are left", func() bool {
 				for _, p := range h.processes() {
 					program, rest, _ := strings.Cut(p.line, " ")
 					daemon := filepath.Base(program) == "brokerd" && rest != "vault"

@@ -15,7 +15,7 @@ import (
 	"broker/internal/testbus"
 )
 
-// backendHouses make a house with a keyring of each kind, open, as a login leaves it.
+// backendHouses prepare a house with an open keyring of each kind, as after a login.
 var backendHouses = map[string]func(*testing.T, *house){
 	"file": func(*testing.T, *house) {},
 	"secret-service": func(t *testing.T, h *house) {
@@ -26,7 +26,7 @@ var backendHouses = map[string]func(*testing.T, *house){
 	"kwallet": func(t *testing.T, h *house) {
 		h.startBus(t)
 		h.env = append(h.env, "QT_QPA_PLATFORM=offscreen")
-		hash := "array:byte:" + strings.TrimSuffix(strings.Repeat("7,", 56), ",") // of a password, as PAM gives it
+		hash := "array:byte:" + strings.TrimSuffix(strings.Repeat("7,", 56), ",") // of a password, in the form in which PAM provides it
 		h.serve(t, "", []string{"kwalletd5"}, "org.kde.kwalletd5", "/modules/kwalletd5", "org.kde.KWallet.pamOpen", "string:kdewallet", hash, "int32:0")
 	},
 	"pass": func(t *testing.T, h *house) {
@@ -64,7 +64,7 @@ func (h *house) startBus(t *testing.T) {
 	runtime, err := os.MkdirTemp("", "bus")
 	must(t, err)
 	t.Cleanup(func() {
-		must(t, h.stopDaemon()) // its socket is there too
+		must(t, h.stopDaemon()) // its socket is there, too
 		_ = os.RemoveAll(runtime)
 	})
 	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime, "DBUS_SESSION_BUS_ADDRESS="+testbus.Address(runtime))
@@ -90,7 +90,7 @@ func (h *house) start(t *testing.T, stdin, name string, args ...string) {
 	})
 }
 
-// serve starts a keyring and asks it something over the bus until it answers.
+// serve starts a keyring and sends it a request over the bus until it answers.
 func (h *house) serve(t *testing.T, stdin string, command []string, service, object, method string, args ...string) {
 	t.Helper()
 	h.start(t, stdin, command[0], command[1:]...)
@@ -99,7 +99,7 @@ func (h *house) serve(t *testing.T, stdin string, command []string, service, obj
 	})
 }
 
-// keyringRow is what `broker keyring list --json` says of a keyring.
+// keyringRow returns the row of a keyring in `broker keyring list --json`.
 func (h *house) keyringRow(t *testing.T, backend string) (row struct {
 	Backend, State string
 	InUse          bool `json:"in_use"`
@@ -117,7 +117,8 @@ func (h *house) keyringRow(t *testing.T, backend string) (row struct {
 	return row
 }
 
-// TestClientsKeyrings runs the programs with each keyring, headless: add, use, rotate the item, move it, remove it.
+// TestClientsKeyrings runs the programs with each keyring, without a desktop: add, use, rotate, move and remove a
+// key.
 func TestClientsKeyrings(t *testing.T) {
 	for backend, furnish := range backendHouses {
 		t.Run(backend, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestClientsKeyrings(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			t.Cleanup(func() { h.run("broker", "remove", "security", "--yes") }) // the kernel's is one for all tests
+			t.Cleanup(func() { h.run("broker", "remove", "security", "--yes") }) // all tests share the kernel's keyring
 
 			h.run("broker", "remove", "security", "--yes")
 			must(t, h.furnish(true))
@@ -143,7 +144,7 @@ func TestClientsKeyrings(t *testing.T) {
 			credentials("product_prod_paul")
 			h.counted(t, "GetSessionToken", 1)
 
-			// The item again, with its seed.
+			// Store the item again, with its seed.
 			csv := filepath.Join(h.dir, "again.csv")
 			must(t, os.WriteFile(csv, fmt.Appendf(nil, "Access key ID,Secret access key\n%s,%s\n", keyID, keySecret), 0o600))
 			h.ok(t, "broker", "add", "security", "--csv", csv)
@@ -152,12 +153,13 @@ func TestClientsKeyrings(t *testing.T) {
 			credentials("product_dev_paul")
 			h.counted(t, "GetSessionToken", 2)
 
-			// A new daemon finds the session that was kept.
+			// A new daemon finds the stored session.
 			must(t, h.stopDaemon())
 			credentials("product_prod_paul")
 			h.counted(t, "GetSessionToken", 2)
 
-			// Somewhere else and back, under a daemon that stays. It asks the new keyring, since the old one is empty.
+			// Move the keys to another keyring and back while the daemon keeps running. It asks the new keyring,
+			// since the old one is empty.
 			if backend != "file" {
 				for _, to := range []string{"file", backend} {
 					h.ok(t, "broker", "keyring", "migrate", "--to", to, "--delete-old")
@@ -175,8 +177,8 @@ func TestClientsKeyrings(t *testing.T) {
 	}
 }
 
-// TestClientsKeyringMigrateTerminal: a person moves to a file keyring that is not there yet. Its passphrase is asked for and given to
-// the daemon, and the old keys are deleted only by a yes.
+// TestClientsKeyringMigrateTerminal moves keys to a file keyring that does not exist yet. The command asks for its
+// passphrase and gives it to the daemon; it deletes the old keys only after a yes.
 func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.startSim())
@@ -185,7 +187,7 @@ func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	must(t, h.write(h.registry(), "[settings]\nkeyring_backend = pass\nsts_endpoint = "+h.sim.url+"\n"+h.more))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	must(t, h.furnish(true))
-	h.ok(t, "credproc", "product_prod_paul") // a daemon runs
+	h.ok(t, "credproc", "product_prod_paul") // starts a daemon
 	ask := func(dialog []line, args ...string) result {
 		t.Helper()
 		r, shown, err := converse(h.command("broker", append([]string{"keyring", "migrate", "--to", "file"}, args...)...), dialog)
@@ -209,11 +211,11 @@ func TestClientsKeyringMigrateTerminal(t *testing.T) {
 	}
 	must(t, h.freshCodes())
 	h.ok(t, "broker", "logout", "security")
-	h.ok(t, "credproc", "product_prod_paul") // the daemon knows the passphrase, and asks nobody
+	h.ok(t, "credproc", "product_prod_paul") // the daemon has the key of the keyring, so there is no prompt
 }
 
-// TestClientsKeyringMigrateOvertaken: a key that is replaced in the old keyring in the moment before the settings name the new one. The old
-// keyring keeps it, and the person is told.
+// TestClientsKeyringMigrateOvertaken replaces a key in the old keyring just before the settings name the new one.
+// The old keyring keeps that key, and the command says so.
 func TestClientsKeyringMigrateOvertaken(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.startSim())
@@ -247,7 +249,7 @@ func TestClientsKeyringMigrateOvertaken(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(newer); err == nil {
-		t.Error("nothing was replaced meanwhile")
+		t.Error("no key was replaced in the meantime")
 	}
 	h.ok(t, "credproc", "product_prod_paul")
 }

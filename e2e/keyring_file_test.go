@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// TestKeyringPassphraseStaysOut: the daemon keeps the key of the file keyring until it is locked. It is never told the
-// passphrase, be that typed or in a file.
+// TestKeyringPassphraseStaysOut checks that the daemon keeps the key of the file keyring until it is locked, and
+// never receives the passphrase, whether typed or in a file.
 func TestKeyringPassphraseStaysOut(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: the daemon's memory can be read by root alone")
+		t.Skip("SKIPPED, NOT PROVEN: only root can read the daemon's memory")
 	}
 	for what, file := range map[string]bool{"typed": false, "in a file": true} {
 		t.Run(what, func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestKeyringPassphraseStaysOut(t *testing.T) {
 			if !file {
 				h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
 				if r := h.run("credproc", "product_prod_paul"); r.code != 7 {
-					t.Fatalf("void: nobody was asked for the passphrase: %v", r)
+					t.Fatalf("void: there was no prompt for the passphrase: %v", r)
 				}
 				if r := h.runWith("not-the-passphrase-8812\n", "broker", "unlock", "--stdin"); r.code != 7 {
 					t.Errorf("a wrong passphrase: %v", r)
@@ -48,14 +48,14 @@ func TestKeyringPassphraseStaysOut(t *testing.T) {
 			}
 			h.credentials(t, "product_prod_paul")
 			if !holds() {
-				t.Error("void: not even the key was found in the daemon's memory")
+				t.Error("void: the daemon's memory does not even contain the key")
 			}
-			// The key is enough: nobody is asked, and no file is read.
+			// The key is enough: there is no prompt, and no file is read.
 			must(t, os.Rename(filepath.Join(h.dir, "passphrase"), filepath.Join(h.dir, "passphrase.away")))
 			h.ok(t, "broker", "logout")
 			must(t, h.freshCodes())
 			h.credentials(t, "product_prod_paul")
-			// Lock forgets it.
+			// Lock makes the daemon forget the key.
 			h.ok(t, "broker", "lock")
 			if r := h.run("broker", "unlock"); r.code == 0 {
 				t.Errorf("unlocked without the passphrase: %v", r)
@@ -65,8 +65,8 @@ func TestKeyringPassphraseStaysOut(t *testing.T) {
 	}
 }
 
-// TestOlderProgramUnlocks: a client from before there was a key sends the passphrase itself. It unlocks all the same,
-// and what the daemon keeps is the key.
+// TestOlderProgramUnlocks checks that a client of an older version, which sends the passphrase itself, can still
+// unlock, and that the daemon keeps only the key.
 func TestOlderProgramUnlocks(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -74,8 +74,8 @@ func TestOlderProgramUnlocks(t *testing.T) {
 		must(t, kill(pid))
 	}
 	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
-	if r := h.run("credproc", "product_prod_paul"); r.code != 7 { // starts it
-		t.Fatalf("void: nobody was asked for the passphrase: %v", r)
+	if r := h.run("credproc", "product_prod_paul"); r.code != 7 { // starts the daemon
+		t.Fatalf("void: there was no prompt for the passphrase: %v", r)
 	}
 	ask := func(pass string) string {
 		t.Helper()
@@ -95,13 +95,13 @@ func TestOlderProgramUnlocks(t *testing.T) {
 		t.Errorf("unlocked by a wrong passphrase: %v", r)
 	}
 	if answer := ask(passphrase); strings.Contains(answer, "error") {
-		t.Errorf("the right one: %s", answer)
+		t.Errorf("the right passphrase: %s", answer)
 	}
 	h.credentials(t, "product_prod_paul")
 }
 
-// TestPassphraseFileMended: a passphrase file that others can read is named with the command that mends it, and after
-// that the next request is served.
+// TestPassphraseFileMended checks that the error for a passphrase file that others can read gives the command that
+// fixes it, and that after this command the next request is served.
 func TestPassphraseFileMended(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -122,7 +122,8 @@ func TestPassphraseFileMended(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 }
 
-// TestDamagedItemNamesItsSource: what is said of an item that cannot be decrypted names the source, and the hint helps.
+// TestDamagedItemNamesItsSource checks that the error for an item that cannot be decrypted names the source, and
+// that the hint helps.
 func TestDamagedItemNamesItsSource(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// TestClientLinkCutShort kills `link` and `unlink` at every call that changes a file, and fails each of them as a
-// full disk does: nothing is lost, every profile resolves, and the same command completes it.
+// TestClientLinkCutShort kills `link` and `unlink` at every call that changes a file, and makes each of these
+// calls fail as with a full disk. Nothing is lost, every profile resolves, and the same command completes the
+// work.
 func TestClientLinkCutShort(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		missing(t, "strace")
@@ -87,7 +88,7 @@ func TestClientLinkCutShort(t *testing.T) {
 						t.Fatalf("%s: %v", what, left)
 					}
 					if r.code == 0 {
-						break // there is no such call any more
+						break // there is no further call
 					}
 					hits++
 				}
@@ -95,7 +96,7 @@ func TestClientLinkCutShort(t *testing.T) {
 		}
 	}
 	if hits < 20 {
-		t.Errorf("only %d faults hit: the test is void", hits)
+		t.Errorf("only %d faults took effect: the test is void", hits)
 	}
 	t.Logf("%d faults", hits)
 }

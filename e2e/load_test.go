@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// together starts so many commands at once and returns how each ended. Their pipes
-// are one file each, so that a thousand processes cost this one few descriptors.
+// together starts n commands at once and returns how each ended. Each has one file instead of pipes, so that a
+// thousand processes need few descriptors here.
 func together(t *testing.T, h *house, n int, args func(i int) []string) []result {
 	t.Helper()
 	results := make([]result, n)
@@ -50,13 +50,12 @@ func together(t *testing.T, h *house, n int, args func(i int) []string) []result
 	return results
 }
 
-// TestThousandAtOnceLong: 1,000 processes on an empty cache and no daemon are one daemon, one
+// TestThousandAtOnceLong checks that 1,000 processes with an empty cache and no daemon lead to one daemon, one
 // GetSessionToken, one AssumeRole and 1,000 equal answers.
 func TestThousandAtOnceLong(t *testing.T) {
 	h := demo(t)
 	const n = 1000
-	// Long enough that all have asked before the first is answered; short of the
-	// ten seconds that AWS is waited for.
+	// Long enough that all have asked before the first answer, and less than the timeout of ten seconds for AWS.
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","delay_seconds":8}`))
 	began := time.Now()
 	results := together(t, h, n, func(int) []string { return []string{"credproc", "product_prod_paul"} })
@@ -80,17 +79,17 @@ func TestThousandAtOnceLong(t *testing.T) {
 	t.Logf("%d processes in %v, the 8 s of the simulator included", n, took.Round(10*time.Millisecond))
 }
 
-// TestFiftyRoles: 50 roles of one source at once are one session and 50 calls, at the same time.
+// TestFiftyRoles checks that 50 roles of one source need one session and 50 concurrent calls.
 func TestFiftyRoles(t *testing.T) {
 	h := demo(t)
 	var config strings.Builder
 	for i := range 50 {
-		// The session's name makes each another role session for AWS.
+		// A different session name makes each a different role session for AWS.
 		fmt.Fprintf(&config, "[profile r%d]\nrole_arn = %s\nsource_profile = security\nrole_session_name = r%d\n", i, prodRole, i)
 	}
 	must(t, h.write(h.awsConfig(), config.String()))
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","delay_seconds":1}`))
-	// One after the other they would need longer than a helper may.
+	// One after the other, the calls would exceed the time limit of a helper.
 	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":3,"times":-1}`))
 	results := together(t, h, 50, func(i int) []string { return []string{"credproc", fmt.Sprintf("r%d", i)} })
 	seen := map[string]bool{}
@@ -118,8 +117,8 @@ func (h *house) daemonProcess() int {
 	return 0
 }
 
-// TestSixteenDaemonsLong: of 16 started at once on what a crash left behind, one owns the socket; the others
-// say so and exit 0.
+// TestSixteenDaemonsLong starts 16 daemons at once over the leftovers of a crash. One owns the socket; the others
+// say so and exit with 0.
 func TestSixteenDaemonsLong(t *testing.T) {
 	h := newHouse(t)
 	const rounds = 20
@@ -144,7 +143,7 @@ func TestSixteenDaemonsLong(t *testing.T) {
 			select {
 			case i := <-ended:
 				if code := exitCode(procs[i].ProcessState); code != 0 || outs[i].String() != "a daemon is running already\n" {
-					t.Fatalf("round %d: a daemon that lost: exit code %d, %q", round, code, outs[i].String())
+					t.Fatalf("round %d: a daemon that found another one: exit code %d, %q", round, code, outs[i].String())
 				}
 				procs[i] = nil
 			case <-time.After(patience):
@@ -158,16 +157,17 @@ func TestSixteenDaemonsLong(t *testing.T) {
 				continue
 			}
 			if !s.Running || s.PID != cmd.Process.Pid {
-				t.Fatalf("round %d: the one that is left, %d, does not answer: %+v", round, cmd.Process.Pid, s)
+				t.Fatalf("round %d: the remaining daemon, %d, does not answer: %+v", round, cmd.Process.Pid, s)
 			}
-			// Killed, so that the next round finds its socket and lock files.
+			// Kill it, so that the next round finds its socket and lock files.
 			_ = cmd.Process.Kill()
 		}
 		<-ended
 	}
 }
 
-// crowd has clients ask on and on until the returned function is called, which says how often they did. None may fail.
+// crowd runs n clients that ask again and again until the caller calls the returned function, which returns the
+// number of requests. None may fail.
 func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -196,8 +196,8 @@ func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
 	}
 }
 
-// TestIdleCrowdLong: 2,000 connections on which nothing is said, and a daemon that has no descriptors left for those
-// that are; the good client is answered each time.
+// TestIdleCrowdLong opens 2,000 idle connections, until the daemon has no descriptors left for more. The real
+// client is answered each time.
 func TestIdleCrowdLong(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ connections, descriptors int }{
@@ -235,7 +235,7 @@ func TestIdleCrowdLong(t *testing.T) {
 			if now := h.daemonPID(t); now != cmd.Process.Pid {
 				t.Errorf("the daemon is %d, want %d", now, cmd.Process.Pid)
 			}
-			until(t, fmt.Sprintf("no more than %d descriptors are left", before), func() bool { return descriptorsOf(t, cmd.Process.Pid) <= before })
+			until(t, fmt.Sprintf("at most %d descriptors are left", before), func() bool { return descriptorsOf(t, cmd.Process.Pid) <= before })
 		})
 	}
 }
@@ -244,15 +244,14 @@ func descriptorsOf(t testing.TB, pid int) int {
 	t.Helper()
 	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if os.IsPermission(err) {
-		return 0 // it is not dumpable, and we are not root
+		return 0 // not dumpable, and this process is not root
 	}
 	must(t, err)
 	return len(list)
 }
 
-// TestLittleMemoryLong: the daemon gets no more memory in the middle of a crowd. It may die of it; who asks then is
-// served by the next one or refused in order, no key is lost, and no secret is in what a program leaves behind that
-// died.
+// TestLittleMemoryLong lets the daemon run out of memory under load. It may die; the next daemon then serves
+// requests or refuses them properly. No key is lost, and a crashed program leaves no secret behind.
 func TestLittleMemoryLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -270,7 +269,7 @@ func TestLittleMemoryLong(t *testing.T) {
 		var crowd sync.WaitGroup
 		for i := range 32 {
 			crowd.Go(func() {
-				if i%2 == 0 { // each takes its share of memory and goes
+				if i%2 == 0 { // each takes some memory and leaves
 					if conn, err := net.Dial("unix", h.socket()); err == nil {
 						_, _ = conn.Write(bytes.Repeat([]byte("x"), 64<<10-1))
 						time.Sleep(50 * time.Millisecond)
@@ -295,7 +294,7 @@ func TestLittleMemoryLong(t *testing.T) {
 		}
 		must(t, unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil))
 	}
-	t.Logf("it died in %d of %d rounds", died, rounds)
+	t.Logf("the daemon died in %d of %d rounds", died, rounds)
 	h.credentials(t, "product_prod_paul")
 	log, err := os.ReadFile(h.state("daemon.log"))
 	must(t, err)

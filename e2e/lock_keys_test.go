@@ -12,10 +12,11 @@ import (
 	"testing"
 )
 
-// unlockWords are the passphrase for unlock of these tests.
+// unlockWords is the passphrase for unlock in these tests.
 const unlockWords = "a-passphrase-for-unlock-8812"
 
-// imported is a demo house whose key was taken out of the credentials file, so that the keyring holds a sealed copy.
+// imported returns a demo house whose key was imported from the credentials file, so that the keyring holds a
+// sealed copy.
 func imported(t *testing.T) *house {
 	t.Helper()
 	h := demo(t)
@@ -29,7 +30,7 @@ func imported(t *testing.T) *house {
 
 const plainKey = "[paul]\naws_access_key_id = " + keyID + "\naws_secret_access_key = " + keySecret + "\n"
 
-// locked is an imported house that is locked, with a passphrase for unlock.
+// locked returns a locked house with an imported key and a passphrase for unlock.
 func locked(t *testing.T) *house {
 	t.Helper()
 	h := imported(t)
@@ -41,7 +42,8 @@ func locked(t *testing.T) *house {
 	return h
 }
 
-// with is the house as a shell with more variables sees it. Its daemon, if one is started, ends with the test.
+// with returns the house as seen by a shell with additional variables. If a daemon starts there, it ends with the
+// test.
 func (h *house) with(t *testing.T, env ...string) *house {
 	t.Helper()
 	other := *h
@@ -54,13 +56,13 @@ func (h *house) with(t *testing.T, env ...string) *house {
 	return &other
 }
 
-// elsewhere are the variables that move the daemon's directories.
+// elsewhere returns the variables that move the daemon's directories.
 func (h *house) elsewhere(name string) []string {
 	dir := filepath.Join(h.dir, name)
 	return []string{"BROKER_STATE_DIR=" + dir, "BROKER_RUNTIME_DIR=" + dir + "/run"}
 }
 
-// vaultRequest is a request to the vault process as any program of the uid can write it.
+// vaultRequest sends a request to the vault process, as any program of the uid can.
 func (h *house) vaultRequest(op, source string, more map[string]any) string {
 	q := map[string]any{"op": op, "backend": "file", "dir": filepath.Join(h.home, ".local/share/broker/keyring"),
 		"timeout_ms": 30000, "endpoint": map[string]any{}, "passphrase": passphrase, "source": source}
@@ -74,7 +76,7 @@ func (h *house) vaultRequest(op, source string, more map[string]any) string {
 	return string(text)
 }
 
-// unharmed fails where the keyring, the registry or the AWS files are not what they were.
+// unharmed fails the test if the keyring, the registry or the AWS files changed.
 func (h *house) unharmed(t *testing.T, before map[string]string) {
 	t.Helper()
 	for path, was := range before {
@@ -84,11 +86,11 @@ func (h *house) unharmed(t *testing.T, before map[string]string) {
 		}
 	}
 	if now := h.precious(t); len(now) != len(before) {
-		t.Errorf("there were %d files, and are %d", len(before), len(now))
+		t.Errorf("there were %d files, now there are %d", len(before), len(now))
 	}
 }
 
-// precious are the files of the keyring, the registry and the AWS files, with their contents.
+// precious returns the files of the keyring, the registry and the AWS files, with their contents.
 func (h *house) precious(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -105,12 +107,13 @@ func (h *house) precious(t *testing.T) map[string]string {
 	return files
 }
 
-// TestLockMeansLock: whatever a program of the uid types while it is locked, and whatever directories its environment
-// names, no key is written in plain text, no item of the keyring changes, nothing is signed and no session is given.
+// TestLockMeansLock checks that while Broker is locked, no program of the uid, whatever it types and whatever
+// directories its environment names, makes Broker write a key in plain text, change an item of the keyring, sign a
+// request or give out a session.
 func TestLockMeansLock(t *testing.T) {
 	t.Parallel()
 	h := locked(t)
-	// A program that knows where everything is, and says so.
+	// Variables of a program that knows where everything is.
 	known := []string{
 		"BROKER_CONFIG=" + h.registry(), "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring"),
 		"AWS_CONFIG_FILE=" + h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE=" + h.awsCredentials(),
@@ -137,7 +140,7 @@ func TestLockMeansLock(t *testing.T) {
 		{"vault describes", h.elsewhere("vault"), h.vaultRequest("describe", "security", nil), []string{"brokerd", "vault"}},
 		{"test", nil, "", []string{"broker", "keyring", "test"}},
 		{"undo", nil, "", []string{"broker", "import", "--undo", "--yes"}},
-		{"undo without a file that says it", h.elsewhere("undo"), "", []string{"broker", "import", "--undo", "--yes"}},
+		{"undo without the file that records the lock", h.elsewhere("undo"), "", []string{"broker", "import", "--undo", "--yes"}},
 		{"undo, XDG", []string{"XDG_STATE_HOME=" + h.dir + "/xdg"}, "", []string{"broker", "import", "--undo", "--yes"}},
 		{"forget", nil, "", []string{"broker", "import", "--forget", "--yes"}},
 		{"seed", nil, seed + "\n", []string{"broker", "mfa", "set", "security", "--seed-stdin"}},
@@ -164,18 +167,18 @@ func TestLockMeansLock(t *testing.T) {
 				t.Errorf("%v: %v", err, r)
 			} else if !strings.Contains(r.stderr, "broker is locked") ||
 				!strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
-				t.Errorf("it does not say why: %v", r)
+				t.Errorf("the error does not say why: %v", r)
 			}
 			if strings.Contains(r.stdout+r.stderr, "ASIA") || strings.Contains(r.stdout+r.stderr, keySecret) {
-				t.Error("something is given")
+				t.Error("something was given out")
 			}
 			h.unharmed(t, before)
 			if after, err := h.sim.requests(); err != nil || len(after) != len(calls) {
-				t.Errorf("AWS was asked %d times, %v", len(after)-len(calls), err)
+				t.Errorf("AWS got %d requests, %v", len(after)-len(calls), err)
 			}
 		})
 	}
-	// What forgets sessions works, and unlock makes all of it work again.
+	// Commands that forget sessions work, and after unlock all commands work again.
 	h.ok(t, "broker", "logout")
 	if r := h.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
 		t.Fatal(r)
@@ -188,13 +191,13 @@ func TestLockMeansLock(t *testing.T) {
 	}
 }
 
-// TestLockHoldsForAnotherHome: a HOME of its own does not get around the lock in the home that the system knows for
-// the user.
+// TestLockHoldsForAnotherHome checks that a process with another HOME cannot evade the lock in the home that the
+// system has for the user.
 func TestLockHoldsForAnotherHome(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	if _, err := exec.LookPath("unshare"); err != nil {
-		t.Fatal("unshare is missing; util-linux has it")
+		t.Fatal("unshare is missing; it is part of util-linux")
 	}
 	h := locked(t)
 	passwd := filepath.Join(h.dir, "passwd")
@@ -205,7 +208,7 @@ func TestLockHoldsForAnotherHome(t *testing.T) {
 		"BROKER_CONFIG=" + h.registry(), "BROKER_KEYRING_DIR=" + filepath.Join(h.home, ".local/share/broker/keyring"),
 		"AWS_CONFIG_FILE=" + h.awsConfig(), "AWS_SHARED_CREDENTIALS_FILE=" + h.awsCredentials(), "HOME=" + other,
 	}
-	// Its own table of users, and its own processes, so that a daemon which it starts ends with it.
+	// It gets its own user table and its own process namespace, so that a daemon that it starts ends with it.
 	inside := func(env []string, argv ...string) result {
 		args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c",
 			"mount --bind " + passwd + ` /etc/passwd && "$@"`, "sh"}, argv...)
@@ -226,7 +229,7 @@ func TestLockHoldsForAnotherHome(t *testing.T) {
 		}
 	}
 	h.unharmed(t, before)
-	// Told by both homes, so that the person finds the one that locks.
+	// The message names both homes, so that the person finds the one that locks.
 	if r := inside(env, "broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "HOME="+h.home+" broker unlock") {
 		t.Errorf("unlock in another home: %v", r)
 	}
@@ -235,8 +238,8 @@ func TestLockHoldsForAnotherHome(t *testing.T) {
 	}
 }
 
-// TestSecondDaemonObeysLock: of two daemons of one HOME neither gives what it holds once the other was told to lock,
-// and what it had put into files is gone.
+// TestSecondDaemonObeysLock checks two daemons of one HOME: once one of them is told to lock, neither gives out
+// anything, and what the other had put into files is gone.
 func TestSecondDaemonObeysLock(t *testing.T) {
 	t.Parallel()
 	h := imported(t)
@@ -248,13 +251,13 @@ func TestSecondDaemonObeysLock(t *testing.T) {
 	second.ok(t, "broker", "publish", "product_dev_paul")
 	endpoint, overlay := second.holder(t, "product_dev_paul"), second.overlaid(t, "product_prod_paul")
 	if h.daemonPID(t) == second.daemonPID(t) {
-		t.Fatal("it is one daemon")
+		t.Fatal("there is only one daemon")
 	}
 	if r := h.runWith(unlockWords+"\n", "broker", "lock", "--set-passphrase", "--stdin"); r.code != 0 {
 		t.Fatal(r)
 	}
 	h.ok(t, "broker", "lock")
-	// At once: before this returned the other has taken back what it gave.
+	// Before lock returned, the other daemon took back what it had given out.
 	if _, err := os.Lstat(overlay); !os.IsNotExist(err) {
 		t.Errorf("the file of a command of the other daemon: %v", err)
 	}
@@ -272,14 +275,15 @@ func TestSecondDaemonObeysLock(t *testing.T) {
 		}
 	}
 	if after, err := h.sim.requests(); err != nil || len(after) != len(calls) {
-		t.Errorf("AWS was asked %d times, %v", len(after)-len(calls), err)
+		t.Errorf("AWS got %d requests, %v", len(after)-len(calls), err)
 	}
-	// Neither by its own unlock, which knows of the passphrase though it was set elsewhere.
+	// The second daemon's own unlock fails, too: it knows the passphrase for unlock, although that was set
+	// elsewhere.
 	if r := second.run("broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "passphrase for unlock") {
 		t.Errorf("the other daemon unlocks: %v", r)
 	}
 	if !isFile(h.state("lock.json")) {
-		t.Fatal("the lock is gone")
+		t.Fatal("the lock is missing")
 	}
 	if r := second.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
 		t.Fatal(r)
@@ -288,7 +292,8 @@ func TestSecondDaemonObeysLock(t *testing.T) {
 	second.credentials(t, "product_prod_paul")
 }
 
-// TestStoppedDaemonObeysLock: one that does not run when it is locked is told of, and gives nothing when it goes on.
+// TestStoppedDaemonObeysLock checks that lock reports a daemon that is stopped at that moment, and that this
+// daemon gives nothing out when it continues.
 func TestStoppedDaemonObeysLock(t *testing.T) {
 	t.Parallel()
 	h := imported(t)
@@ -298,7 +303,7 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	pid := second.daemonPID(t)
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-	cmd := second.command("credproc", "product_prod_paul") // asked before the lock, answered after
+	cmd := second.command("credproc", "product_prod_paul") // sent before the lock, answered after it
 	asked := make(chan result, 1)
 	go func() { asked <- finish(cmd) }()
 	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "the broker is locked, but another of your daemons") {
@@ -306,12 +311,12 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	}
 	must(t, syscall.Kill(pid, syscall.SIGCONT))
 	if r := <-asked; r.code != 7 || strings.Contains(r.stdout, "ASIA") {
-		t.Errorf("it gave what it held: %v", r)
+		t.Errorf("it gave out what it held: %v", r)
 	}
 }
 
-// TestOldLockIsFound: a lock.json that an earlier version wrote into a state directory that variables moved counts,
-// and is moved.
+// TestOldLockIsFound checks that a lock.json that an earlier version wrote into a moved state directory takes
+// effect, and is moved.
 func TestOldLockIsFound(t *testing.T) {
 	t.Parallel()
 	h := imported(t)
@@ -323,31 +328,32 @@ func TestOldLockIsFound(t *testing.T) {
 	must(t, moved.stopDaemon())
 	old := filepath.Join(h.dir, "moved/lock.json")
 	if _, err := os.Lstat(old); os.IsNotExist(err) {
-		must(t, os.Rename(h.state("lock.json"), old)) // as the version before had it
+		must(t, os.Rename(h.state("lock.json"), old)) // where the version before had it
 	}
 	before := h.precious(t)
 	if r := moved.run("broker", "import", "--undo", "--yes"); r.code != 7 {
-		t.Errorf("it does not count: %v", r)
+		t.Errorf("the old lock has no effect: %v", r)
 	}
 	h.unharmed(t, before)
 	if r := moved.run("credproc", "product_prod_paul"); r.code != 7 {
 		t.Error(r)
 	}
 	if _, err := os.Lstat(old); !os.IsNotExist(err) {
-		t.Errorf("it was not moved: %v", err)
+		t.Errorf("the old lock was not moved: %v", err)
 	}
 	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 7 {
-		t.Errorf("it does not count for the shells without those variables: %v", r)
+		t.Errorf("the lock has no effect for shells without those variables: %v", r)
 	}
 	if r := h.run("broker", "unlock"); r.code != 7 || !strings.Contains(r.stderr, "passphrase for unlock") {
-		t.Errorf("its passphrase is lost: %v", r)
+		t.Errorf("the passphrase of the lock is lost: %v", r)
 	}
 	if r := h.runWith(unlockWords+"\n", "broker", "unlock", "--stdin"); r.code != 0 {
 		t.Error(r)
 	}
 }
 
-// TestRemoveForgetsSealedCopy: what import sealed of a key goes with the key, and nothing else does.
+// TestRemoveForgetsSealedCopy checks that removing a key also removes import's sealed copy of it, and nothing
+// else.
 func TestRemoveForgetsSealedCopy(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -358,15 +364,15 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 	must(t, h.write(h.awsCredentials(), text))
 	h.ok(t, "broker", "import", "--yes")
 
-	// Asked about, by name; a no changes nothing.
+	// The prompt names the copy; a no changes nothing.
 	if r := h.run("broker", "remove", "paul"); r.code != 8 {
 		t.Fatal(r)
 	}
 	r := h.run("broker", "remove", "paul", "--yes")
 	if r.code != 0 || !strings.Contains(r.stdout, "sealed copy") || !strings.Contains(r.stdout, h.awsCredentials()) {
-		t.Errorf("it does not say that the copy is gone: %v", r)
+		t.Errorf("remove does not say that the copy is gone: %v", r)
 	}
-	// The other key of that import is still given back, and this one is not.
+	// The other key of that import can still be restored; this one cannot.
 	h.ok(t, "broker", "import", "--undo", "--yes")
 	now, err := os.ReadFile(h.awsCredentials())
 	must(t, err)
@@ -382,9 +388,9 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 	}
 	if r := h.run("broker", "import", "--undo", "--yes"); r.code != 3 ||
 		!strings.Contains(r.stderr, "there is no import to undo") {
-		t.Errorf("undo has something left: %v", r)
+		t.Errorf("there is still something to undo: %v", r)
 	}
-	// The removed source may be imported again, and a key without a copy is removed as before.
+	// The removed source can be imported again, and a key without a copy is removed as before.
 	must(t, h.write(h.awsCredentials(), plainKey))
 	h.ok(t, "broker", "import", "--yes")
 	h.ok(t, "broker", "import", "--forget", "--yes")
@@ -393,7 +399,7 @@ func TestRemoveForgetsSealedCopy(t *testing.T) {
 	}
 }
 
-// commandTree are all commands that the completion knows, such as "mfa set".
+// commandTree returns all commands that the completion knows, such as "mfa set".
 func (h *house) commandTree(t *testing.T) []string {
 	t.Helper()
 	var leaves []string
@@ -420,8 +426,8 @@ func (h *house) commandTree(t *testing.T) []string {
 	return leaves
 }
 
-// TestEveryCommandWhileLocked: of the command tree each command is refused, and changes nothing, or is one that
-// neither gives nor changes anything that is locked up.
+// TestEveryCommandWhileLocked checks each command of the command tree while Broker is locked. The command is
+// either refused and changes nothing, or it neither gives out nor changes anything that the lock protects.
 func TestEveryCommandWhileLocked(t *testing.T) {
 	t.Parallel()
 	h := locked(t)
@@ -442,7 +448,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link":  {"--all", "--dry-run"},
 		"service status": {},
-		// With nothing to run: they would ask, wait or leave something behind.
+		// Commands that the test does not run: they would prompt, wait or leave something behind.
 		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil,
 		"profiles sync":   nil,
 		"service install": nil, "service uninstall": nil, "service restart": nil, "service stop": nil,
@@ -460,7 +466,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		}
 		args, ok := harmless[name]
 		if !ok {
-			t.Errorf("broker %s: nothing says what it does while the broker is locked", name)
+			t.Errorf("broker %s: this test does not say what it does while Broker is locked", name)
 			continue
 		}
 		if args == nil {
@@ -470,7 +476,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 			t.Errorf("broker %s is refused: %v", name, r)
 		}
 	}
-	h.ok(t, "broker", "lock") // logout deletes the kept session, and nothing else
+	h.ok(t, "broker", "lock") // logout deletes only the stored session
 	for path := range before {
 		if strings.Contains(path, "/broker-session-") {
 			delete(before, path)
@@ -479,13 +485,13 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	h.unharmed(t, before)
 }
 
-// TestLockInTheMiddle: a lock that comes while a command asks, or between two of its vault processes, ends it with
-// nothing lost and nothing written; unlocked, the same command goes on.
+// TestLockInTheMiddle checks that a lock during a prompt of a command, or between two of its vault processes, ends
+// the command. Nothing is lost and nothing is written; after unlock the same command completes.
 func TestLockInTheMiddle(t *testing.T) {
 	t.Parallel()
 	t.Run("import", func(t *testing.T) {
 		h, credentials := toImport(t)
-		h.run("broker", "status") // the daemon is started by lock
+		h.run("broker", "status") // lock would otherwise start the daemon
 		must(t, h.sim.fault(`{"kind":"delay","action":"GetCallerIdentity","delay_seconds":2}`))
 		cmd := h.command("broker", "import", "--yes")
 		done := make(chan result, 1)

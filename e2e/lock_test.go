@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// giving are all commands that give something that is secret, or put it somewhere.
+// giving returns all commands that give out something secret, or write it somewhere.
 func giving() [][]string {
 	const prod = "product_prod_paul"
 	list := [][]string{
@@ -58,15 +58,15 @@ func endpointAnswers(t testing.TB, o *holder) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// overlaid is a program under `broker exec --mode file`: its credentials file.
+// overlaid starts a program under `broker exec --mode file` and returns its credentials file.
 func (h *house) overlaid(t testing.TB, profile string) string {
 	t.Helper()
 	_, file := h.hold(t, "file", profile, `echo "$AWS_SHARED_CREDENTIALS_FILE"`)
 	return file
 }
 
-// TestLockedGivesNothing: by every way of delivery there is, new and running, cached or not; and still so after the
-// daemon was killed or stopped, and with a file that does not say any more whether it is.
+// TestLockedGivesNothing checks every delivery while Broker is locked: new and running, cached or not, after the
+// daemon was killed or stopped, and with a damaged lock file.
 func TestLockedGivesNothing(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -75,7 +75,7 @@ func TestLockedGivesNothing(t *testing.T) {
 	must(t, h.write(h.awsCredentials(), ownSection))
 	h.ok(t, "broker", "profiles", "link", "product_prod_paul")
 
-	// It is all served before, so what is refused is refused for the lock.
+	// All are served before the lock, so that a refusal is due to the lock.
 	for _, way := range giving() {
 		must(t, h.freshCodes())
 		if r := h.run(way[0], way[1:]...); r.code != 0 {
@@ -114,14 +114,14 @@ func TestLockedGivesNothing(t *testing.T) {
 				t.Errorf("%v: %v", way, err)
 			}
 			if !strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
-				t.Errorf("%v: the last line is no hint: %q", way, r.stderr)
+				t.Errorf("%v: the last line is not a hint: %q", way, r.stderr)
 			}
 			clean(strings.Join(way, " "), r.stdout+r.stderr)
 		}
 		status := h.ok(t, "broker", "status") + h.ok(t, "broker", "status", "--json") + h.ok(t, "broker", "explain", "product_prod_paul")
 		clean("status", status)
 		if !strings.Contains(status, "locked    yes; broker unlock\n") || !strings.Contains(status, `"locked": true`) {
-			t.Errorf("status does not tell: %s", status)
+			t.Errorf("status does not show the lock: %s", status)
 		}
 		if code, body := endpointAnswers(t, server); code != http.StatusForbidden || !strings.Contains(body, `"code":"locked"`) {
 			t.Errorf("the endpoint of a running program: %d %s", code, body)
@@ -145,7 +145,7 @@ func TestLockedGivesNothing(t *testing.T) {
 			return err
 		}))
 		if after, err := h.sim.requests(); err != nil || len(after) != len(calls) {
-			t.Errorf("AWS was asked %d times, %v", len(after)-len(calls), err)
+			t.Errorf("AWS got %d requests, %v", len(after)-len(calls), err)
 		}
 	}
 	end := func(t *testing.T, signal syscall.Signal) {
@@ -163,7 +163,7 @@ func TestLockedGivesNothing(t *testing.T) {
 		end(t, signal)
 		t.Run("after "+signal.String(), nothing)
 	}
-	// The file no longer works, and says so.
+	// The lock file is damaged, and the error says so.
 	latch := h.state("lock.json")
 	end(t, syscall.SIGKILL)
 	must(t, os.WriteFile(latch, []byte("{"), 0o600))
@@ -194,7 +194,7 @@ func TestLockedGivesNothing(t *testing.T) {
 	}
 }
 
-// TestLockUnderLoad: fifty clients in a loop; what is asked once `broker lock` has returned gets nothing.
+// TestLockUnderLoad runs fifty clients in a loop. A request after `broker lock` has returned gets nothing.
 func TestLockUnderLoad(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -210,14 +210,14 @@ func TestLockUnderLoad(t *testing.T) {
 					r := h.run("credproc", "product_prod_paul")
 					switch {
 					case strings.Contains(r.stdout, "ASIA") && after:
-						t.Errorf("got a session that was asked for after the lock")
+						t.Errorf("a request after the lock got a session")
 						return
 					case strings.Contains(r.stdout, "ASIA"):
 						given.Add(1)
 					case r.code == 7 && r.stdout == "" && after:
 						refused.Add(1)
 					case r.code != 7 || r.stdout != "":
-						t.Errorf("neither given nor refused: %v", r)
+						t.Errorf("neither served nor refused: %v", r)
 						return
 					}
 				}
@@ -243,7 +243,7 @@ func TestLockUnderLoad(t *testing.T) {
 	}
 }
 
-// TestQuestionEndsWithLock: a person who is being asked for a code is asked no more, and the terminal is as it was.
+// TestQuestionEndsWithLock checks that a lock ends an open prompt for a code, and leaves the terminal as it was.
 func TestQuestionEndsWithLock(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -257,7 +257,7 @@ func TestQuestionEndsWithLock(t *testing.T) {
 	h.toldCodes(t, 0)
 }
 
-// TestLateAnswerAfterLock: what AWS answers once it is locked is nobody's.
+// TestLateAnswerAfterLock checks that nobody gets what AWS answers after the lock.
 func TestLateAnswerAfterLock(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -277,7 +277,8 @@ func TestLateAnswerAfterLock(t *testing.T) {
 	h.counted(t, "AssumeRole", 2)
 }
 
-// TestUnlockPassphraseStaysOut: the passphrase for unlock, which the daemon is never told, is in none of its memory, nor in a file.
+// TestUnlockPassphraseStaysOut checks that the passphrase for unlock, which the daemon never receives, is neither
+// in its memory nor in a file.
 func TestUnlockPassphraseStaysOut(t *testing.T) {
 	t.Parallel()
 	const words = "a-passphrase-for-unlock-8812"
@@ -300,7 +301,7 @@ func TestUnlockPassphraseStaysOut(t *testing.T) {
 		}
 		return err
 	}))
-	// What takes the memory is the program that asks; the daemon stays as small as it is.
+	// The memory for stretching the passphrase is used by the program that prompts; the daemon stays small.
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.daemonPID(t)))
 	must(t, err)
 	var peak int
@@ -316,8 +317,8 @@ func TestUnlockPassphraseStaysOut(t *testing.T) {
 	t.Logf("the daemon took %d KiB at its peak", peak)
 }
 
-// TestStateThatCannotBeWritten: the daemon starts without its log, a lock says that the next daemon will not be locked,
-// with what mends it, and status tells of both at once.
+// TestStateThatCannotBeWritten checks a state directory that cannot be written. The daemon starts without its log,
+// lock says that the next daemon will not be locked and how to fix that, and status reports both.
 func TestStateThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

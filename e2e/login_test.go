@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestKeptSession: the session outlives the daemon, in the keyring; logout and another device end it there too.
+// TestKeptSession checks that the stored session outlives the daemon, and that logout and another device remove it
+// from the keyring, too.
 func TestKeptSession(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -60,7 +61,7 @@ func TestKeptSession(t *testing.T) {
 	}))
 }
 
-// TestLoginAnswersElsewhere: a login answers the question that is open on another terminal.
+// TestLoginAnswersElsewhere checks that a login answers the prompt that is open on another terminal.
 func TestLoginAnswersElsewhere(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -71,19 +72,19 @@ func TestLoginAnswersElsewhere(t *testing.T) {
 	s.asked(1)
 	s.asItWas()
 	if !strings.HasSuffix(s.shown(), "\n") {
-		t.Errorf("the line of the question was not ended: %q", s.shown())
+		t.Errorf("the line of the prompt was not ended: %q", s.shown())
 	}
 	h.counted(t, "GetSessionToken", 1)
 	h.toldCodes(t, 1)
 }
 
-// TestLoginAsks: login without a code asks where it was typed; of several profiles it takes one code for each device,
-// and assumes all roles at once.
+// TestLoginAsks checks that login without a code prompts on its own terminal. For several profiles it needs one
+// code for each device, and assumes all roles at once.
 func TestLoginAsks(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "[alias]\nprod = product_prod_paul\ndev = product_dev_paul\n")
 	must(t, h.write(h.awsConfig(), demoConfig+"[profile stage]\nrole_arn = "+strings.Replace(prodRole, "444455556666", "333344445555", 1)+"\nsource_profile = security\n"))
-	// None is answered before all three were asked for.
+	// No call is answered before all three have been made.
 	must(t, h.sim.fault(`{"kind":"delay","action":"AssumeRole","delay_seconds":4,"times":-1}`))
 	s := h.shell(t, "broker", "login", "prod", "stage", "dev")
 	s.waits("MFA code for security (" + serial + "), sent to " + h.sim.url + ", asked by broker: ")

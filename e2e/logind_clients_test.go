@@ -13,7 +13,7 @@ import (
 	"broker/internal/testbus"
 )
 
-// logind is a system bus with the logind of python-dbusmock on it.
+// logind is a system bus with python-dbusmock's logind on it.
 type logind struct {
 	t    *testing.T
 	conn *dbus.Conn
@@ -68,7 +68,7 @@ func (l *logind) call(path dbus.ObjectPath, method string, args ...any) *dbus.Ca
 	return c
 }
 
-// inhibitors are those who want to be waited for before a sleep.
+// inhibitors lists the programs that delay a sleep.
 func (l *logind) inhibitors() (list []string) {
 	l.t.Helper()
 	var all []struct {
@@ -82,15 +82,16 @@ func (l *logind) inhibitors() (list []string) {
 	return list
 }
 
-// TestClientsLogind: the real daemon on a real bus: suspend and a locked screen lock it, in time, and the next daemon is locked too.
+// TestClientsLogind runs the real daemon on a real bus: suspend and a locked screen lock it in time, and the next
+// daemon is locked, too.
 func TestClientsLogind(t *testing.T) {
 	h := demo(t)
 	l, address := startLogind(t)
 	must(t, h.stopDaemon())
-	h.startAsUnit(t, "DBUS_SYSTEM_BUS_ADDRESS="+address) // no shell says which bus is the system's
+	h.startAsUnit(t, "DBUS_SYSTEM_BUS_ADDRESS="+address) // the system bus address does not come from a shell
 	h.credentials(t, "product_prod_paul")
 	if got := l.inhibitors(); len(got) > 0 {
-		t.Errorf("without lock_on it asks logind for %v", got)
+		t.Errorf("without lock_on the daemon asks logind for %v", got)
 	}
 	setting := func(line string) {
 		t.Helper()
@@ -115,7 +116,7 @@ func TestClientsLogind(t *testing.T) {
 	}
 	refused := func() {
 		t.Helper()
-		until(t, "it is locked", locked)
+		until(t, "Broker is locked", locked)
 		if r := h.run("credproc", "product_prod_paul"); r.code != 7 || r.stdout != "" {
 			t.Error(r)
 		}
@@ -128,14 +129,14 @@ func TestClientsLogind(t *testing.T) {
 	}
 
 	setting("lock_on = suspend, screen")
-	until(t, "a moment before the sleep is asked for", func() bool { return strings.Join(l.inhibitors(), ", ") == "sleep broker delay" })
+	until(t, "the daemon asks to delay the sleep", func() bool { return strings.Join(l.inhibitors(), ", ") == "sleep broker delay" })
 	sleep(true)
 	until(t, "the machine may sleep", func() bool { return len(l.inhibitors()) == 0 })
 	if !locked() {
-		t.Error("the machine sleeps, and it is not locked")
+		t.Error("the machine sleeps, but Broker is not locked")
 	}
 	sleep(false)
-	until(t, "the next sleep is waited for", func() bool { return len(l.inhibitors()) == 1 })
+	until(t, "the daemon asks to delay the next sleep", func() bool { return len(l.inhibitors()) == 1 })
 	refused()
 
 	uid := uint32(os.Getuid())
@@ -147,9 +148,9 @@ func TestClientsLogind(t *testing.T) {
 	refused()
 
 	setting("")
-	until(t, "nothing is asked of logind any more", func() bool { return len(l.inhibitors()) == 0 })
+	until(t, "the daemon asks nothing of logind", func() bool { return len(l.inhibitors()) == 0 })
 	setting("lock_on = suspend")
-	until(t, "it is again", func() bool { return len(l.inhibitors()) == 1 })
+	until(t, "the daemon asks logind again", func() bool { return len(l.inhibitors()) == 1 })
 	must(t, h.stopDaemon())
 	until(t, "nothing is left of the daemon", func() bool { return len(l.inhibitors()) == 0 })
 

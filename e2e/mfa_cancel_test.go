@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-// offered is how the line ends that a terminal shows while the question stands at another.
+// offered ends the line that a terminal shows while the prompt is open on another one.
 const offered = "press Enter to answer here"
 
-// TestSayingNo: Ctrl-C or Ctrl-D is the answer for all who wait at that terminal, and for no other. The question goes to
-// the next terminal, and nobody remembers the no. An empty line says nothing.
+// TestSayingNo checks that Ctrl-C or Ctrl-D cancels for all requests that wait on that terminal, and for no other.
+// The prompt moves to the next terminal, and nothing remembers the cancellation. An empty line does not cancel.
 func TestSayingNo(t *testing.T) {
 	t.Parallel()
 	for name, no := range map[string]struct{ keys, code string }{
-		"Ctrl-C": {"\x03", "130"}, "Ctrl-D": {"\x04", "4"}, "behind empty lines": {"\r\r\x04", "4"},
+		"Ctrl-C": {"\x03", "130"}, "Ctrl-D": {"\x04", "4"}, "after empty lines": {"\r\r\x04", "4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -26,13 +26,13 @@ func TestSayingNo(t *testing.T) {
 			if r := h.run("broker", "status"); !strings.Contains(r.stdout, "waiting   3 requests for a code of "+serial) {
 				t.Errorf("the waiting requests are not shown: %v", r)
 			}
-			third.keys("\r") // takes the question over
+			third.keys("\r") // takes over the prompt
 			third.waits(question)
 			first.waits(offered)
 			third.keys(no.keys)
 			third.fails(no.code)
 			third.asItWas()
-			first.waits(question) // whose turn it was before
+			first.waits(question) // it had the prompt before
 
 			first.keys(no.keys)
 			first.fails(no.code)
@@ -51,7 +51,8 @@ func TestSayingNo(t *testing.T) {
 	}
 }
 
-// TestInterruptedLogin: Ctrl-C at the first question ends the command: no other source is opened, in no other way.
+// TestInterruptedLogin checks that Ctrl-C at the first prompt ends the command, which then asks for no other
+// source.
 func TestInterruptedLogin(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -61,7 +62,7 @@ func TestInterruptedLogin(t *testing.T) {
 	login.waits(question)
 	login.keys("\x03")
 	if said := login.fails("130"); strings.Contains(said, "zebra") {
-		t.Errorf("it went on: %s", said)
+		t.Errorf("login continued: %s", said)
 	}
 	login.asked(1)
 	login.asItWas()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestWrongCode: a wrong code is asked for again with the reason, three times in all.
+// TestWrongCode checks that after a wrong code the prompt returns with the reason, up to three times in total.
 func TestWrongCode(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -32,13 +32,14 @@ func TestWrongCode(t *testing.T) {
 		s.types(wrong)
 	}
 	if said := s.fails("4"); !strings.Contains(said, "AWS rejected the MFA code") {
-		t.Errorf("the reason is not told: %q", said)
+		t.Errorf("the prompt does not show the reason: %q", said)
 	}
 	s.asked(3)
 	h.toldCodes(t, 5)
 }
 
-// TestSpentCode: a code that was used is not sent; the person is told so, and when the next one comes.
+// TestSpentCode checks that a used code is not sent again, and that the person is told so and when the next code
+// comes.
 func TestSpentCode(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -54,11 +55,12 @@ func TestSpentCode(t *testing.T) {
 	s.succeeds()
 	h.toldCodes(t, 2)
 	if strings.Contains(s.shown(), "AWS rejected") {
-		t.Errorf("a used code is told like a wrong one:\n%s", s.shown())
+		t.Errorf("a used code is reported like a wrong one:\n%s", s.shown())
 	}
 }
 
-// TestWrongSerial: another code would not help where the device is another one, so none is asked for.
+// TestWrongSerial checks that with a wrong MFA serial there is no second prompt, since another code would not
+// help.
 func TestWrongSerial(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -67,7 +69,7 @@ func TestWrongSerial(t *testing.T) {
 	s.waits(serial + "-another")
 	s.types("123456")
 	if said := s.fails("4"); !strings.Contains(said, "MFA device does not belong to this user") {
-		t.Errorf("the reason is not told: %q", said)
+		t.Errorf("the error does not show the reason: %q", said)
 	}
 	s.asked(1)
 	h.toldCodes(t, 1)
@@ -75,7 +77,7 @@ func TestWrongSerial(t *testing.T) {
 
 const loginHint = "\nhint: broker login security --code 123456\n"
 
-// process makes a program that writes down that it ran, and then does what the rest says.
+// process makes a program that records that it ran, and then runs the script rest. runs returns how often it ran.
 func (h *house) process(t testing.TB, rest string) (runs func() int) {
 	t.Helper()
 	path, note := filepath.Join(h.dir, "device"), filepath.Join(h.dir, "device.runs")
@@ -87,7 +89,7 @@ func (h *house) process(t testing.TB, rest string) (runs func() int) {
 	}
 }
 
-// organisation is one of so many users with a device each: u0, u1, …, and a role that trusts them all.
+// organisation returns an organisation of n users with a device each (u0, u1, …) and a role that trusts them all.
 func organisation(n int) (text string, serials []string) {
 	var b strings.Builder
 	b.WriteString("[account security]\nid = 111122223333\n[account prod]\nid = 444455556666\n[role admin]\naccounts = prod\ntrust = arn:aws:iam::111122223333:root\nrequire_mfa = true\n")
@@ -104,7 +106,7 @@ func organisation(n int) (text string, serials []string) {
 func manyKeyID(i int) string  { return fmt.Sprintf("AKIAMANYUSERSFAKE2%c%c", 'A'+i/26, 'A'+i%26) }
 func manySecret(i int) string { return fmt.Sprintf("fake/many+secret/of+user/fake/many+%05d", i) }
 
-// many is a house with so many sources, u0, u1, …, that have a device each, and no seed.
+// many returns a house with n sources (u0, u1, …), each with a device and without a seed.
 func many(t testing.TB, n int) (*house, []string) {
 	t.Helper()
 	text, serials := organisation(n)
@@ -122,7 +124,7 @@ func many(t testing.TB, n int) (*house, []string) {
 	return h, serials
 }
 
-// TestTwoDevices: the codes of two devices have nothing to do with each other, nor have their questions.
+// TestTwoDevices checks that the codes and the prompts of two devices are independent.
 func TestTwoDevices(t *testing.T) {
 	t.Parallel()
 	h, serials := many(t, 2)
@@ -132,13 +134,13 @@ func TestTwoDevices(t *testing.T) {
 	two.types(h.code(t, serials[1]))
 	two.succeeds()
 	if !one.running(200 * time.Millisecond) {
-		t.Errorf("the code of another device was taken: %v", one.ends())
+		t.Errorf("the code of another device was accepted: %v", one.ends())
 	}
 	one.types(h.code(t, serials[0]))
 	one.succeeds()
 	h.toldCodes(t, 2)
 
-	// No name at all is all sources, in turn.
+	// Without a name, login asks for all sources in turn.
 	h.ok(t, "broker", "logout")
 	s := h.shell(t, "broker", "login")
 	for i, device := range serials {
@@ -153,19 +155,19 @@ func TestTwoDevices(t *testing.T) {
 	h.toldCodes(t, 4)
 }
 
-// TestSecondCodeIsAwaitedLong: two profiles that want a code of one device each, within the same 30 s, and a seed that
-// makes the codes: the second waits for the next one, the person is told how long, and both succeed.
+// TestSecondCodeIsAwaitedLong runs two profiles that each need a code of one device within the same 30 s, with a
+// seed that makes the codes. The second waits for the next code, the person is told how long, and both succeed.
 func TestSecondCodeIsAwaitedLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	var config strings.Builder
 	for _, name := range []string{"one", "two"} {
-		// Longer than an hour is a call with key and code of its own.
+		// A session of more than an hour needs its own call with key and code.
 		fmt.Fprintf(&config, "[profile %s]\nrole_arn = %s\nsource_profile = security\nrole_session_name = %s\nduration_seconds = 7200\n", name, "arn:aws:iam::222233334444:role/long-work", name)
 	}
 	must(t, h.write(h.awsConfig(), config.String()))
 	if left := 30*time.Second - time.Duration(time.Now().UnixNano())%(30*time.Second); left < 15*time.Second {
-		time.Sleep(left) // so that both ask within one step
+		time.Sleep(left) // so that both requests fall into one time step
 	}
 	var seats []*seat
 	for _, name := range []string{"one", "two"} {
@@ -177,19 +179,19 @@ func TestSecondCodeIsAwaitedLong(t *testing.T) {
 		s.asked(0)
 		told += strings.Count(s.shown(), " for the next code: this MFA code was used already; the next comes at ")
 	}
-	if told == 0 { // the first may still be there to be told too
-		t.Error("nobody was told why it takes long")
+	if told == 0 { // the first one may also still see the message
+		t.Error("nothing said why it takes long")
 	}
 	h.counted(t, "AssumeRole", 2)
 	h.toldCodes(t, 2)
 }
 
-// TestNoCodeTwiceAfterKillLong: the daemon is killed while STS has the code and the answer is not there, and the same
-// code is given again, by the client, which starts a daemon and repeats its request, and by the person. AWS sees it
-// once.
+// TestNoCodeTwiceAfterKillLong kills the daemon while STS has the code but the answer has not arrived. The same
+// code is then given again: by the client, which starts a daemon and repeats its request, and by the person. AWS
+// sees it once.
 func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 	t.Parallel()
-	// A device has three codes at the start and one more each 30 s: as many devices as the rounds need.
+	// A device has three codes at the start and one more every 30 s, so the rounds need this many devices.
 	const rounds, sources = 200, 60
 	h, serials := many(t, sources)
 	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":0.3,"times":-1}`))
@@ -230,22 +232,22 @@ func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 				t.Errorf("%v: %v", login[:2], first)
 			}
 		}
-		// The person types it again.
+		// The person types the code again.
 		if again := h.run("broker", login...); again.code == 0 && first.code != 0 {
-			t.Errorf("%v: a code whose answer was lost was taken: %v", login[:2], again)
+			t.Errorf("%v: a code whose answer was lost was accepted again: %v", login[:2], again)
 		}
 		h.run("broker", "logout", login[1])
 	}
 	codes := h.codes(t)
 	h.toldCodes(t, len(codes))
-	t.Logf("%d kills, %d codes, %d of them with their answer lost", kills, len(codes), lost)
+	t.Logf("%d kills, %d codes, %d of them with a lost answer", kills, len(codes), lost)
 	if lost < kills/2 {
 		t.Errorf("%d kills, and %d answers lost: nothing is proven", kills, lost)
 	}
 }
 
-// TestFreshCodeForEach: mfa = each gives every session of the role a code of its own, and leaves the session of the
-// source alone.
+// TestFreshCodeForEach checks that with mfa = each every session of the role needs its own code, and that the MFA
+// session of the source is not affected.
 func TestFreshCodeForEach(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "[profile each]\nrole_arn = "+prodRole+"\nsource_profile = security\nmfa = each\n")
@@ -255,11 +257,12 @@ func TestFreshCodeForEach(t *testing.T) {
 	s.succeeds()
 	h.counted(t, "GetSessionToken", 0)
 	if codes := h.codes(t); len(codes) != 1 || codes[0].Action != "AssumeRole" {
-		t.Errorf("the codes went with %v", codes)
+		t.Errorf("the codes were sent with %v", codes)
 	}
 }
 
-// TestWindow: ten processes without a terminal, on a desktop: one window, and what it says is for all of them.
+// TestWindow starts ten processes without a terminal, on a desktop. One window opens, and its answer serves all of
+// them.
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, answer, code string }{
@@ -279,7 +282,7 @@ func TestWindow(t *testing.T) {
 			}
 			text, err := os.ReadFile(note)
 			if n := strings.Count(string(text), "asked"); err != nil || n != 1 {
-				t.Errorf("asked %d times, %v", n, err)
+				t.Errorf("%d prompts, %v", n, err)
 			}
 			if row.code != "0" {
 				h.toldCodes(t, 0)
@@ -290,7 +293,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestWindowOfNobody: a window is closed when the last who needs the code has gone, and stays while somebody waits.
+// TestWindowOfNobody checks that a window closes when the last process that needs the code has gone, and stays
+// open while any process waits.
 func TestWindowOfNobody(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "mfa_prompt = gui\n")
@@ -322,12 +326,12 @@ func TestWindowOfNobody(t *testing.T) {
 	_ = second.Wait()
 	until(t, "no window is open", func() bool { return windows() == 0 })
 	if r := h.run("broker", "status"); strings.Contains(r.stdout, "waiting") {
-		t.Errorf("somebody still waits: %v", r)
+		t.Errorf("a process still waits: %v", r)
 	}
 }
 
-// TestBadProgram: an mfa_process that is no good is said so, at once or within its ten seconds, and AWS is told
-// nothing.
+// TestBadProgram checks that a broken mfa_process is reported at once, or within its ten seconds, and that AWS
+// gets no request.
 func TestBadProgram(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, script, says string }{
@@ -346,14 +350,14 @@ func TestBadProgram(t *testing.T) {
 				t.Error(err)
 			}
 			if !strings.Contains(r.stderr, "mfa_process device: ") || !strings.Contains(r.stderr, row.says) || strings.Contains(r.stderr, "hunter2") {
-				t.Errorf("it says %q", r.stderr)
+				t.Errorf("the error is %q", r.stderr)
 			}
 			h.toldCodes(t, 0)
 		})
 	}
 }
 
-// TestNotACode: what cannot be a code is not sent; blanks are no fault.
+// TestNotACode checks that input that cannot be a code is not sent; blanks around a code are accepted.
 func TestNotACode(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

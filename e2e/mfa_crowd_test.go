@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// herdSize is how many ask at once.
+// herdSize is the number of processes that ask at once.
 const herdSize = 50
 
-// succeedAlike fails the test unless all were given the same session.
+// succeedAlike fails the test unless all processes got the same session.
 func succeedAlike(t *testing.T, results []result) {
 	t.Helper()
 	for i, r := range results {
@@ -21,8 +21,8 @@ func succeedAlike(t *testing.T, results []result) {
 	}
 }
 
-// TestFiftyAndAPerson: 50 processes on an empty cache, codes that work once, and a person who is slow: one
-// question, one GetSessionToken, 50 successes.
+// TestFiftyAndAPerson runs 50 processes with an empty cache, codes that work once, and a slow person: one prompt,
+// one GetSessionToken, 50 successes.
 func TestFiftyAndAPerson(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -40,7 +40,7 @@ func TestFiftyAndAPerson(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestFiftyAndASeed: the same where a seed is stored: nobody is asked.
+// TestFiftyAndASeed does the same with a stored seed: no prompt.
 func TestFiftyAndASeed(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -51,7 +51,7 @@ func TestFiftyAndASeed(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestFiftyAndAProgram: the same with mfa_process, which runs once.
+// TestFiftyAndAProgram does the same with mfa_process, which runs once.
 func TestFiftyAndAProgram(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -66,7 +66,8 @@ func TestFiftyAndAProgram(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestSessionsEndForFive: sessions end, and ten processes ask for five roles of one device within a second: one code.
+// TestSessionsEndForFive lets sessions expire while ten processes ask for five roles of one device within a
+// second: one code.
 func TestSessionsEndForFive(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

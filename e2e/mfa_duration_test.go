@@ -19,21 +19,22 @@ role_arn = arn:aws:iam::444455556666:role/release
 source_profile = product_dev_paul
 `
 
-// TestMinTTLCannot: where no plan can last as long as is wanted, the reason is told and no code is asked for.
+// TestMinTTLCannot checks that if no plan can give a session that is long enough, the error says why, and there is
+// no prompt.
 func TestMinTTLCannot(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
 	s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "release", "--", "true")
 	if said := s.fails("1"); !strings.Contains(said, "a role that is assumed from a role lasts at most 1h") {
-		t.Errorf("the reason is not told: %q", said)
+		t.Errorf("the error does not show the reason: %q", said)
 	}
 	s.asked(0)
 	h.toldCodes(t, 0)
 }
 
-// TestRoleAllowsLess: a role that allows less than its profile asks for is assumed for one hour, with one warning,
-// and that is remembered.
+// TestRoleAllowsLess checks that a role with a lower maximum than its profile's duration is assumed for one hour,
+// with one warning, and that Broker remembers this.
 func TestRoleAllowsLess(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -43,7 +44,7 @@ func TestRoleAllowsLess(t *testing.T) {
 	s.waits(question)
 	s.types(h.code(t, serial))
 	if d := s.succeeds(); time.Until(d.Expiration) > time.Hour+time.Minute {
-		t.Errorf("it lasts until %v", d.Expiration)
+		t.Errorf("the session lasts until %v", d.Expiration)
 	}
 	s.asked(1)
 	h.credentials(t, "toolong")
@@ -67,13 +68,13 @@ while read -r word rest; do
 done
 `
 
-// TestMinTTL: two hours are one AssumeRole with a code of its own, which is asked for once.
+// TestMinTTL checks that two hours take one AssumeRole with its own code, and one prompt.
 func TestMinTTL(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
 	h.ok(t, "broker", "login", "security", "--code", h.code(t, serial))
-	for range 2 { // the second time it is at hand
+	for range 2 { // the second time it is cached
 		s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "long", "--", "printenv", "AWS_CREDENTIAL_EXPIRATION")
 		if len(h.codes(t)) == 1 {
 			s.waits(question)
@@ -87,6 +88,6 @@ func TestMinTTL(t *testing.T) {
 	}
 	h.toldCodes(t, 2)
 	if last := h.codes(t)[1]; last.Action != "AssumeRole" || last.Params["DurationSeconds"] != "7200" {
-		t.Errorf("the second code went with %s for %s s", last.Action, last.Params["DurationSeconds"])
+		t.Errorf("the second code was sent with %s for %s s", last.Action, last.Params["DurationSeconds"])
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestAskedThroughPipes: credproc's stdin, stdout and stderr are all elsewhere, as when an AWS tool starts it, and the
-// prompt is on the terminal all the same: whose code, for which device, who asks for it. The terminal is left as it was.
+// TestAskedThroughPipes checks that the prompt is on the terminal even if stdin, stdout and stderr of credproc are
+// all elsewhere, as when an AWS tool starts it. The prompt says for which source and device the code is, and which
+// program asks. The terminal is left as it was.
 func TestAskedThroughPipes(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"", "set -m; "} { // a script, and a shell with job control
@@ -33,14 +34,14 @@ func TestAskedThroughPipes(t *testing.T) {
 		s.asked(1)
 		s.asItWas()
 		h.toldCodes(t, 1)
-		// Nobody is asked again.
+		// There is no second prompt.
 		h.credentials(t, "product_dev_paul")
 		h.toldCodes(t, 1)
 	}
 }
 
-// TestTwoTerminals: one question for two, on the terminal that came first; the other is told where. The answer is for
-// both.
+// TestTwoTerminals checks that two terminals get one prompt, on the one that came first. The other shows where the
+// prompt is. The answer serves both.
 func TestTwoTerminals(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -58,8 +59,8 @@ func TestTwoTerminals(t *testing.T) {
 	h.counted(t, "AssumeRole", 2)
 }
 
-// TestBackgroundJob: a job in the background neither asks nor writes on the terminal, even where the terminal
-// would let it.
+// TestBackgroundJob checks that a background job neither prompts nor writes on the terminal, even if the terminal
+// would allow it.
 func TestBackgroundJob(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -71,11 +72,11 @@ func TestBackgroundJob(t *testing.T) {
 		s.waits("code:4 credproc: ")
 		s.waits(strings.TrimSpace(loginHint))
 	}
-	// With the terminal as its stderr it may say why; it may not ask.
+	// With the terminal as its stderr it may say why, but not prompt.
 	s.types(`credproc product_prod_paul & wait $!; echo code:$?`)
 	s.waits("code:4")
 	s.asked(0)
-	// Brought to the foreground before it asks, the same shell's job is asked.
+	// If the same shell's job is in the foreground when it asks, it prompts.
 	s.types(`credproc product_prod_paul >out`)
 	s.waits(question)
 	s.types(h.code(t, serial))
@@ -89,7 +90,7 @@ func TestBackgroundJob(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestNobodyToAsk: without a terminal, as under cron, the answer comes at once and says what to type.
+// TestNobodyToAsk checks that without a terminal, as under cron, the request fails at once and says what to type.
 func TestNobodyToAsk(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -105,13 +106,13 @@ func TestNobodyToAsk(t *testing.T) {
 	}
 	h.toldCodes(t, 0)
 	h.counted(t, "GetSessionToken", 0)
-	// What the hint says works.
+	// The hint's command works.
 	h.ok(t, "broker", "login", "security", "--code", h.code(t, serial))
 	h.credentials(t, "product_prod_paul")
 }
 
-// TestPagerInThePipeline: a program in the same pipeline that has taken line mode and echo away does
-// not keep the question from working, and finds the terminal as it had made it.
+// TestPagerInThePipeline checks that the prompt works although a program in the same pipeline has switched off
+// line mode and echo, and that this program finds the terminal in its mode again.
 func TestPagerInThePipeline(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -130,7 +131,7 @@ func TestPagerInThePipeline(t *testing.T) {
 	must(t, err)
 	modes, out, _ := strings.Cut(string(text), "\n")
 	if modes != "raw" {
-		t.Errorf("the pager's terminal was %s", modes)
+		t.Errorf("the pager found its terminal %s", modes)
 	}
 	if _, err := parseDocument(out); err != nil {
 		t.Errorf("%v: %q", err, out)
@@ -141,8 +142,8 @@ func TestPagerInThePipeline(t *testing.T) {
 	s.asItWas()
 }
 
-// TestQuestionIsEdited: a typing error can be mended, what was typed before the question is no answer to it, and what
-// is typed behind the answer is for the next program.
+// TestQuestionIsEdited checks that a typing error in a prompt can be corrected, that text typed before the prompt
+// is not its answer, and that text typed after the answer goes to the next program.
 func TestQuestionIsEdited(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -159,14 +160,14 @@ func TestQuestionIsEdited(t *testing.T) {
 	h.toldCodes(t, 1)
 }
 
-// TestKilledInMidQuestion: who is told to end gives the terminal back as it was.
+// TestKilledInMidQuestion checks that a program that gets a signal during a prompt restores the terminal.
 func TestKilledInMidQuestion(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	s := h.sit(t, "credproc", "product_prod_paul")
 	s.waits(question)
 	if s.modes() == s.before {
-		t.Error("void: the question did not change the terminal's mode")
+		t.Error("void: the prompt did not change the terminal's mode")
 	}
 	must(t, s.cmd.Process.Signal(syscall.SIGTERM))
 	<-s.ended
@@ -176,8 +177,8 @@ func TestKilledInMidQuestion(t *testing.T) {
 	s.asItWas()
 }
 
-// TestTerminalGone: a terminal that is closed in the middle of a question costs nobody anything: the daemon answers,
-// and who waits at the next terminal is asked there.
+// TestTerminalGone checks that closing a terminal during a prompt harms nobody: the daemon still answers, and the
+// prompt moves to the next waiting terminal.
 func TestTerminalGone(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")

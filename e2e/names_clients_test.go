@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// A hard file is one that AWS tools do not agree on: text is the config, HELPER in it the line that asks credproc.
+// hardFile is a file that AWS tools read differently. text is the config, in which HELPER stands for the line that
+// asks credproc.
 type hardFile struct{ what, profile, text string }
 
 var hardFiles = []hardFile{
@@ -57,8 +58,8 @@ var hardFiles = []hardFile{
 // readers are the tools of the table, in its order.
 var readers = []string{"AWS CLI", "boto3", "JS SDK 2", "JS SDK 3", "Go SDK"}
 
-// TestClientsNames: docs/tools.md says of each hard file which tool finds the profile in it, and so does explain.
-// UPDATE=1 writes the table.
+// TestClientsNames checks, for each hard file, that docs/tools.md and explain both say which tools find the
+// profile in it. UPDATE=1 writes the table.
 func TestClientsNames(t *testing.T) {
 	h := clientHouse(t)
 	h.env = append(h.env, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1", "AWS_SDK_LOAD_CONFIG=1")
@@ -107,7 +108,7 @@ func TestClientsNames(t *testing.T) {
 			fmt.Fprintf(&table, " %s |", cell)
 			for _, v := range said.Tools {
 				if v.Tool == tool && v.From != from {
-					t.Errorf("%s: %s: explain says %s (%s), and it is %s", f.what, tool, v.From, v.Text, from)
+					t.Errorf("%s: %s: explain says %s (%s), but it is %s", f.what, tool, v.From, v.Text, from)
 				}
 			}
 		}
@@ -127,9 +128,9 @@ func TestClientsNames(t *testing.T) {
 	}
 	want := strings.ReplaceAll(regexp.QuoteMeta(table.String()), regexp.QuoteMeta("[^|]+|"), "[^|]+[|]")
 	if !regexp.MustCompile("^" + want + "$").MatchString(old) {
-		t.Errorf("the table in docs/tools.md is\n%s\nand it is\n%s\n(UPDATE=1 writes it)", old, table.String())
+		t.Errorf("the table in docs/tools.md is\n%s\nbut should be\n%s\n(UPDATE=1 writes it)", old, table.String())
 	}
 	if n := len(slices.Collect(maps.Keys(ask))); n < 4 {
-		t.Errorf("only %d tools were asked", n)
+		t.Errorf("only %d tools were tested", n)
 	}
 }

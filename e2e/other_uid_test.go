@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// openToAll lets other uids write to a directory and to those above it, below that of all tests.
+// openToAll lets other uids write to a directory and to its parents, up to the directory of all tests.
 func openToAll(t *testing.T, dir string) { chmodUp(t, dir, 0o777) }
 
-// reachable lets other uids into a directory, and write nothing there.
+// reachable lets other uids enter a directory, but not write to it.
 func reachable(t *testing.T, dir string) { chmodUp(t, dir, 0o755) }
 
 func chmodUp(t *testing.T, dir string, mode os.FileMode) {
@@ -24,7 +24,7 @@ func chmodUp(t *testing.T, dir string, mode os.FileMode) {
 	}
 }
 
-// other is this test program as another uid, with a role to play.
+// other prepares this test program to play a role as another uid.
 func other(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(selfProgram(t))
@@ -34,7 +34,8 @@ func other(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestStranger: another uid gets nothing, although the socket and all directories above are open to all.
+// TestStranger checks that another uid gets nothing, although the socket and all directories above it are open to
+// all.
 func TestStranger(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -46,7 +47,7 @@ func TestStranger(t *testing.T) {
 	if r := play(65534); r.code != 0 || r.stdout != strings.Repeat("0 bytes connected\n", 4) {
 		t.Errorf("the stranger: %v", r)
 	}
-	// The same program as ourselves is answered, or the above proves nothing.
+	// The same program with our uid is answered; otherwise the check above would prove nothing.
 	if r := play(0); r.code != 0 || strings.Contains(r.stdout, "\n0 bytes") || !strings.Contains(r.stdout, " bytes connected\n") {
 		t.Errorf("ourselves: %v", r)
 	}
@@ -54,7 +55,7 @@ func TestStranger(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 }
 
-// TestForeignServer: a client sends nothing to a socket that another uid listens on.
+// TestForeignServer checks that a client sends nothing to a socket on which another uid listens.
 func TestForeignServer(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -102,8 +103,8 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
-// asOther is a program of the house as another uid, to whom the house is given first: root may do all that modes
-// forbid.
+// asOther runs a program of the house as another uid, and first gives it the house, since root may do everything
+// that modes forbid.
 func (h *house) asOther(t *testing.T, uid int, name string, args ...string) result {
 	t.Helper()
 	cmd := h.command(name, args...)
@@ -114,20 +115,20 @@ func (h *house) asOther(t *testing.T, uid int, name string, args ...string) resu
 
 const nobody = 65534
 
-// give makes all of a house another uid's.
+// give changes the owner of everything in a house.
 func (h *house) give(t *testing.T, uid int) {
 	t.Helper()
 	must(t, os.Chmod(filepath.Dir(h.dir), 0o755))
 	must(t, os.Chmod(h.dir, 0o755))
 	must(t, filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && path != h.bin && filepath.Dir(path) != h.bin { // those are links to what others run as well
+		if err == nil && path != h.bin && filepath.Dir(path) != h.bin { // those are links to files that other tests run, too
 			err = os.Lchown(path, uid, uid)
 		}
 		return err
 	}))
 }
 
-// asStranger changes a file as another uid that may write to it, as a program of that uid would.
+// asStranger runs a script as another uid, as a program of that uid would change files to which it may write.
 func asStranger(t *testing.T, script string) {
 	t.Helper()
 	cmd := other(t, 65534, "")
@@ -142,14 +143,14 @@ func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("NOT PROVEN: to be another uid one has to be root")
+			t.Fatal("NOT PROVEN: only root can become another uid")
 		}
-		t.Skip("SKIPPED, NOT PROVEN: to be another uid one has to be root")
+		t.Skip("SKIPPED, NOT PROVEN: only root can become another uid")
 	}
 }
 
-// TestListenerOfAnotherUser: plain http goes to a program of our own uid, or of the one that was noted with the yes, as
-// LocalStack under Docker listens as root.
+// TestListenerOfAnotherUser checks that Broker uses plain http only if the listener is a program of our own uid,
+// or of the uid that was recorded with the confirmation. For example, LocalStack under Docker listens as root.
 func TestListenerOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -164,11 +165,11 @@ func TestListenerOfAnotherUser(t *testing.T) {
 	}
 	r := h.run("credproc", "local")
 	if r.code != 0 || !strings.Contains(r.stdout, "ASIATHIEF") || !strings.Contains(stolen(), "Action=AssumeRole") {
-		t.Fatalf("with the yes: %v", r)
+		t.Fatalf("with the confirmation: %v", r)
 	}
 	h.ok(t, "broker", "logout", "security")
 	before := stolen()
-	// The same yes without the note, as it is where nobody listened when it was given.
+	// The same confirmation without a recorded uid, as it is if nobody listened at that time.
 	text, err := os.ReadFile(h.registry())
 	must(t, err)
 	must(t, h.write(h.registry(), strings.Replace(string(text), "listener = 65534\n", "", 1)))
@@ -182,7 +183,7 @@ func TestListenerOfAnotherUser(t *testing.T) {
 		t.Errorf("a listener of another uid: %v", r)
 	}
 	if stolen() != before {
-		t.Errorf("it was sent %.300s", stolen())
+		t.Errorf("the other uid was sent %.300s", stolen())
 	}
 	h.ok(t, "broker", "profiles", "trust", "local", "--yes")
 	must(t, h.freshCodes())

@@ -11,7 +11,7 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// on runs a program on a terminal so wide, to its end, and returns what the terminal shows.
+// on runs a program to its end on a terminal of this width, and returns what the terminal shows.
 func (h *house) on(t testing.TB, columns uint16, args ...string) (result, string) {
 	t.Helper()
 	s := &seat{t: t, cmd: h.command("broker", args...), columns: columns}
@@ -20,8 +20,8 @@ func (h *house) on(t testing.TB, columns uint16, args ...string) (result, string
 	return r, strings.ReplaceAll(s.shown(), "\r\n", "\n")
 }
 
-// TestTerminalWidths: help, tables and errors fit the terminal. A hint and a word that is wider, such as a path, stay
-// whole, since somebody copies them. Nothing steers the terminal.
+// TestTerminalWidths checks that help, tables and errors fit the terminal. A hint, or a word that is wider, such
+// as a path, stays in one piece, so that it can be copied. The output contains no escape sequences.
 func TestTerminalWidths(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -43,7 +43,7 @@ func TestTerminalWidths(t *testing.T) {
 					t.Errorf("%s: exit code %d\n%s", name, r.code, shown)
 				}
 				if strings.Contains(shown, "\x1b") {
-					t.Errorf("%s: an escape is on the terminal: %q", name, shown)
+					t.Errorf("%s: the terminal got an escape sequence: %q", name, shown)
 				}
 				examples := false
 				for line := range strings.Lines(shown) {
@@ -56,18 +56,18 @@ func TestTerminalWidths(t *testing.T) {
 				}
 			}
 			if columns != 80 {
-				break // which terminal it is makes a difference for no width
+				break // the kind of terminal does not affect the width
 			}
 		}
 	}
-	// Without a terminal a row is a line, however long.
+	// Without a terminal each row is one line, however long.
 	if out := h.ok(t, "broker", "list"); !strings.Contains(out, "product_prod_paul         444455556666  allow-admin-from-security-account  eu-west-1") {
 		t.Errorf("in a pipe:\n%s", out)
 	}
 }
 
-// TestWatch: on a terminal each status takes the place of the one before, elsewhere they follow each other; it ends
-// with Ctrl-C, and with the terminal.
+// TestWatch checks that on a terminal each status replaces the one before, and that elsewhere they follow each
+// other. Watching ends with Ctrl-C, and when the terminal closes.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -89,7 +89,7 @@ func TestWatch(t *testing.T) {
 		first, again, found := strings.Cut(shown, "\x1b[J")
 		switch up := fmt.Sprintf("\x1b[%dA\r", strings.Count(first, "\n")); {
 		case kind == "dumb" && strings.Contains(shown, "\x1b"):
-			t.Errorf("an escape is on a dumb terminal: %q", shown)
+			t.Errorf("a dumb terminal got an escape sequence: %q", shown)
 		case kind != "dumb" && (!found || !strings.HasPrefix(again, up) || strings.Count(first, "\n") >= 24):
 			t.Errorf("not drawn in place: %q", shown)
 		}
@@ -100,8 +100,8 @@ func TestWatch(t *testing.T) {
 	s.ends()
 }
 
-// TestProgress: a command that takes more than a second says so on the terminal, in a line that is gone before anything
-// else is shown; not in a pipe.
+// TestProgress checks that a command that takes more than a second shows a line on the terminal, and removes it
+// before it shows anything else. In a pipe there is no such line.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -118,7 +118,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestClosedInput: without stdin, and with none of the three, help and status work.
+// TestClosedInput checks that help and status work without stdin, and without all three standard files.
 func TestClosedInput(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -132,7 +132,8 @@ func TestClosedInput(t *testing.T) {
 	}
 }
 
-// TestStop: daemon --stop ends the daemon and waits for its end; the next command starts one again.
+// TestStop checks that daemon --stop ends the daemon and waits for its end, and that the next command starts a new
+// one.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -154,7 +155,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// appendTo adds to a file.
+// appendTo appends to a file.
 func appendTo(path, text string) error {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 	"broker/internal/service"
 )
 
-// packaged is what each package has: path, mode, and where a link leads. Debian has its own place for two of them.
+// packaged is the content of each package: path, mode, and the target of a link. Debian has other places for two
+// of the files.
 const packaged = `/usr/bin/broker 711
 /usr/bin/brokerd 711
 /usr/bin/credproc 755
@@ -43,8 +44,8 @@ const packaged = `/usr/bin/broker 711
 var packagedForDebian = strings.NewReplacer("licenses/broker/LICENSE", "doc/broker/copyright",
 	"zsh/site-functions", "zsh/vendor-completions").Replace(packaged)
 
-// twoVersions makes the packages of two versions of this tree, 0.0.1 and 0.0.2, for this machine, and returns the
-// directory that has them. The tree is committed to a repository of its own, so what is not committed is in it too.
+// twoVersions makes the packages of two versions of this tree, 0.0.1 and 0.0.2, for this machine, and returns
+// their directory. It commits the tree to a separate repository, so uncommitted changes are in the packages, too.
 var twoVersions = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp(binaries, "packages-")
 	if err != nil {
@@ -68,7 +69,7 @@ done`
 	return filepath.Join(dir, "dist"), nil
 })
 
-// packages returns the directory with the packages, or skips.
+// packages returns the directory with the packages, or skips the test.
 func packages(t *testing.T, tools ...string) string {
 	t.Helper()
 	for _, tool := range append(tools, "make", "git") {
@@ -81,7 +82,7 @@ func packages(t *testing.T, tools ...string) string {
 	return dir
 }
 
-// packageOf is the only package with this ending.
+// packageOf returns the only package with this ending.
 func packageOf(t *testing.T, dir, version, ending string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "*"+version+"*"+ending))
@@ -91,8 +92,8 @@ func packageOf(t *testing.T, dir, version, ending string) string {
 	return found[0]
 }
 
-// TestClientsPackagesAreAlike: each package has the same files with the same modes, all root's. bsdtar
-// reads the formats for which there is no other reader here.
+// TestClientsPackagesAreAlike checks that all packages have the same files with the same modes, owned by root.
+// bsdtar reads the formats for which there is no other reader here.
 func TestClientsPackagesAreAlike(t *testing.T) {
 	dir := packages(t, "bsdtar", "dpkg-deb")
 	for ending, want := range map[string]string{".deb": packagedForDebian, ".rpm": packaged, ".apk": packaged,
@@ -113,13 +114,13 @@ func TestClientsPackagesAreAlike(t *testing.T) {
 			must(t, err)
 			name := "/" + strings.TrimPrefix(strings.TrimPrefix(f.Name, "./"), "/")
 			if strings.HasPrefix(name, "/.") || name == "/" {
-				continue // what the format adds, such as .PKGINFO
+				continue // added by the format, such as .PKGINFO
 			}
 			if f.Uid != 0 || f.Gid != 0 {
 				t.Errorf("%s: %s belongs to %d:%d", ending, name, f.Uid, f.Gid)
 			}
 			switch f.Typeflag {
-			case tar.TypeDir: // others are the system's, and a format may have to list them
+			case tar.TypeDir: // other directories are the system's; a format may have to list them
 				own := strings.HasSuffix(strings.TrimSuffix(name, "/"), "/broker")
 				if f.Mode&0o777 != 0o755 || ending == ".rpm" && !own {
 					t.Errorf("%s: the directory %s with mode %o", ending, name, f.Mode)
@@ -145,12 +146,12 @@ func sorted(lines string) string {
 	return strings.Join(list, "")
 }
 
-// enterRoot is a shell script that runs a program of another root directory as another user, with /proc and /dev.
+// enterRoot is a shell script that runs a program in another root directory as another user, with /proc and /dev.
 const enterRoot = `mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" &&
 	exec chroot --userspec=65534:65534 "$0" "$@"`
 
-// TestClientsPackageLifeCycle: the deb is installed into a fresh root directory, used by another user, upgraded under a
-// running daemon, and removed. In the end there is nothing but the files of the user.
+// TestClientsPackageLifeCycle installs the deb into a fresh root directory, uses it as another user, upgrades it
+// under a running daemon, and removes it. In the end only the user's files are left.
 func TestClientsPackageLifeCycle(t *testing.T) {
 	needRoot(t)
 	dir := packages(t, "dpkg", "mandoc", "groff", "systemd-analyze", "unshare")
@@ -229,7 +230,7 @@ func TestClientsPackageLifeCycle(t *testing.T) {
 	h.readPages(t, root)
 	h.verifyUnits(t, root)
 
-	// Upgraded, with the old daemon running.
+	// Upgraded while the old daemon runs.
 	dpkg("-i", packageOf(t, dir, "0.0.2", ".deb"))
 	works()
 	if got := run("broker", "status"); !strings.Contains(got, "daemon 0.0.1, this program 0.0.2; broker service restart") {
@@ -246,7 +247,7 @@ func TestClientsPackageLifeCycle(t *testing.T) {
 	owned := pathsBelow(t, home)
 	dpkg("--purge", "broker")
 	if after := pathsBelow(t, home); !slices.Equal(after, owned) || len(after) <= len(before) {
-		t.Errorf("the user has\n%s\nand had\n%s", strings.Join(after, "\n"), strings.Join(owned, "\n"))
+		t.Errorf("the user now has\n%s\nbefore there was\n%s", strings.Join(after, "\n"), strings.Join(owned, "\n"))
 	}
 	var left []string
 	for _, path := range pathsBelow(t, root) {
@@ -260,11 +261,11 @@ func TestClientsPackageLifeCycle(t *testing.T) {
 	}
 	status, err := os.ReadFile(filepath.Join(root, "var/lib/dpkg/status"))
 	if err != nil || strings.Contains(string(status), "broker") {
-		t.Errorf("dpkg knows it still: %s, %v", status, err)
+		t.Errorf("dpkg still lists the package: %s, %v", status, err)
 	}
 }
 
-// pathsBelow is every path below dir.
+// pathsBelow returns every path below dir.
 func pathsBelow(t *testing.T, dir string) []string {
 	t.Helper()
 	var list []string
@@ -275,7 +276,7 @@ func pathsBelow(t *testing.T, dir string) []string {
 	return list
 }
 
-// readPages reads the manual pages as their user: mandoc and groff find nothing to complain of.
+// readPages reads the manual pages with mandoc and groff, which must not complain.
 func (h *house) readPages(t *testing.T, root string) {
 	t.Helper()
 	for page, want := range map[string]string{"man1/broker.1": "broker exec", "man1/credproc.1": "credential_process",
@@ -291,7 +292,7 @@ func (h *house) readPages(t *testing.T, root string) {
 	}
 }
 
-// unbold takes out what makes a printer overstrike.
+// unbold removes the backspaces with which a page marks bold text.
 func unbold(s string) string {
 	var b []rune
 	for _, r := range s {
@@ -304,7 +305,8 @@ func unbold(s string) string {
 	return string(b)
 }
 
-// verifyUnits has systemd read the units. It looks for the program on this machine, so the copies name it there.
+// verifyUnits checks the units with systemd. It looks for the program on this machine, so the copies use the
+// program's path here.
 func (h *house) verifyUnits(t *testing.T, root string) {
 	t.Helper()
 	units := t.TempDir()
@@ -323,7 +325,7 @@ func (h *house) verifyUnits(t *testing.T, root string) {
 	}
 }
 
-// TestClientsReleaseArchive: a release archive has what the packages have, below one directory.
+// TestClientsReleaseArchive checks that a release archive has the files of the packages, below one directory.
 func TestClientsReleaseArchive(t *testing.T) {
 	dir := packages(t, "tar")
 	source := filepath.Dir(dir)
@@ -360,13 +362,13 @@ func TestClientsReleaseArchive(t *testing.T) {
 	}
 }
 
-// TestClientsSystemdPackagedUnits: the units of a package, enabled by the user, are known to `broker service`: status
-// tells of them, restart and stop reach them, and uninstall disables them and leaves their files.
+// TestClientsSystemdPackagedUnits checks that `broker service` knows the units of a package that the user enabled:
+// status shows them, restart and stop work on them, and uninstall disables them but leaves their files.
 func TestClientsSystemdPackagedUnits(t *testing.T) {
 	h := demo(t)
 	h.systemd(t)
 	must(t, h.stopDaemon())
-	dir := filepath.Join(h.home, ".local/share/systemd/user") // where systemd looks as in /usr/lib/systemd/user
+	dir := filepath.Join(h.home, ".local/share/systemd/user") // systemd reads it like /usr/lib/systemd/user
 	files, err := service.Packaged(dir, filepath.Join(h.bin, "brokerd"))
 	must(t, err)
 	for _, f := range files {
@@ -416,14 +418,14 @@ func TestClientsSystemdPackagedUnits(t *testing.T) {
 	}
 }
 
-// TestClientsReleaseSignature: minisign checks the signature that `make release` makes if MINISIGN_KEY is set.
+// TestClientsReleaseSignature checks with minisign the signature that `make release` makes if MINISIGN_KEY is set.
 func TestClientsReleaseSignature(t *testing.T) {
 	makefile, err := os.ReadFile("../Makefile")
 	must(t, err)
 	_, tool, found := strings.Cut(string(makefile), "\nminisign  := $(run) ")
 	tool, _, _ = strings.Cut(tool, "\n")
 	if !found {
-		t.Fatal("the Makefile names no minisign: the test is void")
+		t.Fatal("the Makefile does not use minisign: the test is void")
 	}
 	dir := t.TempDir()
 	sums := filepath.Join(dir, "SHA256SUMS")

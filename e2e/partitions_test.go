@@ -26,12 +26,12 @@ import (
 	"time"
 )
 
-// recordingProxy stands between the programs and AWS: it remembers which hosts were asked for, and has the simulator
+// recordingProxy is a proxy between the programs and AWS. It records the requested hosts, and lets the simulator
 // answer for all of them.
 type recordingProxy struct {
 	url, ca string
 	mu      sync.Mutex
-	asked   []string // hosts with the port, each once, in the order of their first call
+	asked   []string // hosts with ports, without duplicates, in the order of their first call
 }
 
 func (p *recordingProxy) hosts() []string {
@@ -40,7 +40,7 @@ func (p *recordingProxy) hosts() []string {
 	return slices.Clone(p.asked)
 }
 
-// startRecordingProxy has a certificate for these names. What front makes of the simulator's handler answers.
+// startRecordingProxy starts a proxy with a certificate for these names. front wraps the simulator's handler.
 func startRecordingProxy(
 	t *testing.T, dir, simulator string, names []string, front func(http.Handler) http.Handler,
 ) *recordingProxy {
@@ -60,12 +60,12 @@ func startRecordingProxy(
 
 	to, err := url.Parse(simulator)
 	must(t, err)
-	// The host stays as it was: it is signed.
+	// Keep the Host header, since it is signed.
 	aws := httptest.NewUnstartedServer(front(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = to.Scheme, to.Host, r.In.Host
 	}}))
 	aws.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	aws.Config.ErrorLog = log.New(io.Discard, "", 0) // connections that a client opened and did not need
+	aws.Config.ErrorLog = log.New(io.Discard, "", 0) // ignore connections that a client opened without using them
 	aws.StartTLS()
 	t.Cleanup(aws.Close)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -96,7 +96,7 @@ func startRecordingProxy(
 	return p
 }
 
-// partitionOrg is an organisation of one account with two users, of whom paul has a device.
+// partitionOrg is an organisation with one account and two users; paul has a device.
 const partitionOrg = `[account main]
 id = 111122223333
 partition = %s
@@ -117,8 +117,8 @@ accounts = main
 trust = arn:%[1]s:iam::111122223333:root
 `
 
-// TestPartitions: add, import, login, roles and the console of a partition reach its own hosts, and no others. The
-// region comes from the shell, from the profile, from an ARN, and from then on from the source.
+// TestPartitions checks that add, import, login, roles and the console use only the hosts of the source's
+// partition. The region comes from the shell, the profile or an ARN, and later from the source.
 func TestPartitions(t *testing.T) {
 	t.Parallel()
 	for _, p := range []struct{ id, first, region, suffix, iam, signIn string }{
@@ -144,7 +144,7 @@ func TestPartitions(t *testing.T) {
 				names = append(names, sts("ap-south-1"))
 			}
 			proxy := startRecordingProxy(t, h.dir, sim.url, names, func(aws http.Handler) http.Handler { return aws })
-			h.sim = nil // no sts_endpoint: the calls go to AWS, as far as the programs know
+			h.sim = nil // no sts_endpoint, so the programs call AWS's own hosts
 			h.more = "https_proxy = " + proxy.url + "\nca_bundle = " + proxy.ca + "\n"
 			must(t, h.settings(""))
 
@@ -154,12 +154,12 @@ func TestPartitions(t *testing.T) {
 				t.Helper()
 				for _, host := range want {
 					if !slices.Contains(proxy.hosts(), host+":443") {
-						t.Errorf("%s: the proxy saw %v, not %s", what, proxy.hosts(), host)
+						t.Errorf("%s: the proxy saw %v, but not %s", what, proxy.hosts(), host)
 					}
 				}
 				for _, host := range proxy.hosts() {
 					if !slices.Contains(names, strings.TrimSuffix(host, ":443")) {
-						t.Errorf("%s: the proxy saw %s, which is not of %s", what, host, p.id)
+						t.Errorf("%s: the proxy saw %s, which is not in %s", what, host, p.id)
 					}
 				}
 			}
@@ -175,19 +175,19 @@ func TestPartitions(t *testing.T) {
 				return r.stdout
 			}
 
-			// Of the serial alone, also against the region of a shell that works elsewhere.
+			// The region comes from the serial alone, even if the shell has a region of another partition.
 			add([]string{"AWS_REGION=ap-south-1"}, "--mfa-serial", arn("mfa/paul"), "serial")
 			if p.id == "aws" {
 				seen("add by serial", sts("ap-south-1"))
 			} else {
 				seen("add by serial", sts(p.first))
 			}
-			// Of the shell: the device is found there, and the source remembers.
+			// The region comes from the shell: the device is found there, and the source remembers it.
 			if out := add([]string{"AWS_REGION=" + p.region}, "shell"); !strings.Contains(out, arn("mfa/paul")) {
 				t.Errorf("the device was not found: %s", out)
 			}
 			seen("add", sts(p.region), p.iam)
-			// Of the profile that has the key.
+			// The region comes from the profile that has the key.
 			must(t, h.write(h.awsConfig(), "[profile robot]\nregion = "+p.region+"\n[profile admin]\nrole_arn = "+
 				arn("role/admin")+"\nsource_profile = shell\n[profile long]\nrole_arn = "+arn("role/admin")+
 				"\nsource_profile = robot\n"))

@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// The screen that the list stands on, and the one that it gives back.
+// The sequences that switch to the alternate screen, and back.
 const otherScreen, sameScreen = "\x1b[?1049h", "\x1b[?1049l"
 
-// leftAlone is that the terminal is as it was, modes and screen.
+// leftAlone fails the test unless the terminal has its earlier modes and screen.
 func (s *seat) leftAlone() {
 	s.t.Helper()
 	s.asItWas()
 	for _, pair := range [][2]string{{otherScreen, sameScreen}, {"\x1b[?2004h", "\x1b[?2004l"}, {"\x1b[?25l", "\x1b[?25h"}, {"\x1b[?7l", "\x1b[?7h"}} {
 		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			shown := s.shown() // which may come after the end of the program
+			shown := s.shown() // output may arrive after the end of the program
 			if on, off := strings.LastIndex(shown, pair[0]), strings.LastIndex(shown, pair[1]); 0 <= on && on < off {
 				break
 			}
 			if time.Now().After(limit) {
-				s.t.Errorf("%q was not taken back", pair[0])
+				s.t.Errorf("%q was not undone", pair[0])
 				break
 			}
 		}
 	}
 }
 
-// TestPick: part of a name, Enter, and the command runs with that profile; stdin, stdout and stderr are elsewhere. The code
-// that is asked for next is typed into the question and not into the list.
+// TestPick types a part of a name and Enter, and the command runs with that profile, with stdin, stdout and stderr
+// elsewhere. The code is then typed at the prompt and not into the list.
 func TestPick(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -48,14 +48,14 @@ func TestPick(t *testing.T) {
 	s.leftAlone()
 	h.toldCodes(t, 1)
 
-	// What was used latest comes first, and login takes what is chosen.
+	// The latest profile comes first, and login uses the chosen one.
 	h.credentials(t, "security")
 	h.credentials(t, "product_dev_paul")
 	s = h.sit(t, "broker", "login", "--pick")
 	s.waits("(source)")
 	shown := s.shown()
 	if dev, source, prod := strings.Index(shown, "product_dev_paul"), strings.Index(shown, "(source)"), strings.Index(shown, "product_prod_paul"); !(0 <= dev && dev < source) || prod >= 0 && prod < source {
-		t.Errorf("not the latest first: dev at %d, the source at %d, prod at %d", dev, source, prod)
+		t.Errorf("the latest is not first: dev at %d, the source at %d, prod at %d", dev, source, prod)
 	}
 	s.types("")
 	if r := s.ends(); r.code != 0 || !strings.HasPrefix(r.stdout, "security: logged in until ") {
@@ -63,7 +63,8 @@ func TestPick(t *testing.T) {
 	}
 	s.leftAlone()
 
-	// Another than the best of what fits is asked about: it may have been on top by chance when Enter came.
+	// A choice other than the best match must be confirmed, since it may have been on top by chance when Enter was
+	// typed.
 	for answer, want := range map[string]int{"n": 8, "y": 0} {
 		s = h.sit(t, "broker", "exec", "--", "sh", "-c", "echo $BROKER_PROFILE")
 		s.waits("3/3")
@@ -76,10 +77,10 @@ func TestPick(t *testing.T) {
 			t.Errorf("%s: %v", answer, r)
 		}
 		s.leftAlone()
-		h.credentials(t, "product_dev_paul") // the latest again
+		h.credentials(t, "product_dev_paul") // make it the latest again
 	}
 
-	// Without any argument it is a shell.
+	// Without any argument the command is a shell.
 	h.env = append(h.env, "SHELL=/bin/sh", "PS1=ready> ")
 	s = h.shell(t, "broker", "exec")
 	s.waits("profile>")
@@ -92,7 +93,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// TestPickColour: with NO_COLOR the list has no colours.
+// TestPickColour checks that with NO_COLOR the list has no colours.
 func TestPickColour(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -111,7 +112,8 @@ func TestPickColour(t *testing.T) {
 	}
 }
 
-// TestAnswers: Ctrl-D at a question is no, and ends the line; Ctrl-C ends the command with 130.
+// TestAnswers checks that Ctrl-D at a prompt means no and ends the line, and that Ctrl-C ends the command with
+// 130.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -126,7 +128,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestPickNothing: a person who leaves the list chose nothing, and no credential was asked for.
+// TestPickNothing checks that a person who leaves the list chooses nothing, and that no credentials are requested.
 func TestPickNothing(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -139,7 +141,7 @@ func TestPickNothing(t *testing.T) {
 		"Ctrl-C":  {func(s *seat) { s.keys("\x03") }, "130", "interrupted"},
 		"SIGTERM": {func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGTERM) }, "130", "interrupted"},
 		"SIGHUP":  {func(s *seat) { _ = s.cmd.Process.Signal(syscall.SIGHUP) }, "130", "interrupted"},
-		// With the Return at once: what stood on top before is not taken.
+		// Enter follows immediately: the earlier top entry must not be chosen.
 		"no such profile": {func(s *seat) { s.types("zzzz") }, "8", "nothing was chosen"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -155,15 +157,15 @@ func TestPickNothing(t *testing.T) {
 	}
 	h.counted(t, "AssumeRole", 0)
 
-	// The window is closed: it ends, and does not turn round and round.
+	// When the window closes, the program ends instead of looping forever.
 	gone := h.sit(t, "broker", "exec", "--", "true")
 	gone.waits("security")
 	gone.leave()
 	if r := gone.ends(); r.code == 0 {
-		t.Errorf("chosen by nobody: %v", r)
+		t.Errorf("a profile was chosen without a person: %v", r)
 	}
 
-	// The person's own fzf options are not taken: they may run programs.
+	// The person's own fzf options are ignored, since they may run programs.
 	h.env = append(h.env, "FZF_DEFAULT_OPTS=--bind=start:become(touch ran)", "FZF_DEFAULT_COMMAND=touch ran")
 	s := h.sit(t, "broker", "exec", "--", "true")
 	s.waits("profile>")
@@ -174,7 +176,7 @@ func TestPickNothing(t *testing.T) {
 	}
 }
 
-// TestPickWithoutTerminal: there is nobody to choose.
+// TestPickWithoutTerminal checks that without a terminal there is no list.
 func TestPickWithoutTerminal(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

@@ -21,22 +21,22 @@ import (
 	"golang.org/x/term"
 )
 
-// otherRoles are those that only tests with a tag have.
+// otherRoles are roles that only tests with a build tag have.
 var otherRoles = map[string]func() int{}
 
-// playRole is the test program in another part: a process of another uid with nothing of ours in its hands, or a
-// program that people run beside ours.
+// playRole runs the test program in another role: a process of another uid without access to our files, or a
+// program that people run next to Broker's.
 func playRole(role string) int {
 	if play := otherRoles[role]; play != nil {
 		return play()
 	}
 	switch role {
 	case "stranger":
-		// Says what comes back from the socket, for each line that it sends.
+		// Print how much the socket answers to each line.
 		path := os.Getenv("E2E_SOCKET")
 		for _, line := range []string{"", `{"v":1,"verb":"ping"}`, `{"v":1,"verb":"state"}`, `{"v":1,"verb":"get","profile":"product_prod_paul"}`} {
 			if line == "" && os.Getuid() == 0 {
-				continue // a connection of ours that asks nothing stays for a minute
+				continue // an idle connection of our own stays open for a minute
 			}
 			n, how := tryLine(path, line)
 			fmt.Printf("%d bytes %s\n", n, how)
@@ -90,7 +90,7 @@ func tryLine(path, line string) (int, string) {
 	return n, "connected"
 }
 
-// listenAsStranger writes down how much it is sent.
+// listenAsStranger records how much it is sent.
 func listenAsStranger(path, out string) error {
 	note, err := os.OpenFile(out, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -116,11 +116,11 @@ func listenAsStranger(path, out string) error {
 	}
 }
 
-// herdRole starts E2E_N of a program at once in its own process group, as a build tool does, and leaves what each
-// printed and its exit code in files.
+// herdRole starts E2E_N processes of a program at once in its own process group, as a build tool does. It writes
+// the output and exit code of each to files.
 func herdRole(argv []string) int {
 	n, _ := strconv.Atoi(os.Getenv("E2E_N"))
-	// Caught, not ignored: that the children would inherit.
+	// Catch the signal instead of ignoring it, since children would inherit an ignored signal.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	failed := false
 	var wg sync.WaitGroup
@@ -152,8 +152,8 @@ func herdRole(argv []string) int {
 	return 0
 }
 
-// pagerRole does to the terminal what a pager does, and says in the file E2E_OUT what it read and whether the
-// terminal was as it wanted it when its input had ended.
+// pagerRole changes the terminal's mode as a pager does. It writes to the file E2E_OUT what it read, and whether
+// the terminal was in its mode when the input ended.
 func pagerRole() int {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -181,7 +181,8 @@ func pagerRole() int {
 	return 0
 }
 
-// keepAsAWSVault puts an item into the login collection of the Secret Service in the way of aws-vault's library.
+// keepAsAWSVault stores an item in the login collection of the Secret Service, in the format of aws-vault's
+// library.
 func keepAsAWSVault(name, data string) error {
 	bus, err := dbus.SessionBus()
 	if err != nil {
@@ -208,8 +209,8 @@ func keepAsAWSVault(name, data string) error {
 	}{session, []byte{}, text, "application/json"}, true).Err
 }
 
-// browserRole follows an address to the page behind the sign-in as a browser does, tries beside it what it must not get, and
-// writes down what it saw.
+// browserRole follows an address to the page behind the sign-in as a browser does, also tries what it must not
+// get, and records what it saw.
 func browserRole(address, out string) error {
 	var said strings.Builder
 	client := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -258,7 +259,7 @@ func browserRole(address, out string) error {
 	if err := os.WriteFile(out+".part", []byte(said.String()), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(out+".part", out) // a reader that waits for it finds it whole
+	return os.Rename(out+".part", out) // renamed, so that a reader finds a complete file
 }
 
 // inArguments reports whether a text is in the arguments of any process.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// tmux is a terminal with a person before it: a tmux server of its own with a shell.
+// tmux is a terminal with a person: a separate tmux server with a shell.
 type tmux struct {
 	t      *testing.T
 	socket string
@@ -55,12 +55,13 @@ func (m *tmux) waits(text string) string {
 			return screen
 		}
 		if time.Now().After(limit) {
-			m.t.Fatalf("%q does not come; the screen is\n%s", text, screen)
+			m.t.Fatalf("%q does not appear; the screen is\n%s", text, screen)
 		}
 	}
 }
 
-// clean empties the screen for the next scene. What it writes then is not in what was typed for it, so it is not seen too early.
+// clean clears the screen for the next scene. The text that it then prints differs from the text that was typed,
+// so waits does not match too early.
 func (m *tmux) clean() {
 	m.t.Helper()
 	m.scenes++
@@ -69,9 +70,9 @@ func (m *tmux) clean() {
 	m.waits("ready> ")
 }
 
-// TestClientsPrompt: the AWS CLI in a terminal, whose helper asks there: with a
-// wrong code and a right one, with Ctrl-C, not from the background, before a pager that waits for the
-// keyboard too, from one of two panes, and not at all under cron.
+// TestClientsPrompt runs the AWS CLI in a terminal, where its helper prompts: with a wrong and a right code, with
+// Ctrl-C, from the background, before a pager that also waits for the keyboard, from one of two panes, and under
+// cron, where there is no prompt.
 func TestClientsPrompt(t *testing.T) {
 	tools := installed("aws")
 	if len(tools) == 0 {
@@ -87,7 +88,7 @@ func TestClientsPrompt(t *testing.T) {
 
 			m.types(ask)
 			if screen := m.waits(question); !strings.Contains(screen, serial) || !strings.Contains(screen, "asked by aws:") {
-				t.Errorf("it does not name the device and who asks:\n%s", screen)
+				t.Errorf("the prompt does not name the device and the program that asks:\n%s", screen)
 			}
 			m.types("000000")
 			m.waits("AWS rejected the MFA code")
@@ -103,10 +104,10 @@ func TestClientsPrompt(t *testing.T) {
 			m.types("echo over: $((40+1))")
 			m.waits("over: 41")
 			if n := strings.Count(m.screen(), question); n != 1 {
-				t.Errorf("asked %d times, want once:\n%s", n, m.screen())
+				t.Errorf("%d prompts, want 1:\n%s", n, m.screen())
 			}
 
-			// Nobody remembers that: the next command asks at once.
+			// Nothing remembers the cancellation: the next command prompts at once.
 			m.clean()
 			m.types(ask)
 			m.waits(question)
@@ -120,7 +121,7 @@ func TestClientsPrompt(t *testing.T) {
 				t.Errorf("a background job:\n%s", screen)
 			}
 
-			// less has the terminal in its own mode by the time that the question comes, and waits for keys.
+			// less has set its own terminal mode before the prompt appears, and waits for keys.
 			must(t, h.freshCodes())
 			m.clean()
 			told := len(h.codes(t))
@@ -151,7 +152,7 @@ func TestClientsPrompt(t *testing.T) {
 			if screen := m.waits(elsewhere); strings.Contains(screen, question) || strings.Contains(screen, who) {
 				t.Errorf("the second pane did not wait for the first one's answer:\n%s", screen)
 			}
-			// Enter takes the question over, and the first pane says so.
+			// Enter takes over the prompt, and the first pane says so.
 			m.run("send-keys", "Enter")
 			m.waits(question)
 			m.run("select-pane", "-t", ":.0")
@@ -165,7 +166,7 @@ func TestClientsPrompt(t *testing.T) {
 				t.Errorf("two panes: %d codes were sent, want 1", n)
 			}
 
-			// As cron starts a script: no terminal.
+			// A script under cron has no terminal.
 			h.ok(t, "broker", "logout")
 			script := filepath.Join(h.dir, "nightly")
 			must(t, os.WriteFile(script, []byte("#!/bin/sh\n"+ask+"\n"), 0o755))
@@ -176,7 +177,7 @@ func TestClientsPrompt(t *testing.T) {
 	}
 }
 
-// TestClientsMotoTyped: the whole path against an STS that is not ours, with a code that a person types.
+// TestClientsMotoTyped runs all steps against another project's STS, with a code that a person types.
 func TestClientsMotoTyped(t *testing.T) {
 	url := startMoto(t)
 	h := newHouse(t)

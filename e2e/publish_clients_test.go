@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// javaScript2 reads a profile as Serverless 3 does for --aws-profile: this class alone, which knows no credential_process.
+// javaScript2 reads a profile as Serverless 3 does for --aws-profile: only with this class, which does not support
+// credential_process.
 const javaScript2 = `
 const AWS = require("aws-sdk");
 const credentials = new AWS.SharedIniFileCredentials({profile: process.argv[1]});
@@ -18,7 +19,7 @@ new AWS.STS({credentials, endpoint: process.argv[2], region: "eu-west-1"}).getCa
 });
 `
 
-// fileReaders are commands that print the ARN of a profile of the AWS files.
+// fileReaders returns commands that print the ARN of a profile of the AWS files.
 func fileReaders(t *testing.T, h *house) map[string]func(profile string) []string {
 	t.Helper()
 	readers := map[string]func(string) []string{}
@@ -50,8 +51,8 @@ func fileReaders(t *testing.T, h *house) map[string]func(profile string) []strin
 	return readers
 }
 
-// TestClientsPublished: tools that read the credentials file alone work with exec --mode file and with publish; for those that read
-// more nothing gets worse.
+// TestClientsPublished checks that tools that read only the credentials file work with exec --mode file and with
+// publish, and that other tools still work.
 func TestClientsPublished(t *testing.T) {
 	h := clientHouse(t)
 	must(t, h.write(h.awsConfig(), demoConfig))
@@ -65,7 +66,7 @@ func TestClientsPublished(t *testing.T) {
 		}
 	}
 	for name, reader := range readers {
-		// Of a profile that is not linked: its role_arn would win over the file.
+		// For a profile that is not linked: its role_arn would win over the file.
 		for _, profile := range []string{"product_prod_paul", "live"} {
 			try(name, prod, append([]string{"broker", "exec", "--mode", "file", "product_prod_paul", "--"}, reader(profile)...)...)
 		}

@@ -14,15 +14,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// The person's own credentials file.
+// The user's own credentials file.
 const ownSection = "# mine\n[mine]\naws_access_key_id = ASIAMINE\naws_secret_access_key = x\naws_session_token = y\n"
 
 func (h *house) awsCredentials() string { return filepath.Join(h.home, ".aws/credentials") }
 
-// publishedBlock is what stands before the person's own bytes while one profile is published.
+// publishedBlock matches the block before the user's own bytes while one profile is published.
 var publishedBlock = regexp.MustCompile(`^# broker publish: begin .*\n\[build\]\naws_access_key_id = (ASIA[A-Z0-9]{16})\naws_secret_access_key = \S{40}\naws_session_token = \S+\n# broker publish: end\n`)
 
-// publishingHouse publishes a profile whose sessions are of so few seconds that they are renewed all the time.
+// publishingHouse publishes a profile with sessions of a few seconds, so that they are renewed all the time.
 func publishingHouse(t *testing.T) *house {
 	t.Helper()
 	h := robotHouse(t, "3s")
@@ -32,7 +32,8 @@ func publishingHouse(t *testing.T) *house {
 	return h
 }
 
-// TestPublishedReadsLong: a reader of the file at any moment reads a whole one, through many renewals.
+// TestPublishedReadsLong checks that a reader of the file gets a complete one at any moment, through many
+// renewals.
 func TestPublishedReadsLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
@@ -47,17 +48,17 @@ func TestPublishedReadsLong(t *testing.T) {
 		case m != nil && string(text[len(m[0]):]) == ownSection:
 			seen[string(m[1])] = true
 		case string(text) == ownSection:
-			bare++ // the machine was so slow that a session ended before the next was there
+			bare++ // the machine was so slow that a session expired before the next one was written
 		default:
-			t.Fatalf("read %d is of a file that nobody wrote:\n%s", done, text)
+			t.Fatalf("read %d got a file that nobody wrote:\n%s", done, text)
 		}
-		if done%20 == 0 { // as a Go program reads it
+		if done%20 == 0 { // read it as a Go program does
 			cfg, err := config.LoadSharedConfigProfile(t.Context(), "build", func(o *config.LoadSharedConfigOptions) {
 				o.ConfigFiles, o.CredentialsFiles = []string{h.awsConfig()}, []string{h.awsCredentials()}
 			})
 			must(t, err)
 			if c := cfg.Credentials; c.HasKeys() && (c.SessionToken == "" || !strings.HasPrefix(c.AccessKeyID, "ASIA")) {
-				t.Fatalf("the SDK reads half a session: %s", c.AccessKeyID)
+				t.Fatalf("the SDK read half a session: %s", c.AccessKeyID)
 			}
 		}
 		time.Sleep(time.Millisecond)
@@ -70,7 +71,7 @@ func TestPublishedReadsLong(t *testing.T) {
 	h.credentialsAre(t, ownSection)
 }
 
-// credentialsAre fails unless the file has these bytes, and nothing of ours lies beside it.
+// credentialsAre fails the test unless the file has these bytes, and Broker left no other file next to it.
 func (h *house) credentialsAre(t *testing.T, want string) {
 	t.Helper()
 	text, err := os.ReadFile(h.awsCredentials())
@@ -87,8 +88,8 @@ func (h *house) credentialsAre(t *testing.T, want string) {
 	}
 }
 
-// TestPublishedEditsLong: what the person writes at the same time, by appending and by replacing the file, is all there
-// in the end.
+// TestPublishedEditsLong checks that nothing is lost that the user writes at the same time, by appending or by
+// replacing the file.
 func TestPublishedEditsLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
@@ -103,7 +104,7 @@ func TestPublishedEditsLong(t *testing.T) {
 			must(t, err)
 			must(t, f.Close())
 		} else {
-			// An editor that asks before it overwrites what changed on the disk.
+			// An editor that asks before it overwrites a file that changed on disk.
 			for {
 				text, err := os.ReadFile(h.awsCredentials())
 				must(t, err)
@@ -121,7 +122,7 @@ func TestPublishedEditsLong(t *testing.T) {
 	h.credentialsAre(t, want)
 }
 
-// TestPublishedCrashLong: killed at any moment of a renewal, the next start gives the file back as it was.
+// TestPublishedCrashLong kills the daemon at any moment of a renewal. The next start restores the file.
 func TestPublishedCrashLong(t *testing.T) {
 	t.Parallel()
 	h := publishingHouse(t)
@@ -130,7 +131,7 @@ func TestPublishedCrashLong(t *testing.T) {
 		pid := h.daemonPID(t)
 		before, err := os.ReadFile(h.awsCredentials())
 		must(t, err)
-		// Just when it writes, or some moments after.
+		// Kill it during a write, or shortly after.
 		for limit := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
 			now, err := os.ReadDir(filepath.Dir(h.awsCredentials()))
 			must(t, err)
@@ -144,7 +145,7 @@ func TestPublishedCrashLong(t *testing.T) {
 				break
 			}
 			if time.Now().After(limit) {
-				t.Fatal("it is never renewed")
+				t.Fatal("the session is never renewed")
 			}
 		}
 		time.Sleep(time.Duration(i%4) * 200 * time.Microsecond)
@@ -152,7 +153,7 @@ func TestPublishedCrashLong(t *testing.T) {
 		for limit := time.Now().Add(patience); alive(pid) && time.Now().Before(limit); {
 			time.Sleep(time.Millisecond)
 		}
-		h.ok(t, "broker", "unpublish") // starts the next one
+		h.ok(t, "broker", "unpublish") // starts the next daemon
 		h.credentialsAre(t, ownSection)
 		h.ok(t, "broker", "publish", "build")
 	}

@@ -14,13 +14,14 @@ import (
 	"time"
 )
 
-// An evil is something in the place of a file of Broker's. A file that it needs is beside the precious one.
+// An evil is something harmful in the place of one of Broker's files. A file that it needs is next to the precious
+// one.
 type evil struct {
 	name  string
 	plant func(path, precious string) error
 }
 
-// good is what a record of that name may hold.
+// good returns valid content for a record of that name.
 func good(path string) []byte {
 	switch filepath.Base(path) {
 	case "lock.json":
@@ -66,11 +67,11 @@ var evils = []evil{
 	{"truncated", func(path, _ string) error { return os.WriteFile(path, []byte(`{"version":1,"lo`), 0o600) }},
 }
 
-// evilWait bounds a start over anything of this: it must not hang.
+// evilWait is the time limit for a start over any of these files.
 const evilWait = 20 * time.Second
 
-// TestEvilRecords: whatever is in the place of a file that the daemon reads or writes when it starts, the start
-// does not hang, nothing behind the name is touched, and the file is named to the person or in the daemon's log.
+// TestEvilRecords puts each evil in the place of a file that the daemon reads or writes when it starts. The start
+// does not hang, nothing behind the name is changed, and the person or the daemon's log gets the file's name.
 func TestEvilRecords(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -114,7 +115,7 @@ func TestEvilRecords(t *testing.T) {
 			return nil
 		}
 	}
-	anyway := []string{"huge", "truncated"} // a lock file, a log: what is in it does not matter
+	anyway := []string{"huge", "truncated"} // the content of a lock file or a log does not matter
 	for _, row := range []struct {
 		path   string
 		want   func(result) error
@@ -139,7 +140,7 @@ func TestEvilRecords(t *testing.T) {
 				if row.path != h.state("daemon.log") {
 					must(t, os.RemoveAll(h.state("daemon.log")))
 				}
-				_ = os.Remove(h.state("run/start.lock")) // which remembers a start that failed
+				_ = os.Remove(h.state("run/start.lock")) // it remembers a failed start
 				must(t, os.MkdirAll(filepath.Dir(row.path), 0o700))
 				must(t, os.WriteFile(precious, append([]byte("precious"), good(row.path)...), 0o600))
 				must(t, e.plant(row.path, precious))
@@ -153,9 +154,9 @@ func TestEvilRecords(t *testing.T) {
 				text, rerr := os.ReadFile(precious)
 				if err != nil || rerr != nil || !after.ModTime().Equal(before.ModTime()) ||
 					!strings.HasPrefix(string(text), "precious") {
-					t.Errorf("what the name led to was touched: %q, %v", text, errors.Join(err, rerr))
+					t.Errorf("the file behind the name was changed: %q, %v", text, errors.Join(err, rerr))
 				}
-				for _, p := range h.processes() { // one that hangs, too
+				for _, p := range h.processes() { // including a process that hangs
 					if strings.Contains(p.line, "brokerd") {
 						_ = syscall.Kill(p.pid, syscall.SIGKILL)
 						ended(t, p.pid)
@@ -165,11 +166,11 @@ func TestEvilRecords(t *testing.T) {
 			})
 		}
 	}
-	h.credentials(t, "build") // all is well again
+	h.credentials(t, "build") // everything works again
 }
 
-// TestOverlaysLink: no start of a daemon, and no end of a command, removes what a link leads to, nor what was never
-// made by Broker.
+// TestOverlaysLink checks that no start of a daemon, and no end of a command, removes a link's target or anything
+// that Broker did not create.
 func TestOverlaysLink(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "1h")
@@ -220,14 +221,14 @@ func TestOverlaysLink(t *testing.T) {
 				}
 			}
 			if n := count(); n != want {
-				t.Errorf("%d of %d files are left", n, want)
+				t.Errorf("only %d of %d files are left", n, want)
 			}
 		})
 	}
 }
 
-// TestForeignState: a state directory of another user is not used, and the message says whose it is and what mends
-// it. Without its permission that is found out, too.
+// TestForeignState checks that a state directory of another user is not used, and that the message says whose it
+// is and how to fix that. This also works if that user denies access.
 func TestForeignState(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -260,17 +261,17 @@ func TestForeignState(t *testing.T) {
 			}
 			r = h.asOther(t, nobody, "broker", "status")
 			if strings.Contains(r.stdout, "locked    yes") && !strings.Contains(r.stderr, "belongs to another user") {
-				t.Errorf("status says that it is locked, and not why: %v", r)
+				t.Errorf("status says that Broker is locked, but not why: %v", r)
 			}
-			// What the hint says.
+			// Do what the hint says.
 			must(t, errors.Join(os.Chown(row.named, nobody, nobody), os.Chmod(row.named, 0o700)))
 			if row.name == "the one above" {
 				must(t, os.Rename(h.dir+"/away", state))
 			}
-			_ = os.Remove(h.state("run/start.lock")) // which remembers a start that failed
+			_ = os.Remove(h.state("run/start.lock")) // it remembers a failed start
 			r = h.asOther(t, nobody, "credproc", "build")
 			if _, err := parseDocument(r.stdout); err != nil {
-				t.Errorf("after what the hint says: %v", r)
+				t.Errorf("after the hint's command: %v", r)
 			}
 			h.asOther(t, nobody, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
 			until(t, "the daemon ends", func() bool {
@@ -278,14 +279,14 @@ func TestForeignState(t *testing.T) {
 			})
 		})
 	}
-	// Root with the HOME of another user.
+	// Root uses the HOME of another user.
 	if r := h.run("credproc", "build"); r.code == 0 || !strings.Contains(r.stderr, "belongs to another user (uid 65534)") {
 		t.Errorf("root uses the state of another user: %v", r)
 	}
 }
 
-// TestDraftsGo: what a daemon that was killed in the middle of a write left behind is gone after the next start, and
-// what a process still writes is not.
+// TestDraftsGo checks that a start removes what a daemon left that was killed during a write, but not a file that
+// a process is still writing.
 func TestDraftsGo(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "1h")
@@ -317,7 +318,7 @@ func TestDraftsGo(t *testing.T) {
 		}
 		for _, d := range drafts {
 			if _, err := os.Lstat(d); err == nil {
-				t.Errorf("after %s: %s is there", way, d)
+				t.Errorf("after %s: %s is still there", way, d)
 			}
 		}
 		if _, err := os.Lstat(held.Name()); err != nil {
@@ -327,7 +328,8 @@ func TestDraftsGo(t *testing.T) {
 	}
 }
 
-// TestDamagedLinked: what link remembers is not written over where it cannot be read, and nothing waits for a fifo.
+// TestDamagedLinked checks that link does not overwrite its records if it cannot read them, and does not block on
+// a fifo.
 func TestDamagedLinked(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -346,7 +348,7 @@ func TestDamagedLinked(t *testing.T) {
 				t.Error(r)
 			}
 			if after, err := os.Lstat(linked); err != nil || !os.SameFile(before, after) || after.Size() != before.Size() {
-				t.Errorf("it was written over: %v", err)
+				t.Errorf("the records were overwritten: %v", err)
 			}
 		})
 	}

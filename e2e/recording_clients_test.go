@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// TestClientsRecording plays the first minute on a real terminal, in a fresh home, and compares what it shows with the
-// pictures in docs. `make recording` writes them. Times and ids have one form, and the pace is set here, so a picture
-// changes only if the output of a program does.
+// TestClientsRecording plays the first minute on a real terminal in a fresh home, and compares the result with the
+// pictures in docs. `make recording` writes them. Times and ids are normalized, and the pace is fixed here, so a
+// picture changes only if a program's output does.
 func TestClientsRecording(t *testing.T) {
 	shown := playOnTerminal(t, firstMinute)
 	for file, colors := range pictures {
@@ -35,23 +35,23 @@ func TestClientsRecording(t *testing.T) {
 		for i < len(before) && i < len(after) && before[i] == after[i] {
 			i++
 		}
-		t.Errorf("%s is stale: run make recording. From its line %d on it shows\n%s\nwhat is shown now is\n%s",
+		t.Errorf("%s is stale: run make recording. From its line %d on it shows\n%s\nbut the terminal now shows\n%s",
 			file, i+1, strings.Join(before[i:], "\n"), strings.Join(after[i:], "\n"))
 	}
 }
 
-// The size of a picture, in its own units and in characters, and the times of the animation in seconds.
+// The size of a picture in units and in characters, and the times of the animation in seconds.
 const (
 	columns, rows         = 100, 28
 	charWidth, lineHeight = 8.4, 20.0
 	margin                = 16.0
 	perLine, perKey       = 0.04, 0.045
-	beforeTyping, toRead  = 0.9, 1.6 // toRead is the time for an answer, before the next prompt
+	beforeTyping, toRead  = 0.9, 1.6 // toRead is the time to read an answer before the next prompt
 	atTheEnd              = 8.0
 )
 
-// draw makes an SVG of what a terminal showed. It plays in a loop. For a reader who wants no motion, and in a program
-// that plays none, it shows the end.
+// draw makes an SVG of what a terminal showed, as an animation that loops. For readers who prefer no motion, and
+// in programs without animation, it shows the end.
 func draw(t *testing.T, shown string, colors palette) string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(shown, "\n"), "\n")
@@ -67,7 +67,7 @@ func draw(t *testing.T, shown string, colors palette) string {
 		if next == len(firstMinute) {
 			continue
 		}
-		s := firstMinute[next] // a line has at most one
+		s := firstMinute[next] // a line has one scene at most
 		s.types = strings.Replace(s.types, "CODE", "123456", 1)
 		switch {
 		case s.unseen && line == strings.TrimSpace(s.after):
@@ -75,7 +75,7 @@ func draw(t *testing.T, shown string, colors palette) string {
 		case !s.unseen && strings.HasSuffix(line, s.after+s.types):
 			now += beforeTyping
 			if s.after != prompt {
-				now += toRead // there is something to read before the answer
+				now += toRead // the reader needs time before the answer
 			}
 			typed[i], moments[i].types = s.types, now
 			now += perKey * float64(len(s.types))
@@ -117,7 +117,7 @@ func draw(t *testing.T, shown string, colors palette) string {
 		}
 		body.WriteString("</text>")
 		if n := utf8.RuneCountInString(typed[i]); n > 0 {
-			// A cover with the cursor at its left edge moves away from what is typed.
+			// A cover with the cursor at its left edge moves away from the typed text.
 			w := charWidth * float64(n)
 			fmt.Fprintf(&style, "@keyframes t%d{0%%,%s{visibility:visible;transform:none;animation-timing-function:steps(%d)}"+
 				"%s,to{visibility:hidden;transform:translateX(%.1fpx)}}\n", i, at(m.types), n, at(m.typed), w)

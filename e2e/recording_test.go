@@ -10,26 +10,26 @@ import (
 	"testing"
 )
 
-// prompt is that of the shell. The mark, which is not shown, tells it from a command that Broker prints.
+// prompt is the shell's prompt. Its invisible mark distinguishes it from a command that Broker prints.
 const prompt = "\x1e$ "
 
-// pictures are the recordings of the first minute that the README shows, for a light and for a dark page.
+// pictures are the recordings of the first minute in the README, for light and dark pages.
 var pictures = map[string]palette{
 	"../docs/first-minute-light.svg": {back: "#f6f8fa", text: "#1f2328", quiet: "#59636e", typed: "#0550ae"},
 	"../docs/first-minute-dark.svg":  {back: "#151b23", text: "#e6edf3", quiet: "#9198a1", typed: "#79c0ff"},
 }
 
-// palette has the colors of a picture.
+// palette holds the colors of a picture.
 type palette struct{ back, text, quiet, typed string }
 
-// scene is one line that the person of the recording types. A scene that is not echoed is a passphrase.
+// scene is one line that the person in the recording types. A scene without echo is a passphrase.
 type scene struct {
 	after  string // what the terminal shows last before the person types
-	types  string // CODE is the code that the MFA device shows
-	unseen bool   // the terminal does not echo it
+	types  string // the text; CODE stands for the code that the MFA device shows
+	unseen bool   // the terminal does not echo the text
 }
 
-// firstMinute is what the recording shows.
+// firstMinute is the content of the recording.
 var firstMinute = []scene{
 	{after: prompt, types: "broker setup"},
 	{after: "each step] ", types: "y"},
@@ -42,8 +42,9 @@ var firstMinute = []scene{
 	{after: prompt, types: "broker status"},
 }
 
-// TestRecordingIsFitToPublish checks that each committed picture is an SVG of at most 150 kB that shows the
-// scenes in their order, and holds nothing of the machine that made it. TestClientsRecording compares the pictures with a real run.
+// TestRecordingIsFitToPublish checks that each committed picture is an SVG of at most 150 kB, shows the scenes in
+// order, and contains nothing of the machine that made it. TestClientsRecording compares the pictures with a real
+// run.
 func TestRecordingIsFitToPublish(t *testing.T) {
 	t.Parallel()
 	private := regexp.MustCompile(`/root|/tmp|/home/|/Users/|127\.0\.0\.1|localhost|AKIA|ASIA|correct horse|(?i)<script|href`)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestKilledInTheMiddle: the daemon is killed at some moment while ten clients ask. Each is
-// answered in the end, and no code was sent twice. One that comes after the code was spent waits for the next.
+// TestKilledInTheMiddle kills the daemon while ten clients ask. Each client gets its answer, and no code is sent
+// twice. A request after the code was used waits for the next code.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	for round := range 5 {
@@ -46,7 +46,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// noCodeTwice reads in the simulator's memory that each code came once.
+// noCodeTwice checks in the simulator's records that each code was sent only once.
 func (h *house) noCodeTwice(t *testing.T) {
 	t.Helper()
 	list, err := h.sim.requests()
@@ -64,7 +64,8 @@ func (h *house) noCodeTwice(t *testing.T) {
 	}
 }
 
-// TestSocketRemoved: a socket, or its directory, that somebody removes is bound again; nobody waits long.
+// TestSocketRemoved checks that a removed socket, or socket directory, is created again, and that nobody waits for
+// long.
 func TestSocketRemoved(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -92,7 +93,8 @@ func TestSocketRemoved(t *testing.T) {
 	}
 }
 
-// TestLostRegistry: a key whose section was lost from the registry can be taken up again or removed, as the hint says.
+// TestLostRegistry checks that a key whose section is missing from the registry can be added again or removed, as
+// the hint says.
 func TestLostRegistry(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -105,12 +107,12 @@ func TestLostRegistry(t *testing.T) {
 		t.Fatal(r)
 	}
 	if again := h.run("broker", "remove", "security", "--yes"); again.code != 0 {
-		t.Errorf("%v\nand what its hint says: %v", r, again)
+		t.Errorf("%v\nand the hint's command: %v", r, again)
 	}
 }
 
-// TestStoppedDaemonLong: while the daemon is stopped, a client gives up after its deadline, which is short of the
-// minute that the SDKs give a helper, and says why.
+// TestStoppedDaemonLong checks that a client of a stopped daemon gives up after its timeout, which is less than
+// the minute that SDKs give a helper, and says why.
 func TestStoppedDaemonLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -129,10 +131,10 @@ func TestStoppedDaemonLong(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 }
 
-// What may happen to a daemon, each 20 times: once proves little of what depends on the moment.
+// Each event happens this often, since a single run proves little if the result depends on timing.
 const rounds = 20
 
-// running waits for a daemon that is not the one with this pid.
+// running waits for a daemon with another pid than this one.
 func (h *house) running(t testing.TB, not int) int {
 	t.Helper()
 	var s status
@@ -144,8 +146,8 @@ func (h *house) running(t testing.TB, not int) int {
 	return s.PID
 }
 
-// TestEndsLong: the daemon is killed, and told to end, at any moment under 16 clients. All are answered; the session
-// that the keyring keeps is asked for once.
+// TestEndsLong kills or terminates the daemon at any moment while 16 clients ask. All get answers, and the stored
+// session is requested only once.
 func TestEndsLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -165,7 +167,7 @@ func TestEndsLong(t *testing.T) {
 	h.counted(t, "GetSessionToken", 1)
 }
 
-// TestLeaversLong: clients that leave before the answer or while it is written harm nobody.
+// TestLeaversLong checks that clients that leave before or during their answer harm nobody.
 func TestLeaversLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -181,20 +183,21 @@ func TestLeaversLong(t *testing.T) {
 		_ = conn.Close()
 	}
 	if n := end(); n == 0 {
-		t.Error("nobody asked: the test is void")
+		t.Error("there were no requests: the test is void")
 	}
 	if now := h.daemonPID(t); now != pid {
 		t.Errorf("the daemon is %d, want %d", now, pid)
 	}
 }
 
-// TestRemovedAgainLong: the socket, the lock or their directory is removed under the daemon; nobody's request fails,
+// TestRemovedAgainLong removes the socket, the lock or their directory while the daemon runs. No request fails,
 // and one daemon is left.
 func TestRemovedAgainLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
-	// One after the other: a daemon that looks once a second may lose its place in between to one that a client starts.
+	// Do this one after the other: a daemon that checks once a second may be replaced in between by one that a
+	// client starts.
 	harms := []func() error{
 		func() error { return os.Remove(h.socket()) },
 		func() error { return os.RemoveAll(filepath.Dir(h.socket())) },
@@ -223,8 +226,8 @@ func TestRemovedAgainLong(t *testing.T) {
 	h.counted(t, "GetSessionToken", 1)
 }
 
-// TestStoppedAgainLong: who asks while the daemon is stopped waits, and is answered when it goes on; `status --short`
-// says nothing, as a prompt has to. TestStoppedDaemonLong is about the deadline of credproc.
+// TestStoppedAgainLong checks that a request to a stopped daemon waits, and is answered when the daemon continues.
+// `status --short` prints nothing, since it is for shell prompts. TestStoppedDaemonLong tests credproc's timeout.
 func TestStoppedAgainLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

@@ -19,8 +19,8 @@ import (
 // replacements is how often the daemon is replaced under load.
 const replacements = 20
 
-// TestReplaceLong: 64 clients ask on and on while the daemon is replaced again and again. None fails, no code is asked
-// for again, a published section stays in its file, and the port of a program that keeps an endpoint is never closed.
+// TestReplaceLong replaces the daemon again and again while 64 clients ask. No request fails, no new code is
+// needed, a published section stays in its file, and the port of a command's endpoint is never closed.
 func TestReplaceLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -49,7 +49,7 @@ func TestReplaceLong(t *testing.T) {
 		})
 	}
 	for i := range 64 {
-		// A looker starts no daemon: it must find one at every moment.
+		// These commands start no daemon, so they must find one at every moment.
 		argv := [][]string{{"credproc", "product_prod_paul"}, {"credproc", "product_dev_paul"}, {"broker", "status", "--json"}}[i%3]
 		loop(func() error {
 			return h.failed(argv)
@@ -79,12 +79,12 @@ func TestReplaceLong(t *testing.T) {
 		began := time.Now()
 		resp, err := web.Do(req)
 		if took := time.Since(began); err != nil && took > 2*time.Second {
-			return nil // a daemon that is told to end cuts what takes so long: the machine is busy
+			return nil // a daemon that ends aborts slow requests, and the machine is busy
 		} else if err != nil {
 			return fmt.Errorf("the endpoint: %w %v %v", err, began.UTC(), took)
 		}
 		_ = resp.Body.Close()
-		// 5xx is "not within a second", which the SDKs ask again.
+		// 5xx means "not within a second"; the SDKs then retry.
 		if resp.StatusCode != http.StatusOK && resp.StatusCode < 500 {
 			return fmt.Errorf("the endpoint: %s", resp.Status)
 		}
@@ -112,7 +112,7 @@ func TestReplaceLong(t *testing.T) {
 	}
 	h.counted(t, "GetSessionToken", 1)
 	if log, err := os.ReadFile(h.state("audit.log")); err == nil && strings.Contains(string(log), "another uid") {
-		t.Error("a connection of ours was taken for another uid's")
+		t.Error("the daemon took our connection for another uid's")
 	}
 	t.Logf("%d requests, %d reads of the file, %d requests to the endpoint", asked.Load(), reads.Load(), knocks.Load())
 	if asked.Load() < replacements*10 || knocks.Load() < 5 {
@@ -121,7 +121,7 @@ func TestReplaceLong(t *testing.T) {
 	h.ok(t, "broker", "unpublish")
 }
 
-// failed runs a program that has to succeed.
+// failed runs a program that must succeed, and returns an error otherwise.
 func (h *house) failed(argv []string) error {
 	r := h.run(argv[0], argv[1:]...)
 	if r.code == 0 {
@@ -130,7 +130,8 @@ func (h *house) failed(argv []string) error {
 	return fmt.Errorf("%v: %v", argv, r)
 }
 
-// TestReplaceStoppedLong: a daemon that does not answer is left as it is, and is the daemon once it goes on.
+// TestReplaceStoppedLong checks that a daemon that does not answer is left alone, and still serves once it
+// continues.
 func TestReplaceStoppedLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -152,7 +153,7 @@ func TestReplaceStoppedLong(t *testing.T) {
 	}
 }
 
-// TestServiceRestart puts a daemon of another build in the place of the one that runs, no matter who started it.
+// TestServiceRestart replaces the running daemon by one of another build, no matter who started it.
 func TestServiceRestart(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -168,7 +169,7 @@ func TestServiceRestart(t *testing.T) {
 		}
 		h.credentials(t, "product_prod_paul")
 	}
-	// One in the foreground ends with 0 when it is replaced.
+	// A daemon in the foreground exits with 0 when it is replaced.
 	must(t, h.stopDaemon())
 	cmd := h.command("broker", "daemon")
 	must(t, cmd.Start())
@@ -178,7 +179,7 @@ func TestServiceRestart(t *testing.T) {
 	})
 	h.ok(t, "broker", "service", "restart")
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("the one in the foreground: %v", err)
+		t.Errorf("the daemon in the foreground: %v", err)
 	}
 	h.credentials(t, "product_prod_paul")
 	h.counted(t, "GetSessionToken", 1)
@@ -186,7 +187,8 @@ func TestServiceRestart(t *testing.T) {
 
 func init() { otherRoles["older"] = olderRole }
 
-// olderRole is a daemon from before there was a handover: it holds the lock, knows no verb, and ends on SIGTERM, or does not.
+// olderRole plays a daemon that does not support the handover verb: it holds the lock, and may or may not end on
+// SIGTERM.
 func olderRole() int {
 	path := os.Getenv("E2E_SOCKET")
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
@@ -219,8 +221,8 @@ func olderRole() int {
 	return 0
 }
 
-// TestReplaceOlderLong: a daemon that is too old to hand over is told to end; clients wait meanwhile. One that does not
-// end is named.
+// TestReplaceOlderLong checks that a daemon that is too old for a handover is told to end, while clients wait. If
+// it does not end, the error names it.
 func TestReplaceOlderLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -242,7 +244,7 @@ func TestReplaceOlderLong(t *testing.T) {
 			t.Fatalf("round %d: %v", round, r)
 		}
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("round %d: the older one ended with %v", round, err)
+			t.Errorf("round %d: the older daemon ended with %v", round, err)
 		}
 		h.credentials(t, "product_prod_paul")
 		must(t, h.stopDaemon())
@@ -255,6 +257,6 @@ func TestReplaceOlderLong(t *testing.T) {
 		t.Errorf("%v: %v", err, r)
 	}
 	if !alive(cmd.Process.Pid) {
-		t.Error("it was killed")
+		t.Error("the older daemon was killed")
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/creack/pty"
 )
 
-// line of a dialogue: what the terminal has to show, or what the person types.
+// line is a line of a dialogue: what the terminal must show, or what the person types.
 type line struct {
 	typed bool
 	text  string
 }
 
-// parseDialog reads "< text that is shown" and "> text that is typed".
+// parseDialog reads lines of the form "< text that is shown" and "> text that is typed".
 func parseDialog(text string) ([]line, error) {
 	var lines []line
 	for l := range strings.Lines(text) {
@@ -35,8 +35,8 @@ func parseDialog(text string) ([]line, error) {
 	return lines, nil
 }
 
-// converse runs a command whose controlling terminal is a pseudo-terminal, with stdout and
-// stderr elsewhere, and plays the person. shown is all that the terminal showed.
+// converse runs a command whose controlling terminal is a pseudo-terminal, with stdout and stderr elsewhere, and
+// plays the person. shown is everything that the terminal showed.
 func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) {
 	master, terminal, err := pty.Open()
 	if err != nil {
@@ -84,8 +84,8 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 	seen := 0
 	for _, l := range dialog {
 		if l.typed {
-			// A person does not type before the question is there, and a
-			// program that hides what is typed needs a moment to do so.
+			// A person types only once the prompt is there, and a program that hides the input needs a moment to
+			// switch the terminal's mode.
 			time.Sleep(30 * time.Millisecond)
 			keys := l.text + "\n"
 			if l.text == "^C" {
@@ -117,7 +117,7 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 	}
 	_ = terminal.Close()
 	select {
-	case <-readerEnded: // all was read
+	case <-readerEnded: // everything was read
 	case <-time.After(patience):
 	}
 	return result{stdout.String(), stderr.String(), exitCode(cmd.ProcessState)}, text(), nil
@@ -126,7 +126,7 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 func isClosed(c chan struct{}) bool {
 	select {
 	case <-c:
-		time.Sleep(50 * time.Millisecond) // for what it wrote last
+		time.Sleep(50 * time.Millisecond) // for its last output
 		return true
 	default:
 		return false

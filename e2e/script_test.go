@@ -81,7 +81,7 @@ func runScripts(t *testing.T, dir string) {
 	t.Run("hints", checkHints)
 }
 
-// houseKey is where a script's house hangs.
+// houseKey is the key under which a script's house is stored.
 type houseKey struct{}
 
 func setupScript(env *testscript.Env) error {
@@ -97,18 +97,18 @@ func setupScript(env *testscript.Env) error {
 	})
 	env.Vars = append(env.Vars, h.env...)
 	env.Setenv("BIN", h.bin)
-	env.Setenv("SELF", os.Args[0]) // with E2E_ROLE one of the parts that it plays
+	env.Setenv("SELF", os.Args[0]) // with E2E_ROLE, it plays one of its roles
 	env.Setenv("SERIAL", serial)
 	env.Setenv("PROD", prodRole)
 	env.Setenv("DEV", devRole)
 	return nil
 }
 
-// script turns a function with an error into a command of testscript.
+// script makes a testscript command of a function that returns an error.
 func script(run func(ts *testscript.TestScript, h *house, args []string) error) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg {
-			ts.Fatalf("this command takes no !; say fails CODE")
+			ts.Fatalf("this command does not accept !; use fails CODE")
 		}
 		h := ts.Value(houseKey{}).(*house)
 		if err := run(ts, h, args); err != nil {
@@ -170,14 +170,14 @@ func execute(ts *testscript.TestScript, name string, args ...string) (result, er
 	return r, examine(r)
 }
 
-// secretTexts are what no program may ever show.
+// secretTexts are texts that no program may ever print.
 var secretTexts = []string{keySecret, seed, passphrase}
 
-// examine is what holds for every run of every program.
+// examine checks what must hold for every run of every program.
 func examine(r result) error {
 	for _, s := range secretTexts {
 		if strings.Contains(r.stdout, s) || strings.Contains(r.stderr, s) {
-			return fmt.Errorf("a secret is shown: %v", r)
+			return fmt.Errorf("the output contains a secret: %v", r)
 		}
 	}
 	return nil
@@ -194,7 +194,7 @@ func cmdProgram(name string) func(*testscript.TestScript, *house, []string) erro
 		}
 		for l := range strings.Lines(r.stderr) {
 			if !strings.HasPrefix(l, "warning: ") {
-				return errors.New("it succeeded, but was not silent on stderr")
+				return errors.New("the program succeeded, but wrote to stderr")
 			}
 		}
 		return nil
@@ -212,14 +212,14 @@ func cmdFails(ts *testscript.TestScript, _ *house, args []string) error {
 	return checkFailure(r, args[0], args[1], args[2:])
 }
 
-// checkFailure holds a failed program to the voice of the house: nothing on stdout,
-// one line that says what is wrong, and perhaps a hint.
+// checkFailure checks the form of a failure: nothing on stdout, one line that says what is wrong, and optionally a
+// hint.
 func checkFailure(r result, code, program string, args []string) error {
 	if strconv.Itoa(r.code) != code {
 		return fmt.Errorf("exit code %d, want %s: %s", r.code, code, r.stderr)
 	}
 	if r.stdout != "" && !(program == "broker" && slices.Contains(args, "status")) {
-		return fmt.Errorf("it failed, but something is on stdout: %q", r.stdout)
+		return fmt.Errorf("the program failed, but wrote to stdout: %q", r.stdout)
 	}
 	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
 	for len(lines) > 0 && strings.HasPrefix(lines[0], "warning: ") {
@@ -227,7 +227,7 @@ func checkFailure(r result, code, program string, args []string) error {
 	}
 	switch {
 	case len(lines) == 0 || !strings.HasPrefix(lines[0], program+": "):
-		return fmt.Errorf("the first line does not say what %s has to say: %q", program, r.stderr)
+		return fmt.Errorf("the first line does not have the form that %s uses: %q", program, r.stderr)
 	case len(lines) > 2, len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: "):
 		return fmt.Errorf("more than one line and a hint: %q", r.stderr)
 	}
@@ -264,7 +264,7 @@ func cmdEventually(ts *testscript.TestScript, _ *house, args []string) error {
 			return nil
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("never matched; at last %v", r)
+			return fmt.Errorf("never matched; the last result was %v", r)
 		}
 	}
 }
@@ -385,7 +385,7 @@ func cmdUntil(ts *testscript.TestScript, _ *house, args []string) error {
 	}
 }
 
-// hints are what was printed after "hint: ", with the test that saw it.
+// hints are the texts printed after "hint: ", with the test that saw them.
 var (
 	hintsMu sync.Mutex
 	hints   = map[string]string{}
@@ -401,14 +401,13 @@ func keepHints(test string, r result) {
 	}
 }
 
-// standard are the commands that a hint may begin with beside our own.
+// standard are the commands that a hint may begin with, in addition to Broker's own.
 var standard = map[string]bool{"chmod": true, "env": true, "mv": true, "rm": true, "sleep": true, "df": true, "gnome-keyring-daemon": true,
-	"export": true, "unset": true, // of every shell
-	"vi": true, // of POSIX
+	"export": true, "unset": true, // part of every shell
+	"vi": true, // part of POSIX
 }
 
-// checkHints holds every hint that was seen to the contract: a command line that can be typed, with
-// flags that exist.
+// checkHints checks that every hint seen is a command line that can be typed, with flags that exist.
 func checkHints(t *testing.T) {
 	hintsMu.Lock()
 	defer hintsMu.Unlock()
@@ -437,7 +436,7 @@ func checkHints(t *testing.T) {
 	t.Logf("%d hints", len(hints))
 }
 
-// checkBrokerHint asks the program itself whether it knows the command and the flags.
+// checkBrokerHint asks the program itself whether it has the command and the flags.
 func checkBrokerHint(h *house, words []string) error {
 	if i := slices.Index(words, "--"); i >= 0 {
 		words = words[:i]

@@ -19,7 +19,7 @@ import (
 	"unicode/utf16"
 )
 
-// forms are the ways in which a secret could lie in a file or in memory.
+// forms returns the encodings in which a secret could be in a file or in memory.
 func forms(secret string) map[string][]byte {
 	escaped, _ := json.Marshal(secret)
 	wide := utf16.Encode([]rune(secret))
@@ -39,8 +39,8 @@ func forms(secret string) map[string][]byte {
 		"utf-16":    little,
 		"utf-16 be": big,
 	}
-	// Within a longer text base64 depends on where the secret begins: of each of
-	// the three alignments the part that is the secret's alone.
+	// In a longer base64 text the encoding depends on the offset of the secret. For each of the three alignments,
+	// take the part that contains only the secret.
 	for shift := range 3 {
 		padded := append(make([]byte, shift), secret...)
 		text := base64.StdEncoding.EncodeToString(padded)
@@ -53,7 +53,7 @@ func forms(secret string) map[string][]byte {
 	return m
 }
 
-// wanted is a set of secrets in all forms, ready to be looked for.
+// wanted is a set of secrets in all forms to search for.
 type wanted map[string][]byte
 
 func lookFor(secrets map[string]string) wanted {
@@ -66,7 +66,7 @@ func lookFor(secrets map[string]string) wanted {
 	return w
 }
 
-// in names what it finds, without showing it.
+// in returns the names of the secrets that it finds, without showing them.
 func (w wanted) in(data []byte) []string {
 	var found []string
 	for name, text := range w {
@@ -77,7 +77,7 @@ func (w wanted) in(data []byte) []string {
 	return found
 }
 
-// TestFormsAreFound: the search finds what is planted, or the tests below mean nothing.
+// TestFormsAreFound checks that the search finds planted secrets. Otherwise the tests below mean nothing.
 func TestFormsAreFound(t *testing.T) {
 	w := lookFor(map[string]string{"key": keySecret})
 	for _, planted := range []string{
@@ -93,12 +93,12 @@ func TestFormsAreFound(t *testing.T) {
 		}
 	}
 	if found := w.in([]byte("fake/demo+secret/of+somebody/else")); found != nil {
-		t.Errorf("found where there is none: %v", found)
+		t.Errorf("found in a text without secrets: %v", found)
 	}
 }
 
-// TestSecretsStayInTheirPlace: after a whole scenario, no secret is in any file of HOME, of the state, the
-// runtime or the temporary directory, but encrypted in the keyring.
+// TestSecretsStayInTheirPlace checks after a complete scenario that no secret is in any file of HOME, the state,
+// runtime or temporary directory, except encrypted in the keyring.
 func TestSecretsStayInTheirPlace(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -106,7 +106,7 @@ func TestSecretsStayInTheirPlace(t *testing.T) {
 	given := h.scenario(t)
 	must(t, h.stopDaemon())
 	given["key secret"], given["seed"], given["passphrase"] = keySecret, seed, passphrase
-	for name, secret := range maps.Clone(given) { // cut in two is no better
+	for name, secret := range maps.Clone(given) { // half a secret must not leak either
 		given["first half of "+name], given["second half of "+name] = secret[:len(secret)/2], secret[len(secret)/2:]
 	}
 	w := lookFor(given)
@@ -115,9 +115,9 @@ func TestSecretsStayInTheirPlace(t *testing.T) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		// Names can leak too.
+		// File names can leak, too.
 		if found := w.in([]byte(path)); found != nil {
-			t.Errorf("the name of a file holds %v", found)
+			t.Errorf("the name of a file contains %v", found)
 		}
 		if !d.Type().IsRegular() || filepath.Dir(path) == h.bin || path == filepath.Join(h.dir, "passphrase") {
 			return nil
@@ -135,14 +135,14 @@ func TestSecretsStayInTheirPlace(t *testing.T) {
 	if files < 6 {
 		t.Errorf("only %d files were looked at", files)
 	}
-	// The search sees the passphrase where it may be.
+	// The search must find the passphrase in the file in which it is allowed.
 	if data, err := os.ReadFile(filepath.Join(h.dir, "passphrase")); err != nil || w.in(data) == nil {
 		t.Errorf("the passphrase was not found in its own file: %v", err)
 	}
 	t.Logf("%d files, %d texts", files, len(w))
 }
 
-// scenario uses everything once, failures included, and returns the secrets that were given out.
+// scenario uses every feature once, with failures, and returns the secrets that were given out.
 func (h *house) scenario(t *testing.T) map[string]string {
 	t.Helper()
 	given := map[string]string{}
@@ -163,7 +163,7 @@ func (h *house) scenario(t *testing.T) map[string]string {
 	h.runWith(`{"AccessKeyId":"`+keyID+`","SecretAccessKey":"`+keySecret+`x"}`, "broker", "add", "other", "--stdin")
 	h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"`+keySecret+`"}`, "broker", "add", "other", "--stdin")
 	h.runWith(seed+"1", "broker", "mfa", "set", "security", "--seed-stdin")
-	// AWS, or who plays it, repeats what it was sent.
+	// AWS, or its simulator, repeats what it was sent.
 	must(t, h.write(h.awsConfig(), demoConfig+"[profile third]\nrole_arn = "+devRole+"\nsource_profile = security\nrole_session_name = third\n"))
 	must(t, h.sim.fault(`{"kind":"error","action":"AssumeRole","code":"AccessDenied","message":"no: `+given["token of security"]+` and `+given["secret of security"]+`"}`))
 	if r := h.run("credproc", "third"); r.code != 6 || strings.Contains(r.stderr, given["token of security"]) {
@@ -173,7 +173,7 @@ func (h *house) scenario(t *testing.T) map[string]string {
 	h.ok(t, "broker", "lock")
 	h.run("credproc", "product_prod_paul")
 	h.ok(t, "broker", "unlock")
-	if pid := h.daemonProcess(); pid != 0 { // a crash as well
+	if pid := h.daemonProcess(); pid != 0 { // a crash, too
 		_ = kill(pid)
 	}
 	must(t, h.freshCodes())
@@ -182,11 +182,11 @@ func (h *house) scenario(t *testing.T) map[string]string {
 	return given
 }
 
-// TestMemory: the daemon's memory, read as root while it works, never holds the long-lived secret or the
-// seed; it does hold the session that it gives out, so the reading sees what is there.
+// TestMemory reads the daemon's memory as root while it works. It never contains the long-lived secret or the
+// seed. It does contain the session that the daemon gives out, which shows that the reading works.
 func TestMemory(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT PROVEN: the daemon's memory can be read by root alone")
+		t.Skip("SKIPPED, NOT PROVEN: only root can read the daemon's memory")
 	}
 	h := demo(t)
 	first := h.credentials(t, "product_prod_paul")
@@ -206,7 +206,7 @@ func TestMemory(t *testing.T) {
 			default:
 			}
 			h.run("credproc", "product_prod_paul")
-			if n%5 == 0 { // a login is a vault process, with key, seed and code
+			if n%5 == 0 { // a login starts a vault process, with key, seed and code
 				h.run("broker", "logout")
 				_ = h.freshCodes()
 				h.run("broker", "login", "security")
@@ -220,7 +220,7 @@ func TestMemory(t *testing.T) {
 		must(t, err)
 		for _, part := range memory {
 			for _, name := range secrets.in(part) {
-				t.Errorf("the daemon's memory holds the %s", name)
+				t.Errorf("the daemon's memory contains the %s", name)
 			}
 		}
 		if !inAny(memory, name) {
@@ -245,7 +245,7 @@ func inAny(memory [][]byte, w wanted) bool {
 	return slices.ContainsFunc(memory, func(part []byte) bool { return w.in(part) != nil })
 }
 
-// readMemory reads all that is mapped and writable, as far as it can be read.
+// readMemory reads all writable mappings, as far as they can be read.
 func readMemory(pid int) ([][]byte, error) {
 	maps, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/maps")
 	if err != nil {
@@ -261,7 +261,7 @@ func readMemory(pid int) ([][]byte, error) {
 		var from, to int64
 		var mode string
 		if _, err := fmt.Sscanf(l, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || to-from > 256<<20 {
-			continue // what is larger is reserved, not used
+			continue // larger mappings are reserved, not used
 		}
 		part := make([]byte, to-from)
 		if n, _ := mem.ReadAt(part, from); n > 0 {

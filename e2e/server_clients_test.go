@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// serverHouse is clientHouse without a profile that wins over an endpoint, and without any that the tools could ask for themselves.
+// serverHouse is clientHouse without profiles that win over an endpoint, and without profiles that the tools could
+// use by themselves.
 func serverHouse(t *testing.T) *house {
 	t.Helper()
 	h := clientHouse(t)
@@ -58,13 +59,15 @@ while calls == 0 or time.time() < end:
 print(arn, calls)
 `
 
-// hasTokenFile tells whether a botocore reads AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: those before 1.31.69 do not.
+// hasTokenFile checks whether a botocore reads AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; versions before 1.31.69 do
+// not.
 const hasTokenFile = `
 import botocore.credentials as c, sys
 sys.exit(0 if hasattr(c.ContainerProvider, "ENV_VAR_AUTH_TOKEN_FILE") else 3)
 `
 
-// TestClientsServerBoto3: also over five lifetimes of a session, at which boto3 asks before each call.
+// TestClientsServerBoto3 also runs over five lifetimes of a session that is so short that boto3 asks before each
+// call.
 func TestClientsServerBoto3(t *testing.T) {
 	found := installed("python3")
 	h := serverHouse(t)
@@ -85,7 +88,7 @@ func TestClientsServerBoto3(t *testing.T) {
 			if h.run(program, "-c", hasTokenFile).code == 0 {
 				h.viaServer(t, []string{"--token-file"}, right, program, "-c", botoPoller, h.sim.url, "0")
 			} else {
-				t.Log("this one reads no token from a file")
+				t.Log("this botocore does not read a token from a file")
 			}
 			short.env = append(short.env, "AWS_EC2_METADATA_DISABLED=true")
 			for _, kv := range h.env {
@@ -144,7 +147,7 @@ new AWS.STS({endpoint: process.argv[1], region: "eu-west-1"}).getCallerIdentity(
 	}
 }
 
-// crtNode signs with what the Common Runtime found, and prints the key id.
+// crtNode signs with the credentials that the Common Runtime found, and prints the key id.
 const crtNode = `const crt = require("aws-crt");
 const r = new crt.http.HttpRequest("GET", "/", new crt.http.HttpHeaders([["host", "example.com"]]));
 crt.auth.aws_sign_request(r, {algorithm: crt.auth.AwsSigningAlgorithm.SigV4,
@@ -166,8 +169,8 @@ const nodeFetch = `fetch(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI,
 	console.log(JSON.parse(text).AccessKeyId);
 });`
 
-// TestClientsServerOthers: clients that are no SDK of a language, or speak HTTP in a way of their own. The Common
-// Runtime leaves the port out of Host, and Node's fetch sends Sec-Fetch-Mode.
+// TestClientsServerOthers runs clients that are not a language's SDK, or that send unusual HTTP. The Common
+// Runtime omits the port from Host, and Node's fetch sends Sec-Fetch-Mode.
 func TestClientsServerOthers(t *testing.T) {
 	h := serverHouse(t)
 	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1")

@@ -24,7 +24,7 @@ const (
 	endpointToken = "AWS_CONTAINER_AUTHORIZATION_TOKEN"
 )
 
-// askEndpoint asks the endpoint of the environment; status 0 is no answer.
+// askEndpoint sends a request to the endpoint in the environment; status 0 means no answer.
 func askEndpoint() (bytes, status int) {
 	req, err := http.NewRequest(http.MethodGet, os.Getenv(endpointURI), nil)
 	if err != nil {
@@ -40,7 +40,7 @@ func askEndpoint() (bytes, status int) {
 	return len(body), resp.StatusCode
 }
 
-// pollerRole is a program with the Go SDK that works for E2E_FOR, and says how that went.
+// pollerRole is a program with the Go SDK that makes calls for the duration E2E_FOR and prints the result.
 func pollerRole() int {
 	length, err := time.ParseDuration(os.Getenv("E2E_FOR"))
 	if err != nil {
@@ -74,7 +74,7 @@ func pollerRole() int {
 	return 0
 }
 
-// selfProgram is this test program at a place where every uid can run it.
+// selfProgram copies this test program to a place where every uid can run it.
 func selfProgram(t testing.TB) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -85,13 +85,13 @@ func selfProgram(t testing.TB) string {
 	return program
 }
 
-// holder is a program under `broker exec` that holds on until the test ends.
+// holder is a program under `broker exec` that runs until the test ends.
 type holder struct {
 	env []string // of its endpoint, with --mode server
 	cmd *exec.Cmd
 }
 
-// holder starts one with an endpoint.
+// holder starts a program with an endpoint.
 func (h *house) holder(t testing.TB, profile string) *holder {
 	t.Helper()
 	o, told := h.hold(t, "server", profile, "env | grep ^AWS_CONTAINER")
@@ -99,7 +99,7 @@ func (h *house) holder(t testing.TB, profile string) *holder {
 	return o
 }
 
-// hold starts one, and waits for what the command of a shell tells of its environment.
+// hold starts a program, and waits for what a shell command reports of its environment.
 func (h *house) hold(t testing.TB, mode, profile, command string) (o *holder, told string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "told")
@@ -114,7 +114,7 @@ func (h *house) hold(t testing.TB, mode, profile, command string) (o *holder, to
 	return o, told
 }
 
-// end ends the program, if it is still there.
+// end ends the program if it still runs.
 func (o *holder) end() {
 	if o.cmd.ProcessState == nil {
 		_ = o.cmd.Process.Kill()
@@ -122,7 +122,7 @@ func (o *holder) end() {
 	}
 }
 
-// ask asks its endpoint as a process of some uid.
+// ask sends a request to the endpoint as a process of this uid.
 func (o *holder) ask(t testing.TB, uid uint32) string {
 	t.Helper()
 	r := finish(other(t, uid, "asker", o.env...))
@@ -132,13 +132,13 @@ func (o *holder) ask(t testing.TB, uid uint32) string {
 	return strings.TrimSpace(r.stdout)
 }
 
-// answered reports whether an asker was given something.
+// answered reports whether a process that asked got an answer.
 func answered(said string) bool { return strings.HasSuffix(said, "status 200") }
 
 const noAnswer = "0 bytes, status 0"
 
-// TestServerForOthers: another uid with the right token is answered not one byte; we are, with the same program,
-// until the program has ended that the token was for.
+// TestServerForOthers checks that another uid with the right token gets no byte, and that the same program with
+// our uid is answered until the program ends for which the token was made.
 func TestServerForOthers(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -155,7 +155,7 @@ func TestServerForOthers(t *testing.T) {
 	log, err := os.ReadFile(h.state("audit.log"))
 	must(t, err)
 	if n := strings.Count(string(log), "a connection to an endpoint by another uid"); n != 1 || !strings.Contains(string(log), `"uid":65534`) {
-		t.Errorf("recorded %d times within a minute, want once:\n%s", n, log)
+		t.Errorf("recorded %d times within a minute, want 1:\n%s", n, log)
 	}
 	o.end()
 	if said := o.ask(t, uint32(os.Getuid())); answered(said) {
@@ -163,8 +163,8 @@ func TestServerForOthers(t *testing.T) {
 	}
 }
 
-// TestServerRestart: a program that keeps an address is answered there again, however the daemon ended and whichever
-// program started the next.
+// TestServerRestart checks that a program that keeps an endpoint's address is answered there again, however the
+// daemon ended and whichever program started the next one.
 func TestServerRestart(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -185,7 +185,7 @@ func TestServerRestart(t *testing.T) {
 			}
 			must(t, h.freshCodes())
 			start()
-			// What needs more than a second is fetched for the next try, as the SDKs do it.
+			// What takes more than a second is fetched for the next attempt; the SDKs retry.
 			for limit := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 				said := o.ask(t, uid)
 				if answered(said) {
@@ -199,8 +199,8 @@ func TestServerRestart(t *testing.T) {
 	}
 }
 
-// TestServerOutlivesLong: a program with the Go SDK works over more than five lifetimes of its sessions, without one
-// failed call.
+// TestServerOutlivesLong checks that a program with the Go SDK works over more than five lifetimes of its sessions
+// without a failed call.
 func TestServerOutlivesLong(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "3s")
@@ -213,7 +213,8 @@ func TestServerOutlivesLong(t *testing.T) {
 	t.Log(strings.TrimSpace(out))
 }
 
-// TestServerAsksNobody: a program whose profile needs a code is told what to type, at once and each time.
+// TestServerAsksNobody checks that a program whose profile needs a code is told what to type, at once and every
+// time.
 func TestServerAsksNobody(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -17,24 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serviceManager does for one socket what systemd does: it listens, starts the daemon for who comes, and again for
-// a client that comes after that one's end.
+// serviceManager does for one socket what systemd does: it listens, starts the daemon when a client connects, and
+// starts it again for a client that connects after the daemon ended.
 type serviceManager struct {
 	h      *house
 	socket *os.File
 	stop   chan struct{}
 	done   sync.WaitGroup
-	pid    atomic.Int64 // of the daemon; 0 while there is none
+	pid    atomic.Int64 // pid of the daemon; 0 if there is none
 	starts atomic.Int64
-	codes  chan int // with which they ended
+	codes  chan int // exit codes of the daemons
 }
 
-// manage makes the socket, in the place of what is there, as systemd does.
+// manage creates the socket, in place of an existing one, as systemd does.
 func (h *house) manage(t *testing.T) *serviceManager {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(h.socket()), 0o700))
 	var l *net.UnixListener
-	until(t, "the socket is bound", func() bool { // a daemon that runs may bind its own in between
+	until(t, "the socket is bound", func() bool { // a running daemon may bind its own socket in between
 		if err := os.Remove(h.socket()); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func (m *serviceManager) end() {
 	_ = m.socket.Close()
 }
 
-// startedBy is what `service status` says of the daemon that runs.
+// startedBy returns what `service status` says about the running daemon.
 func (h *house) startedBy(t testing.TB) (by string, pid int) {
 	t.Helper()
 	var s struct {
@@ -103,8 +103,8 @@ func (h *house) startedBy(t testing.TB) (by string, pid int) {
 	return s.StartedBy, s.PID
 }
 
-// TestActivationLong: who connects starts the daemon by way of the service manager's socket, and by no other; it ends
-// with 0, and a client that is there at that moment gets his answer of the next.
+// TestActivationLong checks that a connection starts the daemon through the service manager's socket, and in no
+// other way. The daemon exits with 0, and a client that connects at that moment is answered by the next daemon.
 func TestActivationLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -113,7 +113,7 @@ func TestActivationLong(t *testing.T) {
 	if by, pid := h.startedBy(t); by != "socket activation" || int64(pid) != m.pid.Load() {
 		t.Fatalf("started by %q, pid %d, want %d", by, pid, m.pid.Load())
 	}
-	// The service manager would start it again: this is its business.
+	// The service manager would start the daemon again, so replacing it is the service manager's task.
 	if r := h.run("broker", "daemon", "--replace", "--background"); r.code != 1 || !strings.Contains(r.stderr, "hint: broker service restart") {
 		t.Errorf("replace: %v", r)
 	}
@@ -144,7 +144,7 @@ func TestActivationLong(t *testing.T) {
 			return pid != 0
 		})
 		before := asked.Load()
-		until(t, "everybody is answered", func() bool { return asked.Load() >= before+40 || t.Failed() })
+		until(t, "every request is answered", func() bool { return asked.Load() >= before+40 || t.Failed() })
 		must(t, syscall.Kill(int(pid), syscall.SIGTERM))
 		select {
 		case code := <-m.codes:
@@ -165,7 +165,7 @@ func TestActivationLong(t *testing.T) {
 		}
 	}
 
-	// The socket removed: bound again by the daemon.
+	// If the socket is removed, the daemon binds it again.
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
 	must(t, os.Remove(h.socket()))
@@ -173,7 +173,7 @@ func TestActivationLong(t *testing.T) {
 		s, err := h.status()
 		return err == nil && s.Running && s.PID == pid
 	})
-	// Without the service manager the next command starts one.
+	// Without the service manager the next command starts a daemon.
 	m.end()
 	h.credentials(t, "product_prod_paul")
 	if by, _ := h.startedBy(t); by != "on demand" {
@@ -181,8 +181,8 @@ func TestActivationLong(t *testing.T) {
 	}
 }
 
-// TestActivationAfterLong: a daemon was started on demand before the service manager's socket came up. It leaves that
-// one where it is, and makes way for the daemon that is started by it; nobody's request fails.
+// TestActivationAfterLong starts a daemon on demand before the service manager's socket exists. That daemon leaves
+// the new socket alone and is replaced by the daemon that the socket starts. No request fails.
 func TestActivationAfterLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -193,7 +193,7 @@ func TestActivationAfterLong(t *testing.T) {
 			t.Fatalf("round %d: started by %q", round, by)
 		}
 		m := h.manage(t)
-		if round%2 == 0 { // else the daemon itself is who connects first
+		if round%2 == 0 { // otherwise the daemon itself connects first
 			h.credentials(t, "product_prod_paul")
 		}
 		until(t, "the service takes over", func() bool {
@@ -201,13 +201,13 @@ func TestActivationAfterLong(t *testing.T) {
 			return by == "socket activation" && int64(pid) == m.pid.Load()
 		})
 		h.credentials(t, "product_prod_paul")
-		ended(t, before) // it has handed over, and may not have ended yet
+		ended(t, before) // it has handed over, but may still be running
 		m.end()
 	}
 	h.counted(t, "GetSessionToken", 1)
 }
 
-// TestActivationRefused: a socket that others could use is not served, and that is said.
+// TestActivationRefused checks that the daemon does not serve a socket that others could use, and says so.
 func TestActivationRefused(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -230,11 +230,11 @@ func TestActivationRefused(t *testing.T) {
 	must(t, os.Chmod(filepath.Dir(h.socket()), 0o755))
 	defer func() { _ = os.Chmod(filepath.Dir(h.socket()), 0o700) }()
 	if r := try(f); r.code != 1 {
-		t.Errorf("in a directory of all: %v", r)
+		t.Errorf("in a directory that all can write: %v", r)
 	}
 }
 
-// otherBuild makes broker and brokerd with another version, and returns their directory.
+// otherBuild builds broker and brokerd with another version, and returns their directory.
 func otherBuild(t testing.TB, version string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -247,12 +247,13 @@ func otherBuild(t testing.TB, version string) string {
 	return dir
 }
 
-// TestUpgradeLong: the files of broker and brokerd are replaced by another version's while requests run, back and forth. None fails,
-// nor does the vault, which the running daemon starts from a file that has gone; status tells both versions.
+// TestUpgradeLong replaces the files of broker and brokerd by another version's and back while requests run. No
+// request fails. The running daemon can still start the vault process, although its file is gone. status shows
+// both versions.
 func TestUpgradeLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
-	// A source whose sessions may be dropped while the crowd uses the other.
+	// The sessions of this source may be dropped while the crowd uses the other source.
 	must(t, h.write(h.awsConfig(), demoConfig+"\n[profile build]\nrole_arn = arn:aws:iam::222233334444:role/build\nsource_profile = robot\n"))
 	if r := h.runWith(`{"AccessKeyId":"`+robotKeyID+`","SecretAccessKey":"fake/demo+secret/of+robot/fake/demo+3333"}`, "broker", "add", "robot", "--stdin"); r.code != 0 {
 		t.Fatal(r)
@@ -262,7 +263,8 @@ func TestUpgradeLong(t *testing.T) {
 	put := func(from string) {
 		for _, name := range []string{"broker", "brokerd"} {
 			own := filepath.Join(h.bin, name)
-			// Not written by us: a test beside this one may fork while we do, and its child makes the file busy.
+			// Use cp: a concurrent test may fork while this process writes, and its child would keep the file
+			// busy.
 			must(t, exec.Command("cp", filepath.Join(from, name), own+".new").Run())
 			must(t, os.Rename(own+".new", own))
 		}
@@ -291,7 +293,7 @@ func TestUpgradeLong(t *testing.T) {
 	for round := range 20 {
 		pid := h.daemonPID(t)
 		put(builds[round%2])
-		// The old daemon needs its vault. What a logout overlaps with is dropped too, so nothing may be under way.
+		// The old daemon needs its vault process. A logout also drops requests in flight, so none may be running.
 		h.credentials(t, "product_prod_paul")
 		h.credentials(t, "product_dev_paul")
 		h.ok(t, "broker", "logout", "robot")
@@ -301,7 +303,7 @@ func TestUpgradeLong(t *testing.T) {
 		}
 		out := h.ok(t, "broker", "status")
 		if !strings.Contains(out, "\nversion   daemon ") || !strings.Contains(out, "new1234") || !strings.Contains(out, "; broker service restart\n") {
-			t.Fatalf("round %d: the versions are not told:\n%s", round, out)
+			t.Fatalf("round %d: status does not show the versions:\n%s", round, out)
 		}
 		h.ok(t, "broker", "service", "restart")
 		if out := h.ok(t, "broker", "status"); strings.Contains(out, "broker service restart") {
@@ -312,7 +314,7 @@ func TestUpgradeLong(t *testing.T) {
 	crowd.Wait()
 }
 
-// TestOtherVersions: daemons and clients that are strange to each other say what to type.
+// TestOtherVersions checks that daemons and clients that do not understand each other say what to type.
 func TestOtherVersions(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -345,8 +347,8 @@ func TestOtherVersions(t *testing.T) {
 			}
 		})
 	}
-	// A client of another protocol, or with a verb of another time.
-	h.run("broker", "logout") // starts one
+	// A client with another protocol version, or with a verb that the daemon does not know.
+	h.run("broker", "logout") // starts a daemon
 	for _, line := range []string{`{"v":2,"verb":["get"]}`, `{"v":1,"verb":"from-the-future"}`} {
 		conn, err := net.Dial("unix", h.socket())
 		must(t, err)

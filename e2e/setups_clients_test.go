@@ -11,7 +11,7 @@ import (
 
 const plainPaul = "aws_access_key_id = " + keyID + "\naws_secret_access_key = " + keySecret + "\n"
 
-// masterOrg is a user in the master account of an organisation whose member accounts were made by it.
+// masterOrg has a user in the master account of an organisation that created the member accounts.
 const masterOrg = `
 [account master]
 id = 555566667777
@@ -33,7 +33,7 @@ trust       = arn:aws:iam::555566667777:root
 require_mfa = true
 `
 
-// singleOrg is one account with several roles in it.
+// singleOrg is one account with several roles.
 const singleOrg = `
 [account only]
 id = 111122223333
@@ -54,7 +54,7 @@ accounts    = only
 trust       = arn:aws:iam::111122223333:user/paul
 `
 
-// styles are files as people have them, and whom AWS has to see for each profile afterwards.
+// styles are files as people write them, and the identity that AWS must see for each profile afterwards.
 var styles = []struct {
 	name, org, config, credentials string
 	want                           map[string]string
@@ -137,8 +137,8 @@ s3 =
 	}},
 }
 
-// TestClientsStyles: a set-up as people have it is taken as it is by `import` and `link --all`, and then used by the AWS
-// CLI and boto3.
+// TestClientsStyles checks that `import` and `link --all` accept typical setups unchanged, and that the AWS CLI
+// and boto3 then work with them.
 func TestClientsStyles(t *testing.T) {
 	tools := installed("aws")
 	if len(tools) == 0 {
@@ -195,14 +195,14 @@ func TestClientsStyles(t *testing.T) {
 			h.counted(t, "GetSessionToken", 1)
 			h.toldCodes(t, 1)
 
-			// And all the way back.
+			// Then undo everything.
 			h.ok(t, "broker", "profiles", "unlink", "--all")
 			h.ok(t, "broker", "import", "--undo", "--yes")
 			for path, want := range map[string]string{h.awsConfig(): style.config, credentials: style.credentials} {
 				text, err := os.ReadFile(path)
 				must(t, err)
 				if string(text) != want {
-					t.Errorf("%s came back as\n%s\nwant\n%s", path, text, want)
+					t.Errorf("%s was restored as\n%s\nwant\n%s", path, text, want)
 				}
 			}
 		})

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPrompt: the line for prompts says the same from both programs, and is never a failure: nor where the daemon is
-// gone, or where nothing is as it should be.
+// TestPrompt checks that both programs print the same line for shell prompts, and that this never fails, even
+// without a daemon or with everything broken.
 func TestPrompt(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

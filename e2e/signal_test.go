@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ending are the signals by which a program is told to end.
+// ending are the signals that tell a program to end.
 var ending = map[string]syscall.Signal{
 	"SIGHUP": syscall.SIGHUP, "SIGINT": syscall.SIGINT, "SIGQUIT": syscall.SIGQUIT, "SIGTERM": syscall.SIGTERM,
 }
 
-// TestSignalAtAQuestion: whatever tells a program to end while it asks, the terminal is left as it was.
+// TestSignalAtAQuestion checks that the terminal is restored whichever signal ends a program during a prompt.
 func TestSignalAtAQuestion(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
 	for name, row := range map[string]struct {
 		argv     []string
 		question string
-		before   []string // what is typed at the questions before: question, answer, …
+		before   []string // typed at the earlier prompts: prompt, answer, …
 	}{
 		"credproc": {[]string{"credproc", "product_prod_paul"}, question, nil},
 		"login":    {[]string{"broker", "login"}, question, nil},
@@ -37,7 +37,7 @@ func TestSignalAtAQuestion(t *testing.T) {
 					s.types(row.before[i+1])
 				}
 				s.waits(row.question)
-				until(t, "the terminal is in the mode of the question", func() bool { return s.modes() != s.before })
+				until(t, "the terminal is in the mode of the prompt", func() bool { return s.modes() != s.before })
 				must(t, s.cmd.Process.Signal(signal))
 				s.ends()
 				s.asItWas()
@@ -46,15 +46,15 @@ func TestSignalAtAQuestion(t *testing.T) {
 	}
 }
 
-// TestSignalAfterTheCode: while a code or a secret is checked the terminal shows nothing of what is typed. Ctrl-C and the
-// like end the program meanwhile, and whatever ends it, the terminal is as it was.
+// TestSignalAfterTheCode checks that the terminal shows no typed text while a code or a secret is checked. Ctrl-C
+// and similar keys end the program in the meantime, and whatever ends it, the terminal is restored.
 func TestSignalAfterTheCode(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		argv   []string
-		before []string // what is typed at the questions before: question, answer, …
-		last   string   // the question whose answer is checked
-		action string   // by this call
+		before []string // typed at the earlier prompts: prompt, answer, …
+		last   string   // the prompt whose answer is checked
+		action string   // the call that checks it
 	}{
 		"credproc": {[]string{"credproc", "product_prod_paul"}, nil, question, "GetSessionToken"},
 		"login":    {[]string{"broker", "login"}, nil, question, "GetSessionToken"},
@@ -92,14 +92,14 @@ func TestSignalAfterTheCode(t *testing.T) {
 				until(t, "AWS is asked", func() bool { return calls() > earlier || isClosed(s.ended) })
 				if signal != 0 {
 					if s.modes().Lflag&unix.ECHO != 0 {
-						t.Error("the terminal shows what is typed while AWS is asked")
+						t.Error("the terminal shows typed text during the call to AWS")
 					}
 					must(t, s.cmd.Process.Signal(signal))
 				}
 				began := time.Now()
 				s.ends()
 				if waited := time.Since(began); waited > 15*time.Second {
-					t.Errorf("it ended after %v", waited)
+					t.Errorf("the program ended only after %v", waited)
 				}
 				s.asItWas()
 			})

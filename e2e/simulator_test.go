@@ -66,7 +66,7 @@ func (s *simulator) stop() error {
 	return nil
 }
 
-// record is one request as the simulator remembers it.
+// record is one request in the simulator's records.
 type record struct {
 	Time        time.Time         `json:"time"`
 	Action      string            `json:"action"`
@@ -107,7 +107,7 @@ func (s *simulator) call(method, path, body string, into any) error {
 	return json.Unmarshal(data, into)
 }
 
-// client trusts the CA of the simulator.
+// client returns an HTTP client that trusts the simulator's CA.
 func (s *simulator) client() (*http.Client, error) {
 	transport := &http.Transport{DisableKeepAlives: true}
 	if s.ca != "" {
@@ -124,7 +124,7 @@ func (s *simulator) client() (*http.Client, error) {
 
 func (s *simulator) post(path, body string) error { return s.call(http.MethodPost, path, body, nil) }
 
-// fault scripts what goes wrong next.
+// fault configures the next failure.
 func (s *simulator) fault(text string) error { return s.post("faults", text) }
 
 func (s *simulator) requests() ([]record, error) {
@@ -133,7 +133,7 @@ func (s *simulator) requests() ([]record, error) {
 	return list, err
 }
 
-// count is the number of calls of an action.
+// count returns the number of calls of an action.
 func (s *simulator) count(action string) (int, error) {
 	var counts struct {
 		Calls map[string]int `json:"calls"`
@@ -142,7 +142,7 @@ func (s *simulator) count(action string) (int, error) {
 	return counts.Calls[action], err
 }
 
-// counted fails the test unless an action was called so often.
+// counted fails the test unless an action was called this often.
 func (h *house) counted(t testing.TB, action string, want int) {
 	t.Helper()
 	got, err := h.sim.count(action)
@@ -152,7 +152,7 @@ func (h *house) counted(t testing.TB, action string, want int) {
 	}
 }
 
-// reaches waits until AWS was asked so often.
+// reaches waits until an action was called this often.
 func (h *house) reaches(t testing.TB, action string, want int) {
 	t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -167,8 +167,8 @@ func (h *house) reaches(t testing.TB, action string, want int) {
 	}
 }
 
-// freshCodes makes the codes of this moment good again, on both sides, so
-// that a test that is not about codes need not wait for the next step.
+// freshCodes makes the current codes valid again on both sides, so that a test that is not about codes need not
+// wait for the next time step.
 func (h *house) freshCodes() error {
 	err := os.Remove(h.state("mfa-ledger"))
 	if errors.Is(err, os.ErrNotExist) {

@@ -20,14 +20,15 @@ import (
 	"time"
 )
 
-// TestSoak is a long day in a few minutes: every way of delivery at once, and every few seconds something breaks. While it is
-// broken an answer may be a refusal, of the documented kind and without a secret; once it is mended every way works again. When
-// all are quiet the daemon must hold no more than it did before: memory, descriptors, goroutines, children. `make soak`.
+// TestSoak simulates a long day in a few minutes: it uses every delivery at once, and every few seconds something
+// breaks. While it is broken, an answer may be a refusal with a documented code and without a secret. After the
+// repair every way of asking works again. When everything is idle, the daemon must hold no more than before:
+// memory, descriptors, goroutines, children. Run it with `make soak`.
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("SOAK"))
 	must(t, err)
 	s := &soak{t: t, self: selfProgram(t)}
-	t.Cleanup(s.last) // registered before the house, so it runs after the house has shown its log
+	t.Cleanup(s.last) // registered before the house, so it runs after the house has printed its log
 	h := soakHouse(t)
 	s.h = h
 	h.credentials(t, "build1") // starts the daemon
@@ -80,7 +81,7 @@ func TestSoak(t *testing.T) {
 	judge(t, samples)
 }
 
-// failureMemory is how long the daemon may repeat a refusal of AWS, and a bit.
+// failureMemory is a bit longer than the time for which the daemon may repeat a refusal of AWS.
 const failureMemory = 6 * time.Second
 
 func soakHouse(t *testing.T) *house {
@@ -88,7 +89,7 @@ func soakHouse(t *testing.T) *house {
 	var text strings.Builder
 	for i := range 20 {
 		fmt.Fprintf(&text, "[profile build%d]\nrole_arn = arn:aws:iam::222233334444:role/build\nsource_profile = robot\nregion = eu-west-1\nrole_session_name = s%d\n\n", i, i)
-		if i == 9 { // the first half in the registry, the others where an editor breaks them
+		if i == 9 { // the first half in the registry, the others in the config, where an editor breaks them
 			old, err := os.ReadFile(h.registry())
 			must(t, err)
 			must(t, h.write(h.registry(), string(old)+"\n"+text.String()))
@@ -99,23 +100,23 @@ func soakHouse(t *testing.T) *house {
 	return h
 }
 
-// soak is one run.
+// soak is the state of one run.
 type soak struct {
 	h    *house
 	t    *testing.T
 	self string
 	pid  int
 
-	working       sync.RWMutex // held for writing while all are quiet
+	working       sync.RWMutex // locked for writing while everything is idle
 	broken        atomic.Bool
-	troubles      atomic.Int64 // so far
+	troubles      atomic.Int64 // number of faults so far
 	done, refused atomic.Int64
 
 	mu       sync.Mutex // guards failures
 	failures []string
 }
 
-// errorf is t.Errorf, and is repeated by last.
+// errorf is t.Errorf; last repeats its messages.
 func (s *soak) errorf(format string, args ...any) {
 	s.t.Helper()
 	message := time.Now().UTC().Format("15:04:05.000 ") + fmt.Sprintf(format, args...)
@@ -125,7 +126,7 @@ func (s *soak) errorf(format string, args ...any) {
 	s.failures = append(s.failures, message)
 }
 
-// last says what went wrong where a reader of the end of a long log finds it.
+// last prints the failures again, where a reader finds them at the end of a long log.
 func (s *soak) last() {
 	for _, message := range s.failures {
 		s.t.Log("FAILED:", message)
@@ -134,7 +135,7 @@ func (s *soak) last() {
 
 func profileOf(i int) string { return "build" + strconv.Itoa(i) }
 
-// ways is every way to ask, each with the error that it met.
+// ways returns every way to ask; each returns its result.
 func (s *soak) ways() map[string]func(profile string) result {
 	run := func(words ...string) func(string) result {
 		return func(profile string) result {
@@ -160,7 +161,7 @@ func (s *soak) ways() map[string]func(profile string) result {
 			cmd := s.h.command("broker", "exec", "--mode", "server", profile, "--", s.self)
 			cmd.Env = append(slices.Clone(s.h.env), "E2E_ROLE=poller", "E2E_FOR=0s", "E2E_STS="+s.h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/")
 			r := finish(cmd)
-			if r.code != 0 && strings.HasPrefix(r.stdout, "call ") { // the program's own words, not ours
+			if r.code != 0 && strings.HasPrefix(r.stdout, "call ") { // the text of the program, not of Broker
 				r.stdout, r.stderr = "", r.stdout+r.stderr
 			}
 			return r
@@ -168,7 +169,7 @@ func (s *soak) ways() map[string]func(profile string) result {
 	}
 }
 
-// line asks twenty times over one connection, and leaves in the middle of the last answer.
+// line sends twenty requests over one connection, and leaves in the middle of the last answer.
 func (s *soak) line() result {
 	conn, err := net.Dial("unix", s.h.socket())
 	if err != nil {
@@ -197,7 +198,7 @@ func (s *soak) line() result {
 	return result{}
 }
 
-// load asks in turn, in all ways, until stop.
+// load asks in all ways in turn until stop is closed.
 func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 	names := make([]string, 0, len(ways))
 	for name := range ways {
@@ -206,7 +207,7 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 	for !isStopped(stop) {
 		name := names[rand.IntN(len(names))]
 		s.working.RLock()
-		began, troubles := time.Now(), s.troubles.Load() // in this order: one that begins in between is seen in either
+		began, troubles := time.Now(), s.troubles.Load() // in this order, so that a fault that begins in between is counted
 		before := s.broken.Load()
 		r := ways[name](profileOf(rand.IntN(20)))
 		sound := !before && s.troubles.Load() == troubles
@@ -225,13 +226,13 @@ func (s *soak) load(ways map[string]func(string) result, stop chan struct{}) {
 		case r.code < 0 || r.code > 7:
 			s.errorf("%s: not a documented code: %v", name, r)
 		case r.stdout != "":
-			s.errorf("%s failed, and something is on stdout: %v", name, r)
+			s.errorf("%s failed, but wrote to stdout: %v", name, r)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// well tries a way until it works.
+// well retries a way until it works.
 func (s *soak) well(name string, use func(string) result) error {
 	for limit := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		r := use(profileOf(rand.IntN(20)))
@@ -239,12 +240,12 @@ func (s *soak) well(name string, use func(string) result) error {
 			return nil
 		}
 		if time.Now().After(limit) {
-			return fmt.Errorf("%s does not work any more: %v", name, r)
+			return fmt.Errorf("%s no longer works: %v", name, r)
 		}
 	}
 }
 
-// trouble is something that breaks; cause returns what mends it.
+// trouble is a fault; cause starts it and returns the function that repairs it.
 type trouble struct {
 	name  string
 	cause func() (mend func())
@@ -355,7 +356,7 @@ func (s *soak) faults() []trouble {
 	}
 }
 
-// children are those of the daemon.
+// children returns the child processes of the daemon.
 func (s *soak) children() []int {
 	var list []int
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.pid))
@@ -370,7 +371,7 @@ func (s *soak) children() []int {
 	return list
 }
 
-// sample is what the daemon holds while nobody asks.
+// sample is what the daemon holds while it is idle.
 type sample struct {
 	after                        string
 	kB, files, tasks, goroutines int
@@ -381,7 +382,7 @@ func (v sample) String() string {
 	return fmt.Sprintf("%6d kB, %3d descriptors, %3d goroutines, %2d threads, %d children after: %s", v.kB, v.files, v.goroutines, v.tasks, v.children, v.after)
 }
 
-// quiet waits until all is quiet, which may take as long as a call that is still under way, and measures.
+// quiet waits until everything is idle, which may take as long as a call in flight, and then measures.
 func (s *soak) quiet(after string) sample {
 	s.working.Lock()
 	defer s.working.Unlock()
@@ -417,7 +418,7 @@ func (s *soak) measure(after string) sample {
 	return sample{after, field("VmRSS"), len(files), field("Threads"), told.Goroutines, len(s.children())}
 }
 
-// judge compares the least of the last third with the least of the second: the first is warming up.
+// judge compares the minimum of the last third with that of the second third; the first third is warm-up.
 func judge(t *testing.T, samples []sample) {
 	if len(samples) < 9 {
 		t.Fatalf("only %d samples: too short to say anything", len(samples))

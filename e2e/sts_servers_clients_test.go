@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// These tests have a server of others in the place of AWS's STS. See docs/tools.md.
+// These tests use other projects' servers in the place of AWS's STS. See docs/tools.md.
 
 const (
 	otherID     = "PAULPAULPAULPAULPAUL"
 	otherSecret = "fake/other+secret/of+paul/fake/other+222"
 )
 
-// freePorts are so many ports of loopback that nobody had a moment ago.
+// freePorts returns n loopback ports that were free a moment ago.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	ports := make([]int, n)
@@ -37,7 +37,7 @@ func freePorts(t *testing.T, n int) []int {
 	return ports
 }
 
-// startServer starts a server that ends with the test, and writes what it says to a file beside its data.
+// startServer starts a server that ends with the test, and writes its output to a file next to its data.
 func startServer(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(dir, filepath.Base(name)+".out"))
@@ -57,7 +57,7 @@ func startServer(t *testing.T, dir, name string, args ...string) {
 	})
 }
 
-// answers waits for a server.
+// answers waits until a server answers.
 func answers(t *testing.T, url string) {
 	t.Helper()
 	until(t, url+" answers", func() bool {
@@ -69,7 +69,7 @@ func answers(t *testing.T, url string) {
 	})
 }
 
-// cephConf is a cluster of one monitor, one disk in memory and one gateway.
+// cephConf is a cluster of one monitor, one in-memory disk and one gateway.
 const cephConf = `[global]
 fsid = %[1]s
 mon host = [v2:127.0.0.1:%[3]d,v1:127.0.0.1:%[4]d]
@@ -100,7 +100,7 @@ rgw sts key = abcdefghijklmnop
 rgw s3 auth use sts = true
 `
 
-// startCeph starts a gateway with the user paul and a role that he may assume, and returns its URL.
+// startCeph starts a gateway with the user paul and a role that paul may assume, and returns its URL.
 func startCeph(t *testing.T) string {
 	t.Helper()
 	for _, program := range []string{"ceph-mon", "ceph-osd", "radosgw", "ceph", "radosgw-admin"} {
@@ -108,7 +108,7 @@ func startCeph(t *testing.T) string {
 			missing(t, "Ceph ("+program+")")
 		}
 	}
-	// The path of an admin socket is short.
+	// The path of an admin socket must be short.
 	dir, err := os.MkdirTemp("", "ceph")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -153,7 +153,7 @@ func startCeph(t *testing.T) string {
 	return url
 }
 
-// otherSTS is a house with a source whose STS is at a URL, and profiles of its roles.
+// otherSTS returns a house with a source whose STS is at url, and profiles for its roles.
 func otherSTS(t *testing.T, url string, more string) *house {
 	t.Helper()
 	h := newHouse(t)
@@ -166,7 +166,7 @@ func otherSTS(t *testing.T, url string, more string) *house {
 	return h
 }
 
-// TestClientsCeph: the gateway of Ceph, which knows neither GetCallerIdentity nor GetSessionToken.
+// TestClientsCeph tests Ceph's gateway, which supports neither GetCallerIdentity nor GetSessionToken.
 func TestClientsCeph(t *testing.T) {
 	aws := append(installed("aws"), "")[0]
 	if aws == "" {
@@ -177,7 +177,7 @@ func TestClientsCeph(t *testing.T) {
 	must(t, h.write(h.awsConfig(), "[profile rgw]\nrole_arn = arn:aws:iam:::role/application/S3Access\nsource_profile = other\n"+
 		"region = us-east-1\n[profile nothing]\nrole_arn = arn:aws:iam:::role/nothing\nsource_profile = other\n"))
 	if r := h.run("broker", "add", "other", "--from-env"); r.code != 1 || !strings.Contains(r.stderr, "hint: broker add other --no-verify\n") {
-		t.Errorf("a check that Ceph does not know: %v", r)
+		t.Errorf("a check that Ceph does not support: %v", r)
 	}
 	h.ok(t, "broker", "add", "other", "--from-env", "--no-verify")
 	var doc struct {
@@ -194,7 +194,7 @@ func TestClientsCeph(t *testing.T) {
 		t.Errorf("the buckets: %s", out)
 	}
 	if r := h.run("credproc", "nothing"); r.code == 0 || !strings.Contains(r.stderr, "NoSuchEntity") {
-		t.Errorf("a role that is not there: %v", r)
+		t.Errorf("a role that does not exist: %v", r)
 	}
 	if r := h.run("credproc", "other"); r.code != 1 || !strings.Contains(r.stderr, "session = none") {
 		t.Errorf("the source itself: %v", r)
@@ -207,7 +207,7 @@ func TestClientsCeph(t *testing.T) {
 	}
 }
 
-// startMoto starts the server of moto and returns its URL.
+// startMoto starts moto's server and returns its URL.
 func startMoto(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(clientsDir, "moto", "bin", "moto_server")
@@ -223,13 +223,14 @@ func startMoto(t *testing.T) string {
 	return url
 }
 
-// TestClientsMotoSource: moto says that a key is of a user of sts, and names its own sessions as it likes.
+// TestClientsMotoSource tests a source at moto, which reports a key's owner as a user of sts and names sessions in
+// its own way.
 func TestClientsMotoSource(t *testing.T) {
 	h := otherSTS(t, startMoto(t), "")
 	must(t, h.write(h.awsConfig(), "[profile one]\nrole_arn = arn:aws:iam::123456789012:role/path/one\nsource_profile = other\n"+
 		"[profile two]\nrole_arn = arn:aws:iam::210987654321:role/two\nsource_profile = one\n"))
 	if out := h.ok(t, "broker", "add", "other", "--from-env"); !strings.Contains(out, "user/moto") {
-		t.Errorf("whose the key is: %s", out)
+		t.Errorf("the owner of the key: %s", out)
 	}
 	for profile, account := range map[string]string{"other": "", "one": "123456789012", "two": "210987654321"} {
 		var d document

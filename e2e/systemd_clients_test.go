@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// startSystemd becomes the manager in a control group of its own: it takes all processes of the one where it is for its own, and bounds them.
+// startSystemd becomes the manager in a new control group, since it treats all processes of its own group as its
+// own and limits them.
 const startSystemd = `
 for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do
 	[ -w "$dir/cgroup.procs" ] && mkdir "$dir/$1" && echo $$ >"$dir/$1/cgroup.procs"
@@ -27,8 +28,8 @@ grep -Eq "^(0:|[0-9]+:name=systemd):/$1\$" /proc/self/cgroup || exit 1
 ! grep -E "^(0:|[0-9]+:name=systemd):" /proc/self/cgroup | grep -v "/$1\$" || exit 1
 mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user`
 
-// systemd runs a user's manager of its own for the house: the real one, which believes that the system was booted with systemd, since /run says so
-// in its mount namespace. It returns the manager's pid.
+// systemd runs a separate user manager for the house: the real systemd, which believes that the system was booted
+// with systemd because of /run in its mount namespace. It returns the manager's pid.
 func (h *house) systemd(t *testing.T) int {
 	t.Helper()
 	needRoot(t)
@@ -40,7 +41,7 @@ func (h *house) systemd(t *testing.T) int {
 	if _, err := os.Stat(manager); err != nil {
 		missing(t, manager)
 	}
-	runtime, err := os.MkdirTemp("", "sd") // its sockets want a short path
+	runtime, err := os.MkdirTemp("", "sd") // its sockets need a short path
 	must(t, err)
 	h.env = append(h.env, "XDG_RUNTIME_DIR="+runtime)
 	group := filepath.Base(runtime)
@@ -50,7 +51,7 @@ func (h *house) systemd(t *testing.T) int {
 		if t.Failed() {
 			t.Log(h.run("systemctl", "--user", "status", "broker.socket", "broker.service"))
 		}
-		must(t, h.stopDaemon())                 // its socket is there too
+		must(t, h.stopDaemon())                 // its socket is there, too
 		_ = cmd.Process.Signal(syscall.SIGTERM) // ends all its units
 		_ = cmd.Wait()
 		_ = os.RemoveAll(runtime)
@@ -71,13 +72,14 @@ func (h *house) systemd(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// unit is a property of a unit.
+// unit returns a property of a unit.
 func (h *house) unit(t testing.TB, unit, property string) string {
 	t.Helper()
 	return strings.TrimSpace(h.ok(t, "systemctl", "--user", "show", "--value", "--property="+property, unit))
 }
 
-// TestClientsSystemd: the units under systemd itself: installed, started by who asks, killed, restarted under load, stopped and removed.
+// TestClientsSystemd tests the units with the real systemd: installed, started by a connection, killed, restarted
+// under load, stopped and removed.
 func TestClientsSystemd(t *testing.T) {
 	h := demo(t)
 	manager := h.systemd(t)
@@ -86,7 +88,7 @@ func TestClientsSystemd(t *testing.T) {
 	if out := h.ok(t, "broker", "service", "install"); !strings.Contains(out, "broker.socket") {
 		t.Error(out)
 	}
-	until(t, "the daemon that was there makes room", func() bool { return !alive(before) })
+	until(t, "the earlier daemon is replaced", func() bool { return !alive(before) })
 
 	var status struct {
 		Installed, Running bool
@@ -98,7 +100,7 @@ func TestClientsSystemd(t *testing.T) {
 		t.Helper()
 		must(t, json.Unmarshal([]byte(h.ok(t, "broker", "service", "status", "--json")), &status))
 	}
-	// The next client starts it, and it is systemd's.
+	// The next client starts the daemon as a child of systemd.
 	serves := func() {
 		t.Helper()
 		h.credentials(t, "product_prod_paul")
@@ -116,7 +118,7 @@ func TestClientsSystemd(t *testing.T) {
 	}
 	hardened(t, status.PID)
 
-	// Two programs that live through all that follows: their endpoint and their files stay theirs.
+	// Two programs that live through all of the following; they keep their endpoint and their files.
 	server := h.holder(t, "product_prod_paul")
 	_, file := h.hold(t, "file", "product_dev_paul", `echo "$AWS_SHARED_CREDENTIALS_FILE"`)
 	still := func() {
@@ -127,18 +129,18 @@ func TestClientsSystemd(t *testing.T) {
 		}
 	}
 
-	// Killed, it is there again, and nobody sees more than one failure.
+	// A killed daemon is started again, and clients see one failure at most.
 	for range 20 {
 		pid := h.daemonPID(t)
 		must(t, kill(pid))
 		serves()
 		if status.PID == pid {
-			t.Error("it was not killed")
+			t.Error("the daemon was not killed")
 		}
 	}
 	still()
 
-	// Restarted under load: the socket stays, and nobody fails.
+	// During restarts under load the socket stays, and no request fails.
 	stop := make(chan struct{})
 	var crowd sync.WaitGroup
 	var asked atomic.Int64
@@ -171,7 +173,7 @@ func TestClientsSystemd(t *testing.T) {
 	}
 	h.counted(t, "GetSessionToken", 1)
 
-	// The lock outlives it.
+	// The lock outlives the daemon.
 	h.ok(t, "broker", "lock")
 	h.ok(t, "broker", "service", "restart")
 	if err := checkFailure(h.run("credproc", "product_prod_paul"), "7", "credproc", nil); err != nil {
@@ -179,19 +181,20 @@ func TestClientsSystemd(t *testing.T) {
 	}
 	h.ok(t, "broker", "unlock")
 
-	// Stopped by hand, it comes back for who asks.
+	// After a manual stop, a client starts the daemon again.
 	h.ok(t, "systemctl", "--user", "stop", "broker.service")
 	until(t, "it ends", func() bool { return h.unit(t, "broker.service", "ActiveState") == "inactive" })
 	if result := h.unit(t, "broker.service", "Result"); result != "success" {
-		t.Errorf("it ended with %s", result)
+		t.Errorf("the daemon ended with %s", result)
 	}
 	serves()
-	// Of the failures that systemd counts there is none but the kills.
+	// systemd counts no failures except the kills.
 	if state := h.unit(t, "broker.socket", "Result"); state != "success" {
 		t.Errorf("the socket: %s", state)
 	}
 
-	// One that dies whenever it is started: systemd gives up, and closes the socket. Commands help themselves, and restart puts it right.
+	// If the daemon dies at every start, systemd gives up and closes the socket. Commands then start a daemon
+	// themselves, and restart repairs the unit.
 	real := filepath.Join(h.bin, "brokerd")
 	must(t, os.Rename(real, real+".away"))
 	must(t, os.WriteFile(real, []byte("#!/bin/sh\nexit 1\n"), 0o755))
@@ -218,7 +221,7 @@ func TestClientsSystemd(t *testing.T) {
 		serves()
 	}
 	again()
-	// Likewise where the socket's file is another's by now, and systemd listens where nobody comes.
+	// The same if the socket's file was replaced, so that nobody connects to systemd's socket.
 	h.ok(t, "systemctl", "--user", "stop", "broker.service")
 	path, _, _ := strings.Cut(h.unit(t, "broker.socket", "Listen"), " (Stream)")
 	must(t, os.Remove(path))
@@ -239,14 +242,14 @@ func TestClientsSystemd(t *testing.T) {
 	}
 }
 
-// hardened looks at what the kernel knows of a process that the unit restricts.
+// hardened checks what the kernel reports of a process that the unit restricts.
 func hardened(t *testing.T, pid int) {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	must(t, err)
 	for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Umask:\t0077\n"} {
 		if !strings.Contains(string(text), want) {
-			t.Errorf("%q is not in the daemon's status:\n%s", want, text)
+			t.Errorf("the daemon's status does not contain %q:\n%s", want, text)
 		}
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
@@ -268,8 +271,9 @@ func parentOf(t *testing.T, pid int) int {
 	return parent
 }
 
-// TestClientsSystemdVerify: systemd itself takes the units, also with a program's path of odd letters, and finds the
-// program there: once that is gone it says so, or the above would prove nothing.
+// TestClientsSystemdVerify checks that systemd accepts the units, even if the program's path has unusual
+// characters, and that it finds the program there. If the program is missing, systemd must say so; otherwise the
+// test would prove nothing.
 func TestClientsSystemdVerify(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -311,9 +315,8 @@ func TestClientsSystemdVerify(t *testing.T) {
 	t.Log(lines[len(lines)-1])
 }
 
-// TestClientsSocketActivate: systemd's own systemd-socket-activate starts the daemon for who connects, 20 times, also
-// in the place of a daemon that was started on demand before; told to stop, it ends with 0 and leaves the socket's
-// file.
+// TestClientsSocketActivate starts the daemon with systemd's own systemd-socket-activate 20 times, also in place
+// of a daemon that was started on demand. When told to stop, the daemon exits with 0 and leaves the socket's file.
 func TestClientsSocketActivate(t *testing.T) {
 	activate, err := exec.LookPath("systemd-socket-activate")
 	if err != nil {
@@ -333,7 +336,7 @@ func TestClientsSocketActivate(t *testing.T) {
 			}
 		}
 		old, _ := os.Lstat(h.socket())
-		// It passes nothing of its environment on but what it is told to.
+		// It passes only the listed variables of its environment.
 		argv := []string{"--listen=" + h.socket()}
 		for _, kv := range h.env {
 			argv = append(argv, "--setenv="+kv)
@@ -344,7 +347,7 @@ func TestClientsSocketActivate(t *testing.T) {
 			now, err := os.Lstat(h.socket())
 			return err == nil && (old == nil || !os.SameFile(old, now) || !old.ModTime().Equal(now.ModTime()))
 		})
-		must(t, os.Chmod(h.socket(), 0o600)) // SocketMode= is the unit's
+		must(t, os.Chmod(h.socket(), 0o600)) // in a unit, SocketMode= does this
 		h.credentials(t, "product_prod_paul")
 		if by, pid := h.startedBy(t); by != "socket activation" || pid != cmd.Process.Pid {
 			t.Errorf("round %d: started by %q, pid %d, want %d", round, by, pid, cmd.Process.Pid)
@@ -354,7 +357,7 @@ func TestClientsSocketActivate(t *testing.T) {
 		}
 		must(t, cmd.Process.Signal(syscall.SIGTERM))
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("round %d: told to stop, it ended with %v", round, err)
+			t.Errorf("round %d: told to stop, the daemon ended with %v", round, err)
 		}
 		if _, err := os.Lstat(h.socket()); err != nil {
 			t.Errorf("round %d: the socket was removed: %v", round, err)
@@ -362,7 +365,7 @@ func TestClientsSocketActivate(t *testing.T) {
 	}
 	h.counted(t, "GetSessionToken", 1)
 
-	// With the mode that it gives by itself, 0644, the socket is refused.
+	// The daemon refuses the socket with its default mode, 0644.
 	argv := []string{"--listen=" + h.socket()}
 	for _, kv := range h.env {
 		argv = append(argv, "--setenv="+kv)

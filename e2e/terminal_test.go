@@ -17,28 +17,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seat is a person at a terminal of their own, on which a program runs. Unlike converse
-// it lets a test look at several terminals at once, and at what else is going on.
+// seat is a person at a separate terminal on which a program runs. Unlike converse, it lets a test use several
+// terminals at once.
 type seat struct {
 	t            testing.TB
 	master, tty  *os.File
 	cmd          *exec.Cmd
-	stdout, err  bytes.Buffer // where the program's own are not the terminal
+	stdout, err  bytes.Buffer // the program's output if it does not go to the terminal
 	ended        chan struct{}
-	before       unix.Termios // of the terminal, as the program found it
+	before       unix.Termios // the terminal's modes as the program found them
 	mu           sync.Mutex
 	screen       bytes.Buffer
-	seen         int // so much of the screen was looked at
+	seen         int // number of bytes of the screen that were checked
 	readerEnded  chan struct{}
 	terminalGone bool
-	columns      uint16 // of the terminal; 0 for 200
+	columns      uint16 // width of the terminal; 0 means 200
 }
 
 // patience is how long a person waits for something to appear.
 const patience = time.Minute
 
-// sit starts a program with a terminal as its controlling one and its stdin, stdout and stderr elsewhere:
-// as credproc is started by an AWS tool.
+// sit starts a program with a controlling terminal, and with stdin, stdout and stderr elsewhere, as an AWS tool
+// starts credproc.
 func (h *house) sit(t testing.TB, name string, args ...string) *seat {
 	t.Helper()
 	s := &seat{t: t, cmd: h.command(name, args...)}
@@ -47,7 +47,7 @@ func (h *house) sit(t testing.TB, name string, args ...string) *seat {
 	return s
 }
 
-// shell starts a program that has the terminal as its stdin, stdout and stderr too.
+// shell starts a program that also has the terminal as its stdin, stdout and stderr.
 func (h *house) shell(t testing.TB, name string, args ...string) *seat {
 	t.Helper()
 	s := &seat{t: t, cmd: h.command(name, args...)}
@@ -60,7 +60,7 @@ func (s *seat) start() {
 	master, tty, err := pty.Open()
 	must(s.t, err)
 	must(s.t, pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: cmp.Or(s.columns, 200)}))
-	// Non-blocking, so that closing it ends the read that is under way, and hangs the terminal up.
+	// Non-blocking, so that closing it ends the pending read and hangs up the terminal.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	must(s.t, err)
 	must(s.t, unix.SetNonblock(fd, true))
@@ -71,7 +71,7 @@ func (s *seat) start() {
 	if onTerminal {
 		s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = tty, tty, tty
 	} else {
-		// The terminal is at a descriptor that the program knows nothing of.
+		// Pass the terminal at a descriptor that the program does not know.
 		s.cmd.ExtraFiles = []*os.File{tty}
 	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
@@ -104,7 +104,7 @@ func (s *seat) start() {
 	})
 }
 
-// leave takes the terminal away, as a window that is closed.
+// leave closes the terminal, as closing its window would.
 func (s *seat) leave() {
 	if s.terminalGone {
 		return
@@ -115,11 +115,11 @@ func (s *seat) leave() {
 	select {
 	case <-s.readerEnded:
 	case <-time.After(patience):
-		s.t.Error("the terminal could not be taken away")
+		s.t.Error("the terminal could not be closed")
 	}
 }
 
-// modes are those of the terminal now.
+// modes returns the present modes of the terminal.
 func (s *seat) modes() unix.Termios {
 	s.t.Helper()
 	raw, err := s.tty.SyscallConn()
@@ -131,14 +131,14 @@ func (s *seat) modes() unix.Termios {
 	return *modes
 }
 
-// shown is all that the terminal showed.
+// shown returns everything that the terminal showed.
 func (s *seat) shown() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.screen.String()
 }
 
-// waits looks for a text that the terminal did not show before.
+// waits waits for a text that the terminal has not shown before.
 func (s *seat) waits(text string) {
 	s.t.Helper()
 	if !s.shows(text) {
@@ -146,7 +146,7 @@ func (s *seat) waits(text string) {
 	}
 }
 
-// shows is waits for a text that may not come: it reports false once the program has ended.
+// shows waits for a text that may not appear: it returns false once the program has ended.
 func (s *seat) shows(text string) bool {
 	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if at := strings.Index(s.shown()[s.seen:], text); at >= 0 {
@@ -162,7 +162,7 @@ func (s *seat) shows(text string) bool {
 	}
 }
 
-// keys types without a Return.
+// keys types text without Enter.
 func (s *seat) keys(text string) {
 	s.t.Helper()
 	_, err := s.master.WriteString(text)
@@ -175,7 +175,7 @@ func (s *seat) types(text string) {
 	s.keys(text + "\r")
 }
 
-// ends waits for the program to end.
+// ends waits for the end of the program.
 func (s *seat) ends() result {
 	s.t.Helper()
 	select {
@@ -187,10 +187,10 @@ func (s *seat) ends() result {
 	return result{s.stdout.String(), s.err.String(), exitCode(s.cmd.ProcessState)}
 }
 
-// drained is written behind what a program wrote, to see when all of that was read.
+// drained is written after a program's output, to detect that all of the output was read.
 const drained = "\x1eall was read\x1e"
 
-// drain waits until all that a program wrote before it ended was read.
+// drain waits until everything that a program wrote before its end was read.
 func (s *seat) drain() {
 	if s.terminalGone {
 		return
@@ -234,7 +234,7 @@ func (s *seat) succeeds() document {
 	return d
 }
 
-// fails waits for a failure as the documents describe it, and returns what was said.
+// fails waits for a failure in the documented form, and returns its text.
 func (s *seat) fails(code string) string {
 	s.t.Helper()
 	r := s.ends()
@@ -244,18 +244,18 @@ func (s *seat) fails(code string) string {
 	return r.stderr
 }
 
-// question is how every question for a code begins.
+// question is the start of every prompt for a code.
 const question = "MFA code for "
 
-// asked is how often somebody was asked on the terminal.
+// asked fails the test unless the terminal showed this number of prompts.
 func (s *seat) asked(want int) {
 	s.t.Helper()
 	if n := strings.Count(s.shown(), question); n != want {
-		s.t.Errorf("asked %d times, want %d; the terminal showed:\n%s", n, want, s.shown())
+		s.t.Errorf("%d prompts, want %d; the terminal showed:\n%s", n, want, s.shown())
 	}
 }
 
-// asItWas is that the terminal's modes are those that the program found.
+// asItWas fails the test unless the terminal has the modes that the program found.
 func (s *seat) asItWas() {
 	s.t.Helper()
 	if now := s.modes(); now != s.before {
@@ -263,7 +263,7 @@ func (s *seat) asItWas() {
 	}
 }
 
-// seedless is a furnished house whose codes a person has to give.
+// seedless is a house with a key but no seed, so that a person must give the codes.
 func seedless(t testing.TB, settings string, simArgs ...string) *house {
 	t.Helper()
 	h := newHouse(t)
@@ -274,7 +274,7 @@ func seedless(t testing.TB, settings string, simArgs ...string) *house {
 	return h
 }
 
-// code is one that AWS would take now: what the device shows, or a neighbour of it where that is spent.
+// code returns a code that AWS would accept now: the one that the device shows, or its neighbour if that was used.
 func (h *house) code(t testing.TB, device string) string {
 	t.Helper()
 	var answer struct{ Code, Fresh string }
@@ -285,7 +285,7 @@ func (h *house) code(t testing.TB, device string) string {
 	return answer.Fresh
 }
 
-// codes are those that AWS was told, in their order, with the action that each came with.
+// codes returns the codes that AWS got, in order, with the action of each.
 func (h *house) codes(t testing.TB) (codes []record) {
 	t.Helper()
 	list, err := h.sim.requests()
@@ -298,7 +298,7 @@ func (h *house) codes(t testing.TB) (codes []record) {
 	return codes
 }
 
-// toldCodes fails the test unless AWS was told so many codes, each of them once.
+// toldCodes fails the test unless AWS got this number of codes, each only once.
 func (h *house) toldCodes(t testing.TB, want int) {
 	t.Helper()
 	codes, told := h.codes(t), map[string]bool{}
@@ -310,12 +310,12 @@ func (h *house) toldCodes(t testing.TB, want int) {
 		}
 	}
 	if len(codes) != want {
-		t.Errorf("AWS was told %d codes, want %d", len(codes), want)
+		t.Errorf("AWS got %d codes, want %d", len(codes), want)
 	}
 }
 
-// herd starts so many of a program in one foreground job, on a terminal of their own. What each does is in the
-// files of dir.
+// herd starts n processes of a program in one foreground job, on a separate terminal. dir holds the result of
+// each.
 func (h *house) herd(t testing.TB, n int, argv ...string) (s *seat, dir string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -327,7 +327,7 @@ func (h *house) herd(t testing.TB, n int, argv ...string) (s *seat, dir string) 
 	return s, dir
 }
 
-// herdResults waits for a herd and returns how each ended.
+// herdResults waits for a herd and returns how each process ended.
 func herdResults(t testing.TB, s *seat, dir string, n int) []result {
 	t.Helper()
 	if r := s.ends(); r.code != 0 {
@@ -347,8 +347,9 @@ func herdResults(t testing.TB, s *seat, dir string, n int) []result {
 	return results
 }
 
-// TestScriptsLeaveTheTerminalAlone runs scripts whose commands ask for codes and passphrases in a process that has a
-// controlling terminal, as `make test` has that a person types. Nothing may be read or shown there.
+// TestScriptsLeaveTheTerminalAlone runs scripts whose commands need codes and passphrases in a process with a
+// controlling terminal, as when a person types `make test`. The scripts must not read from or write to that
+// terminal.
 func TestScriptsLeaveTheTerminalAlone(t *testing.T) {
 	t.Parallel()
 	master, tty, err := pty.Open()
@@ -370,12 +371,12 @@ func TestScriptsLeaveTheTerminalAlone(t *testing.T) {
 			t.Errorf("script %s did not pass: %v", name, r)
 		}
 	}
-	// The terminal shows what is typed, and it can still be read by the shell that comes next.
+	// The terminal still echoes, and the next shell can still read what was typed.
 	unread := make([]byte, 2*len(typed))
 	must(t, tty.SetReadDeadline(time.Now().Add(patience)))
 	n, err := tty.Read(unread)
 	if err != nil || string(unread[:n]) != typed {
-		t.Errorf("of what was typed %q was left: %v", unread[:n], err)
+		t.Errorf("of the typed text, only %q was left: %v", unread[:n], err)
 	}
 	must(t, tty.Close())
 	shown := make([]byte, 4096)

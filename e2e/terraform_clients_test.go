@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// awsProvider is a directory in which Terraform finds its AWS provider without the registry, one of those that it looks into by itself or a
-// package's; empty where there is none.
+// awsProvider returns a directory in which Terraform finds its AWS provider without the registry: one of its
+// default directories, or one of a package. It is empty if there is none.
 func awsProvider() string {
 	places, _ := filepath.Glob("/opt/*")
 	places = append(places, "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins")
@@ -31,16 +31,16 @@ func awsProvider() string {
 	return ""
 }
 
-// TestClientsTerraform: plan and apply with ten aliases of the AWS provider, each a process of its own that asks a helper of its own. The
-// provider is in no distribution, so where it is not TestClientsTenAliases alone stands for it.
+// TestClientsTerraform runs plan and apply with ten aliases of the AWS provider, each a process that asks its own
+// helper. No distribution has the provider. Where it is missing, only TestClientsTenAliases covers this.
 func TestClientsTerraform(t *testing.T) {
 	terraform, err := exec.LookPath("terraform")
 	mirror := awsProvider()
 	if err != nil || mirror == "" {
-		t.Skip("SKIPPED, NOT PROVEN: Terraform with its AWS provider is not here, and cannot be installed from a distribution; see TestClientsTenAliases")
+		t.Skip("SKIPPED, NOT PROVEN: Terraform with its AWS provider is not installed, and no distribution has it; see TestClientsTenAliases")
 	}
 	if os.Getenv("CI") == "true" {
-		t.Skip("SKIPPED, NOT PROVEN: it takes both cores for minutes, which CI does not have; `make test-clients` by hand runs it")
+		t.Skip("SKIPPED, NOT PROVEN: it uses both cores for minutes, which CI cannot spare; `make test-clients` by hand runs it")
 	}
 	h := clientHouse(t)
 	dir := filepath.Join(h.dir, "terraform")
@@ -76,7 +76,7 @@ output "p%[1]d" { value = data.aws_caller_identity.p%[1]d.arn }
 		cmd := h.command(terraform, args...)
 		cmd.Dir = dir
 		cmd.Env = append(slices.Clone(h.env), "TF_CLI_CONFIG_FILE="+config, "TF_IN_AUTOMATION=1", "TF_INPUT=0")
-		r := finishWithin(5*time.Minute, cmd) // the provider is 700 MB, and ten of it start
+		r := finishWithin(5*time.Minute, cmd) // the provider is 700 MB, and ten processes of it start
 		if r.code != 0 {
 			t.Fatalf("terraform %v: %v", args, r)
 		}
@@ -98,6 +98,6 @@ output "p%[1]d" { value = data.aws_caller_identity.p%[1]d.arn }
 	calls, err := h.sim.count("GetCallerIdentity")
 	must(t, err)
 	if calls < aliases {
-		t.Errorf("%d calls of the providers arrived, want %d at least: the test is void", calls, aliases)
+		t.Errorf("%d calls of the providers arrived, want at least %d: the test is void", calls, aliases)
 	}
 }

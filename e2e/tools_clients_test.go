@@ -19,18 +19,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// The profile that the tools are given, as a person types it.
+// typed is the profile for the tools, as a person types it.
 const typed = "product_prod_paul"
 
-// A way is how a tool gets its credentials. before and after are what broker is told around it.
+// A way is how a tool gets its credentials. before and after are broker's arguments before and after the run.
 type way struct {
 	name          string
-	exec          []string // what stands before the command
+	exec          []string // the words before the command
 	named         bool     // the command names the profile
 	before, after []string
 }
 
-// ways are those that this broker has; a row of toolTable names what it is tried with.
+// ways are the ways that Broker supports; a row of toolTable lists those that a tool is tested with.
 var ways = []way{
 	{name: "credential_process", named: true},
 	{name: "env", exec: []string{"broker", "exec", typed, "--"}},
@@ -39,22 +39,22 @@ var ways = []way{
 	{name: "publish", named: true, before: []string{"broker", "publish", typed}, after: []string{"broker", "unpublish", typed}},
 }
 
-// A client is one tool, and how it is started.
+// A client is one tool, and how to start it.
 type client struct {
 	name    string
-	program func(t *testing.T, h *house) string // empty where it is missing
-	// args are its arguments with a profile, or without where it takes what the environment says. A word NAME=value in
-	// front goes into its environment.
+	program func(t *testing.T, h *house) string // returns "" if the tool is missing
+	// args returns its arguments with a profile, or without one if the tool uses the environment. Words NAME=value
+	// at the start go into its environment.
 	args func(h *house, e *emulator, profile, way string) []string
-	// says is in what it prints; empty where there is nothing to see but the requests.
+	// says is a text in its output; if it is empty, only the requests are checked.
 	says string
-	// asks are requests that have to arrive.
+	// asks are requests that must arrive.
 	asks []string
-	// tried are the ways that it is run in; nil is all.
+	// tried are the ways to test; nil means all.
 	tried []string
-	// fresh is where what it deploys was never deployed before.
+	// fresh means that what it deploys was never deployed before.
 	fresh bool
-	// cannot has the ways that do not work, and what the tool says then.
+	// cannot maps each way that does not work to what the tool then says.
 	cannot map[string]string
 }
 
@@ -73,7 +73,7 @@ func fromNPM(path string) func(*testing.T, *house) string {
 	}
 }
 
-// ours is a program of ours for an npm library.
+// ours returns one of our own programs for an npm library.
 func ours(file, library string) func(*testing.T, *house) string {
 	return func(t *testing.T, h *house) string {
 		if fromNPM(library)(t, h) == "" {
@@ -85,7 +85,7 @@ func ours(file, library string) func(*testing.T, *house) string {
 	}
 }
 
-// clientsDir is where they are. It is found before a test changes HOME.
+// clientsDir is the directory of those packages. It is determined before a test changes HOME.
 var clientsDir = func() string {
 	if dir := os.Getenv("BROKER_CLIENTS"); dir != "" {
 		return dir
@@ -111,7 +111,7 @@ func variable(name, profile string) []string {
 	return []string{name + "=" + profile}
 }
 
-// sls is one command of Serverless Framework or of osls.
+// sls returns the arguments for one command of Serverless Framework or of osls.
 func sls(words ...string) func(*house, *emulator, string, string) []string {
 	return func(_ *house, _ *emulator, profile, _ string) []string {
 		return slices.Concat(words, []string{"--stage", "prod", "--region", "eu-west-1"}, naming("--aws-profile", profile))
@@ -120,10 +120,10 @@ func sls(words ...string) func(*house, *emulator, string, string) []string {
 
 const prodARN = "assumed-role/allow-admin-from-security-account/"
 
-// deployed is what a first deployment asks for, at least: a stack, and what goes into it.
+// deployed are the requests that every first deployment makes: a stack, and its contents.
 var deployed = []string{"PUT product-deployments.s3.", " CreateChangeSet CREATE", " CreateChangeSet UPDATE", " ExecuteChangeSet", " DescribeStackEvents"}
 
-// toolTable is the page docs/tools.md: what works, and what cannot.
+// toolTable is the content of docs/tools.md: what works, and what cannot.
 var toolTable = []client{
 	{
 		name: "AWS CLI", program: onPath("aws"), says: prodARN, asks: []string{"GetCallerIdentity"},
@@ -140,7 +140,7 @@ var toolTable = []client{
 	{
 		name: "JS SDK 2", program: ours("js2.js", "aws-sdk"), says: prodARN, asks: []string{"GetCallerIdentity"},
 		args: func(_ *house, _ *emulator, profile, way string) []string {
-			if way == "credential_process" { // exec --mode file sets it, and the credentials file needs none
+			if way == "credential_process" { // exec --mode file sets it, and the credentials file does not need it
 				return []string{"AWS_SDK_LOAD_CONFIG=1", "AWS_PROFILE=" + profile}
 			}
 			return variable("AWS_PROFILE", profile)
@@ -199,7 +199,7 @@ var toolTable = []client{
 		args: func(h *house, e *emulator, profile, _ string) []string {
 			return append(variable("AWS_PROFILE", profile), "RESTIC_PASSWORD=x", "AWS_DEFAULT_REGION=eu-west-1", "--no-cache", "-r", "s3:"+e.url+"/product-deployments/restic", "init")
 		},
-		cannot: map[string]string{"credential_process": "Access Denied"}, // what it sends is not signed
+		cannot: map[string]string{"credential_process": "Access Denied"}, // its requests are not signed
 	},
 }
 
@@ -212,8 +212,8 @@ func pythonWithBoto(_ *testing.T, h *house) string {
 	return ""
 }
 
-// TestClientsWays runs each tool in each way, and looks at each request that arrives: it is
-// signed with the session that the broker has of that role.
+// TestClientsWays runs each tool in each way, and checks that each request is signed with Broker's session of that
+// role.
 func TestClientsWays(t *testing.T) {
 	h := clientHouse(t)
 	e := startEmulator(t, h)
@@ -222,11 +222,11 @@ func TestClientsWays(t *testing.T) {
 	h.ok(t, "broker", "profiles", "link", "--all")
 	testdata, err := filepath.Abs("testdata/clients")
 	must(t, err)
-	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write beside what they deploy
+	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write files next to what they deploy
 	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1",
 		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
 		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
-	// The last of a name counts.
+	// The last variable of a name wins.
 	h.env = append(h.env, "AWS_ENDPOINT_URL_STS="+e.url)
 	role := h.credentials(t, typed)
 
@@ -244,11 +244,11 @@ func TestClientsWays(t *testing.T) {
 			}
 		})
 	}
-	// All of them, in all ways.
+	// All tools in all ways together needed one call.
 	h.counted(t, "GetSessionToken", 1)
 	h.counted(t, "AssumeRole", 1)
 
-	// The second of several profiles.
+	// Use the second of several profiles.
 	t.Run("Serverless 3 among several", func(t *testing.T) {
 		c := toolTable[slices.IndexFunc(toolTable, func(c client) bool { return c.name == "Serverless 3 info" })]
 		program := c.program(t, h)
@@ -259,7 +259,7 @@ func TestClientsWays(t *testing.T) {
 	})
 }
 
-// TestClientsPage holds docs/tools.md to the table.
+// TestClientsPage compares docs/tools.md with the table.
 func TestClientsPage(t *testing.T) {
 	page, err := os.ReadFile("../docs/tools.md")
 	must(t, err)
@@ -287,7 +287,7 @@ func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string
 		profile = typed
 	}
 	if w.named && w.name != "credential_process" {
-		// What the tool finds is what it finds in the credentials file.
+		// What the tool reads is in the credentials file.
 		linked, err := os.ReadFile(h.awsConfig())
 		must(t, err)
 		must(t, h.write(h.awsConfig(), strings.ReplaceAll(string(linked), filepath.Join(h.bin, "credproc"), "/nowhere/credproc")))
@@ -325,7 +325,7 @@ func tryWay(t *testing.T, h *house, e *emulator, c client, w way, program string
 	}
 	if fails {
 		if r.code == 0 || !strings.Contains(r.stdout+r.stderr, reason) {
-			t.Errorf("it has to fail with %q: %v", reason, r)
+			t.Errorf("it must fail with %q: %v", reason, r)
 		}
 		return
 	}
@@ -349,7 +349,7 @@ func init() {
 	}
 }
 
-// goSDKClient is a Go program that asks who it is.
+// goSDKClient is a Go program that asks for its own identity.
 func goSDKClient() error {
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	if err != nil {
@@ -363,7 +363,7 @@ func goSDKClient() error {
 	return nil
 }
 
-// TestClientsTenAliases is the load of Terraform with ten aliases of its AWS provider, which is built on the Go
+// TestClientsTenAliases has the load of Terraform with ten aliases of its AWS provider, which is built on the Go
 // SDK: ten configurations at once, each with its own helper.
 func TestClientsTenAliases(t *testing.T) {
 	h := clientHouse(t)
@@ -393,7 +393,7 @@ func TestClientsTenAliases(t *testing.T) {
 	h.counted(t, "AssumeRole", 3)
 }
 
-// TestClientsVersions writes down what was run.
+// TestClientsVersions prints the versions of the tools.
 func TestClientsVersions(t *testing.T) {
 	for _, words := range [][]string{{"aws", "--version"}, {"rclone", "version"}, {"s3cmd", "--version"}, {"restic", "version"}, {"node", "--version"}} {
 		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()

@@ -15,7 +15,7 @@ import (
 
 func init() { otherRoles["fake STS"] = fakeSTSRole }
 
-// fakeSTSRole listens on loopback as an endpoint of STS and writes down all that is sent to it: its address first, then
+// fakeSTSRole listens on loopback like an STS endpoint and records what it is sent: first its own address, then
 // the body of each request.
 func fakeSTSRole() int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func fakeSTSRole() int {
 	return 0
 }
 
-// thief starts a listener of a uid. stolen returns what it was sent.
+// thief starts a listener of this uid. stolen returns what it was sent.
 func (h *house) thief(t *testing.T, uid uint32) (url string, stolen func() string) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "stolen")
@@ -70,7 +70,8 @@ func (h *house) thief(t *testing.T, uid uint32) (url string, stolen func() strin
 	}
 }
 
-// ownRegistry is a house whose source and profile own_prod go to the simulator, without a setting for all endpoints.
+// ownRegistry returns a house whose source and profile own_prod use the simulator, without a setting for all
+// endpoints.
 func ownRegistry(t *testing.T, withSeed bool) *house {
 	t.Helper()
 	h := newHouse(t)
@@ -88,17 +89,17 @@ endpoint_url = `+h.sim.url+"\n"))
 	return h
 }
 
-// TestForeignFileSendsNothing: a file that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, or that another uid
-// could write, sends no signed call, code or session to a place of its own.
+// TestForeignFileSendsNothing checks that a file that AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE names, or
+// that another uid could write, cannot send a signed call, a code or a session to its own endpoint.
 func TestForeignFileSendsNothing(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	role := "role_arn = " + prodRole + "\nsource_profile = security\n"
 	for _, row := range []struct {
 		name     string
-		config   string // of AWS_CONFIG_FILE; URL stands for the thief's
-		creds    string // of AWS_SHARED_CREDENTIALS_FILE
-		ask      string // the profile
+		config   string // content for AWS_CONFIG_FILE; URL stands for the thief's
+		creds    string // content for AWS_SHARED_CREDENTIALS_FILE
+		ask      string // the profile to ask for
 		says     string
 		code     string
 		standard func(t *testing.T, h *house, config string)
@@ -134,7 +135,7 @@ func TestForeignFileSendsNothing(t *testing.T) {
 				reachable(t, h.home)
 				must(t, os.Chmod(filepath.Dir(h.awsConfig()), 0o777))
 				repo := filepath.Join(h.dir, "repo")
-				must(t, h.write(repo, config)) // our own file, which we cloned
+				must(t, h.write(repo, config)) // our own file, in a repository that we cloned
 				asStranger(t, "rm -f "+h.awsConfig()+"; ln -s "+repo+" "+h.awsConfig())
 			}, config: "[profile long]\n" + role + "duration_seconds = 7200\nendpoint_url = URL\n"},
 	} {
@@ -169,7 +170,7 @@ func TestForeignFileSendsNothing(t *testing.T) {
 	}
 }
 
-// TestForeignFileRunsNothing: mfa_process is run from the registry alone.
+// TestForeignFileRunsNothing checks that Broker runs only the registry's mfa_process.
 func TestForeignFileRunsNothing(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -197,7 +198,7 @@ func TestForeignFileRunsNothing(t *testing.T) {
 			}
 			r := h.run("credproc", "product_prod_paul")
 			if isFile(ran) {
-				t.Error("the program of the file was run")
+				t.Error("the program named in the file was run")
 			}
 			if r.code == 0 {
 				t.Errorf("without a code: %v", r)
@@ -206,7 +207,7 @@ func TestForeignFileRunsNothing(t *testing.T) {
 	}
 }
 
-// TestForeignRegistry: a running daemon goes by its own registry, whatever BROKER_CONFIG a client has.
+// TestForeignRegistry checks that a running daemon uses its own registry, whatever BROKER_CONFIG a client has.
 func TestForeignRegistry(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -228,7 +229,7 @@ func TestForeignRegistry(t *testing.T) {
 	h.env = append(h.env, "BROKER_CONFIG="+file)
 	_ = h.run("credproc", "own_prod")
 	_ = h.run("credproc", "security")
-	// Nor is a new key used there, or stored for that registry.
+	// A new key is neither used there nor stored for that registry.
 	must(t, h.write(h.awsCredentials(), plainKeys))
 	for _, store := range [][]string{{"add", "new", "--from-env"}, {"import", "robot", "--yes"}} {
 		cmd := h.command("broker", store...)
@@ -253,8 +254,8 @@ func localProfile(url string) string {
 	return "[profile local]\nrole_arn = " + prodRole + "\nsource_profile = security\nendpoint_url = " + url + "\n"
 }
 
-// TestTrustOnce: an endpoint in the default file counts after one yes, until something of it changes. It is shown
-// wherever the person or an auditor looks.
+// TestTrustOnce checks that an endpoint in the default file takes effect after one confirmation, until any part of
+// it changes. Every place where a person or an auditor looks shows it.
 func TestTrustOnce(t *testing.T) {
 	t.Parallel()
 	h := ownRegistry(t, true)
@@ -306,7 +307,7 @@ func TestTrustOnce(t *testing.T) {
 	must(t, h.write(h.awsConfig(), other+localProfile(h.sim.url)))
 	h.credentials(t, "local")
 	if r := h.run("credproc", "other"); r.code != 8 {
-		t.Errorf("the trust of one profile counts for another: %v", r)
+		t.Errorf("the trust of one profile is in effect for another: %v", r)
 	}
 	if out := h.ok(t, "broker", "profiles", "trust", "--list"); !strings.Contains(out, "local") ||
 		strings.Contains(out, "other") {
@@ -316,8 +317,8 @@ func TestTrustOnce(t *testing.T) {
 	refused("removed", "takes effect only once you trust it")
 }
 
-// TestTrustShowsWhereCallsGo: the question names the address of each signed call, the one with the code included, also
-// where the registry puts another in the place of what the file says.
+// TestTrustShowsWhereCallsGo checks that the prompt shows the address of each signed call, including the one with
+// the code, even if the registry overrides the file's address.
 func TestTrustShowsWhereCallsGo(t *testing.T) {
 	t.Parallel()
 	h := ownRegistry(t, true)
@@ -326,7 +327,7 @@ func TestTrustShowsWhereCallsGo(t *testing.T) {
 	must(t, h.write(file, "[profile far]\nrole_arn = "+prodRole+"\nsource_profile = security\nregion = eu-west-1\n"))
 	endpoints := func(profile string) string {
 		t.Helper()
-		r := h.run("broker", "profiles", "trust", profile) // shows, asks, and fails without a terminal
+		r := h.run("broker", "profiles", "trust", profile) // prints the endpoints, prompts, and fails without a terminal
 		if r.code != 8 {
 			t.Fatalf("%s: %v", profile, r)
 		}
@@ -354,8 +355,8 @@ func TestTrustShowsWhereCallsGo(t *testing.T) {
 	}
 }
 
-// TestOwnFilesCount: what people do with their own files needs no yes: a home with umask 002, dotfiles behind a link, a
-// config that is also where AWS_CONFIG_FILE says.
+// TestOwnFilesCount checks that typical files of one's own need no confirmation: a home with umask 002, dotfiles
+// behind a link, and a config that AWS_CONFIG_FILE names, too.
 func TestOwnFilesCount(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, h *house){
@@ -390,7 +391,7 @@ func TestOwnFilesCount(t *testing.T) {
 			}
 			if r := h.run("broker", "profiles", "link", "--all"); r.code != 8 ||
 				!strings.Contains(r.stdout, target+":2: role_arn = "+prodRole) {
-				t.Errorf("link without a yes: %v", r)
+				t.Errorf("link without a confirmation: %v", r)
 			}
 			h.ok(t, "broker", "profiles", "link", "--all", "--yes")
 		},
@@ -408,8 +409,8 @@ func TestOwnFilesCount(t *testing.T) {
 	}
 }
 
-// TestLinkTakesOver: link asks before it makes an mfa_process count, shows it in a dry run, and writes the absolute
-// path of the program.
+// TestLinkTakesOver checks that link asks before it makes an mfa_process take effect, shows it in a dry run, and
+// writes the program's absolute path.
 func TestLinkTakesOver(t *testing.T) {
 	t.Parallel()
 	h := seedless(t, "")
@@ -425,7 +426,7 @@ func TestLinkTakesOver(t *testing.T) {
 	}
 	if r := h.run("broker", "profiles", "link", "product_prod_paul"); r.code != 8 ||
 		!strings.Contains(r.stdout, "mfa_process = device -s aws") {
-		t.Errorf("without a yes: %v", r)
+		t.Errorf("without a confirmation: %v", r)
 	}
 	if r := h.run("broker", "profiles", "link", "--dry-run", "product_prod_paul"); r.code != 0 ||
 		!strings.Contains(r.stdout, "+mfa_process = "+program+" -s aws") {
@@ -440,8 +441,8 @@ func TestLinkTakesOver(t *testing.T) {
 	}
 }
 
-// TestTrustWithinACommand: within exec --mode file, whose AWS files are copies, every profile counts as it does
-// without.
+// TestTrustWithinACommand checks that inside exec --mode file, whose AWS files are copies, every profile has the
+// same trust as outside.
 func TestTrustWithinACommand(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

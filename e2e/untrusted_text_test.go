@@ -13,7 +13,7 @@ import (
 	"broker/internal/fault"
 )
 
-// hostile are names that somebody may try: for a shell, a terminal, a path, a file of sections, a flag.
+// hostile are names that could attack a shell, a terminal, a path, a file of sections or a flag parser.
 var hostile = []string{
 	"$(touch hacked)", "`touch hacked`", "; touch hacked", "| touch hacked", "a\ntouch hacked", "&& touch hacked", "${IFS}touch${IFS}hacked",
 	"../../etc/passwd", "/etc/passwd", "..", ".", "~", "%s%n%d", "%2e%2e%2f", "\x1b[2J", "\x1b]0;title\x07", "\r\nhint: rm -rf", "a\tb", "\u202eabc", "\u0000a"[2:],
@@ -21,8 +21,8 @@ var hostile = []string{
 	strings.Repeat("a", 300), strings.Repeat("é", 200), strings.Repeat("../", 100), "con", "NUL", "default\n", " default", "default ",
 }
 
-// TestHostileNamesLong: whatever a name is, no command runs anything, writes beside its files, or steers the terminal
-// with it.
+// TestHostileNamesLong checks that no command runs anything because of a name, writes anywhere but to its own
+// files, or controls the terminal with it.
 func TestHostileNamesLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -58,17 +58,17 @@ func TestHostileNamesLong(t *testing.T) {
 	typeHints(t, h, hints)
 }
 
-// harmless: whatever a name is, a terminal shows it and does not obey it.
+// harmless checks that the terminal gets no control sequence, whatever a name contains.
 func harmless(t *testing.T, args []string, r result) {
 	t.Helper()
 	for _, text := range []string{r.stdout, r.stderr} {
 		if strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && !fault.Printable(c) }) {
-			t.Errorf("%q: the terminal is told %q", args, text)
+			t.Errorf("%q: the terminal got %q", args, text)
 		}
 	}
 }
 
-// hintsIn are the hints that a program gave.
+// hintsIn returns the hints that a program printed.
 func hintsIn(stderr string) (hints []string) {
 	for line := range strings.Lines(stderr) {
 		if hint, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "hint: "); ok {
@@ -78,8 +78,8 @@ func hintsIn(stderr string) (hints []string) {
 	return hints
 }
 
-// typeHints has each shell run what hints say, in an empty directory, where our programs and those that hints
-// name do nothing: what is there afterwards, a name has brought about.
+// typeHints lets each shell run the hints in an empty directory. Broker's programs and those that the hints use do
+// nothing there, so any file that appears was caused by a name.
 func typeHints(t *testing.T, h *house, hints []string) {
 	t.Helper()
 	slices.Sort(hints)
@@ -102,7 +102,7 @@ func typeHints(t *testing.T, h *house, hints []string) {
 		if err != nil && os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING, NOT PROVEN: %s", shell[0])
 		} else if err != nil {
-			t.Logf("SKIPPED, NOT PROVEN: %s is not here", shell[0])
+			t.Logf("SKIPPED, NOT PROVEN: %s is not installed", shell[0])
 			continue
 		}
 		run := func(hints []string) []os.DirEntry {
@@ -122,7 +122,7 @@ func typeHints(t *testing.T, h *house, hints []string) {
 			return slices.DeleteFunc(made, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") })
 		}
 		if made := run([]string{"broker explain x$(touch hacked)"}); len(made) != 1 {
-			t.Fatalf("%s made %v of what it was to run: the test is void", shell[0], made)
+			t.Fatalf("%s created %v when it had to run the command: the test is void", shell[0], made)
 		}
 		if made := run(hints); len(made) > 0 {
 			t.Errorf("%s made %v", shell[0], made)
@@ -135,7 +135,7 @@ func typeHints(t *testing.T, h *house, hints []string) {
 	}
 }
 
-// TestHostileProfiles: the same for names that there are, in the files, in a hint, and for who asks.
+// TestHostileProfiles does the same for names that exist: in files, in hints and in the process that asks.
 func TestHostileProfiles(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -161,7 +161,7 @@ func TestHostileProfiles(t *testing.T) {
 		} {
 			if args[0] == "broker" {
 				at := slices.Index(args, "--")
-				switch { // in front of the flags' end a name with "-" is a flag
+				switch { // before the end of the flags, a name with "-" is a flag
 				case at >= 0:
 					args = slices.Insert(args, at, name)
 				default:
@@ -189,8 +189,8 @@ func TestHostileProfiles(t *testing.T) {
 	typeHints(t, h, hints)
 }
 
-// TestHostileCaller: a program's name and path do not reach a terminal by the audit log, the daemon's log or the
-// list of programs.
+// TestHostileCaller checks that a program's name and path do not reach a terminal through the audit log, the
+// daemon's log or the list of programs.
 func TestHostileCaller(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -205,7 +205,7 @@ func TestHostileCaller(t *testing.T) {
 	credproc, err := os.ReadFile(filepath.Join(h.bin, "credproc"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "c\u009b\u202e"), credproc, 0o755))
-	h.credentials(t, "product_prod_paul") // that copy of credproc has no broker beside it to start
+	h.credentials(t, "product_prod_paul") // that copy of credproc has no broker next to it to start
 	for _, script := range []string{`"$0" product_prod_paul; true`, `"$0" nobody; true`, `"$0" product_dev_paul; true`} {
 		harmless(t, []string{script}, h.run(filepath.Join(dir, name), "-c", script, filepath.Join(dir, "c\u009b\u202e")))
 	}
@@ -219,12 +219,12 @@ func TestHostileCaller(t *testing.T) {
 			t.Errorf("%s: %q", file, text)
 		}
 		if file == "audit.log" && strings.Count(string(text), `202e`) < 3 {
-			t.Errorf("nobody with that name has asked: the test is void: %s", text)
+			t.Errorf("no program with that name has asked: the test is void: %s", text)
 		}
 	}
 }
 
-// TestHostilePrompt: what a shell puts into its prompt means nothing there.
+// TestHostilePrompt checks that a name in a shell's prompt has no special meaning there.
 func TestHostilePrompt(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
@@ -237,7 +237,7 @@ func TestHostilePrompt(t *testing.T) {
 		if err != nil && os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING, NOT PROVEN: %s", shell)
 		} else if err != nil {
-			t.Logf("SKIPPED, NOT PROVEN: %s is not here", shell)
+			t.Logf("SKIPPED, NOT PROVEN: %s is not installed", shell)
 			continue
 		}
 		cmd := h.command(program, "-c", show)
@@ -253,10 +253,10 @@ func TestHostilePrompt(t *testing.T) {
 	}
 }
 
-// allowed are the few names that mean something after all.
+// allowed reports whether a name is one of the few that have a meaning after all.
 func allowed(words []string, name string, code int) bool {
 	switch {
-	case strings.HasPrefix(name, "-"): // a flag, or the end of them
+	case strings.HasPrefix(name, "-"): // a flag, or the end of the flags
 		return true
 	case words[1] == "unpublish" && code == 0: // nothing of that name is published
 		return true
@@ -266,7 +266,7 @@ func allowed(words []string, name string, code int) bool {
 	return false
 }
 
-// tree is what is in a house, but for what the daemon writes.
+// tree lists what is in a house, except what the daemon writes.
 func tree(t *testing.T, h *house) string {
 	t.Helper()
 	var all strings.Builder
@@ -275,7 +275,7 @@ func tree(t *testing.T, h *house) string {
 			return nil
 		}
 		if strings.Contains(path, "/.local/state") || strings.Contains(path, "/keyring/broker-session-") {
-			return nil // the daemon's own, and the session that a login keeps
+			return nil // the daemon's own files, and the session that a login stores
 		}
 		fmt.Fprintf(&all, "%s %d\n", path, info.Size()*int64(map[bool]int{true: 1, false: 0}[info.Mode().IsRegular()]))
 		return nil
@@ -283,8 +283,8 @@ func tree(t *testing.T, h *house) string {
 	return all.String()
 }
 
-// TestHintsSpareWhatOthersChose: a variable, or a link, that a repository brings cannot make Broker tell the user to
-// give away, close or remove something.
+// TestHintsSpareWhatOthersChose checks that a variable or a link from a repository cannot make Broker tell the
+// user to give away, close or remove something.
 func TestHintsSpareWhatOthersChose(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -298,8 +298,8 @@ func TestHintsSpareWhatOthersChose(t *testing.T) {
 		os.Chown(h.home+"/key", nobody, nobody)))
 	for _, row := range []struct{ variable, path string }{
 		{"BROKER_STATE_DIR", h.home + "/x/etc"},   // through a link
-		{"BROKER_STATE_DIR", h.home + "/volumes"}, // of root, in the home
-		{"BROKER_STATE_DIR", h.home + "/key"},     // no directory
+		{"BROKER_STATE_DIR", h.home + "/volumes"}, // root's, in the home
+		{"BROKER_STATE_DIR", h.home + "/key"},     // not a directory
 		{"BROKER_STATE_DIR", h.home + "/public"},  // open to others
 		{"BROKER_RUNTIME_DIR", h.home + "/public"},
 		{"BROKER_KEYRING_DIR", h.home + "/public"},
