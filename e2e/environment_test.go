@@ -322,7 +322,7 @@ func TestAnothersHome(t *testing.T) {
 	// Without sudo, as in a container, root may use the HOME; status reports it.
 	h.run("credproc", "product_prod_paul")
 	if r := h.run("broker", "status"); r.code != 0 ||
-		!strings.Contains(r.stderr, "which belongs to uid 65534, and this is root") {
+		!strings.Contains(r.stderr, "which belongs to uid 65534, but this is root") {
 		t.Errorf("as root: %v", r)
 	}
 	must(t, h.stopDaemon())

@@ -12,14 +12,14 @@ import (
 	"broker/internal/wire"
 )
 
-// questions implements daemon.AWS.
-type questions struct {
+// awsCalls implements daemon.AWS.
+type awsCalls struct {
 	settings func() profiles.Settings
 	route    func() profiles.Route
 }
 
 // SignIn implements daemon.AWS.
-func (q questions) SignIn(
+func (q awsCalls) SignIn(
 	ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration,
 ) (string, secret.String, error) {
 	url, err := console.Federation(partition, q.settings().STSEndpoint)
@@ -35,7 +35,7 @@ func (q questions) SignIn(
 }
 
 // Accounts implements daemon.AWS.
-func (q questions) Accounts(
+func (q awsCalls) Accounts(
 	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
 ) ([]wire.Account, error) {
 	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})

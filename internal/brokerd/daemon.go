@@ -116,7 +116,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Broker:  broker,
 		Store:   store,
 		Keyring: fileKeyring{caller},
-		AWS:     questions{settings, route},
+		AWS:     awsCalls{settings, route},
 		Audit:   trail,
 		Log:     log,
 		Version: version.String(),

@@ -18,7 +18,7 @@ import (
 	"broker/internal/wire"
 )
 
-// idleExit is how long an idle, locked daemon stays, unless a person or a service manager started it.
+// idleExit is how long an idle, locked daemon stays if it was started on demand or by a connection to its socket.
 const idleExit = 15 * time.Minute
 
 // seat is the socket of a daemon, and who started it.

@@ -37,7 +37,7 @@ type Account struct {
 // belong to any other account, BadAnswer after 100 pages.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
-	q := question{verb: "list the accounts of the organisation", keys: keys, endpoint: endpoint, service: "Organizations"}
+	q := request{verb: "list the accounts of the organisation", keys: keys, endpoint: endpoint, service: "Organizations"}
 	var all []Account
 	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
 		out, err := a.organizations().ListAccounts(ctx, &organizations.ListAccountsInput{NextToken: token})
@@ -72,7 +72,7 @@ const maxAccountName = 250
 // hardware devices. Many users may not call this without a code; then the fault is Denied. The other faults are
 // those of Call, without CodeRejected. https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
 func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]string, error) {
-	q := question{verb: "list the MFA devices of key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint, service: "IAM"}
+	q := request{verb: "list the MFA devices of key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint, service: "IAM"}
 	var all []string
 	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
 		out, err := a.iam().ListMFADevices(ctx, &iam.ListMFADevicesInput{Marker: token})
@@ -103,7 +103,7 @@ const maxSerial = 256
 var serialSyntax = lazyregexp.New(`^[\w+=/:,.@-]{9,}$`)
 
 // pages requests one page after the other, each with its own attempts and timeout.
-func (c *Client) pages(ctx context.Context, q question, page func(context.Context, *attempt, *string) (next *string, err error)) error {
+func (c *Client) pages(ctx context.Context, q request, page func(context.Context, *attempt, *string) (next *string, err error)) error {
 	var token *string
 	for range maxPages {
 		var next *string

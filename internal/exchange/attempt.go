@@ -25,7 +25,7 @@ const maxBody = 1 << 20
 // request, so that it knows everything about it.
 type attempt struct {
 	client    *Client
-	question  question
+	request   request
 	to        location
 	transport http.RoundTripper
 	began     time.Time
@@ -71,8 +71,8 @@ var (
 	errTooBig   = errors.New("answer too large")
 )
 
-func (c *Client) newAttempt(q question, to location, transport http.RoundTripper) *attempt {
-	return &attempt{client: c, question: q, to: to, transport: transport, began: time.Now()}
+func (c *Client) newAttempt(q request, to location, transport http.RoundTripper) *attempt {
+	return &attempt{client: c, request: q, to: to, transport: transport, began: time.Now()}
 }
 
 // sts returns the SDK's STS client for this one request.
@@ -84,16 +84,16 @@ func (a *attempt) sts() *sts.Client {
 
 // Retrieve implements aws.CredentialsProvider.
 func (a *attempt) Retrieve(context.Context) (aws.Credentials, error) {
-	k := a.question.keys
+	k := a.request.keys
 	return aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.Secret.Reveal(), SessionToken: k.Token.Reveal()}, nil
 }
 
 // service returns the name of the service for messages.
 func (a *attempt) service() string {
-	if a.question.service == "" {
+	if a.request.service == "" {
 		return "STS"
 	}
-	return a.question.service
+	return a.request.service
 }
 
 // SignHTTP implements sts.HTTPSignerV4, the SDK's documented hook for a custom signer: it is the SDK's signer with

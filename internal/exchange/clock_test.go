@@ -186,7 +186,7 @@ func TestClockRefusals(t *testing.T) {
 
 func TestReadClockIsQuietWhereClocksAgree(t *testing.T) {
 	c := New(Options{})
-	a := c.newAttempt(question{}, location{region: "us-east-1"}, nil)
+	a := c.newAttempt(request{}, location{region: "us-east-1"}, nil)
 	for range 50 {
 		sent := time.Now()
 		time.Sleep(time.Millisecond)

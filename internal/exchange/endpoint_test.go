@@ -207,7 +207,7 @@ func TestPlacesThatAreNone(t *testing.T) {
 
 // TestRefusedByTheSDK: errors of the SDK before anything is sent are shown without its prefixes.
 func TestRefusedByTheSDK(t *testing.T) {
-	a := New(Options{}).newAttempt(question{verb: "assume x"}, location{region: "us-east-1"}, nil)
+	a := New(Options{}).newAttempt(request{verb: "assume x"}, location{region: "us-east-1"}, nil)
 	sdk := errors.New("endpoint rule error, FIPS is enabled but this partition does not support FIPS")
 	f, again := a.failure(t.Context(), fmt.Errorf("operation error STS: AssumeRole, failed to resolve service endpoint, %w", sdk))
 	wantFault(t, f, fault.Config, "assume x: FIPS is enabled but this partition does not support FIPS")

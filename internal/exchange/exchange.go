@@ -109,7 +109,7 @@ func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC()
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
 func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code secret.String) (session.Credentials, error) {
-	q := question{keys: keys, endpoint: call.Endpoint, resource: call.RoleARN, code: code}
+	q := request{keys: keys, endpoint: call.Endpoint, resource: call.RoleARN, code: code}
 	if q.resource == "" {
 		q.resource = call.MFASerial
 	}
@@ -199,7 +199,7 @@ func (c *Client) Assume(ctx context.Context, with session.Credentials, call sess
 // it verifies a new key. Its faults are those of Call, without CodeRejected.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endpoint) (Identity, error) {
-	q := question{verb: "identify key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint}
+	q := request{verb: "identify key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint}
 	var got Identity
 	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
 		out, err := a.sts().GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
@@ -212,8 +212,8 @@ func (c *Client) Identity(ctx context.Context, keys Keys, endpoint profiles.Endp
 	return got, err
 }
 
-// question is what all attempts of one call have in common.
-type question struct {
+// request is what all attempts of one call have in common.
+type request struct {
 	verb     string // begins every message about the call
 	keys     Keys
 	endpoint profiles.Endpoint
@@ -224,7 +224,7 @@ type question struct {
 }
 
 // ask makes the attempts of one call.
-func (c *Client) ask(ctx context.Context, q question, send func(context.Context, *attempt) error) error {
+func (c *Client) ask(ctx context.Context, q request, send func(context.Context, *attempt) error) error {
 	to, err := c.locate(q.endpoint, q.resource)
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)

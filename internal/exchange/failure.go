@@ -49,9 +49,9 @@ func (c *cause) Unwrap() error { return c.is }
 // fault makes the one-line message for the user. Arguments that came from the network must already be cleaned by
 // words.
 func (a *attempt) fault(kind fault.Kind, is error, format string, args ...any) *fault.Error {
-	message := a.question.verb + ": " + fmt.Sprintf(format, args...)
+	message := a.request.verb + ": " + fmt.Sprintf(format, args...)
 	seen := a.connected.Load()
-	if seen && !a.question.code.IsZero() && (kind == fault.Network || kind == fault.BadAnswer) {
+	if seen && !a.request.code.IsZero() && (kind == fault.Network || kind == fault.BadAnswer) {
 		message += "; AWS may have taken the code"
 	}
 	return &fault.Error{Kind: kind, Message: message, Err: &cause{text: message, seen: seen, is: is}}
@@ -159,7 +159,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case strings.Contains(lower, "unable to validate mfa code"):
 		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device does not belong to this user: %s", words), false
 
-	case code == "AccessDenied" && a.question.opens:
+	case code == "AccessDenied" && a.request.opens:
 		return a.fault(fault.Denied, nil, "AWS denied it: %s; if a policy denies GetSessionToken, mfa = each in the "+
 			"registry's profile of a role makes Broker assume the role with the key and a code", words), false
 
@@ -167,7 +167,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
 
 	case code == "InvalidClientTokenId", code == "UnrecognizedClientException", code == "InvalidAccessKeyId":
-		if !a.question.keys.Token.IsZero() {
+		if !a.request.keys.Token.IsZero() {
 			return a.fault(fault.ExpiredSession, nil, "AWS does not know the session any more: %s", words), false
 		}
 		return a.fault(fault.Denied, ErrUnknownKey, "AWS does not know access key %s, it was deleted or deactivated or is not visible yet: %s", a.keyTail(), words), false
@@ -233,7 +233,7 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 
 	case errors.As(err, &authority):
 		f := a.fault(fault.Network, nil, "cannot trust %s: its certificate is signed by an authority that this machine "+
-			"does not know; behind a proxy that inspects TLS, set the file with the proxy's root certificate", place)
+			"does not know; behind a proxy that inspects TLS, set ca_bundle to the file with the proxy's root certificate", place)
 		return withBundle(f), false
 	case errors.As(err, &name):
 		return a.fault(fault.Network, nil, "cannot trust %s: its certificate is for another host%s", place, a.namesOf(name.Certificate)), false

@@ -13,7 +13,7 @@ import (
 )
 
 // federate is Call for GetFederationToken. A session without a policy could do nothing, so it requires one.
-func (c *Client) federate(ctx context.Context, q question, call session.Call) (session.Credentials, error) {
+func (c *Client) federate(ctx context.Context, q request, call session.Call) (session.Credentials, error) {
 	q.verb = "federate as " + call.SessionName
 	q.resource = call.PolicyARN
 	if call.MFASerial != "" || call.Policy == "" && call.PolicyARN == "" {

@@ -26,8 +26,8 @@ func (a *attempt) words(s string) string {
 	if i := strings.Index(s, "The Canonical String for this request"); i > 0 {
 		s = s[:i]
 	}
-	k := a.question.keys
-	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.question.code.Reveal(),
+	k := a.request.keys
+	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.request.code.Reveal(),
 		a.handedOut.SecretAccessKey.Reveal(), a.handedOut.SessionToken.Reveal())
 	s = signature.ReplaceAllString(s, "[redacted]")
 	if k.AccessKeyID != "" {
@@ -36,7 +36,7 @@ func (a *attempt) words(s string) string {
 	return strings.TrimSpace(fault.Line(s))
 }
 
-func (a *attempt) keyTail() string { return secret.Tail(a.question.keys.AccessKeyID) }
+func (a *attempt) keyTail() string { return secret.Tail(a.request.keys.AccessKeyID) }
 
 // grain is the length of the shortest piece of a secret that is removed from a text: a server may cut or wrap what
 // it echoes.
