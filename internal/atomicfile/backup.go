@@ -37,22 +37,32 @@ func Backups(path string) []string {
 	return all
 }
 
-// keep writes src to a new backup with mode 0600, unless the latest backup has the same bytes. Then it removes
-// surplus backups, but never the first one.
-func keep(path string, src []byte) error {
-	all := Backups(path)
-	name := path
+// Backup says where Edit keeps the bytes of a file that it changes, and whether.
+type Backup struct {
+	Path string // of the first backup; see Backups
+	// Wanted decides it while the file is locked. dst are the new bytes. nil always wants a backup.
+	Wanted func(src, dst []byte) bool
+	// Kept is the path of the file that holds the bytes before the change. Edit sets it; it is empty if no backup was
+	// wanted.
+	Kept string
+}
+
+// keep makes a backup with these bytes, mode 0600, unless the latest has them, and removes those that are too many.
+func (b *Backup) keep(src []byte) (err error) {
+	all := Backups(b.Path)
+	b.Kept = b.Path
 	if len(all) > 0 {
 		latest := all[len(all)-1]
 		if old, _, err := read(latest); err != nil || bytes.Equal(old, src) {
+			b.Kept = latest
 			return err
 		}
-		number, _ := strconv.Atoi(strings.TrimPrefix(latest, path+".")) // 0 for path itself
-		if all[0] == path {
-			name = path + "." + strconv.Itoa(number+1)
+		number, _ := strconv.Atoi(strings.TrimPrefix(latest, b.Path+".")) // 0 for the first
+		if all[0] == b.Path {
+			b.Kept = b.Path + "." + strconv.Itoa(number+1)
 		}
 	}
-	if err := Write(name, src, 0o600); err != nil {
+	if err := Write(b.Kept, src, 0o600); err != nil {
 		return err
 	}
 	for i := 1; i <= len(all)+1-maxBackups; i++ {
@@ -61,4 +71,33 @@ func keep(path string, src []byte) error {
 		}
 	}
 	return nil
+}
+
+// Backed reports whether one of the backups at path holds this text.
+func Backed(path string, text []byte) bool { return len(withText(path, text)) > 0 }
+
+// Forget removes the backups at path that hold this text. The first backup stays while there are others.
+func Forget(path string, text []byte) error {
+	for _, name := range slices.Backward(withText(path, text)) {
+		if name == path && len(Backups(path)) > 1 {
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withText returns the backups that hold this text. It reads only regular files of its length.
+func withText(path string, text []byte) (same []string) {
+	for _, name := range Backups(path) {
+		if info, err := os.Stat(name); err != nil || info.Size() != int64(len(text)) {
+			continue
+		}
+		if old, _, err := read(name); err == nil && bytes.Equal(old, text) {
+			same = append(same, name)
+		}
+	}
+	return same
 }

@@ -48,7 +48,7 @@ const tries = 40
 // it.
 //
 // Errors of edit are returned unchanged; all others wrap ErrBusy, ErrReadOnly or an error of the system.
-func Edit(path string, perm fs.FileMode, backup string, edit func(src []byte) ([]byte, error)) error {
+func Edit(path string, perm fs.FileMode, backup *Backup, edit func(src []byte) ([]byte, error)) error {
 	target, err := follow(path)
 	if err != nil {
 		return err
@@ -212,7 +212,7 @@ func follow(path string) (string, error) {
 type editing struct {
 	target string
 	perm   fs.FileMode
-	backup string
+	backup *Backup
 	dir    string // its lock is held
 	linked bool   // a symlink leads to it
 	// late holds what other programs appended to our draft while it was in the place of their file. It must be
@@ -263,8 +263,8 @@ func (e *editing) once(edit func([]byte) ([]byte, error)) (done bool, err error)
 		if err := writable(e.target, info); err != nil {
 			return false, err
 		}
-		if e.backup != "" {
-			if err := keep(e.backup, src); err != nil {
+		if e.backup != nil && (e.backup.Wanted == nil || e.backup.Wanted(src, dst)) {
+			if err := e.backup.keep(src); err != nil {
 				return false, fmt.Errorf("no backup was written, so nothing was changed: %w", err)
 			}
 		}

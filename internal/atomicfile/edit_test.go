@@ -62,13 +62,13 @@ func TestEdit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	file := filepath.Join(dir, "config")
 
-	if err := Edit(file, 0o600, "", set("")); err != nil {
+	if err := Edit(file, 0o600, nil, set("")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there was nothing to write, but a directory was created: %v", err)
 	}
-	if err := Edit(file, 0o600, file+".backup", set("one\n")); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: file+".backup"}, set("one\n")); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]fs.FileMode{dir: 0o700, file: 0o600} {
@@ -84,7 +84,7 @@ func TestEdit(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(dir, "link")
-	if err := Edit(link, 0o600, file+".backup", func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
+	if err := Edit(link, 0o600, &Backup{Path: file+".backup"}, func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
 		t.Fatal(err)
 	}
 	if content(t, file) != "one\ntwo\n" || content(t, file+".backup") != "one\n" {
@@ -99,14 +99,14 @@ func TestEdit(t *testing.T) {
 		}
 	}
 	before, _ := os.Stat(file)
-	if err := Edit(file, 0o600, file+".backup", func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: file+".backup"}, func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := os.Stat(file); !os.SameFile(before, after) || content(t, file+".backup") != "one\n" {
 		t.Error("an edit without changes wrote the file")
 	}
 	mine := errors.New("mine")
-	if err := Edit(file, 0o600, "", func([]byte) ([]byte, error) { return []byte("x"), mine }); err != mine {
+	if err := Edit(file, 0o600, nil, func([]byte) ([]byte, error) { return []byte("x"), mine }); err != mine {
 		t.Error(err)
 	}
 	alone(t, dir, "config", "config.backup", "link")
@@ -121,11 +121,11 @@ func TestEditRefuses(t *testing.T) {
 	_ = os.Mkdir(path("dir"), 0o700)
 	_ = syscall.Mkfifo(path("fifo"), 0o600)
 	for _, name := range []string{"dangling", "loop", "dir", "fifo", "readonly/below"} {
-		if err := Edit(path(name), 0o600, "", set("new")); err == nil {
+		if err := Edit(path(name), 0o600, nil, set("new")); err == nil {
 			t.Errorf("%s was edited", name)
 		}
 	}
-	if err := Edit(path("readonly"), 0o600, "", set("new")); !errors.Is(err, ErrReadOnly) {
+	if err := Edit(path("readonly"), 0o600, nil, set("new")); !errors.Is(err, ErrReadOnly) {
 		t.Error(err)
 	}
 	for name, ok := range map[string]bool{"dangling": false, "loop": false, "dir": false, "fifo": false, "readonly": false, "new": true, "new/dir/f": true} {
@@ -133,10 +133,10 @@ func TestEditRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := Edit(path("f"), 0o600, path("dir"), set("new")); err != nil {
+	if err := Edit(path("f"), 0o600, &Backup{Path: path("dir")}, set("new")); err != nil {
 		t.Error(err)
 	}
-	if err := Edit(path("f"), 0o600, path("dir"), set("newer")); err == nil || content(t, path("f")) != "new" {
+	if err := Edit(path("f"), 0o600, &Backup{Path: path("dir")}, set("newer")); err == nil || content(t, path("f")) != "new" {
 		t.Error("edited without the requested backup:", err)
 	}
 	alone(t, dir, "dangling", "dir", "f", "fifo", "loop", "readonly")
@@ -148,7 +148,7 @@ func TestEditTakesTurns(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 10 {
-				err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) { return append(src, 'x'), nil })
+				err := Edit(file, 0o600, nil, func(src []byte) ([]byte, error) { return append(src, 'x'), nil })
 				if err != nil {
 					t.Error(err)
 				}
@@ -178,7 +178,7 @@ func TestEditBesideAHeldLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		if err := Edit(file, 0o600, "", set("new")); !errors.Is(err, ErrBusy) {
+		if err := Edit(file, 0o600, nil, set("new")); !errors.Is(err, ErrBusy) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -187,7 +187,7 @@ func TestEditBesideAHeldLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		if err := Edit(file, 0o600, "", set("old")); err != nil || content(t, file) != "old" {
+		if err := Edit(file, 0o600, nil, set("old")); err != nil || content(t, file) != "old" {
 			t.Errorf("the edit failed where another user may hold the lock: %v", err)
 		}
 	})
@@ -195,7 +195,7 @@ func TestEditBesideAHeldLock(t *testing.T) {
 	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_UN); err != nil {
 		t.Fatal(err)
 	}
-	if err := Edit(file, 0o600, "", set("new")); err != nil || content(t, file) != "new" {
+	if err := Edit(file, 0o600, nil, set("new")); err != nil || content(t, file) != "new" {
 		t.Error(err)
 	}
 }
@@ -257,7 +257,7 @@ func TestEditLosesNothingOfOthers(t *testing.T) {
 			})
 			edits, busy := 0, 0
 			for !over.Load() {
-				err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) {
+				err := Edit(file, 0o600, nil, func(src []byte) ([]byte, error) {
 					_, rest, _ := bytes.Cut(src, []byte("\n"))
 					return append([]byte(fmt.Sprintf("%d\n", edits)), rest...), nil
 				})
@@ -296,14 +296,14 @@ func TestEditWaitsForAnOpenWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Edit(file, 0o600, "", set("b\n")); !errors.Is(err, ErrBusy) {
+	if err := Edit(file, 0o600, nil, set("b\n")); !errors.Is(err, ErrBusy) {
 		t.Errorf("edited a file that another program had open for writing: %v", err)
 	}
 	if _, err := f.WriteString("late\n"); err != nil || content(t, file) != "a\nlate\n" {
 		t.Errorf("%v %q", err, content(t, file))
 	}
 	_ = f.Close()
-	if err := Edit(file, 0o600, "", set("b\n")); err != nil || content(t, file) != "b\n" {
+	if err := Edit(file, 0o600, nil, set("b\n")); err != nil || content(t, file) != "b\n" {
 		t.Error(err)
 	}
 }
@@ -322,17 +322,17 @@ func TestEditAfterACrash(t *testing.T) {
 	put(".f.broker-swap-"+digest([]byte("older"))+"-"+digest([]byte("old")), "older")
 	put(".f.broker-swap-"+digest([]byte("old"))+"-"+digest([]byte("new")), "new")
 	put(".f2.broker-draft-1", "of another file")
-	if err := Edit(file, 0o600, "", set("new")); err != nil || content(t, file) != "new" {
+	if err := Edit(file, 0o600, nil, set("new")); err != nil || content(t, file) != "new" {
 		t.Fatal(err)
 	}
 	alone(t, dir, ".f2.broker-draft-1", "f")
 	put(".f.broker-swap-"+digest([]byte("x"))+"-"+digest([]byte("y")), "precious")
-	err := Edit(file, 0o600, "", set("newer"))
+	err := Edit(file, 0o600, nil, set("newer"))
 	saved, _ := filepath.Glob(filepath.Join(dir, "f.broker-saved-*", "f"))
 	if len(saved) != 1 || content(t, saved[0]) != "precious" {
 		t.Errorf("what another program wrote is gone: %v, %v", saved, err)
 	}
-	if err := Edit(file, 0o600, "", set("newer")); err != nil || content(t, file) != "newer" {
+	if err := Edit(file, 0o600, nil, set("newer")); err != nil || content(t, file) != "newer" {
 		t.Error(err)
 	}
 }
@@ -341,7 +341,7 @@ func TestEditAfterACrash(t *testing.T) {
 func TestEditKilled(t *testing.T) {
 	if path := os.Getenv("ATOMICFILE_EDIT"); path != "" {
 		for i := 0; ; i++ {
-			if err := Edit(path, 0o600, path+".backup", set(strings.Repeat(fmt.Sprint(i%10), 100_000))); err != nil {
+			if err := Edit(path, 0o600, &Backup{Path: path+".backup"}, set(strings.Repeat(fmt.Sprint(i%10), 100_000))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -365,7 +365,7 @@ func TestEditKilled(t *testing.T) {
 			t.Fatalf("incomplete file: %d bytes, %v", len(got), err)
 		}
 	}
-	if err := Edit(file, 0o600, "", set("done")); err != nil {
+	if err := Edit(file, 0o600, nil, set("done")); err != nil {
 		t.Fatal(err)
 	}
 	alone(t, dir, leftOf(t, dir)...)
@@ -392,7 +392,7 @@ func TestEditWithoutSpace(t *testing.T) {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10, Max: 10}); err != nil {
 			t.Fatal(err)
 		}
-		err := Edit(path, 0o600, "", set(strings.Repeat("x", 1000)))
+		err := Edit(path, 0o600, nil, set(strings.Repeat("x", 1000)))
 		if !errors.Is(err, syscall.EFBIG) {
 			os.Exit(3)
 		}
@@ -421,7 +421,7 @@ func TestBackupsAreNumbered(t *testing.T) {
 	backup := file + ".backup"
 	put(t, file, "0")
 	for i := range 8 {
-		if err := Edit(file, 0o600, backup, set(fmt.Sprint(i+1))); err != nil {
+		if err := Edit(file, 0o600, &Backup{Path: backup}, set(fmt.Sprint(i+1))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -434,12 +434,70 @@ func TestBackupsAreNumbered(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	put(t, file, "7")
-	if err := Edit(file, 0o600, backup, set("9")); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: backup}, set("9")); err != nil {
 		t.Fatal(err)
 	}
 	put(t, filepath.Join(dir, "config.backup.08"), "not ours")
 	if all := Backups(backup); len(all) != 5 || content(t, all[4]) != "7" {
 		t.Errorf("%q", all)
+	}
+}
+
+// TestForgetBackups: a backup that holds the text of the file again goes. The first one stays while there are others, and
+// what is not a regular file is neither read nor removed.
+func TestForgetBackups(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config")
+	path := file + ".backup"
+	put(t, file, "a")
+	edit := func(text string) string {
+		b := Backup{Path: path}
+		if err := Edit(file, 0o600, &b, set(text)); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimPrefix(b.Kept, path)
+	}
+	forget := func(text string, want ...string) {
+		t.Helper()
+		if !Backed(path, []byte(text)) {
+			t.Errorf("no backup holds %q", text)
+		}
+		if err := Forget(path, []byte(text)); err != nil {
+			t.Error(err)
+		}
+		left := []string{}
+		for _, name := range Backups(path) {
+			left = append(left, strings.TrimPrefix(name, path))
+		}
+		if !slices.Equal(left, want) {
+			t.Errorf("%q are left, want %q", left, want)
+		}
+	}
+	if first, second, again := edit("b"), edit("c"), edit("c"); first != "" || second != ".1" || again != "" {
+		t.Errorf("backups were made at %q, %q and %q", first, second, again)
+	}
+	if Backed(path, []byte("x")) {
+		t.Error("a backup holds a text that was never kept")
+	}
+	forget("a", "", ".1")
+	forget("b", "")
+	if latest := edit("d"); latest != ".1" { // the first backup still is the first
+		t.Errorf("the backup is at %q", latest)
+	}
+	forget("c", "")
+	forget("a")
+
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/zero", path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if Backed(path, nil) {
+		t.Error("a fifo holds a text")
+	}
+	if err := Forget(path, nil); err != nil || len(Backups(path)) != 2 {
+		t.Errorf("%q, %v", Backups(path), err)
 	}
 }
 
@@ -453,11 +511,11 @@ func TestNothingLeftRemovesTheFile(t *testing.T) {
 	if err := os.Symlink("config", link); err != nil {
 		t.Fatal(err)
 	}
-	if err := Edit(link, 0o600, "", empty); err != nil || content(t, file) != "" {
+	if err := Edit(link, 0o600, nil, empty); err != nil || content(t, file) != "" {
 		t.Error(err)
 	}
 	put(t, file, "x")
-	if err := Edit(file, 0o600, "", empty); err != nil {
+	if err := Edit(file, 0o600, nil, empty); err != nil {
 		t.Error(err)
 	}
 	alone(t, dir, "link")
@@ -467,7 +525,7 @@ func TestNothingLeftRemovesTheFile(t *testing.T) {
 	}
 	put(t, file, "x")
 	calls := 0
-	err := Edit(file, 0o600, "", func(src []byte) ([]byte, error) {
+	err := Edit(file, 0o600, nil, func(src []byte) ([]byte, error) {
 		if calls++; calls == 1 {
 			put(t, file, "theirs")
 			return nil, nil

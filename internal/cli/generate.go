@@ -480,7 +480,7 @@ func (g *generation) replace(d profiles.Document, f *blockFile, sections []profi
 	if err != nil {
 		return inFile(f.path, err)
 	}
-	err = g.editDocument(d, func(src []byte) ([]byte, error) {
+	err = g.editDocument(d, false, func(src []byte) ([]byte, error) {
 		if !bytes.Equal(src, f.src) {
 			return nil, fault.New(fault.Failed, "%s changed meanwhile", f.path).WithHint("%s", g.again)
 		}

@@ -163,14 +163,8 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		}
 		return next, out, err
 	}
-	edit := p.editDocument
-	if what.undo {
-		edit = func(d profiles.Document, edit func([]byte) ([]byte, error)) error {
-			if d == profiles.ConfigDocument || d == profiles.CredentialsDocument {
-				return p.editWithBackup(p.document(d), true, edit)
-			}
-			return p.editDocument(d, edit)
-		}
+	edit := func(d profiles.Document, edit func([]byte) ([]byte, error)) error {
+		return p.editDocument(d, what.undo, edit)
 	}
 	out, err := profiles.Rewrite(what.order, p.readDocument, edit, asked)
 	if err != nil {
@@ -270,7 +264,7 @@ const linkedWait = 20 * time.Second
 
 // editDocument writes one of the files. The AWS files are the user's own work, so it keeps a backup of them, but
 // never of a file that holds a key.
-func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, error)) error {
+func (p *program) editDocument(d profiles.Document, undo bool, edit func([]byte) ([]byte, error)) error {
 	if d == profiles.RecordsDocument {
 		ctx, cancel := context.WithTimeout(context.Background(), linkedWait)
 		defer cancel()
@@ -282,69 +276,38 @@ func (p *program) editDocument(d profiles.Document, edit func([]byte) ([]byte, e
 		})
 	}
 	if d == profiles.RegistryDocument { // needs no backup, because unlink restores it
-		return editFile(p.paths.Registry, "", edit)
+		return editFile(p.paths.Registry, nil, edit)
 	}
-	return p.editWithBackup(p.document(d), false, edit)
+	return p.editWithBackup(p.document(d), undo, edit)
 }
 
 // editWithBackup edits a file, keeps a backup and prints its path. It keeps no backup of a file that holds a key.
 // With undo, an edit that restores the text of a backup makes no new backup, and removes that one.
 func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]byte, error)) error {
-	errOther := errors.New("a backup is to be made, or not")
-	backup, at := path+atomicfile.BackupSuffix, ""
-	var secret, changed bool
-	var same []string
-	for at = backup; ; {
-		err := editFile(path, at, func(src []byte) ([]byte, error) {
-			dst, err := edit(src)
-			if changed = err == nil && !bytes.Equal(src, dst); !changed {
-				return dst, err
-			}
-			// This runs while the file is locked, so the backup has exactly this text.
-			if secret, same = profiles.HoldsSecret(src), nil; undo {
-				same = backupsWith(backup, dst)
-			}
-			if (secret || len(same) > 0) != (at == "") {
-				return nil, errOther
-			}
-			return dst, nil
-		})
-		switch {
-		case errors.Is(err, errOther) && at == "":
-			at = backup
-			continue
-		case errors.Is(err, errOther):
-			at = ""
-			continue
-		case err != nil || !changed:
-			return err
+	var secret bool
+	var restored []byte // what a backup holds
+	backup := atomicfile.Backup{Path: path + atomicfile.BackupSuffix}
+	backup.Wanted = func(src, dst []byte) bool {
+		secret, restored = profiles.HoldsSecret(src), nil
+		if undo && atomicfile.Backed(backup.Path, dst) {
+			restored = dst
 		}
-		break
+		return !secret && restored == nil
 	}
-	for _, name := range same {
-		if err := os.Remove(name); err != nil {
-			p.warn([]string{"a backup could not be removed and is not needed: " + err.Error()})
+	if err := editFile(path, &backup, edit); err != nil {
+		return err
+	}
+	switch {
+	case restored != nil:
+		if err := atomicfile.Forget(backup.Path, restored); err != nil {
+			p.warn([]string{"a backup is no longer needed and could not be removed: " + err.Error()})
 		}
-	}
-	if len(same) > 0 {
-		return nil
-	}
-	if secret {
+	case secret:
 		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
-	} else if all := atomicfile.Backups(backup); len(all) > 0 {
-		p.say("changed %s; what it was is in %s", path, all[len(all)-1])
+	case backup.Kept != "":
+		p.say("changed %s; what it was is in %s", path, backup.Kept)
 	}
 	return nil
-}
-
-// backupsWith returns the backups that hold this text.
-func backupsWith(path string, text []byte) (same []string) {
-	for _, name := range atomicfile.Backups(path) {
-		if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, text) {
-			same = append(same, name)
-		}
-	}
-	return same
 }
 
 // planned reads the files and runs the plan on them.

@@ -15,12 +15,12 @@ func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
 	if err := profiles.CheckRegistry(p.paths.Registry); err != nil {
 		return err
 	}
-	return editFile(p.paths.Registry, "", edit)
+	return editFile(p.paths.Registry, nil, edit)
 }
 
 // editFile changes a file of the user without losing what other programs write at the same time. It may call edit
 // more than once.
-func editFile(path, backup string, edit func(src []byte) ([]byte, error)) error {
+func editFile(path string, backup *atomicfile.Backup, edit func(src []byte) ([]byte, error)) error {
 	var refused error
 	err := atomicfile.Edit(path, 0o600, backup, func(src []byte) ([]byte, error) {
 		var dst []byte

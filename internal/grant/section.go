@@ -289,7 +289,7 @@ func (s *sections) write(file string, cleared []*held) (taken map[string]int, er
 	slices.SortFunc(sessions, func(a, b profiles.Published) int { return strings.Compare(a.Profile, b.Profile) })
 	ours := s.ours(file)
 	var refused error
-	err = atomicfile.Edit(file, 0o600, "", func(src []byte) (dst []byte, err error) {
+	err = atomicfile.Edit(file, 0o600, nil, func(src []byte) (dst []byte, err error) {
 		dst, taken, refused = profiles.SetPublished(src, func(profile, id string) bool {
 			return !stays[profile] && ours(profile, id)
 		}, sessions)
@@ -319,7 +319,7 @@ func (s *sections) move(file string) error {
 		if h.At == "" || h.At == real {
 			continue
 		}
-		if err := atomicfile.Edit(h.At, 0o600, "", func(src []byte) ([]byte, error) {
+		if err := atomicfile.Edit(h.At, 0o600, nil, func(src []byte) ([]byte, error) {
 			dst, _, err := profiles.SetPublished(src, ours, nil)
 			return dst, err
 		}); err != nil {

@@ -27,7 +27,7 @@ func onDisk(t *testing.T, docs Documents) (paths [4]string, read func(Document) 
 	}
 	read = func(d Document) ([]byte, error) { return os.ReadFile(paths[d]) }
 	edit = func(d Document, change func([]byte) ([]byte, error)) error {
-		return atomicfile.Edit(paths[d], 0o600, "", change)
+		return atomicfile.Edit(paths[d], 0o600, nil, change)
 	}
 	return paths, read, edit
 }
