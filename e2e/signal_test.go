@@ -106,3 +106,28 @@ func TestSignalAfterTheCode(t *testing.T) {
 		}
 	}
 }
+
+// TestStoppedAtASecret checks that a program that was stopped at a prompt for a secret hides it when it continues: a
+// shell turns echo on after Ctrl-Z.
+func TestStoppedAtASecret(t *testing.T) {
+	t.Parallel()
+	s := seedless(t, "").sit(t, "broker", "add", "other")
+	s.waits("Access key ID: ")
+	s.types(robotKeyID)
+	s.waits("Secret access key: ")
+	hidden := func() bool { return s.modes().Lflag&unix.ECHO == 0 }
+	until(t, "the terminal hides what is typed", hidden)
+	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	raw, err := s.tty.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { err = unix.IoctlSetTermios(int(fd), unix.TCSETS, &s.before) }))
+	must(t, err)
+	if hidden() {
+		t.Fatal("the shell did not turn echo on: the test proves nothing")
+	}
+	must(t, s.cmd.Process.Signal(syscall.SIGCONT))
+	until(t, "the terminal hides what is typed after SIGCONT", hidden)
+	must(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	s.ends()
+	s.asItWas()
+}

@@ -68,7 +68,7 @@ func TestEdit(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there was nothing to write, but a directory was created: %v", err)
 	}
-	if err := Edit(file, 0o600, &Backup{Path: file+".backup"}, set("one\n")); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: file + ".backup"}, set("one\n")); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]fs.FileMode{dir: 0o700, file: 0o600} {
@@ -84,7 +84,7 @@ func TestEdit(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(dir, "link")
-	if err := Edit(link, 0o600, &Backup{Path: file+".backup"}, func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
+	if err := Edit(link, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
 		t.Fatal(err)
 	}
 	if content(t, file) != "one\ntwo\n" || content(t, file+".backup") != "one\n" {
@@ -99,7 +99,7 @@ func TestEdit(t *testing.T) {
 		}
 	}
 	before, _ := os.Stat(file)
-	if err := Edit(file, 0o600, &Backup{Path: file+".backup"}, func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := os.Stat(file); !os.SameFile(before, after) || content(t, file+".backup") != "one\n" {
@@ -341,7 +341,7 @@ func TestEditAfterACrash(t *testing.T) {
 func TestEditKilled(t *testing.T) {
 	if path := os.Getenv("ATOMICFILE_EDIT"); path != "" {
 		for i := 0; ; i++ {
-			if err := Edit(path, 0o600, &Backup{Path: path+".backup"}, set(strings.Repeat(fmt.Sprint(i%10), 100_000))); err != nil {
+			if err := Edit(path, 0o600, &Backup{Path: path + ".backup"}, set(strings.Repeat(fmt.Sprint(i%10), 100_000))); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -31,18 +31,19 @@ type terminal struct {
 // typed too early may be part of that secret or of the next one. Echo comes back at the next prompt that is not for
 // a secret, for a program that takes over the terminal, and when the command ends.
 type echo struct {
-	mu   sync.Mutex
-	show func() // turns echo on again; nil while echo is on
+	mu    sync.Mutex
+	again func() error // turns echo off again
+	show  func()       // turns echo on; nil while it is on
 }
 
 func (e *echo) hide(f *os.File) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.show != nil {
-		return nil
+		return e.again()
 	}
-	show, err := tty.Hide(f)
-	e.show = show
+	var err error
+	e.again, e.show, err = tty.Hide(f)
 	return err
 }
 

@@ -37,3 +37,38 @@ func TestHiddenAfterCtrlC(t *testing.T) {
 		}
 	}
 }
+
+// TestHiddenAgain checks that each prompt for a secret turns echo off, also if another program turned it on meanwhile,
+// and that the mode before the first prompt comes back.
+func TestHiddenAgain(t *testing.T) {
+	master, screen, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = master.Close(), screen.Close() }()
+	modes := func() *unix.Termios {
+		t.Helper()
+		modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return modes
+	}
+	e, before := new(echo), *modes()
+	for range 2 {
+		if err := e.hide(screen); err != nil {
+			t.Fatal(err)
+		}
+		now := modes()
+		if now.Lflag&unix.ECHO != 0 {
+			t.Error("the terminal shows a secret")
+		}
+		now.Lflag |= unix.ECHO
+		if err := unix.IoctlSetTermios(int(screen.Fd()), unix.TCSETS, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.restore(); *modes() != before {
+		t.Errorf("the mode is %+v, and was %+v", *modes(), before)
+	}
+}

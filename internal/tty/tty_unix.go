@@ -5,6 +5,7 @@ package tty
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"syscall"
 	"unsafe"
 )
@@ -31,8 +32,10 @@ func Files() (in, out *os.File, err error) {
 	return in, in, err
 }
 
-// Hide turns off the echo of a terminal from which lines are read. show restores the mode, also after f is closed.
-func Hide(f *os.File) (show func(), err error) {
+// Hide turns off the echo of a terminal from which lines are read. Call again before each read: a shell turns echo on
+// when it stops the program (Ctrl-Z). While the program is in the foreground, echo is also turned off again when it
+// continues. show restores the mode, also after f is closed.
+func Hide(f *os.File) (again func() error, show func(), err error) {
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Dup(int(f.Fd()))
 	if err == nil {
@@ -40,21 +43,35 @@ func Hide(f *os.File) (show func(), err error) {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c := Console{fd: fd, before: new(syscall.Termios)}
 	if err := c.Remember(); err != nil {
 		c.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	mode := *c.before
 	mode.Lflag = mode.Lflag&^syscall.ECHO | syscall.ICANON | syscall.ISIG
 	mode.Iflag |= syscall.ICRNL
-	if err := ioctl(c.fd, setMode, unsafe.Pointer(&mode)); err != nil {
+	again = func() error { return ioctl(c.fd, setMode, unsafe.Pointer(&mode)) }
+	if err := again(); err != nil {
 		c.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return func() {
+	continued, ended := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(continued, syscall.SIGCONT)
+	go func() {
+		defer close(ended)
+		for range continued {
+			if c.Foreground() {
+				_ = again()
+			}
+		}
+	}()
+	return again, func() {
+		signal.Stop(continued)
+		close(continued)
+		<-ended
 		_ = ioctl(c.fd, setMode, unsafe.Pointer(c.before))
 		c.Close()
 	}, nil

@@ -54,26 +54,33 @@ func Files() (in, out *os.File, err error) {
 	return os.NewFile(uintptr(c.in), keyboard), os.NewFile(uintptr(c.out), screen), nil
 }
 
-// Hide turns off the echo of a console from which lines are read. show restores the mode, also after f is closed.
-func Hide(f *os.File) (show func(), err error) {
+// Hide turns off the echo of a console from which lines are read. again repeats that, before another read. show
+// restores the mode, also after f is closed.
+func Hide(f *os.File) (again func() error, show func(), err error) {
 	self, err := syscall.GetCurrentProcess()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c := Console{before: new(uint32)}
 	err = syscall.DuplicateHandle(self, syscall.Handle(f.Fd()), self, &c.in, 0, false, syscall.DUPLICATE_SAME_ACCESS)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := c.Remember(); err != nil {
 		_ = syscall.CloseHandle(c.in)
-		return nil, err
+		return nil, nil, err
 	}
-	if ok, _, err := setConsoleMode.Call(uintptr(c.in), processedInput|lineInput); ok == 0 {
+	again = func() error {
+		if ok, _, err := setConsoleMode.Call(uintptr(c.in), processedInput|lineInput); ok == 0 {
+			return os.NewSyscallError("SetConsoleMode", err)
+		}
+		return nil
+	}
+	if err := again(); err != nil {
 		_ = syscall.CloseHandle(c.in)
-		return nil, os.NewSyscallError("SetConsoleMode", err)
+		return nil, nil, err
 	}
-	return func() {
+	return again, func() {
 		c.Restore()
 		_ = syscall.CloseHandle(c.in)
 	}, nil
