@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"broker/internal/testproc"
+	"broker/internal/testtree"
 )
 
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
@@ -270,6 +271,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/console", "broker/internal/profiles", "it is told which page and which browser"},
 		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing of who is tested"},
 		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
+		{"broker/internal/testtree", "broker/", "a leaf: it knows nothing of who is tested"},
 		{"broker/internal/dist", "net/http", "what it makes depends on the commit alone"},
 		{"broker/internal/brokerd", "github.com/urfave/", "the daemon is started with two flags"},
 		{"broker/cmd/brokerd", "testing", "what is for tests alone is in no program"},
@@ -788,10 +790,7 @@ func TestRenamedModuleLong(t *testing.T) {
 		}
 		return string(out)
 	}
-	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil { // of a worktree it would lead here
+	if err := testtree.Copy(dir, "."); err != nil {
 		t.Fatal(err)
 	}
 	run("git", "init", "-q")
