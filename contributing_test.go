@@ -145,6 +145,26 @@ func TestPlacesNameOneGo(t *testing.T) {
 	}
 }
 
+// TestDocsHaveThePinsOfTheMakefile: a tool that a page runs with `go run` has the version that the Makefile pins.
+func TestDocsHaveThePinsOfTheMakefile(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for name, text := range pages(t) {
+		for _, m := range regexp.MustCompile(`\bgo run (\S+@v\S+)`).FindAllStringSubmatch(text, -1) {
+			found++
+			if !strings.Contains(string(makefile), " "+m[1]+"\n") {
+				t.Errorf("%s runs %s, which the Makefile does not pin", name, m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page runs a pinned tool: the test is void")
+	}
+}
+
 // TestContributorsFindWhatIsNamed checks that the make targets and files that CONTRIBUTING.md and the workflows name are
 // there.
 func TestContributorsFindWhatIsNamed(t *testing.T) {
