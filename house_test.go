@@ -826,7 +826,8 @@ func TestRenamedModuleLong(t *testing.T) {
 		".", ":!e2e/testdata")
 	fetched := strings.TrimSpace(run("go", "env", "GOMODCACHE"))
 	bin := t.TempDir()
-	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/...@v1.2.3")
+	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/broker@v1.2.3",
+		"github.com/owner/broker/cmd/brokerd@v1.2.3", "github.com/owner/broker/cmd/credproc@v1.2.3")
 	install.Dir = t.TempDir()
 	install.Env = append(os.Environ(), "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=",
 		"GOSUMDB=off", // what go has fetched was checked then
