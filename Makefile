@@ -24,7 +24,8 @@ SOAK ?= 1h
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-all vet-all demo test cover test-long check lint race bench fuzz soak test-clients deps-clients install uninstall layout packages release reproduce clean
+.PHONY: help build build-all vet-all demo test cover test-long check lint vuln race bench fuzz soak test-clients recording \
+	deps-clients install uninstall layout bin/dist packages release sign reproduce clean
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -95,7 +96,6 @@ lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionli
 	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(actionlint) -shellcheck= -pyflakes=
 
-.PHONY: vuln
 vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(vulncheck) -tags urfave_cli_no_docs ./...
 
@@ -120,7 +120,6 @@ test-clients: ## run the tests with third-party software; see deps-clients
 	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
 
 # The pictures are the only generated files that are committed: the README shows them.
-.PHONY: recording
 recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
 	$(GO) test -tags clients -count 1 -run '^TestClientsRecording$$' ./e2e -update
 
@@ -191,10 +190,9 @@ uninstall: ## stop the daemon and remove the files that install put below PREFIX
 		'$(root)/share/man/man1/broker.1' '$(root)/share/man/man1/credproc.1' '$(root)/share/man/man8/brokerd.8' \
 		'$(root)/lib/systemd/user/broker.service' '$(root)/lib/systemd/user/broker.socket' \
 		'$(root)/$(LICENSEFILE)'
-	-rmdir '$(root)/$(dir $(LICENSEFILE))' 2>/dev/null
+	@rmdir '$(root)/$(dir $(LICENSEFILE))' 2>/dev/null || true
 
 # internal/dist/main.go says what it makes.
-.PHONY: bin/dist
 bin/dist:
 	@mkdir -p bin
 	@GOOS= GOARCH= $(build) -o bin/dist ./internal/dist
@@ -223,7 +221,8 @@ packages: bin/dist ## build packages for Debian, Fedora, Alpine and Arch Linux i
 release: bin/dist ## build all that is published for VERSION (v1.2.3) into dist/; MINISIGN_KEY=FILE signs it
 	@bin/dist check '$(VERSION)'
 	rm -rf dist
-	@$(MAKE) --no-print-directory build-all packages
+	@$(MAKE) --no-print-directory build-all targets='$(filter-out linux/%,$(targets))'
+	@$(MAKE) --no-print-directory packages
 	@for target in $$(echo $(targets) | tr / -); do \
 		stage=bin/stage/$$target && name=dist/broker-$(VERSION:v%=%)-$$target && echo $$name && \
 		case $$target in \
@@ -236,7 +235,10 @@ release: bin/dist ## build all that is published for VERSION (v1.2.3) into dist/
 	$(cyclonedx) mod -json -licenses -std -short-purls -noserial -notimestamp -output dist/broker-$(VERSION:v%=%).cdx.json
 	bin/dist formula $$($(GO) list -m) >dist/broker.rb
 	bin/dist sums dist
-	$(if $(MINISIGN_KEY),$(minisign) -S -s '$(MINISIGN_KEY)' -t 'Broker $(VERSION)' -m dist/SHA256SUMS)
+	$(if $(MINISIGN_KEY),@$(MAKE) --no-print-directory sign)
+
+sign: ## sign dist/SHA256SUMS of VERSION with MINISIGN_KEY=FILE
+	$(minisign) -S -s '$(MINISIGN_KEY)' -t 'Broker $(VERSION)' -m dist/SHA256SUMS
 
 # The version has to have its section in CHANGELOG.md.
 reproduce: ## build the release of HEAD twice, in different directories, and compare the bytes

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"broker/internal/testproc"
+	"broker/internal/testtree"
 )
 
 func TestMain(m *testing.M) { os.Exit(testproc.Run(m)) }
@@ -272,6 +273,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/console", "broker/internal/profiles", "its callers say which page and which browser"},
 		{"broker/internal/testbus", "broker/", "a leaf: it knows nothing about the package under test"},
 		{"broker/internal/testproc", "broker/", "a leaf: the tests of every other leaf import it"},
+		{"broker/internal/testtree", "broker/", "a leaf: it knows nothing about the package under test"},
 		{"broker/internal/dist", "net/http", "its output depends on the commit alone"},
 		{"broker/internal/brokerd", "github.com/urfave/", "the daemon has only two flags"},
 		{"broker/cmd/brokerd", "testing", "test code must not be in a program"},
@@ -613,17 +615,31 @@ func TestDiagram(t *testing.T) {
 	}
 }
 
-// TestMakeTargets: each target has a help text.
+// TestMakeTargets: each target is phony and has a help text, except the two that only other targets use.
 func TestMakeTargets(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range strings.Fields("help build build-all vet-all demo test cover test-long check lint race bench fuzz soak " +
-		"test-clients deps-clients install uninstall packages release reproduce clean") {
-		if !regexp.MustCompile(`(?m)^` + target + `:.*## \S`).Match(makefile) {
-			t.Errorf("the Makefile has no target %s with a help text", target)
+	text := strings.ReplaceAll(string(makefile), "\\\n", "")
+	lists := regexp.MustCompile(`(?m)^\.PHONY: (.*)$`).FindAllStringSubmatch(text, -1)
+	if len(lists) != 1 {
+		t.Fatalf("the Makefile has %d lists of phony targets, want 1", len(lists))
+	}
+	rules := regexp.MustCompile(`(?m)^([a-z/-]+):(.*)$`).FindAllStringSubmatch(text, -1)
+	var targets []string
+	for _, rule := range rules {
+		targets = append(targets, rule[1])
+		inner := rule[1] == "layout" || rule[1] == "bin/dist"
+		if !inner && !regexp.MustCompile(`## \S`).MatchString(rule[2]) {
+			t.Errorf("the target %s has no help text", rule[1])
 		}
+	}
+	phony := strings.Fields(lists[0][1])
+	slices.Sort(phony)
+	slices.Sort(targets)
+	if !slices.Equal(phony, targets) {
+		t.Errorf("the phony targets are\n%q, the rules\n%q", phony, targets)
 	}
 }
 
@@ -652,10 +668,10 @@ func TestUninstall(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var left []string
-	for _, target := range []string{"install", "uninstall"} {
+	for _, target := range []string{"install", "uninstall", "uninstall"} {
 		cmd := exec.Command("make", "-o", "build", target, "DESTDIR="+root, "PREFIX=/usr")
 		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "Error") {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
 		}
 		left = nil
@@ -778,10 +794,7 @@ func TestRenamedModuleLong(t *testing.T) {
 		}
 		return string(out)
 	}
-	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil { // of a worktree it would lead here
+	if err := testtree.Copy(dir, "."); err != nil {
 		t.Fatal(err)
 	}
 	run("git", "init", "-q")
@@ -817,7 +830,8 @@ func TestRenamedModuleLong(t *testing.T) {
 		".", ":!e2e/testdata")
 	fetched := strings.TrimSpace(run("go", "env", "GOMODCACHE"))
 	bin := t.TempDir()
-	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/...@v1.2.3")
+	install := exec.Command("go", "install", "-modcacherw", "github.com/owner/broker/cmd/broker@v1.2.3",
+		"github.com/owner/broker/cmd/brokerd@v1.2.3", "github.com/owner/broker/cmd/credproc@v1.2.3")
 	install.Dir = t.TempDir()
 	install.Env = append(os.Environ(), "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=",
 		"GOSUMDB=off", // what go has fetched was checked then

@@ -6,7 +6,13 @@
 set -eu
 
 bin=$(cd "$(dirname "$0")/../bin" && pwd)
-home=$(mktemp -d /tmp/broker-demo.XXXXXX) # short: macOS limits the path of a socket
+tmp=${TMPDIR:-/tmp}
+[ "$(uname)" != Darwin ] || tmp=/tmp # macOS limits the path of a socket, and its TMPDIR is long
+dir=$(mktemp -d "$tmp/broker-demo.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+home=$dir
 sim=
 finish() {
 	code=$?
@@ -16,7 +22,7 @@ finish() {
 		kill "$sim" 2>/dev/null || true
 		wait "$sim" 2>/dev/null || true
 	fi
-	rm -rf "$home"
+	rm -rf "$dir"
 	[ "$code" = 0 ] || echo "demo: failed" >&2
 	exit "$code"
 }
@@ -32,8 +38,6 @@ if command -v cygpath >/dev/null; then # the shell of Git for Windows
 fi
 # Not before this, so that finish does not stop the daemon of the user.
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 export BROKER_KEYRING_PASSPHRASE_FILE="$home/passphrase"
 (umask 077 && echo "only for this demo" >"$home/passphrase")
 

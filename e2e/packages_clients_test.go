@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"broker/internal/service"
+	"broker/internal/testtree"
 )
 
 // packaged is the content of each package: path, mode, and the target of a link. Debian has other places for two
@@ -51,18 +52,18 @@ var twoVersions = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := testtree.Copy(dir, ".."); err != nil {
+		return "", err
+	}
 	const script = `set -eu
-git ls-files -z --cached --others --exclude-standard |
-	xargs -0 sh -c 'for f; do test ! -e "$f" || printf "%s\0" "$f"; done' - |
-	tar --null -T - -cf - | tar -C "$0" -xf -
-cd "$0" && git init -q . && git add -A
+git init -q . && git add -A
 export GIT_AUTHOR_DATE=2026-11-01T00:00:00Z GIT_COMMITTER_DATE=2026-11-01T00:00:00Z
 for version in 0.0.1 0.0.2; do
 	git -c user.name=t -c user.email=t@example.org commit -q --allow-empty -m $version && git tag v$version
-	make packages targets=linux/$1
+	make packages targets=linux/$0
 done`
-	cmd := exec.Command("sh", "-c", script, dir, runtime.GOARCH)
-	cmd.Dir = ".."
+	cmd := exec.Command("sh", "-c", script, runtime.GOARCH)
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make packages: %w\n%s", err, out)
 	}

@@ -40,7 +40,7 @@ func Backups(path string) []string {
 // Backup says where Edit keeps the bytes of a file that it changes, and whether.
 type Backup struct {
 	Path string // of the first backup; see Backups
-	// Wanted decides it while the file is locked. dst are the new bytes. nil always wants a backup.
+	// Wanted decides it while the file is locked. dst are the new bytes. nil means always.
 	Wanted func(src, dst []byte) bool
 	// Kept is the path of the file that holds the bytes before the change. Edit sets it; it is empty if no backup was
 	// wanted.

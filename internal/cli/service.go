@@ -239,12 +239,19 @@ func (p *program) serviceUninstall(ctx context.Context) error {
 	for _, path := range removed {
 		p.say("removed %s", path)
 	}
-	if host.shared != "" {
-		what := "disabled"
-		if !answers {
-			what = "no systemd of this user answers here; they stay enabled"
-		}
-		p.say("the units in %s belong to a package; %s", fault.Line(host.shared), what)
+	// `systemctl --user disable` does not undo what root enabled for all users.
+	left := ""
+	if host.name == "systemd" {
+		left = service.EnabledPackage(service.SystemdDir(os.Getenv("HOME")))
+	}
+	switch {
+	case answers && left != "":
+		p.say("the units in %s belong to a package and stay enabled for all users; to disable them, type: %s",
+			fault.Line(left), fault.Hintf("sudo systemctl --global disable %s", service.SocketUnit))
+	case left != "":
+		p.say("the units in %s belong to a package; no systemd of this user answers here; they stay enabled", fault.Line(left))
+	case host.shared != "":
+		p.say("the units in %s belong to a package; disabled", fault.Line(host.shared))
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
 class Broker < Formula
-  desc "Keeps AWS keys in the OS keyring and hands out role sessions"
+  desc "@DESC@"
   homepage "https://@MODULE@"
   url "https://@MODULE@.git", tag: "v@VERSION@", revision: "@COMMIT@"
   license "MIT"

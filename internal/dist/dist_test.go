@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"broker/internal/brokerd"
+	"broker/internal/cli"
 	"broker/internal/client"
 	"broker/internal/version"
 )
@@ -24,12 +25,19 @@ import (
 var release = version.Info{Version: "1.2.3", Commit: "fc672e5b07a72f649d072130050819b62ec402d8",
 	Date: "2026-11-28T19:12:24Z"}
 
-// stage creates a few files, in the given order and with the current time.
+// stage creates a few files, in the given order and with the current time. A name "a -> b" creates a link.
 func stage(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range names {
+		name, target, isLink := strings.Cut(name, " -> ")
 		path := filepath.Join(dir, name)
+		if isLink {
+			if err := os.Symlink(target, path); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		mode := os.FileMode(0o644)
 		if strings.Contains(name, "bin/") {
 			mode = 0o711
@@ -39,9 +47,6 @@ func stage(t *testing.T, names ...string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.Symlink("broker", filepath.Join(dir, "usr/share/link")); err != nil {
-		t.Fatal(err)
 	}
 	return dir
 }
@@ -73,17 +78,24 @@ func TestArchivesDependOnTheCommitOnly(t *testing.T) {
 	}
 }
 
-// TestArchiveContent checks names, modes, owners and links in archives.
+// TestArchiveContent checks names, modes, owners and links in archives. A zip has no links.
 func TestArchiveContent(t *testing.T) {
 	dir := t.TempDir()
-	files := stage(t, "usr/share/a", "usr/bin/broker")
-	for _, name := range []string{"b.tar.gz", "b.zip"} {
-		if err := archive(files, filepath.Join(dir, name), release); err != nil {
-			t.Fatal(err)
-		}
+	files, links := stage(t, "usr/share/a", "usr/bin/broker"), stage(t, "usr/share/a", "usr/bin/broker", "usr/share/link -> broker")
+	err := errors.Join(archive(links, filepath.Join(dir, "b.tar.gz"), release), archive(files, filepath.Join(dir, "b.zip"), release))
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := archive(files, filepath.Join(dir, "b.rar"), release); err == nil {
 		t.Error("archive wrote an unknown kind of archive")
+	}
+	if err := archive(links, filepath.Join(dir, "links.zip"), release); err == nil || !strings.Contains(err.Error(), "share/link is") {
+		t.Errorf("a zip with a link: %v", err)
+	}
+	for _, name := range []string{"b.rar", "links.zip"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was begun and left: %v", name, err)
+		}
 	}
 	if err := archive(files, filepath.Join(dir, "b.zip"), version.Info{}); !errors.Is(err, errNoCommit) {
 		t.Errorf("without a date: %v", err)
@@ -129,7 +141,7 @@ func TestArchiveContent(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %o", f.Name, f.Mode().Perm()))
 	}
 	if want := []string{"b/ 755", "b/usr/ 755", "b/usr/bin/ 755", "b/usr/bin/broker 711", "b/usr/share/ 755",
-		"b/usr/share/a 644", "b/usr/share/link 777"}; !slices.Equal(got, want) {
+		"b/usr/share/a 644"}; !slices.Equal(got, want) {
 		t.Errorf("the zip has %q, want %q", got, want)
 	}
 }
@@ -138,7 +150,7 @@ func TestArchiveContent(t *testing.T) {
 // belongs to the system.
 func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 	var out bytes.Buffer
-	dir := stage(t, "usr/bin/broker", "usr/share/licenses/broker/LICENSE")
+	dir := stage(t, "usr/bin/broker", "usr/share/licenses/broker/LICENSE", "usr/share/link -> broker")
 	if err := run([]string{"nfpm", dir, "arm64"}, release, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +158,7 @@ func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.Version != "1.2.3" || c.Arch != "arm64" || c.MTime != release.Date {
+	if c.Description != description || c.Version != "1.2.3" || c.Arch != "arm64" || c.MTime != release.Date {
 		t.Errorf("got %+v", c)
 	}
 	var got []string
@@ -164,6 +176,9 @@ func TestPackageOwnsItsOwnFilesOnly(t *testing.T) {
 	}
 	if err := run([]string{"nfpm", t.TempDir(), "arm64"}, release, io.Discard); err == nil {
 		t.Error("nfpm accepted a package without files")
+	}
+	if err := run([]string{"nfpm", dir, "arm64"}, version.Info{Version: "1.2.3"}, io.Discard); !errors.Is(err, errNoCommit) {
+		t.Errorf("a release without a date: %v", err)
 	}
 }
 
@@ -215,7 +230,7 @@ func TestReleaseIsWhatItsNameSays(t *testing.T) {
 	}
 }
 
-// TestFormula compares the Homebrew formula with the one in testdata.
+// TestFormula compares the Homebrew formula with the one in testdata. Its description is that of broker(1).
 func TestFormula(t *testing.T) {
 	var got bytes.Buffer
 	if err := formula(&got, "github.com/owner/broker", release); err != nil {
@@ -224,6 +239,10 @@ func TestFormula(t *testing.T) {
 	want, err := os.ReadFile("testdata/broker.rb.golden")
 	if err != nil || got.String() != string(want) {
 		t.Errorf("got\n%s\nwant\n%s%v", got.String(), want, err)
+	}
+	page := string(cli.ManPage("", ""))
+	if usage := `broker \- ` + strings.ToLower(description[:1]) + description[1:]; !strings.Contains(page, usage+"\n") {
+		t.Errorf("broker(1) does not say %s", usage)
 	}
 	if err := formula(io.Discard, "x", version.Info{}); !errors.Is(err, errNoCommit) {
 		t.Errorf("without a commit: %v", err)
@@ -288,10 +307,11 @@ func TestManPages(t *testing.T) {
 	}
 }
 
-// TestUsage checks that a command with too many or too few words does nothing.
+// TestUsage checks that a command with too many or too few words does nothing and prints all commands.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"man"}, {"check"}, {"sums", "a", "b"}, {"archive", "x"}, {"frob", "x"}} {
-		if err := run(args, release, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
+		err := run(args, release, io.Discard)
+		if err == nil || !strings.HasPrefix(err.Error(), "usage:\n  dist check VERSION\n") || !strings.HasSuffix(err.Error(), "\n  dist sums DIR") {
 			t.Errorf("%q: %v", args, err)
 		}
 	}

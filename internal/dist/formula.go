@@ -18,7 +18,8 @@ func formula(w io.Writer, module string, info version.Info) error {
 	if info.Commit == "" {
 		return errNoCommit
 	}
-	fill := strings.NewReplacer("@MODULE@", module, "@VERSION@", info.Version, "@COMMIT@", info.Commit)
+	fill := strings.NewReplacer("@MODULE@", module, "@VERSION@", info.Version, "@COMMIT@", info.Commit,
+		"@DESC@", description)
 	_, err := io.WriteString(w, fill.Replace(formulaText))
 	return err
 }

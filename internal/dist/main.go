@@ -1,10 +1,9 @@
 // Command dist makes what `make install`, `make packages` and `make release` need in addition to the programs: manual
 // pages, units, nfpm's configuration, archives, checksums and the Homebrew formula. Its output depends only on the
 // commit: the same commit gives the same bytes, in every directory and at every time. It builds no programs, and no
-// package contains it.
+// package contains it. It is not below cmd on purpose, so that `go install ./cmd/...` skips it.
 //
 //	dist check VERSION          fails unless this commit is the release VERSION ("v1.2.3")
-//	dist version                prints the version for file names
 //	dist man DIR                writes the manual pages into DIR/man1 and DIR/man8
 //	dist units DIR PROGRAM      writes the systemd units that start PROGRAM, the path of brokerd
 //	dist nfpm STAGE ARCH        prints nfpm's configuration for the files in STAGE
@@ -22,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"broker/internal/atomicfile"
 	"broker/internal/service"
 	"broker/internal/version"
 )
@@ -34,32 +34,30 @@ func main() {
 }
 
 func run(args []string, info version.Info, stdout io.Writer) error {
-	words := strings.Join(args[:min(1, len(args))], "") + fmt.Sprint(" ", max(0, len(args)-1))
-	arg := append(args, "", "", "")[1:]
-	switch words {
-	case "check 1":
-		return check(arg[0], info)
-	case "version 0":
-		v, err := packageVersion(info)
-		if err == nil {
-			_, err = fmt.Fprintln(stdout, v)
-		}
-		return err
-	case "man 1":
-		return man(arg[0], info)
-	case "units 2":
-		return units(arg[0], arg[1])
-	case "nfpm 2":
-		return nfpm(stdout, arg[0], arg[1], info)
-	case "archive 2":
-		return archive(arg[0], arg[1], info)
-	case "formula 1":
-		return formula(stdout, arg[0], info)
-	case "sums 1":
-		return sums(arg[0])
+	commands := []struct {
+		usage string // the name, and one word for each argument
+		do    func(arg []string) error
+	}{
+		{"check VERSION", func(arg []string) error { return check(arg[0], info) }},
+		{"man DIR", func(arg []string) error { return man(arg[0], info) }},
+		{"units DIR PROGRAM", func(arg []string) error { return units(arg[0], arg[1]) }},
+		{"nfpm STAGE ARCH", func(arg []string) error { return nfpm(stdout, arg[0], arg[1], info) }},
+		{"archive DIR OUT", func(arg []string) error { return archive(arg[0], arg[1], info) }},
+		{"formula MODULE", func(arg []string) error { return formula(stdout, arg[0], info) }},
+		{"sums DIR", func(arg []string) error { return sums(arg[0]) }},
 	}
-	return errors.New("usage: see the comment of internal/dist/main.go")
+	usage := "usage:"
+	for _, c := range commands {
+		if words := strings.Fields(c.usage); len(args) == len(words) && args[0] == words[0] {
+			return c.do(args[1:])
+		}
+		usage += "\n  dist " + c.usage
+	}
+	return errors.New(usage)
 }
+
+// description says what Broker is, in packages and in the formula.
+const description = "Keeps AWS keys in the OS keyring and hands out role sessions"
 
 // errNoCommit means that the commit is needed, but git did not provide it.
 var errNoCommit = errors.New("built without git, so the commit and its date are unknown; build in a clone with make")
@@ -119,12 +117,12 @@ func units(dir, program string) error {
 	return nil
 }
 
-// write writes a file that everybody can read, whatever the umask is. It creates the directory if needed.
+// write writes a file that everybody can read, whatever the umask is, or leaves the old file. It creates the directory.
 func write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, text, 0o644); err != nil {
+	if err := atomicfile.Write(path, text, 0o644); err != nil {
 		return err
 	}
 	return os.Chmod(path, 0o644)

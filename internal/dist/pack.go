@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"archive/zip"
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
@@ -51,13 +52,15 @@ type nfpmFileInfo struct {
 // nfpm prints nfpm's configuration for a package with the files in stage, with their modes and owned by root. A
 // package owns the directories that are named after it, but no others: /usr/bin belongs to the system.
 func nfpm(w io.Writer, stage, arch string, info version.Info) error {
+	if _, err := date(info); err != nil {
+		return err
+	}
 	number, err := packageVersion(info)
 	if err != nil {
 		return err
 	}
 	c := nfpmConfig{Name: "broker", Arch: arch, Version: number, License: "MIT", MTime: info.Date,
-		Maintainer:  "The Broker authors",
-		Description: "Keeps AWS keys in the OS keyring and hands out role sessions"}
+		Maintainer: "The Broker authors", Description: description}
 	stage = filepath.Clean(stage)
 	err = filepath.WalkDir(stage, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -100,24 +103,23 @@ func nfpm(w io.Writer, stage, arch string, info version.Info) error {
 
 // archive packs the files of dir, sorted by name, owned by root and with the date of the commit. In the archive
 // they are in a directory with the name of the archive.
-func archive(dir, out string, info version.Info) (err error) {
+func archive(dir, out string, info version.Info) error {
 	at, err := date(info)
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(out)
+	var packed bytes.Buffer
+	if top, ok := strings.CutSuffix(filepath.Base(out), ".zip"); ok {
+		err = packZip(&packed, dir, top, at)
+	} else if top, ok := strings.CutSuffix(filepath.Base(out), ".tar.gz"); ok {
+		err = packTar(&packed, dir, top, at)
+	} else {
+		err = fmt.Errorf("%s is neither a .tar.gz nor a .zip", out)
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if top, ok := strings.CutSuffix(filepath.Base(out), ".zip"); ok {
-		return packZip(f, dir, top, at)
-	}
-	top, ok := strings.CutSuffix(filepath.Base(out), ".tar.gz")
-	if !ok {
-		return fmt.Errorf("%s is neither a .tar.gz nor a .zip", out)
-	}
-	return packTar(f, dir, top, at)
+	return write(out, packed.Bytes())
 }
 
 // each calls do for every file and directory of dir, with its name in the archive.
@@ -164,6 +166,7 @@ func packTar(w io.Writer, dir, top string, at time.Time) error {
 	return errors.Join(err, t.Close(), z.Close())
 }
 
+// packZip refuses links: only archives for Windows are made by it, where they mean nothing.
 func packZip(w io.Writer, dir, top string, at time.Time) error {
 	z := zip.NewWriter(w)
 	err := each(dir, top, func(path, name string, info fs.FileInfo) error {
@@ -174,15 +177,13 @@ func packZip(w io.Writer, dir, top string, at time.Time) error {
 			_, err := z.CreateHeader(h)
 			return err
 		}
-		h.SetMode(info.Mode()&fs.ModeSymlink | info.Mode().Perm())
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is neither a file nor a directory", path)
+		}
+		h.SetMode(info.Mode().Perm())
 		to, err := z.CreateHeader(h)
 		if err != nil {
 			return err
-		}
-		if info.Mode().Type() == fs.ModeSymlink {
-			target, err := os.Readlink(path)
-			_, werr := io.WriteString(to, target)
-			return errors.Join(err, werr)
 		}
 		return copyFrom(to, path)
 	})

@@ -53,13 +53,24 @@ var Kept = []string{
 
 // check rejects values that a service file cannot contain.
 func (d Daemon) check() error {
-	for _, text := range append([]string{d.Program, d.Socket, d.Log}, d.Env...) {
-		if strings.ContainsFunc(text, unicode.IsControl) || strings.ToValidUTF8(text, "") != text {
-			return fmt.Errorf("a service file cannot contain %q", text)
+	for _, text := range append([]string{d.Log}, d.Env...) {
+		if err := checkText(text); err != nil {
+			return err
 		}
 	}
-	if !filepath.IsAbs(d.Program) || !filepath.IsAbs(d.Socket) {
-		return fmt.Errorf("not absolute: %q, %q", d.Program, d.Socket)
+	return errors.Join(checkPath(d.Program), checkPath(d.Socket))
+}
+
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("not absolute: %q", path)
+	}
+	return checkText(path)
+}
+
+func checkText(text string) error {
+	if strings.ContainsFunc(text, unicode.IsControl) || strings.ToValidUTF8(text, "") != text {
+		return fmt.Errorf("a service file cannot contain %q", text)
 	}
 	return nil
 }

@@ -68,29 +68,46 @@ func TestPackagedUnits(t *testing.T) {
 			t.Errorf("%s could be changed: %v", packaged[i].Path, err)
 		}
 	}
-	user := filepath.Join(t.TempDir(), "systemd/user")
-	if got := EnabledPackage(user); got != "" {
-		t.Errorf("enabled without a link: %s", got)
+	for _, program := range []string{"brokerd", "/b\n", `/b"`} {
+		if _, err := Packaged(dir, program); err == nil {
+			t.Errorf("a package can start %q", program)
+		}
 	}
-	wants := filepath.Join(user, "sockets.target.wants")
-	if err := os.MkdirAll(wants, 0o755); err != nil {
+}
+
+// TestEnabledPackage: the units of a package are found by the link that enables them, for this user or for all.
+func TestEnabledPackage(t *testing.T) {
+	dir, user, allUsers := t.TempDir(), t.TempDir(), t.TempDir()
+	files, err := Packaged(dir, "/usr/bin/brokerd")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for target, want := range map[string]string{
-		filepath.Join(dir, SocketUnit):         dir,
-		filepath.Join(user, SocketUnit):        "", // the user's own
-		filepath.Join(t.TempDir(), SocketUnit): "", // the package has gone
-		"../" + SocketUnit:                     "",
-	} {
-		link := filepath.Join(wants, SocketUnit)
-		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.WriteFile(files[0].Path, []byte(files[0].Text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := enabledPackage(user, allUsers); got != "" {
+		t.Errorf("enabled without a link: %s", got)
+	}
+	for _, at := range []string{user, allUsers} {
+		link := filepath.Join(at, "sockets.target.wants", SocketUnit)
+		if err := os.Mkdir(filepath.Dir(link), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(target, link); err != nil {
-			t.Fatal(err)
-		}
-		if got := EnabledPackage(user); got != want {
-			t.Errorf("the link to %s: got %q, want %q", target, got, want)
+		for target, want := range map[string]string{
+			filepath.Join(dir, SocketUnit):         dir,
+			filepath.Join(user, SocketUnit):        "", // the user's own
+			filepath.Join(t.TempDir(), SocketUnit): "", // the package has gone
+			"../" + SocketUnit:                     "",
+		} {
+			if err := os.Symlink(target, link); err != nil {
+				t.Fatal(err)
+			}
+			if got := enabledPackage(user, allUsers); got != want {
+				t.Errorf("the link in %s to %s: got %q, want %q", at, target, got, want)
+			}
+			if err := os.Remove(link); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -26,26 +26,8 @@ const maxSocket = 107
 
 // Systemd returns the two units for dir. runtime is XDG_RUNTIME_DIR, systemd's %t; it may be empty.
 func Systemd(dir string, d Daemon, runtime string) ([]File, error) {
-	socket := specifiers(d.Socket)
-	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
-		socket = "%t/" + specifiers(rest)
-	}
-	return units(dir, d, socket, ownHeader)
-}
-
-// Packaged returns the two units that a package puts into dir for every user. They start program and listen where
-// clients look if no variable moves the socket. Ours does not hold for them: only the package changes them.
-func Packaged(dir, program string) ([]File, error) {
-	return units(dir, Daemon{Program: program, Socket: "/broker/broker.sock"}, "%t/broker/broker.sock", packagedHeader)
-}
-
-// units fills in the two units. socket is the socket's path as the unit has it.
-func units(dir string, d Daemon, socket, header string) ([]File, error) {
 	if err := d.check(); err != nil {
 		return nil, err
-	}
-	if strings.ContainsAny(d.Program, `"'\`) {
-		return nil, fmt.Errorf("systemd cannot start a program with a quote or a backslash in its path: %s", d.Program)
 	}
 	if len(d.Socket) > maxSocket {
 		return nil, fmt.Errorf("%s is longer than the %d bytes that systemd can listen on", d.Socket, maxSocket)
@@ -53,20 +35,47 @@ func units(dir string, d Daemon, socket, header string) ([]File, error) {
 	if last := d.Socket[len(d.Socket)-1]; last == ' ' || last == '\\' {
 		return nil, fmt.Errorf("a unit cannot contain a path that ends like this: %q", d.Socket)
 	}
+	socket := specifiers(d.Socket)
+	if rest, below := strings.CutPrefix(d.Socket, strings.TrimSuffix(runtime, "/")+"/"); below && filepath.IsAbs(runtime) {
+		socket = "%t/" + specifiers(rest)
+	}
+	return units(dir, d.Program, d.Env, socket, ownHeader)
+}
+
+// Packaged returns the two units that a package puts into dir for every user. They start program and listen where
+// clients look if no variable moves the socket. Ours, Write and Remove refuse them: only the package changes them.
+func Packaged(dir, program string) ([]File, error) {
+	if err := checkPath(program); err != nil {
+		return nil, err
+	}
+	return units(dir, program, nil, "%t/broker/broker.sock", packagedHeader)
+}
+
+// units fills in the two units. socket is the socket's path as the unit has it.
+func units(dir, program string, environment []string, socket, header string) ([]File, error) {
+	if strings.ContainsAny(program, `"'\`) {
+		return nil, fmt.Errorf("systemd cannot start a program with a quote or a backslash in its path: %s", program)
+	}
 	var env strings.Builder
-	for _, kv := range d.Env {
+	for _, kv := range environment {
 		fmt.Fprintf(&env, "Environment=%s\n", quoted(kv))
 	}
 	return []File{
-		{filepath.Join(dir, ServiceUnit), header + fmt.Sprintf(serviceUnit, quoted(d.Program), env.String())},
+		{filepath.Join(dir, ServiceUnit), header + fmt.Sprintf(serviceUnit, quoted(program), env.String())},
 		{filepath.Join(dir, SocketUnit), header + fmt.Sprintf(socketUnit, socket)},
 	}, nil
 }
 
+// allUsersDir is where `systemctl --global enable` enables units for all users, systemd.unit(5).
+const allUsersDir = "/etc/systemd/user"
+
 // EnabledPackage returns the directory of the units of a package, if the socket is enabled for the user whose own units
 // are in dir, or for all users; otherwise it returns "".
-func EnabledPackage(dir string) string {
-	for _, at := range []string{dir, "/etc/systemd/user"} {
+func EnabledPackage(dir string) string { return enabledPackage(dir, allUsersDir) }
+
+// enabledPackage does what EnabledPackage does, for a given directory of all users.
+func enabledPackage(dir, allUsers string) string {
+	for _, at := range []string{dir, allUsers} {
 		link, err := os.Readlink(filepath.Join(at, "sockets.target.wants", SocketUnit))
 		if err == nil && filepath.IsAbs(link) && filepath.Dir(link) != dir && SystemdProgram(filepath.Dir(link)) != "" {
 			return filepath.Dir(link)
