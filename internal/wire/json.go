@@ -21,7 +21,7 @@ type part[T any] struct{ value *T }
 func (p part[T]) IsZero() bool { return p.value == nil }
 
 // MarshalJSON implements json.Marshaler.
-func (p part[T]) MarshalJSON() ([]byte, error) { return line(p.value) }
+func (p part[T]) MarshalJSON() ([]byte, error) { return encode(p.value) }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *part[T]) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &p.value) }
@@ -202,17 +202,20 @@ var ErrStranger = errors.New("the program on the socket is not Broker's daemon")
 var ErrTooLong = errors.New("the line is longer than 64 KiB")
 
 func line(v any) ([]byte, error) {
-	var b bytes.Buffer
-	// No browser reads this, so '<' need not be escaped to six bytes.
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	if b.Len() > MaxLine {
+	b, err := encode(v)
+	if err == nil && len(b) > MaxLine {
 		return nil, ErrTooLong
 	}
-	return b.Bytes(), nil
+	return b, err
+}
+
+// encode is json.Marshal without the escapes for HTML: '<' takes one byte and not six. A newline follows.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return b.Bytes(), err
 }
 
 // ReadLine reads one line and returns it without its newline. It allocates memory only as bytes arrive, so an idle

@@ -347,3 +347,44 @@ func FuzzReadLine(f *testing.F) {
 		}
 	})
 }
+
+// TestPartsComeBack checks that each part of a message that is a value of its own is encoded and decoded.
+func TestPartsComeBack(t *testing.T) {
+	fill := func(v reflect.Value) (parts int) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if f.Tag.Get("json") == "-" && f.Type.Kind() == reflect.Pointer && f.Type.Elem().PkgPath() == v.Type().PkgPath() {
+				v.Field(i).Set(reflect.New(f.Type.Elem()))
+				parts++
+			}
+		}
+		return parts
+	}
+	var req Request
+	if n := fill(reflect.ValueOf(&req).Elem()); n < 2 {
+		t.Fatalf("only %d parts were found: the test proves nothing", n)
+	}
+	line, err := EncodeRequest(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := DecodeRequest(line)
+	if err != nil || !reflect.DeepEqual(*back, req) {
+		t.Errorf("got %+v, want %+v: %v", *back, req, err)
+	}
+	var resp Response
+	if n := fill(reflect.ValueOf(&resp).Elem()); n < 9 {
+		t.Fatalf("only %d parts were found: the test proves nothing", n)
+	}
+	whole := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	resp.Credential = &Credential{AccessKeyID: "A", SecretAccessKey: secret.New("s"), SessionToken: secret.New("t"), Expiration: whole}
+	resp.Endpoint = &Endpoint{URL: "u", Token: secret.New("t")}
+	resp.SignIn = &SignIn{Endpoint: "e", Token: secret.New("t"), Expiration: whole}
+	if line, err = EncodeResponse(resp); err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeResponse(line)
+	if err != nil || !same(got, resp) {
+		t.Errorf("got %+v, want %+v: %v", got, resp, err)
+	}
+}
