@@ -79,15 +79,15 @@ func (w wanted) byARN() bool { return w.role != nil && w.role.ARN != "" }
 // none reports whether nothing was named, so that a person can choose.
 func (w wanted) none() bool { return w.profile == "" && !w.byARN() }
 
-// shown returns what was named, for a hint.
-func (w wanted) shown() fault.Hint {
+// shown returns what was named as an argument of a hint: the names, or a Hint.
+func (w wanted) shown() any {
 	switch {
 	case w.byARN():
 		return fault.Hintf("--role-arn %s", w.role.ARN)
 	case w.profile == "":
-		return "PROFILE"
+		return fault.Hint("PROFILE")
 	}
-	return fault.Hintf("%s", w.names())
+	return w.names()
 }
 
 // names returns all profiles that were named.

@@ -195,7 +195,8 @@ func (p *program) noTerminal(why string) error {
 	case len(at.rest) == 0:
 		return f.WithHint("broker %s --yes", at.path)
 	}
-	return f.WithHint("%s --yes %s", fault.Hintf("broker %s", at.path), at.rest)
+	rest := fault.Hintf("%s", at.rest) // options as well as names, in their order
+	return f.WithHint("%s --yes %s", fault.Hintf("broker %s", at.path), rest)
 }
 
 // yesIs reports whether an answer is a yes.

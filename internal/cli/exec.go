@@ -133,7 +133,6 @@ func until(expiration string) string {
 
 // deliver finds the program of a command and makes its environment with the mode that the flags choose.
 func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
-	again := fault.Hintf("%s %s", typed(c), w.shown())
 	rest := fault.Hint("")
 	if c.Command.Name == "exec" {
 		rest = " -- "
@@ -148,17 +147,20 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "there is no mode %q, only %s", way, modeNames()).WithHint("%s --mode env%s", again, rest)
+		return nil, "", fault.New(fault.Usage, "there is no mode %q, only %s", way, modeNames()).
+			WithHint("%s %s --mode env%s", typed(c), w.shown(), rest)
 	case len(w.also) > 0 && way != "file":
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "--mode %s delivers one session; several profiles need --mode file", way).WithHint("%s --mode file%s", again, rest)
+		return nil, "", fault.New(fault.Usage, "--mode %s delivers one session; several profiles need --mode file", way).
+			WithHint("%s %s --mode file%s", typed(c), w.shown(), rest)
 	case c.Bool("token-file") && way != "server":
 		if rest != "" {
 			rest += "COMMAND"
 		}
-		return nil, "", fault.New(fault.Usage, "--token-file needs --mode server").WithHint("%s --mode server --token-file%s", again, rest)
+		return nil, "", fault.New(fault.Usage, "--token-file needs --mode server").
+			WithHint("%s %s --mode server --token-file%s", typed(c), w.shown(), rest)
 	}
 	add, err := readAdditions(c)
 	if err != nil {
@@ -175,15 +177,16 @@ func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile 
 		if ends != "" { // broker export may have set them
 			leave = `or type eval "$(broker export --unset)"`
 		}
-		if c.IsSet("mode") {
-			again += fault.Hintf(" --mode %s", way)
-		}
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
+		again := fault.Hintf("%s %s%s", typed(c), w.shown(), rest)
+		if c.IsSet("mode") {
+			again = fault.Hintf("%s %s --mode %s%s", typed(c), w.shown(), way, rest)
+		}
 		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s",
 			outer, until(ends), leave).
-			WithHint("env -u BROKER_PROFILE %s%s", again, rest)
+			WithHint("env -u BROKER_PROFILE %s", again)
 	}
 	// Report a wrong name before a wrong command, because the name may be meant as the command. Report both before
 	// prompting for anything.

@@ -125,7 +125,8 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 			out.Notes = append(out.Notes, note)
 		}
 	}
-	out.Notes = append(out.Notes, helperTrouble(set.List(), plan.Profile)...)
+	own := slices.DeleteFunc(set.List(), func(s profiles.Summary) bool { return s.Name != plan.Profile })
+	out.Notes = append(out.Notes, helperTrouble(own)...)
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
 	for _, v := range set.Tools(plan.Profile, os.Getenv) {
 		out.Tools = append(out.Tools, toolJSON(v))

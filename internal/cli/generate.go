@@ -227,9 +227,13 @@ func (g *generation) user() string {
 // run writes the profiles of a map: plan, show, ask, write.
 func (g *generation) run(m accounts.Map) error {
 	g.label = m.Label
-	for _, w := range [][2]string{{"--user", g.user()}, {"--product", m.Product}} {
-		if w[1] != "" && !accounts.Word(w[1]) {
-			return fault.New(fault.Usage, "%.60q cannot be part of a name; use %s to set another", w[1], w[0]).WithHint("%s %s NAME", g.again, w[0])
+	for _, w := range []struct {
+		option fault.Hint
+		text   string
+	}{{"--user", g.user()}, {"--product", m.Product}} {
+		if w.text != "" && !accounts.Word(w.text) {
+			return fault.New(fault.Usage, "%.60q cannot be part of a name; use %s to set another", w.text, w.option).
+				WithHint("%s %s NAME", g.again, w.option)
 		}
 	}
 	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.c.StringSlice("role")})

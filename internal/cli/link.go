@@ -368,12 +368,12 @@ func printable(line string) string {
 const fewProfiles = 5
 
 // helperTrouble reports what is wrong with the helper that AWS tools run for linked profiles, with the command that
-// fixes it. Without names it checks all profiles.
-func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
+// fixes it. It ignores profiles that are not linked: anything may be in their files.
+func helperTrouble(list []profiles.Summary) (notes []string) {
 	asking := map[string][]string{}
 	var helpers []string
 	for _, s := range list {
-		if s.Helper == "" || len(names) > 0 && !slices.Contains(names, s.Name) {
+		if !s.Linked {
 			continue
 		}
 		if asking[s.Helper] == nil {
@@ -390,18 +390,22 @@ func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 		own = ""
 	}
 	for _, helper := range helpers {
-		found, err := exec.LookPath(helper)
-		info, serr := os.Stat(found)
 		why := ""
-		switch {
-		case err != nil || serr != nil:
-			why = "cannot be run"
-		case own != "" && !os.SameFile(mine, info):
-			why = "is not " + own + ", the helper of this Broker"
-		default:
-			continue
+		if onNetwork(runtime.GOOS, helper) {
+			why = "is not a local file and was not checked"
+		} else {
+			found, err := exec.LookPath(helper)
+			info, serr := os.Stat(found)
+			switch {
+			case err != nil || serr != nil:
+				why = "cannot be run"
+			case own != "" && !os.SameFile(mine, info):
+				why = "is not " + string(fault.Word(own)) + ", the helper of this Broker"
+			default:
+				continue
+			}
 		}
-		of := asking[helper][0]
+		of := string(fault.Word(asking[helper][0]))
 		if n := len(asking[helper]) - 1; n > 0 {
 			of += " and " + plural(n, "other profile")
 		}
@@ -409,9 +413,17 @@ func helperTrouble(list []profiles.Summary, names ...string) (notes []string) {
 		if len(asking[helper]) <= fewProfiles {
 			mend = fault.Hintf("broker profiles link %s", asking[helper])
 		}
-		notes = append(notes, "AWS tools run "+helper+" for "+of+", which "+why+"; "+string(mend))
+		notes = append(notes, "for "+of+", AWS tools run "+string(fault.Word(helper))+", which "+why+"; "+string(mend))
 	}
 	return notes
+}
+
+// onNetwork reports whether a path may be on another computer, or a device. On Windows, looking at a UNC path such as
+// \\server\share\credproc sends a hash of the user's password to that server.
+// https://learn.microsoft.com/en-us/dotnet/standard/io/file-path-formats
+func onNetwork(system, path string) bool {
+	path = strings.ReplaceAll(path, `\`, "/")
+	return system == "windows" && (strings.HasPrefix(path, "//") || strings.HasPrefix(path, "/??/"))
 }
 
 // credprocProgram returns the credproc beside this program, or else on the PATH. Its path is written to files that

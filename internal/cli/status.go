@@ -109,30 +109,32 @@ func (p *program) redraw(page string, drawn int) int {
 // status prints the status of the daemon. It starts none, because looking at the status is not a use of a profile.
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
-	var helpers []string
+	var warnings []string
 	if set, err := new(profiles.Store).Load(p.files()); err == nil { // otherwise the daemon reports the error
-		helpers = helperTrouble(set.List())
+		warnings = helperTrouble(set.List())
 	}
-	status.Warnings = append(status.Warnings, helpers...)
+	status.Warnings = append(status.Warnings, warnings...)
 	if errors.Is(err, client.ErrNone) {
 		// Files of another user would look like a lock, and no daemon could start.
 		if _, err := environ.CheckOwners(); err != nil {
 			return err
 		}
-		if asJSON {
-			if jerr := p.printJSON(map[string]any{"running": false, "locked": p.lockWritten() != nil}); jerr != nil {
-				return jerr
-			}
-		} else {
-			p.say("daemon    not running; it starts on demand")
-			if err := p.lockWritten(); err != nil {
-				p.say("locked    yes; %s", fault.Of(err).Hint)
-			}
-			if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
-				p.warn([]string{err.Error()})
-			}
-			p.warn(helpers)
+		if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
+			warnings = append([]string{err.Error()}, warnings...)
 		}
+		locked := p.lockWritten()
+		if asJSON {
+			return p.printJSON(struct {
+				Running  bool     `json:"running"`
+				Locked   bool     `json:"locked"`
+				Warnings []string `json:"warnings,omitempty"`
+			}{false, locked != nil, warnings})
+		}
+		p.say("daemon    not running; it starts on demand")
+		if locked != nil {
+			p.say("locked    yes; %s", fault.Of(locked).Hint)
+		}
+		p.warn(warnings)
 		return nil
 	}
 	if err != nil {

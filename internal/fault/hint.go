@@ -36,37 +36,44 @@ func Hintf(format constant, args ...any) Hint {
 			var all []string
 			for _, s := range arg {
 				all = append(all, string(Word(s)))
-				dashed = dashed || strings.HasPrefix(s, "-")
+				dashed = dashed || isDashed(s)
 			}
 			words[i] = strings.Join(all, " ")
 		default:
 			text := fmt.Sprint(arg)
 			words[i] = Word(text)
-			dashed = dashed || strings.HasPrefix(text, "-")
+			dashed = dashed || isDashed(text)
 		}
 	}
-	if dashed && strings.HasPrefix(string(format), "broker ") {
-		return namesLast(string(format), words)
+	hint := fmt.Sprintf(string(format), words...)
+	if dashed && strings.HasPrefix(hint, "broker ") {
+		return namesLast(string(format), words, args)
 	}
-	return Hint(fmt.Sprintf(string(format), words...))
+	return Hint(hint)
 }
 
-// namesLast makes a command of broker with a name in it that begins with "-". The names stand behind "--" then, and what
-// ends in another command or file behind them. What follows an option is its value and stays there, so in a format an
-// option without a value does not stand right before a name. A format with "--" of its own stays as it is.
-func namesLast(format string, words []any) Hint {
+// isDashed reports whether a command of broker would read a name as an option.
+func isDashed(name string) bool { return len(name) > 1 && name[0] == '-' }
+
+// namesLast makes a command of broker with a name that begins with "-". It puts the names after "--", and another
+// command or a file after the names. What follows an option in the format is the option's value and stays there, so
+// in a format an option without a value must not be right before a name. An argument of type Hint is a part of the
+// command, not a name. A command that has "--" already is exec, whose first name cannot begin with "-"; namesLast
+// returns "" for it.
+func namesLast(format string, words, args []any) Hint {
 	var command, names, behind []string
 	value := false
 	for _, token := range strings.Fields(format) {
 		n := strings.Count(token, "%s") + strings.Count(token, "%d")
 		text := fmt.Sprintf(token, words[:n]...)
-		words = words[n:]
+		name := slices.ContainsFunc(args[:n], func(arg any) bool { _, hint := arg.(Hint); return !hint })
+		words, args = words[n:], args[n:]
 		switch {
-		case token == "--":
-			return "" // exec, whose first name cannot begin so
+		case slices.Contains(strings.Fields(text), "--"):
+			return ""
 		case len(behind) > 0 || token == "<" || token == "&&":
 			behind = append(behind, text)
-		case n > 0 && !value:
+		case name && !value:
 			names = append(names, text)
 		default:
 			command = append(command, text)

@@ -11,8 +11,12 @@ import (
 )
 
 // maxHops is the largest number of profiles from a name to its source. AWS has no such limit, but a longer chain
-// is a mistake, and each role costs a call.
+// is a mistake, and each role costs a call. No chain is followed further, so a hostile file costs little.
 const maxHops = 10
+
+// maxGuesses is how many unknown sources of one Set get a similar name in their error. The search compares a name
+// with all others, so a search for each profile of a large file would take too long.
+const maxGuesses = 100
 
 // A resolution is a cached chain, or the error why there is none.
 type resolution struct {
@@ -61,11 +65,6 @@ func (s *Set) build(name string) (Trust, error) {
 	hops, src, err := s.walk(name)
 	if err != nil {
 		return Trust{}, err
-	}
-	if len(hops) > maxHops {
-		return Trust{}, fault.New(fault.Config,
-			"%s: profile %q leads to its source over %d profiles; at most %d are followed",
-			hops[0].origin(), name, len(hops), maxHops)
 	}
 	asked, _ := s.lookup(name)
 	r := &reading{values: make([]Value, 0, 8)}
@@ -140,6 +139,9 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 // yet.
 func (s *Set) noSource(at Origin, name string) error {
 	f := fault.New(fault.NotFound, "%s: source_profile names %q, which is neither a source nor a profile", at, name)
+	if s.guesses.Add(1) > maxGuesses {
+		return f.WithHint("broker add %s", name)
+	}
 	if near := s.near(name, 1); len(near) > 0 {
 		return fault.New(fault.NotFound, "%w; did you mean %q?", f, near[0]).
 			WithHint("broker profiles show %s", near[0])
@@ -178,6 +180,11 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			}
 			return nil, nil, fault.New(fault.Config, "%s: source_profile forms a loop: %s", at, loop(hops[first:]))
 		}
+		if len(hops) == maxHops {
+			return nil, nil, fault.New(fault.Config,
+				"%s: profile %q has a chain of more than %d profiles; a chain may have at most %d",
+				hops[0].origin(), hops[0].name, maxHops, maxHops)
+		}
 		seen[name] = len(hops)
 		hops = append(hops, p)
 		if other, ok := s.asksFor(p); ok {
@@ -188,11 +195,21 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 			return nil, nil, fault.New(fault.NotFound, "%s: source_profile names %q, which is no longer a source",
 				hops[len(hops)-2].own.origin(keySourceProfile), p.name).WithHint("broker add %s", p.name)
 		}
-		if err := servable(p, len(s.Sources()) == 0); err != nil {
+		if err := servable(p, s.noSources()); err != nil {
 			return nil, nil, err
 		}
 		name = p.own.text(keySourceProfile)
 	}
+}
+
+// noSources reports whether the registry has no valid source.
+func (s *Set) noSources() bool {
+	for _, src := range s.sources {
+		if src.err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func loop(hops []profile) string {

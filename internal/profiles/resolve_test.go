@@ -355,10 +355,12 @@ func TestResolveDeepChains(t *testing.T) {
 		what, config, want string
 	}{
 		{"10 roles", chainOf(10, "security"), ""},
-		{"11 roles", chainOf(11, "security"), "over 11 profiles"},
-		{"1,000 roles", chainOf(1000, "security"), "over 1000 profiles"},
-		{"a loop of 1,000", chainOf(1000, "p0"), "p0 -> p1 -> p2"},
-		{"1,000 roles to nowhere", chainOf(1000, "nobody"), `names "nobody"`},
+		{"11 roles", chainOf(11, "security"), "more than 10 profiles"},
+		{"1,000 roles", chainOf(1000, "security"), "more than 10 profiles"},
+		{"a loop of 10", chainOf(10, "p0"), "p0 -> p1 -> p2"},
+		{"a loop of 1,000", chainOf(1000, "p0"), "more than 10 profiles"},
+		{"10 roles to nowhere", chainOf(10, "nobody"), `names "nobody"`},
+		{"1,000 roles to nowhere", chainOf(1000, "nobody"), "more than 10 profiles"},
 	} {
 		set := load(t, tt.config, "", sourceSection)
 		c, err := set.Resolve("p0")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Set is what the files said at one moment. It is immutable and safe for concurrent use. So are the chains that it
@@ -18,6 +19,7 @@ type Set struct {
 	names    []string // of all profiles and sources, sorted
 	known    map[string]struct{}
 	chains   sync.Map // name → resolution
+	guesses  atomic.Int32
 }
 
 // registered is a [source NAME] section, parsed once.
