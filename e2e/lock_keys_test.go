@@ -301,7 +301,7 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	cmd := second.command("credproc", "product_prod_paul") // asked before the lock, answered after
 	asked := make(chan result, 1)
 	go func() { asked <- finish(cmd) }()
-	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "the broker is locked, but another of your daemons") {
+	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "Broker is locked, but another of your daemons") {
 		t.Errorf("lock beside a daemon that is stopped: %v", r)
 	}
 	must(t, syscall.Kill(pid, syscall.SIGCONT))
@@ -460,7 +460,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		}
 		args, ok := harmless[name]
 		if !ok {
-			t.Errorf("broker %s: nothing says what it does while the broker is locked", name)
+			t.Errorf("broker %s: nothing says what it does while Broker is locked", name)
 			continue
 		}
 		if args == nil {
@@ -492,7 +492,7 @@ func TestLockInTheMiddle(t *testing.T) {
 		go func() { done <- finish(cmd) }()
 		h.reaches(t, "GetCallerIdentity", 1)
 		h.ok(t, "broker", "lock")
-		if r := <-done; r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+		if r := <-done; r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") {
 			t.Error(r)
 		}
 		if text, err := os.ReadFile(credentials); err != nil || string(text) != plainKeys {
@@ -514,7 +514,7 @@ func TestLockInTheMiddle(t *testing.T) {
 			s.waits("[y/N] ")
 			h.ok(t, "broker", "lock")
 			s.types("y")
-			if r := s.ends(); r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+			if r := s.ends(); r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") {
 				t.Error(r)
 			}
 			h.unharmed(t, before)

@@ -6,7 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// TestEveryCommandHasALockClass: a new command has to say what it does while the broker is locked.
+// TestEveryCommandHasALockClass: a new command has to say what it does while Broker is locked.
 func TestEveryCommandHasALockClass(t *testing.T) {
 	left := map[string]bool{}
 	for name := range lockClasses {
@@ -21,7 +21,7 @@ func TestEveryCommandHasALockClass(t *testing.T) {
 			return
 		}
 		if _, ok := lockClasses[name]; !ok {
-			t.Errorf("broker %s: nothing says what it does while the broker is locked", name)
+			t.Errorf("broker %s: nothing says what it does while Broker is locked", name)
 		}
 		delete(left, name)
 	}

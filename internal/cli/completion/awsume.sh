@@ -19,7 +19,7 @@ function awsume {
 		-v | --version)
 			broker version
 			return ;;
-		-a | --auto-refresh | -r | --refresh) ;; # the broker renews by itself
+		-a | --auto-refresh | -r | --refresh) ;; # Broker renews by itself
 		-k | --kill-refresher) return 0 ;;
 		-*)
 			printf 'awsume: broker has nothing for %s; see broker export --help\n' "$1" >&2
