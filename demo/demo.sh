@@ -114,4 +114,4 @@ if [ "${KEEP:-}" = 1 ]; then
 	printf '\nA shell to play in; leave it with `exit`. Try: broker explain prod\n'
 	AWS_ENDPOINT_URL="$sts" "${SHELL:-/bin/sh}" || true
 fi
-printf '\nAll of it is true.\n'
+printf '\nEverything worked as shown.\n'

@@ -119,6 +119,6 @@ func (p *program) removeAlias(short string) error {
 	case !removed:
 		return fault.New(fault.NotFound, "there is no alias %q", short).WithHint("broker profiles alias")
 	}
-	p.say("%s: no alias any more", fault.Line(short))
+	p.say("%s: removed the alias", fault.Line(short))
 	return nil
 }
