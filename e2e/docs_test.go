@@ -80,7 +80,7 @@ func TestDocs(t *testing.T) {
 					case typed == "broker setup":
 						typed += " --yes; " + seed
 					case strings.HasPrefix(typed, "broker add "):
-						typed += " && " + seed
+						typed += " && " + strings.Replace(seed, "security", strings.Fields(typed)[2], 1)
 					case strings.HasPrefix(typed, "broker remove "), strings.HasPrefix(typed, "broker profiles trust"):
 						typed += " --yes"
 					case strings.HasPrefix(typed, "broker console "):

@@ -306,7 +306,7 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	cmd := second.command("credproc", "product_prod_paul") // sent before the lock, answered after it
 	asked := make(chan result, 1)
 	go func() { asked <- finish(cmd) }()
-	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "the broker is locked, but another of your daemons") {
+	if r := h.run("broker", "lock"); r.code != 1 || !strings.Contains(r.stderr, "Broker is locked, but another of your daemons") {
 		t.Errorf("lock beside a daemon that is stopped: %v", r)
 	}
 	must(t, syscall.Kill(pid, syscall.SIGCONT))
@@ -498,7 +498,7 @@ func TestLockInTheMiddle(t *testing.T) {
 		go func() { done <- finish(cmd) }()
 		h.reaches(t, "GetCallerIdentity", 1)
 		h.ok(t, "broker", "lock")
-		if r := <-done; r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+		if r := <-done; r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") {
 			t.Error(r)
 		}
 		if text, err := os.ReadFile(credentials); err != nil || string(text) != plainKeys {
@@ -520,7 +520,7 @@ func TestLockInTheMiddle(t *testing.T) {
 			s.waits("[y/N] ")
 			h.ok(t, "broker", "lock")
 			s.types("y")
-			if r := s.ends(); r.code != 7 || !strings.Contains(r.stderr, "the broker is locked") {
+			if r := s.ends(); r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") {
 				t.Error(r)
 			}
 			h.unharmed(t, before)

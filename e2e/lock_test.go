@@ -340,7 +340,7 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 		t.Errorf("lock: %v", r)
 	}
 	r = h.asOther(t, nobody, "broker", "status")
-	if r.code != 0 || !strings.Contains(r.stderr, "cannot save whether the broker is locked") ||
+	if r.code != 0 || !strings.Contains(r.stderr, "cannot save whether Broker is locked") ||
 		!strings.Contains(r.stderr, "the daemon has no log: "+state+"/daemon.log cannot be opened") {
 		t.Errorf("status: %v", r)
 	}

@@ -99,7 +99,7 @@ func TestEvilRecords(t *testing.T) {
 			return err
 		}
 		log, err := os.ReadFile(h.state("daemon.log"))
-		if err != nil || !strings.Contains(string(log), "the broker stays locked: ") || !strings.Contains(string(log), "lock.json") {
+		if err != nil || !strings.Contains(string(log), "Broker stays locked: ") || !strings.Contains(string(log), "lock.json") {
 			return fmt.Errorf("lock.json is not named in the daemon's log: %s", log)
 		}
 		return nil

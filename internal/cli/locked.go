@@ -66,7 +66,7 @@ func (p *program) refuseLocked(ctx context.Context) error {
 		return err
 	}
 	if status, err := p.client.Status(ctx); err == nil && status.Locked {
-		return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+		return fault.New(fault.Locked, "Broker is locked").WithHint("broker unlock")
 	}
 	return nil
 }

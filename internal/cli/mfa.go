@@ -20,7 +20,7 @@ func (p *program) mfaCommand() *cli.Command {
 				Usage: "set the MFA device of a source, and store its TOTP seed",
 				UsageText: "broker mfa set security\n" +
 					"broker mfa set security --serial ARN\n" +
-					"broker mfa set work --process 'ykman oath accounts code'",
+					"broker mfa set work --process 'pass otp aws'",
 				ArgsUsage:    "SOURCE",
 				BashComplete: p.completeSources,
 				Description: "Without an option, asks for the seed on the terminal. A code comes from the stored seed, else\n" +

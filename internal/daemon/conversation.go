@@ -204,8 +204,11 @@ func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, er
 			return secret.String{}, err
 		}
 		code, err := mfa.ParseCode(typed.Reveal())
-		if err == nil || try == slips {
-			return code, err
+		switch {
+		case err == nil:
+			return code, nil
+		case try == slips:
+			return secret.String{}, fault.Of(err).WithHint("broker login %s", q.Source)
 		}
 		q.Reason = err.Error()
 	}

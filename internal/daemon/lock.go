@@ -231,7 +231,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 }
 
 func lockedAgain() error {
-	return fault.New(fault.Locked, "the broker was locked again during the unlock").WithHint("broker unlock")
+	return fault.New(fault.Locked, "Broker was locked again during the unlock").WithHint("broker unlock")
 }
 
 // challenge adds to an error how to make the proof, if a retry makes sense now.
@@ -274,7 +274,7 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 	if d.Broker.Locked() && !set {
 		// Otherwise any program of the user could lock the user out.
 		return fault.New(fault.Locked,
-			"the broker must be unlocked to set a first passphrase").
+			"Broker must be unlocked to set a first passphrase").
 			WithHint("broker unlock")
 	}
 	return d.Latch.SetPassphrase(proof, v)
@@ -367,7 +367,7 @@ func (d *Daemon) lockWarnings() []string {
 		list = append(list, fault.Line(err.Error()))
 	}
 	if why := d.locking.unsaved.Load(); why != nil {
-		list = append(list, "cannot save whether the broker is locked: "+*why)
+		list = append(list, "cannot save whether Broker is locked: "+*why)
 	}
 	if why := d.locking.trouble.Load(); why != nil {
 		list = append(list, "lock_on does not work: "+*why)

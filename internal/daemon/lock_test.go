@@ -136,7 +136,7 @@ func TestLockThatCannotBeKept(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	warnings := h.ask(t, wire.Request{Verb: wire.State}).Status.Warnings
-	if !strings.Contains(strings.Join(warnings, "\n"), "cannot save whether the broker is locked") {
+	if !strings.Contains(strings.Join(warnings, "\n"), "cannot save whether Broker is locked") {
 		t.Errorf("status: %q", warnings)
 	}
 	refused(t, "get", h.get(t, "dev"))
@@ -810,7 +810,7 @@ func TestOtherThatDoesNotLock(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
-	if r.Err == nil || !strings.Contains(r.Err.Message, "the broker is locked, but another of your daemons") {
+	if r.Err == nil || !strings.Contains(r.Err.Message, "Broker is locked, but another of your daemons") {
 		t.Errorf("%+v", r)
 	}
 	refused(t, "get", h.get(t, "dev"))

@@ -171,7 +171,7 @@ func (k *Keeper) auditRequired() bool {
 
 // LockedFault returns the error for requests that are refused because Broker is locked.
 func LockedFault() error {
-	return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+	return fault.New(fault.Locked, "Broker is locked").WithHint("broker unlock")
 }
 
 func keyIDs(answers []session.Answer) []string {

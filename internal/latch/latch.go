@@ -96,7 +96,7 @@ func (l *Latch) loadLocked() error {
 // read returns the contents of the file, or nil if it does not exist.
 func read(path string) (*state, error) {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Locked, "the broker stays locked: %w", fmt.Errorf(format, args...)).
+		return fault.New(fault.Locked, "Broker stays locked: %w", fmt.Errorf(format, args...)).
 			WithHint("%s && broker unlock", record.Mend(path, fault.Hintf("rm %s", path)))
 	}
 	text, err := record.Read(path, maxFile, record.Guarded)
@@ -105,7 +105,7 @@ func read(path string) (*state, error) {
 		return nil, nil
 	case errors.Is(err, record.ErrRefused): // the contents may be valid, or it is a directory
 		return nil, fault.New(fault.Locked,
-			"the broker stays locked: %w", err).
+			"Broker stays locked: %w", err).
 			WithHint("%s && broker unlock", fault.Of(err).Hint)
 	case err != nil:
 		return nil, bad("%s cannot be read: %w", path, err)

@@ -104,7 +104,7 @@ func (l *Latch) AwaitOthers(ctx context.Context) error {
 	}
 	defer func() { _ = f.Close() }()
 	if err := system.LockUntil(ctx, f); errors.Is(err, system.ErrLocked) {
-		return fault.New(fault.Failed, "the broker is locked, but another of your daemons did not react in time, "+
+		return fault.New(fault.Failed, "Broker is locked, but another of your daemons did not react in time, "+
 			"and its sessions may still be in files").WithHint("pgrep -a broker")
 	}
 	return nil

@@ -95,7 +95,7 @@ func (p Places) Others() []string {
 func (p Places) Refuse() error {
 	switch {
 	case Peek(p.File), p.Moved != "" && Peek(p.Moved):
-		return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+		return fault.New(fault.Locked, "Broker is locked").WithHint("broker unlock")
 	}
 	return p.RefuseKnown()
 }
@@ -117,7 +117,7 @@ func RefuseHome(home string) error {
 	if !Peek(file) {
 		return nil
 	}
-	return fault.New(fault.Locked, "the broker is locked by %s", file).WithHint("HOME=%s broker unlock", home)
+	return fault.New(fault.Locked, "Broker is locked by %s", file).WithHint("HOME=%s broker unlock", home)
 }
 
 // Watch reports repeatedly whether any of some files says that Broker is locked. While no file changes, this costs

@@ -20,11 +20,11 @@ func ParseCode(s string) (secret.String, error) {
 			digits = append(digits, byte(r))
 		case r >= '0' && r <= '9':
 		default:
-			return secret.String{}, fault.New(fault.Usage, "an MFA code consists of 6 digits only")
+			return secret.String{}, fault.New(fault.Usage, "an MFA code has exactly 6 digits")
 		}
 	}
 	if len(digits) != codeDigits {
-		return secret.String{}, fault.New(fault.Usage, "an MFA code is exactly 6 digits")
+		return secret.String{}, fault.New(fault.Usage, "an MFA code has exactly 6 digits")
 	}
 	return secret.New(string(digits)), nil
 }

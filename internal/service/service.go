@@ -147,7 +147,7 @@ func StablePath(real string, candidates ...string) (string, error) {
 	}
 	self, err := os.Stat(real)
 	if err != nil {
-		return "", fmt.Errorf("find the broker's own program: %w", err)
+		return "", fmt.Errorf("find Broker's own program: %w", err)
 	}
 	for _, c := range candidates {
 		if c == "" || !filepath.IsAbs(c) {

@@ -50,7 +50,7 @@ func (b *Broker) Locked() bool { return b.locked.Load() }
 
 func (b *Broker) refuseLocked() error {
 	if b.locked.Load() {
-		return fault.New(fault.Locked, "the broker is locked").WithHint("broker unlock")
+		return fault.New(fault.Locked, "Broker is locked").WithHint("broker unlock")
 	}
 	return nil
 }
