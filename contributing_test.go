@@ -57,8 +57,8 @@ func TestWorkflowsAreLeast(t *testing.T) {
 	}
 }
 
-// unsafeExpressions returns the lines of a workflow with an expression that may become a part of a script. An expression
-// is safe as the value, on one line, of a key that no script is in.
+// unsafeExpressions returns the lines of a workflow with an expression that may become a part of a script. An
+// expression is safe as the value, on one line, of a key that no script is in.
 func unsafeExpressions(workflow string) (lines []string) {
 	safe := regexp.MustCompile(`^ +(?:- )?(?:[A-Z_]+|group|cancel-in-progress|runs-on): [\w-]*\$\{\{[^{}]*\}\}$`)
 	block := regexp.MustCompile(`^( *(?:- )*)[\w-]+: [|>][-+0-9]*$`)
@@ -165,8 +165,8 @@ func TestDocsHaveThePinsOfTheMakefile(t *testing.T) {
 	}
 }
 
-// TestContributorsFindWhatIsNamed checks that the make targets and files that CONTRIBUTING.md and the workflows name are
-// there.
+// TestContributorsFindWhatIsNamed checks that the make targets and files that CONTRIBUTING.md and the workflows name
+// are there.
 func TestContributorsFindWhatIsNamed(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {

@@ -416,7 +416,12 @@ func TestPackageComments(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		comments := 0
 		for _, name := range p.GoFiles {
-			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			f, err := parser.ParseFile(
+				token.NewFileSet(),
+				filepath.Join(p.Dir, name),
+				nil,
+				parser.PackageClauseOnly|parser.ParseComments,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -248,7 +248,8 @@ func TestBadWire(t *testing.T) {
 				Credential any
 			}
 			must(t, json.Unmarshal([]byte(answer), &a))
-			if a.Error == nil && row.kind != "" || a.Credential != nil || a.Error != nil && row.kind != "" && a.Error.Kind != row.kind {
+			if a.Error == nil && row.kind != "" || a.Credential != nil ||
+				a.Error != nil && row.kind != "" && a.Error.Kind != row.kind {
 				t.Errorf("answered with %.300s", answer)
 			}
 			if bytes.ContainsAny([]byte(answer), "\x1b\x00") {

@@ -412,8 +412,14 @@ func parseDocument(text string) (document, error) {
 	if err := dec.Decode(&d); err != nil {
 		return d, fmt.Errorf("not a credential_process document: %w", err)
 	}
-	if d.Version != 1 || !strings.HasPrefix(d.AccessKeyID, "ASIA") || d.SecretAccessKey == "" || d.SessionToken == "" || d.Expiration.IsZero() {
-		return d, fmt.Errorf("not a complete credential_process document: version %d, key %s, expires %v", d.Version, d.AccessKeyID, d.Expiration)
+	if d.Version != 1 || !strings.HasPrefix(d.AccessKeyID, "ASIA") || d.SecretAccessKey == "" || d.SessionToken == "" ||
+		d.Expiration.IsZero() {
+		return d, fmt.Errorf(
+			"not a complete credential_process document: version %d, key %s, expires %v",
+			d.Version,
+			d.AccessKeyID,
+			d.Expiration,
+		)
 	}
 	return d, nil
 }

@@ -91,7 +91,12 @@ func (e *emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			action = form.Get("Action")
 		}
 	}
-	a := arrival{what: strings.TrimSpace(fmt.Sprintf("%s %s%s %s %s", r.Method, r.Host, r.URL.Path, action, form.Get("ChangeSetType"))), token: r.Header.Get("X-Amz-Security-Token")}
+	a := arrival{
+		what: strings.TrimSpace(
+			fmt.Sprintf("%s %s%s %s %s", r.Method, r.Host, r.URL.Path, action, form.Get("ChangeSetType")),
+		),
+		token: r.Header.Get("X-Amz-Security-Token"),
+	}
 	if m := credentialScope.FindStringSubmatch(r.Header.Get("Authorization")); m != nil {
 		a.keyID = m[1]
 	}

@@ -151,7 +151,8 @@ func goIdentity(t *testing.T, h *house, profile string) string {
 	if err != nil {
 		return ""
 	}
-	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).
+		GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return ""
 	}

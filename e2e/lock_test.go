@@ -168,7 +168,8 @@ func TestLockedGivesNothing(t *testing.T) {
 	end(t, syscall.SIGKILL)
 	must(t, os.WriteFile(latch, []byte("{"), 0o600))
 	r := h.run("broker", "unlock")
-	if err := checkFailure(r, "7", "broker", nil); err != nil || !strings.Contains(r.stderr, latch) || !strings.HasSuffix(r.stderr, "\nhint: rm "+latch+" && broker unlock\n") {
+	if err := checkFailure(r, "7", "broker", nil); err != nil || !strings.Contains(r.stderr, latch) ||
+		!strings.HasSuffix(r.stderr, "\nhint: rm "+latch+" && broker unlock\n") {
 		t.Errorf("a damaged file: %v, %v", err, r)
 	}
 	t.Run("damaged", nothing)

@@ -54,7 +54,9 @@ func TestPick(t *testing.T) {
 	s = h.sit(t, "broker", "login", "--pick")
 	s.waits("(source)")
 	shown := s.shown()
-	if dev, source, prod := strings.Index(shown, "product_dev_paul"), strings.Index(shown, "(source)"), strings.Index(shown, "product_prod_paul"); !(0 <= dev && dev < source) || prod >= 0 && prod < source {
+	if dev, source, prod := strings.Index(shown, "product_dev_paul"), strings.Index(shown, "(source)"),
+		strings.Index(shown, "product_prod_paul"); !(0 <= dev && dev < source) ||
+		prod >= 0 && prod < source {
 		t.Errorf("the latest is not first: dev at %d, the source at %d, prod at %d", dev, source, prod)
 	}
 	s.types("")

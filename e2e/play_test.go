@@ -213,7 +213,10 @@ func keepAsAWSVault(name, data string) error {
 // get, and records what it saw.
 func browserRole(address, out string) error {
 	var said strings.Builder
-	client := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{
+		Timeout:       patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	ask := func(method, to, host string) (*http.Response, error) {
 		req, err := http.NewRequest(method, to, nil)
 		if err != nil {

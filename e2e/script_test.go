@@ -105,7 +105,9 @@ func setupScript(env *testscript.Env) error {
 }
 
 // script makes a testscript command of a function that returns an error.
-func script(run func(ts *testscript.TestScript, h *house, args []string) error) func(*testscript.TestScript, bool, []string) {
+func script(
+	run func(ts *testscript.TestScript, h *house, args []string) error,
+) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		if neg {
 			ts.Fatalf("this command does not accept !; use fails CODE")

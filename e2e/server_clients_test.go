@@ -19,7 +19,13 @@ func serverHouse(t *testing.T) *house {
 }
 
 // viaServer runs a program under `broker exec --mode server`, with the token in the environment and in a file.
-func (h *house) viaServer(t *testing.T, flags []string, check func(profile, arn, out string), program string, args ...string) {
+func (h *house) viaServer(
+	t *testing.T,
+	flags []string,
+	check func(profile, arn, out string),
+	program string,
+	args ...string,
+) {
 	t.Helper()
 	for _, c := range clientRoles {
 		command := append([]string{"exec", viaExec[c.profile], "--mode", "server"}, flags...)

@@ -151,7 +151,8 @@ var toolTable = []client{
 		args: func(_ *house, _ *emulator, profile, _ string) []string { return []string{profile} },
 	},
 	{
-		name: "Go SDK 2", program: func(*testing.T, *house) string { self, _ := os.Executable(); return self }, says: prodARN, asks: []string{"GetCallerIdentity"},
+		name: "Go SDK 2", program: func(*testing.T, *house) string { self, _ := os.Executable(); return self },
+		says: prodARN, asks: []string{"GetCallerIdentity"},
 		args: func(_ *house, e *emulator, profile, _ string) []string {
 			return append([]string{"E2E_ROLE=go-sdk", "EMULATOR=" + e.url, "AWS_REGION=eu-west-1"}, variable("AWS_PROFILE", profile)...)
 		},
@@ -355,7 +356,8 @@ func goSDKClient() error {
 	if err != nil {
 		return err
 	}
-	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(os.Getenv("EMULATOR")) }).GetCallerIdentity(context.Background(), &sts.GetCallerIdentityInput{})
+	out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(os.Getenv("EMULATOR")) }).
+		GetCallerIdentity(context.Background(), &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return err
 	}
@@ -380,7 +382,8 @@ func TestClientsTenAliases(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+			out, err := sts.NewFromConfig(cfg, func(o *sts.Options) { o.BaseEndpoint = aws.String(h.sim.url) }).
+				GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 			if err != nil {
 				t.Errorf("%s: %v", c.profile, err)
 			} else if arn := aws.ToString(out.Arn); !strings.HasPrefix(arn, c.arn) {

@@ -183,7 +183,8 @@ func (a Account) RoleARN(role string) (string, error) {
 		role = m[3]
 	}
 	path := strings.TrimPrefix(role, "/")
-	if name := path[strings.LastIndexByte(path, '/')+1:]; !rolePath.MatchString(path) || len(path) > maxPath || len(name) > maxRoleName {
+	if name := path[strings.LastIndexByte(path, '/')+1:]; !rolePath.MatchString(path) || len(path) > maxPath ||
+		len(name) > maxRoleName {
 		return "", fmt.Errorf("names an invalid role %.80q", role)
 	}
 	return "arn:" + a.Partition + ":iam::" + a.ID + ":role/" + path, nil

@@ -54,7 +54,15 @@ func goldenOf(t *testing.T, file string, src []byte, n Naming) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "label %s product %s source %s\n", m.Label, m.Product, m.Source)
 	for _, p := range list {
-		fmt.Fprintln(&b, strings.TrimSpace(strings.Join([]string{p.Name, p.Account, p.AccountID, p.RoleARN, p.Region, p.ExternalID, p.Duration, p.MFASerial}, " ")))
+		fmt.Fprintln(
+			&b,
+			strings.TrimSpace(
+				strings.Join(
+					[]string{p.Name, p.Account, p.AccountID, p.RoleARN, p.Region, p.ExternalID, p.Duration, p.MFASerial},
+					" ",
+				),
+			),
+		)
 	}
 	return b.String()
 }
@@ -292,7 +300,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, p := range list {
-			if !name.MatchString(p.Name) || p.Name[0] == '-' || !arn.MatchString(p.RoleARN) || strings.ContainsAny(p.Region+p.ExternalID+p.Duration+p.MFASerial, "\n\r\x00 $`'\"") {
+			if !name.MatchString(p.Name) || p.Name[0] == '-' || !arn.MatchString(p.RoleARN) ||
+				strings.ContainsAny(p.Region+p.ExternalID+p.Duration+p.MFASerial, "\n\r\x00 $`'\"") {
 				t.Errorf("%q gave %+v", src, p)
 			}
 		}

@@ -74,7 +74,15 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 			if err != nil {
 				return nil, fault.New(fault.Usage, "%s: account %q: roles %w", a.origin, a.Name, err)
 			}
-			p := Profile{Account: a.Name, AccountID: a.ID, RoleARN: arn, Region: a.Region, ExternalID: a.ExternalID, Duration: a.Duration, MFASerial: a.MFASerial}
+			p := Profile{
+				Account:    a.Name,
+				AccountID:  a.ID,
+				RoleARN:    arn,
+				Region:     a.Region,
+				ExternalID: a.ExternalID,
+				Duration:   a.Duration,
+				MFASerial:  a.MFASerial,
+			}
 			words := map[string]string{
 				"product": m.Product, "env": a.Environment, "account": a.Name, "id": a.ID, "role": p.Role(), "user": n.User, "region": a.Region,
 			}

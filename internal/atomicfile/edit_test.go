@@ -84,7 +84,10 @@ func TestEdit(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(dir, "link")
-	if err := Edit(link, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte, error) { return append(src, "two\n"...), nil }); err != nil {
+	if err := Edit(link, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte,
+		error) {
+		return append(src, "two\n"...), nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if content(t, file) != "one\ntwo\n" || content(t, file+".backup") != "one\n" {
@@ -99,7 +102,10 @@ func TestEdit(t *testing.T) {
 		}
 	}
 	before, _ := os.Stat(file)
-	if err := Edit(file, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte, error) { return bytes.Clone(src), nil }); err != nil {
+	if err := Edit(file, 0o600, &Backup{Path: file + ".backup"}, func(src []byte) ([]byte,
+		error) {
+		return bytes.Clone(src), nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := os.Stat(file); !os.SameFile(before, after) || content(t, file+".backup") != "one\n" {
@@ -443,8 +449,8 @@ func TestBackupsAreNumbered(t *testing.T) {
 	}
 }
 
-// TestForgetBackups: a backup that holds the text of the file again goes. The first one stays while there are others, and
-// what is not a regular file is neither read nor removed.
+// TestForgetBackups: a backup that holds the text of the file again goes. The first one stays while there are others,
+// and what is not a regular file is neither read nor removed.
 func TestForgetBackups(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config")

@@ -196,7 +196,8 @@ func TestTurnsOver(t *testing.T) {
 
 func TestRefusesLinksAndPipes(t *testing.T) {
 	dir := t.TempDir()
-	if err := errors.Join(os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")), syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
+	if err := errors.Join(os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")),
+		syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"link", ".", "fifo", "missing/audit.log"} {

@@ -182,7 +182,11 @@ func TestDeadlines(t *testing.T) {
 	if err := c.Converse(ctx, talk); !errors.Is(err, context.DeadlineExceeded) { // before it begins
 		t.Error(err)
 	}
-	if err := c.Converse(t.Context(), func(l *Lines) error { l.Within(200 * time.Millisecond); return talk(l) }); !errors.Is(err, ErrTimeout) {
+	if err := c.Converse(t.Context(),
+		func(l *Lines) error { l.Within(200 * time.Millisecond); return talk(l) }); !errors.Is(
+		err,
+		ErrTimeout,
+	) {
 		t.Error(err)
 	}
 	for give := time.Now().Add(time.Minute); time.Now().Before(give); time.Sleep(10 * time.Millisecond) {
@@ -219,10 +223,22 @@ func TestConverse(t *testing.T) {
 		t.Error(err)
 	}
 	var exit *ExitError
-	if err := echo.Converse(t.Context(), func(l *Lines) error { _ = l.Write("end"); _, err := l.Read(); return err }); !errors.As(err, &exit) || exit.Code != 7 {
+	if err := echo.Converse(t.Context(), func(l *Lines) error {
+		_ = l.Write("end")
+		_,
+			err := l.Read()
+		return err
+	}); !errors.As(
+		err,
+		&exit,
+	) ||
+		exit.Code != 7 {
 		t.Error(err)
 	}
-	if err := sh("sleep 1000 & exit 0").Converse(t.Context(), func(l *Lines) error { _, err := l.Read(); return err }); !errors.Is(err, ErrEnded) {
+	if err := sh("sleep 1000 & exit 0").Converse(t.Context(), func(l *Lines) error { _, err := l.Read(); return err }); !errors.Is(
+		err,
+		ErrEnded,
+	) {
 		t.Error(err)
 	}
 	if err := sh("exit 0").Converse(t.Context(), func(l *Lines) error {

@@ -91,8 +91,12 @@ func (p *program) add(c *cli.Context, name string) error {
 	}
 	var who vault.Identity
 	err = ring.with(ctx, func() error {
-		who, err = ring.Put(ctx, vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
-			e, !c.Bool("no-verify"))
+		who, err = ring.Put(
+			ctx,
+			vault.Key{Name: name, AccessKeyID: key.id, Secret: key.secret, Replace: exists, KeepSeed: true},
+			e,
+			!c.Bool("no-verify"),
+		)
 		return p.explainRoute(err)
 	})
 	if errors.Is(err, vault.ErrExists) {

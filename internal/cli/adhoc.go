@@ -192,7 +192,12 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 }
 
 // roleCredential is credential with role, which no profile names. With a nil role it is the same as credential.
-func (p *program) roleCredential(ctx context.Context, name string, role *wire.Role, minTTL time.Duration) (wire.Credential, error) {
+func (p *program) roleCredential(
+	ctx context.Context,
+	name string,
+	role *wire.Role,
+	minTTL time.Duration,
+) (wire.Credential, error) {
 	if role == nil {
 		return p.credential(ctx, name, minTTL)
 	}

@@ -132,7 +132,12 @@ func until(expiration string) string {
 }
 
 // deliver finds the program of a command and makes its environment with the mode that the flags choose.
-func (p *program) deliver(c *cli.Context, w wanted, command []string, noProfile error) (env []string, program string, err error) {
+func (p *program) deliver(
+	c *cli.Context,
+	w wanted,
+	command []string,
+	noProfile error,
+) (env []string, program string, err error) {
 	rest := fault.Hint("")
 	if c.Command.Name == "exec" {
 		rest = " -- "

@@ -19,7 +19,10 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 		return nil, fault.New(fault.Usage, "--mode file needs a named profile").
 			WithHint("broker exec --mode env --role-arn %s -- COMMAND", d.role.ARN)
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL})
+	resp, err := p.ask(
+		ctx,
+		wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL},
+	)
 	if err != nil {
 		return nil, err
 	}

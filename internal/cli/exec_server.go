@@ -25,8 +25,10 @@ func (p *program) byServer(ctx context.Context, d delivery) ([]string, error) {
 		return nil, err
 	}
 	e := resp.Endpoint
-	if e == nil || d.tokenFile && e.TokenFile == "" || d.role != nil && (e.Role == "" || d.role.ARN != "" && e.Role != d.role.ARN) {
-		return nil, fault.New(fault.Unreachable, "the daemon and this program differ in version, and the daemon did not return the endpoint that was asked for").WithHint("broker service restart")
+	if e == nil || d.tokenFile && e.TokenFile == "" ||
+		d.role != nil && (e.Role == "" || d.role.ARN != "" && e.Role != d.role.ARN) {
+		return nil, fault.New(fault.Unreachable, "the daemon and this program differ in version, and the daemon did not return the endpoint that was asked for").
+			WithHint("broker service restart")
 	}
 	p.warn(resp.Warnings)
 	profile := e.Profile

@@ -120,7 +120,9 @@ func TestExportText(t *testing.T) {
 	}
 	// The region of a profile replaces the region of the shell. Without one, the region of the shell stays.
 	got, _ = exportText("env", cred)
-	if unset, _, _ := strings.Cut(string(got), "\n"); strings.Contains(unset, "REGION") || strings.Contains(unset, " AWS_ACCESS_KEY_ID ") || !strings.Contains(unset, " AWS_PROFILE ") {
+	if unset, _, _ := strings.Cut(string(got), "\n"); strings.Contains(unset, "REGION") ||
+		strings.Contains(unset, " AWS_ACCESS_KEY_ID ") ||
+		!strings.Contains(unset, " AWS_PROFILE ") {
 		t.Errorf("%s", unset)
 	}
 	for _, bad := range []string{"a\nb", "a\x00b", "a\r"} {

@@ -222,7 +222,12 @@ func (i *importing) askForeign(ctx context.Context, place vault.Foreign, why err
 }
 
 // translate replaces the tool's settings in the AWS config with AWS's own.
-func (i *importing) translate(ctx context.Context, credentials []byte, listed []foreignKey, dryRun bool) (changed bool, err error) {
+func (i *importing) translate(
+	ctx context.Context,
+	credentials []byte,
+	listed []foreignKey,
+	dryRun bool,
+) (changed bool, err error) {
 	set, err := new(profiles.Store).Load(i.p.files())
 	if err != nil {
 		return false, err

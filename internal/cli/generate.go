@@ -304,7 +304,11 @@ func (g *generation) read() (taken map[string]string, err error) {
 		path        string
 		src         []byte
 		credentials bool
-	}{{g.paths.Registry, g.files[0].src, false}, {g.paths.Config, g.files[1].src, false}, {g.paths.Credentials, credentials, true}} {
+	}{
+		{g.paths.Registry, g.files[0].src, false},
+		{g.paths.Config, g.files[1].src, false},
+		{g.paths.Credentials, credentials, true},
+	} {
 		rest := f.src
 		if !f.credentials {
 			if rest, err = profiles.WithoutBlock(f.src, g.label); err != nil {

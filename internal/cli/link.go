@@ -341,7 +341,8 @@ func (p *program) preview(docs, next profiles.Documents, out []profiles.Outcome)
 			p.warn([]string{o.Name + ": " + o.Note})
 		}
 	}
-	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument, profiles.RegistryDocument} {
+	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument,
+		profiles.RegistryDocument} {
 		p.showChange(d, docs[d], next[d])
 	}
 	return nil

@@ -52,7 +52,8 @@ func (p *program) logoutCommand() *cli.Command {
 // exactSource finds a source for a command that deletes without confirmation: only by its full name or an alias.
 func exactSource(set *profiles.Set, typed string) (profiles.Source, error) {
 	source, err := set.FindSource(typed)
-	if err != nil || source.Name == typed || slices.ContainsFunc(set.Aliases(), func(a profiles.Alias) bool { return a.Name == typed }) {
+	if err != nil || source.Name == typed ||
+		slices.ContainsFunc(set.Aliases(), func(a profiles.Alias) bool { return a.Name == typed }) {
 		return source, err
 	}
 	return profiles.Source{}, fault.New(fault.NotFound, "there is no source %q; did you mean %q?", typed, source.Name).WithHint("broker profiles list")

@@ -89,7 +89,21 @@ func (p *program) profilesList(c *cli.Context) error {
 	if c.Bool("json") {
 		out := make([]profileJSON, 0, len(list))
 		for _, s := range list {
-			out = append(out, profileJSON{s.Name, s.Kind, s.AccountID, s.RoleARN, s.Source, s.Region, s.Linked, s.Aliases, s.Origin.String(), s.Problem})
+			out = append(
+				out,
+				profileJSON{
+					s.Name,
+					s.Kind,
+					s.AccountID,
+					s.RoleARN,
+					s.Source,
+					s.Region,
+					s.Linked,
+					s.Aliases,
+					s.Origin.String(),
+					s.Problem,
+				},
+			)
 		}
 		return p.printJSON(out)
 	}
@@ -200,10 +214,18 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 	if err != nil {
 		return fail(err)
 	}
-	out := planJSON{Profile: plan.Profile, Region: plan.Region, Source: plan.Source.Name, Notes: plan.Notes, Values: []valueJSON{}}
+	out := planJSON{
+		Profile: plan.Profile,
+		Region:  plan.Region,
+		Source:  plan.Source.Name,
+		Notes:   plan.Notes,
+		Values:  []valueJSON{},
+	}
 	for _, s := range plan.Steps {
 		step := stepJSON{
-			Operation: string(s.Operation), For: s.Profile, RoleARN: s.RoleARN, SessionName: s.SessionName, ExternalID: s.ExternalID,
+			Operation: string(
+				s.Operation,
+			), For: s.Profile, RoleARN: s.RoleARN, SessionName: s.SessionName, ExternalID: s.ExternalID,
 			MFASerial: s.MFASerial, Seconds: int(s.Duration.Seconds()), Endpoint: s.Endpoint.String(),
 			SignedWith: "session", Code: "none", Origin: s.Origin.String(),
 		}

@@ -52,7 +52,11 @@ func (p *program) publish(c *cli.Context) error {
 		for _, e := range resp.Status.Published {
 			until, long := "the daemon ends or is locked", "until then"
 			if e.Until != nil {
-				until, long = e.Until.Local().Format(time.DateTime), "for "+profiles.FormatDuration(time.Until(*e.Until).Round(time.Minute))
+				until, long = e.Until.Local().
+					Format(time.DateTime),
+					"for "+profiles.FormatDuration(
+						time.Until(*e.Until).Round(time.Minute),
+					)
 			}
 			p.say("%s: published until %s", fault.Line(e.Profile), until)
 			p.warn([]string{"credentials of " + e.Profile + " are in " + e.File + " " + long + ", where each of your programs can read them; `broker unpublish` removes them"})

@@ -48,9 +48,12 @@ func (p *program) serviceHost() (serviceHost, error) {
 			}
 		}
 		return serviceHost{
-			name:    "systemd",
-			files:   func(d service.Daemon) ([]service.File, error) { return service.Systemd(dir, d, runtimeDir()) },
-			names:   []service.File{{Path: filepath.Join(dir, service.ServiceUnit)}, {Path: filepath.Join(dir, service.SocketUnit)}},
+			name:  "systemd",
+			files: func(d service.Daemon) ([]service.File, error) { return service.Systemd(dir, d, runtimeDir()) },
+			names: []service.File{
+				{Path: filepath.Join(dir, service.ServiceUnit)},
+				{Path: filepath.Join(dir, service.SocketUnit)},
+			},
 			program: func() string { return service.SystemdProgram(at) },
 			shared:  shared,
 			answers: func(ctx context.Context) bool { _, err := supervise(ctx, ctl("show-environment")); return err == nil },
@@ -101,7 +104,15 @@ const superviseTimeout = 30 * time.Second
 // supervise runs one command of the service manager and returns its output.
 func supervise(ctx context.Context, argv []string) (string, error) {
 	var stderr bytes.Buffer
-	out, err := child.Command{Program: argv[0], Args: argv[1:], Env: os.Environ(), Stderr: &stderr, Timeout: superviseTimeout}.Run(ctx)
+	out, err := child.Command{
+		Program: argv[0],
+		Args:    argv[1:],
+		Env:     os.Environ(),
+		Stderr:  &stderr,
+		Timeout: superviseTimeout,
+	}.Run(
+		ctx,
+	)
 	if err != nil {
 		line, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 		return strings.TrimSpace(string(out)), fault.New(fault.Failed, "%s: %w: %s", strings.Join(argv, " "), err, line).WithHint("broker service status")

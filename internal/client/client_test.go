@@ -428,7 +428,8 @@ func TestFailureFromTheFuture(t *testing.T) {
 	runs := fakeBroker(t, "exit 3")
 	lock := startLock(c)
 	later := time.Now().Add(time.Hour)
-	if err := errors.Join(os.Mkdir(filepath.Dir(lock), 0o700), os.WriteFile(lock, []byte("old"), 0o600), os.Chtimes(lock, later, later)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(lock), 0o700), os.WriteFile(lock, []byte("old"), 0o600),
+		os.Chtimes(lock, later, later)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Do(t.Context(), wire.Request{Verb: wire.Ping}); !strings.Contains(fmt.Sprint(err), "exit status 3") || runs() != 1 {
@@ -561,7 +562,9 @@ func TestCredprocAsksForTheProfile(t *testing.T) {
 	serve(t, filepath.Join(dir, "d", "s"), func(conn net.Conn) {
 		answer(conn, func(req wire.Request) []byte { got = req; return whole(req) })
 	})
-	if code := Credproc([]string{"$(p)"}, io.Discard, io.Discard); code != 0 || got.Profile != "$(p)" || got.Verb != wire.Get || got.AWSConfig != "/other/config" {
+	if code := Credproc([]string{"$(p)"}, io.Discard, io.Discard); code != 0 || got.Profile != "$(p)" ||
+		got.Verb != wire.Get ||
+		got.AWSConfig != "/other/config" {
 		t.Errorf("exit %d, asked %+v", code, got)
 	}
 }

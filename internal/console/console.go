@@ -116,7 +116,8 @@ func own(host, destination string) (string, error) {
 	wrong := fault.New(fault.Usage,
 		"the destination is not an address of this console, https://%s/… or below it", host)
 	// Browsers treat \\ as /, and drop line ends and tabs; url.Parse does not.
-	if len(destination) > maxDestination || strings.ContainsFunc(destination, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
+	if len(destination) > maxDestination ||
+		strings.ContainsFunc(destination, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
 		return "", wrong
 	}
 	u, err := url.Parse(destination)

@@ -66,7 +66,9 @@ func TestRedirectOnce(t *testing.T) {
 		"nonsense",
 	} {
 		answer := raw(t, r, request)
-		if status := strings.SplitN(answer+"   ", " ", 3)[1]; status != "404" && status != "400" && !strings.HasPrefix(request, "OPTIONS") || strings.Contains(answer, "SigninToken") {
+		if status := strings.SplitN(answer+"   ", " ", 3)[1]; status != "404" && status != "400" &&
+			!strings.HasPrefix(request, "OPTIONS") ||
+			strings.Contains(answer, "SigninToken") {
 			t.Errorf("%q: %q", request, answer)
 		}
 	}

@@ -37,7 +37,8 @@ func TestAuditRequired(t *testing.T) {
 				switch {
 				case !refused && resp.Err != nil:
 					t.Errorf("refused: %v", resp.Err)
-				case refused && (resp.Err == nil || resp.Credential != nil || resp.Files != nil || resp.SignIn != nil || resp.Status != nil):
+				case refused && (resp.Err == nil || resp.Credential != nil || resp.Files != nil || resp.SignIn != nil ||
+					resp.Status != nil):
 					t.Errorf("given: %+v", resp)
 				case refused && settings == "audit = required\n" && !strings.Contains(resp.Err.Message, "audit = required"):
 					t.Error(resp.Err)

@@ -167,7 +167,15 @@ func BenchmarkWarm(b *testing.B) {
 // hundred requests; x-alone is its ratio to the time without the idle connections. The two take turns.
 func BenchmarkIdle(b *testing.B) {
 	h := many(b, b.TempDir(), 10)
-	request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: "p0", AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})
+	request, err := wire.EncodeRequest(
+		wire.Request{
+			Verb:           wire.Get,
+			Profile:        "p0",
+			AWSConfig:      h.Files.Config,
+			AWSCredentials: h.Files.Credentials,
+			Client:         "bench",
+		},
+	)
 	if err != nil {
 		b.Fatal(err)
 	}

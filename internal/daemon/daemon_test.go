@@ -51,21 +51,26 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("ping: %+v", r)
 	}
 	c := h.get(t, "dev").Credential
-	if c == nil || c.SecretAccessKey.Reveal() != secretKey || c.SessionToken.Reveal() != sessionToken || c.Profile != "dev" || c.Region != "eu-west-1" ||
+	if c == nil || c.SecretAccessKey.Reveal() != secretKey || c.SessionToken.Reveal() != sessionToken ||
+		c.Profile != "dev" ||
+		c.Region != "eu-west-1" ||
 		time.Until(c.Expiration) < 55*time.Minute {
 		t.Errorf("get: %+v", c)
 	}
-	for name, want := range map[string]fault.Kind{"denied": fault.Denied, "nobody": fault.NotFound, "typed": fault.LoginNeeded, "": fault.Usage, "a\x00b": fault.Usage} {
+	for name, want := range map[string]fault.Kind{"denied": fault.Denied, "nobody": fault.NotFound,
+		"typed": fault.LoginNeeded, "": fault.Usage, "a\x00b": fault.Usage} {
 		if r := h.get(t, name); kind(r) != want || r.Credential != nil {
 			t.Errorf("get %q: %+v, want %s", name, r, want)
 		}
 	}
 	r := h.ask(t, wire.Request{Verb: wire.Login, Profile: "typed", Code: secret.New(code)})
-	if r.Err != nil || r.Credential != nil || len(r.Status.Sessions) != 1 || r.Status.Sessions[0].Source != "typed" || r.Status.Sessions[0].AccessKeyID != "" {
+	if r.Err != nil || r.Credential != nil || len(r.Status.Sessions) != 1 || r.Status.Sessions[0].Source != "typed" ||
+		r.Status.Sessions[0].AccessKeyID != "" {
 		t.Errorf("login gives more or less than its times: %+v", r)
 	}
 	s := h.ask(t, wire.Request{Verb: wire.State}).Status
-	if s == nil || s.PID != os.Getpid() || s.Answered != 1 || s.Refused != 5 || s.Total != 4 || len(s.Sessions) != 4 || s.Locked {
+	if s == nil || s.PID != os.Getpid() || s.Answered != 1 || s.Refused != 5 || s.Total != 4 || len(s.Sessions) != 4 ||
+		s.Locked {
 		t.Errorf("state: %+v", s)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Logout, Profile: "typed"}); r.Err != nil || r.Count != 1 {
@@ -123,7 +128,8 @@ func TestLocked(t *testing.T) {
 	if s := h.ask(t, wire.Request{Verb: wire.State}).Status; !s.Locked || len(s.Sessions) != 0 {
 		t.Errorf("state: %+v", s)
 	}
-	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New("wrong")}); r.Err == nil || r.Err.Kind != fault.KeyringLocked {
+	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New("wrong")}); r.Err == nil ||
+		r.Err.Kind != fault.KeyringLocked {
 		t.Errorf("unlock with a wrong passphrase: %+v", r)
 	}
 	if r := h.get(t, "dev"); r.Credential != nil {
@@ -657,7 +663,9 @@ func forms(s string) map[string]string {
 	}
 	return map[string]string{
 		"raw": s, "base64": base64.StdEncoding.EncodeToString([]byte(s)), "base64url": base64.RawURLEncoding.EncodeToString([]byte(s)),
-		"hex": hex.EncodeToString([]byte(s)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(s))), "URL": url.QueryEscape(s), "URL path": url.PathEscape(s),
+		"hex": hex.EncodeToString(
+			[]byte(s),
+		), "HEX": strings.ToUpper(hex.EncodeToString([]byte(s))), "URL": url.QueryEscape(s), "URL path": url.PathEscape(s),
 		"JSON": strings.Trim(string(quoted), `"`), "Go": strings.Trim(fmt.Sprintf("%q", s), `"`), "UTF-16": utf16.String(),
 	}
 }
@@ -716,10 +724,12 @@ func TestAudit(t *testing.T) {
 		if err := json.Unmarshal([]byte(added[0]), &e); err != nil {
 			t.Fatal(err)
 		}
-		if e.Event != s.event || e.Kind != s.kind || e.UID != os.Getuid() || e.PID != os.Getpid() || e.Program == "" || e.Parent == "" {
+		if e.Event != s.event || e.Kind != s.kind || e.UID != os.Getuid() || e.PID != os.Getpid() || e.Program == "" ||
+			e.Parent == "" {
 			t.Errorf("step %d, %s: %s", i, s.req.Verb, added[0])
 		}
-		if given := s.event == "given"; given != strings.HasPrefix(e.KeyID, "ASIA") && s.event != "login" || given && (e.Expires == nil || e.Source == "") {
+		if given := s.event == "given"; given != strings.HasPrefix(e.KeyID, "ASIA") && s.event != "login" ||
+			given && (e.Expires == nil || e.Source == "") {
 			t.Errorf("step %d, %s: %s", i, s.req.Verb, added[0])
 		}
 	}
@@ -800,7 +810,8 @@ func TestRoleOfNoProfile(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for _, bad := range []wire.Role{{}, {ARN: "admin"}, {ARN: role, Policy: "{"}, {ARN: role, Seconds: 1}, {ARN: role, Region: "evil.example/"}} {
-		if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "security", Role: &bad}); !refusedAs(r, fault.Usage) || r.Credential != nil {
+		if r := h.ask(t, wire.Request{Verb: wire.Get, Profile: "security", Role: &bad}); !refusedAs(r, fault.Usage) ||
+			r.Credential != nil {
 			t.Errorf("%+v: %+v", bad, r)
 		}
 	}

@@ -119,7 +119,9 @@ func TestEndpoint(t *testing.T) {
 	var last audit.Event
 	for _, last = range h.trail.all() {
 	}
-	if last.Event != "served" || last.PID != os.Getpid() || last.Profile != "dev" || last.KeyID == "" || last.Endpoint == "" || !strings.HasSuffix(e.URL, last.Endpoint) {
+	if last.Event != "served" || last.PID != os.Getpid() || last.Profile != "dev" || last.KeyID == "" ||
+		last.Endpoint == "" ||
+		!strings.HasSuffix(e.URL, last.Endpoint) {
 		t.Errorf("%+v", last)
 	}
 	// Without a session, there is no endpoint.
@@ -407,7 +409,9 @@ func TestEndpointLocked(t *testing.T) {
 	h := start(t)
 	e := h.lend(t, wire.Request{Profile: "dev"})
 	h.ask(t, wire.Request{Verb: wire.Lock})
-	if status, body := h.call(t, e); status != 403 || !strings.Contains(body, `"code":"locked"`) || !strings.Contains(body, "broker unlock") || leaks(body) {
+	if status, body := h.call(t, e); status != 403 || !strings.Contains(body, `"code":"locked"`) ||
+		!strings.Contains(body, "broker unlock") ||
+		leaks(body) {
 		t.Errorf("locked: %d %s", status, body)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Serve, Profile: "dev"}); !refusedAs(r, fault.Locked) || r.Endpoint != nil {

@@ -52,7 +52,12 @@ type aws struct {
 
 func (a *aws) Drop(context.Context, string) error { return nil }
 
-func (a *aws) Open(_ context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
+func (a *aws) Open(
+	_ context.Context,
+	source profiles.Source,
+	call session.Call,
+	code secret.String,
+) (session.Credentials, error) {
 	if call.MFASerial != "" && !source.HasSeed && code.IsZero() {
 		return session.Credentials{}, fault.New(fault.LoginNeeded, "a code is needed").WithHint("broker login %s --code 123456", source.Name)
 	}
@@ -227,7 +232,13 @@ type house struct {
 
 func build(t testing.TB, dir, registry string) *house {
 	t.Helper()
-	h := &house{path: filepath.Join(dir, "run", "s"), aws: &aws{fail: denies}, keyring: new(keyring), trail: new(trail), ended: make(chan error, 1)}
+	h := &house{
+		path:    filepath.Join(dir, "run", "s"),
+		aws:     &aws{fail: denies},
+		keyring: new(keyring),
+		trail:   new(trail),
+		ended:   make(chan error, 1),
+	}
 	files := profiles.Files{Registry: filepath.Join(dir, "registry")}
 	// Write the file atomically: a running daemon could read a half-written registry.
 	if old, err := os.ReadFile(files.Registry); err != nil || string(old) != registry {

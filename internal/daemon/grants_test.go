@@ -588,10 +588,11 @@ func (w *world) copies(of *grantModel) (found []string) {
 		if _, may := w.wants(g); g.pid != 0 || may || g.profile == of.profile {
 			continue
 		}
-		if key := w.keyIn(of.files.Credentials, g.profile); key != "" && !slices.ContainsFunc(w.grants, func(o *grantModel) bool {
-			_, may := w.wants(o)
-			return o.pid == 0 && o.profile == g.profile && may
-		}) {
+		if key := w.keyIn(of.files.Credentials, g.profile); key != "" &&
+			!slices.ContainsFunc(w.grants, func(o *grantModel) bool {
+				_, may := w.wants(o)
+				return o.pid == 0 && o.profile == g.profile && may
+			}) {
 			found = append(found, fmt.Sprintf("%s has a copy of %s: %s", of.name(), g.name(), key))
 		}
 	}

@@ -29,7 +29,9 @@ import (
 // refused fails the test unless an answer is a Locked fault and nothing else.
 func refused(t *testing.T, what string, r wire.Response) {
 	t.Helper()
-	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil || r.Status != nil {
+	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
+		r.Accounts != nil ||
+		r.Status != nil {
 		t.Errorf("%s: %+v", what, r)
 	}
 }
@@ -50,7 +52,10 @@ var giving = []wire.Request{
 
 // handing returns the requests whose answer contains what they hand out.
 func handing() []wire.Request {
-	return slices.DeleteFunc(slices.Clone(giving), func(r wire.Request) bool { return r.Verb == wire.Publish || r.Verb == wire.Login })
+	return slices.DeleteFunc(
+		slices.Clone(giving),
+		func(r wire.Request) bool { return r.Verb == wire.Publish || r.Verb == wire.Login },
+	)
 }
 
 // lockHouse is a daemon with its own AWS credentials file. It is not started yet.
@@ -180,17 +185,22 @@ func TestUnlockPassphrase(t *testing.T) {
 	h.ask(t, wire.Request{Verb: wire.Lock})
 
 	// Neither the keyring's passphrase nor an empty one unlocks. The refusal says how to make the proof.
-	for _, req := range []wire.Request{{}, {Passphrase: secret.New(passphrase)}, {Proof: wrong}, {Proof: secret.New(passphrase)}} {
+	for _, req := range []wire.Request{{}, {Passphrase: secret.New(passphrase)}, {Proof: wrong},
+		{Proof: secret.New(passphrase)}} {
 		req.Verb = wire.Unlock
 		r := h.ask(t, req)
-		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "try again in") || r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
+		if refused(t, "unlock", r); r.Challenge == nil && !strings.Contains(r.Err.Message, "try again in") ||
+			r.Challenge != nil && string(r.Challenge.Salt) != string(stretch.Salt) {
 			t.Errorf("%+v: challenge %+v", req, r.Challenge)
 		}
 	}
 	// A command that sends the keyring's passphrase unlocks nothing, and the passphrase is not cached.
 	refused(t, "stay locked", h.ask(t, wire.Request{Verb: wire.Unlock, Passphrase: secret.New(passphrase), StayLocked: true}))
 	// The right passphrase for unlock, and then that of the keyring.
-	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof, Passphrase: secret.New("not the keyring's")}); !refusedAs(r, fault.KeyringLocked) {
+	if r := h.ask(t, wire.Request{Verb: wire.Unlock, Proof: proof, Passphrase: secret.New("not the keyring's")}); !refusedAs(
+		r,
+		fault.KeyringLocked,
+	) {
 		t.Errorf("%+v", r)
 	}
 	refused(t, "get", h.get(t, "dev"))
@@ -530,7 +540,8 @@ func TestLockEmptiesCommandFiles(t *testing.T) {
 	becomes(t, file, sessionToken, true)
 	becomes(t, file, "[more]", true)
 	// Within the command, our own programs still find their files.
-	if r := h.ask(t, wire.Request{Verb: wire.Publish, Profile: "dev", AWSCredentials: file}); r.Err != nil || r.Status.Published[0].File != own {
+	if r := h.ask(t, wire.Request{Verb: wire.Publish, Profile: "dev", AWSCredentials: file}); r.Err != nil ||
+		r.Status.Published[0].File != own {
 		t.Errorf("%+v", r)
 	}
 	// Files left by a daemon that was killed before it could clean up.
@@ -660,7 +671,8 @@ func TestLockAfterSleep(t *testing.T) {
 	slept.Store(int64(111 * time.Minute))
 	refused(t, "the first request", h.get(t, "dev"))
 	e := h.trail.all()
-	if i := slices.IndexFunc(e, func(e audit.Event) bool { return e.Event == "lock" }); i < 0 || e[i].Reason != "unused" || !strings.Contains(e[i].Message, "1h1m") {
+	if i := slices.IndexFunc(e, func(e audit.Event) bool { return e.Event == "lock" }); i < 0 || e[i].Reason != "unused" ||
+		!strings.Contains(e[i].Message, "1h1m") {
 		t.Errorf("%+v", e)
 	}
 }

@@ -211,14 +211,16 @@ func TestCommandFiles(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	for path, want := range map[string]os.FileMode{resp.Files.Credentials: 0o600, filepath.Dir(resp.Files.Credentials): 0o700 | os.ModeDir, h.CommandsDir: 0o700 | os.ModeDir} {
+	for path, want := range map[string]os.FileMode{resp.Files.Credentials: 0o600,
+		filepath.Dir(resp.Files.Credentials): 0o700 | os.ModeDir, h.CommandsDir: 0o700 | os.ModeDir} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
 	// Several profiles: each has its own name and session. The grant expires with the first of them.
 	both := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", Also: []string{"security"}, AWSCredentials: own})
-	if both.Err != nil || strings.Join(both.Files.Profiles, " ") != "dev security" || both.Files.Profile != "dev" || !both.Files.Expires.Equal(resp.Files.Expires) {
+	if both.Err != nil || strings.Join(both.Files.Profiles, " ") != "dev security" || both.Files.Profile != "dev" ||
+		!both.Files.Expires.Equal(resp.Files.Expires) {
 		t.Fatalf("%+v", both)
 	}
 	text, err = os.ReadFile(both.Files.Credentials)
@@ -236,7 +238,9 @@ func TestCommandFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	given := len(h.trail.all())
-	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil || resp.Files != nil || !strings.HasPrefix(resp.Err.Message, "denied: ") {
+	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil ||
+		resp.Files != nil ||
+		!strings.HasPrefix(resp.Err.Message, "denied: ") {
 		t.Errorf("%+v", resp)
 	}
 	if after, err := os.ReadDir(h.CommandsDir); err != nil || len(after) != len(made) {

@@ -106,7 +106,8 @@ func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUs
 	}
 	got, ok := parseAssumedRole(arn)
 	// IAM compares role names without regard to case.
-	if !ok || got.partition != asked.partition || got.account != asked.account || !strings.EqualFold(got.name, asked.name) {
+	if !ok || got.partition != asked.partition || got.account != asked.account ||
+		!strings.EqualFold(got.name, asked.name) {
 		return "", a.badAnswer("asked for role %s, STS answered for %s", askedARN, a.words(arn))
 	}
 	return arn, nil

@@ -103,7 +103,11 @@ const maxSerial = 256
 var serialSyntax = lazyregexp.New(`^[\w+=/:,.@-]{9,}$`)
 
 // pages requests one page after the other, each with its own attempts and timeout.
-func (c *Client) pages(ctx context.Context, q request, page func(context.Context, *attempt, *string) (next *string, err error)) error {
+func (c *Client) pages(
+	ctx context.Context,
+	q request,
+	page func(context.Context, *attempt, *string) (next *string, err error),
+) error {
 	var token *string
 	for range maxPages {
 		var next *string

@@ -42,8 +42,15 @@ func TestSimulatedAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accounts, err := c.Accounts(ctx, Keys{mgmt.AccessKeyID, mgmt.SecretAccessKey, mgmt.SessionToken}, profiles.Endpoint{Region: "eu-west-1"})
-	if err != nil || fmt.Sprint(accounts) != "[{111122223333 security false} {222233334444 dev false} {333344445555 stage false} {555566667777 mgmt true}]" {
+	accounts, err := c.Accounts(
+		ctx,
+		Keys{mgmt.AccessKeyID, mgmt.SecretAccessKey, mgmt.SessionToken},
+		profiles.Endpoint{Region: "eu-west-1"},
+	)
+	if err != nil ||
+		fmt.Sprint(
+			accounts,
+		) != "[{111122223333 security false} {222233334444 dev false} {333344445555 stage false} {555566667777 mgmt true}]" {
 		t.Errorf("accounts %v, %v", accounts, err)
 	}
 	if n := sim.Count("ListAccounts"); n != 3 {
@@ -93,13 +100,57 @@ func TestStrangeLists(t *testing.T) {
 		kind                          fault.Kind
 	}{
 		{name: "nothing", kind: fault.BadAnswer, want: "answered 200 with nothing"},
-		{name: "a page", accounts: "<html>login</html>", devices: "<html>login</html>", kind: fault.BadAnswer, want: "answered 200 with a web page"},
-		{name: "the other", accounts: devices(""), devices: account(`"Id":"111122223333"`), kind: fault.BadAnswer, want: "not an answer of"},
-		{name: "half", accounts: `{"Accounts":[{"Id":`, devices: `<ListMFADevicesResponse><List`, kind: fault.BadAnswer, want: ""},
-		{name: "a field", accounts: account(`"Id":"1111"`), devices: devices("<MFADevices><member><SerialNumber>a b</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "invalid"},
-		{name: "no field", accounts: account(`"Name":"x"`), devices: devices("<MFADevices><member></member></MFADevices>"), kind: fault.BadAnswer, want: "has no"},
-		{name: "a long name", accounts: account(`"Id":"111122223333","Name":"` + strings.Repeat("x", 300) + `"`), devices: devices("<MFADevices><member><SerialNumber>" + strings.Repeat("x", 300) + "</SerialNumber></member></MFADevices>"), kind: fault.BadAnswer, want: "invalid"},
-		{name: "no end", accounts: `{"NextToken":"again"}`, devices: devices("<IsTruncated>true</IsTruncated><Marker>again</Marker>"), kind: fault.BadAnswer, want: "an endless list"},
+		{
+			name:     "a page",
+			accounts: "<html>login</html>",
+			devices:  "<html>login</html>",
+			kind:     fault.BadAnswer,
+			want:     "answered 200 with a web page",
+		},
+		{
+			name:     "the other",
+			accounts: devices(""),
+			devices:  account(`"Id":"111122223333"`),
+			kind:     fault.BadAnswer,
+			want:     "not an answer of",
+		},
+		{
+			name:     "half",
+			accounts: `{"Accounts":[{"Id":`,
+			devices:  `<ListMFADevicesResponse><List`,
+			kind:     fault.BadAnswer,
+			want:     "",
+		},
+		{
+			name:     "a field",
+			accounts: account(`"Id":"1111"`),
+			devices:  devices("<MFADevices><member><SerialNumber>a b</SerialNumber></member></MFADevices>"),
+			kind:     fault.BadAnswer,
+			want:     "invalid",
+		},
+		{
+			name:     "no field",
+			accounts: account(`"Name":"x"`),
+			devices:  devices("<MFADevices><member></member></MFADevices>"),
+			kind:     fault.BadAnswer,
+			want:     "has no",
+		},
+		{
+			name:     "a long name",
+			accounts: account(`"Id":"111122223333","Name":"` + strings.Repeat("x", 300) + `"`),
+			devices: devices(
+				"<MFADevices><member><SerialNumber>" + strings.Repeat("x", 300) + "</SerialNumber></member></MFADevices>",
+			),
+			kind: fault.BadAnswer,
+			want: "invalid",
+		},
+		{
+			name:     "no end",
+			accounts: `{"NextToken":"again"}`,
+			devices:  devices("<IsTruncated>true</IsTruncated><Marker>again</Marker>"),
+			kind:     fault.BadAnswer,
+			want:     "an endless list",
+		},
 	}
 	for _, tt := range tests {
 		for _, ask := range []string{"accounts", "devices"} {

@@ -85,7 +85,11 @@ func (a *attempt) sts() *sts.Client {
 // Retrieve implements aws.CredentialsProvider.
 func (a *attempt) Retrieve(context.Context) (aws.Credentials, error) {
 	k := a.request.keys
-	return aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.Secret.Reveal(), SessionToken: k.Token.Reveal()}, nil
+	return aws.Credentials{
+		AccessKeyID:     k.AccessKeyID,
+		SecretAccessKey: k.Secret.Reveal(),
+		SessionToken:    k.Token.Reveal(),
+	}, nil
 }
 
 // service returns the name of the service for messages.
@@ -100,7 +104,14 @@ func (a *attempt) service() string {
 // the time of AWS's clock instead of ours. The SDK's own correction needs a refused attempt first, and a call with
 // a code has only one attempt. Each request gets a new signer, because a signer caches the signing keys that it
 // derives.
-func (a *attempt) SignHTTP(ctx context.Context, keys aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, opts ...func(*v4.SignerOptions)) error {
+func (a *attempt) SignHTTP(
+	ctx context.Context,
+	keys aws.Credentials,
+	r *http.Request,
+	payloadHash, service, region string,
+	_ time.Time,
+	opts ...func(*v4.SignerOptions),
+) error {
 	a.offset = a.client.ServerOffset()
 	return v4.NewSigner().SignHTTP(ctx, keys, r, payloadHash, service, region, time.Now().Add(a.offset).UTC(), opts...)
 }

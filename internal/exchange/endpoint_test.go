@@ -119,7 +119,8 @@ func testPlace(t *testing.T, settings string, endpoint profiles.Endpoint, resour
 	if resource == "" {
 		_, err = c.Identity(background(t), userKeys(), endpoint)
 	} else {
-		_, err = c.Call(background(t), userKeys(), session.Call{Operation: session.AssumeRole, RoleARN: resource, SessionName: "paul", Endpoint: endpoint}, secret.String{})
+		_, err = c.Call(background(t), userKeys(), session.Call{Operation: session.AssumeRole, RoleARN: resource,
+			SessionName: "paul", Endpoint: endpoint}, secret.String{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -108,7 +108,12 @@ func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC()
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetFederationToken.html
-func (c *Client) Call(ctx context.Context, keys Keys, call session.Call, code secret.String) (session.Credentials, error) {
+func (c *Client) Call(
+	ctx context.Context,
+	keys Keys,
+	call session.Call,
+	code secret.String,
+) (session.Credentials, error) {
 	q := request{keys: keys, endpoint: call.Endpoint, resource: call.RoleARN, code: code}
 	if q.resource == "" {
 		q.resource = call.MFASerial

@@ -263,7 +263,13 @@ func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.E
 			what = "no complete answer from %s within %s"
 		}
 		// A retry makes sense while the call as a whole has time left.
-		return a.fault(fault.Network, context.DeadlineExceeded, what, place, time.Since(a.began).Round(100*time.Millisecond)), ctx.Err() == nil
+		return a.fault(
+			fault.Network,
+			context.DeadlineExceeded,
+			what,
+			place,
+			time.Since(a.began).Round(100*time.Millisecond),
+		), ctx.Err() == nil
 
 	case notHTTP(err.Error()):
 		return a.badAnswer("%s does not answer in HTTP", place), false

@@ -63,7 +63,12 @@ func TestMoto(t *testing.T) {
 	} else if who.Account == "" {
 		t.Error("no account")
 	}
-	opened, err := c.Call(ctx, keys, session.Call{Operation: session.GetSessionToken, Duration: 12 * time.Hour, MFASerial: aSerial}, secret.New(aCode))
+	opened, err := c.Call(
+		ctx,
+		keys,
+		session.Call{Operation: session.GetSessionToken, Duration: 12 * time.Hour, MFASerial: aSerial},
+		secret.New(aCode),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,12 @@ const maxSignInToken = 8 << 10
 //
 // Faults: Denied if AWS does not accept the session, Network, Throttled, BadAnswer, Config.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_enable-console-custom-url.html
-func (c *Client) SigninToken(ctx context.Context, keys Keys, endpoint profiles.Endpoint, life time.Duration) (secret.String, error) {
+func (c *Client) SigninToken(
+	ctx context.Context,
+	keys Keys,
+	endpoint profiles.Endpoint,
+	life time.Duration,
+) (secret.String, error) {
 	q := request{verb: "sign in to the console", keys: keys, endpoint: endpoint, service: "the sign-in endpoint"}
 	session, err := json.Marshal(map[string]string{
 		"sessionId": keys.AccessKeyID, "sessionKey": keys.Secret.Reveal(), "sessionToken": keys.Token.Reveal(),

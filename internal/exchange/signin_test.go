@@ -70,7 +70,8 @@ func TestSimulatedSignIn(t *testing.T) {
 		}
 	}
 	sim.Fault(stssim.Fault{Action: "getSigninToken", Kind: stssim.DropBefore})
-	if _, err := signIn.SigninToken(ctx, Keys{chained.AccessKeyID, chained.SecretAccessKey, chained.SessionToken}, place, 0); err != nil {
+	if _, err := signIn.SigninToken(ctx, Keys{chained.AccessKeyID, chained.SecretAccessKey, chained.SessionToken},
+		place, 0); err != nil {
 		t.Errorf("no retry after a lost connection: %v", err)
 	}
 }

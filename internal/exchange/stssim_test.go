@@ -83,7 +83,11 @@ func TestSimulatedChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, err = c.Identity(ctx, Keys{release.AccessKeyID, release.SecretAccessKey, release.SessionToken}, profiles.Endpoint{})
+	who, err = c.Identity(
+		ctx,
+		Keys{release.AccessKeyID, release.SecretAccessKey, release.SessionToken},
+		profiles.Endpoint{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +231,8 @@ func TestSimulatedFaults(t *testing.T) {
 
 // The simulator checks the signature against its own clock, and accepts codes only at its own time.
 func TestSimulatedClock(t *testing.T) {
-	for _, d := range []time.Duration{-24 * time.Hour, -16 * time.Minute, 10 * time.Minute, 16 * time.Minute, 24 * time.Hour} {
+	for _, d := range []time.Duration{-24 * time.Hour, -16 * time.Minute, 10 * time.Minute, 16 * time.Minute,
+		24 * time.Hour} {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()
 			sim, c := simulator(t)

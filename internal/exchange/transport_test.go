@@ -120,8 +120,10 @@ func TestTLS(t *testing.T) {
 		{"wrong host", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "other.example", -day, day)}}, "its certificate is for another host, other.example"},
 		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -3*day, -2*day)}}, "by the clock of this machine its certificate is expired or not yet valid"},
 		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", day, 2*day)}}, "by the clock of this machine"},
-		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "TLS handshake"},
-		{"a client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, "TLS handshake"},
+		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day, day)},
+			MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "TLS handshake"},
+		{"a client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ca.sign(t, "127.0.0.1", -day,
+			day)}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, "TLS handshake"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := serveTLS(t, tt.config)
@@ -370,7 +372,8 @@ func TestTimes(t *testing.T) {
 				good(w, r)
 			}
 		})
-		if _, err := New(Options{STSEndpoint: f.URL, Timeout: 8 * time.Second}).Assume(background(t), aSession(), assumeRole()); err != nil {
+		if _, err := New(Options{STSEndpoint: f.URL, Timeout: 8 * time.Second}).Assume(background(t), aSession(),
+			assumeRole()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -416,7 +419,9 @@ func TestTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String(), Timeout: 500 * time.Millisecond}).Assume(background(t), aSession(), assumeRole())
+		_, err = New(
+			Options{STSEndpoint: "https://" + l.Addr().String(), Timeout: 500 * time.Millisecond},
+		).Assume(background(t), aSession(), assumeRole())
 		wantFault(t, err, fault.Network, "no connection within")
 		if MaybeSeen(err) {
 			t.Error("MaybeSeen is true")
@@ -429,7 +434,9 @@ func TestTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
-		_, err = New(Options{STSEndpoint: "https://" + l.Addr().String()}).Call(background(t), userKeys(), openSession(), secret.New(aCode))
+		_, err = New(
+			Options{STSEndpoint: "https://" + l.Addr().String()},
+		).Call(background(t), userKeys(), openSession(), secret.New(aCode))
 		wantFault(t, err, fault.Network, "cannot reach 127.0.0.1", "the connection was refused")
 		if MaybeSeen(err) {
 			t.Error("MaybeSeen is true")

@@ -134,7 +134,8 @@ func TestReport(t *testing.T) {
 // TestEveryKindHasAHint: every failure has a hint, except when a person declined, and for a file, which the
 // message names with its line.
 func TestEveryKindHasAHint(t *testing.T) {
-	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound, LoginNeeded, CodeRejected,
+	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound,
+		LoginNeeded, CodeRejected,
 		Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {
 		if !strings.Contains(New(kind, "x").Report("broker"), "\nhint: ") {
 			t.Errorf("%s has no hint", kind)

@@ -76,7 +76,8 @@ func TestTranslate(t *testing.T) {
 
 			from.Config = got.Config
 			again, err := Translate(from)
-			if err != nil || !bytes.Equal(again.Config, got.Config) || len(again.Changed) > 0 || len(again.Left) != len(got.Left) {
+			if err != nil || !bytes.Equal(again.Config, got.Config) || len(again.Changed) > 0 ||
+				len(again.Left) != len(got.Left) {
 				t.Errorf("again: %v, %v\n%v\n%s", err, again.Changed, again.Left, again.Config)
 			}
 			from.Config = bytes.ReplaceAll(before, []byte("\n"), []byte("\r\n"))
@@ -135,7 +136,8 @@ func TestTranslateRefuses(t *testing.T) {
 		t.Errorf("another tool: %v", err)
 	}
 	for _, bad := range []string{"[profile a]\x00", "[profile a]\nregion = \xff\n"} {
-		if got, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(bad)}); !fault.Is(err, fault.Config) || got.Config != nil && string(got.Config) != bad {
+		if got, err := Translate(Elsewhere{Tool: AWSVault, Config: []byte(bad)}); !fault.Is(err, fault.Config) ||
+			got.Config != nil && string(got.Config) != bad {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

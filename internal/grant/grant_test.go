@@ -59,7 +59,12 @@ func (a *aws) session(call session.Call) (session.Credentials, error) {
 		SessionToken: secret.New(token), Issued: time.Now(), Expires: time.Now().Add(call.Duration)}, nil
 }
 
-func (a *aws) Open(_ context.Context, _ profiles.Source, call session.Call, _ secret.String) (session.Credentials, error) {
+func (a *aws) Open(
+	_ context.Context,
+	_ profiles.Source,
+	call session.Call,
+	_ secret.String,
+) (session.Credentials, error) {
 	return a.session(call)
 }
 
@@ -146,7 +151,8 @@ func (k *Keeper) sectionOf(t *testing.T, id string) Grant {
 		t.Fatal(err)
 	}
 	return Grant{ID: randomHex(16), Kind: Section, Profiles: []string{"dev"}, Sources: []string{"security"},
-		AWSCredentials: k.Files.Credentials, Until: time.Now().Add(time.Hour), Keys: []string{id}, Expires: time.Now().Add(time.Hour)}
+		AWSCredentials: k.Files.Credentials, Until: time.Now().Add(time.Hour), Keys: []string{id},
+		Expires: time.Now().Add(time.Hour)}
 }
 
 func (k *Keeper) shared(t *testing.T) string {
@@ -376,7 +382,9 @@ func TestCheckBesideWithdraw(t *testing.T) {
 			err := k.add(h)
 			if err == nil {
 				err = k.sections.put(h, 0, []session.Answer{{Profile: "dev", Credentials: session.Credentials{
-					AccessKeyID: "ASIA" + randomHex(8), SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}})
+					AccessKeyID: "ASIA" + randomHex(
+						8,
+					), SecretAccessKey: secret.New("s"), SessionToken: secret.New(token), Expires: time.Now().Add(time.Hour)}}})
 			}
 			if err == nil {
 				err = k.end(h)

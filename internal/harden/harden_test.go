@@ -278,7 +278,8 @@ func TestSetuid(t *testing.T) {
 		t.Fatal(err)
 	}
 	exe := filepath.Join(dir, "part")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, b, 0o755), os.Chmod(exe, os.ModeSetuid|0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, b, 0o755), os.Chmod(exe,
+		os.ModeSetuid|0o755)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, "play", "target", "hardened")

@@ -177,7 +177,8 @@ func TestPassphrase(t *testing.T) {
 	if err := l.Try(proof); err != nil {
 		t.Error(err)
 	}
-	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte(proof.Reveal())) || bytes.Contains(text, []byte("sesame")) {
+	if text, err := os.ReadFile(path); err != nil || bytes.Contains(text, []byte(proof.Reveal())) ||
+		bytes.Contains(text, []byte("sesame")) {
 		t.Errorf("the file contains the proof: %s %v", text, err)
 	}
 	// To set another passphrase, or to remove it, the current one is needed.
@@ -214,7 +215,8 @@ func TestDelay(t *testing.T) {
 	wait := firstWait
 	for n := range 12 {
 		err := l.Try(wrong())
-		if f := fault.Of(err); f == nil || f.Kind != fault.Locked || !strings.Contains(f.Message, wait.String()) || errors.Is(err, ErrWrong) {
+		if f := fault.Of(err); f == nil || f.Kind != fault.Locked || !strings.Contains(f.Message, wait.String()) ||
+			errors.Is(err, ErrWrong) {
 			t.Fatalf("try %d: %v, want a wait of %v", n, err, wait)
 		}
 		c.since += wait - time.Second
@@ -314,10 +316,12 @@ func TestStretch(t *testing.T) {
 		t.Errorf("got %s", golden.Reveal())
 	}
 	p := s.Proof(secret.New("open sesame"))
-	if v := s.Verifier(p); v.Check() != nil || !v.opens(p) || v.opens(wrong()) || v.opens(secret.String{}) || v.opens(secret.New(p.Reveal()+"00")) {
+	if v := s.Verifier(p); v.Check() != nil || !v.opens(p) || v.opens(wrong()) || v.opens(secret.String{}) ||
+		v.opens(secret.New(p.Reveal()+"00")) {
 		t.Error("the verifier gives wrong results")
 	}
-	for _, bad := range []Stretch{{}, {Salt: s.Salt, Passes: 1, Lanes: 1}, {Salt: s.Salt, Passes: 1 << 20, Lanes: 1, MemoryKiB: 64}, {Salt: s.Salt, Passes: 1, Lanes: 1, MemoryKiB: 1 << 30}} {
+	for _, bad := range []Stretch{{}, {Salt: s.Salt, Passes: 1, Lanes: 1}, {Salt: s.Salt, Passes: 1 << 20,
+		Lanes: 1, MemoryKiB: 64}, {Salt: s.Salt, Passes: 1, Lanes: 1, MemoryKiB: 1 << 30}} {
 		if bad.Check() == nil {
 			t.Errorf("%+v is accepted", bad)
 		}
@@ -329,7 +333,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := decode(b); err == nil && (s.Version != version || s.Wrong < 0 || s.Verifier != nil && s.Verifier.Check() != nil) {
+		if s, err := decode(b); err == nil &&
+			(s.Version != version || s.Wrong < 0 || s.Verifier != nil && s.Verifier.Check() != nil) {
 			t.Errorf("%q was accepted", b)
 		}
 	})
@@ -352,7 +357,9 @@ func TestReadOnlyHome(t *testing.T) {
 		if err := l.Load(); err != nil || l.Locked() {
 			t.Fatalf("%v", err)
 		}
-		if err := l.Lock(); !fault.Is(err, fault.Failed) || !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), path) || !l.Locked() {
+		if err := l.Lock(); !fault.Is(err, fault.Failed) || !errors.Is(err, os.ErrPermission) ||
+			!strings.Contains(err.Error(), path) ||
+			!l.Locked() {
 			t.Errorf("got %v", err)
 		}
 		return
@@ -371,7 +378,8 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 	program, err := os.ReadFile(self)
 	home := filepath.Join(dir, "home")
-	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "latch.test"), program, 0o755), os.Chmod(filepath.Join(dir, "latch.test"), 0o755),
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "latch.test"), program,
+		0o755), os.Chmod(filepath.Join(dir, "latch.test"), 0o755),
 		os.Mkdir(home, 0o500), os.Chown(home, 65534, 65534), os.Mkdir(filepath.Join(dir, "root"), 0o700),
 		os.Mkdir(filepath.Join(dir, "closed"), 0), os.Chown(filepath.Join(dir, "closed"), 65534, 65534)); err != nil {
 		t.Fatal(err)

@@ -342,7 +342,8 @@ func TestBusComesAndGoes(t *testing.T) {
 	w := watch(t, m, Suspend, Screen)
 	says := func(any ...string) {
 		t.Helper()
-		if err := w.trouble(t); err == nil || !slices.ContainsFunc(any, func(text string) bool { return strings.Contains(err.Error(), text) }) {
+		if err := w.trouble(t); err == nil ||
+			!slices.ContainsFunc(any, func(text string) bool { return strings.Contains(err.Error(), text) }) {
 			t.Fatalf("said %v, want %q", err, any)
 		}
 	}

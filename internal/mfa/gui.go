@@ -257,7 +257,13 @@ func askKdialog(ctx context.Context, d desktop, q Prompt) (string, error) {
 }
 
 // window runs a program that opens a window on a display and prints what was typed.
-func (d desktop) window(ctx context.Context, program string, cancelled int, stdin []byte, args ...string) (string, error) {
+func (d desktop) window(
+	ctx context.Context,
+	program string,
+	cancelled int,
+	stdin []byte,
+	args ...string,
+) (string, error) {
 	if !d.display() {
 		return "", errNoDisplay
 	}

@@ -229,7 +229,8 @@ func TestPinentryAnswers(t *testing.T) {
 			f := newFakes(t)
 			f.pinentry(t, tt.answers...)
 			code, err := ask(t, f, prompt(), "linux")
-			if code != tt.code || (err == nil) != (tt.want == "") || err != nil && err.Error() != tt.want || tt.is != nil && !errors.Is(err, tt.is) {
+			if code != tt.code || (err == nil) != (tt.want == "") || err != nil && err.Error() != tt.want ||
+				tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("got %q, %v", code, err)
 			}
 			reasons := 0

@@ -67,7 +67,8 @@ func TestClaim(t *testing.T) {
 	if s := claim(serial, "123456", base.Add(5*time.Second)); s != nil {
 		t.Fatalf("first use: %v", s)
 	}
-	if s := claim(serial, "123456", base.Add(7*time.Second)); s == nil || !s.Next.Equal(base.Add(30*time.Second)) || s.Damaged != "" {
+	if s := claim(serial, "123456", base.Add(7*time.Second)); s == nil || !s.Next.Equal(base.Add(30*time.Second)) ||
+		s.Damaged != "" {
 		t.Fatalf("second use: %+v", s)
 	}
 	if s := claim(serial, "123456", base.Add(65*time.Second)); s == nil || !s.Next.Equal(base.Add(90*time.Second)) {
@@ -168,7 +169,8 @@ func TestNextWithinDeadline(t *testing.T) {
 
 		gone, cancel := context.WithCancel(t.Context())
 		go func() { time.Sleep(3 * time.Second); cancel() }()
-		if _, err := l.Next(gone, serial, seed, time.Now); !errors.Is(err, context.Canceled) || time.Since(start) != 3*time.Second {
+		if _, err := l.Next(gone, serial, seed, time.Now); !errors.Is(err, context.Canceled) ||
+			time.Since(start) != 3*time.Second {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}
 	})

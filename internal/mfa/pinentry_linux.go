@@ -28,7 +28,8 @@ func openTerminal(path string) *terminal {
 // in its background, because a change would stop us.
 func (t *terminal) restore() {
 	now, err := unix.IoctlGetTermios(t.fd, unix.TCGETS)
-	if err != nil || t.before.Lflag&unix.ECHO == 0 || now.Lflag&unix.ECHO != 0 || (now.Iflag^t.before.Iflag)&unix.ICRNL != 0 {
+	if err != nil || t.before.Lflag&unix.ECHO == 0 || now.Lflag&unix.ECHO != 0 ||
+		(now.Iflag^t.before.Iflag)&unix.ICRNL != 0 {
 		return
 	}
 	if foreground, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP); err == nil && foreground != unix.Getpgrp() {

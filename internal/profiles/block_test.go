@@ -79,7 +79,9 @@ func TestSetBlockRefuses(t *testing.T) {
 		{"no text", "[a]\n\xff\n", 2, "UTF-8"},
 	} {
 		_, err := SetBlock([]byte(tt.src), "team", devBlock)
-		if f := fault.Of(err); f == nil || f.Kind != fault.Config || !strings.HasPrefix(f.Message, fmt.Sprintf("line %d ", tt.line)) || !strings.Contains(f.Message, tt.want) {
+		if f := fault.Of(err); f == nil || f.Kind != fault.Config ||
+			!strings.HasPrefix(f.Message, fmt.Sprintf("line %d ", tt.line)) ||
+			!strings.Contains(f.Message, tt.want) {
 			t.Errorf("%s: %v", tt.what, err)
 		}
 		if _, err := Block([]byte(tt.src), "team"); err == nil {

@@ -6,7 +6,11 @@ import "broker/internal/fault"
 // setting for that name, or else the one of [settings]. It is empty if neither is set. The error is a
 // fault.Config.
 func (s *Set) Browser(name string) ([]string, error) {
-	v := view{s.block(registryFile, SectionProfile, name), s.block(registryFile, SectionSource, name), s.block(registryFile, SectionSettings, "")}
+	v := view{
+		s.block(registryFile, SectionProfile, name),
+		s.block(registryFile, SectionSource, name),
+		s.block(registryFile, SectionSettings, ""),
+	}
 	if !v.has(keyBrowser) {
 		return nil, nil
 	}

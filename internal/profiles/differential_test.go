@@ -47,7 +47,17 @@ var (
 )
 
 // comparedKeys are the keys whose values every reader exposes under the same name.
-var comparedKeys = []string{keyRegion, keyRoleARN, keySourceProfile, keyExternalID, keyMFASerial, keyDuration, keySessionName, keyCABundle, keyCredentialProcess}
+var comparedKeys = []string{
+	keyRegion,
+	keyRoleARN,
+	keySourceProfile,
+	keyExternalID,
+	keyMFASerial,
+	keyDuration,
+	keySessionName,
+	keyCABundle,
+	keyCredentialProcess,
+}
 
 type profileValues map[string]map[string]string
 
@@ -255,8 +265,9 @@ func TestSameAsGoSDK(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 				values := map[string]string{
-					keyRegion: sdk.Region, keyRoleARN: sdk.RoleARN, keySourceProfile: sdk.SourceProfileName, keyExternalID: sdk.ExternalID,
-					keyMFASerial: sdk.MFASerial, keySessionName: sdk.RoleSessionName, keyCABundle: sdk.CustomCABundle,
+					keyRegion: sdk.Region, keyRoleARN: sdk.RoleARN, keySourceProfile: sdk.SourceProfileName,
+					keyExternalID: sdk.ExternalID,
+					keyMFASerial:  sdk.MFASerial, keySessionName: sdk.RoleSessionName, keyCABundle: sdk.CustomCABundle,
 					keyCredentialProcess: sdk.CredentialProcess,
 				}
 				if sdk.RoleDurationSeconds != nil {

@@ -119,7 +119,8 @@ func TestEditRefuses(t *testing.T) {
 			t.Errorf("%q: %v, %q", kv, err, got)
 		}
 	}
-	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a\x00b"}, {SectionSource, "a\nb"}, {SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
+	for _, id := range [][2]string{{SectionProfile, ""}, {SectionProfile, "a\x00b"}, {SectionSource, "a\nb"},
+		{SectionSettings, "x"}, {"other", "x"}, {SectionCredentials, " a"}} {
 		if _, err := SetSection(nil, id[0], id[1], []KeyValue{{"k", "v"}}); !fault.Is(err, fault.Usage) {
 			t.Errorf("set %q: %v", id, err)
 		}
@@ -130,7 +131,11 @@ func TestEditRefuses(t *testing.T) {
 			t.Errorf("remove keys %q: %v", id, err)
 		}
 	}
-	if _, err := SetSection([]byte("a\n\x00"), SectionProfile, "a", []KeyValue{{"k", "v"}}); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "line 2") {
+	if _, err := SetSection([]byte("a\n\x00"), SectionProfile, "a", []KeyValue{{"k", "v"}}); !fault.Is(
+		err,
+		fault.Config,
+	) ||
+		!strings.Contains(err.Error(), "line 2") {
 		t.Error(err)
 	}
 }

@@ -29,7 +29,8 @@ func TestFindListsSimilarNames(t *testing.T) {
 		"d":                 `"d" could be product_dev_paul, product_prod_paul`,
 	} {
 		name, err := set.Find(typed)
-		if name != "" || !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) || want == "" && strings.Contains(err.Error(), "did you mean") {
+		if name != "" || !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) ||
+			want == "" && strings.Contains(err.Error(), "did you mean") {
 			t.Errorf("%s: %q, %v; want %q", typed, name, err, want)
 		}
 		if _, err := set.Resolve(typed); !fault.Is(err, fault.NotFound) {

@@ -52,7 +52,15 @@ type Outcome struct {
 
 // roleKeys are the keys that define a role; link moves them. A profile without the first two is not a role for any
 // AWS tool and keeps the others.
-var roleKeys = []string{keyRoleARN, keySourceProfile, keyMFASerial, keyExternalID, keySessionName, keyDuration, keyMFAProcess}
+var roleKeys = []string{
+	keyRoleARN,
+	keySourceProfile,
+	keyMFASerial,
+	keyExternalID,
+	keySessionName,
+	keyDuration,
+	keyMFAProcess,
+}
 
 // shadows are the keys, in addition to plain-text keys, that some AWS tool prefers to a credential_process.
 var shadows = []string{keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession}
@@ -113,7 +121,11 @@ type addition struct {
 }
 
 // kindIn is the kind of a profile's section in each document.
-var kindIn = [3]string{RegistryDocument: SectionProfile, ConfigDocument: SectionProfile, CredentialsDocument: SectionCredentials}
+var kindIn = [3]string{
+	RegistryDocument:    SectionProfile,
+	ConfigDocument:      SectionProfile,
+	CredentialsDocument: SectionCredentials,
+}
 
 func newLinker(files Files, docs Documents) (*linker, error) {
 	l := &linker{files: files, given: docs, docs: docs, bare: map[string]int{},
@@ -166,7 +178,8 @@ func (docs Documents) set(files Files) (*Set, error) {
 		doc  Document
 		path string
 		kind fileKind
-	}{{ConfigDocument, files.Config, configFile}, {CredentialsDocument, files.Credentials, credentialsFile}, {RegistryDocument, files.Registry, registryFile}} {
+	}{{ConfigDocument, files.Config, configFile}, {CredentialsDocument, files.Credentials, credentialsFile},
+		{RegistryDocument, files.Registry, registryFile}} {
 		// Link moves settings whatever their place. Whether a setting is in effect is decided when it is used.
 		t, err := newTable(f.path, docs[f.doc], f.kind, &provenance{place: InRegistry})
 		if err != nil {

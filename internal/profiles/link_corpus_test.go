@@ -179,7 +179,8 @@ func TestLinkCorpus(t *testing.T) {
 			if strings.Contains(name, "by-hand") {
 				return
 			}
-			if !bytes.Equal(docs[CredentialsDocument], want[CredentialsDocument]) || nonBlank(docs[ConfigDocument]) != nonBlank(want[ConfigDocument]) ||
+			if !bytes.Equal(docs[CredentialsDocument], want[CredentialsDocument]) ||
+				nonBlank(docs[ConfigDocument]) != nonBlank(want[ConfigDocument]) ||
 				nonBlank(docs[RegistryDocument]) != nonBlank(want[RegistryDocument]) {
 				t.Errorf("after edits in between, unlink gave\n%s\nwant\n%s", docs.show(), want.show())
 			}
@@ -415,16 +416,25 @@ func TestGoSDKReadsTheSameAfterLink(t *testing.T) {
 				// The Go SDK fails to load a profile whose source is no longer in the AWS files, so add the
 				// sources.
 				extra := filepath.Join(t.TempDir(), "sources")
-				write(t, extra, "[security]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n[okta]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n")
-				seen[i], errs[i] = config.LoadSharedConfigProfile(context.Background(), profile, func(o *config.LoadSharedConfigOptions) {
-					o.ConfigFiles, o.CredentialsFiles = []string{f.Config}, []string{extra, f.Credentials}
-					o.Logger = logging.NewStandardLogger(io.Discard)
-				})
+				write(
+					t,
+					extra,
+					"[security]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n[okta]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n",
+				)
+				seen[i], errs[i] = config.LoadSharedConfigProfile(
+					context.Background(),
+					profile,
+					func(o *config.LoadSharedConfigOptions) {
+						o.ConfigFiles, o.CredentialsFiles = []string{f.Config}, []string{extra, f.Credentials}
+						o.Logger = logging.NewStandardLogger(io.Discard)
+					},
+				)
 				if s := &seen[i]; errs[i] == nil {
 					if strings.HasPrefix(s.CredentialProcess, credprocPath) {
 						helpers++
 					}
-					s.RoleARN, s.SourceProfileName, s.Source, s.ExternalID, s.MFASerial, s.RoleSessionName, s.RoleDurationSeconds = "", "", nil, "", "", "", nil
+					s.RoleARN, s.SourceProfileName, s.Source, s.ExternalID, s.MFASerial, s.RoleSessionName,
+						s.RoleDurationSeconds = "", "", nil, "", "", "", nil
 					s.CredentialProcess, s.Credentials = "", aws.Credentials{}
 				}
 			}
@@ -608,8 +618,13 @@ func roundTrip(t *testing.T, start Documents) bool {
 	changed := !same(docs, start)
 	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
 	// A section that was linked by hand has no original.
-	byHand := bytes.Contains(bytes.ToLower(slices.Concat(start[ConfigDocument], start[CredentialsDocument])), []byte("credproc"))
-	if !byHand && (!bytes.Equal(docs[ConfigDocument], start[ConfigDocument]) || !bytes.Equal(docs[CredentialsDocument], start[CredentialsDocument])) {
+	byHand := bytes.Contains(
+		bytes.ToLower(slices.Concat(start[ConfigDocument], start[CredentialsDocument])),
+		[]byte("credproc"),
+	)
+	if !byHand &&
+		(!bytes.Equal(docs[ConfigDocument], start[ConfigDocument]) || !bytes.Equal(docs[CredentialsDocument],
+			start[CredentialsDocument])) {
 		t.Fatalf("unlink gave\n%s", show(docs))
 	}
 	sameChains(t, chains, chainsOf(t, docs))

@@ -186,7 +186,8 @@ func TestLinkRefuses(t *testing.T) {
 		})
 	}
 	docs := documents("", "[a]\n\x00", "")
-	if _, _, err := Link(linkFiles, docs, nil, credprocPath); !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "config:2") {
+	if _, _, err := Link(linkFiles, docs, nil, credprocPath); !fault.Is(err, fault.Config) ||
+		!strings.Contains(err.Error(), "config:2") {
 		t.Error(err)
 	}
 }
@@ -235,7 +236,8 @@ func TestUnlinkAfterChanges(t *testing.T) {
 			mustRun(t, &docs, LinkOrder, linkPlan("dev"))
 			tt.change(&docs)
 			out := mustRun(t, &docs, UnlinkOrder, unlinkPlan())
-			if len(out) != 1 || out[0].State != Changed || (out[0].Note == "") != (tt.note == "") || !strings.Contains(out[0].Note, tt.note) {
+			if len(out) != 1 || out[0].State != Changed || (out[0].Note == "") != (tt.note == "") ||
+				!strings.Contains(out[0].Note, tt.note) {
 				t.Errorf("%+v", out)
 			}
 			if string(docs[ConfigDocument]) != tt.want {

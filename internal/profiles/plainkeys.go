@@ -109,7 +109,12 @@ func setPlainKey(src []byte, key Plain) ([]byte, error) {
 			return nil, fault.New(fault.Config, "line %d: profile %q has another key now", e.line, key.Profile)
 		}
 	}
-	return SetSection(src, key.Kind, key.Profile, []KeyValue{{keyAccessKeyID, key.AccessKeyID}, {keySecretKey, key.Secret.Reveal()}})
+	return SetSection(
+		src,
+		key.Kind,
+		key.Profile,
+		[]KeyValue{{keyAccessKeyID, key.AccessKeyID}, {keySecretKey, key.Secret.Reveal()}},
+	)
 }
 
 // plainPlace is a file that can contain plain-text keys.

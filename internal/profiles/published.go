@@ -51,7 +51,11 @@ type Published struct {
 // keys returns the three keys that every SDK knows. The region is not among them, since it would override the
 // region in the config.
 func (p Published) keys() []KeyValue {
-	return []KeyValue{{keyAccessKeyID, p.AccessKeyID}, {keySecretKey, p.Secret.Reveal()}, {keySessionToken, p.Token.Reveal()}}
+	return []KeyValue{
+		{keyAccessKeyID, p.AccessKeyID},
+		{keySecretKey, p.Secret.Reveal()},
+		{keySessionToken, p.Token.Reveal()},
+	}
 }
 
 var publishedKeys = []string{keyAccessKeyID, keySecretKey, keySessionToken}
@@ -66,7 +70,11 @@ var publishedKeys = []string{keyAccessKeyID, keySecretKey, keySessionToken}
 // SetPublished returns bytes and writes nothing. Errors: fault.Usage for a name or a value that would not be read
 // back as given; fault.Config, with the line, if src is not text, or begins with a line that would become part of
 // our last section.
-func SetPublished(src []byte, ours func(profile, keyID string) bool, sessions []Published) (dst []byte, taken map[string]int, err error) {
+func SetPublished(
+	src []byte,
+	ours func(profile, keyID string) bool,
+	sessions []Published,
+) (dst []byte, taken map[string]int, err error) {
 	d, err := scanForEdit(src, SectionCredentials)
 	if err != nil {
 		return nil, nil, err

@@ -103,14 +103,16 @@ func TestSetPublishedKeepsOtherSections(t *testing.T) {
 			t.Errorf("%q became %q", src, dst)
 		}
 	}
-	for _, s := range []Published{{Profile: "a\u202eb", AccessKeyID: "A", Secret: secret.New("s"), Token: secret.New("t")}, {Profile: "a", AccessKeyID: "A\nB", Secret: secret.New("s"), Token: secret.New("t")}} {
+	for _, s := range []Published{{Profile: "a\u202eb", AccessKeyID: "A", Secret: secret.New("s"),
+		Token: secret.New("t")}, {Profile: "a", AccessKeyID: "A\nB", Secret: secret.New("s"), Token: secret.New("t")}} {
 		if dst, _, err := SetPublished(nil, wrote(), []Published{s}); err == nil {
 			t.Errorf("%q was written: %q", s.Profile, dst)
 		}
 	}
 }
 
-// TestPublishedSessionIsNotTheUsersKey checks that neither import nor link treats a published session as the user's own key.
+// TestPublishedSessionIsNotTheUsersKey checks that neither import nor link treats a published session as the user's
+// own key.
 func TestPublishedSessionIsNotTheUsersKey(t *testing.T) {
 	config := "[profile dev]\nrole_arn = arn:aws:iam::222233334444:role/r\nsource_profile = security\n"
 	registry := "[source security]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n"

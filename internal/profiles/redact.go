@@ -93,7 +93,8 @@ func HoldsSecret(config []byte) bool {
 			continue
 		}
 		key := bytes.ToLower(bytes.TrimSpace(text[:i]))
-		if _, known := awsKeys[string(key)]; looksSecret(key) && (!known || slices.Contains([]string{keySecretKey, keySessionToken}, string(key))) {
+		if _, known := awsKeys[string(key)]; looksSecret(key) &&
+			(!known || slices.Contains([]string{keySecretKey, keySessionToken}, string(key))) {
 			return true
 		}
 	}

@@ -306,7 +306,8 @@ func plainKeyError(name string, o Origin) error {
 // asksFor returns the profile that p stands for: the one that its credential_process asks our helper for. ok is
 // false if p is defined elsewhere, too.
 func (s *Set) asksFor(p profile) (other string, ok bool) {
-	for _, key := range []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource, keySSOSession, keySSOStartURL, keyLoginSession} {
+	for _, key := range []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource, keySSOSession,
+		keySSOStartURL, keyLoginSession} {
 		if p.own.has(key) {
 			return "", false
 		}

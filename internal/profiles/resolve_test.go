@@ -145,15 +145,18 @@ func TestResolve(t *testing.T) {
 		{what: "endpoint_url", claims: 1, config: "[profile dev]\nrole_arn = " + account +
 			"dev\nsource_profile = security\nendpoint_url = http://localhost:4599\n",
 			registry: sourceSection, name: "dev",
-			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "http://localhost:4599"}, Origin: Origin{"/config", 2}}}}},
+			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev",
+				Endpoint: Endpoint{URL: "http://localhost:4599"}, Origin: Origin{"/config", 2}}}}},
 		{what: "services win over endpoint_url", claims: 2,
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = https://all.example\nservices = local\n[services local]\nsts =\n  endpoint_url = https://sts.example\n",
 			registry: sourceSection, name: "dev",
-			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "https://sts.example"}, Origin: Origin{"/config", 2}}}}},
+			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev",
+				Endpoint: Endpoint{URL: "https://sts.example"}, Origin: Origin{"/config", 2}}}}},
 		{what: "services without sts", claims: 1,
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = https://all.example\nservices = local\n[services local]\ns3 =\n  endpoint_url = https://s3.example\n",
 			registry: sourceSection, name: "dev",
-			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev", Endpoint: Endpoint{URL: "https://all.example"}, Origin: Origin{"/config", 2}}}}},
+			want: Chain{Profile: "dev", Source: security, Roles: []Role{{Profile: "dev", ARN: account + "dev",
+				Endpoint: Endpoint{URL: "https://all.example"}, Origin: Origin{"/config", 2}}}}},
 		{what: "ignored endpoints",
 			config:   "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = security\nendpoint_url = https://all.example\nignore_configured_endpoint_urls = true\n",
 			registry: sourceSection, name: "dev",
@@ -364,14 +367,15 @@ func TestResolveDeepChains(t *testing.T) {
 	} {
 		set := load(t, tt.config, "", sourceSection)
 		c, err := set.Resolve("p0")
-		if tt.want == "" && (err != nil || len(c.Roles) != 10) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+		if tt.want == "" && (err != nil || len(c.Roles) != 10) ||
+			tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v", tt.what, err)
 		}
 	}
 }
 
-// TestUnknownRegistryKeyIsAnError checks that an unknown key or section of the registry is an error. A mistyped key could be the
-// one that says which role a profile has, or when to lock.
+// TestUnknownRegistryKeyIsAnError checks that an unknown key or section of the registry is an error. A mistyped key
+// could be the one that says which role a profile has, or when to lock.
 func TestUnknownRegistryKeyIsAnError(t *testing.T) {
 	for text, want := range map[string]string{
 		"[profile b]\nrolle_arn = x\n":   `registry:2: unknown key "rolle_arn"; did you mean role_arn?`,
@@ -507,8 +511,25 @@ func TestList(t *testing.T) {
 	got := set.List()
 	want := []Summary{
 		{Name: "default", Kind: KindOther, Region: "us-east-1", Origin: Origin{"/config", 1}},
-		{Name: "dev", Kind: KindRole, RoleARN: account + "dev", AccountID: "444455556666", Source: "security", Region: "eu-west-1", Linked: true, Helper: "/x/credproc", Aliases: []string{"d"}, Origin: Origin{"/registry", 5}},
-		{Name: "old", Kind: KindOther, Origin: Origin{"/credentials", 1}, PlainKey: Origin{"/credentials", 2}, Problem: "plain text"},
+		{
+			Name:      "dev",
+			Kind:      KindRole,
+			RoleARN:   account + "dev",
+			AccountID: "444455556666",
+			Source:    "security",
+			Region:    "eu-west-1",
+			Linked:    true,
+			Helper:    "/x/credproc",
+			Aliases:   []string{"d"},
+			Origin:    Origin{"/registry", 5},
+		},
+		{
+			Name:     "old",
+			Kind:     KindOther,
+			Origin:   Origin{"/credentials", 1},
+			PlainKey: Origin{"/credentials", 2},
+			Problem:  "plain text",
+		},
 		{Name: "security", Kind: KindSource, Source: "security", Region: "eu-west-1", Origin: Origin{"/registry", 1}},
 		{Name: "stage", Kind: KindRole, RoleARN: account + "stage", AccountID: "444455556666", Origin: Origin{"/config", 6}, Problem: "neither a source nor a profile"},
 	}
@@ -534,12 +555,32 @@ func TestList(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	got, err := load(t, "", "", "").Settings()
-	if err != nil || got.SessionDuration != 12*time.Hour || got.LockAfter != 0 || got.LockOn != nil || fmt.Sprint(got.MFAPrompt) != "[tty gui]" {
+	if err != nil || got.SessionDuration != 12*time.Hour || got.LockAfter != 0 || got.LockOn != nil ||
+		fmt.Sprint(got.MFAPrompt) != "[tty gui]" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = load(t, "", "", "[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800s\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n").Settings()
-	want := Settings{KeyringBackend: "pass", SessionDuration: 90 * time.Minute, STSEndpoint: "http://127.0.0.1:4599", LockAfter: 8 * time.Hour, LockOn: []string{"screen", "suspend"}, MFAPrompt: []string{"gui", "tty"},
-		Origins: map[string]Origin{"keyring_backend": {"/registry", 2}, "session_duration": {"/registry", 3}, "sts_endpoint": {"/registry", 4}, "lock_after": {"/registry", 5}, "mfa_prompt": {"/registry", 6}, "lock_on": {"/registry", 7}}}
+	got, err = load(
+		t,
+		"",
+		"",
+		"[settings]\nkeyring_backend = pass # mine\nsession_duration = 90m\nsts_endpoint = http://127.0.0.1:4599\nlock_after = 28800s\nmfa_prompt = gui, tty\nlock_on = screen , suspend\n",
+	).Settings()
+	want := Settings{
+		KeyringBackend:  "pass",
+		SessionDuration: 90 * time.Minute,
+		STSEndpoint:     "http://127.0.0.1:4599",
+		LockAfter:       8 * time.Hour,
+		LockOn:          []string{"screen", "suspend"},
+		MFAPrompt:       []string{"gui", "tty"},
+		Origins: map[string]Origin{
+			"keyring_backend":  {"/registry", 2},
+			"session_duration": {"/registry", 3},
+			"sts_endpoint":     {"/registry", 4},
+			"lock_after":       {"/registry", 5},
+			"mfa_prompt":       {"/registry", 6},
+			"lock_on":          {"/registry", 7},
+		},
+	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -572,7 +613,9 @@ func TestPlainKey(t *testing.T) {
 		{"a\n", "", "", Origin{}, fault.Usage},
 	} {
 		key, err := PlainKey(files, tt.name)
-		if key.AccessKeyID != tt.id || key.Secret.Reveal() != tt.key || key.Origin != tt.origin || (tt.kind == "") != (err == nil) || err != nil && !fault.Is(err, tt.kind) {
+		if key.AccessKeyID != tt.id || key.Secret.Reveal() != tt.key || key.Origin != tt.origin ||
+			(tt.kind == "") != (err == nil) ||
+			err != nil && !fault.Is(err, tt.kind) {
 			t.Errorf("%s: %q %v %v", tt.name, key.AccessKeyID, key.Origin, err)
 		}
 	}

@@ -66,7 +66,12 @@ func Rewrite(order []Document, read func(Document) ([]byte, error),
 }
 
 // pass writes each file once.
-func pass(order []Document, docs, next Documents, edit func(Document, func([]byte) ([]byte, error)) error, plan Plan) error {
+func pass(
+	order []Document,
+	docs, next Documents,
+	edit func(Document, func([]byte) ([]byte, error)) error,
+	plan Plan,
+) error {
 	for i, d := range order {
 		if bytes.Equal(docs[d], next[d]) {
 			continue

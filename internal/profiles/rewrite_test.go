@@ -18,7 +18,10 @@ import (
 )
 
 // onDisk writes documents to files and returns the functions through which Rewrite reads and edits them.
-func onDisk(t *testing.T, docs Documents) (paths [4]string, read func(Document) ([]byte, error), edit func(Document, func([]byte) ([]byte, error)) error) {
+func onDisk(
+	t *testing.T,
+	docs Documents,
+) (paths [4]string, read func(Document) ([]byte, error), edit func(Document, func([]byte) ([]byte, error)) error) {
 	t.Helper()
 	dir := t.TempDir()
 	for d, name := range []string{"registry", "config", "credentials", "records"} {
@@ -160,15 +163,20 @@ func TestRewriteFailsAtAnyStep(t *testing.T) {
 	for n := range 4 {
 		docs := start
 		done := 0
-		_, err := Rewrite(LinkOrder, func(d Document) ([]byte, error) { return docs[d], nil }, func(d Document, edit func([]byte) ([]byte, error)) error {
-			b, err := edit(docs[d])
-			if err != nil || done == n {
-				return errors.Join(err, full)
-			}
-			done++
-			docs[d] = b
-			return nil
-		}, linkPlan("a"))
+		_, err := Rewrite(
+			LinkOrder,
+			func(d Document) ([]byte, error) { return docs[d], nil },
+			func(d Document, edit func([]byte) ([]byte, error)) error {
+				b, err := edit(docs[d])
+				if err != nil || done == n {
+					return errors.Join(err, full)
+				}
+				done++
+				docs[d] = b
+				return nil
+			},
+			linkPlan("a"),
+		)
 		if !errors.Is(err, full) {
 			t.Errorf("step %d: %v", n, err)
 		}

@@ -31,7 +31,8 @@ func tempFiles(t *testing.T, config, credentials, registry string) Files {
 	dir := t.TempDir()
 	files := Files{Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
 		Registry: filepath.Join(dir, "registry"), AWS: dir}
-	for path, text := range map[string]string{files.Config: config, files.Credentials: credentials, files.Registry: registry} {
+	for path, text := range map[string]string{files.Config: config, files.Credentials: credentials,
+		files.Registry: registry} {
 		if text != "" {
 			write(t, path, text)
 		}
@@ -145,7 +146,8 @@ func TestLoadServesTheLastGoodState(t *testing.T) {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
 			// Once the file is repaired, it is used again.
-			if err := errors.Join(os.RemoveAll(files.Config), os.WriteFile(files.Config, []byte(strings.Replace(good, "-1", "-2", 1)), 0o600)); err != nil {
+			if err := errors.Join(os.RemoveAll(files.Config), os.WriteFile(files.Config, []byte(strings.Replace(good,
+				"-1", "-2", 1)), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			set := mustLoad(t, &s, files)
@@ -173,7 +175,8 @@ func TestLoadOfSpecialFiles(t *testing.T) {
 			t.Fatalf("%s: hangs", path)
 		}
 	}
-	for _, files := range []Files{{}, {Config: os.DevNull, Credentials: os.DevNull, Registry: os.DevNull}, {Config: dir + "/missing"}} {
+	for _, files := range []Files{{}, {Config: os.DevNull, Credentials: os.DevNull, Registry: os.DevNull},
+		{Config: dir + "/missing"}} {
 		if set, err := new(Store).Load(files); err != nil || len(set.List()) != 0 {
 			t.Errorf("%v: %v", files, err)
 		}

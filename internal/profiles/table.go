@@ -71,9 +71,32 @@ const (
 
 // awsKeys are the keys that are kept from the AWS files; other keys are not needed. For a secret only its presence
 // is kept, not its text.
-var awsKeys = set(keyRoleARN, keySourceProfile, keyCredentialSource, keyMFASerial, keyExternalID, keySessionName, keyDuration,
-	keyRegion, keySTSRegional, keyEndpointURL, keyIgnoreEndpoints, keyServices, keyCABundle, keyFIPS, keyCredentialProcess,
-	keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession, keyAccessKeyID, keySecretKey, keySessionToken, keySTS, keyMFAProcess)
+var awsKeys = set(
+	keyRoleARN,
+	keySourceProfile,
+	keyCredentialSource,
+	keyMFASerial,
+	keyExternalID,
+	keySessionName,
+	keyDuration,
+	keyRegion,
+	keySTSRegional,
+	keyEndpointURL,
+	keyIgnoreEndpoints,
+	keyServices,
+	keyCABundle,
+	keyFIPS,
+	keyCredentialProcess,
+	keyWebIdentity,
+	keySSOSession,
+	keySSOStartURL,
+	keyLoginSession,
+	keyAccessKeyID,
+	keySecretKey,
+	keySessionToken,
+	keySTS,
+	keyMFAProcess,
+)
 
 // registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
@@ -82,8 +105,21 @@ var registryKeys = map[string]map[string]string{
 	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish, keyBrowser)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
-	SectionSource: set(keySourceKeyID, keyMFASerial, keyMFASeed, keyMFAProcess, keyRegion, keySTSRegional, keyEndpointURL, keyCABundle, keyFIPS,
-		keyConfirm, keyBrowser, keySession, keySTSCompatible),
+	SectionSource: set(
+		keySourceKeyID,
+		keyMFASerial,
+		keyMFASeed,
+		keyMFAProcess,
+		keyRegion,
+		keySTSRegional,
+		keyEndpointURL,
+		keyCABundle,
+		keyFIPS,
+		keyConfirm,
+		keyBrowser,
+		keySession,
+		keySTSCompatible,
+	),
 	SectionSettings: settingNames(),
 	SectionTrust:    set(keyTrustSum, keyTrustListener),
 }

@@ -29,7 +29,12 @@ type takenKey struct {
 
 // TakeOut removes these keys from the content of their file, and then whatever also removes. The error is that of
 // SetSection or of also, or a fault.Failed if the file has other keys in their place now.
-func TakeOut(file string, src []byte, keys []Plain, also func([]byte) ([]byte, error)) (dst []byte, t TakenOut, err error) {
+func TakeOut(
+	file string,
+	src []byte,
+	keys []Plain,
+	also func([]byte) ([]byte, error),
+) (dst []byte, t TakenOut, err error) {
 	t = TakenOut{File: file, At: time.Now().UTC().Truncate(time.Second), Before: digest(src)}
 	dst = src
 	for _, key := range keys {
@@ -111,7 +116,8 @@ type cutPiece struct {
 func pieces(before, after []byte) ([]cutPiece, error) {
 	var cut []cutPiece
 	offset, adjoins := 0, false
-	if bytes.HasPrefix(before, byteOrderMark) && bytes.HasPrefix(after, byteOrderMark) { // the mark stays, whichever line is the first
+	if bytes.HasPrefix(before, byteOrderMark) &&
+		bytes.HasPrefix(after, byteOrderMark) { // the mark stays, whichever line is the first
 		offset, before = len(byteOrderMark), before[len(byteOrderMark):]
 	}
 	for len(before) > 0 {

@@ -215,9 +215,17 @@ func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 	case len(source.aws) == 0:
 		return FromNobody, fmt.Sprintf("reads the role_arn first (%s), whose source_profile %q is in no AWS file", at, name) + linkIt
 	case isCredproc(words) && !t.plain:
-		return FromBroker, fmt.Sprintf("assumes the role itself, with the session that credproc gives for %s", helperProfile(words))
-	case source.aws.has(keyRoleARN), !t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) || len(words) > 0):
-		return FromElse, fmt.Sprintf("assumes the role itself, with the credentials that it gets for %s (%s)", name, source.aws[0].origin)
+		return FromBroker, fmt.Sprintf(
+			"assumes the role itself, with the session that credproc gives for %s",
+			helperProfile(words),
+		)
+	case source.aws.has(keyRoleARN),
+		!t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) || len(words) > 0):
+		return FromElse, fmt.Sprintf(
+			"assumes the role itself, with the credentials that it gets for %s (%s)",
+			name,
+			source.aws[0].origin,
+		)
 	}
 	return FromNobody, fmt.Sprintf("reads the role_arn first (%s), whose source_profile %q has no keys", at, name) + linkIt
 }

@@ -126,7 +126,9 @@ func TestEnvironment(t *testing.T) {
 	if len(got) > 0 {
 		t.Errorf("listed although they change nothing: %v", got)
 	}
-	if v := Environment("dev", "", []string{"AWS_DEFAULT_PROFILE=x", "AWS_REGION=us-east-1"}); len(v) != 2 || !strings.Contains(v[0].Text, "before AWS_PROFILE") || !strings.Contains(v[1].Text, "has no region") {
+	if v := Environment("dev", "", []string{"AWS_DEFAULT_PROFILE=x", "AWS_REGION=us-east-1"}); len(v) != 2 ||
+		!strings.Contains(v[0].Text, "before AWS_PROFILE") ||
+		!strings.Contains(v[1].Text, "has no region") {
 		t.Error(v)
 	}
 }

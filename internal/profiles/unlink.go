@@ -192,7 +192,8 @@ func (l *linker) current(doc Document, name string) *passage {
 // with it.
 func (l *linker) putBack(name string, helper *entry, lines []string) {
 	s, src := l.section(ConfigDocument, name), l.docs[ConfigDocument]
-	if len(lines) == 0 && len(bytes.TrimSpace(src[s.end:helper.start]))+len(bytes.TrimSpace(src[helper.end:s.bodyEnd])) == 0 {
+	if len(lines) == 0 &&
+		len(bytes.TrimSpace(src[s.end:helper.start]))+len(bytes.TrimSpace(src[helper.end:s.bodyEnd])) == 0 {
 		l.drop(ConfigDocument, s)
 		return
 	}

@@ -91,7 +91,9 @@ func (a *AdHoc) check() error {
 		return fault.New(fault.Usage, "there are more than %d session tags", maxTags)
 	}
 	for _, t := range a.Tags {
-		if t.Key == "" || len([]rune(t.Key)) > maxTagKey || len([]rune(t.Value)) > maxTagValue || !tagSyntax.MatchString(t.Key) || !tagSyntax.MatchString(t.Value) {
+		if t.Key == "" || len([]rune(t.Key)) > maxTagKey || len([]rune(t.Value)) > maxTagValue ||
+			!tagSyntax.MatchString(t.Key) ||
+			!tagSyntax.MatchString(t.Value) {
 			return fault.New(fault.Usage,
 				"the session tag %.60q is too long, or has other characters than letters, digits, spaces and _.:/=+-@",
 				t.Key)

@@ -13,7 +13,12 @@ import (
 func TestAdHoc(t *testing.T) {
 	source := profiles.Source{Name: "security", AccessKeyID: "AKIA", MFASerial: "arn:aws:iam::111122223333:mfa/paul"}
 	const mgmt, dev = "arn:aws:iam::555566667777:role/admin", "arn:aws:iam::222233334444:role/OrganizationAccountAccessRole"
-	chain := profiles.Chain{Profile: "mgmt", Region: "eu-west-1", Source: source, Roles: []profiles.Role{{ARN: mgmt, ExternalID: "x", Endpoint: profiles.Endpoint{Region: "eu-west-1"}}}}
+	chain := profiles.Chain{
+		Profile: "mgmt",
+		Region:  "eu-west-1",
+		Source:  source,
+		Roles:   []profiles.Role{{ARN: mgmt, ExternalID: "x", Endpoint: profiles.Endpoint{Region: "eu-west-1"}}},
+	}
 	plan := func(c profiles.Chain, a *AdHoc) (*Plan, error) {
 		c, err := a.extend(c)
 		if err != nil {
@@ -25,7 +30,9 @@ func TestAdHoc(t *testing.T) {
 	if err != nil || len(p.Steps) != 3 {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if s := p.Steps[2]; s.RoleARN != dev || s.SessionName != "probe" || s.Policy != "{}" || len(s.Tags) != 1 || s.Endpoint.Region != "eu-west-1" || s.LongTerm {
+	if s := p.Steps[2]; s.RoleARN != dev || s.SessionName != "probe" || s.Policy != "{}" || len(s.Tags) != 1 ||
+		s.Endpoint.Region != "eu-west-1" ||
+		s.LongTerm {
 		t.Errorf("last step %+v", s)
 	}
 	if s := p.Steps[1]; s.RoleARN != mgmt || s.Policy != "" || s.ExternalID != "x" {
@@ -42,7 +49,8 @@ func TestAdHoc(t *testing.T) {
 
 	// Without an ARN, the fields change the profile's own role.
 	p, err = plan(chain, &AdHoc{Role: profiles.Role{Duration: 15 * time.Minute}, Tags: []Tag{{"a", ""}}})
-	if err != nil || len(p.Steps) != 2 || p.Steps[1].Duration != 15*time.Minute || p.Steps[1].ExternalID != "x" || len(p.Steps[1].Tags) != 1 {
+	if err != nil || len(p.Steps) != 2 || p.Steps[1].Duration != 15*time.Minute || p.Steps[1].ExternalID != "x" ||
+		len(p.Steps[1].Tags) != 1 {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if len(chain.Roles) != 1 || chain.Roles[0].Duration != 0 {
@@ -68,10 +76,13 @@ func TestAdHoc(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if p, err := plan(bare, &AdHoc{Role: profiles.Role{ARN: dev}}); err != nil || len(p.Steps) != 2 || p.Steps[0].Operation != GetSessionToken {
+	if p, err := plan(bare, &AdHoc{Role: profiles.Role{ARN: dev}}); err != nil || len(p.Steps) != 2 ||
+		p.Steps[0].Operation != GetSessionToken {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if p, err := plan(bare, &AdHoc{Role: profiles.Role{ARN: dev, Duration: 2 * time.Hour}}); err != nil || len(p.Steps) != 1 || !p.Steps[0].LongTerm {
+	if p, err := plan(bare, &AdHoc{Role: profiles.Role{ARN: dev, Duration: 2 * time.Hour}}); err != nil ||
+		len(p.Steps) != 1 ||
+		!p.Steps[0].LongTerm {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -35,7 +35,8 @@ func TestAThousandAtOnce(t *testing.T) {
 		wg.Wait()
 		w.aws.wantCalls(t, 1, 1)
 		for _, a := range answers {
-			if a.AccessKeyID != answers[0].AccessKeyID || a.AccessKeyID == "" || a.SecretAccessKey.IsZero() || a.SessionToken.IsZero() {
+			if a.AccessKeyID != answers[0].AccessKeyID || a.AccessKeyID == "" || a.SecretAccessKey.IsZero() ||
+				a.SessionToken.IsZero() {
 				t.Fatalf("got %q, others %q", a.AccessKeyID, answers[0].AccessKeyID)
 			}
 		}
@@ -340,7 +341,8 @@ func TestLoginNeededMakesOneCall(t *testing.T) {
 			t.Errorf("hint %q", fault.Of(err).Hint)
 		}
 		// A login works at once after that.
-		if _, err := w.Credentials(t.Context(), Request{Profile: "typed-dev", Files: w.files, Login: true, Code: secret.New("123456")}); err != nil {
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed-dev", Files: w.files, Login: true,
+			Code: secret.New("123456")}); err != nil {
 			t.Fatal(err)
 		}
 		w.aws.wantCalls(t, 2, 0)
@@ -441,7 +443,8 @@ func TestDirectRole(t *testing.T) {
 		w := newWorld(t, registry)
 		a := w.get("long")
 		w.aws.wantCalls(t, 1, 0)
-		if o := w.aws.opens[0]; o.call.Operation != AssumeRole || o.call.MFASerial != ownDevice || o.call.Duration != 12*time.Hour {
+		if o := w.aws.opens[0]; o.call.Operation != AssumeRole || o.call.MFASerial != ownDevice ||
+			o.call.Duration != 12*time.Hour {
 			t.Errorf("asked %+v", o.call)
 		}
 		if a.Role != "arn:aws:iam::777788889999:role/long" || a.Source != "security" {
@@ -496,7 +499,10 @@ func TestLock(t *testing.T) {
 		w.get("dev")
 		w.Lock()
 		w.fail("dev", fault.Locked)
-		if _, err := w.Credentials(t.Context(), Request{Profile: "dev", Files: w.files, Login: true}); !fault.Is(err, fault.Locked) {
+		if _, err := w.Credentials(t.Context(), Request{Profile: "dev", Files: w.files, Login: true}); !fault.Is(
+			err,
+			fault.Locked,
+		) {
 			t.Errorf("login while locked: %v", err)
 		}
 		time.Sleep(time.Hour) // no background refresh either

@@ -159,8 +159,10 @@ func (m *machine) setClock(by time.Duration) {
 
 // spans are durations around every margin of the cache.
 var spans = []time.Duration{
-	0, time.Second, 4 * time.Second, 6 * time.Second, 30 * time.Second, 5 * time.Minute, 14 * time.Minute, 21 * time.Minute,
-	38 * time.Minute, 41 * time.Minute, 59*time.Minute + 50*time.Second, time.Hour, 3 * time.Hour, 11 * time.Hour, 40 * time.Hour,
+	0, time.Second, 4 * time.Second, 6 * time.Second, 30 * time.Second, 5 * time.Minute, 14 * time.Minute,
+	21 * time.Minute,
+	38 * time.Minute, 41 * time.Minute, 59*time.Minute + 50*time.Second, time.Hour, 3 * time.Hour, 11 * time.Hour,
+	40 * time.Hour,
 }
 
 func span(r *rand.Rand) time.Duration {
@@ -220,10 +222,22 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	}
 	var roles []profiles.Role
 	for i := range r.IntN(3) {
-		roles = append(roles, profiles.Role{ARN: fmt.Sprint("role/", i), Duration: []time.Duration{15 * time.Minute, time.Hour, 3 * time.Hour}[r.IntN(3)]})
+		roles = append(
+			roles,
+			profiles.Role{
+				ARN:      fmt.Sprint("role/", i),
+				Duration: []time.Duration{15 * time.Minute, time.Hour, 3 * time.Hour}[r.IntN(3)],
+			},
+		)
 	}
-	plan := mustPlan(t, profiles.Chain{Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: "GAHT12345678", HasSeed: true}, Roles: roles},
-		Defaults{SessionDuration: []time.Duration{15 * time.Minute, time.Hour, 12 * time.Hour}[r.IntN(3)]})
+	plan := mustPlan(
+		t,
+		profiles.Chain{
+			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: "GAHT12345678", HasSeed: true},
+			Roles:  roles,
+		},
+		Defaults{SessionDuration: []time.Duration{15 * time.Minute, time.Hour, 12 * time.Hour}[r.IntN(3)]},
+	)
 
 	ask := func() bool {
 		c, err := b.step(ctx, plan, len(plan.Steps)-1, &Request{})

@@ -26,12 +26,18 @@ func TestFederationPlan(t *testing.T) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	s := p.Steps[0]
-	if s.Operation != GetFederationToken || !s.LongTerm || s.MFASerial != "" || s.NeedsPerson() || s.Duration != time.Hour || len(s.SessionName) != 32 ||
+	if s.Operation != GetFederationToken || !s.LongTerm || s.MFASerial != "" || s.NeedsPerson() ||
+		s.Duration != time.Hour || len(s.SessionName) != 32 ||
 		s.PolicyARN != "arn:aws-cn:iam::aws:policy/job-function/ViewOnlyAccess" || s.Policy != "" || s.Endpoint.URL != "http://127.0.0.1:1" {
 		t.Errorf("%+v", s)
 	}
-	q, err := plan(bare, &AdHoc{Role: profiles.Role{Duration: 12 * time.Hour, SessionName: "paul"}, Policy: "{}", Tags: []Tag{{"a", "b"}}})
-	if s := q.Steps[0]; err != nil || s.Policy != "{}" || s.PolicyARN != "" || s.Duration != 12*time.Hour || s.SessionName != "paul" || len(s.Tags) != 1 {
+	q, err := plan(
+		bare,
+		&AdHoc{Role: profiles.Role{Duration: 12 * time.Hour, SessionName: "paul"}, Policy: "{}", Tags: []Tag{{"a", "b"}}},
+	)
+	if s := q.Steps[0]; err != nil || s.Policy != "{}" || s.PolicyARN != "" || s.Duration != 12*time.Hour ||
+		s.SessionName != "paul" ||
+		len(s.Tags) != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if p.Key(0) == q.Key(0) {
@@ -66,7 +72,10 @@ func TestFederationNeedsTheSessionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registry)
 		ask := func(code string) (Answer, error) {
-			return w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Code: secret.New(code), AdHoc: &AdHoc{Federate: true}})
+			return w.Credentials(
+				t.Context(),
+				Request{Profile: "typed", Files: w.files, Code: secret.New(code), AdHoc: &AdHoc{Federate: true}},
+			)
 		}
 		w.aws.onEachOpen(withoutSeed)
 		if _, err := ask(""); !fault.Is(err, fault.LoginNeeded) {

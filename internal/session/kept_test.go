@@ -92,7 +92,8 @@ func newKept(t *testing.T) (*world, *keeper) {
 
 func (w *world) login(source, code string) {
 	w.t.Helper()
-	if _, err := w.Credentials(w.t.Context(), Request{Profile: source, Files: w.files, Code: secret.New(code), Login: true}); err != nil {
+	if _, err := w.Credentials(w.t.Context(), Request{Profile: source, Files: w.files, Code: secret.New(code),
+		Login: true}); err != nil {
 		w.t.Fatalf("login %s: %v", source, err)
 	}
 }

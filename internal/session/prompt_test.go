@@ -251,7 +251,8 @@ func TestDecliningCountsForThePlace(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 10 {
 			wg.Go(func() {
-				if _, err := w.as([]string{"a", "b"}[i%2], &again{p}); !errors.Is(err, ErrCancelled) || !fault.Is(err, fault.LoginNeeded) {
+				if _, err := w.as([]string{"a", "b"}[i%2], &again{p}); !errors.Is(err, ErrCancelled) ||
+					!fault.Is(err, fault.LoginNeeded) {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -536,7 +537,8 @@ func TestNobodyIsAskedEarly(t *testing.T) {
 		if _, err := w.as("typed", p); err != nil || p.prompts() != 0 {
 			t.Errorf("asked %d times: %v", p.prompts(), err)
 		}
-		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil || p.prompts() != 1 {
+		if _, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files, Terminal: p, Login: true}); err != nil ||
+			p.prompts() != 1 {
 			t.Errorf("a login: asked %d times: %v", p.prompts(), err)
 		}
 	})
@@ -583,7 +585,10 @@ func TestRoleThatAllowsLess(t *testing.T) {
 		if _, err := w.as("long", p); err != nil || p.prompts() != 3 {
 			t.Errorf("not remembered: asked %d times in all: %v", p.prompts(), err)
 		}
-		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(err, fault.Failed) {
+		if _, err := w.Credentials(t.Context(), Request{Profile: "long", Files: w.files, MinTTL: 2 * time.Hour}); !fault.Is(
+			err,
+			fault.Failed,
+		) {
 			t.Errorf("two hours of a role that allows one hour: %v", err)
 		}
 	})

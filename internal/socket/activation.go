@@ -186,7 +186,8 @@ func boundTo(file *os.File, path string) error {
 	// A parent directory may be a link, such as /var/run for /run.
 	theirs, err1 := filepath.EvalSymlinks(filepath.Dir(unix.Name))
 	ours, err2 := filepath.EvalSymlinks(filepath.Dir(path))
-	if err1 != nil || err2 != nil || filepath.Join(theirs, filepath.Base(unix.Name)) != filepath.Join(ours, filepath.Base(path)) {
+	if err1 != nil || err2 != nil ||
+		filepath.Join(theirs, filepath.Base(unix.Name)) != filepath.Join(ours, filepath.Base(path)) {
 		return fmt.Errorf("it is bound to %s; want %s", unix.Name, path)
 	}
 	return nil

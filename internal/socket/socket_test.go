@@ -475,7 +475,8 @@ func TestListenKeepsFiles(t *testing.T) {
 func TestSwappedDirectory(t *testing.T) {
 	base := t.TempDir()
 	dir, link, evil := filepath.Join(base, "d"), filepath.Join(base, "link"), filepath.Join(base, "evil")
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(evil, 0o700), os.Chmod(evil, 0o777), os.Symlink(evil, link)); err != nil {
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(evil, 0o700), os.Chmod(evil, 0o777), os.Symlink(evil,
+		link)); err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})

@@ -95,7 +95,21 @@ func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Se
 
 // normal fills in the defaults, and rejects a fault without effect.
 func (f Fault) normal() (Fault, error) {
-	kinds := []FaultKind{DropBefore, Status, Throttle, ErrorAnswer, RegionDisabled, Garbage, EmptyBody, Redirect, HugeBody, Delay, DropAfter, MissingFields, SlowBytes}
+	kinds := []FaultKind{
+		DropBefore,
+		Status,
+		Throttle,
+		ErrorAnswer,
+		RegionDisabled,
+		Garbage,
+		EmptyBody,
+		Redirect,
+		HugeBody,
+		Delay,
+		DropAfter,
+		MissingFields,
+		SlowBytes,
+	}
 	if f.Kind == "" {
 		f.Kind = Delay
 	}

@@ -225,7 +225,8 @@ func TestWhichCallsAFaultHits(t *testing.T) {
 }
 
 func TestFaultsThatMakeNoSense(t *testing.T) {
-	for _, f := range []Fault{{}, {Kind: "explode"}, {Kind: ErrorAnswer}, {Kind: MissingFields}, {Kind: Redirect}, {Kind: Status, Status: 99}} {
+	for _, f := range []Fault{{}, {Kind: "explode"}, {Kind: ErrorAnswer}, {Kind: MissingFields}, {Kind: Redirect},
+		{Kind: Status, Status: 99}} {
 		func() {
 			defer func() {
 				if recover() == nil {

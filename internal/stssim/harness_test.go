@@ -122,7 +122,10 @@ func (c caller) send(form url.Values) reply {
 		c.at = c.sim.Now()
 	}
 	if c.client == nil {
-		c.client = &http.Client{Transport: c.sim, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		c.client = &http.Client{
+			Transport:     c.sim,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	if c.url == "" {
 		c.url = "https://sts.eu-west-1.simulated.invalid"
@@ -141,7 +144,8 @@ func (c caller) send(form url.Values) reply {
 	}
 	hash := sha256.Sum256(body)
 	if c.keys.AccessKeyID != "" {
-		if err := v4.NewSigner().SignHTTP(context.Background(), c.keys, request, hex.EncodeToString(hash[:]), c.api, c.region, c.at); err != nil {
+		if err := v4.NewSigner().SignHTTP(context.Background(), c.keys, request, hex.EncodeToString(hash[:]), c.api,
+			c.region, c.at); err != nil {
 			return reply{err: err}
 		}
 	}

@@ -207,7 +207,15 @@ type roleXML struct {
 }
 
 func (r *role) xml() roleXML {
-	return roleXML{r.Path, r.Name, r.id, r.arn, xmlTime(r.created), awsEscape(r.trustPolicy()), int(r.maxDuration / time.Second)}
+	return roleXML{
+		r.Path,
+		r.Name,
+		r.id,
+		r.arn,
+		xmlTime(r.created),
+		awsEscape(r.trustPolicy()),
+		int(r.maxDuration / time.Second),
+	}
 }
 
 // trustPolicy returns the policy as an administrator would have written it, in JSON.

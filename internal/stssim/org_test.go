@@ -73,7 +73,9 @@ external_id = 42
 	if org.Device("GAHT12345678") == nil || org.Device("arn:aws-cn:iam::123456789012:mfa/phone") == nil {
 		t.Errorf("devices %+v", org.Devices)
 	}
-	if len(org.Roles) != 2 || len(org.Roles[0].Trust) != 2 || org.Roles[0].MaxSessionDuration != 2*time.Hour || !org.Roles[1].RequireMFA || org.Roles[1].ExternalID != "42" {
+	if len(org.Roles) != 2 || len(org.Roles[0].Trust) != 2 || org.Roles[0].MaxSessionDuration != 2*time.Hour ||
+		!org.Roles[1].RequireMFA ||
+		org.Roles[1].ExternalID != "42" {
 		t.Errorf("roles %+v", org.Roles)
 	}
 	if deny := org.User("cn", "li").Deny; len(deny) != 2 {

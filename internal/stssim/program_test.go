@@ -192,12 +192,23 @@ func TestSDK(t *testing.T) {
 	defer secure.Close()
 	ctx := context.Background()
 	for _, api := range []*sts.Client{sdk(plain.URL, http.DefaultClient), sdk(secure.URL, client(secure.CAPEM))} {
-		out, err := api.GetSessionToken(ctx, &sts.GetSessionTokenInput{SerialNumber: aws.String(paulSerial), TokenCode: aws.String(sim.FreshCode(paulSerial))})
+		out, err := api.GetSessionToken(
+			ctx,
+			&sts.GetSessionTokenInput{SerialNumber: aws.String(paulSerial), TokenCode: aws.String(sim.FreshCode(paulSerial))},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
-		session := credentials.NewStaticCredentialsProvider(*out.Credentials.AccessKeyId, *out.Credentials.SecretAccessKey, *out.Credentials.SessionToken)
-		role, err := api.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(prodAdmin), RoleSessionName: aws.String("sdk")}, func(o *sts.Options) { o.Credentials = session })
+		session := credentials.NewStaticCredentialsProvider(
+			*out.Credentials.AccessKeyId,
+			*out.Credentials.SecretAccessKey,
+			*out.Credentials.SessionToken,
+		)
+		role, err := api.AssumeRole(
+			ctx,
+			&sts.AssumeRoleInput{RoleArn: aws.String(prodAdmin), RoleSessionName: aws.String("sdk")},
+			func(o *sts.Options) { o.Credentials = session },
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +310,8 @@ func TestCLI(t *testing.T) {
 		t.Errorf("the same code again: %s", out)
 	}
 	session := key
-	session.AccessKeyID, session.SecretAccessKey, session.SessionToken = opened.Credentials.AccessKeyId, opened.Credentials.SecretAccessKey, opened.Credentials.SessionToken
+	session.AccessKeyID, session.SecretAccessKey, session.SessionToken = opened.Credentials.AccessKeyId,
+		opened.Credentials.SecretAccessKey, opened.Credentials.SessionToken
 	if out := aws(session, "sts", "assume-role", "--role-arn", devAdmin, "--role-session-name", "cli"); !strings.Contains(out, "assumed-role/allow-admin-from-security-account/cli") {
 		t.Errorf("assume-role: %s", out)
 	}
@@ -363,7 +375,10 @@ func TestAdmin(t *testing.T) {
 	}
 	var records []Record
 	status, text = ask("GET", "requests", "")
-	if err := json.Unmarshal([]byte(text), &records); status != 200 || err != nil || len(records) != 4 || records[0].Outcome != "Teapot" || records[1].Fault != MissingFields || records[3].Outcome != "ok" {
+	if err := json.Unmarshal([]byte(text), &records); status != 200 || err != nil || len(records) != 4 ||
+		records[0].Outcome != "Teapot" ||
+		records[1].Fault != MissingFields ||
+		records[3].Outcome != "ok" {
 		t.Errorf("requests %s", text)
 	}
 	post("reset", "", 200)
@@ -415,7 +430,11 @@ func TestRecords(t *testing.T) {
 	session.assume(t, devAdmin)
 	records := sim.Requests()
 	first, second := records[0], records[1]
-	if first.Action != "GetSessionToken" || first.TokenCode == "" || first.Params["TokenCode"] != first.TokenCode || first.AccessKeyID != "AKIADEMOPAULFAKE2222" || first.Region != "eu-west-1" || first.Outcome != "ok" || first.Host != "sts.eu-west-1.simulated.invalid" {
+	if first.Action != "GetSessionToken" || first.TokenCode == "" || first.Params["TokenCode"] != first.TokenCode ||
+		first.AccessKeyID != "AKIADEMOPAULFAKE2222" ||
+		first.Region != "eu-west-1" ||
+		first.Outcome != "ok" ||
+		first.Host != "sts.eu-west-1.simulated.invalid" {
 		t.Errorf("first %+v", first)
 	}
 	if second.RoleARN != devAdmin || second.SessionName != "test" || second.AccessKeyID != session.keys.AccessKeyID {
@@ -425,7 +444,8 @@ func TestRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{session.keys.SecretAccessKey, session.keys.SessionToken, paul(sim).keys.SecretAccessKey} {
+	for _, secret := range []string{session.keys.SecretAccessKey, session.keys.SessionToken,
+		paul(sim).keys.SecretAccessKey} {
 		if strings.Contains(string(text), secret) {
 			t.Error("a secret was recorded")
 		}

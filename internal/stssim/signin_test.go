@@ -13,7 +13,10 @@ import (
 // federation calls the sign-in endpoint, without a signature.
 func federation(t *testing.T, sim *Sim, params url.Values) *http.Response {
 	t.Helper()
-	client := http.Client{Transport: sim, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{
+		Transport:     sim,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	response, err := client.Get("https://signin.simulated.invalid/federation?" + params.Encode())
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +68,8 @@ func TestSignIn(t *testing.T) {
 			{"wrong secret", forged, "", 400},
 		}
 		for _, test := range tests {
-			if token, status := signinToken(t, sim, test.who, test.duration); status != test.status || (token != "") != (status == 200) {
+			if token, status := signinToken(t, sim, test.who, test.duration); status != test.status ||
+				(token != "") != (status == 200) {
 				t.Errorf("%s: status %d, token of %d characters", test.name, status, len(token))
 			}
 		}

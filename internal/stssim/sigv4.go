@@ -152,7 +152,10 @@ func (sig *signature) verify(r *http.Request, body []byte, secret string) *apiEr
 		return mismatch("The provided 'x-amz-content-sha256' header does not match what was computed.")
 	}
 	scope := sig.date + "/" + sig.region + "/" + sig.api + "/aws4_request"
-	toSign := strings.Join([]string{signingAlgorithm, sig.stamp, scope, hexHash([]byte(sig.canonicalRequest(r, payload)))}, "\n")
+	toSign := strings.Join(
+		[]string{signingAlgorithm, sig.stamp, scope, hexHash([]byte(sig.canonicalRequest(r, payload)))},
+		"\n",
+	)
 
 	key := []byte("AWS4" + secret)
 	for _, part := range []string{sig.date, sig.region, sig.api, "aws4_request"} {

@@ -103,7 +103,14 @@ func TestDateHeaderInsteadOfAmzDate(t *testing.T) {
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Date", now.Format(http.TimeFormat))
 	key := Demo().User("security", "paul").Keys[0]
-	sig := signature{keyID: key.ID, date: now.Format(amzDate), region: "eu-west-1", api: apiSTS, stamp: now.Format(amzTime), headers: []string{"date", "host"}}
+	sig := signature{
+		keyID:   key.ID,
+		date:    now.Format(amzDate),
+		region:  "eu-west-1",
+		api:     apiSTS,
+		stamp:   now.Format(amzTime),
+		headers: []string{"date", "host"},
+	}
 	toSign := strings.Join([]string{signingAlgorithm, sig.stamp, sig.date + "/eu-west-1/sts/aws4_request",
 		hexHash([]byte(sig.canonicalRequest(request, hexHash([]byte("Action=GetCallerIdentity&Version=2011-06-15")))))}, "\n")
 	sum := hmacSHA256(hmacSHA256(hmacSHA256(hmacSHA256(hmacSHA256([]byte("AWS4"+key.Secret), sig.date), "eu-west-1"), "sts"), "aws4_request"), toSign)

@@ -43,7 +43,12 @@ type credentialsXML struct {
 }
 
 func (c *credential) xml() credentialsXML {
-	return credentialsXML{AccessKeyID: c.id, SecretAccessKey: c.secret, SessionToken: c.token, Expiration: xmlTime(c.expires)}
+	return credentialsXML{
+		AccessKeyID:     c.id,
+		SecretAccessKey: c.secret,
+		SessionToken:    c.token,
+		Expiration:      xmlTime(c.expires),
+	}
 }
 
 // getSessionToken opens a session of the calling user.

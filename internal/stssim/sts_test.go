@@ -70,7 +70,8 @@ func TestGetSessionToken(t *testing.T) {
 func wrongCodeOf(sim *Sim) string {
 	now := sim.Now()
 	for _, code := range []string{"000000", "111111", "222222", "333333"} {
-		if code != sim.CodeAt(paulSerial, now.Add(-codeStep)) && code != sim.CodeAt(paulSerial, now) && code != sim.CodeAt(paulSerial, now.Add(codeStep)) {
+		if code != sim.CodeAt(paulSerial, now.Add(-codeStep)) && code != sim.CodeAt(paulSerial, now) &&
+			code != sim.CodeAt(paulSerial, now.Add(codeStep)) {
 			return code
 		}
 	}
@@ -336,7 +337,8 @@ func TestLifetimeForAll(t *testing.T) {
 func TestRevokedAndDisabled(t *testing.T) {
 	sim := newDemo(t)
 	session := paul(sim).session(t)
-	if !sim.RevokeSession(session.keys.AccessKeyID) || sim.RevokeSession(paul(sim).keys.AccessKeyID) || sim.RevokeSession("ASIA") {
+	if !sim.RevokeSession(session.keys.AccessKeyID) || sim.RevokeSession(paul(sim).keys.AccessKeyID) ||
+		sim.RevokeSession("ASIA") {
 		t.Error("RevokeSession is for sessions alone")
 	}
 	session.call("GetCallerIdentity").want(t, "ExpiredToken", "")

@@ -138,7 +138,15 @@ func newWorld(org *Organization, now time.Time) *world {
 func (w *world) addUser(u User, now time.Time) {
 	account := w.accounts[u.Account]
 	arn := account.arn("iam", "user/"+u.Name)
-	added := &user{account: account, name: u.Name, arn: arn, id: stableID("AIDA", arn), deny: u.Deny, plain: u.DenyWithoutMFA, created: now}
+	added := &user{
+		account: account,
+		name:    u.Name,
+		arn:     arn,
+		id:      stableID("AIDA", arn),
+		deny:    u.Deny,
+		plain:   u.DenyWithoutMFA,
+		created: now,
+	}
 	for _, key := range u.Keys {
 		w.addKey(added, key.ID, key.Secret, now).inactive = key.Inactive
 	}
@@ -166,7 +174,14 @@ func (w *world) addRole(r Role, now time.Time) {
 		r.MaxSessionDuration = time.Hour
 	}
 	arn := account.arn("iam", "role"+r.Path+r.Name)
-	w.roles[arn] = &role{Role: r, account: account, arn: arn, id: stableID("AROA", arn), created: now, maxDuration: r.MaxSessionDuration}
+	w.roles[arn] = &role{
+		Role:        r,
+		account:     account,
+		arn:         arn,
+		id:          stableID("AROA", arn),
+		created:     now,
+		maxDuration: r.MaxSessionDuration,
+	}
 }
 
 // userNamed finds a user of an account, or returns nil.

@@ -72,7 +72,8 @@ func lockFile(f *os.File, flags uintptr) error {
 	return os.NewSyscallError("LockFileEx", err)
 }
 
-// Well-known identifiers, https://learn.microsoft.com/windows-server/identity/ad-ds/manage/understand-security-identifiers
+// Well-known identifiers,
+// https://learn.microsoft.com/windows-server/identity/ad-ds/manage/understand-security-identifiers
 const (
 	sidSystem         = "S-1-5-18"
 	sidAdministrators = "S-1-5-32-544"
@@ -222,7 +223,8 @@ func describe(text string) (syscall.Handle, error) {
 		return 0, err
 	}
 	var descriptor syscall.Handle
-	if ok, _, err := parseDescriptor.Call(uintptr(unsafe.Pointer(p)), 1, uintptr(unsafe.Pointer(&descriptor)), 0); ok == 0 {
+	if ok, _, err := parseDescriptor.Call(uintptr(unsafe.Pointer(p)), 1, uintptr(unsafe.Pointer(&descriptor)),
+		0); ok == 0 {
 		return 0, os.NewSyscallError("ConvertStringSecurityDescriptorToSecurityDescriptor", err)
 	}
 	return descriptor, nil

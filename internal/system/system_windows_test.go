@@ -19,7 +19,8 @@ func listOf(t *testing.T, descriptor string) *accessList {
 	}
 	var present, defaulted int32
 	var list *accessList
-	if ok, _, err := getDACL.Call(uintptr(d), uintptr(unsafe.Pointer(&present)), uintptr(unsafe.Pointer(&list)), uintptr(unsafe.Pointer(&defaulted))); ok == 0 {
+	if ok, _, err := getDACL.Call(uintptr(d), uintptr(unsafe.Pointer(&present)), uintptr(unsafe.Pointer(&list)),
+		uintptr(unsafe.Pointer(&defaulted))); ok == 0 {
 		t.Fatal(err)
 	}
 	return list

@@ -1,4 +1,5 @@
-// Package testtree owns copies of a git work tree for tests that build or change the whole project. Only tests import it.
+// Package testtree owns copies of a git work tree for tests that build or change the whole project. Only tests import
+// it.
 package testtree
 
 import (

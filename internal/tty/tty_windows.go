@@ -136,7 +136,8 @@ func (c Console) Key() (key byte, typed bool, err error) {
 		}
 		var r inputRecord
 		var n uint32
-		if ok, _, err := readConsoleInput.Call(uintptr(c.in), uintptr(unsafe.Pointer(&r)), 1, uintptr(unsafe.Pointer(&n))); ok == 0 {
+		if ok, _, err := readConsoleInput.Call(uintptr(c.in), uintptr(unsafe.Pointer(&r)), 1,
+			uintptr(unsafe.Pointer(&n))); ok == 0 {
 			return 0, false, os.NewSyscallError("ReadConsoleInput", err)
 		}
 		// Skip events of the mouse and of windows, released keys, and keys without a character.

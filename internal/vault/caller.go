@@ -156,7 +156,12 @@ func (c *Caller) Forget() { c.SetPassphrase(secret.String{}) }
 // Open implements session.Opener. Sessions of a source with an MFA device are also stored in the keyring. Without
 // a code, Open returns a stored session for the same call and key if enough of its lifetime is left, as if it were
 // issued now.
-func (c *Caller) Open(ctx context.Context, source profiles.Source, call session.Call, code secret.String) (session.Credentials, error) {
+func (c *Caller) Open(
+	ctx context.Context,
+	source profiles.Source,
+	call session.Call,
+	code secret.String,
+) (session.Credentials, error) {
 	a, err := c.run(ctx, openRequest(source, call, code))
 	if err != nil {
 		return session.Credentials{}, err
@@ -393,7 +398,8 @@ func (c *Caller) exchange(ctx context.Context, q *Request, data []byte, timeout 
 	answered := false
 	err = child.Command{
 		Program: exe, Argv0: "brokerd", Args: []string{"vault"}, Env: Environment(from, q.backends()), Socket: true,
-		Stderr: stderr, Timeout: timeout + time.Second, Limit: MaxMessage + 2, // ctx ends the process before this Timeout does
+		// Ctx ends the process before this Timeout does.
+		Stderr: stderr, Timeout: timeout + time.Second, Limit: MaxMessage + 2,
 	}.Converse(ctx, func(process *child.Lines) error {
 		select {
 		case <-stderr.hardened:

@@ -38,7 +38,13 @@ func (c *Caller) ForeignKeys(ctx context.Context, from Foreign) ([]string, error
 // process. It calls GetCallerIdentity first. If keyID is not empty, any other key is refused. The passphrase is
 // that of the foreign keyring, for the file backend. Adopt returns the ID and the identity of the key. Faults:
 // those of Put, NotFound, and KeyringLocked, which wraps ErrForeignPassphrase.
-func (c *Caller) Adopt(ctx context.Context, from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) (string, Identity, error) {
+func (c *Caller) Adopt(
+	ctx context.Context,
+	from Foreign,
+	passphrase secret.String,
+	key, source, keyID string,
+	endpoint profiles.Endpoint,
+) (string, Identity, error) {
 	a, err := c.run(ctx, adoptRequest(from, passphrase, key, source, keyID, endpoint))
 	if err != nil {
 		return "", Identity{}, err

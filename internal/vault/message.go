@@ -149,9 +149,23 @@ func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 		Seed: key.Seed.Reveal(), Replace: key.Replace, KeepSeed: key.KeepSeed, Verify: verify, Endpoint: endpoint}
 }
 
-func adoptRequest(from Foreign, passphrase secret.String, key, source, keyID string, endpoint profiles.Endpoint) *Request {
-	return &Request{Op: OpAdopt, Foreign: &from, ForeignPhrase: passphrase.Reveal(), ForeignKey: key, Source: source, KeyID: keyID,
-		Verify: true, KeepSeed: true, Endpoint: endpoint}
+func adoptRequest(
+	from Foreign,
+	passphrase secret.String,
+	key, source, keyID string,
+	endpoint profiles.Endpoint,
+) *Request {
+	return &Request{
+		Op:            OpAdopt,
+		Foreign:       &from,
+		ForeignPhrase: passphrase.Reveal(),
+		ForeignKey:    key,
+		Source:        source,
+		KeyID:         keyID,
+		Verify:        true,
+		KeepSeed:      true,
+		Endpoint:      endpoint,
+	}
 }
 
 func seedRequest(name string, seed secret.String) *Request {

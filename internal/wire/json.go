@@ -93,9 +93,20 @@ type signInJSON struct {
 
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
-	return line(requestJSON{V: Version, Request: r, Role: part[Role]{r.Role}, Verifier: part[Verifier]{r.Verifier}, Code: r.Code.Reveal(), Passphrase: r.Passphrase.Reveal(),
-		Proof: r.Proof.Reveal(), TimeoutMS: r.Timeout.Milliseconds(), MinTTLMS: r.MinTTL.Milliseconds(),
-		ForMS: r.For.Milliseconds()})
+	return line(
+		requestJSON{
+			V:          Version,
+			Request:    r,
+			Role:       part[Role]{r.Role},
+			Verifier:   part[Verifier]{r.Verifier},
+			Code:       r.Code.Reveal(),
+			Passphrase: r.Passphrase.Reveal(),
+			Proof:      r.Proof.Reveal(),
+			TimeoutMS:  r.Timeout.Milliseconds(),
+			MinTTLMS:   r.MinTTL.Milliseconds(),
+			ForMS:      r.For.Milliseconds(),
+		},
+	)
 }
 
 // DecodeRequest parses the line of a request. For a request of another version it reports the version, even if its

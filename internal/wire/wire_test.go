@@ -33,8 +33,21 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"get","profile":"p","aws_config_file":"/a/config","aws_shared_credentials_file":"/a/credentials","client":"0.1.0"}`},
 		{Request{Verb: Login, Profile: "security", Code: secret.New("123456")}, `{"v":1,"verb":"login","profile":"security","code":"123456"}`},
 		{Request{Verb: Unlock, Passphrase: secret.New("a \"b\"\n")}, `{"v":1,"verb":"unlock","passphrase":"a \"b\"\n"}`},
-		{Request{Verb: Get, Profile: "security", Role: &Role{ARN: "arn:aws:iam::444455556666:role/audit", ExternalID: "e", Seconds: 900, SessionName: "s", Policy: "{}", Tags: []Tag{{"a", ""}}}},
-			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`},
+		{
+			Request{
+				Verb:    Get,
+				Profile: "security",
+				Role: &Role{
+					ARN:         "arn:aws:iam::444455556666:role/audit",
+					ExternalID:  "e",
+					Seconds:     900,
+					SessionName: "s",
+					Policy:      "{}",
+					Tags:        []Tag{{"a", ""}},
+				},
+			},
+			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`,
+		},
 		{Request{Verb: Serve, Profile: "p", TokenFile: true}, `{"v":1,"verb":"serve","profile":"p","token_file":true}`},
 		{Request{Verb: Overlay, Profile: "a", Also: []string{"b", "c"}}, `{"v":1,"verb":"overlay","profile":"a","also":["b","c"]}`},
 		{Request{Verb: Unlock, Proof: secret.New("ab"), StayLocked: true}, `{"v":1,"verb":"unlock","stay_locked":true,"proof":"ab"}`},
@@ -73,9 +86,20 @@ func TestResponseLines(t *testing.T) {
 			`{"v":1,"sign_in":{"endpoint":"https://s/federation","token":"t","profile":"p","expires":"2026-01-02T15:04:05Z"}}`},
 		{Response{Accounts: []Account{{"111122223333", "Paul's", true}, {"444455556666", "prod", false}}, More: true},
 			`{"v":1,"accounts":[{"id":"111122223333","name":"Paul's","management":true},{"id":"444455556666","name":"prod"}],"more":true}`},
-		{Response{Err: fault.New(fault.Denied, "no").WithHint("ask")}, `{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`},
-		{Response{Status: &Status{PID: 1, Started: expires, Sessions: []Session{{Source: "s", Profile: "p", Expires: &expires, LastUse: expires}}}},
-			`{"v":1,"status":{"pid":1,"started":"2026-01-02T15:04:05Z","version":"","locked":false,"keyring":"","answered":0,"refused":0,"total":0,"sessions":[{"source":"s","profile":"p","expires":"2026-01-02T15:04:05Z","last_use":"2026-01-02T15:04:05Z"}]}}`},
+		{
+			Response{Err: fault.New(fault.Denied, "no").WithHint("ask")},
+			`{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`,
+		},
+		{
+			Response{
+				Status: &Status{
+					PID:      1,
+					Started:  expires,
+					Sessions: []Session{{Source: "s", Profile: "p", Expires: &expires, LastUse: expires}},
+				},
+			},
+			`{"v":1,"status":{"pid":1,"started":"2026-01-02T15:04:05Z","version":"","locked":false,"keyring":"","answered":0,"refused":0,"total":0,"sessions":[{"source":"s","profile":"p","expires":"2026-01-02T15:04:05Z","last_use":"2026-01-02T15:04:05Z"}]}}`,
+		},
 	}
 	for _, tt := range tests {
 		line, err := EncodeResponse(tt.resp)
@@ -299,7 +323,8 @@ func FuzzDecodeRequest(f *testing.F) {
 }
 
 func FuzzDecodeResponse(f *testing.F) {
-	for _, r := range []Response{{}, {Credential: &session}, {Err: fault.New(fault.Denied, "no")}, {Status: &Status{Sessions: []Session{{}}}}} {
+	for _, r := range []Response{{}, {Credential: &session}, {Err: fault.New(fault.Denied, "no")},
+		{Status: &Status{Sessions: []Session{{}}}}} {
 		line, err := EncodeResponse(r)
 		if err != nil {
 			f.Fatal(err)
@@ -315,7 +340,9 @@ func FuzzDecodeResponse(f *testing.F) {
 			}
 			return
 		}
-		if c := resp.Credential; c != nil && (c.AccessKeyID == "" || c.SecretAccessKey.IsZero() || c.SessionToken.IsZero() || c.Expiration.IsZero() && !strings.Contains(string(b), "0001-01-01")) {
+		if c := resp.Credential; c != nil &&
+			(c.AccessKeyID == "" || c.SecretAccessKey.IsZero() || c.SessionToken.IsZero() || c.Expiration.IsZero() &&
+				!strings.Contains(string(b), "0001-01-01")) {
 			t.Fatalf("half a credential: %+v", c)
 		}
 	})
@@ -377,7 +404,12 @@ func TestPartsComeBack(t *testing.T) {
 		t.Fatalf("only %d parts were found: the test proves nothing", n)
 	}
 	whole := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	resp.Credential = &Credential{AccessKeyID: "A", SecretAccessKey: secret.New("s"), SessionToken: secret.New("t"), Expiration: whole}
+	resp.Credential = &Credential{
+		AccessKeyID:     "A",
+		SecretAccessKey: secret.New("s"),
+		SessionToken:    secret.New("t"),
+		Expiration:      whole,
+	}
 	resp.Endpoint = &Endpoint{URL: "u", Token: secret.New("t")}
 	resp.SignIn = &SignIn{Endpoint: "e", Token: secret.New("t"), Expiration: whole}
 	if line, err = EncodeResponse(resp); err != nil {

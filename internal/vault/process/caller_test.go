@@ -48,7 +48,9 @@ func TestLifeOfASource(t *testing.T) {
 		t.Fatal(err)
 	}
 	if creds.AccessKeyID != "ASIAEXAMPLE" || creds.SecretAccessKey.Reveal() != "session-secret" || creds.SessionToken.Reveal() != "session-token" ||
-		!creds.Expires.Equal(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) || creds.Issued.IsZero() || creds.Subject != testKeyID+"/wJal/0" {
+		!creds.Expires.Equal(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) ||
+		creds.Issued.IsZero() ||
+		creds.Subject != testKeyID+"/wJal/0" {
 		t.Errorf("open: %+v %s", creds, creds.Subject)
 	}
 
@@ -74,10 +76,13 @@ func TestLifeOfASource(t *testing.T) {
 	if _, err := c.Put(ctx, testKey("security"), profiles.Endpoint{}, true); err != nil {
 		t.Fatalf("put the same again: %v", err)
 	}
-	if info, err := c.Describe(ctx, "security"); err != nil || info.AccessKeyID != testKeyID || !info.HasSeed || info.Created.Before(began) || info.Created.After(time.Now()) {
+	if info, err := c.Describe(ctx, "security"); err != nil || info.AccessKeyID != testKeyID || !info.HasSeed ||
+		info.Created.Before(began) ||
+		info.Created.After(time.Now()) {
 		t.Errorf("describe: %+v, %v", info, err)
 	}
-	if creds, err = c.Open(ctx, testSource("security"), mfaCall(), secret.String{}); err != nil || !strings.HasSuffix(creds.Subject, "/6") {
+	if creds, err = c.Open(ctx, testSource("security"), mfaCall(), secret.String{}); err != nil ||
+		!strings.HasSuffix(creds.Subject, "/6") {
 		t.Errorf("open with the seed: %v", err)
 	}
 	other := mfaCall()
@@ -94,7 +99,8 @@ func TestLifeOfASource(t *testing.T) {
 	if info, err := c.Describe(ctx, "security"); err != nil || info.AccessKeyID != "AKIAIOSFODNN7REPLACE" || !info.HasSeed {
 		t.Errorf("describe after replace: %+v, %v", info, err)
 	}
-	if _, err = c.Open(ctx, testSource("security"), plainCall(), secret.String{}); !errors.Is(err, vault.ErrKeyChanged) || !fault.Is(err, fault.Config) {
+	if _, err = c.Open(ctx, testSource("security"), plainCall(), secret.String{}); !errors.Is(err, vault.ErrKeyChanged) ||
+		!fault.Is(err, fault.Config) {
 		t.Errorf("open with the old key id: %v", err)
 	}
 	if err := c.RemoveSeed(ctx, "security"); err != nil {

@@ -23,7 +23,8 @@ func TestFederationRefusesRoot(t *testing.T) {
 		t.Errorf("a user: %v", err)
 	}
 	call.Endpoint.Region = "arn:aws:iam::111122223333:root" // the scripted STS returns this
-	if _, err := c.Open(t.Context(), testSource("security"), call, secret.String{}); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "root user") {
+	if _, err := c.Open(t.Context(), testSource("security"), call, secret.String{}); !fault.Is(err, fault.Failed) ||
+		!strings.Contains(err.Error(), "root user") {
 		t.Errorf("the root user: %v", err)
 	}
 }

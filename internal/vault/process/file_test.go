@@ -53,7 +53,8 @@ func TestPassphrase(t *testing.T) {
 	}
 
 	before := snapshot(t, c.Dir)
-	for pass, want := range map[string]error{"wrong": vault.ErrWrongPassphrase, testPassphrase + " ": vault.ErrWrongPassphrase, "": vault.ErrNoPassphrase} {
+	for pass, want := range map[string]error{"wrong": vault.ErrWrongPassphrase,
+		testPassphrase + " ": vault.ErrWrongPassphrase, "": vault.ErrNoPassphrase} {
 		c.SetPassphrase(secret.New(pass))
 		key := testKey("security")
 		key.Replace = true
@@ -175,11 +176,15 @@ func TestDirectoryRefused(t *testing.T) {
 		text  string
 		root  bool
 	}{
-		"0777":     {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777)) }, "mode 0777", false},
-		"0750":     {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o750)) }, "mode 0750", false},
-		"sticky":   {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777|os.ModeSticky)) }, "open to others", false},
-		"foreign":  {func(t *testing.T, dir string) { must(t, os.Chown(dir, 65534, 65534)) }, "belongs to another user", true},
-		"file":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, os.WriteFile(dir, nil, 0o600)) }, "not a directory", false},
+		"0777":    {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777)) }, "mode 0777", false},
+		"0750":    {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o750)) }, "mode 0750", false},
+		"sticky":  {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o777|os.ModeSticky)) }, "open to others", false},
+		"foreign": {func(t *testing.T, dir string) { must(t, os.Chown(dir, 65534, 65534)) }, "belongs to another user", true},
+		"file": {func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(dir))
+			must(t, os.WriteFile(dir, nil,
+				0o600))
+		}, "not a directory", false},
 		"fifo":     {func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)); must(t, mkfifo(dir)) }, "not a directory", false},
 		"symlink":  {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "symbolic link", false},
 		"relative": {nil, "not an absolute path", false},

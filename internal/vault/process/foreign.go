@@ -66,8 +66,18 @@ func (e *errand) adopt(ctx context.Context, own ring) (*answer, error) {
 		return nil, fault.New(fault.Failed, "the item %q in %s is not a key that can be used: %w", e.ForeignKey, *e.Foreign, err)
 	}
 	if e.KeyID != "" && e.KeyID != id {
-		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q has the key %s, but the item in %s has the key %s", e.Source, secret.Tail(e.KeyID), *e.Foreign, secret.Tail(id)),
-			fault.Hintf("broker remove %s", e.Source))
+		return nil, because(
+			fault.Failed,
+			vault.ErrExists,
+			fmt.Sprintf(
+				"source %q has the key %s, but the item in %s has the key %s",
+				e.Source,
+				secret.Tail(e.KeyID),
+				*e.Foreign,
+				secret.Tail(id),
+			),
+			fault.Hintf("broker remove %s", e.Source),
+		)
 	}
 	a, err := e.putItem(ctx, own, it)
 	if err != nil {

@@ -42,7 +42,8 @@ func TestAdoptFromSecretService(t *testing.T) {
 	}
 	c := fileCaller(t)
 	from := vault.Foreign{Backend: vault.SecretService, Collection: "awsvault"}
-	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "nobodys"}); err != nil || len(names) != 0 {
+	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "nobodys"}); err != nil ||
+		len(names) != 0 {
 		t.Errorf("from a missing collection: %q, %v", names, err)
 	}
 	// Write as the library does; this process has no library connection to that bus.
@@ -60,7 +61,8 @@ func TestAdoptFromSecretService(t *testing.T) {
 		t.Fatalf("%q, %v\nwant %q", names, err, want)
 	}
 	adoptAll(t, c, from, "")
-	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "granted-aws-iam-credentials"}); err != nil || len(names) != 0 {
+	if names, err := c.ForeignKeys(t.Context(), vault.Foreign{Backend: vault.SecretService, Collection: "granted-aws-iam-credentials"}); err != nil ||
+		len(names) != 0 {
 		t.Errorf("from an empty collection: %q, %v", names, err)
 	}
 

@@ -96,31 +96,45 @@ func TestAdoptFromFiles(t *testing.T) {
 	}
 	for _, pass := range []string{"", "wrong"} {
 		_, _, err := c.Adopt(ctx, from, secret.New(pass), "work", "work", "", profiles.Endpoint{})
-		if !errors.Is(err, vault.ErrForeignPassphrase) || errors.Is(err, vault.ErrWrongPassphrase) || !fault.Is(err, fault.KeyringLocked) {
+		if !errors.Is(err, vault.ErrForeignPassphrase) || errors.Is(err, vault.ErrWrongPassphrase) ||
+			!fault.Is(err, fault.KeyringLocked) {
 			t.Errorf("passphrase %q: %v", pass, err)
 		}
 	}
 	adoptAll(t, c, from, foreignPhrase, "..")
 	for _, key := range []string{"..", "../keyring/broker-check", "nobody", strings.Repeat("x", 5000)} {
-		if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), key, "x", "", profiles.Endpoint{}); !fault.Is(err, fault.NotFound) {
+		if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), key, "x", "", profiles.Endpoint{}); !fault.Is(
+			err,
+			fault.NotFound,
+		) {
 			t.Errorf("%.20q: %v", key, err)
 		}
 	}
 	// A key other than the one that the registry names is not accepted, and none replaces another.
-	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "fresh", "AKIAANOTHEREXAMPLE12", profiles.Endpoint{}); !errors.Is(err, vault.ErrExists) {
+	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "fresh", "AKIAANOTHEREXAMPLE12", profiles.Endpoint{}); !errors.Is(
+		err,
+		vault.ErrExists,
+	) {
 		t.Errorf("another key: %v", err)
 	}
 	if _, err := c.Describe(ctx, "fresh"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("it was stored: %v", err)
 	}
-	if _, err := c.Put(ctx, vault.Key{Name: "taken", AccessKeyID: "AKIAANOTHEREXAMPLE12", Secret: secret.New("another/secret")}, profiles.Endpoint{}, false); err != nil {
+	if _, err := c.Put(ctx, vault.Key{Name: "taken", AccessKeyID: "AKIAANOTHEREXAMPLE12",
+		Secret: secret.New("another/secret")}, profiles.Endpoint{}, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "taken", "", profiles.Endpoint{}); !errors.Is(err, vault.ErrExists) {
+	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "taken", "", profiles.Endpoint{}); !errors.Is(
+		err,
+		vault.ErrExists,
+	) {
 		t.Errorf("in the place of another: %v", err)
 	}
 	// AWS says that the key does not belong to an IAM user.
-	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "root", "", profiles.Endpoint{Region: "arn:aws:iam::111122223333:root"}); !fault.Is(err, fault.Failed) {
+	if _, _, err := c.Adopt(ctx, from, secret.New(foreignPhrase), "work", "root", "", profiles.Endpoint{Region: "arn:aws:iam::111122223333:root"}); !fault.Is(
+		err,
+		fault.Failed,
+	) {
 		t.Errorf("a root key: %v", err)
 	}
 	if after := tree(t, from.Dir); !reflect.DeepEqual(before, after) {

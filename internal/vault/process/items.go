@@ -105,7 +105,9 @@ type keptJSON struct {
 }
 
 func encodeKept(k kept) ([]byte, error) {
-	data, err := json.Marshal(keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)})
+	data, err := json.Marshal(
+		keptJSON{keptVersion, k.Source, k.Asked, k.Offset.Milliseconds(), *revealCredentials(k.Credentials)},
+	)
 	if err != nil || len(data) > vault.MaxMessage/2 {
 		return nil, fault.New(fault.Internal, "the session is too large to store, or cannot be encoded")
 	}

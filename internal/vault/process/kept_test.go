@@ -142,10 +142,13 @@ func TestKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if creds.AccessKeyID != first.AccessKeyID || creds.SecretAccessKey.Reveal() != keptSecret || creds.SessionToken.Reveal() != keptToken || !creds.Expires.Equal(first.Expires) {
+		if creds.AccessKeyID != first.AccessKeyID || creds.SecretAccessKey.Reveal() != keptSecret ||
+			creds.SessionToken.Reveal() != keptToken ||
+			!creds.Expires.Equal(first.Expires) {
 			t.Errorf("another session: %+v", creds)
 		}
-		if creds.Issued.Before(start.Truncate(time.Second)) || creds.Issued.After(time.Now()) || creds.Issued.Nanosecond() != 0 {
+		if creds.Issued.Before(start.Truncate(time.Second)) || creds.Issued.After(time.Now()) ||
+			creds.Issued.Nanosecond() != 0 {
 			t.Errorf("issued %s, asked at %s", creds.Issued, start)
 		}
 	}
@@ -191,7 +194,9 @@ func TestKeptSavesTheSeedsCode(t *testing.T) {
 	w.wantCalls(1)
 	// Near its end the seed is used, whose code of this step is already used.
 	w.age(30 * time.Minute)
-	if err := eventually(w.Caller, unanswered, func() error { _, err := w.open(dayCall()); return err }); err != nil && !fault.Is(err, fault.CodeRejected) || err != nil && w.has() {
+	if err := eventually(w.Caller, unanswered, func() error { _, err := w.open(dayCall()); return err }); err != nil &&
+		!fault.Is(err, fault.CodeRejected) ||
+		err != nil && w.has() {
 		t.Errorf("kept %v: %v", w.has(), err)
 	}
 }
@@ -250,7 +255,11 @@ func TestKeptOfAnotherCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.login(dayCall())
-		if _, err := w.Open(t.Context(), testSource("other"), dayCall(), secret.String{}); !fault.Is(err, fault.LoginNeeded) || !w.has() {
+		if _, err := w.Open(t.Context(), testSource("other"), dayCall(), secret.String{}); !fault.Is(
+			err,
+			fault.LoginNeeded,
+		) ||
+			!w.has() {
 			t.Errorf("the same key under another name: kept %v, %v", w.has(), err)
 		}
 		// The item of one source under the name of the other.
@@ -264,7 +273,8 @@ func TestKeptOfAnotherCall(t *testing.T) {
 func TestKeptToItsEnd(t *testing.T) {
 	t.Parallel()
 	for left, used := range map[time.Duration]bool{
-		-time.Hour: false, 0: false, time.Minute: false, 71 * time.Minute: false, 73 * time.Minute: true, 11 * time.Hour: true,
+		-time.Hour: false, 0: false, time.Minute: false, 71 * time.Minute: false, 73 * time.Minute: true,
+		11 * time.Hour:             true,
 		13*time.Hour + time.Minute: false, // issued in the future: the clock is wrong
 	} {
 		t.Run(left.String(), func(t *testing.T) {
@@ -277,7 +287,8 @@ func TestKeptToItsEnd(t *testing.T) {
 			if (err == nil) != used || w.has() != used || err != nil && !fault.Is(err, fault.LoginNeeded) {
 				t.Fatalf("kept %v: %v", w.has(), err)
 			}
-			if remaining := creds.Expires.Sub(creds.Issued); used && (remaining > left+2*time.Second || remaining < left-time.Since(began)-2*time.Second) {
+			if remaining := creds.Expires.Sub(creds.Issued); used &&
+				(remaining > left+2*time.Second || remaining < left-time.Since(began)-2*time.Second) {
 				t.Errorf("%s remain", remaining)
 			}
 		})
@@ -299,7 +310,8 @@ func TestKeptLeft(t *testing.T) {
 	} {
 		k := kept{Credentials: session.Credentials{Issued: issued, Expires: issued.Add(tc.life)}}
 		for renewable, least := range map[bool]time.Duration{false: tc.least, true: tc.seeded} {
-			for left, want := range map[time.Duration]bool{least: false, least + time.Second: true, tc.life: true, tc.life + 30*time.Second: true, tc.life + 2*time.Minute: false} {
+			for left, want := range map[time.Duration]bool{least: false, least + time.Second: true, tc.life: true,
+				tc.life + 30*time.Second: true, tc.life + 2*time.Minute: false} {
 				creds, ok := k.left(issued.Add(tc.life-left).Add(300*time.Millisecond), renewable)
 				if left == least+time.Second {
 					ok = ok && creds.Expires.Sub(creds.Issued) == left
@@ -331,7 +343,8 @@ func TestKeptWithAWrongClock(t *testing.T) {
 				t.Helper()
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
-				} else if got := creds.Expires.Sub(creds.Issued); got > left+2*time.Second || got < left-time.Since(began)-2*time.Second {
+				} else if got := creds.Expires.Sub(creds.Issued); got > left+2*time.Second ||
+					got < left-time.Since(began)-2*time.Second {
 					t.Errorf("%s: %v left, want %v", what, got, left)
 				}
 			}
@@ -549,9 +562,19 @@ func TestKeepBadly(t *testing.T) {
 // issuing simulates an AWS that issues sessions now.
 type issuing struct{ fakeAWS }
 
-func (*issuing) Call(_ context.Context, _ exchange.Keys, call session.Call, _ secret.String) (session.Credentials, error) {
-	return session.Credentials{AccessKeyID: "ASIAKEPTEXAMPLE", SecretAccessKey: secret.New(keptSecret), SessionToken: secret.New(keptToken),
-		Issued: time.Now(), Expires: time.Now().Add(call.Duration)}, nil
+func (*issuing) Call(
+	_ context.Context,
+	_ exchange.Keys,
+	call session.Call,
+	_ secret.String,
+) (session.Credentials, error) {
+	return session.Credentials{
+		AccessKeyID:     "ASIAKEPTEXAMPLE",
+		SecretAccessKey: secret.New(keptSecret),
+		SessionToken:    secret.New(keptToken),
+		Issued:          time.Now(),
+		Expires:         time.Now().Add(call.Duration),
+	}, nil
 }
 
 // TestKeptOnlyWithItsSource: the source was removed, or got another key, before AWS answered.
@@ -623,8 +646,14 @@ func TestKeptIsSealed(t *testing.T) {
 
 func FuzzKept(f *testing.F) {
 	issued := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	good, err := encodeKept(kept{Source: "security", Asked: "x", Credentials: session.Credentials{AccessKeyID: "ASIA", SecretAccessKey: secret.New(keptSecret),
-		SessionToken: secret.New(keptToken), Issued: issued, Expires: issued.Add(time.Hour)}})
+	good, err := encodeKept(
+		kept{
+			Source: "security",
+			Asked:  "x",
+			Credentials: session.Credentials{AccessKeyID: "ASIA", SecretAccessKey: secret.New(keptSecret),
+				SessionToken: secret.New(keptToken), Issued: issued, Expires: issued.Add(time.Hour)},
+		},
+	)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -19,7 +19,10 @@ func openKeychain(_ context.Context, q *request) (ring, error) {
 			WithHint("broker keyring list")
 	}
 	// Trusted: a program that has stored an item may read it without a prompt each time.
-	lib, err := openLibrary(keyring.Config{ServiceName: "broker", KeychainTrustApplication: true, KeychainAccessibleWhenUnlocked: true}, keyring.KeychainBackend)
+	lib, err := openLibrary(
+		keyring.Config{ServiceName: "broker", KeychainTrustApplication: true, KeychainAccessibleWhenUnlocked: true},
+		keyring.KeychainBackend,
+	)
 	if err != nil {
 		return nil, libraryError("open the keychain", err)
 	}

@@ -28,7 +28,10 @@ func openKeyctl(_ context.Context, q *request) (ring, error) {
 	// By default only a possessor of a key may read it: the processes of one session. These permissions let the
 	// user read it from any session.
 	all := keyring.KEYCTL_PERM_ALL
-	lib, err := openLibrary(keyring.Config{KeyCtlScope: "user", KeyCtlPerm: keyring.GetPermissions(all, all, 0, 0)}, keyring.KeyCtlBackend)
+	lib, err := openLibrary(
+		keyring.Config{KeyCtlScope: "user", KeyCtlPerm: keyring.GetPermissions(all, all, 0, 0)},
+		keyring.KeyCtlBackend,
+	)
 	if err != nil {
 		return nil, libraryError("open the kernel's keyring", err)
 	}
@@ -96,8 +99,10 @@ func (r *keyctlRing) set(ctx context.Context, key, label string, data []byte) er
 	}
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread()                                                                                // never unlocked: the thread ends with this function
-		if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 { // 0: without a name
+		// Never unlocked: the thread ends with this function.
+		runtime.LockOSThread()
+		// 0: without a name.
+		if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 {
 			done <- blameKeyctl("write the keyring; the old item stays", errno)
 			return
 		}

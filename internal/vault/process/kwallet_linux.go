@@ -127,7 +127,10 @@ func (r *kwalletRing) ready(ctx context.Context) error {
 		return fault.New(fault.KeyringLocked, "KWallet did not open the wallet %s: the prompt was declined", wallet).
 			WithHint("broker keyring list")
 	}
-	lib, err := openLibrary(keyring.Config{ServiceName: wallet, KWalletAppID: kwalletID, KWalletFolder: kwalletDir}, keyring.KWalletBackend)
+	lib, err := openLibrary(
+		keyring.Config{ServiceName: wallet, KWalletAppID: kwalletID, KWalletFolder: kwalletDir},
+		keyring.KWalletBackend,
+	)
 	if err != nil {
 		return libraryError("open KWallet", err)
 	}

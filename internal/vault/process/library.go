@@ -115,7 +115,11 @@ func (r *libraryRing) remove(ctx context.Context, key string) error {
 
 // removeWith removes an item that get finds, and checks that it is gone. The library reports success for some
 // failures and for missing items.
-func (r *libraryRing) removeWith(ctx context.Context, key string, get func(context.Context, string) ([]byte, error)) error {
+func (r *libraryRing) removeWith(
+	ctx context.Context,
+	key string,
+	get func(context.Context, string) ([]byte, error),
+) error {
 	if _, err := get(ctx, key); errors.Is(err, errNoItem) || fault.Is(err, fault.KeyringLocked) {
 		return err
 	}

@@ -178,7 +178,12 @@ func newScriptedSTS(q *request) sts {
 func callsFile(state string) string  { return filepath.Join(filepath.Dir(state), "calls") }
 func offsetFile(state string) string { return filepath.Join(filepath.Dir(state), "offset") }
 
-func (s *scriptedSTS) Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error) {
+func (s *scriptedSTS) Call(
+	ctx context.Context,
+	keys exchange.Keys,
+	call session.Call,
+	code secret.String,
+) (session.Credentials, error) {
 	switch call.RoleARN {
 	case "leak":
 		return session.Credentials{}, fault.New(fault.Denied, "signed with %s and %s", keys.Secret.Reveal(), code.Reveal())
@@ -207,7 +212,11 @@ func (s *scriptedSTS) Call(ctx context.Context, keys exchange.Keys, call session
 	}, nil
 }
 
-func (s *scriptedSTS) Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error) {
+func (s *scriptedSTS) Identity(
+	ctx context.Context,
+	keys exchange.Keys,
+	endpoint profiles.Endpoint,
+) (exchange.Identity, error) {
 	arn := "arn:aws:iam::111122223333:user/paul"
 	if endpoint.Region != "" {
 		arn = endpoint.Region
@@ -367,7 +376,9 @@ func plainCall() session.Call {
 var lost error
 
 func loseAnswer() error {
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	server := httptest.NewServer(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+	)
 	defer server.Close()
 	call := mfaCall()
 	call.Endpoint.URL = server.URL

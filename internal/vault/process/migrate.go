@@ -100,7 +100,9 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 		data, err := to.get(ctx, it.key)
 		switch {
 		case errors.Is(err, errNoItem):
-		case fault.Is(err, fault.KeyringLocked), errors.Is(err, vault.ErrNotCreated), err != nil && it.source != "" && !e.Overwrite:
+		case fault.Is(err, fault.KeyringLocked),
+			errors.Is(err, vault.ErrNotCreated),
+			err != nil && it.source != "" && !e.Overwrite:
 			return nil, err
 		case err == nil:
 			if !bytes.Equal(data, it.data) {
@@ -191,7 +193,8 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 			continue // the file keyring's check item, or a test item
 		}
 		data, err := from.get(ctx, key)
-		if errors.Is(err, errNoItem) || err != nil && strings.HasPrefix(key, keptPrefix) && !fault.Is(err, fault.KeyringLocked) {
+		if errors.Is(err, errNoItem) ||
+			err != nil && strings.HasPrefix(key, keptPrefix) && !fault.Is(err, fault.KeyringLocked) {
 			continue
 		}
 		if err != nil {

@@ -78,13 +78,15 @@ func TestMigrateLong(t *testing.T) {
 			if back, err := other.Unseal(ctx, unique(t, "backup")); err != nil || back.Reveal() != "sealed" {
 				t.Errorf("sealed: %v", err)
 			}
-			if creds, err := other.Open(ctx, source, dayCall(), secret.String{}); err != nil || creds.SessionToken.Reveal() != keptToken {
+			if creds, err := other.Open(ctx, source, dayCall(), secret.String{}); err != nil ||
+				creds.SessionToken.Reveal() != keptToken {
 				t.Errorf("the kept session: %v", err)
 			}
 
 			// A different key in the other keyring: refused with its name; then overwritten on request.
 			must(t, changeKey(t, other, names[1]))
-			if _, err := file.Migrate(ctx, vault.File, backend, false); !errors.Is(err, vault.ErrExists) || !strings.Contains(string(fault.Of(err).Hint), "--overwrite") {
+			if _, err := file.Migrate(ctx, vault.File, backend, false); !errors.Is(err, vault.ErrExists) ||
+				!strings.Contains(string(fault.Of(err).Hint), "--overwrite") {
 				t.Errorf("over another key: %v", err)
 			}
 			if info, err := other.Describe(ctx, names[1]); err != nil || info.AccessKeyID != otherKeyID {
@@ -169,7 +171,8 @@ func TestMigrateDamaged(t *testing.T) {
 	put(t, file, testKey(bad))
 	must(t, os.WriteFile(filepath.Join(c.Dir, itemKey(bad)), []byte("a.b.c.d.e"), 0o600))
 	before := snapshot(t, c.Dir)
-	if _, err := file.Migrate(ctx, vault.File, vault.Keyctl, false); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey(bad)) {
+	if _, err := file.Migrate(ctx, vault.File, vault.Keyctl, false); !fault.Is(err, fault.Keyring) ||
+		!strings.Contains(err.Error(), itemKey(bad)) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := other.Describe(ctx, good); !fault.Is(err, fault.NotFound) {

@@ -109,7 +109,12 @@ func (e *errand) callWithCode(ctx context.Context, keys exchange.Keys, call sess
 
 // callWithSeed computes codes from the seed. It makes at most two attempts, never with the same code. It retries
 // after a lost answer, and after an answer that shows that our clock is wrong.
-func (e *errand) callWithSeed(ctx context.Context, keys exchange.Keys, call session.Call, seed mfa.Seed) (session.Credentials, error) {
+func (e *errand) callWithSeed(
+	ctx context.Context,
+	keys exchange.Keys,
+	call session.Call,
+	seed mfa.Seed,
+) (session.Credentials, error) {
 	offset := e.knownOffset()
 	for first := true; ; first = false {
 		code, err := e.ledger.Next(ctx, call.MFASerial, seed, func() time.Time { return time.Now().Add(offset) })

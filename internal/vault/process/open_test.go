@@ -28,7 +28,12 @@ type fakeAWS struct {
 	at      []time.Time // when they came, by our clock
 }
 
-func (f *fakeAWS) Call(_ context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error) {
+func (f *fakeAWS) Call(
+	_ context.Context,
+	keys exchange.Keys,
+	call session.Call,
+	code secret.String,
+) (session.Credentials, error) {
 	f.codes = append(f.codes, code.Reveal())
 	f.at = append(f.at, time.Now())
 	if n := len(f.codes); n <= len(f.answers) {
@@ -302,7 +307,9 @@ func FuzzRequest(f *testing.F) {
 }
 
 func FuzzItem(f *testing.F) {
-	good, err := encodeItem(item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New(testSecret), Seed: secret.New(testSeed)})
+	good, err := encodeItem(
+		item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New(testSecret), Seed: secret.New(testSeed)},
+	)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -198,8 +198,20 @@ func TestPassInGit(t *testing.T) {
 // TestPassEnvironment: a vault process of this backend gets the variables of gpg and pass; one of another backend
 // does not.
 func TestPassEnvironment(t *testing.T) {
-	from := []string{"GNUPGHOME=/g", "PASSWORD_STORE_DIR=/p", "DBUS_SESSION_BUS_ADDRESS=unix:path=/b", "GPG_TTY=/dev/pts/9", "AWS_SECRET_ACCESS_KEY=x"}
-	pass, file := strings.Join(vault.Environment(from, []string{vault.Pass}), "\n"), strings.Join(vault.Environment(from, []string{vault.File}), "\n")
+	from := []string{
+		"GNUPGHOME=/g",
+		"PASSWORD_STORE_DIR=/p",
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=/b",
+		"GPG_TTY=/dev/pts/9",
+		"AWS_SECRET_ACCESS_KEY=x",
+	}
+	pass, file := strings.Join(
+		vault.Environment(from, []string{vault.Pass}),
+		"\n",
+	), strings.Join(
+		vault.Environment(from, []string{vault.File}),
+		"\n",
+	)
 	for _, want := range []string{"GNUPGHOME=/g", "PASSWORD_STORE_DIR=/p", vault.OuterBus + "=unix:path=/b"} {
 		if !strings.Contains(pass, want) || strings.Contains(file, want) {
 			t.Errorf("%s: pass %q, file %q", want, pass, file)

@@ -82,7 +82,12 @@ func noBus(backend string, tried error) error {
 }
 
 // property reads one property, with a timeout. The old D-Bus library has no call for that.
-func (r *secretServiceRing) property(ctx context.Context, timeout time.Duration, path dbus.ObjectPath, name string) (dbus.Variant, error) {
+func (r *secretServiceRing) property(
+	ctx context.Context,
+	timeout time.Duration,
+	path dbus.ObjectPath,
+	name string,
+) (dbus.Variant, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	dot := strings.LastIndexByte(name, '.')

@@ -255,7 +255,11 @@ func TestProbe(t *testing.T) {
 	c := freshCaller(t)
 	c.Backend = nil
 	trials := c.Probe(t.Context())
-	if len(trials) != 5 || trials[0].Works() || trials[1].Works() || trials[2].Works() || trials[3].Backend != vault.File || !trials[3].Works() || !errors.Is(trials[3].Err, vault.ErrNotCreated) || !trials[4].ByName {
+	if len(trials) != 5 || trials[0].Works() || trials[1].Works() || trials[2].Works() ||
+		trials[3].Backend != vault.File ||
+		!trials[3].Works() ||
+		!errors.Is(trials[3].Err, vault.ErrNotCreated) ||
+		!trials[4].ByName {
 		t.Fatalf("%+v", trials)
 	}
 	if _, err := os.Stat(c.Dir); err == nil {
@@ -274,7 +278,9 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.InUse(t.Context())
-	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "secret-service: ") || !strings.Contains(err.Error(), "file: ") || !strings.Contains(err.Error(), "0777") {
+	if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "secret-service: ") ||
+		!strings.Contains(err.Error(), "file: ") ||
+		!strings.Contains(err.Error(), "0777") {
 		t.Errorf("no usable keyring: %v", err)
 	}
 }

@@ -44,7 +44,12 @@ func TestSimulatedAWS(t *testing.T) {
 			t.Fatalf("put: %+v, %v", who, err)
 		}
 		sim.SetClockOffset(offset)
-		return sim, c, session.Call{Operation: session.GetSessionToken, MFASerial: testSerial, Duration: time.Hour, Endpoint: endpoint}
+		return sim, c, session.Call{
+			Operation: session.GetSessionToken,
+			MFASerial: testSerial,
+			Duration:  time.Hour,
+			Endpoint:  endpoint,
+		}
 	}
 
 	for _, offset := range []time.Duration{0, 10 * time.Minute, -16 * time.Minute, 24 * time.Hour} {
@@ -55,7 +60,8 @@ func TestSimulatedAWS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if left := creds.Expires.Sub(sim.Now()); left < 59*time.Minute || left > time.Hour || !strings.HasPrefix(creds.AccessKeyID, "ASIA") {
+			if left := creds.Expires.Sub(sim.Now()); left < 59*time.Minute || left > time.Hour ||
+				!strings.HasPrefix(creds.AccessKeyID, "ASIA") {
 				t.Errorf("%s left of %s", left, secret.Tail(creds.AccessKeyID))
 			}
 			want := 1

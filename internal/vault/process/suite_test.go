@@ -140,10 +140,15 @@ func testLife(t *testing.T, b *bed) {
 	}
 	use(testKeyID + "/wJal/0")
 	must(t, c.SetSeed(ctx, name, secret.New(testSeed)))
-	if _, err := c.Put(ctx, vault.Key{Name: name, AccessKeyID: otherKeyID, Secret: secret.New("otherSecret")}, profiles.Endpoint{}, false); !errors.Is(err, vault.ErrExists) {
+	if _, err := c.Put(ctx, vault.Key{Name: name, AccessKeyID: otherKeyID, Secret: secret.New("otherSecret")},
+		profiles.Endpoint{}, false); !errors.Is(
+		err,
+		vault.ErrExists,
+	) {
 		t.Errorf("put over another key: %v", err)
 	}
-	if _, err := c.Put(ctx, vault.Key{Name: name, AccessKeyID: otherKeyID, Secret: secret.New("otherSecret"), Replace: true, KeepSeed: true}, profiles.Endpoint{}, false); err != nil {
+	if _, err := c.Put(ctx, vault.Key{Name: name, AccessKeyID: otherKeyID, Secret: secret.New("otherSecret"),
+		Replace: true, KeepSeed: true}, profiles.Endpoint{}, false); err != nil {
 		t.Fatal(err)
 	}
 	use(otherKeyID + "/othe/0")
@@ -207,7 +212,8 @@ func testSealedIn(t *testing.T, b *bed) {
 	c, ctx, name := b.caller(t), t.Context(), unique(t, "sealed")
 	lines := 900 // 18,900 bytes
 	if b.room > 0 {
-		if err := c.Seal(ctx, name, secret.New(strings.Repeat("x", b.room+1))); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), fmt.Sprintf("%d bytes at most", b.room)) {
+		if err := c.Seal(ctx, name, secret.New(strings.Repeat("x", b.room+1))); !fault.Is(err, fault.Keyring) ||
+			!strings.Contains(err.Error(), fmt.Sprintf("%d bytes at most", b.room)) {
 			t.Errorf("an item that is too large: %v", err)
 		}
 		if _, err := c.Unseal(ctx, name); !fault.Is(err, fault.NotFound) {
@@ -284,7 +290,11 @@ func testWriters(t *testing.T, b *bed) {
 	}
 	free, err := lockFile(ctx, path)
 	must(t, err)
-	if err := eventually(c, unanswered, func() error { return c.RemoveSeed(ctx, name(1)) }); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "another process holds") {
+	if err := eventually(c, unanswered, func() error { return c.RemoveSeed(ctx, name(1)) }); !fault.Is(
+		err,
+		fault.Keyring,
+	) ||
+		!strings.Contains(err.Error(), "another process holds") {
 		t.Errorf("while locked: %v", err)
 	}
 	if info, err := c.Describe(ctx, name(1)); err != nil || !info.HasSeed {
@@ -313,7 +323,8 @@ func testChanged(t *testing.T, b *bed) {
 	}
 	source := testSource(name)
 	source.AccessKeyID = otherKeyID
-	if creds, err := c.Open(ctx, source, plainCall(), secret.String{}); err != nil || !strings.HasPrefix(creds.Subject, otherKeyID) {
+	if creds, err := c.Open(ctx, source, plainCall(), secret.String{}); err != nil ||
+		!strings.HasPrefix(creds.Subject, otherKeyID) {
 		t.Errorf("the new key: %q, %v", creds.Subject, err)
 	}
 }
@@ -333,7 +344,8 @@ func testDamagedIn(t *testing.T, b *bed) {
 		_, replaced := c.Put(ctx, key, profiles.Endpoint{}, false)
 		_, opened := c.Open(ctx, testSource(name), plainCall(), secret.String{})
 		for what, err := range map[string]error{"put": replaced, "open": opened, "seed": c.SetSeed(ctx, name, secret.New(testSeed))} {
-			if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey(name)) || !strings.Contains(err.Error(), "left as it is") {
+			if !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), itemKey(name)) ||
+				!strings.Contains(err.Error(), "left as it is") {
 				t.Errorf("%q, %s: %v", value, what, err)
 			}
 		}
@@ -520,7 +532,8 @@ func testPrompt(t *testing.T, b *bed) {
 		t.Errorf("with a display: %v", err)
 	}
 	// A check never prompts; gpg's agent is busy with the previous prompt.
-	if err := itself(t, func() error { return c.Check(ctx) }); !fault.Is(err, fault.KeyringLocked) && (err == nil || !strings.Contains(err.Error(), "a prompt may be waiting")) {
+	if err := itself(t, func() error { return c.Check(ctx) }); !fault.Is(err, fault.KeyringLocked) &&
+		(err == nil || !strings.Contains(err.Error(), "a prompt may be waiting")) {
 		t.Errorf("check: %v", err)
 	}
 	t.Setenv("DISPLAY", "")
