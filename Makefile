@@ -93,7 +93,7 @@ check: ## run what CI runs first: format, vet, lint, tests with the race detecto
 
 lint: ## run golangci-lint (.golangci.yml), misspell on every file, and actionlint on the workflows
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(golangci) run ./...
-	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -error $$(git ls-files)
+	$(GO) run github.com/golangci/misspell/cmd/misspell@$(misspell) -locale US -i cancelled -error $$(git ls-files)
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(actionlint) -shellcheck= -pyflakes=
 
 vuln: ## look for known vulnerabilities in the code that Broker calls; asks vuln.go.dev

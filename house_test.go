@@ -777,7 +777,7 @@ func TestModulePathIsInOnePlace(t *testing.T) {
 }
 
 // TestRenamedModuleLong: after the commands of docs/releasing.md, a module of another path builds, keeps the rules of
-// this house, and hardens its programs before anything else: Go initialises packages in the order of their paths.
+// this house, and hardens its programs before anything else: Go initializes packages in the order of their paths.
 func TestRenamedModuleLong(t *testing.T) {
 	page, err := os.ReadFile("docs/releasing.md")
 	if err != nil {

@@ -109,7 +109,7 @@ var lookAtSources = sync.OnceValue(func() error {
 	return failed
 })
 
-// The contents of the simulator's demo organisation.
+// The contents of the simulator's demo organization.
 const (
 	serial      = "arn:aws:iam::111122223333:mfa/paul"
 	keyID       = "AKIADEMOPAULFAKE2222"

@@ -268,7 +268,7 @@ func holds(mem, maps *os.File, text []byte) bool {
 }
 
 // TestHardenedFirst checks that a program makes itself not dumpable before any other package of Broker, any
-// library or any larger package of the standard library is initialised. It reads Go's own trace of initialisation.
+// library or any larger package of the standard library is initialized. It reads Go's own trace of initialization.
 func TestHardenedFirst(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -284,7 +284,7 @@ func TestHardenedFirst(t *testing.T) {
 			t.Fatalf("%v: void: %v", argv, r)
 		}
 		if found := late.FindString(before); found != "" {
-			t.Errorf("%v: %q is initialised earlier", argv, found)
+			t.Errorf("%v: %q is initialized earlier", argv, found)
 		}
 		if argv[1] == "vault" && !asks.MatchString(after) {
 			t.Errorf("the vault process reads its request late: %v", r)

@@ -89,8 +89,8 @@ func (h *house) process(t testing.TB, rest string) (runs func() int) {
 	}
 }
 
-// organisation returns an organisation of n users with a device each (u0, u1, …) and a role that trusts them all.
-func organisation(n int) (text string, serials []string) {
+// organization returns an organization of n users with a device each (u0, u1, …) and a role that trusts them all.
+func organization(n int) (text string, serials []string) {
 	var b strings.Builder
 	b.WriteString("[account security]\nid = 111122223333\n[account prod]\nid = 444455556666\n[role admin]\naccounts = prod\ntrust = arn:aws:iam::111122223333:root\nrequire_mfa = true\n")
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -109,7 +109,7 @@ func manySecret(i int) string { return fmt.Sprintf("fake/many+secret/of+user/fak
 // many returns a house with n sources (u0, u1, …), each with a device and without a seed.
 func many(t testing.TB, n int) (*house, []string) {
 	t.Helper()
-	text, serials := organisation(n)
+	text, serials := organization(n)
 	h := newHouse(t)
 	org := filepath.Join(h.dir, "org.ini")
 	must(t, os.WriteFile(org, []byte(text), 0o600))
@@ -267,7 +267,7 @@ func TestWindow(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, answer, code string }{
 		{"a code", `echo "D $(stssim --print-code ` + serial + `)"; echo OK`, "0"},
-		{"cancelled", `echo "ERR 83886179 Operation cancelled <Pinentry>"`, "4"},
+		{"canceled", `echo "ERR 83886179 Operation cancelled <Pinentry>"`, "4"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -96,7 +96,7 @@ func startRecordingProxy(
 	return p
 }
 
-// partitionOrg is an organisation with one account and two users; paul has a device.
+// partitionOrg is an organization with one account and two users; paul has a device.
 const partitionOrg = `[account main]
 id = 111122223333
 partition = %s

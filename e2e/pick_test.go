@@ -95,11 +95,11 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// TestPickColour checks that with NO_COLOR the list has no colours.
-func TestPickColour(t *testing.T) {
+// TestPickColor checks that with NO_COLOR the list has no colors.
+func TestPickColor(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
-	colour := regexp.MustCompile(`\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;5)[0-9;]*m`)
+	color := regexp.MustCompile(`\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;5)[0-9;]*m`)
 	for _, value := range []string{"", "1"} {
 		here := *h
 		here.env = append(h.env[:len(h.env):len(h.env)], "TERM=xterm", "NO_COLOR="+value)
@@ -108,7 +108,7 @@ func TestPickColour(t *testing.T) {
 		s.waits("security")
 		s.keys("\x1b")
 		s.fails("8")
-		if colour.MatchString(s.shown()) != (value == "") {
+		if color.MatchString(s.shown()) != (value == "") {
 			t.Errorf("NO_COLOR=%q: %q", value, s.shown())
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// line is a line of a dialogue: what the terminal must show, or what the person types.
+// line is a line of a dialog: what the terminal must show, or what the person types.
 type line struct {
 	typed bool
 	text  string
@@ -29,7 +29,7 @@ func parseDialog(text string) ([]line, error) {
 		case strings.HasPrefix(l, "> "), l == ">":
 			lines = append(lines, line{true, strings.TrimPrefix(l[1:], " ")})
 		case strings.TrimSpace(l) != "":
-			return nil, fmt.Errorf("a line of a dialogue begins with < or >, not %q", l)
+			return nil, fmt.Errorf("a line of a dialog begins with < or >, not %q", l)
 		}
 	}
 	return lines, nil
@@ -113,7 +113,7 @@ func converse(cmd *exec.Cmd, dialog []line) (r result, shown string, err error) 
 	case <-time.After(patience):
 		_ = cmd.Process.Kill()
 		<-ended
-		return result{}, text(), fmt.Errorf("the program did not end after the dialogue; the terminal showed:\n%s", text())
+		return result{}, text(), fmt.Errorf("the program did not end after the dialog; the terminal showed:\n%s", text())
 	}
 	_ = terminal.Close()
 	select {

@@ -11,7 +11,7 @@ import (
 
 const plainPaul = "aws_access_key_id = " + keyID + "\naws_secret_access_key = " + keySecret + "\n"
 
-// masterOrg has a user in the master account of an organisation that created the member accounts.
+// masterOrg has a user in the master account of an organization that created the member accounts.
 const masterOrg = `
 [account master]
 id = 555566667777

@@ -274,7 +274,7 @@ func seedless(t testing.TB, settings string, simArgs ...string) *house {
 	return h
 }
 
-// code returns a code that AWS would accept now: the one that the device shows, or its neighbour if that was used.
+// code returns a code that AWS would accept now: the one that the device shows, or its neighbor if that was used.
 func (h *house) code(t testing.TB, device string) string {
 	t.Helper()
 	var answer struct{ Code, Fresh string }

@@ -19,7 +19,7 @@ import (
 	"broker/internal/partition"
 )
 
-// MaxSize limits the file of a map, in bytes. 10,000 accounts, AWS's own limit for an organisation, fit into it.
+// MaxSize limits the file of a map, in bytes. 10,000 accounts, AWS's own limit for an organization, fit into it.
 // https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
 const MaxSize = 2 << 20
 
@@ -219,7 +219,7 @@ func toWord(text, otherwise string) string {
 // Listed is an account as AWS Organizations lists it.
 type Listed struct{ ID, Name string }
 
-// OfOrganization returns the map of an organisation that the management account of a profile listed. All accounts
+// OfOrganization returns the map of an organization that the management account of a profile listed. All accounts
 // get the region, which may be empty. Account names become words; if two become equal, each gets its ID as a
 // suffix.
 func OfOrganization(profile, partition, region string, list []Listed) Map {
@@ -234,7 +234,7 @@ func OfOrganization(profile, partition, region string, list []Listed) Map {
 			name += "-" + l.ID
 		}
 		m.Accounts = append(m.Accounts, Account{Name: name, ID: l.ID, Environment: name, Partition: partition,
-			Region: region, origin: "the organisation"})
+			Region: region, origin: "the organization"})
 	}
 	return m
 }

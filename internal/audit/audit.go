@@ -21,7 +21,7 @@ import (
 //
 //	field      meaning
 //	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "used" (the session listed an organisation, and stayed in the daemon), "refused", "login",
+//	event      "given", "used" (the session listed an organization, and stayed in the daemon), "refused", "login",
 //	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
 //	           "handover" (to the process of that pid), "gap";
 //	           for an endpoint: "lease" (a program got the endpoint), "served" (it handed out a session),

@@ -391,7 +391,7 @@ func helperTrouble(list []profiles.Summary) (notes []string) {
 		own = ""
 	}
 	for _, helper := range helpers {
-		why := ""
+		var why string
 		if onNetwork(runtime.GOOS, helper) {
 			why = "is not a local file and was not checked"
 		} else {

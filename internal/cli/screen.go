@@ -81,8 +81,8 @@ func flow(text string, width int) string {
 		first := len(line) - len(rest)
 		indent := first + 2
 		head := line[:first]
-		label, behind, labelled := strings.Cut(rest, "  ")
-		if labelled && first+uniseg.StringWidth(label) < width/2 {
+		label, behind, labeled := strings.Cut(rest, "  ")
+		if labeled && first+uniseg.StringWidth(label) < width/2 {
 			rest = strings.TrimLeft(behind, " ")
 			head = line[:len(line)-len(rest)]
 			word, _, _ := strings.Cut(rest, " ")

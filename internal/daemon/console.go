@@ -18,7 +18,7 @@ type AWS interface {
 	// AWS.
 	SignIn(ctx context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
 		endpoint string, token secret.String, err error)
-	// Accounts lists the active accounts of the organisation. The session must belong to its management account.
+	// Accounts lists the active accounts of the organization. The session must belong to its management account.
 	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
 }
 
@@ -58,7 +58,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 	return d.AWS.SignIn(ctx, answer.Credentials, partition, bundle, life)
 }
 
-// accounts lists the accounts of an organisation. The session that signs the call is not handed out.
+// accounts lists the accounts of an organization. The session that signs the call is not handed out.
 func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	ask.Event = "used"
@@ -66,7 +66,7 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := d.Broker.Credentials(ctx, r)
 		if err == nil {
-			list, err = d.organisation(ctx, r, answer)
+			list, err = d.organization(ctx, r, answer)
 		}
 		return answer, err
 	}
@@ -75,7 +75,7 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 	})
 }
 
-func (d *Daemon) organisation(ctx context.Context, r session.Request, answer session.Answer) ([]wire.Account, error) {
+func (d *Daemon) organization(ctx context.Context, r session.Request, answer session.Answer) ([]wire.Account, error) {
 	chain, err := d.chain(r)
 	if err != nil {
 		return nil, err

@@ -57,8 +57,8 @@ func TestAccounts(t *testing.T) {
 			break
 		}
 	}
-	if n != organisation || lines < 2 {
-		t.Errorf("%d accounts in %d lines, want %d", n, lines, organisation)
+	if n != organization || lines < 2 {
+		t.Errorf("%d accounts in %d lines, want %d", n, lines, organization)
 	}
 	if e := h.trail.all(); e[len(e)-1].Event != "used" {
 		t.Errorf("the audit log ends with %+v", e[len(e)-1])

@@ -115,8 +115,8 @@ func (a *aws) calls() (opened, assumed int) {
 
 const signInToken = "the-token-of-one-sign-in"
 
-// organisation is the number of accounts: more than fit into a line.
-const organisation = 500
+// organization is the number of accounts: more than fit into a line.
+const organization = 500
 
 // SignIn implements AWS.
 func (a *aws) SignIn(_ context.Context, with session.Credentials, partition, caBundle string, life time.Duration) (
@@ -130,7 +130,7 @@ func (a *aws) SignIn(_ context.Context, with session.Credentials, partition, caB
 
 // Accounts implements AWS. The names take the most space that names can take.
 func (a *aws) Accounts(context.Context, session.Credentials, profiles.Endpoint) (list []wire.Account, err error) {
-	for i := range organisation {
+	for i := range organization {
 		list = append(list, wire.Account{ID: fmt.Sprintf("%012d", i), Name: strings.Repeat("\x01", 250), Management: i == 7})
 	}
 	return list, nil

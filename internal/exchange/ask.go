@@ -24,20 +24,20 @@ import (
 // maxPages limits how many pages a list may have.
 const maxPages = 100
 
-// Account is one account of an organisation.
+// Account is one account of an organization.
 type Account struct {
 	ID   string // twelve digits
 	Name string // the name that people gave it: any text, at most 250 bytes of valid UTF-8
-	// Management says that this is the organisation's management account.
+	// Management says that this is the organization's management account.
 	Management bool
 }
 
-// Accounts lists the active accounts of an organisation, in AWS's order. The keys must belong to its management
+// Accounts lists the active accounts of an organization, in AWS's order. The keys must belong to its management
 // account or to a delegated administrator. Its faults are those of Call, without CodeRejected: Denied if the keys
 // belong to any other account, BadAnswer after 100 pages.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
-	q := request{verb: "list the accounts of the organisation", keys: keys, endpoint: endpoint, service: "Organizations"}
+	q := request{verb: "list the accounts of the organization", keys: keys, endpoint: endpoint, service: "Organizations"}
 	var all []Account
 	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
 		out, err := a.organizations().ListAccounts(ctx, &organizations.ListAccountsInput{NextToken: token})

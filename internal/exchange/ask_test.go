@@ -57,7 +57,7 @@ func TestSimulatedAccounts(t *testing.T) {
 		t.Errorf("%d pages, want 3", n)
 	}
 	_, err = c.Accounts(ctx, user, profiles.Endpoint{})
-	wantFault(t, err, fault.Denied, "list the accounts of the organisation: AWS denied it: You don't have permissions")
+	wantFault(t, err, fault.Denied, "list the accounts of the organization: AWS denied it: You don't have permissions")
 
 	sim.Fault(stssim.Fault{Action: "ListAccounts", Kind: stssim.Throttle, Times: 3})
 	_, err = c.Accounts(ctx, user, profiles.Endpoint{})

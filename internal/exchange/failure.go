@@ -199,7 +199,7 @@ func isSignature(code string) bool {
 // quotes what the server sent.
 func (a *attempt) failureOfTransport(ctx context.Context, err error) (_ *fault.Error, again bool) {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return a.fault(fault.Network, context.Canceled, "cancelled before %s answered", a.place()), false
+		return a.fault(fault.Network, context.Canceled, "canceled before %s answered", a.place()), false
 	}
 	place, proxy := a.place(), a.client.proxyName()
 	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")) {

@@ -16,7 +16,7 @@ import (
 	"broker/internal/stssim"
 )
 
-// The names of the demo organisation.
+// The names of the demo organization.
 const (
 	simSerial  = "arn:aws:iam::111122223333:mfa/paul"
 	simDev     = "arn:aws:iam::222233334444:role/allow-admin-from-security-account"

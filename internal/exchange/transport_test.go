@@ -385,7 +385,7 @@ func TestTimes(t *testing.T) {
 			hang(w, r)
 		})
 		_, err := New(Options{STSEndpoint: f.URL, Timeout: time.Hour}).Assume(ctx, aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "cancelled before 127.0.0.1")
+		wantFault(t, err, fault.Network, "canceled before 127.0.0.1")
 		if !errors.Is(err, context.Canceled) {
 			t.Error("the error is not context.Canceled")
 		}
@@ -396,7 +396,7 @@ func TestTimes(t *testing.T) {
 		ctx, cancel := context.WithCancel(background(t))
 		cancel()
 		_, err := client(f).Assume(ctx, aSession(), assumeRole())
-		wantFault(t, err, fault.Network, "cancelled before STS answered")
+		wantFault(t, err, fault.Network, "canceled before STS answered")
 		if f.count() != 0 || MaybeSeen(err) {
 			t.Error("something was sent")
 		}

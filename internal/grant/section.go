@@ -352,7 +352,7 @@ func (s *sections) in(file string) (list []held) {
 	return list
 }
 
-// ours returns a function that recognises Broker's sections of a file by their access key ids.
+// ours returns a function that recognizes Broker's sections of a file by their access key ids.
 func (s *sections) ours(file string) func(profile, id string) bool {
 	list := s.in(file)
 	return func(profile, id string) bool {

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 var jewel = []byte("the crown jewels")
 
 // target prints the address of its secret, and its limit for core files before, during and after hardening. Then
-// it waits for the end of stdin. With "plain" it undoes what package nodump did; with "initialised" it does
+// it waits for the end of stdin. With "plain" it undoes what package nodump did; with "initialized" it does
 // nothing more than nodump did.
 func target(how string) int {
 	limit := func() uint64 {
@@ -48,7 +48,7 @@ func target(how string) int {
 	}
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 4096, Max: 8192})
 	limits := []uint64{limit()}
-	if how != "initialised" {
+	if how != "initialized" {
 		const prSetDumpable = 4
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 1, 0); errno != 0 {
 			fmt.Println(errno)
@@ -230,7 +230,7 @@ func TestNotDumpable(t *testing.T) {
 	}
 	for how, want := range map[string]string{
 		"plain":       say("[4096]", "read"),
-		"initialised": say("[4096]", "refused"),
+		"initialized": say("[4096]", "refused"),
 		"hardened":    say("[4096 0 4096]", "refused"),
 	} {
 		cmd := exec.Command(exe, "play", "probe", how)

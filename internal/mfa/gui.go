@@ -38,8 +38,8 @@ const (
 
 // Why AskGUI returns no code. Both errors come in a fault of the kind LoginNeeded.
 var (
-	// ErrCancelled means that the person declined: closed or cancelled the window, or gave an empty answer.
-	ErrCancelled = errors.New("the prompt for an MFA code was cancelled")
+	// ErrCancelled means that the person declined: closed or canceled the window, or gave an empty answer.
+	ErrCancelled = errors.New("the prompt for an MFA code was canceled")
 	// ErrNobody means that no program for prompts works here; no prompt was shown.
 	ErrNobody = errors.New("nobody can be asked in a window")
 )
@@ -236,7 +236,7 @@ func windowText(q Prompt) string {
 	return text + q.Text()
 }
 
-// cancelledCode is the exit code that zenity is told to use when it was cancelled or closed. Its default, 1, also
+// cancelledCode is the exit code that zenity is told to use when it was canceled or closed. Its default, 1, also
 // means that the display does not exist.
 const cancelledCode = 71
 
@@ -260,7 +260,7 @@ func askKdialog(ctx context.Context, d desktop, q Prompt) (string, error) {
 func (d desktop) window(
 	ctx context.Context,
 	program string,
-	cancelled int,
+	canceled int,
 	stdin []byte,
 	args ...string,
 ) (string, error) {
@@ -280,7 +280,7 @@ func (d desktop) window(
 	switch {
 	case errors.Is(err, child.ErrNotFound):
 		return "", errNotInstalled
-	case errors.As(err, &exit) && exit.Code == cancelled:
+	case errors.As(err, &exit) && exit.Code == canceled:
 		return "", ErrCancelled
 	case err != nil:
 		return "", err
@@ -309,7 +309,7 @@ const dialogScript = `on run argv
 		if gave up of answer then return "gave up"
 		return "answer:" & text returned of answer
 	on error number -128
-		return "cancelled"
+		return "canceled"
 	end try
 end run
 `
@@ -326,7 +326,7 @@ func askOsascript(ctx context.Context, d desktop, q Prompt) (string, error) {
 	switch {
 	case typed:
 		return answer, nil
-	case strings.TrimSpace(out) == "cancelled":
+	case strings.TrimSpace(out) == "canceled":
 		return "", ErrCancelled
 	case strings.TrimSpace(out) == "gave up":
 		return "", context.DeadlineExceeded

@@ -211,11 +211,11 @@ func TestPinentryAnswers(t *testing.T) {
 		{name: "wrong, then right", answers: []string{wrong, "D 123456\nOK"}, code: "123456", comments: 1},
 		{name: "wrong twice", answers: []string{wrong, "D 1234567\nOK", "D 654321\nOK"}, code: "654321", comments: 2},
 		{name: "wrong three times", answers: []string{wrong, wrong, wrong, "D 123456\nOK"}, want: "no MFA code in 3 answers", comments: 2},
-		{name: "cancelled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
-		{name: "fully cancelled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
-		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
-		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled"},
-		{name: "wrong, then cancelled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the prompt for an MFA code was cancelled", comments: 1},
+		{name: "canceled", answers: []string{"ERR 83886179 Operation cancelled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was canceled"},
+		{name: "fully canceled", answers: []string{"S ERROR tty.? 83886278 \nERR 83886278 Fully canceled <Pinentry>"}, is: ErrCancelled, want: "the prompt for an MFA code was canceled"},
+		{name: "empty", answers: []string{"OK"}, is: ErrCancelled, want: "the prompt for an MFA code was canceled"},
+		{name: "blank", answers: []string{"D  %20\nOK"}, is: ErrCancelled, want: "the prompt for an MFA code was canceled"},
+		{name: "wrong, then canceled", answers: []string{wrong, "ERR 83886179 no"}, is: ErrCancelled, want: "the prompt for an MFA code was canceled", comments: 1},
 		{name: "timeout", answers: []string{"ERR 83886142 Timeout <Pinentry>"}, is: context.DeadlineExceeded, want: "nobody answered the prompt for an MFA code"},
 		{name: "no terminal", answers: []string{"ERR 83918950 Inappropriate ioctl for device <Pinentry>"}, is: ErrNobody,
 			want: "nobody can be asked in a window: pinentry answered with error 83918950; zenity is not installed; kdialog is not installed"},
@@ -492,7 +492,7 @@ func TestOsascript(t *testing.T) {
 		}
 	}
 	for script, want := range map[string]error{
-		"echo cancelled": ErrCancelled, "echo answer:": ErrCancelled, "echo gave up": context.DeadlineExceeded,
+		"echo canceled": ErrCancelled, "echo answer:": ErrCancelled, "echo gave up": context.DeadlineExceeded,
 		"exit 1": ErrNobody, "echo " + told: ErrNobody, ":": ErrNobody,
 	} {
 		f := newFakes(t)

@@ -193,7 +193,7 @@ func talk(lines *child.Lines, commands []command, terminal bool) (string, error)
 	if _, err := reply(lines); err != nil {
 		return "", err
 	}
-	// Without a terminal, some of them report that the person cancelled, although nobody was asked.
+	// Without a terminal, some of them report that the person canceled, although nobody was asked.
 	flavor, err := request(lines, "GETINFO flavor")
 	if err == nil && !terminal && (flavor == "tty" || strings.HasSuffix(flavor, "curses")) {
 		return "", errWantsTerminal

@@ -110,12 +110,12 @@ func TestEnded(t *testing.T) {
 		t.Errorf("another process has its PID: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancelled := make(chan error)
-	go func() { cancelled <- p.Ended(ctx) }()
+	canceled := make(chan error)
+	go func() { canceled <- p.Ended(ctx) }()
 	ended := make(chan error)
 	go func() { ended <- p.Ended(t.Context()) }()
 	cancel()
-	if err := <-cancelled; err == nil {
+	if err := <-canceled; err == nil {
 		t.Error("Ended returned before the end")
 	}
 	select {

@@ -91,7 +91,7 @@ func (r *records) bytes(old []byte) []byte {
 	})
 	b, err := json.MarshalIndent(recordsFile{1, list}, "", " ")
 	if err != nil {
-		return old // not reached: strings and numbers can always be marshalled
+		return old // not reached: strings and numbers can always be marshaled
 	}
 	return append(b, '\n')
 }

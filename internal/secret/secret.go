@@ -1,4 +1,4 @@
-// Package secret provides a string that cannot be printed. It refuses to be formatted, logged or marshalled; calls
+// Package secret provides a string that cannot be printed. It refuses to be formatted, logged or marshaled; calls
 // of Reveal mark every place where a secret leaves the type.
 package secret
 
@@ -40,7 +40,7 @@ func (s String) String() string { return redacted }
 // Format implements fmt.Formatter: every verb prints the same.
 func (s String) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-var errMarshal = errors.New("a secret cannot be marshalled")
+var errMarshal = errors.New("a secret cannot be marshaled")
 
 // MarshalText always fails. The encoders of JSON, XML and text call it, and so does slog, which prints the error.
 func (s String) MarshalText() ([]byte, error) { return nil, errMarshal }

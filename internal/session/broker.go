@@ -45,7 +45,7 @@ type Broker struct {
 	plans   atomic.Pointer[plans]
 }
 
-// New returns a Broker. Its calls in flight are cancelled when ctx ends.
+// New returns a Broker. Its calls in flight are canceled when ctx ends.
 func New(ctx context.Context, cfg Config) *Broker {
 	if cfg.BootTime == nil {
 		start := time.Now()

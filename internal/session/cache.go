@@ -173,7 +173,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			slept = true
 		case joined && ctx.Err() == nil && (errors.Is(f.err, ErrCancelled) ||
 			insist && fault.Is(f.err, fault.LoginNeeded) || !f.under.Same(plan.settings)):
-			// Another caller's prompt was cancelled; or that fetch had no code, and this caller may have one; or
+			// Another caller's prompt was canceled; or that fetch had no code, and this caller may have one; or
 			// it ran under other settings.
 		case valid && c.holds(key, old):
 			return old.creds, nil

@@ -47,7 +47,7 @@ type Client interface {
 // Errors that an Asker returns instead of a code.
 var (
 	ErrGone      = errors.New("nobody can be asked for a code")
-	ErrCancelled = errors.New("the prompt was cancelled")
+	ErrCancelled = errors.New("the prompt was canceled")
 )
 
 // device is an MFA device, with the key that it belongs to and the endpoint that gets its code. A code that was
@@ -94,7 +94,7 @@ type prompts struct {
 // queue holds the requests that wait for one device.
 type queue struct {
 	waiters []*waiter
-	changed chan struct{} // signalled when a waiter comes, leaves, brings a code or wants the prompt
+	changed chan struct{} // signaled when a waiter comes, leaves, brings a code or wants the prompt
 	source  string        // of the prompt; empty before the first one
 	turn    chan struct{} // holds one token: the fetch that has it may prompt
 	asking  int           // fetches that have the token or wait for it

@@ -154,7 +154,7 @@ func onKey(change func(id string) bool) func([]byte) error {
 	}
 }
 
-// readJSON rejects unknown keys: a misspelt key would have no effect.
+// readJSON rejects unknown keys: a misspelled key would have no effect.
 func readJSON(body []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()

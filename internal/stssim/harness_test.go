@@ -20,7 +20,7 @@ import (
 	"broker/internal/testproc"
 )
 
-// The names of the demo organisation that tests use.
+// The names of the demo organization that tests use.
 const (
 	paulSerial  = "arn:aws:iam::111122223333:mfa/paul"
 	devAdmin    = "arn:aws:iam::222233334444:role/allow-admin-from-security-account"

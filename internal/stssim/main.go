@@ -45,7 +45,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("stssim", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.org, "org", "demo", "organisation: a `file`, or \"demo\" for the one built in")
+	flags.StringVar(&o.org, "org", "demo", "organization: a `file`, or \"demo\" for the one built in")
 	flags.StringVar(&o.listener.Addr, "listen", "127.0.0.1:4599", "`address` to listen on; port 0 takes a free one")
 	flags.BoolVar(&o.listener.TLS, "tls", false, "serve https with a CA made at start")
 	flags.BoolVar(&o.listener.WrongHost, "wrong-host", false, "with --tls: a certificate for another host name")
@@ -75,7 +75,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	return o, err
 }
 
-// Main is the program stssim. It serves the organisation until SIGTERM or SIGINT, or prints one of its values. It
+// Main is the program stssim. It serves the organization until SIGTERM or SIGINT, or prints one of its values. It
 // returns the exit code: 0 done, 1 failed, 2 wrong usage. Once it listens it prints one line, "listening on URL";
 // --help lists the flags.
 func Main(args []string, stdout, stderr io.Writer) int {

@@ -24,7 +24,7 @@ type Organization struct {
 
 // Account is an AWS account.
 type Account struct {
-	Name      string // the name that other parts of the organisation use for it
+	Name      string // the name that other parts of the organization use for it
 	ID        string // 12 digits
 	Partition string // such as aws-cn; empty means aws
 
@@ -70,7 +70,7 @@ type Role struct {
 	Deny               []string // as for a User
 }
 
-// Settings are the options that an organisation file may set; the methods of Sim change them later.
+// Settings are the options that an organization file may set; the methods of Sim change them later.
 type Settings struct {
 	SessionLifetime time.Duration // 0 means as requested
 	NewKeyDelay     time.Duration // 0 means that new keys work at once
@@ -81,7 +81,7 @@ type Settings struct {
 //go:embed demo.ini
 var demoFile []byte
 
-// Demo returns the organisation of demo.ini: the accounts security, dev, stage, prod and mgmt, and the user paul
+// Demo returns the organization of demo.ini: the accounts security, dev, stage, prod and mgmt, and the user paul
 // with a key and an MFA device in security.
 func Demo() *Organization {
 	org, err := ParseOrganization(demoFile)
@@ -91,23 +91,23 @@ func Demo() *Organization {
 	return org
 }
 
-// LoadOrganization reads an organisation file. The name "demo" means the built-in one.
+// LoadOrganization reads an organization file. The name "demo" means the built-in one.
 func LoadOrganization(path string) (*Organization, error) {
 	if path == "demo" {
 		return Demo(), nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read organisation: %w", err)
+		return nil, fmt.Errorf("read organization: %w", err)
 	}
 	org, err := ParseOrganization(text)
 	if err != nil {
-		return nil, fmt.Errorf("read organisation %s: %w", path, err)
+		return nil, fmt.Errorf("read organization %s: %w", path, err)
 	}
 	return org, nil
 }
 
-// ParseOrganization parses an organisation file. Unknown sections and keys are errors, because a misspelt rule
+// ParseOrganization parses an organization file. Unknown sections and keys are errors, because a misspelled rule
 // would not be enforced.
 func ParseOrganization(text []byte) (*Organization, error) {
 	file, err := ini.LoadSources(ini.LoadOptions{AllowNonUniqueSections: true, IgnoreInlineComment: true}, text)
@@ -132,7 +132,7 @@ func ParseOrganization(text []byte) (*Organization, error) {
 	return org, org.check()
 }
 
-// read reads one section of an organisation file.
+// read reads one section of an organization file.
 func (org *Organization) read(section *ini.Section) error {
 	kind, name, _ := strings.Cut(section.Name(), " ")
 	name = strings.TrimSpace(name)
@@ -255,7 +255,7 @@ var (
 	principalIDs = regexp.MustCompile(`^arn:aws(-[a-z]+)*:iam::\d{12}:(root|(user|role)/.+)$`)
 )
 
-// check rejects an organisation that is impossible in AWS.
+// check rejects an organization that is impossible in AWS.
 func (org *Organization) check() error {
 	seen := make(unique)
 	for _, account := range org.Accounts {

@@ -61,7 +61,7 @@ func (x *exchange) readJSONCall() {
 	x.action, x.json = action, true
 }
 
-// listAccounts lists the accounts of the organisation, in pages.
+// listAccounts lists the accounts of the organization, in pages.
 func (w *world) listAccounts(c *call) (any, *apiError) {
 	management := w.management()
 	switch {
@@ -119,7 +119,7 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 	return out, nil
 }
 
-// management returns the management account of the organisation, or nil.
+// management returns the management account of the organization, or nil.
 func (w *world) management() *Account {
 	for _, a := range w.listed {
 		if a.Management {

@@ -140,7 +140,7 @@ func TestProgramFails(t *testing.T) {
 		{[]string{"--nonsense"}, 2, "nonsense"},
 		{[]string{"stray"}, 2, "unexpected argument: stray"},
 		{[]string{"--ca-out", "x"}, 2, "--tls"},
-		{[]string{"--org", "/does/not/exist"}, 1, "read organisation"},
+		{[]string{"--org", "/does/not/exist"}, 1, "read organization"},
 		{[]string{"--listen", "256.0.0.1:1"}, 1, "listen"},
 		{[]string{"--print-code", "x"}, 1, "no such mfa device"},
 		{[]string{"--print-seed", "x"}, 1, "no such mfa device"},

@@ -41,11 +41,11 @@ type Sim struct {
 	journal journal
 }
 
-// New returns a simulator of the organisation. It fails if the organisation is impossible in AWS; the error says
+// New returns a simulator of the organization. It fails if the organization is impossible in AWS; the error says
 // why.
 func New(org *Organization) (*Sim, error) {
 	if err := org.check(); err != nil {
-		return nil, fmt.Errorf("check organisation: %w", err)
+		return nil, fmt.Errorf("check organization: %w", err)
 	}
 	s := &Sim{world: newWorld(org, time.Now()), journal: newJournal()}
 	s.admin = s.adminPaths()

@@ -18,7 +18,7 @@ const keysPerUser = 2
 // forgetAfter is how long an ended session still gives ExpiredToken instead of InvalidClientTokenId.
 const forgetAfter = time.Hour
 
-// world is the current state of the organisation. It is not safe for concurrent use: the mutex of Sim guards it.
+// world is the current state of the organization. It is not safe for concurrent use: the mutex of Sim guards it.
 type world struct {
 	accounts map[string]*Account // by name
 	listed   []*Account          // the same, in the order of the file
@@ -124,7 +124,7 @@ func newWorld(org *Organization, now time.Time) *world {
 	for _, d := range org.Devices {
 		key, err := decodeSeed(d.Seed)
 		if err != nil {
-			panic("stssim: unchecked organisation: " + err.Error())
+			panic("stssim: unchecked organization: " + err.Error())
 		}
 		owner := w.userNamed(w.accounts[d.Account], d.User)
 		w.devices[d.Serial] = &device{serial: d.Serial, user: owner, key: key, enabled: now, spent: make(map[int64]bool)}

@@ -14,7 +14,7 @@ import (
 )
 
 // part is an optional struct of a message. encoding/json analyses such a type only when it occurs, not together
-// with the message: analysing all of them took a quarter of credproc's run time.
+// with the message: analyzing all of them took a quarter of credproc's run time.
 type part[T any] struct{ value *T }
 
 // IsZero reports whether the message lacks the part.

@@ -100,9 +100,9 @@ type SignIn struct {
 	Expiration time.Time     // of the session that the token was made from
 }
 
-// Account is one account of an organisation.
+// Account is one account of an organization.
 type Account struct {
 	ID         string `json:"id"`                   // twelve digits
 	Name       string `json:"name"`                 // any text, at most 250 bytes
-	Management bool   `json:"management,omitempty"` // the organisation's management account
+	Management bool   `json:"management,omitempty"` // the organization's management account
 }

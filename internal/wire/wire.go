@@ -62,7 +62,7 @@
 //	→ {"v":1,"verb":"get","profile":"security","role":{"federate":true}}
 //
 // "console" takes the fields of "get". It returns no session but a token with which a browser signs in. "accounts"
-// lists the accounts of an organisation. If they do not fit into one line, the answer has several; all but the
+// lists the accounts of an organization. If they do not fit into one line, the answer has several; all but the
 // last have "more".
 //
 //	→ {"v":1,"verb":"console","profile":"product_prod_paul"}
@@ -119,7 +119,7 @@ const (
 	Unpublish = "unpublish" // removes it again; removes all if Profile is empty
 
 	Console  = "console"  // returns a sign-in to the console with the session of Profile
-	Accounts = "accounts" // lists the accounts of the organisation, with the session of Profile
+	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
 
 	Handover = "handover" // ends the daemon; the calling process gets its sockets
 

@@ -613,7 +613,7 @@ func TestKeptIsSealed(t *testing.T) {
 			wide = append(wide, c, 0)
 		}
 		forms = append(forms, b, wide, []byte(hex.EncodeToString(b)))
-		for shift := range 3 { // base64 at any offset in a longer text, without the ends that depend on the neighbours
+		for shift := range 3 { // base64 at any offset in a longer text, without the ends that depend on the neighbors
 			text := base64.StdEncoding.EncodeToString(append(make([]byte, shift), b...))
 			forms = append(forms, []byte(text[4:len(text)-4]))
 		}

@@ -68,7 +68,7 @@ func testKeyrings(t *testing.T, thorough bool, backends ...string) {
 			continue
 		}
 		t.Run(backend, func(t *testing.T) {
-			for _, behaviour := range []struct {
+			for _, behavior := range []struct {
 				name string
 				test func(*testing.T, *bed)
 			}{
@@ -87,10 +87,10 @@ func testKeyrings(t *testing.T, thorough bool, backends ...string) {
 				{"slow", testSlow},
 				{"try", testTry},
 			} {
-				t.Run(behaviour.name, func(t *testing.T) {
+				t.Run(behavior.name, func(t *testing.T) {
 					b := make(t)
 					b.thorough = thorough
-					behaviour.test(t, b)
+					behavior.test(t, b)
 				})
 			}
 		})
@@ -456,7 +456,7 @@ func testKilled(t *testing.T, b *bed) {
 	}
 	for i := range random {
 		round(fmt.Sprintf("random %d", i), func(next vault.Key) {
-			// Cancelling is kill -9 for the whole process group.
+			// Canceling is kill -9 for the whole process group.
 			cut, cancel := contextAfter(ctx, whole*time.Duration(i)/time.Duration(random))
 			_, _ = c.Put(cut, next, profiles.Endpoint{}, false)
 			cancel()
