@@ -172,7 +172,7 @@ func TestShellLendsNoRegistry(t *testing.T) {
 			r = h.run("env", allow...)
 			after, err := os.ReadFile(h.registry())
 			must(t, err)
-			if r.code != 8 || !bytes.Equal(before, after) || !strings.Contains(r.stdout, "decides where the keys of") {
+			if r.code != 8 || !bytes.Equal(before, after) || !strings.Contains(r.stdout, "decides to which endpoints the keys of") {
 				t.Errorf("without a terminal and without a confirmation: %v", r)
 			}
 			h.ok(t, "env", append(allow, "--yes")...)

@@ -42,7 +42,7 @@ func TestReadOnlyHome(t *testing.T) {
 	plain := h.env
 	h.env = append(plain, "BROKER_STATE_DIR="+filepath.Join(elsewhere, "state"))
 	t.Cleanup(func() {
-		h.asOther(t, nobody, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+		h.asOther(t, nobody, "broker", "daemon", "--stop") // which waits for its end
 	})
 	for range 2 {
 		r := h.asOther(t, nobody, "credproc", "product_prod_paul")

@@ -165,7 +165,7 @@ func TestLockMeansLock(t *testing.T) {
 				}
 			} else if err := checkFailure(r, "7", attack.argv[0], attack.argv[1:]); err != nil {
 				t.Errorf("%v: %v", err, r)
-			} else if !strings.Contains(r.stderr, "broker is locked") ||
+			} else if !strings.Contains(r.stderr, "Broker is locked") ||
 				!strings.HasSuffix(r.stderr, "\nhint: broker unlock\n") {
 				t.Errorf("the error does not say why: %v", r)
 			}
@@ -224,7 +224,7 @@ func TestLockHoldsForAnotherHome(t *testing.T) {
 		{"env", "-u", "HOME", "BROKER_STATE_DIR=" + other, "broker", "import", "--undo", "--yes"},
 	} {
 		r := inside(env, argv...)
-		if r.code != 7 || !strings.Contains(r.stderr, "broker is locked") || strings.Contains(r.stdout, "ASIA") {
+		if r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") || strings.Contains(r.stdout, "ASIA") {
 			t.Errorf("%v: %v", argv, r)
 		}
 	}
