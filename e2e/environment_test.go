@@ -154,7 +154,7 @@ func TestShellLendsNoRegistry(t *testing.T) {
 				t.Errorf("a registry that was not confirmed: %v", r)
 			}
 			t.Cleanup(func() {
-				h.in(env, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+				h.in(env, "broker", "daemon", "--stop")
 			})
 			served := func(want string) {
 				t.Helper()

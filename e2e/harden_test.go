@@ -310,7 +310,7 @@ func TestUnreadableProgram(t *testing.T) {
 	}
 	run := func(name string, args ...string) result { return h.asOther(t, nobody, name, args...) }
 	t.Cleanup(func() {
-		run("sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+		run("broker", "daemon", "--stop")
 	})
 	for _, name := range []string{"broker", "brokerd"} {
 		if r := run("cp", filepath.Join(h.bin, name), filepath.Join(h.home, "copy")); r.code == 0 {

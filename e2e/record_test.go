@@ -273,7 +273,7 @@ func TestForeignState(t *testing.T) {
 			if _, err := parseDocument(r.stdout); err != nil {
 				t.Errorf("after the hint's command: %v", r)
 			}
-			h.asOther(t, nobody, "sh", "-c", `kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+			h.asOther(t, nobody, "broker", "daemon", "--stop")
 			until(t, "the daemon ends", func() bool {
 				return strings.Contains(h.asOther(t, nobody, "broker", "status").stdout, "not running")
 			})

@@ -314,7 +314,7 @@ func TestHintsSpareWhatOthersChose(t *testing.T) {
 				}
 			}
 		}
-		h.asOther(t, nobody, "env", row.variable+"="+row.path, "sh", "-c",
-			`kill $(broker status --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')`)
+		h.asOther(t, nobody, "env", row.variable+"="+row.path, "broker", "daemon",
+			"--stop")
 	}
 }
