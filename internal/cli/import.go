@@ -366,7 +366,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 			failed = append(failed, fault.New(f.Kind, "the keys are stored, but are still in %s: %w", file, err).WithHint("%s", f.Hint))
 			continue
 		}
-		i.p.say("took %s out of %s; broker import --undo gives back what it was", plural(len(here), "key"), file)
+		i.p.say("took %s out of %s; broker import --undo restores the old bytes", plural(len(here), "key"), file)
 		for _, name := range temporary {
 			i.p.say("took the temporary keys of %s out of it too", fault.Line(name))
 		}
@@ -424,7 +424,7 @@ func (i *importing) write(ctx context.Context, all []profiles.TakenOut) error {
 	}
 	text, err := json.Marshal(all)
 	if err != nil {
-		return fault.New(fault.Internal, "what was taken out cannot be written down")
+		return fault.New(fault.Internal, "cannot encode the sealed copy of the removed keys")
 	}
 	return i.ring.Seal(ctx, sealedName, secret.New(string(text)))
 }

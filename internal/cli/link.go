@@ -305,7 +305,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 	case secret:
 		p.warn([]string{"no backup is made of " + path + ", because it holds a secret in plain text"})
 	case backup.Kept != "":
-		p.say("changed %s; what it was is in %s", path, backup.Kept)
+		p.say("changed %s; the old one is in %s", path, backup.Kept)
 	}
 	return nil
 }

@@ -181,8 +181,8 @@ func (d *Daemon) unlock(ctx context.Context, c call) error {
 
 func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 	d.lockAsOthers()
-	// Take the mutex: a lock may be counted but not yet in effect, and would then look like a state that needs no
-	// passphrase.
+	// Hold the mutex: a lock in progress may be counted before Broker is locked. Without the mutex, this unlock would
+	// then see an unlocked Broker and require no passphrase.
 	d.locking.mu.Lock()
 	before, locked := d.locking.count.Load(), d.Broker.Locked()
 	d.locking.mu.Unlock()

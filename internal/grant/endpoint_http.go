@@ -116,7 +116,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Expiration:      answer.Expires.UTC().Format(time.RFC3339),
 			AccountID:       answer.Account,
 		})
-		_ = http.NewResponseController(w).Flush() // otherwise it leaves after this returns, without the gate
+		_ = http.NewResponseController(w).Flush() // otherwise it is sent after Give has released the gate
 		return nil
 	})
 	if err != nil {

@@ -138,7 +138,7 @@ func (k *Keeper) Stop(patience time.Duration) {
 	_ = e.server.Close()
 }
 
-// Sockets returns the sockets of the endpoints, at most most of them. They stay open after Stop.
+// Sockets returns the ports of the endpoints and their sockets, up to most of each. They stay open after Stop.
 func (k *Keeper) Sockets(most int) (ports []int, files []*os.File, err error) {
 	e := &k.endpoints
 	e.mu.Lock()

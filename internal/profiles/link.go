@@ -574,9 +574,9 @@ func (r *passage) link(moved bool, value string) error {
 	return nil
 }
 
-// endAlike gives the rest of base after the cuts the line end that base has. The line end of an open file's last
-// line is not written, so it must not depend on which line comes last. Only a file with mixed line ends is
-// affected.
+// endAlike adjusts the cuts so that base still ends with the same line end after them. In an open file, the line
+// end of the last line is not written, so it must be the same whichever line comes last. This matters only in a
+// file with mixed line ends.
 func endAlike(base []byte, cuts []cut) []cut {
 	end, i := len(base), len(cuts)
 	for i > 0 && cuts[i-1].to == end && len(cuts[i-1].with) == 0 {

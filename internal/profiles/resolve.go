@@ -14,8 +14,8 @@ import (
 // is a mistake, and each role costs a call. No chain is followed further, so a hostile file costs little.
 const maxHops = 10
 
-// maxGuesses is how many unknown sources of one Set get a similar name in their error. The search compares a name
-// with all others, so a search for each profile of a large file would take too long.
+// maxGuesses limits how many errors about an unknown source_profile suggest a similar name, per Set. Each search
+// compares the name with all others, so a search for every profile of a large file would take too long.
 const maxGuesses = 100
 
 // A resolution is a cached chain, or the error why there is none.

@@ -86,9 +86,9 @@ func (t TakenOut) PutBack(src []byte) (dst []byte, exact bool, err error) {
 	return dst, false, nil
 }
 
-// WithoutKeys removes the keys with these ids from all and returns what is left, and the files that would have got
-// one of these keys back. A TakenOut that also has other keys puts those back, but no longer restores every byte
-// around them.
+// WithoutKeys returns what remains of all without the keys that have these ids, and the files into which PutBack
+// would have restored one of these keys. A TakenOut that also has other keys still restores those, but no longer
+// every byte around them.
 func WithoutKeys(all []TakenOut, ids []string) (left []TakenOut, files []string) {
 	for _, t := range all {
 		keys := slices.DeleteFunc(slices.Clone(t.Keys), func(key takenKey) bool { return slices.Contains(ids, key.ID) })

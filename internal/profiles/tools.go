@@ -101,8 +101,8 @@ func (s *Set) Tools(name string, getenv func(string) string) []Verdict {
 	return list
 }
 
-// WayOf returns the line at which the AWS files give a profile a way to credentials, whether or not that leads to
-// any. A tool that finds a way looks no further.
+// WayOf returns the line where the AWS files name a way to get credentials for a profile, even if that way yields
+// none. A tool that finds such a line looks for credentials nowhere else.
 func (s *Set) WayOf(name string) (Origin, bool) {
 	p, _ := s.lookup(name)
 	for w := wayRole; w <= wayProcess; w++ {

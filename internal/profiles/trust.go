@@ -39,7 +39,8 @@ type provenance struct {
 	hint  fault.Hint // the command that changes that, or empty
 }
 
-// provenance returns how a file counts that was just read. read is its stamp.
+// provenance classifies a file that was just read: as the registry, a default AWS file or another AWS file. read is
+// the stamp of the file.
 func (f Files) provenance(kind fileKind, path string, read system.Stamp) *provenance {
 	switch {
 	case kind == registryFile:

@@ -110,9 +110,9 @@ func newCache(base context.Context, now func() instant, renew func(*Plan, int)) 
 // fetched one; concurrent callers share one fetch. If the fetch fails, get returns the cached session until it
 // ends.
 //
-// A cached failure is not returned with insist, nor if the settings changed. The failure of a fetch that another
-// caller began is then not final either: with insist, that fetch may only have lacked a code; under other
-// settings, those settings may be why it failed.
+// If insist is set or the settings have changed, get does not return a cached failure. It also retries after joining
+// another caller's fetch that failed: with insist, if that fetch had no code; in any case, if that fetch ran under
+// other settings.
 //
 // The fetch runs on its own context. It outlives the caller that started it, so that other callers do not fail
 // when that one leaves.

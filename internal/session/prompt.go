@@ -33,8 +33,9 @@ type Asker interface {
 // Terminal is an Asker that can be told where the prompt is open, and can take it over.
 type Terminal interface {
 	Asker
-	// Offer tells the person here that q is open at another seat, for the program who. It returns when the person
-	// wants to be prompted here, or when ctx ends. It may return the code itself. The errors are those of Ask.
+	// Offer tells the person at this terminal that q is open at seat, where the program named by who needs the code.
+	// It returns when the person wants to be prompted here, or when ctx ends. It may return the code itself. The
+	// errors are those of Ask.
 	Offer(ctx context.Context, q Prompt, seat, who string) (secret.String, error)
 }
 

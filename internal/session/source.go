@@ -72,10 +72,10 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 	}
 }
 
-// openUnasked opens a session for which no person is needed: of a source without an MFA device, with a seed, or
-// with a session that the vault kept. It looks for a kept session once for the same settings, because this Broker
-// opens all later sessions. It does not look while this Broker holds a session, nor if a request brought a code,
-// which asks for a new session.
+// openUnasked opens a session without asking a person: for a source without an MFA device, with a stored seed, or
+// with a session that the vault kept. It asks the vault for a kept session only once per settings, because this
+// Broker opens all later sessions itself. It does not ask while this Broker holds the session. Nor does it ask if a
+// request brought a code, because a code asks for a new session.
 func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device) (Credentials, error) {
 	step := plan.Steps[i]
 	if step.NeedsPerson() {
