@@ -808,8 +808,7 @@ func TestRenamedModuleLong(t *testing.T) {
 	if got := run("go", "list", "-m"); got != "github.com/owner/broker\n" {
 		t.Fatalf("the module is %s: the test is void", got)
 	}
-	run("go", "vet", "./...")
-	run("go", "vet", "-tags", "clients,soak", "./e2e")
+	run("go", "vet", "-tags", "clients,soak", "./...")
 	run("go", "test", "-skip", "Long$|^TestUninstall$", ".")
 	for where, tests := range map[string]string{"./e2e": "^(TestHardenedFirst|TestBrokerdOfAnotherVersion)$",
 		"./internal/vault/process": "^TestNoDBusLaunch$"} {
