@@ -46,12 +46,12 @@ func (m *tmux) types(line string) { m.run("send-keys", "-l", line); m.run("send-
 
 func (m *tmux) screen() string { return m.run("capture-pane", "-p", "-J") }
 
-// waits waits until the screen shows a text.
+// waits waits until the screen shows a text. Broker may break a prompt at a blank, so any white space stands for one.
 func (m *tmux) waits(text string) string {
 	m.t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		screen := m.screen()
-		if strings.Contains(screen, text) {
+		if strings.Contains(screen, text) || strings.Contains(strings.Join(strings.Fields(screen), " "), text) {
 			return screen
 		}
 		if time.Now().After(limit) {
