@@ -108,7 +108,7 @@ func checkCommand(s string) error {
 	return nil
 }
 
-// checkConfirm refuses guards that are not implemented yet. A guard that is configured but not enforced would be
+// checkConfirm refuses guards, which this version does not have. A guard that is configured but not enforced would be
 // worse than none.
 func checkConfirm(s string) error {
 	if s == "never" {
