@@ -763,6 +763,47 @@ func TestRefreshAfterUnpublish(t *testing.T) {
 	}
 }
 
+// TestPublishDuringUnpublish: a publish succeeds also if an unpublish ends the grant that it found.
+func TestPublishDuringUnpublish(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	publish := func() error {
+		ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+		return k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil })
+	}
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	first := k.section(k.Files.Credentials, "dev")
+	eventually := func(what string, is func() bool) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			k.mu.Lock()
+			done := is()
+			k.mu.Unlock()
+			if done {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	until := first.Until
+	var once sync.Once
+	k.Audit = hook(func(audit.Event) { once.Do(k.sections.mu.Lock) }) // the write of the second publish waits
+	second, withdrawn := make(chan error), make(chan error)
+	go func() { second <- publish() }()
+	eventually("the second publish did not begin", func() bool { return first.Until.After(until) })
+	go func() {
+		_, _, err := k.Withdraw("")
+		withdrawn <- err
+	}()
+	eventually("the unpublish did not end the grant", func() bool { return first.Ended })
+	k.sections.mu.Unlock()
+	if err := errors.Join(<-second, <-withdrawn); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWithdrawTwoFiles: of two sections of one profile, only the one that the registry keeps published remains a
 // grant.
 func TestWithdrawTwoFiles(t *testing.T) {

@@ -136,7 +136,9 @@ func (k *Keeper) clear(list []*held) error {
 	var failed error
 	for _, kind := range []Kind{Files, Section} {
 		of := slices.DeleteFunc(slices.Clone(list), func(h *held) bool { return h.Kind != kind })
-		failed = errors.Join(failed, k.delivery(kind).clear(of))
+		if len(of) > 0 {
+			failed = errors.Join(failed, k.delivery(kind).clear(of))
+		}
 	}
 	return failed
 }

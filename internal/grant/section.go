@@ -64,19 +64,21 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 		answer := answers[0]
 		// Add time for the write, so that the section does not expire before it is written.
 		until := time.Now().Add(lasts + renewTimeout)
-		h := k.section(at.Files.Credentials, answer.Profile)
-		known := h != nil && k.prolong(h, until)
-		if !known {
-			h = &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{answer.Profile},
-				Sources: []string{answer.Source}, Since: wholeSeconds(), AWSConfig: at.Files.Config,
-				AWSCredentials: at.Files.Credentials, Until: until}}
-			if err := k.add(h); err != nil {
-				return err
-			}
-		}
+		var h, added *held
 		var revision int
 		err := error(errShut)
-		for errors.Is(err, errShut) && k.prolong(h, until) { // retry: the loop may remove the previous session
+		// Retry: the loop may remove the previous session, and an unpublish may end its grant.
+		for errors.Is(err, errShut) {
+			h = k.section(at.Files.Credentials, answer.Profile)
+			if h == nil || !k.prolong(h, until) {
+				h = &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{answer.Profile},
+					Sources: []string{answer.Source}, Since: wholeSeconds(), AWSConfig: at.Files.Config,
+					AWSCredentials: at.Files.Credentials, Until: until}}
+				if err := k.add(h); err != nil {
+					return err
+				}
+				added = h
+			}
 			k.mu.Lock()
 			revision = h.revision
 			k.sourcesLocked(h, sources(h.Sources, answers))
@@ -84,7 +86,7 @@ func (k *Keeper) Publish(ctx context.Context, a Ask, req *wire.Request, reply fu
 			err = k.sections.put(h, revision, answers)
 		}
 		if err != nil {
-			if !known {
+			if h == added {
 				_ = k.end(h) // the loop retries
 			}
 			return err
