@@ -164,16 +164,16 @@ func TestLockedGivesNothing(t *testing.T) {
 		t.Run("after "+signal.String(), nothing)
 	}
 	// The lock file is damaged, and the error says so.
-	latch := h.state("lock.json")
+	lockFile := h.state("lock.json")
 	end(t, syscall.SIGKILL)
-	must(t, os.WriteFile(latch, []byte("{"), 0o600))
+	must(t, os.WriteFile(lockFile, []byte("{"), 0o600))
 	r := h.run("broker", "unlock")
-	if err := checkFailure(r, "7", "broker", nil); err != nil || !strings.Contains(r.stderr, latch) ||
-		!strings.HasSuffix(r.stderr, "\nhint: rm "+latch+" && broker unlock\n") {
+	if err := checkFailure(r, "7", "broker", nil); err != nil || !strings.Contains(r.stderr, lockFile) ||
+		!strings.HasSuffix(r.stderr, "\nhint: rm "+lockFile+" && broker unlock\n") {
 		t.Errorf("a damaged file: %v, %v", err, r)
 	}
 	t.Run("damaged", nothing)
-	must(t, os.Remove(latch))
+	must(t, os.Remove(lockFile))
 	h.ok(t, "broker", "unlock")
 	must(t, h.freshCodes())
 	h.credentials(t, "product_prod_paul")

@@ -169,9 +169,9 @@ func TestEvilRecords(t *testing.T) {
 	h.credentials(t, "build") // everything works again
 }
 
-// TestOverlaysLink checks that no start of a daemon, and no end of a command, removes a link's target or anything
+// TestPrivateFilesLink checks that no start of a daemon, and no end of a command, removes a link's target or anything
 // that Broker did not create.
-func TestOverlaysLink(t *testing.T) {
+func TestPrivateFilesLink(t *testing.T) {
 	t.Parallel()
 	h := robotHouse(t, "1h")
 	h.credentials(t, "build")

@@ -23,8 +23,8 @@ import (
 //	time       RFC 3339 in UTC, with milliseconds
 //	event      "given", "used" (the session listed an organization, and stayed in the daemon), "refused", "login",
 //	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
-//	           "handover" (to the process of that pid), "gap";
-//	           for an endpoint: "lease" (a program got the endpoint), "served" (it handed out a session),
+//	           "restart" (by the daemon of that pid), "gap";
+//	           for an endpoint: "endpoint" (a program got it), "served" (it handed out a session),
 //	           "revoked" (closed after too many wrong tokens)
 //	profile    name of the profile or source, as it was asked for
 //	source     source whose long-lived key was used

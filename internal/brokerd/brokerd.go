@@ -83,7 +83,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil {
 		return fault.New(fault.Failed, "%w", err).WithHint("%s", client.NameHome())
 	}
-	files := profiles.Original(p.paths.Overlays(), profiles.FilesOf(p.paths))
+	files := profiles.Original(p.paths.PrivateFiles(), profiles.FilesOf(p.paths))
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

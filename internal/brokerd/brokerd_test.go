@@ -104,7 +104,7 @@ func TestLockPlaces(t *testing.T) {
 	home, state := t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
 	p := &program{paths: paths.Paths{State: state}}
-	if got := p.lockPlaces(); got.File != paths.LatchIn(paths.StateBelow(home)) || got.Moved != paths.LatchIn(state) {
+	if got := p.lockPlaces(); got.File != paths.LockFileIn(paths.StateBelow(home)) || got.Moved != paths.LockFileIn(state) {
 		t.Errorf("a writable home: %+v", got)
 	}
 	blocked := t.TempDir() // where a file is, no directory can be created, not even by root
@@ -112,7 +112,7 @@ func TestLockPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("HOME", blocked)
-	if got := p.lockPlaces(); got.File != paths.LatchIn(state) || got.Moved != "" {
+	if got := p.lockPlaces(); got.File != paths.LockFileIn(state) || got.Moved != "" {
 		t.Errorf("a home that is not writable: %+v", got)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/harden"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/logind"
 	"broker/internal/mfa"
 	"broker/internal/paths"
@@ -122,9 +122,9 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Version: version.String(),
 		Window:  mfa.AskGUI,
 
-		CommandsDir: p.paths.Overlays(),
+		CommandsDir: p.paths.PrivateFiles(),
 
-		Latch:      latch.New(lock.File),
+		LockFile:   lockfile.New(lock.File),
 		Places:     lock,
 		Events:     logind.Watch,
 		BootTime:   bootTime(),
@@ -137,7 +137,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 
 		StartedBy: place.startedBy,
 		Listener:  place.listener,
-		Takeover:  place.takeover,
+		Replaced:  place.replaced,
 		ExitAfter: place.exitAfter,
 	})
 	ready := func() {

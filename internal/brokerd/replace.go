@@ -24,7 +24,7 @@ const idleExit = 15 * time.Minute
 // seat is the socket of a daemon, and who started it.
 type seat struct {
 	listener  *socket.Listener
-	takeover  *daemon.Takeover
+	replaced  *daemon.Replaced
 	startedBy string
 	exitAfter time.Duration
 }
@@ -58,14 +58,14 @@ func (p *program) takePlace(ctx context.Context, started string, activated *os.F
 			return seat{}, fault.New(fault.Failed, "%w", err).WithHint("broker service install")
 		}
 	case replace:
-		s.takeover, s.listener, err = p.takeOver(ctx)
+		s.replaced, s.listener, err = p.replace(ctx)
 	}
 	return s, err
 }
 
-// takeOver gets the socket of the running daemon; all results are nil if none runs.
-func (p *program) takeOver(ctx context.Context) (*daemon.Takeover, *socket.Listener, error) {
-	left, pid, err := daemon.TakeOver(ctx, p.paths, version.String())
+// replace gets the socket of the running daemon; all results are nil if none runs.
+func (p *program) replace(ctx context.Context) (*daemon.Replaced, *socket.Listener, error) {
+	left, pid, err := daemon.Replace(ctx, p.paths, version.String())
 	switch {
 	case errors.Is(err, dial.ErrNobody):
 		return nil, nil, nil

@@ -8,7 +8,7 @@ import (
 	"broker/internal/atomicfile"
 	"broker/internal/client"
 	"broker/internal/environ"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/wire"
@@ -52,8 +52,8 @@ func follow() func(profiles.Settings) {
 
 // lockPlaces returns the files that lock the daemon. If the home directory is not writable, the daemon writes its
 // lock to its state directory.
-func (p *program) lockPlaces() latch.Places {
-	places := latch.Find(p.paths.State)
+func (p *program) lockPlaces() lockfile.Places {
+	places := lockfile.Find(p.paths.State)
 	if places.Moved == "" {
 		return places
 	}

@@ -124,7 +124,7 @@ func (p *program) run(args []string) error {
 	if p.paths, err = paths.FromEnv(); err != nil && !needsNone {
 		return fault.New(fault.Failed, "%w", err).WithHint("%s", client.NameHome())
 	}
-	files := profiles.Original(p.paths.Overlays(), p.files())
+	files := profiles.Original(p.paths.PrivateFiles(), p.files())
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	p.client.Paths, p.client.Version, p.client.Wait = p.paths, version.String(), patience
 	p.client.Shows = func() {

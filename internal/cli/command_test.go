@@ -13,7 +13,7 @@ import (
 
 	"broker/internal/client"
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/secret"
 	"broker/internal/wire"
 )
@@ -92,7 +92,7 @@ func command(t *testing.T, daemon *scripted, stdin string, args ...string) (stdo
 
 // TestCommands checks what each command asks the daemon, and what it prints for the answers.
 func TestCommands(t *testing.T) {
-	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
+	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", lockfile.ErrWanted),
 		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}
 	denied := wire.Response{Err: fault.New(fault.Denied, "AWS said no").WithHint("broker explain prod")}
 	none := fault.New(fault.Unreachable, "no daemon")
@@ -176,7 +176,7 @@ func TestCommands(t *testing.T) {
 
 // TestPassphraseStaysHere checks that the passphrase for unlock is not sent, but only its proof.
 func TestPassphraseStaysHere(t *testing.T) {
-	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", latch.ErrWanted),
+	challenge := wire.Response{Err: fault.New(fault.Locked, "%w", lockfile.ErrWanted),
 		Challenge: &wire.Stretch{Salt: make([]byte, 16), Passes: 1, MemoryKiB: 8, Lanes: 1}}
 	daemon := &scripted{answers: []any{challenge, wire.Response{}}}
 	if _, stderr, code := command(t, daemon, "the words\n", "unlock", "--stdin"); code != 0 || len(daemon.asked) != 2 {

@@ -21,7 +21,7 @@ func (p *program) byFile(ctx context.Context, d delivery) ([]string, error) {
 	}
 	resp, err := p.ask(
 		ctx,
-		wire.Request{Verb: wire.Overlay, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL},
+		wire.Request{Verb: wire.PrivateFiles, Profile: d.name, Also: d.also, Role: d.role, MinTTL: d.minTTL},
 	)
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func (p *program) withoutDefault(ctx context.Context, d delivery) ([]variable, e
 	if !leads {
 		return nil, nil
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Overlay, Profile: d.name, Role: d.role, MaskDefault: true})
+	resp, err := p.ask(ctx, wire.Request{Verb: wire.PrivateFiles, Profile: d.name, Role: d.role, MaskDefault: true})
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/secret"
 	"broker/internal/stretch"
 	"broker/internal/vault"
@@ -140,7 +140,7 @@ func (p *program) mayBeFile() bool {
 // proofOf prompts for the passphrase for unlock and computes its proof. The computation runs here, so the daemon
 // neither learns the passphrase nor spends the memory.
 func proofOf(ctx context.Context, from prompter, challenge wire.Stretch) (secret.String, error) {
-	s := latch.Stretch(challenge)
+	s := lockfile.Stretch(challenge)
 	if err := s.Check(); err != nil {
 		return secret.String{}, fault.New(fault.Failed, "%w", err)
 	}
@@ -176,7 +176,7 @@ func (p *program) changePassphrase(ctx context.Context, set, stdin bool) error {
 			if why := stretch.Weak(fresh.Reveal()); why != "" && stdin { // the prompt already warned
 				p.warn([]string{"the passphrase for unlock is weak: " + why})
 			}
-			s := latch.NewStretch()
+			s := lockfile.NewStretch()
 			v := s.Verifier(s.Proof(fresh))
 			req.Verifier = &wire.Verifier{Stretch: wire.Stretch(v.Stretch), Sum: v.Sum}
 		}

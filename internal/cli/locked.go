@@ -6,7 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 )
 
 // whileLocked is what a command does while Broker is locked.
@@ -57,7 +57,7 @@ func (p *program) guard(c *cli.Command, name string) {
 }
 
 // lockWritten returns a fault.Locked if a lock is in the state directory, or nil.
-func (p *program) lockWritten() error { return latch.Find(p.paths.State).Refuse() }
+func (p *program) lockWritten() error { return lockfile.Find(p.paths.State).Refuse() }
 
 // refuseLocked returns a fault.Locked while Broker is locked. A lock that could not be written is known only to the
 // running daemon.

@@ -16,7 +16,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/version"
@@ -119,7 +119,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		if _, err := environ.CheckOwners(); err != nil {
 			return err
 		}
-		if err := latch.Trouble(latch.Find(p.paths.State).File); err != nil {
+		if err := lockfile.Trouble(lockfile.Find(p.paths.State).File); err != nil {
 			warnings = append([]string{err.Error()}, warnings...)
 		}
 		locked := p.lockWritten()

@@ -204,16 +204,16 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 		}
 	}()
 	resp, err := read()
-	for err == nil && (resp.Ask != nil || resp.Notice != "" || resp.More) {
+	for err == nil && (resp.Prompt != nil || resp.Notice != "" || resp.More) {
 		accounts = append(accounts, resp.Accounts...)
 		if c.Shows != nil && !resp.More {
 			c.Shows()
 		}
-		if resp.Ask != nil {
+		if resp.Prompt != nil {
 			if answered != nil {
 				answered.close()
 			}
-			resp, answered, err = c.ask(ctx, conn, *resp.Ask, read)
+			resp, answered, err = c.ask(ctx, conn, *resp.Prompt, read)
 			continue
 		}
 		tellTerminal(resp.Notice)
@@ -226,7 +226,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 // ask shows the daemon's prompt on the terminal and returns the daemon's next line. That line ends the prompt,
 // whether it was answered here or elsewhere. If a code was typed here, answered is the terminal; it shows nothing
 // until it is closed.
-func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Ask, read func() (wire.Response, error)) (
+func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Prompt, read func() (wire.Response, error)) (
 	_ wire.Response, answered *terminal, _ error,
 ) {
 	type line struct {

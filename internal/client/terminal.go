@@ -49,7 +49,7 @@ const (
 
 // askTerminal shows a prompt and sends the answer to the answer channel. It edits the line itself and polls for
 // input; see Console.Ask for the reasons. Input typed before the prompt is discarded.
-func askTerminal(question wire.Ask) (*terminal, error) {
+func askTerminal(question wire.Prompt) (*terminal, error) {
 	c, err := tty.Open()
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func TestAuditRequired(t *testing.T) {
 	ways := map[string]func(*testing.T, *house) wire.Response{
 		"get": func(t *testing.T, h *house) wire.Response { return h.get(t, "dev") },
 		"overlay": func(t *testing.T, h *house) wire.Response {
-			return h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
+			return h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev"})
 		},
 		"console": func(t *testing.T, h *house) wire.Response {
 			return h.ask(t, wire.Request{Verb: wire.Console, Profile: "dev"})

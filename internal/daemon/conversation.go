@@ -105,7 +105,7 @@ func (c *conversation) next() (*wire.Request, error) {
 }
 
 // ask shows one prompt at the client and waits for the person's answer. The answer to an offer may be empty.
-func (c *conversation) ask(ctx context.Context, prompt wire.Ask) (secret.String, error) {
+func (c *conversation) ask(ctx context.Context, prompt wire.Prompt) (secret.String, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -114,7 +114,7 @@ func (c *conversation) ask(ctx context.Context, prompt wire.Ask) (secret.String,
 	lines := c.listen()
 	c.asked++
 	prompt.ID = c.asked
-	b, err := wire.EncodeResponse(wire.Response{Ask: &prompt})
+	b, err := wire.EncodeResponse(wire.Response{Prompt: &prompt})
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -195,11 +195,11 @@ func newTerminal(c call) *terminal {
 // slips is how many answers may be malformed codes before Ask fails.
 const slips = 3
 
-// Ask implements session.Asker. It checks the form of the code here and asks again, so that AWS is never sent an
+// Ask implements session.Prompter. It checks the form of the code here and asks again, so that AWS is never sent an
 // answer that cannot be a code.
 func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	for try := 1; ; try++ {
-		typed, err := t.talk.ask(ctx, wire.Ask{Text: t.prompt(q).Text(), Reason: q.Reason})
+		typed, err := t.talk.ask(ctx, wire.Prompt{Text: t.prompt(q).Text(), Reason: q.Reason})
 		if err != nil {
 			return secret.String{}, err
 		}
@@ -217,7 +217,7 @@ func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, er
 // Offer implements session.Terminal. A person who types a code instead of Enter is not asked for it again.
 func (t *terminal) Offer(ctx context.Context, q session.Prompt, seat, who string) (secret.String, error) {
 	elsewhere := mfa.Prompt{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
-	typed, err := t.talk.ask(ctx, wire.Ask{Text: elsewhere.Elsewhere(seat), Offer: true})
+	typed, err := t.talk.ask(ctx, wire.Prompt{Text: elsewhere.Elsewhere(seat), Offer: true})
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
@@ -228,7 +228,7 @@ func (t *terminal) Offer(ctx context.Context, q session.Prompt, seat, who string
 	return code, nil
 }
 
-// Seat implements session.Asker. It asks the kernel for the terminal, because a client could name somebody else's.
+// Seat implements session.Prompter. It asks the kernel for the terminal, because a client could name somebody else's.
 func (t *terminal) Seat() (seat, who string) { return t.seat() }
 
 // window is the desktop of a client, as a place to prompt at.
@@ -237,7 +237,7 @@ type window struct {
 	ask Window
 }
 
-// Ask implements session.Asker.
+// Ask implements session.Prompter.
 func (w *window) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	if w.talk.gone() { // another program has its terminal now, and nobody waits for the code
 		return secret.String{}, session.ErrGone
@@ -252,7 +252,7 @@ func (w *window) Ask(ctx context.Context, q session.Prompt) (secret.String, erro
 	return code, err
 }
 
-// Seat implements session.Asker. A client that names no desktop gets the daemon's window.
+// Seat implements session.Prompter. A client that names no desktop gets the daemon's window.
 func (w *window) Seat() (seat, who string) {
 	seat = "a window"
 	for _, kv := range strings.Split(w.req.Desktop, "\n") {

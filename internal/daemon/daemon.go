@@ -17,7 +17,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/record"
@@ -45,7 +45,7 @@ type Recorder interface {
 // Window prompts for a code in a window of the desktop. It is implemented by mfa.AskGUI.
 type Window func(ctx context.Context, q mfa.Prompt) (secret.String, error)
 
-// Config configures a Daemon. All fields down to Latch must be set, except Window.
+// Config configures a Daemon. All fields down to LockFile must be set, except Window.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name no files
@@ -60,8 +60,8 @@ type Config struct {
 
 	CommandsDir string // directory for the files of commands
 
-	Latch    *latch.Latch         // not loaded yet
-	Places   latch.Places         // where the Latch is; the Latch adopts the file at Places.Moved
+	LockFile *lockfile.File       // not loaded yet
+	Places   lockfile.Places      // where the LockFile is; the LockFile adopts the file at Places.Moved
 	Events   Events               // reports the events of lock_on; nil to ignore lock_on
 	BootTime func() time.Duration // since boot, sleep included; nil for the monotonic clock
 
@@ -69,8 +69,8 @@ type Config struct {
 	StartedBy string
 	// Listener is a socket that already exists; if nil, Run binds one.
 	Listener *socket.Listener
-	// Takeover is what the previous daemon left, if this daemon replaces it; may be nil.
-	Takeover *Takeover
+	// Replaced is what the previous daemon left, if this daemon replaces it; may be nil.
+	Replaced *Replaced
 	// StateDir, KeyringDir and Home are this daemon's absolute paths. With Files.Registry, they are compared with
 	// the paths of each request. An empty KeyringDir or Home matches all.
 	StateDir, KeyringDir, Home string

@@ -22,7 +22,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -262,7 +262,7 @@ func build(t testing.TB, dir, registry string) *house {
 
 		StateDir:    dir,
 		CommandsDir: filepath.Join(dir, "run", "overlays"),
-		Latch:       latch.New(filepath.Join(dir, "lock.json")),
+		LockFile:    lockfile.New(filepath.Join(dir, "lock.json")),
 	})
 	h.patience = patience / 2 // a busy machine must not cut requests off
 	return h

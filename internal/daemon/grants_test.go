@@ -25,7 +25,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -361,12 +361,12 @@ func playGrantDaemon(dir, how string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
 	if how == "take-over" {
-		left, _, err := TakeOver(ctx, paths.Paths{Socket: h.path}, "test")
+		left, _, err := Replace(ctx, paths.Paths{Socket: h.path}, "test")
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
-		h.Listener, h.Takeover = left.Listener, left
+		h.Listener, h.Replaced = left.Listener, left
 	}
 	if err := h.Run(ctx, func() { fmt.Println("ready") }); err != nil {
 		fmt.Println(err)
@@ -412,7 +412,7 @@ func (w *world) putForOwner(g *grantModel, verb string) wire.Response {
 type inFiles struct{}
 
 func (inFiles) put(w *world, g *grantModel) wire.Response {
-	r := w.putForOwner(g, wire.Overlay)
+	r := w.putForOwner(g, wire.PrivateFiles)
 	if r.Err == nil {
 		g.files = *r.Files
 	}
@@ -762,7 +762,7 @@ func (w *world) restart(how string) string {
 		what += fmt.Sprint(", ", pid, " ends")
 	}
 	if w.rnd.IntN(2) == 0 {
-		l := latch.New(w.path("lock.json"))
+		l := lockfile.New(w.path("lock.json"))
 		if err := l.Load(); err != nil {
 			w.t.Fatal(err)
 		}

@@ -47,5 +47,5 @@ func (d *Daemon) needed() bool {
 		return true
 	}
 	// The next daemon must start locked, so the lock must be saved.
-	return d.Latch.Save() != nil || d.grants.Any()
+	return d.LockFile.Save() != nil || d.grants.Any()
 }

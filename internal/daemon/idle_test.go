@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"broker/internal/client"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -56,7 +56,7 @@ func TestNoExit(t *testing.T) {
 			return func() { _ = l.Close() }
 		}},
 		{"a program has an endpoint", registry, ownerOf(wire.Serve)},
-		{"a command has files", registry, ownerOf(wire.Overlay)},
+		{"a command has files", registry, ownerOf(wire.PrivateFiles)},
 		{"something is published", registry, func(t *testing.T, h *house) func() {
 			h.Broker.Unlock()
 			if r := h.publishes(t, "dev", filepath.Join(t.TempDir(), "credentials")); r.Err != nil {
@@ -70,11 +70,11 @@ func TestNoExit(t *testing.T) {
 			}
 		}},
 		{"the lock is not saved", registry, func(t *testing.T, h *house) func() {
-			dir := filepath.Dir(h.Latch.Path())
+			dir := filepath.Dir(h.LockFile.Path())
 			if err := os.Rename(dir, dir+".away"); err != nil {
 				t.Fatal(err)
 			}
-			if h.Latch.Lock() == nil {
+			if h.LockFile.Lock() == nil {
 				t.Fatal("it was")
 			}
 			return func() {
@@ -95,7 +95,7 @@ func TestNoExit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := build(t, t.TempDir(), tt.registry)
-			h.Latch = latch.New(filepath.Join(t.TempDir(), "lock.json"))
+			h.LockFile = lockfile.New(filepath.Join(t.TempDir(), "lock.json"))
 			h.Broker.Lock()
 			h.run(t)
 			release := tt.hold(t, h)

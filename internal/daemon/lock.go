@@ -12,7 +12,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -39,8 +39,8 @@ type locking struct {
 	mu    sync.Mutex   // one lock or unlock at a time
 	count atomic.Int64 // number of locks, so that an unlock notices a lock that came while it asked the keyring
 
-	watch   *latch.Watch            // watches every file that can say that Broker is locked
-	attends atomic.Pointer[os.File] // open while this daemon may hand something out, see latch.Attend
+	watch   *lockfile.Watch         // watches every file that can say that Broker is locked
+	attends atomic.Pointer[os.File] // open while this daemon may hand something out, see lockfile.Attend
 
 	after  atomic.Int64 // lock_after, in nanoseconds
 	unused struct {
@@ -57,15 +57,15 @@ type locking struct {
 
 // comeUp restores the saved lock. It runs before anything is served.
 func (d *Daemon) comeUp() {
-	d.locking.watch = latch.NewWatch(append([]string{d.Latch.Path()}, d.Places.Others()...)...)
-	if err := d.Latch.Load(); err != nil {
+	d.locking.watch = lockfile.NewWatch(append([]string{d.LockFile.Path()}, d.Places.Others()...)...)
+	if err := d.LockFile.Load(); err != nil {
 		d.Log.Error("locked, because the lock file cannot be trusted", "err", err)
 	}
 	if err := d.adopt(); err != nil {
 		d.Log.Error("cannot adopt the lock file of an earlier version", "err", err)
 	}
 	d.attend()
-	if d.Latch.Locked() || d.locking.watch.Locked() != "" {
+	if d.LockFile.Locked() || d.locking.watch.Locked() != "" {
 		d.Broker.Lock()
 		d.Log.Info("locked since an earlier run")
 	}
@@ -76,12 +76,12 @@ func (d *Daemon) adopt() error {
 	if d.Places.Moved == "" {
 		return nil
 	}
-	return d.Latch.Adopt(d.Places.Moved)
+	return d.LockFile.Adopt(d.Places.Moved)
 }
 
 // attend tells the other daemons of this home that this daemon may hand out sessions, until leave.
 func (d *Daemon) attend() {
-	if old := d.locking.attends.Swap(d.Latch.Attend()); old != nil {
+	if old := d.locking.attends.Swap(d.LockFile.Attend()); old != nil {
 		_ = old.Close()
 	}
 }
@@ -125,7 +125,7 @@ func (d *Daemon) lockLocked() (kept, left error) {
 
 // keepLock saves the lock. If that fails, it notes the error for status and returns it for the person.
 func (d *Daemon) keepLock() error {
-	err := d.Latch.Lock()
+	err := d.LockFile.Lock()
 	if d.note(&d.locking.unsaved, "saving the lock", err); err == nil {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (d *Daemon) lockAsked(ctx context.Context, c call) error {
 	d.leave()
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
-	err := errors.Join(left, d.Latch.AwaitOthers(ctx), d.keepLock())
+	err := errors.Join(left, d.LockFile.AwaitOthers(ctx), d.keepLock())
 	d.record("lock", reasonAsked, c, session.Answer{}, nil)
 	return err
 }
@@ -194,7 +194,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 		if err := d.adopt(); err != nil {
 			return err
 		}
-		if err := d.Latch.Try(c.req.Proof); err != nil {
+		if err := d.LockFile.Try(c.req.Proof); err != nil {
 			return d.challenge(err)
 		}
 	}
@@ -216,7 +216,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 	}
 	if locked {
 		// The file decides for every vault process, so it is written first. If that fails, the unlock fails.
-		if err := d.Latch.Unlock(); err != nil {
+		if err := d.LockFile.Unlock(); err != nil {
 			return err
 		}
 		d.attend()
@@ -236,8 +236,8 @@ func lockedAgain() error {
 
 // challenge adds to an error how to make the proof, if a retry makes sense now.
 func (d *Daemon) challenge(err error) error {
-	if errors.Is(err, latch.ErrWanted) || errors.Is(err, latch.ErrWrong) {
-		return &refusal{error: err, challenge: (*wire.Stretch)(d.Latch.Challenge())}
+	if errors.Is(err, lockfile.ErrWanted) || errors.Is(err, lockfile.ErrWrong) {
+		return &refusal{error: err, challenge: (*wire.Stretch)(d.LockFile.Challenge())}
 	}
 	return err
 }
@@ -260,14 +260,14 @@ func (d *Daemon) passphrase(_ context.Context, c call) error {
 func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 	d.locking.mu.Lock()
 	defer d.locking.mu.Unlock()
-	set := d.Latch.Challenge() != nil
+	set := d.LockFile.Challenge() != nil
 	if w == nil {
 		if !set {
 			return fault.New(fault.Failed, "no passphrase is set for unlock").WithHint("broker lock --set-passphrase")
 		}
-		return d.Latch.SetPassphrase(proof, nil)
+		return d.LockFile.SetPassphrase(proof, nil)
 	}
-	v := &latch.Verifier{Stretch: latch.Stretch(w.Stretch), Sum: w.Sum}
+	v := &lockfile.Verifier{Stretch: lockfile.Stretch(w.Stretch), Sum: w.Sum}
 	if err := v.Check(); err != nil {
 		return fault.New(fault.Usage, "%w", err)
 	}
@@ -277,7 +277,7 @@ func (d *Daemon) setPassphrase(proof secret.String, w *wire.Verifier) error {
 			"Broker must be unlocked to set a first passphrase").
 			WithHint("broker unlock")
 	}
-	return d.Latch.SetPassphrase(proof, v)
+	return d.LockFile.SetPassphrase(proof, v)
 }
 
 // locked reports whether nothing may leave. It checks the files too: this process may have been stopped while
@@ -342,7 +342,7 @@ func (d *Daemon) followSettings(ctx context.Context) {
 }
 
 // saveLatch retries a write of the lock that failed.
-func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "saving the lock", d.Latch.Save()) }
+func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "saving the lock", d.LockFile.Save()) }
 
 // note keeps an error for status, and logs it when it changes.
 func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
@@ -363,7 +363,7 @@ func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {
 // lockWarnings returns the warnings about the lock for status.
 func (d *Daemon) lockWarnings() []string {
 	var list []string
-	if err := d.Latch.Damaged(); err != nil {
+	if err := d.LockFile.Damaged(); err != nil {
 		list = append(list, fault.Line(err.Error()))
 	}
 	if why := d.locking.unsaved.Load(); why != nil {

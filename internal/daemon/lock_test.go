@@ -19,7 +19,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/system"
@@ -43,7 +43,7 @@ var giving = []wire.Request{
 	{Verb: wire.Get, Profile: "security", Role: &wire.Role{ARN: "arn:aws:iam::444455556666:role/audit"}},
 	{Verb: wire.Get, Profile: "security", Role: &wire.Role{Federate: true}},
 	{Verb: wire.Serve, Profile: "dev"},
-	{Verb: wire.Overlay, Profile: "dev"},
+	{Verb: wire.PrivateFiles, Profile: "dev"},
 	{Verb: wire.Publish, Profile: "dev"},
 	{Verb: wire.Login, Profile: "dev"},
 	{Verb: wire.Console, Profile: "dev"},
@@ -93,7 +93,7 @@ func TestLockIsKept(t *testing.T) {
 	if r := next.get(t, "dev"); r.Err != nil {
 		t.Error(r.Err)
 	}
-	if l := latch.New(filepath.Join(dir, "lock.json")); l.Load() != nil || l.Locked() {
+	if l := lockfile.New(filepath.Join(dir, "lock.json")); l.Load() != nil || l.Locked() {
 		t.Error("the file still says locked")
 	}
 }
@@ -133,7 +133,7 @@ func TestLockThatCannotBeKept(t *testing.T) {
 	h := build(t, t.TempDir(), registry)
 	state := filepath.Join(t.TempDir(), "state")
 	file := filepath.Join(state, "lock.json")
-	h.Latch = latch.New(file)
+	h.LockFile = lockfile.New(file)
 	h.run(t)
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
 	if r.Err == nil || !strings.Contains(r.Err.Message, "this daemon is locked, but the next one will not be: write "+file) ||
@@ -148,13 +148,13 @@ func TestLockThatCannotBeKept(t *testing.T) {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is written", func() bool { return latch.Peek(file) })
+	until(t, "it is written", func() bool { return lockfile.Peek(file) })
 	until(t, "status is content", func() bool { return len(h.ask(t, wire.Request{Verb: wire.State}).Status.Warnings) == 0 })
 }
 
 // cheap is a stretch that takes no time.
-func cheap() latch.Stretch {
-	s := latch.NewStretch()
+func cheap() lockfile.Stretch {
+	s := lockfile.NewStretch()
 	s.Passes, s.MemoryKiB, s.Lanes = 1, 8, 1
 	return s
 }
@@ -283,7 +283,7 @@ func TestUnlockWithinLock(t *testing.T) {
 	close(k.answer)
 	h.Keyring = k
 	stretch := cheap()
-	if err := h.Latch.SetPassphrase(secret.String{}, stretch.Verifier(stretch.Proof(secret.New("open sesame")))); err != nil {
+	if err := h.LockFile.SetPassphrase(secret.String{}, stretch.Verifier(stretch.Proof(secret.New("open sesame")))); err != nil {
 		t.Fatal(err)
 	}
 	h.locking.mu.Lock()
@@ -311,7 +311,7 @@ func TestAnswerOvertakenByLock(t *testing.T) {
 	lockElsewhere := func(h *house) {
 		h.aws.set(func(a *aws) {
 			a.fail = func(session.Call) error {
-				return os.WriteFile(h.Latch.Path(), []byte(`{"version":1,"locked":true}`), 0o600)
+				return os.WriteFile(h.LockFile.Path(), []byte(`{"version":1,"locked":true}`), 0o600)
 			}
 		})
 	}
@@ -350,7 +350,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h := start(t)
 	leaving, left := make(chan struct{}), make(chan struct{})
 	go func() {
-		asked := grant.Ask{Event: "given", By: grant.Caller{Program: func() (string, string) { return "", "" }},
+		asked := grant.Request{Event: "given", By: grant.Caller{Program: func() (string, string) { return "", "" }},
 			Requests: []session.Request{{Profile: "dev", Files: h.Files}}}
 		_ = h.grants.Give(context.Background(), asked, func([]session.Answer) error {
 			close(leaving)
@@ -468,7 +468,7 @@ func (h *house) asking(t *testing.T) line {
 	t.Helper()
 	l := connect(t, h.path)
 	l.send(t, wire.Request{Verb: wire.Get, Profile: "typed", CanAsk: true})
-	if r := l.read(t); r.Ask == nil {
+	if r := l.read(t); r.Prompt == nil {
 		t.Fatalf("no prompt: %+v", r)
 	}
 	return l
@@ -514,7 +514,7 @@ func TestLockEmptiesCommandFiles(t *testing.T) {
 	if err := os.WriteFile(own, []byte("[mine]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", AWSCredentials: own})
+	resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev", AWSCredentials: own})
 	if resp.Err != nil {
 		t.Fatal(resp.Err)
 	}
@@ -576,7 +576,7 @@ func TestLockWhileCommandFilesAreWritten(t *testing.T) {
 			until(t, "the lock is on its way", h.Broker.Locked)
 		}
 	}
-	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
+	resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev"})
 	if resp.Err != nil {
 		t.Fatal("the test proves nothing: ", resp.Err)
 	}
@@ -592,7 +592,7 @@ func TestLockWhileCommandFilesAreWritten(t *testing.T) {
 // command. Seen to fail if Shut begins with the gate.
 func TestCommandFilesDoNotWaitForPublishing(t *testing.T) {
 	h := lockHouse(t, t.TempDir()).run(t)
-	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"})
+	resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev"})
 	if resp.Err != nil {
 		t.Fatal(resp.Err)
 	}
@@ -634,7 +634,7 @@ func TestLockBesideFifo(t *testing.T) {
 	if err := os.WriteFile(own, []byte("[mine]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", AWSCredentials: own})
+	resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev", AWSCredentials: own})
 	if resp.Err != nil {
 		t.Fatal(resp.Err)
 	}
@@ -763,7 +763,7 @@ func TestLockOn(t *testing.T) {
 func TestOthersLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock.json")
 	first, second := build(t, t.TempDir(), registry), build(t, t.TempDir(), registry)
-	first.Latch, second.Latch = latch.New(file), latch.New(file)
+	first.LockFile, second.LockFile = lockfile.New(file), lockfile.New(file)
 	first.run(t)
 	second.run(t)
 	if r := second.get(t, "dev"); r.Err != nil {
@@ -799,7 +799,7 @@ func TestOthersLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, "get beside the file", first.get(t, "dev"))
-	if err := second.Latch.SetPassphrase(proof, v); err != nil || !latch.Peek(file) {
+	if err := second.LockFile.SetPassphrase(proof, v); err != nil || !lockfile.Peek(file) {
 		t.Errorf("the lock of the other daemon was lost: %v", err)
 	}
 }
@@ -808,16 +808,16 @@ func TestOthersLock(t *testing.T) {
 func TestOtherThatDoesNotLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock.json")
 	h := build(t, t.TempDir(), registry)
-	h.Latch = latch.New(file)
+	h.LockFile = lockfile.New(file)
 	h.run(t)
-	attends := latch.New(file).Attend()
+	attends := lockfile.New(file).Attend()
 	if attends == nil {
 		t.Fatal("Attend failed")
 	}
 	defer func() { _ = attends.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := latch.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) ||
+	if err := lockfile.New(file).AwaitOthers(ctx); !fault.Is(err, fault.Failed) ||
 		!strings.Contains(err.Error(), "another of your daemons") {
 		t.Errorf("got %v", err)
 	}
@@ -835,11 +835,11 @@ func TestUnlockThatCannotBeKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := build(t, t.TempDir(), registry)
-	h.Latch = latch.New(filepath.Join(state, "lock.json"))
+	h.LockFile = lockfile.New(filepath.Join(state, "lock.json"))
 	h.run(t)
 	stretch := cheap()
 	proof := stretch.Proof(secret.New("open sesame"))
-	if err := h.Latch.SetPassphrase(secret.String{}, stretch.Verifier(proof)); err != nil {
+	if err := h.LockFile.SetPassphrase(secret.String{}, stretch.Verifier(proof)); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err != nil {

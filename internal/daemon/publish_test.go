@@ -198,7 +198,7 @@ func TestCommandFiles(t *testing.T) {
 	if err := os.WriteFile(own, []byte("[mine]\nregion = x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", AWSCredentials: own})
+	resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "d", AWSCredentials: own})
 	if resp.Err != nil || resp.Files.Profile != "dev" || resp.Credential != nil {
 		t.Fatalf("%+v", resp)
 	}
@@ -218,7 +218,7 @@ func TestCommandFiles(t *testing.T) {
 		}
 	}
 	// Several profiles: each has its own name and session. The grant expires with the first of them.
-	both := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "d", Also: []string{"security"}, AWSCredentials: own})
+	both := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "d", Also: []string{"security"}, AWSCredentials: own})
 	if both.Err != nil || strings.Join(both.Files.Profiles, " ") != "dev security" || both.Files.Profile != "dev" ||
 		!both.Files.Expires.Equal(resp.Files.Expires) {
 		t.Fatalf("%+v", both)
@@ -238,7 +238,7 @@ func TestCommandFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	given := len(h.trail.all())
-	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil ||
+	if resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev", Also: []string{"denied"}}); resp.Err == nil ||
 		resp.Files != nil ||
 		!strings.HasPrefix(resp.Err.Message, "denied: ") {
 		t.Errorf("%+v", resp)
@@ -256,9 +256,9 @@ func TestCommandFiles(t *testing.T) {
 	becomes(t, resp.Files.Credentials, "[later]", true)
 	becomes(t, resp.Files.Credentials, "[dev]", true)
 	for _, refused := range []wire.Request{
-		{Verb: wire.Overlay, Profile: "denied"},
-		{Verb: wire.Overlay, Profile: "nobody"},
-		{Verb: wire.Overlay, Profile: "security", Role: &wire.Role{ARN: "arn:aws:iam::444455556666:role/x"}},
+		{Verb: wire.PrivateFiles, Profile: "denied"},
+		{Verb: wire.PrivateFiles, Profile: "nobody"},
+		{Verb: wire.PrivateFiles, Profile: "security", Role: &wire.Role{ARN: "arn:aws:iam::444455556666:role/x"}},
 	} {
 		if resp := h.ask(t, refused); resp.Err == nil || resp.Err.Kind == fault.Internal {
 			t.Errorf("%+v: %+v", refused, resp)
@@ -268,7 +268,7 @@ func TestCommandFiles(t *testing.T) {
 	if err := os.Chmod(h.CommandsDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if resp := h.ask(t, wire.Request{Verb: wire.Overlay, Profile: "dev"}); resp.Err == nil {
+	if resp := h.ask(t, wire.Request{Verb: wire.PrivateFiles, Profile: "dev"}); resp.Err == nil {
 		t.Error("files were written to a directory that others can read")
 	}
 	if resp := h.ask(t, wire.Request{Verb: wire.State}); strings.Contains(fmt.Sprintf("%+v", resp), sessionToken) {

@@ -23,16 +23,16 @@ import (
 // so the lock is held without a gap. It sends no session and no passphrase: the new daemon gets those like any
 // other daemon.
 
-// takeOverTimeout is how long the next daemon waits for the old one to drain. It is longer than the drain may
+// replaceTimeout is how long the next daemon waits for the old one to drain. It is longer than the drain may
 // take.
-const takeOverTimeout = 4 * drainTimeout
+const replaceTimeout = 4 * drainTimeout
 
-// ErrNotAsked is returned by TakeOver if the running daemon is too old to hand over its sockets.
+// ErrNotAsked is returned by Replace if the running daemon is too old to hand over its sockets.
 var ErrNotAsked = errors.New("the running daemon is too old to hand over its socket")
 
-// Takeover is the result of TakeOver.
-type Takeover struct {
-	wire.Takeover
+// Replaced is the result of Replace.
+type Replaced struct {
+	wire.Replaced
 	Listener  *socket.Listener
 	listeners map[int]net.Listener // by port
 }
@@ -40,7 +40,7 @@ type Takeover struct {
 // handover starts to end this daemon, so that the calling daemon can replace it.
 func (d *Daemon) handover(_ context.Context, c call) error {
 	err := d.invite(c)
-	d.record("handover", "", c, session.Answer{}, err)
+	d.record("restart", "", c, session.Answer{}, err)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (o *offer) give(d *Daemon, listener *socket.Listener) {
 		}
 	}()
 	line, err := wire.EncodeResponse(wire.Response{Version: d.Version,
-		Takeover: &wire.Takeover{Ports: o.ports, Locked: d.Broker.Locked()}})
+		Replaced: &wire.Replaced{Ports: o.ports, Locked: d.Broker.Locked()}})
 	if err == nil {
 		_ = o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		err = writeFiles(o.conn, line, files)
@@ -136,11 +136,11 @@ func (o *offer) give(d *Daemon, listener *socket.Listener) {
 	d.Log.Info("handed over the sockets")
 }
 
-// TakeOver asks the daemon at the socket of p to end, and returns what it leaves, for a Config. If no daemon
+// Replace asks the daemon at the socket of p to end, and returns what it leaves, for a Config. If no daemon
 // listens, the error is dial.ErrNobody. If the daemon is too old, the error is ErrNotAsked, and pid is the process
 // of the socket. A daemon that does not answer goes on unchanged.
-func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeover, pid int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+func Replace(ctx context.Context, p paths.Paths, version string) (left *Replaced, pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, replaceTimeout)
 	defer cancel()
 	conn, err := dial.Dial(ctx, p.Socket)
 	if err != nil {
@@ -157,8 +157,8 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 			"the running daemon (pid %d) does not hand over its socket and goes on: %w", peer.PID, err).
 			WithHint("broker status")
 	}
-	_ = conn.SetTimeout(takeOverTimeout)
-	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Handover, Client: version, Registry: p.Registry,
+	_ = conn.SetTimeout(replaceTimeout)
+	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Replace, Client: version, Registry: p.Registry,
 		State: p.State, Keyring: p.Keyring, Home: paths.Home()})
 	if err != nil {
 		return nil, peer.PID, err
@@ -175,7 +175,7 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 	if err != nil {
 		closeAll()
 		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("no answer within %v; is it stopped?", takeOverTimeout)
+			err = fmt.Errorf("no answer within %v; is it stopped?", replaceTimeout)
 		}
 		return nil, peer.PID, stays(err)
 	}
@@ -190,11 +190,11 @@ func TakeOver(ctx context.Context, p paths.Paths, version string) (left *Takeove
 	case resp.Err != nil:
 		closeAll()
 		return nil, peer.PID, resp.Err
-	case resp.Takeover == nil, len(files) != 2+len(resp.Takeover.Ports):
+	case resp.Replaced == nil, len(files) != 2+len(resp.Replaced.Ports):
 		closeAll()
 		return nil, peer.PID, fault.New(fault.Failed, "the running daemon handed over only a part of its sockets")
 	}
-	left = &Takeover{Takeover: *resp.Takeover, listeners: map[int]net.Listener{}}
+	left = &Replaced{Replaced: *resp.Replaced, listeners: map[int]net.Listener{}}
 	for i, f := range files[2:] {
 		// If this is not a usable socket, the port is bound again, as after a crash.
 		if l, err := net.FileListener(f); err == nil {
@@ -231,15 +231,15 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 // inherit adopts the state of the previous daemon, before any request is answered. It returns the sockets of
 // endpoints by port.
 func (d *Daemon) inherit() map[int]net.Listener {
-	if d.Takeover == nil {
+	if d.Replaced == nil {
 		return nil
 	}
-	if d.Takeover.Locked {
+	if d.Replaced.Locked {
 		d.Broker.Lock()
 		// The previous daemon may have failed to save its lock. If we fail too, saveLatch retries later.
-		if err := d.Latch.Lock(); err != nil {
+		if err := d.LockFile.Lock(); err != nil {
 			d.Log.Error("cannot save the lock of the previous daemon", "err", err)
 		}
 	}
-	return d.Takeover.listeners
+	return d.Replaced.listeners
 }

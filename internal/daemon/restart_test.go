@@ -16,7 +16,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/dial"
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/socket"
 	"broker/internal/wire"
@@ -25,12 +25,12 @@ import (
 // next starts a daemon that takes over from h.
 func (h *house) next(t testing.TB, dir string) *house {
 	t.Helper()
-	left, pid, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
+	left, pid, err := Replace(t.Context(), paths.Paths{Socket: h.path}, "test")
 	if err != nil || pid != os.Getpid() {
 		t.Fatalf("take over: pid %d, %v", pid, err)
 	}
 	n := build(t, dir, registry)
-	n.Listener, n.Takeover = left.Listener, left
+	n.Listener, n.Replaced = left.Listener, left
 	return n.run(t)
 }
 
@@ -48,9 +48,9 @@ func (h *house) ends(t testing.TB) {
 	}
 }
 
-// TestTakeOver: daemons replace each other repeatedly while clients ask. No client starts a daemon, and the lock
+// TestReplace: daemons replace each other repeatedly while clients ask. No client starts a daemon, and the lock
 // is never free.
-func TestTakeOver(t *testing.T) {
+func TestReplace(t *testing.T) {
 	check := calm(t)
 	dir := t.TempDir()
 	h := build(t, dir, registry).run(t)
@@ -90,8 +90,8 @@ func TestTakeOver(t *testing.T) {
 	check()
 }
 
-// TestTakeOverLocked: a locked daemon stays locked when it is replaced, so that nothing leaves.
-func TestTakeOverLocked(t *testing.T) {
+// TestReplaceLocked: a locked daemon stays locked when it is replaced, so that nothing leaves.
+func TestReplaceLocked(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry).run(t)
 	h.get(t, "dev")
@@ -105,33 +105,33 @@ func TestTakeOverLocked(t *testing.T) {
 	}
 }
 
-// TestTakeOverLockedUnwritten: a lock that could not be saved survives the restart: the next daemon saves it.
-func TestTakeOverLockedUnwritten(t *testing.T) {
+// TestReplaceLockedUnwritten: a lock that could not be saved survives the restart: the next daemon saves it.
+func TestReplaceLockedUnwritten(t *testing.T) {
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state")
 	file := filepath.Join(state, "lock.json")
 	h := build(t, dir, registry)
-	h.Latch = latch.New(file)
+	h.LockFile = lockfile.New(file)
 	h.run(t)
 	if r := h.ask(t, wire.Request{Verb: wire.Lock}); r.Err == nil {
 		t.Fatalf("%+v", r)
 	}
-	left, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
+	left, _, err := Replace(t.Context(), paths.Paths{Socket: h.path}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := build(t, dir, registry)
-	n.Listener, n.Takeover, n.Latch = left.Listener, left, latch.New(file)
+	n.Listener, n.Replaced, n.LockFile = left.Listener, left, lockfile.New(file)
 	n.run(t)
 	refused(t, "get", n.get(t, "dev"))
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is written", func() bool { return latch.Peek(file) })
+	until(t, "it is written", func() bool { return lockfile.Peek(file) })
 }
 
-// TestTakeOverDrains: a running request is answered by the daemon that received it.
-func TestTakeOverDrains(t *testing.T) {
+// TestReplaceDrains: a running request is answered by the daemon that received it.
+func TestReplaceDrains(t *testing.T) {
 	dir := t.TempDir()
 	h := build(t, dir, registry).run(t)
 	gate := make(chan struct{})
@@ -157,10 +157,10 @@ func TestTakeOverDrains(t *testing.T) {
 	n.alive(t)
 }
 
-func TestTakeOverRefused(t *testing.T) {
+func TestReplaceRefused(t *testing.T) {
 	t.Run("nobody", func(t *testing.T) {
 		nowhere := paths.Paths{Socket: filepath.Join(t.TempDir(), "s")}
-		if _, _, err := TakeOver(t.Context(), nowhere, "test"); !errors.Is(err, dial.ErrNobody) {
+		if _, _, err := Replace(t.Context(), nowhere, "test"); !errors.Is(err, dial.ErrNobody) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -169,7 +169,7 @@ func TestTakeOverRefused(t *testing.T) {
 			h := build(t, t.TempDir(), registry)
 			h.StartedBy = by
 			h.run(t)
-			_, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test")
+			_, _, err := Replace(t.Context(), paths.Paths{Socket: h.path}, "test")
 			if err == nil || fault.Of(err).Hint != "broker service restart" {
 				t.Errorf("got %v", err)
 			}
@@ -180,7 +180,7 @@ func TestTakeOverRefused(t *testing.T) {
 		h := build(t, t.TempDir(), registry)
 		h.Home = t.TempDir()
 		h.run(t)
-		if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: h.path}, "test"); err == nil ||
+		if _, _, err := Replace(t.Context(), paths.Paths{Socket: h.path}, "test"); err == nil ||
 			errors.Is(err, ErrNotAsked) || !strings.Contains(err.Error(), "uses the home") {
 			t.Errorf("got %v", err)
 		}
@@ -193,7 +193,7 @@ func TestTakeOverRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := play(t, answer+"\n")
-			_, pid, err := TakeOver(t.Context(), paths.Paths{Socket: path}, "test")
+			_, pid, err := Replace(t.Context(), paths.Paths{Socket: path}, "test")
 			if !errors.Is(err, ErrNotAsked) || pid != os.Getpid() {
 				t.Errorf("pid %d, %v", pid, err)
 			}
@@ -209,7 +209,7 @@ func TestTakeOverRefused(t *testing.T) {
 		"an endless one":  strings.Repeat("x", wire.MaxLine+1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := TakeOver(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil ||
+			if _, _, err := Replace(t.Context(), paths.Paths{Socket: play(t, answer)}, "test"); err == nil ||
 				errors.Is(err, ErrNotAsked) {
 				t.Errorf("got %v", err)
 			}
@@ -251,7 +251,7 @@ func TestNextDaemonDies(t *testing.T) {
 		slow.send(t, wire.Request{Verb: wire.Get, Profile: "dev"})
 		until(t, "the call is under way", func() bool { _, n := h.aws.calls(); return n == 1 })
 		idle, next := h.idle(t), connect(t, h.path)
-		next.send(t, wire.Request{Verb: wire.Handover})
+		next.send(t, wire.Request{Verb: wire.Replace})
 		h.drains(t, idle)
 		_ = next.Close()
 		close(gate)

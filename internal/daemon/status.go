@@ -77,7 +77,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		sessions = append(sessions, s)
 	}
 	status.Sessions = fitting(sessions, &size, pageOfSessions)
-	return c.reply(wire.Response{Status: status, Challenge: (*wire.Stretch)(d.Latch.Challenge())})
+	return c.reply(wire.Response{Status: status, Challenge: (*wire.Stretch)(d.LockFile.Challenge())})
 }
 
 // fitting returns the longest prefix of a list that fits: size, in bytes of JSON, must not exceed most. It adds

@@ -26,14 +26,14 @@ var verbs = map[string]verb{
 
 	wire.Passphrase: {here, (*Daemon).passphrase},
 
-	wire.Overlay:   {here, verbOf((*grant.Keeper).Command)},
-	wire.Publish:   {here, verbOf((*grant.Keeper).Publish)},
-	wire.Unpublish: {here, (*Daemon).unpublish},
+	wire.PrivateFiles: {here, verbOf((*grant.Keeper).Command)},
+	wire.Publish:      {here, verbOf((*grant.Keeper).Publish)},
+	wire.Unpublish:    {here, (*Daemon).unpublish},
 
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
 
-	wire.Handover: {here, (*Daemon).handover},
+	wire.Replace: {here, (*Daemon).handover},
 }
 
 // verb says who may send a request, and what it does.
@@ -130,7 +130,7 @@ func (r *refusal) Unwrap() error { return r.error }
 func (d *Daemon) ping(_ context.Context, c call) error { return c.reply(wire.Response{}) }
 
 // verbOf returns a verb that calls a method of the keeper.
-func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, func(wire.Response) error) error) (
+func verbOf(hand func(*grant.Keeper, context.Context, grant.Request, *wire.Request, func(wire.Response) error) error) (
 	do func(*Daemon, context.Context, call) error,
 ) {
 	return func(d *Daemon, ctx context.Context, c call) error {
@@ -138,9 +138,9 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Ask, *wire.Request, 
 	}
 }
 
-// asks returns the grant.Ask of a call.
-func (d *Daemon) asks(c call) grant.Ask {
-	a := grant.Ask{Event: "given", By: c.peer}
+// asks returns the grant.Request of a call.
+func (d *Daemon) asks(c call) grant.Request {
+	a := grant.Request{Event: "given", By: c.peer}
 	a.Requests = append(a.Requests, d.request(c))
 	for _, profile := range c.req.Also {
 		also := a.Requests[0]
@@ -224,7 +224,7 @@ func (d *Daemon) request(c call) session.Request {
 
 // record writes the audit line of a decision. An empty reason is left out.
 func (d *Daemon) record(event, reason string, c call, answer session.Answer, err error) {
-	asked := grant.Ask{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
+	asked := grant.Request{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
 	e := asked.Line(event, 0, &answer, err)
 	e.Reason = reason
 	_ = d.Audit.Record(e)

@@ -52,7 +52,7 @@ func stampOf(path string) stamp {
 
 // Command gives a process its own AWS files with the sessions that it asks for: all of them, or none. The files
 // exist until the process ends, whichever program it executes.
-func (k *Keeper) Command(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
+func (k *Keeper) Command(ctx context.Context, a Request, req *wire.Request, reply func(wire.Response) error) error {
 	if req.Role != nil && req.Role.ARN != "" && !req.MaskDefault {
 		return fault.New(fault.Usage, "--mode file needs a named profile")
 	}
@@ -225,19 +225,19 @@ func (c *commands) write(h *held) error {
 	if err != nil {
 		return err
 	}
-	var list []profiles.Overlaid
+	var list []profiles.PrivateSession
 	if h.Masks {
-		list, sessions = []profiles.Overlaid{{Names: []string{"default"}}}, nil
+		list, sessions = []profiles.PrivateSession{{Names: []string{"default"}}}, nil
 	}
 	for _, s := range sessions {
-		list = append(list, profiles.Overlaid{Names: namesOf(set, s.Profile), Session: published(s), Region: s.Region})
+		list = append(list, profiles.PrivateSession{Names: namesOf(set, s.Profile), Session: published(s), Region: s.Region})
 	}
 	src, err := readOriginal(h.AWSCredentials)
 	if err != nil {
 		return err
 	}
 	defer clear(src)
-	dst, err := profiles.OverlayCredentials(src, list)
+	dst, err := profiles.PrivateCredentials(src, list)
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (c *commands) write(h *held) error {
 	if src, err = readOriginal(h.AWSConfig); err != nil {
 		return err
 	}
-	if dst, err = profiles.OverlayConfig(src, list); err != nil {
+	if dst, err = profiles.PrivateConfig(src, list); err != nil {
 		return err
 	}
 	if len(dst) != len(src) || stamps[0] == (stamp{}) || h.config() != "" {

@@ -33,7 +33,7 @@ func isCommand(dir string) bool {
 	number, ours := strings.CutPrefix(filepath.Base(dir), commandPrefix)
 	_, err := strconv.ParseUint(number, 10, 64)
 	return ours && err == nil && filepath.IsAbs(dir) &&
-		filepath.Base(filepath.Dir(dir)) == filepath.Base(paths.Paths{}.Overlays())
+		filepath.Base(filepath.Dir(dir)) == filepath.Base(paths.Paths{}.PrivateFiles())
 }
 
 // sweep adopts directories that the record does not know, because a daemon was killed while it made them, or is of

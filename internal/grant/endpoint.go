@@ -82,7 +82,7 @@ func (e *endpoints) tokenFile(id string) string { return e.k.Socket + ".token-" 
 
 // Endpoint gives the calling process an endpoint for the session of a profile. It fetches the session first, which
 // may prompt for a code. It ends an earlier endpoint of the same process.
-func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply func(wire.Response) error) error {
+func (k *Keeper) Endpoint(ctx context.Context, a Request, req *wire.Request, reply func(wire.Response) error) error {
 	if !peer.TellsLoopback {
 		return fault.New(fault.Failed, "no endpoint: on %s, Broker cannot tell which user made a loopback connection",
 			runtime.GOOS).
@@ -98,7 +98,7 @@ func (k *Keeper) Endpoint(ctx context.Context, a Ask, req *wire.Request, reply f
 		AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
-	a.Event, a.Endpoint = "lease", h.ID
+	a.Event, a.Endpoint = "endpoint", h.ID
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := k.Broker.Credentials(ctx, r)
 		answer.Credentials = session.Credentials{} // the session is not handed out yet

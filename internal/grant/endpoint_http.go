@@ -125,8 +125,8 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// request returns the Ask of the endpoint's program.
-func (e *endpoints) request(h *held) Ask {
+// request returns the Request of the endpoint's program.
+func (e *endpoints) request(h *held) Request {
 	owner := peer.Peer{UID: os.Getuid(), Process: h.Owner}
 	a := e.k.renewal(&h.Grant)
 	a.Event, a.By, a.renews = "served", Caller{owner, owner.Program}, false

@@ -22,8 +22,8 @@ type Caller struct {
 	Program func() (name, parent string)
 }
 
-// Ask is a request for sessions.
-type Ask struct {
+// Request is a request for sessions.
+type Request struct {
 	Event    string // name of the audit event if the request is granted
 	By       Caller
 	Endpoint string            // id of the endpoint that is used or asked for
@@ -40,7 +40,7 @@ type Ask struct {
 // for a code. Then it holds the gate while it checks the lock, writes the audit lines and calls deliver. So when
 // Shut has returned, nothing leaves any more. A session whose source was logged out meanwhile does not leave
 // either. Errors are recorded.
-func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer) error) error {
+func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Answer) error) error {
 	k.mu.Lock()
 	began := k.logouts
 	k.mu.Unlock()
@@ -73,7 +73,7 @@ func (k *Keeper) Give(ctx context.Context, a Ask, deliver func([]session.Answer)
 
 // recordGiven writes the audit lines. If audit = required and a line cannot be written, it returns an error and
 // nothing may leave.
-func (k *Keeper) recordGiven(a *Ask, answers []session.Answer) error {
+func (k *Keeper) recordGiven(a *Request, answers []session.Answer) error {
 	for i := range answers {
 		err := k.Audit.Record(a.Line(a.Event, i, &answers[i], nil))
 		if err != nil && k.auditRequired() {
@@ -110,7 +110,7 @@ func loggedOut(source string) error {
 
 // authorize fetches the sessions one after the other: a code that a person gives for the first serves the others
 // too, if they share the device.
-func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answer, err error) {
+func (k *Keeper) authorize(ctx context.Context, a *Request) (answers []session.Answer, err error) {
 	answers = make([]session.Answer, len(a.Requests))
 	for i, r := range a.Requests {
 		if a.Get != nil {
@@ -129,7 +129,7 @@ func (k *Keeper) authorize(ctx context.Context, a *Ask) (answers []session.Answe
 }
 
 // refuse records a failed request, and returns err.
-func (k *Keeper) refuse(a *Ask, i int, answer *session.Answer, err error) error {
+func (k *Keeper) refuse(a *Request, i int, answer *session.Answer, err error) error {
 	if !a.renews || err.Error() != a.failed {
 		refused := *answer
 		refused.Credentials = session.Credentials{} // they were not handed out
@@ -139,7 +139,7 @@ func (k *Keeper) refuse(a *Ask, i int, answer *session.Answer, err error) error 
 }
 
 // Line returns the audit line of request i. If err is not nil, the line says that the request was refused and why.
-func (a *Ask) Line(event string, i int, answer *session.Answer, err error) audit.Event {
+func (a *Request) Line(event string, i int, answer *session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
 		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,

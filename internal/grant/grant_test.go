@@ -490,7 +490,7 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 			}
 			// It can be published by hand even if no line names it, and then for a limited time.
 			named(false, registry)
-			ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+			ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 			var got wire.Response
 			err := k.Publish(t.Context(), ask, &wire.Request{}, func(r wire.Response) error { got = r; return nil })
 			if err != nil || got.Status.Published[0].Until == nil || !strings.Contains(k.shared(t), "[dev]") {
@@ -505,7 +505,7 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 func TestLogoutStopsFetchedSessions(t *testing.T) {
 	for _, source := range []string{"security", ""} {
 		k := keeper(t, t.TempDir())
-		ask := Ask{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
+		ask := Request{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
 		ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 			answer, err := k.Broker.Credentials(ctx, r)
 			if r.Profile == "dev" {
@@ -557,7 +557,7 @@ func TestFilesOfAnotherRuntimeDirectory(t *testing.T) {
 		killed.Socket, killed.CommandsDir = filepath.Join(dir, "other", "s"), filepath.Join(dir, "other", "overlays")
 		by := self()
 		by.Process = own(t)
-		ask := Ask{By: by, Requests: []session.Request{{Profile: "dev", Files: killed.Files}}}
+		ask := Request{By: by, Requests: []session.Request{{Profile: "dev", Files: killed.Files}}}
 		var files *wire.Files
 		if err := killed.Command(t.Context(), ask, &wire.Request{}, func(r wire.Response) error {
 			files = r.Files
@@ -623,7 +623,7 @@ func TestSweepLeavesOthers(t *testing.T) {
 // be removed.
 func TestRecordThatCannotBeSaved(t *testing.T) {
 	k := keeper(t, t.TempDir())
-	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	publish := func() error {
 		return k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil })
 	}
@@ -653,7 +653,7 @@ func TestRecordThatCannotBeSaved(t *testing.T) {
 // profile.
 func TestPublishedThenNamed(t *testing.T) {
 	k := keeper(t, t.TempDir())
-	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -703,7 +703,7 @@ func TestSectionTakenByItsUser(t *testing.T) {
 	}
 	publish := func(profile string) {
 		t.Helper()
-		ask := Ask{By: self(), Requests: []session.Request{{Profile: profile, Files: k.Files}}}
+		ask := Request{By: self(), Requests: []session.Request{{Profile: profile, Files: k.Files}}}
 		if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
@@ -767,7 +767,7 @@ func TestRefreshAfterUnpublish(t *testing.T) {
 func TestPublishDuringUnpublish(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	publish := func() error {
-		ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+		ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 		return k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil })
 	}
 	if err := publish(); err != nil {
@@ -814,7 +814,7 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	k.followRegistry()
 	other := k.Files
 	other.Credentials = filepath.Join(k.StateDir, "other")
-	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: other}}}
+	ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: other}}}
 	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -859,7 +859,7 @@ func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
 	k.Log = slog.New(slog.NewTextHandler(&log, nil))
-	ask := Ask{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
+	ask := Request{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
 		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
@@ -881,7 +881,7 @@ func TestPublishedAgainAtItsEnd(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	publish := func() {
 		t.Helper()
-		ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+		ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 		err := k.Publish(t.Context(), ask, &wire.Request{For: time.Nanosecond}, func(wire.Response) error { return nil })
 		if err != nil {
 			t.Fatal(err)

@@ -207,9 +207,9 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 	}
 }
 
-// renewal returns the Ask for the refresh of a grant. It prompts nobody.
-func (k *Keeper) renewal(g *Grant) Ask {
-	a := Ask{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
+// renewal returns the Request for the refresh of a grant. It prompts nobody.
+func (k *Keeper) renewal(g *Grant) Request {
+	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
 	switch g.Kind {
 	case Section:
 		a.Event, a.Get = "published", k.sections.get

@@ -49,7 +49,7 @@ func (f hook) Record(e audit.Event) error {
 // publish publishes dev.
 func (k *Keeper) publish(t *testing.T) {
 	t.Helper()
-	ask := Ask{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -37,9 +37,9 @@ func (p Paths) Log() string { return filepath.Join(p.State, "daemon.log") }
 // Linked returns the path of the file in which `broker profiles link` records what it changed.
 func (p Paths) Linked() string { return filepath.Join(p.State, "linked.json") }
 
-// LatchIn returns the path of the file in a state directory that says whether Broker is locked. Package latch
+// LockFileIn returns the path of the file in a state directory that says whether Broker is locked. Package lockfile
 // decides which state directories count.
-func LatchIn(state string) string { return filepath.Join(state, "lock.json") }
+func LockFileIn(state string) string { return filepath.Join(state, "lock.json") }
 
 // StateBelow returns the state directory below a home directory, regardless of variables.
 func StateBelow(home string) string { return filepath.Join(home, state.belowHome) }
@@ -65,7 +65,7 @@ func Home() string {
 }
 
 // Overlays returns the directory of the files that `exec --mode file` creates.
-func (p Paths) Overlays() string { return filepath.Join(p.Runtime, "overlays") }
+func (p Paths) PrivateFiles() string { return filepath.Join(p.Runtime, "overlays") }
 
 // FromEnv reads the environment. It fails only if a needed path cannot be derived: HOME is not set, and neither is
 // a variable that overrides the path.

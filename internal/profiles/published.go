@@ -224,17 +224,17 @@ func (s *Set) Standing() []string {
 	return names
 }
 
-// Overlaid is one session in the private files of a command, under the profile's name and its aliases. Without a
+// PrivateSession is one session in the private files of a command, under the profile's name and its aliases. Without a
 // session, the profiles with these names have no credentials there.
-type Overlaid struct {
+type PrivateSession struct {
 	Names   []string
 	Session Published
 	Region  string // may be empty
 }
 
-// OverlayCredentials returns a credentials file for one command: src without the sections of these names, followed
+// PrivateCredentials returns a credentials file for one command: src without the sections of these names, followed
 // by each session, with its region, under each of its names. The errors are those of SetSection.
-func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
+func PrivateCredentials(src []byte, sessions []PrivateSession) ([]byte, error) {
 	src = bytes.Clone(src)
 	for _, s := range sessions {
 		keys := s.Session.keys()
@@ -258,9 +258,9 @@ func OverlayCredentials(src []byte, sessions []Overlaid) ([]byte, error) {
 	return src, nil
 }
 
-// OverlayConfig returns a config for one command: src without the settings that AWS tools use before the keys in
+// PrivateConfig returns a config for one command: src without the settings that AWS tools use before the keys in
 // the credentials file, for the profiles of these names. The errors are those of SetSection.
-func OverlayConfig(src []byte, sessions []Overlaid) ([]byte, error) {
+func PrivateConfig(src []byte, sessions []PrivateSession) ([]byte, error) {
 	for _, s := range sessions {
 		drop := slices.Concat(roleKeys, preferred, []string{keyCredentialSource})
 		if s.Session == (Published{}) {

@@ -152,11 +152,11 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-func TestOverlay(t *testing.T) {
+func TestPrivateFiles(t *testing.T) {
 	const src = "[product_prod_paul]\naws_access_key_id = ASIAOLD\n[mine]\nk = v\n[product_prod_paul]\nx = y"
 	other := Published{Profile: "b", AccessKeyID: "ASIAOTHER", Secret: firstSession.Secret, Token: firstSession.Token}
-	both := []Overlaid{{[]string{"product_prod_paul", "live"}, firstSession, "eu-west-1"}, {[]string{"b"}, other, ""}}
-	got, err := OverlayCredentials([]byte(src), both)
+	both := []PrivateSession{{[]string{"product_prod_paul", "live"}, firstSession, "eu-west-1"}, {[]string{"b"}, other, ""}}
+	got, err := PrivateCredentials([]byte(src), both)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,13 +166,13 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	config := "[profile product_prod_paul]\nrole_arn = a\nregion = r\nSSO_start_url = x\ns3 =\n  y = z\n[profile b]\nrole_arn = c\n"
-	if got, err = OverlayConfig([]byte(config), both[:1]); err != nil {
+	if got, err = PrivateConfig([]byte(config), both[:1]); err != nil {
 		t.Fatal(err)
 	}
 	if want := "[profile product_prod_paul]\nregion = r\ns3 =\n  y = z\n[profile b]\nrole_arn = c\n"; string(got) != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, err = OverlayConfig([]byte(config), both); err != nil || strings.Contains(string(got), "role_arn") {
+	if got, err = PrivateConfig([]byte(config), both); err != nil || strings.Contains(string(got), "role_arn") {
 		t.Errorf("the overlays of both: %q, %v", got, err)
 	}
 }

@@ -70,7 +70,7 @@ type Request struct {
 	Code    secret.String // an MFA code that the request brings; may be empty
 	// Terminal and Window are where a person can be prompted for a code. Either may be nil.
 	Terminal Terminal
-	Window   Asker
+	Window   Prompter
 	// Tell sends the waiting client one line that explains the delay. It is nil if no client listens. It must not
 	// block.
 	Tell func(line string)

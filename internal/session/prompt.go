@@ -19,8 +19,8 @@ type Prompt struct {
 	Endpoint string
 }
 
-// Asker is a place where a person can be prompted: the terminal of a request, or a window.
-type Asker interface {
+// Prompter is a place where a person can be prompted: the terminal of a request, or a window.
+type Prompter interface {
 	// Ask prompts once and returns the code. It returns ErrGone if nobody can be prompted there, and ErrCancelled
 	// if the person declined. When ctx ends, Ask removes the prompt and returns the error of ctx.
 	Ask(ctx context.Context, q Prompt) (secret.String, error)
@@ -30,9 +30,9 @@ type Asker interface {
 	Seat() (seat, who string)
 }
 
-// Terminal is an Asker that can be told where the prompt is open, and can take it over.
+// Terminal is an Prompter that can be told where the prompt is open, and can take it over.
 type Terminal interface {
-	Asker
+	Prompter
 	// Offer tells the person at this terminal that q is open at seat, where the program named by who needs the code.
 	// It returns when the person wants to be prompted here, or when ctx ends. It may return the code itself. The
 	// errors are those of Ask.
@@ -45,7 +45,7 @@ type Client interface {
 	Watch(ctx context.Context, gone func())
 }
 
-// Errors that an Asker returns instead of a code.
+// Errors that an Prompter returns instead of a code.
 var (
 	ErrGone      = errors.New("nobody can be asked for a code")
 	ErrCancelled = errors.New("the prompt was canceled")
@@ -58,7 +58,7 @@ type device struct{ keyID, serial, endpoint string }
 // waiter is a request that waits for a code of a device. It may have a place to prompt at, or bring a code.
 type waiter struct {
 	terminal Terminal      // nil for none
-	window   Asker         // nil for none
+	window   Prompter      // nil for none
 	code     secret.String // cleared when it is taken: a code is for one call
 	first    bool          // the person wants the prompt here: typed a login, or took the prompt over
 	source   string
@@ -70,18 +70,18 @@ type waiter struct {
 
 // place is where a code can be had: from a program, or from one of the waiters.
 type place struct {
-	program Asker
-	of      func(*waiter) Asker
+	program Prompter
+	of      func(*waiter) Prompter
 }
 
-func (g *waiter) atTerminal() Asker {
+func (g *waiter) atTerminal() Prompter {
 	if g.terminal == nil {
 		return nil
 	}
 	return g.terminal
 }
 
-func (g *waiter) atWindow() Asker { return g.window }
+func (g *waiter) atWindow() Prompter { return g.window }
 
 // prompts holds the requests that wait for a code. For all of them it shows one prompt, at one terminal, and tells
 // the other terminals where. The prompt moves to the next place if the first disconnects or declines, and to a
@@ -165,7 +165,7 @@ func (d *prompts) take(q *queue) (secret.String, bool) {
 
 // next returns the place to prompt at next, or nil if none is left. If the prompt moved, next prefers a terminal
 // that wants it.
-func (d *prompts) next(q *queue, order []place, asked map[Asker]bool, moved bool) Asker {
+func (d *prompts) next(q *queue, order []place, asked map[Prompter]bool, moved bool) Prompter {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if moved {
@@ -177,7 +177,7 @@ func (d *prompts) next(q *queue, order []place, asked map[Asker]bool, moved bool
 		}
 	}
 	for _, at := range order {
-		all := []Asker{at.program}
+		all := []Prompter{at.program}
 		if at.of != nil {
 			all = all[:0]
 			for _, g := range q.waiters {
@@ -195,7 +195,7 @@ func (d *prompts) next(q *queue, order []place, asked map[Asker]bool, moved bool
 }
 
 // wants reports whether the person at the waiter's terminal wants the prompt and has not had it yet.
-func (g *waiter) wants(asked map[Asker]bool) bool {
+func (g *waiter) wants(asked map[Prompter]bool) bool {
 	return g.first && g.terminal != nil && !asked[g.terminal]
 }
 
@@ -220,7 +220,7 @@ func (d *prompts) code(ctx context.Context, dev device, prompt Prompt, order []p
 	case <-ctx.Done():
 		return secret.String{}, ctx.Err()
 	}
-	asked, failed := map[Asker]bool{}, ErrGone
+	asked, failed := map[Prompter]bool{}, ErrGone
 	for moved := false; ; {
 		if code, ok := d.take(q); ok {
 			return code, nil
@@ -248,7 +248,7 @@ var errMoved = errors.New("the prompt moves")
 
 // put prompts at one place. It stops early if a waiter brings the code or wants the prompt elsewhere.
 func (d *prompts) put(
-	ctx context.Context, q *queue, who Asker, prompt Prompt, asked map[Asker]bool,
+	ctx context.Context, q *queue, who Prompter, prompt Prompt, asked map[Prompter]bool,
 ) (secret.String, error) {
 	var offers sync.WaitGroup
 	defer offers.Wait() // a terminal shows one prompt at a time
@@ -319,14 +319,14 @@ func (d *prompts) watch(q *queue) {
 }
 
 // here reports whether a place belongs to a request that still waits.
-func (d *prompts) here(q *queue, who Asker) bool {
+func (d *prompts) here(q *queue, who Prompter) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.ContainsFunc(q.waiters, func(g *waiter) bool { return g.atTerminal() == who || g.window == who })
 }
 
 // wanted reports whether a person wants the prompt at another terminal.
-func (d *prompts) wanted(q *queue, asked map[Asker]bool) bool {
+func (d *prompts) wanted(q *queue, asked map[Prompter]bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.ContainsFunc(q.waiters, func(g *waiter) bool { return g.wants(asked) })
@@ -334,7 +334,7 @@ func (d *prompts) wanted(q *queue, asked map[Asker]bool) bool {
 
 // offer tells each terminal that was not told yet where the prompt is open. Each offer lasts until ctx ends.
 func (d *prompts) offer(
-	ctx context.Context, q *queue, who Asker, prompt Prompt, asked map[Asker]bool, told map[string]bool,
+	ctx context.Context, q *queue, who Prompter, prompt Prompt, asked map[Prompter]bool, told map[string]bool,
 	offers *sync.WaitGroup,
 ) {
 	d.mu.Lock()
@@ -369,9 +369,9 @@ func (d *prompts) offer(
 
 // refuseLocked ends the requests that the person declined: those of the same terminal, and those of the same
 // window that have no other terminal to prompt at.
-func (q *queue) refuseLocked(who Asker, asked map[Asker]bool) {
+func (q *queue) refuseLocked(who Prompter, asked map[Prompter]bool) {
 	seat, _ := who.Seat()
-	at := func(a Asker) bool {
+	at := func(a Prompter) bool {
 		if a == nil {
 			return false
 		}

@@ -133,7 +133,7 @@ func (u iamUser) order(plan *Plan) []place {
 	return order
 }
 
-// program is the mfa_process of a source as an Asker.
+// program is the mfa_process of a source as an Prompter.
 type program struct {
 	run     func(ctx context.Context, command string) (secret.String, error)
 	command string
@@ -153,7 +153,7 @@ func (p *program) Ask(ctx context.Context, q Prompt) (secret.String, error) {
 	return p.run(ctx, p.command)
 }
 
-// Seat implements Asker.
+// Seat implements Prompter.
 func (p *program) Seat() (seat, who string) { return "", "" }
 
 // codeStep is how long a device shows a code (RFC 6238).

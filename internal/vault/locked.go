@@ -1,6 +1,6 @@
 package vault
 
-import "broker/internal/latch"
+import "broker/internal/lockfile"
 
 // whileLocked says which operations may run while Broker is locked: those that only delete a session, or test
 // whether a keyring can be opened (unlock needs that), and return no secret. All others, which read, change or
@@ -33,5 +33,5 @@ func RefuseLocked(op Operation, stateDir string) error {
 	if whileLocked[op] {
 		return nil
 	}
-	return latch.Find(stateDir).Refuse()
+	return lockfile.Find(stateDir).Refuse()
 }

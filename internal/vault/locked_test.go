@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 )
 
@@ -77,7 +77,7 @@ func TestLockedCaller(t *testing.T) {
 	}
 	for _, dir := range []string{state, moved} {
 		for _, text := range []string{`{"version":1,"locked":true}`, "{"} {
-			file := paths.LatchIn(dir)
+			file := paths.LockFileIn(dir)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func TestLockedCaller(t *testing.T) {
 			}
 		}
 	}
-	if err := latch.Find(moved).Refuse(); err != nil {
+	if err := lockfile.Find(moved).Refuse(); err != nil {
 		t.Fatalf("still locked: %v", err)
 	}
 	c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}

@@ -49,10 +49,10 @@ type responseJSON struct {
 	Endpoint  part[endpointJSON] `json:"endpoint,omitzero"`
 	SignIn    part[signInJSON]   `json:"sign_in,omitzero"`
 	Status    part[Status]       `json:"status,omitzero"`
-	Ask       part[Ask]          `json:"ask,omitzero"`
+	Prompt    part[Prompt]       `json:"ask,omitzero"`
 	Files     part[Files]        `json:"overlay,omitzero"`
 	Challenge part[Stretch]      `json:"challenge,omitzero"`
-	Takeover  part[Takeover]     `json:"heritage,omitzero"`
+	Replaced  part[Replaced]     `json:"heritage,omitzero"`
 	Route     part[Route]        `json:"route,omitzero"`
 	Setup     part[Setup]        `json:"setup,omitzero"`
 }
@@ -132,8 +132,8 @@ func DecodeRequest(b []byte) (*Request, error) {
 
 // EncodeResponse returns the line of a response. A response that is too long becomes ErrTooLong.
 func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Ask: part[Ask]{r.Ask},
-		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Takeover: part[Takeover]{r.Takeover},
+	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Prompt: part[Prompt]{r.Prompt},
+		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Replaced: part[Replaced]{r.Replaced},
 		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
@@ -173,8 +173,8 @@ func DecodeResponse(b []byte) (Response, error) {
 			WithHint("broker service restart")
 	}
 	r := j.Response
-	r.Status, r.Ask, r.Files, r.Challenge = j.Status.value, j.Ask.value, j.Files.value, j.Challenge.value
-	r.Takeover, r.Route, r.Setup = j.Takeover.value, j.Route.value, j.Setup.value
+	r.Status, r.Prompt, r.Files, r.Challenge = j.Status.value, j.Prompt.value, j.Files.value, j.Challenge.value
+	r.Replaced, r.Route, r.Setup = j.Replaced.value, j.Route.value, j.Setup.value
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}

@@ -16,11 +16,11 @@ type Response struct {
 	Version    string       `json:"version,omitempty"`  // of the daemon's program
 	Warnings   []string     `json:"warnings,omitempty"` // one line each; about files, never about secrets
 	Count      int          `json:"count,omitempty"`    // number of sessions that Logout removed
-	Ask        *Ask         `json:"-"`                  // not the answer yet: a prompt
+	Prompt     *Prompt      `json:"-"`                  // not the answer yet: a prompt
 	Notice     string       `json:"notice,omitempty"`   // not the answer yet: why it takes so long
-	Files      *Files       `json:"-"`                  // of Overlay
+	Files      *Files       `json:"-"`                  // of PrivateFiles
 	Challenge  *Stretch     `json:"-"`                  // of a refused Unlock: how to make the proof
-	Takeover   *Takeover    `json:"-"`
+	Replaced   *Replaced    `json:"-"`
 	SignIn     *SignIn      `json:"-"`                  // of Console
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
 	More       bool         `json:"more,omitempty"`     // not the last line of the answer: more accounts follow
@@ -36,13 +36,13 @@ type Route struct {
 	CABundle   string `json:"ca_bundle,omitempty"`
 }
 
-// Takeover is what one daemon leaves to the next, in addition to its sockets.
-type Takeover struct {
+// Replaced is what one daemon leaves to the next, in addition to its sockets.
+type Replaced struct {
 	Ports  []int `json:"ports"` // of the endpoints, in the order of the sockets that are sent with it
 	Locked bool  `json:"locked"`
 }
 
-// Files are the AWS files that Overlay made for the calling process.
+// Files are the AWS files that PrivateFiles made for the calling process.
 type Files struct {
 	Profile string    `json:"profile"`          // exact name, which is the name of the section
 	Region  string    `json:"region,omitempty"` // the first one, if there are several profiles
@@ -55,8 +55,8 @@ type Files struct {
 	MaskDefault bool     `json:"mask_default,omitempty"`    // as in the request
 }
 
-// Ask is a prompt for the person at the client's terminal.
-type Ask struct {
+// Prompt is a prompt for the person at the client's terminal.
+type Prompt struct {
 	ID     int    `json:"id"`
 	Text   string `json:"text"`
 	Reason string `json:"reason,omitempty"` // why the last code failed

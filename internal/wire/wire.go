@@ -114,14 +114,14 @@ const (
 
 	Passphrase = "passphrase" // sets the passphrase of Unlock, or removes it if Verifier is nil; Proof is of the old one
 
-	Overlay   = "overlay"   // makes files with the session of Profile, for the calling process
-	Publish   = "publish"   // keeps the session of Profile in the shared credentials file
-	Unpublish = "unpublish" // removes it again; removes all if Profile is empty
+	PrivateFiles = "overlay"   // makes files with the session of Profile, for the calling process
+	Publish      = "publish"   // keeps the session of Profile in the shared credentials file
+	Unpublish    = "unpublish" // removes it again; removes all if Profile is empty
 
 	Console  = "console"  // returns a sign-in to the console with the session of Profile
 	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
 
-	Handover = "handover" // ends the daemon; the calling process gets its sockets
+	Replace = "handover" // ends the daemon; the calling process gets its sockets
 
 	// What a client answers to a prompt, within a request.
 	Answer = "answer" // Code is what the person typed
@@ -147,18 +147,18 @@ type Request struct {
 	Passphrase secret.String `json:"-"`
 
 	Timeout time.Duration `json:"-"`                 // how long the client waits; 0 means forever
-	MinTTL  time.Duration `json:"-"`                 // of Get and Overlay: least remaining lifetime of the credentials
+	MinTTL  time.Duration `json:"-"`                 // of Get and PrivateFiles: least remaining lifetime of the credentials
 	For     time.Duration `json:"-"`                 // of Publish: how long; 0 means the daemon's default
 	CanAsk  bool          `json:"can_ask,omitempty"` // a person is at the client's terminal
 	TTY     string        `json:"tty,omitempty"`     // that terminal, for daemons that do not ask the kernel
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and similar, one per line, for a window
 	ID      int           `json:"id,omitempty"`      // of the prompt that is answered
 
-	// Role, of Get, Serve, Overlay and Console, is a role that no profile defines; nil uses the profile unchanged.
+	// Role, of Get, Serve, PrivateFiles and Console, is a role that no profile defines; nil uses the profile unchanged.
 	Role      *Role    `json:"-"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: also write the token to a file
-	Also      []string `json:"also,omitempty"`       // of Overlay: more profiles in addition to Profile
-	// MaskDefault, of Overlay, asks for files that hide the credentials of [default] and hold no session.
+	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile
+	// MaskDefault, of PrivateFiles, asks for files that hide the credentials of [default] and hold no session.
 	MaskDefault bool `json:"mask_default,omitempty"`
 
 	Proof      secret.String `json:"-"`                     // of the passphrase for Unlock, not of the keyring's

@@ -49,7 +49,7 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"get","profile":"security","role":{"arn":"arn:aws:iam::444455556666:role/audit","external_id":"e","duration_seconds":900,"session_name":"s","policy":"{}","tags":[{"key":"a","value":""}]}}`,
 		},
 		{Request{Verb: Serve, Profile: "p", TokenFile: true}, `{"v":1,"verb":"serve","profile":"p","token_file":true}`},
-		{Request{Verb: Overlay, Profile: "a", Also: []string{"b", "c"}}, `{"v":1,"verb":"overlay","profile":"a","also":["b","c"]}`},
+		{Request{Verb: PrivateFiles, Profile: "a", Also: []string{"b", "c"}}, `{"v":1,"verb":"overlay","profile":"a","also":["b","c"]}`},
 		{Request{Verb: Unlock, Proof: secret.New("ab"), StayLocked: true}, `{"v":1,"verb":"unlock","stay_locked":true,"proof":"ab"}`},
 		{Request{Verb: Passphrase, Verifier: &Verifier{Stretch{[]byte("salt"), 3, 65536, 4}, []byte("sum")}},
 			`{"v":1,"verb":"passphrase","verifier":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4,"sha256":"c3Vt"}}`},

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/system"
@@ -36,7 +36,7 @@ func (b belongs) gone() bool {
 // was moved.
 func (b belongs) known() belongs {
 	if b.gone() {
-		b.Home = latch.OwnHome()
+		b.Home = lockfile.OwnHome()
 		b.Registry = paths.RegistryBelow(b.Home)
 	}
 	return b
@@ -117,5 +117,5 @@ func (e *errand) refuseLocked() error {
 	if err := vault.RefuseLocked(e.Op, e.StateDir); err != nil {
 		return err
 	}
-	return latch.RefuseHome(e.home)
+	return lockfile.RefuseHome(e.home)
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -158,7 +158,7 @@ func TestNewKeyElsewhere(t *testing.T) {
 // TestKeyOfTheFirstVersion: an item that names no registry belongs to the registry in the user's home directory.
 func TestKeyOfTheFirstVersion(t *testing.T) {
 	home := t.TempDir()
-	t.Setenv("HOME", latch.OwnHome())
+	t.Setenv("HOME", lockfile.OwnHome())
 	for registry, want := range map[string]bool{homeRegistry(): true, filepath.Join(home, "other"): false} {
 		e := &errand{request: &request{Op: vault.OpOpen, Registry: registry, StateDir: filepath.Join(home, "state")}}
 		if err := e.admitItem(item{Name: "s"}); (err == nil) != want || err != nil && !fault.Is(err, fault.NotConfirmed) {
@@ -177,7 +177,7 @@ func TestKeyIsLockedWithItsHome(t *testing.T) {
 	if _, err := c.Put(t.Context(), testKey("security"), profiles.Endpoint{}, false); err != nil {
 		t.Fatal(err)
 	}
-	file := paths.LatchIn(paths.StateBelow(home))
+	file := paths.LockFileIn(paths.StateBelow(home))
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestKeyIsLockedWithItsHome(t *testing.T) {
 // directory.
 func TestKeyOfAMovedHome(t *testing.T) {
 	e := &errand{request: &request{Op: vault.OpOpen, Registry: homeRegistry(), StateDir: t.TempDir()}}
-	t.Setenv("HOME", latch.OwnHome())
+	t.Setenv("HOME", lockfile.OwnHome())
 	gone := filepath.Join(t.TempDir(), "gone")
 	key := item{Name: "s", belongs: belongs{paths.RegistryBelow(gone), gone}}
 	if err := e.admitItem(key); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/99designs/keyring"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -38,7 +38,7 @@ func sealOld(t testing.TB, dir, name string, data []byte) {
 }
 
 // homeRegistry returns the registry to which an item belongs that names none.
-func homeRegistry() string { return paths.RegistryBelow(latch.OwnHome()) }
+func homeRegistry() string { return paths.RegistryBelow(lockfile.OwnHome()) }
 
 // oldCaller returns a Caller, with the passphrase, on a file keyring in the old format, without a key.
 func oldCaller(t *testing.T, sources ...string) *vault.Caller {

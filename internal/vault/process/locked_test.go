@@ -32,7 +32,7 @@ func TestLockedProcess(t *testing.T) {
 	may := []vault.Operation{vault.OpDrop, vault.OpCheck, vault.OpProbe}
 	for _, dir := range []string{state, moved} {
 		for _, text := range []string{`{"version":1,"locked":true}`, "{"} {
-			file := paths.LatchIn(dir)
+			file := paths.LockFileIn(dir)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/system"
 	"broker/internal/vault"
@@ -55,7 +55,7 @@ func (e *errand) explainMissing(err error) error {
 
 // usualHomes returns the home directories that contain the files if no variable redirects them.
 func usualHomes() []string {
-	return slices.DeleteFunc([]string{paths.Home(), latch.OwnHome()}, func(home string) bool { return home == "" })
+	return slices.DeleteFunc([]string{paths.Home(), lockfile.OwnHome()}, func(home string) bool { return home == "" })
 }
 
 // isIn reports whether a file keyring holds what is missing: the key of the source, or anything at all.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"broker/internal/fault"
-	"broker/internal/latch"
+	"broker/internal/lockfile"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -56,7 +56,7 @@ func TestMissingKeyNamesThePlace(t *testing.T) {
 		"unset BROKER_CONFIG XDG_CONFIG_HOME BROKER_KEYRING_DIR XDG_DATA_HOME", moved.Dir, moved.Registry, usual.Registry)
 
 	// Another HOME: the default place is in the home directory that the system knows.
-	known := latch.OwnHome()
+	known := lockfile.OwnHome()
 	t.Setenv("HOME", filepath.Dir(moved.Dir))
 	e := &errand{request: &request{Op: vault.OpDescribe, Backend: vault.File, Source: "s",
 		Dir: paths.KeyringBelow(paths.Home()), Registry: paths.RegistryBelow(paths.Home())}}

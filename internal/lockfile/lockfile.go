@@ -1,7 +1,7 @@
-// Package latch stores the part of the lock that outlives the daemon: whether Broker is locked, and the verifier
+// Package lockfile stores the part of the lock that outlives the daemon: whether Broker is locked, and the verifier
 // of the passphrase for unlock, with the count of wrong tries. It does not guess: a file that cannot be trusted
 // means locked. Only Stretch sees the passphrase, in the program that asked for it.
-package latch
+package lockfile
 
 import (
 	"encoding/json"
@@ -49,8 +49,8 @@ type state struct {
 	Since time.Duration `json:"since_boot_ns,omitempty"`
 }
 
-// Latch is the lock file, as one daemon knows it. It is safe for concurrent use.
-type Latch struct {
+// File is the lock file, as one daemon knows it. It is safe for concurrent use.
+type File struct {
 	path  string
 	clock func() (boot string, since time.Duration)
 
@@ -60,20 +60,20 @@ type Latch struct {
 	behind  bool  // the file does not have the state in now yet
 }
 
-// New returns the Latch of a file. Call Load to read the file.
-func New(path string) *Latch {
-	return &Latch{path: path, clock: sinceBoot, now: state{Version: version}}
+// New returns the File of a file. Call Load to read the file.
+func New(path string) *File {
+	return &File{path: path, clock: sinceBoot, now: state{Version: version}}
 }
 
 // Load reads the file. The error means locked; it is a fault.Locked that names the file and the command that fixes
 // it. Without an error, Locked returns the state.
-func (l *Latch) Load() error {
+func (l *File) Load() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.loadLocked()
 }
 
-func (l *Latch) loadLocked() error {
+func (l *File) loadLocked() error {
 	l.now, l.damaged = state{Version: version}, nil
 	s, err := read(l.path)
 	if err != nil {
@@ -144,25 +144,25 @@ func Trouble(path string) error {
 }
 
 // Locked reports whether Broker is locked.
-func (l *Latch) Locked() bool {
+func (l *File) Locked() bool {
 	defer l.begin()()
 	return l.damaged != nil || l.now.Locked
 }
 
 // Damaged returns why the file cannot be trusted, or nil.
-func (l *Latch) Damaged() error {
+func (l *File) Damaged() error {
 	defer l.begin()()
 	return l.damaged
 }
 
 // Lock saves that Broker is locked. An error means that the file does not say so yet: see Save.
-func (l *Latch) Lock() error { return l.set(true) }
+func (l *File) Lock() error { return l.set(true) }
 
 // Unlock saves that Broker is not locked. The caller has checked with Try that this is allowed. After an error,
 // Broker stays locked.
-func (l *Latch) Unlock() error { return l.set(false) }
+func (l *File) Unlock() error { return l.set(false) }
 
-func (l *Latch) set(locked bool) error {
+func (l *File) set(locked bool) error {
 	defer l.begin()()
 	if l.damaged != nil {
 		if locked {
@@ -182,7 +182,7 @@ func (l *Latch) set(locked bool) error {
 }
 
 // Save retries a failed write. If everything is saved, it does nothing.
-func (l *Latch) Save() error {
+func (l *File) Save() error {
 	defer l.begin()()
 	if !l.behind {
 		return nil
@@ -190,7 +190,7 @@ func (l *Latch) Save() error {
 	return l.saveLocked()
 }
 
-func (l *Latch) saveLocked() error {
+func (l *File) saveLocked() error {
 	err := l.writeLocked()
 	if l.behind = err != nil; err != nil {
 		return fault.New(fault.Failed, "write %s: %w", l.path, err).
@@ -201,7 +201,7 @@ func (l *Latch) saveLocked() error {
 
 // writeLocked writes the file even if Broker is not locked. Otherwise another daemon of this home that is locked
 // would take the missing file for a deleted one, and write the lock again.
-func (l *Latch) writeLocked() error {
+func (l *File) writeLocked() error {
 	text, err := json.Marshal(l.now)
 	if err != nil {
 		return err
@@ -210,7 +210,7 @@ func (l *Latch) writeLocked() error {
 }
 
 // Challenge returns how the passphrase must be stretched, or nil if none is set.
-func (l *Latch) Challenge() *Stretch {
+func (l *File) Challenge() *Stretch {
 	defer l.begin()()
 	if l.now.Verifier == nil {
 		return nil
@@ -221,12 +221,12 @@ func (l *Latch) Challenge() *Stretch {
 
 // Try returns nil if an unlock is allowed: the passphrase is right, or none is set. It counts a try as wrong in
 // the file before it checks the proof. So neither killing the daemon nor concurrent tries make a try free.
-func (l *Latch) Try(proof secret.String) error {
+func (l *File) Try(proof secret.String) error {
 	defer l.begin()()
 	return l.tryLocked(proof)
 }
 
-func (l *Latch) tryLocked(proof secret.String) error {
+func (l *File) tryLocked(proof secret.String) error {
 	if l.damaged != nil {
 		// The file may have been fixed or removed, as its error suggests.
 		if err := l.loadLocked(); err != nil {
@@ -269,7 +269,7 @@ func tooSoon(why string, wait time.Duration) error {
 }
 
 // waitLocked returns how long no further try is accepted.
-func (l *Latch) waitLocked() time.Duration {
+func (l *File) waitLocked() time.Duration {
 	if l.now.Wrong < freeTries {
 		return 0
 	}
@@ -283,7 +283,7 @@ func (l *Latch) waitLocked() time.Duration {
 
 // SetPassphrase sets the passphrase for unlock, or removes it if v is nil. If a passphrase is already set, proof
 // must be the proof of that one.
-func (l *Latch) SetPassphrase(proof secret.String, v *Verifier) error {
+func (l *File) SetPassphrase(proof secret.String, v *Verifier) error {
 	defer l.begin()()
 	if err := l.tryLocked(proof); err != nil {
 		return err

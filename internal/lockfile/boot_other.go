@@ -1,6 +1,6 @@
 //go:build !linux
 
-package latch
+package lockfile
 
 import "time"
 

@@ -1,4 +1,4 @@
-package latch
+package lockfile
 
 import (
 	"context"
@@ -18,11 +18,11 @@ import (
 // something out. A daemon that was told to lock can so see when the others have removed what they handed out.
 
 // Path returns the path of the lock file.
-func (l *Latch) Path() string { return l.path }
+func (l *File) Path() string { return l.path }
 
 // begin starts an operation with the state that other daemons wrote. A state that this daemon could not write yet
 // takes precedence. A missing file does not undo anything: it is written again.
-func (l *Latch) begin() (end func()) {
+func (l *File) begin() (end func()) {
 	l.mu.Lock()
 	if l.behind || l.damaged != nil {
 		return l.mu.Unlock
@@ -42,7 +42,7 @@ func (l *Latch) begin() (end func()) {
 // says so. The passphrase of the old file is used only if that file is locked and no passphrase is set here: a
 // variable can choose the place of the old file, so its passphrase must not be adopted unnoticed. A file that
 // cannot be trusted stays where it is; the error names it.
-func (l *Latch) Adopt(old string) error {
+func (l *File) Adopt(old string) error {
 	defer l.begin()()
 	if _, err := os.Lstat(old); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -67,7 +67,7 @@ func (l *Latch) Adopt(old string) error {
 }
 
 // attendance opens the file that daemons hold while they may hand something out.
-func (l *Latch) attendance() (*os.File, error) {
+func (l *File) attendance() (*os.File, error) {
 	path := filepath.Join(filepath.Dir(l.path), "lock.daemons")
 	return record.OpenFile(path, os.O_RDWR|os.O_CREATE, record.Guarded)
 }
@@ -77,7 +77,7 @@ const attendTime = time.Second
 
 // Attend tells other daemons that this daemon may hand something out, until the returned file is closed. It
 // returns nil if that is impossible, such as in a read-only home.
-func (l *Latch) Attend() *os.File {
+func (l *File) Attend() *os.File {
 	f, err := l.attendance()
 	if err != nil {
 		return nil
@@ -97,7 +97,7 @@ func (l *Latch) Attend() *os.File {
 // AwaitOthers waits until no other daemon may hand anything out. Each of them reads the lock file on its own. The
 // caller must have closed its own file of Attend, and must call Lock again afterwards: another daemon may have
 // written the file between its read and its write.
-func (l *Latch) AwaitOthers(ctx context.Context) error {
+func (l *File) AwaitOthers(ctx context.Context) error {
 	f, err := l.attendance()
 	if err != nil {
 		return nil // the other daemons could not open it either

@@ -1,4 +1,4 @@
-package latch
+package lockfile
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package latch
+package lockfile
 
 import (
 	"errors"
@@ -48,7 +48,7 @@ func reachable(home string) string {
 	if home == "" {
 		return ""
 	}
-	if _, err := os.Lstat(paths.LatchIn(paths.StateBelow(home))); !errors.Is(err, fs.ErrPermission) {
+	if _, err := os.Lstat(paths.LockFileIn(paths.StateBelow(home))); !errors.Is(err, fs.ErrPermission) {
 		return home
 	}
 	if access, err := system.AccessOfPath(home); err != nil || !access.Ours {
@@ -62,17 +62,17 @@ func places(home, known, state string) Places {
 		home = known
 	}
 	if home == "" {
-		return Places{File: paths.LatchIn(state)}
+		return Places{File: paths.LockFileIn(state)}
 	}
-	p := Places{File: paths.LatchIn(paths.StateBelow(home))}
+	p := Places{File: paths.LockFileIn(paths.StateBelow(home))}
 	if known != "" {
-		p.Known, p.knownHome = paths.LatchIn(paths.StateBelow(known)), known
+		p.Known, p.knownHome = paths.LockFileIn(paths.StateBelow(known)), known
 	}
 	if p.Known == p.File {
 		p.Known = ""
 	}
 	if state != "" {
-		p.Moved = paths.LatchIn(state)
+		p.Moved = paths.LockFileIn(state)
 	}
 	if p.Moved == p.File || p.Moved == p.Known {
 		p.Moved = ""
@@ -113,7 +113,7 @@ func RefuseHome(home string) error {
 	if home = reachable(home); home == "" {
 		return nil
 	}
-	file := paths.LatchIn(paths.StateBelow(home))
+	file := paths.LockFileIn(paths.StateBelow(home))
 	if !Peek(file) {
 		return nil
 	}

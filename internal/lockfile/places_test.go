@@ -1,6 +1,6 @@
 //go:build unix
 
-package latch
+package lockfile
 
 import (
 	"errors"
@@ -118,26 +118,26 @@ func TestTwoLatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.Challenge() == nil {
-		t.Error("the other Latch does not see the passphrase")
+		t.Error("the other File does not see the passphrase")
 	}
 	if err := a.Lock(); err != nil || !b.Locked() {
-		t.Errorf("the other Latch does not see the lock: %v", err)
+		t.Errorf("the other File does not see the lock: %v", err)
 	}
 	if err := b.Try(secret.String{}); !errors.Is(err, ErrWanted) {
-		t.Errorf("the other Latch unlocks without the passphrase: %v", err)
+		t.Errorf("the other File unlocks without the passphrase: %v", err)
 	}
 	// Tries at both daemons are counted together.
-	for _, l := range []*Latch{a, b} {
+	for _, l := range []*File{a, b} {
 		if err := l.Try(wrong()); !errors.Is(err, ErrWrong) {
 			t.Errorf("got %v", err)
 		}
 	}
 	if a.Try(wrong()) == nil || b.Try(proof) == nil {
-		t.Error("tries at the other Latch are not counted")
+		t.Error("tries at the other File are not counted")
 	}
 	c.since += firstWait
 	if err := errors.Join(b.Try(proof), b.Unlock()); err != nil || a.Locked() {
-		t.Errorf("after an unlock at the other Latch: %v", err)
+		t.Errorf("after an unlock at the other File: %v", err)
 	}
 	// A missing file does not undo the lock: it is written again.
 	if err := a.Lock(); err != nil {
@@ -156,7 +156,7 @@ func TestAdopt(t *testing.T) {
 	proof, other := s.Proof(secret.New("open sesame")), s.Proof(secret.New("another"))
 	for _, tt := range []struct {
 		name         string
-		old, own     func(t *testing.T, l *Latch)
+		old, own     func(t *testing.T, l *File)
 		locked       bool
 		opens, fails secret.String
 	}{
@@ -201,18 +201,18 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-func nothing(*testing.T, *Latch) {}
+func nothing(*testing.T, *File) {}
 
-func lock(t *testing.T, l *Latch) {
+func lock(t *testing.T, l *File) {
 	t.Helper()
 	if err := l.Lock(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// protected gives a latch a passphrase, and locks it if locked is set.
-func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *Latch) {
-	return func(t *testing.T, l *Latch) {
+// protected gives a lock file a passphrase, and locks it if locked is set.
+func protected(s Stretch, proof secret.String, locked bool) func(*testing.T, *File) {
+	return func(t *testing.T, l *File) {
 		t.Helper()
 		if err := l.SetPassphrase(secret.String{}, s.Verifier(proof)); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package latch
+package lockfile
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func cheap() Stretch {
 	return s
 }
 
-func at(t *testing.T, path string, c *clock) *Latch {
+func at(t *testing.T, path string, c *clock) *File {
 	t.Helper()
 	l := New(path)
 	l.clock = c.now
@@ -43,8 +43,8 @@ func at(t *testing.T, path string, c *clock) *Latch {
 	return l
 }
 
-// set returns a latch with a passphrase, and its proof.
-func set(t *testing.T, path string, c *clock) (*Latch, secret.String) {
+// set returns a lock file with a passphrase, and its proof.
+func set(t *testing.T, path string, c *clock) (*File, secret.String) {
 	t.Helper()
 	l, s := at(t, path, c), cheap()
 	proof := s.Proof(secret.New("open sesame"))
@@ -220,7 +220,7 @@ func TestDelay(t *testing.T) {
 			t.Fatalf("try %d: %v, want a wait of %v", n, err, wait)
 		}
 		c.since += wait - time.Second
-		for _, l := range []*Latch{l, at(t, path, c)} { // the next daemon knows it too
+		for _, l := range []*File{l, at(t, path, c)} { // the next daemon knows it too
 			err := l.Try(proof)
 			if f := fault.Of(err); f == nil || !strings.Contains(f.Message, "try again in 1s") || f.Hint != "sleep 1; broker unlock" {
 				t.Fatalf("a second before the wait ends: %v", err)
@@ -342,7 +342,7 @@ func FuzzDecode(f *testing.F) {
 
 // TestReadOnlyHome runs as an ordinary user, because root can write to read-only directories.
 func TestReadOnlyHome(t *testing.T) {
-	if dir := os.Getenv("LATCH_DIR"); dir != "" {
+	if dir := os.Getenv("LOCKFILE_DIR"); dir != "" {
 		// Root's home is closed to us, so no process of our uid can lock there. A home of ours that is closed
 		// counts as locked.
 		foreign, closed := filepath.Join(dir, "../root"), filepath.Join(dir, "../closed")
@@ -367,7 +367,7 @@ func TestReadOnlyHome(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: needs root to become another user")
 	}
-	dir, err := os.MkdirTemp("", "latch")
+	dir, err := os.MkdirTemp("", "lockfile")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,14 +378,14 @@ func TestReadOnlyHome(t *testing.T) {
 	}
 	program, err := os.ReadFile(self)
 	home := filepath.Join(dir, "home")
-	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "latch.test"), program,
-		0o755), os.Chmod(filepath.Join(dir, "latch.test"), 0o755),
+	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "lockfile.test"), program,
+		0o755), os.Chmod(filepath.Join(dir, "lockfile.test"), 0o755),
 		os.Mkdir(home, 0o500), os.Chown(home, 65534, 65534), os.Mkdir(filepath.Join(dir, "root"), 0o700),
 		os.Mkdir(filepath.Join(dir, "closed"), 0), os.Chown(filepath.Join(dir, "closed"), 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "latch.test"), "-test.run=^TestReadOnlyHome$", "-test.v")
-	cmd.Dir, cmd.Env = "/", []string{"LATCH_DIR=" + home}
+	cmd := exec.Command(filepath.Join(dir, "lockfile.test"), "-test.run=^TestReadOnlyHome$", "-test.v")
+	cmd.Dir, cmd.Env = "/", []string{"LOCKFILE_DIR=" + home}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestReadOnlyHome")) {
 		t.Errorf("%v\n%s", err, out)
