@@ -16,7 +16,7 @@ func (Process) Dir() string { return "" }
 // Terminal returns "": it is unknown on this system.
 func (Process) Terminal() string { return "" }
 
-func (Process) arguments() []string { return nil }
+func (Process) Arguments() []string { return nil }
 
 // Ended always fails on this system; use Running.
 func (Process) Ended(context.Context) error { return errors.ErrUnsupported }

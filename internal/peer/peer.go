@@ -136,7 +136,7 @@ func (p Process) Tool() string {
 	if err != nil {
 		return ""
 	}
-	return toolOf(parent.arguments())
+	return toolOf(parent.Arguments())
 }
 
 func toolOf(arguments []string) string {

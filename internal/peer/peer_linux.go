@@ -75,12 +75,16 @@ func (p Process) link(name string) string {
 	return path
 }
 
-func (p Process) arguments() []string {
+// Arguments returns the command line of the process, with the program's name first. The process may have changed it.
+func (p Process) Arguments() []string {
 	line, err := os.ReadFile(p.file("cmdline"))
-	if err != nil {
+	if err == nil && p.Start != "" {
+		_, err = p.look() // otherwise it may be that of a later process
+	}
+	if err != nil || len(line) == 0 {
 		return nil
 	}
-	return strings.Split(string(line), "\x00")
+	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 }
 
 // pseudoTerminal is UNIX98_PTY_SLAVE_MAJOR of linux/major.h.
