@@ -16,6 +16,7 @@ func (Process) Dir() string { return "" }
 // Terminal returns "": it is unknown on this system.
 func (Process) Terminal() string { return "" }
 
+// Arguments returns nil: they are unknown on this system.
 func (Process) Arguments() []string { return nil }
 
 // Ended always fails on this system; use Running.
