@@ -164,13 +164,16 @@ func isTagOf(tags []Tag) check {
 // roleOnly are the keys that need a role in the same profile: only AssumeRole takes them.
 var roleOnly = []string{keySourceIdentity, keySessionTags, keyTransitiveTags, keyOptionalTags, keyReadOnly}
 
+// sessionNameCheck returns the check of role_session_name: only the registry may have placeholders.
+func sessionNameCheck(p profile) check {
+	if _, b := p.own.find(keySessionName); b != nil && b.from.place != InRegistry {
+		return noPlaceholder
+	}
+	return checkTemplate
+}
+
 // attribution reads the keys that say who uses a role, and how.
 func (r *reading) attribution(p profile, role *Role) {
-	named := checkTemplate
-	if _, b := p.own.find(keySessionName); b != nil && b.from.place != InRegistry {
-		named = noPlaceholder
-	}
-	role.SessionName = r.take(p.own, keySessionName, named)
 	role.SourceIdentity = r.take(p.own, keySourceIdentity, checkTemplate)
 	role.Tags, _ = tagsOf(r.take(p.own, keySessionTags, checkTagList))
 	role.TransitiveTags = listOf(r.take(p.own, keyTransitiveTags, isTagOf(role.Tags)))

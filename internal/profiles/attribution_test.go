@@ -109,7 +109,7 @@ func TestRoleKeysNeedARole(t *testing.T) {
 	for _, line := range []string{"read_only = true", "session_tags = a=b", "source_identity = paul",
 		"optional_tags = true", "session_tags = a=b\ntransitive_tags = a"} {
 		for _, text := range []string{
-			"[profile security]\n" + line + "\n",                           // a source
+			"[profile security]\n" + line + "\n",                            // a source
 			"[profile security]\nsource_profile = security\n" + line + "\n", // it too
 		} {
 			_, err := placed(t, InDefault, "", "", sourceSection+text).Resolve("security")

@@ -121,14 +121,15 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 		form = checkOtherRoleARN
 	}
 	role := Role{
-		Profile:    p.name,
-		ARN:        r.take(p.own, keyRoleARN, form),
-		ExternalID: r.take(p.own, keyExternalID, checkExternalID),
-		Duration:   seconds(r.take(p.own, keyDuration, checkDuration)),
-		MFASerial:  r.take(p.own, keyMFASerial, checkMFASerial),
-		FreshMFA:   r.take(p.own, keyMFA, oneOf("each")) != "",
-		Endpoint:   r.endpoint(p.all, s.services),
-		Origin:     p.own.origin(keyRoleARN),
+		Profile:     p.name,
+		ARN:         r.take(p.own, keyRoleARN, form),
+		ExternalID:  r.take(p.own, keyExternalID, checkExternalID),
+		SessionName: r.take(p.own, keySessionName, sessionNameCheck(p)),
+		Duration:    seconds(r.take(p.own, keyDuration, checkDuration)),
+		MFASerial:   r.take(p.own, keyMFASerial, checkMFASerial),
+		FreshMFA:    r.take(p.own, keyMFA, oneOf("each")) != "",
+		Endpoint:    r.endpoint(p.all, s.services),
+		Origin:      p.own.origin(keyRoleARN),
 	}
 	r.attribution(p, &role)
 	if role.Endpoint.Region == "" {
