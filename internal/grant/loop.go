@@ -100,7 +100,7 @@ func (k *Keeper) followRegistry() {
 			continue
 		}
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{name}, Since: wholeSeconds(),
-			Standing: true, AWSConfig: at.Config, AWSCredentials: at.Credentials}}
+			Standing: true, Program: "broker", AWSConfig: at.Config, AWSCredentials: at.Credentials}}
 		if chain, err := set.Resolve(name); err == nil {
 			h.Sources = []string{chain.Source.Name}
 		}
@@ -217,7 +217,8 @@ func (k *Keeper) renewal(g *Grant) Request {
 		a.Endpoint = g.ID
 	}
 	for _, profile := range g.Profiles {
-		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role)})
+		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role),
+			Program: func() string { return g.Program }})
 	}
 	return a
 }

@@ -16,7 +16,7 @@ type Tag struct{ Key, Value string }
 // The limits of AWS for session tags.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_Tag.html
 const (
-	maxTags     = 50
+	MaxTags     = 50 // for one session
 	maxTagKey   = 128
 	maxTagValue = 256
 )
@@ -78,8 +78,8 @@ func noPlaceholder(s string) error {
 // CheckTags checks a list of session tags by AWS's rules. Keys that differ only in case are the same. The error
 // continues the name of the setting, and quotes no value.
 func CheckTags(tags []Tag) error {
-	if len(tags) > maxTags {
-		return fmt.Errorf("has more than %d tags", maxTags)
+	if len(tags) > MaxTags {
+		return fmt.Errorf("has more than %d tags", MaxTags)
 	}
 	seen := make(map[string]bool, len(tags))
 	for _, t := range tags {

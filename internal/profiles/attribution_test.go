@@ -120,6 +120,21 @@ func TestRoleKeysNeedARole(t *testing.T) {
 	}
 }
 
+// TestReadOnlyThroughAHelper: a profile that stands for a read-only one is read-only too.
+func TestReadOnlyThroughAHelper(t *testing.T) {
+	set := placed(t, InDefault, "[profile other]\ncredential_process = credproc reader\n", "", sourceSection+
+		"[profile reader]\nrole_arn = "+account+"a\nsource_profile = security\nread_only = true\n")
+	chain, err := set.Resolve("other")
+	if err != nil || len(chain.Roles) != 1 || !chain.Roles[0].ReadOnly {
+		t.Errorf("%+v, %v", chain, err)
+	}
+	for _, s := range set.List() {
+		if want := s.Name != "security"; s.ReadOnly != want {
+			t.Errorf("%s is listed as read-only: %v", s.Name, s.ReadOnly)
+		}
+	}
+}
+
 // TestAttributionInChains: AWS lets no later role change the source identity or a transitive tag.
 func TestAttributionInChains(t *testing.T) {
 	for _, tt := range []struct{ first, second, err string }{
