@@ -154,7 +154,7 @@ func (c *Client) Call(
 		if call.SessionName == "" {
 			return session.Credentials{}, fault.New(fault.Internal, "%s: the call has no session name", q.verb)
 		}
-		in := assumeRole(call, serial, tokenCode)
+		in := assumeRoleInput(call, serial, tokenCode)
 		var got session.Credentials
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
 			out, err := a.sts().AssumeRole(ctx, in)
@@ -336,8 +336,8 @@ func text(s string) *string {
 	return aws.String(s)
 }
 
-// assumeRole returns the parameters of an AssumeRole call.
-func assumeRole(call session.Call, serial, code *string) *sts.AssumeRoleInput {
+// assumeRoleInput returns the parameters of an AssumeRole call.
+func assumeRoleInput(call session.Call, serial, code *string) *sts.AssumeRoleInput {
 	return &sts.AssumeRoleInput{
 		RoleArn:           aws.String(call.RoleARN),
 		RoleSessionName:   aws.String(call.SessionName),
