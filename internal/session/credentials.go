@@ -125,6 +125,7 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 			continue
 		}
 		if errors.Is(err, ErrTagsRefused) && try <= len(plan.Steps) && b.sendsRefused(plan) {
+			b.forgetRefusals(plan.Source.Name)
 			continue
 		}
 		return got, err

@@ -50,11 +50,17 @@ func (b *Broker) tagAgain(source string) bool {
 		return false
 	}
 	b.plans.Store(nil)
-	b.cache.drop(func(s *slot) bool { // the refusals that are still cached
-		return (source == "" || s.plan.Source.Name == source) && s.entry == nil && s.flight == nil &&
-			errors.Is(s.err, ErrTagsRefused)
-	})
+	b.forgetRefusals(source)
 	return true
+}
+
+// forgetRefusals removes the cached refusals of tags that Broker can do without. They are no failures that a person
+// should see.
+func (b *Broker) forgetRefusals(source string) {
+	b.cache.drop(func(s *slot) bool {
+		return (source == "" || s.plan.Source.Name == source) && s.plan.Steps[s.step].optional && s.entry == nil &&
+			s.flight == nil && errors.Is(s.err, ErrTagsRefused)
+	})
 }
 
 // sendsRefused reports whether a plan sends what AWS is known to refuse, because the plan is older than that

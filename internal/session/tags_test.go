@@ -131,6 +131,11 @@ func TestOptionalTagsAreDroppedOnce(t *testing.T) {
 		}
 		check("optional", 2, true)
 		check("optional", 0, true)
+		for _, h := range w.Held() {
+			if h.Err != nil {
+				t.Errorf("status shows the refusal: %+v", h)
+			}
+		}
 		check("optional-deep", 1, true) // through the same role
 		_, before := w.aws.calls()
 		time.Sleep(time.Hour)
