@@ -80,10 +80,10 @@ type events struct {
 	list []audit.Event
 }
 
-func (r *events) Record(e audit.Event) error {
+func (r *events) Record(all ...audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append(r.list, e)
+	r.list = append(r.list, all...)
 	return nil
 }
 
@@ -859,7 +859,7 @@ func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
 	k.Log = slog.New(slog.NewTextHandler(&log, nil))
-	ask := Request{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
+	ask := Request{By: CallerOf(peer.Peer{UID: os.Getuid(), Process: own(t)}),
 		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
