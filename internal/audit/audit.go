@@ -17,52 +17,47 @@ import (
 	"broker/internal/system"
 )
 
-// Event is one line of the log.
+// Event is one line of the log. docs/audit-log.md documents each field and each event for readers of the log.
 //
-//	field      meaning
-//	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "used" (the session listed an organization, and stayed in the daemon), "refused", "login",
-//	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
-//	           "restart" (by the daemon of that pid), "gap";
-//	           for an endpoint: "endpoint" (a program got it), "served" (it handed out a session),
-//	           "revoked" (closed after too many wrong tokens)
-//	profile    name of the profile or source, as it was asked for
-//	source     source whose long-lived key was used
-//	role       ARN of the role, if one was assumed
-//	key_id     access key id of the session that was handed out
-//	expires    end of that session
-//	kind       why it was refused: a fault.Kind
-//	message    the same in words
-//	reason     of a lock: "asked", "unused", "suspend", "screen" or "elsewhere" (another daemon of this home was locked);
-//	           of a passphrase for unlock: "set" or "removed"
-//	uid, pid   of the process that asked, from the kernel; for an endpoint, of the process that owns it
-//	endpoint   id of the endpoint that was used
-//	sts_endpoint  where the calls went or would have gone, unless that is AWS's own endpoint of the region
-//	program    name of the process that asked
-//	parent     path of the program that started it: the tool behind credproc
-//	missed     of a gap: how many lines could not be written; the message says if the log was removed, replaced or
-//	           truncated, so that earlier lines may be missing
+// Caller is the process that asked, with its parents; nil if it is the daemon itself, or unknown.
 type Event struct {
-	Time    time.Time  `json:"time"`
-	Event   string     `json:"event"`
-	Profile string     `json:"profile,omitempty"`
-	Source  string     `json:"source,omitempty"`
-	Role    string     `json:"role,omitempty"`
-	KeyID   string     `json:"key_id,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Kind    fault.Kind `json:"kind,omitempty"`
-	Message string     `json:"message,omitempty"`
-	Reason  string     `json:"reason,omitempty"`
-	UID     int        `json:"uid"`
-	PID     int        `json:"pid,omitempty"`
-	Program string     `json:"program,omitempty"`
-	Parent  string     `json:"parent,omitempty"`
-	Missed  int        `json:"missed,omitempty"`
-	// Endpoint is its id, which is no secret.
-	Endpoint string `json:"endpoint,omitempty"`
-	// STSEndpoint is one URL, or several with ", " between.
+	Time        time.Time  `json:"time"` // RFC 3339 in UTC, with milliseconds
+	Event       string     `json:"event"`
+	Profile     string     `json:"profile,omitempty"`      // or source, as it was asked for
+	Account     string     `json:"account,omitempty"`      // twelve digits
+	Source      string     `json:"source,omitempty"`       // whose long-lived key was used
+	Role        string     `json:"role,omitempty"`         // ARN
+	SessionName string     `json:"session_name,omitempty"` // of the role session
+	KeyID       string     `json:"key_id,omitempty"`       // access key id of the session
+	Expires     *time.Time `json:"expires,omitempty"`      // end of that session
+	Cached      bool       `json:"cached,omitempty"`       // the daemon had the session in memory
+	Delivery    Delivery   `json:"delivery,omitempty"`
+	Kind        fault.Kind `json:"kind,omitempty"`    // why it was refused
+	Message     string     `json:"message,omitempty"` // the same in words
+	Reason      string     `json:"reason,omitempty"`
+	Endpoint    string     `json:"endpoint,omitempty"` // id of the endpoint, which is no secret
+	// STSEndpoint is where the calls went or would have gone, unless that is AWS's own endpoint of the region: one
+	// URL, or several with ", " between.
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
+	Missed      int    `json:"missed,omitempty"` // of a gap: how many lines could not be written
+	// UID and PID are of the process that asked, from the kernel; for an endpoint, of the process that owns it.
+	UID int `json:"uid"`
+	PID int `json:"pid,omitempty"`
+	*Caller
 }
+
+// Delivery is how a session reached its user.
+type Delivery string
+
+// The deliveries. Reply includes sessions that a command puts into the environment of a program: for the daemon,
+// both are an answer on its socket.
+const (
+	Reply       Delivery = "reply"
+	Endpoint    Delivery = "endpoint"
+	PrivateFile Delivery = "private_file"
+	Published   Delivery = "published"
+	Console     Delivery = "console"
+)
 
 // lineJSON is an Event as it is written. Its times replace those of the Event: encoding a string costs a third of
 // encoding a time.Time.
@@ -147,22 +142,22 @@ func (l *Log) lookLocked() {
 	l.file = nil
 }
 
-// Record writes one line. It escapes each text with fault.Line, because names of profiles and programs are chosen
-// by others. If the write fails (such as on a full disk), a later line with the event "gap" says how many lines
-// are missing.
-func (l *Log) Record(e Event) error {
+// Record writes a line for each event: all, or none. It escapes each text with fault.Line, because names of profiles
+// and programs are chosen by others. If the write fails (such as on a full disk), a later line with the event "gap"
+// says how many lines are missing.
+func (l *Log) Record(events ...Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lookLocked()
 	err := l.gapLocked()
 	if err == nil {
-		err = l.writeLocked(e)
+		err = l.writeLocked(events...)
 	}
 	if err == nil {
 		l.failed = nil
 		return nil
 	}
-	l.missed++
+	l.missed += len(events)
 	first := l.failed == nil
 	l.failed = fmt.Errorf("the audit log cannot be written: %w", err)
 	if first {
@@ -190,20 +185,12 @@ func (l *Log) gapLocked() error {
 	return nil
 }
 
-func (l *Log) writeLocked(e Event) error {
-	out := lineJSON{Time: l.now().UTC().Format(millis), Event: &e}
-	if e.Expires != nil {
-		out.Expires = e.Expires.UTC().Format(time.RFC3339)
-	}
-	for _, text := range []*string{
-		&e.Profile, &e.Source, &e.STSEndpoint, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
-	} {
-		*text = fault.Line(*text)
-	}
-	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
+func (l *Log) writeLocked(events ...Event) error {
 	l.line.Reset()
-	if err := json.NewEncoder(&l.line).Encode(&out); err != nil {
-		return err
+	for i := range events {
+		if err := l.encodeLocked(events[i]); err != nil {
+			return err
+		}
 	}
 	line := l.line.Bytes()
 	if l.file == nil {
@@ -225,6 +212,31 @@ func (l *Log) writeLocked(e Event) error {
 		}
 	}
 	return err
+}
+
+// encodeLocked appends the line of an event to l.line.
+func (l *Log) encodeLocked(e Event) error {
+	out := lineJSON{Time: l.now().UTC().Format(millis), Event: &e}
+	if e.Expires != nil {
+		out.Expires = e.Expires.UTC().Format(time.RFC3339)
+	}
+	for _, text := range []*string{&e.Profile, &e.Account, &e.Source, &e.Role, &e.SessionName, &e.KeyID, &e.Message,
+		&e.Reason, &e.Endpoint, &e.STSEndpoint} {
+		*text = fault.Line(*text)
+	}
+	e.Delivery = Delivery(fault.Line(string(e.Delivery)))
+	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
+	who := e.Caller
+	e.Caller = nil
+	if err := json.NewEncoder(&l.line).Encode(&out); err != nil {
+		return err
+	}
+	if who != nil {
+		l.line.Truncate(l.line.Len() - len("}\n"))
+		l.line.Write(who.encoded())
+		l.line.WriteString("}\n")
+	}
+	return nil
 }
 
 // turnLocked sets the full log aside: audit.log.1 is the newest of the old logs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -25,6 +26,7 @@ type AWS interface {
 // signIn replies with a sign-in token. The session that the token is made from is not handed out.
 func (d *Daemon) signIn(ctx context.Context, c call) error {
 	ask := d.asks(c)
+	ask.Delivery = audit.Console
 	var sign wire.SignIn
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := d.Broker.Credentials(ctx, r)
@@ -61,7 +63,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 // accounts lists the accounts of an organization. The session that signs the call is not handed out.
 func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
-	ask.Event = "used"
+	ask.Event, ask.Delivery = "used", ""
 	var list []wire.Account
 	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := d.Broker.Credentials(ctx, r)

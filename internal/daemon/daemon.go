@@ -231,7 +231,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, grant.Caller{Peer: who, Program: sync.OnceValues(who.Program)})
+			d.serve(requests, conn, grant.CallerOf(who))
 		})
 	}
 }

@@ -350,7 +350,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h := start(t)
 	leaving, left := make(chan struct{}), make(chan struct{})
 	go func() {
-		asked := grant.Request{Event: "given", By: grant.Caller{Program: func() (string, string) { return "", "" }},
+		asked := grant.Request{Event: "given",
 			Requests: []session.Request{{Profile: "dev", Files: h.Files}}}
 		_ = h.grants.Give(context.Background(), asked, func([]session.Answer) error {
 			close(leaving)

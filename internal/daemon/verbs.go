@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
 	"broker/internal/profiles"
@@ -143,7 +144,7 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Request, *wire.Reque
 
 // asks returns the grant.Request of a call.
 func (d *Daemon) asks(c call) grant.Request {
-	a := grant.Request{Event: "given", By: c.peer, Person: person{c, d}}
+	a := grant.Request{Event: "given", By: c.peer, Delivery: audit.Reply, Person: person{c, d}}
 	a.Requests = append(a.Requests, d.request(c))
 	for _, profile := range c.req.Also {
 		also := a.Requests[0]

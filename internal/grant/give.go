@@ -1,14 +1,17 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/guard"
+	"broker/internal/partition"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -18,15 +21,21 @@ import (
 // Caller is the process that asks for a session.
 type Caller struct {
 	peer.Peer
-	// Program returns the Program of the Peer. It is read once, when the first decision about the caller is
-	// recorded.
-	Program func() (name, parent string)
+	// Details returns what the audit log says about the process. It is read once, when the first decision about
+	// the caller is recorded; nil if it is left out.
+	Details func() *audit.Caller
+}
+
+// CallerOf returns the Caller for a process.
+func CallerOf(p peer.Peer) Caller {
+	return Caller{p, sync.OnceValue(func() *audit.Caller { return audit.CallerOf(p.Process) })}
 }
 
 // Request is a request for sessions.
 type Request struct {
 	Event    string // name of the audit event if the request is granted
 	By       Caller
+	Delivery audit.Delivery
 	Endpoint string            // id of the endpoint that is used or asked for
 	Requests []session.Request // one for each session: all are handed out, or none
 	// Get fetches each session; nil means Credentials of the Broker.
@@ -34,7 +43,6 @@ type Request struct {
 
 	Person guard.Person // who can confirm a guarded session; nil for nobody
 
-	shared    bool     // every program can read the delivery, so it is never the full role of a read-only profile
 	confirmed bool     // the grant was confirmed, if it had to be
 	renews    bool     // a grant asks for a refresh, which does not count as a use
 	have      []string // the access key ids that it has; if they are still current, nothing leaves
@@ -64,6 +72,9 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	}
 	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
 		return nil
+	}
+	if a.By.Details != nil {
+		a.By.Details() // not while a lock waits for us
 	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
@@ -123,16 +134,17 @@ func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {
 	return set.GuardCommands()
 }
 
-// recordGiven writes the audit lines. If audit = required and a line cannot be written, it returns an error and
-// nothing may leave.
+// recordGiven writes the audit lines: all, or none. If audit = required and they cannot be written, it returns an
+// error and nothing may leave.
 func (k *Keeper) recordGiven(a *Request, answers []session.Answer) error {
+	lines := make([]audit.Event, len(answers))
 	for i := range answers {
-		err := k.Audit.Record(a.Line(a.Event, i, &answers[i], nil))
-		if err != nil && k.auditRequired() {
-			return fault.New(fault.Failed,
-				"nothing is handed out: audit = required, and the audit log cannot be written: %w",
-				err).WithHint("broker status")
-		}
+		lines[i] = a.Line(a.Event, i, &answers[i], nil)
+	}
+	if err := k.Audit.Record(lines...); err != nil && k.auditRequired() {
+		return fault.New(fault.Failed,
+			"nothing is handed out: audit = required, and the audit log cannot be written: %w",
+			err).WithHint("broker status")
 	}
 	return nil
 }
@@ -194,13 +206,17 @@ func (k *Keeper) refuse(a *Request, i int, answer *session.Answer, err error) er
 func (a *Request) Line(event string, i int, answer *session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
-		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,
+		Event: event, Profile: r.Profile, Account: answer.Account, Source: answer.Source, Role: answer.Role,
+		SessionName: answer.SessionName(), KeyID: answer.AccessKeyID, Cached: answer.Cached, Delivery: a.Delivery,
 		UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r.AdHoc != nil && e.Role == "" {
 		e.Role = r.AdHoc.ARN // the role that was refused
 	}
-	e.Program, e.Parent = a.By.Program()
+	e.Account = cmp.Or(e.Account, partition.AccountOfARN(e.Role))
+	if a.By.Details != nil {
+		e.Caller = a.By.Details()
+	}
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

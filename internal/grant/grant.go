@@ -114,7 +114,10 @@ type Config struct {
 }
 
 // Recorder records audit events. It is implemented by audit.Log.
-type Recorder interface{ Record(audit.Event) error }
+// It writes all events of a call, or none.
+type Recorder interface {
+	Record(events ...audit.Event) error
+}
 
 // Keeper manages the grants of one daemon.
 type Keeper struct {
@@ -264,6 +267,5 @@ func (k *Keeper) add(h *held) error {
 
 // self is the Caller of a refresh: this daemon.
 func self() Caller {
-	p := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
-	return Caller{p, p.Program}
+	return Caller{Peer: peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}}
 }

@@ -21,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -80,10 +81,10 @@ type events struct {
 	list []audit.Event
 }
 
-func (r *events) Record(e audit.Event) error {
+func (r *events) Record(all ...audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append(r.list, e)
+	r.list = append(r.list, all...)
 	return nil
 }
 
@@ -103,7 +104,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	t.Cleanup(end)
 	k := New(Config{
 		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, SessionName: "paul@host"}),
-		Store:  store, Files: files, Audit: new(events), Log: slog.New(slog.DiscardHandler),
+		Store:  store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
 	})
@@ -859,7 +860,7 @@ func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
 	k.Log = slog.New(slog.NewTextHandler(&log, nil))
-	ask := Request{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
+	ask := Request{By: CallerOf(peer.Peer{UID: os.Getuid(), Process: own(t)}),
 		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)

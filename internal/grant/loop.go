@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/session"
 )
 
@@ -212,9 +214,11 @@ func (k *Keeper) renewal(g *Grant) Request {
 	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true, confirmed: true}
 	switch g.Kind {
 	case Section:
-		a.Event, a.Get, a.shared = "published", k.sections.get, true
+		a.Event, a.Get, a.Delivery = "published", k.sections.get, audit.Published
 	case Endpoint:
-		a.Endpoint = g.ID
+		a.Endpoint, a.Delivery = g.ID, audit.Endpoint
+	case Files:
+		a.By, a.Delivery = CallerOf(peer.Peer{UID: os.Getuid(), Process: g.Owner}), audit.PrivateFile
 	}
 	for _, profile := range g.Profiles {
 		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role)})

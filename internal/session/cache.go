@@ -61,6 +61,13 @@ func newEntry(creds Credentials, start instant) *entry {
 	return &entry{creds: creds, refresh: at(life - ahead), end: at(life)}
 }
 
+// cached returns the credentials to a caller that they were not fetched for.
+func (e *entry) cached() Credentials {
+	creds := e.creds
+	creds.Cached = true
+	return creds
+}
+
 // before reports whether neither clock has reached that moment.
 func (now instant) before(then instant) bool {
 	return now.wall.Before(then.wall) && now.boot < then.boot
@@ -129,7 +136,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 		switch {
 		case valid && (failed || now.before(old.refresh)):
 			c.mu.Unlock()
-			return old.creds, nil
+			return old.cached(), nil
 		case failed:
 			err := s.err
 			c.mu.Unlock()
@@ -152,12 +159,12 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			return Credentials{}, dropped(plan, step)
 		case <-stale:
 			if c.holds(key, old) {
-				return old.creds, nil
+				return old.cached(), nil
 			}
 			continue
 		case <-ctx.Done():
 			if valid && c.holds(key, old) {
-				return old.creds, nil // the caller's patience ended before staleWait
+				return old.cached(), nil // the caller's patience ended before staleWait
 			}
 			return Credentials{}, fault.New(fault.Failed,
 				"stopped waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
@@ -176,7 +183,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			// Another caller's prompt was canceled; or that fetch had no code, and this caller may have one; or
 			// it ran under other settings.
 		case valid && c.holds(key, old):
-			return old.creds, nil
+			return old.cached(), nil
 		default:
 			return Credentials{}, f.err
 		}
@@ -316,7 +323,7 @@ func (c *cache) current(key Key) (Credentials, bool) {
 	if s == nil || s.entry == nil || !c.now().before(s.entry.end) {
 		return Credentials{}, false
 	}
-	return s.entry.creds, true
+	return s.entry.cached(), true
 }
 
 // discard removes a session that AWS refused, unless a newer session has replaced it.

@@ -58,7 +58,11 @@ type Credentials struct {
 	Expires         time.Time // by the clock of AWS
 	Issued          time.Time // the time of AWS's clock when it answered
 	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
+	Cached          bool      // the cache had them: nothing was fetched for this request
 }
+
+// SessionName returns the name of the role session or of the federated user, or "".
+func (c Credentials) SessionName() string { return c.Subject[strings.LastIndexByte(c.Subject, '/')+1:] }
 
 // Assumer makes AssumeRole calls that are signed with temporary credentials.
 // Its errors are faults: Denied, ExpiredSession, Throttled, Network, Clock, BadAnswer.
