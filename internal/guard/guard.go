@@ -240,9 +240,9 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 		return "", false, nil
 	}
 	tree := g.tree(h.PID)
-	pattern := ""
+	pattern, from := "", tree
 	if h.Guard.Production {
-		if pattern, err = g.dangerous(tree, h.Commands); err != nil {
+		if pattern, from, err = g.dangerous(tree, h.Commands); err != nil {
 			return "", false, err
 		}
 	}
@@ -253,7 +253,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	if len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
 		scope, _ = g.ScopeOf(h.PID)
 	}
-	q := g.question(h, tree, pattern)
+	q := g.question(h, from, pattern)
 	q.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
 	for {
 		if how := g.allowed(h.Profile, tree, q.MayLast); how != "" {
@@ -333,21 +333,24 @@ func (g *Guard) allowed(profile string, tree []peer.Process, answers bool) strin
 	return ""
 }
 
-// dangerous returns the pattern that the command line of a process or of one of its parents matches, or "".
-func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.CommandPattern, error)) (string, error) {
+// dangerous returns the pattern that the command line of a process or of one of its parents matches, and the tree from
+// that process upwards. If none matches, it returns "" and the whole tree.
+func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.CommandPattern, error)) (
+	string, []peer.Process, error,
+) {
 	patterns, err := commands()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	for _, p := range tree {
+	for i, p := range tree {
 		arguments := g.kernel.Arguments(p)
 		for _, pattern := range patterns {
 			if pattern.Matches(arguments) {
-				return pattern.String(), nil
+				return pattern.String(), tree[i:], nil
 			}
 		}
 	}
-	return "", nil
+	return "", tree, nil
 }
 
 // machine is the kernel of this machine.
