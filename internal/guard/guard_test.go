@@ -167,7 +167,7 @@ func TestGuardedCommand(t *testing.T) {
 		t.Errorf("%v after %d questions", err, len(person.asked))
 	}
 	if q := person.asked[1]; q.MayLast || !strings.Contains(q.Why, `"terraform destroy"`) && !strings.Contains(q.Why, "terraform destroy") ||
-		q.Command != "/usr/bin/terraform -chdir=x destroy -auto-approve" || q.Dir != "/work" ||
+		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work" ||
 		q.Role != "admin in account 111122223333" {
 		t.Errorf("%+v", q)
 	}

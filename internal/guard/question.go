@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -48,17 +47,12 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 // started credproc.
 func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 	for _, p := range tree {
-		arguments := g.kernel.Arguments(p)
-		if len(arguments) == 0 {
+		arguments := peer.Known(g.kernel.Arguments(p))
+		if len(arguments) == 0 || arguments[0] == "credproc" {
 			continue
 		}
-		switch filepath.Base(arguments[0]) {
-		case "credproc":
-			continue
-		case "broker":
-			if i := slices.Index(arguments, "--"); i >= 0 && i+1 < len(arguments) {
-				arguments = arguments[i+1:]
-			}
+		if i := slices.Index(arguments, "--"); arguments[0] == "broker" && i >= 0 && i+1 < len(arguments) {
+			arguments = peer.Known(arguments[i+1:])
 		}
 		return p, arguments
 	}
