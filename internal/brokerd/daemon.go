@@ -91,15 +91,15 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	defer end()
 	sts := exchange.New(exchange.Options{Route: route})
 	broker := session.New(flights, session.Config{
-		Profiles:    store,
-		Vault:       caller,
-		STS:         sts,
-		Check:       sts.Check,
-		SessionName: session.DefaultName(),
-		BootTime:    bootTime(),
-		Process:     mfa.FromProcess,
-		Remind:      remind(log),
-		Log:         log,
+		Profiles: store,
+		Vault:    caller,
+		STS:      sts,
+		Check:    sts.Check,
+		Who:      session.Local(),
+		BootTime: bootTime(),
+		Process:  mfa.FromProcess,
+		Remind:   remind(log),
+		Log:      log,
 	})
 	caller.Notice = func(source, line string) {
 		log.Info("vault", "source", source, "notice", line)

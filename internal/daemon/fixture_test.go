@@ -254,7 +254,7 @@ func build(t testing.TB, dir, registry string) *house {
 	h.Daemon = New(Config{
 		Socket:  h.path,
 		Files:   files,
-		Broker:  session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws, SessionName: "paul@host"}),
+		Broker:  session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws, Who: session.Who{User: "paul", Host: "host"}}),
 		Store:   store,
 		Keyring: h.keyring,
 		AWS:     h.aws,

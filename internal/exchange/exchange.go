@@ -154,18 +154,7 @@ func (c *Client) Call(
 		if call.SessionName == "" {
 			return session.Credentials{}, fault.New(fault.Internal, "%s: the call has no session name", q.verb)
 		}
-		in := &sts.AssumeRoleInput{
-			RoleArn:         aws.String(call.RoleARN),
-			RoleSessionName: aws.String(call.SessionName),
-			DurationSeconds: seconds(call.Duration),
-			ExternalId:      text(call.ExternalID),
-			Policy:          text(call.Policy),
-			SerialNumber:    serial,
-			TokenCode:       tokenCode,
-		}
-		for _, t := range call.Tags {
-			in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
-		}
+		in := assumeRoleInput(call, serial, tokenCode)
 		var got session.Credentials
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
 			out, err := a.sts().AssumeRole(ctx, in)
@@ -176,8 +165,14 @@ func (c *Client) Call(
 			if err != nil {
 				return err
 			}
-			got.Subject, err = a.subject(asked, call.RoleARN, out.AssumedRoleUser)
-			return err
+			if got.Subject, err = a.subject(asked, call.RoleARN, out.AssumedRoleUser); err != nil {
+				return err
+			}
+			// An STS other than AWS's may leave it out.
+			if id := aws.ToString(out.SourceIdentity); id != "" && call.SourceIdentity != "" && id != call.SourceIdentity {
+				return a.badField("SourceIdentity", id)
+			}
+			return nil
 		})
 		if err != nil {
 			return session.Credentials{}, err
@@ -339,4 +334,37 @@ func text(s string) *string {
 		return nil
 	}
 	return aws.String(s)
+}
+
+// assumeRoleInput returns the parameters of an AssumeRole call.
+func assumeRoleInput(call session.Call, serial, code *string) *sts.AssumeRoleInput {
+	return &sts.AssumeRoleInput{
+		RoleArn:           aws.String(call.RoleARN),
+		RoleSessionName:   aws.String(call.SessionName),
+		DurationSeconds:   seconds(call.Duration),
+		ExternalId:        text(call.ExternalID),
+		Policy:            text(call.Policy),
+		PolicyArns:        policies(call.PolicyARN),
+		SerialNumber:      serial,
+		SourceIdentity:    text(call.SourceIdentity),
+		Tags:              tags(call.Tags),
+		TokenCode:         code,
+		TransitiveTagKeys: call.TransitiveTags,
+	}
+}
+
+// tags converts session tags.
+func tags(list []session.Tag) (out []types.Tag) {
+	for _, t := range list {
+		out = append(out, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
+	}
+	return out
+}
+
+// policies returns the list with one managed policy, or none.
+func policies(arn string) []types.PolicyDescriptorType {
+	if arn == "" {
+		return nil
+	}
+	return []types.PolicyDescriptorType{{Arn: aws.String(arn)}}
 }

@@ -65,6 +65,7 @@ func (k *Keeper) Command(ctx context.Context, a Request, req *wire.Request, repl
 	files := a.Requests[0].Files
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
+			Program:   programOf(a.Requests[0]),
 			Masks:     req.MaskDefault,
 			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
 		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires, MaskDefault: h.Masks}

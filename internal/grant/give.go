@@ -57,6 +57,7 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	k.mu.Lock()
 	began := k.logouts
 	k.mu.Unlock()
+	k.elevate(&a)
 	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
@@ -94,6 +95,28 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 		return k.refuse(&a, 0, &answers[0], err)
 	}
 	return nil
+}
+
+// elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never
+// has it, because every program can read it. A refresh counts for the process that has the grant.
+func (k *Keeper) elevate(a *Request) {
+	if a.Delivery == audit.Published {
+		return
+	}
+	for i := range a.Requests {
+		r := &a.Requests[i]
+		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+			set, err := k.Store.Load(r.Files)
+			if err != nil {
+				return "", err
+			}
+			chain, err := set.Resolve(r.Profile)
+			return chain.Profile, err
+		})
+		if err == nil { // otherwise authorize says what is wrong
+			r.ElevatedUntil = until
+		}
+	}
 }
 
 // confirm lets a person confirm the guarded sessions. asked means that the person was asked, which takes time.
@@ -268,4 +291,13 @@ func AdHoc(role *wire.Role) *session.AdHoc {
 		a.Tags = append(a.Tags, session.Tag(t))
 	}
 	return a
+}
+
+// programOf returns the tool that asks for a grant. The grant keeps its name, so that a refresh is for the same
+// session.
+func programOf(r session.Request) string {
+	if r.Program != nil {
+		return r.Program()
+	}
+	return ""
 }

@@ -103,7 +103,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	life, end := context.WithCancel(context.Background())
 	t.Cleanup(end)
 	k := New(Config{
-		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, SessionName: "paul@host"}),
+		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, Who: session.Who{User: "paul", Host: "host"}}),
 		Store:  store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),

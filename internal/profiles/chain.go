@@ -89,13 +89,19 @@ type Role struct {
 	Profile    string // the profile that defines the role
 	ARN        string
 	ExternalID string
-	// SessionName is empty if the profile sets none; Broker then chooses one.
-	SessionName string
-	Duration    time.Duration // 0 if the profile sets none; AWS's default is one hour
-	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
-	FreshMFA    bool          // mfa = each: each session of this role needs its own code
-	Endpoint    Endpoint
-	Origin      Origin // the line of role_arn
+	// SessionName is empty if the profile sets none; Broker then chooses one. It and the next two may have
+	// placeholders: see Fill.
+	SessionName    string
+	SourceIdentity string // empty if the profile sets none
+	Tags           []Tag  // session tags; only their values have placeholders
+	TransitiveTags []string
+	OptionalTags   bool          // if AWS refuses the tags or the source identity, Broker asks without both
+	ReadOnly       bool          // the session gets AWS's ReadOnlyAccess policy
+	Duration       time.Duration // 0 if the profile sets none; AWS's default is one hour
+	MFASerial      string        // the role profile's own mfa_serial; empty means the source's
+	FreshMFA       bool          // mfa = each: each session of this role needs its own code
+	Endpoint       Endpoint
+	Origin         Origin // the line of role_arn
 }
 
 // Chain is what a profile resolves to: a source, then zero or more roles in the order in which they are assumed.

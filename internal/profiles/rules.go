@@ -68,6 +68,12 @@ var Rules = []Rule{
 	{keyMFASerial, inFiles(Taken, Taken, OnceTrusted)},
 	{keySessionName, inFiles(Taken, Taken, OnceTrusted)},
 	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
+	// What a role's session may do, and whom it names.
+	{keyReadOnly, inFiles(Taken, Unread, Unread)},
+	{keySourceIdentity, inFiles(Taken, Unread, Unread)},
+	{keySessionTags, inFiles(Taken, Unread, Unread)},
+	{keyTransitiveTags, inFiles(Taken, Unread, Unread)},
+	{keyOptionalTags, inFiles(Taken, Unread, Unread)},
 	// Broker never runs another program's helper. A command of our helper makes one name stand for another
 	// profile.
 	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},

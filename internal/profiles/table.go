@@ -45,6 +45,11 @@ const (
 	keyProduction      = "production"
 	keyGuardCommands   = "guard_commands"
 	keyPublish         = "publish"
+	keySourceIdentity  = "source_identity"
+	keySessionTags     = "session_tags"
+	keyTransitiveTags  = "transitive_tags"
+	keyOptionalTags    = "optional_tags"
+	keyReadOnly        = "read_only"
 	keySourceKeyID     = "access_key_id"
 	keySession         = "session"
 	keySTSCompatible   = "sts_compatible"
@@ -106,7 +111,8 @@ var awsKeys = set(
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
 // "unknown key".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser)),
+	SectionProfile: merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser),
+		set(roleOnly...)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(
@@ -138,12 +144,10 @@ func set(keys ...string) map[string]string {
 	return m
 }
 
-func merged(a, b map[string]string) map[string]string {
-	m := make(map[string]string, len(a)+len(b))
-	for _, part := range []map[string]string{a, b} {
-		for k, v := range part {
-			m[k] = v
-		}
+func merged(parts ...map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, part := range parts {
+		maps.Copy(m, part)
 	}
 	return m
 }

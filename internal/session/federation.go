@@ -29,7 +29,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		Operation:   GetFederationToken,
 		Endpoint:    chain.Source.Endpoint,
 		Duration:    cmp.Or(a.Duration, hour),
-		SessionName: cmp.Or(a.SessionName, d.SessionName[:min(len(d.SessionName), maxFederatedName)]),
+		SessionName: cmp.Or(a.SessionName, d.Who.fill(usualName, notInName, maxFederatedName)),
 		Policy:      a.Policy,
 		Tags:        a.Tags,
 	}

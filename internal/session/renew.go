@@ -11,8 +11,8 @@ const remindBefore = 10 * time.Minute
 // renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code: if a
 // code is needed, the person is reminded once, if the session is still in use.
 func (b *Broker) renew(plan *Plan, i int) {
-	// A federated session opened a console: it is not used again.
-	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken {
+	// A federated session opened a console: it is not used again. Elevated rights are for those who ask for them.
+	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken || !plan.Steps[i].ElevatedUntil.IsZero() {
 		return
 	}
 	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {

@@ -64,7 +64,7 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		case askErr != nil:
 			return Credentials{}, askErr
 		}
-		creds, err = u.cfg.Vault.Open(ctx, plan.Source, step.Call, code)
+		creds, err = u.cfg.Vault.Open(ctx, plan.Source, step.at(u.cache.now().wall), code)
 		if !fault.Is(err, fault.CodeRejected) || errors.Is(err, ErrWrongDevice) || try == codeTries {
 			return creds, err
 		}
@@ -87,7 +87,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 				plan.Source.Name, step.MFASerial)
 		}
 	}
-	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
+	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.at(u.cache.now().wall), secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
 		u.looked.Store(plan.Key(i), plan.settings)
 	}
