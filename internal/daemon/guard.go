@@ -135,7 +135,7 @@ func (d *Daemon) guarded(c call) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case !c.req.Elevate && chain.Guard.IsZero():
+	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
 		return "", fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
 	}
 	return chain.Profile, nil
