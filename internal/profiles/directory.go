@@ -198,7 +198,7 @@ func (s *Set) trustDirectory(b *block) {
 // TrustedDirectory is a section [directory PATH] of the registry.
 type TrustedDirectory struct {
 	Path   string
-	State  string // Trusted, TrustChanged, or Untrusted if the file is gone
+	State  string // Trusted or TrustChanged
 	Err    error  // why the file cannot be used; State is then empty
 	Origin Origin
 }
