@@ -18,7 +18,7 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "trust",
-		Usage: "trust the endpoints and roles that an AWS file names, or the profiles of a directory",
+		Usage: "trust what an AWS file, or the file of a directory, says",
 		UsageText: "broker profiles trust local\n" +
 			"broker profiles trust --directory\n" +
 			"broker profiles trust --list",

@@ -404,7 +404,8 @@ func TestOutsideItsDirectory(t *testing.T) {
 				t.Errorf("%d questions: %+v", len(person.asked), q)
 			}
 			h.PID = 61 // where nobody allowed anything
-			if _, _, err := g.Check(t.Context(), h, nil); !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "("+why+")") ||
+			_, _, err := g.Check(t.Context(), h, nil)
+			if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "("+why+")") ||
 				fault.Of(err).Hint.Shown() != "broker allow prod --for 15m --reason WHY" {
 				t.Errorf("%v", err)
 			}

@@ -85,10 +85,10 @@ func ReadDirectory(path string) (Directory, error) {
 	defer func() { _ = f.Close() }()
 	if e := exposed(file); e != nil {
 		err := fault.New(fault.Config, "%s", e.of(file, file))
-		if e.Writable {
-			return Directory{}, err.WithHint("chmod go-w %s", e.Path)
+		if e.Writable && e.Path == file {
+			return Directory{}, err.WithHint("chmod go-w %s", file)
 		}
-		return Directory{}, err.WithHint("ls -ld %s", e.Path)
+		return Directory{}, err.WithHint("%s", e.hint())
 	}
 	src, err := io.ReadAll(io.LimitReader(f, maxDirectoryFile+1))
 	switch {
@@ -243,7 +243,7 @@ func (s *Set) AdmitDirectory(d Directory) error {
 	case TrustChanged:
 		what = "changed since you trusted it"
 	}
-	return fault.New(fault.NotConfirmed, "%s %s", d.file(), what).WithHint("broker profiles trust --directory %s", d.Path)
+	return fault.New(fault.NotConfirmed, "%s %s", d.file(), what).WithHint("broker profiles trust %s --directory", d.Path)
 }
 
 // DirectoryProfile returns the exact name of the first profile of the DirectoryFile that is nearest to dir, or "" if

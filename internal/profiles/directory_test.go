@@ -198,7 +198,7 @@ func TestOutsideWhenTheFileChanges(t *testing.T) {
 	const text = "profiles = dev\n"
 	writeDirectory(t, dir, text)
 	all := directoriesOf(t, setWith(t, dir))
-	trust := "; to end that: broker profiles trust --directory " + dir
+	trust := "; to end that: broker profiles trust " + dir + " --directory"
 	for _, c := range []struct {
 		name   string
 		change func() error
@@ -305,7 +305,7 @@ func TestDirectoryProfile(t *testing.T) {
 	}
 	writeDirectory(t, dir, "profiles = prod\n")
 	if _, err := set.DirectoryProfile(dir); !fault.Is(err, fault.NotConfirmed) ||
-		fault.Of(err).Hint.Shown() != "broker profiles trust --directory "+dir {
+		fault.Of(err).Hint.Shown() != "broker profiles trust "+dir+" --directory" {
 		t.Errorf("%v", err)
 	}
 }
