@@ -137,7 +137,7 @@ func (d *Daemon) guarded(c call) (string, error) {
 		return "", err
 	case c.req.Elevate && (len(chain.Roles) == 0 || !chain.Roles[len(chain.Roles)-1].ReadOnly):
 		return "", fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
-	case !c.req.Elevate && chain.Guard.IsZero():
+	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
 		return "", fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
 	}
 	return chain.Profile, nil

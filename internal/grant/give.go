@@ -126,12 +126,13 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 	}
 	for i := range answers {
 		answer := &answers[i]
-		if answer.Guard.IsZero() {
+		outside := a.outside(i, answer)
+		if answer.Guard.IsZero() && outside == "" {
 			continue
 		}
 		how, did, err := k.Guard.Check(ctx, guard.Handout{
 			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
-			Commands: k.guardCommands,
+			Outside: outside, Commands: k.guardCommands,
 		}, a.Person)
 		asked = asked || did
 		if err != nil {
@@ -147,6 +148,22 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 		}
 	}
 	return asked, nil
+}
+
+// outside returns why session i does not belong to the trusted directory in which the caller works, or "".
+func (a *Request) outside(i int, answer *session.Answer) string {
+	if answer.Directories == nil || a.By.Details == nil {
+		return ""
+	}
+	caller := a.By.Details()
+	if caller == nil {
+		return ""
+	}
+	profile := answer.Profile
+	if role := a.Requests[i].AdHoc; role != nil && role.Role.ARN != "" {
+		profile = "" // its role is in no profile
+	}
+	return answer.Directories.Outside(caller.Directory, profile, answer.Account)
 }
 
 func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {

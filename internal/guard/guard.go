@@ -211,6 +211,8 @@ type Handout struct {
 	// Commands returns the patterns of guard_commands.
 	Commands func() ([]profiles.CommandPattern, error)
 	PID      int // of the process that asks
+	// Outside is why the session does not belong to the trusted directory in which that process works, or "".
+	Outside string
 }
 
 // Choice is what a person answered.
@@ -236,7 +238,7 @@ type Person interface {
 // nothing had to be confirmed. asked means that a person was asked, which may have taken minutes. person may be nil.
 // All errors are faults of the kind NotConfirmed, but for a wrong guard_commands.
 func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
-	if h.Guard.IsZero() {
+	if h.Guard.IsZero() && h.Outside == "" {
 		return "", false, nil
 	}
 	tree := g.tree(h.PID)
@@ -246,7 +248,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 			return "", false, err
 		}
 	}
-	if pattern == "" && h.Guard.Confirm == profiles.Never {
+	if pattern == "" && h.Guard.Confirm == profiles.Never && h.Outside == "" {
 		return "", false, nil
 	}
 	scope := Scope{}

@@ -372,3 +372,57 @@ func TestQuestionIsSafe(t *testing.T) {
 		}
 	}
 }
+
+// TestOutsideItsDirectory: a session that does not belong to the directory of the process is confirmed like one with
+// confirm = first, whatever guard its profile has.
+func TestOutsideItsDirectory(t *testing.T) {
+	const why = "it does not belong to /home/me/infra (.broker)"
+	for name, c := range map[string]struct {
+		guard   profiles.Guard
+		mayLast bool
+	}{
+		"no guard":      {profiles.Guard{}, true},
+		"never":         {profiles.Guard{Confirm: profiles.Never}, true},
+		"first":         {production, true},
+		"always":        {profiles.Guard{Confirm: profiles.Always}, false},
+		"only commands": {profiles.Guard{Production: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, person := New(office()), &answering{choice: ForAWhile}
+			h := handout(21, c.guard)
+			h.Outside = why
+			for range 2 {
+				if _, _, err := g.Check(t.Context(), h, person); err != nil {
+					t.Fatal(err)
+				}
+			}
+			asked := 2
+			if c.mayLast {
+				asked = 1
+			}
+			if q := person.asked[0]; len(person.asked) != asked || q.Why != why || q.MayLast != c.mayLast {
+				t.Errorf("%d questions: %+v", len(person.asked), q)
+			}
+			h.PID = 61 // where nobody allowed anything
+			_, _, err := g.Check(t.Context(), h, nil)
+			if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "("+why+")") ||
+				fault.Of(err).Hint.Shown() != "broker allow prod --for 15m --reason WHY" {
+				t.Errorf("%v", err)
+			}
+			g.Allow(Allowance{Profile: "prod", Until: time.Now().Add(time.Hour), Reason: "nightly"})
+			if how, asked, err := g.Check(t.Context(), h, nil); err != nil || asked || how != "allowed everywhere: nightly" {
+				t.Errorf("%q, %v, %v", how, asked, err)
+			}
+		})
+	}
+	// A guarded command is the stronger reason.
+	machine := office()
+	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "destroy"}}
+	person := &answering{choice: Once}
+	h := handout(21, production)
+	h.Outside = why
+	if _, _, err := New(machine).Check(t.Context(), h, person); err != nil || person.asked[0].MayLast ||
+		!strings.Contains(person.asked[0].Why, "terraform destroy") {
+		t.Errorf("%v: %+v", err, person.asked)
+	}
+}

@@ -28,6 +28,8 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 	switch {
 	case pattern != "":
 		q.Why = "the command matches the guarded command " + fault.Line(pattern)
+	case h.Outside != "":
+		q.Why = fault.Line(h.Outside)
 	case h.Guard.Production:
 		q.Why = "it is a production profile"
 	}

@@ -111,6 +111,8 @@ type Chain struct {
 	Source  Source
 	Roles   []Role
 	Guard   Guard // the strictest of its profiles and its source
+	// Directories are the trusted directories of the Set.
+	Directories *Directories
 	// MFAProcess is the command that prints a code of the source's device, or empty.
 	MFAProcess string
 	Warnings   []Warning // settings of the profile that are ignored

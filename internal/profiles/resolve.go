@@ -68,7 +68,8 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	asked, _ := s.lookup(name)
 	r := &reading{values: make([]Value, 0, 8)}
-	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
+	c := Chain{Profile: name, Source: src.Source, Directories: s.directories}
+	c.Region = r.take(asked.all, keyRegion, checkRegion)
 	published := strings.EqualFold(r.take(asked.own, keyPublish, oneOf("true", "false")), "true")
 	if len(hops) == 0 {
 		r.withoutRole(asked)

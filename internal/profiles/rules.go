@@ -135,7 +135,8 @@ var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keyST
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
 	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction, keyGuardCommands,
 	keyMFA,
-	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener,
+	keyProfiles, keyAccounts)
 
 var ruleByName = func() map[string]*Rule {
 	m := make(map[string]*Rule, len(Rules))

@@ -66,8 +66,10 @@ const (
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
 	keyBrowser         = "browser"
-	keyTrustSum        = "sha256"   // in [trust NAME]
+	keyTrustSum        = "sha256"   // in [trust NAME] and [directory PATH]
 	keyTrustListener   = "listener" // in [trust NAME]
+	keyProfiles        = "profiles" // in a DirectoryFile
+	keyAccounts        = "accounts" // in a DirectoryFile
 	keyHTTPSProxy      = "https_proxy"
 	keyNoProxy         = "no_proxy"
 	keyPath            = "path"
@@ -131,8 +133,9 @@ var registryKeys = map[string]map[string]string{
 		keySession,
 		keySTSCompatible,
 	),
-	SectionSettings: settingNames(),
-	SectionTrust:    set(keyTrustSum, keyTrustListener),
+	SectionSettings:  settingNames(),
+	SectionTrust:     set(keyTrustSum, keyTrustListener),
+	SectionDirectory: set(keyTrustSum),
 }
 
 // set maps each key to itself, so that a look-up also returns one shared string.

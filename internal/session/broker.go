@@ -98,15 +98,17 @@ type Request struct {
 // Answer is the result of a request, by the profile's current definition.
 type Answer struct {
 	Credentials
-	Profile  string // exact name
-	Source   string
-	Region   string
-	Role     string             // ARN of the last role, or of the federated user; empty for a source
-	Guard    profiles.Guard     // who must confirm that the session is handed out
-	Direct   bool               // the role was assumed with the long-lived key
-	ReadOnly bool               // AWS's own policy limits the session to reading
-	Account  string             // twelve digits; empty if no ARN of the plan contains it
-	Warnings []profiles.Warning // about the files and the plan; says which files were read from their last valid state
+	Profile string // exact name
+	Source  string
+	Region  string
+	Role    string         // ARN of the last role, or of the federated user; empty for a source
+	Guard   profiles.Guard // who must confirm that the session is handed out
+	// Directories are the trusted directories; nil if there are none.
+	Directories *profiles.Directories
+	Direct      bool               // the role was assumed with the long-lived key
+	ReadOnly    bool               // AWS's own policy limits the session to reading
+	Account     string             // twelve digits; empty if no ARN of the plan contains it
+	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
 	// Endpoints are the endpoints of the plan that are not AWS's own. Set also if there is an error. See
 	// Plan.Endpoints.
 	Endpoints string

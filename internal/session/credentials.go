@@ -52,6 +52,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
 		Guard:       got.plan.Guard,
+		Directories: got.plan.Directories,
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		ReadOnly:    step.ReadOnly(),
 		Account:     got.plan.account(got.last),

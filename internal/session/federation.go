@@ -50,7 +50,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 	}
 	p := &Plan{settings: new(profiles.Settings), Profile: chain.Profile, Region: chain.Region, Source: chain.Source,
-		Guard: chain.Guard}
+		Guard: chain.Guard, Directories: chain.Directories}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}
 	p.keys = keysOf(p)
 	return p, nil

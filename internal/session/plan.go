@@ -145,9 +145,11 @@ type Plan struct {
 	MFAProcess string
 	MFAPrompt  []string
 	Guard      profiles.Guard
-	Warnings   []profiles.Warning // about settings of the profile that have no effect
-	keys       []Key
-	settings   *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
+	// Directories are the trusted directories, to which the session may belong or not.
+	Directories *profiles.Directories
+	Warnings    []profiles.Warning // about settings of the profile that have no effect
+	keys        []Key
+	settings    *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
 }
 
 // Endpoints returns the endpoints of the plan that are not AWS's own of their region, each once, separated by ",
@@ -195,7 +197,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard, settings: new(profiles.Settings),
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard,
+		Directories: chain.Directories, settings: new(profiles.Settings),
 		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
