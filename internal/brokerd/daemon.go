@@ -122,6 +122,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Log:     log,
 		Version: version.String(),
 		Window:  mfa.AskGUI,
+		Confirm: mfa.Confirm,
 
 		CommandsDir: p.paths.PrivateFiles(),
 

@@ -170,7 +170,7 @@ func (p *program) app() *cli.App {
 				p.keyringCommand(), p.configCommand(), p.completionCommand()),
 			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(),
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
-				p.lockCommand(), p.unlockCommand()),
+				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand()),
 			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand()),
 			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
 		),

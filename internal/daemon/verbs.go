@@ -34,6 +34,9 @@ var verbs = map[string]verb{
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
 
+	wire.Allow: {here, (*Daemon).allow},
+	wire.Deny:  {here, (*Daemon).deny},
+
 	wire.Replace: {here, (*Daemon).handover},
 }
 
@@ -141,7 +144,7 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Request, *wire.Reque
 
 // asks returns the grant.Request of a call.
 func (d *Daemon) asks(c call) grant.Request {
-	a := grant.Request{Event: "given", By: c.peer, Delivery: audit.Reply}
+	a := grant.Request{Event: "given", By: c.peer, Delivery: audit.Reply, Person: person{c, d}}
 	a.Requests = append(a.Requests, d.request(c))
 	for _, profile := range c.req.Also {
 		also := a.Requests[0]

@@ -10,6 +10,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/partition"
 	"broker/internal/peer"
 	"broker/internal/profiles"
@@ -40,9 +41,12 @@ type Request struct {
 	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
 
-	renews bool     // a grant asks for a refresh, which does not count as a use
-	have   []string // the access key ids that it has; if they are still current, nothing leaves
-	failed string   // why its last refresh failed; the same failure is not recorded again
+	Person guard.Person // who can confirm a guarded session; nil for nobody
+
+	confirmed bool     // the grant was confirmed, if it had to be
+	renews    bool     // a grant asks for a refresh, which does not count as a use
+	have      []string // the access key ids that it has; if they are still current, nothing leaves
+	failed    string   // why its last refresh failed; the same failure is not recorded again
 }
 
 // Give is the only function through which a session is handed out. It first fetches the sessions, which may prompt
@@ -56,6 +60,15 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
+	}
+	asked, err := k.confirm(ctx, &a, answers)
+	if err != nil {
+		return err
+	}
+	if asked { // the sessions may have expired meanwhile
+		if answers, err = k.authorize(ctx, &a); err != nil {
+			return err
+		}
 	}
 	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
 		return nil
@@ -81,6 +94,44 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 		return k.refuse(&a, 0, &answers[0], err)
 	}
 	return nil
+}
+
+// confirm lets a person confirm the guarded sessions. asked means that the person was asked, which takes time.
+func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answer) (asked bool, err error) {
+	if a.confirmed {
+		return false, nil
+	}
+	for i := range answers {
+		answer := &answers[i]
+		if answer.Guard.IsZero() {
+			continue
+		}
+		how, did, err := k.Guard.Check(ctx, guard.Handout{
+			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
+			Commands: k.guardCommands,
+		}, a.Person)
+		asked = asked || did
+		if err != nil {
+			if k.Locked() {
+				err = LockedFault()
+			}
+			return asked, k.refuse(a, i, answer, err)
+		}
+		if how != "" {
+			line := a.Line("confirmed", i, answer, nil)
+			line.KeyID, line.Expires, line.Reason = "", nil, how // nothing was handed out yet
+			_ = k.Audit.Record(line)
+		}
+	}
+	return asked, nil
+}
+
+func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {
+	set, err := k.Store.Load(k.Files)
+	if err != nil {
+		return nil, err
+	}
+	return set.GuardCommands()
 }
 
 // recordGiven writes the audit lines: all, or none. If audit = required and they cannot be written, it returns an

@@ -15,6 +15,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -102,6 +103,7 @@ type Config struct {
 	Store  *profiles.Store
 	Files  profiles.Files // the daemon's own
 	Audit  Recorder
+	Guard  *guard.Guard
 	Log    *slog.Logger
 	// Locked reports whether nothing may leave. It checks all lock files too.
 	Locked func() bool
@@ -197,7 +199,7 @@ func (k *Keeper) all(match func(*held) bool) (list []*held) {
 
 // Any reports whether ending the daemon now would interrupt a grant.
 func (k *Keeper) Any() bool {
-	if len(k.all(func(h *held) bool { return !h.gone })) > 0 {
+	if len(k.all(func(h *held) bool { return !h.gone })) > 0 || len(k.Guard.List()) > 0 {
 		return true
 	}
 	set, err := k.Store.Load(k.Files)

@@ -21,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -103,7 +104,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	t.Cleanup(end)
 	k := New(Config{
 		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, SessionName: "paul@host"}),
-		Store:  store, Files: files, Audit: new(events), Log: slog.New(slog.DiscardHandler),
+		Store:  store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
 	})

@@ -211,7 +211,7 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 
 // renewal returns the Request for the refresh of a grant. It prompts nobody.
 func (k *Keeper) renewal(g *Grant) Request {
-	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
+	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true, confirmed: true}
 	switch g.Kind {
 	case Section:
 		a.Event, a.Get, a.Delivery = "published", k.sections.get, audit.Published

@@ -127,7 +127,7 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction, keyGuardCommands,
 	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
 

@@ -42,6 +42,8 @@ const (
 
 	// Broker's own keys.
 	keyConfirm         = "confirm"
+	keyProduction      = "production"
+	keyGuardCommands   = "guard_commands"
 	keyPublish         = "publish"
 	keySourceKeyID     = "access_key_id"
 	keySession         = "session"
@@ -96,13 +98,15 @@ var awsKeys = set(
 	keySessionToken,
 	keySTS,
 	keyMFAProcess,
+	keyConfirm,
+	keyProduction,
 )
 
 // registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
 // "unknown key".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish, keyBrowser)),
+	SectionProfile:  merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(
@@ -116,6 +120,7 @@ var registryKeys = map[string]map[string]string{
 		keyCABundle,
 		keyFIPS,
 		keyConfirm,
+		keyProduction,
 		keyBrowser,
 		keySession,
 		keySTSCompatible,

@@ -94,6 +94,7 @@ type Answer struct {
 	Source   string
 	Region   string
 	Role     string             // ARN of the last role, or of the federated user; empty for a source
+	Guard    profiles.Guard     // who must confirm that the session is handed out
 	Direct   bool               // the role was assumed with the long-lived key
 	Account  string             // twelve digits; empty if no ARN of the plan contains it
 	Warnings []profiles.Warning // about the files and the plan; says which files were read from their last valid state

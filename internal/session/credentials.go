@@ -51,6 +51,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Source:      got.plan.Source.Name,
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
+		Guard:       got.plan.Guard,
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		Account:     got.plan.account(got.last),
 		Warnings:    got.warnings,

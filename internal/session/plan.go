@@ -118,6 +118,7 @@ type Plan struct {
 	// MFAProcess is the program that gives codes. MFAPrompt lists where people are prompted.
 	MFAProcess string
 	MFAPrompt  []string
+	Guard      profiles.Guard
 	Warnings   []profiles.Warning // about settings of the profile that have no effect
 	keys       []Key
 	settings   *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
@@ -167,7 +168,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, settings: new(profiles.Settings),
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard, settings: new(profiles.Settings),
 		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
