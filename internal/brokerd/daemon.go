@@ -77,6 +77,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	}
 	log := slog.New(slog.NewTextHandler(fault.Writer(logs), nil))
 	trail := audit.New(p.paths.Audit(), func(err error) { log.Error("audit", "err", err) })
+	trail.Journal = audit.JournalSocket
 	defer func() { _ = trail.Close() }()
 
 	store := new(profiles.Store)

@@ -109,7 +109,7 @@ type Answer struct {
 	ReadOnly    bool               // AWS's own policy limits the session to reading
 	Account     string             // twelve digits; empty if no ARN of the plan contains it
 	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
-	// Endpoints are the endpoints of the plan that are not AWS's own. Set also if there is an error. See
-	// Plan.Endpoints.
+	// Endpoints are the endpoints of the plan that are not AWS's own, see Plan.Endpoints. It is set also if there is an
+	// error, and so are Role and Account if there is a plan.
 	Endpoints string
 }
