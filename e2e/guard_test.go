@@ -83,8 +83,8 @@ func TestConfirmKilled(t *testing.T) {
 	s.succeeds()
 }
 
-// TestConfirmTwoAtOnce: two programs of one terminal are asked about one after the other. A yes for a while and a no are
-// for both.
+// TestConfirmTwoAtOnce: two programs of one terminal are asked about one after the other. A yes for a while and a no
+// are for both.
 func TestConfirmTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{"a": "0", "n": "8"} {

@@ -129,8 +129,9 @@ type visit struct {
 
 // New returns a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil), successors: make(chan net.Conn, 1),
-		patience: drainTimeout}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil),
+		successors: make(chan net.Conn, 1),
+		patience:   drainTimeout}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -147,7 +148,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 			return err
 		}
 	}
-	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log, Guard: d.guard,
+	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log,
+		Guard:  d.guard,
 		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir})
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})

@@ -291,7 +291,8 @@ func TestRandomTrees(t *testing.T) {
 			pid, profile, elevated := 2+r.IntN(38), names[r.IntN(2)], r.IntN(3) == 0
 			switch r.IntN(5) {
 			case 0: // allow
-				a := Allowance{Profile: profile, Elevated: elevated, Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: "x"}
+				a := Allowance{Profile: profile, Elevated: elevated,
+					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: "x"}
 				m := grant{profile, elevated, 0, "", a.Until}
 				if r.IntN(4) > 0 {
 					m.terminal = machine[pid].terminal

@@ -151,7 +151,8 @@ func TestAttributionInChains(t *testing.T) {
 			"[profile first]\nrole_arn = "+account+"a\nsource_profile = security\n"+tt.first+"\n"+
 			"[profile second]\nrole_arn = "+account+"b\nsource_profile = first\n"+tt.second+"\n")
 		_, err := set.Resolve("second")
-		if tt.err == "" && err != nil || tt.err != "" && (!fault.Is(err, fault.Config) || !strings.Contains(err.Error(), tt.err)) {
+		if tt.err == "" && err != nil || tt.err != "" && (!fault.Is(err, fault.Config) ||
+			!strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%q, %q: %v, want %q", tt.first, tt.second, err, tt.err)
 		}
 	}

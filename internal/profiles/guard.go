@@ -110,8 +110,8 @@ func parseCommands(s string) ([]CommandPattern, error) {
 	return list, nil
 }
 
-// CommandPattern is a pattern for a command line: words in the format of path.Match. The first word matches the base name
-// of a program. The others match later words, in this order; words may come between them.
+// CommandPattern is a pattern for a command line: words in the format of path.Match. The first word matches the base
+// name of a program. The others match later words, in this order; words may come between them.
 type CommandPattern []string
 
 // String returns the pattern as a user writes it.

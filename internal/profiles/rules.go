@@ -133,7 +133,8 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction, keyGuardCommands,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
+	keyGuardCommands,
 	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener,
 	keyProfiles, keyAccounts)

@@ -195,12 +195,14 @@ func TestReadOnly(t *testing.T) {
 			t.Error("elevation changes a profile that is not read-only")
 		}
 		// The request's own policy and the profile's are both sent.
-		if a, call := ask("reader", time.Time{}, &AdHoc{Policy: "{}"}); !a.ReadOnly || call.Policy != "{}" || call.PolicyARN != chinaReadOnly {
+		if a, call := ask("reader", time.Time{}, &AdHoc{Policy: "{}"}); !a.ReadOnly || call.Policy != "{}" ||
+			call.PolicyARN != chinaReadOnly {
 			t.Errorf("%+v", call)
 		}
 		// A further role of the request does not get around it. A profile that is assumed from it has its own say.
 		further := &AdHoc{Role: profiles.Role{ARN: "arn:aws-cn:iam::777788889999:role/further"}}
-		if a, call := ask("reader", time.Time{}, further); !a.ReadOnly || call.RoleARN != further.ARN || call.PolicyARN != chinaReadOnly {
+		if a, call := ask("reader", time.Time{}, further); !a.ReadOnly || call.RoleARN != further.ARN ||
+			call.PolicyARN != chinaReadOnly {
 			t.Errorf("%+v", call)
 		}
 		if a, call := ask("reader-deep", time.Time{}, nil); a.ReadOnly || call.PolicyARN != "" {
@@ -289,7 +291,8 @@ func TestSessionsDifferByWhatIsSent(t *testing.T) {
 			}
 			step := &plan.Steps[len(plan.Steps)-1]
 			got, want := w.aws.askedWith(answer), step.at(w.cache.now().wall)
-			if !step.ElevatedUntil.IsZero() && got.Duration > want.Duration && !answer.Expires.After(step.ElevatedUntil.Add(shortestRole)) {
+			if !step.ElevatedUntil.IsZero() && got.Duration > want.Duration &&
+				!answer.Expires.After(step.ElevatedUntil.Add(shortestRole)) {
 				got.Duration = want.Duration
 			}
 			if !reflect.DeepEqual(got, want) || answer.ReadOnly != (want.PolicyARN != "") {
