@@ -31,8 +31,12 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		Goroutines: runtime.NumGoroutine(),
 	}
 	for _, a := range d.guard.List() {
-		status.Allowed = append(status.Allowed, wire.Allowed{Profile: a.Profile, Elevated: a.Elevated,
-			Where: a.Scope.String(), Here: d.guard.Holds(a, c.peer.PID), Until: a.Until, Reason: fault.Line(a.Reason)})
+		allowed := wire.Allowed{Profile: a.Profile, Elevated: a.Elevated, Where: a.Scope.String(),
+			Here: d.guard.Holds(a, c.peer.PID), Until: a.Until}
+		if !a.Answer {
+			allowed.Reason = fault.Line(a.Reason)
+		}
+		status.Allowed = append(status.Allowed, allowed)
 	}
 	if d.Setup != nil {
 		setup := d.Setup()

@@ -41,6 +41,10 @@ type Request struct {
 	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
 
+	// Use does with each session what must happen before it is handed out, such as a call to AWS; nil for nothing. It
+	// runs once the session is confirmed.
+	Use func(context.Context, session.Request, session.Answer) error
+
 	Person guard.Person // who can confirm a guarded session; nil for nobody
 
 	confirmed bool     // the grant was confirmed, if it had to be
@@ -66,9 +70,25 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	if err != nil {
 		return err
 	}
-	if asked { // the sessions may have expired meanwhile
+	if asked { // the sessions may have expired meanwhile, and what they are for may have changed
+		k.elevate(&a)
+		confirmed := answers
 		if answers, err = k.authorize(ctx, &a); err != nil {
 			return err
+		}
+		for i := range answers {
+			if !sameSession(&answers[i], &confirmed[i]) || a.outside(i, &answers[i]) != a.outside(i, &confirmed[i]) {
+				return k.refuse(&a, i, &answers[i], fault.New(fault.NotConfirmed,
+					"%s changed while it was being confirmed; try again", fault.Line(answers[i].Profile)))
+			}
+		}
+	}
+	for i := range answers {
+		if a.Use == nil {
+			break
+		}
+		if err := a.Use(ctx, a.Requests[i], answers[i]); err != nil {
+			return k.refuse(&a, i, &answers[i], err)
 		}
 	}
 	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
@@ -95,6 +115,11 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 		return k.refuse(&a, 0, &answers[0], err)
 	}
 	return nil
+}
+
+// sameSession reports whether two answers are for the same profile, role and guard.
+func sameSession(a, b *session.Answer) bool {
+	return a.Profile == b.Profile && a.Source == b.Source && a.Role == b.Role && a.Account == b.Account && a.Guard == b.Guard
 }
 
 // elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never

@@ -74,6 +74,9 @@ func TestCommandPatterns(t *testing.T) {
 			}
 		}
 	}
+	if own := (CommandPattern{"rm", "*prod*"}); !own.Matches([]string{"rm", "-rf", "infra/prod/x"}) || own.Matches([]string{"rm", "x"}) {
+		t.Error("rm *prod* does not match what it should")
+	}
 	for text, want := range map[string]string{"": "empty pattern", "a,,b": "empty pattern", "rm [": "is not valid", " , ": "empty pattern"} {
 		if _, err := parseCommands(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
