@@ -225,7 +225,7 @@ func (l *Log) writeLocked(events []Event) (written, rotated bool, err error) {
 		if err := l.encodeLocked(e); err != nil {
 			return false, false, err
 		}
-		next = Head{next.Lines + 1, sumOf(l.line.Bytes()[begin : l.line.Len()-1])}
+		next = Head{next.Lines + 1, SumOf(l.line.Bytes()[begin : l.line.Len()-1])}
 	}
 	lines := l.line.Bytes()
 	if l.size > 0 && l.size+int64(len(lines)) > l.most {

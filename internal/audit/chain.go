@@ -30,8 +30,8 @@ const headSize = 20 + 1 + 2*sha256.Size + 1
 
 func headPath(log string) string { return strings.TrimSuffix(log, ".log") + ".head" }
 
-// sumOf returns the SHA-256 of a line without its line end.
-func sumOf(line []byte) string {
+// SumOf returns the SHA-256 of a line without its line end.
+func SumOf(line []byte) string {
 	sum := sha256.Sum256(line)
 	return hex.EncodeToString(sum[:])
 }
@@ -144,7 +144,7 @@ func (l *Log) findEndLocked() error {
 	stored, ok := readHead(l.chain.file)
 	end := Head{Lines: stored.Lines}
 	if last != nil {
-		end.Sum = sumOf(last)
+		end.Sum = SumOf(last)
 	}
 	switch {
 	case ok && end.Sum == stored.Sum:
@@ -221,7 +221,7 @@ func (l *Log) linesAfter(sum string) (n int64, found bool) {
 	}
 	defer r.Close()
 	for line := range r.Backward() {
-		if sumOf(line.Text) == sum {
+		if SumOf(line.Text) == sum {
 			return n, true
 		}
 		n++

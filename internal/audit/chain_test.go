@@ -453,7 +453,7 @@ func TestCompare(t *testing.T) {
 	logOf(t, path, 4, maxSize)
 	var heads []Told
 	for i, line := range bytes.SplitAfter(read(t, path), []byte("\n"))[:4] {
-		heads = append([]Told{{Head{int64(i + 1), sumOf(bytes.TrimSpace(line))}, time.Now()}}, heads...)
+		heads = append([]Told{{Head{int64(i + 1), SumOf(bytes.TrimSpace(line))}, time.Now()}}, heads...)
 	}
 	_, rep := verify(t, path)
 	rep.Compare("journald", heads)

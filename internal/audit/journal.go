@@ -1,11 +1,19 @@
 package audit
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+
+	"broker/internal/child"
 )
 
 // JournalSocket is where journald listens, see systemd-journald.service(8).
@@ -56,4 +64,43 @@ func tell(socket, log string, h Head) {
 	_ = conn.SetWriteDeadline(time.Now().Add(journalTimeout))
 	_, _ = fmt.Fprintf(conn, "MESSAGE=audit log: line %d is %s\nPRIORITY=6\nSYSLOG_IDENTIFIER=brokerd\n"+
 		journalLog+"=%s\n"+journalLines+"=%d\n"+journalHead+"=%s\n", h.Lines, h.Sum, log, h.Lines, h.Sum)
+}
+
+// ErrNoJournal means that this system has no journal.
+var ErrNoJournal = errors.New("no journalctl")
+
+const (
+	// journalHeads is how many heads are read, and journalLimit how many bytes. journalPatience is how long that may
+	// take: a large journal on a slow disk takes seconds.
+	journalHeads    = 2000
+	journalLimit    = 8 << 20
+	journalPatience = 20 * time.Second
+)
+
+// Journal returns the heads of a log that journald got from programs of this user, the newest first.
+func Journal(ctx context.Context, log string) ([]Told, error) {
+	program, err := child.Find("journalctl")
+	if err != nil {
+		return nil, ErrNoJournal
+	}
+	out, err := child.Command{Program: program, Limit: journalLimit, Timeout: journalPatience, Args: []string{"--quiet",
+		"--no-pager", "--output=json", "--reverse", "--lines=" + strconv.Itoa(journalHeads),
+		"_UID=" + strconv.Itoa(os.Getuid()), journalLog + "=" + log}}.Run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("journalctl %w", err)
+	}
+	var list []Told
+	for line := range bytes.Lines(out) {
+		var entry map[string]any
+		if json.Unmarshal(line, &entry) != nil {
+			continue
+		}
+		text := func(name string) string { s, _ := entry[name].(string); return s }
+		n, err := strconv.ParseInt(text(journalLines), 10, 64)
+		at, err2 := strconv.ParseInt(text("__REALTIME_TIMESTAMP"), 10, 64)
+		if err == nil && err2 == nil && len(text(journalHead)) > 0 {
+			list = append(list, Told{Head{n, text(journalHead)}, time.UnixMicro(at)})
+		}
+	}
+	return list, nil
 }

@@ -94,7 +94,7 @@ func (r *Reader) Verify() Report {
 			found(line.File, line.Number, "gap: %s", what)
 		}
 		chained = chained || e.Prev != ""
-		last = sumOf(line.Text)
+		last = SumOf(line.Text)
 		rep.sums[last] = rep.Lines
 		rep.Lines++
 	}
