@@ -59,6 +59,9 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	status.Warnings = append(status.Warnings, d.Warnings...)
 	status.Warnings = append(status.Warnings, d.grants.Warnings()...)
 	status.Warnings = append(status.Warnings, d.lockWarnings()...)
+	for _, e := range d.grants.Ending() {
+		status.Warnings = append(status.Warnings, e.String())
+	}
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}

@@ -146,6 +146,7 @@ type Settings struct {
 	LockAfter       time.Duration // lock after this time without use; 0, the default, is never
 	LockOn          []string      // events that lock: "suspend", "screen"; nil, the default, is neither
 	AuditRequired   bool          // Broker gives out nothing that it cannot write to the audit log
+	Notices         bool          // show notices on the desktop; the default
 	MFAPrompt       []string      // where prompts for a code appear, in this order: "tty", "gui"
 	Catalog         string        // the team's account map: a file, or a git repository; unchecked, may be empty
 	CatalogPath     string        // path of the map in the repository; unchecked, may be empty

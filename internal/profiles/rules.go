@@ -136,7 +136,7 @@ var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keyST
 	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
 	keyGuardCommands,
 	keyMFA,
-	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener,
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyTrustSum, keyTrustListener,
 	keyProfiles, keyAccounts)
 
 var ruleByName = func() map[string]*Rule {

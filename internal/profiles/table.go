@@ -62,6 +62,7 @@ const (
 	keyLockAfter       = "lock_after"
 	keyAudit           = "audit"
 	keyLockOn          = "lock_on"
+	keyNotices         = "notices"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"

@@ -17,8 +17,6 @@ type Config struct {
 	Vault    Opener
 	STS      Assumer
 	Who      Who // fills the placeholders of a profile; its Program is that of each Request
-	// Remind tells the person that a session that only a code can renew ends soon. If nil, no reminder is sent.
-	Remind func(source string, end time.Time)
 	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,
 	// nothing is checked.
 	Check func(profiles.Endpoint) error
