@@ -1,11 +1,13 @@
-// Package audit writes the audit log: one JSON line for each credential that was handed out or refused. It cannot
-// log secrets: an Event has no field for one. Access key ids are not secret. They are logged in full, because
-// CloudTrail shows them and people search for them.
+// Package audit writes and reads the audit log: one JSON line for each decision. It cannot log secrets: an Event has
+// no field for one, and arguments of processes are redacted. Access key ids are not secret. They are logged in full,
+// because CloudTrail shows them and people search for them. Each line names the hash of the line before it; see Head
+// and Reader.Verify.
 package audit
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,52 +19,49 @@ import (
 	"broker/internal/system"
 )
 
-// Event is one line of the log.
+// Event is one line of the log. docs/audit-log.md documents each field and each event for readers of the log.
 //
-//	field      meaning
-//	time       RFC 3339 in UTC, with milliseconds
-//	event      "given", "used" (the session listed an organization, and stayed in the daemon), "refused", "login",
-//	           "logout", "lock", "unlock", "passphrase", "published", "unpublished", "unpublish", "start", "stop",
-//	           "restart" (by the daemon of that pid), "gap";
-//	           for an endpoint: "endpoint" (a program got it), "served" (it handed out a session),
-//	           "revoked" (closed after too many wrong tokens)
-//	profile    name of the profile or source, as it was asked for
-//	source     source whose long-lived key was used
-//	role       ARN of the role, if one was assumed
-//	key_id     access key id of the session that was handed out
-//	expires    end of that session
-//	kind       why it was refused: a fault.Kind
-//	message    the same in words
-//	reason     of a lock: "asked", "unused", "suspend", "screen" or "elsewhere" (another daemon of this home was locked);
-//	           of a passphrase for unlock: "set" or "removed"
-//	uid, pid   of the process that asked, from the kernel; for an endpoint, of the process that owns it
-//	endpoint   id of the endpoint that was used
-//	sts_endpoint  where the calls went or would have gone, unless that is AWS's own endpoint of the region
-//	program    name of the process that asked
-//	parent     path of the program that started it: the tool behind credproc
-//	missed     of a gap: how many lines could not be written; the message says if the log was removed, replaced or
-//	           truncated, so that earlier lines may be missing
+// Caller is the process that asked, with its parents; nil if it is the daemon itself, or unknown.
 type Event struct {
-	Time    time.Time  `json:"time"`
-	Event   string     `json:"event"`
-	Profile string     `json:"profile,omitempty"`
-	Source  string     `json:"source,omitempty"`
-	Role    string     `json:"role,omitempty"`
-	KeyID   string     `json:"key_id,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Kind    fault.Kind `json:"kind,omitempty"`
-	Message string     `json:"message,omitempty"`
-	Reason  string     `json:"reason,omitempty"`
-	UID     int        `json:"uid"`
-	PID     int        `json:"pid,omitempty"`
-	Program string     `json:"program,omitempty"`
-	Parent  string     `json:"parent,omitempty"`
-	Missed  int        `json:"missed,omitempty"`
-	// Endpoint is its id, which is no secret.
-	Endpoint string `json:"endpoint,omitempty"`
-	// STSEndpoint is one URL, or several with ", " between.
+	Time        time.Time  `json:"time"` // RFC 3339 in UTC, with milliseconds
+	Event       string     `json:"event"`
+	Profile     string     `json:"profile,omitempty"`      // or source, as it was asked for
+	Account     string     `json:"account,omitempty"`      // twelve digits
+	Source      string     `json:"source,omitempty"`       // whose long-lived key was used
+	Role        string     `json:"role,omitempty"`         // ARN
+	SessionName string     `json:"session_name,omitempty"` // of the role session
+	KeyID       string     `json:"key_id,omitempty"`       // access key id of the session
+	Expires     *time.Time `json:"expires,omitempty"`      // end of that session
+	Cached      bool       `json:"cached,omitempty"`       // the daemon had the session in memory
+	Delivery    Delivery   `json:"delivery,omitempty"`
+	Kind        fault.Kind `json:"kind,omitempty"`    // why it was refused
+	Message     string     `json:"message,omitempty"` // the same in words
+	Reason      string     `json:"reason,omitempty"`
+	Endpoint    string     `json:"endpoint,omitempty"` // id of the endpoint, which is no secret
+	// STSEndpoint is where the calls went or would have gone, unless that is AWS's own endpoint of the region: one
+	// URL, or several with ", " between.
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
+	Missed      int    `json:"missed,omitempty"` // of a gap: how many lines could not be written
+	// UID and PID are of the process that asked, from the kernel; for an endpoint, of the process that owns it.
+	UID int `json:"uid"`
+	PID int `json:"pid,omitempty"`
+	// Prev is the SHA-256, in hex, of the whole previous line without its line end. The first line of a log has none.
+	Prev string `json:"prev,omitempty"`
+	*Caller
 }
+
+// Delivery is how a session reached its user.
+type Delivery string
+
+// The deliveries. Reply includes sessions that a command puts into the environment of a program: for the daemon,
+// both are an answer on its socket.
+const (
+	Reply       Delivery = "reply"
+	Endpoint    Delivery = "endpoint"
+	PrivateFile Delivery = "private_file"
+	Published   Delivery = "published"
+	Console     Delivery = "console"
+)
 
 // lineJSON is an Event as it is written. Its times replace those of the Event: encoding a string costs a third of
 // encoding a time.Time.
@@ -84,29 +83,37 @@ const (
 
 // Log appends to a file. Use New; the zero value does not work.
 type Log struct {
+	// Journal is the socket of journald, which gets the head of the log at the first and last line, at a rotation, and
+	// at most once a minute while lines are written. If it is empty, nothing is sent. Set it before the first line.
+	Journal string
+
 	path string
+	most int64 // maxSize; less in tests
 	now  func() time.Time
 
 	mu     sync.Mutex
 	file   *os.File     // nil until the first line, and while it cannot be opened
 	opened system.Stamp // of the open file
 	size   int64
-	line   bytes.Buffer // the line that is being written
-	gone   string       // what happened to the previous file, or ""
+	chain  chain
+	told   told
+	line   bytes.Buffer // the lines that are being written
+	gone   string       // what happened to the earlier lines, or ""
 	missed int
 	failed error // the current write error, after the warning about it
 	warn   func(error)
 }
 
-// New returns a Log. A missing file is created with its first line, with mode 0600; its directory must exist.
+// New returns a Log. Missing files are created with the first line, with mode 0600; their directory must exist.
 // Before each line, the Log checks that the open file still has its name, and reopens it otherwise. warn is called
-// each time that writing starts to fail.
+// each time that writing starts to fail. Several Logs may write to the same file: they take turns.
 func New(path string, warn func(error)) *Log {
-	return &Log{path: path, warn: warn, now: time.Now}
+	return &Log{path: path, most: maxSize, warn: warn, now: time.Now}
 }
 
+// openLocked opens the file and finds the end of the chain in it.
 func (l *Log) openLocked() error {
-	f, err := record.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, record.Guarded)
+	f, err := record.OpenFile(l.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, record.Guarded)
 	if err != nil {
 		return err
 	}
@@ -116,12 +123,19 @@ func (l *Log) openLocked() error {
 		return err
 	}
 	l.file, l.opened, l.size = f, system.StampOf(info), info.Size()
-	return nil
+	return l.findEndLocked()
 }
 
-// lookLocked compares the open file with the file at the log's path. If that is another file, or lines are
-// missing, it closes the file, so that the next write reopens it, and records what it saw in gone. This costs one
-// system call.
+func (l *Log) closeLocked() {
+	if l.file != nil {
+		_ = l.file.Close()
+		l.file = nil
+	}
+}
+
+// lookLocked compares the open file with the file at the log's path. If that is another file, or lines are missing,
+// it closes the file, so that the next write reopens it, and records what it saw in gone. If another daemon has
+// added lines, it closes the file too. This costs one system call.
 func (l *Log) lookLocked() {
 	if l.file == nil {
 		return
@@ -130,39 +144,35 @@ func (l *Log) lookLocked() {
 	switch {
 	case err != nil:
 	case found == system.Stamp{}:
-		l.gone = "the log with the earlier lines was removed"
+		l.gone = goneRemoved
 	case !found.SameFile(l.opened):
 		l.gone = "the log with the earlier lines was replaced"
-		if aside, err := system.StampOfPath(l.path+".1", false); err == nil && aside.SameFile(l.opened) {
-			l.gone = "" // set aside by the previous or the next daemon
+		for i := 1; i <= keep; i++ {
+			aside, err := system.StampOfPath(fmt.Sprintf("%s.%d", l.path, i), false)
+			if err == nil && aside.SameFile(l.opened) {
+				l.gone = "" // set aside by the previous or the next daemon
+			}
 		}
 	case found.Size < l.size:
 		l.gone = "the log with the earlier lines was truncated"
-	case found.Mode != l.opened.Mode:
+	case found.Mode != l.opened.Mode, found.Size > l.size:
 	default:
-		l.size = found.Size
 		return
 	}
-	_ = l.file.Close()
-	l.file = nil
+	l.closeLocked()
 }
 
-// Record writes one line. It escapes each text with fault.Line, because names of profiles and programs are chosen
-// by others. If the write fails (such as on a full disk), a later line with the event "gap" says how many lines
-// are missing.
-func (l *Log) Record(e Event) error {
+// Record writes a line for each event: all, or none. It escapes each text with fault.Line, because names of profiles
+// and programs are chosen by others. If the write fails (such as on a full disk), a later line with the event "gap"
+// says how many lines are missing.
+func (l *Log) Record(events ...Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lookLocked()
-	err := l.gapLocked()
-	if err == nil {
-		err = l.writeLocked(e)
-	}
+	err := l.recordLocked(events)
 	if err == nil {
 		l.failed = nil
 		return nil
 	}
-	l.missed++
 	first := l.failed == nil
 	l.failed = fmt.Errorf("the audit log cannot be written: %w", err)
 	if first {
@@ -178,53 +188,90 @@ func (l *Log) Failing() error {
 	return l.failed
 }
 
-// gapLocked writes a line that says how many lines are missing and what happened to the log, if anything did.
-func (l *Log) gapLocked() error {
-	if l.missed == 0 && l.gone == "" {
-		return nil
+func (l *Log) recordLocked(events []Event) error {
+	written, rotated, err := false, false, l.chain.lock(headPath(l.path))
+	defer l.chain.unlock()
+	if err == nil {
+		l.lookLocked()
+		if l.file == nil {
+			err = l.openLocked()
+		}
 	}
-	if err := l.writeLocked(Event{Event: "gap", UID: os.Getuid(), Missed: l.missed, Message: l.gone}); err != nil {
+	if err == nil {
+		written, rotated, err = l.writeLocked(events)
+	}
+	if !written {
+		l.missed += len(events)
 		return err
 	}
 	l.missed, l.gone = 0, ""
-	return nil
+	l.tellLocked(rotated)
+	return err
 }
 
-func (l *Log) writeLocked(e Event) error {
+// writeLocked writes the lines of events, after a line that says how many lines are missing and what happened to
+// the log, if anything did. All lines are one write.
+func (l *Log) writeLocked(events []Event) (written, rotated bool, err error) {
+	if l.missed > 0 || l.gone != "" {
+		events = append([]Event{{Event: "gap", UID: os.Getuid(), Missed: l.missed, Message: l.gone}}, events...)
+	}
+	l.line.Reset()
+	l.line.WriteByte('\n') // ends the last line if it is torn
+	next := l.chain.Head
+	for i := range events {
+		begin := l.line.Len()
+		e := events[i]
+		e.Prev = next.Sum
+		if err := l.encodeLocked(e); err != nil {
+			return false, false, err
+		}
+		next = Head{next.Lines + 1, SumOf(l.line.Bytes()[begin : l.line.Len()-1])}
+	}
+	lines := l.line.Bytes()
+	if l.size > 0 && l.size+int64(len(lines)) > l.most {
+		if err := l.turnLocked(); err != nil {
+			return false, false, err
+		}
+		rotated = true
+	}
+	if !l.chain.torn {
+		lines = lines[1:]
+	}
+	n, err := l.file.Write(lines)
+	l.size += int64(n)
+	if err != nil {
+		// A partial line would corrupt the next one.
+		if n > 0 && l.file.Truncate(l.size-int64(n)) == nil {
+			l.size -= int64(n)
+		}
+		return false, rotated, err
+	}
+	return true, rotated, l.chain.advance(next)
+}
+
+// encodeLocked appends the line of an event to l.line.
+func (l *Log) encodeLocked(e Event) error {
 	out := lineJSON{Time: l.now().UTC().Format(millis), Event: &e}
 	if e.Expires != nil {
 		out.Expires = e.Expires.UTC().Format(time.RFC3339)
 	}
-	for _, text := range []*string{
-		&e.Profile, &e.Source, &e.STSEndpoint, &e.Role, &e.KeyID, &e.Message, &e.Reason, &e.Program, &e.Parent, &e.Endpoint,
-	} {
+	for _, text := range []*string{&e.Profile, &e.Account, &e.Source, &e.Role, &e.SessionName, &e.KeyID, &e.Message,
+		&e.Reason, &e.Endpoint, &e.STSEndpoint} {
 		*text = fault.Line(*text)
 	}
+	e.Delivery = Delivery(fault.Line(string(e.Delivery)))
 	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
-	l.line.Reset()
+	who := e.Caller
+	e.Caller = nil
 	if err := json.NewEncoder(&l.line).Encode(&out); err != nil {
 		return err
 	}
-	line := l.line.Bytes()
-	if l.file == nil {
-		if err := l.openLocked(); err != nil {
-			return err
-		}
+	if who != nil {
+		l.line.Truncate(l.line.Len() - len("}\n"))
+		l.line.Write(who.encoded())
+		l.line.WriteString("}\n")
 	}
-	if l.size+int64(len(line)) > maxSize {
-		if err := l.turnLocked(); err != nil {
-			return err
-		}
-	}
-	n, err := l.file.Write(line)
-	l.size += int64(n)
-	if err != nil && n > 0 {
-		// A partial line would corrupt the next one.
-		if l.file.Truncate(l.size-int64(n)) == nil {
-			l.size -= int64(n)
-		}
-	}
-	return err
+	return nil
 }
 
 // turnLocked sets the full log aside: audit.log.1 is the newest of the old logs.
@@ -241,17 +288,18 @@ func (l *Log) turnLocked() error {
 	if err := dir.Rename(name, name+".1"); err != nil {
 		return err
 	}
-	_ = l.file.Close()
-	l.file = nil
+	l.closeLocked()
 	return l.openLocked()
 }
 
-// Close closes the file.
+// Close tells journald the head, and closes the files.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
+	l.tellLocked(true)
+	err := l.chain.close()
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
 	}
-	return l.file.Close()
+	return err
 }

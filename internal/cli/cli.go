@@ -112,7 +112,7 @@ func (p *program) run(args []string) error {
 	case in.version:
 		p.printVersion()
 		return nil
-	case in.help, len(in.commands) > 0 && len(in.rest) == 0:
+	case in.help, len(in.commands) > 0 && len(in.rest) == 0 && !acts(in.command):
 		p.help(p.commands, in.path, in.command)
 		return nil
 	}
@@ -172,7 +172,8 @@ func (p *program) app() *cli.App {
 				p.keyringCommand(), p.configCommand(), p.completionCommand()),
 			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(),
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
-				p.lockCommand(), p.unlockCommand()),
+				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),
+				p.logCommand()),
 			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand()),
 			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
 		),
@@ -203,6 +204,9 @@ func finish(c *cli.Command) {
 		c.Action = group
 	}
 }
+
+// acts reports whether a command does something without a subcommand. Then it has options too.
+func acts(c *cli.Command) bool { return c != nil && len(c.Flags) > 0 }
 
 // group is the action of a command with subcommands. It does nothing: run has already printed the help or refused a
 // word.

@@ -33,6 +33,8 @@ func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 		line(name + ": " + c.Usage)
 		usage := name
 		switch {
+		case len(commands) > 0 && acts(c):
+			usage += " [OPTIONS]\n        " + name + " COMMAND [ARGUMENTS]"
 		case len(commands) > 0:
 			usage += " COMMAND [ARGUMENTS]"
 		default:

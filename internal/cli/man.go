@@ -85,9 +85,12 @@ func (m *manual) option(label, usage string) {
 func (m *manual) command(path string, c *cli.Command) {
 	path += " " + c.Name
 	usage := path
-	if len(c.Subcommands) == 0 {
+	switch {
+	case len(c.Subcommands) == 0:
 		usage += " [OPTIONS]"
-	} else {
+	case acts(c):
+		usage += " [COMMAND] [OPTIONS]"
+	default:
 		usage += " COMMAND"
 	}
 	m.line(".SS %s", literal(strings.TrimSpace(usage+" "+c.ArgsUsage)))
@@ -102,7 +105,7 @@ func (m *manual) command(path string, c *cli.Command) {
 	for _, f := range c.VisibleFlags() {
 		m.option(flagLabel(f), flagUsage(f))
 	}
-	if len(c.Subcommands) == 0 {
+	if len(c.Subcommands) == 0 || acts(c) {
 		m.line(".PP")
 		m.line("Examples:")
 		m.line(".PP")

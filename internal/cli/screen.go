@@ -163,6 +163,8 @@ type table struct {
 	rows  [][]string
 	// optional is how many of the last columns may be left out, one after the other, if the table is too wide.
 	optional int
+	// least is the width that each column has at least. After print, it is the width that the column had.
+	least []int
 }
 
 // table returns a table on stdout with this header.
@@ -187,7 +189,7 @@ func (t *table) row(cells ...string) {
 
 // print writes the table.
 func (t *table) print() error {
-	var widths []int
+	widths := slices.Clone(t.least)
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if i == len(widths) {
@@ -206,6 +208,7 @@ func (t *table) print() error {
 	if t.width > 0 && !shrink(widths, t.width) {
 		return t.blocks()
 	}
+	t.least = widths
 	var b strings.Builder
 	for _, row := range t.rows {
 		if len(row) == 0 {

@@ -170,6 +170,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		p.say("waiting   %s for a code of %s, for %s; %s", plural(w.Requests, "request"), fault.Line(w.Device),
 			fault.Line(w.Source), fault.Hintf("broker login %s", w.Source))
 	}
+	p.sayAllowed(status.Allowed)
 	if err := p.printSessions(status.Sessions); err != nil {
 		return err
 	}

@@ -53,7 +53,6 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 // start fails, the waiting clients return the same error and do not try themselves. A later client tries again,
 // because the cause may be fixed by then.
 func (c Client) start(ctx context.Context) (*dial.Conn, error) {
-	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	if _, err := environ.CheckOwners(); err != nil {
@@ -73,6 +72,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 		return nil, f
 	}
 	defer func() { _ = lock.Close() }()
+	before, _ := lock.Stat()
 	for system.TryLock(lock) != nil {
 		select {
 		case <-time.After(10 * time.Millisecond):
@@ -87,7 +87,7 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	failed := failedSince(lock, asked)
+	failed := failedSince(lock, before)
 	if failed != nil {
 		return nil, notStarted(failed)
 	}
@@ -179,11 +179,11 @@ func (c Client) await(ctx context.Context) (*dial.Conn, error) {
 // maxReport is an upper bound for the size of an error report of brokerd, in bytes.
 const maxReport = 4 << 10
 
-// failedSince returns the error of a start that failed after the given time, or nil.
-func failedSince(lock *os.File, moment time.Time) *fault.Error {
-	info, err := lock.Stat()
-	// A time in the future means that the clock was set back since.
-	if err != nil || info.ModTime().Before(moment) || info.ModTime().After(time.Now()) {
+// failedSince returns the error of a start that failed after the given state of the lock file, or nil. Times of files
+// are too coarse to be compared with a clock.
+func failedSince(lock *os.File, before fs.FileInfo) *fault.Error {
+	now, err := lock.Stat()
+	if err != nil || before == nil || now.Size() == before.Size() && now.ModTime().Equal(before.ModTime()) {
 		return nil
 	}
 	b := make([]byte, maxReport)

@@ -3,6 +3,7 @@ package client
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,6 +32,7 @@ func ownTerminal() (canAsk bool, device string) {
 type terminal struct {
 	tty.Console
 	offer   bool              // the prompt is open elsewhere; Enter moves it here
+	choice  bool              // Enter is no
 	answer  chan wire.Request // the person's answer, as a request
 	signals chan os.Signal
 	done    chan struct{} // closed when the prompt is removed
@@ -68,11 +70,14 @@ func askTerminal(question wire.Prompt) (*terminal, error) {
 	tty.NotifyEnd(t.signals)
 	t.Ask()
 
-	t.offer = question.Offer
+	t.offer, t.choice = question.Offer, question.Choice
 	columns := t.Columns()
 	text := wrap(fault.Line(question.Text), columns)
 	if question.Reason != "" {
 		text = wrap(fault.Line(question.Reason), columns) + "\r\n" + text
+	}
+	for _, line := range slices.Backward(question.Lines) {
+		text = wrap(fault.Line(line), columns) + "\r\n" + text
 	}
 	t.Show("\r" + text + " ")
 	go func() {
@@ -156,14 +161,14 @@ func (t *terminal) listen() wire.Request {
 			switch {
 			case k == '\n' || k == '\r' || k == eof:
 				code := strings.TrimSpace(string(line))
-				if code == "" && k != eof && !t.offer {
+				if code == "" && k != eof && !t.offer && !t.choice {
 					continue // a second Enter after the one that moved the prompt here
 				}
 				t.Show("\r\n")
 				switch {
 				case code != "":
 					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
-				case k != eof:
+				case k != eof && t.offer:
 					return wire.Request{Verb: wire.Here}
 				}
 				return wire.Request{Verb: wire.Cancel}

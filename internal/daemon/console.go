@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -25,13 +26,11 @@ type AWS interface {
 // signIn replies with a sign-in token. The session that the token is made from is not handed out.
 func (d *Daemon) signIn(ctx context.Context, c call) error {
 	ask := d.asks(c)
+	ask.Delivery = audit.Console
 	var sign wire.SignIn
-	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		answer, err := d.Broker.Credentials(ctx, r)
-		if err == nil {
-			sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
-		}
-		return answer, err
+	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
+		sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
+		return err
 	}
 	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
 		sign.Profile, sign.Expiration = answers[0].Profile, answers[0].Expires
@@ -61,14 +60,11 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 // accounts lists the accounts of an organization. The session that signs the call is not handed out.
 func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
-	ask.Event = "used"
+	ask.Event, ask.Delivery = "used", ""
 	var list []wire.Account
-	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		answer, err := d.Broker.Credentials(ctx, r)
-		if err == nil {
-			list, err = d.organization(ctx, r, answer)
-		}
-		return answer, err
+	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
+		list, err = d.organization(ctx, r, answer)
+		return err
 	}
 	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
 		return c.reply(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})

@@ -17,6 +17,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
+	"broker/internal/guard"
 	"broker/internal/lockfile"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
@@ -45,7 +46,11 @@ type Recorder interface {
 // Window prompts for a code in a window of the desktop. It is implemented by mfa.AskGUI.
 type Window func(ctx context.Context, q mfa.Prompt) (secret.String, error)
 
-// Config configures a Daemon. All fields down to LockFile must be set, except Window.
+// Confirm asks a person in a window of the desktop whether the lines of a confirmation may happen. It is implemented by
+// mfa.Confirm.
+type Confirm func(ctx context.Context, c mfa.Confirmation) error
+
+// Config configures a Daemon. All fields down to LockFile must be set, except Window, Confirm and Notify.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name no files
@@ -57,6 +62,8 @@ type Config struct {
 	Log     *slog.Logger
 	Version string
 	Window  Window
+	Confirm Confirm
+	Notify  Notify
 
 	CommandsDir string // directory for the files of commands
 
@@ -103,7 +110,9 @@ type Daemon struct {
 	Config
 	started    time.Time
 	grants     *grant.Keeper
+	guard      *guard.Guard
 	locking    locking
+	notices    notices
 	successors chan net.Conn // connections of daemons that asked to take over
 	accepted   atomic.Int64  // number of connections
 	patience   time.Duration // drainTimeout; longer in tests
@@ -122,8 +131,9 @@ type visit struct {
 
 // New returns a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), successors: make(chan net.Conn, 1),
-		patience: drainTimeout}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil),
+		successors: make(chan net.Conn, 1),
+		patience:   drainTimeout}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -141,6 +151,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 		}
 	}
 	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log,
+		Guard:  d.guard,
 		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir})
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
@@ -224,7 +235,7 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, grant.Caller{Peer: who, Program: sync.OnceValues(who.Program)})
+			d.serve(requests, conn, grant.CallerOf(who))
 		})
 	}
 }
@@ -235,6 +246,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	defer d.locking.watches.Wait()
+	defer d.notices.open.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -253,6 +265,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		d.lockAsOthers()
 		d.saveLatch()
 		d.leaveLocked()
+		d.noticeEnding(ctx)
 	}
 }
 

@@ -228,7 +228,7 @@ func TestCallerLeaves(t *testing.T) {
 func TestSeatComesFromTheKernel(t *testing.T) {
 	self := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
 	c := call{req: &wire.Request{CanAsk: true, TTY: "/dev/pts/1 of your bank"},
-		peer: grant.Caller{Peer: self, Program: self.Program}}
+		peer: grant.CallerOf(self)}
 	want := strings.TrimPrefix(self.Terminal(), "/dev/")
 	if seat, _ := newTerminal(c).Seat(); seat != want {
 		t.Errorf("the seat is %q, want %q", seat, want)
@@ -724,8 +724,8 @@ func TestAudit(t *testing.T) {
 		if err := json.Unmarshal([]byte(added[0]), &e); err != nil {
 			t.Fatal(err)
 		}
-		if e.Event != s.event || e.Kind != s.kind || e.UID != os.Getuid() || e.PID != os.Getpid() || e.Program == "" ||
-			e.Parent == "" {
+		if e.Event != s.event || e.Kind != s.kind || e.UID != os.Getuid() || e.PID != os.Getpid() || e.Caller == nil ||
+			e.Executable == "" || e.Start == "" || len(e.Arguments) == 0 || e.Directory == "" || len(e.Parents) == 0 {
 			t.Errorf("step %d, %s: %s", i, s.req.Verb, added[0])
 		}
 		if given := s.event == "given"; given != strings.HasPrefix(e.KeyID, "ASIA") && s.event != "login" ||

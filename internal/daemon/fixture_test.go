@@ -159,14 +159,16 @@ type trail struct {
 	before func(audit.Event) // each record, if not nil
 }
 
-func (r *trail) Record(e audit.Event) error {
-	if r.before != nil {
-		r.before(e)
+func (r *trail) Record(all ...audit.Event) error {
+	for _, e := range all {
+		if r.before != nil {
+			r.before(e)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full == nil {
-		r.events = append(r.events, e)
+		r.events = append(r.events, all...)
 	}
 	return r.full
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,6 +144,7 @@ func (d *Daemon) lockItself(reason, message string) {
 	kept, left := d.lockLocked()
 	if err := errors.Join(kept, left); err != nil {
 		d.Log.Error("cannot lock completely", "err", err)
+		message = strings.TrimPrefix(message+"; "+err.Error(), "; ")
 	}
 	d.Log.Info("locked", "reason", reason)
 	_ = d.Audit.Record(audit.Event{Event: "lock", UID: os.Getuid(), PID: os.Getpid(), Reason: reason, Message: message})
@@ -165,7 +167,12 @@ func (d *Daemon) lockAsked(ctx context.Context, c call) error {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	err := errors.Join(left, d.LockFile.AwaitOthers(ctx), d.keepLock())
-	d.record("lock", reasonAsked, c, session.Answer{}, nil)
+	line := d.line("lock", c, session.Answer{}, nil)
+	line.Reason = reasonAsked
+	if err != nil { // it is locked nevertheless
+		line.Message = err.Error()
+	}
+	_ = d.Audit.Record(line)
 	return err
 }
 
@@ -317,6 +324,7 @@ func (d *Daemon) followSettings(ctx context.Context) {
 	if d.OnSettings != nil {
 		d.OnSettings(settings)
 	}
+	d.notices.off = !settings.Notices
 	l := &d.locking
 	l.after.Store(int64(settings.LockAfter))
 	if d.Events == nil || slices.Equal(settings.LockOn, l.on) {

@@ -136,6 +136,10 @@ func TestLockThatCannotBeKept(t *testing.T) {
 	h.LockFile = lockfile.New(file)
 	h.run(t)
 	r := h.ask(t, wire.Request{Verb: wire.Lock})
+	if e := h.trail.all(); e[len(e)-1].Event != "lock" || e[len(e)-1].Reason != "asked" ||
+		!strings.Contains(e[len(e)-1].Message, "the next one will not be") {
+		t.Errorf("the audit line does not say it: %+v", e[len(e)-1])
+	}
 	if r.Err == nil || !strings.Contains(r.Err.Message, "this daemon is locked, but the next one will not be: write "+file) ||
 		r.Err.Hint != fault.Hintf("ls -ld %s", state) {
 		t.Errorf("%+v", r)
@@ -350,7 +354,7 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 	h := start(t)
 	leaving, left := make(chan struct{}), make(chan struct{})
 	go func() {
-		asked := grant.Request{Event: "given", By: grant.Caller{Program: func() (string, string) { return "", "" }},
+		asked := grant.Request{Event: "given",
 			Requests: []session.Request{{Profile: "dev", Files: h.Files}}}
 		_ = h.grants.Give(context.Background(), asked, func([]session.Answer) error {
 			close(leaving)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
 	"broker/internal/profiles"
@@ -32,6 +33,9 @@ var verbs = map[string]verb{
 
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
+
+	wire.Allow: {here, (*Daemon).allow},
+	wire.Deny:  {here, (*Daemon).deny},
 
 	wire.Replace: {here, (*Daemon).handover},
 }
@@ -140,7 +144,7 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Request, *wire.Reque
 
 // asks returns the grant.Request of a call.
 func (d *Daemon) asks(c call) grant.Request {
-	a := grant.Request{Event: "given", By: c.peer}
+	a := grant.Request{Event: "given", By: c.peer, Delivery: audit.Reply, Person: person{c, d}}
 	a.Requests = append(a.Requests, d.request(c))
 	for _, profile := range c.req.Also {
 		also := a.Requests[0]
@@ -214,26 +218,32 @@ func (d *Daemon) request(c call) session.Request {
 		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role), Program: c.asker}
 	r.Client = c.talk
 	if c.req.CanAsk {
-		r.Terminal, r.Tell = newTerminal(c), c.talk.tell
+		r.Terminal, r.Tell = &recordedTerminal{newTerminal(c), d}, c.talk.tell
 	}
 	if d.Window != nil {
-		r.Window = &window{c, d.Window}
+		r.Window = &recordedWindow{&window{c, d.Window}, d}
 	}
 	return r
 }
 
 // record writes the audit line of a decision. An empty reason is left out.
 func (d *Daemon) record(event, reason string, c call, answer session.Answer, err error) {
-	asked := grant.Request{By: c.peer, Requests: []session.Request{{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}}}
-	e := asked.Line(event, 0, &answer, err)
+	e := d.line(event, c, answer, err)
 	e.Reason = reason
 	_ = d.Audit.Record(e)
+}
+
+// line returns the audit line of a decision about a call.
+func (d *Daemon) line(event string, c call, answer session.Answer, err error) audit.Event {
+	r := session.Request{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}
+	asked := grant.Request{By: c.peer, Requests: []session.Request{r}}
+	return asked.Line(event, 0, &answer, err)
 }
 
 // unpublish removes sections from the shared credentials files.
 func (d *Daemon) unpublish(_ context.Context, c call) error {
 	n, standing, err := d.grants.Withdraw(c.req.Profile)
-	d.record("unpublish", "", c, session.Answer{}, err)
+	d.record("unpublished", "", c, session.Answer{}, err)
 	var warnings []string
 	if len(standing) > 0 {
 		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the " +

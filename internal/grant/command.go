@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/peer"
 	"broker/internal/profiles"
@@ -60,7 +61,9 @@ func (k *Keeper) Command(ctx context.Context, a Request, req *wire.Request, repl
 	if err != nil {
 		return fault.New(fault.Failed, "cannot watch process %d: %w", a.By.PID, err)
 	}
+	a.Delivery = audit.PrivateFile
 	files := a.Requests[0].Files
+	a.confirmed = req.MaskDefault // these files hold no session
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
 			Program:   programOf(a.Requests[0]),

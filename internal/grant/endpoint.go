@@ -98,7 +98,7 @@ func (k *Keeper) Endpoint(ctx context.Context, a Request, req *wire.Request, rep
 		AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
-	a.Event, a.Endpoint = "endpoint", h.ID
+	a.Event, a.Endpoint, a.Delivery = "endpoint", h.ID, audit.Endpoint
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		answer, err := k.Broker.Credentials(ctx, r)
 		answer.Credentials = session.Credentials{} // the session is not handed out yet

@@ -129,7 +129,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *endpoints) request(h *held) Request {
 	owner := peer.Peer{UID: os.Getuid(), Process: h.Owner}
 	a := e.k.renewal(&h.Grant)
-	a.Event, a.By, a.renews = "served", Caller{owner, owner.Program}, false
+	a.By, a.renews = CallerOf(owner), false
 	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 		if err := e.refusal(h); err != nil {
 			return session.Answer{}, err

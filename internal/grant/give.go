@@ -1,13 +1,17 @@
 package grant
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
+	"broker/internal/partition"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -17,23 +21,36 @@ import (
 // Caller is the process that asks for a session.
 type Caller struct {
 	peer.Peer
-	// Program returns the Program of the Peer. It is read once, when the first decision about the caller is
-	// recorded.
-	Program func() (name, parent string)
+	// Details returns what the audit log says about the process. It is read once, when the first decision about
+	// the caller is recorded; nil if it is left out.
+	Details func() *audit.Caller
+}
+
+// CallerOf returns the Caller for a process.
+func CallerOf(p peer.Peer) Caller {
+	return Caller{p, sync.OnceValue(func() *audit.Caller { return audit.CallerOf(p.Process) })}
 }
 
 // Request is a request for sessions.
 type Request struct {
 	Event    string // name of the audit event if the request is granted
 	By       Caller
+	Delivery audit.Delivery
 	Endpoint string            // id of the endpoint that is used or asked for
 	Requests []session.Request // one for each session: all are handed out, or none
 	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
 
-	renews bool     // a grant asks for a refresh, which does not count as a use
-	have   []string // the access key ids that it has; if they are still current, nothing leaves
-	failed string   // why its last refresh failed; the same failure is not recorded again
+	// Use does with each session what must happen before it is handed out, such as a call to AWS; nil for nothing. It
+	// runs once the session is confirmed.
+	Use func(context.Context, session.Request, session.Answer) error
+
+	Person guard.Person // who can confirm a guarded session; nil for nobody
+
+	confirmed bool     // the grant was confirmed, if it had to be
+	renews    bool     // a grant asks for a refresh, which does not count as a use
+	have      []string // the access key ids that it has; if they are still current, nothing leaves
+	failed    string   // why its last refresh failed; the same failure is not recorded again
 }
 
 // Give is the only function through which a session is handed out. It first fetches the sessions, which may prompt
@@ -44,12 +61,41 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	k.mu.Lock()
 	began := k.logouts
 	k.mu.Unlock()
+	k.elevate(&a)
 	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
 	}
+	asked, err := k.confirm(ctx, &a, answers)
+	if err != nil {
+		return err
+	}
+	if asked { // the sessions may have expired meanwhile, and what they are for may have changed
+		k.elevate(&a)
+		confirmed := answers
+		if answers, err = k.authorize(ctx, &a); err != nil {
+			return err
+		}
+		for i := range answers {
+			if !sameSession(&answers[i], &confirmed[i]) || a.outside(i, &answers[i]) != a.outside(i, &confirmed[i]) {
+				return k.refuse(&a, i, &answers[i], fault.New(fault.NotConfirmed,
+					"%s changed while it was being confirmed; try again", fault.Line(answers[i].Profile)))
+			}
+		}
+	}
+	for i := range answers {
+		if a.Use == nil {
+			break
+		}
+		if err := a.Use(ctx, a.Requests[i], answers[i]); err != nil {
+			return k.refuse(&a, i, &answers[i], err)
+		}
+	}
 	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
 		return nil
+	}
+	if a.By.Details != nil {
+		a.By.Details() // not while a lock waits for us
 	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
@@ -71,16 +117,99 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	return nil
 }
 
-// recordGiven writes the audit lines. If audit = required and a line cannot be written, it returns an error and
-// nothing may leave.
-func (k *Keeper) recordGiven(a *Request, answers []session.Answer) error {
-	for i := range answers {
-		err := k.Audit.Record(a.Line(a.Event, i, &answers[i], nil))
-		if err != nil && k.auditRequired() {
-			return fault.New(fault.Failed,
-				"nothing is handed out: audit = required, and the audit log cannot be written: %w",
-				err).WithHint("broker status")
+// sameSession reports whether two answers are for the same profile, role and guard.
+func sameSession(a, b *session.Answer) bool {
+	return a.Profile == b.Profile && a.Source == b.Source && a.Role == b.Role && a.Account == b.Account && a.Guard == b.Guard
+}
+
+// elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never
+// has it, because every program can read it. A refresh counts for the process that has the grant.
+func (k *Keeper) elevate(a *Request) {
+	if a.Delivery == audit.Published {
+		return
+	}
+	for i := range a.Requests {
+		r := &a.Requests[i]
+		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+			set, err := k.Store.Load(r.Files)
+			if err != nil {
+				return "", err
+			}
+			chain, err := set.Resolve(r.Profile)
+			return chain.Profile, err
+		})
+		if err == nil { // otherwise authorize says what is wrong
+			r.ElevatedUntil = until
 		}
+	}
+}
+
+// confirm lets a person confirm the guarded sessions. asked means that the person was asked, which takes time.
+func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answer) (asked bool, err error) {
+	if a.confirmed {
+		return false, nil
+	}
+	for i := range answers {
+		answer := &answers[i]
+		outside := a.outside(i, answer)
+		if answer.Guard.IsZero() && outside == "" {
+			continue
+		}
+		how, did, err := k.Guard.Check(ctx, guard.Handout{
+			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
+			Outside: outside, Commands: k.guardCommands,
+		}, a.Person)
+		asked = asked || did
+		if err != nil {
+			if k.Locked() {
+				err = LockedFault()
+			}
+			return asked, k.refuse(a, i, answer, err)
+		}
+		if how != "" {
+			line := a.Line("confirmed", i, answer, nil)
+			line.KeyID, line.Expires, line.Reason = "", nil, how // nothing was handed out yet
+			_ = k.Audit.Record(line)
+		}
+	}
+	return asked, nil
+}
+
+// outside returns why session i does not belong to the trusted directory in which the caller works, or "".
+func (a *Request) outside(i int, answer *session.Answer) string {
+	if answer.Directories == nil || a.By.Details == nil {
+		return ""
+	}
+	caller := a.By.Details()
+	if caller == nil {
+		return ""
+	}
+	profile := answer.Profile
+	if role := a.Requests[i].AdHoc; role != nil && role.Role.ARN != "" {
+		profile = "" // its role is in no profile
+	}
+	return answer.Directories.Outside(caller.Directory, profile, answer.Account)
+}
+
+func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {
+	set, err := k.Store.Load(k.Files)
+	if err != nil {
+		return nil, err
+	}
+	return set.GuardCommands()
+}
+
+// recordGiven writes the audit lines: all, or none. If audit = required and they cannot be written, it returns an
+// error and nothing may leave.
+func (k *Keeper) recordGiven(a *Request, answers []session.Answer) error {
+	lines := make([]audit.Event, len(answers))
+	for i := range answers {
+		lines[i] = a.Line(a.Event, i, &answers[i], nil)
+	}
+	if err := k.Audit.Record(lines...); err != nil && k.auditRequired() {
+		return fault.New(fault.Failed,
+			"nothing is handed out: audit = required, and the audit log cannot be written: %w",
+			err).WithHint("broker status")
 	}
 	return nil
 }
@@ -142,13 +271,17 @@ func (k *Keeper) refuse(a *Request, i int, answer *session.Answer, err error) er
 func (a *Request) Line(event string, i int, answer *session.Answer, err error) audit.Event {
 	r := a.Requests[i]
 	e := audit.Event{
-		Event: event, Profile: r.Profile, Source: answer.Source, Role: answer.Role, KeyID: answer.AccessKeyID,
+		Event: event, Profile: r.Profile, Account: answer.Account, Source: answer.Source, Role: answer.Role,
+		SessionName: answer.SessionName(), KeyID: answer.AccessKeyID, Cached: answer.Cached, Delivery: a.Delivery,
 		UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, STSEndpoint: fault.Line(answer.Endpoints),
 	}
 	if r.AdHoc != nil && e.Role == "" {
 		e.Role = r.AdHoc.ARN // the role that was refused
 	}
-	e.Program, e.Parent = a.By.Program()
+	e.Account = cmp.Or(e.Account, partition.AccountOfARN(e.Role))
+	if a.By.Details != nil {
+		e.Caller = a.By.Details()
+	}
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -15,6 +15,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
@@ -103,6 +104,7 @@ type Config struct {
 	Store  *profiles.Store
 	Files  profiles.Files // the daemon's own
 	Audit  Recorder
+	Guard  *guard.Guard
 	Log    *slog.Logger
 	// Locked reports whether nothing may leave. It checks all lock files too.
 	Locked func() bool
@@ -113,7 +115,10 @@ type Config struct {
 }
 
 // Recorder records audit events. It is implemented by audit.Log.
-type Recorder interface{ Record(audit.Event) error }
+// It writes all events of a call, or none.
+type Recorder interface {
+	Record(events ...audit.Event) error
+}
 
 // Keeper manages the grants of one daemon.
 type Keeper struct {
@@ -195,7 +200,7 @@ func (k *Keeper) all(match func(*held) bool) (list []*held) {
 
 // Any reports whether ending the daemon now would interrupt a grant.
 func (k *Keeper) Any() bool {
-	if len(k.all(func(h *held) bool { return !h.gone })) > 0 {
+	if len(k.all(func(h *held) bool { return !h.gone })) > 0 || len(k.Guard.List()) > 0 {
 		return true
 	}
 	set, err := k.Store.Load(k.Files)
@@ -263,6 +268,5 @@ func (k *Keeper) add(h *held) error {
 
 // self is the Caller of a refresh: this daemon.
 func self() Caller {
-	p := peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}
-	return Caller{p, p.Program}
+	return Caller{Peer: peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}}
 }

@@ -21,6 +21,7 @@ import (
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/guard"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -80,10 +81,10 @@ type events struct {
 	list []audit.Event
 }
 
-func (r *events) Record(e audit.Event) error {
+func (r *events) Record(all ...audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append(r.list, e)
+	r.list = append(r.list, all...)
 	return nil
 }
 
@@ -104,7 +105,7 @@ func keeper(t *testing.T, dir string) *Keeper {
 	k := New(Config{
 		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud,
 			Who: session.Who{User: "paul", Host: "host"}}),
-		Store: store, Files: files, Audit: new(events), Log: slog.New(slog.DiscardHandler),
+		Store: store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
 	})
@@ -506,7 +507,8 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 func TestLogoutStopsFetchedSessions(t *testing.T) {
 	for _, source := range []string{"security", ""} {
 		k := keeper(t, t.TempDir())
-		ask := Request{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
+		ask := Request{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files},
+			{Profile: "security", Files: k.Files}}}
 		ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 			answer, err := k.Broker.Credentials(ctx, r)
 			if r.Profile == "dev" {
@@ -860,7 +862,7 @@ func TestBrokenOriginal(t *testing.T) {
 	k := keeper(t, t.TempDir())
 	var log bytes.Buffer
 	k.Log = slog.New(slog.NewTextHandler(&log, nil))
-	ask := Request{By: Caller{peer.Peer{UID: os.Getuid(), Process: own(t)}, self().Program},
+	ask := Request{By: CallerOf(peer.Peer{UID: os.Getuid(), Process: own(t)}),
 		Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
 	if err := k.Command(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)

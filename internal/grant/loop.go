@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/session"
 )
 
@@ -209,12 +211,14 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 
 // renewal returns the Request for the refresh of a grant. It prompts nobody.
 func (k *Keeper) renewal(g *Grant) Request {
-	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true}
+	a := Request{Event: "given", By: self(), Get: k.Broker.Credentials, renews: true, confirmed: true}
 	switch g.Kind {
 	case Section:
-		a.Event, a.Get = "published", k.sections.get
+		a.Event, a.Get, a.Delivery = "published", k.sections.get, audit.Published
 	case Endpoint:
-		a.Endpoint = g.ID
+		a.Endpoint, a.Delivery = g.ID, audit.Endpoint
+	case Files:
+		a.By, a.Delivery = CallerOf(peer.Peer{UID: os.Getuid(), Process: g.Owner}), audit.PrivateFile
 	}
 	for _, profile := range g.Profiles {
 		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role),

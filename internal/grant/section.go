@@ -50,7 +50,7 @@ func (k *Keeper) section(file, profile string) *held {
 
 // Publish writes the session of a profile to the shared credentials file, and keeps it current there.
 func (k *Keeper) Publish(ctx context.Context, a Request, req *wire.Request, reply func(wire.Response) error) error {
-	a.Event, a.Get = "published", k.sections.get
+	a.Event, a.Get, a.Delivery = "published", k.sections.get, audit.Published
 	at := a.Requests[0]
 	if k.Locked() {
 		return k.refuse(&a, 0, new(session.Answer), LockedFault())

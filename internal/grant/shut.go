@@ -13,6 +13,7 @@ import (
 func (k *Keeper) Shut() error {
 	// Clear the files of commands first: a write of the shared file may make us wait.
 	_ = k.commands.clear(k.all(func(h *held) bool { return h.Kind == Files }))
+	k.Guard.Clear()
 	k.settle()
 	k.mu.Lock()
 	k.adoptOthersLocked() // what a killed daemon left meanwhile
@@ -24,6 +25,7 @@ func (k *Keeper) Shut() error {
 
 // Resume refreshes all grants at once, after an unlock.
 func (k *Keeper) Resume() {
+	k.Guard.Clear() // what was allowed while Shut ran
 	k.LastUse.Store(time.Now().Unix())
 	k.again(func(*held) bool { return true })
 }

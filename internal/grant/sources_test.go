@@ -41,8 +41,10 @@ func (k *Keeper) toOther(t *testing.T) {
 // hook is called for each audit event.
 type hook func(audit.Event)
 
-func (f hook) Record(e audit.Event) error {
-	f(e)
+func (f hook) Record(all ...audit.Event) error {
+	for _, e := range all {
+		f(e)
+	}
 	return nil
 }
 

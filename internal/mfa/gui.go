@@ -31,14 +31,14 @@ const (
 	maxShownEndpoint = 100
 
 	title = "AWS MFA"
-	// heading is the first line in each window. Qt treats a text as HTML if its first line contains a tag, so the
-	// first line is fixed.
+	// heading is the first line in a window for a code. Qt treats a text as HTML if its first line contains a tag,
+	// so the first line of each window is fixed.
 	heading = "A code of your MFA device is needed."
 )
 
-// Why AskGUI returns no code. Both errors come in a fault of the kind LoginNeeded.
+// Why AskGUI returns no code, and Confirm no yes.
 var (
-	// ErrCancelled means that the person declined: closed or canceled the window, or gave an empty answer.
+	// ErrCancelled means that the person declined: closed or canceled the window, gave an empty answer, or said no.
 	ErrCancelled = errors.New("the prompt for an MFA code was canceled")
 	// ErrNobody means that no program for prompts works here; no prompt was shown.
 	ErrNobody = errors.New("nobody can be asked in a window")
@@ -114,59 +114,110 @@ func AskGUI(ctx context.Context, q Prompt) (secret.String, error) {
 	return askGUI(ctx, q, runtime.GOOS)
 }
 
-func askGUI(ctx context.Context, q Prompt, system string) (secret.String, error) {
-	if system == "windows" {
-		return secret.String{}, fault.New(fault.LoginNeeded, "%w: Broker opens no windows on Windows", ErrNobody)
+func askGUI(ctx context.Context, q Prompt, system string) (code secret.String, err error) {
+	err = q.dialog().run(ctx, newDesktop(system, q.TTY, q.Env), func(answer string) (err error) {
+		code, err = ParseCode(answer)
+		return err
+	})
+	return code, err
+}
+
+func (q Prompt) dialog() dialog {
+	return dialog{title: title, heading: heading, reason: q.Reason, text: q.Text(), label: "MFA code:", askers: askers,
+		kind: fault.LoginNeeded, prompt: "the prompt for an MFA code", declined: ErrCancelled.Error()}
+}
+
+// dialog is one window: a text with an entry field, or with the buttons Yes and No. Its texts are safe to print.
+type dialog struct {
+	title, heading string
+	reason         string // why the last answer was not a code; may be empty
+	text           string
+	label          string // of the entry field, where it has one of its own
+	confirm        bool   // with two buttons, if the program can make No the default; else the person types "yes"
+	askers         []asker
+
+	kind             fault.Kind // of all errors
+	prompt, declined string     // for messages: what it is, and that the person declined
+}
+
+// lines is the text of a window that has one text.
+func (g dialog) lines() string {
+	if g.reason == "" {
+		return g.heading + "\n" + g.text
+	}
+	return g.heading + "\n" + fault.Line(g.reason) + "\n" + g.text
+}
+
+// typed returns the dialog for a program with an entry field only.
+func (g dialog) typed() dialog {
+	if g.confirm {
+		g.text += "\n" + typeYes
+	}
+	return g
+}
+
+// run opens the dialog with the first program that works. It asks again if accept refuses an answer, unless with
+// ErrCancelled.
+func (g dialog) run(ctx context.Context, d desktop, accept func(answer string) error) error {
+	if d.system == "windows" {
+		return fault.New(g.kind, "%w: Broker opens no windows on Windows", ErrNobody)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialogTimeout)
 	defer cancel()
-	d := desktop{system: system, tty: usableTTY(q.TTY), env: desktopEnvironment(os.Environ(), q.Env)}
 	var tried []string
-	for _, a := range askers {
-		answer, err := a.ask(ctx, d, q)
+	for _, a := range g.askers {
+		answer, err := a.ask(ctx, d, g)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrCancelled) && !errors.Is(err, context.DeadlineExceeded) {
 			if !errors.Is(err, errNotAMac) {
 				tried = append(tried, a.name+" "+err.Error())
 			}
 			continue
 		}
-		return answers(ctx, d, q, a, answer, err)
+		return g.answers(ctx, d, a, answer, err, accept)
 	}
-	return secret.String{}, fault.New(fault.LoginNeeded, "%w: %s", ErrNobody, strings.Join(tried, "; "))
+	return fault.New(g.kind, "%w: %s", ErrNobody, strings.Join(tried, "; "))
 }
 
-// answers makes a code of a person's first answer, or asks again.
-func answers(ctx context.Context, d desktop, q Prompt, a asker, answer string, err error) (secret.String, error) {
+// answers passes a person's first answer to accept, or asks again.
+func (g dialog) answers(
+	ctx context.Context,
+	d desktop,
+	a asker,
+	answer string,
+	err error,
+	accept func(string) error,
+) error {
 	for try := 1; ; try++ {
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded,
-				Message: "the prompt for an MFA code was withdrawn", Err: ctx.Err()}
+			return &fault.Error{Kind: g.kind, Message: g.prompt + " was withdrawn", Err: ctx.Err()}
 		case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
-			return secret.String{}, &fault.Error{Kind: fault.LoginNeeded,
-				Message: "nobody answered the prompt for an MFA code", Err: context.DeadlineExceeded}
+			return &fault.Error{Kind: g.kind, Message: "nobody answered " + g.prompt, Err: context.DeadlineExceeded}
 		case errors.Is(err, ErrCancelled), err == nil && strings.TrimSpace(answer) == "":
-			return secret.String{}, fault.New(fault.LoginNeeded, "%w", ErrCancelled)
+			return &fault.Error{Kind: g.kind, Message: g.declined, Err: ErrCancelled}
 		case err != nil:
-			return secret.String{}, fault.New(fault.LoginNeeded, "prompt for an MFA code: %s %w", a.name, err)
+			return fault.New(g.kind, "%s: %s %w", strings.TrimPrefix(g.prompt, "the "), a.name, err)
 		}
-		if code, bad := ParseCode(answer); bad == nil {
-			return code, nil
+		switch bad := accept(answer); {
+		case bad == nil:
+			return nil
+		case errors.Is(bad, ErrCancelled):
+			return &fault.Error{Kind: g.kind, Message: g.declined, Err: ErrCancelled}
+		case try == maxAnswers:
+			return fault.New(g.kind, "no MFA code in %d answers", maxAnswers)
 		}
-		if try == maxAnswers {
-			return secret.String{}, fault.New(fault.LoginNeeded, "no MFA code in %d answers", maxAnswers)
-		}
-		q.Reason = "That was not a code. A code has exactly 6 digits."
-		answer, err = a.ask(ctx, d, q)
+		g.reason = "That was not a code. A code has exactly 6 digits."
+		answer, err = a.ask(ctx, d, g)
 	}
 }
 
 // asker is a program that prompts a person.
 type asker struct {
 	name string
-	// ask returns what was typed. It fails with ErrCancelled, with context.DeadlineExceeded if nobody answered, or
-	// with another error that says in a few words why the program does not work.
-	ask func(context.Context, desktop, Prompt) (string, error)
+	// ask returns what was typed, or "yes" for the button. It fails with ErrCancelled, with
+	// context.DeadlineExceeded if nobody answered, or with another error that says in a few words why the program
+	// does not work.
+	ask func(context.Context, desktop, dialog) (string, error)
 }
 
 var askers = []asker{
@@ -181,6 +232,11 @@ type desktop struct {
 	system string   // like GOOS
 	tty    string   // terminal for pinentry, or empty
 	env    []string // environment of the programs
+}
+
+// newDesktop returns the desktop of a requester with this terminal and these variables.
+func newDesktop(system, tty string, env []string) desktop {
+	return desktop{system: system, tty: usableTTY(tty), env: desktopEnvironment(os.Environ(), env)}
 }
 
 var (
@@ -227,33 +283,47 @@ func desktopEnvironment(ours, theirs []string) []string {
 	return env
 }
 
-// windowText is the text above the entry field of a window that has one text.
-func windowText(q Prompt) string {
-	text := heading + "\n"
-	if q.Reason != "" {
-		text += fault.Line(q.Reason) + "\n"
-	}
-	return text + q.Text()
-}
+// Exit codes that zenity is told to use: when it was canceled or closed, and for its button Yes. Its default for
+// the first, 1, also means that the display does not exist; its default for Yes, 0, also that its window was
+// destroyed.
+const (
+	cancelledCode = 71
+	yesCode       = 72
+)
 
-// cancelledCode is the exit code that zenity is told to use when it was canceled or closed. Its default, 1, also
-// means that the display does not exist.
-const cancelledCode = 71
-
-// zenityText escapes what zenity interprets: its own backslash escapes, and GTK's underscores for keys. (The text
-// of an entry dialog, unlike that of other dialogs, is not Pango markup.)
+// zenityText escapes what zenity interprets in an entry dialog: its own backslash escapes, and GTK's underscores
+// for keys.
 var zenityText = strings.NewReplacer(`\`, `\\`, "_", "__")
 
-func askZenity(ctx context.Context, d desktop, q Prompt) (string, error) {
-	d.env = append(slices.Clip(d.env), "ZENITY_OK=0", fmt.Sprintf("ZENITY_CANCEL=%d", cancelledCode), fmt.Sprintf("ZENITY_ESC=%d", cancelledCode))
-	return d.window(ctx, "zenity", cancelledCode, nil, "--entry", "--title="+title, "--text="+zenityText.Replace(windowText(q)))
+// zenityMarkup escapes the text of other dialogs, which is Pango markup. With --no-markup, versions differ in
+// whether a backslash is an escape.
+var zenityMarkup = strings.NewReplacer(`\`, `\\`, "&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+func askZenity(ctx context.Context, d desktop, g dialog) (string, error) {
+	ok, args := 0, []string{"--entry", "--title=" + g.title, "--text=" + zenityText.Replace(g.lines())}
+	if g.confirm {
+		ok, args = yesCode, []string{"--question", "--title=" + g.title, "--text=" + zenityMarkup.Replace(g.lines()),
+			"--ok-label=Yes", "--cancel-label=No", "--default-cancel"}
+	}
+	d.env = append(slices.Clip(d.env), fmt.Sprintf("ZENITY_OK=%d", ok),
+		fmt.Sprintf("ZENITY_CANCEL=%d", cancelledCode), fmt.Sprintf("ZENITY_ESC=%d", cancelledCode))
+	out, err := d.window(ctx, "zenity", cancelledCode, nil, args...)
+	var exit *child.ExitError
+	switch {
+	case g.confirm && errors.As(err, &exit) && exit.Code == yesCode:
+		return yes, nil
+	case g.confirm && err == nil:
+		return "", ErrCancelled
+	}
+	return out, err
 }
 
 // kdialogText does the same for kdialog: its backslash escapes, and Qt's ampersands for keys.
 var kdialogText = strings.NewReplacer(`\`, `\\`, "&", "&&")
 
-func askKdialog(ctx context.Context, d desktop, q Prompt) (string, error) {
-	return d.window(ctx, "kdialog", 1, nil, "--title", title, "--inputbox", kdialogText.Replace(windowText(q)))
+// askKdialog uses an entry field for a confirmation too: Enter means yes in each of its dialogs with buttons.
+func askKdialog(ctx context.Context, d desktop, g dialog) (string, error) {
+	return d.window(ctx, "kdialog", 1, nil, "--title", g.title, "--inputbox", kdialogText.Replace(g.typed().lines()))
 }
 
 // window runs a program that opens a window on a display and prints what was typed.
@@ -304,6 +374,12 @@ func (d desktop) hasBus() bool {
 // AppleScript.
 const dialogScript = `on run argv
 	try
+		if item 4 of argv is "confirm" then
+			set answer to display dialog (item 2 of argv) with title (item 1 of argv) ¬
+				buttons {"No", "Yes"} default button "No" cancel button "No" giving up after (item 3 of argv as integer)
+			if button returned of answer is "Yes" then return "answer:yes"
+			return "gave up"
+		end if
 		set answer to display dialog (item 2 of argv) with title (item 1 of argv) default answer "" ¬
 			buttons {"Cancel", "OK"} default button "OK" cancel button "Cancel" giving up after (item 3 of argv as integer)
 		if gave up of answer then return "gave up"
@@ -314,11 +390,16 @@ const dialogScript = `on run argv
 end run
 `
 
-func askOsascript(ctx context.Context, d desktop, q Prompt) (string, error) {
+func askOsascript(ctx context.Context, d desktop, g dialog) (string, error) {
 	if d.system != "darwin" {
 		return "", errNotAMac
 	}
-	out, err := d.window(ctx, "osascript", -1, []byte(dialogScript), "-", title, windowText(q), fmt.Sprint(secondsLeft(ctx)))
+	kind := "code"
+	if g.confirm {
+		kind = "confirm"
+	}
+	out, err := d.window(ctx, "osascript", -1, []byte(dialogScript),
+		"-", g.title, g.lines(), fmt.Sprint(secondsLeft(ctx)), kind)
 	if err != nil {
 		return "", err
 	}

@@ -282,87 +282,198 @@ func newDisplay(t *testing.T) string {
 	return ":" + strings.TrimSpace(number)
 }
 
+// screen is a virtual display with a person who uses its keyboard.
+type screen struct {
+	t       *testing.T
+	display string
+	xdotool string
+	title   string // of the windows that are expected
+}
+
+func newScreen(t *testing.T, title string) *screen {
+	t.Helper()
+	xdotool := needs(t, "xdotool")
+	return &screen{t, newDisplay(t), xdotool, title}
+}
+
+func (s *screen) do(args ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.xdotool, args...)
+	cmd.Env = []string{"DISPLAY=" + s.display}
+	out, _ := cmd.Output()
+	return strings.TrimSpace(string(out))
+}
+
+func (s *screen) windows() string { return s.do("search", "--onlyvisible", "--name", "^"+s.title+"$") }
+
+// opens waits for a window of another process than before, focuses it and returns its process.
+func (s *screen) opens(before string) string {
+	s.t.Helper()
+	for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
+		id, _, _ := strings.Cut(s.windows(), "\n")
+		if pid := s.do("getwindowpid", id); id != "" && pid != "" && pid != before {
+			s.do("windowfocus", "--sync", id)
+			time.Sleep(300 * time.Millisecond)
+			return pid
+		}
+	}
+	s.t.Fatalf("no window was opened on %s; there is %q", s.display, s.do("search", "--name", ""))
+	return ""
+}
+
+func (s *screen) isEmpty() {
+	s.t.Helper()
+	poll(s.t, "no window is left behind", func() bool { return s.windows() == "" })
+}
+
 // TestClientWindows: a person uses zenity and kdialog.
 func TestClientWindows(t *testing.T) {
 	for _, program := range []string{"zenity", "kdialog"} {
 		t.Run(program, func(t *testing.T) {
-			path, xdotool := needs(t, program), needs(t, "xdotool")
-			display := newDisplay(t)
+			path, s := needs(t, program), newScreen(t, title)
 			f := alone(t, path, program)
 			q := prompt()
-			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + display}
-
-			do := func(args ...string) string {
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				defer cancel()
-				cmd := exec.CommandContext(ctx, xdotool, args...)
-				cmd.Env = []string{"DISPLAY=" + display}
-				out, _ := cmd.Output()
-				return strings.TrimSpace(string(out))
-			}
-			window := func() string { return do("search", "--onlyvisible", "--name", "^"+title+"$") }
-			// one waits for a window of another process than before, focuses it and returns its process.
-			one := func(before string) string {
-				for give := time.Now().Add(patience); time.Now().Before(give); time.Sleep(20 * time.Millisecond) {
-					id, _, _ := strings.Cut(window(), "\n")
-					if pid := do("getwindowpid", id); id != "" && pid != "" && pid != before {
-						do("windowfocus", "--sync", id)
-						time.Sleep(300 * time.Millisecond)
-						return pid
-					}
-				}
-				t.Fatalf("no window was opened on %s; there is %q", display, do("search", "--name", ""))
-				return ""
-			}
-			gone := func() {
-				t.Helper()
-				poll(t, "no window is left behind", func() bool { return window() == "" })
-			}
+			q.Source, q.Env = "a_b <b>&amp;</b> \\n --x", []string{"DISPLAY=" + s.display}
 
 			goroutines, fds := runtime.NumGoroutine(), descriptors()
 			result := askSoon(t.Context(), q)
-			first := one("")
-			do("type", "12345")
-			do("key", "Return")
-			one(first)
-			do("type", "123 456")
-			do("key", "Return")
+			first := s.opens("")
+			s.do("type", "12345")
+			s.do("key", "Return")
+			s.opens(first)
+			s.do("type", "123 456")
+			s.do("key", "Return")
 			if got := <-result; got.code != "123456" || got.err != nil {
 				t.Errorf("wrong, then right: %v", got.err)
 			}
-			gone()
+			s.isEmpty()
 
 			result = askSoon(t.Context(), q)
-			one("")
-			do("key", "Escape")
+			s.opens("")
+			s.do("key", "Escape")
 			if got := <-result; !errors.Is(got.err, ErrCancelled) {
 				t.Errorf("Escape: %v", got.err)
 			}
-			gone()
+			s.isEmpty()
 
 			result = askSoon(t.Context(), q)
-			one("")
-			do("key", "Return")
+			s.opens("")
+			s.do("key", "Return")
 			if got := <-result; !errors.Is(got.err, ErrCancelled) {
 				t.Errorf("an empty answer: %v", got.err)
 			}
-			gone()
+			s.isEmpty()
 
 			ctx, cancel := context.WithCancel(t.Context())
 			result = askSoon(ctx, q)
-			one("")
-			do("type", "1234")
+			s.opens("")
+			s.do("type", "1234")
 			cancel()
 			if got := <-result; !errors.Is(got.err, context.Canceled) {
 				t.Errorf("withdrawn: %v", got.err)
 			}
-			gone()
+			s.isEmpty()
 			allGone(t, f.mark, goroutines, fds)
 
 			q.Env = []string{"DISPLAY=:99999"}
 			if got := <-askSoon(t.Context(), q); !errors.Is(got.err, ErrNobody) {
 				t.Errorf("no such display: %v", got.err)
 			}
+		})
+	}
+}
+
+// TestClientConfirm: a person answers zenity and kdialog.
+func TestClientConfirm(t *testing.T) {
+	type answer struct {
+		name string
+		keys [][]string // calls of xdotool
+		is   error
+	}
+	for program, answers := range map[string][]answer{
+		"zenity": {
+			{"the other button", [][]string{{"key", "Tab", "Return"}}, nil},
+			{"Enter", [][]string{{"key", "Return"}}, ErrCancelled},
+			{"space", [][]string{{"key", "space"}}, ErrCancelled},
+			{"a destroyed window", [][]string{{"search", "--name", "^" + confirmTitle + "$", "windowclose"}}, ErrCancelled},
+		},
+		"kdialog": {
+			{"yes", [][]string{{"type", "yes"}, {"key", "Return"}}, nil},
+			{"another word", [][]string{{"type", "ye"}, {"key", "Return"}}, ErrCancelled},
+			{"Enter", [][]string{{"key", "Return"}}, ErrCancelled},
+		},
+	} {
+		t.Run(program, func(t *testing.T) {
+			path, s := needs(t, program), newScreen(t, confirmTitle)
+			f := alone(t, path, program)
+			q := Confirmation{Env: []string{"DISPLAY=" + s.display}, Lines: []string{"Profile: prod",
+				"Program: a_b <b>&amp;</b> \\n --x"}}
+			soon := func(ctx context.Context) <-chan error {
+				c := make(chan error, 1)
+				go func() { c <- Confirm(ctx, q) }()
+				s.opens("")
+				return c
+			}
+			goroutines, fds := runtime.NumGoroutine(), descriptors()
+			answers = append(answers, answer{"Escape", [][]string{{"key", "Escape"}}, ErrCancelled})
+			for _, tt := range answers {
+				result := soon(t.Context())
+				for _, keys := range tt.keys {
+					s.do(keys...)
+				}
+				if err := <-result; !errors.Is(err, tt.is) || (err == nil) != (tt.is == nil) {
+					t.Errorf("%s: %v", tt.name, err)
+				}
+				s.isEmpty()
+			}
+
+			ctx, cancel := context.WithCancel(t.Context())
+			result := soon(ctx)
+			cancel()
+			if err := <-result; !errors.Is(err, context.Canceled) {
+				t.Errorf("withdrawn: %v", err)
+			}
+			s.isEmpty()
+			allGone(t, f.mark, goroutines, fds)
+
+			q.Env = []string{"DISPLAY=:99999"}
+			if err := Confirm(t.Context(), q); !errors.Is(err, ErrNobody) {
+				t.Errorf("no such display: %v", err)
+			}
+		})
+	}
+}
+
+// TestClientConfirmOnATerminal: a person at a terminal types the word into pinentry.
+func TestClientConfirmOnATerminal(t *testing.T) {
+	for _, flavor := range []string{"pinentry-tty", "pinentry-curses"} {
+		t.Run(flavor, func(t *testing.T) {
+			f := alone(t, needs(t, flavor), "pinentry")
+			p := newPerson(t)
+			q := Confirmation{Lines: []string{"Profile: prod", "Program: terraform destroy"},
+				TTY: p.tty.Name(), Env: []string{"TERM=xterm", "LC_ALL=C.UTF-8"}}
+			goroutines, fds := runtime.NumGoroutine(), descriptors()
+			for keys, is := range map[string]error{"yes\r": nil, "\r": ErrCancelled, "no\r": ErrCancelled, "y\r": ErrCancelled} {
+				result := make(chan error, 1)
+				go func() { result <- Confirm(t.Context(), q) }()
+				screen := p.sees(t, "Type yes:")
+				for _, want := range []string{confirmHeading, "Profile: prod", "Program: terraform destroy", typeYes} {
+					if !strings.Contains(screen, want) {
+						t.Errorf("%q does not show %q", screen, want)
+					}
+				}
+				p.types(t, keys)
+				if err := <-result; !errors.Is(err, is) || (err == nil) != (is == nil) {
+					t.Errorf("%q: %v", keys, err)
+				}
+				if !p.echoes(t) {
+					t.Errorf("%q: the terminal does not echo lines any more", keys)
+				}
+			}
+			_ = p.requester.Process.Kill()
+			_ = p.requester.Wait()
+			allGone(t, f.mark, goroutines, fds)
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/creack/pty"
 
 	"broker/internal/fault"
+	"broker/internal/secret"
 )
 
 const device = "arn:aws:iam::111122223333:mfa/paul"
@@ -92,17 +93,28 @@ func prompt() Prompt {
 
 func ask(t *testing.T, f *fakes, q Prompt, system string) (string, error) {
 	t.Helper()
+	var code secret.String
+	err := f.shows(t, fault.LoginNeeded, func(ctx context.Context) (err error) {
+		code, err = askGUI(ctx, q, system)
+		return err
+	})
+	if err != nil && !code.IsZero() {
+		t.Error("a code came with the error")
+	}
+	return code.Reveal(), err
+}
+
+// shows calls a function that shows a window. It checks that nothing is left behind, and the error.
+func (f *fakes) shows(t *testing.T, kind fault.Kind, window func(context.Context) error) error {
+	t.Helper()
 	goroutines, fds := runtime.NumGoroutine(), descriptors()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	code, err := askGUI(ctx, q, system)
+	err := window(ctx)
 	cancel()
 	allGone(t, f.mark, goroutines, fds)
 	if err != nil {
-		if !code.IsZero() {
-			t.Error("a code came with the error")
-		}
-		if !fault.Is(err, fault.LoginNeeded) {
+		if !fault.Is(err, kind) {
 			t.Errorf("%v is of kind %s", err, fault.Of(err).Kind)
 		}
 		for e := err; e != nil; e = errors.Unwrap(e) {
@@ -111,7 +123,7 @@ func ask(t *testing.T, f *fakes, q Prompt, system string) (string, error) {
 			}
 		}
 	}
-	return code.Reveal(), err
+	return err
 }
 
 func TestPromptText(t *testing.T) {
@@ -407,7 +419,7 @@ func TestZenity(t *testing.T) {
 			t.Fatalf("%q: %v", name, err)
 		}
 		args := strings.Split(f.read(t, "zenity.args"), "\x00")
-		if len(args) != 4 || args[0] != "--entry" || args[1] != "--title="+title || undo.Replace(args[2]) != "--text="+windowText(q) {
+		if len(args) != 4 || args[0] != "--entry" || args[1] != "--title="+title || undo.Replace(args[2]) != "--text="+q.dialog().lines() {
 			t.Errorf("%q: %q", name, args)
 		}
 		if strings.Count(args[2], "\n") != 2 {
@@ -458,7 +470,7 @@ func TestKdialog(t *testing.T) {
 			t.Fatalf("%q: %v", name, err)
 		}
 		args := strings.Split(f.read(t, "kdialog.args"), "\x00")
-		if len(args) != 5 || args[0] != "--title" || args[1] != title || args[2] != "--inputbox" || undo.Replace(args[3]) != windowText(q) {
+		if len(args) != 5 || args[0] != "--title" || args[1] != title || args[2] != "--inputbox" || undo.Replace(args[3]) != q.dialog().lines() {
 			t.Errorf("%q: %q", name, args)
 		}
 		if first, _, _ := strings.Cut(args[3], "\n"); first != heading {
@@ -484,7 +496,7 @@ func TestOsascript(t *testing.T) {
 			t.Fatalf("%q: %v", name, err)
 		}
 		args := strings.Split(f.read(t, "osascript.args"), "\x00")
-		if len(args) != 5 || args[0] != "-" || args[1] != title || args[2] != windowText(q) {
+		if len(args) != 6 || args[0] != "-" || args[1] != title || args[2] != q.dialog().lines() || args[4] != "code" {
 			t.Errorf("%q: %q", name, args)
 		}
 		if f.read(t, "script") != dialogScript {

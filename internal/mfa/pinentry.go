@@ -47,8 +47,9 @@ var (
 )
 
 // askPinentry prompts with pinentry, by the protocol of https://www.gnupg.org/documentation/manuals/assuan/ and
-// pinentry's manual.
-func askPinentry(ctx context.Context, d desktop, q Prompt) (string, error) {
+// pinentry's manual. It uses an entry field for a confirmation too: no command selects the default button of
+// CONFIRM, and Enter means yes in most flavors.
+func askPinentry(ctx context.Context, d desktop, g dialog) (string, error) {
 	if d.tty == "" && !d.display() {
 		return "", errors.New("has neither display nor terminal")
 	}
@@ -74,7 +75,7 @@ func askPinentry(ctx context.Context, d desktop, q Prompt) (string, error) {
 		Timeout: 2 * dialogTimeout, // ctx ends earlier
 		Limit:   maxTalk,
 	}.Converse(ctx, func(lines *child.Lines) (err error) {
-		answer, err = talk(lines, pinentryCommands(d, q, secondsLeft(ctx)), d.tty != "")
+		answer, err = talk(lines, pinentryCommands(d, g.typed(), secondsLeft(ctx)), d.tty != "")
 		return err
 	})
 	var refused pinentryError
@@ -159,7 +160,7 @@ type command struct {
 
 var localeName = lazyregexp.New(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-func pinentryCommands(d desktop, q Prompt, seconds int) []command {
+func pinentryCommands(d desktop, g dialog, seconds int) []command {
 	var c []command
 	if d.tty != "" {
 		term := d.value("TERM")
@@ -176,13 +177,13 @@ func pinentryCommands(d desktop, q Prompt, seconds int) []command {
 		c = append(c, command{"OPTION ttyname=" + d.tty, true}, command{"OPTION ttytype=" + term, false}, command{"OPTION lc-ctype=" + locale, false})
 	}
 	c = append(c,
-		command{escape("SETTITLE ", title), false},
-		command{escape("SETDESC ", heading+"\n"+q.Text()), true},
-		command{escape("SETPROMPT ", "MFA code:"), false},
+		command{escape("SETTITLE ", g.title), false},
+		command{escape("SETDESC ", g.heading+"\n"+g.text), true},
+		command{escape("SETPROMPT ", g.label), false},
 		command{"SETTIMEOUT " + strconv.Itoa(seconds), false},
 	)
-	if q.Reason != "" {
-		c = append(c, command{escape("SETERROR ", fault.Line(q.Reason)), false})
+	if g.reason != "" {
+		c = append(c, command{escape("SETERROR ", fault.Line(g.reason)), false})
 	}
 	return c
 }

@@ -21,3 +21,12 @@ func (Process) Arguments() []string { return nil }
 
 // Ended always fails on this system; use Running.
 func (Process) Ended(context.Context) error { return errors.ErrUnsupported }
+
+// Lineage describes the process itself by its start and name. Its parents are unknown on this system.
+func (p Process) Lineage(int) []Description {
+	f, err := p.look()
+	if err != nil {
+		return nil
+	}
+	return []Description{{Process: Process{p.PID, f.start}, Name: f.name}}
+}

@@ -87,6 +87,16 @@ func (p Process) look() (facts, error) {
 	return f, err
 }
 
+// Description is what the system reports about a process at one moment.
+type Description struct {
+	Process
+	Name       string   // the kernel's name, which may be truncated
+	Executable string   // see Process.Executable
+	Arguments  []string // see Process.Arguments; "…" is last if there are more than a few kilobytes
+	Dir        string   // see Process.Dir; only of the first process of a Lineage that has one
+	Terminal   string   // see Process.Terminal; only of the first process of a Lineage
+}
+
 // Program returns the name of the process, and the path of the program that its parent runs. It reads the process
 // once, and the path once.
 func (p Process) Program() (name, parent string) {
@@ -136,19 +146,30 @@ func (p Process) Tool() string {
 	if err != nil {
 		return ""
 	}
-	return toolOf(parent.Arguments())
+	return ToolOf(parent.Arguments())
 }
 
-func toolOf(arguments []string) string {
+// ToolOf returns the name by which people know a program with these arguments. The first one is its own name.
+func ToolOf(arguments []string) string {
+	if words := Known(arguments); len(words) > 0 {
+		return words[0]
+	}
+	return ""
+}
+
+// Known returns a command line as people know it: the base name of the program, or that of the script that an
+// interpreter runs, and its arguments.
+func Known(arguments []string) []string {
 	if len(arguments) == 0 {
-		return ""
+		return nil
 	}
 	name := filepath.Base(arguments[0])
 	switch strings.TrimRight(name, "0123456789.") {
 	case "python", "node", "ruby", "perl", "bash", "dash", "sh", "zsh":
 		if len(arguments) > 1 && arguments[1] != "" && arguments[1][0] != '-' {
-			name = filepath.Base(arguments[1])
+			arguments = arguments[1:]
+			name = filepath.Base(arguments[0])
 		}
 	}
-	return strings.TrimPrefix(name, "-") // login shells begin with a dash
+	return append([]string{strings.TrimPrefix(name, "-")}, arguments[1:]...) // login shells begin with a dash
 }

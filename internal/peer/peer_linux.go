@@ -87,6 +87,67 @@ func (p Process) Arguments() []string {
 	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 }
 
+// Lineage describes the process, its parent, the parent's parent and so on: at most limit processes. It is cheaper
+// than the methods for single facts, because it reads each file of a process once.
+func (p Process) Lineage(limit int) (list []Description) {
+	dir := ""
+	for len(list) < limit && p.PID > 0 {
+		d := Description{Arguments: argumentsOf(p)}
+		d.Executable, _ = os.Readlink(p.file("exe"))
+		if dir == "" {
+			d.Dir, _ = os.Readlink(p.file("cwd"))
+			dir = d.Dir
+		}
+		// Look last. If the process started before its child, all that was read before is its own too, since the
+		// child has had no other parent with this PID.
+		f, err := p.look()
+		if err != nil || len(list) > 0 && !notAfter(f.start, list[len(list)-1].Start) {
+			return list
+		}
+		d.Process, d.Name = Process{p.PID, f.start}, f.name
+		if len(list) == 0 {
+			d.Terminal = terminalOf(f.terminal)
+		}
+		list = append(list, d)
+		p = Process{PID: f.parent}
+	}
+	return list
+}
+
+// notAfter reports whether a process started before or with another one, by Process.Start.
+func notAfter(start, other string) bool {
+	ticks := func(s string) int64 {
+		n, _ := strconv.ParseInt(s[strings.LastIndexByte(s, '/')+1:], 10, 64)
+		return n
+	}
+	return ticks(start) <= ticks(other)
+}
+
+// mostArguments is how many bytes of the arguments Lineage reads. The kernel allows megabytes.
+const mostArguments = 8 << 10
+
+func argumentsOf(p Process) []string {
+	fd, err := syscall.Open(p.file("cmdline"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	b := make([]byte, mostArguments)
+	n, err := syscall.Read(fd, b)
+	if err != nil || n == 0 {
+		return nil
+	}
+	line, cut := string(b[:n]), n == len(b)
+	if cut { // no part of an argument: a secret may not be recognized by its part
+		line = line[:strings.LastIndexByte(line, 0)+1]
+	}
+	list := strings.Split(strings.TrimSuffix(line, "\x00"), "\x00")
+	if cut {
+		list = append(list, "…")
+	}
+	return list
+}
+
 // pseudoTerminal is UNIX98_PTY_SLAVE_MAJOR of linux/major.h.
 const pseudoTerminal = 136
 
@@ -94,10 +155,17 @@ const pseudoTerminal = 136
 // the terminal's number.
 func (p Process) Terminal() string {
 	f, err := p.look()
-	if err != nil || f.terminal == 0 {
+	if err != nil {
 		return ""
 	}
-	device := uint32(f.terminal) // new_encode_dev of linux/kdev_t.h, like st_rdev of stat(2)
+	return terminalOf(f.terminal)
+}
+
+func terminalOf(number int) string {
+	if number == 0 {
+		return ""
+	}
+	device := uint32(number) // new_encode_dev of linux/kdev_t.h, like st_rdev of stat(2)
 	major, minor := device>>8&0xfff, device&0xff|device>>12&0xfff00
 	path := fmt.Sprintf("/dev/pts/%d", minor)
 	if major != pseudoTerminal {

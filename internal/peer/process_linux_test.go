@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -197,6 +198,58 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// TestLineage: each process comes once, nearest first, with all facts.
+func TestLineage(t *testing.T) {
+	top := playAs(t, ourselves, "tree 2")
+	pid, err := strconv.Atoi(top.line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := find(t, pid)
+	want := append([]Process{leaf}, slices.Collect(leaf.Parents())...)
+	got := leaf.Lineage(100)
+	if len(got) != len(want) || len(got) < 4 {
+		t.Fatalf("%d processes %+v, want %+v", len(got), got, want)
+	}
+	for i, d := range got {
+		if d.Process != want[i] || d.Name == "" {
+			t.Errorf("%d is %+v, want %+v", i, d, want[i])
+		}
+		if i < 4 && (d.Executable != d.Process.Executable() || !slices.Equal(d.Arguments, d.Process.Arguments()) ||
+			i == 0 && d.Dir != d.Process.Dir() || i == 0 && d.Terminal != d.Process.Terminal()) {
+			t.Errorf("%d is %+v", i, d)
+		}
+	}
+	if two := leaf.Lineage(2); len(two) != 2 || two[1].Process != want[1] {
+		t.Errorf("two: %+v", two)
+	}
+	if gone := later(leaf).Lineage(8); len(gone) != 0 {
+		t.Errorf("a process that is gone: %+v", gone)
+	}
+}
+
+// TestLineageOfLongArguments: what is read of the arguments has an end, and ends with whole arguments.
+func TestLineageOfLongArguments(t *testing.T) {
+	cmd := prepare(t, ourselves, "sit")
+	cmd.Args = append(cmd.Args, "first", strings.Repeat("x", 100<<10))
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := begin(t, cmd, hold)
+	got := find(t, child.Process.Pid).Lineage(1)
+	if len(got) != 1 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestNotAfter: starts are compared as numbers.
+func TestNotAfter(t *testing.T) {
+	if notAfter("boot/1000", "boot/999") || !notAfter("boot/999", "boot/1000") || !notAfter("boot/7", "boot/7") {
+		t.Error("the order is wrong")
+	}
+}
+
 // TestName: a program may have any name.
 func TestName(t *testing.T) {
 	name := ") S 1 (\n) x"
@@ -239,7 +292,7 @@ func TestTool(t *testing.T) {
 		{[]string{"-zsh"}, "zsh"},
 		{[]string{"pythonx", "script"}, "pythonx"},
 	} {
-		if got := toolOf(tt.arguments); got != tt.want {
+		if got := ToolOf(tt.arguments); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.arguments, got, tt.want)
 		}
 	}

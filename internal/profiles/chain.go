@@ -76,7 +76,8 @@ type Source struct {
 	MFASerial   string // ARN or hardware number; empty if the user has no MFA
 	MFAProcess  string // command that prints a code of the device; empty if there is none
 	HasSeed     bool   // the keyring holds the TOTP seed, so Broker computes codes without a prompt
-	NoSession   bool   // session = none: Broker never calls GetSessionToken and assumes roles with the key itself
+	Guard       Guard
+	NoSession   bool // session = none: Broker never calls GetSessionToken and assumes roles with the key itself
 	Endpoint    Endpoint
 	Origin      Origin // the line of the section
 	// Registry is the file that the section was read from: an absolute path without symbolic links.
@@ -109,6 +110,9 @@ type Chain struct {
 	Region  string // the profile's own region, passed to the tools that Broker starts; may be empty
 	Source  Source
 	Roles   []Role
+	Guard   Guard // the strictest of its profiles and its source
+	// Directories are the trusted directories of the Set.
+	Directories *Directories
 	// MFAProcess is the command that prints a code of the source's device, or empty.
 	MFAProcess string
 	Warnings   []Warning // settings of the profile that are ignored
@@ -142,6 +146,7 @@ type Settings struct {
 	LockAfter       time.Duration // lock after this time without use; 0, the default, is never
 	LockOn          []string      // events that lock: "suspend", "screen"; nil, the default, is neither
 	AuditRequired   bool          // Broker gives out nothing that it cannot write to the audit log
+	Notices         bool          // show notices on the desktop; the default
 	MFAPrompt       []string      // where prompts for a code appear, in this order: "tty", "gui"
 	Catalog         string        // the team's account map: a file, or a git repository; unchecked, may be empty
 	CatalogPath     string        // path of the map in the repository; unchecked, may be empty

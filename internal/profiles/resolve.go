@@ -68,13 +68,14 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	asked, _ := s.lookup(name)
 	r := &reading{values: make([]Value, 0, 8)}
-	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
-	r.take(asked.own, keyPublish, oneOf("true", "false"))
+	c := Chain{Profile: name, Source: src.Source, Directories: s.directories}
+	c.Region = r.take(asked.all, keyRegion, checkRegion)
+	published := strings.EqualFold(r.take(asked.own, keyPublish, oneOf("true", "false")), "true")
 	if len(hops) == 0 {
 		r.withoutRole(asked)
 	}
 	for _, p := range hops {
-		r.take(p.own, keyConfirm, checkConfirm)
+		r.guard(p.own, &c.Guard)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
@@ -86,6 +87,10 @@ func (s *Set) build(name string) (Trust, error) {
 		if _, ok := s.asksFor(p); ok {
 			r.take(p.own, keyCredentialProcess, func(string) error { return nil })
 		}
+	}
+	c.Guard.add(src.Guard)
+	if r.err == nil && published {
+		r.err = notPublished(asked.own.origin(keyPublish), c.Guard)
 	}
 	if r.err != nil {
 		return Trust{}, r.err
@@ -401,7 +406,7 @@ func readSource(b *block) *registered {
 		Endpoint:    r.endpoint(v, func(string) *block { return nil }),
 		Origin:      b.origin,
 	}}
-	r.take(v, keyConfirm, checkConfirm)
+	r.guard(v, &src.Guard)
 	src.Endpoint.Compatible = compatible
 	if r.err == nil && compatible && src.Endpoint.URL == "" {
 		r.err = fault.New(fault.Config,

@@ -133,9 +133,11 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
+	keyGuardCommands,
 	keyMFA,
-	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyTrustSum, keyTrustListener,
+	keyProfiles, keyAccounts)
 
 var ruleByName = func() map[string]*Rule {
 	m := make(map[string]*Rule, len(Rules))

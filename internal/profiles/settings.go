@@ -58,6 +58,13 @@ var settingKeys = []settingKey{
 		s.MFAPrompt, err = words(v, "tty", "gui")
 		return err
 	}},
+	{name: keyNotices, values: "on, off", fallback: "on", read: func(s *Settings, v string) error {
+		if v != "on" && v != "off" {
+			return errors.New(`is neither "on" nor "off"`)
+		}
+		s.Notices = v == "on"
+		return nil
+	}},
 	{name: keyAudit, values: "optional, required", fallback: "optional", read: func(s *Settings, v string) error {
 		if v != "required" && v != "optional" {
 			return errors.New(`is neither "optional" nor "required"`)
@@ -65,6 +72,11 @@ var settingKeys = []settingKey{
 		s.AuditRequired = v == "required"
 		return nil
 	}},
+	{name: keyGuardCommands, values: "patterns with commas between; default means the list of the documentation",
+		fallback: "default", apart: true, read: func(_ *Settings, v string) error {
+			_, err := parseCommands(v)
+			return err
+		}},
 	{name: keySTSEndpoint, values: "an https URL, or http on loopback", read: func(s *Settings, v string) error {
 		s.STSEndpoint = v
 		return checkEndpoint(v)
@@ -129,11 +141,15 @@ func (s *Set) Settings() (Settings, error) {
 		k := &settingKeys[i]
 		if set := b.find(k.name); set != nil {
 			o := Origin{b.origin.File, set.line}
-			if err := k.read(&out, set.value); err != nil && !k.apart {
+			if k.apart {
+				out.Origins[k.name] = o
+				continue
+			}
+			if err := k.read(&out, set.value); err != nil {
 				return Settings{}, fault.New(fault.Config, "%s: %s %w", o, k.name, err).WithHint("%s", k.mend(err))
 			}
 			out.Origins[k.name] = o
-		} else if k.fallback != "" {
+		} else if k.fallback != "" && !k.apart {
 			if err := k.read(&out, k.fallback); err != nil {
 				return Settings{}, fault.New(fault.Internal, "the default of %s %w", k.name, err)
 			}

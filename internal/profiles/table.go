@@ -42,6 +42,8 @@ const (
 
 	// Broker's own keys.
 	keyConfirm         = "confirm"
+	keyProduction      = "production"
+	keyGuardCommands   = "guard_commands"
 	keyPublish         = "publish"
 	keySourceIdentity  = "source_identity"
 	keySessionTags     = "session_tags"
@@ -60,12 +62,15 @@ const (
 	keyLockAfter       = "lock_after"
 	keyAudit           = "audit"
 	keyLockOn          = "lock_on"
+	keyNotices         = "notices"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
 	keyBrowser         = "browser"
-	keyTrustSum        = "sha256"   // in [trust NAME]
+	keyTrustSum        = "sha256"   // in [trust NAME] and [directory PATH]
 	keyTrustListener   = "listener" // in [trust NAME]
+	keyProfiles        = "profiles" // in a DirectoryFile
+	keyAccounts        = "accounts" // in a DirectoryFile
 	keyHTTPSProxy      = "https_proxy"
 	keyNoProxy         = "no_proxy"
 	keyPath            = "path"
@@ -101,13 +106,15 @@ var awsKeys = set(
 	keySessionToken,
 	keySTS,
 	keyMFAProcess,
+	keyConfirm,
+	keyProduction,
 )
 
 // registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
 // "unknown key".
 var registryKeys = map[string]map[string]string{
-	SectionProfile: merged(awsKeys, set(keyConfirm, keyMFA, keyOutput, keyPublish, keyBrowser),
+	SectionProfile: merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser),
 		set(roleOnly...)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
@@ -122,12 +129,14 @@ var registryKeys = map[string]map[string]string{
 		keyCABundle,
 		keyFIPS,
 		keyConfirm,
+		keyProduction,
 		keyBrowser,
 		keySession,
 		keySTSCompatible,
 	),
-	SectionSettings: settingNames(),
-	SectionTrust:    set(keyTrustSum, keyTrustListener),
+	SectionSettings:  settingNames(),
+	SectionTrust:     set(keyTrustSum, keyTrustListener),
+	SectionDirectory: set(keyTrustSum),
 }
 
 // set maps each key to itself, so that a look-up also returns one shared string.

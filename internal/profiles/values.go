@@ -108,15 +108,6 @@ func checkCommand(s string) error {
 	return nil
 }
 
-// checkConfirm refuses guards, which this version does not have. A guard that is configured but not enforced would be
-// worse than none.
-func checkConfirm(s string) error {
-	if s == "never" {
-		return nil
-	}
-	return fmt.Errorf("= %.20s is not supported by this version", s)
-}
-
 // checkEndpoint accepts https to any host, but http only to a loopback address, without asking a resolver. A
 // session key must not travel in plain text.
 func checkEndpoint(s string) error {

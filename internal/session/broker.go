@@ -17,8 +17,6 @@ type Config struct {
 	Vault    Opener
 	STS      Assumer
 	Who      Who // fills the placeholders of a profile; its Program is that of each Request
-	// Remind tells the person that a session that only a code can renew ends soon. If nil, no reminder is sent.
-	Remind func(source string, end time.Time)
 	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,
 	// nothing is checked.
 	Check func(profiles.Endpoint) error
@@ -98,15 +96,18 @@ type Request struct {
 // Answer is the result of a request, by the profile's current definition.
 type Answer struct {
 	Credentials
-	Profile  string // exact name
-	Source   string
-	Region   string
-	Role     string             // ARN of the last role, or of the federated user; empty for a source
-	Direct   bool               // the role was assumed with the long-lived key
-	ReadOnly bool               // AWS's own policy limits the session to reading
-	Account  string             // twelve digits; empty if no ARN of the plan contains it
-	Warnings []profiles.Warning // about the files and the plan; says which files were read from their last valid state
-	// Endpoints are the endpoints of the plan that are not AWS's own. Set also if there is an error. See
-	// Plan.Endpoints.
+	Profile string // exact name
+	Source  string
+	Region  string
+	Role    string         // ARN of the last role, or of the federated user; empty for a source
+	Guard   profiles.Guard // who must confirm that the session is handed out
+	// Directories are the trusted directories; nil if there are none.
+	Directories *profiles.Directories
+	Direct      bool               // the role was assumed with the long-lived key
+	ReadOnly    bool               // AWS's own policy limits the session to reading
+	Account     string             // twelve digits; empty if no ARN of the plan contains it
+	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
+	// Endpoints are the endpoints of the plan that are not AWS's own, see Plan.Endpoints. It is set also if there is an
+	// error, and so are Role and Account if there is a plan.
 	Endpoints string
 }

@@ -61,6 +61,13 @@ func newEntry(creds Credentials, start instant) *entry {
 	return &entry{creds: creds, refresh: at(life - ahead), end: at(life)}
 }
 
+// cached returns the credentials to a caller that they were not fetched for.
+func (e *entry) cached() Credentials {
+	creds := e.creds
+	creds.Cached = true
+	return creds
+}
+
 // lastUntil turns the early refresh off if the entry is the last before elevated rights end: STS gives no session
 // shorter than shortestRole, so the next one would outlast the rights even more.
 func (e *entry) lastUntil(end time.Time) {
@@ -137,7 +144,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 		switch {
 		case valid && (failed || now.before(old.refresh)):
 			c.mu.Unlock()
-			return old.creds, nil
+			return old.cached(), nil
 		case failed:
 			err := s.err
 			c.mu.Unlock()
@@ -160,12 +167,12 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			return Credentials{}, dropped(plan, step)
 		case <-stale:
 			if c.holds(key, old) {
-				return old.creds, nil
+				return old.cached(), nil
 			}
 			continue
 		case <-ctx.Done():
 			if valid && c.holds(key, old) {
-				return old.creds, nil // the caller's patience ended before staleWait
+				return old.cached(), nil // the caller's patience ended before staleWait
 			}
 			return Credentials{}, fault.New(fault.Failed,
 				"stopped waiting for %s: %w", plan.stepName(step), context.Cause(ctx))
@@ -184,7 +191,7 @@ func (c *cache) get(ctx context.Context, plan *Plan, step int, insist bool, fetc
 			// Another caller's prompt was canceled; or that fetch had no code, and this caller may have one; or
 			// it ran under other settings.
 		case valid && c.holds(key, old):
-			return old.creds, nil
+			return old.cached(), nil
 		default:
 			return Credentials{}, f.err
 		}
@@ -325,7 +332,7 @@ func (c *cache) current(key Key) (Credentials, bool) {
 	if s == nil || s.entry == nil || !c.now().before(s.entry.end) {
 		return Credentials{}, false
 	}
-	return s.entry.creds, true
+	return s.entry.cached(), true
 }
 
 // discard removes a session that AWS refused, unless a newer session has replaced it.

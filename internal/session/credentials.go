@@ -42,7 +42,11 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
 			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))
 		}
-		return Answer{Endpoints: got.plan.Endpoints()}, withPlanHint(err, req.Profile)
+		failed := Answer{Endpoints: got.plan.Endpoints()}
+		if got.plan != nil && len(got.plan.Steps) > got.last {
+			failed.Role, failed.Account = got.plan.Steps[got.last].RoleARN, got.plan.account(got.last)
+		}
+		return failed, withPlanHint(err, req.Profile)
 	}
 	step := &got.plan.Steps[got.last]
 	return Answer{
@@ -51,6 +55,8 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Source:      got.plan.Source.Name,
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
+		Guard:       got.plan.Guard,
+		Directories: got.plan.Directories,
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		ReadOnly:    step.ReadOnly(),
 		Account:     got.plan.account(got.last),

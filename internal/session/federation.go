@@ -49,7 +49,8 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.STSEndpoint != "" {
 		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 	}
-	p := &Plan{settings: new(profiles.Settings), Profile: chain.Profile, Region: chain.Region, Source: chain.Source}
+	p := &Plan{settings: new(profiles.Settings), Profile: chain.Profile, Region: chain.Region, Source: chain.Source,
+		Guard: chain.Guard, Directories: chain.Directories}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}
 	p.keys = keysOf(p)
 	return p, nil

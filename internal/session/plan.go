@@ -63,7 +63,11 @@ type Credentials struct {
 	Expires         time.Time // by the clock of AWS
 	Issued          time.Time // the time of AWS's clock when it answered
 	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
+	Cached          bool      // the cache had them: nothing was fetched for this request
 }
+
+// SessionName returns the name of the role session or of the federated user, or "".
+func (c Credentials) SessionName() string { return c.Subject[strings.LastIndexByte(c.Subject, '/')+1:] }
 
 // Assumer makes AssumeRole calls that are signed with temporary credentials.
 // Its errors are faults: Denied, ExpiredSession, Throttled, Network, Clock, BadAnswer.
@@ -140,9 +144,12 @@ type Plan struct {
 	// MFAProcess is the program that gives codes. MFAPrompt lists where people are prompted.
 	MFAProcess string
 	MFAPrompt  []string
-	Warnings   []profiles.Warning // about settings of the profile that have no effect
-	keys       []Key
-	settings   *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
+	Guard      profiles.Guard
+	// Directories are the trusted directories, to which the session may belong or not.
+	Directories *profiles.Directories
+	Warnings    []profiles.Warning // about settings of the profile that have no effect
+	keys        []Key
+	settings    *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
 }
 
 // Endpoints returns the endpoints of the plan that are not AWS's own of their region, each once, separated by ",
@@ -190,7 +197,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, settings: new(profiles.Settings),
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard,
+		Directories: chain.Directories, settings: new(profiles.Settings),
 		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial

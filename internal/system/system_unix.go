@@ -27,6 +27,9 @@ func Umask(mask int) int { return syscall.Umask(mask) }
 // ErrLocked if another open file has it.
 func TryLock(f *os.File) error { return flock(f, syscall.LOCK_EX|syscall.LOCK_NB) }
 
+// Unlock releases the lock of a file that stays open.
+func Unlock(f *os.File) error { return flock(f, syscall.LOCK_UN) }
+
 // TryLockShared takes a shared lock of a file, and holds it until the file is closed. Several open files can hold
 // it at a time; TryLock fails meanwhile. The error is ErrLocked if another open file has an exclusive lock.
 func TryLockShared(f *os.File) error { return flock(f, syscall.LOCK_SH|syscall.LOCK_NB) }

@@ -29,6 +29,7 @@ var (
 	advapi32 = syscall.NewLazyDLL(DLL("advapi32.dll"))
 
 	lockFileEx      = kernel32.NewProc("LockFileEx")
+	unlockFileEx    = kernel32.NewProc("UnlockFileEx")
 	getSecurityInfo = advapi32.NewProc("GetSecurityInfo")
 	getACE          = advapi32.NewProc("GetAce")
 	parseDescriptor = advapi32.NewProc("ConvertStringSecurityDescriptorToSecurityDescriptorW")
@@ -53,6 +54,15 @@ const (
 // TryLock takes the lock of a file if it is free, and holds it until the file is closed. The error is ErrLocked if
 // another open file has it.
 func TryLock(f *os.File) error { return lockFile(f, lockExclusive|lockAtOnce) }
+
+// Unlock releases the lock of a file that stays open.
+func Unlock(f *os.File) error {
+	at := syscall.Overlapped{OffsetHigh: 1<<31 - 1}
+	if ok, _, err := unlockFileEx.Call(f.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(&at))); ok == 0 {
+		return os.NewSyscallError("UnlockFileEx", err)
+	}
+	return nil
+}
 
 // TryLockShared takes a shared lock of a file, and holds it until the file is closed. Several open files can hold
 // it at a time; TryLock fails meanwhile. The error is ErrLocked if another open file has an exclusive lock.

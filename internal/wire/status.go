@@ -37,6 +37,9 @@ type Status struct {
 	Published []Published `json:"published,omitempty"`
 	Commands  []Command   `json:"commands,omitempty"`
 
+	// Allowed lists what `broker allow` and `broker elevate` and answers to questions allow.
+	Allowed []Allowed `json:"allowed,omitempty"`
+
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; if it keeps growing, there is a leak
 
 	Setup *Setup `json:"setup,omitempty"` // nil if the daemon is too old to report it
@@ -88,6 +91,16 @@ type Published struct {
 	Expires     *time.Time `json:"expires,omitempty"`       // of the session in the file, which is refreshed before
 	Until       *time.Time `json:"until,omitempty"`         // nil means as long as the daemon runs unlocked
 	Error       string     `json:"error,omitempty"`         // why it is not in the file, or not refreshed
+}
+
+// Allowed is a confirmation that was given beforehand for a guarded profile.
+type Allowed struct {
+	Profile  string    `json:"profile"`
+	Elevated bool      `json:"elevated,omitempty"` // the full role of a profile with read_only = true
+	Where    string    `json:"where"`              // such as "everywhere" or "in pts/1"
+	Here     bool      `json:"here,omitempty"`     // it holds for the process that asks
+	Until    time.Time `json:"until"`
+	Reason   string    `json:"reason,omitempty"` // empty for the answer to a question
 }
 
 // Waiting is a device for whose code a prompt is open.

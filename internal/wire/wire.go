@@ -121,6 +121,9 @@ const (
 	Console  = "console"  // returns a sign-in to the console with the session of Profile
 	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
 
+	Allow = "allow" // allows sessions of the guarded Profile beforehand, for For, because of Reason
+	Deny  = "deny"  // removes what Allow allowed
+
 	Replace = "handover" // ends the daemon; the calling process gets its sockets
 
 	// What a client answers to a prompt, within a request.
@@ -148,7 +151,7 @@ type Request struct {
 
 	Timeout time.Duration `json:"-"`                 // how long the client waits; 0 means forever
 	MinTTL  time.Duration `json:"-"`                 // of Get and PrivateFiles: least remaining lifetime of the credentials
-	For     time.Duration `json:"-"`                 // of Publish: how long; 0 means the daemon's default
+	For     time.Duration `json:"-"`                 // of Publish and Allow: how long; 0 means the daemon's default
 	CanAsk  bool          `json:"can_ask,omitempty"` // a person is at the client's terminal
 	TTY     string        `json:"tty,omitempty"`     // that terminal, for daemons that do not ask the kernel
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and similar, one per line, for a window
@@ -160,6 +163,12 @@ type Request struct {
 	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile
 	// MaskDefault, of PrivateFiles, asks for files that hide the credentials of [default] and hold no session.
 	MaskDefault bool `json:"mask_default,omitempty"`
+
+	// Reason, of Allow, is why. Everywhere, of Allow and Deny, means the whole machine and not only the terminal or
+	// process tree of the client. Elevate, of Allow, allows the full role of a profile with read_only = true.
+	Reason     string `json:"reason,omitempty"`
+	Everywhere bool   `json:"everywhere,omitempty"`
+	Elevate    bool   `json:"elevate,omitempty"`
 
 	Proof      secret.String `json:"-"`                     // of the passphrase for Unlock, not of the keyring's
 	Verifier   *Verifier     `json:"-"`                     // of Passphrase

@@ -1,0 +1,133 @@
+package audit
+
+import (
+	"strings"
+
+	"broker/internal/lazyregexp"
+	"broker/internal/secret"
+)
+
+// hidden replaces a secret.
+const hidden = "***"
+
+// likeSecret finds names that secretName may accept.
+const likeSecret = `([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)` +
+	`[A-Za-z0-9_.-]*)`
+
+var (
+	wholePattern = lazyregexp.New(`^(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)(\s*[=:]\s*)(?s:(.+))$`)
+	// Within a longer text, such as a script or JSON.
+	assignPattern = lazyregexp.New(likeSecret + `(["']?\s*[=:]\s*)("[^"]*"?|'[^']*'?|[^\s,;&|"'}]+)`)
+	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}` + likeSecret + `(\s+)("[^"]*"?|'[^']*'?|\S+)`)
+	bearerPattern = lazyregexp.New(`(?i)\b(bearer|basic)(\s+)(\S+)`)
+	urlPattern    = lazyregexp.New(`(://[^\s/:@]*)(:)([^\s@]+)@`)
+	keyIDPattern  = lazyregexp.New(`\bAKIA[A-Z0-9]{12,}\b`)
+	base64Pattern = lazyregexp.New(`[A-Za-z0-9/+_=-]{40,}`)
+)
+
+// Redact returns the arguments of a process without what looks like a secret: the values of options and variables
+// with such names, long-lived access key ids but for their last four characters, secret keys, session tokens, and
+// the passwords of URLs. It does not change args.
+func Redact(args []string) []string {
+	out := make([]string, len(args))
+	hide := false
+	for i, arg := range args {
+		switch {
+		case hide:
+			out[i], hide = hidden, false
+		default:
+			out[i] = redactOne(arg)
+			hide = strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "=:") && secretName(arg)
+		}
+	}
+	return out
+}
+
+func redactOne(s string) string {
+	marked := strings.ContainsAny(s, "=:")
+	if marked {
+		if m := wholePattern.FindStringSubmatch(s); m != nil && secretName(m[1]) {
+			return m[1] + m[2] + hidden
+		}
+		s = replaceValues(assignPattern, s)
+		s = urlPattern.ReplaceAllString(s, "$1$2"+hidden+"@")
+	}
+	if strings.ContainsAny(s, " \t\n") {
+		s = replaceValues(optionPattern, s)
+		s = bearerPattern.ReplaceAllString(s, "$1$2"+hidden)
+	}
+	if strings.Contains(s, "AKIA") {
+		s = keyIDPattern.ReplaceAllStringFunc(s, secret.Tail)
+	}
+	if len(s) >= 40 {
+		s = base64Pattern.ReplaceAllStringFunc(s, func(run string) string {
+			if secretRun(run) {
+				return hidden
+			}
+			return run
+		})
+	}
+	return s
+}
+
+// replaceValues hides the third group of each match whose first group names a secret.
+func replaceValues(pattern *lazyregexp.Regexp, s string) string {
+	return pattern.ReplaceAllStringFunc(s, func(match string) string {
+		if m := pattern.FindStringSubmatch(match); m != nil && secretName(m[1]) {
+			return strings.TrimSuffix(match, m[3]) + hidden
+		}
+		return match
+	})
+}
+
+// notSecret are endings of names whose values say where a secret is, or which one it is.
+var notSecret = []string{"file", "path", "dir", "id", "ids", "arn", "arns", "name", "names", "stdin", "fd", "type"}
+
+// secretName reports whether a name of an option, variable or key looks like that of a secret.
+func secretName(name string) bool {
+	name = strings.ToLower(strings.TrimLeft(name, "-"))
+	words := strings.FieldsFunc(name, func(r rune) bool { return r == '-' || r == '_' || r == '.' })
+	if len(words) == 0 || words[0] == "no" {
+		return false
+	}
+	for _, end := range notSecret {
+		if words[len(words)-1] == end {
+			return false
+		}
+	}
+	for _, part := range []string{"secret", "token", "password", "passwd", "passphrase", "credential"} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	switch name {
+	case "code", "authorization", "cookie", "otp", "totp":
+		return true
+	}
+	for i, word := range words {
+		switch {
+		case strings.HasSuffix(word, "key"), i > 0 && word == "pwd":
+			return true
+		case word == "code" && i > 0 && words[i-1] == "mfa":
+			return true
+		}
+	}
+	return false
+}
+
+// secretRun reports whether a run of letters, digits and signs looks like the secret key of AWS, which has 40
+// characters, or like a session token. Hashes and paths do not.
+func secretRun(run string) bool {
+	const secretKey, token = 40, 100
+	if trimmed := strings.TrimRight(run, "="); len(trimmed) != secretKey && len(run) < token ||
+		len(run) >= token && strings.Count(run, "/")*8 > len(run) {
+		return false
+	}
+	var lower, upper, digit bool
+	for _, r := range run {
+		lower = lower || r >= 'a' && r <= 'z'
+		upper = upper || r >= 'A' && r <= 'Z'
+		digit = digit || r >= '0' && r <= '9'
+	}
+	return lower && upper && digit
+}

@@ -1,0 +1,158 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// Finding is one thing that is wrong with a log.
+type Finding struct {
+	File string // base name
+	Line int    // from 1; 0 for the whole file
+	What string
+}
+
+// String returns the finding as one line.
+func (f Finding) String() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.What
+	}
+	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.What)
+}
+
+// Report is the result of Verify.
+type Report struct {
+	Lines     int // number of lines
+	Unchained int // number of lines at the beginning that an older version wrote
+	Files     int
+	Findings  []Finding
+	Known     int // number of heads that Compare found in the log
+
+	sums map[string]int // index of each line, from 0
+	head Head
+}
+
+// Verify checks that each line follows the line before it, that no file is missing, and that the last line is the
+// head of the log. The oldest file may begin with any line if rotation has removed the files before it.
+func (r *Reader) Verify() Report {
+	rep := Report{Files: len(r.files), sums: map[string]int{}, head: r.head}
+	found := func(file string, line int, format string, args ...any) {
+		rep.Findings = append(rep.Findings, Finding{file, line, fmt.Sprintf(format, args...)})
+	}
+	missing := false
+	for i, f := range r.files {
+		newer := -1
+		if i > 0 {
+			newer = r.files[i-1].number
+		}
+		for n := newer + 1; n < f.number; n++ {
+			missing = true
+			found(r.nameOf(n), 0, "the file is missing")
+		}
+	}
+	oldest := -1
+	if len(r.files) > 0 {
+		oldest = r.files[len(r.files)-1].number
+	}
+	last, chained := "", false
+	var first Event
+	for line, err := range r.Forward() {
+		if err != nil {
+			found(line.File, 0, "it cannot be read: %s", fault.Line(err.Error()))
+			continue
+		}
+		var e Event
+		err = json.Unmarshal(line.Text, &e)
+		isFirst := rep.Lines == 0
+		if isFirst {
+			first = e
+		}
+		switch {
+		case err != nil:
+			found(line.File, line.Number, "this is not a line of the audit log: it was changed or cut")
+		case line.Torn:
+			found(line.File, line.Number, "the line is cut: it has no end")
+		case e.Prev == "" && !chained:
+			rep.Unchained++
+		case isFirst && oldest < keep:
+			found(line.File, line.Number, "the lines before it are missing: %s was removed", r.nameOf(oldest+1))
+		case !isFirst && e.Prev != last:
+			found(line.File, line.Number, "it does not follow the line before it: a line was changed, added or removed")
+		}
+		if err == nil && e.Event == "gap" {
+			what := fault.Line(e.Message)
+			if e.Missed > 0 {
+				what = fmt.Sprintf("%d lines could not be written", e.Missed)
+				if e.Message != "" {
+					what += "; " + fault.Line(e.Message)
+				}
+			}
+			found(line.File, line.Number, "gap: %s", what)
+		}
+		chained = chained || e.Prev != ""
+		last = SumOf(line.Text)
+		rep.sums[last] = rep.Lines
+		rep.Lines++
+	}
+	if rep.Unchained == 1 && (chained || r.hasHead) {
+		rep.Unchained = 0 // the first line of a chain
+	}
+	head := filepath.Base(headPath(r.path))
+	at, known := rep.sums[r.head.Sum]
+	switch {
+	case !r.hasHead && (chained || missing):
+		found(head, 0, "the head of the log is missing or damaged")
+	case !r.hasHead:
+	case !known:
+		found(head, 0, "the log does not have line %d, the last one that was written: it was changed or removed",
+			r.head.Lines)
+	case len(rep.Findings) > 0:
+	case r.head.Lines < int64(at+1), first.Prev == "" && r.head.Lines != int64(at+1):
+		found(head, 0, "the head counts %d lines, and the log has %d up to it", r.head.Lines, at+1)
+	case at < rep.Lines-1:
+		found(head, 0, "%d lines follow the last one that the head knows: another program added them, or the daemon was "+
+			"killed while it wrote", rep.Lines-1-at)
+	}
+	return rep
+}
+
+func (r *Reader) nameOf(number int) string {
+	if number == 0 {
+		return filepath.Base(r.path)
+	}
+	return fmt.Sprintf("%s.%d", filepath.Base(r.path), number)
+}
+
+// Told is a head that was kept outside of the log.
+type Told struct {
+	Head
+	At time.Time
+}
+
+// Compare adds a finding if heads that were told elsewhere, the newest first, are not in the log. It skips heads
+// that are older than the log.
+func (rep *Report) Compare(where string, told []Told) {
+	oldest := rep.head.Lines - int64(rep.Lines) + 1
+	missing := 0
+	var newest Told
+	for _, t := range told {
+		switch _, known := rep.sums[t.Sum]; {
+		case known:
+			rep.Known++
+		case t.Lines < oldest:
+		default:
+			if missing++; missing == 1 {
+				newest = t
+			}
+		}
+	}
+	if missing > 0 {
+		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("the log does not have line %d of %s, and %d "+
+			"others that are known there: they were changed or removed", newest.Lines,
+			newest.At.Local().Format(time.DateTime), missing-1)})
+	}
+}

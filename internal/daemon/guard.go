@@ -1,0 +1,169 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/grant"
+	"broker/internal/guard"
+	"broker/internal/mfa"
+	"broker/internal/profiles"
+	"broker/internal/session"
+	"broker/internal/wire"
+)
+
+// person is who can confirm the request of a call: at the client's terminal or in a window.
+type person struct {
+	call
+	d *Daemon
+}
+
+// Confirm implements guard.Person. It tries the places of mfa_prompt in their order.
+func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, error) {
+	set, err := p.d.Store.Load(p.d.Files)
+	if err != nil {
+		return guard.No, err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return guard.No, err
+	}
+	for _, place := range settings.MFAPrompt {
+		choice, err := guard.No, guard.ErrNobody
+		switch {
+		case place == "tty" && p.req.CanAsk:
+			choice, err = p.atTerminal(ctx, q)
+		case place == "gui" && p.d.Confirm != nil && !p.talk.gone():
+			choice, err = p.inWindow(ctx, q)
+		}
+		if !errors.Is(err, guard.ErrNobody) {
+			return choice, err
+		}
+	}
+	return guard.No, guard.ErrNobody
+}
+
+func (p person) atTerminal(ctx context.Context, q guard.Question) (guard.Choice, error) {
+	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: q.Lines(), Text: q.Text(), Choice: true})
+	switch {
+	case errors.Is(err, session.ErrCancelled):
+		return guard.No, nil
+	case errors.Is(err, session.ErrGone):
+		return guard.No, guard.ErrNobody
+	case err != nil:
+		return guard.No, err
+	}
+	return q.Parse(typed.Reveal()), nil
+}
+
+// inWindow asks for a yes or a no. A yes is for this once: a window belongs to no terminal.
+func (p person) inWindow(ctx context.Context, q guard.Question) (guard.Choice, error) {
+	shown := mfa.Confirmation{Lines: q.Lines()}
+	if p.req.CanAsk {
+		shown.TTY = p.peer.Terminal()
+	}
+	if p.req.Desktop != "" {
+		shown.Env = strings.Split(p.req.Desktop, "\n")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.talk.Watch(ctx, cancel) // close the window if nobody waits any more
+	switch err := p.d.Confirm(ctx, shown); {
+	case err == nil:
+		return guard.Once, nil
+	case errors.Is(err, mfa.ErrCancelled):
+		return guard.No, nil
+	case errors.Is(err, mfa.ErrNobody):
+		return guard.No, guard.ErrNobody
+	default:
+		return guard.No, err
+	}
+}
+
+const (
+	// minElevated and maxAllowed limit how long an allowance lasts. AWS gives no session for less than 15 minutes.
+	minElevated = 15 * time.Minute
+	maxAllowed  = 12 * time.Hour
+	// maxReason is the longest reason in bytes.
+	maxReason = 200
+)
+
+// allow adds an allowance for the terminal or the process tree of the client, or for the whole machine.
+func (d *Daemon) allow(_ context.Context, c call) error {
+	a := guard.Allowance{Elevated: c.req.Elevate, Until: time.Now().Add(c.req.For), Reason: c.req.Reason}
+	var err error
+	switch {
+	case strings.TrimSpace(c.req.Reason) == "":
+		err = fault.New(fault.Usage, "the reason is empty")
+	case len(c.req.Reason) > maxReason:
+		err = fault.New(fault.Usage, "the reason is longer than %d bytes", maxReason)
+	case c.req.For <= 0 || c.req.For > maxAllowed:
+		err = fault.New(fault.Usage, "--for needs a time of at most %s, and not zero", profiles.FormatDuration(maxAllowed))
+	case a.Elevated && c.req.For < minElevated:
+		err = fault.New(fault.Usage, "AWS gives no session for less than 15 minutes; use --for 15m or longer")
+	case d.Broker.Locked():
+		err = grant.LockedFault()
+	default:
+		a.Profile, err = d.guarded(c)
+	}
+	if err == nil && !c.req.Everywhere {
+		a.Scope, err = d.guard.ScopeOf(c.peer.PID)
+	}
+	event := "allowed"
+	if a.Elevated {
+		event = "elevated"
+	}
+	how := a.Reason
+	if err == nil {
+		how = profiles.FormatDuration(c.req.For) + " " + a.Scope.String() + ": " + how
+	}
+	d.record(event, how, c, session.Answer{Profile: a.Profile}, err)
+	if err != nil {
+		return err
+	}
+	d.guard.Allow(a)
+	return c.reply(wire.Response{Status: &wire.Status{Allowed: []wire.Allowed{
+		{Profile: a.Profile, Elevated: a.Elevated, Where: a.Scope.String(), Until: a.Until, Reason: a.Reason},
+	}}})
+}
+
+// guarded returns the exact name of the profile of a call, which must have what is to be allowed.
+func (d *Daemon) guarded(c call) (string, error) {
+	set, err := d.Store.Load(d.request(c).Files)
+	if err != nil {
+		return "", err
+	}
+	chain, err := set.Resolve(c.req.Profile)
+	switch {
+	case err != nil:
+		return "", err
+	case c.req.Elevate && (len(chain.Roles) == 0 || !chain.Roles[len(chain.Roles)-1].ReadOnly):
+		return "", fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
+	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
+		return "", fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
+	}
+	return chain.Profile, nil
+}
+
+// deny removes allowances of a profile. Sessions that were handed out stay valid until they expire.
+func (d *Daemon) deny(_ context.Context, c call) error {
+	profile := c.req.Profile
+	// A profile that is broken or gone is denied by its exact name.
+	if set, err := d.Store.Load(d.request(c).Files); err == nil {
+		if chain, err := set.Resolve(profile); err == nil {
+			profile = chain.Profile
+		}
+	}
+	pid := c.peer.PID
+	if c.req.Everywhere {
+		pid = 0
+	}
+	n := d.guard.Deny(profile, pid)
+	if n > 0 {
+		d.record("allow_ended", "", c, session.Answer{Profile: profile}, nil)
+	}
+	return c.reply(wire.Response{Count: n})
+}

@@ -1,0 +1,383 @@
+// Package guard decides whether a guarded session may be handed out: it asks a person, and keeps what people allowed
+// beforehand. It protects against accidents. A program of the same user can allow what it likes with `broker allow`,
+// which the audit log shows.
+package guard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"broker/internal/fault"
+	"broker/internal/peer"
+	"broker/internal/profiles"
+)
+
+// patience is how long a question waits for its answer.
+const patience = 5 * time.Minute
+
+// Kernel reports facts about processes.
+type Kernel interface {
+	Find(pid int) (peer.Process, error)
+	Parents(peer.Process) iter.Seq[peer.Process]
+	Terminal(peer.Process) string
+	Arguments(peer.Process) []string
+	Dir(peer.Process) string
+}
+
+// Scope is where an allowance holds: in the tree of a process, at one terminal. The zero Scope is the whole machine.
+type Scope struct {
+	Root     peer.Process
+	Terminal string // path of the controlling terminal of the tree; may be empty
+}
+
+// String names the scope for people.
+func (s Scope) String() string {
+	switch {
+	case s == Scope{}:
+		return "everywhere"
+	case s.Terminal != "":
+		return "in " + strings.TrimPrefix(s.Terminal, "/dev/")
+	}
+	return "in one script"
+}
+
+// Allowance is a confirmation given beforehand.
+type Allowance struct {
+	Profile  string // exact name
+	Elevated bool   // it allows the full role of a profile with read_only = true
+	Scope    Scope
+	Until    time.Time // it ends earlier if the clock is set back: see end
+	Reason   string    // why, in the words of the person; for the answer to a prompt, the Why of the prompt
+	Answer   bool      // it is the answer to a prompt
+
+	end time.Time // Until with a monotonic reading, which a change of the clock does not move
+}
+
+// Guard keeps allowances. They end with the daemon and with a lock. Use New.
+type Guard struct {
+	kernel Kernel
+	now    func() time.Time
+
+	mu         sync.Mutex
+	allowances []Allowance
+	open       map[*question]bool
+}
+
+// question is an open question. Others that concern the same terminal wait for its end.
+type question struct {
+	scope    Scope
+	profile  string
+	declined bool // set before done is closed
+	waiting  int  // requests that wait for its end
+	done     chan struct{}
+	cancel   context.CancelFunc
+}
+
+// New returns a Guard. The kernel is the one of this machine if it is nil.
+func New(kernel Kernel) *Guard {
+	if kernel == nil {
+		kernel = machine{}
+	}
+	return &Guard{kernel: kernel, now: time.Now, open: map[*question]bool{}}
+}
+
+// tree returns a process and its parents, nearest first. It is empty if the process has ended.
+func (g *Guard) tree(pid int) []peer.Process {
+	p, err := g.kernel.Find(pid)
+	if err != nil {
+		return nil
+	}
+	return slices.Insert(slices.Collect(g.kernel.Parents(p)), 0, p)
+}
+
+// ScopeOf returns the scope of a process: the topmost of its parents on the same terminal. Without a terminal it is
+// its parent, such as a script. The error means that the system does not tell.
+func (g *Guard) ScopeOf(pid int) (Scope, error) {
+	tree := g.tree(pid)
+	if len(tree) < 2 {
+		return Scope{}, fault.New(fault.Failed, "Broker cannot tell in which terminal or script this command runs; use --everywhere")
+	}
+	terminal := g.kernel.Terminal(tree[0])
+	if parent := peer.ToolOf(g.kernel.Arguments(tree[1])); terminal == "" && (tree[1].PID == 1 || parent == "systemd") {
+		return Scope{}, fault.New(fault.Failed, "no script runs this command, but %s, which runs all services; use --everywhere",
+			fault.Line(cmp.Or(parent, "init")))
+	}
+	if terminal == "" {
+		return Scope{Root: tree[1]}, nil
+	}
+	root := tree[0]
+	for _, p := range tree[1:] {
+		if g.kernel.Terminal(p) != terminal {
+			break
+		}
+		root = p
+	}
+	return Scope{root, terminal}, nil
+}
+
+// has reports whether a process belongs to the scope.
+func (g *Guard) has(s Scope, tree []peer.Process) bool {
+	if s == (Scope{}) {
+		return true
+	}
+	return slices.Contains(tree, s.Root) && g.kernel.Terminal(tree[0]) == s.Terminal
+}
+
+// Allow adds an allowance. It replaces one for the same profile, scope and kind.
+func (g *Guard) Allow(a Allowance) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.allowances = slices.DeleteFunc(g.allowances, func(old Allowance) bool {
+		return old.Profile == a.Profile && old.Scope == a.Scope && old.Elevated == a.Elevated && old.Answer == a.Answer
+	})
+	a.end, a.Until = a.Until, a.Until.Round(0) // the monotonic clock stops while the machine sleeps
+	g.allowances = append(g.allowances, a)
+}
+
+// Deny removes the allowances of a profile that hold for a process, or all of the profile if pid is 0. It returns
+// how many there were.
+func (g *Guard) Deny(profile string, pid int) (n int) {
+	var tree []peer.Process
+	if pid != 0 {
+		tree = g.tree(pid)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tidyLocked()
+	g.allowances = slices.DeleteFunc(g.allowances, func(a Allowance) bool {
+		is := a.Profile == profile && (pid == 0 || g.has(a.Scope, tree))
+		if is {
+			n++
+		}
+		return is
+	})
+	return n
+}
+
+// Clear removes all allowances and cancels all questions.
+func (g *Guard) Clear() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.allowances = nil
+	for q := range g.open {
+		q.cancel()
+	}
+}
+
+// current returns the allowances that have not ended, and forgets the others.
+func (g *Guard) current() []Allowance {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tidyLocked()
+	return slices.Clone(g.allowances)
+}
+
+// tidyLocked forgets the allowances that have ended by one of the two clocks.
+func (g *Guard) tidyLocked() {
+	now := g.now()
+	g.allowances = slices.DeleteFunc(g.allowances, func(a Allowance) bool {
+		return !now.Before(a.end) || !now.Round(0).Before(a.Until)
+	})
+}
+
+// List returns the current allowances, the one that ends first at the front.
+func (g *Guard) List() []Allowance {
+	list := g.current()
+	slices.SortFunc(list, func(a, b Allowance) int {
+		return cmp.Or(a.Until.Compare(b.Until), strings.Compare(a.Profile, b.Profile))
+	})
+	return list
+}
+
+// Holds reports whether an allowance holds for a process.
+func (g *Guard) Holds(a Allowance, pid int) bool { return g.has(a.Scope, g.tree(pid)) }
+
+// Elevated returns until when a process gets the full role of a profile, and why. The time is zero if it does not.
+// exact returns the exact name of the profile; it is called only if something is elevated.
+func (g *Guard) Elevated(pid int, exact func() (string, error)) (until time.Time, err error) {
+	list := slices.DeleteFunc(g.current(), func(a Allowance) bool { return !a.Elevated })
+	if len(list) == 0 {
+		return time.Time{}, nil
+	}
+	profile, err := exact()
+	if err != nil {
+		return time.Time{}, err
+	}
+	tree := g.tree(pid)
+	for _, a := range list {
+		if a.Profile == profile && a.Until.After(until) && g.has(a.Scope, tree) {
+			until = a.Until
+		}
+	}
+	return until, nil
+}
+
+// Handout is a session that is about to be handed out.
+type Handout struct {
+	Profile string // exact name
+	Role    string // ARN; may be empty
+	Account string // may be empty
+	Guard   profiles.Guard
+	// Commands returns the patterns of guard_commands.
+	Commands func() ([]profiles.CommandPattern, error)
+	PID      int // of the process that asks
+	// Outside is why the session does not belong to the trusted directory in which that process works, or "".
+	Outside string
+}
+
+// Choice is what a person answered.
+type Choice int
+
+// The choices.
+const (
+	No Choice = iota
+	Once
+	ForAWhile // for ConfirmedFor in this terminal
+)
+
+// ErrNobody means that no person can be asked.
+var ErrNobody = errors.New("nobody can be asked")
+
+// Person is who can be asked.
+type Person interface {
+	// Confirm shows the question. The error is ErrNobody, or that of ctx.
+	Confirm(ctx context.Context, q Question) (Choice, error)
+}
+
+// Check returns nil if the session may be handed out. how says who confirmed it, for the audit log; it is empty if
+// nothing had to be confirmed. asked means that a person was asked, which may have taken minutes. person may be nil.
+// All errors are faults of the kind NotConfirmed, but for a wrong guard_commands.
+func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
+	if h.Guard.IsZero() && h.Outside == "" {
+		return "", false, nil
+	}
+	tree := g.tree(h.PID)
+	pattern, from := "", tree
+	if h.Guard.Production {
+		if pattern, from, err = g.dangerous(tree, h.Commands); err != nil {
+			return "", false, err
+		}
+	}
+	if pattern == "" && h.Guard.Confirm == profiles.Never && h.Outside == "" {
+		return "", false, nil
+	}
+	scope := Scope{}
+	if len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
+		scope, _ = g.ScopeOf(h.PID)
+	}
+	q := g.question(h, from, pattern)
+	q.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
+	for {
+		if how := g.allowed(q, h.Profile, tree); how != "" {
+			return how, false, nil
+		}
+		if person == nil {
+			return "", false, q.nobody()
+		}
+		asking, mine, other := g.begin(ctx, scope, h.Profile)
+		if other != nil {
+			select {
+			case <-other.done:
+			case <-ctx.Done():
+				return "", true, q.unanswered(ctx.Err())
+			}
+			if other.declined && other.profile == h.Profile {
+				return "", true, q.declined()
+			}
+			continue
+		}
+		choice, err := person.Confirm(asking, q)
+		if err == nil && choice == ForAWhile && q.MayLast {
+			g.Allow(Allowance{Profile: h.Profile, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor),
+				Reason: q.Why, Answer: true})
+		}
+		mine.declined = err == nil && choice == No
+		g.end(mine)
+		switch {
+		case errors.Is(err, ErrNobody):
+			return "", true, q.nobody()
+		case err != nil:
+			return "", true, q.unanswered(err)
+		case choice == No:
+			return "", true, q.declined()
+		case choice == ForAWhile && q.MayLast:
+			return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + scope.String(), true, nil
+		}
+		return "confirmed once", true, nil
+	}
+}
+
+// begin starts a question of a scope, or returns the one that is open there. Questions without a scope do not wait
+// for each other.
+func (g *Guard) begin(ctx context.Context, s Scope, profile string) (_ context.Context, mine, other *question) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for q := range g.open {
+		if q.scope == s && s != (Scope{}) {
+			q.waiting++
+			return nil, nil, q
+		}
+	}
+	mine = &question{scope: s, profile: profile, done: make(chan struct{})}
+	ctx, mine.cancel = context.WithTimeout(ctx, patience)
+	g.open[mine] = true
+	return ctx, mine, nil
+}
+
+func (g *Guard) end(q *question) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, q)
+	q.cancel()
+	close(q.done)
+}
+
+// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only; what
+// `broker allow` allowed always counts.
+func (g *Guard) allowed(q Question, profile string, tree []peer.Process) string {
+	for _, a := range g.current() {
+		if a.Profile != profile || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
+			continue
+		}
+		if a.Answer {
+			return "confirmed earlier " + a.Scope.String()
+		}
+		return "allowed " + a.Scope.String() + ": " + a.Reason
+	}
+	return ""
+}
+
+// dangerous returns the pattern that the command line of a process or of one of its parents matches, and the tree from
+// that process upwards. If none matches, it returns "" and the whole tree.
+func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.CommandPattern, error)) (
+	string, []peer.Process, error,
+) {
+	patterns, err := commands()
+	if err != nil {
+		return "", nil, err
+	}
+	for i, p := range tree {
+		arguments := g.kernel.Arguments(p)
+		for _, pattern := range patterns {
+			if pattern.Matches(arguments) {
+				return pattern.String(), tree[i:], nil
+			}
+		}
+	}
+	return "", tree, nil
+}
+
+// machine is the kernel of this machine.
+type machine struct{}
+
+func (machine) Find(pid int) (peer.Process, error)            { return peer.Find(pid) }
+func (machine) Parents(p peer.Process) iter.Seq[peer.Process] { return p.Parents() }
+func (machine) Terminal(p peer.Process) string                { return p.Terminal() }
+func (machine) Arguments(p peer.Process) []string             { return p.Arguments() }
+func (machine) Dir(p peer.Process) string                     { return p.Dir() }

@@ -1,0 +1,141 @@
+package profiles
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// Guard says when a person must confirm that a session of a profile is handed out. The zero Guard asks for nothing.
+type Guard struct {
+	Confirm Confirm
+	// Production means that a command that guard_commands names needs a confirmation of its own.
+	Production bool
+}
+
+// IsZero reports whether the guard asks for nothing.
+func (g Guard) IsZero() bool { return g == Guard{} }
+
+// Confirm is the setting confirm of a profile.
+type Confirm int
+
+// The values of Confirm, from the most lenient to the strictest.
+const (
+	Never  Confirm = iota
+	First          // a yes may last for ConfirmedFor in its terminal
+	Always         // each session is confirmed
+)
+
+// ConfirmedFor is how long a yes lasts at most.
+const ConfirmedFor = 15 * time.Minute
+
+var confirmWords = []string{"never", "first", "always"}
+
+// guard reads the guard of one profile or source of a chain. The strictest guard of a chain counts.
+func (r *reading) guard(v view, g *Guard) {
+	word := r.take(v, keyConfirm, oneOf(confirmWords...))
+	production := strings.EqualFold(r.take(v, keyProduction, checkBool), "true")
+	own := Confirm(max(slices.Index(confirmWords, strings.ToLower(word)), 0))
+	if word == "" && production {
+		own = First
+	}
+	g.add(Guard{own, production})
+}
+
+func (g *Guard) add(other Guard) {
+	g.Confirm = max(g.Confirm, other.Confirm)
+	g.Production = g.Production || other.Production
+}
+
+// notPublished returns an error for a guarded profile that the registry keeps published: every program could read
+// its session, and nobody would be asked.
+func notPublished(at Origin, g Guard) error {
+	if g.IsZero() {
+		return nil
+	}
+	return fault.New(fault.Config, "%s: a profile with confirm or production cannot have publish = true, because "+
+		"nobody would be asked", at).WithHint("vi +%d %s", at.Line, at.File)
+}
+
+// GuardedCommands is the default of the setting guard_commands.
+const GuardedCommands = "terraform destroy, terraform apply -destroy, tofu destroy, tofu apply -destroy, " +
+	"terragrunt destroy, terragrunt run-all destroy, sls remove, serverless remove, osls remove, cdk destroy, sam delete, " +
+	"pulumi destroy, eksctl delete, kubectl delete, helm uninstall, helm delete, aws delete-*, aws terminate-*, " +
+	"aws batch-delete-*, aws s3 rb, aws s3 rm, aws deregister-*, aws purge-*"
+
+// GuardCommands returns the setting guard_commands: the commands that need a confirmation of their own for a profile
+// with production = true. The error is a fault.Config with file and line.
+func (s *Set) GuardCommands() ([]CommandPattern, error) {
+	b := s.block(registryFile, SectionSettings, "")
+	set := b.find(keyGuardCommands)
+	if set == nil {
+		return parseCommands(GuardedCommands)
+	}
+	list, err := parseCommands(set.value)
+	if err != nil {
+		return nil, fault.New(fault.Config, "%s: %s %w", Origin{b.origin.File, set.line}, keyGuardCommands, err).
+			WithHint("broker config set %s VALUE", keyGuardCommands)
+	}
+	return list, nil
+}
+
+// parseCommands reads the setting guard_commands: patterns with commas between. The word "default" stands for
+// GuardedCommands.
+func parseCommands(s string) ([]CommandPattern, error) {
+	var list []CommandPattern
+	for text := range strings.SplitSeq(s, ",") {
+		c := CommandPattern(strings.Fields(text))
+		switch {
+		case len(c) == 0:
+			return nil, fmt.Errorf("has an empty pattern")
+		case len(c) == 1 && c[0] == "default":
+			more, err := parseCommands(GuardedCommands)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, more...)
+			continue
+		}
+		for _, word := range c {
+			if _, err := path.Match(word, ""); err != nil {
+				return nil, fmt.Errorf("has the pattern %.40q, which is not valid: %w", c.String(), err)
+			}
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// CommandPattern is a pattern for a command line: words in the format of path.Match, where * also matches a slash. The
+// first word matches the base name of any word of the command line, because sudo or a shell may stand before the
+// program. The others match later words, in this order; words may come between them.
+type CommandPattern []string
+
+// String returns the pattern as a user writes it.
+func (c CommandPattern) String() string { return strings.Join(c, " ") }
+
+// unslashed replaces the character at which the * of path.Match ends.
+func unslashed(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+
+// Matches reports whether a command line matches. An argument with blanks counts as several words, because it may be
+// the script of a shell.
+func (c CommandPattern) Matches(arguments []string) bool {
+	next := 0
+	for _, argument := range arguments {
+		for word := range strings.FieldsSeq(argument) {
+			if next == 0 {
+				word = word[strings.LastIndexByte(word, '/')+1:]
+			}
+			if is, err := path.Match(unslashed(c[next]), unslashed(word)); err == nil && is {
+				if next++; next == len(c) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
