@@ -48,7 +48,7 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
-	PolicyARN   string `json:",omitempty"` // of a managed policy; the session may do what both policies allow
+	PolicyARN   string `json:",omitempty"` // of a managed policy; the session may do what Policy or this allows, and Policy does not deny
 	Tags        []Tag
 	// For AssumeRole only.
 	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
@@ -297,6 +297,11 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	switch n := len(chain.Roles); {
 	case n == 0 || !chain.Roles[n-1].ReadOnly:
 	case d.ElevatedUntil.IsZero():
+		if last.Policy != "" && allows(last.Policy) {
+			return nil, fault.New(fault.Usage, "%q is read-only, and AWS adds what a session policy allows to what "+
+				"ReadOnlyAccess allows; send a policy that only denies, or elevate the profile", chain.Profile).
+				WithHint("broker elevate %s --for 15m --reason WHY", chain.Profile)
+		}
 		last.PolicyARN = "arn:" + cmp.Or(partition.OfARN(last.RoleARN), partition.Default) + ":iam::aws:" + readOnly
 	default:
 		last.ElevatedUntil = d.ElevatedUntil
