@@ -48,8 +48,9 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
-	PolicyARN   string `json:",omitempty"` // of a managed policy; the session may do what Policy or this allows, and Policy does not deny
-	Tags        []Tag
+	// PolicyARN is a managed policy. The session may do what Policy or PolicyARN allows and neither denies.
+	PolicyARN string `json:",omitempty"`
+	Tags      []Tag
 	// For AssumeRole only.
 	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
 	SourceIdentity string   `json:",omitempty"`

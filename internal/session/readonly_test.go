@@ -12,11 +12,14 @@ import (
 // TestPolicyOfAReadOnlyProfile: AWS allows what any session policy allows, so the policy of a request must not allow
 // anything. An elevated request may send any policy.
 func TestPolicyOfAReadOnlyProfile(t *testing.T) {
-	const deny, allow = `{"Effect":"Deny","Action":"s3:*","Resource":"*"}`, `{"Effect":"Allow","Action":"*","Resource":"*"}`
+	const deny = `{"Effect":"Deny","Action":"s3:*","Resource":"*"}`
+	const allow = `{"Effect":"Allow","Action":"*","Resource":"*"}`
 	plan := func(policy string, until time.Time) (*Plan, error) {
-		chain := profiles.Chain{Profile: "reader", Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
-			Roles: []profiles.Role{{Profile: "reader", ARN: "arn:aws:iam::444455556666:role/dev", ReadOnly: true}}}
-		return NewPlan(chain, Defaults{SessionDuration: time.Hour, Wish: Wish{AdHoc: &AdHoc{Policy: policy}, ElevatedUntil: until}})
+		chain := profiles.Chain{Profile: "reader",
+			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
+			Roles:  []profiles.Role{{Profile: "reader", ARN: "arn:aws:iam::444455556666:role/dev", ReadOnly: true}}}
+		return NewPlan(chain, Defaults{SessionDuration: time.Hour,
+			Wish: Wish{AdHoc: &AdHoc{Policy: policy}, ElevatedUntil: until}})
 	}
 	for policy, refused := range map[string]bool{
 		`{"Statement":[` + deny + `]}`:               false,
