@@ -77,8 +77,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	}
 	sessions := []wire.Session{}
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly, Device: h.Device,
-			Profile:     h.Profile,
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
+			Device: h.Device, Profile: h.Profile,
 			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews

@@ -119,7 +119,8 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 
 // sameSession reports whether two answers are for the same profile, role and guard.
 func sameSession(a, b *session.Answer) bool {
-	return a.Profile == b.Profile && a.Source == b.Source && a.Role == b.Role && a.Account == b.Account && a.Guard == b.Guard
+	return a.Profile == b.Profile && a.Source == b.Source && a.Role == b.Role && a.Account == b.Account &&
+		a.Guard == b.Guard
 }
 
 // elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never

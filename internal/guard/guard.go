@@ -338,8 +338,8 @@ func (g *Guard) end(q *question) {
 	close(q.done)
 }
 
-// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only; what
-// `broker allow` allowed always counts.
+// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only;
+// what `broker allow` allowed always counts.
 func (g *Guard) allowed(q Question, profile string, tree []peer.Process) string {
 	for _, a := range g.current() {
 		if a.Profile != profile || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {

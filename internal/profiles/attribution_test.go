@@ -144,15 +144,16 @@ func TestAttributionInChains(t *testing.T) {
 		{"source_identity = {user}", "source_identity = paul", `has another source_identity than "first"`},
 		{"session_tags = a=b", "session_tags = a=c", ""},
 		{"session_tags = a=b\ntransitive_tags = a", "session_tags = b=c", ""},
-		{"session_tags = a=b\ntransitive_tags = a", "session_tags = A=b", `the session tag "A", which is a transitive tag of "first"`},
+		{"session_tags = a=b\ntransitive_tags = a", "session_tags = A=b",
+			`the session tag "A", which is a transitive tag of "first"`},
 		{"read_only = true", "", ""},
 	} {
 		set := placed(t, InDefault, "", "", sourceSection+
 			"[profile first]\nrole_arn = "+account+"a\nsource_profile = security\n"+tt.first+"\n"+
 			"[profile second]\nrole_arn = "+account+"b\nsource_profile = first\n"+tt.second+"\n")
 		_, err := set.Resolve("second")
-		if tt.err == "" && err != nil || tt.err != "" && (!fault.Is(err, fault.Config) ||
-			!strings.Contains(err.Error(), tt.err)) {
+		right := fault.Is(err, fault.Config) && strings.Contains(err.Error(), tt.err)
+		if tt.err == "" && err != nil || tt.err != "" && !right {
 			t.Errorf("%q, %q: %v, want %q", tt.first, tt.second, err, tt.err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // nothing.
 type AdHoc struct {
 	profiles.Role        // its Tags are added to those of the profile, and replace those with the same key
-	Policy        string // session policy, JSON
+	Policy        string // session policy, JSON; for a read-only profile it may only deny
 	// Federate asks for a session of GetFederationToken, from a source. For a user, the console accepts no other
 	// kind of session.
 	Federate bool
@@ -93,6 +93,21 @@ func (a *AdHoc) check() error {
 		return fault.New(fault.Usage, "the list of session tags %w", err)
 	}
 	return nil
+}
+
+// allows reports whether a session policy allows anything, or cannot be read.
+func allows(policy string) bool {
+	type statement struct{ Effect string }
+	var list struct{ Statement []statement }
+	var one struct{ Statement statement }
+	switch {
+	case json.Unmarshal([]byte(policy), &list) == nil:
+	case json.Unmarshal([]byte(policy), &one) == nil:
+		list.Statement = []statement{one.Statement}
+	default:
+		return true
+	}
+	return slices.ContainsFunc(list.Statement, func(s statement) bool { return s.Effect != "Deny" })
 }
 
 // merged returns the tags of a profile and those of a request, which win.

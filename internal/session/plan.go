@@ -48,8 +48,9 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
-	PolicyARN   string `json:",omitempty"` // of a managed policy; the session may do what both policies allow
-	Tags        []Tag
+	// PolicyARN is a managed policy. The session may do what Policy or PolicyARN allows and neither denies.
+	PolicyARN string `json:",omitempty"`
+	Tags      []Tag
 	// For AssumeRole only.
 	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
 	SourceIdentity string   `json:",omitempty"`
@@ -297,6 +298,11 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	switch n := len(chain.Roles); {
 	case n == 0 || !chain.Roles[n-1].ReadOnly:
 	case d.ElevatedUntil.IsZero():
+		if last.Policy != "" && allows(last.Policy) {
+			return nil, fault.New(fault.Usage, "%q is read-only, and AWS adds what a session policy allows to what "+
+				"ReadOnlyAccess allows; send a policy that only denies, or elevate the profile", chain.Profile).
+				WithHint("broker elevate %s --for 15m --reason WHY", chain.Profile)
+		}
 		last.PolicyARN = "arn:" + cmp.Or(partition.OfARN(last.RoleARN), partition.Default) + ":iam::aws:" + readOnly
 	default:
 		last.ElevatedUntil = d.ElevatedUntil

@@ -191,18 +191,19 @@ func TestReadOnly(t *testing.T) {
 			t.Error("elevated rights that ended give another session")
 		}
 		full, call := ask("full", until, nil)
-		if plain, _ := ask("full", time.Time{}, nil); full.ReadOnly || call.PolicyARN != "" || plain.AccessKeyID != full.AccessKeyID {
+		plain, _ := ask("full", time.Time{}, nil)
+		if full.ReadOnly || call.PolicyARN != "" || plain.AccessKeyID != full.AccessKeyID {
 			t.Error("elevation changes a profile that is not read-only")
 		}
 		// The request's own policy and the profile's are both sent.
-		if a, call := ask("reader", time.Time{}, &AdHoc{Policy: "{}"}); !a.ReadOnly || call.Policy != "{}" ||
-			call.PolicyARN != chinaReadOnly {
+		a, call := ask("reader", time.Time{}, &AdHoc{Policy: "{}"})
+		if !a.ReadOnly || call.Policy != "{}" || call.PolicyARN != chinaReadOnly {
 			t.Errorf("%+v", call)
 		}
 		// A further role of the request does not get around it. A profile that is assumed from it has its own say.
 		further := &AdHoc{Role: profiles.Role{ARN: "arn:aws-cn:iam::777788889999:role/further"}}
-		if a, call := ask("reader", time.Time{}, further); !a.ReadOnly || call.RoleARN != further.ARN ||
-			call.PolicyARN != chinaReadOnly {
+		a, call = ask("reader", time.Time{}, further)
+		if !a.ReadOnly || call.RoleARN != further.ARN || call.PolicyARN != chinaReadOnly {
 			t.Errorf("%+v", call)
 		}
 		if a, call := ask("reader-deep", time.Time{}, nil); a.ReadOnly || call.PolicyARN != "" {

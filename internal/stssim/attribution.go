@@ -1,6 +1,8 @@
 package stssim
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -132,20 +134,58 @@ func known(arns []string, account *Account) *apiError {
 	return nil
 }
 
-// limited returns an error if a managed session policy does not allow the action. No policy limits
-// GetCallerIdentity.
+// limited returns an error if the session policies do not allow the action: one of them must allow it, and none may
+// deny it. Resources and conditions are not looked at. No policy limits GetCallerIdentity.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 func (p *principal) limited(c *call) *apiError {
-	if c.action == "GetCallerIdentity" {
+	if c.action == "GetCallerIdentity" || len(p.policies)+len(p.inline) == 0 {
 		return nil
 	}
+	matches := func(pattern string) bool { return wildcard(pattern, c.fullAction()) }
+	allowed := false
 	for _, arn := range p.policies {
 		_, name, _ := strings.Cut(arn, ":policy/")
-		allows := func(pattern string) bool { return wildcard(pattern, c.fullAction()) }
-		if !slices.ContainsFunc(managed[name], allows) {
+		allowed = allowed || slices.ContainsFunc(managed[name], matches)
+	}
+	for _, s := range statementsOf(p.inline) {
+		if !slices.ContainsFunc(s.Action, matches) {
+			continue
+		}
+		if s.Effect == "Deny" {
 			refusal := c.notAuthorized("*")
-			refusal.message += " because no session policy allows the " + c.fullAction() + " action"
+			refusal.message += " with an explicit deny in a session policy"
 			return refusal
 		}
+		allowed = true
 	}
-	return nil
+	if allowed {
+		return nil
+	}
+	refusal := c.notAuthorized("*")
+	refusal.message += " because no session policy allows the " + c.fullAction() + " action"
+	return refusal
+}
+
+// statement is a statement of a policy.
+type statement struct {
+	Effect string
+	Action oneOrMany[string]
+}
+
+// statementsOf reads a policy that packedSize accepted.
+func statementsOf(policy []byte) []statement {
+	var document struct{ Statement oneOrMany[statement] }
+	_ = json.Unmarshal(policy, &document)
+	return document.Statement
+}
+
+// oneOrMany is a list in which a single element may stand without brackets.
+type oneOrMany[T any] []T
+
+func (l *oneOrMany[T]) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte("[")) {
+		return json.Unmarshal(text, (*[]T)(l))
+	}
+	*l = make([]T, 1)
+	return json.Unmarshal(text, &(*l)[0])
 }

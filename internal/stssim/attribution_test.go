@@ -110,3 +110,41 @@ func TestReadOnlyAccessIsEnforced(t *testing.T) {
 		reader.call(action, "UserName", "paul").want(t, "AccessDenied", "because no session policy allows the iam:"+action+" action")
 	}
 }
+
+// TestSessionPoliciesAddUp: a session may do what one of its policies allows and none denies.
+func TestSessionPoliciesAddUp(t *testing.T) {
+	const all = `{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+	managedPolicy := []string{"PolicyArns.member.1.arn", readOnly}
+	for _, tt := range []struct {
+		name         string
+		with         []string
+		read, assume string // why the call is refused, or ""
+	}{
+		{"none", nil, "", ""},
+		{"read-only", managedPolicy, "", "because no session policy allows"},
+		{"an inline policy", []string{"Policy", `{"Statement":{"Effect":"Allow","Action":["iam:*","s3:*"]}}`}, "",
+			"because no session policy allows"},
+		{"an inline policy adds", append([]string{"Policy", all}, managedPolicy...), "", ""},
+		{"a managed policy adds", append([]string{"PolicyArns.member.2.arn", "arn:aws:iam::aws:policy/AdministratorAccess"},
+			managedPolicy...), "", ""},
+		{"an inline policy denies", append([]string{"Policy", `{"Statement":[{"Effect":"Deny","Action":"iam:ListRoles"}]}`},
+			managedPolicy...), "with an explicit deny in a session policy", "because no session policy allows"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sim := newDemo(t)
+			session := paul(sim).session(t)
+			r := session.call("AssumeRole", append([]string{"RoleArn", devAdmin, "RoleSessionName", "test"}, tt.with...)...)
+			r.want(t, "", "")
+			code := func(why string) string {
+				if why == "" {
+					return ""
+				}
+				return "AccessDenied"
+			}
+			who := paul(sim).with(r)
+			who.call("GetCallerIdentity").want(t, "", "")
+			who.call("ListRoles").want(t, code(tt.read), tt.read)
+			who.call("AssumeRole", "RoleArn", prodRelease, "RoleSessionName", "test").want(t, code(tt.assume), tt.assume)
+		})
+	}
+}

@@ -210,6 +210,7 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 
 		transitive: transitive,
 		policies:   policies,
+		inline:     []byte(c.get("Policy")),
 	}
 	result := assumedRole{
 		Credentials:      w.open(session, length, c.now).xml(),

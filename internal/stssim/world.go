@@ -96,7 +96,8 @@ type principal struct {
 	sourceID string
 	// transitive are the keys of the tags that roles assumed with the session inherit, in lower case.
 	transitive []string
-	policies   []string // ARNs of managed session policies: each must allow a call
+	policies   []string // ARNs of managed session policies
+	inline     []byte   // the inline session policy, JSON; nil for none
 	chained    bool     // a role session that was assumed with a session
 }
 
