@@ -104,7 +104,8 @@ func TestLockPlaces(t *testing.T) {
 	home, state := t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
 	p := &program{paths: paths.Paths{State: state}}
-	if got := p.lockPlaces(); got.File != paths.LockFileIn(paths.StateBelow(home)) || got.Moved != paths.LockFileIn(state) {
+	if got := p.lockPlaces(); got.File != paths.LockFileIn(paths.StateBelow(home)) ||
+		got.Moved != paths.LockFileIn(state) {
 		t.Errorf("a writable home: %+v", got)
 	}
 	blocked := t.TempDir() // where a file is, no directory can be created, not even by root

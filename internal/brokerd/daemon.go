@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"time"
 
 	"broker/internal/audit"
-	"broker/internal/child"
 	"broker/internal/daemon"
 	"broker/internal/environ"
 	"broker/internal/exchange"
@@ -22,6 +18,7 @@ import (
 	"broker/internal/lockfile"
 	"broker/internal/logind"
 	"broker/internal/mfa"
+	"broker/internal/notice"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
@@ -92,15 +89,14 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	defer end()
 	sts := exchange.New(exchange.Options{Route: route})
 	broker := session.New(flights, session.Config{
-		Profiles:    store,
-		Vault:       caller,
-		STS:         sts,
-		Check:       sts.Check,
-		SessionName: session.DefaultName(),
-		BootTime:    bootTime(),
-		Process:     mfa.FromProcess,
-		Remind:      remind(log),
-		Log:         log,
+		Profiles: store,
+		Vault:    caller,
+		STS:      sts,
+		Check:    sts.Check,
+		Who:      session.Local(),
+		BootTime: bootTime(),
+		Process:  mfa.FromProcess,
+		Log:      log,
 	})
 	caller.Notice = func(source, line string) {
 		log.Info("vault", "source", source, "notice", line)
@@ -123,6 +119,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Version: version.String(),
 		Window:  mfa.AskGUI,
 		Confirm: mfa.Confirm,
+		Notify:  notice.Show,
 
 		CommandsDir: p.paths.PrivateFiles(),
 
@@ -166,26 +163,6 @@ func daemonError(p *program, err error) error {
 		return fault.New(fault.Failed, "%w", err)
 	}
 	return nil
-}
-
-// remind shows a notification on the desktop of the session that the daemon belongs to, if there is one.
-func remind(log *slog.Logger) func(source string, end time.Time) {
-	return func(source string, end time.Time) {
-		text := fmt.Sprintf("The AWS session of %s ends at %s. To renew it: %s", fault.Line(source),
-			end.Local().Format(time.TimeOnly), fault.Hintf("broker login %s", source))
-		log.Info("session ends soon", "source", source, "ends", end)
-		// The text may contain markup: https://specifications.freedesktop.org/notification-spec/latest/markup.html
-		notify := child.Command{Program: "notify-send", Env: os.Environ(),
-			Args: []string{"--app-name=broker", "AWS session", html.EscapeString(text)}}
-		if runtime.GOOS == "darwin" {
-			// The text is not part of the script, so that nothing in it can run.
-			notify = child.Command{Program: "osascript", Env: append(os.Environ(), "BROKER_TEXT="+text),
-				Args: []string{"-e", `display notification (system attribute "BROKER_TEXT") with title "AWS session"`}}
-		}
-		if _, err := notify.Run(context.Background()); err != nil {
-			log.Info("no notification", "err", err)
-		}
-	}
 }
 
 // fileKeyring keeps the key of the file keyring for the daemon.

@@ -67,7 +67,7 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 
 // wanted names whose credentials a command should use, as they were typed.
 type wanted struct {
-	profile string     // a profile or source; empty if none was named
+	profile string     // a profile or source; empty if none was named, and the directory has none
 	also    []string   // further profiles; only for exec and shell
 	role    *wire.Role // see adHoc
 	source  string     // source of a role given by ARN; empty if none was named
@@ -93,7 +93,8 @@ func (w wanted) shown() any {
 // names returns all profiles that were named.
 func (w wanted) names() []string { return append([]string{w.profile}, w.also...) }
 
-// wanted reads the flags that belong to the named profiles, or that replace a profile.
+// wanted reads the flags that belong to the named profiles, or that replace a profile. If there is nothing of the
+// kind, it is the profile of the working directory.
 func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 	role, err := p.adHoc(c)
 	w := wanted{role: role, source: c.String("source")}
@@ -111,6 +112,8 @@ func (p *program) wanted(c *cli.Context, names ...string) (wanted, error) {
 		err = usage("the name of a profile is empty")
 	case len(w.also) > 0 && c.IsSet("external-id"):
 		err = usage("--external-id applies to one role, but %s are several profiles; set external_id in each profile instead", strings.Join(w.names(), ", "))
+	case len(names) == 0 && !w.byARN():
+		w.profile, err = p.directoryProfile()
 	}
 	return w, err
 }
@@ -120,7 +123,7 @@ func (p *program) wantedArgument(c *cli.Context) (wanted, error) {
 	if c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() == "" {
 		return wanted{}, fault.New(fault.Usage, "%s needs one profile", c.Command.Name).WithHint("%s PROFILE", typed(c))
 	}
-	return p.wanted(c, c.Args().First())
+	return p.wanted(c, c.Args().Slice()...)
 }
 
 // exactName returns the exact name of the requested profile or source. If nothing was named, a person at the

@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
-	"broker/internal/profiles"
 	"broker/internal/wire"
 )
 
@@ -17,7 +16,7 @@ func (p *program) allowCommand() *cli.Command {
 		UsageText: "broker allow prod --for 1h --reason \"deploy of 4.2\"\n" +
 			"broker allow prod --for 15m --reason nightly --everywhere",
 		ArgsUsage: "PROFILE",
-		Description: "For scripts, and for programs that nobody can be asked for. Until the time is over, Broker does not ask\n" +
+		Description: "For scripts, and for programs without a terminal or window. Until the time is over, Broker does not ask\n" +
 			"before it hands out sessions of the profile, also for the commands of guard_commands. It holds for the programs\n" +
 			"of this terminal; without a terminal, for those that the calling script starts. The audit log has the reason.\n" +
 			"`broker deny`, `broker lock` and a restart of the daemon end it.",
@@ -57,7 +56,7 @@ func (p *program) allow(c *cli.Context, elevate bool) error {
 	}
 	if c.String("reason") == "" {
 		return fault.New(fault.Usage, "--reason is missing").
-			WithHint("%s %s --for %s --reason WHY", typed(c), name, profiles.FormatDuration(spanOf(c, "for")))
+			WithHint("%s %s --reason WHY", typed(c), name)
 	}
 	resp, err := p.do(c.Context, wire.Request{Verb: wire.Allow, Profile: name, For: spanOf(c, "for"),
 		Reason: c.String("reason"), Everywhere: c.Bool("everywhere"), Elevate: elevate})

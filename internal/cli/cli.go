@@ -161,10 +161,12 @@ func (p *program) app() *cli.App {
 		Writer:                 p.text,
 		ErrWriter:              p.stderr,
 		UseShortOptionHandling: false,
-		ExitErrHandler:         func(*cli.Context, error) {},
-		OnUsageError:           usageError,
-		CommandNotFound:        nil,
-		Action:                 group,
+
+		DisableSliceFlagSeparator: true, // the value of --session-tag may contain a comma
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              usageError,
+		CommandNotFound:           nil,
+		Action:                    group,
 		Commands: slices.Concat(
 			inGroup("Set up", p.setupCommand(), p.addCommand(), p.importCommand(), p.mfaCommand(), p.removeCommand(),
 				p.keyringCommand(), p.configCommand(), p.completionCommand()),

@@ -33,9 +33,10 @@ func (p *program) execCommand() *cli.Command {
 		Description: "The command replaces the process of broker: same pid, terminal and signals, and its own exit\n" +
 			"code. With --mode env, its environment holds the session of the profile. With --mode server, it holds an\n" +
 			"endpoint that renews the session as long as the command runs. With --mode file, it names AWS files that only\n" +
-			"this command uses. All other AWS credential and profile variables are removed. Without a profile you choose one\n" +
-			"on the terminal; without any argument the command is your shell. With several profiles, the AWS files hold each\n" +
-			"one under its name and its aliases, and AWS_PROFILE is the first.",
+			"this command uses. All other AWS credential and profile variables are removed. Without a profile it is the\n" +
+			"first one of the nearest file .broker, or else you choose one on the terminal. Without any argument the command\n" +
+			"is your shell. With several profiles, the AWS files hold each one under its name and its aliases, and\n" +
+			"AWS_PROFILE is the first.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.exec,
@@ -95,7 +96,7 @@ func (p *program) exec(c *cli.Context) error {
 	switch {
 	case w.none() && !hasTerminal():
 		return noProfile
-	case w.none() && len(command) == 0:
+	case p.names == 0 && !w.byARN() && len(command) == 0:
 		command = []string{userShell()}
 	case len(command) == 0:
 		return fault.New(fault.Usage, "exec needs a command; broker shell starts your shell").

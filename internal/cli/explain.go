@@ -206,6 +206,15 @@ func (p *program) explain(plan explainJSON) {
 		}
 		detail("role", s.RoleARN)
 		detail("session name", s.SessionName)
+		detail("identity", s.SourceIdentity)
+		for _, t := range s.Tags {
+			passed := ""
+			if slices.ContainsFunc(s.TransitiveTags, func(k string) bool { return strings.EqualFold(k, t.Key) }) {
+				passed = ", passed on to further roles"
+			}
+			detail("tag", t.Key+" = "+t.Value+passed)
+		}
+		detail("rights", rights(s.ReadOnly))
 		detail("external id", s.ExternalID)
 		detail("endpoint", s.Endpoint)
 		detail("signed with", map[bool]string{true: "the long-lived key, by the vault process", false: fmt.Sprintf("the session of step %d", i)}[i == 0])
@@ -218,7 +227,11 @@ func (p *program) explain(plan explainJSON) {
 		case "person":
 			detail("code", "you have to give one, unless the session is still open")
 		}
-		detail("cache", cached(plan.Daemon, s.HeldUntil))
+		if s.perProgram() {
+			detail("cache", "each program has its own session")
+		} else {
+			detail("cache", cached(plan.Daemon, s.HeldUntil))
+		}
 		detail("from", s.Origin)
 	}
 	p.say("asked now: %s", fault.Line(plan.Asked.Text))

@@ -166,7 +166,7 @@ func (g *generation) fromOrganization(typed string) error {
 	if err != nil {
 		return err
 	}
-	byDefault := len(g.c.StringSlice("role")) == 0
+	byDefault := len(g.roles()) == 0
 	var list []accounts.Listed
 	for _, a := range resp.Accounts {
 		if a.Management && byDefault {
@@ -219,6 +219,15 @@ func (g *generation) open(name string) error {
 	return err
 }
 
+// roles returns the values of --role. Each may be a list.
+func (g *generation) roles() []string {
+	var list []string
+	for _, roles := range g.c.StringSlice("role") {
+		list = append(list, strings.Split(roles, ",")...)
+	}
+	return list
+}
+
 // user returns the value of {user}.
 func (g *generation) user() string {
 	return cmp.Or(g.c.String("user"), accounts.UserOf(g.source.Source.MFASerial), os.Getenv("USER"))
@@ -236,7 +245,7 @@ func (g *generation) run(m accounts.Map) error {
 				WithHint("%s %s NAME", g.again, w.option)
 		}
 	}
-	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.c.StringSlice("role")})
+	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.roles()})
 	if err != nil {
 		return err
 	}

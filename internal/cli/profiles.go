@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -69,6 +70,7 @@ type profileJSON struct {
 	Kind      string   `json:"kind"` // role, source or other
 	AccountID string   `json:"account_id,omitempty"`
 	RoleARN   string   `json:"role_arn,omitempty"`
+	ReadOnly  bool     `json:"read_only,omitempty"`
 	Source    string   `json:"source,omitempty"`
 	Region    string   `json:"region,omitempty"`
 	Linked    bool     `json:"linked"`
@@ -96,6 +98,7 @@ func (p *program) profilesList(c *cli.Context) error {
 					s.Kind,
 					s.AccountID,
 					s.RoleARN,
+					s.ReadOnly,
 					s.Source,
 					s.Region,
 					s.Linked,
@@ -142,6 +145,9 @@ func cellsOf(s profiles.Summary) []string {
 	if s.Kind == profiles.KindSource {
 		role = "(source)"
 	}
+	if s.ReadOnly {
+		role += " (read-only)"
+	}
 	return []string{name, s.AccountID, role, s.Region}
 }
 
@@ -177,13 +183,30 @@ type stepJSON struct {
 	RoleARN     string `json:"role_arn,omitempty"`
 	SessionName string `json:"role_session_name,omitempty"`
 	ExternalID  string `json:"external_id,omitempty"`
-	MFASerial   string `json:"mfa_serial,omitempty"`
-	Seconds     int    `json:"duration_seconds"`
-	Endpoint    string `json:"endpoint"`
-	SignedWith  string `json:"signed_with"`          // "long-lived key" or "session"
-	Code        string `json:"code"`                 // "none", "seed", "program" or "person"
-	HeldUntil   string `json:"held_until,omitempty"` // only in explain: expiry of the session that the daemon holds
-	Origin      string `json:"origin"`
+	// SourceIdentity, the tags and SessionName contain {program} where each program gets its own session.
+	SourceIdentity string    `json:"source_identity,omitempty"`
+	Tags           []tagJSON `json:"session_tags,omitempty"`
+	TransitiveTags []string  `json:"transitive_tags,omitempty"`
+	ReadOnly       bool      `json:"read_only,omitempty"`
+	MFASerial      string    `json:"mfa_serial,omitempty"`
+	Seconds        int       `json:"duration_seconds"`
+	Endpoint       string    `json:"endpoint"`
+	SignedWith     string    `json:"signed_with"`          // "long-lived key" or "session"
+	Code           string    `json:"code"`                 // "none", "seed", "program" or "person"
+	HeldUntil      string    `json:"held_until,omitempty"` // only in explain: expiry of the session that the daemon holds
+	Origin         string    `json:"origin"`
+}
+
+type tagJSON struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// perProgram reports whether each program gets its own session of this step.
+func (s *stepJSON) perProgram() bool {
+	const program = "{" + profiles.Program + "}"
+	return strings.Contains(s.SessionName, program) || strings.Contains(s.SourceIdentity, program) ||
+		slices.ContainsFunc(s.Tags, func(t tagJSON) bool { return strings.Contains(t.Value, program) })
 }
 
 type valueJSON struct {
@@ -210,7 +233,7 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 	if err != nil {
 		return fail(err)
 	}
-	plan, err := session.PlanFor(set, name, session.Wish{SessionName: session.DefaultName()})
+	plan, err := session.PlanFor(set, name, session.Wish{Who: session.Local()})
 	if err != nil {
 		return fail(err)
 	}
@@ -228,6 +251,10 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 			), For: s.Profile, RoleARN: s.RoleARN, SessionName: s.SessionName, ExternalID: s.ExternalID,
 			MFASerial: s.MFASerial, Seconds: int(s.Duration.Seconds()), Endpoint: s.Endpoint.String(),
 			SignedWith: "session", Code: "none", Origin: s.Origin.String(),
+			SourceIdentity: s.SourceIdentity, TransitiveTags: s.TransitiveTags, ReadOnly: s.ReadOnly(),
+		}
+		for _, t := range s.Tags {
+			step.Tags = append(step.Tags, tagJSON(t))
 		}
 		if s.LongTerm {
 			step.SignedWith = "long-lived key"
@@ -252,6 +279,14 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 	return out, plan, set, nil
 }
 
+// rights describes the limit of a session.
+func rights(readOnly bool) string {
+	if readOnly {
+		return "read-only, by AWS's ReadOnlyAccess policy"
+	}
+	return ""
+}
+
 func (p *program) profilesShow(c *cli.Context) error {
 	typed, err := one(c, "name")
 	if err != nil {
@@ -268,7 +303,7 @@ func (p *program) profilesShow(c *cli.Context) error {
 	w := p.table()
 	for _, row := range [][2]string{
 		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
-		{"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
+		{"rights", rights(last.ReadOnly)}, {"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
 	} {
 		if row[1] != "" {
 			w.row(row[0], row[1])

@@ -219,6 +219,9 @@ func (p *program) printSessions(list []wire.Session) error {
 		if s.Role != "" {
 			what = shortARN(s.Role)
 		}
+		if s.ReadOnly {
+			what += ", read-only"
+		}
 		if s.Device != "" {
 			what += ", " + shortARN(s.Device)
 		}

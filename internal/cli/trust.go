@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -17,21 +18,32 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "trust",
-		Usage: "trust the endpoints and roles that an AWS file names",
+		Usage: "trust what an AWS file, or the file of a directory, says",
 		UsageText: "broker profiles trust local\n" +
+			"broker profiles trust --directory\n" +
 			"broker profiles trust --list",
-		ArgsUsage: "PROFILE…",
+		ArgsUsage: "PROFILE… | --directory [DIRECTORY…]",
 		Description: "Shows the source, roles and endpoints of the profile, with the lines that need your approval, then asks.\n" +
-			"Your approval is stored in the registry as a hash. It ends when anything that was shown changes.",
+			"With --directory, shows which profiles and accounts belong to a directory by its file .broker. Without a\n" +
+			"DIRECTORY, it is the nearest one with such a file: the working directory or one above it. Your approval is\n" +
+			"stored in the registry as a hash. It ends when anything that was shown changes.",
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "directory", Usage: "trust the file .broker of a directory"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
-			&cli.BoolFlag{Name: "list", Usage: "list the trusted profiles"},
-			&cli.BoolFlag{Name: "remove", Usage: "stop trusting these profiles"},
+			&cli.BoolFlag{Name: "list", Usage: "list the trusted profiles and directories"},
+			&cli.BoolFlag{Name: "remove", Usage: "stop trusting these profiles or directories"},
 			jsonFlag(),
 		},
 		BashComplete: p.completeManyProfiles,
 		Action: func(c *cli.Context) error {
-			names := c.Args().Slice()
+			names, one, remove := c.Args().Slice(), p.trust, p.removeTrust
+			if c.Bool("directory") && !c.Bool("list") {
+				var err error
+				if names, err = directories(names); err != nil {
+					return err
+				}
+				one, remove = p.trustDirectory, p.removeDirectories
+			}
 			switch {
 			case c.Bool("list") && !c.Bool("remove"):
 				if err := none(c); err != nil {
@@ -41,10 +53,10 @@ func (p *program) trustCommand() *cli.Command {
 			case c.Bool("list") || len(names) == 0:
 				return fault.New(fault.Usage, "trust needs the name of a profile").WithHint("broker profiles trust PROFILE")
 			case c.Bool("remove"):
-				return p.removeTrust(names)
+				return remove(names)
 			}
 			for _, name := range names {
-				if err := p.trust(c.Context, name, c.Bool("yes")); err != nil {
+				if err := one(c.Context, name, c.Bool("yes")); err != nil {
 					return err
 				}
 			}
@@ -83,23 +95,27 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 		p.say("%s is trusted already", fault.Line(name))
 		return nil
 	}
+	if err := p.keepTrust(ctx, yes, profiles.SectionTrust, name, section); err != nil {
+		return err
+	}
+	p.say("%s is trusted until any of that changes", fault.Line(name))
+	return nil
+}
+
+// keepTrust asks, unless yes is set, and writes the section of the registry that stores the answer.
+func (p *program) keepTrust(ctx context.Context, yes bool, kind, name string, section []profiles.KeyValue) error {
 	if !yes {
 		if err := p.confirm(ctx, "Trust all of it?"); err != nil {
 			return err
 		}
 	}
-	err = p.editRegistry(func(src []byte) ([]byte, error) {
-		src, err := profiles.RemoveSection(src, profiles.SectionTrust, name)
+	return p.editRegistry(func(src []byte) ([]byte, error) {
+		src, err := profiles.RemoveSection(src, kind, name)
 		if err != nil {
 			return nil, err
 		}
-		return profiles.SetSection(src, profiles.SectionTrust, name, section)
+		return profiles.SetSection(src, kind, name, section)
 	})
-	if err != nil {
-		return err
-	}
-	p.say("%s is trusted until any of that changes", fault.Line(name))
-	return nil
 }
 
 // showTrust prints what a confirmation covers: the calls of the profile, with the address that each call goes to.
@@ -159,12 +175,20 @@ func (p *program) showTrust(
 	return listener, w.print()
 }
 
-// trustJSON is one profile in `broker profiles trust --list --json`.
+// trustJSON is one profile or directory in `broker profiles trust --list --json`.
 type trustJSON struct {
-	Profile string `json:"profile"`
-	State   string `json:"state"`
-	Origin  string `json:"origin"`
-	Problem string `json:"problem,omitempty"`
+	Profile   string `json:"profile,omitempty"`
+	Directory string `json:"directory,omitempty"`
+	State     string `json:"state"`
+	Origin    string `json:"origin"`
+	Problem   string `json:"problem,omitempty"`
+}
+
+// setProblem says why the state is not known.
+func (t *trustJSON) setProblem(err error) {
+	if err != nil {
+		t.State, t.Problem = "unknown", fault.Line(err.Error())
+	}
 }
 
 func (p *program) listTrust(asJSON bool) error {
@@ -176,24 +200,28 @@ func (p *program) listTrust(asJSON bool) error {
 	for _, name := range set.TrustEntries() {
 		t, err := set.Trust(name)
 		one := trustJSON{Profile: name, State: t.State, Origin: t.Origin.String()}
-		if err != nil {
-			one.State, one.Problem = "unknown", fault.Line(err.Error())
-		}
+		one.setProblem(err)
+		out = append(out, one)
+	}
+	for _, d := range set.TrustedDirectories() {
+		one := trustJSON{Directory: d.Path, State: d.State, Origin: d.Origin.String()}
+		one.setProblem(d.Err)
 		out = append(out, one)
 	}
 	if asJSON {
 		return p.printJSON(out)
 	}
 	if len(out) == 0 {
-		p.warn([]string{"no profile is trusted yet"})
+		p.warn([]string{"no profile or directory is trusted yet"})
 		return nil
 	}
-	w := p.table("PROFILE", "STATE", "FROM")
+	w := p.table("TRUSTED", "STATE", "FROM")
 	var problems []string
 	for _, t := range out {
-		w.row(t.Profile, t.State, t.Origin)
+		name := cmp.Or(t.Profile, t.Directory)
+		w.row(name, t.State, t.Origin)
 		if t.Problem != "" {
-			problems = append(problems, under(t.Profile, t.Problem))
+			problems = append(problems, under(name, t.Problem))
 		}
 	}
 	return p.printTable(w, problems)
@@ -214,9 +242,14 @@ func (p *program) removeTrust(typed []string) error {
 		}
 		names = append(names, name)
 	}
-	err = p.editRegistry(func(src []byte) (dst []byte, err error) {
+	return p.dropTrust(profiles.SectionTrust, names)
+}
+
+// dropTrust removes sections of the registry that store a confirmation.
+func (p *program) dropTrust(kind string, names []string) error {
+	err := p.editRegistry(func(src []byte) (dst []byte, err error) {
 		for _, name := range names {
-			if src, err = profiles.RemoveSection(src, profiles.SectionTrust, name); err != nil {
+			if src, err = profiles.RemoveSection(src, kind, name); err != nil {
 				return nil, err
 			}
 		}

@@ -28,12 +28,9 @@ func (d *Daemon) signIn(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	ask.Delivery = audit.Console
 	var sign wire.SignIn
-	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		answer, err := d.Broker.Credentials(ctx, r)
-		if err == nil {
-			sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
-		}
-		return answer, err
+	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
+		sign.Endpoint, sign.Token, err = d.token(ctx, r, answer)
+		return err
 	}
 	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
 		sign.Profile, sign.Expiration = answers[0].Profile, answers[0].Expires
@@ -65,12 +62,9 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.asks(c)
 	ask.Event, ask.Delivery = "used", ""
 	var list []wire.Account
-	ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		answer, err := d.Broker.Credentials(ctx, r)
-		if err == nil {
-			list, err = d.organization(ctx, r, answer)
-		}
-		return answer, err
+	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
+		list, err = d.organization(ctx, r, answer)
+		return err
 	}
 	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
 		return c.reply(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})

@@ -50,7 +50,7 @@ type Window func(ctx context.Context, q mfa.Prompt) (secret.String, error)
 // mfa.Confirm.
 type Confirm func(ctx context.Context, c mfa.Confirmation) error
 
-// Config configures a Daemon. All fields down to LockFile must be set, except Window and Confirm.
+// Config configures a Daemon. All fields down to LockFile must be set, except Window, Confirm and Notify.
 type Config struct {
 	Socket  string
 	Files   profiles.Files // for requests that name no files
@@ -63,6 +63,7 @@ type Config struct {
 	Version string
 	Window  Window
 	Confirm Confirm
+	Notify  Notify
 
 	CommandsDir string // directory for the files of commands
 
@@ -111,6 +112,7 @@ type Daemon struct {
 	grants     *grant.Keeper
 	guard      *guard.Guard
 	locking    locking
+	notices    notices
 	successors chan net.Conn // connections of daemons that asked to take over
 	accepted   atomic.Int64  // number of connections
 	patience   time.Duration // drainTimeout; longer in tests
@@ -129,8 +131,9 @@ type visit struct {
 
 // New returns a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil), successors: make(chan net.Conn, 1),
-		patience: drainTimeout}
+	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil),
+		successors: make(chan net.Conn, 1),
+		patience:   drainTimeout}
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -147,7 +150,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 			return err
 		}
 	}
-	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log, Guard: d.guard,
+	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log,
+		Guard:  d.guard,
 		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir})
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
@@ -242,6 +246,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	defer d.locking.watches.Wait()
+	defer d.notices.open.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -260,6 +265,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		d.lockAsOthers()
 		d.saveLatch()
 		d.leaveLocked()
+		d.noticeEnding(ctx)
 	}
 }
 

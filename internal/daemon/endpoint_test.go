@@ -119,8 +119,8 @@ func TestEndpoint(t *testing.T) {
 	var last audit.Event
 	for _, last = range h.trail.all() {
 	}
-	if last.Event != "given" || last.Delivery != audit.Endpoint ||
-		last.PID != os.Getpid() || last.Profile != "dev" || last.KeyID == "" ||
+	if last.Event != "given" || last.Delivery != audit.Endpoint || last.PID != os.Getpid() || last.Profile != "dev" ||
+		last.KeyID == "" ||
 		last.Endpoint == "" ||
 		!strings.HasSuffix(e.URL, last.Endpoint) {
 		t.Errorf("%+v", last)

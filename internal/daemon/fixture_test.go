@@ -252,9 +252,10 @@ func build(t testing.TB, dir, registry string) *house {
 	flights, end := context.WithCancel(context.Background())
 	t.Cleanup(end)
 	h.Daemon = New(Config{
-		Socket:  h.path,
-		Files:   files,
-		Broker:  session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws, SessionName: "paul@host"}),
+		Socket: h.path,
+		Files:  files,
+		Broker: session.New(flights, session.Config{Profiles: store, Vault: h.aws, STS: h.aws,
+			Who: session.Who{User: "paul", Host: "host"}}),
 		Store:   store,
 		Keyring: h.keyring,
 		AWS:     h.aws,

@@ -356,7 +356,7 @@ func playGrantDaemon(dir, how string) int {
 	}
 	a := &datedAWS{aws: h.aws, clock: clock}
 	h.Broker = session.New(context.Background(), session.Config{
-		Profiles: h.Store, Vault: a, STS: a, SessionName: "paul@host", BootTime: h.BootTime,
+		Profiles: h.Store, Vault: a, STS: a, Who: session.Who{User: "paul", Host: "host"}, BootTime: h.BootTime,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()

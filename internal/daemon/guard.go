@@ -23,13 +23,15 @@ type person struct {
 
 // Confirm implements guard.Person. It tries the places of mfa_prompt in their order.
 func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, error) {
-	var places []string
-	if set, err := p.d.Store.Load(p.d.Files); err == nil {
-		if settings, err := set.Settings(); err == nil {
-			places = settings.MFAPrompt
-		}
+	set, err := p.d.Store.Load(p.d.Files)
+	if err != nil {
+		return guard.No, err
 	}
-	for _, place := range places {
+	settings, err := set.Settings()
+	if err != nil {
+		return guard.No, err
+	}
+	for _, place := range settings.MFAPrompt {
 		choice, err := guard.No, guard.ErrNobody
 		switch {
 		case place == "tty" && p.req.CanAsk:
@@ -99,7 +101,7 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	case len(c.req.Reason) > maxReason:
 		err = fault.New(fault.Usage, "the reason is longer than %d bytes", maxReason)
 	case c.req.For <= 0 || c.req.For > maxAllowed:
-		err = fault.New(fault.Usage, "an allowance lasts at most %v", maxAllowed)
+		err = fault.New(fault.Usage, "--for needs a time of at most %s, and not zero", profiles.FormatDuration(maxAllowed))
 	case a.Elevated && c.req.For < minElevated:
 		err = fault.New(fault.Usage, "AWS gives no session for less than 15 minutes; use --for 15m or longer")
 	case d.Broker.Locked():
@@ -114,7 +116,10 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	if a.Elevated {
 		event = "elevated"
 	}
-	how := profiles.FormatDuration(c.req.For) + " " + a.Scope.String() + ": " + a.Reason
+	how := a.Reason
+	if err == nil {
+		how = profiles.FormatDuration(c.req.For) + " " + a.Scope.String() + ": " + how
+	}
 	d.record(event, how, c, session.Answer{Profile: a.Profile}, err)
 	if err != nil {
 		return err
@@ -135,7 +140,9 @@ func (d *Daemon) guarded(c call) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case !c.req.Elevate && chain.Guard.IsZero():
+	case c.req.Elevate && (len(chain.Roles) == 0 || !chain.Roles[len(chain.Roles)-1].ReadOnly):
+		return "", fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
+	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
 		return "", fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
 	}
 	return chain.Profile, nil
@@ -143,19 +150,20 @@ func (d *Daemon) guarded(c call) (string, error) {
 
 // deny removes allowances of a profile. Sessions that were handed out stay valid until they expire.
 func (d *Daemon) deny(_ context.Context, c call) error {
-	set, err := d.Store.Load(d.request(c).Files)
-	if err != nil {
-		return err
-	}
-	chain, err := set.Resolve(c.req.Profile)
-	if err != nil {
-		return err
+	profile := c.req.Profile
+	// A profile that is broken or gone is denied by its exact name.
+	if set, err := d.Store.Load(d.request(c).Files); err == nil {
+		if chain, err := set.Resolve(profile); err == nil {
+			profile = chain.Profile
+		}
 	}
 	pid := c.peer.PID
 	if c.req.Everywhere {
 		pid = 0
 	}
-	n := d.guard.Deny(chain.Profile, pid)
-	d.record("denied", "", c, session.Answer{Profile: chain.Profile}, nil)
+	n := d.guard.Deny(profile, pid)
+	if n > 0 {
+		d.record("allow_ended", "", c, session.Answer{Profile: profile}, nil)
+	}
 	return c.reply(wire.Response{Count: n})
 }

@@ -324,6 +324,7 @@ func (d *Daemon) followSettings(ctx context.Context) {
 	if d.OnSettings != nil {
 		d.OnSettings(settings)
 	}
+	d.notices.off = !settings.Notices
 	l := &d.locking
 	l.after.Store(int64(settings.LockAfter))
 	if d.Events == nil || slices.Equal(settings.LockOn, l.on) {

@@ -31,8 +31,12 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		Goroutines: runtime.NumGoroutine(),
 	}
 	for _, a := range d.guard.List() {
-		status.Allowed = append(status.Allowed, wire.Allowed{Profile: a.Profile, Elevated: a.Elevated,
-			Where: a.Scope.String(), Here: d.guard.Holds(a, c.peer.PID), Until: a.Until, Reason: fault.Line(a.Reason)})
+		allowed := wire.Allowed{Profile: a.Profile, Elevated: a.Elevated, Where: a.Scope.String(),
+			Here: d.guard.Holds(a, c.peer.PID), Until: a.Until}
+		if !a.Answer {
+			allowed.Reason = fault.Line(a.Reason)
+		}
+		status.Allowed = append(status.Allowed, allowed)
 	}
 	if d.Setup != nil {
 		setup := d.Setup()
@@ -55,6 +59,9 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	status.Warnings = append(status.Warnings, d.Warnings...)
 	status.Warnings = append(status.Warnings, d.grants.Warnings()...)
 	status.Warnings = append(status.Warnings, d.lockWarnings()...)
+	for _, e := range d.grants.Ending() {
+		status.Warnings = append(status.Warnings, e.String())
+	}
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
@@ -70,7 +77,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	}
 	sessions := []wire.Session{}
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, Device: h.Device, Profile: h.Profile,
+		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
+			Device: h.Device, Profile: h.Profile,
 			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint)}
 		if !h.Expires.IsZero() {
 			s.Expires, s.Renews = &h.Expires, &h.Renews

@@ -215,7 +215,7 @@ func (d *Daemon) request(c call) session.Request {
 		files.Credentials = c.req.AWSCredentials
 	}
 	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
-		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role)}
+		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role), Program: c.asker}
 	r.Client = c.talk
 	if c.req.CanAsk {
 		r.Terminal, r.Tell = &recordedTerminal{newTerminal(c), d}, c.talk.tell

@@ -16,7 +16,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
@@ -154,18 +153,7 @@ func (c *Client) Call(
 		if call.SessionName == "" {
 			return session.Credentials{}, fault.New(fault.Internal, "%s: the call has no session name", q.verb)
 		}
-		in := &sts.AssumeRoleInput{
-			RoleArn:         aws.String(call.RoleARN),
-			RoleSessionName: aws.String(call.SessionName),
-			DurationSeconds: seconds(call.Duration),
-			ExternalId:      text(call.ExternalID),
-			Policy:          text(call.Policy),
-			SerialNumber:    serial,
-			TokenCode:       tokenCode,
-		}
-		for _, t := range call.Tags {
-			in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
-		}
+		in := assumeRoleInput(call, serial, tokenCode)
 		var got session.Credentials
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
 			out, err := a.sts().AssumeRole(ctx, in)
@@ -176,8 +164,14 @@ func (c *Client) Call(
 			if err != nil {
 				return err
 			}
-			got.Subject, err = a.subject(asked, call.RoleARN, out.AssumedRoleUser)
-			return err
+			if got.Subject, err = a.subject(asked, call.RoleARN, out.AssumedRoleUser); err != nil {
+				return err
+			}
+			// An STS other than AWS's may leave it out.
+			if id := aws.ToString(out.SourceIdentity); id != "" && call.SourceIdentity != "" && id != call.SourceIdentity {
+				return a.badField("SourceIdentity", id)
+			}
+			return nil
 		})
 		if err != nil {
 			return session.Credentials{}, err
@@ -324,19 +318,3 @@ func device(call session.Call, code secret.String) (serial, tokenCode *string, e
 }
 
 var errNotSixDigits = fault.New(fault.CodeRejected, "read the MFA code: it has to be six digits")
-
-// seconds leaves a duration of zero out of the request, so that STS uses its default.
-func seconds(d time.Duration) *int32 {
-	if d == 0 {
-		return nil
-	}
-	return aws.Int32(int32(d / time.Second))
-}
-
-// text leaves an empty parameter out of the request: STS rejects empty ones.
-func text(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return aws.String(s)
-}

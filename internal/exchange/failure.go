@@ -25,6 +25,7 @@ var (
 	ErrDurationTooLong = session.ErrDurationTooLong
 	ErrUnknownKey      = session.ErrUnknownKey
 	ErrWrongDevice     = session.ErrWrongDevice
+	ErrTagsRefused     = session.ErrTagsRefused
 )
 
 // MaybeSeen reports whether STS may have seen the request that failed with err: a connection was established, so a
@@ -162,6 +163,14 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case code == "AccessDenied" && a.request.opens:
 		return a.fault(fault.Denied, nil, "AWS denied it: %s; if a policy denies GetSessionToken, mfa = each in the "+
 			"registry's profile of a role makes Broker assume the role with the key and a code", words), false
+
+	case code == "AccessDenied" && strings.Contains(lower, "sts:tagsession"):
+		return a.fault(fault.Denied, ErrTagsRefused, "the role does not accept session tags: its trust policy must allow "+
+			"sts:TagSession, or the registry's profile needs optional_tags = true; AWS says: %s", words), false
+
+	case code == "AccessDenied" && strings.Contains(lower, "sts:setsourceidentity"):
+		return a.fault(fault.Denied, ErrTagsRefused, "the role does not accept a source identity: its trust policy must "+
+			"allow sts:SetSourceIdentity, or the registry's profile needs optional_tags = true; AWS says: %s", words), false
 
 	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false

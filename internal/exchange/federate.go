@@ -6,7 +6,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"broker/internal/fault"
 	"broker/internal/session"
@@ -23,12 +22,8 @@ func (c *Client) federate(ctx context.Context, q request, call session.Call) (se
 		Name:            aws.String(call.SessionName),
 		DurationSeconds: seconds(call.Duration),
 		Policy:          text(call.Policy),
-	}
-	if call.PolicyARN != "" {
-		in.PolicyArns = []types.PolicyDescriptorType{{Arn: aws.String(call.PolicyARN)}}
-	}
-	for _, t := range call.Tags {
-		in.Tags = append(in.Tags, types.Tag{Key: aws.String(t.Key), Value: aws.String(t.Value)})
+		PolicyArns:      policies(call.PolicyARN),
+		Tags:            tags(call.Tags),
 	}
 	var got session.Credentials
 	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {

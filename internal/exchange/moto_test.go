@@ -76,7 +76,9 @@ func TestMoto(t *testing.T) {
 	for i, account := range []string{"444455556666", "555566667777"} {
 		call := session.Call{
 			Operation: session.AssumeRole, RoleARN: fmt.Sprintf("arn:aws:iam::%s:role/path/step%d", account, i), SessionName: "paul",
-			Endpoint: profiles.Endpoint{Region: "eu-west-1"}, Duration: time.Hour, Tags: []session.Tag{{Key: "a", Value: "b"}},
+			Endpoint: profiles.Endpoint{Region: "eu-west-1"}, Duration: time.Hour, Tags: []session.Tag{{Key: fmt.Sprintf("a%d", i), Value: "b"}},
+			TransitiveTags: []string{fmt.Sprintf("a%d", i)}, SourceIdentity: "paul",
+			Policy: `{"Version":"2012-10-17","Statement":[]}`, PolicyARN: "arn:aws:iam::aws:policy/ReadOnlyAccess",
 		}
 		if last, err = c.Assume(ctx, last, call); err != nil {
 			t.Fatal(err)

@@ -100,11 +100,13 @@ func TestSimulatedChain(t *testing.T) {
 	call := simRole(simLong)
 	call.MFASerial, call.Duration = simSerial, 8*time.Hour
 	call.Policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
-	call.Tags = []session.Tag{{Key: "team", Value: "a/b c+d=e&f%20ü"}}
+	call.Tags = []session.Tag{{Key: "team", Value: "a/b c+d=e ü_.:@-"}}
 	if _, err := c.Call(ctx, simKeys(), call, secret.New(sim.FreshCode(simSerial))); err != nil {
 		t.Error(err)
 	}
 	call = simRole(simVendor)
+	call.PolicyARN, call.SourceIdentity = "arn:aws:iam::aws:policy/ReadOnlyAccess", "paul"
+	call.Tags, call.TransitiveTags = []session.Tag{{Key: "team", Value: "web"}}, []string{"team"}
 	call.ExternalID = "demo-external-id"
 	if _, err := c.Call(ctx, simKeys(), call, secret.String{}); err != nil {
 		t.Error(err)

@@ -71,7 +71,8 @@ func Translate(from Elsewhere) (Translation, error) {
 		case AWSVault:
 			t.include(name)
 			t.helper(name)
-			t.leave(name, "is not sent by Broker", "session_tags", "source_identity")
+			t.leave(name, "counts in the registry only; add it there", "session_tags", "source_identity")
+			t.leave(name, "counts in the registry only, as transitive_tags; add it there", "transitive_session_tags")
 		case Granted:
 			t.helper(name)
 			t.leave(name, "is for IAM Identity Center, which Broker does not support",

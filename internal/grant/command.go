@@ -63,8 +63,10 @@ func (k *Keeper) Command(ctx context.Context, a Request, req *wire.Request, repl
 	}
 	a.Delivery = audit.PrivateFile
 	files := a.Requests[0].Files
+	a.confirmed = req.MaskDefault // these files hold no session
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
+			Program:   programOf(a.Requests[0]),
 			Masks:     req.MaskDefault,
 			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
 		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires, MaskDefault: h.Masks}

@@ -94,7 +94,7 @@ func (k *Keeper) Endpoint(ctx context.Context, a Request, req *wire.Request, rep
 	}
 	token := randomHex(32)
 	h := &held{Grant: Grant{ID: randomHex(16), Kind: Endpoint, Owner: owner, Profiles: []string{req.Profile},
-		Role: req.Role, Since: wholeSeconds(),
+		Role: req.Role, Since: wholeSeconds(), Program: programOf(a.Requests[0]),
 		AWSConfig: a.Requests[0].Files.Config, AWSCredentials: a.Requests[0].Files.Credentials,
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}

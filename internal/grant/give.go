@@ -41,6 +41,10 @@ type Request struct {
 	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
 
+	// Use does with each session what must happen before it is handed out, such as a call to AWS; nil for nothing. It
+	// runs once the session is confirmed.
+	Use func(context.Context, session.Request, session.Answer) error
+
 	Person guard.Person // who can confirm a guarded session; nil for nobody
 
 	confirmed bool     // the grant was confirmed, if it had to be
@@ -57,6 +61,7 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	k.mu.Lock()
 	began := k.logouts
 	k.mu.Unlock()
+	k.elevate(&a)
 	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
@@ -65,9 +70,25 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	if err != nil {
 		return err
 	}
-	if asked { // the sessions may have expired meanwhile
+	if asked { // the sessions may have expired meanwhile, and what they are for may have changed
+		k.elevate(&a)
+		confirmed := answers
 		if answers, err = k.authorize(ctx, &a); err != nil {
 			return err
+		}
+		for i := range answers {
+			if !sameSession(&answers[i], &confirmed[i]) || a.outside(i, &answers[i]) != a.outside(i, &confirmed[i]) {
+				return k.refuse(&a, i, &answers[i], fault.New(fault.NotConfirmed,
+					"%s changed while it was being confirmed; try again", fault.Line(answers[i].Profile)))
+			}
+		}
+	}
+	for i := range answers {
+		if a.Use == nil {
+			break
+		}
+		if err := a.Use(ctx, a.Requests[i], answers[i]); err != nil {
+			return k.refuse(&a, i, &answers[i], err)
 		}
 	}
 	if a.have != nil && slices.Equal(a.have, keyIDs(answers)) {
@@ -96,6 +117,33 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	return nil
 }
 
+// sameSession reports whether two answers are for the same profile, role and guard.
+func sameSession(a, b *session.Answer) bool {
+	return a.Profile == b.Profile && a.Source == b.Source && a.Role == b.Role && a.Account == b.Account && a.Guard == b.Guard
+}
+
+// elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never
+// has it, because every program can read it. A refresh counts for the process that has the grant.
+func (k *Keeper) elevate(a *Request) {
+	if a.Delivery == audit.Published {
+		return
+	}
+	for i := range a.Requests {
+		r := &a.Requests[i]
+		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+			set, err := k.Store.Load(r.Files)
+			if err != nil {
+				return "", err
+			}
+			chain, err := set.Resolve(r.Profile)
+			return chain.Profile, err
+		})
+		if err == nil { // otherwise authorize says what is wrong
+			r.ElevatedUntil = until
+		}
+	}
+}
+
 // confirm lets a person confirm the guarded sessions. asked means that the person was asked, which takes time.
 func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answer) (asked bool, err error) {
 	if a.confirmed {
@@ -103,12 +151,13 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 	}
 	for i := range answers {
 		answer := &answers[i]
-		if answer.Guard.IsZero() {
+		outside := a.outside(i, answer)
+		if answer.Guard.IsZero() && outside == "" {
 			continue
 		}
 		how, did, err := k.Guard.Check(ctx, guard.Handout{
 			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
-			Commands: k.guardCommands,
+			Outside: outside, Commands: k.guardCommands,
 		}, a.Person)
 		asked = asked || did
 		if err != nil {
@@ -124,6 +173,22 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 		}
 	}
 	return asked, nil
+}
+
+// outside returns why session i does not belong to the trusted directory in which the caller works, or "".
+func (a *Request) outside(i int, answer *session.Answer) string {
+	if answer.Directories == nil || a.By.Details == nil {
+		return ""
+	}
+	caller := a.By.Details()
+	if caller == nil {
+		return ""
+	}
+	profile := answer.Profile
+	if role := a.Requests[i].AdHoc; role != nil && role.Role.ARN != "" {
+		profile = "" // its role is in no profile
+	}
+	return answer.Directories.Outside(caller.Directory, profile, answer.Account)
 }
 
 func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {
@@ -268,4 +333,13 @@ func AdHoc(role *wire.Role) *session.AdHoc {
 		a.Tags = append(a.Tags, session.Tag(t))
 	}
 	return a
+}
+
+// programOf returns the tool that asks for a grant. The grant keeps its name, so that a refresh is for the same
+// session.
+func programOf(r session.Request) string {
+	if r.Program != nil {
+		return r.Program()
+	}
+	return ""
 }

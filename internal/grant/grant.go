@@ -41,6 +41,7 @@ type Grant struct {
 	Profiles []string     `json:"profiles"`       // exact names; for an endpoint, the one name as it was asked for
 	Role     *wire.Role   `json:"role,omitempty"` // overrides of the profile, or a role that no profile defines
 	Sources  []string     `json:"sources,omitempty"`
+	Program  string       `json:"program,omitempty"` // for {program}: what asked for the grant
 	// The absolute paths of the AWS files that define the profiles; empty for the daemon's own.
 	AWSConfig      string    `json:"aws_config_file,omitempty"`
 	AWSCredentials string    `json:"aws_shared_credentials_file,omitempty"`

@@ -103,8 +103,9 @@ func keeper(t *testing.T, dir string) *Keeper {
 	life, end := context.WithCancel(context.Background())
 	t.Cleanup(end)
 	k := New(Config{
-		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud, SessionName: "paul@host"}),
-		Store:  store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
+		Broker: session.New(life, session.Config{Profiles: store, Vault: cloud, STS: cloud,
+			Who: session.Who{User: "paul", Host: "host"}}),
+		Store: store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
 	})
@@ -506,7 +507,8 @@ func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 func TestLogoutStopsFetchedSessions(t *testing.T) {
 	for _, source := range []string{"security", ""} {
 		k := keeper(t, t.TempDir())
-		ask := Request{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}, {Profile: "security", Files: k.Files}}}
+		ask := Request{Event: "given", By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files},
+			{Profile: "security", Files: k.Files}}}
 		ask.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
 			answer, err := k.Broker.Credentials(ctx, r)
 			if r.Profile == "dev" {

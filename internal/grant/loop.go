@@ -102,7 +102,7 @@ func (k *Keeper) followRegistry() {
 			continue
 		}
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{name}, Since: wholeSeconds(),
-			Standing: true, AWSConfig: at.Config, AWSCredentials: at.Credentials}}
+			Standing: true, Program: "broker", AWSConfig: at.Config, AWSCredentials: at.Credentials}}
 		if chain, err := set.Resolve(name); err == nil {
 			h.Sources = []string{chain.Source.Name}
 		}
@@ -221,7 +221,8 @@ func (k *Keeper) renewal(g *Grant) Request {
 		a.By, a.Delivery = CallerOf(peer.Peer{UID: os.Getuid(), Process: g.Owner}), audit.PrivateFile
 	}
 	for _, profile := range g.Profiles {
-		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role)})
+		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role),
+			Program: func() string { return g.Program }})
 	}
 	return a
 }

@@ -73,7 +73,7 @@ func (k *Keeper) Publish(ctx context.Context, a Request, req *wire.Request, repl
 			if h == nil || !k.prolong(h, until) {
 				h = &held{Grant: Grant{ID: randomHex(16), Kind: Section, Profiles: []string{answer.Profile},
 					Sources: []string{answer.Source}, Since: wholeSeconds(), AWSConfig: at.Files.Config,
-					AWSCredentials: at.Files.Credentials, Until: until}}
+					AWSCredentials: at.Files.Credentials, Until: until, Program: programOf(at)}}
 				if err := k.add(h); err != nil {
 					return err
 				}

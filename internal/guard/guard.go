@@ -44,7 +44,7 @@ func (s Scope) String() string {
 	case s.Terminal != "":
 		return "in " + strings.TrimPrefix(s.Terminal, "/dev/")
 	}
-	return "in one process tree"
+	return "in one script"
 }
 
 // Allowance is a confirmation given beforehand.
@@ -52,8 +52,11 @@ type Allowance struct {
 	Profile  string // exact name
 	Elevated bool   // it allows the full role of a profile with read_only = true
 	Scope    Scope
-	Until    time.Time
-	Reason   string // why, in the words of the person; empty for the answer to a question
+	Until    time.Time // it ends earlier if the clock is set back: see end
+	Reason   string    // why, in the words of the person; for the answer to a prompt, the Why of the prompt
+	Answer   bool      // it is the answer to a prompt
+
+	end time.Time // Until with a monotonic reading, which a change of the clock does not move
 }
 
 // Guard keeps allowances. They end with the daemon and with a lock. Use New.
@@ -71,6 +74,7 @@ type question struct {
 	scope    Scope
 	profile  string
 	declined bool // set before done is closed
+	waiting  int  // requests that wait for its end
 	done     chan struct{}
 	cancel   context.CancelFunc
 }
@@ -97,9 +101,13 @@ func (g *Guard) tree(pid int) []peer.Process {
 func (g *Guard) ScopeOf(pid int) (Scope, error) {
 	tree := g.tree(pid)
 	if len(tree) < 2 {
-		return Scope{}, fault.New(fault.Failed, "the parent of process %d is unknown", pid)
+		return Scope{}, fault.New(fault.Failed, "Broker cannot tell in which terminal or script this command runs; use --everywhere")
 	}
 	terminal := g.kernel.Terminal(tree[0])
+	if parent := peer.ToolOf(g.kernel.Arguments(tree[1])); terminal == "" && (tree[1].PID == 1 || parent == "systemd") {
+		return Scope{}, fault.New(fault.Failed, "no script runs this command, but %s, which runs all services; use --everywhere",
+			fault.Line(cmp.Or(parent, "init")))
+	}
 	if terminal == "" {
 		return Scope{Root: tree[1]}, nil
 	}
@@ -126,8 +134,9 @@ func (g *Guard) Allow(a Allowance) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allowances = slices.DeleteFunc(g.allowances, func(old Allowance) bool {
-		return old.Profile == a.Profile && old.Scope == a.Scope && old.Elevated == a.Elevated
+		return old.Profile == a.Profile && old.Scope == a.Scope && old.Elevated == a.Elevated && old.Answer == a.Answer
 	})
+	a.end, a.Until = a.Until, a.Until.Round(0) // the monotonic clock stops while the machine sleeps
 	g.allowances = append(g.allowances, a)
 }
 
@@ -138,10 +147,10 @@ func (g *Guard) Deny(profile string, pid int) (n int) {
 	if pid != 0 {
 		tree = g.tree(pid)
 	}
-	before := g.current()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.allowances = slices.DeleteFunc(before, func(a Allowance) bool {
+	g.tidyLocked()
+	g.allowances = slices.DeleteFunc(g.allowances, func(a Allowance) bool {
 		is := a.Profile == profile && (pid == 0 || g.has(a.Scope, tree))
 		if is {
 			n++
@@ -165,9 +174,16 @@ func (g *Guard) Clear() {
 func (g *Guard) current() []Allowance {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.now()
-	g.allowances = slices.DeleteFunc(g.allowances, func(a Allowance) bool { return !now.Before(a.Until) })
+	g.tidyLocked()
 	return slices.Clone(g.allowances)
+}
+
+// tidyLocked forgets the allowances that have ended by one of the two clocks.
+func (g *Guard) tidyLocked() {
+	now := g.now()
+	g.allowances = slices.DeleteFunc(g.allowances, func(a Allowance) bool {
+		return !now.Before(a.end) || !now.Round(0).Before(a.Until)
+	})
 }
 
 // List returns the current allowances, the one that ends first at the front.
@@ -211,6 +227,8 @@ type Handout struct {
 	// Commands returns the patterns of guard_commands.
 	Commands func() ([]profiles.CommandPattern, error)
 	PID      int // of the process that asks
+	// Outside is why the session does not belong to the trusted directory in which that process works, or "".
+	Outside string
 }
 
 // Choice is what a person answered.
@@ -236,7 +254,7 @@ type Person interface {
 // nothing had to be confirmed. asked means that a person was asked, which may have taken minutes. person may be nil.
 // All errors are faults of the kind NotConfirmed, but for a wrong guard_commands.
 func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
-	if h.Guard.IsZero() {
+	if h.Guard.IsZero() && h.Outside == "" {
 		return "", false, nil
 	}
 	tree := g.tree(h.PID)
@@ -246,7 +264,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 			return "", false, err
 		}
 	}
-	if pattern == "" && h.Guard.Confirm == profiles.Never {
+	if pattern == "" && h.Guard.Confirm == profiles.Never && h.Outside == "" {
 		return "", false, nil
 	}
 	scope := Scope{}
@@ -256,7 +274,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	q := g.question(h, from, pattern)
 	q.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
 	for {
-		if how := g.allowed(h.Profile, tree, q.MayLast); how != "" {
+		if how := g.allowed(q, h.Profile, tree); how != "" {
 			return how, false, nil
 		}
 		if person == nil {
@@ -267,7 +285,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 			select {
 			case <-other.done:
 			case <-ctx.Done():
-				return "", false, q.unanswered()
+				return "", true, q.unanswered(ctx.Err())
 			}
 			if other.declined && other.profile == h.Profile {
 				return "", true, q.declined()
@@ -276,7 +294,8 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 		}
 		choice, err := person.Confirm(asking, q)
 		if err == nil && choice == ForAWhile && q.MayLast {
-			g.Allow(Allowance{Profile: h.Profile, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor)})
+			g.Allow(Allowance{Profile: h.Profile, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor),
+				Reason: q.Why, Answer: true})
 		}
 		mine.declined = err == nil && choice == No
 		g.end(mine)
@@ -284,7 +303,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 		case errors.Is(err, ErrNobody):
 			return "", true, q.nobody()
 		case err != nil:
-			return "", true, q.unanswered()
+			return "", true, q.unanswered(err)
 		case choice == No:
 			return "", true, q.declined()
 		case choice == ForAWhile && q.MayLast:
@@ -301,6 +320,7 @@ func (g *Guard) begin(ctx context.Context, s Scope, profile string) (_ context.C
 	defer g.mu.Unlock()
 	for q := range g.open {
 		if q.scope == s && s != (Scope{}) {
+			q.waiting++
 			return nil, nil, q
 		}
 	}
@@ -318,14 +338,14 @@ func (g *Guard) end(q *question) {
 	close(q.done)
 }
 
-// allowed returns how a session was allowed beforehand, or "". The answer to an earlier question counts only if
-// answers is set; what `broker allow` allowed always counts.
-func (g *Guard) allowed(profile string, tree []peer.Process, answers bool) string {
+// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only; what
+// `broker allow` allowed always counts.
+func (g *Guard) allowed(q Question, profile string, tree []peer.Process) string {
 	for _, a := range g.current() {
-		if a.Profile != profile || a.Elevated || a.Reason == "" && !answers || !g.has(a.Scope, tree) {
+		if a.Profile != profile || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
 			continue
 		}
-		if a.Reason == "" {
+		if a.Answer {
 			return "confirmed earlier " + a.Scope.String()
 		}
 		return "allowed " + a.Scope.String() + ": " + a.Reason

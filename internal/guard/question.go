@@ -1,10 +1,12 @@
 package guard
 
 import (
-	"path/filepath"
+	"context"
+	"errors"
 	"slices"
 	"strings"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/peer"
 	"broker/internal/profiles"
@@ -21,14 +23,19 @@ type Question struct {
 	Command string // the command line of the program that needs the session; may be empty
 	Dir     string // its working directory; may be empty
 	MayLast bool   // a yes may last for a while in this terminal
+
+	terminal bool // the program has a terminal
 }
 
 // question describes a handout.
 func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Question {
-	q := Question{Profile: fault.Line(h.Profile), Why: "confirm is set for it"}
+	q := Question{Profile: fault.Line(h.Profile), Why: "confirm is set for it",
+		terminal: len(tree) > 0 && g.kernel.Terminal(tree[0]) != ""}
 	switch {
 	case pattern != "":
 		q.Why = "the command matches the guarded command " + fault.Line(pattern)
+	case h.Outside != "":
+		q.Why = fault.Line(h.Outside)
 	case h.Guard.Production:
 		q.Why = "it is a production profile"
 	}
@@ -39,7 +46,7 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 		q.Role = strings.TrimSpace(q.Role + " in account " + fault.Line(h.Account))
 	}
 	if p, arguments := g.program(tree); len(arguments) > 0 {
-		q.Command, q.Dir = shown(strings.Join(arguments, " ")), shown(g.kernel.Dir(p))
+		q.Command, q.Dir = shown(strings.Join(audit.Redact(arguments), " ")), shown(g.kernel.Dir(p))
 	}
 	return q
 }
@@ -48,17 +55,12 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 // started credproc.
 func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 	for _, p := range tree {
-		arguments := g.kernel.Arguments(p)
-		if len(arguments) == 0 {
+		arguments := peer.Known(g.kernel.Arguments(p))
+		if len(arguments) == 0 || arguments[0] == "credproc" {
 			continue
 		}
-		switch filepath.Base(arguments[0]) {
-		case "credproc":
-			continue
-		case "broker":
-			if i := slices.Index(arguments, "--"); i >= 0 && i+1 < len(arguments) {
-				arguments = arguments[i+1:]
-			}
+		if i := slices.Index(arguments, "--"); arguments[0] == "broker" && i >= 0 && i+1 < len(arguments) {
+			arguments = peer.Known(arguments[i+1:])
 		}
 		return p, arguments
 	}
@@ -89,7 +91,7 @@ func (q Question) Lines() []string {
 func (q Question) Text() string {
 	text := "Hand out a session of " + q.Profile + "? y = once, "
 	if q.MayLast {
-		text += "a = all requests in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
+		text += "a = each one of " + q.Profile + " in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
 	}
 	return text + "Enter = no:"
 }
@@ -111,12 +113,20 @@ func (q Question) declined() error {
 	return fault.New(fault.NotConfirmed, "the session of %s was not confirmed, so nothing was handed out", q.Profile)
 }
 
-func (q Question) unanswered() error {
-	return fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and nobody answered", q.Profile, q.Why).
-		WithHint("broker allow %s --for 15m --reason WHY", q.Profile)
+func (q Question) unanswered(err error) error {
+	why := "nobody answered"
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		why = "the prompt failed: " + fault.Line(err.Error())
+	}
+	return q.refused(why)
 }
 
-func (q Question) nobody() error {
-	return fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and nobody can be asked here", q.Profile, q.Why).
-		WithHint("broker allow %s --for 15m --reason WHY", q.Profile)
+func (q Question) nobody() error { return q.refused("nobody can be asked here") }
+
+func (q Question) refused(why string) error {
+	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", q.Profile, q.Why, why)
+	if !q.terminal { // a command in a terminal would allow that terminal only
+		return f.WithHint("broker allow %s --for 15m --reason WHY --everywhere", q.Profile)
+	}
+	return f.WithHint("broker allow %s --for 15m --reason WHY", q.Profile)
 }

@@ -151,15 +151,25 @@ func (p Process) Tool() string {
 
 // ToolOf returns the name by which people know a program with these arguments. The first one is its own name.
 func ToolOf(arguments []string) string {
+	if words := Known(arguments); len(words) > 0 {
+		return words[0]
+	}
+	return ""
+}
+
+// Known returns a command line as people know it: the base name of the program, or that of the script that an
+// interpreter runs, and its arguments.
+func Known(arguments []string) []string {
 	if len(arguments) == 0 {
-		return ""
+		return nil
 	}
 	name := filepath.Base(arguments[0])
 	switch strings.TrimRight(name, "0123456789.") {
 	case "python", "node", "ruby", "perl", "bash", "dash", "sh", "zsh":
 		if len(arguments) > 1 && arguments[1] != "" && arguments[1][0] != '-' {
-			name = filepath.Base(arguments[1])
+			arguments = arguments[1:]
+			name = filepath.Base(arguments[0])
 		}
 	}
-	return strings.TrimPrefix(name, "-") // login shells begin with a dash
+	return append([]string{strings.TrimPrefix(name, "-")}, arguments[1:]...) // login shells begin with a dash
 }

@@ -89,13 +89,19 @@ type Role struct {
 	Profile    string // the profile that defines the role
 	ARN        string
 	ExternalID string
-	// SessionName is empty if the profile sets none; Broker then chooses one.
-	SessionName string
-	Duration    time.Duration // 0 if the profile sets none; AWS's default is one hour
-	MFASerial   string        // the role profile's own mfa_serial; empty means the source's
-	FreshMFA    bool          // mfa = each: each session of this role needs its own code
-	Endpoint    Endpoint
-	Origin      Origin // the line of role_arn
+	// SessionName is empty if the profile sets none; Broker then chooses one. It and the next two may have
+	// placeholders: see Fill.
+	SessionName    string
+	SourceIdentity string // empty if the profile sets none
+	Tags           []Tag  // session tags; only their values have placeholders
+	TransitiveTags []string
+	OptionalTags   bool          // if AWS refuses the tags or the source identity, Broker asks without both
+	ReadOnly       bool          // the session gets AWS's ReadOnlyAccess policy
+	Duration       time.Duration // 0 if the profile sets none; AWS's default is one hour
+	MFASerial      string        // the role profile's own mfa_serial; empty means the source's
+	FreshMFA       bool          // mfa = each: each session of this role needs its own code
+	Endpoint       Endpoint
+	Origin         Origin // the line of role_arn
 }
 
 // Chain is what a profile resolves to: a source, then zero or more roles in the order in which they are assumed.
@@ -105,6 +111,8 @@ type Chain struct {
 	Source  Source
 	Roles   []Role
 	Guard   Guard // the strictest of its profiles and its source
+	// Directories are the trusted directories of the Set.
+	Directories *Directories
 	// MFAProcess is the command that prints a code of the source's device, or empty.
 	MFAProcess string
 	Warnings   []Warning // settings of the profile that are ignored
@@ -138,6 +146,7 @@ type Settings struct {
 	LockAfter       time.Duration // lock after this time without use; 0, the default, is never
 	LockOn          []string      // events that lock: "suspend", "screen"; nil, the default, is neither
 	AuditRequired   bool          // Broker gives out nothing that it cannot write to the audit log
+	Notices         bool          // show notices on the desktop; the default
 	MFAPrompt       []string      // where prompts for a code appear, in this order: "tty", "gui"
 	Catalog         string        // the team's account map: a file, or a git repository; unchecked, may be empty
 	CatalogPath     string        // path of the map in the repository; unchecked, may be empty

@@ -272,6 +272,8 @@ func checkSection(kind, name string) error {
 		if err := checkName(name); err != nil {
 			return err
 		}
+	case SectionDirectory:
+		return checkDirectory(name)
 	case SectionCredentials:
 		if err := checkName(name); err != nil {
 			return err

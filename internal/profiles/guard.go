@@ -110,12 +110,16 @@ func parseCommands(s string) ([]CommandPattern, error) {
 	return list, nil
 }
 
-// CommandPattern is a pattern for a command line: words in the format of path.Match. The first word matches the base name
-// of a program. The others match later words, in this order; words may come between them.
+// CommandPattern is a pattern for a command line: words in the format of path.Match, where * also matches a slash. The
+// first word matches the base name of any word of the command line, because sudo or a shell may stand before the
+// program. The others match later words, in this order; words may come between them.
 type CommandPattern []string
 
 // String returns the pattern as a user writes it.
 func (c CommandPattern) String() string { return strings.Join(c, " ") }
+
+// unslashed replaces the character at which the * of path.Match ends.
+func unslashed(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
 
 // Matches reports whether a command line matches. An argument with blanks counts as several words, because it may be
 // the script of a shell.
@@ -126,7 +130,7 @@ func (c CommandPattern) Matches(arguments []string) bool {
 			if next == 0 {
 				word = word[strings.LastIndexByte(word, '/')+1:]
 			}
-			if is, err := path.Match(c[next], word); err == nil && is {
+			if is, err := path.Match(unslashed(c[next]), unslashed(word)); err == nil && is {
 				if next++; next == len(c) {
 					return true
 				}

@@ -17,6 +17,7 @@ type Summary struct {
 	Name      string
 	Kind      string // KindRole, KindSource or KindOther
 	RoleARN   string
+	ReadOnly  bool   // its sessions are read-only
 	AccountID string // the account of the role
 	Source    string
 	Region    string
@@ -69,6 +70,9 @@ func (s *Set) summary(name string) Summary {
 		return sum
 	}
 	sum.Source, sum.Region = chain.Source.Name, chain.Region
+	if n := len(chain.Roles); n > 0 {
+		sum.ReadOnly = chain.Roles[n-1].ReadOnly
+	}
 	if sum.Kind == KindOther { // it asks our helper for another profile
 		sum.Kind = KindSource
 		if n := len(chain.Roles); n > 0 {

@@ -18,11 +18,12 @@ const (
 	SectionServices    = "services"
 	SectionSSO         = "sso-session"
 	SectionCredentials = "credentials"
-	SectionSource      = "source"   // registry only
-	SectionSettings    = "settings" // registry only; has no name
-	SectionAlias       = "alias"    // registry only; has no name
-	SectionTrust       = "trust"    // registry only; see Trust
-	sectionInherited   = "DEFAULT"  // AWS files only: botocore adds its keys to each section that lacks them
+	SectionSource      = "source"    // registry only
+	SectionSettings    = "settings"  // registry only; has no name
+	SectionAlias       = "alias"     // registry only; has no name
+	SectionTrust       = "trust"     // registry only; see Trust
+	SectionDirectory   = "directory" // registry only; its name is a path; see Directory
+	sectionInherited   = "DEFAULT"   // AWS files only: botocore adds its keys to each section that lacks them
 )
 
 // A document is a scanned file. Its keys and values are slices of the source, so that scanning a file with secrets
@@ -355,7 +356,11 @@ func (s *section) readHeader(text []byte, credentials bool) string {
 		}
 	}
 	named := s.kind == SectionProfile || s.kind == SectionCredentials || s.kind == SectionSource || s.kind == SectionTrust
-	if s.kind == "" || (named || s.name != "") && checkName(s.name) != nil {
+	check := checkName
+	if s.kind == SectionDirectory {
+		named, check = true, checkDirectory
+	}
+	if s.kind == "" || (named || s.name != "") && check(s.name) != nil {
 		s.kind, s.name = "", ""
 		return "has a section name that is not allowed; the section is ignored"
 	}

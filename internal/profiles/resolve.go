@@ -68,14 +68,20 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	asked, _ := s.lookup(name)
 	r := &reading{values: make([]Value, 0, 8)}
-	c := Chain{Profile: name, Source: src.Source, Region: r.take(asked.all, keyRegion, checkRegion)}
+	c := Chain{Profile: name, Source: src.Source, Directories: s.directories}
+	c.Region = r.take(asked.all, keyRegion, checkRegion)
 	published := strings.EqualFold(r.take(asked.own, keyPublish, oneOf("true", "false")), "true")
+	if len(hops) == 0 {
+		r.withoutRole(asked)
+	}
 	for _, p := range hops {
 		r.guard(p.own, &c.Guard)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
 			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
+		} else {
+			r.withoutRole(p)
 		}
 		r.take(p.own, keySourceProfile, checkName)
 		if _, ok := s.asksFor(p); ok {
@@ -90,6 +96,9 @@ func (s *Set) build(name string) (Trust, error) {
 		return Trust{}, r.err
 	}
 	slices.Reverse(c.Roles)
+	if err := inherited(c.Roles); err != nil {
+		return Trust{}, err
+	}
 	if c.MFAProcess == "" {
 		c.MFAProcess = src.MFAProcess
 	}
@@ -120,13 +129,14 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 		Profile:     p.name,
 		ARN:         r.take(p.own, keyRoleARN, form),
 		ExternalID:  r.take(p.own, keyExternalID, checkExternalID),
-		SessionName: r.take(p.own, keySessionName, checkSessionName),
+		SessionName: r.take(p.own, keySessionName, sessionNameCheck(p)),
 		Duration:    seconds(r.take(p.own, keyDuration, checkDuration)),
 		MFASerial:   r.take(p.own, keyMFASerial, checkMFASerial),
 		FreshMFA:    r.take(p.own, keyMFA, oneOf("each")) != "",
 		Endpoint:    r.endpoint(p.all, s.services),
 		Origin:      p.own.origin(keyRoleARN),
 	}
+	r.attribution(p, &role)
 	if role.Endpoint.Region == "" {
 		role.Endpoint.Region = r.take(asked.all, keyRegion, checkRegion)
 	}

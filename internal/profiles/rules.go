@@ -68,6 +68,12 @@ var Rules = []Rule{
 	{keyMFASerial, inFiles(Taken, Taken, OnceTrusted)},
 	{keySessionName, inFiles(Taken, Taken, OnceTrusted)},
 	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
+	// What a role's session may do, and whom it names.
+	{keyReadOnly, inFiles(Taken, Unread, Unread)},
+	{keySourceIdentity, inFiles(Taken, Unread, Unread)},
+	{keySessionTags, inFiles(Taken, Unread, Unread)},
+	{keyTransitiveTags, inFiles(Taken, Unread, Unread)},
+	{keyOptionalTags, inFiles(Taken, Unread, Unread)},
 	// Broker never runs another program's helper. A command of our helper makes one name stand for another
 	// profile.
 	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},
@@ -127,9 +133,11 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction, keyGuardCommands,
+	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
+	keyGuardCommands,
 	keyMFA,
-	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyTrustSum, keyTrustListener)
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyTrustSum, keyTrustListener,
+	keyProfiles, keyAccounts)
 
 var ruleByName = func() map[string]*Rule {
 	m := make(map[string]*Rule, len(Rules))

@@ -19,7 +19,9 @@ type Set struct {
 	names    []string // of all profiles and sources, sorted
 	known    map[string]struct{}
 	chains   sync.Map // name → resolution
-	guesses  atomic.Int32
+	// directories is nil if the registry has no section [directory PATH].
+	directories *Directories
+	guesses     atomic.Int32
 }
 
 // registered is a [source NAME] section, parsed once.
@@ -58,6 +60,8 @@ func newSet(files Files, states [3]state) *Set {
 				src := readSource(b)
 				src.Registry = st.real
 				s.sources[id.name] = src
+			case SectionDirectory:
+				s.trustDirectory(b)
 			}
 		}
 	}

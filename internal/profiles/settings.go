@@ -58,6 +58,13 @@ var settingKeys = []settingKey{
 		s.MFAPrompt, err = words(v, "tty", "gui")
 		return err
 	}},
+	{name: keyNotices, values: "on, off", fallback: "on", read: func(s *Settings, v string) error {
+		if v != "on" && v != "off" {
+			return errors.New(`is neither "on" nor "off"`)
+		}
+		s.Notices = v == "on"
+		return nil
+	}},
 	{name: keyAudit, values: "optional, required", fallback: "optional", read: func(s *Settings, v string) error {
 		if v != "required" && v != "optional" {
 			return errors.New(`is neither "optional" nor "required"`)

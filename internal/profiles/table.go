@@ -45,6 +45,11 @@ const (
 	keyProduction      = "production"
 	keyGuardCommands   = "guard_commands"
 	keyPublish         = "publish"
+	keySourceIdentity  = "source_identity"
+	keySessionTags     = "session_tags"
+	keyTransitiveTags  = "transitive_tags"
+	keyOptionalTags    = "optional_tags"
+	keyReadOnly        = "read_only"
 	keySourceKeyID     = "access_key_id"
 	keySession         = "session"
 	keySTSCompatible   = "sts_compatible"
@@ -57,12 +62,15 @@ const (
 	keyLockAfter       = "lock_after"
 	keyAudit           = "audit"
 	keyLockOn          = "lock_on"
+	keyNotices         = "notices"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
 	keyBrowser         = "browser"
-	keyTrustSum        = "sha256"   // in [trust NAME]
+	keyTrustSum        = "sha256"   // in [trust NAME] and [directory PATH]
 	keyTrustListener   = "listener" // in [trust NAME]
+	keyProfiles        = "profiles" // in a DirectoryFile
+	keyAccounts        = "accounts" // in a DirectoryFile
 	keyHTTPSProxy      = "https_proxy"
 	keyNoProxy         = "no_proxy"
 	keyPath            = "path"
@@ -106,7 +114,8 @@ var awsKeys = set(
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
 // "unknown key".
 var registryKeys = map[string]map[string]string{
-	SectionProfile:  merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser)),
+	SectionProfile: merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser),
+		set(roleOnly...)),
 	SectionServices: set(keySTS),
 	SectionAlias:    nil,
 	SectionSource: set(
@@ -125,8 +134,9 @@ var registryKeys = map[string]map[string]string{
 		keySession,
 		keySTSCompatible,
 	),
-	SectionSettings: settingNames(),
-	SectionTrust:    set(keyTrustSum, keyTrustListener),
+	SectionSettings:  settingNames(),
+	SectionTrust:     set(keyTrustSum, keyTrustListener),
+	SectionDirectory: set(keyTrustSum),
 }
 
 // set maps each key to itself, so that a look-up also returns one shared string.
@@ -138,12 +148,10 @@ func set(keys ...string) map[string]string {
 	return m
 }
 
-func merged(a, b map[string]string) map[string]string {
-	m := make(map[string]string, len(a)+len(b))
-	for _, part := range []map[string]string{a, b} {
-		for k, v := range part {
-			m[k] = v
-		}
+func merged(parts ...map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, part := range parts {
+		maps.Copy(m, part)
 	}
 	return m
 }

@@ -165,7 +165,8 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 		switch {
 		case defined[key] != e: // a later key wins
 		case has && (value == string(e.value) || key == keyMFAProcess && isAbsoluteOf(string(e.value), value)):
-		case has, e.multiline, len(e.value) == 0, !known && key != keyOutput:
+		case has, e.multiline, len(e.value) == 0, !known && key != keyOutput,
+			key == keySessionName && noPlaceholder(string(e.value)) != nil: // AWS tools would send the placeholders
 			c.differ = append(c.differ, key)
 		default:
 			c.lines = append(c.lines, key+" = "+string(e.value)+l.comment(RegistryDocument, p.name, e.line))

@@ -123,7 +123,7 @@ func SystemdProgram(dir string) string {
 
 // The restrictions are those that systemd can set for a user's unit without privileges, by seccomp, prctl and
 // limits, and that do not break the programs which the daemon starts on the user's desktop (pinentry, zenity,
-// notify-send, gpg, a mfa_process). Restrictions that need a mount or user namespace (ProtectSystem=, PrivateTmp=,
+// gpg, a mfa_process). Restrictions that need a mount or user namespace (ProtectSystem=, PrivateTmp=,
 // PrivateDevices= and the like) are not set: in user mode, older systemd ignores them or fails, and newer versions
 // map every other uid to "nobody", but the audit log must name the uid. /tmp also holds the sockets of X11, gpg
 // and agents. MemoryDenyWriteExecute= and RestrictNamespaces= would break helpers that compile at run time

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"broker/internal/fault"
-	"broker/internal/lazyregexp"
 	"broker/internal/profiles"
 )
 
@@ -14,25 +14,19 @@ import (
 // request names. With an empty ARN, AdHoc overrides fields of the profile's last role. Empty fields override
 // nothing.
 type AdHoc struct {
-	profiles.Role
-	Policy string // session policy, JSON
-	Tags   []Tag  // session tags
+	profiles.Role        // its Tags are added to those of the profile, and replace those with the same key
+	Policy        string // session policy, JSON; for a read-only profile it may only deny
 	// Federate asks for a session of GetFederationToken, from a source. For a user, the console accepts no other
 	// kind of session.
 	Federate bool
 }
 
-// Limits of AWS for a session policy and for tags.
+// Limits of AWS for a session policy, and of Broker for a chain.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const (
-	maxPolicy   = 2048
-	maxTags     = 50
-	maxTagKey   = 128
-	maxTagValue = 256
-	maxRoles    = 10
+	maxPolicy = 2048
+	maxRoles  = 10
 )
-
-var tagSyntax = lazyregexp.New(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
 
 // extend returns the chain with the role appended, or with its last role changed. It does not change its argument.
 // The error is a fault.Usage.
@@ -58,6 +52,9 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 		role := a.Role
 		role.Profile, role.Origin = chain.Profile, chain.Source.Origin
 		role.Endpoint.Region = cmp.Or(role.Endpoint.Region, chain.Region)
+		if n := len(chain.Roles); n > 0 {
+			role.ReadOnly = chain.Roles[n-1].ReadOnly // a further role must not give what the profile does not
+		}
 		chain.Region = role.Endpoint.Region
 		if chain.Roles = append(chain.Roles, role); len(chain.Roles) > maxRoles {
 			return chain, fault.New(fault.Usage,
@@ -75,6 +72,10 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 	last.MFASerial = cmp.Or(a.MFASerial, last.MFASerial)
 	last.Duration = cmp.Or(a.Duration, last.Duration)
 	last.Endpoint.Region = cmp.Or(a.Endpoint.Region, last.Endpoint.Region)
+	if last.Tags = merged(last.Tags, a.Tags); len(last.Tags) > profiles.MaxTags {
+		return chain, fault.New(fault.Usage, "with those of %q there are more than %d session tags", chain.Profile,
+			profiles.MaxTags)
+	}
 	return chain, nil
 }
 
@@ -87,17 +88,32 @@ func (a *AdHoc) check() error {
 		return fault.New(fault.Usage, "the session policy has more than %d characters", maxPolicy)
 	case a.Policy != "" && !json.Valid([]byte(a.Policy)):
 		return fault.New(fault.Usage, "the session policy is not JSON")
-	case len(a.Tags) > maxTags:
-		return fault.New(fault.Usage, "there are more than %d session tags", maxTags)
 	}
-	for _, t := range a.Tags {
-		if t.Key == "" || len([]rune(t.Key)) > maxTagKey || len([]rune(t.Value)) > maxTagValue ||
-			!tagSyntax.MatchString(t.Key) ||
-			!tagSyntax.MatchString(t.Value) {
-			return fault.New(fault.Usage,
-				"the session tag %.60q is too long, or has other characters than letters, digits, spaces and _.:/=+-@",
-				t.Key)
-		}
+	if err := profiles.CheckTags(a.Tags); err != nil {
+		return fault.New(fault.Usage, "the list of session tags %w", err)
 	}
 	return nil
+}
+
+// allows reports whether a session policy allows anything, or cannot be read.
+func allows(policy string) bool {
+	type statement struct{ Effect string }
+	var list struct{ Statement []statement }
+	var one struct{ Statement statement }
+	switch {
+	case json.Unmarshal([]byte(policy), &list) == nil:
+	case json.Unmarshal([]byte(policy), &one) == nil:
+		list.Statement = []statement{one.Statement}
+	default:
+		return true
+	}
+	return slices.ContainsFunc(list.Statement, func(s statement) bool { return s.Effect != "Deny" })
+}
+
+// merged returns the tags of a profile and those of a request, which win.
+func merged(tags, more []Tag) []Tag {
+	tags = slices.DeleteFunc(slices.Clone(tags), func(t Tag) bool {
+		return slices.ContainsFunc(more, func(m Tag) bool { return strings.EqualFold(m.Key, t.Key) })
+	})
+	return append(tags, more...)
 }

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +23,9 @@ func TestAdHoc(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return NewPlan(c, Defaults{SessionDuration: 12 * time.Hour, Wish: Wish{SessionName: "paul", AdHoc: a}})
+		return NewPlan(c, Defaults{SessionDuration: 12 * time.Hour, Wish: Wish{Who: Who{User: "paul", Host: "host"}, AdHoc: a}})
 	}
-	p, err := plan(chain, &AdHoc{Role: profiles.Role{ARN: dev, SessionName: "probe"}, Policy: "{}", Tags: []Tag{{"a", "b"}}})
+	p, err := plan(chain, &AdHoc{Role: profiles.Role{ARN: dev, SessionName: "probe", Tags: []Tag{{Key: "a", Value: "b"}}}, Policy: "{}"})
 	if err != nil || len(p.Steps) != 3 {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -48,7 +47,7 @@ func TestAdHoc(t *testing.T) {
 	}
 
 	// Without an ARN, the fields change the profile's own role.
-	p, err = plan(chain, &AdHoc{Role: profiles.Role{Duration: 15 * time.Minute}, Tags: []Tag{{"a", ""}}})
+	p, err = plan(chain, &AdHoc{Role: profiles.Role{Duration: 15 * time.Minute, Tags: []Tag{{Key: "a", Value: ""}}}})
 	if err != nil || len(p.Steps) != 2 || p.Steps[1].Duration != 15*time.Minute || p.Steps[1].ExternalID != "x" ||
 		len(p.Steps[1].Tags) != 1 {
 		t.Errorf("%+v, %v", p, err)
@@ -59,18 +58,20 @@ func TestAdHoc(t *testing.T) {
 
 	bare := profiles.Chain{Profile: "security", Source: source}
 	for want, a := range map[string]*AdHoc{
-		`"security" is a source and has no role`:   {Policy: "{}"},
-		"the role is not arn:aws:iam::ACCOUNT":     {Role: profiles.Role{ARN: "admin"}},
-		"the external id is not":                   {Role: profiles.Role{ARN: dev, ExternalID: "a b"}},
-		"the session name is not":                  {Role: profiles.Role{ARN: dev, SessionName: "a\nb"}},
-		"the region is not":                        {Role: profiles.Role{ARN: dev, Endpoint: profiles.Endpoint{Region: "evil.example/"}}},
-		"the MFA serial is neither":                {Role: profiles.Role{ARN: dev, MFASerial: "x"}},
-		"the duration is not":                      {Role: profiles.Role{ARN: dev, Duration: time.Second}},
-		"the session policy is not JSON":           {Role: profiles.Role{ARN: dev}, Policy: "{"},
-		"the session policy has more than":         {Role: profiles.Role{ARN: dev}, Policy: `"` + strings.Repeat("x", maxPolicy) + `"`},
-		"there are more than 50":                   {Role: profiles.Role{ARN: dev}, Tags: make([]Tag, 51)},
-		`the session tag "a\n" is too`:             {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"a\n", "b"}}},
-		fmt.Sprintf("the session tag %q is t", ""): {Role: profiles.Role{ARN: dev}, Tags: []Tag{{"", "b"}}},
+		`"security" is a source and has no role`:     {Policy: "{}"},
+		"the role is not arn:aws:iam::ACCOUNT":       {Role: profiles.Role{ARN: "admin"}},
+		"the external id is not":                     {Role: profiles.Role{ARN: dev, ExternalID: "a b"}},
+		"the session name is not":                    {Role: profiles.Role{ARN: dev, SessionName: "a\nb"}},
+		"the region is not":                          {Role: profiles.Role{ARN: dev, Endpoint: profiles.Endpoint{Region: "evil.example/"}}},
+		"the MFA serial is neither":                  {Role: profiles.Role{ARN: dev, MFASerial: "x"}},
+		"the duration is not":                        {Role: profiles.Role{ARN: dev, Duration: time.Second}},
+		"the session policy is not JSON":             {Role: profiles.Role{ARN: dev}, Policy: "{"},
+		"the session policy has more than":           {Role: profiles.Role{ARN: dev}, Policy: `"` + strings.Repeat("x", maxPolicy) + `"`},
+		"the list of session tags has more than 50":  {Role: profiles.Role{ARN: dev, Tags: make([]Tag, 51)}},
+		"the list of session tags has a key that":    {Role: profiles.Role{ARN: dev, Tags: []Tag{{Key: "a\n", Value: "b"}}}},
+		"the list of session tags has a key that i":  {Role: profiles.Role{ARN: dev, Tags: []Tag{{Key: "", Value: "b"}}}},
+		"the list of session tags has a value":       {Role: profiles.Role{ARN: dev, Tags: []Tag{{Key: "a", Value: "{user}"}}}},
+		`the list of session tags has the key "A" t`: {Role: profiles.Role{ARN: dev, Tags: []Tag{{Key: "a", Value: ""}, {Key: "A", Value: ""}}}},
 	} {
 		if _, err := plan(bare, a); !fault.Is(err, fault.Usage) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -13,12 +13,10 @@ import (
 
 // Config configures a Broker. BootTime, Log and the functions that may be nil are optional; set all other fields.
 type Config struct {
-	Profiles    *profiles.Store
-	Vault       Opener
-	STS         Assumer
-	SessionName string // role session name where a profile has none
-	// Remind tells the person that a session that only a code can renew ends soon. If nil, no reminder is sent.
-	Remind func(source string, end time.Time)
+	Profiles *profiles.Store
+	Vault    Opener
+	STS      Assumer
+	Who      Who // fills the placeholders of a profile; its Program is that of each Request
 	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,
 	// nothing is checked.
 	Check func(profiles.Endpoint) error
@@ -33,16 +31,17 @@ type Config struct {
 // Broker returns credentials for profiles. All code that hands out a credential calls Credentials: there is no
 // other path to STS.
 type Broker struct {
-	cfg     Config
-	cache   *cache
-	prompts prompts
-	short   sync.Map // ARNs of roles that AWS gives for at most one hour
-	logout  logouts
-	looked  sync.Map // calls for which the vault had neither session nor seed: Key to *profiles.Settings
-	locked  atomic.Bool
-	asking  atomic.Pointer[asking]
-	forget  chan struct{} // holds one token while discard runs
-	plans   atomic.Pointer[plans]
+	cfg      Config
+	cache    *cache
+	prompts  prompts
+	short    sync.Map // ARNs of roles that AWS gives for at most one hour
+	logout   logouts
+	untagged untagged
+	looked   sync.Map // calls for which the vault had neither session nor seed: Key to *profiles.Settings
+	locked   atomic.Bool
+	asking   atomic.Pointer[asking]
+	forget   chan struct{} // holds one token while discard runs
+	plans    atomic.Pointer[plans]
 }
 
 // New returns a Broker. Its calls in flight are canceled when ctx ends.
@@ -84,20 +83,30 @@ type Request struct {
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
 
+	// Program names the tool that asks, for {program}. It is called only if the profile needs it. If nil, the tool
+	// is not known.
+	Program func() string
+	// ElevatedUntil asks for the full rights of a profile with read_only = true until that moment. It has no effect
+	// on other profiles, and none once it is past.
+	ElevatedUntil time.Time
+
 	background bool // no client waits, so nobody is prompted
 }
 
 // Answer is the result of a request, by the profile's current definition.
 type Answer struct {
 	Credentials
-	Profile  string // exact name
-	Source   string
-	Region   string
-	Role     string             // ARN of the last role, or of the federated user; empty for a source
-	Guard    profiles.Guard     // who must confirm that the session is handed out
-	Direct   bool               // the role was assumed with the long-lived key
-	Account  string             // twelve digits; empty if no ARN of the plan contains it
-	Warnings []profiles.Warning // about the files and the plan; says which files were read from their last valid state
+	Profile string // exact name
+	Source  string
+	Region  string
+	Role    string         // ARN of the last role, or of the federated user; empty for a source
+	Guard   profiles.Guard // who must confirm that the session is handed out
+	// Directories are the trusted directories; nil if there are none.
+	Directories *profiles.Directories
+	Direct      bool               // the role was assumed with the long-lived key
+	ReadOnly    bool               // AWS's own policy limits the session to reading
+	Account     string             // twelve digits; empty if no ARN of the plan contains it
+	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
 	// Endpoints are the endpoints of the plan that are not AWS's own, see Plan.Endpoints. It is set also if there is an
 	// error, and so are Role and Account if there is a plan.
 	Endpoints string

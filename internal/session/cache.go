@@ -68,6 +68,14 @@ func (e *entry) cached() Credentials {
 	return creds
 }
 
+// lastUntil turns the early refresh off if the entry is the last before elevated rights end: STS gives no session
+// shorter than shortestRole, so the next one would outlast the rights even more.
+func (e *entry) lastUntil(end time.Time) {
+	if !end.IsZero() && e.end.wall.Add(shortestRole).After(end) {
+		e.refresh = e.end
+	}
+}
+
 // before reports whether neither clock has reached that moment.
 func (now instant) before(then instant) bool {
 	return now.wall.Before(then.wall) && now.boot < then.boot
@@ -226,6 +234,7 @@ func (c *cache) launchLocked(s *slot, key Key, plan *Plan, spare bool, fetch fet
 			}
 			if f.err == nil {
 				f.entry = newEntry(creds, start)
+				f.entry.lastUntil(s.plan.Steps[s.step].ElevatedUntil)
 			}
 			c.land(s, key, f)
 		}()

@@ -56,7 +56,9 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
 		Guard:       got.plan.Guard,
+		Directories: got.plan.Directories,
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
+		ReadOnly:    step.ReadOnly(),
 		Account:     got.plan.account(got.last),
 		Warnings:    got.warnings,
 		Endpoints:   got.plan.Endpoints(),
@@ -106,10 +108,14 @@ type served struct {
 }
 
 // serve makes a plan and fetches its credentials. If AWS refuses the plan's duration, serve makes a new plan with
-// a duration that AWS accepts.
+// a duration that AWS accepts. If AWS refuses optional tags, the new plan has none.
 func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
-	for second := false; ; second = true {
+	second := false
+	for try := 0; ; try++ {
 		plan, warnings, err := b.plan(req)
+		if req.Login && try == 0 && err == nil && b.tagAgain(plan.Source.Name) {
+			plan, warnings, err = b.plan(req)
+		}
 		got := served{plan: plan, warnings: warnings}
 		if err != nil {
 			return got, err
@@ -121,6 +127,11 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 		first := &plan.Steps[0]
 		if errors.Is(err, ErrDurationTooLong) && first.Operation == AssumeRole && !second && req.MinTTL <= hour {
 			b.shorten(first)
+			second = true
+			continue
+		}
+		if errors.Is(err, ErrTagsRefused) && try <= len(plan.Steps) && b.sendsRefused(plan) {
+			b.forgetRefusals(plan.Source.Name)
 			continue
 		}
 		return got, err
@@ -180,6 +191,7 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		before := b.logout.of(plan.Source.Name)
 		creds, err := b.kindOf(plan.Source).open(ctx, plan, i, quiet)
 		b.logStep(plan, i, creds, err)
+		b.noteRefusal(plan, i, err)
 		if step.keeps() && b.logout.of(plan.Source.Name) != before {
 			// The vault may have kept the session after Logout cleared the keyring.
 			b.drop(ctx, plan.Source.Name)
@@ -191,8 +203,9 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		if err != nil {
 			return Credentials{}, err
 		}
-		creds, err := b.cfg.STS.Assume(ctx, parent, step.Call)
+		creds, err := b.cfg.STS.Assume(ctx, parent, step.at(b.cache.now().wall))
 		b.logStep(plan, i, creds, err)
+		b.noteRefusal(plan, i, err)
 		if err == nil || !fault.Is(err, fault.ExpiredSession) || attempt == 2 {
 			return creds, err
 		}

@@ -24,6 +24,7 @@ type aws struct {
 
 	mu       sync.Mutex
 	issued   map[string]time.Time // by access key id: its end
+	asked    map[string]Call      // by access key id: the call that it is the answer to
 	revoked  map[string]bool
 	opens    []open
 	assumes  map[string]int // calls by role
@@ -44,7 +45,7 @@ type open struct {
 func newAWS() *aws {
 	return &aws{
 		now: time.Now, took: time.Second,
-		issued: map[string]time.Time{}, revoked: map[string]bool{}, assumes: map[string]int{},
+		issued: map[string]time.Time{}, asked: map[string]Call{}, revoked: map[string]bool{}, assumes: map[string]int{},
 	}
 }
 
@@ -156,6 +157,7 @@ func (a *aws) issue(call Call) Credentials {
 		Subject:         call.RoleARN,
 	}
 	a.issued[c.AccessKeyID] = c.Expires
+	a.asked[c.AccessKeyID] = call
 	return c
 }
 
@@ -268,7 +270,7 @@ func newWorld(t *testing.T, text string) *world {
 	w.write(text)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.end = cancel
-	w.Broker = New(ctx, Config{Profiles: new(profiles.Store), Vault: w.aws, STS: w.aws, SessionName: "paul@host"})
+	w.Broker = New(ctx, Config{Profiles: new(profiles.Store), Vault: w.aws, STS: w.aws, Who: Who{User: "paul", Host: "host"}})
 	return w
 }
 

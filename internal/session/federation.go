@@ -29,7 +29,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		Operation:   GetFederationToken,
 		Endpoint:    chain.Source.Endpoint,
 		Duration:    cmp.Or(a.Duration, hour),
-		SessionName: cmp.Or(a.SessionName, d.SessionName[:min(len(d.SessionName), maxFederatedName)]),
+		SessionName: cmp.Or(a.SessionName, d.Who.fill(usualName, notInName, maxFederatedName)),
 		Policy:      a.Policy,
 		Tags:        a.Tags,
 	}
@@ -50,7 +50,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
 	}
 	p := &Plan{settings: new(profiles.Settings), Profile: chain.Profile, Region: chain.Region, Source: chain.Source,
-		Guard: chain.Guard}
+		Guard: chain.Guard, Directories: chain.Directories}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}
 	p.keys = keysOf(p)
 	return p, nil

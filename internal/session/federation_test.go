@@ -19,7 +19,7 @@ func TestFederationPlan(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return NewPlan(c, Defaults{STSEndpoint: "http://127.0.0.1:1", Wish: Wish{SessionName: strings.Repeat("n", 40), AdHoc: a}})
+		return NewPlan(c, Defaults{STSEndpoint: "http://127.0.0.1:1", Wish: Wish{Who: Who{User: strings.Repeat("n", 40)}, AdHoc: a}})
 	}
 	p, err := plan(bare, &AdHoc{})
 	if err != nil || len(p.Steps) != 1 {
@@ -33,7 +33,7 @@ func TestFederationPlan(t *testing.T) {
 	}
 	q, err := plan(
 		bare,
-		&AdHoc{Role: profiles.Role{Duration: 12 * time.Hour, SessionName: "paul"}, Policy: "{}", Tags: []Tag{{"a", "b"}}},
+		&AdHoc{Role: profiles.Role{Duration: 12 * time.Hour, SessionName: "paul", Tags: []Tag{{Key: "a", Value: "b"}}}, Policy: "{}"},
 	)
 	if s := q.Steps[0]; err != nil || s.Policy != "{}" || s.PolicyARN != "" || s.Duration != 12*time.Hour ||
 		s.SessionName != "paul" ||

@@ -29,6 +29,7 @@ type Held struct {
 	Key         Key
 	Source      string
 	Role        string // ARN; empty for the MFA session of the source itself
+	ReadOnly    bool   // AWS's own policy limits it to reading
 	Device      string // the MFA device whose code the call took; empty if none
 	Profile     string // the profile that asked for it first
 	AccessKeyID string
@@ -51,6 +52,7 @@ func (b *Broker) Held() []Held {
 			Key:      key,
 			Source:   s.plan.Source.Name,
 			Role:     s.plan.Steps[s.step].RoleARN,
+			ReadOnly: s.plan.Steps[s.step].ReadOnly(),
 			Device:   s.plan.Steps[s.step].MFASerial,
 			Profile:  s.plan.Steps[s.step].Profile,
 			LastUse:  s.lastUse.wall,

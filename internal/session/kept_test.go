@@ -78,7 +78,7 @@ func (w *world) restart(k *keeper) {
 	synctest.Wait()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.end = cancel
-	w.Broker = New(ctx, Config{Profiles: w.cfg.Profiles, Vault: k, STS: w.aws, SessionName: "paul@host"})
+	w.Broker = New(ctx, Config{Profiles: w.cfg.Profiles, Vault: k, STS: w.aws, Who: Who{User: "paul", Host: "host"}})
 }
 
 // newKept is a world whose vault keeps sessions and has no seed.

@@ -23,6 +23,7 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 		return true
 	}
 	n := b.cache.drop(match)
+	b.tagAgain(source)
 	var failed error
 	if source != "" {
 		kept[source] = true

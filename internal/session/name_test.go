@@ -1,15 +1,58 @@
 package session
 
 import (
-	"regexp"
+	"strings"
 	"testing"
+
+	"broker/internal/profiles"
 )
 
-// TestDefaultName: AWS accepts the name, and it contains the user and the host.
-func TestDefaultName(t *testing.T) {
-	name := DefaultName()
-	accepted := regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
-	if !accepted.MatchString(name) || !regexp.MustCompile(`.@.`).MatchString(name) {
-		t.Errorf("got %q", name)
+// TestLocal: AWS accepts the usual name of this process, and it contains the user and the host.
+func TestLocal(t *testing.T) {
+	name := Local().name(usualName)
+	user, host, ok := strings.Cut(name, "@")
+	if !ok || user == "" || host == "" || len(name) > longestName {
+		t.Errorf("%q is not USER@HOST", name)
+	}
+	if err := profiles.CheckRole(profiles.Role{SessionName: name}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFillTemplates: whatever the user, the host and the tool are called, AWS accepts the name and the tag.
+func TestFillTemplates(t *testing.T) {
+	who := func(user, host, program string) Who {
+		return Who{User: user, Host: host, Program: func() string { return program }}
+	}
+	long := strings.Repeat("x", 300)
+	for _, tt := range []struct {
+		who       Who
+		template  string
+		name, tag string
+	}{
+		{who("paul", "laptop", "aws"), "{user}@{host}.{program}", "paul@laptop.aws", "paul@laptop.aws"},
+		{who("paul", "laptop", "aws"), "plain", "plain", "plain"},
+		{who("CORP\\Zoë Ä", "h", "a:b"), "{user}", "CORP-Zo-", "CORP-Zoë Ä"},
+		{who("", "", ""), "{user}.{host}.{program}", "unknown.unknown.unknown", "unknown.unknown.unknown"},
+		{who("p", "", ""), "{user}", "p-", "p"},
+		{who("aws:x", "", ""), "{user}", "aws-x", "aws-x"},
+		{who("{host}", "h", ""), "{user}", "-host-", "-host-"},
+		{who("a\x1b[2J\n\xff", "", ""), "x{user}", "xa-2J-", "xa-2J-"},
+		{who(long, "", ""), "{user}", long[:64], long[:256]},
+		{who(strings.Repeat("ü", 300), "", ""), "{user}.", "-.", strings.Repeat("ü", 256)},
+	} {
+		name, tag := tt.who.name(tt.template), tt.who.tags([]Tag{{Key: "k", Value: tt.template}})
+		if name != tt.name || tag[0].Value != tt.tag {
+			t.Errorf("%q: name %q, tag %q", tt.template, name, tag[0].Value)
+		}
+		if err := profiles.CheckRole(profiles.Role{SessionName: name}); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		if err := profiles.CheckTags(tag); err != nil {
+			t.Errorf("%q: %v", tag, err)
+		}
+	}
+	if got := (Who{User: "paul"}).name("{user}.{program}"); got != "paul.{program}" {
+		t.Errorf("for a person to read: %q", got)
 	}
 }

@@ -4,6 +4,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 )
@@ -33,7 +35,7 @@ const (
 )
 
 // Tag is one session tag.
-type Tag struct{ Key, Value string }
+type Tag = profiles.Tag
 
 // Call is one call to STS as plain data: all its parameters except the MFA code, and without the credentials that
 // sign it.
@@ -46,8 +48,12 @@ type Call struct {
 	SessionName string
 	ExternalID  string
 	Policy      string
-	PolicyARN   string `json:",omitempty"` // of a managed policy; for GetFederationToken only
-	Tags        []Tag
+	// PolicyARN is a managed policy. The session may do what Policy or PolicyARN allows and neither denies.
+	PolicyARN string `json:",omitempty"`
+	Tags      []Tag
+	// For AssumeRole only.
+	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
+	SourceIdentity string   `json:",omitempty"`
 }
 
 // Credentials are the temporary credentials of one step.
@@ -78,6 +84,9 @@ var (
 	// ErrUnknownKey means that AWS does not know the long-lived key (fault.Denied). The key was deleted or
 	// deactivated, or is only a few seconds old.
 	ErrUnknownKey = errors.New("unknown access key")
+	// ErrTagsRefused means that the role's trust policy, or a policy of the caller, does not allow session tags or
+	// the source identity (fault.Denied). The same call without them may work.
+	ErrTagsRefused = errors.New("session tags refused")
 	// ErrWrongDevice means that the MFA serial is not of this user's device (fault.CodeRejected). Another code
 	// would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")
@@ -103,6 +112,24 @@ type Step struct {
 	Seeded  bool
 	Profile string // the profile or source that the step is for
 	Origin  profiles.Origin
+	// ElevatedUntil is when the full rights of a profile with read_only = true end; zero without such rights. It is
+	// in the key in addition to the Call.
+	ElevatedUntil time.Time
+
+	optional bool // if AWS refuses the tags or the source identity, do without both
+}
+
+// ReadOnly reports whether AWS's own policy limits the session of this step to reading.
+func (s *Step) ReadOnly() bool { return s.PolicyARN != "" }
+
+// at returns the call of the step as it is sent at a moment. An elevated session lasts no longer than the rights do,
+// but at least shortestRole.
+func (s *Step) at(now time.Time) Call {
+	call := s.Call
+	if !s.ElevatedUntil.IsZero() {
+		call.Duration = max(min(call.Duration, s.ElevatedUntil.Sub(now).Truncate(time.Second)), shortestRole)
+	}
+	return call
 }
 
 // NeedsPerson reports whether the step needs a code that no stored seed can make.
@@ -119,9 +146,11 @@ type Plan struct {
 	MFAProcess string
 	MFAPrompt  []string
 	Guard      profiles.Guard
-	Warnings   []profiles.Warning // about settings of the profile that have no effect
-	keys       []Key
-	settings   *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
+	// Directories are the trusted directories, to which the session may belong or not.
+	Directories *profiles.Directories
+	Warnings    []profiles.Warning // about settings of the profile that have no effect
+	keys        []Key
+	settings    *profiles.Settings // the settings that the plan was made with: a failure is cached for these only
 }
 
 // Endpoints returns the endpoints of the plan that are not AWS's own of their region, each once, separated by ",
@@ -155,9 +184,10 @@ type Defaults struct {
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 const hour = time.Hour
 
-// The longest lifetimes of a role and of a session of GetSessionToken.
+// The shortest and longest lifetimes of a role, and the longest of a session of GetSessionToken.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
 const (
+	shortestRole   = 15 * time.Minute
 	longestRole    = 12 * time.Hour
 	longestSession = 36 * time.Hour
 )
@@ -168,7 +198,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	if d.AdHoc != nil && d.AdHoc.Federate {
 		return federationPlan(chain, d)
 	}
-	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard, settings: new(profiles.Settings),
+	p := &Plan{Profile: chain.Profile, Region: chain.Region, Source: chain.Source, Guard: chain.Guard,
+		Directories: chain.Directories, settings: new(profiles.Settings),
 		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
 	serial := chain.Source.MFASerial
@@ -213,14 +244,21 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 				Endpoint:    role.Endpoint,
 				Duration:    role.Duration,
 				RoleARN:     role.ARN,
-				SessionName: role.SessionName,
+				SessionName: d.Who.name(cmp.Or(role.SessionName, usualName)),
 				ExternalID:  role.ExternalID,
+				Tags:        d.Who.tags(role.Tags),
+
+				TransitiveTags: role.TransitiveTags,
 			},
-			Profile: role.Profile,
-			Origin:  role.Origin,
+			Profile:  role.Profile,
+			Origin:   role.Origin,
+			optional: role.OptionalTags,
 		}
-		if step.SessionName == "" {
-			step.SessionName = d.SessionName
+		if role.SourceIdentity != "" {
+			step.SourceIdentity = d.Who.name(role.SourceIdentity)
+		}
+		if step.optional && d.Untagged != nil && d.Untagged(chain.Source.Name, role.ARN) && step.attributed() {
+			p.Warnings = append(slices.Clip(p.Warnings), step.withoutTags())
 		}
 		if step.Duration == 0 {
 			step.Duration = hour
@@ -253,9 +291,21 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	case len(chain.Roles) == 0 && serial == "":
 		p.Notes = append(p.Notes, NoDevice)
 	}
+	last := &p.Steps[len(p.Steps)-1]
 	if d.AdHoc != nil {
-		last := &p.Steps[len(p.Steps)-1]
-		last.Policy, last.Tags = d.AdHoc.Policy, d.AdHoc.Tags
+		last.Policy = d.AdHoc.Policy
+	}
+	switch n := len(chain.Roles); {
+	case n == 0 || !chain.Roles[n-1].ReadOnly:
+	case d.ElevatedUntil.IsZero():
+		if last.Policy != "" && allows(last.Policy) {
+			return nil, fault.New(fault.Usage, "%q is read-only, and AWS adds what a session policy allows to what "+
+				"ReadOnlyAccess allows; send a policy that only denies, or elevate the profile", chain.Profile).
+				WithHint("broker elevate %s --for 15m --reason WHY", chain.Profile)
+		}
+		last.PolicyARN = "arn:" + cmp.Or(partition.OfARN(last.RoleARN), partition.Default) + ":iam::aws:" + readOnly
+	default:
+		last.ElevatedUntil = d.ElevatedUntil
 	}
 	if d.STSEndpoint != "" {
 		for i := range p.Steps {
@@ -265,6 +315,11 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	p.keys = keysOf(p)
 	return p, nil
 }
+
+// readOnly is the policy of a session of a profile with read_only = true. This AWS managed policy allows reading the
+// resources of an account, with their contents. It does not allow assuming another role.
+// https://docs.aws.amazon.com/aws-managed-policy/latest/reference/ReadOnlyAccess.html
+const readOnly = "policy/ReadOnlyAccess"
 
 // NoDevice says what a session that GetSessionToken gave without a code cannot do.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
@@ -341,9 +396,12 @@ func keysOf(p *Plan) []Key {
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
 			strconv.FormatBool(s.Endpoint.Compatible),
 			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
-			strconv.Itoa(len(s.Tags)),
+			s.SourceIdentity, until(s.ElevatedUntil), strconv.Itoa(len(s.Tags)), strconv.Itoa(len(s.TransitiveTags)),
 		} {
 			field(v)
+		}
+		for _, key := range s.TransitiveTags {
+			field(key)
 		}
 		for _, t := range s.Tags {
 			field(t.Key)
@@ -353,6 +411,14 @@ func keysOf(p *Plan) []Key {
 		buf = append(buf[:0], keys[i][:]...)
 	}
 	return keys
+}
+
+// until writes a moment for a key.
+func until(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixNano(), 10)
 }
 
 // Subject names what the last step gives: the role's ARN, or the source's name.

@@ -47,6 +47,8 @@ func words(p *Plan) string {
 	return b.String()
 }
 
+var me = Who{User: "me", Host: "x"}
+
 func TestPlan(t *testing.T) {
 	role := func(name string, d time.Duration, serial string) profiles.Role {
 		return profiles.Role{Profile: name, ARN: "role/" + name, Duration: d, MFASerial: serial}
@@ -66,52 +68,52 @@ func TestPlan(t *testing.T) {
 		{"source without a device", false, "", nil, "",
 			"key: GetSessionToken for 12h0m0s\nnote: " + NoDevice + "\n"},
 		{"a role of a source without a device", false, "", []profiles.Role{role("a", 0, "")}, "",
-			"key: AssumeRole role/a as me for 1h0m0s\n" + withKey},
+			"key: AssumeRole role/a as me@x for 1h0m0s\n" + withKey},
 		{"a long role of a source without a device", false, "", []profiles.Role{role("a", 2*h, "")}, "",
-			"key: AssumeRole role/a as me for 2h0m0s\n" + withKey},
+			"key: AssumeRole role/a as me@x for 2h0m0s\n" + withKey},
 		{"a role that names the device", false, "", []profiles.Role{role("a", 0, otherDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n"},
+				"session: AssumeRole role/a as me@x for 1h0m0s\n"},
 		{"two roles of a source without a device", false, "", []profiles.Role{role("a", 2*h, ""), role("b", 0, "")}, "",
-			"key: AssumeRole role/a as me for 1h0m0s\n" +
-				"session: AssumeRole role/b as me for 1h0m0s\n" +
+			"key: AssumeRole role/a as me@x for 1h0m0s\n" +
+				"session: AssumeRole role/b as me@x for 1h0m0s\n" +
 				"note: a asks for 2h, but AWS gives a chained role one hour at most\n" + withKey},
 		{"source whose code is typed", false, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + ownDevice + "\n"},
 		{"one role", true, ownDevice, []profiles.Role{role("a", 0, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n"},
+				"session: AssumeRole role/a as me@x for 1h0m0s\n"},
 		{"one role that names the source's own device", true, ownDevice, []profiles.Role{role("a", h/4, ownDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
-				"session: AssumeRole role/a as me for 15m0s\n"},
+				"session: AssumeRole role/a as me@x for 15m0s\n"},
 		{"the seed is only for the source's own device", true, ownDevice, []profiles.Role{role("a", 0, otherDevice)}, "",
 			"key: GetSessionToken for 12h0m0s, asks for " + otherDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n"},
+				"session: AssumeRole role/a as me@x for 1h0m0s\n"},
 		{"an hour is not over an hour", true, ownDevice, []profiles.Role{role("a", h, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n"},
+				"session: AssumeRole role/a as me@x for 1h0m0s\n"},
 		{"over an hour is direct", true, ownDevice, []profiles.Role{role("a", h+time.Second, "")}, "",
-			"key: AssumeRole role/a as me for 1h0m1s, seed of " + ownDevice + "\n" +
+			"key: AssumeRole role/a as me@x for 1h0m1s, seed of " + ownDevice + "\n" +
 				"note: AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code\n"},
 		{"direct with another device has no seed", true, ownDevice, []profiles.Role{role("a", 12*h, otherDevice)}, "",
-			"key: AssumeRole role/a as me for 12h0m0s, asks for " + otherDevice + "\n" +
+			"key: AssumeRole role/a as me@x for 12h0m0s, asks for " + otherDevice + "\n" +
 				"note: AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs its own code\n"},
 		{"over an hour through a role is limited", true, ownDevice, []profiles.Role{role("a", 0, ""), role("b", 2*h, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n" +
-				"session: AssumeRole role/b as me for 1h0m0s\n" +
+				"session: AssumeRole role/a as me@x for 1h0m0s\n" +
+				"session: AssumeRole role/b as me@x for 1h0m0s\n" +
 				"note: b asks for 2h, but AWS gives a chained role one hour at most\n"},
 		{"three roles, each limited to an hour, the device in the middle is ignored", true, ownDevice,
 			[]profiles.Role{role("a", 2*h, ""), role("b", 0, otherDevice), role("c", h/2, "")}, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n" +
-				"session: AssumeRole role/a as me for 1h0m0s\n" +
-				"session: AssumeRole role/b as me for 1h0m0s\n" +
-				"session: AssumeRole role/c as me for 30m0s\n" +
+				"session: AssumeRole role/a as me@x for 1h0m0s\n" +
+				"session: AssumeRole role/b as me@x for 1h0m0s\n" +
+				"session: AssumeRole role/c as me@x for 30m0s\n" +
 				"note: a asks for 2h, but AWS gives a chained role one hour at most\n" +
 				"note: b sets the device " + otherDevice + ", but AWS accepts no code when a role is assumed from a role; the session of " + ownDevice + " is used\n"},
 		{"the simulator's endpoint applies to all steps", true, ownDevice, []profiles.Role{role("a", 0, "")}, "http://127.0.0.1:1",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + " at http://127.0.0.1:1\n" +
-				"session: AssumeRole role/a as me for 1h0m0s at http://127.0.0.1:1\n"},
+				"session: AssumeRole role/a as me@x for 1h0m0s at http://127.0.0.1:1\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +121,7 @@ func TestPlan(t *testing.T) {
 				Profile: "p",
 				Source:  profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: tt.serial, HasSeed: tt.seeded},
 				Roles:   tt.roles,
-			}, Defaults{SessionDuration: 12 * h, Wish: Wish{SessionName: "me"}, STSEndpoint: tt.url})
+			}, Defaults{SessionDuration: 12 * h, Wish: Wish{Who: me}, STSEndpoint: tt.url})
 			if got := words(p); got != tt.want {
 				t.Errorf("got\n%swant\n%s", got, tt.want)
 			}
@@ -149,16 +151,16 @@ func TestNoSession(t *testing.T) {
 	source.MFASerial, source.HasSeed = ownDevice, true
 	roles := []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}}
 	chain := profiles.Chain{Profile: "b", Source: source, Roles: roles}
-	got := words(mustPlan(t, chain, Defaults{Wish: Wish{SessionName: "me"}}))
-	if want := "key: AssumeRole role/a as me for 1h0m0s, seed of " + ownDevice +
-		"\nsession: AssumeRole role/b as me for 1h0m0s\n"; !strings.HasPrefix(got, want) {
+	got := words(mustPlan(t, chain, Defaults{Wish: Wish{Who: me}}))
+	if want := "key: AssumeRole role/a as me@x for 1h0m0s, seed of " + ownDevice +
+		"\nsession: AssumeRole role/b as me@x for 1h0m0s\n"; !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
 
 func TestPlanKeepsTheProfilesSessionName(t *testing.T) {
 	chain := profiles.Chain{Source: profiles.Source{MFASerial: ownDevice}, Roles: []profiles.Role{{SessionName: "mine"}}}
-	p := mustPlan(t, chain, Defaults{Wish: Wish{SessionName: "default"}})
+	p := mustPlan(t, chain, Defaults{Wish: Wish{Who: me}})
 	if got := p.Steps[1].SessionName; got != "mine" {
 		t.Errorf("session name %q, want the profile's own", got)
 	}
@@ -186,8 +188,10 @@ func change(t *testing.T, name string, v reflect.Value) {
 		*x = !*x
 	case *time.Duration:
 		*x += time.Second
+	case *[]string:
+		*x = append(slices.Clone(*x), "k")
 	case *[]Tag:
-		*x = append(slices.Clone(*x), Tag{"k", "v"})
+		*x = append(slices.Clone(*x), Tag{Key: "k", Value: "v"})
 	default:
 		t.Fatalf("%s: teach this test to change a %s", name, v.Type())
 	}
@@ -200,7 +204,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 		return mustPlan(t, profiles.Chain{
 			Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
 			Roles:  []profiles.Role{{Profile: "a", ARN: "role/a"}, {Profile: "b", ARN: "role/b"}},
-		}, Defaults{SessionDuration: time.Hour, Wish: Wish{SessionName: "me"}})
+		}, Defaults{SessionDuration: time.Hour, Wish: Wish{Who: me}})
 	}
 	base := keysOf(plan())
 	fields := 0
@@ -221,7 +225,7 @@ func TestEveryFieldOfACallChangesTheKey(t *testing.T) {
 			}
 		})
 	}
-	if fields != 3*16 {
+	if fields != 3*18 {
 		t.Errorf("%d fields checked; Call has changed: update keysOf, then this number", fields)
 	}
 	other := plan()
@@ -241,7 +245,7 @@ func TestNamesDoNotChangeTheKey(t *testing.T) {
 		Source: profiles.Source{Name: "s", AccessKeyID: "AKIA", MFASerial: ownDevice},
 		Roles:  []profiles.Role{{Profile: "one", ARN: "role/a"}},
 	}
-	d := Defaults{SessionDuration: time.Hour, Wish: Wish{SessionName: "me"}}
+	d := Defaults{SessionDuration: time.Hour, Wish: Wish{Who: me}}
 	base := mustPlan(t, chain, d)
 	chain.Profile, chain.Region, chain.Source.Name = "two", "us-east-1", "t"
 	chain.Source.Origin.Line, chain.Source.HasSeed = 7, true
@@ -266,9 +270,9 @@ func TestKeyFieldsDoNotRunTogether(t *testing.T) {
 		"a,bc":     key("a", "bc"),
 		"abc,":     key("abc", ""),
 		",abc":     key("", "abc"),
-		"tags k=v": key("", "", Tag{"k", "v"}),
-		"tags kv=": key("", "", Tag{"kv", ""}),
-		"two tags": key("", "", Tag{"k", ""}, Tag{"v", ""}),
+		"tags k=v": key("", "", Tag{Key: "k", Value: "v"}),
+		"tags kv=": key("", "", Tag{Key: "kv", Value: ""}),
+		"two tags": key("", "", Tag{Key: "k", Value: ""}, Tag{Key: "v", Value: ""}),
 	} {
 		if seen[k] != "" {
 			t.Errorf("%q and %q have one key", what, seen[k])

@@ -25,14 +25,26 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 		p = &plans{set: set}
 		b.plans.Store(p)
 	}
-	plain := req.MinTTL == 0 && req.AdHoc == nil
+	if !req.ElevatedUntil.IsZero() && !b.cache.now().wall.Before(req.ElevatedUntil) {
+		past := *req
+		past.ElevatedUntil = time.Time{}
+		req = &past
+	}
+	plain := req.MinTTL == 0 && req.AdHoc == nil && req.ElevatedUntil.IsZero()
 	if known, ok := p.byName.Load(req.Profile); ok && plain {
 		plan := known.(*Plan)
 		return plan, append(set.Warnings(), plan.Warnings...), nil
 	}
-	plan, err := PlanFor(set, req.Profile, Wish{
-		SessionName: b.cfg.SessionName, MinTTL: req.MinTTL, Short: b.isShort, AdHoc: req.AdHoc,
-	})
+	who := b.cfg.Who
+	who.Program = func() string {
+		plain = false // the next program needs another plan
+		if req.Program == nil {
+			return ""
+		}
+		return req.Program()
+	}
+	plan, err := PlanFor(set, req.Profile, Wish{Who: who, MinTTL: req.MinTTL, Short: b.isShort,
+		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: req.ElevatedUntil})
 	if err != nil {
 		return new(Plan), set.Warnings(), err
 	}
@@ -59,12 +71,17 @@ func (b *Broker) isShort(roleARN string) bool {
 
 // Wish is what the caller wants of a plan, in addition to the profile.
 type Wish struct {
-	SessionName string        // role session name where the profile has none
-	MinTTL      time.Duration // least remaining lifetime of the credentials; 0 accepts any
+	Who    Who           // fills the placeholders of the profile
+	MinTTL time.Duration // least remaining lifetime of the credentials; 0 accepts any
 	// Short reports whether AWS is known to give a role for at most one hour; nil if no such role is known.
 	Short func(roleARN string) bool
+	// Untagged reports whether a role of a source is known to refuse session tags or a source identity; nil if no
+	// such role is known.
+	Untagged func(source, roleARN string) bool
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
+	// ElevatedUntil is when the full rights of a profile with read_only = true end. Zero asks for no such rights.
+	ElevatedUntil time.Time
 }
 
 // PlanFor resolves a name in a set and plans its chain. If no plan can last as long as was asked for, the error

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -634,39 +633,6 @@ func TestFreshMFANeedsADevice(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-}
-
-// TestReminder: the reminder comes ten minutes before the end, once. None comes for a session that is unused, or
-// that a seed refreshes.
-func TestReminder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, threeRoles)
-		w.aws.onEachOpen(oneUse("111111", "222222"))
-		var told atomic.Int32
-		w.cfg.Remind = func(source string, end time.Time) {
-			if left := time.Until(end); source != "typed" || left < 9*time.Minute || left > 10*time.Minute {
-				t.Errorf("%s, %v before the end", source, left)
-			}
-			told.Add(1)
-		}
-		if _, err := w.as("typed", &person{answers: []string{"111111"}}); err != nil {
-			t.Fatal(err)
-		}
-		for range 13 {
-			time.Sleep(time.Hour - time.Minute)
-			_, _ = w.ask("typed")
-		}
-		if n := told.Load(); n != 1 {
-			t.Errorf("reminded %d times", n)
-		}
-		if _, err := w.as("typed", &person{answers: []string{"222222"}}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(13 * time.Hour)
-		if told.Load() != 1 {
-			t.Errorf("reminded of an unused session")
-		}
-	})
 }
 
 // TestFailuresPointToThePlan: a failure without a better hint points to broker explain.

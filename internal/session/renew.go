@@ -1,31 +1,73 @@
 package session
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 )
 
-// remindBefore is how long before its end a person is reminded of a session that only a code can renew.
-const remindBefore = 10 * time.Minute
-
-// renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code: if a
-// code is needed, the person is reminded once, if the session is still in use.
+// renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code:
+// see Ending.
 func (b *Broker) renew(plan *Plan, i int) {
-	// A federated session opened a console: it is not used again.
-	if b.locked.Load() || plan.Steps[i].Operation == GetFederationToken {
-		return
-	}
-	if step := plan.Steps[i]; step.LongTerm && step.NeedsPerson() && plan.MFAProcess == "" {
-		if end, ok := b.cache.end(plan.Key(i)); ok && b.cfg.Remind != nil {
-			time.AfterFunc(time.Until(end)-remindBefore, func() {
-				if now, ok := b.cache.end(plan.Key(i)); ok && now.Equal(end) && !b.locked.Load() {
-					b.cfg.Remind(plan.Source.Name, end)
-				}
-			})
-		}
+	if b.locked.Load() || !plan.renews(i) || plan.byPerson(i) {
 		return
 	}
 	b.cache.background(plan, i, func(ctx context.Context, _ bool) (Credentials, error) {
 		return b.fetch(ctx, plan, i, &Request{background: true}, true)
 	})
+}
+
+// renews reports whether a session of step i is renewed at all. A federated session opened a console: it is not used
+// again. Elevated rights are for those who ask for them.
+func (p *Plan) renews(i int) bool {
+	return p.Steps[i].Operation != GetFederationToken && p.Steps[i].ElevatedUntil.IsZero()
+}
+
+// byPerson reports whether only a person can give the code of step i.
+func (p *Plan) byPerson(i int) bool {
+	return p.Steps[i].LongTerm && p.Steps[i].NeedsPerson() && p.MFAProcess == ""
+}
+
+// soon is how long before its end Ending lists a session.
+const soon = 10 * time.Minute
+
+// Ending is a session that ends soon, and that only the code of a person can renew.
+type Ending struct {
+	Key     Key    // see KeyOfCode
+	Login   string // what to log in to: the source, or the profile whose role takes the code
+	Expires time.Time
+	Used    bool // in the last hour
+}
+
+// Ending lists the sessions that end soon, the first to end first.
+func (b *Broker) Ending() (list []Ending) {
+	c := b.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	later := instant{now.wall.Add(soon), now.boot + soon}
+	for key, s := range c.slots {
+		e := s.entry
+		if e == nil || !now.before(e.end) || now.before(e.refresh) || later.before(e.end) || !s.plan.renews(s.step) ||
+			!s.plan.byPerson(s.step) {
+			continue
+		}
+		list = append(list, Ending{Key: key, Login: s.plan.login(), Expires: e.creds.Expires,
+			Used: now.boot-s.lastUse.boot < useMemory})
+	}
+	slices.SortFunc(list, func(a, b Ending) int {
+		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Login, b.Login))
+	})
+	return list
+}
+
+// KeyOfCode returns the key of the session for which a request would need a code, if it would need one.
+func (b *Broker) KeyOfCode(req Request) (Key, bool) {
+	plan, _, err := b.plan(&req)
+	if err != nil || plan.Steps[0].MFASerial == "" {
+		return Key{}, false
+	}
+	return plan.Key(0), true
 }

@@ -64,7 +64,7 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		case askErr != nil:
 			return Credentials{}, askErr
 		}
-		creds, err = u.cfg.Vault.Open(ctx, plan.Source, step.Call, code)
+		creds, err = u.cfg.Vault.Open(ctx, plan.Source, step.at(u.cache.now().wall), code)
 		if !fault.Is(err, fault.CodeRejected) || errors.Is(err, ErrWrongDevice) || try == codeTries {
 			return creds, err
 		}
@@ -87,7 +87,7 @@ func (u iamUser) openUnasked(ctx context.Context, plan *Plan, i int, dev device)
 				plan.Source.Name, step.MFASerial)
 		}
 	}
-	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.Call, secret.String{})
+	creds, err := u.cfg.Vault.Open(ctx, plan.Source, step.at(u.cache.now().wall), secret.String{})
 	if step.NeedsPerson() && fault.Is(err, fault.LoginNeeded) {
 		u.looked.Store(plan.Key(i), plan.settings)
 	}
@@ -105,14 +105,18 @@ func needCode(plan *Plan, format string, args ...any) error {
 	return fault.New(fault.LoginNeeded, format, args...).WithHint("%s", codeHint(plan))
 }
 
-// codeHint returns the command that gives a code: for the MFA session of the source, or for the profile whose role
-// takes the code itself.
+// codeHint returns the command that gives a code.
 func codeHint(plan *Plan) fault.Hint {
-	name := plan.Source.Name
-	if plan.Steps[0].Operation == AssumeRole {
-		name = plan.Profile
+	return fault.Hintf("broker login %s --code 123456", plan.login())
+}
+
+// login returns the name that `broker login` takes for the plan's code: the source, or the profile whose role takes
+// the code itself.
+func (p *Plan) login() string {
+	if p.Steps[0].Operation == AssumeRole {
+		return p.Profile
 	}
-	return fault.Hintf("broker login %s --code 123456", name)
+	return p.Source.Name
 }
 
 // order returns where a code of a plan's device can be had: first from its program, then from people, in the order

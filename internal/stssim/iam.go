@@ -228,7 +228,14 @@ func (r *role) trustPolicy() string {
 	if r.ExternalID != "" {
 		condition["StringEquals"] = object{"sts:ExternalId": r.ExternalID}
 	}
-	statement := object{"Effect": "Allow", "Principal": object{"AWS": r.Trust}, "Action": "sts:AssumeRole"}
+	actions := []string{"sts:AssumeRole"}
+	if !r.RefuseTags {
+		actions = append(actions, "sts:TagSession")
+	}
+	if !r.RefuseSourceIdentity {
+		actions = append(actions, "sts:SetSourceIdentity")
+	}
+	statement := object{"Effect": "Allow", "Principal": object{"AWS": r.Trust}, "Action": actions}
 	if len(condition) > 0 {
 		statement["Condition"] = condition
 	}

@@ -68,6 +68,9 @@ type Role struct {
 	ExternalID         string   // trusts only callers that send this ID; empty requires none
 	MaxSessionDuration time.Duration
 	Deny               []string // as for a User
+
+	RefuseTags           bool // the trust policy does not allow sts:TagSession
+	RefuseSourceIdentity bool // nor sts:SetSourceIdentity
 }
 
 // Settings are the options that an organization file may set; the methods of Sim change them later.
@@ -165,6 +168,9 @@ func (org *Organization) read(section *ini.Section) error {
 			ExternalID:         values.take("external_id"),
 			MaxSessionDuration: values.takeDuration("max_session_duration"),
 			Deny:               values.takeList("deny"),
+
+			RefuseTags:           values.takeBool("refuse_tags"),
+			RefuseSourceIdentity: values.takeBool("refuse_source_identity"),
 		}
 		for _, account := range values.takeList("accounts") {
 			role.Account = account

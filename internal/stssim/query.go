@@ -96,8 +96,11 @@ func accessDenied(message string) *apiError {
 }
 
 // notAuthorized returns IAM's error for a call that no policy allows.
-func (c *call) notAuthorized(resource string) *apiError {
-	return accessDenied("User: " + c.caller.arn + " is not authorized to perform: " + c.fullAction() + " on resource: " + resource)
+func (c *call) notAuthorized(resource string) *apiError { return c.refused(c.fullAction(), resource) }
+
+// refused is notAuthorized for another action that the call needs too.
+func (c *call) refused(action, resource string) *apiError {
+	return accessDenied("User: " + c.caller.arn + " is not authorized to perform: " + action + " on resource: " + resource)
 }
 
 // denied returns an error if a deny pattern of the caller forbids the call on resource.

@@ -163,6 +163,9 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 	if err := permitted(c.caller, op.api); err != nil {
 		return nil, err
 	}
+	if err := c.caller.limited(c); err != nil {
+		return nil, err
+	}
 	return op.do(x.sim.world, c)
 }
 

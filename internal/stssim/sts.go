@@ -142,14 +142,15 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	if c.params.Has("ExternalId") {
 		cs.text(c.get("ExternalId"), "externalId", 2, 1224, externalAlphabet)
 	}
-	if c.params.Has("SourceIdentity") {
-		cs.text(c.get("SourceIdentity"), "sourceIdentity", 2, 64, nameAlphabet)
-	}
+	cs.sourceIdentity(c)
 	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 43_200, 3_600)
 	cs.mfa(c)
 	cs.policy(c)
-	cs.tags(c)
+	tags, policies := cs.tags(c), cs.policies(c)
 	if err := cs.err(); err != nil {
+		return nil, err
+	}
+	if err := tags.conflicts(c.caller); err != nil {
 		return nil, err
 	}
 	arn := c.get("RoleArn")
@@ -172,6 +173,25 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	if err := c.denied(arn); err != nil {
 		return nil, err
 	}
+	// A source identity, once set, stays for the whole chain, and so do transitive tags. Each role of the chain must
+	// accept both.
+	identity := c.get("SourceIdentity")
+	switch inherited := c.caller.sourceID; {
+	case inherited != "" && identity != "" && identity != inherited:
+		return nil, errIdentified
+	case inherited != "":
+		identity = inherited
+	}
+	transitive := slices.Concat(c.caller.transitive, tags.transitive)
+	if target.RefuseTags && len(tags.keys)+len(transitive) > 0 {
+		return nil, c.refused("sts:TagSession", arn)
+	}
+	if target.RefuseSourceIdentity && identity != "" {
+		return nil, c.refused("sts:SetSourceIdentity", arn)
+	}
+	if err := known(policies, target.account); err != nil {
+		return nil, err
+	}
 	if c.caller.temporary() && length > time.Hour {
 		return nil, errChained
 	}
@@ -180,17 +200,17 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	}
 
 	session := &principal{
-		kind:    roleSession,
-		account: target.account,
-		role:    target,
-		arn:     target.account.arn("sts", "assumed-role/"+target.Name+"/"+c.get("RoleSessionName")),
-		userID:  target.id + ":" + c.get("RoleSessionName"),
-		chained: c.caller.temporary(),
-		// A source identity, once set, stays for the whole chain.
-		sourceID: c.caller.sourceID,
-	}
-	if given := c.get("SourceIdentity"); given != "" {
-		session.sourceID = given
+		kind:     roleSession,
+		account:  target.account,
+		role:     target,
+		arn:      target.account.arn("sts", "assumed-role/"+target.Name+"/"+c.get("RoleSessionName")),
+		userID:   target.id + ":" + c.get("RoleSessionName"),
+		chained:  c.caller.temporary(),
+		sourceID: identity,
+
+		transitive: transitive,
+		policies:   policies,
+		inline:     []byte(c.get("Policy")),
 	}
 	result := assumedRole{
 		Credentials:      w.open(session, length, c.now).xml(),
@@ -221,19 +241,6 @@ func (r *role) trusts(c *call, mfa bool) bool {
 func (cs *constraints) policy(c *call) {
 	if c.params.Has("Policy") {
 		cs.text(c.get("Policy"), "policy", 1, 2048, anyAlphabet)
-	}
-}
-
-// tags checks the session tags: Tags.member.N.Key and .Value.
-func (cs *constraints) tags(c *call) {
-	for n := 1; c.params.Has(member("Tags", n, "Key")); n++ {
-		place := "tags." + strconv.Itoa(n) + ".member."
-		cs.text(c.get(member("Tags", n, "Key")), place+"key", 1, 128, anyAlphabet)
-		cs.text(c.get(member("Tags", n, "Value")), place+"value", 0, 256, anyAlphabet)
-		if n > 50 {
-			cs.fail("'["+strconv.Itoa(n)+" tags]'", "tags", "have length less than or equal to 50")
-			return
-		}
 	}
 }
 
@@ -279,8 +286,14 @@ func (w *world) getFederationToken(c *call) (any, *apiError) {
 	}
 	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 129_600, 43_200)
 	cs.policy(c)
-	cs.tags(c)
+	tags, policies := cs.tags(c), cs.policies(c)
 	if err := cs.err(); err != nil {
+		return nil, err
+	}
+	if err := tags.conflicts(c.caller); err != nil {
+		return nil, err
+	}
+	if err := known(policies, c.caller.account); err != nil {
 		return nil, err
 	}
 	packed, err := packedSize(c)

@@ -94,7 +94,11 @@ type principal struct {
 	userID   string
 	mfa      bool // aws:MultiFactorAuthPresent
 	sourceID string
-	chained  bool // a role session that was assumed with a session
+	// transitive are the keys of the tags that roles assumed with the session inherit, in lower case.
+	transitive []string
+	policies   []string // ARNs of managed session policies
+	inline     []byte   // the inline session policy, JSON; nil for none
+	chained    bool     // a role session that was assumed with a session
 }
 
 // temporary reports whether the caller's credentials are a session.

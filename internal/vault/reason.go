@@ -41,6 +41,7 @@ var reasons = map[string]error{
 	"duration_too_long": session.ErrDurationTooLong,
 	"unknown_key":       session.ErrUnknownKey,
 	"wrong_device":      session.ErrWrongDevice,
+	"tags_refused":      session.ErrTagsRefused,
 }
 
 // ReasonOf returns the name that an answer uses for the reason of an error, or "".

@@ -115,6 +115,7 @@ type Session struct {
 	ID          string     `json:"id,omitempty"` // the same for all requests that ask STS for the same
 	Source      string     `json:"source"`
 	Role        string     `json:"role,omitempty"`       // ARN; empty for the MFA session
+	ReadOnly    bool       `json:"read_only,omitempty"`  // AWS's own policy limits it to reading
 	Device      string     `json:"mfa_serial,omitempty"` // the device whose code it took
 	Profile     string     `json:"profile"`              // the profile that first asked for it
 	AccessKeyID string     `json:"access_key_id,omitempty"`

@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const confirmation = "Hand out a session of prod?"
+
+// guarded is a house whose profile prod is a production profile.
+func guarded(t testing.TB) *house {
+	t.Helper()
+	h := demo(t)
+	old, err := os.ReadFile(h.registry())
+	must(t, err)
+	must(t, h.write(h.registry(), string(old)+"\n[profile prod]\nrole_arn = "+prodRole+
+		"\nsource_profile = security\nproduction = true\n"))
+	return h
+}
+
+// TestConfirmThroughPipes: a helper whose stdin, stdout and stderr are pipes asks at its terminal, and the answer stays
+// out of the pipes.
+func TestConfirmThroughPipes(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "credproc", "prod")
+	s.waits(confirmation)
+	s.types("y")
+	s.succeeds()
+	s.asItWas()
+}
+
+// TestConfirmInterrupted: Ctrl-C and Ctrl-D at the question hand out nothing, and the terminal is left as it was.
+func TestConfirmInterrupted(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.shell(t, "broker", "exec", "prod", "--", "true")
+	s.waits(confirmation)
+	s.keys("\x03")
+	if r := s.ends(); r.code != 130 {
+		t.Errorf("Ctrl-C: %v\n%s", r, s.shown())
+	}
+	s.asItWas()
+	s = h.sit(t, "credproc", "prod")
+	s.waits(confirmation)
+	s.keys("\x04")
+	s.fails("8")
+	s.asItWas()
+	h.counted(t, "AssumeRole", 1)
+}
+
+// TestConfirmTerminalGone: a terminal that vanishes while it is asked is not a yes, and the daemon goes on.
+func TestConfirmTerminalGone(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "sh", "-c", "trap '' HUP; exec credproc prod")
+	s.waits(confirmation)
+	s.leave()
+	r := s.ends()
+	if r.code != 8 || r.stdout != "" {
+		t.Errorf("%v", r)
+	}
+	s = h.sit(t, "credproc", "prod")
+	s.waits(confirmation)
+	s.types("y")
+	s.succeeds()
+}
+
+// TestConfirmKilled: a client that is killed while its question is open leaves none behind.
+func TestConfirmKilled(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "sh", "-c", "credproc prod & wait; credproc prod")
+	s.waits(confirmation)
+	must(t, syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL))
+	<-s.ended
+	s = h.sit(t, "credproc", "prod")
+	s.waits(confirmation)
+	s.types("y")
+	s.succeeds()
+}
+
+// TestConfirmTwoAtOnce: two programs of one terminal are asked about one after the other. A yes for a while and a no
+// are for both.
+func TestConfirmTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]string{"a": "0", "n": "8"} {
+		h := guarded(t)
+		h.ok(t, "broker", "login", "security")
+		s, dir := h.herd(t, 2, filepath.Join(h.bin, "credproc"), "prod")
+		s.waits(confirmation)
+		s.types(answer)
+		if answer == "n" { // a request that came after the answer asks again
+			if s.shows(confirmation) {
+				s.types(answer)
+			}
+		}
+		for i, r := range herdResults(t, s, dir, 2) {
+			if code := map[bool]string{true: "0", false: "8"}[r.code == 0]; code != want || (r.stdout != "") != (want == "0") {
+				t.Errorf("%s: process %d: %v", answer, i, r)
+			}
+		}
+	}
+}
+
+// TestConfirmInTheBackground: a background job does not write on the terminal, and gets nothing.
+func TestConfirmInTheBackground(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "bash", "-c", "set -m; credproc prod & wait $!; echo code $?")
+	r := s.ends()
+	if r.stdout != "code 8\n" || !strings.Contains(r.stderr, "broker allow prod --for 15m") || strings.Contains(s.shown(), confirmation) {
+		t.Errorf("%v\n%s", r, s.shown())
+	}
+}
+
+// TestAnswerStaysInItsTerminal: a yes for a while in one terminal says nothing about another, also for a process that
+// left the first.
+func TestAnswerStaysInItsTerminal(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "sh", "-c", "credproc prod >/dev/null && credproc prod && setsid -w credproc prod; echo code $?")
+	s.waits(confirmation)
+	s.types("a")
+	r := s.ends()
+	if strings.Count(r.stdout, "ASIA") != 1 || !strings.HasSuffix(r.stdout, "code 8\n") {
+		t.Errorf("%v", r)
+	}
+	if r := h.run("credproc", "prod"); r.code != 8 {
+		t.Errorf("elsewhere: %v", r)
+	}
+}
+
+// TestLockEndsTheQuestion: a lock takes the question off the screen.
+func TestLockEndsTheQuestion(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "credproc", "prod")
+	s.waits(confirmation)
+	h.ok(t, "broker", "lock")
+	s.fails("7")
+	s.asItWas()
+}

@@ -1,0 +1,89 @@
+package profiles
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestGuardOfChain: the strictest guard of a chain counts.
+func TestGuardOfChain(t *testing.T) {
+	for name, c := range map[string]struct {
+		source, inner, outer string
+		want                 Guard
+	}{
+		"no guard":               {"", "", "", Guard{}},
+		"production":             {"", "", "production = true\n", Guard{First, true}},
+		"production, never":      {"", "", "production = true\nconfirm = never\n", Guard{Never, true}},
+		"not production":         {"", "", "production = false\n", Guard{}},
+		"of the source":          {"confirm = always\n", "", "confirm = first\n", Guard{Always, false}},
+		"of a profile within":    {"", "confirm = Always\n", "production = true\n", Guard{Always, true}},
+		"never after production": {"", "production = true\n", "confirm = never\n", Guard{First, true}},
+	} {
+		registry := sourceSection + c.source + "[profile inner]\nrole_arn = " + account + "a\nsource_profile = security\n" + c.inner +
+			"[profile outer]\nrole_arn = " + account + "b\nsource_profile = inner\n" + c.outer
+		chain, err := load(t, "", "", registry).Resolve("outer")
+		if err != nil || chain.Guard != c.want {
+			t.Errorf("%s: %+v, %v", name, chain.Guard, err)
+		}
+	}
+	// AWS tools ignore the keys in their own files; Broker does not.
+	config := "[profile dev]\nrole_arn = " + account + "a\nsource_profile = security\nproduction = true\n"
+	if chain, err := load(t, config, "", sourceSection).Resolve("dev"); err != nil || !chain.Guard.Production {
+		t.Errorf("in the config: %+v, %v", chain.Guard, err)
+	}
+}
+
+// TestCommandPatterns: a pattern finds its command behind wrappers and options, in a script of a shell, and nothing
+// else.
+func TestCommandPatterns(t *testing.T) {
+	for command, want := range map[string]string{
+		"terraform destroy":                           "terraform destroy",
+		"/usr/bin/terraform -chdir=x destroy -auto":   "terraform destroy",
+		"sudo -E terraform destroy":                   "terraform destroy",
+		"terraform apply -destroy":                    "terraform apply -destroy",
+		"terraform plan":                              "",
+		"terraform-docs destroy":                      "",
+		"destroy terraform":                           "",
+		"node /usr/lib/node_modules/.bin/sls remove":  "sls remove",
+		"aws ec2 --region x delete-vpc --vpc-id v":    "aws delete-*",
+		"/opt/aws/bin/aws s3 rm s3://b/k --recursive": "aws s3 rm",
+		"aws s3 ls":                               "",
+		"kubectl --context prod delete pod x":     "kubectl delete",
+		"broker exec prod -- kubectl delete -f x": "kubectl delete",
+		"": "",
+		strings.Repeat("x ", 1<<19) + "terraform destroy": "terraform destroy",
+	} {
+		patterns, err := parseCommands("default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, p := range patterns {
+			if p.Matches(strings.Fields(command)) {
+				got = p.String()
+				break
+			}
+		}
+		if got != want {
+			t.Errorf("%.60q matches %q, want %q", command, got, want)
+		}
+		script := []string{"sh", "-c", command}
+		for _, p := range patterns {
+			if p.String() == want && !p.Matches(script) {
+				t.Errorf("a shell's %.60q does not match %q", command, want)
+			}
+		}
+	}
+	if own := (CommandPattern{"rm", "*prod*"}); !own.Matches([]string{"rm", "-rf", "infra/prod/x"}) || own.Matches([]string{"rm", "x"}) {
+		t.Error("rm *prod* does not match what it should")
+	}
+	for text, want := range map[string]string{"": "empty pattern", "a,,b": "empty pattern", "rm [": "is not valid", " , ": "empty pattern"} {
+		if _, err := parseCommands(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if list, err := parseCommands("x, default, y z"); err != nil || len(list) != strings.Count(GuardedCommands, ",")+3 ||
+		list[0].String() != "x" || list[len(list)-1].String() != "y z" {
+		t.Errorf("%v, %v", list, err)
+	}
+}
