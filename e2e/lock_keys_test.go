@@ -410,7 +410,7 @@ func (h *house) commandTree(t *testing.T) []string {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
-		groups := []string{"mfa", "profiles", "keyring", "service"}
+		groups := []string{"mfa", "profiles", "keyring", "service", "log"}
 		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
 			leaves = append(leaves, strings.Join(path, " "))
 			return
@@ -443,7 +443,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"console": {prod, "--print"},
 	}
 	harmless := map[string][]string{
-		"lock": {}, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
+		"lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link":  {"--all", "--dry-run"},

@@ -10,15 +10,12 @@ import (
 // hidden replaces a secret.
 const hidden = "***"
 
-// likeSecret finds names that secretName may accept.
-const likeSecret = `([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)` +
-	`[A-Za-z0-9_.-]*)`
-
+// The first group of a pattern is a name. assignPattern and optionPattern find only names that secretName may accept.
 var (
 	wholePattern = lazyregexp.New(`^(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)(\s*[=:]\s*)(?s:(.+))$`)
 	// Within a longer text, such as a script or JSON.
-	assignPattern = lazyregexp.New(likeSecret + `(["']?\s*[=:]\s*)("[^"]*"?|'[^']*'?|[^\s,;&|"'}]+)`)
-	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}` + likeSecret + `(\s+)("[^"]*"?|'[^']*'?|\S+)`)
+	assignPattern = lazyregexp.New(`([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("[^"]*"?|'[^']*'?|[^\s,;&|"'}]+)`)
+	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(\s+)("[^"]*"?|'[^']*'?|\S+)`)
 	bearerPattern = lazyregexp.New(`(?i)\b(bearer|basic)(\s+)(\S+)`)
 	urlPattern    = lazyregexp.New(`(://[^\s/:@]*)(:)([^\s@]+)@`)
 	keyIDPattern  = lazyregexp.New(`\bAKIA[A-Z0-9]{12,}\b`)
@@ -36,17 +33,20 @@ func Redact(args []string) []string {
 		case hide:
 			out[i], hide = hidden, false
 		default:
-			out[i] = redactOne(arg)
+			script := i > 0 && args[i-1] == "-c"
+			out[i] = redactOne(arg, script)
 			hide = strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "=:") && secretName(arg)
 		}
 	}
 	return out
 }
 
-func redactOne(s string) string {
+// redactOne returns one argument without secrets. The value of an argument NAME=VALUE may have blanks, unless it is
+// a script.
+func redactOne(s string, script bool) string {
 	marked := strings.ContainsAny(s, "=:")
 	if marked {
-		if m := wholePattern.FindStringSubmatch(s); m != nil && secretName(m[1]) {
+		if m := wholePattern.FindStringSubmatch(s); m != nil && !script && secretName(m[1]) {
 			return m[1] + m[2] + hidden
 		}
 		s = replaceValues(assignPattern, s)

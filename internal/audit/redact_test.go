@@ -40,6 +40,8 @@ func TestRedact(t *testing.T) {
 		{[]string{"tf", "-var", "db_password=x"}, []string{"tf", "-var", "db_password=***"}},
 		{[]string{"sh", "-c", "export API_TOKEN='a b'; mysql --quick --password x -e 1"},
 			[]string{"sh", "-c", "export API_TOKEN=***; mysql --quick --password *** -e 1"}},
+		{[]string{"sh", "-c", "TOKEN=x terraform destroy"}, []string{"sh", "-c", "TOKEN=*** terraform destroy"}},
+		{[]string{"env", "TOKEN=x y"}, []string{"env", "TOKEN=***"}},
 		{[]string{"curl", "-d", `{"user":"a","password":"x y"}`}, []string{"curl", "-d", `{"user":"a","password":***}`}},
 		{[]string{"curl", "-H", "Authorization: Bearer abc"}, []string{"curl", "-H", "Authorization: ***"}},
 		{[]string{"curl", "-H", "X: bearer abc"}, []string{"curl", "-H", "X: bearer ***"}},

@@ -35,6 +35,9 @@ func (p *program) logWhoCommand() *cli.Command {
 // keyIDPattern matches an access key id: https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
 var keyIDPattern = lazyregexp.New(`^[A-Z0-9]{16,128}$`)
 
+// plainPattern matches words that a command line shows without quotes.
+var plainPattern = lazyregexp.New(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
 // mostEvents is how much of stdin is read, in bytes. A file of a trail has a few megabytes.
 const mostEvents = 64 << 20
 
@@ -215,7 +218,10 @@ func (p *program) sayWho(e audit.Event) error {
 func process(is audit.Process) string {
 	words := make([]string, len(is.Arguments))
 	for i, arg := range is.Arguments {
-		words[i] = string(fault.Word(arg))
+		words[i] = arg
+		if !plainPattern.MatchString(arg) {
+			words[i] = string(fault.Word(arg))
+		}
 	}
 	text := strings.Join(words, " ")
 	if text == "" {
