@@ -107,7 +107,7 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	case d.Broker.Locked():
 		err = grant.LockedFault()
 	default:
-		a.Profile, err = d.guarded(c)
+		err = d.guarded(c, &a)
 	}
 	if err == nil && !c.req.Everywhere {
 		a.Scope, err = d.guard.ScopeOf(c.peer.PID)
@@ -130,22 +130,29 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	}}})
 }
 
-// guarded returns the exact name of the profile of a call, which must have what is to be allowed.
-func (d *Daemon) guarded(c call) (string, error) {
+// guarded completes an allowance by the profile of a call, which must have what is to be allowed.
+func (d *Daemon) guarded(c call, a *guard.Allowance) error {
 	set, err := d.Store.Load(d.request(c).Files)
 	if err != nil {
-		return "", err
+		return err
 	}
 	chain, err := set.Resolve(c.req.Profile)
-	switch {
-	case err != nil:
-		return "", err
-	case c.req.Elevate && (len(chain.Roles) == 0 || !chain.Roles[len(chain.Roles)-1].ReadOnly):
-		return "", fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
-	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
-		return "", fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
+	if err != nil {
+		return err
 	}
-	return chain.Profile, nil
+	var last profiles.Role
+	if n := len(chain.Roles); n > 0 {
+		last = chain.Roles[n-1]
+	}
+	switch {
+	case c.req.Elevate && !last.ReadOnly:
+		return fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
+	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
+		return fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
+	}
+	a.Profile, a.Role = chain.Profile, last.ARN
+	_, a.Account = chain.Account()
+	return nil
 }
 
 // deny removes allowances of a profile. Sessions that were handed out stay valid until they expire.

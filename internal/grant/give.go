@@ -131,6 +131,9 @@ func (k *Keeper) elevate(a *Request) {
 	}
 	for i := range a.Requests {
 		r := &a.Requests[i]
+		if r.AdHoc != nil && r.AdHoc.ARN != "" {
+			continue // another role
+		}
 		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {

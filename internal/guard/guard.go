@@ -50,6 +50,8 @@ func (s Scope) String() string {
 // Allowance is a confirmation given beforehand.
 type Allowance struct {
 	Profile  string // exact name
+	Role     string // ARN of the role; empty for a source
+	Account  string // may be empty
 	Elevated bool   // it allows the full role of a profile with read_only = true
 	Scope    Scope
 	Until    time.Time // it ends earlier if the clock is set back: see end
@@ -134,7 +136,7 @@ func (g *Guard) Allow(a Allowance) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allowances = slices.DeleteFunc(g.allowances, func(old Allowance) bool {
-		return old.Profile == a.Profile && old.Scope == a.Scope && old.Elevated == a.Elevated && old.Answer == a.Answer
+		return old.Profile == a.Profile && old.Role == a.Role && old.Account == a.Account && old.Scope == a.Scope && old.Elevated == a.Elevated && old.Answer == a.Answer
 	})
 	a.end, a.Until = a.Until, a.Until.Round(0) // the monotonic clock stops while the machine sleeps
 	g.allowances = append(g.allowances, a)
@@ -264,7 +266,9 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 			return "", false, err
 		}
 	}
-	if pattern == "" && h.Guard.Confirm == profiles.Never && h.Outside == "" {
+	// The command of a process that has ended is unknown.
+	gone := h.Guard.Production && len(tree) == 0
+	if pattern == "" && !gone && h.Guard.Confirm == profiles.Never && h.Outside == "" {
 		return "", false, nil
 	}
 	scope := Scope{}
@@ -274,7 +278,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	q := g.question(h, from, pattern)
 	q.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
 	for {
-		if how := g.allowed(q, h.Profile, tree); how != "" {
+		if how := g.allowed(h, q, tree); how != "" {
 			return how, false, nil
 		}
 		if person == nil {
@@ -294,7 +298,7 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 		}
 		choice, err := person.Confirm(asking, q)
 		if err == nil && choice == ForAWhile && q.MayLast {
-			g.Allow(Allowance{Profile: h.Profile, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor),
+			g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor),
 				Reason: q.Why, Answer: true})
 		}
 		mine.declined = err == nil && choice == No
@@ -313,13 +317,13 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	}
 }
 
-// begin starts a question of a scope, or returns the one that is open there. Questions without a scope do not wait
-// for each other.
+// begin starts a question of a scope, or returns the one that is open there. All questions without a scope, which open
+// windows, are of one scope.
 func (g *Guard) begin(ctx context.Context, s Scope, profile string) (_ context.Context, mine, other *question) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for q := range g.open {
-		if q.scope == s && s != (Scope{}) {
+		if q.scope == s {
 			q.waiting++
 			return nil, nil, q
 		}
@@ -340,9 +344,9 @@ func (g *Guard) end(q *question) {
 
 // allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only;
 // what `broker allow` allowed always counts.
-func (g *Guard) allowed(q Question, profile string, tree []peer.Process) string {
+func (g *Guard) allowed(h Handout, q Question, tree []peer.Process) string {
 	for _, a := range g.current() {
-		if a.Profile != profile || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
+		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
 			continue
 		}
 		if a.Answer {
@@ -363,7 +367,7 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		return "", nil, err
 	}
 	for i, p := range tree {
-		arguments := g.kernel.Arguments(p)
+		arguments := beginning(g.kernel.Arguments(p))
 		for _, pattern := range patterns {
 			if pattern.Matches(arguments) {
 				return pattern.String(), tree[i:], nil
@@ -371,6 +375,19 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		}
 	}
 	return "", tree, nil
+}
+
+// maxCompared is how many bytes of a command line are compared with patterns.
+const maxCompared = 64 << 10
+
+func beginning(arguments []string) []string {
+	size := 0
+	for i, argument := range arguments {
+		if size += len(argument); size > maxCompared {
+			return arguments[:i]
+		}
+	}
+	return arguments
 }
 
 // machine is the kernel of this machine.

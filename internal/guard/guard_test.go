@@ -93,8 +93,13 @@ func office() tree {
 	}
 }
 
+const (
+	prodRole    = "arn:aws:iam::111122223333:role/admin"
+	prodAccount = "111122223333"
+)
+
 func handout(pid int, g profiles.Guard) Handout {
-	return Handout{Profile: "prod", Role: "arn:aws:iam::111122223333:role/admin", Account: "111122223333", Guard: g, PID: pid,
+	return Handout{Profile: "prod", Role: prodRole, Account: prodAccount, Guard: g, PID: pid,
 		Commands: commands("terraform destroy")}
 }
 
@@ -175,7 +180,7 @@ func TestGuardedCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Allow(Allowance{Profile: "prod", Scope: scope, Until: time.Now().Add(time.Hour), Reason: "tear down"})
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope, Until: time.Now().Add(time.Hour), Reason: "tear down"})
 	if err := check(); err != nil || len(person.asked) != 2 {
 		t.Errorf("%v after %d questions", err, len(person.asked))
 	}
@@ -193,7 +198,7 @@ func TestNobodyToAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Allow(Allowance{Profile: "prod", Scope: scope, Until: time.Now().Add(time.Hour), Reason: "nightly"})
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope, Until: time.Now().Add(time.Hour), Reason: "nightly"})
 	if how, asked, err := g.Check(t.Context(), h, nil); err != nil || asked || !strings.HasSuffix(how, ": nightly") {
 		t.Errorf("%q, %v, %v", how, asked, err)
 	}
@@ -237,6 +242,50 @@ func TestQuestionsOfATerminal(t *testing.T) {
 	}
 }
 
+// TestYesIsForWhatWasShown: a yes for a while, and an allowance, are for one role and account.
+func TestYesIsForWhatWasShown(t *testing.T) {
+	g, person := New(office()), &answering{choice: ForAWhile}
+	if _, _, err := g.Check(t.Context(), handout(21, production), person); err != nil {
+		t.Fatal(err)
+	}
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Until: time.Now().Add(time.Hour), Reason: "x"})
+	for _, change := range []func(*Handout){
+		func(h *Handout) { h.Role, h.Account = "arn:aws:iam::555566667777:role/admin", "555566667777" },
+		func(h *Handout) { h.Role = "" },
+		func(h *Handout) { h.Profile = "other" },
+	} {
+		h := handout(21, production)
+		change(&h)
+		if _, _, err := g.Check(t.Context(), h, nil); err == nil {
+			t.Errorf("allowed: %+v", h)
+		}
+	}
+}
+
+// TestProcessThatEnded: nobody can compare the command of a process that has ended, so a person must confirm it.
+func TestProcessThatEnded(t *testing.T) {
+	g := New(office())
+	if _, _, err := g.Check(t.Context(), handout(99, profiles.Guard{Production: true}), nil); !fault.Is(err, fault.NotConfirmed) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSleepEndsAllowances: the monotonic clock stops while the machine sleeps, and the wall clock can be set back.
+func TestSleepEndsAllowances(t *testing.T) {
+	start := time.Now()
+	for name, now := range map[string]time.Time{
+		"after a sleep": start.Add(2 * time.Hour).Round(0), // no monotonic reading
+		"after an hour": start.Add(time.Hour),
+	} {
+		g := New(office())
+		g.Allow(Allowance{Profile: "prod", Until: start.Add(time.Hour), Reason: "x"})
+		g.now = func() time.Time { return now }
+		if list := g.List(); len(list) != 0 {
+			t.Errorf("%s: %v", name, list)
+		}
+	}
+}
+
 // TestClear: a lock ends what was allowed and the questions.
 func TestClear(t *testing.T) {
 	g, person := New(office()), &answering{hold: make(chan struct{})}
@@ -250,7 +299,7 @@ func TestClear(t *testing.T) {
 		open = len(g.open) > 0
 		g.mu.Unlock()
 	}
-	g.Allow(Allowance{Profile: "prod", Until: time.Now().Add(time.Hour), Reason: "x"})
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Until: time.Now().Add(time.Hour), Reason: "x"})
 	g.Clear()
 	if err := <-errs; !fault.Is(err, fault.NotConfirmed) || len(g.List()) != 0 || len(g.open) != 0 {
 		t.Errorf("%v, %v, %d open", err, g.List(), len(g.open))
@@ -297,7 +346,7 @@ func TestRandomTrees(t *testing.T) {
 			pid, profile, elevated := 2+r.IntN(38), names[r.IntN(2)], r.IntN(3) == 0
 			switch r.IntN(5) {
 			case 0: // allow
-				a := Allowance{Profile: profile, Elevated: elevated,
+				a := Allowance{Profile: profile, Role: prodRole, Account: prodAccount, Elevated: elevated,
 					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: "x"}
 				m := grant{profile, elevated, 0, "", a.Until}
 				if r.IntN(4) > 0 {
@@ -368,7 +417,7 @@ func TestRandomTrees(t *testing.T) {
 // TestQuestionIsSafe: texts chosen by others cannot control the terminal or fill it.
 func TestQuestionIsSafe(t *testing.T) {
 	machine := office()
-	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "\x1b[2J\xff\n" + strings.Repeat("x", 1<<20)}}
+	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "plan" + strings.Repeat(" ", 48) + "role      reader 漢字", "\x1b[2J\xff\n" + strings.Repeat("x", 1<<20)}}
 	g, person := New(machine), &answering{choice: Once}
 	h := handout(21, production)
 	h.Profile, h.Role = "p\x1b[2J", "arn:aws:iam::1:role/\x9b"
@@ -379,6 +428,9 @@ func TestQuestionIsSafe(t *testing.T) {
 	for _, line := range append(q.Lines(), q.Text()) {
 		if strings.ContainsFunc(line, func(r rune) bool { return !fault.Printable(r) }) || len(line) > 300 {
 			t.Errorf("%q", line)
+		}
+		if _, after, _ := strings.Cut(line, "command "); strings.Contains(after, "   role") || strings.Contains(after, "漢") {
+			t.Errorf("an argument looks like a row: %q", line)
 		}
 	}
 }
@@ -419,7 +471,7 @@ func TestOutsideItsDirectory(t *testing.T) {
 				fault.Of(err).Hint.Shown() != "broker allow prod --for 15m --reason WHY --everywhere" {
 				t.Errorf("%v", err)
 			}
-			g.Allow(Allowance{Profile: "prod", Until: time.Now().Add(time.Hour), Reason: "nightly"})
+			g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Until: time.Now().Add(time.Hour), Reason: "nightly"})
 			if how, asked, err := g.Check(t.Context(), h, nil); err != nil || asked || how != "allowed everywhere: nightly" {
 				t.Errorf("%q, %v, %v", how, asked, err)
 			}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
@@ -46,7 +48,7 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 		q.Role = strings.TrimSpace(q.Role + " in account " + fault.Line(h.Account))
 	}
 	if p, arguments := g.program(tree); len(arguments) > 0 {
-		q.Command, q.Dir = shown(strings.Join(audit.Redact(arguments), " ")), shown(g.kernel.Dir(p))
+		q.Command, q.Dir = shown(commandLine(audit.Redact(arguments))), shown(g.kernel.Dir(p))
 	}
 	return q
 }
@@ -65,6 +67,24 @@ func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 		return p, arguments
 	}
 	return peer.Process{}, nil
+}
+
+// commandLine joins arguments so that none looks like another row of the question: blanks are single, and characters
+// that may be wider than one column are escaped.
+func commandLine(arguments []string) string {
+	words := make([]string, 0, len(arguments))
+	size := 0
+	for _, argument := range arguments {
+		word := strings.Join(strings.Fields(argument), " ")
+		if word == "" || strings.ContainsRune(word, ' ') || strings.ContainsFunc(word, func(r rune) bool { return r > unicode.MaxASCII }) {
+			word = strconv.QuoteToASCII(word)
+		}
+		words = append(words, word)
+		if size += len(word); size > maxShown {
+			break
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func shown(s string) string {
@@ -99,9 +119,9 @@ func (q Question) Text() string {
 // Parse returns the choice that a person typed. Everything else than a yes is a no.
 func (q Question) Parse(typed string) Choice {
 	switch strings.ToLower(strings.TrimSpace(typed)) {
-	case "y", "yes":
+	case "y":
 		return Once
-	case "a", "all":
+	case "a":
 		if q.MayLast {
 			return ForAWhile
 		}

@@ -63,8 +63,8 @@ func notPublished(at Origin, g Guard) error {
 
 // GuardedCommands is the default of the setting guard_commands.
 const GuardedCommands = "terraform destroy, terraform apply -destroy, tofu destroy, tofu apply -destroy, " +
-	"terragrunt destroy, terragrunt run-all destroy, sls remove, serverless remove, osls remove, cdk destroy, sam delete, " +
-	"pulumi destroy, eksctl delete, kubectl delete, helm uninstall, helm delete, aws delete-*, aws terminate-*, " +
+	"terragrunt destroy, terragrunt run-all destroy, terragrunt destroy-all, sls remove, serverless remove, osls remove, cdk destroy, sam delete, " +
+	"pulumi destroy, pulumi down, eksctl delete, kubectl delete, helm uninstall, helm delete, aws delete-*, aws terminate-*, " +
 	"aws batch-delete-*, aws s3 rb, aws s3 rm, aws deregister-*, aws purge-*"
 
 // GuardCommands returns the setting guard_commands: the commands that need a confirmation of their own for a profile
@@ -118,8 +118,15 @@ type CommandPattern []string
 // String returns the pattern as a user writes it.
 func (c CommandPattern) String() string { return strings.Join(c, " ") }
 
-// unslashed replaces the character at which the * of path.Match ends.
-func unslashed(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+// plain returns a word with the same form for -destroy, --destroy and --destroy=true, and without the slash at which the
+// * of path.Match ends.
+func plain(s string) string {
+	if strings.HasPrefix(s, "-") {
+		s, _, _ = strings.Cut(strings.TrimPrefix(s, "-"), "=")
+		s = "-" + strings.TrimPrefix(s, "-")
+	}
+	return strings.ReplaceAll(s, "/", "\x00")
+}
 
 // Matches reports whether a command line matches. An argument with blanks counts as several words, because it may be
 // the script of a shell.
@@ -130,7 +137,7 @@ func (c CommandPattern) Matches(arguments []string) bool {
 			if next == 0 {
 				word = word[strings.LastIndexByte(word, '/')+1:]
 			}
-			if is, err := path.Match(unslashed(c[next]), unslashed(word)); err == nil && is {
+			if is, err := path.Match(plain(c[next]), plain(word)); err == nil && is {
 				if next++; next == len(c) {
 					return true
 				}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package profiles
 
 import (
@@ -41,6 +43,7 @@ func TestCommandPatterns(t *testing.T) {
 		"/usr/bin/terraform -chdir=x destroy -auto":   "terraform destroy",
 		"sudo -E terraform destroy":                   "terraform destroy",
 		"terraform apply -destroy":                    "terraform apply -destroy",
+		"tofu apply --destroy=true":                   "tofu apply -destroy",
 		"terraform plan":                              "",
 		"terraform-docs destroy":                      "",
 		"destroy terraform":                           "",

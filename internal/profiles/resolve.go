@@ -76,6 +76,9 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	for _, p := range hops {
 		r.guard(p.own, &c.Guard)
+		if p.ours { // a guard in the AWS files counts too
+			r.guard(p.aws, &c.Guard)
+		}
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
