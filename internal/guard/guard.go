@@ -136,7 +136,8 @@ func (g *Guard) Allow(a Allowance) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allowances = slices.DeleteFunc(g.allowances, func(old Allowance) bool {
-		return old.Profile == a.Profile && old.Role == a.Role && old.Account == a.Account && old.Scope == a.Scope && old.Elevated == a.Elevated && old.Answer == a.Answer
+		return old.Profile == a.Profile && old.Role == a.Role && old.Account == a.Account && old.Scope == a.Scope &&
+			old.Elevated == a.Elevated && old.Answer == a.Answer
 	})
 	a.end, a.Until = a.Until, a.Until.Round(0) // the monotonic clock stops while the machine sleeps
 	g.allowances = append(g.allowances, a)
@@ -298,7 +299,8 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 		}
 		choice, err := person.Confirm(asking, q)
 		if err == nil && choice == ForAWhile && q.MayLast {
-			g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: scope, Until: g.now().Add(profiles.ConfirmedFor),
+			g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: scope,
+				Until:  g.now().Add(profiles.ConfirmedFor),
 				Reason: q.Why, Answer: true})
 		}
 		mine.declined = err == nil && choice == No
@@ -346,7 +348,8 @@ func (g *Guard) end(q *question) {
 // what `broker allow` allowed always counts.
 func (g *Guard) allowed(h Handout, q Question, tree []peer.Process) string {
 	for _, a := range g.current() {
-		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer && (!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
+		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer &&
+			(!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
 			continue
 		}
 		if a.Answer {

@@ -180,7 +180,8 @@ func TestGuardedCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope, Until: time.Now().Add(time.Hour), Reason: "tear down"})
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope,
+		Until: time.Now().Add(time.Hour), Reason: "tear down"})
 	if err := check(); err != nil || len(person.asked) != 2 {
 		t.Errorf("%v after %d questions", err, len(person.asked))
 	}
@@ -198,7 +199,8 @@ func TestNobodyToAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope, Until: time.Now().Add(time.Hour), Reason: "nightly"})
+	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope,
+		Until: time.Now().Add(time.Hour), Reason: "nightly"})
 	if how, asked, err := g.Check(t.Context(), h, nil); err != nil || asked || !strings.HasSuffix(how, ": nightly") {
 		t.Errorf("%q, %v, %v", how, asked, err)
 	}
@@ -265,7 +267,8 @@ func TestYesIsForWhatWasShown(t *testing.T) {
 // TestProcessThatEnded: nobody can compare the command of a process that has ended, so a person must confirm it.
 func TestProcessThatEnded(t *testing.T) {
 	g := New(office())
-	if _, _, err := g.Check(t.Context(), handout(99, profiles.Guard{Production: true}), nil); !fault.Is(err, fault.NotConfirmed) {
+	if _, _, err := g.Check(t.Context(), handout(99, profiles.Guard{Production: true}), nil); !fault.Is(err,
+		fault.NotConfirmed) {
 		t.Errorf("%v", err)
 	}
 }

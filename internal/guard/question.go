@@ -76,7 +76,8 @@ func commandLine(arguments []string) string {
 	size := 0
 	for _, argument := range arguments {
 		word := strings.Join(strings.Fields(argument), " ")
-		if word == "" || strings.ContainsRune(word, ' ') || strings.ContainsFunc(word, func(r rune) bool { return r > unicode.MaxASCII }) {
+		if word == "" || strings.ContainsRune(word, ' ') || strings.ContainsFunc(word,
+			func(r rune) bool { return r > unicode.MaxASCII }) {
 			word = strconv.QuoteToASCII(word)
 		}
 		words = append(words, word)

@@ -118,8 +118,8 @@ type CommandPattern []string
 // String returns the pattern as a user writes it.
 func (c CommandPattern) String() string { return strings.Join(c, " ") }
 
-// plain returns a word with the same form for -destroy, --destroy and --destroy=true, and without the slash at which the
-// * of path.Match ends.
+// plain returns a word with the same form for -destroy, --destroy and --destroy=true, and without the slash at which
+// the * of path.Match ends.
 func plain(s string) string {
 	if strings.HasPrefix(s, "-") {
 		s, _, _ = strings.Cut(strings.TrimPrefix(s, "-"), "=")
