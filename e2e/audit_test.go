@@ -96,3 +96,22 @@ func TestAuditLogStuck(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// TestLogFollow checks that broker log --follow shows each new line until Ctrl-C, and then ends with exit code 130.
+func TestLogFollow(t *testing.T) {
+	t.Parallel()
+	h := robotHouse(t, "1h")
+	h.credentials(t, "build")
+	s := h.shell(t, "broker", "log", "--follow")
+	s.waits("REASON")
+	s.waits("  given ")
+	h.credentials(t, "build")
+	s.waits("  given ")
+	h.ok(t, "broker", "lock")
+	s.waits("  lock ")
+	s.keys("\x03")
+	if r := s.ends(); r.code != 130 {
+		t.Errorf("exit code %d", r.code)
+	}
+	s.asItWas()
+}

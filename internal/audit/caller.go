@@ -59,6 +59,7 @@ func CallerOf(p peer.Process) *Caller {
 			c.Parents = append(c.Parents, is)
 		}
 	}
+	c.encoded() // not while the log is written
 	return c
 }
 

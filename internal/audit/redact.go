@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 
 	"broker/internal/lazyregexp"
@@ -19,12 +20,11 @@ var (
 	bearerPattern = lazyregexp.New(`(?i)\b(bearer|basic)(\s+)(\S+)`)
 	urlPattern    = lazyregexp.New(`(://[^\s/:@]*)(:)([^\s@]+)@`)
 	keyIDPattern  = lazyregexp.New(`\bAKIA[A-Z0-9]{12,}\b`)
-	base64Pattern = lazyregexp.New(`[A-Za-z0-9/+_=-]{40,}`)
 )
 
 // Redact returns the arguments of a process without what looks like a secret: the values of options and variables
 // with such names, long-lived access key ids but for their last four characters, secret keys, session tokens, and
-// the passwords of URLs. It does not change args.
+// the passwords of URLs. It cuts long arguments, and does not change args.
 func Redact(args []string) []string {
 	out := make([]string, len(args))
 	hide := false
@@ -34,40 +34,83 @@ func Redact(args []string) []string {
 			out[i], hide = hidden, false
 		default:
 			script := i > 0 && args[i-1] == "-c"
-			out[i] = redactOne(arg, script)
+			out[i] = redactOne(bound(arg), script)
 			hide = strings.HasPrefix(arg, "-") && !strings.ContainsAny(arg, "=:") && secretName(arg)
 		}
 	}
 	return out
 }
 
+// mostRedacted is how many bytes of an argument are looked at. The log shows fewer.
+const mostRedacted = 1 << 10
+
+// bound cuts a long argument. It does not leave the first part of a secret, which would not be recognized.
+func bound(arg string) string {
+	if len(arg) <= mostRedacted {
+		return arg
+	}
+	end := mostRedacted
+	for end > 0 && isBase64(arg[end-1]) {
+		end--
+	}
+	return arg[:end] + "…"
+}
+
 // redactOne returns one argument without secrets. The value of an argument NAME=VALUE may have blanks, unless it is
 // a script.
 func redactOne(s string, script bool) string {
-	marked := strings.ContainsAny(s, "=:")
-	if marked {
+	named := namesSecret(s) // most arguments do not, and need no pattern
+	if named {
 		if m := wholePattern.FindStringSubmatch(s); m != nil && !script && secretName(m[1]) {
 			return m[1] + m[2] + hidden
 		}
 		s = replaceValues(assignPattern, s)
+		if strings.ContainsAny(s, " \t\n") {
+			s = replaceValues(optionPattern, s)
+		}
+	}
+	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		s = urlPattern.ReplaceAllString(s, "$1$2"+hidden+"@")
 	}
-	if strings.ContainsAny(s, " \t\n") {
-		s = replaceValues(optionPattern, s)
+	if strings.ContainsAny(s, " \t\n") && hasFold(s, "bearer", "basic") {
 		s = bearerPattern.ReplaceAllString(s, "$1$2"+hidden)
 	}
 	if strings.Contains(s, "AKIA") {
 		s = keyIDPattern.ReplaceAllStringFunc(s, secret.Tail)
 	}
-	if len(s) >= 40 {
-		s = base64Pattern.ReplaceAllStringFunc(s, func(run string) string {
-			if secretRun(run) {
-				return hidden
-			}
-			return run
-		})
+	return hideRuns(s)
+}
+
+// namesSecret reports whether a text may have a name that secretName accepts.
+func namesSecret(s string) bool {
+	return hasFold(s, "secret", "token", "passw", "passphrase", "credential", "key", "pwd", "code", "authorization",
+		"cookie", "otp")
+}
+
+// hasFold reports whether a text has one of these words, in any case.
+func hasFold(s string, words ...string) bool {
+	s = strings.ToLower(s)
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(s, word) })
+}
+
+// hideRuns hides each run of letters, digits and signs that looks like a secret key or a session token.
+func hideRuns(s string) string {
+	for from := 0; len(s)-from >= secretKey; {
+		end := from
+		for end < len(s) && isBase64(s[end]) {
+			end++
+		}
+		if secretRun(s[from:end]) {
+			s = s[:from] + hidden + s[end:]
+			end = from + len(hidden)
+		}
+		from = end + 1
 	}
 	return s
+}
+
+func isBase64(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/+_=-", c) >= 0
 }
 
 // replaceValues hides the third group of each match whose first group names a secret.
@@ -115,12 +158,14 @@ func secretName(name string) bool {
 	return false
 }
 
+// secretKey is the length of a secret key of AWS, and sessionToken less than that of any session token.
+const secretKey, sessionToken = 40, 100
+
 // secretRun reports whether a run of letters, digits and signs looks like the secret key of AWS, which has 40
 // characters, or like a session token. Hashes and paths do not.
 func secretRun(run string) bool {
-	const secretKey, token = 40, 100
-	if trimmed := strings.TrimRight(run, "="); len(trimmed) != secretKey && len(run) < token ||
-		len(run) >= token && strings.Count(run, "/")*8 > len(run) {
+	if trimmed := strings.TrimRight(run, "="); len(trimmed) != secretKey && len(run) < sessionToken ||
+		len(run) >= sessionToken && strings.Count(run, "/")*8 > len(run) {
 		return false
 	}
 	var lower, upper, digit bool

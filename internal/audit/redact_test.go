@@ -54,6 +54,7 @@ func TestRedact(t *testing.T) {
 		{[]string{"x", key}, []string{"x", "***"}},
 		{[]string{"x", "a," + key + ",b"}, []string{"x", "a,***,b"}},
 		{[]string{"x", token}, []string{"x", "***"}},
+		{[]string{"x", strings.Repeat("x ", 500) + key}, []string{"x", strings.Repeat("x ", 500) + "…"}}, // cut within the key
 		{[]string{"git", "show", sha}, []string{"git", "show", sha}},
 		{[]string{"x", "/usr/" + strings.Repeat("Lib64/Modules/", 12)}, []string{"x", "/usr/" + strings.Repeat("Lib64/Modules/", 12)}},
 	} {
