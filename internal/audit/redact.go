@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"broker/internal/lazyregexp"
+	"broker/internal/peer"
 	"broker/internal/secret"
 )
 
@@ -15,10 +16,10 @@ const hidden = "***"
 var (
 	wholePattern = lazyregexp.New(`^(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)(\s*[=:]\s*)(?s:(.+))$`)
 	// Within a longer text, such as a script or JSON.
-	assignPattern = lazyregexp.New(`([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("[^"]*"?|'[^']*'?|[^\s,;&|"'}]+)`)
-	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}([A-Za-z0-9_.-]*(?i:secret|token|passw|passphrase|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(\s+)("[^"]*"?|'[^']*'?|\S+)`)
-	bearerPattern = lazyregexp.New(`(?i)\b(bearer|basic)(\s+)(\S+)`)
-	urlPattern    = lazyregexp.New(`(://[^\s/:@]*)(:)([^\s@]+)@`)
+	assignPattern = lazyregexp.New(`([A-Za-z0-9_.-]*(?i:secret|token|pass|signature|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("(?:\\.|[^"\\])*"?|'[^']*'?|[^\s,;&|"'}]+)`)
+	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}([A-Za-z0-9_.-]*(?i:secret|token|pass|signature|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(\s+)("(?:\\.|[^"\\])*"?|'[^']*'?|\S+)`)
+	bearerPattern = lazyregexp.New(`(?i)(\bbearer|\bbasic|authorization:\s*token)(\s+)([^\s"']+)`)
+	urlPattern    = lazyregexp.New(`(://)([^\s/:@]*:)?([^\s/"']*[^\s/"'@])@`)
 	keyIDPattern  = lazyregexp.New(`\bAKIA[A-Z0-9]{12,}\b`)
 )
 
@@ -28,10 +29,19 @@ var (
 func Redact(args []string) []string {
 	out := make([]string, len(args))
 	hide := false
+	var options []string
+	if len(args) > 0 {
+		options = secretOptions[peer.ToolOf(args)]
+	}
 	for i, arg := range args {
+		option := slices.IndexFunc(options, func(o string) bool { return strings.HasPrefix(arg, o) })
 		switch {
+		case option >= 0 && arg == options[option]:
+			out[i], hide = arg, true
 		case hide:
 			out[i], hide = hidden, false
+		case option >= 0 && !strings.HasPrefix(arg, "--"):
+			out[i] = options[option] + hidden
 		default:
 			script := i > 0 && args[i-1] == "-c"
 			out[i] = redactOne(bound(arg), script)
@@ -39,6 +49,13 @@ func Redact(args []string) []string {
 		}
 	}
 	return out
+}
+
+// secretOptions are the options of programs whose values are secrets, though their names do not say so.
+var secretOptions = map[string][]string{
+	"curl": {"-u", "--user"}, "wget": {"--auth"}, "http": {"-a", "--auth"}, "sshpass": {"-p"}, "mysql": {"-p"},
+	"mysqldump": {"-p"}, "redis-cli": {"-a"}, "oathtool": {"-b", "--base32"}, "openssl": {"-passin", "-passout"},
+	"docker": {"-p"}, "podman": {"-p"}, "aws": {"--value", "--secret-string", "--cli-input-json"},
 }
 
 // mostRedacted is how many bytes of an argument are looked at. The log shows fewer.
@@ -59,6 +76,9 @@ func bound(arg string) string {
 // redactOne returns one argument without secrets. The value of an argument NAME=VALUE may have blanks, unless it is
 // a script.
 func redactOne(s string, script bool) string {
+	if strings.ContainsAny(s, " \t\n") && hasFold(s, "bearer", "basic", "authorization") {
+		s = bearerPattern.ReplaceAllString(s, "$1$2"+hidden)
+	}
 	named := namesSecret(s) // most arguments do not, and need no pattern
 	if named {
 		if m := wholePattern.FindStringSubmatch(s); m != nil && !script && secretName(m[1]) {
@@ -72,9 +92,6 @@ func redactOne(s string, script bool) string {
 	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		s = urlPattern.ReplaceAllString(s, "$1$2"+hidden+"@")
 	}
-	if strings.ContainsAny(s, " \t\n") && hasFold(s, "bearer", "basic") {
-		s = bearerPattern.ReplaceAllString(s, "$1$2"+hidden)
-	}
 	if strings.Contains(s, "AKIA") {
 		s = keyIDPattern.ReplaceAllStringFunc(s, secret.Tail)
 	}
@@ -83,8 +100,8 @@ func redactOne(s string, script bool) string {
 
 // namesSecret reports whether a text may have a name that secretName accepts.
 func namesSecret(s string) bool {
-	return hasFold(s, "secret", "token", "passw", "passphrase", "credential", "key", "pwd", "code", "authorization",
-		"cookie", "otp")
+	return hasFold(s, "secret", "token", "pass", "signature", "credential", "key", "pwd", "code", "authorization", "cookie",
+		"otp")
 }
 
 // hasFold reports whether a text has one of these words, in any case.
@@ -99,6 +116,9 @@ func hideRuns(s string) string {
 		end := from
 		for end < len(s) && isBase64(s[end]) {
 			end++
+		}
+		if name := strings.IndexByte(strings.TrimRight(s[from:end], "="), '='); name >= 0 { // NAME=VALUE
+			from += name + 1
 		}
 		if secretRun(s[from:end]) {
 			s = s[:from] + hidden + s[end:]
@@ -138,7 +158,7 @@ func secretName(name string) bool {
 			return false
 		}
 	}
-	for _, part := range []string{"secret", "token", "password", "passwd", "passphrase", "credential"} {
+	for _, part := range []string{"secret", "token", "password", "passwd", "passphrase", "credential", "signature"} {
 		if strings.Contains(name, part) {
 			return true
 		}
@@ -149,7 +169,7 @@ func secretName(name string) bool {
 	}
 	for i, word := range words {
 		switch {
-		case strings.HasSuffix(word, "key"), i > 0 && word == "pwd":
+		case strings.HasSuffix(word, "key"), word == "pass", i > 0 && word == "pwd":
 			return true
 		case word == "code" && i > 0 && words[i-1] == "mfa":
 			return true

@@ -68,6 +68,36 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// TestRedactsFormsThatPeopleUse: secrets in the forms in which people write them are not in the log.
+func TestRedactsFormsThatPeopleUse(t *testing.T) {
+	const key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKE1"
+	for _, args := range [][]string{
+		{"sh", "-c", `curl -H "Authorization: Bearer SECRET" https://x`},
+		{"sh", "-c", `curl -H 'Authorization: token SECRET' https://x`},
+		{"curl", "-HAuthorization: token SECRET"},
+		{"curl", "-u", "me:SECRET"}, {"/usr/bin/curl", "--user", "me:SECRET"}, {"curl", "-ume:SECRET"},
+		{"env", "DB_PASS=SECRET"}, {"x", "--pass", "SECRET"}, {"x", "--pass=SECRET"},
+		{"ansible", "-e", "ansible_become_pass=SECRET"}, {"x", `{"vault_pass":"SECRET"}`},
+		{"oathtool", "--totp", "-b", "SECRET"},
+		{"git", "clone", "https://SECRET@example.com/x"}, {"git", "clone", "https://me:pa@SECRET@example.com/x"},
+		{"x", `{"password":"a\"SECRET"}`},
+		{"sshpass", "-p", "SECRET"}, {"sshpass", "-pSECRET"}, {"mysql", "-uroot", "-pSECRET"},
+		{"openssl", "rsa", "-passin", "pass:SECRET"},
+		{"aws", "ssm", "put-parameter", "--name", "/db/password", "--value", "SECRET"},
+		{"x", "https://b.s3.amazonaws.com/k?X-Amz-Signature=SECRET"},
+		{"x", "--sak=" + key}, {"env", "SAK=" + key},
+	} {
+		if out := strings.Join(Redact(args), " "); strings.Contains(out, "SECRET") || strings.Contains(out, key) {
+			t.Errorf("%q leaks: %s", args, out)
+		}
+	}
+	for _, args := range [][]string{{"x", "--compass", "north"}, {"docker", "run", "-it", "x"}, {"aws", "s3", "ls"}, {"x", "--bypass"}} {
+		if out := Redact(args); !slices.Equal(out, args) {
+			t.Errorf("%q became %q", args, out)
+		}
+	}
+}
+
 // TestArgumentsAreCut: whatever a process is called with, a line has at most 64 arguments of 256 bytes, and about
 // 4 KiB of them in all, without anything that a terminal obeys.
 func TestArgumentsAreCut(t *testing.T) {
