@@ -32,8 +32,8 @@ func newNoticed(t *testing.T, settings, more string) *noticed {
 		"[profile work]\nrole_arn = arn:aws:iam::444455556666:role/work\nsource_profile = typed\n"+more)
 	n.Files.Credentials = filepath.Join(n.StateDir, "credentials")
 	n.BootTime = func() time.Duration { return time.Since(n.started) + time.Duration(n.ahead.Load()) }
-	n.Broker = session.New(t.Context(), session.Config{Profiles: n.Store, Vault: n.aws, STS: n.aws, Who: session.Who{User: "paul", Host: "host"},
-		BootTime: n.BootTime})
+	n.Broker = session.New(t.Context(), session.Config{Profiles: n.Store, Vault: n.aws, STS: n.aws,
+		Who: session.Who{User: "paul", Host: "host"}, BootTime: n.BootTime})
 	n.Notify = func(ctx context.Context, title, text string) error {
 		n.shown <- title + ": " + text
 		<-ctx.Done()

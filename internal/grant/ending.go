@@ -41,7 +41,8 @@ func (k *Keeper) Ending() (list []Ending) {
 	}
 	grants := k.copies()
 	slices.SortFunc(grants, func(a, b held) int { // programs first
-		return cmp.Or(cmp.Compare(min(b.Owner.PID, 1), min(a.Owner.PID, 1)), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(min(b.Owner.PID, 1), min(a.Owner.PID, 1)), a.Since.Compare(b.Since),
+			cmp.Compare(a.ID, b.ID))
 	})
 	for _, e := range all {
 		var users []string
