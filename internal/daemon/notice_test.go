@@ -33,8 +33,7 @@ func newNoticed(t *testing.T, settings, more string) *noticed {
 	n.Files.Credentials = filepath.Join(n.StateDir, "credentials")
 	n.BootTime = func() time.Duration { return time.Since(n.started) + time.Duration(n.ahead.Load()) }
 	n.Broker = session.New(t.Context(), session.Config{Profiles: n.Store, Vault: n.aws, STS: n.aws,
-		Who:      session.Who{User: "paul", Host: "host"},
-		BootTime: n.BootTime})
+		Who: session.Who{User: "paul", Host: "host"}, BootTime: n.BootTime})
 	n.Notify = func(ctx context.Context, title, text string) error {
 		n.shown <- title + ": " + text
 		<-ctx.Done()

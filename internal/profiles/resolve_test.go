@@ -570,6 +570,7 @@ func TestSettings(t *testing.T) {
 		LockAfter:       8 * time.Hour,
 		LockOn:          []string{"screen", "suspend"},
 		MFAPrompt:       []string{"gui", "tty"},
+		Notices:         true,
 		Origins: map[string]Origin{
 			"keyring_backend":  {"/registry", 2},
 			"session_duration": {"/registry", 3},
@@ -582,7 +583,7 @@ func TestSettings(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "lock_after = 8", "session_duration = 43200", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
+	for _, line := range []string{"session_duration = 14m", "session_duration = 37h", "session_duration = soon", "session_duration =", "sts_endpoint = http://sts.example", "lock_after = -1h", "lock_after = 8", "session_duration = 43200", "mfa_prompt = carrier pigeon", "mfa_prompt = tty,tty", "audit = perhaps", "audit =", "notices = true", "notices =", "lock_on = lid", "lock_on =", "lock_on = suspend,", "lock_on = screen,screen"} {
 		if _, err := load(t, "", "", "[settings]\n"+line+"\n").Settings(); !fault.Is(err, fault.Config) || !strings.HasPrefix(err.Error(), "/registry:2: ") {
 			t.Errorf("%s: %v", line, err)
 		}
