@@ -149,7 +149,7 @@ func (d *Directory) parse(src []byte) error {
 
 // checkDirectory checks the path of a directory for the registry. The error is a fault.Usage.
 func checkDirectory(path string) error {
-	why := ""
+	var why string
 	switch {
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
 		why = "it is not absolute, or not in its shortest form"

@@ -304,16 +304,6 @@ func (c *cache) renewIfUsed(key Key) {
 	}
 }
 
-// end returns when the session of a key ends, by the wall clock. It returns false if there is no session.
-func (c *cache) end(key Key) (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.slots[key]; s != nil && s.entry != nil && c.now().before(s.entry.end) {
-		return s.entry.creds.Expires, true
-	}
-	return time.Time{}, false
-}
-
 // background starts a fetch that no caller waits for. It does not count as a use.
 func (c *cache) background(plan *Plan, step int, fetch fetch) {
 	c.mu.Lock()
