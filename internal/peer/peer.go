@@ -56,6 +56,9 @@ type facts struct {
 	start    string
 	ended    bool // a zombie
 	terminal int  // device number of its controlling terminal; 0 if there is none, or if it is not read
+	// memory is where the kernel put the program and its arguments. It changes with each execve(2). It is empty if the
+	// kernel hides it.
+	memory string
 }
 
 // Find returns the process that has this PID now. The error means that it has ended, or cannot be inspected.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -31,13 +32,14 @@ func look(pid int) (facts, error) {
 			return facts{}, fmt.Errorf("process %d does not exist", pid)
 		}
 		// The line is "pid (name) state parent group session terminal …", where the name may contain anything. Of
-		// the fields after the name, number 17 is the count of threads, and number 19 is the start time.
+		// the fields after the name, number 17 is the count of threads, and number 19 is the start time. Numbers 23
+		// to 25 and 45 to 48 are addresses: of the code, of the stack, of the arguments and of the environment.
 		from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 		if from < 0 || to+2 > len(stat) || to < from {
 			return facts{}, fmt.Errorf("cannot read process %d", pid)
 		}
-		fields := strings.SplitN(string(stat[to+2:]), " ", 21)
-		if len(fields) < 21 {
+		fields := strings.Split(string(stat[to+2:]), " ")
+		if len(fields) < 49 {
 			return facts{}, fmt.Errorf("cannot read process %d", pid)
 		}
 		state, threads := fields[0], fields[17]
@@ -52,6 +54,9 @@ func look(pid int) (facts, error) {
 		f.ended = state == "Z" && threads == "1"
 		if boot := system.BootID(); boot != "" { // the ticks of proc(5) count from the boot
 			f.start = boot + "/" + fields[19]
+		}
+		if fields[25] != "0" && fields[45] != "0" {
+			f.memory = strings.Join(append(fields[23:26:26], fields[45:49]...), " ")
 		}
 		return f, nil
 	}
@@ -88,10 +93,20 @@ func (p Process) Arguments() []string {
 }
 
 // Lineage describes the process, its parent, the parent's parent and so on: at most limit processes. It is cheaper
-// than the methods for single facts, because it reads each file of a process once.
+// than the methods for single facts, because it reads each file of a process once, and remembers programs of parents
+// that still run.
 func (p Process) Lineage(limit int) (list []Description) {
 	dir := ""
 	for len(list) < limit && p.PID > 0 {
+		if len(list) > 0 && dir != "" {
+			if f, err := p.look(); err == nil {
+				if d, known := remembered(p.PID, f); known && notAfter(f.start, list[len(list)-1].Start) {
+					list = append(list, d)
+					p = Process{PID: f.parent}
+					continue
+				}
+			}
+		}
 		d := Description{Arguments: argumentsOf(p)}
 		d.Executable, _ = os.Readlink(p.file("exe"))
 		if dir == "" {
@@ -107,11 +122,47 @@ func (p Process) Lineage(limit int) (list []Description) {
 		d.Process, d.Name = Process{p.PID, f.start}, f.name
 		if len(list) == 0 {
 			d.Terminal = terminalOf(f.terminal)
+		} else if d.Dir == "" {
+			remember(d, f)
 		}
 		list = append(list, d)
 		p = Process{PID: f.parent}
 	}
 	return list
+}
+
+// programs remembers what Lineage read about parents: the tools and shells of a person start many processes. It is
+// emptied when it is full.
+var programs = struct {
+	sync.Mutex
+	of map[int]program
+}{of: map[int]program{}}
+
+type program struct {
+	memory string
+	Description
+}
+
+const maxPrograms = 256
+
+func remember(d Description, f facts) {
+	if f.memory == "" {
+		return
+	}
+	programs.Lock()
+	defer programs.Unlock()
+	if len(programs.of) >= maxPrograms {
+		clear(programs.of)
+	}
+	programs.of[d.PID] = program{f.memory, d}
+}
+
+// remembered returns what was read about the program that a process still runs.
+func remembered(pid int, f facts) (Description, bool) {
+	programs.Lock()
+	defer programs.Unlock()
+	known, ok := programs.of[pid]
+	return known.Description, ok && known.memory == f.memory && known.Start == f.start && known.Name == f.name
 }
 
 // notAfter reports whether a process started before or with another one, by Process.Start.

@@ -3,8 +3,10 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 )
@@ -225,6 +228,47 @@ func TestLineage(t *testing.T) {
 	}
 	if gone := later(leaf).Lineage(8); len(gone) != 0 {
 		t.Errorf("a process that is gone: %+v", gone)
+	}
+}
+
+// TestLineageAfterExec: the program of a parent is not remembered beyond its execve.
+func TestLineageAfterExec(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sleep 600 & echo $!; read x; exec sleep 601")
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	_, err = fmt.Fscan(output, &pid)
+	t.Cleanup(func() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := find(t, pid)
+	parent := func() string { return strings.Join(child.Lineage(2)[1].Arguments, " ") }
+	for range 2 { // the second one is remembered
+		if got := parent(); !strings.HasPrefix(got, "sh -c ") {
+			t.Fatalf("the parent is %q", got)
+		}
+	}
+	if _, err := fmt.Fprintln(input); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); parent() != "sleep 601"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the parent is still %q", parent())
+		}
 	}
 }
 
