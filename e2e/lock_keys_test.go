@@ -441,9 +441,10 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"keyring test": nil, "keyring migrate": {"--to", "pass"},
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},
+		"allow":   {prod, "--reason", "x"}, "elevate": {prod, "--reason", "x"},
 	}
 	harmless := map[string][]string{
-		"lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
+		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link":  {"--all", "--dry-run"},
