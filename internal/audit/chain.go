@@ -22,7 +22,7 @@ import (
 // the log is found also when no daemon runs.
 type Head struct {
 	Lines int64  // number of lines that were ever written
-	Sum   string // of the last line, as in Event.Prev; empty if there is none
+	Sum   string // of the last line, as in Event.Prev; empty for an empty log
 }
 
 // headSize is the size of the file with the head: 20 digits, a blank, the sum and a line end.

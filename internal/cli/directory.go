@@ -13,7 +13,7 @@ import (
 )
 
 // nearestDirectory returns the directory with a file .broker that is nearest to the working directory, without
-// symbolic links, or "" if there is none.
+// symbolic links, or "" if no file is found.
 func nearestDirectory() string {
 	dir, err := os.Getwd()
 	if err != nil { // it was removed

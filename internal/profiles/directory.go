@@ -48,7 +48,7 @@ type Directory struct {
 func (d Directory) file() string { return filepath.Join(d.Path, DirectoryFile) }
 
 // NearestDirectory returns the directory with a DirectoryFile that is nearest to dir: dir itself or one above it. It
-// returns "" if there is none.
+// returns "" without one.
 func NearestDirectory(dir string) string {
 	for {
 		if _, err := os.Lstat(filepath.Join(dir, DirectoryFile)); err == nil {
@@ -63,7 +63,7 @@ func NearestDirectory(dir string) string {
 }
 
 // ReadDirectory reads the DirectoryFile of a directory, an absolute path. It follows no symbolic link to the file. The
-// error is a fault that names the file: fault.NotFound if there is none, or else fault.Config.
+// error is a fault that names the file: fault.NotFound for a missing file, or else fault.Config.
 func ReadDirectory(path string) (Directory, error) {
 	d := Directory{Path: path}
 	file := d.file()
@@ -247,7 +247,7 @@ func (s *Set) AdmitDirectory(d Directory) error {
 }
 
 // DirectoryProfile returns the exact name of the first profile of the DirectoryFile that is nearest to dir, or "" if
-// there is none. The file must be trusted.
+// no file is found. The file must be trusted.
 func (s *Set) DirectoryProfile(dir string) (string, error) {
 	path := NearestDirectory(dir)
 	if path == "" {
