@@ -2,7 +2,9 @@ package audit
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -11,8 +13,6 @@ import (
 )
 
 const (
-	// maxParents is how many parents of a caller are in a line.
-	maxParents = 8
 	// mostArguments, mostArgument and mostOfLine limit the arguments in a line: their number for each process, the
 	// bytes of one, and the bytes of all processes together.
 	mostArguments = 64
@@ -45,7 +45,7 @@ type Caller struct {
 
 // CallerOf describes a process and its parents. It returns nil if the process has ended.
 func CallerOf(p peer.Process) *Caller {
-	list := p.Lineage(1 + maxParents)
+	list := p.Lineage()
 	if len(list) == 0 {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (c *Caller) encoded() []byte {
 		left := mostOfLine
 		safe := &Caller{Start: fault.Line(c.Start), Executable: fault.Line(c.Executable), Directory: fault.Line(c.Directory),
 			Terminal: fault.Line(c.Terminal), Arguments: arguments(c.Arguments, &left)}
-		for _, p := range c.Parents[:min(len(c.Parents), maxParents)] {
+		for _, p := range c.Parents[:min(len(c.Parents), peer.MaxLineage-1)] {
 			safe.Parents = append(safe.Parents,
 				Process{p.PID, fault.Line(p.Start), fault.Line(p.Executable), arguments(p.Arguments, &left)})
 		}
@@ -86,13 +86,40 @@ func (c *Caller) encoded() []byte {
 // arguments returns arguments as they are written: without secrets, cut and escaped. left is how many bytes the
 // line may still have.
 func arguments(list []string, left *int) (out []string) {
-	for i, arg := range Redact(list[:min(len(list), mostArguments+1)]) {
+	for i, arg := range safeArguments(list[:min(len(list), mostArguments+1)]) {
 		if i == mostArguments || *left <= 0 {
 			return append(out, "…")
 		}
-		arg = fault.Line(cut(arg, mostArgument))
 		*left -= len(arg)
 		out = append(out, arg)
+	}
+	return out
+}
+
+// redacted remembers the arguments of processes as they are written, by their SHA-256. Tools ask again and again,
+// with the same parents. It is emptied when it is full.
+var redacted = struct {
+	sync.Mutex
+	of map[[sha256.Size]byte][]string
+}{of: map[[sha256.Size]byte][]string{}}
+
+const maxRedacted = 256
+
+// safeArguments returns arguments without secrets, each cut and escaped. Do not change the result.
+func safeArguments(list []string) []string {
+	sum := sha256.Sum256([]byte(strings.Join(list, "\x00")))
+	redacted.Lock()
+	defer redacted.Unlock()
+	out, known := redacted.of[sum]
+	if !known {
+		out = Redact(list)
+		for i, arg := range out {
+			out[i] = fault.Line(cut(arg, mostArgument))
+		}
+		if len(redacted.of) >= maxRedacted {
+			clear(redacted.of)
+		}
+		redacted.of[sum] = out
 	}
 	return out
 }

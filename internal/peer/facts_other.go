@@ -23,7 +23,7 @@ func (Process) Arguments() []string { return nil }
 func (Process) Ended(context.Context) error { return errors.ErrUnsupported }
 
 // Lineage describes the process itself by its start and name. Its parents are unknown on this system.
-func (p Process) Lineage(int) []Description {
+func (p Process) Lineage() []Description {
 	f, err := p.look()
 	if err != nil {
 		return nil

@@ -100,6 +100,9 @@ type Description struct {
 	Terminal   string   // see Process.Terminal; only of the first process of a Lineage
 }
 
+// MaxLineage is how many processes a Lineage has: the process itself and eight parents.
+const MaxLineage = 9
+
 // Program returns the name of the process, and the path of the program that its parent runs. It reads the process
 // once, and the path once.
 func (p Process) Program() (name, parent string) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // UnixFD is like Unix, for a descriptor. It uses SO_PEERCRED of unix(7): the credentials at the time of connect(2)
@@ -92,16 +93,20 @@ func (p Process) Arguments() []string {
 	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 }
 
-// Lineage describes the process, its parent, the parent's parent and so on: at most limit processes. It is cheaper
-// than the methods for single facts, because it reads each file of a process once, and remembers programs of parents
-// that still run.
-func (p Process) Lineage(limit int) (list []Description) {
+// Lineage describes the process, its parent, the parent's parent and so on: at most MaxLineage processes. It is
+// cheaper than the methods for single facts, because it reads each file of a process once, and remembers programs of
+// parents that still run. What it says about the parents of a parent is at most a second old.
+func (p Process) Lineage() (list []Description) {
 	dir := ""
-	for len(list) < limit && p.PID > 0 {
+	for len(list) < MaxLineage && p.PID > 0 {
 		if len(list) > 0 && dir != "" {
 			if f, err := p.look(); err == nil {
-				if d, known := remembered(p.PID, f); known && notAfter(f.start, list[len(list)-1].Start) {
-					list = append(list, d)
+				known, ok := remembered(p.PID, f)
+				if ok && notAfter(f.start, list[len(list)-1].Start) {
+					list = append(list, known.Description)
+					if len(list) == 2 && known.parent == f.parent && time.Since(known.looked) < lookAgain {
+						return append(list, known.above...)
+					}
 					p = Process{PID: f.parent}
 					continue
 				}
@@ -117,7 +122,7 @@ func (p Process) Lineage(limit int) (list []Description) {
 		// child has had no other parent with this PID.
 		f, err := p.look()
 		if err != nil || len(list) > 0 && !notAfter(f.start, list[len(list)-1].Start) {
-			return list
+			break
 		}
 		d.Process, d.Name = Process{p.PID, f.start}, f.name
 		if len(list) == 0 {
@@ -128,6 +133,7 @@ func (p Process) Lineage(limit int) (list []Description) {
 		list = append(list, d)
 		p = Process{PID: f.parent}
 	}
+	rememberAbove(list)
 	return list
 }
 
@@ -138,12 +144,20 @@ var programs = struct {
 	of map[int]program
 }{of: map[int]program{}}
 
+// program is what is remembered about a parent. Its memory, start and name say whether it is still the same program.
 type program struct {
 	memory string
+	parent int
 	Description
+	above  []Description // the parents of this parent, when it was the parent of the first process
+	looked time.Time     // when they were read
 }
 
-const maxPrograms = 256
+const (
+	maxPrograms = 256
+	// lookAgain is how long the parents of a parent are remembered. The parent's own parent is compared each time.
+	lookAgain = time.Second
+)
 
 func remember(d Description, f facts) {
 	if f.memory == "" {
@@ -154,15 +168,31 @@ func remember(d Description, f facts) {
 	if len(programs.of) >= maxPrograms {
 		clear(programs.of)
 	}
-	programs.of[d.PID] = program{f.memory, d}
+	programs.of[d.PID] = program{memory: f.memory, parent: f.parent, Description: d}
+}
+
+// rememberAbove remembers the parents of the second process of a list.
+func rememberAbove(list []Description) {
+	if len(list) < 2 {
+		return
+	}
+	programs.Lock()
+	defer programs.Unlock()
+	if known, ok := programs.of[list[1].PID]; ok && known.Start == list[1].Start {
+		known.above, known.looked = list[2:len(list):len(list)], time.Now()
+		if len(list) > 2 {
+			known.parent = list[2].PID
+		}
+		programs.of[list[1].PID] = known
+	}
 }
 
 // remembered returns what was read about the program that a process still runs.
-func remembered(pid int, f facts) (Description, bool) {
+func remembered(pid int, f facts) (program, bool) {
 	programs.Lock()
 	defer programs.Unlock()
 	known, ok := programs.of[pid]
-	return known.Description, ok && known.memory == f.memory && known.Start == f.start && known.Name == f.name
+	return known, ok && known.memory == f.memory && known.Start == f.start && known.Name == f.name
 }
 
 // notAfter reports whether a process started before or with another one, by Process.Start.

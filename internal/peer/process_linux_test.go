@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,7 +211,8 @@ func TestLineage(t *testing.T) {
 	}
 	leaf := find(t, pid)
 	want := append([]Process{leaf}, slices.Collect(leaf.Parents())...)
-	got := leaf.Lineage(100)
+	want = want[:min(len(want), MaxLineage)]
+	got := leaf.Lineage()
 	if len(got) != len(want) || len(got) < 4 {
 		t.Fatalf("%d processes %+v, want %+v", len(got), got, want)
 	}
@@ -223,10 +225,10 @@ func TestLineage(t *testing.T) {
 			t.Errorf("%d is %+v", i, d)
 		}
 	}
-	if two := leaf.Lineage(2); len(two) != 2 || two[1].Process != want[1] {
-		t.Errorf("two: %+v", two)
+	if again := leaf.Lineage(); !reflect.DeepEqual(again, got) {
+		t.Errorf("when it is remembered: %+v, want %+v", again, got)
 	}
-	if gone := later(leaf).Lineage(8); len(gone) != 0 {
+	if gone := later(leaf).Lineage(); len(gone) != 0 {
 		t.Errorf("a process that is gone: %+v", gone)
 	}
 }
@@ -256,7 +258,7 @@ func TestLineageAfterExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := find(t, pid)
-	parent := func() string { return strings.Join(child.Lineage(2)[1].Arguments, " ") }
+	parent := func() string { return strings.Join(child.Lineage()[1].Arguments, " ") }
 	for range 2 { // the second one is remembered
 		if got := parent(); !strings.HasPrefix(got, "sh -c ") {
 			t.Fatalf("the parent is %q", got)
@@ -272,6 +274,44 @@ func TestLineageAfterExec(t *testing.T) {
 	}
 }
 
+// TestLineageAfterOrphaning: a parent whose own parent ends has another one at once, whatever is remembered.
+func TestLineageAfterOrphaning(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `sh -c 'sleep 600 & echo $! $$; wait' & read x`)
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var leaf, parent int
+	_, err = fmt.Fscan(output, &leaf, &parent)
+	t.Cleanup(func() {
+		_ = syscall.Kill(leaf, syscall.SIGKILL)
+		_ = syscall.Kill(parent, syscall.SIGKILL)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, top := find(t, leaf), find(t, cmd.Process.Pid)
+	for range 2 { // the second one is remembered
+		if got := child.Lineage(); len(got) < 3 || got[1].PID != parent || got[2].Process != top {
+			t.Fatalf("%+v, want %d and %+v above", got, parent, top)
+		}
+	}
+	_ = input.Close()
+	_ = cmd.Wait()
+	if got := child.Lineage(); len(got) < 2 || got[1].PID != parent || len(got) > 2 && got[2].PID == top.PID {
+		t.Errorf("%+v after %+v has ended", got, top)
+	}
+}
+
 // TestLineageOfLongArguments: what is read of the arguments has an end, and ends with whole arguments.
 func TestLineageOfLongArguments(t *testing.T) {
 	cmd := prepare(t, ourselves, "sit")
@@ -281,8 +321,8 @@ func TestLineageOfLongArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := begin(t, cmd, hold)
-	got := find(t, child.Process.Pid).Lineage(1)
-	if len(got) != 1 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
+	got := find(t, child.Process.Pid).Lineage()
+	if len(got) == 0 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
 		t.Errorf("%+v", got)
 	}
 }
