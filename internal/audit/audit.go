@@ -108,7 +108,7 @@ type Log struct {
 // Before each line, the Log checks that the open file still has its name, and reopens it otherwise. warn is called
 // each time that writing starts to fail. Several Logs may write to the same file: they take turns.
 func New(path string, warn func(error)) *Log {
-	return &Log{path: path, most: maxSize, warn: warn, now: time.Now}
+	return &Log{path: path, most: maxSize, warn: warn, now: time.Now, chain: chain{patience: lockTimeout}}
 }
 
 // openLocked opens the file and finds the end of the chain in it.

@@ -53,9 +53,11 @@ func (h Head) text() string { return fmt.Sprintf("%020d %s\n", h.Lines, h.Sum) }
 // restart, two daemons write to the log.
 type chain struct {
 	Head
-	torn   bool     // the last line has no line end
-	file   *os.File // nil until it is opened
-	opened system.Stamp
+	torn     bool          // the last line has no line end
+	patience time.Duration // how long to wait for the lock: lockTimeout; less in tests
+	stuck    bool          // another program held the lock for longer than that
+	file     *os.File      // nil until it is opened
+	opened   system.Stamp
 }
 
 // lockTimeout is how long a Log waits for another one that writes. A stopped program must not stop the daemon.
@@ -82,20 +84,30 @@ func (c *chain) lock(path string) error {
 	return c.waitLock()
 }
 
-func (c *chain) waitLock() error { return lockWithin(lockTimeout, c.file) }
+// waitLock locks the file. After a program has held the lock for too long, it does not wait again until it gets the
+// lock, so that a stopped program delays one line, not each.
+func (c *chain) waitLock() error {
+	patience := c.patience
+	if c.stuck {
+		patience = 0
+	}
+	locked, err := lockWithin(patience, c.file)
+	c.stuck = err == nil && !locked
+	return err
+}
 
-// lockWithin waits for the lock of a file. It is no error if another program still holds the lock.
-func lockWithin(d time.Duration, f *os.File) error {
-	err := system.TryLock(f)
+// lockWithin waits for the lock of a file. It returns false if another program still holds the lock.
+func lockWithin(d time.Duration, f *os.File) (locked bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	err = system.TryLock(f)
 	if errors.Is(err, system.ErrLocked) {
-		ctx, cancel := context.WithTimeout(context.Background(), d)
-		defer cancel()
 		err = system.LockUntil(ctx, f)
 	}
 	if errors.Is(err, system.ErrLocked) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 func (c *chain) unlock() {

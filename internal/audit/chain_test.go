@@ -271,7 +271,27 @@ func TestStoppedWriter(t *testing.T) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	logOf(t, path, 1, maxSize)
+	l := New(path, func(err error) { t.Error(err) })
+	l.chain.patience = 10 * time.Millisecond
+	record := func() {
+		t.Helper()
+		if err := l.Record(Event{Event: "given"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record()
+	l.chain.patience = time.Hour // and now it does not wait
+	record()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	record()
+	if l.chain.stuck {
+		t.Error("it never waits again")
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 	finds(t, "written", path)
 }
 

@@ -52,7 +52,7 @@ func OpenReader(path string) (*Reader, error) {
 		return nil, err
 	}
 	defer func() { _ = head.Close() }() // and release the lock
-	if err := lockWithin(lockTimeout, head); err != nil {
+	if _, err := lockWithin(lockTimeout, head); err != nil {
 		return nil, err
 	}
 	r, err := openReader(path)
