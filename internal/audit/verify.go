@@ -157,17 +157,17 @@ func (rep *Report) Compare(where string, told []Told) {
 	if headKnown {
 		oldest = rep.head.Lines - int64(end)
 	}
-	missing := 0
+	missing, moved := 0, false
 	var newest Told
 	for _, t := range told {
 		switch at, known := rep.sums[t.Sum]; {
-		case known && headKnown && t.Lines != oldest+int64(at):
-			rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head of the "+
-				"log: lines were removed, or the head was changed", t.Lines, t.At.Local().Format(time.DateTime),
-				oldest+int64(at))})
-			return
 		case known:
 			rep.Known++
+			if line := oldest + int64(at); headKnown && !moved && t.Lines != line {
+				moved = true // say so once
+				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head of "+
+					"the log: lines were removed, or the head was changed", t.Lines, t.At.Local().Format(time.DateTime), line)})
+			}
 		case t.Lines < oldest:
 		default:
 			if missing++; missing == 1 {
