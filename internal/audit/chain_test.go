@@ -191,7 +191,8 @@ func TestLinesMissingAtTheStart(t *testing.T) {
 		path = filepath.Join(t.TempDir(), "audit.log")
 		logOf(t, path, 90, most)
 		for i := keep; i >= 0; i-- {
-			lines = append(lines, bytes.SplitAfter(bytes.TrimSuffix(read(t, fileOf(path, i)), []byte("\n")), []byte("\n"))...)
+			text := bytes.TrimSuffix(read(t, fileOf(path, i)), []byte("\n"))
+			lines = append(lines, bytes.SplitAfter(text, []byte("\n"))...)
 			lines[len(lines)-1] = append(bytes.Clone(lines[len(lines)-1]), '\n')
 		}
 		return path, lines
@@ -230,7 +231,9 @@ func TestLinesMissingAtTheStart(t *testing.T) {
 	}
 
 	// A log whose first lines are there has a head that counts them.
-	for count, finding := range map[int64]string{5: "", 6: "the head counts 6 lines, and the log has 5", 4: "the head counts 4"} {
+	for count, finding := range map[int64]string{
+		4: "the head counts 4", 5: "", 6: "the head counts 6 lines, and the log has 5",
+	} {
 		for _, old := range []string{"", `{"event":"start"}` + "\n", strings.Repeat(`{"event":"start"}`+"\n", 2)} {
 			path := filepath.Join(t.TempDir(), "audit.log")
 			write(t, path, []byte(old))

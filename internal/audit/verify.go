@@ -65,8 +65,8 @@ func (r *Reader) Verify() Report {
 	for _, f := range slices.Backward(r.files) {
 		// Broker sets a file aside when the next lines would make it larger than this, and these are few.
 		if f.number > 0 && f.size < r.most/2 {
-			found(f.name(), 0, "it has %d bytes, which is smaller than any file that Broker sets aside: lines were removed, "+
-				"or another program set it aside", f.size)
+			found(f.name(), 0, "it has %d bytes, which is smaller than any file that Broker sets aside: lines were "+
+				"removed, or another program set it aside", f.size)
 		}
 	}
 	last, chained := "", false
@@ -165,8 +165,9 @@ func (rep *Report) Compare(where string, told []Told) {
 			rep.Known++
 			if line := oldest + int64(at); headKnown && !moved && t.Lines != line {
 				moved = true // say so once
-				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head of "+
-					"the log: lines were removed, or the head was changed", t.Lines, t.At.Local().Format(time.DateTime), line)})
+				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head "+
+					"of the log: lines were removed, or the head was changed",
+					t.Lines, t.At.Local().Format(time.DateTime), line)})
 			}
 		case t.Lines < oldest:
 		default:
@@ -176,8 +177,9 @@ func (rep *Report) Compare(where string, told []Told) {
 		}
 	}
 	if missing == 0 && rep.Known == 0 && len(told) > 0 && rep.Lines > 0 {
-		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("no line of the log is known there; the newest "+
-			"one, line %d of %s, is before its first line: the log or its head was replaced, or nothing reached %s since",
+		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("no line of the log is known there; the "+
+			"newest one, line %d of %s, is before its first line: the log or its head was replaced, or nothing reached "+
+			"%s since",
 			told[0].Lines, told[0].At.Local().Format(time.DateTime), where)})
 	}
 	if missing > 0 {

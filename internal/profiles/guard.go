@@ -63,8 +63,8 @@ func (r *reading) readOnly(p profile, compatible bool) bool {
 		}
 	}
 	if at != (Origin{}) && compatible && r.err == nil {
-		r.err = fault.New(fault.Config, "%s: profile %q is read-only, but its source has sts_compatible = true: a server "+
-			"that is not AWS's may ignore the session policy; remove read_only, and limit the role itself", at, p.name).
+		r.err = fault.New(fault.Config, "%s: profile %q is read-only, but its source has sts_compatible = true: a "+
+			"server that is not AWS's may ignore the session policy; remove read_only, and limit the role itself", at, p.name).
 			WithHint("vi +%d %s", at.Line, at.File)
 	}
 	return at != (Origin{})
