@@ -52,6 +52,20 @@ func TestConfirmInterrupted(t *testing.T) {
 	h.counted(t, "AssumeRole", 1)
 }
 
+// TestConfirmDropsKeysTypedAhead: what was typed before the question appeared is not an answer to it.
+func TestConfirmDropsKeysTypedAhead(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.sit(t, "sh", "-c", "echo ready >/dev/tty; sleep 2; exec credproc prod")
+	s.waits("ready")
+	s.keys("y\n")
+	s.waits(confirmation)
+	s.types("n")
+	if r := s.ends(); r.code != 8 {
+		t.Errorf("%v\n%s", r, s.shown())
+	}
+}
+
 // TestConfirmTerminalGone: a terminal that vanishes while it is asked is not a yes, and the daemon goes on.
 func TestConfirmTerminalGone(t *testing.T) {
 	t.Parallel()

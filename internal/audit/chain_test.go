@@ -39,6 +39,7 @@ func verify(t *testing.T, path string) (findings []string, rep Report) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	r.most = 0 // the files of tests are small
 	rep = r.Verify()
 	for _, f := range rep.Findings {
 		findings = append(findings, f.String())
@@ -179,6 +180,89 @@ func TestOldestFileOfRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	finds(t, "removed", path, "the lines before it are missing: audit.log.4 was removed")
+}
+
+// TestLinesMissingAtTheStart: rotation removes lines at the start, so another program can do it too. Verify says how
+// many are gone, and finds what rotation cannot have done.
+func TestLinesMissingAtTheStart(t *testing.T) {
+	const most = 1600
+	// rotated returns a log in all files, and the lines of it.
+	rotated := func(t *testing.T) (path string, lines [][]byte) {
+		path = filepath.Join(t.TempDir(), "audit.log")
+		logOf(t, path, 90, most)
+		for i := keep; i >= 0; i-- {
+			text := bytes.TrimSuffix(read(t, fileOf(path, i)), []byte("\n"))
+			lines = append(lines, bytes.SplitAfter(text, []byte("\n"))...)
+			lines[len(lines)-1] = append(bytes.Clone(lines[len(lines)-1]), '\n')
+		}
+		return path, lines
+	}
+	check := func(t *testing.T, path string) Report {
+		r, err := OpenReader(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		r.most = most
+		return r.Verify()
+	}
+	path, lines := rotated(t)
+	rep := check(t, path)
+	if len(rep.Findings) > 0 || rep.Missing != int64(90-len(lines)) || rep.Missing == 0 || rep.Lines != len(lines) {
+		t.Errorf("rotated: %+v", rep)
+	}
+	first := rep.Missing
+
+	// The first line of the oldest file cannot be told from rotation; the number of lines shows it.
+	write(t, fileOf(path, keep), bytes.Join(lines[1:bytes.Count(read(t, fileOf(path, keep)), []byte("\n"))], nil))
+	if rep := check(t, path); len(rep.Findings) > 0 || rep.Missing != first+1 {
+		t.Errorf("one line removed: %+v", rep)
+	}
+
+	// What is left after many lines were removed does not fill the files.
+	path, lines = rotated(t)
+	left := lines[len(lines)-10:]
+	for i := range keep + 1 {
+		write(t, fileOf(path, keep-i), bytes.Join(left[2*i:2*i+2], nil))
+	}
+	if rep := check(t, path); len(rep.Findings) != keep || !strings.Contains(rep.Findings[0].What, "smaller than") ||
+		rep.Missing != 80 {
+		t.Errorf("spread over all files: %+v", rep)
+	}
+
+	// A log whose first lines are there has a head that counts them.
+	for count, finding := range map[int64]string{
+		4: "the head counts 4", 5: "", 6: "the head counts 6 lines, and the log has 5",
+	} {
+		for _, old := range []string{"", `{"event":"start"}` + "\n", strings.Repeat(`{"event":"start"}`+"\n", 2)} {
+			path := filepath.Join(t.TempDir(), "audit.log")
+			write(t, path, []byte(old))
+			logOf(t, path, 5-strings.Count(old, "\n"), most)
+			h := Head{count, SumOf(bytes.TrimSuffix(bytes.SplitAfter(read(t, path), []byte("\n"))[4], []byte("\n")))}
+			write(t, headPath(path), []byte(h.text()))
+			rep := check(t, path)
+			if finding == "" && len(rep.Findings) > 0 ||
+				finding != "" && (len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].What, finding)) {
+				t.Errorf("head of %d after %q: %+v", count, old, rep)
+			}
+		}
+	}
+
+	// A first line that names an earlier one, and a head that counts none.
+	path, lines = rotated(t)
+	h := Head{int64(len(lines)), SumOf(bytes.TrimSuffix(lines[len(lines)-1], []byte("\n")))}
+	write(t, headPath(path), []byte(h.text()))
+	if rep := check(t, path); len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].What, "names a line before it") {
+		t.Errorf("head without the lines that are gone: %+v", rep)
+	}
+}
+
+// fileOf returns the path of the log, or of one that was set aside.
+func fileOf(path string, number int) string {
+	if number == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s.%d", path, number)
 }
 
 // TestDamageWhileNoDaemonRuns: the next daemon writes a gap, and the chain goes on from what is there.
@@ -499,9 +583,20 @@ func TestCompare(t *testing.T) {
 		!strings.Contains(rep.Findings[0].String(), "3 others") {
 		t.Errorf("rewritten: %+v", rep.Findings)
 	}
-	rotated := Report{sums: map[string]int{"x": 0}, Lines: 1, head: Head{10, "x"}}
-	rotated.Compare("journald", heads)
-	if len(rotated.Findings) > 0 {
-		t.Errorf("rotated: %+v", rotated.Findings)
+	// Heads that are older than the log are skipped, but a raised count must not make all of them old.
+	for name, c := range map[string]struct {
+		newest []Told
+		want   string
+	}{
+		"rotated":     {[]Told{{Head{10, "x"}, time.Now()}}, ""},
+		"raised":      {nil, "no line of the log is known there"},
+		"other count": {[]Told{{Head{7, "x"}, time.Now()}}, "line 7 of "},
+	} {
+		rep := Report{sums: map[string]int{"x": 0}, Lines: 1, head: Head{10, "x"}}
+		rep.Compare("journald", append(c.newest, heads...))
+		if c.want == "" && len(rep.Findings) > 0 ||
+			c.want != "" && (len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].What, c.want)) {
+			t.Errorf("%s: %+v", name, rep.Findings)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 // Reader reads a log with all files that were set aside, as they were when it was opened. It needs no daemon.
 type Reader struct {
 	path    string
+	most    int64     // size at which a log is set aside
 	files   []logFile // the newest first
 	head    Head
 	hasHead bool
@@ -64,7 +65,7 @@ func OpenReader(path string) (*Reader, error) {
 
 // openReader opens the files of a log without its lock and head.
 func openReader(path string) (*Reader, error) {
-	r := &Reader{path: path}
+	r := &Reader{path: path, most: maxSize}
 	for i := 0; i <= keep; i++ {
 		name := path
 		if i > 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"broker/internal/fault"
@@ -29,8 +30,11 @@ type Report struct {
 	Lines     int // number of lines
 	Unchained int // number of lines at the beginning that an older version wrote
 	Files     int
-	Findings  []Finding
-	Known     int // number of heads that Compare found in the log
+	// Missing is the number of lines before the first one, by the count of the head. Rotation removes them, or another
+	// program.
+	Missing  int64
+	Findings []Finding
+	Known    int // number of heads that Compare found in the log
 
 	sums map[string]int // index of each line, from 0
 	head Head
@@ -57,6 +61,13 @@ func (r *Reader) Verify() Report {
 	oldest := -1
 	if len(r.files) > 0 {
 		oldest = r.files[len(r.files)-1].number
+	}
+	for _, f := range slices.Backward(r.files) {
+		// Broker sets a file aside when the next lines would make it larger than this, and these are few.
+		if f.number > 0 && f.size < r.most/2 {
+			found(f.name(), 0, "it has %d bytes, which is smaller than any file that Broker sets aside: lines were "+
+				"removed, or another program set it aside", f.size)
+		}
 	}
 	last, chained := "", false
 	var first Event
@@ -111,11 +122,16 @@ func (r *Reader) Verify() Report {
 		found(head, 0, "the log does not have line %d, the last one that was written: it was changed or removed",
 			r.head.Lines)
 	case len(rep.Findings) > 0:
+	case first.Prev != "" && r.head.Lines == int64(at+1):
+		found(head, 0, "the head counts %d lines, but the first of them names a line before it", r.head.Lines)
 	case r.head.Lines < int64(at+1), first.Prev == "" && r.head.Lines != int64(at+1):
 		found(head, 0, "the head counts %d lines, and the log has %d up to it", r.head.Lines, at+1)
 	case at < rep.Lines-1:
 		found(head, 0, "%d lines follow the last one that the head knows: another program added them, or the daemon was "+
 			"killed while it wrote", rep.Lines-1-at)
+	}
+	if known {
+		rep.Missing = max(0, r.head.Lines-int64(at+1))
 	}
 	return rep
 }
@@ -137,18 +153,34 @@ type Told struct {
 // that are older than the log.
 func (rep *Report) Compare(where string, told []Told) {
 	oldest := rep.head.Lines - int64(rep.Lines) + 1
-	missing := 0
+	end, headKnown := rep.sums[rep.head.Sum]
+	if headKnown {
+		oldest = rep.head.Lines - int64(end)
+	}
+	missing, moved := 0, false
 	var newest Told
 	for _, t := range told {
-		switch _, known := rep.sums[t.Sum]; {
+		switch at, known := rep.sums[t.Sum]; {
 		case known:
 			rep.Known++
+			if line := oldest + int64(at); headKnown && !moved && t.Lines != line {
+				moved = true // say so once
+				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head "+
+					"of the log: lines were removed, or the head was changed",
+					t.Lines, t.At.Local().Format(time.DateTime), line)})
+			}
 		case t.Lines < oldest:
 		default:
 			if missing++; missing == 1 {
 				newest = t
 			}
 		}
+	}
+	if missing == 0 && rep.Known == 0 && len(told) > 0 && rep.Lines > 0 {
+		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("no line of the log is known there; the "+
+			"newest one, line %d of %s, is before its first line: the log or its head was replaced, or nothing reached "+
+			"%s since",
+			told[0].Lines, told[0].At.Local().Format(time.DateTime), where)})
 	}
 	if missing > 0 {
 		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("the log does not have line %d of %s, and %d "+

@@ -172,9 +172,9 @@ func TestLogVerify(t *testing.T) {
 	// A journald that knows another last line, and this one.
 	journal := func(heads ...string) {
 		script := "#!/bin/sh\ncat <<'E'\n"
-		for i, sum := range heads {
-			script += fmt.Sprintf(`{"__REALTIME_TIMESTAMP":"1700000000000000","BROKER_AUDIT_LINES":"%d",`+
-				`"BROKER_AUDIT_HEAD":"%s"}`+"\n", 5-i, sum)
+		for _, sum := range heads {
+			script += fmt.Sprintf(`{"__REALTIME_TIMESTAMP":"1700000000000000","BROKER_AUDIT_LINES":"5",`+
+				`"BROKER_AUDIT_HEAD":"%s"}`+"\n", sum)
 		}
 		if err := os.WriteFile(filepath.Join(os.Getenv("PATH"), "journalctl"), []byte(script+"E\n"), 0o700); err != nil {
 			t.Fatal(err)

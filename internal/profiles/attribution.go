@@ -178,13 +178,12 @@ func (r *reading) attribution(p profile, role *Role) {
 	role.Tags, _ = tagsOf(r.take(p.own, keySessionTags, checkTagList))
 	role.TransitiveTags = listOf(r.take(p.own, keyTransitiveTags, isTagOf(role.Tags)))
 	role.OptionalTags = strings.EqualFold(r.take(p.own, keyOptionalTags, checkBool), "true")
-	role.ReadOnly = strings.EqualFold(r.take(p.own, keyReadOnly, checkBool), "true")
 }
 
 // withoutRole refuses the keys that need a role in a profile that has none.
 func (r *reading) withoutRole(p profile) {
 	for _, key := range roleOnly {
-		if s, b := p.own.find(key); s != nil && r.err == nil {
+		if s, b := p.all.find(key); s != nil && r.err == nil {
 			r.err = fault.New(fault.Config, "%s: %s needs a role_arn in the same profile: only a role takes it",
 				Origin{b.origin.File, s.line}, key)
 		}

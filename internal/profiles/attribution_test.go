@@ -97,9 +97,9 @@ func TestPlaceholdersNeedTheRegistry(t *testing.T) {
 		}
 	}
 	// Of the other keys nothing is read there: AWS tools do not know them.
-	chain, err := placed(t, InDefault, role+"read_only = true\nsession_tags = a\nsource_identity = x\n", "",
+	chain, err := placed(t, InDefault, role+"session_tags = a\nsource_identity = x\n", "",
 		sourceSection).Resolve("x")
-	if err != nil || chain.Roles[0].ReadOnly || chain.Roles[0].Tags != nil || chain.Roles[0].SourceIdentity != "" {
+	if err != nil || chain.Roles[0].Tags != nil || chain.Roles[0].SourceIdentity != "" {
 		t.Errorf("%+v, %v", chain, err)
 	}
 }
@@ -171,7 +171,7 @@ func TestUnlinkKeepsPlaceholders(t *testing.T) {
 	if err != nil || len(out) != 1 || out[0].State != Changed {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	if config := string(got[ConfigDocument]); strings.Contains(config, "{") || strings.Contains(config, "read_only") {
+	if config := string(got[ConfigDocument]); strings.Contains(config, "{") || !strings.Contains(config, "read_only = true") {
 		t.Errorf("the config has %q", config)
 	}
 	if registry := string(got[RegistryDocument]); !strings.Contains(registry, "role_session_name = {user}") {

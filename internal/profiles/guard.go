@@ -35,8 +35,15 @@ const ConfirmedFor = 15 * time.Minute
 
 var confirmWords = []string{"never", "first", "always"}
 
-// guard reads the guard of one profile or source of a chain. The strictest guard of a chain counts.
-func (r *reading) guard(v view, g *Guard) {
+// guard reads the guard of one profile or source of a chain. The strictest guard of a chain counts, whatever file it
+// is in.
+func (r *reading) guard(all view, g *Guard) {
+	for _, b := range all {
+		r.guardOf(view{b}, g)
+	}
+}
+
+func (r *reading) guardOf(v view, g *Guard) {
 	word := r.take(v, keyConfirm, oneOf(confirmWords...))
 	production := strings.EqualFold(r.take(v, keyProduction, checkBool), "true")
 	own := Confirm(max(slices.Index(confirmWords, strings.ToLower(word)), 0))
@@ -44,6 +51,23 @@ func (r *reading) guard(v view, g *Guard) {
 		own = First
 	}
 	g.add(Guard{own, production})
+}
+
+// readOnly reads read_only of each file: one file may add it, and another one does not remove it. A server that is
+// not AWS's may ignore the session policy.
+func (r *reading) readOnly(p profile, compatible bool) bool {
+	var at Origin
+	for _, b := range p.all {
+		if v := (view{b}); strings.EqualFold(r.take(v, keyReadOnly, checkBool), "true") {
+			at = v.origin(keyReadOnly)
+		}
+	}
+	if at != (Origin{}) && compatible && r.err == nil {
+		r.err = fault.New(fault.Config, "%s: profile %q is read-only, but its source has sts_compatible = true: a "+
+			"server that is not AWS's may ignore the session policy; remove read_only, and limit the role itself", at, p.name).
+			WithHint("vi +%d %s", at.Line, at.File)
+	}
+	return at != (Origin{})
 }
 
 func (g *Guard) add(other Guard) {

@@ -5,6 +5,8 @@ package profiles
 import (
 	"strings"
 	"testing"
+
+	"broker/internal/fault"
 )
 
 // TestGuardOfChain: the strictest guard of a chain counts.
@@ -32,6 +34,67 @@ func TestGuardOfChain(t *testing.T) {
 	config := "[profile dev]\nrole_arn = " + account + "a\nsource_profile = security\nproduction = true\n"
 	if chain, err := load(t, config, "", sourceSection).Resolve("dev"); err != nil || !chain.Guard.Production {
 		t.Errorf("in the config: %+v, %v", chain.Guard, err)
+	}
+}
+
+// TestGuardsOfAllFiles: each file may add a guard, and none removes one of another file.
+func TestGuardsOfAllFiles(t *testing.T) {
+	const role = "role_arn = " + account + "a\nsource_profile = security\n"
+	const strict, lenient = "read_only = true\nconfirm = always\n", "read_only = false\nconfirm = never\n"
+	for name, c := range map[string]struct {
+		config, credentials, registry string
+		want                          Guard
+		readOnly                      bool
+	}{
+		"only in the config":           {role + "read_only = true\n", "", "", Guard{}, true},
+		"only in the credentials":      {role, "read_only = TRUE\n", "", Guard{}, true},
+		"config of a registry profile": {"read_only = true\n", "", role, Guard{}, true},
+		"removed by the config":        {lenient, "", role + strict, Guard{Always, false}, true},
+		"removed by the registry":      {strict, "", role + lenient, Guard{Always, false}, true},
+		"removed by the credentials":   {role + strict, lenient, "", Guard{Always, false}, true},
+		"off":                          {role + "read_only = false\n", "", "", Guard{}, false},
+	} {
+		for _, place := range []Place{InDefault, InOther} {
+			section := func(header, text string) string {
+				if text == "" {
+					return ""
+				}
+				return header + "\n" + text
+			}
+			set := placed(t, place, section("[profile dev]", c.config), section("[dev]", c.credentials),
+				sourceSection+section("[profile dev]", c.registry))
+			trust, err := set.Trust("dev")
+			if err != nil || trust.Chain.Guard != c.want || trust.Chain.Roles[0].ReadOnly != c.readOnly {
+				t.Errorf("%s, %v: %+v, %v", name, place, trust.Chain, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{"read_only = yes\n": "read_only", "read_only = true\n": ""} {
+		_, err := load(t, "[profile dev]\n"+role+text, "", sourceSection).Resolve("dev")
+		if want == "" && err != nil || want != "" && (!fault.Is(err, fault.Config) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	// A guard that can have no effect is an error and not ignored.
+	_, err := load(t, "[profile security]\nread_only = true\n", "", sourceSection).Resolve("security")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "read_only needs a role_arn") {
+		t.Errorf("of a source: %v", err)
+	}
+}
+
+// TestReadOnlyNeedsAWS: a server that is not AWS's may ignore the policy of a session.
+func TestReadOnlyNeedsAWS(t *testing.T) {
+	source := strings.Replace(sourceSection, "\n", "\nsts_compatible = true\nendpoint_url = https://sts.example\n", 1)
+	const role = "[profile dev]\nrole_arn = " + account + "a\nsource_profile = security\n"
+	for _, files := range [][2]string{{"", role + "read_only = true\n"}, {role + "read_only = true\n", ""}} {
+		_, err := load(t, files[0], "", source+files[1]).Resolve("dev")
+		if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "may ignore") ||
+			!strings.HasPrefix(fault.Of(err).ShownHint(), "vi +") {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := load(t, "", "", source+role+"read_only = false\n").Resolve("dev"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -75,10 +75,7 @@ func (s *Set) build(name string) (Trust, error) {
 		r.withoutRole(asked)
 	}
 	for _, p := range hops {
-		r.guard(p.own, &c.Guard)
-		if p.ours { // a guard in the AWS files counts too
-			r.guard(p.aws, &c.Guard)
-		}
+		r.guard(p.all, &c.Guard)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
@@ -140,6 +137,7 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 		Origin:      p.own.origin(keyRoleARN),
 	}
 	r.attribution(p, &role)
+	role.ReadOnly = r.readOnly(p, source.Compatible)
 	if role.Endpoint.Region == "" {
 		role.Endpoint.Region = r.take(asked.all, keyRegion, checkRegion)
 	}

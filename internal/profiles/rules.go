@@ -69,7 +69,7 @@ var Rules = []Rule{
 	{keySessionName, inFiles(Taken, Taken, OnceTrusted)},
 	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
 	// What a role's session may do, and whom it names.
-	{keyReadOnly, inFiles(Taken, Unread, Unread)},
+	{keyReadOnly, inFiles(Taken, Taken, Taken)},
 	{keySourceIdentity, inFiles(Taken, Unread, Unread)},
 	{keySessionTags, inFiles(Taken, Unread, Unread)},
 	{keyTransitiveTags, inFiles(Taken, Unread, Unread)},

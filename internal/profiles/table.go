@@ -108,6 +108,7 @@ var awsKeys = set(
 	keyMFAProcess,
 	keyConfirm,
 	keyProduction,
+	keyReadOnly,
 )
 
 // registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that

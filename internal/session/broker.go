@@ -37,6 +37,7 @@ type Broker struct {
 	short    sync.Map // ARNs of roles that AWS gives for at most one hour
 	logout   logouts
 	untagged untagged
+	programs programs
 	looked   sync.Map // calls for which the vault had neither session nor seed: Key to *profiles.Settings
 	locked   atomic.Bool
 	asking   atomic.Pointer[asking]

@@ -74,7 +74,7 @@ func (w Who) fill(template string, not *lazyregexp.Regexp, most int) string {
 			if w.Program == nil {
 				return "{" + name + "}"
 			}
-			value = w.Program()
+			value = programWord(w.Program())
 		}
 		if value == "" {
 			value = "unknown"

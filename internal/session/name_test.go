@@ -38,6 +38,8 @@ func TestFillTemplates(t *testing.T) {
 		{who("aws:x", "", ""), "{user}", "aws-x", "aws-x"},
 		{who("{host}", "h", ""), "{user}", "-host-", "-host-"},
 		{who("a\x1b[2J\n\xff", "", ""), "x{user}", "xa-2J-", "xa-2J-"},
+		{who("paul", "laptop", long), "{program}.{user}", long[:20] + ".paul", long[:20] + ".paul"},
+		{who("paul", "laptop", "x.root@db=,+/"), "{program}.{user}", "x.root-db-.paul", "x.root-db-.paul"},
 		{who(long, "", ""), "{user}", long[:64], long[:256]},
 		{who(strings.Repeat("ü", 300), "", ""), "{user}.", "-.", strings.Repeat("ü", 256)},
 	} {

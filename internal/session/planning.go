@@ -41,7 +41,7 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 		if req.Program == nil {
 			return ""
 		}
-		return req.Program()
+		return b.programs.admit(req.Profile, req.Program(), b.cache.now().boot)
 	}
 	plan, err := PlanFor(set, req.Profile, Wish{Who: who, MinTTL: req.MinTTL, Short: b.isShort,
 		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: req.ElevatedUntil})
