@@ -220,6 +220,9 @@ type request struct {
 	code     secret.String
 	service  string // name in messages; empty means STS
 	opens    bool   // the call is GetSessionToken
+	// effect is what AWS may have done if the answer is lost, for example "created the key". A call with an effect
+	// has one attempt.
+	effect string
 }
 
 // ask makes the attempts of one call.
@@ -234,7 +237,7 @@ func (c *Client) ask(ctx context.Context, q request, send func(context.Context, 
 		return fault.New(fault.Config, "%s: %w", q.verb, err).WithHint("%s", mend(err))
 	}
 	tries := maxAttempts
-	if !q.code.IsZero() {
+	if !q.code.IsZero() || q.effect != "" {
 		tries = 1
 	}
 
