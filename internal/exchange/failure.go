@@ -178,6 +178,10 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case strings.Contains(lower, "invalid mfa one time pass code"):
 		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA code, it is wrong or was used before: %s", words), false
 
+	case code == "InvalidAuthenticationCode":
+		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA codes, they are wrong, not consecutive or used before: %s",
+			words), false
+
 	case strings.Contains(lower, "unable to validate mfa code"):
 		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device does not belong to this user: %s", words), false
 
