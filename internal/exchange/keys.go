@@ -152,6 +152,7 @@ func (c *Client) KeyLastUsed(ctx context.Context, keys Keys, endpoint profiles.E
 const neverUsed = "N/A"
 
 // SetKeyStatus activates or deactivates access key id of the user. ErrNotThere means that the user has no such key.
+// Sign with another key: after a lost answer, a key that deactivated itself gets ErrUnknownKey from the next attempt.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccessKey.html
 func (c *Client) SetKeyStatus(
 	ctx context.Context,
@@ -171,8 +172,8 @@ func (c *Client) SetKeyStatus(
 	})
 }
 
-// DeleteKey deletes access key id of the user, for ever. ErrNotThere means that the user has no such key. A key may
-// delete itself. https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteAccessKey.html
+// DeleteKey deletes access key id of the user, for ever. ErrNotThere means that the user has no such key. Sign with
+// another key, as for SetKeyStatus. https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteAccessKey.html
 func (c *Client) DeleteKey(ctx context.Context, keys Keys, endpoint profiles.Endpoint, id string) error {
 	q := iamRequest("delete access key "+secret.Tail(id), keys, endpoint)
 	return c.remove(ctx, q, "DeleteAccessKey", func(ctx context.Context, api *iam.Client) error {

@@ -233,6 +233,19 @@ func TestDeletedByOurselves(t *testing.T) {
 	}
 }
 
+// TestKeyEndsItself: a repeated call cannot be signed with the key that the first attempt ended.
+func TestKeyEndsItself(t *testing.T) {
+	for _, action := range []string{"UpdateAccessKey", "DeleteAccessKey"} {
+		sim, c := simulator(t)
+		sim.Fault(stssim.Fault{Kind: stssim.DropAfter, Action: action})
+		err := keyCalls[action](background(t), c, simKeys(), simKeys().AccessKeyID)
+		wantFault(t, err, fault.Denied, "AWS does not know access key …2222")
+		if !errors.Is(err, ErrUnknownKey) || sim.Count(action) != 2 {
+			t.Errorf("%d calls: %v", sim.Count(action), err)
+		}
+	}
+}
+
 func TestStrangeAnswersAboutKeys(t *testing.T) {
 	const when = "<CreateDate>2026-11-01T10:00:00Z</CreateDate>"
 	listed := func(fields string) string {
