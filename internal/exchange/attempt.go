@@ -40,6 +40,7 @@ type attempt struct {
 	lost   error
 	status int
 	look   look
+	body   []byte
 	issued time.Time // the Date header, else our clock, corrected
 	dated  bool      // there was a Date header
 
@@ -165,7 +166,7 @@ func (a *attempt) roundTrip(r *http.Request) (*http.Response, error) {
 	if len(body) > maxBody {
 		return nil, errTooBig
 	}
-	a.look = lookOf(body)
+	a.look, a.body = lookOf(body), body
 	if resp.StatusCode >= 400 && a.look == looksLikeXML && xml.Unmarshal(body, &a.bare) != nil {
 		a.bare = bareError{}
 	}

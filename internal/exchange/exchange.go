@@ -218,8 +218,12 @@ type request struct {
 	endpoint profiles.Endpoint
 	resource string // an ARN that shows the partition if no region is given
 	code     secret.String
-	service  string // name in messages; empty means STS
-	opens    bool   // the call is GetSessionToken
+	next     secret.String // the code after it, of EnableMFADevice
+	service  string        // name in messages; empty means STS
+	opens    bool          // the call is GetSessionToken
+	// effect is what AWS may have done if the answer is lost, for example "created the key". A call with an effect
+	// has one attempt.
+	effect string
 }
 
 // ask makes the attempts of one call.
@@ -234,7 +238,7 @@ func (c *Client) ask(ctx context.Context, q request, send func(context.Context, 
 		return fault.New(fault.Config, "%s: %w", q.verb, err).WithHint("%s", mend(err))
 	}
 	tries := maxAttempts
-	if !q.code.IsZero() {
+	if !q.code.IsZero() || q.effect != "" {
 		tries = 1
 	}
 
@@ -305,16 +309,20 @@ func device(call session.Call, code secret.String) (serial, tokenCode *string, e
 	case code.IsZero():
 		return nil, nil, fault.New(fault.LoginNeeded, "ask STS: the call needs a code from MFA device %s", call.MFASerial)
 	}
-	digits := code.Reveal()
-	if len(digits) != 6 {
+	if !sixDigits(code) {
 		return nil, nil, errNotSixDigits
 	}
+	return aws.String(call.MFASerial), aws.String(code.Reveal()), nil
+}
+
+func sixDigits(code secret.String) bool {
+	digits := code.Reveal()
 	for _, d := range digits {
 		if d < '0' || d > '9' {
-			return nil, nil, errNotSixDigits
+			return false
 		}
 	}
-	return aws.String(call.MFASerial), aws.String(digits), nil
+	return len(digits) == 6
 }
 
 var errNotSixDigits = fault.New(fault.CodeRejected, "read the MFA code: it has to be six digits")

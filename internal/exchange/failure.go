@@ -26,7 +26,25 @@ var (
 	ErrUnknownKey      = session.ErrUnknownKey
 	ErrWrongDevice     = session.ErrWrongDevice
 	ErrTagsRefused     = session.ErrTagsRefused
+
+	// ErrNotThere means that IAM knows no such key, device or user (fault.Failed).
+	ErrNotThere = errors.New("no such entity")
+	// ErrExists means that the name is taken, or the device is enabled already (fault.Failed).
+	ErrExists = errors.New("entity already exists")
+	// ErrLimit means that the user or account may have no more of these (fault.Failed).
+	ErrLimit = errors.New("limit exceeded")
 )
+
+// noSuchEntity is IAM's code for a missing entity.
+const noSuchEntity = "NoSuchEntity"
+
+// codesOfIAM are the codes of IAM that a caller can tell apart.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
+var codesOfIAM = map[string]error{
+	noSuchEntity:          ErrNotThere,
+	"EntityAlreadyExists": ErrExists,
+	"LimitExceeded":       ErrLimit,
+}
 
 // MaybeSeen reports whether STS may have seen the request that failed with err: a connection was established, so a
 // code in the request counts as used. It is true for refusals too. It is false if nothing left this machine, and
@@ -52,7 +70,10 @@ func (c *cause) Unwrap() error { return c.is }
 func (a *attempt) fault(kind fault.Kind, is error, format string, args ...any) *fault.Error {
 	message := a.request.verb + ": " + fmt.Sprintf(format, args...)
 	seen := a.connected.Load()
-	if seen && !a.request.code.IsZero() && (kind == fault.Network || kind == fault.BadAnswer) {
+	switch lost := seen && (kind == fault.Network || kind == fault.BadAnswer); {
+	case lost && a.request.effect != "":
+		message += "; AWS may have " + a.request.effect
+	case lost && !a.request.code.IsZero():
 		message += "; AWS may have taken the code"
 	}
 	return &fault.Error{Kind: kind, Message: message, Err: &cause{text: message, seen: seen, is: is}}
@@ -157,6 +178,10 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case strings.Contains(lower, "invalid mfa one time pass code"):
 		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA code, it is wrong or was used before: %s", words), false
 
+	case code == "InvalidAuthenticationCode":
+		return a.fault(fault.CodeRejected, nil, "AWS rejected the MFA codes, they are wrong, not consecutive or used before: %s",
+			words), false
+
 	case strings.Contains(lower, "unable to validate mfa code"):
 		return a.fault(fault.CodeRejected, ErrWrongDevice, "the MFA device does not belong to this user: %s", words), false
 
@@ -197,7 +222,7 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 	case code == "ValidationError", code == "ValidationException":
 		return a.fault(fault.Failed, nil, "AWS does not accept it: %s", words), false
 	}
-	return a.fault(fault.Failed, nil, "AWS refused it: %s: %s", a.words(code), words), false
+	return a.fault(fault.Failed, codesOfIAM[code], "AWS refused it: %s: %s", a.words(code), words), false
 }
 
 func isSignature(code string) bool {

@@ -3,6 +3,7 @@
 package exchange
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -90,5 +95,65 @@ func TestMoto(t *testing.T) {
 		if d := time.Until(last.Expires); d < 55*time.Minute || d > 65*time.Minute {
 			t.Errorf("expires in %s", d)
 		}
+	}
+
+	t.Run("keys and devices", func(t *testing.T) { testMotoUser(t, c, endpoint) })
+}
+
+// testMotoUser rotates the key of a user, and enrolls a device. moto does not check codes.
+func testMotoUser(t *testing.T, c *Client, endpoint string) {
+	ctx := background(t)
+	admin := iam.New(iam.Options{
+		BaseEndpoint: aws.String(endpoint),
+		Region:       "us-east-1",
+		Credentials:  credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", longSecret, ""),
+	})
+	if _, err := admin.CreateUser(ctx, &iam.CreateUserInput{UserName: aws.String("paul")}); err != nil {
+		t.Fatal(err)
+	}
+	first, err := admin.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: aws.String("paul")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := Keys{AccessKeyID: *first.AccessKey.AccessKeyId, Secret: secret.New(*first.AccessKey.SecretAccessKey)}
+	fresh, err := c.CreateAccessKey(ctx, old, anywhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.KeyLastUsed(ctx, fresh, anywhere, old.AccessKeyID); err != nil {
+		t.Error(err)
+	}
+	if err := c.SetKeyStatus(ctx, fresh, anywhere, old.AccessKeyID, false); err != nil {
+		t.Error(err)
+	}
+	list, err := c.AccessKeys(ctx, fresh, anywhere)
+	if err != nil || len(list) != 2 || list[0].Active || !list[1].Active || list[1].ID != fresh.AccessKeyID {
+		t.Errorf("keys %v, %v", list, err)
+	}
+	if err := c.DeleteKey(ctx, fresh, anywhere, old.AccessKeyID); err != nil {
+		t.Error(err)
+	}
+	if err := c.DeleteKey(ctx, fresh, anywhere, old.AccessKeyID); !errors.Is(err, ErrNotThere) {
+		t.Errorf("deleted twice: %v", err)
+	}
+
+	made, err := c.CreateDevice(ctx, fresh, anywhere, "phone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateDevice(ctx, fresh, anywhere, "phone"); !errors.Is(err, ErrExists) {
+		t.Errorf("created twice: %v", err)
+	}
+	err = c.EnableDevice(ctx, fresh, anywhere, "paul", made.Serial, secret.New("123456"), secret.New("234567"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// moto needs the name of the user here, AWS does not.
+	in := &iam.DeactivateMFADeviceInput{SerialNumber: &made.Serial, UserName: aws.String("paul")}
+	if _, err := admin.DeactivateMFADevice(ctx, in); err != nil {
+		t.Error(err)
+	}
+	if err := c.DeleteDevice(ctx, fresh, anywhere, made.Serial); err != nil {
+		t.Error(err)
 	}
 }

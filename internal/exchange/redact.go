@@ -27,7 +27,7 @@ func (a *attempt) words(s string) string {
 		s = s[:i]
 	}
 	k := a.request.keys
-	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.request.code.Reveal(),
+	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.request.code.Reveal(), a.request.next.Reveal(),
 		a.handedOut.SecretAccessKey.Reveal(), a.handedOut.SessionToken.Reveal())
 	s = signature.ReplaceAllString(s, "[redacted]")
 	if k.AccessKeyID != "" {

@@ -20,6 +20,7 @@ var errNotThere = errors.New("no such access key id")
 //	GET  /_sim/requests          array of Record
 //	GET  /_sim/counts            {"calls": {action: n}, "successes": {action: n}}
 //	GET  /_sim/keys              array of KeyState
+//	GET  /_sim/devices           array of DeviceState
 //	GET  /_sim/code?serial=ARN   {"code", "fresh"}: what the device shows; an unused code
 //	POST /_sim/reset             deletes records and counts
 //	POST /_sim/faults            one Fault or an array of them
@@ -49,6 +50,7 @@ func (s *Sim) adminPaths() http.Handler {
 	get("requests", func(*http.Request) any { return s.Requests() })
 	get("counts", func(*http.Request) any { return s.Counts() })
 	get("keys", func(*http.Request) any { return s.Keys() })
+	get("devices", func(*http.Request) any { return s.Devices() })
 	get("code", func(r *http.Request) any {
 		serial := r.URL.Query().Get("serial")
 		return map[string]string{"code": s.Code(serial), "fresh": s.FreshCode(serial)}

@@ -422,6 +422,9 @@ func TestAdmin(t *testing.T) {
 	if _, text := ask("GET", "keys", ""); !strings.Contains(text, `"access_key_id":"AKIADEMOPAULFAKE2222","status":"Inactive"`) || strings.Contains(text, "secret") {
 		t.Errorf("keys %s", text)
 	}
+	if _, text := ask("GET", "devices", ""); !strings.Contains(text, `[{"serial":"`+paulSerial+`","user":"arn:aws:iam::111122223333:user/paul"}]`) {
+		t.Errorf("devices %s", text)
+	}
 }
 
 func TestRecords(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package stssim simulates AWS STS, the part of IAM that key rotation needs, the account list of AWS
+// Package stssim simulates AWS STS, the part of IAM that manages a user's keys and MFA devices, the account list of AWS
 // Organizations, and the sign-in endpoint of the console. It verifies signatures, follows AWS's rules with AWS's
 // own error texts, fails on request, and records the requests. It shares no code with the programs that are tested
 // against it: it has its own implementation of signatures and one-time codes, so that a mistake in either one is
@@ -19,8 +19,10 @@ package stssim
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -305,6 +307,21 @@ func (s *Sim) RevokeSession(id string) bool {
 	}
 	session.revoked = true
 	return true
+}
+
+// Devices returns the current MFA devices, enabled or not, without seeds, sorted by serial.
+func (s *Sim) Devices() []DeviceState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []DeviceState{}
+	for _, serial := range slices.Sorted(maps.Keys(s.world.devices)) {
+		state := DeviceState{Serial: serial}
+		if owner := s.world.devices[serial].user; owner != nil {
+			state.User = owner.arn
+		}
+		list = append(list, state)
+	}
+	return list
 }
 
 // Keys returns the current long-lived access keys of all users, without secrets.

@@ -46,10 +46,11 @@ func (d Device) Code(t time.Time) (string, error) {
 	return codeOf(key, stepOf(t)), nil
 }
 
-// device is an MFA device in use: it records which of its codes were used.
+// device is an MFA device: it records which of its codes were used.
 type device struct {
 	serial  string
-	user    *user
+	account *Account
+	user    *user // nil until it is enabled
 	key     []byte
 	enabled time.Time
 	spent   map[int64]bool // steps whose code was accepted
@@ -62,6 +63,18 @@ func (d *device) accept(code string, now time.Time) bool {
 	for step := current - 1; step <= current+1; step++ {
 		if codeOf(d.key, step) == code && !d.spent[step] {
 			d.spent[step] = true
+			return true
+		}
+	}
+	return false
+}
+
+// acceptPair uses up the codes of two steps in a row. The second step must be one that accept would accept now.
+func (d *device) acceptPair(first, second string, now time.Time) bool {
+	current := stepOf(now)
+	for step := current - 1; step <= current+1; step++ {
+		if codeOf(d.key, step-1) == first && !d.spent[step-1] && codeOf(d.key, step) == second && !d.spent[step] {
+			d.spent[step-1], d.spent[step] = true, true
 			return true
 		}
 	}

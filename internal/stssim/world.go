@@ -130,8 +130,15 @@ func newWorld(org *Organization, now time.Time) *world {
 		if err != nil {
 			panic("stssim: unchecked organization: " + err.Error())
 		}
-		owner := w.userNamed(w.accounts[d.Account], d.User)
-		w.devices[d.Serial] = &device{serial: d.Serial, user: owner, key: key, enabled: now, spent: make(map[int64]bool)}
+		account := w.accounts[d.Account]
+		w.devices[d.Serial] = &device{
+			serial:  d.Serial,
+			account: account,
+			user:    w.userNamed(account, d.User),
+			key:     key,
+			enabled: now,
+			spent:   make(map[int64]bool),
+		}
 	}
 	for _, r := range org.Roles {
 		w.addRole(r, now)
