@@ -15,7 +15,7 @@ import (
 const devicesPerUser = 8
 
 // The error texts for MFA devices. AWS documents only the codes; the texts are from public issues and from other
-// simulators, but that of errDevices is modelled on the one for access keys.
+// simulators, but that of errDevices is modeled on the one for access keys.
 var (
 	errDeviceExists  = &apiError{http.StatusConflict, "EntityAlreadyExists", "MFADevice entity at the same path and name already exists."}
 	errDeviceInUse   = &apiError{http.StatusConflict, "EntityAlreadyExists", "MFA Device is already in use."}
