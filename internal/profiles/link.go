@@ -688,10 +688,10 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 	return next, out, nil
 }
 
-// sameChain reports whether two chains are equal apart from the lines that they came from.
+// sameChain reports whether two chains are equal, apart from the lines that they came from and the rest of their sets.
 func sameChain(a, b Chain) bool {
 	plain := func(c Chain) Chain {
-		c.Values, c.Source.Origin = nil, Origin{}
+		c.Values, c.Source.Origin, c.Directories = nil, Origin{}, nil
 		c.MFAProcess = strings.Join(byName(c.MFAProcess), " ")
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {

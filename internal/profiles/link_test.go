@@ -341,3 +341,16 @@ func TestLinkCorrectsOldHelper(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 }
+
+// TestLinkBesideTrustedDirectory: a section [directory PATH] of the registry is not part of what a profile resolves to.
+func TestLinkBesideTrustedDirectory(t *testing.T) {
+	const config = "[profile dev]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = security\n"
+	docs := documents(linkRegistry+"\n[directory /src/infra]\nsha256 = "+strings.Repeat("0", 64)+"\n", config, "")
+	if out := mustRun(t, &docs, LinkOrder, linkPlan("dev")); len(out) != 1 || out[0].State != Changed {
+		t.Errorf("%+v", out)
+	}
+	mustRun(t, &docs, UnlinkOrder, unlinkPlan("dev"))
+	if string(docs[ConfigDocument]) != config {
+		t.Error(docs.show())
+	}
+}
