@@ -35,6 +35,8 @@ func locate(app *cli.App, args []string) place {
 type invocation struct {
 	place
 	help, version bool
+	// unknown is the first flag that the command does not have, and bare the last one if its value is missing.
+	unknown, bare string
 	// ordered is the command line with the flags before the names and a "--" between them. urfave/cli v2 stops
 	// reading flags at the first name, so it would read `broker login prod --code 123456` as three names.
 	ordered []string
@@ -65,7 +67,13 @@ func read(app *cli.App, args []string) invocation {
 		in.help = in.help || arg == "-h" || arg == "--help" || arg == "-help"
 		in.version = in.version || in.command == nil && (arg == "-v" || arg == "--version" || arg == "-version")
 		before = append(before, arg)
-		if takesValue(in.flags, arg) && i+1 < len(in.rest) {
+		known, valued := flagOf(in.flags, arg)
+		switch {
+		case !known && in.unknown == "" && !in.help:
+			in.unknown = arg
+		case valued && (i+1 == len(in.rest) || in.rest[i+1] == "--"):
+			in.bare = arg
+		case valued:
 			i++
 			before = append(before, in.rest[i])
 		}
@@ -77,14 +85,17 @@ func read(app *cli.App, args []string) invocation {
 
 // takesValue reports whether the next argument is the value of this flag.
 func takesValue(flags []cli.Flag, arg string) bool {
-	name := strings.TrimLeft(arg, "-")
-	if strings.Contains(name, "=") {
-		return false
-	}
+	_, valued := flagOf(flags, arg)
+	return valued
+}
+
+// flagOf reports whether a command has this flag, and whether the next argument is its value.
+func flagOf(flags []cli.Flag, arg string) (known, valued bool) {
+	name, _, assigned := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 	for _, f := range flags {
 		if doc, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
-			return doc.TakesValue()
+			return true, doc.TakesValue() && !assigned
 		}
 	}
-	return false
+	return false, false
 }

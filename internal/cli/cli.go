@@ -107,7 +107,7 @@ func (p *program) run(args []string) error {
 	p.names = len(in.words)
 	switch {
 	case completes: // see below: the paths must be known first
-	case len(in.commands) > 0 && len(in.words) > 0:
+	case len(in.commands) > 0 && len(in.words) > 0 && in.unknown == "":
 		return noCommand(in.path, in.commands, in.words[0])
 	case in.version:
 		p.printVersion()
@@ -115,6 +115,8 @@ func (p *program) run(args []string) error {
 	case in.help, len(in.commands) > 0 && len(in.rest) == 0 && !acts(in.command):
 		p.help(p.commands, in.path, in.command)
 		return nil
+	case in.bare != "":
+		return fault.New(fault.Usage, "%s needs a value", in.bare).WithHint("broker %s --help", in.path)
 	}
 	if err := harden.Process(); err != nil {
 		return fault.New(fault.Config, "%w", err)

@@ -126,14 +126,18 @@ func TestExamplesParse(t *testing.T) {
 // TestDidYouMean checks that a misspelled command is answered with the nearest one.
 func TestDidYouMean(t *testing.T) {
 	for typed, want := range map[string]string{
-		"statsu":          `there is no command "statsu"; did you mean status?` + "\nhint: broker status\n",
-		"lst":             "did you mean list?\nhint: broker list\n",
-		"profiles lnk":    "did you mean link?\nhint: broker profiles link\n",
-		"help exce":       "did you mean exec?\nhint: broker exec\n",
-		"nothing-like-it": `there is no command "nothing-like-it"` + "\nhint: broker help\n",
-		"config x":        `there is no command "config x"` + "\nhint: broker config --help\n",
-		"status --frob":   "there is no option --frob\nhint: broker status --help\n",
-		"--frob":          "there is no option --frob\nhint: broker help\n",
+		"statsu":                    `there is no command "statsu"; did you mean status?` + "\nhint: broker status\n",
+		"lst":                       "did you mean list?\nhint: broker list\n",
+		"profiles lnk":              "did you mean link?\nhint: broker profiles link\n",
+		"help exce":                 "did you mean exec?\nhint: broker exec\n",
+		"nothing-like-it":           `there is no command "nothing-like-it"` + "\nhint: broker help\n",
+		"config x":                  `there is no command "config x"` + "\nhint: broker config --help\n",
+		"status --frob":             "there is no option --frob\nhint: broker status --help\n",
+		"log --sine 2h":             "there is no option --sine\nhint: broker log --help\n",
+		"log --since":               "--since needs a value\nhint: broker log --help\n",
+		"allow x --for 1h --reason": "--reason needs a value\nhint: broker allow --help\n",
+		"exec --role-arn -- ls":     "--role-arn needs a value\nhint: broker exec --help\n",
+		"--frob":                    "there is no option --frob\nhint: broker help\n",
 	} {
 		out, problems, code := command(t, &scripted{}, "", strings.Fields(typed)...)
 		if code != 2 || out != "" || !strings.HasSuffix(problems, want) {

@@ -120,7 +120,7 @@ func (q Question) Text() string {
 // Parse returns the choice that a person typed. Everything else than a yes is a no.
 func (q Question) Parse(typed string) Choice {
 	switch strings.ToLower(strings.TrimSpace(typed)) {
-	case "y":
+	case "y", "yes":
 		return Once
 	case "a":
 		if q.MayLast {

@@ -123,6 +123,8 @@ func parseCommands(s string) ([]CommandPattern, error) {
 			}
 			list = append(list, more...)
 			continue
+		case len(c) == 1 && len(Nearest(c[0], slices.Values([]string{"default"}), 1)) > 0:
+			return nil, fmt.Errorf("has the pattern %.40q; did you mean default?", c[0])
 		}
 		for _, word := range c {
 			if _, err := path.Match(word, ""); err != nil {

@@ -143,7 +143,10 @@ func TestCommandPatterns(t *testing.T) {
 	if own := (CommandPattern{"rm", "*prod*"}); !own.Matches([]string{"rm", "-rf", "infra/prod/x"}) || own.Matches([]string{"rm", "x"}) {
 		t.Error("rm *prod* does not match what it should")
 	}
-	for text, want := range map[string]string{"": "empty pattern", "a,,b": "empty pattern", "rm [": "is not valid", " , ": "empty pattern"} {
+	for text, want := range map[string]string{
+		"": "empty pattern", "a,,b": "empty pattern", "rm [": "is not valid", " , ": "empty pattern",
+		"defaults, terraform apply": "did you mean default?", "x, Default": "did you mean default?",
+	} {
 		if _, err := parseCommands(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}

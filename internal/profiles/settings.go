@@ -262,10 +262,11 @@ type noUnit uint64
 
 func (n noUnit) Error() string { return "has no unit; write " + n.example() }
 
-// example returns the number with the most likely unit: nobody means 8 seconds by 8, or 3600 hours by 3600.
+// example returns the number with the most likely unit: nobody means 8 seconds by 8, 15 hours by 15, or 3600 hours by
+// 3600.
 func (n noUnit) example() string {
 	switch {
-	case n <= 36:
+	case n <= 12, n == 24:
 		return fmt.Sprintf("%dh", n)
 	case n < 900:
 		return fmt.Sprintf("%dm", n)
