@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,6 +82,9 @@ func (p *program) trustDirectory(ctx context.Context, dir string, yes bool) erro
 	if err := w.print(); err != nil {
 		return err
 	}
+	for _, name := range set.Unknown(d) {
+		p.caution(fmt.Sprintf("%s is neither a profile nor an alias on this machine", name))
+	}
 	if set.DirectoryState(d) == profiles.Trusted {
 		p.say("%s is trusted already", fault.Line(dir))
 		return nil
@@ -98,8 +102,9 @@ func (p *program) removeDirectories(dirs []string) error {
 	if err != nil {
 		return err
 	}
+	trusted := set.TrustedDirectories()
 	for _, dir := range dirs {
-		if !slices.ContainsFunc(set.TrustedDirectories(), func(t profiles.TrustedDirectory) bool { return t.Path == dir }) {
+		if !slices.ContainsFunc(trusted, func(t profiles.TrustedDirectory) bool { return t.Path == dir }) {
 			return fault.New(fault.NotFound, "%q was not trusted", dir).WithHint("broker profiles trust --list")
 		}
 	}

@@ -235,6 +235,9 @@ func (p *program) explain(plan explainJSON) {
 		detail("from", s.Origin)
 	}
 	p.say("asked now: %s", fault.Line(plan.Asked.Text))
+	if plan.Confirm != "" {
+		p.say("to confirm: %s", plan.Confirm)
+	}
 	p.say("values")
 	for _, v := range plan.Values {
 		p.say("   %s: %s = %s", fault.Line(v.Origin), v.Key, fault.Line(v.Value))

@@ -172,6 +172,7 @@ type planJSON struct {
 	Profile string      `json:"profile"`
 	Region  string      `json:"region,omitempty"`
 	Source  string      `json:"source"`
+	Confirm string      `json:"confirm,omitempty"` // when Broker asks before it hands out a session
 	Steps   []stepJSON  `json:"steps"`
 	Values  []valueJSON `json:"values"`
 	Notes   []string    `json:"notes,omitempty"`
@@ -241,6 +242,7 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 		Profile: plan.Profile,
 		Region:  plan.Region,
 		Source:  plan.Source.Name,
+		Confirm: chain.Guard.String(),
 		Notes:   plan.Notes,
 		Values:  []valueJSON{},
 	}
@@ -303,7 +305,8 @@ func (p *program) profilesShow(c *cli.Context) error {
 	w := p.table()
 	for _, row := range [][2]string{
 		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
-		{"rights", rights(last.ReadOnly)}, {"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
+		{"rights", rights(last.ReadOnly)}, {"to confirm", plan.Confirm}, {"external id", last.ExternalID},
+		{"mfa device", plan.Steps[0].MFASerial},
 	} {
 		if row[1] != "" {
 			w.row(row[0], row[1])

@@ -268,6 +268,14 @@ func (s *Set) DirectoryProfile(dir string) (string, error) {
 	return name, err
 }
 
+// Unknown returns the profiles of a directory that are neither a profile nor an alias of this Set.
+func (s *Set) Unknown(d Directory) []string {
+	return slices.DeleteFunc(slices.Clone(d.Profiles), func(name string) bool {
+		_, ok, err := s.exact(name)
+		return ok && err == nil
+	})
+}
+
 // Outside returns why a session does not belong to the directory in which a process works, or "" if it does. The
 // deepest trusted directory around it decides; one whose file is gone does not count. profile is the exact name of the
 // session's profile, or "" if only its account counts.

@@ -20,6 +20,21 @@ type Guard struct {
 // IsZero reports whether the guard asks for nothing.
 func (g Guard) IsZero() bool { return g == Guard{} }
 
+// String says when a person is asked; it is empty for the zero Guard.
+func (g Guard) String() string {
+	text := map[Confirm]string{
+		First:  "before the first session in a terminal; a yes may last for " + FormatDuration(ConfirmedFor),
+		Always: "before each session",
+	}[g.Confirm]
+	switch {
+	case !g.Production:
+		return text
+	case text == "":
+		return "for each guarded command"
+	}
+	return text + ", and for each guarded command"
+}
+
 // Confirm is the setting confirm of a profile.
 type Confirm int
 
