@@ -349,7 +349,7 @@ func (i *importing) takeOut(ctx context.Context, stored []found) (failed []error
 		}
 		var temporary []string
 		// Keep no backup beside the file: it would hold the key that is to be removed.
-		err := editFile(file, nil, func(src []byte) ([]byte, error) {
+		err := i.p.editFile(file, nil, func(src []byte) ([]byte, error) {
 			dst, t, err := profiles.TakeOut(file, src, here, func(dst []byte) (_ []byte, err error) {
 				if file == i.p.paths.Credentials {
 					dst, temporary, err = i.tool.RemoveTemporary(file, dst, i.sourceNames(stored))
@@ -450,7 +450,7 @@ func (i *importing) undo(ctx context.Context) error {
 	for len(all) > 0 {
 		t := all[len(all)-1]
 		exact := true
-		err := editFile(t.File, nil, func(src []byte) (dst []byte, err error) {
+		err := i.p.editFile(t.File, nil, func(src []byte) (dst []byte, err error) {
 			// The prompt, or another program that locked the file, may have taken long.
 			if err := i.p.refuseLocked(ctx); err != nil {
 				return nil, err

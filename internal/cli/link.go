@@ -276,7 +276,7 @@ func (p *program) editDocument(d profiles.Document, undo bool, edit func([]byte)
 		})
 	}
 	if d == profiles.RegistryDocument { // needs no backup, because unlink restores it
-		return editFile(p.paths.Registry, nil, edit)
+		return p.editFile(p.paths.Registry, nil, edit)
 	}
 	return p.editWithBackup(p.document(d), undo, edit)
 }
@@ -294,7 +294,7 @@ func (p *program) editWithBackup(path string, undo bool, edit func([]byte) ([]by
 		}
 		return !secret && restored == nil
 	}
-	if err := editFile(path, &backup, edit); err != nil {
+	if err := p.editFile(path, &backup, edit); err != nil {
 		return err
 	}
 	switch {

@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
+	"os"
+	"strings"
 
 	"broker/internal/atomicfile"
+	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/record"
 )
@@ -15,22 +20,49 @@ func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
 	if err := profiles.CheckRegistry(p.paths.Registry); err != nil {
 		return err
 	}
-	return editFile(p.paths.Registry, nil, edit)
+	return p.editFile(p.paths.Registry, nil, edit)
 }
 
-// editFile changes a file of the user without losing what other programs write at the same time. It may call edit
-// more than once.
-func editFile(path string, backup *atomicfile.Backup, edit func(src []byte) ([]byte, error)) error {
+// editFile changes a file of the user without losing what other programs write at the same time, and records that in
+// the audit log. It may call edit more than once.
+func (p *program) editFile(path string, backup *atomicfile.Backup, edit func(src []byte) ([]byte, error)) error {
 	var refused error
+	changed := false
 	err := atomicfile.Edit(path, 0o600, backup, func(src []byte) ([]byte, error) {
 		var dst []byte
 		dst, refused = edit(src)
+		changed = !bytes.Equal(src, dst)
 		return dst, refused
 	})
-	if err == nil || refused != nil {
+	switch {
+	case refused != nil:
 		return err
+	case err != nil:
+		return writeFault(path, err)
+	case changed:
+		p.recordEdit(path)
 	}
-	return writeFault(path, err)
+	return nil
+}
+
+// recordEdit writes a line to the audit log, as the daemon does. It names the command and the file; the command line
+// of this process says more.
+func (p *program) recordEdit(path string) {
+	dir, err := record.Make(p.paths.State, record.Guarded)
+	if err != nil {
+		p.caution("the audit log does not have this change: " + err.Error())
+		return
+	}
+	_ = dir.Close()
+	log := audit.New(p.paths.Audit(), func(err error) { p.caution(err.Error()) })
+	log.Journal = audit.JournalSocket
+	self, err := peer.Find(os.Getpid())
+	if err != nil {
+		self = peer.Process{PID: os.Getpid()}
+	}
+	_ = log.Record(audit.Event{Event: "edited", Reason: strings.Join(locate(p.commands, p.typed).path, " "), Message: path,
+		UID: os.Getuid(), PID: self.PID, Caller: audit.CallerOf(self)})
+	_ = log.Close()
 }
 
 // writeFault returns the error of a file that was not written.
