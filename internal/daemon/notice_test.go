@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,7 +69,13 @@ func (n *noticed) watched(t *testing.T) {
 		if err := os.Remove(n.path); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the daemon looks", func() bool { _, err := os.Lstat(n.path); return err == nil })
+		until(t, "the daemon looks", func() bool { // the path is there before the socket listens
+			conn, err := net.Dial("unix", n.path)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err == nil
+		})
 	}
 }
 
