@@ -3,6 +3,7 @@
 package profiles
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -114,6 +115,9 @@ func TestCommandPatterns(t *testing.T) {
 		"aws ec2 --region x delete-vpc --vpc-id v":    "aws delete-*",
 		"/opt/aws/bin/aws s3 rm s3://b/k --recursive": "aws s3 rm",
 		"aws s3 ls":                               "",
+		"aws s3 sync . s3://b --delete":           "aws s3 sync --delete",
+		"aws s3 sync . s3://b":                    "",
+		"terraform state rm aws_vpc.v":            "terraform state rm",
 		"kubectl --context prod delete pod x":     "kubectl delete",
 		"broker exec prod -- kubectl delete -f x": "kubectl delete",
 		"": "",
@@ -154,5 +158,16 @@ func TestCommandPatterns(t *testing.T) {
 	if list, err := parseCommands("x, default, y z"); err != nil || len(list) != strings.Count(GuardedCommands, ",")+3 ||
 		list[0].String() != "x" || list[len(list)-1].String() != "y z" {
 		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestGuardedCommandsPage: docs/guards.md prints the default of guard_commands.
+func TestGuardedCommandsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/guards.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(strings.Fields(string(page)), " "); !strings.Contains(text, "```text "+GuardedCommands+" ```") {
+		t.Errorf("the page does not print %s", GuardedCommands)
 	}
 }
