@@ -8,13 +8,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"broker/internal/fault"
 	"broker/internal/wire"
 )
 
 // TestAuditRequired: if its audit line cannot be written, a session is still handed out by default, and status
-// warns. With `audit = required`, it is not handed out by any delivery.
+// warns. With `audit = required`, it is not handed out by any delivery, and nothing can be allowed.
 func TestAuditRequired(t *testing.T) {
 	ways := map[string]func(*testing.T, *house) wire.Response{
 		"get": func(t *testing.T, h *house) wire.Response { return h.get(t, "dev") },
@@ -27,11 +28,15 @@ func TestAuditRequired(t *testing.T) {
 		"publish": func(t *testing.T, h *house) wire.Response {
 			return h.publishes(t, "dev", filepath.Join(filepath.Dir(h.path), "credentials"))
 		},
+		"allow": func(t *testing.T, h *house) wire.Response {
+			return h.ask(t, wire.Request{Verb: wire.Allow, Profile: "guarded", For: time.Minute, Reason: "r", Everywhere: true})
+		},
 	}
 	for way, ask := range ways {
 		for settings, refused := range map[string]bool{"": false, "audit = optional\n": false, "audit = required\n": true, "audit = perhaps\n": true} {
 			t.Run(way+" "+settings, func(t *testing.T) {
-				h := build(t, t.TempDir(), "[settings]\n"+settings+registry).run(t)
+				guarded := "[profile guarded]\nsource_profile = security\nrole_arn = arn:aws:iam::111122223333:role/x\nconfirm = first\n"
+				h := build(t, t.TempDir(), "[settings]\n"+settings+registry+guarded).run(t)
 				h.trail.fill(syscall.ENOSPC)
 				resp := ask(t, h)
 				switch {

@@ -120,7 +120,11 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	if err == nil {
 		how = profiles.FormatDuration(c.req.For) + " " + a.Scope.String() + ": " + how
 	}
-	d.record(event, how, c, session.Answer{Profile: a.Profile}, err)
+	line := d.line(event, c, session.Answer{Profile: a.Profile}, err)
+	line.Reason = how
+	if unrecorded := d.grants.Record(line); err == nil {
+		err = unrecorded
+	}
 	if err != nil {
 		return err
 	}

@@ -203,17 +203,21 @@ func (k *Keeper) guardCommands() ([]profiles.CommandPattern, error) {
 	return set.GuardCommands()
 }
 
-// recordGiven writes the audit lines: all, or none. If audit = required and they cannot be written, it returns an
-// error and nothing may leave.
+// recordGiven writes the audit lines of sessions that are about to leave.
 func (k *Keeper) recordGiven(a *Request, answers []session.Answer) error {
 	lines := make([]audit.Event, len(answers))
 	for i := range answers {
 		lines[i] = a.Line(a.Event, i, &answers[i], nil)
 	}
+	return k.Record(lines...)
+}
+
+// Record writes audit lines: all, or none. It returns an error only if they cannot be written and audit = required is
+// set: what the lines say must not happen then.
+func (k *Keeper) Record(lines ...audit.Event) error {
 	if err := k.Audit.Record(lines...); err != nil && k.auditRequired() {
-		return fault.New(fault.Failed,
-			"nothing is handed out: audit = required, and the audit log cannot be written: %w",
-			err).WithHint("broker status")
+		return fault.New(fault.Failed, "nothing is handed out or allowed: audit = required, and %w", err).
+			WithHint("broker status")
 	}
 	return nil
 }
