@@ -5,31 +5,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/guard"
 	"broker/internal/partition"
-	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/wire"
 )
-
-// Caller is the process that asks for a session.
-type Caller struct {
-	peer.Peer
-	// Details returns what the audit log says about the process. It is read once, when the first decision about
-	// the caller is recorded; nil if it is left out.
-	Details func() *audit.Caller
-}
-
-// CallerOf returns the Caller for a process.
-func CallerOf(p peer.Peer) Caller {
-	return Caller{p, sync.OnceValue(func() *audit.Caller { return audit.CallerOf(p.Process) })}
-}
 
 // Request is a request for sessions.
 type Request struct {
@@ -96,6 +81,9 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	}
 	if a.By.Details != nil {
 		a.By.Details() // not while a lock waits for us
+	}
+	if err := a.By.Gone(); err != nil {
+		return k.refuse(&a, 0, &answers[0], err)
 	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
