@@ -122,13 +122,16 @@ func (k *Keeper) elevate(a *Request) {
 		if r.AdHoc != nil && r.AdHoc.ARN != "" {
 			continue // another role
 		}
-		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+		until, err := k.Guard.Elevated(a.By.PID, func() (profile, role string, err error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {
-				return "", err
+				return "", "", err
 			}
 			chain, err := set.Resolve(r.Profile)
-			return chain.Profile, err
+			if err != nil || len(chain.Roles) == 0 {
+				return "", "", err
+			}
+			return chain.Profile, chain.Roles[len(chain.Roles)-1].ARN, nil
 		})
 		if err == nil { // otherwise authorize says what is wrong
 			r.ElevatedUntil = until
