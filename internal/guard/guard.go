@@ -370,7 +370,7 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		return "", nil, err
 	}
 	for i, p := range tree {
-		arguments := beginning(g.kernel.Arguments(p))
+		arguments := compared(g.kernel.Arguments(p))
 		for _, pattern := range patterns {
 			if pattern.Matches(arguments) {
 				return pattern.String(), tree[i:], nil
@@ -383,14 +383,16 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 // maxCompared is how many bytes of a command line are compared with patterns.
 const maxCompared = 64 << 10
 
-func beginning(arguments []string) []string {
-	size := 0
-	for i, argument := range arguments {
-		if size += len(argument); size > maxCompared {
-			return arguments[:i]
+// compared returns the arguments that are compared. One that is too long, such as JSON, does not hide the next ones.
+func compared(arguments []string) (list []string) {
+	left := maxCompared
+	for _, argument := range arguments {
+		if len(argument) <= left {
+			left -= len(argument)
+			list = append(list, argument)
 		}
 	}
-	return arguments
+	return list
 }
 
 // machine is the kernel of this machine.

@@ -417,6 +417,22 @@ func TestRandomTrees(t *testing.T) {
 	}
 }
 
+// TestLongArgument: an argument of any size does not hide the command behind it, nor that of a parent.
+func TestLongArgument(t *testing.T) {
+	machine := office()
+	long := strings.Repeat("x ", maxCompared)
+	for _, arguments := range [][]string{{"terraform", long, "destroy"}, {long, "terraform", "destroy"}, {"terraform", "destroy", long}} {
+		machine[20] = process{10, "/dev/pts/1", arguments}
+		person := &answering{choice: Once}
+		if _, _, err := New(machine).Check(t.Context(), handout(21, production), person); err != nil {
+			t.Fatal(err)
+		}
+		if why := person.asked[0].Why; !strings.Contains(why, "terraform destroy") {
+			t.Errorf("%.20q: %s", arguments, why)
+		}
+	}
+}
+
 // TestQuestionIsSafe: texts chosen by others cannot control the terminal or fill it.
 func TestQuestionIsSafe(t *testing.T) {
 	machine := office()
