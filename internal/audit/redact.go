@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ const hidden = "***"
 var (
 	wholePattern = lazyregexp.New(`^(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*)(\s*[=:]\s*)(?s:(.+))$`)
 	// Within a longer text, such as a script or JSON.
-	assignPattern = lazyregexp.New(`([A-Za-z0-9_.-]*(?i:secret|token|pass|signature|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("(?:\\.|[^"\\])*"?|'[^']*'?|[^\s,;&|"'}]+)`)
+	assignPattern = lazyregexp.New(`([A-Za-z0-9_.-]*(?i:secret|token|pass|signature|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(\\*["']?\s*[=:]\s*)(\\+"[^"]*"?|"(?:\\.|[^"\\])*"?|'[^']*'?|[^\s,;&|"'}]+)`)
 	optionPattern = lazyregexp.New(`(?:^|\s)-{1,2}([A-Za-z0-9_.-]*(?i:secret|token|pass|signature|credential|key|pwd|code|authorization|cookie|otp)[A-Za-z0-9_.-]*)(\s+)("(?:\\.|[^"\\])*"?|'[^']*'?|\S+)`)
 	bearerPattern = lazyregexp.New(`(?i)(\bbearer|\bbasic|authorization:\s*token)(\s+)([^\s"']+)`)
 	urlPattern    = lazyregexp.New(`(://)([^\s/:@]*:)?([^\s/"']*[^\s/"'@])@`)
@@ -34,6 +35,9 @@ func Redact(args []string) []string {
 		options = secretOptions[peer.ToolOf(args)]
 	}
 	for i, arg := range args {
+		if more := secretOptions[filepath.Base(arg)]; more != nil && !hide { // behind broker exec, sudo or env
+			options = more
+		}
 		option := slices.IndexFunc(options, func(o string) bool { return strings.HasPrefix(arg, o) })
 		switch {
 		case option >= 0 && arg == options[option]:
@@ -42,6 +46,8 @@ func Redact(args []string) []string {
 			out[i], hide = hidden, false
 		case option >= 0 && !strings.HasPrefix(arg, "--"):
 			out[i] = options[option] + hidden
+		case option >= 0 && strings.HasPrefix(arg, options[option]+"="):
+			out[i] = options[option] + "=" + hidden
 		default:
 			script := i > 0 && args[i-1] == "-c"
 			out[i] = redactOne(bound(arg), script)

@@ -586,6 +586,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "play-grant-daemon" {
 		os.Exit(playGrantDaemon(os.Args[2], os.Args[3]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == "play-lender" {
+		os.Exit(playLender(os.Args[2]))
+	}
 	os.Exit(testproc.Run(m))
 }
 

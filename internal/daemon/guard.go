@@ -112,6 +112,9 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	if err == nil && !c.req.Everywhere {
 		a.Scope, err = d.guard.ScopeOf(c.peer.PID)
 	}
+	if err == nil {
+		err = c.peer.Gone()
+	}
 	event := "allowed"
 	if a.Elevated {
 		event = "elevated"

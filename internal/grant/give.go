@@ -5,31 +5,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/guard"
 	"broker/internal/partition"
-	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/session"
 	"broker/internal/wire"
 )
-
-// Caller is the process that asks for a session.
-type Caller struct {
-	peer.Peer
-	// Details returns what the audit log says about the process. It is read once, when the first decision about
-	// the caller is recorded; nil if it is left out.
-	Details func() *audit.Caller
-}
-
-// CallerOf returns the Caller for a process.
-func CallerOf(p peer.Peer) Caller {
-	return Caller{p, sync.OnceValue(func() *audit.Caller { return audit.CallerOf(p.Process) })}
-}
 
 // Request is a request for sessions.
 type Request struct {
@@ -97,6 +82,9 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	if a.By.Details != nil {
 		a.By.Details() // not while a lock waits for us
 	}
+	if err := a.By.Gone(); err != nil {
+		return k.refuse(&a, 0, &answers[0], err)
+	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
 	if err := k.overtaken(began, answers); err != nil {
@@ -134,13 +122,16 @@ func (k *Keeper) elevate(a *Request) {
 		if r.AdHoc != nil && r.AdHoc.ARN != "" {
 			continue // another role
 		}
-		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+		until, err := k.Guard.Elevated(a.By.PID, func() (profile, role string, err error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {
-				return "", err
+				return "", "", err
 			}
 			chain, err := set.Resolve(r.Profile)
-			return chain.Profile, err
+			if err != nil || len(chain.Roles) == 0 {
+				return "", "", err
+			}
+			return chain.Profile, chain.Roles[len(chain.Roles)-1].ARN, nil
 		})
 		if err == nil { // otherwise authorize says what is wrong
 			r.ElevatedUntil = until

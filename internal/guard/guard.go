@@ -202,19 +202,19 @@ func (g *Guard) List() []Allowance {
 func (g *Guard) Holds(a Allowance, pid int) bool { return g.has(a.Scope, g.tree(pid)) }
 
 // Elevated returns until when a process gets the full role of a profile, and why. The time is zero if it does not.
-// exact returns the exact name of the profile; it is called only if something is elevated.
-func (g *Guard) Elevated(pid int, exact func() (string, error)) (until time.Time, err error) {
+// of returns the exact name of the profile and the ARN of its role now; it is called only if something is elevated.
+func (g *Guard) Elevated(pid int, of func() (profile, role string, err error)) (until time.Time, err error) {
 	list := slices.DeleteFunc(g.current(), func(a Allowance) bool { return !a.Elevated })
 	if len(list) == 0 {
 		return time.Time{}, nil
 	}
-	profile, err := exact()
+	profile, role, err := of()
 	if err != nil {
 		return time.Time{}, err
 	}
 	tree := g.tree(pid)
 	for _, a := range list {
-		if a.Profile == profile && a.Until.After(until) && g.has(a.Scope, tree) {
+		if a.Profile == profile && a.Role == role && a.Until.After(until) && g.has(a.Scope, tree) {
 			until = a.Until
 		}
 	}
@@ -370,7 +370,7 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		return "", nil, err
 	}
 	for i, p := range tree {
-		arguments := beginning(g.kernel.Arguments(p))
+		arguments := compared(g.kernel.Arguments(p))
 		for _, pattern := range patterns {
 			if pattern.Matches(arguments) {
 				return pattern.String(), tree[i:], nil
@@ -383,14 +383,16 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 // maxCompared is how many bytes of a command line are compared with patterns.
 const maxCompared = 64 << 10
 
-func beginning(arguments []string) []string {
-	size := 0
-	for i, argument := range arguments {
-		if size += len(argument); size > maxCompared {
-			return arguments[:i]
+// compared returns the arguments that are compared. One that is too long, such as JSON, does not hide the next ones.
+func compared(arguments []string) (list []string) {
+	left := maxCompared
+	for _, argument := range arguments {
+		if len(argument) <= left {
+			left -= len(argument)
+			list = append(list, argument)
 		}
 	}
-	return arguments
+	return list
 }
 
 // machine is the kernel of this machine.

@@ -46,7 +46,7 @@ func (t tree) Parents(p peer.Process) iter.Seq[peer.Process] {
 
 func (t tree) Terminal(p peer.Process) string    { return t[p.PID].terminal }
 func (t tree) Arguments(p peer.Process) []string { return t[p.PID].arguments }
-func (t tree) Dir(peer.Process) string           { return "/work" }
+func (t tree) Dir(peer.Process) string           { return "/work" + strings.Repeat(" ", 60) + "role      reader" }
 
 // answering is a person who answers each question alike, and counts them.
 type answering struct {
@@ -172,7 +172,7 @@ func TestGuardedCommand(t *testing.T) {
 		t.Errorf("%v after %d questions", err, len(person.asked))
 	}
 	if q := person.asked[1]; q.MayLast || q.Why != "the command matches the guarded command terraform destroy" ||
-		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work" ||
+		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work role reader" ||
 		q.Role != "admin in account 111122223333" {
 		t.Errorf("%+v", q)
 	}
@@ -408,11 +408,27 @@ func TestRandomTrees(t *testing.T) {
 				if _, _, err := g.Check(t.Context(), h, nil); (err == nil) != allowed {
 					t.Fatalf("process %d: %v, want allowed %v", pid, err, allowed)
 				}
-				got, err := g.Elevated(pid, func() (string, error) { return profile, nil })
+				got, err := g.Elevated(pid, func() (string, string, error) { return profile, h.Role, nil })
 				if err != nil || !got.Equal(until) {
 					t.Fatalf("process %d is elevated until %v, want %v (%v)", pid, got, until, err)
 				}
 			}
+		}
+	}
+}
+
+// TestLongArgument: an argument of any size does not hide the command behind it, nor that of a parent.
+func TestLongArgument(t *testing.T) {
+	machine := office()
+	long := strings.Repeat("x ", maxCompared)
+	for _, arguments := range [][]string{{"terraform", long, "destroy"}, {long, "terraform", "destroy"}, {"terraform", "destroy", long}} {
+		machine[20] = process{10, "/dev/pts/1", arguments}
+		person := &answering{choice: Once}
+		if _, _, err := New(machine).Check(t.Context(), handout(21, production), person); err != nil {
+			t.Fatal(err)
+		}
+		if why := person.asked[0].Why; !strings.Contains(why, "terraform destroy") {
+			t.Errorf("%.20q: %s", arguments, why)
 		}
 	}
 }
@@ -424,6 +440,7 @@ func TestQuestionIsSafe(t *testing.T) {
 	g, person := New(machine), &answering{choice: Once}
 	h := handout(21, production)
 	h.Profile, h.Role = "p\x1b[2J", "arn:aws:iam::1:role/\x9b"
+	h.Outside = "/x/.broker:1: unknown key " + strings.Repeat(" ", 60) + "role      reader"
 	if _, _, err := g.Check(t.Context(), h, person); err != nil {
 		t.Fatal(err)
 	}
@@ -432,8 +449,8 @@ func TestQuestionIsSafe(t *testing.T) {
 		if strings.ContainsFunc(line, func(r rune) bool { return !fault.Printable(r) }) || len(line) > 300 {
 			t.Errorf("%q", line)
 		}
-		if _, after, _ := strings.Cut(line, "command "); strings.Contains(after, "   role") || strings.Contains(after, "漢") {
-			t.Errorf("an argument looks like a row: %q", line)
+		if strings.Contains(line, "   role") || strings.Contains(line, "漢") {
+			t.Errorf("a text looks like a row: %q", line)
 		}
 	}
 }

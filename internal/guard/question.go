@@ -37,7 +37,7 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 	case pattern != "":
 		q.Why = "the command matches the guarded command " + fault.Line(pattern)
 	case h.Outside != "":
-		q.Why = fault.Line(h.Outside)
+		q.Why = fault.Line(single(h.Outside))
 	case h.Guard.Production:
 		q.Why = "it is a production profile"
 	}
@@ -48,7 +48,7 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 		q.Role = strings.TrimSpace(q.Role + " in account " + fault.Line(h.Account))
 	}
 	if p, arguments := g.program(tree); len(arguments) > 0 {
-		q.Command, q.Dir = shown(commandLine(audit.Redact(arguments))), shown(g.kernel.Dir(p))
+		q.Command, q.Dir = shown(commandLine(audit.Redact(arguments))), shown(single(g.kernel.Dir(p)))
 	}
 	return q
 }
@@ -75,7 +75,7 @@ func commandLine(arguments []string) string {
 	words := make([]string, 0, len(arguments))
 	size := 0
 	for _, argument := range arguments {
-		word := strings.Join(strings.Fields(argument), " ")
+		word := single(argument)
 		if word == "" || strings.ContainsRune(word, ' ') || strings.ContainsFunc(word,
 			func(r rune) bool { return r > unicode.MaxASCII }) {
 			word = strconv.QuoteToASCII(word)
@@ -87,6 +87,9 @@ func commandLine(arguments []string) string {
 	}
 	return strings.Join(words, " ")
 }
+
+// single makes blanks single. With many of them, the terminal would break the line, and the rest would look like a row.
+func single(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func shown(s string) string {
 	if s = fault.Line(s); len(s) > maxShown {

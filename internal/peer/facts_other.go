@@ -7,6 +7,9 @@ import (
 	"errors"
 )
 
+// gone returns false: this system does not tell whether a PID still belongs to the process that connected.
+func gone(int) bool { return false }
+
 // Executable returns "": it is unknown on this system.
 func (Process) Executable() string { return "" }
 

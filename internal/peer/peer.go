@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,6 +19,8 @@ var (
 	ErrStranger = errors.New("the process at the other end of the socket belongs to another user")
 	// ErrNobody means that no owner of a socket is known.
 	ErrNobody = errors.New("the owner of the socket is unknown")
+	// ErrEnded means that the process at the other end has ended. Its PID may belong to another process by now.
+	ErrEnded = errors.New("the process at the other end of the socket has ended")
 )
 
 // Process is one process of this machine. Its facts are read when a method is called. They are evidence for a
@@ -36,14 +39,27 @@ type Peer struct {
 	Process
 }
 
-// Unix returns the process at the other end of a unix connection. It does not block. On Windows, the error is
-// ErrStranger for a process of another user, one that has ended, and one that may not be inspected.
+// Unix returns the process at the other end of a unix connection, with its Start if the system tells. It does not
+// block. The error is ErrEnded if that process has ended. On Windows, it is ErrStranger for a process of another user,
+// one that has ended, and one that may not be inspected.
 func Unix(conn syscall.Conn) (p Peer, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return Peer{}, err
 	}
-	if cerr := raw.Control(func(fd uintptr) { p, err = UnixFD(int(fd)) }); cerr != nil {
+	if cerr := raw.Control(func(fd uintptr) {
+		if p, err = UnixFD(int(fd)); err != nil || p.PID <= 0 { // 0: a process that this system cannot see
+			return
+		}
+		if found, e := Find(p.PID); e == nil {
+			p.Process = found
+		} else if _, e := Find(os.Getpid()); e != nil {
+			return // this system tells nothing
+		}
+		if p.Start == "" || gone(int(fd)) {
+			err = ErrEnded
+		}
+	}); cerr != nil {
 		return Peer{}, cerr
 	}
 	return p, err

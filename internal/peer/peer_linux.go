@@ -4,6 +4,7 @@ import (
 	"broker/internal/system"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -21,6 +22,23 @@ func UnixFD(fd int) (Peer, error) {
 		return Peer{}, fmt.Errorf("find the process at the other end of the socket: %w", err)
 	}
 	return Peer{int(cred.Uid), Process{PID: int(cred.Pid)}}, nil
+}
+
+const (
+	peerPidfd   = 77  // SO_PEERPIDFD, the same on the architectures of Broker
+	pidfdSignal = 424 // SYS_PIDFD_SEND_SIGNAL, on every architecture
+)
+
+// gone reports whether the process that connected has ended and left its PID to others. Linux before 6.5 does not tell:
+// then it returns false.
+func gone(fd int) bool {
+	pidfd, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, peerPidfd)
+	if err != nil {
+		return errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
+	}
+	defer func() { _ = syscall.Close(pidfd) }()
+	_, _, errno := syscall.Syscall6(pidfdSignal, uintptr(pidfd), 0, 0, 0, 0, 0)
+	return errno == syscall.ESRCH
 }
 
 func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }

@@ -448,9 +448,14 @@ func TestUnix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := Peer{int(uid), Process{PID: child.Process.Pid}}
+		want := Peer{int(uid), find(t, child.Process.Pid)}
 		if got, err := Unix(conn.(*net.UnixConn)); err != nil || got != want {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		_ = child.hold.Close()
+		_ = child.Wait()
+		if got, err := Unix(conn.(*net.UnixConn)); !errors.Is(err, ErrEnded) {
+			t.Errorf("a process that has ended: %+v, %v", got, err)
 		}
 		_ = conn.Close()
 		if got, err := Unix(conn.(*net.UnixConn)); err == nil {

@@ -124,7 +124,7 @@ func (d *Directory) parse(src []byte) error {
 		e := &doc.sections[0].entries[i]
 		key := intern(directoryKeys, e.key)
 		if key == "" {
-			return bad(e.line, "unknown key %q; the keys are %s and %s", e.key, keyProfiles, keyAccounts)
+			return bad(e.line, "unknown key %.40q; the keys are %s and %s", e.key, keyProfiles, keyAccounts)
 		}
 		for word := range strings.SplitSeq(string(e.value), ",") {
 			word = trimSpace(word)

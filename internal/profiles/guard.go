@@ -70,16 +70,16 @@ func (r *reading) guardOf(v view, g *Guard) {
 
 // readOnly reads read_only of each file: one file may add it, and another one does not remove it. A server that is
 // not AWS's may ignore the session policy.
-func (r *reading) readOnly(p profile, compatible bool) bool {
+func (r *reading) readOnly(name string, all view, compatible bool) bool {
 	var at Origin
-	for _, b := range p.all {
+	for _, b := range all {
 		if v := (view{b}); strings.EqualFold(r.take(v, keyReadOnly, checkBool), "true") {
 			at = v.origin(keyReadOnly)
 		}
 	}
 	if at != (Origin{}) && compatible && r.err == nil {
 		r.err = fault.New(fault.Config, "%s: profile %q is read-only, but its source has sts_compatible = true: a "+
-			"server that is not AWS's may ignore the session policy; remove read_only, and limit the role itself", at, p.name).
+			"server that is not AWS's may ignore the session policy; remove read_only, and limit the role itself", at, name).
 			WithHint("vi +%d %s", at.Line, at.File)
 	}
 	return at != (Origin{})

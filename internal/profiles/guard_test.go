@@ -3,7 +3,9 @@
 package profiles
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -169,5 +171,42 @@ func TestGuardedCommandsPage(t *testing.T) {
 	}
 	if text := strings.Join(strings.Fields(string(page)), " "); !strings.Contains(text, "```text "+GuardedCommands+" ```") {
 		t.Errorf("the page does not print %s", GuardedCommands)
+	}
+}
+
+// TestGuardsOfTheUsualFiles: a shell that names other AWS files, or none, does not remove what ~/.aws says.
+func TestGuardsOfTheUsualFiles(t *testing.T) {
+	home := t.TempDir()
+	files := Files{Registry: filepath.Join(home, "registry"), AWS: filepath.Join(home, "aws")}
+	usual := filepath.Join(files.AWS, "config")
+	write := func(path, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const role = "[profile dev]\nrole_arn = " + account + "a\nsource_profile = security\n"
+	write(files.Registry, sourceSection+role)
+	write(usual, "[profile dev]\nread_only = true\nconfirm = always\n")
+	write(filepath.Join(home, "other"), "[profile dev]\nconfirm = never\nread_only = false\n")
+	store := new(Store)
+	for _, config := range []string{usual, filepath.Join(home, "other"), filepath.Join(home, "missing"), os.DevNull, ""} {
+		files.Config = config
+		set, err := store.Load(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, err := set.Resolve("dev")
+		if err != nil || chain.Guard.Confirm != Always || !chain.Roles[0].ReadOnly {
+			t.Errorf("with %q: %+v, %v", config, chain, err)
+		}
+	}
+	write(usual, "[profile dev]\nproduction = true\n")
+	set, err := store.Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chain, err := set.Resolve("dev"); err != nil || chain.Guard != (Guard{First, true}) {
+		t.Errorf("after a change: %+v, %v", chain.Guard, err)
 	}
 }

@@ -75,7 +75,7 @@ func (s *Set) build(name string) (Trust, error) {
 		r.withoutRole(asked)
 	}
 	for _, p := range hops {
-		r.guard(p.all, &c.Guard)
+		r.guard(s.guards(p), &c.Guard)
 		if p.own.has(keyRoleARN) {
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
@@ -137,7 +137,7 @@ func (s *Set) role(r *reading, p, asked profile, source Endpoint) Role {
 		Origin:      p.own.origin(keyRoleARN),
 	}
 	r.attribution(p, &role)
-	role.ReadOnly = r.readOnly(p, source.Compatible)
+	role.ReadOnly = r.readOnly(p.name, s.guards(p), source.Compatible)
 	if role.Endpoint.Region == "" {
 		role.Endpoint.Region = r.take(asked.all, keyRegion, checkRegion)
 	}

@@ -19,6 +19,8 @@ type Set struct {
 	names    []string // of all profiles and sources, sorted
 	known    map[string]struct{}
 	chains   sync.Map // name → resolution
+	// usual is what ~/.aws says if the files are others, or nil. No variable of a shell removes its guards.
+	usual *Set
 	// directories is nil if the registry has no section [directory PATH].
 	directories *Directories
 	guesses     atomic.Int32
@@ -177,6 +179,21 @@ func (s *Set) lookup(name string) (profile, bool) {
 		p.own = p.all[:1]
 	}
 	return p, len(p.all) > 0
+}
+
+// guards returns the sections of a profile whose guards count: also those of the usual AWS files.
+func (s *Set) guards(p profile) view {
+	list := slices.Clip(p.all)
+	if s.usual == nil {
+		return list
+	}
+	usual, _ := s.usual.lookup(p.name)
+	for _, b := range usual.aws {
+		if b.origin.File != s.files.Config && b.origin.File != s.files.Credentials {
+			list = append(list, b)
+		}
+	}
+	return list
 }
 
 // origin returns the line of the section that defines the profile.

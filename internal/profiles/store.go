@@ -73,19 +73,34 @@ func (s *Store) Load(files Files) (*Set, error) {
 			return nil, fault.New(fault.Usage, "the path %q is not absolute", path)
 		}
 	}
+	usual := s.usual(files)
 	slot := s.slot(files)
-	if set := slot.current.Load(); set != nil && set.fresh() {
+	if set := slot.current.Load(); set != nil && set.usual == usual && set.fresh() {
 		return set, nil
 	}
-	return slot.load(files)
+	return slot.load(files, usual)
+}
+
+// usual returns what the usual AWS files say if a variable names others, or else nil.
+func (s *Store) usual(files Files) *Set {
+	usual := files
+	usual.Config, usual.Credentials = filepath.Join(files.AWS, "config"), filepath.Join(files.AWS, "credentials")
+	if files.AWS == "" || usual == files {
+		return nil
+	}
+	set, err := s.Load(usual)
+	if err != nil {
+		return nil // they say nothing
+	}
+	return set
 }
 
 // load reads the files that have changed.
-func (slot *slot) load(files Files) (*Set, error) {
+func (slot *slot) load(files Files, usual *Set) (*Set, error) {
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
 	// Another caller may have loaded the files in the meantime.
-	if set := slot.current.Load(); set != nil && set.fresh() {
+	if set := slot.current.Load(); set != nil && set.usual == usual && set.fresh() {
 		return set, nil
 	}
 	deadline := time.Now().Add(maxWait)
@@ -100,6 +115,7 @@ func (slot *slot) load(files Files) (*Set, error) {
 		}
 	}
 	set := newSet(files, slot.states)
+	set.usual = usual
 	slot.current.Store(set)
 	return set, nil
 }

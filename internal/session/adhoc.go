@@ -107,6 +107,16 @@ func allows(policy string) bool {
 	default:
 		return true
 	}
+	// If a key is there twice, or with other capitals, AWS may take another one than we did.
+	for d := json.NewDecoder(strings.NewReader(policy)); ; {
+		token, err := d.Token()
+		if word, is := token.(string); is && strings.EqualFold(word, "Allow") {
+			return true
+		}
+		if err != nil {
+			break
+		}
+	}
 	return slices.ContainsFunc(list.Statement, func(s statement) bool { return s.Effect != "Deny" })
 }
 

@@ -22,16 +22,19 @@ func TestPolicyOfAReadOnlyProfile(t *testing.T) {
 			Wish: Wish{AdHoc: &AdHoc{Policy: policy}, ElevatedUntil: until}})
 	}
 	for policy, refused := range map[string]bool{
-		`{"Statement":[` + deny + `]}`:               false,
-		`{"Statement":` + deny + `}`:                 false,
-		`{"Statement":[]}`:                           false,
-		`{"Statement":[` + allow + `]}`:              true,
-		`{"Statement":` + allow + `}`:                true,
-		`{"Statement":[` + deny + `,` + allow + `]}`: true,
-		`{"statement":[{"effect":"Allow"}]}`:         true,
-		`{"Statement":[{"Action":"*"}]}`:             true,
-		`{"Statement":"x"}`:                          true,
-		`[` + deny + `]`:                             true,
+		`{"Statement":[` + deny + `]}`:                             false,
+		`{"Statement":` + deny + `}`:                               false,
+		`{"Statement":[]}`:                                         false,
+		`{"Statement":[` + allow + `]}`:                            true,
+		`{"Statement":` + allow + `}`:                              true,
+		`{"Statement":[` + deny + `,` + allow + `]}`:               true,
+		`{"statement":[{"effect":"Allow"}]}`:                       true,
+		`{"Statement":[{"Action":"*"}]}`:                           true,
+		`{"Statement":"x"}`:                                        true,
+		`{"Statement":[` + allow + `],"Statement":[` + deny + `]}`: true,
+		`{"Statement":[` + allow + `],"statement":[` + deny + `]}`: true,
+		`{"Statement":[{"Effect":"\u0041llow","effect":"Deny"}]}`:  true,
+		`[` + deny + `]`:                                           true,
 	} {
 		p, err := plan(policy, time.Time{})
 		switch {

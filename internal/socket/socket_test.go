@@ -214,8 +214,12 @@ func TestPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	self, err := peer.Find(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, who, err := l.Accept()
-	if want := (peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}); err != nil || who != want {
+	if want := (peer.Peer{UID: os.Getuid(), Process: self}); err != nil || who != want {
 		t.Errorf("got %+v, %v; want %+v", who, err, want)
 	}
 }
