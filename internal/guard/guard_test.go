@@ -187,6 +187,20 @@ func TestGuardedCommand(t *testing.T) {
 	}
 }
 
+// TestQuestionNamesTheTool: the command is the tool's, not that of the shell that its SDK starts for credproc.
+func TestQuestionNamesTheTool(t *testing.T) {
+	machine, person := office(), &answering{choice: No}
+	machine[20] = process{10, "/dev/pts/1", []string{"node", "/usr/bin/osls", "info"}}
+	machine[22] = process{20, "/dev/pts/1", []string{"/bin/sh", "-c", `"/usr/bin/credproc" prod`}}
+	machine[23] = process{22, "/dev/pts/1", []string{"/usr/bin/credproc", "prod"}}
+	if _, _, err := New(machine).Check(t.Context(), handout(23, production), person); err == nil {
+		t.Error("no is a yes")
+	}
+	if len(person.asked) != 1 || person.asked[0].Command != "osls info" || person.asked[0].Dir != "/work" {
+		t.Errorf("%+v", person.asked)
+	}
+}
+
 // TestNobodyToAsk: without a person, only an allowance helps.
 func TestNobodyToAsk(t *testing.T) {
 	g := New(office())
