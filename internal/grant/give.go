@@ -134,7 +134,7 @@ func (k *Keeper) elevate(a *Request) {
 		if r.AdHoc != nil && r.AdHoc.ARN != "" {
 			continue // another role
 		}
-		until, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
+		until, reason, err := k.Guard.Elevated(a.By.PID, func() (string, error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {
 				return "", err
@@ -143,7 +143,7 @@ func (k *Keeper) elevate(a *Request) {
 			return chain.Profile, err
 		})
 		if err == nil { // otherwise authorize says what is wrong
-			r.ElevatedUntil = until
+			r.ElevatedUntil, r.Reason = until, reason
 		}
 	}
 }

@@ -203,22 +203,22 @@ func (g *Guard) Holds(a Allowance, pid int) bool { return g.has(a.Scope, g.tree(
 
 // Elevated returns until when a process gets the full role of a profile, and why. The time is zero if it does not.
 // exact returns the exact name of the profile; it is called only if something is elevated.
-func (g *Guard) Elevated(pid int, exact func() (string, error)) (until time.Time, err error) {
+func (g *Guard) Elevated(pid int, exact func() (string, error)) (until time.Time, reason string, err error) {
 	list := slices.DeleteFunc(g.current(), func(a Allowance) bool { return !a.Elevated })
 	if len(list) == 0 {
-		return time.Time{}, nil
+		return time.Time{}, "", nil
 	}
 	profile, err := exact()
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, "", err
 	}
 	tree := g.tree(pid)
 	for _, a := range list {
 		if a.Profile == profile && a.Until.After(until) && g.has(a.Scope, tree) {
-			until = a.Until
+			until, reason = a.Until, a.Reason
 		}
 	}
-	return until, nil
+	return until, reason, nil
 }
 
 // Handout is a session that is about to be handed out.

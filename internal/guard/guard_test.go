@@ -346,6 +346,7 @@ func TestRandomTrees(t *testing.T) {
 			root     int // 0 for everywhere
 			terminal string
 			until    time.Time
+			reason   string
 		}
 		var model []grant
 		within := func(pid, root int) bool {
@@ -364,8 +365,8 @@ func TestRandomTrees(t *testing.T) {
 			switch r.IntN(5) {
 			case 0: // allow
 				a := Allowance{Profile: profile, Role: prodRole, Account: prodAccount, Elevated: elevated,
-					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: "x"}
-				m := grant{profile, elevated, 0, "", a.Until}
+					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: fmt.Sprint(r.Int())}
+				m := grant{profile, elevated, 0, "", a.Until, a.Reason}
 				if r.IntN(4) > 0 {
 					m.terminal = machine[pid].terminal
 					if m.root = machine[pid].parent; m.terminal != "" {
@@ -406,7 +407,7 @@ func TestRandomTrees(t *testing.T) {
 			case 2:
 				now = now.Add(time.Duration(r.IntN(30)) * time.Minute)
 			default:
-				allowed, until := false, time.Time{}
+				allowed, until, reason := false, time.Time{}, ""
 				for _, m := range model {
 					if m.profile != profile || !holds(m, pid) {
 						continue
@@ -414,7 +415,7 @@ func TestRandomTrees(t *testing.T) {
 					if !m.elevated {
 						allowed = true
 					} else if m.until.After(until) {
-						until = m.until
+						until, reason = m.until, m.reason
 					}
 				}
 				h := handout(pid, production)
@@ -422,9 +423,9 @@ func TestRandomTrees(t *testing.T) {
 				if _, _, err := g.Check(t.Context(), h, nil); (err == nil) != allowed {
 					t.Fatalf("process %d: %v, want allowed %v", pid, err, allowed)
 				}
-				got, err := g.Elevated(pid, func() (string, error) { return profile, nil })
-				if err != nil || !got.Equal(until) {
-					t.Fatalf("process %d is elevated until %v, want %v (%v)", pid, got, until, err)
+				got, why, err := g.Elevated(pid, func() (string, error) { return profile, nil })
+				if err != nil || !got.Equal(until) || why != reason {
+					t.Fatalf("process %d is elevated until %v for %q, want %v for %q (%v)", pid, got, why, until, reason, err)
 				}
 			}
 		}
