@@ -33,14 +33,3 @@ func TestSettingsAreDocumented(t *testing.T) {
 		}
 	}
 }
-
-// TestGuardedCommandsAreDocumented compares the list in docs/guards.md with the default of guard_commands.
-func TestGuardedCommandsAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/guards.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), "```text "+GuardedCommands+" ```") {
-		t.Errorf("docs/guards.md does not have the list %s", GuardedCommands)
-	}
-}
