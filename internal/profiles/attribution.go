@@ -23,8 +23,8 @@ const (
 
 var tagText = lazyregexp.New(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
 
-// The placeholders of a name or a tag value: who asks, on which machine, with which tool. Reason is for tag values only:
-// why the profile is elevated; empty if it is not.
+// The placeholders of a name or a tag value: who asks, on which machine, with which tool. Reason is for tag values
+// only: why the profile is elevated; empty if it is not.
 const (
 	User    = "user"
 	Host    = "host"
