@@ -3,13 +3,18 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +48,7 @@ func startServer(t *testing.T, dir, name string, args ...string) {
 	log, err := os.Create(filepath.Join(dir, filepath.Base(name)+".out"))
 	must(t, err)
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir // moto writes its recording there
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
@@ -239,4 +244,93 @@ func TestClientsMotoSource(t *testing.T) {
 			t.Errorf("%s: account %s, until %s", profile, d.AccountID, d.Expiration)
 		}
 	}
+}
+
+// TestClientsMotoRecording compares what moto got, word for word: tags, source identity and ReadOnlyAccess, and without
+// the policy but with the reason while the profile is elevated. The vault signs the first role, the daemon the second.
+func TestClientsMotoRecording(t *testing.T) {
+	moto := startMoto(t)
+	h := otherSTS(t, moto, "")
+	must(t, h.settings("sts_endpoint = "+moto+"\n[source other]\naccess_key_id = "+otherID+`
+[profile base]
+role_arn = arn:aws:iam::123456789012:role/base
+source_profile = other
+read_only = true
+source_identity = paul
+session_tags = team=web, by={program}
+transitive_tags = team
+[profile reader]
+role_arn = arn:aws:iam::210987654321:role/path/reader
+source_profile = base
+read_only = true
+session_tags = why={reason}
+`))
+	h.ok(t, "broker", "add", "other", "--from-env", "--no-verify")
+	get := func(what string) string {
+		t.Helper()
+		resp, err := http.Get(moto + "/moto-api/recorder/" + what)
+		must(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %s", what, resp.Status, body)
+		}
+		return string(body)
+	}
+	// asked returns the parameters of the AssumeRole calls that a command makes.
+	asked := func(argv ...string) (calls []map[string]string) {
+		t.Helper()
+		get("reset-recording")
+		get("start-recording")
+		h.ok(t, argv[0], argv[1:]...)
+		get("stop-recording")
+		for line := range strings.Lines(get("download-recording")) {
+			var r struct{ Body string }
+			must(t, json.Unmarshal([]byte(line), &r))
+			body, err := base64.StdEncoding.DecodeString(r.Body)
+			must(t, err)
+			form, err := url.ParseQuery(string(body))
+			must(t, err)
+			if form.Get("Action") != "AssumeRole" {
+				continue
+			}
+			call := map[string]string{}
+			for name, values := range form {
+				call[name] = strings.Join(values, "|")
+			}
+			for _, name := range []string{"Action", "Version", "DurationSeconds", "RoleSessionName"} {
+				delete(call, name)
+			}
+			calls = append(calls, call)
+		}
+		return calls
+	}
+	const policy, readOnly = "PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/ReadOnlyAccess"
+	base := map[string]string{
+		"RoleArn": "arn:aws:iam::123456789012:role/base", "SourceIdentity": "paul",
+		"Tags.member.1.Key": "team", "Tags.member.1.Value": "web",
+		"Tags.member.2.Key": "by", "Tags.member.2.Value": "broker", "TransitiveTagKeys.member.1": "team",
+	}
+	reader := map[string]string{
+		"RoleArn":           "arn:aws:iam::210987654321:role/path/reader",
+		"Tags.member.1.Key": "why", "Tags.member.1.Value": "", policy: readOnly,
+	}
+	expect := func(got []map[string]string, want ...map[string]string) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("moto got\n%v, want\n%v", got, want)
+		}
+	}
+	expect(asked("broker", "exec", "reader", "--", "true"), base, reader)
+	limited := maps.Clone(base)
+	limited[policy] = readOnly
+	expect(asked("broker", "exec", "base", "--", "true"), limited)
+
+	h.ok(t, "broker", "elevate", "reader", "--for", "15m", "--reason", "INC-123 by hand", "--everywhere")
+	delete(reader, policy)
+	reader["Tags.member.1.Value"] = "INC-123 by hand"
+	expect(asked("broker", "exec", "reader", "--", "true"), reader)
+	h.ok(t, "broker", "deny", "reader", "--everywhere")
+	expect(asked("broker", "exec", "reader", "--", "true")) // the read-only session again
 }

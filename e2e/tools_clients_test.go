@@ -221,14 +221,8 @@ func TestClientsWays(t *testing.T) {
 	must(t, h.settings("[source security]\naccess_key_id = "+keyID+"\nmfa_serial = "+serial+"\nmfa_seed = keyring\n"))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	h.ok(t, "broker", "profiles", "link", "--all")
-	testdata, err := filepath.Abs("testdata/clients")
-	must(t, err)
-	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write files next to what they deploy
-	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1",
-		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
-		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "CI=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
-	// The last variable of a name wins.
-	h.env = append(h.env, "AWS_ENDPOINT_URL_STS="+e.url)
+	h.toolsAsk(t, e)
+	h.env = append(h.env, "CI=true")
 	role := h.credentials(t, typed)
 
 	for _, c := range toolTable {
@@ -258,6 +252,19 @@ func TestClientsWays(t *testing.T) {
 		}
 		tryWay(t, h, e, c, way{name: "several", exec: []string{"broker", "exec", "product_dev_paul", typed, "--"}, named: true}, program, role)
 	})
+}
+
+// toolsAsk makes the tools ask the emulator, and copies what they deploy to the house.
+func (h *house) toolsAsk(t *testing.T, e *emulator) {
+	t.Helper()
+	testdata, err := filepath.Abs("testdata/clients")
+	must(t, err)
+	must(t, os.CopyFS(h.dir, os.DirFS(testdata))) // the tools write files next to what they deploy
+	h.env = append(h.env, "EMULATOR="+e.url, "NODE_OPTIONS=--require "+filepath.Join(testdata, "redirect.js"), "NODE_PATH="+filepath.Join(clientsDir, "node_modules"), "NODE_NO_WARNINGS=1",
+		"SLS_TELEMETRY_DISABLED=1", "SLS_NOTIFICATIONS_MODE=off", "SLS_ANALYTICS_DISABLED=1", "SLS_INTERACTIVE_SETUP_ENABLE=", "SLS_AWS_MONITORING_FREQUENCY=50", "SERVERLESS_DISABLE_ANALYTICS=1",
+		"CDK_DISABLE_VERSION_CHECK=1", "CDK_DISABLE_CLI_TELEMETRY=true", "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE=1")
+	// The last variable of a name wins.
+	h.env = append(h.env, "AWS_ENDPOINT_URL_STS="+e.url)
 }
 
 // TestClientsPage compares docs/tools.md with the table.

@@ -238,9 +238,6 @@ var deliveries = map[audit.Delivery]string{
 	audit.Published: "in the credentials file", audit.Console: "for the console",
 }
 
-// scriptShells run other programs, and are not the tool that a person thinks of.
-var scriptShells = []string{"sh", "bash", "dash", "zsh", "cmd.exe"}
-
 // programOf returns the tool that asked, as people know it: the program behind credproc and a shell that started it,
 // or the command of `broker exec`.
 func programOf(e audit.Event) string {
@@ -253,9 +250,7 @@ func programOf(e audit.Event) string {
 	list := append([]audit.Process{{Executable: e.Executable, Arguments: e.Arguments}}, e.Parents...)
 	for i, is := range list {
 		name := toolOf(is)
-		helper := name == "credproc" || i > 0 && slices.Contains(scriptShells, name) && len(is.Arguments) > 1 &&
-			is.Arguments[1] == "-c"
-		if helper && i+1 < len(list) {
+		if helper := name == "credproc" || peer.Helper(is.Arguments); helper && i+1 < len(list) {
 			continue
 		}
 		if command := commandOf(is); command != "" {

@@ -122,7 +122,7 @@ func (k *Keeper) elevate(a *Request) {
 		if r.AdHoc != nil && r.AdHoc.ARN != "" {
 			continue // another role
 		}
-		until, err := k.Guard.Elevated(a.By.PID, func() (profile, role string, err error) {
+		until, reason, err := k.Guard.Elevated(a.By.PID, func() (profile, role string, err error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {
 				return "", "", err
@@ -134,7 +134,7 @@ func (k *Keeper) elevate(a *Request) {
 			return chain.Profile, chain.Roles[len(chain.Roles)-1].ARN, nil
 		})
 		if err == nil { // otherwise authorize says what is wrong
-			r.ElevatedUntil = until
+			r.ElevatedUntil, r.Reason = until, reason
 		}
 	}
 }

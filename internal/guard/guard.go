@@ -203,22 +203,24 @@ func (g *Guard) Holds(a Allowance, pid int) bool { return g.has(a.Scope, g.tree(
 
 // Elevated returns until when a process gets the full role of a profile, and why. The time is zero if it does not.
 // of returns the exact name of the profile and the ARN of its role now; it is called only if something is elevated.
-func (g *Guard) Elevated(pid int, of func() (profile, role string, err error)) (until time.Time, err error) {
+func (g *Guard) Elevated(
+	pid int, of func() (profile, role string, err error),
+) (until time.Time, reason string, err error) {
 	list := slices.DeleteFunc(g.current(), func(a Allowance) bool { return !a.Elevated })
 	if len(list) == 0 {
-		return time.Time{}, nil
+		return time.Time{}, "", nil
 	}
 	profile, role, err := of()
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, "", err
 	}
 	tree := g.tree(pid)
 	for _, a := range list {
 		if a.Profile == profile && a.Role == role && a.Until.After(until) && g.has(a.Scope, tree) {
-			until = a.Until
+			until, reason = a.Until, a.Reason
 		}
 	}
-	return until, nil
+	return until, reason, nil
 }
 
 // Handout is a session that is about to be handed out.

@@ -187,6 +187,20 @@ func TestGuardedCommand(t *testing.T) {
 	}
 }
 
+// TestQuestionNamesTheTool: the command is the tool's, not that of the shell that its SDK starts for credproc.
+func TestQuestionNamesTheTool(t *testing.T) {
+	machine, person := office(), &answering{choice: No}
+	machine[20] = process{10, "/dev/pts/1", []string{"node", "/usr/bin/osls", "info"}}
+	machine[22] = process{20, "/dev/pts/1", []string{"/bin/sh", "-c", `"/usr/bin/credproc" prod`}}
+	machine[23] = process{22, "/dev/pts/1", []string{"/usr/bin/credproc", "prod"}}
+	if _, _, err := New(machine).Check(t.Context(), handout(23, production), person); err == nil {
+		t.Error("no is a yes")
+	}
+	if len(person.asked) != 1 || person.asked[0].Command != "osls info" || person.asked[0].Dir != "/work" {
+		t.Errorf("%+v", person.asked)
+	}
+}
+
 // TestNobodyToAsk: without a person, only an allowance helps.
 func TestNobodyToAsk(t *testing.T) {
 	g := New(office())
@@ -332,6 +346,7 @@ func TestRandomTrees(t *testing.T) {
 			root     int // 0 for everywhere
 			terminal string
 			until    time.Time
+			reason   string
 		}
 		var model []grant
 		within := func(pid, root int) bool {
@@ -350,8 +365,8 @@ func TestRandomTrees(t *testing.T) {
 			switch r.IntN(5) {
 			case 0: // allow
 				a := Allowance{Profile: profile, Role: prodRole, Account: prodAccount, Elevated: elevated,
-					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: "x"}
-				m := grant{profile, elevated, 0, "", a.Until}
+					Until: now.Add(time.Duration(1+r.IntN(100)) * time.Minute), Reason: fmt.Sprint(r.Int())}
+				m := grant{profile, elevated, 0, "", a.Until, a.Reason}
 				if r.IntN(4) > 0 {
 					m.terminal = machine[pid].terminal
 					if m.root = machine[pid].parent; m.terminal != "" {
@@ -392,7 +407,7 @@ func TestRandomTrees(t *testing.T) {
 			case 2:
 				now = now.Add(time.Duration(r.IntN(30)) * time.Minute)
 			default:
-				allowed, until := false, time.Time{}
+				allowed, until, reason := false, time.Time{}, ""
 				for _, m := range model {
 					if m.profile != profile || !holds(m, pid) {
 						continue
@@ -400,7 +415,7 @@ func TestRandomTrees(t *testing.T) {
 					if !m.elevated {
 						allowed = true
 					} else if m.until.After(until) {
-						until = m.until
+						until, reason = m.until, m.reason
 					}
 				}
 				h := handout(pid, production)
@@ -408,9 +423,9 @@ func TestRandomTrees(t *testing.T) {
 				if _, _, err := g.Check(t.Context(), h, nil); (err == nil) != allowed {
 					t.Fatalf("process %d: %v, want allowed %v", pid, err, allowed)
 				}
-				got, err := g.Elevated(pid, func() (string, string, error) { return profile, h.Role, nil })
-				if err != nil || !got.Equal(until) {
-					t.Fatalf("process %d is elevated until %v, want %v (%v)", pid, got, until, err)
+				got, why, err := g.Elevated(pid, func() (string, string, error) { return profile, h.Role, nil })
+				if err != nil || !got.Equal(until) || why != reason {
+					t.Fatalf("process %d is elevated until %v for %q, want %v for %q (%v)", pid, got, why, until, reason, err)
 				}
 			}
 		}

@@ -57,8 +57,11 @@ func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Questio
 // started credproc.
 func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 	for _, p := range tree {
+		if peer.Helper(g.kernel.Arguments(p)) {
+			continue
+		}
 		arguments := peer.Known(g.kernel.Arguments(p))
-		if len(arguments) == 0 || arguments[0] == "credproc" {
+		if len(arguments) == 0 {
 			continue
 		}
 		if i := slices.Index(arguments, "--"); arguments[0] == "broker" && i >= 0 && i+1 < len(arguments) {

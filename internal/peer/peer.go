@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -162,13 +163,14 @@ func (p Process) parent() (Process, error) {
 }
 
 // Tool returns the name by which people know the program that started the process. If an interpreter runs a
-// script, it is the name of the script.
+// script, it is the name of the script. A shell that only runs a helper is left out: see Helper.
 func (p Process) Tool() string {
-	parent, err := p.parent()
-	if err != nil {
-		return ""
+	for parent := range p.Parents() {
+		if arguments := parent.Arguments(); !Helper(arguments) {
+			return ToolOf(arguments)
+		}
 	}
-	return ToolOf(parent.Arguments())
+	return ""
 }
 
 // ToolOf returns the name by which people know a program with these arguments. The first one is its own name.
@@ -194,4 +196,25 @@ func Known(arguments []string) []string {
 		}
 	}
 	return append([]string{strings.TrimPrefix(name, "-")}, arguments[1:]...) // login shells begin with a dash
+}
+
+// helper is the program that AWS tools run for credentials.
+const helper = "credproc"
+
+// Helper reports whether a program with these arguments is credproc, or a shell that runs nothing else. Most SDKs run
+// the line of credential_process with a shell: sh -c 'credproc prod'.
+func Helper(arguments []string) bool {
+	words := Known(arguments)
+	if len(words) != 3 || words[1] != "-c" || !slices.Contains([]string{"sh", "bash", "dash", "zsh"}, words[0]) {
+		return len(words) > 0 && words[0] == helper
+	}
+	if strings.ContainsAny(words[2], ";&|\n") {
+		return false
+	}
+	script, end := strings.TrimSpace(words[2]), " "
+	if strings.HasPrefix(script, `"`) || strings.HasPrefix(script, "'") {
+		script, end = script[1:], script[:1]
+	}
+	program, _, _ := strings.Cut(script, end)
+	return filepath.Base(program) == helper
 }

@@ -382,6 +382,38 @@ func TestTool(t *testing.T) {
 	}
 }
 
+// TestHelper: a shell that an SDK starts for credproc is not the tool that people know; their own scripts are.
+func TestHelper(t *testing.T) {
+	for line, want := range map[string]bool{
+		"credproc@prod":                                 true,
+		"/usr/local/bin/credproc@prod":                  true,
+		"/bin/sh@-c@/usr/local/bin/credproc prod":       true,
+		`sh@-c@"/opt/my tools/credproc" prod`:           true,
+		"bash@-c@ '/opt/my tools/credproc' 'two words'": true,
+		"sh@-c@credproc":                                true,
+		"":                                              false,
+		"sh":                                            false,
+		"sh@-c@":                                        false,
+		`sh@-c@"`:                                       false,
+		"sh@-c@credproc prod; rm -r x":                  false,
+		"sh@-c@credproc prod | jq .":                    false,
+		"sh@-c@credproc prod\nterraform destroy":        false,
+		"sh@-c@ls /usr/local/bin/credproc":              false,
+		"sh@-c@credproc prod@x":                         false,
+		"sh@-x@credproc prod":                           false,
+		"xargs@-c@credproc prod":                        false,
+		"aws@s3@credproc":                               false,
+	} {
+		arguments := strings.Split(line, "@")
+		if line == "" {
+			arguments = nil
+		}
+		if got := Helper(arguments); got != want {
+			t.Errorf("%q: %t", arguments, got)
+		}
+	}
+}
+
 // TestTerminal: only the controlling terminal counts, whatever the standard files are.
 func TestTerminal(t *testing.T) {
 	for _, controlling := range []bool{true, false} {

@@ -23,11 +23,13 @@ const (
 
 var tagText = lazyregexp.New(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
 
-// The placeholders of a name or a tag value: who asks, on which machine, with which tool.
+// The placeholders of a name or a tag value: who asks, on which machine, with which tool. Reason is for tag values
+// only: why the profile is elevated; empty if it is not.
 const (
 	User    = "user"
 	Host    = "host"
 	Program = "program"
+	Reason  = "reason"
 )
 
 // Fill replaces each {NAME} of a template by value(NAME).
@@ -45,12 +47,15 @@ func Fill(template string, value func(name string) string) string {
 	}
 }
 
-// sample fills a template with two letters for each placeholder, the shortest name that AWS accepts. It fails for an
-// unknown placeholder.
-func sample(template string) (filled string, err error) {
+// inNames are the placeholders of a role session name and of a source identity.
+var inNames = []string{User, Host, Program}
+
+// sample fills a template with two letters for each placeholder, the shortest name that AWS accepts. It fails for a
+// placeholder that is not in known.
+func sample(template string, known []string) (filled string, err error) {
 	filled = Fill(template, func(name string) string {
-		if name != User && name != Host && name != Program {
-			err = errors.New("has an unknown placeholder; the known ones are {user}, {host} and {program}")
+		if !slices.Contains(known, name) {
+			err = fmt.Errorf("has an unknown placeholder; the known ones are {%s}", strings.Join(known, "}, {"))
 		}
 		return "xx"
 	})
@@ -59,7 +64,7 @@ func sample(template string) (filled string, err error) {
 
 // checkTemplate accepts a name that may have placeholders.
 func checkTemplate(s string) error {
-	filled, err := sample(s)
+	filled, err := sample(s, inNames)
 	if err != nil {
 		return err
 	}
@@ -134,7 +139,7 @@ func checkTagList(s string) error {
 	tags, err := tagsOf(s)
 	for i := range tags {
 		if err == nil {
-			tags[i].Value, err = sample(tags[i].Value)
+			tags[i].Value, err = sample(tags[i].Value, append(slices.Clip(inNames), Reason))
 		}
 	}
 	if err != nil {

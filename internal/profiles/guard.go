@@ -103,9 +103,9 @@ func notPublished(at Origin, g Guard) error {
 // GuardedCommands is the default of the setting guard_commands.
 const GuardedCommands = "terraform destroy, terraform apply -destroy, tofu destroy, tofu apply -destroy, " +
 	"terraform state rm, tofu state rm, terragrunt destroy, terragrunt run-all destroy, terragrunt destroy-all, " +
-	"sls remove, serverless remove, osls remove, cdk destroy, sam delete, pulumi destroy, pulumi down, eksctl delete, " +
-	"kubectl delete, helm uninstall, helm delete, aws delete-*, aws terminate-*, aws batch-delete-*, aws s3 rb, " +
-	"aws s3 rm, aws s3 sync --delete, aws deregister-*, aws purge-*"
+	"sls remove, serverless remove, serverless.js remove, osls remove, cdk destroy, sam delete, pulumi destroy, " +
+	"pulumi down, eksctl delete, kubectl delete, helm uninstall, helm delete, aws delete-*, aws terminate-*, " +
+	"aws batch-delete-*, aws s3 rb, aws s3 rm, aws s3 sync --delete, aws deregister-*, aws purge-*"
 
 // GuardCommands returns the setting guard_commands: the commands that need a confirmation of their own for a profile
 // with production = true. The error is a fault.Config with file and line.

@@ -90,6 +90,7 @@ type Request struct {
 	// ElevatedUntil asks for the full rights of a profile with read_only = true until that moment. It has no effect
 	// on other profiles, and none once it is past.
 	ElevatedUntil time.Time
+	Reason        string // why it is elevated, for {reason}; empty if it is not
 
 	background bool // no client waits, so nobody is prompted
 }

@@ -32,6 +32,7 @@ type Who struct {
 	User, Host string
 	// Program names the tool that asks. If nil, {program} stays as it is, for a person to read.
 	Program func() string
+	Reason  string // why the profile is elevated; empty if it is not
 }
 
 // Local returns the user and the host of this process. In a container the uid may have no name; then the user is
@@ -75,6 +76,8 @@ func (w Who) fill(template string, not *lazyregexp.Regexp, most int) string {
 				return "{" + name + "}"
 			}
 			value = programWord(w.Program())
+		case profiles.Reason:
+			return not.ReplaceAllString(w.Reason, "-")
 		}
 		if value == "" {
 			value = "unknown"

@@ -54,6 +54,15 @@ func TestFillTemplates(t *testing.T) {
 			t.Errorf("%q: %v", tag, err)
 		}
 	}
+	for reason, want := range map[string]string{
+		"": "", "INC-123": "INC-123", "aws:x {user}\n\x1b": "aws-x -user-", "größer, 4.2": "größer- 4.2",
+		strings.Repeat("ü", 300): strings.Repeat("ü", 256),
+	} {
+		tags := Who{Reason: reason}.tags([]Tag{{Key: "why", Value: "{reason}"}})
+		if err := profiles.CheckTags(tags); err != nil || tags[0].Value != want {
+			t.Errorf("%q: %q, %v", reason, tags[0].Value, err)
+		}
+	}
 	if got := (Who{User: "paul"}).name("{user}.{program}"); got != "paul.{program}" {
 		t.Errorf("for a person to read: %q", got)
 	}

@@ -27,7 +27,7 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 	}
 	if !req.ElevatedUntil.IsZero() && !b.cache.now().wall.Before(req.ElevatedUntil) {
 		past := *req
-		past.ElevatedUntil = time.Time{}
+		past.ElevatedUntil, past.Reason = time.Time{}, ""
 		req = &past
 	}
 	plain := req.MinTTL == 0 && req.AdHoc == nil && req.ElevatedUntil.IsZero()
@@ -36,6 +36,7 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 		return plan, append(set.Warnings(), plan.Warnings...), nil
 	}
 	who := b.cfg.Who
+	who.Reason = req.Reason
 	who.Program = func() string {
 		plain = false // the next program needs another plan
 		if req.Program == nil {

@@ -39,6 +39,7 @@ source_profile = optional
 role_arn = arn:aws-cn:iam::777788889999:role/admin
 source_profile = security
 read_only = true
+session_tags = why={reason}
 
 [profile reader-deep]
 role_arn = arn:aws:iam::777788889999:role/deep
@@ -162,7 +163,11 @@ func TestReadOnly(t *testing.T) {
 		w := newWorld(t, attributed)
 		ask := func(profile string, until time.Time, a *AdHoc) (Answer, Call) {
 			t.Helper()
-			answer, err := w.Credentials(t.Context(), Request{Profile: profile, Files: w.files, ElevatedUntil: until, AdHoc: a})
+			req := Request{Profile: profile, Files: w.files, ElevatedUntil: until, AdHoc: a}
+			if !until.IsZero() {
+				req.Reason = "INC-123"
+			}
+			answer, err := w.Credentials(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,6 +278,7 @@ func TestSessionsDifferByWhatIsSent(t *testing.T) {
 				Files: w.files, Program: by(pick("aws", "sls", "terraform"))}
 			if r.IntN(3) == 0 {
 				req.ElevatedUntil = began.Add(time.Duration(1+r.IntN(3)) * 4 * time.Hour)
+				req.Reason = pick("INC-123", "INC-124")
 			}
 			if r.IntN(3) == 0 {
 				req.AdHoc = &AdHoc{Policy: pick("", "{}", `{"a":1}`)}
