@@ -196,7 +196,7 @@ func TestQuestionNamesTheTool(t *testing.T) {
 	if _, _, err := New(machine).Check(t.Context(), handout(23, production), person); err == nil {
 		t.Error("no is a yes")
 	}
-	if len(person.asked) != 1 || person.asked[0].Command != "osls info" || person.asked[0].Dir != "/work" {
+	if len(person.asked) != 1 || person.asked[0].Command != "osls info" || person.asked[0].Dir != "/work role reader" {
 		t.Errorf("%+v", person.asked)
 	}
 }
