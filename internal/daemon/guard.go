@@ -22,7 +22,7 @@ type person struct {
 }
 
 // Confirm implements guard.Person. It tries the places of mfa_prompt in their order.
-func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, error) {
+func (p person) Confirm(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
 	set, err := p.d.Store.Load(p.d.Files)
 	if err != nil {
 		return guard.No, err
@@ -35,9 +35,9 @@ func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, er
 		choice, err := guard.No, guard.ErrNobody
 		switch {
 		case place == "tty" && p.req.CanAsk:
-			choice, err = p.atTerminal(ctx, q)
+			choice, err = p.atTerminal(ctx, prompt)
 		case place == "gui" && p.d.Confirm != nil && !p.talk.gone():
-			choice, err = p.inWindow(ctx, q)
+			choice, err = p.inWindow(ctx, prompt)
 		}
 		if !errors.Is(err, guard.ErrNobody) {
 			return choice, err
@@ -46,8 +46,8 @@ func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, er
 	return guard.No, guard.ErrNobody
 }
 
-func (p person) atTerminal(ctx context.Context, q guard.Question) (guard.Choice, error) {
-	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: q.Lines(), Text: q.Text(), Choice: true})
+func (p person) atTerminal(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
+	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: prompt.Lines(), Text: prompt.Text(), Choice: true})
 	switch {
 	case errors.Is(err, session.ErrCancelled):
 		return guard.No, nil
@@ -56,12 +56,12 @@ func (p person) atTerminal(ctx context.Context, q guard.Question) (guard.Choice,
 	case err != nil:
 		return guard.No, err
 	}
-	return q.Parse(typed.Reveal()), nil
+	return prompt.Parse(typed.Reveal()), nil
 }
 
 // inWindow asks for a yes or a no. A yes is for this once: a window belongs to no terminal.
-func (p person) inWindow(ctx context.Context, q guard.Question) (guard.Choice, error) {
-	shown := mfa.Confirmation{Lines: q.Lines()}
+func (p person) inWindow(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
+	shown := mfa.Confirmation{Lines: prompt.Lines()}
 	if p.req.CanAsk {
 		shown.TTY = p.peer.Terminal()
 	}

@@ -48,18 +48,18 @@ func (t tree) Terminal(p peer.Process) string    { return t[p.PID].terminal }
 func (t tree) Arguments(p peer.Process) []string { return t[p.PID].arguments }
 func (t tree) Dir(peer.Process) string           { return "/work" }
 
-// answering is a person who answers each question alike, and counts them.
+// answering is a person who answers each prompt alike, and counts them.
 type answering struct {
 	choice Choice
 	err    error
 	mu     sync.Mutex
-	asked  []Question
+	asked  []Prompt
 	hold   chan struct{} // if it is not nil, each answer waits for a value
 }
 
-func (a *answering) Confirm(ctx context.Context, q Question) (Choice, error) {
+func (a *answering) Confirm(ctx context.Context, p Prompt) (Choice, error) {
 	a.mu.Lock()
-	a.asked = append(a.asked, q)
+	a.asked = append(a.asked, p)
 	a.mu.Unlock()
 	if a.hold != nil {
 		select {
@@ -111,7 +111,7 @@ func TestCheckByChoice(t *testing.T) {
 		guard       profiles.Guard
 		choice      Choice
 		err         error
-		asked       int // questions for three requests from one terminal
+		asked       int // prompts for three requests from one terminal
 		elsewhere   int // and for one more from another
 		refused     bool
 		explanation string
@@ -144,11 +144,11 @@ func TestCheckByChoice(t *testing.T) {
 			_, _ = check(21)
 			_, _ = check(20)
 			if n := len(person.asked); n != c.asked {
-				t.Errorf("%d questions for three requests, want %d", n, c.asked)
+				t.Errorf("%d prompts for three requests, want %d", n, c.asked)
 			}
 			_, _ = check(41)
 			if n := len(person.asked); n != c.asked+c.elsewhere {
-				t.Errorf("%d questions with the other terminal, want %d", n, c.asked+c.elsewhere)
+				t.Errorf("%d prompts with the other terminal, want %d", n, c.asked+c.elsewhere)
 			}
 		})
 	}
@@ -169,7 +169,7 @@ func TestGuardedCommand(t *testing.T) {
 	machine[20] = process{10, "/dev/pts/1", []string{"/usr/bin/terraform", "-chdir=x", "destroy", "-auto-approve"}}
 	person.choice = No
 	if err := check(); err == nil || len(person.asked) != 2 {
-		t.Errorf("%v after %d questions", err, len(person.asked))
+		t.Errorf("%v after %d prompts", err, len(person.asked))
 	}
 	if q := person.asked[1]; q.MayLast || q.Why != "the command matches the guarded command terraform destroy" ||
 		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work" ||
@@ -183,7 +183,7 @@ func TestGuardedCommand(t *testing.T) {
 	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope,
 		Until: time.Now().Add(time.Hour), Reason: "tear down"})
 	if err := check(); err != nil || len(person.asked) != 2 {
-		t.Errorf("%v after %d questions", err, len(person.asked))
+		t.Errorf("%v after %d prompts", err, len(person.asked))
 	}
 }
 
@@ -209,9 +209,9 @@ func TestNobodyToAsk(t *testing.T) {
 	}
 }
 
-// TestQuestionsOfATerminal: a terminal shows one question at a time. A no is also the answer to those that waited for
+// TestOnePromptInATerminal: a terminal shows one prompt at a time. A no is also the answer to those that waited for
 // it, and a yes for a while is too.
-func TestQuestionsOfATerminal(t *testing.T) {
+func TestOnePromptInATerminal(t *testing.T) {
 	for choice, asked := range map[Choice]int{No: 1, ForAWhile: 1, Once: 3} {
 		g, person := New(office()), &answering{choice: choice, hold: make(chan struct{})}
 		errs := make(chan error)
@@ -239,7 +239,7 @@ func TestQuestionsOfATerminal(t *testing.T) {
 			}
 		}
 		if n := len(person.asked); n != asked {
-			t.Errorf("%v: %d questions, want %d", choice, n, asked)
+			t.Errorf("%v: %d prompts, want %d", choice, n, asked)
 		}
 	}
 }
@@ -289,7 +289,7 @@ func TestSleepEndsAllowances(t *testing.T) {
 	}
 }
 
-// TestClear: a lock ends what was allowed and the questions.
+// TestClear: a lock ends what was allowed and the prompts.
 func TestClear(t *testing.T) {
 	g, person := New(office()), &answering{hold: make(chan struct{})}
 	errs := make(chan error)
@@ -417,8 +417,8 @@ func TestRandomTrees(t *testing.T) {
 	}
 }
 
-// TestQuestionIsSafe: texts chosen by others cannot control the terminal or fill it.
-func TestQuestionIsSafe(t *testing.T) {
+// TestPromptIsSafe: texts chosen by others cannot control the terminal or fill it.
+func TestPromptIsSafe(t *testing.T) {
 	machine := office()
 	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "plan" + strings.Repeat(" ", 48) + "role      reader 漢字", "\x1b[2J\xff\n" + strings.Repeat("x", 1<<20)}}
 	g, person := New(machine), &answering{choice: Once}
@@ -466,7 +466,7 @@ func TestOutsideItsDirectory(t *testing.T) {
 				asked = 1
 			}
 			if q := person.asked[0]; len(person.asked) != asked || q.Why != why || q.MayLast != c.mayLast {
-				t.Errorf("%d questions: %+v", len(person.asked), q)
+				t.Errorf("%d prompts: %+v", len(person.asked), q)
 			}
 			h.PID = 61 // where nobody allowed anything
 			_, _, err := g.Check(t.Context(), h, nil)

@@ -14,11 +14,11 @@ import (
 	"broker/internal/profiles"
 )
 
-// maxShown is how many bytes of a command line or path a question shows.
+// maxShown is how many bytes of a command line or path a prompt shows.
 const maxShown = 200
 
-// Question is what a person is asked. Its texts are safe to print.
-type Question struct {
+// Prompt asks a person to confirm a handout. Its texts are safe to print.
+type Prompt struct {
 	Profile string
 	Why     string // why a confirmation is needed
 	Role    string // the role and its account; may be empty
@@ -29,28 +29,28 @@ type Question struct {
 	terminal bool // the program has a terminal
 }
 
-// question describes a handout.
-func (g *Guard) question(h Handout, tree []peer.Process, pattern string) Question {
-	q := Question{Profile: fault.Line(h.Profile), Why: "confirm is set for it",
+// prompt returns the prompt for a handout.
+func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
+	p := Prompt{Profile: fault.Line(h.Profile), Why: "confirm is set for it",
 		terminal: len(tree) > 0 && g.kernel.Terminal(tree[0]) != ""}
 	switch {
 	case pattern != "":
-		q.Why = "the command matches the guarded command " + fault.Line(pattern)
+		p.Why = "the command matches the guarded command " + fault.Line(pattern)
 	case h.Outside != "":
-		q.Why = fault.Line(h.Outside)
+		p.Why = fault.Line(h.Outside)
 	case h.Guard.Production:
-		q.Why = "it is a production profile"
+		p.Why = "it is a production profile"
 	}
 	if _, role, ok := strings.Cut(h.Role, ":role/"); ok {
-		q.Role = fault.Line(role)
+		p.Role = fault.Line(role)
 	}
 	if h.Account != "" {
-		q.Role = strings.TrimSpace(q.Role + " in account " + fault.Line(h.Account))
+		p.Role = strings.TrimSpace(p.Role + " in account " + fault.Line(h.Account))
 	}
-	if p, arguments := g.program(tree); len(arguments) > 0 {
-		q.Command, q.Dir = shown(commandLine(audit.Redact(arguments))), shown(g.kernel.Dir(p))
+	if process, arguments := g.program(tree); len(arguments) > 0 {
+		p.Command, p.Dir = shown(commandLine(audit.Redact(arguments))), shown(g.kernel.Dir(process))
 	}
-	return q
+	return p
 }
 
 // program returns the process that people know, and its arguments: the command of `broker exec`, or the program that
@@ -69,7 +69,7 @@ func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 	return peer.Process{}, nil
 }
 
-// commandLine joins arguments so that none looks like another row of the question: blanks are single, and characters
+// commandLine joins arguments so that none looks like another row of the prompt: blanks are single, and characters
 // that may be wider than one column are escaped.
 func commandLine(arguments []string) string {
 	words := make([]string, 0, len(arguments))
@@ -95,11 +95,11 @@ func shown(s string) string {
 	return s
 }
 
-// Lines returns the lines above the question.
-func (q Question) Lines() []string {
-	lines := []string{q.Profile + " needs a confirmation: " + q.Why}
+// Lines returns the lines above Text.
+func (p Prompt) Lines() []string {
+	lines := []string{p.Profile + " needs a confirmation: " + p.Why}
 	for _, row := range []struct{ name, text string }{
-		{"role", q.Role}, {"command", q.Command}, {"directory", q.Dir},
+		{"role", p.Role}, {"command", p.Command}, {"directory", p.Dir},
 	} {
 		if row.text != "" {
 			lines = append(lines, "  "+row.name+strings.Repeat(" ", len("directory ")-len(row.name))+row.text)
@@ -108,46 +108,46 @@ func (q Question) Lines() []string {
 	return lines
 }
 
-// Text returns the question in one line, with its answers.
-func (q Question) Text() string {
-	text := "Hand out a session of " + q.Profile + "? y = once, "
-	if q.MayLast {
-		text += "a = each one of " + q.Profile + " in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
+// Text returns the question and its answers, in one line.
+func (p Prompt) Text() string {
+	text := "Hand out a session of " + p.Profile + "? y = once, "
+	if p.MayLast {
+		text += "a = each one of " + p.Profile + " in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
 	}
 	return text + "Enter = no:"
 }
 
-// Parse returns the choice that a person typed. Everything else than a yes is a no.
-func (q Question) Parse(typed string) Choice {
+// Parse returns the choice that a person typed. Everything but a yes is a no.
+func (p Prompt) Parse(typed string) Choice {
 	switch strings.ToLower(strings.TrimSpace(typed)) {
 	case "y", "yes":
 		return Once
 	case "a":
-		if q.MayLast {
+		if p.MayLast {
 			return ForAWhile
 		}
 	}
 	return No
 }
 
-func (q Question) declined() error {
-	return fault.New(fault.NotConfirmed, "the session of %s was not confirmed, so nothing was handed out", q.Profile)
+func (p Prompt) declined() error {
+	return fault.New(fault.NotConfirmed, "the session of %s was not confirmed, so nothing was handed out", p.Profile)
 }
 
-func (q Question) unanswered(err error) error {
+func (p Prompt) unanswered(err error) error {
 	why := "nobody answered"
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 		why = "the prompt failed: " + fault.Line(err.Error())
 	}
-	return q.refused(why)
+	return p.refused(why)
 }
 
-func (q Question) nobody() error { return q.refused("nobody can be asked here") }
+func (p Prompt) nobody() error { return p.refused("nobody can be asked here") }
 
-func (q Question) refused(why string) error {
-	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", q.Profile, q.Why, why)
-	if !q.terminal { // a command in a terminal would allow that terminal only
-		return f.WithHint("broker allow %s --for 15m --reason WHY --everywhere", q.Profile)
+func (p Prompt) refused(why string) error {
+	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", p.Profile, p.Why, why)
+	if !p.terminal { // a command in a terminal would allow that terminal only
+		return f.WithHint("broker allow %s --for 15m --reason WHY --everywhere", p.Profile)
 	}
-	return f.WithHint("broker allow %s --for 15m --reason WHY", q.Profile)
+	return f.WithHint("broker allow %s --for 15m --reason WHY", p.Profile)
 }
