@@ -254,7 +254,8 @@ type Person interface {
 }
 
 // Check returns nil if the session may be handed out. how says who confirmed it, for the audit log; it is empty if
-// nothing had to be confirmed. asked means that a person was asked, which may have taken minutes. person may be nil.
+// nothing had to be confirmed. asked means that a person was asked, also for another request of the same terminal: that
+// may have taken minutes. person may be nil.
 // All errors are faults of the kind NotConfirmed, except those of a wrong guard_commands.
 func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
 	if h.Guard.IsZero() && h.Outside == "" {
@@ -272,19 +273,21 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	if pattern == "" && !gone && h.Guard.Confirm == profiles.Never && h.Outside == "" {
 		return "", false, nil
 	}
-	p := g.prompt(h, from, pattern)
-	scope := Scope{}
+	scope := Scope{} // of windows, for a process without a terminal
 	if len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
 		scope, _ = g.ScopeOf(h.PID)
 	}
-	p.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
+	p := g.prompt(h, from, pattern)
+	p.atTerminal = scope != Scope{}
+	p.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && p.atTerminal
 	for {
 		if how := g.allowed(h, p, tree); how != "" {
-			return how, false, nil
+			return how, asked, nil
 		}
 		if person == nil {
-			return "", false, p.nobody()
+			return "", asked, p.nobody()
 		}
+		asked = true
 		asking, cancel := context.WithTimeout(ctx, patience)
 		mine := &openPrompt{scope: scope, profile: h.Profile, done: make(chan struct{}), cancel: cancel}
 		other := g.begin(mine)

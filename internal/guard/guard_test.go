@@ -223,8 +223,8 @@ func TestOnePromptInATerminal(t *testing.T) {
 		}
 		for waiting := 0; waiting < 2; time.Sleep(time.Millisecond) {
 			g.mu.Lock()
-			for q := range g.open {
-				waiting = q.waiting
+			for p := range g.open {
+				waiting = p.waiting
 			}
 			g.mu.Unlock()
 		}
@@ -241,6 +241,41 @@ func TestOnePromptInATerminal(t *testing.T) {
 		if n := len(person.asked); n != asked {
 			t.Errorf("%v: %d prompts, want %d", choice, n, asked)
 		}
+	}
+}
+
+// TestAWaitCountsAsAsked: a request that waited for the prompt of another was asked, since minutes may have passed.
+func TestAWaitCountsAsAsked(t *testing.T) {
+	g, person := New(office()), &answering{choice: ForAWhile, hold: make(chan struct{})}
+	asked := make(chan bool)
+	for range 2 {
+		go func() {
+			_, did, err := g.Check(t.Context(), handout(21, production), person)
+			asked <- did && err == nil
+		}()
+	}
+	for waiting := 0; waiting < 1; time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		for p := range g.open {
+			waiting = p.waiting
+		}
+		g.mu.Unlock()
+	}
+	person.hold <- struct{}{}
+	if first, second := <-asked, <-asked; !first || !second || len(person.asked) != 1 {
+		t.Errorf("asked: %v, %v, after %d prompts", first, second, len(person.asked))
+	}
+}
+
+// TestHintForAProcessWithoutATerminal: what is allowed for a terminal does not hold for a process that left it, so the
+// hint is for all programs. A parent with a terminal that runs the guarded command changes nothing.
+func TestHintForAProcessWithoutATerminal(t *testing.T) {
+	machine := office()
+	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "destroy"}}
+	machine[21] = process{20, "", []string{"credproc", "prod"}}
+	_, _, err := New(machine).Check(t.Context(), handout(21, production), nil)
+	if got := fault.Of(err).Hint.Shown(); !strings.HasSuffix(got, " --everywhere") {
+		t.Errorf("%v, hint: %s", err, got)
 	}
 }
 

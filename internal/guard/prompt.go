@@ -26,13 +26,12 @@ type Prompt struct {
 	Dir     string // its working directory; may be empty
 	MayLast bool   // a yes may last for a while in this terminal
 
-	terminal bool // the program has a terminal
+	atTerminal bool // the program has a terminal, for which broker allow can allow it
 }
 
-// prompt returns the prompt for a handout.
+// prompt returns the prompt for a handout. The tree begins with the process that a person should recognize.
 func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
-	p := Prompt{Profile: fault.Line(h.Profile), Why: "confirm is set for it",
-		terminal: len(tree) > 0 && g.kernel.Terminal(tree[0]) != ""}
+	p := Prompt{Profile: fault.Line(h.Profile), Why: "confirm is set for it"}
 	switch {
 	case pattern != "":
 		p.Why = "the command matches the guarded command " + fault.Line(pattern)
@@ -146,7 +145,7 @@ func (p Prompt) nobody() error { return p.refused("nobody can be asked here") }
 
 func (p Prompt) refused(why string) error {
 	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", p.Profile, p.Why, why)
-	if !p.terminal { // a command in a terminal would allow that terminal only
+	if !p.atTerminal { // a command in a terminal would allow that terminal only
 		return f.WithHint("broker allow %s --for 15m --reason WHY --everywhere", p.Profile)
 	}
 	return f.WithHint("broker allow %s --for 15m --reason WHY", p.Profile)
