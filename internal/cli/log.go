@@ -258,9 +258,6 @@ func programOf(e audit.Event) string {
 		if helper && i+1 < len(list) {
 			continue
 		}
-		if command := commandOf(is); command != "" {
-			return filepath.Base(command)
-		}
 		return name
 	}
 	return ""
@@ -271,15 +268,6 @@ func toolOf(is audit.Process) string {
 		return name
 	}
 	return filepath.Base(is.Executable)
-}
-
-// commandOf returns the program that `broker exec … -- PROGRAM` is about to become, or "".
-func commandOf(is audit.Process) string {
-	at := slices.Index(is.Arguments, "--")
-	if toolOf(is) != "broker" || at < 0 || at+1 >= len(is.Arguments) {
-		return ""
-	}
-	return is.Arguments[at+1]
 }
 
 // programsOf returns all names of the process that asked and of its parents.

@@ -377,7 +377,7 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		return "", nil, err
 	}
 	for i, p := range tree {
-		arguments := beginning(g.kernel.Arguments(p))
+		arguments := g.kernel.Arguments(p)
 		for _, pattern := range patterns {
 			if pattern.Matches(arguments) {
 				return pattern.String(), tree[i:], nil
@@ -385,19 +385,6 @@ func (g *Guard) dangerous(tree []peer.Process, commands func() ([]profiles.Comma
 		}
 	}
 	return "", tree, nil
-}
-
-// maxCompared is how many bytes of a command line are compared with patterns.
-const maxCompared = 64 << 10
-
-func beginning(arguments []string) []string {
-	size := 0
-	for i, argument := range arguments {
-		if size += len(argument); size > maxCompared {
-			return arguments[:i]
-		}
-	}
-	return arguments
 }
 
 // machine is the kernel of this machine.

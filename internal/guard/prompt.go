@@ -3,7 +3,6 @@ package guard
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -52,16 +51,12 @@ func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
 	return p
 }
 
-// program returns the process that people know, and its arguments: the command of `broker exec`, or the program that
-// started credproc.
+// program returns the process that people know, and its arguments: not credproc, but the program that started it.
 func (g *Guard) program(tree []peer.Process) (peer.Process, []string) {
 	for _, p := range tree {
 		arguments := peer.Known(g.kernel.Arguments(p))
 		if len(arguments) == 0 || arguments[0] == "credproc" {
 			continue
-		}
-		if i := slices.Index(arguments, "--"); arguments[0] == "broker" && i >= 0 && i+1 < len(arguments) {
-			arguments = peer.Known(arguments[i+1:])
 		}
 		return p, arguments
 	}

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"broker/internal/system"
 	"bytes"
 	"context"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"broker/internal/system"
 )
 
 // UnixFD is like Unix, for a descriptor. It uses SO_PEERCRED of unix(7): the credentials at the time of connect(2)
@@ -82,15 +83,15 @@ func (p Process) link(name string) string {
 }
 
 // Arguments returns the command line of the process, with the program's name first. The process may have changed it.
+// The last argument is "…" if it has more than 64 KiB.
 func (p Process) Arguments() []string {
-	line, err := os.ReadFile(p.file("cmdline"))
-	if err == nil && p.Start != "" {
-		_, err = p.look() // otherwise it may be that of a later process
+	list := p.readArguments(mostArguments)
+	if list != nil && p.Start != "" {
+		if _, err := p.look(); err != nil { // it may be that of a later process
+			return nil
+		}
 	}
-	if err != nil || len(line) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	return list
 }
 
 // Lineage describes the process, its parent, the parent's parent and so on: at most MaxLineage processes. It is
@@ -112,7 +113,7 @@ func (p Process) Lineage() (list []Description) {
 				}
 			}
 		}
-		d := Description{Arguments: argumentsOf(p)}
+		d := Description{Arguments: p.readArguments(mostOfLineage)}
 		d.Executable, _ = os.Readlink(p.file("exe"))
 		if dir == "" {
 			d.Dir, _ = os.Readlink(p.file("cwd"))
@@ -204,16 +205,20 @@ func notAfter(start, other string) bool {
 	return ticks(start) <= ticks(other)
 }
 
-// mostArguments is how many bytes of the arguments Lineage reads. The kernel allows megabytes.
-const mostArguments = 8 << 10
+// How many bytes of a command line are read, by Arguments and by Lineage. The kernel allows megabytes.
+const (
+	mostArguments = 64 << 10
+	mostOfLineage = 8 << 10
+)
 
-func argumentsOf(p Process) []string {
+// readArguments reads the first bytes of the command line, up to the end of an argument.
+func (p Process) readArguments(most int) []string {
 	fd, err := syscall.Open(p.file("cmdline"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	b := make([]byte, mostArguments)
+	b := make([]byte, most)
 	n, err := syscall.Read(fd, b)
 	if err != nil || n == 0 {
 		return nil

@@ -312,8 +312,8 @@ func TestLineageAfterOrphaning(t *testing.T) {
 	}
 }
 
-// TestLineageOfLongArguments: what is read of the arguments has an end, and ends with whole arguments.
-func TestLineageOfLongArguments(t *testing.T) {
+// TestLongArguments: what is read of the arguments has an end, and ends with whole arguments.
+func TestLongArguments(t *testing.T) {
 	cmd := prepare(t, ourselves, "sit")
 	cmd.Args = append(cmd.Args, "first", strings.Repeat("x", 100<<10))
 	hold, err := cmd.StdinPipe()
@@ -321,7 +321,11 @@ func TestLineageOfLongArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := begin(t, cmd, hold)
-	got := find(t, child.Process.Pid).Lineage()
+	p := find(t, child.Process.Pid)
+	if got := p.Arguments(); !slices.Equal(got, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
+		t.Errorf("Arguments returns %.200q", got)
+	}
+	got := p.Lineage()
 	if len(got) == 0 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
 		t.Errorf("%+v", got)
 	}
@@ -375,6 +379,9 @@ func TestTool(t *testing.T) {
 		{[]string{"bash"}, "bash"},
 		{[]string{"-zsh"}, "zsh"},
 		{[]string{"pythonx", "script"}, "pythonx"},
+		{[]string{"/usr/bin/broker", "exec", "prod", "--", "python3", "/opt/deploy", "--"}, "deploy"},
+		{[]string{"broker", "exec", "prod", "--"}, "broker"},
+		{[]string{"git", "log", "--", "x"}, "git"},
 	} {
 		if got := ToolOf(tt.arguments); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.arguments, got, tt.want)
