@@ -46,7 +46,8 @@ func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
 		p.Role = strings.TrimSpace(p.Role + " in account " + fault.Line(h.Account))
 	}
 	if process, arguments := g.program(tree); len(arguments) > 0 {
-		p.Command, p.Dir = shown(commandLine(audit.Redact(arguments))), shown(g.kernel.Dir(process))
+		p.Command = fault.Short(commandLine(audit.Redact(arguments)), maxShown)
+		p.Dir = fault.Short(g.kernel.Dir(process), maxShown)
 	}
 	return p
 }
@@ -80,13 +81,6 @@ func commandLine(arguments []string) string {
 		}
 	}
 	return strings.Join(words, " ")
-}
-
-func shown(s string) string {
-	if s = fault.Line(s); len(s) > maxShown {
-		return strings.ToValidUTF8(s[:maxShown], "") + "…"
-	}
-	return s
 }
 
 // Lines returns the lines above Text.
