@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"broker/internal/fault"
 )
@@ -143,48 +142,41 @@ func (r *Reader) nameOf(number int) string {
 	return fmt.Sprintf("%s.%d", filepath.Base(r.path), number)
 }
 
-// Told is a head that was kept outside of the log.
-type Told struct {
-	Head
-	At time.Time
-}
-
-// Compare adds a finding if heads that were told elsewhere, the newest first, are not in the log. It skips heads
-// that are older than the log.
-func (rep *Report) Compare(where string, told []Told) {
+// Compare adds a finding if heads that the journal has, the newest first, are not in the log. It skips heads that
+// are older than the log.
+func (rep *Report) Compare(heads []JournalHead) {
+	found := func(format string, args ...any) {
+		rep.Findings = append(rep.Findings, Finding{"journald", 0, fmt.Sprintf(format, args...)})
+	}
 	oldest := rep.head.Lines - int64(rep.Lines) + 1
 	end, headKnown := rep.sums[rep.head.Sum]
 	if headKnown {
 		oldest = rep.head.Lines - int64(end)
 	}
-	missing, moved := 0, false
-	var newest Told
-	for _, t := range told {
-		switch at, known := rep.sums[t.Sum]; {
+	var missing []JournalHead
+	moved := false
+	for _, h := range heads {
+		switch at, known := rep.sums[h.Sum]; {
 		case known:
 			rep.Known++
-			if line := oldest + int64(at); headKnown && !moved && t.Lines != line {
+			if line := oldest + int64(at); headKnown && !moved && h.Lines != line {
 				moved = true // say so once
-				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head "+
-					"of the log: lines were removed, or the head was changed",
-					t.Lines, t.At.Local().Format(time.DateTime), line)})
+				found("%s is line %d by the head of the log: lines were removed, or the head was changed", h, line)
 			}
-		case t.Lines < oldest:
-		default:
-			if missing++; missing == 1 {
-				newest = t
-			}
+		case h.Lines >= oldest:
+			missing = append(missing, h)
 		}
 	}
-	if missing == 0 && rep.Known == 0 && len(told) > 0 && rep.Lines > 0 {
-		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("no line of the log is known there; the "+
-			"newest one, line %d of %s, is before its first line: the log or its head was replaced, or nothing reached "+
-			"%s since",
-			told[0].Lines, told[0].At.Local().Format(time.DateTime), where)})
+	if len(missing) == 0 && rep.Known == 0 && len(heads) > 0 && rep.Lines > 0 {
+		found("no line of the log is known there; the newest one, %s, is before its first line: the log or its head was "+
+			"replaced, or nothing reached journald since", heads[0])
 	}
-	if missing > 0 {
-		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("the log does not have line %d of %s, and %d "+
-			"others that are known there: they were changed or removed", newest.Lines,
-			newest.At.Local().Format(time.DateTime), missing-1)})
+	switch len(missing) {
+	case 0:
+	case 1:
+		found("the log does not have %s, which is known there: it was changed or removed", missing[0])
+	default:
+		found("the log does not have %s, and %d others that are known there: they were changed or removed", missing[0],
+			len(missing)-1)
 	}
 }

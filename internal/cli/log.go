@@ -306,13 +306,13 @@ func (p *program) logVerify(c *cli.Context) error {
 	}
 	defer r.Close()
 	rep := r.Verify()
-	heads, err := audit.Journal(c.Context, r.Path())
+	heads, err := audit.JournalHeads(c.Context, r.Path())
 	switch {
 	case errors.Is(err, audit.ErrNoJournal):
 	case err != nil:
 		p.warn([]string{"journald is not compared: " + err.Error()})
 	default:
-		rep.Compare("journald", heads)
+		rep.Compare(heads)
 	}
 	for _, f := range rep.Findings {
 		p.raw(f.String())
