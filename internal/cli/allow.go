@@ -82,7 +82,7 @@ func (p *program) sayAllowed(list []wire.Allowed) {
 			reason = fault.Line(a.Reason)
 		}
 		p.say("%s  %s %s until %s: %s", what, fault.Line(a.Profile), fault.Line(a.Where),
-			a.Until.Local().Format(time.TimeOnly), reason)
+			clock(a.Until, time.Now(), time.TimeOnly), reason)
 	}
 }
 
