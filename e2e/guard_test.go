@@ -49,6 +49,10 @@ func TestConfirmInterrupted(t *testing.T) {
 	s.keys("\x04")
 	s.fails("8")
 	s.asItWas()
+	if log := h.ok(t, "broker", "log"); strings.Count(log, "the prompt to confirm prod was interrupted") != 1 ||
+		strings.Count(log, "the session of prod was not confirmed") != 1 {
+		t.Errorf("the log does not tell them apart:\n%s", log)
+	}
 	h.counted(t, "AssumeRole", 1)
 }
 

@@ -50,7 +50,7 @@ func (p person) atTerminal(ctx context.Context, prompt guard.Prompt) (guard.Choi
 	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: prompt.Lines(), Text: prompt.Text(), Choice: true})
 	switch {
 	case errors.Is(err, session.ErrCancelled):
-		return guard.No, nil
+		return guard.No, guard.ErrInterrupted
 	case errors.Is(err, session.ErrGone):
 		return guard.No, guard.ErrNobody
 	case err != nil:

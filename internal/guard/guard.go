@@ -75,7 +75,7 @@ type Guard struct {
 type openPrompt struct {
 	scope    Scope
 	profile  string
-	declined bool // set before done is closed
+	declined bool // by a no or Ctrl-C; set before done is closed
 	waiting  int  // requests that wait for its end
 	done     chan struct{}
 	cancel   context.CancelFunc
@@ -244,12 +244,16 @@ const (
 	ForAWhile // for ConfirmedFor in this terminal
 )
 
-// ErrNobody means that no person can be asked.
-var ErrNobody = errors.New("nobody can be asked")
+var (
+	// ErrNobody means that no person can be asked.
+	ErrNobody = errors.New("nobody can be asked")
+	// ErrInterrupted means that the person typed Ctrl-C at the prompt.
+	ErrInterrupted = errors.New("interrupted")
+)
 
 // Person is who can be asked.
 type Person interface {
-	// Confirm shows the prompt. The error is ErrNobody, or that of ctx.
+	// Confirm shows the prompt. The error is ErrNobody, ErrInterrupted, or that of ctx.
 	Confirm(ctx context.Context, p Prompt) (Choice, error)
 }
 
@@ -329,6 +333,9 @@ func (g *Guard) ask(ctx context.Context, h Handout, p Prompt, open *openPrompt, 
 	switch {
 	case errors.Is(err, ErrNobody):
 		return "", p.nobody()
+	case errors.Is(err, ErrInterrupted):
+		open.declined = true
+		return "", p.interrupted()
 	case err != nil:
 		return "", p.unanswered(err)
 	case choice == No:

@@ -121,6 +121,7 @@ func TestCheckByChoice(t *testing.T) {
 		"once":                       {production, Once, nil, 3, 1, false, "confirmed once"},
 		"for a while":                {production, ForAWhile, nil, 1, 1, false, "confirmed for 15m"},
 		"always, for a while":        {profiles.Guard{Confirm: profiles.Always}, ForAWhile, nil, 3, 1, false, "confirmed once"},
+		"Ctrl-C":                     {production, No, ErrInterrupted, 3, 1, true, "was interrupted"},
 		"nobody":                     {production, Once, ErrNobody, 3, 1, true, "nobody can be asked here"},
 		"no answer":                  {production, Once, context.DeadlineExceeded, 3, 1, true, "nobody answered"},
 		"production, but no confirm": {profiles.Guard{Production: true}, No, nil, 0, 0, false, ""},

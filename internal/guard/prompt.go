@@ -122,6 +122,10 @@ func (p Prompt) declined() error {
 	return fault.New(fault.NotConfirmed, "the session of %s was not confirmed, so nothing was handed out", p.Profile)
 }
 
+func (p Prompt) interrupted() error {
+	return fault.New(fault.NotConfirmed, "the prompt to confirm %s was interrupted, so nothing was handed out", p.Profile)
+}
+
 func (p Prompt) unanswered(err error) error {
 	why := "nobody answered"
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
