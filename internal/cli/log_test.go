@@ -240,7 +240,7 @@ func TestProgramOf(t *testing.T) {
 }
 
 // TestLogOfAnUnknownName: a name that no line has is a warning, also where other limits leave no lines. A name that
-// only other lines have is none.
+// only other lines have gives no warning.
 func TestLogOfAnUnknownName(t *testing.T) {
 	for args, want := range map[string]string{
 		"log --profile prud":                       `warning: the log has no profile or source "prud"; did you mean prod?`,
