@@ -141,8 +141,8 @@ func checkAllow(req *wire.Request) error {
 	return nil
 }
 
-// fillAllowance sets the profile of an allowance with its role and account. The profile must be guarded; to be elevated,
-// it must be read-only.
+// fillAllowance sets the profile of an allowance with its role and account. The profile must be guarded; to be
+// elevated, it must be read-only.
 func (d *Daemon) fillAllowance(c call, a *guard.Allowance) error {
 	set, err := d.Store.Load(d.request(c).Files)
 	if err != nil {
